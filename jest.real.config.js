@@ -1,0 +1,10 @@
+import unit from './jest.config.js';
+
+/** Tests on the real Gemma 3 270M: make it first with `npm run fetch:270m`. */
+export default {
+  ...unit,
+  testMatch: ['<rootDir>/test/real/**/*.test.ts'],
+  testPathIgnorePatterns: ['/node_modules/'],
+  maxWorkers: 1,
+  testTimeout: 1_800_000,
+};

@@ -1,0 +1,40 @@
+import {defineConfig} from 'tsup';
+
+const shared = {
+  target: 'es2022',
+  sourcemap: true,
+  splitting: false,
+  external: ['@tensorflow/tfjs'],
+} as const;
+
+export default defineConfig([
+  {
+    ...shared,
+    entry: {index: 'src/index.ts'},
+    outDir: 'dist/node',
+    platform: 'node',
+    format: ['esm', 'cjs'],
+    dts: true,
+    shims: true,
+    clean: true,
+  },
+  {
+    ...shared,
+    entry: {index: 'src/index.ts'},
+    outDir: 'dist/browser',
+    platform: 'browser',
+    format: ['esm'],
+    dts: true,
+    clean: true,
+  },
+  {
+    ...shared,
+    entry: {cli: 'converters/cli.ts'},
+    outDir: 'dist',
+    platform: 'node',
+    format: ['esm'],
+    shims: true,
+    // The command uses the library as its users do: one copy of every layer class, registered once.
+    external: [...shared.external, 'tfjs-gemma3'],
+  },
+]);
