@@ -1,11 +1,11 @@
-import {defineConfig} from 'tsup';
+import {defineConfig, type Options} from 'tsup';
 
-const shared = {
+const shared: Options = {
   target: 'es2022',
   sourcemap: true,
   splitting: false,
   external: ['@tensorflow/tfjs'],
-} as const;
+};
 
 export default defineConfig([
   {
@@ -35,6 +35,6 @@ export default defineConfig([
     format: ['esm'],
     shims: true,
     // The command uses the library as its users do: one copy of every layer class, registered once.
-    external: [...shared.external, 'tfjs-gemma3'],
+    external: ['@tensorflow/tfjs', 'tfjs-gemma3'],
   },
 ]);

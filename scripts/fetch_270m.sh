@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Make models/gemma3_270m, a real Gemma 3 270M preset, and models/gemma3_270m_oracle.json,
+# what KerasHub answers for it, which `npm run test:real` compares this library with.
+#
+# Needs Python 3.11 to 3.13. Packages go into models/.venv, unless PYTHON names an
+# interpreter that has keras-hub, gguf and sentencepiece already.
+# What is there and complete is left as it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+preset=models/gemma3_270m
+oracle=models/gemma3_270m_oracle.json
+venv=models/.venv
+# keras-hub needs tensorflow-text, and that needs tensorflow itself.
+packages=(keras==3.15.1 keras-hub==0.32.0 tensorflow==2.21.0 gguf==0.19.0 sentencepiece==0.2.3)
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+find_python() {
+  local candidate
+  for candidate in python3 python3.13 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+make_venv() {
+  if [[ "$(cat "$venv/.ready" 2>/dev/null)" == "${packages[*]}" ]]; then
+    return
+  fi
+  "$1" -c 'import venv, ensurepip' 2>/dev/null ||
+    fail "$1 has no venv module: install it (on Debian and Ubuntu the package python3-venv), or set PYTHON."
+  echo "Installing ${packages[*]} into $venv, which takes some minutes."
+  rm -rf "$venv"
+  "$1" -m venv "$venv" || fail "$1 could not make a virtual environment in $venv."
+  "$venv/bin/python" -m pip install --quiet "${packages[@]}" ||
+    fail "pip could not install the packages; its own message stands above."
+  echo "${packages[*]}" >"$venv/.ready"
+}
+
+started=$SECONDS
+base=${PYTHON:-$(find_python)} ||
+  fail "No Python 3.11 to 3.13 was found: install one, or set PYTHON to an interpreter."
+"$base" -c '' 2>/dev/null || fail "PYTHON is $base, which does not run."
+
+have_preset=no
+if "$base" scripts/fetch_270m.py "$preset" --check 2>/dev/null; then
+  have_preset=yes
+  if [[ -s "$oracle" ]]; then
+    echo "$oracle is there too: nothing to do."
+    exit 0
+  fi
+fi
+
+mkdir -p models
+python=$base
+if [[ -z "${PYTHON:-}" ]]; then
+  make_venv "$base"
+  python=$venv/bin/python
+fi
+if [[ $have_preset == no ]]; then
+  "$python" scripts/fetch_270m.py "$preset"
+fi
+echo "Asking KerasHub for the answers the tests compare with, which takes about two minutes."
+"$python" test/reference/make_real_oracle.py "$preset" "$oracle"
+echo "Done in $((SECONDS - started)) s."

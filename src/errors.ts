@@ -1,0 +1,29 @@
+/** Errors that a caller can tell apart. All are sentences: what was expected, what was received, what to do. */
+
+/** An argument or a file has a value that cannot be used. KerasHub raises `ValueError` in the same places. */
+export class ValueError extends Error {
+  override name = 'ValueError';
+}
+
+/** A way to show a value in an error message: short, and never `[object Object]`. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (value === undefined || value === null || typeof value !== 'object') return String(value);
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
+}
+
+/**
+ * Refuses keys that nobody reads: a misspelt option must not be ignored.
+ *
+ * @throws ValueError naming the unknown keys and all known ones.
+ */
+export function checkKeys(owner: string, received: object, known: readonly string[]): void {
+  const unknown = Object.keys(received).filter(key => !known.includes(key));
+  if (unknown.length) {
+    throw new ValueError(
+      `${owner} has no argument${unknown.length > 1 ? 's' : ''} ${unknown.map(key => `"${key}"`).join(', ')}. ` +
+        `Expected: ${[...known].join(', ')}.`,
+    );
+  }
+}

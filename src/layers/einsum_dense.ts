@@ -1,0 +1,173 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../errors';
+import {denseEinsum, type EinsumPlan, planEinsum} from '../ops/einsum';
+import {PackedWeight} from '../weights/packed_weight';
+import {type Weight} from '../weights/weight';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
+import {
+  type AnyWeight,
+  checkedArgs,
+  firstShape,
+  firstTensor,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from './layer';
+
+export interface EinsumDenseArgs extends LayerArgs {
+  /** `[X],[Y]->[Z]`, `...[X],[Y]->...[Z]` or `[X]...,[Y]->[Z]...`: input, kernel, output. */
+  equation: string;
+  /** Shape of the output without its batch axis and without axes behind `...`; null where the input says it. */
+  outputShape: number | (number | null)[];
+  /** Name of a tfjs activation, applied to the output. */
+  activation?: string | null;
+  /** Labels of the output axes that get a bias. Null, the default: no bias. */
+  biasAxes?: string | null;
+  kernelInitializer?: InitializerLike;
+  biasInitializer?: InitializerLike;
+}
+
+/**
+ * A dense layer whose product is an einsum, as `keras.layers.EinsumDense`
+ * (https://keras.io/api/layers/core_layers/einsum_dense/). Lowered to one matrix product and differentiable.
+ */
+export class EinsumDense extends Layer {
+  /** @nocollapse */
+  static className = 'EinsumDense';
+  readonly equation: string;
+  readonly outputShapeArg: (number | null)[];
+  readonly activation: string | null;
+  readonly biasAxes: string | null;
+  kernel!: AnyWeight;
+  bias?: Weight;
+  private readonly kernelInitializer: Initializer;
+  private readonly biasInitializer: Initializer;
+  private readonly activationLayer?: tf.layers.Layer;
+
+  constructor(args: EinsumDenseArgs) {
+    super(
+      checkedArgs('EinsumDense', args, [
+        'equation',
+        'outputShape',
+        'activation',
+        'biasAxes',
+        'kernelInitializer',
+        'biasInitializer',
+      ]),
+    );
+    this.equation = args.equation;
+    this.outputShapeArg = [args.outputShape].flat();
+    this.activation = args.activation ?? null;
+    this.biasAxes = args.biasAxes ?? null;
+    this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
+    this.biasInitializer = getInitializer(args.biasInitializer ?? 'zeros');
+    if (this.activation !== null && this.activation !== 'linear') {
+      this.activationLayer = tf.layers.activation({activation: this.activation as 'relu'});
+    }
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    const shape = firstShape(inputShape);
+    const plan = planEinsum(this.equation, shape.length);
+    const sizes = this.labelSizes(plan, shape);
+    const kernelShape = plan.kernel.map(label => this.known(sizes, label));
+    // Keras' initializers see the kernel as it is; only its layout at rest differs here.
+    this.kernel = this.addKernel('kernel', kernelShape, plan.layout, this.kernelInitializer);
+    if (this.biasAxes !== null) {
+      this.bias = this.addFloatWeight('bias', this.biasShape(plan, sizes), this.biasInitializer);
+    }
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
+      let y = denseEinsum(x, kernel, planEinsum(this.equation, x.rank));
+      if (this.bias) y = tf.add(y, this.bias.read());
+      return this.activationLayer ? (this.activationLayer.call(y, kwargs) as tf.Tensor) : y;
+    });
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    const shape = firstShape(inputShape);
+    const plan = planEinsum(this.equation, shape.length);
+    const sizes = this.labelSizes(plan, shape);
+    return plan.output.map(label => sizes.get(label) ?? null);
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      ...super.getConfig(),
+      equation: this.portableEquation(),
+      outputShape: this.outputShapeArg,
+      activation: this.activation,
+      biasAxes: this.biasAxes,
+      kernelInitializer: serializeInitializer(this.kernelInitializer),
+      biasInitializer: serializeInitializer(this.biasInitializer),
+    };
+  }
+
+  /** Sizes of all labels, from the input and from `outputShape`, which lacks the batch axis and those behind `...`. */
+  private labelSizes(plan: EinsumPlan, shape: tf.Shape): Map<string, number | null> {
+    const sizes = new Map<string, number | null>();
+    plan.x.forEach((label, axis) => sizes.set(label, shape[axis] ?? null));
+    const elided = (label: string) => /\d/.test(label);
+    const named = plan.output.filter(label => !elided(label));
+    // Of `...x` the batch axis is behind the dots; of `[X]` and `[X]...` it is the first label.
+    const given = plan.output[0] !== undefined && elided(plan.output[0]) ? named : named.slice(1);
+    if (given.length !== this.outputShapeArg.length) {
+      throw new ValueError(
+        `EinsumDense "${this.name}" expected outputShape with ${given.length} sizes, for axes ${given.join(', ')} of ` +
+          `"${this.equation}". Received: [${this.outputShapeArg}].`,
+      );
+    }
+    given.forEach((label, i) => {
+      const want = this.outputShapeArg[i] ?? null;
+      const have = sizes.get(label) ?? null;
+      if (want !== null && have !== null && want !== have) {
+        throw new ValueError(
+          `Input shape and output shape do not match at shared dimension '${label}' of "${this.equation}". ` +
+            `Received: input ${have}, output ${want}.`,
+        );
+      }
+      sizes.set(label, want ?? have);
+    });
+    return sizes;
+  }
+
+  private known(sizes: Map<string, number | null>, label: string): number {
+    const size = sizes.get(label);
+    if (size == null) {
+      throw new ValueError(
+        `EinsumDense "${this.name}" cannot tell the size of axis '${label}' of its kernel in "${this.equation}". ` +
+          'Give it in outputShape, or an input shape that has it.',
+      );
+    }
+    return size;
+  }
+
+  private biasShape(plan: EinsumPlan, sizes: Map<string, number | null>): number[] {
+    const axes = [...this.biasAxes!];
+    const strange = axes.find(label => !plan.output.includes(label));
+    if (strange) {
+      throw new ValueError(
+        `Bias dimension '${strange}' was requested, but is not part of the output spec of "${this.equation}". ` +
+          `Received: biasAxes=${this.biasAxes}.`,
+      );
+    }
+    const first = plan.output.findIndex(label => axes.includes(label));
+    return plan.output.slice(first).map(label => (axes.includes(label) ? this.known(sizes, label) : 1));
+  }
+
+  /** tfjs writes strings in lower case with underscores before capitals; labels are renamed so that they survive it. */
+  private portableEquation(): string {
+    const labels = [...new Set(this.equation.match(/[a-zA-Z]/g) ?? [])];
+    if (this.biasAxes !== null || labels.every(label => label === label.toLowerCase())) return this.equation;
+    return this.equation.replace(/[a-zA-Z]/g, label => String.fromCharCode(97 + labels.indexOf(label)));
+  }
+}
+registerLayer(EinsumDense);

@@ -1,0 +1,144 @@
+/** The base of all layers here: a tfjs layer that knows its sub-layers, and whose weights cost nothing until filled. */
+import * as tf from '@tensorflow/tfjs';
+import {checkKeys, show, ValueError} from '../errors';
+import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
+import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
+import {Weight} from '../weights/weight';
+import {type Initializer} from './initializers';
+
+export interface LayerArgs {
+  /** Name of the layer; made from the class name if left out. */
+  name?: string;
+  /** Whether the weights are trained. Defaults to true. */
+  trainable?: boolean;
+  /** How the weights rest: "float32" (default) or "bfloat16", or a Keras dtype policy. Arithmetic is float32. */
+  dtype?: DtypeLike | null;
+  /** Shape of the input without its batch axis; only for the first layer of a `tf.sequential` model. */
+  inputShape?: tf.Shape;
+  /** The same with the batch axis. */
+  batchInputShape?: tf.Shape;
+}
+
+const BASE_ARGUMENTS = ['name', 'trainable', 'dtype', 'inputShape', 'batchInputShape'] as const;
+
+export type Kwargs = Record<string, unknown>;
+export type TensorOrTensors = tf.Tensor | tf.Tensor[];
+export type ShapeOrShapes = tf.Shape | tf.Shape[];
+/** All weights of all layers are one of these. */
+export type AnyWeight = Weight | PackedWeight;
+
+/** The first of several inputs, or the only one. */
+export const firstTensor = (x: TensorOrTensors): tf.Tensor => (Array.isArray(x) ? x[0]! : x);
+export const firstShape = (shape: ShapeOrShapes): tf.Shape => (Array.isArray(shape[0]) ? shape[0] : shape) as tf.Shape;
+
+/** Base arguments of a layer as given, for the `super` call, and a check of all others against the known ones. */
+export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: readonly (keyof A & string)[]): A {
+  checkKeys(owner, args, [...known, ...BASE_ARGUMENTS]);
+  return args;
+}
+
+/** @throws ValueError unless the value is a whole number of at least 1. */
+export function checkPositiveInteger(owner: string, name: string, value: unknown): void {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1) {
+    throw new ValueError(`${owner} expected \`${name}\` to be a positive integer. Received: ${name}=${show(value)}.`);
+  }
+}
+
+/** @throws ValueError unless the rate is at least 0 and below 1. */
+export function checkDropout(owner: string, rate: unknown): void {
+  if (typeof rate !== 'number' || !(rate >= 0 && rate < 1)) {
+    throw new ValueError(`${owner} expected \`dropout\` in [0, 1). Received: dropout=${show(rate)}.`);
+  }
+}
+
+/**
+ * A layer with sub-layers. A sub-layer is added under the attribute name that Keras gives it, built with `build` and run
+ * with `call`. Names of weights, `trainable`, the order of weights and the paths in Keras files follow from that.
+ */
+export abstract class Layer extends tf.layers.Layer {
+  /** Attribute names of Keras → sub-layers, in the order of creation. */
+  readonly sublayers = new Map<string, Layer | Layer[]>();
+  /** Weights of this layer alone, in the order of creation. tfjs' own two lists are private and stay empty. */
+  readonly ownWeights: AnyWeight[] = [];
+  readonly dtypePolicy: Dtype;
+  private parent?: Layer;
+
+  constructor({dtype, ...args}: LayerArgs = {}) {
+    super(args as ConstructorParameters<typeof tf.layers.Layer>[0]);
+    this.dtypePolicy = parseDtype(dtype);
+    // Sub-layers take the dtype from here, so it must not say what tfjs' own `dtype` says (the type of the input).
+  }
+
+  protected addSublayer<T extends Layer | Layer[]>(attribute: string, layer: T): T {
+    this.sublayers.set(attribute, layer);
+    for (const child of [layer].flat() as Layer[]) child.parent = this;
+    if (!super.trainable) for (const child of [layer].flat() as Layer[]) child.trainable = false;
+    return layer;
+  }
+
+  /** Sub-layers in the order of creation. */
+  get children(): Layer[] {
+    // tfjs' constructor asks for weights before our fields exist.
+    return this.sublayers ? [...this.sublayers.values()].flat() : [];
+  }
+
+  /** Names from the outermost layer down to this one: `decoder_block_0/attention/query`. */
+  get path(): string {
+    return this.parent ? `${this.parent.path}/${this.name}` : this.name;
+  }
+
+  // === Weights ===
+
+  /** A float32 weight; its initializer runs when it is first read, if nothing filled it before. */
+  protected addFloatWeight(name: string, shape: number[], initializer: Initializer): Weight {
+    return this.own(new Weight(shape, `${this.path}/${name}`, initializer));
+  }
+
+  /** A kernel, at rest as the layer's dtype says. */
+  protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
+    if (this.dtypePolicy.format === 'float32') return this.addFloatWeight(name, shape, initializer);
+    return this.own(new PackedWeight(shape, layout, `${this.path}/${name}`, initializer));
+  }
+
+  private own<W extends AnyWeight>(weight: W): W {
+    weight.trainable = super.trainable;
+    this.ownWeights.push(weight);
+    return weight;
+  }
+
+  override get trainable(): boolean {
+    return super.trainable;
+  }
+  override set trainable(value: boolean) {
+    super.trainable = value;
+    for (const weight of this.ownWeights ?? []) weight.trainable = value;
+    for (const child of this.children) child.trainable = value;
+  }
+
+  /** Own weights, then those of sub-layers, in the order of creation whatever is trainable: tfjs would reorder them. */
+  override get weights(): tf.LayerVariable[] {
+    return [...(this.ownWeights ?? []), ...this.children.flatMap(child => child.weights)];
+  }
+  override get trainableWeights(): tf.LayerVariable[] {
+    return this.weights.filter(weight => weight.trainable);
+  }
+  override get nonTrainableWeights(): tf.LayerVariable[] {
+    return this.weights.filter(weight => !weight.trainable);
+  }
+  // tfjs declares these two as accessors; there is nothing to set, since both follow from `weights`.
+  override set trainableWeights(_: tf.LayerVariable[]) {}
+  override set nonTrainableWeights(_: tf.LayerVariable[]) {}
+
+  override computeOutputShape(inputShape: ShapeOrShapes): ShapeOrShapes {
+    return firstShape(inputShape);
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), trainable: super.trainable, dtype: this.dtypePolicy.name};
+  }
+}
+
+/** Makes a class loadable by `tf.loadLayersModel` under its Keras name. */
+export function registerLayer<T extends Layer>(cls: new (args: never) => T): void {
+  tf.serialization.registerClass(cls as unknown as Parameters<typeof tf.serialization.registerClass>[0], 'tfjs-gemma3');
+}

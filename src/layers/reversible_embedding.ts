@@ -1,0 +1,114 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../errors';
+import {denseEinsum, planEinsum} from '../ops/einsum';
+import {embedding} from '../ops/embedding';
+import {softCap} from '../ops/soft_cap';
+import {PackedWeight} from '../weights/packed_weight';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
+import {
+  type AnyWeight,
+  checkedArgs,
+  checkPositiveInteger,
+  firstShape,
+  firstTensor,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from './layer';
+
+export interface ReversibleEmbeddingArgs extends LayerArgs {
+  /** Size of the vocabulary. */
+  inputDim: number;
+  /** Width of an embedding. */
+  outputDim: number;
+  /** Whether embedding and reverse projection share one matrix. Defaults to true. */
+  tieWeights?: boolean;
+  embeddingsInitializer?: InitializerLike;
+  /** With `reverse`: `tanh(logits / cap) · cap`. Null, the default: no cap. */
+  logitSoftCap?: number | null;
+}
+
+const ROWS = planEinsum('md,vd->mv', 2);
+const COLUMNS = planEinsum('md,dv->mv', 2);
+
+/**
+ * An embedding that also projects back to the vocabulary, as `keras.layers.ReversibleEmbedding`
+ * (https://keras.io/keras_hub/api/modeling_layers/reversible_embedding/). Weights are tied as in Press and Wolf,
+ * https://arxiv.org/abs/1608.05859.
+ *
+ * Token ids (…) → (…, outputDim); with `{reverse: true}` hidden states (…, outputDim) → logits (…, inputDim).
+ */
+export class ReversibleEmbedding extends Layer {
+  /** @nocollapse */
+  static className = 'ReversibleEmbedding';
+  readonly inputDim: number;
+  readonly outputDim: number;
+  readonly tieWeights: boolean;
+  readonly logitSoftCap: number | null;
+  embeddings!: AnyWeight;
+  reverseEmbeddings?: AnyWeight;
+  private readonly embeddingsInitializer: Initializer;
+
+  constructor(args: ReversibleEmbeddingArgs) {
+    const known = ['inputDim', 'outputDim', 'tieWeights', 'embeddingsInitializer', 'logitSoftCap'] as const;
+    super(checkedArgs('ReversibleEmbedding', args, known));
+    checkPositiveInteger('ReversibleEmbedding', 'inputDim', args.inputDim);
+    checkPositiveInteger('ReversibleEmbedding', 'outputDim', args.outputDim);
+    this.inputDim = args.inputDim;
+    this.outputDim = args.outputDim;
+    this.tieWeights = args.tieWeights ?? true;
+    this.logitSoftCap = args.logitSoftCap ?? null;
+    this.embeddingsInitializer = getInitializer(args.embeddingsInitializer ?? 'uniform');
+  }
+
+  override build(_inputShape?: ShapeOrShapes): void {
+    const {inputDim, outputDim, embeddingsInitializer: initializer} = this;
+    this.embeddings = this.addKernel('embeddings', [inputDim, outputDim], ROWS.layout, initializer);
+    if (!this.tieWeights) {
+      const shape = [outputDim, inputDim];
+      this.reverseEmbeddings = this.addKernel('reverse_embeddings', shape, COLUMNS.layout, initializer);
+    }
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+    const x = firstTensor(inputs);
+    return kwargs.reverse ? this.project(x) : embedding(x, valueOf(this.embeddings));
+  }
+
+  private project(x: tf.Tensor): tf.Tensor {
+    return tf.tidy(() => {
+      if (x.shape.at(-1) !== this.outputDim) {
+        throw new ValueError(
+          `ReversibleEmbedding "${this.name}" expected hidden states (…, ${this.outputDim}). Received: [${x.shape}].`,
+        );
+      }
+      const flat = tf.reshape(x, [-1, this.outputDim]);
+      const logits = this.reverseEmbeddings
+        ? denseEinsum(flat, valueOf(this.reverseEmbeddings), COLUMNS)
+        : denseEinsum(flat, valueOf(this.embeddings), ROWS);
+      return tf.reshape(softCap(logits, this.logitSoftCap), [...x.shape.slice(0, -1), this.inputDim]);
+    });
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return [...firstShape(inputShape), this.outputDim];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      ...super.getConfig(),
+      inputDim: this.inputDim,
+      outputDim: this.outputDim,
+      tieWeights: this.tieWeights,
+      embeddingsInitializer: serializeInitializer(this.embeddingsInitializer),
+      logitSoftCap: this.logitSoftCap,
+    };
+  }
+}
+registerLayer(ReversibleEmbedding);
+
+const valueOf = (weight: AnyWeight) => (weight instanceof PackedWeight ? weight : weight.read());

@@ -1,0 +1,112 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../errors';
+import {rotary, rotaryTables} from '../ops/rotary';
+import {
+  checkedArgs,
+  firstTensor,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type TensorOrTensors,
+} from './layer';
+
+export interface RotaryEmbeddingArgs extends LayerArgs {
+  /** Longest wavelength of the turning, in positions. Defaults to 10,000. */
+  maxWavelength?: number;
+  /** Positions are divided by this (linear scaling). Defaults to 1. */
+  scalingFactor?: number;
+  /** Axis of the sequence. Defaults to 1. */
+  sequenceAxis?: number;
+  /** Axis of the features; their number is even. Defaults to −1. */
+  featureAxis?: number;
+}
+
+/** How `call` is told where the sequence begins. */
+export interface RotaryCallArgs extends Kwargs {
+  /** Position of the first element: one number for all rows, or one for each row. Defaults to 0. */
+  startIndex?: number | readonly number[];
+}
+
+/**
+ * Rotary position encoding with linear scaling, as `keras_hub.layers.RotaryEmbedding`
+ * (https://keras.io/keras_hub/api/modeling_layers/rotary_embedding/); RoFormer, https://arxiv.org/abs/2104.09864.
+ * Tables are made on the host in double precision.
+ *
+ * Input and output: (batch, sequence, …, features).
+ */
+export class RotaryEmbedding extends Layer {
+  /** @nocollapse */
+  static className = 'RotaryEmbedding';
+  readonly maxWavelength: number;
+  readonly scalingFactor: number;
+  readonly sequenceAxis: number;
+  readonly featureAxis: number;
+
+  constructor(args: RotaryEmbeddingArgs = {}) {
+    const known = ['maxWavelength', 'scalingFactor', 'sequenceAxis', 'featureAxis'] as const;
+    super(checkedArgs('RotaryEmbedding', args, known));
+    this.maxWavelength = args.maxWavelength ?? 10_000;
+    this.scalingFactor = args.scalingFactor ?? 1;
+    this.sequenceAxis = args.sequenceAxis ?? 1;
+    this.featureAxis = args.featureAxis ?? -1;
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: RotaryCallArgs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      const rest = this.otherAxes(x.rank);
+      const axes = [0, this.axis(this.sequenceAxis, x.rank), ...rest, this.axis(this.featureAxis, x.rank)];
+      const inOrder = axes.every((axis, i) => axis === i);
+      const moved = inOrder ? x : tf.transpose(x, axes);
+      const [batch, length] = moved.shape as [number, number];
+      const features = moved.shape.at(-1)!;
+      if (features % 2 !== 0) {
+        throw new ValueError(`Rotary dimension must be even: its two halves turn together. Received: ${features}.`);
+      }
+      const starts = [kwargs.startIndex ?? 0].flat();
+      if (starts.length !== 1 && starts.length !== batch) {
+        throw new ValueError(`Expected one startIndex, or one for each of ${batch} rows. Received: [${starts}].`);
+      }
+      const {cos, sin} = rotaryTables(starts, length, features, this.maxWavelength, this.scalingFactor);
+      const flat = tf.reshape(moved, [batch, length, -1, features]) as tf.Tensor4D;
+      const turned = tf.reshape(rotary(flat, cos, sin), moved.shape);
+      if (inOrder) return turned;
+      return tf.transpose(
+        turned,
+        axes.map((_, axis) => axes.indexOf(axis)),
+      );
+    });
+  }
+
+  private axis(axis: number, rank: number): number {
+    const positive = axis < 0 ? axis + rank : axis;
+    if (positive < 1 || positive >= rank) {
+      throw new ValueError(
+        `RotaryEmbedding expected its sequence and feature axis behind the batch axis of an input of rank ${rank}. ` +
+          `Received: ${axis}.`,
+      );
+    }
+    return positive;
+  }
+
+  private otherAxes(rank: number): number[] {
+    const [sequence, feature] = [this.axis(this.sequenceAxis, rank), this.axis(this.featureAxis, rank)];
+    if (sequence === feature) {
+      throw new ValueError(`sequenceAxis and featureAxis must be different. Received: ${sequence} for both.`);
+    }
+    return Array.from({length: rank}, (_, axis) => axis).filter(a => a !== 0 && a !== sequence && a !== feature);
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      ...super.getConfig(),
+      maxWavelength: this.maxWavelength,
+      scalingFactor: this.scalingFactor,
+      sequenceAxis: this.sequenceAxis,
+      featureAxis: this.featureAxis,
+    };
+  }
+}
+registerLayer(RotaryEmbedding);

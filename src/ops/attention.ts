@@ -1,0 +1,170 @@
+/**
+ * Grouped-query attention, https://arxiv.org/abs/2305.13245. Which key a query may see is described by positions, not
+ * by a matrix: the reference makes the mask from them, a kernel skips what it may not see.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {type Attributes, type Inputs, type Op, runOp} from './op';
+import {softCap} from './soft_cap';
+
+export interface AttentionInputs extends Inputs {
+  /** (B, T, N, H) */
+  q: tf.Tensor4D;
+  /** (B, S, K, H), K divides N: consecutive queries share a key head. */
+  k: tf.Tensor4D;
+  /** (B, S, K, H) */
+  v: tf.Tensor4D;
+  /** int32 (1 or B, T): position of each query. */
+  queryPositions: tf.Tensor2D;
+  /** int32 (1 or B, S): position of each key; −1 marks a place that holds none. */
+  keyPositions: tf.Tensor2D;
+}
+
+/** Inputs that may be left out. */
+export interface AttentionMasks extends Inputs {
+  /** int32 (B, S): 1 for keys that count. */
+  paddingMask: tf.Tensor2D;
+  /** int32 (B, T) and (B, S): number of the image a token belongs to, 0 for text. Tokens of one image see each other. */
+  queryImages: tf.Tensor2D;
+  keyImages: tf.Tensor2D;
+  /** (B, T, S): anything else; 0 hides. */
+  attentionMask: tf.Tensor3D;
+}
+
+export interface AttentionAttrs extends Attributes {
+  /** Queries are multiplied by this. */
+  scale: number;
+  /** Soft cap on the logits before the mask; null for none. */
+  logitSoftCap: number | null;
+  /** Keys at this distance or further are not seen; null for no window. */
+  window: number | null;
+  /** True: keys after the query are seen too, and the window reaches half of its size to either side. */
+  bidirectional: boolean;
+}
+
+type AllInputs = AttentionInputs & Partial<AttentionMasks>;
+
+/** Boolean (1 or B, T, S): which key each query sees. */
+export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, attrs: AttentionAttrs): tf.Tensor3D {
+  return tf.tidy(() => {
+    const {queryPositions, keyPositions, paddingMask, queryImages, keyImages, attentionMask} = inputs as AllInputs;
+    const i = tf.expandDims(queryPositions, 2); // (B, T, 1)
+    const j = tf.expandDims(keyPositions, 1); // (B, 1, S)
+    const distance = tf.sub(i, j);
+    const zero = tf.scalar(0, 'int32');
+    let seen: tf.Tensor = tf.greaterEqual(j, zero);
+    if (!attrs.bidirectional) {
+      let order: tf.Tensor = tf.greaterEqual(distance, zero);
+      if (queryImages && keyImages) {
+        const mine = tf.expandDims(queryImages, 2);
+        const same = tf.logicalAnd(tf.equal(mine, tf.expandDims(keyImages, 1)), tf.greater(mine, zero));
+        order = tf.logicalOr(order, same);
+      }
+      seen = tf.logicalAnd(seen, order);
+    }
+    if (paddingMask) {
+      seen = tf.logicalAnd(seen, tf.cast(tf.expandDims(paddingMask, 1), 'bool'));
+      // Embedding models let padding see nothing as well.
+      if (attrs.bidirectional) seen = tf.logicalAnd(seen, tf.cast(tf.expandDims(paddingMask, 2), 'bool'));
+    }
+    if (attrs.window !== null) {
+      const right = attrs.bidirectional ? Math.floor(attrs.window / 2) : attrs.window - 1;
+      const left = attrs.bidirectional ? attrs.window - right - 1 : attrs.window - 1;
+      seen = tf.logicalAnd(seen, tf.lessEqual(distance, tf.scalar(left, 'int32')));
+      seen = tf.logicalAnd(seen, tf.greaterEqual(distance, tf.scalar(-right, 'int32')));
+    }
+    if (attentionMask) seen = tf.logicalAnd(seen, tf.notEqual(attentionMask, tf.zerosLike(attentionMask)));
+    return seen as tf.Tensor3D;
+  });
+}
+
+/** (B, T, N, H) → (B, K, G·T, H): the G query heads of a key head, one after another. */
+function groupQueries(q: tf.Tensor, keyHeads: number): tf.Tensor {
+  const [b, t, n, h] = q.shape as [number, number, number, number];
+  const groups = n / keyHeads;
+  const split = tf.reshape(q, [b, t, keyHeads, groups, h]); // (B, T, K, G, H)
+  return tf.reshape(tf.transpose(split, [0, 2, 3, 1, 4]), [b, keyHeads, groups * t, h]);
+}
+
+/** The way back: (B, K, G·T, H) → (B, T, N, H). */
+function ungroupQueries(x: tf.Tensor, length: number): tf.Tensor {
+  const [b, keyHeads, rows, h] = x.shape as [number, number, number, number];
+  const groups = rows / length;
+  const split = tf.reshape(x, [b, keyHeads, groups, length, h]); // (B, K, G, T, H)
+  return tf.reshape(tf.transpose(split, [0, 3, 1, 2, 4]), [b, length, keyHeads * groups, h]);
+}
+
+const heads = (x: tf.Tensor) => tf.transpose(x, [0, 2, 1, 3]); // (B, S, K, H) ↔ (B, K, S, H)
+
+interface Scores {
+  /** (B, K, G·T, H), scaled */
+  queries: tf.Tensor;
+  /** (B, K, S, H) */
+  keys: tf.Tensor;
+  /** (B, K, G·T, S), after the soft cap */
+  logits: tf.Tensor;
+  /** (B, K, G·T, S); rows that see nothing are zero */
+  probabilities: tf.Tensor;
+}
+
+function attend(inputs: AllInputs, attrs: AttentionAttrs): Scores {
+  const {q, k} = inputs;
+  const [b, t] = q.shape;
+  const [, s, keyHeads] = k.shape;
+  const queries = groupQueries(tf.mul(q, attrs.scale), keyHeads);
+  const keys = heads(k);
+  const logits = softCap(tf.matMul(queries, keys, false, true), attrs.logitSoftCap);
+  const groups = q.shape[2] / keyHeads;
+  const seen = tf.cast(attentionVisibility(inputs, attrs), 'float32'); // (1 or B, T, S)
+  const open = tf.reshape(seen, [seen.shape[0]!, 1, 1, t, s]);
+  const masked = tf.add(tf.reshape(logits, [b, keyHeads, groups, t, s]), tf.mul(tf.sub(open, 1), 1e9));
+  // A row that sees nothing has a softmax over noise: wiped, as KerasHub wipes it.
+  const probabilities = tf.mul(tf.softmax(masked), tf.max(open, -1, true));
+  return {queries, keys, logits, probabilities: tf.reshape(probabilities, [b, keyHeads, groups * t, s])};
+}
+
+export const attentionOp: Op<AllInputs, AttentionAttrs> = {
+  name: 'Gemma3Attention',
+  reference: (inputs, attrs) =>
+    tf.tidy(() => {
+      const {probabilities} = attend(inputs, attrs);
+      return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]);
+    }),
+  gradient: (dy, inputs, attrs) => {
+    const {q, k, v} = inputs;
+    const dOut = () => groupQueries(dy, k.shape[2]); // (B, K, G·T, H)
+    /** Gradient of the logits before the soft cap, from that of the probabilities. */
+    const dLogits = ({logits, probabilities}: Scores) => {
+      const dProbabilities = tf.matMul(dOut(), heads(v), false, true); // (B, K, G·T, S)
+      const weighted = tf.mul(dProbabilities, probabilities);
+      const d = tf.sub(weighted, tf.mul(probabilities, tf.sum(weighted, -1, true)));
+      const cap = attrs.logitSoftCap;
+      return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
+    };
+    return {
+      q: () =>
+        tf.tidy(() => {
+          const scores = attend(inputs, attrs);
+          return tf.mul(ungroupQueries(tf.matMul(dLogits(scores), scores.keys), q.shape[1]), attrs.scale);
+        }),
+      k: () =>
+        tf.tidy(() => {
+          const scores = attend(inputs, attrs);
+          return heads(tf.matMul(dLogits(scores), scores.queries, true));
+        }),
+      v: () => tf.tidy(() => heads(tf.matMul(attend(inputs, attrs).probabilities, dOut(), true))),
+    };
+  },
+};
+
+/** → (B, T, N, H). */
+export function attention(inputs: AllInputs, attrs: AttentionAttrs): tf.Tensor4D {
+  return runOp(attentionOp, inputs, attrs) as tf.Tensor4D;
+}
+
+/** The same in operations that the tape sees one by one, with dropout on the probabilities: training only. */
+export function attentionWithDropout(inputs: AllInputs, attrs: AttentionAttrs, rate: number): tf.Tensor4D {
+  return tf.tidy(() => {
+    const probabilities = tf.dropout(attend(inputs, attrs).probabilities, rate);
+    return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]) as tf.Tensor4D;
+  });
+}

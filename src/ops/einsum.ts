@@ -1,0 +1,150 @@
+/**
+ * Two-operand einsum equations, lowered to one matrix product. `tf.einsum` has no gradient and computes outer products,
+ * so nothing here uses it.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../errors';
+import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
+import {matMul, matMulBfloat16} from './mat_mul';
+
+/** What an equation means for operands of given rank. Axes are positions in the operand's own shape. */
+export interface EinsumPlan {
+  readonly equation: string;
+  /** Labels of x, of the kernel and of the result, one an axis. The axes behind `...` are labelled 0, 1, 2… */
+  readonly x: readonly string[];
+  readonly kernel: readonly string[];
+  readonly output: readonly string[];
+  /** In all three. */
+  readonly batch: readonly string[];
+  /** In both operands and summed over, in the kernel's order. */
+  readonly contracted: readonly string[];
+  /** In x and the result. */
+  readonly freeX: readonly string[];
+  /** In the kernel and the result, in the kernel's order. */
+  readonly freeKernel: readonly string[];
+  /** How a kernel of this equation rests when packed. */
+  readonly layout: KernelLayout;
+}
+
+const FORMS = '"[X],[Y]->[Z]", "...[X],[Y]->...[Z]" or "[X]...,[Y]->[Z]..."';
+
+/**
+ * @param xRank rank of x, to know how many axes `...` stands for.
+ * @throws ValueError for equations that Keras does not accept either, and for repeated labels in one operand.
+ */
+export function planEinsum(equation: string, xRank: number): EinsumPlan {
+  const match = /^(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]*)(\.\.\.)?$/.exec(equation);
+  const [, xLeft, xSpec = '', xRight, kernelSpec = '', outLeft, outSpec = '', outRight] = match ?? [];
+  if (!match || (xLeft && xRight) || !!xLeft !== !!outLeft || !!xRight !== !!outRight) {
+    throw new ValueError(`Expected an einsum equation of the form ${FORMS}. Received: "${equation}".`);
+  }
+  const elided = xRank - xSpec.length;
+  if (elided < 0 || (elided > 0 && !xLeft && !xRight)) {
+    throw new ValueError(
+      `Equation "${equation}" expects an input of rank ${xSpec.length}${xLeft || xRight ? ' or more' : ''}. ` +
+        `Received: rank ${xRank}.`,
+    );
+  }
+  const dots = Array.from({length: elided}, (_, i) => String(i));
+  const around = (left: unknown, spec: string, right: unknown) => [
+    ...(left ? dots : []),
+    ...spec,
+    ...(right ? dots : []),
+  ];
+  const x = around(xLeft, xSpec, xRight);
+  const kernel = [...kernelSpec];
+  const output = around(outLeft, outSpec, outRight);
+  for (const labels of [x, kernel, output]) {
+    if (new Set(labels).size !== labels.length) {
+      throw new ValueError(`Expected each label once in an operand. Received: "${equation}".`);
+    }
+  }
+  const strange = output.find(label => !x.includes(label) && !kernel.includes(label));
+  if (strange) throw new ValueError(`Label "${strange}" of the result is in neither operand. Received: "${equation}".`);
+  const batch = kernel.filter(label => x.includes(label) && output.includes(label));
+  const contracted = kernel.filter(label => x.includes(label) && !output.includes(label));
+  const freeKernel = kernel.filter(label => !x.includes(label) && output.includes(label));
+  const inputs = contracted.map(label => kernel.indexOf(label));
+  return {
+    equation,
+    x,
+    kernel,
+    output,
+    batch,
+    contracted,
+    freeX: x.filter(label => !kernel.includes(label) && output.includes(label)),
+    freeKernel,
+    layout: {in: inputs, out: kernel.map((_, axis) => axis).filter(axis => !inputs.includes(axis))},
+  };
+}
+
+const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
+/** Transposes to the given label order, or returns the tensor as it is. Summed labels are summed away first. */
+function arrange(tensor: tf.Tensor, labels: readonly string[], order: readonly string[]): tf.Tensor {
+  const summed = labels.filter(label => !order.includes(label));
+  const kept = labels.filter(label => order.includes(label));
+  const y = summed.length
+    ? tf.sum(
+        tensor,
+        summed.map(label => labels.indexOf(label)),
+      )
+    : tensor;
+  const axes = order.map(label => kept.indexOf(label));
+  return axes.every((axis, i) => axis === i) ? y : tf.transpose(y, axes);
+}
+
+/** Where the contracted axes begin in a kernel whose contracted axes are neighbours; −1 if they are not. */
+function contractedStart({kernel, contracted}: EinsumPlan): number {
+  const start = kernel.indexOf(contracted[0] ?? '');
+  return contracted.every((label, i) => kernel[start + i] === label) ? start : -1;
+}
+
+/**
+ * The product of a dense layer. Kernels are read where they rest: a float32 kernel whose contracted axes are neighbours
+ * (each of Keras' is) is [outer, contracted, inner] as it lies, a packed one is rows of outputs.
+ *
+ * @param weight float32 tensor in logical shape, or a packed weight.
+ */
+export function denseEinsum(x: tf.Tensor, weight: tf.Tensor | PackedWeight, plan: EinsumPlan): tf.Tensor {
+  return tf.tidy(() => {
+    const shape = weight.shape as number[];
+    const sizes = new Map<string, number>();
+    plan.x.forEach((label, i) => sizes.set(label, x.shape[i]!));
+    plan.kernel.forEach((label, i) => {
+      if (sizes.has(label) && sizes.get(label) !== shape[i]) {
+        throw new ValueError(
+          `Equation "${plan.equation}": axis "${label}" has size ${shape[i]} in the kernel. ` +
+            `Received: ${sizes.get(label)} in an input of shape [${x.shape}].`,
+        );
+      }
+      sizes.set(label, shape[i]!);
+    });
+    const sizesOf = (labels: readonly string[]) => labels.map(label => sizes.get(label)!);
+    const {batch, contracted, freeX, freeKernel} = plan;
+    const left = arrange(x, plan.x, [...batch, ...freeX, ...contracted]);
+    const start = contractedStart(plan);
+    const used = plan.kernel.every(label => contracted.includes(label) || freeKernel.includes(label));
+
+    let y: tf.Tensor;
+    if (batch.length === 0 && contracted.length > 0 && used && (weight instanceof PackedWeight || start >= 0)) {
+      const columns = size(sizesOf(contracted));
+      const x2 = tf.reshape(left, [size(sizesOf(freeX)), columns]) as tf.Tensor2D; // (M, C)
+      if (weight instanceof PackedWeight) {
+        y = matMulBfloat16(x2, weight.bits, weight.columns);
+      } else {
+        const outer = size(shape.slice(0, start));
+        const inner = size(shape.slice(start + contracted.length));
+        y = matMul(x2, tf.reshape(weight, [outer, columns, inner]) as tf.Tensor3D);
+      }
+    } else {
+      const kernel = weight instanceof PackedWeight ? weight.read() : weight;
+      const right = arrange(kernel, plan.kernel, [...batch, ...contracted, ...freeKernel]);
+      const dims = [batch, freeX, contracted, freeKernel].map(labels => size(sizesOf(labels)));
+      const [b, m, c, n] = dims as [number, number, number, number];
+      y = tf.matMul(tf.reshape(left, [b, m, c]) as tf.Tensor3D, tf.reshape(right, [b, c, n]) as tf.Tensor3D);
+    }
+    const labels = [...batch, ...freeX, ...freeKernel];
+    return arrange(tf.reshape(y, sizesOf(labels)), labels, plan.output);
+  });
+}

@@ -1,0 +1,28 @@
+/** Table look-up. tfjs' own gather is used forward; its gradient takes 0.6 ms a table row on a CPU, so that is ours. */
+import * as tf from '@tensorflow/tfjs';
+import {PackedWeight} from '../weights/packed_weight';
+import {type Op, runOp} from './op';
+import {unpackBfloat16} from './unpack';
+
+export const embeddingOp: Op<{table: tf.Tensor; ids: tf.Tensor}, Record<string, never>> = {
+  name: 'Gemma3Embedding',
+  reference: ({table, ids}) => tf.gather(table, ids as tf.Tensor1D),
+  gradient: (dy, {table, ids}) => ({
+    // Rows that were looked up more than once add up.
+    table: () =>
+      tf.tidy(() => tf.scatterND(tf.reshape(ids, [-1, 1]), dy, table.shape as [number, number]) as tf.Tensor),
+  }),
+};
+
+/** Rows of a table (V, D), float32 or packed, at ids of any shape → (…ids, D). */
+export function embedding(ids: tf.Tensor, table: tf.Tensor | PackedWeight): tf.Tensor {
+  return tf.tidy(() => {
+    const flat = tf.reshape(tf.cast(ids, 'int32'), [-1]) as tf.Tensor1D;
+    const [, width] = table.shape as [number, number];
+    const rows =
+      table instanceof PackedWeight
+        ? tf.slice(unpackBfloat16(tf.gather(table.bits, flat)), [0, 0], [-1, width])
+        : runOp(embeddingOp, {table, ids: flat}, {});
+    return tf.reshape(rows, [...ids.shape, width]);
+  });
+}

@@ -1,0 +1,65 @@
+/** Matrix products with a kernel as it rests: float32 in Keras' order, or packed rows. */
+import * as tf from '@tensorflow/tfjs';
+import {type Op, runOp} from './op';
+import {unpackBfloat16} from './unpack';
+
+type MatMulInputs = {x: tf.Tensor; kernel: tf.Tensor};
+type PackedInputs = {x: tf.Tensor; bits: tf.Tensor};
+type PackedAttrs = {columns: number};
+
+/** [outer, C, inner] as a matrix [outer · inner, C]. */
+function asRows(kernel: tf.Tensor): tf.Tensor2D {
+  const [outer, columns, inner] = kernel.shape as [number, number, number];
+  const rows = inner === 1 ? kernel : tf.transpose(kernel, [0, 2, 1]);
+  return tf.reshape(rows, [outer * inner, columns]);
+}
+
+/**
+ * `x · kernel` where the kernel is [outer, C, inner]: every dense kernel of Keras has this form without moving a number,
+ * since its contracted axes are neighbours. x: (M, C) → (M, outer · inner).
+ */
+export const matMulOp: Op<MatMulInputs, Record<string, never>> = {
+  name: 'Gemma3MatMul',
+  reference: ({x, kernel}) =>
+    tf.tidy(() => {
+      const [outer, columns, inner] = kernel.shape as [number, number, number];
+      if (outer === 1) return tf.matMul(x as tf.Tensor2D, tf.reshape(kernel, [columns, inner]) as tf.Tensor2D);
+      return tf.matMul(x as tf.Tensor2D, asRows(kernel), false, true);
+    }),
+  gradient: (dy, {x, kernel}) => ({
+    x: () =>
+      tf.tidy(() => {
+        const [outer, columns, inner] = kernel.shape as [number, number, number];
+        const g = dy as tf.Tensor2D;
+        if (outer === 1) return tf.matMul(g, tf.reshape(kernel, [columns, inner]) as tf.Tensor2D, false, true);
+        return tf.matMul(g, asRows(kernel));
+      }),
+    kernel: () =>
+      tf.tidy(() => {
+        const [outer, columns, inner] = kernel.shape as [number, number, number];
+        const product = tf.matMul(x as tf.Tensor2D, dy as tf.Tensor2D, true); // (C, outer · inner)
+        return tf.transpose(tf.reshape(product, [columns, outer, inner]), [1, 0, 2]);
+      }),
+  }),
+};
+
+export function matMul(x: tf.Tensor2D, kernel: tf.Tensor3D): tf.Tensor2D {
+  return runOp(matMulOp, {x, kernel}, {}) as tf.Tensor2D;
+}
+
+const unpackedRows = (bits: tf.Tensor, columns: number) =>
+  tf.slice(unpackBfloat16(bits as tf.Tensor2D), [0, 0], [-1, columns]) as tf.Tensor2D;
+
+/** `x · Wᵀ` with W packed as bfloat16 rows. x: (M, columns), bits: (R, words) → (M, R). W is frozen: no gradient. */
+export const matMulBfloat16Op: Op<PackedInputs, PackedAttrs> = {
+  name: 'Gemma3MatMulBfloat16',
+  reference: ({x, bits}, {columns}) =>
+    tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpackedRows(bits, columns), false, true)),
+  gradient: (dy, {bits}, {columns}) => ({
+    x: () => tf.tidy(() => tf.matMul(dy as tf.Tensor2D, unpackedRows(bits, columns))),
+  }),
+};
+
+export function matMulBfloat16(x: tf.Tensor2D, bits: tf.Tensor2D, columns: number): tf.Tensor2D {
+  return runOp(matMulBfloat16Op, {x, bits}, {columns}) as tf.Tensor2D;
+}

@@ -1,0 +1,63 @@
+/**
+ * How an operation is written here: once, in plain tfjs operations that run on every backend, with its gradient beside
+ * it and a kernel name under which a backend may register something faster.
+ *
+ * The reference itself runs as a kernel too (registered for a backend at first use). So the written-out gradient always
+ * applies, tfjs prunes it for inputs that nobody trains, and the tape holds one node for the operation.
+ */
+import * as tf from '@tensorflow/tfjs';
+
+export type Inputs = Record<string, tf.Tensor>;
+/** Values that are no tensors. Inputs that may be left out are left out of the record, never set to undefined. */
+export type Attributes = Record<string, unknown>;
+type Thunks = Record<string, () => tf.Tensor>;
+
+export interface Op<I extends Inputs, A extends Attributes> {
+  /** Kernel name, `Gemma3…`. */
+  readonly name: string;
+  /** The truth that every kernel of this name is tested against. */
+  reference(inputs: I, attrs: A): tf.Tensor;
+  /** Gradients for the inputs that can be trained, by name. Lazy: tfjs calls only those it needs. */
+  gradient?(dy: tf.Tensor, inputs: I, attrs: A): Thunks;
+}
+
+interface WithNames {
+  inputNames: string[];
+}
+
+const gradientsOf = new Set<string>();
+
+function registerGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>): void {
+  if (gradientsOf.has(op.name) || !op.gradient) return;
+  gradientsOf.add(op.name);
+  tf.registerGradient({
+    kernelName: op.name,
+    saveAllInputs: true,
+    gradFunc: (dy, saved, attrs) => {
+      const {inputNames} = attrs as unknown as WithNames;
+      const inputs = Object.fromEntries(inputNames.map((name, i) => [name, saved[i]!])) as I;
+      return op.gradient!(dy as tf.Tensor, inputs, attrs as unknown as A);
+    },
+  });
+}
+
+/** Runs the backend's kernel if it has one, else the reference. */
+export function runOp<I extends Inputs, A extends Attributes>(op: Op<I, A>, inputs: I, attrs: A): tf.Tensor {
+  registerGradient(op);
+  const backendName = tf.getBackend();
+  if (!tf.getKernel(op.name, backendName)) {
+    tf.registerKernel({
+      kernelName: op.name,
+      backendName,
+      kernelFunc: ({inputs, attrs}) => op.reference(inputs as unknown as I, attrs as unknown as A),
+    });
+  }
+  // `saveAllInputs` hands tensors over in the order of the record: the names go along so that optional inputs are found.
+  const withNames = {...attrs, inputNames: Object.keys(inputs)} satisfies WithNames;
+  return tf.engine().runKernel(op.name, inputs, withNames as unknown as tf.NamedAttrMap) as tf.Tensor;
+}
+
+/** True while tfjs records for a gradient. The method exists but is missing in tfjs' typings. */
+export function tapeIsOn(): boolean {
+  return (tf.engine() as unknown as {isTapeOn(): boolean}).isTapeOn();
+}

@@ -1,0 +1,72 @@
+/** Rotary position embedding, https://arxiv.org/abs/2104.09864: the first half of the features turns with the second. */
+import * as tf from '@tensorflow/tfjs';
+import {type Op, runOp} from './op';
+
+type RotaryInputs = {x: tf.Tensor; cos: tf.Tensor; sin: tf.Tensor};
+
+/** x, cos and sin as in `rotary`; `direction` −1 turns back, which is the gradient. */
+function turn({x, cos, sin}: RotaryInputs, direction: 1 | -1): tf.Tensor {
+  return tf.tidy(() => {
+    const [a, b] = tf.split(x, 2, -1) as [tf.Tensor, tf.Tensor]; // (B, T, N, H/2) each
+    const s = direction === 1 ? sin : tf.neg(sin);
+    return tf.concat([tf.sub(tf.mul(a, cos), tf.mul(b, s)), tf.add(tf.mul(b, cos), tf.mul(a, s))], -1);
+  });
+}
+
+export const rotaryOp: Op<RotaryInputs, Record<string, never>> = {
+  name: 'Gemma3Rotary',
+  reference: inputs => turn(inputs, 1),
+  gradient: (dy, {cos, sin}) => ({x: () => turn({x: dy, cos, sin}, -1)}),
+};
+
+/** x: (B, T, N, H); cos, sin: (1 or B, T, 1, H/2) → (B, T, N, H). */
+export function rotary(x: tf.Tensor4D, cos: tf.Tensor4D, sin: tf.Tensor4D): tf.Tensor4D {
+  return runOp(rotaryOp, {x, cos, sin}, {}) as tf.Tensor4D;
+}
+
+/** Angles a position turns each pair of features by, per position: `1 / (wavelength^(2i/H) · factor)`. */
+export function inverseFrequencies(headDim: number, wavelength: number, scalingFactor: number): Float64Array {
+  return Float64Array.from({length: headDim / 2}, (_, i) => 1 / (wavelength ** ((2 * i) / headDim) * scalingFactor));
+}
+
+const tables = new Map<string, {cos: Float32Array; sin: Float32Array}>();
+const MAX_TABLES = 16;
+
+/**
+ * Cosines and sines for `length` positions from each start on, one start a row. Made on the host in double precision:
+ * float32 angles are wrong in the fourth digit at position 10,000, and GPUs know sines only to 1e-4.
+ * Shape of both: (starts, length, 1, H/2).
+ */
+export function rotaryTables(
+  starts: readonly number[],
+  length: number,
+  headDim: number,
+  wavelength: number,
+  scalingFactor: number,
+): {cos: tf.Tensor4D; sin: tf.Tensor4D} {
+  const half = headDim / 2;
+  // All layers of a kind ask for the same table, one after another.
+  const key = [starts, length, headDim, wavelength, scalingFactor].join();
+  let table = tables.get(key);
+  if (!table) {
+    const frequencies = inverseFrequencies(headDim, wavelength, scalingFactor);
+    const cos = new Float32Array(starts.length * length * half);
+    const sin = new Float32Array(cos.length);
+    let i = 0;
+    for (const start of starts) {
+      for (let t = 0; t < length; t++) {
+        for (let h = 0; h < half; h++, i++) {
+          const angle = (start + t) * frequencies[h]!;
+          cos[i] = Math.cos(angle);
+          sin[i] = Math.sin(angle);
+        }
+      }
+    }
+    table = {cos, sin};
+    if (tables.size >= MAX_TABLES) tables.delete(tables.keys().next().value!);
+    tables.set(key, table);
+  }
+  const shape: [number, number, number, number] = [starts.length, length, 1, half];
+  // A copy: a backend may keep the array it is given, and free it with the tensor.
+  return {cos: tf.tensor4d(table.cos.slice(), shape), sin: tf.tensor4d(table.sin.slice(), shape)};
+}

@@ -1,0 +1,49 @@
+/** Conversions between 32-bit floats and the two 16-bit formats that weights are stored in, by their bits. */
+
+const SUBNORMAL_UNIT = 2 ** -24;
+
+/** Widens IEEE 754 half-precision values; exact for all of them, and NaNs keep their sign and payload. */
+export function float16ToFloat32(bits: Uint16Array, out: Float32Array): void {
+  checkLengths(bits, out);
+  const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
+  for (let i = 0; i < bits.length; i++) {
+    const half = bits[i]!;
+    const sign = (half & 0x8000) << 16;
+    const magnitude = half & 0x7fff;
+    if (magnitude < 0x0400) {
+      // Zeros and subnormals have no exponent to shift; their value is a count of the smallest step.
+      out[i] = magnitude * SUBNORMAL_UNIT;
+      words[i] = words[i]! | sign;
+    } else {
+      // The exponent's bias grows by 112; for infinities and NaNs twice that takes exponent 31 to 255.
+      words[i] = sign | ((magnitude << 13) + (magnitude < 0x7c00 ? 0x38000000 : 0x70000000));
+    }
+  }
+}
+
+/** Widens bfloat16 values, which are the upper halves of 32-bit floats. */
+export function bfloat16ToFloat32(bits: Uint16Array, out: Float32Array): void {
+  checkLengths(bits, out);
+  const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
+  for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
+}
+
+/** Rounds to bfloat16, to nearest with ties to even; too large becomes infinity, and a NaN stays a (quiet) NaN. */
+export function float32ToBfloat16(values: Float32Array, out: Uint16Array): void {
+  checkLengths(values, out);
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    // Rounding a NaN could carry into its sign or make it an infinity.
+    if ((word & 0x7fffffff) > 0x7f800000) out[i] = (word >>> 16) | 0x0040;
+    else out[i] = (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+}
+
+function checkLengths(from: ArrayLike<number>, to: ArrayLike<number>): void {
+  if (from.length === to.length) return;
+  throw new Error(
+    `A conversion needs as many places as values: expected ${from.length}. Received: ${to.length}. ` +
+      `Allocate the output with the input's length.`,
+  );
+}

@@ -1,0 +1,4 @@
+export {type Hdf5AttributeValue} from './attributes';
+export {type Hdf5Dataset} from './dataset';
+export {type Hdf5Dtype} from './datatype';
+export {Hdf5File} from './hdf5_file';

@@ -1,0 +1,168 @@
+/** Byte pair encoding with scores, as SentencePiece does it. */
+
+import {PieceType} from './sentence_piece_proto';
+import {type PieceTable} from './piece_table';
+import {type PrefixSet} from './prefix_set';
+import {utf8Length} from './utf8';
+
+/** What merging needs to know of a vocabulary. */
+export interface BpeVocabulary {
+  readonly table: PieceTable;
+  readonly userDefined: PrefixSet;
+  readonly starts: Int32Array;
+  readonly ends: Int32Array;
+  readonly scores: Float32Array;
+  readonly types: Uint8Array;
+  readonly hasUnused: boolean;
+}
+
+/** Possible merges, best first: the highest score, and of equal ones the leftmost. */
+class MergeQueue {
+  size = 0;
+  /** The piece and the place of the best merge, once `pop` was called. */
+  id = 0;
+  left = 0;
+  private ids: Int32Array;
+  private lefts: Int32Array;
+
+  constructor(
+    private readonly scores: Float32Array,
+    capacity: number,
+  ) {
+    this.ids = new Int32Array(capacity);
+    this.lefts = new Int32Array(capacity);
+  }
+
+  push(id: number, left: number): void {
+    if (this.size === this.ids.length) this.grow();
+    const {ids, lefts} = this;
+    let at = this.size++;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!this.precedes(id, left, ids[parent]!, lefts[parent]!)) break;
+      ids[at] = ids[parent]!;
+      lefts[at] = lefts[parent]!;
+      at = parent;
+    }
+    ids[at] = id;
+    lefts[at] = left;
+  }
+
+  pop(): void {
+    const {ids, lefts} = this;
+    this.id = ids[0]!;
+    this.left = lefts[0]!;
+    const size = --this.size;
+    const id = ids[size]!;
+    const left = lefts[size]!;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= size) break;
+      if (child + 1 < size && this.precedes(ids[child + 1]!, lefts[child + 1]!, ids[child]!, lefts[child]!)) child++;
+      if (!this.precedes(ids[child]!, lefts[child]!, id, left)) break;
+      ids[at] = ids[child]!;
+      lefts[at] = lefts[child]!;
+      at = child;
+    }
+    ids[at] = id;
+    lefts[at] = left;
+  }
+
+  private precedes(id: number, left: number, otherId: number, otherLeft: number): boolean {
+    const score = this.scores[id]!;
+    const otherScore = this.scores[otherId]!;
+    return score > otherScore || (score === otherScore && left < otherLeft);
+  }
+
+  private grow(): void {
+    const ids = new Int32Array(this.ids.length * 2);
+    ids.set(this.ids);
+    this.ids = ids;
+    const lefts = new Int32Array(ids.length);
+    lefts.set(this.lefts);
+    this.lefts = lefts;
+  }
+}
+
+/**
+ * Splits normalized text into pieces and calls `emit` for each, from left to right: with its id, or with -1 for a
+ * character that is no piece.
+ *
+ * Starts from characters and from user-defined pieces, which are taken whole, the longest first, and stay out of all
+ * merges; then merges the best adjacent pair until none is a piece. In n log n of the length.
+ */
+export function bpe(
+  text: Uint8Array,
+  vocabulary: BpeVocabulary,
+  emit: (id: number, start: number, end: number) => void,
+): void {
+  const {table, userDefined, starts, ends, scores, types} = vocabulary;
+
+  // A symbol is a stretch of the text; a merge makes the left one longer and the right one empty.
+  const begin = new Int32Array(text.length);
+  const length = new Int32Array(text.length);
+  const ids = new Int32Array(text.length);
+  const isFrozen = new Uint8Array(text.length);
+  let count = 0;
+  for (let at = 0; at < text.length; count++) {
+    const whole = userDefined.longestAt(text, at);
+    const size = whole || Math.min(utf8Length(text[at]!), text.length - at);
+    begin[count] = at;
+    length[count] = size;
+    ids[count] = table.find(text, at, at + size);
+    isFrozen[count] = whole ? 1 : 0;
+    at += size;
+  }
+
+  // -1 at both ends.
+  const previous = new Int32Array(count);
+  const next = new Int32Array(count);
+  for (let i = 0; i < count; i++) {
+    previous[i] = i - 1;
+    next[i] = i + 1 < count ? i + 1 : -1;
+  }
+
+  const queue = new MergeQueue(scores, Math.max(count, 1));
+  const splits = vocabulary.hasUnused ? new Map<number, number>() : undefined;
+  const offer = (left: number, right: number): void => {
+    if (left < 0 || right < 0 || isFrozen[left] || isFrozen[right]) return;
+    const start = begin[left]!;
+    const id = table.find(text, start, start + length[left]! + length[right]!);
+    if (id < 0) return;
+    const type = types[id]!;
+    // Control, unknown and byte pieces never come out of text.
+    if (type !== PieceType.normal && type !== PieceType.userDefined && type !== PieceType.unused) return;
+    queue.push(id, left);
+    if (type === PieceType.unused) splits?.set(id, length[left]!);
+  };
+  for (let i = 1; i < count; i++) offer(i - 1, i);
+
+  while (queue.size) {
+    queue.pop();
+    const {id, left} = queue;
+    const right = next[left]!;
+    // Out of date if either side has been merged since: then it is empty, or together they are longer.
+    if (!length[left] || right < 0 || length[left]! + length[right]! !== ends[id]! - starts[id]!) continue;
+    length[left]! += length[right]!;
+    length[right] = 0;
+    ids[left] = id;
+    const after = next[right]!;
+    next[left] = after;
+    if (after >= 0) previous[after] = left;
+    offer(previous[left]!, left);
+    offer(left, after);
+  }
+
+  // A piece that is only a step to longer ones falls apart again into what it was merged from.
+  const emitUsed = (id: number, start: number, end: number): void => {
+    const split = id >= 0 && types[id] === PieceType.unused ? splits?.get(id) : undefined;
+    if (split === undefined) emit(id, start, end);
+    else {
+      const middle = start + split;
+      emitUsed(table.find(text, start, middle), start, middle);
+      emitUsed(table.find(text, middle, end), middle, end);
+    }
+  };
+  for (let i = 0; i >= 0 && i < count; i = next[i]!) emitUsed(ids[i]!, begin[i]!, begin[i]! + length[i]!);
+}

@@ -1,0 +1,232 @@
+/** SentencePiece, as far as Gemma uses it: byte pair encoding, identity normalization, byte fallback. */
+
+import {show, ValueError} from '../errors';
+import {bpe, type BpeVocabulary} from './bpe';
+import {PieceTable} from './piece_table';
+import {PrefixSet} from './prefix_set';
+import {normalize, SPACE_SYMBOL} from './sentence_piece_normalizer';
+import {ModelType, parseSentencePieceProto, PieceType, type SentencePieceProto} from './sentence_piece_proto';
+import {type DecodablePieces, StreamingDecoder} from './streaming_decoder';
+
+export {StreamingDecoder} from './streaming_decoder';
+
+const encoder = new TextEncoder();
+// A piece may be U+FEFF, which a decoder drops unless told not to.
+const decoder = new TextDecoder('utf-8', {ignoreBOM: true});
+
+/** A SentencePiece model: text to ids and back, equal to the `sentencepiece` library. */
+export class SentencePiece {
+  /** The model's file, as it came. */
+  readonly proto: Uint8Array;
+  /** How many pieces there are. */
+  readonly vocabularySize: number;
+  /** The id of the padding piece; -1 if there is none. */
+  readonly padId: number;
+  /** The id of the piece before a text; -1 if there is none. */
+  readonly bosId: number;
+  /** The id of the piece after a text; -1 if there is none. */
+  readonly eosId: number;
+  /** The id of what is no piece. */
+  readonly unkId: number;
+
+  private readonly model: SentencePieceProto;
+  private readonly vocabulary: BpeVocabulary;
+  /** The id of each byte's piece; empty without byte fallback. */
+  private readonly byteIds: Int32Array;
+  private readonly byIdCache: (string | undefined)[] = [];
+  private readonly decodable: DecodablePieces;
+
+  /**
+   * @param proto The bytes of a `vocabulary.spm` file.
+   * @throws ValueError on anything else, and on a model with settings that are not implemented.
+   */
+  constructor(proto: Uint8Array) {
+    if (!isBytes(proto)) {
+      throw new ValueError(
+        `Expected a SentencePiece model as a Uint8Array (the bytes of a \`vocabulary.spm\` file). ` +
+          `Received: ${show(proto)}. Read the file first.`,
+      );
+    }
+    // A copy: pieces are read from it for as long as the tokenizer lives.
+    this.proto = new Uint8Array(proto);
+    this.model = parseSentencePieceProto(this.proto);
+    checkImplemented(this.model);
+    const {bytes, starts, ends, scores, types} = this.model;
+    this.vocabularySize = starts.length;
+
+    const table = new PieceTable(bytes, starts, ends);
+    if (table.firstDuplicate >= 0) throw broken(`the piece ${show(this.pieceAt(table.firstDuplicate))} is there twice`);
+    const userDefined = new PrefixSet();
+    for (let id = types.indexOf(PieceType.userDefined); id >= 0; id = types.indexOf(PieceType.userDefined, id + 1)) {
+      userDefined.add(bytes, starts[id]!, ends[id]!);
+    }
+    this.vocabulary = {
+      table,
+      userDefined,
+      starts,
+      ends,
+      scores,
+      types,
+      hasUnused: types.includes(PieceType.unused),
+    };
+
+    this.unkId = types.indexOf(PieceType.unknown);
+    if (this.unkId < 0) throw broken('there is no piece for the unknown');
+    if (types.includes(PieceType.unknown, this.unkId + 1)) throw broken('there are two pieces for the unknown');
+    this.byteIds = this.findBytes();
+    this.padId = this.controlId(this.model.padPiece);
+    this.bosId = this.controlId(this.model.bosPiece);
+    this.eosId = this.controlId(this.model.eosPiece);
+    this.decodable = this.makeDecodable();
+  }
+
+  /** Whether this is a piece of the vocabulary. */
+  hasPiece(piece: string): boolean {
+    return this.find(piece) >= 0;
+  }
+
+  /** The id of a piece; the unknown's if there is no such piece. */
+  pieceToId(piece: string): number {
+    const id = this.find(piece);
+    return id < 0 ? this.unkId : id;
+  }
+
+  /**
+   * The piece with this id, as it is in the vocabulary: with U+2581 for a space.
+   *
+   * @throws ValueError if the id is not in the vocabulary.
+   */
+  idToPiece(id: number): string {
+    this.checkId(id);
+    return (this.byIdCache[id] ??= this.pieceAt(id));
+  }
+
+  /** The ids of a text, without any at its beginning and end that are not in it. */
+  encode(text: string): number[] {
+    if (typeof text !== 'string') {
+      throw new ValueError(`Expected a text to encode as a string. Received: ${show(text)}. Pass a string.`);
+    }
+    const bytes = normalize(text, this.model, this.vocabulary.userDefined);
+    const ids: number[] = [];
+    bpe(bytes, this.vocabulary, (id, start, end) => {
+      if (id >= 0 && id !== this.unkId) ids.push(id);
+      else if (this.model.byteFallback) for (let i = start; i < end; i++) ids.push(this.byteIds[bytes[i]!]!);
+      // The library reports a run of unknown characters as one piece.
+      else if (ids[ids.length - 1] !== this.unkId) ids.push(this.unkId);
+    });
+    return ids;
+  }
+
+  /**
+   * The text of ids. Control pieces have none, and bytes that make no character become one U+FFFD each.
+   *
+   * @throws ValueError if an id is not in the vocabulary.
+   */
+  decode(ids: readonly number[]): string {
+    const stream = this.decoder();
+    let text = '';
+    for (const id of ids) text += stream.push(id);
+    return text + stream.flush();
+  }
+
+  /** A decoder for ids that come one by one. */
+  decoder(): StreamingDecoder {
+    return new StreamingDecoder(this.decodable);
+  }
+
+  private find(piece: string): number {
+    const bytes = encoder.encode(piece);
+    return this.vocabulary.table.find(bytes, 0, bytes.length);
+  }
+
+  private pieceAt(id: number): string {
+    const {bytes, starts, ends} = this.model;
+    return decoder.decode(bytes.subarray(starts[id]!, ends[id]!));
+  }
+
+  private checkId(id: number): void {
+    if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize) {
+      throw new ValueError(`\`id\` must be in range [0, ${this.vocabularySize - 1}]. Received: ${show(id)}`);
+    }
+  }
+
+  private controlId(piece: string): number {
+    const id = this.find(piece);
+    return id >= 0 && this.model.types[id] === PieceType.control ? id : -1;
+  }
+
+  private findBytes(): Int32Array {
+    const {types, byteFallback} = this.model;
+    const isThere = types.includes(PieceType.byte);
+    if (!byteFallback) {
+      if (isThere) throw broken('there are pieces for bytes although byte fallback is off');
+      return new Int32Array(0);
+    }
+    const ids = new Int32Array(256);
+    for (let byte = 0; byte < 256; byte++) {
+      const piece = bytePiece(byte);
+      const id = this.find(piece);
+      if (id < 0 || types[id] !== PieceType.byte)
+        throw broken(`there is no piece ${piece} although byte fallback is on`);
+      ids[byte] = id;
+    }
+    if (types.reduce((count, type) => count + (type === PieceType.byte ? 1 : 0), 0) !== 256) {
+      throw broken('there are more than 256 pieces for bytes');
+    }
+    return ids;
+  }
+
+  private makeDecodable(): DecodablePieces {
+    const {types, unkSurface, addDummyPrefix, removeExtraWhitespaces} = this.model;
+    const texts: (string | undefined)[] = [];
+    const byteOfId = new Map(Array.from(this.byteIds, (id, byte) => [id, byte]));
+    return {
+      byteOf: id => {
+        this.checkId(id);
+        return types[id] === PieceType.byte ? byteOfId.get(id)! : -1;
+      },
+      isControl: id => types[id] === PieceType.control,
+      textOf: id => (texts[id] ??= id === this.unkId ? unkSurface : this.pieceAt(id).replaceAll(SPACE_SYMBOL, ' ')),
+      startsWithSpace: id => id !== this.unkId && this.pieceAt(id).startsWith(SPACE_SYMBOL),
+      stripsFirstSpace: addDummyPrefix || removeExtraWhitespaces,
+      stripsAllFirstSpaces: removeExtraWhitespaces,
+    };
+  }
+}
+
+/** Not `instanceof`, which is false for an array from another realm: an iframe, a worker's or a test's sandbox. */
+function isBytes(value: unknown): value is Uint8Array {
+  return Object.prototype.toString.call(value) === '[object Uint8Array]';
+}
+
+function bytePiece(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
+}
+
+function broken(reason: string): ValueError {
+  return new ValueError(
+    `Expected a SentencePiece model that is sound. Received: one where ${reason}. ` +
+      `Train the model again, or fetch the file again.`,
+  );
+}
+
+function checkImplemented(model: SentencePieceProto): void {
+  const refuse = (expected: string, received: string): never => {
+    throw new ValueError(
+      `Expected a SentencePiece model ${expected}. Received: ${received}. ` +
+        `Only models like Gemma's are implemented: byte pair encoding with identity normalization.`,
+    );
+  };
+  if (model.modelType !== ModelType.bpe) {
+    const name = Object.entries(ModelType).find(([, type]) => type === model.modelType)?.[0] ?? String(model.modelType);
+    refuse('of the type "bpe"', `one of the type "${name}"`);
+  }
+  if (model.hasCharsmap) {
+    refuse('with identity normalization', `one with the normalization rules ${show(model.normalizerName)}`);
+  }
+  if (model.hasDenormalizer) refuse('without denormalization', 'one with denormalization rules');
+  if (!model.escapeWhitespaces) refuse('with `escape_whitespaces`', 'one with `escape_whitespaces: false`');
+  if (model.treatWhitespaceAsSuffix) {
+    refuse('without `treat_whitespace_as_suffix`', 'one with `treat_whitespace_as_suffix: true`');
+  }
+}

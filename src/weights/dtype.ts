@@ -1,0 +1,44 @@
+/** What a dtype, as Keras writes it, means here: how weights rest. Arithmetic is float32 always. */
+import {show, ValueError} from '../errors';
+
+/** How the weights of dense layers and embeddings rest. */
+export type WeightFormat = 'float32' | 'bfloat16';
+
+/** A name, or the object that Keras writes for a policy; keys in either casing. */
+export type DtypeLike =
+  | string
+  | {className?: string; class_name?: string; config?: {name?: string; [key: string]: unknown}; [key: string]: unknown};
+
+export interface Dtype {
+  /** As Keras names the policy. */
+  readonly name: string;
+  readonly format: WeightFormat;
+}
+
+/**
+ * Policies and how their weights rest. float16 values rest as float32, which holds them exactly; bfloat16 values rest
+ * as they are. A mixed policy has float32 variables in Keras, so here too.
+ */
+const FORMATS: Record<string, WeightFormat> = {
+  float32: 'float32',
+  bfloat16: 'bfloat16',
+  float16: 'float32',
+  mixed_bfloat16: 'float32',
+  mixed_float16: 'float32',
+};
+
+/** @throws ValueError for policies that are not known, quantized ones among them. */
+export function parseDtype(dtype: DtypeLike | null | undefined): Dtype {
+  const name = typeof dtype === 'object' ? dtype?.config?.name : (dtype ?? 'float32');
+  const kind = typeof dtype === 'object' ? (dtype?.className ?? dtype?.class_name ?? 'DTypePolicy') : 'DTypePolicy';
+  // Keras: no dtype given means the global policy, which is float32 unless somebody changed it.
+  const resolved = dtype === null ? 'float32' : name;
+  const format = typeof resolved === 'string' ? FORMATS[resolved] : undefined;
+  if (!resolved || !format || (dtype !== null && kind !== 'DTypePolicy')) {
+    throw new ValueError(
+      `Expected dtype to be one of ${Object.keys(FORMATS).join(', ')}. Received: ${show(dtype)}. ` +
+        'Presets that Keras quantized cannot be read: use the preset they were made from.',
+    );
+  }
+  return {name: resolved, format};
+}

@@ -1,0 +1,226 @@
+"""Writes test/fixtures/hdf5: files of Keras and h5py, and what h5py reads from them.
+
+Run from the repository root with a Python that has keras, h5py and ml_dtypes:
+
+    python test/reference/make_hdf5_fixtures.py
+
+`expected.json` maps file name -> path -> {shape, dtype, hex}, `hex` being the little-endian bytes, and for some datasets
+`values`, the numbers. Unreadable datasets have only `unreadable`, a part of the message that is expected.
+"""
+
+import ctypes
+import glob
+import json
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import h5py
+import keras
+import ml_dtypes
+import numpy as np
+
+FOLDER = os.path.join(os.path.dirname(__file__), "..", "fixtures", "hdf5")
+EXPECTED = {}
+
+
+def describe(array):
+    """What a reader should say about an array."""
+    little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.kind in "iuf" else array
+    return {
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "hex": little.tobytes().hex(),
+    }
+
+
+def read_all(path):
+    """Describes all datasets of a file, read with h5py; opaque ones are bfloat16, as Keras stores it."""
+    datasets = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            array = item[()]
+            if item.dtype.kind == "V":
+                array = np.asarray(array).view(ml_dtypes.bfloat16)
+            datasets[name] = describe(np.asarray(array))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return datasets
+
+
+def fixture(name, write, unreadable=None, **options):
+    """Writes one file with `write(file)` and notes what is in it."""
+    path = os.path.join(FOLDER, name)
+    with h5py.File(path, "w", **options) as file:
+        write(file)
+    EXPECTED[name] = {} if unreadable else read_all(path)
+    for dataset, message in (unreadable or {}).items():
+        EXPECTED[name][dataset] = {"unreadable": message}
+
+
+def keras_model(dtype):
+    """A model with nested layers, shared names and a seed generator, in few parameters."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((3,), dtype="int32", name="ids")
+    x = keras.layers.Embedding(5, 4, dtype=dtype, name="embedding")(inputs)
+    x = keras.layers.Dropout(0.5, dtype=dtype, name="dropout")(x)
+    x = keras.layers.LayerNormalization(dtype=dtype, name="norm")(x)
+    if dtype == "bfloat16":  # Once is enough: groups make most of a file's size.
+        x = keras.layers.MultiHeadAttention(2, 2, dtype=dtype, name="attention")(x, x)
+    outputs = keras.layers.Dense(2, dtype=dtype, name="head")(x)
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        if "seed" not in weight.path:
+            weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+def write_keras():
+    for dtype in ("float32", "float16", "bfloat16"):
+        name = f"keras_{dtype}.weights.h5"
+        path = os.path.join(FOLDER, name)
+        keras_model(dtype).save_weights(path, overwrite=True)
+        EXPECTED[name] = read_all(path)
+        # The numbers themselves, as a check of widening.
+        with h5py.File(path, "r") as file:
+            kernel = file["layers/dense/vars/0"]
+            array = kernel[()].view(ml_dtypes.bfloat16) if kernel.dtype.kind == "V" else kernel[()]
+            EXPECTED[name]["layers/dense/vars/0"]["values"] = array.astype("float64").reshape(-1).tolist()
+
+
+def write_types(file):
+    rng = np.random.default_rng(1)
+    for dtype in ("float16", "float32", "float64"):
+        file.create_dataset(f"floats/{dtype}", data=np.array([[0.0, -1.5, 65504.0], [1e-7, 2.0, -0.0]], dtype))
+    for bits in (8, 16, 32, 64):
+        for kind in ("int", "uint"):
+            limits = np.iinfo(f"{kind}{bits}")
+            file.create_dataset(f"integers/{kind}{bits}", data=np.array([limits.min, 1, limits.max], f"{kind}{bits}"))
+    file.create_dataset("scalar", data=np.float32(2.5))
+    file.create_dataset("empty", data=np.zeros((0, 4), "float32"))
+    file.create_dataset("four_dimensions", data=rng.normal(size=(2, 1, 3, 2)).astype("float32"))
+    file.create_dataset("größe", data=np.arange(3, dtype="int32"))
+    space = h5py.h5s.create_simple((3,))
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.COMPACT)
+    compact = h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, plist)
+    compact.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([1, 2, 3], "float32"))
+    write_attributes(file["integers"])
+    # Attributes beyond the first block of the header make a continuation.
+    for i in range(40):
+        file["scalar"].attrs[f"note_{i:02d}"] = f"text {i}"
+
+
+def write_attributes(item):
+    item.attrs["variable"] = "grün"
+    item.attrs["blank"] = ""
+    item.attrs["fixed"] = np.bytes_("abc")
+    item.attrs["texts"] = ["one", "two"]
+    item.attrs["int"] = np.int64(-5)
+    item.attrs["float"] = np.float32(0.25)
+    item.attrs["half"] = np.float16(0.5)
+    item.attrs["list"] = np.array([1, 2, 3], "uint16")
+    item.attrs["flag"] = True
+
+
+def write_many(file):
+    group = file.create_group("layers")
+    for i in range(300):
+        # Not in sorted order, so that nodes split in the middle too.
+        name = f"layer_{i * 7919 % 300}"
+        if i % 50 == 0:
+            group.create_group(name)
+        else:
+            group.create_dataset(name, data=np.int16(i))
+
+
+def write_deep(path):
+    """Two links a leaf and four children a node: 60 links take a tree of many levels."""
+    plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    # h5py does not offer this setting; its own copy of the library does.
+    libraries = os.path.join(os.path.dirname(h5py.__file__), "..", "h5py.libs", "libhdf5-*")
+    set_sym_k = ctypes.CDLL(glob.glob(libraries)[0]).H5Pset_sym_k
+    set_sym_k.argtypes = [ctypes.c_int64, ctypes.c_uint, ctypes.c_uint]
+    assert set_sym_k(plist.id, 2, 1) >= 0
+    with h5py.File(h5py.h5f.create(path.encode(), fcpl=plist)) as file:
+        for i in range(60):
+            file.create_dataset(f"d{i * 37 % 60}", data=np.int8(i))
+
+
+def write_latest(file):
+    file.create_dataset("a/b/float32", data=np.arange(6, dtype="float32").reshape(2, 3))
+    raw = np.array([1.0, -2.5], ml_dtypes.bfloat16)
+    file.create_dataset("a/bf16", data=raw.view("V2"))
+    file["a/bf16"].attrs["dtype"] = "bfloat16"
+    file.create_dataset("scalar", data=np.int64(-3))
+    file["a"].attrs["name"] = "layer"
+
+
+def write_unreadable(file):
+    file.create_dataset("chunked", data=np.zeros((4, 4), "float32"), chunks=(2, 2))
+    file.create_dataset("gzip", data=np.zeros((4, 4), "float32"), compression="gzip")
+    file.create_dataset("big_float", data=np.zeros(3, ">f4"))
+    file.create_dataset("big_int", data=np.zeros(3, ">i2"))
+    file.create_dataset("unallocated", (3,), "float32")
+    file.create_dataset("boolean", data=np.array([True, False]))
+    file.create_dataset("text", data="words")
+    file.create_dataset("null", data=h5py.Empty("float32"))
+    file.create_dataset("compound", data=np.zeros(2, [("a", "i4")]))
+    file.create_dataset("opaque", data=np.zeros(2, "V2"))
+    file.create_dataset("opaque_other", data=np.zeros(2, "V1"))
+    file["opaque_other"].attrs["dtype"] = "float8_e4m3fn"
+    file["soft"] = h5py.SoftLink("/gzip")
+    file["named_type"] = np.dtype("float32")
+    file.create_dataset("committed", data=np.zeros(2, "float32"), dtype=file["named_type"])
+    file.create_dataset("external", (2,), "float32", external=[("nowhere.bin", 0, 8)])
+
+
+UNREADABLE = {
+    "chunked": "chunked storage",
+    "gzip": "compressed or filtered",
+    "big_float": "big-endian floating-point",
+    "big_int": "big-endian integers",
+    "unallocated": "holds no data",
+    "boolean": "enumeration",
+    "text": "strings",
+    "null": "holds no data",
+    "compound": "compound",
+    "opaque": 'no attribute "dtype"',
+    "opaque_other": "float8_e4m3fn",
+    "soft": "soft link",
+    "committed": "committed datatype",
+    "external": "external files",
+}
+
+
+def write_cycle(file):
+    file.create_dataset("group/inner/data", data=np.float32(1))
+    file["group/inner/loop"] = file["group"]
+
+
+def main():
+    os.makedirs(FOLDER, exist_ok=True)
+    write_keras()
+    fixture("types.h5", write_types)
+    fixture("many.h5", write_many)
+    deep = os.path.join(FOLDER, "deep.h5")
+    write_deep(deep)
+    EXPECTED["deep.h5"] = read_all(deep)
+    fixture("latest.h5", write_latest, libver="latest")
+    fixture("unreadable.h5", write_unreadable, UNREADABLE)
+    fixture("unreadable_latest.h5", write_unreadable, UNREADABLE, libver=("v108", "v108"))
+    # Opening these fails, so no datasets are expected.
+    dense = lambda file: [file.create_group(f"group_{i}") for i in range(9)]
+    fixture("dense.h5", dense, {}, libver="latest")
+    fixture("cycle.h5", write_cycle, {"": ""})
+    with open(os.path.join(FOLDER, "expected.json"), "w") as file:
+        json.dump(EXPECTED, file, separators=(",", ":"))
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

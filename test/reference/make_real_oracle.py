@@ -1,0 +1,110 @@
+"""Record what KerasHub itself answers for a real Gemma 3 preset.
+
+Usage:
+    python make_real_oracle.py PRESET_DIR OUT.json
+
+The preset is loaded in float32. The file holds, for every prompt: its token ids
+(start token included), the greedy text, the ten largest logits at the last
+position and the first values of the backbone's hidden state there; and the
+greedy texts of a batch of three prompts. The tests compare this library with it.
+
+KERAS_BACKEND picks the backend (tensorflow when unset).
+"""
+
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+PROMPTS = [
+    "Once upon a time",
+    "The capital of France is",
+    "def fibonacci(n):",
+    "Die Hauptstadt von Deutschland ist",
+    "1, 2, 3, 4,",
+    "<start_of_turn>user\nWrite a haiku about the sea.<end_of_turn>\n<start_of_turn>model\n",
+]
+BATCH = 3
+MAX_LENGTH = 60
+TOP = 10
+HIDDEN = 16
+
+
+def as_floats(values):
+    return [float(v) for v in values]
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("Usage: make_real_oracle.py PRESET_DIR OUT.json")
+    preset, out = sys.argv[1].rstrip("/"), sys.argv[2]
+    if not os.path.exists(os.path.join(preset, "config.json")):
+        sys.exit(f"There is no preset in {preset}: config.json is missing.")
+    try:
+        import keras
+        import keras_hub
+        import numpy as np
+    except ImportError as error:
+        sys.exit(f"This Python lacks a package the oracle needs: {error}")
+
+    started = time.time()
+
+    def say(text):
+        print(f"[{time.time() - started:6.1f} s] {text}", flush=True)
+
+    say(f"loading {preset} in float32 on {keras.backend.backend()}")
+    lm = keras_hub.models.Gemma3CausalLM.from_preset(preset, dtype="float32")
+    lm.compile(sampler="greedy")
+    tokenizer = lm.preprocessor.tokenizer
+    embedding = lm.backbone.token_embedding
+    say("loaded")
+
+    prompts = []
+    for prompt in PROMPTS:
+        ids = [tokenizer.start_token_id, *map(int, np.asarray(tokenizer(prompt)))]
+        text = lm.generate(prompt, max_length=MAX_LENGTH)
+        inputs = {
+            "token_ids": np.array([ids], "int32"),
+            "padding_mask": np.ones((1, len(ids)), "int32"),
+        }
+        hidden = lm.backbone(inputs)
+        logits = keras.ops.convert_to_numpy(embedding(hidden[:, -1:], reverse=True))[0, 0]
+        hidden = keras.ops.convert_to_numpy(hidden)[0, -1]
+        top = np.argsort(-logits, kind="stable")[:TOP]
+        prompts.append(
+            {
+                "prompt": prompt,
+                "tokenIds": ids,
+                "text": text,
+                "top": {"ids": [int(i) for i in top], "logits": as_floats(logits[top])},
+                "hidden": as_floats(hidden[:HIDDEN]),
+            }
+        )
+        say(f"{json.dumps(prompt)}: {len(ids)} tokens, greedy text of {len(text)} characters")
+
+    texts = lm.generate(PROMPTS[:BATCH], max_length=MAX_LENGTH)
+    say(f"a batch of {BATCH}")
+
+    oracle = {
+        "keras": keras.__version__,
+        "kerasHub": keras_hub.__version__,
+        "backend": keras.backend.backend(),
+        "dtype": "float32",
+        "sampler": "greedy",
+        "maxLength": MAX_LENGTH,
+        "prompts": prompts,
+        "batch": {"prompts": PROMPTS[:BATCH], "texts": list(texts)},
+    }
+    part = out + ".part"
+    with open(part, "w", encoding="utf-8") as f:
+        json.dump(oracle, f, ensure_ascii=False, indent=1)
+        f.write("\n")
+    os.replace(part, out)
+    say(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    main()
