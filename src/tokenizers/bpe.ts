@@ -99,6 +99,14 @@ export function bpe(
 ): void {
   const {table, userDefined, starts, ends, scores, types} = vocabulary;
 
+  // Control, unknown and byte pieces never come out of text, not even where one is a single character.
+  const find = (start: number, end: number): number => {
+    const id = table.find(text, start, end);
+    if (id < 0) return -1;
+    const type = types[id]!;
+    return type === PieceType.normal || type === PieceType.userDefined || type === PieceType.unused ? id : -1;
+  };
+
   // A symbol is a stretch of the text; a merge makes the left one longer and the right one empty.
   const begin = new Int32Array(text.length);
   const length = new Int32Array(text.length);
@@ -110,7 +118,7 @@ export function bpe(
     const size = whole || Math.min(utf8Length(text[at]!), text.length - at);
     begin[count] = at;
     length[count] = size;
-    ids[count] = table.find(text, at, at + size);
+    ids[count] = find(at, at + size);
     isFrozen[count] = whole ? 1 : 0;
     at += size;
   }
@@ -128,13 +136,10 @@ export function bpe(
   const offer = (left: number, right: number): void => {
     if (left < 0 || right < 0 || isFrozen[left] || isFrozen[right]) return;
     const start = begin[left]!;
-    const id = table.find(text, start, start + length[left]! + length[right]!);
+    const id = find(start, start + length[left]! + length[right]!);
     if (id < 0) return;
-    const type = types[id]!;
-    // Control, unknown and byte pieces never come out of text.
-    if (type !== PieceType.normal && type !== PieceType.userDefined && type !== PieceType.unused) return;
     queue.push(id, left);
-    if (type === PieceType.unused) splits?.set(id, length[left]!);
+    if (types[id] === PieceType.unused) splits?.set(id, length[left]!);
   };
   for (let i = 1; i < count; i++) offer(i - 1, i);
 
@@ -160,8 +165,8 @@ export function bpe(
     if (split === undefined) emit(id, start, end);
     else {
       const middle = start + split;
-      emitUsed(table.find(text, start, middle), start, middle);
-      emitUsed(table.find(text, middle, end), middle, end);
+      emitUsed(find(start, middle), start, middle);
+      emitUsed(find(middle, end), middle, end);
     }
   };
   for (let i = 0; i >= 0 && i < count; i = next[i]!) emitUsed(ids[i]!, begin[i]!, begin[i]! + length[i]!);

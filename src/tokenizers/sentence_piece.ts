@@ -109,7 +109,7 @@ export class SentencePiece {
     const bytes = normalize(text, this.model, this.vocabulary.userDefined);
     const ids: number[] = [];
     bpe(bytes, this.vocabulary, (id, start, end) => {
-      if (id >= 0 && id !== this.unkId) ids.push(id);
+      if (id >= 0) ids.push(id);
       else if (this.model.byteFallback) for (let i = start; i < end; i++) ids.push(this.byteIds[bytes[i]!]!);
       // The library reports a run of unknown characters as one piece.
       else if (ids[ids.length - 1] !== this.unkId) ids.push(this.unkId);

@@ -132,12 +132,9 @@ export class PackedWeight extends tf.LayerVariable {
     const halves = new Uint16Array(this.rows * this.physical.shape[1]! * 2);
     const slab = shape[0] ? product(shape.slice(1)) : 0; // values under one index of the first axis
     const slabs = Math.max(1, Math.floor(PIECE / Math.max(1, slab)));
-    const piece = new Uint16Array(Math.min(slabs, shape[0] ?? 0) * slab);
     for (let first = 0; first < (shape[0] ?? 0); first += slabs) {
       const count = Math.min(slabs, shape[0]! - first);
-      const values = piece.subarray(0, count * slab);
-      await stream.readBfloat16(first * slab, values);
-      this.place(values, first, count, halves);
+      this.place(await stream.readBfloat16(first * slab, count * slab), first, count, halves);
     }
     this.writeBits(halves);
   }

@@ -7,8 +7,11 @@ export interface ValueStream {
   readonly shape: readonly number[];
   /** Fills `out` with the values from element `start` on. */
   readFloat32(start: number, out: Float32Array): Promise<void>;
-  /** The same as bfloat16 bits, rounded to nearest even where the file holds more. */
-  readBfloat16(start: number, out: Uint16Array): Promise<void>;
+  /**
+   * `count` values from element `start` on as bfloat16 bits, rounded to nearest even where the file holds more. The
+   * array is used again by the next call.
+   */
+  readBfloat16(start: number, count: number): Promise<Uint16Array>;
 }
 
 /** Streams are read in pieces of this many values: large enough for full disk speed, small beside any model. */

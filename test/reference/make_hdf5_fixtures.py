@@ -66,9 +66,9 @@ def keras_model(dtype):
     keras.utils.set_random_seed(7)
     inputs = keras.Input((3,), dtype="int32", name="ids")
     x = keras.layers.Embedding(5, 4, dtype=dtype, name="embedding")(inputs)
-    x = keras.layers.Dropout(0.5, dtype=dtype, name="dropout")(x)
     x = keras.layers.LayerNormalization(dtype=dtype, name="norm")(x)
     if dtype == "bfloat16":  # Once is enough: groups make most of a file's size.
+        x = keras.layers.Dropout(0.5, dtype=dtype, name="dropout")(x)
         x = keras.layers.MultiHeadAttention(2, 2, dtype=dtype, name="attention")(x, x)
     outputs = keras.layers.Dense(2, dtype=dtype, name="head")(x)
     model = keras.Model(inputs, outputs)
@@ -125,6 +125,18 @@ def write_attributes(item):
     item.attrs["half"] = np.float16(0.5)
     item.attrs["list"] = np.array([1, 2, 3], "uint16")
     item.attrs["flag"] = True
+    item.attrs["double"] = np.float64(-1e-300)
+    for bits in (8, 16, 32, 64):
+        # Up to 2**53, which is exact in a double.
+        item.attrs[f"int{bits}"] = np.array(-(2 ** min(bits - 1, 53)), f"int{bits}")
+        item.attrs[f"uint{bits}"] = np.array(2**53 if bits == 64 else 2**bits - 1, f"uint{bits}")
+    item.attrs["none"] = np.zeros(0, "int32")
+    item.attrs["null"] = h5py.Empty("float32")
+    padded = h5py.h5t.C_S1.copy()
+    padded.set_size(4)
+    padded.set_strpad(h5py.h5t.STR_SPACEPAD)
+    attribute = h5py.h5a.create(item.id, b"spaces", padded, h5py.h5s.create(h5py.h5s.SCALAR))
+    attribute.write(np.array(b"ab  ", "S4"), padded)
 
 
 def write_many(file):
@@ -132,14 +144,14 @@ def write_many(file):
     for i in range(300):
         # Not in sorted order, so that nodes split in the middle too.
         name = f"layer_{i * 7919 % 300}"
-        if i % 50 == 0:
+        if i % 150 == 0:
             group.create_group(name)
         else:
             group.create_dataset(name, data=np.int16(i))
 
 
 def write_deep(path):
-    """Two links a leaf and four children a node: 60 links take a tree of many levels."""
+    """Two links a leaf and four children a node: 36 links take a tree of many levels."""
     plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     # h5py does not offer this setting; its own copy of the library does.
     libraries = os.path.join(os.path.dirname(h5py.__file__), "..", "h5py.libs", "libhdf5-*")
@@ -147,8 +159,8 @@ def write_deep(path):
     set_sym_k.argtypes = [ctypes.c_int64, ctypes.c_uint, ctypes.c_uint]
     assert set_sym_k(plist.id, 2, 1) >= 0
     with h5py.File(h5py.h5f.create(path.encode(), fcpl=plist)) as file:
-        for i in range(60):
-            file.create_dataset(f"d{i * 37 % 60}", data=np.int8(i))
+        for i in range(36):
+            file.create_dataset(f"d{i * 7 % 36}", data=np.int8(i))
 
 
 def write_latest(file):
@@ -158,42 +170,46 @@ def write_latest(file):
     file["a/bf16"].attrs["dtype"] = "bfloat16"
     file.create_dataset("scalar", data=np.int64(-3))
     file["a"].attrs["name"] = "layer"
+    # More than 8 attributes leave the header.
+    for i in range(9):
+        file["a/b"].attrs[f"note_{i}"] = np.int8(i)
 
 
 def write_unreadable(file):
-    file.create_dataset("chunked", data=np.zeros((4, 4), "float32"), chunks=(2, 2))
-    file.create_dataset("gzip", data=np.zeros((4, 4), "float32"), compression="gzip")
-    file.create_dataset("big_float", data=np.zeros(3, ">f4"))
-    file.create_dataset("big_int", data=np.zeros(3, ">i2"))
-    file.create_dataset("unallocated", (3,), "float32")
-    file.create_dataset("boolean", data=np.array([True, False]))
-    file.create_dataset("text", data="words")
-    file.create_dataset("null", data=h5py.Empty("float32"))
-    file.create_dataset("compound", data=np.zeros(2, [("a", "i4")]))
-    file.create_dataset("opaque", data=np.zeros(2, "V2"))
-    file.create_dataset("opaque_other", data=np.zeros(2, "V1"))
-    file["opaque_other"].attrs["dtype"] = "float8_e4m3fn"
-    file["soft"] = h5py.SoftLink("/gzip")
-    file["named_type"] = np.dtype("float32")
-    file.create_dataset("committed", data=np.zeros(2, "float32"), dtype=file["named_type"])
-    file.create_dataset("external", (2,), "float32", external=[("nowhere.bin", 0, 8)])
+    """Two groups, since new-style groups keep at most 8 links in their headers."""
+    file.create_dataset("storage/chunked", data=np.zeros((4, 4), "float32"), chunks=(2, 2))
+    file.create_dataset("storage/gzip", data=np.zeros((4, 4), "float32"), compression="gzip")
+    file.create_dataset("types/big_float", data=np.zeros(3, ">f4"))
+    file.create_dataset("types/big_int", data=np.zeros(3, ">i2"))
+    file.create_dataset("storage/unallocated", (3,), "float32")
+    file.create_dataset("types/boolean", data=np.array([True, False]))
+    file.create_dataset("types/text", data="words")
+    file.create_dataset("storage/null", data=h5py.Empty("float32"))
+    file.create_dataset("types/compound", data=np.zeros(2, [("a", "i4")]))
+    file.create_dataset("types/opaque", data=np.zeros(2, "V2"))
+    file.create_dataset("types/opaque_other", data=np.zeros(2, "V1"))
+    file["types/opaque_other"].attrs["dtype"] = "float8_e4m3fn"
+    file["storage/soft"] = h5py.SoftLink("/storage/gzip")
+    file["storage/named_type"] = np.dtype("float32")
+    file.create_dataset("storage/committed", data=np.zeros(2, "float32"), dtype=file["storage/named_type"])
+    file.create_dataset("storage/external", (2,), "float32", external=[("nowhere.bin", 0, 8)])
 
 
 UNREADABLE = {
-    "chunked": "chunked storage",
-    "gzip": "compressed or filtered",
-    "big_float": "big-endian floating-point",
-    "big_int": "big-endian integers",
-    "unallocated": "holds no data",
-    "boolean": "enumeration",
-    "text": "strings",
-    "null": "holds no data",
-    "compound": "compound",
-    "opaque": 'no attribute "dtype"',
-    "opaque_other": "float8_e4m3fn",
-    "soft": "soft link",
-    "committed": "committed datatype",
-    "external": "external files",
+    "storage/chunked": "chunked storage",
+    "storage/gzip": "compressed or filtered",
+    "types/big_float": "big-endian floating-point",
+    "types/big_int": "big-endian integers",
+    "storage/unallocated": "holds no data",
+    "types/boolean": "enumeration",
+    "types/text": "strings",
+    "storage/null": "holds no data",
+    "types/compound": "compound",
+    "types/opaque": 'no attribute "dtype"',
+    "types/opaque_other": "float8_e4m3fn",
+    "storage/soft": "soft link",
+    "storage/committed": "committed datatype",
+    "storage/external": "external files",
 }
 
 

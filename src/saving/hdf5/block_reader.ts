@@ -6,11 +6,11 @@ import {damagedFile} from './errors';
  * Bytes fetched at once. h5py allocates metadata in runs of some kilobytes that lie between the datasets, so a block
  * should reach over the neighbouring structures (headers, B-tree nodes, name heaps), but what it reaches into the tensors
  * around them is wasted. The file of a 270M model (537 MB, 658 groups, 236 datasets) opens with 349 reads (1.4 MB) at
- * 4 kB, 185 reads (2.9 MB) at 16 kB and 143 reads (8.8 MB) at 64 kB: beyond 16 kB, bytes grow and reads hardly fall.
+ * 4 kB, 185 reads (3.0 MB) at 16 kB and 143 reads (9.3 MB) at 64 kB: beyond 16 kB, bytes grow and reads hardly fall.
  */
 const BLOCK_SIZE = 16_384;
 
-/** More metadata than any model has (a model of 1,000 layers needs 4 MB); what asks for more is damaged or hostile. */
+/** Bytes of structures that opening may ask for in all. No model comes near it; what does is damaged or hostile. */
 const METADATA_LIMIT = 256 * 2 ** 20;
 
 /** The largest single structure (a group's names, one chunk of an object header) that is believed. */

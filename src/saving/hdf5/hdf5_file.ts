@@ -1,14 +1,12 @@
 import {type ByteSource} from '../../hub/preset_source';
 import {type Hdf5AttributeValue, readAttribute} from './attributes';
 import {BlockReader} from './block_reader';
+import {forEachConcurrently} from './concurrent';
 import {type Hdf5Dataset, isDataset, readDataset} from './dataset';
 import {damagedFile, UnsupportedFeature, unsupportedFeature} from './errors';
 import {Claims, isGroup, type Link, readLinks} from './links';
 import {MessageType, readObjectHeader} from './object_header';
 import {readSuperblock} from './superblock';
-
-/** Objects examined at the same time, so that round trips to a remote source overlap. */
-const CONCURRENCY = 16;
 
 /** Groups and datasets that are believed; the largest models have some ten thousand. */
 const OBJECT_LIMIT = 200_000;
@@ -158,21 +156,4 @@ async function readObject(
   // A named datatype is of no use to weights, and harmless.
   if (header.has(MessageType.Datatype)) return [];
   throw damagedFile(source.name, `a group or dataset at "${path}"`, `neither, in the object header at byte ${address}`);
-}
-
-/** Runs `work` for all items, a few at a time; after a failure starts no more, and waits for those that run. */
-async function forEachConcurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  let index = 0;
-  const failures: unknown[] = [];
-  const run = async () => {
-    while (index < items.length && failures.length === 0) {
-      try {
-        await work(items[index++] as T);
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-  };
-  await Promise.all(Array.from({length: Math.min(CONCURRENCY, items.length)}, run));
-  if (failures.length > 0) throw failures[0];
 }

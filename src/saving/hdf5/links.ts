@@ -1,4 +1,5 @@
 import {type BlockReader} from './block_reader';
+import {forEachConcurrently} from './concurrent';
 import {type Cursor} from './cursor';
 import {damagedFile, unsupportedFeature} from './errors';
 import {MessageType, type ObjectHeader} from './object_header';
@@ -99,12 +100,15 @@ async function readTreeNode(
   const count = node.u16();
   // Each child follows its key; the last key, after the last child, is not needed.
   const entries = await reader.read(address + 24, count * 16, 'B-tree node entries');
+  const children: number[] = [];
   for (let i = 0; i < count; i++) {
     entries.skip(8);
-    const child = entries.definedAddress('a child');
+    children.push(entries.definedAddress('a child'));
+  }
+  await forEachConcurrently(children, async child => {
     if (level > 0) await readTreeNode(reader, child, level - 1, names, claims, links);
     else await readSymbolNode(reader, child, names, claims, links);
-  }
+  });
 }
 
 async function readSymbolNode(

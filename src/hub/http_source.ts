@@ -1,0 +1,70 @@
+/** A preset behind an http(s) address: any static server that answers range requests. */
+import {ValueError} from '../errors';
+import {type ByteSource, MemorySource, type PresetSource} from './preset_source';
+
+class HttpFile implements ByteSource {
+  constructor(
+    readonly name: string,
+    readonly size: number,
+  ) {}
+
+  async readInto(offset: number, target: Uint8Array): Promise<void> {
+    if (target.length === 0) return;
+    const last = offset + target.length - 1;
+    const response = await fetch(this.name, {headers: {Range: `bytes=${offset}-${last}`}});
+    if (response.status !== 206 || !response.body) {
+      throw new Error(`Expected bytes ${offset}-${last} of ${this.name}. Received: HTTP ${response.status}.`);
+    }
+    // Straight into the target: `arrayBuffer()` would hold a second copy.
+    const reader = response.body.getReader();
+    let filled = 0;
+    for (;;) {
+      const {done, value} = await reader.read();
+      if (done) break;
+      if (filled + value.length > target.length) {
+        throw new Error(`Expected ${target.length} bytes of ${this.name} from ${offset}. Received: more.`);
+      }
+      target.set(value, filled);
+      filled += value.length;
+    }
+    if (filled !== target.length) {
+      throw new Error(
+        `Expected ${target.length} bytes of ${this.name} from ${offset}. Received: ${filled}. The connection ended early.`,
+      );
+    }
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Files below an address, which is that of the preset's folder. */
+export class HttpPreset implements PresetSource {
+  readonly name: string;
+  constructor(address: string) {
+    this.name = address.endsWith('/') ? address.slice(0, -1) : address;
+  }
+
+  async has(path: string): Promise<boolean> {
+    const response = await fetch(`${this.name}/${path}`, {method: 'HEAD'});
+    return response.ok;
+  }
+
+  async open(path: string): Promise<ByteSource> {
+    const address = `${this.name}/${path}`;
+    const response = await fetch(address, {headers: {Range: 'bytes=0-0'}});
+    await response.body?.cancel();
+    const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1];
+    if (response.status === 206 && size) return new HttpFile(address, Number(size));
+    if (!response.ok) {
+      throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: HTTP ${response.status}.`);
+    }
+    // A server without range requests: small files can still be read whole.
+    if (Number(response.headers.get('content-length') ?? Infinity) > 64 * 2 ** 20) {
+      throw new Error(
+        `Expected a server that answers range requests for ${address}. Received: HTTP ${response.status}.`,
+      );
+    }
+    const whole = await fetch(address);
+    return new MemorySource(address, new Uint8Array(await whole.arrayBuffer()));
+  }
+}

@@ -1,0 +1,39 @@
+/** From what a user calls a preset to the place its files are read from. */
+import {openFolder, packagedPreset} from '#platform';
+import {show, ValueError} from '../errors';
+import {presets} from '../models/gemma3/gemma3_presets';
+import {HttpPreset} from './http_source';
+import {type PresetSource} from './preset_source';
+
+/** A folder, an http(s) address, the name of the preset in the package, or an open source. */
+export type PresetLike = string | PresetSource;
+
+/** @throws ValueError if there is no such preset, saying what there is. */
+export async function openPreset(preset: PresetLike): Promise<PresetSource> {
+  if (typeof preset === 'object' && preset !== null) return preset;
+  if (typeof preset !== 'string' || preset === '') {
+    throw new ValueError(`Expected a preset: a folder, an address or a name. Received: ${show(preset)}.`);
+  }
+  if (/^https?:\/\//.test(preset)) return new HttpPreset(preset);
+  if (/^(kaggle|hf|gs|modelscope):\/\//.test(preset)) {
+    throw new ValueError(
+      `Presets cannot be downloaded from ${preset.split(':')[0]} yet. Received: "${preset}". ` +
+        'Download it with kagglehub or huggingface_hub and give the path of its folder.',
+    );
+  }
+  const packaged = await packagedPreset(preset);
+  if (packaged) return packaged;
+  const known = presets[preset];
+  const folder = await openFolder(preset);
+  if (folder) return folder;
+  if (known) {
+    throw new ValueError(
+      `The files of preset "${preset}" are not on this machine and cannot be downloaded yet. Download ` +
+        `${known.kaggleHandle} with kagglehub and give the path of its folder, or use loadWeights: false.`,
+    );
+  }
+  throw new ValueError(
+    `Expected a preset: the path of a folder, an http(s) address, "gemma3_tiny" or one of ` +
+      `${Object.keys(presets).slice(0, 3).join(', ')}… Received: "${preset}", which is neither.`,
+  );
+}

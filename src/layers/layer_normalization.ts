@@ -1,0 +1,54 @@
+import * as tf from '@tensorflow/tfjs';
+import {layerNorm} from '../ops/layer_norm';
+import {type Weight} from '../weights/weight';
+import {
+  checkedArgs,
+  firstShape,
+  firstTensor,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from './layer';
+
+export interface LayerNormalizationArgs extends LayerArgs {
+  /** Added to the variance before its root. Defaults to 1e-3, as in Keras. */
+  epsilon?: number;
+}
+
+/**
+ * `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over the last axis, in float32, as
+ * `keras.layers.LayerNormalization` (https://keras.io/api/layers/normalization_layers/layer_normalization/).
+ *
+ * Input and output: (…, D).
+ *
+ * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be gone for everyone.
+ */
+export class LayerNormalization extends Layer {
+  /** @nocollapse */
+  static className = 'LayerNormalization';
+  readonly epsilon: number;
+  gamma!: Weight;
+  beta!: Weight;
+
+  constructor(args: LayerNormalizationArgs = {}) {
+    super(checkedArgs('LayerNormalization', args, ['epsilon']));
+    this.epsilon = args.epsilon ?? 1e-3;
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    const shape = [firstShape(inputShape).at(-1)!];
+    this.gamma = this.addFloatWeight('gamma', shape, tf.initializers.ones());
+    this.beta = this.addFloatWeight('beta', shape, tf.initializers.zeros());
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    return layerNorm(firstTensor(inputs), this.gamma.read(), this.beta.read(), this.epsilon);
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), epsilon: this.epsilon};
+  }
+}

@@ -1,0 +1,141 @@
+/** What all backbones share: inputs by name, weights in order, loading from a preset. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../errors';
+import {type TensorOrTensors} from '../layers/layer';
+
+/** Tensors by input name, in the order of the model's inputs, or nested arrays of numbers by name. */
+export type ModelInputs = tf.Tensor | tf.Tensor[] | Record<string, tf.Tensor | tf.TensorLike>;
+
+/** Options of `fromPreset`, beside overrides of the configuration. */
+export interface FromPresetOptions {
+  /** False builds the model from its configuration alone, with weights that are initialised when first read. */
+  loadWeights?: boolean;
+  /** How weights rest: "float32" or "bfloat16". Defaults to what the preset says. */
+  dtype?: string;
+  /** Told after each piece that was read. */
+  onProgress?: (progress: {file: string; loaded: number; total: number}) => void;
+  /** Stops loading; nothing of the model stays in memory. */
+  signal?: AbortSignal;
+}
+
+export const FROM_PRESET_OPTIONS = ['loadWeights', 'dtype', 'onProgress', 'signal'] as const;
+
+const counts = new Map<string, number>();
+
+/** `gemma3_backbone`, then `gemma3_backbone_1`…, as Keras names models. */
+export function uniqueModelName(prefix: string): string {
+  const count = counts.get(prefix) ?? 0;
+  counts.set(prefix, count + 1);
+  return count ? `${prefix}_${count}` : prefix;
+}
+
+/**
+ * The inputs as tfjs wants them, and how to get rid of those that were made for it.
+ *
+ * @throws ValueError on missing, unknown or unusable inputs.
+ */
+export function inputTensors(
+  model: tf.LayersModel,
+  x: ModelInputs,
+): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
+  const names = model.inputNames;
+  if (x instanceof tf.Tensor) x = [x];
+  if (Array.isArray(x)) {
+    if (x.length !== names.length) {
+      throw new ValueError(`Expected ${names.length} inputs: ${names.join(', ')}. Received: ${x.length}.`);
+    }
+    return {tensors: x, made: []};
+  }
+  const given = Object.keys(x);
+  if (given.length !== names.length || !names.every(name => name in x)) {
+    throw new ValueError(`Expected inputs ${names.join(', ')}. Received: ${given.join(', ') || 'none'}.`);
+  }
+  const made: tf.Tensor[] = [];
+  const tensors = names.map((name, i) => {
+    const value = (x as Record<string, tf.Tensor | tf.TensorLike>)[name]!;
+    if (value instanceof tf.Tensor) return value;
+    const tensor = tf.tensor(value, undefined, model.inputs[i]!.dtype);
+    made.push(tensor);
+    return tensor;
+  });
+  return {tensors, made};
+}
+
+/** A model whose layers are ours: its weights keep their order whatever is trainable, and inputs go by name. */
+export abstract class Backbone extends tf.LayersModel {
+  /** `Multiply` and the like, which stand in the graph and in the summary but are no layers in Keras. */
+  private graphLayers: tf.layers.Layer[] = [];
+
+  /** Sets the layers in the order of Keras; `hidden` ones appear in the summary alone. */
+  protected setLayers(all: tf.layers.Layer[], hidden: readonly tf.layers.Layer[]): void {
+    this.graphLayers = all;
+    this.layers = all.filter(layer => !hidden.includes(layer));
+  }
+
+  /**
+   * Predicts for inputs given by name: `backbone.predict({token_ids, padding_mask})`.
+   *
+   * @throws ValueError on missing or unknown inputs.
+   */
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
+    const {tensors, made} = inputTensors(this, x);
+    try {
+      return super.predict(tensors, args);
+    } finally {
+      tf.dispose(made);
+    }
+  }
+
+  /** Prints the layers that Keras prints, with their numbers of parameters. */
+  override summary(lineLength?: number, positions?: number[], printFn?: (message?: unknown) => void): void {
+    const layers = this.layers;
+    this.layers = this.graphLayers;
+    try {
+      super.summary(lineLength, positions, printFn as Parameters<tf.LayersModel['summary']>[2]);
+    } finally {
+      this.layers = layers;
+    }
+  }
+
+  // === Weights: in the order of creation, where tfjs would put trainable ones first ===
+
+  override get weights(): tf.LayerVariable[] {
+    // tfjs' constructor asks before there are layers.
+    return (this.layers ?? []).flatMap(layer => layer.weights);
+  }
+  override get trainableWeights(): tf.LayerVariable[] {
+    return this.weights.filter(weight => weight.trainable);
+  }
+  override get nonTrainableWeights(): tf.LayerVariable[] {
+    return this.weights.filter(weight => !weight.trainable);
+  }
+  override get trainable(): boolean {
+    return super.trainable;
+  }
+  override set trainable(value: boolean) {
+    super.trainable = value;
+    for (const layer of this.layers) layer.trainable = value;
+  }
+
+  /** Number of parameters, trained or not. */
+  override countParams(): number {
+    return this.weights.reduce((sum, weight) => sum + tf.util.sizeFromShape(weight.shape as number[]), 0);
+  }
+
+  // === Configuration ===
+
+  /** tfjs changes the case of keys and even of values on the way to JSON, except under a key `name`. */
+  protected override updatedConfig(): tf.serialization.ConfigDict {
+    const config = super.updatedConfig() as {config: tf.serialization.ConfigDict};
+    const packed = {name: this.name, configJson: {name: JSON.stringify(config.config)}};
+    return {...config, config: packed};
+  }
+}
+
+/** The configuration that `updatedConfig` packed, or the one that was given. */
+export function unpackConfig(config: object): Record<string, unknown> {
+  const packed = (config as {configJson?: {name?: unknown}}).configJson?.name;
+  if (packed === undefined) return config as Record<string, unknown>;
+  if (typeof packed !== 'string') throw new ValueError(`Expected a packed configuration. Received: ${show(packed)}.`);
+  return JSON.parse(packed) as Record<string, unknown>;
+}

@@ -1,0 +1,234 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../errors';
+import {type KvCache} from '../../generation/kv_cache';
+import {EinsumDense} from '../../layers/einsum_dense';
+import {
+  checkDropout,
+  checkedArgs,
+  checkPositiveInteger,
+  firstShape,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from '../../layers/layer';
+import {getInitializer, type InitializerLike, serializeInitializer} from '../../layers/initializers';
+import {RMSNormalization} from '../../layers/rms_normalization';
+import {RotaryEmbedding} from '../../layers/rotary_embedding';
+import {attention, attentionWithDropout} from '../../ops/attention';
+
+export interface CachedGemma3AttentionArgs extends LayerArgs {
+  headDim: number;
+  numQueryHeads: number;
+  /** Divides the number of query heads; consecutive query heads share a key head. */
+  numKeyValueHeads: number;
+  kernelInitializer?: InitializerLike;
+  /** Soft cap on attention logits. Null, the default: none. */
+  logitSoftCap?: number | null;
+  useSlidingWindowAttention?: boolean;
+  /** Keys at this distance or further are not seen. Defaults to 4096. */
+  slidingWindowSize?: number;
+  /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
+  queryHeadDimNormalize?: boolean;
+  /** Normalize queries and keys over their head before they turn. Defaults to false. */
+  useQueryKeyNorm?: boolean;
+  /** Epsilon of these norms. Defaults to 1e-6. */
+  layerNormEpsilon?: number;
+  /** Defaults to 10,000. */
+  ropeWavelength?: number;
+  /** Positions are divided by this. Defaults to 1. */
+  ropeScalingFactor?: number;
+  /** Let tokens see what comes after them: embedding models. Defaults to false. */
+  useBidirectionalAttention?: boolean;
+  /** Rate of dropout on attention probabilities while training. Defaults to 0. */
+  dropout?: number;
+}
+
+const KNOWN = [
+  'headDim',
+  'numQueryHeads',
+  'numKeyValueHeads',
+  'kernelInitializer',
+  'logitSoftCap',
+  'useSlidingWindowAttention',
+  'slidingWindowSize',
+  'queryHeadDimNormalize',
+  'useQueryKeyNorm',
+  'layerNormEpsilon',
+  'ropeWavelength',
+  'ropeScalingFactor',
+  'useBidirectionalAttention',
+  'dropout',
+] as const;
+
+export interface AttentionCallArgs extends Kwargs {
+  training?: boolean;
+  /** int32 (B, T): 1 for tokens that count. */
+  paddingMask?: tf.Tensor;
+  /** int32 (B, T): number of the image that a token belongs to, 0 for text. */
+  images?: tf.Tensor;
+  /** Keys and values of tokens seen before; the new ones are added. */
+  cache?: KvCache;
+  /** With a cache: how many of the T tokens of each row are real. Defaults to all. */
+  counts?: readonly number[];
+}
+
+/**
+ * Grouped-query attention with rotary positions, query-key norm, sliding window, soft cap and a cache, as KerasHub's
+ * `CachedGemma3Attention`. Called with x (B, T, D), or [x, attentionMask (B, T, S)] where 0 hides → (B, T, D).
+ */
+export class CachedGemma3Attention extends Layer {
+  /** @nocollapse */
+  static className = 'CachedGemma3Attention';
+  queryDense!: EinsumDense;
+  keyDense!: EinsumDense;
+  valueDense!: EinsumDense;
+  queryNorm?: RMSNormalization;
+  keyNorm?: RMSNormalization;
+  outputDense!: EinsumDense;
+  ropeLayer!: RotaryEmbedding;
+  hiddenDim!: number;
+  readonly config: Required<Omit<CachedGemma3AttentionArgs, keyof LayerArgs | 'kernelInitializer'>>;
+  private readonly kernelInitializer: InitializerLike;
+
+  constructor(args: CachedGemma3AttentionArgs) {
+    super(checkedArgs('CachedGemma3Attention', args, KNOWN));
+    const {headDim, numQueryHeads, numKeyValueHeads} = args;
+    for (const [name, value] of Object.entries({headDim, numQueryHeads, numKeyValueHeads})) {
+      checkPositiveInteger('CachedGemma3Attention', name, value);
+    }
+    if (numQueryHeads % numKeyValueHeads !== 0) {
+      throw new ValueError(
+        'CachedGemma3Attention expected numQueryHeads to be a multiple of numKeyValueHeads. ' +
+          `Received: numQueryHeads=${numQueryHeads}, numKeyValueHeads=${numKeyValueHeads}.`,
+      );
+    }
+    if (headDim % 2 !== 0) {
+      throw new ValueError(
+        `CachedGemma3Attention expected an even headDim, for rotary positions. Received: ${headDim}.`,
+      );
+    }
+    this.config = {
+      headDim,
+      numQueryHeads,
+      numKeyValueHeads,
+      logitSoftCap: args.logitSoftCap ?? null,
+      useSlidingWindowAttention: args.useSlidingWindowAttention ?? false,
+      slidingWindowSize: args.slidingWindowSize ?? 4096,
+      queryHeadDimNormalize: args.queryHeadDimNormalize ?? true,
+      useQueryKeyNorm: args.useQueryKeyNorm ?? false,
+      layerNormEpsilon: args.layerNormEpsilon ?? 1e-6,
+      ropeWavelength: args.ropeWavelength ?? 10_000,
+      ropeScalingFactor: args.ropeScalingFactor ?? 1,
+      useBidirectionalAttention: args.useBidirectionalAttention ?? false,
+      dropout: args.dropout ?? 0,
+    };
+    checkDropout('CachedGemma3Attention', this.config.dropout);
+    this.kernelInitializer = args.kernelInitializer ?? 'glorot_uniform';
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    const shape = firstShape(inputShape);
+    const {numQueryHeads, numKeyValueHeads, headDim, layerNormEpsilon: epsilon} = this.config;
+    const dtype = this.dtypePolicy.name;
+    this.hiddenDim = shape.at(-1)!;
+    const dense = (attribute: string, name: string, equation: string, outputShape: (number | null)[]) =>
+      this.addSublayer(
+        attribute,
+        new EinsumDense({equation, outputShape, kernelInitializer: this.kernelInitializer, dtype, name}),
+      );
+    const keyShape = [null, numKeyValueHeads, headDim];
+    this.queryDense = dense('query_dense', 'query', 'btd,ndh->btnh', [null, numQueryHeads, headDim]);
+    this.keyDense = dense('key_dense', 'key', 'bsd,kdh->bskh', keyShape);
+    this.valueDense = dense('value_dense', 'value', 'bsd,kdh->bskh', keyShape);
+    for (const layer of [this.queryDense, this.keyDense, this.valueDense]) layer.build(shape);
+    if (this.config.useQueryKeyNorm) {
+      this.queryNorm = this.addSublayer('query_norm', new RMSNormalization({epsilon, dtype, name: 'query_norm'}));
+      this.queryNorm.build([null, null, numQueryHeads, headDim]);
+      this.keyNorm = this.addSublayer('key_norm', new RMSNormalization({epsilon, dtype, name: 'key_norm'}));
+      this.keyNorm.build([null, null, numKeyValueHeads, headDim]);
+    }
+    this.outputDense = dense('output_dense', 'attention_output', 'btnh,nhd->btd', [null, this.hiddenDim]);
+    this.outputDense.build([null, null, numQueryHeads, headDim]);
+    this.ropeLayer = this.addSublayer(
+      'rope_layer',
+      new RotaryEmbedding({
+        maxWavelength: this.config.ropeWavelength,
+        scalingFactor: this.config.ropeScalingFactor,
+        name: 'rope',
+      }),
+    );
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: AttentionCallArgs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const [x, attentionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?];
+      const {paddingMask, images, cache, training = false} = kwargs;
+      if (cache && paddingMask) {
+        throw new ValueError('With a cache, say how many tokens of each row are real by `counts`, not by a padding mask.');
+      }
+      const [batch, length] = x.shape as [number, number];
+      const counts = kwargs.counts ?? Array.from({length: batch}, () => length);
+      const starts = cache ? [...cache.lengths] : [0];
+
+      let query = this.queryDense.call(x); // (B, T, N, H)
+      let key = this.keyDense.call(x); // (B, T, K, H)
+      const value = this.valueDense.call(x) as tf.Tensor4D; // (B, T, K, H)
+      if (this.queryNorm) query = this.queryNorm.call(query);
+      if (this.keyNorm) key = this.keyNorm.call(key);
+      query = this.ropeLayer.call(query, {startIndex: starts});
+      key = this.ropeLayer.call(key, {startIndex: starts});
+
+      const positions = starts.map(start => Array.from({length}, (_, t) => start + t));
+      const queryPositions = tf.tensor2d(positions, [starts.length, length], 'int32');
+      const seen = cache
+        ? cache.append(key as tf.Tensor4D, value, counts)
+        : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, endsWithNew: true};
+      const optional = {
+        paddingMask: paddingMask as tf.Tensor2D | undefined,
+        queryImages: images && seen.endsWithNew ? (images as tf.Tensor2D) : undefined,
+        keyImages: images && seen.endsWithNew ? padFront(images, seen.k.shape[1]) : undefined,
+        attentionMask: attentionMask as tf.Tensor3D | undefined,
+      };
+      const given = Object.fromEntries(Object.entries(optional).filter(([, tensor]) => tensor)) as {
+        [name: string]: tf.Tensor;
+      };
+      const all = {q: query as tf.Tensor4D, k: seen.k, v: seen.v, queryPositions, keyPositions: seen.keyPositions, ...given};
+      const attrs = {
+        scale: 1 / Math.sqrt(this.queryWidth),
+        logitSoftCap: this.config.logitSoftCap,
+        window: this.config.useSlidingWindowAttention ? this.config.slidingWindowSize : null,
+        bidirectional: this.config.useBidirectionalAttention,
+      };
+      const attended =
+        training && this.config.dropout > 0
+          ? attentionWithDropout(all, attrs, this.config.dropout)
+          : attention(all, attrs); // (B, T, N, H)
+      return this.outputDense.call(attended); // (B, T, D)
+    });
+  }
+
+  /** What queries are scaled by the root of. The integer division is KerasHub's. */
+  private get queryWidth(): number {
+    const {queryHeadDimNormalize, headDim, numQueryHeads} = this.config;
+    return queryHeadDimNormalize ? headDim : Math.floor(this.hiddenDim / numQueryHeads);
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      ...super.getConfig(),
+      ...this.config,
+      kernelInitializer: serializeInitializer(getInitializer(this.kernelInitializer)),
+    };
+  }
+}
+registerLayer(CachedGemma3Attention);
+
+/** Images of the new tokens, with text (0) for the cached ones before them. */
+function padFront(images: tf.Tensor, length: number): tf.Tensor2D {
+  const missing = length - images.shape[1]!;
+  return (missing === 0 ? images : tf.pad(images, [[0, 0], [missing, 0]])) as tf.Tensor2D;
+}

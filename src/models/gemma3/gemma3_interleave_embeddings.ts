@@ -1,0 +1,78 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../errors';
+import {
+  checkedArgs,
+  checkPositiveInteger,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from '../../layers/layer';
+import {interleave} from '../../ops/interleave';
+
+export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
+  /** How many embeddings the vision encoder makes of an image. */
+  numVisionTokensPerImage: number;
+}
+
+/**
+ * Puts the embeddings of images where the text has placeholders for them, as KerasHub's layer of this name.
+ *
+ * Called with [imageEmbeddings (B · images, tokens, D), textEmbeddings (B, T, D), visionIndices int32
+ * (B, images · tokens)] → (B, T, D). Indices are places in a sample's own text; 0 is padding: what belongs to it is
+ * dropped, and place 0 stays text. Without images the text comes back as it is.
+ */
+export class Gemma3InterleaveEmbeddings extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3InterleaveEmbeddings';
+  readonly numVisionTokensPerImage: number;
+
+  constructor(args: Gemma3InterleaveEmbeddingsArgs) {
+    super(checkedArgs('Gemma3InterleaveEmbeddings', args, ['numVisionTokensPerImage']));
+    checkPositiveInteger('Gemma3InterleaveEmbeddings', 'numVisionTokensPerImage', args.numVisionTokensPerImage);
+    this.numVisionTokensPerImage = args.numVisionTokensPerImage;
+  }
+
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const [images, text, indices] = this.checked(inputs);
+      return interleave(text, tf.reshape(images, [-1, text.shape[2]]), indices);
+    });
+  }
+
+  private checked(inputs: TensorOrTensors): [tf.Tensor3D, tf.Tensor3D, tf.Tensor2D] {
+    const [images, text, indices] = [inputs].flat();
+    if (!images || !text || !indices || images.rank !== 3 || text.rank !== 3 || indices.rank !== 2) {
+      throw new ValueError(
+        `Gemma3InterleaveEmbeddings "${this.name}" expected [imageEmbeddings (batch · images, tokens, width), ` +
+          'textEmbeddings (batch, length, width), visionIndices (batch, images · tokens)]. ' +
+          `Received: shapes ${[inputs]
+            .flat()
+            .map(tensor => `[${tensor.shape}]`)
+            .join(', ')}.`,
+      );
+    }
+    const tokens = this.numVisionTokensPerImage;
+    const [count, perImage, width] = images.shape as [number, number, number];
+    const fits = count === 0 || (perImage === tokens && width === text.shape[2]);
+    if (!fits || indices.shape[0] !== text.shape[0] || indices.size !== count * tokens) {
+      throw new ValueError(
+        `Gemma3InterleaveEmbeddings "${this.name}" expected ${tokens} embeddings of width ${text.shape[2]} an image ` +
+          `and one index for each of them. Received: images [${images.shape}], text [${text.shape}], ` +
+          `indices [${indices.shape}]. Give every sample the same number of images, and pad indices with 0.`,
+      );
+    }
+    return [images as tf.Tensor3D, text as tf.Tensor3D, indices as tf.Tensor2D];
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return (inputShape as tf.Shape[])[1]!;
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), numVisionTokensPerImage: this.numVisionTokensPerImage};
+  }
+}
+registerLayer(Gemma3InterleaveEmbeddings);

@@ -1,0 +1,209 @@
+/** KerasHub's Gemma3Tokenizer: SentencePiece, and the special tokens that Gemma 3 needs. */
+
+import {checkKeys, show, ValueError} from '../../errors';
+import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
+
+/** Arguments of `Gemma3Tokenizer`. */
+export interface Gemma3TokenizerArgs {
+  /** The bytes of a SentencePiece model, a preset's `vocabulary.spm`. */
+  proto: Uint8Array;
+  /** Whether the vocabulary must have the tokens around images. Default: true. */
+  hasVisionTokens?: boolean;
+  /** Default: 'gemma3_tokenizer'. */
+  name?: string;
+  /** Whether to put `<bos>` before each text. Default: false. */
+  addBos?: boolean;
+  /** Whether to put `<eos>` after each text. Default: false. */
+  addEos?: boolean;
+  /** The length to pad with `<pad>` or to cut each text to; null to leave it. Default: null. */
+  sequenceLength?: number | null;
+}
+
+/** What `Gemma3Tokenizer.getConfig` returns: all arguments but the vocabulary, which is a file of its own. */
+export interface Gemma3TokenizerConfig {
+  name: string;
+  hasVisionTokens: boolean;
+  addBos: boolean;
+  addEos: boolean;
+  sequenceLength: number | null;
+}
+
+const ARGS = ['proto', 'hasVisionTokens', 'name', 'addBos', 'addEos', 'sequenceLength'] as const;
+
+/**
+ * Gemma 3's tokenizer: strings to ids and back.
+ *
+ * A text gives an array of ids, a batch of texts an array of such arrays, each as long as it is unless
+ * `sequenceLength` is set.
+ */
+export class Gemma3Tokenizer {
+  readonly name: string;
+  readonly hasVisionTokens: boolean;
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+  readonly sequenceLength: number | null;
+
+  /** What comes before a text. */
+  readonly startToken = '<bos>';
+  /** What comes after a text. */
+  readonly endToken = '<eos>';
+  /** What fills up a text to a length. */
+  readonly padToken = '<pad>';
+  /** What stands for each of an image's soft tokens. */
+  readonly imagePlaceholder = '<img>';
+  readonly startOfImageToken = '<start_of_image>';
+  readonly endOfImageToken = '<end_of_image>';
+
+  readonly startTokenId: number;
+  readonly endTokenId: number;
+  readonly padTokenId: number;
+  /** -1 without vision tokens. */
+  readonly imagePlaceholderId: number;
+  /** -1 without vision tokens. */
+  readonly startOfImageTokenId: number;
+  /** -1 without vision tokens. */
+  readonly endOfImageTokenId: number;
+
+  /** All tokens that this class needs in the vocabulary. */
+  readonly specialTokens: readonly string[];
+  /** Their ids, in the same order. */
+  readonly specialTokenIds: readonly number[];
+
+  private readonly sentencePiece: SentencePiece;
+
+  /**
+   * @throws ValueError if an argument is unknown or wrong, `proto` is no SentencePiece model that this can run, or a
+   *   special token is not in its vocabulary.
+   */
+  constructor(args: Gemma3TokenizerArgs) {
+    checkKeys('Gemma3Tokenizer', args, ARGS);
+    const {proto, name = 'gemma3_tokenizer', hasVisionTokens = true, addBos = false, addEos = false} = args;
+    const sequenceLength = args.sequenceLength ?? null;
+    for (const [key, value] of Object.entries({hasVisionTokens, addBos, addEos})) {
+      if (typeof value !== 'boolean') {
+        throw new ValueError(`Expected \`${key}\` to be true or false. Received: ${show(value)}. Pass a boolean.`);
+      }
+    }
+    if (sequenceLength !== null && !(Number.isInteger(sequenceLength) && sequenceLength > 0)) {
+      throw new ValueError(
+        `Expected \`sequenceLength\` to be a positive integer or null. Received: ${show(sequenceLength)}. ` +
+          `Pass null to leave texts as long as they are.`,
+      );
+    }
+    this.name = name;
+    this.hasVisionTokens = hasVisionTokens;
+    this.addBos = addBos;
+    this.addEos = addEos;
+    this.sequenceLength = sequenceLength;
+    this.sentencePiece = new SentencePiece(proto);
+
+    this.specialTokens = [
+      this.startToken,
+      this.endToken,
+      this.padToken,
+      ...(hasVisionTokens ? [this.imagePlaceholder, this.startOfImageToken, this.endOfImageToken] : []),
+    ];
+    for (const token of this.specialTokens) {
+      if (!this.sentencePiece.hasPiece(token)) {
+        throw new ValueError(
+          `Cannot find special token \`'${token}'\` in the provided vocabulary for \`Gemma3Tokenizer\`. ` +
+            `Please ensure \`'${token}'\` is in the provided vocabulary when creating the Tokenizer.`,
+        );
+      }
+    }
+    this.specialTokenIds = this.specialTokens.map(token => this.tokenToId(token));
+    const [start, end, pad, image = -1, startOfImage = -1, endOfImage = -1] = this.specialTokenIds;
+    this.startTokenId = start!;
+    this.endTokenId = end!;
+    this.padTokenId = pad!;
+    this.imagePlaceholderId = image;
+    this.startOfImageTokenId = startOfImage;
+    this.endOfImageTokenId = endOfImage;
+  }
+
+  /** The bytes of the vocabulary's file, to write it into a preset. */
+  get proto(): Uint8Array {
+    return this.sentencePiece.proto;
+  }
+
+  /** How many tokens the vocabulary has. */
+  get vocabularySize(): number {
+    return this.sentencePiece.vocabularySize;
+  }
+
+  /** All tokens, by id. */
+  getVocabulary(): string[] {
+    return Array.from({length: this.vocabularySize}, (_, id) => this.sentencePiece.idToPiece(id));
+  }
+
+  /** The id of a token; the id of `<unk>` if it is not in the vocabulary. */
+  tokenToId(token: string): number {
+    return this.sentencePiece.pieceToId(token);
+  }
+
+  /**
+   * The token with this id.
+   *
+   * @throws ValueError if the id is not in the vocabulary.
+   */
+  idToToken(id: number): string {
+    return this.sentencePiece.idToPiece(id);
+  }
+
+  /** The ids of a text, or of each text of a batch. */
+  tokenize(text: string): number[];
+  tokenize(texts: readonly string[]): number[][];
+  tokenize(input: string | readonly string[]): number[] | number[][] {
+    if (typeof input === 'string') return this.tokenizeOne(input);
+    if (!Array.isArray(input) || !input.every(text => typeof text === 'string')) {
+      throw new ValueError(
+        `Expected the input of \`tokenize\` to be a string or an array of strings. Received: ${show(input)}. ` +
+          `Pass text.`,
+      );
+    }
+    return input.map(text => this.tokenizeOne(text));
+  }
+
+  /**
+   * The text of ids, or of each sequence of a batch. `<bos>`, `<eos>` and `<pad>` have none.
+   *
+   * @throws ValueError if an id is not in the vocabulary.
+   */
+  detokenize(ids: readonly number[]): string;
+  detokenize(batch: readonly (readonly number[])[]): string[];
+  detokenize(input: readonly number[] | readonly (readonly number[])[]): string | string[] {
+    if (isNumbers(input)) return this.sentencePiece.decode(input);
+    if (!Array.isArray(input) || !input.every(isNumbers)) {
+      throw new ValueError(
+        `Expected the input of \`detokenize\` to be an array of ids or an array of such arrays. ` +
+          `Received: ${show(input)}. Pass ids.`,
+      );
+    }
+    return input.map(ids => this.sentencePiece.decode(ids));
+  }
+
+  /** A decoder that takes ids one by one and gives the text as soon as it is certain. */
+  decoder(): StreamingDecoder {
+    return this.sentencePiece.decoder();
+  }
+
+  /** The arguments to make this tokenizer again, but for `proto`. */
+  getConfig(): Gemma3TokenizerConfig {
+    const {name, hasVisionTokens, addBos, addEos, sequenceLength} = this;
+    return {name, hasVisionTokens, addBos, addEos, sequenceLength};
+  }
+
+  private tokenizeOne(text: string): number[] {
+    const ids = this.sentencePiece.encode(text);
+    if (this.addBos) ids.unshift(this.startTokenId);
+    if (this.addEos) ids.push(this.endTokenId);
+    if (this.sequenceLength === null) return ids;
+    const padding = this.sequenceLength - ids.length;
+    // KerasHub cuts the end token too.
+    return padding < 0 ? ids.slice(0, this.sequenceLength) : [...ids, ...Array<number>(padding).fill(this.padTokenId)];
+  }
+}
+
+function isNumbers(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every(id => typeof id === 'number');
+}

@@ -1,0 +1,343 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../errors';
+import {Dense} from '../../layers/dense';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../layers/initializers';
+import {
+  checkedArgs,
+  firstShape,
+  firstTensor,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from '../../layers/layer';
+import {LayerNormalization} from '../../layers/layer_normalization';
+import {RMSNormalization} from '../../layers/rms_normalization';
+import {tapeIsOn} from '../../ops/op';
+import {
+  checkHeads,
+  checkSizes,
+  Gemma3VisionEmbedding,
+  Gemma3VisionEncoderLayer,
+  gridSize,
+} from './gemma3_vision_layers';
+
+/** (B, images, S, S, 3) → how many images that are, if the shape says it. */
+const imageCount = ([batch, images]: tf.Shape) => (batch == null || images == null ? null : batch * images);
+
+export interface Gemma3VisionEncoderBlockArgs extends LayerArgs {
+  patchSize: number;
+  /** Height and width of an image. */
+  imageSize: number;
+  hiddenDim: number;
+  /** Number of transformer layers. */
+  numLayers: number;
+  /** Divides `hiddenDim`. */
+  numHeads: number;
+  intermediateDim: number;
+  /** Epsilon of all norms. Defaults to 1e-6. */
+  layerNormEpsilon?: number;
+}
+
+/** All of the transformer, from pixels to normalized patches. (B, images, S, S, 3) → (B · images, patches, hiddenDim). */
+export class Gemma3VisionEncoderBlock extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionEncoderBlock';
+  readonly encoderLayerNorm: LayerNormalization;
+  readonly visionEmbeddings: Gemma3VisionEmbedding;
+  readonly resblocks: Gemma3VisionEncoderLayer[];
+  readonly config: Required<Omit<Gemma3VisionEncoderBlockArgs, keyof LayerArgs>>;
+
+  constructor(args: Gemma3VisionEncoderBlockArgs) {
+    const owner = 'Gemma3VisionEncoderBlock';
+    const known = ['patchSize', 'imageSize', 'hiddenDim', 'numLayers', 'numHeads', 'intermediateDim'] as const;
+    super(checkedArgs(owner, args, [...known, 'layerNormEpsilon']));
+    const {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim, layerNormEpsilon = 1e-6} = args;
+    checkSizes(owner, {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim});
+    checkHeads(owner, hiddenDim, numHeads);
+    this.config = {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim, layerNormEpsilon};
+    const dtype = this.dtypePolicy.name;
+    this.encoderLayerNorm = this.addSublayer(
+      'encoder_layer_norm',
+      new LayerNormalization({epsilon: layerNormEpsilon, dtype, name: 'encoder_layer_norm'}),
+    );
+    this.visionEmbeddings = this.addSublayer(
+      'vision_embeddings',
+      new Gemma3VisionEmbedding({hiddenDim, patchSize, imageSize, dtype, name: 'encoder_embeddings'}),
+    );
+    // KerasHub leaves its layers at 1e-6 here; its documentation gives the epsilon to every norm.
+    const blockArgs = {numHeads, intermediateDim, layerNormEpsilon, dtype};
+    this.resblocks = this.addSublayer(
+      'resblocks',
+      Array.from(
+        {length: numLayers},
+        (_, i) => new Gemma3VisionEncoderLayer({...blockArgs, name: `encoder_block_${i}`}),
+      ),
+    );
+  }
+
+  override build(_inputShape?: ShapeOrShapes): void {
+    this.visionEmbeddings.build();
+    for (const layer of [...this.resblocks, this.encoderLayerNorm]) layer.build([null, null, this.config.hiddenDim]);
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const images = firstTensor(inputs);
+      const {imageSize: size, hiddenDim} = this.config;
+      if (images.rank !== 5 || !tf.util.arraysEqual(images.shape.slice(2), [size, size, 3])) {
+        throw new ValueError(
+          `Gemma3VisionEncoderBlock "${this.name}" expected images (batch, images, ${size}, ${size}, 3). ` +
+            `Received: [${images.shape}]. Resize them with the image converter of the preset.`,
+        );
+      }
+      const count = imageCount(images.shape)!;
+      if (count === 0) return tf.zeros([0, this.visionEmbeddings.numPatches, hiddenDim]);
+      let x = this.visionEmbeddings.call(tf.reshape(images, [count, size, size, 3]));
+      for (const layer of this.resblocks) {
+        const y = layer.call(x, kwargs);
+        // 27 layers of 19 MB an image would wait for the end of the tidy; a gradient needs them all.
+        if (!tapeIsOn()) x.dispose();
+        x = y;
+      }
+      return this.encoderLayerNorm.call(x);
+    });
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return [imageCount(firstShape(inputShape)), this.visionEmbeddings.numPatches, this.config.hiddenDim];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), ...this.config};
+  }
+}
+registerLayer(Gemma3VisionEncoderBlock);
+
+export interface Gemma3VisionAveragePoolingArgs extends LayerArgs {
+  imageSize: number;
+  patchSize: number;
+  /** Side of the squares of patches that become one token. */
+  poolSize: number;
+}
+
+/**
+ * Means over squares of neighbouring patches. (B, grid², D) → (B, (grid // poolSize)², D) with grid = imageSize //
+ * patchSize; patches behind the last whole square are not seen.
+ */
+export class Gemma3VisionAveragePooling extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionAveragePooling';
+  /** Patches along a side of an image. */
+  readonly width: number;
+  /** Tokens along a side of an image. */
+  readonly reducedWidth: number;
+  readonly config: Required<Omit<Gemma3VisionAveragePoolingArgs, keyof LayerArgs>>;
+
+  constructor(args: Gemma3VisionAveragePoolingArgs) {
+    const owner = 'Gemma3VisionAveragePooling';
+    super(checkedArgs(owner, args, ['imageSize', 'patchSize', 'poolSize']));
+    const {imageSize, patchSize, poolSize} = args;
+    checkSizes(owner, {poolSize});
+    this.width = gridSize(owner, imageSize, patchSize);
+    this.reducedWidth = Math.floor(this.width / poolSize);
+    if (this.reducedWidth === 0) {
+      throw new ValueError(
+        `${owner} expected poolSize to be at most the ${this.width} patches along a side of an image. ` +
+          `Received: poolSize=${poolSize}, imageSize=${imageSize}, patchSize=${patchSize}.`,
+      );
+    }
+    this.config = {imageSize, patchSize, poolSize};
+  }
+
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      const [batch, , width] = x.shape as [number, number, number];
+      const shape = [batch, this.reducedWidth ** 2, width];
+      if (x.size === 0) return tf.zeros(shape);
+      const {poolSize} = this.config;
+      const grid = tf.reshape(x, [batch, this.width, this.width, width]) as tf.Tensor4D;
+      return tf.reshape(tf.avgPool(grid, poolSize, poolSize, 'valid'), shape);
+    });
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    const shape = firstShape(inputShape);
+    return [shape[0] ?? null, this.reducedWidth ** 2, shape.at(-1) ?? null];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), ...this.config};
+  }
+}
+registerLayer(Gemma3VisionAveragePooling);
+
+export interface Gemma3VisionOutputArgs extends LayerArgs {
+  /** Width of the text model. */
+  outputDim: number;
+  /** Defaults to 1e-6. */
+  layerNormEpsilon?: number;
+  /** Defaults to "glorot_uniform". */
+  kernelInitializer?: InitializerLike;
+}
+
+/** Norm and projection into the space of text embeddings. (B, T, D) → (B, T, outputDim). */
+export class Gemma3VisionOutput extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionOutput';
+  readonly outputDim: number;
+  readonly layerNormEpsilon: number;
+  visionSoftEmbeddingNorm!: RMSNormalization;
+  visionInputProjection!: Dense;
+  private readonly kernelInitializer: Initializer;
+
+  constructor(args: Gemma3VisionOutputArgs) {
+    super(checkedArgs('Gemma3VisionOutput', args, ['outputDim', 'layerNormEpsilon', 'kernelInitializer']));
+    checkSizes('Gemma3VisionOutput', {outputDim: args.outputDim});
+    this.outputDim = args.outputDim;
+    this.layerNormEpsilon = args.layerNormEpsilon ?? 1e-6;
+    this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    const {layerNormEpsilon: epsilon, outputDim: units, kernelInitializer} = this;
+    const dtype = this.dtypePolicy.name;
+    this.visionSoftEmbeddingNorm = this.addSublayer(
+      'vision_soft_embedding_norm',
+      new RMSNormalization({epsilon, dtype, name: 'vision_soft_embedding_norm'}),
+    );
+    this.visionInputProjection = this.addSublayer(
+      'vision_input_projection',
+      new Dense({units, useBias: false, kernelInitializer, dtype, name: 'vision_input_projection'}),
+    );
+    for (const layer of this.children) layer.build(inputShape);
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      if (x.size === 0) return tf.zeros([...x.shape.slice(0, -1), this.outputDim]);
+      return this.visionInputProjection.call(this.visionSoftEmbeddingNorm.call(x));
+    });
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return [...firstShape(inputShape).slice(0, -1), this.outputDim];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      ...super.getConfig(),
+      outputDim: this.outputDim,
+      layerNormEpsilon: this.layerNormEpsilon,
+      kernelInitializer: serializeInitializer(this.kernelInitializer),
+    };
+  }
+}
+registerLayer(Gemma3VisionOutput);
+
+export interface Gemma3VisionEncoderArgs extends LayerArgs {
+  /** Height and width of an image. */
+  imageSize: number;
+  /** Side of the squares of pixels that become one patch. */
+  patchSize: number;
+  /** Divides `hiddenDim`. */
+  numHeads: number;
+  hiddenDim: number;
+  /** Number of transformer layers. */
+  numLayers: number;
+  /** Width of the feed-forward networks. */
+  intermediateDim: number;
+  /** Width of the result: that of the text model. */
+  outputDim: number;
+  /** Side of the squares of patches that become one token. Defaults to 14. */
+  poolSize?: number;
+  /** Epsilon of all norms. Defaults to 1e-6. */
+  layerNormEpsilon?: number;
+}
+
+const KNOWN = [
+  'imageSize',
+  'patchSize',
+  'numHeads',
+  'hiddenDim',
+  'numLayers',
+  'intermediateDim',
+  'outputDim',
+  'poolSize',
+  'layerNormEpsilon',
+] as const;
+
+/**
+ * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`: a model there and a layer here, whose parts are
+ * found in files as those of a model.
+ *
+ * Images float32 (B, images, imageSize, imageSize, 3), pixels in [-1, 1] → (B · images, numVisionTokensPerImage,
+ * outputDim). No images at all, (B, 0, …), are allowed. Weights are float32 when dtype is "bfloat16", as in KerasHub;
+ * a policy object of that name makes them rest as bfloat16.
+ */
+export class Gemma3VisionEncoder extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionEncoder';
+  readonly layers: readonly [Gemma3VisionEncoderBlock, Gemma3VisionAveragePooling, Gemma3VisionOutput];
+  /** Embeddings that an image becomes. */
+  readonly numVisionTokensPerImage: number;
+  readonly config: Required<Omit<Gemma3VisionEncoderArgs, keyof LayerArgs>>;
+
+  constructor(args: Gemma3VisionEncoderArgs) {
+    const checked = checkedArgs('Gemma3VisionEncoder', args, KNOWN);
+    super({...checked, dtype: args.dtype === 'bfloat16' ? 'float32' : args.dtype});
+    const {imageSize, patchSize, numHeads, hiddenDim, numLayers, intermediateDim, outputDim} = args;
+    const {poolSize = 14, layerNormEpsilon = 1e-6} = args;
+    const sizes = {imageSize, patchSize, numHeads, hiddenDim, numLayers, intermediateDim, outputDim, poolSize};
+    checkSizes('Gemma3VisionEncoder', sizes);
+    this.config = {...sizes, layerNormEpsilon};
+    const dtype = this.dtypePolicy.name;
+    const common = {imageSize, patchSize, dtype};
+    const transformer = {numHeads, hiddenDim, numLayers, intermediateDim, layerNormEpsilon};
+    const kernelInitializer = tf.initializers.randomNormal({mean: 0, stddev: 0.01});
+    const block = new Gemma3VisionEncoderBlock({...common, ...transformer, name: 'image_encoder'});
+    const pooling = new Gemma3VisionAveragePooling({...common, poolSize, name: 'pooling'});
+    const output = new Gemma3VisionOutput({
+      outputDim,
+      layerNormEpsilon,
+      kernelInitializer,
+      dtype,
+      name: 'vision_output_encoder',
+    });
+    this.layers = [block, pooling, output];
+    this.addSublayer('layers', [...this.layers]);
+    // KerasHub divides the number of patches by that of a square, which counts patches that no square covers.
+    this.numVisionTokensPerImage = pooling.reducedWidth ** 2;
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    let shape = inputShape;
+    for (const layer of this.layers) {
+      layer.build(shape);
+      shape = layer.computeOutputShape(shape);
+    }
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+    const [block, pooling, output] = this.layers;
+    return tf.tidy(() => output.call(pooling.call(block.call(inputs, kwargs))));
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return [imageCount(firstShape(inputShape)), this.numVisionTokensPerImage, this.config.outputDim];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    const {name, format} = this.dtypePolicy;
+    // As a plain name "bfloat16" would be read as float32.
+    return {...super.getConfig(), ...this.config, dtype: format === 'bfloat16' ? {config: {name}} : name};
+  }
+}
+registerLayer(Gemma3VisionEncoder);

@@ -1,0 +1,331 @@
+/** What the vision encoder's transformer is made of: SigLIP's, https://arxiv.org/abs/2303.15343. */
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../errors';
+import {Dense} from '../../layers/dense';
+import {Embedding} from '../../layers/embedding';
+import {getInitializer} from '../../layers/initializers';
+import {
+  type AnyWeight,
+  checkDropout,
+  checkedArgs,
+  checkPositiveInteger,
+  firstShape,
+  firstTensor,
+  type Kwargs,
+  Layer,
+  type LayerArgs,
+  registerLayer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from '../../layers/layer';
+import {LayerNormalization} from '../../layers/layer_normalization';
+import {attention, type AttentionInputs, attentionWithDropout} from '../../ops/attention';
+import {denseEinsum, planEinsum} from '../../ops/einsum';
+import {gelu} from '../../ops/gated_gelu';
+import {PackedWeight} from '../../weights/packed_weight';
+import {type Weight} from '../../weights/weight';
+
+/** @throws ValueError unless all are whole numbers of at least 1. */
+export function checkSizes(owner: string, sizes: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(sizes)) checkPositiveInteger(owner, name, value);
+}
+
+/** @throws ValueError unless the heads share the width evenly. */
+export function checkHeads(owner: string, hiddenDim: number, numHeads: number): void {
+  if (hiddenDim % numHeads !== 0) {
+    throw new ValueError(
+      `${owner} expected hiddenDim to be divisible by numHeads. ` +
+        `Received: hiddenDim=${hiddenDim}, numHeads=${numHeads}.`,
+    );
+  }
+}
+
+/** @throws ValueError unless an image holds a patch. Returns how many patches an image has along a side. */
+export function gridSize(owner: string, imageSize: number, patchSize: number): number {
+  checkSizes(owner, {imageSize, patchSize});
+  if (patchSize > imageSize) {
+    throw new ValueError(
+      `${owner} expected patchSize to be at most imageSize. Received: patchSize=${patchSize}, imageSize=${imageSize}.`,
+    );
+  }
+  return Math.floor(imageSize / patchSize);
+}
+
+const PATCHES = planEinsum('mabc,abcd->md', 4);
+
+export interface PatchConv2DArgs extends LayerArgs {
+  /** Width of the result. */
+  filters: number;
+  /** Side of the kernel, and stride. */
+  patchSize: number;
+}
+
+/**
+ * What `keras.layers.Conv2D` is with stride equal to kernel size and padding "valid": patches times a matrix. Unlike
+ * tfjs' convolution that has a gradient on every backend.
+ *
+ * (B, S, S, C) → (B, patches, filters), row by row; pixels behind the last whole patch are not seen.
+ */
+export class PatchConv2D extends Layer {
+  /** @nocollapse */
+  static className = 'PatchConv2D';
+  readonly filters: number;
+  readonly patchSize: number;
+  kernel!: AnyWeight;
+  bias!: Weight;
+
+  constructor(args: PatchConv2DArgs) {
+    super(checkedArgs('PatchConv2D', args, ['filters', 'patchSize']));
+    checkSizes('PatchConv2D', {filters: args.filters, patchSize: args.patchSize});
+    this.filters = args.filters;
+    this.patchSize = args.patchSize;
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    const {filters, patchSize: p} = this;
+    const shape = [p, p, firstShape(inputShape).at(-1)!, filters];
+    this.kernel = this.addKernel('kernel', shape, PATCHES.layout, getInitializer('glorot_uniform'));
+    this.bias = this.addFloatWeight('bias', [filters], tf.initializers.zeros());
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      const p = this.patchSize;
+      const [batch, height, width, channels] = x.shape as [number, number, number, number];
+      const [rows, columns] = [Math.floor(height / p), Math.floor(width / p)];
+      const whole = rows * p === height && columns * p === width;
+      const seen = whole ? x : tf.slice(x, [0, 0, 0, 0], [batch, rows * p, columns * p, channels]);
+      const lines = tf.reshape(seen, [batch, rows, p, columns, p * channels]);
+      const patches = tf.reshape(tf.transpose(lines, [0, 1, 3, 2, 4]), [-1, p, p, channels]);
+      const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
+      const y = tf.add(denseEinsum(patches, kernel, PATCHES), this.bias.read());
+      return tf.reshape(y, [batch, rows * columns, this.filters]);
+    });
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    const [batch, height, width] = firstShape(inputShape);
+    const patches = Math.floor(height! / this.patchSize) * Math.floor(width! / this.patchSize);
+    return [batch ?? null, patches, this.filters];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), filters: this.filters, patchSize: this.patchSize};
+  }
+}
+registerLayer(PatchConv2D);
+
+export interface Gemma3VisionEmbeddingArgs extends LayerArgs {
+  imageSize: number;
+  patchSize: number;
+  hiddenDim: number;
+  /** Defaults to 3. */
+  numChannels?: number;
+}
+
+/** Patches of images plus learned positions. (B, S, S, 3) → (B, patches, hiddenDim). */
+export class Gemma3VisionEmbedding extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionEmbedding';
+  readonly patchEmbedding: PatchConv2D;
+  readonly positionEmbedding: Embedding;
+  readonly numPatches: number;
+  readonly config: Required<Omit<Gemma3VisionEmbeddingArgs, keyof LayerArgs>>;
+
+  constructor(args: Gemma3VisionEmbeddingArgs) {
+    const known = ['imageSize', 'patchSize', 'hiddenDim', 'numChannels'] as const;
+    super(checkedArgs('Gemma3VisionEmbedding', args, known));
+    const {imageSize, patchSize, hiddenDim, numChannels = 3} = args;
+    checkSizes('Gemma3VisionEmbedding', {hiddenDim, numChannels});
+    this.config = {imageSize, patchSize, hiddenDim, numChannels};
+    this.numPatches = gridSize('Gemma3VisionEmbedding', imageSize, patchSize) ** 2;
+    const dtype = this.dtypePolicy.name;
+    this.patchEmbedding = this.addSublayer(
+      'patch_embedding',
+      new PatchConv2D({filters: hiddenDim, patchSize, dtype, name: 'embedding_conv'}),
+    );
+    this.positionEmbedding = this.addSublayer(
+      'position_embedding',
+      new Embedding({inputDim: this.numPatches, outputDim: hiddenDim, dtype, name: 'position_embedding'}),
+    );
+  }
+
+  override build(_inputShape?: ShapeOrShapes): void {
+    const {imageSize, numChannels} = this.config;
+    this.patchEmbedding.build([null, imageSize, imageSize, numChannels]);
+    this.positionEmbedding.build();
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    // All positions in their order are the table itself.
+    return tf.tidy(() => tf.add(this.patchEmbedding.call(inputs), this.positionEmbedding.embeddings.read()));
+  }
+
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return [firstShape(inputShape)[0] ?? null, this.numPatches, this.config.hiddenDim];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), ...this.config};
+  }
+}
+registerLayer(Gemma3VisionEmbedding);
+
+/** Attention logits held at once: 128 MB of them, and the reference makes a few copies. */
+const MAX_LOGITS = 1 << 25;
+
+/**
+ * Attention in which everything sees everything, for some queries after another: the 4,096 patches of an image have 270
+ * million logits.
+ *
+ * q, k, v: (B, T, N, H) → (B, T, N, H).
+ */
+export function visionAttention(
+  q: tf.Tensor4D,
+  k: tf.Tensor4D,
+  v: tf.Tensor4D,
+  dropout = 0,
+  maxLogits = MAX_LOGITS,
+): tf.Tensor4D {
+  return tf.tidy(() => {
+    const [batch, length, heads, headDim] = q.shape;
+    const keyPositions = tf.reshape(tf.range(0, length, 1, 'int32'), [1, length]) as tf.Tensor2D;
+    const attrs = {scale: 1 / Math.sqrt(headDim), logitSoftCap: null, window: null, bidirectional: true};
+    const attend = (inputs: AttentionInputs) =>
+      dropout > 0 ? attentionWithDropout(inputs, attrs, dropout) : attention(inputs, attrs);
+
+    const rows = Math.max(1, Math.floor(maxLogits / (batch * heads * length)));
+    if (rows >= length) return attend({q, k, v, queryPositions: keyPositions, keyPositions});
+    const parts: tf.Tensor4D[] = [];
+    for (let first = 0; first < length; first += rows) {
+      const count = Math.min(rows, length - first);
+      const queryPositions = tf.slice(keyPositions, [0, first], [1, count]);
+      const some = tf.slice(q, [0, first, 0, 0], [batch, count, heads, headDim]);
+      parts.push(attend({q: some, k, v, queryPositions, keyPositions}));
+    }
+    return tf.concat(parts, 1);
+  });
+}
+
+export interface Gemma3VisionAttentionArgs extends LayerArgs {
+  hiddenDim: number;
+  /** Divides `hiddenDim`. */
+  numHeads: number;
+  /** Rate of dropout on attention probabilities while training. Defaults to 0. */
+  dropout?: number;
+}
+
+/** Multi-head attention without a mask or positions. (B, T, hiddenDim) → (B, T, hiddenDim). */
+export class Gemma3VisionAttention extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionAttention';
+  readonly queryProj: Dense;
+  readonly keyProj: Dense;
+  readonly valueProj: Dense;
+  readonly outProj: Dense;
+  readonly config: Required<Omit<Gemma3VisionAttentionArgs, keyof LayerArgs>>;
+
+  constructor(args: Gemma3VisionAttentionArgs) {
+    super(checkedArgs('Gemma3VisionAttention', args, ['hiddenDim', 'numHeads', 'dropout']));
+    const {hiddenDim, numHeads, dropout = 0} = args;
+    checkSizes('Gemma3VisionAttention', {hiddenDim, numHeads});
+    checkHeads('Gemma3VisionAttention', hiddenDim, numHeads);
+    checkDropout('Gemma3VisionAttention', dropout);
+    this.config = {hiddenDim, numHeads, dropout};
+    const projection = (name: string) =>
+      this.addSublayer(name, new Dense({units: hiddenDim, dtype: this.dtypePolicy.name, name}));
+    this.queryProj = projection('query_proj');
+    this.keyProj = projection('key_proj');
+    this.valueProj = projection('value_proj');
+    this.outProj = projection('out_proj');
+  }
+
+  override build(_inputShape?: ShapeOrShapes): void {
+    for (const layer of this.children) layer.build([null, null, this.config.hiddenDim]);
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      const [batch, length] = x.shape as [number, number];
+      const {hiddenDim, numHeads, dropout} = this.config;
+      const heads = (layer: Dense) =>
+        tf.reshape(layer.call(x), [batch, length, numHeads, hiddenDim / numHeads]) as tf.Tensor4D;
+      const [q, k, v] = [heads(this.queryProj), heads(this.keyProj), heads(this.valueProj)];
+      const attended = visionAttention(q, k, v, kwargs.training ? dropout : 0);
+      return this.outProj.call(tf.reshape(attended, [batch, length, hiddenDim]));
+    });
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), ...this.config};
+  }
+}
+registerLayer(Gemma3VisionAttention);
+
+export interface Gemma3VisionEncoderLayerArgs extends LayerArgs {
+  /** Divides the width of the input. */
+  numHeads: number;
+  /** Width of the feed-forward network. */
+  intermediateDim: number;
+  /** Epsilon of both norms. Defaults to 1e-6. */
+  layerNormEpsilon?: number;
+}
+
+/** One layer of the encoder: attention and a feed-forward network, each behind a norm and beside a residual. (B, T, D) → (B, T, D). */
+export class Gemma3VisionEncoderLayer extends Layer {
+  /** @nocollapse */
+  static className = 'Gemma3VisionEncoderLayer';
+  attn!: Gemma3VisionAttention;
+  layerNorm1!: LayerNormalization;
+  mlpDense1!: Dense;
+  mlpDense2!: Dense;
+  layerNorm2!: LayerNormalization;
+  readonly config: Required<Omit<Gemma3VisionEncoderLayerArgs, keyof LayerArgs>>;
+
+  constructor(args: Gemma3VisionEncoderLayerArgs) {
+    const known = ['numHeads', 'intermediateDim', 'layerNormEpsilon'] as const;
+    super(checkedArgs('Gemma3VisionEncoderLayer', args, known));
+    const {numHeads, intermediateDim, layerNormEpsilon = 1e-6} = args;
+    checkSizes('Gemma3VisionEncoderLayer', {numHeads, intermediateDim});
+    this.config = {numHeads, intermediateDim, layerNormEpsilon};
+  }
+
+  override build(inputShape: ShapeOrShapes): void {
+    const hiddenDim = firstShape(inputShape).at(-1)!;
+    const {numHeads, intermediateDim, layerNormEpsilon: epsilon} = this.config;
+    const dtype = this.dtypePolicy.name;
+    const norm = (name: string) => this.addSublayer(name, new LayerNormalization({epsilon, dtype, name}));
+    const dense = (name: string, units: number) => this.addSublayer(name, new Dense({units, dtype, name}));
+    this.attn = this.addSublayer(
+      'attn',
+      new Gemma3VisionAttention({hiddenDim, numHeads, dtype, name: 'multi_head_attention'}),
+    );
+    this.layerNorm1 = norm('layer_norm_1');
+    this.mlpDense1 = dense('mlp_dense_1', intermediateDim);
+    this.mlpDense2 = dense('mlp_dense_2', hiddenDim);
+    this.layerNorm2 = norm('layer_norm_2');
+    for (const layer of this.children) {
+      layer.build([null, null, layer === this.mlpDense2 ? intermediateDim : hiddenDim]);
+    }
+    this.built = true;
+  }
+
+  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const x = firstTensor(inputs);
+      const attended = tf.add(x, this.attn.call(this.layerNorm1.call(x), kwargs));
+      const inner = gelu(this.mlpDense1.call(this.layerNorm2.call(attended)));
+      return tf.add(attended, this.mlpDense2.call(inner));
+    });
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {...super.getConfig(), ...this.config};
+  }
+}
+registerLayer(Gemma3VisionEncoderLayer);

@@ -1,0 +1,16 @@
+/** What a browser does instead of `node.ts`: there are no folders, and the package's files lie beside its script. */
+import {HttpPreset} from '../hub/http_source';
+import {type PresetSource} from '../hub/preset_source';
+
+/** Browsers have no paths. */
+export async function openFolder(_path: string): Promise<PresetSource | undefined> {
+  return undefined;
+}
+
+const PACKAGED = ['gemma3_tiny'];
+
+/** A preset that ships with the package, served from where its script was loaded. */
+export async function packagedPreset(name: string): Promise<PresetSource | undefined> {
+  if (!PACKAGED.includes(name)) return undefined;
+  return new HttpPreset(new URL(`../../presets/${name}`, import.meta.url).href);
+}

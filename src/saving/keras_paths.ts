@@ -1,0 +1,46 @@
+/**
+ * Where Keras puts the variables of a model in its HDF5 files. No table is needed: a layer is found under its class
+ * name in snake case, with a counter for the second of a kind, and its sub-layers under their attribute names.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {type AnyWeight, Layer} from '../layers/layer';
+
+/** `Gemma3DecoderBlock` → `gemma3_decoder_block`, as `keras.src.utils.naming.to_snake_case`. */
+export function snakeCase(name: string): string {
+  return name
+    .replace(/\W+/g, '')
+    .replace(/(.)([A-Z][a-z]+)/g, '$1_$2')
+    .replace(/([a-z])([A-Z])/g, '$1_$2')
+    .toLowerCase();
+}
+
+/** Class names in snake case; the second of a class gets `_1`, the third `_2`. */
+function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][] {
+  const seen = new Map<string, number>();
+  return layers.map(layer => {
+    const name = snakeCase(layer.getClassName());
+    const count = seen.get(name) ?? 0;
+    seen.set(name, count + 1);
+    return [count ? `${name}_${count}` : name, layer];
+  });
+}
+
+/** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
+export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
+  if (root instanceof tf.LayersModel) {
+    for (const [name, layer] of numbered(root.layers)) {
+      if (layer instanceof Layer || layer instanceof tf.LayersModel) {
+        yield* kerasPaths(layer as Layer, `${prefix}layers/${name}/`);
+      }
+    }
+    return;
+  }
+  for (const [i, weight] of root.ownWeights.entries()) yield [`${prefix}vars/${i}`, weight];
+  for (const [attribute, child] of root.sublayers) {
+    if (Array.isArray(child)) {
+      for (const [name, item] of numbered(child)) yield* kerasPaths(item, `${prefix}${attribute}/${name}/`);
+    } else {
+      yield* kerasPaths(child, `${prefix}${attribute}/`);
+    }
+  }
+}

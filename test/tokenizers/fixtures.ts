@@ -1,0 +1,76 @@
+/** What the Python libraries made of texts, and small tools for models' bytes. */
+
+import {createHash} from 'node:crypto';
+import {readFileSync} from 'node:fs';
+import path from 'node:path';
+
+/** What `sentencepiece` made of a vocabulary. */
+export interface Expected {
+  /** Text, ids, decoded text. */
+  texts: [string, number[], string][];
+  /** Ids, decoded text. */
+  sequences: [number[], string][];
+  /** Text, how often, how many ids, their digest. */
+  long: [string, number, number, string][];
+}
+
+/** What KerasHub's Gemma3Tokenizer made of the small vocabulary. */
+export interface KerasHubExpected {
+  texts: string[];
+  outputs: [{add_bos?: boolean; add_eos?: boolean; sequence_length?: number}, number[][]][];
+  ids: Record<string, number>;
+  unknown_token_id: number;
+  tokens: string[];
+  vocabulary_size: number;
+  id_errors: [number, string][];
+  missing_token_errors: [string, string][];
+  special_tokens: string[];
+  blind_special_tokens: string[];
+}
+
+/** `small.json`. */
+export interface SmallExpected extends Expected {
+  variants: {name: string; proto: string; texts: Expected['texts']; sequences: Expected['sequences']}[];
+  kerashub: KerasHubExpected;
+}
+
+const FOLDER = path.join(__dirname, '../fixtures/tokenizer');
+
+export function readExpected<T extends Expected>(name: string): T {
+  return JSON.parse(readFileSync(path.join(FOLDER, name), 'utf8')) as T;
+}
+
+export function readSmallVocabulary(): Uint8Array {
+  return new Uint8Array(readFileSync(path.join(FOLDER, 'vocabulary.spm')));
+}
+
+/** The digest of ids in `Expected.long`. */
+export function digest(ids: readonly number[]): string {
+  return createHash('sha256').update(ids.join(',')).digest('hex');
+}
+
+export function concatenate(...parts: (Uint8Array | readonly number[])[]): Uint8Array {
+  return Uint8Array.from(parts.flatMap(part => [...part]));
+}
+
+/** A protocol buffer's field of bytes, shorter than 128. */
+export function field(number: number, content: Uint8Array | readonly number[] | string): Uint8Array {
+  const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content;
+  return concatenate([...tag(number, 2), bytes.length], bytes);
+}
+
+/** A protocol buffer's field of a number from 0 to 127. */
+export function numberField(number: number, value: number): Uint8Array {
+  return concatenate([...tag(number, 0), value]);
+}
+
+function tag(number: number, wireType: number): number[] {
+  const value = number * 8 + wireType;
+  return value < 128 ? [value] : [(value & 127) | 128, value >> 7];
+}
+
+/** The bytes with all occurrences of a text replaced by another of the same length. */
+export function replaceText(bytes: Uint8Array, from: string, to: string): Uint8Array {
+  const text = Buffer.from(bytes).toString('latin1').replaceAll(from, to);
+  return new Uint8Array(Buffer.from(text, 'latin1'));
+}
