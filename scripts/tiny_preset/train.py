@@ -154,6 +154,24 @@ def initialize(model):
     for layer in backbone.transformer_layers:
         for norm in (layer.post_attention_norm, layer.post_ffw_norm):
             norm.scale.assign(np.full(norm.scale.shape, -0.8))
+    # Patches start as cosine transforms of their colour channels, the lowest
+    # frequencies first.
+    encoder = backbone.vision_encoder
+    patches = encoder.get_layer("image_encoder").vision_embeddings
+    n = PATCH_SIZE
+    x = np.cos(np.pi * (np.arange(n) + 0.5)[:, None] * np.arange(n) / n)
+    order = sorted(np.ndindex(n, n), key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
+    kernel = np.zeros(patches.patch_embedding.kernel.shape)
+    for i in range(kernel.shape[-1]):
+        u, v = order[i // 3]
+        kernel[:, :, i % 3, i] = np.outer(x[:, u], x[:, v]) * 4 / n**2
+    patches.patch_embedding.kernel.assign(kernel)
+    positions = patches.position_embedding.embeddings
+    positions.assign(rng.normal(0, 0.2, positions.shape))
+    projection = encoder.get_layer("vision_output_encoder").vision_input_projection
+    projection.kernel.assign(
+        rng.normal(0, projection.kernel.shape[0] ** -0.5, projection.kernel.shape)
+    )
 
 
 # --- Batches -----------------------------------------------------------------

@@ -34,10 +34,7 @@ export function uniqueModelName(prefix: string): string {
  *
  * @throws ValueError on missing, unknown or unusable inputs.
  */
-export function inputTensors(
-  model: tf.LayersModel,
-  x: ModelInputs,
-): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
+export function inputTensors(model: tf.LayersModel, x: ModelInputs): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
   const names = model.inputNames;
   if (x instanceof tf.Tensor) x = [x];
   if (Array.isArray(x)) {

@@ -168,7 +168,9 @@ export class CachedGemma3Attention extends Layer {
       const [x, attentionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?];
       const {paddingMask, images, cache, training = false} = kwargs;
       if (cache && paddingMask) {
-        throw new ValueError('With a cache, say how many tokens of each row are real by `counts`, not by a padding mask.');
+        throw new ValueError(
+          'With a cache, say how many tokens of each row are real by `counts`, not by a padding mask.',
+        );
       }
       const [batch, length] = x.shape as [number, number];
       const counts = kwargs.counts ?? Array.from({length: batch}, () => length);
@@ -196,7 +198,14 @@ export class CachedGemma3Attention extends Layer {
       const given = Object.fromEntries(Object.entries(optional).filter(([, tensor]) => tensor)) as {
         [name: string]: tf.Tensor;
       };
-      const all = {q: query as tf.Tensor4D, k: seen.k, v: seen.v, queryPositions, keyPositions: seen.keyPositions, ...given};
+      const all = {
+        q: query as tf.Tensor4D,
+        k: seen.k,
+        v: seen.v,
+        queryPositions,
+        keyPositions: seen.keyPositions,
+        ...given,
+      };
       const attrs = {
         scale: 1 / Math.sqrt(this.queryWidth),
         logitSoftCap: this.config.logitSoftCap,
@@ -230,5 +239,12 @@ registerLayer(CachedGemma3Attention);
 /** Images of the new tokens, with text (0) for the cached ones before them. */
 function padFront(images: tf.Tensor, length: number): tf.Tensor2D {
   const missing = length - images.shape[1]!;
-  return (missing === 0 ? images : tf.pad(images, [[0, 0], [missing, 0]])) as tf.Tensor2D;
+  return (
+    missing === 0
+      ? images
+      : tf.pad(images, [
+          [0, 0],
+          [missing, 0],
+        ])
+  ) as tf.Tensor2D;
 }

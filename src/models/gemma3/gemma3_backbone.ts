@@ -217,9 +217,9 @@ export class Gemma3Backbone extends Backbone {
     const config = completeConfig(given);
     const {hiddenDim, dtype} = config;
     const visionEncoder = toVisionEncoder(given.visionEncoder);
-    if (visionEncoder && config.imageSize !== visionEncoder.imageSize) {
+    if (visionEncoder && config.imageSize !== visionEncoder.config.imageSize) {
       throw new ValueError(
-        `Gemma3Backbone expected imageSize to be that of its vision encoder, ${visionEncoder.imageSize}. ` +
+        `Gemma3Backbone expected imageSize to be that of its vision encoder, ${visionEncoder.config.imageSize}. ` +
           `Received: ${config.imageSize}.`,
       );
     }
@@ -262,7 +262,12 @@ export class Gemma3Backbone extends Backbone {
     });
     const layerNorm = new RMSNormalization({epsilon: config.layerNormEpsilon, dtype, name: 'final_normalization'});
     const multiply = new Multiply(Math.fround(Math.sqrt(hiddenDim)));
-    const interleave = visionEncoder ? new Gemma3InterleaveEmbeddings({name: 'interleave_embeddings'}) : null;
+    const interleave = visionEncoder
+      ? new Gemma3InterleaveEmbeddings({
+          numVisionTokensPerImage: visionEncoder.numVisionTokensPerImage,
+          name: 'interleave_embeddings',
+        })
+      : null;
 
     // === Functional model ===
     const input = (name: string, shape: tf.Shape, type: 'int32' | 'float32') => tf.input({shape, dtype: type, name});
@@ -273,7 +278,7 @@ export class Gemma3Backbone extends Backbone {
     const layers: tf.layers.Layer[] = [tokenIds.sourceLayer];
     const masks = [paddingMask];
     if (visionEncoder && interleave) {
-      const size = visionEncoder.imageSize;
+      const size = visionEncoder.config.imageSize;
       const images = input('images', [null, size, size, 3], 'float32');
       const visionIndices = input('vision_indices', [null], 'int32');
       const visionMask = input('vision_mask', [null], 'int32');
@@ -313,7 +318,10 @@ export class Gemma3Backbone extends Backbone {
   }
 
   override getConfig(): tf.serialization.ConfigDict {
-    const visionEncoder = this.visionEncoder && {className: 'Gemma3VisionEncoder', config: this.visionEncoder.getConfig()};
+    const visionEncoder = this.visionEncoder && {
+      className: 'Gemma3VisionEncoder',
+      config: this.visionEncoder.getConfig(),
+    };
     return {name: this.name, ...this.config, visionEncoder};
   }
 

@@ -1,0 +1,21 @@
+/** Kernels for tfjs' plain CPU backend, where plain tfjs operations are slowest. Registered when this is imported. */
+import * as tf from '@tensorflow/tfjs';
+import {attentionKernel, cacheUpdateKernel} from './attention';
+import {matMulBfloat16Kernel, matMulKernel, unpackBfloat16Kernel} from './mat_mul';
+
+/** By kernel name; another backend over host arrays can register the same ones under its own name. */
+export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
+  Gemma3MatMul: matMulKernel,
+  Gemma3MatMulBfloat16: matMulBfloat16Kernel,
+  Gemma3UnpackBfloat16: unpackBfloat16Kernel,
+  Gemma3Attention: attentionKernel,
+  Gemma3CacheUpdate: cacheUpdateKernel,
+};
+
+for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {
+  tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
+}
+
+// tfjs advises tfjs-node on the first use of this backend, which nothing here runs on.
+const backend = tf.findBackend('cpu') as (tf.KernelBackend & {firstUse?: boolean}) | null;
+if (backend) backend.firstUse = false;

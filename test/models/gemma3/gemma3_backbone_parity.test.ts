@@ -1,0 +1,61 @@
+/** Hidden states, logits, counts and summaries against what Python KerasHub computes (test/reference). */
+import {readdirSync, readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import '../../../src/backends/cpu';
+import {Gemma3Backbone} from '../../../src/models/gemma3/gemma3_backbone';
+import {expectNoLeak, maxDifference, take} from '../../support/numbers';
+
+const FIXTURES = join(__dirname, '../../fixtures/backbone');
+
+interface Expected {
+  batch: number;
+  length: number;
+  token_ids: number[];
+  padding_mask: number[];
+  hidden: number[];
+  logits: number[];
+  params: number;
+  summary: [string, string, number][];
+}
+const expectedOf = (name: string) =>
+  JSON.parse(readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8')) as Expected;
+
+const inputsOf = ({batch, length, token_ids, padding_mask}: Expected) => ({
+  token_ids: tf.tensor2d(token_ids, [batch, length], 'int32'),
+  padding_mask: tf.tensor2d(padding_mask, [batch, length], 'int32'),
+});
+
+describe.each(readdirSync(FIXTURES))('%s', name => {
+  const expected = expectedOf(name);
+
+  it('gives the hidden states and logits of KerasHub', async () => {
+    await expectNoLeak(async () => {
+      const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, name));
+      const inputs = inputsOf(expected);
+      const hidden = backbone.predict(inputs) as tf.Tensor;
+      const logits = backbone.tokenEmbedding.call(hidden, {reverse: true});
+      expect(hidden.shape).toEqual([expected.batch, expected.length, backbone.config.hiddenDim]);
+      expect(maxDifference(await take(hidden), expected.hidden)).toBeLessThan(1e-4);
+      expect(maxDifference(await take(logits), expected.logits)).toBeLessThan(1e-4);
+      tf.dispose(inputs);
+      backbone.dispose();
+    });
+  });
+
+  it('counts and summarises as KerasHub', async () => {
+    const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, name), {loadWeights: false});
+    expect(backbone.countParams()).toBe(expected.params);
+    const rows: string[] = [];
+    backbone.summary(400, undefined, message => rows.push(String(message)));
+    const printed = rows
+      .map(row => /^(\S+) \((\w+)\).*?\s(\d+)\s/.exec(row))
+      .filter(match => match !== null)
+      .map(([, layer, cls, params]) => [layer, cls, Number(params)]);
+    // Keras numbers its Multiply over all models of a process.
+    const rows0 = expected.summary.map(([layer, ...rest]) => [layer.replace(/^multiply_\d+$/, 'multiply'), ...rest]);
+    expect(printed).toEqual(rows0);
+    expect(rows.join('\n')).toContain(`Total params: ${expected.params}`);
+    backbone.dispose();
+  });
+});

@@ -1,0 +1,291 @@
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_interleave_embeddings';
+import {
+  Gemma3VisionAveragePooling,
+  Gemma3VisionEncoder,
+  type Gemma3VisionEncoderArgs,
+  Gemma3VisionOutput,
+} from '../../../src/models/gemma3/gemma3_vision_encoder';
+import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/gemma3_vision_layers';
+import {interleave} from '../../../src/ops/interleave';
+import {kerasPaths} from '../../../src/saving/keras_paths';
+import {PackedWeight} from '../../../src/weights/packed_weight';
+import {CASES, expectSameGradients, maxDifference, stored} from './vision_fixtures';
+
+type EncoderCase = (typeof CASES.encoders)[number];
+
+const camel = (key: string) => key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+const argsOf = ({config}: EncoderCase) =>
+  Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [camel(key), value]),
+  ) as unknown as Gemma3VisionEncoderArgs;
+
+/** The encoder of a case with its weights, found by the paths that Keras gives them. */
+function load(c: EncoderCase, more: Partial<Gemma3VisionEncoderArgs> = {}): Gemma3VisionEncoder {
+  const encoder = new Gemma3VisionEncoder({...argsOf(c), ...more});
+  encoder.build([null, null, c.config.image_size!, c.config.image_size!, 3]);
+  const paths = [...kerasPaths(encoder)];
+  expect(paths.map(([path]) => path).sort()).toEqual(Object.keys(c.weights).sort());
+  tf.tidy(() => {
+    for (const [path, weight] of paths) {
+      const value = stored(c.weights[path]!);
+      expect([path, weight.shape]).toEqual([path, value.shape]);
+      weight.write(value);
+    }
+  });
+  return encoder;
+}
+
+const SMALL = CASES.encoders[0]!;
+const randomImages = (samples: number, images: number, size = 8) =>
+  tf.randomUniform([samples, images, size, size, 3], -1, 1, 'float32', 7);
+
+describe('Gemma3VisionEncoder', () => {
+  test.each(CASES.encoders.map(c => [c.name, c] as const))('returns what KerasHub returns: %s', (_, c) => {
+    const encoder = load(c);
+    for (const run of c.runs) {
+      const [images, output] = [stored(run.images), stored(run.output)];
+      const before = tf.memory().numTensors;
+      const y = encoder.call(images);
+      expect(maxDifference(y, output)).toBeLessThan(1e-5);
+      y.dispose();
+      expect(tf.memory().numTensors).toBe(before);
+      expect(encoder.numVisionTokensPerImage).toBe(output.shape[1]);
+      expect(encoder.computeOutputShape(images.shape)).toEqual(output.shape);
+    }
+    encoder.dispose();
+  });
+
+  test('is found in the files of a model that holds it', () => {
+    const encoder = new Gemma3VisionEncoder(argsOf(SMALL));
+    const images = tf.input({shape: [null, 8, 8, 3], name: 'images'});
+    const output = encoder.apply(images) as tf.SymbolicTensor;
+    expect(output.shape).toEqual([null, 4, 12]);
+    const model = tf.model({inputs: images, outputs: output});
+    const paths = [...kerasPaths(model)].map(([path]) => path);
+    expect(paths).toContain(
+      'layers/gemma3_vision_encoder/layers/gemma3_vision_encoder_block/resblocks/gemma3_vision_encoder_layer_1/attn/query_proj/vars/0',
+    );
+    expect(new Set(paths)).toEqual(
+      new Set(Object.keys(SMALL.weights).map(path => `layers/gemma3_vision_encoder/${path}`)),
+    );
+  });
+
+  test('predicts, trains and is saved inside a model', async () => {
+    const encoder = load(SMALL, {name: 'vision'});
+    const images = tf.input({shape: [null, 8, 8, 3], name: 'images'});
+    const model = tf.model({inputs: images, outputs: encoder.apply(images) as tf.SymbolicTensor});
+    const run = SMALL.runs[1]!;
+    const [pixels, output] = [stored(run.images), stored(run.output)];
+    expect(maxDifference(model.predict(pixels) as tf.Tensor, output)).toBeLessThan(1e-5);
+
+    let artifacts: tf.io.ModelArtifacts | undefined;
+    await model.save(
+      tf.io.withSaveHandler(async saved => {
+        artifacts = saved;
+        return {modelArtifactsInfo: {dateSaved: new Date(0), modelTopologyType: 'JSON'}};
+      }),
+    );
+    const copy = await tf.loadLayersModel(tf.io.fromMemory(artifacts!));
+    expect(maxDifference(copy.predict(pixels) as tf.Tensor, output)).toBeLessThan(1e-5);
+
+    const before = await Promise.all(encoder.weights.map(weight => weight.read().array()));
+    model.compile({optimizer: tf.train.sgd(0.01), loss: 'meanSquaredError'});
+    await model.trainOnBatch(pixels, tf.zerosLike(output));
+    const tensors = tf.memory().numTensors;
+    const loss = await model.trainOnBatch(pixels, tf.zerosLike(output));
+    expect(tf.memory().numTensors).toBe(tensors + 1); // the zeros that this line made
+    expect(loss).toBeGreaterThan(0);
+    const after = await Promise.all(encoder.weights.map(weight => weight.read().array()));
+    // A bias of keys shifts all logits of a query alike, which softmax does not see; its gradient is rounding.
+    after.forEach((value, i) => expect(value).not.toEqual(before[i]));
+  });
+
+  test('trains on a batch without images, of which nothing depends on it', () => {
+    const encoder = load(SMALL);
+    const scale = tf.variable(tf.scalar(2));
+    const {grads} = tf.variableGrads(() => {
+      const y = encoder.call(tf.zeros([2, 0, 8, 8, 3]));
+      expect(y.shape).toEqual([0, 4, 12]);
+      return tf.square(scale) as tf.Scalar;
+    }, [scale]);
+    expect(grads[scale.name]!.arraySync()).toBe(4);
+  });
+
+  test('has gradients that finite differences confirm', () => {
+    const encoder = load(SMALL);
+    const images = randomImages(1, 2);
+    const loss = () => tf.mean(tf.square(encoder.call(images))) as tf.Scalar;
+    const variables = encoder.weights.map(weight => weight.read() as tf.Variable);
+    const {grads} = tf.variableGrads(loss, variables);
+    for (const [i, variable] of variables.entries()) {
+      const direction = tf.randomNormal(variable.shape, 0, 1, 'float32', i + 1);
+      const original = variable.clone();
+      const at = (step: number) => {
+        variable.assign(tf.add(original, tf.mul(direction, step)));
+        return loss().arraySync() as number;
+      };
+      const step = 2e-3;
+      const numeric = (at(step) - at(-step)) / (2 * step);
+      variable.assign(original);
+      const analytic = tf.sum(tf.mul(grads[variable.name]!, direction)).arraySync() as number;
+      expect(Math.abs(numeric - analytic)).toBeLessThan(2e-3 * Math.max(0.1, Math.abs(analytic)));
+    }
+  });
+
+  test('keeps float32 weights when dtype is "bfloat16", and packs them for a policy object', () => {
+    const float = load(SMALL, {dtype: 'bfloat16'});
+    expect(float.dtypePolicy.name).toBe('float32');
+    const packed = load(SMALL, {dtype: {className: 'DTypePolicy', config: {name: 'bfloat16'}}});
+    const kernels = packed.weights.filter(weight => weight.shape.length > 1);
+    expect(kernels.every(weight => weight instanceof PackedWeight)).toBe(true);
+    // With its weights rounded as well, the float32 encoder is the same function.
+    for (const [i, weight] of float.weights.entries()) weight.write(packed.weights[i]!.read());
+    const images = randomImages(1, 2);
+    expect(maxDifference(packed.call(images), float.call(images))).toBeLessThan(1e-5);
+    expect(new Gemma3VisionEncoder(packed.getConfig() as never).dtypePolicy.name).toBe('bfloat16');
+  });
+
+  test('survives its configuration', () => {
+    const config = new Gemma3VisionEncoder({...argsOf(CASES.encoders[2]!), name: 'vision'}).getConfig();
+    expect(config).toMatchObject({imageSize: 10, poolSize: 2, layerNormEpsilon: 1e-2, name: 'vision'});
+    const copy = new Gemma3VisionEncoder(config as never);
+    expect(copy.getConfig()).toEqual(config);
+    for (const layer of copy.layers) {
+      const Class = layer.constructor as new (config: tf.serialization.ConfigDict) => typeof layer;
+      expect(new Class(layer.getConfig()).getConfig()).toEqual(layer.getConfig());
+    }
+    expect(new Gemma3VisionEncoder(argsOf(CASES.encoders[3]!)).config.poolSize).toBe(14);
+  });
+
+  test('freezes and thaws as a whole', () => {
+    const encoder = load(SMALL);
+    encoder.trainable = false;
+    expect(encoder.trainableWeights).toHaveLength(0);
+    expect(encoder.nonTrainableWeights).toHaveLength(Object.keys(SMALL.weights).length);
+    encoder.trainable = true;
+    expect(encoder.nonTrainableWeights).toHaveLength(0);
+  });
+
+  test('refuses sizes that do not fit', () => {
+    const build = (more: object) => () => new Gemma3VisionEncoder({...argsOf(SMALL), ...more});
+    expect(build({numHeads: 3})).toThrow('hiddenDim to be divisible by numHeads. Received: hiddenDim=8, numHeads=3.');
+    expect(build({patchSize: 9})).toThrow('patchSize to be at most imageSize. Received: patchSize=9, imageSize=8.');
+    expect(build({poolSize: 5})).toThrow('at most the 4 patches along a side of an image. Received: poolSize=5');
+    expect(build({numLayers: 1.5})).toThrow('`numLayers` to be a positive integer. Received: numLayers=1.5.');
+    expect(build({imagesize: 8})).toThrow('Gemma3VisionEncoder has no argument "imagesize"');
+    const encoder = load(SMALL);
+    expect(() => encoder.call(randomImages(1, 1, 10))).toThrow('(batch, images, 8, 8, 3). Received: [1,1,10,10,3].');
+    expect(() => encoder.call(tf.zeros([1, 8, 8, 3]))).toThrow('Received: [1,8,8,3].');
+  });
+});
+
+describe('layers of the vision encoder', () => {
+  test('PatchConv2D is a strided convolution, gradients included', () => {
+    const layer = new PatchConv2D({filters: 5, patchSize: 3});
+    layer.build([null, 8, 7, 3]);
+    const kernel = layer.kernel.read() as tf.Tensor4D;
+    layer.bias.write(tf.randomNormal([5], 0, 1, 'float32', 2));
+    const plain = (x: tf.Tensor) =>
+      tf.reshape(tf.add(tf.conv2d(x as tf.Tensor4D, kernel, 3, 'valid'), layer.bias.read()), [2, 4, 5]);
+    expectSameGradients(x => layer.call(x), plain, [tf.randomNormal([2, 8, 7, 3], 0, 1, 'float32', 1)]);
+    expect(layer.computeOutputShape([null, 8, 7, 3])).toEqual([null, 4, 5]);
+  });
+
+  test('attention in slices is attention', () => {
+    const [q, k, v] = [1, 2, 3].map(seed => tf.randomNormal([2, 7, 2, 3], 0, 1, 'float32', seed) as tf.Tensor4D);
+    const plain = (...[queries, keys, values]: tf.Tensor[]) => {
+      const [a, b, c] = [queries!, keys!, values!].map(x => tf.transpose(x, [0, 2, 1, 3]));
+      const probabilities = tf.softmax(tf.div(tf.matMul(a!, b!, false, true), Math.sqrt(3)));
+      return tf.transpose(tf.matMul(probabilities, c!), [0, 2, 1, 3]);
+    };
+    // 28 logits a query: all at once, three queries at once, one at once although that is more than allowed.
+    for (const maxLogits of [1000, 90, 1]) {
+      const f = (...[a, b, c]: tf.Tensor[]) =>
+        visionAttention(a as tf.Tensor4D, b as tf.Tensor4D, c as tf.Tensor4D, 0, maxLogits);
+      expectSameGradients(f, plain, [q!, k!, v!]);
+    }
+  });
+
+  test('attention drops probabilities out while training only', () => {
+    const layer = new Gemma3VisionAttention({hiddenDim: 4, numHeads: 2, dropout: 0.5});
+    layer.build();
+    const x = tf.randomNormal([1, 6, 4], 0, 1, 'float32', 1);
+    const [first, second] = [layer.call(x), layer.call(x)];
+    expect(maxDifference(first, second)).toBe(0);
+    expect(maxDifference(layer.call(x, {training: true}), first)).toBeGreaterThan(1e-3);
+    expect(new Gemma3VisionAttention(layer.getConfig() as never).getConfig()).toEqual(layer.getConfig());
+    expect(() => new Gemma3VisionAttention({hiddenDim: 4, numHeads: 2, dropout: 1})).toThrow('`dropout` in [0, 1)');
+  });
+
+  test('pooling and output pass emptiness on', () => {
+    const pooling = new Gemma3VisionAveragePooling({imageSize: 8, patchSize: 2, poolSize: 2});
+    expect(pooling.call(tf.zeros([0, 16, 5])).shape).toEqual([0, 4, 5]);
+    expect(pooling.computeOutputShape([null, 16, 5])).toEqual([null, 4, 5]);
+    const output = new Gemma3VisionOutput({outputDim: 6});
+    output.build([null, 4, 5]);
+    expect(output.call(tf.zeros([0, 4, 5])).shape).toEqual([0, 4, 6]);
+  });
+});
+
+describe('Gemma3InterleaveEmbeddings', () => {
+  test.each(CASES.interleave.map(c => [c.name, c] as const))('returns what KerasHub returns: %s', (_, c) => {
+    const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: c.tokens});
+    const [images, text, output] = [stored(c.images), stored(c.text), stored(c.output)];
+    const indices = tf.tensor(c.indices.flat(), [text.shape[0]!, c.indices[0]!.length], 'int32');
+    const textBefore = text.arraySync();
+    const before = tf.memory().numTensors;
+    const y = layer.call([images, text, indices]);
+    expect(maxDifference(y, output)).toBe(0);
+    expect(text.arraySync()).toEqual(textBefore);
+    y.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+    expect(text.isDisposed).toBe(false);
+    expect(layer.computeOutputShape([images.shape, text.shape, indices.shape])).toEqual(text.shape);
+  });
+
+  test('sends gradients where the values came from', () => {
+    // The second sample has one image of two, the third none.
+    const rows = [
+      [1, 2, 4, 5],
+      [3, 4, 0, 0],
+      [0, 0, 0, 0],
+    ];
+    const indices = tf.tensor2d(rows, [3, 4], 'int32');
+    // As products with matrices of zeros and ones: image row m goes to place t of its sample.
+    const chosen = tf.tensor(
+      rows.flatMap((row, sample) =>
+        Array.from({length: 6}, (_, place) =>
+          rows.flatMap((other, s) => other.map((_, m) => (s === sample && place > 0 && row[m] === place ? 1 : 0))),
+        ),
+      ),
+    ) as tf.Tensor2D; // (18, 12)
+    const stays = tf.sub(1, tf.sum(chosen, 1, true));
+    const plain = (text: tf.Tensor, images: tf.Tensor) =>
+      tf.reshape(tf.add(tf.mul(tf.reshape(text, [18, 2]), stays), tf.matMul(chosen, images as tf.Tensor2D)), [3, 6, 2]);
+    const f = (text: tf.Tensor, images: tf.Tensor) => interleave(text as tf.Tensor3D, images as tf.Tensor2D, indices);
+    expectSameGradients(f as (...xs: tf.Tensor[]) => tf.Tensor, plain as (...xs: tf.Tensor[]) => tf.Tensor, [
+      tf.randomNormal([3, 6, 2], 0, 1, 'float32', 1),
+      tf.randomNormal([12, 2], 0, 1, 'float32', 2),
+    ]);
+  });
+
+  test('passes gradients through text without images', () => {
+    const text = tf.randomNormal([1, 3, 2], 0, 1, 'float32', 1) as tf.Tensor3D;
+    const f = (x: tf.Tensor) =>
+      tf.sum(interleave(x as tf.Tensor3D, tf.zeros([0, 2]), tf.zeros([1, 0], 'int32'))) as tf.Scalar;
+    expect(maxDifference(tf.grad(f)(text), tf.onesLike(text))).toBe(0);
+  });
+
+  test('survives its configuration and refuses what does not fit', () => {
+    const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: 2, name: 'i'});
+    expect(new Gemma3InterleaveEmbeddings(layer.getConfig() as never).getConfig()).toEqual(layer.getConfig());
+    const call = (images: number[], text: number[], indices: number[]) => () =>
+      layer.call([tf.zeros(images), tf.zeros(text), tf.zeros(indices, 'int32')]);
+    expect(call([1, 3, 4], [1, 6, 4], [1, 3])).toThrow('expected 2 embeddings of width 4 an image');
+    expect(call([1, 2, 5], [1, 6, 4], [1, 2])).toThrow('Received: images [1,2,5], text [1,6,4], indices [1,2].');
+    expect(call([2, 2, 4], [2, 6, 4], [2, 3])).toThrow('pad indices with 0');
+    expect(call([1, 4], [1, 6, 4], [1, 2])).toThrow('Received: shapes [1,4], [1,6,4], [1,2].');
+    expect(() => new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: 0})).toThrow('to be a positive integer');
+  });
+});
