@@ -31,7 +31,7 @@ TOKENS_PER_IMAGE = (IMAGE_SIZE // PATCH_SIZE // POOL_SIZE) ** 2
 HIDDEN_DIM = 128
 # Batches are padded to one of these lengths, as each is compiled once.
 IMAGE_EVERY = 2  # A step with pictures after as many steps without.
-LENGTHS = (16, 24, 32, 48, 64, 96)
+LENGTHS = (16, 24, 32, 48, 64, 96, 128)
 
 
 # --- Tokenizer ---------------------------------------------------------------
@@ -406,7 +406,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--image-batch", type=int, default=32)
-    parser.add_argument("--vision-steps", type=int, default=600)
+    parser.add_argument("--vision-steps", type=int, default=900)
     args = parser.parse_args()
 
     started = time.time()

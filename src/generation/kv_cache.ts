@@ -56,11 +56,18 @@ export class KvCache {
    * Takes T new tokens a row, of which the first `counts[row]` are real, and says what they attend over.
    *
    * @param k (B, T, K, H), @param v (B, T, K, H)
-   * @throws ValueError if a row would pass `maxLength`.
+   * @throws ValueError if a row would pass `maxLength`, or the counts do not fit the tokens.
    */
   append(k: tf.Tensor4D, v: tf.Tensor4D, counts: readonly number[]): CachedKeys {
     const starts = [...this.lengths];
     const length = k.shape[1];
+    const fits = (count: number) => Number.isInteger(count) && count >= 0 && count <= length;
+    if (k.shape[0] !== this.batch || counts.length !== this.batch || !counts.every(fits)) {
+      throw new ValueError(
+        `Expected keys of ${this.batch} rows, and for each row a count of new tokens from 0 to ${length}. ` +
+          `Received: keys of shape [${k.shape}], counts [${counts}].`,
+      );
+    }
     const over = starts.findIndex((start, row) => start + counts[row]! > this.maxLength);
     if (over >= 0) {
       throw new ValueError(
@@ -83,10 +90,11 @@ export class KvCache {
       return {k: this.keys, v: this.values, keyPositions, endsWithNew: false};
     }
     const news = Array.from({length}, (_, t) => t);
-    if (!old) return {k, v, keyPositions: tf.tensor2d([news], undefined, 'int32'), endsWithNew: true};
-    const positions = starts.map((start, row) => [
+    const newPositions = starts.map((start, row) => news.map(t => (t < counts[row]! ? start + t : -1)));
+    if (!old) return {k, v, keyPositions: tf.tensor2d(newPositions, undefined, 'int32'), endsWithNew: true};
+    const positions = newPositions.map((added, row) => [
       ...before.positions.subarray(row * this.capacity, (row + 1) * this.capacity),
-      ...news.map(t => (t < counts[row]! ? start + t : -1)),
+      ...added,
     ]);
     return {
       k: tf.concat([old[0], k], 1),

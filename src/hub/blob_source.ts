@@ -29,7 +29,7 @@ export class BlobPreset implements PresetSource {
     readonly name = 'files',
   ) {}
   async has(path: string): Promise<boolean> {
-    return path in this.files;
+    return Object.hasOwn(this.files, path);
   }
   async open(path: string): Promise<ByteSource> {
     const blob = this.files[path];

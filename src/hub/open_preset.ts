@@ -23,7 +23,7 @@ export async function openPreset(preset: PresetLike): Promise<PresetSource> {
   }
   const packaged = await packagedPreset(preset);
   if (packaged) return packaged;
-  const known = presets[preset];
+  const known = Object.hasOwn(presets, preset) ? presets[preset] : undefined;
   const folder = await openFolder(preset);
   if (folder) return folder;
   if (known) {

@@ -102,10 +102,10 @@ export class EinsumDense extends Layer {
   override getConfig(): tf.serialization.ConfigDict {
     return {
       ...super.getConfig(),
-      equation: this.portableEquation(),
+      equation: this.portable(this.equation),
       outputShape: this.outputShapeArg,
       activation: this.activation,
-      biasAxes: this.biasAxes,
+      biasAxes: this.biasAxes && this.portable(this.biasAxes),
       kernelInitializer: serializeInitializer(this.kernelInitializer),
       biasInitializer: serializeInitializer(this.biasInitializer),
     };
@@ -153,9 +153,9 @@ export class EinsumDense extends Layer {
   private biasShape(plan: EinsumPlan, sizes: Map<string, number | null>): number[] {
     const axes = [...this.biasAxes!];
     const strange = axes.find(label => !plan.output.includes(label));
-    if (strange) {
+    if (strange || axes.length === 0) {
       throw new ValueError(
-        `Bias dimension '${strange}' was requested, but is not part of the output spec of "${this.equation}". ` +
+        `Bias dimension '${strange ?? ''}' was requested, but is not part of the output spec of "${this.equation}". ` +
           `Received: biasAxes=${this.biasAxes}.`,
       );
     }
@@ -164,10 +164,10 @@ export class EinsumDense extends Layer {
   }
 
   /** tfjs writes strings in lower case with underscores before capitals; labels are renamed so that they survive it. */
-  private portableEquation(): string {
+  private portable(spec: string): string {
     const labels = [...new Set(this.equation.match(/[a-zA-Z]/g) ?? [])];
-    if (this.biasAxes !== null || labels.every(label => label === label.toLowerCase())) return this.equation;
-    return this.equation.replace(/[a-zA-Z]/g, label => String.fromCharCode(97 + labels.indexOf(label)));
+    if (labels.every(label => label === label.toLowerCase())) return spec;
+    return spec.replace(/[a-zA-Z]/g, label => String.fromCharCode(97 + labels.indexOf(label)));
   }
 }
 registerLayer(EinsumDense);

@@ -27,7 +27,8 @@ const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => le
 /** @throws ValueError for a name that is not known. */
 export function getInitializer(identifier: InitializerLike): Initializer {
   if (typeof identifier === 'string') {
-    const make = factories[camel(identifier)];
+    const name = camel(identifier);
+    const make = Object.hasOwn(factories, name) ? factories[name] : undefined;
     if (!make) {
       throw new ValueError(
         `Expected an initializer name, one of: ${Object.keys(factories).join(', ')}. Received: ${show(identifier)}.`,

@@ -87,17 +87,39 @@ export abstract class Layer extends tf.layers.Layer {
     return this.parent ? `${this.parent.path}/${this.name}` : this.name;
   }
 
+  /** tfjs puts a layer's name before those of its weights while it applies the layer, and not when `build` is called. */
+  private applying = false;
+  override apply(
+    inputs: Parameters<tf.layers.Layer['apply']>[0],
+    kwargs?: Kwargs,
+  ): ReturnType<tf.layers.Layer['apply']> {
+    this.applying = true;
+    try {
+      return super.apply(inputs, kwargs);
+    } finally {
+      this.applying = false;
+    }
+  }
+
+  /** `path/name`, less what tfjs adds by itself. */
+  private weightName(name: string): string {
+    const outermost = (layer: Layer): Layer => (layer.parent ? outermost(layer.parent) : layer);
+    const full = `${this.path}/${name}`;
+    const root = outermost(this);
+    return root.applying ? full.slice(root.name.length + 1) : full;
+  }
+
   // === Weights ===
 
   /** A float32 weight; its initializer runs when it is first read, if nothing filled it before. */
   protected addFloatWeight(name: string, shape: number[], initializer: Initializer): Weight {
-    return this.own(new Weight(shape, `${this.path}/${name}`, initializer));
+    return this.own(new Weight(shape, this.weightName(name), initializer));
   }
 
   /** A kernel, at rest as the layer's dtype says. */
   protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
     if (this.dtypePolicy.format === 'float32') return this.addFloatWeight(name, shape, initializer);
-    return this.own(new PackedWeight(shape, layout, `${this.path}/${name}`, initializer));
+    return this.own(new PackedWeight(shape, layout, this.weightName(name), initializer));
   }
 
   private own<W extends AnyWeight>(weight: W): W {
@@ -133,8 +155,31 @@ export abstract class Layer extends tf.layers.Layer {
     return firstShape(inputShape);
   }
 
+  /** Frees the weights of this layer and of all below it. */
+  override dispose(): ReturnType<tf.layers.Layer['dispose']> {
+    // tfjs counts the uses that go through `apply`, and refuses layers that were only built and called.
+    if (this.built) this._refCount ??= 1;
+    return super.dispose();
+  }
+
+  /** tfjs adds its custom objects to the configuration that it hands over, which are no argument of a layer. */
+  static override fromConfig<T extends tf.serialization.Serializable>(
+    cls: tf.serialization.SerializableConstructor<T>,
+    {customObjects: _, ...config}: tf.serialization.ConfigDict,
+  ): T {
+    return new cls(config);
+  }
+
   override getConfig(): tf.serialization.ConfigDict {
     return {...super.getConfig(), trainable: super.trainable, dtype: this.dtypePolicy.name};
+  }
+
+  /** @nocollapse tfjs hands its table of custom objects over inside the configuration. */
+  static override fromConfig<T extends tf.serialization.Serializable>(
+    cls: tf.serialization.SerializableConstructor<T>,
+    {customObjects: _, ...config}: tf.serialization.ConfigDict,
+  ): T {
+    return new cls(config);
   }
 }
 

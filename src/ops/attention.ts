@@ -43,7 +43,7 @@ export interface AttentionAttrs extends Attributes {
 
 type AllInputs = AttentionInputs & Partial<AttentionMasks>;
 
-/** Boolean (1 or B, T, S): which key each query sees. */
+/** Boolean (1 or B, 1 or T, S): which key each query sees. */
 export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, attrs: AttentionAttrs): tf.Tensor3D {
   return tf.tidy(() => {
     const {queryPositions, keyPositions, paddingMask, queryImages, keyImages, attentionMask} = inputs as AllInputs;
@@ -114,8 +114,8 @@ function attend(inputs: AllInputs, attrs: AttentionAttrs): Scores {
   const keys = heads(k);
   const logits = softCap(tf.matMul(queries, keys, false, true), attrs.logitSoftCap);
   const groups = q.shape[2] / keyHeads;
-  const seen = tf.cast(attentionVisibility(inputs, attrs), 'float32'); // (1 or B, T, S)
-  const open = tf.reshape(seen, [seen.shape[0]!, 1, 1, t, s]);
+  const seen = tf.cast(attentionVisibility(inputs, attrs), 'float32'); // (1 or B, 1 or T, S)
+  const open = tf.reshape(seen, [seen.shape[0]!, 1, 1, seen.shape[1]!, s]);
   const masked = tf.add(tf.reshape(logits, [b, keyHeads, groups, t, s]), tf.mul(tf.sub(open, 1), 1e9));
   // A row that sees nothing has a softmax over noise: wiped, as KerasHub wipes it.
   const probabilities = tf.mul(tf.softmax(masked), tf.max(open, -1, true));

@@ -32,7 +32,11 @@ export const layerNormOp: Op<LayerNormInputs, LayerNormAttrs> = {
   }),
 };
 
-/** `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over the last axis. x: (…, D), gamma and beta: (D) → (…, D). */
+/**
+ * `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over the last axis.
+ *
+ * x: (…, D), gamma and beta: (D) → (…, D).
+ */
 export function layerNorm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: number): tf.Tensor {
   return runOp(layerNormOp, {x, gamma, beta}, {epsilon});
 }

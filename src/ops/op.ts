@@ -54,7 +54,9 @@ export function runOp<I extends Inputs, A extends Attributes>(op: Op<I, A>, inpu
   }
   // `saveAllInputs` hands tensors over in the order of the record: the names go along so that optional inputs are found.
   const withNames = {...attrs, inputNames: Object.keys(inputs)} satisfies WithNames;
-  return tf.engine().runKernel(op.name, inputs, withNames as unknown as tf.NamedAttrMap) as tf.Tensor;
+  // It insists on an array, as Concat has one, and reads it by its keys: an array whose only keys are names is both.
+  const record = Object.assign([], inputs) as unknown as tf.NamedTensorMap;
+  return tf.engine().runKernel(op.name, record, withNames as unknown as tf.NamedAttrMap) as tf.Tensor;
 }
 
 /** True while tfjs records for a gradient. The method exists but is missing in tfjs' typings. */

@@ -68,3 +68,6 @@ export async function packagedPreset(name: string): Promise<PresetSource | undef
   const folder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'presets', name);
   return (await stat(folder).catch(() => undefined))?.isDirectory() ? new FolderPreset(folder) : undefined;
 }
+
+/** Lets everything else that waits run once: timers, signals, sockets. */
+export const nextTurn = (): Promise<void> => new Promise(resolve => setImmediate(resolve));

@@ -10,9 +10,22 @@ export const isObject = (value: unknown): value is JsonObject =>
 const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 const snakeKey = (key: string) => key.replace(/([A-Z]|(?<=[a-z])\d+$)/g, part => `_${part.toLowerCase()}`);
 
-/** Keys of the top level in camelCase; values stay as they are. */
-export const camelKeys = (config: object): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(config).map(([key, value]) => [camelKey(key), value]));
+/**
+ * Keys of the top level in camelCase; values stay as they are.
+ *
+ * @throws ValueError if a key is there in both casings.
+ */
+export function camelKeys(config: object): Record<string, unknown> {
+  const camel: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(config)) {
+    const name = camelKey(key);
+    if (Object.hasOwn(camel, name)) {
+      throw new ValueError(`Expected "${name}" once, in one casing. Received keys: ${Object.keys(config).join(', ')}.`);
+    }
+    camel[name] = value;
+  }
+  return camel;
+}
 
 /** Keys of the top level in snake_case; values stay as they are. */
 export const snakeKeys = (config: object): Record<string, unknown> =>

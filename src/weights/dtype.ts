@@ -33,12 +33,15 @@ export function parseDtype(dtype: DtypeLike | null | undefined): Dtype {
   const kind = typeof dtype === 'object' ? (dtype?.className ?? dtype?.class_name ?? 'DTypePolicy') : 'DTypePolicy';
   // Keras: no dtype given means the global policy, which is float32 unless somebody changed it.
   const resolved = dtype === null ? 'float32' : name;
-  const format = typeof resolved === 'string' ? FORMATS[resolved] : undefined;
-  if (!resolved || !format || (dtype !== null && kind !== 'DTypePolicy')) {
+  // tfjs reads `mixed_bfloat16` from its JSON as `mixedBfloat16`.
+  const policy =
+    typeof resolved === 'string' ? resolved.replace(/B(?=float16$)|F(?=loat16$)/, c => `_${c.toLowerCase()}`) : '';
+  const format = Object.hasOwn(FORMATS, policy) ? FORMATS[policy] : undefined;
+  if (!format || (dtype !== null && kind !== 'DTypePolicy')) {
     throw new ValueError(
       `Expected dtype to be one of ${Object.keys(FORMATS).join(', ')}. Received: ${show(dtype)}. ` +
         'Presets that Keras quantized cannot be read: use the preset they were made from.',
     );
   }
-  return {name: resolved, format};
+  return {name: policy, format};
 }

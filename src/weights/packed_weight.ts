@@ -100,7 +100,7 @@ export class PackedWeight extends tf.LayerVariable {
   /**
    * Takes float32 values in logical shape, rounding them to bfloat16; or int32 bits in physical shape, as they are.
    *
-   * @throws ValueError on another shape.
+   * @throws ValueError on another shape or type.
    */
   override write(value: tf.Tensor): this {
     const words = this.physical.shape[1]!;
@@ -113,6 +113,9 @@ export class PackedWeight extends tf.LayerVariable {
       throw new ValueError(
         `Weight "${this.originalName}" expected a value of shape [${this.shape}]. Received: [${value.shape}].`,
       );
+    }
+    if (value.dtype !== 'float32') {
+      throw new ValueError(`Weight "${this.originalName}" expected float32 values. Received: ${value.dtype}.`);
     }
     const rows = tf.tidy(() => tf.transpose(value, [...this.layout.out, ...this.layout.in]));
     const halves = new Uint16Array(this.rows * words * 2);

@@ -22,7 +22,10 @@ export const PIECE = 1 << 22;
  * when something is assigned. Reading such a tensor is not allowed, which is why `Weight.read` is the only door to it.
  */
 export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
-  const dataId = tf.backend().write(null as never, shape, dtype);
+  const backend = tf.backend() as tf.KernelBackend & {firstUse?: boolean};
+  // tfjs' CPU backend advises another package when it is first used in Node; nothing here runs on that package.
+  if (backend.firstUse) backend.firstUse = false;
+  const dataId = backend.write(null as never, shape, dtype);
   return tf.engine().makeTensorFromTensorInfo({dataId, shape, dtype});
 }
 

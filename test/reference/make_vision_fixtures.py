@@ -4,8 +4,8 @@ Run from the repository root with a Python that has keras, keras_hub and h5py:
 
     python test/reference/make_vision_fixtures.py
 
-`cases.json` describes, `values.bin` holds all numbers as little-endian float32. A tensor is `[offset, shape]`, the offset
-counted in values. Weights are listed under the paths that Keras gives them in a file.
+`cases.json` describes, `values.bin` holds all numbers as little-endian float32. A tensor is `[offset, shape]`, the
+offset counted in values. Weights are listed under the paths that Keras gives them in a file.
 """
 
 import json
@@ -121,7 +121,7 @@ def layer_norm_case(epsilon):
     return {"epsilon": epsilon, "x": store(x), "gamma": store(gamma), "beta": store(beta), "output": store(layer(x))}
 
 
-ACTIVATIONS = ["linear", "relu", "relu6", "elu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "gelu"]
+ACTIVATIONS = "linear relu relu6 elu selu sigmoid silu softmax softplus softsign tanh gelu".split()
 
 cases = {
     "encoders": [

@@ -15,7 +15,3 @@ export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {
   tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
 }
-
-// tfjs advises tfjs-node on the first use of this backend, which nothing here runs on.
-const backend = tf.findBackend('cpu') as (tf.KernelBackend & {firstUse?: boolean}) | null;
-if (backend) backend.firstUse = false;

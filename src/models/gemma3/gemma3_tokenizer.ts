@@ -1,6 +1,9 @@
 /** KerasHub's Gemma3Tokenizer: SentencePiece, and the special tokens that Gemma 3 needs. */
 
 import {checkKeys, show, ValueError} from '../../errors';
+import {openPreset, type PresetLike} from '../../hub/open_preset';
+import {readAll} from '../../hub/preset_source';
+import {camelKeys, parseSerialized} from '../../saving/keras_config';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
 
 /** Arguments of `Gemma3Tokenizer`. */
@@ -191,6 +194,21 @@ export class Gemma3Tokenizer {
   getConfig(): Gemma3TokenizerConfig {
     const {name, hasVisionTokens, addBos, addEos, sequenceLength} = this;
     return {name, hasVisionTokens, addBos, addEos, sequenceLength};
+  }
+
+  /**
+   * The tokenizer of a preset.
+   *
+   * @throws ValueError if files are missing or unusable.
+   */
+  static async fromPreset(preset: PresetLike): Promise<Gemma3Tokenizer> {
+    const source = await openPreset(preset);
+    const proto = await readAll(source, 'assets/tokenizer/vocabulary.spm');
+    if (!(await source.has('tokenizer.json'))) return new Gemma3Tokenizer({proto});
+    const text = new TextDecoder().decode(await readAll(source, 'tokenizer.json'));
+    const {config} = parseSerialized(text, `${source.name}/tokenizer.json`, 'Gemma3Tokenizer');
+    const {proto: _p, dtype: _d, trainable: _t, configFile: _c, ...rest} = camelKeys(config);
+    return new Gemma3Tokenizer({...rest, proto});
   }
 
   private tokenizeOne(text: string): number[] {

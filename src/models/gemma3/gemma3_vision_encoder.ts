@@ -41,7 +41,11 @@ export interface Gemma3VisionEncoderBlockArgs extends LayerArgs {
   layerNormEpsilon?: number;
 }
 
-/** All of the transformer, from pixels to normalized patches. (B, images, S, S, 3) → (B · images, patches, hiddenDim). */
+/**
+ * All of the transformer, from pixels to normalized patches.
+ *
+ * (B, images, S, S, 3) → (B · images, patches, hiddenDim).
+ */
 export class Gemma3VisionEncoderBlock extends Layer {
   /** @nocollapse */
   static className = 'Gemma3VisionEncoderBlock';

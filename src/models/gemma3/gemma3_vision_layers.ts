@@ -276,7 +276,11 @@ export interface Gemma3VisionEncoderLayerArgs extends LayerArgs {
   layerNormEpsilon?: number;
 }
 
-/** One layer of the encoder: attention and a feed-forward network, each behind a norm and beside a residual. (B, T, D) → (B, T, D). */
+/**
+ * One layer of the encoder: attention and a feed-forward network, each behind a norm and beside a residual.
+ *
+ * (B, T, D) → (B, T, D).
+ */
 export class Gemma3VisionEncoderLayer extends Layer {
   /** @nocollapse */
   static className = 'Gemma3VisionEncoderLayer';

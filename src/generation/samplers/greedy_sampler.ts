@@ -1,0 +1,23 @@
+import * as tf from '@tensorflow/tfjs';
+import {checkedSamplerArgs, Sampler, type SamplerArgs} from './sampler';
+
+/** The most probable token each time, as `keras_hub.samplers.GreedySampler`. */
+export class GreedySampler extends Sampler {
+  constructor(args: SamplerArgs = {}) {
+    super(checkedSamplerArgs('GreedySampler', args, ['temperature']));
+  }
+
+  /** Only the answers leave the backend: dividing by a temperature does not change which logit is largest. */
+  override async sample(logits: tf.Tensor2D): Promise<number[]> {
+    const best = tf.argMax(logits, -1);
+    const tokens = Array.from(await best.data());
+    best.dispose();
+    return tokens;
+  }
+
+  override getNextToken(probabilities: Float32Array): number {
+    let best = 0;
+    for (let i = 1; i < probabilities.length; i++) if (probabilities[i]! > probabilities[best]!) best = i;
+    return best;
+  }
+}

@@ -1,0 +1,40 @@
+/** Samplers by class and by name. */
+import {show, ValueError} from '../../errors';
+import {GreedySampler} from './greedy_sampler';
+import {RandomSampler} from './random_sampler';
+import {Sampler} from './sampler';
+import {TopKSampler} from './top_k_sampler';
+import {TopPSampler} from './top_p_sampler';
+
+export {GreedySampler} from './greedy_sampler';
+export {RandomSampler} from './random_sampler';
+export {Sampler, type SamplerArgs} from './sampler';
+export {TopKSampler, type TopKSamplerArgs} from './top_k_sampler';
+export {TopPSampler, type TopPSamplerArgs} from './top_p_sampler';
+
+export type SamplerName = 'greedy' | 'random' | 'top_k' | 'top_p';
+
+const byName: Record<SamplerName, new () => Sampler> = {
+  greedy: GreedySampler,
+  random: RandomSampler,
+  top_k: TopKSampler,
+  top_p: TopPSampler,
+};
+
+/**
+ * A sampler from its name, or itself.
+ *
+ * @throws ValueError for other names.
+ */
+export function get(sampler: SamplerName | Sampler): Sampler {
+  if (sampler instanceof Sampler) return sampler;
+  const make = byName[sampler];
+  if (!make) {
+    throw new ValueError(
+      `Expected a sampler or one of ${Object.keys(byName)
+        .map(name => `"${name}"`)
+        .join(', ')}. Received: ${show(sampler)}.`,
+    );
+  }
+  return new make();
+}

@@ -1,0 +1,37 @@
+import {show, ValueError} from '../../errors';
+import {checkedSamplerArgs, draw, RandomizedSampler, type SeededArgs, topIndices} from './sampler';
+
+export interface TopKSamplerArgs extends SeededArgs {
+  /** How many of the most probable tokens may be drawn. Defaults to 5. */
+  k?: number;
+}
+
+/**
+ * Draws from the `k` most probable tokens, as `keras_hub.samplers.TopKSampler`; Fan et al.,
+ * https://arxiv.org/abs/1805.04833.
+ */
+export class TopKSampler extends RandomizedSampler {
+  readonly k: number;
+
+  constructor(args: TopKSamplerArgs = {}) {
+    const {k = 5, ...rest} = checkedSamplerArgs('TopKSampler', args, ['k', 'temperature', 'seed']);
+    super(rest);
+    if (!Number.isInteger(k) || k < 1) {
+      throw new ValueError(`TopKSampler expected k to be a positive integer. Received: k=${show(k)}.`);
+    }
+    this.k = k;
+  }
+
+  override getNextToken(probabilities: Float32Array): number {
+    const best = topIndices(probabilities, this.k);
+    const drawn = draw(
+      best.map(token => probabilities[token]!),
+      this.random,
+    );
+    return best[drawn]!;
+  }
+
+  override getConfig(): Record<string, unknown> {
+    return {...super.getConfig(), k: this.k};
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Gemma 3 as TensorFlow.js layers.
+ *
+ * @module tfjs-gemma3
+ */
+import './backends/cpu';
+
+export {type BackendName, useBackend} from './backends/use_backend';
+export {ValueError} from './errors';
+export {type GenerationRequest} from './generation/engine';
+export {KvCache, type KvCacheArgs} from './generation/kv_cache';
+export * as samplers from './generation/samplers';
+export {BlobPreset} from './hub/blob_source';
+export {HttpPreset} from './hub/http_source';
+export {openPreset, type PresetLike} from './hub/open_preset';
+export {type ByteSource, MemorySource, type PresetSource} from './hub/preset_source';
+export {Dense, type DenseArgs} from './layers/dense';
+export {EinsumDense, type EinsumDenseArgs} from './layers/einsum_dense';
+export {Layer, type LayerArgs} from './layers/layer';
+export {LayerNormalization, type LayerNormalizationArgs} from './layers/layer_normalization';
+export {ReversibleEmbedding, type ReversibleEmbeddingArgs} from './layers/reversible_embedding';
+export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normalization';
+export {RotaryEmbedding, type RotaryEmbeddingArgs} from './layers/rotary_embedding';
+export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
+export {CausalLM, type CompileArgs, type GenerateOptions, type TokenInputs} from './models/causal_lm';
+export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
+export {Gemma3Backbone, type Gemma3BackboneArgs, type Gemma3BackboneConfig} from './models/gemma3/gemma3_backbone';
+export {Gemma3Cache, Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
+export {
+  Gemma3CausalLMPreprocessor,
+  type Gemma3CausalLMPreprocessorArgs,
+  type PromptsAndResponses,
+  type TokenBatch,
+  type TrainingBatch,
+} from './models/gemma3/gemma3_causal_lm_preprocessor';
+export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
+export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
+export {type PresetEntry} from './models/gemma3/gemma3_presets';
+export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
+export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
+export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
+export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
+export {type Dtype, parseDtype} from './weights/dtype';
+export {PackedWeight} from './weights/packed_weight';
+export {Weight} from './weights/weight';

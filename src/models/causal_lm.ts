@@ -1,0 +1,238 @@
+/** What all language models share: sampler, generation of text and of token ids, streaming. */
+import * as tf from '@tensorflow/tfjs';
+import {checkKeys, show, ValueError} from '../errors';
+import {type Decoder, type DecoderCache, generateTokens} from '../generation/engine';
+import * as samplers from '../generation/samplers';
+import {checkPositiveInteger, type TensorOrTensors} from '../layers/layer';
+import {type Backbone, inputTensors, type ModelInputs} from './backbone';
+
+/** What generation needs of a preprocessor. */
+export interface GenerationPreprocessor<P> {
+  readonly sequenceLength: number;
+  readonly tokenizer: {
+    readonly endTokenId: number;
+    detokenize(ids: readonly number[]): string;
+    decoder(): {push(id: number): string; flush(): string};
+  };
+  promptTokens(x: P, options: {sequenceLength?: number}): {tokens: number[][]; scalar: boolean};
+  stripSpecial(ids: readonly number[]): number[];
+  isSpecial(id: number): boolean;
+}
+
+/** Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). */
+export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor};
+
+export interface GenerateOptions {
+  /** Length of prompt and new text together, in tokens. Defaults to the preprocessor's sequence length. */
+  maxLength?: number;
+  /**
+   * Tokens behind which generation ends. "auto", the default: end of text and end of turn. Null: only at `maxLength`.
+   */
+  stopTokenIds?: 'auto' | readonly number[] | null;
+  /** Return only the new text. Defaults to false. */
+  stripPrompt?: boolean;
+  /** Stops generation: the promise is rejected with the signal's reason. */
+  signal?: AbortSignal;
+}
+const GENERATE_OPTIONS = ['maxLength', 'stopTokenIds', 'stripPrompt', 'signal'] as const;
+
+export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
+  /** How the next token is chosen. Defaults to "greedy". */
+  sampler?: samplers.SamplerName | samplers.Sampler;
+}
+
+/** A backbone with a head: token ids in, logits out, and generation. */
+export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends tf.LayersModel implements Decoder<C> {
+  abstract readonly backbone: Backbone;
+  abstract preprocessor: GenerationPreprocessor<P> | null;
+  sampler: samplers.Sampler = samplers.get('greedy');
+
+  abstract newCache(batch: number, maxLength: number): C;
+  abstract nextLogits(rows: readonly (readonly number[])[], counts: readonly number[], cache: C): tf.Tensor2D;
+  /** What "auto" stands for. */
+  protected abstract autoStopTokenIds(): number[];
+
+  /**
+   * Chooses the sampler, and what tfjs' `compile` takes: `optimizer`, `loss`, `metrics`.
+   *
+   * @throws ValueError for a sampler that is not known; what tfjs says of the rest.
+   */
+  override compile(args: CompileArgs = {}): void {
+    checkKeys('compile', args, ['sampler', 'optimizer', 'loss', 'metrics']);
+    const {sampler = 'greedy', ...training} = args;
+    this.sampler = samplers.get(sampler);
+    if (Object.keys(training).length) super.compile(training as tf.ModelCompileArgs);
+  }
+
+  /** Logits for inputs given by name: `lm.predict({token_ids, padding_mask})` → (B, T, V). */
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
+    const {tensors, made} = inputTensors(this, x);
+    try {
+      return super.predict(tensors, args);
+    } finally {
+      tf.dispose(made);
+    }
+  }
+
+  /**
+   * Continues a prompt, or several at once; string in, string out, strings in, strings out. Without a preprocessor,
+   * token ids in and out.
+   *
+   * @throws ValueError on unusable inputs; the signal's reason when aborted. No tensor is left behind.
+   */
+  async generate(inputs: TokenInputs, options?: GenerateOptions): Promise<TokenInputs>;
+  async generate(inputs: string, options?: GenerateOptions): Promise<string>;
+  async generate(inputs: readonly string[], options?: GenerateOptions): Promise<string[]>;
+  async generate(inputs: P, options?: GenerateOptions): Promise<string | string[]>;
+  async generate(inputs: unknown, options: GenerateOptions = {}): Promise<unknown> {
+    checkKeys('generate', options, GENERATE_OPTIONS);
+    const {preprocessor} = this;
+    if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
+    const {tokens, scalar} = preprocessor.promptTokens(inputs as P, {sequenceLength: this.checkedLength(options)});
+    const rows = tokens.map(ids => (options.stripPrompt ? [] : [...ids]));
+    for await (const step of this.steps(tokens, options)) {
+      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    }
+    const texts = rows.map(ids => preprocessor.tokenizer.detokenize(preprocessor.stripSpecial(ids)));
+    return scalar ? texts[0]! : texts;
+  }
+
+  /**
+   * Continues one prompt and yields the new text as it comes, never half a character. All pieces together are what
+   * `generate` returns with `stripPrompt`.
+   *
+   * @throws ValueError without a preprocessor or for several prompts; the signal's reason when aborted.
+   */
+  async *stream(prompt: P, options: Omit<GenerateOptions, 'stripPrompt'> = {}): AsyncGenerator<string, void> {
+    checkKeys('stream', options, ['maxLength', 'stopTokenIds', 'signal']);
+    const {preprocessor} = this;
+    if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
+    const {tokens, scalar} = preprocessor.promptTokens(prompt, {sequenceLength: this.checkedLength(options)});
+    if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
+    const decoder = preprocessor.tokenizer.decoder();
+    for await (const [token] of this.steps(tokens, options)) {
+      if (token == null || preprocessor.isSpecial(token)) continue;
+      const piece = decoder.push(token);
+      if (piece) yield piece;
+    }
+    const rest = decoder.flush();
+    if (rest) yield rest;
+  }
+
+  private steps(prompts: number[][], options: GenerateOptions): AsyncGenerator<(number | null)[], void> {
+    return generateTokens(this, {
+      prompts,
+      maxLength: this.checkedLength(options) ?? this.preprocessor!.sequenceLength,
+      stopTokenIds: this.stopTokens(options),
+      sampler: this.sampler,
+      signal: options.signal,
+    });
+  }
+
+  private checkedLength({maxLength}: GenerateOptions): number | undefined {
+    if (maxLength !== undefined) checkPositiveInteger('generate', 'maxLength', maxLength);
+    return maxLength;
+  }
+
+  private stopTokens({stopTokenIds = 'auto'}: GenerateOptions): readonly number[] | null {
+    if (stopTokenIds === null) return null;
+    if (stopTokenIds === 'auto') {
+      if (this.preprocessor) return this.autoStopTokenIds();
+      throw new ValueError(
+        'A `preprocessor` must be attached to the model if `stopTokenIds` is "auto". Pass null to generate until the ' +
+          'end of the inputs, or the ids of tokens that end generation.',
+      );
+    }
+    if (!Array.isArray(stopTokenIds) || !stopTokenIds.every(id => Number.isInteger(id) && id >= 0)) {
+      throw new ValueError(`Expected stopTokenIds to be "auto", null or token ids. Received: ${show(stopTokenIds)}.`);
+    }
+    return stopTokenIds;
+  }
+
+  private async generateIds(inputs: TokenInputs, options: GenerateOptions): Promise<TokenInputs> {
+    if (options.maxLength !== undefined || options.stripPrompt !== undefined) {
+      throw new ValueError(
+        'Without a preprocessor the inputs say how long the result is: pad them to that length, and leave out ' +
+          '`maxLength` and `stripPrompt`.',
+      );
+    }
+    const given = inputs && typeof inputs === 'object' ? Object.keys(inputs) : [];
+    if (
+      !(inputs?.token_ids instanceof tf.Tensor) ||
+      !(inputs.padding_mask instanceof tf.Tensor) ||
+      given.length !== 2
+    ) {
+      throw new ValueError(
+        'Without a preprocessor, expected {token_ids, padding_mask} as tensors. Received: ' +
+          `${typeof inputs === 'string' ? show(inputs) : given.join(', ') || show(inputs)}.`,
+      );
+    }
+    const {token_ids: ids, padding_mask: mask} = inputs;
+    const scalar = ids.rank === 1;
+    if (ids.rank > 2 || ids.rank < 1 || ids.shape.join() !== mask.shape.join()) {
+      throw new ValueError(
+        `Expected token_ids and padding_mask of one shape (B, T) or (T). Received: [${ids.shape}], [${mask.shape}].`,
+      );
+    }
+    const stopTokenIds = this.stopTokens(options);
+    const [batch, length] = scalar ? [1, ids.shape[0]!] : (ids.shape as [number, number]);
+    const [idValues, maskValues] = await Promise.all([ids.data(), mask.data()]);
+    const prompts = Array.from({length: batch}, (_, row) => {
+      const kept = Array.from(maskValues.subarray(row * length, (row + 1) * length));
+      const count = kept.lastIndexOf(1) + 1;
+      if (kept.slice(0, count).some(value => !value)) {
+        throw new ValueError(
+          `Expected padding behind each prompt only. Received: a gap in padding_mask of row ${row}.`,
+        );
+      }
+      return Array.from(idValues.subarray(row * length, row * length + count));
+    });
+
+    const rows = prompts.map(prompt => [...prompt]);
+    const request = {prompts, maxLength: length, stopTokenIds, sampler: this.sampler, signal: options.signal};
+    for await (const step of generateTokens(this, request)) {
+      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    }
+    const shape = scalar ? [length] : [batch, length];
+    const filled = (map: (row: number[], t: number) => number) =>
+      rows.flatMap(row => Array.from({length}, (_, t) => (t < row.length ? map(row, t) : 0)));
+    return {
+      token_ids: tf.tensor(
+        filled((row, t) => row[t]!),
+        shape,
+        'int32',
+      ),
+      padding_mask: tf.tensor(
+        filled(() => 1),
+        shape,
+        'bool',
+      ),
+    };
+  }
+
+  // === Weights are the backbone's ===
+
+  override get weights(): tf.LayerVariable[] {
+    // tfjs' constructor asks before there is a backbone.
+    return this.backbone?.weights ?? [];
+  }
+  override get trainableWeights(): tf.LayerVariable[] {
+    return this.backbone?.trainableWeights ?? [];
+  }
+  override get nonTrainableWeights(): tf.LayerVariable[] {
+    return this.backbone?.nonTrainableWeights ?? [];
+  }
+  override countParams(): number {
+    return this.backbone.countParams();
+  }
+
+  /**
+   * Gives up this model's hold on the backbone. Its weights are freed when nobody else holds it: who made the backbone
+   * disposes it too, one that `fromPreset` made belongs to this model alone.
+   */
+  override dispose(): ReturnType<tf.LayersModel['dispose']> {
+    // tfjs disposes a nested model twice, which would free a backbone that the user still holds.
+    (this as unknown as {internalContainerRefs: unknown[]}).internalContainerRefs = [];
+    return super.dispose();
+  }
+}

@@ -1,0 +1,145 @@
+import * as tf from '@tensorflow/tfjs';
+import {checkKeys, ValueError} from '../../errors';
+import {KvCache} from '../../generation/kv_cache';
+import {openPreset, type PresetLike} from '../../hub/open_preset';
+import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
+import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
+import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName} from '../backbone';
+import {CausalLM} from '../causal_lm';
+import {Gemma3Backbone} from './gemma3_backbone';
+import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
+import {type PresetEntry} from './gemma3_presets';
+
+export interface Gemma3CausalLMArgs {
+  backbone: Gemma3Backbone;
+  /** Null to work on token ids. */
+  preprocessor?: Gemma3CausalLMPreprocessor | null;
+  name?: string;
+}
+
+/** Caches of all blocks: a ring for those with a window, a place for every position for the others. */
+export class Gemma3Cache {
+  readonly blocks: readonly KvCache[];
+
+  constructor(backbone: Gemma3Backbone, batch: number, maxLength: number) {
+    this.blocks = backbone.transformerLayers.map(({config}) => {
+      const {numKeyValueHeads, headDim, useSlidingWindowAttention, slidingWindowSize} = config;
+      const window = useSlidingWindowAttention ? slidingWindowSize : null;
+      return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window});
+    });
+  }
+
+  dispose(): void {
+    for (const block of this.blocks) block.dispose();
+  }
+}
+
+/**
+ * The head: the embedding, reversed. A layer of its own since a tfjs graph passes no call arguments; the matrix stays
+ * the embedding's, so it has no weights.
+ */
+class Logits extends Layer {
+  static className = 'ReversibleEmbedding';
+  constructor(private readonly embedding: ReversibleEmbedding) {
+    super({name: embedding.name});
+  }
+  override call(inputs: TensorOrTensors): tf.Tensor {
+    return this.embedding.call(firstTensor(inputs), {reverse: true});
+  }
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    return [...firstShape(inputShape).slice(0, -1), this.embedding.inputDim];
+  }
+  override countParams(): number {
+    return this.embedding.countParams();
+  }
+}
+
+/**
+ * Gemma 3 for text generation: token ids in, logits out, `generate` and `stream`. As `keras_hub.models.Gemma3CausalLM`
+ * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm/).
+ *
+ * Inputs as {@link Gemma3Backbone}; output: logits (B, T, vocabularySize).
+ */
+export class Gemma3CausalLM extends CausalLM<string | readonly string[] | PromptsAndResponses, Gemma3Cache> {
+  /** @nocollapse */
+  static override className = 'Gemma3CausalLM';
+  readonly backbone: Gemma3Backbone;
+  preprocessor: Gemma3CausalLMPreprocessor | null;
+
+  constructor(args: Gemma3CausalLMArgs) {
+    checkKeys('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
+    const {backbone, preprocessor = null} = args;
+    if (!(backbone instanceof Gemma3Backbone)) {
+      throw new ValueError('Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received something else.');
+    }
+    const hidden = backbone.apply(backbone.inputs) as tf.SymbolicTensor;
+    const outputs = new Logits(backbone.tokenEmbedding).apply(hidden) as tf.SymbolicTensor;
+    super({inputs: backbone.inputs, outputs, name: args.name ?? uniqueModelName('gemma3_causal_lm')});
+    this.backbone = backbone;
+    this.preprocessor = preprocessor;
+  }
+
+  newCache(batch: number, maxLength: number): Gemma3Cache {
+    return new Gemma3Cache(this.backbone, batch, maxLength);
+  }
+
+  nextLogits(rows: readonly (readonly number[])[], counts: readonly number[], cache: Gemma3Cache): tf.Tensor2D {
+    return tf.tidy(() => {
+      const [batch, length] = [rows.length, rows[0]!.length];
+      const {backbone} = this;
+      const tokenIds = tf.tensor2d(rows as number[][], [batch, length], 'int32');
+      let x = backbone.embedTokens(tokenIds); // (B, T, D)
+      backbone.transformerLayers.forEach((block, i) => {
+        const next = block.call(x, {cache: cache.blocks[i]!, counts});
+        x.dispose();
+        x = next;
+      });
+      // Norm and head for one position a row: the head is the largest product of all.
+      const flat = tf.reshape(x, [batch * length, x.shape[2]!]);
+      const last = counts.map((count, row) => row * length + Math.max(0, count - 1));
+      const hidden = backbone.layerNorm.call(tf.gather(flat, tf.tensor1d(last, 'int32')));
+      return backbone.tokenEmbedding.call(hidden, {reverse: true}) as tf.Tensor2D; // (B, V)
+    });
+  }
+
+  protected autoStopTokenIds(): number[] {
+    const {tokenizer} = this.preprocessor!;
+    const endOfTurn = tokenizer.tokenToId('<end_of_turn>');
+    // A vocabulary without turns answers with the id of unknown pieces, which must not end a text.
+    return tokenizer.idToToken(endOfTurn) === '<end_of_turn>'
+      ? [tokenizer.endTokenId, endOfTurn]
+      : [tokenizer.endTokenId];
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      name: this.name,
+      backbone: {className: 'Gemma3Backbone', config: this.backbone.getConfig()},
+      preprocessor: (this.preprocessor?.getConfig() ?? null) as tf.serialization.ConfigDictValue,
+    };
+  }
+
+  /** All presets that KerasHub publishes, as data. */
+  static get presets(): Readonly<Record<string, PresetEntry>> {
+    return Gemma3Backbone.presets;
+  }
+
+  /**
+   * A model with the weights and the preprocessor of a preset; see {@link Gemma3Backbone.fromPreset}. With
+   * `preprocessor: null` it works on token ids.
+   */
+  static async fromPreset(
+    preset: PresetLike,
+    options: FromPresetOptions & {preprocessor?: Gemma3CausalLMPreprocessor | null} = {},
+  ): Promise<Gemma3CausalLM> {
+    checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor']);
+    const {preprocessor: given, ...rest} = options;
+    const registered = typeof preset === 'string' && preset in Gemma3Backbone.presets;
+    const source = registered && rest.loadWeights === false && given !== undefined ? preset : await openPreset(preset);
+    const preprocessor = given === undefined ? await Gemma3CausalLMPreprocessor.fromPreset(source) : given;
+    const backbone = await Gemma3Backbone.fromPreset(source, rest);
+    const lm = new Gemma3CausalLM({backbone, preprocessor});
+    backbone.dispose(); // the model's hold alone remains
+    return lm;
+  }
+}

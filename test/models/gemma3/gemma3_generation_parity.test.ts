@@ -1,0 +1,44 @@
+/** Greedy generation from token ids against Python KerasHub: uneven prompts in a batch, beyond the window. */
+import {readdirSync, readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3CausalLM} from '../../../src';
+import {expectNoLeak} from '../../support/numbers';
+
+const FIXTURES = join(__dirname, '../../fixtures/backbone');
+
+interface Run {
+  stop_token_ids: number[] | null;
+  token_ids: number[][];
+  padding_mask: number[][];
+}
+interface Generation {
+  token_ids: number[][];
+  padding_mask: number[][];
+  runs: Run[];
+}
+const cases = readdirSync(FIXTURES).flatMap(name => {
+  const text = readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8');
+  const {generate} = JSON.parse(text) as {generate?: Generation};
+  return generate ? [{name, generate}] : [];
+});
+
+describe.each(cases)('$name', ({name, generate}) => {
+  it.each(generate.runs)('continues as KerasHub, stop ids $stop_token_ids', async run => {
+    await expectNoLeak(async () => {
+      const lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, name), {preprocessor: null, dtype: 'float32'});
+      const inputs = {
+        token_ids: tf.tensor2d(generate.token_ids, undefined, 'int32'),
+        padding_mask: tf.tensor2d(generate.padding_mask, undefined, 'bool'),
+      };
+      const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
+      const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
+      expect(mask).toEqual(run.padding_mask);
+      // What KerasHub wrote behind a stop token is not part of the text.
+      const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
+      expect(kept(ids)).toEqual(kept(run.token_ids));
+      tf.dispose([inputs, out]);
+      lm.dispose();
+    });
+  });
+});
