@@ -226,7 +226,7 @@ def random_picture(rng, shape=None, colour_name=None, size=64):
             background = np.clip(background + rng.integers(-8, 9, 3), 0, 255)
         if np.abs(background - colour).max() >= 60:
             break
-    r = float(np.round(rng.uniform(0.17, 0.42) * size, 1))
+    r = float(np.round(rng.uniform(0.22, 0.44) * size, 1))
     cx, cy = np.round(rng.uniform(r, size - r, 2), 1)
     return {
         "shape": shape,

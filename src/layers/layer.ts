@@ -162,14 +162,6 @@ export abstract class Layer extends tf.layers.Layer {
     return super.dispose();
   }
 
-  /** tfjs adds its custom objects to the configuration that it hands over, which are no argument of a layer. */
-  static override fromConfig<T extends tf.serialization.Serializable>(
-    cls: tf.serialization.SerializableConstructor<T>,
-    {customObjects: _, ...config}: tf.serialization.ConfigDict,
-  ): T {
-    return new cls(config);
-  }
-
   override getConfig(): tf.serialization.ConfigDict {
     return {...super.getConfig(), trainable: super.trainable, dtype: this.dtypePolicy.name};
   }
