@@ -2,11 +2,17 @@
 export default {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
-  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/real/', '<rootDir>/test/browser/', '<rootDir>/test/package/'],
+  testPathIgnorePatterns: [
+    '/node_modules/',
+    '<rootDir>/test/real/',
+    '<rootDir>/test/browser/',
+    '<rootDir>/test/package/',
+  ],
   moduleNameMapper: {'^#platform$': '<rootDir>/src/platform/node.ts', '^tfjs-gemma3$': '<rootDir>/src/index.ts'},
   transform: {
     '^.+\\.ts$': ['@swc/jest', {jsc: {target: 'es2022', parser: {syntax: 'typescript'}}, module: {type: 'commonjs'}}],
   },
+  setupFiles: ['<rootDir>/test/support/quiet.ts'],
   maxWorkers: 2,
   testTimeout: 60_000,
 };

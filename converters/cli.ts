@@ -1,1 +1,37 @@
-console.log('x');
+#!/usr/bin/env node
+/** The command `gemma3`: joins the process to `main`. */
+import {main} from './main';
+import {report} from './support/errors';
+import {EXIT, type Io} from './support/io';
+
+const controller = new AbortController();
+const io: Io = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  signal: controller.signal,
+  debug: Boolean(process.env.GEMMA3_DEBUG),
+};
+
+process.on('SIGINT', () => {
+  // Whoever asks twice does not want to wait for the end of a step.
+  if (controller.signal.aborted) process.exit(EXIT.interrupted);
+  controller.abort(new Error('Interrupted.'));
+});
+// `gemma3 … | head -1`: the reader has what it wanted.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.done);
+  report(error, io);
+  process.exit(EXIT.failed);
+});
+process.stderr.on('error', () => {});
+for (const event of ['unhandledRejection', 'uncaughtException']) {
+  process.on(event, (error: unknown) => {
+    report(error, io);
+    process.exit(EXIT.failed);
+  });
+}
+
+void main(process.argv.slice(2), io).then(code => {
+  process.exitCode = code;
+});

@@ -208,9 +208,11 @@ def draw(shape, colour, background, width, height, cx, cy, r, scale=1):
     else:
         raise ValueError(shape)
     inside = np.broadcast_to(inside, (height * scale, width * scale))
+    colour, background = np.array(colour, "uint8"), np.array(background, "uint8")
+    if scale == 1:
+        return np.where(inside[..., None], colour, background)
     part = inside.reshape(height, scale, width, scale).mean(axis=(1, 3))[..., None]
-    image = part * np.array(colour) + (1 - part) * np.array(background)
-    return np.round(image).astype("uint8")
+    return np.round(part * colour + (1 - part) * background).astype("uint8")
 
 
 def random_picture(rng, shape=None, colour_name=None, size=64):

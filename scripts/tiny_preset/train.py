@@ -237,7 +237,7 @@ class Batches:
                     yield self.pack(batch, images)
 
     def draw(self, pictures):
-        scale = int(self.rng.integers(1, 3))
+        scale = 1 + int(self.rng.random() < 0.25)
         return np.array([data.render(p, scale) for p in pictures], "float32") / 127.5 - 1
 
     def images(self, batch_size, count):
@@ -290,12 +290,15 @@ def pretrain_vision(encoder, batches, steps, batch_size=64):
     variables = encoder.trainable_variables + head.trainable_variables
     split = len(encoder.trainable_variables)
     fixed = [v.value for v in encoder.non_trainable_variables]
-    optimizer = keras.optimizers.Adam(schedule(2e-3, steps), beta_2=0.98, global_clipnorm=1.0)
+    optimizer = keras.optimizers.Adam(schedule(3e-3, steps), beta_2=0.98, global_clipnorm=1.0)
     optimizer.build(variables)
 
     def loss_fn(values, images, labels):
         tokens, _ = encoder.stateless_call(values[:split], fixed, images)
-        logits, _ = head.stateless_call(values[split:], [], tokens.mean(axis=1))
+        # Much as an attention layer that looks at all of the image.
+        size = jnp.sqrt(jnp.square(tokens).mean(axis=-1, keepdims=True) + 1e-6)
+        mean = (tokens / size).mean(axis=1)
+        logits, _ = head.stateless_call(values[split:], [], mean)
         parts = logits[:, :colours], logits[:, colours:]
         truth = labels[:, 0], labels[:, 1] - colours
         loss = sum(nll(a, b).mean() for a, b in zip(parts, truth))
@@ -316,7 +319,7 @@ def pretrain_vision(encoder, batches, steps, batch_size=64):
     for i in range(1, steps + 1):
         values, state, loss, right = step(values, state, *batches.labelled_images(batch_size))
         log.append((float(loss), float(right)))
-        if i % 50 == 0:
+        if i % 100 == 0:
             a, b = np.mean(log, axis=0)
             log = []
             print(
@@ -332,18 +335,13 @@ def train(model, batches, epochs, batch_size, image_batch_size):
     per_epoch = len(batches.topics) // batch_size
     total = epochs * (per_epoch + per_epoch // IMAGE_EVERY)
     optimizer = keras.optimizers.Adam(schedule(3e-3, total), beta_2=0.98, global_clipnorm=1.0)
+    model.backbone.vision_encoder.trainable = False
     optimizer.build(model.trainable_variables)
-    # The weights of the text model are saved as bfloat16: train what they are
-    # after rounding.
-    vision = {id(v) for v in model.backbone.vision_encoder.trainable_variables}
-    rounded = [id(v) not in vision for v in model.trainable_variables]
-
     def loss_fn(variables, fixed, x, y, w):
+        # They are saved as bfloat16: train what they are after rounding.
         variables = [
             v + jax.lax.stop_gradient(v.astype("bfloat16").astype("float32") - v)
-            if r
-            else v
-            for v, r in zip(variables, rounded)
+            for v in variables
         ]
         logits, _ = model.stateless_call(variables, fixed, x, training=True)
         right = jnp.where(w > 0, jnp.argmax(logits, -1) == y, True).all(axis=-1)
@@ -379,6 +377,7 @@ def train(model, batches, epochs, batch_size, image_batch_size):
         )
     for variable, value in zip(model.trainable_variables, variables):
         variable.assign(value)
+    model.backbone.vision_encoder.trainable = True
 
 
 def save(model, tokenizer, target):
@@ -403,10 +402,10 @@ def main():
     root = os.path.dirname(os.path.dirname(data.HERE))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=os.path.join(root, "presets", "gemma3_tiny"))
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=26)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--image-batch", type=int, default=32)
-    parser.add_argument("--vision-steps", type=int, default=900)
+    parser.add_argument("--vision-steps", type=int, default=2000)
     args = parser.parse_args()
 
     started = time.time()

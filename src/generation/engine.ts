@@ -55,7 +55,7 @@ export async function* generateTokens(
     ...prompt,
     ...Array.from({length: longest - prompt.length}, () => 0),
   ]);
-  let counts = lengths;
+  let counts = [...lengths];
   const cache = decoder.newCache(prompts.length, Math.max(maxLength, longest));
   try {
     while (!done.every(Boolean)) {

@@ -129,21 +129,28 @@ export function expectedAttention(c: AttentionCase): number[] {
 /** The same in tfjs operations that have gradients of their own. */
 export function plainAttention(c: AttentionCase): (...qkv: tf.Tensor[]) => tf.Tensor {
   const seen = tf.tensor3d(visible(c));
+  const blind = tf.sub(1, tf.max(seen, -1, true)); // 1 for queries that see nothing
   const {scale, logitSoftCap: cap} = c.attrs;
   const groups = c.inputs.q.shape[2] / c.inputs.k.shape[2];
   return (...qkv) => {
-    const [q, k, v] = qkv.map((x, i) => {
-      const heads = i === 0 ? tf.unstack(x, 2) : tf.unstack(x, 2).flatMap(head => Array<tf.Tensor>(groups).fill(head));
-      return heads as tf.Tensor3D[];
-    }) as [tf.Tensor3D[], tf.Tensor3D[], tf.Tensor3D[]];
+    // `tf.unstack` has no gradient for a single head.
+    const head = (x: tf.Tensor, n: number) => {
+      const [b, length, , width] = x.shape as [number, number, number, number];
+      return tf.reshape(tf.slice(x, [0, 0, n, 0], [b, length, 1, width]), [b, length, width]) as tf.Tensor3D;
+    };
+    const [q, k, v] = qkv.map((x, i) =>
+      Array.from({length: c.inputs.q.shape[2]}, (_, n) => head(x, i === 0 ? n : Math.floor(n / groups))),
+    ) as [tf.Tensor3D[], tf.Tensor3D[], tf.Tensor3D[]];
     const outputs = q.map((query, n) => {
       let logits: tf.Tensor = tf.mul(tf.matMul(query, k[n]!, false, true), scale);
       if (cap !== null) logits = tf.mul(tf.tanh(tf.div(logits, cap)), cap);
       const weights = tf.mul(tf.exp(logits), seen);
-      const total = tf.sum(weights, -1, true);
-      const divisor = tf.add(total, tf.cast(tf.equal(total, 0), 'float32'));
+      const divisor = tf.add(tf.sum(weights, -1, true), blind);
       return tf.matMul(tf.div(weights, divisor) as tf.Tensor3D, v[n]!);
     });
-    return tf.stack(outputs, 2);
+    return tf.concat(
+      outputs.map(y => tf.expandDims(y, 2)),
+      2,
+    );
   };
 }

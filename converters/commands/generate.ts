@@ -1,0 +1,135 @@
+/** `gemma3 generate`: a prompt goes on, as it comes. */
+import {addAbortSignal} from 'node:stream';
+import {text} from 'node:stream/consumers';
+import {type Command, Option} from 'commander';
+import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
+import {type Io, printJson} from '../support/io';
+import {meter} from '../support/meter';
+import {BACKENDS, DTYPES, integer, positiveInteger, positiveNumber, probability} from '../support/options';
+import {loadingBar} from '../support/progress';
+import {makeSampler, samplerArgs, type SamplerOptions, SAMPLERS} from '../support/sampler_options';
+
+const TINY = 'gemma3_tiny';
+/** The tiny preset was trained to know the answer. */
+const DEMO = 'What is the capital of France?';
+
+interface GenerateOptions extends SamplerOptions {
+  preset?: string;
+  maxLength?: number;
+  stripPrompt?: boolean;
+  dtype?: string;
+  backend: BackendName;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+PROMPT - is read from standard input, as is a prompt that is left out when that is no terminal; a line break at its end
+is not part of it. Without PROMPT and --preset, the preset in the package answers a question.
+
+Examples:
+  $ gemma3 generate "What is the capital of France?"
+  $ gemma3 generate --preset ./gemma3_270m "Once upon a time" --max-length 60
+  $ gemma3 generate --preset ./gemma3_270m --top-p 0.9 --seed 1 --json - < prompt.txt
+`;
+
+export function addGenerate(program: Command, io: Io): void {
+  const command = program
+    .command('generate')
+    .description('continue a prompt')
+    .argument('[PROMPT]', 'text to continue')
+    .option('--preset <preset>', `folder, address or name of a preset (default: "${TINY}", which is in the package)`)
+    .option('--max-length <tokens>', "length of prompt and new text together (default: the preset's)", positiveInteger)
+    .addOption(new Option('--sampler <name>', 'how the next token is chosen (default: "greedy")').choices(SAMPLERS))
+    .option('--temperature <number>', 'below 1 is less random, above 1 more: random, top_k, top_p', positiveNumber)
+    .option('--top-k <tokens>', 'draw from so many of the most probable tokens: top_k, top_p', positiveInteger)
+    .option('--top-p <probability>', 'draw from tokens that have this probability together: top_p', probability)
+    .option('--seed <number>', 'draw the same again: random, top_k, top_p', integer)
+    .option('--strip-prompt', 'print only the new text')
+    .addOption(new Option('--dtype <dtype>', "how weights rest (default: as the preset's)").choices(DTYPES))
+    .addOption(new Option('--backend <name>', 'what computes').choices(BACKENDS).default('auto'))
+    .option('--json', 'print one JSON object: the text, how many tokens, how many seconds')
+    .addHelpText('after', EXAMPLES);
+  command.action((prompt: string | undefined, options: GenerateOptions) => generate(command, prompt, options, io));
+}
+
+async function generate(command: Command, prompt: string | undefined, options: GenerateOptions, io: Io): Promise<void> {
+  const refuse = (message: string): never => command.error(`error: ${message}`);
+  const chosen = samplerArgs(options, refuse);
+  const question = await readPrompt(prompt, options.preset, io, refuse);
+
+  const {Gemma3CausalLM, samplers, useBackend} = await import('tfjs-gemma3');
+  const backend = await useBackend(options.backend);
+  const bar = loadingBar(io);
+  let lm: Gemma3CausalLM;
+  try {
+    const {signal} = io;
+    const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
+    lm = await Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...dtype, signal, onProgress: bar.onProgress});
+  } finally {
+    bar.stop();
+  }
+  try {
+    lm.compile({sampler: makeSampler(samplers, chosen)});
+    if (options.json) await printResult(lm, question, options, backend, io);
+    else await printText(lm, question, options, io);
+  } finally {
+    lm.dispose();
+  }
+}
+
+async function readPrompt(
+  prompt: string | undefined,
+  preset: string | undefined,
+  io: Io,
+  refuse: (message: string) => never,
+): Promise<string> {
+  if (prompt !== undefined && prompt !== '-') return prompt;
+  if (prompt === undefined && io.stdin.isTTY) {
+    if (preset === undefined) return DEMO;
+    return refuse("missing argument 'PROMPT': give a text, or - to read it from standard input.");
+  }
+  const read = (await text(addAbortSignal(io.signal, io.stdin))).replace(/\r?\n$/, '');
+  if (read) return read;
+  if (prompt === undefined && preset === undefined) return DEMO;
+  return refuse("missing argument 'PROMPT': standard input was empty.");
+}
+
+/** Ids of the prompt, cut to the length that was asked for as generation cuts them. */
+function promptIds(lm: Gemma3CausalLM, prompt: string, maxLength: number | undefined): number[] {
+  return lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength}).tokens[0]!;
+}
+
+async function printText(
+  lm: Gemma3CausalLM,
+  prompt: string,
+  {maxLength, stripPrompt}: GenerateOptions,
+  io: Io,
+): Promise<void> {
+  const {tokenizer, sequenceLength} = lm.preprocessor!;
+  const ids = promptIds(lm, prompt, maxLength);
+  try {
+    // Not the argument: the text that `generate` returns is made of tokens, and not every text comes back the same.
+    if (!stripPrompt) io.stdout.write(tokenizer.detokenize(lm.preprocessor!.stripSpecial(ids)));
+    for await (const piece of lm.stream(prompt, {maxLength, signal: io.signal})) io.stdout.write(piece);
+  } finally {
+    io.stdout.write('\n');
+  }
+  const limit = maxLength ?? sequenceLength;
+  if (ids.length >= limit) {
+    io.stderr.write(`The prompt fills all ${limit} tokens: there is no new text. Raise --max-length for some.\n`);
+  }
+}
+
+async function printResult(
+  lm: Gemma3CausalLM,
+  prompt: string,
+  {maxLength, stripPrompt = false}: GenerateOptions,
+  backend: string,
+  io: Io,
+): Promise<void> {
+  const promptTokens = promptIds(lm, prompt, maxLength).length;
+  const stop = meter(lm.sampler);
+  const text = await lm.generate(prompt, {maxLength, stripPrompt, signal: io.signal});
+  const {newTokens, prefillSeconds, decodeSeconds} = stop();
+  printJson(io, {text, promptTokens, newTokens, prefillSeconds, decodeSeconds, backend});
+}

@@ -1,0 +1,120 @@
+/** `gemma3 inspect`: what a preset is, and what it needs. */
+import {type Command} from 'commander';
+import {formatBytes, formatCount, table} from '../support/format';
+import {type Io, printJson} from '../support/io';
+import {presetFacts, type PresetFacts, type Variable} from '../support/preset_facts';
+
+interface InspectOptions {
+  variables?: boolean;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+P is a folder, an address or a name; no weights are loaded, and a name of KerasHub needs no files.
+
+Examples:
+  $ gemma3 inspect gemma3_tiny
+  $ gemma3 inspect gemma3_27b
+  $ gemma3 inspect ./gemma3_270m --variables
+`;
+
+export function addInspect(program: Command, io: Io): void {
+  program
+    .command('inspect')
+    .description('show architecture, variables, files and memory of a preset')
+    .argument('<P>', 'preset')
+    .option('--variables', 'list every variable, not one block of each kind')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (preset: string, options: InspectOptions) => {
+      const facts = await presetFacts(preset);
+      if (options.json) printJson(io, facts);
+      else io.stdout.write(describe(facts, options));
+    });
+}
+
+function describe(facts: PresetFacts, options: InspectOptions): string {
+  const sections = [
+    head(facts),
+    `Configuration\n${configuration(facts.config)}`,
+    variables(facts.variables, options),
+    memory(facts),
+  ];
+  return sections.filter(Boolean).join('\n');
+}
+
+function head({preset, source, parameters, format, files, variables: all}: PresetFacts): string {
+  const rows = [['Preset', preset]];
+  rows.push(['Files', source ?? 'not on this machine']);
+  for (const file of files) {
+    rows.push(['', `${file.name}: ${formatCount(file.variables)} variables, ${formatBytes(file.bytes)}`]);
+  }
+  const dtypes = [...new Set(all.map(({dtype}) => dtype))].join(', ');
+  if (source) rows.push(['Format', format ? `Keras HDF5, ${format}, ${dtypes}` : 'no weight files']);
+  if (parameters !== null) rows.push(['Parameters', formatCount(parameters)]);
+  return table(rows);
+}
+
+/** Keys as in config.json; an object in an object is indented. */
+function configuration(config: object, indent = 2): string {
+  let lines = '';
+  let rows: string[][] = [];
+  const flush = () => {
+    lines += table(rows, {indent});
+    rows = [];
+  };
+  for (const [key, value] of Object.entries(config)) {
+    const name = policyName(value);
+    if (name === undefined && typeof value === 'object' && value !== null) {
+      flush();
+      const inner = (value as {config?: unknown}).config;
+      lines += `${' '.repeat(indent)}${key}\n`;
+      lines += configuration(typeof inner === 'object' && inner !== null ? inner : value, indent + 2);
+    } else {
+      rows.push([key, name ?? String(value)]);
+    }
+  }
+  flush();
+  return lines;
+}
+
+/** Keras writes a dtype as an object with a name in it. */
+function policyName(value: unknown): string | undefined {
+  const {class_name: kind, config} = (value ?? {}) as {class_name?: unknown; config?: {name?: unknown}};
+  return typeof kind === 'string' && kind.endsWith('DTypePolicy') ? String(config?.name ?? kind) : undefined;
+}
+
+function variables(all: readonly Variable[], options: InspectOptions): string {
+  if (!all.length) return '';
+  const shown = options.variables ? all.map(variable => ({variable, count: 1})) : oneOfEachKind(all);
+  const rows = shown.map(({variable: {path, shape, dtype, bytes}, count}) => [
+    count > 1 ? `${count} ×` : '',
+    path,
+    `[${shape.join(', ')}]`,
+    dtype ?? '',
+    bytes === null ? '' : formatBytes(bytes * count),
+  ]);
+  const note = shown.length === all.length ? '' : '; * stands for the number of a block';
+  return `Variables: ${formatCount(all.length)}${note}\n${table(rows, {indent: 2, right: [0, 4]})}`;
+}
+
+/** Variables that differ in the number of their block alone become one. */
+function oneOfEachKind(all: readonly Variable[]): {variable: Variable; count: number}[] {
+  const kinds = new Map<string, {variable: Variable; count: number}>();
+  for (const variable of all) {
+    const short = variable.path.replace(/(^|\/)layers\//g, '$1');
+    // The first block in a file has no number: `gemma3_decoder_block`, then `gemma3_decoder_block_1`.
+    const path = short.replace(/(^|\/)(\w*?_block|resblocks\/\w*?)(_\d+)?(?=\/)/g, '$1$2_*');
+    const key = `${path} ${variable.shape.join()} ${variable.dtype}`;
+    const kind = kinds.get(key);
+    if (kind) kinds.set(key, {variable: {...variable, path}, count: kind.count + 1});
+    else kinds.set(key, {variable: {...variable, path: short}, count: 1});
+  }
+  return [...kinds.values()];
+}
+
+function memory({memory: bytes, problem}: PresetFacts): string {
+  if (!bytes) return `This version cannot build the model: ${problem}\n`;
+  const rows = Object.entries(bytes).map(([dtype, count]) => [dtype, formatBytes(count)]);
+  return `Memory for the weights\n${table(rows, {indent: 2, right: [1]})}`;
+}

@@ -1,0 +1,33 @@
+/** Numbers and tables for people. */
+
+/** Decimal units, as disks and downloads have them. */
+export function formatBytes(bytes: number): string {
+  const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
+  let unit = 0;
+  let value = bytes;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+export function formatCount(count: number): string {
+  return count.toLocaleString('en-US');
+}
+
+/** Rows with columns of equal width; those named in `right` are flush right. */
+export function table(rows: readonly (readonly string[])[], {indent = 0, right = []}: TableOptions = {}): string {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
+  const line = (row: readonly string[]) =>
+    row.map((cell, i) => (right.includes(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))).join('  ');
+  return rows.map(row => `${' '.repeat(indent)}${line(row)}`.trimEnd() + '\n').join('');
+}
+
+export interface TableOptions {
+  /** Spaces in front of each row. */
+  indent?: number;
+  /** Columns that are flush right. */
+  right?: readonly number[];
+}

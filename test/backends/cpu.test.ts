@@ -1,0 +1,148 @@
+/** Each kernel against its reference and against loops, forward and backward. */
+import * as tf from '@tensorflow/tfjs';
+import * as fc from 'fast-check';
+import {cpuKernels} from '../../src/backends/cpu';
+import {attention, attentionOp} from '../../src/ops/attention';
+import {cacheUpdate} from '../../src/ops/cache_update';
+import {matMul, matMulBfloat16, matMulBfloat16Op, matMulOp} from '../../src/ops/mat_mul';
+import {runOp} from '../../src/ops/op';
+import {unpackBfloat16, unpackBfloat16Op} from '../../src/ops/unpack';
+import {attentionCase, attentionSettings, expectedAttention, plainAttention} from '../ops/attention_case';
+import {cacheSettings, cacheUpdateCase, expectedCache} from '../ops/cache_update_case';
+import {expectClose, expectSameGradients, normal} from '../ops/compare';
+
+/** Runs a property on random settings, and expects that nothing is left behind. */
+function forAll<T>(settings: fc.Arbitrary<T>, numRuns: number, property: (value: T) => void): void {
+  const before = tf.memory().numTensors;
+  const check = (value: T) => {
+    tf.tidy(() => property(value));
+  };
+  fc.assert(fc.property(settings, check), {numRuns});
+  expect(tf.memory().numTensors).toBe(before);
+}
+
+/** What plain operations compute: no kernel of ours runs in there, not even in a part of it. */
+function byReference<T extends tf.Tensor>(run: () => T): T {
+  const names = Object.keys(cpuKernels);
+  names.forEach(name => tf.unregisterKernel(name, 'cpu'));
+  try {
+    return run();
+  } finally {
+    names.forEach(kernelName => {
+      if (tf.getKernel(kernelName, 'cpu')) tf.unregisterKernel(kernelName, 'cpu');
+      tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc: cpuKernels[kernelName]!});
+    });
+  }
+}
+
+const sizes = fc.record({
+  m: fc.integer({min: 1, max: 11}),
+  outer: fc.integer({min: 1, max: 5}),
+  columns: fc.integer({min: 1, max: 40}),
+  inner: fc.integer({min: 1, max: 5}),
+  seed: fc.integer({min: 1, max: 1e6}),
+});
+
+/** Any words, but for the NaNs among their halves: those have no equal. */
+function words(rows: number, count: number): tf.Tensor2D {
+  const raw = tf.randomUniform([rows, count * 2], 0, 65536, 'int32').dataSync();
+  const halves = Uint16Array.from(raw, half => ((half & 0x7f80) === 0x7f80 ? half & 0xbfff : half));
+  return tf.tensor2d(new Int32Array(halves.buffer), [rows, count], 'int32');
+}
+
+test('every kernel is registered', () => {
+  expect(Object.keys(cpuKernels).sort()).toEqual([
+    'Gemma3Attention',
+    'Gemma3CacheUpdate',
+    'Gemma3MatMul',
+    'Gemma3MatMulBfloat16',
+    'Gemma3UnpackBfloat16',
+  ]);
+  for (const [name, kernel] of Object.entries(cpuKernels)) expect(tf.getKernel(name, 'cpu').kernelFunc).toBe(kernel);
+});
+
+test('matrix product', () => {
+  forAll(sizes, 60, ({m, outer, columns, inner, seed}) => {
+    const x = normal([m, columns], seed) as tf.Tensor2D;
+    const kernel = normal([outer, columns, inner], seed + 1) as tf.Tensor3D;
+    expectClose(
+      runOp(matMulOp, {x, kernel}, {}),
+      byReference(() => matMulOp.reference({x, kernel}, {})),
+    );
+  });
+});
+
+test('gradients of the matrix product', () => {
+  forAll(sizes, 10, ({m, outer, columns, inner, seed}) => {
+    const plain = (...[x, w]: tf.Tensor[]) =>
+      tf.matMul(
+        x as tf.Tensor2D,
+        tf.reshape(tf.transpose(w!, [1, 0, 2]), [columns, outer * inner]) as tf.Tensor2D,
+      ) as tf.Tensor;
+    expectSameGradients((...[x, w]) => matMul(x as tf.Tensor2D, w as tf.Tensor3D), plain, [
+      normal([m, columns], seed),
+      normal([outer, columns, inner], seed + 1),
+    ]);
+  });
+});
+
+test('product with packed rows, and its gradient', () => {
+  forAll(sizes, 20, ({m, outer: rows, columns, seed}) => {
+    const values = normal([rows, 64], seed).dataSync() as Float32Array;
+    const halves = Uint16Array.from(new Uint32Array(values.slice().buffer), word => word >>> 16);
+    const bits = tf.tensor2d(new Int32Array(halves.buffer), [rows, 32], 'int32');
+    const x = normal([m, columns], seed + 1) as tf.Tensor2D;
+    const matrix = tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns]);
+    expectClose(
+      runOp(matMulBfloat16Op, {x, bits}, {columns}),
+      byReference(() => matMulBfloat16Op.reference({x, bits}, {columns})),
+    );
+    expectSameGradients(
+      y => matMulBfloat16(y as tf.Tensor2D, bits, columns),
+      y => tf.matMul(y as tf.Tensor2D, matrix as tf.Tensor2D, false, true),
+      [x],
+    );
+  });
+});
+
+test('unpacked words', () => {
+  forAll(fc.tuple(fc.integer({min: 1, max: 5}), fc.integer({min: 1, max: 20})), 30, ([rows, count]) => {
+    const bits = words(rows, count);
+    const expected = byReference(() => unpackBfloat16Op.reference({bits}, {}));
+    expect(Array.from(unpackBfloat16(bits).dataSync())).toEqual(Array.from(expected.dataSync()));
+  });
+});
+
+test('attention', () => {
+  forAll(attentionSettings, 120, settings => {
+    const c = attentionCase(settings);
+    const y = attention(c.inputs, c.attrs);
+    expectClose(y, expectedAttention(c));
+    expectClose(
+      y,
+      byReference(() => attentionOp.reference(c.inputs, c.attrs)),
+    );
+  });
+});
+
+test('gradients of attention', () => {
+  forAll(attentionSettings, 10, settings => {
+    const c = attentionCase(settings);
+    const f = (...[q, k, v]: tf.Tensor[]) =>
+      attention({...c.inputs, q: q as tf.Tensor4D, k: k as tf.Tensor4D, v: v as tf.Tensor4D}, c.attrs);
+    expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
+  });
+});
+
+test('a cache is written in place, and the tensor that was given may be disposed', () => {
+  forAll(cacheSettings, 60, settings => {
+    const {cache, update, attrs} = cacheUpdateCase(settings);
+    const expected = expectedCache({cache, update, attrs});
+    const buffers = tf.memory().numDataBuffers;
+    const next = cacheUpdate(cache, update, attrs);
+    expect(next.shape).toEqual(cache.shape);
+    expect(tf.memory().numDataBuffers).toBe(buffers);
+    cache.dispose();
+    expectClose(next, expected, 1e-12);
+  });
+});

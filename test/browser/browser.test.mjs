@@ -1,0 +1,80 @@
+/**
+ * The built package in Chromium: bundled as a user would, a preset from a static server and from chosen files, the same
+ * text as in Node. Needs a Chromium: CHROMIUM, or /usr/bin/chromium.
+ */
+import assert from 'node:assert/strict';
+import {existsSync} from 'node:fs';
+import {dirname, join} from 'node:path';
+import {after, before, test} from 'node:test';
+import {fileURLToPath} from 'node:url';
+import {build} from 'esbuild';
+import {chromium} from 'playwright-core';
+import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import {serve} from './server.mjs';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const QUESTION = 'What is the capital of France?';
+
+const page = `
+import {BlobPreset, Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+const FILES = ['config.json', 'tokenizer.json', 'preprocessor.json', 'model.weights.h5', 'assets/tokenizer/vocabulary.spm'];
+globalThis.answer = async (address, question, asFiles) => {
+  const backend = await useBackend('cpu');
+  let preset = address;
+  if (asFiles) {
+    const blobs = await Promise.all(FILES.map(async file => [file, await (await fetch(address + '/' + file)).blob()]));
+    preset = new BlobPreset(Object.fromEntries(blobs));
+  }
+  const lm = await Gemma3CausalLM.fromPreset(preset);
+  let streamed = '';
+  for await (const piece of lm.stream(question, {maxLength: 48})) streamed += piece;
+  lm.dispose();
+  return {backend, streamed};
+};
+`;
+
+let server;
+let browser;
+let expected;
+before(async () => {
+  assert.ok(existsSync(executablePath), `Expected Chromium at ${executablePath}: install it, or set CHROMIUM.`);
+  const bundle = await build({
+    stdin: {contents: page, resolveDir: root},
+    bundle: true,
+    format: 'esm',
+    platform: 'browser',
+    write: false,
+    logLevel: 'error',
+  });
+  const html = '<!doctype html><script type="module" src="/page.js"></script>';
+  server = await serve(root, {'/page.js': bundle.outputFiles[0].text, '/page.html': html});
+  browser = await chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
+  });
+  await useBackend('cpu');
+  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+  expected = await lm.generate(QUESTION, {maxLength: 48, stripPrompt: true});
+  lm.dispose();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+for (const asFiles of [false, true]) {
+  test(`answers in a browser as in Node, preset from ${asFiles ? 'files' : 'an address'}`, async () => {
+    const tab = await browser.newPage();
+    const problems = [];
+    tab.on('pageerror', error => problems.push(String(error)));
+    tab.on('console', message => message.type() === 'error' && problems.push(message.text()));
+    await tab.goto(`${server.address}/page.html`);
+    await tab.waitForFunction(() => 'answer' in globalThis);
+    const address = `${server.address}/presets/gemma3_tiny`;
+    const result = await tab.evaluate(args => globalThis.answer(...args), [address, QUESTION, asFiles]);
+    assert.deepEqual(result, {backend: 'cpu', streamed: expected});
+    assert.deepEqual(problems.filter(problem => !problem.includes('favicon')), []);
+    await tab.close();
+  });
+}

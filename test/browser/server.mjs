@@ -1,0 +1,39 @@
+/** A static file server with range requests, on this machine only. */
+import {createReadStream} from 'node:fs';
+import {stat} from 'node:fs/promises';
+import {createServer} from 'node:http';
+import {extname, join, normalize} from 'node:path';
+
+const TYPES = {'.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json'};
+
+/** Serves files below `root`, and `pages` by path. → {address, close()} */
+export async function serve(root, pages = {}) {
+  const server = createServer(async (request, response) => {
+    const path = normalize(decodeURIComponent(new URL(request.url, 'http://localhost').pathname));
+    if (path in pages) {
+      response.writeHead(200, {'content-type': TYPES[extname(path)] ?? 'text/html'});
+      response.end(pages[path]);
+      return;
+    }
+    const file = join(root, path);
+    const found = await stat(file).catch(() => undefined);
+    if (!found?.isFile()) {
+      response.writeHead(404).end();
+      return;
+    }
+    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+    const [start, end] = range ? [Number(range[1]), Math.min(Number(range[2]), found.size - 1)] : [0, found.size - 1];
+    response.writeHead(range ? 206 : 200, {
+      'content-type': TYPES[extname(file)] ?? 'application/octet-stream',
+      'content-length': end - start + 1,
+      ...(range && {'content-range': `bytes ${start}-${end}/${found.size}`}),
+    });
+    if (request.method === 'HEAD') response.end();
+    else createReadStream(file, {start, end}).pipe(response);
+  });
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
+  return {
+    address: `http://127.0.0.1:${server.address().port}`,
+    close: () => new Promise(resolve => server.close(resolve)),
+  };
+}

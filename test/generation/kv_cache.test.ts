@@ -1,0 +1,143 @@
+import * as tf from '@tensorflow/tfjs';
+import * as fc from 'fast-check';
+import {KvCache} from '../../src/generation/kv_cache';
+import {attention, type AttentionAttrs} from '../../src/ops/attention';
+import {expectClose, normal} from '../ops/compare';
+
+const SHAPE = {numKeyValueHeads: 2, headDim: 3};
+
+/** (rows, length, 2, 3) */
+const tokens = (rows: number, length: number, seed: number) => normal([rows, length, 2, 3], seed) as tf.Tensor4D;
+
+describe('KvCache', () => {
+  const windows = fc.option(fc.integer({min: 1, max: 6}));
+  const schedules = fc.integer({min: 1, max: 3}).chain(batch =>
+    fc.array(fc.array(fc.integer({min: 0, max: 4}), {minLength: batch, maxLength: batch}), {
+      minLength: 1,
+      maxLength: 5,
+    }),
+  );
+
+  test('lets each row see what it would see without a cache, however its tokens arrive', () => {
+    fc.assert(
+      fc.property(windows, schedules, fc.integer({min: 1, max: 1e6}), fc.integer({min: 0, max: 2}), (...settings) => {
+        const [window, schedule, seed, padding] = settings;
+        const before = tf.memory().numTensors;
+        tf.tidy(() => {
+          const batch = schedule[0]!.length;
+          const attrs: AttentionAttrs = {scale: 0.7, logitSoftCap: null, window, bidirectional: false};
+          const totals = schedule[0]!.map((_, row) => schedule.reduce((sum, counts) => sum + counts[row]!, 0));
+          const longest = Math.max(1, ...totals);
+          const [q, k, v] = [1, 2, 3].map(i => tokens(batch, longest, seed + i)) as [
+            tf.Tensor4D,
+            tf.Tensor4D,
+            tf.Tensor4D,
+          ];
+          const positions = tf.tensor2d([Array.from({length: longest}, (_, i) => i)], undefined, 'int32');
+          const whole = attention({q, k, v, queryPositions: positions, keyPositions: positions}, attrs);
+
+          const cache = new KvCache({batch, maxLength: longest, ...SHAPE, window});
+          for (const counts of schedule) {
+            const starts = [...cache.lengths];
+            const length = Math.max(1, ...counts) + padding;
+            // Tokens behind the counts are noise that must not be seen.
+            const part = (x: tf.Tensor4D) =>
+              tf.concat(
+                starts.map((start, row) => {
+                  const real = tf.slice(x, [row, start, 0, 0], [1, counts[row]!, 2, 3]);
+                  const noise = tf.fill([1, length - counts[row]!, 2, 3], 1e3);
+                  return counts[row]! === 0 ? noise : counts[row]! === length ? real : tf.concat([real, noise], 1);
+                }),
+                0,
+              ) as tf.Tensor4D;
+            const seen = cache.append(part(k), part(v), counts);
+            expect(cache.lengths).toEqual(starts.map((start, row) => start + counts[row]!));
+            const queryPositions = tf.tensor2d(
+              starts.map(start => Array.from({length}, (_, t) => start + t)),
+              undefined,
+              'int32',
+            );
+            const {k: keys, v: values, keyPositions} = seen;
+            const y = attention({q: part(q), k: keys, v: values, queryPositions, keyPositions}, attrs);
+            starts.forEach((start, row) => {
+              const count = counts[row]!;
+              if (count === 0) return;
+              expectClose(
+                tf.slice(y, [row, 0, 0, 0], [1, count, 2, 3]),
+                tf.slice(whole, [row, start, 0, 0], [1, count, 2, 3]),
+              );
+            });
+          }
+          cache.dispose();
+        });
+        expect(tf.memory().numTensors).toBe(before);
+      }),
+      {numRuns: 60},
+    );
+  });
+
+  test('keeps as many places as the window is wide', () => {
+    const cache = (maxLength: number, window: number | null) => new KvCache({batch: 1, maxLength, ...SHAPE, window});
+    expect(cache(10, null).capacity).toBe(10);
+    expect(cache(10, 4).capacity).toBe(4);
+    expect(cache(3, 4).capacity).toBe(3);
+  });
+
+  test('says where the new tokens are', () => {
+    tf.tidy(() => {
+      const cache = new KvCache({batch: 2, maxLength: 8, ...SHAPE, window: 3});
+      const first = cache.append(tokens(2, 4, 1), tokens(2, 4, 2), [4, 2]);
+      expect(first.endsWithNew).toBe(true);
+      expect(first.keyPositions.arraySync()).toEqual([
+        [0, 1, 2, 3],
+        [0, 1, -1, -1],
+      ]);
+      const second = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [1, 2]);
+      expect(second.endsWithNew).toBe(true);
+      expect(second.keyPositions.arraySync()).toEqual([
+        [3, 1, 2, 4, -1],
+        [0, 1, -1, 2, 3],
+      ]);
+      const third = cache.append(tokens(2, 1, 5), tokens(2, 1, 6), [1, 0]);
+      expect(third.endsWithNew).toBe(false);
+      expect(third.keyPositions.arraySync()).toEqual([
+        [3, 4, 5],
+        [3, 1, 2],
+      ]);
+      cache.dispose();
+    });
+  });
+
+  test('lives through a tidy and frees its two tensors', () => {
+    const before = tf.memory().numTensors;
+    const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: null});
+    tf.tidy(() => {
+      cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [2]);
+    });
+    tf.tidy(() => {
+      const {k} = cache.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
+      expectClose(tf.slice(k, [0, 0, 0, 0], [1, 3, 2, 3]), tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
+    });
+    expect(tf.memory().numTensors).toBe(before + 2);
+    cache.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  test('refuses more tokens than it holds, and counts that do not fit', () => {
+    tf.tidy(() => {
+      const cache = new KvCache({batch: 2, maxLength: 3, ...SHAPE, window: 2});
+      cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [1, 2]);
+      expect(() => cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [2, 2])).toThrow(
+        'The cache holds 3 positions. Received: 2 tokens for row 1, which has 2 already.',
+      );
+      for (const counts of [[1], [1, 3], [-1, 1], [0.5, 1], [1, 1, 1]]) {
+        expect(() => cache.append(tokens(2, 2, 1), tokens(2, 2, 2), counts)).toThrow(
+          `for each row a count of new tokens from 0 to 2. Received: keys of shape [2,2,2,3], counts [${counts}].`,
+        );
+      }
+      expect(() => cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [1, 1])).toThrow('Expected keys of 2 rows');
+      expect(cache.lengths).toEqual([1, 2]);
+      cache.dispose();
+    });
+  });
+});

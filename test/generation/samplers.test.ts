@@ -1,0 +1,153 @@
+/** Each sampler against the distribution it should draw from. */
+import * as tf from '@tensorflow/tfjs';
+import fc from 'fast-check';
+import {samplers} from '../../src';
+import {draw, softmax, topIndices} from '../../src/generation/samplers/sampler';
+import {expectNoLeak} from '../support/numbers';
+
+const LOGITS = [2, 1, 0.5, 0, -1, 3, 2.5, -2];
+const DRAWS = 20_000;
+
+/** How often each token is drawn. */
+async function frequencies(sampler: samplers.Sampler, logits = LOGITS): Promise<number[]> {
+  const counts = logits.map(() => 0);
+  const batch = tf.tile(tf.tensor2d([logits]), [100, 1]) as tf.Tensor2D;
+  for (let i = 0; i < DRAWS / 100; i++) for (const token of await sampler.sample(batch)) counts[token]!++;
+  batch.dispose();
+  return counts;
+}
+
+/** Pearson's statistic; tokens of probability zero must not occur. */
+function chiSquare(counts: number[], probabilities: number[]): number {
+  return counts.reduce((sum, count, i) => {
+    const expected = probabilities[i]! * DRAWS;
+    if (expected === 0) return count === 0 ? sum : Infinity;
+    return sum + (count - expected) ** 2 / expected;
+  }, 0);
+}
+
+const normalized = (weights: number[]) => weights.map(weight => weight / weights.reduce((a, b) => a + b, 0));
+const probabilitiesAt = (temperature: number) => normalized(LOGITS.map(logit => Math.exp(logit / temperature)));
+const keep = (probabilities: number[], kept: number[]) =>
+  normalized(probabilities.map((probability, i) => (kept.includes(i) ? probability : 0)));
+
+// 99.99 % point of chi-square with 7 degrees of freedom; seeds are fixed, so a pass stays a pass.
+const LIMIT = 29.9;
+
+it.each([0.5, 1, 2])('random draws by probability at temperature %d', async temperature => {
+  const counts = await frequencies(new samplers.RandomSampler({temperature, seed: 1}));
+  expect(chiSquare(counts, probabilitiesAt(temperature))).toBeLessThan(LIMIT);
+});
+
+it.each([
+  [1, 1],
+  [3, 1],
+  [3, 0.7],
+  [5, 2],
+  [100, 1],
+])('top-k draws from the k = %d most probable at temperature %d', async (k, temperature) => {
+  const counts = await frequencies(new samplers.TopKSampler({k, temperature, seed: 2}));
+  const best = [5, 6, 0, 1, 2, 3, 4, 7].slice(0, k);
+  expect(chiSquare(counts, keep(probabilitiesAt(temperature), best))).toBeLessThan(LIMIT);
+});
+
+it.each([
+  [0.1, null, 1, [5]],
+  [0.5, null, 1, [5, 6]], // 0.43, 0.69
+  [0.9, null, 1, [5, 6, 0, 1, 2]], // 0.43, 0.69, 0.85, 0.906 passes p at token 1
+  [0.9, 2, 1, [5, 6]],
+  [1, null, 0.5, [0, 1, 2, 3, 4, 5, 6, 7]],
+])('top-p draws from the fewest tokens with p = %d, k = %s', async (p, k, temperature, kept) => {
+  const probabilities = probabilitiesAt(temperature);
+  const order = [5, 6, 0, 1, 2, 3, 4, 7];
+  let sum = 0;
+  const expected = order.filter((token, i) => {
+    const open = i === 0 || sum <= p;
+    sum += probabilities[token]!;
+    return open && i < (k ?? Infinity);
+  });
+  if (p !== 0.9 || k !== null) expect([...expected].sort()).toEqual([...kept].sort());
+  const counts = await frequencies(new samplers.TopPSampler({p, k, temperature, seed: 3}));
+  expect(chiSquare(counts, keep(probabilities, expected))).toBeLessThan(LIMIT);
+});
+
+it('greedy takes the most probable, the first among equals, and leaves no tensor', async () => {
+  const logits = tf.tensor2d([
+    [1, 3, 3, 2],
+    [0, -1, -2, -3],
+  ]);
+  await expectNoLeak(async () => {
+    expect(await new samplers.GreedySampler().sample(logits)).toEqual([1, 0]);
+  });
+  expect(new samplers.GreedySampler().getNextToken(new Float32Array([0.1, 0.6, 0.3]))).toBe(1);
+  logits.dispose();
+});
+
+it('draws alike with one seed and goes on from call to call', async () => {
+  const logits = tf.tensor2d([LOGITS]);
+  const first = new samplers.RandomSampler({seed: 7});
+  const second = new samplers.RandomSampler({seed: 7});
+  const draws = async (sampler: samplers.Sampler) => {
+    const tokens: number[] = [];
+    for (let i = 0; i < 50; i++) tokens.push(...(await sampler.sample(logits)));
+    return tokens;
+  };
+  const tokens = await draws(first);
+  expect(await draws(second)).toEqual(tokens);
+  expect(await draws(first)).not.toEqual(tokens);
+  expect(new Set(tokens).size).toBeGreaterThan(1);
+  logits.dispose();
+});
+
+it('lets a subclass forbid a token', async () => {
+  class Forbidding extends samplers.Sampler {
+    override getNextToken(probabilities: Float32Array): number {
+      probabilities[5] = 0;
+      return probabilities.indexOf(Math.max(...probabilities));
+    }
+  }
+  const logits = tf.tensor2d([LOGITS]);
+  expect(await new Forbidding().sample(logits)).toEqual([6]);
+  logits.dispose();
+});
+
+it('finds the largest values in order, whatever the values', () => {
+  const values = fc.array(fc.integer({min: 0, max: 20}), {minLength: 1, maxLength: 60});
+  fc.assert(
+    fc.property(values, fc.integer({min: 1, max: 70}), (values, count) => {
+      const expected = values.map((_, i) => i).sort((a, b) => values[b]! - values[a]! || a - b);
+      expect(topIndices(Float32Array.from(values), count)).toEqual(expected.slice(0, count));
+    }),
+  );
+});
+
+it('makes probabilities of large logits and never draws what is impossible', () => {
+  expect([...softmax(new Float32Array([1e4, 1e4 - 1e3]), 1)]).toEqual([1, 0]);
+  expect(draw([0, 1, 0], () => 0)).toBe(1);
+  expect(draw([0, 1, 0], () => 1 - 2 ** -53)).toBe(1);
+});
+
+describe('bad arguments', () => {
+  it.each([
+    [() => new samplers.RandomSampler({temperature: 0}), /above 0.*greedy/],
+    [() => new samplers.RandomSampler({temperature: NaN}), /above 0/],
+    [() => new samplers.RandomSampler({seed: 0.5}), /seed to be an integer/],
+    [() => new samplers.TopKSampler({k: 0}), /positive integer. Received: k=0/],
+    [() => new samplers.TopPSampler({p: 1.5}), /p in \(0, 1\]/],
+    [() => new samplers.TopPSampler({k: -1}), /positive integer or null/],
+    [() => new samplers.GreedySampler({k: 3} as never), /no argument "k"/],
+    [() => samplers.get('beam' as never), /one of "greedy", "random", "top_k", "top_p". Received: "beam"/],
+  ])('are refused (%#)', (make, message) => {
+    expect(make).toThrow(message);
+  });
+});
+
+it('tells its configuration', () => {
+  expect(new samplers.TopPSampler({p: 0.3, k: 9, seed: 4, temperature: 2}).getConfig()).toEqual({
+    p: 0.3,
+    k: 9,
+    seed: 4,
+    temperature: 2,
+  });
+  expect(samplers.get('top_k').getConfig()).toEqual({k: 5, seed: null, temperature: 1});
+});

@@ -1,0 +1,212 @@
+/** generate and stream over a small random model with a real tokenizer. */
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {
+  Gemma3Backbone,
+  Gemma3CausalLM,
+  Gemma3CausalLMPreprocessor,
+  type GenerateOptions,
+  Gemma3Tokenizer,
+  samplers,
+} from '../../../src';
+import {expectNoLeak, maxDifference, take} from '../../support/numbers';
+
+const proto = new Uint8Array(readFileSync(join(__dirname, '../../fixtures/tokenizer/vocabulary.spm')));
+const tokenizer = new Gemma3Tokenizer({proto});
+
+function makeBackbone(dtype = 'float32'): Gemma3Backbone {
+  return new Gemma3Backbone({
+    vocabularySize: tokenizer.vocabularySize,
+    imageSize: null,
+    numLayers: 6,
+    numQueryHeads: 2,
+    numKeyValueHeads: 1,
+    hiddenDim: 32,
+    intermediateDim: 48,
+    headDim: 16,
+    usePostFfwNorm: true,
+    usePostAttentionNorm: true,
+    useSlidingWindowAttention: true,
+    slidingWindowSize: 8,
+    dtype,
+  });
+}
+
+/** A random model repeats its last token: a sampler that draws makes it say more. */
+const drawing = (seed: number) => new samplers.RandomSampler({seed, temperature: 3});
+
+let backbone: Gemma3Backbone;
+let lm: Gemma3CausalLM;
+beforeAll(() => {
+  backbone = makeBackbone();
+  lm = new Gemma3CausalLM({
+    backbone,
+    preprocessor: new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 40}),
+  });
+  tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]})); // initialises the weights
+});
+afterAll(() => {
+  lm.dispose();
+  backbone.dispose();
+});
+
+const PROMPTS = ['Hi there', 'The quick brown fox jumps over the lazy dog', 'a'];
+
+describe('generate', () => {
+  it('takes a string and returns one, with or without the prompt', async () => {
+    await expectNoLeak(async () => {
+      const whole = await lm.generate('Hi there', {maxLength: 24, stopTokenIds: null});
+      const stripped = await lm.generate('Hi there', {maxLength: 24, stopTokenIds: null, stripPrompt: true});
+      expect(whole).toBe(`Hi there${stripped}`);
+      expect(stripped.length).toBeGreaterThan(0);
+    });
+  });
+
+  it('gives each prompt of a batch what it gets alone', async () => {
+    const options = {maxLength: 30, stopTokenIds: null};
+    const together = await lm.generate(PROMPTS, options);
+    const alone = [];
+    for (const prompt of PROMPTS) alone.push(await lm.generate(prompt, options));
+    expect(together).toEqual(alone);
+  });
+
+  it('takes {prompts}, and stops behind the given tokens', async () => {
+    const {tokens} = lm.preprocessor!.promptTokens('Hi there');
+    const cache = lm.newCache(1, 30);
+    const logits = await take(lm.nextLogits(tokens, [tokens[0]!.length], cache));
+    cache.dispose();
+    const first = logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+    const options = {maxLength: 30, stripPrompt: true, stopTokenIds: [first]};
+    expect(await lm.generate({prompts: 'Hi there'}, options)).toBe(tokenizer.detokenize([first]));
+  });
+
+  it('equals a forward pass over the whole text at each step', async () => {
+    const ids = tokenizer.tokenize('The quick brown fox jumps over the lazy dog');
+    const prompt = [tokenizer.startTokenId, ...ids.slice(0, 3)];
+    const cache = lm.newCache(1, 32);
+    let rows = [prompt];
+    let seen = [...prompt];
+    for (const next of ids.slice(3)) {
+      const logits = await take(lm.nextLogits(rows, [rows[0]!.length], cache));
+      const all = lm.predict({token_ids: [seen], padding_mask: [seen.map(() => 1)]}) as tf.Tensor3D;
+      const last = await take(tf.slice(all, [0, seen.length - 1, 0], [1, 1, -1]));
+      all.dispose();
+      expect(maxDifference(logits, last)).toBeLessThan(1e-4);
+      rows = [[next]];
+      seen = [...seen, next];
+    }
+    cache.dispose();
+  });
+
+  it('defaults to the sequence length of the preprocessor', async () => {
+    let steps = 0;
+    class Counting extends samplers.GreedySampler {
+      override sample(logits: tf.Tensor2D): Promise<number[]> {
+        steps++;
+        return super.sample(logits);
+      }
+    }
+    lm.compile({sampler: new Counting()});
+    await lm.generate('Hi', {stopTokenIds: null});
+    lm.compile();
+    expect(steps).toBe(40 - lm.preprocessor!.promptTokens('Hi').tokens[0]!.length);
+  });
+
+  it('cuts a prompt that is longer than the result', async () => {
+    const text = await lm.generate(PROMPTS[1]!, {maxLength: 4});
+    expect(PROMPTS[1]!.startsWith(text)).toBe(true);
+  });
+
+  it('works on token ids without a preprocessor', async () => {
+    await expectNoLeak(async () => {
+      const bare = new Gemma3CausalLM({backbone});
+      const inputs = {
+        token_ids: tf.tensor1d([2, 5, 7, 0, 0, 0], 'int32'),
+        padding_mask: tf.tensor1d([1, 1, 1, 0, 0, 0], 'bool'),
+      };
+      const out = await bare.generate(inputs, {stopTokenIds: null});
+      expect(out.token_ids.shape).toEqual([6]);
+      expect(Array.from((await out.token_ids.data()).slice(0, 3))).toEqual([2, 5, 7]);
+      expect(Array.from(await out.padding_mask.data())).toEqual([1, 1, 1, 1, 1, 1]);
+      tf.dispose([inputs, out]);
+      bare.dispose();
+    });
+  });
+});
+
+describe('stream', () => {
+  it('yields what generate returns, whole characters only', async () => {
+    for (let seed = 0; seed < 5; seed++) {
+      lm.compile({sampler: drawing(seed)});
+      const options: GenerateOptions = {maxLength: 40, stopTokenIds: null};
+      const pieces: string[] = [];
+      await expectNoLeak(async () => {
+        for await (const piece of lm.stream('a', options)) pieces.push(piece);
+      });
+      lm.compile({sampler: drawing(seed)});
+      expect(pieces.join('')).toBe(await lm.generate('a', {...options, stripPrompt: true}));
+      // Half a surrogate pair does not survive encoding.
+      for (const piece of pieces) expect(Buffer.from(piece).toString()).toBe(piece);
+    }
+    lm.compile();
+  });
+
+  it('can be left and aborted, and leaves nothing behind', async () => {
+    await expectNoLeak(async () => {
+      for await (const piece of lm.stream('a', {stopTokenIds: null})) if (piece) break;
+    });
+    await expectNoLeak(async () => {
+      const controller = new AbortController();
+      const read = async () => {
+        for await (const _ of lm.stream('a', {stopTokenIds: null, signal: controller.signal})) controller.abort();
+      };
+      await expect(read()).rejects.toThrow(/abort/i);
+    });
+  });
+});
+
+describe('bad input', () => {
+  const rejects = async (inputs: unknown, options: object, message: RegExp) =>
+    expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
+
+  it('is refused with a sentence', async () => {
+    await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
+    await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
+    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or token ids/);
+    await rejects(3, {}, /prompts as a string/);
+    await rejects({prompts: 'a', images: []}, {}, /text-only/);
+    await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
+    expect(() => lm.compile({sampler: 'beam' as never})).toThrow(/"greedy", "random"/);
+    expect(() => lm.compile({weightedMetrics: []} as never)).toThrow(/no argument "weightedMetrics"/);
+    expect(() => new Gemma3CausalLM({backbone: null as never})).toThrow(/expected a Gemma3Backbone/);
+  });
+
+  it('is refused without a preprocessor', async () => {
+    const bare = new Gemma3CausalLM({backbone});
+    const ids = (values: number[], mask: number[]) => ({
+      token_ids: tf.tensor1d(values, 'int32'),
+      padding_mask: tf.tensor1d(mask, 'int32'),
+    });
+    await expect(bare.generate('a', {stopTokenIds: null})).rejects.toThrow(/expected {token_ids, padding_mask}/);
+    await expect(bare.generate(ids([2], [1]))).rejects.toThrow(/`preprocessor` must be attached/);
+    await expect(bare.generate(ids([2, 3, 0], [1, 0, 1]), {stopTokenIds: null})).rejects.toThrow(/gap in padding_mask/);
+    await expect(bare.generate(ids([0, 0], [0, 0]), {stopTokenIds: null})).rejects.toThrow(/at least one token/);
+    await expect(bare.generate(ids([2], [1]), {stopTokenIds: null, maxLength: 3})).rejects.toThrow(/leave out/);
+    await expect(bare.stream('a').next()).rejects.toThrow(/preprocessor/);
+    bare.dispose();
+  });
+});
+
+it('shares the weights of its backbone, and gives them up last', () => {
+  const before = tf.memory().numTensors;
+  const own = makeBackbone('bfloat16');
+  const task = new Gemma3CausalLM({backbone: own});
+  expect(task.weights).toEqual(own.weights);
+  expect(task.countParams()).toBe(own.countParams());
+  task.dispose();
+  expect(own.weights[0]!.shape).toEqual([tokenizer.vocabularySize, 32]);
+  tf.dispose(own.predict({token_ids: [[2]], padding_mask: [[1]]}));
+  own.dispose();
+  expect(tf.memory().numTensors).toBe(before);
+});

@@ -1,0 +1,99 @@
+/** Packing for training and generation against KerasHub (test/reference/make_preprocessor_fixtures.py). */
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import fc from 'fast-check';
+import {Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../../src';
+import {trimRoundRobin} from '../../../src/models/gemma3/gemma3_causal_lm_preprocessor';
+import {expectNoLeak} from '../../support/numbers';
+
+const FIXTURES = join(__dirname, '../../fixtures');
+
+interface Case {
+  kind: 'call' | 'generate';
+  addStartToken: boolean;
+  addEndToken?: boolean;
+  sequenceLength: number | null;
+  prompts: string | string[];
+  responses: string | string[];
+  token_ids: unknown;
+  padding_mask: unknown;
+  y: unknown;
+  sampleWeight: unknown;
+  text: string | string[];
+}
+const cases = JSON.parse(readFileSync(join(FIXTURES, 'preprocessor.json'), 'utf8')) as Case[];
+const tokenizer = new Gemma3Tokenizer({
+  proto: new Uint8Array(readFileSync(join(FIXTURES, 'tokenizer/vocabulary.spm'))),
+});
+
+it.each(cases.filter(({kind}) => kind === 'call'))(
+  'packs $prompts | $responses at $sequenceLength as KerasHub',
+  async ({addStartToken, addEndToken, sequenceLength, prompts, responses, ...expected}) => {
+    await expectNoLeak(async () => {
+      const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken, addEndToken});
+      const options = sequenceLength === null ? {} : {sequenceLength};
+      const {x, y, sampleWeight} = await preprocessor.call({prompts, responses}, options);
+      expect(await x.token_ids.array()).toEqual(expected.token_ids);
+      expect(await x.padding_mask.array()).toEqual(expected.padding_mask);
+      expect(await y.array()).toEqual(expected.y);
+      expect(await sampleWeight.array()).toEqual(expected.sampleWeight);
+      tf.dispose([x.token_ids, x.padding_mask, y, sampleWeight]);
+    });
+  },
+);
+
+it.each(cases.filter(({kind}) => kind === 'generate'))(
+  'packs the prompt $prompts at $sequenceLength as KerasHub, and takes it back',
+  async ({addStartToken, sequenceLength, prompts, ...expected}) => {
+    const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken});
+    const x = await preprocessor.generatePreprocess(prompts, sequenceLength === null ? {} : {sequenceLength});
+    expect(await x.token_ids.array()).toEqual(expected.token_ids);
+    expect(await x.padding_mask.array()).toEqual(expected.padding_mask);
+    expect(await preprocessor.generatePostprocess(x)).toEqual(expected.text);
+    tf.dispose([x.token_ids, x.padding_mask]);
+  },
+);
+
+it('cuts segments by taking one token of each in turn', () => {
+  fc.assert(
+    fc.property(fc.array(fc.array(fc.nat(9), {maxLength: 12}), {maxLength: 4}), fc.nat(30), (segments, limit) => {
+      const kept = segments.map(() => 0);
+      let left = limit;
+      for (let more = true; more && left > 0;) {
+        more = false;
+        for (let i = 0; i < segments.length && left > 0; i++) {
+          if (kept[i]! < segments[i]!.length) {
+            kept[i]!++;
+            left--;
+            more = true;
+          }
+        }
+      }
+      expect(trimRoundRobin(segments, limit)).toEqual(segments.map((segment, i) => segment.slice(0, kept[i])));
+    }),
+  );
+});
+
+describe('bad input', () => {
+  const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer});
+  it.each([
+    [{prompts: 'a'}, /no responses/],
+    [{prompts: ['a'], responses: 'b'}, /as many responses as prompts/],
+    [{prompts: ['a', 'b'], responses: ['c']}, /2 prompts, 1 responses/],
+    [{prompts: 3, responses: 'a'}, /prompts as a string/],
+    [{prompts: [], responses: []}, /at least one/],
+    [{prompts: 'a', responses: 'b', images: []}, /text-only/],
+    [{prompts: 'a', response: 'b'}, /no argument "response"/],
+  ])('refuses %j', async (x, message) => {
+    await expect(preprocessor.call(x as never)).rejects.toThrow(message);
+  });
+
+  it('refuses a length that is none, and arguments that contradict each other', async () => {
+    await expect(preprocessor.generatePreprocess('a', {sequenceLength: 0})).rejects.toThrow(/positive integer/);
+    const args = {tokenizer, imageConverter: {}, sequenceLength: 512};
+    expect(() => new Gemma3CausalLMPreprocessor(args)).toThrow(/should be greater than/);
+    expect(() => new Gemma3CausalLMPreprocessor({tokenizer: {} as never})).toThrow(/expected a Gemma3Tokenizer/);
+    expect(() => new Gemma3CausalLMPreprocessor({tokenizer, sequenceLenght: 3} as never)).toThrow(/sequenceLenght/);
+  });
+});

@@ -1,0 +1,27 @@
+import * as tf from '@tensorflow/tfjs';
+import * as fc from 'fast-check';
+import {cacheUpdateOp} from '../../src/ops/cache_update';
+import {cacheSettings, cacheUpdateCase, expectedCache} from './cache_update_case';
+import {expectClose} from './compare';
+
+describe('cacheUpdate', () => {
+  test('puts the token at position p at place p mod capacity, and leaves its inputs alone', () => {
+    fc.assert(
+      fc.property(cacheSettings, settings => {
+        tf.tidy(() => {
+          const {cache, update, attrs} = cacheUpdateCase(settings);
+          const [cacheBefore, updateBefore] = [cache.arraySync(), update.arraySync()];
+          const expected = expectedCache({cache, update, attrs});
+          const before = tf.memory().numTensors;
+          const next = cacheUpdateOp.reference({cache, update}, attrs);
+          expect(tf.memory().numTensors).toBe(before + 1);
+          expect(next.shape).toEqual(cache.shape);
+          expectClose(next, expected, 1e-12);
+          expect(cache.arraySync()).toEqual(cacheBefore);
+          expect(update.arraySync()).toEqual(updateBefore);
+        });
+      }),
+      {numRuns: 60},
+    );
+  });
+});

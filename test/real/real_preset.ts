@@ -1,0 +1,29 @@
+/** Where the real preset and what Python KerasHub said of it are. */
+import {existsSync, readFileSync} from 'node:fs';
+import {join, resolve} from 'node:path';
+
+export const REAL_PRESET = resolve(process.env.GEMMA3_270M ?? join(__dirname, '../../models/gemma3_270m'));
+
+export interface OraclePrompt {
+  prompt: string;
+  tokenIds: number[];
+  text: string;
+  top: {ids: number[]; logits: number[]};
+  /** First values of the hidden state at the last position. */
+  hidden: number[];
+}
+
+export interface Oracle {
+  maxLength: number;
+  prompts: OraclePrompt[];
+  batch: {prompts: string[]; texts: string[]};
+}
+
+/** @throws if the real preset was not made yet. */
+export function readOracle(): Oracle {
+  const path = `${REAL_PRESET}_oracle.json`;
+  if (!existsSync(path) || !existsSync(join(REAL_PRESET, 'config.json'))) {
+    throw new Error(`These tests need the real preset at ${REAL_PRESET} and ${path}: run "npm run fetch:270m" first.`);
+  }
+  return JSON.parse(readFileSync(path, 'utf8')) as Oracle;
+}
