@@ -14,7 +14,7 @@ test.each([
   ['ReversibleEmbedding', 'reversible_embedding'],
   ['EinsumDense', 'einsum_dense'],
   ['CachedGemma3Attention', 'cached_gemma3_attention'],
-  ['Conv2D', 'conv2_d'],
+  ['Conv2D', 'conv2d'],
   ['PReLU', 'p_re_lu'],
   ['A', 'a'],
 ])('%s is %s', (name, snake) => {

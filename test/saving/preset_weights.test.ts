@@ -6,7 +6,7 @@ import {ValueError} from '../../src/errors';
 import {openPreset} from '../../src/hub/open_preset';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {listPresetVariables, type LoadProgress, loadPresetWeights} from '../../src/saving/preset_weights';
-import {find, rejection} from './hdf5_helpers';
+import {rejection} from './hdf5_helpers';
 
 const FIXTURES = join(__dirname, '../fixtures/backbone');
 const H5 = 'model.weights.h5';
@@ -167,17 +167,6 @@ describe('files that are not as they should be', () => {
       return bytes;
     });
     (await Gemma3Backbone.fromPreset(folder)).dispose();
-  });
-
-  test('names stay readable when a group is renamed', async () => {
-    const folder = copyOf('defaults');
-    editBytes(folder, bytes => {
-      const at = find(bytes, 'ffw_linear');
-      bytes.set(new TextEncoder().encode('ffw_linexx'), at);
-      return bytes;
-    });
-    // Either the group is found under its new name, or the order of names is seen to be wrong.
-    expect(await failure(folder)).toMatch(/ffw_line|damaged/);
   });
 });
 
