@@ -13,11 +13,8 @@ const io: Io = {
   debug: Boolean(process.env.GEMMA3_DEBUG),
 };
 
-process.on('SIGINT', () => {
-  // Whoever asks twice does not want to wait for the end of a step.
-  if (controller.signal.aborted) process.exit(EXIT.interrupted);
-  controller.abort(new Error('Interrupted.'));
-});
+// Once: whoever presses it again does not want to wait for the end of a step, and Node ends at once.
+process.once('SIGINT', () => controller.abort(new Error('Interrupted.')));
 // `gemma3 … | head -1`: the reader has what it wanted.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.done);

@@ -84,7 +84,7 @@ async function readConfig(source: library.PresetSource): Promise<Record<string, 
   } catch (error) {
     throw new Error(`Expected JSON in ${file.name}: ${(error as Error).message}. Fetch the preset again.`);
   }
-  const {class_name: kind, config} = parsed as {class_name?: unknown; config?: unknown};
+  const {class_name: kind, config} = (parsed ?? {}) as {class_name?: unknown; config?: unknown};
   if (kind !== 'Gemma3Backbone' || typeof config !== 'object' || config === null) {
     throw new Error(`Expected the configuration of a Gemma3Backbone in ${file.name}. Received: ${String(kind)}.`);
   }

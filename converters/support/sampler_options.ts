@@ -56,7 +56,7 @@ export function samplerArgs(
     if (!argument) {
       const readers = SAMPLERS.filter(other => READS[other][setting]);
       refuse(
-        `option '${FLAGS[setting]}' has no effect with the sampler ${name}. Use it with ${readers.join(' or ')}, ` +
+        `option '${FLAGS[setting]}' has no effect with the sampler ${name}. Use it with ${readers.join(', ').replace(/, (?!.*,)/, ' or ')}, ` +
           'or leave it out.',
       );
     }

@@ -52,19 +52,40 @@ export class HttpPreset implements PresetSource {
   async open(path: string): Promise<ByteSource> {
     const address = `${this.name}/${path}`;
     const response = await fetch(address, {headers: {Range: 'bytes=0-0'}});
-    await response.body?.cancel();
-    const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1];
-    if (response.status === 206 && size) return new HttpFile(address, Number(size));
     if (!response.ok) {
+      await response.body?.cancel();
       throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: HTTP ${response.status}.`);
     }
-    // A server without range requests: small files can still be read whole.
-    if (Number(response.headers.get('content-length') ?? Infinity) > 64 * 2 ** 20) {
+    if (response.status !== 206) return new MemorySource(address, await readWhole(response, address));
+    await response.body?.cancel();
+    // Servers of another origin often hide the range from a browser; the length they always show.
+    const size =
+      /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ??
+      (await fetch(address, {method: 'HEAD'})).headers.get('content-length');
+    if (size === null) throw new Error(`Expected the size of ${address} from its server. Received none.`);
+    return new HttpFile(address, Number(size));
+  }
+}
+
+/** Files of more bytes are not taken from a server without range requests. */
+const WHOLE_LIMIT = 64 * 2 ** 20;
+
+/** The body of a server without range requests: small files are taken as they come. */
+async function readWhole(response: Response, address: string): Promise<Uint8Array> {
+  const reader = response.body!.getReader();
+  const pieces: Uint8Array[] = [];
+  let size = Number(response.headers.get('content-length') ?? 0);
+  for (let read = 0; ; size = Math.max(size, read)) {
+    if (size > WHOLE_LIMIT) {
+      await reader.cancel();
       throw new Error(
         `Expected a server that answers range requests for ${address}. Received: HTTP ${response.status}.`,
       );
     }
-    const whole = await fetch(address);
-    return new MemorySource(address, new Uint8Array(await whole.arrayBuffer()));
+    const {done, value} = await reader.read();
+    if (done) break;
+    pieces.push(value);
+    read += value.length;
   }
+  return new Uint8Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
 }

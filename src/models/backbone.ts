@@ -121,15 +121,21 @@ export abstract class Backbone extends tf.LayersModel {
 
   // === Configuration ===
 
-  /** tfjs changes the case of keys and even of values on the way to JSON, except under a key `name`. */
   protected override updatedConfig(): tf.serialization.ConfigDict {
-    const config = super.updatedConfig() as {config: tf.serialization.ConfigDict};
-    const packed = {name: this.name, configJson: {name: JSON.stringify(config.config)}};
-    return {...config, config: packed};
+    return packConfig(super.updatedConfig());
   }
 }
 
-/** The configuration that `updatedConfig` packed, or the one that was given. */
+/**
+ * What a model saves of itself, with its configuration as one string: tfjs changes the case of keys and even of values on
+ * the way to JSON, except under a key `name`.
+ */
+export function packConfig(saved: tf.serialization.ConfigDict): tf.serialization.ConfigDict {
+  const config = saved.config as tf.serialization.ConfigDict;
+  return {...saved, config: {name: config.name, configJson: {name: JSON.stringify(config)}} as never};
+}
+
+/** The configuration that `packConfig` packed, or the one that was given. */
 export function unpackConfig(config: object): Record<string, unknown> {
   const packed = (config as {configJson?: {name?: unknown}}).configJson?.name;
   if (packed === undefined) return config as Record<string, unknown>;

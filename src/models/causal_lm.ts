@@ -4,7 +4,7 @@ import {checkKeys, show, ValueError} from '../errors';
 import {type Decoder, type DecoderCache, generateTokens} from '../generation/engine';
 import * as samplers from '../generation/samplers';
 import {checkPositiveInteger, type TensorOrTensors} from '../layers/layer';
-import {type Backbone, inputTensors, type ModelInputs} from './backbone';
+import {type Backbone, inputTensors, type ModelInputs, packConfig} from './backbone';
 
 /** What generation needs of a preprocessor. */
 export interface GenerationPreprocessor<P> {
@@ -224,6 +224,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
   override countParams(): number {
     return this.backbone.countParams();
+  }
+
+  protected override updatedConfig(): tf.serialization.ConfigDict {
+    return packConfig(super.updatedConfig());
   }
 
   /**

@@ -16,7 +16,7 @@ const FOLDER = join(__dirname, '../fixtures/backbone/defaults');
 const H5 = 'model.weights.h5';
 const bytesOf = (file: string) => new Uint8Array(readFileSync(join(FOLDER, file)));
 
-type Behaviour = 'ranges' | 'no ranges' | 'no ranges, no length' | 'short' | 'hidden range' | 'broken';
+type Behaviour = 'ranges' | 'no ranges' | 'no ranges, no length' | 'short' | 'hidden range' | 'broken' | 'huge';
 
 /** A static server of the fixture, as good as it is told to be. */
 function serve(behaviour: Behaviour, log: string[]) {
@@ -27,6 +27,7 @@ function serve(behaviour: Behaviour, log: string[]) {
     if (behaviour === 'broken') return response.writeHead(500).end();
     if (!existsSync(path)) return response.writeHead(404).end();
     const whole = readFileSync(path);
+    if (behaviour === 'huge') return response.writeHead(200, {'content-length': 2 ** 30}).write(whole);
     if (request.method === 'HEAD') return response.writeHead(200, {'content-length': whole.length}).end();
     if (!range || behaviour.startsWith('no ranges')) {
       const length = behaviour === 'no ranges, no length' ? {} : {'content-length': whole.length};
@@ -93,6 +94,22 @@ describe('HttpPreset', () => {
       await file.readInto(5, new Uint8Array(0));
       await file.close();
       expect(log).toEqual([`GET /${H5} bytes=0-0`, `GET /${H5} bytes=100-106`]);
+    });
+  });
+
+  test('learns the size of a file from a server that hides the range', async () => {
+    await withServer('hidden range', async (address, log) => {
+      const file = await new HttpPreset(address).open(H5);
+      expect(file.size).toBe(bytesOf(H5).length);
+      expect(log).toEqual([`GET /${H5} bytes=0-0`, `HEAD /${H5}`]);
+    });
+  });
+
+  test('takes no large file from a server without range requests', async () => {
+    await withServer('huge', async address => {
+      await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
+        `Expected a server that answers range requests for ${address}/${H5}. Received: HTTP 200.`,
+      );
     });
   });
 

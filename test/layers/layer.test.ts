@@ -73,7 +73,7 @@ describe('Layer', () => {
 
   test('names them the same when it is applied', () => {
     const layer = new Outer({name: 'outer'});
-    tf.dispose(layer.apply(tf.zeros([1, 4])));
+    tf.tidy(() => layer.apply(tf.zeros([1, 4])) as tf.Tensor).dispose();
     expect(layer.weights.map(weight => weight.originalName)).toEqual(NAMES);
     layer.dispose();
     const inModel = new Outer({name: 'outer'});
@@ -141,10 +141,10 @@ describe('Layer', () => {
     const before = tf.memory().numTensors;
     const x = tf.ones([2, 4]);
     const layer = new Outer({dtype});
-    tf.dispose(layer.apply(x));
+    tf.dispose(layer.apply(x) as tf.Tensor);
     const after = tf.memory().numTensors;
     expect(after).toBe(before + 1 + NAMES.length);
-    tf.dispose(layer.apply(x));
+    tf.dispose(layer.apply(x) as tf.Tensor);
     tf.dispose(layer.call(x));
     tf.dispose(tf.grad(y => layer.call(y))(x));
     expect(tf.memory().numTensors).toBe(after);

@@ -7,10 +7,17 @@ import {
   attentionWithDropout,
   type AttentionAttrs,
 } from '../../src/ops/attention';
-import {attentionCase, attentionSettings, expectedAttention, plainAttention, visible} from './attention_case';
+import {
+  attentionCase,
+  type AttentionSettings,
+  attentionSettings,
+  expectedAttention,
+  plainAttention,
+  visible,
+} from './attention_case';
 import {expectClose, expectSameGradients} from './compare';
 
-const PLAIN = {
+const PLAIN: AttentionSettings = {
   batch: 2,
   length: 5,
   before: 0,
@@ -26,7 +33,7 @@ const PLAIN = {
   positionsByRow: false,
   seed: 1,
 };
-const OPTIONS: [string, Partial<typeof PLAIN> | {window: number} | {logitSoftCap: number}][] = [
+const OPTIONS: [string, Partial<AttentionSettings>][] = [
   ['causal', {}],
   ['a window', {window: 2}],
   ['a window of one', {window: 1}],

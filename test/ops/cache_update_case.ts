@@ -1,5 +1,5 @@
 /** Random cache updates, and what loops make of them. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {type CacheUpdateAttrs} from '../../src/ops/cache_update';
 import {normal} from './compare';

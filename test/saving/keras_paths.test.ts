@@ -1,6 +1,6 @@
 import {readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {MemorySource} from '../../src/hub/preset_source';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {Hdf5File} from '../../src/saving/hdf5';

@@ -13,5 +13,6 @@ export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
 };
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {
-  tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
+  // Who both imports and requires this package has two copies of it, but one tfjs, which warns of a second kernel.
+  if (!tf.getKernel(kernelName, 'cpu')) tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
 }

@@ -1,10 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../errors';
 import {KvCache} from '../../generation/kv_cache';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
-import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName} from '../backbone';
+import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
 import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
@@ -119,6 +119,26 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     };
   }
 
+  /** A model from what `getConfig` gave, with declared weights. The tokenizer is a file, so no preprocessor comes along. */
+  static override fromConfig(config: object): Gemma3CausalLM;
+  static override fromConfig<T extends tf.serialization.Serializable>(
+    cls: tf.serialization.SerializableConstructor<T>,
+    config: tf.serialization.ConfigDict,
+  ): T;
+  static override fromConfig(first: unknown, second?: unknown): unknown {
+    const config = unpackConfig((typeof first === 'function' ? second : first) as object);
+    const {name, backbone} = config as {name?: string; backbone?: {config?: object}};
+    if (!backbone?.config) {
+      throw new ValueError(
+        `Expected the configuration of a Gemma3CausalLM, with its backbone. Received: ${show(config)}.`,
+      );
+    }
+    const made = Gemma3Backbone.fromConfig(backbone.config);
+    const lm = new Gemma3CausalLM({backbone: made, ...(name && {name})});
+    made.dispose(); // the model's hold alone remains
+    return lm;
+  }
+
   /** All presets that KerasHub publishes, as data. */
   static get presets(): Readonly<Record<string, PresetEntry>> {
     return Gemma3Backbone.presets;
@@ -143,3 +163,4 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     return lm;
   }
 }
+tf.serialization.registerClass(Gemma3CausalLM as never, 'tfjs-gemma3');

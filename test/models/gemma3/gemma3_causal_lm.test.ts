@@ -198,6 +198,18 @@ describe('bad input', () => {
   });
 });
 
+it('comes back from its JSON with its weights', async () => {
+  const text = lm.toJSON(undefined, true) as unknown as string;
+  const copy = (await tf.models.modelFromJSON(JSON.parse(text) as never)) as unknown as Gemma3CausalLM;
+  expect(copy).toBeInstanceOf(Gemma3CausalLM);
+  expect(copy.backbone.getConfig()).toEqual(backbone.getConfig());
+  tf.tidy(() => copy.setWeights(lm.getWeights()));
+  const inputs = {token_ids: [[2, 7, 9]], padding_mask: [[1, 1, 1]]};
+  const [a, b] = [lm.predict(inputs), copy.predict(inputs)] as [tf.Tensor, tf.Tensor];
+  expect(maxDifference(await take(a), await take(b))).toBe(0);
+  copy.dispose();
+});
+
 it('shares the weights of its backbone, and gives them up last', () => {
   const before = tf.memory().numTensors;
   const own = makeBackbone('bfloat16');

@@ -1,0 +1,179 @@
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3CausalLM, samplers} from 'tfjs-gemma3';
+import {run, TINY} from './run';
+
+const PROMPT = 'What is the capital';
+const LIMIT = ['--max-length', '16'];
+const generate = (...argv: string[]) => ['generate', '--preset', TINY, ...argv];
+
+describe('gemma3 generate', () => {
+  let lm: Gemma3CausalLM;
+  beforeAll(async () => {
+    lm = await Gemma3CausalLM.fromPreset(TINY);
+  });
+  afterAll(() => lm.dispose());
+  beforeEach(() => lm.compile());
+
+  // === Text ===
+
+  it('prints what `generate` returns, as it comes', async () => {
+    const before = tf.memory().numTensors;
+    const {code, stdout, stderr, pieces} = await run(generate(PROMPT, ...LIMIT));
+    expect({code, stderr}).toEqual({code: 0, stderr: ''});
+    expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16})}\n`);
+    expect(pieces.length).toBeGreaterThan(3);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('prints the prompt as its tokens have it', async () => {
+    const {stdout} = await run(generate('a\u2581b', ...LIMIT));
+    expect(stdout).toMatch(/^a b/);
+    expect(stdout).toBe(`${await lm.generate('a\u2581b', {maxLength: 16})}\n`);
+  });
+
+  it('prints the new text alone', async () => {
+    const {stdout} = await run(generate(PROMPT, '--strip-prompt', ...LIMIT));
+    expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true})}\n`);
+  });
+
+  it('answers its own question when nothing is given', async () => {
+    for (const stdin of [undefined, '']) {
+      const {code, stdout} = await run(['generate'], {stdin});
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/^What is the capital of France\?./);
+    }
+  });
+
+  it('says that a prompt leaves no room', async () => {
+    const {code, stdout, stderr} = await run(generate(PROMPT, '--max-length', '2'));
+    expect(code).toBe(0);
+    expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 2})}\n`);
+    expect(stderr).toMatch(/fills all 2 tokens/);
+  });
+
+  // === JSON ===
+
+  it.each([false, true])('prints one object, stripPrompt: %s', async stripPrompt => {
+    const before = tf.memory().numTensors;
+    const {code, stdout, stderr} = await run(
+      generate(PROMPT, '--json', ...LIMIT, ...(stripPrompt ? ['--strip-prompt'] : [])),
+      {terminal: false},
+    );
+    expect({code, stderr}).toEqual({code: 0, stderr: ''});
+    const promptTokens = lm.preprocessor!.promptTokens(PROMPT, {}).tokens[0]!.length;
+    const result = JSON.parse(stdout) as Record<string, unknown>;
+    expect(result).toEqual({
+      text: await lm.generate(PROMPT, {maxLength: 16, stripPrompt}),
+      promptTokens,
+      newTokens: expect.any(Number),
+      prefillSeconds: expect.any(Number),
+      decodeSeconds: expect.any(Number),
+      backend: 'cpu',
+    });
+    expect(result.newTokens).toBeGreaterThan(0);
+    expect(result.newTokens).toBeLessThanOrEqual(16 - promptTokens);
+    expect(result.prefillSeconds).toBeGreaterThan(0);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('counts nothing where nothing is generated', async () => {
+    const {stdout} = await run(generate(PROMPT, '--json', '--max-length', '2'));
+    expect(JSON.parse(stdout)).toMatchObject({promptTokens: 2, newTokens: 0, prefillSeconds: 0, decodeSeconds: 0});
+  });
+
+  // === Standard input ===
+
+  it.each([
+    ['-', 'What is\nthe capital\n'],
+    ['-', 'What is\nthe capital\r\n'],
+    [undefined, 'What is\nthe capital'],
+  ])('reads the prompt %s from %j', async (prompt, stdin) => {
+    const {stdout} = await run(generate(...(prompt ? [prompt] : []), ...LIMIT), {stdin});
+    expect(stdout).toBe(`${await lm.generate('What is\nthe capital', {maxLength: 16})}\n`);
+  });
+
+  it.each([[undefined], ['']])('refuses to go without a prompt: stdin %j', async stdin => {
+    const {code, stdout, stderr} = await run(generate(), {stdin});
+    expect({code, stdout}).toEqual({code: 2, stdout: ''});
+    expect(stderr).toMatch(/missing argument 'PROMPT'/);
+  });
+
+  // === Samplers ===
+
+  it.each([
+    [['--top-k', '4', '--seed', '3'], () => new samplers.TopKSampler({k: 4, seed: 3})],
+    [['--sampler', 'top_k', '--seed', '3'], () => new samplers.TopKSampler({seed: 3})],
+    [
+      ['--top-p', '0.9', '--top-k', '8', '--seed', '3', '--temperature', '1.5'],
+      () => new samplers.TopPSampler({p: 0.9, k: 8, seed: 3, temperature: 1.5}),
+    ],
+    [['--seed', '-3'], () => new samplers.RandomSampler({seed: -3})],
+    [['--sampler', 'greedy'], () => new samplers.GreedySampler()],
+  ])('samples as asked: %j', async (argv, sampler) => {
+    lm.compile({sampler: sampler()});
+    const {code, stdout} = await run(generate(PROMPT, ...LIMIT, ...argv));
+    expect(code).toBe(0);
+    expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16})}\n`);
+  });
+
+  it.each([
+    ['greedy', '--seed', 'random, top_k or top_p'],
+    ['greedy', '--temperature', 'random, top_k or top_p'],
+    ['random', '--top-k', 'top_k or top_p'],
+    ['top_k', '--top-p', 'top_p'],
+  ])('refuses what %s does not read: %s', async (sampler, option, readers) => {
+    const {code, stdout, stderr} = await run(generate(PROMPT, '--sampler', sampler, option, '1'));
+    expect({code, stdout}).toEqual({code: 2, stdout: ''});
+    expect(stderr).toContain(`'${option}' has no effect with the sampler ${sampler}. Use it with ${readers},`);
+  });
+
+  it.each([
+    ['--max-length', 'abc'],
+    ['--max-length', '0'],
+    ['--max-length', '1.5'],
+    ['--max-length', '-1'],
+    ['--sampler', 'best'],
+    ['--top-k', '0'],
+    ['--top-p', '0'],
+    ['--top-p', '1.1'],
+    ['--temperature', '0'],
+    ['--temperature', ''],
+    ['--temperature', 'Infinity'],
+    ['--seed', '1.5'],
+    ['--dtype', 'int3'],
+    ['--backend', 'abacus'],
+  ])('refuses %s %s', async (option, value) => {
+    const {code, stdout, stderr} = await run(generate(PROMPT, option, value));
+    expect({code, stdout}).toEqual({code: 2, stdout: ''});
+    expect(stderr).toContain(`'${value}' is invalid`);
+  });
+
+  // === Ends ===
+
+  it('stops when interrupted, and ends the line', async () => {
+    const before = tf.memory().numTensors;
+    const controller = new AbortController();
+    let seen = 0;
+    const onText = () => {
+      seen += 1;
+      if (seen === 3) controller.abort();
+    };
+    const {code, stdout, stderr} = await run(generate(PROMPT, ...LIMIT), {signal: controller.signal, onText});
+    expect({code, stderr}).toEqual({code: 130, stderr: ''});
+    expect(stdout).toMatch(/^What is the capital.*\n$/);
+    expect(stdout.length).toBeLessThan((await lm.generate(PROMPT, {maxLength: 16})).length);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('prints no half object when interrupted', async () => {
+    const {code, stdout, stderr} = await run(generate(PROMPT, '--json'), {signal: AbortSignal.abort()});
+    expect({code, stdout, stderr}).toEqual({code: 130, stdout: '', stderr: ''});
+  });
+
+  it('shows a bar on a terminal and takes it away', async () => {
+    const {stdout, stderr} = await run(generate(PROMPT, ...LIMIT), {terminal: true});
+    expect(stderr).toContain('Loading model');
+    expect(stderr.endsWith('\u001b[2K')).toBe(true);
+    expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16})}\n`);
+  });
+});

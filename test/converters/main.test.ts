@@ -1,0 +1,43 @@
+import {version} from '../../package.json';
+import {run} from './run';
+
+describe('gemma3', () => {
+  it('prints its version', async () => {
+    expect(await run(['--version'])).toMatchObject({code: 0, stdout: `${version}\n`, stderr: ''});
+  });
+
+  it('lists all commands', async () => {
+    const {code, stdout} = await run(['--help']);
+    expect(code).toBe(0);
+    for (const command of ['generate', 'inspect', 'presets']) expect(stdout).toContain(`  ${command}`);
+  });
+
+  it.each(['generate', 'inspect', 'presets'])('%s --help shows an example', async command => {
+    const {code, stdout, stderr} = await run([command, '--help']);
+    expect({code, stderr}).toEqual({code: 0, stderr: ''});
+    expect(stdout).toMatch(/Examples?:\n {2}\$ gemma3/);
+  });
+
+  it.each([
+    [[], /Usage/],
+    [['no_such_command'], /unknown command 'no_such_command'/],
+    [['generate', '--no-such-option'], /unknown option/],
+    [['generate', 'two', 'prompts'], /too many arguments/],
+    [['inspect'], /missing required argument 'P'/],
+  ])('answers %j with 2', async (argv, text) => {
+    const {code, stdout, stderr} = await run(argv);
+    expect({code, stdout}).toEqual({code: 2, stdout: ''});
+    expect(stderr).toMatch(text);
+  });
+
+  it('says in one line what failed', async () => {
+    const {code, stdout, stderr} = await run(['inspect', '/no/such/folder']);
+    expect({code, stdout}).toEqual({code: 1, stdout: ''});
+    expect(stderr).toMatch(/^error: .*"\/no\/such\/folder".*\n$/);
+  });
+
+  it('says where it failed to those who ask', async () => {
+    const {stderr} = await run(['inspect', '/no/such/folder'], {debug: true});
+    expect(stderr).toMatch(/\n {4}at /);
+  });
+});

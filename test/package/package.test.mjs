@@ -1,0 +1,196 @@
+/** The package as npm packs it, installed in an empty folder. Needs a registry: `npm run test:package`. */
+import assert from 'node:assert/strict';
+import {spawnSync} from 'node:child_process';
+import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {createRequire} from 'node:module';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {after, before, describe, it} from 'node:test';
+import {fileURLToPath} from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const {version} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const QUESTION = 'What is the capital of France?';
+
+const INTENDED = [
+  /^(README|FEATURES|CHANGELOG)\.md$|^LICENSE$|^package\.json$/,
+  /^dist\/cli\.js(\.map)?$/,
+  /^dist\/node\/index\.(js|cjs)(\.map)?$|^dist\/node\/index\.d\.(ts|cts)$/,
+  /^dist\/browser\/index\.js(\.map)?$|^dist\/browser\/index\.d\.ts$/,
+  /^presets\/gemma3_presets\.json$/,
+  /^presets\/gemma3_tiny\/[\w./]+\.(json|h5|spm)$/,
+];
+const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
+  ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],
+  ['presets/gemma3_tiny/config.json', 'presets/gemma3_tiny/model.weights.h5', 'README.md'],
+);
+
+function run(command, args, {cwd, ...options} = {}) {
+  const env = {...process.env, npm_config_update_notifier: 'false', NODE_OPTIONS: ''};
+  return spawnSync(command, args, {cwd, env, encoding: 'utf8', maxBuffer: 2 ** 26, ...options});
+}
+
+/** Stdout of a program that must succeed in silence. */
+function output(command, args, options) {
+  const {status, stdout, stderr} = run(command, args, options);
+  assert.deepEqual({status, stderr}, {status: 0, stderr: ''}, stdout);
+  return stdout;
+}
+
+describe('the package', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tfjs-gemma3-package-'));
+  let packed;
+
+  before(() => {
+    const pack = run('npm', ['pack', '--json', '--foreground-scripts=false', '--pack-destination', folder], {
+      cwd: root,
+    });
+    assert.equal(pack.status, 0, pack.stderr);
+    [packed] = JSON.parse(pack.stdout.slice(pack.stdout.search(/^\[$/m)));
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({name: 'consumer', private: true}));
+    const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'];
+    const install = run('npm', ['install', ...flags, `./${packed.filename}`, '@tensorflow/tfjs@4.22.0'], {cwd: folder});
+    assert.equal(install.status, 0, install.stderr);
+  });
+  after(() => rmSync(folder, {recursive: true}));
+
+  /** Runs a program that stands in the consumer's folder. */
+  const program = (name, lines) => {
+    writeFileSync(join(folder, name), lines.join('\n'));
+    return output(process.execPath, [name], {cwd: folder});
+  };
+
+  it('has what is needed and nothing else', t => {
+    const files = packed.files.map(({path}) => path);
+    t.diagnostic(`${files.length} files, ${(packed.size / 1e6).toFixed(2)} MB packed`);
+    t.diagnostic(`${(packed.unpackedSize / 1e6).toFixed(2)} MB unpacked`);
+    assert.deepEqual(
+      files.filter(path => !INTENDED.some(pattern => pattern.test(path))),
+      [],
+    );
+    assert.deepEqual(
+      NEEDED.filter(path => !files.includes(path)),
+      [],
+    );
+    assert.ok(packed.size < 10e6);
+  });
+
+  // === As a library ===
+
+  const use = [
+    `const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');`,
+    `console.log(await lm.generate('${QUESTION}', {maxLength: 32}));`,
+    `lm.dispose();`,
+  ];
+
+  it('can be imported', () => {
+    const text = program('use.mjs', [`import {Gemma3CausalLM} from 'tfjs-gemma3';`, ...use]);
+    assert.match(text, /Paris/);
+  });
+
+  it('can be required', () => {
+    const lines = [`const {Gemma3CausalLM} = require('tfjs-gemma3');`, `(async () => {`, ...use, `})();`];
+    assert.match(program('use.cjs', lines), /Paris/);
+  });
+
+  it('can be imported and required in one process', () => {
+    const text = program('both.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import * as imported from 'tfjs-gemma3';`,
+      `const required = createRequire(import.meta.url)('tfjs-gemma3');`,
+      `for (const {Gemma3CausalLM} of [imported, required]) {`,
+      ...use,
+      `}`,
+    ]);
+    const [first, second] = text.trimEnd().split('\n');
+    assert.match(first, /Paris/);
+    assert.equal(second, first);
+  });
+
+  it('exports the same names both ways', () => {
+    const text = program('names.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import * as imported from 'tfjs-gemma3';`,
+      `const required = createRequire(import.meta.url)('tfjs-gemma3');`,
+      `console.log(JSON.stringify([imported, required].map(all => Object.keys(all).sort())));`,
+    ]);
+    const [imported, required] = JSON.parse(text);
+    assert.deepEqual(
+      imported.filter(name => name !== 'default' && name !== 'module.exports'),
+      required,
+    );
+  });
+
+  it('gives out its presets', () => {
+    const text = program('presets.cjs', [
+      `console.log(Object.keys(require('tfjs-gemma3/presets/gemma3_presets.json')).length);`,
+      `console.log(require('tfjs-gemma3/package.json').version);`,
+    ]);
+    assert.match(text, new RegExp(`^\\d+\\n${version.replaceAll('.', '\\.')}\\n$`));
+  });
+
+  // === Types ===
+
+  const consumer = [
+    `import {Gemma3Backbone, Gemma3CausalLM, type Gemma3BackboneArgs, samplers, useBackend} from 'tfjs-gemma3';`,
+    `const args: Gemma3BackboneArgs = {vocabularySize: 8, imageSize: null, numLayers: 1, numQueryHeads: 1,`,
+    `  numKeyValueHeads: 1, hiddenDim: 8, intermediateDim: 8, headDim: 4};`,
+    `export const count: number = new Gemma3Backbone(args).countParams();`,
+    `export async function answer(): Promise<string> {`,
+    `  await useBackend('cpu');`,
+    `  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');`,
+    `  lm.compile({sampler: new samplers.TopKSampler({k: 3, seed: 1})});`,
+    `  // @ts-expect-error: a number is no prompt`,
+    `  await lm.generate(1);`,
+    `  // @ts-expect-error: types are not any`,
+    `  lm.noSuchMethod();`,
+    `  return lm.generate('a', {maxLength: 4});`,
+    `}`,
+  ].join('\n');
+
+  for (const module of ['node16', 'nodenext']) {
+    it(`has types for import and require: ${module}`, () => {
+      writeFileSync(join(folder, 'types.mts'), consumer);
+      writeFileSync(join(folder, 'types.cts'), consumer);
+      const compiler = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+      const flags = ['--noEmit', '--strict', '--target', 'es2022', '--module', module, '--moduleResolution', module];
+      const args = [compiler, ...flags, '--types', '', 'types.mts', 'types.cts'];
+      const {stdout} = run(process.execPath, args, {cwd: folder});
+      // Declarations of tfjs have errors of their own.
+      const ours = stdout.split('\n').filter(line => /^types\.|^node_modules\/tfjs-gemma3\/|^error/.test(line));
+      assert.deepEqual(ours, []);
+    });
+  }
+
+  // === As a command ===
+
+  it('answers on the command line', () => {
+    const text = output('npx', ['--no', 'gemma3', 'generate', QUESTION], {cwd: folder});
+    assert.match(text, /^What is the capital of France\? .*Paris.*\n$/);
+  });
+
+  it('prints one object', () => {
+    const text = output('npx', ['--no', 'gemma3', 'generate', QUESTION, '--json'], {cwd: folder});
+    assert.match(JSON.parse(text).text, /Paris/);
+  });
+
+  it('has other commands', () => {
+    const gemma3 = (...args) => output('npx', ['--no', 'gemma3', ...args], {cwd: folder});
+    assert.equal(gemma3('--version'), `${version}\n`);
+    assert.match(gemma3('presets'), /^NAME .*\ngemma3_tiny /);
+    assert.match(gemma3('inspect', 'gemma3_tiny'), /Memory for the weights/);
+  });
+
+  it('ends with the codes it promises', () => {
+    const code = (args, options) => run('npx', ['--no', 'gemma3', ...args], {cwd: folder, ...options});
+    const failed = code(['generate', '--preset', './nothing', 'a']);
+    assert.deepEqual({status: failed.status, stdout: failed.stdout}, {status: 1, stdout: ''});
+    assert.match(failed.stderr, /^error: [^\n]*\n$/);
+    assert.equal(code(['generate', '--max-length', 'abc', 'a']).status, 2);
+  });
+
+  it('says nothing when its reader goes', () => {
+    const script = 'npx --no gemma3 inspect gemma3_27b --json --variables | head -n 1; echo "${PIPESTATUS[0]}"';
+    assert.equal(output('bash', ['-c', script], {cwd: folder}), '{\n0\n');
+  });
+});

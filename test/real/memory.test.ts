@@ -1,0 +1,28 @@
+/** Loading the real model holds the model, one tensor and a few buffers. */
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3Backbone} from '../../src';
+import {REAL_PRESET} from './real_preset';
+
+const MB = 2 ** 20;
+const EMBEDDING = 262144 * 640;
+
+it.each([
+  ['bfloat16', 2],
+  ['float32', 4],
+])('loads as %s without a second copy', async (dtype, bytes) => {
+  await tf.setBackend('cpu');
+  const held = () => process.memoryUsage().arrayBuffers;
+  const before = held();
+  let peak = 0;
+  const backbone = await Gemma3Backbone.fromPreset(REAL_PRESET, {
+    dtype,
+    onProgress: () => {
+      peak = Math.max(peak, held() - before);
+    },
+  });
+  const weights = backbone.countParams() * bytes;
+  expect(peak).toBeLessThan(weights + EMBEDDING * bytes + 64 * MB);
+  // Norms rest as float32 whatever the dtype: 0.1 MB of the whole.
+  expect(held() - before).toBeLessThan(weights + 64 * MB);
+  backbone.dispose();
+});
