@@ -54,8 +54,11 @@ test('every kernel is registered', () => {
   expect(Object.keys(cpuKernels).sort()).toEqual([
     'Gemma3Attention',
     'Gemma3CacheUpdate',
+    'Gemma3GatedGelu',
     'Gemma3MatMul',
     'Gemma3MatMulBfloat16',
+    'Gemma3RmsNorm',
+    'Gemma3Rotary',
     'Gemma3UnpackBfloat16',
   ]);
   for (const [name, kernel] of Object.entries(cpuKernels)) expect(tf.getKernel(name, 'cpu').kernelFunc).toBe(kernel);

@@ -74,7 +74,10 @@ for (const asFiles of [false, true]) {
     const address = `${server.address}/presets/gemma3_tiny`;
     const result = await tab.evaluate(args => globalThis.answer(...args), [address, QUESTION, asFiles]);
     assert.deepEqual(result, {backend: 'cpu', streamed: expected});
-    assert.deepEqual(problems.filter(problem => !problem.includes('favicon')), []);
+    assert.deepEqual(
+      problems.filter(problem => !problem.includes('favicon')),
+      [],
+    );
     await tab.close();
   });
 }

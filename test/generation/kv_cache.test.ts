@@ -72,7 +72,7 @@ describe('KvCache', () => {
         });
         expect(tf.memory().numTensors).toBe(before);
       }),
-      {numRuns: 60},
+      {numRuns: 30},
     );
   });
 

@@ -118,9 +118,9 @@ describe('attention', () => {
     const c = attentionCase({...PLAIN, batch: 1, bidirectional: true});
     const exact = attention(c.inputs, c.attrs);
     expectClose(attentionWithDropout(c.inputs, c.attrs, 0), exact, 1e-6);
-    const runs = Array.from({length: 400}, () => attentionWithDropout(c.inputs, c.attrs, 0.3));
+    const runs = Array.from({length: 150}, () => attentionWithDropout(c.inputs, c.attrs, 0.3));
     expect(Math.max(...tf.sub(runs[0]!, runs[1]!).abs().dataSync())).toBeGreaterThan(1e-3);
-    expectClose(tf.mean(tf.stack(runs), 0), exact, 0.2);
+    expectClose(tf.mean(tf.stack(runs), 0), exact, 0.3);
     const gradient = tf.grad(v => attentionWithDropout({...c.inputs, v: v as tf.Tensor4D}, c.attrs, 0.3))(c.inputs.v);
     expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
   });

@@ -1,6 +1,7 @@
 /** Kernels for tfjs' plain CPU backend, where plain tfjs operations are slowest. Registered when this is imported. */
 import * as tf from '@tensorflow/tfjs';
 import {attentionKernel, cacheUpdateKernel} from './attention';
+import {gatedGeluKernel, rmsNormKernel, rotaryKernel} from './elementwise';
 import {matMulBfloat16Kernel, matMulKernel, unpackBfloat16Kernel} from './mat_mul';
 
 /** By kernel name; another backend over host arrays can register the same ones under its own name. */
@@ -10,6 +11,9 @@ export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3UnpackBfloat16: unpackBfloat16Kernel,
   Gemma3Attention: attentionKernel,
   Gemma3CacheUpdate: cacheUpdateKernel,
+  Gemma3RmsNorm: rmsNormKernel,
+  Gemma3Rotary: rotaryKernel,
+  Gemma3GatedGelu: gatedGeluKernel,
 };
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {

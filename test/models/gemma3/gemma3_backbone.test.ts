@@ -288,40 +288,41 @@ describe('weights', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('have gradients that finite differences confirm', () => {
-    const backbone = filled();
+  test.each([true, false])('have gradients that finite differences confirm, with a window: %j', sliding => {
+    const backbone = filled({numLayers: 1, useSlidingWindowAttention: sliding, attentionLogitSoftCap: 2});
     const target = normal([2, 6, 8], 99);
     const inputs = [ids(), mask()];
     const loss = () => tf.mean(tf.mul(backbone.apply(inputs) as tf.Tensor, target)) as tf.Scalar;
     const variables = backbone.weights.map(weight => weight.read() as tf.Variable);
-    const {grads} = tf.variableGrads(loss, variables);
+    const {value, grads} = tf.variableGrads(loss, variables);
     expect(Object.keys(grads)).toHaveLength(variables.length);
-    for (const [i, variable] of variables.entries()) {
-      if (i > 15 && i < variables.length - 15) continue; // blocks in between are like the first
+    let largest = 0;
+    variables.forEach((variable, i) =>
       tf.tidy(() => {
         const original = variable.clone();
-        const direction = normal(variable.shape, i);
+        const direction = normal(variable.shape, i + 100);
         const at = (step: number) => {
           variable.assign(tf.add(original, tf.mul(direction, step)));
           return tf.tidy(() => loss().arraySync());
         };
-        const step = 2e-3;
+        const step = 4e-3;
         const numeric = (at(step) - at(-step)) / (2 * step);
         variable.assign(original);
         const analytic = tf.sum(tf.mul(grads[variable.name]!, direction)).arraySync() as number;
-        // Float32 losses of about 1 leave an error of about 1e-7 / 4e-3.
-        expect(Math.abs(numeric - analytic)).toBeLessThan(2e-4 + 5e-3 * Math.abs(analytic));
-      });
-    }
-    tf.dispose([target, inputs, grads]);
+        expect(Math.abs(numeric - analytic)).toBeLessThan(1e-4 + 2e-3 * Math.abs(analytic));
+        largest = Math.max(largest, Math.abs(analytic));
+      }),
+    );
+    expect(largest).toBeGreaterThan(0.1);
+    tf.dispose([target, inputs, value, grads]);
     backbone.dispose();
   });
 
   test('train', async () => {
-    const backbone = filled();
+    const backbone = filled({numLayers: 1});
     backbone.compile({optimizer: tf.train.adam(0.01), loss: 'meanSquaredError'});
     const [a, b, y] = [ids(), mask(), normal([2, 6, 8], 98)];
-    const history = await backbone.fit([a, b], y, {epochs: 6, verbose: 0, shuffle: false});
+    const history = await backbone.fit([a, b], y, {epochs: 4, verbose: 0, shuffle: false});
     const losses = history.history.loss as number[];
     expect(losses.at(-1)).toBeLessThan(losses[0]!);
     tf.dispose([a, b, y]);

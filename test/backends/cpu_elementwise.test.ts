@@ -1,0 +1,91 @@
+/** Norm, rotation and gate: kernel against reference, forward and backward, on random shapes. */
+import * as tf from '@tensorflow/tfjs';
+import fc from 'fast-check';
+import '../../src/backends/cpu';
+import {gatedGeluOp} from '../../src/ops/gated_gelu';
+import {type Inputs, type Op, runOp} from '../../src/ops/op';
+import {rmsNormOp} from '../../src/ops/rms_norm';
+import {rotaryOp, rotaryTables} from '../../src/ops/rotary';
+import {expectNoLeak, maxDifference} from '../support/numbers';
+
+/** Gradients of a weighted sum of the op with respect to all inputs, through the tape. */
+function gradients(run: (inputs: tf.Tensor[]) => tf.Tensor, inputs: tf.Tensor[]): tf.Tensor[] {
+  return tf.grads((...xs: tf.Tensor[]) => {
+    const y = run(xs);
+    return tf.sum(tf.mul(y, tf.cos(tf.range(0, y.size).reshape(y.shape))));
+  })(inputs);
+}
+
+function expectKernelEqualsReference<I extends Inputs, A extends Record<string, unknown>>(
+  op: Op<I, A>,
+  inputs: I,
+  attrs: A,
+  differentiable: (keyof I & string)[],
+): void {
+  tf.tidy(() => {
+    const [fast, plain] = [runOp(op, inputs, attrs), op.reference(inputs, attrs)];
+    expect(fast.shape).toEqual(plain.shape);
+    expect(maxDifference(fast.dataSync(), plain.dataSync())).toBeLessThan(1e-5);
+    const with_ = (xs: tf.Tensor[]) => ({...inputs, ...Object.fromEntries(differentiable.map((n, i) => [n, xs[i]!]))});
+    const values = differentiable.map(name => inputs[name]!);
+    const written = gradients(xs => runOp(op, with_(xs), attrs), values);
+    const taped = gradients(xs => op.reference(with_(xs), attrs), values);
+    written.forEach((gradient, i) => {
+      expect(maxDifference(gradient.dataSync(), taped[i]!.dataSync())).toBeLessThan(1e-4);
+    });
+  });
+}
+
+const size = (max: number) => fc.integer({min: 1, max});
+const shape = fc.tuple(size(3), size(5), size(4), size(6), fc.nat(1000));
+
+it('rmsNorm', async () => {
+  await expectNoLeak(() => {
+    fc.assert(
+      fc.property(shape, ([b, t, n, d, seed]) => {
+        tf.tidy(() => {
+          const x = tf.randomNormal([b, t, n, d], 0, 2, 'float32', seed);
+          const scale = tf.randomNormal([d], 0, 1, 'float32', seed + 1);
+          expectKernelEqualsReference(rmsNormOp, {x, scale}, {epsilon: 1e-3}, ['x', 'scale']);
+        });
+      }),
+      {numRuns: 25},
+    );
+  });
+});
+
+it('rotary, one table for all rows or one each', async () => {
+  await expectNoLeak(() => {
+    fc.assert(
+      fc.property(shape, fc.boolean(), ([b, t, n, half, seed], each) => {
+        tf.tidy(() => {
+          const x = tf.randomNormal([b, t, n, 2 * half], 0, 1, 'float32', seed);
+          const starts = each ? Array.from({length: b}, (_, row) => row * 7) : [seed];
+          const {cos, sin} = rotaryTables(starts, t, 2 * half, 10_000, 2);
+          expectKernelEqualsReference(rotaryOp, {x, cos, sin}, {}, ['x']);
+        });
+      }),
+      {numRuns: 25},
+    );
+  });
+});
+
+it('gatedGelu, far out as well', async () => {
+  await expectNoLeak(() => {
+    fc.assert(
+      fc.property(shape, ([b, t, n, d, seed]) => {
+        tf.tidy(() => {
+          const gate = tf.randomNormal([b, t, n * d], 0, 3, 'float32', seed);
+          const value = tf.randomNormal([b, t, n * d], 0, 1, 'float32', seed + 1);
+          expectKernelEqualsReference(gatedGeluOp, {gate, value}, {}, ['gate', 'value']);
+        });
+      }),
+      {numRuns: 25},
+    );
+    tf.tidy(() => {
+      const gate = tf.tensor1d([-100, -10, 0, 10, 100]);
+      const y = runOp(gatedGeluOp, {gate, value: tf.onesLike(gate)}, {});
+      expect(maxDifference(y.dataSync(), [0, 0, 0, 10, 100])).toBeLessThan(1e-6);
+    });
+  });
+});
