@@ -402,10 +402,10 @@ def main():
     root = os.path.dirname(os.path.dirname(data.HERE))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=os.path.join(root, "presets", "gemma3_tiny"))
-    parser.add_argument("--epochs", type=int, default=26)
+    parser.add_argument("--epochs", type=int, default=28)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--image-batch", type=int, default=32)
-    parser.add_argument("--vision-steps", type=int, default=2000)
+    parser.add_argument("--vision-steps", type=int, default=3000)
     args = parser.parse_args()
 
     started = time.time()

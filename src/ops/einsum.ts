@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../errors';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
-import {matMul, matMulBfloat16} from './mat_mul';
+import {matMul} from './mat_mul';
 
 /** What an equation means for operands of given rank. Axes are positions in the operand's own shape. */
 export interface EinsumPlan {
@@ -131,7 +131,7 @@ export function denseEinsum(x: tf.Tensor, weight: tf.Tensor | PackedWeight, plan
       const columns = size(sizesOf(contracted));
       const x2 = tf.reshape(left, [size(sizesOf(freeX)), columns]) as tf.Tensor2D; // (M, C)
       if (weight instanceof PackedWeight) {
-        y = matMulBfloat16(x2, weight.bits, weight.columns);
+        y = weight.matMul(x2);
       } else {
         const outer = size(shape.slice(0, start));
         const inner = size(shape.slice(start + contracted.length));

@@ -2,7 +2,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Op, runOp} from './op';
-import {unpackBfloat16} from './unpack';
 
 export const embeddingOp: Op<{table: tf.Tensor; ids: tf.Tensor}, Record<string, never>> = {
   name: 'Gemma3Embedding',
@@ -19,10 +18,7 @@ export function embedding(ids: tf.Tensor, table: tf.Tensor | PackedWeight): tf.T
   return tf.tidy(() => {
     const flat = tf.reshape(tf.cast(ids, 'int32'), [-1]) as tf.Tensor1D;
     const [, width] = table.shape as [number, number];
-    const rows =
-      table instanceof PackedWeight
-        ? tf.slice(unpackBfloat16(tf.gather(table.bits, flat)), [0, 0], [-1, width])
-        : runOp(embeddingOp, {table, ids: flat}, {});
+    const rows = table instanceof PackedWeight ? table.gatherRows(flat) : runOp(embeddingOp, {table, ids: flat}, {});
     return tf.reshape(rows, [...ids.shape, width]);
   });
 }

@@ -25,3 +25,41 @@ export const nextTurn = (): Promise<void> =>
     };
     port2.postMessage(null);
   });
+
+/** See `node.ts`. */
+export interface Thread {
+  readonly ready: Promise<void>;
+  readonly ended: Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a thread on the text of a function `(data, ready) => void`. */
+export function startThread(source: string, data: unknown): Thread {
+  const text = `onmessage = ({data}) => { (${source})(data, () => postMessage('ready')); close(); };`;
+  const url = URL.createObjectURL(new Blob([text], {type: 'text/javascript'}));
+  const worker = new Worker(url);
+  let end!: () => void;
+  const ended = new Promise<void>(resolve => (end = resolve));
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.onmessage = () => resolve();
+    worker.onerror = event => {
+      end();
+      reject(new Error(`A thread failed: ${event.message}`));
+    };
+  }).finally(() => URL.revokeObjectURL(url));
+  worker.postMessage(data);
+  return {
+    ready,
+    ended,
+    // Browsers do not say when a worker has ended.
+    stop: async () => {
+      worker.terminate();
+      end();
+    },
+  };
+}
+
+export const coreCount = (): number => navigator.hardwareConcurrency ?? 1;
+
+/** Browsers have it or have it not. */
+export function enableRelaxedSimd(): void {}

@@ -1,7 +1,10 @@
 /** What only Node can do. Its counterpart for browsers is `browser.ts`; the package's `exports` choose. */
 import {type FileHandle, open, stat} from 'node:fs/promises';
+import {availableParallelism} from 'node:os';
 import {dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
+import {setFlagsFromString} from 'node:v8';
+import {Worker} from 'node:worker_threads';
 import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource} from '../hub/preset_source';
 
@@ -71,3 +74,50 @@ export async function packagedPreset(name: string): Promise<PresetSource | undef
 
 /** Lets everything else that waits run once: timers, signals, sockets. */
 export const nextTurn = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
+
+/** A thread that runs a function of its data. It does not keep the process alive. */
+export interface Thread {
+  /** Settles when the thread calls the second argument of its function, or ends before. */
+  readonly ready: Promise<void>;
+  /** Settles when the thread has ended, for whatever reason. */
+  readonly ended: Promise<void>;
+  /** Waits a moment for the thread to end by itself, then ends it. */
+  stop(): Promise<void>;
+}
+
+/** How long a thread may take to end by itself. */
+const GRACE = 1000;
+
+/** Starts a thread on the text of a function `(data, ready) => void`. */
+export function startThread(source: string, data: unknown): Thread {
+  const text =
+    `const {parentPort, workerData} = require('node:worker_threads');\n` +
+    `(${source})(workerData, () => parentPort.postMessage('ready'));`;
+  const worker = new Worker(text, {eval: true, workerData: data});
+  const ended = new Promise<void>(resolve => worker.once('exit', () => resolve()));
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.once('message', () => {
+      worker.unref();
+      resolve();
+    });
+    worker.on('error', reject); // stays: an error that nobody listens to would end the process
+    worker.once('exit', code => reject(new Error(`A thread ended with code ${code} before it was ready.`)));
+  });
+  return {
+    ready,
+    ended,
+    stop: async () => {
+      worker.ref();
+      const timer = setTimeout(() => void worker.terminate(), GRACE);
+      await ended;
+      clearTimeout(timer);
+    },
+  };
+}
+
+export const coreCount = (): number => availableParallelism();
+
+/** Node 20 has relaxed SIMD behind a flag, which works if it is set before a module is compiled; later ones need none. */
+export function enableRelaxedSimd(): void {
+  if (process.versions.node.startsWith('20.')) setFlagsFromString('--experimental-wasm-relaxed-simd');
+}

@@ -2,7 +2,10 @@
 import {show, ValueError} from '../errors';
 
 /** How the weights of dense layers and embeddings rest. */
-export type WeightFormat = 'float32' | 'bfloat16';
+export type WeightFormat = 'float32' | PackedFormat;
+
+/** Formats of fewer bits than float32. */
+export type PackedFormat = 'bfloat16';
 
 /** A name, or the object that Keras writes for a policy; keys in either casing. */
 export type DtypeLike =

@@ -1,0 +1,96 @@
+/** The module: one instance a thread. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
+import {gather, pack, unpack} from './pack';
+import {matMul, matMulTransposed} from './mat_mul';
+import {GATHER, MAT_MUL, MAT_MUL_TRANSPOSED, NOTHING, PACK, READ, UNPACK} from './numbers';
+import {
+  argument,
+  barrier,
+  commandNumber,
+  first,
+  isEnd,
+  last,
+  nextCommand,
+  pointer,
+  scratch,
+  seenGeneration,
+  setThread,
+} from './threads';
+
+export function start(thread: i32, threads: i32, maySleep: bool): void {
+  setThread(thread, threads, maySleep);
+}
+
+/** This thread's part of a command. */
+export function execute(command: i32): void {
+  switch (command) {
+    case NOTHING:
+      barrier();
+      break;
+    case READ:
+      read();
+      break;
+    case PACK:
+      pack();
+      break;
+    case UNPACK:
+      unpack();
+      break;
+    case MAT_MUL:
+      matMul();
+      break;
+    case MAT_MUL_TRANSPOSED:
+      matMulTransposed();
+      break;
+    case GATHER:
+      gather();
+      break;
+    default:
+      unreachable();
+  }
+}
+
+/** For workers: runs commands until none came for so many polls (true) or the engine ends (false). */
+export function serve(polls: i32): bool {
+  while (nextCommand(polls)) {
+    const command = commandNumber();
+    if (isEnd(command)) return false;
+    execute(command);
+  }
+  return true;
+}
+
+/** The generation of the last command that `serve` ran: what a worker waits to see change. */
+export function seen(): i32 {
+  return seenGeneration();
+}
+
+/** READ: at, bytes. Only reads: what the speed of other commands is measured against. */
+function read(): void {
+  const at = pointer(0);
+  const lines = <i32>(pointer(1) >> 6);
+  let p = at + ((<usize>first(lines)) << 6);
+  let a = i32x4.splat(0);
+  let b = a;
+  for (let count = last(lines) - first(lines); count > 0; count--, p += 64) {
+    a = i32x4.add(a, i32x4.add(v128.load(p), v128.load(p, 16)));
+    b = i32x4.add(b, i32x4.add(v128.load(p, 32), v128.load(p, 48)));
+  }
+  v128.store(scratch(), i32x4.add(a, b));
+  barrier();
+}
+
+/** True if relaxed instructions compute what we rely on: some engines' baseline compilers did not. */
+export function selfTest(): bool {
+  const at = scratch();
+  const x = f32x4.splat(<f32>argument(0));
+  let sum = f32x4.splat(0);
+  for (let i = 0; i < 8; i++) {
+    if (ASC_FEATURE_RELAXED_SIMD) sum = f32x4.relaxed_madd(x, f32x4.splat(<f32>i), sum);
+    else sum = f32x4.add(f32x4.mul(x, f32x4.splat(<f32>i)), sum);
+  }
+  v128.store(at, sum);
+  for (let lane: usize = 0; lane < 16; lane += 4) {
+    if (load<f32>(at + lane) != <f32>28 * <f32>argument(0)) return false;
+  }
+  return true;
+}

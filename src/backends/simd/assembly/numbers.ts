@@ -1,0 +1,49 @@
+/**
+ * Numbers that both sides of the engine agree on. Plain constants, so that TypeScript and AssemblyScript read the same
+ * file. What commands do and which arguments they take is told in `../commands.ts`.
+ */
+
+// Control block, byte offsets from the start of the memory. Words that different threads write have a line each.
+/** Counts commands: workers wait for it to change. */
+export const GENERATION = 0;
+export const COMMAND = 4;
+/** Workers that sleep until `GENERATION` changes. */
+export const SLEEPERS = 64;
+/** Not 0 once a thread died: every other thread gives up. */
+export const FAILED = 128;
+/** Never written: threads that wait long take naps on it. */
+export const NAP = 192;
+/** Naps a thread takes in a barrier before it gives the others up; those who may not sleep poll so many × 65,536 times. */
+export const PATIENCE = 256;
+/** One word an argument. */
+export const ARGUMENTS = 1024;
+export const MAX_ARGUMENTS = 256;
+/** One line of 64 bytes a thread: how many barriers it has reached. */
+export const PHASES = 2048;
+export const MAX_THREADS = 32;
+
+/** Scratch memory of each thread begins here, one after another. */
+export const SCRATCH = 4096;
+export const SCRATCH_BYTES = 557056;
+
+// Types of numbers.
+export const FLOAT32 = 0;
+export const BFLOAT16 = 1;
+export const INT8 = 2;
+export const INT4 = 3;
+
+// Commands.
+export const END = -1;
+export const NOTHING = 0;
+export const READ = 1;
+export const PACK = 2;
+export const UNPACK = 3;
+export const MAT_MUL = 4;
+export const MAT_MUL_TRANSPOSED = 5;
+export const GATHER = 6;
+export const RMS_NORM = 7;
+export const ROTARY = 8;
+export const GATED_GELU = 9;
+export const ATTENTION = 10;
+export const ARG_MAX = 11;
+export const DECODER_BLOCK = 12;
