@@ -15,6 +15,8 @@ export interface KernelLayout {
 
 /** A matrix on its way into a backend: values come in pieces, in the order of the logical shape. */
 export interface PackingTarget {
+  /** Pieces but the last are multiples of this many slabs. */
+  readonly multiple: number;
   /** Takes `count` slabs of the first axis, beginning with slab `first`, as bfloat16 bits. The array is not kept. */
   place(values: Uint16Array, first: number, count: number): void;
   /** The packed matrix, an int32 tensor of {@link Packing.physicalShape}. */
@@ -72,6 +74,7 @@ export const bfloat16Rows: Packing = {
     const halves = new Uint16Array(2 * product(physical));
     const strides = restingStrides(shape, layout, 2 * physical[1]);
     return {
+      multiple: 1,
       place: (values, first, count) =>
         scatter(values, [count, ...shape.slice(1)], strides, first * strides[0]!, halves),
       finish: () => tf.tensor(new Int32Array(halves.buffer), physical, 'int32'),

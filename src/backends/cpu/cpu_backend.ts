@@ -1,12 +1,32 @@
 /** What kernels for tfjs' CPU backend need of it; the class itself is not exported by `@tensorflow/tfjs`. */
-import {type DataType, type KernelBackend, type TensorInfo, type TypedArray} from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs';
 
-export interface MathBackendCPU extends KernelBackend {
-  data: {get(dataId: object): {values: TypedArray}};
-  makeTensorInfo(shape: number[], dtype: DataType, values: TypedArray): TensorInfo;
+/** What its table holds for a tensor. */
+export interface CpuEntry {
+  values: tf.TypedArray;
+  dtype: tf.DataType;
+  refCount: number;
+}
+
+export interface MathBackendCPU extends tf.KernelBackend {
+  data: {
+    get(dataId: object): CpuEntry;
+    set(dataId: object, entry: CpuEntry): void;
+    has(dataId: object): boolean;
+    delete(dataId: object): boolean;
+  };
+  makeTensorInfo(shape: number[], dtype: tf.DataType, values: tf.TypedArray): tf.TensorInfo;
   incRef(dataId: object): void;
+  disposeIntermediateTensorInfo(tensor: tf.TensorInfo): void;
 }
 
 /** The array of a tensor. Not a copy: it is not to be changed, except where a kernel's contract says so. */
-export const valuesOf = (backend: MathBackendCPU, tensor: TensorInfo): TypedArray =>
+export const valuesOf = (backend: MathBackendCPU, tensor: tf.TensorInfo): tf.TypedArray =>
   backend.data.get(tensor.dataId).values;
+
+/** The class of tfjs' CPU backend, for backends that extend it. */
+export function cpuBackendClass(): new () => MathBackendCPU {
+  const factory = tf.findBackendFactory('cpu');
+  if (!factory) throw new Error('internal: tfjs has no CPU backend.');
+  return (factory() as MathBackendCPU).constructor as new () => MathBackendCPU;
+}

@@ -1,0 +1,145 @@
+/** Weights at rest as the kernels like them: groups of eight rows side by side, so that a vector holds four outputs. */
+import * as tf from '@tensorflow/tfjs';
+import {type Op, runOp} from '../../ops/op';
+import {unpackBfloat16} from '../../ops/unpack';
+import {bfloat16Rows, type KernelLayout, type Packing, type PackingTarget} from '../../weights/packing';
+import {BFLOAT16, COLUMN_BLOCK, pack, packedBytes, ROW_GROUP} from './commands';
+import {type SimdBackend} from './simd_backend';
+
+type Bits = {bits: tf.Tensor};
+type Size = {rows: number; columns: number};
+
+/** (groups, pairs of columns · 8) → rows of words, as `unpackBfloat16` takes them. */
+function wordsInRows(bits: tf.Tensor): tf.Tensor2D {
+  const [groups, words] = bits.shape as [number, number];
+  const split = tf.reshape(bits, [groups, words / ROW_GROUP, ROW_GROUP]);
+  return tf.reshape(tf.transpose(split, [0, 2, 1]), [groups * ROW_GROUP, words / ROW_GROUP]);
+}
+
+export const unpackP8Op: Op<Bits, Size> = {
+  name: 'Gemma3UnpackBfloat16P8',
+  reference: ({bits}, {rows, columns}) =>
+    tf.tidy(() => tf.slice(unpackBfloat16(wordsInRows(bits)), [0, 0], [rows, columns])),
+};
+const unpacked = (bits: tf.Tensor, size: Size) => runOp(unpackP8Op, {bits}, size) as tf.Tensor2D;
+
+export const matMulP8Op: Op<Bits & {x: tf.Tensor}, Size> = {
+  name: 'Gemma3MatMulBfloat16P8',
+  reference: ({x, bits}, size) => tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpacked(bits, size), false, true)),
+  gradient: (dy, {bits}, size) => ({x: () => runOp(matMulTransposedP8Op, {x: dy, bits}, size)}),
+};
+
+/** dy (M, rows) · W → (M, columns). */
+export const matMulTransposedP8Op: Op<Bits & {x: tf.Tensor}, Size> = {
+  name: 'Gemma3MatMulTransposedBfloat16P8',
+  reference: ({x, bits}, size) => tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpacked(bits, size))),
+};
+
+export const gatherP8Op: Op<Bits & {ids: tf.Tensor}, {columns: number}> = {
+  name: 'Gemma3GatherBfloat16P8',
+  reference: ({bits, ids}, {columns}) =>
+    tf.tidy(() => {
+      const all = unpacked(bits, {rows: bits.shape[0]! * ROW_GROUP, columns});
+      return tf.gather(all, ids as tf.Tensor1D);
+    }),
+};
+
+const product = (xs: readonly number[]) => xs.reduce((a, b) => a * b, 1);
+
+/** [outer, columns, inner] of a kernel whose inputs are neighbours in order, as all of Keras' are; else undefined. */
+function kernelForm(shape: readonly number[], layout: KernelLayout): [number, number, number] | undefined {
+  const start = layout.in[0] ?? 0;
+  const ascending = (axes: readonly number[]) => axes.every((axis, i) => i === 0 || axis > axes[i - 1]!);
+  if (!layout.in.length || !layout.in.every((axis, i) => axis === start + i) || !ascending(layout.out))
+    return undefined;
+  const end = start + layout.in.length;
+  return [product(shape.slice(0, start)), product(shape.slice(start, end)), product(shape.slice(end))];
+}
+
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+
+/** bfloat16 in groups of eight rows, see `commands.ts`. */
+export const bfloat16P8: Packing = {
+  format: 'bfloat16',
+  order: 'p8',
+  physicalShape: (rows, columns) => {
+    const groups = Math.ceil(rows / ROW_GROUP);
+    return [groups, packedBytes(BFLOAT16, ROW_GROUP, columns) / 4];
+  },
+  begin: (shape, layout) => {
+    const form = kernelForm(shape, layout);
+    return form ? packingFromFile(shape, form, layout) : packingFromRows(shape, layout);
+  },
+  unpack: (bits, rows, columns) => unpacked(bits, {rows, columns}),
+  matMul: (x, bits, rows, columns) => runOp(matMulP8Op, {x, bits}, {rows, columns}) as tf.Tensor2D,
+  gatherRows: (bits, ids, columns) => runOp(gatherP8Op, {bits, ids}, {columns}) as tf.Tensor2D,
+};
+
+function packingFromFile(
+  shape: readonly number[],
+  [outer, columns, inner]: [number, number, number],
+  layout: KernelLayout,
+): PackingTarget {
+  const backend = tf.backend() as SimdBackend;
+  const rows = outer * inner;
+  const target = backend.empty(bfloat16P8.physicalShape(rows, columns), 'int32');
+  // Slabs of the first axis are rows if there are outputs in front, and columns otherwise.
+  const byRows = layout.in[0] !== 0;
+  const [total, step] = byRows ? [rows, ROW_GROUP] : [columns, COLUMN_BLOCK];
+  const slab = total / shape[0]!;
+  let staging: ReturnType<SimdBackend['borrow']> | undefined;
+  return {
+    multiple: step / gcd(step, slab),
+    place: (values, first, count) => {
+      if (!staging || staging.view().length < values.byteLength) {
+        staging?.release();
+        staging = backend.borrow(values.byteLength);
+      }
+      staging.view().set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
+      const [command, args] = pack({
+        source: staging.offset,
+        sourceType: BFLOAT16,
+        inner,
+        outerStride: pieceColumns * inner,
+        innerStride: inner === 1 ? 0 : 1,
+        columnStride: inner,
+        rows: pieceRows,
+        columns: pieceColumns,
+        target: backend.locate(target),
+        targetType: BFLOAT16,
+        targetColumns: columns,
+        firstRow: byRows ? slab * first : 0,
+        firstColumn: byRows ? 0 : slab * first,
+      });
+      backend.engine.run(command, args);
+    },
+    finish: () => {
+      staging?.release();
+      return tf.engine().makeTensorFromTensorInfo(target);
+    },
+  };
+}
+
+/** Any other order of axes: rows are made on the host first. */
+function packingFromRows(shape: readonly number[], layout: KernelLayout): PackingTarget {
+  const plain = bfloat16Rows.begin(shape, layout);
+  const rows = product(layout.out.map(axis => shape[axis]!));
+  const columns = product(layout.in.map(axis => shape[axis]!));
+  return {
+    multiple: 1,
+    place: plain.place,
+    finish: () => {
+      const table = plain.finish();
+      const halves = new Uint16Array((table.dataSync() as Int32Array).buffer);
+      const width = table.shape[1]! * 2;
+      table.dispose();
+      const packed = packingFromFile([rows, columns], [rows, columns, 1], {out: [0], in: [1]});
+      const tight = new Uint16Array(rows * columns);
+      for (let row = 0; row < rows; row++)
+        tight.set(halves.subarray(row * width, row * width + columns), row * columns);
+      packed.place(tight, 0, rows);
+      return packed.finish();
+    },
+  };
+}

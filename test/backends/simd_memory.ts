@@ -1,0 +1,109 @@
+/** An engine whose memory tests fill: every array lies between NaNs, so that whoever reads or writes too far is seen. */
+import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
+import {type Command} from '../../src/backends/simd/commands';
+
+const GUARD = 64;
+
+export class SimdMemory {
+  private end: number;
+  private guards: number[] = [];
+
+  private constructor(readonly engine: SimdEngine) {
+    this.end = engine.staticBytes;
+  }
+
+  static async create(options: SimdEngineOptions): Promise<SimdMemory> {
+    return new SimdMemory(await SimdEngine.create(options));
+  }
+
+  /** `bytes` at an address that is a multiple of 4, but of nothing more. */
+  place(bytes: number): number {
+    this.guard();
+    const at = this.end;
+    this.end += Math.ceil(bytes / 4) * 4;
+    this.guard();
+    this.end += 4;
+    return at;
+  }
+
+  private guard(): void {
+    const memory = this.engine.memory;
+    const missing = this.end + GUARD + 8 - memory.buffer.byteLength;
+    if (missing > 0) memory.grow(Math.ceil(missing / 65536) + 16);
+    new Float32Array(memory.buffer, this.end, GUARD / 4).fill(NaN);
+    this.guards.push(this.end);
+    this.end += GUARD;
+  }
+
+  floats(values: ArrayLike<number>): number {
+    const at = this.place(values.length * 4);
+    new Float32Array(this.engine.memory.buffer, at, values.length).set(values);
+    return at;
+  }
+
+  ints(values: ArrayLike<number>): number {
+    const at = this.place(values.length * 4);
+    new Int32Array(this.engine.memory.buffer, at, values.length).set(values);
+    return at;
+  }
+
+  halves(values: ArrayLike<number>): number {
+    const at = this.place(values.length * 2);
+    new Uint16Array(this.engine.memory.buffer, at, values.length).set(values);
+    return at;
+  }
+
+  /** Room for a result, full of NaNs. */
+  room(count: number): number {
+    return this.floats(new Float32Array(count).fill(NaN));
+  }
+
+  result(at: number, count: number): Float32Array {
+    return new Float32Array(this.engine.memory.buffer, at, count).slice();
+  }
+
+  run(command: Command): void {
+    this.engine.run(...command);
+    for (const at of this.guards) {
+      const guard = new Float32Array(this.engine.memory.buffer, at, GUARD / 4);
+      if (!guard.every(Number.isNaN)) throw new Error(`Command ${command[0]} wrote beyond a tensor, at ${at}.`);
+    }
+  }
+
+  /** Begins anew with empty memory. */
+  clear(): void {
+    this.end = this.engine.staticBytes;
+    this.guards = [];
+  }
+}
+
+/** Numbers from −1 to 1, the same for the same seed. */
+export function random(count: number, seed: number): Float32Array {
+  let state = (seed * 2654435761) >>> 0 || 1;
+  return Float32Array.from({length: count}, () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state | 0) / 2 ** 31;
+  });
+}
+
+/** Largest difference, relative to the largest expected value. */
+export function error(received: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let [difference, largest] = [0, 1e-30];
+  for (let i = 0; i < expected.length; i++) {
+    const d = Math.abs(received[i]! - expected[i]!);
+    if (!(d <= difference)) difference = Number.isNaN(d) ? Infinity : d;
+    largest = Math.max(largest, Math.abs(expected[i]!));
+  }
+  return received.length === expected.length ? difference / largest : Infinity;
+}
+
+export function toBfloat16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint16Array.from(bits, b => (b + 0x7fff + ((b >>> 16) & 1)) >>> 16);
+}
+
+export function fromBfloat16(bits: Uint16Array): Float32Array {
+  return new Float32Array(Uint32Array.from(bits, b => b << 16).buffer);
+}
