@@ -29,7 +29,7 @@ export function probability(text: string): number {
 }
 
 /** A record, so that a backend which the library gains cannot be forgotten here. */
-const backends: Record<BackendName, true> = {auto: true, cpu: true};
+const backends: Record<BackendName, true> = {auto: true, simd: true, cpu: true};
 export const BACKENDS = Object.keys(backends) as BackendName[];
 
 /** How weights can rest. */

@@ -1,8 +1,17 @@
 /** The one switch between backends. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
+import {createSimdBackend} from './simd';
 
-export type BackendName = 'auto' | 'cpu';
+export type BackendName = 'auto' | 'simd' | 'cpu';
+
+/** Options of `useBackend('simd', …)`. */
+export interface SimdOptions {
+  /** Threads, this one included. Defaults to the number of cores, at most 8; 1 where memory cannot be shared. */
+  threads?: number;
+  /** Use relaxed SIMD. Defaults to true where it is there and passes a test at start. */
+  relaxed?: boolean;
+}
 
 interface BackendEntry {
   /** Options it takes. */
@@ -14,6 +23,16 @@ interface BackendEntry {
 
 /** In order of preference for "auto". */
 const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
+  simd: {
+    options: ['threads', 'relaxed'],
+    unavailable: async () => (hasSimd() ? undefined : 'this machine has no WebAssembly SIMD.'),
+    use: async options => {
+      const there = tf.findBackendFactory('simd') !== undefined && tf.findBackendFactory('simd') !== null;
+      if (there && Object.keys(options).length) tf.removeBackend('simd');
+      if (!there || Object.keys(options).length) await createSimdBackend(options as SimdOptions);
+      await tf.setBackend('simd');
+    },
+  },
   cpu: {
     options: [],
     unavailable: async () => undefined,
@@ -23,8 +42,15 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
   },
 };
 
+/** A module of one function that uses a vector: `i32.const 0, i8x16.splat, drop`. */
+const VECTOR_MODULE = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 9, 1, 7, 0, 65, 0, 253, 15, 26, 11,
+];
+const hasSimd = () => typeof WebAssembly !== 'undefined' && WebAssembly.validate(new Uint8Array(VECTOR_MODULE));
+
 /**
- * Chooses what computes: call it once, before the first model. "auto" takes the best that works here.
+ * Chooses what computes: call it once, before the first model. "auto" takes the best that works here: "simd" where there
+ * is WebAssembly SIMD, else "cpu". With new options a backend is made anew, and tensors of the old one are lost.
  *
  * @returns the name of the backend in use.
  * @throws ValueError for a name that is not known, or a backend that cannot be used here, saying why.

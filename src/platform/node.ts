@@ -100,7 +100,7 @@ export function startThread(source: string, data: unknown): Thread {
       worker.unref();
       resolve();
     });
-    worker.on('error', e => {console.log(e); reject(e)}); // stays: an error that nobody listens to would end the process
+    worker.on('error', reject); // stays: an error that nobody listens to would end the process
     worker.once('exit', code => reject(new Error(`A thread ended with code ${code} before it was ready.`)));
   });
   return {

@@ -145,6 +145,29 @@ function transposeInto(
   }
 }
 
+/** A float32 tensor on its way into a backend. */
+export interface Float32Target {
+  /** Where the values go, in logical order. Ask anew after each wait: memory may have moved. */
+  values(): Float32Array;
+  finish(): tf.Tensor;
+}
+
+const hostFloat32 = (shape: number[]): Float32Target => {
+  const values = new Float32Array(product(shape));
+  return {values: () => values, finish: () => tf.tensor(values, shape, 'float32')};
+};
+
+const float32Targets = new Map<string, (shape: number[]) => Float32Target>();
+
+/** Lets float32 weights of a backend be filled where they will rest, without a copy on the host. */
+export function registerFloat32Target(backendName: string, begin: (shape: number[]) => Float32Target): void {
+  float32Targets.set(backendName, begin);
+}
+
+/** A float32 tensor to fill, on the current backend. */
+export const beginFloat32 = (shape: number[]): Float32Target =>
+  (float32Targets.get(tf.getBackend()) ?? hostFloat32)(shape);
+
 const registered = new Map<string, Packing>();
 
 /** Makes new weights of this format rest in this way on a backend. */

@@ -1,6 +1,7 @@
 /** A layer variable that is declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
 import {type Initializer} from '../layers/initializers';
+import {beginFloat32} from './packing';
 
 /** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
 export interface ValueStream {
@@ -66,12 +67,13 @@ export class Weight extends tf.LayerVariable {
 
   /** Takes the values from a file, piece by piece, without a second copy of them. */
   async fill(stream: ValueStream): Promise<void> {
-    const values = new Float32Array(tf.util.sizeFromShape(this.shape as number[]));
-    for (let start = 0; start < values.length; start += PIECE) {
-      await stream.readFloat32(start, values.subarray(start, start + PIECE));
+    const size = tf.util.sizeFromShape(this.shape as number[]);
+    const target = beginFloat32(this.shape as number[]);
+    for (let start = 0; start < size; start += PIECE) {
+      await stream.readFloat32(start, target.values().subarray(start, start + PIECE));
     }
     tf.tidy(() => {
-      this.write(tf.tensor(values, this.shape as number[], 'float32'));
+      this.write(target.finish());
     });
   }
 }

@@ -8,6 +8,7 @@ import {
   GENERATION,
   MAX_ARGUMENTS,
   MAX_THREADS,
+  NAP,
   PATIENCE,
   SCRATCH,
   SCRATCH_BYTES,
@@ -28,7 +29,7 @@ export interface SimdEngineOptions {
 }
 
 interface Kernels {
-  start(thread: number, threads: number, maySleep: boolean): void;
+  start(thread: number, threads: number): void;
   execute(command: number): void;
   selfTest(): number;
 }
@@ -36,7 +37,7 @@ interface Kernels {
 const PAGE = 65536;
 /** A worker polls about a millisecond for the next command, then sleeps. */
 const IDLE_POLLS = 1_000_000;
-/** About half a minute, in naps of 0.1 ms or runs of polls: see `numbers.ts`. */
+/** Naps: about a minute. */
 const DEFAULT_PATIENCE = 300_000;
 
 export class SimdEngine {
@@ -84,7 +85,7 @@ export class SimdEngine {
       throw error;
     }
     const kernels = instantiate(module, memory);
-    kernels.start(0, threads, shared && maySleep());
+    kernels.start(0, threads);
     return new SimdEngine(memory, threads, {level, shared}, kernels, workers);
   }
 
@@ -157,18 +158,17 @@ function newMemory(shared: boolean, maximum: number): WebAssembly.Memory {
   return new WebAssembly.Memory({initial: 1, maximum, shared});
 }
 
-/** Browsers forbid it to the main thread. */
-function maySleep(): boolean {
-  try {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
-  return new WebAssembly.Instance(module, {env: {memory}}).exports as unknown as Kernels;
+  const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
+  const nap = () => {
+    try {
+      Atomics.wait(control, NAP / 4, 0, 0.1);
+    } catch {
+      // A browser's main thread must not sleep.
+      for (const end = performance.now() + 0.1; performance.now() < end;);
+    }
+  };
+  return new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports as unknown as Kernels;
 }
 
 function bytesOf(name: keyof typeof WASM_BINARIES): Uint8Array<ArrayBuffer> {

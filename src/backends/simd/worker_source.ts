@@ -2,7 +2,7 @@
  * What a thread of the engine runs: the text of a function of its data, given by `startThread`. It is text because a
  * package has no file of its own that every bundler would find; it imports nothing.
  */
-import {FAILED, GENERATION, SLEEPERS} from './assembly/numbers';
+import {FAILED, GENERATION, NAP, SLEEPERS} from './assembly/numbers';
 
 export interface WorkerData {
   module: WebAssembly.Module;
@@ -17,8 +17,9 @@ export const WORKER_SOURCE = `(data, ready) => {
   const {module, memory, thread, threads, polls} = data;
   const control = new Int32Array(memory.buffer, 0, 1024);
   try {
-    const kernels = new WebAssembly.Instance(module, {env: {memory}}).exports;
-    kernels.start(thread, threads, 1);
+    const nap = () => void Atomics.wait(control, ${NAP / 4}, 0, 0.1);
+    const kernels = new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports;
+    kernels.start(thread, threads);
     ready();
     while (kernels.serve(polls)) {
       // Whoever publishes a command looks here after it changed the generation: one of both sees the other.

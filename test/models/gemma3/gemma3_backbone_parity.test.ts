@@ -2,8 +2,7 @@
 import {readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import '../../../src/backends/cpu';
-import {Gemma3Backbone} from '../../../src/models/gemma3/gemma3_backbone';
+import {Gemma3Backbone, useBackend} from '../../../src';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
 
 const FIXTURES = join(__dirname, '../../fixtures/backbone');
@@ -26,7 +25,13 @@ const inputsOf = ({batch, length, token_ids, padding_mask}: Expected) => ({
   padding_mask: tf.tensor2d(padding_mask, [batch, length], 'int32'),
 });
 
-describe.each(readdirSync(FIXTURES))('%s', name => {
+const cases = (['cpu', 'simd'] as const).flatMap(backend => readdirSync(FIXTURES).map(name => ({backend, name})));
+
+describe.each(cases)('$name on $backend', ({name, backend}) => {
+  beforeAll(async () => {
+    await useBackend(backend);
+  });
+
   const expected = expectedOf(name);
 
   it('gives the hidden states and logits of KerasHub', async () => {

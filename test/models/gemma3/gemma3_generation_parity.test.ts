@@ -2,7 +2,7 @@
 import {readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3CausalLM} from '../../../src';
+import {Gemma3CausalLM, useBackend} from '../../../src';
 import {expectNoLeak} from '../../support/numbers';
 
 const FIXTURES = join(__dirname, '../../fixtures/backbone');
@@ -20,13 +20,17 @@ interface Generation {
 const cases = readdirSync(FIXTURES).flatMap(name => {
   const text = readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8');
   const {generate} = JSON.parse(text) as {generate?: Generation};
-  return generate ? [{name, generate}] : [];
+  return generate ? (['cpu', 'simd'] as const).map(backend => ({backend, name, generate})) : [];
 });
 
-describe.each(cases)('$name', ({name, generate}) => {
+describe.each(cases)('$name on $backend', ({name, generate, backend}) => {
+  beforeAll(async () => {
+    await useBackend(backend);
+  });
+
   it.each(generate.runs)('continues as KerasHub, stop ids $stop_token_ids', async run => {
     await expectNoLeak(async () => {
-      const lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, name), {preprocessor: null, dtype: 'float32'});
+      const lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, name), {preprocessor: null});
       const inputs = {
         token_ids: tf.tensor2d(generate.token_ids, undefined, 'int32'),
         padding_mask: tf.tensor2d(generate.padding_mask, undefined, 'bool'),

@@ -16,8 +16,8 @@ import {
   setThread,
 } from './threads';
 
-export function start(thread: i32, threads: i32, maySleep: bool): void {
-  setThread(thread, threads, maySleep);
+export function start(thread: i32, threads: i32): void {
+  setThread(thread, threads);
 }
 
 /** This thread's part of a command. */

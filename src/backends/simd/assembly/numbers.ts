@@ -11,9 +11,9 @@ export const COMMAND = 4;
 export const SLEEPERS = 64;
 /** Not 0 once a thread died: every other thread gives up. */
 export const FAILED = 128;
-/** Never written: threads that wait long take naps on it. */
+/** Never written: threads take their naps on it. */
 export const NAP = 192;
-/** Naps a thread takes in a barrier before it gives the others up; those who may not sleep poll so many × 65,536 times. */
+/** Naps of 0.1 ms that a thread takes in a barrier before it gives the others up. */
 export const PATIENCE = 256;
 /** One word an argument. */
 export const ARGUMENTS = 1024;

@@ -1,0 +1,85 @@
+/**
+ * Speed of the SIMD kernels, in one run with what bounds them: products with one row against a loop that only reads as
+ * many bytes, products with many rows in GFLOP/s. node bench/simd_kernels.mjs [threads …]
+ */
+import {build} from 'esbuild';
+
+const contents = `export * from './simd_engine'; export * from './commands';`;
+const resolveDir = new URL('../src/backends/simd', import.meta.url).pathname;
+const bundle = {stdin: {contents, resolveDir}, bundle: true, write: false, platform: 'node', format: 'esm'};
+const {outputFiles} = await build(bundle);
+const simd = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
+
+const REPETITIONS = 15;
+
+/** Shortest milliseconds: what others do on the machine only adds. The first calls let the engine compile. */
+function time(run, calls) {
+  for (let i = 0; i < 20; i++) run();
+  const times = [];
+  for (let i = 0; i < REPETITIONS; i++) {
+    const start = performance.now();
+    for (let j = 0; j < calls; j++) run();
+    times.push((performance.now() - start) / calls);
+  }
+  return Math.min(...times);
+}
+
+const pad = (text, width) => String(text).padEnd(width);
+
+async function measure(threads, relaxed) {
+  const engine = await simd.SimdEngine.create({threads, relaxed});
+  console.log(`\n${threads} threads, ${engine.level}`);
+  engine.memory.grow(6000);
+  const x = engine.staticBytes;
+  const y = x + (8 << 20);
+  const w = y + (48 << 20);
+  // Pages that were never written to are all one and the same, and lie in cache.
+  new Uint32Array(engine.memory.buffer, x).fill(0x3f813f82);
+  const run = command => engine.run(...command);
+  console.log(`empty command: ${(time(() => run(simd.nothing()), 1000) * 1000).toFixed(2)} us`);
+
+  const bytes = 168 << 20;
+  const rows = name => {
+    const columns = 640;
+    const type = simd[name];
+    const rowBytes = type === simd.FLOAT32 ? columns * 4 : simd.groupBytes(type, columns) / 8;
+    return {type, columns, rows: Math.floor(bytes / rowBytes / 64) * 64, rowBytes};
+  };
+  const reading = () => time(() => run(simd.read({at: w, bytes})), 1) / bytes;
+  for (const name of ['BFLOAT16', 'INT8', 'INT4', 'FLOAT32'].filter(name => name in simd)) {
+    const {type, columns, rows: count, rowBytes} = rows(name);
+    for (const inner of type === simd.FLOAT32 ? [1, 2048] : [1]) {
+      const before = reading();
+      const ms = time(() => run(simd.matMul({w, type, inner, x, m: 1, y, rows: count, columns})), 1);
+      const plain = (before + reading()) / 2;
+      const speed = (count * rowBytes) / ms / 1e6;
+      console.log(
+        `${pad(`1 row, ${name}, inner ${inner}`, 28)} ${speed.toFixed(1)} GB/s, ` +
+          `${((plain * count * rowBytes * 100) / ms).toFixed(0)} % of reading (${(1e-6 / plain).toFixed(1)})`,
+      );
+    }
+  }
+  for (const [columns, count] of [
+    [640, 1536],
+    [640, 4096],
+    [2048, 640],
+  ]) {
+    for (const name of ['BFLOAT16', 'INT8', 'INT4', 'FLOAT32'].filter(name => name in simd)) {
+      const speeds = [4, 16, 256].map(m => {
+        const args = {w, type: simd[name], inner: count, x, m, y, rows: count, columns};
+        const flops = 2 * m * count * columns;
+        return [simd.matMul(args), simd.matMulTransposed(args)].map(command =>
+          (flops / time(() => run(command), Math.ceil(1e8 / flops)) / 1e6).toFixed(1),
+        );
+      });
+      console.log(
+        `${pad(`${columns} x ${count}, ${name}`, 28)} GFLOP/s of 4, 16, 256 rows (transposed): ` +
+          speeds.map(([forward, back]) => `${forward} (${back})`).join('  '),
+      );
+    }
+  }
+  await engine.dispose();
+}
+
+const threads = process.argv.slice(2).map(Number);
+for (const count of threads.length ? threads : [1, 2]) await measure(count, undefined);
