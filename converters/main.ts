@@ -1,6 +1,8 @@
 /** The command line without the process: arguments and streams in, exit code out. */
 import {Command, CommanderError} from 'commander';
 import {version} from '../package.json';
+import {addBench} from './commands/bench';
+import {addDoctor} from './commands/doctor';
 import {addGenerate} from './commands/generate';
 import {addInspect} from './commands/inspect';
 import {addPresets} from './commands/presets';
@@ -19,7 +21,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .exitOverride()
     .configureOutput({writeOut: text => void io.stdout.write(text), writeErr: text => void io.stderr.write(text)})
     .showHelpAfterError('Add --help to see what there is.');
-  for (const add of [addGenerate, addInspect, addPresets]) add(program, io);
+  for (const add of [addGenerate, addInspect, addPresets, addDoctor, addBench]) add(program, io);
   try {
     await program.parseAsync(argv, {from: 'user'});
     return EXIT.done;

@@ -5,7 +5,13 @@
  */
 import './backends/cpu';
 
-export {type BackendName, useBackend} from './backends/use_backend';
+export {
+  type BackendDescription,
+  type BackendName,
+  describeBackends,
+  type SimdOptions,
+  useBackend,
+} from './backends/use_backend';
 export {ValueError} from './errors';
 export {type GenerationRequest} from './generation/engine';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';

@@ -94,28 +94,25 @@ async function readPrompt(
   return refuse("missing argument 'PROMPT': standard input was empty.");
 }
 
-/** Ids of the prompt, cut to the length that was asked for as generation cuts them. */
-function promptIds(lm: Gemma3CausalLM, prompt: string, maxLength: number | undefined): number[] {
-  return lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength}).tokens[0]!;
+/** Tokens of the prompt, cut to the length that was asked for as generation cuts them. */
+function promptTokens(lm: Gemma3CausalLM, prompt: string, maxLength: number | undefined): number {
+  return lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength}).tokens[0]!.length;
 }
 
 async function printText(
   lm: Gemma3CausalLM,
   prompt: string,
-  {maxLength, stripPrompt}: GenerateOptions,
+  {maxLength, stripPrompt = false}: GenerateOptions,
   io: Io,
 ): Promise<void> {
-  const {tokenizer, sequenceLength} = lm.preprocessor!;
-  const ids = promptIds(lm, prompt, maxLength);
   try {
-    // Not the argument: the text that `generate` returns is made of tokens, and not every text comes back the same.
-    if (!stripPrompt) io.stdout.write(tokenizer.detokenize(lm.preprocessor!.stripSpecial(ids)));
-    for await (const piece of lm.stream(prompt, {maxLength, signal: io.signal})) io.stdout.write(piece);
+    const pieces = lm.stream(prompt, {maxLength, stripPrompt, signal: io.signal});
+    for await (const piece of pieces) io.stdout.write(piece);
   } finally {
     io.stdout.write('\n');
   }
-  const limit = maxLength ?? sequenceLength;
-  if (ids.length >= limit) {
+  const limit = maxLength ?? lm.preprocessor!.sequenceLength;
+  if (promptTokens(lm, prompt, maxLength) >= limit) {
     io.stderr.write(`The prompt fills all ${limit} tokens: there is no new text. Raise --max-length for some.\n`);
   }
 }
@@ -127,9 +124,9 @@ async function printResult(
   backend: string,
   io: Io,
 ): Promise<void> {
-  const promptTokens = promptIds(lm, prompt, maxLength).length;
+  const count = promptTokens(lm, prompt, maxLength);
   const stop = meter(lm.sampler);
   const text = await lm.generate(prompt, {maxLength, stripPrompt, signal: io.signal});
   const {newTokens, prefillSeconds, decodeSeconds} = stop();
-  printJson(io, {text, promptTokens, newTokens, prefillSeconds, decodeSeconds, backend});
+  printJson(io, {text, promptTokens: count, newTokens, prefillSeconds, decodeSeconds, backend});
 }

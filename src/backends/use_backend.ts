@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
 import {createSimdBackend} from './simd';
+import {SimdEngine} from './simd/simd_engine';
 
 export type BackendName = 'auto' | 'simd' | 'cpu';
 
@@ -19,6 +20,8 @@ interface BackendEntry {
   /** Why it cannot be used here; undefined if it can. */
   unavailable(): Promise<string | undefined>;
   use(options: object): Promise<void>;
+  /** What is worth knowing of it once it is in use: threads, instruction set. */
+  details(): Promise<string>;
 }
 
 /** In order of preference for "auto". */
@@ -32,6 +35,14 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
       if (!there || Object.keys(options).length) await createSimdBackend(options as SimdOptions);
       await tf.setBackend('simd');
     },
+    details: async () => {
+      const engine = await SimdEngine.create();
+      const {threads, level, shared} = engine;
+      await engine.dispose();
+      const simd = level === 'relaxed' ? 'relaxed SIMD' : 'plain SIMD';
+      const why = shared ? '' : ' (memory cannot be shared here)';
+      return `WebAssembly with ${simd}, ${threads} thread${threads > 1 ? 's' : ''}${why}`;
+    },
   },
   cpu: {
     options: [],
@@ -39,6 +50,7 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
     use: async () => {
       await tf.setBackend('cpu');
     },
+    details: async () => 'plain JavaScript, one thread',
   },
 };
 
@@ -73,4 +85,23 @@ export async function useBackend(name: BackendName = 'auto', options: object = {
     why += ` ${candidate}: ${reason}`;
   }
   throw new ValueError(`Backend ${show(name)} cannot be used here.${why}`);
+}
+
+/** What `describeBackends` says of one. */
+export interface BackendDescription {
+  name: Exclude<BackendName, 'auto'>;
+  available: boolean;
+  /** How it would compute, or why it cannot. */
+  details: string;
+}
+
+/** Which backends work here, best first, and why the others do not. */
+export async function describeBackends(): Promise<BackendDescription[]> {
+  const names = Object.keys(backends) as Exclude<BackendName, 'auto'>[];
+  return Promise.all(
+    names.map(async name => {
+      const reason = await backends[name].unavailable();
+      return {name, available: reason === undefined, details: reason ?? (await backends[name].details())};
+    }),
+  );
 }

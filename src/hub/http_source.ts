@@ -45,8 +45,13 @@ export class HttpPreset implements PresetSource {
   }
 
   async has(path: string): Promise<boolean> {
-    const response = await fetch(`${this.name}/${path}`, {method: 'HEAD'});
-    return response.ok;
+    const address = `${this.name}/${path}`;
+    const head = await fetch(address, {method: 'HEAD'});
+    if (head.status !== 405 && head.status !== 501) return head.ok;
+    // Some servers know GET alone. A file without bytes has no first one: 416.
+    const first = await fetch(address, {headers: {Range: 'bytes=0-0'}});
+    await first.body?.cancel();
+    return first.ok || first.status === 416;
   }
 
   async open(path: string): Promise<ByteSource> {
@@ -61,10 +66,21 @@ export class HttpPreset implements PresetSource {
     // Servers of another origin often hide the range from a browser; the length they always show.
     const size =
       /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ??
-      (await fetch(address, {method: 'HEAD'})).headers.get('content-length');
-    if (size === null) throw new Error(`Expected the size of ${address} from its server. Received none.`);
+      (await sizeByHead(address));
+    if (size === null) {
+      throw new Error(
+        `Expected the size of ${address} from its server. Received none: let it answer HEAD requests, or show the ` +
+          'header Content-Range (Access-Control-Expose-Headers).',
+      );
+    }
     return new HttpFile(address, Number(size));
   }
+}
+
+async function sizeByHead(address: string): Promise<string | null> {
+  const response = await fetch(address, {method: 'HEAD'});
+  // The length of an error page is not that of the file.
+  return response.ok ? response.headers.get('content-length') : null;
 }
 
 /** Files of more bytes are not taken from a server without range requests. */

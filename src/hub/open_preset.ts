@@ -8,7 +8,15 @@ import {type PresetSource} from './preset_source';
 /** A folder, an http(s) address, the name of the preset in the package, or an open source. */
 export type PresetLike = string | PresetSource;
 
-/** @throws ValueError if there is no such preset, saying what there is. */
+/** Presets that ship with the package. */
+const PACKAGED = ['gemma3_tiny'];
+
+/**
+ * The files of a preset. The name of the preset in the package is that preset, whatever folder the program runs in;
+ * `./gemma3_tiny` is a folder.
+ *
+ * @throws ValueError if there is no such preset, saying what there is.
+ */
 export async function openPreset(preset: PresetLike): Promise<PresetSource> {
   if (typeof preset === 'object' && preset !== null) return preset;
   if (typeof preset !== 'string' || preset === '') {
@@ -21,19 +29,26 @@ export async function openPreset(preset: PresetLike): Promise<PresetSource> {
         'Download it with kagglehub or huggingface_hub and give the path of its folder.',
     );
   }
-  const packaged = await packagedPreset(preset);
-  if (packaged) return packaged;
+  if (PACKAGED.includes(preset)) {
+    const packaged = await packagedPreset(preset);
+    if (packaged) return packaged;
+    throw new ValueError(
+      `Expected the files of preset "${preset}" in the package. Received a package without them: install it again. ` +
+        `A folder of that name is "./${preset}".`,
+    );
+  }
   const known = Object.hasOwn(presets, preset) ? presets[preset] : undefined;
   const folder = await openFolder(preset);
   if (folder) return folder;
   if (known) {
     throw new ValueError(
       `The files of preset "${preset}" are not on this machine and cannot be downloaded yet. Download ` +
-        `${known.kaggleHandle} with kagglehub and give the path of its folder, or use loadWeights: false.`,
+        `${known.kaggleHandle} with kagglehub and give the path of its folder. Without files the name is good for the ` +
+        'architecture alone: loadWeights: false in code, "gemma3 inspect" on the command line.',
     );
   }
   throw new ValueError(
     `Expected a preset: the path of a folder, an http(s) address, "gemma3_tiny" or one of ` +
-      `${Object.keys(presets).slice(0, 3).join(', ')}… Received: "${preset}", which is neither.`,
+      `${Object.keys(presets).slice(0, 3).join(', ')}… Received: "${preset}", which is none of these.`,
   );
 }

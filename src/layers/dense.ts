@@ -1,14 +1,14 @@
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
+import {ValueError} from '../errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
-import {gelu} from '../ops/gated_gelu';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
+import {activate, activationName} from './activations';
+import {checkArgument, checkPositiveInteger} from './checks';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
 import {
   type AnyWeight,
   checkedArgs,
-  checkPositiveInteger,
   firstShape,
   firstTensor,
   type Kwargs,
@@ -17,37 +17,6 @@ import {
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
-
-type Activation = (x: tf.Tensor) => tf.Tensor;
-
-/** Activations by the names that Keras and KerasHub give them. */
-const ACTIVATIONS: Record<string, Activation> = {
-  linear: x => x,
-  relu: x => tf.relu(x),
-  relu6: x => tf.relu6(x),
-  elu: x => tf.elu(x),
-  selu: x => tf.selu(x),
-  sigmoid: x => tf.sigmoid(x),
-  silu: x => tf.mul(x, tf.sigmoid(x)),
-  swish: x => tf.mul(x, tf.sigmoid(x)),
-  softmax: x => tf.softmax(x),
-  softplus: x => tf.softplus(x),
-  softsign: x => tf.div(x, tf.add(tf.abs(x), 1)),
-  tanh: x => tf.tanh(x),
-  gelu: x => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)),
-  gelu_approximate: gelu,
-};
-
-/** Keras' name of an activation: tfjs writes and reads strings of configs in other casings. */
-function activationName(identifier: string): string {
-  const name = identifier.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
-  if (!Object.hasOwn(ACTIVATIONS, name)) {
-    throw new ValueError(
-      `Dense expected an activation, one of: ${Object.keys(ACTIVATIONS).join(', ')}. Received: ${show(identifier)}.`,
-    );
-  }
-  return name;
-}
 
 export interface DenseArgs extends LayerArgs {
   /** Width of the output. */
@@ -88,8 +57,9 @@ export class Dense extends Layer {
     super(checkedArgs('Dense', args, KNOWN));
     checkPositiveInteger('Dense', 'units', args.units);
     this.units = args.units;
-    this.activation = args.activation == null ? null : activationName(args.activation);
+    this.activation = activationName('Dense', args.activation);
     this.useBias = args.useBias ?? true;
+    checkArgument('Dense', 'useBias', this.useBias, 'flag');
     this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
     this.biasInitializer = getInitializer(args.biasInitializer ?? 'zeros');
   }
@@ -113,7 +83,7 @@ export class Dense extends Layer {
       const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
       let y = denseEinsum(x, kernel, planEinsum(EQUATION, x.rank));
       if (this.bias) y = tf.add(y, this.bias.read());
-      return this.activation === null ? y : ACTIVATIONS[this.activation]!(y);
+      return activate(this.activation, y);
     });
   }
 

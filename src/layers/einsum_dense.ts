@@ -3,6 +3,7 @@ import {ValueError} from '../errors';
 import {denseEinsum, type EinsumPlan, planEinsum} from '../ops/einsum';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
+import {activate, activationName} from './activations';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
 import {
   type AnyWeight,
@@ -22,7 +23,7 @@ export interface EinsumDenseArgs extends LayerArgs {
   equation: string;
   /** Shape of the output without its batch axis and without axes behind `...`; null where the input says it. */
   outputShape: number | (number | null)[];
-  /** Name of a tfjs activation, applied to the output. */
+  /** Keras' name of an activation, applied to the output; `gelu` is exact, `gelu_approximate` has a tanh. */
   activation?: string | null;
   /** Labels of the output axes that get a bias. Null, the default: no bias. */
   biasAxes?: string | null;
@@ -45,7 +46,6 @@ export class EinsumDense extends Layer {
   bias?: Weight;
   private readonly kernelInitializer: Initializer;
   private readonly biasInitializer: Initializer;
-  private readonly activationLayer?: tf.layers.Layer;
 
   constructor(args: EinsumDenseArgs) {
     super(
@@ -60,13 +60,10 @@ export class EinsumDense extends Layer {
     );
     this.equation = args.equation;
     this.outputShapeArg = [args.outputShape].flat();
-    this.activation = args.activation ?? null;
+    this.activation = activationName('EinsumDense', args.activation);
     this.biasAxes = args.biasAxes ?? null;
     this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
     this.biasInitializer = getInitializer(args.biasInitializer ?? 'zeros');
-    if (this.activation !== null && this.activation !== 'linear') {
-      this.activationLayer = tf.layers.activation({activation: this.activation as 'relu'});
-    }
   }
 
   override build(inputShape: ShapeOrShapes): void {
@@ -82,13 +79,13 @@ export class EinsumDense extends Layer {
     this.built = true;
   }
 
-  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
     return tf.tidy(() => {
       const x = firstTensor(inputs);
       const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
       let y = denseEinsum(x, kernel, planEinsum(this.equation, x.rank));
       if (this.bias) y = tf.add(y, this.bias.read());
-      return this.activationLayer ? (this.activationLayer.call(y, kwargs) as tf.Tensor) : y;
+      return activate(this.activation, y);
     });
   }
 

@@ -1,11 +1,11 @@
 import type * as tf from '@tensorflow/tfjs';
 import {embedding} from '../ops/embedding';
 import {PackedWeight} from '../weights/packed_weight';
+import {checkPositiveInteger} from './checks';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
 import {
   type AnyWeight,
   checkedArgs,
-  checkPositiveInteger,
   firstShape,
   firstTensor,
   type Kwargs,

@@ -1,9 +1,9 @@
 /** The base of all layers here: a tfjs layer that knows its sub-layers, and whose weights cost nothing until filled. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../errors';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
+import {checkArgument, checkArguments} from './checks';
 import {type Initializer} from './initializers';
 
 export interface LayerArgs {
@@ -31,24 +31,16 @@ export type AnyWeight = Weight | PackedWeight;
 export const firstTensor = (x: TensorOrTensors): tf.Tensor => (Array.isArray(x) ? x[0]! : x);
 export const firstShape = (shape: ShapeOrShapes): tf.Shape => (Array.isArray(shape[0]) ? shape[0] : shape) as tf.Shape;
 
-/** Base arguments of a layer as given, for the `super` call, and a check of all others against the known ones. */
+/**
+ * The arguments of a layer as given, for the `super` call.
+ *
+ * @throws ValueError on arguments that are neither known nor those of all layers, and on base arguments of another type.
+ */
 export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: readonly (keyof A & string)[]): A {
-  checkKeys(owner, args, [...known, ...BASE_ARGUMENTS]);
+  checkArguments(owner, args, [...known, ...BASE_ARGUMENTS]);
+  if (args.name != null) checkArgument(owner, 'name', args.name, 'text');
+  if (args.trainable != null) checkArgument(owner, 'trainable', args.trainable, 'flag');
   return args;
-}
-
-/** @throws ValueError unless the value is a whole number of at least 1. */
-export function checkPositiveInteger(owner: string, name: string, value: unknown): void {
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1) {
-    throw new ValueError(`${owner} expected \`${name}\` to be a positive integer. Received: ${name}=${show(value)}.`);
-  }
-}
-
-/** @throws ValueError unless the rate is at least 0 and below 1. */
-export function checkDropout(owner: string, rate: unknown): void {
-  if (typeof rate !== 'number' || !(rate >= 0 && rate < 1)) {
-    throw new ValueError(`${owner} expected \`dropout\` in [0, 1). Received: dropout=${show(rate)}.`);
-  }
 }
 
 /**

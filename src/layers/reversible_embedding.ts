@@ -4,11 +4,11 @@ import {denseEinsum, planEinsum} from '../ops/einsum';
 import {embedding} from '../ops/embedding';
 import {softCap} from '../ops/soft_cap';
 import {PackedWeight} from '../weights/packed_weight';
+import {checkArgument, checkPositiveInteger} from './checks';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
 import {
   type AnyWeight,
   checkedArgs,
-  checkPositiveInteger,
   firstShape,
   firstTensor,
   type Kwargs,
@@ -61,6 +61,8 @@ export class ReversibleEmbedding extends Layer {
     this.outputDim = args.outputDim;
     this.tieWeights = args.tieWeights ?? true;
     this.logitSoftCap = args.logitSoftCap ?? null;
+    checkArgument('ReversibleEmbedding', 'tieWeights', this.tieWeights, 'flag');
+    checkArgument('ReversibleEmbedding', 'logitSoftCap', this.logitSoftCap, 'positiveOrNull');
     this.embeddingsInitializer = getInitializer(args.embeddingsInitializer ?? 'uniform');
   }
 

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../errors';
 import {rotary, rotaryTables} from '../ops/rotary';
+import {checkArgument} from './checks';
 import {
   checkedArgs,
   firstTensor,
@@ -48,6 +49,8 @@ export class RotaryEmbedding extends Layer {
     super(checkedArgs('RotaryEmbedding', args, known));
     this.maxWavelength = args.maxWavelength ?? 10_000;
     this.scalingFactor = args.scalingFactor ?? 1;
+    checkArgument('RotaryEmbedding', 'maxWavelength', this.maxWavelength, 'positive');
+    checkArgument('RotaryEmbedding', 'scalingFactor', this.scalingFactor, 'positive');
     this.sequenceAxis = args.sequenceAxis ?? 1;
     this.featureAxis = args.featureAxis ?? -1;
     this.built = true;

@@ -1,10 +1,9 @@
-/** What all backbones share: inputs by name, weights in order, loading from a preset. */
+/** What all backbones share: weights in order, options of loading from a preset, configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../errors';
-import {type TensorOrTensors} from '../layers/layer';
+import {Model} from './model';
 
-/** Tensors by input name, in the order of the model's inputs, or nested arrays of numbers by name. */
-export type ModelInputs = tf.Tensor | tf.Tensor[] | Record<string, tf.Tensor | tf.TensorLike>;
+export type {ModelInputs} from './inputs';
 
 /** Options of `fromPreset`, beside overrides of the configuration. */
 export interface FromPresetOptions {
@@ -29,37 +28,8 @@ export function uniqueModelName(prefix: string): string {
   return count ? `${prefix}_${count}` : prefix;
 }
 
-/**
- * The inputs as tfjs wants them, and how to get rid of those that were made for it.
- *
- * @throws ValueError on missing, unknown or unusable inputs.
- */
-export function inputTensors(model: tf.LayersModel, x: ModelInputs): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
-  const names = model.inputNames;
-  if (x instanceof tf.Tensor) x = [x];
-  if (Array.isArray(x)) {
-    if (x.length !== names.length) {
-      throw new ValueError(`Expected ${names.length} inputs: ${names.join(', ')}. Received: ${x.length}.`);
-    }
-    return {tensors: x, made: []};
-  }
-  const given = Object.keys(x);
-  if (given.length !== names.length || !names.every(name => name in x)) {
-    throw new ValueError(`Expected inputs ${names.join(', ')}. Received: ${given.join(', ') || 'none'}.`);
-  }
-  const made: tf.Tensor[] = [];
-  const tensors = names.map((name, i) => {
-    const value = (x as Record<string, tf.Tensor | tf.TensorLike>)[name]!;
-    if (value instanceof tf.Tensor) return value;
-    const tensor = tf.tensor(value, undefined, model.inputs[i]!.dtype);
-    made.push(tensor);
-    return tensor;
-  });
-  return {tensors, made};
-}
-
-/** A model whose layers are ours: its weights keep their order whatever is trainable, and inputs go by name. */
-export abstract class Backbone extends tf.LayersModel {
+/** A model whose layers are ours: its weights keep their order whatever is trainable. */
+export abstract class Backbone extends Model {
   /** `Multiply` and the like, which stand in the graph and in the summary but are no layers in Keras. */
   private graphLayers: tf.layers.Layer[] = [];
 
@@ -67,20 +37,6 @@ export abstract class Backbone extends tf.LayersModel {
   protected setLayers(all: tf.layers.Layer[], hidden: readonly tf.layers.Layer[]): void {
     this.graphLayers = all;
     this.layers = all.filter(layer => !hidden.includes(layer));
-  }
-
-  /**
-   * Predicts for inputs given by name: `backbone.predict({token_ids, padding_mask})`.
-   *
-   * @throws ValueError on missing or unknown inputs.
-   */
-  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
-    const {tensors, made} = inputTensors(this, x);
-    try {
-      return super.predict(tensors, args);
-    } finally {
-      tf.dispose(made);
-    }
   }
 
   /** Prints the layers that Keras prints, with their numbers of parameters. */

@@ -3,8 +3,9 @@ import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
 import {type Decoder, type DecoderCache, generateTokens} from '../generation/engine';
 import * as samplers from '../generation/samplers';
-import {checkPositiveInteger, type TensorOrTensors} from '../layers/layer';
-import {type Backbone, inputTensors, type ModelInputs, packConfig} from './backbone';
+import {checkArgument, checkPositiveInteger} from '../layers/checks';
+import {type Backbone, packConfig} from './backbone';
+import {Model} from './model';
 
 /** What generation needs of a preprocessor. */
 export interface GenerationPreprocessor<P> {
@@ -29,7 +30,7 @@ export interface GenerateOptions {
    * Tokens behind which generation ends. "auto", the default: end of text and end of turn. Null: only at `maxLength`.
    */
   stopTokenIds?: 'auto' | readonly number[] | null;
-  /** Return only the new text. Defaults to false. */
+  /** Only the new text, without that of the prompt. Defaults to false for `generate`, to true for `stream`. */
   stripPrompt?: boolean;
   /** Stops generation: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
@@ -42,7 +43,7 @@ export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
 }
 
 /** A backbone with a head: token ids in, logits out, and generation. */
-export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends tf.LayersModel implements Decoder<C> {
+export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends Model implements Decoder<C> {
   abstract readonly backbone: Backbone;
   abstract preprocessor: GenerationPreprocessor<P> | null;
   sampler: samplers.Sampler = samplers.get('greedy');
@@ -64,16 +65,6 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     if (Object.keys(training).length) super.compile(training as tf.ModelCompileArgs);
   }
 
-  /** Logits for inputs given by name: `lm.predict({token_ids, padding_mask})` → (B, T, V). */
-  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
-    const {tensors, made} = inputTensors(this, x);
-    try {
-      return super.predict(tensors, args);
-    } finally {
-      tf.dispose(made);
-    }
-  }
-
   /**
    * Continues a prompt, or several at once; string in, string out, strings in, strings out. Without a preprocessor,
    * token ids in and out.
@@ -86,6 +77,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   async generate(inputs: P, options?: GenerateOptions): Promise<string | string[]>;
   async generate(inputs: unknown, options: GenerateOptions = {}): Promise<unknown> {
     checkKeys('generate', options, GENERATE_OPTIONS);
+    checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
     const {tokens, scalar} = preprocessor.promptTokens(inputs as P, {sequenceLength: this.checkedLength(options)});
@@ -98,19 +90,30 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
 
   /**
-   * Continues one prompt and yields the new text as it comes, never half a character. All pieces together are what
-   * `generate` returns with `stripPrompt`.
+   * Continues one prompt and yields the text as it comes, never half a character: the new text alone, or with
+   * `stripPrompt: false` that of the prompt first. All pieces together are what `generate` returns with the same
+   * `stripPrompt`.
    *
-   * @throws ValueError without a preprocessor or for several prompts; the signal's reason when aborted.
+   * @throws ValueError without a preprocessor, for several prompts or unusable options; the signal's reason when aborted.
+   * No tensor is left behind, whether it ends, throws or is left early.
    */
-  async *stream(prompt: P, options: Omit<GenerateOptions, 'stripPrompt'> = {}): AsyncGenerator<string, void> {
-    checkKeys('stream', options, ['maxLength', 'stopTokenIds', 'signal']);
+  async *stream(prompt: P, options: GenerateOptions = {}): AsyncGenerator<string, void> {
+    checkKeys('stream', options, GENERATE_OPTIONS);
+    const {stripPrompt = true, signal} = options;
+    checkArgument('stream', 'stripPrompt', stripPrompt, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
     const {tokens, scalar} = preprocessor.promptTokens(prompt, {sequenceLength: this.checkedLength(options)});
     if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
+    const steps = this.steps(tokens, options);
     const decoder = preprocessor.tokenizer.decoder();
-    for await (const [token] of this.steps(tokens, options)) {
+    if (!stripPrompt) {
+      signal?.throwIfAborted();
+      // Through the same decoder: a text in two parts may lose a space that it has as a whole.
+      const text = preprocessor.stripSpecial(tokens[0]!).map(id => decoder.push(id));
+      if (text.some(Boolean)) yield text.join('');
+    }
+    for await (const [token] of steps) {
       if (token == null || preprocessor.isSpecial(token)) continue;
       const piece = decoder.push(token);
       if (piece) yield piece;

@@ -30,6 +30,7 @@ export const nextTurn = (): Promise<void> =>
 export interface Thread {
   readonly ready: Promise<void>;
   readonly ended: Promise<void>;
+  kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -48,15 +49,12 @@ export function startThread(source: string, data: unknown): Thread {
     };
   }).finally(() => URL.revokeObjectURL(url));
   worker.postMessage(data);
-  return {
-    ready,
-    ended,
-    // Browsers do not say when a worker has ended.
-    stop: async () => {
-      worker.terminate();
-      end();
-    },
+  // Browsers do not say when a worker has ended: there is nothing to wait for.
+  const kill = async () => {
+    worker.terminate();
+    end();
   };
+  return {ready, ended, kill, stop: kill};
 }
 
 export const coreCount = (): number => navigator.hardwareConcurrency ?? 1;

@@ -81,6 +81,8 @@ export interface Thread {
   readonly ready: Promise<void>;
   /** Settles when the thread has ended, for whatever reason. */
   readonly ended: Promise<void>;
+  /** Ends the thread, whatever it does. */
+  kill(): Promise<void>;
   /** Waits a moment for the thread to end by itself, then ends it. */
   stop(): Promise<void>;
 }
@@ -103,16 +105,14 @@ export function startThread(source: string, data: unknown): Thread {
     worker.on('error', reject); // stays: an error that nobody listens to would end the process
     worker.once('exit', code => reject(new Error(`A thread ended with code ${code} before it was ready.`)));
   });
-  return {
-    ready,
-    ended,
-    stop: async () => {
-      worker.ref();
-      const timer = setTimeout(() => void worker.terminate(), GRACE);
-      await ended;
-      clearTimeout(timer);
-    },
+  const kill = async () => void (await worker.terminate());
+  const stop = async () => {
+    worker.ref();
+    const timer = setTimeout(() => void kill(), GRACE);
+    await ended;
+    clearTimeout(timer);
   };
+  return {ready, ended, kill, stop};
 }
 
 export const coreCount = (): number => availableParallelism();

@@ -148,7 +148,18 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
   });
 
   test('rounds as bfloat16 does', () => {
-    const values = Float32Array.of(1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, NaN, Infinity, -Infinity, 3.4e38, -0, 1e-40, 1.0039);
+    const values = Float32Array.of(
+      1,
+      1 + 2 ** -8,
+      1 + 3 * 2 ** -8,
+      NaN,
+      Infinity,
+      -Infinity,
+      3.4e38,
+      -0,
+      1e-40,
+      1.0039,
+    );
     const target = memory.place(commands.packedBytes(BFLOAT16, 1, 10));
     memory.run(
       commands.pack({

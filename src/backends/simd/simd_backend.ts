@@ -52,6 +52,8 @@ export class SimdBackend extends cpuBackendClass() {
   constructor(readonly engine: SimdEngine) {
     super();
     this.heap = new Heap(engine);
+    // The CPU backend's advice to install another package.
+    (this as unknown as {firstUse: boolean}).firstUse = false;
   }
 
   // === For our kernels ===

@@ -131,8 +131,9 @@ export class SimdEngine {
     if (this.disposed) return;
     this.disposed = true;
     if (this.workers.length === 0) return;
-    if (this.control()[FAILED / 4] === 0) this.publish(this.control(), END);
-    await Promise.all(this.workers.map(worker => worker.stop()));
+    const failed = this.control()[FAILED / 4] !== 0;
+    if (!failed) this.publish(this.control(), END);
+    await Promise.all(this.workers.map(worker => (failed ? worker.kill() : worker.stop())));
   }
 }
 

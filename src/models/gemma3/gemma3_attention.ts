@@ -3,9 +3,7 @@ import {ValueError} from '../../errors';
 import {type KvCache} from '../../generation/kv_cache';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
-  checkDropout,
   checkedArgs,
-  checkPositiveInteger,
   firstShape,
   type Kwargs,
   Layer,
@@ -18,6 +16,7 @@ import {getInitializer, type InitializerLike, serializeInitializer} from '../../
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {RotaryEmbedding} from '../../layers/rotary_embedding';
 import {attention, attentionWithDropout} from '../../ops/attention';
+import {checkGemma3Arguments} from './gemma3_arguments';
 
 export interface CachedGemma3AttentionArgs extends LayerArgs {
   headDim: number;
@@ -96,20 +95,6 @@ export class CachedGemma3Attention extends Layer {
   constructor(args: CachedGemma3AttentionArgs) {
     super(checkedArgs('CachedGemma3Attention', args, KNOWN));
     const {headDim, numQueryHeads, numKeyValueHeads} = args;
-    for (const [name, value] of Object.entries({headDim, numQueryHeads, numKeyValueHeads})) {
-      checkPositiveInteger('CachedGemma3Attention', name, value);
-    }
-    if (numQueryHeads % numKeyValueHeads !== 0) {
-      throw new ValueError(
-        'CachedGemma3Attention expected numQueryHeads to be a multiple of numKeyValueHeads. ' +
-          `Received: numQueryHeads=${numQueryHeads}, numKeyValueHeads=${numKeyValueHeads}.`,
-      );
-    }
-    if (headDim % 2 !== 0) {
-      throw new ValueError(
-        `CachedGemma3Attention expected an even headDim, for rotary positions. Received: ${headDim}.`,
-      );
-    }
     this.config = {
       headDim,
       numQueryHeads,
@@ -125,7 +110,7 @@ export class CachedGemma3Attention extends Layer {
       useBidirectionalAttention: args.useBidirectionalAttention ?? false,
       dropout: args.dropout ?? 0,
     };
-    checkDropout('CachedGemma3Attention', this.config.dropout);
+    checkGemma3Arguments('CachedGemma3Attention', this.config);
     this.kernelInitializer = args.kernelInitializer ?? 'glorot_uniform';
   }
 
@@ -170,6 +155,12 @@ export class CachedGemma3Attention extends Layer {
       if (cache && paddingMask) {
         throw new ValueError(
           'With a cache, say how many tokens of each row are real by `counts`, not by a padding mask.',
+        );
+      }
+      if (!cache && kwargs.counts) {
+        throw new ValueError(
+          'Without a cache, say which tokens of each row are real by a padding mask, not by `counts`. ' +
+            `Received: counts=[${kwargs.counts}]. Give the cache that they belong to, or leave them out.`,
         );
       }
       const [batch, length] = x.shape as [number, number];

@@ -1,13 +1,14 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, ValueError} from '../../errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
-import {checkDropout, checkPositiveInteger, firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
+import {checkObject} from '../../layers/checks';
+import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
-import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
+import {camelKeys, parseSerialized} from '../../saving/keras_config';
 import {loadPresetWeights} from '../../saving/preset_weights';
-import {type DtypeLike, parseDtype} from '../../weights/dtype';
+import {parseDtype} from '../../weights/dtype';
 import {
   Backbone,
   FROM_PRESET_OPTIONS,
@@ -16,104 +17,18 @@ import {
   uniqueModelName,
   unpackConfig,
 } from '../backbone';
+import {
+  completeConfig,
+  type Gemma3BackboneArgs,
+  type Gemma3BackboneConfig,
+  toVisionEncoder,
+} from './gemma3_backbone_config';
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
 import {type PresetEntry, presets} from './gemma3_presets';
-import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './gemma3_vision_encoder';
+import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 
-export interface Gemma3BackboneArgs {
-  /** Size of the token vocabulary. */
-  vocabularySize: number;
-  /** Width and height of images, for a model with a vision encoder; else null. */
-  imageSize: number | null;
-  /** Number of decoder blocks. */
-  numLayers: number;
-  /** Number of query heads in a block. */
-  numQueryHeads: number;
-  /** Number of key and value heads in a block; divides `numQueryHeads`. */
-  numKeyValueHeads: number;
-  /** Width of the hidden state. */
-  hiddenDim: number;
-  /** Width of the feed-forward network. */
-  intermediateDim: number;
-  /** Width of a head, even. */
-  headDim: number;
-  /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
-  queryHeadDimNormalize?: boolean;
-  /** Normalize queries and keys before they turn. Defaults to true. */
-  useQueryKeyNorm?: boolean;
-  /** Normalize after the feed-forward network. Defaults to false. */
-  usePostFfwNorm?: boolean;
-  /** Normalize after attention. Defaults to false. */
-  usePostAttentionNorm?: boolean;
-  /** Soft cap on attention logits. Null, the default: none. */
-  attentionLogitSoftCap?: number | null;
-  /** Soft cap on the final logits. Null, the default: none. */
-  finalLogitSoftCap?: number | null;
-  /** Five of six blocks see only a window of keys. Defaults to false. */
-  useSlidingWindowAttention?: boolean;
-  /** Width of this window. Defaults to 1024. */
-  slidingWindowSize?: number;
-  /** Positions of blocks with a window are divided by this. Defaults to 1. */
-  localRopeScalingFactor?: number;
-  /** Positions of blocks without a window are divided by this. Defaults to 1; 8 from 4B up. */
-  globalRopeScalingFactor?: number;
-  /** A vision encoder, its configuration, or null for a model of text. Defaults to null. */
-  visionEncoder?: Gemma3VisionEncoder | Gemma3VisionEncoderArgs | object | null;
-  /** Epsilon of all norms. Defaults to 1e-6. */
-  layerNormEpsilon?: number;
-  /** Let tokens see what comes after them: embedding models. Defaults to false. */
-  useBidirectionalAttention?: boolean;
-  /** Rate of dropout in the decoder blocks while training. Defaults to 0. */
-  dropout?: number;
-  /** Not available yet: true throws. */
-  isEmbeddingModel?: boolean;
-  poolingIntermediateDim?: number | null;
-  embeddingDim?: number | null;
-  /**
-   * How weights rest: "float32" or "bfloat16", or a Keras policy. Arithmetic is float32. Defaults to "float32", as
-   * Keras' global policy is.
-   */
-  dtype?: DtypeLike | null;
-  name?: string;
-  trainable?: boolean;
-}
-
-const KNOWN: readonly (keyof Gemma3BackboneArgs)[] = [
-  'vocabularySize',
-  'imageSize',
-  'numLayers',
-  'numQueryHeads',
-  'numKeyValueHeads',
-  'hiddenDim',
-  'intermediateDim',
-  'headDim',
-  'queryHeadDimNormalize',
-  'useQueryKeyNorm',
-  'usePostFfwNorm',
-  'usePostAttentionNorm',
-  'attentionLogitSoftCap',
-  'finalLogitSoftCap',
-  'useSlidingWindowAttention',
-  'slidingWindowSize',
-  'localRopeScalingFactor',
-  'globalRopeScalingFactor',
-  'visionEncoder',
-  'layerNormEpsilon',
-  'useBidirectionalAttention',
-  'dropout',
-  'isEmbeddingModel',
-  'poolingIntermediateDim',
-  'embeddingDim',
-  'dtype',
-  'name',
-  'trainable',
-];
-
-/** All arguments with their defaults. */
-export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEncoder' | 'dtype' | 'name'>> & {
-  dtype: string;
-};
+export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';
 
 /** `x · factor`: Keras' `Multiply`, which stands in the graph between the embedding and the first block. */
 class Multiply extends Layer {
@@ -124,69 +39,6 @@ class Multiply extends Layer {
   override call(inputs: TensorOrTensors): tf.Tensor {
     return tf.mul(firstTensor(inputs), this.factor);
   }
-}
-
-/** Checks all arguments and fills in defaults. */
-function completeConfig(given: Gemma3BackboneArgs): Gemma3BackboneConfig {
-  const owner = 'Gemma3Backbone';
-  checkKeys(owner, given, KNOWN);
-  const {vocabularySize, numLayers, numQueryHeads, numKeyValueHeads, hiddenDim, intermediateDim, headDim} = given;
-  const sizes = {vocabularySize, numLayers, numQueryHeads, numKeyValueHeads, hiddenDim, intermediateDim, headDim};
-  for (const [name, value] of Object.entries(sizes)) checkPositiveInteger(owner, name, value);
-  const config: Gemma3BackboneConfig = {
-    ...sizes,
-    imageSize: given.imageSize ?? null,
-    queryHeadDimNormalize: given.queryHeadDimNormalize ?? true,
-    useQueryKeyNorm: given.useQueryKeyNorm ?? true,
-    usePostFfwNorm: given.usePostFfwNorm ?? false,
-    usePostAttentionNorm: given.usePostAttentionNorm ?? false,
-    attentionLogitSoftCap: given.attentionLogitSoftCap ?? null,
-    finalLogitSoftCap: given.finalLogitSoftCap ?? null,
-    useSlidingWindowAttention: given.useSlidingWindowAttention ?? false,
-    slidingWindowSize: given.slidingWindowSize ?? 1024,
-    localRopeScalingFactor: given.localRopeScalingFactor ?? 1,
-    globalRopeScalingFactor: given.globalRopeScalingFactor ?? 1,
-    layerNormEpsilon: given.layerNormEpsilon ?? 1e-6,
-    useBidirectionalAttention: given.useBidirectionalAttention ?? false,
-    dropout: given.dropout ?? 0,
-    isEmbeddingModel: given.isEmbeddingModel ?? false,
-    poolingIntermediateDim: given.poolingIntermediateDim ?? null,
-    embeddingDim: given.embeddingDim ?? null,
-    dtype: parseDtype(given.dtype).name,
-    trainable: given.trainable ?? true,
-  };
-  checkDropout(owner, config.dropout);
-  checkPositiveInteger(owner, 'slidingWindowSize', config.slidingWindowSize);
-  const positive = ['localRopeScalingFactor', 'globalRopeScalingFactor', 'layerNormEpsilon'] as const;
-  const caps = ['attentionLogitSoftCap', 'finalLogitSoftCap'] as const;
-  for (const name of [...positive, ...caps.filter(name => config[name] !== null)]) {
-    const value = config[name];
-    if (typeof value !== 'number' || !(value > 0)) {
-      throw new ValueError(`${owner} expected \`${name}\` to be above 0. Received: ${name}=${show(value)}.`);
-    }
-  }
-  if (numQueryHeads % numKeyValueHeads !== 0 || headDim % 2 !== 0) {
-    throw new ValueError(
-      `${owner} expected numQueryHeads to be a multiple of numKeyValueHeads, and headDim to be even. ` +
-        `Received: numQueryHeads=${numQueryHeads}, numKeyValueHeads=${numKeyValueHeads}, headDim=${headDim}.`,
-    );
-  }
-  if (config.isEmbeddingModel) {
-    if (config.embeddingDim === null || config.poolingIntermediateDim === null) {
-      throw new ValueError('Must specify embeddingDim and poolingIntermediateDim for an embedding model.');
-    }
-    throw new ValueError('Embedding models (isEmbeddingModel: true) are not available yet. Received: true.');
-  }
-  return config;
-}
-
-/** From an instance, its arguments in either casing, or what Keras serialized. */
-function toVisionEncoder(given: Gemma3BackboneArgs['visionEncoder']): Gemma3VisionEncoder | null {
-  if (given == null) return null;
-  if (given instanceof Gemma3VisionEncoder) return given;
-  return new Gemma3VisionEncoder(
-    camelKeys(isSerialized(given) ? given.config : 'config' in given ? (given.config as object) : given) as never,
-  );
 }
 
 /**
@@ -213,6 +65,7 @@ export class Gemma3Backbone extends Backbone {
   private readonly multiply: Multiply;
 
   constructor(args: Gemma3BackboneArgs) {
+    checkObject('Gemma3Backbone', args);
     const given = camelKeys(unpackConfig(args)) as unknown as Gemma3BackboneArgs;
     const config = completeConfig(given);
     const {hiddenDim, dtype} = config;

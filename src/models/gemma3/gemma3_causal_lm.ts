@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../errors';
 import {KvCache} from '../../generation/kv_cache';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
+import {checkArgument, checkArguments} from '../../layers/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
@@ -67,11 +68,17 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   preprocessor: Gemma3CausalLMPreprocessor | null;
 
   constructor(args: Gemma3CausalLMArgs) {
-    checkKeys('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
+    checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
     const {backbone, preprocessor = null} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError('Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received something else.');
     }
+    if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
+      throw new ValueError(
+        'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. Received something else.',
+      );
+    }
+    if (args.name != null) checkArgument('Gemma3CausalLM', 'name', args.name, 'text');
     const hidden = backbone.apply(backbone.inputs) as tf.SymbolicTensor;
     const outputs = new Logits(backbone.tokenEmbedding).apply(hidden) as tf.SymbolicTensor;
     super({inputs: backbone.inputs, outputs, name: args.name ?? uniqueModelName('gemma3_causal_lm')});

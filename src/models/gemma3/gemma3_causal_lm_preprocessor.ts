@@ -3,8 +3,9 @@ import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
-import {checkPositiveInteger} from '../../layers/layer';
+import {checkArguments, checkPositiveInteger} from '../../layers/checks';
 import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
+import {checkGemma3Arguments} from './gemma3_arguments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 export interface Gemma3CausalLMPreprocessorArgs {
@@ -107,7 +108,7 @@ export class Gemma3CausalLMPreprocessor {
 
   constructor(args: Gemma3CausalLMPreprocessorArgs) {
     const owner = 'Gemma3CausalLMPreprocessor';
-    checkKeys(owner, args, KNOWN);
+    checkArguments(owner, args, KNOWN);
     if (!(args.tokenizer instanceof Gemma3Tokenizer)) {
       throw new ValueError(`${owner} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${show(args.tokenizer)}.`);
     }
@@ -119,10 +120,10 @@ export class Gemma3CausalLMPreprocessor {
     this.addEndToken = args.addEndToken ?? true;
     this.maxImagesPerPrompt = args.maxImagesPerPrompt ?? 2;
     this.numVisionTokensPerImage = args.numVisionTokensPerImage ?? 256;
+    const {name, imageConverter, addStartToken, addEndToken} = this;
     const {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage} = this;
-    for (const [name, value] of Object.entries({sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage})) {
-      checkPositiveInteger(owner, name, value);
-    }
+    const sizes = {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage};
+    checkGemma3Arguments(owner, {name, imageConverter, addStartToken, addEndToken, ...sizes});
     if (this.imageConverter && sequenceLength <= maxImagesPerPrompt * numVisionTokensPerImage) {
       throw new ValueError(
         '`sequenceLength` should be greater than `maxImagesPerPrompt * numVisionTokensPerImage`. Received: ' +

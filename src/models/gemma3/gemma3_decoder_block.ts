@@ -3,9 +3,7 @@ import {ValueError} from '../../errors';
 import {type KvCache} from '../../generation/kv_cache';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
-  checkDropout,
   checkedArgs,
-  checkPositiveInteger,
   firstShape,
   type Kwargs,
   Layer,
@@ -17,6 +15,7 @@ import {
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
+import {checkGemma3Arguments} from './gemma3_arguments';
 import {CachedGemma3Attention} from './gemma3_attention';
 
 export interface Gemma3DecoderBlockArgs extends LayerArgs {
@@ -106,9 +105,6 @@ export class Gemma3DecoderBlock extends Layer {
     super(checkedArgs('Gemma3DecoderBlock', args, KNOWN));
     const {hiddenDim, intermediateDim} = args;
     const gateDimReduction = args.gateDimReduction ?? 2;
-    for (const [name, value] of Object.entries({hiddenDim, intermediateDim, gateDimReduction})) {
-      checkPositiveInteger('Gemma3DecoderBlock', name, value);
-    }
     const c = (this.config = {
       hiddenDim,
       intermediateDim,
@@ -129,7 +125,7 @@ export class Gemma3DecoderBlock extends Layer {
       useBidirectionalAttention: args.useBidirectionalAttention ?? false,
       dropout: args.dropout ?? 0,
     });
-    checkDropout('Gemma3DecoderBlock', c.dropout);
+    checkGemma3Arguments('Gemma3DecoderBlock', c);
 
     const dtype = this.dtypePolicy.name;
     const norm = (name: string) =>

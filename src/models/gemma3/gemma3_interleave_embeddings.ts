@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../errors';
+import {checkPositiveInteger} from '../../layers/checks';
 import {
   checkedArgs,
-  checkPositiveInteger,
   type Kwargs,
   Layer,
   type LayerArgs,

@@ -1,14 +1,13 @@
 /** What the vision encoder's transformer is made of: SigLIP's, https://arxiv.org/abs/2303.15343. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../errors';
+import {checkArgument, checkPositiveInteger} from '../../layers/checks';
 import {Dense} from '../../layers/dense';
 import {Embedding} from '../../layers/embedding';
 import {getInitializer} from '../../layers/initializers';
 import {
   type AnyWeight,
-  checkDropout,
   checkedArgs,
-  checkPositiveInteger,
   firstShape,
   firstTensor,
   type Kwargs,
@@ -233,7 +232,7 @@ export class Gemma3VisionAttention extends Layer {
     const {hiddenDim, numHeads, dropout = 0} = args;
     checkSizes('Gemma3VisionAttention', {hiddenDim, numHeads});
     checkHeads('Gemma3VisionAttention', hiddenDim, numHeads);
-    checkDropout('Gemma3VisionAttention', dropout);
+    checkArgument('Gemma3VisionAttention', 'dropout', dropout, 'rate');
     this.config = {hiddenDim, numHeads, dropout};
     const projection = (name: string) =>
       this.addSublayer(name, new Dense({units: hiddenDim, dtype: this.dtypePolicy.name, name}));

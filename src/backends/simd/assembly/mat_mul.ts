@@ -5,17 +5,25 @@ import {BLOCK, columnOffset, decode, groupBytes, padded} from './formats';
 import {BFLOAT16, FLOAT32} from './numbers';
 import {fillPanel, setMatrix, turnPanel} from './panel';
 import {argument, barrier, first, last, pointer, scratch} from './threads';
-import {tile} from './tile';
+import {packRows, tiles} from './tile';
 
 /** Columns that a panel has: 16 kB, half of the innermost cache. */
 const DEPTH = 512;
 const PANEL_BYTES: usize = DEPTH * 32;
 /** Float32 rows are widened eight at a time where they lie side by side; 32 of them fill two cache lines. */
 const FLOAT_PANELS = 4;
+/** Rows of x that are multiplied with one panel after another: `ROWS_AT_ONCE` · `DEPTH` values fit the second cache. */
+const ROWS_AT_ONCE = 128;
+const PACKED_ROWS: usize = FLOAT_PANELS * PANEL_BYTES;
 /** With fewer rows of x than this, each is multiplied on its own: a panel would not be used often enough. */
 const PANEL_ROWS = 4;
-/** Rows of W whose gradient panels are made at once. */
-const TURNED_DEPTH = 256;
+
+/** The same for products with the transposed matrix: rows of W that a panel has, and rows of dy. */
+const TURNED_DEPTH = 128;
+const TURNED_BYTES: usize = TURNED_DEPTH * 32;
+const TURNED_ROWS_AT_ONCE = 512;
+/** In scratch: a panel of one block, then the four turned ones, then rows of dy. */
+const TURNED: usize = BLOCK * 32;
 
 /** The part of a product that has rows n0 … n1 − 1 of W; n0 is a multiple of 8. `inner` only counts for float32. */
 export function product(
@@ -81,22 +89,19 @@ function panelProduct(
   n1: i32,
 ): void {
   const bytes = groupBytes(type, columns);
+  const xStep = (<usize>columns) << 2;
   const panel = scratch();
+  const packedRows = panel + PACKED_ROWS;
   for (let k = 0; k < columns; k += DEPTH) {
     const count = min(DEPTH, columns - k);
-    for (let n = n0; n < n1; n += 8) {
-      decode(type, w + <usize>(n >> 3) * bytes, panel, k, count);
-      multiplyPanel(
-        panel,
-        x + ((<usize>k) << 2),
-        columns,
-        m,
-        count,
-        y + ((<usize>n) << 2),
-        yStep,
-        min(8, n1 - n),
-        k > 0,
-      );
+    for (let row = 0; row < m; row += ROWS_AT_ONCE) {
+      const some = min(ROWS_AT_ONCE, m - row);
+      packRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      let to = y + <usize>row * yStep + ((<usize>n0) << 2);
+      for (let n = n0; n < n1; n += 8, to += 32) {
+        decode(type, w + <usize>(n >> 3) * bytes, panel, k, count);
+        tiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
+      }
     }
   }
 }
@@ -113,43 +118,26 @@ function productFloat32(
   n0: i32,
   n1: i32,
 ): void {
+  const xStep = (<usize>columns) << 2;
   const panels = scratch();
+  const packedRows = panels + PACKED_ROWS;
   setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
   for (let k = 0; k < columns; k += DEPTH) {
     const count = min(DEPTH, columns - k);
-    for (let n = n0; n < n1; n += 8 * FLOAT_PANELS) {
-      const some = min(FLOAT_PANELS, (n1 - n + 7) >> 3);
-      for (let i = 0; i < some; i++) {
-        const row = n + 8 * i;
-        fillPanel(panels + <usize>i * PANEL_BYTES, row, min(8, rows - row), k, count);
-      }
-      for (let i = 0; i < some; i++) {
-        const row = n + 8 * i;
-        const to = y + ((<usize>row) << 2);
-        const from = x + ((<usize>k) << 2);
-        multiplyPanel(panels + <usize>i * PANEL_BYTES, from, columns, m, count, to, yStep, min(8, rows - row), k > 0);
+    for (let row = 0; row < m; row += ROWS_AT_ONCE) {
+      const some = min(ROWS_AT_ONCE, m - row);
+      packRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      const to = y + <usize>row * yStep;
+      for (let n = n0; n < n1; n += 8 * FLOAT_PANELS) {
+        const end = min(n + 8 * FLOAT_PANELS, n1);
+        let panel = panels;
+        for (let i = n; i < end; i += 8, panel += PANEL_BYTES) fillPanel(panel, i, min(8, rows - i), k, count);
+        panel = panels;
+        for (let i = n; i < end; i += 8, panel += PANEL_BYTES) {
+          tiles(packedRows, panel, count, to + ((<usize>i) << 2), yStep, some, min(8, rows - i), k > 0);
+        }
       }
     }
-  }
-}
-
-/** All rows of x with one panel. */
-function multiplyPanel(
-  panel: usize,
-  x: usize,
-  columns: i32,
-  m: i32,
-  count: i32,
-  y: usize,
-  yStep: usize,
-  width: i32,
-  add: bool,
-): void {
-  const xStep = (<usize>columns) << 2;
-  for (let r = 0; r < m; r += 4) {
-    tile(x, xStep, min(4, m - r), panel, 32, count, y, yStep, width, add);
-    x += 4 * xStep;
-    y += 4 * yStep;
   }
 }
 
@@ -185,25 +173,28 @@ export function matMulTransposed(): void {
   const columns = argument(7);
   if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
   const blocks = padded(columns) / BLOCK;
+  const dyStep = (<usize>rows) << 2;
+  const dxStep = (<usize>columns) << 2;
+  const packedRows = scratch() + TURNED + 4 * TURNED_BYTES;
   for (let n = 0; n < rows; n += TURNED_DEPTH) {
     const depth = min(TURNED_DEPTH, rows - n);
-    for (let block = first(blocks); block < last(blocks); block++) {
-      const k = block * BLOCK;
-      const count = min(BLOCK, columns - k);
-      turnBlock(type, w, n, depth, k, count, columns);
-      for (let octet = 0; octet < count; octet += 8) {
-        const panel = scratch() + TURNED + <usize>(octet >> 3) * TURNED_BYTES;
-        const to = dx + ((<usize>(k + octet)) << 2);
-        const from = dy + ((<usize>n) << 2);
-        multiplyPanel(panel, from, rows, m, depth, to, (<usize>columns) << 2, min(8, count - octet), n > 0);
+    for (let row = 0; row < m; row += TURNED_ROWS_AT_ONCE) {
+      const some = min(TURNED_ROWS_AT_ONCE, m - row);
+      packRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, packedRows);
+      for (let block = first(blocks); block < last(blocks); block++) {
+        const k = block * BLOCK;
+        const count = min(BLOCK, columns - k);
+        turnBlock(type, w, n, depth, k, count, columns);
+        let panel = scratch() + TURNED;
+        let to = dx + <usize>row * dxStep + ((<usize>k) << 2);
+        for (let i = 0; i < count; i += 8, panel += TURNED_BYTES, to += 32) {
+          tiles(packedRows, panel, depth, to, dxStep, some, min(8, count - i), n > 0);
+        }
       }
     }
   }
   barrier();
 }
-
-const TURNED: usize = BLOCK * 32;
-const TURNED_BYTES: usize = TURNED_DEPTH * 32;
 
 /** Columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
 function turnBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {

@@ -1,27 +1,43 @@
 /** The inner loop of all matrix products: 4 rows of x with 8 rows of weights, sums in registers. */
-import {fma, loadSome, storeSome, zero} from './vector';
+import {fma, loadSome, storeSome, storeTransposed, zero} from './vector';
 
 /**
- * y[r][0 … columns − 1] (+)= Σ x[r][i] · panel[i][…] over `count` values, for r = 0 … rows − 1.
+ * Rows of x, four side by side: [rows / 4][count][4], so that the loop below reads one stream. A last tile of fewer rows
+ * repeats the last row. `step`: bytes from row to row of x.
+ */
+export function packRows(x: usize, step: usize, rows: i32, count: i32, to: usize): void {
+  for (; rows > 0; rows -= 4, x += 4 * step) {
+    const x1 = rows > 1 ? x + step : x;
+    const x2 = rows > 2 ? x1 + step : x1;
+    const x3 = rows > 3 ? x2 + step : x2;
+    let i: usize = 0;
+    for (const end = (<usize>(count & ~3)) << 2; i < end; i += 16, to += 64) {
+      storeTransposed(to, 16, v128.load(x + i), v128.load(x1 + i), v128.load(x2 + i), v128.load(x3 + i));
+    }
+    for (const end = (<usize>count) << 2; i < end; i += 4, to += 16) {
+      store<f32>(to, load<f32>(x + i));
+      store<f32>(to, load<f32>(x1 + i), 4);
+      store<f32>(to, load<f32>(x2 + i), 8);
+      store<f32>(to, load<f32>(x3 + i), 12);
+    }
+  }
+}
+
+/**
+ * y[r][0 … columns − 1] (+)= Σ x[i][r] · panel[i][…] over `count` values, for r = 0 … rows − 1.
  *
- * @param x first row; `xStep` bytes to the next. @param rows at most 4: missing ones repeat the last, and write the same.
- * @param panel [count][8], `panelStep` bytes from one i to the next. @param columns at most 8. @param add to what y holds.
+ * @param x [count][4]. @param panel [count][8]. @param rows at most 4. @param columns at most 8. @param add to what y holds.
  */
 export function tile(
   x: usize,
-  xStep: usize,
-  rows: i32,
   panel: usize,
-  panelStep: usize,
   count: i32,
   y: usize,
   yStep: usize,
+  rows: i32,
   columns: i32,
   add: bool,
 ): void {
-  const x1 = rows > 1 ? x + xStep : x;
-  const x2 = rows > 2 ? x1 + xStep : x1;
-  const x3 = rows > 3 ? x2 + xStep : x2;
   const y1 = rows > 1 ? y + yStep : y;
   const y2 = rows > 2 ? y1 + yStep : y1;
   const y3 = rows > 3 ? y2 + yStep : y2;
@@ -44,25 +60,41 @@ export function tile(
     b3 = loadSome(y3 + 16, columns - 4);
   }
   // One i a turn: V8 starts all loads of a turn first, and more than these would not fit its fifteen registers.
-  const end = (<usize>count) << 2;
-  for (let i: usize = 0; i < end; i += 4, panel += panelStep) {
+  for (; count > 0; count--, x += 16, panel += 32) {
     const p = v128.load(panel);
     const q = v128.load(panel, 16);
-    let t = v128.load32_splat(x + i);
+    let t = v128.load32_splat(x);
     a0 = fma(p, t, a0);
     b0 = fma(q, t, b0);
-    t = v128.load32_splat(x1 + i);
+    t = v128.load32_splat(x, 4);
     a1 = fma(p, t, a1);
     b1 = fma(q, t, b1);
-    t = v128.load32_splat(x2 + i);
+    t = v128.load32_splat(x, 8);
     a2 = fma(p, t, a2);
     b2 = fma(q, t, b2);
-    t = v128.load32_splat(x3 + i);
+    t = v128.load32_splat(x, 12);
     a3 = fma(p, t, a3);
     b3 = fma(q, t, b3);
   }
+
+  if (rows > 3) storeSome(y3, a3, b3, columns);
+  if (rows > 2) storeSome(y2, a2, b2, columns);
+  if (rows > 1) storeSome(y1, a1, b1, columns);
   storeSome(y, a0, b0, columns);
-  storeSome(y1, a1, b1, columns);
-  storeSome(y2, a2, b2, columns);
-  storeSome(y3, a3, b3, columns);
+}
+
+/** All rows of x, as `packRows` left them, with one panel. */
+export function tiles(
+  x: usize,
+  panel: usize,
+  count: i32,
+  y: usize,
+  yStep: usize,
+  rows: i32,
+  columns: i32,
+  add: bool,
+): void {
+  for (; rows > 0; rows -= 4, x += (<usize>count) << 4, y += 4 * yStep) {
+    tile(x, panel, count, y, yStep, min(4, rows), columns, add);
+  }
 }

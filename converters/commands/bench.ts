@@ -1,0 +1,122 @@
+/** `gemma3 bench`: how fast a preset loads and runs here. */
+import {cpus} from 'node:os';
+import {type Command, Option} from 'commander';
+import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
+import {table} from '../support/format';
+import {type Io, printJson} from '../support/io';
+import {BACKENDS, DTYPES, positiveInteger} from '../support/options';
+
+interface BenchOptions {
+  preset: string;
+  backend: BackendName;
+  dtype?: string;
+  threads?: number;
+  prompt: number;
+  tokens: number;
+  runs: number;
+  json?: boolean;
+}
+
+export function addBench(program: Command, io: Io): void {
+  program
+    .command('bench')
+    .description('measure load time, speed and memory of a preset')
+    .option('--preset <preset>', 'folder, address or name of a preset', 'gemma3_tiny')
+    .addOption(new Option('--backend <name>', 'what computes').choices(BACKENDS).default('auto'))
+    .addOption(new Option('--dtype <dtype>', "how weights rest (default: as the preset's)").choices(DTYPES))
+    .option('--threads <number>', 'threads of the backend simd', positiveInteger)
+    .option('--prompt <tokens>', 'length of the prompt', positiveInteger, 32)
+    .option('--tokens <tokens>', 'new tokens', positiveInteger, 32)
+    .option('--runs <number>', 'runs, of which the medians are shown', positiveInteger, 3)
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', '\nExample:\n  $ gemma3 bench --preset ./gemma3_270m --tokens 64\n')
+    .action((options: BenchOptions) => bench(options, io));
+}
+
+const megabytes = () => Math.round(process.memoryUsage().rss / 1e6);
+const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+
+async function seconds(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) / 1000;
+}
+
+/** One prompt and what follows it → [prefill, per token] in seconds. */
+async function run(
+  lm: Gemma3CausalLM,
+  prompt: number[],
+  tokens: number,
+  signal: AbortSignal,
+): Promise<[number, number]> {
+  const cache = lm.newCache(1, prompt.length + tokens);
+  const step = async (ids: number[]) => {
+    signal.throwIfAborted();
+    const logits = lm.nextLogits([ids], [ids.length], cache);
+    const [token] = await lm.sampler.sample(logits);
+    logits.dispose();
+    return token!;
+  };
+  try {
+    let token = 0;
+    const prefill = await seconds(async () => {
+      token = await step(prompt);
+    });
+    const decode = await seconds(async () => {
+      for (let i = 0; i < tokens; i++) token = await step([token]);
+    });
+    return [prefill, decode / tokens];
+  } finally {
+    cache.dispose();
+  }
+}
+
+async function bench(options: BenchOptions, io: Io): Promise<void> {
+  const {Gemma3CausalLM, useBackend} = await import('tfjs-gemma3');
+  const before = megabytes();
+  const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
+  let lm: Gemma3CausalLM | undefined;
+  const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
+  const load = await seconds(async () => {
+    lm = await Gemma3CausalLM.fromPreset(options.preset, {...dtype, signal: io.signal});
+  });
+  const model = lm!;
+  const memory = megabytes();
+  const size = model.backbone.config.vocabularySize;
+  const prompt = Array.from({length: options.prompt}, (_, i) => (2 + 37 * i) % size);
+  const runs: [number, number][] = [];
+  for (let i = 0; i < options.runs; i++) runs.push(await run(model, prompt, options.tokens, io.signal));
+  const result = {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    node: process.version,
+    date: new Date().toISOString().slice(0, 10),
+    backend,
+    weights: model.backbone.config.dtype,
+    loadSeconds: load,
+    promptTokens: options.prompt,
+    prefillSeconds: median(runs.map(([prefill]) => prefill)),
+    tokensPerSecond: 1 / median(runs.map(([, decode]) => decode)),
+    memoryMegabytes: memory,
+    memoryBeforeMegabytes: before,
+  };
+  model.dispose();
+  if (options.json) {
+    printJson(io, result);
+    return;
+  }
+  io.stdout.write(`${result.cpu}, ${result.cores} cores, Node ${result.node}, ${result.date}\n`);
+  io.stdout.write(
+    table([
+      ['BACKEND', 'WEIGHTS', 'LOAD', `PROMPT OF ${options.prompt}`, 'TOKENS/S', 'MEMORY AFTER LOAD'],
+      [
+        backend,
+        result.weights,
+        `${load.toFixed(2)} s`,
+        `${result.prefillSeconds.toFixed(3)} s`,
+        result.tokensPerSecond.toFixed(2),
+        `${memory} MB (${before} before)`,
+      ],
+    ]),
+  );
+}

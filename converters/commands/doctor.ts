@@ -1,0 +1,24 @@
+/** `gemma3 doctor`: what computes here, and why not better. */
+import {type Command} from 'commander';
+import {table} from '../support/format';
+import {type Io, printJson} from '../support/io';
+
+export function addDoctor(program: Command, io: Io): void {
+  program
+    .command('doctor')
+    .description('show which backends work here')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', '\nExample:\n  $ gemma3 doctor\n')
+    .action((options: {json?: boolean}) => doctor(options, io));
+}
+
+async function doctor(options: {json?: boolean}, io: Io): Promise<void> {
+  const {describeBackends} = await import('tfjs-gemma3');
+  const backends = await describeBackends();
+  if (options.json) {
+    printJson(io, {node: process.version, platform: `${process.platform}-${process.arch}`, backends});
+    return;
+  }
+  const rows = backends.map(({name, available, details}) => [name, available ? 'works' : 'cannot be used', details]);
+  io.stdout.write(table([['BACKEND', 'HERE', ''], ...rows]));
+}

@@ -1,0 +1,385 @@
+/**
+ * Grouped-query attention, a block of keys at a time with a running maximum (https://arxiv.org/abs/2205.14135): scores and
+ * weighted sums are matrix products on panels, and memory does not grow with the number of keys. Blocks that no query of
+ * the tile sees are skipped.
+ */
+import {copyFloatColumns, transposeFloatRows} from './panel';
+import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from './threads';
+import {packRows, tiles} from './tile';
+import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
+
+/** A score that no key has. */
+const NOTHING: f32 = -1e30;
+/** Rows of queries and keys of a block, at most; a product of both with the width of a head must fit into scratch. */
+const MOST_ROWS = 64;
+const SCRATCH_VALUES = 100000;
+
+// What a command is about; set once, read below. Tensors are (batch, length, heads, width).
+let q: usize = 0;
+let keys: usize = 0;
+let values: usize = 0;
+let length: i32 = 1;
+let heads: i32 = 1;
+let keyHeads: i32 = 1;
+let size: i32 = 0;
+let width: i32 = 0;
+let scale: f32 = 1;
+let softCap: f32 = 0;
+let left: i32 = 0;
+let right: i32 = 0;
+let queryPositions: usize = 0;
+let sharedQueryPositions: bool = false;
+/** 0: keys rest in a ring, the newest at the position of the query. */
+let keyPositions: usize = 0;
+let sharedKeyPositions: bool = false;
+let bidirectional: bool = false;
+let padding: usize = 0;
+let queryImages: usize = 0;
+let keyImages: usize = 0;
+let mask: usize = 0;
+let sharedMask: bool = false;
+
+// Scratch memory, by what lies there; `most` rows or keys each.
+let most: i32 = 0;
+let paddedWidth: i32 = 0;
+let packedQueries: usize = 0;
+let keyPanels: usize = 0;
+let valuePanels: usize = 0;
+let sums: usize = 0;
+let scores: usize = 0;
+let packedScores: usize = 0;
+let seen: usize = 0;
+let maxima: usize = 0;
+let totals: usize = 0;
+
+function divideScratch(): void {
+  paddedWidth = (width + 7) & ~7;
+  most = MOST_ROWS;
+  while (most > 8 && 4 * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
+  const block = <usize>(most * paddedWidth) << 2;
+  const square = <usize>(most * most) << 2;
+  packedQueries = scratch();
+  keyPanels = packedQueries + block;
+  valuePanels = keyPanels + block;
+  sums = valuePanels + block;
+  scores = sums + block;
+  packedScores = scores + square;
+  seen = packedScores + square;
+  maxima = seen + square;
+  totals = maxima + (<usize>most << 2);
+}
+
+function intAt(at: usize, index: i32): i32 {
+  return load<i32>(at + (<usize>index << 2));
+}
+
+/** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
+export function setRing(
+  q_: usize,
+  keys_: usize,
+  values_: usize,
+  heads_: i32,
+  keyHeads_: i32,
+  size_: i32,
+  width_: i32,
+  scale_: f32,
+  softCap_: f32,
+  window: i32,
+  positions: usize,
+): void {
+  q = q_;
+  keys = keys_;
+  values = values_;
+  length = 1;
+  heads = heads_;
+  keyHeads = keyHeads_;
+  size = size_;
+  width = width_;
+  scale = scale_;
+  softCap = softCap_;
+  left = window - 1;
+  queryPositions = positions;
+  sharedQueryPositions = false;
+  keyPositions = 0;
+  divideScratch();
+}
+
+/** Places of the ring that may hold a key when the newest has this position. */
+export function usedPlaces(position: i32): i32 {
+  return min(position + 1, size);
+}
+
+function sees(batch: i32, t: i32, s: i32): bool {
+  const position = intAt(queryPositions, sharedQueryPositions ? t : batch * length + t);
+  if (keyPositions == 0) {
+    const behind = (position - s) % size;
+    return position >= 0 && behind >= 0 && behind <= left;
+  }
+  const key = intAt(keyPositions, sharedKeyPositions ? s : batch * size + s);
+  const distance = position - key;
+  if (key < 0 || distance > left || -distance > right) return false;
+  if (!bidirectional && distance < 0) {
+    if (queryImages == 0) return false;
+    const image = intAt(queryImages, batch * length + t);
+    if (image <= 0 || image != intAt(keyImages, batch * size + s)) return false;
+  }
+  if (padding != 0) {
+    if (intAt(padding, batch * size + s) == 0) return false;
+    if (bidirectional && intAt(padding, batch * size + t) == 0) return false;
+  }
+  return mask == 0 || load<f32>(mask + (<usize>(((sharedMask ? 0 : batch) * length + t) * size + s) << 2)) != 0;
+}
+
+/** Which key of the block each token sees, all bits for yes; false if none sees any. */
+function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  let any = false;
+  for (let t = 0; t < tokens; t++) {
+    let at = seen + (<usize>(t * most) << 2);
+    for (let s = 0; s < most; s++, at += 4) {
+      const yes = s < count && sees(batch, token + t, key + s);
+      store<i32>(at, yes ? -1 : 0);
+      any = any || yes;
+    }
+  }
+  return any;
+}
+
+/**
+ * Query heads head … head + count − 1, all of one key head, of some tokens, over keys begin … end − 1. Row t · count + i
+ * of `sums` becomes the sum of values weighted by e^(score − its maximum), of `totals` that of the weights.
+ */
+function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
+  const rows = tokens * count;
+  const step = <usize>(keyHeads * width) << 2;
+  const keyHead = head / (heads / keyHeads);
+  loadQueries(batch, token, tokens, head, count);
+  for (let key = begin; key < end; key += most) {
+    const some = min(most, end - key);
+    if (!look(batch, token, tokens, key, some)) continue;
+    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * (<usize>width << 2);
+    score(rows, keys + offset, step, some);
+    weigh(rows, count);
+    packRows(scores, <usize>most << 2, rows, most, packedScores);
+    sumValues(rows, values + offset, step, some);
+  }
+}
+
+function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  const row = <usize>width << 2;
+  let to = sums;
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++, to += row) {
+      const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
+      for (let at: usize = 0; at < row; at += 4) store<f32>(to + at, load<f32>(from + at) * scale);
+    }
+  }
+  const rows = tokens * count;
+  packRows(sums, row, rows, width, packedQueries);
+  memory.fill(sums, 0, <usize>(rows * paddedWidth) << 2);
+  for (let r = 0; r < rows; r++) {
+    store<f32>(maxima + (<usize>r << 2), NOTHING);
+    store<f32>(totals + (<usize>r << 2), 0);
+  }
+}
+
+function score(rows: i32, from: usize, step: usize, count: i32): void {
+  const panelBytes = <usize>width << 5;
+  let panel = keyPanels;
+  for (let key = 0; key < count; key += 8, panel += panelBytes) {
+    transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
+    tiles(packedQueries, panel, width, scores + (<usize>key << 2), <usize>most << 2, rows, 8, false);
+  }
+}
+
+/** Scores to weights, and what was summed before to the new maximum. */
+function weigh(rows: i32, count: i32): void {
+  const bytes = <usize>most << 2;
+  const nothing = f32x4.splat(NOTHING);
+  const cap = f32x4.splat(softCap);
+  for (let r = 0; r < rows; r++) {
+    const row = scores + <usize>r * bytes;
+    const visible = seen + <usize>(r / count) * bytes;
+    const before = load<f32>(maxima + (<usize>r << 2));
+    let largest = f32x4.splat(before);
+    for (let at: usize = 0; at < bytes; at += 16) {
+      let v = v128.load(row + at);
+      if (softCap != 0) v = f32x4.mul(tanh4(f32x4.div(v, cap)), cap);
+      v = v128.bitselect(v, nothing, v128.load(visible + at));
+      v128.store(row + at, v);
+      largest = f32x4.max(largest, v);
+    }
+    const maximum = maxOf(largest);
+    const maximum4 = f32x4.splat(maximum);
+    let total = zero();
+    for (let at: usize = 0; at < bytes; at += 16) {
+      const v = v128.and(exp4(f32x4.sub(v128.load(row + at), maximum4)), v128.load(visible + at));
+      v128.store(row + at, v);
+      total = f32x4.add(total, v);
+    }
+    const old = load<f32>(totals + (<usize>r << 2));
+    if (maximum == before) {
+      store<f32>(totals + (<usize>r << 2), old + sumOf(total));
+      continue;
+    }
+    const factor = exp4(f32x4.splat(before - maximum));
+    store<f32>(maxima + (<usize>r << 2), maximum);
+    store<f32>(totals + (<usize>r << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
+    scaleRow(sums + (<usize>(r * paddedWidth) << 2), factor);
+  }
+}
+
+function scaleRow(row: usize, factor: v128): void {
+  for (const end = row + (<usize>paddedWidth << 2); row < end; row += 16) {
+    v128.store(row, f32x4.mul(v128.load(row), factor));
+  }
+}
+
+function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
+  const rowBytes = <usize>paddedWidth << 2;
+  for (let h = 0; h < width; h += 8, from += 32) {
+    if (h + 8 <= width) copyFloatColumns(valuePanels, from, step, count);
+    else copyLastColumns(valuePanels, from, step, count, width - h);
+    let x = packedScores;
+    let to = sums + (<usize>h << 2);
+    // The weights of a tile are `most` keys apart, of which the last block has fewer.
+    for (let r = 0; r < rows; r += 4, x += <usize>most << 4, to += 4 * rowBytes) {
+      tiles(x, valuePanels, count, to, rowBytes, min(4, rows - r), 8, true);
+    }
+  }
+}
+
+function copyLastColumns(to: usize, from: usize, step: usize, count: i32, columns: i32): void {
+  for (; count > 0; count--, from += step, to += 32) {
+    for (let i = 0; i < 8; i++) store<f32>(to + (<usize>i << 2), i < columns ? load<f32>(from + (<usize>i << 2)) : 0);
+  }
+}
+
+/** Rows of `sums`, divided by their totals, to where their queries' outputs belong. */
+function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++) {
+      const r = t * count + i;
+      const total = load<f32>(totals + (<usize>r << 2));
+      // A row that sees nothing is zero.
+      const factor: f32 = total > 0 ? <f32>1 / total : 0;
+      const from = sums + (<usize>(r * paddedWidth) << 2);
+      const to = y + <usize>((batch * length + token + t) * heads + head + i) * (<usize>width << 2);
+      for (let h: usize = 0; h < <usize>width << 2; h += 4) store<f32>(to + h, load<f32>(from + h) * factor);
+    }
+  }
+}
+
+/** Bytes of what a thread knows of one query head: maximum, total, sums. */
+function partialBytes(): usize {
+  return <usize>(width + 2) << 2;
+}
+
+/** This thread's part of the keys for every query of (batch, 1, heads, width), to `partials`. */
+export function attendPart(batch: i32, partials: usize): void {
+  const groups = heads / keyHeads;
+  const mine = partials + <usize>(thread * batch * heads) * partialBytes();
+  for (let b = 0; b < batch; b++) {
+    const used = keyPositions == 0 ? usedPlaces(intAt(queryPositions, b)) : size;
+    const blocks = (used + 7) >> 3;
+    const begin = first(blocks) << 3;
+    const end = min(used, last(blocks) << 3);
+    for (let head = 0; head < heads; ) {
+      // As many as fit, but of one key head.
+      const count = min(most, groups - (head % groups));
+      attend(b, 0, 1, head, count, begin, end);
+      for (let i = 0; i < count; i++) {
+        const to = mine + <usize>(b * heads + head + i) * partialBytes();
+        store<f32>(to, load<f32>(maxima + (<usize>i << 2)));
+        store<f32>(to, load<f32>(totals + (<usize>i << 2)), 4);
+        memory.copy(to + 8, sums + (<usize>(i * paddedWidth) << 2), <usize>width << 2);
+      }
+      head += count;
+    }
+  }
+}
+
+/** Heads begin … end − 1, counted over the batch, of what all threads left in `partials`. */
+export function mergeParts(batch: i32, partials: usize, begin: i32, end: i32, y: usize): void {
+  const step = <usize>(batch * heads) * partialBytes();
+  for (let row = begin; row < end; row++) {
+    const parts = partials + <usize>row * partialBytes();
+    let maximum = NOTHING;
+    for (let t = 0; t < threads; t++) maximum = max(maximum, load<f32>(parts + <usize>t * step));
+    let total: f32 = 0;
+    const to = y + <usize>row * (<usize>width << 2);
+    memory.fill(to, 0, <usize>width << 2);
+    for (let t = 0; t < threads; t++) {
+      const part = parts + <usize>t * step;
+      const factor = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(part) - maximum)), 0);
+      total += factor * load<f32>(part, 4);
+      for (let h: usize = 0; h < <usize>width << 2; h += 4) {
+        store<f32>(to + h, load<f32>(to + h) + factor * load<f32>(part + 8 + h));
+      }
+    }
+    const inverse: f32 = total > 0 ? <f32>1 / total : 0;
+    for (let h: usize = 0; h < <usize>width << 2; h += 4) store<f32>(to + h, load<f32>(to + h) * inverse);
+  }
+}
+
+/**
+ * ATTENTION: q, k, v, y, batch, length, heads, size, key heads, width, scale, soft cap (0: none), left, right,
+ * bidirectional, query positions, their rows, key positions, their rows, padding, query images, key images, mask, its
+ * rows, partials (0: none).
+ */
+export function attention(): void {
+  const batch = argument(4);
+  q = pointer(0);
+  keys = pointer(1);
+  values = pointer(2);
+  const y = pointer(3);
+  length = argument(5);
+  heads = argument(6);
+  size = argument(7);
+  keyHeads = argument(8);
+  width = argument(9);
+  scale = floatArgument(10);
+  softCap = floatArgument(11);
+  left = argument(12);
+  right = argument(13);
+  bidirectional = argument(14) != 0;
+  queryPositions = pointer(15);
+  sharedQueryPositions = argument(16) == 1;
+  keyPositions = pointer(17);
+  sharedKeyPositions = argument(18) == 1;
+  padding = pointer(19);
+  queryImages = pointer(20);
+  keyImages = pointer(21);
+  mask = pointer(22);
+  sharedMask = argument(23) == 1;
+  divideScratch();
+  if (length == 1 && pointer(24) != 0) {
+    attendPart(batch, pointer(24));
+    barrier();
+    const rows = batch * heads;
+    mergeParts(batch, pointer(24), first(rows), last(rows), y);
+  } else {
+    attendTokens(batch, y);
+  }
+  barrier();
+}
+
+/** All keys for tiles of tokens, which threads take in turn: later tokens see more keys. */
+function attendTokens(batch: i32, y: usize): void {
+  const groups = heads / keyHeads;
+  const count = min(groups, most);
+  const chunks = (groups + count - 1) / count;
+  const tokens = most / count;
+  const blocks = (length + tokens - 1) / tokens;
+  const units = batch * keyHeads * chunks * blocks;
+  for (let unit = thread; unit < units; unit += threads) {
+    const token = (unit % blocks) * tokens;
+    const rest = unit / blocks;
+    const chunk = rest % chunks;
+    const head = ((rest / chunks) % keyHeads) * groups + chunk * count;
+    const b = rest / chunks / keyHeads;
+    const someTokens = min(tokens, length - token);
+    const someHeads = min(count, groups - chunk * count);
+    attend(b, token, someTokens, head, someHeads, 0, size);
+    writeRows(y, b, token, someTokens, head, someHeads);
+  }
+}

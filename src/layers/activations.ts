@@ -1,0 +1,47 @@
+/** Activations by the names that Keras and KerasHub give them; several differ from what tfjs has under the same name. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../errors';
+import {gelu} from '../ops/gated_gelu';
+
+export type Activation = (x: tf.Tensor) => tf.Tensor;
+
+const ACTIVATIONS: Record<string, Activation> = {
+  linear: x => x,
+  relu: x => tf.relu(x),
+  relu6: x => tf.relu6(x),
+  elu: x => tf.elu(x),
+  selu: x => tf.selu(x),
+  sigmoid: x => tf.sigmoid(x),
+  // tfjs' is that of Keras 2: clip(0.2 · x + 0.5, 0, 1).
+  hard_sigmoid: x => tf.div(tf.relu6(tf.add(x, 3)), 6),
+  silu: x => tf.mul(x, tf.sigmoid(x)),
+  swish: x => tf.mul(x, tf.sigmoid(x)),
+  softmax: x => tf.softmax(x),
+  softplus: x => tf.softplus(x),
+  softsign: x => tf.div(x, tf.add(tf.abs(x), 1)),
+  tanh: x => tf.tanh(x),
+  mish: x => tf.mul(x, tf.tanh(tf.softplus(x))),
+  gelu: x => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)),
+  gelu_approximate: gelu,
+};
+
+/**
+ * Keras' name of an activation, from that name in either casing: tfjs changes the case of strings in configs on their
+ * way to JSON and back. Null for none.
+ *
+ * @throws ValueError for a name that is not known.
+ */
+export function activationName(owner: string, identifier: string | null | undefined): string | null {
+  if (identifier == null) return null;
+  const name = String(identifier).replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
+  if (typeof identifier !== 'string' || !Object.hasOwn(ACTIVATIONS, name)) {
+    throw new ValueError(
+      `${owner} expected an activation, one of: ${Object.keys(ACTIVATIONS).join(', ')}; or null. ` +
+        `Received: ${show(identifier)}.`,
+    );
+  }
+  return name;
+}
+
+/** Applies an activation by the name that `activationName` returned. */
+export const activate = (name: string | null, x: tf.Tensor): tf.Tensor => (name === null ? x : ACTIVATIONS[name]!(x));

@@ -1,0 +1,83 @@
+/** What backbones and tasks share: inputs by name, files of tfjs without leaks, and what can be trained. */
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../errors';
+import {type TensorOrTensors} from '../layers/layer';
+import {PackedWeight} from '../weights/packed_weight';
+import {inputTensors, type ModelInputs} from './inputs';
+
+type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: infer A) => unknown ? A : never;
+
+/** A `tf.LayersModel` whose inputs go by name and whose weights may rest packed. */
+export abstract class Model extends tf.LayersModel {
+  /**
+   * Predicts for inputs given by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`.
+   *
+   * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not fit each other.
+   */
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
+    const {tensors, made} = inputTensors(this, x);
+    try {
+      return super.predict(tensors, args);
+    } finally {
+      tf.dispose(made);
+    }
+  }
+
+  // === Files of tfjs ===
+
+  /** Where tensors go that `save` must dispose: packed weights are read into fresh ones, which tfjs does not expect. */
+  private fresh: tf.Tensor[] = [];
+
+  /** Saves in the format of tfjs, weights in float32: `tf.loadLayersModel` reads it again. */
+  override async save(...args: Args<'save'>): Promise<tf.io.SaveResult> {
+    // One list a call: tfjs reads the weights before it first waits, so that a second call does not mix them up.
+    const fresh: tf.Tensor[] = (this.fresh = []);
+    try {
+      return await super.save(...args);
+    } finally {
+      tf.dispose(fresh);
+    }
+  }
+
+  protected override getNamedWeights(config?: tf.io.SaveConfig): ReturnType<tf.LayersModel['getNamedWeights']> {
+    // The tidy is for those that were read before one that fails.
+    const named = tf.tidy(() => super.getNamedWeights(config) as never) as ReturnType<
+      tf.LayersModel['getNamedWeights']
+    >;
+    this.fresh.push(...named.map(({tensor}) => tensor).filter(tensor => !(tensor instanceof tf.Variable)));
+    return named;
+  }
+
+  // === Training ===
+
+  /** @throws ValueError if weights that cannot be trained would be: tfjs speaks of a `varList` that nobody gave. */
+  private checkTrainable(): void {
+    // What `compile` took when it was called is what tfjs trains.
+    const {collectedTrainableWeights: collected} = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
+    const packed = (collected ?? this.trainableWeights).filter(weight => weight instanceof PackedWeight);
+    if (packed.length === 0) return;
+    throw new ValueError(
+      `Expected weights that rest as float32 for training. Received: ${packed.length} that rest as ` +
+        `${packed[0]!.format}, "${packed[0]!.originalName}" first, which are frozen. Load the model with ` +
+        'dtype: "float32" to train it. To train the others alone, set `trainable = false` on these before `compile`.',
+    );
+  }
+
+  /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */
+  override async fit(...args: Args<'fit'>): Promise<tf.History> {
+    this.checkTrainable();
+    return super.fit(...args);
+  }
+
+  /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */
+  override async fitDataset(...args: Args<'fitDataset'>): Promise<tf.History> {
+    this.checkTrainable();
+    return super.fitDataset(...args);
+  }
+
+  /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */
+  override async trainOnBatch(...args: Args<'trainOnBatch'>): Promise<number | number[]> {
+    this.checkTrainable();
+    return super.trainOnBatch(...args);
+  }
+}

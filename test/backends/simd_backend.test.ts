@@ -1,0 +1,232 @@
+/** tfjs over WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references. */
+import * as tf from '@tensorflow/tfjs';
+import fc from 'fast-check';
+import {describeBackends, useBackend} from '../../src';
+import {Arena} from '../../src/backends/simd/heap';
+import {bfloat16P8, gatherP8Op, matMulP8Op, unpackP8Op} from '../../src/backends/simd/packing';
+import {type SimdBackend} from '../../src/backends/simd/simd_backend';
+import {denseEinsum, planEinsum} from '../../src/ops/einsum';
+import {matMulOp} from '../../src/ops/mat_mul';
+import {runOp} from '../../src/ops/op';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/saving/half';
+import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
+import {PIECE, Weight} from '../../src/weights/weight';
+import {expectClose, expectSameGradients, normal} from '../ops/compare';
+import {FakeStream} from '../weights/fake_stream';
+
+let backend: SimdBackend;
+beforeAll(async () => {
+  await useBackend('simd', {threads: 2});
+  backend = tf.backend() as unknown as SimdBackend;
+});
+
+describe('the arena', () => {
+  it('gives ranges that never overlap and takes all of them back', () => {
+    const action = fc.record({bytes: fc.integer({min: 1, max: 3000}), release: fc.boolean(), which: fc.nat()});
+    fc.assert(
+      fc.property(fc.array(action, {maxLength: 60}), actions => {
+        const arena = new Arena();
+        arena.add(64, 64 + 64 * 1000);
+        const live: {offset: number; bytes: number}[] = [];
+        for (const {bytes, release, which} of actions) {
+          if (release && live.length) {
+            const [gone] = live.splice(which % live.length, 1);
+            arena.release(gone!.offset, gone!.bytes);
+          } else {
+            const offset = arena.allocate(bytes);
+            if (offset === null) continue;
+            expect(offset % 64).toBe(0);
+            for (const other of live) {
+              expect(offset >= other.offset + other.bytes || offset + bytes <= other.offset).toBe(true);
+            }
+            live.push({offset, bytes});
+          }
+        }
+        for (const {offset, bytes} of live) arena.release(offset, bytes);
+        expect(arena.used).toBe(0);
+        expect(arena.allocate(64 * 1000)).toBe(64);
+      }),
+    );
+  });
+
+  it('notices a range that is released twice', () => {
+    const arena = new Arena();
+    arena.add(0, 640);
+    const offset = arena.allocate(64)!;
+    arena.release(offset, 64);
+    expect(() => arena.release(offset, 64)).toThrow(/released twice/);
+  });
+});
+
+describe('tensors in memory', () => {
+  it('stay what they are when they move and when memory grows', () => {
+    tf.tidy(() => {
+      const x = normal([7, 5], 1);
+      const before = Array.from(x.dataSync());
+      const at = backend.locate(x);
+      expect(at % 64).toBe(0);
+      expect(backend.locate(x)).toBe(at);
+      expect(Array.from(x.dataSync())).toEqual(before);
+      const large = backend.empty([40 * 2 ** 20]);
+      expect(Array.from(x.dataSync())).toEqual(before);
+      backend.disposeData(large.dataId);
+      expect(Array.from(tf.add(x, 1).dataSync())).toEqual(before.map(value => Math.fround(value + 1)));
+    });
+  });
+
+  it('are copied where tfjs kernels hand on a part of their input', () => {
+    const x = tf.tensor1d([1, 2, 3, 4, 5, 6, 7, 8]);
+    backend.locate(x);
+    const [part, pieces, read] = [tf.slice(x, 2, 3), tf.unstack(tf.reshape(x, [2, 4])), x.dataSync()];
+    x.dispose();
+    // Whoever comes next gets the same place.
+    const other = backend.empty([8]);
+    (backend.data.get(other.dataId).values as Float32Array).fill(99);
+    expect(Array.from(part.dataSync())).toEqual([3, 4, 5]);
+    expect(pieces.map(piece => Array.from(piece.dataSync()))).toEqual([
+      [1, 2, 3, 4],
+      [5, 6, 7, 8],
+    ]);
+    expect(Array.from(read)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    tf.dispose([part, pieces]);
+    backend.disposeData(other.dataId);
+  });
+
+  it('give their memory back', () => {
+    const used = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
+    const before = used();
+    for (let i = 0; i < 20; i++) {
+      tf.tidy(() => {
+        const [x, kernel] = [normal([3, 64], i), normal([1, 64, 32], i)];
+        runOp(matMulOp, {x, kernel}, {});
+      });
+    }
+    expect(used()).toBe(before);
+  });
+});
+
+const LAYOUTS: [number[], KernelLayout][] = [
+  [[70, 40], {out: [0], in: [1]}],
+  [[40, 70], {out: [1], in: [0]}],
+  [[3, 33, 20], {out: [0, 2], in: [1]}],
+  [[3, 20, 33], {out: [2], in: [0, 1]}],
+  [[33, 3, 20], {out: [0], in: [1, 2]}],
+  [[5, 6, 7], {out: [2, 0], in: [1]}],
+  [[5, 6, 7], {out: [1], in: [2, 0]}],
+  [[9], {out: [0], in: []}],
+  [[1, 1], {out: [0], in: [1]}],
+];
+
+it.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written', async (shape, layout) => {
+  const size = shape.reduce((a, b) => a * b, 1);
+  const values = Float32Array.from({length: size}, (_, i) => Math.sin(i + 1) * 100);
+  const halves = new Uint16Array(size);
+  float32ToBfloat16(values, halves);
+  const rounded = new Float32Array(size);
+  bfloat16ToFloat32(halves, rounded);
+  const before = tf.memory().numTensors;
+  const filled = new PackedWeight(shape, layout, 'filled', tf.initializers.zeros());
+  expect(filled.packing).toBe(bfloat16P8);
+  await filled.fill(new FakeStream(shape, values));
+  const written = new PackedWeight(shape, layout, 'written', tf.initializers.zeros());
+  tf.tidy(() => {
+    written.write(tf.tensor(values, shape));
+    for (const weight of [filled, written]) {
+      expect(Array.from(weight.read().dataSync())).toEqual(Array.from(rounded));
+    }
+    expect(Array.from(filled.bits.dataSync())).toEqual(Array.from(written.bits.dataSync()));
+  });
+  filled.dispose();
+  written.dispose();
+  expect(tf.memory().numTensors).toBe(before);
+});
+
+it('packs in pieces of the file, by rows and by columns', async () => {
+  for (const [shape, layout] of [
+    [[PIECE / 1024 + 7, 1500], {out: [0], in: [1]}],
+    [[PIECE / 1024 + 7, 1500], {out: [1], in: [0]}],
+  ] as [number[], KernelLayout][]) {
+    const values = Float32Array.from({length: shape[0]! * shape[1]!}, (_, i) => (i * 7919) % 256);
+    const stream = new FakeStream(shape, values);
+    const weight = new PackedWeight(shape, layout, 'large', tf.initializers.zeros());
+    await weight.fill(stream);
+    expect(stream.reads.length).toBeGreaterThan(1);
+    const read = weight.read();
+    expect(Buffer.compare(Buffer.from((read.dataSync() as Float32Array).buffer), Buffer.from(values.buffer))).toBe(0);
+    read.dispose();
+    weight.dispose();
+  }
+});
+
+it('fills float32 weights in place', async () => {
+  const weight = new Weight([5, 3], 'plain', tf.initializers.zeros());
+  const values = Float32Array.from({length: 15}, (_, i) => i / 3);
+  await weight.fill(new FakeStream([5, 3], values));
+  expect(Array.from(weight.read().dataSync())).toEqual(Array.from(values));
+  weight.dispose();
+});
+
+const sizes = fc.record({
+  m: fc.integer({min: 1, max: 13}),
+  rows: fc.integer({min: 1, max: 40}),
+  columns: fc.integer({min: 1, max: 70}),
+  seed: fc.nat(1000),
+});
+
+it('multiplies packed and plain weights as the reference, forward and backward', () => {
+  fc.assert(
+    fc.property(sizes, ({m, rows, columns, seed}) => {
+      tf.tidy(() => {
+        const weight = new PackedWeight([rows, columns], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
+        weight.write(normal([rows, columns], seed));
+        const {bits} = weight;
+        const x = normal([m, columns], seed + 1);
+        const size = {rows, columns};
+        expectSameGradients(
+          x => runOp(matMulP8Op, {x, bits}, size),
+          x => matMulP8Op.reference({x, bits}, size),
+          [x],
+        );
+        expectClose(runOp(unpackP8Op, {bits}, size), unpackP8Op.reference({bits}, size), 0 + 1e-12);
+        const ids = tf.tensor1d([0, rows - 1, 0], 'int32');
+        expectClose(runOp(gatherP8Op, {bits, ids}, {columns}), gatherP8Op.reference({bits, ids}, {columns}), 1e-12);
+        const kernel = normal([2, columns, rows], seed + 2);
+        expectSameGradients(
+          (x, kernel) => runOp(matMulOp, {x, kernel}, {}),
+          (x, kernel) => matMulOp.reference({x, kernel}, {}),
+          [x, kernel],
+        );
+        weight.dispose();
+      });
+    }),
+    {numRuns: 20},
+  );
+});
+
+it('goes on working when the backend changes', async () => {
+  const weight = new PackedWeight([6, 8, 5], {out: [0, 2], in: [1]}, 'moved', tf.initializers.zeros());
+  tf.tidy(() => {
+    weight.write(normal([6, 8, 5], 3));
+  });
+  const plan = planEinsum('btd,ndh->btnh', 3);
+  const apply = () => tf.tidy(() => Array.from(denseEinsum(tf.ones([1, 2, 8]), weight, plan).dataSync()));
+  const here = apply();
+  await useBackend('cpu');
+  const there = apply();
+  await useBackend('simd');
+  const back = apply();
+  there.forEach((value, i) => expect(value).toBeCloseTo(here[i]!, 4));
+  expect(back).toEqual(here);
+  weight.dispose();
+});
+
+it('refuses what it does not know', async () => {
+  await expect(useBackend('simd', {thread: 2})).rejects.toThrow(/no argument "thread". Expected: threads, relaxed/);
+  await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);
+});
+
+it('is described', async () => {
+  const [simd, cpu] = await describeBackends();
+  expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
+  expect(cpu).toMatchObject({name: 'cpu', available: true});
+});

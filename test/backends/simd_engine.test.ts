@@ -1,0 +1,140 @@
+/** Life of an engine: choice of a module, threads that wait, sleep, die and end. */
+import {execFile} from 'node:child_process';
+import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {promisify} from 'node:util';
+import {build} from 'esbuild';
+import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
+import {gather, nothing, FLOAT32} from '../../src/backends/simd/commands';
+import {floatBits, SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
+import {type Thread} from '../../src/platform/node';
+
+const engines: SimdEngine[] = [];
+async function create(options: SimdEngineOptions): Promise<SimdEngine> {
+  const engine = await SimdEngine.create(options);
+  engines.push(engine);
+  return engine;
+}
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map(engine => engine.dispose()));
+});
+
+const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
+const workersOf = (engine: SimdEngine) => (engine as unknown as {workers: Thread[]}).workers;
+
+/** Copies 64 rows on all threads, and says whether they arrived. */
+function works(engine: SimdEngine): boolean {
+  const at = engine.staticBytes;
+  if (engine.memory.buffer.byteLength < at + 65536) engine.memory.grow(1);
+  const ids = new Int32Array(engine.memory.buffer, at, 64).map((_, i) => 63 - i);
+  new Int32Array(engine.memory.buffer, at, 64).set(ids);
+  new Float32Array(engine.memory.buffer, at + 256, 64).set(ids);
+  const target = new Float32Array(engine.memory.buffer, at + 512, 64).fill(0);
+  engine.run(...gather({table: at + 256, type: FLOAT32, columns: 1, ids: at, count: 64, target: at + 512}));
+  return target.every((value, i) => value === i);
+}
+
+test('chooses relaxed instructions where they are, and does without on demand', async () => {
+  expect((await create({threads: 1})).level).toBe('relaxed');
+  const plain = await create({threads: 2, relaxed: false});
+  expect(plain.level).toBe('plain');
+  expect(works(plain)).toBe(true);
+});
+
+test('does not share a memory that cannot be shared', async () => {
+  const engine = await create({memory: new WebAssembly.Memory({initial: 1, maximum: 100}), threads: 4});
+  expect([engine.shared, engine.threads]).toEqual([false, 1]);
+  expect(works(engine)).toBe(true);
+});
+
+test('works on a memory it is given, behind its own bytes', async () => {
+  const memory = new WebAssembly.Memory({initial: 1, maximum: 200, shared: true});
+  const engine = await create({memory, threads: 2});
+  expect(engine.memory).toBe(memory);
+  expect(memory.buffer.byteLength).toBeGreaterThanOrEqual(engine.staticBytes);
+  expect(works(engine)).toBe(true);
+});
+
+test('several engines at once', async () => {
+  const both = await Promise.all([create({threads: 2}), create({threads: 3, relaxed: false})]);
+  for (let i = 0; i < 100; i++) expect(both.map(works)).toEqual([true, true]);
+});
+
+test('wakes threads that sleep', async () => {
+  const engine = await create({threads: 3});
+  for (let i = 0; i < 5; i++) {
+    await pause(20);
+    expect(works(engine)).toBe(true);
+  }
+});
+
+test('many commands in a row, more threads than cores', async () => {
+  const engine = await create({threads: 6});
+  for (let i = 0; i < 300; i++) engine.run(...nothing());
+  expect(works(engine)).toBe(true);
+});
+
+test('refuses more arguments than there is room for', async () => {
+  const engine = await create({threads: 1});
+  expect(() => engine.run(0, new Array(257).fill(0))).toThrow('At most 256 arguments');
+});
+
+test('runs nothing once it is disposed', async () => {
+  const engine = await create({threads: 2});
+  const {ended} = workersOf(engine)[0]!;
+  await engine.dispose();
+  await ended;
+  await engine.dispose();
+  expect(() => engine.run(...nothing())).toThrow('disposed');
+});
+
+test('an error in a kernel is an error of run, once and from then on', async () => {
+  const engine = await create({threads: 2});
+  const beyond = {table: 0xfffffff0, type: FLOAT32, columns: 64, ids: engine.staticBytes, count: 2, target: 0xffff0000};
+  expect(() => engine.run(...gather(beyond))).toThrow(/SIMD/);
+  expect(() => engine.run(...nothing())).toThrow('died');
+});
+
+test('says so if a thread has died', async () => {
+  const engine = await create({threads: 2});
+  await workersOf(engine)[0]!.stop();
+  expect(() => engine.run(...nothing())).toThrow('died');
+});
+
+test('does not wait for ever for a thread that died unnoticed', async () => {
+  const engine = await create({threads: 2});
+  new Int32Array(engine.memory.buffer)[PATIENCE / 4] = 100;
+  // Nothing can tell us while we are busy.
+  const stopped = workersOf(engine)[0]!.kill();
+  for (const end = performance.now() + 200; performance.now() < end;);
+  expect(() => engine.run(...nothing())).toThrow('died');
+  await stopped;
+});
+
+test('bits of floats', () => {
+  expect([floatBits(1), floatBits(-2)]).toEqual([0x3f800000, 0xc0000000 | 0]);
+});
+
+test('a process with an engine ends by itself, and without a word', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'simd-'));
+  try {
+    const contents = `import {SimdEngine} from './src/backends/simd/simd_engine';
+      SimdEngine.create({threads: 3}).then(engine => { engine.run(0, []); console.log(engine.level); });`;
+    const {outputFiles} = await build({
+      stdin: {contents, resolveDir: process.cwd()},
+      bundle: true,
+      write: false,
+      platform: 'node',
+      logLevel: 'error',
+      // CommonJS has no import.meta, which nothing here needs.
+      define: {'import.meta.url': '"file:///"'},
+    });
+    const script = join(folder, 'script.cjs');
+    writeFileSync(script, outputFiles![0]!.contents);
+    const {stdout, stderr} = await promisify(execFile)(process.execPath, [script], {timeout: 20_000});
+    expect([stdout, stderr]).toEqual(['relaxed\n', '']);
+  } finally {
+    rmSync(folder, {recursive: true});
+  }
+});
