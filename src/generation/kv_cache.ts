@@ -61,20 +61,7 @@ export class KvCache {
   append(k: tf.Tensor4D, v: tf.Tensor4D, counts: readonly number[]): CachedKeys {
     const starts = [...this.lengths];
     const length = k.shape[1];
-    const fits = (count: number) => Number.isInteger(count) && count >= 0 && count <= length;
-    if (k.shape[0] !== this.batch || counts.length !== this.batch || !counts.every(fits)) {
-      throw new ValueError(
-        `Expected keys of ${this.batch} rows, and for each row a count of new tokens from 0 to ${length}. ` +
-          `Received: keys of shape [${k.shape}], counts [${counts}].`,
-      );
-    }
-    const over = starts.findIndex((start, row) => start + counts[row]! > this.maxLength);
-    if (over >= 0) {
-      throw new ValueError(
-        `The cache holds ${this.maxLength} positions. Received: ${counts[over]} tokens for row ${over}, which has ` +
-          `${starts[over]} already. Make the cache longer, or generate less.`,
-      );
-    }
+    this.check(k.shape[0], length, counts);
     const before = {k: this.keys, v: this.values, positions: this.positions()};
     const fresh = starts.every(start => start === 0);
     // Attending over old places and new tokens needs the places as they were: the ring may overwrite what is still seen.
@@ -102,6 +89,36 @@ export class KvCache {
       keyPositions: tf.tensor2d(positions, undefined, 'int32'),
       endsWithNew: true,
     };
+  }
+
+  /**
+   * One new token a row by a kernel that writes keys and values itself: into the places at position mod capacity, of rows
+   * whose count is 1.
+   *
+   * @throws ValueError as `append`.
+   */
+  extend<T>(counts: readonly number[], write: (keys: tf.Tensor4D, values: tf.Tensor4D) => T): T {
+    this.check(counts.length, 1, counts);
+    const result = write(this.keys, this.values);
+    counts.forEach((count, row) => (this.lengths[row]! += count));
+    return result;
+  }
+
+  private check(batch: number, length: number, counts: readonly number[]): void {
+    const fits = (count: number) => Number.isInteger(count) && count >= 0 && count <= length;
+    if (batch !== this.batch || counts.length !== this.batch || !counts.every(fits)) {
+      throw new ValueError(
+        `Expected tokens for ${this.batch} rows, and for each row a count of new tokens from 0 to ${length}. ` +
+          `Received: ${batch} rows, counts [${counts}].`,
+      );
+    }
+    const over = this.lengths.findIndex((start, row) => start + counts[row]! > this.maxLength);
+    if (over >= 0) {
+      throw new ValueError(
+        `The cache holds ${this.maxLength} positions. Received: ${counts[over]} tokens for row ${over}, which has ` +
+          `${this.lengths[over]} already. Make the cache longer, or generate less.`,
+      );
+    }
   }
 
   /** Position of the token at each place of each row, −1 for none. */

@@ -64,9 +64,7 @@ export class HttpPreset implements PresetSource {
     if (response.status !== 206) return new MemorySource(address, await readWhole(response, address));
     await response.body?.cancel();
     // Servers of another origin often hide the range from a browser; the length they always show.
-    const size =
-      /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ??
-      (await sizeByHead(address));
+    const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ?? (await sizeByHead(address));
     if (size === null) {
       throw new Error(
         `Expected the size of ${address} from its server. Received none: let it answer HEAD requests, or show the ` +

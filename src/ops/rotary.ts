@@ -35,8 +35,40 @@ const MAX_TABLES = 16;
 /**
  * Cosines and sines for `length` positions from each start on, one start a row. Made on the host in double precision:
  * float32 angles are wrong in the fourth digit at position 10,000, and GPUs know sines only to 1e-4.
- * Shape of both: (starts, length, 1, H/2).
+ * Order of both: (starts, length, H/2). The arrays are shared: not to be changed.
  */
+export function hostRotaryTables(
+  starts: readonly number[],
+  length: number,
+  headDim: number,
+  wavelength: number,
+  scalingFactor: number,
+): {cos: Float32Array; sin: Float32Array} {
+  const half = headDim / 2;
+  // All layers of a kind ask for the same table, one after another.
+  const key = [starts, length, headDim, wavelength, scalingFactor].join();
+  const known = tables.get(key);
+  if (known) return known;
+  const frequencies = inverseFrequencies(headDim, wavelength, scalingFactor);
+  const cos = new Float32Array(starts.length * length * half);
+  const sin = new Float32Array(cos.length);
+  let i = 0;
+  for (const start of starts) {
+    for (let t = 0; t < length; t++) {
+      for (let h = 0; h < half; h++, i++) {
+        const angle = (start + t) * frequencies[h]!;
+        cos[i] = Math.cos(angle);
+        sin[i] = Math.sin(angle);
+      }
+    }
+  }
+  const table = {cos, sin};
+  if (tables.size >= MAX_TABLES) tables.delete(tables.keys().next().value!);
+  tables.set(key, table);
+  return table;
+}
+
+/** The same as tensors: (starts, length, 1, H/2). */
 export function rotaryTables(
   starts: readonly number[],
   length: number,
@@ -44,29 +76,8 @@ export function rotaryTables(
   wavelength: number,
   scalingFactor: number,
 ): {cos: tf.Tensor4D; sin: tf.Tensor4D} {
-  const half = headDim / 2;
-  // All layers of a kind ask for the same table, one after another.
-  const key = [starts, length, headDim, wavelength, scalingFactor].join();
-  let table = tables.get(key);
-  if (!table) {
-    const frequencies = inverseFrequencies(headDim, wavelength, scalingFactor);
-    const cos = new Float32Array(starts.length * length * half);
-    const sin = new Float32Array(cos.length);
-    let i = 0;
-    for (const start of starts) {
-      for (let t = 0; t < length; t++) {
-        for (let h = 0; h < half; h++, i++) {
-          const angle = (start + t) * frequencies[h]!;
-          cos[i] = Math.cos(angle);
-          sin[i] = Math.sin(angle);
-        }
-      }
-    }
-    table = {cos, sin};
-    if (tables.size >= MAX_TABLES) tables.delete(tables.keys().next().value!);
-    tables.set(key, table);
-  }
-  const shape: [number, number, number, number] = [starts.length, length, 1, half];
+  const {cos, sin} = hostRotaryTables(starts, length, headDim, wavelength, scalingFactor);
+  const shape: [number, number, number, number] = [starts.length, length, 1, headDim / 2];
   // A copy: a backend may keep the array it is given, and free it with the tensor.
-  return {cos: tf.tensor4d(table.cos.slice(), shape), sin: tf.tensor4d(table.sin.slice(), shape)};
+  return {cos: tf.tensor4d(cos.slice(), shape), sin: tf.tensor4d(sin.slice(), shape)};
 }

@@ -6,8 +6,8 @@ import {join} from 'node:path';
 import {promisify} from 'node:util';
 import {build} from 'esbuild';
 import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
-import {gather, nothing, FLOAT32} from '../../src/backends/simd/commands';
-import {floatBits, SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
+import {floatBits, gather, nothing, FLOAT32} from '../../src/backends/simd/commands';
+import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
 import {type Thread} from '../../src/platform/node';
 
 const engines: SimdEngine[] = [];

@@ -68,7 +68,7 @@ describe('gemma3 generate', () => {
       newTokens: expect.any(Number),
       prefillSeconds: expect.any(Number),
       decodeSeconds: expect.any(Number),
-      backend: 'cpu',
+      backend: tf.getBackend(),
     });
     expect(result.newTokens).toBeGreaterThan(0);
     expect(result.newTokens).toBeLessThanOrEqual(16 - promptTokens);

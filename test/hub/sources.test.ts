@@ -16,13 +16,26 @@ const FOLDER = join(__dirname, '../fixtures/backbone/defaults');
 const H5 = 'model.weights.h5';
 const bytesOf = (file: string) => new Uint8Array(readFileSync(join(FOLDER, file)));
 
-type Behaviour = 'ranges' | 'no ranges' | 'no ranges, no length' | 'short' | 'hidden range' | 'broken' | 'huge';
+type Behaviour =
+  | 'ranges'
+  | 'no ranges'
+  | 'no ranges, no length'
+  | 'short'
+  | 'hidden range'
+  | 'broken'
+  | 'huge'
+  | 'no HEAD: 405'
+  | 'no HEAD: 501'
+  | 'hidden range, no HEAD: 405';
 
 /** A static server of the fixture, as good as it is told to be. */
 function serve(behaviour: Behaviour, log: string[]) {
   return (request: IncomingMessage, response: ServerResponse) => {
     const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
     log.push(`${request.method} ${request.url} ${request.headers.range ?? ''}`.trim());
+    const refusal = /no HEAD: (\d+)$/.exec(behaviour)?.[1];
+    if (refusal && request.method === 'HEAD') return response.writeHead(Number(refusal), {'content-length': 9}).end();
+    if (request.url === '/empty') return response.writeHead(range ? 416 : 200).end();
     const path = join(FOLDER, request.url ?? '');
     if (behaviour === 'broken') return response.writeHead(500).end();
     if (!existsSync(path)) return response.writeHead(404).end();
@@ -37,7 +50,7 @@ function serve(behaviour: Behaviour, log: string[]) {
     }
     const [from, to] = [Number(range[1]), Number(range[2])];
     const part = whole.subarray(from, behaviour === 'short' && to > 0 ? to : to + 1);
-    const shown = behaviour === 'hidden range' ? {} : {'content-range': `bytes ${from}-${to}/${whole.length}`};
+    const shown = behaviour.startsWith('hidden range') ? {} : {'content-range': `bytes ${from}-${to}/${whole.length}`};
     response.writeHead(206, {'content-length': part.length, ...shown});
     return response.end(part);
   };
@@ -74,7 +87,7 @@ async function expectModel(preset: Parameters<typeof Gemma3Backbone.fromPreset>[
 }
 
 describe('HttpPreset', () => {
-  test.each<Behaviour>(['ranges', 'no ranges', 'no ranges, no length', 'hidden range'])(
+  test.each<Behaviour>(['ranges', 'no ranges', 'no ranges, no length', 'hidden range', 'no HEAD: 405'])(
     'loads a model from a server: %s',
     async behaviour => {
       await withServer(behaviour, async address => {
@@ -102,6 +115,22 @@ describe('HttpPreset', () => {
       const file = await new HttpPreset(address).open(H5);
       expect(file.size).toBe(bytesOf(H5).length);
       expect(log).toEqual([`GET /${H5} bytes=0-0`, `HEAD /${H5}`]);
+    });
+  });
+
+  test.each<Behaviour>(['no HEAD: 405', 'no HEAD: 501'])('asks by GET where there is %s', async behaviour => {
+    await withServer(behaviour, async (address, log) => {
+      const preset = new HttpPreset(address);
+      expect([await preset.has(H5), await preset.has('nope'), await preset.has('empty')]).toEqual([true, false, true]);
+      expect(log.slice(0, 2)).toEqual([`HEAD /${H5}`, `GET /${H5} bytes=0-0`]);
+    });
+  });
+
+  test('does not take the length of an error page for that of a file', async () => {
+    await withServer('hidden range, no HEAD: 405', async address => {
+      await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
+        `Expected the size of ${address}/${H5} from its server. Received none: let it answer HEAD requests`,
+      );
     });
   });
 
@@ -193,6 +222,7 @@ describe('openPreset', () => {
     ['kaggle://keras/gemma3/keras/gemma3_1b', 'Presets cannot be downloaded from kaggle yet. Received: "kaggle://'],
     ['hf://google/gemma-3-1b', 'Presets cannot be downloaded from hf yet.'],
     ['gemma3_1b', 'The files of preset "gemma3_1b" are not on this machine and cannot be downloaded yet. Download '],
+    ['gemma3_1b', 'architecture alone: loadWeights: false in code, "gemma3 inspect" on the command line.'],
     ['gemma3_2b', 'Received: "gemma3_2b", which is none of these.'],
     ['toString', 'Received: "toString", which is none of these.'],
     ['/no/such/folder', 'Received: "/no/such/folder", which is none of these.'],

@@ -92,7 +92,7 @@ describe('Dense', () => {
 
   test('refuses what it cannot use', () => {
     expect(() => new Dense({units: 0})).toThrow('Dense expected `units` to be a positive integer. Received: units=0.');
-    expect(() => new Dense({units: 1, activation: 'mish'})).toThrow('Received: "mish"');
+    expect(() => new Dense({units: 1, activation: 'gelu_new'})).toThrow('Received: "gelu_new"');
     expect(() => new Dense({units: 1, activation: 'toString'})).toThrow('Dense expected an activation, one of: linear');
     expect(() => new Dense({units: 1, unit: 2} as never)).toThrow('Dense has no argument "unit"');
     expect(() => new Dense({units: 1}).build([null, null])).toThrow('whose last axis has a known size');

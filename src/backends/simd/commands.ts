@@ -14,9 +14,33 @@
  * - `BFLOAT16`: for each pair of columns (k, k + 1) eight little-endian words, one a row: column k in the low half, k + 1
  *   in the high half. 16 bytes a column.
  */
-import {BFLOAT16, FLOAT32, GATHER, MAT_MUL, MAT_MUL_TRANSPOSED, NOTHING, PACK, READ, UNPACK} from './assembly/numbers';
+import {
+  ARG_MAX,
+  ATTENTION,
+  BFLOAT16,
+  DECODER_BLOCK,
+  FLOAT32,
+  GATED_GELU,
+  GATHER,
+  MAT_MUL,
+  MAT_MUL_TRANSPOSED,
+  NOTHING,
+  PACK,
+  READ,
+  RMS_NORM,
+  ROTARY,
+  UNPACK,
+} from './assembly/numbers';
 
 export {BFLOAT16, FLOAT32};
+
+/** Bits of a float32 as a word. */
+export function floatBits(value: number): number {
+  floats[0] = value;
+  return words[0]!;
+}
+const floats = new Float32Array(1);
+const words = new Int32Array(floats.buffer);
 
 export type PackedType = typeof BFLOAT16;
 export type NumberType = typeof FLOAT32 | PackedType;
@@ -133,3 +157,201 @@ export const matMul = (a: MatMulArgs): Command => [MAT_MUL, product(a)];
 
 /** y (m, columns) = x (m, rows) · W: the gradient of `matMul` with respect to its x. */
 export const matMulTransposed = (a: MatMulArgs): Command => [MAT_MUL_TRANSPOSED, product(a)];
+
+export interface RmsNormArgs {
+  x: number;
+  /** (columns) */
+  scale: number;
+  /** May be x. */
+  y: number;
+  rows: number;
+  columns: number;
+  epsilon: number;
+}
+
+/** y = x / √(mean(x²) + epsilon) · (1 + scale) */
+export const rmsNorm = (a: RmsNormArgs): Command => [
+  RMS_NORM,
+  [a.x, a.scale, a.y, a.rows, a.columns, floatBits(a.epsilon)],
+];
+
+export interface RotaryArgs {
+  /** (batch, length, heads, width) */
+  x: number;
+  /** (tableRows, length, width / 2), both. */
+  cos: number;
+  sin: number;
+  /** May be x. */
+  y: number;
+  batch: number;
+  length: number;
+  heads: number;
+  width: number;
+  tableRows: number;
+  /** −1 turns back, which is the gradient. Defaults to 1. */
+  direction?: 1 | -1;
+}
+
+export const rotary = (a: RotaryArgs): Command => [
+  ROTARY,
+  [a.x, a.cos, a.sin, a.y, a.batch, a.length, a.heads, a.width, a.tableRows, floatBits(a.direction ?? 1)],
+];
+
+/** y = gelu(gate) · value, in its tanh form; y may be either. */
+export const gatedGelu = (a: {gate: number; value: number; y: number; count: number}): Command => [
+  GATED_GELU,
+  [a.gate, a.value, a.y, a.count],
+];
+
+/** Index of the largest value of each row, the first of equals: x (rows, columns) → target, int32 (rows). */
+export const argMax = (a: {x: number; rows: number; columns: number; target: number}): Command => [
+  ARG_MAX,
+  [a.x, a.rows, a.columns, a.target],
+];
+
+export interface AttentionArgs {
+  /** (batch, length, heads, width) */
+  q: number;
+  /** (batch, size, keyHeads, width), both. */
+  k: number;
+  v: number;
+  /** As q. */
+  y: number;
+  batch: number;
+  length: number;
+  heads: number;
+  size: number;
+  keyHeads: number;
+  width: number;
+  scale: number;
+  /** Null or left out: none. */
+  logitSoftCap?: number | null;
+  window?: number | null;
+  bidirectional?: boolean;
+  /** int32 (1 or batch, length) and (1 or batch, size); a key at −1 does not count. */
+  queryPositions: number;
+  queryPositionRows: number;
+  keyPositions: number;
+  keyPositionRows: number;
+  /** int32 (batch, size); 0 or left out: none. */
+  padding?: number;
+  /** int32 (batch, length) and (batch, size): both or none. */
+  queryImages?: number;
+  keyImages?: number;
+  /** float32 (maskRows, length, size): 0 hides. */
+  mask?: number;
+  maskRows?: number;
+  /**
+   * With length 1: `attentionPartialBytes` of memory, over which threads share the keys. Left out they share rows of the
+   * batch and key heads, of which there may be only one.
+   */
+  partials?: number;
+}
+
+const FAR = 0x7fffffff;
+
+/** See `src/ops/attention.ts` for what it computes. */
+export function attention(a: AttentionArgs): Command {
+  const {window = null, bidirectional = false} = a;
+  const right = window === null ? FAR : bidirectional ? Math.floor(window / 2) : window - 1;
+  const left = window === null ? FAR : bidirectional ? window - right - 1 : window - 1;
+  return [
+    ATTENTION,
+    [
+      ...[a.q, a.k, a.v, a.y, a.batch, a.length, a.heads, a.size, a.keyHeads, a.width],
+      ...[floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), left, right, Number(bidirectional)],
+      ...[a.queryPositions, a.queryPositionRows, a.keyPositions, a.keyPositionRows],
+      ...[a.padding ?? 0, a.queryImages ?? 0, a.keyImages ?? 0, a.mask ?? 0, a.maskRows ?? 1, a.partials ?? 0],
+    ],
+  ];
+}
+
+export function attentionPartialBytes(
+  {batch, heads, width}: {batch: number; heads: number; width: number},
+  threads: number,
+): number {
+  return threads * batch * heads * (width + 2) * 4;
+}
+
+/** A dense kernel of a block: see `MatMulArgs`. */
+export interface DenseArgs {
+  type: NumberType;
+  w: number;
+  inner?: number;
+}
+
+export interface DecoderBlockSizes {
+  batch: number;
+  hiddenDim: number;
+  /** Width of the gates: intermediateDim / gateDimReduction. */
+  gateDim: number;
+  numQueryHeads: number;
+  numKeyValueHeads: number;
+  headDim: number;
+}
+
+export interface DecoderBlockArgs extends DecoderBlockSizes {
+  /** (batch, hiddenDim) */
+  x: number;
+  /** As x; may be x. */
+  y: number;
+  epsilon: number;
+  /** Queries are multiplied by this. */
+  scale: number;
+  logitSoftCap?: number | null;
+  window?: number | null;
+  /** (batch, capacity, numKeyValueHeads, headDim), both: the token at position p rests at place p mod capacity. */
+  cachedKeys: number;
+  cachedValues: number;
+  capacity: number;
+  /** int32 (batch): position of the new token; negative for a row without one, whose cache and attention are left out. */
+  positions: number;
+  /** (tableRows, headDim / 2), both: angles at these positions; tableRows is 1 or batch. */
+  cos: number;
+  sin: number;
+  tableRows: number;
+  /** Scales of norms; 0 or left out: no such norm. */
+  norms: {
+    preAttention: number;
+    postAttention?: number;
+    preFfw: number;
+    postFfw?: number;
+    query?: number;
+    key?: number;
+  };
+  query: DenseArgs;
+  key: DenseArgs;
+  value: DenseArgs;
+  output: DenseArgs;
+  gate: DenseArgs;
+  up: DenseArgs;
+  down: DenseArgs;
+  /** `decoderBlockWorkspaceBytes` of memory; what is in it does not matter. */
+  workspace: number;
+}
+
+/** One token a row through `Gemma3DecoderBlock`, which is causal here; its keys and values are added to the cache. */
+export function decoderBlock(a: DecoderBlockArgs): Command {
+  const {norms} = a;
+  const denses = [a.query, a.key, a.value, a.output, a.gate, a.up, a.down];
+  return [
+    DECODER_BLOCK,
+    [
+      ...[a.x, a.y, a.batch, a.hiddenDim, a.gateDim, a.numQueryHeads, a.numKeyValueHeads, a.headDim],
+      ...[floatBits(a.epsilon), floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), a.window ?? FAR],
+      ...[a.cachedKeys, a.cachedValues, a.capacity, a.positions, a.cos, a.sin, a.tableRows],
+      ...[norms.postAttention ?? 0, norms.preFfw, norms.postFfw ?? 0, norms.query ?? 0, norms.key ?? 0],
+      ...denses.flatMap(({type, w, inner}) => [type, w, inner ?? 1]),
+      ...[a.workspace, norms.preAttention],
+    ],
+  ];
+}
+
+export function decoderBlockWorkspaceBytes(a: DecoderBlockSizes, threads: number): number {
+  const queries = a.batch * a.numQueryHeads * a.headDim;
+  const keys = a.batch * a.numKeyValueHeads * a.headDim;
+  const hidden = a.batch * a.hiddenDim;
+  const partials = attentionPartialBytes({batch: a.batch, heads: a.numQueryHeads, width: a.headDim}, threads);
+  const shared = 4 * (queries + 2 * keys + hidden + 2 * a.batch * a.gateDim) + partials + 7 * 64;
+  return shared + threads * (4 * (2 * hidden + queries + keys) + 256);
+}

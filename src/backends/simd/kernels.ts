@@ -1,6 +1,23 @@
 /** From tfjs kernels to commands of the engine: where tensors are, and what to run over them. */
-import type * as tf from '@tensorflow/tfjs';
-import {BFLOAT16, FLOAT32, gather, matMul, type MatMulArgs, matMulTransposed, unpack} from './commands';
+import * as tf from '@tensorflow/tfjs';
+import {type AttentionAttrs} from '../../ops/attention';
+import {cpuKernels} from '../cpu';
+import {
+  argMax,
+  attention,
+  attentionPartialBytes,
+  BFLOAT16,
+  FLOAT32,
+  gatedGelu,
+  gather,
+  matMul,
+  type MatMulArgs,
+  matMulTransposed,
+  rmsNorm,
+  rotary,
+  unpack,
+} from './commands';
+import {decoderBlockKernel} from './decoder_block';
 import {type Placed, type SimdBackend} from './simd_backend';
 
 type Tensors = Record<string, tf.TensorInfo>;
@@ -69,11 +86,98 @@ const gatherPacked = kernel((backend, {bits, ids}, {columns}) => {
   return y;
 });
 
+const rmsNormKernel = kernel((backend, {x, scale}, {epsilon}) => {
+  const columns = scale!.shape[0]!;
+  const y = backend.empty(x!.shape);
+  const rows = tf.util.sizeFromShape(x!.shape) / columns;
+  const [at, scales] = [backend.locate(x!), backend.locate(scale!)];
+  backend.engine.run(...rmsNorm({x: at, scale: scales, y: y.offset, rows, columns, epsilon: epsilon!}));
+  return y;
+});
+
+const rotaryKernel = kernel((backend, {x, cos, sin}) => {
+  const [batch, length, heads, width] = x!.shape as [number, number, number, number];
+  const y = backend.empty(x!.shape);
+  const [at, c, s] = [backend.locate(x!), backend.locate(cos!), backend.locate(sin!)];
+  const tableRows = cos!.shape[0]!;
+  backend.engine.run(...rotary({x: at, cos: c, sin: s, y: y.offset, batch, length, heads, width, tableRows}));
+  return y;
+});
+
+const gatedGeluKernel = kernel((backend, {gate, value}) => {
+  const y = backend.empty(gate!.shape);
+  const [a, b] = [backend.locate(gate!), backend.locate(value!)];
+  backend.engine.run(...gatedGelu({gate: a, value: b, y: y.offset, count: tf.util.sizeFromShape(gate!.shape)}));
+  return y;
+});
+
+const attentionKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
+  const backend = kernelBackend as SimdBackend;
+  const tensors = inputs as unknown as Tensors;
+  const {scale, logitSoftCap, window, bidirectional} = attrs as unknown as AttentionAttrs;
+  const [batch, length, heads, width] = tensors.q!.shape as [number, number, number, number];
+  const [, size, keyHeads] = tensors.k!.shape as [number, number, number];
+  const y = backend.empty(tensors.q!.shape);
+  const at = (name: string) => (tensors[name] ? backend.locate(tensors[name]) : undefined);
+  const mask = tensors.attentionMask && toFloat(backend, tensors.attentionMask);
+  const partials =
+    length === 1 ? backend.borrow(attentionPartialBytes({batch, heads, width}, backend.engine.threads)) : undefined;
+  const [command, args] = attention({
+    ...{q: at('q')!, k: at('k')!, v: at('v')!, y: y.offset},
+    ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
+    queryPositions: at('queryPositions')!,
+    queryPositionRows: tensors.queryPositions!.shape[0]!,
+    keyPositions: at('keyPositions')!,
+    keyPositionRows: tensors.keyPositions!.shape[0]!,
+    padding: at('paddingMask'),
+    queryImages: at('queryImages'),
+    keyImages: at('keyImages'),
+    mask: mask?.offset,
+    maskRows: mask?.shape[0],
+    partials: partials?.offset,
+  });
+  backend.engine.run(command, args);
+  partials?.release();
+  if (mask) backend.disposeIntermediateTensorInfo(mask);
+  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+};
+
+/** A mask of any type as float32. */
+function toFloat(backend: SimdBackend, {dataId, shape}: tf.TensorInfo): Placed {
+  const placed = backend.empty(shape);
+  (backend.data.get(placed.dataId).values as Float32Array).set(backend.data.get(dataId).values as Float32Array);
+  return placed;
+}
+
+/** tfjs' ArgMax: over the last axis of float32 here, anything else as before. */
+const argMaxKernel: tf.KernelFunc = call => {
+  const {inputs, backend: kernelBackend, attrs} = call;
+  const {x} = inputs as unknown as {x: tf.TensorInfo};
+  const {axis} = attrs as unknown as {axis: number | number[]};
+  const last = [axis].flat();
+  if (x.dtype !== 'float32' || last.length !== 1 || ![-1, x.shape.length - 1].includes(last[0]!)) {
+    return tf.getKernel('ArgMax', 'cpu')!.kernelFunc(call);
+  }
+  const backend = kernelBackend as SimdBackend;
+  const columns = x.shape.at(-1)!;
+  const target = backend.empty(x.shape.slice(0, -1), 'int32');
+  const rows = tf.util.sizeFromShape(target.shape);
+  backend.engine.run(...argMax({x: backend.locate(x), rows, columns, target: target.offset}));
+  return {dataId: target.dataId, shape: target.shape, dtype: target.dtype};
+};
+
 /** By kernel name. */
 export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
+  ...cpuKernels,
   Gemma3MatMul: matMulFloat32,
   Gemma3MatMulBfloat16P8: matMulPacked,
   Gemma3MatMulTransposedBfloat16P8: matMulTransposedPacked,
   Gemma3UnpackBfloat16P8: unpackPacked,
   Gemma3GatherBfloat16P8: gatherPacked,
+  Gemma3RmsNorm: rmsNormKernel,
+  Gemma3Rotary: rotaryKernel,
+  Gemma3GatedGelu: gatedGeluKernel,
+  Gemma3Attention: attentionKernel,
+  Gemma3DecoderBlock: decoderBlockKernel,
+  ArgMax: argMaxKernel,
 };

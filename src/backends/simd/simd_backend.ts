@@ -87,6 +87,16 @@ export class SimdBackend extends cpuBackendClass() {
     };
   }
 
+  /** Memory that one kernel after another may use; what is in it does not last. A multiple of 4 bytes. */
+  scratch(bytes: number): {offset: number; view: () => Uint8Array} {
+    if (!this.shared || this.shared.view().length < bytes) {
+      this.shared?.release();
+      this.shared = this.borrow(Math.ceil(bytes / 4) * 4);
+    }
+    return this.shared;
+  }
+  private shared?: ReturnType<SimdBackend['borrow']>;
+
   private reserve(length: number, dtype: NumericType, refCount: number): HeapEntry {
     const offset = this.heap.allocate(length * ARRAYS[dtype].BYTES_PER_ELEMENT);
     return new HeapEntry(this.heap, offset, length, dtype, refCount);

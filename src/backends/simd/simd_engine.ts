@@ -139,14 +139,6 @@ export class SimdEngine {
 
 const DEAD = 'A thread of the SIMD engine died or does not answer. Dispose the engine and make a new one.';
 
-/** Bits of a float32, for arguments of commands. */
-export function floatBits(value: number): number {
-  floats[0] = value;
-  return words[0]!;
-}
-const floats = new Float32Array(1);
-const words = new Int32Array(floats.buffer);
-
 function staticBytes(threads: number): number {
   return Math.ceil((SCRATCH + threads * SCRATCH_BYTES) / PAGE) * PAGE;
 }

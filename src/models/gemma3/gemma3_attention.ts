@@ -198,7 +198,7 @@ export class CachedGemma3Attention extends Layer {
         ...given,
       };
       const attrs = {
-        scale: 1 / Math.sqrt(this.queryWidth),
+        scale: this.queryScale,
         logitSoftCap: this.config.logitSoftCap,
         window: this.config.useSlidingWindowAttention ? this.config.slidingWindowSize : null,
         bidirectional: this.config.useBidirectionalAttention,
@@ -211,10 +211,10 @@ export class CachedGemma3Attention extends Layer {
     });
   }
 
-  /** What queries are scaled by the root of. The integer division is KerasHub's. */
-  private get queryWidth(): number {
+  /** What queries are multiplied by. The integer division is KerasHub's. */
+  get queryScale(): number {
     const {queryHeadDimNormalize, headDim, numQueryHeads} = this.config;
-    return queryHeadDimNormalize ? headDim : Math.floor(this.hiddenDim / numQueryHeads);
+    return 1 / Math.sqrt(queryHeadDimNormalize ? headDim : Math.floor(this.hiddenDim / numQueryHeads));
   }
 
   override getConfig(): tf.serialization.ConfigDict {

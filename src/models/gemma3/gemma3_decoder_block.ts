@@ -17,6 +17,7 @@ import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {CachedGemma3Attention} from './gemma3_attention';
+import {decoderStep} from './gemma3_decoder_step';
 
 export interface Gemma3DecoderBlockArgs extends LayerArgs {
   hiddenDim: number;
@@ -179,6 +180,9 @@ export class Gemma3DecoderBlock extends Layer {
   override call(inputs: TensorOrTensors, kwargs: BlockCallArgs = {}): tf.Tensor {
     return tf.tidy(() => {
       const [x, paddingMask, visionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?, tf.Tensor?];
+      const {cache, counts = cache?.lengths.map(() => x.shape[1]!)} = kwargs;
+      const step = cache && !paddingMask && !visionMask && decoderStep(this, x, cache, counts!);
+      if (step) return step;
       const images = visionMask ? imageNumbers(visionMask) : undefined;
 
       let y = this.attention.call(this.preAttentionNorm.call(x), {...kwargs, paddingMask, images});

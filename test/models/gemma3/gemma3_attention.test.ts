@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
+import {ValueError} from '../../../src/errors';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {CachedGemma3Attention, type CachedGemma3AttentionArgs} from '../../../src/models/gemma3/gemma3_attention';
 import {expectClose, normal} from '../../ops/compare';
@@ -156,10 +157,16 @@ describe('CachedGemma3Attention', () => {
   test('refuses what does not fit', () => {
     const build = (more: object) => () => new CachedGemma3Attention({...SMALL, ...more});
     expect(build({numKeyValueHeads: 3})).toThrow('Received: numQueryHeads=4, numKeyValueHeads=3.');
-    expect(build({headDim: 3})).toThrow('expected an even headDim, for rotary positions. Received: 3.');
+    expect(build({headDim: 3})).toThrow('expected an even headDim, for rotary positions. Received: headDim=3.');
     expect(build({numQueryHeads: 0})).toThrow('`numQueryHeads` to be a positive integer');
     expect(build({dropout: 1})).toThrow('`dropout` in [0, 1)');
     expect(build({head_dim: 3})).toThrow('CachedGemma3Attention has no argument "head_dim". Expected: headDim,');
+    expect(build({slidingWindowSize: -1})).toThrow('`slidingWindowSize` to be a positive integer. Received: slidingWi');
+    expect(build({logitSoftCap: 0})).toThrow('`logitSoftCap` to be null or above 0. Received: logitSoftCap=0.');
+    expect(build({useQueryKeyNorm: 'no'})).toThrow('to be true or false. Received: useQueryKeyNorm="no".');
+    expect(build({ropeScalingFactor: 0})).toThrow('`ropeScalingFactor` to be above 0');
+    expect(build({name: 3})).toThrow('CachedGemma3Attention expected `name` to be a string. Received: name=3.');
+    expect(() => new CachedGemma3Attention(undefined as never)).toThrow('expected its arguments in one object');
     const layer = filled();
     const cache = new KvCache({batch: 1, maxLength: 4, numKeyValueHeads: 2, headDim: 4, window: null});
     const x = tf.zeros([1, 2, D]);
@@ -167,6 +174,10 @@ describe('CachedGemma3Attention', () => {
       'by `counts`, not by a padding',
     );
     expect(() => layer.call(tf.zeros([2, 2, D]), {cache})).toThrow();
+    expect(() => layer.call(x, {counts: [1]})).toThrow(ValueError);
+    expect(() => layer.call(x, {counts: [1]})).toThrow(
+      'Without a cache, say which tokens of each row are real by a padd',
+    );
     cache.dispose();
     layer.dispose();
   });

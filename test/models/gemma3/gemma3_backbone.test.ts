@@ -61,16 +61,28 @@ describe('arguments', () => {
     [{numLayers: 0}, '`numLayers` to be a positive integer. Received: numLayers=0.'],
     [{numLayers: 1.5}, 'Received: numLayers=1.5.'],
     [{hiddenDim: '8'}, 'Received: hiddenDim="8".'],
-    [{numKeyValueHeads: 3}, 'Received: numQueryHeads=2, numKeyValueHeads=3, headDim=4.'],
-    [{headDim: 5}, 'headDim to be even'],
+    [{numKeyValueHeads: 3}, 'Received: numQueryHeads=2, numKeyValueHeads=3.'],
+    [{headDim: 5}, 'Gemma3Backbone expected an even headDim, for rotary positions. Received: headDim=5.'],
     [{dropout: 1}, 'Gemma3Backbone expected `dropout` in [0, 1). Received: dropout=1.'],
     [{dropout: -0.1}, 'Received: dropout=-0.1.'],
     [{slidingWindowSize: 0}, '`slidingWindowSize` to be a positive integer'],
     [{localRopeScalingFactor: 0}, '`localRopeScalingFactor` to be above 0. Received: localRopeScalingFactor=0.'],
     [{globalRopeScalingFactor: -1}, '`globalRopeScalingFactor` to be above 0'],
     [{layerNormEpsilon: 0}, '`layerNormEpsilon` to be above 0'],
-    [{attentionLogitSoftCap: 0}, '`attentionLogitSoftCap` to be above 0'],
-    [{finalLogitSoftCap: '30'}, '`finalLogitSoftCap` to be above 0. Received: finalLogitSoftCap="30".'],
+    [{attentionLogitSoftCap: 0}, '`attentionLogitSoftCap` to be null or above 0'],
+    [{finalLogitSoftCap: '30'}, '`finalLogitSoftCap` to be null or above 0. Received: finalLogitSoftCap="30".'],
+    [{imageSize: 0}, '`imageSize` to be null or a positive integer. Received: imageSize=0.'],
+    [{imageSize: '896'}, 'Received: imageSize="896".'],
+    [{useQueryKeyNorm: 'no'}, 'Gemma3Backbone expected `useQueryKeyNorm` to be true or false. Received: useQueryKeyN'],
+    [{useSlidingWindowAttention: 1}, 'Received: useSlidingWindowAttention=1.'],
+    [{trainable: 'no'}, '`trainable` to be true or false'],
+    [{name: 3}, 'Gemma3Backbone expected `name` to be a string. Received: name=3.'],
+    [{visionEncoder: 'x'}, '`visionEncoder` to be a Gemma3VisionEncoder, its configuration, or null. Received: vision'],
+    [{visionEncoder: 3}, 'Received: visionEncoder=3.'],
+    [{visionEncoder: []}, 'Received: visionEncoder=[].'],
+    [{visionEncoder: {config: 3}}, 'Received: visionEncoder={"config":3}.'],
+    [{visionEncoder: {class_name: 'ViT', config: {}}}, 'Received: visionEncoder={"class_name":"ViT","config":{}}.'],
+    [{visionEncoder: {}}, 'Gemma3VisionEncoder expected `imageSize` to be a positive integer'],
     [{dtype: 'int8'}, 'Expected dtype to be one of float32, bfloat16'],
     [{isEmbeddingModel: true}, 'Must specify embeddingDim and poolingIntermediateDim for an embedding model.'],
     [{isEmbeddingModel: true, embeddingDim: 4, poolingIntermediateDim: 4}, 'not available yet. Received: true.'],
@@ -79,6 +91,19 @@ describe('arguments', () => {
     expect(() => new Gemma3Backbone({...TINY, ...more})).toThrow(ValueError);
     expect(() => new Gemma3Backbone({...TINY, ...more})).toThrow(message);
     expect(tf.memory().numTensors).toBe(before);
+  });
+
+  test.each([undefined, null, 3, 'x', []])('are one object, not %j', args => {
+    for (const make of [() => new Gemma3Backbone(args as never), () => Gemma3Backbone.fromConfig(args as never)]) {
+      expect(make).toThrow(ValueError);
+      expect(make).toThrow('Gemma3Backbone expected its arguments in one object: {name: value, …}. Received: ');
+    }
+  });
+
+  test('may have a size of images without images, as some presets of text do', () => {
+    const backbone = new Gemma3Backbone({...TINY, imageSize: 896});
+    expect([backbone.textOnlyModel, backbone.config.imageSize]).toEqual([true, 896]);
+    backbone.dispose();
   });
 
   test('have the casing of Keras, too', () => {

@@ -152,6 +152,48 @@ describe('stream', () => {
     lm.compile();
   });
 
+  const joined = async (prompt: string, options: GenerateOptions) => {
+    const pieces: string[] = [];
+    for await (const piece of lm.stream(prompt, options)) pieces.push(piece);
+    return {text: pieces.join(''), pieces};
+  };
+
+  it.each(['Hi there', ' a', 'a▁b', '  ', '\u2581', 'é😀', '<bos>x', ''])(
+    'yields the prompt %j first when asked, and is what generate returns',
+    async prompt => {
+      for (const stripPrompt of [undefined, true, false]) {
+        const options = {maxLength: 16, stopTokenIds: null, stripPrompt};
+        lm.compile({sampler: drawing(7)});
+        const {text} = await joined(prompt, options);
+        lm.compile({sampler: drawing(7)});
+        expect(text).toBe(await lm.generate(prompt, {...options, stripPrompt: stripPrompt ?? true}));
+      }
+      lm.compile();
+    },
+  );
+
+  it('yields the prompt before the model has read it', async () => {
+    const stream = lm.stream('Hi there', {stripPrompt: false});
+    const next = jest.spyOn(lm, 'nextLogits');
+    await expectNoLeak(async () => {
+      expect(await stream.next()).toEqual({done: false, value: 'Hi there'});
+      expect(next).not.toHaveBeenCalled();
+      await stream.return();
+    });
+    next.mockRestore();
+    const {pieces} = await joined('Hi there', {stripPrompt: false, maxLength: 3});
+    expect(pieces).toEqual([await lm.generate('Hi there', {maxLength: 3})]);
+  });
+
+  it('yields nothing when an option is unusable or all is over before it begins', async () => {
+    const first = (options: object) => lm.stream('a', {stripPrompt: false, ...options}).next();
+    await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or token ids/);
+    await expect(first({maxLength: 0})).rejects.toThrow(/positive integer/);
+    await expect(first({signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
+    await expect(first({stripPrompt: 'no'})).rejects.toThrow(/stream expected `stripPrompt` to be true or false/);
+    await expect(first({strip: true})).rejects.toThrow(/stream has no argument "strip"/);
+  });
+
   it('can be left and aborted, and leaves nothing behind', async () => {
     await expectNoLeak(async () => {
       for await (const piece of lm.stream('a', {stopTokenIds: null})) if (piece) break;
@@ -172,6 +214,7 @@ describe('bad input', () => {
 
   it('is refused with a sentence', async () => {
     await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
+    await rejects('a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/);
     await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
     await rejects('a', {stopTokenIds: 'never'}, /"auto", null or token ids/);
     await rejects(3, {}, /prompts as a string/);
@@ -180,6 +223,9 @@ describe('bad input', () => {
     expect(() => lm.compile({sampler: 'beam' as never})).toThrow(/"greedy", "random"/);
     expect(() => lm.compile({weightedMetrics: []} as never)).toThrow(/no argument "weightedMetrics"/);
     expect(() => new Gemma3CausalLM({backbone: null as never})).toThrow(/expected a Gemma3Backbone/);
+    expect(() => new Gemma3CausalLM(undefined as never)).toThrow(/expected its arguments in one object/);
+    expect(() => new Gemma3CausalLM({backbone, preprocessor: 'x' as never})).toThrow(/as `preprocessor`, or null/);
+    expect(() => new Gemma3CausalLM({backbone, name: 3 as never})).toThrow(/`name` to be a string/);
   });
 
   it('is refused without a preprocessor', async () => {

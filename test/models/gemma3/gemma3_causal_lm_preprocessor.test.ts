@@ -94,6 +94,13 @@ describe('bad input', () => {
     const args = {tokenizer, imageConverter: {}, sequenceLength: 512};
     expect(() => new Gemma3CausalLMPreprocessor(args)).toThrow(/should be greater than/);
     expect(() => new Gemma3CausalLMPreprocessor({tokenizer: {} as never})).toThrow(/expected a Gemma3Tokenizer/);
+    expect(() => new Gemma3CausalLMPreprocessor(undefined as never)).toThrow(/expected its arguments in one object/);
+    const build = (more: object) => () => new Gemma3CausalLMPreprocessor({tokenizer, ...more});
+    expect(build({addStartToken: 'no'})).toThrow(/`addStartToken` to be true or false. Received: addStartToken="no"/);
+    expect(build({addEndToken: 0})).toThrow(/`addEndToken` to be true or false/);
+    expect(build({name: 3})).toThrow(/`name` to be a string. Received: name=3/);
+    expect(build({imageConverter: 'x'})).toThrow(/`imageConverter` to be null or an object/);
+    expect(build({maxImagesPerPrompt: 0})).toThrow(/`maxImagesPerPrompt` to be a positive integer/);
     expect(() => new Gemma3CausalLMPreprocessor({tokenizer, sequenceLenght: 3} as never)).toThrow(/sequenceLenght/);
   });
 });

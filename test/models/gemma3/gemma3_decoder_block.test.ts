@@ -119,6 +119,19 @@ describe('Gemma3DecoderBlock', () => {
     expect(() => new Gemma3DecoderBlock({...SMALL, intermediateDim: 0})).toThrow('`intermediateDim` to be a positive');
     expect(() => new Gemma3DecoderBlock({...SMALL, headDim: 5})).toThrow('expected an even headDim');
     expect(() => new Gemma3DecoderBlock({...SMALL, hidden: 5} as never)).toThrow('has no argument "hidden"');
+    const build = (more: object) => () => new Gemma3DecoderBlock({...SMALL, ...more});
+    expect(build({slidingWindowSize: -1})).toThrow('Gemma3DecoderBlock expected `slidingWindowSize` to be a positive');
+    expect(build({logitSoftCap: 0})).toThrow('Gemma3DecoderBlock expected `logitSoftCap` to be null or above 0');
+    expect(build({usePostFfwNorm: 1})).toThrow('to be true or false. Received: usePostFfwNorm=1.');
+    expect(build({layerNormEpsilon: 0})).toThrow('`layerNormEpsilon` to be above 0');
+    expect(build({numKeyValueHeads: 3})).toThrow('Received: numQueryHeads=2, numKeyValueHeads=3.');
+    expect(build({name: 3})).toThrow('Gemma3DecoderBlock expected `name` to be a string. Received: name=3.');
+    expect(() => new Gemma3DecoderBlock(undefined as never)).toThrow('expected its arguments in one object');
+    tf.tidy(() => {
+      const layer = filled();
+      expect(() => layer.call(tf.zeros([1, 2, 6]), {counts: [1]})).toThrow('Without a cache');
+      layer.dispose();
+    });
     expect(() => new Gemma3DecoderBlock({...SMALL, name: 'b'}).build([null, null, 5])).toThrow(
       'Gemma3DecoderBlock "b" expected an input (batch, length, 6). Received: [,,5].',
     );

@@ -12,7 +12,7 @@ export function argMax(): void {
     const best = indexOfMax(x, begin, last(columns));
     store<i32>(scratch(), best);
     barrier();
-    if (thread == 0) store<i32>(target + (<usize>row << 2), bestOfThreads(x));
+    if (thread == 0) store<i32>(target + ((<usize>row) << 2), bestOfThreads(x));
     // Nobody may overwrite what thread 0 still reads.
     barrier();
   }
@@ -24,7 +24,7 @@ function bestOfThreads(x: usize): i32 {
   for (let t = 0; t < threads; t++) {
     const index = load<i32>(scratchOf(t));
     if (index < 0) continue;
-    const v = load<f32>(x + (<usize>index << 2));
+    const v = load<f32>(x + ((<usize>index) << 2));
     if (best < 0 || v > value) {
       best = index;
       value = v;
@@ -37,14 +37,14 @@ function bestOfThreads(x: usize): i32 {
 function indexOfMax(x: usize, begin: i32, end: i32): i32 {
   let largest = f32x4.splat(-Infinity);
   let i = begin;
-  for (; i + 4 <= end; i += 4) largest = f32x4.pmax(largest, v128.load(x + (<usize>i << 2)));
+  for (; i + 4 <= end; i += 4) largest = f32x4.pmax(largest, v128.load(x + ((<usize>i) << 2)));
   let value = maxOf(largest);
   for (; i < end; i++) {
-    const v = load<f32>(x + (<usize>i << 2));
+    const v = load<f32>(x + ((<usize>i) << 2));
     if (v > value) value = v;
   }
   for (i = begin; i < end; i++) {
-    if (load<f32>(x + (<usize>i << 2)) == value) return i;
+    if (load<f32>(x + ((<usize>i) << 2)) == value) return i;
   }
   return -1;
 }

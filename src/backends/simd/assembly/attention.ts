@@ -56,8 +56,8 @@ function divideScratch(): void {
   paddedWidth = (width + 7) & ~7;
   most = MOST_ROWS;
   while (most > 8 && 4 * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
-  const block = <usize>(most * paddedWidth) << 2;
-  const square = <usize>(most * most) << 2;
+  const block = (<usize>(most * paddedWidth)) << 2;
+  const square = (<usize>(most * most)) << 2;
   packedQueries = scratch();
   keyPanels = packedQueries + block;
   valuePanels = keyPanels + block;
@@ -66,11 +66,11 @@ function divideScratch(): void {
   packedScores = scores + square;
   seen = packedScores + square;
   maxima = seen + square;
-  totals = maxima + (<usize>most << 2);
+  totals = maxima + ((<usize>most) << 2);
 }
 
 function intAt(at: usize, index: i32): i32 {
-  return load<i32>(at + (<usize>index << 2));
+  return load<i32>(at + ((<usize>index) << 2));
 }
 
 /** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
@@ -106,7 +106,7 @@ export function setRing(
 
 /** Places of the ring that may hold a key when the newest has this position. */
 export function usedPlaces(position: i32): i32 {
-  return min(position + 1, size);
+  return max(0, min(position + 1, size));
 }
 
 function sees(batch: i32, t: i32, s: i32): bool {
@@ -127,14 +127,14 @@ function sees(batch: i32, t: i32, s: i32): bool {
     if (intAt(padding, batch * size + s) == 0) return false;
     if (bidirectional && intAt(padding, batch * size + t) == 0) return false;
   }
-  return mask == 0 || load<f32>(mask + (<usize>(((sharedMask ? 0 : batch) * length + t) * size + s) << 2)) != 0;
+  return mask == 0 || load<f32>(mask + ((<usize>(((sharedMask ? 0 : batch) * length + t) * size + s)) << 2)) != 0;
 }
 
 /** Which key of the block each token sees, all bits for yes; false if none sees any. */
 function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
   let any = false;
   for (let t = 0; t < tokens; t++) {
-    let at = seen + (<usize>(t * most) << 2);
+    let at = seen + ((<usize>(t * most)) << 2);
     for (let s = 0; s < most; s++, at += 4) {
       const yes = s < count && sees(batch, token + t, key + s);
       store<i32>(at, yes ? -1 : 0);
@@ -150,22 +150,22 @@ function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
  */
 function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
   const rows = tokens * count;
-  const step = <usize>(keyHeads * width) << 2;
+  const step = (<usize>(keyHeads * width)) << 2;
   const keyHead = head / (heads / keyHeads);
   loadQueries(batch, token, tokens, head, count);
   for (let key = begin; key < end; key += most) {
     const some = min(most, end - key);
     if (!look(batch, token, tokens, key, some)) continue;
-    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * (<usize>width << 2);
+    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
     score(rows, keys + offset, step, some);
     weigh(rows, count);
-    packRows(scores, <usize>most << 2, rows, most, packedScores);
+    packRows(scores, (<usize>most) << 2, rows, most, packedScores);
     sumValues(rows, values + offset, step, some);
   }
 }
 
 function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
-  const row = <usize>width << 2;
+  const row = (<usize>width) << 2;
   let to = sums;
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++, to += row) {
@@ -175,31 +175,31 @@ function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32)
   }
   const rows = tokens * count;
   packRows(sums, row, rows, width, packedQueries);
-  memory.fill(sums, 0, <usize>(rows * paddedWidth) << 2);
+  memory.fill(sums, 0, (<usize>(rows * paddedWidth)) << 2);
   for (let r = 0; r < rows; r++) {
-    store<f32>(maxima + (<usize>r << 2), NOTHING);
-    store<f32>(totals + (<usize>r << 2), 0);
+    store<f32>(maxima + ((<usize>r) << 2), NOTHING);
+    store<f32>(totals + ((<usize>r) << 2), 0);
   }
 }
 
 function score(rows: i32, from: usize, step: usize, count: i32): void {
-  const panelBytes = <usize>width << 5;
+  const panelBytes = (<usize>width) << 5;
   let panel = keyPanels;
   for (let key = 0; key < count; key += 8, panel += panelBytes) {
     transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
-    tiles(packedQueries, panel, width, scores + (<usize>key << 2), <usize>most << 2, rows, 8, false);
+    tiles(packedQueries, panel, width, scores + ((<usize>key) << 2), (<usize>most) << 2, rows, 8, false);
   }
 }
 
 /** Scores to weights, and what was summed before to the new maximum. */
 function weigh(rows: i32, count: i32): void {
-  const bytes = <usize>most << 2;
+  const bytes = (<usize>most) << 2;
   const nothing = f32x4.splat(NOTHING);
   const cap = f32x4.splat(softCap);
   for (let r = 0; r < rows; r++) {
     const row = scores + <usize>r * bytes;
     const visible = seen + <usize>(r / count) * bytes;
-    const before = load<f32>(maxima + (<usize>r << 2));
+    const before = load<f32>(maxima + ((<usize>r) << 2));
     let largest = f32x4.splat(before);
     for (let at: usize = 0; at < bytes; at += 16) {
       let v = v128.load(row + at);
@@ -216,33 +216,33 @@ function weigh(rows: i32, count: i32): void {
       v128.store(row + at, v);
       total = f32x4.add(total, v);
     }
-    const old = load<f32>(totals + (<usize>r << 2));
+    const old = load<f32>(totals + ((<usize>r) << 2));
     if (maximum == before) {
-      store<f32>(totals + (<usize>r << 2), old + sumOf(total));
+      store<f32>(totals + ((<usize>r) << 2), old + sumOf(total));
       continue;
     }
     const factor = exp4(f32x4.splat(before - maximum));
-    store<f32>(maxima + (<usize>r << 2), maximum);
-    store<f32>(totals + (<usize>r << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
-    scaleRow(sums + (<usize>(r * paddedWidth) << 2), factor);
+    store<f32>(maxima + ((<usize>r) << 2), maximum);
+    store<f32>(totals + ((<usize>r) << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
+    scaleRow(sums + ((<usize>(r * paddedWidth)) << 2), factor);
   }
 }
 
 function scaleRow(row: usize, factor: v128): void {
-  for (const end = row + (<usize>paddedWidth << 2); row < end; row += 16) {
+  for (const end = row + ((<usize>paddedWidth) << 2); row < end; row += 16) {
     v128.store(row, f32x4.mul(v128.load(row), factor));
   }
 }
 
 function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
-  const rowBytes = <usize>paddedWidth << 2;
+  const rowBytes = (<usize>paddedWidth) << 2;
   for (let h = 0; h < width; h += 8, from += 32) {
     if (h + 8 <= width) copyFloatColumns(valuePanels, from, step, count);
     else copyLastColumns(valuePanels, from, step, count, width - h);
     let x = packedScores;
-    let to = sums + (<usize>h << 2);
+    let to = sums + ((<usize>h) << 2);
     // The weights of a tile are `most` keys apart, of which the last block has fewer.
-    for (let r = 0; r < rows; r += 4, x += <usize>most << 4, to += 4 * rowBytes) {
+    for (let r = 0; r < rows; r += 4, x += (<usize>most) << 4, to += 4 * rowBytes) {
       tiles(x, valuePanels, count, to, rowBytes, min(4, rows - r), 8, true);
     }
   }
@@ -250,7 +250,8 @@ function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
 
 function copyLastColumns(to: usize, from: usize, step: usize, count: i32, columns: i32): void {
   for (; count > 0; count--, from += step, to += 32) {
-    for (let i = 0; i < 8; i++) store<f32>(to + (<usize>i << 2), i < columns ? load<f32>(from + (<usize>i << 2)) : 0);
+    for (let i = 0; i < 8; i++)
+      store<f32>(to + ((<usize>i) << 2), i < columns ? load<f32>(from + ((<usize>i) << 2)) : 0);
   }
 }
 
@@ -259,19 +260,19 @@ function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, cou
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++) {
       const r = t * count + i;
-      const total = load<f32>(totals + (<usize>r << 2));
+      const total = load<f32>(totals + ((<usize>r) << 2));
       // A row that sees nothing is zero.
       const factor: f32 = total > 0 ? <f32>1 / total : 0;
-      const from = sums + (<usize>(r * paddedWidth) << 2);
-      const to = y + <usize>((batch * length + token + t) * heads + head + i) * (<usize>width << 2);
-      for (let h: usize = 0; h < <usize>width << 2; h += 4) store<f32>(to + h, load<f32>(from + h) * factor);
+      const from = sums + ((<usize>(r * paddedWidth)) << 2);
+      const to = y + <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
+      for (let h: usize = 0; h < (<usize>width) << 2; h += 4) store<f32>(to + h, load<f32>(from + h) * factor);
     }
   }
 }
 
 /** Bytes of what a thread knows of one query head: maximum, total, sums. */
 function partialBytes(): usize {
-  return <usize>(width + 2) << 2;
+  return (<usize>(width + 2)) << 2;
 }
 
 /** This thread's part of the keys for every query of (batch, 1, heads, width), to `partials`. */
@@ -283,15 +284,15 @@ export function attendPart(batch: i32, partials: usize): void {
     const blocks = (used + 7) >> 3;
     const begin = first(blocks) << 3;
     const end = min(used, last(blocks) << 3);
-    for (let head = 0; head < heads; ) {
+    for (let head = 0; head < heads;) {
       // As many as fit, but of one key head.
       const count = min(most, groups - (head % groups));
       attend(b, 0, 1, head, count, begin, end);
       for (let i = 0; i < count; i++) {
         const to = mine + <usize>(b * heads + head + i) * partialBytes();
-        store<f32>(to, load<f32>(maxima + (<usize>i << 2)));
-        store<f32>(to, load<f32>(totals + (<usize>i << 2)), 4);
-        memory.copy(to + 8, sums + (<usize>(i * paddedWidth) << 2), <usize>width << 2);
+        store<f32>(to, load<f32>(maxima + ((<usize>i) << 2)));
+        store<f32>(to, load<f32>(totals + ((<usize>i) << 2)), 4);
+        memory.copy(to + 8, sums + ((<usize>(i * paddedWidth)) << 2), (<usize>width) << 2);
       }
       head += count;
     }
@@ -306,18 +307,18 @@ export function mergeParts(batch: i32, partials: usize, begin: i32, end: i32, y:
     let maximum = NOTHING;
     for (let t = 0; t < threads; t++) maximum = max(maximum, load<f32>(parts + <usize>t * step));
     let total: f32 = 0;
-    const to = y + <usize>row * (<usize>width << 2);
-    memory.fill(to, 0, <usize>width << 2);
+    const to = y + <usize>row * ((<usize>width) << 2);
+    memory.fill(to, 0, (<usize>width) << 2);
     for (let t = 0; t < threads; t++) {
       const part = parts + <usize>t * step;
       const factor = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(part) - maximum)), 0);
       total += factor * load<f32>(part, 4);
-      for (let h: usize = 0; h < <usize>width << 2; h += 4) {
+      for (let h: usize = 0; h < (<usize>width) << 2; h += 4) {
         store<f32>(to + h, load<f32>(to + h) + factor * load<f32>(part + 8 + h));
       }
     }
     const inverse: f32 = total > 0 ? <f32>1 / total : 0;
-    for (let h: usize = 0; h < <usize>width << 2; h += 4) store<f32>(to + h, load<f32>(to + h) * inverse);
+    for (let h: usize = 0; h < (<usize>width) << 2; h += 4) store<f32>(to + h, load<f32>(to + h) * inverse);
   }
 }
 
@@ -360,7 +361,6 @@ export function attention(): void {
   } else {
     attendTokens(batch, y);
   }
-  barrier();
 }
 
 /** All keys for tiles of tokens, which threads take in turn: later tokens see more keys. */

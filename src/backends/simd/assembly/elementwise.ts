@@ -1,5 +1,5 @@
 /** Norms, rotary positions and gates: a row or a value at a time. */
-import {argument, barrier, first, floatArgument, last, pointer} from './threads';
+import {argument, first, floatArgument, last, pointer} from './threads';
 import {fma, gelu4, sumOf, zero} from './vector';
 
 /** y = x / √(mean(x²) + epsilon) · (1 + scale), plus `residual` unless that is 0. y may be x or the residual. */
@@ -15,20 +15,20 @@ export function normRow(x: usize, scale: usize, residual: usize, y: usize, colum
   }
   let sum = sumOf(f32x4.add(a, b));
   for (let i = body; i < columns; i++) {
-    const v = load<f32>(x + (<usize>i << 2));
+    const v = load<f32>(x + ((<usize>i) << 2));
     sum += v * v;
   }
   const factor: f32 = <f32>1 / sqrt<f32>(sum / <f32>columns + epsilon);
   const factors = f32x4.splat(factor);
   const one = f32x4.splat(1);
-  const vectors = <usize>(columns & ~3) << 2;
+  const vectors = (<usize>(columns & ~3)) << 2;
   let at: usize = 0;
   for (; at < vectors; at += 16) {
     let v = f32x4.mul(f32x4.mul(v128.load(x + at), factors), f32x4.add(v128.load(scale + at), one));
     if (residual != 0) v = f32x4.add(v, v128.load(residual + at));
     v128.store(y + at, v);
   }
-  for (const end = <usize>columns << 2; at < end; at += 4) {
+  for (const end = (<usize>columns) << 2; at < end; at += 4) {
     const v = load<f32>(x + at) * factor * (load<f32>(scale + at) + 1);
     store<f32>(y + at, residual != 0 ? v + load<f32>(residual + at) : v);
   }
@@ -39,15 +39,14 @@ export function rmsNorm(): void {
   const columns = argument(4);
   const rows = argument(3);
   for (let row = first(rows); row < last(rows); row++) {
-    const at = <usize>row * (<usize>columns << 2);
+    const at = <usize>row * ((<usize>columns) << 2);
     normRow(pointer(0) + at, pointer(1), 0, pointer(2) + at, columns, floatArgument(5));
   }
-  barrier();
 }
 
 /** Turns the first half of a head with the second, by angles whose cosines and sines are given. y may be x. */
 export function turnRow(x: usize, cos: usize, sin: usize, y: usize, width: i32, direction: f32): void {
-  const half = <usize>(width >> 1) << 2;
+  const half = (<usize>(width >> 1)) << 2;
   const vectors = half & ~15;
   const signs = f32x4.splat(direction);
   let at: usize = 0;
@@ -75,7 +74,7 @@ export function rotary(): void {
   const heads = argument(6);
   const width = argument(7);
   const tokens = argument(4) * length;
-  const row = <usize>width << 2;
+  const row = (<usize>width) << 2;
   for (let token = first(tokens); token < last(tokens); token++) {
     const angles = <usize>(argument(8) == 1 ? token % length : token) * (row >> 1);
     for (let head = 0; head < heads; head++) {
@@ -83,16 +82,15 @@ export function rotary(): void {
       turnRow(pointer(0) + at, pointer(1) + angles, pointer(2) + angles, pointer(3) + at, width, floatArgument(9));
     }
   }
-  barrier();
 }
 
 /** y = gelu(gate) · value. y may be either. */
 export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
   let at: usize = 0;
-  for (const end = <usize>(count & ~3) << 2; at < end; at += 16) {
+  for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {
     v128.store(y + at, f32x4.mul(gelu4(v128.load(gate + at)), v128.load(value + at)));
   }
-  for (const end = <usize>count << 2; at < end; at += 4) {
+  for (const end = (<usize>count) << 2; at < end; at += 4) {
     store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(gate + at)), 0) * load<f32>(value + at));
   }
 }
@@ -101,7 +99,6 @@ export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
 export function gatedGelu(): void {
   const count = argument(3);
   const begin = first(count);
-  const at = <usize>begin << 2;
+  const at = (<usize>begin) << 2;
   gateRow(pointer(0) + at, pointer(1) + at, pointer(2) + at, last(count) - begin);
-  barrier();
 }

@@ -1,7 +1,25 @@
 /** The module: one instance a thread. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
+import {argMax} from './arg_max';
+import {attention} from './attention';
+import {decoderBlock} from './decoder_block';
+import {gatedGelu, rmsNorm, rotary} from './elementwise';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
-import {GATHER, MAT_MUL, MAT_MUL_TRANSPOSED, NOTHING, PACK, READ, UNPACK} from './numbers';
+import {
+  ARG_MAX,
+  ATTENTION,
+  DECODER_BLOCK,
+  GATED_GELU,
+  GATHER,
+  MAT_MUL,
+  MAT_MUL_TRANSPOSED,
+  NOTHING,
+  PACK,
+  READ,
+  RMS_NORM,
+  ROTARY,
+  UNPACK,
+} from './numbers';
 import {
   argument,
   barrier,
@@ -24,7 +42,6 @@ export function start(thread: i32, threads: i32): void {
 export function execute(command: i32): void {
   switch (command) {
     case NOTHING:
-      barrier();
       break;
     case READ:
       read();
@@ -44,9 +61,29 @@ export function execute(command: i32): void {
     case GATHER:
       gather();
       break;
+    case RMS_NORM:
+      rmsNorm();
+      break;
+    case ROTARY:
+      rotary();
+      break;
+    case GATED_GELU:
+      gatedGelu();
+      break;
+    case ATTENTION:
+      attention();
+      break;
+    case ARG_MAX:
+      argMax();
+      break;
+    case DECODER_BLOCK:
+      decoderBlock();
+      break;
     default:
       unreachable();
   }
+  // The next command overwrites the arguments: nobody may still read them.
+  barrier();
 }
 
 /** For workers: runs commands until none came for so many polls (true) or the engine ends (false). */
@@ -76,7 +113,6 @@ function read(): void {
     b = i32x4.add(b, i32x4.add(v128.load(p, 32), v128.load(p, 48)));
   }
   v128.store(scratch(), i32x4.add(a, b));
-  barrier();
 }
 
 /** True if relaxed instructions compute what we rely on: some engines' baseline compilers did not. */

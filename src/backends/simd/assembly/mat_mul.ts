@@ -4,7 +4,7 @@ import {matVecFloat32} from './float32';
 import {BLOCK, columnOffset, decode, groupBytes, padded} from './formats';
 import {BFLOAT16, FLOAT32} from './numbers';
 import {fillPanel, setMatrix, turnPanel} from './panel';
-import {argument, barrier, first, last, pointer, scratch} from './threads';
+import {argument, first, last, pointer, scratch} from './threads';
 import {packRows, tiles} from './tile';
 
 /** Columns that a panel has: 16 kB, half of the innermost cache. */
@@ -158,7 +158,6 @@ export function matMul(): void {
     first(groups) << 3,
     min(rows, last(groups) << 3),
   );
-  barrier();
 }
 
 /** MAT_MUL_TRANSPOSED: type, w, inner, dy (m, rows), m, dx (m, columns), rows, columns: dx = dy · W. */
@@ -193,7 +192,6 @@ export function matMulTransposed(): void {
       }
     }
   }
-  barrier();
 }
 
 /** Columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */

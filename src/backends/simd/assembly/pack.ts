@@ -2,7 +2,7 @@
 import {BLOCK, decode, encode, groupBytes, padded} from './formats';
 import {FLOAT32} from './numbers';
 import {clearPanel, fillPanel, setMatrix} from './panel';
-import {argument, barrier, first, last, pointer, scratch} from './threads';
+import {argument, first, last, pointer, scratch} from './threads';
 
 /** Columns that are packed at once; a multiple of `BLOCK`. */
 const DEPTH = 512;
@@ -31,7 +31,6 @@ export function pack(): void {
       encode(type, panel, target + <usize>group * bytes, firstColumn + k, padded(count));
     }
   }
-  barrier();
 }
 
 /** UNPACK: source, type, rows, columns, target: float32 (rows, columns). */
@@ -47,7 +46,6 @@ export function unpack(): void {
     const n = group << 3;
     unpackGroup(type, source + <usize>group * bytes, target, n, min(8, rows - n), columns);
   }
-  barrier();
 }
 
 function unpackGroup(type: i32, from: usize, target: usize, n: i32, rows: i32, columns: i32): void {
@@ -81,7 +79,6 @@ export function gather(): void {
     if (type == FLOAT32) memory.copy(to, table + <usize>id * row, row);
     else gatherRow(type, table + <usize>(id >> 3) * bytes, id & 7, to, columns);
   }
-  barrier();
 }
 
 function gatherRow(type: i32, group: usize, lane: i32, to: usize, columns: i32): void {

@@ -1,0 +1,258 @@
+/**
+ * This package against node-llama-cpp, and against KerasHub on JAX, on the same weights of a real Gemma 3. One run, both
+ * sides in turn, each in processes of their own; prints Markdown. node bench/compare.mjs --help
+ */
+import {spawn} from 'node:child_process';
+import {createReadStream, existsSync, readFileSync, statSync, writeFileSync} from 'node:fs';
+import {cpus, loadavg} from 'node:os';
+import {join, relative} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import {parseArgs} from 'node:util';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const PEERS = join(ROOT, 'bench/peers');
+const PYTHON = process.env.PYTHON || 'python3';
+
+const HELP = `node bench/compare.mjs [options]
+
+  --preset DIR      a Keras Gemma 3 text preset           (models/gemma3_270m)
+  --dtypes LIST     of float32, bfloat16, int8, int4      (bfloat16,int8,int4)
+  --keras           also KerasHub on JAX, float32 and bfloat16; PYTHON names an interpreter that has both
+  --no-llama        without node-llama-cpp
+  --threads N       of each side                          (2)
+  --rounds N        processes of each side                (3)
+  --runs N          measured runs in each process         (3)
+  --tokens N        new tokens of a decode run            (128)
+  --prefill N       tokens of a prefill run               (512)
+  --json FILE       also writes every number there
+
+PYTHON (python3) makes the GGUF files: it needs gguf, h5py and sentencepiece.`;
+
+/** How the same weights are called on the other side. */
+const GGUF_TYPES = {float32: 'f32', bfloat16: 'bf16', int8: 'q8_0', int4: 'q4_0'};
+/** Real text, so that equal tokens say something. Without a BOS token its first token is the BOS that is put before it. */
+const PROMPT = [2, 818, 4083, 529, 506, 13379, 3958, 12502, 1440, 1680, 506, 1171, 64304, 236761, 799, 506];
+
+class Failure extends Error {}
+
+const say = text => process.stderr.write(`${text}\n`);
+const median = values => [...values].sort((a, b) => a - b)[values.length >> 1];
+
+function readOptions() {
+  const {values} = parseArgs({
+    options: {
+      preset: {type: 'string', default: join(ROOT, 'models/gemma3_270m')},
+      dtypes: {type: 'string', default: 'bfloat16,int8,int4'},
+      keras: {type: 'boolean', default: false},
+      'no-llama': {type: 'boolean', default: false},
+      threads: {type: 'string', default: '2'},
+      rounds: {type: 'string', default: '3'},
+      runs: {type: 'string', default: '3'},
+      tokens: {type: 'string', default: '128'},
+      prefill: {type: 'string', default: '512'},
+      json: {type: 'string'},
+      help: {type: 'boolean', default: false},
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    process.exit(0);
+  }
+  for (const name of ['threads', 'rounds', 'runs', 'tokens', 'prefill']) {
+    if (!/^[1-9]\d*$/.test(values[name])) throw new Failure(`--${name} expects a whole number above 0.`);
+    values[name] = Number(values[name]);
+  }
+  values.preset = values.preset.replace(/\/+$/, '');
+  values.dtypes = values.dtypes.split(',');
+  const unknown = values.dtypes.find(dtype => !(dtype in GGUF_TYPES));
+  if (unknown !== undefined) throw new Failure(`--dtypes expects ${Object.keys(GGUF_TYPES).join(', ')}: not ${unknown}.`);
+  if (!existsSync(join(values.preset, 'model.weights.h5'))) {
+    throw new Failure(`${values.preset} is no preset in one file of weights. npm run fetch:270m makes one.`);
+  }
+  if (!existsSync(join(ROOT, 'dist/node/index.js'))) throw new Failure('The package is not built: npm run build.');
+  return values;
+}
+
+/** Runs a command to its end → what it wrote to stdout. */
+function run(command, args, cwd = ROOT) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {cwd, stdio: ['ignore', 'pipe', 'pipe']});
+    let out = '';
+    let err = '';
+    child.stdout.on('data', data => (out += data));
+    child.stderr.on('data', data => (err += data));
+    child.on('error', error => reject(new Failure(`${command} cannot be run: ${error.message}`)));
+    child.on('close', (code, signal) => {
+      if (code === 0) resolve(out);
+      else reject(new Failure(`${command} ${args[0]} ended with ${signal ?? code}.\n${err}${out}`.trimEnd()));
+    });
+  });
+}
+
+/** The other package, with the one binary that this machine needs; npm alone would bring those for GPUs too. */
+async function installLlama() {
+  const {dependencies} = JSON.parse(readFileSync(join(PEERS, 'package.json'), 'utf8'));
+  const version = dependencies['node-llama-cpp'];
+  const installed = join(PEERS, 'node_modules/node-llama-cpp/package.json');
+  const os = {darwin: 'mac', win32: 'win'}[process.platform] ?? process.platform;
+  const cpu = process.arch === 'arm' ? 'armv7l' : process.arch;
+  const binary = `@node-llama-cpp/${os}-${cpu}${os === 'mac' && cpu === 'arm64' ? '-metal' : ''}`;
+  const isThere = existsSync(installed) && JSON.parse(readFileSync(installed, 'utf8')).version === version;
+  if (isThere && existsSync(join(PEERS, 'node_modules', binary))) return version;
+  say(`installing node-llama-cpp ${version} and ${binary} in ${relative(process.cwd(), PEERS) || '.'}`);
+  const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'];
+  await run('npm', ['install', ...flags, `${binary}@${version}`], PEERS);
+  return version;
+}
+
+async function makeGguf(preset, dtype) {
+  const type = GGUF_TYPES[dtype];
+  const path = `${preset}.${type}.gguf`;
+  if (!existsSync(path) || statSync(path).mtimeMs < statSync(join(preset, 'model.weights.h5')).mtimeMs) {
+    say(`making ${relative(process.cwd(), path)}`);
+    await run(PYTHON, [join(ROOT, 'scripts/make_gguf.py'), preset, path, '--type', type]);
+  }
+  return path;
+}
+
+/** Brings a file into the system's cache, without this process growing. */
+async function warm(path) {
+  for await (const chunk of createReadStream(path, {highWaterMark: 1 << 20})) void chunk;
+}
+
+async function measure({command, script, weights}, options) {
+  await warm(weights);
+  const out = await run(command, [join(PEERS, script), JSON.stringify({...options, startedAt: Date.now()})]);
+  return JSON.parse(out.trim().split('\n').at(-1));
+}
+
+/** Both sides in turn, round by round → {ours, theirs}: one result for each round; no `theirs` if ours cannot yet. */
+async function compare({dtype, other, name}, options) {
+  const {preset, threads, rounds, runs, tokens, prefill} = options;
+  const size = JSON.parse(readFileSync(join(preset, 'config.json'), 'utf8')).config.vocabulary_size;
+  const prompt = PROMPT.map(id => id % size);
+  const longPrompt = Array.from({length: prefill}, (_, i) => (2 + 37 * i) % size);
+  const shared = {preset, dtype, threads, runs, tokens, prompt, longPrompt};
+  const us = {command: process.execPath, script: 'ours.mjs', weights: join(preset, 'model.weights.h5')};
+  const ours = [];
+  const theirs = [];
+  for (let round = 1; round <= rounds; round++) {
+    say(`${dtype} against ${name}, round ${round} of ${rounds}`);
+    const result = await measure(us, shared);
+    if (result.unsupported) return {ours: [], theirs: []};
+    ours.push(result);
+    theirs.push(await measure(other, {...shared, ...other.options}));
+  }
+  return {ours, theirs};
+}
+
+const passSpeed = result => (result.weightBytes * result.tokensPerSecond) / 1e9;
+
+/** [label, value, digits, true if more is better]. The values of a round are those of both sides, and of the read. */
+const measures = ({tokens, prefill}) => [
+  [`${tokens} new tokens after 16, tokens/s`, r => r.tokensPerSecond, 2, true],
+  [`prompt of ${prefill} tokens, s`, r => r.prefillSeconds, 3, false],
+  ['process start to first token, s', r => r.firstTokenSeconds, 2, false],
+  ['of that, loading, s', r => r.loadSeconds, 2, false],
+  ['memory after the first token, MB', r => r.rssMegabytes, 0, false],
+  ['peak memory, MB', r => r.peakMegabytes, 0, false],
+];
+
+function rowsOf({label}, {ours, theirs}, options) {
+  if (ours.length === 0) return [[label, measures(options)[0][0], 'not yet', '', '', '']];
+  const rows = measures(options).map(([what, value, digits, more]) => {
+    const a = ours.map(value);
+    const b = theirs.map(value);
+    const ratio = (x, y) => (more ? x / y : y / x);
+    const ratios = a.map((x, i) => ratio(x, b[i]));
+    const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
+    const [x, y] = [median(a), median(b)];
+    return [label, what, x.toFixed(digits), y.toFixed(digits), `**${ratio(x, y).toFixed(2)}**`, range];
+  });
+  const read = median(ours.map(r => r.readGigabytesPerSecond));
+  const cell = (results, value) => value(median(results.map(passSpeed)));
+  const both = value => [cell(ours, value), cell(theirs, value)];
+  const bytes = [ours, theirs].map(([result]) => Math.round(result.weightBytes / 1e6).toString());
+  rows.push([label, 'weights, MB', ...bytes, '', '']);
+  rows.push([label, 'weights read while decoding, GB/s', ...both(speed => speed.toFixed(1)), '', '']);
+  rows.push([label, `share of a plain read (${read.toFixed(1)} GB/s)`, ...both(speed => percent(speed / read)), '', '']);
+  const [mine, other] = [ours[0].tokens, theirs[0].tokens];
+  const differs = mine.findIndex((token, i) => token !== other[i]);
+  const same = differs < 0 ? `all ${mine.length}` : `the first ${differs} of ${mine.length}`;
+  rows.push([label, 'the same greedy tokens', same, '', '', '']);
+  return rows;
+}
+
+const percent = share => `${(share * 100).toFixed(0)} %`;
+
+function markdown(header, rows) {
+  const line = cells => `| ${cells.join(' | ')} |`;
+  const alignment = header.map((_, i) => (i < 2 ? '---' : '---:'));
+  return [header, alignment, ...rows].map(line).join('\n');
+}
+
+async function main() {
+  const options = readOptions();
+  const busy = loadavg()[0];
+  const peers = [];
+  if (!options['no-llama']) {
+    const version = await installLlama();
+    const comparisons = [];
+    for (const dtype of options.dtypes) {
+      const gguf = await makeGguf(options.preset, dtype);
+      const other = {command: process.execPath, script: 'llama.mjs', weights: gguf, options: {gguf}};
+      const label = `${dtype} / ${GGUF_TYPES[dtype].toUpperCase()}`;
+      comparisons.push({dtype, label, other, name: 'node-llama-cpp'});
+    }
+    peers.push({title: `node-llama-cpp ${version}`, comparisons, detail: r => `llama.cpp ${r.version}`});
+  }
+  if (options.keras) {
+    const weights = join(options.preset, 'model.weights.h5');
+    const other = {command: PYTHON, script: 'keras_hub_jax.py', weights, options: {}};
+    const comparisons = ['float32', 'bfloat16'].map(dtype => ({dtype, label: dtype, other, name: 'KerasHub'}));
+    peers.push({title: 'KerasHub on JAX', comparisons, detail: r => r.version});
+  }
+
+  const version = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).version;
+  const {threads, rounds, runs} = options;
+  const machine = {
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: cpus().length,
+    node: process.version,
+    date: new Date().toISOString().slice(0, 10),
+    loadAverage: busy,
+  };
+  const sections = [
+    `${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, ${machine.date}. tfjs-gemma3 ${version}, backend simd. ` +
+      `${threads} threads on each side; medians of ${rounds} processes with ${runs} runs each, both sides in turn. ` +
+      'A ratio above 1 means that this package is faster or smaller; beside it, the lowest and highest of one round.',
+  ];
+  if (busy > 0.5) {
+    sections.push(
+      `**The machine was busy when this began (load average ${busy.toFixed(1)}): these numbers say little.**`,
+    );
+  }
+  const results = [];
+  for (const {title, comparisons, detail} of peers) {
+    const rows = [];
+    let facts = '';
+    for (const comparison of comparisons) {
+      const result = await compare(comparison, options);
+      rows.push(...rowsOf(comparison, result, options));
+      if (result.theirs[0]) facts = ` (${detail(result.theirs[0])})`;
+      results.push({peer: title, dtype: comparison.dtype, ...result});
+    }
+    sections.push(`### ${title}${facts}`);
+    sections.push(markdown(['Weights', '', 'tfjs-gemma3', title.split(' ')[0], 'Ratio', 'Range'], rows));
+  }
+  if (options.json) writeFileSync(options.json, `${JSON.stringify({machine, options, results}, null, 2)}\n`);
+  console.log(sections.join('\n\n'));
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Failure) && !error.code?.startsWith('ERR_PARSE_ARGS')) throw error;
+  say(error.message);
+  process.exitCode = 1;
+}

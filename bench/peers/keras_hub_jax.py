@@ -1,0 +1,82 @@
+"""KerasHub's side, on JAX: python keras_hub_jax.py '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}'
+
+`generate` is one compiled function: it takes the prompt padded to the full length, fills the cache and loops. So
+the time of a token is the difference between two calls of the same shape, one with a short prompt and one with
+a prompt that leaves room for a single token. Compiling counts for the first token, not for the others.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+BEGAN = time.time()
+options = {"threads": 2, "runs": 3, "tokens": 128, "startedAt": BEGAN * 1000, **json.loads(sys.argv[1])}
+# XLA takes as many threads as there are cores that it may use.
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options["threads"]])
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax  # noqa: E402
+import keras_hub  # noqa: E402
+import numpy as np  # noqa: E402
+
+
+def rss():
+    kilobytes = subprocess.check_output(["ps", "-o", "rss=", "-p", str(os.getpid())])
+    return int(kilobytes) * 1024
+
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def generate(prompt, length):
+    """Fill up a row of `length` tokens → seconds, tokens behind the prompt."""
+    ids = np.zeros((1, length), "int32")
+    ids[0, : len(prompt)] = prompt
+    mask = np.arange(length)[None, :] < len(prompt)
+    start = time.perf_counter()
+    made = np.asarray(lm.generate({"token_ids": ids, "padding_mask": mask}, stop_token_ids=None)["token_ids"])
+    return time.perf_counter() - start, made[0, len(prompt) :].tolist()
+
+
+prompt, long_prompt, count = options["prompt"], options["longPrompt"], options["tokens"]
+load_start = time.perf_counter()
+lm = keras_hub.models.Gemma3CausalLM.from_preset(options["preset"], dtype=options["dtype"])
+lm.preprocessor = None
+lm.compile(sampler="greedy")
+load_seconds = time.perf_counter() - load_start
+generate(prompt, len(prompt) + 1)
+first_token_seconds = time.time() - options["startedAt"] / 1000
+rss_after_load = rss()
+
+length = len(prompt) + count + 1
+_, tokens = generate(prompt, length)
+generate(long_prompt, len(long_prompt) + 1)
+full = (prompt + tokens)[: length - 1]
+decodes, prefills = [], []
+for _ in range(options["runs"]):
+    decodes.append(generate(prompt, length)[0] - generate(full, length)[0])
+    prefills.append(generate(long_prompt, len(long_prompt) + 1)[0])
+print(
+    json.dumps(
+        {
+            "loadSeconds": load_seconds,
+            "firstTokenSeconds": first_token_seconds,
+            "prefillSeconds": statistics.median(prefills),
+            "tokensPerSecond": count / statistics.median(decodes),
+            "rssMegabytes": round(rss_after_load / 1e6),
+            "peakMegabytes": round(peak() / 1e6),
+            "tokens": tokens,
+            "weightBytes": sum(w.value.nbytes for w in lm.backbone.weights),
+            "version": f"keras-hub {keras_hub.__version__}, JAX {jax.__version__}",
+        }
+    )
+)

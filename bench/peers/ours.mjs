@@ -1,0 +1,64 @@
+/** This package's side: node bench/peers/ours.mjs '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}' */
+import {median, measure, options} from './measure.mjs';
+
+// By path: the peers' own package.json hides the name of this package.
+const {Gemma3CausalLM, useBackend} = await import('../../dist/node/index.js');
+const tf = await import('@tensorflow/tfjs');
+
+let lm;
+let weightBytes;
+
+const side = {
+  async load() {
+    await useBackend('simd', {threads: options.threads});
+    try {
+      lm = await Gemma3CausalLM.fromPreset(options.preset, {dtype: options.dtype});
+    } catch (error) {
+      // The library's own word for a dtype that it does not know.
+      if (!/^Expected dtype to be one of/.test(error.message)) throw error;
+      console.log(JSON.stringify({unsupported: error.message}));
+      process.exit(0);
+    }
+    weightBytes = tf.memory().numBytes;
+  },
+
+  async *start(prompt, count) {
+    const cache = lm.newCache(1, prompt.length + count);
+    let ids = prompt;
+    try {
+      for (;;) {
+        const logits = lm.nextLogits([ids], [ids.length], cache);
+        const [token] = await lm.sampler.sample(logits);
+        logits.dispose();
+        yield token;
+        ids = [token];
+      }
+    } finally {
+      cache.dispose();
+    }
+  },
+
+  facts: async () => ({weightBytes, readGigabytesPerSecond: await plainRead(weightBytes)}),
+};
+
+/** GB/s of a loop that only reads as many bytes as there are weights, where they lie, with the same threads. */
+async function plainRead(bytes) {
+  const {build} = await import('esbuild');
+  const entry = new URL('../../src/backends/simd/commands.ts', import.meta.url).pathname;
+  const {outputFiles} = await build({entryPoints: [entry], bundle: true, write: false, format: 'esm'});
+  const code = Buffer.from(outputFiles[0].contents).toString('base64');
+  const {read} = await import(`data:text/javascript;base64,${code}`);
+  const {engine} = tf.backend();
+  const at = engine.staticBytes;
+  if (at + bytes > engine.memory.buffer.byteLength) throw new Error('The weights do not lie in the memory of the backend.');
+  const seconds = [];
+  for (let i = 0; i < 9; i++) {
+    const start = performance.now();
+    engine.run(...read({at, bytes}));
+    seconds.push((performance.now() - start) / 1000);
+  }
+  return bytes / median(seconds) / 1e9;
+}
+
+await measure(side);
+process.exit(0);

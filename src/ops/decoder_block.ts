@@ -1,0 +1,51 @@
+/**
+ * A whole decoder block for one new token a row, in one kernel, where a backend has one. There is no reference here: the
+ * plain path of `Gemma3DecoderBlock.call` is what the kernel is tested against. It has no gradient.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {tapeIsOn} from './op';
+
+/** How a dense kernel rests: float32 as Keras has it, (rows / inner, columns, inner), or packed in a named order. */
+export interface DenseForm {
+  order: string;
+  inner: number;
+}
+
+export type DenseName = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
+
+export interface DecoderBlockAttrs {
+  forms: Record<DenseName, DenseForm>;
+  numQueryHeads: number;
+  /** Width of the gates. */
+  gateDim: number;
+  epsilon: number;
+  /** Queries are multiplied by this. */
+  scale: number;
+  logitSoftCap: number | null;
+  window: number | null;
+  /** Position of the new token of each row; −1 for a row without one. */
+  positions: readonly number[];
+  /** Angles at these positions, (rows, headDim / 2) each. */
+  cos: Float32Array;
+  sin: Float32Array;
+}
+
+/**
+ * Inputs by name: `x` (B, 1, D), `keys` and `values` (B, C, K, H), which are written to, the dense kernels, and the scales
+ * of the norms that there are: preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm.
+ */
+export type DecoderBlockTensors = Record<string, tf.Tensor>;
+
+const NAME = 'Gemma3DecoderBlock';
+
+/** True if the current backend can run blocks of these forms now: never while tfjs records for a gradient. */
+export function hasDecoderBlock(forms: Record<DenseName, DenseForm>): boolean {
+  const kernel = tf.getKernel(NAME, tf.getBackend());
+  if (!kernel || tapeIsOn()) return false;
+  return Object.values(forms).every(({order}) => order === 'float32' || order === 'p8');
+}
+
+/** → (B, 1, D) */
+export function decoderBlock(tensors: DecoderBlockTensors, attrs: DecoderBlockAttrs): tf.Tensor {
+  return tf.engine().runKernel(NAME, tensors, attrs as unknown as tf.NamedAttrMap) as tf.Tensor;
+}

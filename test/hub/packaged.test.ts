@@ -1,0 +1,42 @@
+/** Names of presets in the package, in a folder that has one of the same name. */
+import {mkdirSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as platform from '#platform';
+import {openPreset} from '../../src/hub/open_preset';
+
+jest.mock('#platform', () => ({...jest.requireActual<object>('#platform'), __esModule: true}));
+
+describe('gemma3_tiny', () => {
+  const before = process.cwd();
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'gemma3-packaged-'));
+    mkdirSync(join(folder, 'gemma3_tiny'));
+    writeFileSync(join(folder, 'gemma3_tiny', 'mine'), '');
+    process.chdir(folder);
+  });
+  afterAll(() => {
+    process.chdir(before);
+    rmSync(folder, {recursive: true});
+  });
+  afterEach(() => jest.restoreAllMocks());
+
+  test('is the preset in the package', async () => {
+    const preset = await openPreset('gemma3_tiny');
+    expect([await preset.has('config.json'), await preset.has('mine')]).toEqual([true, false]);
+  });
+
+  test.each(['./gemma3_tiny', 'gemma3_tiny/'])('is a folder when written as a path: %s', async path => {
+    const preset = await openPreset(path);
+    expect([await preset.has('config.json'), await preset.has('mine')]).toEqual([false, true]);
+  });
+
+  test('is no folder when the package lacks it', async () => {
+    jest.spyOn(platform, 'packagedPreset').mockResolvedValue(undefined);
+    await expect(openPreset('gemma3_tiny')).rejects.toThrow(
+      'Expected the files of preset "gemma3_tiny" in the package. Received a package without them: install it again. ' +
+        'A folder of that name is "./gemma3_tiny".',
+    );
+  });
+});

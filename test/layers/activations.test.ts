@@ -1,0 +1,86 @@
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../src/errors';
+import {activate, activationName} from '../../src/layers/activations';
+import {Dense} from '../../src/layers/dense';
+import {EinsumDense} from '../../src/layers/einsum_dense';
+
+const erf = (x: number): number => {
+  // Series: enough terms for |x| <= 4.
+  let [sum, term] = [x, x];
+  for (let n = 1; n < 80; n++) {
+    term *= (-x * x) / n;
+    sum += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+};
+const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+const softplus = (x: number) => Math.log1p(Math.exp(x));
+
+/** As Keras defines them. */
+const FORMULAS: Record<string, (x: number) => number> = {
+  linear: x => x,
+  relu: x => Math.max(0, x),
+  relu6: x => Math.min(6, Math.max(0, x)),
+  elu: x => (x > 0 ? x : Math.expm1(x)),
+  selu: x => 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * Math.expm1(x)),
+  sigmoid,
+  hard_sigmoid: x => Math.min(6, Math.max(0, x + 3)) / 6,
+  silu: x => x * sigmoid(x),
+  swish: x => x * sigmoid(x),
+  softplus,
+  softsign: x => x / (1 + Math.abs(x)),
+  tanh: Math.tanh,
+  mish: x => x * Math.tanh(softplus(x)),
+  gelu: x => 0.5 * x * (1 + erf(x / Math.SQRT2)),
+  gelu_approximate: x => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+};
+const NAMES = [...Object.keys(FORMULAS), 'softmax'];
+const X = [-4, -3.5, -2.2, -1, -0.3, 0, 0.4, 1, 2.5, 3.1, 4];
+
+test.each(Object.entries(FORMULAS))('%s is what Keras computes', (name, formula) => {
+  tf.tidy(() => {
+    const y = activate(name, tf.tensor1d(X)).dataSync();
+    X.forEach((x, i) => expect(y[i]).toBeCloseTo(formula(x), 5));
+  });
+});
+
+test.each(NAMES)('%s is the same in Dense and EinsumDense, and survives a configuration in either casing', name => {
+  tf.tidy(() => {
+    const layers = [
+      new Dense({units: 3, activation: name}),
+      new EinsumDense({equation: 'ab,bc->ac', outputShape: 3, activation: name}),
+    ];
+    const [kernel, x] = [tf.randomNormal([4, 3], 0, 1, 'float32', 1), tf.randomNormal([2, 4], 0, 1, 'float32', 2)];
+    const [a, b] = layers.map(layer => {
+      layer.build([null, 4]);
+      layer.kernel.write(kernel);
+      return layer.call(x).dataSync();
+    });
+    expect(a).toEqual(b);
+    // tfjs writes strings in camelCase to JSON, or finds them so.
+    const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+    for (const layer of layers) {
+      const config = layer.getConfig();
+      expect(config.activation).toBe(name);
+      const again = (layer.constructor as typeof EinsumDense).fromConfig(layer.constructor as typeof EinsumDense, {
+        ...config,
+        activation: camel,
+      }) as EinsumDense;
+      expect(again.getConfig()).toEqual(config);
+      layer.dispose();
+    }
+  });
+});
+
+test('null and undefined are none', () => {
+  expect([activationName('X', null), activationName('X', undefined)]).toEqual([null, null]);
+});
+
+test.each(['nope', 'toString', 'gelu_new', '', 3, {}])('refuses %j', name => {
+  const make = () => activationName('X', name as string);
+  expect(make).toThrow(ValueError);
+  expect(make).toThrow('X expected an activation, one of: linear, relu,');
+  expect(() => new EinsumDense({equation: 'ab,bc->ac', outputShape: 3, activation: name as string})).toThrow(
+    'EinsumDense expected an activation',
+  );
+});

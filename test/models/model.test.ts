@@ -1,0 +1,118 @@
+/** Saving to files of tfjs and training, of backbones and tasks, at rest as float32 and bfloat16. */
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3Backbone, Gemma3CausalLM, PackedWeight, ValueError} from '../../src';
+import {expectNoLeak} from '../support/numbers';
+
+const makeBackbone = (dtype: string) =>
+  new Gemma3Backbone({
+    vocabularySize: 32,
+    imageSize: null,
+    numLayers: 2,
+    numQueryHeads: 2,
+    numKeyValueHeads: 1,
+    hiddenDim: 8,
+    intermediateDim: 12,
+    headDim: 4,
+    dtype,
+  });
+const MAKERS: [string, (dtype: string) => Gemma3Backbone | Gemma3CausalLM][] = [
+  ['Gemma3Backbone', makeBackbone],
+  [
+    'Gemma3CausalLM',
+    dtype => {
+      const backbone = makeBackbone(dtype);
+      const lm = new Gemma3CausalLM({backbone});
+      backbone.dispose();
+      return lm;
+    },
+  ],
+];
+const saver = (artifacts: tf.io.ModelArtifacts[], wait = 0) =>
+  tf.io.withSaveHandler(async saved => {
+    artifacts.push(saved);
+    await new Promise(resolve => setTimeout(resolve, wait));
+    return {modelArtifactsInfo: {dateSaved: new Date(0), modelTopologyType: 'JSON'}};
+  });
+
+describe.each(MAKERS)('%s', (_, make) => {
+  test.each(['float32', 'bfloat16'])('saves without leaving a tensor behind, at rest as %s', async dtype => {
+    const model = make(dtype);
+    tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
+    const artifacts: tf.io.ModelArtifacts[] = [];
+    await expectNoLeak(async () => {
+      // At once: one call must not take the tensors of the other.
+      await Promise.all([model.save(saver(artifacts, 5)), model.save(saver(artifacts))]);
+      await model.save(saver(artifacts), {trainableOnly: true});
+    });
+    expect(artifacts).toHaveLength(3);
+    for (const {weightSpecs, weightData} of artifacts) {
+      expect(weightSpecs!.map(({dtype: saved}) => saved)).toEqual(model.weights.map(() => 'float32'));
+      expect((weightData as ArrayBuffer).byteLength).toBe(4 * model.countParams());
+    }
+    // The model's own tensors are not those that were disposed.
+    tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
+    model.dispose();
+  });
+
+  test('leaves nothing behind when saving fails', async () => {
+    const model = make('bfloat16');
+    tf.dispose(model.getWeights().filter(tensor => !(tensor instanceof tf.Variable)));
+    await expectNoLeak(async () => {
+      const broken = tf.io.withSaveHandler(() => Promise.reject(new Error('disk full')));
+      await expect(model.save(broken)).rejects.toThrow('disk full');
+      await expect(model.save('nowhere://x')).rejects.toThrow('Cannot find any save handlers');
+    });
+    model.dispose();
+  });
+
+  const data = (model: tf.LayersModel) => ({
+    x: [tf.tensor2d([[2, 3, 4]], undefined, 'int32'), tf.ones([1, 3], 'int32')],
+    y: tf.zeros([1, 3, model.outputs[0]!.shape[2]!]),
+  });
+
+  test('says that weights at rest as bfloat16 are frozen', async () => {
+    const model = make('bfloat16');
+    const {x, y} = data(model);
+    const dataset = tf.data.array([]) as never;
+    const message =
+      /rest as float32 for training. Received: 15 that rest as bfloat16.*Load the model with dtype: "float/;
+    // Before `compile`, and behind it.
+    for (let i = 0; i < 2; i++) {
+      await expectNoLeak(async () => {
+        await expect(model.fit(x, y)).rejects.toThrow(ValueError);
+        await expect(model.fit(x, y)).rejects.toThrow(message);
+        await expect(model.trainOnBatch(x, y)).rejects.toThrow(message);
+        await expect(model.fitDataset(dataset, {epochs: 1})).rejects.toThrow(message);
+      });
+      model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    }
+    tf.dispose([x, y]);
+    model.dispose();
+  });
+
+  test('trains what is left when these are frozen by hand', async () => {
+    const model = make('bfloat16');
+    const weights = model.weights;
+    model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    for (const weight of weights) if (weight instanceof PackedWeight) weight.trainable = false;
+    const {x, y} = data(model);
+    // `compile` took them before they were frozen.
+    await expect(model.fit(x, y)).rejects.toThrow('before `compile`');
+    model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    const losses = (await model.fit(x, y, {epochs: 3, verbose: 0})).history.loss as number[];
+    expect(losses.at(-1)).toBeLessThan(losses[0]!);
+    tf.dispose([x, y]);
+    model.dispose();
+  });
+
+  test('trains at rest as float32', async () => {
+    const model = make('float32');
+    model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    const {x, y} = data(model);
+    expect(await model.trainOnBatch(x, y)).toEqual(expect.any(Number));
+    const losses = (await model.fit(x, y, {epochs: 3, verbose: 0})).history.loss as number[];
+    expect(losses.at(-1)).toBeLessThan(losses[0]!);
+    tf.dispose([x, y]);
+    model.dispose();
+  });
+});
