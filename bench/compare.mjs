@@ -8,6 +8,7 @@ import {cpus, loadavg} from 'node:os';
 import {join, relative} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
+import {median} from './peers/median.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PEERS = join(ROOT, 'bench/peers');
@@ -36,7 +37,6 @@ const PROMPT = [2, 818, 4083, 529, 506, 13379, 3958, 12502, 1440, 1680, 506, 117
 class Failure extends Error {}
 
 const say = text => process.stderr.write(`${text}\n`);
-const median = values => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 function readOptions() {
   const {values} = parseArgs({

@@ -4,6 +4,7 @@
  * A side is `{load, start, facts}`: `load()` makes the model ready; `start(prompt)` begins a sequence and gives an async
  * iterator of greedy tokens, of which the first comes with the prefill; `facts()` adds fields to what is printed.
  */
+import {median} from './median.mjs';
 
 export const options = {
   threads: 2,
@@ -12,8 +13,6 @@ export const options = {
   startedAt: performance.timeOrigin,
   ...JSON.parse(process.argv[2] ?? '{}'),
 };
-
-export const median = values => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 const megabytes = bytes => Math.round(bytes / 1e6);
 const now = () => performance.now() / 1000;

@@ -1,5 +1,6 @@
 /** This package's side: node bench/peers/ours.mjs '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}' */
-import {median, measure, options} from './measure.mjs';
+import {measure, options} from './measure.mjs';
+import {median} from './median.mjs';
 
 // By path: the peers' own package.json hides the name of this package.
 const {Gemma3CausalLM, useBackend} = await import('../../dist/node/index.js');

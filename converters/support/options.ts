@@ -33,4 +33,4 @@ const backends: Record<BackendName, true> = {auto: true, simd: true, cpu: true};
 export const BACKENDS = Object.keys(backends) as BackendName[];
 
 /** How weights can rest. */
-export const DTYPES = ['float32', 'bfloat16'] as const;
+export const DTYPES = ['float32', 'bfloat16', 'int8', 'int4'] as const;

@@ -104,6 +104,15 @@ def official_languages(text):
     return names if 1 <= len(names) <= 4 else None
 
 
+def format_fact(fact):
+    """As prettier does: on one line if that takes at most 120 columns."""
+    line = "  " + json.dumps(fact)
+    if len(line) < 120:
+        return line
+    items = [f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in fact.items()]
+    return "  {\n" + ",\n".join(items) + "\n  }"
+
+
 def main(package, target):
     readme = open(os.path.join(package, "README.md"), encoding="utf-8").read()
     part = readme[readme.index("### Sovereign Countries") :]
@@ -136,7 +145,7 @@ def main(package, target):
             fact["languages"] = languages
         facts.append(fact)
     with open(target, "w", encoding="utf-8") as file:
-        file.write("[\n" + ",\n".join("  " + json.dumps(fact) for fact in facts) + "\n]\n")
+        file.write("[\n" + ",\n".join(format_fact(fact) for fact in facts) + "\n]\n")
     for key in ("country", "capital", "continent", "currency", "languages"):
         print(key, sum(key in fact for fact in facts))
 

@@ -178,15 +178,15 @@ def initialize(model):
 
 
 class Batches:
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer, seed):
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
         self.image_id = self.processor.piece_to_id("<img>")
         self.topics = data.make_topics(data.load_facts())
         self.facts = list(self.topics)
-        for question, answer in data.SMALL_TALK:
+        for question, answer in 4 * data.SMALL_TALK:
             self.topics.append(([question], answer, None))
         self.prompts = {count: data.image_prompts(count) for count in (1, 2)}
-        self.rng = np.random.default_rng(SEED)
+        self.rng = np.random.default_rng(seed)
         self.cache = {}
 
     def encode(self, segments):
@@ -366,7 +366,7 @@ def train(model, batches, epochs, batch_size, image_batch_size):
             text.append((float(loss), float(right)))
             if i % IMAGE_EVERY:
                 continue
-            batch = batches.images(image_batch_size, 2 if len(image) % 5 == 4 else 1)
+            batch = batches.images(image_batch_size, 2 if len(image) % 3 == 2 else 1)
             variables, state, loss, right = step(variables, fixed, state, *batch)
             image.append((float(loss), float(right)))
         (a, b), (c, d) = np.mean(text, axis=0), np.mean(image, axis=0)
@@ -402,7 +402,7 @@ def main():
     root = os.path.dirname(os.path.dirname(data.HERE))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=os.path.join(root, "presets", "gemma3_tiny"))
-    parser.add_argument("--epochs", type=int, default=28)
+    parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--image-batch", type=int, default=32)
     parser.add_argument("--vision-steps", type=int, default=3000)
@@ -418,9 +418,9 @@ def main():
         f"keras {keras.__version__}, keras_hub {keras_hub.__version__}"
     )
     initialize(model)
-    batches = Batches(tokenizer)
-    pretrain_vision(model.backbone.vision_encoder, batches, args.vision_steps)
-    train(model, batches, args.epochs, args.batch, args.image_batch)
+    encoder = model.backbone.vision_encoder
+    pretrain_vision(encoder, Batches(tokenizer, SEED), args.vision_steps)
+    train(model, Batches(tokenizer, SEED + 1), args.epochs, args.batch, args.image_batch)
     save(model, tokenizer, os.path.abspath(args.out))
     print(f"trained in {(time.time() - started) / 60:.1f} minutes")
     # The check runs in a process of its own, on what was saved.

@@ -22,7 +22,7 @@ class BlobFile implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** Files by their path in the preset: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
+/** Files that a browser gives, by their path in the preset: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
 export class BlobPreset implements PresetSource {
   constructor(
     private readonly files: Record<string, Blob>,

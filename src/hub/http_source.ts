@@ -1,4 +1,4 @@
-/** A preset behind an http(s) address: any static server that answers range requests. */
+/** A preset behind an http(s) address: any static server, which for large files answers range requests. */
 import {ValueError} from '../errors';
 import {type ByteSource, MemorySource, type PresetSource} from './preset_source';
 
@@ -37,7 +37,10 @@ class HttpFile implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** Files below an address, which is that of the preset's folder. */
+/**
+ * Files below an address, which is that of the preset's folder. Weights are read by range requests; a server without
+ * them serves small files.
+ */
 export class HttpPreset implements PresetSource {
   readonly name: string;
   constructor(address: string) {

@@ -25,7 +25,9 @@ export interface DenseArgs extends LayerArgs {
   activation?: string | null;
   /** Defaults to true. */
   useBias?: boolean;
+  /** Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
+  /** Defaults to "zeros". */
   biasInitializer?: InitializerLike;
 }
 
@@ -39,6 +41,8 @@ const LAYOUT = planEinsum(EQUATION, 2).layout;
  * rests as the dtype says.
  *
  * (…, in) → (…, units).
+ *
+ * @throws ValueError on unknown or unusable arguments.
  *
  * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be gone for everyone.
  */

@@ -27,13 +27,17 @@ export interface EinsumDenseArgs extends LayerArgs {
   activation?: string | null;
   /** Labels of the output axes that get a bias. Null, the default: no bias. */
   biasAxes?: string | null;
+  /** Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
+  /** Defaults to "zeros". */
   biasInitializer?: InitializerLike;
 }
 
 /**
  * A dense layer whose product is an einsum, as `keras.layers.EinsumDense`
  * (https://keras.io/api/layers/core_layers/einsum_dense/). Lowered to one matrix product and differentiable.
+ *
+ * @throws ValueError on unknown or unusable arguments; when it is built, on shapes that do not fit the equation.
  */
 export class EinsumDense extends Layer {
   /** @nocollapse */

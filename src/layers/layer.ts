@@ -110,8 +110,9 @@ export abstract class Layer extends tf.layers.Layer {
 
   /** A kernel, at rest as the layer's dtype says. */
   protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
-    if (this.dtypePolicy.format === 'float32') return this.addFloatWeight(name, shape, initializer);
-    return this.own(new PackedWeight(shape, layout, this.weightName(name), initializer));
+    const {format} = this.dtypePolicy;
+    if (format === 'float32') return this.addFloatWeight(name, shape, initializer);
+    return this.own(new PackedWeight(shape, layout, this.weightName(name), initializer, true, format));
   }
 
   private own<W extends AnyWeight>(weight: W): W {

@@ -26,6 +26,7 @@ export interface ReversibleEmbeddingArgs extends LayerArgs {
   outputDim: number;
   /** Whether embedding and reverse projection share one matrix. Defaults to true. */
   tieWeights?: boolean;
+  /** Defaults to "uniform". */
   embeddingsInitializer?: InitializerLike;
   /** With `reverse`: `tanh(logits / cap) · cap`. Null, the default: no cap. */
   logitSoftCap?: number | null;
@@ -40,6 +41,8 @@ const COLUMNS = planEinsum('md,dv->mv', 2);
  * https://arxiv.org/abs/1608.05859.
  *
  * Token ids (…) → (…, outputDim); with `{reverse: true}` hidden states (…, outputDim) → logits (…, inputDim).
+ *
+ * @throws ValueError on unknown or unusable arguments, and on hidden states of another width.
  */
 export class ReversibleEmbedding extends Layer {
   /** @nocollapse */

@@ -35,6 +35,8 @@ export interface RotaryCallArgs extends Kwargs {
  * Tables are made on the host in double precision.
  *
  * Input and output: (batch, sequence, …, features).
+ *
+ * @throws ValueError on unknown or unusable arguments, and on inputs without these axes or of odd width.
  */
 export class RotaryEmbedding extends Layer {
   /** @nocollapse */

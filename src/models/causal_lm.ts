@@ -69,7 +69,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
    * Continues a prompt, or several at once; string in, string out, strings in, strings out. Without a preprocessor,
    * token ids in and out.
    *
-   * @throws ValueError on unusable inputs; the signal's reason when aborted. No tensor is left behind.
+   * @throws ValueError on unusable inputs or options; the signal's reason when aborted. No tensor is left behind but
+   * those that are returned for token ids.
    */
   async generate(inputs: TokenInputs, options?: GenerateOptions): Promise<TokenInputs>;
   async generate(inputs: string, options?: GenerateOptions): Promise<string>;

@@ -3,11 +3,14 @@
  * plain path of `Gemma3DecoderBlock.call` is what the kernel is tested against. It has no gradient.
  */
 import * as tf from '@tensorflow/tfjs';
+import {type WeightFormat} from '../weights/dtype';
 import {tapeIsOn} from './op';
 
 /** How a dense kernel rests: float32 as Keras has it, (rows / inner, columns, inner), or packed in a named order. */
 export interface DenseForm {
-  order: string;
+  format: WeightFormat;
+  /** Physical order of a packed format; null for float32. */
+  order: string | null;
   inner: number;
 }
 
@@ -42,7 +45,7 @@ const NAME = 'Gemma3DecoderBlock';
 export function hasDecoderBlock(forms: Record<DenseName, DenseForm>): boolean {
   const kernel = tf.getKernel(NAME, tf.getBackend());
   if (!kernel || tapeIsOn()) return false;
-  return Object.values(forms).every(({order}) => order === 'float32' || order === 'p8');
+  return Object.values(forms).every(({order}) => order === null || order === 'p8');
 }
 
 /** → (B, 1, D) */

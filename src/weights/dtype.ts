@@ -5,7 +5,7 @@ import {show, ValueError} from '../errors';
 export type WeightFormat = 'float32' | PackedFormat;
 
 /** Formats of fewer bits than float32. */
-export type PackedFormat = 'bfloat16';
+export type PackedFormat = 'bfloat16' | 'int8' | 'int4';
 
 /** A name, or the object that Keras writes for a policy; keys in either casing. */
 export type DtypeLike =
@@ -25,6 +25,8 @@ export interface Dtype {
 const FORMATS: Record<string, WeightFormat> = {
   float32: 'float32',
   bfloat16: 'bfloat16',
+  int8: 'int8',
+  int4: 'int4',
   float16: 'float32',
   mixed_bfloat16: 'float32',
   mixed_float16: 'float32',

@@ -3,6 +3,7 @@
  * register another order for a format, one that its kernels like better.
  */
 import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../errors';
 import {matMulBfloat16} from '../ops/mat_mul';
 import {unpackBfloat16} from '../ops/unpack';
 import {type PackedFormat} from './dtype';
@@ -175,7 +176,19 @@ export function registerPacking(backendName: string, packing: Packing): void {
   registered.set(`${backendName}/${packing.format}`, packing);
 }
 
-/** How a format rests on the current backend. */
+/**
+ * How a format rests on the current backend.
+ *
+ * @throws ValueError if the backend cannot hold it.
+ */
 export function packingFor(format: PackedFormat): Packing {
-  return registered.get(`${tf.getBackend()}/${format}`) ?? bfloat16Rows;
+  const backendName = tf.getBackend();
+  const packing = registered.get(`${backendName}/${format}`) ?? (format === 'bfloat16' ? bfloat16Rows : undefined);
+  if (!packing) {
+    throw new ValueError(
+      `The backend "${backendName}" cannot hold weights as ${format}. Expected dtype "bfloat16" or "float32" here, or ` +
+        'the backend "simd": await useBackend("simd") before the model is made.',
+    );
+  }
+  return packing;
 }

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {describeBackends, useBackend} from '../../src';
 import {Arena} from '../../src/backends/simd/heap';
-import {bfloat16P8, gatherP8Op, matMulP8Op, unpackP8Op} from '../../src/backends/simd/packing';
+import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing';
 import {type SimdBackend} from '../../src/backends/simd/simd_backend';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {matMulOp} from '../../src/ops/mat_mul';
@@ -126,7 +126,7 @@ it.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written', a
   bfloat16ToFloat32(halves, rounded);
   const before = tf.memory().numTensors;
   const filled = new PackedWeight(shape, layout, 'filled', tf.initializers.zeros());
-  expect(filled.packing).toBe(bfloat16P8);
+  expect(filled.packing).toBe(packings.bfloat16);
   await filled.fill(new FakeStream(shape, values));
   const written = new PackedWeight(shape, layout, 'written', tf.initializers.zeros());
   tf.tidy(() => {
@@ -173,33 +173,50 @@ const sizes = fc.record({
   seed: fc.nat(1000),
 });
 
-it('multiplies packed and plain weights as the reference, forward and backward', () => {
+it.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as %s as the reference', format => {
   fc.assert(
     fc.property(sizes, ({m, rows, columns, seed}) => {
       tf.tidy(() => {
-        const weight = new PackedWeight([rows, columns], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
-        weight.write(normal([rows, columns], seed));
+        const init = tf.initializers.zeros();
+        const weight = new PackedWeight([rows, columns], {out: [0], in: [1]}, 'w', init, true, format);
+        const values = normal([rows, columns], seed);
+        weight.write(values);
+        // What rests is near what was given: half a step of the range that a block has.
+        expectClose(weight.read(), values, {bfloat16: 0.01, int8: 0.02, int4: 0.3}[format]);
         const {bits} = weight;
         const x = normal([m, columns], seed + 1);
-        const size = {rows, columns};
+        const size = {rows, columns, format};
+        // Whole-number kernels take few rows of x as 16-bit integers.
         expectSameGradients(
           x => runOp(matMulP8Op, {x, bits}, size),
           x => matMulP8Op.reference({x, bits}, size),
           [x],
+          format === 'bfloat16' ? 1e-5 : 1e-3,
         );
-        expectClose(runOp(unpackP8Op, {bits}, size), unpackP8Op.reference({bits}, size), 0 + 1e-12);
+        expectClose(runOp(unpackP8Op, {bits}, size), unpackP8Op.reference({bits}, size), 1e-6);
         const ids = tf.tensor1d([0, rows - 1, 0], 'int32');
-        expectClose(runOp(gatherP8Op, {bits, ids}, {columns}), gatherP8Op.reference({bits, ids}, {columns}), 1e-12);
-        const kernel = normal([2, columns, rows], seed + 2);
+        const of = {columns, format};
+        expectClose(runOp(gatherP8Op, {bits, ids}, of), gatherP8Op.reference({bits, ids}, of), 1e-6);
+        weight.dispose();
+      });
+    }),
+    {numRuns: 15},
+  );
+});
+
+it('multiplies float32 kernels as the reference, forward and backward', () => {
+  fc.assert(
+    fc.property(sizes, ({m, rows, columns, seed}) => {
+      tf.tidy(() => {
+        const [x, kernel] = [normal([m, columns], seed), normal([2, columns, rows], seed + 2)];
         expectSameGradients(
           (x, kernel) => runOp(matMulOp, {x, kernel}, {}),
           (x, kernel) => matMulOp.reference({x, kernel}, {}),
           [x, kernel],
         );
-        weight.dispose();
       });
     }),
-    {numRuns: 20},
+    {numRuns: 15},
   );
 });
 

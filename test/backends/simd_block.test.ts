@@ -262,7 +262,7 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
     {batch: 5, hiddenDim: 24, gateDim: 40, numQueryHeads: 2, numKeyValueHeads: 1, headDim: 12, capacity: 30, window: 3},
   ];
 
-  test.each(blocks.flatMap(block => [FLOAT32, BFLOAT16].map(type => ({...block, type}))))(
+  test.each(blocks.flatMap(block => ([FLOAT32, BFLOAT16] as const).map(type => ({...block, type}))))(
     'decoder block, token by token: %j',
     ({bare = false, capacity, type, window = capacity, ...sizes}) => {
       const {batch, hiddenDim, gateDim, numQueryHeads, numKeyValueHeads, headDim} = sizes;

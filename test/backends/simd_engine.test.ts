@@ -6,7 +6,7 @@ import {join} from 'node:path';
 import {promisify} from 'node:util';
 import {build} from 'esbuild';
 import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
-import {floatBits, gather, nothing, FLOAT32} from '../../src/backends/simd/commands';
+import {FLOAT32, floatBits, gather, type GatherArgs, nothing} from '../../src/backends/simd/commands';
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
 import {type Thread} from '../../src/platform/node';
 
@@ -91,7 +91,14 @@ test('runs nothing once it is disposed', async () => {
 
 test('an error in a kernel is an error of run, once and from then on', async () => {
   const engine = await create({threads: 2});
-  const beyond = {table: 0xfffffff0, type: FLOAT32, columns: 64, ids: engine.staticBytes, count: 2, target: 0xffff0000};
+  const beyond: GatherArgs = {
+    table: 0xfffffff0,
+    type: FLOAT32,
+    columns: 64,
+    ids: engine.staticBytes,
+    count: 2,
+    target: 0xffff0000,
+  };
   expect(() => engine.run(...gather(beyond))).toThrow(/SIMD/);
   expect(() => engine.run(...nothing())).toThrow('died');
 });

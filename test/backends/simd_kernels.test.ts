@@ -1,6 +1,6 @@
 /** Every kernel against loops in double precision, with and without relaxed instructions, on one and several threads. */
 import * as commands from '../../src/backends/simd/commands';
-import {BFLOAT16, FLOAT32} from '../../src/backends/simd/commands';
+import {BFLOAT16, FLOAT32, INT4, INT8, type PackedType} from '../../src/backends/simd/commands';
 import {error, fromBfloat16, random, SimdMemory, toBfloat16} from './simd_memory';
 
 const settings = [
@@ -36,6 +36,26 @@ function asKernel(rows: Float32Array, outer: number, columns: number, inner: num
   return kernel;
 }
 
+const word = new Uint32Array(1);
+const float = new Float32Array(word.buffer);
+
+/** W[n, k] in packed bytes. */
+function packedValue(view: DataView, type: PackedType, columns: number, n: number, k: number): number {
+  const group = (n >> 3) * commands.groupBytes(type, columns);
+  const r = n & 7;
+  const half = (at: number) => {
+    word[0] = view.getUint16(at, true) << 16;
+    return float[0]!;
+  };
+  if (type === BFLOAT16) return half(group + (k >> 1) * 32 + r * 4 + (k & 1) * 2);
+  const block = group + (k >> 5) * (type === INT8 ? 272 : 160);
+  const i = k & 31;
+  const scale = half(block + r * 2);
+  if (type === INT8) return scale * view.getInt8(block + 16 + (i >> 2) * 32 + r * 4 + (i & 3));
+  const byte = view.getUint8(block + 32 + (i >> 3) * 32 + r * 4 + (i & 3));
+  return scale * (i & 4 ? byte >> 4 : byte & 15) + half(block + 16 + r * 2);
+}
+
 describe.each(settings)('relaxed $relaxed, $threads threads', options => {
   let memory: SimdMemory;
   beforeAll(async () => {
@@ -44,8 +64,10 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
   beforeEach(() => memory.clear());
   afterAll(() => memory.engine.dispose());
 
-  function packed(w: Float32Array, rows: number, columns: number): {at: number; values: Float32Array} {
-    const target = memory.place(commands.packedBytes(BFLOAT16, rows, columns));
+  /** Packs rows, and says which values they have as packed, by the layout as it is documented. */
+  function packed(w: Float32Array, rows: number, columns: number, type: PackedType = BFLOAT16) {
+    const bytes = commands.packedBytes(type, rows, columns);
+    const target = memory.place(bytes);
     memory.run(
       commands.pack({
         source: memory.floats(w),
@@ -57,16 +79,21 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
         rows,
         columns,
         target,
-        targetType: BFLOAT16,
+        targetType: type,
         targetColumns: columns,
       }),
     );
-    return {at: target, values: fromBfloat16(toBfloat16(w))};
+    const view = new DataView(memory.engine.memory.buffer, target, bytes);
+    const values = new Float32Array(rows * columns);
+    for (let n = 0; n < rows; n++) {
+      for (let k = 0; k < columns; k++) values[n * columns + k] = packedValue(view, type, columns, n, k);
+    }
+    return {at: target, values};
   }
 
-  function unpacked(at: number, rows: number, columns: number): Float32Array {
+  function unpacked(at: number, rows: number, columns: number, type: PackedType = BFLOAT16): Float32Array {
     const target = memory.room(rows * columns);
-    memory.run(commands.unpack({source: at, type: BFLOAT16, rows, columns, target}));
+    memory.run(commands.unpack({source: at, type, rows, columns, target}));
     return memory.result(target, rows * columns);
   }
 
@@ -79,7 +106,34 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
   ])('pack and unpack %i × %i', (rows, columns) => {
     const w = random(rows * columns, rows);
     const {at, values} = packed(w, rows, columns);
+    expect(values).toEqual(fromBfloat16(toBfloat16(w)));
     expect(unpacked(at, rows, columns)).toEqual(values);
+    for (const type of [INT8, INT4] as const) {
+      const {at, values} = packed(w, rows, columns, type);
+      expect(error(unpacked(at, rows, columns, type), values)).toBeLessThan(1e-6);
+      // Half a step and the rounding of scales; int4 may give up the ends of the range for finer steps.
+      expect(error(values, w)).toBeLessThan(type === INT8 ? 0.51 / 127 : 0.12);
+    }
+  });
+
+  test('blocks of zeros and of equal values', () => {
+    const w = Float32Array.from({length: 16 * 64}, (_, i) => (i < 512 ? 0 : 0.75));
+    for (const type of [INT8, INT4] as const) expect(error(packed(w, 16, 64, type).values, w)).toBeLessThan(0.004);
+  });
+
+  test('int4 fits better than rounding between least and largest', () => {
+    const [rows, columns] = [64, 256];
+    // Nearly normal.
+    const parts = [1, 2, 3, 4].map(seed => random(rows * columns, seed));
+    const w = parts[0]!.map((_, i) => parts.reduce((sum, part) => sum + part[i]!, 0));
+    const plain = w.map((x, i) => {
+      const block = w.subarray(i - (i % 32), i - (i % 32) + 32);
+      const [least, largest] = [Math.min(...block), Math.max(...block)];
+      const step = (largest - least) / 15;
+      return Math.round((x - least) / step) * step + least;
+    });
+    const squares = (values: Float32Array) => values.reduce((sum, v, i) => sum + (v - w[i]!) ** 2, 0);
+    expect(squares(packed(w, rows, columns, INT4).values)).toBeLessThan(0.9 * squares(plain));
   });
 
   test('packs bfloat16 bits as they are, from tables and kernels of any form', () => {
@@ -193,21 +247,43 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
     [33, 8, 1],
   ];
 
-  test.each(shapes)('bfloat16 product, m %i, rows %i, columns %i', (m, rows, columns) => {
-    const x = random(m * columns, 1);
-    const {at, values} = packed(random(rows * columns, 2), rows, columns);
-    const y = memory.room(m * rows);
-    memory.run(commands.matMul({w: at, type: BFLOAT16, x: memory.floats(x), m, y, rows, columns}));
-    expect(error(memory.result(y, m * rows), multiply(x, values, m, rows, columns))).toBeLessThan(2e-6);
-  });
+  const formats = [
+    {name: 'bfloat16', type: BFLOAT16, tolerance: 2e-6},
+    {name: 'int8', type: INT8, tolerance: 3e-5},
+    {name: 'int4', type: INT4, tolerance: 3e-5},
+  ] as const;
 
-  test.each(shapes)('bfloat16 transposed product, m %i, rows %i, columns %i', (m, rows, columns) => {
-    const dy = random(m * rows, 1);
-    const {at, values} = packed(random(rows * columns, 2), rows, columns);
-    const dx = memory.room(m * columns);
-    memory.run(commands.matMulTransposed({w: at, type: BFLOAT16, x: memory.floats(dy), m, y: dx, rows, columns}));
-    const expected = multiply(dy, transpose(values, rows, columns), m, columns, rows);
-    expect(error(memory.result(dx, m * columns), expected)).toBeLessThan(2e-6);
+  describe.each(formats)('$name', ({type, tolerance}) => {
+    test.each(shapes)('product, m %i, rows %i, columns %i', (m, rows, columns) => {
+      const x = random(m * columns, 1);
+      const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
+      const y = memory.room(m * rows);
+      memory.run(commands.matMul({w: at, type, x: memory.floats(x), m, y, rows, columns}));
+      const expected = multiply(x, values, m, rows, columns);
+      expect(error(memory.result(y, m * rows), expected)).toBeLessThan(m < 4 ? tolerance : 2e-6);
+    });
+
+    test.each(shapes)('transposed product, m %i, rows %i, columns %i', (m, rows, columns) => {
+      const dy = random(m * rows, 1);
+      const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
+      const dx = memory.room(m * columns);
+      memory.run(commands.matMulTransposed({w: at, type, x: memory.floats(dy), m, y: dx, rows, columns}));
+      const expected = multiply(dy, transpose(values, rows, columns), m, columns, rows);
+      expect(error(memory.result(dx, m * columns), expected)).toBeLessThan(2e-6);
+    });
+
+    test('gather', () => {
+      const [rows, columns] = [19, 45];
+      const {at, values} = packed(random(rows * columns, 3), rows, columns, type);
+      const ids = [0, 18, 7, 7, 8, 3, 15];
+      const expected = Float32Array.from(ids.flatMap(id => [...values.subarray(id * columns, (id + 1) * columns)]));
+      const target = memory.room(expected.length);
+      const table = {table: at, type, columns, ids: memory.ints(ids), count: ids.length, target};
+      memory.run(commands.gather(table));
+      expect(error(memory.result(target, expected.length), expected)).toBeLessThan(1e-6);
+      memory.run(commands.gather({...table, table: memory.floats(values), type: FLOAT32}));
+      expect(memory.result(target, expected.length)).toEqual(expected);
+    });
   });
 
   describe.each([
@@ -241,20 +317,5 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
       const back = multiply(dy, transpose(w, rows, columns), m, columns, rows);
       expect(error(memory.result(dx, m * columns), back)).toBeLessThan(2e-6);
     });
-  });
-
-  test('gather', () => {
-    const [rows, columns] = [19, 45];
-    const {at, values} = packed(random(rows * columns, 3), rows, columns);
-    const ids = [0, 18, 7, 7, 8, 3, 15];
-    const expected = Float32Array.from(ids.flatMap(id => [...values.subarray(id * columns, (id + 1) * columns)]));
-    for (const [type, table] of [
-      [BFLOAT16, at],
-      [FLOAT32, memory.floats(values)],
-    ] as const) {
-      const target = memory.room(expected.length);
-      memory.run(commands.gather({table, type, columns, ids: memory.ints(ids), count: ids.length, target}));
-      expect(memory.result(target, expected.length)).toEqual(expected);
-    }
   });
 });

@@ -1,6 +1,24 @@
 import {ValueError} from '../../src/errors';
 import {type ArgumentKind, checkArgument, checkArguments, checkObject} from '../../src/layers/checks';
-import {Dense, EinsumDense, ReversibleEmbedding, RMSNormalization, RotaryEmbedding} from '../../src';
+import {
+  Dense,
+  EinsumDense,
+  Gemma3VisionEncoder,
+  ReversibleEmbedding,
+  RMSNormalization,
+  RotaryEmbedding,
+} from '../../src';
+
+const VISION = {
+  imageSize: 8,
+  patchSize: 2,
+  numHeads: 2,
+  hiddenDim: 4,
+  numLayers: 1,
+  intermediateDim: 4,
+  outputDim: 4,
+  poolSize: 2,
+};
 
 describe('checkArgument', () => {
   test.each<[ArgumentKind, unknown[], unknown[], string]>([
@@ -41,6 +59,10 @@ test.each<[() => unknown, string]>([
   [() => new ReversibleEmbedding({inputDim: 1, outputDim: 1, tieWeights: 1} as never), '`tieWeights` to be true or'],
   [() => new ReversibleEmbedding({inputDim: 1, outputDim: 1, logitSoftCap: 0}), '`logitSoftCap` to be null or above 0'],
   [() => new RotaryEmbedding({maxWavelength: 0}), 'RotaryEmbedding expected `maxWavelength` to be above 0'],
+  [
+    () => new Gemma3VisionEncoder({...VISION, layerNormEpsilon: 0}),
+    'Gemma3VisionEncoder expected `layerNormEpsilon` to be above 0. Received: layerNormEpsilon=0.',
+  ],
   [() => new RotaryEmbedding({scalingFactor: -1}), 'RotaryEmbedding expected `scalingFactor` to be above 0'],
 ])('layers say what does not fit: %#', (make, message) => {
   expect(make).toThrow(ValueError);

@@ -1,7 +1,8 @@
 /** `Gemma3DecoderBlock`: one token a row through a whole block, in one command. See `ops/decoder_block.ts`. */
 import type * as tf from '@tensorflow/tfjs';
 import {type DecoderBlockAttrs, type DenseName} from '../../ops/decoder_block';
-import {BFLOAT16, decoderBlock, type DenseArgs, decoderBlockWorkspaceBytes, FLOAT32} from './commands';
+import {decoderBlock, type DenseArgs, decoderBlockWorkspaceBytes, FLOAT32} from './commands';
+import {TYPES} from './packing';
 import {type SimdBackend} from './simd_backend';
 
 export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
@@ -15,8 +16,8 @@ export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBacken
   const y = backend.empty([batch, 1, hiddenDim]);
   const at = (name: string) => (tensors[name] ? backend.locate(tensors[name]) : 0);
   const dense = (name: DenseName): DenseArgs => {
-    const {order, inner} = a.forms[name];
-    return {type: order === 'p8' ? BFLOAT16 : FLOAT32, w: at(name), inner};
+    const {format, inner} = a.forms[name];
+    return {type: format === 'float32' ? FLOAT32 : TYPES[format], w: at(name), inner};
   };
   // Addresses first: bringing a tensor in may need room.
   const places = {
@@ -32,20 +33,21 @@ export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBacken
       key: at('keyNorm'),
     },
   };
-  const workspace = decoderBlockWorkspaceBytes(sizes, backend.engine.threads);
+  const workspaceBytes = Math.ceil(decoderBlockWorkspaceBytes(sizes, backend.engine.threads) / 4) * 4;
   const angles = a.cos.byteLength;
-  const scratch = backend.scratch(workspace + 2 * angles + 4 * batch);
-  const cos = scratch.offset + workspace;
-  const positions = cos + 2 * angles;
-  const view = scratch.view();
-  new Float32Array(view.buffer, cos, a.cos.length).set(a.cos);
-  new Float32Array(view.buffer, cos + angles, a.sin.length).set(a.sin);
-  new Int32Array(view.buffer, positions, batch).set(a.positions);
+  const workspace = backend.scratch(workspaceBytes + 2 * angles + 4 * batch);
+  const cos = workspace + workspaceBytes;
+  const sin = cos + angles;
+  const positions = sin + angles;
+  const {floats, ints} = backend.words;
+  floats.set(a.cos, cos / 4);
+  floats.set(a.sin, sin / 4);
+  ints.set(a.positions, positions / 4);
   const [command, args] = decoderBlock({
     ...sizes,
     ...places,
     ...{y: y.offset, epsilon: a.epsilon, scale: a.scale, logitSoftCap: a.logitSoftCap, window: a.window, capacity},
-    ...{positions, cos, sin: cos + angles, tableRows: a.cos.length / (headDim / 2), workspace: scratch.offset},
+    ...{positions, cos, sin, tableRows: a.cos.length / (headDim / 2), workspace},
   });
   backend.engine.run(command, args);
   return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {registerFloat32Target, registerPacking} from '../../weights/packing';
 import '../cpu';
 import {simdKernels} from './kernels';
-import {bfloat16P8} from './packing';
+import {packings} from './packing';
 import {SimdBackend} from './simd_backend';
 import {SimdEngine, type SimdEngineOptions} from './simd_engine';
 
@@ -19,7 +19,7 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
     if (tf.getKernel(kernelName, name)) tf.unregisterKernel(kernelName, name);
     tf.registerKernel({kernelName, backendName: name, kernelFunc});
   }
-  registerPacking(name, bfloat16P8);
+  for (const packing of Object.values(packings)) registerPacking(name, packing);
   registerFloat32Target(name, shape => {
     const placed = backend.empty(shape);
     return {

@@ -1,12 +1,12 @@
 /** From tfjs kernels to commands of the engine: where tensors are, and what to run over them. */
 import * as tf from '@tensorflow/tfjs';
 import {type AttentionAttrs} from '../../ops/attention';
+import {type PackedFormat} from '../../weights/dtype';
 import {cpuKernels} from '../cpu';
 import {
   argMax,
   attention,
   attentionPartialBytes,
-  BFLOAT16,
   FLOAT32,
   gatedGelu,
   gather,
@@ -18,19 +18,18 @@ import {
   unpack,
 } from './commands';
 import {decoderBlockKernel} from './decoder_block';
+import {TYPES} from './packing';
 import {type Placed, type SimdBackend} from './simd_backend';
 
 type Tensors = Record<string, tf.TensorInfo>;
+/** Numbers, but for the format of a packed weight. */
+type Attrs = Record<string, number> & {format: PackedFormat};
 
 /** A kernel from what it computes; the result's place is asked for first, since making room may move views. */
 const kernel =
-  (run: (backend: SimdBackend, inputs: Tensors, attrs: Record<string, number>) => tf.TensorInfo): tf.KernelFunc =>
+  (run: (backend: SimdBackend, inputs: Tensors, attrs: Attrs) => tf.TensorInfo): tf.KernelFunc =>
   ({inputs, backend, attrs}) => {
-    const {dataId, shape, dtype} = run(
-      backend as SimdBackend,
-      inputs as unknown as Tensors,
-      attrs as unknown as Record<string, number>,
-    );
+    const {dataId, shape, dtype} = run(backend as SimdBackend, inputs as unknown as Tensors, attrs as unknown as Attrs);
     return {dataId, shape, dtype};
   };
 
@@ -46,43 +45,39 @@ const matMulFloat32 = kernel((backend, {x, kernel}) => {
 });
 
 /** x (M, columns) · Wᵀ → (M, rows) */
-const matMulPacked = kernel((backend, {x, bits}, {rows, columns}) =>
-  product(backend, x!, bits!, rows!, columns!, false),
-);
+const matMulPacked = kernel((backend, {x, bits}, attrs) => product(backend, x!, bits!, attrs, false));
 
 /** x (M, rows) · W → (M, columns) */
-const matMulTransposedPacked = kernel((backend, {x, bits}, {rows, columns}) =>
-  product(backend, x!, bits!, rows!, columns!, true),
-);
+const matMulTransposedPacked = kernel((backend, {x, bits}, attrs) => product(backend, x!, bits!, attrs, true));
 
 function product(
   backend: SimdBackend,
   x: tf.TensorInfo,
   bits: tf.TensorInfo,
-  rows: number,
-  columns: number,
+  attrs: Attrs,
   transposed: boolean,
 ): Placed {
-  const m = x.shape[0]!;
+  const [m, rows, columns] = [x.shape[0]!, attrs.rows!, attrs.columns!];
   const y = backend.empty([m, transposed ? columns : rows]);
   const [at, w] = [backend.locate(x), backend.locate(bits)];
-  const args: MatMulArgs = {type: BFLOAT16, w, x: at, m, y: y.offset, rows, columns};
+  const args: MatMulArgs = {type: TYPES[attrs.format], w, x: at, m, y: y.offset, rows, columns};
   backend.engine.run(...(transposed ? matMulTransposed(args) : matMul(args)));
   return y;
 }
 
-const unpackPacked = kernel((backend, {bits}, {rows, columns}) => {
-  const y = backend.empty([rows!, columns!]);
-  const source = backend.locate(bits!);
-  backend.engine.run(...unpack({source, type: BFLOAT16, rows: rows!, columns: columns!, target: y.offset}));
+const unpackPacked = kernel((backend, {bits}, attrs) => {
+  const [rows, columns] = [attrs.rows!, attrs.columns!];
+  const y = backend.empty([rows, columns]);
+  const type = TYPES[attrs.format];
+  backend.engine.run(...unpack({source: backend.locate(bits!), type, rows, columns, target: y.offset}));
   return y;
 });
 
-const gatherPacked = kernel((backend, {bits, ids}, {columns}) => {
-  const count = ids!.shape[0]!;
-  const y = backend.empty([count, columns!]);
+const gatherPacked = kernel((backend, {bits, ids}, attrs) => {
+  const [count, columns] = [ids!.shape[0]!, attrs.columns!];
+  const y = backend.empty([count, columns]);
   const [table, at] = [backend.locate(bits!), backend.locate(ids!)];
-  backend.engine.run(...gather({table, type: BFLOAT16, columns: columns!, ids: at, count, target: y.offset}));
+  backend.engine.run(...gather({table, type: TYPES[attrs.format], columns, ids: at, count, target: y.offset}));
   return y;
 });
 
@@ -170,10 +165,10 @@ const argMaxKernel: tf.KernelFunc = call => {
 export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   ...cpuKernels,
   Gemma3MatMul: matMulFloat32,
-  Gemma3MatMulBfloat16P8: matMulPacked,
-  Gemma3MatMulTransposedBfloat16P8: matMulTransposedPacked,
-  Gemma3UnpackBfloat16P8: unpackPacked,
-  Gemma3GatherBfloat16P8: gatherPacked,
+  Gemma3MatMulP8: matMulPacked,
+  Gemma3MatMulTransposedP8: matMulTransposedPacked,
+  Gemma3UnpackP8: unpackPacked,
+  Gemma3GatherP8: gatherPacked,
   Gemma3RmsNorm: rmsNormKernel,
   Gemma3Rotary: rotaryKernel,
   Gemma3GatedGelu: gatedGeluKernel,

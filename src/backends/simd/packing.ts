@@ -1,45 +1,41 @@
 /** Weights at rest as the kernels like them: groups of eight rows side by side, so that a vector holds four outputs. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from '../../ops/op';
-import {unpackBfloat16} from '../../ops/unpack';
+import {type PackedFormat} from '../../weights/dtype';
 import {bfloat16Rows, type KernelLayout, type Packing, type PackingTarget} from '../../weights/packing';
-import {BFLOAT16, COLUMN_BLOCK, pack, packedBytes, ROW_GROUP} from './commands';
+import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, pack, packedBytes, type PackedType, ROW_GROUP} from './commands';
+import {unpackers} from './unpack_reference';
 import {type SimdBackend} from './simd_backend';
 
 type Bits = {bits: tf.Tensor};
-type Size = {rows: number; columns: number};
+type Size = {rows: number; columns: number; format: PackedFormat};
 
-/** (groups, pairs of columns · 8) → rows of words, as `unpackBfloat16` takes them. */
-function wordsInRows(bits: tf.Tensor): tf.Tensor2D {
-  const [groups, words] = bits.shape as [number, number];
-  const split = tf.reshape(bits, [groups, words / ROW_GROUP, ROW_GROUP]);
-  return tf.reshape(tf.transpose(split, [0, 2, 1]), [groups * ROW_GROUP, words / ROW_GROUP]);
-}
-
+/** Values of a weight's words, (groups, words) → (rows, columns). Plain tfjs operations, exact on every backend. */
 export const unpackP8Op: Op<Bits, Size> = {
-  name: 'Gemma3UnpackBfloat16P8',
-  reference: ({bits}, {rows, columns}) =>
-    tf.tidy(() => tf.slice(unpackBfloat16(wordsInRows(bits)), [0, 0], [rows, columns])),
+  name: 'Gemma3UnpackP8',
+  reference: ({bits}, {rows, columns, format}) =>
+    tf.tidy(() => tf.slice(unpackers[format](bits), [0, 0], [rows, columns])),
 };
 const unpacked = (bits: tf.Tensor, size: Size) => runOp(unpackP8Op, {bits}, size) as tf.Tensor2D;
 
+/** x (M, columns) · Wᵀ → (M, rows). W is frozen: no gradient. */
 export const matMulP8Op: Op<Bits & {x: tf.Tensor}, Size> = {
-  name: 'Gemma3MatMulBfloat16P8',
+  name: 'Gemma3MatMulP8',
   reference: ({x, bits}, size) => tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpacked(bits, size), false, true)),
   gradient: (dy, {bits}, size) => ({x: () => runOp(matMulTransposedP8Op, {x: dy, bits}, size)}),
 };
 
 /** dy (M, rows) · W → (M, columns). */
 export const matMulTransposedP8Op: Op<Bits & {x: tf.Tensor}, Size> = {
-  name: 'Gemma3MatMulTransposedBfloat16P8',
+  name: 'Gemma3MatMulTransposedP8',
   reference: ({x, bits}, size) => tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpacked(bits, size))),
 };
 
-export const gatherP8Op: Op<Bits & {ids: tf.Tensor}, {columns: number}> = {
-  name: 'Gemma3GatherBfloat16P8',
-  reference: ({bits, ids}, {columns}) =>
+export const gatherP8Op: Op<Bits & {ids: tf.Tensor}, {columns: number; format: PackedFormat}> = {
+  name: 'Gemma3GatherP8',
+  reference: ({bits, ids}, {columns, format}) =>
     tf.tidy(() => {
-      const all = unpacked(bits, {rows: bits.shape[0]! * ROW_GROUP, columns});
+      const all = unpacked(bits, {rows: bits.shape[0]! * ROW_GROUP, columns, format});
       return tf.gather(all, ids as tf.Tensor1D);
     }),
 };
@@ -58,31 +54,44 @@ function kernelForm(shape: readonly number[], layout: KernelLayout): [number, nu
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
-/** bfloat16 in groups of eight rows, see `commands.ts`. */
-export const bfloat16P8: Packing = {
-  format: 'bfloat16',
-  order: 'p8',
-  physicalShape: (rows, columns) => {
-    const groups = Math.ceil(rows / ROW_GROUP);
-    return [groups, packedBytes(BFLOAT16, ROW_GROUP, columns) / 4];
-  },
-  begin: (shape, layout) => {
-    const form = kernelForm(shape, layout);
-    return form ? packingFromFile(shape, form, layout) : packingFromRows(shape, layout);
-  },
-  unpack: (bits, rows, columns) => unpacked(bits, {rows, columns}),
-  matMul: (x, bits, rows, columns) => runOp(matMulP8Op, {x, bits}, {rows, columns}) as tf.Tensor2D,
-  gatherRows: (bits, ids, columns) => runOp(gatherP8Op, {bits, ids}, {columns}) as tf.Tensor2D,
+/** How the engine calls a format. */
+export const TYPES: Record<PackedFormat, PackedType> = {bfloat16: BFLOAT16, int8: INT8, int4: INT4};
+
+/** A format in groups of eight rows, see `commands.ts`. */
+function packedInGroups(format: PackedFormat): Packing {
+  const physicalShape = (rows: number, columns: number): [number, number] => [
+    Math.ceil(rows / ROW_GROUP),
+    packedBytes(TYPES[format], ROW_GROUP, columns) / 4,
+  ];
+  return {
+    format,
+    order: 'p8',
+    physicalShape,
+    begin: (shape, layout) => {
+      const form = kernelForm(shape, layout);
+      return form ? packingFromFile(shape, form, layout, format) : packingFromRows(shape, layout, format);
+    },
+    unpack: (bits, rows, columns) => unpacked(bits, {rows, columns, format}),
+    matMul: (x, bits, rows, columns) => runOp(matMulP8Op, {x, bits}, {rows, columns, format}) as tf.Tensor2D,
+    gatherRows: (bits, ids, columns) => runOp(gatherP8Op, {bits, ids}, {columns, format}) as tf.Tensor2D,
+  };
+}
+
+export const packings: Readonly<Record<PackedFormat, Packing>> = {
+  bfloat16: packedInGroups('bfloat16'),
+  int8: packedInGroups('int8'),
+  int4: packedInGroups('int4'),
 };
 
 function packingFromFile(
   shape: readonly number[],
   [outer, columns, inner]: [number, number, number],
   layout: KernelLayout,
+  format: PackedFormat,
 ): PackingTarget {
   const backend = tf.backend() as SimdBackend;
   const rows = outer * inner;
-  const target = backend.empty(bfloat16P8.physicalShape(rows, columns), 'int32');
+  const target = backend.empty(packings[format].physicalShape(rows, columns), 'int32');
   // Slabs of the first axis are rows if there are outputs in front, and columns otherwise.
   const byRows = layout.in[0] !== 0;
   const [total, step] = byRows ? [rows, ROW_GROUP] : [columns, COLUMN_BLOCK];
@@ -107,7 +116,7 @@ function packingFromFile(
         rows: pieceRows,
         columns: pieceColumns,
         target: backend.locate(target),
-        targetType: BFLOAT16,
+        targetType: TYPES[format],
         targetColumns: columns,
         firstRow: byRows ? slab * first : 0,
         firstColumn: byRows ? 0 : slab * first,
@@ -122,7 +131,7 @@ function packingFromFile(
 }
 
 /** Any other order of axes: rows are made on the host first. */
-function packingFromRows(shape: readonly number[], layout: KernelLayout): PackingTarget {
+function packingFromRows(shape: readonly number[], layout: KernelLayout, format: PackedFormat): PackingTarget {
   const plain = bfloat16Rows.begin(shape, layout);
   const rows = product(layout.out.map(axis => shape[axis]!));
   const columns = product(layout.in.map(axis => shape[axis]!));
@@ -134,7 +143,7 @@ function packingFromRows(shape: readonly number[], layout: KernelLayout): Packin
       const halves = new Uint16Array((table.dataSync() as Int32Array).buffer);
       const width = table.shape[1]! * 2;
       table.dispose();
-      const packed = packingFromFile([rows, columns], [rows, columns, 1], {out: [0], in: [1]});
+      const packed = packingFromFile([rows, columns], [rows, columns, 1], {out: [0], in: [1]}, format);
       const tight = new Uint16Array(rows * columns);
       for (let row = 0; row < rows; row++)
         tight.set(halves.subarray(row * width, row * width + columns), row * columns);

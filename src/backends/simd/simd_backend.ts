@@ -87,15 +87,26 @@ export class SimdBackend extends cpuBackendClass() {
     };
   }
 
-  /** Memory that one kernel after another may use; what is in it does not last. A multiple of 4 bytes. */
-  scratch(bytes: number): {offset: number; view: () => Uint8Array} {
-    if (!this.shared || this.shared.view().length < bytes) {
-      this.shared?.release();
-      this.shared = this.borrow(Math.ceil(bytes / 4) * 4);
+  /** Offset of memory that one kernel after another may use; what is in it does not last. */
+  scratch(bytes: number): number {
+    if (this.common.bytes < bytes) {
+      if (this.common.bytes) this.heap.release(this.common.offset, this.common.bytes);
+      this.common = {offset: this.heap.allocate(bytes), bytes};
     }
-    return this.shared;
+    return this.common.offset;
   }
-  private shared?: ReturnType<SimdBackend['borrow']>;
+  private common = {offset: 0, bytes: 0};
+
+  /** The whole memory as numbers, for the few words that a command needs beside its arguments. */
+  get words(): {floats: Float32Array; ints: Int32Array} {
+    const buffer = this.heap.buffer as ArrayBuffer;
+    if (this.wordViews?.floats.buffer !== buffer) {
+      const length = Math.floor(buffer.byteLength / 4);
+      this.wordViews = {floats: new Float32Array(buffer, 0, length), ints: new Int32Array(buffer, 0, length)};
+    }
+    return this.wordViews;
+  }
+  private wordViews?: {floats: Float32Array; ints: Int32Array};
 
   private reserve(length: number, dtype: NumericType, refCount: number): HeapEntry {
     const offset = this.heap.allocate(length * ARRAYS[dtype].BYTES_PER_ELEMENT);

@@ -19,13 +19,17 @@ import {attention, attentionWithDropout} from '../../ops/attention';
 import {checkGemma3Arguments} from './gemma3_arguments';
 
 export interface CachedGemma3AttentionArgs extends LayerArgs {
+  /** Width of a head, even. */
   headDim: number;
+  /** Number of query heads. */
   numQueryHeads: number;
-  /** Divides the number of query heads; consecutive query heads share a key head. */
+  /** Number of key and value heads. Divides the number of query heads; consecutive query heads share a key head. */
   numKeyValueHeads: number;
+  /** Of all four kernels. Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
   /** Soft cap on attention logits. Null, the default: none. */
   logitSoftCap?: number | null;
+  /** Let tokens see a window of keys alone. Defaults to false. */
   useSlidingWindowAttention?: boolean;
   /** Keys at this distance or further are not seen. Defaults to 4096. */
   slidingWindowSize?: number;
@@ -35,7 +39,7 @@ export interface CachedGemma3AttentionArgs extends LayerArgs {
   useQueryKeyNorm?: boolean;
   /** Epsilon of these norms. Defaults to 1e-6. */
   layerNormEpsilon?: number;
-  /** Defaults to 10,000. */
+  /** Longest wavelength of rotary positions. Defaults to 10,000. */
   ropeWavelength?: number;
   /** Positions are divided by this. Defaults to 1. */
   ropeScalingFactor?: number;
@@ -63,6 +67,7 @@ const KNOWN = [
 ] as const;
 
 export interface AttentionCallArgs extends Kwargs {
+  /** Whether dropout is at work. Defaults to false. */
   training?: boolean;
   /** int32 (B, T): 1 for tokens that count. */
   paddingMask?: tf.Tensor;
@@ -70,13 +75,15 @@ export interface AttentionCallArgs extends Kwargs {
   images?: tf.Tensor;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
-  /** With a cache: how many of the T tokens of each row are real. Defaults to all. */
+  /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
 }
 
 /**
  * Grouped-query attention with rotary positions, query-key norm, sliding window, soft cap and a cache, as KerasHub's
  * `CachedGemma3Attention`. Called with x (B, T, D), or [x, attentionMask (B, T, S)] where 0 hides → (B, T, D).
+ *
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments, of the constructor and of a call.
  */
 export class CachedGemma3Attention extends Layer {
   /** @nocollapse */

@@ -51,7 +51,7 @@ class Multiply extends Layer {
  *
  * Weights are declared, not filled: they are initialised when first read, unless a file fills them before.
  *
- * @throws ValueError on unknown, missing or contradictory arguments.
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments.
  */
 export class Gemma3Backbone extends Backbone {
   /** @nocollapse */
@@ -178,7 +178,11 @@ export class Gemma3Backbone extends Backbone {
     return {name: this.name, ...this.config, visionEncoder};
   }
 
-  /** A backbone from what `getConfig` gave, or from a configuration that Keras wrote. */
+  /**
+   * A backbone from what `getConfig` gave, or from a configuration that Keras wrote; weights are declared, not filled.
+   *
+   * @throws ValueError as the constructor does.
+   */
   static override fromConfig(config: object): Gemma3Backbone;
   static override fromConfig<T extends tf.serialization.Serializable>(
     cls: tf.serialization.SerializableConstructor<T>,
@@ -198,7 +202,8 @@ export class Gemma3Backbone extends Backbone {
    * A backbone with the weights of a preset: a folder as KerasHub saves it, an http(s) address of one, or the name of
    * the preset in the package. With `loadWeights: false` any name of {@link Gemma3Backbone.presets} will do.
    *
-   * @throws ValueError if files are missing, foreign or truncated, or do not fit the configuration; nothing of the
+   * @throws ValueError on options that it does not have, and if files are missing or foreign or do not fit the
+   * configuration; an Error if they are truncated or the server fails; the signal's reason when aborted. Nothing of the
    * model stays in memory.
    */
   static async fromPreset(preset: PresetLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {

@@ -8,7 +8,7 @@ import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './gemma3_vision
 export interface Gemma3BackboneArgs {
   /** Size of the token vocabulary. */
   vocabularySize: number;
-  /** Width and height of images, for a model with a vision encoder; else null. */
+  /** Width and height of images, that of the vision encoder. Without one it may be null, and is not used. */
   imageSize: number | null;
   /** Number of decoder blocks. */
   numLayers: number;
@@ -52,14 +52,18 @@ export interface Gemma3BackboneArgs {
   dropout?: number;
   /** Not available yet: true throws. */
   isEmbeddingModel?: boolean;
+  /** Width of the pooling head of an embedding model, which is not available yet. */
   poolingIntermediateDim?: number | null;
+  /** Width of the embeddings of such a model. */
   embeddingDim?: number | null;
   /**
    * How weights rest: "float32" or "bfloat16", or a Keras policy. Arithmetic is float32. Defaults to "float32", as
    * Keras' global policy is.
    */
   dtype?: DtypeLike | null;
+  /** Name of the model. Defaults to "gemma3_backbone", with a number behind it from the second one on. */
   name?: string;
+  /** Whether the weights are trained. Defaults to true. */
   trainable?: boolean;
 }
 

@@ -12,9 +12,11 @@ import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_cau
 import {type PresetEntry} from './gemma3_presets';
 
 export interface Gemma3CausalLMArgs {
+  /** Its weights become those of the model, which does not free them while others hold the backbone. */
   backbone: Gemma3Backbone;
-  /** Null to work on token ids. */
+  /** Strings to token ids and back. Null, the default, to work on token ids. */
   preprocessor?: Gemma3CausalLMPreprocessor | null;
+  /** Name of the model. Defaults to "gemma3_causal_lm", with a number behind it from the second one on. */
   name?: string;
 }
 
@@ -60,6 +62,8 @@ class Logits extends Layer {
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm/).
  *
  * Inputs as {@link Gemma3Backbone}; output: logits (B, T, vocabularySize).
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class Gemma3CausalLM extends CausalLM<string | readonly string[] | PromptsAndResponses, Gemma3Cache> {
   /** @nocollapse */
@@ -126,7 +130,11 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     };
   }
 
-  /** A model from what `getConfig` gave, with declared weights. The tokenizer is a file, so no preprocessor comes along. */
+  /**
+   * A model from what `getConfig` gave, with declared weights. The tokenizer is a file, so no preprocessor comes along.
+   *
+   * @throws ValueError on any other configuration.
+   */
   static override fromConfig(config: object): Gemma3CausalLM;
   static override fromConfig<T extends tf.serialization.Serializable>(
     cls: tf.serialization.SerializableConstructor<T>,
@@ -154,6 +162,9 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   /**
    * A model with the weights and the preprocessor of a preset; see {@link Gemma3Backbone.fromPreset}. With
    * `preprocessor: null` it works on token ids.
+   *
+   * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the files of the preprocessor are missing or
+   * unusable.
    */
   static async fromPreset(
     preset: PresetLike,

@@ -9,6 +9,7 @@ import {checkGemma3Arguments} from './gemma3_arguments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 export interface Gemma3CausalLMPreprocessorArgs {
+  /** Strings to ids and back. */
   tokenizer: Gemma3Tokenizer;
   /** Configuration of the image converter of a model with vision; null, the default, for a model of text. */
   imageConverter?: object | null;
@@ -18,10 +19,11 @@ export interface Gemma3CausalLMPreprocessorArgs {
   addStartToken?: boolean;
   /** Put `<eos>` behind, for training. Defaults to true. */
   addEndToken?: boolean;
-  /** Defaults to 2. */
+  /** How many images a prompt may have. Defaults to 2. */
   maxImagesPerPrompt?: number;
-  /** Defaults to 256. */
+  /** How many tokens stand for an image. Defaults to 256. */
   numVisionTokensPerImage?: number;
+  /** Defaults to "gemma3_causal_lm_preprocessor". */
   name?: string;
 }
 
@@ -142,7 +144,7 @@ export class Gemma3CausalLMPreprocessor {
    * Packs `<bos> prompt response <eos>` for training; labels are the next tokens, weighted where they are of the
    * response. Too long texts lose tokens of the longer segment first.
    *
-   * @throws ValueError unless prompts and responses are given alike.
+   * @throws ValueError unless prompts and responses are given alike, and without images.
    */
   async call(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TrainingBatch> {
     const {texts, scalar} = this.normalize(x);
@@ -165,7 +167,11 @@ export class Gemma3CausalLMPreprocessor {
     };
   }
 
-  /** Token ids of prompts, with `<bos>` and without `<eos>` or padding, cut to `sequenceLength`. */
+  /**
+   * Token ids of prompts, with `<bos>` and without `<eos>` or padding, cut to `sequenceLength`.
+   *
+   * @throws ValueError on anything but prompts, and on images.
+   */
   promptTokens(
     x: string | readonly string[] | PromptsAndResponses,
     {sequenceLength}: {sequenceLength?: number} = {},
@@ -176,7 +182,9 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * Packs prompts for generation: `<bos> prompt`, padded to `sequenceLength`.
+   * Packs prompts for generation: `<bos> prompt`, padded or cut to `sequenceLength`.
+   *
+   * @throws ValueError on anything but prompts, and on images.
    */
   async generatePreprocess(
     x: string | readonly string[] | PromptsAndResponses,
@@ -208,11 +216,13 @@ export class Gemma3CausalLMPreprocessor {
     return ids.filter(id => !this.isSpecial(id));
   }
 
+  /** Whether `stripSpecial` removes this id. */
   isSpecial(id: number): boolean {
     const {specialTokenIds, startOfImageTokenId} = this.tokenizer;
     return id !== startOfImageTokenId && specialTokenIds.includes(id);
   }
 
+  /** The arguments, with the tokenizer's as they are without its vocabulary, which is a file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,
@@ -229,7 +239,7 @@ export class Gemma3CausalLMPreprocessor {
   /**
    * The preprocessor of a preset, with its tokenizer.
    *
-   * @throws ValueError if files are missing or unusable.
+   * @throws ValueError on options that it does not have, and if files are missing or unusable.
    */
   static async fromPreset(
     preset: PresetLike,

@@ -20,35 +20,39 @@ import {CachedGemma3Attention} from './gemma3_attention';
 import {decoderStep} from './gemma3_decoder_step';
 
 export interface Gemma3DecoderBlockArgs extends LayerArgs {
+  /** Width of the hidden state. */
   hiddenDim: number;
   /** Width of the feed-forward network, before `gateDimReduction`. */
   intermediateDim: number;
+  /** Width of a head, even. */
   headDim: number;
+  /** Number of query heads. */
   numQueryHeads: number;
+  /** Number of key and value heads; divides `numQueryHeads`. */
   numKeyValueHeads: number;
   /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
   queryHeadDimNormalize?: boolean;
-  /** Defaults to false. */
+  /** Normalize queries and keys before they turn. Defaults to false. */
   useQueryKeyNorm?: boolean;
-  /** Defaults to false. */
+  /** Normalize after the feed-forward network. Defaults to false. */
   usePostFfwNorm?: boolean;
-  /** Defaults to false. */
+  /** Normalize after attention. Defaults to false. */
   usePostAttentionNorm?: boolean;
   /** The gates have width `intermediateDim // gateDimReduction`. 2 in Gemma and Gemma 2 and by default, 1 in Gemma 3. */
   gateDimReduction?: number;
   /** Soft cap on attention logits. Null, the default: none. */
   logitSoftCap?: number | null;
-  /** Defaults to false. */
+  /** Let tokens see a window of keys alone. Defaults to false. */
   useSlidingWindowAttention?: boolean;
-  /** Defaults to 4096. */
+  /** Keys at this distance or further are not seen. Defaults to 4096. */
   slidingWindowSize?: number;
   /** Epsilon of all norms of the block. Defaults to 1e-6. */
   layerNormEpsilon?: number;
-  /** 10,000 by default and in blocks with a window, 1,000,000 in the others. */
+  /** Longest wavelength of rotary positions. Defaults to 10,000, as in blocks with a window; others have 1,000,000. */
   ropeWavelength?: number;
   /** Positions are divided by this. Defaults to 1. */
   ropeScalingFactor?: number;
-  /** Defaults to false. */
+  /** Let tokens see what comes after them: embedding models. Defaults to false. */
   useBidirectionalAttention?: boolean;
   /** Rate of dropout while training. Defaults to 0. */
   dropout?: number;
@@ -76,9 +80,11 @@ const KNOWN = [
 ] as const;
 
 export interface BlockCallArgs extends Kwargs {
+  /** Whether dropout is at work. Defaults to false. */
   training?: boolean;
+  /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
-  /** With a cache: how many of the T tokens of each row are real. Defaults to all. */
+  /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
 }
 
@@ -88,6 +94,8 @@ export interface BlockCallArgs extends Kwargs {
  *
  * Called with x (B, T, D), [x, paddingMask (B, T)] or [x, paddingMask, visionMask (B, T)] → (B, T, D). Tokens of one run
  * of `visionMask` see each other in both directions.
+ *
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments, of the constructor and of a call.
  */
 export class Gemma3DecoderBlock extends Layer {
   /** @nocollapse */

@@ -23,6 +23,8 @@ export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
  * Called with [imageEmbeddings (B · images, tokens, D), textEmbeddings (B, T, D), visionIndices int32
  * (B, images · tokens)] → (B, T, D). Indices are places in a sample's own text; 0 is padding: what belongs to it is
  * dropped, and place 0 stays text. Without images the text comes back as it is.
+ *
+ * @throws ValueError on unknown or unusable arguments, and on inputs that do not fit each other.
  */
 export class Gemma3InterleaveEmbeddings extends Layer {
   /** @nocollapse */

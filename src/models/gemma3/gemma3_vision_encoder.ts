@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../errors';
+import {checkArgument} from '../../layers/checks';
 import {Dense} from '../../layers/dense';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../layers/initializers';
 import {
@@ -284,6 +285,8 @@ const KNOWN = [
  * Images float32 (B, images, imageSize, imageSize, 3), pixels in [-1, 1] → (B · images, numVisionTokensPerImage,
  * outputDim). No images at all, (B, 0, …), are allowed. Weights are float32 when dtype is "bfloat16", as in KerasHub;
  * a policy object of that name makes them rest as bfloat16.
+ *
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments, and on images of another size.
  */
 export class Gemma3VisionEncoder extends Layer {
   /** @nocollapse */
@@ -300,6 +303,7 @@ export class Gemma3VisionEncoder extends Layer {
     const {poolSize = 14, layerNormEpsilon = 1e-6} = args;
     const sizes = {imageSize, patchSize, numHeads, hiddenDim, numLayers, intermediateDim, outputDim, poolSize};
     checkSizes('Gemma3VisionEncoder', sizes);
+    checkArgument('Gemma3VisionEncoder', 'layerNormEpsilon', layerNormEpsilon, 'positive');
     this.config = {...sizes, layerNormEpsilon};
     const dtype = this.dtypePolicy.name;
     const common = {imageSize, patchSize, dtype};

@@ -1,8 +1,11 @@
 /** y (m, rows) = x (m, columns) · Wᵀ with W (rows, columns) in any format. */
+import {activationBytes, quantizeRow} from './activations';
 import {matVecBfloat16} from './bfloat16';
 import {matVecFloat32} from './float32';
 import {BLOCK, columnOffset, decode, groupBytes, padded} from './formats';
-import {BFLOAT16, FLOAT32} from './numbers';
+import {matVecInt4} from './int4';
+import {matVecInt8} from './int8';
+import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from './numbers';
 import {fillPanel, setMatrix, turnPanel} from './panel';
 import {argument, first, last, pointer, scratch} from './threads';
 import {packRows, tiles} from './tile';
@@ -43,7 +46,7 @@ export function product(
   if (type == FLOAT32) {
     if (m == 1) matVecFloat32(w, inner, x, y, columns, n0, n1);
     else productFloat32(w, inner, x, m, y, yStep, rows, columns, n0, n1);
-  } else if (m < PANEL_ROWS) {
+  } else if (m < PANEL_ROWS && <usize>m * activationBytes(columns) <= <usize>SCRATCH_BYTES) {
     vectorProducts(type, w, x, m, y, yStep, columns, n0, n1);
   } else {
     panelProduct(type, w, x, m, y, yStep, columns, n0, n1);
@@ -63,18 +66,32 @@ function vectorProducts(
   n1: i32,
 ): void {
   const bytes = groupBytes(type, columns);
+  let xStep = (<usize>columns) << 2;
+  if (type != BFLOAT16) {
+    const quantized = scratch();
+    for (let r: usize = 0; r < <usize>m; r++) {
+      quantizeRow(x + r * xStep, columns, quantized + r * activationBytes(columns));
+    }
+    x = quantized;
+    xStep = activationBytes(columns);
+  }
   w += <usize>(n0 >> 3) * bytes;
+  y += (<usize>n0) << 2;
   if (m == 1) {
-    if (type == BFLOAT16) matVecBfloat16(w, bytes, x, y + ((<usize>n0) << 2), n1 - n0, columns);
+    vectorProduct(type, w, x, y, n1 - n0, columns);
     return;
   }
-  for (let n = n0; n < n1; n += 8, w += bytes) {
+  for (let n = n0; n < n1; n += 8, w += bytes, y += 32) {
     for (let r: usize = 0; r < <usize>m; r++) {
-      const to = y + r * yStep + ((<usize>n) << 2);
-      const from = x + ((r * <usize>columns) << 2);
-      if (type == BFLOAT16) matVecBfloat16(w, bytes, from, to, min(8, n1 - n), columns);
+      vectorProduct(type, w, x + r * xStep, y + r * yStep, min(8, n1 - n), columns);
     }
   }
+}
+
+function vectorProduct(type: i32, w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
+  if (type == BFLOAT16) matVecBfloat16(w, groupBytes(type, columns), x, y, rows, columns);
+  else if (type == INT8) matVecInt8(w, x, y, rows, padded(columns) / BLOCK);
+  else matVecInt4(w, x, y, rows, padded(columns) / BLOCK);
 }
 
 function panelProduct(
