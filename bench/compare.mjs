@@ -65,7 +65,8 @@ function readOptions() {
   values.preset = values.preset.replace(/\/+$/, '');
   values.dtypes = values.dtypes.split(',');
   const unknown = values.dtypes.find(dtype => !(dtype in GGUF_TYPES));
-  if (unknown !== undefined) throw new Failure(`--dtypes expects ${Object.keys(GGUF_TYPES).join(', ')}: not ${unknown}.`);
+  if (unknown !== undefined)
+    throw new Failure(`--dtypes expects ${Object.keys(GGUF_TYPES).join(', ')}: not ${unknown}.`);
   if (!existsSync(join(values.preset, 'model.weights.h5'))) {
     throw new Failure(`${values.preset} is no preset in one file of weights. npm run fetch:270m makes one.`);
   }
@@ -175,7 +176,13 @@ function rowsOf({label}, {ours, theirs}, options) {
   const bytes = [ours, theirs].map(([result]) => Math.round(result.weightBytes / 1e6).toString());
   rows.push([label, 'weights, MB', ...bytes, '', '']);
   rows.push([label, 'weights read while decoding, GB/s', ...both(speed => speed.toFixed(1)), '', '']);
-  rows.push([label, `share of a plain read (${read.toFixed(1)} GB/s)`, ...both(speed => percent(speed / read)), '', '']);
+  rows.push([
+    label,
+    `share of a plain read (${read.toFixed(1)} GB/s)`,
+    ...both(speed => percent(speed / read)),
+    '',
+    '',
+  ]);
   const [mine, other] = [ours[0].tokens, theirs[0].tokens];
   const differs = mine.findIndex((token, i) => token !== other[i]);
   const same = differs < 0 ? `all ${mine.length}` : `the first ${differs} of ${mine.length}`;
@@ -224,7 +231,7 @@ async function main() {
   };
   const sections = [
     `${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, ${machine.date}. tfjs-gemma3 ${version}, backend simd. ` +
-      `${threads} threads on each side; medians of ${rounds} processes with ${runs} runs each, both sides in turn. ` +
+      `${threads} threads on each side; medians of ${rounds} × ${runs} runs, processes of both sides in turn. ` +
       'A ratio above 1 means that this package is faster or smaller; beside it, the lowest and highest of one round.',
   ];
   if (busy > 0.5) {

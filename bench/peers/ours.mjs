@@ -1,4 +1,5 @@
 /** This package's side: node bench/peers/ours.mjs '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}' */
+import {fileURLToPath} from 'node:url';
 import {measure, options} from './measure.mjs';
 import {median} from './median.mjs';
 
@@ -45,13 +46,14 @@ const side = {
 /** GB/s of a loop that only reads as many bytes as there are weights, where they lie, with the same threads. */
 async function plainRead(bytes) {
   const {build} = await import('esbuild');
-  const entry = new URL('../../src/backends/simd/commands.ts', import.meta.url).pathname;
+  const entry = fileURLToPath(new URL('../../src/backends/simd/commands.ts', import.meta.url));
   const {outputFiles} = await build({entryPoints: [entry], bundle: true, write: false, format: 'esm'});
   const code = Buffer.from(outputFiles[0].contents).toString('base64');
   const {read} = await import(`data:text/javascript;base64,${code}`);
   const {engine} = tf.backend();
   const at = engine.staticBytes;
-  if (at + bytes > engine.memory.buffer.byteLength) throw new Error('The weights do not lie in the memory of the backend.');
+  if (at + bytes > engine.memory.buffer.byteLength)
+    throw new Error('The weights do not lie in the memory of the backend.');
   const seconds = [];
   for (let i = 0; i < 9; i++) {
     const start = performance.now();

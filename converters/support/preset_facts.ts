@@ -109,7 +109,7 @@ function filesWithSizes(variables: readonly Variable[]): PresetFacts['files'] {
 /** Weights are only declared, so that a model of any size is built at once. */
 function build(
   config: object,
-  {Gemma3Backbone, PackedWeight}: Library,
+  {Gemma3Backbone}: Library,
 ): {declared: Variable[]} & Pick<PresetFacts, 'memory' | 'problem'> {
   let declared: Variable[] = [];
   const memory = {} as Record<(typeof DTYPES)[number], number>;
@@ -117,9 +117,7 @@ function build(
     for (const dtype of DTYPES) {
       const backbone = new Gemma3Backbone({...config, dtype} as never);
       const weights = backbone.weights as unknown as AnyWeight[];
-      memory[dtype] = weights.reduce((sum, weight) => {
-        return sum + sizeOf(weight.shape as number[]) * (weight instanceof PackedWeight ? 2 : 4);
-      }, 0);
+      memory[dtype] = weights.reduce((sum, weight) => sum + weight.byteLength, 0);
       declared = weights.map(weight => {
         return {path: weight.originalName, shape: weight.shape as number[], dtype: null, bytes: null, file: null};
       });

@@ -48,6 +48,11 @@ export class PackedWeight extends tf.LayerVariable {
     this.physical.trainable = false;
   }
 
+  /** Bytes at rest. */
+  get byteLength(): number {
+    return 4 * product(this.packing.physicalShape(this.rows, this.columns));
+  }
+
   get filled(): boolean {
     return this.pending === undefined;
   }

@@ -3,7 +3,6 @@
  * register another order for a format, one that its kernels like better.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
 import {matMulBfloat16} from '../ops/mat_mul';
 import {unpackBfloat16} from '../ops/unpack';
 import {type PackedFormat} from './dtype';
@@ -170,25 +169,17 @@ export const beginFloat32 = (shape: number[]): Float32Target =>
   (float32Targets.get(tf.getBackend()) ?? hostFloat32)(shape);
 
 const registered = new Map<string, Packing>();
+const key = (backendName: string | null, format: PackedFormat) => `${backendName ?? '*'}/${format}`;
 
-/** Makes new weights of this format rest in this way on a backend. */
-export function registerPacking(backendName: string, packing: Packing): void {
-  registered.set(`${backendName}/${packing.format}`, packing);
+/** Makes new weights of this format rest in this way on a backend; null: on all that have no way of their own. */
+export function registerPacking(backendName: string | null, packing: Packing): void {
+  registered.set(key(backendName, packing.format), packing);
 }
+registerPacking(null, bfloat16Rows);
 
-/**
- * How a format rests on the current backend.
- *
- * @throws ValueError if the backend cannot hold it.
- */
+/** How a format rests on the current backend. */
 export function packingFor(format: PackedFormat): Packing {
-  const backendName = tf.getBackend();
-  const packing = registered.get(`${backendName}/${format}`) ?? (format === 'bfloat16' ? bfloat16Rows : undefined);
-  if (!packing) {
-    throw new ValueError(
-      `The backend "${backendName}" cannot hold weights as ${format}. Expected dtype "bfloat16" or "float32" here, or ` +
-        'the backend "simd": await useBackend("simd") before the model is made.',
-    );
-  }
+  const packing = registered.get(key(tf.getBackend(), format)) ?? registered.get(key(null, format));
+  if (!packing) throw new Error(`internal: nothing says how ${format} rests.`);
   return packing;
 }

@@ -44,6 +44,11 @@ export class Weight extends tf.LayerVariable {
     this.pending = initializer;
   }
 
+  /** Bytes at rest. */
+  get byteLength(): number {
+    return 4 * tf.util.sizeFromShape(this.shape as number[]);
+  }
+
   /** False while the weight is only declared. */
   get filled(): boolean {
     return this.pending === undefined;

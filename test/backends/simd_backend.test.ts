@@ -237,6 +237,29 @@ it('goes on working when the backend changes', async () => {
   weight.dispose();
 });
 
+it('holds int8 on other backends, but does not pack there', async () => {
+  const make = () => new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
+  const weight = make();
+  tf.tidy(() => {
+    weight.write(normal([8, 32], 3));
+  });
+  const values = tf.tidy(() => Array.from(weight.read().dataSync()));
+  await useBackend('cpu');
+  const other = make();
+  const zeros = tf.zeros([8, 32]);
+  expect(() => other.write(zeros)).toThrow(/"cpu" cannot pack weights as int8.*"simd"/);
+  tf.tidy(() => {
+    weight
+      .read()
+      .dataSync()
+      .forEach((value, i) => expect(value).toBeCloseTo(values[i]!, 5));
+  });
+  zeros.dispose();
+  await useBackend('simd');
+  weight.dispose();
+  other.dispose();
+});
+
 it('refuses what it does not know', async () => {
   await expect(useBackend('simd', {thread: 2})).rejects.toThrow(/no argument "thread". Expected: threads, relaxed/);
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);

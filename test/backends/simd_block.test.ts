@@ -1,13 +1,7 @@
 /** Kernels of the decoder block, and the block as one command, against loops in double precision. */
 import * as commands from '../../src/backends/simd/commands';
 import {BFLOAT16, FLOAT32} from '../../src/backends/simd/commands';
-import {error, random, SimdMemory} from './simd_memory';
-
-const settings = [
-  {relaxed: true, threads: 1},
-  {relaxed: false, threads: 2},
-  {relaxed: true, threads: 4},
-];
+import {error, random, settings, SimdMemory} from './simd_memory';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 

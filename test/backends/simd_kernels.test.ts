@@ -1,13 +1,7 @@
 /** Every kernel against loops in double precision, with and without relaxed instructions, on one and several threads. */
 import * as commands from '../../src/backends/simd/commands';
 import {BFLOAT16, FLOAT32, INT4, INT8, type PackedType} from '../../src/backends/simd/commands';
-import {error, fromBfloat16, random, SimdMemory, toBfloat16} from './simd_memory';
-
-const settings = [
-  {relaxed: true, threads: 1},
-  {relaxed: false, threads: 2},
-  {relaxed: true, threads: 4},
-];
+import {error, fromBfloat16, random, settings, SimdMemory, toBfloat16} from './simd_memory';
 
 /** y (m, rows) = x (m, columns) · Wᵀ */
 function multiply(x: Float32Array, w: Float32Array, m: number, rows: number, columns: number): Float64Array {

@@ -4,16 +4,34 @@ import {type Command} from '../../src/backends/simd/commands';
 
 const GUARD = 64;
 
+export interface SimdMemoryOptions extends SimdEngineOptions {
+  shared?: boolean;
+  /** Address of the first tensor. */
+  begin?: number;
+}
+
+/** Kernels are tested on each of these: instructions, threads, memory of one thread, addresses with the highest bit set. */
+export const settings: SimdMemoryOptions[] = [
+  {relaxed: true, threads: 1, shared: false},
+  {relaxed: false, threads: 2, begin: 0x8000_0004},
+  {relaxed: true, threads: 4},
+];
+
 export class SimdMemory {
   private end: number;
   private guards: number[] = [];
 
-  private constructor(readonly engine: SimdEngine) {
-    this.end = engine.staticBytes;
+  private constructor(
+    readonly engine: SimdEngine,
+    private readonly begin: number,
+  ) {
+    this.end = begin;
   }
 
-  static async create(options: SimdEngineOptions): Promise<SimdMemory> {
-    return new SimdMemory(await SimdEngine.create(options));
+  static async create({shared = true, begin = 0, ...options}: SimdMemoryOptions): Promise<SimdMemory> {
+    const memory = new WebAssembly.Memory({initial: 1, maximum: 65535, shared});
+    const engine = await SimdEngine.create({memory, ...options});
+    return new SimdMemory(engine, Math.max(begin, engine.staticBytes));
   }
 
   /** `bytes` at an address that is a multiple of 4, but of nothing more. */
@@ -72,7 +90,7 @@ export class SimdMemory {
 
   /** Begins anew with empty memory. */
   clear(): void {
-    this.end = this.engine.staticBytes;
+    this.end = this.begin;
     this.guards = [];
   }
 }

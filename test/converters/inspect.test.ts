@@ -35,13 +35,18 @@ describe('gemma3 inspect', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('counts norms in full and everything else in half', async () => {
-    const {memory, variables, parameters} = await facts(fixture('post_norms'));
-    const norms = variables.filter(({shape}) => shape.length === 1);
-    expect(memory).toEqual({
-      float32: 4 * parameters!,
-      bfloat16: 2 * parameters! + 2 * norms.reduce((sum, {shape}) => sum + size(shape), 0),
-    });
+  it('says how much memory each dtype needs', async () => {
+    const {memory, parameters} = await facts('gemma3_1b');
+    // Norms rest as float32 always; int8 has a scale of 2 bytes for 32 values, int4 a minimum as well.
+    expect(memory!.float32).toBe(4 * parameters!);
+    for (const [dtype, bytes] of [
+      ['bfloat16', 2],
+      ['int8', 1 + 2 / 32],
+      ['int4', 0.5 + 4 / 32],
+    ] as const) {
+      expect(memory![dtype] / parameters! / bytes).toBeGreaterThan(1);
+      expect(memory![dtype] / parameters! / bytes).toBeLessThan(1.01);
+    }
   });
 
   it('reads several files', async () => {

@@ -132,10 +132,10 @@ describe('KvCache', () => {
       );
       for (const counts of [[1], [1, 3], [-1, 1], [0.5, 1], [1, 1, 1]]) {
         expect(() => cache.append(tokens(2, 2, 1), tokens(2, 2, 2), counts)).toThrow(
-          `for each row a count of new tokens from 0 to 2. Received: keys of shape [2,2,2,3], counts [${counts}].`,
+          `for each row a count of new tokens from 0 to 2. Received: 2 rows, counts [${counts}].`,
         );
       }
-      expect(() => cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [1, 1])).toThrow('Expected keys of 2 rows');
+      expect(() => cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [1, 1])).toThrow('Expected tokens for 2 rows');
       expect(cache.lengths).toEqual([1, 2]);
       cache.dispose();
     });

@@ -191,8 +191,8 @@ describe('Layer', () => {
       trainable: false,
       dtype: 'bfloat16',
     });
-    for (const dtype of ['int8', 'toString', '', {className: 'QuantizedDTypePolicy', config: {name: 'float32'}}]) {
-      expect(() => new Outer({dtype})).toThrow('Expected dtype to be one of float32, bfloat16, float16,');
+    for (const dtype of ['int3', 'toString', '', {className: 'QuantizedDTypePolicy', config: {name: 'float32'}}]) {
+      expect(() => new Outer({dtype})).toThrow('Expected dtype to be one of float32, bfloat16, int8, int4, float16,');
     }
     expect(new Outer({dtype: null}).dtypePolicy).toEqual({name: 'float32', format: 'float32'});
     // tfjs reads its JSON so.

@@ -1,11 +1,18 @@
 /** Weights at rest as the kernels like them: groups of eight rows side by side, so that a vector holds four outputs. */
 import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../errors';
 import {type Op, runOp} from '../../ops/op';
 import {type PackedFormat} from '../../weights/dtype';
-import {bfloat16Rows, type KernelLayout, type Packing, type PackingTarget} from '../../weights/packing';
+import {
+  bfloat16Rows,
+  type KernelLayout,
+  type Packing,
+  type PackingTarget,
+  registerPacking,
+} from '../../weights/packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, pack, packedBytes, type PackedType, ROW_GROUP} from './commands';
 import {unpackers} from './unpack_reference';
-import {type SimdBackend} from './simd_backend';
+import {SimdBackend} from './simd_backend';
 
 type Bits = {bits: tf.Tensor};
 type Size = {rows: number; columns: number; format: PackedFormat};
@@ -68,6 +75,12 @@ function packedInGroups(format: PackedFormat): Packing {
     order: 'p8',
     physicalShape,
     begin: (shape, layout) => {
+      if (!(tf.backend() instanceof SimdBackend)) {
+        throw new ValueError(
+          `The backend "${tf.getBackend()}" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or ` +
+            'the backend "simd": await useBackend("simd") before the model is made.',
+        );
+      }
       const form = kernelForm(shape, layout);
       return form ? packingFromFile(shape, form, layout, format) : packingFromRows(shape, layout, format);
     },
@@ -82,6 +95,10 @@ export const packings: Readonly<Record<PackedFormat, Packing>> = {
   int8: packedInGroups('int8'),
   int4: packedInGroups('int4'),
 };
+
+// Other backends can hold and compute with what was packed, by the references; they cannot pack.
+registerPacking(null, packings.int8);
+registerPacking(null, packings.int4);
 
 function packingFromFile(
   shape: readonly number[],

@@ -1,5 +1,5 @@
 /** How the next token is chosen from the model's logits. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {checkKeys, show, ValueError} from '../../errors';
 

@@ -83,7 +83,7 @@ describe('arguments', () => {
     [{visionEncoder: {config: 3}}, 'Received: visionEncoder={"config":3}.'],
     [{visionEncoder: {class_name: 'ViT', config: {}}}, 'Received: visionEncoder={"class_name":"ViT","config":{}}.'],
     [{visionEncoder: {}}, 'Gemma3VisionEncoder expected `imageSize` to be a positive integer'],
-    [{dtype: 'int8'}, 'Expected dtype to be one of float32, bfloat16'],
+    [{dtype: 'int3'}, 'Expected dtype to be one of float32, bfloat16'],
     [{isEmbeddingModel: true}, 'Must specify embeddingDim and poolingIntermediateDim for an embedding model.'],
     [{isEmbeddingModel: true, embeddingDim: 4, poolingIntermediateDim: 4}, 'not available yet. Received: true.'],
   ])('%j', (more, message) => {

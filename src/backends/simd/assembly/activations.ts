@@ -20,7 +20,7 @@ export function quantizeRow(x: usize, columns: i32, to: usize): void {
     let largest = zero();
     for (let i = 0; i < 32; i += 4) {
       const v = loadSome(x + ((<usize>i) << 2), columns - i);
-      largest = f32x4.max(largest, f32x4.abs(v));
+      largest = f32x4.pmax(largest, f32x4.abs(v));
     }
     const most = maxOf(largest);
     store<f32>(to, most / 32767);

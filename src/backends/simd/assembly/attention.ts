@@ -3,6 +3,7 @@
  * weighted sums are matrix products on panels, and memory does not grow with the number of keys. Blocks that no query of
  * the tile sees are skipped.
  */
+import {dotKeys} from './dot_keys';
 import {copyFloatColumns, transposeFloatRows} from './panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from './threads';
 import {packRows, tiles} from './tile';
@@ -13,6 +14,8 @@ const NOTHING: f32 = -1e30;
 /** Rows of queries and keys of a block, at most; a product of both with the width of a head must fit into scratch. */
 const MOST_ROWS = 64;
 const SCRATCH_VALUES = 100000;
+/** Rows of queries that are multiplied with keys as they lie. Their queries are not packed. */
+const FEW = 4;
 
 // What a command is about; set once, read below. Tensors are (batch, length, heads, width).
 let q: usize = 0;
@@ -166,15 +169,15 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
 
 function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
   const row = (<usize>width) << 2;
-  let to = sums;
+  const rows = tokens * count;
+  let to = rows > FEW ? sums : packedQueries;
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++, to += row) {
       const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
       for (let at: usize = 0; at < row; at += 4) store<f32>(to + at, load<f32>(from + at) * scale);
     }
   }
-  const rows = tokens * count;
-  packRows(sums, row, rows, width, packedQueries);
+  if (rows > FEW) packRows(sums, row, rows, width, packedQueries);
   memory.fill(sums, 0, (<usize>(rows * paddedWidth)) << 2);
   for (let r = 0; r < rows; r++) {
     store<f32>(maxima + ((<usize>r) << 2), NOTHING);
@@ -183,6 +186,10 @@ function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32)
 }
 
 function score(rows: i32, from: usize, step: usize, count: i32): void {
+  if (rows <= FEW) {
+    dotKeys(packedQueries, rows, width, from, step, count, scores, (<usize>most) << 2);
+    return;
+  }
   const panelBytes = (<usize>width) << 5;
   let panel = keyPanels;
   for (let key = 0; key < count; key += 8, panel += panelBytes) {
@@ -206,7 +213,7 @@ function weigh(rows: i32, count: i32): void {
       if (softCap != 0) v = f32x4.mul(tanh4(f32x4.div(v, cap)), cap);
       v = v128.bitselect(v, nothing, v128.load(visible + at));
       v128.store(row + at, v);
-      largest = f32x4.max(largest, v);
+      largest = f32x4.pmax(largest, v);
     }
     const maximum = maxOf(largest);
     const maximum4 = f32x4.splat(maximum);

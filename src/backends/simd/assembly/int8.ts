@@ -52,7 +52,7 @@ export function inverse(v: v128): v128 {
 
 function quantized(at: usize, factor: v128): v128 {
   const v = f32x4.nearest(f32x4.mul(v128.load(at), factor));
-  return i32x4.trunc_sat_f32x4_s(f32x4.max(f32x4.min(v, f32x4.splat(127)), f32x4.splat(-127)));
+  return i32x4.trunc_sat_f32x4_s(f32x4.pmax(f32x4.pmin(v, f32x4.splat(127)), f32x4.splat(-127)));
 }
 
 /** From a panel of whole blocks. Values are rounded with the scale as it is stored. */
@@ -62,7 +62,7 @@ export function encodeInt8(panel: usize, to: usize, count: i32): void {
     for (let half: usize = 0; half < 32; half += 16) {
       let largest = zero();
       for (let i: usize = 0; i < 1024; i += 32) {
-        largest = f32x4.max(largest, f32x4.abs(v128.load(panel + i + half)));
+        largest = f32x4.pmax(largest, f32x4.abs(v128.load(panel + i + half)));
       }
       const scale = roundToBfloat16(f32x4.mul(largest, f32x4.splat(<f32>(1.0 / 127.0))));
       storeBfloat16(to + (half >> 1), scale);

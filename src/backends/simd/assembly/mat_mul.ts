@@ -17,7 +17,7 @@ const PANEL_BYTES: usize = DEPTH * 32;
 const FLOAT_PANELS = 4;
 /** Rows of x that are multiplied with one panel after another: `ROWS_AT_ONCE` · `DEPTH` values fit the second cache. */
 const ROWS_AT_ONCE = 128;
-const PACKED_ROWS: usize = FLOAT_PANELS * PANEL_BYTES;
+const PACKED_ROWS: usize = <usize>FLOAT_PANELS * PANEL_BYTES;
 /** With fewer rows of x than this, each is multiplied on its own: a panel would not be used often enough. */
 const PANEL_ROWS = 4;
 

@@ -49,7 +49,16 @@ export function tile(
   let b2 = a0;
   let a3 = a0;
   let b3 = a0;
-  if (add) {
+  if (add && columns >= 8) {
+    a0 = v128.load(y);
+    b0 = v128.load(y, 16);
+    a1 = v128.load(y1);
+    b1 = v128.load(y1, 16);
+    a2 = v128.load(y2);
+    b2 = v128.load(y2, 16);
+    a3 = v128.load(y3);
+    b3 = v128.load(y3, 16);
+  } else if (add) {
     a0 = loadSome(y, columns);
     b0 = loadSome(y + 16, columns - 4);
     a1 = loadSome(y1, columns);

@@ -65,7 +65,7 @@ export function storeTransposed(at: usize, step: usize, a: v128, b: v128, c: v12
 
 /** eˣ, after Cephes' expf: relative error about 1e-7; 0 and infinity are not reached. */
 export function exp4(x: v128): v128 {
-  x = f32x4.max(f32x4.min(x, f32x4.splat(88)), f32x4.splat(-87));
+  x = f32x4.pmax(f32x4.pmin(x, f32x4.splat(88)), f32x4.splat(-87));
   const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504088896341)));
   // ln 2 in two parts, of which the first has few bits: n · it is exact.
   let r = f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375)));
