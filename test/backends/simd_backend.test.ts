@@ -6,6 +6,7 @@ import {Arena} from '../../src/backends/simd/heap';
 import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing';
 import {type SimdBackend} from '../../src/backends/simd/simd_backend';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
+import {embeddingOp} from '../../src/ops/embedding';
 import {matMulOp} from '../../src/ops/mat_mul';
 import {runOp} from '../../src/ops/op';
 import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/saving/half';
@@ -202,6 +203,17 @@ it.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as %s
     }),
     {numRuns: 15},
   );
+});
+
+it('looks rows up as the reference, forward and backward', () => {
+  tf.tidy(() => {
+    const [table, ids] = [normal([9, 5], 1), tf.tensor1d([3, 0, 8, 3], 'int32')];
+    expectSameGradients(
+      table => runOp(embeddingOp, {table, ids}, {}),
+      table => embeddingOp.reference({table, ids}, {}),
+      [table],
+    );
+  });
 });
 
 it('multiplies float32 kernels as the reference, forward and backward', () => {

@@ -17,6 +17,7 @@ export interface MathBackendCPU extends tf.KernelBackend {
   };
   makeTensorInfo(shape: number[], dtype: tf.DataType, values: tf.TypedArray): tf.TensorInfo;
   incRef(dataId: object): void;
+  bufferSync<R extends tf.Rank, D extends tf.DataType>(tensor: tf.TensorInfo): tf.TensorBuffer<R, D>;
   disposeIntermediateTensorInfo(tensor: tf.TensorInfo): void;
 }
 

@@ -81,6 +81,15 @@ const gatherPacked = kernel((backend, {bits, ids}, attrs) => {
   return y;
 });
 
+/** Rows of a float32 table (V, D). */
+const embedding = kernel((backend, {table, ids}) => {
+  const [count, columns] = [ids!.shape[0]!, table!.shape[1]!];
+  const y = backend.empty([count, columns]);
+  const [from, at] = [backend.locate(table!), backend.locate(ids!)];
+  backend.engine.run(...gather({table: from, type: FLOAT32, columns, ids: at, count, target: y.offset}));
+  return y;
+});
+
 const rmsNormKernel = kernel((backend, {x, scale}, {epsilon}) => {
   const columns = scale!.shape[0]!;
   const y = backend.empty(x!.shape);
@@ -169,6 +178,7 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3MatMulTransposedP8: matMulTransposedPacked,
   Gemma3UnpackP8: unpackPacked,
   Gemma3GatherP8: gatherPacked,
+  Gemma3Embedding: embedding,
   Gemma3RmsNorm: rmsNormKernel,
   Gemma3Rotary: rotaryKernel,
   Gemma3GatedGelu: gatedGeluKernel,

@@ -132,6 +132,13 @@ export class SimdBackend extends cpuBackendClass() {
     return this.data.get(dataId) instanceof HeapEntry ? (values as Numbers).slice() : values;
   }
 
+  /** Inside tfjs' kernels reading does not copy: a table of 262,144 rows is not read for one of them. */
+  override bufferSync<R extends tf.Rank, D extends tf.DataType>(tensor: tf.TensorInfo): tf.TensorBuffer<R, D> {
+    const entry = this.data.get(tensor.dataId);
+    if (!(entry instanceof HeapEntry)) return super.bufferSync(tensor);
+    return tf.buffer(tensor.shape as never, tensor.dtype as D, entry.values as never) as tf.TensorBuffer<R, D>;
+  }
+
   override disposeData(dataId: object, force = false): boolean {
     const entry = this.data.has(dataId) ? this.data.get(dataId) : undefined;
     const gone = super.disposeData(dataId, force);

@@ -6,7 +6,7 @@
 import {dotKeys} from './dot_keys';
 import {copyFloatColumns, transposeFloatRows} from './panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from './threads';
-import {packRows, tiles} from './tile';
+import {packRows, tile, tiles} from './tile';
 import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
 
 /** A score that no key has. */
@@ -14,8 +14,10 @@ const NOTHING: f32 = -1e30;
 /** Rows of queries and keys of a block, at most; a product of both with the width of a head must fit into scratch. */
 const MOST_ROWS = 64;
 const SCRATCH_VALUES = 100000;
-/** Rows of queries that are multiplied with keys as they lie. Their queries are not packed. */
+/** So few rows of queries are multiplied with keys and values as they lie; panels would not be used often enough. */
 const FEW = 4;
+/** Keys of which a few queries sum the values at once. */
+const NEAR = 16;
 
 // What a command is about; set once, read below. Tensors are (batch, length, heads, width).
 let q: usize = 0;
@@ -114,10 +116,7 @@ export function usedPlaces(position: i32): i32 {
 
 function sees(batch: i32, t: i32, s: i32): bool {
   const position = intAt(queryPositions, sharedQueryPositions ? t : batch * length + t);
-  if (keyPositions == 0) {
-    const behind = (position - s) % size;
-    return position >= 0 && behind >= 0 && behind <= left;
-  }
+  if (keyPositions == 0) return position >= 0 && (left >= size - 1 || (position - s) % size <= left);
   const key = intAt(keyPositions, sharedKeyPositions ? s : batch * size + s);
   const distance = position - key;
   if (key < 0 || distance > left || -distance > right) return false;
@@ -251,6 +250,17 @@ function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
     // The weights of a tile are `most` keys apart, of which the last block has fewer.
     for (let r = 0; r < rows; r += 4, x += (<usize>most) << 4, to += 4 * rowBytes) {
       tiles(x, valuePanels, count, to, rowBytes, min(4, rows - r), 8, true);
+    }
+  }
+}
+
+/** Values as they lie; so many keys at a time that their rows are still in the first cache for the next eight columns. */
+function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
+  let x = packedScores;
+  for (; count > 0; count -= NEAR, from += NEAR * step, x += NEAR << 4) {
+    for (let h = 0; h < width; h += 8) {
+      const at = (<usize>h) << 2;
+      tile(x, from + at, step, min(NEAR, count), sums + at, (<usize>paddedWidth) << 2, rows, min(8, width - h), true);
     }
   }
 }

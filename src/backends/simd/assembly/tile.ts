@@ -26,11 +26,12 @@ export function packRows(x: usize, step: usize, rows: i32, count: i32, to: usize
 /**
  * y[r][0 … columns − 1] (+)= Σ x[i][r] · panel[i][…] over `count` values, for r = 0 … rows − 1.
  *
- * @param x [count][4]. @param panel [count][8]. @param rows at most 4. @param columns at most 8. @param add to what y holds.
+ * @param x [count][4]. @param panel [count][8], `panelStep` bytes from one i to the next. @param rows at most 4. @param columns at most 8. @param add to what y holds.
  */
 export function tile(
   x: usize,
   panel: usize,
+  panelStep: usize,
   count: i32,
   y: usize,
   yStep: usize,
@@ -69,7 +70,7 @@ export function tile(
     b3 = loadSome(y3 + 16, columns - 4);
   }
   // One i a turn: V8 starts all loads of a turn first, and more than these would not fit its fifteen registers.
-  for (; count > 0; count--, x += 16, panel += 32) {
+  for (; count > 0; count--, x += 16, panel += panelStep) {
     const p = v128.load(panel);
     const q = v128.load(panel, 16);
     let t = v128.load32_splat(x);
@@ -104,6 +105,6 @@ export function tiles(
   add: bool,
 ): void {
   for (; rows > 0; rows -= 4, x += (<usize>count) << 4, y += 4 * yStep) {
-    tile(x, panel, count, y, yStep, min(4, rows), columns, add);
+    tile(x, panel, 32, count, y, yStep, min(4, rows), columns, add);
   }
 }
