@@ -17,10 +17,10 @@ const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const QUESTION = 'What is the capital of France?';
 
 const page = `
-import {BlobPreset, Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import {BlobPreset, describeBackends, Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
 const FILES = ['config.json', 'tokenizer.json', 'preprocessor.json', 'model.weights.h5', 'assets/tokenizer/vocabulary.spm'];
-globalThis.answer = async (address, question, asFiles) => {
-  const backend = await useBackend('cpu');
+globalThis.answer = async (address, question, asFiles, name) => {
+  const backend = await useBackend(name);
   let preset = address;
   if (asFiles) {
     const blobs = await Promise.all(FILES.map(async file => [file, await (await fetch(address + '/' + file)).blob()]));
@@ -30,7 +30,8 @@ globalThis.answer = async (address, question, asFiles) => {
   let streamed = '';
   for await (const piece of lm.stream(question, {maxLength: 48})) streamed += piece;
   lm.dispose();
-  return {backend, streamed};
+  const details = (await describeBackends()).find(({name}) => name === backend).details;
+  return {backend, streamed, details};
 };
 `;
 
@@ -48,7 +49,14 @@ before(async () => {
     logLevel: 'error',
   });
   const html = '<!doctype html><script type="module" src="/page.js"></script>';
-  server = await serve(root, {'/page.js': bundle.outputFiles[0].text, '/page.html': html});
+  const script = bundle.outputFiles[0].text;
+  const isolated = html.replace('/page.js', '/isolated/page.js');
+  server = await serve(root, {
+    '/page.js': script,
+    '/page.html': html,
+    '/isolated/page.js': script,
+    '/isolated/page.html': isolated,
+  });
   browser = await chromium.launch({
     executablePath,
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
@@ -63,21 +71,27 @@ after(async () => {
   await server?.close();
 });
 
-for (const asFiles of [false, true]) {
-  test(`answers in a browser as in Node, preset from ${asFiles ? 'files' : 'an address'}`, async () => {
+const CASES = [
+  {backend: 'cpu', path: '/page.html', asFiles: false, details: /plain JavaScript/},
+  {backend: 'simd', path: '/page.html', asFiles: true, details: /1 thread .*cannot be shared/},
+  {backend: 'simd', path: '/isolated/page.html', asFiles: false, details: /WebAssembly with .*SIMD, [1-8] thread/},
+];
+
+for (const {backend, path, asFiles, details} of CASES) {
+  const from = asFiles ? 'files' : 'an address';
+  test(`${backend} on ${path} answers as in Node, preset from ${from}`, async () => {
     const tab = await browser.newPage();
     const problems = [];
     tab.on('pageerror', error => problems.push(String(error)));
     tab.on('console', message => message.type() === 'error' && problems.push(message.text()));
-    await tab.goto(`${server.address}/page.html`);
+    await tab.goto(`${server.address}${path}`);
     await tab.waitForFunction(() => 'answer' in globalThis);
     const address = `${server.address}/presets/gemma3_tiny`;
-    const result = await tab.evaluate(args => globalThis.answer(...args), [address, QUESTION, asFiles]);
-    assert.deepEqual(result, {backend: 'cpu', streamed: expected});
-    assert.deepEqual(
-      problems.filter(problem => !problem.includes('favicon')),
-      [],
-    );
+    const result = await tab.evaluate(args => globalThis.answer(...args), [address, QUESTION, asFiles, backend]);
+    assert.deepEqual({backend: result.backend, streamed: result.streamed}, {backend, streamed: expected});
+    assert.match(result.details, details);
+    const serious = problems.filter(problem => !/favicon|404/.test(problem));
+    assert.deepEqual(serious, []);
     await tab.close();
   });
 }

@@ -6,12 +6,18 @@ import {extname, join, normalize} from 'node:path';
 
 const TYPES = {'.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json'};
 
-/** Serves files below `root`, and `pages` by path. → {address, close()} */
+/** What a page needs to share memory between threads. */
+const ISOLATION = {'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp'};
+
+/**
+ * Serves files below `root`, and `pages` by path; those under /isolated/ may share memory. → {address, close()}
+ */
 export async function serve(root, pages = {}) {
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://localhost').pathname));
     if (path in pages) {
-      response.writeHead(200, {'content-type': TYPES[extname(path)] ?? 'text/html'});
+      const headers = path.startsWith('/isolated/') ? ISOLATION : {};
+      response.writeHead(200, {'content-type': TYPES[extname(path)] ?? 'text/html', ...headers});
       response.end(pages[path]);
       return;
     }
