@@ -56,7 +56,7 @@ def generate(model, prompts, images=None, max_length=96, batch_size=128):
 def check_texts(model, pairs):
     # Prompts of like length together, as a batch shares its first steps.
     pairs = sorted(pairs, key=lambda pair: len(pair[0]))
-    texts = generate(model, [prompt for prompt, _ in pairs], max_length=64)
+    texts = generate(model, [prompt for prompt, _ in pairs], max_length=96)
     return [
         (prompt, prompt + answer, text)
         for (prompt, answer), text in zip(pairs, texts)

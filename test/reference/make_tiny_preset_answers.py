@@ -18,6 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(ROOT, "scripts", "tiny_preset"))
 
 import numpy as np
+import tensorflow as tf
 
 import check
 import data
@@ -106,11 +107,10 @@ def main():
 
     cases = []
     for prompt, pictures, answer in image_cases():
-        images = [data.render(picture).astype("float32") for picture in pictures]
-        inputs = {"prompts": prompt, "images": np.stack(images)}
-        if len(images) == 1:
-            inputs["images"] = images[0]
-        text = model.generate(inputs, max_length=MAX_LENGTH)
+        images = np.stack([data.render(picture) for picture in pictures])
+        images = tf.constant(images[None], "float32")
+        inputs = {"prompts": [prompt], "images": images}
+        text = model.generate(inputs, max_length=MAX_LENGTH)[0]
         if not text.endswith(answer):
             wrong += 1
             print(f"{text!r}, not {answer!r}")
