@@ -272,6 +272,22 @@ it('holds int8 on other backends, but does not pack there', async () => {
   other.dispose();
 });
 
+it('is made anew with other options, quietly', async () => {
+  const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
+  await useBackend('simd', {threads: 1});
+  const alone = tf.backend() as unknown as SimdBackend;
+  expect(alone).not.toBe(backend);
+  expect(alone.engine.threads).toBe(1);
+  await useBackend('simd', {threads: 2, relaxed: false});
+  backend = tf.backend() as unknown as SimdBackend;
+  expect(backend.engine.level).toBe('plain');
+  await useBackend('simd');
+  expect(tf.backend()).toBe(backend);
+  expect(tf.tidy(() => tf.matMul(tf.ones([2, 3]), tf.ones([3, 2])).dataSync()[0])).toBe(3);
+  expect(warn).not.toHaveBeenCalled();
+  warn.mockRestore();
+});
+
 it('refuses what it does not know', async () => {
   await expect(useBackend('simd', {thread: 2})).rejects.toThrow(/no argument "thread". Expected: threads, relaxed/);
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);

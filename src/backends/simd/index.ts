@@ -13,8 +13,8 @@ export {type SimdEngineOptions} from './simd_engine';
 export async function createSimdBackend(options: SimdEngineOptions, name = 'simd'): Promise<SimdBackend> {
   const backend = new SimdBackend(await SimdEngine.create(options));
   tf.registerBackend(name, () => backend, 3);
-  // Once: kernels that the CPU backend gets later are not seen.
-  tf.copyRegisteredKernels('cpu', name);
+  // Once: kernels that the CPU backend gets later are not seen, and tfjs warns of each that is there already.
+  if (tf.getKernelsForBackend(name).length === 0) tf.copyRegisteredKernels('cpu', name);
   for (const [kernelName, kernelFunc] of Object.entries(simdKernels)) {
     if (tf.getKernel(kernelName, name)) tf.unregisterKernel(kernelName, name);
     tf.registerKernel({kernelName, backendName: name, kernelFunc});
