@@ -1,7 +1,18 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  {ignores: ['dist/', 'node_modules/', 'models/**', 'presets/', 'test/fixtures/', 'coverage/', 'src/backends/simd/assembly/', '**/generated/']},
+  {
+    ignores: [
+      'dist/',
+      'node_modules/',
+      'models/**',
+      'presets/',
+      'test/fixtures/',
+      'coverage/',
+      'src/backends/simd/assembly/',
+      '**/generated/',
+    ],
+  },
   ...tseslint.configs.recommended,
   {
     files: ['**/*.ts'],
