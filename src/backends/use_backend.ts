@@ -30,9 +30,10 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
     options: ['threads', 'relaxed'],
     unavailable: async () => (hasSimd() ? undefined : 'this machine has no WebAssembly SIMD.'),
     use: async options => {
-      const there = tf.findBackendFactory('simd') !== undefined && tf.findBackendFactory('simd') !== null;
-      if (there && Object.keys(options).length) tf.removeBackend('simd');
-      if (!there || Object.keys(options).length) await createSimdBackend(options as SimdOptions);
+      const given = Object.keys(options).length > 0;
+      const there = Boolean(tf.findBackendFactory('simd'));
+      if (there && given) tf.removeBackend('simd');
+      if (!there || given) await createWithThreads(options as SimdOptions);
       await tf.setBackend('simd');
     },
     details: async () => {
@@ -53,6 +54,16 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
     details: async () => 'plain JavaScript, one thread',
   },
 };
+
+/** As many threads as can be had: a page may forbid workers, and then there is this one. */
+async function createWithThreads(options: SimdOptions): Promise<void> {
+  try {
+    await createSimdBackend(options);
+  } catch (error) {
+    if (options.threads !== undefined) throw error;
+    await createSimdBackend({...options, threads: 1});
+  }
+}
 
 /** A module of one function that uses a vector: `i32.const 0, i8x16.splat, drop`. */
 const VECTOR_MODULE = [
