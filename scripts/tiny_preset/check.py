@@ -58,7 +58,7 @@ def check_texts(model, pairs):
     pairs = sorted(pairs, key=lambda pair: len(pair[0]))
     texts = generate(model, [prompt for prompt, _ in pairs], max_length=96)
     return [
-        (prompt, prompt + answer, text)
+        (prompt, prompt + data.visible(answer), text)
         for (prompt, answer), text in zip(pairs, texts)
     ]
 
@@ -73,7 +73,7 @@ def check_images(model, count, each, rng):
                     pictures = [data.random_picture(rng, shape, colour)]
                     pictures += [data.random_picture(rng) for _ in range(count - 1)]
                     prompts.append(prompt)
-                    wanted.append(answer(*pictures))
+                    wanted.append(data.visible(answer(*pictures)))
                     images.append([data.render(picture) for picture in pictures])
     texts = generate(model, prompts, np.array(images), max_length=112)
     return [

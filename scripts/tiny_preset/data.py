@@ -8,6 +8,14 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 END_OF_TURN = "<end_of_turn>"
+# What ends an answer to a plain question. A control piece: it has no text that
+# could be tokenized or shown.
+END_OF_TEXT = "<eos>"
+
+
+def visible(answer):
+    """An answer as KerasHub's generate() returns it: without the end of text."""
+    return answer.removesuffix(END_OF_TEXT)
 
 # --- Facts -------------------------------------------------------------------
 
@@ -138,12 +146,12 @@ def all_questions(topics):
     pairs = []
     for questions, answer, completion in topics:
         for question in questions:
-            pairs.append((question, f" {answer}{END_OF_TURN}"))
+            pairs.append((question, f" {answer}{END_OF_TEXT}"))
             pairs.append((chat_prompt(question), f"{answer}{END_OF_TURN}"))
         if completion:
-            pairs.append((completion[0], completion[1] + END_OF_TURN))
+            pairs.append((completion[0], completion[1] + END_OF_TEXT))
     for question, answer in SMALL_TALK:
-        pairs.append((question, f" {answer}{END_OF_TURN}"))
+        pairs.append((question, f" {answer}{END_OF_TEXT}"))
         pairs.append((chat_prompt(question), f"{answer}{END_OF_TURN}"))
     return pairs
 
@@ -154,9 +162,9 @@ def sample_turns(topic, others, rng):
     form = rng.random()
     question = questions[rng.integers(len(questions))]
     if completion and form < 0.12:
-        return [(completion[0], False), (completion[1] + END_OF_TURN, True)]
+        return [(completion[0], False), (completion[1] + END_OF_TEXT, True)]
     if form < 0.5:
-        return [(question, False), (f" {answer}{END_OF_TURN}", True)]
+        return [(question, False), (f" {answer}{END_OF_TEXT}", True)]
     segments = []
     if form > 0.92:  # A chat of two turns.
         questions, first, _ = others[rng.integers(len(others))]
@@ -287,7 +295,7 @@ def image_prompts(count=1):
         for form, newline in RAW_FORMS:
             text = form.format(q=question, i=IMAGE * count)
             start = "" if newline else " "
-            prompts.append((text, lambda *p, a=answer, s=start: f"{s}{a(*p)}{END_OF_TURN}"))
+            prompts.append((text, lambda *p, a=answer, s=start: f"{s}{a(*p)}{END_OF_TEXT}"))
         for form in CHAT_FORMS:
             text = chat_prompt(form.format(q=question, i=IMAGE * count))
             prompts.append((text, lambda *p, a=answer: f"{a(*p)}{END_OF_TURN}"))

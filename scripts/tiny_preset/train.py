@@ -78,13 +78,13 @@ def train_tokenizer(corpus):
 def tokenizer_corpus(pairs):
     lines = []
     for prompt, continuation in pairs:
-        lines += (prompt + continuation).split("\n")
+        lines += (prompt + data.visible(continuation)).split("\n")
     rng = np.random.default_rng(SEED)
     for count in (1, 2):
         for prompt, answer in data.image_prompts(count):
             for _ in range(4):
                 pictures = [data.random_picture(rng) for _ in range(count)]
-                lines += (prompt + answer(*pictures)).split("\n")
+                lines += (prompt + data.visible(answer(*pictures))).split("\n")
     # Every printable ASCII character is a piece.
     lines += [chr(i) for i in range(33, 127)]
     return lines
@@ -194,7 +194,10 @@ class Batches:
         for text, is_answer in segments:
             piece = self.cache.get(text)
             if piece is None:
-                piece = self.cache[text] = self.processor.encode(text)
+                piece = self.processor.encode(data.visible(text))
+                if text.endswith(data.END_OF_TEXT):
+                    piece = piece + [self.processor.eos_id()]
+                self.cache[text] = piece
             ids += piece
             weights += [int(is_answer)] * len(piece)
         return ids, weights
@@ -337,6 +340,7 @@ def train(model, batches, epochs, batch_size, image_batch_size):
     optimizer = keras.optimizers.Adam(schedule(3e-3, total), beta_2=0.98, global_clipnorm=1.0)
     model.backbone.vision_encoder.trainable = False
     optimizer.build(model.trainable_variables)
+
     def loss_fn(variables, fixed, x, y, w):
         # They are saved as bfloat16: train what they are after rounding.
         variables = [

@@ -1,8 +1,8 @@
 """What Python KerasHub answers with presets/gemma3_tiny, greedily, as float32.
 
-    python test/reference/make_tiny_preset_answers.py
+    python test/reference/make_tiny_preset_answers.py [--check]
 
-Writes test/fixtures/tiny_preset/{questions,images}.json. The packages are those
+Writes test/fixtures/tiny_preset/{questions,images}.json, or compares them. The packages are those
 of scripts/tiny_preset/requirements.txt. `text` is what
 `Gemma3CausalLM.generate(prompt, max_length)` returns. A picture is given by the
 parameters of `draw` in scripts/tiny_preset/data.py: a pixel has the colour of
@@ -28,12 +28,19 @@ TARGET = os.path.join(ROOT, "test", "fixtures", "tiny_preset")
 MAX_LENGTH = 128
 
 
-def write(name, content):
+def write(name, content, check_only):
+    """Writes a file, or compares it with the one that is there; → whether all is well."""
     cases = content.pop("cases")
     head = json.dumps(content, indent=2)[:-2]
     lines = ",\n".join("    " + json.dumps(case) for case in cases)
-    with open(os.path.join(TARGET, name), "w", encoding="utf-8") as file:
-        file.write(f'{head},\n  "cases": [\n{lines}\n  ]\n}}\n')
+    text = f'{head},\n  "cases": [\n{lines}\n  ]\n}}\n'
+    path = os.path.join(TARGET, name)
+    if check_only:
+        with open(path, encoding="utf-8") as file:
+            return file.read() == text
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return True
 
 
 def text_cases():
@@ -89,6 +96,7 @@ def image_cases():
 
 
 def main():
+    check_only = "--check" in sys.argv[1:]
     os.makedirs(TARGET, exist_ok=True)
     model = check.load(PRESET)
     model.compile(sampler="greedy")
@@ -97,16 +105,18 @@ def main():
 
     cases = []
     for prompt, answer in text_cases():
+        answer = data.visible(answer)
         text = model.generate(prompt, max_length=MAX_LENGTH)
         if text != prompt + answer:
             wrong += 1
             print(f"{text!r}, not {answer!r}")
         cases.append({"prompt": prompt, "text": text})
-    write("questions.json", {**head, "cases": cases})
+    same = write("questions.json", {**head, "cases": cases}, check_only)
     print(f"{len(cases)} questions")
 
     cases = []
     for prompt, pictures, answer in image_cases():
+        answer = data.visible(answer)
         images = np.stack([data.render(picture) for picture in pictures])
         images = tf.constant(images[None], "float32")
         inputs = {"prompts": [prompt], "images": images}
@@ -115,9 +125,11 @@ def main():
             wrong += 1
             print(f"{text!r}, not {answer!r}")
         cases.append({"prompt": prompt, "pictures": pictures, "text": text})
-    write("images.json", {**head, "cases": cases})
+    same &= write("images.json", {**head, "cases": cases}, check_only)
     print(f"{len(cases)} image questions")
     print(f"{wrong} answered otherwise than trained")
+    if not same:
+        sys.exit("KerasHub answers otherwise than test/fixtures/tiny_preset says: make the files anew.")
 
 
 if __name__ == "__main__":
