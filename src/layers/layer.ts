@@ -1,5 +1,6 @@
 /** The base of all layers here: a tfjs layer that knows its sub-layers, and whose weights cost nothing until filled. */
 import * as tf from '@tensorflow/tfjs';
+import {camelKeys} from '../saving/keras_config';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
@@ -159,12 +160,16 @@ export abstract class Layer extends tf.layers.Layer {
     return {...super.getConfig(), trainable: super.trainable, dtype: this.dtypePolicy.name};
   }
 
-  /** @nocollapse tfjs hands its table of custom objects over inside the configuration. */
+  /**
+   * A layer from its configuration, keys in either casing. tfjs hands its table of custom objects over inside it.
+   *
+   * @nocollapse
+   */
   static override fromConfig<T extends tf.serialization.Serializable>(
     cls: tf.serialization.SerializableConstructor<T>,
     {customObjects: _, ...config}: tf.serialization.ConfigDict,
   ): T {
-    return new cls(config);
+    return new cls(camelKeys(config) as tf.serialization.ConfigDict);
   }
 }
 

@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import {EinsumDense} from '../../src/layers/einsum_dense';
 import {type Kwargs, Layer, type LayerArgs, type ShapeOrShapes, type TensorOrTensors} from '../../src/layers/layer';
 import {RMSNormalization} from '../../src/layers/rms_normalization';
+import {Gemma3DecoderBlock} from '../../src/models/gemma3/gemma3_decoder_block';
 import {expectClose, normal} from '../ops/compare';
 
 /** A weight, two dense layers in a list, a norm. */
@@ -200,4 +201,21 @@ describe('Layer', () => {
     const policy = {module: 'keras', class_name: 'DTypePolicy', config: {name: 'bfloat16'}};
     expect(new Outer({dtype: policy}).dtypePolicy.format).toBe('bfloat16');
   });
+});
+
+test('a configuration as Keras writes it makes a layer', () => {
+  const config = {
+    name: 'norm',
+    trainable: true,
+    dtype: {class_name: 'DTypePolicy', config: {name: 'bfloat16'}},
+    epsilon: 0.5,
+  };
+  const norm = RMSNormalization.fromConfig(RMSNormalization as never, config as never) as unknown as RMSNormalization;
+  expect(norm).toMatchObject({name: 'norm', epsilon: 0.5});
+  const block = {hidden_dim: 8, intermediate_dim: 16, head_dim: 4, num_query_heads: 2, num_key_value_heads: 1};
+  const made = Gemma3DecoderBlock.fromConfig(
+    Gemma3DecoderBlock as never,
+    block as never,
+  ) as unknown as Gemma3DecoderBlock;
+  expect(made.config).toMatchObject({hiddenDim: 8, numKeyValueHeads: 1, gateDimReduction: 2});
 });
