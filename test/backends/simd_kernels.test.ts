@@ -45,7 +45,10 @@ function packedValue(view: DataView, type: PackedType, columns: number, n: numbe
   const block = group + (k >> 5) * (type === INT8 ? 272 : 160);
   const i = k & 31;
   const scale = half(block + r * 2);
-  if (type === INT8) return scale * view.getInt8(block + 16 + (i >> 2) * 32 + r * 4 + (i & 3));
+  if (type === INT8) {
+    const at = block + 16 + (i >> 2) * 32 + r * 4 + (i & 3);
+    return scale * (i & 1 ? view.getInt8(at) : view.getUint8(at) - 128);
+  }
   const byte = view.getUint8(block + 32 + (i >> 3) * 32 + r * 4 + (i & 3));
   return scale * (i & 4 ? byte >> 4 : byte & 15) + half(block + 16 + r * 2);
 }

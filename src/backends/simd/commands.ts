@@ -14,13 +14,14 @@
  * - `BFLOAT16`: for each pair of columns (k, k + 1) eight little-endian words, one a row: column k in the low half, k + 1
  *   in the high half. 16 bytes a column.
  * - `INT8`: for each block of 32 columns eight bfloat16 scales, one a row; then for each four columns eight words, one a
- *   row, of four signed bytes. W = scale · byte. 272 bytes a block.
+ *   row, of four bytes. W = scale · number; bytes of even columns are the number + 128, those of odd ones the number in
+ *   two's complement. 272 bytes a block.
  * - `INT4`: for each block of 32 columns eight bfloat16 scales and eight bfloat16 minima, one a row; then for each eight
  *   columns eight words, one a row: byte i holds column i in its low four bits and column 4 + i in its high ones.
  *   W = scale · number + minimum. 160 bytes a block.
  *
- * A product of fewer than four rows of x with integer weights takes these as 16-bit integers, one scale for 32 of them:
- * an error of 1e-5 of their largest. All others compute in float32.
+ * A product of fewer than four rows of x with integer weights rounds these, 32 at a time, to a part of their largest:
+ * 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. All others compute in float32.
  */
 import {
   ARG_MAX,

@@ -50,11 +50,13 @@ const asRows = (values: tf.Tensor) => {
   return tf.reshape(values, [groups * ROW_GROUP, count * COLUMN_BLOCK]) as tf.Tensor2D;
 };
 
-/** 4 words of scales, 64 of signed bytes. */
+/** 4 words of scales, 64 of bytes: even columns are 128 too large, odd ones in two's complement. */
 function unpackInt8(bits: tf.Tensor): tf.Tensor2D {
   const blocks = inBlocks(bits, 68);
   const bytes = numbers(blocks, 4, 8, words => digits(words, 256, 4));
-  const signed = tf.sub(bytes, tf.mul(tf.cast(tf.greaterEqual(bytes, tf.scalar(128, 'int32')), 'float32'), 256));
+  const negative = tf.cast(tf.greaterEqual(bytes, tf.scalar(128, 'int32')), 'float32');
+  // One of each four columns in order: [128, 0, 128, 0], and whether 256 is to be taken off.
+  const signed = tf.sub(bytes, tf.add(tf.mul(negative, tf.tensor1d([0, 256, 0, 256])), tf.tensor1d([128, 0, 128, 0])));
   return asRows(tf.mul(signed, perRow(blocks, 0)));
 }
 

@@ -6,8 +6,8 @@
 import {dotKeys} from './dot_keys';
 import {copyFloatColumns, transposeFloatRows} from './panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from './threads';
-import {packRows, tile, tiles} from './tile';
-import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
+import {packRows, tiles} from './tile';
+import {addScaledRow, exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
 
 /** A score that no key has. */
 const NOTHING: f32 = -1e30;
@@ -16,8 +16,6 @@ const MOST_ROWS = 64;
 const SCRATCH_VALUES = 100000;
 /** So few rows of queries are multiplied with keys and values as they lie; panels would not be used often enough. */
 const FEW = 4;
-/** Keys of which a few queries sum the values at once. */
-const NEAR = 16;
 
 // What a command is about; set once, read below. Tensors are (batch, length, heads, width).
 let q: usize = 0;
@@ -134,6 +132,12 @@ function sees(batch: i32, t: i32, s: i32): bool {
 
 /** Which key of the block each token sees, all bits for yes; false if none sees any. */
 function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  if (keyPositions == 0 && left >= size - 1) {
+    // A ring within the window: one token, which sees all that is there.
+    memory.fill(seen, 0xff, (<usize>count) << 2);
+    memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(most - count)) << 2);
+    return intAt(queryPositions, batch) >= 0;
+  }
   let any = false;
   for (let t = 0; t < tokens; t++) {
     let at = seen + ((<usize>(t * most)) << 2);
@@ -161,8 +165,12 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
     const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
     score(rows, keys + offset, step, some);
     weigh(rows, count);
-    packRows(scores, (<usize>most) << 2, rows, most, packedScores);
-    sumValues(rows, values + offset, step, some);
+    if (rows <= FEW) {
+      sumFewValues(rows, values + offset, step, some);
+    } else {
+      packRows(scores, (<usize>most) << 2, rows, most, packedScores);
+      sumValues(rows, values + offset, step, some);
+    }
   }
 }
 
@@ -173,7 +181,7 @@ function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32)
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++, to += row) {
       const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
-      for (let at: usize = 0; at < row; at += 4) store<f32>(to + at, load<f32>(from + at) * scale);
+      scaleRow(from, f32x4.splat(scale), to, width);
     }
   }
   if (rows > FEW) packRows(sums, row, rows, width, packedQueries);
@@ -230,13 +238,8 @@ function weigh(rows: i32, count: i32): void {
     const factor = exp4(f32x4.splat(before - maximum));
     store<f32>(maxima + ((<usize>r) << 2), maximum);
     store<f32>(totals + ((<usize>r) << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
-    scaleRow(sums + ((<usize>(r * paddedWidth)) << 2), factor);
-  }
-}
-
-function scaleRow(row: usize, factor: v128): void {
-  for (const end = row + ((<usize>paddedWidth) << 2); row < end; row += 16) {
-    v128.store(row, f32x4.mul(v128.load(row), factor));
+    const sum = sums + ((<usize>(r * paddedWidth)) << 2);
+    scaleRow(sum, factor, sum, paddedWidth);
   }
 }
 
@@ -254,14 +257,58 @@ function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
   }
 }
 
-/** Values as they lie; so many keys at a time that their rows are still in the first cache for the next eight columns. */
+/** Values as they lie, four keys at a time: each row of values is read once, in order. */
 function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
-  let x = packedScores;
-  for (; count > 0; count -= NEAR, from += NEAR * step, x += NEAR << 4) {
-    for (let h = 0; h < width; h += 8) {
-      const at = (<usize>h) << 2;
-      tile(x, from + at, step, min(NEAR, count), sums + at, (<usize>paddedWidth) << 2, rows, min(8, width - h), true);
+  const rowBytes = (<usize>paddedWidth) << 2;
+  const bytes = (<usize>most) << 2;
+  for (let key = 0; key < count; key += 4, from += 4 * step) {
+    // Weights of missing keys are zero; their values are those of the first.
+    const second = key + 1 < count ? step : 0;
+    const third = key + 2 < count ? 2 * step : 0;
+    const fourth = key + 3 < count ? 3 * step : 0;
+    const at = scores + ((<usize>key) << 2);
+    // With an odd number of rows the last pair's second goes to a row that nobody reads.
+    for (let r = 0; r < rows; r += 2) {
+      const a = at + <usize>r * bytes;
+      const to = sums + <usize>r * rowBytes;
+      addFourValues(from, from + second, from + third, from + fourth, a, a + bytes, to, to + rowBytes);
     }
+  }
+}
+
+/** Two rows of sums (+)= their four weights times four rows of values. */
+function addFourValues(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: usize, y: usize, z: usize): void {
+  const a0 = v128.load32_splat(a);
+  const a1 = v128.load32_splat(a, 4);
+  const a2 = v128.load32_splat(a, 8);
+  const a3 = v128.load32_splat(a, 12);
+  const b0 = v128.load32_splat(b);
+  const b1 = v128.load32_splat(b, 4);
+  const b2 = v128.load32_splat(b, 8);
+  const b3 = v128.load32_splat(b, 12);
+  const end = (<usize>(width & ~3)) << 2;
+  let at: usize = 0;
+  for (; at < end; at += 16) {
+    let v = v128.load(v0 + at);
+    let s = fma(v, a0, v128.load(y + at));
+    let t = fma(v, b0, v128.load(z + at));
+    v = v128.load(v1 + at);
+    s = fma(v, a1, s);
+    t = fma(v, b1, t);
+    v = v128.load(v2 + at);
+    s = fma(v, a2, s);
+    t = fma(v, b2, t);
+    v = v128.load(v3 + at);
+    v128.store(y + at, fma(v, a3, s));
+    v128.store(z + at, fma(v, b3, t));
+  }
+  for (const all = (<usize>width) << 2; at < all; at += 4) {
+    const s = load<f32>(v0 + at) * load<f32>(a) + load<f32>(v1 + at) * load<f32>(a, 4);
+    const t = load<f32>(v0 + at) * load<f32>(b) + load<f32>(v1 + at) * load<f32>(b, 4);
+    const u = load<f32>(v2 + at) * load<f32>(a, 8) + load<f32>(v3 + at) * load<f32>(a, 12);
+    const w = load<f32>(v2 + at) * load<f32>(b, 8) + load<f32>(v3 + at) * load<f32>(b, 12);
+    store<f32>(y + at, load<f32>(y + at) + (s + u));
+    store<f32>(z + at, load<f32>(z + at) + (t + w));
   }
 }
 
@@ -282,7 +329,7 @@ function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, cou
       const factor: f32 = total > 0 ? <f32>1 / total : 0;
       const from = sums + ((<usize>(r * paddedWidth)) << 2);
       const to = y + <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
-      for (let h: usize = 0; h < (<usize>width) << 2; h += 4) store<f32>(to + h, load<f32>(from + h) * factor);
+      scaleRow(from, f32x4.splat(factor), to, width);
     }
   }
 }
@@ -328,14 +375,11 @@ export function mergeParts(batch: i32, partials: usize, begin: i32, end: i32, y:
     memory.fill(to, 0, (<usize>width) << 2);
     for (let t = 0; t < threads; t++) {
       const part = parts + <usize>t * step;
-      const factor = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(part) - maximum)), 0);
-      total += factor * load<f32>(part, 4);
-      for (let h: usize = 0; h < (<usize>width) << 2; h += 4) {
-        store<f32>(to + h, load<f32>(to + h) + factor * load<f32>(part + 8 + h));
-      }
+      const factor = exp4(f32x4.splat(load<f32>(part) - maximum));
+      total += f32x4.extract_lane(factor, 0) * load<f32>(part, 4);
+      addScaledRow(part + 8, factor, to, width);
     }
-    const inverse: f32 = total > 0 ? <f32>1 / total : 0;
-    for (let h: usize = 0; h < (<usize>width) << 2; h += 4) store<f32>(to + h, load<f32>(to + h) * inverse);
+    scaleRow(to, f32x4.splat(total > 0 ? <f32>1 / total : 0), to, width);
   }
 }
 

@@ -3,7 +3,7 @@
  * then for each eight columns eight words, one a row: byte i holds column i in its low four bits and column 4 + i in its
  * high ones. W = scale · number + minimum, 0 … 15. 160 bytes a block and group, 5 bits a weight.
  */
-import {ACTIVATION_BLOCK} from './activations';
+import {BYTES_BLOCK, WORDS_BLOCK} from './activations';
 import {roundToBfloat16} from './bfloat16';
 import {bfloat16At, inverse, storeBfloat16} from './int8';
 import {fma, storeSome, zero} from './vector';
@@ -110,17 +110,60 @@ function encodeHalf(panel: usize, to: usize, half: usize): void {
 
 /** y[n] = Σ x[k] · W[n, k] for a run of groups; x as `quantizeRow` left it. */
 export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  if (ASC_FEATURE_RELAXED_SIMD) matVecBytes(w, x, y, rows, blocks);
+  else matVecWords(w, x, y, rows, blocks);
+}
+
+/** Nibbles and x as bytes. A sum of 16 bits takes 16 products of at most 15 · 127: it cannot overflow. */
+function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  if (!ASC_FEATURE_RELAXED_SIMD) return;
+  const low = i8x16.splat(15);
+  const ones = i16x8.splat(1);
+  for (; rows > 0; rows -= 8, y += 32) {
+    let a = zero();
+    let b = a;
+    let q = x;
+    for (let block = blocks; block > 0; block--) {
+      const head = w;
+      const scales = q;
+      w += 32;
+      let a0 = i16x8.splat(0);
+      let b0 = a0;
+      const end = q + BYTES_BLOCK;
+      for (q += 16; q < end; q += 8, w += 32) {
+        const v = v128.load(w);
+        const u = v128.load(w, 16);
+        const s = v128.load32_splat(q);
+        const t = v128.load32_splat(q, 4);
+        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(s, v128.and(v, low)));
+        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(s, v128.and(u, low)));
+        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, v128.and(i16x8.shr_u(v, 4), low)));
+        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, v128.and(i16x8.shr_u(u, 4), low)));
+      }
+      const scale = v128.load32_splat(scales);
+      const sum = v128.load32_splat(scales, 4);
+      const c = f32x4.mul(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(a0, ones)), scale);
+      const d = f32x4.mul(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(b0, ones)), scale);
+      a = fma(c, bfloat16At(head), fma(bfloat16At(head + 16), sum, a));
+      b = fma(d, bfloat16At(head + 8), fma(bfloat16At(head + 24), sum, b));
+    }
+    storeSome(y, a, b, rows);
+  }
+}
+
+/** Without relaxed instructions: nibbles and x as 16-bit numbers. */
+function matVecWords(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   const low = i16x8.splat(15);
   for (; rows > 0; rows -= 8, y += 32) {
     let a = zero();
     let b = a;
     let q = x;
-    for (let block = blocks; block > 0; block--, q += ACTIVATION_BLOCK) {
+    for (let block = blocks; block > 0; block--, q += WORDS_BLOCK) {
       const head = w;
       w += 32;
       let a0 = i32x4.splat(0);
       let b0 = a0;
-      const end = q + ACTIVATION_BLOCK;
+      const end = q + WORDS_BLOCK;
       for (let p = q + 16; p < end; p += 16, w += 32) {
         const v = v128.load(w);
         const u = v128.load(w, 16);

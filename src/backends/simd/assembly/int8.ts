@@ -1,8 +1,9 @@
 /**
  * Packed int8: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, then for each four
- * columns eight words, one a row, of four bytes. W = scale · byte, −127 … 127. 272 bytes a block and group.
+ * columns eight words, one a row, of four bytes. W = scale · number, −127 … 127; bytes of even columns are the number + 128,
+ * those of odd ones the number in two's complement (why: `activations.ts`). 272 bytes a block and group.
  */
-import {ACTIVATION_BLOCK} from './activations';
+import {PAIRS_BLOCK} from './activations';
 import {roundToBfloat16} from './bfloat16';
 import {fma, storeSome, zero} from './vector';
 
@@ -19,8 +20,11 @@ export function storeBfloat16(at: usize, v: v128): void {
   v128.store64_lane(at, i16x8.narrow_i32x4_u(halves, halves), 0);
 }
 
-/** The byte in the upper eight bits of each word. */
-function topByte(v: v128, scale: v128): v128 {
+function evenByte(v: v128, scale: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.sub(v128.and(v, i32x4.splat(255)), i32x4.splat(128))), scale);
+}
+
+function oddByte(v: v128, scale: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_s(v, 24)), scale);
 }
 
@@ -33,14 +37,14 @@ export function decodeInt8(from: usize, to: usize, count: i32): void {
     for (let quad = 0; quad < 8; quad++, from += 32, to += 128) {
       const v = v128.load(from);
       const u = v128.load(from, 16);
-      v128.store(to, topByte(i32x4.shl(v, 24), s));
-      v128.store(to, topByte(i32x4.shl(u, 24), t), 16);
-      v128.store(to, topByte(i32x4.shl(v, 16), s), 32);
-      v128.store(to, topByte(i32x4.shl(u, 16), t), 48);
-      v128.store(to, topByte(i32x4.shl(v, 8), s), 64);
-      v128.store(to, topByte(i32x4.shl(u, 8), t), 80);
-      v128.store(to, topByte(v, s), 96);
-      v128.store(to, topByte(u, t), 112);
+      v128.store(to, evenByte(v, s));
+      v128.store(to, evenByte(u, t), 16);
+      v128.store(to, oddByte(i32x4.shl(v, 16), s), 32);
+      v128.store(to, oddByte(i32x4.shl(u, 16), t), 48);
+      v128.store(to, evenByte(i32x4.shr_u(v, 16), s), 64);
+      v128.store(to, evenByte(i32x4.shr_u(u, 16), t), 80);
+      v128.store(to, oddByte(v, s), 96);
+      v128.store(to, oddByte(u, t), 112);
     }
   }
 }
@@ -77,7 +81,7 @@ export function encodeInt8(panel: usize, to: usize, count: i32): void {
           i32x4.shl(v128.and(quantized(at + 64, factor), low), 16),
           i32x4.shl(quantized(at + 96, factor), 24),
         );
-        v128.store(to + 16 + quad * 32 + half, v128.or(ab, cd));
+        v128.store(to + 16 + quad * 32 + half, v128.xor(v128.or(ab, cd), i32x4.splat(0x00800080)));
       }
     }
   }
@@ -85,32 +89,36 @@ export function encodeInt8(panel: usize, to: usize, count: i32): void {
 
 /** y[n] = Σ x[k] · W[n, k] for a run of groups; x as `quantizeRow` left it. */
 export function matVecInt8(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  const low = i16x8.splat(255);
   for (; rows > 0; rows -= 8, y += 32) {
     let a = zero();
     let b = a;
     let q = x;
-    for (let block = blocks; block > 0; block--, q += ACTIVATION_BLOCK) {
-      const s = bfloat16At(w);
-      const t = bfloat16At(w + 8);
+    for (let block = blocks; block > 0; block--) {
+      const scales = w;
       w += 16;
-      let a0 = i32x4.splat(0);
-      let a1 = a0;
+      let a0 = v128.load32_splat(q, 8);
+      let a1 = v128.load32_splat(q, 12);
       let b0 = a0;
-      let b1 = a0;
-      const end = q + ACTIVATION_BLOCK;
-      for (let p = q + 16; p < end; p += 8, w += 32) {
+      let b1 = a1;
+      const head = q;
+      const end = q + PAIRS_BLOCK;
+      for (q += 16; q < end; q += 8, w += 32) {
         const v = v128.load(w);
         const u = v128.load(w, 16);
-        const even = v128.load32_splat(p);
-        const odd = v128.load32_splat(p, 4);
-        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(i16x8.shr_s(i16x8.shl(v, 8), 8), even));
-        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(i16x8.shr_s(v, 8), odd));
-        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(i16x8.shr_s(i16x8.shl(u, 8), 8), even));
-        b1 = i32x4.add(b1, i32x4.dot_i16x8_s(i16x8.shr_s(u, 8), odd));
+        const even = v128.load32_splat(q);
+        const odd = v128.load32_splat(q, 4);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v, odd));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(u, odd));
+        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.and(v, low), even));
+        b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v128.and(u, low), even));
       }
-      const scale = v128.load32_splat(q);
-      a = fma(f32x4.convert_i32x4_s(i32x4.add(a0, a1)), f32x4.mul(s, scale), a);
-      b = fma(f32x4.convert_i32x4_s(i32x4.add(b0, b1)), f32x4.mul(t, scale), b);
+      const s = v128.load32_splat(head);
+      const t = v128.load32_splat(head, 4);
+      const c = fma(f32x4.convert_i32x4_s(a0), s, f32x4.mul(f32x4.convert_i32x4_s(a1), t));
+      const d = fma(f32x4.convert_i32x4_s(b0), s, f32x4.mul(f32x4.convert_i32x4_s(b1), t));
+      a = fma(c, bfloat16At(scales), a);
+      b = fma(d, bfloat16At(scales + 8), b);
     }
     storeSome(y, a, b, rows);
   }

@@ -5,6 +5,7 @@ import {matVecFloat32} from './float32';
 import {BLOCK, columnOffset, decode, groupBytes, padded} from './formats';
 import {matVecInt4} from './int4';
 import {matVecInt8} from './int8';
+import {integerPanel, integerTiles, packIntegerRows} from './integer_tile';
 import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from './numbers';
 import {fillPanel, setMatrix, turnPanel} from './panel';
 import {argument, first, last, pointer, scratch} from './threads';
@@ -46,7 +47,7 @@ export function product(
   if (type == FLOAT32) {
     if (m == 1) matVecFloat32(w, inner, x, y, columns, n0, n1);
     else productFloat32(w, inner, x, m, y, yStep, rows, columns, n0, n1);
-  } else if (m < PANEL_ROWS && <usize>m * activationBytes(columns) <= <usize>SCRATCH_BYTES) {
+  } else if (m < PANEL_ROWS && <usize>m * activationBytes(type, columns) <= <usize>SCRATCH_BYTES) {
     vectorProducts(type, w, x, m, y, yStep, columns, n0, n1);
   } else {
     panelProduct(type, w, x, m, y, yStep, columns, n0, n1);
@@ -70,10 +71,10 @@ function vectorProducts(
   if (type != BFLOAT16) {
     const quantized = scratch();
     for (let r: usize = 0; r < <usize>m; r++) {
-      quantizeRow(x + r * xStep, columns, quantized + r * activationBytes(columns));
+      quantizeRow(type, x + r * xStep, columns, quantized + r * activationBytes(type, columns));
     }
     x = quantized;
-    xStep = activationBytes(columns);
+    xStep = activationBytes(type, columns);
   }
   w += <usize>(n0 >> 3) * bytes;
   y += (<usize>n0) << 2;
@@ -113,11 +114,19 @@ function panelProduct(
     const count = min(DEPTH, columns - k);
     for (let row = 0; row < m; row += ROWS_AT_ONCE) {
       const some = min(ROWS_AT_ONCE, m - row);
-      packRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      const from = x + <usize>row * xStep + ((<usize>k) << 2);
+      if (type == BFLOAT16) packRows(from, xStep, some, count, packedRows);
+      else packIntegerRows(from, xStep, some, count, packedRows);
       let to = y + <usize>row * yStep + ((<usize>n0) << 2);
       for (let n = n0; n < n1; n += 8, to += 32) {
-        decode(type, w + <usize>(n >> 3) * bytes, panel, k, count);
-        tiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
+        const group = w + <usize>(n >> 3) * bytes;
+        if (type == BFLOAT16) {
+          decode(type, group, panel, k, count);
+          tiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
+        } else {
+          integerPanel(type, group, panel, k, count);
+          integerTiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
+        }
       }
     }
   }

@@ -63,6 +63,28 @@ export function storeTransposed(at: usize, step: usize, a: v128, b: v128, c: v12
   v128.store(at + 3 * step, i64x2.shuffle(ab2, cd2, 1, 3));
 }
 
+/** y = x · factor; y may be x. */
+export function scaleRow(x: usize, factor: v128, y: usize, count: i32): void {
+  let at: usize = 0;
+  for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {
+    v128.store(y + at, f32x4.mul(v128.load(x + at), factor));
+  }
+  const t = f32x4.extract_lane(factor, 0);
+  for (const end = (<usize>count) << 2; at < end; at += 4) store<f32>(y + at, load<f32>(x + at) * t);
+}
+
+/** y += x · factor. */
+export function addScaledRow(x: usize, factor: v128, y: usize, count: i32): void {
+  let at: usize = 0;
+  for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {
+    v128.store(y + at, fma(v128.load(x + at), factor, v128.load(y + at)));
+  }
+  const t = f32x4.extract_lane(factor, 0);
+  for (const end = (<usize>count) << 2; at < end; at += 4) {
+    store<f32>(y + at, load<f32>(x + at) * t + load<f32>(y + at));
+  }
+}
+
 /** eˣ, after Cephes' expf: relative error about 1e-7; 0 and infinity are not reached. */
 export function exp4(x: v128): v128 {
   x = f32x4.pmax(f32x4.pmin(x, f32x4.splat(88)), f32x4.splat(-87));
