@@ -4,6 +4,7 @@ import {type AttentionAttrs} from '../../ops/attention';
 import {type PackedFormat} from '../../weights/dtype';
 import {cpuKernels} from '../cpu';
 import {
+  add,
   argMax,
   attention,
   attentionPartialBytes,
@@ -153,6 +154,20 @@ function toFloat(backend: SimdBackend, {dataId, shape}: tf.TensorInfo): Placed {
   return placed;
 }
 
+/** tfjs' Add: of equal shapes in float32 here, anything else as before. */
+const addKernel: tf.KernelFunc = call => {
+  const {inputs, backend: kernelBackend} = call;
+  const {a, b} = inputs as unknown as {a: tf.TensorInfo; b: tf.TensorInfo};
+  if (a.dtype !== 'float32' || b.dtype !== 'float32' || !tf.util.arraysEqual(a.shape, b.shape)) {
+    return tf.getKernel('Add', 'cpu')!.kernelFunc(call);
+  }
+  const backend = kernelBackend as SimdBackend;
+  const y = backend.empty(a.shape);
+  const [at, other] = [backend.locate(a), backend.locate(b)];
+  backend.engine.run(...add({a: at, b: other, y: y.offset, count: tf.util.sizeFromShape(a.shape)}));
+  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+};
+
 /** tfjs' ArgMax: over the last axis of float32 here, anything else as before. */
 const argMaxKernel: tf.KernelFunc = call => {
   const {inputs, backend: kernelBackend, attrs} = call;
@@ -184,5 +199,6 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3Attention: attentionKernel,
   Gemma3DecoderBlock: decoderBlockKernel,
+  Add: addKernel,
   ArgMax: argMaxKernel,
 };

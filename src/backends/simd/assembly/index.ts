@@ -2,10 +2,11 @@
 import {argMax} from './arg_max';
 import {attention} from './attention';
 import {decoderBlock} from './decoder_block';
-import {gatedGelu, rmsNorm, rotary} from './elementwise';
+import {add, gatedGelu, rmsNorm, rotary} from './elementwise';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
 import {
+  ADD,
   ARG_MAX,
   ATTENTION,
   DECODER_BLOCK,
@@ -69,6 +70,9 @@ export function execute(command: i32): void {
       break;
     case GATED_GELU:
       gatedGelu();
+      break;
+    case ADD:
+      add();
       break;
     case ATTENTION:
       attention();

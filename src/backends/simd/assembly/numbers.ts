@@ -47,3 +47,4 @@ export const GATED_GELU = 9;
 export const ATTENTION = 10;
 export const ARG_MAX = 11;
 export const DECODER_BLOCK = 12;
+export const ADD = 30;
