@@ -29,6 +29,16 @@ export function inverseFrequencies(headDim: number, wavelength: number, scalingF
   return Float64Array.from({length: headDim / 2}, (_, i) => 1 / (wavelength ** ((2 * i) / headDim) * scalingFactor));
 }
 
+const frequenciesOf = new Map<string, Float64Array>();
+
+/** A model has two kinds of them, and asks for every token. */
+function knownFrequencies(headDim: number, wavelength: number, scalingFactor: number): Float64Array {
+  const key = `${headDim} ${wavelength} ${scalingFactor}`;
+  let frequencies = frequenciesOf.get(key);
+  if (!frequencies) frequenciesOf.set(key, (frequencies = inverseFrequencies(headDim, wavelength, scalingFactor)));
+  return frequencies;
+}
+
 const tables = new Map<string, {cos: Float32Array; sin: Float32Array}>();
 const MAX_TABLES = 16;
 
@@ -46,10 +56,10 @@ export function hostRotaryTables(
 ): {cos: Float32Array; sin: Float32Array} {
   const half = headDim / 2;
   // All layers of a kind ask for the same table, one after another.
-  const key = [starts, length, headDim, wavelength, scalingFactor].join();
+  const key = `${starts.join()} ${length} ${headDim} ${wavelength} ${scalingFactor}`;
   const known = tables.get(key);
   if (known) return known;
-  const frequencies = inverseFrequencies(headDim, wavelength, scalingFactor);
+  const frequencies = knownFrequencies(headDim, wavelength, scalingFactor);
   const cos = new Float32Array(starts.length * length * half);
   const sin = new Float32Array(cos.length);
   let i = 0;

@@ -346,21 +346,28 @@ export interface DecoderBlockArgs extends DecoderBlockSizes {
   workspace: number;
 }
 
-/** One token a row through `Gemma3DecoderBlock`, which is causal here; its keys and values are added to the cache. */
+/**
+ * One token a row through `Gemma3DecoderBlock`, which is causal here; its keys and values are added to the cache. One array
+ * and nothing else: this is made for every block of every token.
+ */
 export function decoderBlock(a: DecoderBlockArgs): Command {
-  const {norms} = a;
-  const denses = [a.query, a.key, a.value, a.output, a.gate, a.up, a.down];
-  return [
-    DECODER_BLOCK,
-    [
-      ...[a.x, a.y, a.batch, a.hiddenDim, a.gateDim, a.numQueryHeads, a.numKeyValueHeads, a.headDim],
-      ...[floatBits(a.epsilon), floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), a.window ?? FAR],
-      ...[a.cachedKeys, a.cachedValues, a.capacity, a.positions, a.cos, a.sin, a.tableRows],
-      ...[norms.postAttention ?? 0, norms.preFfw, norms.postFfw ?? 0, norms.query ?? 0, norms.key ?? 0],
-      ...denses.flatMap(({type, w, inner}) => [type, w, inner ?? 1]),
-      ...[a.workspace, norms.preAttention],
-    ],
+  const {norms, query, key, value, output, gate, up, down} = a;
+  // prettier-ignore
+  const args = [
+    a.x, a.y, a.batch, a.hiddenDim, a.gateDim, a.numQueryHeads, a.numKeyValueHeads, a.headDim,
+    floatBits(a.epsilon), floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), a.window ?? FAR,
+    a.cachedKeys, a.cachedValues, a.capacity, a.positions, a.cos, a.sin, a.tableRows,
+    norms.postAttention ?? 0, norms.preFfw, norms.postFfw ?? 0, norms.query ?? 0, norms.key ?? 0,
+    query.type, query.w, query.inner ?? 1,
+    key.type, key.w, key.inner ?? 1,
+    value.type, value.w, value.inner ?? 1,
+    output.type, output.w, output.inner ?? 1,
+    gate.type, gate.w, gate.inner ?? 1,
+    up.type, up.w, up.inner ?? 1,
+    down.type, down.w, down.inner ?? 1,
+    a.workspace, norms.preAttention,
   ];
+  return [DECODER_BLOCK, args];
 }
 
 export function decoderBlockWorkspaceBytes(a: DecoderBlockSizes, threads: number): number {

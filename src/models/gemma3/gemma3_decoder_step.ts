@@ -2,6 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import {type KvCache} from '../../generation/kv_cache';
 import {type EinsumDense} from '../../layers/einsum_dense';
+import {type RMSNormalization} from '../../layers/rms_normalization';
 import {
   decoderBlock,
   type DecoderBlockTensors,
@@ -23,42 +24,43 @@ function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
 /** Weights and forms of a block; they do not change while their variables live. */
 class BlockParts {
   readonly forms: Record<DenseName, DenseForm>;
-  private readonly denses: Record<DenseName, EinsumDense>;
+  private readonly denses: [name: DenseName, kernel: EinsumDense['kernel']][];
+  private readonly scales: [name: string, scale: RMSNormalization['scale']][];
 
-  constructor(private readonly block: Gemma3DecoderBlock) {
+  constructor(block: Gemma3DecoderBlock) {
     const {attention} = block;
-    this.denses = {
-      query: attention.queryDense, // (N, D, H)
-      key: attention.keyDense, // (K, D, H)
-      value: attention.valueDense,
-      output: attention.outputDense, // (N, H, D)
-      gate: block.gatingFfw, // (D, F)
-      up: block.gatingFfw2,
-      down: block.ffwLinear, // (F, D)
+    const denses: Record<DenseName, [EinsumDense, contractedEnd: number]> = {
+      query: [attention.queryDense, 2], // (N, D, H)
+      key: [attention.keyDense, 2], // (K, D, H)
+      value: [attention.valueDense, 2],
+      output: [attention.outputDense, 2], // (N, H, D)
+      gate: [block.gatingFfw, 1], // (D, F)
+      up: [block.gatingFfw2, 1],
+      down: [block.ffwLinear, 1], // (F, D)
     };
-    const ends: Record<DenseName, number> = {query: 2, key: 2, value: 2, output: 2, gate: 1, up: 1, down: 1};
-    const entries = Object.entries(this.denses) as [DenseName, EinsumDense][];
-    this.forms = Object.fromEntries(entries.map(([name, dense]) => [name, formOf(dense, ends[name])])) as Record<
-      DenseName,
-      DenseForm
-    >;
-  }
-
-  tensors(): DecoderBlockTensors {
-    const {block} = this;
     const norms = {
       preAttention: block.preAttentionNorm,
       postAttention: block.postAttentionNorm,
       preFfw: block.preFfwNorm,
       postFfw: block.postFfwNorm,
-      queryNorm: block.attention.queryNorm,
-      keyNorm: block.attention.keyNorm,
+      queryNorm: attention.queryNorm,
+      keyNorm: attention.keyNorm,
     };
-    const tensors: DecoderBlockTensors = {};
-    for (const [name, {kernel}] of Object.entries(this.denses)) {
+    const entries = Object.entries(denses) as [DenseName, [EinsumDense, number]][];
+    this.denses = entries.map(([name, [dense]]) => [name, dense.kernel]);
+    this.forms = Object.fromEntries(entries.map(([name, [dense, end]]) => [name, formOf(dense, end)])) as Record<
+      DenseName,
+      DenseForm
+    >;
+    this.scales = Object.entries(norms).flatMap(([name, norm]) => (norm ? [[name, norm.scale]] : []));
+  }
+
+  /** Adds them to `tensors`. */
+  addTo(tensors: DecoderBlockTensors): DecoderBlockTensors {
+    for (const [name, kernel] of this.denses) {
       tensors[name] = kernel instanceof PackedWeight ? kernel.bits : kernel.read();
     }
-    for (const [name, norm] of Object.entries(norms)) if (norm) tensors[name] = norm.scale.read();
+    for (const [name, scale] of this.scales) tensors[name] = scale.read();
     return tensors;
   }
 }
@@ -86,7 +88,7 @@ export function decoderStep(
   const {cos, sin} = hostRotaryTables(angles, 1, headDim, ropeWavelength, ropeScalingFactor);
   return cache.extend(counts, (keys, values) =>
     decoderBlock(
-      {x, keys, values, ...parts.tensors()},
+      parts.addTo({x, keys, values}),
       {
         forms: parts.forms,
         numQueryHeads: config.numQueryHeads,
