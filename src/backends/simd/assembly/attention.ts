@@ -138,6 +138,9 @@ function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
     memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(most - count)) << 2);
     return intAt(queryPositions, batch) >= 0;
   }
+  if (keyPositions != 0 && padding == 0 && queryImages == 0 && mask == 0) {
+    return lookByPositions(batch, token, tokens, key, count);
+  }
   let any = false;
   for (let t = 0; t < tokens; t++) {
     let at = seen + ((<usize>(t * most)) << 2);
@@ -148,6 +151,34 @@ function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
     }
   }
   return any;
+}
+
+/** The same where nothing but positions counts: four keys at a time. */
+function lookByPositions(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  const positions = keyPositions + ((<usize>((sharedKeyPositions ? 0 : batch * size) + key)) << 2);
+  const furthest = i32x4.splat(left);
+  const nearest = i32x4.splat(bidirectional ? -right : 0);
+  const none = i32x4.splat(0);
+  let any = none;
+  for (let t = 0; t < tokens; t++) {
+    const at = seen + ((<usize>(t * most)) << 2);
+    const position = i32x4.splat(intAt(queryPositions, (sharedQueryPositions ? 0 : batch * length) + token + t));
+    for (let s = 0; s < most; s += 4) {
+      const place = (<usize>s) << 2;
+      let visible = none;
+      if (s < count) {
+        const keys = v128.load(positions + place);
+        const distance = i32x4.sub(position, keys);
+        visible = v128.and(i32x4.le_s(distance, furthest), i32x4.ge_s(distance, nearest));
+        visible = v128.and(visible, i32x4.ge_s(keys, none));
+        // What lies behind the last key counts for nothing.
+        visible = v128.and(visible, i32x4.lt_s(i32x4.add(i32x4.splat(s), i32x4(0, 1, 2, 3)), i32x4.splat(count)));
+      }
+      v128.store(at + place, visible);
+      any = v128.or(any, visible);
+    }
+  }
+  return v128.any_true(any);
 }
 
 /**
