@@ -1,0 +1,134 @@
+/**
+ * What must not grow: memory beside the weights, and the time of a token with its context. Each case in a process of its
+ * own; prints Markdown. node bench/limits.mjs [--preset models/gemma3_270m] [--dtypes float32,bfloat16,int8,int4] [--large]
+ *
+ * --large: also a Gemma 3 of the shape of 4B in bfloat16, with random weights, over one row of 300 tokens: 8 GB of memory.
+ */
+import {execFileSync} from 'node:child_process';
+import {readFileSync} from 'node:fs';
+import {fileURLToPath} from 'node:url';
+import {parseArgs} from 'node:util';
+
+const ROOT = new URL('..', import.meta.url);
+const {values} = parseArgs({
+  options: {
+    preset: {type: 'string', default: fileURLToPath(new URL('models/gemma3_270m', ROOT))},
+    dtypes: {type: 'string', default: 'float32,bfloat16,int8,int4'},
+    contexts: {type: 'string', default: '100,1000,4000'},
+    threads: {type: 'string', default: '2'},
+    large: {type: 'boolean', default: false},
+    case: {type: 'string'},
+  },
+});
+/** Tokens that are timed behind each context, a round. */
+const TOKENS = 16;
+const ROUNDS = 6;
+
+const megabytes = bytes => Math.round(bytes / 1e6);
+const peak = () => megabytes(process.resourceUsage().maxRSS * 1024);
+
+/** In a process of its own: what the case says, as JSON. */
+const cases = {
+  async preset(dtype) {
+    const {Gemma3CausalLM, useBackend} = await import('../dist/node/index.js');
+    const tf = await import('@tensorflow/tfjs');
+    await useBackend('simd', {threads: Number(values.threads)});
+    const lm = await Gemma3CausalLM.fromPreset(values.preset, {dtype});
+    const result = {
+      weights: megabytes(tf.memory().numBytes),
+      resident: megabytes(process.memoryUsage.rss()),
+      peak: peak(),
+      milliseconds: [],
+    };
+    const size = lm.backbone.getConfig().vocabularySize;
+    const sequences = [];
+    for (const context of values.contexts.split(',').map(Number)) {
+      const ids = Array.from({length: context}, (_, i) => (2 + 37 * i) % size);
+      sequences.push({cache: lm.newCache(1, context + TOKENS * (ROUNDS + 1)), next: ids, times: []});
+    }
+    // In turns, so that what changes on the machine meets all of them; the first round warms up.
+    for (let round = 0; round <= ROUNDS; round++) {
+      for (const sequence of sequences) {
+        for (let i = 0; i < TOKENS; i++) {
+          const start = performance.now();
+          const logits = lm.nextLogits([sequence.next], [sequence.next.length], sequence.cache);
+          sequence.next = await lm.sampler.sample(logits);
+          logits.dispose();
+          if (round > 0) sequence.times.push(performance.now() - start);
+        }
+      }
+    }
+    for (const {cache, times} of sequences) {
+      cache.dispose();
+      result.milliseconds.push(times.sort((x, y) => x - y)[times.length >> 1]);
+    }
+    return result;
+  },
+
+  async large() {
+    const {Gemma3Backbone, useBackend} = await import('../dist/node/index.js');
+    const tf = await import('@tensorflow/tfjs');
+    await useBackend('simd', {threads: Number(values.threads)});
+    const presets = JSON.parse(readFileSync(new URL('presets/gemma3_presets.json', ROOT), 'utf8'));
+    const config = presets.gemma3_4b_text.config;
+    const backbone = new Gemma3Backbone({...config, dtype: 'bfloat16'});
+    const ids = tf.tensor2d([Array.from({length: 300}, (_, i) => 2 + 37 * i)], undefined, 'int32');
+    const inputs = {token_ids: ids, padding_mask: tf.onesLike(ids)};
+    const seconds = [];
+    let finite = true;
+    for (let i = 0; i < 2; i++) {
+      const start = performance.now();
+      const hidden = backbone.predict(inputs);
+      finite &&= (await hidden.data()).every(Number.isFinite);
+      hidden.dispose();
+      seconds.push((performance.now() - start) / 1000);
+    }
+    return {
+      parameters: backbone.countParams(),
+      weights: megabytes(tf.memory().numBytes),
+      peak: peak(),
+      seconds,
+      finite,
+    };
+  },
+};
+
+function inProcess(name) {
+  const args = [fileURLToPath(import.meta.url), '--case', name, '--preset', values.preset];
+  args.push('--contexts', values.contexts, '--threads', values.threads);
+  const out = execFileSync(process.execPath, args, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit']});
+  return JSON.parse(out.trim().split('\n').at(-1));
+}
+
+if (values.case) {
+  const [name, ...args] = values.case.split(':');
+  console.log(JSON.stringify(await cases[name](...args)));
+  process.exit(0);
+}
+
+const contexts = values.contexts.split(',');
+const line = cells => console.log(`| ${cells.join(' | ')} |`);
+line([
+  'Weights',
+  'MB',
+  'resident after load',
+  'beside the weights',
+  'peak',
+  ...contexts.map(n => `ms a token at ${n}`),
+  'ratio',
+]);
+line(['---', ...Array.from({length: contexts.length + 5}, () => '---:')]);
+for (const dtype of values.dtypes.split(',')) {
+  const {weights, resident, peak, milliseconds} = inProcess(`preset:${dtype}`);
+  const ratio = milliseconds.at(-1) / milliseconds[0];
+  const times = milliseconds.map(ms => ms.toFixed(1));
+  line([dtype, weights, resident, resident - weights, peak, ...times, `**${ratio.toFixed(2)}**`]);
+}
+if (values.large) {
+  const {parameters, weights, peak, seconds, finite} = inProcess('large');
+  console.log(
+    `\nShape of 4B, bfloat16, random, predict on [1, 300]: ${(parameters / 1e9).toFixed(2)} billion parameters, ` +
+      `${weights} MB of weights, peak ${peak} MB; ${seconds[0].toFixed(0)} s with making the weights, then ` +
+      `${seconds[1].toFixed(1)} s. All values finite: ${finite ? 'yes' : 'no'}.`,
+  );
+}
