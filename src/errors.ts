@@ -5,6 +5,35 @@ export class ValueError extends Error {
   override name = 'ValueError';
 }
 
+/** What an {@link OutOfMemoryError} tells; all in bytes. */
+export interface MemoryFigures {
+  /** Wanted at once. */
+  bytes: number;
+  /** In use already. */
+  used: number;
+  /** All that could be had. */
+  limit: number;
+  /** The most that could be had in one piece. */
+  largest: number;
+}
+
+/** A backend has no room for a tensor. */
+export class OutOfMemoryError extends ValueError {
+  override name = 'OutOfMemoryError';
+
+  constructor(
+    readonly figures: MemoryFigures,
+    advice = 'Load the model with a dtype of fewer bits, such as "bfloat16", make inputs shorter, or dispose what is no longer needed.',
+  ) {
+    const {bytes, used, limit, largest} = figures;
+    const why =
+      bytes > largest
+        ? `one memory holds at most ${largest}`
+        : `${used} of ${limit} are in use, and there can be no further memory`;
+    super(`Expected room for a tensor of ${bytes} bytes. Received: ${why}. ${advice}`);
+  }
+}
+
 /** A way to show a value in an error message: short, and never `[object Object]`. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);

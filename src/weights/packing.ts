@@ -152,7 +152,8 @@ export interface Float32Target {
   finish(): tf.Tensor;
 }
 
-const hostFloat32 = (shape: number[]): Float32Target => {
+/** A float32 tensor that is filled on the host. */
+export const hostFloat32 = (shape: number[]): Float32Target => {
   const values = new Float32Array(product(shape));
   return {values: () => values, finish: () => tf.tensor(values, shape, 'float32')};
 };
