@@ -1,4 +1,5 @@
 /** Errors that a caller can tell apart. All are sentences: what was expected, what was received, what to do. */
+import {formatBytes} from './format_bytes';
 
 /** An argument or a file has a value that cannot be used. KerasHub raises `ValueError` in the same places. */
 export class ValueError extends Error {
@@ -17,20 +18,23 @@ export interface MemoryFigures {
   largest: number;
 }
 
+const ADVICE =
+  'Load the model with a dtype of fewer bits, such as "bfloat16", make inputs shorter, or dispose what is not needed.';
+
 /** A backend has no room for a tensor. */
 export class OutOfMemoryError extends ValueError {
   override name = 'OutOfMemoryError';
 
   constructor(
     readonly figures: MemoryFigures,
-    advice = 'Load the model with a dtype of fewer bits, such as "bfloat16", make inputs shorter, or dispose what is no longer needed.',
+    advice = ADVICE,
   ) {
     const {bytes, used, limit, largest} = figures;
     const why =
       bytes > largest
-        ? `one memory holds at most ${largest}`
-        : `${used} of ${limit} are in use, and there can be no further memory`;
-    super(`Expected room for a tensor of ${bytes} bytes. Received: ${why}. ${advice}`);
+        ? `one memory holds at most ${formatBytes(largest)}`
+        : `${formatBytes(used)} of ${formatBytes(limit)} are in use, and there can be no further memory`;
+    super(`Expected room for ${formatBytes(bytes)}. Received: ${why}. ${advice}`);
   }
 }
 

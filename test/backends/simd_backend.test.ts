@@ -305,3 +305,46 @@ it('is described', async () => {
   expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
   expect(cpu).toMatchObject({name: 'cpu', available: true});
 });
+
+describe('without WebAssembly SIMD', () => {
+  beforeEach(() => {
+    jest.spyOn(WebAssembly, 'validate').mockReturnValue(false);
+  });
+  afterEach(async () => {
+    jest.restoreAllMocks();
+    await useBackend('simd', {threads: 2});
+  });
+
+  it('is plain JavaScript under its name, and says so', async () => {
+    expect(await useBackend('simd', {threads: 2})).toBe('simd');
+    expect(tf.backend()).not.toHaveProperty('engine');
+    const weight = new PackedWeight([6, 8], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
+    expect(weight.packing.order).toBe('rows');
+    const float = new Weight([2, 2], 'float', tf.initializers.zeros());
+    await float.fill(new FakeStream([2, 2], Float32Array.of(1, 2, 3, 4)));
+    tf.tidy(() => {
+      weight.write(normal([6, 8], 3));
+      expect(weight.matMul(tf.ones([2, 8])).shape).toEqual([2, 6]);
+      expect(Array.from(tf.argMax(float.read(), 1).dataSync())).toEqual([1, 1]);
+    });
+    expect(tf.getKernel('Gemma3DecoderBlock', 'simd')).toBeUndefined();
+    weight.dispose();
+    float.dispose();
+    const [simd] = await describeBackends();
+    expect(simd).toEqual({name: 'simd', available: true, details: expect.stringMatching(/without WebAssembly SIMD/)});
+  });
+
+  it('is not what "auto" takes', async () => {
+    expect(await useBackend('auto')).toBe('cpu');
+  });
+
+  it('packs no integers, and has no relaxed instructions', async () => {
+    await useBackend('simd', {threads: 2});
+    const weight = new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
+    const zeros = tf.zeros([8, 32]);
+    expect(() => weight.write(zeros)).toThrow(/"simd" cannot pack weights as int8.*needs WebAssembly SIMD/);
+    tf.dispose(zeros);
+    weight.dispose();
+    await expect(useBackend('simd', {relaxed: true})).rejects.toThrow('Relaxed SIMD is not available');
+  });
+});

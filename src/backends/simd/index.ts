@@ -38,6 +38,7 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
     return {
       values: () => backend.data.get(placed.dataId).values as Float32Array,
       finish: () => tf.engine().makeTensorFromTensorInfo(placed),
+      abandon: () => void backend.disposeData(placed.dataId),
     };
   });
   return backend;

@@ -148,6 +148,10 @@ function packingFromFile(
       staging?.release();
       return tf.engine().makeTensorFromTensorInfo(target);
     },
+    abandon: () => {
+      staging?.release();
+      backend.disposeData(target.dataId);
+    },
   };
 }
 
@@ -159,6 +163,7 @@ function packingFromRows(shape: readonly number[], layout: KernelLayout, format:
   return {
     multiple: 1,
     place: plain.place,
+    abandon: plain.abandon,
     finish: () => {
       const table = plain.finish();
       const halves = new Uint16Array((table.dataSync() as Int32Array).buffer);
