@@ -59,7 +59,7 @@ test('works on a memory it is given, behind its own bytes', async () => {
 
 test('several engines at once', async () => {
   const both = await Promise.all([create({threads: 2}), create({threads: 3, relaxed: false})]);
-  for (let i = 0; i < 100; i++) expect(both.map(works)).toEqual([true, true]);
+  for (let i = 0; i < 100; i++) expect(both.map(engine => works(engine))).toEqual([true, true]);
 });
 
 test('wakes threads that sleep', async () => {
@@ -157,7 +157,7 @@ describe('several memories', () => {
     expect(works(small)).toBe(true);
   });
 
-  it('end with the engine, also while a thread is about to receive one', async () => {
+  it('end with the engine', async () => {
     const engine = await create({threads: 3});
     engine.addBank();
     const ended = workersOf(engine).map(worker => worker.ended);

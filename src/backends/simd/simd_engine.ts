@@ -8,6 +8,7 @@ import {
   GENERATION,
   MAX_ARGUMENTS,
   MAX_THREADS,
+  NOTHING,
   PATIENCE,
   RECEIVE,
   SCRATCH,
@@ -109,7 +110,11 @@ export class SimdEngine {
     }
     const bank = this.addInstance(memory);
     for (const worker of this.workers) worker.send(memory);
-    if (this.workers.length > 0) this.run(RECEIVE, []);
+    if (this.workers.length > 0) {
+      this.run(RECEIVE, []);
+      // Until every thread has it: one that takes it while it grows may see the old end (V8).
+      this.run(NOTHING, [], this.banks.length - 1);
+    }
     return bank;
   }
 
