@@ -179,9 +179,9 @@ describe('several memories', () => {
 
   it.each([0, 1])('a thread that died unnoticed is missed in bank %i', async bank => {
     const engine = await create({threads: 2});
-    new Int32Array(engine.memory.buffer)[PATIENCE / 4] = 100;
     engine.addBank();
     expect(works(engine, 1)).toBe(true);
+    for (const {control} of engine.banks) control[PATIENCE / 4] = 100;
     const stopped = workersOf(engine)[0]!.kill();
     for (const end = performance.now() + 200; performance.now() < end;);
     expect(() => engine.run(...nothing(), bank)).toThrow('died');

@@ -108,7 +108,8 @@ class Room {
   private grow(bytes: number): boolean {
     const {memory} = this;
     const before = this.end - TAIL;
-    const pages = up(bytes - this.arena.freeBefore(before), PAGE) / PAGE;
+    const end = before - this.arena.freeBefore(before) + bytes + TAIL;
+    const pages = up(end - memory.buffer.byteLength, PAGE) / PAGE;
     for (const wanted of [Math.max(pages, GROW / PAGE), pages]) {
       try {
         memory.grow(wanted);
