@@ -1,8 +1,41 @@
 /** Errors that a caller can tell apart. All are sentences: what was expected, what was received, what to do. */
+import {formatBytes} from './format_bytes';
 
 /** An argument or a file has a value that cannot be used. KerasHub raises `ValueError` in the same places. */
 export class ValueError extends Error {
   override name = 'ValueError';
+}
+
+/** What an {@link OutOfMemoryError} tells; all in bytes. */
+export interface MemoryFigures {
+  /** Wanted at once. */
+  bytes: number;
+  /** In use already. */
+  used: number;
+  /** All that could be had. */
+  limit: number;
+  /** The most that could be had in one piece. */
+  largest: number;
+}
+
+const ADVICE =
+  'Load the model with a dtype of fewer bits, such as "bfloat16", make inputs shorter, or dispose what is not needed.';
+
+/** A backend has no room for a tensor. */
+export class OutOfMemoryError extends ValueError {
+  override name = 'OutOfMemoryError';
+
+  constructor(
+    readonly figures: MemoryFigures,
+    advice = ADVICE,
+  ) {
+    const {bytes, used, limit, largest} = figures;
+    const why =
+      bytes > largest
+        ? `one memory holds at most ${formatBytes(largest)}`
+        : `${formatBytes(used)} of ${formatBytes(limit)} are in use, and there can be no further memory`;
+    super(`Expected room for ${formatBytes(bytes)}. Received: ${why}. ${advice}`);
+  }
 }
 
 /** A way to show a value in an error message: short, and never `[object Object]`. */

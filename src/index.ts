@@ -12,7 +12,7 @@ export {
   type SimdOptions,
   useBackend,
 } from './backends/use_backend';
-export {ValueError} from './errors';
+export {type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
 export {type GenerationRequest} from './generation/engine';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export * as samplers from './generation/samplers';
@@ -44,6 +44,7 @@ export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embe
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
+export {memoryByDtype, type WeightMemory} from './models/memory';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 export {type Dtype, parseDtype} from './weights/dtype';

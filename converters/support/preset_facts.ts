@@ -3,7 +3,6 @@ import type * as library from 'tfjs-gemma3';
 import {DTYPES} from './options';
 
 type Library = typeof library;
-type AnyWeight = library.Weight | library.PackedWeight;
 
 export interface Variable {
   path: string;
@@ -109,20 +108,18 @@ function filesWithSizes(variables: readonly Variable[]): PresetFacts['files'] {
 /** Weights are only declared, so that a model of any size is built at once. */
 function build(
   config: object,
-  {Gemma3Backbone}: Library,
+  {Gemma3Backbone, memoryByDtype}: Library,
 ): {declared: Variable[]} & Pick<PresetFacts, 'memory' | 'problem'> {
   let declared: Variable[] = [];
-  const memory = {} as Record<(typeof DTYPES)[number], number>;
   try {
-    for (const dtype of DTYPES) {
+    const needs = memoryByDtype(dtype => {
       const backbone = new Gemma3Backbone({...config, dtype} as never);
-      const weights = backbone.weights as unknown as AnyWeight[];
-      memory[dtype] = weights.reduce((sum, weight) => sum + weight.byteLength, 0);
-      declared = weights.map(weight => {
+      declared = backbone.weights.map(weight => {
         return {path: weight.originalName, shape: weight.shape as number[], dtype: null, bytes: null, file: null};
       });
-      backbone.dispose();
-    }
+      return backbone;
+    });
+    const memory = Object.fromEntries(DTYPES.map(dtype => [dtype, needs[dtype].total])) as PresetFacts['memory'];
     return {declared, memory, problem: null};
   } catch (error) {
     return {declared: [], memory: null, problem: (error as Error).message};

@@ -2,13 +2,17 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
 import {createSimdBackend} from './simd';
+import {hasSimd} from './simd/has_simd';
 import {SimdEngine} from './simd/simd_engine';
 
 export type BackendName = 'auto' | 'simd' | 'cpu';
 
 /** Options of `useBackend('simd', …)`. */
 export interface SimdOptions {
-  /** Threads, this one included. Defaults to the number of cores, at most 8; 1 where memory cannot be shared. */
+  /**
+   * Threads, this one included. Defaults to the number of cores, at most 8; 1 where memory cannot be shared or there is
+   * no WebAssembly SIMD.
+   */
   threads?: number;
   /** Use relaxed SIMD. Defaults to true where it is there and passes a test at start. */
   relaxed?: boolean;
@@ -19,6 +23,8 @@ interface BackendEntry {
   readonly options: readonly string[];
   /** Why it cannot be used here; undefined if it can. */
   unavailable(): Promise<string | undefined>;
+  /** False if "auto" should look further though it can be used. */
+  preferred(): boolean;
   use(options: object): Promise<void>;
   /** What is worth knowing of it once it is in use: threads, instruction set. */
   details(): Promise<string>;
@@ -28,7 +34,8 @@ interface BackendEntry {
 const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
   simd: {
     options: ['threads', 'relaxed'],
-    unavailable: async () => (hasSimd() ? undefined : 'this machine has no WebAssembly SIMD.'),
+    unavailable: async () => undefined,
+    preferred: hasSimd,
     use: async options => {
       const given = Object.keys(options).length > 0;
       const there = Boolean(tf.findBackendFactory('simd'));
@@ -37,6 +44,7 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
       await tf.setBackend('simd');
     },
     details: async () => {
+      if (!hasSimd()) return 'without WebAssembly SIMD: plain JavaScript, one thread';
       const engine = await SimdEngine.create();
       const {threads, level, shared} = engine;
       await engine.dispose();
@@ -48,6 +56,7 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
   cpu: {
     options: [],
     unavailable: async () => undefined,
+    preferred: () => true,
     use: async () => {
       await tf.setBackend('cpu');
     },
@@ -65,12 +74,6 @@ async function createWithThreads(options: SimdOptions): Promise<void> {
   }
 }
 
-/** A module of one function that uses a vector: `i32.const 0, i8x16.splat, drop`. */
-const VECTOR_MODULE = [
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 9, 1, 7, 0, 65, 0, 253, 15, 26, 11,
-];
-const hasSimd = () => typeof WebAssembly !== 'undefined' && WebAssembly.validate(new Uint8Array(VECTOR_MODULE));
-
 /**
  * Chooses what computes: call it once, before the first model. "auto" takes the best that works here: "simd" where there
  * is WebAssembly SIMD, else "cpu". With new options a backend is made anew, and tensors of the old one are lost.
@@ -86,6 +89,7 @@ export async function useBackend(name: BackendName = 'auto', options: object = {
   let why = '';
   for (const candidate of name === 'auto' ? names : [name]) {
     const entry = backends[candidate];
+    if (name === 'auto' && !entry.preferred()) continue;
     const reason = await entry.unavailable();
     if (reason === undefined) {
       checkKeys(`Backend "${candidate}"`, options, entry.options);

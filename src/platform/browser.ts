@@ -30,13 +30,15 @@ export const nextTurn = (): Promise<void> =>
 export interface Thread {
   readonly ready: Promise<void>;
   readonly ended: Promise<void>;
+  send(message: unknown): void;
   kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts a thread on the text of a function `(data, ready) => void`. */
+/** Starts a thread on the text of a function `(data, {ready, receive, end}) => void`; see `node.ts`. */
 export function startThread(source: string, data: unknown): Thread {
-  const text = `onmessage = ({data}) => { (${source})(data, () => postMessage('ready')); close(); };`;
+  const text = `const receive = handler => { onmessage = ({data}) => handler(data); };
+    receive(data => (${source})(data, {ready: () => postMessage('ready'), receive, end: () => close()}));`;
   const url = URL.createObjectURL(new Blob([text], {type: 'text/javascript'}));
   const worker = new Worker(url);
   let end!: () => void;
@@ -54,7 +56,8 @@ export function startThread(source: string, data: unknown): Thread {
     worker.terminate();
     end();
   };
-  return {ready, ended, kill, stop: kill};
+  const send = (message: unknown) => worker.postMessage(message);
+  return {ready, ended, send, kill, stop: kill};
 }
 
 export const coreCount = (): number => navigator.hardwareConcurrency ?? 1;

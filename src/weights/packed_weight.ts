@@ -142,9 +142,14 @@ export class PackedWeight extends tf.LayerVariable {
     const slab = shape[0] ? product(shape.slice(1)) : 0; // values under one index of the first axis
     const {multiple} = target;
     const slabs = Math.max(1, Math.floor(PIECE / Math.max(1, slab * multiple))) * multiple;
-    for (let first = 0; first < (shape[0] ?? 0); first += slabs) {
-      const count = Math.min(slabs, shape[0]! - first);
-      target.place(await stream.readBfloat16(first * slab, count * slab), first, count);
+    try {
+      for (let first = 0; first < (shape[0] ?? 0); first += slabs) {
+        const count = Math.min(slabs, shape[0]! - first);
+        target.place(await stream.readBfloat16(first * slab, count * slab), first, count);
+      }
+    } catch (error) {
+      target.abandon();
+      throw error;
     }
     this.finish(target);
   }

@@ -21,6 +21,8 @@ export interface PackingTarget {
   place(values: Uint16Array, first: number, count: number): void;
   /** The packed matrix, an int32 tensor of {@link Packing.physicalShape}. */
   finish(): tf.Tensor;
+  /** Gives up what was taken for it, instead of `finish`. */
+  abandon(): void;
 }
 
 /** A physical order of a format. What is at rest is one int32 tensor, whatever the order. */
@@ -78,6 +80,7 @@ export const bfloat16Rows: Packing = {
       place: (values, first, count) =>
         scatter(values, [count, ...shape.slice(1)], strides, first * strides[0]!, halves),
       finish: () => tf.tensor(new Int32Array(halves.buffer), physical, 'int32'),
+      abandon: () => {},
     };
   },
   unpack: (bits, rows, columns) => tf.tidy(() => tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns])),
@@ -150,11 +153,14 @@ export interface Float32Target {
   /** Where the values go, in logical order. Ask anew after each wait: memory may have moved. */
   values(): Float32Array;
   finish(): tf.Tensor;
+  /** Gives up what was taken for it, instead of `finish`. */
+  abandon(): void;
 }
 
-const hostFloat32 = (shape: number[]): Float32Target => {
+/** A float32 tensor that is filled on the host. */
+export const hostFloat32 = (shape: number[]): Float32Target => {
   const values = new Float32Array(product(shape));
-  return {values: () => values, finish: () => tf.tensor(values, shape, 'float32')};
+  return {values: () => values, finish: () => tf.tensor(values, shape, 'float32'), abandon: () => {}};
 };
 
 const float32Targets = new Map<string, (shape: number[]) => Float32Target>();

@@ -74,8 +74,13 @@ export class Weight extends tf.LayerVariable {
   async fill(stream: ValueStream): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape as number[]);
     const target = beginFloat32(this.shape as number[]);
-    for (let start = 0; start < size; start += PIECE) {
-      await stream.readFloat32(start, target.values().subarray(start, start + PIECE));
+    try {
+      for (let start = 0; start < size; start += PIECE) {
+        await stream.readFloat32(start, target.values().subarray(start, start + PIECE));
+      }
+    } catch (error) {
+      target.abandon();
+      throw error;
     }
     tf.tidy(() => {
       this.write(target.finish());

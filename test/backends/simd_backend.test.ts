@@ -21,6 +21,12 @@ beforeAll(async () => {
   backend = tf.backend() as unknown as SimdBackend;
 });
 
+/** Address of a tensor once a kernel of ours has used it. */
+function meet(x: tf.Tensor): number {
+  tf.argMax(x, -1).dispose();
+  return backend.placeOf(x)!.offset;
+}
+
 describe('the arena', () => {
   it('gives ranges that never overlap and takes all of them back', () => {
     const action = fc.record({bytes: fc.integer({min: 1, max: 3000}), release: fc.boolean(), which: fc.nat()});
@@ -64,9 +70,10 @@ describe('tensors in memory', () => {
     tf.tidy(() => {
       const x = normal([7, 5], 1);
       const before = Array.from(x.dataSync());
-      const at = backend.locate(x);
+      expect(backend.placeOf(x)).toBeUndefined();
+      const at = meet(x);
       expect(at % 64).toBe(0);
-      expect(backend.locate(x)).toBe(at);
+      expect(meet(x)).toBe(at);
       expect(Array.from(x.dataSync())).toEqual(before);
       const large = backend.empty([40 * 2 ** 20]);
       expect(Array.from(x.dataSync())).toEqual(before);
@@ -77,7 +84,7 @@ describe('tensors in memory', () => {
 
   it('are copied where tfjs kernels hand on a part of their input', () => {
     const x = tf.tensor1d([1, 2, 3, 4, 5, 6, 7, 8]);
-    backend.locate(x);
+    meet(x);
     const [part, pieces, read] = [tf.slice(x, 2, 3), tf.unstack(tf.reshape(x, [2, 4])), x.dataSync()];
     x.dispose();
     // Whoever comes next gets the same place.
@@ -297,4 +304,47 @@ it('is described', async () => {
   const [simd, cpu] = await describeBackends();
   expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
   expect(cpu).toMatchObject({name: 'cpu', available: true});
+});
+
+describe('without WebAssembly SIMD', () => {
+  beforeEach(() => {
+    jest.spyOn(WebAssembly, 'validate').mockReturnValue(false);
+  });
+  afterEach(async () => {
+    jest.restoreAllMocks();
+    await useBackend('simd', {threads: 2});
+  });
+
+  it('is plain JavaScript under its name, and says so', async () => {
+    expect(await useBackend('simd', {threads: 2})).toBe('simd');
+    expect(tf.backend()).not.toHaveProperty('engine');
+    const weight = new PackedWeight([6, 8], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
+    expect(weight.packing.order).toBe('rows');
+    const float = new Weight([2, 2], 'float', tf.initializers.zeros());
+    await float.fill(new FakeStream([2, 2], Float32Array.of(1, 2, 3, 4)));
+    tf.tidy(() => {
+      weight.write(normal([6, 8], 3));
+      expect(weight.matMul(tf.ones([2, 8])).shape).toEqual([2, 6]);
+      expect(Array.from(tf.argMax(float.read(), 1).dataSync())).toEqual([1, 1]);
+    });
+    expect(tf.getKernel('Gemma3DecoderBlock', 'simd')).toBeUndefined();
+    weight.dispose();
+    float.dispose();
+    const [simd] = await describeBackends();
+    expect(simd).toEqual({name: 'simd', available: true, details: expect.stringMatching(/without WebAssembly SIMD/)});
+  });
+
+  it('is not what "auto" takes', async () => {
+    expect(await useBackend('auto')).toBe('cpu');
+  });
+
+  it('packs no integers, and has no relaxed instructions', async () => {
+    await useBackend('simd', {threads: 2});
+    const weight = new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
+    const zeros = tf.zeros([8, 32]);
+    expect(() => weight.write(zeros)).toThrow(/"simd" cannot pack weights as int8.*needs WebAssembly SIMD/);
+    tf.dispose(zeros);
+    weight.dispose();
+    await expect(useBackend('simd', {relaxed: true})).rejects.toThrow('Relaxed SIMD is not available');
+  });
 });

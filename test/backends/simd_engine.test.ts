@@ -24,14 +24,15 @@ const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
 const workersOf = (engine: SimdEngine) => (engine as unknown as {workers: Thread[]}).workers;
 
 /** Copies 64 rows on all threads, and says whether they arrived. */
-function works(engine: SimdEngine): boolean {
+function works(engine: SimdEngine, bank = 0): boolean {
   const at = engine.staticBytes;
-  if (engine.memory.buffer.byteLength < at + 65536) engine.memory.grow(1);
-  const ids = new Int32Array(engine.memory.buffer, at, 64).map((_, i) => 63 - i);
-  new Int32Array(engine.memory.buffer, at, 64).set(ids);
-  new Float32Array(engine.memory.buffer, at + 256, 64).set(ids);
-  const target = new Float32Array(engine.memory.buffer, at + 512, 64).fill(0);
-  engine.run(...gather({table: at + 256, type: FLOAT32, columns: 1, ids: at, count: 64, target: at + 512}));
+  const {memory} = engine.banks[bank]!;
+  if (memory.buffer.byteLength < at + 65536) memory.grow(1);
+  const ids = new Int32Array(memory.buffer, at, 64).map((_, i) => 63 - i);
+  new Int32Array(memory.buffer, at, 64).set(ids);
+  new Float32Array(memory.buffer, at + 256, 64).set(ids);
+  const target = new Float32Array(memory.buffer, at + 512, 64).fill(0);
+  engine.run(...gather({table: at + 256, type: FLOAT32, columns: 1, ids: at, count: 64, target: at + 512}), bank);
   return target.every((value, i) => value === i);
 }
 
@@ -58,7 +59,7 @@ test('works on a memory it is given, behind its own bytes', async () => {
 
 test('several engines at once', async () => {
   const both = await Promise.all([create({threads: 2}), create({threads: 3, relaxed: false})]);
-  for (let i = 0; i < 100; i++) expect(both.map(works)).toEqual([true, true]);
+  for (let i = 0; i < 100; i++) expect(both.map(engine => works(engine))).toEqual([true, true]);
 });
 
 test('wakes threads that sleep', async () => {
@@ -117,6 +118,76 @@ test('does not wait for ever for a thread that died unnoticed', async () => {
   for (const end = performance.now() + 200; performance.now() < end;);
   expect(() => engine.run(...nothing())).toThrow('died');
   await stopped;
+});
+
+describe('several memories', () => {
+  it.each([
+    {threads: 1, shared: false},
+    {threads: 1, shared: true},
+    {threads: 2, shared: true},
+    {threads: 5, shared: true},
+  ])('in turn, with $threads threads, shared: $shared', async ({threads, shared}) => {
+    const memory = new WebAssembly.Memory({initial: 1, maximum: 1000, shared});
+    const engine = await create({threads, memory, maximumPages: 1000});
+    for (let bank = 1; bank < 4; bank++) {
+      expect(engine.addBank()).toBe(engine.banks[bank]);
+      expect(works(engine, bank)).toBe(true);
+    }
+    for (let i = 0; i < 200; i++) expect(works(engine, (i * 7) % 4)).toBe(true);
+    // Two at once, and straight after a sleep.
+    await pause(20);
+    engine.addBank();
+    engine.addBank();
+    expect([5, 4, 0].map(bank => works(engine, bank))).toEqual([true, true, true]);
+    await pause(20);
+    expect(works(engine, 4)).toBe(true);
+  });
+
+  it('no more than may be', async () => {
+    const engine = await create({threads: 2, maximumBanks: 2});
+    expect(engine.addBank()).toBeDefined();
+    expect(engine.addBank()).toBeUndefined();
+    expect(works(engine, 1)).toBe(true);
+    const small = await create({threads: 1, maximumPages: 0xffff, relaxed: false});
+    jest.spyOn(WebAssembly, 'Memory').mockImplementation(() => {
+      throw new RangeError('could not allocate memory');
+    });
+    expect(small.addBank()).toBeUndefined();
+    jest.restoreAllMocks();
+    expect(works(small)).toBe(true);
+  });
+
+  it('end with the engine', async () => {
+    const engine = await create({threads: 3});
+    engine.addBank();
+    const ended = workersOf(engine).map(worker => worker.ended);
+    await engine.dispose();
+    await Promise.all(ended);
+    expect(() => engine.run(...nothing(), 1)).toThrow('disposed');
+    expect(() => engine.addBank()).toThrow('disposed');
+  });
+
+  it('an error in one ends the work in all', async () => {
+    const engine = await create({threads: 2});
+    engine.addBank();
+    const table = {table: 0xfffffff0, type: FLOAT32, columns: 64, ids: engine.staticBytes, target: 0xffff0000} as const;
+    expect(() => engine.run(...gather({...table, count: 2}), 1)).toThrow(/SIMD/);
+    expect(() => engine.run(...nothing())).toThrow('died');
+    expect(() => engine.run(...nothing(), 1)).toThrow('died');
+    expect(() => engine.addBank()).toThrow('died');
+  });
+
+  it.each([0, 1])('a thread that died unnoticed is missed in bank %i', async bank => {
+    const engine = await create({threads: 2});
+    engine.addBank();
+    expect(works(engine, 1)).toBe(true);
+    for (const {control} of engine.banks) control[PATIENCE / 4] = 100;
+    const stopped = workersOf(engine)[0]!.kill();
+    for (const end = performance.now() + 200; performance.now() < end;);
+    expect(() => engine.run(...nothing(), bank)).toThrow('died');
+    await stopped;
+    expect(() => engine.run(...nothing(), 1 - bank)).toThrow('died');
+  });
 });
 
 test('bits of floats', () => {

@@ -24,7 +24,6 @@
  * 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. All others compute in float32.
  */
 import {
-  ADD,
   ARG_MAX,
   ATTENTION,
   BFLOAT16,
@@ -209,9 +208,6 @@ export const rotary = (a: RotaryArgs): Command => [
   ROTARY,
   [a.x, a.cos, a.sin, a.y, a.batch, a.length, a.heads, a.width, a.tableRows, floatBits(a.direction ?? 1)],
 ];
-
-/** y = a + b; y may be either. */
-export const add = (a: {a: number; b: number; y: number; count: number}): Command => [ADD, [a.a, a.b, a.y, a.count]];
 
 /** y = gelu(gate) · value, in its tanh form; y may be either. */
 export const gatedGelu = (a: {gate: number; value: number; y: number; count: number}): Command => [

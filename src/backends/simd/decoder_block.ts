@@ -13,42 +13,44 @@ export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBacken
   const [, capacity, numKeyValueHeads, headDim] = tensors.keys!.shape as [number, number, number, number];
   const sizes = {batch, hiddenDim, gateDim: a.gateDim, numQueryHeads: a.numQueryHeads, numKeyValueHeads, headDim};
 
-  const y = backend.empty([batch, 1, hiddenDim]);
-  const at = (name: string) => (tensors[name] ? backend.locate(tensors[name]) : 0);
+  const workspaceBytes = Math.ceil(decoderBlockWorkspaceBytes(sizes, backend.engine.threads) / 4) * 4;
+  const angles = a.cos.byteLength;
+  const call = backend.call(tensors, {
+    shape: [batch, 1, hiddenDim],
+    room: workspaceBytes + 2 * angles + 4 * batch,
+    // x and the cache come to the weights; from then on the cache is there.
+    home: Object.keys(a.forms),
+  });
   const dense = (name: DenseName): DenseArgs => {
     const {format, inner} = a.forms[name];
-    return {type: format === 'float32' ? FLOAT32 : TYPES[format], w: at(name), inner};
+    return {type: format === 'float32' ? FLOAT32 : TYPES[format], w: call.at(name), inner};
   };
-  // Addresses first: bringing a tensor in may need room.
   const places = {
-    ...{x: at('x'), cachedKeys: at('keys'), cachedValues: at('values')},
+    ...{x: call.at('x'), cachedKeys: call.at('keys'), cachedValues: call.at('values'), y: call.y},
     ...{query: dense('query'), key: dense('key'), value: dense('value'), output: dense('output')},
     ...{gate: dense('gate'), up: dense('up'), down: dense('down')},
     norms: {
-      preAttention: at('preAttention'),
-      postAttention: at('postAttention'),
-      preFfw: at('preFfw'),
-      postFfw: at('postFfw'),
-      query: at('queryNorm'),
-      key: at('keyNorm'),
+      preAttention: call.at('preAttention'),
+      postAttention: call.maybeAt('postAttention'),
+      preFfw: call.at('preFfw'),
+      postFfw: call.maybeAt('postFfw'),
+      query: call.maybeAt('queryNorm'),
+      key: call.maybeAt('keyNorm'),
     },
   };
-  const workspaceBytes = Math.ceil(decoderBlockWorkspaceBytes(sizes, backend.engine.threads) / 4) * 4;
-  const angles = a.cos.byteLength;
-  const workspace = backend.scratch(workspaceBytes + 2 * angles + 4 * batch);
-  const cos = workspace + workspaceBytes;
+  const cos = call.room + workspaceBytes;
   const sin = cos + angles;
   const positions = sin + angles;
-  const {floats, ints} = backend.words;
+  const {floats, ints} = call.words;
   floats.set(a.cos, cos / 4);
   floats.set(a.sin, sin / 4);
   ints.set(a.positions, positions / 4);
-  const [command, args] = decoderBlock({
-    ...sizes,
-    ...places,
-    ...{y: y.offset, epsilon: a.epsilon, scale: a.scale, logitSoftCap: a.logitSoftCap, window: a.window, capacity},
-    ...{positions, cos, sin, tableRows: a.cos.length / (headDim / 2), workspace},
-  });
-  backend.engine.run(command, args);
-  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+  return call.run(
+    decoderBlock({
+      ...sizes,
+      ...places,
+      ...{epsilon: a.epsilon, scale: a.scale, logitSoftCap: a.logitSoftCap, window: a.window, capacity},
+      ...{positions, cos, sin, tableRows: a.cos.length / (headDim / 2), workspace: call.room},
+    }),
+  );
 };

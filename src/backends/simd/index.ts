@@ -1,7 +1,9 @@
-/** The backend `simd`: any CPU with WebAssembly SIMD, in Node and browsers. */
+/** The backend `simd`: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where there is none. */
 import * as tf from '@tensorflow/tfjs';
-import {registerFloat32Target, registerPacking} from '../../weights/packing';
+import {bfloat16Rows, hostFloat32, registerFloat32Target, registerPacking} from '../../weights/packing';
 import '../cpu';
+import {cpuBackendClass} from '../cpu/cpu_backend';
+import {hasSimd} from './has_simd';
 import {simdKernels} from './kernels';
 import {packings} from './packing';
 import {SimdBackend} from './simd_backend';
@@ -9,12 +11,23 @@ import {SimdEngine, type SimdEngineOptions} from './simd_engine';
 
 export {type SimdEngineOptions} from './simd_engine';
 
-/** Makes the backend and registers it with tfjs under its name. */
-export async function createSimdBackend(options: SimdEngineOptions, name = 'simd'): Promise<SimdBackend> {
-  const backend = new SimdBackend(await SimdEngine.create(options));
+/**
+ * Makes the backend and registers it with tfjs under its name. There are three levels: relaxed SIMD, plain SIMD and none,
+ * which is tfjs' CPU backend with our JavaScript kernels; it packs no weights as int8 or int4.
+ *
+ * @throws Error if `relaxed` is true where there is no relaxed SIMD.
+ */
+export async function createSimdBackend(options: SimdEngineOptions, name = 'simd'): Promise<tf.KernelBackend> {
+  const backend = hasSimd() ? new SimdBackend(await SimdEngine.create(options)) : plainBackend(options);
   tf.registerBackend(name, () => backend, 3);
-  // Once: kernels that the CPU backend gets later are not seen, and tfjs warns of each that is there already.
-  if (tf.getKernelsForBackend(name).length === 0) tf.copyRegisteredKernels('cpu', name);
+  // What a backend of this name had before, of another level maybe. tfjs warns of kernels that are there already.
+  for (const {kernelName} of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
+  tf.copyRegisteredKernels('cpu', name);
+  if (!(backend instanceof SimdBackend)) {
+    for (const packing of [bfloat16Rows, packings.int8, packings.int4]) registerPacking(name, packing);
+    registerFloat32Target(name, hostFloat32);
+    return backend;
+  }
   for (const [kernelName, kernelFunc] of Object.entries(simdKernels)) {
     if (tf.getKernel(kernelName, name)) tf.unregisterKernel(kernelName, name);
     tf.registerKernel({kernelName, backendName: name, kernelFunc});
@@ -25,7 +38,16 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
     return {
       values: () => backend.data.get(placed.dataId).values as Float32Array,
       finish: () => tf.engine().makeTensorFromTensorInfo(placed),
+      abandon: () => void backend.disposeData(placed.dataId),
     };
   });
   return backend;
+}
+
+function plainBackend({relaxed}: SimdEngineOptions): tf.KernelBackend {
+  if (relaxed) throw new Error('Relaxed SIMD is not available here: this machine has no WebAssembly SIMD.');
+  const backend = new (cpuBackendClass())();
+  // The CPU backend's advice to install another package.
+  (backend as unknown as {firstUse: boolean}).firstUse = false;
+  return backend as unknown as tf.KernelBackend;
 }

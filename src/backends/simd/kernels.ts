@@ -4,7 +4,6 @@ import {type AttentionAttrs} from '../../ops/attention';
 import {type PackedFormat} from '../../weights/dtype';
 import {cpuKernels} from '../cpu';
 import {
-  add,
   argMax,
   attention,
   attentionPartialBytes,
@@ -14,35 +13,33 @@ import {
   matMul,
   type MatMulArgs,
   matMulTransposed,
+  type NumberType,
   rmsNorm,
   rotary,
   unpack,
 } from './commands';
 import {decoderBlockKernel} from './decoder_block';
 import {TYPES} from './packing';
-import {type Placed, type SimdBackend} from './simd_backend';
+import {type SimdBackend} from './simd_backend';
 
 type Tensors = Record<string, tf.TensorInfo>;
 /** Numbers, but for the format of a packed weight. */
 type Attrs = Record<string, number> & {format: PackedFormat};
 
-/** A kernel from what it computes; the result's place is asked for first, since making room may move views. */
+/** A kernel from what it computes. Each asks for a `call` first: it says where everything is, once all is in one bank. */
 const kernel =
   (run: (backend: SimdBackend, inputs: Tensors, attrs: Attrs) => tf.TensorInfo): tf.KernelFunc =>
-  ({inputs, backend, attrs}) => {
-    const {dataId, shape, dtype} = run(backend as SimdBackend, inputs as unknown as Tensors, attrs as unknown as Attrs);
-    return {dataId, shape, dtype};
-  };
+  ({inputs, backend, attrs}) =>
+    run(backend as SimdBackend, inputs as unknown as Tensors, attrs as unknown as Attrs);
 
 /** x (M, C) · kernel (outer, C, inner) → (M, outer · inner) */
 const matMulFloat32 = kernel((backend, {x, kernel}) => {
   const [m, columns] = x!.shape as [number, number];
   const [outer, , inner] = kernel!.shape as [number, number, number];
-  const y = backend.empty([m, outer * inner]);
-  const [at, w] = [backend.locate(x!), backend.locate(kernel!)];
-  const size = {m, rows: outer * inner, columns, inner};
-  backend.engine.run(...matMul({...size, type: FLOAT32, w, x: at, y: y.offset}));
-  return y;
+  const rows = outer * inner;
+  const call = backend.call({x: x!, kernel: kernel!}, {shape: [m, rows], home: ['kernel']});
+  const size = {m, rows, columns, inner};
+  return call.run(matMul({...size, type: FLOAT32, w: call.at('kernel'), x: call.at('x'), y: call.y}));
 });
 
 /** x (M, columns) · Wᵀ → (M, rows) */
@@ -57,115 +54,88 @@ function product(
   bits: tf.TensorInfo,
   attrs: Attrs,
   transposed: boolean,
-): Placed {
+): tf.TensorInfo {
   const [m, rows, columns] = [x.shape[0]!, attrs.rows!, attrs.columns!];
-  const y = backend.empty([m, transposed ? columns : rows]);
-  const [at, w] = [backend.locate(x), backend.locate(bits)];
-  const args: MatMulArgs = {type: TYPES[attrs.format], w, x: at, m, y: y.offset, rows, columns};
-  backend.engine.run(...(transposed ? matMulTransposed(args) : matMul(args)));
-  return y;
+  const call = backend.call({x, bits}, {shape: [m, transposed ? columns : rows], home: ['bits']});
+  const places = {w: call.at('bits'), x: call.at('x'), y: call.y};
+  const args: MatMulArgs = {type: TYPES[attrs.format], ...places, m, rows, columns};
+  return call.run(transposed ? matMulTransposed(args) : matMul(args));
 }
 
 const unpackPacked = kernel((backend, {bits}, attrs) => {
   const [rows, columns] = [attrs.rows!, attrs.columns!];
-  const y = backend.empty([rows, columns]);
-  const type = TYPES[attrs.format];
-  backend.engine.run(...unpack({source: backend.locate(bits!), type, rows, columns, target: y.offset}));
-  return y;
+  const call = backend.call({bits: bits!}, {shape: [rows, columns]});
+  return call.run(unpack({source: call.at('bits'), type: TYPES[attrs.format], rows, columns, target: call.y}));
 });
 
-const gatherPacked = kernel((backend, {bits, ids}, attrs) => {
-  const [count, columns] = [ids!.shape[0]!, attrs.columns!];
-  const y = backend.empty([count, columns]);
-  const [table, at] = [backend.locate(bits!), backend.locate(ids!)];
-  backend.engine.run(...gather({table, type: TYPES[attrs.format], columns, ids: at, count, target: y.offset}));
-  return y;
-});
+const gatherPacked = kernel((backend, {bits, ids}, attrs) =>
+  rowsOf(backend, bits!, ids!, attrs.columns!, TYPES[attrs.format]),
+);
 
 /** Rows of a float32 table (V, D). */
-const embedding = kernel((backend, {table, ids}) => {
-  const [count, columns] = [ids!.shape[0]!, table!.shape[1]!];
-  const y = backend.empty([count, columns]);
-  const [from, at] = [backend.locate(table!), backend.locate(ids!)];
-  backend.engine.run(...gather({table: from, type: FLOAT32, columns, ids: at, count, target: y.offset}));
-  return y;
-});
+const embedding = kernel((backend, {table, ids}) => rowsOf(backend, table!, ids!, table!.shape[1]!, FLOAT32));
+
+function rowsOf(
+  backend: SimdBackend,
+  table: tf.TensorInfo,
+  ids: tf.TensorInfo,
+  columns: number,
+  type: NumberType,
+): tf.TensorInfo {
+  const count = ids.shape[0]!;
+  const call = backend.call({table, ids}, {shape: [count, columns], home: ['table']});
+  return call.run(gather({table: call.at('table'), type, columns, ids: call.at('ids'), count, target: call.y}));
+}
 
 const rmsNormKernel = kernel((backend, {x, scale}, {epsilon}) => {
   const columns = scale!.shape[0]!;
-  const y = backend.empty(x!.shape);
   const rows = tf.util.sizeFromShape(x!.shape) / columns;
-  const [at, scales] = [backend.locate(x!), backend.locate(scale!)];
-  backend.engine.run(...rmsNorm({x: at, scale: scales, y: y.offset, rows, columns, epsilon: epsilon!}));
-  return y;
+  const call = backend.call({x: x!, scale: scale!}, {shape: x!.shape});
+  return call.run(rmsNorm({x: call.at('x'), scale: call.at('scale'), y: call.y, rows, columns, epsilon: epsilon!}));
 });
 
 const rotaryKernel = kernel((backend, {x, cos, sin}) => {
   const [batch, length, heads, width] = x!.shape as [number, number, number, number];
-  const y = backend.empty(x!.shape);
-  const [at, c, s] = [backend.locate(x!), backend.locate(cos!), backend.locate(sin!)];
   const tableRows = cos!.shape[0]!;
-  backend.engine.run(...rotary({x: at, cos: c, sin: s, y: y.offset, batch, length, heads, width, tableRows}));
-  return y;
+  const call = backend.call({x: x!, cos: cos!, sin: sin!}, {shape: x!.shape, home: ['x']});
+  const places = {x: call.at('x'), cos: call.at('cos'), sin: call.at('sin'), y: call.y};
+  return call.run(rotary({...places, batch, length, heads, width, tableRows}));
 });
 
 const gatedGeluKernel = kernel((backend, {gate, value}) => {
-  const y = backend.empty(gate!.shape);
-  const [a, b] = [backend.locate(gate!), backend.locate(value!)];
-  backend.engine.run(...gatedGelu({gate: a, value: b, y: y.offset, count: tf.util.sizeFromShape(gate!.shape)}));
-  return y;
+  const call = backend.call({gate: gate!, value: value!}, {shape: gate!.shape});
+  const count = tf.util.sizeFromShape(gate!.shape);
+  return call.run(gatedGelu({gate: call.at('gate'), value: call.at('value'), y: call.y, count}));
 });
 
 const attentionKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
   const backend = kernelBackend as SimdBackend;
-  const tensors = inputs as unknown as Tensors;
+  const {attentionMask: mask, ...tensors} = inputs as unknown as Tensors;
   const {scale, logitSoftCap, window, bidirectional} = attrs as unknown as AttentionAttrs;
-  const [batch, length, heads, width] = tensors.q!.shape as [number, number, number, number];
-  const [, size, keyHeads] = tensors.k!.shape as [number, number, number];
-  const y = backend.empty(tensors.q!.shape);
-  const at = (name: string) => (tensors[name] ? backend.locate(tensors[name]) : undefined);
-  const mask = tensors.attentionMask && toFloat(backend, tensors.attentionMask);
-  const partials =
-    length === 1 ? backend.borrow(attentionPartialBytes({batch, heads, width}, backend.engine.threads)) : undefined;
-  const [command, args] = attention({
-    ...{q: at('q')!, k: at('k')!, v: at('v')!, y: y.offset},
-    ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
-    queryPositions: at('queryPositions')!,
-    queryPositionRows: tensors.queryPositions!.shape[0]!,
-    keyPositions: at('keyPositions')!,
-    keyPositionRows: tensors.keyPositions!.shape[0]!,
-    padding: at('paddingMask'),
-    queryImages: at('queryImages'),
-    keyImages: at('keyImages'),
-    mask: mask?.offset,
-    maskRows: mask?.shape[0],
-    partials: partials?.offset,
-  });
-  backend.engine.run(command, args);
-  partials?.release();
-  if (mask) backend.disposeIntermediateTensorInfo(mask);
-  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
-};
-
-/** A mask of any type as float32. */
-function toFloat(backend: SimdBackend, {dataId, shape}: tf.TensorInfo): Placed {
-  const placed = backend.empty(shape);
-  (backend.data.get(placed.dataId).values as Float32Array).set(backend.data.get(dataId).values as Float32Array);
-  return placed;
-}
-
-/** tfjs' Add: of equal shapes in float32 here, anything else as before. */
-const addKernel: tf.KernelFunc = call => {
-  const {inputs, backend: kernelBackend} = call;
-  const {a, b} = inputs as unknown as {a: tf.TensorInfo; b: tf.TensorInfo};
-  if (a.dtype !== 'float32' || b.dtype !== 'float32' || !tf.util.arraysEqual(a.shape, b.shape)) {
-    return tf.getKernel('Add', 'cpu')!.kernelFunc(call);
-  }
-  const backend = kernelBackend as SimdBackend;
-  const y = backend.empty(a.shape);
-  const [at, other] = [backend.locate(a), backend.locate(b)];
-  backend.engine.run(...add({a: at, b: other, y: y.offset, count: tf.util.sizeFromShape(a.shape)}));
-  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+  const {q, k} = tensors;
+  const [batch, length, heads, width] = q!.shape as [number, number, number, number];
+  const [, size, keyHeads] = k!.shape as [number, number, number];
+  const partialBytes = length === 1 ? attentionPartialBytes({batch, heads, width}, backend.engine.threads) : 0;
+  const maskBytes = mask ? 4 * tf.util.sizeFromShape(mask.shape) : 0;
+  const call = backend.call(tensors, {shape: q!.shape, room: partialBytes + maskBytes});
+  // A mask of any type, as float32.
+  if (mask) call.words.floats.set(backend.data.get(mask.dataId).values, (call.room + partialBytes) / 4);
+  return call.run(
+    attention({
+      ...{q: call.at('q'), k: call.at('k'), v: call.at('v'), y: call.y},
+      ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
+      queryPositions: call.at('queryPositions'),
+      queryPositionRows: tensors.queryPositions!.shape[0]!,
+      keyPositions: call.at('keyPositions'),
+      keyPositionRows: tensors.keyPositions!.shape[0]!,
+      padding: call.maybeAt('paddingMask'),
+      queryImages: call.maybeAt('queryImages'),
+      keyImages: call.maybeAt('keyImages'),
+      mask: mask && call.room + partialBytes,
+      maskRows: mask?.shape[0],
+      partials: partialBytes ? call.room : undefined,
+    }),
+  );
 };
 
 /** tfjs' ArgMax: over the last axis of float32 here, anything else as before. */
@@ -177,12 +147,11 @@ const argMaxKernel: tf.KernelFunc = call => {
   if (x.dtype !== 'float32' || last.length !== 1 || ![-1, x.shape.length - 1].includes(last[0]!)) {
     return tf.getKernel('ArgMax', 'cpu')!.kernelFunc(call);
   }
-  const backend = kernelBackend as SimdBackend;
   const columns = x.shape.at(-1)!;
-  const target = backend.empty(x.shape.slice(0, -1), 'int32');
-  const rows = tf.util.sizeFromShape(target.shape);
-  backend.engine.run(...argMax({x: backend.locate(x), rows, columns, target: target.offset}));
-  return {dataId: target.dataId, shape: target.shape, dtype: target.dtype};
+  const shape = x.shape.slice(0, -1);
+  const result = (kernelBackend as SimdBackend).call({x}, {shape, dtype: 'int32'});
+  const rows = tf.util.sizeFromShape(shape);
+  return result.run(argMax({x: result.at('x'), rows, columns, target: result.y}));
 };
 
 /** By kernel name. */
@@ -199,6 +168,5 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3Attention: attentionKernel,
   Gemma3DecoderBlock: decoderBlockKernel,
-  Add: addKernel,
   ArgMax: argMaxKernel,
 };

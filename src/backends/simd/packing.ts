@@ -11,6 +11,7 @@ import {
   registerPacking,
 } from '../../weights/packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, pack, packedBytes, type PackedType, ROW_GROUP} from './commands';
+import {hasSimd} from './has_simd';
 import {unpackers} from './unpack_reference';
 import {SimdBackend} from './simd_backend';
 
@@ -78,7 +79,9 @@ function packedInGroups(format: PackedFormat): Packing {
       if (!(tf.backend() instanceof SimdBackend)) {
         throw new ValueError(
           `The backend "${tf.getBackend()}" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or ` +
-            'the backend "simd": await useBackend("simd") before the model is made.',
+            (hasSimd()
+              ? 'the backend "simd": await useBackend("simd") before the model is made.'
+              : 'another machine: packing needs WebAssembly SIMD, which this one does not have.'),
         );
       }
       const form = kernelForm(shape, layout);
@@ -106,7 +109,7 @@ function packingFromFile(
   layout: KernelLayout,
   format: PackedFormat,
 ): PackingTarget {
-  const backend = tf.backend() as SimdBackend;
+  const backend = tf.backend() as unknown as SimdBackend;
   const rows = outer * inner;
   const target = backend.empty(packings[format].physicalShape(rows, columns), 'int32');
   // Slabs of the first axis are rows if there are outputs in front, and columns otherwise.
@@ -117,9 +120,10 @@ function packingFromFile(
   return {
     multiple: step / gcd(step, slab),
     place: (values, first, count) => {
+      const {bank, offset} = backend.placeOf(target)!;
       if (!staging || staging.view().length < values.byteLength) {
         staging?.release();
-        staging = backend.borrow(values.byteLength);
+        staging = backend.borrow(values.byteLength, bank);
       }
       staging.view().set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
       const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
@@ -132,17 +136,21 @@ function packingFromFile(
         columnStride: inner,
         rows: pieceRows,
         columns: pieceColumns,
-        target: backend.locate(target),
+        target: offset,
         targetType: TYPES[format],
         targetColumns: columns,
         firstRow: byRows ? slab * first : 0,
         firstColumn: byRows ? 0 : slab * first,
       });
-      backend.engine.run(command, args);
+      backend.engine.run(command, args, bank);
     },
     finish: () => {
       staging?.release();
       return tf.engine().makeTensorFromTensorInfo(target);
+    },
+    abandon: () => {
+      staging?.release();
+      backend.disposeData(target.dataId);
     },
   };
 }
@@ -155,6 +163,7 @@ function packingFromRows(shape: readonly number[], layout: KernelLayout, format:
   return {
     multiple: 1,
     place: plain.place,
+    abandon: plain.abandon,
     finish: () => {
       const table = plain.finish();
       const halves = new Uint16Array((table.dataSync() as Int32Array).buffer);

@@ -1,10 +1,12 @@
 /**
- * tfjs' CPU backend whose tensors move into WebAssembly memory when one of our kernels asks for their address, and stay
- * there. All of tfjs' CPU kernels go on working: they see an ordinary typed array, wherever it lies.
+ * tfjs' CPU backend whose tensors move into WebAssembly memory when one of our kernels needs them there, and stay. All of
+ * tfjs' CPU kernels go on working: they see an ordinary typed array, wherever it lies. Our kernels need all that they work
+ * on in one bank: `call` sees to it.
  */
 import * as tf from '@tensorflow/tfjs';
 import {type CpuEntry, cpuBackendClass} from '../cpu/cpu_backend';
-import {Heap} from './heap';
+import {Call, type CallOptions} from './call';
+import {Heap, type Place} from './heap';
 import {type SimdEngine} from './simd_engine';
 
 type Numbers = Float32Array | Int32Array | Uint8Array;
@@ -17,34 +19,40 @@ class HeapEntry implements CpuEntry {
 
   constructor(
     private readonly heap: Heap,
-    readonly offset: number,
+    public place: Place,
     private readonly length: number,
     readonly dtype: NumericType,
     public refCount: number,
   ) {}
 
   get bytes(): number {
-    return this.length * ARRAYS[this.dtype].BYTES_PER_ELEMENT;
+    return bytesOf(this.length, this.dtype);
   }
 
   /** A view dies when memory that is not shared grows: it is made anew when the buffer is another. */
   get values(): Numbers {
-    const {buffer} = this.heap;
-    if (this.view?.buffer !== buffer) {
-      this.view = new ARRAYS[this.dtype](buffer as ArrayBuffer, this.offset, this.length);
-    }
+    const buffer = this.heap.buffer(this.place.bank);
+    if (this.view?.buffer !== buffer) this.view = new ARRAYS[this.dtype](buffer, this.place.offset, this.length);
     return this.view;
   }
 
+  moveTo(place: Place): void {
+    const old = this.values;
+    this.release();
+    this.place = place;
+    this.view = undefined;
+    this.values.set(old as never);
+  }
+
   release(): void {
-    this.heap.release(this.offset, this.bytes);
+    this.heap.release(this.place, this.bytes);
   }
 }
 
+const bytesOf = (length: number, dtype: NumericType) => length * ARRAYS[dtype].BYTES_PER_ELEMENT;
+
 /** A tensor of this backend with its place in memory. */
-export interface Placed extends tf.TensorInfo {
-  offset: number;
-}
+export interface Placed extends tf.TensorInfo, Place {}
 
 export class SimdBackend extends cpuBackendClass() {
   private readonly heap: Heap;
@@ -58,60 +66,73 @@ export class SimdBackend extends cpuBackendClass() {
 
   // === For our kernels ===
 
-  /** Address of a tensor, which is brought into WebAssembly memory if it is not there yet. Ask anew at each call. */
-  locate({dataId}: {dataId: object}): number {
+  /** What a command needs, brought together in one bank. See `call.ts`. */
+  call(inputs: Readonly<Record<string, tf.TensorInfo>>, options: CallOptions): Call {
+    return new Call(this, this.heap, inputs, options);
+  }
+
+  /** Where a tensor is, or undefined for one that no kernel of ours has met. It may move: ask anew at each call. */
+  placeOf({dataId}: {dataId: object}): Place | undefined {
     const entry = this.data.get(dataId);
-    if (entry instanceof HeapEntry) return entry.offset;
+    return entry instanceof HeapEntry ? entry.place : undefined;
+  }
+
+  /** Bytes that a tensor takes in memory. */
+  bytesOf({dataId}: {dataId: object}): number {
+    const {values, dtype} = this.data.get(dataId);
+    return bytesOf(values.length, dtype as NumericType);
+  }
+
+  /** Puts a tensor into a place that was allocated for it. Where it was before is free then. */
+  bring({dataId}: {dataId: object}, place: Place): void {
+    const entry = this.data.get(dataId);
+    if (entry instanceof HeapEntry) return entry.moveTo(place);
     const values = entry.values as Numbers;
-    const moved = this.reserve(values.length, entry.dtype as NumericType, entry.refCount);
+    const moved = new HeapEntry(this.heap, place, values.length, entry.dtype as NumericType, entry.refCount);
     moved.values.set(values as never);
     this.replace(dataId, moved);
-    return moved.offset;
   }
 
-  /** A tensor with a place in memory and no values yet: results of kernels, and weights that come from a file. */
-  empty(shape: number[], dtype: NumericType = 'float32'): Placed {
-    const entry = this.reserve(tf.util.sizeFromShape(shape), dtype, 1);
+  /** A tensor without values yet, in a place that was allocated for it. */
+  makeAt(place: Place, shape: number[], dtype: NumericType): tf.TensorInfo {
     const dataId = super.write(null as never, shape, dtype);
-    this.replace(dataId, entry);
-    return {dataId, shape, dtype, offset: entry.offset};
+    this.replace(dataId, new HeapEntry(this.heap, place, tf.util.sizeFromShape(shape), dtype, 1));
+    return {dataId, shape, dtype};
   }
 
-  /** Bytes of memory that are no tensor, until `release` is called. */
-  borrow(bytes: number): {offset: number; view: () => Uint8Array; release: () => void} {
-    const offset = this.heap.allocate(bytes);
+  /** A tensor without values yet that is to stay: weights that come from a file. */
+  empty(shape: number[], dtype: NumericType = 'float32'): Placed {
+    const place = this.heap.allocateLasting(bytesOf(tf.util.sizeFromShape(shape), dtype));
+    return {...this.makeAt(place, shape, dtype), ...place};
+  }
+
+  /**
+   * Bytes of a bank that are no tensor, until `release` is called.
+   *
+   * @throws OutOfMemoryError if the bank is full.
+   */
+  borrow(bytes: number, bank: number): {offset: number; view: () => Uint8Array; release: () => void} {
+    const offset = this.heap.allocateIn(bank, bytes);
+    if (offset === null) throw this.heap.full(bytes);
     return {
       offset,
-      view: () => new Uint8Array(this.heap.buffer as ArrayBuffer, offset, bytes),
-      release: () => this.heap.release(offset, bytes),
+      view: () => new Uint8Array(this.heap.buffer(bank), offset, bytes),
+      release: () => this.heap.release({bank, offset}, bytes),
     };
   }
 
-  /** Offset of memory that one kernel after another may use; what is in it does not last. */
-  scratch(bytes: number): number {
-    if (this.common.bytes < bytes) {
-      if (this.common.bytes) this.heap.release(this.common.offset, this.common.bytes);
-      this.common = {offset: this.heap.allocate(bytes), bytes};
-    }
-    return this.common.offset;
-  }
-  private common = {offset: 0, bytes: 0};
-
-  /** The whole memory as numbers, for the few words that a command needs beside its arguments. */
-  get words(): {floats: Float32Array; ints: Int32Array} {
-    const buffer = this.heap.buffer as ArrayBuffer;
-    if (this.wordViews?.floats.buffer !== buffer) {
+  /** The whole memory of a bank as numbers, for what a command needs beside its arguments and tensors. */
+  words(bank: number): {floats: Float32Array; ints: Int32Array} {
+    const buffer = this.heap.buffer(bank);
+    let views = this.wordViews[bank];
+    if (views?.floats.buffer !== buffer) {
       const length = Math.floor(buffer.byteLength / 4);
-      this.wordViews = {floats: new Float32Array(buffer, 0, length), ints: new Int32Array(buffer, 0, length)};
+      views = {floats: new Float32Array(buffer, 0, length), ints: new Int32Array(buffer, 0, length)};
+      this.wordViews[bank] = views;
     }
-    return this.wordViews;
+    return views;
   }
-  private wordViews?: {floats: Float32Array; ints: Int32Array};
-
-  private reserve(length: number, dtype: NumericType, refCount: number): HeapEntry {
-    const offset = this.heap.allocate(length * ARRAYS[dtype].BYTES_PER_ELEMENT);
-    return new HeapEntry(this.heap, offset, length, dtype, refCount);
-  }
+  private readonly wordViews: {floats: Float32Array; ints: Int32Array}[] = [];
 
   private replace(dataId: object, entry: HeapEntry): void {
     this.data.delete(dataId);
@@ -122,7 +143,7 @@ export class SimdBackend extends cpuBackendClass() {
 
   /** Some CPU kernels (Slice, Split, Unpack) hand on a part of their input: over a heap it must be copied. */
   override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): object {
-    const inHeap = ArrayBuffer.isView(values) && values.buffer === this.heap?.buffer;
+    const inHeap = ArrayBuffer.isView(values) && this.heap?.owns(values.buffer);
     return super.write(inHeap ? (values as Numbers).slice() : values, shape, dtype);
   }
 
@@ -147,7 +168,8 @@ export class SimdBackend extends cpuBackendClass() {
   }
 
   override memory(): {unreliable: boolean} {
-    const memory = {heapBytes: this.heap.arena.used, reservedBytes: this.heap.buffer.byteLength};
+    const {used: heapBytes, reserved: reservedBytes, banks} = this.heap;
+    const memory = {heapBytes, reservedBytes, banks};
     return {unreliable: false, ...memory} as {unreliable: boolean};
   }
 

@@ -1,19 +1,20 @@
-/** Runs WebAssembly kernels on a memory, on several threads if the memory can be shared. Commands: `./commands.ts`. */
+/** Runs WebAssembly kernels on memories, on several threads if these can be shared. Commands: `./commands.ts`. */
 import {coreCount, enableRelaxedSimd, startThread, type Thread} from '#platform';
 import {
-  ARGUMENTS,
+  BANK,
   COMMAND,
   END,
   FAILED,
   GENERATION,
   MAX_ARGUMENTS,
   MAX_THREADS,
-  NAP,
+  NOTHING,
   PATIENCE,
+  RECEIVE,
   SCRATCH,
-  SCRATCH_BYTES,
   SLEEPERS,
 } from './assembly/numbers';
+import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {WASM_BINARIES} from './generated/wasm_binaries';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
@@ -26,142 +27,175 @@ export interface SimdEngineOptions {
   memory?: WebAssembly.Memory;
   /** How far a memory of the engine's own may grow, in pages of 64 kB. Defaults to 65,535: all but the last of 4 GiB. */
   maximumPages?: number;
+  /** How many memories `addBank` may bring it to. Defaults to as many as can be had. */
+  maximumBanks?: number;
 }
 
-interface Kernels {
-  start(thread: number, threads: number): void;
-  execute(command: number): void;
-  selfTest(): number;
-}
-
-const PAGE = 65536;
 /** A worker polls about a millisecond for the next command, then sleeps. */
 const IDLE_POLLS = 1_000_000;
 /** Naps: about a minute. */
 const DEFAULT_PATIENCE = 300_000;
 
 export class SimdEngine {
-  readonly level: 'relaxed' | 'plain';
   readonly shared: boolean;
-  /** Bytes at the start of the memory that belong to the engine; everything behind is the user's. */
+  /** Bytes at the start of each memory that belong to the engine; everything behind is the user's. */
   readonly staticBytes: number;
+  /** The first is there from the start, and the one through which threads are told what to do. */
+  readonly banks: Bank[] = [];
   private disposed = false;
 
   private constructor(
-    readonly memory: WebAssembly.Memory,
     readonly threads: number,
-    {level, shared}: {level: 'relaxed' | 'plain'; shared: boolean},
-    private readonly kernels: Kernels,
+    readonly level: 'relaxed' | 'plain',
+    private readonly module: WebAssembly.Module,
+    private readonly options: Required<Pick<SimdEngineOptions, 'memory' | 'maximumPages' | 'maximumBanks'>>,
     private readonly workers: Thread[],
   ) {
-    this.level = level;
-    this.shared = shared;
+    this.shared = isShared(options.memory);
     this.staticBytes = staticBytes(threads);
+    this.addInstance(options.memory);
+    // A thread that ends on its own will not come to the next barrier.
+    for (const worker of workers) void worker.ended.then(() => this.fail());
   }
 
   static async create(options: SimdEngineOptions = {}): Promise<SimdEngine> {
     const shared = options.memory ? isShared(options.memory) : typeof SharedArrayBuffer !== 'undefined';
     const wanted = options.threads ?? Math.min(coreCount(), 8);
     const threads = shared ? Math.max(1, Math.min(MAX_THREADS, Math.floor(wanted))) : 1;
-    const memory = options.memory ?? newMemory(shared, options.maximumPages ?? PAGE - 1);
-    const missing = staticBytes(threads) - memory.buffer.byteLength;
-    if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
-    new Uint8Array(memory.buffer, 0, SCRATCH).fill(0);
+    const {maximumPages = PAGE - 1, maximumBanks = Infinity} = options;
+    const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
+    prepare(memory, staticBytes(threads), DEFAULT_PATIENCE);
     const {module, level} = await chooseModule(shared, memory, options.relaxed);
-    const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
-    control[PATIENCE / 4] = DEFAULT_PATIENCE;
 
     const workers: Thread[] = [];
     for (let thread = 1; thread < threads; thread++) {
       const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
       workers.push(startThread(WORKER_SOURCE, data));
     }
-    // A thread that ends on its own will not come to the next barrier.
-    for (const worker of workers) void worker.ended.then(() => Atomics.store(control, FAILED / 4, 1));
+    const engine = new SimdEngine(threads, level, module, {memory, maximumPages, maximumBanks}, workers);
     try {
       await Promise.all(workers.map(worker => worker.ready));
     } catch (error) {
       await Promise.all(workers.map(worker => worker.stop()));
       throw error;
     }
-    const kernels = instantiate(module, memory);
-    kernels.start(0, threads);
-    return new SimdEngine(memory, threads, {level, shared}, kernels, workers);
+    return engine;
+  }
+
+  /** The memory of bank 0. */
+  get memory(): WebAssembly.Memory {
+    return this.banks[0]!.memory;
+  }
+
+  /** Bytes that a bank may grow to. */
+  get maximumBytes(): number {
+    return this.options.maximumPages * PAGE;
   }
 
   /**
-   * Runs a command on all threads and returns when it is done. The arguments are 32-bit words: pointers and counts as
-   * they are, floats by `floatBits`.
+   * One more memory, on all threads. Undefined if the engine has as many as it may, or there is no room for one.
+   *
+   * @throws Error as `run`.
+   */
+  addBank(): Bank | undefined {
+    this.checkAlive();
+    const {maximumPages: maximum, maximumBanks} = this.options;
+    if (this.banks.length >= maximumBanks) return undefined;
+    let memory: WebAssembly.Memory;
+    try {
+      memory = new WebAssembly.Memory({initial: 1, maximum, shared: this.shared});
+      prepare(memory, this.staticBytes, this.control[PATIENCE / 4]!);
+    } catch {
+      return undefined;
+    }
+    const bank = this.addInstance(memory);
+    for (const worker of this.workers) worker.send(memory);
+    if (this.workers.length > 0) {
+      this.run(RECEIVE, []);
+      // Until every thread has it: one that takes it while it grows may see the old end (V8).
+      this.run(NOTHING, [], this.banks.length - 1);
+    }
+    return bank;
+  }
+
+  private addInstance(memory: WebAssembly.Memory): Bank {
+    const bank = new Bank(memory, instantiate(this.module, memory));
+    bank.kernels.start(0, this.threads);
+    this.banks.push(bank);
+    return bank;
+  }
+
+  /**
+   * Runs a command in a bank, on all threads, and returns when it is done. The arguments are 32-bit words: pointers and
+   * counts as they are, floats by `floatBits`.
    *
    * @throws Error if a thread has died: the engine is of no use then, and memory may hold half a result.
    */
-  run(command: number, args: readonly number[]): void {
-    if (this.disposed) throw new Error('This SIMD engine has been disposed.');
+  run(command: number, args: readonly number[], bank = 0): void {
+    this.checkAlive();
     if (args.length > MAX_ARGUMENTS)
       throw new RangeError(`At most ${MAX_ARGUMENTS} arguments. Received: ${args.length}.`);
-    const control = this.control();
-    if (control[FAILED / 4] !== 0) throw new Error(DEAD);
-    const at = ARGUMENTS / 4;
-    for (let i = 0; i < args.length; i++) control[at + i] = args[i]!;
-    if (this.threads > 1) this.publish(control, command);
+    const where = this.banks[bank]!;
+    where.setArguments(args);
+    if (this.threads > 1) this.publish(command, bank);
     try {
-      this.kernels.execute(command);
+      where.kernels.execute(command);
     } catch (error) {
-      const another = control[FAILED / 4] !== 0;
-      control[FAILED / 4] = 1;
+      const another = where.control[FAILED / 4] !== 0;
+      this.fail();
       throw new Error(another ? DEAD : `SIMD command ${command} failed: ${(error as Error).message}`, {cause: error});
     }
   }
 
-  private publish(control: Int32Array, command: number): void {
+  private publish(command: number, bank: number): void {
+    const {control} = this;
     control[COMMAND / 4] = command;
+    control[BANK / 4] = bank;
     Atomics.add(control, GENERATION / 4, 1);
     if (Atomics.load(control, SLEEPERS / 4) > 0) Atomics.notify(control, GENERATION / 4);
   }
 
-  /** Growth replaces the buffer of a memory, so that a view is not to be kept. */
-  private control(): Int32Array {
-    if (this.view.buffer !== this.memory.buffer) this.view = new Int32Array(this.memory.buffer, 0, SCRATCH / 4);
-    return this.view;
+  private get control(): Int32Array {
+    return this.banks[0]!.control;
   }
-  private view = new Int32Array(0);
+
+  private get failed(): boolean {
+    return this.control[FAILED / 4] !== 0;
+  }
+
+  /** Lets every thread give up, in whichever bank it waits. */
+  private fail(): void {
+    for (const {control} of this.banks) Atomics.store(control, FAILED / 4, 1);
+  }
+
+  private checkAlive(): void {
+    if (this.disposed) throw new Error('This SIMD engine has been disposed.');
+    if (this.failed) throw new Error(DEAD);
+  }
 
   /** Ends all threads. Without it they end with the process, which they do not keep alive. */
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
     if (this.workers.length === 0) return;
-    const failed = this.control()[FAILED / 4] !== 0;
-    if (!failed) this.publish(this.control(), END);
+    const {failed} = this;
+    if (!failed) this.publish(END, 0);
     await Promise.all(this.workers.map(worker => (failed ? worker.kill() : worker.stop())));
   }
 }
 
 const DEAD = 'A thread of the SIMD engine died or does not answer. Dispose the engine and make a new one.';
 
-function staticBytes(threads: number): number {
-  return Math.ceil((SCRATCH + threads * SCRATCH_BYTES) / PAGE) * PAGE;
+/** Makes room for the engine's own bytes, and the control block what it is at the start. */
+function prepare(memory: WebAssembly.Memory, bytes: number, patience: number): void {
+  const missing = bytes - memory.buffer.byteLength;
+  if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
+  const control = new Int32Array(memory.buffer, 0, SCRATCH / 4).fill(0);
+  control[PATIENCE / 4] = patience;
 }
 
 function isShared(memory: WebAssembly.Memory): boolean {
   return typeof SharedArrayBuffer !== 'undefined' && memory.buffer instanceof SharedArrayBuffer;
-}
-
-function newMemory(shared: boolean, maximum: number): WebAssembly.Memory {
-  return new WebAssembly.Memory({initial: 1, maximum, shared});
-}
-
-function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
-  const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
-  const nap = () => {
-    try {
-      Atomics.wait(control, NAP / 4, 0, 0.1);
-    } catch {
-      // A browser's main thread must not sleep.
-      for (const end = performance.now() + 0.1; performance.now() < end;);
-    }
-  };
-  return new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports as unknown as Kernels;
 }
 
 function bytesOf(name: keyof typeof WASM_BINARIES): Uint8Array<ArrayBuffer> {

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, ValueError} from '../../errors';
+import {checkKeys, OutOfMemoryError, ValueError} from '../../errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {checkObject} from '../../layers/checks';
@@ -17,6 +17,7 @@ import {
   uniqueModelName,
   unpackConfig,
 } from '../backbone';
+import {withDtypeThatFits} from '../memory';
 import {
   completeConfig,
   type Gemma3BackboneArgs,
@@ -203,8 +204,8 @@ export class Gemma3Backbone extends Backbone {
    * the preset in the package. With `loadWeights: false` any name of {@link Gemma3Backbone.presets} will do.
    *
    * @throws ValueError on options that it does not have, and if files are missing or foreign or do not fit the
-   * configuration; an Error if they are truncated or the server fails; the signal's reason when aborted. Nothing of the
-   * model stays in memory.
+   * configuration; an OutOfMemoryError, naming the dtype that would fit, if there is no room; an Error if files are
+   * truncated or the server fails; the signal's reason when aborted. Nothing of the model stays in memory.
    */
   static async fromPreset(preset: PresetLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {
     checkKeys('fromPreset', options, FROM_PRESET_OPTIONS);
@@ -217,13 +218,16 @@ export class Gemma3Backbone extends Backbone {
     const source = await openPreset(preset);
     const text = new TextDecoder().decode(await readAll(source, 'config.json'));
     const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
-    const backbone = new Gemma3Backbone({...config, ...override} as never);
+    const make = (given: object) => new Gemma3Backbone({...config, ...given} as never);
+    const backbone = make(override);
     if (!loadWeights) return backbone;
     try {
       await loadPresetWeights(backbone, source, {onProgress, signal});
     } catch (error) {
+      const told =
+        error instanceof OutOfMemoryError ? withDtypeThatFits(error, backbone, dtype => make({dtype})) : error;
       backbone.dispose();
-      throw error;
+      throw told;
     }
     return backbone;
   }

@@ -84,21 +84,6 @@ export function rotary(): void {
   }
 }
 
-/** ADD: a, b, y, count: y = a + b; y may be either. */
-export function add(): void {
-  const count = argument(3);
-  const begin = first(count);
-  const rest = last(count) - begin;
-  const a = pointer(0) + ((<usize>begin) << 2);
-  const b = pointer(1) + ((<usize>begin) << 2);
-  const y = pointer(2) + ((<usize>begin) << 2);
-  let at: usize = 0;
-  for (const end = (<usize>(rest & ~3)) << 2; at < end; at += 16) {
-    v128.store(y + at, f32x4.add(v128.load(a + at), v128.load(b + at)));
-  }
-  for (const end = (<usize>rest) << 2; at < end; at += 4) store<f32>(y + at, load<f32>(a + at) + load<f32>(b + at));
-}
-
 /** y = gelu(gate) · value. y may be either. */
 export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
   let at: usize = 0;

@@ -1,32 +1,35 @@
-/** The module: one instance a thread. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
+/** The module: one instance a thread and memory. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
 import {argMax} from './arg_max';
 import {attention} from './attention';
 import {decoderBlock} from './decoder_block';
-import {add, gatedGelu, rmsNorm, rotary} from './elementwise';
+import {gatedGelu, rmsNorm, rotary} from './elementwise';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
 import {
-  ADD,
   ARG_MAX,
   ATTENTION,
   DECODER_BLOCK,
+  ELSEWHERE,
+  END,
   GATED_GELU,
   GATHER,
+  IDLE,
   MAT_MUL,
   MAT_MUL_TRANSPOSED,
   NOTHING,
   PACK,
   READ,
+  RECEIVE,
   RMS_NORM,
   ROTARY,
   UNPACK,
 } from './numbers';
 import {
   argument,
+  bankNumber,
   barrier,
   commandNumber,
   first,
-  isEnd,
   last,
   nextCommand,
   pointer,
@@ -43,6 +46,7 @@ export function start(thread: i32, threads: i32): void {
 export function execute(command: i32): void {
   switch (command) {
     case NOTHING:
+    case RECEIVE:
       break;
     case READ:
       read();
@@ -71,9 +75,6 @@ export function execute(command: i32): void {
     case GATED_GELU:
       gatedGelu();
       break;
-    case ADD:
-      add();
-      break;
     case ATTENTION:
       attention();
       break;
@@ -90,17 +91,19 @@ export function execute(command: i32): void {
   barrier();
 }
 
-/** For workers: runs commands until none came for so many polls (true) or the engine ends (false). */
-export function serve(polls: i32): bool {
+/** For workers, in bank 0: runs commands until something else is to be done, and says what. */
+export function serve(polls: i32): i32 {
   while (nextCommand(polls)) {
+    if (bankNumber() != 0) return ELSEWHERE;
     const command = commandNumber();
-    if (isEnd(command)) return false;
+    if (command == END) return END;
     execute(command);
+    if (command == RECEIVE) return RECEIVE;
   }
-  return true;
+  return IDLE;
 }
 
-/** The generation of the last command that `serve` ran: what a worker waits to see change. */
+/** The generation of the last command that `serve` met: what a worker waits to see change. */
 export function seen(): i32 {
   return seenGeneration();
 }

@@ -7,6 +7,8 @@
 /** Counts commands: workers wait for it to change. */
 export const GENERATION = 0;
 export const COMMAND = 4;
+/** Number of the memory, a bank, that the command is for. Workers wait on bank 0 whatever comes next. */
+export const BANK = 8;
 /** Workers that sleep until `GENERATION` changes. */
 export const SLEEPERS = 64;
 /** Not 0 once a thread died: every other thread gives up. */
@@ -34,6 +36,8 @@ export const INT4 = 3;
 
 // Commands.
 export const END = -1;
+/** Workers leave their loop for a message, which brings them another bank. */
+export const RECEIVE = -2;
 export const NOTHING = 0;
 export const READ = 1;
 export const PACK = 2;
@@ -47,4 +51,9 @@ export const GATED_GELU = 9;
 export const ATTENTION = 10;
 export const ARG_MAX = 11;
 export const DECODER_BLOCK = 12;
-export const ADD = 30;
+
+// What `serve` comes back with, beside END and RECEIVE.
+/** No command came for a while. */
+export const IDLE = 0;
+/** The command is for another bank. */
+export const ELSEWHERE = 1;

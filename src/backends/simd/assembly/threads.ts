@@ -1,8 +1,8 @@
 /**
- * Every thread has an instance of this module on the one memory, and all of them run every command side by side, each
- * on its part. They meet in barriers. Variables of the module are a thread's own, memory is everyone's.
+ * Every thread has an instance of this module on each memory, and all of them run every command side by side, each on
+ * its part. They meet in barriers. Variables of the module are a thread's own, memory is everyone's.
  */
-import {ARGUMENTS, COMMAND, END, FAILED, GENERATION, NAP, PATIENCE, PHASES, SCRATCH, SCRATCH_BYTES} from './numbers';
+import {ARGUMENTS, BANK, COMMAND, FAILED, GENERATION, NAP, PATIENCE, PHASES, SCRATCH, SCRATCH_BYTES} from './numbers';
 
 const POLLS_BEFORE_NAP = 20000;
 
@@ -99,6 +99,6 @@ export function commandNumber(): i32 {
   return load<i32>(COMMAND);
 }
 
-export function isEnd(command: i32): bool {
-  return command == END;
+export function bankNumber(): i32 {
+  return load<i32>(BANK);
 }

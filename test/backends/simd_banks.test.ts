@@ -1,0 +1,198 @@
+/** A model spread over several small memories computes what it computes in one. */
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
+import {createSimdBackend} from '../../src/backends/simd';
+import {PAGE, staticBytes} from '../../src/backends/simd/bank';
+import {simdKernels} from '../../src/backends/simd/kernels';
+import {type SimdBackend} from '../../src/backends/simd/simd_backend';
+import {type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
+import {normal} from '../ops/compare';
+import {maxDifference} from '../support/numbers';
+
+const PROMPTS = ['What is the capital of France?', 'Hi'];
+const names: string[] = [];
+let count = 0;
+
+interface Setting {
+  threads: number;
+  shared: boolean;
+}
+
+/** A backend of its own, current then; without `room` one memory is enough, else each has so many bytes for tensors. */
+async function use({threads, shared}: Setting, room?: number, maximumBanks?: number): Promise<SimdBackend> {
+  const maximumPages = room === undefined ? 65535 : Math.ceil((staticBytes(threads) + room) / PAGE);
+  const options: SimdEngineOptions = {threads, maximumPages, maximumBanks};
+  if (!shared) options.memory = new WebAssembly.Memory({initial: 1, maximum: maximumPages});
+  // tfjs finds the kernels of a backend by what stands before the first underscore.
+  const name = `simd${count++}`;
+  names.push(name);
+  const backend = await createSimdBackend(options, name);
+  await tf.setBackend(name);
+  return backend as unknown as SimdBackend;
+}
+afterEach(async () => {
+  await tf.setBackend('cpu');
+  for (const name of names.splice(0)) tf.removeBackend(name);
+});
+
+const memory = () => tf.memory() as unknown as {heapBytes: number; banks: number; numTensors: number};
+
+/** Runs something and expects all memory back. */
+async function expectNothingLeft<T>(run: () => Promise<T>): Promise<T> {
+  const {heapBytes, numTensors} = memory();
+  const result = await run();
+  expect([memory().heapBytes, memory().numTensors]).toEqual([heapBytes, numTensors]);
+  return result;
+}
+
+/** Without the kernel of a whole block. */
+async function plainly<T>(run: () => Promise<T>): Promise<T> {
+  const [kernelName, backendName] = ['Gemma3DecoderBlock', tf.getBackend()];
+  tf.unregisterKernel(kernelName, backendName);
+  try {
+    return await run();
+  } finally {
+    tf.registerKernel({kernelName, backendName, kernelFunc: simdKernels[kernelName]!});
+  }
+}
+
+function logits(lm: Gemma3CausalLM): number[] {
+  return tf.tidy(() => {
+    const images = {images: tf.zeros([1, 0, 64, 64, 3]), vision_indices: [[]], vision_mask: [[0, 0, 0, 0, 0]]};
+    const inputs = {token_ids: [[2, 5, 7, 11, 13]], padding_mask: [[1, 1, 1, 1, 0]], ...images};
+    return Array.from((lm.predict(inputs as never) as tf.Tensor).dataSync());
+  });
+}
+
+/** What all decoder blocks together give to all of their weights. */
+function gradients(lm: Gemma3CausalLM): Record<string, number[]> {
+  return tf.tidy(() => {
+    const x = normal([2, 6, 128], 1);
+    const mask = tf.ones([2, 6], 'int32');
+    const {value, grads} = tf.variableGrads(() => {
+      const out = lm.backbone.transformerLayers.reduce((h, block) => block.call([h, mask]), x as tf.Tensor);
+      return tf.mean(tf.square(out)) as tf.Scalar;
+    });
+    const entries = Object.values(grads).map((grad, i) => [String(i), Array.from(grad.dataSync())]);
+    return Object.fromEntries([['loss', [value.dataSync()[0]!]], ...entries]) as Record<string, number[]>;
+  });
+}
+
+const SETTINGS: Setting[] = [
+  {threads: 1, shared: false},
+  {threads: 1, shared: true},
+  {threads: 2, shared: true},
+];
+const KB = 1024;
+
+describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
+  it.each([
+    ['float32', 2100 * KB],
+    ['bfloat16', 1200 * KB],
+    ['int4', 700 * KB],
+  ])('%s', async (dtype, room) => {
+    const run = () =>
+      expectNothingLeft(async () => {
+        const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype});
+        const {banks} = memory();
+        const texts = {
+          fused: await lm.generate(PROMPTS, {maxLength: 30}),
+          plain: await plainly(() => lm.generate(PROMPTS, {maxLength: 30})),
+          again: await lm.generate(PROMPTS[0]!, {maxLength: 60}),
+        };
+        const results = {texts, logits: logits(lm), gradients: dtype === 'float32' ? gradients(lm) : {}};
+        lm.dispose();
+        return {banks, results};
+      });
+    await use(setting);
+    const one = await run();
+    expect(one.banks).toBe(1);
+    expect(one.results.texts.again).toContain('Paris');
+    await use(setting, room);
+    const several = await run();
+    expect(several.banks).toBeGreaterThanOrEqual(3);
+    expect(several.results).toEqual(one.results);
+  });
+});
+
+describe('placement', () => {
+  const setting = {threads: 1, shared: false};
+
+  it('brings operands together, and keeps them there', async () => {
+    const backend = await use(setting, 1024 * KB);
+    const weight = (floats: number) => tf.engine().makeTensorFromTensorInfo(backend.empty([floats]));
+    // Three quarters of a bank are for weights.
+    const [a, b, c] = [weight(128 * KB), weight(128 * KB), weight(32 * KB)];
+    expect([a, b, c].map(tensor => backend.placeOf(tensor)!.bank)).toEqual([0, 1, 0]);
+    const host = tf.ones([8]);
+    const call = backend.call({b, c, host}, {shape: [1], room: 100, home: ['b']});
+    expect([call.bank, ...[b, c, host].map(tensor => backend.placeOf(tensor)!.bank)]).toEqual([1, 1, 1, 1]);
+    expect([call.at('c') % 64, call.maybeAt('d')]).toEqual([0, 0]);
+    const y = call.run([0, []]);
+    backend.disposeData(y.dataId);
+    expect(Array.from(host.dataSync())).toEqual(new Array(8).fill(1));
+    tf.dispose([a, b, c, host]);
+    expect(memory().heapBytes).toBe(0);
+  });
+
+  it('goes where there is room if it must', async () => {
+    const backend = await use(setting, 1024 * KB);
+    const weight = tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB]));
+    backend.data.get(weight.dataId).values.fill(3);
+    const other = backend.borrow(400 * KB, 0);
+    const call = backend.call({weight}, {shape: [120 * KB]});
+    expect(call.bank).toBe(1);
+    expect(weight.dataSync().every(value => value === 3)).toBe(true);
+    backend.disposeData(call.run([0, []]).dataId);
+    weight.dispose();
+    other.release();
+    expect(memory().heapBytes).toBe(0);
+  });
+
+  it('copies parts that tfjs kernels hand on, in every bank', async () => {
+    const backend = await use(setting, 1024 * KB);
+    const fill = tf.engine().makeTensorFromTensorInfo(backend.empty([150 * KB]));
+    const x = tf.engine().makeTensorFromTensorInfo(backend.empty([64 * KB]));
+    expect(backend.placeOf(x)!.bank).toBe(1);
+    backend.data.get(x.dataId).values.fill(1);
+    const part = tf.slice(x, 5, 2);
+    backend.data.get(x.dataId).values.fill(2);
+    expect(Array.from(part.dataSync())).toEqual([1, 1]);
+    tf.dispose([fill, x, part]);
+  });
+});
+
+describe('out of memory', () => {
+  const setting = {threads: 1, shared: false};
+
+  it('names the bytes, and the dtype that would fit', async () => {
+    // bfloat16 needs more than two banks of 1 MB, int8 less.
+    await use(setting, 1100 * KB, 2);
+    const {heapBytes, numTensors} = memory();
+    const failure = Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'});
+    await expect(failure).rejects.toThrow(OutOfMemoryError);
+    await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
+      /room for .* Received: .* of 2\.\d MB are in use.*need .* MB as float32, .* as int8, .*dtype: "(int8|int4)"/,
+    );
+    expect([memory().heapBytes, memory().numTensors]).toEqual([heapBytes, numTensors]);
+  });
+
+  it('says when a single tensor is too large', async () => {
+    await use(setting, 900 * KB);
+    await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
+      /room for 1\.0 MB. Received: one memory holds at most .* load it with dtype: "bfloat16"/,
+    );
+    expect(memory().banks).toBe(1);
+  });
+
+  it('says so for what is computed', async () => {
+    const backend = await use(setting, 1024 * KB, 1);
+    const x = tf.ones([200 * KB]);
+    const other = backend.borrow(300 * KB, 0);
+    expect(() => backend.call({x}, {shape: [1]})).toThrow(/Expected room.*no further memory/);
+    expect(maxDifference(Array.from(x.dataSync()), new Array(200 * KB).fill(1))).toBe(0);
+    other.release();
+    expect(memory().heapBytes).toBe(0);
+    x.dispose();
+  });
+});
