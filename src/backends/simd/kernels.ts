@@ -19,6 +19,7 @@ import {
 } from './commands';
 import {decoderBlockKernel} from './decoder_block';
 import {TYPES} from './packing';
+import {samplingKernels} from './sampling';
 import {type Placed, type SimdBackend} from './simd_backend';
 
 type Tensors = Record<string, tf.TensorInfo>;
@@ -185,4 +186,5 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3Attention: attentionKernel,
   Gemma3DecoderBlock: decoderBlockKernel,
   ArgMax: argMaxKernel,
+  ...samplingKernels,
 };

@@ -5,10 +5,12 @@ import {decoderBlock} from './decoder_block';
 import {gatedGelu, rmsNorm, rotary} from './elementwise';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
+import {draw, softmax, softmaxSums} from './softmax';
 import {
   ARG_MAX,
   ATTENTION,
   DECODER_BLOCK,
+  DRAW,
   GATED_GELU,
   GATHER,
   MAT_MUL,
@@ -18,6 +20,9 @@ import {
   READ,
   RMS_NORM,
   ROTARY,
+  SOFTMAX,
+  SOFTMAX_SUMS,
+  TOP_K,
   UNPACK,
 } from './numbers';
 import {
@@ -33,6 +38,7 @@ import {
   seenGeneration,
   setThread,
 } from './threads';
+import {topK} from './top_k';
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
@@ -78,6 +84,18 @@ export function execute(command: i32): void {
       break;
     case DECODER_BLOCK:
       decoderBlock();
+      break;
+    case TOP_K:
+      topK();
+      break;
+    case SOFTMAX:
+      softmax();
+      break;
+    case SOFTMAX_SUMS:
+      softmaxSums();
+      break;
+    case DRAW:
+      draw();
       break;
     default:
       unreachable();

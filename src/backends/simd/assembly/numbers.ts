@@ -47,3 +47,8 @@ export const GATED_GELU = 9;
 export const ATTENTION = 10;
 export const ARG_MAX = 11;
 export const DECODER_BLOCK = 12;
+
+export const TOP_K = 32;
+export const SOFTMAX = 33;
+export const SOFTMAX_SUMS = 34;
+export const DRAW = 35;
