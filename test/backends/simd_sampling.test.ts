@@ -43,7 +43,11 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
   });
 
   test('topK of random numbers', () => {
-    const size = fc.record({columns: fc.integer({min: 1, max: 200}), k: fc.integer({min: 1, max: 200}), seed: fc.nat()});
+    const size = fc.record({
+      columns: fc.integer({min: 1, max: 200}),
+      k: fc.integer({min: 1, max: 200}),
+      seed: fc.nat(),
+    });
     fc.assert(
       fc.property(size, ({columns, k: wanted, seed}) => {
         memory.clear();
@@ -131,17 +135,22 @@ async function everywhere<T>(run: () => T): Promise<T[]> {
 test('kernels of both backends are as the references', async () => {
   await everywhere(() => {
     fc.assert(
-      fc.property(fc.integer({min: 1, max: 4}), fc.integer({min: 1, max: 1300}), fc.nat(1000), (rows, columns, seed) => {
-        tf.tidy(() => {
-          const x = tf.mul(normal([rows, columns], seed), 4) as tf.Tensor2D;
-          const k = 1 + (seed % columns);
-          expect(topK(x, k).arraySync()).toEqual(topKOp.reference({x}, {k}).arraySync());
-          const temperature = 0.3 + (seed % 5);
-          expectClose(softmaxSums(x, temperature), softmaxSumsOp.reference({x}, {temperature}), 1e-6);
-          const attrs = {temperature, uniforms: Array.from({length: rows}, uniform(seed))};
-          expect([...drawSoftmax(x, attrs).dataSync()]).toEqual([...drawOp.reference({x}, attrs).dataSync()]);
-        });
-      }),
+      fc.property(
+        fc.integer({min: 1, max: 4}),
+        fc.integer({min: 1, max: 1300}),
+        fc.nat(1000),
+        (rows, columns, seed) => {
+          tf.tidy(() => {
+            const x = tf.mul(normal([rows, columns], seed), 4) as tf.Tensor2D;
+            const k = 1 + (seed % columns);
+            expect(topK(x, k).arraySync()).toEqual(topKOp.reference({x}, {k}).arraySync());
+            const temperature = 0.3 + (seed % 5);
+            expectClose(softmaxSums(x, temperature), softmaxSumsOp.reference({x}, {temperature}), 1e-6);
+            const attrs = {temperature, uniforms: Array.from({length: rows}, uniform(seed))};
+            expect([...drawSoftmax(x, attrs).dataSync()]).toEqual([...drawOp.reference({x}, attrs).dataSync()]);
+          });
+        },
+      ),
       {numRuns: 15},
     );
   });

@@ -17,8 +17,12 @@ import {
   rotary,
   unpack,
 } from './commands';
+import {arithmeticKernels} from './arithmetic';
+import {locateAttention} from './attention_inputs';
 import {decoderBlockKernel} from './decoder_block';
+import {gradientKernels} from './gradients';
 import {TYPES} from './packing';
+import {productKernels} from './products';
 import {samplingKernels} from './sampling';
 import {type Placed, type SimdBackend} from './simd_backend';
 
@@ -119,40 +123,14 @@ const gatedGeluKernel = kernel((backend, {gate, value}) => {
 const attentionKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
   const backend = kernelBackend as SimdBackend;
   const tensors = inputs as unknown as Tensors;
-  const {scale, logitSoftCap, window, bidirectional} = attrs as unknown as AttentionAttrs;
-  const [batch, length, heads, width] = tensors.q!.shape as [number, number, number, number];
-  const [, size, keyHeads] = tensors.k!.shape as [number, number, number];
   const y = backend.empty(tensors.q!.shape);
-  const at = (name: string) => (tensors[name] ? backend.locate(tensors[name]) : undefined);
-  const mask = tensors.attentionMask && toFloat(backend, tensors.attentionMask);
-  const partials =
-    length === 1 ? backend.borrow(attentionPartialBytes({batch, heads, width}, backend.engine.threads)) : undefined;
-  const [command, args] = attention({
-    ...{q: at('q')!, k: at('k')!, v: at('v')!, y: y.offset},
-    ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
-    queryPositions: at('queryPositions')!,
-    queryPositionRows: tensors.queryPositions!.shape[0]!,
-    keyPositions: at('keyPositions')!,
-    keyPositionRows: tensors.keyPositions!.shape[0]!,
-    padding: at('paddingMask'),
-    queryImages: at('queryImages'),
-    keyImages: at('keyImages'),
-    mask: mask?.offset,
-    maskRows: mask?.shape[0],
-    partials: partials?.offset,
-  });
-  backend.engine.run(command, args);
+  const {args, release} = locateAttention(backend, tensors, attrs as unknown as AttentionAttrs);
+  const partials = args.length === 1 ? backend.borrow(attentionPartialBytes(args, backend.engine.threads)) : undefined;
+  backend.engine.run(...attention({...args, y: y.offset, partials: partials?.offset}));
   partials?.release();
-  if (mask) backend.disposeIntermediateTensorInfo(mask);
+  release();
   return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
 };
-
-/** A mask of any type as float32. */
-function toFloat(backend: SimdBackend, {dataId, shape}: tf.TensorInfo): Placed {
-  const placed = backend.empty(shape);
-  (backend.data.get(placed.dataId).values as Float32Array).set(backend.data.get(dataId).values as Float32Array);
-  return placed;
-}
 
 /** tfjs' ArgMax: over the last axis of float32 here, anything else as before. */
 const argMaxKernel: tf.KernelFunc = call => {
@@ -187,4 +165,7 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3DecoderBlock: decoderBlockKernel,
   ArgMax: argMaxKernel,
   ...samplingKernels,
+  ...productKernels,
+  ...gradientKernels,
+  ...arithmeticKernels,
 };

@@ -81,9 +81,7 @@ const tfTopK: tf.KernelFunc = call => {
   if (x.dtype !== 'float32' || k === 0 || k > MAX_K) return tf.getKernel('TopK', 'cpu')!.kernelFunc(call);
   const shape = [...x.shape.slice(0, -1), k];
   const [values, indices] = [backend.empty(shape), backend.empty(shape, 'int32')];
-  backend.engine.run(
-    ...topK({...rowsOf(backend, x), k, values: values.offset, indices: indices.offset, step: 4 * k}),
-  );
+  backend.engine.run(...topK({...rowsOf(backend, x), k, values: values.offset, indices: indices.offset, step: 4 * k}));
   return [info(values), info(indices)];
 };
 

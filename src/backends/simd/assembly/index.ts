@@ -1,20 +1,34 @@
 /** The module: one instance a thread. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
 import {argMax} from './arg_max';
+import {combineTensors} from './arithmetic';
 import {attention} from './attention';
+import {attentionGradient} from './attention_gradient';
+import {batchMatMul} from './batch_mat_mul';
 import {decoderBlock} from './decoder_block';
 import {gatedGelu, rmsNorm, rotary} from './elementwise';
+import {gelu, geluGradient} from './gelu';
+import {columnSums, layerNorm, normGradientScale, normGradientX} from './norms';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
 import {draw, softmax, softmaxSums} from './softmax';
 import {
   ARG_MAX,
   ATTENTION,
+  ATTENTION_GRADIENT,
+  BATCH_MAT_MUL,
+  COLUMN_SUMS,
+  COMBINE,
   DECODER_BLOCK,
   DRAW,
   GATED_GELU,
   GATHER,
+  GELU,
+  GELU_GRADIENT,
+  LAYER_NORM,
   MAT_MUL,
   MAT_MUL_TRANSPOSED,
+  NORM_GRADIENT_SCALE,
+  NORM_GRADIENT_X,
   NOTHING,
   PACK,
   READ,
@@ -96,6 +110,33 @@ export function execute(command: i32): void {
       break;
     case DRAW:
       draw();
+      break;
+    case BATCH_MAT_MUL:
+      batchMatMul();
+      break;
+    case ATTENTION_GRADIENT:
+      attentionGradient();
+      break;
+    case LAYER_NORM:
+      layerNorm();
+      break;
+    case NORM_GRADIENT_X:
+      normGradientX();
+      break;
+    case NORM_GRADIENT_SCALE:
+      normGradientScale();
+      break;
+    case COLUMN_SUMS:
+      columnSums();
+      break;
+    case GELU:
+      gelu();
+      break;
+    case GELU_GRADIENT:
+      geluGradient();
+      break;
+    case COMBINE:
+      combineTensors();
       break;
     default:
       unreachable();
