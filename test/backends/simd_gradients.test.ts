@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {useBackend} from '../../src';
-import {columnSums, combine} from '../../src/backends/simd/arithmetic';
+import {columnSums, combine, transpose} from '../../src/backends/simd/arithmetic';
 import * as gradients from '../../src/backends/simd/gradients';
 import {batchMatMul} from '../../src/backends/simd/products';
 import {attentionGradientOps, attentionOp} from '../../src/ops/attention';
@@ -134,6 +134,28 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
       memory.run(combine(name, args));
       expect(memory.result(args.y, count)).toEqual(expected[name]);
     }
+  });
+
+  test.each([
+    {shape: [5, 7], perm: [1, 0]},
+    {shape: [2, 3, 40, 6], perm: [0, 2, 1, 3]},
+    {shape: [3, 4, 5, 2], perm: [3, 1, 2, 0]},
+    {shape: [2, 3, 2, 3, 2, 3], perm: [5, 3, 1, 4, 2, 0]},
+    {shape: [4, 1, 33], perm: [2, 0, 1]},
+  ])('transpose %j', ({shape, perm}) => {
+    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
+    const x = random(
+      shape.reduce((a, b) => a * b, 1),
+      1,
+    );
+    const place = (i: number, from: number): number => {
+      if (from < 0) return 0;
+      const axis = perm[from]!;
+      return (i % shape[axis]!) * strides[axis]! + place(Math.floor(i / shape[axis]!), from - 1);
+    };
+    const y = memory.room(x.length);
+    memory.run(transpose({x: memory.floats(x), y, shape, perm}));
+    expect(memory.result(y, x.length)).toEqual(x.map((_, i) => x[place(i, perm.length - 1)]!));
   });
 
   const products = [
@@ -279,6 +301,8 @@ test('tfjs operations are as on backend cpu', async () => {
         tf.sub(row, a),
         tf.mul(number, a),
         tf.mul(a, tf.slice(a, [0, 0, 0], [3, 41, 1])),
+        tf.transpose(a, [2, 0, 1]),
+        tf.transpose(tf.reshape(a, [3, 41, 5, 5, 2]), [0, 3, 1, 4, 2]),
         tf.sum(a, 0),
         tf.sum(a, [0, 1]),
         tf.sum(a, [0, 1], true),

@@ -1,6 +1,6 @@
 /** An engine whose memory tests fill: every array lies between NaNs, so that whoever reads or writes too far is seen. */
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
-import {type Command} from '../../src/backends/simd/commands';
+import {BFLOAT16, type Command, FLOAT32, INT4, INT8, type NumberType} from '../../src/backends/simd/commands';
 
 const GUARD = 64;
 
@@ -22,6 +22,20 @@ export const settings: SimdMemoryOptions[] = [
   {relaxed: true, threads: 4},
   {relaxed: false, threads: 4},
 ];
+
+/** Products in float32. */
+const EXACT = 2e-6;
+
+/**
+ * What a product may be off by, relative to its largest value. Few rows of x are multiplied with whole-number weights as
+ * integers, which costs them digits.
+ */
+export const PRODUCT_TOLERANCE: Readonly<Record<NumberType, {fewRows: number; manyRows: number}>> = {
+  [FLOAT32]: {fewRows: EXACT, manyRows: EXACT},
+  [BFLOAT16]: {fewRows: EXACT, manyRows: EXACT},
+  [INT8]: {fewRows: 3e-5, manyRows: EXACT},
+  [INT4]: {fewRows: 3e-5, manyRows: EXACT},
+};
 
 export class SimdMemory {
   private end: number;

@@ -1,6 +1,7 @@
-/** tfjs' own sums and products where they are large: broadcasting biases takes its CPU kernels 100 ns a value. */
+/** tfjs' own sums, products and transposes where they are large: its CPU kernels work out the place of each value. */
 import * as tf from '@tensorflow/tfjs';
-import {COLUMN_SUMS, COMBINE} from './assembly/numbers';
+import {valuesOf} from '../cpu/cpu_backend';
+import {COLUMN_SUMS, COMBINE, TRANSPOSE} from './assembly/numbers';
 import {type Command} from './commands';
 import {type SimdBackend} from './simd_backend';
 
@@ -19,10 +20,38 @@ export const columnSums = (a: {x: number; target: number; rows: number; columns:
   [a.x, a.target, a.rows, a.columns],
 ];
 
+const size = tf.util.sizeFromShape;
+
+/** Axes that the kernel knows. */
+const AXES = 6;
+
+/** y is x with its axes in the order `perm`; of the axes that do not stay neighbours there are at most six. */
+export function transpose({x, y, shape, perm}: {x: number; y: number; shape: number[]; perm: number[]}): Command {
+  const {sizes, strides} = transposeAxes(shape, perm);
+  const missing = Array.from({length: AXES - sizes.length}, () => 1);
+  return [TRANSPOSE, [x, y, ...missing, ...sizes, ...missing, ...strides]];
+}
+
+/** Axes of the result with their strides in x, those as one that are neighbours in both. */
+function transposeAxes(shape: number[], perm: number[]): {sizes: number[]; strides: number[]} {
+  const [sizes, strides]: [number[], number[]] = [[], []];
+  for (const axis of perm) {
+    const stride = size(shape.slice(axis + 1));
+    if (shape[axis] === 1) continue;
+    if (sizes.length && strides.at(-1) === stride * shape[axis]!) {
+      sizes[sizes.length - 1]! *= shape[axis]!;
+      strides[strides.length - 1] = stride;
+    } else {
+      sizes.push(shape[axis]!);
+      strides.push(stride);
+    }
+  }
+  return {sizes, strides};
+}
+
 /** Below this many values telling the threads costs more than it gains. */
 const MANY = 4096;
 
-const size = tf.util.sizeFromShape;
 const ends = (shape: number[], end: number[]) =>
   end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);
 
@@ -61,10 +90,37 @@ const sumKernel: tf.KernelFunc = call => {
   return {dataId, shape, dtype};
 };
 
+/** tfjs' Transpose of float32; anything else, and more axes, as before. */
+const transposeKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const {perm} = call.attrs as unknown as {perm: number[]};
+  const known = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= AXES;
+  if (!known || size(x.shape) < MANY) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(call);
+  const {dataId, shape, dtype, offset} = backend.empty(perm.map(axis => x.shape[axis]!));
+  backend.engine.run(...transpose({x: backend.locate(x), y: offset, shape: x.shape, perm}));
+  return {dataId, shape, dtype};
+};
+
+/** tfjs' Cast: its CPU kernel leaves integers and booleans as they are and only says float32, but an address is read as such. */
+const castKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const {dtype} = call.attrs as unknown as {dtype: tf.DataType};
+  if (dtype !== 'float32' || (x.dtype !== 'int32' && x.dtype !== 'bool')) {
+    return tf.getKernel('Cast', 'cpu')!.kernelFunc(call);
+  }
+  const y = backend.empty(x.shape);
+  valuesOf(backend, y).set(valuesOf(backend, x));
+  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+};
+
 /** By kernel name. */
 export const arithmeticKernels: Readonly<Record<string, tf.KernelFunc>> = {
+  Cast: castKernel,
   Add: combineKernel('Add'),
   Sub: combineKernel('Sub'),
   Multiply: combineKernel('Multiply'),
   Sum: sumKernel,
+  Transpose: transposeKernel,
 };

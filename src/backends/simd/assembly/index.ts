@@ -37,6 +37,7 @@ import {
   SOFTMAX,
   SOFTMAX_SUMS,
   TOP_K,
+  TRANSPOSE,
   UNPACK,
 } from './numbers';
 import {
@@ -53,6 +54,7 @@ import {
   setThread,
 } from './threads';
 import {topK} from './top_k';
+import {transpose} from './transpose';
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
@@ -137,6 +139,9 @@ export function execute(command: i32): void {
       break;
     case COMBINE:
       combineTensors();
+      break;
+    case TRANSPOSE:
+      transpose();
       break;
     default:
       unreachable();

@@ -61,3 +61,4 @@ export const COLUMN_SUMS = 41;
 export const GELU = 42;
 export const GELU_GRADIENT = 43;
 export const COMBINE = 44;
+export const TRANSPOSE = 45;
