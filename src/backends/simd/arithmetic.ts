@@ -51,6 +51,10 @@ function transposeAxes(shape: number[], perm: number[]): {sizes: number[]; strid
 
 /** Below this many values telling the threads costs more than it gains. */
 const MANY = 4096;
+/** Larger ones are tables of embeddings and what trains them: their temporary results would crowd the memory of 4 GiB. */
+const MOST = 2 ** 26;
+
+const pays = (shape: number[]) => size(shape) >= MANY && size(shape) <= MOST;
 
 const ends = (shape: number[], end: number[]) =>
   end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);
@@ -65,7 +69,7 @@ const combineKernel =
     const [a, b] = swapped ? [inputs.b, inputs.a] : [inputs.a, inputs.b];
     const period = size(b.shape);
     const fits = ends(a.shape, b.shape) || (period === 1 && b.shape.length <= a.shape.length);
-    if (a.dtype !== 'float32' || b.dtype !== 'float32' || !fits || size(a.shape) < MANY || period === 0) {
+    if (a.dtype !== 'float32' || b.dtype !== 'float32' || !fits || !pays(a.shape) || period === 0) {
       return tf.getKernel(name, 'cpu')!.kernelFunc(call);
     }
     const {dataId, shape, dtype, offset} = backend.empty(a.shape);
@@ -81,7 +85,7 @@ const sumKernel: tf.KernelFunc = call => {
   const {axis, keepDims} = call.attrs as unknown as {axis: number | number[]; keepDims: boolean};
   const axes = tf.util.parseAxisParam(axis, x.shape).sort((a, b) => a - b);
   const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
-  if (x.dtype !== 'float32' || !leading || size(x.shape) < MANY) return tf.getKernel('Sum', 'cpu')!.kernelFunc(call);
+  if (x.dtype !== 'float32' || !leading || !pays(x.shape)) return tf.getKernel('Sum', 'cpu')!.kernelFunc(call);
   const rest = x.shape.slice(axes.length);
   const {dataId, shape, dtype, offset} = backend.empty(keepDims ? [...axes.map(() => 1), ...rest] : rest);
   const columns = size(rest);
@@ -96,11 +100,53 @@ const transposeKernel: tf.KernelFunc = call => {
   const {x} = call.inputs as {x: tf.TensorInfo};
   const {perm} = call.attrs as unknown as {perm: number[]};
   const known = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= AXES;
-  if (!known || size(x.shape) < MANY) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(call);
+  if (!known || !pays(x.shape)) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(call);
   const {dataId, shape, dtype, offset} = backend.empty(perm.map(axis => x.shape[axis]!));
   backend.engine.run(...transpose({x: backend.locate(x), y: offset, shape: x.shape, perm}));
   return {dataId, shape, dtype};
 };
+
+/** tfjs' AvgPool over squares side by side, as patches of images are pooled; anything else as before. */
+const averagePoolKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const info = poolInfo(x.shape, call.attrs as unknown as PoolAttrs);
+  const {filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outHeight, outWidth} = info;
+  const apart = filterHeight === strideHeight && filterWidth === strideWidth && padInfo.type === 'VALID';
+  if (x.dtype !== 'float32' || !apart) return tf.getKernel('AvgPool', 'cpu')!.kernelFunc(call);
+  const [batch, height, width, channels] = x.shape as [number, number, number, number];
+  const y = backend.empty([batch, outHeight, outWidth, channels]);
+  const [from, to] = [valuesOf(backend, x), valuesOf(backend, y)];
+  to.fill(0);
+  const share = 1 / (filterHeight * filterWidth);
+  for (let b = 0; b < batch; b++) {
+    for (let row = 0; row < outHeight * filterHeight; row++) {
+      for (let column = 0; column < outWidth * filterWidth; column++) {
+        const cell = (b * outHeight + Math.floor(row / filterHeight)) * outWidth + Math.floor(column / filterWidth);
+        const [source, target] = [((b * height + row) * width + column) * channels, cell * channels];
+        for (let c = 0; c < channels; c++) to[target + c]! += share * from[source + c]!;
+      }
+    }
+  }
+  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+};
+
+type Pair = [number, number] | number;
+interface PoolAttrs {
+  filterSize: Pair;
+  strides: Pair;
+  pad: 'valid' | 'same' | number;
+  dimRoundingMode?: 'floor' | 'round' | 'ceil';
+}
+const poolInfo = (shape: number[], {filterSize, strides, pad, dimRoundingMode}: PoolAttrs) =>
+  tf.backend_util.computePool2DInfo(
+    shape as [number, number, number, number],
+    filterSize,
+    strides,
+    1,
+    pad,
+    dimRoundingMode,
+  );
 
 /** tfjs' Cast: its CPU kernel leaves integers and booleans as they are and only says float32, but an address is read as such. */
 const castKernel: tf.KernelFunc = call => {
@@ -123,4 +169,5 @@ export const arithmeticKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Multiply: combineKernel('Multiply'),
   Sum: sumKernel,
   Transpose: transposeKernel,
+  AvgPool: averagePoolKernel,
 };
