@@ -3,7 +3,7 @@
  * by a matrix: the reference makes the mask from them, a kernel skips what it may not see.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type Attributes, type Inputs, type Op, runOp} from './op';
+import {type Attributes, type Inputs, type Op, runGradient, runOp} from './op';
 import {softCap} from './soft_cap';
 
 export interface AttentionInputs extends Inputs {
@@ -129,30 +129,49 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
       const {probabilities} = attend(inputs, attrs);
       return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]);
     }),
-  gradient: (dy, inputs, attrs) => {
-    const {q, k, v} = inputs;
-    const dOut = () => groupQueries(dy, k.shape[2]); // (B, K, G·T, H)
-    /** Gradient of the logits before the soft cap, from that of the probabilities. */
-    const dLogits = ({logits, probabilities}: Scores) => {
-      const dProbabilities = tf.matMul(dOut(), heads(v), false, true); // (B, K, G·T, S)
-      const weighted = tf.mul(dProbabilities, probabilities);
-      const d = tf.sub(weighted, tf.mul(probabilities, tf.sum(weighted, -1, true)));
-      const cap = attrs.logitSoftCap;
-      return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
-    };
-    return {
-      q: () =>
-        tf.tidy(() => {
-          const scores = attend(inputs, attrs);
-          return tf.mul(ungroupQueries(tf.matMul(dLogits(scores), scores.keys), q.shape[1]), attrs.scale);
-        }),
-      k: () =>
-        tf.tidy(() => {
-          const scores = attend(inputs, attrs);
-          return heads(tf.matMul(dLogits(scores), scores.queries, true));
-        }),
-      v: () => tf.tidy(() => heads(tf.matMul(attend(inputs, attrs).probabilities, dOut(), true))),
-    };
+  gradient: (dy, inputs, attrs) => ({
+    q: () => runGradient(attentionGradientOps.q, {...inputs, dy}, attrs),
+    k: () => runGradient(attentionGradientOps.k, {...inputs, dy}, attrs),
+    v: () => runGradient(attentionGradientOps.v, {...inputs, dy}, attrs),
+  }),
+};
+
+type GradientInputs = AllInputs & {dy: tf.Tensor};
+
+/** Gradient of the logits before the soft cap, (B, K, G·T, S). */
+function dLogits({k, v, dy}: GradientInputs, {logits, probabilities}: Scores, cap: number | null): tf.Tensor {
+  const dProbabilities = tf.matMul(groupQueries(dy, k.shape[2]), heads(v), false, true);
+  const weighted = tf.mul(dProbabilities, probabilities);
+  const d = tf.sub(weighted, tf.mul(probabilities, tf.sum(weighted, -1, true)));
+  return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
+}
+
+/** Gradients for each of the three, from that of the result. */
+export const attentionGradientOps: Readonly<Record<'q' | 'k' | 'v', Op<GradientInputs, AttentionAttrs>>> = {
+  q: {
+    name: 'Gemma3AttentionGradientQ',
+    reference: (inputs, attrs) =>
+      tf.tidy(() => {
+        const scores = attend(inputs, attrs);
+        const d = tf.matMul(dLogits(inputs, scores, attrs.logitSoftCap), scores.keys);
+        return tf.mul(ungroupQueries(d, inputs.q.shape[1]), attrs.scale);
+      }),
+  },
+  k: {
+    name: 'Gemma3AttentionGradientK',
+    reference: (inputs, attrs) =>
+      tf.tidy(() => {
+        const scores = attend(inputs, attrs);
+        return heads(tf.matMul(dLogits(inputs, scores, attrs.logitSoftCap), scores.queries, true));
+      }),
+  },
+  v: {
+    name: 'Gemma3AttentionGradientV',
+    reference: (inputs, attrs) =>
+      tf.tidy(() => {
+        const {probabilities} = attend(inputs, attrs);
+        return heads(tf.matMul(probabilities, groupQueries(inputs.dy, inputs.k.shape[2]), true));
+      }),
   },
 };
 

@@ -1,6 +1,6 @@
 /** Layer normalization, https://arxiv.org/abs/1607.06450, over the last axis. */
 import * as tf from '@tensorflow/tfjs';
-import {type Op, runOp} from './op';
+import {type Op, runGradient, runOp} from './op';
 
 type LayerNormInputs = {x: tf.Tensor; gamma: tf.Tensor; beta: tf.Tensor};
 type LayerNormAttrs = {epsilon: number};
@@ -14,20 +14,32 @@ function normalize(x: tf.Tensor, epsilon: number): {normed: tf.Tensor; inverse: 
 
 const sumRows = (x: tf.Tensor) => tf.sum(tf.reshape(x, [-1, x.shape.at(-1)!]), 0);
 
+/** Gradient for x. */
+export const layerNormGradientXOp: Op<{dy: tf.Tensor; x: tf.Tensor; gamma: tf.Tensor}, LayerNormAttrs> = {
+  name: 'Gemma3LayerNormGradientX',
+  reference: ({dy, x, gamma}, {epsilon}) =>
+    tf.tidy(() => {
+      const {normed, inverse} = normalize(x, epsilon);
+      const dNormed = tf.mul(dy, gamma);
+      // Mean and variance follow x: what would shift or stretch all of it is taken out.
+      const shift = tf.mean(dNormed, -1, true);
+      const stretch = tf.mul(normed, tf.mean(tf.mul(dNormed, normed), -1, true));
+      return tf.mul(inverse, tf.sub(tf.sub(dNormed, shift), stretch));
+    }),
+};
+
+/** Gradient for gamma. */
+export const layerNormGradientGammaOp: Op<{dy: tf.Tensor; x: tf.Tensor}, LayerNormAttrs> = {
+  name: 'Gemma3LayerNormGradientGamma',
+  reference: ({dy, x}, {epsilon}) => tf.tidy(() => sumRows(tf.mul(dy, normalize(x, epsilon).normed))),
+};
+
 export const layerNormOp: Op<LayerNormInputs, LayerNormAttrs> = {
   name: 'Gemma3LayerNorm',
   reference: ({x, gamma, beta}, {epsilon}) => tf.tidy(() => tf.add(tf.mul(normalize(x, epsilon).normed, gamma), beta)),
-  gradient: (dy, {x, gamma}, {epsilon}) => ({
-    x: () =>
-      tf.tidy(() => {
-        const {normed, inverse} = normalize(x, epsilon);
-        const dNormed = tf.mul(dy, gamma);
-        // Mean and variance follow x: what would shift or stretch all of it is taken out.
-        const shift = tf.mean(dNormed, -1, true);
-        const stretch = tf.mul(normed, tf.mean(tf.mul(dNormed, normed), -1, true));
-        return tf.mul(inverse, tf.sub(tf.sub(dNormed, shift), stretch));
-      }),
-    gamma: () => tf.tidy(() => sumRows(tf.mul(dy, normalize(x, epsilon).normed))),
+  gradient: (dy, {x, gamma}, attrs) => ({
+    x: () => runGradient(layerNormGradientXOp, {dy, x, gamma}, attrs),
+    gamma: () => runGradient(layerNormGradientGammaOp, {dy, x}, attrs),
     beta: () => tf.tidy(() => sumRows(dy)),
   }),
 };

@@ -1,6 +1,6 @@
 /** Matrix products with a kernel as it rests: float32 in Keras' order, or packed rows. */
 import * as tf from '@tensorflow/tfjs';
-import {type Op, runOp} from './op';
+import {type Op, runGradient, runOp} from './op';
 import {unpackBfloat16} from './unpack';
 
 type MatMulInputs = {x: tf.Tensor; kernel: tf.Tensor};
@@ -27,20 +27,34 @@ export const matMulOp: Op<MatMulInputs, Record<string, never>> = {
       return tf.matMul(x as tf.Tensor2D, asRows(kernel), false, true);
     }),
   gradient: (dy, {x, kernel}) => ({
-    x: () =>
-      tf.tidy(() => {
-        const [outer, columns, inner] = kernel.shape as [number, number, number];
-        const g = dy as tf.Tensor2D;
-        if (outer === 1) return tf.matMul(g, tf.reshape(kernel, [columns, inner]) as tf.Tensor2D, false, true);
-        return tf.matMul(g, asRows(kernel));
-      }),
-    kernel: () =>
-      tf.tidy(() => {
-        const [outer, columns, inner] = kernel.shape as [number, number, number];
-        const product = tf.matMul(x as tf.Tensor2D, dy as tf.Tensor2D, true); // (C, outer · inner)
-        return tf.transpose(tf.reshape(product, [columns, outer, inner]), [1, 0, 2]);
-      }),
+    x: () => runGradient(matMulGradientXOp, {dy, kernel}, {}),
+    kernel: () => {
+      const [outer, , inner] = kernel.shape as [number, number, number];
+      return runGradient(matMulGradientKernelOp, {x, dy}, {outer, inner});
+    },
   }),
+};
+
+/** Gradient for x: dy (M, outer · inner) → (M, C). */
+export const matMulGradientXOp: Op<{dy: tf.Tensor; kernel: tf.Tensor}, Record<string, never>> = {
+  name: 'Gemma3MatMulGradientX',
+  reference: ({dy, kernel}) =>
+    tf.tidy(() => {
+      const [outer, columns, inner] = kernel.shape as [number, number, number];
+      const g = dy as tf.Tensor2D;
+      if (outer === 1) return tf.matMul(g, tf.reshape(kernel, [columns, inner]) as tf.Tensor2D, false, true);
+      return tf.matMul(g, asRows(kernel));
+    }),
+};
+
+/** Gradient for the kernel: x (M, C), dy (M, outer · inner) → [outer, C, inner]. */
+export const matMulGradientKernelOp: Op<{x: tf.Tensor; dy: tf.Tensor}, {outer: number; inner: number}> = {
+  name: 'Gemma3MatMulGradientKernel',
+  reference: ({x, dy}, {outer, inner}) =>
+    tf.tidy(() => {
+      const product = tf.matMul(x as tf.Tensor2D, dy as tf.Tensor2D, true); // (C, outer · inner)
+      return tf.transpose(tf.reshape(product, [x.shape[1]!, outer, inner]), [1, 0, 2]);
+    }),
 };
 
 export function matMul(x: tf.Tensor2D, kernel: tf.Tensor3D): tf.Tensor2D {

@@ -59,6 +59,14 @@ export function runOp<I extends Inputs, A extends Attributes>(op: Op<I, A>, inpu
   return tf.engine().runKernel(op.name, record, withNames as unknown as tf.NamedAttrMap) as tf.Tensor;
 }
 
+/**
+ * Runs an operation that is itself the gradient of another. While tfjs records (for gradients of gradients) it is its
+ * reference, whose plain operations have gradients of their own.
+ */
+export function runGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>, inputs: I, attrs: A): tf.Tensor {
+  return tapeIsOn() ? op.reference(inputs, attrs) : runOp(op, inputs, attrs);
+}
+
 /** True while tfjs records for a gradient. The method exists but is missing in tfjs' typings. */
 export function tapeIsOn(): boolean {
   return (tf.engine() as unknown as {isTapeOn(): boolean}).isTapeOn();

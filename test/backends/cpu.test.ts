@@ -54,11 +54,15 @@ test('every kernel is registered', () => {
   expect(Object.keys(cpuKernels).sort()).toEqual([
     'Gemma3Attention',
     'Gemma3CacheUpdate',
+    'Gemma3Draw',
     'Gemma3GatedGelu',
+    'Gemma3Interleave',
     'Gemma3MatMul',
     'Gemma3MatMulBfloat16',
     'Gemma3RmsNorm',
     'Gemma3Rotary',
+    'Gemma3SoftmaxSums',
+    'Gemma3TopK',
     'Gemma3UnpackBfloat16',
   ]);
   for (const [name, kernel] of Object.entries(cpuKernels)) expect(tf.getKernel(name, 'cpu').kernelFunc).toBe(kernel);

@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import '../../src/backends/cpu';
 import {gatedGeluOp} from '../../src/ops/gated_gelu';
+import {interleaveOp} from '../../src/ops/interleave';
 import {type Inputs, type Op, runOp} from '../../src/ops/op';
 import {rmsNormOp} from '../../src/ops/rms_norm';
 import {rotaryOp, rotaryTables} from '../../src/ops/rotary';
@@ -88,4 +89,18 @@ it('gatedGelu, far out as well', async () => {
       expect(maxDifference(y.dataSync(), [0, 0, 0, 10, 100])).toBeLessThan(1e-6);
     });
   });
+});
+
+it('puts images into a text as the reference', () => {
+  const indices = tf.tensor2d(
+    [
+      [3, 1, 0],
+      [0, 0, 0],
+    ],
+    undefined,
+    'int32',
+  );
+  const [text, images] = [tf.randomNormal([2, 4, 5]), tf.randomNormal([6, 5])];
+  expectKernelEqualsReference(interleaveOp, {text, images, indices}, {}, ['text', 'images']);
+  tf.dispose([indices, text, images]);
 });

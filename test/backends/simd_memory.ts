@@ -1,6 +1,6 @@
 /** An engine whose memory tests fill: every array lies between NaNs, so that whoever reads or writes too far is seen. */
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
-import {type Command} from '../../src/backends/simd/commands';
+import {BFLOAT16, type Command, FLOAT32, INT4, INT8, type NumberType} from '../../src/backends/simd/commands';
 
 const GUARD = 64;
 
@@ -10,12 +10,32 @@ export interface SimdMemoryOptions extends SimdEngineOptions {
   begin?: number;
 }
 
-/** Kernels are tested on each of these: instructions, threads, memory of one thread, addresses with the highest bit set. */
+/**
+ * Kernels are tested on each of these: both sets of instructions with 1, 2 and 4 threads; some with memory that is not
+ * shared, and with addresses whose highest bit is set.
+ */
 export const settings: SimdMemoryOptions[] = [
   {relaxed: true, threads: 1, shared: false},
-  {relaxed: false, threads: 2, begin: 0x8000_0004},
+  {relaxed: false, threads: 1, shared: false, begin: 0x8000_0004},
+  {relaxed: true, threads: 2, begin: 0x8000_0004},
+  {relaxed: false, threads: 2},
   {relaxed: true, threads: 4},
+  {relaxed: false, threads: 4},
 ];
+
+/** Products in float32. */
+const EXACT = 2e-6;
+
+/**
+ * What a product may be off by, relative to its largest value. Few rows of x are multiplied with whole-number weights as
+ * integers, which costs them digits.
+ */
+export const PRODUCT_TOLERANCE: Readonly<Record<NumberType, {fewRows: number; manyRows: number}>> = {
+  [FLOAT32]: {fewRows: EXACT, manyRows: EXACT},
+  [BFLOAT16]: {fewRows: EXACT, manyRows: EXACT},
+  [INT8]: {fewRows: 3e-5, manyRows: EXACT},
+  [INT4]: {fewRows: 3e-5, manyRows: EXACT},
+};
 
 export class SimdMemory {
   private end: number;

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {samplers} from '../../src';
-import {draw, softmax, topIndices} from '../../src/generation/samplers/sampler';
+import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {expectNoLeak} from '../support/numbers';
 
 const LOGITS = [2, 1, 0.5, 0, -1, 3, 2.5, -2];

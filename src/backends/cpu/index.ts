@@ -2,7 +2,9 @@
 import * as tf from '@tensorflow/tfjs';
 import {attentionKernel, cacheUpdateKernel} from './attention';
 import {gatedGeluKernel, rmsNormKernel, rotaryKernel} from './elementwise';
+import {interleaveKernel} from './interleave';
 import {matMulBfloat16Kernel, matMulKernel, unpackBfloat16Kernel} from './mat_mul';
+import {drawKernel, softmaxSumsKernel, topKKernel} from './sampling';
 
 /** By kernel name; another backend over host arrays can register the same ones under its own name. */
 export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
@@ -14,6 +16,10 @@ export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3RmsNorm: rmsNormKernel,
   Gemma3Rotary: rotaryKernel,
   Gemma3GatedGelu: gatedGeluKernel,
+  Gemma3Interleave: interleaveKernel,
+  Gemma3TopK: topKKernel,
+  Gemma3SoftmaxSums: softmaxSumsKernel,
+  Gemma3Draw: drawKernel,
 };
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {

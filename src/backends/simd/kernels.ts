@@ -18,8 +18,12 @@ import {
   rotary,
   unpack,
 } from './commands';
+import {arithmeticKernels} from './arithmetic';
 import {decoderBlockKernel} from './decoder_block';
+import {gradientKernels} from './gradients';
 import {TYPES} from './packing';
+import {productKernels} from './products';
+import {samplingKernels} from './sampling';
 import {type SimdBackend} from './simd_backend';
 
 type Tensors = Record<string, tf.TensorInfo>;
@@ -169,4 +173,8 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3Attention: attentionKernel,
   Gemma3DecoderBlock: decoderBlockKernel,
   ArgMax: argMaxKernel,
+  ...samplingKernels,
+  ...productKernels,
+  ...gradientKernels,
+  ...arithmeticKernels,
 };

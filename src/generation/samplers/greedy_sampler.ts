@@ -9,6 +9,7 @@ export class GreedySampler extends Sampler {
 
   /** Only the answers leave the backend: dividing by a temperature does not change which logit is largest. */
   override async sample(logits: tf.Tensor2D): Promise<number[]> {
+    if (this.choosesOtherwise(GreedySampler.prototype.getNextToken)) return super.sample(logits);
     const best = tf.argMax(logits, -1);
     const tokens = Array.from(await best.data());
     best.dispose();

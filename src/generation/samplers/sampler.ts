@@ -2,6 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {checkKeys, show, ValueError} from '../../errors';
+import {softmax} from '../../ops/row_numbers';
 
 export interface SamplerArgs {
   /** Logits are divided by this: below 1 is less random, above 1 more. Defaults to 1. */
@@ -47,68 +48,21 @@ export abstract class Sampler {
     );
   }
 
+  /**
+   * True if a subclass of a sampler of ours chooses in its own way: it is then given all probabilities. Ours read less.
+   *
+   * @param known `getNextToken` of the class that asks.
+   */
+  protected choosesOtherwise(known: Sampler['getNextToken']): boolean {
+    return this.getNextToken !== known;
+  }
+
   /** One token, from the probabilities (V) of all; the array may be changed. */
   abstract getNextToken(probabilities: Float32Array): number;
 
   getConfig(): Record<string, unknown> {
     return {temperature: this.temperature};
   }
-}
-
-/** Probabilities of one row of logits. Summed in double precision. */
-export function softmax(logits: Float32Array, temperature: number): Float32Array {
-  let max = -Infinity;
-  for (const value of logits) if (value > max) max = value;
-  const probabilities = new Float32Array(logits.length);
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += probabilities[i] = Math.exp((logits[i]! - max) / temperature);
-  for (let i = 0; i < logits.length; i++) probabilities[i]! /= sum;
-  return probabilities;
-}
-
-/** Draws an index with the given weights, which need not sum to one. */
-export function draw(weights: ArrayLike<number>, random: () => number): number {
-  let sum = 0;
-  for (let i = 0; i < weights.length; i++) sum += weights[i]!;
-  let rest = random() * sum;
-  let last = 0;
-  for (let i = 0; i < weights.length; i++) {
-    if (weights[i]! <= 0) continue;
-    last = i;
-    rest -= weights[i]!;
-    if (rest < 0) break;
-  }
-  return last;
-}
-
-/**
- * Indices of the `count` largest values, largest first and lower index first among equals. One pass over the values
- * with a heap of `count`.
- */
-export function topIndices(values: Float32Array, count: number): number[] {
-  const better = (a: number, b: number) => values[a]! > values[b]! || (values[a] === values[b] && a < b);
-  const heap: number[] = []; // the worst kept index on top
-  const sink = (at: number) => {
-    for (;;) {
-      let worst = at;
-      for (const child of [2 * at + 1, 2 * at + 2]) {
-        if (child < heap.length && better(heap[worst]!, heap[child]!)) worst = child;
-      }
-      if (worst === at) return;
-      [heap[at], heap[worst]] = [heap[worst]!, heap[at]!];
-      at = worst;
-    }
-  };
-  for (let i = 0; i < values.length; i++) {
-    if (heap.length < count) {
-      heap.push(i);
-      if (heap.length === count) for (let at = (count >> 1) - 1; at >= 0; at--) sink(at);
-    } else if (values[i]! > values[heap[0]!]!) {
-      heap[0] = i;
-      sink(0);
-    }
-  }
-  return heap.sort((a, b) => values[b]! - values[a]! || a - b);
 }
 
 export interface SeededArgs extends SamplerArgs {

@@ -1,5 +1,8 @@
+import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
-import {checkedSamplerArgs, draw, RandomizedSampler, type SeededArgs, topIndices} from './sampler';
+import {draw, topIndices} from '../../ops/row_numbers';
+import {bestTokens} from './best_tokens';
+import {checkedSamplerArgs, RandomizedSampler, type SeededArgs} from './sampler';
 
 export interface TopKSamplerArgs extends SeededArgs {
   /** How many of the most probable tokens may be drawn. Defaults to 5. */
@@ -20,6 +23,17 @@ export class TopKSampler extends RandomizedSampler {
       throw new ValueError(`TopKSampler expected k to be a positive integer. Received: k=${show(k)}.`);
     }
     this.k = k;
+  }
+
+  /** Reads k logits of each row. */
+  override async sample(logits: tf.Tensor2D): Promise<number[]> {
+    if (this.choosesOtherwise(TopKSampler.prototype.getNextToken)) return super.sample(logits);
+    const best = await bestTokens(logits, this.k);
+    return best.map(({values, tokens}) => {
+      // What all probabilities have in common does not matter to a draw.
+      const weights = values.map(value => Math.exp((value - values[0]!) / this.temperature));
+      return tokens[draw(weights, this.random)]!;
+    });
   }
 
   override getNextToken(probabilities: Float32Array): number {

@@ -1,5 +1,13 @@
+import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
-import {checkedSamplerArgs, draw, RandomizedSampler, type SeededArgs, topIndices} from './sampler';
+import {draw, topIndices} from '../../ops/row_numbers';
+import {softmaxSums} from '../../ops/sampling';
+import {bestTokens} from './best_tokens';
+import {checkedSamplerArgs, RandomizedSampler, type SeededArgs} from './sampler';
+
+/** Few tokens suffice as a rule: more are asked for only while their sum stays below p. */
+const FIRST_COUNT = 64;
+const GROWTH = 8;
 
 export interface TopPSamplerArgs extends SeededArgs {
   /** Probability that the tokens which may be drawn have together, at least. Defaults to 0.1. */
@@ -27,21 +35,39 @@ export class TopPSampler extends RandomizedSampler {
     this.k = k;
   }
 
+  /** Reads the largest logits of each row, as many as it takes. */
+  override async sample(logits: tf.Tensor2D): Promise<number[]> {
+    if (this.choosesOtherwise(TopPSampler.prototype.getNextToken)) return super.sample(logits);
+    const summed = softmaxSums(logits, this.temperature);
+    const sums = await summed.data();
+    summed.dispose();
+    const limit = Math.min(this.k ?? Infinity, logits.shape[1]);
+    for (let count = Math.min(FIRST_COUNT, limit); ; count = Math.min(count * GROWTH, limit)) {
+      const rows = (await bestTokens(logits, count)).map(({values, tokens}, row) => {
+        const [largest, sum] = [sums[2 * row]!, sums[2 * row + 1]!];
+        const weights = values.map(value => Math.exp((value - largest) / this.temperature) / sum);
+        return {tokens, ...this.keep(weights)};
+      });
+      if (count === limit || rows.every(({enough}) => enough)) {
+        return rows.map(({kept, tokens}) => tokens[draw(kept, this.random)]!);
+      }
+    }
+  }
+
   override getNextToken(probabilities: Float32Array): number {
     const limit = Math.min(this.k ?? Infinity, probabilities.length);
-    // Few tokens suffice as a rule: ask for more only while their sum stays below p.
-    for (let count = Math.min(64, limit); ; count = Math.min(count * 8, limit)) {
+    for (let count = Math.min(FIRST_COUNT, limit); ; count = Math.min(count * GROWTH, limit)) {
       const best = topIndices(probabilities, count);
-      const kept: number[] = [];
-      let sum = 0;
-      for (const token of best) {
-        kept.push(probabilities[token]!);
-        sum += probabilities[token]!;
-        // The token that takes the sum past p is the last one kept.
-        if (sum > this.p) break;
-      }
-      if (sum > this.p || count === limit) return best[draw(kept, this.random)]!;
+      const {kept, enough} = this.keep(best.map(token => probabilities[token]!));
+      if (enough || count === limit) return best[draw(kept, this.random)]!;
     }
+  }
+
+  /** The first weights, up to the one that takes their sum past p. */
+  private keep(weights: readonly number[]): {kept: number[]; enough: boolean} {
+    let sum = 0;
+    const last = weights.findIndex(weight => (sum += weight) > this.p);
+    return {kept: weights.slice(0, last < 0 ? weights.length : last + 1), enough: last >= 0};
   }
 
   override getConfig(): Record<string, unknown> {

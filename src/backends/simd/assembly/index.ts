@@ -1,27 +1,47 @@
 /** The module: one instance a thread and memory. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
 import {argMax} from './arg_max';
+import {combineTensors} from './arithmetic';
 import {attention} from './attention';
+import {attentionGradient} from './attention_gradient';
+import {batchMatMul} from './batch_mat_mul';
 import {decoderBlock} from './decoder_block';
 import {gatedGelu, rmsNorm, rotary} from './elementwise';
+import {gelu, geluGradient} from './gelu';
+import {columnSums, layerNorm, normGradientScale, normGradientX} from './norms';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
+import {draw, softmax, softmaxSums} from './softmax';
 import {
   ARG_MAX,
   ATTENTION,
+  ATTENTION_GRADIENT,
+  BATCH_MAT_MUL,
+  COLUMN_SUMS,
+  COMBINE,
   DECODER_BLOCK,
+  DRAW,
   ELSEWHERE,
   END,
   GATED_GELU,
   GATHER,
+  GELU,
+  GELU_GRADIENT,
   IDLE,
+  LAYER_NORM,
   MAT_MUL,
   MAT_MUL_TRANSPOSED,
+  NORM_GRADIENT_SCALE,
+  NORM_GRADIENT_X,
   NOTHING,
   PACK,
   READ,
   RECEIVE,
   RMS_NORM,
   ROTARY,
+  SOFTMAX,
+  SOFTMAX_SUMS,
+  TOP_K,
+  TRANSPOSE,
   UNPACK,
 } from './numbers';
 import {
@@ -37,6 +57,8 @@ import {
   seenGeneration,
   setThread,
 } from './threads';
+import {topK} from './top_k';
+import {transpose} from './transpose';
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
@@ -83,6 +105,48 @@ export function execute(command: i32): void {
       break;
     case DECODER_BLOCK:
       decoderBlock();
+      break;
+    case TOP_K:
+      topK();
+      break;
+    case SOFTMAX:
+      softmax();
+      break;
+    case SOFTMAX_SUMS:
+      softmaxSums();
+      break;
+    case DRAW:
+      draw();
+      break;
+    case BATCH_MAT_MUL:
+      batchMatMul();
+      break;
+    case ATTENTION_GRADIENT:
+      attentionGradient();
+      break;
+    case LAYER_NORM:
+      layerNorm();
+      break;
+    case NORM_GRADIENT_X:
+      normGradientX();
+      break;
+    case NORM_GRADIENT_SCALE:
+      normGradientScale();
+      break;
+    case COLUMN_SUMS:
+      columnSums();
+      break;
+    case GELU:
+      gelu();
+      break;
+    case GELU_GRADIENT:
+      geluGradient();
+      break;
+    case COMBINE:
+      combineTensors();
+      break;
+    case TRANSPOSE:
+      transpose();
       break;
     default:
       unreachable();

@@ -51,6 +51,20 @@ export const GATED_GELU = 9;
 export const ATTENTION = 10;
 export const ARG_MAX = 11;
 export const DECODER_BLOCK = 12;
+export const TOP_K = 13;
+export const SOFTMAX = 14;
+export const SOFTMAX_SUMS = 15;
+export const DRAW = 16;
+export const BATCH_MAT_MUL = 17;
+export const ATTENTION_GRADIENT = 18;
+export const LAYER_NORM = 19;
+export const NORM_GRADIENT_X = 20;
+export const NORM_GRADIENT_SCALE = 21;
+export const COLUMN_SUMS = 22;
+export const GELU = 23;
+export const GELU_GRADIENT = 24;
+export const COMBINE = 25;
+export const TRANSPOSE = 26;
 
 // What `serve` comes back with, beside END and RECEIVE.
 /** No command came for a while. */

@@ -1,0 +1,55 @@
+/** What samplers ask for, for tfjs' plain CPU backend: one pass over a row, sums in double precision. */
+import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
+import {draw, softmax, topIndices} from '../../ops/row_numbers';
+import {type MathBackendCPU, valuesOf} from './cpu_backend';
+
+/** Rows of x (rows, columns), one at a time. */
+function* rowsOf(backend: MathBackendCPU, x: TensorInfo): Generator<Float32Array> {
+  const [rows, columns] = x.shape as [number, number];
+  const values = valuesOf(backend, x) as Float32Array;
+  for (let row = 0; row < rows; row++) yield values.subarray(row * columns, (row + 1) * columns);
+}
+
+/** `Gemma3TopK`, see `ops/top_k.ts`. */
+export const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
+  const cpu = backend as MathBackendCPU;
+  const {x} = inputs as {x: TensorInfo};
+  const {k} = attrs as unknown as {k: number};
+  const y = new Float32Array(x.shape[0]! * 2 * k);
+  let at = 0;
+  for (const row of rowsOf(cpu, x)) {
+    const best = topIndices(row, k);
+    y.set(
+      best.map(index => row[index]!),
+      at,
+    );
+    y.set(best, at + k);
+    at += 2 * k;
+  }
+  return cpu.makeTensorInfo([x.shape[0]!, 2, k], 'float32', y);
+};
+
+/** `Gemma3SoftmaxSums`, see `ops/sampling.ts`. */
+export const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
+  const cpu = backend as MathBackendCPU;
+  const {x} = inputs as {x: TensorInfo};
+  const {temperature} = attrs as unknown as {temperature: number};
+  const y: number[] = [];
+  for (const row of rowsOf(cpu, x)) {
+    let largest = -Infinity;
+    for (const value of row) if (value > largest) largest = value;
+    let sum = 0;
+    for (const value of row) sum += Math.exp((value - largest) / temperature);
+    y.push(largest, sum);
+  }
+  return cpu.makeTensorInfo([x.shape[0]!, 2], 'float32', Float32Array.from(y));
+};
+
+/** `Gemma3Draw`, see `ops/sampling.ts`. */
+export const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
+  const cpu = backend as MathBackendCPU;
+  const {x} = inputs as {x: TensorInfo};
+  const {temperature, uniforms} = attrs as unknown as {temperature: number; uniforms: readonly number[]};
+  const drawn = Array.from(rowsOf(cpu, x), (row, i) => draw(softmax(row, temperature), () => uniforms[i]!));
+  return cpu.makeTensorInfo([x.shape[0]!], 'int32', Int32Array.from(drawn));
+};

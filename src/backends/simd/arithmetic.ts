@@ -1,0 +1,173 @@
+/** tfjs' own sums, products and transposes where they are large: its CPU kernels work out the place of each value. */
+import * as tf from '@tensorflow/tfjs';
+import {valuesOf} from '../cpu/cpu_backend';
+import {COLUMN_SUMS, COMBINE, TRANSPOSE} from './assembly/numbers';
+import {type Command} from './commands';
+import {type SimdBackend} from './simd_backend';
+
+const OPERATIONS = {Add: 0, Sub: 1, Multiply: 2} as const;
+export type Operation = keyof typeof OPERATIONS;
+
+/** y[i] = x[i] ∘ b[i mod period], for i = 0 … count − 1. */
+export const combine = (
+  operation: Operation,
+  a: {x: number; b: number; y: number; count: number; period: number},
+): Command => [COMBINE, [OPERATIONS[operation], a.x, a.b, a.y, a.count, a.period]];
+
+/** Sum of each column: x (rows, columns) → target (columns). */
+export const columnSums = (a: {x: number; target: number; rows: number; columns: number}): Command => [
+  COLUMN_SUMS,
+  [a.x, a.target, a.rows, a.columns],
+];
+
+const size = tf.util.sizeFromShape;
+
+/** Axes that the kernel knows. */
+const AXES = 6;
+
+/** y is x with its axes in the order `perm`; of the axes that do not stay neighbours there are at most six. */
+export function transpose({x, y, shape, perm}: {x: number; y: number; shape: number[]; perm: number[]}): Command {
+  const {sizes, strides} = transposeAxes(shape, perm);
+  const missing = Array.from({length: AXES - sizes.length}, () => 1);
+  return [TRANSPOSE, [x, y, ...missing, ...sizes, ...missing, ...strides]];
+}
+
+/** Axes of the result with their strides in x, those as one that are neighbours in both. */
+function transposeAxes(shape: number[], perm: number[]): {sizes: number[]; strides: number[]} {
+  const [sizes, strides]: [number[], number[]] = [[], []];
+  for (const axis of perm) {
+    const stride = size(shape.slice(axis + 1));
+    if (shape[axis] === 1) continue;
+    if (sizes.length && strides.at(-1) === stride * shape[axis]!) {
+      sizes[sizes.length - 1]! *= shape[axis]!;
+      strides[strides.length - 1] = stride;
+    } else {
+      sizes.push(shape[axis]!);
+      strides.push(stride);
+    }
+  }
+  return {sizes, strides};
+}
+
+/** Below this many values telling the threads costs more than it gains. */
+const MANY = 4096;
+/** Larger ones are tables of embeddings and what trains them: their temporary results would crowd the memory of 4 GiB. */
+const MOST = 2 ** 26;
+
+const pays = (shape: number[]) => size(shape) >= MANY && size(shape) <= MOST;
+
+const ends = (shape: number[], end: number[]) =>
+  end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);
+
+/** One of both has the shape of the result, and the other its last axes, or is a number. */
+const combineKernel =
+  (name: Operation): tf.KernelFunc =>
+  call => {
+    const backend = call.backend as SimdBackend;
+    const inputs = call.inputs as {a: tf.TensorInfo; b: tf.TensorInfo};
+    const swapped = name !== 'Sub' && size(inputs.a.shape) < size(inputs.b.shape);
+    const [a, b] = swapped ? [inputs.b, inputs.a] : [inputs.a, inputs.b];
+    const period = size(b.shape);
+    const fits = ends(a.shape, b.shape) || (period === 1 && b.shape.length <= a.shape.length);
+    if (a.dtype !== 'float32' || b.dtype !== 'float32' || !fits || !pays(a.shape) || period === 0) {
+      return tf.getKernel(name, 'cpu')!.kernelFunc(call);
+    }
+    const {dataId, shape, dtype, offset} = backend.empty(a.shape);
+    const [x, other] = [backend.locate(a), backend.locate(b)];
+    backend.engine.run(...combine(name, {x, b: other, y: offset, count: size(shape), period}));
+    return {dataId, shape, dtype};
+  };
+
+/** tfjs' Sum: over the first axes of float32 here, as gradients of biases are; anything else as before. */
+const sumKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const {axis, keepDims} = call.attrs as unknown as {axis: number | number[]; keepDims: boolean};
+  const axes = tf.util.parseAxisParam(axis, x.shape).sort((a, b) => a - b);
+  const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
+  if (x.dtype !== 'float32' || !leading || !pays(x.shape)) return tf.getKernel('Sum', 'cpu')!.kernelFunc(call);
+  const rest = x.shape.slice(axes.length);
+  const {dataId, shape, dtype, offset} = backend.empty(keepDims ? [...axes.map(() => 1), ...rest] : rest);
+  const columns = size(rest);
+  const rows = size(x.shape) / columns;
+  backend.engine.run(...columnSums({x: backend.locate(x), target: offset, rows, columns}));
+  return {dataId, shape, dtype};
+};
+
+/** tfjs' Transpose of float32; anything else, and more axes, as before. */
+const transposeKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const {perm} = call.attrs as unknown as {perm: number[]};
+  const known = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= AXES;
+  if (!known || !pays(x.shape)) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(call);
+  const {dataId, shape, dtype, offset} = backend.empty(perm.map(axis => x.shape[axis]!));
+  backend.engine.run(...transpose({x: backend.locate(x), y: offset, shape: x.shape, perm}));
+  return {dataId, shape, dtype};
+};
+
+/** tfjs' AvgPool over squares side by side, as patches of images are pooled; anything else as before. */
+const averagePoolKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const info = poolInfo(x.shape, call.attrs as unknown as PoolAttrs);
+  const {filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outHeight, outWidth} = info;
+  const apart = filterHeight === strideHeight && filterWidth === strideWidth && padInfo.type === 'VALID';
+  if (x.dtype !== 'float32' || !apart) return tf.getKernel('AvgPool', 'cpu')!.kernelFunc(call);
+  const [batch, height, width, channels] = x.shape as [number, number, number, number];
+  const y = backend.empty([batch, outHeight, outWidth, channels]);
+  const [from, to] = [valuesOf(backend, x), valuesOf(backend, y)];
+  to.fill(0);
+  const share = 1 / (filterHeight * filterWidth);
+  for (let b = 0; b < batch; b++) {
+    for (let row = 0; row < outHeight * filterHeight; row++) {
+      for (let column = 0; column < outWidth * filterWidth; column++) {
+        const cell = (b * outHeight + Math.floor(row / filterHeight)) * outWidth + Math.floor(column / filterWidth);
+        const [source, target] = [((b * height + row) * width + column) * channels, cell * channels];
+        for (let c = 0; c < channels; c++) to[target + c]! += share * from[source + c]!;
+      }
+    }
+  }
+  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+};
+
+type Pair = [number, number] | number;
+interface PoolAttrs {
+  filterSize: Pair;
+  strides: Pair;
+  pad: 'valid' | 'same' | number;
+  dimRoundingMode?: 'floor' | 'round' | 'ceil';
+}
+const poolInfo = (shape: number[], {filterSize, strides, pad, dimRoundingMode}: PoolAttrs) =>
+  tf.backend_util.computePool2DInfo(
+    shape as [number, number, number, number],
+    filterSize,
+    strides,
+    1,
+    pad,
+    dimRoundingMode,
+  );
+
+/** tfjs' Cast: its CPU kernel leaves integers and booleans as they are and only says float32, but an address is read as such. */
+const castKernel: tf.KernelFunc = call => {
+  const backend = call.backend as SimdBackend;
+  const {x} = call.inputs as {x: tf.TensorInfo};
+  const {dtype} = call.attrs as unknown as {dtype: tf.DataType};
+  if (dtype !== 'float32' || (x.dtype !== 'int32' && x.dtype !== 'bool')) {
+    return tf.getKernel('Cast', 'cpu')!.kernelFunc(call);
+  }
+  const y = backend.empty(x.shape);
+  valuesOf(backend, y).set(valuesOf(backend, x));
+  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+};
+
+/** By kernel name. */
+export const arithmeticKernels: Readonly<Record<string, tf.KernelFunc>> = {
+  Cast: castKernel,
+  Add: combineKernel('Add'),
+  Sub: combineKernel('Sub'),
+  Multiply: combineKernel('Multiply'),
+  Sum: sumKernel,
+  Transpose: transposeKernel,
+  AvgPool: averagePoolKernel,
+};

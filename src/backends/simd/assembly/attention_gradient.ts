@@ -1,0 +1,371 @@
+/**
+ * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4): probabilities are computed again, a tile of
+ * queries with a block of keys at a time, so that memory does not grow with the number of keys. What no query of a tile
+ * sees is skipped. For dq threads share tiles of queries, for dk and dv blocks of keys: nobody writes another's sums.
+ */
+import {packColumns} from './batch_mat_mul';
+import {SCRATCH_BYTES} from './numbers';
+import {transposeFloatRows} from './panel';
+import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from './threads';
+import {packRows, tile, tiles} from './tile';
+import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
+import {sees, setVisibility} from './visibility';
+
+/** A score that no key has. */
+const NOTHING: f32 = -1e30;
+/** Rows of queries, and keys of a block, at most. */
+const MOST_ROWS = 64;
+/** Values between the rows of a block beyond their width: rows of a power of two would fall on each other in the cache. */
+const GAP = 16;
+/** Values that are known of each row of queries. */
+const NUMBERS = 3;
+
+// What is asked for.
+const QUERIES = 0;
+const VALUES = 2;
+let which: i32 = QUERIES;
+
+let length: i32 = 1;
+let heads: i32 = 1;
+let keyHeads: i32 = 1;
+let size: i32 = 0;
+let width: i32 = 0;
+let softCap: f32 = 0;
+
+// Scratch memory, by what lies there: rows are `rowBytes` apart, squares have `most` rows and columns.
+let most: i32 = 0;
+let paddedWidth: i32 = 0;
+let rowBytes: usize = 0;
+let squareBytes: usize = 0;
+let queries: usize = 0;
+let outputs: usize = 0;
+let keys: usize = 0;
+let values: usize = 0;
+let sums: usize = 0;
+let packedQueries: usize = 0;
+let packedOutputs: usize = 0;
+let panel: usize = 0;
+let scores: usize = 0;
+let slopes: usize = 0;
+let seen: usize = 0;
+let packedSquare: usize = 0;
+/** Of each row its largest score, then the inverse sum of its weights, then Σ probability · slope. */
+let numbers: usize = 0;
+
+function scratchValues(): i32 {
+  return most * (5 * (paddedWidth + GAP) + 2 * paddedWidth + 4 * most + NUMBERS) + 8 * paddedWidth;
+}
+
+function divideScratch(): void {
+  paddedWidth = (width + 7) & ~7;
+  most = MOST_ROWS;
+  while (most > 8 && 4 * scratchValues() > SCRATCH_BYTES) most >>= 1;
+  rowBytes = (<usize>(paddedWidth + GAP)) << 2;
+  squareBytes = (<usize>most) << 2;
+  const rows = <usize>most * rowBytes;
+  const packed = (<usize>(most * paddedWidth)) << 2;
+  const square = <usize>most * squareBytes;
+  queries = scratch();
+  outputs = queries + rows;
+  keys = outputs + rows;
+  values = keys + rows;
+  sums = values + rows;
+  packedQueries = sums + rows;
+  packedOutputs = packedQueries + packed;
+  panel = packedOutputs + packed;
+  scores = panel + ((<usize>paddedWidth) << 5);
+  slopes = scores + square;
+  seen = slopes + square;
+  packedSquare = seen + square;
+  numbers = packedSquare + square;
+}
+
+function copyRow(to: usize, from: usize, factor: f32): void {
+  const bytes = (<usize>width) << 2;
+  for (let at: usize = 0; at < bytes; at += 4) store<f32>(to + at, load<f32>(from + at) * factor);
+  for (let at = bytes; at < (<usize>paddedWidth) << 2; at += 4) store<f32>(to + at, 0);
+}
+
+/** Queries, scaled, and what flows back to their outputs. Row t · count + i is head i of token t. */
+function loadTokens(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  let to: usize = 0;
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++, to += rowBytes) {
+      const at = <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
+      copyRow(outputs + to, pointer(0) + at, 1);
+      copyRow(queries + to, pointer(1) + at, floatArgument(11));
+    }
+  }
+  packRows(queries, rowBytes, tokens * count, width, packedQueries);
+  packRows(outputs, rowBytes, tokens * count, width, packedOutputs);
+}
+
+/** Keys and values of one head; places of a whole block, those behind its end as zeros. */
+function loadKeys(batch: i32, key: i32, count: i32, keyHead: i32): void {
+  for (let s = 0; s < count; s++) {
+    const at = <usize>((batch * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
+    copyRow(keys + <usize>s * rowBytes, pointer(2) + at, 1);
+    copyRow(values + <usize>s * rowBytes, pointer(3) + at, 1);
+  }
+  const end = <usize>count * rowBytes;
+  memory.fill(keys + end, 0, <usize>(most - count) * rowBytes);
+  memory.fill(values + end, 0, <usize>(most - count) * rowBytes);
+}
+
+/** Which key of the block each token sees, all bits for yes; false if none sees any. */
+function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  let any = false;
+  for (let t = 0; t < tokens; t++) {
+    let at = seen + <usize>t * squareBytes;
+    for (let s = 0; s < most; s++, at += 4) {
+      const yes = s < count && sees(batch, token + t, key + s);
+      store<i32>(at, yes ? -1 : 0);
+      any = any || yes;
+    }
+  }
+  return any;
+}
+
+/** y[r][s] = row r of x · row s of the block. */
+function products(x: usize, rows: i32, block: usize, y: usize): void {
+  for (let s = 0; s < most; s += 8, block += 8 * rowBytes, y += 32) {
+    transposeFloatRows(panel, block, rowBytes, 8, width);
+    tiles(x, panel, width, y, squareBytes, rows, 8, false);
+  }
+}
+
+/** Scores of rows and keys, and, but for dv, the slopes of their probabilities. */
+function score(rows: i32): void {
+  products(packedQueries, rows, keys, scores);
+  if (softCap != 0) {
+    const cap = f32x4.splat(softCap);
+    for (let at = scores; at < scores + <usize>rows * squareBytes; at += 16) {
+      v128.store(at, f32x4.mul(tanh4(f32x4.div(v128.load(at), cap)), cap));
+    }
+  }
+  if (which != VALUES) products(packedOutputs, rows, values, slopes);
+}
+
+function numberAt(row: i32): usize {
+  return numbers + <usize>(NUMBERS * row) * 4;
+}
+
+/** Takes a block into the numbers of each row, of which the second is the sum itself here. */
+function count(rows: i32, group: i32): void {
+  const nothing = f32x4.splat(NOTHING);
+  for (let r = 0; r < rows; r++) {
+    const row = scores + <usize>r * squareBytes;
+    const slope = slopes + <usize>r * squareBytes;
+    const visible = seen + <usize>(r / group) * squareBytes;
+    const before = load<f32>(numberAt(r));
+    let largest = f32x4.splat(before);
+    for (let at: usize = 0; at < squareBytes; at += 16) {
+      largest = f32x4.pmax(largest, v128.bitselect(v128.load(row + at), nothing, v128.load(visible + at)));
+    }
+    const maximum = maxOf(largest);
+    let total = zero();
+    let dot = zero();
+    for (let at: usize = 0; at < squareBytes; at += 16) {
+      const power = f32x4.sub(v128.load(row + at), f32x4.splat(maximum));
+      const weight = v128.and(exp4(power), v128.load(visible + at));
+      total = f32x4.add(total, weight);
+      if (which != VALUES) dot = f32x4.add(dot, f32x4.mul(weight, v128.load(slope + at)));
+    }
+    const factor = f32x4.extract_lane(exp4(f32x4.splat(before - maximum)), 0);
+    store<f32>(numberAt(r), maximum);
+    store<f32>(numberAt(r), load<f32>(numberAt(r), 4) * factor + sumOf(total), 4);
+    store<f32>(numberAt(r), load<f32>(numberAt(r), 8) * factor + sumOf(dot), 8);
+  }
+}
+
+/** The numbers of some rows, which are loaded here, over all keys. */
+function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32): void {
+  const rows = tokens * group;
+  loadTokens(batch, token, tokens, head, group);
+  for (let r = 0; r < rows; r++) {
+    store<f32>(numberAt(r), NOTHING);
+    store<f32>(numberAt(r), 0, 4);
+    store<f32>(numberAt(r), 0, 8);
+  }
+  for (let key = 0; key < size; key += most) {
+    const some = min(most, size - key);
+    if (!look(batch, token, tokens, key, some)) continue;
+    loadKeys(batch, key, some, head / (heads / keyHeads));
+    score(rows);
+    count(rows, group);
+  }
+  for (let r = 0; r < rows; r++) {
+    const total = load<f32>(numberAt(r), 4);
+    // A row that sees nothing has no probabilities.
+    const inverse: f32 = total > 0 ? <f32>1 / total : 0;
+    store<f32>(numberAt(r), inverse, 4);
+    store<f32>(numberAt(r), load<f32>(numberAt(r), 8) * inverse, 8);
+  }
+}
+
+/** Scores become probabilities, and slopes those of the scores before the soft cap. */
+function differentiate(rows: i32, group: i32): void {
+  const one = f32x4.splat(1);
+  for (let r = 0; r < rows; r++) {
+    const row = scores + <usize>r * squareBytes;
+    const slope = slopes + <usize>r * squareBytes;
+    const visible = seen + <usize>(r / group) * squareBytes;
+    const maximum = f32x4.splat(load<f32>(numberAt(r)));
+    const inverse = f32x4.splat(load<f32>(numberAt(r), 4));
+    const dot = f32x4.splat(load<f32>(numberAt(r), 8));
+    for (let at: usize = 0; at < squareBytes; at += 16) {
+      const v = v128.load(row + at);
+      const weight = f32x4.mul(exp4(f32x4.sub(v, maximum)), inverse);
+      const probability = v128.and(weight, v128.load(visible + at));
+      v128.store(row + at, probability);
+      if (which == VALUES) continue;
+      let d = f32x4.mul(probability, f32x4.sub(v128.load(slope + at), dot));
+      if (softCap != 0) {
+        const bent = f32x4.div(v, f32x4.splat(softCap));
+        d = f32x4.mul(d, f32x4.sub(one, f32x4.mul(bent, bent)));
+      }
+      v128.store(slope + at, d);
+    }
+  }
+}
+
+/** sums[r] += Σ packedSquare[i][r] · block[i] over `depth` rows of the block. */
+function accumulate(rows: i32, block: usize, depth: i32): void {
+  let x = packedSquare;
+  let to = sums;
+  for (let r = 0; r < rows; r += 4, x += (<usize>depth) << 4, to += 4 * rowBytes) {
+    for (let h: usize = 0; h < (<usize>paddedWidth) << 2; h += 32) {
+      tile(x, block + h, rowBytes, depth, to + h, rowBytes, min(4, rows - r), 8, true);
+    }
+  }
+}
+
+function writeRow(row: i32, to: usize, factor: f32): void {
+  const from = sums + <usize>row * rowBytes;
+  for (let at: usize = 0; at < (<usize>width) << 2; at += 4) store<f32>(to + at, load<f32>(from + at) * factor);
+}
+
+// Tiles of queries: heads of one key head, or as many of them as fit, of some tokens.
+let group: i32 = 1;
+let chunks: i32 = 1;
+let tokensAtOnce: i32 = 1;
+let tokenBlocks: i32 = 1;
+
+function divideQueries(): void {
+  const groups = heads / keyHeads;
+  group = min(groups, most);
+  chunks = (groups + group - 1) / group;
+  tokensAtOnce = most / group;
+  tokenBlocks = (length + tokensAtOnce - 1) / tokensAtOnce;
+}
+
+function firstHead(keyHead: i32, chunk: i32): i32 {
+  return keyHead * (heads / keyHeads) + chunk * group;
+}
+
+function headsOf(chunk: i32): i32 {
+  return min(group, heads / keyHeads - chunk * group);
+}
+
+/** Where the numbers of a row rest between threads. */
+function kept(batch: i32, token: i32, head: i32): usize {
+  return pointer(25) + ((<usize>(((batch * length + token) * heads + head) * NUMBERS)) << 2);
+}
+
+/** Tiles of queries in turn: later tokens see more keys. For dq to its end, else only the numbers, for all to read. */
+function queryTiles(batch: i32): void {
+  for (let unit = thread; unit < batch * keyHeads * chunks * tokenBlocks; unit += threads) {
+    const token = (unit % tokenBlocks) * tokensAtOnce;
+    const rest = unit / tokenBlocks;
+    const chunk = rest % chunks;
+    const keyHead = (rest / chunks) % keyHeads;
+    const b = rest / chunks / keyHeads;
+    const tokens = min(tokensAtOnce, length - token);
+    const some = headsOf(chunk);
+    const head = firstHead(keyHead, chunk);
+    statistics(b, token, tokens, head, some);
+    if (which == QUERIES) queryGradient(b, token, tokens, keyHead, head, some);
+    else {
+      for (let t = 0; t < tokens; t++) {
+        memory.copy(kept(b, token + t, head), numberAt(t * some), (<usize>(NUMBERS * some)) << 2);
+      }
+    }
+  }
+}
+
+/** dq = scale · Σ slope · key */
+function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: i32, some: i32): void {
+  const rows = tokens * some;
+  memory.fill(sums, 0, <usize>rows * rowBytes);
+  for (let key = 0; key < size; key += most) {
+    const keysHere = min(most, size - key);
+    if (!look(batch, token, tokens, key, keysHere)) continue;
+    loadKeys(batch, key, keysHere, keyHead);
+    score(rows);
+    differentiate(rows, some);
+    packRows(slopes, squareBytes, rows, keysHere, packedSquare);
+    accumulate(rows, keys, keysHere);
+  }
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < some; i++) {
+      const row = (batch * length + token + t) * heads + head + i;
+      writeRow(t * some + i, pointer(4) + <usize>row * ((<usize>width) << 2), floatArgument(11));
+    }
+  }
+}
+
+/** dk = Σ slope · query, scaled as it is, or dv = Σ probability · dy, over all queries of the key head. */
+function keyBlocks(batch: i32): void {
+  const blocks = (size + most - 1) / most;
+  for (let unit = thread; unit < batch * keyHeads * blocks; unit += threads) {
+    const key = (unit % blocks) * most;
+    const keyHead = (unit / blocks) % keyHeads;
+    const b = unit / blocks / keyHeads;
+    const keysHere = min(most, size - key);
+    loadKeys(b, key, keysHere, keyHead);
+    memory.fill(sums, 0, <usize>most * rowBytes);
+    for (let token = 0; token < length; token += tokensAtOnce) {
+      const tokens = min(tokensAtOnce, length - token);
+      if (!look(b, token, tokens, key, keysHere)) continue;
+      for (let chunk = 0; chunk < chunks; chunk++) {
+        const some = headsOf(chunk);
+        const rows = tokens * some;
+        loadTokens(b, token, tokens, firstHead(keyHead, chunk), some);
+        for (let t = 0; t < tokens; t++) {
+          const from = kept(b, token + t, firstHead(keyHead, chunk));
+          memory.copy(numberAt(t * some), from, (<usize>(NUMBERS * some)) << 2);
+        }
+        score(rows);
+        differentiate(rows, some);
+        packColumns(which == VALUES ? scores : slopes, squareBytes, keysHere, rows, packedSquare);
+        accumulate(keysHere, which == VALUES ? outputs : queries, rows);
+      }
+    }
+    for (let s = 0; s < keysHere; s++) {
+      const row = (b * size + key + s) * keyHeads + keyHead;
+      writeRow(s, pointer(4) + <usize>row * ((<usize>width) << 2), 1);
+    }
+  }
+}
+
+/**
+ * ATTENTION_GRADIENT: dy, q, k, v, target, batch, length, heads, size, key heads, width, scale, soft cap (0: none), what
+ * `setVisibility` reads, workspace (batch, length, heads, 3), which: 0 dq, 1 dk, 2 dv.
+ */
+export function attentionGradient(): void {
+  const batch = argument(5);
+  length = argument(6);
+  heads = argument(7);
+  size = argument(8);
+  keyHeads = argument(9);
+  width = argument(10);
+  softCap = floatArgument(12);
+  setVisibility(13, length, size);
+  which = argument(26);
+  divideScratch();
+  divideQueries();
+  queryTiles(batch);
+  if (which == QUERIES) return;
+  barrier();
+  keyBlocks(batch);
+}
