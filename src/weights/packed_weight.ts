@@ -11,6 +11,9 @@ export {type KernelLayout} from './packing';
 
 const product = (xs: readonly number[]) => xs.reduce((a, b) => a * b, 1);
 
+/** A matrix (rows, columns) as it rests. */
+const ROWS: KernelLayout = {out: [0], in: [1]};
+
 /**
  * At rest: `bits`, an int32 tensor in the physical order that `packing` names; its rows are the outputs of the kernel and
  * its columns the inputs. `shape`, `dtype`, `read` and `write` are logical and float32, so `getWeights`, `setWeights`,
@@ -57,6 +60,11 @@ export class PackedWeight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
+  /** What will give the weight its values if nothing fills it before; undefined when it has them. */
+  get initializer(): Initializer | undefined {
+    return this.pending;
+  }
+
   /** tfjs keeps the tensor in a protected field. */
   private get physical(): tf.Variable {
     return (this as unknown as {val: tf.Variable}).val;
@@ -73,6 +81,7 @@ export class PackedWeight extends tf.LayerVariable {
 
   /** The packed matrix. */
   get bits(): tf.Tensor2D {
+    if (this.physical.isDisposed) throw new Error(`LayersVariable ${this.name} is already disposed.`);
     const initializer = this.pending;
     if (initializer) {
       tf.tidy(() => {
@@ -137,11 +146,20 @@ export class PackedWeight extends tf.LayerVariable {
 
   /** Takes the values from a file, piece by piece, each put where it belongs at rest. */
   async fill(stream: ValueStream): Promise<void> {
-    const shape = this.shape as number[];
-    const target = this.packing.begin(shape, this.layout);
+    await this.take(stream, this.shape as number[], this.layout, PIECE);
+  }
+
+  /** The same from values in memory, in logical order or as rows (rows, columns), in pieces of at most `piece` values. */
+  async fillFromMemory(stream: ValueStream, order: 'logical' | 'rows', piece: number): Promise<void> {
+    if (order === 'logical') await this.take(stream, this.shape as number[], this.layout, piece);
+    else await this.take(stream, [this.rows, this.columns], ROWS, piece);
+  }
+
+  private async take(stream: ValueStream, shape: number[], layout: KernelLayout, piece: number): Promise<void> {
+    const target = this.packing.begin(shape, layout);
     const slab = shape[0] ? product(shape.slice(1)) : 0; // values under one index of the first axis
     const {multiple} = target;
-    const slabs = Math.max(1, Math.floor(PIECE / Math.max(1, slab * multiple))) * multiple;
+    const slabs = Math.max(1, Math.floor(piece / Math.max(1, slab * multiple))) * multiple;
     for (let first = 0; first < (shape[0] ?? 0); first += slabs) {
       const count = Math.min(slabs, shape[0]! - first);
       target.place(await stream.readBfloat16(first * slab, count * slab), first, count);

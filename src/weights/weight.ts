@@ -54,6 +54,11 @@ export class Weight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
+  /** What will give the weight its values if nothing fills it before; undefined when it has them. */
+  get initializer(): Initializer | undefined {
+    return this.pending;
+  }
+
   override read(): tf.Tensor {
     const initializer = this.pending;
     if (initializer) {

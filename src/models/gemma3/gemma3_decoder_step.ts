@@ -20,10 +20,12 @@ function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
   return {format: 'float32', order: null, inner};
 }
 
-/** Weights and forms of a block; they do not change while their variables live. */
+/** Weights and forms of a block; they do not change while their kernels are in use. */
 class BlockParts {
   readonly forms: Record<DenseName, DenseForm>;
   private readonly denses: Record<DenseName, EinsumDense>;
+
+  private readonly kernels: EinsumDense['kernel'][];
 
   constructor(private readonly block: Gemma3DecoderBlock) {
     const {attention} = block;
@@ -42,6 +44,12 @@ class BlockParts {
       DenseName,
       DenseForm
     >;
+    this.kernels = entries.map(([, dense]) => dense.kernel);
+  }
+
+  /** False when `quantize` has put other kernels in the place of these. */
+  get current(): boolean {
+    return Object.values(this.denses).every((dense, i) => dense.kernel === this.kernels[i]);
   }
 
   tensors(): DecoderBlockTensors {
@@ -78,7 +86,7 @@ export function decoderStep(
   const {config} = block;
   if (x.shape[1] !== 1 || config.useBidirectionalAttention) return undefined;
   let parts = partsOf.get(block);
-  if (!parts) partsOf.set(block, (parts = new BlockParts(block)));
+  if (!parts?.current) partsOf.set(block, (parts = new BlockParts(block)));
   if (!hasDecoderBlock(parts.forms)) return undefined;
   const starts = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
   const angles = starts.map(start => Math.max(0, start));
