@@ -3,10 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {float32ToBfloat16} from '../saving/half';
 import {type PackedFormat} from './dtype';
 import {type KernelLayout, PackedWeight} from './packed_weight';
-import {PIECE, type ValueStream, type Weight} from './weight';
-
-/** Values that are on their way at once. Fewer than from a file: of each there are a few copies in float32. */
-const AT_ONCE = PIECE / 8;
+import {MEMORY_PIECE, type ValueStream, type Weight} from './weight';
 
 /** Packed rows are cut between these, in whatever order they rest. */
 const ROW_GROUP = 8;
@@ -83,8 +80,8 @@ export async function repacked(
   const made = new PackedWeight(shape as number[], layout, originalName, initializer, trainable, format);
   if (!weight.filled) return made;
   try {
-    if (weight instanceof PackedWeight) await made.fillFromMemory(new RowStream(weight), 'rows', AT_ONCE);
-    else await made.fillFromMemory(new FloatStream(weight), 'logical', AT_ONCE);
+    if (weight instanceof PackedWeight) await made.fillFromMemory(new RowStream(weight), 'rows', MEMORY_PIECE);
+    else await made.fillFromMemory(new FloatStream(weight), 'logical', MEMORY_PIECE);
   } catch (error) {
     made.dispose();
     throw error;
