@@ -49,17 +49,17 @@ import {describeBackends} from 'tfjs-gemma3';
 loading.then(describeBackends).then(found => new BroadcastChannel('backends').postMessage(found));
 `;
 
-/** Counts how often the page gets its turn, and how long it waits for one at most. */
+/** Notes how long the page waits for its turns. */
 const watchPage = () => {
-  globalThis.turns = {count: 0, longest: 0, last: performance.now()};
+  globalThis.waits = [];
+  let last = performance.now();
   setInterval(() => {
-    const {turns} = globalThis;
     const now = performance.now();
-    turns.longest = Math.max(turns.longest, now - turns.last);
-    turns.last = now;
-    turns.count++;
+    globalThis.waits.push(now - last);
+    last = now;
   }, 4);
-  new BroadcastChannel('backends').onmessage = ({data}) => (globalThis.backends = data);
+  globalThis.channel = new BroadcastChannel('backends');
+  globalThis.channel.onmessage = ({data}) => (globalThis.backends = data);
 };
 
 let server;
@@ -143,22 +143,24 @@ for (const [folder, details] of [
     const problems = [];
     tab.on('pageerror', error => problems.push(String(error)));
     tab.on('console', message => message.type() === 'error' && problems.push(message.text()));
+    tab.on('requestfailed', request => problems.push(`${request.url()}: ${request.failure().errorText}`));
     await tab.addInitScript(watchPage);
     await tab.goto(`${server.address}${folder}/page.html`);
     const done = text => document.querySelector('#answer').textContent === text && globalThis.backends;
-    await tab.waitForFunction(done, expected, {timeout: 15_000}).catch(async error => {
+    await tab.waitForFunction(done, expected, {timeout: 120_000}).catch(async error => {
       const text = await tab.textContent('#answer');
       throw new Error(`Expected "${expected}". Received: "${text}", and ${problems.join(' ')}.`, {cause: error});
     });
-    const {turns, backends, pieces} = await tab.evaluate(() => ({
-      turns: globalThis.turns,
+    const {waits, backends, pieces} = await tab.evaluate(() => ({
+      waits: globalThis.waits,
       backends: globalThis.backends,
       pieces: document.querySelector('#answer').childNodes.length,
     }));
     assert.ok(pieces > 1, `Expected several pieces. Received: ${pieces}.`);
     assert.match(backends.find(({name}) => name === 'simd').details, details);
-    assert.ok(turns.count > 20, `Expected a page that gets its turn. Received: ${turns.count} turns.`);
-    assert.ok(turns.longest < 500, `Expected no long pause of the page. Received: ${turns.longest} ms.`);
+    // Nine turns of ten come soon: a machine that does other things, too, may hold back one.
+    const usual = waits.sort((a, b) => a - b)[Math.floor(0.9 * waits.length)];
+    assert.ok(waits.length > 20 && usual < 100, `Expected a free page. Received: ${waits.length} turns, ${usual} ms.`);
     assert.deepEqual(
       problems.filter(problem => !/favicon|404/.test(problem)),
       [],
