@@ -143,7 +143,6 @@ for (const [folder, details] of [
     const problems = [];
     tab.on('pageerror', error => problems.push(String(error)));
     tab.on('console', message => message.type() === 'error' && problems.push(message.text()));
-    tab.on('requestfailed', request => problems.push(`${request.url()}: ${request.failure().errorText}`));
     await tab.addInitScript(watchPage);
     await tab.goto(`${server.address}${folder}/page.html`);
     const done = text => document.querySelector('#answer').textContent === text && globalThis.backends;
