@@ -1,6 +1,6 @@
 import {RandomNumbers} from '../../src/weights/random';
 
-const COUNT = 4_000_000;
+const COUNT = 2_000_000;
 const normal = (seed?: number, limit?: number) => {
   const out = new Float32Array(COUNT);
   new RandomNumbers(seed).normal(out, 0, 1, limit);
@@ -39,7 +39,7 @@ test('normal values have the moments, the bins and the tails of the distribution
     Array.from({length: 33}, (_, i) => -4 + i / 4),
     below,
   );
-  // 31.7 in a million lie beyond four: here 253 or so.
+  // 31.7 in a million lie beyond four: here 127 or so.
   const tail = values.reduce((sum, x) => sum + (Math.abs(x) > 4 ? 1 : 0), 0);
   expect(Math.abs(tail - 6.334e-5 * COUNT)).toBeLessThan(5 * Math.sqrt(6.334e-5 * COUNT));
   const largest = values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
@@ -87,17 +87,4 @@ test('a seed gives the same values, in one piece or several; without one they di
   expect(normal(8).slice(0, 9)).not.toEqual(whole.slice(0, 9));
   expect(normal(7.5).slice(0, 9)).not.toEqual(whole.slice(0, 9));
   expect(normal().slice(0, 9)).not.toEqual(normal().slice(0, 9));
-});
-
-test('nothing in a million values is slow', () => {
-  const values = new Float32Array(1 << 19);
-  const numbers = new RandomNumbers(1);
-  const best = Math.min(
-    ...Array.from({length: 8}, () => {
-      const start = performance.now();
-      numbers.normal(values, 0, 1);
-      return performance.now() - start;
-    }),
-  );
-  expect((best * 1e6) / values.length).toBeLessThan(60); // nanoseconds; about 5 on an idle machine
 });
