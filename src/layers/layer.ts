@@ -6,6 +6,7 @@ import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
 import {checkArgument, checkArguments} from './checks';
 import {type Initializer} from './initializers';
+import {type QuantizationMode, quantizeLayers} from './quantize';
 
 export interface LayerArgs {
   /** Name of the layer; made from the class name if left out. */
@@ -53,7 +54,10 @@ export abstract class Layer extends tf.layers.Layer {
   readonly sublayers = new Map<string, Layer | Layer[]>();
   /** Weights of this layer alone, in the order of creation. tfjs' own two lists are private and stay empty. */
   readonly ownWeights: AnyWeight[] = [];
-  readonly dtypePolicy: Dtype;
+  /** Those of them whose format follows from the dtype, and how each is laid out. */
+  readonly kernels = new Map<AnyWeight, KernelLayout>();
+  /** Set by the constructor, and by `quantize`. */
+  dtypePolicy: Dtype;
   private parent?: Layer;
 
   constructor({dtype, ...args}: LayerArgs = {}) {
@@ -112,8 +116,32 @@ export abstract class Layer extends tf.layers.Layer {
   /** A kernel, at rest as the layer's dtype says. */
   protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
     const {format} = this.dtypePolicy;
-    if (format === 'float32') return this.addFloatWeight(name, shape, initializer);
-    return this.own(new PackedWeight(shape, layout, this.weightName(name), initializer, true, format));
+    const kernel =
+      format === 'float32'
+        ? this.addFloatWeight(name, shape, initializer)
+        : this.own(new PackedWeight(shape, layout, this.weightName(name), initializer, true, format));
+    this.kernels.set(kernel, layout);
+    return kernel;
+  }
+
+  /** Puts a kernel in the place of another, in whatever field of the layer that is; the old one is disposed. */
+  replaceKernel(old: AnyWeight, made: AnyWeight): void {
+    this.ownWeights[this.ownWeights.indexOf(old)] = made;
+    this.kernels.set(made, this.kernels.get(old)!);
+    this.kernels.delete(old);
+    const fields = this as unknown as Record<string, unknown>;
+    for (const field of Object.keys(this)) if (fields[field] === old) fields[field] = made;
+    old.dispose();
+  }
+
+  /**
+   * Packs the kernels of this layer and of all below it anew, as "int8", "int4" or "bfloat16". Biases and scales of norms
+   * stay float32.
+   *
+   * @throws ValueError as {@link quantizeLayers} does.
+   */
+  async quantize(mode: QuantizationMode): Promise<void> {
+    await quantizeLayers(`Layer "${this.name}"`, [this], mode);
   }
 
   private own<W extends AnyWeight>(weight: W): W {

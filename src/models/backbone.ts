@@ -1,6 +1,7 @@
 /** What all backbones share: weights in order, options of loading from a preset, configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../errors';
+import {type QuantizationMode} from '../layers/quantize';
 import {Model} from './model';
 
 export type {ModelInputs} from './inputs';
@@ -74,6 +75,19 @@ export abstract class Backbone extends Model {
   override countParams(): number {
     return this.weights.reduce((sum, weight) => sum + tf.util.sizeFromShape(weight.shape as number[]), 0);
   }
+
+  // === Quantization ===
+
+  /**
+   * Packs all kernels anew, as "int8", "int4" or "bfloat16", one after the other: memory holds the model and one more
+   * matrix. As Keras' `Model.quantize` (https://keras.io/api/models/model/), but the model is afterwards as if it had been
+   * loaded with this `dtype`. A vision encoder therefore stays as its configuration says; it has a `quantize` of its own.
+   *
+   * @throws ValueError for another mode; for weights that rest as integers already, or as the mode says; for a mode that
+   * the backend cannot pack. If it fails on the way, some kernels are packed and some are not: all work, and calling it
+   * again does the others.
+   */
+  abstract quantize(mode: QuantizationMode): Promise<void>;
 
   // === Configuration ===
 

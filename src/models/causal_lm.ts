@@ -4,6 +4,7 @@ import {checkKeys, show, ValueError} from '../errors';
 import {type Decoder, type DecoderCache, generateTokens} from '../generation/engine';
 import * as samplers from '../generation/samplers';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
+import {type QuantizationMode} from '../layers/quantize';
 import {type Backbone, packConfig} from './backbone';
 import {Model} from './model';
 
@@ -228,6 +229,15 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
   override countParams(): number {
     return this.backbone.countParams();
+  }
+
+  /**
+   * Packs the kernels of the backbone anew, as "int8", "int4" or "bfloat16": see {@link Backbone.quantize}.
+   *
+   * @throws ValueError as there.
+   */
+  async quantize(mode: QuantizationMode): Promise<void> {
+    await this.backbone.quantize(mode);
   }
 
   protected override updatedConfig(): tf.serialization.ConfigDict {

@@ -54,7 +54,15 @@ export abstract class Model extends tf.LayersModel {
   private checkTrainable(): void {
     // What `compile` took when it was called is what tfjs trains.
     const {collectedTrainableWeights: collected} = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
-    const packed = (collected ?? this.trainableWeights).filter(weight => weight instanceof PackedWeight);
+    const weights = collected ?? this.trainableWeights;
+    const present = new Set(this.weights);
+    if (weights.some(weight => !present.has(weight))) {
+      throw new ValueError(
+        'Expected the weights that `compile` found. Received a model that was quantized since. Call `compile` again, with ' +
+          '`trainable = false` on what rests packed.',
+      );
+    }
+    const packed = weights.filter(weight => weight instanceof PackedWeight);
     if (packed.length === 0) return;
     throw new ValueError(
       `Expected weights that rest as float32 for training. Received: ${packed.length} that rest as ` +

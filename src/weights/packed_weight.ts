@@ -4,12 +4,23 @@ import {ValueError} from '../errors';
 import {type Initializer} from '../layers/initializers';
 import {float32ToBfloat16} from '../saving/half';
 import {type PackedFormat} from './dtype';
+import {initialValues} from './initial_values';
 import {type KernelLayout, type Packing, packingFor, type PackingTarget} from './packing';
-import {hollow, PIECE, type ValueStream} from './weight';
+import {hollow, MEMORY_PIECE, PIECE, type ValueStream} from './weight';
 
 export {type KernelLayout} from './packing';
 
 const product = (xs: readonly number[]) => xs.reduce((a, b) => a * b, 1);
+
+/** First slab and number of slabs of the pieces that a matrix is packed in: at most `size` values, if slabs allow it. */
+function* pieces(shape: readonly number[], multiple: number, size: number): Generator<[first: number, count: number]> {
+  const slabs = shape[0] ?? 0;
+  const step = Math.max(1, Math.floor(size / Math.max(1, product(shape.slice(1)) * multiple))) * multiple;
+  for (let first = 0; first < slabs; first += step) yield [first, Math.min(step, slabs - first)];
+}
+
+/** A matrix (rows, columns) as it rests. */
+const ROWS: KernelLayout = {out: [0], in: [1]};
 
 /**
  * At rest: `bits`, an int32 tensor in the physical order that `packing` names; its rows are the outputs of the kernel and
@@ -57,6 +68,11 @@ export class PackedWeight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
+  /** What will give the weight its values if nothing fills it before; undefined when it has them. */
+  get initializer(): Initializer | undefined {
+    return this.pending;
+  }
+
   /** tfjs keeps the tensor in a protected field. */
   private get physical(): tf.Variable {
     return (this as unknown as {val: tf.Variable}).val;
@@ -73,12 +89,8 @@ export class PackedWeight extends tf.LayerVariable {
 
   /** The packed matrix. */
   get bits(): tf.Tensor2D {
-    const initializer = this.pending;
-    if (initializer) {
-      tf.tidy(() => {
-        this.write(initializer.apply(this.shape as number[], 'float32'));
-      });
-    }
+    if (this.physical.isDisposed) throw new Error(`LayersVariable ${this.name} is already disposed.`);
+    if (this.pending) this.initialise(this.pending);
     return this.physical as tf.Tensor as tf.Tensor2D;
   }
 
@@ -137,19 +149,48 @@ export class PackedWeight extends tf.LayerVariable {
 
   /** Takes the values from a file, piece by piece, each put where it belongs at rest. */
   async fill(stream: ValueStream): Promise<void> {
-    const shape = this.shape as number[];
-    const target = this.packing.begin(shape, this.layout);
-    const slab = shape[0] ? product(shape.slice(1)) : 0; // values under one index of the first axis
-    const {multiple} = target;
-    const slabs = Math.max(1, Math.floor(PIECE / Math.max(1, slab * multiple))) * multiple;
+    await this.take(stream, this.shape as number[], this.layout, PIECE);
+  }
+
+  /** The same from values in memory, in logical order or as rows (rows, columns), in pieces of at most `piece` values. */
+  async fillFromMemory(stream: ValueStream, order: 'logical' | 'rows', piece: number): Promise<void> {
+    if (order === 'logical') await this.take(stream, this.shape as number[], this.layout, piece);
+    else await this.take(stream, [this.rows, this.columns], ROWS, piece);
+  }
+
+  private async take(stream: ValueStream, shape: number[], layout: KernelLayout, piece: number): Promise<void> {
+    const target = this.packing.begin(shape, layout);
+    const slab = product(shape.slice(1));
     try {
-      for (let first = 0; first < (shape[0] ?? 0); first += slabs) {
-        const count = Math.min(slabs, shape[0]! - first);
+      for (const [first, count] of pieces(shape, target.multiple, piece)) {
         target.place(await stream.readBfloat16(first * slab, count * slab), first, count);
       }
     } catch (error) {
       target.abandon();
       throw error;
+    }
+    this.finish(target);
+  }
+
+  private initialise(initializer: Initializer): void {
+    const shape = this.shape as number[];
+    const fill = initialValues(initializer, shape);
+    if (!fill) {
+      tf.tidy(() => {
+        this.write(initializer.apply(shape, 'float32'));
+      });
+      return;
+    }
+    const target = this.packing.begin(shape, this.layout);
+    const slab = product(shape.slice(1));
+    let floats = new Float32Array(0);
+    let halves = new Uint16Array(0);
+    for (const [first, count] of pieces(shape, target.multiple, MEMORY_PIECE)) {
+      const size = count * slab;
+      if (floats.length < size) [floats, halves] = [new Float32Array(size), new Uint16Array(size)];
+      fill(floats.subarray(0, size));
+      float32ToBfloat16(floats.subarray(0, size), halves.subarray(0, size));
+      target.place(halves.subarray(0, size), first, count);
     }
     this.finish(target);
   }

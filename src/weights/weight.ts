@@ -1,6 +1,7 @@
 /** A layer variable that is declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
 import {type Initializer} from '../layers/initializers';
+import {initialValues} from './initial_values';
 import {beginFloat32} from './packing';
 
 /** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
@@ -17,6 +18,9 @@ export interface ValueStream {
 
 /** Streams are read in pieces of this many values: large enough for full disk speed, small beside any model. */
 export const PIECE = 1 << 22;
+
+/** Values that are made or moved in memory are fewer at once: of each there are a few copies. */
+export const MEMORY_PIECE = PIECE / 8;
 
 /**
  * A tensor with shape and type but no memory. tfjs accepts `null` values for this on every backend: they are allocated
@@ -54,14 +58,28 @@ export class Weight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
+  /** What will give the weight its values if nothing fills it before; undefined when it has them. */
+  get initializer(): Initializer | undefined {
+    return this.pending;
+  }
+
   override read(): tf.Tensor {
     const initializer = this.pending;
     if (initializer) {
       tf.tidy(() => {
-        this.write(initializer.apply(this.shape as number[], 'float32'));
+        this.write(this.initialised(initializer));
       });
     }
     return super.read();
+  }
+
+  private initialised(initializer: Initializer): tf.Tensor {
+    const shape = this.shape as number[];
+    const fill = initialValues(initializer, shape);
+    if (!fill) return initializer.apply(shape, 'float32');
+    const target = beginFloat32(shape);
+    fill(target.values());
+    return target.finish();
   }
 
   override write(value: tf.Tensor): this {

@@ -3,7 +3,8 @@
  * text as in Node. Needs a Chromium: CHROMIUM, or /usr/bin/chromium.
  */
 import assert from 'node:assert/strict';
-import {existsSync} from 'node:fs';
+import {existsSync, readFileSync} from 'node:fs';
+import {availableParallelism} from 'node:os';
 import {dirname, join} from 'node:path';
 import {after, before, test} from 'node:test';
 import {fileURLToPath} from 'node:url';
@@ -35,27 +36,63 @@ globalThis.answer = async (address, question, asFiles, name) => {
 };
 `;
 
+/** The example of README.md, as it stands there; the Worker also tells how it computes. */
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const example = (language, start) => {
+  const blocks = [...readme.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
+  const found = blocks.find(([, , code]) => code.startsWith(start));
+  assert.ok(found, `Expected a ${language} block in README.md that begins with "${start}".`);
+  return found[2];
+};
+const workerCode = `${example('js', '// worker.js')}
+import {describeBackends} from 'tfjs-gemma3';
+loading.then(describeBackends).then(found => new BroadcastChannel('backends').postMessage(found));
+`;
+
+/** Notes how long the page waits for its turns. */
+const watchPage = () => {
+  globalThis.waits = [];
+  let last = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    globalThis.waits.push(now - last);
+    last = now;
+  }, 4);
+  globalThis.channel = new BroadcastChannel('backends');
+  globalThis.channel.onmessage = ({data}) => (globalThis.backends = data);
+};
+
 let server;
 let browser;
 let expected;
 before(async () => {
   assert.ok(existsSync(executablePath), `Expected Chromium at ${executablePath}: install it, or set CHROMIUM.`);
-  const bundle = await build({
-    stdin: {contents: page, resolveDir: root},
-    bundle: true,
-    format: 'esm',
-    platform: 'browser',
-    write: false,
-    logLevel: 'error',
-  });
+  const bundled = async contents => {
+    const bundle = await build({
+      stdin: {contents, resolveDir: root},
+      bundle: true,
+      format: 'esm',
+      platform: 'browser',
+      write: false,
+      logLevel: 'error',
+    });
+    return bundle.outputFiles[0].text;
+  };
   const html = '<!doctype html><script type="module" src="/page.js"></script>';
-  const script = bundle.outputFiles[0].text;
+  const script = await bundled(page);
+  const workerScript = await bundled(workerCode);
+  const workerPage = {'page.html': example('html', '<!doctype html>'), 'page.js': example('js', '// page.js')};
   const isolated = html.replace('/page.js', '/isolated/page.js');
   server = await serve(root, {
     '/page.js': script,
     '/page.html': html,
     '/isolated/page.js': script,
     '/isolated/page.html': isolated,
+    ...Object.fromEntries(
+      ['/worker', '/isolated/worker'].flatMap(folder =>
+        Object.entries({...workerPage, 'worker.js': workerScript}).map(([name, text]) => [`${folder}/${name}`, text]),
+      ),
+    ),
   });
   browser = await chromium.launch({
     executablePath,
@@ -92,6 +129,41 @@ for (const {backend, path, asFiles, details} of CASES) {
     assert.match(result.details, details);
     const serious = problems.filter(problem => !/favicon|404/.test(problem));
     assert.deepEqual(serious, []);
+    await tab.close();
+  });
+}
+
+const threads = availableParallelism() > 1 ? '[2-8] threads' : '1 thread';
+for (const [folder, details] of [
+  ['/worker', /1 thread .*cannot be shared/],
+  ['/isolated/worker', new RegExp(`WebAssembly with .*SIMD, ${threads}$`)],
+]) {
+  test(`in a Worker, ${folder}: the same text in pieces, while the page stays free`, async () => {
+    const tab = await browser.newPage();
+    const problems = [];
+    tab.on('pageerror', error => problems.push(String(error)));
+    tab.on('console', message => message.type() === 'error' && problems.push(message.text()));
+    await tab.addInitScript(watchPage);
+    await tab.goto(`${server.address}${folder}/page.html`);
+    const done = text => document.querySelector('#answer').textContent === text && globalThis.backends;
+    await tab.waitForFunction(done, expected, {timeout: 120_000}).catch(async error => {
+      const text = await tab.textContent('#answer');
+      throw new Error(`Expected "${expected}". Received: "${text}", and ${problems.join(' ')}.`, {cause: error});
+    });
+    const {waits, backends, pieces} = await tab.evaluate(() => ({
+      waits: globalThis.waits,
+      backends: globalThis.backends,
+      pieces: document.querySelector('#answer').childNodes.length,
+    }));
+    assert.ok(pieces > 1, `Expected several pieces. Received: ${pieces}.`);
+    assert.match(backends.find(({name}) => name === 'simd').details, details);
+    // Nine turns of ten come soon: a machine that does other things, too, may hold back one.
+    const usual = waits.sort((a, b) => a - b)[Math.floor(0.9 * waits.length)];
+    assert.ok(waits.length > 20 && usual < 100, `Expected a free page. Received: ${waits.length} turns, ${usual} ms.`);
+    assert.deepEqual(
+      problems.filter(problem => !/favicon|404/.test(problem)),
+      [],
+    );
     await tab.close();
   });
 }

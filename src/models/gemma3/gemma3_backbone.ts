@@ -4,6 +4,7 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {checkObject} from '../../layers/checks';
 import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
+import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
@@ -169,6 +170,12 @@ export class Gemma3Backbone extends Backbone {
   /** Token ids (B, T) → embeddings (B, T, hiddenDim) as the first block gets them. */
   embedTokens(tokenIds: tf.Tensor): tf.Tensor {
     return tf.tidy(() => this.multiply.call(this.tokenEmbedding.call(tokenIds)));
+  }
+
+  override async quantize(mode: QuantizationMode): Promise<void> {
+    const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm];
+    await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode);
+    this.config.dtype = mode;
   }
 
   override getConfig(): tf.serialization.ConfigDict {

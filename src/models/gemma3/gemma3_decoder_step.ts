@@ -21,11 +21,13 @@ function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
   return {format: 'float32', order: null, inner};
 }
 
-/** Weights and forms of a block; they do not change while their variables live. */
+/** Weights and forms of a block; they do not change while their kernels are in use. */
 class BlockParts {
   readonly forms: Record<DenseName, DenseForm>;
   private readonly denses: [name: DenseName, kernel: EinsumDense['kernel']][];
   private readonly scales: [name: string, scale: RMSNormalization['scale']][];
+
+  private readonly owners: EinsumDense[];
 
   constructor(block: Gemma3DecoderBlock) {
     const {attention} = block;
@@ -52,7 +54,13 @@ class BlockParts {
       DenseName,
       DenseForm
     >;
+    this.owners = entries.map(([, [dense]]) => dense);
     this.scales = Object.entries(norms).flatMap(([name, norm]) => (norm ? [[name, norm.scale]] : []));
+  }
+
+  /** False when `quantize` has put other kernels in the place of these. */
+  get current(): boolean {
+    return this.denses.every(([, kernel], i) => this.owners[i]!.kernel === kernel);
   }
 
   /** Adds them to `tensors`. */
@@ -80,7 +88,7 @@ export function decoderStep(
   const {config} = block;
   if (x.shape[1] !== 1 || config.useBidirectionalAttention) return undefined;
   let parts = partsOf.get(block);
-  if (!parts) partsOf.set(block, (parts = new BlockParts(block)));
+  if (!parts?.current) partsOf.set(block, (parts = new BlockParts(block)));
   if (!hasDecoderBlock(parts.forms)) return undefined;
   const starts = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
   const angles = starts.map(start => Math.max(0, start));

@@ -1,0 +1,238 @@
+/** Quantized in memory is loaded quantized, to the bit. */
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {EinsumDense, Gemma3Backbone, Gemma3CausalLM, PackedWeight, RMSNormalization, useBackend} from '../../src';
+import {type SimdBackend} from '../../src/backends/simd/simd_backend';
+import {type QuantizationMode} from '../../src/layers/quantize';
+import {PIECE} from '../../src/weights/weight';
+
+const FIXTURES = join(__dirname, '..', 'fixtures', 'backbone');
+const TINY = join(__dirname, '..', '..', 'presets', 'gemma3_tiny');
+
+beforeAll(async () => {
+  await useBackend('simd', {threads: 2});
+});
+
+const heapBytes = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
+
+/** Formats and bits of all weights, by name. */
+const atRest = (backbone: Gemma3Backbone) =>
+  backbone.weights.map(weight => {
+    const packed = weight instanceof PackedWeight;
+    const values = (packed ? weight.bits : weight.read()).dataSync();
+    const {originalName: name, trainable, shape} = weight;
+    return {name, trainable, shape, format: packed ? weight.format : 'float32', values: Array.from(values)};
+  });
+
+const summaryOf = (backbone: Gemma3Backbone) => {
+  const lines: unknown[] = [];
+  backbone.summary(80, undefined, line => lines.push(line));
+  return lines;
+};
+
+const SOURCES = [
+  [join(FIXTURES, 'bfloat16'), undefined],
+  [join(FIXTURES, 'everything'), undefined], // a float32 file, at rest as float32
+  [join(FIXTURES, 'everything'), 'bfloat16'],
+  [join(FIXTURES, 'float16'), undefined],
+  [TINY, undefined],
+] as const;
+const MODES: QuantizationMode[] = ['int8', 'int4', 'bfloat16'];
+const CASES_OF_MODELS = SOURCES.flatMap(([preset, dtype]) => MODES.map(mode => [preset, dtype, mode] as const));
+
+test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) => {
+  const name = 'backbone';
+  const load = (given?: string) => Gemma3Backbone.fromPreset(preset, given === undefined ? {} : {dtype: given});
+  const backbone = await load(dtype);
+  if (backbone.getConfig().dtype === mode) {
+    await expect(backbone.quantize(mode)).rejects.toThrow(/already quantized: its weights rest as bfloat16/);
+    backbone.dispose();
+    return;
+  }
+  const expected = await load(mode);
+  const before = tf.memory().numTensors;
+  await backbone.quantize(mode);
+  expect(tf.memory().numTensors).toBe(before);
+  expect(atRest(backbone)).toEqual(atRest(expected));
+  expect({...backbone.getConfig(), name}).toEqual({...expected.getConfig(), name});
+  expect(backbone.transformerLayers[0]!.getConfig().dtype).toBe(mode);
+  expect(summaryOf(backbone).slice(1)).toEqual(summaryOf(expected).slice(1));
+  expect(backbone.transformerLayers[0]!.gatingFfw.kernel).toBeInstanceOf(PackedWeight);
+  backbone.dispose();
+  expected.dispose();
+});
+
+test('a model that has generated goes on with the new kernels, in the fused block, too', async () => {
+  const options = {maxLength: 40};
+  const lm = await Gemma3CausalLM.fromPreset(TINY);
+  await lm.generate('What is the capital of France?', options);
+  await lm.quantize('int4');
+  const loaded = await Gemma3CausalLM.fromPreset(TINY, {dtype: 'int4'});
+  const runs = jest.spyOn(tf.engine(), 'runKernel');
+  const text = await lm.generate('What is the capital of France?', options);
+  expect(runs.mock.calls.some(([name]) => name === 'Gemma3DecoderBlock')).toBe(true);
+  runs.mockRestore();
+  expect(text).toBe(await loaded.generate('What is the capital of France?', options));
+  expect(lm.backbone.getConfig().dtype).toBe('int4');
+  lm.dispose();
+  loaded.dispose();
+});
+
+test('what is only declared stays so', async () => {
+  const backbone = await Gemma3Backbone.fromPreset('gemma3_1b', {loadWeights: false});
+  const used = heapBytes();
+  await backbone.quantize('int8');
+  expect(heapBytes()).toBe(used);
+  const kernels = backbone.weights.filter(weight => weight instanceof PackedWeight);
+  expect(kernels.length).toBe(1 + 26 * 7);
+  expect(kernels.every(({format, filled}) => format === 'int8' && !filled)).toBe(true);
+  backbone.dispose();
+});
+
+test('the vision encoder has a quantize of its own', async () => {
+  const backbone = await Gemma3Backbone.fromPreset(TINY);
+  const encoder = backbone.visionEncoder!;
+  expect(encoder.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
+  const size = encoder.config.imageSize;
+  const images = tf.randomUniform([1, 1, size, size, 3], -1, 1, 'float32', 3);
+  const before = encoder.call(images);
+  await encoder.quantize('int8');
+  expect(encoder.weights.filter(weight => weight instanceof PackedWeight).length).toBeGreaterThan(6);
+  expect(encoder.getConfig().dtype).toBe('int8');
+  const after = encoder.call(images);
+  const error = tf.tidy(() => tf.div(tf.norm(tf.sub(after, before)), tf.norm(before)).dataSync()[0]!);
+  expect(error).toBeGreaterThan(0);
+  expect(error).toBeLessThan(0.05);
+  tf.dispose([before, after, images]);
+  backbone.dispose();
+});
+
+describe('a large matrix', () => {
+  const make = async (dtype: string, shape: [number, number]) => {
+    const layer = new EinsumDense({equation: 'ab,bc->ac', outputShape: shape[1], dtype, biasAxes: 'c'});
+    layer.build([null, shape[0]]);
+    const values = tf.tensor(
+      Float32Array.from({length: shape[0] * shape[1]}, (_, i) => Math.sin(i * 1.7)),
+      shape,
+    );
+    layer.kernel.write(values);
+    values.dispose();
+    return layer;
+  };
+
+  test.each([
+    ['float32', 'int8', [1024, 2048]],
+    ['bfloat16', 'int8', [1024, 2048]],
+    ['bfloat16', 'int4', [1500, 1377]],
+    ['float32', 'bfloat16', [2048, 1024]],
+  ] as const)('%s to %s takes its new bytes and those of a piece beside the old', async (dtype, mode, shape) => {
+    const layer = await make(dtype, [...shape]);
+    const old = layer.kernel;
+    const backend = tf.backend() as unknown as SimdBackend;
+    if (!(old instanceof PackedWeight)) backend.locate(old.read());
+    const used = heapBytes();
+    let peak = 0;
+    const runs = jest.spyOn(backend.engine, 'run').mockImplementation(function (this: never, ...args) {
+      peak = Math.max(peak, heapBytes());
+      return Object.getPrototypeOf(backend.engine).run.apply(backend.engine, args);
+    });
+    await layer.quantize(mode);
+    runs.mockRestore();
+    expect(old).not.toBe(layer.kernel);
+    expect(() => old.read()).toThrow(/disposed/);
+    expect(peak - used).toBeLessThan(layer.kernel.byteLength + 1.25 * PIECE);
+    expect(Math.abs(heapBytes() - used - layer.kernel.byteLength + old.byteLength)).toBeLessThan(64); // cache lines
+    // As if they had been written.
+    const direct = await make(mode, [...shape]);
+    const bits = (kernel: typeof direct.kernel) => Buffer.from((kernel as PackedWeight).bits.dataSync().buffer);
+    expect(bits(layer.kernel).equals(bits(direct.kernel))).toBe(true);
+    layer.dispose();
+    direct.dispose();
+  });
+});
+
+describe('what cannot be done is said', () => {
+  const load = () => Gemma3Backbone.fromPreset(join(FIXTURES, 'everything'));
+
+  test('unknown modes, and models that are quantized already', async () => {
+    const backbone = await load();
+    await expect(backbone.quantize('float8' as never)).rejects.toThrow(
+      'Expected a mode of quantization: "int8", "int4", "bfloat16". Received: "float8".',
+    );
+    await backbone.quantize('bfloat16');
+    await backbone.quantize('int8');
+    await expect(backbone.quantize('int8')).rejects.toThrow(/already quantized: its weights rest as int8/);
+    await expect(backbone.quantize('int4')).rejects.toThrow(
+      /50 of its weights rest as int8, "token_embedding\/embeddings" first\. .*Load the preset anew, with dtype: "int4"/,
+    );
+    backbone.dispose();
+  });
+
+  test('two calls at once, and layers without kernels', async () => {
+    const backbone = await load();
+    const first = backbone.quantize('int8');
+    await expect(backbone.quantize('int4')).rejects.toThrow(/is being quantized\. Wait/);
+    await first;
+    expect(backbone.getConfig().dtype).toBe('int8');
+    backbone.dispose();
+    const norm = new RMSNormalization();
+    norm.build([null, 4]);
+    await expect(norm.quantize('int8')).rejects.toThrow(/has no kernels to quantize\. Quantize a layer that has/);
+    const dense = new EinsumDense({equation: 'ab,bc->ac', outputShape: 4});
+    await expect(dense.quantize('int8')).rejects.toThrow(/has no kernels to quantize\. Build it first/);
+  });
+
+  test('a failure on the way leaves a model that works, and the rest to the next call', async () => {
+    const backbone = await load();
+    const expected = await Gemma3Backbone.fromPreset(join(FIXTURES, 'everything'), {dtype: 'int8'});
+    const real = PackedWeight.prototype.fillFromMemory;
+    const fill = jest.spyOn(PackedWeight.prototype, 'fillFromMemory').mockImplementation(async function (
+      this: PackedWeight,
+      ...args
+    ) {
+      if (fill.mock.calls.length === 5) throw new Error('no room');
+      return real.apply(this, args);
+    });
+    const before = tf.memory().numTensors;
+    await expect(backbone.quantize('int8')).rejects.toThrow('no room');
+    fill.mockRestore();
+    expect(tf.memory().numTensors).toBe(before);
+    expect(backbone.getConfig().dtype).toBe('float32');
+    const ids = tf.tensor2d([[1, 2, 3]], [1, 3], 'int32');
+    tf.dispose(backbone.predict({token_ids: ids, padding_mask: ids}));
+    ids.dispose();
+    await backbone.quantize('int8');
+    expect(atRest(backbone)).toEqual(atRest(expected));
+    backbone.dispose();
+    expected.dispose();
+  });
+
+  test('training goes by what `compile` found', async () => {
+    const lm = new Gemma3CausalLM({backbone: await load()});
+    lm.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    await lm.quantize('int8');
+    const x = tf.ones([1, 3], 'int32');
+    await expect(lm.fit([x, x], x)).rejects.toThrow(/quantized since\. Call `compile` again/);
+    lm.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    await expect(lm.fit([x, x], x)).rejects.toThrow(/Received: 50 that rest as int8/);
+    x.dispose();
+    lm.dispose();
+    lm.backbone.dispose();
+  });
+
+  test('backends that cannot pack', async () => {
+    await useBackend('cpu');
+    try {
+      const backbone = await load();
+      await expect(backbone.quantize('int8')).rejects.toThrow(/The backend "cpu" cannot pack weights as int8/);
+      expect(backbone.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
+      await backbone.quantize('bfloat16');
+      const expected = await Gemma3Backbone.fromPreset(join(FIXTURES, 'everything'), {dtype: 'bfloat16'});
+      expect(atRest(backbone)).toEqual(atRest(expected));
+      backbone.dispose();
+      expected.dispose();
+    } finally {
+      await useBackend('simd');
+    }
+  });
+});
