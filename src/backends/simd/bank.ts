@@ -35,9 +35,9 @@ export class Bank {
     readonly kernels: Kernels,
   ) {}
 
-  /** Growth replaces the buffer of a memory, so that a view is not to be kept. */
+  /** Growth of a memory that is not shared detaches its views: they have no length then. */
   get control(): Int32Array {
-    if (this.view.buffer !== this.memory.buffer) this.view = new Int32Array(this.memory.buffer, 0, SCRATCH / 4);
+    if (this.view.length === 0) this.view = new Int32Array(this.memory.buffer, 0, SCRATCH / 4);
     return this.view;
   }
 
