@@ -37,13 +37,26 @@ function bestOfThreads(x: usize): i32 {
 function indexOfMax(x: usize, begin: i32, end: i32): i32 {
   let largest = f32x4.splat(-Infinity);
   let i = begin;
-  for (; i + 4 <= end; i += 4) largest = f32x4.pmax(largest, v128.load(x + ((<usize>i) << 2)));
+  let other = largest;
+  for (; i + 8 <= end; i += 8) {
+    const at = x + ((<usize>i) << 2);
+    largest = f32x4.pmax(largest, v128.load(at));
+    other = f32x4.pmax(other, v128.load(at, 16));
+  }
+  largest = f32x4.pmax(largest, other);
   let value = maxOf(largest);
   for (; i < end; i++) {
     const v = load<f32>(x + ((<usize>i) << 2));
     if (v > value) value = v;
   }
-  for (i = begin; i < end; i++) {
+  i = begin;
+  for (const wanted = f32x4.splat(value); i + 16 <= end; i += 16) {
+    const at = x + ((<usize>i) << 2);
+    const a = v128.or(f32x4.eq(v128.load(at), wanted), f32x4.eq(v128.load(at, 16), wanted));
+    const b = v128.or(f32x4.eq(v128.load(at, 32), wanted), f32x4.eq(v128.load(at, 48), wanted));
+    if (v128.any_true(v128.or(a, b))) break;
+  }
+  for (; i < end; i++) {
     if (load<f32>(x + ((<usize>i) << 2)) == value) return i;
   }
   return -1;
