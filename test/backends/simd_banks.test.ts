@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd';
 import {PAGE, staticBytes} from '../../src/backends/simd/bank';
+import {nothing} from '../../src/backends/simd/commands';
 import {simdKernels} from '../../src/backends/simd/kernels';
 import {type SimdBackend} from '../../src/backends/simd/simd_backend';
 import {type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
@@ -159,6 +160,79 @@ describe('placement', () => {
     backend.data.get(x.dataId).values.fill(2);
     expect(Array.from(part.dataSync())).toEqual([1, 1]);
     tf.dispose([fill, x, part]);
+  });
+});
+
+describe('operands in different banks', () => {
+  const positions = (length: number) => tf.range(0, length, 1, 'int32').expandDims<tf.Tensor2D>();
+  const attentionInputs = (length: number) => ({
+    ...{q: normal([2, length, 4, 8], 1), k: normal([2, 9, 2, 8], 2), v: normal([2, 9, 2, 8], 3)},
+    ...{queryPositions: positions(9).slice([0, 9 - length]), keyPositions: positions(9)},
+    paddingMask: tf.tensor2d(
+      Array.from({length: 18}, (_, i) => Number(i !== 1 && i !== 13)),
+      [2, 9],
+      'int32',
+    ),
+    attentionMask: tf.tensor3d(
+      Array.from({length: 18 * length}, (_, i) => Number(i % 7 > 0)),
+      [2, length, 9],
+      'bool',
+    ),
+  });
+  const attentionAttrs = {scale: 0.3, logitSoftCap: 5, window: 6, bidirectional: false};
+  const gradientInputs = () => ({...attentionInputs(9), dy: normal([2, 9, 4, 8], 4)});
+  const rows = (...seeds: number[]) => seeds.map(seed => normal([6, 1000], seed)) as [tf.Tensor, tf.Tensor, tf.Tensor];
+  const norm = () => {
+    const [dy, x] = rows(1, 2);
+    return {dy, x, scale: normal([1000], 3)};
+  };
+  const x = () => ({x: rows(5)[0]});
+  const uniforms = [0.1, 0.9, 0.5, 0, 0.7, 0.3];
+
+  const cases: [kernel: string, inputs: () => Record<string, tf.Tensor>, attrs: object][] = [
+    ['Gemma3Attention', () => attentionInputs(1), attentionAttrs],
+    ['Gemma3AttentionGradientQ', gradientInputs, attentionAttrs],
+    ['Gemma3AttentionGradientK', gradientInputs, attentionAttrs],
+    ['Gemma3AttentionGradientV', gradientInputs, attentionAttrs],
+    ['Gemma3RmsNormGradientX', norm, {epsilon: 1e-6}],
+    ['Gemma3RmsNormGradientScale', norm, {epsilon: 1e-6}],
+    ['Gemma3GeluGradient', () => ({...x(), dy: rows(2)[0], value: rows(3)[0]}), {}],
+    ['Gemma3MatMulGradientKernel', () => ({...x(), dy: normal([6, 12], 2)}), {outer: 3, inner: 4}],
+    ['Gemma3MatMulGradientX', () => ({dy: normal([6, 12], 2), kernel: normal([3, 50, 4], 1)}), {}],
+    ['Gemma3TopK', x, {k: 5}],
+    ['Gemma3SoftmaxSums', x, {temperature: 0.8}],
+    ['Gemma3Draw', x, {temperature: 0.8, uniforms}],
+    ['TopK', x, {k: 5, sorted: true}],
+    ['Softmax', () => ({logits: rows(1)[0]}), {dim: -1}],
+    ['Add', () => ({a: rows(1)[0], b: normal([1000], 2)}), {}],
+    ['Sum', x, {axis: [0], keepDims: false}],
+    ['Transpose', x, {perm: [1, 0]}],
+    ['BatchMatMul', () => ({a: rows(1)[0], b: rows(2)[0]}), {transposeA: false, transposeB: true}],
+  ];
+
+  it.each(cases)('%s', async (kernel, inputs, attrs) => {
+    const backend = await use({threads: 1, shared: false}, 1024 * KB);
+    const run = (operands: Record<string, tf.Tensor>) =>
+      [tf.engine().runKernel(kernel, operands, attrs as never)].flat().map(y => [y.dtype, Array.from(y.dataSync())]);
+    const together = tf.tidy(() => run(inputs()));
+    expect([memory().heapBytes, memory().banks]).toEqual([0, 1]);
+
+    // Each fills more than half of the part of a bank that weights may take.
+    const homes = [0, 1].map(() => tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB])));
+    expect(homes.map(home => backend.placeOf(home)!.bank)).toEqual([0, 1]);
+    const {heapBytes} = memory();
+    const apart = tf.tidy(() => {
+      const operands = inputs();
+      Object.values(operands).forEach((operand, i) => {
+        const call = backend.call({operand, home: homes[(i + 1) % 2]!}, {shape: [1], home: ['home']});
+        backend.disposeData(call.run(nothing()).dataId);
+      });
+      expect(backend.placeOf(Object.values(operands)[0]!)!.bank).toBe(1);
+      return run(operands);
+    });
+    expect(apart).toEqual(together);
+    expect(memory().heapBytes).toBe(heapBytes);
+    tf.dispose(homes);
   });
 });
 

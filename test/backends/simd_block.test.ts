@@ -1,7 +1,7 @@
 /** Kernels of the decoder block, and the block as one command, against loops in double precision. */
 import * as commands from '../../src/backends/simd/commands';
 import {BFLOAT16, FLOAT32, INT4, INT8} from '../../src/backends/simd/commands';
-import {error, PRODUCT_TOLERANCE, random, settings, SimdMemory} from './simd_memory';
+import {error, productTolerance, random, settings, SimdMemory} from './simd_memory';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
@@ -266,8 +266,7 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
       const {batch, hiddenDim, gateDim, numQueryHeads, numKeyValueHeads, headDim} = sizes;
       const keyRow = numKeyValueHeads * headDim;
       const [epsilon, softCap, scale] = [1e-6, bare ? null : 1.5, 0.3];
-      const {fewRows, manyRows} = PRODUCT_TOLERANCE[type];
-      const tolerance = ROUNDS * (batch < 4 ? fewRows : manyRows);
+      const tolerance = ROUNDS * productTolerance(type, batch, options.relaxed!);
       const kernel = (seed: number, outer: number, columns: number, inner: number): Kernel => {
         const values = random(outer * columns * inner, seed);
         const rows = outer * inner;

@@ -1,7 +1,7 @@
 /** Every kernel against loops in double precision, with and without relaxed instructions, on one and several threads. */
 import * as commands from '../../src/backends/simd/commands';
 import {BFLOAT16, FLOAT32, INT4, INT8, type PackedType} from '../../src/backends/simd/commands';
-import {error, fromBfloat16, PRODUCT_TOLERANCE, random, settings, SimdMemory, toBfloat16} from './simd_memory';
+import {error, fromBfloat16, productTolerance, random, settings, SimdMemory, toBfloat16} from './simd_memory';
 
 /** y (m, rows) = x (m, columns) · Wᵀ */
 function multiply(x: Float32Array, w: Float32Array, m: number, rows: number, columns: number): Float64Array {
@@ -251,15 +251,13 @@ describe.each(settings)('relaxed $relaxed, $threads threads', options => {
   ] as const;
 
   describe.each(formats)('$name', ({type}) => {
-    const {fewRows, manyRows} = PRODUCT_TOLERANCE[type];
-
     test.each(shapes)('product, m %i, rows %i, columns %i', (m, rows, columns) => {
       const x = random(m * columns, 1);
       const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
       const y = memory.room(m * rows);
       memory.run(commands.matMul({w: at, type, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, values, m, rows, columns);
-      expect(error(memory.result(y, m * rows), expected)).toBeLessThan(m < 4 ? fewRows : manyRows);
+      expect(error(memory.result(y, m * rows), expected)).toBeLessThan(productTolerance(type, m, options.relaxed!));
     });
 
     test.each(shapes)('transposed product, m %i, rows %i, columns %i', (m, rows, columns) => {

@@ -62,62 +62,58 @@ const ends = (shape: number[], end: number[]) =>
 /** One of both has the shape of the result, and the other its last axes, or is a number. */
 const combineKernel =
   (name: Operation): tf.KernelFunc =>
-  call => {
-    const backend = call.backend as SimdBackend;
-    const inputs = call.inputs as {a: tf.TensorInfo; b: tf.TensorInfo};
+  params => {
+    const backend = params.backend as SimdBackend;
+    const inputs = params.inputs as {a: tf.TensorInfo; b: tf.TensorInfo};
     const swapped = name !== 'Sub' && size(inputs.a.shape) < size(inputs.b.shape);
     const [a, b] = swapped ? [inputs.b, inputs.a] : [inputs.a, inputs.b];
     const period = size(b.shape);
     const fits = ends(a.shape, b.shape) || (period === 1 && b.shape.length <= a.shape.length);
     if (a.dtype !== 'float32' || b.dtype !== 'float32' || !fits || !pays(a.shape) || period === 0) {
-      return tf.getKernel(name, 'cpu')!.kernelFunc(call);
+      return tf.getKernel(name, 'cpu')!.kernelFunc(params);
     }
-    const {dataId, shape, dtype, offset} = backend.empty(a.shape);
-    const [x, other] = [backend.locate(a), backend.locate(b)];
-    backend.engine.run(...combine(name, {x, b: other, y: offset, count: size(shape), period}));
-    return {dataId, shape, dtype};
+    const call = backend.call({a, b}, {shape: a.shape});
+    const places = {x: call.at('a'), b: call.at('b'), y: call.y};
+    return call.run(combine(name, {...places, count: size(a.shape), period}));
   };
 
 /** tfjs' Sum: over the first axes of float32 here, as gradients of biases are; anything else as before. */
-const sumKernel: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {x} = call.inputs as {x: tf.TensorInfo};
-  const {axis, keepDims} = call.attrs as unknown as {axis: number | number[]; keepDims: boolean};
+const sumKernel: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {x} = params.inputs as {x: tf.TensorInfo};
+  const {axis, keepDims} = params.attrs as unknown as {axis: number | number[]; keepDims: boolean};
   const axes = tf.util.parseAxisParam(axis, x.shape).sort((a, b) => a - b);
   const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
-  if (x.dtype !== 'float32' || !leading || !pays(x.shape)) return tf.getKernel('Sum', 'cpu')!.kernelFunc(call);
+  if (x.dtype !== 'float32' || !leading || !pays(x.shape)) return tf.getKernel('Sum', 'cpu')!.kernelFunc(params);
   const rest = x.shape.slice(axes.length);
-  const {dataId, shape, dtype, offset} = backend.empty(keepDims ? [...axes.map(() => 1), ...rest] : rest);
+  const call = backend.call({x}, {shape: keepDims ? [...axes.map(() => 1), ...rest] : rest});
   const columns = size(rest);
   const rows = size(x.shape) / columns;
-  backend.engine.run(...columnSums({x: backend.locate(x), target: offset, rows, columns}));
-  return {dataId, shape, dtype};
+  return call.run(columnSums({x: call.at('x'), target: call.y, rows, columns}));
 };
 
 /** tfjs' Transpose of float32; anything else, and more axes, as before. */
-const transposeKernel: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {x} = call.inputs as {x: tf.TensorInfo};
-  const {perm} = call.attrs as unknown as {perm: number[]};
+const transposeKernel: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {x} = params.inputs as {x: tf.TensorInfo};
+  const {perm} = params.attrs as unknown as {perm: number[]};
   const known = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= AXES;
-  if (!known || !pays(x.shape)) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(call);
-  const {dataId, shape, dtype, offset} = backend.empty(perm.map(axis => x.shape[axis]!));
-  backend.engine.run(...transpose({x: backend.locate(x), y: offset, shape: x.shape, perm}));
-  return {dataId, shape, dtype};
+  if (!known || !pays(x.shape)) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(params);
+  const call = backend.call({x}, {shape: perm.map(axis => x.shape[axis]!)});
+  return call.run(transpose({x: call.at('x'), y: call.y, shape: x.shape, perm}));
 };
 
 /** tfjs' AvgPool over squares side by side, as patches of images are pooled; anything else as before. */
-const averagePoolKernel: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {x} = call.inputs as {x: tf.TensorInfo};
-  const info = poolInfo(x.shape, call.attrs as unknown as PoolAttrs);
+const averagePoolKernel: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {x} = params.inputs as {x: tf.TensorInfo};
+  const info = poolInfo(x.shape, params.attrs as unknown as PoolAttrs);
   const {filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outHeight, outWidth} = info;
   const apart = filterHeight === strideHeight && filterWidth === strideWidth && padInfo.type === 'VALID';
-  if (x.dtype !== 'float32' || !apart) return tf.getKernel('AvgPool', 'cpu')!.kernelFunc(call);
+  if (x.dtype !== 'float32' || !apart) return tf.getKernel('AvgPool', 'cpu')!.kernelFunc(params);
   const [batch, height, width, channels] = x.shape as [number, number, number, number];
-  const y = backend.empty([batch, outHeight, outWidth, channels]);
-  const [from, to] = [valuesOf(backend, x), valuesOf(backend, y)];
-  to.fill(0);
+  const from = valuesOf(backend, x);
+  const to = new Float32Array(batch * outHeight * outWidth * channels);
   const share = 1 / (filterHeight * filterWidth);
   for (let b = 0; b < batch; b++) {
     for (let row = 0; row < outHeight * filterHeight; row++) {
@@ -128,7 +124,7 @@ const averagePoolKernel: tf.KernelFunc = call => {
       }
     }
   }
-  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+  return backend.makeTensorInfo([batch, outHeight, outWidth, channels], 'float32', to);
 };
 
 type Pair = [number, number] | number;
@@ -149,16 +145,14 @@ const poolInfo = (shape: number[], {filterSize, strides, pad, dimRoundingMode}: 
   );
 
 /** tfjs' Cast: its CPU kernel leaves integers and booleans as they are and only says float32, but an address is read as such. */
-const castKernel: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {x} = call.inputs as {x: tf.TensorInfo};
-  const {dtype} = call.attrs as unknown as {dtype: tf.DataType};
+const castKernel: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {x} = params.inputs as {x: tf.TensorInfo};
+  const {dtype} = params.attrs as unknown as {dtype: tf.DataType};
   if (dtype !== 'float32' || (x.dtype !== 'int32' && x.dtype !== 'bool')) {
-    return tf.getKernel('Cast', 'cpu')!.kernelFunc(call);
+    return tf.getKernel('Cast', 'cpu')!.kernelFunc(params);
   }
-  const y = backend.empty(x.shape);
-  valuesOf(backend, y).set(valuesOf(backend, x));
-  return {dataId: y.dataId, shape: y.shape, dtype: y.dtype};
+  return backend.makeTensorInfo(x.shape, 'float32', Float32Array.from(valuesOf(backend, x)));
 };
 
 /** By kernel name. */

@@ -1,43 +1,42 @@
 /** What kernels of attention and its gradients have in common: inputs and attributes of `ops/attention.ts` as arguments. */
-import type * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs';
 import {type AttentionAttrs} from '../../ops/attention';
+import {valuesOf} from '../cpu/cpu_backend';
+import {type Call} from './call';
 import {type AttentionArgs} from './commands';
-import {type Placed, type SimdBackend} from './simd_backend';
+import {type Tensors} from './kernel';
+import {type SimdBackend} from './simd_backend';
 
-export interface AttentionPlaces {
-  args: Omit<AttentionArgs, 'y'>;
-  /** Gives up what was made for the call. */
-  release: () => void;
+export interface AttentionCall {
+  call: Call;
+  args: Omit<AttentionArgs, 'y' | 'partials'>;
 }
 
-export function locateAttention(
+/** A call whose room begins with so many bytes for the command, a multiple of four. */
+export function attentionCall(
   backend: SimdBackend,
-  tensors: Record<string, tf.TensorInfo>,
+  {attentionMask: mask, ...tensors}: Tensors,
   {scale, logitSoftCap, window, bidirectional}: AttentionAttrs,
-): AttentionPlaces {
+  {shape, room}: {shape: number[]; room: number},
+): AttentionCall {
   const [batch, length, heads, width] = tensors.q!.shape as [number, number, number, number];
   const [, size, keyHeads] = tensors.k!.shape as [number, number, number];
-  const at = (name: string) => (tensors[name] ? backend.locate(tensors[name]) : undefined);
-  const mask = tensors.attentionMask && toFloat(backend, tensors.attentionMask);
+  const maskBytes = mask ? 4 * tf.util.sizeFromShape(mask.shape) : 0;
+  const call = backend.call(tensors, {shape, room: room + maskBytes});
+  // A mask of any type, as float32.
+  if (mask) call.words.floats.set(valuesOf(backend, mask), (call.room + room) / 4);
   const args = {
-    ...{q: at('q')!, k: at('k')!, v: at('v')!},
+    ...{q: call.at('q'), k: call.at('k'), v: call.at('v')},
     ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
-    queryPositions: at('queryPositions')!,
+    queryPositions: call.at('queryPositions'),
     queryPositionRows: tensors.queryPositions!.shape[0]!,
-    keyPositions: at('keyPositions')!,
+    keyPositions: call.at('keyPositions'),
     keyPositionRows: tensors.keyPositions!.shape[0]!,
-    padding: at('paddingMask'),
-    queryImages: at('queryImages'),
-    keyImages: at('keyImages'),
-    mask: mask?.offset,
+    padding: call.maybeAt('paddingMask'),
+    queryImages: call.maybeAt('queryImages'),
+    keyImages: call.maybeAt('keyImages'),
+    mask: mask && call.room + room,
     maskRows: mask?.shape[0],
   };
-  return {args, release: () => mask && backend.disposeIntermediateTensorInfo(mask)};
-}
-
-/** A mask of any type as float32. */
-function toFloat(backend: SimdBackend, {dataId, shape}: tf.TensorInfo): Placed {
-  const placed = backend.empty(shape);
-  (backend.data.get(placed.dataId).values as Float32Array).set(backend.data.get(dataId).values as Float32Array);
-  return placed;
+  return {call, args};
 }

@@ -9,9 +9,9 @@ import {
   NORM_GRADIENT_SCALE,
   NORM_GRADIENT_X,
 } from './assembly/numbers';
-import {locateAttention} from './attention_inputs';
+import {attentionCall} from './attention_inputs';
 import {attention, type AttentionArgs, type Command, floatBits} from './commands';
-import {type SimdBackend} from './simd_backend';
+import {kernel, rowsOf, type Tensors} from './kernel';
 
 interface NormArgs {
   /** (rows, columns) */
@@ -78,72 +78,49 @@ export function attentionWorkspaceBytes({batch, length, heads}: {batch: number; 
 /** Heads up to this width fit into the scratch memory of a thread. */
 const MAX_WIDTH = 1536;
 
-type Tensors = Record<string, tf.TensorInfo>;
-
-/** A kernel that fills one new tensor. */
-const kernel =
-  (
-    shapeOf: (inputs: Tensors) => number[],
-    run: (backend: SimdBackend, inputs: Tensors, target: number, attrs: Record<string, number>) => void,
-  ): tf.KernelFunc =>
-  ({inputs, backend: kernelBackend, attrs}) => {
-    const backend = kernelBackend as SimdBackend;
-    const tensors = inputs as unknown as Tensors;
-    const {dataId, shape, dtype, offset} = backend.empty(shapeOf(tensors));
-    run(backend, tensors, offset, attrs as unknown as Record<string, number>);
-    return {dataId, shape, dtype};
-  };
-
-const ofX = ({x}: Tensors) => x!.shape;
-const lastAxis = ({x}: Tensors) => [x!.shape.at(-1)!];
-
-function normArgs(backend: SimdBackend, x: tf.TensorInfo, epsilon: number): NormArgs {
-  const columns = x.shape.at(-1)!;
-  return {x: backend.locate(x), rows: tf.util.sizeFromShape(x.shape) / columns, columns, epsilon};
-}
-
 const gradientX = (kind: NormKind, scaleName: string) =>
-  kernel(ofX, (backend, inputs, dx, {epsilon}) => {
-    const [dy, scale] = [backend.locate(inputs.dy!), backend.locate(inputs[scaleName]!)];
-    backend.engine.run(...normGradientX({...normArgs(backend, inputs.x!, epsilon!), dy, scale, dx, kind}));
+  kernel((backend, {dy, x, [scaleName]: scale}, {epsilon}) => {
+    const call = backend.call({dy: dy!, x: x!, scale: scale!}, {shape: x!.shape});
+    const places = {dy: call.at('dy'), x: call.at('x'), scale: call.at('scale'), dx: call.y};
+    return call.run(normGradientX({...places, ...rowsOf(x!), epsilon: epsilon!, kind}));
   });
 
 const gradientScale = (kind: NormKind) =>
-  kernel(lastAxis, (backend, {dy, x}, target, {epsilon}) => {
-    const [args, at] = [normArgs(backend, x!, epsilon!), backend.locate(dy!)];
-    const workspace = backend.scratch(8 * args.rows);
-    backend.engine.run(...normGradientScale({...args, dy: at, target, workspace, kind}));
+  kernel((backend, {dy, x}, {epsilon}) => {
+    const {rows, columns} = rowsOf(x!);
+    const call = backend.call({dy: dy!, x: x!}, {shape: [columns], room: 8 * rows});
+    const places = {dy: call.at('dy'), x: call.at('x'), target: call.y, workspace: call.room};
+    return call.run(normGradientScale({...places, rows, columns, epsilon: epsilon!, kind}));
   });
 
-const layerNormKernel = kernel(ofX, (backend, inputs, y, {epsilon}) => {
-  const [gamma, beta] = [backend.locate(inputs.gamma!), backend.locate(inputs.beta!)];
-  backend.engine.run(...layerNorm({...normArgs(backend, inputs.x!, epsilon!), gamma, beta, y}));
+const layerNormKernel = kernel((backend, {x, gamma, beta}, {epsilon}) => {
+  const call = backend.call({x: x!, gamma: gamma!, beta: beta!}, {shape: x!.shape});
+  const places = {x: call.at('x'), gamma: call.at('gamma'), beta: call.at('beta'), y: call.y};
+  return call.run(layerNorm({...places, ...rowsOf(x!), epsilon: epsilon!}));
 });
 
-const geluKernel = kernel(ofX, (backend, {x}, y) => {
-  backend.engine.run(...gelu({x: backend.locate(x!), y, count: tf.util.sizeFromShape(x!.shape)}));
+const geluKernel = kernel((backend, {x}) => {
+  const call = backend.call({x: x!}, {shape: x!.shape});
+  return call.run(gelu({x: call.at('x'), y: call.y, count: tf.util.sizeFromShape(x!.shape)}));
 });
 
-const geluGradientKernel = kernel(ofX, (backend, inputs, dx) => {
-  const [dy, x] = [backend.locate(inputs.dy!), backend.locate(inputs.x!)];
-  const value = inputs.value && backend.locate(inputs.value);
-  backend.engine.run(...geluGradient({dy, x, value, dx, count: tf.util.sizeFromShape(inputs.x!.shape)}));
+const geluGradientKernel = kernel((backend, inputs) => {
+  const {shape} = inputs.x!;
+  const call = backend.call(inputs, {shape});
+  const places = {dy: call.at('dy'), x: call.at('x'), value: call.maybeAt('value'), dx: call.y};
+  return call.run(geluGradient({...places, count: tf.util.sizeFromShape(shape)}));
 });
 
 const attentionGradientKernel = (of: keyof typeof WHICH): tf.KernelFunc => {
-  const run = kernel(
-    tensors => tensors[of]!.shape,
-    (backend, tensors, target, attrs) => {
-      const {args, release} = locateAttention(backend, tensors, attrs as unknown as AttentionAttrs);
-      const dy = backend.locate(tensors.dy!);
-      const workspace = backend.scratch(attentionWorkspaceBytes(args));
-      backend.engine.run(...attentionGradient({...args, dy, of, target, workspace}));
-      release();
-    },
-  );
-  return call => {
-    if ((call.inputs as unknown as Tensors).q!.shape[3]! <= MAX_WIDTH) return run(call);
-    return attentionGradientOps[of].reference(call.inputs as never, call.attrs as never);
+  const run = kernel<AttentionAttrs>((backend, inputs, attrs) => {
+    const [batch, length, heads] = inputs.q!.shape as [number, number, number, number];
+    const room = attentionWorkspaceBytes({batch, length, heads});
+    const {call, args} = attentionCall(backend, inputs, attrs, {shape: inputs[of]!.shape, room});
+    return call.run(attentionGradient({...args, dy: call.at('dy'), of, target: call.y, workspace: call.room}));
+  });
+  return params => {
+    if ((params.inputs as unknown as Tensors).q!.shape[3]! <= MAX_WIDTH) return run(params);
+    return attentionGradientOps[of].reference(params.inputs as never, params.attrs as never);
   };
 };
 

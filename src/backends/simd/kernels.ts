@@ -19,22 +19,19 @@ import {
   unpack,
 } from './commands';
 import {arithmeticKernels} from './arithmetic';
+import {attentionCall} from './attention_inputs';
 import {decoderBlockKernel} from './decoder_block';
 import {gradientKernels} from './gradients';
+import {kernel as makeKernel} from './kernel';
 import {TYPES} from './packing';
 import {productKernels} from './products';
 import {samplingKernels} from './sampling';
 import {type SimdBackend} from './simd_backend';
 
-type Tensors = Record<string, tf.TensorInfo>;
 /** Numbers, but for the format of a packed weight. */
 type Attrs = Record<string, number> & {format: PackedFormat};
 
-/** A kernel from what it computes. Each asks for a `call` first: it says where everything is, once all is in one bank. */
-const kernel =
-  (run: (backend: SimdBackend, inputs: Tensors, attrs: Attrs) => tf.TensorInfo): tf.KernelFunc =>
-  ({inputs, backend, attrs}) =>
-    run(backend as SimdBackend, inputs as unknown as Tensors, attrs as unknown as Attrs);
+const kernel = makeKernel<Attrs>;
 
 /** x (M, C) · kernel (outer, C, inner) → (M, outer · inner) */
 const matMulFloat32 = kernel((backend, {x, kernel}) => {
@@ -112,35 +109,13 @@ const gatedGeluKernel = kernel((backend, {gate, value}) => {
   return call.run(gatedGelu({gate: call.at('gate'), value: call.at('value'), y: call.y, count}));
 });
 
-const attentionKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
-  const backend = kernelBackend as SimdBackend;
-  const {attentionMask: mask, ...tensors} = inputs as unknown as Tensors;
-  const {scale, logitSoftCap, window, bidirectional} = attrs as unknown as AttentionAttrs;
-  const {q, k} = tensors;
-  const [batch, length, heads, width] = q!.shape as [number, number, number, number];
-  const [, size, keyHeads] = k!.shape as [number, number, number];
-  const partialBytes = length === 1 ? attentionPartialBytes({batch, heads, width}, backend.engine.threads) : 0;
-  const maskBytes = mask ? 4 * tf.util.sizeFromShape(mask.shape) : 0;
-  const call = backend.call(tensors, {shape: q!.shape, room: partialBytes + maskBytes});
-  // A mask of any type, as float32.
-  if (mask) call.words.floats.set(backend.data.get(mask.dataId).values, (call.room + partialBytes) / 4);
-  return call.run(
-    attention({
-      ...{q: call.at('q'), k: call.at('k'), v: call.at('v'), y: call.y},
-      ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
-      queryPositions: call.at('queryPositions'),
-      queryPositionRows: tensors.queryPositions!.shape[0]!,
-      keyPositions: call.at('keyPositions'),
-      keyPositionRows: tensors.keyPositions!.shape[0]!,
-      padding: call.maybeAt('paddingMask'),
-      queryImages: call.maybeAt('queryImages'),
-      keyImages: call.maybeAt('keyImages'),
-      mask: mask && call.room + partialBytes,
-      maskRows: mask?.shape[0],
-      partials: partialBytes ? call.room : undefined,
-    }),
-  );
-};
+const attentionKernel = makeKernel<AttentionAttrs>((backend, inputs, attrs) => {
+  const {shape} = inputs.q!;
+  const [batch, length, heads, width] = shape as [number, number, number, number];
+  const room = length === 1 ? attentionPartialBytes({batch, heads, width}, backend.engine.threads) : 0;
+  const {call, args} = attentionCall(backend, inputs, attrs, {shape, room});
+  return call.run(attention({...args, y: call.y, partials: room ? call.room : undefined}));
+});
 
 /** tfjs' ArgMax: over the last axis of float32 here, anything else as before. */
 const argMaxKernel: tf.KernelFunc = call => {

@@ -2,7 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {DRAW, SCRATCH_BYTES, SOFTMAX, SOFTMAX_SUMS, TOP_K} from './assembly/numbers';
 import {type Command, floatBits} from './commands';
-import {type Placed, type SimdBackend} from './simd_backend';
+import {kernel, rowsOf} from './kernel';
+import {type SimdBackend} from './simd_backend';
 
 interface Rows {
   /** (rows, columns) */
@@ -54,73 +55,62 @@ export const draw = (a: DrawArgs): Command => [
   [a.x, a.rows, a.columns, a.target, floatBits(a.temperature), a.uniforms],
 ];
 
-/** Memory as rows of the last axis. */
-function rowsOf(backend: SimdBackend, x: tf.TensorInfo): Rows {
-  const columns = x.shape.at(-1)!;
-  return {x: backend.locate(x), rows: tf.util.sizeFromShape(x.shape) / columns, columns};
-}
-
-const info = ({dataId, shape, dtype}: Placed): tf.TensorInfo => ({dataId, shape, dtype});
-
-const gemma3TopK: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {x} = call.inputs as {x: tf.TensorInfo};
-  const {k} = call.attrs as unknown as {k: number};
-  if (k > MAX_K) return tf.getKernel('Gemma3TopK', 'cpu')!.kernelFunc(call);
-  const y = backend.empty([x.shape[0]!, 2, k]);
-  const places = {values: y.offset, indices: y.offset + 4 * k, step: 8 * k};
-  backend.engine.run(...topK({...rowsOf(backend, x), k, ...places, indicesAsFloats: true}));
-  return info(y);
+const gemma3TopK: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {x} = params.inputs as {x: tf.TensorInfo};
+  const {k} = params.attrs as unknown as {k: number};
+  if (k > MAX_K) return tf.getKernel('Gemma3TopK', 'cpu')!.kernelFunc(params);
+  const call = backend.call({x}, {shape: [x.shape[0]!, 2, k]});
+  const places = {x: call.at('x'), values: call.y, indices: call.y + 4 * k, step: 8 * k};
+  return call.run(topK({...places, ...rowsOf(x), k, indicesAsFloats: true}));
 };
 
 /** tfjs' TopK: values and indices over the last axis of float32 here, anything else as before. */
-const tfTopK: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {x} = call.inputs as {x: tf.TensorInfo};
-  const {k} = call.attrs as unknown as {k: number};
-  if (x.dtype !== 'float32' || k === 0 || k > MAX_K) return tf.getKernel('TopK', 'cpu')!.kernelFunc(call);
+const tfTopK: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {x} = params.inputs as {x: tf.TensorInfo};
+  const {k} = params.attrs as unknown as {k: number};
+  if (x.dtype !== 'float32' || k === 0 || k > MAX_K) return tf.getKernel('TopK', 'cpu')!.kernelFunc(params);
   const shape = [...x.shape.slice(0, -1), k];
-  const [values, indices] = [backend.empty(shape), backend.empty(shape, 'int32')];
-  backend.engine.run(...topK({...rowsOf(backend, x), k, values: values.offset, indices: indices.offset, step: 4 * k}));
-  return [info(values), info(indices)];
+  const count = tf.util.sizeFromShape(shape);
+  // A call has one result: all values and then all indices, which become two tensors.
+  const call = backend.call({x}, {shape: [2, count]});
+  const places = {x: call.at('x'), values: call.y, indices: call.y + 4 * count, step: 4 * k};
+  const both = call.run(topK({...places, ...rowsOf(x), k}));
+  const {floats, ints} = call.words;
+  const begin = call.y / 4;
+  const values = backend.makeTensorInfo(shape, 'float32', floats.slice(begin, begin + count));
+  const indices = backend.makeTensorInfo(shape, 'int32', ints.slice(begin + count, begin + 2 * count));
+  backend.disposeIntermediateTensorInfo(both);
+  return [values, indices];
 };
 
 /** tfjs' Softmax: over the last axis of float32 here, anything else as before. */
-const tfSoftmax: tf.KernelFunc = call => {
-  const backend = call.backend as SimdBackend;
-  const {logits} = call.inputs as {logits: tf.TensorInfo};
-  const {dim} = call.attrs as unknown as {dim: number};
+const tfSoftmax: tf.KernelFunc = params => {
+  const backend = params.backend as SimdBackend;
+  const {logits} = params.inputs as {logits: tf.TensorInfo};
+  const {dim} = params.attrs as unknown as {dim: number};
   const last = dim === -1 || dim === logits.shape.length - 1;
   if (logits.dtype !== 'float32' || !last || tf.util.sizeFromShape(logits.shape) === 0) {
-    return tf.getKernel('Softmax', 'cpu')!.kernelFunc(call);
+    return tf.getKernel('Softmax', 'cpu')!.kernelFunc(params);
   }
-  const y = backend.empty(logits.shape);
-  backend.engine.run(...softmax({...rowsOf(backend, logits), y: y.offset}));
-  return info(y);
+  const call = backend.call({logits}, {shape: logits.shape});
+  return call.run(softmax({x: call.at('logits'), y: call.y, ...rowsOf(logits)}));
 };
 
-const gemma3SoftmaxSums: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
-  const backend = kernelBackend as SimdBackend;
-  const {x} = inputs as {x: tf.TensorInfo};
-  const {temperature} = attrs as unknown as {temperature: number};
-  const y = backend.empty([x.shape[0]!, 2]);
-  backend.engine.run(...softmaxSums({...rowsOf(backend, x), target: y.offset, temperature}));
-  return info(y);
-};
+const gemma3SoftmaxSums = kernel<{temperature: number}>((backend, {x}, {temperature}) => {
+  const call = backend.call({x: x!}, {shape: [x!.shape[0]!, 2]});
+  return call.run(softmaxSums({x: call.at('x'), ...rowsOf(x!), target: call.y, temperature}));
+});
 
-const gemma3Draw: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
-  const backend = kernelBackend as SimdBackend;
-  const {x} = inputs as {x: tf.TensorInfo};
-  const {temperature, uniforms} = attrs as unknown as {temperature: number; uniforms: readonly number[]};
-  const y = backend.empty([x.shape[0]!], 'int32');
-  const rows = rowsOf(backend, x);
-  const place = backend.borrow(8 * uniforms.length);
+const gemma3Draw = kernel<{temperature: number; uniforms: readonly number[]}>((backend, {x}, attrs) => {
+  const {temperature, uniforms} = attrs;
+  const call = backend.call({x: x!}, {shape: [x!.shape[0]!], dtype: 'int32', room: 8 * uniforms.length});
   // Random numbers have more bits than float32.
-  place.view().set(new Uint8Array(Float64Array.from(uniforms).buffer));
-  backend.engine.run(...draw({...rows, target: y.offset, temperature, uniforms: place.offset}));
-  place.release();
-  return info(y);
-};
+  new Float64Array(call.words.floats.buffer, call.room, uniforms.length).set(uniforms);
+  const places = {x: call.at('x'), target: call.y, uniforms: call.room};
+  return call.run(draw({...places, ...rowsOf(x!), temperature}));
+});
 
 /** By kernel name. */
 export const samplingKernels: Readonly<Record<string, tf.KernelFunc>> = {
