@@ -95,20 +95,17 @@ export function decoderStep(
   const {headDim, ropeWavelength, ropeScalingFactor} = config;
   const {cos, sin} = hostRotaryTables(angles, 1, headDim, ropeWavelength, ropeScalingFactor);
   return cache.extend(counts, (keys, values) =>
-    decoderBlock(
-      parts.addTo({x, keys, values}),
-      {
-        forms: parts.forms,
-        numQueryHeads: config.numQueryHeads,
-        gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
-        epsilon: config.layerNormEpsilon,
-        scale: block.attention.queryScale,
-        logitSoftCap: config.logitSoftCap,
-        window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
-        positions: starts,
-        cos,
-        sin,
-      },
-    ),
+    decoderBlock(parts.addTo({x, keys, values}), {
+      forms: parts.forms,
+      numQueryHeads: config.numQueryHeads,
+      gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
+      epsilon: config.layerNormEpsilon,
+      scale: block.attention.queryScale,
+      logitSoftCap: config.logitSoftCap,
+      window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
+      positions: starts,
+      cos,
+      sin,
+    }),
   );
 }
