@@ -8,6 +8,7 @@ import {copyFloatColumns, transposeFloatRows} from './panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from './threads';
 import {packRows, tiles} from './tile';
 import {addScaledRow, exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
+import {keysInUse, look, setRingVisibility, setVisibility} from './visibility';
 
 /** A score that no key has. */
 const NOTHING: f32 = -1e30;
@@ -28,19 +29,6 @@ let size: i32 = 0;
 let width: i32 = 0;
 let scale: f32 = 1;
 let softCap: f32 = 0;
-let left: i32 = 0;
-let right: i32 = 0;
-let queryPositions: usize = 0;
-let sharedQueryPositions: bool = false;
-/** 0: keys rest in a ring, the newest at the position of the query. */
-let keyPositions: usize = 0;
-let sharedKeyPositions: bool = false;
-let bidirectional: bool = false;
-let padding: usize = 0;
-let queryImages: usize = 0;
-let keyImages: usize = 0;
-let mask: usize = 0;
-let sharedMask: bool = false;
 
 // Scratch memory, by what lies there; `most` rows or keys each.
 let most: i32 = 0;
@@ -72,10 +60,6 @@ function divideScratch(): void {
   totals = maxima + ((<usize>most) << 2);
 }
 
-function intAt(at: usize, index: i32): i32 {
-  return load<i32>(at + ((<usize>index) << 2));
-}
-
 /** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
 export function setRing(
   q_: usize,
@@ -100,85 +84,8 @@ export function setRing(
   width = width_;
   scale = scale_;
   softCap = softCap_;
-  left = window - 1;
-  queryPositions = positions;
-  sharedQueryPositions = false;
-  keyPositions = 0;
+  setRingVisibility(size, window, positions);
   divideScratch();
-}
-
-/** Places of the ring that may hold a key when the newest has this position. */
-export function usedPlaces(position: i32): i32 {
-  return max(0, min(position + 1, size));
-}
-
-function sees(batch: i32, t: i32, s: i32): bool {
-  const position = intAt(queryPositions, sharedQueryPositions ? t : batch * length + t);
-  if (keyPositions == 0) return position >= 0 && (left >= size - 1 || (position - s) % size <= left);
-  const key = intAt(keyPositions, sharedKeyPositions ? s : batch * size + s);
-  const distance = position - key;
-  if (key < 0 || distance > left || -distance > right) return false;
-  if (!bidirectional && distance < 0) {
-    if (queryImages == 0) return false;
-    const image = intAt(queryImages, batch * length + t);
-    if (image <= 0 || image != intAt(keyImages, batch * size + s)) return false;
-  }
-  if (padding != 0) {
-    if (intAt(padding, batch * size + s) == 0) return false;
-    if (bidirectional && intAt(padding, batch * size + t) == 0) return false;
-  }
-  return mask == 0 || load<f32>(mask + ((<usize>(((sharedMask ? 0 : batch) * length + t) * size + s)) << 2)) != 0;
-}
-
-/** Which key of the block each token sees, all bits for yes; false if none sees any. */
-function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
-  if (keyPositions == 0 && left >= size - 1) {
-    // A ring within the window: one token, which sees all that is there.
-    memory.fill(seen, 0xff, (<usize>count) << 2);
-    memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(most - count)) << 2);
-    return intAt(queryPositions, batch) >= 0;
-  }
-  if (keyPositions != 0 && padding == 0 && queryImages == 0 && mask == 0) {
-    return lookByPositions(batch, token, tokens, key, count);
-  }
-  let any = false;
-  for (let t = 0; t < tokens; t++) {
-    let at = seen + ((<usize>(t * most)) << 2);
-    for (let s = 0; s < most; s++, at += 4) {
-      const yes = s < count && sees(batch, token + t, key + s);
-      store<i32>(at, yes ? -1 : 0);
-      any = any || yes;
-    }
-  }
-  return any;
-}
-
-/** The same where nothing but positions counts: four keys at a time. */
-function lookByPositions(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
-  const positions = keyPositions + ((<usize>((sharedKeyPositions ? 0 : batch * size) + key)) << 2);
-  const furthest = i32x4.splat(left);
-  const nearest = i32x4.splat(bidirectional ? -right : 0);
-  const none = i32x4.splat(0);
-  let any = none;
-  for (let t = 0; t < tokens; t++) {
-    const at = seen + ((<usize>(t * most)) << 2);
-    const position = i32x4.splat(intAt(queryPositions, (sharedQueryPositions ? 0 : batch * length) + token + t));
-    for (let s = 0; s < most; s += 4) {
-      const place = (<usize>s) << 2;
-      let visible = none;
-      if (s < count) {
-        const keys = v128.load(positions + place);
-        const distance = i32x4.sub(position, keys);
-        visible = v128.and(i32x4.le_s(distance, furthest), i32x4.ge_s(distance, nearest));
-        visible = v128.and(visible, i32x4.ge_s(keys, none));
-        // What lies behind the last key counts for nothing.
-        visible = v128.and(visible, i32x4.lt_s(i32x4.add(i32x4.splat(s), i32x4(0, 1, 2, 3)), i32x4.splat(count)));
-      }
-      v128.store(at + place, visible);
-      any = v128.or(any, visible);
-    }
-  }
-  return v128.any_true(any);
 }
 
 /**
@@ -192,7 +99,7 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
   loadQueries(batch, token, tokens, head, count);
   for (let key = begin; key < end; key += most) {
     const some = min(most, end - key);
-    if (!look(batch, token, tokens, key, some)) continue;
+    if (!look(seen, most, batch, token, tokens, key, some)) continue;
     const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
     score(rows, keys + offset, step, some);
     weigh(rows, count);
@@ -375,7 +282,7 @@ export function attendPart(batch: i32, partials: usize): void {
   const groups = heads / keyHeads;
   const mine = partials + <usize>(thread * batch * heads) * partialBytes();
   for (let b = 0; b < batch; b++) {
-    const used = keyPositions == 0 ? usedPlaces(intAt(queryPositions, b)) : size;
+    const used = keysInUse(b);
     const blocks = (used + 7) >> 3;
     const begin = first(blocks) << 3;
     const end = min(used, last(blocks) << 3);
@@ -432,18 +339,7 @@ export function attention(): void {
   width = argument(9);
   scale = floatArgument(10);
   softCap = floatArgument(11);
-  left = argument(12);
-  right = argument(13);
-  bidirectional = argument(14) != 0;
-  queryPositions = pointer(15);
-  sharedQueryPositions = argument(16) == 1;
-  keyPositions = pointer(17);
-  sharedKeyPositions = argument(18) == 1;
-  padding = pointer(19);
-  queryImages = pointer(20);
-  keyImages = pointer(21);
-  mask = pointer(22);
-  sharedMask = argument(23) == 1;
+  setVisibility(12, length, size);
   divideScratch();
   if (length == 1 && pointer(24) != 0) {
     attendPart(batch, pointer(24));

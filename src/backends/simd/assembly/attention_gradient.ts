@@ -9,7 +9,7 @@ import {transposeFloatRows} from './panel';
 import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from './threads';
 import {packRows, tile, tiles} from './tile';
 import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
-import {sees, setVisibility} from './visibility';
+import {look, setVisibility} from './visibility';
 
 /** A score that no key has. */
 const NOTHING: f32 = -1e30;
@@ -112,20 +112,6 @@ function loadKeys(batch: i32, key: i32, count: i32, keyHead: i32): void {
   memory.fill(values + end, 0, <usize>(most - count) * rowBytes);
 }
 
-/** Which key of the block each token sees, all bits for yes; false if none sees any. */
-function look(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
-  let any = false;
-  for (let t = 0; t < tokens; t++) {
-    let at = seen + <usize>t * squareBytes;
-    for (let s = 0; s < most; s++, at += 4) {
-      const yes = s < count && sees(batch, token + t, key + s);
-      store<i32>(at, yes ? -1 : 0);
-      any = any || yes;
-    }
-  }
-  return any;
-}
-
 /** y[r][s] = row r of x · row s of the block. */
 function products(x: usize, rows: i32, block: usize, y: usize): void {
   for (let s = 0; s < most; s += 8, block += 8 * rowBytes, y += 32) {
@@ -189,7 +175,7 @@ function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32):
   }
   for (let key = 0; key < size; key += most) {
     const some = min(most, size - key);
-    if (!look(batch, token, tokens, key, some)) continue;
+    if (!look(seen, most, batch, token, tokens, key, some)) continue;
     loadKeys(batch, key, some, head / (heads / keyHeads));
     score(rows);
     count(rows, group);
@@ -299,7 +285,7 @@ function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: 
   memory.fill(sums, 0, <usize>rows * rowBytes);
   for (let key = 0; key < size; key += most) {
     const keysHere = min(most, size - key);
-    if (!look(batch, token, tokens, key, keysHere)) continue;
+    if (!look(seen, most, batch, token, tokens, key, keysHere)) continue;
     loadKeys(batch, key, keysHere, keyHead);
     score(rows);
     differentiate(rows, some);
@@ -326,7 +312,7 @@ function keyBlocks(batch: i32): void {
     memory.fill(sums, 0, <usize>most * rowBytes);
     for (let token = 0; token < length; token += tokensAtOnce) {
       const tokens = min(tokensAtOnce, length - token);
-      if (!look(b, token, tokens, key, keysHere)) continue;
+      if (!look(seen, most, b, token, tokens, key, keysHere)) continue;
       for (let chunk = 0; chunk < chunks; chunk++) {
         const some = headsOf(chunk);
         const rows = tokens * some;

@@ -2,7 +2,7 @@
  * Every thread has an instance of this module on each memory, and all of them run every command side by side, each on
  * its part. They meet in barriers. Variables of the module are a thread's own, memory is everyone's.
  */
-import {ARGUMENTS, BANK, COMMAND, FAILED, GENERATION, NAP, PATIENCE, PHASES, SCRATCH, SCRATCH_BYTES} from './numbers';
+import {ARGUMENTS, BANK, COMMAND, FAILED, GENERATION, PATIENCE, PHASES, SCRATCH, SCRATCH_BYTES} from './numbers';
 
 const POLLS_BEFORE_NAP = 20000;
 

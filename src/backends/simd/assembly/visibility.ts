@@ -8,6 +8,7 @@ let right: i32 = 0;
 let bidirectional: bool = false;
 let queryPositions: usize = 0;
 let sharedQueryPositions: bool = false;
+/** 0: keys rest in a ring, the newest at the position of the query. */
 let keyPositions: usize = 0;
 let sharedKeyPositions: bool = false;
 let padding: usize = 0;
@@ -37,12 +38,28 @@ export function setVisibility(at: i32, length_: i32, size_: i32): void {
   sharedMask = argument(at + 11) == 1;
 }
 
+/** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
+export function setRingVisibility(size_: i32, window: i32, positions: usize): void {
+  length = 1;
+  size = size_;
+  left = window - 1;
+  queryPositions = positions;
+  sharedQueryPositions = false;
+  keyPositions = 0;
+}
+
+/** Keys that a row of the batch may see: places of the ring that hold one, or all. */
+export function keysInUse(batch: i32): i32 {
+  return keyPositions == 0 ? max(0, min(intAt(queryPositions, batch) + 1, size)) : size;
+}
+
 function intAt(at: usize, index: i32): i32 {
   return load<i32>(at + ((<usize>index) << 2));
 }
 
-export function sees(batch: i32, t: i32, s: i32): bool {
+function sees(batch: i32, t: i32, s: i32): bool {
   const position = intAt(queryPositions, sharedQueryPositions ? t : batch * length + t);
+  if (keyPositions == 0) return position >= 0 && (left >= size - 1 || (position - s) % size <= left);
   const key = intAt(keyPositions, sharedKeyPositions ? s : batch * size + s);
   const distance = position - key;
   if (key < 0 || distance > left || -distance > right) return false;
@@ -56,4 +73,58 @@ export function sees(batch: i32, t: i32, s: i32): bool {
     if (bidirectional && intAt(padding, batch * size + t) == 0) return false;
   }
   return mask == 0 || load<f32>(mask + ((<usize>(((sharedMask ? 0 : batch) * length + t) * size + s)) << 2)) != 0;
+}
+
+/**
+ * Which of `count` keys from `key` on each token sees: all bits for yes, `most` words a token, to `seen`; false if none sees
+ * any.
+ */
+export function look(seen: usize, most: i32, batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  if (keyPositions == 0 && left >= size - 1) {
+    // A ring within the window: one token, which sees all that is there.
+    memory.fill(seen, 0xff, (<usize>count) << 2);
+    memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(most - count)) << 2);
+    return intAt(queryPositions, batch) >= 0;
+  }
+  if (keyPositions != 0 && padding == 0 && queryImages == 0 && mask == 0) {
+    return lookByPositions(seen, most, batch, token, tokens, key, count);
+  }
+  let any = false;
+  for (let t = 0; t < tokens; t++) {
+    let at = seen + ((<usize>(t * most)) << 2);
+    for (let s = 0; s < most; s++, at += 4) {
+      const yes = s < count && sees(batch, token + t, key + s);
+      store<i32>(at, yes ? -1 : 0);
+      any = any || yes;
+    }
+  }
+  return any;
+}
+
+/** The same where nothing but positions counts: four keys at a time. */
+function lookByPositions(seen: usize, most: i32, batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  const positions = keyPositions + ((<usize>((sharedKeyPositions ? 0 : batch * size) + key)) << 2);
+  const furthest = i32x4.splat(left);
+  const nearest = i32x4.splat(bidirectional ? -right : 0);
+  const none = i32x4.splat(0);
+  let any = none;
+  for (let t = 0; t < tokens; t++) {
+    const at = seen + ((<usize>(t * most)) << 2);
+    const position = i32x4.splat(intAt(queryPositions, (sharedQueryPositions ? 0 : batch * length) + token + t));
+    for (let s = 0; s < most; s += 4) {
+      const place = (<usize>s) << 2;
+      let visible = none;
+      if (s < count) {
+        const keys = v128.load(positions + place);
+        const distance = i32x4.sub(position, keys);
+        visible = v128.and(i32x4.le_s(distance, furthest), i32x4.ge_s(distance, nearest));
+        visible = v128.and(visible, i32x4.ge_s(keys, none));
+        // What lies behind the last key counts for nothing.
+        visible = v128.and(visible, i32x4.lt_s(i32x4.add(i32x4.splat(s), i32x4(0, 1, 2, 3)), i32x4.splat(count)));
+      }
+      v128.store(at + place, visible);
+      any = v128.or(any, visible);
+    }
+  }
+  return v128.any_true(any);
 }
