@@ -108,7 +108,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
       // Norm and head for one position a row: the head is the largest product of all.
       const flat = tf.reshape(x, [batch * length, x.shape[2]!]);
       const last = counts.map((count, row) => row * length + Math.max(0, count - 1));
-      const hidden = backbone.layerNorm.call(tf.gather(flat, tf.tensor1d(last, 'int32')));
+      const ends = length === 1 ? flat : tf.gather(flat, tf.tensor1d(last, 'int32')); // (B, D)
+      const hidden = backbone.layerNorm.call(ends);
       return backbone.tokenEmbedding.call(hidden, {reverse: true}) as tf.Tensor2D; // (B, V)
     });
   }
