@@ -4,6 +4,8 @@
  *     npm run build && node bench/quality.mjs PRESET TEXT_FILE [--tokens 3000] [--dtypes bfloat16,int8,int4]
  *
  * Prints perplexity, and how often the most probable next token is that of float32 (bfloat16 presets: the same values).
+ * `--also NAME=PRESET` scores another preset beside it, in float32: one with llama.cpp's rounding comes from
+ * bench/peers/rounded_preset.py.
  */
 import {readFileSync} from 'node:fs';
 import {parseArgs} from 'node:util';
@@ -16,6 +18,7 @@ const {values, positionals} = parseArgs({
     tokens: {type: 'string', default: '3000'},
     dtypes: {type: 'string', default: 'float32,bfloat16,int8,int4'},
     window: {type: 'string', default: '512'},
+    also: {type: 'string', multiple: true, default: []},
   },
 });
 const [preset, file] = positionals;
@@ -30,8 +33,8 @@ const ROWS = 32;
 await useBackend('simd');
 
 /** Best token and log-probability of the true one, at every position but the first of each window. */
-async function judge(dtype) {
-  const lm = await Gemma3CausalLM.fromPreset(preset, {dtype});
+async function judge(path, dtype) {
+  const lm = await Gemma3CausalLM.fromPreset(path, {dtype});
   const {tokenizer} = lm.preprocessor;
   const ids = tokenizer.tokenize(readFileSync(file, 'utf8')).slice(0, limit);
   const best = [];
@@ -68,11 +71,16 @@ async function judge(dtype) {
 
 let reference;
 console.log('| Weights | perplexity | against the first | same best token |\n| --- | ---: | ---: | ---: |');
-for (const dtype of values.dtypes.split(',')) {
-  const {best, perplexity} = await judge(dtype);
+const cases = values.dtypes.split(',').map(dtype => [dtype, preset, dtype]);
+for (const text of values.also) {
+  const [name, path] = text.split('=');
+  cases.push([name, path, 'float32']);
+}
+for (const [name, path, dtype] of cases) {
+  const {best, perplexity} = await judge(path, dtype);
   reference ??= {best, perplexity};
   const same = best.filter((token, i) => token === reference.best[i]).length / best.length;
   const change = (perplexity / reference.perplexity - 1) * 100;
-  console.log(`| ${dtype} | ${perplexity.toFixed(3)} | ${change.toFixed(2)} % | ${(same * 100).toFixed(2)} % |`);
+  console.log(`| ${name} | ${perplexity.toFixed(3)} | ${change.toFixed(2)} % | ${(same * 100).toFixed(2)} % |`);
 }
 console.log(`\n${reference.best.length} tokens.`);
