@@ -21,8 +21,8 @@
  *   W = scale · number + minimum. 160 bytes a block.
  *
  * A product of fewer than four rows of x with integer weights rounds these, 32 at a time, to a part of their largest:
- * 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows round both sides to 16 bits, in runs of 128 columns: see
- * integer_tile.ts. All others compute in float32.
+ * 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows round both sides to 16 bits,
+ * in runs of 128 columns: see `integer_tile.ts`. All others compute in float32.
  */
 import {
   ARG_MAX,

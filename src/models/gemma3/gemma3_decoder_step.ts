@@ -26,7 +26,6 @@ class BlockParts {
   readonly forms: Record<DenseName, DenseForm>;
   private readonly denses: [name: DenseName, kernel: EinsumDense['kernel']][];
   private readonly scales: [name: string, scale: RMSNormalization['scale']][];
-
   private readonly owners: EinsumDense[];
 
   constructor(block: Gemma3DecoderBlock) {
