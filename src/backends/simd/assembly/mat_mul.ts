@@ -2,7 +2,7 @@
 import {activationBytes, quantizeRow} from './activations';
 import {matVecBfloat16} from './bfloat16';
 import {matVecFloat32} from './float32';
-import {BLOCK, columnOffset, decode, groupBytes, padded} from './formats';
+import {BLOCK, decode, groupBytes, padded} from './formats';
 import {matVecInt4} from './int4';
 import {matVecInt8} from './int8';
 import {integerPanel, integerTiles, packIntegerRows} from './integer_tile';
