@@ -77,6 +77,12 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError('Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received something else.');
     }
+    if (backbone.config.isEmbeddingModel) {
+      throw new ValueError(
+        'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true. ' +
+          'Make a Gemma3TextEmbedder of it.',
+      );
+    }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
       throw new ValueError(
         'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. Received something else.',
