@@ -50,9 +50,17 @@ export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/g
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
 export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
+export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
+export {
+  Gemma3TextEmbedderPreprocessor,
+  type Gemma3TextEmbedderPreprocessorArgs,
+  type Segments,
+  type Truncation,
+} from './models/gemma3/gemma3_text_embedder_preprocessor';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {memoryByDtype, type WeightMemory} from './models/memory';
+export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 export {type Dtype, parseDtype} from './weights/dtype';
