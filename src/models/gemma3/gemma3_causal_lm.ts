@@ -156,9 +156,11 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
       );
     }
     const made = Gemma3Backbone.fromConfig(backbone.config);
-    const lm = new Gemma3CausalLM({backbone: made, ...(name && {name})});
-    made.dispose(); // the model's hold alone remains
-    return lm;
+    try {
+      return new Gemma3CausalLM({backbone: made, ...(name && {name})});
+    } finally {
+      made.dispose(); // the model's hold alone remains
+    }
   }
 
   /** All presets that KerasHub publishes, as data. */
@@ -186,9 +188,11 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     const preprocessor =
       given === undefined && !nameAlone ? await Gemma3CausalLMPreprocessor.fromPreset(source) : (given ?? null);
     const backbone = await Gemma3Backbone.fromPreset(source, rest);
-    const lm = new Gemma3CausalLM({backbone, preprocessor});
-    backbone.dispose(); // the model's hold alone remains
-    return lm;
+    try {
+      return new Gemma3CausalLM({backbone, preprocessor});
+    } finally {
+      backbone.dispose(); // the model's hold alone remains
+    }
   }
 }
 tf.serialization.registerClass(Gemma3CausalLM as never, 'tfjs-gemma3');
