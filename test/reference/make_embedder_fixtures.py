@@ -1,14 +1,15 @@
 """Makes test/fixtures/embedder: what KerasHub's Gemma3TextEmbedder and its preprocessor make of text.
 
-    python test/reference/make_embedder_fixtures.py
+    python test/reference/make_embedder_fixtures.py [packing]
 
-Each case of embeddings is a preset folder as `save_to_preset` writes it (a tiny random model), with expected.json beside.
+With "packing", token ids alone. Each case of embeddings is a preset folder as `save_to_preset` writes it (a tiny random model), with expected.json beside.
 preprocessor.json holds packed token ids.
 """
 
 import json
 import os
 import shutil
+import sys
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -121,11 +122,15 @@ def packed():
     cases = []
     for truncate in ("round_robin", "waterfall"):
         for length in (40, 9, 4, 1):
+            tokenizer = new_tokenizer()
             preprocessor = keras_hub.models.Gemma3TextEmbedderPreprocessor(
-                tokenizer=new_tokenizer(), sequence_length=length, truncate=truncate
+                tokenizer=tokenizer, sequence_length=length, truncate=truncate
             )
+            preprocessor.build(None)
             for segments in SEGMENTS:
-                x = preprocessor(tuple(segments))
+                # What `call` does with a tuple: tuples do not come through Keras' `__call__` as they are.
+                token_ids, segment_ids = preprocessor.packer(tuple(tokenizer(segment) for segment in segments))
+                x = preprocessor._format_output(np.asarray(token_ids), segment_ids)
                 cases.append({
                     "segments": segments, "sequenceLength": length, "truncate": truncate,
                     "token_ids": ints(x["token_ids"]), "padding_mask": ints(x["padding_mask"]),
@@ -137,5 +142,6 @@ def packed():
 
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
-    embeddings()
     packed()
+    if "packing" not in sys.argv[1:]:
+        embeddings()
