@@ -28,10 +28,16 @@ export {type QuantizationMode} from './layers/quantize';
 export {ReversibleEmbedding, type ReversibleEmbeddingArgs} from './layers/reversible_embedding';
 export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normalization';
 export {RotaryEmbedding, type RotaryEmbeddingArgs} from './layers/rotary_embedding';
+export {UnitNormalization, type UnitNormalizationArgs} from './layers/unit_normalization';
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
 export {CausalLM, type CompileArgs, type GenerateOptions, type TokenInputs} from './models/causal_lm';
 export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
-export {Gemma3Backbone, type Gemma3BackboneArgs, type Gemma3BackboneConfig} from './models/gemma3/gemma3_backbone';
+export {
+  Gemma3Backbone,
+  type Gemma3BackboneArgs,
+  type Gemma3BackboneConfig,
+  type Gemma3EmbeddingOutputs,
+} from './models/gemma3/gemma3_backbone';
 export {Gemma3Cache, Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
 export {
   Gemma3CausalLMPreprocessor,
@@ -42,10 +48,19 @@ export {
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
 export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
+export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
+export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
+export {
+  Gemma3TextEmbedderPreprocessor,
+  type Gemma3TextEmbedderPreprocessorArgs,
+  type Segments,
+  type Truncation,
+} from './models/gemma3/gemma3_text_embedder_preprocessor';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {memoryByDtype, type WeightMemory} from './models/memory';
+export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 export {type Dtype, parseDtype} from './weights/dtype';

@@ -10,14 +10,18 @@ type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: 
 /** A `tf.LayersModel` whose inputs go by name and whose weights may rest packed. */
 export abstract class Model extends tf.LayersModel {
   /**
-   * Predicts for inputs given by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`.
+   * Predicts for inputs given by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`. A model
+   * with several outputs gives them by name, too; say which in the type: `model.predict<Outputs>(inputs)`.
    *
    * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not fit each other.
    */
-  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors;
+  override predict<O extends Record<string, tf.Tensor>>(x: ModelInputs, args?: tf.ModelPredictConfig): O;
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors | Record<string, tf.Tensor> {
     const {tensors, made} = inputTensors(this, x);
     try {
-      return super.predict(tensors, args);
+      const outputs = super.predict(tensors, args);
+      return Array.isArray(outputs) ? Object.fromEntries(outputs.map((y, i) => [this.outputNames[i]!, y])) : outputs;
     } finally {
       tf.dispose(made);
     }
