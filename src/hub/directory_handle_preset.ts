@@ -51,6 +51,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   }
 
   async commit(obsolete: (path: string) => boolean): Promise<void> {
+    const written = new Set(this.streams.keys());
     for (const [path, stream] of this.streams) {
       await stream.close();
       this.streams.delete(path);
@@ -59,7 +60,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
     const names: string[] = [];
     // Not in TypeScript's library of the DOM: directories can be iterated everywhere that has them.
     for await (const name of (this.directory as unknown as {keys(): AsyncIterable<string>}).keys()) names.push(name);
-    for (const name of names) if (obsolete(name)) await this.directory.removeEntry(name);
+    for (const name of names) if (obsolete(name) && !written.has(name)) await this.directory.removeEntry(name);
   }
 
   async abort(): Promise<void> {

@@ -25,22 +25,29 @@ function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][
   });
 }
 
-/** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
-export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
+/** All layers of a model with their paths, down to the last sub-layer: `layers/gemma3_decoder_block_1/attention/`. */
+export function* kerasLayers(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, Layer]> {
   if (root instanceof tf.LayersModel) {
     for (const [name, layer] of numbered(root.layers)) {
       if (layer instanceof Layer || layer instanceof tf.LayersModel) {
-        yield* kerasPaths(layer as Layer, `${prefix}layers/${name}/`);
+        yield* kerasLayers(layer as Layer, `${prefix}layers/${name}/`);
       }
     }
     return;
   }
-  for (const [i, weight] of root.ownWeights.entries()) yield [`${prefix}vars/${i}`, weight];
+  yield [prefix, root];
   for (const [attribute, child] of root.sublayers) {
     if (Array.isArray(child)) {
-      for (const [name, item] of numbered(child)) yield* kerasPaths(item, `${prefix}${attribute}/${name}/`);
+      for (const [name, item] of numbered(child)) yield* kerasLayers(item, `${prefix}${attribute}/${name}/`);
     } else {
-      yield* kerasPaths(child, `${prefix}${attribute}/`);
+      yield* kerasLayers(child, `${prefix}${attribute}/`);
     }
+  }
+}
+
+/** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
+export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
+  for (const [path, layer] of kerasLayers(root, prefix)) {
+    for (const [i, weight] of layer.ownWeights.entries()) yield [`${path}vars/${i}`, weight];
   }
 }
