@@ -50,6 +50,7 @@ export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {memoryByDtype, type WeightMemory} from './models/memory';
 export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from './saving/convert_preset';
+export {folderHandler} from './saving/folder_handler';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
 export {type PresetTarget, type SaveProgress, type SaveToPresetOptions} from './saving/preset_writer';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';

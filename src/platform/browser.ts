@@ -5,6 +5,9 @@ import {type PresetSink} from '../hub/preset_sink';
 import {type PresetSource} from '../hub/preset_source';
 
 /** Browsers have no paths. */
+export const canReadFolders = false;
+
+/** See `canReadFolders`. */
 export async function openFolder(_path: string): Promise<PresetSource | undefined> {
   return undefined;
 }

@@ -10,6 +10,9 @@ import {type ByteSource, type PresetSource} from '../hub/preset_source';
 
 export {folderSink} from './node_folder_sink';
 
+/** Whether a path can lead to a folder. */
+export const canReadFolders = true;
+
 class DiskFile implements ByteSource {
   constructor(
     readonly name: string,

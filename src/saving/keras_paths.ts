@@ -25,7 +25,10 @@ function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][
   });
 }
 
-/** All layers of a model with their paths, down to the last sub-layer: `layers/gemma3_decoder_block_1/attention/`. */
+/**
+ * All layers of a model with their paths, down to the last sub-layer: `layers/gemma3_decoder_block_1/attention/`. In the
+ * order in which Keras saves them, sub-layers by attribute name: it decides which variable is in which shard.
+ */
 export function* kerasLayers(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, Layer]> {
   if (root instanceof tf.LayersModel) {
     for (const [name, layer] of numbered(root.layers)) {
@@ -36,7 +39,7 @@ export function* kerasLayers(root: tf.LayersModel | Layer, prefix = ''): Generat
     return;
   }
   yield [prefix, root];
-  for (const [attribute, child] of root.sublayers) {
+  for (const [attribute, child] of [...root.sublayers].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (Array.isArray(child)) {
       for (const [name, item] of numbered(child)) yield* kerasLayers(item, `${prefix}${attribute}/${name}/`);
     } else {
