@@ -82,7 +82,7 @@ export function savedWeights(
   const variables: SavedVariable[] = [];
   const dtypeOf = (path: string, {dtypePolicy: {name}}: Layer) =>
     VARIABLE_DTYPES[(VISION.test(path) ? visionPolicyInFiles : policyInFiles)(owner, name, wanted)]!;
-  for (const [path, layer] of kerasLayers(backbone)) {
+  for (const [path, layer] of kerasLayers(backbone, 'saved')) {
     const group = `${path}vars`;
     groups.push({path: group, layerName: layer.name});
     layer.ownWeights.forEach((weight, i) => {
