@@ -20,6 +20,7 @@ import {
   uniqueModelName,
   unpackConfig,
 } from '../backbone';
+import {copyState} from '../clone';
 import {withDtypeThatFits} from '../memory';
 import {
   completeConfig,
@@ -241,6 +242,12 @@ export class Gemma3Backbone extends Backbone {
   static override fromConfig(first: unknown, second?: unknown): unknown {
     // tfjs passes the class in front when it loads a model.
     return new Gemma3Backbone((typeof first === 'function' ? second : first) as Gemma3BackboneArgs);
+  }
+
+  override clone(): Gemma3Backbone {
+    const copy = Gemma3Backbone.fromConfig(this.getConfig());
+    copyState(this, copy);
+    return copy;
   }
 
   /** All presets that KerasHub publishes, as data. */

@@ -6,6 +6,7 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {checkArgument, checkArguments} from '../../layers/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
+import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../saving/preset_writer';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
@@ -213,6 +214,24 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     } finally {
       made.dispose(); // the model's hold alone remains
     }
+  }
+
+  /** A model of its own with the same values, preprocessor and sampler; see {@link Backbone.clone}. */
+  clone(): Gemma3CausalLM {
+    const backbone = this.backbone.clone();
+    const copy = new Gemma3CausalLM({backbone, preprocessor: this.preprocessor, name: this.name});
+    backbone.dispose(); // the copy's hold alone remains
+    copy.sampler = this.sampler;
+    return copy;
+  }
+
+  /**
+   * Saves the model with its preprocessor, as KerasHub does; see {@link Backbone.saveToPreset}.
+   *
+   * @throws as there.
+   */
+  async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    await savePreset(target, options, writer => writer.task(this));
   }
 
   /** All presets that KerasHub publishes, as data. */

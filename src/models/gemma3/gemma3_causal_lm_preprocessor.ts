@@ -5,6 +5,7 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {checkArguments, checkPositiveInteger} from '../../layers/checks';
 import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
+import {type PresetTarget, savePreset} from '../../saving/preset_writer';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
@@ -254,6 +255,11 @@ export class Gemma3CausalLMPreprocessor {
     const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, imageConverter, ...rest} = camelKeys(config);
     const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter ?? null);
     return new Gemma3CausalLMPreprocessor({...rest, imageConverter: converter as object | null, tokenizer, ...options});
+  }
+
+  /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */
+  async saveToPreset(target: PresetTarget): Promise<void> {
+    await savePreset(target, {}, writer => writer.preprocessor(this));
   }
 
   private checkedLength(sequenceLength: number | undefined): number {
