@@ -50,6 +50,11 @@ export class Gemma3Cache implements DecoderCache {
     for (const block of this.blocks) block.select(rows);
   }
 
+  copy(): Gemma3Cache {
+    const twin = Object.create(Gemma3Cache.prototype) as Gemma3Cache;
+    return Object.assign(twin, {blocks: this.blocks.map(block => block.copy())});
+  }
+
   dispose(): void {
     for (const block of this.blocks) block.dispose();
   }
