@@ -12,10 +12,12 @@ export {
   type SimdOptions,
   useBackend,
 } from './backends/use_backend';
-export {type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
-export {type GenerationRequest} from './generation/engine';
+export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
+export {type GenerationRequest, type Prompt} from './generation/engine';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
+export {type PrefillProgress} from './generation/prefill';
 export * as samplers from './generation/samplers';
+export {GenerationSession, type SessionArgs} from './generation/session';
 export {BlobPreset} from './hub/blob_source';
 export {HttpPreset} from './hub/http_source';
 export {openPreset, type PresetLike} from './hub/open_preset';

@@ -60,7 +60,7 @@ export interface Prompt {
   visionMask?: readonly boolean[];
 }
 
-export interface GenerationRequest extends PrefillOptions {
+export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   /** At least one. */
   prompts: readonly Prompt[];
   /** Length at which a row ends, its prompt included. */

@@ -19,11 +19,13 @@ export interface PrefillOptions {
   prefillChunk?: number;
   /** Told after each piece. */
   onPrefill?: (progress: PrefillProgress) => void;
+  /** Shown the hidden states (B, T, D) of each piece, of which `counts[row]` are real; they are disposed afterwards. */
+  onHidden?: (hidden: tf.Tensor3D, counts: readonly number[]) => void;
   signal?: AbortSignal;
 }
 
 /**
- * Adds prompts to a cache that may hold the first tokens of each already → logits (B, V) behind the last token of each.
+ * Adds prompts to a cache that may hold the first tokens of each already, though not all → logits (B, V) behind the last token of each.
  * The head, the largest product of all, sees these alone.
  *
  * @throws ValueError if images and their tokens do not fit; what the signal says when it is aborted, between pieces.
@@ -32,7 +34,7 @@ export async function prefill<C extends DecoderCache>(
   decoder: Decoder<C>,
   prompts: readonly Prompt[],
   cache: C,
-  {prefillChunk = PREFILL_CHUNK, onPrefill, signal}: PrefillOptions = {},
+  {prefillChunk = PREFILL_CHUNK, onPrefill, onHidden, signal}: PrefillOptions = {},
 ): Promise<tf.Tensor2D> {
   const total = prompts.reduce((sum, {tokens}) => sum + tokens.length, 0);
   const images = encodeRest(decoder, prompts, cache.lengths);
@@ -48,6 +50,7 @@ export async function prefill<C extends DecoderCache>(
       );
       const hidden = tf.tidy(() => {
         const states = decoder.hiddenStates(piece, cache);
+        onHidden?.(states, piece.counts);
         return ending.map(row => tf.slice(states, [row, piece.counts[row]! - 1, 0], [1, 1, -1]).squeeze([1]));
       });
       ending.forEach((row, i) => (last[row] = hidden[i]!));
