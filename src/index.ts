@@ -13,6 +13,7 @@ export {
   useBackend,
 } from './backends/use_backend';
 export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
+export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
 export {type GenerationRequest, type Prompt} from './generation/engine';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export {type PrefillProgress} from './generation/prefill';
@@ -49,6 +50,13 @@ export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {memoryByDtype, type WeightMemory} from './models/memory';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
+export {
+  applyChatTemplate,
+  type ChatMessage,
+  type ChatTemplateOptions,
+  type ImagePart,
+  type TextPart,
+} from './tokenizers/chat_template';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 export {type Dtype, parseDtype} from './weights/dtype';
 export {PackedWeight} from './weights/packed_weight';

@@ -1,6 +1,7 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
+import {type ChatArgs, ChatSession} from '../generation/chat_session';
 import {
   type Decoder,
   type DecoderCache,
@@ -182,6 +183,22 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     GenerateOptions
   > {
     return new GenerationSession<P, GenerateOptions>(this as never, {maxLength: maxLength!, ...args});
+  }
+
+  /**
+   * A conversation by Gemma's template: see {@link ChatSession}. The caller disposes it.
+   *
+   * @throws ValueError on unknown or unusable arguments, and for a vocabulary without turns.
+   */
+  startChat(args: ChatArgs = {}): ChatSession {
+    return new ChatSession(this as never, args);
+  }
+
+  /** A prompt of any length with its images, as token ids; the caller disposes what images it has. */
+  async chatPrompt(text: string, images: readonly unknown[]): Promise<Prompt> {
+    const prompt = (images.length ? {prompts: text, images} : text) as P;
+    const {tokens} = await this.preprocessor!.promptTokens(prompt, {sequenceLength: Number.MAX_SAFE_INTEGER});
+    return {tokens: tokens[0]!};
   }
 
   /**
