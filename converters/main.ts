@@ -2,6 +2,7 @@
 import {Command, CommanderError} from 'commander';
 import {version} from '../package.json';
 import {addBench} from './commands/bench';
+import {addChat} from './commands/chat';
 import {addDoctor} from './commands/doctor';
 import {addGenerate} from './commands/generate';
 import {addInspect} from './commands/inspect';
@@ -21,7 +22,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .exitOverride()
     .configureOutput({writeOut: text => void io.stdout.write(text), writeErr: text => void io.stderr.write(text)})
     .showHelpAfterError('Add --help to see what there is.');
-  for (const add of [addGenerate, addInspect, addPresets, addDoctor, addBench]) add(program, io);
+  for (const add of [addGenerate, addChat, addInspect, addPresets, addDoctor, addBench]) add(program, io);
   try {
     await program.parseAsync(argv, {from: 'user'});
     return EXIT.done;

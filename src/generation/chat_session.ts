@@ -104,6 +104,9 @@ export class ChatSession {
     return this.session.maxLength;
   }
 
+  /** Tokens of the last question and all before it. */
+  promptLength = 0;
+
   /** Tokens of the last question and all before it that the model had seen already. */
   get reused(): number {
     return this.session.reused;
@@ -187,6 +190,7 @@ export class ChatSession {
     const {tokenizer} = model.preprocessor!;
     const prompt = joined(this.turns.map(({prompt}) => prompt));
     const {length} = prompt.tokens;
+    this.promptLength = length;
     const row = new GeneratedText(model.preprocessor!, rest.stopStrings);
     const ids: number[] = [];
     let text = '';
