@@ -17,6 +17,8 @@ export interface Oracle {
   maxLength: number;
   prompts: OraclePrompt[];
   batch: {prompts: string[]; texts: string[]};
+  /** A prompt of three windows. */
+  long: {prompt: string; tokenIds: number[]; maxLength: number; text: string};
 }
 
 /** @throws if the real preset was not made yet. */
