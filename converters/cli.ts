@@ -2,19 +2,24 @@
 /** The command `gemma3`: joins the process to `main`. */
 import {main} from './main';
 import {report} from './support/errors';
+import {Interrupts} from './support/interrupts';
 import {EXIT, type Io} from './support/io';
 
-const controller = new AbortController();
+const interrupts = new Interrupts();
 const io: Io = {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
-  signal: controller.signal,
+  signal: interrupts.signal,
+  interrupts,
   debug: Boolean(process.env.GEMMA3_DEBUG),
 };
 
-// Once: whoever presses it again does not want to wait for the end of a step, and Node ends at once.
-process.once('SIGINT', () => controller.abort(new Error('Interrupted.')));
+process.on('SIGINT', () => {
+  // Whoever presses it again does not want to wait for the end of a step.
+  if (interrupts.signal.aborted) process.exit(EXIT.interrupted);
+  interrupts.press();
+});
 // `gemma3 … | head -1`: the reader has what it wanted.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.done);

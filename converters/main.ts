@@ -2,6 +2,7 @@
 import {Command, CommanderError} from 'commander';
 import {version} from '../package.json';
 import {addBench} from './commands/bench';
+import {addChat} from './commands/chat';
 import {addConvert} from './commands/convert';
 import {addDoctor} from './commands/doctor';
 import {addEmbed} from './commands/embed';
@@ -11,7 +12,7 @@ import {addPresets} from './commands/presets';
 import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
 
-const COMMANDS = [addGenerate, addEmbed, addInspect, addPresets, addConvert, addDoctor, addBench];
+const COMMANDS = [addGenerate, addChat, addEmbed, addInspect, addPresets, addConvert, addDoctor, addBench];
 
 /**
  * Runs one command. Never rejects.

@@ -38,6 +38,23 @@ export class OutOfMemoryError extends ValueError {
   }
 }
 
+/** A session has no room for a prompt: begin a new one with a larger `maxLength`, or forget what it holds. */
+export class ContextFullError extends ValueError {
+  override name = 'ContextFullError';
+
+  constructor(
+    /** Tokens that were to be in the session. */
+    readonly tokens: number,
+    /** Tokens that it can hold. */
+    readonly maxLength: number,
+  ) {
+    super(
+      `The session holds ${maxLength} tokens. Received: a prompt of ${tokens} tokens or more. Start one with a larger ` +
+        '`maxLength`, or make the prompt shorter.',
+    );
+  }
+}
+
 /** A way to show a value in an error message: short, and never `[object Object]`. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);

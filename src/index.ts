@@ -12,10 +12,13 @@ export {
   type SimdOptions,
   useBackend,
 } from './backends/use_backend';
-export {type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
-export {type GenerationRequest} from './generation/engine';
+export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
+export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
+export {type GenerationRequest, type Prompt} from './generation/engine';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
+export {type PrefillProgress} from './generation/prefill';
 export * as samplers from './generation/samplers';
+export {GenerationSession, type SessionArgs} from './generation/session';
 export {BlobPreset} from './hub/blob_source';
 export {DirectoryHandlePreset} from './hub/directory_handle_preset';
 export {HttpPreset} from './hub/http_source';
@@ -68,6 +71,13 @@ export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from './
 export {folderHandler} from './saving/folder_handler';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
 export {type PresetTarget, type SaveProgress, type SaveToPresetOptions} from './saving/preset_writer';
+export {
+  applyChatTemplate,
+  type ChatMessage,
+  type ChatTemplateOptions,
+  type ImagePart,
+  type TextPart,
+} from './tokenizers/chat_template';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 export {type Dtype, parseDtype} from './weights/dtype';
 export {PackedWeight} from './weights/packed_weight';

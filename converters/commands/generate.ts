@@ -5,7 +5,7 @@ import {type Command, Option} from 'commander';
 import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
-import {BACKENDS, DTYPES, integer, positiveInteger, positiveNumber, probability} from '../support/options';
+import {BACKENDS, collect, DTYPES, integer, positiveInteger, positiveNumber, probability} from '../support/options';
 import {loadingBar} from '../support/progress';
 import {makeSampler, samplerArgs, type SamplerOptions, SAMPLERS} from '../support/sampler_options';
 
@@ -17,6 +17,7 @@ interface GenerateOptions extends SamplerOptions {
   preset?: string;
   maxLength?: number;
   stripPrompt?: boolean;
+  stop?: string[];
   dtype?: string;
   backend: BackendName;
   json?: boolean;
@@ -45,6 +46,7 @@ export function addGenerate(program: Command, io: Io): void {
     .option('--top-p <probability>', 'draw from tokens that have this probability together: top_p', probability)
     .option('--seed <number>', 'draw the same again: random, top_k, top_p', integer)
     .option('--strip-prompt', 'print only the new text')
+    .option('--stop <text>', 'end the new text before this one; may be given more than once', collect)
     .addOption(new Option('--dtype <dtype>', "how weights rest (default: as the preset's)").choices(DTYPES))
     .addOption(new Option('--backend <name>', 'what computes').choices(BACKENDS).default('auto'))
     .option('--json', 'print one JSON object: the text, how many tokens, how many seconds')
@@ -102,11 +104,11 @@ function promptTokens(lm: Gemma3CausalLM, prompt: string, maxLength: number | un
 async function printText(
   lm: Gemma3CausalLM,
   prompt: string,
-  {maxLength, stripPrompt = false}: GenerateOptions,
+  {maxLength, stripPrompt = false, stop: stopStrings}: GenerateOptions,
   io: Io,
 ): Promise<void> {
   try {
-    const pieces = lm.stream(prompt, {maxLength, stripPrompt, signal: io.signal});
+    const pieces = lm.stream(prompt, {maxLength, stripPrompt, stopStrings, signal: io.signal});
     for await (const piece of pieces) io.stdout.write(piece);
   } finally {
     io.stdout.write('\n');
@@ -120,13 +122,13 @@ async function printText(
 async function printResult(
   lm: Gemma3CausalLM,
   prompt: string,
-  {maxLength, stripPrompt = false}: GenerateOptions,
+  {maxLength, stripPrompt = false, stop: stopStrings}: GenerateOptions,
   backend: string,
   io: Io,
 ): Promise<void> {
   const count = promptTokens(lm, prompt, maxLength);
   const stop = meter(lm.sampler);
-  const text = await lm.generate(prompt, {maxLength, stripPrompt, signal: io.signal});
+  const text = await lm.generate(prompt, {maxLength, stripPrompt, stopStrings, signal: io.signal});
   const {newTokens, prefillSeconds, decodeSeconds} = stop();
   printJson(io, {text, promptTokens: count, newTokens, prefillSeconds, decodeSeconds, backend});
 }

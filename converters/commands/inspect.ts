@@ -114,8 +114,12 @@ function oneOfEachKind(all: readonly Variable[]): {variable: Variable; count: nu
   return [...kinds.values()];
 }
 
-function memory({memory: bytes, problem}: PresetFacts): string {
+function memory({memory: bytes, cache, problem}: PresetFacts): string {
   if (!bytes) return `This version cannot build the model: ${problem}\n`;
   const rows = Object.entries(bytes).map(([dtype, count]) => [dtype, formatBytes(count)]);
-  return `Memory for the weights\n${table(rows, {indent: 2, right: [1]})}`;
+  const lengths = (cache ?? []).map(entry => [`${formatCount(entry.tokens)} tokens`, formatBytes(entry.bytes)]);
+  return (
+    `Memory for the weights\n${table(rows, {indent: 2, right: [1]})}` +
+    `Memory for the cache of a text\n${table(lengths, {indent: 2, right: [0, 1]})}`
+  );
 }

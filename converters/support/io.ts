@@ -1,5 +1,6 @@
 /** What a command has of the process; tests give their own. */
 import {type Readable, type Writable} from 'node:stream';
+import {type Interrupts} from './interrupts';
 
 export interface Io {
   readonly stdin: Readable & {isTTY?: boolean};
@@ -7,6 +8,8 @@ export interface Io {
   readonly stderr: Writable & {isTTY?: boolean};
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
+  /** For commands that Ctrl-C does not end at once. */
+  readonly interrupts: Interrupts;
   /** Show where errors come from. */
   readonly debug: boolean;
 }

@@ -28,6 +28,12 @@ export function probability(text: string): number {
   return value;
 }
 
+/** For options that may be given more than once. */
+export function collect(text: string, before: readonly string[] = []): string[] {
+  if (text === '') throw new InvalidArgumentError('Expected a text that is not empty.');
+  return [...before, text];
+}
+
 /** A record, so that a backend which the library gains cannot be forgotten here. */
 const backends: Record<BackendName, true> = {auto: true, simd: true, cpu: true};
 export const BACKENDS = Object.keys(backends) as BackendName[];

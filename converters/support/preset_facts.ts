@@ -26,6 +26,8 @@ export interface PresetFacts {
   variables: Variable[];
   /** Bytes of the weights at rest, by dtype; null if the model cannot be built. */
   memory: Record<(typeof DTYPES)[number], number> | null;
+  /** Bytes of the cache of one text, by its length in tokens; null if the model cannot be built. */
+  cache: {tokens: number; bytes: number}[] | null;
   /** Why the model cannot be built. */
   problem: string | null;
 }
@@ -40,7 +42,7 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
   const config = source ? await readConfig(source) : presets[preset]!.config;
   const format = source ? await weightFormat(source) : null;
   const stored: Variable[] = source && format ? await listPresetVariables(source) : [];
-  const {declared, memory, problem} = build(config, tfjsGemma3);
+  const {declared, memory, cache, problem} = build(config, tfjsGemma3);
   const variables = stored.length ? stored : declared;
   const count = variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
   return {
@@ -52,6 +54,7 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
     files: filesWithSizes(stored),
     variables,
     memory,
+    cache,
     problem,
   };
 }
@@ -106,24 +109,28 @@ function filesWithSizes(variables: readonly Variable[]): PresetFacts['files'] {
   return [...files.values()];
 }
 
+const CACHE_LENGTHS = [1024, 8192, 32768];
+
 /** Weights are only declared, so that a model of any size is built at once. */
 function build(
   config: object,
-  {Gemma3Backbone, memoryByDtype}: Library,
-): {declared: Variable[]} & Pick<PresetFacts, 'memory' | 'problem'> {
+  {Gemma3Backbone, Gemma3Cache, memoryByDtype}: Library,
+): {declared: Variable[]} & Pick<PresetFacts, 'memory' | 'cache' | 'problem'> {
   let declared: Variable[] = [];
+  let cache: PresetFacts['cache'] = [];
   try {
     const needs = memoryByDtype(dtype => {
       const backbone = new Gemma3Backbone({...config, dtype} as never);
       declared = backbone.weights.map(weight => {
         return {path: weight.originalName, shape: weight.shape as number[], dtype: null, bytes: null, file: null};
       });
+      cache = CACHE_LENGTHS.map(tokens => ({tokens, bytes: Gemma3Cache.byteLength(backbone, tokens)}));
       return backbone;
     });
     const memory = Object.fromEntries(DTYPES.map(dtype => [dtype, needs[dtype].total])) as PresetFacts['memory'];
-    return {declared, memory, problem: null};
+    return {declared, memory, cache, problem: null};
   } catch (error) {
-    return {declared: [], memory: null, problem: (error as Error).message};
+    return {declared: [], memory: null, cache: null, problem: (error as Error).message};
   }
 }
 

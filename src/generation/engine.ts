@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform';
 import {ValueError} from '../errors';
+import {prefill, type PrefillOptions} from './prefill';
 import {type Sampler} from './samplers';
 
 /** What holds keys and values of all blocks. */
@@ -15,6 +16,8 @@ export interface DecoderCache {
    */
   truncate(lengths: readonly number[]): void;
   canTruncate(lengths: readonly number[]): boolean;
+  /** One of its own that holds the same. */
+  copy(): DecoderCache;
   /** Makes row i a copy of what row `rows[i]` was; there may be more rows afterwards, or fewer. */
   select(rows: readonly number[]): void;
   dispose(): void;
@@ -57,7 +60,7 @@ export interface Prompt {
   visionMask?: readonly boolean[];
 }
 
-export interface GenerationRequest {
+export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   /** At least one. */
   prompts: readonly Prompt[];
   /** Length at which a row ends, its prompt included. */
@@ -65,7 +68,8 @@ export interface GenerationRequest {
   /** A row ends behind any of these; null: only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
   sampler: Sampler;
-  signal?: AbortSignal;
+  /** Asked about each row that goes on, after its new token was taken: true ends it. */
+  hasEnded?: (row: number) => boolean;
 }
 
 /**
@@ -83,34 +87,6 @@ export function nextLogits<C extends DecoderCache>(decoder: Decoder<C>, tokens: 
   });
 }
 
-/** Tokens of prompts of any lengths, with their images encoded; the caller disposes `images.embeddings`. */
-export function promptTokens(decoder: Decoder, prompts: readonly Prompt[]): NewTokens {
-  const counts = prompts.map(({tokens}) => tokens.length);
-  const longest = Math.max(...counts);
-  const padded = <T>(row: readonly T[], fill: T): T[] => [
-    ...row,
-    ...Array.from({length: longest - row.length}, () => fill),
-  ];
-  const rows = prompts.map(({tokens}) => padded(tokens, 0));
-  const images = prompts.flatMap(({images}) => (images && images.shape[0] > 0 ? [images] : []));
-  if (images.length === 0) return {rows, counts};
-  const embeddings = tf.tidy(() => decoder.encodeImages(tf.concat(images, 0)));
-  let next = 0;
-  const parts = prompts.map(({visionMask = []}) =>
-    padded(
-      visionMask.map(part => (part ? next++ : -1)),
-      -1,
-    ),
-  );
-  if (next === embeddings.shape[0]) return {rows, counts, images: {embeddings, parts}};
-  const received = embeddings.shape[0];
-  embeddings.dispose();
-  throw new ValueError(
-    `Expected a token for each part of an image. Received: ${received} parts in ${images.length} tensors of images, and ` +
-      `${next} tokens for them in visionMask. Make maxLength longer if it cut an image.`,
-  );
-}
-
 /**
  * Yields, step by step, the next token of each row, or null for rows that have ended. Rows are independent: each goes on
  * from the end of its own prompt, whatever the lengths of the others.
@@ -119,7 +95,7 @@ export function promptTokens(decoder: Decoder, prompts: readonly Prompt[]): NewT
  */
 export async function* generateTokens(
   decoder: Decoder,
-  {prompts, maxLength, stopTokenIds, sampler, signal}: GenerationRequest,
+  {prompts, maxLength, stopTokenIds, sampler, hasEnded, signal, ...options}: GenerationRequest,
 ): AsyncGenerator<(number | null)[], void> {
   const empty = prompts.findIndex(({tokens}) => tokens.length === 0);
   if (empty >= 0) {
@@ -133,10 +109,10 @@ export async function* generateTokens(
   const cache = decoder.newCache(prompts.length, Math.max(maxLength, ...lengths));
   let next: NewTokens | undefined;
   try {
-    next = promptTokens(decoder, prompts);
     while (!done.every(Boolean)) {
-      const logits = nextLogits(decoder, next, cache);
-      next.images?.embeddings.dispose();
+      const logits = next
+        ? nextLogits(decoder, next, cache)
+        : await prefill(decoder, prompts, cache, {...options, signal});
       let tokens: number[];
       try {
         tokens = await sampler.sample(logits);
@@ -151,7 +127,8 @@ export async function* generateTokens(
       step.forEach((token, row) => {
         if (token === null) return;
         lengths[row]! += 1;
-        done[row] = lengths[row]! >= maxLength || (stopTokenIds?.includes(token) ?? false);
+        done[row] =
+          lengths[row]! >= maxLength || (stopTokenIds?.includes(token) ?? false) || (hasEnded?.(row) ?? false);
       });
       next = {
         rows: tokens.map((token, row) => [done[row] ? 0 : token]),
@@ -159,7 +136,6 @@ export async function* generateTokens(
       };
     }
   } finally {
-    next?.images?.embeddings.dispose();
     cache.dispose();
   }
 }

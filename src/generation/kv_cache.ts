@@ -22,8 +22,8 @@ export interface CachedKeys {
   v: tf.Tensor4D;
   /** int32 (1 or B, S); −1 where a place holds nothing. */
   keyPositions: tf.Tensor2D;
-  /** True if the last T of the S keys are those just appended. */
-  endsWithNew: boolean;
+  /** Numbers of the tokens just appended, int32 (B, T), laid out as the keys are: (B, S), 0 for all others. */
+  layOut(numbers: tf.Tensor2D): tf.Tensor2D;
 }
 
 /**
@@ -74,32 +74,58 @@ export class KvCache {
     const starts = [...this.lengths];
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
-    const before = {k: this.keys, v: this.values, positions: this.positions()};
     const fresh = starts.every(start => start === 0);
-    // Attending over old places and new tokens needs the places as they were: the ring may overwrite what is still seen.
-    const history = length > 1 && !fresh;
-    const old = history
-      ? tf.tidy(() => [tf.mul(before.k, 1), tf.mul(before.v, 1)] as [tf.Tensor4D, tf.Tensor4D])
-      : null;
+    // Places that are written first are attended over as they lie. A ring may have no room for that beside what the first
+    // of the new tokens still sees: then its places are copied before.
+    const fits = starts.every((start, row) => start + counts[row]! <= this.capacity || counts[row]! <= this.slack + 1);
+    const inPlace = length === 1 || (!fresh && fits);
+    const before = fresh || inPlace ? null : this.joined(k, v);
     this.keys = this.replace(this.keys, k, starts, counts);
     this.values = this.replace(this.values, v, starts, counts);
+    const oldPositions = this.positions();
     this.advance(counts);
-    if (length === 1) {
-      const keyPositions = tf.tensor2d(this.positions(), [this.batch, this.capacity], 'int32');
-      return {k: this.keys, v: this.values, keyPositions, endsWithNew: false};
-    }
-    const news = Array.from({length}, (_, t) => t);
-    const newPositions = starts.map((start, row) => news.map(t => (t < counts[row]! ? start + t : -1)));
-    if (!old) return {k, v, keyPositions: tf.tensor2d(newPositions, undefined, 'int32'), endsWithNew: true};
+    if (inPlace) return this.places(length, starts);
+    const newPositions = starts.map((start, row) =>
+      Array.from({length}, (_, t) => (t < counts[row]! ? start + t : -1)),
+    );
+    if (!before) return {k, v, keyPositions: tf.tensor2d(newPositions, undefined, 'int32'), layOut: numbers => numbers};
     const positions = newPositions.map((added, row) => [
-      ...before.positions.subarray(row * this.capacity, (row + 1) * this.capacity),
+      ...oldPositions.subarray(row * this.capacity, (row + 1) * this.capacity),
       ...added,
     ]);
     return {
-      k: tf.concat([old[0], k], 1),
-      v: tf.concat([old[1], v], 1),
+      ...before,
       keyPositions: tf.tensor2d(positions, undefined, 'int32'),
-      endsWithNew: true,
+      layOut: numbers =>
+        tf.pad(numbers, [
+          [0, 0],
+          [this.capacity, 0],
+        ]),
+    };
+  }
+
+  /** Copies of all places, and new keys and values behind them. */
+  private joined(k: tf.Tensor4D, v: tf.Tensor4D): Pick<CachedKeys, 'k' | 'v'> {
+    return {k: tf.concat([this.keys, k], 1), v: tf.concat([this.values, v], 1)};
+  }
+
+  /** The places as they lie, with the last `length` tokens or fewer, from `starts` on, in them. */
+  private places(length: number, starts: readonly number[]): CachedKeys {
+    const positions = this.positions();
+    return {
+      k: this.keys,
+      v: this.values,
+      keyPositions: tf.tensor2d(positions, [this.batch, this.capacity], 'int32'),
+      layOut: numbers =>
+        tf.tidy(() => {
+          const none = this.batch * length;
+          const sources = positions.map((position, place) => {
+            const row = Math.floor(place / this.capacity);
+            return position < starts[row]! ? none : row * length + position - starts[row]!;
+          });
+          const all = tf.concat([tf.reshape(numbers, [-1]), tf.tensor1d([0], 'int32')]);
+          return tf.reshape(tf.gather(all, tf.tensor1d(sources, 'int32')), [this.batch, this.capacity]);
+        }),
     };
   }
 
@@ -167,6 +193,13 @@ export class KvCache {
     [this.keys, this.values] = picked;
     this.seen = rows.map(row => this.seen[row]!);
     this.furthest = rows.map(row => this.furthest[row]!);
+  }
+
+  /** A cache of its own with the same tokens. */
+  copy(): KvCache {
+    const twin = Object.create(KvCache.prototype) as KvCache;
+    const [keys, values] = [this.keys, this.values].map(places => tf.keep(tf.mul(places, 1)));
+    return Object.assign(twin, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
   private check(batch: number, length: number, counts: readonly number[]): void {

@@ -1,8 +1,20 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
-import {type Decoder, type DecoderCache, generateTokens, nextLogits, type NewTokens} from '../generation/engine';
+import {type ChatArgs, ChatSession} from '../generation/chat_session';
+import {
+  type Decoder,
+  type DecoderCache,
+  generateTokens,
+  type GenerationRequest,
+  nextLogits,
+  type NewTokens,
+  type Prompt,
+} from '../generation/engine';
+import {GeneratedText} from '../generation/generated_text';
+import {type PrefillProgress} from '../generation/prefill';
 import * as samplers from '../generation/samplers';
+import {GenerationSession, type SessionArgs} from '../generation/session';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {type QuantizationMode} from '../layers/quantize';
 import {type Backbone, packConfig} from './backbone';
@@ -16,9 +28,16 @@ export interface GenerationPreprocessor<P> {
     detokenize(ids: readonly number[]): string;
     decoder(): {push(id: number): string; flush(): string};
   };
-  promptTokens(x: P, options: {sequenceLength?: number}): {tokens: number[][]; scalar: boolean};
+  promptTokens(x: P, options: {sequenceLength?: number}): PromptTokens | Promise<PromptTokens>;
   stripSpecial(ids: readonly number[]): number[];
   isSpecial(id: number): boolean;
+}
+
+/** Prompts as token ids. */
+export interface PromptTokens {
+  tokens: number[][];
+  /** True if they came as one prompt, not in a list. */
+  scalar: boolean;
 }
 
 /** Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). */
@@ -31,12 +50,34 @@ export interface GenerateOptions {
    * Tokens behind which generation ends. "auto", the default: end of text and end of turn. Null: only at `maxLength`.
    */
   stopTokenIds?: 'auto' | readonly number[] | null;
+  /**
+   * Texts that end generation, wherever tokens begin and end: a text goes to the first of them, which is not part of it. They
+   * are not looked for in the prompt.
+   */
+  stopStrings?: readonly string[];
   /** Only the new text, without that of the prompt. Defaults to false for `generate`, to true for `stream`. */
   stripPrompt?: boolean;
   /** Stops generation: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
+  /** Holds what earlier prompts have in common with this one, see `startSession`; text of one prompt alone. */
+  session?: GenerationSession<never, never>;
+  /**
+   * How many tokens of a prompt go through the model at once: memory grows with them, not with the prompt. Defaults to 512.
+   */
+  prefillChunk?: number;
+  /** Told how much of the prompts is read, after each such piece. */
+  onPrefill?: (progress: PrefillProgress) => void;
 }
-const GENERATE_OPTIONS = ['maxLength', 'stopTokenIds', 'stripPrompt', 'signal'] as const;
+const GENERATE_OPTIONS = [
+  'maxLength',
+  'stopTokenIds',
+  'stopStrings',
+  'stripPrompt',
+  'signal',
+  'session',
+  'prefillChunk',
+  'onPrefill',
+] as const;
 
 export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
   /** How the next token is chosen. Defaults to "greedy". */
@@ -89,12 +130,14 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
-    const {tokens, scalar} = preprocessor.promptTokens(inputs as P, {sequenceLength: this.checkedLength(options)});
-    const rows = tokens.map(ids => (options.stripPrompt ? [] : [...ids]));
-    for await (const step of this.steps(tokens, options)) {
-      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    const {tokens, scalar} = await preprocessor.promptTokens(inputs as P, {sequenceLength: this.promptLength(options)});
+    const rows = tokens.map(() => new GeneratedText(preprocessor, options.stopStrings));
+    const texts = rows.map((row, i) => (options.stripPrompt ? '' : row.prompt(tokens[i]!)));
+    const prompts = tokens.map(ids => ({tokens: ids}));
+    for await (const step of this.steps(prompts, options, rows)) {
+      step.forEach((token, i) => token !== null && (texts[i]! += rows[i]!.push(token)));
     }
-    const texts = rows.map(ids => preprocessor.tokenizer.detokenize(preprocessor.stripSpecial(ids)));
+    rows.forEach((row, i) => (texts[i]! += row.flush()));
     return scalar ? texts[0]! : texts;
   }
 
@@ -112,33 +155,81 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     checkArgument('stream', 'stripPrompt', stripPrompt, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
-    const {tokens, scalar} = preprocessor.promptTokens(prompt, {sequenceLength: this.checkedLength(options)});
+    const {tokens, scalar} = await preprocessor.promptTokens(prompt, {sequenceLength: this.promptLength(options)});
     if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
-    const steps = this.steps(tokens, options);
-    const decoder = preprocessor.tokenizer.decoder();
+    const row = new GeneratedText(preprocessor, options.stopStrings);
+    const steps = this.steps([{tokens: tokens[0]!}], options, [row]);
     if (!stripPrompt) {
       signal?.throwIfAborted();
       // Through the same decoder: a text in two parts may lose a space that it has as a whole.
-      const text = preprocessor.stripSpecial(tokens[0]!).map(id => decoder.push(id));
-      if (text.some(Boolean)) yield text.join('');
+      const text = row.prompt(tokens[0]!);
+      if (text) yield text;
     }
     for await (const [token] of steps) {
-      if (token == null || preprocessor.isSpecial(token)) continue;
-      const piece = decoder.push(token);
+      const piece = token == null ? '' : row.push(token);
       if (piece) yield piece;
     }
-    const rest = decoder.flush();
+    const rest = row.flush();
     if (rest) yield rest;
   }
 
-  private steps(prompts: number[][], options: GenerateOptions): AsyncGenerator<(number | null)[], void> {
-    return generateTokens(this, {
-      prompts: prompts.map(tokens => ({tokens})),
-      maxLength: this.checkedLength(options) ?? this.preprocessor!.sequenceLength,
+  /**
+   * A cache that outlives a call: see {@link GenerationSession}. The caller disposes it.
+   *
+   * @throws ValueError on unknown or unusable arguments.
+   */
+  startSession({maxLength = this.preprocessor?.sequenceLength, ...args}: Partial<SessionArgs> = {}): GenerationSession<
+    P,
+    GenerateOptions
+  > {
+    return new GenerationSession<P, GenerateOptions>(this as never, {maxLength: maxLength!, ...args});
+  }
+
+  /**
+   * A conversation by Gemma's template: see {@link ChatSession}. The caller disposes it.
+   *
+   * @throws ValueError on unknown or unusable arguments, and for a vocabulary without turns.
+   */
+  startChat(args: ChatArgs = {}): ChatSession {
+    return new ChatSession(this as never, args);
+  }
+
+  /** A prompt of any length with its images, as token ids; the caller disposes what images it has. */
+  async chatPrompt(text: string, images: readonly unknown[]): Promise<Prompt> {
+    const prompt = (images.length ? {prompts: text, images} : text) as P;
+    const {tokens} = await this.preprocessor!.promptTokens(prompt, {sequenceLength: Number.MAX_SAFE_INTEGER});
+    return {tokens: tokens[0]!};
+  }
+
+  /**
+   * What `generate` and `stream` are made of: token by token, the next one of each prompt, or null for those that have ended.
+   *
+   * @param texts of the rows, which end behind a stop string: each new token is to be given to them before the next step.
+   * @throws ValueError on unusable options, at once; the rest as `generate`.
+   */
+  steps(
+    prompts: readonly Prompt[],
+    options: GenerateOptions,
+    texts?: readonly GeneratedText[],
+  ): AsyncGenerator<(number | null)[], void> {
+    const {session, signal, prefillChunk, onPrefill} = options;
+    if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
+    checkStopStrings(options.stopStrings);
+    const request = {
+      prompts,
+      maxLength: this.checkedLength(options) ?? session?.maxLength ?? this.preprocessor!.sequenceLength,
       stopTokenIds: this.stopTokens(options),
       sampler: this.sampler,
-      signal: options.signal,
-    });
+      ...{hasEnded: texts && ((row: number) => texts[row]!.ended)},
+      ...{signal, prefillChunk, onPrefill},
+    };
+    session?.check(prompts, request.maxLength);
+    return session ? stepsInSession(session, request) : generateTokens(this, request);
+  }
+
+  /** Tokens of a prompt that are kept: in a session one too many, which tells it that there is no room. */
+  private promptLength(options: GenerateOptions): number | undefined {
+    return this.checkedLength(options) ?? (options.session && options.session.maxLength + 1);
   }
 
   private checkedLength({maxLength}: GenerateOptions): number | undefined {
@@ -162,6 +253,11 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
 
   private async generateIds(inputs: TokenInputs, options: GenerateOptions): Promise<TokenInputs> {
+    if (options.stopStrings || options.session) {
+      throw new ValueError(
+        'A `preprocessor` must be attached to the model for `stopStrings` and `session`: they are of text.',
+      );
+    }
     if (options.maxLength !== undefined || options.stripPrompt !== undefined) {
       throw new ValueError(
         'Without a preprocessor the inputs say how long the result is: pad them to that length, and leave out ' +
@@ -207,6 +303,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       stopTokenIds,
       sampler: this.sampler,
       signal: options.signal,
+      prefillChunk: options.prefillChunk,
+      onPrefill: options.onPrefill,
     };
     for await (const step of generateTokens(this, request)) {
       step.forEach((token, row) => token !== null && rows[row]!.push(token));
@@ -265,5 +363,19 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     // tfjs disposes a nested model twice, which would free a backbone that the user still holds.
     (this as unknown as {internalContainerRefs: unknown[]}).internalContainerRefs = [];
     return super.dispose();
+  }
+}
+
+async function* stepsInSession(
+  session: GenerationSession<never, never>,
+  request: GenerationRequest,
+): AsyncGenerator<(number | null)[], void> {
+  yield* generateTokens(await session.decoder(request.prompts[0]!), request);
+}
+
+function checkStopStrings(stopStrings: unknown): void {
+  if (stopStrings === undefined) return;
+  if (!Array.isArray(stopStrings) || !stopStrings.every(stop => typeof stop === 'string' && stop !== '')) {
+    throw new ValueError(`Expected stopStrings to be texts, none of them empty. Received: ${show(stopStrings)}.`);
   }
 }

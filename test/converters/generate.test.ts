@@ -36,6 +36,18 @@ describe('gemma3 generate', () => {
     expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true})}\n`);
   });
 
+  it('ends before a text', async () => {
+    const whole = await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true});
+    const stop = whole.slice(3, 6);
+    for (const json of [[], ['--json']]) {
+      const {stdout} = await run(
+        generate(PROMPT, '--strip-prompt', '--stop', stop, '--stop', '###', ...json, ...LIMIT),
+      );
+      const text = json.length ? (JSON.parse(stdout) as {text: string}).text : stdout.slice(0, -1);
+      expect(text).toBe(whole.slice(0, whole.indexOf(stop)));
+    }
+  });
+
   it('answers its own question when nothing is given', async () => {
     for (const stdin of [undefined, '']) {
       const {code, stdout} = await run(['generate'], {stdin});

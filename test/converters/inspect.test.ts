@@ -50,6 +50,16 @@ describe('gemma3 inspect', () => {
     }
   });
 
+  it('says how much memory a cache needs', async () => {
+    const {cache} = await facts('gemma3_1b');
+    // 26 blocks, every sixth with all tokens; the others with a window of 512.
+    const bytes = (tokens: number) => 2 * 4 * 256 * (4 * tokens + 22 * Math.min(tokens, 512));
+    expect(cache).toEqual([1024, 8192, 32768].map(tokens => ({tokens, bytes: bytes(tokens)})));
+    expect((await run(['inspect', 'gemma3_1b'])).stdout).toMatch(
+      /cache of a text\n +1,024 tokens +\d+.*\n +8,192 tokens/,
+    );
+  });
+
   it('reads several files', async () => {
     const found = await facts(fixture('sharded'));
     expect(found.format).toBe('sharded');

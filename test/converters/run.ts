@@ -1,6 +1,7 @@
 /** Runs the command in this process. */
 import {PassThrough, Readable, Writable} from 'node:stream';
 import {main} from '../../converters/main';
+import {Interrupts} from '../../converters/support/interrupts';
 
 export interface RunOptions {
   /** What stdin holds; undefined for a terminal. */
@@ -8,6 +9,9 @@ export interface RunOptions {
   /** Whether stderr is a terminal. */
   terminal?: boolean;
   signal?: AbortSignal;
+  interrupts?: Interrupts;
+  /** A terminal that lines are typed into. */
+  keyboard?: Readable;
   debug?: boolean;
   /** Told after each piece that was written to stdout. */
   onText?: (piece: string) => void;
@@ -36,12 +40,16 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   const out: string[] = [];
   const err: string[] = [];
   const stdin =
-    options.stdin === undefined ? Object.assign(new PassThrough(), {isTTY: true}) : Readable.from([options.stdin]);
+    options.stdin === undefined
+      ? Object.assign(options.keyboard ?? new PassThrough(), {isTTY: true})
+      : Readable.from([options.stdin]);
+  const interrupts = options.interrupts ?? new Interrupts();
   const code = await main(argv, {
     stdin,
     stdout: collector(out, options.onText),
     stderr: Object.assign(collector(err), {isTTY: options.terminal ?? false}),
-    signal: options.signal ?? new AbortController().signal,
+    signal: options.signal ?? interrupts.signal,
+    interrupts,
     debug: options.debug ?? false,
   });
   return {code, stdout: out.join(''), stderr: err.join(''), pieces: out};

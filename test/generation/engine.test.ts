@@ -28,6 +28,7 @@ class Counting implements Decoder<CountingCache> {
       },
       canTruncate: () => true,
       truncate: lengths => lengths.forEach((length, row) => cache.rows[row]!.splice(length)),
+      copy: () => ({...cache, rows: cache.rows.map(row => [...row])}),
       select: rows => (cache.rows = rows.map(row => [...cache.rows[row]!])),
       dispose: () => (cache.disposed = true),
     };

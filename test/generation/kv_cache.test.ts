@@ -97,26 +97,96 @@ describe('KvCache', () => {
   test('says where the new tokens are', () => {
     tf.tidy(() => {
       const cache = new KvCache({batch: 2, maxLength: 8, ...SHAPE, window: 3});
+      const numbers = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
       const first = cache.append(tokens(2, 4, 1), tokens(2, 4, 2), [4, 2]);
-      expect(first.endsWithNew).toBe(true);
       expect(first.keyPositions.arraySync()).toEqual([
         [0, 1, 2, 3],
         [0, 1, -1, -1],
       ]);
-      const second = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [1, 2]);
-      expect(second.endsWithNew).toBe(true);
+      const four = [
+        [5, 6, 7, 8],
+        [9, 1, 2, 3],
+      ];
+      expect(first.layOut(numbers(four)).arraySync()).toEqual(four);
+      // Row 0 has no place for two more beside what it still sees.
+      const second = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [2, 1]);
       expect(second.keyPositions.arraySync()).toEqual([
-        [3, 1, 2, 4, -1],
-        [0, 1, -1, 2, 3],
+        [3, 1, 2, 4, 5],
+        [0, 1, -1, 2, -1],
+      ]);
+      expect(
+        second
+          .layOut(
+            numbers([
+              [5, 6],
+              [7, 8],
+            ]),
+          )
+          .arraySync(),
+      ).toEqual([
+        [0, 0, 0, 5, 6],
+        [0, 0, 0, 7, 8],
       ]);
       const third = cache.append(tokens(2, 1, 5), tokens(2, 1, 6), [1, 0]);
-      expect(third.endsWithNew).toBe(false);
       expect(third.keyPositions.arraySync()).toEqual([
-        [3, 4, 5],
-        [3, 1, 2],
+        [6, 4, 5],
+        [0, 1, 2],
+      ]);
+      expect(third.layOut(numbers([[5], [6]])).arraySync()).toEqual([
+        [5, 0, 0],
+        [0, 0, 0],
       ]);
       cache.dispose();
     });
+  });
+
+  test('attends over its own places where there is room for the new tokens, and copies none', () => {
+    tf.tidy(() => {
+      for (const [window, slack] of [
+        [null, 0],
+        [3, 1],
+      ] as const) {
+        const cache = new KvCache({batch: 2, maxLength: 6, ...SHAPE, window, slack});
+        cache.append(tokens(2, 3, 1), tokens(2, 3, 2), [3, 2]);
+        const before = tf.memory().numBytes;
+        const seen = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [1, 2]);
+        expect(seen.k.shape[1]).toBe(cache.capacity);
+        // New tokens, and a position for each place: no keys or values of old ones.
+        expect(tf.memory().numBytes - before).toBeLessThan(2 * 2 * 2 * 6 * 4 + 4 * 2 * 6 + 1);
+        const images = seen.layOut(
+          tf.tensor2d(
+            [
+              [7, 9],
+              [8, 8],
+            ],
+            undefined,
+            'int32',
+          ),
+        );
+        expect(images.arraySync().map(row => row.slice(0, 4))).toEqual([
+          [0, 0, 0, 7],
+          [0, 0, 8, 8],
+        ]);
+        cache.dispose();
+      }
+    });
+  });
+
+  test('is copied with what it holds', () => {
+    const before = tf.memory().numTensors;
+    const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: 2, slack: 1});
+    tf.tidy(() => void cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [2]));
+    const twin = cache.copy();
+    tf.tidy(() => void cache.append(tokens(1, 2, 5), tokens(1, 2, 6), [2]));
+    expect([cache.lengths, twin.lengths]).toEqual([[4], [2]]);
+    tf.tidy(() => {
+      const {k, keyPositions} = twin.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
+      expect(keyPositions.arraySync()).toEqual([[0, 1, 2]]);
+      expectClose(k, tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
+    });
+    cache.dispose();
+    twin.dispose();
+    expect(tf.memory().numTensors).toBe(before);
   });
 
   test('lives through a tidy and frees its two tensors', () => {

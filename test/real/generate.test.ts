@@ -1,6 +1,6 @@
 /** The real Gemma 3 270M: logits and greedy text against Python KerasHub in float32. */
 import type * as tf from '@tensorflow/tfjs';
-import {type BackendName, Gemma3CausalLM, useBackend} from '../../src';
+import {applyChatTemplate, type BackendName, Gemma3CausalLM, useBackend} from '../../src';
 import {maxDifference, take} from '../support/numbers';
 import {type OraclePrompt, readOracle, REAL_PRESET} from './real_preset';
 
@@ -56,6 +56,32 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
   });
 
   if (backend === 'simd') {
+    it.each([512, 200, 4096])('goes on far behind the window as KerasHub, %s tokens at once', async prefillChunk => {
+      const {prompt, tokenIds, maxLength, text} = oracle.long;
+      expect(tokenIds.length).toBeGreaterThan(1500);
+      expect(lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength}).tokens).toEqual([tokenIds]);
+      expect(await lm.generate(prompt, {maxLength, prefillChunk})).toBe(text);
+    });
+
+    it('answers later turns of a conversation as without a session, at the cost of what is new', async () => {
+      const chat = lm.startChat({maxLength: 2048});
+      const passed: number[] = [];
+      for (const question of ['Name a colour.', 'Name another one.', 'Name another one.', 'Name another one.']) {
+        const answer = await chat.send(question, {maxNewTokens: 24});
+        const messages = chat.history.slice(0, -1);
+        const fresh = applyChatTemplate(messages, {addGenerationPrompt: true});
+        expect(answer).toBe(
+          (await lm.generate(fresh, {maxLength: chat.promptLength + 24, stripPrompt: true})).replace(
+            '<end_of_turn>',
+            '',
+          ),
+        );
+        passed.push(chat.promptLength - chat.reused);
+      }
+      expect(Math.max(...passed.slice(1)) - Math.min(...passed.slice(1))).toBeLessThanOrEqual(1);
+      chat.dispose();
+    });
+
     it('continues prompts of different lengths in one batch as KerasHub', async () => {
       const texts = await lm.generate(oracle.batch.prompts, {maxLength: oracle.maxLength});
       expect(texts).toEqual(oracle.batch.texts);

@@ -33,6 +33,8 @@ export interface Oracle {
       }
     >;
   };
+  /** A prompt of three windows. */
+  long: {prompt: string; tokenIds: number[]; maxLength: number; text: string};
 }
 
 const path = `${REAL_PRESET}_oracle.json`;

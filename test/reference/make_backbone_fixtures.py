@@ -98,6 +98,11 @@ CASES = {
         ),
         3, 17, {0: ("right", 9), 2: ("left", 2)}, {},
     ),
+    # Prompts and new text ten windows long.
+    "far_beyond": (
+        dict(**GEMMA, **{**WINDOW, "sliding_window_size": 8}), 2, 90, {1: ("right", 30)},
+        {"generate": [100, 3, 60], "total": 180},
+    ),
 }
 
 
@@ -159,10 +164,10 @@ def main():
         if backbone.is_embedding_model:
             expected["pooled"] = numbers(outputs["pooled_output"])
         if "generate" in extra:
-            # Prompts of different lengths in one batch, to twice the window and more.
+            # Prompts of different lengths in one batch, to several windows.
             lm = keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)
             lm.compile(sampler="greedy")
-            total, lengths = 24, extra["generate"]
+            total, lengths = extra.get("total", 24), extra["generate"]
             ids = np.zeros((len(lengths), total), "int32")
             keep = np.zeros((len(lengths), total), bool)
             for row, n in enumerate(lengths):

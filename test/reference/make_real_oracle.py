@@ -6,9 +6,11 @@ Usage:
 The preset is loaded in float32. The file holds, for every prompt: its token ids
 (start token included), the greedy text, the ten largest logits at the last
 position and the first values of the backbone's hidden state there; the greedy
-texts of a batch of three prompts; and, for each way of pooling, the first values
-of embeddings of texts, their lengths and their similarities. The tests compare
-this library with it.
+texts of a batch of three prompts; the greedy text behind a prompt that is three
+times as long as the sliding window; and, for each way of pooling, the first
+values of embeddings of texts, their lengths and their similarities. The tests
+compare this library with it.
+What else is in OUT.json stays there: other scripts write to it too.
 
 KERAS_BACKEND picks the backend (tensorflow when unset).
 """
@@ -37,6 +39,11 @@ TEXTS = [
     "naïve café 🙂\n\n  deux lignes",
 ]
 BATCH = 3
+# 1,555 tokens, in which the numbers to go on with are far outside the window of 512.
+LONG_PROMPT = "The log of the ship.\n" + "".join(
+    f"Day {day}: we sailed {day * 37 % 101} miles to the north and saw {day * 53 % 17} whales.\n" for day in range(1, 74)
+)
+LONG_NEW_TOKENS = 48
 MAX_LENGTH = 60
 TOP = 10
 HIDDEN = 16
@@ -121,6 +128,11 @@ def main():
     texts = lm.generate(PROMPTS[:BATCH], max_length=MAX_LENGTH)
     say(f"a batch of {BATCH}")
 
+    long_ids = [tokenizer.start_token_id, *map(int, np.asarray(tokenizer(LONG_PROMPT)))]
+    long_length = len(long_ids) + LONG_NEW_TOKENS
+    long_text = lm.generate(LONG_PROMPT, max_length=long_length)
+    say(f"a prompt of {len(long_ids)} tokens goes on: {json.dumps(long_text[len(LONG_PROMPT):])}")
+
     oracle = {
         "keras": keras.__version__,
         "kerasHub": keras_hub.__version__,
@@ -131,7 +143,11 @@ def main():
         "prompts": prompts,
         "batch": {"prompts": PROMPTS[:BATCH], "texts": list(texts)},
         "embedder": embeddings(keras_hub, np, lm, say),
+        "long": {"prompt": LONG_PROMPT, "tokenIds": long_ids, "maxLength": long_length, "text": long_text},
     }
+    if os.path.exists(out):
+        with open(out, encoding="utf-8") as f:
+            oracle = {**json.load(f), **oracle}
     part = out + ".part"
     with open(part, "w", encoding="utf-8") as f:
         json.dump(oracle, f, ensure_ascii=False, indent=1)

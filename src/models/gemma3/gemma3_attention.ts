@@ -186,11 +186,11 @@ export class CachedGemma3Attention extends Layer {
       const queryPositions = tf.tensor2d(positions, [starts.length, length], 'int32');
       const seen = cache
         ? cache.append(key as tf.Tensor4D, value, counts)
-        : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, endsWithNew: true};
+        : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, layOut: (own: tf.Tensor2D) => own};
       const optional = {
         paddingMask: paddingMask as tf.Tensor2D | undefined,
-        queryImages: images && seen.endsWithNew ? (images as tf.Tensor2D) : undefined,
-        keyImages: images && seen.endsWithNew ? padFront(images, seen.k.shape[1]) : undefined,
+        queryImages: images as tf.Tensor2D | undefined,
+        keyImages: images && seen.layOut(images as tf.Tensor2D),
         attentionMask: attentionMask as tf.Tensor3D | undefined,
       };
       const given = Object.fromEntries(Object.entries(optional).filter(([, tensor]) => tensor)) as {
@@ -233,16 +233,3 @@ export class CachedGemma3Attention extends Layer {
   }
 }
 registerLayer(CachedGemma3Attention);
-
-/** Images of the new tokens, with text (0) for the cached ones before them. */
-function padFront(images: tf.Tensor, length: number): tf.Tensor2D {
-  const missing = length - images.shape[1]!;
-  return (
-    missing === 0
-      ? images
-      : tf.pad(images, [
-          [0, 0],
-          [missing, 0],
-        ])
-  ) as tf.Tensor2D;
-}

@@ -4,6 +4,7 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
+  Gemma3Cache,
   Gemma3CausalLM,
   Gemma3CausalLMPreprocessor,
   type GenerateOptions,
@@ -267,4 +268,82 @@ it('shares the weights of its backbone, and gives them up last', () => {
   tf.dispose(own.predict({token_ids: [[2]], padding_mask: [[1]]}));
   own.dispose();
   expect(tf.memory().numTensors).toBe(before);
+});
+
+describe('stopStrings', () => {
+  const options = {maxLength: 40, stopTokenIds: null, stripPrompt: true};
+  beforeEach(() => lm.compile({sampler: drawing(7)}));
+  afterEach(() => lm.compile());
+
+  it('ends each row of a batch on its own, and computes no more', async () => {
+    const whole = await lm.generate(PROMPTS, options);
+    const stops = whole.slice(0, 2).map((text, row) => text.slice(5 + row, 9 + row));
+    const until = (text: string) => text.slice(0, Math.min(...stops.map(stop => text.indexOf(stop) >>> 0)));
+    lm.compile({sampler: drawing(7)});
+    let real = 0;
+    const own = Gemma3CausalLM.prototype.hiddenStates;
+    const spy = jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
+      if (tokens.rows[0]!.length === 1) real += tokens.counts[1]!;
+      return own.call(lm, tokens, cache);
+    });
+    expect(await lm.generate(PROMPTS, {...options, stopStrings: stops})).toEqual(whole.map(until));
+    spy.mockRestore();
+    const tokensOf = (text: string) => tokenizer.tokenize(text).length;
+    expect(real).toBeLessThan(tokensOf(whole[1]!.slice(0, 11)) + 9);
+  });
+
+  it('streams nothing that a stop string takes back', async () => {
+    const whole = await lm.generate('Hi there', options);
+    const stop = whole.slice(6, 12);
+    for (const stopStrings of [[stop], [`${stop.slice(0, 4)}\u0000`, stop]]) {
+      lm.compile({sampler: drawing(7)});
+      let streamed = '';
+      for await (const piece of lm.stream('Hi there', {...options, stopStrings})) {
+        streamed += piece;
+        expect(whole.slice(0, whole.indexOf(stop)).startsWith(streamed)).toBe(true);
+      }
+      expect(streamed).toBe(whole.slice(0, whole.indexOf(stop)));
+    }
+  });
+
+  it('is not looked for in the prompt', async () => {
+    const given = {...options, stripPrompt: false};
+    const whole = await lm.generate('Hi there', given);
+    lm.compile({sampler: drawing(7)});
+    expect(await lm.generate('Hi there', {...given, stopStrings: ['Hi']})).toBe(whole);
+  });
+
+  it('is of texts', async () => {
+    for (const stopStrings of ['x', [''], [3], {}]) {
+      await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
+        'Expected stopStrings to be texts',
+      );
+    }
+    const bare = new Gemma3CausalLM({backbone});
+    await expect(bare.generate({} as never, {stopStrings: ['x']})).rejects.toThrow(/preprocessor.*stopStrings/);
+    bare.dispose();
+  });
+});
+
+it('takes prompts in pieces, and tells how far it is', async () => {
+  const told: number[] = [];
+  const options = {maxLength: 30, stopTokenIds: null};
+  const pieces = await lm.generate(PROMPTS, {...options, prefillChunk: 3, onPrefill: ({tokens}) => told.push(tokens)});
+  expect(pieces).toEqual(await lm.generate(PROMPTS, options));
+  expect(told.length).toBeGreaterThan(2);
+  await expect(lm.generate('a', {prefillChunk: 0})).rejects.toThrow('`prefillChunk` to be a positive integer');
+});
+
+it('keeps a cache of 1B at 8,192 tokens to 30 % of a dense one and less', async () => {
+  const large = await Gemma3CausalLM.fromPreset('gemma3_1b', {loadWeights: false, preprocessor: null});
+  const before = tf.memory().numBytes;
+  const cache = large.newCache(1, 8192);
+  const bytes = tf.memory().numBytes - before;
+  cache.dispose();
+  const {numLayers, numKeyValueHeads, headDim} = large.backbone.getConfig() as Record<string, number>;
+  const dense = 2 * 4 * 8192 * numLayers! * numKeyValueHeads! * headDim!;
+  expect(bytes).toBe(Gemma3Cache.byteLength(large.backbone, 8192));
+  expect(bytes / dense).toBeLessThan(0.3);
+  expect(bytes / dense).toBeCloseTo(0.2067, 4);
+  large.dispose();
 });

@@ -28,14 +28,16 @@ describe.each(cases)('$name on $backend', ({name, generate, backend}) => {
     await useBackend(backend);
   });
 
-  it.each(generate.runs)('continues as KerasHub, stop ids $stop_token_ids', async run => {
+  // In one piece and in several.
+  const runs = generate.runs.flatMap(run => [undefined, 7].map(prefillChunk => ({...run, prefillChunk})));
+  it.each(runs)('continues as KerasHub, stop ids $stop_token_ids, pieces of $prefillChunk', async run => {
     await expectNoLeak(async () => {
       const lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, name), {preprocessor: null});
       const inputs = {
         token_ids: tf.tensor2d(generate.token_ids, undefined, 'int32'),
         padding_mask: tf.tensor2d(generate.padding_mask, undefined, 'bool'),
       };
-      const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
+      const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids, prefillChunk: run.prefillChunk});
       const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
       expect(mask).toEqual(run.padding_mask);
       // What KerasHub wrote behind a stop token is not part of the text.

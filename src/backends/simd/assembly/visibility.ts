@@ -86,6 +86,7 @@ export function look(seen: usize, most: i32, batch: i32, token: i32, tokens: i32
     memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(most - count)) << 2);
     return intAt(queryPositions, batch) >= 0;
   }
+  if (keyPositions != 0 && outOfSight(batch, token, tokens, key, count)) return false;
   if (keyPositions != 0 && padding == 0 && queryImages == 0 && mask == 0) {
     return lookByPositions(seen, most, batch, token, tokens, key, count);
   }
@@ -99,6 +100,34 @@ export function look(seen: usize, most: i32, batch: i32, token: i32, tokens: i32
     }
   }
   return any;
+}
+
+/**
+ * True if positions alone tell that no token sees any of the keys: places of a cache that hold nothing, or are too far. Looks
+ * at each key and each token once, not at each pair.
+ */
+function outOfSight(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  let nearest = i32.MAX_VALUE;
+  let furthest: i32 = -1;
+  const keys = (sharedKeyPositions ? 0 : batch * size) + key;
+  for (let s = 0; s < count; s++) {
+    const position = intAt(keyPositions, keys + s);
+    if (position < 0) continue;
+    nearest = min(nearest, position);
+    furthest = max(furthest, position);
+  }
+  if (furthest < 0) return true;
+  let first = i32.MAX_VALUE;
+  let last = i32.MIN_VALUE;
+  const queries = (sharedQueryPositions ? 0 : batch * length) + token;
+  for (let t = 0; t < tokens; t++) {
+    const position = intAt(queryPositions, queries + t);
+    first = min(first, position);
+    last = max(last, position);
+  }
+  if (first - furthest > left) return true;
+  // Tokens of an image see what comes behind them.
+  return nearest > last && (nearest - last > right || (!bidirectional && queryImages == 0));
 }
 
 /** The same where nothing but positions counts: four keys at a time. */

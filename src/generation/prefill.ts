@@ -1,0 +1,137 @@
+/** Prompts into a cache: in pieces, so that memory does not grow with their length. */
+import * as tf from '@tensorflow/tfjs';
+import {nextTurn} from '#platform';
+import {ValueError} from '../errors';
+import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type Prompt} from './engine';
+
+/** Tokens of a piece, unless told. */
+export const PREFILL_CHUNK = 512;
+
+export interface PrefillProgress {
+  /** Tokens of all prompts that the model has read, those that a session held included. */
+  tokens: number;
+  /** Tokens of all prompts. */
+  total: number;
+}
+
+export interface PrefillOptions {
+  /** How many tokens of a prompt go through the model at once. An image is never cut: its tokens see each other. */
+  prefillChunk?: number;
+  /** Told after each piece. */
+  onPrefill?: (progress: PrefillProgress) => void;
+  /** Shown the hidden states (B, T, D) of each piece, of which `counts[row]` are real; they are disposed afterwards. */
+  onHidden?: (hidden: tf.Tensor3D, counts: readonly number[]) => void;
+  signal?: AbortSignal;
+}
+
+/**
+ * Adds prompts to a cache that may hold the first tokens of each already, though not all → logits (B, V) behind the last token of each.
+ * The head, the largest product of all, sees these alone.
+ *
+ * @throws ValueError if images and their tokens do not fit; what the signal says when it is aborted, between pieces.
+ */
+export async function prefill<C extends DecoderCache>(
+  decoder: Decoder<C>,
+  prompts: readonly Prompt[],
+  cache: C,
+  {prefillChunk = PREFILL_CHUNK, onPrefill, onHidden, signal}: PrefillOptions = {},
+): Promise<tf.Tensor2D> {
+  const total = prompts.reduce((sum, {tokens}) => sum + tokens.length, 0);
+  const images = encodeRest(decoder, prompts, cache.lengths);
+  // The hidden state behind the last token of each row, (1, D): rows may end in different pieces.
+  const last: tf.Tensor[] = [];
+  try {
+    while (prompts.some(({tokens}, row) => cache.lengths[row]! < tokens.length)) {
+      const starts = [...cache.lengths];
+      const ends = prompts.map((prompt, row) => endOfPiece(prompt, starts[row]!, prefillChunk));
+      const piece = pieceOf(prompts, starts, ends, images);
+      const ending = prompts.flatMap(({tokens}, row) =>
+        starts[row]! < ends[row]! && ends[row] === tokens.length ? [row] : [],
+      );
+      const hidden = tf.tidy(() => {
+        const states = decoder.hiddenStates(piece, cache);
+        onHidden?.(states, piece.counts);
+        return ending.map(row => tf.slice(states, [row, piece.counts[row]! - 1, 0], [1, 1, -1]).squeeze([1]));
+      });
+      ending.forEach((row, i) => (last[row] = hidden[i]!));
+      onPrefill?.({tokens: cache.lengths.reduce((sum, length) => sum + length, 0), total});
+      // Backends that compute at once never let other code run, so that nobody could abort.
+      await nextTurn();
+      signal?.throwIfAborted();
+    }
+    return tf.tidy(() => decoder.logits(tf.concat(last, 0) as tf.Tensor2D));
+  } finally {
+    tf.dispose([last.filter(Boolean), images?.embeddings ?? []]);
+  }
+}
+
+const isPart = ({visionMask}: Prompt, t: number): boolean => visionMask?.[t] ?? false;
+
+/** The last position at or before `position` that is not inside of an image. */
+export function outsideImage(prompt: Prompt, position: number): number {
+  while (position > 0 && isPart(prompt, position - 1) && isPart(prompt, position)) position -= 1;
+  return position;
+}
+
+/** Where the piece that begins at `start` ends: within `chunk` tokens, or behind an image that is longer. */
+function endOfPiece(prompt: Prompt, start: number, chunk: number): number {
+  const {length} = prompt.tokens;
+  if (start + chunk >= length) return length;
+  const end = outsideImage(prompt, start + chunk);
+  if (end > start) return end;
+  let next = start + chunk;
+  while (next < length && isPart(prompt, next)) next += 1;
+  return next;
+}
+
+/** Tokens `starts[row]` … `ends[row]` − 1 of each prompt. */
+function pieceOf(
+  prompts: readonly Prompt[],
+  starts: readonly number[],
+  ends: readonly number[],
+  images: ImageTokens | undefined,
+): NewTokens {
+  const counts = ends.map((end, row) => end - starts[row]!);
+  const length = Math.max(...counts);
+  const cut = (values: readonly number[], row: number, fill: number): number[] => {
+    const kept = values.slice(starts[row], ends[row]);
+    return [...kept, ...Array<number>(length - kept.length).fill(fill)];
+  };
+  const rows = prompts.map(({tokens}, row) => cut(tokens, row, 0));
+  const parts = images?.parts.map((row, i) => cut(row, i, -1));
+  // Text alone takes the fast way.
+  const any = parts?.some(row => row.some(part => part >= 0));
+  return {rows, counts, ...(images && any && {images: {embeddings: images.embeddings, parts: parts!}})};
+}
+
+/**
+ * The images that `starts` leave to be read, encoded, and which of their parts each token of the prompts stands for;
+ * undefined for text alone. The caller disposes `embeddings`.
+ */
+function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readonly number[]): ImageTokens | undefined {
+  let next = 0;
+  const rest: tf.Tensor4D[] = [];
+  const parts = prompts.map(({images, visionMask = []}, row) => {
+    const seen = visionMask.slice(0, starts[row]).filter(Boolean).length;
+    const all = visionMask.filter(Boolean).length;
+    const count = images?.shape[0] ?? 0;
+    if (count > 0) {
+      // All images have as many parts, and a cache holds whole images.
+      const skipped = Math.round((seen / all) * count) || 0;
+      if (skipped < count) rest.push(tf.slice(images!, skipped));
+    }
+    return visionMask.map((part, t) => (part && t >= starts[row]! ? next++ : -1));
+  });
+  if (rest.length === 0 && next === 0) return undefined;
+  const embeddings = tf.tidy(() =>
+    rest.length ? decoder.encodeImages(tf.concat(rest, 0)) : tf.zeros<tf.Rank.R2>([0, 1]),
+  );
+  tf.dispose(rest);
+  if (next === embeddings.shape[0]) return {embeddings, parts};
+  const received = embeddings.shape[0];
+  embeddings.dispose();
+  throw new ValueError(
+    `Expected a token for each part of an image. Received: ${received} parts in ${rest.length} tensors of images, and ` +
+      `${next} tokens for them in visionMask. Make maxLength longer if it cut an image.`,
+  );
+}

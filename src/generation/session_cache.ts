@@ -1,0 +1,97 @@
+/** A cache that knows which tokens it holds. */
+import type * as tf from '@tensorflow/tfjs';
+import {type DecoderCache, type NewTokens, type Prompt} from './engine';
+
+/** A token as it is compared: its id, or which part of which image it stands for. */
+export type HeldToken = number | string;
+
+/** How many tokens two rows have in common at the start. */
+export function commonLength(a: readonly HeldToken[], b: readonly HeldToken[]): number {
+  let length = 0;
+  while (length < a.length && length < b.length && a[length] === b[length]) length += 1;
+  return length;
+}
+
+/** Two sums over the bits of numbers; images that differ have others, but for one case in 2⁶⁴. */
+function digest(pixels: Float32Array): string {
+  const bits = new Int32Array(pixels.buffer, pixels.byteOffset, pixels.length);
+  let [a, b] = [0x811c9dc5, 0x2f0b4c47];
+  for (let i = 0; i < bits.length; i++) {
+    a = Math.imul(a ^ bits[i]!, 0x01000193);
+    // The multiplication carries to the left alone.
+    a ^= a >>> 15;
+    b = Math.imul(b + bits[i]!, 0x85ebca6b);
+    b ^= b >>> 13;
+  }
+  return `${(a >>> 0).toString(16)}.${(b >>> 0).toString(16)}`;
+}
+
+/** Tokens of a prompt; those of an image are told by its pixels, whatever tensor they are in. */
+export async function heldTokens({tokens, images, visionMask}: Prompt): Promise<HeldToken[]> {
+  const parts = visionMask?.filter(Boolean).length ?? 0;
+  if (!images || parts === 0) return [...tokens];
+  const count = images.shape[0];
+  const pixels = (await images.data()) as Float32Array;
+  const size = pixels.length / count;
+  const digests = Array.from({length: count}, (_, i) => digest(pixels.subarray(i * size, (i + 1) * size)));
+  let next = 0;
+  return tokens.map((token, t) => {
+    if (!visionMask![t]) return token;
+    const image = Math.floor((next * count) / parts);
+    return `${digests[image]}/${next++ - (image * parts) / count}`;
+  });
+}
+
+/** Wraps a model's cache; `dispose` gives it back to the session, which keeps it. */
+export class SessionCache implements DecoderCache {
+  /** The prompt under way: what its tokens are compared by later. */
+  prompt: readonly HeldToken[] = [];
+  /** True once the model failed halfway: blocks may hold different tokens. */
+  broken = false;
+  onDispose: () => void = () => {};
+
+  constructor(
+    readonly inner: DecoderCache,
+    public rows: HeldToken[][],
+  ) {}
+
+  get lengths(): readonly number[] {
+    return this.inner.lengths;
+  }
+
+  /** Runs the model, which adds tokens to the cache, and remembers them. */
+  add<T extends tf.Tensor>({rows, counts}: NewTokens, run: (inner: DecoderCache) => T): T {
+    this.broken = true;
+    const result = run(this.inner);
+    this.broken = false;
+    this.rows.forEach((held, row) => {
+      for (let t = 0; t < counts[row]!; t++) held.push(this.prompt[held.length] ?? rows[row]![t]!);
+    });
+    return result;
+  }
+
+  canTruncate(lengths: readonly number[]): boolean {
+    return this.inner.canTruncate(lengths);
+  }
+
+  truncate(lengths: readonly number[]): void {
+    this.inner.truncate(lengths);
+    this.rows.forEach((held, row) => held.splice(lengths[row]!));
+  }
+
+  select(rows: readonly number[]): void {
+    this.inner.select(rows);
+    this.rows = rows.map(row => [...this.rows[row]!]);
+  }
+
+  copy(): SessionCache {
+    return new SessionCache(
+      this.inner.copy(),
+      this.rows.map(row => [...row]),
+    );
+  }
+
+  dispose(): void {
+    this.onDispose();
+  }
+}

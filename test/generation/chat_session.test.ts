@@ -1,0 +1,176 @@
+/** Conversations over a random model: what is in them, and what passes the model. */
+import * as tf from '@tensorflow/tfjs';
+import {
+  applyChatTemplate,
+  ContextFullError,
+  Gemma3CausalLM,
+  type GenerateOptions,
+  samplers,
+  SentencePiece,
+} from '../../src';
+import {type Prompt} from '../../src/generation/engine';
+import {expectNoLeak} from '../support/numbers';
+import {smallModel} from '../support/small_model';
+
+let lm: Gemma3CausalLM;
+beforeAll(() => {
+  lm = smallModel({sequenceLength: 200});
+  tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]}));
+});
+afterAll(() => lm.dispose());
+/** A random model repeats its last token: a sampler that draws makes it say more. */
+const draw = () => lm.compile({sampler: new samplers.RandomSampler({seed: 5, temperature: 3})});
+beforeEach(draw);
+
+/** Prompts and real tokens that the model is given while something runs. */
+async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Prompt[]; passed: number}> {
+  const prompts: Prompt[] = [];
+  let passed = 0;
+  const own = Gemma3CausalLM.prototype;
+  const spies = [
+    jest.spyOn(lm, 'steps').mockImplementation((given, ...rest) => {
+      prompts.push(...given);
+      return own.steps.call(lm, given, ...rest);
+    }),
+    jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
+      passed += tokens.counts.reduce((a, b) => a + b);
+      return own.hiddenStates.call(lm, tokens, cache);
+    }),
+  ];
+  try {
+    return {result: await run(), prompts, passed};
+  } finally {
+    spies.forEach(spy => spy.mockRestore());
+  }
+}
+
+const idsOf = (text: string): number[] => (lm.preprocessor!.promptTokens(text).tokens as number[][])[0]!;
+
+it('answers as a fresh model does, and each turn passes it once', async () => {
+  await expectNoLeak(async () => {
+    const chat = lm.startChat({system: 'Be brief.'});
+    let before = 0;
+    for (const [i, question] of ['Hi', 'Why is the sky blue?', 'Thanks', 'a', 'b'].entries()) {
+      draw();
+      const {result, prompts, passed} = await watch(() => chat.send(question, {maxNewTokens: 6}));
+      draw();
+      const fresh: number[] = [];
+      const options: GenerateOptions = {maxLength: prompts[0]!.tokens.length + 6};
+      for await (const [token] of lm.steps(prompts, options)) fresh.push(token!);
+      expect(result).toBe(lm.preprocessor!.tokenizer.detokenize(fresh));
+      // The last token of the answer before had not passed.
+      const news = prompts[0]!.tokens.length - before + (i ? 1 : 0);
+      expect(passed).toBe(news + fresh.length - 1);
+      expect(chat.reused).toBe(Math.max(0, before - 1));
+      before = chat.length;
+      expect(before).toBe(prompts[0]!.tokens.length + fresh.length);
+    }
+    expect(chat.history.map(({role}) => role).slice(0, 4)).toEqual(['system', 'user', 'assistant', 'user']);
+    chat.dispose();
+  });
+});
+
+it('gives the model what the template says', async () => {
+  const chat = lm.startChat({system: 'Be brief.'});
+  const {prompts} = await watch(async () => {
+    await chat.send('Hi', {maxNewTokens: 3});
+    await chat.send(' Bye ', {maxNewTokens: 3});
+  });
+  const answer = chat.history[2]!.content as string;
+  expect(prompts[0]!.tokens).toEqual(idsOf(applyChatTemplate(chat.history.slice(0, 2), {addGenerationPrompt: true})));
+  const text = (tokens: readonly number[]) => lm.preprocessor!.tokenizer.detokenize(tokens);
+  // As text: the tokens that were generated need not be those that the text would be cut into.
+  expect(text(prompts[1]!.tokens)).toBe(
+    '<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n' +
+      `${answer}<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n`,
+  );
+  expect(prompts[1]!.tokens.filter(id => id === 2)).toHaveLength(1);
+  chat.dispose();
+});
+
+it('ends an answer at the end of the turn, which is no part of it', async () => {
+  const chat = lm.startChat();
+  const end = lm.preprocessor!.tokenizer.tokenToId('<end_of_turn>');
+  const ids = [50, 60, end];
+  const sample = jest.spyOn(lm.sampler, 'sample').mockImplementation(async () => [ids.shift()!]);
+  const answer = await chat.send('Hi');
+  sample.mockRestore();
+  expect(answer).toBe(lm.preprocessor!.tokenizer.detokenize([50, 60]));
+  expect(chat.history[1]).toEqual({role: 'assistant', content: answer});
+  expect(
+    (await watch(() => chat.send('Bye', {maxNewTokens: 1}))).prompts[0]!.tokens.filter(id => id === end),
+  ).toHaveLength(3);
+  chat.dispose();
+});
+
+it('answers anew', async () => {
+  await expectNoLeak(async () => {
+    const chat = lm.startChat();
+    const regenerate = async (options = {}) => {
+      let text = '';
+      for await (const piece of chat.regenerate({maxNewTokens: 5, ...options})) text += piece;
+      return text;
+    };
+    await expect(regenerate()).rejects.toThrow('Expected a question to answer anew');
+    const first = await chat.send('Hi', {maxNewTokens: 5});
+    const length = chat.length;
+    draw();
+    const {result, passed} = await watch(() => regenerate());
+    expect(result).toBe(first);
+    expect(passed).toBe(1 + 4);
+    expect([chat.length, chat.history.length]).toEqual([length, 2]);
+    // An answer that does not come leaves the old one.
+    await expect(regenerate({signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
+    await expect(regenerate({maxNewTokens: 0})).rejects.toThrow('`maxNewTokens` to be a positive integer');
+    expect(chat.history).toEqual([
+      {role: 'user', content: 'Hi'},
+      {role: 'assistant', content: first},
+    ]);
+    chat.dispose();
+  });
+});
+
+it('keeps of an answer what came, and takes a question back that got none', async () => {
+  await expectNoLeak(async () => {
+    const chat = lm.startChat();
+    let text = '';
+    for await (const piece of chat.stream('Hi')) {
+      text += piece;
+      if (text.length > 3) break;
+    }
+    expect(chat.history.at(-1)).toEqual({role: 'assistant', content: text});
+    await expect(chat.send('Bye', {signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
+    expect(chat.history).toHaveLength(2);
+    await expect(chat.send('<end_of_turn>')).rejects.toThrow('without control tokens');
+    await expect(chat.send('Bye', {maxLength: 3} as never)).rejects.toThrow('has no argument "maxLength"');
+    expect(chat.history).toHaveLength(2);
+    await chat.send('Bye', {maxNewTokens: 2});
+    expect(chat.history).toHaveLength(4);
+    chat.clear();
+    expect([chat.history, chat.length]).toEqual([[], 0]);
+    await chat.send('Hi', {maxNewTokens: 2});
+    chat.dispose();
+    await expect(chat.send('Hi')).rejects.toThrow('was disposed');
+  });
+});
+
+it('says that it is full', async () => {
+  const chat = lm.startChat({maxLength: 30, slack: 0});
+  await chat.send('Hi');
+  expect(chat.length).toBe(30);
+  await expect(chat.send('Bye')).rejects.toThrow(ContextFullError);
+  expect(chat.history).toHaveLength(2);
+  chat.clear();
+  expect(await chat.send('Bye', {maxNewTokens: 2})).not.toBe('');
+  chat.dispose();
+});
+
+it('refuses models that know no turns', () => {
+  const bare = new Gemma3CausalLM({backbone: lm.backbone});
+  expect(() => bare.startChat()).toThrow('A `preprocessor` must be attached');
+  bare.dispose();
+  const unknown = jest.spyOn(SentencePiece.prototype, 'pieceToId').mockReturnValue(3);
+  expect(() => lm.startChat()).toThrow('Expected a vocabulary with <start_of_turn>');
+  unknown.mockRestore();
+  expect(() => lm.startChat({system: '<end_of_turn>'})).toThrow('without control tokens');
+});

@@ -1,0 +1,172 @@
+/** Prompts in pieces against prompts as a whole. */
+import * as tf from '@tensorflow/tfjs';
+import {type Gemma3CausalLM, useBackend} from '../../src';
+import {type NewTokens, type Prompt} from '../../src/generation/engine';
+import {outsideImage, prefill, type PrefillProgress} from '../../src/generation/prefill';
+import {expectNoLeak, maxDifference, take} from '../support/numbers';
+import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small_model';
+
+const text = (count: number, seed: number): Prompt => ({tokens: someTokens(count, seed)});
+
+/** Text with images in front of the tokens `at`. */
+function withImages(count: number, at: number[], seed: number): Prompt {
+  const tokens: number[] = [];
+  const visionMask: boolean[] = [];
+  someTokens(count, seed).forEach((token, t) => {
+    if (at.includes(t)) {
+      tokens.push(...Array<number>(IMAGE_TOKENS).fill(4));
+      visionMask.push(...Array<boolean>(IMAGE_TOKENS).fill(true));
+    }
+    tokens.push(token);
+    visionMask.push(false);
+  });
+  const images = tf.randomNormal([at.length, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
+  return {tokens, visionMask, images};
+}
+
+/** What the model is called with. */
+function watch(lm: Gemma3CausalLM): {calls: NewTokens[]; stop: () => void} {
+  const calls: NewTokens[] = [];
+  const spies = [
+    jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
+      calls.push(tokens);
+      return (Object.getPrototypeOf(lm) as Gemma3CausalLM).hiddenStates.call(lm, tokens, cache);
+    }),
+  ];
+  return {calls, stop: () => spies.forEach(spy => spy.mockRestore())};
+}
+
+async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: number): Promise<number[]> {
+  const cache = lm.newCache(prompts.length, 120);
+  const logits = await take(await prefill(lm, prompts, cache, {prefillChunk}));
+  expect(cache.lengths).toEqual(prompts.map(({tokens}) => tokens.length));
+  // What the cache holds is as good: one more token is answered alike.
+  const more = lm.nextLogits(
+    prompts.map(() => [33]),
+    prompts.map(() => 1),
+    cache,
+  );
+  cache.dispose();
+  return [...logits, ...(await take(more))];
+}
+
+describe.each(['cpu', 'simd'] as const)('on %s', backend => {
+  let [lm, seeing]: Gemma3CausalLM[] = [];
+  beforeAll(async () => {
+    await useBackend(backend);
+    [lm, seeing] = [smallModel(), smallModel({vision: true})];
+    await logitsOf(lm, [text(2, 1)], 9);
+    const {images, ...prompt} = withImages(3, [1], 1);
+    await logitsOf(seeing, [{...prompt, images}], 9);
+    images!.dispose();
+  });
+  afterAll(() => {
+    lm!.dispose();
+    seeing!.dispose();
+  });
+
+  it.each([1, 2, 7, 8, 30, 100])('gives the logits of one pass, far beyond the window, %s at once', async chunk => {
+    await expectNoLeak(async () => {
+      const prompts = [text(90, 1), text(3, 2), text(64, 3)];
+      expect(maxDifference(await logitsOf(lm!, prompts, chunk), await logitsOf(lm!, prompts, 1000))).toBeLessThan(2e-5);
+    });
+  });
+
+  it.each([1, 3, 6, 30])('the same with images, %s at once', async chunk => {
+    const prompts = [withImages(40, [2, 3, 20], 4), text(30, 5), withImages(9, [0, 8], 6)];
+    await expectNoLeak(async () => {
+      const {calls, stop} = watch(seeing!);
+      const pieces = await logitsOf(seeing!, prompts, chunk);
+      stop();
+      // No image is cut: each piece has whole ones.
+      for (const {images} of calls) {
+        for (const row of images?.parts ?? []) expect(row.filter(part => part >= 0).length % IMAGE_TOKENS).toBe(0);
+      }
+      expect(maxDifference(pieces, await logitsOf(seeing!, prompts, 1000))).toBeLessThan(2e-5);
+    });
+    tf.dispose(prompts.map(({images}) => images ?? []));
+  });
+
+  it('goes on behind what a cache holds, and encodes the images of the rest alone', async () => {
+    const prompt = withImages(12, [1, 7], 7);
+    const whole = await logitsOf(seeing!, [prompt], 1000);
+    await expectNoLeak(async () => {
+      const encode = jest.spyOn(seeing!, 'encodeImages');
+      const cache = seeing!.newCache(1, 40);
+      const until = 2 + IMAGE_TOKENS;
+      const first = {
+        tokens: prompt.tokens.slice(0, until),
+        visionMask: prompt.visionMask!.slice(0, until),
+        images: tf.slice(prompt.images!, [0], [1]),
+      };
+      tf.dispose([await prefill(seeing!, [first], cache), first.images]);
+      const logits = await take(await prefill(seeing!, [prompt], cache));
+      expect(maxDifference(logits, whole.slice(0, logits.length))).toBeLessThan(2e-5);
+      expect(encode.mock.calls.map(([{shape}]) => shape[0])).toEqual([1, 1]);
+      encode.mockRestore();
+      cache.dispose();
+    });
+    prompt.images!.dispose();
+  });
+});
+
+describe('prefill', () => {
+  let lm: Gemma3CausalLM;
+  beforeAll(() => {
+    lm = smallModel();
+    tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]}));
+  });
+  afterAll(() => lm.dispose());
+
+  it('computes the head once, and tells how far it is', async () => {
+    await expectNoLeak(async () => {
+      const [head, progress] = [jest.spyOn(lm, 'logits'), [] as PrefillProgress[]];
+      const {calls, stop} = watch(lm);
+      const cache = lm.newCache(2, 20);
+      const prompts = [text(10, 1), text(3, 2)];
+      const logits = await prefill(lm, prompts, cache, {prefillChunk: 4, onPrefill: told => progress.push(told)});
+      expect(head.mock.calls.map(([{shape}]) => shape)).toEqual([[2, 16]]);
+      expect(calls.map(({counts}) => counts)).toEqual([
+        [4, 3],
+        [4, 0],
+        [2, 0],
+      ]);
+      expect(progress).toEqual([7, 11, 13].map(tokens => ({tokens, total: 13})));
+      stop();
+      head.mockRestore();
+      logits.dispose();
+      cache.dispose();
+    });
+  });
+
+  it('is aborted between pieces', async () => {
+    await expectNoLeak(async () => {
+      const {calls, stop} = watch(lm);
+      const controller = new AbortController();
+      const cache = lm.newCache(1, 20);
+      const onPrefill = () => void setImmediate(() => controller.abort(new Error('enough')));
+      const {signal} = controller;
+      const running = prefill(lm, [text(20, 1)], cache, {prefillChunk: 4, onPrefill, signal});
+      await expect(running).rejects.toThrow('enough');
+      expect(calls.length).toBeLessThan(4);
+      stop();
+      cache.dispose();
+    });
+  });
+
+  it('refuses tokens for images that there are not', async () => {
+    await expectNoLeak(async () => {
+      const cache = lm.newCache(1, 20);
+      const prompt = {tokens: [5, 4, 6], visionMask: [false, true, false]};
+      await expect(prefill(lm, [prompt], cache)).rejects.toThrow(
+        /a token for each part.*0 parts in 0 tensors.*1 tokens/,
+      );
+      cache.dispose();
+    });
+  });
+
+  it('finds the border of an image', () => {
+    const prompt = {tokens: [], visionMask: [false, true, true, true, false]};
+    expect([0, 1, 2, 3, 4, 5].map(position => outsideImage(prompt, position))).toEqual([0, 1, 1, 1, 4, 5]);
+  });
+});

@@ -1,0 +1,228 @@
+/** Texts of a session are those of a fresh `generate`; what was there already does not pass the model again. */
+import * as tf from '@tensorflow/tfjs';
+import {ContextFullError, type Gemma3CausalLM, type GenerateOptions, samplers} from '../../src';
+import {type Prompt} from '../../src/generation/engine';
+import {type GenerationSession} from '../../src/generation/session';
+import {expectNoLeak} from '../support/numbers';
+import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small_model';
+
+let [lm, seeing]: Gemma3CausalLM[] = [];
+beforeAll(() => {
+  [lm, seeing] = [smallModel(), smallModel({vision: true})];
+  tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]}));
+});
+afterAll(() => {
+  lm!.dispose();
+  seeing!.dispose();
+});
+
+const PROMPTS = [
+  'The quick brown fox',
+  'The quick brown fox jumps over the lazy dog',
+  'The quick brown fox jumps over the lazy cat',
+  'Another beginning',
+];
+const options: GenerateOptions = {stopTokenIds: null, maxLength: 40};
+/** A random model repeats its last token: a sampler that draws makes it say more. */
+const draw = () => lm!.compile({sampler: new samplers.RandomSampler({seed: 3, temperature: 3})});
+
+/** Real tokens that pass the model while something runs. */
+async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>): Promise<number> {
+  let count = 0;
+  const spy = jest.spyOn(model, 'hiddenStates').mockImplementation((tokens, cache) => {
+    count += tokens.counts.reduce((a, b) => a + b);
+    return (Object.getPrototypeOf(model) as Gemma3CausalLM).hiddenStates.call(model, tokens, cache);
+  });
+  await run();
+  spy.mockRestore();
+  return count;
+}
+
+const idsOf = (prompt: string): number[] => (lm!.preprocessor!.promptTokens(prompt).tokens as number[][])[0]!;
+const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !== b[t]);
+
+it('gives the texts that there are without it', async () => {
+  await expectNoLeak(async () => {
+    const session = lm!.startSession({maxLength: 40, slack: 40});
+    for (const prompt of [...PROMPTS, PROMPTS[2]!, PROMPTS[2]!]) {
+      draw();
+      const fresh = await lm!.generate(prompt, options);
+      draw();
+      expect(await session.generate(prompt, options)).toBe(fresh);
+      draw();
+      let streamed = '';
+      for await (const piece of session.stream(prompt, {...options, stripPrompt: false})) streamed += piece;
+      expect(streamed).toBe(fresh);
+    }
+    session.dispose();
+  });
+  lm!.compile();
+});
+
+it('computes only what is new', async () => {
+  const session = lm!.startSession({maxLength: 64, slack: 40});
+  const [first, second, third] = PROMPTS.map(idsOf) as [number[], number[], number[], number[]];
+  const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
+  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[0]!, few(first)))).toBe(first.length + 2);
+  expect([session.reused, session.length]).toEqual([0, first.length + 2]);
+  // Three new tokens: the last of them does not pass.
+  const more = second.length - common(first.concat(-1), second);
+  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[1]!, few(second)))).toBe(more + 2);
+  expect(session.reused).toBe(second.length - more);
+  const others = third.length - common(third, second);
+  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(others + 2);
+  // The same once more: its last token passes, for its logits.
+  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(1 + 2);
+  session.dispose();
+});
+
+it('computes from the start where windows have forgotten too much', async () => {
+  const session = lm!.startSession({maxLength: 64, slack: 2});
+  await session.generate(PROMPTS[1]!, options);
+  const ids = idsOf(PROMPTS[2]!);
+  const fresh = await lm!.generate(PROMPTS[2]!, options);
+  expect(await tokensPassed(lm!, async () => expect(await session.generate(PROMPTS[2]!, options)).toBe(fresh))).toBe(
+    39,
+  );
+  expect(session.reused).toBe(0);
+  expect(ids.length).toBeLessThan(39);
+  session.clear();
+  expect(session.length).toBe(0);
+  expect(await session.generate(PROMPTS[2]!, options)).toBe(fresh);
+  session.dispose();
+});
+
+it('is copied for several continuations', async () => {
+  await expectNoLeak(async () => {
+    const session = lm!.startSession({maxLength: 40});
+    await session.generate(PROMPTS[0]!, {...options, maxLength: idsOf(PROMPTS[0]!).length + 1});
+    const twins = [session.fork(), session.fork()];
+    for (const [i, twin] of twins.entries()) {
+      const prompt = PROMPTS[i + 1]!;
+      expect(await twin.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
+      expect(twin.reused).toBe(common(idsOf(PROMPTS[0]!).concat(-1), idsOf(prompt)));
+    }
+    expect(session.length).toBe(idsOf(PROMPTS[0]!).length);
+    for (const each of [session, ...twins]) each.dispose();
+    session.dispose();
+  });
+});
+
+it('says that it is full, and still works', async () => {
+  const session = lm!.startSession({maxLength: 8});
+  const running = session.generate(PROMPTS[1]!);
+  await expect(running).rejects.toThrow(ContextFullError);
+  await expect(running).rejects.toThrow(/The session holds 8 tokens. Received: a prompt of 9 tokens or more/);
+  expect(await session.generate('a', {stopTokenIds: null})).toBe(
+    await lm!.generate('a', {maxLength: 8, stopTokenIds: null}),
+  );
+  // As without a session, a prompt is cut where that was asked for.
+  expect(await session.generate(PROMPTS[1]!, {maxLength: 4})).toBe(await lm!.generate(PROMPTS[1]!, {maxLength: 4}));
+  session.dispose();
+});
+
+it('refuses what it cannot do', async () => {
+  await expectNoLeak(async () => {
+    expect(() => lm!.startSession({maxLength: 0})).toThrow(/`maxLength` to be a positive integer/);
+    expect(() => lm!.startSession({size: 3} as never)).toThrow('has no argument "size"');
+    const session = lm!.startSession({maxLength: 20});
+    await expect(session.generate('a', {maxLength: 21})).rejects.toThrow('at most 20, which the session was made for');
+    await expect(lm!.generate(['a', 'b'], {session})).rejects.toThrow('continues one prompt. Received: 2 prompts');
+    const stream = session.stream(PROMPTS[0]!, {stopTokenIds: null});
+    await stream.next();
+    await expect(session.generate('a')).rejects.toThrow('has a text under way');
+    expect(() => session.fork()).toThrow('has a text under way');
+    await stream.return();
+    await session.generate('a');
+    session.dispose();
+    await expect(session.generate('a')).rejects.toThrow('was disposed');
+  });
+});
+
+it('goes on after an abort between pieces and after a failure', async () => {
+  await expectNoLeak(async () => {
+    const session = lm!.startSession({maxLength: 40});
+    const fresh = await lm!.generate(PROMPTS[1]!, options);
+    const controller = new AbortController();
+    const aborted = session.generate(PROMPTS[1]!, {
+      ...options,
+      prefillChunk: 4,
+      onPrefill: ({tokens}) => tokens >= 8 && controller.abort(new Error('enough')),
+      signal: controller.signal,
+    });
+    await expect(aborted).rejects.toThrow('enough');
+    expect(session.length).toBe(8);
+    expect(await session.generate(PROMPTS[1]!, options)).toBe(fresh);
+    expect(session.reused).toBe(8);
+
+    const block = lm!.backbone.transformerLayers[3]!;
+    jest.spyOn(block, 'call').mockImplementationOnce(() => {
+      throw new Error('no memory');
+    });
+    await expect(session.generate(PROMPTS[3]!, options)).rejects.toThrow('no memory');
+    // Some blocks had the tokens, others had not: nothing of it is used again.
+    expect(await session.generate(PROMPTS[1]!, options)).toBe(fresh);
+    expect(session.reused).toBe(0);
+    session.dispose();
+  });
+});
+
+describe('with images', () => {
+  const image = (seed: number) => tf.randomNormal([1, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
+
+  /** Text, an image, text, an image, text. */
+  function prompt(seeds: [number, number], last: number): Prompt {
+    const pictures = seeds.map(image);
+    const visionMask: boolean[] = [];
+    const tokens = [someTokens(3, 1), someTokens(3, 2), someTokens(3, last)].flatMap((text, i) => {
+      visionMask.push(...text.map(() => false), ...(i < 2 ? Array<boolean>(IMAGE_TOKENS).fill(true) : []));
+      return [...text, ...(i < 2 ? Array<number>(IMAGE_TOKENS).fill(4) : [])];
+    });
+    const images = tf.concat(pictures, 0);
+    tf.dispose(pictures);
+    return {tokens, visionMask, images};
+  }
+
+  async function run(given: Prompt, session?: GenerationSession): Promise<number[]> {
+    const ids: number[] = [];
+    const length = given.tokens.length + 4;
+    for await (const [token] of seeing!.steps([given], {maxLength: length, stopTokenIds: null, session}))
+      ids.push(token!);
+    given.images!.dispose();
+    return ids;
+  }
+
+  it('tells images by their pixels', async () => {
+    await run(prompt([1, 2], 3)); // initialises the weights
+    await expectNoLeak(async () => {
+      const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
+      for (const [seeds, last, reused] of [
+        [[1, 2], 3, 0],
+        // The same pixels in other tensors: only the last text is new.
+        [[1, 2], 4, 6 + 2 * IMAGE_TOKENS],
+        // Another second image.
+        [[1, 3], 4, 6 + IMAGE_TOKENS],
+        // Another first one.
+        [[2, 3], 4, 3],
+      ] as [[number, number], number, number][]) {
+        expect(await run(prompt(seeds, last), session)).toEqual(await run(prompt(seeds, last)));
+        expect(session.reused).toBe(reused);
+      }
+      session.dispose();
+    });
+  });
+
+  it('never holds half an image', async () => {
+    const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
+    const ends = () => {
+      const {images, tokens, visionMask} = prompt([1, 2], 3);
+      return {images, tokens: tokens.slice(0, -3), visionMask: visionMask!.slice(0, -3)};
+    };
+    const fresh = await run(ends());
+    expect(await run(ends(), session)).toEqual(fresh);
+    // Logits are wanted behind the last part of an image, which is computed as a whole.
+    expect(await run(ends(), session)).toEqual(fresh);
+    expect(session.reused).toBe(6 + IMAGE_TOKENS);
+    session.dispose();
+  });
+});

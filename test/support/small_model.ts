@@ -1,0 +1,53 @@
+/** A small random model with a window, of text or with images: for tests of what goes on over it, not of its numbers. */
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../src';
+
+const proto = new Uint8Array(readFileSync(join(__dirname, '../fixtures/tokenizer/vocabulary.spm')));
+
+export interface SmallModelArgs {
+  window?: number;
+  vision?: boolean;
+  sequenceLength?: number;
+}
+
+/** Tokens that stand for an image of a small model. */
+export const IMAGE_TOKENS = 4;
+export const IMAGE_SIZE = 8;
+
+export function smallModel({window = 8, vision = false, sequenceLength = 64}: SmallModelArgs = {}): Gemma3CausalLM {
+  const tokenizer = new Gemma3Tokenizer({proto});
+  const visionEncoder = {
+    ...{imageSize: IMAGE_SIZE, patchSize: 2, numHeads: 2, hiddenDim: 8, numLayers: 1, intermediateDim: 12},
+    ...{outputDim: 16, poolSize: 2, layerNormEpsilon: 1e-6},
+  };
+  const backbone = new Gemma3Backbone({
+    vocabularySize: tokenizer.vocabularySize,
+    imageSize: vision ? IMAGE_SIZE : null,
+    numLayers: 7,
+    numQueryHeads: 4,
+    numKeyValueHeads: 2,
+    hiddenDim: 16,
+    intermediateDim: 24,
+    headDim: 8,
+    usePostFfwNorm: true,
+    usePostAttentionNorm: true,
+    useSlidingWindowAttention: true,
+    slidingWindowSize: window,
+    visionEncoder: vision ? (visionEncoder as never) : null,
+    dtype: 'float32',
+  });
+  const lm = new Gemma3CausalLM({
+    backbone,
+    preprocessor: new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength}),
+  });
+  backbone.dispose(); // the model's hold alone remains
+  return lm;
+}
+
+/** Token ids that are no image placeholders and end nothing. */
+export function someTokens(count: number, seed: number): number[] {
+  const values = tf.tidy(() => tf.randomUniform([count], 20, 200, 'int32', seed).dataSync());
+  return Array.from(values);
+}
