@@ -1,34 +1,114 @@
 /** The loop of generation. Token ids in, token ids out: it knows no tokenizer and no model but by these few functions. */
-import type * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform';
 import {ValueError} from '../errors';
 import {type Sampler} from './samplers';
 
 /** What holds keys and values of all blocks. */
 export interface DecoderCache {
+  /** Tokens seen so far, one number a row. */
+  readonly lengths: readonly number[];
+  /**
+   * Forgets the last tokens of rows, down to these lengths.
+   *
+   * @throws ValueError if what a window no longer holds would be needed: see {@link DecoderCache.canTruncate}.
+   */
+  truncate(lengths: readonly number[]): void;
+  canTruncate(lengths: readonly number[]): boolean;
+  /** Makes row i a copy of what row `rows[i]` was; there may be more rows afterwards, or fewer. */
+  select(rows: readonly number[]): void;
   dispose(): void;
+}
+
+/** New tokens of a batch of rows. */
+export interface NewTokens {
+  /** Token ids of each row, all of one length, padded behind `counts[row]`. */
+  rows: readonly (readonly number[])[];
+  counts: readonly number[];
+  images?: ImageTokens;
+}
+
+/** Tokens that stand for parts of images. */
+export interface ImageTokens {
+  /** (M, D), the parts of all images, as the vision encoder gives them. */
+  embeddings: tf.Tensor2D;
+  /** For each token of each row, which of the M it is; −1 for text. Neighbours that are no text are one image. */
+  parts: readonly (readonly number[])[];
 }
 
 /** What the loop needs of a model. */
 export interface Decoder<C extends DecoderCache = DecoderCache> {
-  newCache(batch: number, maxLength: number): C;
-  /**
-   * Logits (B, V) behind the last real token of each row, and nothing else of the head.
-   *
-   * @param rows new tokens of each row, of equal length, padded behind `counts[row]`.
-   */
-  nextLogits(rows: readonly (readonly number[])[], counts: readonly number[], cache: C): tf.Tensor2D;
+  /** @param slack how many tokens `truncate` may take back, whatever the windows; 0 unless told. */
+  newCache(batch: number, maxLength: number, slack?: number): C;
+  /** Images (I, S, S, 3) → their parts (I · tokens an image, D). */
+  encodeImages(images: tf.Tensor4D): tf.Tensor2D;
+  /** Adds tokens to the cache → hidden states of all of them, (B, T, D). */
+  hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
+  /** Hidden states (N, D) → logits (N, V). */
+  logits(hidden: tf.Tensor2D): tf.Tensor2D;
+}
+
+/** Token ids, and what some of them stand for. */
+export interface Prompt {
+  tokens: readonly number[];
+  /** (I, S, S, 3), as the vision encoder takes them; not disposed. Null or left out: text alone. */
+  images?: tf.Tensor4D | null;
+  /** With images: true for tokens that stand for parts of them, in order. */
+  visionMask?: readonly boolean[];
 }
 
 export interface GenerationRequest {
-  /** Token ids of each prompt; at least one. */
-  prompts: readonly (readonly number[])[];
+  /** At least one. */
+  prompts: readonly Prompt[];
   /** Length at which a row ends, its prompt included. */
   maxLength: number;
   /** A row ends behind any of these; null: only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
   sampler: Sampler;
   signal?: AbortSignal;
+}
+
+/**
+ * Logits (B, V) behind the last real token of each row; the tokens are added to the cache. Norm and head see one position
+ * a row: the head is the largest product of all.
+ */
+export function nextLogits<C extends DecoderCache>(decoder: Decoder<C>, tokens: NewTokens, cache: C): tf.Tensor2D {
+  return tf.tidy(() => {
+    const hidden = decoder.hiddenStates(tokens, cache);
+    const [batch, length, width] = hidden.shape;
+    const flat = tf.reshape(hidden, [batch * length, width]) as tf.Tensor2D;
+    if (length === 1) return decoder.logits(flat);
+    const last = tokens.counts.map((count, row) => row * length + Math.max(0, count - 1));
+    return decoder.logits(tf.gather(flat, tf.tensor1d(last, 'int32')));
+  });
+}
+
+/** Tokens of prompts of any lengths, with their images encoded; the caller disposes `images.embeddings`. */
+export function promptTokens(decoder: Decoder, prompts: readonly Prompt[]): NewTokens {
+  const counts = prompts.map(({tokens}) => tokens.length);
+  const longest = Math.max(...counts);
+  const padded = <T>(row: readonly T[], fill: T): T[] => [
+    ...row,
+    ...Array.from({length: longest - row.length}, () => fill),
+  ];
+  const rows = prompts.map(({tokens}) => padded(tokens, 0));
+  const images = prompts.flatMap(({images}) => (images && images.shape[0] > 0 ? [images] : []));
+  if (images.length === 0) return {rows, counts};
+  const embeddings = tf.tidy(() => decoder.encodeImages(tf.concat(images, 0)));
+  let next = 0;
+  const parts = prompts.map(({visionMask = []}) =>
+    padded(
+      visionMask.map(part => (part ? next++ : -1)),
+      -1,
+    ),
+  );
+  if (next === embeddings.shape[0]) return {rows, counts, images: {embeddings, parts}};
+  const received = embeddings.shape[0];
+  embeddings.dispose();
+  throw new ValueError(
+    `Expected a token for each part of an image. Received: ${received} parts in ${images.length} tensors of images, and ` +
+      `${next} tokens for them in visionMask. Make maxLength longer if it cut an image.`,
+  );
 }
 
 /**
@@ -41,25 +121,22 @@ export async function* generateTokens(
   decoder: Decoder,
   {prompts, maxLength, stopTokenIds, sampler, signal}: GenerationRequest,
 ): AsyncGenerator<(number | null)[], void> {
-  const empty = prompts.findIndex(prompt => prompt.length === 0);
+  const empty = prompts.findIndex(({tokens}) => tokens.length === 0);
   if (empty >= 0) {
     throw new ValueError(`Expected at least one token in each prompt. Received: none in row ${empty}.`);
   }
   signal?.throwIfAborted();
-  const lengths = prompts.map(prompt => prompt.length);
+  const lengths = prompts.map(({tokens}) => tokens.length);
   const done = lengths.map(length => length >= maxLength);
   if (done.every(Boolean)) return;
 
-  const longest = Math.max(...lengths);
-  let rows: readonly (readonly number[])[] = prompts.map(prompt => [
-    ...prompt,
-    ...Array.from({length: longest - prompt.length}, () => 0),
-  ]);
-  let counts = [...lengths];
-  const cache = decoder.newCache(prompts.length, Math.max(maxLength, longest));
+  const cache = decoder.newCache(prompts.length, Math.max(maxLength, ...lengths));
+  let next: NewTokens | undefined;
   try {
+    next = promptTokens(decoder, prompts);
     while (!done.every(Boolean)) {
-      const logits = decoder.nextLogits(rows, counts, cache);
+      const logits = nextLogits(decoder, next, cache);
+      next.images?.embeddings.dispose();
       let tokens: number[];
       try {
         tokens = await sampler.sample(logits);
@@ -76,10 +153,13 @@ export async function* generateTokens(
         lengths[row]! += 1;
         done[row] = lengths[row]! >= maxLength || (stopTokenIds?.includes(token) ?? false);
       });
-      rows = tokens.map((token, row) => [done[row] ? 0 : token]);
-      counts = done.map(ended => (ended ? 0 : 1));
+      next = {
+        rows: tokens.map((token, row) => [done[row] ? 0 : token]),
+        counts: done.map(ended => (ended ? 0 : 1)),
+      };
     }
   } finally {
+    next?.images?.embeddings.dispose();
     cache.dispose();
   }
 }

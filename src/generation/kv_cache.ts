@@ -11,6 +11,8 @@ export interface KvCacheArgs {
   headDim: number;
   /** Keys at this distance are never seen again, so that only so many are kept; null keeps all. */
   window: number | null;
+  /** Tokens that `truncate` can always take back: a ring keeps so many more places. Defaults to 0. */
+  slack?: number;
 }
 
 /** What a query attends over. */
@@ -34,22 +36,32 @@ export interface CachedKeys {
 export class KvCache {
   readonly capacity: number;
   readonly maxLength: number;
-  /** Tokens seen so far, one number a row: the position of the next token. */
-  readonly lengths: number[];
+  private seen: number[];
+  /** Lengths before tokens were taken back: places up to there may hold what is no longer true. */
+  private furthest: number[];
+  private readonly slack: number;
   private keys: tf.Tensor4D;
   private values: tf.Tensor4D;
 
-  constructor({batch, maxLength, numKeyValueHeads, headDim, window}: KvCacheArgs) {
+  constructor({batch, maxLength, numKeyValueHeads, headDim, window, slack = 0}: KvCacheArgs) {
     this.maxLength = maxLength;
-    this.capacity = Math.min(maxLength, window ?? maxLength);
-    this.lengths = Array.from({length: batch}, () => 0);
+    this.capacity = window === null ? maxLength : Math.min(maxLength, window + slack);
+    // Places that are never used twice forget nothing.
+    this.slack = this.capacity === maxLength ? maxLength : slack;
+    this.seen = Array.from({length: batch}, () => 0);
+    this.furthest = [...this.seen];
     const shape: [number, number, number, number] = [batch, this.capacity, numKeyValueHeads, headDim];
     this.keys = tf.keep(tf.zeros(shape));
     this.values = tf.keep(tf.zeros(shape));
   }
 
+  /** Tokens seen so far, one number a row: the position of the next token. */
+  get lengths(): readonly number[] {
+    return this.seen;
+  }
+
   get batch(): number {
-    return this.lengths.length;
+    return this.seen.length;
   }
 
   /**
@@ -71,7 +83,7 @@ export class KvCache {
       : null;
     this.keys = this.replace(this.keys, k, starts, counts);
     this.values = this.replace(this.values, v, starts, counts);
-    counts.forEach((count, row) => (this.lengths[row]! += count));
+    this.advance(counts);
     if (length === 1) {
       const keyPositions = tf.tensor2d(this.positions(), [this.batch, this.capacity], 'int32');
       return {k: this.keys, v: this.values, keyPositions, endsWithNew: false};
@@ -100,8 +112,61 @@ export class KvCache {
   extend<T>(counts: readonly number[], write: (keys: tf.Tensor4D, values: tf.Tensor4D) => T): T {
     this.check(counts.length, 1, counts);
     const result = write(this.keys, this.values);
-    counts.forEach((count, row) => (this.lengths[row]! += count));
+    this.advance(counts);
     return result;
+  }
+
+  private advance(counts: readonly number[]): void {
+    this.seen = this.seen.map((length, row) => length + counts[row]!);
+    this.furthest = this.furthest.map((length, row) => Math.max(length, this.seen[row]!));
+  }
+
+  /** Whether `truncate` to these lengths leaves all that later tokens see. */
+  canTruncate(lengths: readonly number[]): boolean {
+    return (
+      lengths.length === this.batch &&
+      lengths.every((length, row) => {
+        const fits = Number.isInteger(length) && length >= 0 && length <= this.seen[row]!;
+        // From nothing everything is written anew.
+        return fits && (length === 0 || this.furthest[row]! - length <= this.slack);
+      })
+    );
+  }
+
+  /**
+   * Forgets the last tokens of rows, down to these lengths.
+   *
+   * @throws ValueError where there are fewer tokens, or a ring has written over what would be seen again.
+   */
+  truncate(lengths: readonly number[]): void {
+    if (!this.canTruncate(lengths)) {
+      throw new ValueError(
+        `Expected lengths of ${this.batch} rows that are at most [${this.seen}], and at most ${this.slack} tokens less than ` +
+          `there were, [${this.furthest}]. Received: [${lengths}]. Make the cache with more \`slack\`, or anew.`,
+      );
+    }
+    this.seen = [...lengths];
+    this.furthest = this.furthest.map((length, row) => (lengths[row] === 0 ? 0 : length));
+  }
+
+  /**
+   * Makes row i a copy of what row `rows[i]` was: for samplers that follow several continuations.
+   *
+   * @throws ValueError for rows that there are not.
+   */
+  select(rows: readonly number[]): void {
+    if (rows.length === 0 || !rows.every(row => Number.isInteger(row) && row >= 0 && row < this.batch)) {
+      throw new ValueError(`Expected rows from 0 to ${this.batch - 1}, at least one. Received: [${rows}].`);
+    }
+    if (rows.length === this.batch && rows.every((row, i) => row === i)) return;
+    const picked = tf.tidy(() => {
+      const indices = tf.tensor1d([...rows], 'int32');
+      return [tf.keep(tf.gather(this.keys, indices)), tf.keep(tf.gather(this.values, indices))] as const;
+    });
+    this.dispose();
+    [this.keys, this.values] = picked;
+    this.seen = rows.map(row => this.seen[row]!);
+    this.furthest = rows.map(row => this.furthest[row]!);
   }
 
   private check(batch: number, length: number, counts: readonly number[]): void {

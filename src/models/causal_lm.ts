@@ -1,7 +1,7 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
-import {type Decoder, type DecoderCache, generateTokens} from '../generation/engine';
+import {type Decoder, type DecoderCache, generateTokens, nextLogits, type NewTokens} from '../generation/engine';
 import * as samplers from '../generation/samplers';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {type QuantizationMode} from '../layers/quantize';
@@ -49,8 +49,15 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   abstract preprocessor: GenerationPreprocessor<P> | null;
   sampler: samplers.Sampler = samplers.get('greedy');
 
-  abstract newCache(batch: number, maxLength: number): C;
-  abstract nextLogits(rows: readonly (readonly number[])[], counts: readonly number[], cache: C): tf.Tensor2D;
+  abstract newCache(batch: number, maxLength: number, slack?: number): C;
+  abstract encodeImages(images: tf.Tensor4D): tf.Tensor2D;
+  abstract hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
+  abstract logits(hidden: tf.Tensor2D): tf.Tensor2D;
+  /** Logits (B, V) behind the last real token of each row of new tokens, which are added to the cache. */
+  nextLogits(rows: NewTokens['rows'], counts: readonly number[], cache: C): tf.Tensor2D {
+    return nextLogits(this, {rows, counts}, cache);
+  }
+
   /** What "auto" stands for. */
   protected abstract autoStopTokenIds(): number[];
 
@@ -126,7 +133,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
 
   private steps(prompts: number[][], options: GenerateOptions): AsyncGenerator<(number | null)[], void> {
     return generateTokens(this, {
-      prompts,
+      prompts: prompts.map(tokens => ({tokens})),
       maxLength: this.checkedLength(options) ?? this.preprocessor!.sequenceLength,
       stopTokenIds: this.stopTokens(options),
       sampler: this.sampler,
@@ -194,7 +201,13 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     });
 
     const rows = prompts.map(prompt => [...prompt]);
-    const request = {prompts, maxLength: length, stopTokenIds, sampler: this.sampler, signal: options.signal};
+    const request = {
+      prompts: prompts.map(tokens => ({tokens})),
+      maxLength: length,
+      stopTokenIds,
+      sampler: this.sampler,
+      signal: options.signal,
+    };
     for await (const step of generateTokens(this, request)) {
       step.forEach((token, row) => token !== null && rows[row]!.push(token));
     }

@@ -1,38 +1,59 @@
 /** The loop of generation, over a model that counts. */
 import * as tf from '@tensorflow/tfjs';
 import {samplers} from '../../src';
-import {type Decoder, generateTokens, type GenerationRequest} from '../../src/generation/engine';
+import {
+  type Decoder,
+  type DecoderCache,
+  generateTokens,
+  type GenerationRequest,
+  type NewTokens,
+} from '../../src/generation/engine';
 import {expectNoLeak} from '../support/numbers';
 
-interface CountingCache {
+interface CountingCache extends DecoderCache {
   rows: number[][];
   disposed: boolean;
-  dispose(): void;
 }
 
-/** Answers each row with the sum of its tokens so far, modulo 10. */
+/** Answers each row with the sum of its tokens so far, modulo 10. Its hidden states are those sums. */
 class Counting implements Decoder<CountingCache> {
   caches: CountingCache[] = [];
-  calls: {rows: readonly (readonly number[])[]; counts: readonly number[]}[] = [];
+  calls: NewTokens[] = [];
   newCache(batch: number): CountingCache {
     const cache: CountingCache = {
       rows: Array.from({length: batch}, () => []),
       disposed: false,
+      get lengths() {
+        return this.rows.map(row => row.length);
+      },
+      canTruncate: () => true,
+      truncate: lengths => lengths.forEach((length, row) => cache.rows[row]!.splice(length)),
+      select: rows => (cache.rows = rows.map(row => [...cache.rows[row]!])),
       dispose: () => (cache.disposed = true),
     };
     this.caches.push(cache);
     return cache;
   }
-  nextLogits(rows: readonly (readonly number[])[], counts: readonly number[], cache: CountingCache): tf.Tensor2D {
-    this.calls.push({rows, counts});
-    rows.forEach((row, i) => cache.rows[i]!.push(...row.slice(0, counts[i])));
-    const sums = cache.rows.map(row => row.reduce((a, b) => a + b, 0) % 10);
-    return tf.tidy(() => tf.oneHot(tf.tensor1d(sums, 'int32'), 10).toFloat() as tf.Tensor2D);
+  encodeImages(images: tf.Tensor4D): tf.Tensor2D {
+    return tf.reshape(images, [-1, 1]);
+  }
+  hiddenStates(tokens: NewTokens, cache: CountingCache): tf.Tensor3D {
+    this.calls.push(tokens);
+    const sums = tokens.rows.map((row, i) =>
+      row.map((token, t) => {
+        if (t < tokens.counts[i]!) cache.rows[i]!.push(token);
+        return [cache.rows[i]!.reduce((a, b) => a + b, 0) % 10];
+      }),
+    );
+    return tf.tensor3d(sums);
+  }
+  logits(hidden: tf.Tensor2D): tf.Tensor2D {
+    return tf.tidy(() => tf.oneHot(tf.reshape(hidden, [-1]).toInt(), 10).toFloat() as tf.Tensor2D);
   }
 }
 
 const request = (more: Partial<GenerationRequest>): GenerationRequest => ({
-  prompts: [[1]],
+  prompts: [{tokens: [1]}],
   maxLength: 6,
   stopTokenIds: null,
   sampler: new samplers.GreedySampler(),
@@ -49,7 +70,7 @@ async function collect(decoder: Counting, more: Partial<GenerationRequest>): Pro
 
 it('goes on to the length, each row from its own end', async () => {
   const decoder = new Counting();
-  const steps = await collect(decoder, {prompts: [[1], [1, 2, 3, 4]], maxLength: 6});
+  const steps = await collect(decoder, {prompts: [{tokens: [1]}, {tokens: [1, 2, 3, 4]}], maxLength: 6});
   // Row 0: 1 → 1, 2, 4, 8, 6; row 1: 10 → 0, 0.
   expect(steps).toEqual([
     [1, 0],
@@ -70,7 +91,11 @@ it('goes on to the length, each row from its own end', async () => {
 });
 
 it('ends a row behind a stop token, and all when all have ended', async () => {
-  const steps = await collect(new Counting(), {prompts: [[1], [2]], maxLength: 50, stopTokenIds: [4, 8]});
+  const steps = await collect(new Counting(), {
+    prompts: [{tokens: [1]}, {tokens: [2]}],
+    maxLength: 50,
+    stopTokenIds: [4, 8],
+  });
   // Row 0: 1, 2, 4 stop; row 1: 2, 4 stop.
   expect(steps).toEqual([
     [1, 2],
@@ -81,12 +106,14 @@ it('ends a row behind a stop token, and all when all have ended', async () => {
 
 it('does nothing where prompts are as long as the result', async () => {
   const decoder = new Counting();
-  expect(await collect(decoder, {prompts: [[1, 2, 3]], maxLength: 3})).toEqual([]);
+  expect(await collect(decoder, {prompts: [{tokens: [1, 2, 3]}], maxLength: 3})).toEqual([]);
   expect(decoder.caches).toEqual([]);
 });
 
 it('refuses an empty prompt', async () => {
-  await expect(collect(new Counting(), {prompts: [[1], []]})).rejects.toThrow(/at least one token.*row 1/);
+  await expect(collect(new Counting(), {prompts: [{tokens: [1]}, {tokens: []}]})).rejects.toThrow(
+    /at least one token.*row 1/,
+  );
 });
 
 it('frees the cache when the reader leaves early, when the model fails and when aborted', async () => {
@@ -95,7 +122,7 @@ it('frees the cache when the reader leaves early, when the model fails and when 
   expect(left.caches[0]!.disposed).toBe(true);
 
   const failing = new Counting();
-  failing.nextLogits = () => {
+  failing.hiddenStates = () => {
     throw new Error('out of memory');
   };
   await expect(collect(failing, {})).rejects.toThrow('out of memory');

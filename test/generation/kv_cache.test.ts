@@ -19,9 +19,10 @@ describe('KvCache', () => {
   );
 
   test('lets each row see what it would see without a cache, however its tokens arrive', () => {
+    const small = fc.integer({min: 0, max: 2});
     fc.assert(
-      fc.property(windows, schedules, fc.integer({min: 1, max: 1e6}), fc.integer({min: 0, max: 2}), (...settings) => {
-        const [window, schedule, seed, padding] = settings;
+      fc.property(windows, schedules, fc.integer({min: 1, max: 1e6}), small, small, (...settings) => {
+        const [window, schedule, seed, padding, slack] = settings;
         const before = tf.memory().numTensors;
         tf.tidy(() => {
           const batch = schedule[0]!.length;
@@ -36,9 +37,19 @@ describe('KvCache', () => {
           const positions = tf.tensor2d([Array.from({length: longest}, (_, i) => i)], undefined, 'int32');
           const whole = attention({q, k, v, queryPositions: positions, keyPositions: positions}, attrs);
 
-          const cache = new KvCache({batch, maxLength: longest, ...SHAPE, window});
+          const cache = new KvCache({batch, maxLength: longest + slack, ...SHAPE, window, slack});
           for (const counts of schedule) {
             const starts = [...cache.lengths];
+            if (slack) {
+              // A guess that turns out wrong leaves nothing behind.
+              const guess = tf.fill([batch, slack, 2, 3], 1e3) as tf.Tensor4D;
+              cache.append(
+                guess,
+                guess,
+                starts.map((_, row) => (row % 2 ? slack : 1)),
+              );
+              cache.truncate(starts);
+            }
             const length = Math.max(1, ...counts) + padding;
             // Tokens behind the counts are noise that must not be seen.
             const part = (x: tf.Tensor4D) =>
@@ -139,5 +150,42 @@ describe('KvCache', () => {
       expect(cache.lengths).toEqual([1, 2]);
       cache.dispose();
     });
+  });
+
+  test('takes back no more than its ring still holds', () => {
+    const cache = new KvCache({batch: 2, maxLength: 9, ...SHAPE, window: 3, slack: 2});
+    tf.tidy(() => void cache.append(tokens(2, 7, 1), tokens(2, 7, 2), [7, 6]));
+    expect(cache.canTruncate([5, 4])).toBe(true);
+    expect(cache.canTruncate([5, 0])).toBe(true);
+    for (const lengths of [[4, 4], [5, 7], [5], [5, 4.5]]) {
+      expect(cache.canTruncate(lengths)).toBe(false);
+      expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens less/);
+    }
+    cache.truncate([5, 4]);
+    // The ring was written on for tokens that are gone: going back further would need what they replaced.
+    expect(cache.canTruncate([4, 4])).toBe(false);
+    cache.dispose();
+  });
+
+  test('copies rows, which then go their own ways', () => {
+    const before = tf.memory().numTensors;
+    const cache = new KvCache({batch: 2, maxLength: 5, ...SHAPE, window: null});
+    tf.tidy(() => void cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [2, 1]));
+    cache.select([1, 0, 1]);
+    expect(cache.lengths).toEqual([1, 2, 1]);
+    tf.tidy(() => {
+      const {k, keyPositions} = cache.append(tokens(3, 1, 3), tokens(3, 1, 4), [1, 1, 0]);
+      expect(keyPositions.arraySync()).toEqual([
+        [0, 1, -1, -1, -1],
+        [0, 1, 2, -1, -1],
+        [0, -1, -1, -1, -1],
+      ]);
+      const given = tokens(2, 2, 1);
+      expectClose(tf.slice(k, [2, 0, 0, 0], [1, 1, 2, 3]), tf.slice(given, [1, 0, 0, 0], [1, 1, 2, 3]));
+      expectClose(tf.slice(k, [1, 0, 0, 0], [1, 2, 2, 3]), tf.slice(given, [0, 0, 0, 0], [1, 2, 2, 3]));
+    });
+    for (const rows of [[], [2, 3], [0.5]]) expect(() => cache.select(rows)).toThrow(/Expected rows from 0 to 2/);
+    cache.dispose();
+    expect(tf.memory().numTensors).toBe(before);
   });
 });

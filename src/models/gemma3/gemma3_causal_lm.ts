@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../errors';
+import {type DecoderCache, type ImageTokens, type NewTokens} from '../../generation/engine';
 import {KvCache} from '../../generation/kv_cache';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {checkArgument, checkArguments} from '../../layers/checks';
@@ -21,20 +22,47 @@ export interface Gemma3CausalLMArgs {
 }
 
 /** Caches of all blocks: a ring for those with a window, a place for every position for the others. */
-export class Gemma3Cache {
+export class Gemma3Cache implements DecoderCache {
   readonly blocks: readonly KvCache[];
 
-  constructor(backbone: Gemma3Backbone, batch: number, maxLength: number) {
+  /** @param slack tokens that `truncate` can always take back. */
+  constructor(backbone: Gemma3Backbone, batch: number, maxLength: number, slack = 0) {
     this.blocks = backbone.transformerLayers.map(({config}) => {
       const {numKeyValueHeads, headDim, useSlidingWindowAttention, slidingWindowSize} = config;
       const window = useSlidingWindowAttention ? slidingWindowSize : null;
-      return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window});
+      return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window, slack});
     });
+  }
+
+  get lengths(): readonly number[] {
+    return this.blocks[0]!.lengths;
+  }
+
+  canTruncate(lengths: readonly number[]): boolean {
+    return this.blocks.every(block => block.canTruncate(lengths));
+  }
+
+  truncate(lengths: readonly number[]): void {
+    for (const block of this.blocks) block.truncate(lengths);
+  }
+
+  select(rows: readonly number[]): void {
+    for (const block of this.blocks) block.select(rows);
   }
 
   dispose(): void {
     for (const block of this.blocks) block.dispose();
   }
+}
+
+/** Parts of images in the place of the embeddings (B, T, D) of their tokens. */
+function putParts(x: tf.Tensor3D, {embeddings, parts}: ImageTokens): tf.Tensor3D {
+  const [batch, length, width] = x.shape;
+  const rows = batch * length;
+  // Rows of text followed by parts: one gather takes from both.
+  const sources = parts.flatMap((row, i) => row.map((part, t) => (part < 0 ? i * length + t : rows + part)));
+  const both = tf.concat([tf.reshape(x, [rows, width]), embeddings], 0);
+  return tf.reshape(tf.gather(both, tf.tensor1d(sources, 'int32')), x.shape);
 }
 
 /**
@@ -90,28 +118,52 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     this.preprocessor = preprocessor;
   }
 
-  newCache(batch: number, maxLength: number): Gemma3Cache {
-    return new Gemma3Cache(this.backbone, batch, maxLength);
+  newCache(batch: number, maxLength: number, slack?: number): Gemma3Cache {
+    return new Gemma3Cache(this.backbone, batch, maxLength, slack);
   }
 
-  nextLogits(rows: readonly (readonly number[])[], counts: readonly number[], cache: Gemma3Cache): tf.Tensor2D {
+  encodeImages(images: tf.Tensor4D): tf.Tensor2D {
+    const {visionEncoder} = this.backbone;
+    if (!visionEncoder) {
+      throw new ValueError(
+        `Expected text alone: ${this.name} has no vision encoder. Received: images [${images.shape}].`,
+      );
+    }
+    return tf.tidy(() => {
+      const parts = visionEncoder.call(tf.expandDims(images, 0));
+      return tf.reshape(parts, [-1, parts.shape.at(-1)!]) as tf.Tensor2D;
+    });
+  }
+
+  hiddenStates({rows, counts, images}: NewTokens, cache: Gemma3Cache): tf.Tensor3D {
     return tf.tidy(() => {
       const [batch, length] = [rows.length, rows[0]!.length];
       const {backbone} = this;
       const tokenIds = tf.tensor2d(rows as number[][], [batch, length], 'int32');
       let x = backbone.embedTokens(tokenIds); // (B, T, D)
+      const masks: tf.Tensor[] = [];
+      if (images) {
+        x = putParts(x as tf.Tensor3D, images);
+        masks.push(
+          tf.tensor2d(
+            images.parts.map(row => row.map(part => (part < 0 ? 0 : 1))),
+            undefined,
+            'int32',
+          ),
+        );
+      }
       backbone.transformerLayers.forEach((block, i) => {
-        const next = block.call(x, {cache: cache.blocks[i]!, counts});
+        const next = block.call(x, {cache: cache.blocks[i]!, counts, visionMask: masks[0]});
         x.dispose();
         x = next;
       });
-      // Norm and head for one position a row: the head is the largest product of all.
-      const flat = tf.reshape(x, [batch * length, x.shape[2]!]);
-      const last = counts.map((count, row) => row * length + Math.max(0, count - 1));
-      const ends = length === 1 ? flat : tf.gather(flat, tf.tensor1d(last, 'int32')); // (B, D)
-      const hidden = backbone.layerNorm.call(ends);
-      return backbone.tokenEmbedding.call(hidden, {reverse: true}) as tf.Tensor2D; // (B, V)
+      return x as tf.Tensor3D;
     });
+  }
+
+  logits(hidden: tf.Tensor2D): tf.Tensor2D {
+    const {layerNorm, tokenEmbedding} = this.backbone;
+    return tf.tidy(() => tokenEmbedding.call(layerNorm.call(hidden), {reverse: true}) as tf.Tensor2D);
   }
 
   protected autoStopTokenIds(): number[] {

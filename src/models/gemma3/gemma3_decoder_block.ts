@@ -86,6 +86,8 @@ export interface BlockCallArgs extends Kwargs {
   cache?: KvCache;
   /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
+  /** int32 (B, T), as the third input: with a cache there is no padding mask before it. */
+  visionMask?: tf.Tensor;
 }
 
 /**
@@ -187,7 +189,7 @@ export class Gemma3DecoderBlock extends Layer {
 
   override call(inputs: TensorOrTensors, kwargs: BlockCallArgs = {}): tf.Tensor {
     return tf.tidy(() => {
-      const [x, paddingMask, visionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?, tf.Tensor?];
+      const [x, paddingMask, visionMask = kwargs.visionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?, tf.Tensor?];
       const {cache, counts = cache?.lengths.map(() => x.shape[1]!)} = kwargs;
       const step = cache && !paddingMask && !visionMask && decoderStep(this, x, cache, counts!);
       if (step) return step;
