@@ -20,6 +20,8 @@ export {BlobPreset} from './hub/blob_source';
 export {HttpPreset} from './hub/http_source';
 export {openPreset, type PresetLike} from './hub/open_preset';
 export {type ByteSource, MemorySource, type PresetSource} from './hub/preset_source';
+export {type ImageLike} from './images/image_like';
+export {type Interpolation} from './images/resample';
 export {Dense, type DenseArgs} from './layers/dense';
 export {EinsumDense, type EinsumDenseArgs} from './layers/einsum_dense';
 export {Layer, type LayerArgs} from './layers/layer';
@@ -37,12 +39,15 @@ export {
   Gemma3CausalLMPreprocessor,
   type Gemma3CausalLMPreprocessorArgs,
   type PromptsAndResponses,
+  type PromptTokens,
   type TokenBatch,
   type TrainingBatch,
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
 export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
+export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemma3/gemma3_image_converter';
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
+export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/gemma3_prompt_images';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {memoryByDtype, type WeightMemory} from './models/memory';

@@ -28,17 +28,10 @@ const EXPECTED =
   'Expected an image: a tensor (height, width, channels), ImageData, the bytes of a PNG or JPEG file, its path in Node, ' +
   'or a loaded image element, a canvas or an ImageBitmap in a browser.';
 
-/** Whether an object is of a class that only some platforms have. */
-const isA = (name: string, value: object): boolean => {
-  const type = (globalThis as Record<string, unknown>)[name];
-  return typeof type === 'function' && value instanceof type;
-};
-
 const isImageData = (value: object): value is ImageData => {
-  const {data, width, height} = value as Partial<ImageData>;
-  return (
-    (data instanceof Uint8ClampedArray || data instanceof Uint8Array) && data.length === 4 * Number(width) * Number(height)
-  );
+  const {data, width, height} = value as Partial<Omit<ImageData, 'data'>> & {data?: unknown};
+  const bytes = data instanceof Uint8ClampedArray || data instanceof Uint8Array;
+  return bytes && data.length === 4 * Number(width) * Number(height);
 };
 
 /** Node's Buffer is a Uint8Array; one of another realm is not `instanceof`, but has the name. */
@@ -58,7 +51,7 @@ export async function readPixels(image: ImageLike): Promise<Pixels> {
   if (typeof image === 'string') return decode(await readImageFile(image), `"${image}"`);
   if (typeof image !== 'object' || image === null) throw new ValueError(`${EXPECTED} Received: ${show(image)}.`);
   if (isBytes(image)) return decode(new Uint8Array(image), 'bytes');
-  if (isA('Blob', image)) return decode(new Uint8Array(await (image as Blob).arrayBuffer()), 'a Blob');
+  if (image instanceof Blob) return decode(new Uint8Array(await image.arrayBuffer()), 'a Blob');
   const data = isImageData(image) ? image : drawnPixels(image);
   if (!data) throw new ValueError(`${EXPECTED} Received: ${describe(image)}.`);
   if (data.width === 0 || data.height === 0) {

@@ -59,7 +59,7 @@ export async function decodePng(bytes: Uint8Array): Promise<Pixels> {
   let at = 0;
   for (const {x, y, dx, dy, columns, rows} of passes) {
     const length = rowBytes(columns);
-    let above = new Uint8Array(length);
+    let above: Uint8Array = new Uint8Array(length);
     for (let row = 0; row < rows; row++, at += 1 + length) {
       const line = raw.subarray(at + 1, at + 1 + length);
       unfilter(raw[at]!, line, above, Math.max(1, bits >> 3));
@@ -75,7 +75,7 @@ function readChunks(bytes: Uint8Array): {header: Header; palette: Uint8Array; da
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const data: Uint8Array[] = [];
   let header: Header | undefined;
-  let palette = new Uint8Array(0);
+  let palette: Uint8Array = new Uint8Array(0);
   for (let at = SIGNATURE.length, ended = false; !ended;) {
     if (at + 12 > bytes.length) damaged('one that ends too early');
     const length = view.getUint32(at);
@@ -104,7 +104,7 @@ async function inflate(data: readonly Uint8Array[], size: number): Promise<Uint8
   const parts: Uint8Array[] = [];
   let length = 0;
   try {
-    const stream = new Blob(data as BlobPart[]).stream().pipeThrough(new DecompressionStream('deflate'));
+    const stream = new Blob([...data] as BlobPart[]).stream().pipeThrough(new DecompressionStream('deflate'));
     const reader = stream.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     for (let next = await reader.read(); !next.done; next = await reader.read()) {
       parts.push(next.value);

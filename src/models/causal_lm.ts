@@ -1,12 +1,20 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
-import {type Decoder, type DecoderCache, generateTokens, nextLogits, type NewTokens} from '../generation/engine';
+import {
+  type Decoder,
+  type DecoderCache,
+  generateTokens,
+  nextLogits,
+  type NewTokens,
+  type Prompt,
+} from '../generation/engine';
 import * as samplers from '../generation/samplers';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {type QuantizationMode} from '../layers/quantize';
 import {type Backbone, packConfig} from './backbone';
 import {Model} from './model';
+import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
 
 /** What generation needs of a preprocessor. */
 export interface GenerationPreprocessor<P> {
@@ -16,13 +24,20 @@ export interface GenerationPreprocessor<P> {
     detokenize(ids: readonly number[]): string;
     decoder(): {push(id: number): string; flush(): string};
   };
-  promptTokens(x: P, options: {sequenceLength?: number}): {tokens: number[][]; scalar: boolean};
+  /** Token ids of each prompt, its images, which the caller disposes, and which tokens stand for parts of them. */
+  promptTokens(
+    x: P,
+    options: {sequenceLength?: number},
+  ): Promise<{tokens: number[][]; scalar: boolean; images: (tf.Tensor4D | null)[]; visionMask: boolean[][]}>;
   stripSpecial(ids: readonly number[]): number[];
   isSpecial(id: number): boolean;
 }
 
-/** Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). */
-export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor};
+/**
+ * Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). For a model with vision also what a
+ * preprocessor makes of images, all three or none.
+ */
+export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor} & Partial<VisionTensors>;
 
 export interface GenerateOptions {
   /** Length of prompt and new text together, in tokens. Defaults to the preprocessor's sequence length. */
@@ -89,10 +104,17 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
-    const {tokens, scalar} = preprocessor.promptTokens(inputs as P, {sequenceLength: this.checkedLength(options)});
+    const {tokens, scalar, images, visionMask} = await preprocessor.promptTokens(inputs as P, {
+      sequenceLength: this.checkedLength(options),
+    });
     const rows = tokens.map(ids => (options.stripPrompt ? [] : [...ids]));
-    for await (const step of this.steps(tokens, options)) {
-      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    try {
+      const prompts = tokens.map((ids, i) => ({tokens: ids, images: images[i], visionMask: visionMask[i]}));
+      for await (const step of this.steps(prompts, options)) {
+        step.forEach((token, row) => token !== null && rows[row]!.push(token));
+      }
+    } finally {
+      images.forEach(tensor => tensor?.dispose());
     }
     const texts = rows.map(ids => preprocessor.tokenizer.detokenize(preprocessor.stripSpecial(ids)));
     return scalar ? texts[0]! : texts;
@@ -112,28 +134,34 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     checkArgument('stream', 'stripPrompt', stripPrompt, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
-    const {tokens, scalar} = preprocessor.promptTokens(prompt, {sequenceLength: this.checkedLength(options)});
-    if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
-    const steps = this.steps(tokens, options);
-    const decoder = preprocessor.tokenizer.decoder();
-    if (!stripPrompt) {
-      signal?.throwIfAborted();
-      // Through the same decoder: a text in two parts may lose a space that it has as a whole.
-      const text = preprocessor.stripSpecial(tokens[0]!).map(id => decoder.push(id));
-      if (text.some(Boolean)) yield text.join('');
+    const {tokens, scalar, images, visionMask} = await preprocessor.promptTokens(prompt, {
+      sequenceLength: this.checkedLength(options),
+    });
+    try {
+      if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
+      const steps = this.steps([{tokens: tokens[0]!, images: images[0], visionMask: visionMask[0]}], options);
+      const decoder = preprocessor.tokenizer.decoder();
+      if (!stripPrompt) {
+        signal?.throwIfAborted();
+        // Through the same decoder: a text in two parts may lose a space that it has as a whole.
+        const text = preprocessor.stripSpecial(tokens[0]!).map(id => decoder.push(id));
+        if (text.some(Boolean)) yield text.join('');
+      }
+      for await (const [token] of steps) {
+        if (token == null || preprocessor.isSpecial(token)) continue;
+        const piece = decoder.push(token);
+        if (piece) yield piece;
+      }
+      const rest = decoder.flush();
+      if (rest) yield rest;
+    } finally {
+      images.forEach(tensor => tensor?.dispose());
     }
-    for await (const [token] of steps) {
-      if (token == null || preprocessor.isSpecial(token)) continue;
-      const piece = decoder.push(token);
-      if (piece) yield piece;
-    }
-    const rest = decoder.flush();
-    if (rest) yield rest;
   }
 
-  private steps(prompts: number[][], options: GenerateOptions): AsyncGenerator<(number | null)[], void> {
+  private steps(prompts: readonly Prompt[], options: GenerateOptions): AsyncGenerator<(number | null)[], void> {
     return generateTokens(this, {
-      prompts: prompts.map(tokens => ({tokens})),
+      prompts,
       maxLength: this.checkedLength(options) ?? this.preprocessor!.sequenceLength,
       stopTokenIds: this.stopTokens(options),
       sampler: this.sampler,
@@ -172,10 +200,11 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     if (
       !(inputs?.token_ids instanceof tf.Tensor) ||
       !(inputs.padding_mask instanceof tf.Tensor) ||
-      given.length !== 2
+      given.some(key => key !== 'token_ids' && key !== 'padding_mask' && !VISION_TENSORS.includes(key))
     ) {
       throw new ValueError(
-        'Without a preprocessor, expected {token_ids, padding_mask} as tensors. Received: ' +
+        'Without a preprocessor, expected {token_ids, padding_mask} as tensors, with images also ' +
+          `{${VISION_TENSORS.join(', ')}}. Received: ` +
           `${typeof inputs === 'string' ? show(inputs) : given.join(', ') || show(inputs)}.`,
       );
     }
@@ -200,16 +229,21 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       return Array.from(idValues.subarray(row * length, row * length + count));
     });
 
+    const vision = await visionOfRows(inputs, prompts, length);
     const rows = prompts.map(prompt => [...prompt]);
     const request = {
-      prompts: prompts.map(tokens => ({tokens})),
+      prompts: prompts.map((tokens, i) => ({tokens, ...vision?.[i]})),
       maxLength: length,
       stopTokenIds,
       sampler: this.sampler,
       signal: options.signal,
     };
-    for await (const step of generateTokens(this, request)) {
-      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    try {
+      for await (const step of generateTokens(this, request)) {
+        step.forEach((token, row) => token !== null && rows[row]!.push(token));
+      }
+    } finally {
+      vision?.forEach(({images}) => images?.dispose());
     }
     const shape = scalar ? [length] : [batch, length];
     const filled = (map: (row: number[], t: number) => number) =>

@@ -47,7 +47,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
     });
 
     it('continues greedily as KerasHub, character by character, streamed', async () => {
-      expect(lm.preprocessor!.promptTokens(prompt).tokens).toEqual([tokenIds]);
+      expect((await lm.preprocessor!.promptTokens(prompt)).tokens).toEqual([tokenIds]);
       let streamed = '';
       const options = {maxLength: oracle.maxLength, stripPrompt: false};
       for await (const piece of lm.stream(prompt, options)) streamed += piece;
