@@ -73,6 +73,7 @@ interface Kernel {
   weight(distance: number): number;
 }
 
+const PI = f(Math.PI);
 const triangle: Kernel = {radius: 1, weight: x => (x < 1 ? 1 - x : 0)};
 const keysCubic: Kernel = {
   radius: 2,
@@ -86,7 +87,9 @@ const lanczos = (radius: number): Kernel => ({
   weight(x) {
     if (x > radius) return 0;
     if (x <= 1e-3) return 1;
-    return (radius * Math.sin(Math.PI * x) * Math.sin((Math.PI * x) / radius)) / (Math.PI * Math.PI * x * x);
+    const angle = f(PI * x);
+    const waves = f(f(radius * f(Math.sin(angle))) * f(Math.sin(f(angle / radius))));
+    return waves / f(f(f(PI * PI) * x) * x);
   },
 });
 
