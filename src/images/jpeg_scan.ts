@@ -136,8 +136,7 @@ function unitsOf(chosen: ScanComponent[], {width, height, maxH, maxV}: Frame) {
     const {columns, rows, stride} = one.component;
     return {
       count: columns * rows,
-      visit: (unit: number, visit: Visit) =>
-        visit(one, Math.floor(unit / columns) * stride + (unit % columns)),
+      visit: (unit: number, visit: Visit) => visit(one, Math.floor(unit / columns) * stride + (unit % columns)),
     };
   }
   const across = Math.ceil(width / (8 * maxH));

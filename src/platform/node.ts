@@ -142,7 +142,11 @@ export async function readImageFile(path: string): Promise<Uint8Array> {
     return await readFile(path);
   } catch (error) {
     const {code, message} = error as NodeJS.ErrnoException;
-    const reasons: Record<string, string> = {ENOENT: 'there is none', EISDIR: 'it is a folder', EACCES: 'no permission'};
+    const reasons: Record<string, string> = {
+      ENOENT: 'there is none',
+      EISDIR: 'it is a folder',
+      EACCES: 'no permission',
+    };
     throw new ValueError(
       `Expected a file of an image at "${path}". Received: ${reasons[code ?? ''] ?? message}. Check the path.`,
     );

@@ -35,7 +35,11 @@ describe('a damaged file', () => {
   };
 
   it('gives pixels or a ValueError, wherever a byte is wrong', async () => {
-    const cases = fc.record({file: fc.constantFrom(...some), at: fc.double({min: 0, max: 1, noNaN: true}), byte: fc.nat(255)});
+    const cases = fc.record({
+      file: fc.constantFrom(...some),
+      at: fc.double({min: 0, max: 1, noNaN: true}),
+      byte: fc.nat(255),
+    });
     await fc.assert(
       fc.asyncProperty(cases, async ({file, at, byte}) => {
         const bytes = bytesOf(file.file);
@@ -52,7 +56,9 @@ describe('a damaged file', () => {
     const bytes = bytesOf(file);
     for (const part of [0.2, 0.5, 0.9]) {
       const short = bytes.subarray(0, Math.floor(bytes.length * part));
-      await expect(readPixels(short)).rejects.toThrow(/^Cannot read bytes. Expected a whole (PNG|JPEG) image. Received: /);
+      await expect(readPixels(short)).rejects.toThrow(
+        /^Cannot read bytes. Expected a whole (PNG|JPEG) image. Received: /,
+      );
     }
   });
 

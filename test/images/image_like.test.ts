@@ -26,7 +26,12 @@ describe('taken for one picture', () => {
 
   it('ImageData, without its alpha', async () => {
     const image = {width: 2, height: 1, data: new Uint8ClampedArray([1, 2, 3, 0, 5, 6, 7, 128])} as ImageData;
-    expect(await readPixels(image)).toEqual({width: 2, height: 1, channels: 3, values: new Uint8Array([1, 2, 3, 5, 6, 7])});
+    expect(await readPixels(image)).toEqual({
+      width: 2,
+      height: 1,
+      channels: 3,
+      values: new Uint8Array([1, 2, 3, 5, 6, 7]),
+    });
   });
 
   it('tensors, with their numbers as they are', async () => {
@@ -59,7 +64,10 @@ describe('refused', () => {
     [new Uint8Array(0), /Expected bytes to be a PNG or JPEG image. Received: nothing/],
     [new Uint8Array([71, 73, 70, 56]), /Received: what begins with 47 49 46 38. Convert it/],
     [{width: 0, height: 0, data: new Uint8ClampedArray(0)}, /Received: one of 0 x 0 pixels/],
-    ['no/such/file.png', /Expected a file of an image at "no\/such\/file.png". Received: there is none. Check the path.$/],
+    [
+      'no/such/file.png',
+      /Expected a file of an image at "no\/such\/file.png". Received: there is none. Check the path.$/,
+    ],
     ['/', /Received: it is a folder/],
   ])('%p', async (image, message) => {
     await expect(readPixels(image as ImageLike)).rejects.toThrow(message);

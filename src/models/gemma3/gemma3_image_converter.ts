@@ -237,7 +237,9 @@ export class Gemma3ImageConverter {
       const text = new TextDecoder().decode(await readAll(source, file));
       const name = `${source.name}/${file}`;
       const {config} =
-        file === 'preprocessor.json' ? parseSerialized(text, name) : parseSerialized(text, name, 'Gemma3ImageConverter');
+        file === 'preprocessor.json'
+          ? parseSerialized(text, name)
+          : parseSerialized(text, name, 'Gemma3ImageConverter');
       const found = file === 'preprocessor.json' ? config.image_converter : config;
       const own = isSerialized(found) ? found.config : found;
       if (own) return Gemma3ImageConverter.fromConfig({...camelKeys(own as object), ...options});

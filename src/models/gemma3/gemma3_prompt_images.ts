@@ -180,7 +180,11 @@ export async function visionInputs(
 ): Promise<VisionInputs> {
   const {converter, placeholderId, maxImages, tokensPerImage, scalar} = options;
   const slots = readers ? maxImages : 0;
-  const {values, size} = await convertAll(readers ?? [], rows.map(() => slots), converter);
+  const {values, size} = await convertAll(
+    readers ?? [],
+    rows.map(() => slots),
+    converter,
+  );
   const mask = rows.map(ids => ids.map(id => readers !== null && id === placeholderId));
   const places = slots * tokensPerImage;
   const indices = mask.map(row => {

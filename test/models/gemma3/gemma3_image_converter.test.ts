@@ -114,7 +114,12 @@ describe('batches', () => {
 
 describe('configuration', () => {
   it('goes around', () => {
-    const config = {imageSize: [4, 6], scale: [1, 2, 3], cropToAspectRatio: false, dataFormat: 'channels_first'} as const;
+    const config = {
+      imageSize: [4, 6],
+      scale: [1, 2, 3],
+      cropToAspectRatio: false,
+      dataFormat: 'channels_first',
+    } as const;
     const made = new Gemma3ImageConverter({...config, name: 'x'});
     expect(Gemma3ImageConverter.fromConfig(made.getConfig()).getConfig()).toEqual(made.getConfig());
   });

@@ -65,24 +65,27 @@ async function compare(x: TokenBatch, expected: Outputs): Promise<void> {
   expect(maxDifference(await x.images!.data(), expected.images.values)).toBeLessThan(1e-6);
 }
 
-it.each(cases)('$kind: $prompts with $images at $sequenceLength', async ({kind, prompts, responses, images, ...rest}) => {
-  await expectNoLeak(async () => {
-    const given = draw(images);
-    const options = rest.sequenceLength === null ? {} : {sequenceLength: rest.sequenceLength};
-    if (kind === 'call') {
-      const {x, y, sampleWeight} = await preprocessor.call({prompts, responses, images: given}, options);
-      await compare(x, rest.x);
-      expect(await y.array()).toEqual(rest.y);
-      expect(await sampleWeight.array()).toEqual(rest.sampleWeight);
-      tf.dispose([x as never, y, sampleWeight]);
-    } else {
-      const x = await preprocessor.generatePreprocess({prompts, images: given}, options);
-      await compare(x, rest.x);
-      tf.dispose(x as never);
-    }
-    tf.dispose(given as never);
-  });
-});
+it.each(cases)(
+  '$kind: $prompts with $images at $sequenceLength',
+  async ({kind, prompts, responses, images, ...rest}) => {
+    await expectNoLeak(async () => {
+      const given = draw(images);
+      const options = rest.sequenceLength === null ? {} : {sequenceLength: rest.sequenceLength};
+      if (kind === 'call') {
+        const {x, y, sampleWeight} = await preprocessor.call({prompts, responses, images: given}, options);
+        await compare(x, rest.x);
+        expect(await y.array()).toEqual(rest.y);
+        expect(await sampleWeight.array()).toEqual(rest.sampleWeight);
+        tf.dispose([x as never, y, sampleWeight]);
+      } else {
+        const x = await preprocessor.generatePreprocess({prompts, images: given}, options);
+        await compare(x, rest.x);
+        tf.dispose(x as never);
+      }
+      tf.dispose(given as never);
+    });
+  },
+);
 
 describe('images in other forms', () => {
   const dense = tf.randomUniform([2, 2, 4, 5, 3], 0, 255) as tf.Tensor5D;
@@ -106,7 +109,10 @@ describe('images in other forms', () => {
   });
 
   it('are black where a prompt has fewer', async () => {
-    const {images, ...rest} = await preprocessor.generatePreprocess({prompts: [START, 'a'], images: [draw([1, 1, 'uint8']), null] as never});
+    const {images, ...rest} = await preprocessor.generatePreprocess({
+      prompts: [START, 'a'],
+      images: [draw([1, 1, 'uint8']), null] as never,
+    });
     const values = await take(images!);
     expect(values.slice(0, 3)).not.toEqual([-1, -1, -1]);
     expect(values.slice(18).every(value => value === -1)).toBe(true);
@@ -172,7 +178,8 @@ describe('what does not fit', () => {
 
   it('an image that generation would cut in two', async () => {
     const given = {prompts: `some words before ${START}`, images: one};
-    const message = /room for the 3 tokens of the images in prompt 0. Received: \d of them within the sequence length, \d+/;
+    const message =
+      /room for the 3 tokens of the images in prompt 0. Received: \d of them within the sequence length, \d+/;
     const whole = (await preprocessor.promptTokens(given.prompts)).tokens[0]!;
     const cut = whole.lastIndexOf(tokenizer.imagePlaceholderId);
     await expect(preprocessor.promptTokens(given, {sequenceLength: cut})).rejects.toThrow(message);
@@ -182,7 +189,9 @@ describe('what does not fit', () => {
 
   it('a converter without a size, a tokenizer without vision', () => {
     const build = (args: object) => () => new Gemma3CausalLMPreprocessor({tokenizer, imageConverter, ...args});
-    expect(build({imageConverter: new Gemma3ImageConverter()})).toThrow(/with an `imageSize`.* Received: imageSize=null/);
+    expect(build({imageConverter: new Gemma3ImageConverter()})).toThrow(
+      /with an `imageSize`.* Received: imageSize=null/,
+    );
     const first = new Gemma3ImageConverter({imageSize: [2, 2], dataFormat: 'channels_first'});
     expect(build({imageConverter: first})).toThrow(/dataFormat="channels_first"/);
     const textual = new Gemma3Tokenizer({proto: tokenizer.proto, hasVisionTokens: false});
