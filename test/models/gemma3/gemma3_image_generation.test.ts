@@ -127,6 +127,53 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
   });
 });
 
+// === Every shape in every colour ===
+
+interface Picture {
+  shape: string;
+  colour: number[];
+  background: number[];
+  width: number;
+  height: number;
+  cx: number;
+  cy: number;
+  r: number;
+}
+
+/** As `draw` in scripts/tiny_preset/data.py: a pixel belongs to the shape when its centre does. */
+function draw({shape, colour, background, width, height, cx, cy, r}: Picture): tf.Tensor3D {
+  const values = new Float32Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const [dx, dy] = [(i % width) + 0.5 - cx, Math.floor(i / width) + 0.5 - cy];
+    const [ax, ay, distance] = [Math.abs(dx), Math.abs(dy), dx * dx + dy * dy];
+    const inside: Record<string, boolean> = {
+      circle: distance <= r * r,
+      square: Math.max(ax, ay) <= 0.85 * r,
+      triangle: dy <= 0.75 * r && ax <= (dy + r) * 0.6,
+      diamond: ax + ay <= r,
+      cross: Math.min(ax, ay) <= 0.24 * r && Math.max(ax, ay) <= r,
+      ring: distance <= r * r && distance >= 0.3 * r * r,
+    };
+    values.set(inside[shape] ? colour : background, i * 3);
+  }
+  return tf.tensor3d(values, [height, width, 3]);
+}
+
+it('names every shape in every colour as KerasHub, all in one batch', async () => {
+  await useBackend('simd');
+  const {cases} = JSON.parse(readFileSync(join(FIXTURES, 'tiny_preset/images.json'), 'utf8')) as {
+    cases: {prompt: string; pictures: Picture[]; text: string}[];
+  };
+  await expectNoLeak(async () => {
+    const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+    const images = cases.map(({pictures}) => pictures.map(draw));
+    const texts = await lm.generate({prompts: cases.map(({prompt}) => prompt), images}, {maxLength});
+    expect(texts).toEqual(cases.map(({text}) => text));
+    tf.dispose(images);
+    lm.dispose();
+  });
+});
+
 describe('tensors that do not fit', () => {
   const ids = [1, 2, 3, 4];
   const row = (values: number[], dtype: 'int32' | 'bool' = 'int32') => tf.tensor1d(values, dtype);
