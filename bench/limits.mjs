@@ -1,11 +1,8 @@
 /**
  * What must not grow: memory beside the weights, and the time of a token with its context. Each case in a process of its
- * own; prints Markdown. node bench/limits.mjs [--preset models/gemma3_270m] [--dtypes float32,bfloat16,int8,int4] [--large]
- *
- * --large: also a Gemma 3 of the shape of 4B in bfloat16, with random weights, over one row of 300 tokens: 8 GB of memory.
+ * own; prints Markdown. node bench/limits.mjs [--preset models/gemma3_270m] [--dtypes float32,bfloat16,int8,int4]
  */
 import {execFileSync} from 'node:child_process';
-import {readFileSync} from 'node:fs';
 import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
 
@@ -16,7 +13,6 @@ const {values} = parseArgs({
     dtypes: {type: 'string', default: 'float32,bfloat16,int8,int4'},
     contexts: {type: 'string', default: '100,1000,4000'},
     threads: {type: 'string', default: '2'},
-    large: {type: 'boolean', default: false},
     case: {type: 'string'},
   },
 });
@@ -64,33 +60,6 @@ const cases = {
     }
     return result;
   },
-
-  async large() {
-    const {Gemma3Backbone, useBackend} = await import('../dist/node/index.js');
-    const tf = await import('@tensorflow/tfjs');
-    await useBackend('simd', {threads: Number(values.threads)});
-    const presets = JSON.parse(readFileSync(new URL('presets/gemma3_presets.json', ROOT), 'utf8'));
-    const config = presets.gemma3_4b_text.config;
-    const backbone = new Gemma3Backbone({...config, dtype: 'bfloat16'});
-    const ids = tf.tensor2d([Array.from({length: 300}, (_, i) => 2 + 37 * i)], undefined, 'int32');
-    const inputs = {token_ids: ids, padding_mask: tf.onesLike(ids)};
-    const seconds = [];
-    let finite = true;
-    for (let i = 0; i < 2; i++) {
-      const start = performance.now();
-      const hidden = backbone.predict(inputs);
-      finite &&= (await hidden.data()).every(Number.isFinite);
-      hidden.dispose();
-      seconds.push((performance.now() - start) / 1000);
-    }
-    return {
-      parameters: backbone.countParams(),
-      weights: megabytes(tf.memory().numBytes),
-      peak: peak(),
-      seconds,
-      finite,
-    };
-  },
 };
 
 function inProcess(name) {
@@ -123,12 +92,4 @@ for (const dtype of values.dtypes.split(',')) {
   const ratio = milliseconds.at(-1) / milliseconds[0];
   const times = milliseconds.map(ms => ms.toFixed(1));
   line([dtype, weights, resident, resident - weights, peak, ...times, `**${ratio.toFixed(2)}**`]);
-}
-if (values.large) {
-  const {parameters, weights, peak, seconds, finite} = inProcess('large');
-  console.log(
-    `\nShape of 4B, bfloat16, random, predict on [1, 300]: ${(parameters / 1e9).toFixed(2)} billion parameters, ` +
-      `${weights} MB of weights, peak ${peak} MB; ${seconds[0].toFixed(0)} s with making the weights, then ` +
-      `${seconds[1].toFixed(1)} s. All values finite: ${finite ? 'yes' : 'no'}.`,
-  );
 }
