@@ -23,7 +23,7 @@ const FRAMES = [0xc0, 0xc1, 0xc2];
 /** All other kinds of frames. */
 const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf];
 /** As many pixels as an image may have: its numbers must fit into arrays. */
-const MAX_PIXELS = 2 ** 28;
+const MAX_PIXELS = 2 ** 27;
 
 /**
  * Grey becomes three equal channels. How the camera was held, which EXIF may tell, is not looked at, as in TensorFlow's

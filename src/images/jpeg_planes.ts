@@ -48,17 +48,28 @@ const C_3_072 = 25172;
 /** Eight numbers, `step` apart, transformed in place and divided by 2^`shift`. */
 function transform8(data: Int32Array, at: number, step: number, shift: number): void {
   const round = 1 << (shift - 1);
-  const [i1, i2, i3, i4] = [at + step, at + 2 * step, at + 3 * step, at + 4 * step];
-  const [i5, i6, i7] = [at + 5 * step, at + 6 * step, at + 7 * step];
+  const i1 = at + step;
+  const i2 = i1 + step;
+  const i3 = i2 + step;
+  const i4 = i3 + step;
+  const i5 = i4 + step;
+  const i6 = i5 + step;
+  const i7 = i6 + step;
   // Even ones
   const shared = (data[i2]! + data[i6]!) * C_0_541;
   const even2 = shared - data[i6]! * C_1_847;
   const even3 = shared + data[i2]! * C_0_765;
   const even0 = (data[at]! + data[i4]!) * 8192;
   const even1 = (data[at]! - data[i4]!) * 8192;
-  const [a0, a3, a1, a2] = [even0 + even3, even0 - even3, even1 + even2, even1 - even2];
+  const a0 = even0 + even3 + round;
+  const a1 = even1 + even2 + round;
+  const a2 = even1 - even2 + round;
+  const a3 = even0 - even3 + round;
   // Odd ones
-  const [d0, d1, d2, d3] = [data[i7]!, data[i5]!, data[i3]!, data[i1]!];
+  const d0 = data[i7]!;
+  const d1 = data[i5]!;
+  const d2 = data[i3]!;
+  const d3 = data[i1]!;
   const z5 = (d0 + d2 + d1 + d3) * C_1_175;
   const z1 = -(d0 + d3) * C_0_899;
   const z2 = -(d1 + d2) * C_2_562;
@@ -68,14 +79,14 @@ function transform8(data: Int32Array, at: number, step: number, shift: number): 
   const b1 = d1 * C_2_053 + z2 + z4;
   const b2 = d2 * C_3_072 + z2 + z3;
   const b3 = d3 * C_1_501 + z1 + z4;
-  data[at] = (a0 + b3 + round) >> shift;
-  data[i7] = (a0 - b3 + round) >> shift;
-  data[i1] = (a1 + b2 + round) >> shift;
-  data[i6] = (a1 - b2 + round) >> shift;
-  data[i2] = (a2 + b1 + round) >> shift;
-  data[i5] = (a2 - b1 + round) >> shift;
-  data[i3] = (a3 + b0 + round) >> shift;
-  data[i4] = (a3 - b0 + round) >> shift;
+  data[at] = (a0 + b3) >> shift;
+  data[i7] = (a0 - b3) >> shift;
+  data[i1] = (a1 + b2) >> shift;
+  data[i6] = (a1 - b2) >> shift;
+  data[i2] = (a2 + b1) >> shift;
+  data[i5] = (a2 - b1) >> shift;
+  data[i3] = (a3 + b0) >> shift;
+  data[i4] = (a3 - b0) >> shift;
 }
 
 function transformed(component: Component, table: Uint16Array, {width, height, maxH, maxV}: Frame): Plane {
@@ -86,9 +97,19 @@ function transformed(component: Component, table: Uint16Array, {width, height, m
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const from = (row * blocks + column) * 64;
-      for (let i = 0; i < 64; i++) data[i] = coefficients[from + i]! * table[i]!;
-      for (let i = 0; i < 8; i++) transform8(data, i, 8, 11);
-      for (let i = 0; i < 8; i++) transform8(data, i * 8, 1, 18);
+      let rest = 0;
+      for (let i = 1; i < 64; i++) {
+        data[i] = coefficients[from + i]! * table[i]!;
+        rest |= data[i]!;
+      }
+      data[0] = coefficients[from]! * table[0]!;
+      if (rest === 0) {
+        // A block of one colour: its mean alone goes through the transform as this.
+        data.fill(((data[0]! << 2) + 16) >> 5);
+      } else {
+        for (let i = 0; i < 8; i++) transform8(data, i, 8, 11);
+        for (let i = 0; i < 8; i++) transform8(data, i * 8, 1, 18);
+      }
       for (let y = 0; y < 8; y++) {
         const to = (row * 8 + y) * stride + column * 8;
         for (let x = 0; x < 8; x++) values[to + x] = clamp(data[y * 8 + x]! + 128);
@@ -178,30 +199,31 @@ const HALF = 32768;
 
 function toColours(planes: Plane[], space: ColourSpace, inverted: boolean, width: number, height: number): Uint8Array {
   const values = new Uint8Array(width * height * 3);
-  const [one, two, three, four] = planes as [Plane, Plane, Plane, Plane];
+  const [one, two = one, three = one, four = one] = planes as [Plane, ...Plane[]];
+  const lightAndColour = space === 'ycc' || space === 'ycck';
+  const inks = space === 'cmyk' || space === 'ycck';
   let to = 0;
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++, to += 3) {
-      const first = one.values[y * one.stride + x]!;
-      let [red, green, blue] = [first, first, first];
-      if (space !== 'grey') {
-        green = two.values[y * two.stride + x]!;
-        blue = three.values[y * three.stride + x]!;
+      let red = one.values[y * one.stride + x]!;
+      let green = two.values[y * two.stride + x]!;
+      let blue = three.values[y * three.stride + x]!;
+      if (lightAndColour) {
+        const light = red;
+        const cb = green - 128;
+        const cr = blue - 128;
+        red = clamp(light + ((RED * cr + HALF) >> 16));
+        green = clamp(light + ((-GREEN_OF_BLUE * cb - GREEN_OF_RED * cr + HALF) >> 16));
+        blue = clamp(light + ((BLUE * cb + HALF) >> 16));
       }
-      if (space === 'ycc' || space === 'ycck') {
-        const [cb, cr] = [green - 128, blue - 128];
-        red = clamp(first + ((RED * cr + HALF) >> 16));
-        green = clamp(first + ((-GREEN_OF_BLUE * cb - GREEN_OF_RED * cr + HALF) >> 16));
-        blue = clamp(first + ((BLUE * cb + HALF) >> 16));
-      }
-      if (space === 'cmyk' || space === 'ycck') {
+      if (inks) {
         // Black ink darkens the rest. Adobe's files hold what ink leaves over.
         const black = four.values[y * four.stride + x]!;
-        const ink = [red, green, blue].map(value => {
-          const cyan = space === 'ycck' ? 255 - value : value;
-          return Math.trunc(inverted ? (black * cyan) / 255 : ((255 - black) * (255 - cyan)) / 255);
-        });
-        [red, green, blue] = ink as [number, number, number];
+        const left = inverted ? black : 255 - black;
+        const flip = inverted === (space === 'ycck');
+        red = Math.trunc((left * (flip ? 255 - red : red)) / 255);
+        green = Math.trunc((left * (flip ? 255 - green : green)) / 255);
+        blue = Math.trunc((left * (flip ? 255 - blue : blue)) / 255);
       }
       values[to] = red;
       values[to + 1] = green;

@@ -214,7 +214,8 @@ class BlockDecoder {
     }
     for (let k = Math.max(1, pass.first); k <= pass.last; k++) {
       const symbol = table.read(bits);
-      const [zeros, size] = [symbol >> 4, symbol & 15];
+      const zeros = symbol >> 4;
+      const size = symbol & 15;
       if (size === 0) {
         if (zeros < 15) {
           // The rest of this block is zero, and in progressive images that of blocks behind it.

@@ -82,6 +82,8 @@ function readChunks(bytes: Uint8Array): {header: Header; palette: Uint8Array; da
     const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     if (at + 12 + length > bytes.length) damaged('one that ends too early');
     const body = bytes.subarray(at + 8, at + 8 + length);
+    if (crc32(bytes.subarray(at + 4, at + 8 + length)) !== view.getUint32(at + 8 + length))
+      damaged('one with a wrong sum');
     if (!header && (type !== 'IHDR' || length !== 13)) damaged('one without a header');
     if (type === 'IHDR') header = readHeader(new DataView(body.buffer, body.byteOffset, length));
     else if (type === 'PLTE') palette = body.slice();
@@ -97,6 +99,19 @@ function readHeader(view: DataView): Header {
   const fits = width > 0 && height > 0 && DEPTHS[colour]?.includes(depth) && view.getUint8(12) <= 1;
   if (!fits) damaged(`${width} x ${height} pixels of colour type ${colour} with ${depth} bits`);
   return {width, height, depth, colour, interlaced: view.getUint8(12) === 1};
+}
+
+const CRC_TABLE = Uint32Array.from({length: 256}, (_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
+  return value;
+});
+
+/** The sum behind each part of a file. */
+export function crc32(bytes: Uint8Array): number {
+  let sum = 0xffffffff;
+  for (let i = 0; i < bytes.length; i++) sum = CRC_TABLE[(sum ^ bytes[i]!) & 255]! ^ (sum >>> 8);
+  return ~sum >>> 0;
 }
 
 /** The bytes that were compressed. What is longer or shorter than `size` is refused before it fills the memory. */
@@ -129,22 +144,23 @@ async function inflate(data: readonly Uint8Array[], size: number): Promise<Uint8
 
 /** Undoes in place what made a row compress better. `step` is the distance to the byte of the pixel on the left. */
 function unfilter(filter: number, line: Uint8Array, above: Uint8Array, step: number): void {
-  if (filter > 4) damaged(`one with filter ${filter}`);
-  if (filter === 0) return;
-  for (let i = 0; i < line.length; i++) {
-    const left = i < step ? 0 : line[i - step]!;
-    const up = above[i]!;
-    let guess = left;
-    if (filter === 2) guess = up;
-    else if (filter === 3) guess = (left + up) >> 1;
-    else if (filter === 4) guess = paeth(left, up, i < step ? 0 : above[i - step]!);
-    line[i] = line[i]! + guess;
-  }
+  const {length} = line;
+  if (filter === 1) {
+    for (let i = step; i < length; i++) line[i] = line[i]! + line[i - step]!;
+  } else if (filter === 2) {
+    for (let i = 0; i < length; i++) line[i] = line[i]! + above[i]!;
+  } else if (filter === 3) {
+    for (let i = 0; i < length; i++) line[i] = line[i]! + (((i < step ? 0 : line[i - step]!) + above[i]!) >> 1);
+  } else if (filter === 4) {
+    for (let i = 0; i < Math.min(step, length); i++) line[i] = line[i]! + above[i]!;
+    for (let i = step; i < length; i++) line[i] = line[i]! + paeth(line[i - step]!, above[i]!, above[i - step]!);
+  } else if (filter !== 0) damaged(`one with filter ${filter}`);
 }
 
 /** That of the three which is nearest to left + up - corner. */
 function paeth(left: number, up: number, corner: number): number {
-  const [toLeft, toUp] = [Math.abs(up - corner), Math.abs(left - corner)];
+  const toLeft = Math.abs(up - corner);
+  const toUp = Math.abs(left - corner);
   const toCorner = Math.abs(left + up - 2 * corner);
   if (toLeft <= toUp && toLeft <= toCorner) return left;
   return toUp <= toCorner ? up : corner;
@@ -161,6 +177,16 @@ function expand(
   step: number,
 ): void {
   const samples = SAMPLES[colour]!;
+  // Of grey, all three are the first.
+  const [green, blue] = samples < 3 ? [0, 0] : [1, 2];
+  if (depth === 8 && colour !== PALETTE) {
+    for (let from = 0; from < columns * samples; from += samples, to += step) {
+      values[to] = line[from]!;
+      values[to + 1] = line[from + green]!;
+      values[to + 2] = line[from + blue]!;
+    }
+    return;
+  }
   const highest = 2 ** Math.min(depth, 8) - 1;
   const sample = (i: number): number => {
     if (depth === 8) return line[i]!;
@@ -170,15 +196,15 @@ function expand(
   };
   for (let column = 0; column < columns; column++, to += step) {
     const first = column * samples;
-    for (let channel = 0; channel < 3; channel++) {
-      if (colour === PALETTE) {
-        const entry = sample(first) * 3;
-        if (entry >= palette.length) damaged('one with colours that its palette lacks');
-        values[to + channel] = palette[entry + channel]!;
-      } else {
-        const value = sample(samples < 3 ? first : first + channel);
+    if (colour === PALETTE) {
+      const entry = sample(first) * 3;
+      if (entry >= palette.length) damaged('one with colours that its palette lacks');
+      values.set(palette.subarray(entry, entry + 3), to);
+    } else {
+      [0, green, blue].forEach((offset, channel) => {
+        const value = sample(first + offset);
         values[to + channel] = depth < 8 ? (value * 255) / highest : value;
-      }
+      });
     }
   }
 }

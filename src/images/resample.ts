@@ -50,7 +50,8 @@ function bilinear({height, width, channels, values}: Pixels, rows: number, colum
       const right = horizontal.upper[x]! * channels;
       const aside = horizontal.part[x]!;
       for (let c = 0; c < channels; c++) {
-        const [upperLeft, lowerLeft] = [values[upper + left + c]!, values[lower + left + c]!];
+        const upperLeft = values[upper + left + c]!;
+        const lowerLeft = values[lower + left + c]!;
         const top = f(upperLeft + f(f(values[upper + right + c]! - upperLeft) * aside));
         const bottom = f(lowerLeft + f(f(values[lower + right + c]! - lowerLeft) * aside));
         output[to++] = top + f(f(bottom - top) * down);
