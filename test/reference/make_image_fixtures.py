@@ -190,9 +190,64 @@ def jpeg_files():
     yield "JPEG, noise", encode(picture(24, 24), quality=100)
 
 
+def flat_jpeg(width, height, sampling, adobe=None, restart=0, ids=(1, 2, 3, 4)):
+    """What no encoder at hand writes: blocks of one colour each, with any sampling of the components and restarts."""
+    rng = np.random.default_rng(width + height)
+    segment = lambda marker, body: bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+    data = b"\xff\xd8"
+    if adobe is not None:
+        data += segment(0xEE, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, adobe))
+    data += segment(0xDB, bytes([0]) + bytes([8] * 64))
+    heads = b"".join(bytes([ids[i], h * 16 + v, 0]) for i, (h, v) in enumerate(sampling))
+    data += segment(0xC0, struct.pack(">BHHB", 8, height, width, len(sampling)) + heads)
+    # Nine sizes of means with four bits each; of the rest there is only "nothing more", in one bit.
+    data += segment(0xC4, bytes([0x00, 0, 0, 0, 9, *[0] * 12, *range(9)]))
+    data += segment(0xC4, bytes([0x10, 1, *[0] * 15, 0]))
+    data += segment(0xDD, struct.pack(">H", restart))
+    scan = b"".join(bytes([ids[i], 0]) for i in range(len(sampling)))
+    data += segment(0xDA, bytes([len(sampling)]) + scan + bytes([0, 63, 0]))
+    across = -(-width // (8 * max(h for h, _ in sampling)))
+    down = -(-height // (8 * max(v for _, v in sampling)))
+    bits, before = "", [0] * len(sampling)
+
+    def flushed():
+        padded = bits + "1" * (-len(bits) % 8)
+        return bytes(int(padded[i : i + 8], 2) for i in range(0, len(padded), 8)).replace(b"\xff", b"\xff\x00")
+
+    for unit in range(across * down):
+        if restart and unit and unit % restart == 0:
+            data += flushed() + bytes([0xFF, 0xD0 + (unit // restart - 1) % 8])
+            bits, before = "", [0] * len(sampling)
+        for i, (h, v) in enumerate(sampling):
+            for _ in range(h * v):
+                mean = int(rng.integers(-128, 128))
+                step, before[i] = mean - before[i], mean
+                size = abs(step).bit_length()
+                value = step if step > 0 else step + 2**size - 1
+                bits += format(size, "04b") + (format(value, f"0{size}b") if size else "") + "0"
+    return data + flushed() + b"\xff\xd9"
+
+
+def flat_jpeg_files():
+    one = (1, 1)
+    for h, v in ((2, 1), (1, 2), (2, 2), (4, 1), (4, 2), (1, 4)):
+        yield f"JPEG, flat blocks, {h} x {v}", flat_jpeg(35, 37, [(h, v), one, one])
+    yield "JPEG, flat blocks, colours of two columns", flat_jpeg(3, 3, [(2, 2), one, one])
+    yield "JPEG, flat blocks, colours larger than brightness", flat_jpeg(33, 20, [one, (2, 1), (1, 2)])
+    yield "JPEG, restarts", flat_jpeg(70, 50, [(2, 2), one, one], restart=3)
+    yield "JPEG, restarts in grey", flat_jpeg(90, 20, [one], restart=1)
+    yield "JPEG, red, green and blue by Adobe", flat_jpeg(20, 20, [one] * 3, adobe=0)
+    yield "JPEG, brightness and colours by Adobe", flat_jpeg(20, 20, [one] * 3, adobe=1)
+    yield "JPEG, red, green and blue by their names", flat_jpeg(20, 20, [one] * 3, ids=b"RGB")
+    yield "JPEG, inks", flat_jpeg(20, 20, [one] * 4)
+    yield "JPEG, inks by Adobe", flat_jpeg(20, 20, [one] * 4, adobe=0)
+    yield "JPEG, brightness, colours and black by Adobe", flat_jpeg(20, 20, [(2, 2), one, one, (2, 2)], adobe=2)
+
+
 def make_files():
     files = []
-    for name, data in [*png_files(), *((name, data.numpy()) for name, data in jpeg_files())]:
+    encoded = ((name, data.numpy()) for name, data in jpeg_files())
+    for name, data in [*png_files(), *encoded, *flat_jpeg_files()]:
         if name.startswith("PNG"):
             pixels = tf.io.decode_png(data, channels=3).numpy()
         else:
