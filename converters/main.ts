@@ -2,12 +2,16 @@
 import {Command, CommanderError} from 'commander';
 import {version} from '../package.json';
 import {addBench} from './commands/bench';
+import {addConvert} from './commands/convert';
 import {addDoctor} from './commands/doctor';
+import {addEmbed} from './commands/embed';
 import {addGenerate} from './commands/generate';
 import {addInspect} from './commands/inspect';
 import {addPresets} from './commands/presets';
 import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
+
+const COMMANDS = [addGenerate, addEmbed, addInspect, addPresets, addConvert, addDoctor, addBench];
 
 /**
  * Runs one command. Never rejects.
@@ -21,7 +25,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .exitOverride()
     .configureOutput({writeOut: text => void io.stdout.write(text), writeErr: text => void io.stderr.write(text)})
     .showHelpAfterError('Add --help to see what there is.');
-  for (const add of [addGenerate, addInspect, addPresets, addDoctor, addBench]) add(program, io);
+  for (const add of COMMANDS) add(program, io);
   try {
     await program.parseAsync(argv, {from: 'user'});
     return EXIT.done;

@@ -17,8 +17,11 @@ export {type GenerationRequest} from './generation/engine';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export * as samplers from './generation/samplers';
 export {BlobPreset} from './hub/blob_source';
+export {DirectoryHandlePreset} from './hub/directory_handle_preset';
 export {HttpPreset} from './hub/http_source';
+export {MemoryPreset} from './hub/memory_preset';
 export {openPreset, type PresetLike} from './hub/open_preset';
+export {type ByteSink, type PresetSink} from './hub/preset_sink';
 export {type ByteSource, MemorySource, type PresetSource} from './hub/preset_source';
 export {type ImageLike} from './images/image_like';
 export {type Interpolation} from './images/resample';
@@ -30,10 +33,16 @@ export {type QuantizationMode} from './layers/quantize';
 export {ReversibleEmbedding, type ReversibleEmbeddingArgs} from './layers/reversible_embedding';
 export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normalization';
 export {RotaryEmbedding, type RotaryEmbeddingArgs} from './layers/rotary_embedding';
+export {UnitNormalization, type UnitNormalizationArgs} from './layers/unit_normalization';
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
 export {CausalLM, type CompileArgs, type GenerateOptions, type TokenInputs} from './models/causal_lm';
 export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
-export {Gemma3Backbone, type Gemma3BackboneArgs, type Gemma3BackboneConfig} from './models/gemma3/gemma3_backbone';
+export {
+  Gemma3Backbone,
+  type Gemma3BackboneArgs,
+  type Gemma3BackboneConfig,
+  type Gemma3EmbeddingOutputs,
+} from './models/gemma3/gemma3_backbone';
 export {Gemma3Cache, Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
 export {
   Gemma3CausalLMPreprocessor,
@@ -46,12 +55,24 @@ export {
 export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
 export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemma3/gemma3_image_converter';
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
+export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
 export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/gemma3_prompt_images';
+export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
+export {
+  Gemma3TextEmbedderPreprocessor,
+  type Gemma3TextEmbedderPreprocessorArgs,
+  type Segments,
+  type Truncation,
+} from './models/gemma3/gemma3_text_embedder_preprocessor';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {memoryByDtype, type WeightMemory} from './models/memory';
+export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
+export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from './saving/convert_preset';
+export {folderHandler} from './saving/folder_handler';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
+export {type PresetTarget, type SaveProgress, type SaveToPresetOptions} from './saving/preset_writer';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 export {type Dtype, parseDtype} from './weights/dtype';
 export {PackedWeight} from './weights/packed_weight';

@@ -50,7 +50,8 @@ function head({preset, source, parameters, format, files, variables: all}: Prese
     rows.push(['', `${file.name}: ${formatCount(file.variables)} variables, ${formatBytes(file.bytes)}`]);
   }
   const dtypes = [...new Set(all.map(({dtype}) => dtype))].join(', ');
-  if (source) rows.push(['Format', format ? `Keras HDF5, ${format}, ${dtypes}` : 'no weight files']);
+  const kind = format === 'tfjs' ? 'TensorFlow.js' : `Keras HDF5, ${format}`;
+  if (source) rows.push(['Format', format ? `${kind}, ${dtypes}` : 'no weight files']);
   if (parameters !== null) rows.push(['Parameters', formatCount(parameters)]);
   return table(rows);
 }

@@ -21,7 +21,7 @@ export interface PresetFacts {
   config: Record<string, unknown>;
   /** Null if neither the model could be built nor its files say it. */
   parameters: number | null;
-  format: 'single' | 'sharded' | null;
+  format: 'single' | 'sharded' | 'tfjs' | null;
   files: {name: string; variables: number; bytes: number}[];
   variables: Variable[];
   /** Bytes of the weights at rest, by dtype; null if the model cannot be built. */
@@ -90,9 +90,10 @@ async function readConfig(source: library.PresetSource): Promise<Record<string, 
   return config as Record<string, unknown>;
 }
 
-async function weightFormat(source: library.PresetSource): Promise<'single' | 'sharded' | null> {
+async function weightFormat(source: library.PresetSource): Promise<PresetFacts['format']> {
   if (await source.has('model.weights.h5')) return 'single';
-  return (await source.has('model.weights.json')) ? 'sharded' : null;
+  if (await source.has('model.weights.json')) return 'sharded';
+  return (await source.has('model.json')) ? 'tfjs' : null;
 }
 
 function filesWithSizes(variables: readonly Variable[]): PresetFacts['files'] {

@@ -10,11 +10,20 @@ export interface Progress {
   stop: () => void;
 }
 
-export function loadingBar({stderr}: Io): Progress {
-  if (!stderr.isTTY) return {onProgress: () => {}, stop: () => {}};
+export function loadingBar(io: Io): Progress {
+  const {update, stop} = bytesBar(io, 'Loading');
+  return {onProgress: ({file, loaded, total}) => update(file, loaded, total), stop};
+}
+
+/** A bar over bytes of files. */
+export function bytesBar(
+  {stderr}: Io,
+  verb: string,
+): {update: (file: string, done: number, total: number) => void; stop: () => void} {
+  if (!stderr.isTTY) return {update: () => {}, stop: () => {}};
   const bar = new SingleBar({
     stream: stderr,
-    format: 'Loading {file} [{bar}] {percentage}% of {size}',
+    format: `${verb} {file} [{bar}] {percentage}% of {size}`,
     barsize: 24,
     clearOnComplete: true,
     // It would install a handler of its own for Ctrl-C.
@@ -22,11 +31,11 @@ export function loadingBar({stderr}: Io): Progress {
   });
   let started = false;
   return {
-    onProgress: ({file, loaded, total}) => {
+    update: (file, done, total) => {
       const payload = {file, size: formatBytes(total)};
-      if (!started) bar.start(total, loaded, payload);
+      if (!started) bar.start(total, done, payload);
       started = true;
-      bar.update(loaded, payload);
+      bar.update(done, payload);
     },
     stop: () => bar.stop(),
   };

@@ -2,7 +2,8 @@
 import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource} from './preset_source';
 
-class BlobFile implements ByteSource {
+/** One of these files. */
+export class BlobFile implements ByteSource {
   constructor(
     readonly name: string,
     private readonly blob: Blob,

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../errors';
 import {type QuantizationMode} from '../layers/quantize';
+import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../saving/preset_writer';
 import {Model} from './model';
 
 export type {ModelInputs} from './inputs';
@@ -88,6 +89,26 @@ export abstract class Backbone extends Model {
    * again does the others.
    */
   abstract quantize(mode: QuantizationMode): Promise<void>;
+
+  // === Copies and files of Keras ===
+
+  /**
+   * A model of the same configuration and values, which changes by itself from here on. Values are shared until one of
+   * both gets new ones, so that a copy costs no memory; weights that were only declared are initialised.
+   */
+  abstract clone(): Backbone;
+
+  /**
+   * Saves configuration and weights as KerasHub does: `from_preset` of Python reads them, and so does ours. Weights are
+   * written in the dtype that they have, or in another one; those at rest as int8 or int4 need one. An old preset in the
+   * same place stays as it is until the new one is whole.
+   *
+   * @throws ValueError on unknown or unusable options or a target that cannot be written to; the signal's reason when
+   * aborted; what the disk says. Then nothing has changed.
+   */
+  async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    await savePreset(target, options, writer => writer.backbone(this));
+  }
 
   // === Configuration ===
 

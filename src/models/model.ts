@@ -1,23 +1,31 @@
 /** What backbones and tasks share: inputs by name, files of tfjs without leaks, and what can be trained. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../errors';
-import {type TensorOrTensors} from '../layers/layer';
+import {type AnyWeight, type TensorOrTensors} from '../layers/layer';
+import {restingTensor} from '../saving/tfjs_weights';
 import {PackedWeight} from '../weights/packed_weight';
+import {weightStream} from '../weights/repack';
 import {inputTensors, type ModelInputs} from './inputs';
 
 type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: infer A) => unknown ? A : never;
 
+type NamedTensors = ReturnType<tf.LayersModel['getNamedWeights']>;
+
 /** A `tf.LayersModel` whose inputs go by name and whose weights may rest packed. */
 export abstract class Model extends tf.LayersModel {
   /**
-   * Predicts for inputs given by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`.
+   * Predicts for inputs given by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`. A model
+   * with several outputs gives them by name, too; say which in the type: `model.predict<Outputs>(inputs)`.
    *
    * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not fit each other.
    */
-  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors {
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors;
+  override predict<O extends Record<string, tf.Tensor>>(x: ModelInputs, args?: tf.ModelPredictConfig): O;
+  override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors | Record<string, tf.Tensor> {
     const {tensors, made} = inputTensors(this, x);
     try {
-      return super.predict(tensors, args);
+      const outputs = super.predict(tensors, args);
+      return Array.isArray(outputs) ? Object.fromEntries(outputs.map((y, i) => [this.outputNames[i]!, y])) : outputs;
     } finally {
       tf.dispose(made);
     }
@@ -25,27 +33,30 @@ export abstract class Model extends tf.LayersModel {
 
   // === Files of tfjs ===
 
-  /** Where tensors go that `save` must dispose: packed weights are read into fresh ones, which tfjs does not expect. */
-  private fresh: tf.Tensor[] = [];
+  /** What `save` hands to tfjs, which asks for it before it first waits: a second call does not mix them up. */
+  private named: NamedTensors = [];
 
-  /** Saves in the format of tfjs, weights in float32: `tf.loadLayersModel` reads it again. */
+  /**
+   * Saves in the format of tfjs, weights as they rest: float32 as such, packed ones as the bits of int32 tensors.
+   * `tf.loadLayersModel` reads them again where this package is imported.
+   */
   override async save(...args: Args<'save'>): Promise<tf.io.SaveResult> {
-    // One list a call: tfjs reads the weights before it first waits, so that a second call does not mix them up.
-    const fresh: tf.Tensor[] = (this.fresh = []);
+    const weights = (args[1]?.trainableOnly ? this.trainableWeights : this.weights) as AnyWeight[];
+    const named: NamedTensors = [];
     try {
+      for (const weight of weights) {
+        named.push({name: weight.originalName, tensor: await restingTensor(weight, weightStream(weight))});
+      }
+      this.named = named;
       return await super.save(...args);
     } finally {
-      tf.dispose(fresh);
+      // Those of weights that rest as float32 are the weights' own.
+      tf.dispose(named.map(({tensor}) => tensor).filter(tensor => !(tensor instanceof tf.Variable)));
     }
   }
 
-  protected override getNamedWeights(config?: tf.io.SaveConfig): ReturnType<tf.LayersModel['getNamedWeights']> {
-    // The tidy is for those that were read before one that fails.
-    const named = tf.tidy(() => super.getNamedWeights(config) as never) as ReturnType<
-      tf.LayersModel['getNamedWeights']
-    >;
-    this.fresh.push(...named.map(({tensor}) => tensor).filter(tensor => !(tensor instanceof tf.Variable)));
-    return named;
+  protected override getNamedWeights(): NamedTensors {
+    return this.named;
   }
 
   // === Training ===

@@ -1,11 +1,22 @@
 /** What a browser does instead of `node.ts`: there are no folders, and the package's files lie beside its script. */
 import {show, ValueError} from '../errors';
 import {HttpPreset} from '../hub/http_source';
+import {type PresetSink} from '../hub/preset_sink';
 import {type PresetSource} from '../hub/preset_source';
 
 /** Browsers have no paths. */
+export const canReadFolders = false;
+
+/** See `canReadFolders`. */
 export async function openFolder(_path: string): Promise<PresetSource | undefined> {
   return undefined;
+}
+
+/** See `node_folder_sink.ts`. */
+export async function folderSink(path: string): Promise<PresetSink> {
+  throw new ValueError(
+    `Expected a FileSystemDirectoryHandle or a PresetSink to save into: browsers have no paths. Received: "${path}".`,
+  );
 }
 
 const PACKAGED = ['gemma3_tiny'];

@@ -8,6 +8,11 @@ import {Worker} from 'node:worker_threads';
 import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource} from '../hub/preset_source';
 
+export {folderSink} from './node_folder_sink';
+
+/** Whether a path can lead to a folder. */
+export const canReadFolders = true;
+
 class DiskFile implements ByteSource {
   constructor(
     readonly name: string,

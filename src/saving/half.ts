@@ -40,6 +40,33 @@ export function float32ToBfloat16(values: Float32Array, out: Uint16Array): void 
   }
 }
 
+/** Rounds to IEEE 754 half precision, to nearest with ties to even; too large becomes infinity, a NaN a quiet NaN. */
+export function float32ToFloat16(values: Float32Array, out: Uint16Array): void {
+  checkLengths(values, out);
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    const sign = (word >>> 16) & 0x8000;
+    const magnitude = word & 0x7fffffff;
+    if (magnitude > 0x7f800000) {
+      out[i] = sign | 0x7e00;
+    } else if (magnitude < 0x38800000) {
+      // Below the smallest normal value: a count of the smallest step, which a product with a power of two gives exactly.
+      out[i] = sign | roundToEven(Math.abs(values[i]!) / SUBNORMAL_UNIT);
+    } else {
+      // What carries out of the fraction makes the next exponent, and behind the last one infinity.
+      const rounded = (magnitude - 0x38000000 + 0x0fff + ((magnitude >>> 13) & 1)) >>> 13;
+      out[i] = sign | Math.min(rounded, 0x7c00);
+    }
+  }
+}
+
+function roundToEven(value: number): number {
+  const below = Math.floor(value);
+  const rest = value - below;
+  return rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? below + 1 : below;
+}
+
 function checkLengths(from: ArrayLike<number>, to: ArrayLike<number>): void {
   if (from.length === to.length) return;
   throw new Error(

@@ -25,22 +25,39 @@ function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][
   });
 }
 
-/** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
-export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
+/**
+ * All layers of a model with their paths, down to the last sub-layer: `layers/gemma3_decoder_block_1/attention/`.
+ *
+ * @param order "created", or as Keras saves them, by attribute name: that decides which variable is in which shard.
+ */
+export function* kerasLayers(
+  root: tf.LayersModel | Layer,
+  order: 'created' | 'saved',
+  prefix = '',
+): Generator<[string, Layer]> {
   if (root instanceof tf.LayersModel) {
     for (const [name, layer] of numbered(root.layers)) {
       if (layer instanceof Layer || layer instanceof tf.LayersModel) {
-        yield* kerasPaths(layer as Layer, `${prefix}layers/${name}/`);
+        yield* kerasLayers(layer as Layer, order, `${prefix}layers/${name}/`);
       }
     }
     return;
   }
-  for (const [i, weight] of root.ownWeights.entries()) yield [`${prefix}vars/${i}`, weight];
-  for (const [attribute, child] of root.sublayers) {
+  yield [prefix, root];
+  const sublayers = [...root.sublayers];
+  if (order === 'saved') sublayers.sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [attribute, child] of sublayers) {
     if (Array.isArray(child)) {
-      for (const [name, item] of numbered(child)) yield* kerasPaths(item, `${prefix}${attribute}/${name}/`);
+      for (const [name, item] of numbered(child)) yield* kerasLayers(item, order, `${prefix}${attribute}/${name}/`);
     } else {
-      yield* kerasPaths(child, `${prefix}${attribute}/`);
+      yield* kerasLayers(child, order, `${prefix}${attribute}/`);
     }
+  }
+}
+
+/** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
+export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
+  for (const [path, layer] of kerasLayers(root, 'created', prefix)) {
+    for (const [i, weight] of layer.ownWeights.entries()) yield [`${path}vars/${i}`, weight];
   }
 }

@@ -1,12 +1,16 @@
 /** Variables of a Keras preset, from its HDF5 file or files straight into the weights of a model. */
+import * as tf from '@tensorflow/tfjs';
+import {type AnyWeight} from '../layers/layer';
 import {type Backbone} from '../models/backbone';
 import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource, readAll} from '../hub/preset_source';
-import {type ValueStream} from '../weights/weight';
+import {PackedWeight} from '../weights/packed_weight';
+import {PIECE, type ValueStream} from '../weights/weight';
 import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from './half';
 import {type Hdf5Dataset, Hdf5File} from './hdf5';
 import {isObject} from './keras_config';
 import {kerasPaths} from './keras_paths';
+import {openTfjsVariables, type PackedEntry, TFJS_FILE} from './tfjs_source';
 
 export const WEIGHTS_FILE = 'model.weights.h5';
 export const SHARDS_FILE = 'model.weights.json';
@@ -24,9 +28,21 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-interface StoredVariable {
+/** A variable of a preset, in whatever files it has. */
+export interface StoredVariable {
   dataset: Hdf5Dataset;
   file: string;
+  /** For one that is packed: only a weight that rests in the same way can take it. */
+  packed?: PackedEntry;
+}
+
+/** All stored variables of a preset, and what is open for them. */
+export interface StoredWeights {
+  /** By the paths of Keras, or in a folder of tfjs by the names of weights. */
+  readonly variables: ReadonlyMap<string, StoredVariable>;
+  /** What a weight is called there, given its path in Keras. */
+  keyOf(path: string, weight: AnyWeight): string;
+  close(): Promise<void>;
 }
 
 /** Names of the weight files of a preset. */
@@ -56,7 +72,32 @@ async function weightFiles(source: PresetSource): Promise<string[]> {
 /** The random state of dropout layers: saved by Keras, no weight of the model. */
 const isRandomState = (path: string) => /(^|\/)seed_generator(_\d+)?\/vars\/\d+$/.test(path);
 
-async function openVariables(source: PresetSource, opened: Hdf5File[]): Promise<Map<string, StoredVariable>> {
+/**
+ * Opens the weight files of a preset: those of Keras, or those of tfjs that `convertPreset` writes.
+ *
+ * @throws ValueError if there are none, or a variable is there twice.
+ */
+export async function openStoredWeights(source: PresetSource): Promise<StoredWeights> {
+  const opened: {close(): Promise<void>}[] = [];
+  const close = async () => {
+    for (const file of opened) await file.close();
+  };
+  const keras = (await source.has(WEIGHTS_FILE)) || (await source.has(SHARDS_FILE));
+  try {
+    if (!keras && (await source.has(TFJS_FILE))) {
+      return {variables: await openTfjsVariables(source, opened), keyOf: (_, weight) => weight.originalName, close};
+    }
+    return {variables: await openVariables(source, opened), keyOf: path => path, close};
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openVariables(
+  source: PresetSource,
+  opened: {close(): Promise<void>}[],
+): Promise<Map<string, StoredVariable>> {
   const variables = new Map<string, StoredVariable>();
   for (const file of await weightFiles(source)) {
     const bytes: ByteSource = await source.open(file);
@@ -74,10 +115,18 @@ async function openVariables(source: PresetSource, opened: Hdf5File[]): Promise<
   return variables;
 }
 
-/** Everything that does not fit is told at once: one missing variable is seldom alone. */
-function checkVariables(backbone: Backbone, stored: Map<string, StoredVariable>, source: PresetSource): void {
+/**
+ * Everything that does not fit is told at once: one missing variable is seldom alone.
+ *
+ * @throws ValueError naming every variable that is missing, extra or misshapen, its file and both shapes.
+ */
+export function checkVariables(
+  backbone: Backbone,
+  {variables: stored, keyOf}: StoredWeights,
+  source: PresetSource,
+): void {
   const problems: string[] = [];
-  const expected = new Map([...kerasPaths(backbone)]);
+  const expected = new Map([...kerasPaths(backbone)].map(([path, weight]) => [keyOf(path, weight), weight] as const));
   const files = [...new Set([...stored.values()].map(({file}) => file))].join(', ');
   for (const [path, weight] of expected) {
     const found = stored.get(path);
@@ -85,6 +134,11 @@ function checkVariables(backbone: Backbone, stored: Map<string, StoredVariable>,
       problems.push(`"${path}" of shape [${weight.shape}] is missing from ${files || 'the files'}`);
     } else if (found.dataset.shape.join() !== weight.shape.join()) {
       problems.push(`"${path}" in ${found.file} has shape [${found.dataset.shape}], expected [${weight.shape}]`);
+    } else if (found.packed) {
+      const {format} = found.packed;
+      if (!fitsPacked(weight, found.packed)) {
+        problems.push(`"${path}" in ${found.file} rests as ${format}: load with dtype "${format}", or convert it anew`);
+      }
     } else if (!READABLE.has(found.dataset.dtype)) {
       problems.push(
         `"${path}" in ${found.file} has dtype ${found.dataset.dtype}, expected ${[...READABLE].join(', ')}`,
@@ -103,10 +157,16 @@ function checkVariables(backbone: Backbone, stored: Map<string, StoredVariable>,
   }
 }
 
+const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedEntry) =>
+  weight instanceof PackedWeight &&
+  weight.format === format &&
+  weight.packing.order === order &&
+  weight.packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
+
 const READABLE = new Set(['float16', 'bfloat16', 'float32', 'float64']);
 
 /** Reads pieces of a dataset as float32 or bfloat16, over buffers that all tensors of a load share. */
-class DatasetStream implements ValueStream {
+export class DatasetStream implements ValueStream {
   constructor(
     private readonly dataset: Hdf5Dataset,
     private readonly scratch: Scratch,
@@ -150,7 +210,7 @@ class DatasetStream implements ValueStream {
 }
 
 /** Buffers that grow to the largest piece and are used again: what is freed late would count as memory. */
-class Scratch {
+export class Scratch {
   private readonly buffers: Record<string, ArrayBuffer> = {};
   private get(name: string, bytes: number): ArrayBuffer {
     const old = this.buffers[name];
@@ -178,43 +238,60 @@ export async function loadPresetWeights(
   source: PresetSource,
   {onProgress, signal}: LoadOptions = {},
 ): Promise<void> {
-  const opened: Hdf5File[] = [];
+  const stored = await openStoredWeights(source);
   try {
-    const stored = await openVariables(source, opened);
     checkVariables(backbone, stored, source);
-    const total = [...stored.values()].reduce((sum, {dataset}) => sum + dataset.byteLength, 0);
+    const total = [...stored.variables.values()].reduce((sum, {dataset}) => sum + dataset.byteLength, 0);
     const scratch = new Scratch();
     let loaded = 0;
     for (const [path, weight] of kerasPaths(backbone)) {
-      const {dataset, file} = stored.get(path)!;
+      const {dataset, file, packed} = stored.variables.get(stored.keyOf(path, weight))!;
       const onRead = (bytes: number) => {
         loaded += bytes;
         onProgress?.({file, loaded, total});
         signal?.throwIfAborted();
       };
       signal?.throwIfAborted();
-      await weight.fill(new DatasetStream(dataset, scratch, onRead));
+      if (packed) await fillPacked(weight as PackedWeight, dataset, packed, onRead);
+      else await weight.fill(new DatasetStream(dataset, scratch, onRead));
     }
   } finally {
-    for (const file of opened) await file.close();
+    await stored.close();
   }
+}
+
+/** Bits that are stored as they rest. */
+async function fillPacked(
+  weight: PackedWeight,
+  dataset: Hdf5Dataset,
+  {physicalShape}: PackedEntry,
+  onRead: (bytes: number) => void,
+): Promise<void> {
+  const bytes = new Uint8Array(dataset.byteLength);
+  for (let start = 0; start < bytes.length; start += PIECE) {
+    const part = bytes.subarray(start, start + PIECE);
+    await dataset.readInto(start, part);
+    onRead(part.length);
+  }
+  tf.tidy(() => {
+    weight.write(tf.tensor(new Int32Array(bytes.buffer), physicalShape as number[], 'int32'));
+  });
 }
 
 /** Shapes and types of all stored variables, without reading one: what `gemma3 inspect` shows. */
 export async function listPresetVariables(
   source: PresetSource,
 ): Promise<{path: string; shape: number[]; dtype: string; bytes: number; file: string}[]> {
-  const opened: Hdf5File[] = [];
+  const {variables, close} = await openStoredWeights(source);
   try {
-    const stored = await openVariables(source, opened);
-    return [...stored].map(([path, {dataset, file}]) => ({
+    return [...variables].map(([path, {dataset, file, packed}]) => ({
       path,
       shape: [...dataset.shape],
-      dtype: dataset.dtype,
+      dtype: packed?.format ?? dataset.dtype,
       bytes: dataset.byteLength,
       file,
     }));
   } finally {
-    for (const file of opened) await file.close();
+    await close();
   }
 }

@@ -121,7 +121,8 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   /**
-   * Takes float32 values in logical shape, rounding them to the format; or int32 bits in physical shape, as they are.
+   * Takes float32 values in logical shape, rounding them to the format; or int32 bits in physical shape, as they are; or
+   * bfloat16 values in logical order, two in an int32 word: files of tfjs have them so, whatever the backend.
    *
    * @throws ValueError on another shape.
    */
@@ -130,6 +131,9 @@ export class PackedWeight extends tf.LayerVariable {
       this.physical.assign(value);
       this.pending = undefined;
       return this;
+    }
+    if (this.format === 'bfloat16' && value.dtype === 'int32' && value.rank === 1) {
+      return this.writeHalves(value as tf.Tensor1D);
     }
     if (!tf.util.arraysEqual(value.shape, this.shape as number[])) {
       throw new ValueError(
@@ -143,6 +147,26 @@ export class PackedWeight extends tf.LayerVariable {
     float32ToBfloat16(value.dataSync() as Float32Array, halves);
     const target = this.packing.begin(this.shape as number[], this.layout);
     target.place(halves, 0, (this.shape[0] as number | undefined) ?? 1);
+    this.finish(target);
+    return this;
+  }
+
+  private writeHalves(value: tf.Tensor1D): this {
+    const shape = this.shape as number[];
+    const size = product(shape);
+    if (value.size !== Math.ceil(size / 2)) {
+      throw new ValueError(
+        `Weight "${this.originalName}" expected ${size} bfloat16 values in ${Math.ceil(size / 2)} words. ` +
+          `Received: ${value.size} words.`,
+      );
+    }
+    const words = value.dataSync() as Int32Array;
+    const halves = new Uint16Array(words.buffer, words.byteOffset, size);
+    const target = this.packing.begin(shape, this.layout);
+    const slab = product(shape.slice(1));
+    for (const [first, count] of pieces(shape, target.multiple, MEMORY_PIECE)) {
+      target.place(halves.subarray(first * slab, (first + count) * slab), first, count);
+    }
     this.finish(target);
     return this;
   }

@@ -16,6 +16,9 @@ abstract class MemoryStream implements ValueStream {
   /** `count` values from `start` on, in a tensor that the caller disposes. */
   protected abstract piece(start: number, count: number): tf.Tensor;
 
+  /** Frees what it holds beside the weight. */
+  dispose(): void {}
+
   async readFloat32(start: number, out: Float32Array): Promise<void> {
     const piece = this.piece(start, out.length);
     try {
@@ -64,6 +67,33 @@ class RowStream extends MemoryStream {
       return tf.slice(tf.reshape(values, [-1]), start - first * columns, count);
     });
   }
+}
+
+/** A packed weight in logical order where that is not the order of its rows: unpacked whole, until `dispose`. */
+class UnpackedStream extends MemoryStream {
+  private values: tf.Tensor | undefined;
+  constructor(private readonly weight: PackedWeight) {
+    super(weight.shape as number[]);
+  }
+  protected piece(start: number, count: number): tf.Tensor {
+    this.values ??= this.weight.read();
+    const {values} = this;
+    return tf.tidy(() => tf.slice(tf.reshape(values, [-1]), start, count));
+  }
+  override dispose(): void {
+    this.values?.dispose();
+    this.values = undefined;
+  }
+}
+
+/**
+ * The values of a weight in logical order, to be read in pieces of at most {@link MEMORY_PIECE}. What it holds meanwhile
+ * is freed by `dispose`.
+ */
+export function weightStream(weight: Weight | PackedWeight): ValueStream & {dispose(): void} {
+  if (!(weight instanceof PackedWeight)) return new FloatStream(weight);
+  const order = [...weight.layout.out, ...weight.layout.in];
+  return order.every((axis, i) => axis === i) ? new RowStream(weight) : new UnpackedStream(weight);
 }
 
 /**

@@ -229,10 +229,13 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
       {batch: 2, length: 67, before: 0, keyHeads: 2, groups: 1, width: 33, window: null},
       {batch: 1, length: 3, before: 2, keyHeads: 1, groups: 70, width: 9, window: null},
       {batch: 1, length: 10, before: 20, keyHeads: 1, groups: 2, width: 300, window: null},
+      {batch: 2, length: 70, before: 0, keyHeads: 1, groups: 3, width: 20, window: 30, bidirectional: true},
+      {batch: 1, length: 90, before: 0, keyHeads: 1, groups: 1, width: 36, window: 31, bidirectional: true},
+      {batch: 2, length: 67, before: 0, keyHeads: 2, groups: 1, width: 16, window: null, bidirectional: true},
     ])('attention over several blocks: %j', sizes => {
       tf.tidy(() => {
         const others = {padding: true, images: true, attentionMask: false, positionsByRow: false};
-        const {inputs, attrs} = attentionCase({...sizes, ...others, bidirectional: false, logitSoftCap: 3, seed: 5});
+        const {inputs, attrs} = attentionCase({bidirectional: false, ...sizes, ...others, logitSoftCap: 3, seed: 5});
         const dy = normal(inputs.q.shape, 9);
         attrs.scale = 0.2;
         expectAsReference(attentionOp, inputs, attrs);

@@ -3,6 +3,7 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {type PresetFacts} from '../../converters/support/preset_facts';
+import {presets} from '../../src/models/gemma3/gemma3_presets';
 import {run} from './run';
 
 const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'backbone', name);
@@ -67,6 +68,20 @@ describe('gemma3 inspect', () => {
       bytes: null,
       file: null,
     });
+  });
+
+  it.each(Object.entries(presets))('knows %s from its name alone', async (name, {metadata, config}) => {
+    const found = await facts(name);
+    expect(found).toMatchObject({parameters: metadata.params, source: null, problem: null});
+    const {float32, bfloat16, int8, int4} = found.memory!;
+    // A vision encoder stays in float32 when the rest is bfloat16; everything packs better with fewer bits.
+    expect(float32).toBe(4 * metadata.params);
+    expect(bfloat16 / float32).toBeLessThan(config.vision_encoder ? 0.6 : 0.501);
+    expect(bfloat16 > int8 && int8 > int4).toBe(true);
+    const {code, stdout} = await run(['inspect', name]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`Parameters +${metadata.params.toLocaleString('en-US')}\n`));
+    expect(stdout).toMatch(/Memory for the weights\n +float32 .*\n +bfloat16 .*\n +int8 .*\n +int4 /);
   });
 
   it('describes what cannot be built', async () => {

@@ -9,10 +9,10 @@ describe('gemma3', () => {
   it('lists all commands', async () => {
     const {code, stdout} = await run(['--help']);
     expect(code).toBe(0);
-    for (const command of ['generate', 'inspect', 'presets']) expect(stdout).toContain(`  ${command}`);
+    for (const command of ['generate', 'embed', 'inspect', 'presets']) expect(stdout).toContain(`  ${command}`);
   });
 
-  it.each(['generate', 'inspect', 'presets'])('%s --help shows an example', async command => {
+  it.each(['generate', 'embed', 'inspect', 'presets'])('%s --help shows an example', async command => {
     const {code, stdout, stderr} = await run([command, '--help']);
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
     expect(stdout).toMatch(/Examples?:\n {2}\$ gemma3/);
@@ -24,6 +24,9 @@ describe('gemma3', () => {
     [['generate', '--no-such-option'], /unknown option/],
     [['generate', 'two', 'prompts'], /too many arguments/],
     [['inspect'], /missing required argument 'P'/],
+    [['embed'], /missing required argument 'TEXT'/],
+    [['embed', 'a', '--pooling', 'max'], /Allowed choices are last, mean/],
+    [['embed', '-', '-'], /give one -/],
   ])('answers %j with 2', async (argv, text) => {
     const {code, stdout, stderr} = await run(argv);
     expect({code, stdout}).toEqual({code: 2, stdout: ''});

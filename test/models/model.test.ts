@@ -45,9 +45,13 @@ describe.each(MAKERS)('%s', (_, make) => {
       await model.save(saver(artifacts), {trainableOnly: true});
     });
     expect(artifacts).toHaveLength(3);
+    // Packed ones as they rest, two values in a word of int32.
+    const packed = model.weights.map(weight => weight instanceof PackedWeight);
+    const bytes = model.weights.map(({shape}, i) => (packed[i] ? 2 : 4) * tf.util.sizeFromShape(shape as number[]));
+    expect(packed.some(Boolean)).toBe(dtype === 'bfloat16');
     for (const {weightSpecs, weightData} of artifacts) {
-      expect(weightSpecs!.map(({dtype: saved}) => saved)).toEqual(model.weights.map(() => 'float32'));
-      expect((weightData as ArrayBuffer).byteLength).toBe(4 * model.countParams());
+      expect(weightSpecs!.map(({dtype: saved}) => saved === 'int32')).toEqual(packed);
+      expect((weightData as ArrayBuffer).byteLength).toBe(bytes.reduce((a, b) => a + b));
     }
     // The model's own tensors are not those that were disposed.
     tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));

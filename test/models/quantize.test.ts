@@ -36,6 +36,8 @@ const SOURCES = [
   [join(FIXTURES, 'everything'), undefined], // a float32 file, at rest as float32
   [join(FIXTURES, 'everything'), 'bfloat16'],
   [join(FIXTURES, 'float16'), undefined],
+  [join(FIXTURES, 'embedding'), undefined],
+  [join(FIXTURES, 'embedding_bfloat16'), undefined],
   [TINY, undefined],
 ] as const;
 const MODES: QuantizationMode[] = ['int8', 'int4', 'bfloat16'];

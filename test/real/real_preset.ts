@@ -1,6 +1,7 @@
 /** Where the real preset and what Python KerasHub said of it are. */
 import {existsSync, readFileSync} from 'node:fs';
 import {join, resolve} from 'node:path';
+import {type PoolingMode} from '../../src';
 
 export const REAL_PRESET = resolve(process.env.GEMMA3_270M ?? join(__dirname, '../../models/gemma3_270m'));
 
@@ -17,13 +18,36 @@ export interface Oracle {
   maxLength: number;
   prompts: OraclePrompt[];
   batch: {prompts: string[]; texts: string[]};
+  /** What the text embedder makes of texts, by way of pooling. Files that older versions made lack it. */
+  embedder?: {
+    texts: string[];
+    tokenIds: number[][];
+    pooling: Record<
+      PoolingMode,
+      {
+        /** Of vectors that are not normalized. */
+        lengths: number[];
+        /** First values of vectors of length 1. */
+        vectors: number[][];
+        similarity: number[][];
+      }
+    >;
+  };
 }
+
+const path = `${REAL_PRESET}_oracle.json`;
 
 /** @throws if the real preset was not made yet. */
 export function readOracle(): Oracle {
-  const path = `${REAL_PRESET}_oracle.json`;
   if (!existsSync(path) || !existsSync(join(REAL_PRESET, 'config.json'))) {
     throw new Error(`These tests need the real preset at ${REAL_PRESET} and ${path}: run "npm run fetch:270m" first.`);
   }
   return JSON.parse(readFileSync(path, 'utf8')) as Oracle;
+}
+
+/** @throws if the real preset was not made yet, or what KerasHub said of it has no embeddings. */
+export function readEmbedderOracle(): Required<Oracle>['embedder'] {
+  const {embedder} = readOracle();
+  if (!embedder) throw new Error(`Expected embeddings in ${path}, which is older: run "npm run fetch:270m" again.`);
+  return embedder;
 }

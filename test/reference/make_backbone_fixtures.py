@@ -3,8 +3,8 @@
     python test/reference/make_backbone_fixtures.py
 
 Needs keras, keras-hub, tensorflow-cpu (see requirements.txt here). Each case is a preset folder as
-`save_to_preset` writes it, with expected.json beside: inputs, hidden states and logits in float32, and for
-some cases the token ids that greedy generation gives.
+`save_to_preset` writes it, with expected.json beside: inputs, hidden states and logits in float32, for
+embedding models the embeddings, and for some cases the token ids that greedy generation gives.
 
 Where KerasHub's code contradicts its documentation, the model is mended before it runs: blocks get the
 `query_head_dim_normalize` and the `layer_norm_epsilon` that the backbone was given.
@@ -38,9 +38,12 @@ BASE = dict(
     dtype="float32",
 )
 GEMMA = dict(use_post_ffw_norm=True, use_post_attention_norm=True)
+EMBEDDING = dict(
+    use_bidirectional_attention=True, is_embedding_model=True, pooling_intermediate_dim=20, embedding_dim=6
+)
 WINDOW = dict(num_layers=7, use_sliding_window_attention=True, sliding_window_size=4)
 
-# name: (arguments, batch, length, rows of padding as "left"/"right"/"all" numbers, extra)
+# name: (arguments, batch, length, rows of padding as "left"/"right"/"middle"/"all" numbers, extra)
 CASES = {
     "defaults": (dict(), 2, 9, {}, {}),
     "post_norms": (dict(**GEMMA), 2, 9, {1: ("right", 3)}, {"generate": [5, 5]}),
@@ -71,6 +74,29 @@ CASES = {
             global_rope_scaling_factor=4.0, query_head_dim_normalize=False, layer_norm_epsilon=1e-3,
         ),
         3, 14, {0: ("right", 9), 2: ("left", 2)}, {"generate": [2, 6, 11]},
+    ),
+    "embedding": (
+        dict(**GEMMA, **WINDOW, **EMBEDDING), 5, 13,
+        {0: ("left", 3), 1: ("right", 5), 2: ("middle", 4), 3: ("all", 13)}, {},
+    ),
+    "embedding_odd_window": (
+        dict(**{**GEMMA, **WINDOW, **EMBEDDING, "sliding_window_size": 5}), 3, 23, {1: ("right", 9), 2: ("middle", 7)},
+        {},
+    ),
+    "embedding_window_of_one": (dict(**{**WINDOW, **EMBEDDING, "sliding_window_size": 1}), 2, 5, {1: ("right", 2)}, {}),
+    "embedding_causal": (
+        dict(**{**GEMMA, **WINDOW, **EMBEDDING, "use_bidirectional_attention": False}), 3, 9,
+        {0: ("left", 2), 1: ("right", 3)}, {},
+    ),
+    "embedding_bfloat16": (dict(**GEMMA, **WINDOW, **EMBEDDING, dtype="bfloat16"), 2, 9, {1: ("right", 4)}, {}),
+    "embedding_everything": (
+        dict(
+            **{**GEMMA, **WINDOW, **EMBEDDING, "sliding_window_size": 6}, num_query_heads=4, num_key_value_heads=2,
+            hidden_dim=12, intermediate_dim=20, head_dim=6, attention_logit_soft_cap=2.0, final_logit_soft_cap=3.0,
+            local_rope_scaling_factor=1.5, global_rope_scaling_factor=4.0, query_head_dim_normalize=False,
+            layer_norm_epsilon=1e-3,
+        ),
+        3, 17, {0: ("right", 9), 2: ("left", 2)}, {},
     ),
 }
 
@@ -115,10 +141,10 @@ def main():
         token_ids = rng.integers(0, backbone.vocabulary_size, (batch, length))
         mask = np.ones((batch, length), "int32")
         for row, (side, count) in padding.items():
-            mask[row, : count if side != "right" else 0] = 0
-            if side == "right":
-                mask[row, length - count :] = 0
-        hidden = backbone({"token_ids": token_ids, "padding_mask": mask})
+            start = {"left": 0, "all": 0, "middle": 2, "right": length - count}[side]
+            mask[row, start : start + count] = 0
+        outputs = backbone({"token_ids": token_ids, "padding_mask": mask})
+        hidden = outputs["sequence_output"] if backbone.is_embedding_model else outputs
         logits = backbone.token_embedding(hidden, reverse=True)
         expected = {
             "batch": batch,
@@ -130,6 +156,8 @@ def main():
             "params": backbone.count_params(),
             "summary": summary(backbone),
         }
+        if backbone.is_embedding_model:
+            expected["pooled"] = numbers(outputs["pooled_output"])
         if "generate" in extra:
             # Prompts of different lengths in one batch, to twice the window and more.
             lm = keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)

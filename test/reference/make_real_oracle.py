@@ -5,8 +5,10 @@ Usage:
 
 The preset is loaded in float32. The file holds, for every prompt: its token ids
 (start token included), the greedy text, the ten largest logits at the last
-position and the first values of the backbone's hidden state there; and the
-greedy texts of a batch of three prompts. The tests compare this library with it.
+position and the first values of the backbone's hidden state there; the greedy
+texts of a batch of three prompts; and, for each way of pooling, the first values
+of embeddings of texts, their lengths and their similarities. The tests compare
+this library with it.
 
 KERAS_BACKEND picks the backend (tensorflow when unset).
 """
@@ -27,6 +29,13 @@ PROMPTS = [
     "1, 2, 3, 4,",
     "<start_of_turn>user\nWrite a haiku about the sea.<end_of_turn>\n<start_of_turn>model\n",
 ]
+TEXTS = [
+    "Which planet is known as the Red Planet?",
+    "Mars is often referred to as the Red Planet.",
+    "Venus is often called Earth's twin because of its similar size and proximity.",
+    "Paris",
+    "naïve café 🙂\n\n  deux lignes",
+]
 BATCH = 3
 MAX_LENGTH = 60
 TOP = 10
@@ -35,6 +44,30 @@ HIDDEN = 16
 
 def as_floats(values):
     return [float(v) for v in values]
+
+
+def embeddings(keras_hub, np, lm, say):
+    """What the text embedder makes of the same backbone, by way of pooling."""
+    preprocessor = keras_hub.models.Gemma3TextEmbedderPreprocessor(tokenizer=lm.preprocessor.tokenizer)
+    pooled = {}
+    for mode in ("last", "mean"):
+        embedder = keras_hub.models.Gemma3TextEmbedder(
+            backbone=lm.backbone, preprocessor=preprocessor, pooling_mode=mode, normalize=False
+        )
+        raw = np.asarray(embedder.encode_text(TEXTS))
+        unit = np.asarray(
+            keras_hub.models.Gemma3TextEmbedder(
+                backbone=lm.backbone, preprocessor=preprocessor, pooling_mode=mode
+            ).encode_text(TEXTS)
+        )
+        pooled[mode] = {
+            "lengths": as_floats(np.linalg.norm(raw, axis=-1)),
+            "vectors": [as_floats(row[:HIDDEN]) for row in unit],
+            "similarity": [as_floats(row) for row in np.asarray(embedder.similarity(unit, unit))],
+        }
+        say(f"embeddings of {len(TEXTS)} texts, pooling_mode={mode}")
+    token_ids = np.asarray(preprocessor(TEXTS)["token_ids"])
+    return {"texts": TEXTS, "tokenIds": [[int(i) for i in row if i] for row in token_ids], "pooling": pooled}
 
 
 def main():
@@ -97,6 +130,7 @@ def main():
         "maxLength": MAX_LENGTH,
         "prompts": prompts,
         "batch": {"prompts": PROMPTS[:BATCH], "texts": list(texts)},
+        "embedder": embeddings(keras_hub, np, lm, say),
     }
     part = out + ".part"
     with open(part, "w", encoding="utf-8") as f:

@@ -1,4 +1,4 @@
-import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from '../../src/saving/half';
+import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16} from '../../src/saving/half';
 
 const ALL = Uint16Array.from({length: 65_536}, (_, i) => i);
 
@@ -42,6 +42,33 @@ describe('float16ToFloat32', () => {
     const whole = new Float32Array(4).fill(9);
     float16ToFloat32(Uint16Array.of(0x3c00, 0x0001), whole.subarray(1, 3));
     expect([...whole]).toEqual([9, 1, 2 ** -24, 9]);
+  });
+});
+
+describe('float32ToFloat16', () => {
+  const round = (...values: number[]) => {
+    const out = new Uint16Array(values.length);
+    float32ToFloat16(Float32Array.from(values), out);
+    return [...out];
+  };
+
+  test('takes all 65,536 values back, NaNs made quiet', () => {
+    const wide = new Float32Array(65_536);
+    float16ToFloat32(ALL, wide);
+    const back = new Uint16Array(65_536);
+    float32ToFloat16(wide, back);
+    const isNaN16 = (bits: number) => (bits & 0x7fff) > 0x7c00;
+    expect([...ALL].filter(bits => back[bits] !== (isNaN16(bits) ? (bits & 0x8000) | 0x7e00 : bits))).toEqual([]);
+  });
+
+  test('rounds halves to even, up to infinity', () => {
+    const step = 2 ** -10;
+    expect(round(1 + step / 2, 1 + 1.5 * step, 1 + 0.51 * step, -1 - step / 2)).toEqual([
+      0x3c00, 0x3c02, 0x3c01, 0xbc00,
+    ]);
+    expect(round(65_519, 65_520, 1e30, -Infinity)).toEqual([0x7bff, 0x7c00, 0x7c00, 0xfc00]);
+    const unit = 2 ** -24;
+    expect(round(0.5 * unit, 0.51 * unit, 1.5 * unit, 2.5 * unit, -1023.5 * unit)).toEqual([0, 1, 2, 2, 0x8400]);
   });
 });
 

@@ -3,10 +3,12 @@ import {checkKeys, OutOfMemoryError, ValueError} from '../../errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {checkObject} from '../../layers/checks';
+import {Dense} from '../../layers/dense';
 import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
+import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
 import {loadPresetWeights} from '../../saving/preset_weights';
 import {parseDtype} from '../../weights/dtype';
@@ -18,6 +20,7 @@ import {
   uniqueModelName,
   unpackConfig,
 } from '../backbone';
+import {copyState} from '../clone';
 import {withDtypeThatFits} from '../memory';
 import {
   completeConfig,
@@ -27,10 +30,19 @@ import {
 } from './gemma3_backbone_config';
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
+import {Gemma3MeanPooling} from './gemma3_mean_pooling';
 import {type PresetEntry, presets} from './gemma3_presets';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 
 export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';
+
+/** What an embedding model predicts: `backbone.predict<Gemma3EmbeddingOutputs>({token_ids, padding_mask})`. */
+export type Gemma3EmbeddingOutputs = {
+  /** Hidden states, (B, T, hiddenDim). */
+  sequence_output: tf.Tensor3D;
+  /** Embeddings of length 1, (B, embeddingDim). */
+  pooled_output: tf.Tensor2D;
+};
 
 /** `x · factor`: Keras' `Multiply`, which stands in the graph between the embedding and the first block. */
 class Multiply extends Layer {
@@ -43,13 +55,31 @@ class Multiply extends Layer {
   }
 }
 
+/** As EmbeddingGemma has it, https://arxiv.org/abs/2509.20354; no layers for a model without embeddings. */
+function makeEmbeddingHead({
+  isEmbeddingModel,
+  poolingIntermediateDim,
+  embeddingDim,
+  dtype,
+}: Gemma3BackboneConfig): Layer[] {
+  if (!isEmbeddingModel) return [];
+  const project = (units: number, name: string) => new Dense({units, useBias: false, dtype, name});
+  return [
+    new Gemma3MeanPooling({dtype, name: 'mean_pooling'}),
+    project(poolingIntermediateDim!, 'pooling_dense_1'),
+    project(embeddingDim!, 'embedding_projection'),
+    new UnitNormalization({dtype, name: 'unit_normalization'}),
+  ];
+}
+
 /**
  * Gemma 3 without its head: token ids in, hidden states out. As `keras_hub.models.Gemma3Backbone`
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/); Gemma 3 Technical Report,
  * https://arxiv.org/abs/2503.19786.
  *
  * Inputs by name: `token_ids` int32 (B, T), `padding_mask` int32 (B, T); with a vision encoder also `images` (B, I, S, S,
- * 3), `vision_indices` (B, V) and `vision_mask` (B, T). Output: (B, T, hiddenDim).
+ * 3), `vision_indices` (B, V) and `vision_mask` (B, T). Output: (B, T, hiddenDim); with `isEmbeddingModel`
+ * {@link Gemma3EmbeddingOutputs} by name.
  *
  * Weights are declared, not filled: they are initialised when first read, unless a file fills them before.
  *
@@ -63,6 +93,8 @@ export class Gemma3Backbone extends Backbone {
   readonly interleaveEmbeddings: Gemma3InterleaveEmbeddings | null;
   readonly transformerLayers: readonly Gemma3DecoderBlock[];
   readonly layerNorm: RMSNormalization;
+  /** Pooling, two projections and normalization of an embedding model; none in others. */
+  readonly embeddingHead: readonly Layer[];
   readonly config: Gemma3BackboneConfig;
   private readonly multiply: Multiply;
 
@@ -123,6 +155,7 @@ export class Gemma3Backbone extends Backbone {
           name: 'interleave_embeddings',
         })
       : null;
+    const embeddingHead = makeEmbeddingHead(config);
 
     // === Functional model ===
     const input = (name: string, shape: tf.Shape, type: 'int32' | 'float32') => tf.input({shape, dtype: type, name});
@@ -147,8 +180,17 @@ export class Gemma3Backbone extends Backbone {
     }
     layers.push(...masks.map(mask => mask.sourceLayer), ...transformerLayers, layerNorm);
     for (const layer of transformerLayers) x = layer.apply([x, ...masks]) as tf.SymbolicTensor;
-    const outputs = layerNorm.apply(x) as tf.SymbolicTensor;
+    const outputs = [layerNorm.apply(x) as tf.SymbolicTensor];
+    if (embeddingHead.length > 0) {
+      const [pooling, ...rest] = embeddingHead;
+      let pooled = pooling!.apply([outputs[0]!, paddingMask]) as tf.SymbolicTensor;
+      for (const layer of rest) pooled = layer.apply(pooled) as tf.SymbolicTensor;
+      outputs.push(pooled);
+      layers.push(...embeddingHead);
+    }
     super({inputs, outputs, name: given.name ?? uniqueModelName('gemma3_backbone')});
+    // tfjs names outputs after the layers that make them; labels and losses go by these names, too.
+    if (embeddingHead.length > 0) this.outputNames = ['sequence_output', 'pooled_output'];
 
     // === Config ===
     this.tokenEmbedding = tokenEmbedding;
@@ -156,6 +198,7 @@ export class Gemma3Backbone extends Backbone {
     this.interleaveEmbeddings = interleave;
     this.transformerLayers = transformerLayers;
     this.layerNorm = layerNorm;
+    this.embeddingHead = embeddingHead;
     this.multiply = multiply;
     this.config = config;
     this.setLayers(layers, [multiply]);
@@ -173,7 +216,7 @@ export class Gemma3Backbone extends Backbone {
   }
 
   override async quantize(mode: QuantizationMode): Promise<void> {
-    const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm];
+    const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
     await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode);
     this.config.dtype = mode;
   }
@@ -199,6 +242,12 @@ export class Gemma3Backbone extends Backbone {
   static override fromConfig(first: unknown, second?: unknown): unknown {
     // tfjs passes the class in front when it loads a model.
     return new Gemma3Backbone((typeof first === 'function' ? second : first) as Gemma3BackboneArgs);
+  }
+
+  override clone(): Gemma3Backbone {
+    const copy = Gemma3Backbone.fromConfig(this.getConfig());
+    copyState(this, copy);
+    return copy;
   }
 
   /** All presets that KerasHub publishes, as data. */

@@ -50,11 +50,14 @@ export interface Gemma3BackboneArgs {
   useBidirectionalAttention?: boolean;
   /** Rate of dropout in the decoder blocks while training. Defaults to 0. */
   dropout?: number;
-  /** Not available yet: true throws. */
+  /**
+   * Add a head that makes one embedding of a text: mean pooling, two projections, length 1. The model has two outputs then.
+   * Defaults to false.
+   */
   isEmbeddingModel?: boolean;
-  /** Width of the pooling head of an embedding model, which is not available yet. */
+  /** Width between the projections; an embedding model needs it. Defaults to null. */
   poolingIntermediateDim?: number | null;
-  /** Width of the embeddings of such a model. */
+  /** Width of the embeddings; an embedding model needs it. Defaults to null. */
   embeddingDim?: number | null;
   /**
    * How weights rest: "float32" or "bfloat16", or a Keras policy. Arithmetic is float32. Defaults to "float32", as
@@ -136,11 +139,11 @@ export function completeConfig(given: Gemma3BackboneArgs): Gemma3BackboneConfig 
     trainable: given.trainable ?? true,
   };
   checkGemma3Arguments(owner, {...config, name: given.name ?? ''});
-  if (config.isEmbeddingModel) {
-    if (config.embeddingDim === null || config.poolingIntermediateDim === null) {
-      throw new ValueError('Must specify embeddingDim and poolingIntermediateDim for an embedding model.');
-    }
-    throw new ValueError('Embedding models (isEmbeddingModel: true) are not available yet. Received: true.');
+  if (config.isEmbeddingModel && (config.embeddingDim === null || config.poolingIntermediateDim === null)) {
+    throw new ValueError(
+      'Must specify embeddingDim and poolingIntermediateDim for an embedding model. Received: ' +
+        `embeddingDim=${config.embeddingDim}, poolingIntermediateDim=${config.poolingIntermediateDim}.`,
+    );
   }
   return config;
 }

@@ -6,6 +6,7 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {checkArgument, checkArguments} from '../../layers/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
+import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../saving/preset_writer';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
@@ -105,6 +106,12 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError('Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received something else.');
     }
+    if (backbone.config.isEmbeddingModel) {
+      throw new ValueError(
+        'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true. ' +
+          'Make a Gemma3TextEmbedder of it.',
+      );
+    }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
       throw new ValueError(
         'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. Received something else.',
@@ -202,9 +209,29 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
       );
     }
     const made = Gemma3Backbone.fromConfig(backbone.config);
-    const lm = new Gemma3CausalLM({backbone: made, ...(name && {name})});
-    made.dispose(); // the model's hold alone remains
-    return lm;
+    try {
+      return new Gemma3CausalLM({backbone: made, ...(name && {name})});
+    } finally {
+      made.dispose(); // the model's hold alone remains
+    }
+  }
+
+  /** A model of its own with the same values, preprocessor and sampler; see {@link Backbone.clone}. */
+  clone(): Gemma3CausalLM {
+    const backbone = this.backbone.clone();
+    const copy = new Gemma3CausalLM({backbone, preprocessor: this.preprocessor, name: this.name});
+    backbone.dispose(); // the copy's hold alone remains
+    copy.sampler = this.sampler;
+    return copy;
+  }
+
+  /**
+   * Saves the model with its preprocessor, as KerasHub does; see {@link Backbone.saveToPreset}.
+   *
+   * @throws as there.
+   */
+  async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    await savePreset(target, options, writer => writer.task(this));
   }
 
   /** All presets that KerasHub publishes, as data. */
@@ -214,7 +241,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
 
   /**
    * A model with the weights and the preprocessor of a preset; see {@link Gemma3Backbone.fromPreset}. With
-   * `preprocessor: null` it works on token ids.
+   * `preprocessor: null` it works on token ids. With `loadWeights: false` a name of {@link Gemma3CausalLM.presets} will do;
+   * there are no files then, and no preprocessor but a given one.
    *
    * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the files of the preprocessor are missing or
    * unusable.
@@ -225,13 +253,17 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   ): Promise<Gemma3CausalLM> {
     checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor']);
     const {preprocessor: given, ...rest} = options;
-    const registered = typeof preset === 'string' && preset in Gemma3Backbone.presets;
-    const source = registered && rest.loadWeights === false && given !== undefined ? preset : await openPreset(preset);
-    const preprocessor = given === undefined ? await Gemma3CausalLMPreprocessor.fromPreset(source) : given;
+    const registered = typeof preset === 'string' && Object.hasOwn(Gemma3Backbone.presets, preset);
+    const nameAlone = registered && rest.loadWeights === false;
+    const source = nameAlone ? preset : await openPreset(preset);
+    const preprocessor =
+      given === undefined && !nameAlone ? await Gemma3CausalLMPreprocessor.fromPreset(source) : (given ?? null);
     const backbone = await Gemma3Backbone.fromPreset(source, rest);
-    const lm = new Gemma3CausalLM({backbone, preprocessor});
-    backbone.dispose(); // the model's hold alone remains
-    return lm;
+    try {
+      return new Gemma3CausalLM({backbone, preprocessor});
+    } finally {
+      backbone.dispose(); // the model's hold alone remains
+    }
   }
 }
 tf.serialization.registerClass(Gemma3CausalLM as never, 'tfjs-gemma3');

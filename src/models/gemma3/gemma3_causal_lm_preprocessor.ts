@@ -5,6 +5,7 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {checkArguments, checkPositiveInteger} from '../../layers/checks';
 import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
+import {type PresetTarget, savePreset} from '../../saving/preset_writer';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
 import {joinSegments, type Packed, packSegments, rowsTensor} from './gemma3_packing';
@@ -290,6 +291,11 @@ export class Gemma3CausalLMPreprocessor {
       tokenizer,
       ...options,
     });
+  }
+
+  /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */
+  async saveToPreset(target: PresetTarget): Promise<void> {
+    await savePreset(target, {}, writer => writer.preprocessor(this));
   }
 
   private checkedLength(sequenceLength: number | undefined): number {

@@ -4,6 +4,7 @@ import {checkKeys, show, ValueError} from '../../errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
+import {type PresetTarget, savePreset} from '../../saving/preset_writer';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
 
 /** Arguments of `Gemma3Tokenizer`. */
@@ -209,6 +210,11 @@ export class Gemma3Tokenizer {
     const {config} = parseSerialized(text, `${source.name}/tokenizer.json`, 'Gemma3Tokenizer');
     const {proto: _p, dtype: _d, trainable: _t, configFile: _c, ...rest} = camelKeys(config);
     return new Gemma3Tokenizer({...rest, proto});
+  }
+
+  /** Saves the tokenizer with its vocabulary into a preset, beside what is there, as KerasHub does. */
+  async saveToPreset(target: PresetTarget): Promise<void> {
+    await savePreset(target, {}, writer => writer.tokenizer(this));
   }
 
   private tokenizeOne(text: string): number[] {

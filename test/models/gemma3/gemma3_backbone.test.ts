@@ -85,7 +85,9 @@ describe('arguments', () => {
     [{visionEncoder: {}}, 'Gemma3VisionEncoder expected `imageSize` to be a positive integer'],
     [{dtype: 'int3'}, 'Expected dtype to be one of float32, bfloat16'],
     [{isEmbeddingModel: true}, 'Must specify embeddingDim and poolingIntermediateDim for an embedding model.'],
-    [{isEmbeddingModel: true, embeddingDim: 4, poolingIntermediateDim: 4}, 'not available yet. Received: true.'],
+    [{isEmbeddingModel: true, embeddingDim: 4}, 'Received: embeddingDim=4, poolingIntermediateDim=null.'],
+    [{isEmbeddingModel: true, embeddingDim: 0, poolingIntermediateDim: 4}, '`embeddingDim` to be null or a positive'],
+    [{isEmbeddingModel: 'yes'}, '`isEmbeddingModel` to be true or false. Received: isEmbeddingModel="yes".'],
   ])('%j', (more, message) => {
     const before = tf.memory().numTensors;
     expect(() => new Gemma3Backbone({...TINY, ...more})).toThrow(ValueError);

@@ -2,7 +2,7 @@
 import {readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, useBackend} from '../../../src';
+import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs, useBackend} from '../../../src';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
 
 const FIXTURES = join(__dirname, '../../fixtures/backbone');
@@ -14,6 +14,8 @@ interface Expected {
   padding_mask: number[];
   hidden: number[];
   logits: number[];
+  /** Of embedding models alone. */
+  pooled?: number[];
   params: number;
   summary: [string, string, number][];
 }
@@ -24,6 +26,14 @@ const inputsOf = ({batch, length, token_ids, padding_mask}: Expected) => ({
   token_ids: tf.tensor2d(token_ids, [batch, length], 'int32'),
   padding_mask: tf.tensor2d(padding_mask, [batch, length], 'int32'),
 });
+
+/** Of a model with one output or with two. */
+type Outputs = Pick<Gemma3EmbeddingOutputs, 'sequence_output'> & Partial<Gemma3EmbeddingOutputs>;
+function outputsOf(backbone: Gemma3Backbone, inputs: ModelInputs): Outputs {
+  return backbone.config.isEmbeddingModel
+    ? backbone.predict<Gemma3EmbeddingOutputs>(inputs)
+    : {sequence_output: backbone.predict(inputs) as tf.Tensor3D};
+}
 
 const cases = (['cpu', 'simd'] as const).flatMap(backend => readdirSync(FIXTURES).map(name => ({backend, name})));
 
@@ -38,11 +48,13 @@ describe.each(cases)('$name on $backend', ({name, backend}) => {
     await expectNoLeak(async () => {
       const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, name));
       const inputs = inputsOf(expected);
-      const hidden = backbone.predict(inputs) as tf.Tensor;
+      const {sequence_output: hidden, pooled_output: pooled} = outputsOf(backbone, inputs);
       const logits = backbone.tokenEmbedding.call(hidden, {reverse: true});
       expect(hidden.shape).toEqual([expected.batch, expected.length, backbone.config.hiddenDim]);
       expect(maxDifference(await take(hidden), expected.hidden)).toBeLessThan(1e-4);
       expect(maxDifference(await take(logits), expected.logits)).toBeLessThan(1e-4);
+      expect(pooled?.shape).toEqual(expected.pooled && [expected.batch, backbone.config.embeddingDim]);
+      if (pooled) expect(maxDifference(await take(pooled), expected.pooled!)).toBeLessThan(1e-4);
       tf.dispose(inputs);
       backbone.dispose();
     });

@@ -1,0 +1,27 @@
+/** Values and flags of one model for another one of the same configuration. */
+import * as tf from '@tensorflow/tfjs';
+import {Layer} from '../layers/layer';
+import {PackedWeight} from '../weights/packed_weight';
+
+function* flatten(layers: readonly tf.layers.Layer[]): Generator<Layer> {
+  for (const layer of layers) {
+    if (!(layer instanceof Layer)) continue;
+    yield layer;
+    yield* flatten(layer.children);
+  }
+}
+
+/** Gives `to` what `from` has. tfjs counts who holds a value, so nothing is copied until one of both is written to. */
+export function copyState(from: tf.LayersModel, to: tf.LayersModel): void {
+  const targets = [...flatten(to.layers)];
+  [...flatten(from.layers)].forEach((layer, i) => {
+    const target = targets[i]!;
+    // From outside in: a flag reaches all layers below.
+    target.trainable = layer.trainable;
+    layer.ownWeights.forEach((weight, j) => {
+      const other = target.ownWeights[j]!;
+      tf.tidy(() => void other.write(weight instanceof PackedWeight ? weight.bits : weight.read()));
+      other.trainable = weight.trainable;
+    });
+  });
+}

@@ -1,0 +1,224 @@
+import * as tf from '@tensorflow/tfjs';
+import {checkKeys, show, ValueError} from '../../errors';
+import {openPreset, type PresetLike} from '../../hub/open_preset';
+import {type PresetSource, readAll} from '../../hub/preset_source';
+import {checkArgument, checkArguments} from '../../layers/checks';
+import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
+import {UnitNormalization} from '../../layers/unit_normalization';
+import {camelKeys, parseSerialized} from '../../saving/keras_config';
+import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
+import {TextEmbedder} from '../text_embedder';
+import {Gemma3Backbone} from './gemma3_backbone';
+import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_mean_pooling';
+import {type PresetEntry} from './gemma3_presets';
+import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
+
+/** What is made of the hidden states of a text: that of its last token, or their mean. */
+export type PoolingMode = 'last' | 'mean';
+
+interface PoolingArgs {
+  /**
+   * How hidden states become one vector. Defaults to "last". A backbone with `isEmbeddingModel` pools by itself, and this
+   * says nothing then.
+   */
+  poolingMode?: PoolingMode;
+  /** Give vectors length 1. Defaults to true. */
+  normalize?: boolean;
+}
+
+export interface Gemma3TextEmbedderArgs extends PoolingArgs {
+  /** Its weights become those of the model, which does not free them while others hold the backbone. */
+  backbone: Gemma3Backbone;
+  /** Texts to token ids. Null, the default, to work on token ids. */
+  preprocessor?: Gemma3TextEmbedderPreprocessor | null;
+  /** Name of the model. Defaults to "gemma3_text_embedder", with a number behind it from the second one on. */
+  name?: string;
+}
+
+const OWNER = 'Gemma3TextEmbedder';
+
+/**
+ * The hidden state of the last token that counts. KerasHub has no layer for it: there it stands in the graph as
+ * operations.
+ */
+class LastTokenPooling extends Layer {
+  static className = 'LastTokenPooling';
+  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+    return tf.tidy(() => {
+      const [hidden, mask] = pooledInputs(OWNER, inputs);
+      const places = tf.mul(tf.range(1, mask.shape[1] + 1), tf.cast(mask, 'float32')); // (B, T), 0 for padding
+      const last = tf.logicalAnd(tf.equal(places, tf.max(places, 1, true)), tf.greater(places, 0));
+      return weightedSum(tf.cast(last, 'float32'), hidden);
+    });
+  }
+  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
+    const shape = firstShape(inputShape);
+    return [...shape.slice(0, -2), shape.at(-1)!];
+  }
+}
+
+/**
+ * Gemma 3 for embeddings of text: token ids in, one vector a text out. As `keras_hub.models.Gemma3TextEmbedder`
+ * (https://github.com/keras-team/keras-hub/tree/master/keras_hub/src/models/gemma3).
+ *
+ * Inputs as {@link Gemma3Backbone}; output: (B, hiddenDim), or (B, embeddingDim) of an embedding model.
+ *
+ * @example
+ * const embedder = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {poolingMode: 'mean'});
+ * const [queries, documents] = [await embedder.encodeText('capital'), await embedder.encodeText(['Paris', 'Mars'])];
+ * embedder.similarity(queries, documents).print();
+ *
+ * @throws ValueError on unknown, unusable or contradictory arguments.
+ */
+export class Gemma3TextEmbedder extends TextEmbedder {
+  /** @nocollapse */
+  static override className = 'Gemma3TextEmbedder';
+  readonly backbone: Gemma3Backbone;
+  preprocessor: Gemma3TextEmbedderPreprocessor | null;
+  readonly poolingMode: PoolingMode;
+  readonly normalize: boolean;
+
+  constructor(args: Gemma3TextEmbedderArgs) {
+    checkArguments(OWNER, args, ['backbone', 'preprocessor', 'poolingMode', 'normalize', 'name']);
+    const {backbone, preprocessor = null, poolingMode = 'last', normalize = true} = args;
+    if (!(backbone instanceof Gemma3Backbone)) {
+      throw new ValueError(`${OWNER} expected a Gemma3Backbone as \`backbone\`. Received something else.`);
+    }
+    if (preprocessor !== null && !(preprocessor instanceof Gemma3TextEmbedderPreprocessor)) {
+      throw new ValueError(
+        `${OWNER} expected a Gemma3TextEmbedderPreprocessor as \`preprocessor\`, or null. Received something else.`,
+      );
+    }
+    if (poolingMode !== 'last' && poolingMode !== 'mean') {
+      throw new ValueError(
+        `${OWNER} expected \`poolingMode\` to be "last" or "mean". Received: poolingMode=${show(poolingMode)}.`,
+      );
+    }
+    checkArgument(OWNER, 'normalize', normalize, 'flag');
+    if (args.name != null) checkArgument(OWNER, 'name', args.name, 'text');
+    super({
+      inputs: backbone.inputs,
+      outputs: pooledOutput(backbone, poolingMode, normalize),
+      name: args.name ?? uniqueModelName('gemma3_text_embedder'),
+    });
+    this.backbone = backbone;
+    this.preprocessor = preprocessor;
+    this.poolingMode = poolingMode;
+    this.normalize = normalize;
+  }
+
+  protected textInputs(tokenIds: tf.Tensor2D, paddingMask: tf.Tensor2D): Record<string, tf.Tensor> {
+    const inputs = {token_ids: tokenIds, padding_mask: paddingMask};
+    const {visionEncoder} = this.backbone;
+    if (!visionEncoder) return inputs;
+    const [batch] = tokenIds.shape;
+    const size = visionEncoder.config.imageSize;
+    return {
+      ...inputs,
+      images: tf.zeros([batch, 0, size, size, 3]),
+      vision_indices: tf.zeros([batch, 0], 'int32'),
+      vision_mask: tf.zeros(tokenIds.shape, 'int32'),
+    };
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return {
+      name: this.name,
+      backbone: {className: 'Gemma3Backbone', config: this.backbone.getConfig()},
+      preprocessor: (this.preprocessor?.getConfig() ?? null) as tf.serialization.ConfigDictValue,
+      poolingMode: this.poolingMode,
+      normalize: this.normalize,
+    };
+  }
+
+  /**
+   * A model from what `getConfig` gave, or from a configuration that Keras wrote, with declared weights. The tokenizer is a
+   * file, so no preprocessor comes along.
+   *
+   * @throws ValueError on any other configuration.
+   */
+  static override fromConfig(config: object): Gemma3TextEmbedder;
+  static override fromConfig<T extends tf.serialization.Serializable>(
+    cls: tf.serialization.SerializableConstructor<T>,
+    config: tf.serialization.ConfigDict,
+  ): T;
+  static override fromConfig(first: unknown, second?: unknown): unknown {
+    const config = camelKeys(unpackConfig((typeof first === 'function' ? second : first) as object));
+    const {backbone, preprocessor: _, ...rest} = config as {backbone?: {config?: object}; preprocessor?: unknown};
+    if (!backbone?.config) {
+      throw new ValueError(`Expected the configuration of a ${OWNER}, with its backbone. Received: ${show(config)}.`);
+    }
+    return around(Gemma3Backbone.fromConfig(backbone.config), rest);
+  }
+
+  /** All presets that KerasHub publishes, as data. */
+  static get presets(): Readonly<Record<string, PresetEntry>> {
+    return Gemma3Backbone.presets;
+  }
+
+  /**
+   * A model with the weights and the tokenizer of a preset, of an embedding model or of any other; see
+   * {@link Gemma3Backbone.fromPreset}. How it pools is what the options say, or else the preset. With `loadWeights: false`
+   * a name of {@link Gemma3TextEmbedder.presets} will do; there are no files then, and no preprocessor but a given one.
+   *
+   * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the files of the preprocessor are missing or
+   * unusable.
+   */
+  static async fromPreset(
+    preset: PresetLike,
+    options: FromPresetOptions & PoolingArgs & {preprocessor?: Gemma3TextEmbedderPreprocessor | null} = {},
+  ): Promise<Gemma3TextEmbedder> {
+    checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor', 'poolingMode', 'normalize']);
+    const {preprocessor: given, poolingMode, normalize, ...rest} = options;
+    const pooling = {...(poolingMode !== undefined && {poolingMode}), ...(normalize !== undefined && {normalize})};
+    const registered = typeof preset === 'string' && Object.hasOwn(Gemma3Backbone.presets, preset);
+    if (registered && rest.loadWeights === false) {
+      return around(await Gemma3Backbone.fromPreset(preset, rest), {preprocessor: given ?? null, ...pooling});
+    }
+    const source = await openPreset(preset);
+    const stored = await storedPooling(source);
+    const preprocessor = given === undefined ? await Gemma3TextEmbedderPreprocessor.fromPreset(source) : given;
+    const backbone = await Gemma3Backbone.fromPreset(source, rest);
+    return around(backbone, {...stored, preprocessor, ...pooling});
+  }
+}
+tf.serialization.registerClass(Gemma3TextEmbedder as never, 'tfjs-gemma3');
+
+/** The graph behind the backbone. */
+function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normalize: boolean): tf.SymbolicTensor {
+  const {isEmbeddingModel} = backbone.config;
+  if (isEmbeddingModel && !normalize) {
+    throw new ValueError(
+      `${OWNER} expected \`normalize\` to be true: a backbone with isEmbeddingModel normalizes its embeddings itself. ` +
+        'Received: normalize=false. Pass true, or leave it out.',
+    );
+  }
+  const hidden = backbone.apply(backbone.inputs) as tf.SymbolicTensor | tf.SymbolicTensor[];
+  if (isEmbeddingModel) return (hidden as tf.SymbolicTensor[])[1]!;
+  const paddingMask = backbone.inputs[backbone.inputNames.indexOf('padding_mask')]!;
+  const pooling =
+    poolingMode === 'mean'
+      ? new Gemma3MeanPooling({name: 'mean_pooling'})
+      : new LastTokenPooling({name: 'last_token_pooling'});
+  const pooled = pooling.apply([hidden as tf.SymbolicTensor, paddingMask]) as tf.SymbolicTensor;
+  return normalize ? (new UnitNormalization({name: 'unit_normalization'}).apply(pooled) as tf.SymbolicTensor) : pooled;
+}
+
+/** A model that holds its backbone alone; arguments that do not fit take the backbone with them. */
+function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'backbone'>): Gemma3TextEmbedder {
+  try {
+    return new Gemma3TextEmbedder({...args, backbone});
+  } finally {
+    backbone.dispose();
+  }
+}
+
+/** How the embedder pools that was saved as this preset; nothing for presets of other tasks. */
+async function storedPooling(source: PresetSource): Promise<PoolingArgs> {
+  if (!(await source.has('task.json'))) return {};
+  const text = new TextDecoder().decode(await readAll(source, 'task.json'));
+  const {class_name: kind, config} = parseSerialized(text, `${source.name}/task.json`);
+  if (kind !== OWNER) return {};
+  const {poolingMode = 'last', normalize = true} = camelKeys(config) as PoolingArgs;
+  return {poolingMode, normalize};
+}

@@ -1,0 +1,154 @@
+/** What all text embedders share: texts in, one vector for each out, in batches that hold little padding. */
+import * as tf from '@tensorflow/tfjs';
+import {nextTurn} from '#platform';
+import {checkKeys, show, ValueError} from '../errors';
+import {checkArgument} from '../layers/checks';
+import {type ModelInputs} from './inputs';
+import {Task} from './task';
+
+/** What encoding needs of a preprocessor. */
+export interface EmbedderPreprocessor {
+  readonly tokenizer: {readonly padTokenId: number};
+  /** Token ids of a text as the model gets them, without padding. */
+  packedTokens(segments: readonly string[]): number[];
+}
+
+export interface EncodeOptions {
+  /** How many texts at most go through the model at once. Defaults to 32. */
+  batchSize?: number;
+  /** Stops encoding: the promise is rejected with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface TextEmbedderCompileArgs extends Partial<tf.ModelCompileArgs> {
+  /** "auto", the default: Adam with a learning rate of 5e-5. */
+  optimizer?: tf.ModelCompileArgs['optimizer'];
+  loss: tf.ModelCompileArgs['loss'];
+}
+
+/** Vectors in rows: a tensor (N, D), or N arrays of D numbers. */
+export type Embeddings = tf.Tensor2D | readonly (readonly number[])[];
+
+/** A backbone whose hidden states become one vector a text. As `keras_hub.models.TextEmbedder`. */
+export abstract class TextEmbedder extends Task {
+  abstract override preprocessor: EmbedderPreprocessor | null;
+
+  /** Inputs of the model for token ids and their padding mask, both (B, T); they are the caller's to dispose. */
+  protected abstract textInputs(tokenIds: tf.Tensor2D, paddingMask: tf.Tensor2D): Record<string, tf.Tensor>;
+
+  /**
+   * Chooses loss and metrics for `fit`; there is no loss that suits all training of embedders.
+   *
+   * @throws ValueError on arguments that it does not have; what tfjs says of the rest.
+   */
+  override compile(args: TextEmbedderCompileArgs): void {
+    checkKeys('compile', args, ['optimizer', 'loss', 'metrics']);
+    const {optimizer = 'auto'} = args;
+    super.compile({...args, optimizer: optimizer === 'auto' ? tf.train.adam(5e-5) : optimizer});
+  }
+
+  /**
+   * Embeddings of a text or of several, (number of texts, embedding size), in the order of the texts. Texts of like
+   * length go through the model together, so that little of a batch is padding. Memory holds one batch and the result.
+   *
+   * @throws ValueError without a preprocessor, and on unusable texts or options; the signal's reason when aborted. No
+   * tensor is left behind but the one that is returned.
+   */
+  async encodeText(text: string | readonly string[], options: EncodeOptions = {}): Promise<tf.Tensor2D> {
+    checkKeys('encodeText', options, ['batchSize', 'signal']);
+    const {batchSize = 32, signal} = options;
+    checkArgument('encodeText', 'batchSize', batchSize, 'size');
+    const {preprocessor} = this;
+    if (!preprocessor) {
+      throw new ValueError(
+        'A `preprocessor` must be attached to the model to encode text. Load the model from files that have a tokenizer, ' +
+          'set `preprocessor`, or call `predict` with token ids.',
+      );
+    }
+    const rows = checkedTexts(text).map(one => preprocessor.packedTokens([one]));
+    const width = this.outputs[0]!.shape.at(-1)!;
+    const all = new Float32Array(rows.length * width);
+    for (const batch of batchesOfLikeLength(
+      rows.map(({length}) => length),
+      batchSize,
+    )) {
+      // Backends that compute at once never let other code run, so that nobody could abort.
+      await nextTurn();
+      signal?.throwIfAborted();
+      const vectors = await this.encodeRows(batch.map(row => rows[row]!));
+      batch.forEach((row, i) => all.set(vectors.subarray(i * width, (i + 1) * width), row * width));
+    }
+    return tf.tensor2d(all, [rows.length, width]);
+  }
+
+  private async encodeRows(rows: readonly (readonly number[])[]): Promise<Float32Array> {
+    const {padTokenId} = this.preprocessor!.tokenizer;
+    const length = Math.max(...rows.map(row => row.length));
+    const padded = rows.flatMap(row => [...row, ...Array.from({length: length - row.length}, () => padTokenId)]);
+    const tokenIds = tf.tensor2d(padded, [rows.length, length], 'int32');
+    const kept = padded.map(id => Number(id !== padTokenId));
+    const inputs = this.textInputs(tokenIds, tf.tensor2d(kept, [rows.length, length], 'int32'));
+    try {
+      const y = this.predict(inputs as ModelInputs, {batchSize: rows.length}) as tf.Tensor;
+      try {
+        return (await y.data()) as Float32Array;
+      } finally {
+        y.dispose();
+      }
+    } finally {
+      tf.dispose(inputs);
+    }
+  }
+
+  /**
+   * Dot products of all pairs, (number of queries, number of documents): the cosine of the angle between embeddings that
+   * have length 1, as they have by default.
+   *
+   * @throws ValueError unless both are matrices of one width.
+   */
+  similarity(queryEmbeddings: Embeddings, documentEmbeddings: Embeddings): tf.Tensor2D {
+    return tf.tidy(() => {
+      const [queries, documents] = [queryEmbeddings, documentEmbeddings].map(given =>
+        given instanceof tf.Tensor ? given : tf.tensor(given as number[][]),
+      ) as [tf.Tensor, tf.Tensor];
+      if (queries.rank !== 2 || documents.rank !== 2 || queries.shape[1] !== documents.shape[1]) {
+        throw new ValueError(
+          'Expected embeddings (queries, width) and (documents, width). Received: shapes ' +
+            `[${queries.shape}] and [${documents.shape}].`,
+        );
+      }
+      return tf.matMul(queries, documents, false, true) as tf.Tensor2D;
+    });
+  }
+}
+
+function checkedTexts(text: string | readonly string[]): readonly string[] {
+  const texts = typeof text === 'string' ? [text] : text;
+  if (!Array.isArray(texts) || texts.length === 0 || !texts.every(one => typeof one === 'string')) {
+    throw new ValueError(`Expected a text or texts, at least one. Received: ${show(text)}.`);
+  }
+  return texts;
+}
+
+/** Padding may be at most this share of a batch. */
+const MOST_PADDING = 0.25;
+
+/** Indices of rows, the longest first; a batch ends when it is full, or when the next row would be too much padding. */
+export function batchesOfLikeLength(lengths: readonly number[], batchSize: number): number[][] {
+  const order = lengths.map((_, row) => row).sort((a, b) => lengths[b]! - lengths[a]!);
+  const batches: number[][] = [];
+  let batch: number[] = [];
+  let tokens = 0;
+  for (const row of order) {
+    const places = (batch.length + 1) * lengths[batch[0] ?? row]!;
+    if (batch.length === batchSize || places - tokens - lengths[row]! > MOST_PADDING * places) {
+      batches.push(batch);
+      batch = [];
+      tokens = 0;
+    }
+    batch.push(row);
+    tokens += lengths[row]!;
+  }
+  if (batch.length) batches.push(batch);
+  return batches;
+}

@@ -1,0 +1,268 @@
+/** From one kind of files to another, variable by variable: no model is ever in memory. */
+import {checkKeys, show, ValueError} from '../errors';
+import {openPreset, type PresetLike} from '../hub/open_preset';
+import {type PresetSink, writeAll} from '../hub/preset_sink';
+import {type PresetSource, readAll} from '../hub/preset_source';
+import {type AnyWeight} from '../layers/layer';
+import {Gemma3Backbone} from '../models/gemma3/gemma3_backbone';
+import {Gemma3CausalLM} from '../models/gemma3/gemma3_causal_lm';
+import {type WeightFormat} from '../weights/dtype';
+import {isObject, type JsonObject, parseSerialized} from './keras_config';
+import {backboneObject, dtypePolicy, metadataObject} from './keras_objects';
+import {kerasPaths} from './keras_paths';
+import {openTarget, type PresetTarget} from './preset_writer';
+import {checkVariables, DatasetStream, openStoredWeights, Scratch, type StoredWeights} from './preset_weights';
+import {type OpenValues, savedWeights} from './saved_variables';
+import {TFJS_FILE} from './tfjs_source';
+import {entryBytes, entryPieces, manifestEntry} from './tfjs_weights';
+import {isWeightFile, type SaveProgress, type WeightFilesOptions, writeWeightFiles} from './weight_files';
+
+/** Options of `convertPreset`. */
+export interface ConvertPresetOptions extends WeightFilesOptions {
+  /** "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well. */
+  to: 'keras' | 'tfjs';
+  /** How weights rest in the new files; "int8" and "int4" for tfjs alone. Defaults to what the preset says. */
+  dtype?: WeightFormat;
+  /** For tfjs: bytes of a file of weights. Defaults to 32 MB. */
+  shardSize?: number;
+}
+
+const OPTIONS = ['to', 'dtype', 'shardSize', 'maxShardSize', 'onProgress', 'signal'] as const;
+
+const DTYPES = {keras: ['float32', 'bfloat16'], tfjs: ['float32', 'bfloat16', 'int8', 'int4']} as const;
+
+/** What `convertPreset` wrote. */
+export interface ConvertedPreset {
+  /** How weights rest. */
+  dtype: string;
+  parameters: number;
+  /** Bytes of all weights. */
+  bytes: number;
+  /** Names of the files. */
+  files: string[];
+}
+
+const SHARD_SIZE = 32 * 10 ** 6;
+
+/** What a preset has beside its weights; each may be missing. */
+const COMPANIONS = [
+  'task.json',
+  'preprocessor.json',
+  'tokenizer.json',
+  'image_converter.json',
+  'assets/tokenizer/vocabulary.spm',
+];
+
+/**
+ * Writes a preset in another format or dtype. Values go from file to file in pieces: memory holds a few million of them,
+ * and for int8 and int4 the matrix that is being packed, on the current backend.
+ *
+ * @throws ValueError on unknown or unusable options, and as `fromPreset` does for the preset; the signal's reason when
+ * aborted; what the disk says. Then the target is as it was.
+ */
+export async function convertPreset(
+  preset: PresetLike,
+  target: PresetTarget,
+  options: ConvertPresetOptions,
+): Promise<ConvertedPreset> {
+  checkOptions(options);
+  const {dtype, signal} = options;
+  signal?.throwIfAborted();
+  const source = await openPreset(preset);
+  const text = new TextDecoder().decode(await readAll(source, 'config.json'));
+  const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
+  const backbone = new Gemma3Backbone({...config, ...(dtype && {dtype})} as never);
+  const sink = new NamingSink(await openTarget(target));
+  try {
+    const stored = await openStoredWeights(source);
+    let bytes: number;
+    try {
+      checkFloats(stored, source);
+      checkVariables(backbone, stored, source);
+      bytes = await (options.to === 'keras' ? toKeras : toTfjs)(backbone, source, stored, sink, options);
+    } finally {
+      // Before the commit: the target may be the folder that is read from.
+      await stored.close();
+    }
+    await copyCompanions(source, sink, (backboneFile(backbone, options).config as JsonObject).dtype as JsonObject);
+    signal?.throwIfAborted();
+    await sink.commit(isWeightFile);
+    return {dtype: backbone.config.dtype, parameters: backbone.countParams(), bytes, files: sink.files.sort()};
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  } finally {
+    backbone.dispose();
+  }
+}
+
+function checkOptions(options: ConvertPresetOptions): void {
+  checkKeys('convertPreset', options, OPTIONS);
+  const {to, dtype, shardSize, maxShardSize} = options;
+  if (!Object.hasOwn(DTYPES, to)) throw new ValueError(`Expected to: "keras" or "tfjs". Received: ${show(to)}.`);
+  const dtypes: readonly string[] = DTYPES[to];
+  if (dtype !== undefined && !dtypes.includes(dtype)) {
+    const why = to === 'keras' ? ' The format in which Keras keeps quantized weights is not written.' : '';
+    throw new ValueError(`Expected dtype to be one of ${dtypes.join(', ')}. Received: ${show(dtype)}.${why}`);
+  }
+  if (shardSize !== undefined && !Number.isSafeInteger(shardSize)) {
+    throw new ValueError(`Expected shardSize to be a whole number of bytes. Received: ${show(shardSize)}.`);
+  }
+  for (const [name, value] of Object.entries({shardSize, maxShardSize})) {
+    if (value != null && !(value > 0)) {
+      throw new ValueError(`Expected ${name} to be above 0. Received: ${show(value)}.`);
+    }
+  }
+  if (to === 'keras' ? shardSize !== undefined : maxShardSize !== undefined) {
+    throw new ValueError('`shardSize` is for tfjs, `maxShardSize` for keras. Received the other one.');
+  }
+}
+
+/** What was rounded to integers once is not rounded again. */
+function checkFloats({variables}: StoredWeights, source: PresetSource): void {
+  const packed = [...variables].find(([, variable]) => variable.packed);
+  if (!packed) return;
+  throw new ValueError(
+    `Expected a preset of floats to convert. Received: "${source.name}", whose weights rest as ` +
+      `${packed[1].packed!.format}. Convert the preset that it was made from.`,
+  );
+}
+
+/** Notes what was written. */
+class NamingSink implements PresetSink {
+  readonly files: string[] = [];
+  constructor(private readonly inner: PresetSink) {}
+  get name(): string {
+    return this.inner.name;
+  }
+  create(path: string): ReturnType<PresetSink['create']> {
+    this.files.push(path);
+    return this.inner.create(path);
+  }
+  commit(obsolete: (path: string) => boolean): Promise<void> {
+    return this.inner.commit(obsolete);
+  }
+  abort(): Promise<void> {
+    return this.inner.abort();
+  }
+}
+
+const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 4));
+
+/** `config.json`. In a folder of tfjs, which Keras does not read, the dtype may be one of integers. */
+function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): JsonObject {
+  const {dtype} = backbone.config;
+  const integers = to === 'tfjs' && (dtype === 'int8' || dtype === 'int4');
+  const file = backboneObject(backbone, integers ? 'float32' : undefined);
+  return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
+}
+
+/** Values of the source for a weight. */
+function opener(stored: StoredWeights): (weight: AnyWeight, path: string) => OpenValues {
+  const scratch = new Scratch();
+  return (weight, path) => {
+    return new DatasetStream(stored.variables.get(stored.keyOf(path, weight))!.dataset, scratch, () => {});
+  };
+}
+
+async function toKeras(
+  backbone: Gemma3Backbone,
+  _source: PresetSource,
+  stored: StoredWeights,
+  sink: PresetSink,
+  options: ConvertPresetOptions,
+): Promise<number> {
+  await writeAll(sink, 'config.json', json(backboneFile(backbone, options)));
+  await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
+  return writeWeightFiles(sink, savedWeights(backbone, undefined, opener(stored)), options);
+}
+
+async function toTfjs(
+  backbone: Gemma3Backbone,
+  source: PresetSource,
+  stored: StoredWeights,
+  sink: PresetSink,
+  options: ConvertPresetOptions,
+): Promise<number> {
+  const {shardSize = SHARD_SIZE, onProgress, signal} = options;
+  await writeAll(sink, 'config.json', json(backboneFile(backbone, options)));
+  await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
+  const weights = [...kerasPaths(backbone)];
+  const entries = weights.map(([, weight]) => manifestEntry(weight));
+  const total = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
+  const count = Math.max(1, Math.ceil(total / shardSize));
+  const paths = Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
+
+  const task = await taskClass(source);
+  const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
+  const modelTopology = model.toJSON(null, false) as unknown;
+  if (model !== backbone) model.dispose();
+  const head = {format: 'layers-model', generatedBy: 'tfjs-gemma3', convertedBy: 'tfjs-gemma3'};
+  await writeAll(sink, TFJS_FILE, json({...head, modelTopology, weightsManifest: [{paths, weights: entries}]}));
+
+  const open = opener(stored);
+  const shards = new Shards(sink, paths, shardSize);
+  for (const [path, weight] of weights) {
+    for await (const piece of entryPieces(weight, open(weight, path))) {
+      signal?.throwIfAborted();
+      await shards.write(piece);
+      onProgress?.({file: shards.file, saved: shards.written, total} satisfies SaveProgress);
+    }
+  }
+  await shards.close();
+  return total;
+}
+
+/** Bytes over several files of one size. */
+class Shards {
+  written = 0;
+  private current: {index: number; sink: Awaited<ReturnType<PresetSink['create']>>} | undefined;
+  constructor(
+    private readonly sink: PresetSink,
+    private readonly paths: readonly string[],
+    private readonly size: number,
+  ) {}
+
+  get file(): string {
+    return this.paths[this.current?.index ?? 0]!;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      const index = Math.min(Math.floor(this.written / this.size), this.paths.length - 1);
+      if (this.current?.index !== index) {
+        await this.current?.sink.close();
+        this.current = {index, sink: await this.sink.create(this.paths[index]!)};
+      }
+      const part = bytes.subarray(done, done + (index + 1) * this.size - this.written);
+      await this.current.sink.write(part);
+      done += part.length;
+      this.written += part.length;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.current?.sink.close();
+  }
+}
+
+async function taskClass(source: PresetSource): Promise<string | undefined> {
+  if (!(await source.has('task.json'))) return undefined;
+  return parseSerialized(new TextDecoder().decode(await readAll(source, 'task.json')), 'task.json').class_name;
+}
+
+/** Everything beside the weights as it is, but for the dtype of a task's backbone. */
+async function copyCompanions(source: PresetSource, sink: PresetSink, dtype: JsonObject): Promise<void> {
+  for (const path of COMPANIONS) {
+    if (!(await source.has(path))) continue;
+    const bytes = await readAll(source, path);
+    if (path !== 'task.json') {
+      await writeAll(sink, path, bytes);
+      continue;
+    }
+    const task = parseSerialized(new TextDecoder().decode(bytes), `${source.name}/${path}`);
+    const {backbone} = task.config;
+    if (isObject(backbone) && isObject(backbone.config)) backbone.config.dtype = dtype;
+    await writeAll(sink, path, json(task));
+  }
+}

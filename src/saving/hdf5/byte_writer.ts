@@ -1,0 +1,89 @@
+/** Little-endian fields one after another, for structures of the file: the counterpart of `cursor.ts`. */
+
+const utf8 = new TextEncoder();
+
+/** HDF5's "undefined address": all ones. */
+const UNDEFINED = 0xffffffff;
+
+/** Structures begin at multiples of this. */
+export const ALIGNMENT = 8;
+
+export const aligned = (size: number): number => Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+
+/** A buffer that grows while fields are put into it. */
+export class ByteWriter {
+  private buffer = new Uint8Array(256);
+  private view = new DataView(this.buffer.buffer);
+  /** Bytes so far. */
+  length = 0;
+
+  /** What was written, not copied. */
+  get bytes(): Uint8Array {
+    return this.buffer.subarray(0, this.length);
+  }
+
+  /** Makes room; `view` may be another one afterwards. */
+  private place(count: number): number {
+    const start = this.length;
+    this.length += count;
+    if (this.length > this.buffer.length) {
+      const larger = new Uint8Array(Math.max(this.length, 2 * this.buffer.length));
+      larger.set(this.buffer);
+      this.buffer = larger;
+      this.view = new DataView(larger.buffer);
+    }
+    return start;
+  }
+
+  u8(...values: number[]): this {
+    return this.raw(values);
+  }
+  u16(value: number): this {
+    const at = this.place(2);
+    this.view.setUint16(at, value, true);
+    return this;
+  }
+  u32(value: number): this {
+    const at = this.place(4);
+    this.view.setUint32(at, value, true);
+    return this;
+  }
+  /** A length or count of 8 bytes, below 2^53. */
+  u64(value: number): this {
+    return this.u32(value % 2 ** 32).u32(Math.floor(value / 2 ** 32));
+  }
+  i64(value: number): this {
+    const at = this.place(8);
+    this.view.setBigInt64(at, BigInt(value), true);
+    return this;
+  }
+  f64(value: number): this {
+    const at = this.place(8);
+    this.view.setFloat64(at, value, true);
+    return this;
+  }
+
+  /** An address of 8 bytes; undefined is HDF5's "undefined address". */
+  address(value: number | undefined): this {
+    return value === undefined ? this.u32(UNDEFINED).u32(UNDEFINED) : this.u64(value);
+  }
+
+  raw(bytes: ArrayLike<number>): this {
+    const start = this.place(bytes.length);
+    this.buffer.set(bytes, start);
+    return this;
+  }
+  /** UTF-8, without an end. */
+  text(text: string): this {
+    return this.raw(utf8.encode(text));
+  }
+  zeros(count: number): this {
+    // A place that was never written holds zeros.
+    this.place(count);
+    return this;
+  }
+  /** Zeros up to the next multiple of 8. */
+  pad(): this {
+    return this.zeros(aligned(this.length) - this.length);
+  }
+}

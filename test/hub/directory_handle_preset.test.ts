@@ -1,0 +1,106 @@
+/** A browser's folder, played by objects that behave as the File System API says. */
+import {DirectoryHandlePreset, Gemma3Tokenizer} from '../../src';
+
+const missing = (name: string) => Object.assign(new Error(`no ${name}`), {name: 'NotFoundError'});
+
+class FakeFile {
+  readonly kind = 'file';
+  bytes = new Uint8Array(0);
+  /** Streams that were opened and neither closed nor aborted. */
+  open = 0;
+  async getFile(): Promise<Blob> {
+    return new Blob([this.bytes]);
+  }
+  async createWritable(): Promise<object> {
+    const pieces: Uint8Array[] = [];
+    this.open += 1;
+    return {
+      write: async (bytes: Uint8Array) => void pieces.push(bytes.slice()),
+      close: async () => {
+        this.open -= 1;
+        this.bytes = new Uint8Array(Buffer.concat(pieces));
+      },
+      abort: async () => void (this.open -= 1),
+    };
+  }
+}
+
+class FakeDirectory {
+  readonly kind = 'directory';
+  readonly entries = new Map<string, FakeFile | FakeDirectory>();
+  constructor(readonly name = '') {}
+  private async get<T extends FakeFile | FakeDirectory>(name: string, create: boolean, make: () => T): Promise<T> {
+    if (!this.entries.has(name) && create) this.entries.set(name, make());
+    const found = this.entries.get(name) as T | undefined;
+    if (!found) throw missing(name);
+    return found;
+  }
+  getFileHandle = (name: string, {create = false} = {}) => this.get(name, create, () => new FakeFile());
+  getDirectoryHandle = (name: string, {create = false} = {}) => this.get(name, create, () => new FakeDirectory(name));
+  removeEntry = async (name: string) => {
+    if (!this.entries.delete(name)) throw missing(name);
+  };
+  async *keys(): AsyncGenerator<string> {
+    yield* this.entries.keys();
+  }
+}
+
+const folder = () => {
+  const directory = new FakeDirectory('presets');
+  return {directory, handle: directory as unknown as FileSystemDirectoryHandle};
+};
+
+const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+async function put(preset: DirectoryHandlePreset, path: string, content: string): Promise<void> {
+  const file = await preset.create(path);
+  await file.write(new TextEncoder().encode(content));
+  await file.close();
+}
+async function read(preset: DirectoryHandlePreset, path: string): Promise<string> {
+  const file = await preset.open(path);
+  const bytes = new Uint8Array(file.size);
+  await file.readInto(0, bytes);
+  return text(bytes);
+}
+
+it('holds what was committed, and what was there beside it', async () => {
+  const {handle} = folder();
+  const preset = new DirectoryHandlePreset(handle);
+  expect(preset.name).toBe('presets');
+  await put(preset, 'a.json', 'old');
+  await put(preset, 'stale.h5', 'old');
+  await preset.commit(() => false);
+  await put(preset, 'a.json', 'new');
+  await put(preset, 'assets/tokenizer/b', 'deep');
+  expect(await read(preset, 'a.json')).toBe('old');
+  await preset.commit(path => path === 'stale.h5' || path === 'a.json');
+  expect(await read(preset, 'a.json')).toBe('new');
+  expect(await read(preset, 'assets/tokenizer/b')).toBe('deep');
+  expect([await preset.has('assets/tokenizer/b'), await preset.has('stale.h5'), await preset.has('c/d')]).toEqual([
+    true,
+    false,
+    false,
+  ]);
+  await expect(preset.open('stale.h5')).rejects.toThrow('Expected file "stale.h5" in folder "presets"');
+});
+
+it('is as it was after an abort', async () => {
+  const {directory, handle} = folder();
+  const preset = new DirectoryHandlePreset(handle);
+  await put(preset, 'a', 'old');
+  await preset.commit(() => false);
+  await put(preset, 'a', 'new');
+  await put(preset, 'fresh', 'new');
+  await preset.abort();
+  expect(await read(preset, 'a')).toBe('old');
+  expect([...directory.entries.keys()]).toEqual(['a']);
+  expect((directory.entries.get('a') as FakeFile).open).toBe(0);
+});
+
+it('takes what saveToPreset writes, given as a handle', async () => {
+  const {handle} = folder();
+  const tokenizer = await Gemma3Tokenizer.fromPreset('gemma3_tiny');
+  await tokenizer.saveToPreset(handle);
+  const again = await Gemma3Tokenizer.fromPreset(new DirectoryHandlePreset(handle));
+  expect(again.tokenize('Hello!')).toEqual(tokenizer.tokenize('Hello!'));
+});

@@ -1,0 +1,166 @@
+/** Embedding models: two outputs, by name; numbers are compared with KerasHub in gemma3_backbone_parity.test.ts. */
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {
+  Gemma3Backbone,
+  type Gemma3BackboneArgs,
+  Gemma3CausalLM,
+  type Gemma3EmbeddingOutputs,
+  PackedWeight,
+  useBackend,
+} from '../../../src';
+import {snakeKeys} from '../../../src/saving/keras_config';
+import {expectClose, normal} from '../../ops/compare';
+import {expectNoLeak} from '../../support/numbers';
+
+const ARGS: Gemma3BackboneArgs = {
+  vocabularySize: 40,
+  imageSize: null,
+  numLayers: 2,
+  numQueryHeads: 2,
+  numKeyValueHeads: 1,
+  hiddenDim: 8,
+  intermediateDim: 16,
+  headDim: 4,
+  useBidirectionalAttention: true,
+  useSlidingWindowAttention: true,
+  slidingWindowSize: 4,
+  isEmbeddingModel: true,
+  poolingIntermediateDim: 12,
+  embeddingDim: 5,
+};
+const FIXTURE = join(__dirname, '../../fixtures/backbone/embedding');
+const INPUTS = {
+  token_ids: [
+    [2, 3, 4, 5, 6, 7],
+    [2, 8, 9, 0, 0, 0],
+  ],
+  padding_mask: [
+    [1, 1, 1, 1, 1, 1],
+    [1, 1, 1, 0, 0, 0],
+  ],
+};
+const predict = (model: tf.LayersModel) => (model as Gemma3Backbone).predict<Gemma3EmbeddingOutputs>(INPUTS);
+
+async function savedArtifacts(model: tf.LayersModel): Promise<tf.io.ModelArtifacts> {
+  let saved: tf.io.ModelArtifacts | undefined;
+  const handler = tf.io.withSaveHandler(async artifacts => {
+    saved = artifacts;
+    return {modelArtifactsInfo: {dateSaved: new Date(0), modelTopologyType: 'JSON'}};
+  });
+  await model.save(handler);
+  return saved!;
+}
+
+beforeAll(async () => {
+  await useBackend('simd', {threads: 2});
+});
+
+test('gives hidden states and embeddings of length 1 by name', async () => {
+  await expectNoLeak(() => {
+    const backbone = new Gemma3Backbone(ARGS);
+    const outputs = predict(backbone);
+    expect(Object.keys(outputs)).toEqual(['sequence_output', 'pooled_output']);
+    expect(outputs.sequence_output.shape).toEqual([2, 6, 8]);
+    expect(outputs.pooled_output.shape).toEqual([2, 5]);
+    tf.tidy(() => expectClose(tf.norm(outputs.pooled_output, 'euclidean', 1), [1, 1]));
+    tf.dispose(outputs);
+    backbone.dispose();
+  });
+});
+
+test('has the layers of KerasHub, and their weights behind all others', () => {
+  const backbone = new Gemma3Backbone(ARGS);
+  expect(backbone.layers.slice(-4).map(layer => [layer.name, layer.getClassName()])).toEqual([
+    ['mean_pooling', 'Gemma3MeanPooling'],
+    ['pooling_dense_1', 'Dense'],
+    ['embedding_projection', 'Dense'],
+    ['unit_normalization', 'UnitNormalization'],
+  ]);
+  expect(backbone.weights.slice(-2).map(({originalName, shape}) => [originalName, shape])).toEqual([
+    ['pooling_dense_1/kernel', [8, 12]],
+    ['embedding_projection/kernel', [12, 5]],
+  ]);
+  backbone.dispose();
+});
+
+test('goes through fromConfig in either casing, JSON, and files of tfjs', async () => {
+  const backbone = await Gemma3Backbone.fromPreset(FIXTURE);
+  const expected = predict(backbone);
+  const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
+  const copies: tf.LayersModel[] = [
+    Gemma3Backbone.fromConfig(backbone.getConfig()),
+    Gemma3Backbone.fromConfig(snakeKeys(backbone.getConfig())),
+    await tf.models.modelFromJSON(json),
+    await tf.loadLayersModel(tf.io.fromMemory(await savedArtifacts(backbone))),
+  ];
+  copies.forEach((copy, i) => {
+    expect(copy).toBeInstanceOf(Gemma3Backbone);
+    expect(copy.getConfig()).toEqual(backbone.getConfig());
+    // The last one came with its weights.
+    if (i < copies.length - 1) tf.tidy(() => copy.setWeights(backbone.getWeights()));
+    const outputs = predict(copy);
+    expectClose(outputs.pooled_output, expected.pooled_output, 1e-12);
+    expectClose(outputs.sequence_output, expected.sequence_output, 1e-12);
+    tf.dispose(outputs);
+    copy.dispose();
+  });
+  tf.dispose(expected);
+  backbone.dispose();
+});
+
+test.each([
+  ['bfloat16', 0.02],
+  ['int8', 0.03],
+  ['int4', 0.3],
+])('packs its projections as %s', async (dtype, tolerance) => {
+  const exact = await Gemma3Backbone.fromPreset(FIXTURE);
+  const packed = await Gemma3Backbone.fromPreset(FIXTURE, {dtype});
+  const kernels = packed.embeddingHead.flatMap(layer => [...layer.kernels.keys()]);
+  expect(kernels.map(kernel => kernel instanceof PackedWeight && kernel.format)).toEqual([dtype, dtype]);
+  const [a, b] = [predict(exact), predict(packed)];
+  const error = tf.tidy(() => tf.max(tf.abs(tf.sub(a.pooled_output, b.pooled_output))).dataSync()[0]!);
+  expect(error).toBeGreaterThan(0);
+  expect(error).toBeLessThan(tolerance);
+  tf.dispose([a, b]);
+  exact.dispose();
+  packed.dispose();
+});
+
+test('pads nothing into the embedding: one text alone and beside a longer one', () => {
+  const backbone = new Gemma3Backbone(ARGS);
+  const together = predict(backbone);
+  const alone = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});
+  tf.tidy(() => expectClose(alone.pooled_output, tf.slice(together.pooled_output, [1, 0], [1, 5]), 1e-6));
+  tf.dispose([together, alone]);
+  backbone.dispose();
+});
+
+test.each(['cpu', 'simd'] as const)('trains on labels by name, on %s', async backend => {
+  await useBackend(backend);
+  await expectNoLeak(async () => {
+    const backbone = new Gemma3Backbone({...ARGS, useSlidingWindowAttention: false});
+    const [ids, mask] = [tf.tensor2d(INPUTS.token_ids, [2, 6], 'int32'), tf.tensor2d(INPUTS.padding_mask, [2, 6])];
+    const x = {token_ids: ids, padding_mask: mask};
+    const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
+    const optimizer = tf.train.adam(0.02);
+    // tfjs adds the losses of a sample up, so that they must have one shape: its own keeps the axis of tokens.
+    const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
+    backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
+    const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});
+    expect(Object.keys(history)).toEqual(['loss', 'sequence_output_loss', 'pooled_output_loss']);
+    for (const losses of Object.values(history)) expect(losses.at(-1)).toBeLessThan(losses[0] as number);
+    tf.dispose([x, y]);
+    backbone.dispose();
+    optimizer.dispose();
+  });
+  await useBackend('simd', {threads: 2});
+});
+
+test('is no language model', () => {
+  const backbone = new Gemma3Backbone(ARGS);
+  expect(() => new Gemma3CausalLM({backbone})).toThrow(
+    'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true.',
+  );
+  backbone.dispose();
+});

@@ -1,0 +1,35 @@
+/**
+ * What `check_saved_presets.py` has done in TypeScript: loads presets, computes with them and saves them, as a list of
+ * steps in a JSON file says, and prints what came out as JSON.
+ *
+ * Usage: node save_presets.mjs STEPS.json
+ */
+import {readFileSync} from 'node:fs';
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../dist/node/index.js';
+
+async function hiddenStates(backbone, inputs) {
+  const tensors = Object.entries(inputs).map(([name, value]) => [
+    name,
+    name === 'images' ? tf.tensor(value, undefined, 'float32') : tf.tensor(value, undefined, 'int32'),
+  ]);
+  const hidden = backbone.predict(Object.fromEntries(tensors));
+  const values = Array.from(await hidden.data());
+  tf.dispose([hidden, ...tensors.map(([, tensor]) => tensor)]);
+  return values;
+}
+
+async function run({load, make, options = {}, save, saveOptions, inputs, prompts, maxLength}) {
+  const preset = load && (await Gemma3CausalLM.fromPreset(load, prompts ? options : {...options, preprocessor: null}));
+  const backbone = preset?.backbone ?? new Gemma3Backbone(make);
+  const hidden = inputs && (await hiddenStates(backbone, inputs));
+  const texts = prompts && (await preset.generate(prompts, {maxLength}));
+  if (save) await (prompts ? preset : backbone).saveToPreset(save, saveOptions);
+  (preset ?? backbone).dispose();
+  return {hidden, texts};
+}
+
+await useBackend();
+const results = [];
+for (const step of JSON.parse(readFileSync(process.argv[2], 'utf8'))) results.push(await run(step));
+process.stdout.write(JSON.stringify(results));
