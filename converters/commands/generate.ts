@@ -69,11 +69,11 @@ async function generate(command: Command, prompt: string | undefined, options: G
   const text = await readPrompt(prompt, options, io, refuse);
 
   const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, samplers, useBackend} = await import('tfjs-gemma3');
+  const backend = await useBackend(options.backend);
   const preset = options.preset ?? TINY;
   // What is wrong with images is told before a model is loaded, which may take minutes.
   const preprocessor = options.image && (await Gemma3CausalLMPreprocessor.fromPreset(preset));
   const question = preprocessor ? await aboutImages(text, options, preprocessor) : text;
-  const backend = await useBackend(options.backend);
   const bar = loadingBar(io);
   let lm: Gemma3CausalLM;
   try {
