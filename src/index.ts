@@ -26,6 +26,8 @@ export {MemoryPreset} from './hub/memory_preset';
 export {openPreset, type PresetLike} from './hub/open_preset';
 export {type ByteSink, type PresetSink} from './hub/preset_sink';
 export {type ByteSource, MemorySource, type PresetSource} from './hub/preset_source';
+export {type ImageLike} from './images/image_like';
+export {type Interpolation} from './images/resample';
 export {Dense, type DenseArgs} from './layers/dense';
 export {EinsumDense, type EinsumDenseArgs} from './layers/einsum_dense';
 export {Layer, type LayerArgs} from './layers/layer';
@@ -49,13 +51,16 @@ export {
   Gemma3CausalLMPreprocessor,
   type Gemma3CausalLMPreprocessorArgs,
   type PromptsAndResponses,
+  type PromptTokens,
   type TokenBatch,
   type TrainingBatch,
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
 export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
+export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemma3/gemma3_image_converter';
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
 export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
+export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/gemma3_prompt_images';
 export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
 export {
   Gemma3TextEmbedderPreprocessor,

@@ -2,7 +2,7 @@
 import {addAbortSignal} from 'node:stream';
 import {text} from 'node:stream/consumers';
 import {type Command, Option} from 'commander';
-import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
+import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
 import {BACKENDS, collect, DTYPES, integer, positiveInteger, positiveNumber, probability} from '../support/options';
@@ -10,11 +10,15 @@ import {loadingBar} from '../support/progress';
 import {makeSampler, samplerArgs, type SamplerOptions, SAMPLERS} from '../support/sampler_options';
 
 const TINY = 'gemma3_tiny';
-/** The tiny preset was trained to know the answer. */
-const DEMO = 'What is the capital of France?';
+/** The tiny preset was trained to know the answers, by how many images are given. */
+const DEMO = ['What is the capital of France?', 'What is in the picture?', 'What is in these images?'];
+
+/** A prompt, or one with images. */
+type Question = string | {prompts: string; images: string[]};
 
 interface GenerateOptions extends SamplerOptions {
   preset?: string;
+  image?: string[];
   maxLength?: number;
   stripPrompt?: boolean;
   stop?: string[];
@@ -27,9 +31,13 @@ const EXAMPLES = `
 PROMPT - is read from standard input, as is a prompt that is left out when that is no terminal; a line break at its end
 is not part of it. Without PROMPT and --preset, the preset in the package answers a question.
 
+In PROMPT, <start_of_image> says where an image goes, once for each --image and in their order. A prompt without any has
+its images in front: <start_of_image> for each, a space, PROMPT.
+
 Examples:
   $ gemma3 generate "What is the capital of France?"
   $ gemma3 generate --preset ./gemma3_270m "Once upon a time" --max-length 60
+  $ gemma3 generate --image picture.png "What is in the picture?"
   $ gemma3 generate --preset ./gemma3_270m --top-p 0.9 --seed 1 --json - < prompt.txt
 `;
 
@@ -39,6 +47,7 @@ export function addGenerate(program: Command, io: Io): void {
     .description('continue a prompt')
     .argument('[PROMPT]', 'text to continue')
     .option('--preset <preset>', `folder, address or name of a preset (default: "${TINY}", which is in the package)`)
+    .option('--image <file>', 'a PNG or JPEG file that the prompt is about; give it again for more', repeated)
     .option('--max-length <tokens>', "length of prompt and new text together (default: the preset's)", positiveInteger)
     .addOption(new Option('--sampler <name>', 'how the next token is chosen (default: "greedy")').choices(SAMPLERS))
     .option('--temperature <number>', 'below 1 is less random, above 1 more: random, top_k, top_p', positiveNumber)
@@ -54,19 +63,26 @@ export function addGenerate(program: Command, io: Io): void {
   command.action((prompt: string | undefined, options: GenerateOptions) => generate(command, prompt, options, io));
 }
 
+const repeated = (value: string, before: string[] = []) => [...before, value];
+
 async function generate(command: Command, prompt: string | undefined, options: GenerateOptions, io: Io): Promise<void> {
   const refuse = (message: string): never => command.error(`error: ${message}`);
   const chosen = samplerArgs(options, refuse);
-  const question = await readPrompt(prompt, options.preset, io, refuse);
+  const text = await readPrompt(prompt, options, io, refuse);
 
-  const {Gemma3CausalLM, samplers, useBackend} = await import('tfjs-gemma3');
+  const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, samplers, useBackend} = await import('tfjs-gemma3');
   const backend = await useBackend(options.backend);
+  const preset = options.preset ?? TINY;
+  // What is wrong with images is told before a model is loaded, which may take minutes.
+  const preprocessor = options.image && (await Gemma3CausalLMPreprocessor.fromPreset(preset));
+  const question = preprocessor ? await aboutImages(text, options, preprocessor) : text;
   const bar = loadingBar(io);
   let lm: Gemma3CausalLM;
   try {
     const {signal} = io;
     const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-    lm = await Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...dtype, signal, onProgress: bar.onProgress});
+    const given = preprocessor && {preprocessor};
+    lm = await Gemma3CausalLM.fromPreset(preset, {...dtype, ...given, signal, onProgress: bar.onProgress});
   } finally {
     bar.stop();
   }
@@ -81,29 +97,52 @@ async function generate(command: Command, prompt: string | undefined, options: G
 
 async function readPrompt(
   prompt: string | undefined,
-  preset: string | undefined,
+  {preset, image = []}: GenerateOptions,
   io: Io,
   refuse: (message: string) => never,
 ): Promise<string> {
   if (prompt !== undefined && prompt !== '-') return prompt;
+  const demo = DEMO[Math.min(image.length, DEMO.length - 1)]!;
   if (prompt === undefined && io.stdin.isTTY) {
-    if (preset === undefined) return DEMO;
+    if (preset === undefined) return demo;
     return refuse("missing argument 'PROMPT': give a text, or - to read it from standard input.");
   }
   const read = (await text(addAbortSignal(io.signal, io.stdin))).replace(/\r?\n$/, '');
   if (read) return read;
-  if (prompt === undefined && preset === undefined) return DEMO;
+  if (prompt === undefined && preset === undefined) return demo;
   return refuse("missing argument 'PROMPT': standard input was empty.");
 }
 
-/** Tokens of the prompt, cut to the length that was asked for as generation cuts them. */
-function promptTokens(lm: Gemma3CausalLM, prompt: string, maxLength: number | undefined): number {
-  return lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength}).tokens[0]!.length;
+/** A prompt with its images, after everything that may be wrong with them was looked for. */
+async function aboutImages(
+  text: string,
+  {image = [], preset = TINY, maxLength}: GenerateOptions,
+  preprocessor: Gemma3CausalLMPreprocessor,
+): Promise<Question> {
+  const {startOfImageToken} = preprocessor.tokenizer;
+  if (preprocessor.textOnlyModel) {
+    throw new Error(
+      `Expected a preset that takes images. Received: "${preset}", which is of text alone. Leave out --image.`,
+    );
+  }
+  const prompts = text.includes(startOfImageToken) ? text : `${startOfImageToken.repeat(image.length)} ${text}`;
+  const question = {prompts, images: image};
+  const {images} = await preprocessor.promptTokens(question, {sequenceLength: maxLength});
+  for (const tensor of images) tensor?.dispose();
+  return question;
+}
+
+/** How many tokens the prompt has, cut to the length that was asked for as generation cuts them. */
+async function promptTokens(lm: Gemma3CausalLM, question: Question, maxLength: number | undefined): Promise<number> {
+  // Images need not be read again to be counted.
+  const text = typeof question === 'string' ? question : question.prompts;
+  const {tokens} = await lm.preprocessor!.promptTokens(text, {sequenceLength: maxLength});
+  return tokens[0]!.length;
 }
 
 async function printText(
   lm: Gemma3CausalLM,
-  prompt: string,
+  prompt: Question,
   {maxLength, stripPrompt = false, stop: stopStrings}: GenerateOptions,
   io: Io,
 ): Promise<void> {
@@ -114,19 +153,19 @@ async function printText(
     io.stdout.write('\n');
   }
   const limit = maxLength ?? lm.preprocessor!.sequenceLength;
-  if (promptTokens(lm, prompt, maxLength) >= limit) {
+  if ((await promptTokens(lm, prompt, maxLength)) >= limit) {
     io.stderr.write(`The prompt fills all ${limit} tokens: there is no new text. Raise --max-length for some.\n`);
   }
 }
 
 async function printResult(
   lm: Gemma3CausalLM,
-  prompt: string,
+  prompt: Question,
   {maxLength, stripPrompt = false, stop: stopStrings}: GenerateOptions,
   backend: string,
   io: Io,
 ): Promise<void> {
-  const count = promptTokens(lm, prompt, maxLength);
+  const count = await promptTokens(lm, prompt, maxLength);
   const stop = meter(lm.sampler);
   const text = await lm.generate(prompt, {maxLength, stripPrompt, stopStrings, signal: io.signal});
   const {newTokens, prefillSeconds, decodeSeconds} = stop();

@@ -19,6 +19,7 @@ import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {type QuantizationMode} from '../layers/quantize';
 import {type Backbone, packConfig} from './backbone';
 import {Model} from './model';
+import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
 
 /** What generation needs of a preprocessor. */
 export interface GenerationPreprocessor<P> {
@@ -28,20 +29,26 @@ export interface GenerationPreprocessor<P> {
     detokenize(ids: readonly number[]): string;
     decoder(): {push(id: number): string; flush(): string};
   };
-  promptTokens(x: P, options: {sequenceLength?: number}): PromptTokens | Promise<PromptTokens>;
+  /** Token ids of each prompt, its images, which the caller disposes, and which tokens stand for parts of them. */
+  promptTokens(x: P, options: {sequenceLength?: number}): Promise<PromptTokens>;
   stripSpecial(ids: readonly number[]): number[];
   isSpecial(id: number): boolean;
 }
 
-/** Prompts as token ids. */
+/** Prompts as token ids, with their images. */
 export interface PromptTokens {
   tokens: number[][];
   /** True if they came as one prompt, not in a list. */
   scalar: boolean;
+  images: (tf.Tensor4D | null)[];
+  visionMask: boolean[][];
 }
 
-/** Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). */
-export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor};
+/**
+ * Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). For a model with vision also what a
+ * preprocessor makes of images, all three or none.
+ */
+export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor} & Partial<VisionTensors>;
 
 export interface GenerateOptions {
   /** Length of prompt and new text together, in tokens. Defaults to the preprocessor's sequence length. */
@@ -130,12 +137,15 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
-    const {tokens, scalar} = await preprocessor.promptTokens(inputs as P, {sequenceLength: this.promptLength(options)});
-    const rows = tokens.map(() => new GeneratedText(preprocessor, options.stopStrings));
-    const texts = rows.map((row, i) => (options.stripPrompt ? '' : row.prompt(tokens[i]!)));
-    const prompts = tokens.map(ids => ({tokens: ids}));
-    for await (const step of this.steps(prompts, options, rows)) {
-      step.forEach((token, i) => token !== null && (texts[i]! += rows[i]!.push(token)));
+    const {prompts, scalar} = await this.readPrompts(inputs as P, this.promptLength(options));
+    const rows = prompts.map(() => new GeneratedText(preprocessor, options.stopStrings));
+    const texts = rows.map((row, i) => (options.stripPrompt ? '' : row.prompt(prompts[i]!.tokens)));
+    try {
+      for await (const step of this.steps(prompts, options, rows)) {
+        step.forEach((token, i) => token !== null && (texts[i]! += rows[i]!.push(token)));
+      }
+    } finally {
+      disposeImages(prompts);
     }
     rows.forEach((row, i) => (texts[i]! += row.flush()));
     return scalar ? texts[0]! : texts;
@@ -155,22 +165,35 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     checkArgument('stream', 'stripPrompt', stripPrompt, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
-    const {tokens, scalar} = await preprocessor.promptTokens(prompt, {sequenceLength: this.promptLength(options)});
-    if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
-    const row = new GeneratedText(preprocessor, options.stopStrings);
-    const steps = this.steps([{tokens: tokens[0]!}], options, [row]);
-    if (!stripPrompt) {
-      signal?.throwIfAborted();
-      // Through the same decoder: a text in two parts may lose a space that it has as a whole.
-      const text = row.prompt(tokens[0]!);
-      if (text) yield text;
+    const {prompts, scalar} = await this.readPrompts(prompt, this.promptLength(options));
+    try {
+      if (!scalar) {
+        throw new ValueError(`Expected one prompt to stream. Received: ${prompts.length} prompts in a list.`);
+      }
+      const row = new GeneratedText(preprocessor, options.stopStrings);
+      const steps = this.steps(prompts, options, [row]);
+      if (!stripPrompt) {
+        signal?.throwIfAborted();
+        // Through the same decoder: a text in two parts may lose a space that it has as a whole.
+        const text = row.prompt(prompts[0]!.tokens);
+        if (text) yield text;
+      }
+      for await (const [token] of steps) {
+        const piece = token == null ? '' : row.push(token);
+        if (piece) yield piece;
+      }
+      const rest = row.flush();
+      if (rest) yield rest;
+    } finally {
+      disposeImages(prompts);
     }
-    for await (const [token] of steps) {
-      const piece = token == null ? '' : row.push(token);
-      if (piece) yield piece;
-    }
-    const rest = row.flush();
-    if (rest) yield rest;
+  }
+
+  /** Prompts cut to a length; the caller disposes their images. */
+  private async readPrompts(x: P, sequenceLength?: number): Promise<{prompts: Prompt[]; scalar: boolean}> {
+    const {tokens, scalar, images, visionMask} = await this.preprocessor!.promptTokens(x, {sequenceLength});
+    const prompts = tokens.map((ids, i) => ({tokens: ids, images: images[i], visionMask: visionMask[i]}));
+    return {prompts, scalar};
   }
 
   /**
@@ -194,11 +217,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     return new ChatSession(this as never, args);
   }
 
-  /** A prompt of any length with its images, as token ids; the caller disposes what images it has. */
+  /** A turn of any length with its images, as token ids; the caller disposes what images it has. */
   async chatPrompt(text: string, images: readonly unknown[]): Promise<Prompt> {
     const prompt = (images.length ? {prompts: text, images} : text) as P;
-    const {tokens} = await this.preprocessor!.promptTokens(prompt, {sequenceLength: Number.MAX_SAFE_INTEGER});
-    return {tokens: tokens[0]!};
+    return (await this.readPrompts(prompt, Number.MAX_SAFE_INTEGER)).prompts[0]!;
   }
 
   /**
@@ -268,10 +290,11 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     if (
       !(inputs?.token_ids instanceof tf.Tensor) ||
       !(inputs.padding_mask instanceof tf.Tensor) ||
-      given.length !== 2
+      given.some(key => key !== 'token_ids' && key !== 'padding_mask' && !VISION_TENSORS.includes(key))
     ) {
       throw new ValueError(
-        'Without a preprocessor, expected {token_ids, padding_mask} as tensors. Received: ' +
+        'Without a preprocessor, expected {token_ids, padding_mask} as tensors, with images also ' +
+          `{${VISION_TENSORS.join(', ')}}. Received: ` +
           `${typeof inputs === 'string' ? show(inputs) : given.join(', ') || show(inputs)}.`,
       );
     }
@@ -296,9 +319,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       return Array.from(idValues.subarray(row * length, row * length + count));
     });
 
+    const vision = await visionOfRows(inputs, prompts, length);
     const rows = prompts.map(prompt => [...prompt]);
     const request = {
-      prompts: prompts.map(tokens => ({tokens})),
+      prompts: prompts.map((tokens, i) => ({tokens, ...vision?.[i]})),
       maxLength: length,
       stopTokenIds,
       sampler: this.sampler,
@@ -306,8 +330,12 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       prefillChunk: options.prefillChunk,
       onPrefill: options.onPrefill,
     };
-    for await (const step of generateTokens(this, request)) {
-      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    try {
+      for await (const step of generateTokens(this, request)) {
+        step.forEach((token, row) => token !== null && rows[row]!.push(token));
+      }
+    } finally {
+      vision?.forEach(({images}) => images?.dispose());
     }
     const shape = scalar ? [length] : [batch, length];
     const filled = (map: (row: number[], t: number) => number) =>
@@ -364,6 +392,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     (this as unknown as {internalContainerRefs: unknown[]}).internalContainerRefs = [];
     return super.dispose();
   }
+}
+
+function disposeImages(prompts: readonly Pick<Prompt, 'images'>[]): void {
+  for (const {images} of prompts) images?.dispose();
 }
 
 async function* stepsInSession(

@@ -1,5 +1,5 @@
 /** What a browser does instead of `node.ts`: there are no folders, and the package's files lie beside its script. */
-import {ValueError} from '../errors';
+import {show, ValueError} from '../errors';
 import {HttpPreset} from '../hub/http_source';
 import {type PresetSink} from '../hub/preset_sink';
 import {type PresetSource} from '../hub/preset_source';
@@ -76,3 +76,30 @@ export const coreCount = (): number => navigator.hardwareConcurrency ?? 1;
 
 /** Browsers have it or have it not. */
 export function enableRelaxedSimd(): void {}
+
+/** Browsers have no paths. */
+export async function readImageFile(path: string): Promise<Uint8Array> {
+  throw new ValueError(
+    `Expected an image. Received: the path ${show(path)}, which browsers cannot open. ` +
+      'Give a Blob, such as `await (await fetch(address)).blob()`, or an image element.',
+  );
+}
+
+/** What a page shows: an image element, a canvas or a bitmap. Undefined for anything else. */
+export function drawnPixels(image: object): ImageData | undefined {
+  // A Worker lacks elements.
+  const element = typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement;
+  const page = typeof HTMLCanvasElement !== 'undefined' && image instanceof HTMLCanvasElement;
+  if (!element && !page && !(image instanceof ImageBitmap) && !(image instanceof OffscreenCanvas)) return undefined;
+  const width = element ? image.naturalWidth : image.width;
+  const height = element ? image.naturalHeight : image.height;
+  if (width === 0 || height === 0) {
+    throw new ValueError(
+      `Expected an image with pixels. Received: ${width} x ${height}. ` +
+        'Wait for `image.decode()` before an image element is used.',
+    );
+  }
+  const context = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true})!;
+  context.drawImage(image, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}

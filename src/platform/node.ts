@@ -1,5 +1,5 @@
 /** What only Node can do. Its counterpart for browsers is `browser.ts`; the package's `exports` choose. */
-import {type FileHandle, open, stat} from 'node:fs/promises';
+import {type FileHandle, open, readFile, stat} from 'node:fs/promises';
 import {availableParallelism} from 'node:os';
 import {dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
@@ -135,4 +135,30 @@ export const coreCount = (): number => availableParallelism();
 /** Node 20 has relaxed SIMD behind a flag, which works if it is set before a module is compiled; later ones need none. */
 export function enableRelaxedSimd(): void {
   if (process.versions.node.startsWith('20.')) setFlagsFromString('--experimental-wasm-relaxed-simd');
+}
+
+/**
+ * The bytes of an image.
+ *
+ * @throws ValueError unless there is such a file.
+ */
+export async function readImageFile(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const {code, message} = error as NodeJS.ErrnoException;
+    const reasons: Record<string, string> = {
+      ENOENT: 'there is none',
+      EISDIR: 'it is a folder',
+      EACCES: 'no permission',
+    };
+    throw new ValueError(
+      `Expected a file of an image at "${path}". Received: ${reasons[code ?? ''] ?? message}. Check the path.`,
+    );
+  }
+}
+
+/** Node draws nothing. */
+export function drawnPixels(_image: object): ImageData | undefined {
+  return undefined;
 }

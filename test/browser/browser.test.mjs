@@ -18,7 +18,7 @@ const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const QUESTION = 'What is the capital of France?';
 
 const page = `
-import {BlobPreset, describeBackends, Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import {BlobPreset, describeBackends, Gemma3CausalLM, Gemma3ImageConverter, useBackend} from 'tfjs-gemma3';
 const FILES = ['config.json', 'tokenizer.json', 'preprocessor.json', 'model.weights.h5', 'assets/tokenizer/vocabulary.spm'];
 globalThis.answer = async (address, question, asFiles, name) => {
   const backend = await useBackend(name);
@@ -33,6 +33,35 @@ globalThis.answer = async (address, question, asFiles, name) => {
   lm.dispose();
   const details = (await describeBackends()).find(({name}) => name === backend).details;
   return {backend, streamed, details};
+};
+/** What a page may hold of a picture, by name. */
+const formsOf = async address => {
+  const blob = await (await fetch(address)).blob();
+  const element = new Image();
+  element.src = address;
+  await element.decode();
+  const canvas = document.createElement('canvas');
+  canvas.width = element.naturalWidth;
+  canvas.height = element.naturalHeight;
+  canvas.getContext('2d').drawImage(element, 0, 0);
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return {blob, bytes: await blob.arrayBuffer(), element, canvas, bitmap: await createImageBitmap(blob), data};
+};
+globalThis.answerAbout = async (address, picture, prompts) => {
+  await useBackend('simd');
+  const lm = await Gemma3CausalLM.fromPreset(address);
+  const answers = {};
+  for (const [form, images] of Object.entries(await formsOf(picture))) {
+    answers[form] = await lm.generate({prompts, images}, {maxLength: 64});
+  }
+  const path = await lm.generate({prompts, images: 'picture.png'}).catch(error => error.message);
+  const unloaded = await lm.generate({prompts, images: new Image()}).catch(error => error.message);
+  lm.dispose();
+  return {answers, path, unloaded};
+};
+globalThis.pixelsOf = async base64 => {
+  const image = await new Gemma3ImageConverter().call(await (await fetch('data:;base64,' + base64)).blob());
+  return Array.from(await image.data());
 };
 `;
 
@@ -132,6 +161,37 @@ for (const {backend, path, asFiles, details} of CASES) {
     await tab.close();
   });
 }
+
+test('a picture in any form is answered as in Node', async () => {
+  const picture = 'test/fixtures/tiny_preset/pictures/blue_square.png';
+  const prompts = 'What is in this image? <start_of_image>';
+  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+  const answer = await lm.generate({prompts, images: join(root, picture)}, {maxLength: 64});
+  lm.dispose();
+  assert.match(answer, /A blue square\.$/);
+  const tab = await browser.newPage();
+  await tab.goto(`${server.address}/page.html`);
+  await tab.waitForFunction(() => 'answerAbout' in globalThis);
+  const args = [`${server.address}/presets/gemma3_tiny`, `${server.address}/${picture}`, prompts];
+  const {answers, path, unloaded} = await tab.evaluate(args => globalThis.answerAbout(...args), args);
+  const forms = ['blob', 'bytes', 'element', 'canvas', 'bitmap', 'data'];
+  assert.deepEqual(answers, Object.fromEntries(forms.map(form => [form, answer])));
+  assert.match(path, /the path "picture.png", which browsers cannot open/);
+  assert.match(unloaded, /Received: 0 x 0. Wait for `image.decode\(\)`/);
+  await tab.close();
+});
+
+test('the same files have the same pixels as in Node', async () => {
+  const files = JSON.parse(readFileSync(join(root, 'test/fixtures/images/files.json'), 'utf8'));
+  const tab = await browser.newPage();
+  await tab.goto(`${server.address}/page.html`);
+  await tab.waitForFunction(() => 'pixelsOf' in globalThis);
+  for (const {name, file, pixels} of files) {
+    const found = await tab.evaluate(text => globalThis.pixelsOf(text), file);
+    assert.deepEqual([name, Buffer.from(found).toString('base64')], [name, pixels]);
+  }
+  await tab.close();
+});
 
 const threads = availableParallelism() > 1 ? '[2-8] threads' : '1 thread';
 for (const [folder, details] of [

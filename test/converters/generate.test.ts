@@ -72,7 +72,7 @@ describe('gemma3 generate', () => {
       {terminal: false},
     );
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
-    const promptTokens = lm.preprocessor!.promptTokens(PROMPT, {}).tokens[0]!.length;
+    const promptTokens = (await lm.preprocessor!.promptTokens(PROMPT, {})).tokens[0]!.length;
     const result = JSON.parse(stdout) as Record<string, unknown>;
     expect(result).toEqual({
       text: await lm.generate(PROMPT, {maxLength: 16, stripPrompt}),

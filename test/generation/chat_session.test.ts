@@ -44,7 +44,7 @@ async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Pro
   }
 }
 
-const idsOf = (text: string): number[] => (lm.preprocessor!.promptTokens(text).tokens as number[][])[0]!;
+const idsOf = async (text: string): Promise<number[]> => (await lm.preprocessor!.promptTokens(text)).tokens[0]!;
 
 it('answers as a fresh model does, and each turn passes it once', async () => {
   await expectNoLeak(async () => {
@@ -77,7 +77,9 @@ it('gives the model what the template says', async () => {
     await chat.send(' Bye ', {maxNewTokens: 3});
   });
   const answer = chat.history[2]!.content as string;
-  expect(prompts[0]!.tokens).toEqual(idsOf(applyChatTemplate(chat.history.slice(0, 2), {addGenerationPrompt: true})));
+  expect(prompts[0]!.tokens).toEqual(
+    await idsOf(applyChatTemplate(chat.history.slice(0, 2), {addGenerationPrompt: true})),
+  );
   const text = (tokens: readonly number[]) => lm.preprocessor!.tokenizer.detokenize(tokens);
   // As text: the tokens that were generated need not be those that the text would be cut into.
   expect(text(prompts[1]!.tokens)).toBe(

@@ -38,7 +38,7 @@ async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>):
   return count;
 }
 
-const idsOf = (prompt: string): number[] => (lm!.preprocessor!.promptTokens(prompt).tokens as number[][])[0]!;
+const idsOf = async (prompt: string): Promise<number[]> => (await lm!.preprocessor!.promptTokens(prompt)).tokens[0]!;
 const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !== b[t]);
 
 it('gives the texts that there are without it', async () => {
@@ -61,7 +61,7 @@ it('gives the texts that there are without it', async () => {
 
 it('computes only what is new', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 40});
-  const [first, second, third] = PROMPTS.map(idsOf) as [number[], number[], number[], number[]];
+  const [first, second, third] = (await Promise.all(PROMPTS.map(idsOf))) as [number[], number[], number[], number[]];
   const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[0]!, few(first)))).toBe(first.length + 2);
   expect([session.reused, session.length]).toEqual([0, first.length + 2]);
@@ -79,7 +79,7 @@ it('computes only what is new', async () => {
 it('computes from the start where windows have forgotten too much', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 2});
   await session.generate(PROMPTS[1]!, options);
-  const ids = idsOf(PROMPTS[2]!);
+  const ids = await idsOf(PROMPTS[2]!);
   const fresh = await lm!.generate(PROMPTS[2]!, options);
   expect(await tokensPassed(lm!, async () => expect(await session.generate(PROMPTS[2]!, options)).toBe(fresh))).toBe(
     39,
@@ -95,14 +95,14 @@ it('computes from the start where windows have forgotten too much', async () => 
 it('is copied for several continuations', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
-    await session.generate(PROMPTS[0]!, {...options, maxLength: idsOf(PROMPTS[0]!).length + 1});
+    await session.generate(PROMPTS[0]!, {...options, maxLength: (await idsOf(PROMPTS[0]!)).length + 1});
     const twins = [session.fork(), session.fork()];
     for (const [i, twin] of twins.entries()) {
       const prompt = PROMPTS[i + 1]!;
       expect(await twin.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
-      expect(twin.reused).toBe(common(idsOf(PROMPTS[0]!).concat(-1), idsOf(prompt)));
+      expect(twin.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
     }
-    expect(session.length).toBe(idsOf(PROMPTS[0]!).length);
+    expect(session.length).toBe((await idsOf(PROMPTS[0]!)).length);
     for (const each of [session, ...twins]) each.dispose();
     session.dispose();
   });

@@ -181,6 +181,12 @@ describe('the package', () => {
     assert.match(text, /^What is the capital of France\? .*Paris.*\n$/);
   });
 
+  it('answers about a picture', () => {
+    const picture = join(root, 'test/fixtures/tiny_preset/pictures/red_circle.png');
+    const args = ['--no', '--', 'gemma3', 'generate', '--image', picture, 'What is in the picture?'];
+    assert.match(output('npx', args, {cwd: folder}), /What is in the picture\? A red circle\.\n$/);
+  });
+
   it('prints one object', () => {
     const text = output('npx', ['--no', '--', 'gemma3', 'generate', QUESTION, '--json'], {cwd: folder});
     assert.match(JSON.parse(text).text, /Paris/);

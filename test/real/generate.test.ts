@@ -47,7 +47,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
     });
 
     it('continues greedily as KerasHub, character by character, streamed', async () => {
-      expect(lm.preprocessor!.promptTokens(prompt).tokens).toEqual([tokenIds]);
+      expect((await lm.preprocessor!.promptTokens(prompt)).tokens).toEqual([tokenIds]);
       let streamed = '';
       const options = {maxLength: oracle.maxLength, stripPrompt: false};
       for await (const piece of lm.stream(prompt, options)) streamed += piece;
@@ -59,7 +59,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
     it.each([512, 200, 4096])('goes on far behind the window as KerasHub, %s tokens at once', async prefillChunk => {
       const {prompt, tokenIds, maxLength, text} = oracle.long;
       expect(tokenIds.length).toBeGreaterThan(1500);
-      expect(lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength}).tokens).toEqual([tokenIds]);
+      expect((await lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength})).tokens).toEqual([tokenIds]);
       expect(await lm.generate(prompt, {maxLength, prefillChunk})).toBe(text);
     });
 

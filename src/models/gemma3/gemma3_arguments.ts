@@ -42,7 +42,6 @@ const KINDS: Readonly<Record<string, ArgumentKind>> = {
   addEndToken: 'flag',
   // The rest
   name: 'text',
-  imageConverter: 'objectOrNull',
 };
 
 /**

@@ -1,5 +1,5 @@
-/** Strings to token ids for training and generation, and back. */
-import * as tf from '@tensorflow/tfjs';
+/** Strings and images to the inputs of a model, for training and generation, and token ids back to strings. */
+import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
@@ -7,13 +7,24 @@ import {checkArguments, checkPositiveInteger} from '../../layers/checks';
 import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
 import {type PresetTarget, savePreset} from '../../saving/preset_writer';
 import {checkGemma3Arguments} from './gemma3_arguments';
+import {Gemma3ImageConverter} from './gemma3_image_converter';
+import {joinSegments, type Packed, packSegments, rowsTensor} from './gemma3_packing';
+import {
+  checkImageCounts,
+  expandImageTokens,
+  type ImageReader,
+  imageReaders,
+  imagesOfPrompts,
+  type PromptImages,
+  visionInputs,
+} from './gemma3_prompt_images';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 export interface Gemma3CausalLMPreprocessorArgs {
   /** Strings to ids and back. */
   tokenizer: Gemma3Tokenizer;
-  /** Configuration of the image converter of a model with vision; null, the default, for a model of text. */
-  imageConverter?: object | null;
+  /** Makes images as the model wants them; null, the default, for a model of text. */
+  imageConverter?: Gemma3ImageConverter | null;
   /** Length of packed sequences. Defaults to 1024. */
   sequenceLength?: number;
   /** Put `<bos>` in front. Defaults to true. */
@@ -39,10 +50,13 @@ const KNOWN = [
   'name',
 ] as const;
 
-/** Text with what comes after it. One string each, or as many of both. */
+/** Text with what comes after it, and with images. One string each, or as many of both. */
 export interface PromptsAndResponses {
+  /** `<start_of_image>` stands where an image goes, once for each. */
   prompts: string | readonly string[];
   responses?: string | readonly string[];
+  /** The images of the prompt, or an entry for each prompt: see {@link PromptImages}. */
+  images?: PromptImages;
 }
 
 /** Token ids and which of them count: (T) for one text, (B, T) for several. */
@@ -51,6 +65,12 @@ export interface TokenBatch {
   token_ids: tf.Tensor;
   /** bool */
   padding_mask: tf.Tensor;
+  /** float32 (B, images, height, width, 3), where the preprocessor has an image converter; black where there are fewer. */
+  images?: tf.Tensor;
+  /** int32 (B, images · tokens an image), with `images`: positions of the tokens that stand for them, then 0. */
+  vision_indices?: tf.Tensor;
+  /** bool, with `images`: true for these tokens. */
+  vision_mask?: tf.Tensor;
 }
 
 export interface TrainingBatch {
@@ -61,48 +81,40 @@ export interface TrainingBatch {
   sampleWeight: tf.Tensor;
 }
 
-interface Packed {
-  ids: number[];
-  /** 0 for the prompt, 1 for the response; 0 for padding. */
-  segments: number[];
+/** Prompts as generation takes them. */
+export interface PromptTokens {
+  /** Token ids of each prompt, as long as it is. */
+  tokens: number[][];
+  /** Whether one string was given, and not a list. */
+  scalar: boolean;
+  /** The images of each prompt, (I, height, width, 3), or null. The caller disposes them. */
+  images: (tf.Tensor4D | null)[];
+  /** For each token of each prompt whether it stands for a part of an image. */
+  visionMask: boolean[][];
+}
+
+type GenerationInputs = string | readonly string[] | PromptsAndResponses;
+
+/** What was given, as rows. */
+interface Rows {
+  /** Token ids of each row: [prompt] or [prompt, response]. */
+  segments: number[][][];
+  /** What reads the images of each row; null if there are none. */
+  readers: ImageReader[][] | null;
+  scalar: boolean;
 }
 
 /**
- * Cuts segments to `limit` tokens together by taking one token of each in turn, as Keras' packer does: a short response
- * is kept whole beside a long prompt.
- */
-export function trimRoundRobin(segments: readonly (readonly number[])[], limit: number): number[][] {
-  const kept = segments.map(() => 0);
-  let left = Math.max(0, limit);
-  while (left > 0) {
-    const open = kept.map((_, i) => i).filter(i => kept[i]! < segments[i]!.length);
-    if (open.length === 0) break;
-    for (const i of open) {
-      if (left === 0) break;
-      // Whole turns at once: as many as the shortest open segment and the room allow.
-      const turns = Math.min(...open.map(j => segments[j]!.length - kept[j]!), Math.floor(left / open.length));
-      if (turns > 0) {
-        for (const j of open) kept[j]! += turns;
-        left -= turns * open.length;
-        break;
-      }
-      kept[i]! += 1;
-      left -= 1;
-    }
-  }
-  return segments.map((segment, i) => segment.slice(0, kept[i]));
-}
-
-/**
- * Text preprocessing of Gemma 3, as `keras_hub.models.Gemma3CausalLMPreprocessor`
- * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm_preprocessor/).
+ * Preprocessing of Gemma 3, as `keras_hub.models.Gemma3CausalLMPreprocessor`
+ * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm_preprocessor/):
+ * of text alone, or with an image converter of text and images. A prompt says with `<start_of_image>` where each image goes.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
 export class Gemma3CausalLMPreprocessor {
   readonly name: string;
   readonly tokenizer: Gemma3Tokenizer;
-  readonly imageConverter: object | null;
+  readonly imageConverter: Gemma3ImageConverter | null;
   readonly sequenceLength: number;
   readonly addStartToken: boolean;
   readonly addEndToken: boolean;
@@ -124,10 +136,26 @@ export class Gemma3CausalLMPreprocessor {
     this.maxImagesPerPrompt = args.maxImagesPerPrompt ?? 2;
     this.numVisionTokensPerImage = args.numVisionTokensPerImage ?? 256;
     const {name, imageConverter, addStartToken, addEndToken} = this;
+    if (imageConverter !== null && !(imageConverter instanceof Gemma3ImageConverter)) {
+      throw new ValueError(
+        `${owner} expected \`imageConverter\` to be null or a Gemma3ImageConverter. Received: ${show(imageConverter)}.`,
+      );
+    }
     const {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage} = this;
     const sizes = {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage};
-    checkGemma3Arguments(owner, {name, imageConverter, addStartToken, addEndToken, ...sizes});
-    if (this.imageConverter && sequenceLength <= maxImagesPerPrompt * numVisionTokensPerImage) {
+    checkGemma3Arguments(owner, {name, addStartToken, addEndToken, ...sizes});
+    if (imageConverter && (!imageConverter.imageSize || imageConverter.dataFormat !== 'channels_last')) {
+      throw new ValueError(
+        `${owner} expected an image converter with an \`imageSize\` and "channels_last". ` +
+          `Received: imageSize=${show(imageConverter.imageSize)}, dataFormat=${show(imageConverter.dataFormat)}.`,
+      );
+    }
+    if (imageConverter && !args.tokenizer.hasVisionTokens) {
+      throw new ValueError(
+        `${owner} expected a tokenizer with vision tokens beside an image converter. Received: hasVisionTokens=false.`,
+      );
+    }
+    if (imageConverter && sequenceLength <= maxImagesPerPrompt * numVisionTokensPerImage) {
       throw new ValueError(
         '`sequenceLength` should be greater than `maxImagesPerPrompt * numVisionTokensPerImage`. Received: ' +
           `sequenceLength=${sequenceLength}, maxImagesPerPrompt=${maxImagesPerPrompt}, ` +
@@ -143,62 +171,62 @@ export class Gemma3CausalLMPreprocessor {
 
   /**
    * Packs `<bos> prompt response <eos>` for training; labels are the next tokens, weighted where they are of the
-   * response. Too long texts lose tokens of the longer segment first.
+   * response. Too long texts lose tokens of the longer segment first, those that stand for an image among them.
    *
-   * @throws ValueError unless prompts and responses are given alike, and without images.
+   * @throws ValueError unless prompts and responses are given alike; on images that do not fit the prompts.
    */
   async call(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TrainingBatch> {
-    const {texts, scalar} = this.normalize(x);
-    if (texts.some(segments => segments.length < 2)) {
+    const {segments, readers, scalar} = this.rows(x);
+    if (segments.some(row => row.length < 2)) {
       throw new ValueError('Expected {prompts, responses} for training. Received no responses.');
     }
     const length = this.checkedLength(sequenceLength);
     // One more than asked for: the last token has no next one.
-    const rows = texts.map(segments => this.pack(segments, length + 1, this.addEndToken));
-    const pad = this.tokenizer.padTokenId;
-    const batch = <T>(map: (row: Packed) => T[], dtype: 'int32' | 'bool') =>
-      toTensor(rows.map(map) as unknown as number[][], length, dtype, scalar);
+    const rows = segments.map(row => packSegments(row, this.packing(length + 1, this.addEndToken)));
+    const ids = rows.map(row => row.ids.slice(0, -1));
+    const inputs = await this.inputs(ids, readers, length, scalar);
+    const next = (map: (row: Packed) => (number | boolean)[], dtype: 'int32' | 'bool') =>
+      rowsTensor(
+        rows.map(row => map(row).slice(1)),
+        length,
+        dtype,
+        scalar,
+      );
     return {
-      x: {
-        token_ids: batch(row => row.ids.slice(0, -1), 'int32'),
-        padding_mask: batch(row => row.ids.slice(0, -1).map(id => id !== pad), 'bool'),
-      },
-      y: batch(row => row.ids.slice(1), 'int32'),
-      sampleWeight: batch(row => row.segments.slice(1).map(segment => segment === 1), 'bool'),
+      x: inputs,
+      y: next(row => row.ids, 'int32'),
+      sampleWeight: next(row => row.segments.map(segment => segment === 1), 'bool'),
     };
   }
 
   /**
-   * Token ids of prompts, with `<bos>` and without `<eos>` or padding, cut to `sequenceLength`.
+   * Prompts as generation takes them: token ids with `<bos>` and without `<eos>` or padding, cut to `sequenceLength`, and
+   * images.
    *
-   * @throws ValueError on anything but prompts, and on images.
+   * @throws ValueError on anything but prompts, on images that do not fit them, and where an image would be cut.
    */
-  promptTokens(
-    x: string | readonly string[] | PromptsAndResponses,
-    {sequenceLength}: {sequenceLength?: number} = {},
-  ): {tokens: number[][]; scalar: boolean} {
-    const {texts, scalar} = this.normalize(typeof x === 'object' && 'prompts' in x ? x : {prompts: x});
-    const length = this.checkedLength(sequenceLength);
-    return {tokens: texts.map(segments => this.segments(segments, length, false).ids), scalar};
+  async promptTokens(x: GenerationInputs, {sequenceLength}: {sequenceLength?: number} = {}): Promise<PromptTokens> {
+    const {segments, readers, scalar} = this.generationRows(x);
+    const options = this.packing(this.checkedLength(sequenceLength), false);
+    const tokens = segments.map(row => joinSegments(row, options).ids);
+    this.checkWhole(tokens, readers, options.length);
+    const {imagePlaceholderId} = this.tokenizer;
+    const visionMask = tokens.map(ids => ids.map(id => readers !== null && id === imagePlaceholderId));
+    const images = readers ? await imagesOfPrompts(readers, this.imageConverter!) : tokens.map(() => null);
+    return {tokens, scalar, images, visionMask};
   }
 
   /**
    * Packs prompts for generation: `<bos> prompt`, padded or cut to `sequenceLength`.
    *
-   * @throws ValueError on anything but prompts, and on images.
+   * @throws ValueError as `promptTokens`.
    */
-  async generatePreprocess(
-    x: string | readonly string[] | PromptsAndResponses,
-    {sequenceLength}: {sequenceLength?: number} = {},
-  ): Promise<TokenBatch> {
-    const {texts, scalar} = this.normalize(typeof x === 'object' && 'prompts' in x ? x : {prompts: x});
-    const length = this.checkedLength(sequenceLength);
-    const rows = texts.map(segments => this.pack(segments, length, false).ids);
-    const mask = rows.map(ids => ids.map(id => id !== this.tokenizer.padTokenId));
-    return {
-      token_ids: toTensor(rows, length, 'int32', scalar),
-      padding_mask: toTensor(mask as unknown as number[][], length, 'bool', scalar),
-    };
+  async generatePreprocess(x: GenerationInputs, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TokenBatch> {
+    const {segments, readers, scalar} = this.generationRows(x);
+    const options = this.packing(this.checkedLength(sequenceLength), false);
+    const rows = segments.map(row => packSegments(row, options).ids);
+    this.checkWhole(rows, readers, options.length);
+    return this.inputs(rows, readers, options.length, scalar);
   }
 
   /** Text of token ids that count, without special tokens. */
@@ -228,7 +256,10 @@ export class Gemma3CausalLMPreprocessor {
     return {
       name: this.name,
       tokenizer: {className: 'Gemma3Tokenizer', config: this.tokenizer.getConfig()},
-      imageConverter: this.imageConverter,
+      imageConverter: this.imageConverter && {
+        className: 'Gemma3ImageConverter',
+        config: this.imageConverter.getConfig(),
+      },
       sequenceLength: this.sequenceLength,
       addStartToken: this.addStartToken,
       addEndToken: this.addEndToken,
@@ -253,8 +284,13 @@ export class Gemma3CausalLMPreprocessor {
     const text = new TextDecoder().decode(await readAll(source, 'preprocessor.json'));
     const {config} = parseSerialized(text, `${source.name}/preprocessor.json`, 'Gemma3CausalLMPreprocessor');
     const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, imageConverter, ...rest} = camelKeys(config);
-    const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter ?? null);
-    return new Gemma3CausalLMPreprocessor({...rest, imageConverter: converter as object | null, tokenizer, ...options});
+    const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter as object | null);
+    return new Gemma3CausalLMPreprocessor({
+      ...rest,
+      imageConverter: converter && Gemma3ImageConverter.fromConfig(converter),
+      tokenizer,
+      ...options,
+    });
   }
 
   /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */
@@ -268,66 +304,78 @@ export class Gemma3CausalLMPreprocessor {
     return length;
   }
 
-  /** Segments of each row: [prompt] or [prompt, response]. */
-  private normalize(x: PromptsAndResponses): {texts: string[][]; scalar: boolean} {
-    const {prompts, responses, ...rest} = x;
-    const {images, ...unknown} = rest as {images?: unknown};
+  private packing(length: number, addEnd: boolean) {
+    return {tokenizer: this.tokenizer, length, addStart: this.addStartToken, addEnd};
+  }
+
+  private generationRows(x: GenerationInputs): Rows {
+    return this.rows(typeof x === 'object' && 'prompts' in x ? x : {prompts: x});
+  }
+
+  private rows(x: PromptsAndResponses): Rows {
+    const {prompts, responses, images = null, ...unknown} = x;
     checkKeys('Gemma3CausalLMPreprocessor', unknown, ['prompts', 'responses', 'images']);
     const scalar = typeof prompts === 'string';
-    const rows = [prompts].flat() as string[];
+    const texts = [prompts].flat() as string[];
     const answers = responses === undefined ? undefined : ([responses].flat() as string[]);
-    const strange = [...rows, ...(answers ?? [])].find(text => typeof text !== 'string');
-    if (strange !== undefined || rows.length === 0) {
+    const strange = [...texts, ...(answers ?? [])].find(text => typeof text !== 'string');
+    if (strange !== undefined || texts.length === 0) {
       throw new ValueError(
         `Expected prompts as a string or strings, at least one. Received: ${show(strange ?? prompts)}.`,
       );
     }
-    if (answers && (answers.length !== rows.length || (typeof responses === 'string') !== scalar)) {
+    if (answers && (answers.length !== texts.length || (typeof responses === 'string') !== scalar)) {
       throw new ValueError(
-        `Expected as many responses as prompts. Received: ${rows.length} prompts, ${answers.length} responses.`,
+        `Expected as many responses as prompts. Received: ${texts.length} prompts, ${answers.length} responses.`,
       );
     }
-    if (images !== undefined && images !== null) {
-      throw new ValueError(
-        this.textOnlyModel
-          ? 'The initialized preprocessor/model is text-only, but `images` is not null.'
-          : 'Images in prompts are not available yet. Received: `images`. Leave them out to ask about text alone.',
-      );
+    const {tokenizer, numVisionTokensPerImage, maxImagesPerPrompt, textOnlyModel} = this;
+    if (images !== null && textOnlyModel) {
+      throw new ValueError('The initialized preprocessor/model is text-only, but `images` is not null.');
     }
-    if (!this.textOnlyModel && rows.some(text => text.includes(this.tokenizer.startOfImageToken))) {
-      throw new ValueError(
-        `Images in prompts are not available yet. Received a prompt with ${this.tokenizer.startOfImageToken}. ` +
-          'Leave it out to ask about text alone.',
-      );
-    }
-    return {texts: rows.map((text, i) => (answers ? [text, answers[i]!] : [text])), scalar};
+    const readers = images === null ? null : imageReaders(images, texts.length, scalar);
+    if (readers) checkImageCounts(texts, readers, tokenizer, maxImagesPerPrompt);
+    const segments = texts.map((text, i) => {
+      const prompt = textOnlyModel ? text : expandImageTokens(text, tokenizer, numVisionTokensPerImage);
+      return [prompt, ...(answers ? [answers[i]!] : [])].map(part => tokenizer.tokenize(part));
+    });
+    return {segments, readers, scalar};
   }
 
-  private segments(texts: readonly string[], length: number, addEnd: boolean): Packed {
-    const special = (this.addStartToken ? 1 : 0) + (addEnd ? 1 : 0);
-    const trimmed = trimRoundRobin(
-      texts.map(text => this.tokenizer.tokenize(text)),
-      length - special,
-    );
-    const parts = trimmed.map((ids, segment) => ids.map(id => ({id, segment})));
-    const tokens = [
-      ...(this.addStartToken ? [{id: this.tokenizer.startTokenId, segment: 0}] : []),
-      ...parts.flat(),
-      ...(addEnd ? [{id: this.tokenizer.endTokenId, segment: parts.length - 1}] : []),
-    ];
-    return {ids: tokens.map(({id}) => id), segments: tokens.map(({segment}) => segment)};
+  /** @throws ValueError if rows of generation lack tokens of their images: half an image would be answered wrongly. */
+  private checkWhole(
+    rows: readonly (readonly number[])[],
+    readers: readonly (readonly ImageReader[])[] | null,
+    length: number,
+  ): void {
+    readers?.forEach((images, i) => {
+      const expected = images.length * this.numVisionTokensPerImage;
+      const received = rows[i]!.filter(id => id === this.tokenizer.imagePlaceholderId).length;
+      if (received === expected) return;
+      throw new ValueError(
+        `Expected room for the ${expected} tokens of the images in prompt ${i}. Received: ${received} of them within ` +
+          `the sequence length, ${length}. Make it longer: \`maxLength\` for generation.`,
+      );
+    });
   }
 
-  private pack(texts: readonly string[], length: number, addEnd: boolean): Packed {
-    const {ids, segments} = this.segments(texts, length, addEnd);
-    const fill = (value: number, count: number) => Array.from({length: Math.max(0, count)}, () => value);
+  /** The model's inputs made of rows of one length. */
+  private async inputs(
+    rows: readonly (readonly number[])[],
+    readers: readonly (readonly ImageReader[])[] | null,
+    length: number,
+    scalar: boolean,
+  ): Promise<TokenBatch> {
+    const {imageConverter, maxImagesPerPrompt: maxImages, numVisionTokensPerImage: tokensPerImage} = this;
+    const {imagePlaceholderId: placeholderId, padTokenId} = this.tokenizer;
+    const options = {placeholderId, maxImages, tokensPerImage, scalar};
+    // Images first: reading them may fail, and no tensor must be left behind.
+    const vision = imageConverter && (await visionInputs(rows, readers, {...options, converter: imageConverter}));
+    const mask = rows.map(ids => ids.map(id => id !== padTokenId));
     return {
-      ids: [...ids, ...fill(this.tokenizer.padTokenId, length - ids.length)].slice(0, length),
-      segments: [...segments, ...fill(0, length - segments.length)].slice(0, length),
+      token_ids: rowsTensor(rows, length, 'int32', scalar),
+      padding_mask: rowsTensor(mask, length, 'bool', scalar),
+      ...vision,
     };
   }
-}
-
-function toTensor(rows: number[][], length: number, dtype: 'int32' | 'bool', scalar: boolean): tf.Tensor {
-  return scalar ? tf.tensor1d(rows[0]!, dtype) : tf.tensor2d(rows, [rows.length, length], dtype);
 }

@@ -6,7 +6,8 @@ import {readAll} from '../../hub/preset_source';
 import {checkArguments, checkObject} from '../../layers/checks';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
 import {checkGemma3Arguments} from './gemma3_arguments';
-import {type TokenBatch, trimRoundRobin} from './gemma3_causal_lm_preprocessor';
+import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
+import {trimRoundRobin} from './gemma3_packing';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 /** How segments share the room: token by token in turn, or the first takes what it needs. */

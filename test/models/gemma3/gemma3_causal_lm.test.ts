@@ -73,7 +73,7 @@ describe('generate', () => {
   });
 
   it('takes {prompts}, and stops behind the given tokens', async () => {
-    const {tokens} = lm.preprocessor!.promptTokens('Hi there');
+    const {tokens} = await lm.preprocessor!.promptTokens('Hi there');
     const cache = lm.newCache(1, 30);
     const logits = await take(lm.nextLogits(tokens, [tokens[0]!.length], cache));
     cache.dispose();
@@ -111,7 +111,7 @@ describe('generate', () => {
     lm.compile({sampler: new Counting()});
     await lm.generate('Hi', {stopTokenIds: null});
     lm.compile();
-    expect(steps).toBe(40 - lm.preprocessor!.promptTokens('Hi').tokens[0]!.length);
+    expect(steps).toBe(40 - (await lm.preprocessor!.promptTokens('Hi')).tokens[0]!.length);
   });
 
   it('cuts a prompt that is longer than the result', async () => {

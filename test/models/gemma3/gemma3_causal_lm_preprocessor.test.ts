@@ -3,8 +3,8 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
-import {Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../../src';
-import {trimRoundRobin} from '../../../src/models/gemma3/gemma3_causal_lm_preprocessor';
+import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';
+import {trimRoundRobin} from '../../../src/models/gemma3/gemma3_packing';
 import {expectNoLeak} from '../../support/numbers';
 
 const FIXTURES = join(__dirname, '../../fixtures');
@@ -91,7 +91,8 @@ describe('bad input', () => {
 
   it('refuses a length that is none, and arguments that contradict each other', async () => {
     await expect(preprocessor.generatePreprocess('a', {sequenceLength: 0})).rejects.toThrow(/positive integer/);
-    const args = {tokenizer, imageConverter: {}, sequenceLength: 512};
+    const imageConverter = new Gemma3ImageConverter({imageSize: [8, 8]});
+    const args = {tokenizer, imageConverter, sequenceLength: 512};
     expect(() => new Gemma3CausalLMPreprocessor(args)).toThrow(/should be greater than/);
     expect(() => new Gemma3CausalLMPreprocessor({tokenizer: {} as never})).toThrow(/expected a Gemma3Tokenizer/);
     expect(() => new Gemma3CausalLMPreprocessor(undefined as never)).toThrow(/expected its arguments in one object/);
@@ -99,7 +100,8 @@ describe('bad input', () => {
     expect(build({addStartToken: 'no'})).toThrow(/`addStartToken` to be true or false. Received: addStartToken="no"/);
     expect(build({addEndToken: 0})).toThrow(/`addEndToken` to be true or false/);
     expect(build({name: 3})).toThrow(/`name` to be a string. Received: name=3/);
-    expect(build({imageConverter: 'x'})).toThrow(/`imageConverter` to be null or an object/);
+    expect(build({imageConverter: {}})).toThrow(/`imageConverter` to be null or a Gemma3ImageConverter/);
+    expect(build({imageConverter: new Gemma3ImageConverter()})).toThrow(/an image converter with an `imageSize`/);
     expect(build({maxImagesPerPrompt: 0})).toThrow(/`maxImagesPerPrompt` to be a positive integer/);
     expect(() => new Gemma3CausalLMPreprocessor({tokenizer, sequenceLenght: 3} as never)).toThrow(/sequenceLenght/);
   });

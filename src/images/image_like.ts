@@ -1,0 +1,104 @@
+/** Everything that is taken for an image, and its pixels. */
+import * as tf from '@tensorflow/tfjs';
+import {drawnPixels, readImageFile} from '#platform';
+import {show, ValueError} from '../errors';
+import {decodeJpeg, isJpeg} from './jpeg';
+import {type Pixels, withoutAlpha} from './pixels';
+import {decodePng, isPng} from './png';
+
+/**
+ * An image: a tensor (height, width, channels) of numbers 0 to 255; `ImageData`; the bytes of a PNG or JPEG file; in Node
+ * the path of one; in a browser an image element that has loaded, a canvas or an `ImageBitmap`.
+ *
+ * Alpha is dropped. Files are not turned by what EXIF says of the camera; what a browser draws is as the browser turns it.
+ */
+export type ImageLike =
+  | tf.Tensor3D
+  | ImageData
+  | Uint8Array
+  | ArrayBuffer
+  | Blob
+  | string
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | ImageBitmap;
+
+const EXPECTED =
+  'Expected an image: a tensor (height, width, channels), ImageData, the bytes of a PNG or JPEG file, its path in Node, ' +
+  'or a loaded image element, a canvas or an ImageBitmap in a browser.';
+
+const isImageData = (value: object): value is ImageData => {
+  const {data, width, height} = value as Partial<Omit<ImageData, 'data'>> & {data?: unknown};
+  const bytes = data instanceof Uint8ClampedArray || data instanceof Uint8Array;
+  return bytes && data.length === 4 * Number(width) * Number(height);
+};
+
+/** Node's Buffer is a Uint8Array; one of another realm is not `instanceof`, but has the name. */
+const isBytes = (value: object): value is Uint8Array<ArrayBuffer> =>
+  value instanceof Uint8Array || /^\[object (ArrayBuffer|Uint8Array)\]$/.test(Object.prototype.toString.call(value));
+
+/**
+ * The pixels of an image, which are not to be written to: they may be those of a tensor.
+ *
+ * @throws ValueError for anything else, for files that are missing or not readable, and for images without pixels.
+ */
+export async function readPixels(image: ImageLike): Promise<Pixels> {
+  if (image instanceof tf.Tensor) {
+    if ((image as tf.Tensor).rank === 3) return tensorReaders(image)[0]!();
+    throw new ValueError(`${EXPECTED} Received: a tensor of shape [${(image as tf.Tensor).shape.join(', ')}].`);
+  }
+  if (typeof image === 'string') return decode(await readImageFile(image), `"${image}"`);
+  if (typeof image !== 'object' || image === null) throw new ValueError(`${EXPECTED} Received: ${show(image)}.`);
+  if (isBytes(image)) return decode(new Uint8Array(image), 'bytes');
+  if (image instanceof Blob) return decode(new Uint8Array(await image.arrayBuffer()), 'a Blob');
+  const data = isImageData(image) ? image : drawnPixels(image);
+  if (!data) throw new ValueError(`${EXPECTED} Received: ${describe(image)}.`);
+  if (data.width === 0 || data.height === 0) {
+    throw new ValueError(`Expected an image with pixels. Received: one of ${data.width} x ${data.height} pixels.`);
+  }
+  return withoutAlpha(data);
+}
+
+/**
+ * What reads each image of a tensor (height, width, channels) or (images, height, width, channels); its values are fetched
+ * once.
+ *
+ * @throws ValueError unless it has pixels, float32 or int32.
+ */
+export function tensorReaders(tensor: tf.Tensor): (() => Promise<Pixels>)[] {
+  const {dtype, rank, shape} = tensor;
+  const [height, width, channels] = shape.slice(-3) as [number, number, number];
+  if (rank < 3 || height * width * channels === 0 || (dtype !== 'float32' && dtype !== 'int32')) {
+    throw new ValueError(
+      'Expected pixels as a float32 or int32 tensor (height, width, channels) with numbers from 0 to 255. ' +
+        `Received: ${dtype} of shape [${shape.join(', ')}].`,
+    );
+  }
+  let data: Promise<Pixels['values']> | undefined;
+  const size = height * width * channels;
+  return Array.from({length: tensor.size / size}, (_, i) => async () => {
+    data ??= tensor.data() as Promise<Pixels['values']>;
+    return {height, width, channels, values: (await data).subarray(i * size, (i + 1) * size)};
+  });
+}
+
+async function decode(bytes: Uint8Array, name: string): Promise<Pixels> {
+  try {
+    if (isPng(bytes)) return await decodePng(bytes);
+    if (isJpeg(bytes)) return decodeJpeg(bytes);
+  } catch (error) {
+    throw new ValueError(`Cannot read ${name}. ${(error as Error).message}`);
+  }
+  const start = Array.from(bytes.subarray(0, 8), byte => byte.toString(16).padStart(2, '0')).join(' ');
+  throw new ValueError(
+    `Expected ${name} to be a PNG or JPEG image. Received: ${start ? `what begins with ${start}` : 'nothing'}. ` +
+      'Convert it to one of these.',
+  );
+}
+
+const describe = (value: object): string => {
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  const name = value.constructor?.name;
+  return name && name !== 'Object' ? `a ${name}` : `an object with keys ${Object.keys(value).join(', ') || 'none'}`;
+};

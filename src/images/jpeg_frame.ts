@@ -1,0 +1,43 @@
+/** What the parts of a JPEG file share: its components and their coefficients. */
+import {ValueError} from '../errors';
+
+/** One of the planes an image is made of: brightness, or a colour. */
+export interface Component {
+  id: number;
+  /** How many blocks of a unit of the image are of this component, across and down. */
+  h: number;
+  v: number;
+  /** Which table of quantization. */
+  table: number;
+  /** Blocks that hold the image. */
+  columns: number;
+  rows: number;
+  /** Blocks in memory: a whole number of units. */
+  stride: number;
+  height: number;
+  /** 64 numbers a block, in the order of the transform. */
+  coefficients: Int16Array;
+}
+
+export interface Frame {
+  width: number;
+  height: number;
+  progressive: boolean;
+  components: Component[];
+  /** Largest h and v. */
+  maxH: number;
+  maxV: number;
+}
+
+/** Where the n-th coefficient of a file stands in a block. */
+// prettier-ignore
+export const ZIGZAG = [
+   0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
+  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
+  35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+  58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+];
+
+export function refuseJpeg(received: string, advice = 'The file is damaged; fetch it again.'): never {
+  throw new ValueError(`Expected a whole JPEG image. Received: ${received}. ${advice}`);
+}

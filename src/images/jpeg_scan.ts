@@ -1,0 +1,270 @@
+/** Scans of a JPEG file: Huffman's code, and the coefficients it stands for. */
+import {type Component, type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
+
+/** Codes of up to 16 bits for bytes. */
+export class HuffmanTable {
+  /** By length: the largest code, or −1; and what to add to a code to find its symbol. */
+  private readonly largest = new Int32Array(17).fill(-1);
+  private readonly shift = new Int32Array(17);
+
+  /** @param counts how many codes have 1, 2, … 16 bits; the symbols are in the order of their codes. */
+  constructor(
+    counts: readonly number[],
+    private readonly symbols: readonly number[],
+  ) {
+    let code = 0;
+    let index = 0;
+    counts.forEach((count, i) => {
+      this.shift[i + 1] = index - code;
+      index += count;
+      code += count;
+      if (count > 0) this.largest[i + 1] = code - 1;
+      if (code > 2 ** (i + 1)) refuseJpeg('one with a code that means two things');
+      code *= 2;
+    });
+  }
+
+  read(bits: BitReader): number {
+    let code = 0;
+    for (let length = 1; length <= 16; length++) {
+      code = code * 2 + bits.bit();
+      if (code <= this.largest[length]!) return this.symbols[code + this.shift[length]!]!;
+    }
+    return refuseJpeg('one with a code that means nothing');
+  }
+}
+
+class BitReader {
+  private current = 0;
+  private left = 0;
+
+  constructor(
+    private readonly bytes: Uint8Array,
+    public at: number,
+  ) {}
+
+  bit(): number {
+    if (this.left === 0) {
+      if (this.at >= this.bytes.length) refuseJpeg('one that ends too early');
+      this.current = this.bytes[this.at]!;
+      if (this.current === 0xff) {
+        // A zero behind it says that this is no marker.
+        if (this.bytes[this.at + 1] !== 0) refuseJpeg('one with a scan that ends too early');
+        this.at++;
+      }
+      this.at++;
+      this.left = 8;
+    }
+    this.left--;
+    return (this.current >> this.left) & 1;
+  }
+
+  bits(count: number): number {
+    let value = 0;
+    for (let i = 0; i < count; i++) value = value * 2 + this.bit();
+    return value;
+  }
+
+  /** A number of so many bits; those that begin with 0 are negative. */
+  signed(count: number): number {
+    if (count === 0) return 0;
+    const value = this.bits(count);
+    return value < 2 ** (count - 1) ? value - 2 ** count + 1 : value;
+  }
+
+  /** Goes on behind the marker that ends an interval. */
+  restart(): void {
+    this.left = 0;
+    const {bytes} = this;
+    while (this.at + 1 < bytes.length && bytes[this.at] === 0xff && bytes[this.at + 1] === 0xff) this.at++;
+    const marker = bytes[this.at + 1];
+    if (bytes[this.at] !== 0xff || marker === undefined || marker < 0xd0 || marker > 0xd7) {
+      refuseJpeg('one with an interval that does not end');
+    }
+    this.at += 2;
+  }
+}
+
+export interface ScanTables {
+  dc: readonly (HuffmanTable | undefined)[];
+  ac: readonly (HuffmanTable | undefined)[];
+  /** Units between restarts; 0 for none. */
+  restartInterval: number;
+}
+
+interface ScanComponent {
+  component: Component;
+  dc: HuffmanTable | undefined;
+  ac: HuffmanTable | undefined;
+  /** Mean of the block before. */
+  previous: number;
+}
+
+/** Reads a scan into the coefficients of the frame. @returns where it ends. */
+export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: Frame, tables: ScanTables): number {
+  const count = head.getUint8(0);
+  const chosen: ScanComponent[] = Array.from({length: count}, (_, i) => {
+    const [id, table] = [head.getUint8(1 + 2 * i), head.getUint8(2 + 2 * i)];
+    const component = frame.components.find(one => one.id === id) ?? refuseJpeg(`one with a scan of nothing, ${id}`);
+    return {component, dc: tables.dc[table >> 4], ac: tables.ac[table & 15], previous: 0};
+  });
+  if (count === 0) refuseJpeg('one with a scan of nothing');
+  const [first, last, approximation] = [1, 2, 3].map(i => head.getUint8(2 * count + i)) as [number, number, number];
+  const {progressive} = frame;
+  if (progressive && (last > 63 || first > last)) refuseJpeg(`one with coefficients ${first} to ${last}`);
+  const pass: Pass = progressive
+    ? {first, last, low: approximation & 15, refine: approximation >> 4 > 0, progressive}
+    : {first: 0, last: 63, low: 0, refine: false, progressive};
+  const decoder = new BlockDecoder(new BitReader(bytes, at), pass);
+
+  const units = unitsOf(chosen, frame);
+  for (let unit = 0; unit < units.count; unit++) {
+    if (tables.restartInterval > 0 && unit > 0 && unit % tables.restartInterval === 0) {
+      decoder.restart();
+      for (const one of chosen) one.previous = 0;
+    }
+    units.visit(unit, (one, block) => decoder.decode(one, block * 64));
+  }
+  return decoder.at;
+}
+
+/** A scan of one component has its blocks one by one; one of several has units, with all blocks of a part of the image. */
+function unitsOf(chosen: ScanComponent[], {width, height, maxH, maxV}: Frame) {
+  type Visit = (one: ScanComponent, block: number) => void;
+  if (chosen.length === 1) {
+    const [one] = chosen as [ScanComponent];
+    const {columns, rows, stride} = one.component;
+    return {
+      count: columns * rows,
+      visit: (unit: number, visit: Visit) => visit(one, Math.floor(unit / columns) * stride + (unit % columns)),
+    };
+  }
+  const across = Math.ceil(width / (8 * maxH));
+  return {
+    count: across * Math.ceil(height / (8 * maxV)),
+    visit(unit: number, visit: Visit) {
+      const [row, column] = [Math.floor(unit / across), unit % across];
+      for (const one of chosen) {
+        const {h, v, stride} = one.component;
+        for (let y = 0; y < v; y++) {
+          for (let x = 0; x < h; x++) visit(one, (row * v + y) * stride + column * h + x);
+        }
+      }
+    },
+  };
+}
+
+interface Pass {
+  /** Which coefficients. */
+  first: number;
+  last: number;
+  /** How many of their lowest bits come later. */
+  low: number;
+  /** Whether this is a bit more of what is known. */
+  refine: boolean;
+  progressive: boolean;
+}
+
+class BlockDecoder {
+  /** Blocks from here on that have nothing more in this pass. */
+  private empty = 0;
+
+  constructor(
+    private readonly bits: BitReader,
+    private readonly pass: Pass,
+  ) {}
+
+  get at(): number {
+    return this.bits.at;
+  }
+
+  restart(): void {
+    this.empty = 0;
+    this.bits.restart();
+  }
+
+  decode(one: ScanComponent, offset: number): void {
+    const {first, refine} = this.pass;
+    const {coefficients} = one.component;
+    if (first === 0) this.mean(one, offset);
+    if (this.pass.last === 0) return;
+    const table = one.ac ?? refuseJpeg('one without a code');
+    if (refine) this.refineRest(table, coefficients, offset);
+    else this.rest(table, coefficients, offset);
+  }
+
+  private mean(one: ScanComponent, offset: number): void {
+    const {bits, pass} = this;
+    const {coefficients} = one.component;
+    if (pass.refine) {
+      coefficients[offset] = coefficients[offset]! | (bits.bit() << pass.low);
+      return;
+    }
+    const size = (one.dc ?? refuseJpeg('one without a code')).read(bits);
+    if (size > 16) refuseJpeg('one with a number that is too large');
+    one.previous += bits.signed(size);
+    coefficients[offset] = one.previous << pass.low;
+  }
+
+  private rest(table: HuffmanTable, coefficients: Int16Array, offset: number): void {
+    const {bits, pass} = this;
+    if (this.empty > 0) {
+      this.empty--;
+      return;
+    }
+    for (let k = Math.max(1, pass.first); k <= pass.last; k++) {
+      const symbol = table.read(bits);
+      const zeros = symbol >> 4;
+      const size = symbol & 15;
+      if (size === 0) {
+        if (zeros < 15) {
+          // The rest of this block is zero, and in progressive images that of blocks behind it.
+          this.empty = pass.progressive ? 2 ** zeros - 1 + bits.bits(zeros) : 0;
+          return;
+        }
+        k += 15;
+        continue;
+      }
+      k += zeros;
+      if (k > pass.last) refuseJpeg('one with too many coefficients');
+      coefficients[offset + ZIGZAG[k]!] = bits.signed(size) << pass.low;
+    }
+  }
+
+  private refineRest(table: HuffmanTable, coefficients: Int16Array, offset: number): void {
+    const {bits, pass} = this;
+    const step = 1 << pass.low;
+    const refine = (at: number) => {
+      const value = coefficients[at]!;
+      if (bits.bit() && (value & step) === 0) coefficients[at] = value + (value > 0 ? step : -step);
+    };
+    let k = pass.first;
+    if (this.empty === 0) {
+      for (; k <= pass.last; k++) {
+        const symbol = table.read(bits);
+        let zeros = symbol >> 4;
+        let value = 0;
+        if ((symbol & 15) === 0) {
+          if (zeros < 15) {
+            this.empty = 2 ** zeros + bits.bits(zeros);
+            break;
+          }
+        } else value = bits.bit() ? step : -step;
+        // Past as many zeros, refining what is none; the new value goes where the next zero is.
+        for (; k <= pass.last; k++) {
+          const at = offset + ZIGZAG[k]!;
+          if (coefficients[at] !== 0) refine(at);
+          else if (zeros-- === 0) break;
+        }
+        if (value !== 0 && k <= pass.last) coefficients[offset + ZIGZAG[k]!] = value;
+      }
+    }
+    if (this.empty > 0) {
+      for (; k <= pass.last; k++) {
+        const at = offset + ZIGZAG[k]!;
+        if (coefficients[at] !== 0) refine(at);
+      }
+      this.empty--;
+    }
+  }
+}

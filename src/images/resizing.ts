@@ -1,0 +1,80 @@
+/** Keras' `Resizing`: to a size, by cutting or padding where the shape differs, with whole numbers kept whole. */
+import {type Pixels} from './pixels';
+import {type Interpolation, resample} from './resample';
+
+export interface ResizingOptions {
+  /** Height and width. */
+  size: readonly [number, number];
+  interpolation: Interpolation;
+  antialias: boolean;
+  /** Cut what is too tall or too wide, evenly on both sides. */
+  cropToAspectRatio: boolean;
+  /** Or put zeros beside what is too slim. */
+  padToAspectRatio: boolean;
+}
+
+const f = Math.fround;
+
+/** The length that goes with `other` in the proportion of the target, in float32 and cut as Keras does it. */
+const lengthFor = (other: number, target: number, otherTarget: number) =>
+  Math.trunc(f(f(other * target) / f(otherTarget)));
+/** What lies before the middle. */
+const half = (length: number) => Math.trunc(f(length) / 2);
+
+export function resizePixels(image: Pixels, options: ResizingOptions): Pixels {
+  const {size, interpolation, antialias, cropToAspectRatio, padToAspectRatio} = options;
+  const {height, width} = image;
+  // Proportions first, on the pixels as they are; then the size.
+  const fitting = [lengthFor(width, size[0], size[1]), lengthFor(height, size[1], size[0])] as const;
+  let fitted = image;
+  if (cropToAspectRatio) fitted = crop(image, fitting);
+  else if (padToAspectRatio) {
+    // Padded evenly: one row or column less than it takes where that is odd.
+    fitted = pad(image, half(Math.max(height, fitting[0]) - height), half(Math.max(width, fitting[1]) - width));
+  }
+  const resized = resample(fitted, size, interpolation, antialias);
+  return image.values instanceof Float32Array ? resized : roundPixels(resized, image.values);
+}
+
+function crop(image: Pixels, fitting: readonly [number, number]): Pixels {
+  const {channels, values} = image;
+  const height = Math.max(1, Math.min(image.height, fitting[0]));
+  const width = Math.max(1, Math.min(image.width, fitting[1]));
+  const top = half(image.height - height);
+  const left = half(image.width - width);
+  const output = like(values, height * width * channels);
+  for (let row = 0; row < height; row++) {
+    const from = ((top + row) * image.width + left) * channels;
+    output.set(values.subarray(from, from + width * channels), row * width * channels);
+  }
+  return {height, width, channels, values: output};
+}
+
+function pad(image: Pixels, vertical: number, horizontal: number): Pixels {
+  const {channels, values} = image;
+  const [height, width] = [image.height + 2 * vertical, image.width + 2 * horizontal];
+  const output = like(values, height * width * channels);
+  for (let row = 0; row < image.height; row++) {
+    const from = row * image.width * channels;
+    const to = ((vertical + row) * width + horizontal) * channels;
+    output.set(values.subarray(from, from + image.width * channels), to);
+  }
+  return {height, width, channels, values: output};
+}
+
+const like = (values: Pixels['values'], length: number): Pixels['values'] =>
+  new (values.constructor as Uint8ArrayConstructor)(length);
+
+/** To whole numbers, halves to the even one; bytes stay within theirs. */
+function roundPixels(image: Pixels, original: Pixels['values']): Pixels {
+  const values = like(original, image.values.length);
+  const highest = original instanceof Uint8Array ? 255 : Infinity;
+  const lowest = original instanceof Uint8Array ? 0 : -Infinity;
+  for (let i = 0; i < values.length; i++) {
+    const value = image.values[i]!;
+    let whole = Math.round(value);
+    if (whole - value === 0.5 && whole % 2 !== 0) whole -= 1;
+    values[i] = Math.min(highest, Math.max(lowest, whole));
+  }
+  return {...image, values};
+}

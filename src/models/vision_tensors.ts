@@ -1,0 +1,66 @@
+/** Images beside token ids as tensors: what a preprocessor makes, read for generation. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../errors';
+import {type Prompt} from '../generation/engine';
+
+/** One axis less for a single text. */
+export interface VisionTensors {
+  /** float32 (B, images, S, S, 3); those of a row come first, and the rest of its places is not looked at. */
+  images: tf.Tensor;
+  /** int32 (B, images · tokens an image): where these tokens are. Says the same as the mask, but as Keras has it. */
+  vision_indices: tf.Tensor;
+  /** bool (B, T): which tokens stand for parts of images. */
+  vision_mask: tf.Tensor;
+}
+
+export const VISION_TENSORS: readonly string[] = ['images', 'vision_indices', 'vision_mask'];
+
+/**
+ * Images and mask of each row; null without images. The caller disposes the images.
+ *
+ * @param rows token ids, without their padding.
+ * @param length of a row with its padding.
+ * @throws ValueError on tensors that do not fit each other.
+ */
+export async function visionOfRows(
+  {images, vision_indices: indices, vision_mask: mask}: Partial<VisionTensors>,
+  rows: readonly (readonly number[])[],
+  length: number,
+): Promise<Pick<Prompt, 'images' | 'visionMask'>[] | null> {
+  if (images === undefined && indices === undefined && mask === undefined) return null;
+  const batch = rows.length;
+  const all = [images, indices, mask];
+  const [places, ...size] = images?.shape.slice(-4) ?? [];
+  const fits =
+    all.every(tensor => tensor instanceof tf.Tensor) &&
+    size.length === 3 &&
+    images!.size === batch * places! * size[0]! * size[1]! * size[2]! &&
+    mask!.size === batch * length &&
+    (places === 0 ? indices!.size === 0 : indices!.size % (batch * places!) === 0);
+  if (!fits) {
+    const received = all.map((tensor, i) => `${VISION_TENSORS[i]} ${tensor ? show(tensor.shape) : 'missing'}`);
+    throw new ValueError(
+      `Expected images (${batch}, images, S, S, 3), vision_indices (${batch}, images · tokens an image) and vision_mask ` +
+        `(${batch}, ${length}), all or none, without the first axis for a single text. Received: ${received.join(', ')}.`,
+    );
+  }
+  if (places === 0) return null;
+  const values = await mask!.data();
+  const tokensPerImage = indices!.size / (batch * places!);
+  const masks = rows.map((row, i) => row.map((_, t) => values[i * length + t] !== 0));
+  const counts = masks.map(row => row.filter(Boolean).length / tokensPerImage);
+  const wrong = counts.findIndex(count => !Number.isInteger(count) || count > places!);
+  if (wrong >= 0) {
+    throw new ValueError(
+      `Expected ${tokensPerImage} tokens in vision_mask for each of at most ${places} images. ` +
+        `Received: ${counts[wrong]! * tokensPerImage} in row ${wrong}.`,
+    );
+  }
+  const batched = tf.reshape(images!, [batch * places!, size[0]!, size[1]!, size[2]!]);
+  const found = counts.map((count, i) => ({
+    images: count > 0 ? (tf.slice(batched, [i * places!], [count]) as tf.Tensor4D) : null,
+    visionMask: masks[i]!,
+  }));
+  batched.dispose();
+  return found;
+}

@@ -1,0 +1,85 @@
+/** `gemma3 generate --image`. */
+import {cpSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {run, TINY} from './run';
+
+const picture = (name: string) => join(__dirname, `../fixtures/tiny_preset/pictures/${name}.png`);
+const SQUARE = ['--image', picture('blue_square')];
+
+it.each<[string, string[], RegExp]>([
+  [
+    'in front',
+    [...SQUARE, 'What is in the picture?'],
+    /^\n\n<start_of_image>\n\n What is in the picture\? A blue square\.\n$/,
+  ],
+  [
+    'where it says',
+    [...SQUARE, 'What is in the picture? <start_of_image>'],
+    /picture\? \n\n<start_of_image>\n\nA blue square\.\n$/,
+  ],
+  ['the new text alone', [...SQUARE, '--strip-prompt', 'What is in the picture?'], /^ ?A blue square\.\n$/],
+  ['its own question', SQUARE, /What is in the picture\? A blue square\.\n$/],
+  [
+    'two, in their order',
+    ['--image', picture('green_triangle'), '--image', picture('yellow_ring')],
+    /What is in these images\? A green triangle and a yellow ring\.\n$/,
+  ],
+])('answers: %s', async (_, argv, expected) => {
+  const before = tf.memory().numTensors;
+  const {code, stdout, stderr} = await run(['generate', ...argv]);
+  expect({code, stderr}).toEqual({code: 0, stderr: ''});
+  expect(stdout).toMatch(expected);
+  expect(tf.memory().numTensors).toBe(before);
+});
+
+it('counts the tokens of images', async () => {
+  const {stdout} = await run(['generate', '--preset', TINY, '--json', ...SQUARE, 'What is in the picture?']);
+  const result = JSON.parse(stdout) as {text: string; promptTokens: number; newTokens: number};
+  expect(result.text).toContain('A blue square.');
+  // 16 for the image, and those around it.
+  expect(result.promptTokens).toBeGreaterThan(20);
+  expect(result.newTokens).toBeGreaterThan(2);
+});
+
+describe('refuses', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'gemma3-images-'));
+    writeFileSync(join(folder, 'a.gif'), 'GIF89a');
+    // A tokenizer alone is a preset of text.
+    cpSync(join(__dirname, '../../presets/gemma3_tiny/assets'), join(folder, 'assets'), {recursive: true});
+  });
+  afterAll(() => rmSync(folder, {recursive: true}));
+
+  it.each<[string, () => string[], RegExp]>([
+    [
+      'a missing file',
+      () => ['--image', 'nothing.png', 'a'],
+      /file of an image at "nothing.png". Received: there is none/,
+    ],
+    [
+      'another format',
+      () => ['--image', join(folder, 'a.gif'), 'a'],
+      /a PNG or JPEG image. Received: what begins with 47/,
+    ],
+    ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
+    ['a prompt with another count', () => [...SQUARE, '<start_of_image><start_of_image>'], /1 images and 2 times/],
+    ['too short a length', () => [...SQUARE, 'a', '--max-length', '9'], /room for the 16 tokens of the images/],
+    ['a preset of text', () => ['--preset', folder, ...SQUARE, 'a'], /a preset that takes images. .*Leave out --image/],
+  ])('%s', async (_, argv, message) => {
+    const before = tf.memory().numTensors;
+    const {code, stdout, stderr} = await run(['generate', ...argv()]);
+    expect({code, stdout}).toEqual({code: 1, stdout: ''});
+    expect(stderr).toMatch(/^error: [^\n]*\n$/);
+    expect(stderr).toMatch(message);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+});
+
+it('says in its help where images go', async () => {
+  const {stdout} = await run(['generate', '--help']);
+  expect(stdout).toMatch(/--image <file>/);
+  expect(stdout).toMatch(/has\s+its images in front/);
+});

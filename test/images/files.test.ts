@@ -1,0 +1,88 @@
+/** Files as pixels, against TensorFlow (test/reference/make_image_fixtures.py), and damaged ones. */
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import fc from 'fast-check';
+import {ValueError} from '../../src';
+import {readPixels} from '../../src/images/image_like';
+import {decodeJpeg} from '../../src/images/jpeg';
+import {crc32, decodePng, isPng} from '../../src/images/png';
+
+interface File {
+  name: string;
+  file: string;
+  shape: number[];
+  pixels: string;
+}
+const files = JSON.parse(readFileSync(join(__dirname, '../fixtures/images/files.json'), 'utf8')) as File[];
+const bytesOf = (text: string) => new Uint8Array(Buffer.from(text, 'base64'));
+
+it.each(files)('$name: the pixels that TensorFlow finds', async ({file, shape, pixels}) => {
+  const {height, width, channels, values} = await readPixels(bytesOf(file));
+  expect([height, width, channels]).toEqual(shape);
+  expect(Buffer.from(values).equals(Buffer.from(pixels, 'base64'))).toBe(true);
+});
+
+/** Makes the sums of a PNG file right again, so that what is wrong is found by what it means. */
+function seal(bytes: Uint8Array): Uint8Array {
+  const view = new DataView(bytes.buffer);
+  for (let at = 8; isPng(bytes) && at + 12 <= bytes.length;) {
+    const end = at + 8 + view.getUint32(at);
+    if (end + 4 <= bytes.length) view.setUint32(end, crc32(bytes.subarray(at + 4, end)));
+    at = end + 4;
+  }
+  return bytes;
+}
+
+describe('a damaged file', () => {
+  // Small ones of every kind: with a palette, interlaced, with restarts of all sorts.
+  const some = files.filter(({shape}) => shape[0]! * shape[1]! < 1000);
+  const attempt = async (bytes: Uint8Array) => {
+    try {
+      const {height, width, values} = await readPixels(bytes);
+      expect(values.length).toBe(height * width * 3);
+    } catch (error) {
+      expect(error).toBeInstanceOf(ValueError);
+    }
+  };
+
+  it('gives pixels or a ValueError, wherever a byte is wrong', async () => {
+    const cases = fc.record({
+      file: fc.constantFrom(...some),
+      at: fc.double({min: 0, max: 1, noNaN: true}),
+      byte: fc.nat(255),
+    });
+    await fc.assert(
+      fc.asyncProperty(cases, async ({file, at, byte}) => {
+        const bytes = bytesOf(file.file);
+        bytes[Math.floor(at * (bytes.length - 1))] = byte;
+        // Large sizes are no damage but a wish, and take their time.
+        const wish = new DataView(bytes.buffer).getUint32(16) > 4096;
+        if (!wish) await attempt(bytes);
+        if (!wish) await attempt(seal(bytes));
+      }),
+      {numRuns: 400},
+    );
+  });
+
+  it.each(files)('$name: refused when it ends too early', async ({file}) => {
+    const bytes = bytesOf(file);
+    for (const part of [0.2, 0.5, 0.9]) {
+      const short = bytes.subarray(0, Math.floor(bytes.length * part));
+      await expect(readPixels(short)).rejects.toThrow(
+        /^Cannot read bytes. Expected a whole (PNG|JPEG) image. Received: /,
+      );
+    }
+  });
+
+  it('is refused for what it claims, before memory is taken', async () => {
+    const bytes = bytesOf(files[0]!.file);
+    new DataView(bytes.buffer).setUint32(16, 2 ** 30);
+    await expect(decodePng(bytes)).rejects.toThrow(/one with a wrong sum/);
+    await expect(decodePng(seal(bytes))).rejects.toThrow(/fewer pixels than its header says/);
+    new DataView(bytes.buffer).setUint32(16, 0);
+    await expect(decodePng(seal(bytes))).rejects.toThrow(/Received: 0 x 11 pixels/);
+    expect(() => decodeJpeg(new Uint8Array([0xff, 0xd8, 0xff, 0xd9]))).toThrow(/one without pixels/);
+    const arithmetic = new Uint8Array([0xff, 0xd8, 0xff, 0xc9, 0, 2]);
+    expect(() => decodeJpeg(arithmetic)).toThrow(/rare kind, 0xc9. Save it as an ordinary JPEG or as PNG/);
+  });
+});

@@ -1,0 +1,198 @@
+/** Generation from images against Python KerasHub (test/reference/make_vision_generation_fixtures.py). */
+import {readdirSync, readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3CausalLM, type PromptImages, useBackend} from '../../../src';
+import {expectNoLeak} from '../../support/numbers';
+
+const FIXTURES = join(__dirname, '../../fixtures');
+const RANDOM = join(FIXTURES, 'vision_generation');
+const PICTURES = join(FIXTURES, 'tiny_preset/pictures');
+
+interface Expected {
+  token_ids: number[][];
+  padding_mask: number[][];
+  vision_indices: number[][];
+  vision_mask: number[][];
+  images: {shape: number[]; values: number[]};
+  runs: {stop_token_ids: number[] | null; token_ids: number[][]; padding_mask: number[][]}[];
+}
+
+interface Batch {
+  prompts: string | string[];
+  images: string[] | string[][] | null;
+  texts: string | string[];
+}
+const {cases: batches, max_length: maxLength} = JSON.parse(
+  readFileSync(join(FIXTURES, 'tiny_preset/batches.json'), 'utf8'),
+) as {cases: Batch[]; max_length: number};
+
+const path = (name: string) => join(PICTURES, `${name}.png`);
+const paths = (images: Batch['images']): PromptImages | undefined =>
+  images?.map(image => (Array.isArray(image) ? image.map(path) : path(image)));
+
+describe.each(['cpu', 'simd'] as const)('on %s', backend => {
+  beforeAll(async () => {
+    await useBackend(backend);
+  });
+
+  // === Random models, token ids ===
+
+  it.each(readdirSync(RANDOM))('%s continues as KerasHub', async name => {
+    const expected = JSON.parse(readFileSync(join(RANDOM, name, 'expected.json'), 'utf8')) as Expected;
+    await expectNoLeak(async () => {
+      const lm = await Gemma3CausalLM.fromPreset(join(RANDOM, name), {preprocessor: null});
+      const inputs = {
+        token_ids: tf.tensor2d(expected.token_ids, undefined, 'int32'),
+        padding_mask: tf.tensor2d(expected.padding_mask, undefined, 'bool'),
+        images: tf.tensor(expected.images.values, expected.images.shape),
+        vision_indices: tf.tensor2d(expected.vision_indices, undefined, 'int32'),
+        vision_mask: tf.tensor2d(expected.vision_mask, undefined, 'bool'),
+      };
+      for (const run of expected.runs) {
+        const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
+        const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
+        expect(mask).toEqual(run.padding_mask);
+        // What KerasHub wrote behind a stop token is not part of the text.
+        const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
+        expect(kept(ids)).toEqual(kept(run.token_ids));
+        tf.dispose([out.token_ids, out.padding_mask]);
+      }
+      tf.dispose(inputs);
+      lm.dispose();
+    });
+  });
+
+  // === The preset in the package ===
+
+  describe('gemma3_tiny', () => {
+    let lm: Gemma3CausalLM;
+    beforeAll(async () => {
+      lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+    });
+    afterAll(() => lm.dispose());
+
+    it.each(batches)('answers $prompts about $images as KerasHub', async ({prompts, images, texts}) => {
+      await expectNoLeak(async () => {
+        expect(await lm.generate({prompts, images: paths(images)}, {maxLength})).toEqual(texts);
+      });
+    });
+
+    it('streams what it generates', async () => {
+      for (const {prompts, images, texts} of batches) {
+        if (typeof prompts !== 'string') continue;
+        await expectNoLeak(async () => {
+          let text = '';
+          const given = {prompts, images: paths(images)};
+          for await (const piece of lm.stream(given, {maxLength, stripPrompt: false})) text += piece;
+          expect(text).toBe(texts);
+        });
+      }
+    });
+
+    it('takes the tensors of its preprocessor without one', async () => {
+      await expectNoLeak(async () => {
+        const bare = new Gemma3CausalLM({backbone: lm.backbone});
+        const stopTokenIds = [lm.preprocessor!.tokenizer.endTokenId];
+        // One picture in a prompt, and prompts with different numbers of them.
+        for (const {prompts, images, texts} of [batches[0]!, batches[5]!]) {
+          const inputs = await lm.preprocessor!.generatePreprocess(
+            {prompts, images: paths(images)},
+            {sequenceLength: maxLength},
+          );
+          const out = await bare.generate(inputs, {stopTokenIds});
+          expect(out.token_ids.shape).toEqual(inputs.token_ids.shape);
+          const found = [await lm.preprocessor!.generatePostprocess(out)].flat();
+          // Without a stop behind turns, chats go on.
+          [texts].flat().forEach((text, i) => expect(found[i]!.startsWith(text)).toBe(true));
+          tf.dispose([inputs as never, out.token_ids, out.padding_mask]);
+        }
+        bare.dispose();
+      });
+    });
+
+    it('leaves nothing behind when it is left or refuses', async () => {
+      const given = {prompts: '<start_of_image> a', images: path('red_circle')};
+      await expectNoLeak(async () => {
+        for await (const piece of lm.stream(given)) if (piece) break;
+        const several = {prompts: [given.prompts], images: [given.images]};
+        await expect(lm.stream(several).next()).rejects.toThrow(/one prompt to stream/);
+        await expect(lm.stream(given, {signal: AbortSignal.abort(new Error('enough'))}).next()).rejects.toThrow(
+          'enough',
+        );
+        await expect(lm.generate(given, {stopTokenIds: 'x' as never})).rejects.toThrow(/"auto", null or token ids/);
+        await expect(lm.generate(given, {maxLength: 8})).rejects.toThrow(/room for the 16 tokens .* `maxLength`/);
+      });
+    });
+  });
+});
+
+// === Every shape in every colour ===
+
+interface Picture {
+  shape: string;
+  colour: number[];
+  background: number[];
+  width: number;
+  height: number;
+  cx: number;
+  cy: number;
+  r: number;
+}
+
+/** As `draw` in scripts/tiny_preset/data.py: a pixel belongs to the shape when its centre does. */
+function draw({shape, colour, background, width, height, cx, cy, r}: Picture): tf.Tensor3D {
+  const values = new Float32Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const [dx, dy] = [(i % width) + 0.5 - cx, Math.floor(i / width) + 0.5 - cy];
+    const [ax, ay, distance] = [Math.abs(dx), Math.abs(dy), dx * dx + dy * dy];
+    const inside: Record<string, boolean> = {
+      circle: distance <= r * r,
+      square: Math.max(ax, ay) <= 0.85 * r,
+      triangle: dy <= 0.75 * r && ax <= (dy + r) * 0.6,
+      diamond: ax + ay <= r,
+      cross: Math.min(ax, ay) <= 0.24 * r && Math.max(ax, ay) <= r,
+      ring: distance <= r * r && distance >= 0.3 * r * r,
+    };
+    values.set(inside[shape] ? colour : background, i * 3);
+  }
+  return tf.tensor3d(values, [height, width, 3]);
+}
+
+it('names every shape in every colour as KerasHub, all in one batch', async () => {
+  await useBackend('simd');
+  const {cases} = JSON.parse(readFileSync(join(FIXTURES, 'tiny_preset/images.json'), 'utf8')) as {
+    cases: {prompt: string; pictures: Picture[]; text: string}[];
+  };
+  await expectNoLeak(async () => {
+    const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+    const images = cases.map(({pictures}) => pictures.map(draw));
+    const texts = await lm.generate({prompts: cases.map(({prompt}) => prompt), images}, {maxLength});
+    expect(texts).toEqual(cases.map(({text}) => text));
+    tf.dispose(images);
+    lm.dispose();
+  });
+});
+
+describe('tensors that do not fit', () => {
+  const ids = [1, 2, 3, 4];
+  const row = (values: number[], dtype: 'int32' | 'bool' = 'int32') => tf.tensor1d(values, dtype);
+  const whole = {
+    token_ids: row(ids),
+    padding_mask: row([1, 1, 1, 0], 'bool'),
+    images: tf.zeros([1, 8, 8, 3]),
+    vision_indices: row([1, 2]),
+    vision_mask: row([0, 1, 1, 0], 'bool'),
+  };
+  it.each<[object, RegExp]>([
+    [{images: undefined}, /all or none, without the first axis for a single text. Received: images missing/],
+    [{vision_mask: row([0, 1])}, /vision_mask \[2\]/],
+    [{images: tf.zeros([2, 8, 8, 3]), vision_indices: row([1, 2, 0])}, /vision_indices \[3\]/],
+    [{vision_mask: row([0, 1, 0, 0])}, /Expected 2 tokens in vision_mask .* at most 1 images. Received: 1 in row 0/],
+    [{pixels: tf.zeros([1])}, /expected {token_ids, padding_mask} as tensors, with images also/],
+  ])('are refused: %p', async (change, message) => {
+    const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {preprocessor: null});
+    await expect(lm.generate({...whole, ...change}, {stopTokenIds: null})).rejects.toThrow(message);
+    lm.dispose();
+  });
+});
