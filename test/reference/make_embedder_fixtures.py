@@ -2,8 +2,8 @@
 
     python test/reference/make_embedder_fixtures.py [packing]
 
-With "packing", token ids alone. Each case of embeddings is a preset folder as `save_to_preset` writes it (a tiny random model), with expected.json beside.
-preprocessor.json holds packed token ids.
+Each case of embeddings is a preset folder as `save_to_preset` writes it (a tiny random model), with expected.json
+beside. preprocessor.json holds packed token ids, which is all that is made anew with "packing".
 """
 
 import json
@@ -121,7 +121,7 @@ def embeddings():
 def packed():
     cases = []
     for truncate in ("round_robin", "waterfall"):
-        for length in (40, 9, 4, 1):
+        for length in (40, 9, 4):
             tokenizer = new_tokenizer()
             preprocessor = keras_hub.models.Gemma3TextEmbedderPreprocessor(
                 tokenizer=tokenizer, sequence_length=length, truncate=truncate

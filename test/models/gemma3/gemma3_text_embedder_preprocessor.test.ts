@@ -53,6 +53,13 @@ it('marks a padding token within the text as KerasHub does', async () => {
   tf.dispose([x.token_ids, x.padding_mask]);
 });
 
+it('is never longer than it may be, even where special tokens alone are', async () => {
+  const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength: 1});
+  const x = await preprocessor.call({segments: ['a', 'b']});
+  expect(await x.token_ids.array()).toEqual([tokenizer.startTokenId]);
+  tf.dispose([x.token_ids, x.padding_mask]);
+});
+
 it('gives the first segment what it needs', () => {
   const [a, b, c] = [[1, 2, 3], [4, 5], [6]];
   expect(trimWaterfall([a!, b!, c!], 4)).toEqual([[1, 2, 3], [4], []]);
