@@ -66,6 +66,8 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   async abort(): Promise<void> {
     for (const stream of this.streams.values()) await stream.abort();
     for (const path of this.fresh) {
+      // Where creating it failed there is none.
+      if (!(await this.find(path))) continue;
       const [folder, name] = await this.folderOf(path, false);
       await folder.removeEntry(name);
     }

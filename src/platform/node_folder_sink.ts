@@ -39,6 +39,8 @@ class FolderSink implements PresetSink {
   private readonly staging: string;
   private readonly written: string[] = [];
   private readonly opened = new Set<FileHandle>();
+  /** False while old files are aside that belong in the target. */
+  private undone = true;
 
   constructor(readonly name: string) {
     this.staging = join(dirname(name), `.${basename(name)}.saving-${randomUUID().slice(0, 8)}`);
@@ -73,7 +75,10 @@ class FolderSink implements PresetSink {
         if (!stale.includes(path)) await move(join(this.staging, path), full);
       }
     } catch (error) {
+      // Should this fail too, what is aside must not be removed: `undone` stays false.
+      this.undone = false;
       for (const back of undo) await back();
+      this.undone = true;
       throw error;
     }
     await rm(this.staging, {recursive: true, force: true});
@@ -82,6 +87,7 @@ class FolderSink implements PresetSink {
   async abort(): Promise<void> {
     for (const handle of this.opened) await handle.close();
     this.opened.clear();
+    if (!this.undone) return;
     await rm(this.staging, {recursive: true, force: true});
   }
 }

@@ -71,20 +71,26 @@ export async function convertPreset(
   const source = await openPreset(preset);
   const text = new TextDecoder().decode(await readAll(source, 'config.json'));
   const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
-  const backbone = new Gemma3Backbone({...config, ...(dtype && {dtype})} as never);
   const sink = new NamingSink(await openTarget(target));
+  const backbone = new Gemma3Backbone({...config, ...(dtype && {dtype})} as never);
   try {
     const stored = await openStoredWeights(source);
     let bytes: number;
     try {
       checkFloats(stored, source);
       checkVariables(backbone, stored, source);
-      bytes = await (options.to === 'keras' ? toKeras : toTfjs)(backbone, source, stored, sink, options);
+      bytes =
+        options.to === 'keras'
+          ? await writeWeightFiles(sink, savedWeights(backbone, undefined, opener(stored)), options)
+          : await writeTfjs(backbone, await taskClass(source), stored, sink, options);
     } finally {
       // Before the commit: the target may be the folder that is read from.
       await stored.close();
     }
-    await copyCompanions(source, sink, (backboneFile(backbone, options).config as JsonObject).dtype as JsonObject);
+    const file = backboneFile(backbone, options);
+    await writeAll(sink, 'config.json', json(file));
+    await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
+    await copyCompanions(source, sink, (file.config as JsonObject).dtype as JsonObject);
     signal?.throwIfAborted();
     await sink.commit(isWeightFile);
     return {dtype: backbone.config.dtype, parameters: backbone.countParams(), bytes, files: sink.files.sort()};
@@ -165,35 +171,21 @@ function opener(stored: StoredWeights): (weight: AnyWeight, path: string) => Ope
   };
 }
 
-async function toKeras(
+/** `model.json` and the shards; returns the bytes of all weights. */
+async function writeTfjs(
   backbone: Gemma3Backbone,
-  _source: PresetSource,
-  stored: StoredWeights,
-  sink: PresetSink,
-  options: ConvertPresetOptions,
-): Promise<number> {
-  await writeAll(sink, 'config.json', json(backboneFile(backbone, options)));
-  await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
-  return writeWeightFiles(sink, savedWeights(backbone, undefined, opener(stored)), options);
-}
-
-async function toTfjs(
-  backbone: Gemma3Backbone,
-  source: PresetSource,
+  task: string | undefined,
   stored: StoredWeights,
   sink: PresetSink,
   options: ConvertPresetOptions,
 ): Promise<number> {
   const {shardSize = SHARD_SIZE, onProgress, signal} = options;
-  await writeAll(sink, 'config.json', json(backboneFile(backbone, options)));
-  await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
   const weights = [...kerasPaths(backbone)];
   const entries = weights.map(([, weight]) => manifestEntry(weight));
   const total = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
   const count = Math.max(1, Math.ceil(total / shardSize));
   const paths = Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
 
-  const task = await taskClass(source);
   const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
   const modelTopology = model.toJSON(null, false) as unknown;
   if (model !== backbone) model.dispose();

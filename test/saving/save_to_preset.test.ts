@@ -86,6 +86,19 @@ describe.each(readdirSync(FIXTURES))('backbone %s', name => {
   });
 });
 
+// The sizes that test/reference/make_backbone_fixtures.py gave to KerasHub.
+test.each([
+  ['sharded', 3e-6],
+  ['sharded_float32', 5e-6],
+])('%s has the same variables in the same shards as in KerasHub', async (name, maxShardSize) => {
+  const folder = join(FIXTURES, name);
+  const backbone = await Gemma3Backbone.fromPreset(folder);
+  const saved = new MemoryPreset();
+  await backbone.saveToPreset(saved, {maxShardSize});
+  backbone.dispose();
+  expect(jsonOf(saved.files.get('model.weights.json'))).toEqual(jsonFile(folder, 'model.weights.json'));
+});
+
 /** Largest bytes of a variable of the tiny preset in bfloat16. */
 const LARGEST_GB = (2048 * 128 * 2) / 1024 ** 3;
 
