@@ -10,7 +10,7 @@ import {
 } from '../../src';
 import {type Prompt} from '../../src/generation/engine';
 import {expectNoLeak} from '../support/numbers';
-import {smallModel} from '../support/small_model';
+import {IMAGE_SIZE, IMAGE_TOKENS, smallModel} from '../support/small_model';
 
 let lm: Gemma3CausalLM;
 beforeAll(() => {
@@ -165,6 +165,49 @@ it('says that it is full', async () => {
   chat.clear();
   expect(await chat.send('Bye', {maxNewTokens: 2})).not.toBe('');
   chat.dispose();
+});
+
+it('keeps images of earlier turns, and encodes each once', async () => {
+  const seeing = smallModel({vision: true, sequenceLength: 200});
+  const image = (seed: number) => tf.randomNormal([1, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
+  const shown: [string, readonly unknown[]][] = [];
+  // In place of a preprocessor that takes images: tokens for one behind the first token of the text.
+  jest.spyOn(seeing, 'chatPrompt').mockImplementation(async (text, images) => {
+    shown.push([text, images]);
+    const {tokens} = await Gemma3CausalLM.prototype.chatPrompt.call(seeing, text.replace('<start_of_image>', ''), []);
+    if (images.length === 0) return {tokens};
+    const parts = Array<number>(IMAGE_TOKENS).fill(4);
+    return {
+      tokens: [tokens[0]!, ...parts, ...tokens.slice(1)],
+      visionMask: [false, ...parts.map(() => true), ...tokens.slice(1).map(() => false)],
+      images: image(images[0] as number),
+    };
+  });
+  const ask = (text: string, number: number) => [
+    {type: 'text', text} as const,
+    {type: 'image', image: number} as const,
+  ];
+  await (async () => {
+    const chat = seeing.startChat();
+    await chat.send(ask('Warm', 1), {maxNewTokens: 1}); // initialises the weights
+    chat.dispose();
+  })();
+  await expectNoLeak(async () => {
+    const encode = jest.spyOn(seeing, 'encodeImages');
+    const chat = seeing.startChat();
+    for (const [text, number] of [
+      ['What?', 1],
+      ['And this?', 2],
+    ] as const) {
+      await chat.send(ask(text, number), {maxNewTokens: 3});
+    }
+    await chat.send('Are they alike?', {maxNewTokens: 3});
+    expect(encode.mock.calls.map(([{shape}]) => shape[0])).toEqual([1, 1]);
+    expect(chat.promptLength - chat.reused).toBeLessThan(30);
+    expect(shown[2]).toEqual([expect.stringContaining('user\nAnd this?<start_of_image><end_of_turn>'), [2]]);
+    chat.dispose();
+  });
+  seeing.dispose();
 });
 
 it('refuses models that know no turns', () => {
