@@ -37,7 +37,11 @@ async function predict(model: Model): Promise<number[]> {
     inputs.vision_indices = tf.tensor2d([Array.from({length: 16}, (_, i) => i + 1)], [1, 16], 'int32');
     inputs.vision_mask = tf.tensor2d([Array.from({length: 20}, (_, i) => Number(i > 0 && i < 17))], [1, 20], 'int32');
   }
-  const values = await take(model.predict(inputs) as tf.Tensor);
+  const outputs = model.predict(inputs) as tf.Tensor | Record<string, tf.Tensor>;
+  const values = [];
+  for (const output of outputs instanceof tf.Tensor ? [outputs] : Object.values(outputs)) {
+    values.push(...(await take(output)));
+  }
   tf.dispose(inputs);
   return values;
 }
