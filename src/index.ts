@@ -14,6 +14,7 @@ export {
 } from './backends/use_backend';
 export {type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
 export {type GenerationRequest} from './generation/engine';
+export {type TokenLogprob, type TokenLogprobs} from './generation/logprobs';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export * as samplers from './generation/samplers';
 export {BlobPreset} from './hub/blob_source';
@@ -29,7 +30,16 @@ export {ReversibleEmbedding, type ReversibleEmbeddingArgs} from './layers/revers
 export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normalization';
 export {RotaryEmbedding, type RotaryEmbeddingArgs} from './layers/rotary_embedding';
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
-export {CausalLM, type CompileArgs, type GenerateOptions, type TokenInputs} from './models/causal_lm';
+export {
+  CausalLM,
+  type CompileArgs,
+  type GenerateOptions,
+  type LogprobsOptions,
+  type TextToken,
+  type TextWithLogprobs,
+  type TokenInputs,
+  type TokensWithLogprobs,
+} from './models/causal_lm';
 export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
 export {Gemma3Backbone, type Gemma3BackboneArgs, type Gemma3BackboneConfig} from './models/gemma3/gemma3_backbone';
 export {Gemma3Cache, Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
@@ -41,6 +51,7 @@ export {
   type TrainingBatch,
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
 export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
+export {type ScoreArgs} from './models/gemma3/gemma3_score';
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';

@@ -1,7 +1,16 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
-import {type Decoder, type DecoderCache, generateTokens, nextLogits, type NewTokens} from '../generation/engine';
+import {
+  type Decoder,
+  type DecoderCache,
+  generateSteps,
+  generateTokens,
+  type GenerationRequest,
+  nextLogits,
+  type NewTokens,
+} from '../generation/engine';
+import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import * as samplers from '../generation/samplers';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {type QuantizationMode} from '../layers/quantize';
@@ -38,6 +47,29 @@ export interface GenerateOptions {
 }
 const GENERATE_OPTIONS = ['maxLength', 'stopTokenIds', 'stripPrompt', 'signal'] as const;
 
+export interface LogprobsOptions extends GenerateOptions {
+  /**
+   * Tell how probable each new token was, and as many of the most probable in its place. They are the model's own
+   * probabilities, before temperature, penalties and what else the sampler does.
+   */
+  logprobs: number;
+}
+
+/** A new token, or one in its place, with the text that it has alone: part of a character is "\ufffd". */
+export interface TextToken extends TokenLogprob {
+  text: string;
+}
+
+/** What `generate` gives with `logprobs`. */
+export interface TextWithLogprobs {
+  text: string;
+  /** The new tokens, one that ends the text included, each with the most probable in its place, best first. */
+  tokens: (TextToken & {top: TextToken[]})[];
+}
+
+/** The same without a preprocessor: new tokens of each row. */
+export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
+
 export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
   /** How the next token is chosen. Defaults to "greedy". */
   sampler?: samplers.SamplerName | samplers.Sampler;
@@ -53,6 +85,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   abstract encodeImages(images: tf.Tensor4D): tf.Tensor2D;
   abstract hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
   abstract logits(hidden: tf.Tensor2D): tf.Tensor2D;
+  abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
   /** Logits (B, V) behind the last real token of each row of new tokens, which are added to the cache. */
   nextLogits(rows: NewTokens['rows'], counts: readonly number[], cache: C): tf.Tensor2D {
     return nextLogits(this, {rows, counts}, cache);
@@ -75,26 +108,39 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
 
   /**
    * Continues a prompt, or several at once; string in, string out, strings in, strings out. Without a preprocessor,
-   * token ids in and out.
+   * token ids in and out. With `logprobs`, each text comes with its new tokens: see {@link TextWithLogprobs}.
    *
    * @throws ValueError on unusable inputs or options; the signal's reason when aborted. No tensor is left behind but
    * those that are returned for token ids.
    */
+  async generate(inputs: TokenInputs, options: LogprobsOptions): Promise<TokensWithLogprobs>;
+  async generate(inputs: string, options: LogprobsOptions): Promise<TextWithLogprobs>;
+  async generate(inputs: readonly string[], options: LogprobsOptions): Promise<TextWithLogprobs[]>;
+  async generate(inputs: P, options: LogprobsOptions): Promise<TextWithLogprobs | TextWithLogprobs[]>;
   async generate(inputs: TokenInputs, options?: GenerateOptions): Promise<TokenInputs>;
   async generate(inputs: string, options?: GenerateOptions): Promise<string>;
   async generate(inputs: readonly string[], options?: GenerateOptions): Promise<string[]>;
   async generate(inputs: P, options?: GenerateOptions): Promise<string | string[]>;
-  async generate(inputs: unknown, options: GenerateOptions = {}): Promise<unknown> {
-    checkKeys('generate', options, GENERATE_OPTIONS);
+  async generate(inputs: unknown, options: Partial<LogprobsOptions> = {}): Promise<unknown> {
+    checkKeys('generate', options, [...GENERATE_OPTIONS, 'logprobs']);
+    checkLogprobs(options.logprobs);
     checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
     const {tokens, scalar} = preprocessor.promptTokens(inputs as P, {sequenceLength: this.checkedLength(options)});
     const rows = tokens.map(ids => (options.stripPrompt ? [] : [...ids]));
-    for await (const step of this.steps(tokens, options)) {
-      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    const logprobs: TokenLogprobs[][] = rows.map(() => []);
+    for await (const step of generateSteps(this, this.request(tokens, options))) {
+      step.tokens.forEach((token, row) => token !== null && rows[row]!.push(token));
+      step.logprobs?.forEach((token, row) => token && logprobs[row]!.push(token));
     }
-    const texts = rows.map(ids => preprocessor.tokenizer.detokenize(preprocessor.stripSpecial(ids)));
+    const {tokenizer} = preprocessor;
+    const withText = (token: TokenLogprob): TextToken => ({...token, text: tokenizer.detokenize([token.id])});
+    const texts = rows.map((ids, row) => {
+      const text = tokenizer.detokenize(preprocessor.stripSpecial(ids));
+      if (options.logprobs === undefined) return text;
+      return {text, tokens: logprobs[row]!.map(token => ({...withText(token), top: token.top.map(withText)}))};
+    });
     return scalar ? texts[0]! : texts;
   }
 
@@ -114,7 +160,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
     const {tokens, scalar} = preprocessor.promptTokens(prompt, {sequenceLength: this.checkedLength(options)});
     if (!scalar) throw new ValueError(`Expected one prompt to stream. Received: ${tokens.length} prompts in a list.`);
-    const steps = this.steps(tokens, options);
+    const steps = generateTokens(this, this.request(tokens, options));
     const decoder = preprocessor.tokenizer.decoder();
     if (!stripPrompt) {
       signal?.throwIfAborted();
@@ -131,14 +177,15 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     if (rest) yield rest;
   }
 
-  private steps(prompts: number[][], options: GenerateOptions): AsyncGenerator<(number | null)[], void> {
-    return generateTokens(this, {
+  private request(prompts: number[][], options: Partial<LogprobsOptions>): GenerationRequest {
+    return {
       prompts: prompts.map(tokens => ({tokens})),
       maxLength: this.checkedLength(options) ?? this.preprocessor!.sequenceLength,
       stopTokenIds: this.stopTokens(options),
       sampler: this.sampler,
       signal: options.signal,
-    });
+      logprobs: options.logprobs,
+    };
   }
 
   private checkedLength({maxLength}: GenerateOptions): number | undefined {
@@ -161,7 +208,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     return stopTokenIds;
   }
 
-  private async generateIds(inputs: TokenInputs, options: GenerateOptions): Promise<TokenInputs> {
+  private async generateIds(
+    inputs: TokenInputs,
+    options: Partial<LogprobsOptions>,
+  ): Promise<TokenInputs | TokensWithLogprobs> {
     if (options.maxLength !== undefined || options.stripPrompt !== undefined) {
       throw new ValueError(
         'Without a preprocessor the inputs say how long the result is: pad them to that length, and leave out ' +
@@ -207,9 +257,12 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       stopTokenIds,
       sampler: this.sampler,
       signal: options.signal,
+      logprobs: options.logprobs,
     };
-    for await (const step of generateTokens(this, request)) {
-      step.forEach((token, row) => token !== null && rows[row]!.push(token));
+    const logprobs: TokenLogprobs[][] = rows.map(() => []);
+    for await (const step of generateSteps(this, request)) {
+      step.tokens.forEach((token, row) => token !== null && rows[row]!.push(token));
+      step.logprobs?.forEach((token, row) => token && logprobs[row]!.push(token));
     }
     const shape = scalar ? [length] : [batch, length];
     const filled = (map: (row: number[], t: number) => number) =>
@@ -225,6 +278,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
         shape,
         'bool',
       ),
+      ...(options.logprobs !== undefined && {logprobs}),
     };
   }
 
@@ -266,4 +320,12 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     (this as unknown as {internalContainerRefs: unknown[]}).internalContainerRefs = [];
     return super.dispose();
   }
+}
+
+/** @throws ValueError unless left out or a whole number. */
+function checkLogprobs(logprobs: unknown): void {
+  if (logprobs === undefined || (Number.isInteger(logprobs) && (logprobs as number) >= 0)) return;
+  throw new ValueError(
+    `Expected logprobs to be how many of the most probable tokens to tell, 0 or more. Received: logprobs=${show(logprobs)}.`,
+  );
 }

@@ -1,0 +1,251 @@
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {type Decoder, type DecoderCache, type Generation, nextLogits, type Step} from '../engine';
+import {GreedySampler} from './greedy_sampler';
+import {PromptLookup} from './prompt_lookup';
+import {checkedSamplerArgs, Sampler} from './sampler';
+
+/** A model that guesses: a `CausalLM`. */
+export interface DraftModel extends Decoder {
+  readonly preprocessor?: {readonly tokenizer: object} | null;
+}
+
+export interface SpeculativeSamplerArgs {
+  /** How many tokens are guessed at a time, at most. Defaults to 5. */
+  numSpeculativeTokens?: number;
+  /** How tokens are chosen from the model's logits. Null, the default: the most probable each time. */
+  baseSampler?: Sampler | null;
+  /**
+   * A smaller model with the same vocabulary, which guesses. It is not disposed. Null, the default: guesses are what
+   * followed the last tokens where they stood in the text before.
+   */
+  draft?: DraftModel | null;
+  /** Without a draft: how many of the last tokens are looked for at most, and at least. Defaults to [3, 2]. */
+  lookup?: readonly [longest: number, shortest: number];
+}
+
+/** Guesses what comes next. */
+interface Drafter {
+  /** Up to `counts[row]` tokens behind each row; none where the count is 0. */
+  draft(counts: readonly number[]): Promise<number[][]>;
+  dispose(): void;
+}
+
+/**
+ * Speculative decoding, as `keras_hub.samplers.SpeculativeSampler`; Leviathan et al., https://arxiv.org/abs/2211.17192:
+ * several tokens are guessed, and the model looks at all of them in one pass.
+ *
+ * The text is what `baseSampler` alone would give, or, where that draws, of the same distribution. A guess is a single
+ * token x, so q(x) = 1 in the paper: it is accepted with probability p(x), else a token is drawn from p without x. This is
+ * done by drawing from p, and accepting the guess if it was drawn.
+ */
+export class SpeculativeSampler extends Sampler {
+  readonly numSpeculativeTokens: number;
+  readonly baseSampler: Sampler | null;
+  readonly draft: DraftModel | null;
+  readonly lookup: readonly [longest: number, shortest: number];
+  private readonly base: Sampler;
+
+  constructor(args: SpeculativeSamplerArgs = {}) {
+    const known = ['numSpeculativeTokens', 'baseSampler', 'draft', 'lookup'];
+    const {numSpeculativeTokens = 5, baseSampler = null, draft = null, lookup = [3, 2]} = args;
+    checkedSamplerArgs('SpeculativeSampler', args, known);
+    super({temperature: baseSampler?.temperature});
+    if (!Number.isInteger(numSpeculativeTokens) || numSpeculativeTokens < 1) {
+      throw new ValueError(
+        'SpeculativeSampler expected numSpeculativeTokens to be a positive integer. ' +
+          `Received: numSpeculativeTokens=${show(numSpeculativeTokens)}.`,
+      );
+    }
+    if (baseSampler !== null && !(baseSampler instanceof Sampler && baseSampler.steps === Sampler.prototype.steps)) {
+      throw new ValueError(
+        'SpeculativeSampler expected as baseSampler null or a sampler that chooses token by token, such as ' +
+          `new samplers.TopKSampler(). Received: ${baseSampler instanceof Sampler ? baseSampler.constructor.name : show(baseSampler)}.`,
+      );
+    }
+    const [longest, shortest] = lookup;
+    if (!(lookup.length === 2 && lookup.every(Number.isInteger) && shortest >= 1 && longest >= shortest)) {
+      throw new ValueError(
+        `SpeculativeSampler expected lookup to be [longest, shortest], positive integers. Received: ${show(lookup)}.`,
+      );
+    }
+    if (draft && args.lookup) {
+      throw new ValueError(
+        'SpeculativeSampler expected `draft` or `lookup`: with a draft nothing is looked up. Received both.',
+      );
+    }
+    this.numSpeculativeTokens = numSpeculativeTokens;
+    this.baseSampler = baseSampler;
+    this.draft = draft;
+    this.lookup = lookup;
+    this.base = baseSampler ?? new GreedySampler();
+  }
+
+  override getNextToken(probabilities: Float32Array): number {
+    return this.base.getNextToken(probabilities);
+  }
+
+  override async *steps(generation: Generation): AsyncGenerator<Step, void> {
+    const {decoder, rows, request} = generation;
+    const cache = generation.newCache(this.numSpeculativeTokens);
+    let drafter: Drafter | undefined;
+    try {
+      drafter = this.draft
+        ? await DraftedByModel.create(generation, this.draft, this.numSpeculativeTokens)
+        : new PromptLookup(rows, this.lookup);
+      let guesses: number[][] = rows.map(() => []);
+      let logits = await generation.readPrompts(cache);
+      for (;;) {
+        let steps: Step[];
+        try {
+          steps = await this.accepted(generation, logits, guesses);
+        } finally {
+          logits.dispose();
+        }
+        await generation.turn();
+        for (const step of steps) yield* generation.give(step);
+        if (generation.done) return;
+        // All but the last token of each row, which nobody has read yet.
+        cache.truncate(rows.map(({done, tokens}, row) => (done ? cache.lengths[row]! : tokens.length - 1)));
+        // A pass adds a token beyond those that were guessed.
+        guesses = await drafter.draft(
+          rows.map(({done, tokens}) =>
+            done ? 0 : Math.min(this.numSpeculativeTokens, request.maxLength - tokens.length - 1),
+          ),
+        );
+        const read = rows.map(({done, tokens}, row) => (done ? [] : [tokens.at(-1)!, ...guesses[row]!]));
+        logits = logitsOfAll(decoder, read, cache);
+      }
+    } finally {
+      drafter?.dispose();
+      cache.dispose();
+    }
+  }
+
+  /**
+   * What each row is given: guesses as far as they are what the base sampler chooses, and then what it chooses instead
+   * of the next, or behind the last.
+   *
+   * @param logits (N, V), of each row those behind its last token and behind each guess; at first, of each row one.
+   */
+  private async accepted(generation: Generation, logits: tf.Tensor2D, guesses: readonly number[][]): Promise<Step[]> {
+    const {rows, request} = generation;
+    // At first the logits of rows that are full are there too.
+    const first = logits.shape[0] === rows.length && guesses.every(({length}) => length === 0);
+    const places = rows.flatMap((row, i) => {
+      if (row.done && !first) return [];
+      return Array.from({length: guesses[i]!.length + 1}, (_, guessed) => ({row: i, guessed}));
+    });
+    const texts = places.map(({row, guessed}) => {
+      const {tokens, promptLength} = rows[row]!;
+      return guessed ? {tokens: [...tokens, ...guesses[row]!.slice(0, guessed)], promptLength} : rows[row]!;
+    });
+    const tokens = await this.base.sample(logits, texts);
+    const given: {place: number; token: number}[][] = rows.map(() => []);
+    places.forEach(({row, guessed}, place) => {
+      const mine = given[row]!;
+      const goesOn = mine.length === guessed && mine.every(({token}, i) => token === guesses[row]![i]);
+      const ended = mine.some(({token}, i) => generation.endsWith(token, rows[row]!.tokens.length + i + 1));
+      if (goesOn && !ended && !rows[row]!.done) mine.push({place, token: tokens[place]!});
+    });
+    const logprobs = await generation.logprobs(
+      logits,
+      given.flat().map(({place, token}) => ({row: place, token})),
+    );
+    const logprobOf = new Map(given.flat().map(({place}, i) => [place, logprobs?.[i]]));
+    return Array.from({length: Math.max(...given.map(({length}) => length))}, (_, t) => ({
+      tokens: given.map(row => row[t]?.token ?? null),
+      ...(request.logprobs !== undefined && {
+        logprobs: given.map(row => (row[t] ? logprobOf.get(row[t].place)! : null)),
+      }),
+    }));
+  }
+
+  override getConfig(): Record<string, unknown> {
+    const {numSpeculativeTokens, baseSampler, draft, lookup} = this;
+    return {
+      ...super.getConfig(),
+      numSpeculativeTokens,
+      baseSampler: baseSampler && {className: baseSampler.constructor.name, config: baseSampler.getConfig()},
+      ...(!draft && {lookup: [...lookup]}),
+    };
+  }
+}
+
+/** Logits (N, V) behind every token of rows of any lengths, which are added to the cache: of the first row, the second… */
+function logitsOfAll(decoder: Decoder, rows: readonly number[][], cache: DecoderCache): tf.Tensor2D {
+  return tf.tidy(() => {
+    const length = Math.max(...rows.map(({length}) => length));
+    const padded = rows.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
+    const hidden = decoder.hiddenStates({rows: padded, counts: rows.map(({length}) => length)}, cache);
+    const flat = tf.reshape(hidden, [rows.length * length, -1]) as tf.Tensor2D;
+    const real = rows.flatMap((row, i) => row.map((_, t) => i * length + t));
+    return decoder.logits(real.length === flat.shape[0] ? flat : tf.gather(flat, tf.tensor1d(real, 'int32')));
+  });
+}
+
+const sameVocabulary = new WeakMap<object, WeakSet<object>>();
+
+/** @throws ValueError if two models do not mean the same by a token id. */
+function checkVocabulary(model: Decoder, draft: DraftModel): void {
+  type Tokenizer = {getVocabulary?(): string[]};
+  const [own, other] = [model as DraftModel, draft].map(({preprocessor}) => preprocessor?.tokenizer as Tokenizer);
+  if (!own?.getVocabulary || !other?.getVocabulary || own === other || sameVocabulary.get(own)?.has(other)) return;
+  const [expected, received] = [own.getVocabulary(), other.getVocabulary()];
+  const differs = expected.findIndex((piece, id) => piece !== received[id]);
+  if (expected.length !== received.length || differs >= 0) {
+    const at = differs >= 0 ? differs : expected.length;
+    throw new ValueError(
+      `Expected a draft with the vocabulary of the model, ${expected.length} tokens. Received: ${received.length} tokens, ` +
+        `and ${show(received[at])} for ${show(expected[at])}, token ${at}. Use a smaller model of the same family.`,
+    );
+  }
+  sameVocabulary.set(own, (sameVocabulary.get(own) ?? new WeakSet()).add(other));
+}
+
+/** Guesses by a smaller model: its most probable tokens, one by one. */
+class DraftedByModel implements Drafter {
+  private constructor(
+    private readonly generation: Generation,
+    private readonly model: DraftModel,
+    private readonly cache: DecoderCache,
+  ) {}
+
+  static async create(generation: Generation, model: DraftModel, slack: number): Promise<DraftedByModel> {
+    checkVocabulary(generation.decoder, model);
+    const cache = generation.newCache(slack, model);
+    try {
+      (await generation.readPrompts(cache, {decoder: model})).dispose();
+    } catch (error) {
+      cache.dispose();
+      throw error;
+    }
+    return new DraftedByModel(generation, model, cache);
+  }
+
+  async draft(counts: readonly number[]): Promise<number[][]> {
+    const {cache, model, generation} = this;
+    const {rows} = generation;
+    // Guesses that were rejected go, and what came in their place is read: what it has not seen, or the last alone.
+    cache.truncate(rows.map(({tokens}, row) => Math.min(cache.lengths[row]!, tokens.length - 1)));
+    const guesses: number[][] = rows.map(() => []);
+    for (let t = 0; t < Math.max(...counts); t++) {
+      const news = rows.map(({tokens}, row) =>
+        t < counts[row]! ? [...tokens, ...guesses[row]!].slice(cache.lengths[row]!) : [],
+      );
+      const length = Math.max(...news.map(({length}) => length));
+      const padded = news.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
+      const best = tf.tidy(() =>
+        tf.argMax(nextLogits(model, {rows: padded, counts: news.map(({length}) => length)}, cache), -1),
+      );
+      const tokens = await best.data();
+      best.dispose();
+      news.forEach((row, i) => row.length && guesses[i]!.push(tokens[i]!));
+    }
+    return guesses;
+  }
+
+  dispose(): void {
+    this.cache.dispose();
+  }
+}
