@@ -181,6 +181,7 @@ test('samplers draw the same tokens on both backends, and as from all probabilit
     () => new samplers.TopPSampler({p: 0.05, seed: 3}),
     () => new samplers.TopPSampler({p: 0.97, k: 4000, seed: 4, temperature: 2}),
     () => new samplers.GreedySampler(),
+    () => new samplers.RandomSampler({seed: 5, temperature: 0.8, minP: 0.01}),
   ];
   for (const sampler of make) {
     const tokens: number[][] = [];
@@ -198,7 +199,12 @@ test('samplers draw the same tokens on both backends, and as from all probabilit
     const plain = sampler();
     const expected = Array.from({length: 30}, (_, i) => {
       const row = values.subarray((i % 3) * 5000, ((i % 3) + 1) * 5000);
-      return plain.getNextToken(softmax(row, plain.temperature));
+      const probabilities = softmax(row, plain.temperature);
+      if (plain instanceof samplers.RandomSampler) {
+        const least = plain.minP * Math.max(...probabilities);
+        return plain.getNextToken(probabilities.map(p => (p < least ? 0 : p)));
+      }
+      return plain.getNextToken(probabilities);
     });
     expect(tokens).toEqual([expected, expected]);
   }

@@ -61,7 +61,7 @@ def main():
         follow_documentation(backbone)
         prompts = [rng.integers(1, backbone.vocabulary_size, n).tolist() for n in (3, 7)]
         beams, contrastive = [], []
-        for num_beams, temperature in ((1, 1.0), (3, 1.0), (5, 0.5)):
+        for num_beams, temperature in ((1, 1.0), (3, 4.0), (5, 2.0)):
             rows = []
             for prompt in prompts:
                 sampler = keras_hub.samplers.BeamSampler(
@@ -70,10 +70,10 @@ def main():
                 ids, log_probs = choose(backbone, sampler, prompt)
                 rows.append({"token_ids": np.asarray(ids)[0].tolist(), "log_probs": numbers(log_probs)})
             beams.append({"num_beams": num_beams, "temperature": temperature, "rows": rows})
-        for k, alpha in ((5, 0.6), (3, 0.3), (8, 0.9)):
-            sampler = keras_hub.samplers.ContrastiveSampler(k=k, alpha=alpha)
+        for k, alpha, temperature in ((5, 0.6, 1.0), (3, 0.3, 4.0), (8, 0.9, 4.0)):
+            sampler = keras_hub.samplers.ContrastiveSampler(k=k, alpha=alpha, temperature=temperature)
             rows = [np.asarray(choose(backbone, sampler, prompt))[0].tolist() for prompt in prompts]
-            contrastive.append({"k": k, "alpha": alpha, "token_ids": rows})
+            contrastive.append({"k": k, "alpha": alpha, "temperature": temperature, "token_ids": rows})
 
         with open(os.path.join(folder, "expected.json")) as f:
             forward = json.load(f)

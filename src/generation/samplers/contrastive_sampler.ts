@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
 import {softmaxSums} from '../../ops/sampling';
-import {type Generation, type Step} from '../engine';
+import {type Decoder, type DecoderCache, type Generation, type Step} from '../engine';
+import {type TokenLogprobs} from '../logprobs';
 import {bestTokens} from './best_tokens';
 import {GreedySampler} from './greedy_sampler';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
@@ -17,6 +18,21 @@ export interface ContrastiveSamplerArgs extends SamplerArgs {
 interface Candidate {
   token: number;
   probability: number;
+}
+
+/** A row that goes on, and where it is in the cache. */
+interface Place {
+  row: number;
+  at: number;
+}
+
+/** What was chosen for each of the places. */
+interface Chosen {
+  tokens: number[];
+  logprobs?: TokenLogprobs[];
+  /** Hidden states (places, D) of the tokens. */
+  hidden: tf.Tensor2D;
+  places: Place[];
 }
 
 /**
@@ -55,75 +71,83 @@ export class ContrastiveSampler extends Sampler {
   override async *steps(generation: Generation): AsyncGenerator<Step, void> {
     const {decoder, rows} = generation;
     const cache = generation.newCache();
-    /** Hidden states of each row so far, (n, D) of length 1. */
-    const past: tf.Tensor2D[] = [];
-    const append = (row: number, states: tf.Tensor2D) => {
-      const before = past[row];
-      past[row] = tf.keep(before ? tf.concat([before, states], 0) : tf.clone(states));
-      before?.dispose();
-    };
-    let logits: tf.Tensor2D | undefined;
-    let hidden: tf.Tensor2D | undefined;
+    const past = new Past(decoder);
     try {
-      logits = await generation.readPrompts(cache, {
-        onHidden: (hidden, counts) =>
-          tf.tidy(() => {
-            const states = tf.unstack(hidden, 0) as tf.Tensor2D[];
-            counts.forEach((count, row) => append(row, unit(decoder.finalStates(tf.slice(states[row]!, 0, count)))));
-          }),
-      });
-      let open = rows.map((_, row) => row);
-      let parents = [...open];
+      let places: Place[] = rows.map((_, row) => ({row, at: row}));
+      let logits = await generation.readPrompts(cache, {onHidden: (hidden, counts) => past.read(hidden, counts)});
       for (;;) {
-        const texts = open.map(row => rows[row]!);
-        // Rows without room were read with the others, and are left out here.
-        const all = await this.withPenalties(logits, texts, penalized => this.candidates(penalized));
-        const at = open.flatMap((row, i) => (rows[row]!.done ? [] : [i]));
-        const tried = at.map(i => all[i]!);
-        cache.select(at.flatMap((i, j) => tried[j]!.map(() => parents[i]!)));
-        const tokens = tried.flat().map(({token}) => [token]);
-        const states = tf.tidy(() => {
-          const next = decoder.hiddenStates({rows: tokens, counts: tokens.map(() => 1)}, cache);
-          hidden = tf.keep(tf.reshape(next, [tokens.length, -1]) as tf.Tensor2D);
-          return unit(decoder.finalStates(hidden));
-        });
-        const before = logits;
+        let chosen: Chosen;
         try {
-          const similarities = await largestCosines(
-            states,
-            at.map(i => past[open[i]!]!),
-            tried.map(({length}) => length),
-          );
-          let first = 0;
-          const chosen = tried.map(candidates => {
-            const scores = candidates.map(
-              ({probability}, j) => (1 - this.alpha) * probability - this.alpha * similarities[first + j]!,
-            );
-            first += candidates.length;
-            return first - candidates.length + scores.indexOf(Math.max(...scores));
-          });
-          open = at.map(i => open[i]!);
-          chosen.forEach((place, i) => tf.tidy(() => append(open[i]!, tf.slice(states, place, 1))));
-          const picks = chosen.map((place, i) => ({row: at[i]!, token: tokens[place]![0]!}));
-          const logprobs = await generation.logprobs(logits, picks);
+          chosen = await this.pick(generation, {logits, places, cache, past});
+        } finally {
+          logits.dispose();
+        }
+        try {
           await generation.turn();
-          const spread = <T>(values: readonly T[]) => rows.map((_, row) => values[open.indexOf(row)] ?? null);
+          places = chosen.places;
+          const spread = <T>(values: readonly T[]) =>
+            rows.map((_, row) => values[places.findIndex(place => place.row === row)] ?? null);
           yield* generation.give({
-            tokens: spread(picks.map(({token}) => token)),
-            ...(logprobs && {logprobs: spread(logprobs)}),
+            tokens: spread(chosen.tokens),
+            ...(chosen.logprobs && {logprobs: spread(chosen.logprobs)}),
           });
           if (generation.done) return;
-          const picked = hidden!;
-          logits = tf.tidy(() => decoder.logits(tf.gather(picked, tf.tensor1d(chosen, 'int32'))));
-          parents = chosen;
+          logits = decoder.logits(chosen.hidden);
         } finally {
-          before.dispose();
-          tf.dispose([states, hidden!]);
+          chosen.hidden.dispose();
         }
       }
     } finally {
-      tf.dispose([...past, ...[logits, hidden].filter(tensor => tensor && !tensor.isDisposed)]);
+      past.dispose();
       cache.dispose();
+    }
+  }
+
+  /** Tries the most probable tokens of each row that is not done; those that are chosen are in the cache and the past. */
+  private async pick(
+    generation: Generation,
+    {logits, places, cache, past}: {logits: tf.Tensor2D; places: Place[]; cache: DecoderCache; past: Past},
+  ): Promise<Chosen> {
+    const {decoder, rows} = generation;
+    const texts = places.map(({row}) => rows[row]!);
+    const all = await this.withPenalties(logits, texts, penalized => this.candidates(penalized));
+    const open = places.flatMap(({row, at}, i) => (rows[row]!.done ? [] : [{row, at, i, candidates: all[i]!}]));
+    const tried = open.flatMap(({candidates}) => candidates.map(({token}) => token));
+    // A copy of the row for each token: all of them go on from the same text.
+    cache.select(open.flatMap(({at, candidates}) => candidates.map(() => at)));
+    const [hidden, states] = tf.tidy(() => {
+      const next = decoder.hiddenStates({rows: tried.map(token => [token]), counts: tried.map(() => 1)}, cache);
+      const hidden = tf.reshape(next, [tried.length, -1]) as tf.Tensor2D;
+      return [hidden, unit(decoder.finalStates(hidden))] as [tf.Tensor2D, tf.Tensor2D];
+    });
+    try {
+      const similarities = await past.similarities(
+        states,
+        open.map(({row, candidates}) => ({row, count: candidates.length})),
+      );
+      let end = 0;
+      const best = open.map(({candidates}) => {
+        const start = end;
+        end += candidates.length;
+        const scores = candidates.map(
+          ({probability}, j) => (1 - this.alpha) * probability - this.alpha * similarities[start + j]!,
+        );
+        return start + scores.indexOf(Math.max(...scores));
+      });
+      const tokens = best.map(at => tried[at]!);
+      const logprobs = await generation.logprobs(
+        logits,
+        open.map(({i}, j) => ({row: i, token: tokens[j]!})),
+      );
+      best.forEach((at, j) => tf.tidy(() => past.add(open[j]!.row, tf.slice(states, at, 1))));
+      return {
+        tokens,
+        logprobs,
+        hidden: tf.tidy(() => tf.gather(hidden, tf.tensor1d(best, 'int32'))),
+        places: best.map((at, j) => ({row: open[j]!.row, at})),
+      };
+    } finally {
+      tf.dispose([hidden, states]);
     }
   }
 
@@ -147,16 +171,46 @@ export class ContrastiveSampler extends Sampler {
 /** Rows of length 1. */
 const unit = (x: tf.Tensor2D): tf.Tensor2D => tf.div(x, tf.norm(x, 2, -1, true));
 
-/** Of each state (N, D) the largest cosine with the states of its row's past; `counts` of them belong to each. */
-async function largestCosines(
-  states: tf.Tensor2D,
-  past: readonly tf.Tensor2D[],
-  counts: readonly number[],
-): Promise<ArrayLike<number>> {
-  const largest = tf.tidy(() =>
-    tf.concat(tf.split(states, [...counts], 0).map((own, i) => tf.max(tf.matMul(own, past[i]!, false, true), 1))),
-  );
-  const values = await largest.data();
-  largest.dispose();
-  return values;
+/** Hidden states of each row so far, (n, D) of length 1. */
+class Past {
+  private readonly rows: tf.Tensor2D[] = [];
+
+  constructor(private readonly decoder: Decoder) {}
+
+  read(hidden: tf.Tensor3D, counts: readonly number[]): void {
+    tf.tidy(() => {
+      const rows = tf.unstack(hidden, 0) as tf.Tensor2D[];
+      counts.forEach((count, row) => {
+        if (count > 0) this.add(row, unit(this.decoder.finalStates(tf.slice(rows[row]!, 0, count))));
+      });
+    });
+  }
+
+  add(row: number, states: tf.Tensor2D): void {
+    const before = this.rows[row];
+    this.rows[row] = tf.keep(before ? tf.concat([before, states], 0) : tf.clone(states));
+    before?.dispose();
+  }
+
+  /** The largest cosine of each of the states (N, D) with the past of its row; of each row there are `count`. */
+  async similarities(
+    states: tf.Tensor2D,
+    rows: readonly {row: number; count: number}[],
+  ): Promise<ArrayLike<number>> {
+    const largest = tf.tidy(() => {
+      const parts = tf.split(
+        states,
+        rows.map(({count}) => count),
+        0,
+      );
+      return tf.concat(parts.map((own, i) => tf.max(tf.matMul(own, this.rows[rows[i]!.row]!, false, true), 1)));
+    });
+    const values = await largest.data();
+    largest.dispose();
+    return values;
+  }
+
+  dispose(): void {
+    tf.dispose(this.rows);
+  }
 }

@@ -8,7 +8,7 @@ export class GreedySampler extends Sampler {
   }
 
   /** Only the answers leave the backend: dividing by a temperature does not change which logit is largest. */
-  protected override async choose(logits: tf.Tensor2D): Promise<number[]> {
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(GreedySampler.prototype.getNextToken)) return super.choose(logits);
     const best = tf.argMax(logits, -1);
     const tokens = Array.from(await best.data());

@@ -11,7 +11,7 @@ export class RandomSampler extends RandomizedSampler {
   }
 
   /** Only the answers leave the backend: it is told one random number a row. With `minP`, the logits that it admits. */
-  protected override async choose(logits: tf.Tensor2D): Promise<number[]> {
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(RandomSampler.prototype.getNextToken)) return super.choose(logits);
     if (this.minP > 0) return this.chooseAdmitted(logits);
     const uniforms = Array.from({length: logits.shape[0]}, () => this.random());

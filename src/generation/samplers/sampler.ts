@@ -133,7 +133,7 @@ export abstract class Sampler {
   }
 
   /** One token a row of logits (B, V) as they are; reads them all. */
-  protected async choose(logits: tf.Tensor2D): Promise<number[]> {
+  async choose(logits: tf.Tensor2D): Promise<number[]> {
     const [rows, size] = logits.shape;
     const values = (await logits.data()) as Float32Array;
     return Array.from({length: rows}, (_, row) =>

@@ -26,7 +26,7 @@ export class TopKSampler extends RandomizedSampler {
   }
 
   /** Reads k logits of each row. */
-  protected override async choose(logits: tf.Tensor2D): Promise<number[]> {
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(TopKSampler.prototype.getNextToken)) return super.choose(logits);
     const best = await bestTokens(logits, this.k);
     return best.map(({values, tokens}) => {

@@ -32,7 +32,7 @@ export class TopPSampler extends RandomizedSampler {
   }
 
   /** Reads the largest logits of each row, as many as it takes. */
-  protected override async choose(logits: tf.Tensor2D): Promise<number[]> {
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(TopPSampler.prototype.getNextToken)) return super.choose(logits);
     const summed = softmaxSums(logits, this.temperature);
     const sums = await summed.data();
