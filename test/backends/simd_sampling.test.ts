@@ -5,6 +5,7 @@ import {samplers, useBackend} from '../../src';
 import * as sampling from '../../src/backends/simd/sampling';
 import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
+import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';
 import {topK, topKOp} from '../../src/ops/top_k';
 import {expectClose, normal, uniform} from '../ops/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
@@ -148,6 +149,12 @@ test('kernels of both backends are as the references', async () => {
             expectClose(softmaxSums(x, temperature), softmaxSumsOp.reference({x}, {temperature}), 1e-6);
             const attrs = {temperature, uniforms: Array.from({length: rows}, uniform(seed))};
             expect([...drawSoftmax(x, attrs).dataSync()]).toEqual([...drawOp.reference({x}, attrs).dataSync()]);
+            const penalized = Array.from({length: rows}, (_, row) => {
+              const tokens = Array.from({length: columns}, (_, token) => token).filter(token => (token + row) % 3 === 1);
+              return {tokens, losses: tokens.map(token => (token % 5) - 1)};
+            });
+            const penalties = {rows: penalized, factor: 1.3};
+            expectClose(penalizeTokens(x, penalties), penalizeOp.reference({x}, penalties), 1e-6);
           });
         },
       ),

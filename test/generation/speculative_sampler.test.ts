@@ -1,6 +1,6 @@
 /** Speculative decoding: the text of its base sampler, or its distribution. */
 import fc from 'fast-check';
-import {Gemma3CausalLM, samplers} from '../../src';
+import {Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {lookUp} from '../../src/generation/samplers/prompt_lookup';
 import {expectNoLeak} from '../support/numbers';
 import {InventedDecoder} from '../support/invented_decoder';
@@ -110,6 +110,7 @@ it('looks up what followed the last tokens, the longest run of them and the late
 describe('with the preset in the package', () => {
   let lm: Gemma3CausalLM;
   beforeAll(async () => {
+    await useBackend('simd');
     lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
   });
   afterAll(() => lm.dispose());

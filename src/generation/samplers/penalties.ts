@@ -1,5 +1,6 @@
 /** Penalties on tokens that a text has already. They are few: their logits alone are changed, where the logits are. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
+import {penalizeTokens} from '../../ops/penalize';
 import {type RowText} from './sampler';
 
 export interface Penalties {
@@ -19,26 +20,13 @@ export function hasPenalties({repetitionPenalty, presencePenalty, frequencyPenal
 }
 
 /** Logits (B, V) → new ones, those of tokens that the rows have being changed. */
-export function penalize(logits: tf.Tensor2D, rows: readonly RowText[], penalties: Penalties): tf.Tensor2D {
+export function penalize(logits: tf.Tensor2D, texts: readonly RowText[], penalties: Penalties): tf.Tensor2D {
   const {repetitionPenalty, presencePenalty, frequencyPenalty} = penalties;
-  const places: number[] = [];
-  const losses: number[] = [];
-  rows.forEach(({tokens, promptLength}, row) => {
+  const rows = texts.map(({tokens, promptLength}) => {
     const counts = new Map<number, number>();
     tokens.forEach((token, at) => counts.set(token, (counts.get(token) ?? 0) + (at < promptLength ? 0 : 1)));
-    for (const [token, count] of counts) {
-      places.push(row, token);
-      losses.push(count > 0 ? presencePenalty + count * frequencyPenalty : 0);
-    }
+    const losses = [...counts.values()].map(count => (count > 0 ? presencePenalty + count * frequencyPenalty : 0));
+    return {tokens: [...counts.keys()], losses};
   });
-  if (losses.length === 0) return tf.clone(logits);
-  return tf.tidy(() => {
-    const indices = tf.tensor2d(places, [losses.length, 2], 'int32');
-    const values = tf.gatherND(logits, indices);
-    const scaled =
-      repetitionPenalty === 1
-        ? values
-        : tf.where(tf.greater(values, 0), tf.div(values, repetitionPenalty), tf.mul(values, repetitionPenalty));
-    return tf.tensorScatterUpdate(logits, indices, tf.sub(scaled, tf.tensor1d(losses))) as tf.Tensor2D;
-  });
+  return penalizeTokens(logits, {rows, factor: repetitionPenalty});
 }
