@@ -11,11 +11,12 @@ import {TopPSampler} from './top_p_sampler';
 
 export {type Beam, BeamSampler, type BeamSamplerArgs} from './beam_sampler';
 export {ContrastiveSampler, type ContrastiveSamplerArgs} from './contrastive_sampler';
+export {type DraftModel} from './drafted_by_model';
 export {GreedySampler} from './greedy_sampler';
 export {RandomSampler} from './random_sampler';
 export {type Penalties} from './penalties';
 export {type RowText, Sampler, type SamplerArgs, type SeededArgs} from './sampler';
-export {type DraftModel, SpeculativeSampler, type SpeculativeSamplerArgs} from './speculative_sampler';
+export {SpeculativeSampler, type SpeculativeSamplerArgs} from './speculative_sampler';
 export {TopKSampler, type TopKSamplerArgs} from './top_k_sampler';
 export {TopPSampler, type TopPSamplerArgs} from './top_p_sampler';
 
