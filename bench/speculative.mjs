@@ -58,6 +58,7 @@ for (const [title, prompt] of Object.entries(PROMPTS)) {
   for (let i = 0; i <= runs; i++) {
     for (const [name, make] of Object.entries(SAMPLERS)) {
       const result = await run(make(), prompt);
+      process.stderr.write(`${title}, ${name}: ${result.passes} passes, ${result.speed.toFixed(1)} tokens/s\n`);
       if (i > 0) results[name].push(result);
     }
   }

@@ -147,7 +147,11 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     const largest = Math.max(...probabilities);
     const kept = [...probabilities.keys()].filter(token => probabilities[token]! >= minP * largest);
     const draw = (sampler: samplers.Sampler) => frequencies(sampler, LOGITS, FEW_DRAWS);
-    const expected = (among: number[]) => keep(probabilities, kept.filter(token => among.includes(token)));
+    const expected = (among: number[]) =>
+      keep(
+        probabilities,
+        kept.filter(token => among.includes(token)),
+      );
     const random = await draw(new samplers.RandomSampler({minP, temperature, seed: 4}));
     expect(chiSquare(random, expected(kept))).toBeLessThan(LIMIT);
     const best = [5, 6, 0];
@@ -208,7 +212,8 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     for (const [sampler, expected] of cases) {
       const counts = LOGITS.map(() => 0);
       await expectNoLeak(async () => {
-        for (let i = 0; i < FEW_DRAWS / draws; i++) for (const token of await sampler.sample(batch, rows)) counts[token]!++;
+        for (let i = 0; i < FEW_DRAWS / draws; i++)
+          for (const token of await sampler.sample(batch, rows)) counts[token]!++;
       });
       expect(chiSquare(counts, expected)).toBeLessThan(LIMIT);
     }

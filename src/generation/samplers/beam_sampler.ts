@@ -68,9 +68,7 @@ export class BeamSampler extends Sampler {
   override async *steps(generation: Generation): AsyncGenerator<Step, void> {
     const {decoder, rows} = generation;
     const cache = generation.newCache();
-    let beams = rows.map(({done}, parent): OpenBeam[] => [
-      {tokens: [], logProb: 0, ended: done, parent, logprobs: []},
-    ]);
+    let beams = rows.map(({done}, parent): OpenBeam[] => [{tokens: [], logProb: 0, ended: done, parent, logprobs: []}]);
     this.beams = null;
     try {
       let logits = await generation.readPrompts(cache);

@@ -47,11 +47,11 @@ export class ContrastiveSampler extends Sampler {
   readonly alpha: number;
 
   constructor(args: ContrastiveSamplerArgs = {}) {
-    const {k = 5, alpha = 0.6, ...rest} = checkedSamplerArgs('ContrastiveSampler', args, [
-      'k',
-      'alpha',
-      ...SAMPLER_KEYS,
-    ]);
+    const {
+      k = 5,
+      alpha = 0.6,
+      ...rest
+    } = checkedSamplerArgs('ContrastiveSampler', args, ['k', 'alpha', ...SAMPLER_KEYS]);
     super(rest);
     if (!Number.isInteger(k) || k < 1) {
       throw new ValueError(`ContrastiveSampler expected k to be a positive integer. Received: k=${show(k)}.`);
@@ -193,10 +193,7 @@ class Past {
   }
 
   /** The largest cosine of each of the states (N, D) with the past of its row; of each row there are `count`. */
-  async similarities(
-    states: tf.Tensor2D,
-    rows: readonly {row: number; count: number}[],
-  ): Promise<ArrayLike<number>> {
+  async similarities(states: tf.Tensor2D, rows: readonly {row: number; count: number}[]): Promise<ArrayLike<number>> {
     const largest = tf.tidy(() => {
       const parts = tf.split(
         states,

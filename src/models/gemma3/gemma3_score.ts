@@ -31,7 +31,8 @@ function checkArgs(args: ScoreArgs): void {
     throw new ValueError(`score expected \`tokenIds\` as a tensor (batch, tokens). Received: ${received}.`);
   }
   for (const [name, tensor] of Object.entries({paddingMask, targetIds})) {
-    if (tensor === undefined || (tensor instanceof tf.Tensor && tensor.shape.join() === tokenIds.shape.join())) continue;
+    if (tensor === undefined || (tensor instanceof tf.Tensor && tensor.shape.join() === tokenIds.shape.join()))
+      continue;
     const received = tensor instanceof tf.Tensor ? `[${tensor.shape}]` : show(tensor);
     throw new ValueError(
       `score expected \`${name}\` of the shape of tokenIds, [${tokenIds.shape}]. Received: ${received}.`,

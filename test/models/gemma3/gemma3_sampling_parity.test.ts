@@ -54,7 +54,10 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
     });
 
     it.each(contrastive)('searches as KerasHub: k $k, alpha $alpha', async ({k, alpha, temperature, token_ids}) => {
-      const {tokens} = await collect(lm, {...request, sampler: new samplers.ContrastiveSampler({k, alpha, temperature})});
+      const {tokens} = await collect(lm, {
+        ...request,
+        sampler: new samplers.ContrastiveSampler({k, alpha, temperature}),
+      });
       expect(tokens).toEqual(token_ids.map((ids, row) => ids.slice(prompts[row]!.length)));
     });
 
@@ -95,7 +98,9 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
         const indices = Array.from({length: numLayers + 1}, (_, i) => i - 1);
         expect(layers).toEqual(indices.map(i => [i, [...shape, hiddenDim]]));
 
-        const gradients = tf.grad(x => lm.score({...args, layerInterceptFn: (own, i) => (i === -1 ? x : own)}))(embeddings);
+        const gradients = tf.grad(x => lm.score({...args, layerInterceptFn: (own, i) => (i === -1 ? x : own)}))(
+          embeddings,
+        );
         const largest = Math.max(...gradient.map(Math.abs));
         expect(maxDifference(await take(gradients), gradient) / largest).toBeLessThan(1e-4);
         tf.dispose([tokenIds, paddingMask, targetIds, embeddings]);
@@ -106,9 +111,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       const tokenIds = tf.tensor2d([[3, 1, 4, 1, 5]], undefined, 'int32');
       for (const at of [-1, 0]) {
         const plain = await take(lm.score({tokenIds}));
-        const halved = await take(
-          lm.score({tokenIds, layerInterceptFn: (x, i) => (i === at ? tf.mul(x, 0.5) : x)}),
-        );
+        const halved = await take(lm.score({tokenIds, layerInterceptFn: (x, i) => (i === at ? tf.mul(x, 0.5) : x)}));
         expect(maxDifference(plain, halved)).toBeGreaterThan(1e-3);
       }
       tokenIds.dispose();
@@ -136,7 +139,12 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
           const all = expected[row]![prompt.length + t - 1]!;
           expect(Math.abs(logprob - all[id]!)).toBeLessThan(1e-4);
           const best = [...all].sort((a, b) => b - a).slice(0, 3);
-          expect(maxDifference(top.map(({logprob}) => logprob), best)).toBeLessThan(1e-4);
+          expect(
+            maxDifference(
+              top.map(({logprob}) => logprob),
+              best,
+            ),
+          ).toBeLessThan(1e-4);
           expect(top.map(({id}) => all[id])).toEqual(best);
         });
       });
