@@ -85,7 +85,9 @@ describe('gemma3 generate', () => {
     // The model in the command has its weights in the order of another backend.
     tokens.forEach(({logprob, ...token}, i) => {
       expect(logprob).toBeCloseTo(expected.tokens[i]!.logprob, 4);
-      expect(token.top.map(({id, text}) => [id, text])).toEqual(expected.tokens[i]!.top.map(({id, text}) => [id, text]));
+      expect(token.top.map(({id, text}) => [id, text])).toEqual(
+        expected.tokens[i]!.top.map(({id, text}) => [id, text]),
+      );
     });
     expect(tokens[0]!.top).toHaveLength(2);
     expect(tokens[0]!.top[0]).toEqual({id: tokens[0]!.id, text: tokens[0]!.text, logprob: tokens[0]!.logprob});

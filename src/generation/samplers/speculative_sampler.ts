@@ -29,7 +29,8 @@ interface Drafter {
 
 /**
  * Speculative decoding, as `keras_hub.samplers.SpeculativeSampler`; Leviathan et al., https://arxiv.org/abs/2211.17192:
- * several tokens are guessed, and the model looks at all of them in one pass.
+ * several tokens are guessed, and the model looks at all of them in one pass. That pays where guesses are often right and a
+ * pass over some tokens costs little more than over one: measure with bench/speculative.mjs.
  *
  * The text is what `baseSampler` alone would give, or, where that draws, of the same distribution. A guess is a single
  * token x, so q(x) = 1 in the paper: it is accepted with probability p(x), else a token is drawn from p without x. This is
