@@ -133,10 +133,19 @@ describe('with the preset in the package', () => {
   });
 });
 
+it('refuses a draft with another number of tokens, and frees all', async () => {
+  const [decoder, draft] = [new InventedDecoder(4), new InventedDecoder(5)];
+  const sampler = new samplers.SpeculativeSampler({draft});
+  const run = collect(decoder, {prompts: [[1]], maxLength: 9, stopTokenIds: null, sampler});
+  await expect(run).rejects.toThrow(/logits of 4 tokens, as the model. Received: 5 tokens/);
+  expect([decoder.open, draft.open]).toEqual([0, 0]);
+});
+
 it.each([
   [{numSpeculativeTokens: 0}, /numSpeculativeTokens to be a positive integer/],
   [{baseSampler: new samplers.BeamSampler()}, /token by token.*Received: BeamSampler/],
   [{lookup: [1, 2]}, /\[longest, shortest\]/],
+  [{lookup: 3}, /\[longest, shortest\]/],
   [{temperature: 2}, /no argument "temperature"/],
   [{draft: new InventedDecoder(2), lookup: [3, 1]}, /Received both/],
 ])('refuses what it cannot do (%#)', (args, message) => {

@@ -33,18 +33,29 @@ export class DraftedByModel {
     private readonly generation: Generation,
     private readonly model: DraftModel,
     private readonly cache: DecoderCache,
+    private readonly vocabularySize: number,
   ) {}
 
-  static async create(generation: Generation, model: DraftModel, slack: number): Promise<DraftedByModel> {
+  /** @throws ValueError if the models do not mean the same by a token id. */
+  static async read(generation: Generation, model: DraftModel, slack: number): Promise<DraftedByModel> {
     checkVocabulary(generation.decoder, model);
     const cache = generation.newCache(slack, model);
     try {
-      (await generation.readPrompts(cache, {decoder: model})).dispose();
+      const logits = await generation.readPrompts(cache, {decoder: model});
+      logits.dispose();
+      return new DraftedByModel(generation, model, cache, logits.shape[1]);
     } catch (error) {
       cache.dispose();
       throw error;
     }
-    return new DraftedByModel(generation, model, cache);
+  }
+
+  check({shape}: tf.Tensor2D): void {
+    if (shape[1] === this.vocabularySize) return;
+    throw new ValueError(
+      `Expected a draft with logits of ${shape[1]} tokens, as the model. Received: ${this.vocabularySize} tokens. ` +
+        'Use a smaller model of the same family.',
+    );
   }
 
   async draft(counts: readonly number[]): Promise<number[][]> {

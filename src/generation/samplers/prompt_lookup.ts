@@ -14,6 +14,9 @@ export class PromptLookup {
     return this.rows.map(({tokens}, row) => lookUp(tokens, this.lookup, counts[row]!));
   }
 
+  /** What was in the text is a token. */
+  check(): void {}
+
   dispose(): void {}
 }
 

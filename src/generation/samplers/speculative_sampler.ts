@@ -24,6 +24,8 @@ export interface SpeculativeSamplerArgs {
 interface Drafter {
   /** Up to `counts[row]` tokens behind each row; none where the count is 0. */
   draft(counts: readonly number[]): Promise<number[][]>;
+  /** @throws ValueError if guesses may be no tokens of the model with these logits. */
+  check(logits: tf.Tensor2D): void;
   dispose(): void;
 }
 
@@ -60,8 +62,8 @@ export class SpeculativeSampler extends Sampler {
           `new samplers.TopKSampler(). Received: ${baseSampler instanceof Sampler ? baseSampler.constructor.name : show(baseSampler)}.`,
       );
     }
-    const [longest, shortest] = lookup;
-    if (!(lookup.length === 2 && lookup.every(Number.isInteger) && shortest >= 1 && longest >= shortest)) {
+    const fits = Array.isArray(lookup) && lookup.length === 2 && lookup.every(Number.isInteger);
+    if (!(fits && lookup[1] >= 1 && lookup[0] >= lookup[1])) {
       throw new ValueError(
         `SpeculativeSampler expected lookup to be [longest, shortest], positive integers. Received: ${show(lookup)}.`,
       );
@@ -88,13 +90,14 @@ export class SpeculativeSampler extends Sampler {
     let drafter: Drafter | undefined;
     try {
       drafter = this.draft
-        ? await DraftedByModel.create(generation, this.draft, this.numSpeculativeTokens)
+        ? await DraftedByModel.read(generation, this.draft, this.numSpeculativeTokens)
         : new PromptLookup(rows, this.lookup);
       let guesses: number[][] = rows.map(() => []);
       let logits = await generation.readPrompts(cache);
       for (;;) {
         let steps: Step[];
         try {
+          drafter.check(logits);
           steps = await this.accepted(generation, logits, guesses);
         } finally {
           logits.dispose();
