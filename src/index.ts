@@ -15,6 +15,7 @@ export {
 export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
 export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
 export {type GenerationRequest, type Prompt} from './generation/engine';
+export {type TokenLogprob, type TokenLogprobs} from './generation/logprobs';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export {type PrefillProgress} from './generation/prefill';
 export * as samplers from './generation/samplers';
@@ -38,7 +39,16 @@ export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normaliz
 export {RotaryEmbedding, type RotaryEmbeddingArgs} from './layers/rotary_embedding';
 export {UnitNormalization, type UnitNormalizationArgs} from './layers/unit_normalization';
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
-export {CausalLM, type CompileArgs, type GenerateOptions, type TokenInputs} from './models/causal_lm';
+export {
+  CausalLM,
+  type CompileArgs,
+  type GenerateOptions,
+  type LogprobsOptions,
+  type TextToken,
+  type TextWithLogprobs,
+  type TokenInputs,
+  type TokensWithLogprobs,
+} from './models/causal_lm';
 export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
 export {
   Gemma3Backbone,
@@ -61,6 +71,7 @@ export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embe
 export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
 export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/gemma3_prompt_images';
+export {type ScoreArgs} from './models/gemma3/gemma3_score';
 export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
 export {
   Gemma3TextEmbedderPreprocessor,

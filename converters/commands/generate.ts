@@ -5,7 +5,17 @@ import {type Command, Option} from 'commander';
 import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
-import {BACKENDS, collect, DTYPES, integer, positiveInteger, positiveNumber, probability} from '../support/options';
+import {
+  BACKENDS,
+  collect,
+  DTYPES,
+  fraction,
+  integer,
+  positiveInteger,
+  positiveNumber,
+  probability,
+  wholeNumber,
+} from '../support/options';
 import {loadingBar} from '../support/progress';
 import {makeSampler, samplerArgs, type SamplerOptions, SAMPLERS} from '../support/sampler_options';
 
@@ -24,6 +34,7 @@ interface GenerateOptions extends SamplerOptions {
   stop?: string[];
   dtype?: string;
   backend: BackendName;
+  logprobs?: number;
   json?: boolean;
 }
 
@@ -50,10 +61,24 @@ export function addGenerate(program: Command, io: Io): void {
     .option('--image <file>', 'a PNG or JPEG file that the prompt is about; give it again for more', repeated)
     .option('--max-length <tokens>', "length of prompt and new text together (default: the preset's)", positiveInteger)
     .addOption(new Option('--sampler <name>', 'how the next token is chosen (default: "greedy")').choices(SAMPLERS))
-    .option('--temperature <number>', 'below 1 is less random, above 1 more: random, top_k, top_p', positiveNumber)
-    .option('--top-k <tokens>', 'draw from so many of the most probable tokens: top_k, top_p', positiveInteger)
+    .option('--temperature <number>', 'below 1 is less random, above 1 more: all but greedy', positiveNumber)
+    .option(
+      '--top-k <tokens>',
+      'draw from so many of the most probable tokens, or try so many: top_k, top_p, contrastive',
+      positiveInteger,
+    )
     .option('--top-p <probability>', 'draw from tokens that have this probability together: top_p', probability)
+    .option(
+      '--min-p <fraction>',
+      'draw from tokens at least this probable, of the most probable: random, top_k, top_p',
+      fraction,
+    )
+    .option('--repetition-penalty <number>', 'above 1 repeats less: all samplers', positiveNumber)
     .option('--seed <number>', 'draw the same again: random, top_k, top_p', integer)
+    .option('--num-beams <beams>', 'how many continuations are followed: beam', positiveInteger)
+    .option('--alpha <number>', 'how much likeness to the text before counts, from 0 to 1: contrastive', fraction)
+    .option('--draft <preset>', 'a smaller model that guesses, for speed: speculative')
+    .option('--logprobs <tokens>', 'with --json: how probable new tokens were, and so many in their place', wholeNumber)
     .option('--strip-prompt', 'print only the new text')
     .option('--stop <text>', 'end the new text before this one; may be given more than once', collect)
     .addOption(new Option('--dtype <dtype>', "how weights rest (default: as the preset's)").choices(DTYPES))
@@ -68,6 +93,9 @@ const repeated = (value: string, before: string[] = []) => [...before, value];
 async function generate(command: Command, prompt: string | undefined, options: GenerateOptions, io: Io): Promise<void> {
   const refuse = (message: string): never => command.error(`error: ${message}`);
   const chosen = samplerArgs(options, refuse);
+  if (options.logprobs !== undefined && !options.json) {
+    refuse("option '--logprobs' has no effect without '--json'. Use both, or leave it out.");
+  }
   const text = await readPrompt(prompt, options, io, refuse);
 
   const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, samplers, useBackend} = await import('tfjs-gemma3');
@@ -76,21 +104,25 @@ async function generate(command: Command, prompt: string | undefined, options: G
   // What is wrong with images is told before a model is loaded, which may take minutes.
   const preprocessor = options.image && (await Gemma3CausalLMPreprocessor.fromPreset(preset));
   const question = preprocessor ? await aboutImages(text, options, preprocessor) : text;
-  const bar = loadingBar(io);
-  let lm: Gemma3CausalLM;
+  const load = async (preset: string, given: {preprocessor?: Gemma3CausalLMPreprocessor}): Promise<Gemma3CausalLM> => {
+    const bar = loadingBar(io);
+    try {
+      const {signal} = io;
+      const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
+      return await Gemma3CausalLM.fromPreset(preset, {...dtype, ...given, signal, onProgress: bar.onProgress});
+    } finally {
+      bar.stop();
+    }
+  };
+  const lm = await load(preset, preprocessor ? {preprocessor} : {});
+  let draft: Gemma3CausalLM | null = null;
   try {
-    const {signal} = io;
-    const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-    const given = preprocessor && {preprocessor};
-    lm = await Gemma3CausalLM.fromPreset(preset, {...dtype, ...given, signal, onProgress: bar.onProgress});
-  } finally {
-    bar.stop();
-  }
-  try {
-    lm.compile({sampler: makeSampler(samplers, chosen)});
+    if (chosen.draft !== undefined) draft = await load(chosen.draft, {});
+    lm.compile({sampler: makeSampler(samplers, chosen, draft)});
     if (options.json) await printResult(lm, question, options, backend, io);
     else await printText(lm, question, options, io);
   } finally {
+    draft?.dispose();
     lm.dispose();
   }
 }
@@ -161,13 +193,17 @@ async function printText(
 async function printResult(
   lm: Gemma3CausalLM,
   prompt: Question,
-  {maxLength, stripPrompt = false, stop: stopStrings}: GenerateOptions,
+  {maxLength, stripPrompt = false, stop: stopStrings, logprobs}: GenerateOptions,
   backend: string,
   io: Io,
 ): Promise<void> {
   const count = await promptTokens(lm, prompt, maxLength);
   const stop = meter(lm.sampler);
-  const text = await lm.generate(prompt, {maxLength, stripPrompt, stopStrings, signal: io.signal});
+  const common = {maxLength, stripPrompt, stopStrings, signal: io.signal};
+  const result =
+    logprobs === undefined
+      ? {text: await lm.generate(prompt, common)}
+      : await lm.generate(prompt, {...common, logprobs});
   const {newTokens, prefillSeconds, decodeSeconds} = stop();
-  printJson(io, {text, promptTokens: count, newTokens, prefillSeconds, decodeSeconds, backend});
+  printJson(io, {...result, promptTokens: count, newTokens, prefillSeconds, decodeSeconds, backend});
 }

@@ -15,15 +15,16 @@ export function meter(sampler: samplers.Sampler): () => Measured {
   const start = performance.now();
   let first = 0;
   let newTokens = 0;
-  const sample = sampler.sample.bind(sampler);
-  sampler.sample = async logits => {
-    const tokens = await sample(logits);
-    if (newTokens === 0) first = performance.now();
-    newTokens += 1;
-    return tokens;
+  const steps = sampler.steps.bind(sampler);
+  sampler.steps = async function* (generation) {
+    for await (const step of steps(generation)) {
+      if (newTokens === 0) first = performance.now();
+      newTokens += step.tokens.filter(token => token !== null).length;
+      yield step;
+    }
   };
   return () => {
-    sampler.sample = sample;
+    sampler.steps = steps;
     const seconds = (from: number, to: number) => (newTokens ? (to - from) / 1000 : 0);
     return {newTokens, prefillSeconds: seconds(start, first), decodeSeconds: seconds(first, performance.now())};
   };

@@ -34,6 +34,19 @@ export function collect(text: string, before: readonly string[] = []): string[] 
   return [...before, text];
 }
 
+export function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
+  return value;
+}
+
+/** A number from 0 to 1. */
+export function fraction(text: string): number {
+  const value = text.trim() === '' ? NaN : Number(text);
+  if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('Expected a number from 0 to 1.');
+  return value;
+}
+
 /** A record, so that a backend which the library gains cannot be forgotten here. */
 const backends: Record<BackendName, true> = {auto: true, simd: true, cpu: true};
 export const BACKENDS = Object.keys(backends) as BackendName[];

@@ -7,8 +7,13 @@ export interface SamplerOptions {
   sampler?: samplers.SamplerName;
   topK?: number;
   topP?: number;
+  minP?: number;
   temperature?: number;
+  repetitionPenalty?: number;
   seed?: number;
+  numBeams?: number;
+  alpha?: number;
+  draft?: string;
 }
 
 type Setting = Exclude<keyof SamplerOptions, 'sampler'>;
@@ -16,26 +21,56 @@ type Setting = Exclude<keyof SamplerOptions, 'sampler'>;
 const FLAGS: Record<Setting, string> = {
   topK: '--top-k',
   topP: '--top-p',
+  minP: '--min-p',
   temperature: '--temperature',
+  repetitionPenalty: '--repetition-penalty',
   seed: '--seed',
+  numBeams: '--num-beams',
+  alpha: '--alpha',
+  draft: '--draft',
+};
+
+const PENALTY = {repetitionPenalty: 'repetitionPenalty'};
+const DRAWN = {temperature: 'temperature', minP: 'minP', seed: 'seed', ...PENALTY};
+const ONE_BY_ONE = {
+  greedy: PENALTY,
+  random: DRAWN,
+  top_k: {topK: 'k', ...DRAWN},
+  top_p: {topP: 'p', topK: 'k', ...DRAWN},
 };
 
 /** Which options each sampler reads, and the argument that each becomes. */
 const READS: Record<samplers.SamplerName, Partial<Record<Setting, string>>> = {
-  greedy: {},
-  random: {temperature: 'temperature', seed: 'seed'},
-  top_k: {topK: 'k', temperature: 'temperature', seed: 'seed'},
-  top_p: {topP: 'p', topK: 'k', temperature: 'temperature', seed: 'seed'},
+  ...ONE_BY_ONE,
+  beam: {numBeams: 'numBeams', temperature: 'temperature', ...PENALTY},
+  contrastive: {topK: 'k', alpha: 'alpha', temperature: 'temperature', ...PENALTY},
+  // What is guessed is checked by the sampler that the other options are made for.
+  speculative: {...ONE_BY_ONE.top_p, draft: 'draft'},
 };
 
 export const SAMPLERS = Object.keys(READS) as samplers.SamplerName[];
 
 /** The sampler that was named, or the one that the other options are made for. */
-function chosenSampler({sampler, topK, topP, temperature, seed}: SamplerOptions): samplers.SamplerName {
+function chosenSampler({sampler, numBeams, draft, ...options}: SamplerOptions): samplers.SamplerName {
   if (sampler) return sampler;
+  if (draft !== undefined) return 'speculative';
+  return numBeams !== undefined ? 'beam' : chosenBase(options);
+}
+
+function chosenBase({topK, topP, minP, temperature, seed}: SamplerOptions): keyof typeof ONE_BY_ONE {
   if (topP !== undefined) return 'top_p';
   if (topK !== undefined) return 'top_k';
-  return temperature !== undefined || seed !== undefined ? 'random' : 'greedy';
+  return [minP, temperature, seed].some(value => value !== undefined) ? 'random' : 'greedy';
+}
+
+/** A sampler by name, with what it is made from. */
+export interface ChosenSampler {
+  name: samplers.SamplerName;
+  args: Record<string, number>;
+  /** Of "speculative": the sampler that it answers as. */
+  base?: ChosenSampler;
+  /** Of "speculative": the preset that guesses. */
+  draft?: string;
 }
 
 /**
@@ -43,37 +78,48 @@ function chosenSampler({sampler, topK, topP, temperature, seed}: SamplerOptions)
  *
  * @param refuse called, and expected to throw, for an option that the sampler does not read.
  */
-export function samplerArgs(
-  options: SamplerOptions,
-  refuse: (message: string) => never,
-): {name: samplers.SamplerName; args: Record<string, number>} {
+export function samplerArgs(options: SamplerOptions, refuse: (message: string) => never): ChosenSampler {
   const name = chosenSampler(options);
-  const args: Record<string, number> = {};
   for (const setting of Object.keys(FLAGS) as Setting[]) {
-    const value = options[setting];
-    if (value === undefined) continue;
-    const argument = READS[name][setting];
-    if (!argument) {
-      const readers = SAMPLERS.filter(other => READS[other][setting]);
-      refuse(
-        `option '${FLAGS[setting]}' has no effect with the sampler ${name}. Use it with ${readers.join(', ').replace(/, (?!.*,)/, ' or ')}, ` +
-          'or leave it out.',
-      );
-    }
-    args[argument] = value;
+    if (options[setting] === undefined || READS[name][setting]) continue;
+    const readers = SAMPLERS.filter(other => READS[other][setting]);
+    refuse(
+      `option '${FLAGS[setting]}' has no effect with the sampler ${name}. Use it with ${readers.join(', ').replace(/, (?!.*,)/, ' or ')}, ` +
+        'or leave it out.',
+    );
   }
-  return {name, args};
+  if (name !== 'speculative') return {name, args: argsOf(name, options)};
+  const base = chosenBase(options);
+  return {name, args: {}, base: {name: base, args: argsOf(base, options)}, draft: options.draft};
 }
 
+function argsOf(name: samplers.SamplerName, options: SamplerOptions): Record<string, number> {
+  const entries = Object.entries(READS[name]) as [Setting, string][];
+  return Object.fromEntries(
+    entries.flatMap(([setting, argument]) => {
+      const value = options[setting];
+      return typeof value === 'number' ? [[argument, value]] : [];
+    }),
+  );
+}
+
+/** @param draft the model that guesses, of a sampler that has one. */
 export function makeSampler(
   library: Library,
-  {name, args}: {name: samplers.SamplerName; args: Record<string, number>},
+  {name, args, base}: ChosenSampler,
+  draft: samplers.DraftModel | null = null,
 ): samplers.Sampler {
-  const classes: Record<samplers.SamplerName, new (args: Record<string, number>) => samplers.Sampler> = {
+  if (name === 'speculative') {
+    return new library.SpeculativeSampler({draft, baseSampler: base && makeSampler(library, base)});
+  }
+  type Class = new (args: Record<string, number>) => samplers.Sampler;
+  const classes: Record<Exclude<samplers.SamplerName, 'speculative'>, Class> = {
     greedy: library.GreedySampler,
     random: library.RandomSampler,
     top_k: library.TopKSampler,
     top_p: library.TopPSampler,
+    beam: library.BeamSampler,
+    contrastive: library.ContrastiveSampler,
   };
   return new classes[name](args);
 }

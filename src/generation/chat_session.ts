@@ -200,9 +200,9 @@ export class ChatSession {
       const maxLength = Math.min(this.maxLength, length + (maxNewTokens ?? Infinity));
       for await (const [id] of model.steps([prompt], {...rest, maxLength, session}, [row])) {
         // The end of a turn belongs to the template.
-        if (id === tokenizer.endTokenId || tokenizer.idToToken(id!) === END_OF_TURN) continue;
-        ids.push(id!);
-        const piece = row.push(id!);
+        if (id == null || id === tokenizer.endTokenId || tokenizer.idToToken(id) === END_OF_TURN) continue;
+        ids.push(id);
+        const piece = row.push(id);
         text += piece;
         if (piece) yield piece;
       }

@@ -134,6 +134,7 @@ export class GenerationSession<P = string, O extends object = object> {
       encodeImages: images => model.encodeImages(images),
       hiddenStates: (tokens, cache) => cache.add(tokens, inner => model.hiddenStates(tokens, inner)),
       logits: hidden => model.logits(hidden),
+      finalStates: hidden => model.finalStates(hidden),
     };
   }
 

@@ -5,13 +5,15 @@ import {type ChatArgs, ChatSession} from '../generation/chat_session';
 import {
   type Decoder,
   type DecoderCache,
-  generateTokens,
+  generateSteps,
   type GenerationRequest,
   nextLogits,
   type NewTokens,
   type Prompt,
+  type Step,
 } from '../generation/engine';
 import {GeneratedText} from '../generation/generated_text';
+import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
 import * as samplers from '../generation/samplers';
 import {GenerationSession, type SessionArgs} from '../generation/session';
@@ -86,6 +88,29 @@ const GENERATE_OPTIONS = [
   'onPrefill',
 ] as const;
 
+export interface LogprobsOptions extends GenerateOptions {
+  /**
+   * Tell how probable each new token was, and as many of the most probable in its place. They are the model's own
+   * probabilities, before temperature, penalties and what else the sampler does.
+   */
+  logprobs: number;
+}
+
+/** A new token, or one in its place, with the text that it has alone: part of a character is "\ufffd". */
+export interface TextToken extends TokenLogprob {
+  text: string;
+}
+
+/** What `generate` gives with `logprobs`. */
+export interface TextWithLogprobs {
+  text: string;
+  /** The new tokens, one that ends the text included, each with the most probable in its place, best first. */
+  tokens: (TextToken & {top: TextToken[]})[];
+}
+
+/** The same without a preprocessor: new tokens of each row. */
+export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
+
 export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
   /** How the next token is chosen. Defaults to "greedy". */
   sampler?: samplers.SamplerName | samplers.Sampler;
@@ -101,6 +126,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   abstract encodeImages(images: tf.Tensor4D): tf.Tensor2D;
   abstract hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
   abstract logits(hidden: tf.Tensor2D): tf.Tensor2D;
+  abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
   /** Logits (B, V) behind the last real token of each row of new tokens, which are added to the cache. */
   nextLogits(rows: NewTokens['rows'], counts: readonly number[], cache: C): tf.Tensor2D {
     return nextLogits(this, {rows, counts}, cache);
@@ -123,31 +149,47 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
 
   /**
    * Continues a prompt, or several at once; string in, string out, strings in, strings out. Without a preprocessor,
-   * token ids in and out.
+   * token ids in and out. With `logprobs`, each text comes with its new tokens: see {@link TextWithLogprobs}.
    *
    * @throws ValueError on unusable inputs or options; the signal's reason when aborted. No tensor is left behind but
    * those that are returned for token ids.
    */
+  async generate(inputs: TokenInputs, options: LogprobsOptions): Promise<TokensWithLogprobs>;
+  async generate(inputs: string, options: LogprobsOptions): Promise<TextWithLogprobs>;
+  async generate(inputs: readonly string[], options: LogprobsOptions): Promise<TextWithLogprobs[]>;
+  async generate(inputs: P, options: LogprobsOptions): Promise<TextWithLogprobs | TextWithLogprobs[]>;
   async generate(inputs: TokenInputs, options?: GenerateOptions): Promise<TokenInputs>;
   async generate(inputs: string, options?: GenerateOptions): Promise<string>;
   async generate(inputs: readonly string[], options?: GenerateOptions): Promise<string[]>;
   async generate(inputs: P, options?: GenerateOptions): Promise<string | string[]>;
-  async generate(inputs: unknown, options: GenerateOptions = {}): Promise<unknown> {
-    checkKeys('generate', options, GENERATE_OPTIONS);
+  async generate(inputs: unknown, options: Partial<LogprobsOptions> = {}): Promise<unknown> {
+    checkKeys('generate', options, [...GENERATE_OPTIONS, 'logprobs']);
+    checkLogprobs(options.logprobs);
     checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) return this.generateIds(inputs as TokenInputs, options);
     const {prompts, scalar} = await this.readPrompts(inputs as P, this.promptLength(options));
     const rows = prompts.map(() => new GeneratedText(preprocessor, options.stopStrings));
     const texts = rows.map((row, i) => (options.stripPrompt ? '' : row.prompt(prompts[i]!.tokens)));
+    const logprobs: TokenLogprobs[][] = rows.map(() => []);
     try {
-      for await (const step of this.steps(prompts, options, rows)) {
-        step.forEach((token, i) => token !== null && (texts[i]! += rows[i]!.push(token)));
+      for await (const step of this.generation(prompts, options, rows)) {
+        step.tokens.forEach((token, i) => token !== null && (texts[i]! += rows[i]!.push(token)));
+        step.logprobs?.forEach((token, i) => token && logprobs[i]!.push(token));
       }
     } finally {
       disposeImages(prompts);
     }
     rows.forEach((row, i) => (texts[i]! += row.flush()));
+    if (options.logprobs !== undefined) {
+      const {tokenizer} = preprocessor;
+      const withText = (token: TokenLogprob): TextToken => ({...token, text: tokenizer.detokenize([token.id])});
+      const results = texts.map((text, i) => ({
+        text,
+        tokens: logprobs[i]!.map(token => ({...withText(token), top: token.top.map(withText)})),
+      }));
+      return scalar ? results[0]! : results;
+    }
     return scalar ? texts[0]! : texts;
   }
 
@@ -224,7 +266,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
 
   /**
-   * What `generate` and `stream` are made of: token by token, the next one of each prompt, or null for those that have ended.
+   * What `generate` and `stream` are made of: token by token, the next one of each prompt, or null for those that have ended
+   * or get none this time.
    *
    * @param texts of the rows, which end behind a stop string: each new token is to be given to them before the next step.
    * @throws ValueError on unusable options, at once; the rest as `generate`.
@@ -234,7 +277,15 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     options: GenerateOptions,
     texts?: readonly GeneratedText[],
   ): AsyncGenerator<(number | null)[], void> {
-    const {session, signal, prefillChunk, onPrefill} = options;
+    return tokensOf(this.generation(prompts, options, texts));
+  }
+
+  private generation(
+    prompts: readonly Prompt[],
+    options: Partial<LogprobsOptions>,
+    texts?: readonly GeneratedText[],
+  ): AsyncGenerator<Step, void> {
+    const {session, signal, prefillChunk, onPrefill, logprobs} = options;
     if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
     checkStopStrings(options.stopStrings);
     const request = {
@@ -243,10 +294,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       stopTokenIds: this.stopTokens(options),
       sampler: this.sampler,
       ...{hasEnded: texts && ((row: number) => texts[row]!.ended)},
-      ...{signal, prefillChunk, onPrefill},
+      ...{signal, prefillChunk, onPrefill, logprobs},
     };
     session?.check(prompts, request.maxLength);
-    return session ? stepsInSession(session, request) : generateTokens(this, request);
+    return session ? stepsInSession(session, request) : generateSteps(this, request);
   }
 
   /** Tokens of a prompt that are kept: in a session one too many, which tells it that there is no room. */
@@ -274,7 +325,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     return stopTokenIds;
   }
 
-  private async generateIds(inputs: TokenInputs, options: GenerateOptions): Promise<TokenInputs> {
+  private async generateIds(
+    inputs: TokenInputs,
+    options: Partial<LogprobsOptions>,
+  ): Promise<TokenInputs | TokensWithLogprobs> {
     if (options.stopStrings || options.session) {
       throw new ValueError(
         'A `preprocessor` must be attached to the model for `stopStrings` and `session`: they are of text.',
@@ -329,10 +383,13 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       signal: options.signal,
       prefillChunk: options.prefillChunk,
       onPrefill: options.onPrefill,
+      logprobs: options.logprobs,
     };
+    const logprobs: TokenLogprobs[][] = rows.map(() => []);
     try {
-      for await (const step of generateTokens(this, request)) {
-        step.forEach((token, row) => token !== null && rows[row]!.push(token));
+      for await (const step of generateSteps(this, request)) {
+        step.tokens.forEach((token, row) => token !== null && rows[row]!.push(token));
+        step.logprobs?.forEach((token, row) => token && logprobs[row]!.push(token));
       }
     } finally {
       vision?.forEach(({images}) => images?.dispose());
@@ -351,6 +408,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
         shape,
         'bool',
       ),
+      ...(options.logprobs !== undefined && {logprobs}),
     };
   }
 
@@ -398,11 +456,15 @@ function disposeImages(prompts: readonly Pick<Prompt, 'images'>[]): void {
   for (const {images} of prompts) images?.dispose();
 }
 
+async function* tokensOf(steps: AsyncGenerator<Step, void>): AsyncGenerator<(number | null)[], void> {
+  for await (const {tokens} of steps) yield tokens;
+}
+
 async function* stepsInSession(
   session: GenerationSession<never, never>,
   request: GenerationRequest,
-): AsyncGenerator<(number | null)[], void> {
-  yield* generateTokens(await session.decoder(request.prompts[0]!), request);
+): AsyncGenerator<Step, void> {
+  yield* generateSteps(await session.decoder(request.prompts[0]!), request);
 }
 
 function checkStopStrings(stopStrings: unknown): void {
@@ -410,4 +472,12 @@ function checkStopStrings(stopStrings: unknown): void {
   if (!Array.isArray(stopStrings) || !stopStrings.every(stop => typeof stop === 'string' && stop !== '')) {
     throw new ValueError(`Expected stopStrings to be texts, none of them empty. Received: ${show(stopStrings)}.`);
   }
+}
+
+/** @throws ValueError unless left out or a whole number. */
+function checkLogprobs(logprobs: unknown): void {
+  if (logprobs === undefined || (Number.isInteger(logprobs) && (logprobs as number) >= 0)) return;
+  throw new ValueError(
+    `Expected logprobs to be how many of the most probable tokens to tell, 0 or more. Received: logprobs=${show(logprobs)}.`,
+  );
 }

@@ -227,6 +227,14 @@ it('looks rows up as the reference, forward and backward', () => {
   });
 });
 
+it('casts booleans to words: kernels of ours read those', () => {
+  tf.tidy(() => {
+    const flags = tf.tensor1d([true, false, true]);
+    expect(tf.cast(flags, 'int32').dataSync()).toEqual(Int32Array.of(1, 0, 1));
+    expect(tf.cast(flags, 'float32').dataSync()).toEqual(Float32Array.of(1, 0, 1));
+  });
+});
+
 it('multiplies float32 kernels as the reference, forward and backward', () => {
   fc.assert(
     fc.property(sizes, ({m, rows, columns, seed}) => {

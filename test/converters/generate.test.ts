@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3CausalLM, samplers} from 'tfjs-gemma3';
+import {Gemma3CausalLM, samplers, type TextWithLogprobs} from 'tfjs-gemma3';
 import {run, TINY} from './run';
 
 const PROMPT = 'What is the capital';
@@ -88,6 +88,26 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it('tells how probable the new tokens were', async () => {
+    const {stdout} = await run(generate(PROMPT, '--json', '--logprobs', '2', ...LIMIT));
+    const {text, tokens, newTokens} = JSON.parse(stdout) as TextWithLogprobs & {newTokens: number};
+    const expected = await lm.generate(PROMPT, {maxLength: 16, logprobs: 2});
+    expect(text).toBe(expected.text);
+    expect(tokens).toHaveLength(newTokens);
+    // The model in the command has its weights in the order of another backend.
+    tokens.forEach(({logprob, ...token}, i) => {
+      expect(logprob).toBeCloseTo(expected.tokens[i]!.logprob, 4);
+      expect(token.top.map(({id, text}) => [id, text])).toEqual(
+        expected.tokens[i]!.top.map(({id, text}) => [id, text]),
+      );
+    });
+    expect(tokens[0]!.top).toHaveLength(2);
+    expect(tokens[0]!.top[0]).toEqual({id: tokens[0]!.id, text: tokens[0]!.text, logprob: tokens[0]!.logprob});
+    const {code, stderr} = await run(generate(PROMPT, '--logprobs', '2'));
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/'--logprobs' has no effect without '--json'/);
+  });
+
   it('counts nothing where nothing is generated', async () => {
     const {stdout} = await run(generate(PROMPT, '--json', '--max-length', '2'));
     expect(JSON.parse(stdout)).toMatchObject({promptTokens: 2, newTokens: 0, prefillSeconds: 0, decodeSeconds: 0});
@@ -121,6 +141,19 @@ describe('gemma3 generate', () => {
     ],
     [['--seed', '-3'], () => new samplers.RandomSampler({seed: -3})],
     [['--sampler', 'greedy'], () => new samplers.GreedySampler()],
+    [['--min-p', '0.2', '--seed', '3'], () => new samplers.RandomSampler({minP: 0.2, seed: 3})],
+    [['--repetition-penalty', '1.4'], () => new samplers.GreedySampler({repetitionPenalty: 1.4})],
+    [['--num-beams', '3'], () => new samplers.BeamSampler({numBeams: 3})],
+    [
+      ['--sampler', 'contrastive', '--top-k', '3', '--alpha', '0.9'],
+      () => new samplers.ContrastiveSampler({k: 3, alpha: 0.9}),
+    ],
+    [['--sampler', 'speculative'], () => new samplers.GreedySampler()],
+    [['--draft', TINY], () => new samplers.GreedySampler()],
+    [
+      ['--sampler', 'speculative', '--top-k', '4', '--seed', '3'],
+      () => new samplers.SpeculativeSampler({baseSampler: new samplers.TopKSampler({k: 4, seed: 3})}),
+    ],
   ])('samples as asked: %j', async (argv, sampler) => {
     lm.compile({sampler: sampler()});
     const {code, stdout} = await run(generate(PROMPT, ...LIMIT, ...argv));
@@ -129,10 +162,14 @@ describe('gemma3 generate', () => {
   });
 
   it.each([
-    ['greedy', '--seed', 'random, top_k or top_p'],
-    ['greedy', '--temperature', 'random, top_k or top_p'],
-    ['random', '--top-k', 'top_k or top_p'],
-    ['top_k', '--top-p', 'top_p'],
+    ['greedy', '--seed', 'random, top_k, top_p or speculative'],
+    ['greedy', '--temperature', 'random, top_k, top_p, beam, contrastive or speculative'],
+    ['greedy', '--min-p', 'random, top_k, top_p or speculative'],
+    ['random', '--top-k', 'top_k, top_p, contrastive or speculative'],
+    ['top_k', '--top-p', 'top_p or speculative'],
+    ['beam', '--alpha', 'contrastive'],
+    ['contrastive', '--num-beams', 'beam'],
+    ['random', '--draft', 'speculative'],
   ])('refuses what %s does not read: %s', async (sampler, option, readers) => {
     const {code, stdout, stderr} = await run(generate(PROMPT, '--sampler', sampler, option, '1'));
     expect({code, stdout}).toEqual({code: 2, stdout: ''});
@@ -152,6 +189,11 @@ describe('gemma3 generate', () => {
     ['--temperature', ''],
     ['--temperature', 'Infinity'],
     ['--seed', '1.5'],
+    ['--min-p', '1.5'],
+    ['--repetition-penalty', '0'],
+    ['--num-beams', '0'],
+    ['--alpha', '-1'],
+    ['--logprobs', '-1'],
     ['--dtype', 'int3'],
     ['--backend', 'abacus'],
   ])('refuses %s %s', async (option, value) => {

@@ -48,6 +48,9 @@ class Counting implements Decoder<CountingCache> {
     );
     return tf.tensor3d(sums);
   }
+  finalStates(hidden: tf.Tensor2D): tf.Tensor2D {
+    return hidden;
+  }
   logits(hidden: tf.Tensor2D): tf.Tensor2D {
     return tf.tidy(() => tf.oneHot(tf.reshape(hidden, [-1]).toInt(), 10).toFloat() as tf.Tensor2D);
   }

@@ -1,6 +1,6 @@
 /** The real Gemma 3 270M: logits and greedy text against Python KerasHub in float32. */
 import type * as tf from '@tensorflow/tfjs';
-import {applyChatTemplate, type BackendName, Gemma3CausalLM, useBackend} from '../../src';
+import {applyChatTemplate, type BackendName, Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {maxDifference, take} from '../support/numbers';
 import {type OraclePrompt, readOracle, REAL_PRESET} from './real_preset';
 
@@ -85,6 +85,27 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
     it('continues prompts of different lengths in one batch as KerasHub', async () => {
       const texts = await lm.generate(oracle.batch.prompts, {maxLength: oracle.maxLength});
       expect(texts).toEqual(oracle.batch.texts);
+    });
+
+    it('gives the same texts when it guesses, with few passes where the text repeats', async () => {
+      const {hiddenStates} = lm;
+      const lists = ['1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1,', 'la la la la la la la la la la'];
+      const prompts = [...oracle.batch.prompts, ...lists];
+      const options = {maxLength: 64, stopTokenIds: null};
+      lm.compile();
+      const expected = await lm.generate(prompts, options);
+      lm.compile({sampler: new samplers.SpeculativeSampler({lookup: [3, 1]})});
+      let passes = 0;
+      lm.hiddenStates = (...args) => {
+        passes += 1;
+        return hiddenStates.apply(lm, args);
+      };
+      expect(await lm.generate(prompts, options)).toEqual(expected);
+      passes = 0;
+      await lm.generate(lists[1]!, options);
+      expect(passes).toBeLessThan(30);
+      lm.hiddenStates = hiddenStates;
+      lm.compile();
     });
   }
 });

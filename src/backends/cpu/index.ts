@@ -4,7 +4,7 @@ import {attentionKernel, cacheUpdateKernel} from './attention';
 import {gatedGeluKernel, rmsNormKernel, rotaryKernel} from './elementwise';
 import {interleaveKernel} from './interleave';
 import {matMulBfloat16Kernel, matMulKernel, unpackBfloat16Kernel} from './mat_mul';
-import {drawKernel, softmaxSumsKernel, topKKernel} from './sampling';
+import {drawKernel, penalizeKernel, softmaxSumsKernel, topKKernel} from './sampling';
 
 /** By kernel name; another backend over host arrays can register the same ones under its own name. */
 export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
@@ -20,6 +20,7 @@ export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3TopK: topKKernel,
   Gemma3SoftmaxSums: softmaxSumsKernel,
   Gemma3Draw: drawKernel,
+  Gemma3Penalize: penalizeKernel,
 };
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {

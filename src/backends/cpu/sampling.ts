@@ -1,5 +1,6 @@
 /** What samplers ask for, for tfjs' plain CPU backend: one pass over a row, sums in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
+import {type PenalizedTokens} from '../../ops/penalize';
 import {draw, softmax, topIndices} from '../../ops/row_numbers';
 import {type MathBackendCPU, valuesOf} from './cpu_backend';
 
@@ -52,4 +53,19 @@ export const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const {temperature, uniforms} = attrs as unknown as {temperature: number; uniforms: readonly number[]};
   const drawn = Array.from(rowsOf(cpu, x), (row, i) => draw(softmax(row, temperature), () => uniforms[i]!));
   return cpu.makeTensorInfo([x.shape[0]!], 'int32', Int32Array.from(drawn));
+};
+
+/** `Gemma3Penalize`, see `ops/penalize.ts`. */
+export const penalizeKernel: KernelFunc = ({inputs, backend, attrs}) => {
+  const cpu = backend as MathBackendCPU;
+  const {x} = inputs as {x: TensorInfo};
+  const {rows, factor} = attrs as unknown as {rows: readonly PenalizedTokens[]; factor: number};
+  const y = (valuesOf(cpu, x) as Float32Array).slice();
+  rows.forEach(({tokens, losses}, row) => {
+    tokens.forEach((token, i) => {
+      const at = row * x.shape[1]! + token;
+      y[at] = (y[at]! > 0 ? y[at]! / factor : y[at]! * factor) - losses[i]!;
+    });
+  });
+  return cpu.makeTensorInfo(x.shape, 'float32', y);
 };

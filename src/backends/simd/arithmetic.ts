@@ -144,15 +144,21 @@ const poolInfo = (shape: number[], {filterSize, strides, pad, dimRoundingMode}: 
     dimRoundingMode,
   );
 
-/** tfjs' Cast: its CPU kernel leaves integers and booleans as they are and only says float32, but an address is read as such. */
+/**
+ * tfjs' Cast: its CPU kernel leaves integers and booleans as they are where nothing is lost, and only says the other dtype,
+ * but an address is read as such.
+ */
 const castKernel: tf.KernelFunc = params => {
   const backend = params.backend as SimdBackend;
   const {x} = params.inputs as {x: tf.TensorInfo};
   const {dtype} = params.attrs as unknown as {dtype: tf.DataType};
-  if (dtype !== 'float32' || (x.dtype !== 'int32' && x.dtype !== 'bool')) {
-    return tf.getKernel('Cast', 'cpu')!.kernelFunc(params);
+  if (dtype === 'float32' && (x.dtype === 'int32' || x.dtype === 'bool')) {
+    return backend.makeTensorInfo(x.shape, dtype, Float32Array.from(valuesOf(backend, x)));
   }
-  return backend.makeTensorInfo(x.shape, 'float32', Float32Array.from(valuesOf(backend, x)));
+  if (dtype === 'int32' && x.dtype === 'bool') {
+    return backend.makeTensorInfo(x.shape, dtype, Int32Array.from(valuesOf(backend, x)));
+  }
+  return tf.getKernel('Cast', 'cpu')!.kernelFunc(params);
 };
 
 /** By kernel name. */

@@ -17,3 +17,19 @@ export async function bestTokens(logits: tf.Tensor2D, count: number): Promise<Be
   const part = (from: number) => Array.from(numbers.subarray(from, from + k));
   return Array.from({length: rows}, (_, row) => ({values: part(2 * row * k), tokens: part((2 * row + 1) * k)}));
 }
+
+/** Few tokens suffice as a rule: more are asked for only while these are not enough. */
+export const FIRST_COUNT = 64;
+export const GROWTH = 8;
+
+/** As many of the most probable tokens as it takes, at most `limit`, until what they became is enough for every row. */
+export async function bestUntil<T extends {enough: boolean}>(
+  logits: tf.Tensor2D,
+  limit: number,
+  become: (best: BestTokens, row: number) => T,
+): Promise<T[]> {
+  for (let count = Math.min(FIRST_COUNT, limit); ; count = Math.min(count * GROWTH, limit)) {
+    const rows = (await bestTokens(logits, count)).map(become);
+    if (count === limit || rows.every(({enough}) => enough)) return rows;
+  }
+}

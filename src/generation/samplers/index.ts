@@ -1,22 +1,33 @@
 /** Samplers by class and by name. */
 import {show, ValueError} from '../../errors';
+import {BeamSampler} from './beam_sampler';
+import {ContrastiveSampler} from './contrastive_sampler';
 import {GreedySampler} from './greedy_sampler';
 import {RandomSampler} from './random_sampler';
 import {Sampler} from './sampler';
+import {SpeculativeSampler} from './speculative_sampler';
 import {TopKSampler} from './top_k_sampler';
 import {TopPSampler} from './top_p_sampler';
 
+export {type Beam, BeamSampler, type BeamSamplerArgs} from './beam_sampler';
+export {ContrastiveSampler, type ContrastiveSamplerArgs} from './contrastive_sampler';
+export {type DraftModel} from './drafted_by_model';
 export {GreedySampler} from './greedy_sampler';
 export {RandomSampler} from './random_sampler';
-export {Sampler, type SamplerArgs} from './sampler';
+export {type Penalties} from './penalties';
+export {type RowText, Sampler, type SamplerArgs, type SeededArgs} from './sampler';
+export {SpeculativeSampler, type SpeculativeSamplerArgs} from './speculative_sampler';
 export {TopKSampler, type TopKSamplerArgs} from './top_k_sampler';
 export {TopPSampler, type TopPSamplerArgs} from './top_p_sampler';
 
-export type SamplerName = 'greedy' | 'random' | 'top_k' | 'top_p';
+export type SamplerName = 'beam' | 'contrastive' | 'greedy' | 'random' | 'speculative' | 'top_k' | 'top_p';
 
 const byName: Record<SamplerName, new () => Sampler> = {
+  beam: BeamSampler,
+  contrastive: ContrastiveSampler,
   greedy: GreedySampler,
   random: RandomSampler,
+  speculative: SpeculativeSampler,
   top_k: TopKSampler,
   top_p: TopPSampler,
 };

@@ -1,22 +1,35 @@
 import type * as tf from '@tensorflow/tfjs';
 import {draw} from '../../ops/row_numbers';
 import {drawSoftmax} from '../../ops/sampling';
-import {checkedSamplerArgs, RandomizedSampler, type SeededArgs} from './sampler';
+import {bestUntil} from './best_tokens';
+import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 /** Draws from all tokens by their probability, as `keras_hub.samplers.RandomSampler`. */
 export class RandomSampler extends RandomizedSampler {
   constructor(args: SeededArgs = {}) {
-    super(checkedSamplerArgs('RandomSampler', args, ['temperature', 'seed']));
+    super(checkedSamplerArgs('RandomSampler', args, SEEDED_KEYS));
   }
 
-  /** Only the answers leave the backend: it is told one random number a row. */
-  override async sample(logits: tf.Tensor2D): Promise<number[]> {
-    if (this.choosesOtherwise(RandomSampler.prototype.getNextToken)) return super.sample(logits);
+  /** Only the answers leave the backend: it is told one random number a row. With `minP`, the logits that it admits. */
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
+    if (this.choosesOtherwise(RandomSampler.prototype.getNextToken)) return super.choose(logits);
+    if (this.minP > 0) return this.chooseAdmitted(logits);
     const uniforms = Array.from({length: logits.shape[0]}, () => this.random());
     const drawn = drawSoftmax(logits, {temperature: this.temperature, uniforms});
     const tokens = Array.from(await drawn.data());
     drawn.dispose();
     return tokens;
+  }
+
+  private async chooseAdmitted(logits: tf.Tensor2D): Promise<number[]> {
+    const rows = await bestUntil(logits, logits.shape[1], ({values, tokens}) => {
+      const weights = this.admit(
+        values.map(value => Math.exp((value - values[0]!) / this.temperature)),
+        1,
+      );
+      return {tokens, weights, enough: weights.at(-1) === 0};
+    });
+    return rows.map(({tokens, weights}) => tokens[draw(weights, this.random)]!);
   }
 
   override getNextToken(probabilities: Float32Array): number {

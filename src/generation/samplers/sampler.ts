@@ -3,11 +3,23 @@ import type * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {checkKeys, show, ValueError} from '../../errors';
 import {softmax} from '../../ops/row_numbers';
+import {type Generation, nextLogits, type Step} from '../engine';
+import {hasPenalties, type Penalties, penalize} from './penalties';
 
-export interface SamplerArgs {
+export interface SamplerArgs extends Partial<Penalties> {
   /** Logits are divided by this: below 1 is less random, above 1 more. Defaults to 1. */
   temperature?: number;
 }
+
+/** A row so far. */
+export interface RowText {
+  /** Its prompt and what was added. */
+  readonly tokens: readonly number[];
+  readonly promptLength: number;
+}
+
+/** Arguments of all samplers. */
+export const SAMPLER_KEYS = ['temperature', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty'] as const;
 
 /**
  * Base of all samplers, as `keras_hub.samplers.Sampler`. Subclasses choose from one row of probabilities:
@@ -24,28 +36,113 @@ export interface SamplerArgs {
  */
 export abstract class Sampler {
   readonly temperature: number;
+  readonly penalties: Penalties;
 
-  constructor({temperature = 1}: SamplerArgs = {}) {
+  constructor({temperature = 1, ...penalties}: SamplerArgs = {}) {
     if (!(temperature > 0) || !Number.isFinite(temperature)) {
       throw new ValueError(
         `Expected temperature to be above 0. Received: temperature=${show(temperature)}. ` +
           'For the most probable token each time, use the sampler "greedy".',
       );
     }
+    const {repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0} = penalties;
+    if (!(repetitionPenalty > 0) || !Number.isFinite(repetitionPenalty)) {
+      throw new ValueError(
+        `Expected repetitionPenalty to be above 0. Received: repetitionPenalty=${show(repetitionPenalty)}. ` +
+          'For no penalty, leave it out or pass 1.',
+      );
+    }
+    for (const [name, value] of Object.entries({presencePenalty, frequencyPenalty})) {
+      if (!Number.isFinite(value)) {
+        throw new ValueError(`Expected ${name} to be a number. Received: ${name}=${show(value)}. Pass 0 for none.`);
+      }
+    }
     this.temperature = temperature;
+    this.penalties = {repetitionPenalty, presencePenalty, frequencyPenalty};
+  }
+
+  /**
+   * Runs a generation, and yields what it adds to each row: here a token a row, time after time. A sampler that looks
+   * further overrides this. The rows are extended by what is yielded through `generation.give`.
+   */
+  async *steps(generation: Generation): AsyncGenerator<Step, void> {
+    const {decoder, rows} = generation;
+    const cache = generation.newCache();
+    try {
+      let logits = await generation.readPrompts(cache);
+      for (;;) {
+        let tokens: number[];
+        let logprobs: Step['logprobs'];
+        try {
+          tokens = await this.sample(logits, rows);
+          logprobs = await generation.logprobs(
+            logits,
+            tokens.map((token, row) => ({row, token})),
+          );
+        } finally {
+          logits.dispose();
+        }
+        await generation.turn();
+        const unlessDone = <T>(value: T, row: number) => (rows[row]!.done ? null : value);
+        yield* generation.give({
+          tokens: tokens.map(unlessDone),
+          ...(logprobs && {logprobs: logprobs.map(unlessDone)}),
+        });
+        if (generation.done) return;
+        const next = {
+          rows: rows.map(({done, tokens}) => [done ? 0 : tokens.at(-1)!]),
+          counts: rows.map(({done}) => (done ? 0 : 1)),
+        };
+        logits = nextLogits(decoder, next, cache);
+      }
+    } finally {
+      cache.dispose();
+    }
   }
 
   /**
    * The next token of each row.
    *
    * @param logits (B, V); not disposed.
+   * @param rows what each row has so far: what penalties are for.
+   * @throws ValueError with penalties but without rows.
    */
-  async sample(logits: tf.Tensor2D): Promise<number[]> {
+  async sample(logits: tf.Tensor2D, rows?: readonly RowText[]): Promise<number[]> {
+    return this.withPenalties(logits, rows, penalized => this.choose(penalized));
+  }
+
+  /** Runs something on the logits that penalties leave. */
+  protected async withPenalties<T>(
+    logits: tf.Tensor2D,
+    rows: readonly RowText[] | undefined,
+    run: (logits: tf.Tensor2D) => Promise<T>,
+  ): Promise<T> {
+    if (!hasPenalties(this.penalties)) return run(logits);
+    if (rows?.length !== logits.shape[0]) {
+      throw new ValueError(
+        `Expected for penalties what each of ${logits.shape[0]} rows has so far. Received: ${rows?.length ?? 'no'} rows. ` +
+          'Pass {tokens, promptLength} of each row to `sample`.',
+      );
+    }
+    const penalized = penalize(logits, rows, this.penalties);
+    try {
+      return await run(penalized);
+    } finally {
+      penalized.dispose();
+    }
+  }
+
+  /** One token a row of logits (B, V) as they are; reads them all. */
+  async choose(logits: tf.Tensor2D): Promise<number[]> {
     const [rows, size] = logits.shape;
     const values = (await logits.data()) as Float32Array;
     return Array.from({length: rows}, (_, row) =>
-      this.getNextToken(softmax(values.subarray(row * size, (row + 1) * size), this.temperature)),
+      this.getNextToken(this.probabilities(values.subarray(row * size, (row + 1) * size))),
     );
+  }
+
+  protected probabilities(logits: Float32Array): Float32Array {
+    return softmax(logits, this.temperature);
   }
 
   /**
@@ -60,32 +157,68 @@ export abstract class Sampler {
   /** One token, from the probabilities (V) of all; the array may be changed. */
   abstract getNextToken(probabilities: Float32Array): number;
 
+  /** As KerasHub's; what KerasHub does not have is told where it is not the default. */
   getConfig(): Record<string, unknown> {
-    return {temperature: this.temperature};
+    const {repetitionPenalty, presencePenalty, frequencyPenalty} = this.penalties;
+    return {
+      temperature: this.temperature,
+      ...(repetitionPenalty !== 1 && {repetitionPenalty}),
+      ...(presencePenalty !== 0 && {presencePenalty}),
+      ...(frequencyPenalty !== 0 && {frequencyPenalty}),
+    };
   }
 }
 
 export interface SeededArgs extends SamplerArgs {
   /** Makes the draws repeatable: samplers made with one seed draw alike. Defaults to a random seed. */
   seed?: number | null;
+  /**
+   * Only tokens are drawn that are at least this probable, as a fraction of the most probable; Nguyen et al.,
+   * https://arxiv.org/abs/2407.01082. From 0, the default, to 1.
+   */
+  minP?: number;
 }
+
+/** Arguments of all samplers that draw. */
+export const SEEDED_KEYS = [...SAMPLER_KEYS, 'seed', 'minP'] as const;
 
 /** A sampler that draws; its state goes on from call to call, as that of a Keras seed generator. */
 export abstract class RandomizedSampler extends Sampler {
   readonly seed: number | null;
+  readonly minP: number;
   protected readonly random: () => number;
 
-  constructor({seed = null, ...args}: SeededArgs = {}) {
+  constructor({seed = null, minP = 0, ...args}: SeededArgs = {}) {
     super(args);
     if (seed !== null && !Number.isInteger(seed)) {
       throw new ValueError(`Expected seed to be an integer. Received: seed=${show(seed)}.`);
     }
+    if (!(minP >= 0 && minP <= 1)) {
+      throw new ValueError(`Expected minP from 0 to 1. Received: minP=${show(minP)}. Pass 0 to leave out no token.`);
+    }
     this.seed = seed;
+    this.minP = minP;
     this.random = seed === null ? Math.random : seedrandom.alea(String(seed));
   }
 
+  /** Weights without those that `minP` leaves out, which become 0. @param largest the largest weight of all. */
+  protected admit<W extends number[] | Float32Array>(weights: W, largest: number): W {
+    if (this.minP === 0) return weights;
+    return weights.map(weight => (weight < this.minP * largest ? 0 : weight)) as W;
+  }
+
+  protected override probabilities(logits: Float32Array): Float32Array {
+    const all = super.probabilities(logits);
+    return this.minP === 0
+      ? all
+      : this.admit(
+          all,
+          all.reduce((a, b) => Math.max(a, b)),
+        );
+  }
+
   override getConfig(): Record<string, unknown> {
-    return {...super.getConfig(), seed: this.seed};
+    return {...super.getConfig(), seed: this.seed, ...(this.minP !== 0 && {minP: this.minP})};
   }
 }
 

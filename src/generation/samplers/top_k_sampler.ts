@@ -2,7 +2,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
 import {draw, topIndices} from '../../ops/row_numbers';
 import {bestTokens} from './best_tokens';
-import {checkedSamplerArgs, RandomizedSampler, type SeededArgs} from './sampler';
+import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 export interface TopKSamplerArgs extends SeededArgs {
   /** How many of the most probable tokens may be drawn. Defaults to 5. */
@@ -17,7 +17,7 @@ export class TopKSampler extends RandomizedSampler {
   readonly k: number;
 
   constructor(args: TopKSamplerArgs = {}) {
-    const {k = 5, ...rest} = checkedSamplerArgs('TopKSampler', args, ['k', 'temperature', 'seed']);
+    const {k = 5, ...rest} = checkedSamplerArgs('TopKSampler', args, ['k', ...SEEDED_KEYS]);
     super(rest);
     if (!Number.isInteger(k) || k < 1) {
       throw new ValueError(`TopKSampler expected k to be a positive integer. Received: k=${show(k)}.`);
@@ -26,13 +26,13 @@ export class TopKSampler extends RandomizedSampler {
   }
 
   /** Reads k logits of each row. */
-  override async sample(logits: tf.Tensor2D): Promise<number[]> {
-    if (this.choosesOtherwise(TopKSampler.prototype.getNextToken)) return super.sample(logits);
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
+    if (this.choosesOtherwise(TopKSampler.prototype.getNextToken)) return super.choose(logits);
     const best = await bestTokens(logits, this.k);
     return best.map(({values, tokens}) => {
       // What all probabilities have in common does not matter to a draw.
       const weights = values.map(value => Math.exp((value - values[0]!) / this.temperature));
-      return tokens[draw(weights, this.random)]!;
+      return tokens[draw(this.admit(weights, 1), this.random)]!;
     });
   }
 

@@ -2,12 +2,8 @@ import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
 import {draw, topIndices} from '../../ops/row_numbers';
 import {softmaxSums} from '../../ops/sampling';
-import {bestTokens} from './best_tokens';
-import {checkedSamplerArgs, RandomizedSampler, type SeededArgs} from './sampler';
-
-/** Few tokens suffice as a rule: more are asked for only while their sum stays below p. */
-const FIRST_COUNT = 64;
-const GROWTH = 8;
+import {bestUntil, FIRST_COUNT, GROWTH} from './best_tokens';
+import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 export interface TopPSamplerArgs extends SeededArgs {
   /** Probability that the tokens which may be drawn have together, at least. Defaults to 0.1. */
@@ -25,7 +21,7 @@ export class TopPSampler extends RandomizedSampler {
   readonly k: number | null;
 
   constructor(args: TopPSamplerArgs = {}) {
-    const {p = 0.1, k = null, ...rest} = checkedSamplerArgs('TopPSampler', args, ['p', 'k', 'temperature', 'seed']);
+    const {p = 0.1, k = null, ...rest} = checkedSamplerArgs('TopPSampler', args, ['p', 'k', ...SEEDED_KEYS]);
     super(rest);
     if (!(p > 0 && p <= 1)) throw new ValueError(`TopPSampler expected p in (0, 1]. Received: p=${show(p)}.`);
     if (k !== null && (!Number.isInteger(k) || k < 1)) {
@@ -36,22 +32,18 @@ export class TopPSampler extends RandomizedSampler {
   }
 
   /** Reads the largest logits of each row, as many as it takes. */
-  override async sample(logits: tf.Tensor2D): Promise<number[]> {
-    if (this.choosesOtherwise(TopPSampler.prototype.getNextToken)) return super.sample(logits);
+  override async choose(logits: tf.Tensor2D): Promise<number[]> {
+    if (this.choosesOtherwise(TopPSampler.prototype.getNextToken)) return super.choose(logits);
     const summed = softmaxSums(logits, this.temperature);
     const sums = await summed.data();
     summed.dispose();
     const limit = Math.min(this.k ?? Infinity, logits.shape[1]);
-    for (let count = Math.min(FIRST_COUNT, limit); ; count = Math.min(count * GROWTH, limit)) {
-      const rows = (await bestTokens(logits, count)).map(({values, tokens}, row) => {
-        const [largest, sum] = [sums[2 * row]!, sums[2 * row + 1]!];
-        const weights = values.map(value => Math.exp((value - largest) / this.temperature) / sum);
-        return {tokens, ...this.keep(weights)};
-      });
-      if (count === limit || rows.every(({enough}) => enough)) {
-        return rows.map(({kept, tokens}) => tokens[draw(kept, this.random)]!);
-      }
-    }
+    const rows = await bestUntil(logits, limit, ({values, tokens}, row) => {
+      const [largest, sum] = [sums[2 * row]!, sums[2 * row + 1]!];
+      const weights = values.map(value => Math.exp((value - largest) / this.temperature) / sum);
+      return {tokens, ...this.keep(weights)};
+    });
+    return rows.map(({kept, tokens}) => tokens[draw(this.admit(kept, kept[0]!), this.random)]!);
   }
 
   override getNextToken(probabilities: Float32Array): number {

@@ -212,7 +212,12 @@ export class Gemma3Backbone extends Backbone {
 
   /** Token ids (B, T) → embeddings (B, T, hiddenDim) as the first block gets them. */
   embedTokens(tokenIds: tf.Tensor): tf.Tensor {
-    return tf.tidy(() => this.multiply.call(this.tokenEmbedding.call(tokenIds)));
+    return tf.tidy(() => this.scaleEmbeddings(this.tokenEmbedding.call(tokenIds)));
+  }
+
+  /** Embeddings times √hiddenDim. */
+  scaleEmbeddings(embeddings: tf.Tensor): tf.Tensor {
+    return this.multiply.call(embeddings);
   }
 
   override async quantize(mode: QuantizationMode): Promise<void> {

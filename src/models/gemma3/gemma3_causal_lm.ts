@@ -13,6 +13,7 @@ import {Gemma3Backbone} from './gemma3_backbone';
 import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
 import {type Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {type PresetEntry} from './gemma3_presets';
+import {score, type ScoreArgs} from './gemma3_score';
 
 export interface Gemma3CausalLMArgs {
   /** Its weights become those of the model, which does not free them while others hold the backbone. */
@@ -186,8 +187,31 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   }
 
   logits(hidden: tf.Tensor2D): tf.Tensor2D {
-    const {layerNorm, tokenEmbedding} = this.backbone;
-    return tf.tidy(() => tokenEmbedding.call(layerNorm.call(hidden), {reverse: true}) as tf.Tensor2D);
+    const {tokenEmbedding} = this.backbone;
+    return tf.tidy(() => tokenEmbedding.call(this.finalStates(hidden), {reverse: true}) as tf.Tensor2D);
+  }
+
+  finalStates(hidden: tf.Tensor2D): tf.Tensor2D {
+    return this.backbone.layerNorm.call(hidden) as tf.Tensor2D;
+  }
+
+  /**
+   * Scores given tokens, as `score` of `keras_hub.models.GemmaCausalLM`: logits (B, T, V), or with `scoringMode: 'loss'`
+   * how improbable each target is, (B, T). Only text is looked at.
+   *
+   * It computes at once and returns a tensor, so that gradients go through it:
+   *
+   * ```ts
+   * let embeddings!: tf.Tensor;
+   * const args = {tokenIds, targetIds, scoringMode: 'loss'} as const;
+   * lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? (embeddings = tf.keep(x)) : x)}).dispose();
+   * const gradients = tf.grad(given => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(embeddings);
+   * ```
+   *
+   * @throws ValueError on unknown or unusable arguments, and when `layerInterceptFn` returns another shape.
+   */
+  score(args: ScoreArgs): tf.Tensor {
+    return score(this.backbone, args);
   }
 
   protected autoStopTokenIds(): number[] {

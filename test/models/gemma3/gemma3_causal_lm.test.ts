@@ -221,7 +221,9 @@ describe('bad input', () => {
     await rejects(3, {}, /prompts as a string/);
     await rejects({prompts: 'a', images: []}, {}, /text-only/);
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
-    expect(() => lm.compile({sampler: 'beam' as never})).toThrow(/"greedy", "random"/);
+    await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(/tokens to tell, 0 or more. Received: logprobs=-1/);
+    await expect(lm.stream('a', {logprobs: 1} as never).next()).rejects.toThrow(/stream has no argument "logprobs"/);
+    expect(() => lm.compile({sampler: 'best' as never})).toThrow(/"greedy", "random"/);
     expect(() => lm.compile({weightedMetrics: []} as never)).toThrow(/no argument "weightedMetrics"/);
     expect(() => new Gemma3CausalLM({backbone: null as never})).toThrow(/expected a Gemma3Backbone/);
     expect(() => new Gemma3CausalLM(undefined as never)).toThrow(/expected its arguments in one object/);

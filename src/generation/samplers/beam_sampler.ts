@@ -1,0 +1,171 @@
+import type * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {softmaxSums} from '../../ops/sampling';
+import {type Generation, nextLogits, type Step} from '../engine';
+import {type TokenLogprobs} from '../logprobs';
+import {bestTokens} from './best_tokens';
+import {GreedySampler} from './greedy_sampler';
+import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
+
+export interface BeamSamplerArgs extends SamplerArgs {
+  /** How many continuations are followed. Defaults to 5. */
+  numBeams?: number;
+  /** Keep all of them in `beams`, and follow each to its end. Defaults to false. */
+  returnAllBeams?: boolean;
+}
+
+/** A continuation that was followed. */
+export interface Beam {
+  /** New token ids, a stop token included. */
+  tokens: number[];
+  /** Sum of the log probabilities of its tokens, at the sampler's temperature. */
+  logProb: number;
+}
+
+interface OpenBeam extends Beam {
+  ended: boolean;
+  /** Which row of the logits it was continued from. */
+  parent: number;
+  logprobs: TokenLogprobs[];
+}
+
+/**
+ * Beam search, as `keras_hub.samplers.BeamSampler`: keeps the `numBeams` most probable continuations, by the sum of their
+ * log probabilities, and gives the best of them. The sum is not divided by the length, as in KerasHub.
+ *
+ * A beam that reached a stop token keeps its score and its place until better ones take it. What all beams of a row
+ * agree on is decided, and is yielded at once: `stream` may give several tokens at a time, and none for long.
+ */
+export class BeamSampler extends Sampler {
+  readonly numBeams: number;
+  readonly returnAllBeams: boolean;
+  /** With `returnAllBeams`: the beams of each prompt of the last generation that ended, best first. Else null. */
+  beams: Beam[][] | null = null;
+
+  constructor(args: BeamSamplerArgs = {}) {
+    const known = ['numBeams', 'returnAllBeams', ...SAMPLER_KEYS];
+    const {numBeams = 5, returnAllBeams = false, ...rest} = checkedSamplerArgs('BeamSampler', args, known);
+    super(rest);
+    if (!Number.isInteger(numBeams) || numBeams < 1) {
+      throw new ValueError(
+        `BeamSampler expected numBeams to be a positive integer. Received: numBeams=${show(numBeams)}.`,
+      );
+    }
+    if (typeof returnAllBeams !== 'boolean') {
+      throw new ValueError(
+        `BeamSampler expected returnAllBeams to be true or false. Received: returnAllBeams=${show(returnAllBeams)}.`,
+      );
+    }
+    this.numBeams = numBeams;
+    this.returnAllBeams = returnAllBeams;
+  }
+
+  /** Only where a row stands alone: beams are compared by what all of them may go on with. */
+  override getNextToken(probabilities: Float32Array): number {
+    return GreedySampler.prototype.getNextToken(probabilities);
+  }
+
+  override async *steps(generation: Generation): AsyncGenerator<Step, void> {
+    const {decoder, rows} = generation;
+    const cache = generation.newCache();
+    let beams = rows.map(({done}, parent): OpenBeam[] => [{tokens: [], logProb: 0, ended: done, parent, logprobs: []}]);
+    this.beams = null;
+    try {
+      let logits = await generation.readPrompts(cache);
+      for (;;) {
+        try {
+          beams = await this.extend(generation, logits, beams);
+        } finally {
+          logits.dispose();
+        }
+        await generation.turn();
+        for (const step of this.decided(generation, beams)) yield* generation.give(step);
+        const open = beams.flatMap((kept, row) => (rows[row]!.done ? [] : kept.filter(({ended}) => !ended)));
+        if (open.length === 0) break;
+        cache.select(open.map(({parent}) => parent));
+        open.forEach((beam, row) => (beam.parent = row));
+        const next = {rows: open.map(({tokens}) => [tokens.at(-1)!]), counts: open.map(() => 1)};
+        logits = nextLogits(decoder, next, cache);
+      }
+    } finally {
+      cache.dispose();
+    }
+    if (this.returnAllBeams) {
+      this.beams = beams.map(kept => kept.map(({tokens, logProb}) => ({tokens, logProb})));
+    }
+  }
+
+  /** Continues all open beams by a token and keeps the best of each row, best first. */
+  private async extend(generation: Generation, logits: tf.Tensor2D, beams: OpenBeam[][]): Promise<OpenBeam[][]> {
+    const {rows} = generation;
+    const open = beams.flatMap((kept, i) => kept.flatMap(beam => (beam.ended ? [] : [{beam, row: rows[i]!}])));
+    // Rows of logits that no beam goes on from are those of prompts that fill everything: any text will do.
+    const texts = Array.from({length: logits.shape[0]}, () => rows[0]!);
+    for (const {beam, row} of open) {
+      texts[beam.parent] = {...row, tokens: [...row.tokens.slice(0, row.promptLength), ...beam.tokens]};
+    }
+    const candidates = await this.withPenalties(logits, texts, logits => this.candidates(logits));
+    const next = beams.map((kept, i) => {
+      if (rows[i]!.done) return kept;
+      const length = rows[i]!.promptLength + 1;
+      const longer = kept.flatMap(beam => {
+        if (beam.ended) return [beam];
+        return candidates[beam.parent]!.map(({token, logProb}): OpenBeam => ({
+          tokens: [...beam.tokens, token],
+          logProb: beam.logProb + logProb,
+          ended: generation.endsWith(token, length + beam.tokens.length),
+          parent: beam.parent,
+          logprobs: beam.logprobs,
+        }));
+      });
+      return longer.sort((a, b) => b.logProb - a.logProb).slice(0, this.numBeams);
+    });
+    const known = new Set(beams.flat());
+    const added = next.flat().filter(beam => !known.has(beam));
+    const logprobs = await generation.logprobs(
+      logits,
+      added.map(({parent, tokens}) => ({row: parent, token: tokens.at(-1)!})),
+    );
+    added.forEach((beam, i) => logprobs && (beam.logprobs = [...beam.logprobs, logprobs[i]!]));
+    return next;
+  }
+
+  /** The most probable tokens of each row, with their log probabilities: no beam needs more than there are beams. */
+  private async candidates(logits: tf.Tensor2D): Promise<{token: number; logProb: number}[][]> {
+    const summed = softmaxSums(logits, this.temperature);
+    const sums = await summed.data();
+    summed.dispose();
+    return (await bestTokens(logits, this.numBeams)).map(({values, tokens}, row) =>
+      tokens.map((token, i) => ({
+        token,
+        logProb: (values[i]! - sums[2 * row]!) / this.temperature - Math.log(sums[2 * row + 1]!),
+      })),
+    );
+  }
+
+  /** What is certain by now and was not given yet: what all beams of a row begin with, or the best when it has won. */
+  private decided({rows, request}: Generation, beams: readonly OpenBeam[][]): Step[] {
+    const news = beams.map((kept, i) => {
+      const row = rows[i]!;
+      if (row.done) return [];
+      const [best] = kept as [OpenBeam, ...OpenBeam[]];
+      // A sum of log probabilities only falls: what is open cannot pass the best any more.
+      const won = kept.every(({ended}) => ended) || (best.ended && !this.returnAllBeams);
+      const common = best.tokens.findIndex((token, t) => kept.some(({tokens}) => tokens[t] !== token));
+      const end = won || common < 0 ? best.tokens.length : common;
+      return best.tokens.slice(0, end).flatMap((token, t) => {
+        const given = t < row.tokens.length - row.promptLength;
+        return given ? [] : [{token, logprobs: best.logprobs[t]}];
+      });
+    });
+    const steps = Array.from({length: Math.max(...news.map(({length}) => length))}, (_, t) => news.map(row => row[t]));
+    return steps.map(step => ({
+      tokens: step.map(item => item?.token ?? null),
+      ...(request.logprobs !== undefined && {logprobs: step.map(item => item?.logprobs ?? null)}),
+    }));
+  }
+
+  override getConfig(): Record<string, unknown> {
+    return {...super.getConfig(), numBeams: this.numBeams, returnAllBeams: this.returnAllBeams};
+  }
+}

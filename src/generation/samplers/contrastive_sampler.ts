@@ -1,0 +1,215 @@
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {softmaxSums} from '../../ops/sampling';
+import {type Decoder, type DecoderCache, type Generation, type Step} from '../engine';
+import {type TokenLogprobs} from '../logprobs';
+import {bestTokens} from './best_tokens';
+import {GreedySampler} from './greedy_sampler';
+import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
+
+export interface ContrastiveSamplerArgs extends SamplerArgs {
+  /** How many of the most probable tokens are tried. Defaults to 5. */
+  k?: number;
+  /** Weight of the similarity to what was before, against 1 − alpha for the probability. Defaults to 0.6. */
+  alpha?: number;
+}
+
+/** A token that is tried, and its probability. */
+interface Candidate {
+  token: number;
+  probability: number;
+}
+
+/** A row that goes on, and where it is in the cache. */
+interface Place {
+  row: number;
+  at: number;
+}
+
+/** What was chosen for each of the places. */
+interface Chosen {
+  tokens: number[];
+  logprobs?: TokenLogprobs[];
+  /** Hidden states (places, D) of the tokens. */
+  hidden: tf.Tensor2D;
+  places: Place[];
+}
+
+/**
+ * Contrastive search, as `keras_hub.samplers.ContrastiveSampler`; Su et al., https://arxiv.org/abs/2202.06417. Of the `k`
+ * most probable tokens it takes the one with the largest (1 − alpha) · probability − alpha · similarity, which is the
+ * largest cosine between the token's hidden state and those of all tokens before it.
+ *
+ * Each step runs the model on k tokens a row.
+ */
+export class ContrastiveSampler extends Sampler {
+  readonly k: number;
+  readonly alpha: number;
+
+  constructor(args: ContrastiveSamplerArgs = {}) {
+    const {
+      k = 5,
+      alpha = 0.6,
+      ...rest
+    } = checkedSamplerArgs('ContrastiveSampler', args, ['k', 'alpha', ...SAMPLER_KEYS]);
+    super(rest);
+    if (!Number.isInteger(k) || k < 1) {
+      throw new ValueError(`ContrastiveSampler expected k to be a positive integer. Received: k=${show(k)}.`);
+    }
+    if (!(alpha >= 0 && alpha <= 1)) {
+      throw new ValueError(`ContrastiveSampler expected alpha from 0 to 1. Received: alpha=${show(alpha)}.`);
+    }
+    this.k = k;
+    this.alpha = alpha;
+  }
+
+  /** By probability alone, where there are no hidden states. */
+  override getNextToken(probabilities: Float32Array): number {
+    return GreedySampler.prototype.getNextToken(probabilities);
+  }
+
+  override async *steps(generation: Generation): AsyncGenerator<Step, void> {
+    const {decoder, rows} = generation;
+    const cache = generation.newCache();
+    const past = new Past(decoder);
+    try {
+      // The hidden states of all tokens are wanted, also of those that a session holds.
+      cache.truncate(rows.map(() => 0));
+      let places: Place[] = rows.map((_, row) => ({row, at: row}));
+      let logits = await generation.readPrompts(cache, {onHidden: (hidden, counts) => past.read(hidden, counts)});
+      for (;;) {
+        let chosen: Chosen;
+        try {
+          chosen = await this.pick(generation, {logits, places, cache, past});
+        } finally {
+          logits.dispose();
+        }
+        try {
+          await generation.turn();
+          places = chosen.places;
+          const spread = <T>(values: readonly T[]) =>
+            rows.map((_, row) => values[places.findIndex(place => place.row === row)] ?? null);
+          yield* generation.give({
+            tokens: spread(chosen.tokens),
+            ...(chosen.logprobs && {logprobs: spread(chosen.logprobs)}),
+          });
+          if (generation.done) return;
+          logits = decoder.logits(chosen.hidden);
+        } finally {
+          chosen.hidden.dispose();
+        }
+      }
+    } finally {
+      past.dispose();
+      cache.dispose();
+    }
+  }
+
+  /** Tries the most probable tokens of each row that is not done; those that are chosen are in the cache and the past. */
+  private async pick(
+    generation: Generation,
+    {logits, places, cache, past}: {logits: tf.Tensor2D; places: Place[]; cache: DecoderCache; past: Past},
+  ): Promise<Chosen> {
+    const {decoder, rows} = generation;
+    const texts = places.map(({row}) => rows[row]!);
+    const all = await this.withPenalties(logits, texts, penalized => this.candidates(penalized));
+    const open = places.flatMap(({row, at}, i) => (rows[row]!.done ? [] : [{row, at, i, candidates: all[i]!}]));
+    const tried = open.flatMap(({candidates}) => candidates.map(({token}) => token));
+    // A copy of the row for each token: all of them go on from the same text.
+    cache.select(open.flatMap(({at, candidates}) => candidates.map(() => at)));
+    const [hidden, states] = tf.tidy(() => {
+      const next = decoder.hiddenStates({rows: tried.map(token => [token]), counts: tried.map(() => 1)}, cache);
+      const hidden = tf.reshape(next, [tried.length, -1]) as tf.Tensor2D;
+      return [hidden, unit(decoder.finalStates(hidden))] as [tf.Tensor2D, tf.Tensor2D];
+    });
+    try {
+      const similarities = await past.similarities(
+        states,
+        open.map(({row, candidates}) => ({row, count: candidates.length})),
+      );
+      let end = 0;
+      const best = open.map(({candidates}) => {
+        const start = end;
+        end += candidates.length;
+        const scores = candidates.map(
+          ({probability}, j) => (1 - this.alpha) * probability - this.alpha * similarities[start + j]!,
+        );
+        return start + scores.indexOf(Math.max(...scores));
+      });
+      const tokens = best.map(at => tried[at]!);
+      const logprobs = await generation.logprobs(
+        logits,
+        open.map(({i}, j) => ({row: i, token: tokens[j]!})),
+      );
+      best.forEach((at, j) => tf.tidy(() => past.add(open[j]!.row, tf.slice(states, at, 1))));
+      return {
+        tokens,
+        logprobs,
+        hidden: tf.tidy(() => tf.gather(hidden, tf.tensor1d(best, 'int32'))),
+        places: best.map((at, j) => ({row: open[j]!.row, at})),
+      };
+    } finally {
+      tf.dispose([hidden, states]);
+    }
+  }
+
+  private async candidates(logits: tf.Tensor2D): Promise<Candidate[][]> {
+    const summed = softmaxSums(logits, this.temperature);
+    const sums = await summed.data();
+    summed.dispose();
+    return (await bestTokens(logits, this.k)).map(({values, tokens}, row) =>
+      tokens.map((token, i) => ({
+        token,
+        probability: Math.exp((values[i]! - sums[2 * row]!) / this.temperature) / sums[2 * row + 1]!,
+      })),
+    );
+  }
+
+  override getConfig(): Record<string, unknown> {
+    return {...super.getConfig(), k: this.k, alpha: this.alpha};
+  }
+}
+
+/** Rows of length 1. */
+const unit = (x: tf.Tensor2D): tf.Tensor2D => tf.div(x, tf.norm(x, 2, -1, true));
+
+/** Hidden states of each row so far, (n, D) of length 1. */
+class Past {
+  private readonly rows: tf.Tensor2D[] = [];
+
+  constructor(private readonly decoder: Decoder) {}
+
+  read(hidden: tf.Tensor3D, counts: readonly number[]): void {
+    tf.tidy(() => {
+      const rows = tf.unstack(hidden, 0) as tf.Tensor2D[];
+      counts.forEach((count, row) => {
+        if (count > 0) this.add(row, unit(this.decoder.finalStates(tf.slice(rows[row]!, 0, count))));
+      });
+    });
+  }
+
+  add(row: number, states: tf.Tensor2D): void {
+    const before = this.rows[row];
+    this.rows[row] = tf.keep(before ? tf.concat([before, states], 0) : tf.clone(states));
+    before?.dispose();
+  }
+
+  /** The largest cosine of each of the states (N, D) with the past of its row; of each row there are `count`. */
+  async similarities(states: tf.Tensor2D, rows: readonly {row: number; count: number}[]): Promise<ArrayLike<number>> {
+    const largest = tf.tidy(() => {
+      const parts = tf.split(
+        states,
+        rows.map(({count}) => count),
+        0,
+      );
+      return tf.concat(parts.map((own, i) => tf.max(tf.matMul(own, this.rows[rows[i]!.row]!, false, true), 1)));
+    });
+    const values = await largest.data();
+    largest.dispose();
+    return values;
+  }
+
+  dispose(): void {
+    tf.dispose(this.rows);
+  }
+}

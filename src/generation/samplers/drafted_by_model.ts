@@ -1,0 +1,86 @@
+/** Guesses by a smaller model. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {type Decoder, type DecoderCache, type Generation, nextLogits} from '../engine';
+
+/** A model that guesses: a `CausalLM`. */
+export interface DraftModel extends Decoder {
+  readonly preprocessor?: {readonly tokenizer: object} | null;
+}
+
+const sameVocabulary = new WeakMap<object, WeakSet<object>>();
+
+/** @throws ValueError if two models do not mean the same by a token id. */
+function checkVocabulary(model: Decoder, draft: DraftModel): void {
+  type Tokenizer = {getVocabulary?(): string[]};
+  const [own, other] = [model as DraftModel, draft].map(({preprocessor}) => preprocessor?.tokenizer as Tokenizer);
+  if (!own?.getVocabulary || !other?.getVocabulary || own === other || sameVocabulary.get(own)?.has(other)) return;
+  const [expected, received] = [own.getVocabulary(), other.getVocabulary()];
+  const differs = expected.findIndex((piece, id) => piece !== received[id]);
+  if (expected.length !== received.length || differs >= 0) {
+    const at = differs >= 0 ? differs : expected.length;
+    throw new ValueError(
+      `Expected a draft with the vocabulary of the model, ${expected.length} tokens. Received: ${received.length} tokens, ` +
+        `and ${show(received[at])} for ${show(expected[at])}, token ${at}. Use a smaller model of the same family.`,
+    );
+  }
+  sameVocabulary.set(own, (sameVocabulary.get(own) ?? new WeakSet()).add(other));
+}
+
+/** The most probable tokens of the model, one by one. */
+export class DraftedByModel {
+  private constructor(
+    private readonly generation: Generation,
+    private readonly model: DraftModel,
+    private readonly cache: DecoderCache,
+    private readonly vocabularySize: number,
+  ) {}
+
+  /** @throws ValueError if the models do not mean the same by a token id. */
+  static async read(generation: Generation, model: DraftModel, slack: number): Promise<DraftedByModel> {
+    checkVocabulary(generation.decoder, model);
+    const cache = generation.newCache(slack, model);
+    try {
+      const logits = await generation.readPrompts(cache, {decoder: model});
+      logits.dispose();
+      return new DraftedByModel(generation, model, cache, logits.shape[1]);
+    } catch (error) {
+      cache.dispose();
+      throw error;
+    }
+  }
+
+  check({shape}: tf.Tensor2D): void {
+    if (shape[1] === this.vocabularySize) return;
+    throw new ValueError(
+      `Expected a draft with logits of ${shape[1]} tokens, as the model. Received: ${this.vocabularySize} tokens. ` +
+        'Use a smaller model of the same family.',
+    );
+  }
+
+  async draft(counts: readonly number[]): Promise<number[][]> {
+    const {cache, model, generation} = this;
+    const {rows} = generation;
+    // Guesses that were rejected go, and what came in their place is read: what it has not seen, or the last alone.
+    cache.truncate(rows.map(({tokens}, row) => Math.min(cache.lengths[row]!, tokens.length - 1)));
+    const guesses: number[][] = rows.map(() => []);
+    for (let t = 0; t < Math.max(...counts); t++) {
+      const news = rows.map(({tokens}, row) =>
+        t < counts[row]! ? [...tokens, ...guesses[row]!].slice(cache.lengths[row]!) : [],
+      );
+      const length = Math.max(...news.map(({length}) => length));
+      const padded = news.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
+      const best = tf.tidy(() =>
+        tf.argMax(nextLogits(model, {rows: padded, counts: news.map(({length}) => length)}, cache), -1),
+      );
+      const tokens = await best.data();
+      best.dispose();
+      news.forEach((row, i) => row.length && guesses[i]!.push(tokens[i]!));
+    }
+    return guesses;
+  }
+
+  dispose(): void {
+    this.cache.dispose();
+  }
+}

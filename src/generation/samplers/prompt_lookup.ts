@@ -1,0 +1,41 @@
+import {type RowText} from './sampler';
+
+/**
+ * Guesses that a text goes on as it did before: where its last tokens stood already, latest first, what followed them.
+ * Prompt lookup decoding, https://github.com/apoorvumang/prompt-lookup-decoding.
+ */
+export class PromptLookup {
+  constructor(
+    private readonly rows: readonly RowText[],
+    private readonly lookup: readonly [longest: number, shortest: number],
+  ) {}
+
+  async draft(counts: readonly number[]): Promise<number[][]> {
+    return this.rows.map(({tokens}, row) => lookUp(tokens, this.lookup, counts[row]!));
+  }
+
+  /** What was in the text is a token. */
+  check(): void {}
+
+  dispose(): void {}
+}
+
+/** Up to `count` tokens that may follow; a text that runs in a circle goes on in it. */
+export function lookUp(
+  tokens: readonly number[],
+  [longest, shortest]: readonly [longest: number, shortest: number],
+  count: number,
+): number[] {
+  const end = tokens.length;
+  for (let size = Math.min(longest, end - 1); size >= shortest && count > 0; size--) {
+    for (let start = end - size - 1; start >= 0; start--) {
+      let same = 0;
+      while (same < size && tokens[start + same] === tokens[end - size + same]) same++;
+      if (same < size) continue;
+      const text = [...tokens];
+      for (let i = 0; i < count; i++) text.push(text[start + size + i]!);
+      return text.slice(end);
+    }
+  }
+  return [];
+}

@@ -1,0 +1,185 @@
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {type Decoder, type DecoderCache, type Generation, type Step} from '../engine';
+import {DraftedByModel, type DraftModel} from './drafted_by_model';
+import {GreedySampler} from './greedy_sampler';
+import {PromptLookup} from './prompt_lookup';
+import {checkedSamplerArgs, Sampler} from './sampler';
+
+export interface SpeculativeSamplerArgs {
+  /** How many tokens are guessed at a time, at most. Defaults to 5. */
+  numSpeculativeTokens?: number;
+  /** How tokens are chosen from the model's logits. Null, the default: the most probable each time. */
+  baseSampler?: Sampler | null;
+  /**
+   * A smaller model with the same vocabulary, which guesses. It is not disposed. Null, the default: guesses are what
+   * followed the last tokens where they stood in the text before.
+   */
+  draft?: DraftModel | null;
+  /** Without a draft: how many of the last tokens are looked for at most, and at least. Defaults to [3, 2]. */
+  lookup?: readonly [longest: number, shortest: number];
+}
+
+/** Guesses what comes next. */
+interface Drafter {
+  /** Up to `counts[row]` tokens behind each row; none where the count is 0. */
+  draft(counts: readonly number[]): Promise<number[][]>;
+  /** @throws ValueError if guesses may be no tokens of the model with these logits. */
+  check(logits: tf.Tensor2D): void;
+  dispose(): void;
+}
+
+/**
+ * Speculative decoding, as `keras_hub.samplers.SpeculativeSampler`; Leviathan et al., https://arxiv.org/abs/2211.17192:
+ * several tokens are guessed, and the model looks at all of them in one pass. That pays where guesses are often right and a
+ * pass over some tokens costs little more than over one: measure with bench/speculative.mjs.
+ *
+ * The text is what `baseSampler` alone would give, or, where that draws, of the same distribution. A guess is a single
+ * token x, so q(x) = 1 in the paper: it is accepted with probability p(x), else a token is drawn from p without x. This is
+ * done by drawing from p, and accepting the guess if it was drawn.
+ */
+export class SpeculativeSampler extends Sampler {
+  readonly numSpeculativeTokens: number;
+  readonly baseSampler: Sampler | null;
+  readonly draft: DraftModel | null;
+  readonly lookup: readonly [longest: number, shortest: number];
+  private readonly base: Sampler;
+
+  constructor(args: SpeculativeSamplerArgs = {}) {
+    const known = ['numSpeculativeTokens', 'baseSampler', 'draft', 'lookup'];
+    const {numSpeculativeTokens = 5, baseSampler = null, draft = null, lookup = [3, 2]} = args;
+    checkedSamplerArgs('SpeculativeSampler', args, known);
+    super({temperature: baseSampler?.temperature});
+    if (!Number.isInteger(numSpeculativeTokens) || numSpeculativeTokens < 1) {
+      throw new ValueError(
+        'SpeculativeSampler expected numSpeculativeTokens to be a positive integer. ' +
+          `Received: numSpeculativeTokens=${show(numSpeculativeTokens)}.`,
+      );
+    }
+    if (baseSampler !== null && !(baseSampler instanceof Sampler && baseSampler.steps === Sampler.prototype.steps)) {
+      throw new ValueError(
+        'SpeculativeSampler expected as baseSampler null or a sampler that chooses token by token, such as ' +
+          `new samplers.TopKSampler(). Received: ${baseSampler instanceof Sampler ? baseSampler.constructor.name : show(baseSampler)}.`,
+      );
+    }
+    const fits = Array.isArray(lookup) && lookup.length === 2 && lookup.every(Number.isInteger);
+    if (!(fits && lookup[1] >= 1 && lookup[0] >= lookup[1])) {
+      throw new ValueError(
+        `SpeculativeSampler expected lookup to be [longest, shortest], positive integers. Received: ${show(lookup)}.`,
+      );
+    }
+    if (draft && args.lookup) {
+      throw new ValueError(
+        'SpeculativeSampler expected `draft` or `lookup`: with a draft nothing is looked up. Received both.',
+      );
+    }
+    this.numSpeculativeTokens = numSpeculativeTokens;
+    this.baseSampler = baseSampler;
+    this.draft = draft;
+    this.lookup = lookup;
+    this.base = baseSampler ?? new GreedySampler();
+  }
+
+  override getNextToken(probabilities: Float32Array): number {
+    return this.base.getNextToken(probabilities);
+  }
+
+  override async *steps(generation: Generation): AsyncGenerator<Step, void> {
+    const {decoder, rows, request} = generation;
+    const cache = generation.newCache(this.numSpeculativeTokens);
+    let drafter: Drafter | undefined;
+    try {
+      drafter = this.draft
+        ? await DraftedByModel.read(generation, this.draft, this.numSpeculativeTokens)
+        : new PromptLookup(rows, this.lookup);
+      let guesses: number[][] = rows.map(() => []);
+      let logits = await generation.readPrompts(cache);
+      for (;;) {
+        let steps: Step[];
+        try {
+          drafter.check(logits);
+          steps = await this.accepted(generation, logits, guesses);
+        } finally {
+          logits.dispose();
+        }
+        await generation.turn();
+        for (const step of steps) yield* generation.give(step);
+        if (generation.done) return;
+        // All but the last token of each row, which nobody has read yet.
+        cache.truncate(rows.map(({done, tokens}, row) => (done ? cache.lengths[row]! : tokens.length - 1)));
+        // A pass adds a token beyond those that were guessed.
+        guesses = await drafter.draft(
+          rows.map(({done, tokens}) =>
+            done ? 0 : Math.min(this.numSpeculativeTokens, request.maxLength - tokens.length - 1),
+          ),
+        );
+        const read = rows.map(({done, tokens}, row) => (done ? [] : [tokens.at(-1)!, ...guesses[row]!]));
+        logits = logitsOfAll(decoder, read, cache);
+      }
+    } finally {
+      drafter?.dispose();
+      cache.dispose();
+    }
+  }
+
+  /**
+   * What each row is given: guesses as far as they are what the base sampler chooses, and then what it chooses instead
+   * of the next, or behind the last.
+   *
+   * @param logits (N, V), of each row those behind its last token and behind each guess; at first, of each row one.
+   */
+  private async accepted(generation: Generation, logits: tf.Tensor2D, guesses: readonly number[][]): Promise<Step[]> {
+    const {rows, request} = generation;
+    // At first the logits of rows that are full are there too.
+    const first = logits.shape[0] === rows.length && guesses.every(({length}) => length === 0);
+    const places = rows.flatMap((row, i) => {
+      if (row.done && !first) return [];
+      return Array.from({length: guesses[i]!.length + 1}, (_, guessed) => ({row: i, guessed}));
+    });
+    const texts = places.map(({row, guessed}) => {
+      const {tokens, promptLength} = rows[row]!;
+      return guessed ? {tokens: [...tokens, ...guesses[row]!.slice(0, guessed)], promptLength} : rows[row]!;
+    });
+    const tokens = await this.base.sample(logits, texts);
+    const given: {place: number; token: number}[][] = rows.map(() => []);
+    places.forEach(({row, guessed}, place) => {
+      const mine = given[row]!;
+      const goesOn = mine.length === guessed && mine.every(({token}, i) => token === guesses[row]![i]);
+      const ended = mine.some(({token}, i) => generation.endsWith(token, rows[row]!.tokens.length + i + 1));
+      if (goesOn && !ended && !rows[row]!.done) mine.push({place, token: tokens[place]!});
+    });
+    const logprobs = await generation.logprobs(
+      logits,
+      given.flat().map(({place, token}) => ({row: place, token})),
+    );
+    const logprobOf = new Map(given.flat().map(({place}, i) => [place, logprobs?.[i]]));
+    return Array.from({length: Math.max(...given.map(({length}) => length))}, (_, t) => ({
+      tokens: given.map(row => row[t]?.token ?? null),
+      ...(request.logprobs !== undefined && {
+        logprobs: given.map(row => (row[t] ? logprobOf.get(row[t].place)! : null)),
+      }),
+    }));
+  }
+
+  override getConfig(): Record<string, unknown> {
+    const {numSpeculativeTokens, baseSampler, draft, lookup} = this;
+    return {
+      ...super.getConfig(),
+      numSpeculativeTokens,
+      baseSampler: baseSampler && {className: baseSampler.constructor.name, config: baseSampler.getConfig()},
+      ...(!draft && {lookup: [...lookup]}),
+    };
+  }
+}
+
+/** Logits (N, V) behind every token of rows of any lengths, which are added to the cache: of the first row, the second… */
+function logitsOfAll(decoder: Decoder, rows: readonly number[][], cache: DecoderCache): tf.Tensor2D {
+  return tf.tidy(() => {
+    const length = Math.max(...rows.map(({length}) => length));
+    const padded = rows.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
+    const hidden = decoder.hiddenStates({rows: padded, counts: rows.map(({length}) => length)}, cache);
+    const flat = tf.reshape(hidden, [rows.length * length, -1]) as tf.Tensor2D;
+    const real = rows.flatMap((row, i) => row.map((_, t) => i * length + t));
+    return decoder.logits(real.length === flat.shape[0] ? flat : tf.gather(flat, tf.tensor1d(real, 'int32')));
+  });
+}

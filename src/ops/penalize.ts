@@ -1,0 +1,34 @@
+/** Logits of a few tokens changed, the others as they are: what penalties on a text do. No gradient. */
+import * as tf from '@tensorflow/tfjs';
+import {type Op, runOp} from './op';
+
+/** Tokens of one row, each once, and what is taken from the logit of each. */
+export interface PenalizedTokens {
+  tokens: readonly number[];
+  losses: readonly number[];
+}
+
+type PenalizeAttrs = {
+  /** One a row. */
+  rows: readonly PenalizedTokens[];
+  /** Logits are divided by this where positive, multiplied where negative, before the losses. */
+  factor: number;
+};
+
+export const penalizeOp: Op<{x: tf.Tensor}, PenalizeAttrs> = {
+  name: 'Gemma3Penalize',
+  reference: ({x}, {rows, factor}) =>
+    tf.tidy(() => {
+      const places = rows.flatMap(({tokens}, row) => tokens.map(token => [row, token]));
+      if (places.length === 0) return tf.clone(x);
+      const indices = tf.tensor2d(places, undefined, 'int32');
+      const values = tf.gatherND(x, indices);
+      const scaled = tf.where(tf.greater(values, 0), tf.div(values, factor), tf.mul(values, factor));
+      const losses = tf.tensor1d(rows.flatMap(({losses}) => [...losses]));
+      return tf.tensorScatterUpdate(x, indices, tf.sub(scaled, losses));
+    }),
+};
+
+export function penalizeTokens(x: tf.Tensor2D, attrs: PenalizeAttrs): tf.Tensor2D {
+  return runOp(penalizeOp, {x}, attrs) as tf.Tensor2D;
+}

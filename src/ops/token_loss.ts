@@ -1,0 +1,24 @@
+/** How improbable given tokens are. */
+import * as tf from '@tensorflow/tfjs';
+
+/**
+ * Logits (…, V), targets int32 (…) → −log softmax(logits)[target], (…). As Keras' sparse categorical cross-entropy from
+ * logits.
+ */
+export function tokenLoss(logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
+  const size = logits.shape.at(-1)!;
+  const loss = tf.customGrad((logits, save) => {
+    const x = logits as tf.Tensor2D;
+    (save as tf.GradSaveFunc)([x]);
+    const rows = x.shape[0];
+    const places = tf.stack([tf.range(0, rows, 1, 'int32'), tf.reshape(targets, [rows])], 1);
+    const value = tf.sub(tf.logSumExp(x, -1), tf.gatherND(x, places));
+    const gradFunc = (dy: tf.Tensor, [x]: tf.Tensor[]) => {
+      // Probabilities, less one where the target is.
+      const dx = tf.sub(tf.softmax(x as tf.Tensor2D), tf.oneHot(tf.reshape(targets, [rows]).toInt(), size));
+      return tf.mul(dx, tf.expandDims(dy, -1));
+    };
+    return {value, gradFunc: gradFunc as (dy: tf.Tensor, saved: tf.Tensor[]) => tf.Tensor};
+  });
+  return tf.tidy(() => tf.reshape(loss(tf.reshape(logits, [-1, size])), targets.shape));
+}
