@@ -88,8 +88,9 @@ export async function writeWeightFiles(
   for (const [i, contents] of files.entries()) {
     const file = `model_${String(i).padStart(5, '0')}.weights.h5`;
     for (const {group} of contents) {
-      const known = [map[`/${group}`] ?? []].flat();
-      if (!known.includes(file)) map[`/${group}`] = known.length ? [...known, file] : file;
+      const known = map[`/${group}`];
+      // From its second variable on a group has a list of files, be it one.
+      map[`/${group}`] = known === undefined ? file : [...new Set([known, file].flat())];
     }
     await write(file, contents);
   }

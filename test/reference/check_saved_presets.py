@@ -161,8 +161,7 @@ def hidden_states(backbone, inputs):
 
 def distance(a, b):
     a, b = np.array(a), np.array(b)
-    rows = a if a.shape == b.shape else None
-    return float("inf") if rows is None else float(np.max(np.abs(a - b)))
+    return float(np.max(np.abs(a - b))) if a.shape == b.shape else float("inf")
 
 
 class Check:
@@ -206,7 +205,11 @@ def main():
             sources[name] = (at(name), None)
 
         # Loaded, used and saved here.
-        saves = (("as it is", {}), ("float32, shards", {"dtype": "float32", "maxShardSize": 1}), ("bfloat16", {"dtype": "bfloat16"}))
+        saves = (
+            ("as it is", {}),
+            ("as float32, shards", {"dtype": "float32", "maxShardSize": 1}),
+            ("as bfloat16", {"dtype": "bfloat16"}),
+        )
         cases = []
         for name, (path, prompts) in sources.items():
             with open(os.path.join(path, "config.json")) as f:
@@ -219,7 +222,7 @@ def main():
                     # A third more than the largest variable: several files, whatever the model.
                     largest = max(values.size for _, values in variables(path).values())
                     options["maxShardSize"] = largest * 4 * 4 / 3 / 1024**3
-                cases.append((f"{name}, saved as {kind}", path, at(f"{name}-{kind}"), inputs, prompts, options))
+                cases.append((f"{name}, saved {kind}", path, at(f"{name}-{kind}"), inputs, prompts, options))
         # And models that were made here.
         made = []
         for vision in (None, VISION):
