@@ -36,7 +36,7 @@ it.each(['cpu', 'simd'] as const)('tells how embeddings move the losses, on %s',
     const received = (await sum(after)) - (await sum(losses));
     expect(received / expected).toBeGreaterThan(0.9);
     expect(received / expected).toBeLessThan(1.1);
-    tf.dispose([tokenIds, paddingMask, targetIds, embeddings, gradients, moved]);
+    tf.dispose([Object.values(preprocessed), targetIds, embeddings, gradients, moved]);
   });
   lm.dispose();
 });
