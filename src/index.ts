@@ -39,16 +39,14 @@ export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normaliz
 export {RotaryEmbedding, type RotaryEmbeddingArgs} from './layers/rotary_embedding';
 export {UnitNormalization, type UnitNormalizationArgs} from './layers/unit_normalization';
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
+export {CausalLM, type CompileArgs} from './models/causal_lm';
 export {
-  CausalLM,
-  type CompileArgs,
   type GenerateOptions,
   type LogprobsOptions,
   type TextToken,
   type TextWithLogprobs,
-  type TokenInputs,
-  type TokensWithLogprobs,
-} from './models/causal_lm';
+} from './models/generate_options';
+export {type TokenInputs, type TokensWithLogprobs} from './models/token_inputs';
 export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
 export {
   Gemma3Backbone,

@@ -1,6 +1,6 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
-import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../errors';
+import type * as tf from '@tensorflow/tfjs';
+import {checkKeys, ValueError} from '../errors';
 import {type ChatArgs, ChatSession} from '../generation/chat_session';
 import {
   type Decoder,
@@ -14,102 +14,22 @@ import {
 } from '../generation/engine';
 import {GeneratedText} from '../generation/generated_text';
 import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
-import {type PrefillProgress} from '../generation/prefill';
 import * as samplers from '../generation/samplers';
 import {GenerationSession, type SessionArgs} from '../generation/session';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
-import {type QuantizationMode} from '../layers/quantize';
-import {type Backbone, packConfig} from './backbone';
-import {Model} from './model';
-import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
-
-/** What generation needs of a preprocessor. */
-export interface GenerationPreprocessor<P> {
-  readonly sequenceLength: number;
-  readonly tokenizer: {
-    readonly endTokenId: number;
-    detokenize(ids: readonly number[]): string;
-    decoder(): {push(id: number): string; flush(): string};
-  };
-  /** Token ids of each prompt, its images, which the caller disposes, and which tokens stand for parts of them. */
-  promptTokens(x: P, options: {sequenceLength?: number}): Promise<PromptTokens>;
-  stripSpecial(ids: readonly number[]): number[];
-  isSpecial(id: number): boolean;
-}
-
-/** Prompts as token ids, with their images. */
-export interface PromptTokens {
-  tokens: number[][];
-  /** True if they came as one prompt, not in a list. */
-  scalar: boolean;
-  images: (tf.Tensor4D | null)[];
-  visionMask: boolean[][];
-}
-
-/**
- * Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). For a model with vision also what a
- * preprocessor makes of images, all three or none.
- */
-export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor} & Partial<VisionTensors>;
-
-export interface GenerateOptions {
-  /** Length of prompt and new text together, in tokens. Defaults to the preprocessor's sequence length. */
-  maxLength?: number;
-  /**
-   * Tokens behind which generation ends. "auto", the default: end of text and end of turn. Null: only at `maxLength`.
-   */
-  stopTokenIds?: 'auto' | readonly number[] | null;
-  /**
-   * Texts that end generation, wherever tokens begin and end: a text goes to the first of them, which is not part of it. They
-   * are not looked for in the prompt.
-   */
-  stopStrings?: readonly string[];
-  /** Only the new text, without that of the prompt. Defaults to false for `generate`, to true for `stream`. */
-  stripPrompt?: boolean;
-  /** Stops generation: the promise is rejected with the signal's reason. */
-  signal?: AbortSignal;
-  /** Holds what earlier prompts have in common with this one, see `startSession`; text of one prompt alone. */
-  session?: GenerationSession<never, never>;
-  /**
-   * How many tokens of a prompt go through the model at once: memory grows with them, not with the prompt. Defaults to 512.
-   */
-  prefillChunk?: number;
-  /** Told how much of the prompts is read, after each such piece. */
-  onPrefill?: (progress: PrefillProgress) => void;
-}
-const GENERATE_OPTIONS = [
-  'maxLength',
-  'stopTokenIds',
-  'stopStrings',
-  'stripPrompt',
-  'signal',
-  'session',
-  'prefillChunk',
-  'onPrefill',
-] as const;
-
-export interface LogprobsOptions extends GenerateOptions {
-  /**
-   * Tell how probable each new token was, and as many of the most probable in its place. They are the model's own
-   * probabilities, before temperature, penalties and what else the sampler does.
-   */
-  logprobs: number;
-}
-
-/** A new token, or one in its place, with the text that it has alone: part of a character is "\ufffd". */
-export interface TextToken extends TokenLogprob {
-  text: string;
-}
-
-/** What `generate` gives with `logprobs`. */
-export interface TextWithLogprobs {
-  text: string;
-  /** The new tokens, one that ends the text included, each with the most probable in its place, best first. */
-  tokens: (TextToken & {top: TextToken[]})[];
-}
-
-/** The same without a preprocessor: new tokens of each row. */
-export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
+import {
+  checkedStopTokens,
+  checkLogprobs,
+  checkStopStrings,
+  GENERATE_OPTIONS,
+  type GenerateOptions,
+  type GenerationPreprocessor,
+  type LogprobsOptions,
+  type TextToken,
+  type TextWithLogprobs,
+} from './generate_options';
+import {Task} from './task';
+import {paddedTokens, readTokenInputs, type TokenInputs, type TokensWithLogprobs} from './token_inputs';
 
 export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
   /** How the next token is chosen. Defaults to "greedy". */
@@ -117,9 +37,8 @@ export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
 }
 
 /** A backbone with a head: token ids in, logits out, and generation. */
-export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends Model implements Decoder<C> {
-  abstract readonly backbone: Backbone;
-  abstract preprocessor: GenerationPreprocessor<P> | null;
+export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends Task implements Decoder<C> {
+  abstract override preprocessor: GenerationPreprocessor<P> | null;
   sampler: samplers.Sampler = samplers.get('greedy');
 
   abstract newCache(batch: number, maxLength: number, slack?: number): C;
@@ -311,18 +230,12 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
 
   private stopTokens({stopTokenIds = 'auto'}: GenerateOptions): readonly number[] | null {
-    if (stopTokenIds === null) return null;
-    if (stopTokenIds === 'auto') {
-      if (this.preprocessor) return this.autoStopTokenIds();
-      throw new ValueError(
-        'A `preprocessor` must be attached to the model if `stopTokenIds` is "auto". Pass null to generate until the ' +
-          'end of the inputs, or the ids of tokens that end generation.',
-      );
-    }
-    if (!Array.isArray(stopTokenIds) || !stopTokenIds.every(id => Number.isInteger(id) && id >= 0)) {
-      throw new ValueError(`Expected stopTokenIds to be "auto", null or token ids. Received: ${show(stopTokenIds)}.`);
-    }
-    return stopTokenIds;
+    if (stopTokenIds !== 'auto') return checkedStopTokens(stopTokenIds);
+    if (this.preprocessor) return this.autoStopTokenIds();
+    throw new ValueError(
+      'A `preprocessor` must be attached to the model if `stopTokenIds` is "auto". Pass null to generate until the ' +
+        'end of the inputs, or the ids of tokens that end generation.',
+    );
   }
 
   private async generateIds(
@@ -340,50 +253,16 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
           '`maxLength` and `stripPrompt`.',
       );
     }
-    const given = inputs && typeof inputs === 'object' ? Object.keys(inputs) : [];
-    if (
-      !(inputs?.token_ids instanceof tf.Tensor) ||
-      !(inputs.padding_mask instanceof tf.Tensor) ||
-      given.some(key => key !== 'token_ids' && key !== 'padding_mask' && !VISION_TENSORS.includes(key))
-    ) {
-      throw new ValueError(
-        'Without a preprocessor, expected {token_ids, padding_mask} as tensors, with images also ' +
-          `{${VISION_TENSORS.join(', ')}}. Received: ` +
-          `${typeof inputs === 'string' ? show(inputs) : given.join(', ') || show(inputs)}.`,
-      );
-    }
-    const {token_ids: ids, padding_mask: mask} = inputs;
-    const scalar = ids.rank === 1;
-    if (ids.rank > 2 || ids.rank < 1 || ids.shape.join() !== mask.shape.join()) {
-      throw new ValueError(
-        `Expected token_ids and padding_mask of one shape (B, T) or (T). Received: [${ids.shape}], [${mask.shape}].`,
-      );
-    }
     const stopTokenIds = this.stopTokens(options);
-    const [batch, length] = scalar ? [1, ids.shape[0]!] : (ids.shape as [number, number]);
-    const [idValues, maskValues] = await Promise.all([ids.data(), mask.data()]);
-    const prompts = Array.from({length: batch}, (_, row) => {
-      const kept = Array.from(maskValues.subarray(row * length, (row + 1) * length));
-      const count = kept.lastIndexOf(1) + 1;
-      if (kept.slice(0, count).some(value => !value)) {
-        throw new ValueError(
-          `Expected padding behind each prompt only. Received: a gap in padding_mask of row ${row}.`,
-        );
-      }
-      return Array.from(idValues.subarray(row * length, row * length + count));
-    });
-
-    const vision = await visionOfRows(inputs, prompts, length);
-    const rows = prompts.map(prompt => [...prompt]);
+    const {prompts, shape} = await readTokenInputs(inputs);
+    const rows = prompts.map(({tokens}) => [...tokens]);
+    const {signal, prefillChunk, onPrefill} = options;
     const request = {
-      prompts: prompts.map((tokens, i) => ({tokens, ...vision?.[i]})),
-      maxLength: length,
+      prompts,
+      maxLength: shape.at(-1)!,
       stopTokenIds,
       sampler: this.sampler,
-      signal: options.signal,
-      prefillChunk: options.prefillChunk,
-      onPrefill: options.onPrefill,
-      logprobs: options.logprobs,
+      ...{signal, prefillChunk, onPrefill, logprobs: options.logprobs},
     };
     const logprobs: TokenLogprobs[][] = rows.map(() => []);
     try {
@@ -392,63 +271,9 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
         step.logprobs?.forEach((token, row) => token && logprobs[row]!.push(token));
       }
     } finally {
-      vision?.forEach(({images}) => images?.dispose());
+      disposeImages(prompts);
     }
-    const shape = scalar ? [length] : [batch, length];
-    const filled = (map: (row: number[], t: number) => number) =>
-      rows.flatMap(row => Array.from({length}, (_, t) => (t < row.length ? map(row, t) : 0)));
-    return {
-      token_ids: tf.tensor(
-        filled((row, t) => row[t]!),
-        shape,
-        'int32',
-      ),
-      padding_mask: tf.tensor(
-        filled(() => 1),
-        shape,
-        'bool',
-      ),
-      ...(options.logprobs !== undefined && {logprobs}),
-    };
-  }
-
-  // === Weights are the backbone's ===
-
-  override get weights(): tf.LayerVariable[] {
-    // tfjs' constructor asks before there is a backbone.
-    return this.backbone?.weights ?? [];
-  }
-  override get trainableWeights(): tf.LayerVariable[] {
-    return this.backbone?.trainableWeights ?? [];
-  }
-  override get nonTrainableWeights(): tf.LayerVariable[] {
-    return this.backbone?.nonTrainableWeights ?? [];
-  }
-  override countParams(): number {
-    return this.backbone.countParams();
-  }
-
-  /**
-   * Packs the kernels of the backbone anew, as "int8", "int4" or "bfloat16": see {@link Backbone.quantize}.
-   *
-   * @throws ValueError as there.
-   */
-  async quantize(mode: QuantizationMode): Promise<void> {
-    await this.backbone.quantize(mode);
-  }
-
-  protected override updatedConfig(): tf.serialization.ConfigDict {
-    return packConfig(super.updatedConfig());
-  }
-
-  /**
-   * Gives up this model's hold on the backbone. Its weights are freed when nobody else holds it: who made the backbone
-   * disposes it too, one that `fromPreset` made belongs to this model alone.
-   */
-  override dispose(): ReturnType<tf.LayersModel['dispose']> {
-    // tfjs disposes a nested model twice, which would free a backbone that the user still holds.
-    (this as unknown as {internalContainerRefs: unknown[]}).internalContainerRefs = [];
-    return super.dispose();
+    return {...paddedTokens(rows, shape), ...(options.logprobs !== undefined && {logprobs})};
   }
 }
 
@@ -465,19 +290,4 @@ async function* stepsInSession(
   request: GenerationRequest,
 ): AsyncGenerator<Step, void> {
   yield* generateSteps(await session.decoder(request.prompts[0]!), request);
-}
-
-function checkStopStrings(stopStrings: unknown): void {
-  if (stopStrings === undefined) return;
-  if (!Array.isArray(stopStrings) || !stopStrings.every(stop => typeof stop === 'string' && stop !== '')) {
-    throw new ValueError(`Expected stopStrings to be texts, none of them empty. Received: ${show(stopStrings)}.`);
-  }
-}
-
-/** @throws ValueError unless left out or a whole number. */
-function checkLogprobs(logprobs: unknown): void {
-  if (logprobs === undefined || (Number.isInteger(logprobs) && (logprobs as number) >= 0)) return;
-  throw new ValueError(
-    `Expected logprobs to be how many of the most probable tokens to tell, 0 or more. Received: logprobs=${show(logprobs)}.`,
-  );
 }

@@ -156,6 +156,7 @@ const PREPROCESSOR_KEYS = [
   'image_converter',
   'config_file',
   'sequence_length',
+  'truncate',
   'add_start_token',
   'add_end_token',
   'num_vision_tokens_per_image',

@@ -6,6 +6,7 @@ import {checkArgument, checkArguments} from '../../layers/checks';
 import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
+import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../saving/preset_writer';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {TextEmbedder} from '../text_embedder';
 import {Gemma3Backbone} from './gemma3_backbone';
@@ -149,6 +150,23 @@ export class Gemma3TextEmbedder extends TextEmbedder {
       throw new ValueError(`Expected the configuration of a ${OWNER}, with its backbone. Received: ${show(config)}.`);
     }
     return around(Gemma3Backbone.fromConfig(backbone.config), rest);
+  }
+
+  /**
+   * Saves the model with its preprocessor, as KerasHub does; see {@link Backbone.saveToPreset}.
+   *
+   * @throws as there.
+   */
+  async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    const config = {pooling_mode: this.poolingMode, normalize: this.normalize};
+    const details = {preprocessorClass: 'Gemma3TextEmbedderPreprocessor', config};
+    await savePreset(target, options, writer => writer.task(this, details));
+  }
+
+  /** A model of its own with the same weights and the same preprocessor. */
+  clone(): Gemma3TextEmbedder {
+    const {preprocessor, poolingMode, normalize, name} = this;
+    return around(this.backbone.clone(), {preprocessor, poolingMode, normalize, name});
   }
 
   /** All presets that KerasHub publishes, as data. */

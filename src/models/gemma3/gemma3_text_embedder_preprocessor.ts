@@ -5,6 +5,7 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../hub/preset_source';
 import {checkArguments, checkObject} from '../../layers/checks';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
+import {type PresetTarget, savePreset} from '../../saving/preset_writer';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
 import {trimRoundRobin} from './gemma3_packing';
@@ -125,6 +126,11 @@ export class Gemma3TextEmbedderPreprocessor {
       }
     }
     return new Gemma3TextEmbedderPreprocessor({...stored, tokenizer, ...options});
+  }
+
+  /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */
+  async saveToPreset(target: PresetTarget): Promise<void> {
+    await savePreset(target, {}, writer => writer.preprocessor(this, OWNER));
   }
 }
 

@@ -1,0 +1,72 @@
+/** Generation without a preprocessor: token ids as tensors, in and out. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../errors';
+import {type Prompt} from '../generation/engine';
+import {type TokenLogprobs} from '../generation/logprobs';
+import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
+
+/**
+ * Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). For a model with vision also what a
+ * preprocessor makes of images, all three or none.
+ */
+export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor} & Partial<VisionTensors>;
+
+/** The same without a preprocessor: new tokens of each row. */
+export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
+
+/** Token ids of each row, and the shape of the tensor that they came in: (B, T) or (T). */
+export interface TokenRows {
+  prompts: Prompt[];
+  shape: number[];
+}
+
+/**
+ * Prompts of tensors; the caller disposes their images.
+ *
+ * @throws ValueError on anything but tensors that fit each other, and on padding that is not behind a prompt.
+ */
+export async function readTokenInputs(inputs: TokenInputs): Promise<TokenRows> {
+  const given = inputs && typeof inputs === 'object' ? Object.keys(inputs) : [];
+  if (
+    !(inputs?.token_ids instanceof tf.Tensor) ||
+    !(inputs.padding_mask instanceof tf.Tensor) ||
+    given.some(key => key !== 'token_ids' && key !== 'padding_mask' && !VISION_TENSORS.includes(key))
+  ) {
+    throw new ValueError(
+      'Without a preprocessor, expected {token_ids, padding_mask} as tensors, with images also ' +
+        `{${VISION_TENSORS.join(', ')}}. Received: ` +
+        `${typeof inputs === 'string' ? show(inputs) : given.join(', ') || show(inputs)}.`,
+    );
+  }
+  const {token_ids: ids, padding_mask: mask} = inputs;
+  if (ids.rank > 2 || ids.rank < 1 || ids.shape.join() !== mask.shape.join()) {
+    throw new ValueError(
+      `Expected token_ids and padding_mask of one shape (B, T) or (T). Received: [${ids.shape}], [${mask.shape}].`,
+    );
+  }
+  const length = ids.shape.at(-1)!;
+  const [idValues, maskValues] = await Promise.all([ids.data(), mask.data()]);
+  const rows = Array.from({length: ids.size / length}, (_, row) => {
+    const kept = Array.from(maskValues.subarray(row * length, (row + 1) * length));
+    const count = kept.lastIndexOf(1) + 1;
+    if (kept.slice(0, count).some(value => !value)) {
+      throw new ValueError(`Expected padding behind each prompt only. Received: a gap in padding_mask of row ${row}.`);
+    }
+    return Array.from(idValues.subarray(row * length, row * length + count));
+  });
+  const vision = await visionOfRows(inputs, rows, length);
+  return {prompts: rows.map((tokens, i) => ({tokens, ...vision?.[i]})), shape: ids.shape};
+}
+
+/** Rows of token ids as the tensors that a preprocessor would make of them, padded to the last size of `shape`. */
+export function paddedTokens(
+  rows: readonly number[][],
+  shape: number[],
+): Pick<TokenInputs, 'token_ids' | 'padding_mask'> {
+  const length = shape.at(-1)!;
+  const filled = (map: (row: number[], t: number) => number) =>
+    rows.flatMap(row => Array.from({length}, (_, t) => (t < row.length ? map(row, t) : 0)));
+  const ids = filled((row, t) => row[t]!);
+  const kept = filled(() => 1);
+  return {token_ids: tf.tensor(ids, shape, 'int32'), padding_mask: tf.tensor(kept, shape, 'bool')};
+}
