@@ -69,12 +69,11 @@ function promptsAndResponses(x: string | readonly string[] | TrainingTexts): Tra
   return {prompts: responses.map(() => ''), responses};
 }
 
-/** Images of some prompts; a tensor (B, …) is cut, a list is chosen from. */
-function someImages(images: unknown, rows: readonly number[]): {images: unknown; made: tf.Tensor[]} {
-  if (Array.isArray(images)) return {images: some(images, rows), made: []};
-  const chosen = tf.gather(images as tf.Tensor, tf.tensor1d(rows as number[], 'int32'));
-  return {images: chosen, made: [chosen]};
-}
+/** Images of some prompts: chosen from a list, or gathered from a tensor (B, …), which the caller disposes. */
+const someImages = (images: unknown, rows: readonly number[]): unknown[] | tf.Tensor =>
+  Array.isArray(images)
+    ? some(images, rows)
+    : tf.tidy(() => tf.gather(images as tf.Tensor, tf.tensor1d(rows as number[], 'int32')));
 
 /** Texts, preprocessed when their turn comes. */
 export class TextExamples implements Examples {
@@ -94,12 +93,12 @@ export class TextExamples implements Examples {
 
   async batch(rows: readonly number[], length: number): Promise<Batch> {
     const {prompts, responses, images} = this.texts;
-    const given = images === undefined || images === null ? null : tf.tidy(() => keepMade(someImages(images, rows)));
+    const given = images === undefined || images === null ? null : someImages(images, rows);
     try {
       const texts = {
         prompts: some(prompts as readonly string[], rows),
         responses: some(responses as readonly string[], rows),
-        ...(given && {images: given.images}),
+        ...(given && {images: given}),
       };
       const {x, y, sampleWeight} = await this.preprocessor.call(texts, {sequenceLength: length});
       const [labels, weights] = await Promise.all([y.data(), sampleWeight.data()]);
@@ -107,16 +106,11 @@ export class TextExamples implements Examples {
       const inputs = x as Record<string, tf.Tensor>;
       return {inputs, rows: rows.length, ...weightedTokens({y: labels, weights}), size: rows.length * this.sequenceLength};
     } finally {
-      if (given) tf.dispose(given.made);
+      if (given instanceof tf.Tensor) given.dispose();
     }
   }
 
   dispose(): void {}
-}
-
-function keepMade<T extends {made: tf.Tensor[]}>(result: T): T {
-  for (const tensor of result.made) tf.keep(tensor);
-  return result;
 }
 
 /** Inputs that have an entry for each place of a row. */
