@@ -93,6 +93,18 @@ export {
   type TextPart,
 } from './tokenizers/chat_template';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
+export {type LabelsLike, type TrainingData, type TrainingTexts} from './training/examples';
+export {
+  type EvaluateArgs,
+  type EvaluateDatasetArgs,
+  type FitArgs,
+  type FitCallbacks,
+  type FitDatasetArgs,
+  type FitLogs,
+} from './training/fit_options';
+export * as losses from './training/losses';
+export * as optimizers from './training/optimizers';
+export {type TrainingCompileArgs} from './training/training';
 export {type Dtype, parseDtype} from './weights/dtype';
 export {PackedWeight} from './weights/packed_weight';
 export {Weight} from './weights/weight';

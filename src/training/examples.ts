@@ -1,7 +1,7 @@
 /** What a language model is trained on, of which batches are made: strings with a preprocessor, or tensors. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../errors';
-import {inputTensors, type ModelInputs} from '../models/inputs';
+import {inputTensors, type ModelInputs, type ModelWithInputs} from '../models/inputs';
 import {type Batch, weightedTokens} from './batch';
 
 /** Rows, and batches of them. */
@@ -31,6 +31,9 @@ export interface TrainingPreprocessor {
   ): Promise<{x: object; y: tf.Tensor; sampleWeight: tf.Tensor}>;
   packedLengths(x: TrainingTexts): number[];
 }
+
+/** A model with inputs by name, and what makes them of text. */
+export type ModelWithText = ModelWithInputs & {readonly preprocessor: unknown};
 
 /** Labels as tensors or nested arrays. */
 export type LabelsLike = tf.Tensor | tf.TensorLike;
@@ -146,7 +149,7 @@ export class TensorExamples implements Examples {
 
   /** @throws ValueError on inputs, labels and weights that are unusable or do not fit each other. */
   static async of(
-    model: tf.LayersModel,
+    model: ModelWithInputs,
     x: ModelInputs,
     y: LabelsLike,
     sampleWeight?: LabelsLike,
@@ -235,7 +238,7 @@ export class TensorExamples implements Examples {
  * @throws ValueError on data that is unusable, and on texts without a preprocessor.
  */
 export async function examplesOf(
-  model: tf.LayersModel & {preprocessor: unknown},
+  model: ModelWithText,
   data: unknown,
   owner: string,
 ): Promise<Examples> {

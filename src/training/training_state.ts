@@ -96,12 +96,14 @@ function readDescription(bytes: Uint8Array): {description: Description; start: n
 /**
  * Gives weights and optimizer their values back; returns where the run was.
  *
+ * @param check throws if the run cannot go on there.
  * @throws ValueError on other bytes, and on a run with other weights or another optimizer; nothing has changed then.
  */
 export async function unpackState(
   bytes: Uint8Array,
   weights: readonly tf.LayerVariable[],
   optimizer: tf.Optimizer,
+  check: (position: Position) => void,
 ): Promise<Position> {
   const {description, start} = readDescription(bytes);
   const {weights: saved, optimizer: kept, position} = description;
@@ -123,6 +125,7 @@ export async function unpackState(
         'optimizer that the run began with.',
     );
   }
+  check(position);
   let at = start;
   const next = ({shape, dtype}: Listed): tf.Tensor => {
     const size = tf.util.sizeFromShape(shape);
