@@ -12,13 +12,12 @@ import {
   firstShape,
   firstTensor,
   type Kwargs,
-  Layer,
-  type LayerArgs,
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
+import {LORA_ARGUMENTS, type LoraArgs, LoraLayer, loraProduct} from './lora';
 
-export interface DenseArgs extends LayerArgs {
+export interface DenseArgs extends LoraArgs {
   /** Width of the output. */
   units: number;
   /** Keras' name of an activation, applied to the output; `gelu` is exact, `gelu_approximate` has a tanh. */
@@ -31,7 +30,7 @@ export interface DenseArgs extends LayerArgs {
   biasInitializer?: InitializerLike;
 }
 
-const KNOWN = ['units', 'activation', 'useBias', 'kernelInitializer', 'biasInitializer'] as const;
+const KNOWN = ['units', 'activation', 'useBias', 'kernelInitializer', 'biasInitializer', ...LORA_ARGUMENTS] as const;
 
 const EQUATION = '...a,ab->...b';
 const LAYOUT = planEinsum(EQUATION, 2).layout;
@@ -46,7 +45,7 @@ const LAYOUT = planEinsum(EQUATION, 2).layout;
  *
  * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be gone for everyone.
  */
-export class Dense extends Layer {
+export class Dense extends LoraLayer {
   /** @nocollapse */
   static className = 'Dense';
   readonly units: number;
@@ -54,6 +53,7 @@ export class Dense extends Layer {
   readonly useBias: boolean;
   kernel!: AnyWeight;
   bias?: Weight;
+  protected readonly loraName = 'kernel';
   private readonly kernelInitializer: Initializer;
   private readonly biasInitializer: Initializer;
 
@@ -79,6 +79,19 @@ export class Dense extends Layer {
     this.kernel = this.addKernel('kernel', [width, this.units], LAYOUT, this.kernelInitializer);
     if (this.useBias) this.bias = this.addFloatWeight('bias', [this.units], this.biasInitializer);
     this.built = true;
+    this.enableGivenLora();
+  }
+
+  get adapted(): AnyWeight {
+    return this.kernel;
+  }
+  /** (in, rank), while LoRA is on. */
+  get loraKernelA(): Weight | undefined {
+    return this.lora?.a;
+  }
+  /** (rank, units), while LoRA is on. */
+  get loraKernelB(): Weight | undefined {
+    return this.lora?.b;
   }
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
@@ -86,6 +99,7 @@ export class Dense extends Layer {
       const x = firstTensor(inputs);
       const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
       let y = denseEinsum(x, kernel, planEinsum(EQUATION, x.rank));
+      if (this.lora) y = tf.add(y, loraProduct(x, this.lora, this.loraScale, EQUATION));
       if (this.bias) y = tf.add(y, this.bias.read());
       return activate(this.activation, y);
     });

@@ -11,14 +11,13 @@ import {
   firstShape,
   firstTensor,
   type Kwargs,
-  Layer,
-  type LayerArgs,
   registerLayer,
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
+import {LORA_ARGUMENTS, type LoraArgs, LoraLayer, loraProduct} from './lora';
 
-export interface EinsumDenseArgs extends LayerArgs {
+export interface EinsumDenseArgs extends LoraArgs {
   /** `[X],[Y]->[Z]`, `...[X],[Y]->...[Z]` or `[X]...,[Y]->[Z]...`: input, kernel, output. */
   equation: string;
   /** Shape of the output without its batch axis and without axes behind `...`; null where the input says it. */
@@ -39,7 +38,7 @@ export interface EinsumDenseArgs extends LayerArgs {
  *
  * @throws ValueError on unknown or unusable arguments; when it is built, on shapes that do not fit the equation.
  */
-export class EinsumDense extends Layer {
+export class EinsumDense extends LoraLayer {
   /** @nocollapse */
   static className = 'EinsumDense';
   readonly equation: string;
@@ -48,6 +47,7 @@ export class EinsumDense extends Layer {
   readonly biasAxes: string | null;
   kernel!: AnyWeight;
   bias?: Weight;
+  protected readonly loraName = 'kernel';
   private readonly kernelInitializer: Initializer;
   private readonly biasInitializer: Initializer;
 
@@ -60,6 +60,7 @@ export class EinsumDense extends Layer {
         'biasAxes',
         'kernelInitializer',
         'biasInitializer',
+        ...LORA_ARGUMENTS,
       ]),
     );
     this.equation = args.equation;
@@ -81,6 +82,19 @@ export class EinsumDense extends Layer {
       this.bias = this.addFloatWeight('bias', this.biasShape(plan, sizes), this.biasInitializer);
     }
     this.built = true;
+    this.enableGivenLora();
+  }
+
+  get adapted(): AnyWeight {
+    return this.kernel;
+  }
+  /** The shape of the kernel with the rank as its last axis, while LoRA is on. */
+  get loraKernelA(): Weight | undefined {
+    return this.lora?.a;
+  }
+  /** (rank, last axis of the kernel), while LoRA is on. */
+  get loraKernelB(): Weight | undefined {
+    return this.lora?.b;
   }
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
@@ -88,6 +102,7 @@ export class EinsumDense extends Layer {
       const x = firstTensor(inputs);
       const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
       let y = denseEinsum(x, kernel, planEinsum(this.equation, x.rank));
+      if (this.lora) y = tf.add(y, loraProduct(x, this.lora, this.loraScale, this.equation));
       if (this.bias) y = tf.add(y, this.bias.read());
       return activate(this.activation, y);
     });

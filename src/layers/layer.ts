@@ -144,6 +144,11 @@ export abstract class Layer extends tf.layers.Layer {
     await quantizeLayers(`Layer "${this.name}"`, [this], mode);
   }
 
+  /** Own weights as files of Keras have them. */
+  get savedWeights(): readonly AnyWeight[] {
+    return this.ownWeights;
+  }
+
   private own<W extends AnyWeight>(weight: W): W {
     weight.trainable = super.trainable;
     this.ownWeights.push(weight);

@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
-import {embedding} from '../ops/embedding';
 import {softCap} from '../ops/soft_cap';
 import {PackedWeight} from '../weights/packed_weight';
+import {type Weight} from '../weights/weight';
 import {checkArgument, checkPositiveInteger} from './checks';
+import {lookUp} from './embedding';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
 import {
   type AnyWeight,
@@ -12,14 +13,13 @@ import {
   firstShape,
   firstTensor,
   type Kwargs,
-  Layer,
-  type LayerArgs,
   registerLayer,
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
+import {LORA_ARGUMENTS, type LoraArgs, LoraLayer, loraProduct} from './lora';
 
-export interface ReversibleEmbeddingArgs extends LayerArgs {
+export interface ReversibleEmbeddingArgs extends LoraArgs {
   /** Size of the vocabulary. */
   inputDim: number;
   /** Width of an embedding. */
@@ -44,7 +44,7 @@ const COLUMNS = planEinsum('md,dv->mv', 2);
  *
  * @throws ValueError on unknown or unusable arguments, and on hidden states of another width.
  */
-export class ReversibleEmbedding extends Layer {
+export class ReversibleEmbedding extends LoraLayer {
   /** @nocollapse */
   static className = 'ReversibleEmbedding';
   readonly inputDim: number;
@@ -53,11 +53,12 @@ export class ReversibleEmbedding extends Layer {
   readonly logitSoftCap: number | null;
   embeddings!: AnyWeight;
   reverseEmbeddings?: AnyWeight;
+  protected readonly loraName = 'embeddings';
   private readonly embeddingsInitializer: Initializer;
 
   constructor(args: ReversibleEmbeddingArgs) {
-    const known = ['inputDim', 'outputDim', 'tieWeights', 'embeddingsInitializer', 'logitSoftCap'] as const;
-    super(checkedArgs('ReversibleEmbedding', args, known));
+    const own = ['inputDim', 'outputDim', 'tieWeights', 'embeddingsInitializer', 'logitSoftCap'] as const;
+    super(checkedArgs('ReversibleEmbedding', args, [...own, ...LORA_ARGUMENTS]));
     checkPositiveInteger('ReversibleEmbedding', 'inputDim', args.inputDim);
     checkPositiveInteger('ReversibleEmbedding', 'outputDim', args.outputDim);
     this.inputDim = args.inputDim;
@@ -77,11 +78,24 @@ export class ReversibleEmbedding extends Layer {
       this.reverseEmbeddings = this.addKernel('reverse_embeddings', shape, COLUMNS.layout, initializer);
     }
     this.built = true;
+    this.enableGivenLora();
+  }
+
+  get adapted(): AnyWeight {
+    return this.embeddings;
+  }
+  /** (inputDim, rank), while LoRA is on. */
+  get loraEmbeddingsA(): Weight | undefined {
+    return this.lora?.a;
+  }
+  /** (rank, outputDim), while LoRA is on. */
+  get loraEmbeddingsB(): Weight | undefined {
+    return this.lora?.b;
   }
 
   override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
     const x = firstTensor(inputs);
-    return kwargs.reverse ? this.project(x) : embedding(x, valueOf(this.embeddings));
+    return kwargs.reverse ? this.project(x) : lookUp(x, this.embeddings, this.lora, this.loraScale);
   }
 
   private project(x: tf.Tensor): tf.Tensor {
@@ -94,9 +108,14 @@ export class ReversibleEmbedding extends Layer {
       const flat = tf.reshape(x, [-1, this.outputDim]);
       const logits = this.reverseEmbeddings
         ? denseEinsum(flat, valueOf(this.reverseEmbeddings), COLUMNS)
-        : denseEinsum(flat, valueOf(this.embeddings), ROWS);
+        : this.projectByRows(flat);
       return tf.reshape(softCap(logits, this.logitSoftCap), [...x.shape.slice(0, -1), this.inputDim]);
     });
+  }
+
+  private projectByRows(flat: tf.Tensor): tf.Tensor {
+    const logits = denseEinsum(flat, valueOf(this.embeddings), ROWS);
+    return this.lora ? tf.add(logits, loraProduct(flat, this.lora, this.loraScale, ROWS.equation)) : logits;
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {

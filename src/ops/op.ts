@@ -41,22 +41,68 @@ function registerGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>):
   });
 }
 
+/** An operation that may keep a second result, which nobody sees but its gradient. */
+export interface KeepingOp<I extends Inputs, A extends Attributes> {
+  readonly name: string;
+  reference(inputs: I, attrs: A): [result: tf.Tensor, kept?: tf.Tensor];
+  gradient(dy: tf.Tensor, inputs: I, kept: tf.Tensor, attrs: A): Thunks;
+}
+
+function registerKeepingGradient<I extends Inputs, A extends Attributes>(op: KeepingOp<I, A>): void {
+  if (gradientsOf.has(op.name)) return;
+  gradientsOf.add(op.name);
+  tf.registerGradient({
+    kernelName: op.name,
+    saveAllInputs: true,
+    outputsToSave: [false, true],
+    gradFunc: (dy, saved, attrs) => {
+      const {inputNames} = attrs as unknown as WithNames;
+      const inputs = Object.fromEntries(inputNames.map((name, i) => [name, saved[i]!])) as I;
+      // One a result, if there are two.
+      const first = Array.isArray(dy) ? (dy[0] as tf.Tensor) : dy;
+      return op.gradient(first, inputs, saved[inputNames.length]!, attrs as unknown as A);
+    },
+  });
+}
+
 /** Runs the backend's kernel if it has one, else the reference. */
 export function runOp<I extends Inputs, A extends Attributes>(op: Op<I, A>, inputs: I, attrs: A): tf.Tensor {
   registerGradient(op);
+  return runKernel(op, inputs, attrs) as tf.Tensor;
+}
+
+/** The same for an operation that keeps something: gives the result alone. */
+export function runKeepingOp<I extends Inputs, A extends Attributes>(
+  op: KeepingOp<I, A>,
+  inputs: I,
+  attrs: A,
+): tf.Tensor {
+  registerKeepingGradient(op);
+  const [result, kept] = runKernel(op, inputs, attrs) as [tf.Tensor, tf.Tensor?];
+  // The tape has a hold on it of its own.
+  kept?.dispose();
+  return result;
+}
+
+interface Kernel<I extends Inputs, A extends Attributes> {
+  name: string;
+  reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?];
+}
+
+function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inputs: I, attrs: A): unknown {
   const backendName = tf.getBackend();
   if (!tf.getKernel(op.name, backendName)) {
     tf.registerKernel({
       kernelName: op.name,
       backendName,
-      kernelFunc: ({inputs, attrs}) => op.reference(inputs as unknown as I, attrs as unknown as A),
+      kernelFunc: ({inputs, attrs}) => op.reference(inputs as unknown as I, attrs as unknown as A) as tf.Tensor[],
     });
   }
   // `saveAllInputs` hands tensors over in the order of the record: the names go along so that optional inputs are found.
   const withNames = {...attrs, inputNames: Object.keys(inputs)} satisfies WithNames;
   // It insists on an array, as Concat has one, and reads it by its keys: an array whose only keys are names is both.
   const record = Object.assign([], inputs) as unknown as tf.NamedTensorMap;
-  return tf.engine().runKernel(op.name, record, withNames as unknown as tf.NamedAttrMap) as tf.Tensor;
+  return tf.engine().runKernel(op.name, record, withNames as unknown as tf.NamedAttrMap);
 }
 
 /**

@@ -58,6 +58,6 @@ export function* kerasLayers(
 /** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
 export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
   for (const [path, layer] of kerasLayers(root, 'created', prefix)) {
-    for (const [i, weight] of layer.ownWeights.entries()) yield [`${path}vars/${i}`, weight];
+    for (const [i, weight] of layer.savedWeights.entries()) yield [`${path}vars/${i}`, weight];
   }
 }

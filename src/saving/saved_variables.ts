@@ -85,7 +85,7 @@ export function savedWeights(
   for (const [path, layer] of kerasLayers(backbone, 'saved')) {
     const group = `${path}vars`;
     groups.push({path: group, layerName: layer.name});
-    layer.ownWeights.forEach((weight, i) => {
+    layer.savedWeights.forEach((weight, i) => {
       const name = String(i);
       const shape = weight.shape as number[];
       variables.push({group, name, shape, dtype: dtypeOf(path, layer), open: () => open(weight, `${group}/${name}`)});

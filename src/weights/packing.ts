@@ -36,6 +36,8 @@ export interface Packing {
   unpack(bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
   /** x (M, columns) · Wᵀ → (M, rows), with a gradient for x. */
   matMul(x: tf.Tensor2D, bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
+  /** dy (M, rows) · W → (M, columns): its gradient. */
+  matMulTransposed(dy: tf.Tensor2D, bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
   /** float32 (ids, columns): rows by number. */
   gatherRows(bits: tf.Tensor2D, ids: tf.Tensor1D, columns: number): tf.Tensor2D;
 }
@@ -85,6 +87,8 @@ export const bfloat16Rows: Packing = {
   },
   unpack: (bits, rows, columns) => tf.tidy(() => tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns])),
   matMul: (x, bits, _rows, columns) => matMulBfloat16(x, bits, columns),
+  matMulTransposed: (dy, bits, rows, columns) =>
+    tf.tidy(() => tf.matMul(dy, bfloat16Rows.unpack(bits, rows, columns))),
   gatherRows: (bits, ids, columns) =>
     tf.tidy(() => tf.slice(unpackBfloat16(tf.gather(bits, ids)), [0, 0], [-1, columns])),
 };

@@ -89,6 +89,8 @@ function packedInGroups(format: PackedFormat): Packing {
     },
     unpack: (bits, rows, columns) => unpacked(bits, {rows, columns, format}),
     matMul: (x, bits, rows, columns) => runOp(matMulP8Op, {x, bits}, {rows, columns, format}) as tf.Tensor2D,
+    matMulTransposed: (dy, bits, rows, columns) =>
+      runOp(matMulTransposedP8Op, {x: dy, bits}, {rows, columns, format}) as tf.Tensor2D,
     gatherRows: (bits, ids, columns) => runOp(gatherP8Op, {bits, ids}, {columns, format}) as tf.Tensor2D,
   };
 }

@@ -62,6 +62,11 @@ class BlockParts {
     return this.denses.every(([, kernel], i) => this.owners[i]!.kernel === kernel);
   }
 
+  /** True while a kernel has LoRA that is not merged, of which the fused kernel knows nothing. */
+  get adapted(): boolean {
+    return this.owners.some(({loraEnabled}) => loraEnabled);
+  }
+
   /** Adds them to `tensors`. */
   addTo(tensors: DecoderBlockTensors): DecoderBlockTensors {
     for (const [name, kernel] of this.denses) {
@@ -76,7 +81,7 @@ const partsOf = new WeakMap<Gemma3DecoderBlock, BlockParts>();
 
 /**
  * One token a row, x (B, 1, D) → (B, 1, D), its keys and values added to the cache; undefined where the backend has no
- * kernel for it, or not for this block.
+ * kernel for it, or not for this block, as with LoRA.
  */
 export function decoderStep(
   block: Gemma3DecoderBlock,
@@ -88,7 +93,7 @@ export function decoderStep(
   if (x.shape[1] !== 1 || config.useBidirectionalAttention) return undefined;
   let parts = partsOf.get(block);
   if (!parts?.current) partsOf.set(block, (parts = new BlockParts(block)));
-  if (!hasDecoderBlock(parts.forms)) return undefined;
+  if (parts.adapted || !hasDecoderBlock(parts.forms)) return undefined;
   const starts = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
   const angles = starts.map(start => Math.max(0, start));
   const {headDim, ropeWavelength, ropeScalingFactor} = config;

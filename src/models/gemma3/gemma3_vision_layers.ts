@@ -160,7 +160,7 @@ export class Gemma3VisionEmbedding extends Layer {
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
     // All positions in their order are the table itself.
-    return tf.tidy(() => tf.add(this.patchEmbedding.call(inputs), this.positionEmbedding.embeddings.read()));
+    return tf.tidy(() => tf.add(this.patchEmbedding.call(inputs), this.positionEmbedding.table()));
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {

@@ -1,0 +1,174 @@
+/** Low-rank adaptation, https://arxiv.org/abs/2106.09685, as Keras' `enable_lora`: written once for all layers that have it. */
+import * as tf from '@tensorflow/tfjs';
+import {checkKeys, ValueError} from '../errors';
+import {denseEinsum, planEinsum} from '../ops/einsum';
+import {type Weight} from '../weights/weight';
+import {checkArgument} from './checks';
+import {getInitializer, type InitializerLike} from './initializers';
+import {type AnyWeight, Layer, type LayerArgs} from './layer';
+
+/** Options of `enableLora` of a layer. */
+export interface LoraOptions {
+  /** The product of both matrices is scaled by alpha / rank. Defaults to the rank, which is a scale of 1. */
+  alpha?: number | null;
+  /** Defaults to "he_uniform". */
+  aInitializer?: InitializerLike;
+  /** Defaults to "zeros": the layer gives what it gave, until it is trained. */
+  bInitializer?: InitializerLike;
+}
+
+/** Arguments of layers that can have LoRA from the start. */
+export interface LoraArgs extends LayerArgs {
+  /** Enables LoRA of this rank when the layer is built. Null, the default: none; see `enableLora`. */
+  loraRank?: number | null;
+  /** As `alpha` of `enableLora`. */
+  loraAlpha?: number | null;
+}
+
+export const LORA_ARGUMENTS = ['loraRank', 'loraAlpha'] as const;
+
+/** The matrices of a layer: what is added to its kernel W (…, last) is `scale` · A (…, rank) · B (rank, last). */
+export interface Lora {
+  readonly a: Weight;
+  readonly b: Weight;
+}
+
+/**
+ * A layer whose kernel can be frozen while two small matrices beside it are trained. The kernel may rest as float32,
+ * bfloat16, int8 or int4 (QLoRA, https://arxiv.org/abs/2305.14314) and stays as it is.
+ */
+export abstract class LoraLayer extends Layer {
+  /** Null while LoRA is off. */
+  loraRank: number | null;
+  /** Null while LoRA is off. */
+  loraAlpha: number | null;
+  /** The matrices while LoRA is on. */
+  protected lora: Lora | undefined;
+
+  /** What the matrices are called: "kernel" or "embeddings", which is also the name of the weight that they adapt. */
+  protected abstract readonly loraName: string;
+  /** The weight that they adapt. */
+  abstract get adapted(): AnyWeight;
+
+  constructor({loraRank = null, loraAlpha = null, ...args}: LoraArgs) {
+    super(args);
+    const owner = this.getClassName();
+    checkArgument(owner, 'loraRank', loraRank, 'sizeOrNull');
+    checkArgument(owner, 'loraAlpha', loraAlpha, 'positiveOrNull');
+    if (loraRank === null && loraAlpha !== null) {
+      throw new ValueError(
+        `${owner} expected \`loraRank\` beside \`loraAlpha\`. Received: loraAlpha=${loraAlpha} alone.`,
+      );
+    }
+    this.loraRank = loraRank;
+    this.loraAlpha = loraAlpha ?? loraRank;
+  }
+
+  /** Whether the layer adds the product of two matrices to its kernel. */
+  get loraEnabled(): boolean {
+    return this.lora !== undefined;
+  }
+
+  /** alpha / rank. */
+  get loraScale(): number {
+    return this.loraAlpha! / this.loraRank!;
+  }
+
+  /**
+   * Freezes the kernel and adds to it the product of two matrices that are trained: A (…, rank) and B (rank, last) for a
+   * kernel (…, last), times alpha / rank.
+   *
+   * @throws ValueError on unknown or unusable arguments; before the layer is built; when it is on already.
+   */
+  enableLora(rank: number, options: LoraOptions = {}): void {
+    const owner = `Layer "${this.name}"`;
+    checkKeys('enableLora', options, ['alpha', 'aInitializer', 'bInitializer']);
+    const {alpha = null, aInitializer = 'he_uniform', bInitializer = 'zeros'} = options;
+    checkArgument(owner, 'rank', rank, 'size');
+    checkArgument(owner, 'alpha', alpha, 'positiveOrNull');
+    if (!this.built) throw new ValueError(`Cannot enable lora on a layer that isn't yet built. Received: ${owner}.`);
+    if (this.lora) {
+      throw new ValueError(
+        `lora is already enabled. This can only be done once per layer. Received: ${owner}, with rank ${this.loraRank}.`,
+      );
+    }
+    const initializers = [getInitializer(aInitializer), getInitializer(bInitializer)] as const;
+    const shape = this.adapted.shape as number[];
+    this.lora = {
+      a: this.addFloatWeight(`lora_${this.loraName}_a`, [...shape.slice(0, -1), rank], initializers[0]),
+      b: this.addFloatWeight(`lora_${this.loraName}_b`, [rank, shape.at(-1)!], initializers[1]),
+    };
+    this.adapted.trainable = false;
+    this.loraRank = rank;
+    this.loraAlpha = alpha ?? rank;
+  }
+
+  /** What `build` does at its end for a layer that was made with `loraRank`. */
+  protected enableGivenLora(): void {
+    if (this.loraRank !== null) this.enableLora(this.loraRank, {alpha: this.loraAlpha});
+  }
+
+  /** Both matrices, to be read and written. */
+  get loraMatrices(): Lora | undefined {
+    return this.lora;
+  }
+
+  /** Ends LoRA and forgets the matrices; the kernel stays frozen and as it is. */
+  disableLora(): void {
+    for (const weight of Object.values(this.lora ?? {}) as Weight[]) {
+      this.ownWeights.splice(this.ownWeights.indexOf(weight), 1);
+      weight.dispose();
+    }
+    this.lora = undefined;
+    this.loraRank = this.loraAlpha = null;
+  }
+
+  /** Without the matrices: files of Keras hold merged weights. */
+  override get savedWeights(): AnyWeight[] {
+    const {a, b} = this.lora ?? {};
+    return this.ownWeights.filter(weight => weight !== a && weight !== b);
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    const {loraRank, loraAlpha} = this;
+    return {...super.getConfig(), ...(loraRank !== null && {loraRank, loraAlpha})};
+  }
+}
+
+/** The two products that stand for one with A · B: equations of x with the first matrix, and of the result with the second. */
+export interface LoraEquations {
+  readonly first: string;
+  readonly second: string;
+  /** Which matrix is first: A, unless the kernel's last axis is summed over. */
+  readonly order: 'ab' | 'ba';
+}
+
+/**
+ * `x,kernel->y` with the kernel in two parts: its last axis is B's, all others are A's, and a new label joins both.
+ * `btd,ndh->btnh` becomes `btd,ndr->btnr` and `btnr,rh->btnh`.
+ */
+export function loraEquations(equation: string): LoraEquations {
+  const [x, kernel, y] = equation.split(/,|->/) as [string, string, string];
+  const last = kernel.at(-1)!;
+  const rank = [...'rabcdefghijklmnopqstuvwxyz'].find(label => !equation.includes(label))!;
+  const a = kernel.slice(0, -1) + rank;
+  const b = rank + last;
+  if (x.includes(last) && !y.includes(last)) {
+    const between = x.replace(last, rank);
+    return {first: `${x},${b}->${between}`, second: `${between},${a}->${y}`, order: 'ba'};
+  }
+  // An axis that x has too stays beside the new one.
+  const between =
+    x.includes(last) || !y.includes(last) ? y.replace(/\.*$/, dots => rank + dots) : y.replace(last, rank);
+  return {first: `${x},${a}->${between}`, second: `${between},${b}->${y}`, order: 'ab'};
+}
+
+/** `scale · x · A · B` as two small products: A · B is never made. */
+export function loraProduct(x: tf.Tensor, {a, b}: Lora, scale: number, equation: string): tf.Tensor {
+  return tf.tidy(() => {
+    const {first, second, order} = loraEquations(equation);
+    const [one, two] = order === 'ab' ? [a, b] : [b, a];
+    const between = denseEinsum(x, one.read(), planEinsum(first, x.rank));
+    return denseEinsum(tf.mul(between, scale), two.read(), planEinsum(second, between.rank));
+  });
+}
