@@ -56,14 +56,20 @@ export function checkTrainable(weights: readonly tf.LayerVariable[]): void {
  * The loss of a batch as a stage: only tokens with a weight go through the head.
  *
  * @param onHidden is given their hidden states (N, D).
+ * @throws ValueError on labels that are no tokens.
  */
 function lossStage(
   model: TrainableModel,
   batch: Batch,
   loss: SparseCategoricalCrossentropy,
+  vocabulary: number,
   onHidden: (hidden: tf.Tensor2D) => void,
 ): Stage {
   // A batch without such a token has the loss 0 and gradients of 0: one place stands in, with the weight 0.
+  const strange = batch.targets.find(target => target < 0 || target >= vocabulary);
+  if (strange !== undefined) {
+    throw new ValueError(`Expected labels in [0, ${vocabulary}), the vocabulary of the model. Received: ${strange}.`);
+  }
   const none = batch.positions.length === 0;
   const positions = none ? [0] : batch.positions;
   return {
@@ -115,7 +121,7 @@ export class Trainer {
   async trainStep(batch: Batch, dropout: string, where: string): Promise<BatchResult> {
     const {model, compiled} = this;
     let hidden: tf.Tensor2D | undefined;
-    const last = lossStage(model, batch, compiled.loss, rows => {
+    const last = lossStage(model, batch, compiled.loss, this.vocabulary, rows => {
       if (compiled.accuracy) hidden = tf.keep(rows.clone());
     });
     const {loss, gradients} = lossAndGradients([...model.trainingStages(batch.inputs, dropout), last], compiled.recompute);
@@ -147,7 +153,7 @@ export class Trainer {
   async evaluate(batch: Batch): Promise<BatchResult> {
     const {model, compiled} = this;
     let hidden: tf.Tensor2D | undefined;
-    const last = lossStage(model, batch, compiled.loss, rows => {
+    const last = lossStage(model, batch, compiled.loss, this.vocabulary, rows => {
       if (compiled.accuracy) hidden = tf.keep(rows.clone());
     });
     const loss = runStages([...model.trainingStages(batch.inputs, null), last], null) as tf.Scalar;
