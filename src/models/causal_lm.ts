@@ -18,12 +18,7 @@ import * as samplers from '../generation/samplers';
 import {GenerationSession, type SessionArgs} from '../generation/session';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {type LabelsLike, type TrainingTexts} from '../training/examples';
-import {
-  type EvaluateArgs,
-  type EvaluateDatasetArgs,
-  type FitArgs,
-  type FitDatasetArgs,
-} from '../training/fit_options';
+import {type EvaluateArgs, type EvaluateDatasetArgs, type FitArgs, type FitDatasetArgs} from '../training/fit_options';
 import {type Stage} from '../training/stages';
 import {Training, TRAINING_COMPILE_ARGS, type TrainingCompileArgs} from '../training/training';
 import {
@@ -111,7 +106,10 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
    *
    * @throws as {@link fit}.
    */
-  override async fitDataset<T extends tf.TensorContainer>(dataset: tf.data.Dataset<T>, args: FitDatasetArgs = {}): Promise<tf.History> {
+  override async fitDataset<T extends tf.TensorContainer>(
+    dataset: tf.data.Dataset<T>,
+    args: FitDatasetArgs = {},
+  ): Promise<tf.History> {
     return this.training.fitDataset(dataset, args);
   }
 

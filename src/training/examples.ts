@@ -107,7 +107,12 @@ export class TextExamples implements Examples {
       const [labels, weights] = await Promise.all([y.data(), sampleWeight.data()]);
       tf.dispose([y, sampleWeight]);
       const inputs = x as Record<string, tf.Tensor>;
-      return {inputs, rows: rows.length, ...weightedTokens({y: labels, weights}), size: rows.length * this.sequenceLength};
+      return {
+        inputs,
+        rows: rows.length,
+        ...weightedTokens({y: labels, weights}),
+        size: rows.length * this.sequenceLength,
+      };
     } finally {
       if (given instanceof tf.Tensor) given.dispose();
     }
@@ -141,7 +146,8 @@ export class TensorExamples implements Examples {
     const {padding_mask: mask} = perPlace;
     this.lengths = Array.from({length: count}, (_, row) => {
       let length = sequenceLength;
-      const counts = (t: number) => mask![row * sequenceLength + t] !== 0 || labels.weights[row * sequenceLength + t] !== 0;
+      const counts = (t: number) =>
+        mask![row * sequenceLength + t] !== 0 || labels.weights[row * sequenceLength + t] !== 0;
       while (length > 1 && !counts(length - 1)) length -= 1;
       return length;
     });
@@ -237,11 +243,7 @@ export class TensorExamples implements Examples {
  *
  * @throws ValueError on data that is unusable, and on texts without a preprocessor.
  */
-export async function examplesOf(
-  model: ModelWithText,
-  data: unknown,
-  owner: string,
-): Promise<Examples> {
+export async function examplesOf(model: ModelWithText, data: unknown, owner: string): Promise<Examples> {
   if (isText(data)) {
     const preprocessor = model.preprocessor as TrainingPreprocessor | null;
     if (preprocessor) return new TextExamples(preprocessor, data);

@@ -101,9 +101,7 @@ function checkLoop(owner: string, args: LoopArgs): void {
 
 function checkPadTo(owner: string, padTo: unknown): void {
   if (padTo === 'longest' || padTo === 'sequenceLength') return;
-  throw new ValueError(
-    `${owner} expected \`padTo\` as "longest" or "sequenceLength". Received: padTo=${show(padTo)}.`,
-  );
+  throw new ValueError(`${owner} expected \`padTo\` as "longest" or "sequenceLength". Received: padTo=${show(padTo)}.`);
 }
 
 /** @throws ValueError on unknown or unusable options. */
@@ -130,7 +128,9 @@ export function checkFitDataset(args: FitDatasetArgs): void {
   checkPositiveInteger('fitDataset', 'batchesPerEpoch', batchesPerEpoch);
   checkPositiveInteger('fitDataset', 'validationBatches', validationBatches);
   if (args.validationBatches !== undefined && !isDataset(validationData)) {
-    throw new ValueError('fitDataset takes `validationBatches` with a dataset as `validationData`. Received no dataset.');
+    throw new ValueError(
+      'fitDataset takes `validationBatches` with a dataset as `validationData`. Received no dataset.',
+    );
   }
 }
 

@@ -124,7 +124,10 @@ export class Trainer {
     const last = lossStage(model, batch, compiled.loss, this.vocabulary, rows => {
       if (compiled.accuracy) hidden = tf.keep(rows.clone());
     });
-    const {loss, gradients} = lossAndGradients([...model.trainingStages(batch.inputs, dropout), last], compiled.recompute);
+    const {loss, gradients} = lossAndGradients(
+      [...model.trainingStages(batch.inputs, dropout), last],
+      compiled.recompute,
+    );
     try {
       const result = await this.read(loss, hidden, batch);
       if (!Number.isFinite(result.loss)) {

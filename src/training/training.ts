@@ -62,7 +62,9 @@ function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
   }
   const given = (args ?? y ?? {}) as A;
   if ((args !== undefined && y !== undefined && y !== null) || given.sampleWeight !== undefined) {
-    throw new ValueError(`${owner} makes labels and weights of text by itself: give it (text, options). Received them too.`);
+    throw new ValueError(
+      `${owner} makes labels and weights of text by itself: give it (text, options). Received them too.`,
+    );
   }
   return {data: x, args: given};
 }
@@ -196,10 +198,7 @@ export class Training {
     }
   }
 
-  async evaluateDataset(
-    dataset: unknown,
-    {batches, signal}: EvaluateDatasetArgs,
-  ): Promise<tf.Scalar | tf.Scalar[]> {
+  async evaluateDataset(dataset: unknown, {batches, signal}: EvaluateDatasetArgs): Promise<tf.Scalar | tf.Scalar[]> {
     this.checkDataset('evaluateDataset', dataset);
     const source = new DatasetSource(this.model, dataset as never, batches);
     return scalars(await evaluateSource(this.trainer, source, this.settings.accuracy, signal));
@@ -241,12 +240,13 @@ export class Training {
     {resumeFrom, seed, initialEpoch = 0}: Pick<FitArgs, 'resumeFrom' | 'seed' | 'initialEpoch'>,
     order: Position['order'],
   ): Promise<Position> {
+    const {optimizer} = this.settings;
     if (!resumeFrom) {
       const chosen = seed ?? Math.floor(Math.random() * 2 ** 31);
       this.position = {epoch: initialEpoch, batch: 0, step: 0, seed: chosen, sums: {}, history: {}, order};
       return this.position;
     }
-    const position = await unpackState(resumeFrom, this.model.trainableWeights, this.settings.optimizer, saved => {
+    const position = await unpackState(resumeFrom, this.model.trainableWeights, optimizer, saved => {
       const different = JSON.stringify(saved.order) !== JSON.stringify(order);
       if (different || (seed !== undefined && seed !== saved.seed)) {
         throw new ValueError(

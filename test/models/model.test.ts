@@ -68,7 +68,6 @@ describe.each(MAKERS)('%s', (_, make) => {
     });
     model.dispose();
   });
-
 });
 
 describe('training of a Gemma3Backbone', () => {

@@ -148,7 +148,7 @@ def run(name, initial, data, optimizer, reduction="sum_over_batch_size", weighte
     case["steps"] = steps
     case["final"] = store([w.numpy() for w in backbone.trainable_weights])
     lm.reset_metrics()
-    held = lm.evaluate(x, y, sample_weight=weights, batch_size=4, return_dict=True, verbose=0)
+    held = lm.evaluate(x, y, sample_weight=weights, batch_size=3, return_dict=True, verbose=0)
     case["evaluate"] = [float(held["loss"]), float(held["sparse_categorical_accuracy"])]
     print(name, len(backbone.trainable_weights), [round(s[0], 5) for s in steps], case["evaluate"])
     return case

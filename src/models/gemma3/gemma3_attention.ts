@@ -190,7 +190,8 @@ export class CachedGemma3Attention extends Layer {
         ? cache.append(key as tf.Tensor4D, value, counts)
         : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, layOut: (own: tf.Tensor2D) => own};
       const optional = {
-        paddingMask: paddingMask as tf.Tensor2D | undefined,
+        // Preprocessors give bool, which kernels would read as something else.
+        paddingMask: paddingMask && (tf.cast(paddingMask, 'int32') as tf.Tensor2D),
         queryImages: images as tf.Tensor2D | undefined,
         keyImages: images && seen.layOut(images as tf.Tensor2D),
         attentionMask: attentionMask as tf.Tensor3D | undefined,

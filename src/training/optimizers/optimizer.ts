@@ -44,7 +44,7 @@ export abstract class Optimizer extends tf.Optimizer {
   readonly clipValue: number | null;
   readonly globalClipNorm: number | null;
   readonly gradientAccumulationSteps: number | null;
-  private rate: number | LearningRateSchedule;
+  private rate: number | LearningRateSchedule = 0;
   private names: readonly string[] | null = null;
   private slots: Record<string, tf.Variable[]> = {};
   private undecayed: readonly string[] = [];
@@ -53,8 +53,9 @@ export abstract class Optimizer extends tf.Optimizer {
   constructor(owner: string, args: OptimizerArgs, known: readonly string[], defaultRate: number) {
     super();
     checkArguments(owner, args, [...KNOWN, ...known]);
-    this.rate = args.learningRate ?? defaultRate;
-    if (!(this.rate instanceof LearningRateSchedule)) this.learningRate = this.rate;
+    const {learningRate = defaultRate} = args;
+    if (learningRate instanceof LearningRateSchedule) this.rate = learningRate;
+    else this.learningRate = learningRate;
     this.weightDecay = args.weightDecay ?? null;
     this.clipNorm = args.clipNorm ?? null;
     this.clipValue = args.clipValue ?? null;
@@ -102,7 +103,7 @@ export abstract class Optimizer extends tf.Optimizer {
     return this.rate instanceof LearningRateSchedule ? this.rate.call(this.iterations) : this.rate;
   }
   set learningRate(value: number) {
-    if (this.names !== null && this.rate instanceof LearningRateSchedule) {
+    if (this.rate instanceof LearningRateSchedule) {
       throw new ValueError('This optimizer was made with a schedule as `learningRate`, so the rate cannot be set.');
     }
     if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
