@@ -1,5 +1,5 @@
 /** Options of `fit` and its like, checked. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../errors';
 import {checkArgument, checkObject, checkPositiveInteger} from '../layers/checks';
 import {type LabelsLike, type TrainingData} from './examples';

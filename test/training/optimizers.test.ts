@@ -66,7 +66,8 @@ test.each<[string, () => unknown, string]>([
   expect(make).toThrow(message);
 });
 
-const variables = (...names: string[]) => names.map((name, i) => tf.variable(tf.tensor1d([1, 2, 3 + i]), true, name));
+const variables = (...names: string[]) =>
+  tf.tidy(() => names.map((name, i) => tf.variable(tf.tensor1d([1, 2, 3 + i]), true, name)));
 const gradients = (all: tf.Variable[], value: number) =>
   Object.fromEntries(all.map(variable => [variable.name, tf.fill(variable.shape, value)]));
 const apply = (optimizer: tf.Optimizer, all: tf.Variable[], value: number) =>

@@ -1,5 +1,5 @@
 /** Gemma 3 as a chain of stages, for training: images, embedding, one decoder block after the other. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {type Stage} from '../../training/stages';
 import {type Gemma3Backbone} from './gemma3_backbone';
 
