@@ -22,6 +22,7 @@ import {arithmeticKernels} from './arithmetic';
 import {attentionCall} from './attention_inputs';
 import {decoderBlockKernel} from './decoder_block';
 import {gradientKernels} from './gradients';
+import {headLossKernels} from './head_loss';
 import {kernel as makeKernel} from './kernel';
 import {TYPES} from './packing';
 import {productKernels} from './products';
@@ -150,6 +151,7 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   ArgMax: argMaxKernel,
   ...samplingKernels,
   ...productKernels,
+  ...headLossKernels,
   ...gradientKernels,
   ...arithmeticKernels,
 };
