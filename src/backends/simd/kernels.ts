@@ -96,13 +96,14 @@ const rmsNormKernel = kernel((backend, {x, scale}, {epsilon}) => {
   return call.run(rmsNorm({x: call.at('x'), scale: call.at('scale'), y: call.y, rows, columns, epsilon: epsilon!}));
 });
 
-const rotaryKernel = kernel((backend, {x, cos, sin}) => {
-  const [batch, length, heads, width] = x!.shape as [number, number, number, number];
-  const tableRows = cos!.shape[0]!;
-  const call = backend.call({x: x!, cos: cos!, sin: sin!}, {shape: x!.shape, home: ['x']});
-  const places = {x: call.at('x'), cos: call.at('cos'), sin: call.at('sin'), y: call.y};
-  return call.run(rotary({...places, batch, length, heads, width, tableRows}));
-});
+const rotaryKernel = (direction: 1 | -1) =>
+  kernel((backend, {x, cos, sin}) => {
+    const [batch, length, heads, width] = x!.shape as [number, number, number, number];
+    const tableRows = cos!.shape[0]!;
+    const call = backend.call({x: x!, cos: cos!, sin: sin!}, {shape: x!.shape, home: ['x']});
+    const places = {x: call.at('x'), cos: call.at('cos'), sin: call.at('sin'), y: call.y};
+    return call.run(rotary({...places, batch, length, heads, width, tableRows, direction}));
+  });
 
 const gatedGeluKernel = kernel((backend, {gate, value}) => {
   const call = backend.call({gate: gate!, value: value!}, {shape: gate!.shape});
@@ -144,7 +145,8 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3GatherP8: gatherPacked,
   Gemma3Embedding: embedding,
   Gemma3RmsNorm: rmsNormKernel,
-  Gemma3Rotary: rotaryKernel,
+  Gemma3Rotary: rotaryKernel(1),
+  Gemma3RotaryGradient: rotaryKernel(-1),
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3Attention: attentionKernel,
   Gemma3DecoderBlock: decoderBlockKernel,
