@@ -1,6 +1,6 @@
 /** Rotary position embedding, https://arxiv.org/abs/2104.09864: the first half of the features turns with the second. */
 import * as tf from '@tensorflow/tfjs';
-import {type Op, runOp} from './op';
+import {type Op, runGradient, runOp} from './op';
 
 type RotaryInputs = {x: tf.Tensor; cos: tf.Tensor; sin: tf.Tensor};
 
@@ -16,7 +16,13 @@ function turn({x, cos, sin}: RotaryInputs, direction: 1 | -1): tf.Tensor {
 export const rotaryOp: Op<RotaryInputs, Record<string, never>> = {
   name: 'Gemma3Rotary',
   reference: inputs => turn(inputs, 1),
-  gradient: (dy, {cos, sin}) => ({x: () => turn({x: dy, cos, sin}, -1)}),
+  gradient: (dy, {cos, sin}) => ({x: () => runGradient(rotaryGradientOp, {x: dy, cos, sin}, {})}),
+};
+
+/** The gradient: what was turned turns back. */
+export const rotaryGradientOp: Op<RotaryInputs, Record<string, never>> = {
+  name: 'Gemma3RotaryGradient',
+  reference: inputs => turn(inputs, -1),
 };
 
 /** x: (B, T, N, H); cos, sin: (1 or B, T, 1, H/2) → (B, T, N, H). */

@@ -11,6 +11,7 @@ import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../..
 import {matMulGradientKernelOp, matMulGradientXOp} from '../../src/ops/mat_mul';
 import {type Attributes, type Inputs, type Op, runOp} from '../../src/ops/op';
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
+import {rotaryGradientOp, rotaryTables} from '../../src/ops/rotary';
 import {attentionCase, attentionSettings} from '../ops/attention_case';
 import {expectClose, normal} from '../ops/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
@@ -268,6 +269,20 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
         ),
         {numRuns: 3},
       );
+    });
+
+    test.each([
+      [1, 1, 1, 2],
+      [2, 5, 3, 14],
+      [3, 33, 4, 64],
+    ])('rotary positions of %j, %j, %j, %j', (batch, length, heads, width) => {
+      tf.tidy(() => {
+        const dy = normal([batch, length, heads, width], 1) as tf.Tensor4D;
+        for (const starts of [[3], Array.from({length: batch}, (_, i) => 7 * i)]) {
+          const tables = rotaryTables(starts, length, width, 1e4, 1);
+          expectAsReference(rotaryGradientOp, {x: dy, ...tables});
+        }
+      });
     });
 
     test('products', () => {

@@ -64,10 +64,10 @@ export class Call {
     return this.backend.words(this.bank);
   }
 
-  /** Runs the command and gives the result. The room is free then. */
-  run([command, args]: Command): tf.TensorInfo {
+  /** Runs the commands, one after another, and gives the result. The room is free then. */
+  run(...commands: Command[]): tf.TensorInfo {
     try {
-      this.backend.engine.run(command, args, this.bank);
+      for (const [command, args] of commands) this.backend.engine.run(command, args, this.bank);
     } finally {
       if (this.roomBytes) this.heap.release({bank: this.bank, offset: this.room}, this.roomBytes);
     }

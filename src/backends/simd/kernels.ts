@@ -22,6 +22,7 @@ import {arithmeticKernels} from './arithmetic';
 import {attentionCall} from './attention_inputs';
 import {decoderBlockKernel} from './decoder_block';
 import {gradientKernels} from './gradients';
+import {headLossKernels} from './head_loss';
 import {kernel as makeKernel} from './kernel';
 import {TYPES} from './packing';
 import {productKernels} from './products';
@@ -95,13 +96,14 @@ const rmsNormKernel = kernel((backend, {x, scale}, {epsilon}) => {
   return call.run(rmsNorm({x: call.at('x'), scale: call.at('scale'), y: call.y, rows, columns, epsilon: epsilon!}));
 });
 
-const rotaryKernel = kernel((backend, {x, cos, sin}) => {
-  const [batch, length, heads, width] = x!.shape as [number, number, number, number];
-  const tableRows = cos!.shape[0]!;
-  const call = backend.call({x: x!, cos: cos!, sin: sin!}, {shape: x!.shape, home: ['x']});
-  const places = {x: call.at('x'), cos: call.at('cos'), sin: call.at('sin'), y: call.y};
-  return call.run(rotary({...places, batch, length, heads, width, tableRows}));
-});
+const rotaryKernel = (direction: 1 | -1) =>
+  kernel((backend, {x, cos, sin}) => {
+    const [batch, length, heads, width] = x!.shape as [number, number, number, number];
+    const tableRows = cos!.shape[0]!;
+    const call = backend.call({x: x!, cos: cos!, sin: sin!}, {shape: x!.shape, home: ['x']});
+    const places = {x: call.at('x'), cos: call.at('cos'), sin: call.at('sin'), y: call.y};
+    return call.run(rotary({...places, batch, length, heads, width, tableRows, direction}));
+  });
 
 const gatedGeluKernel = kernel((backend, {gate, value}) => {
   const call = backend.call({gate: gate!, value: value!}, {shape: gate!.shape});
@@ -143,13 +145,15 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3GatherP8: gatherPacked,
   Gemma3Embedding: embedding,
   Gemma3RmsNorm: rmsNormKernel,
-  Gemma3Rotary: rotaryKernel,
+  Gemma3Rotary: rotaryKernel(1),
+  Gemma3RotaryGradient: rotaryKernel(-1),
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3Attention: attentionKernel,
   Gemma3DecoderBlock: decoderBlockKernel,
   ArgMax: argMaxKernel,
   ...samplingKernels,
   ...productKernels,
+  ...headLossKernels,
   ...gradientKernels,
   ...arithmeticKernels,
 };

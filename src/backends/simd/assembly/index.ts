@@ -7,6 +7,7 @@ import {batchMatMul} from './batch_mat_mul';
 import {decoderBlock} from './decoder_block';
 import {gatedGelu, rmsNorm, rotary} from './elementwise';
 import {gelu, geluGradient} from './gelu';
+import {headLoss} from './head_loss';
 import {columnSums, layerNorm, normGradientScale, normGradientX} from './norms';
 import {gather, pack, unpack} from './pack';
 import {matMul, matMulTransposed} from './mat_mul';
@@ -26,6 +27,7 @@ import {
   GATHER,
   GELU,
   GELU_GRADIENT,
+  HEAD_LOSS,
   IDLE,
   LAYER_NORM,
   MAT_MUL,
@@ -147,6 +149,9 @@ export function execute(command: i32): void {
       break;
     case TRANSPOSE:
       transpose();
+      break;
+    case HEAD_LOSS:
+      headLoss();
       break;
     default:
       unreachable();

@@ -65,6 +65,11 @@ export const GELU = 23;
 export const GELU_GRADIENT = 24;
 export const COMBINE = 25;
 export const TRANSPOSE = 26;
+export const HEAD_LOSS = 27;
+
+/** Rows of the head that HEAD_LOSS takes at a time, and tokens: what its workspace depends on. */
+export const HEAD_TILE = 128;
+export const HEAD_ROWS = 128;
 
 // What `serve` comes back with, beside END and RECEIVE.
 /** No command came for a while. */

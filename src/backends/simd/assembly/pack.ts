@@ -81,7 +81,7 @@ export function gather(): void {
   }
 }
 
-function gatherRow(type: i32, group: usize, lane: i32, to: usize, columns: i32): void {
+export function gatherRow(type: i32, group: usize, lane: i32, to: usize, columns: i32): void {
   const panel = scratch();
   for (let k = 0; k < columns; k += BLOCK) {
     const count = min(BLOCK, columns - k);
