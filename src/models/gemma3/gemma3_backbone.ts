@@ -21,6 +21,7 @@ import {
   unpackConfig,
 } from '../backbone';
 import {copyState} from '../clone';
+import {loraConfig, type LoraEntry, restoreLora} from '../lora';
 import {withDtypeThatFits} from '../memory';
 import {
   completeConfig,
@@ -220,6 +221,11 @@ export class Gemma3Backbone extends Backbone {
     return this.multiply.call(embeddings);
   }
 
+  override defaultLoraLayerNames(): string[] {
+    const vision = this.textOnlyModel ? [] : ['query_proj', 'value_proj'];
+    return [...super.defaultLoraLayerNames(), ...vision];
+  }
+
   override async quantize(mode: QuantizationMode): Promise<void> {
     const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
     await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode);
@@ -231,7 +237,8 @@ export class Gemma3Backbone extends Backbone {
       className: 'Gemma3VisionEncoder',
       config: this.visionEncoder.getConfig(),
     };
-    return {name: this.name, ...this.config, visionEncoder};
+    const lora = loraConfig(this);
+    return {name: this.name, ...this.config, visionEncoder, ...(lora ? {lora: lora as never} : {})};
   }
 
   /**
@@ -246,7 +253,11 @@ export class Gemma3Backbone extends Backbone {
   ): T;
   static override fromConfig(first: unknown, second?: unknown): unknown {
     // tfjs passes the class in front when it loads a model.
-    return new Gemma3Backbone((typeof first === 'function' ? second : first) as Gemma3BackboneArgs);
+    const given = unpackConfig((typeof first === 'function' ? second : first) as object);
+    const {lora, ...config} = given as {lora?: LoraEntry[]};
+    const backbone = new Gemma3Backbone(config as Gemma3BackboneArgs);
+    if (lora) restoreLora(backbone, lora);
+    return backbone;
   }
 
   override clone(): Gemma3Backbone {
