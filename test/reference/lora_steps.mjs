@@ -1,5 +1,5 @@
 /**
- * What `check_lora.py` has done in TypeScript: loads presets and LoRA weights, computes with them, saves them, as a list
+ * What `check_lora.py` and `check_peft.py` have done in TypeScript: loads presets and LoRA weights, computes with them, saves them, as a list
  * of steps in a JSON file says, and prints what came out as JSON.
  *
  * Usage: node lora_steps.mjs STEPS.json
@@ -28,8 +28,13 @@ function randomize(backbone) {
 
 const counts = ({trainableWeights, nonTrainableWeights}) => [trainableWeights.length, nonTrainableWeights.length];
 
-async function run({preset, load, enable, inputs, saveLora, savePreset, savePeft, importPeft}) {
-  const backbone = await Gemma3Backbone.fromPreset(preset);
+async function run({make, preset, load, enable, inputs, saveLora, savePreset, savePeft, importPeft}) {
+  const backbone = make ? new Gemma3Backbone(make) : await Gemma3Backbone.fromPreset(preset);
+  if (make) {
+    await backbone.saveToPreset(savePreset);
+    backbone.dispose();
+    return {};
+  }
   if (load) await backbone.loadLoraWeights(load);
   if (importPeft) await backbone.importPeftAdapter(importPeft);
   if (enable) {
@@ -37,12 +42,12 @@ async function run({preset, load, enable, inputs, saveLora, savePreset, savePeft
     randomize(backbone);
   }
   const trainable = counts(backbone);
-  const hidden = await hiddenStates(backbone, inputs);
+  const hidden = inputs && (await hiddenStates(backbone, inputs));
   if (saveLora) await backbone.saveLoraWeights(saveLora);
   if (savePeft) await backbone.exportPeftAdapter(savePeft);
   if (savePreset) await backbone.saveToPreset(savePreset);
   await backbone.mergeLora();
-  const merged = await hiddenStates(backbone, inputs);
+  const merged = inputs && (await hiddenStates(backbone, inputs));
   backbone.dispose();
   return {trainable, hidden, merged};
 }

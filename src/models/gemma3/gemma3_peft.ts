@@ -76,7 +76,9 @@ const lastPart = (name: string) => name.slice(name.lastIndexOf('.') + 1);
 /** `q_proj` where that means the same as all names that end so, else names in full. */
 function shortNames(names: readonly string[], all: readonly string[]): string[] {
   const ends = [...new Set(names.map(lastPart))];
-  const clear = ends.every(end => all.every(name => lastPart(name) !== end || names.includes(name)));
+  // Hugging Face's vision tower has a head, unused here, whose modules end as those of its layers do.
+  const vision = names.some(name => name.includes('vision_tower'));
+  const clear = !vision && ends.every(end => all.every(name => lastPart(name) !== end || names.includes(name)));
   return clear ? ends : [...names];
 }
 
