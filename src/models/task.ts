@@ -33,6 +33,15 @@ export abstract class Task extends Model {
     await this.backbone.quantize(mode);
   }
 
+  /**
+   * Adds LoRA to the weights of the backbone and ends it: see {@link Backbone.mergeLora}.
+   *
+   * @throws ValueError as there.
+   */
+  async mergeLora(): Promise<void> {
+    await this.backbone.mergeLora();
+  }
+
   protected override updatedConfig(): tf.serialization.ConfigDict {
     return packConfig(super.updatedConfig());
   }
