@@ -4,7 +4,6 @@ import {type Gemma3CausalLM, losses, optimizers, useBackend, ValueError} from '.
 import {smallModel} from '../support/small_model';
 import {expectNoLeak} from '../support/numbers';
 import {dataOf, fixtureModel, numbersOf} from './fixtures';
-import {enableLora} from './lora';
 
 const {Adam, SGD} = optimizers;
 
@@ -97,10 +96,10 @@ test('frozen weights take no work', async () => {
     return kernels.filter(({name}) => /MatMul|Attention|Rotary|Norm/.test(name)).length;
   };
   const all = await count(lm => {
-    enableLora(lm.backbone, 2);
+    lm.backbone.enableLora(2);
     lm.backbone.trainable = true;
   });
-  const lora = await count(lm => enableLora(lm.backbone, 2));
+  const lora = await count(lm => lm.backbone.enableLora(2));
   const norm = await count(lm => {
     lm.backbone.trainable = false;
     lm.backbone.layerNorm.trainable = true;
@@ -379,7 +378,7 @@ describe('is refused', () => {
     await expect(packed.fit(x, y)).rejects.toThrow(
       /weights that rest as float32.*Load the model with dtype: "float32"/,
     );
-    enableLora(packed.backbone, 2);
+    packed.backbone.enableLora(2);
     const {history} = await packed.fit(x, y, {epochs: 2});
     expect(history.loss).toHaveLength(2);
     packed.dispose();

@@ -2,7 +2,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {losses, optimizers, useBackend} from '../../src';
 import {CASES, dataOf, fixtureModel, numbersOf, rowsOf, type RunCase, setWeights, stored} from './fixtures';
-import {enableLora} from './lora';
 
 const {Adam, AdamW, CosineDecay, PolynomialDecay, SGD} = optimizers;
 
@@ -46,7 +45,7 @@ const cases = WAYS.flatMap(way => CASES.runs.map(run => ({...run, ...way})));
 function modelOf({vision, lora, start, trainable, name}: RunCase, recompute: boolean) {
   const lm = fixtureModel(vision);
   if (lora) {
-    enableLora(lm.backbone, lora);
+    lm.backbone.enableLora(lora);
     expect(lm.trainableWeights.map(({shape}) => shape)).toEqual(trainable);
     setWeights(lm.trainableWeights, start!);
   }

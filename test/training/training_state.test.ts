@@ -2,7 +2,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, optimizers, useBackend} from '../../src';
 import {dataOf, fixtureModel, numbersOf} from './fixtures';
-import {enableLora} from './lora';
 
 const {AdamW, CosineDecay, SGD} = optimizers;
 
@@ -26,7 +25,7 @@ const SETUPS: [string, Setup][] = [
 
 function modelOf({optimizer, lora}: Setup): Gemma3CausalLM {
   const lm = fixtureModel(false, {dropout: 0.2});
-  if (lora) enableLora(lm.backbone, 2);
+  if (lora) lm.backbone.enableLora(2);
   lm.compile({optimizer: optimizer(), weightedMetrics: 'auto'});
   return lm;
 }
@@ -125,7 +124,7 @@ test('only what fits is taken', async () => {
   const sgd = fixtureModel();
   sgd.compile({optimizer: 'sgd'});
   await expect(resume(sgd, {})).rejects.toThrow('Expected the training state of SGD. Received that of AdamW.');
-  enableLora(sgd.backbone, 2);
+  sgd.backbone.enableLora(2);
   await expect(resume(sgd, {})).rejects.toThrow(/Expected the training state of 8 weights.*Received: 28/);
   sgd.dispose();
   release(lm);
