@@ -3,7 +3,6 @@
  * the first, so that memory holds what one stage needs and no more.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
 
 /** Gives its result for that of the stage before it; the first stage is given null. */
 export interface Stage {
@@ -44,14 +43,12 @@ export function runStages(stages: readonly Stage[], input: tf.Tensor | null): tf
  *
  * @param recompute whether to keep the input of each stage alone, and to run it again when its turn comes on the way back.
  * Both ways give the same bits.
- * @throws ValueError if nothing is trained.
  */
 export function lossAndGradients(
   stages: readonly Stage[],
   recompute: boolean,
 ): {loss: tf.Scalar; gradients: Map<tf.LayerVariable, tf.Tensor>} {
   const first = stages.findIndex(stage => trainedOf([stage]).length > 0);
-  if (first < 0) throw new ValueError('Expected weights to train. Received a model whose weights are all frozen.');
   const trained = stages.slice(first);
   const groups = recompute ? trained.map(stage => [stage]) : [trained];
   const gradients = new Map<tf.LayerVariable, tf.Tensor>();

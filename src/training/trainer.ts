@@ -41,8 +41,11 @@ export interface BatchResult {
 /** Logits that exist at once when the likeliest token is looked for: 64 MB. */
 const LOGITS_AT_ONCE = 1 << 24;
 
-/** @throws ValueError if weights that cannot be trained would be. */
+/** @throws ValueError if weights that cannot be trained would be, or none at all. */
 export function checkTrainable(weights: readonly tf.LayerVariable[]): void {
+  if (weights.length === 0) {
+    throw new ValueError('Expected weights to train. Received a model whose weights are all frozen.');
+  }
   const packed = weights.filter(weight => weight instanceof PackedWeight);
   if (packed.length === 0) return;
   throw new ValueError(

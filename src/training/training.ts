@@ -75,6 +75,8 @@ export class Training {
   private ownsOptimizer = false;
   private position: Position | null = null;
   private running = false;
+  /** What the optimizer was used for: those of tfjs keep what they know of weights by their number. */
+  private trained: readonly tf.LayerVariable[] | null = null;
 
   constructor(
     private readonly model: Model,
@@ -91,6 +93,7 @@ export class Training {
     this.ownsOptimizer = typeof optimizer === 'string';
     this.compiled = compiled;
     this.position = null;
+    this.trained = null;
   }
 
   get settings(): Compiled {
@@ -115,7 +118,7 @@ export class Training {
   // === fit ===
 
   async fit(x: unknown, y: unknown, options: FitArgs | undefined): Promise<tf.History> {
-    checkTrainable(this.model.trainableWeights);
+    this.checkWeights();
     const {data, args} = dataAndArgs('fit', x, y, options);
     checkFit(args);
     const {batchSize = 32, shuffle = true, padTo = 'longest', validationSplit = 0, validationData} = args;
@@ -146,7 +149,7 @@ export class Training {
   }
 
   async fitDataset(dataset: unknown, args: FitDatasetArgs): Promise<tf.History> {
-    checkTrainable(this.model.trainableWeights);
+    this.checkWeights();
     checkFitDataset(args);
     this.checkDataset('fitDataset', dataset);
     const {validationData, validationBatches, batchesPerEpoch} = args;
@@ -170,7 +173,7 @@ export class Training {
 
   /** One step. Losses are told apart by no epoch: the seed of what drops out follows from the number of steps so far. */
   async trainOnBatch(x: unknown, y: unknown, sampleWeight: LabelsLike | undefined): Promise<number | number[]> {
-    checkTrainable(this.model.trainableWeights);
+    this.checkWeights();
     const {data} = dataAndArgs('trainOnBatch', x, y, sampleWeight === undefined ? undefined : {sampleWeight});
     return this.exclusively(async disposables => {
       const batch = await this.wholeBatch(data, disposables);
@@ -215,6 +218,18 @@ export class Training {
   }
 
   // === Parts ===
+
+  /** @throws ValueError if weights cannot be trained, or not by this optimizer. */
+  private checkWeights(): void {
+    const weights = this.model.trainableWeights;
+    checkTrainable(weights);
+    const known = (this.trained ??= weights);
+    if (known.length === weights.length && known.every((weight, i) => weight === weights[i])) return;
+    throw new ValueError(
+      `Expected the ${known.length} weights that the optimizer has trained since \`compile\`. Received ` +
+        `${weights.length}, not the same ones. Call \`compile\` again, with a new optimizer.`,
+    );
+  }
 
   private async examples(data: unknown, owner: string, disposables: {dispose(): void}[]): Promise<Examples> {
     const examples = await examplesOf(this.model, data, owner);

@@ -210,14 +210,14 @@ describe('a task around it', () => {
   test.each(['before', 'after'])('trains its matrices alone, with `compile` %s `enableLora`', async when => {
     const lm = smallModel();
     const {backbone} = lm;
-    const compile = () => lm.compile({optimizer: tf.train.adam(0.01), loss: 'meanSquaredError' as never});
+    const compile = () => lm.compile({optimizer: tf.train.adam(0.01)});
     if (when === 'before') compile();
     backbone.enableLora(2);
     if (when === 'after') compile();
     expect(lm.trainableWeights).toHaveLength(4 * 7);
     const before = tf.tidy(() => backbone.nonTrainableWeights.map(weight => Array.from(weight.read().dataSync())));
     const x = [tf.tensor2d([[2, 5, 9]], [1, 3], 'int32'), tf.ones([1, 3], 'int32')];
-    const y = tf.zeros([1, 3, backbone.config.vocabularySize]);
+    const y = tf.zeros([1, 3], 'int32');
     const history = await lm.fit(x, y, {epochs: 3, verbose: 0});
     const loss = history.history.loss as number[];
     expect(loss[2]).toBeLessThan(loss[0]!);
@@ -229,20 +229,20 @@ describe('a task around it', () => {
       }
     });
     await lm.mergeLora();
-    await expect(lm.fit(x, y)).rejects.toThrow(/had its LoRA merged, since/);
+    await expect(lm.fit(x, y)).rejects.toThrow('Received a model whose weights are all frozen');
     tf.dispose([x, y]);
     lm.dispose();
   });
 
   test('an optimizer that has trained other weights is told apart', async () => {
     const lm = smallModel();
-    lm.compile({optimizer: tf.train.adam(0.01), loss: 'meanSquaredError' as never});
+    lm.compile({optimizer: tf.train.adam(0.01)});
     const x = [tf.tensor2d([[2, 5, 9]], [1, 3], 'int32'), tf.ones([1, 3], 'int32')];
-    const y = tf.zeros([1, 3, lm.backbone.config.vocabularySize]);
+    const y = tf.zeros([1, 3], 'int32');
     await lm.fit(x, y, {verbose: 0});
     lm.backbone.enableLora(2);
     await expect(lm.fit(x, y, {verbose: 0})).rejects.toThrow(/28, not the same ones. Call `compile` again/);
-    lm.compile({optimizer: tf.train.adam(0.01), loss: 'meanSquaredError' as never});
+    lm.compile({optimizer: tf.train.adam(0.01)});
     await lm.fit(x, y, {verbose: 0});
     tf.dispose([x, y]);
     lm.dispose();

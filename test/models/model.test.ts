@@ -103,9 +103,6 @@ describe('training of a Gemma3Backbone', () => {
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     for (const weight of weights) if (weight instanceof PackedWeight) weight.trainable = false;
     const {x, y} = data(model);
-    // `compile` took them before they were frozen.
-    await expect(model.fit(x, y)).rejects.toThrow('before `compile`');
-    model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     const losses = (await model.fit(x, y, {epochs: 3, verbose: 0})).history.loss as number[];
     expect(losses.at(-1)).toBeLessThan(losses[0]!);
     tf.dispose([x, y]);
