@@ -159,6 +159,18 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     return this.training.save();
   }
 
+  /**
+   * As {@link Model.save}.
+   *
+   * @throws ValueError for `includeOptimizer`: see {@link saveTrainingState}.
+   */
+  override async save(target: tf.io.IOHandler | string, config: tf.io.SaveConfig = {}): Promise<tf.io.SaveResult> {
+    if (config.includeOptimizer) {
+      throw new ValueError('Files of tfjs hold no optimizer of a language model. Use `saveTrainingState` instead.');
+    }
+    return super.save(target, config);
+  }
+
   override dispose(): ReturnType<TextTask['dispose']> {
     this.madeTraining?.dispose();
     return super.dispose();

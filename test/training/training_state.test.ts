@@ -110,6 +110,8 @@ test('a dataset is taken up where it was left', async () => {
 
 test('only what fits is taken', async () => {
   const lm = modelOf(SETUPS[0]![1]);
+  const nowhere = tf.io.withSaveHandler(() => Promise.reject(new Error('never')));
+  await expect(lm.save(nowhere, {includeOptimizer: true})).rejects.toThrow('Use `saveTrainingState` instead.');
   await expect(lm.saveTrainingState()).rejects.toThrow('Expected a run to save the state of.');
   await lm.fit(x, y, {...args, epochs: 1, seed: 2});
   const state = await lm.saveTrainingState();
