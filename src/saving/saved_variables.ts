@@ -4,7 +4,7 @@ import {type AnyWeight, type Layer} from '../layers/layer';
 import {type Backbone} from '../models/backbone';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, type ValueStream} from '../weights/weight';
-import {float32ToFloat16} from './half';
+import {float32ToFloat16} from '../weights/half';
 import {kerasLayers} from './keras_paths';
 
 /** Dtypes that variables have in files. */
