@@ -18,7 +18,12 @@ export interface ModelOptions extends SamplerOptions {
 export function addModelOptions(command: Command): Command {
   return command
     .option('--preset <preset>', `folder, address or name of a preset (default: "${TINY}", which is in the package)`)
-    .addOption(new Option('--sampler <name>', 'how the next token is chosen (default: "greedy")').choices(SAMPLERS))
+    .addOption(
+      new Option(
+        '--sampler <name>',
+        'how the next token is chosen (default: the one that other options are for, or else "greedy")',
+      ).choices(SAMPLERS),
+    )
     .option('--temperature <number>', 'below 1 is less random, above 1 more: all but greedy', positiveNumber)
     .option(
       '--top-k <tokens>',

@@ -20,6 +20,8 @@ import {checkArgument, checkPositiveInteger} from '../layers/checks';
 import {
   checkedStopTokens,
   checkLogprobs,
+  checkSession,
+  checkSignal,
   checkStopStrings,
   GENERATE_OPTIONS,
   type GenerateOptions,
@@ -211,7 +213,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
       ...this.request(prompts, maxLength, options),
       ...{hasEnded: texts && ((row: number) => texts[row]!.ended)},
     };
-    session?.check(prompts, maxLength);
+    session?.check(this, prompts, maxLength);
     return session ? stepsInSession(session, request) : generateSteps(this, request);
   }
 
@@ -222,6 +224,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     options: Partial<LogprobsOptions>,
   ): Omit<GenerationRequest, 'hasEnded'> {
     const {signal, prefillChunk, onPrefill, logprobs} = options;
+    checkSignal(signal);
     if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
     const stopTokenIds = this.stopTokens(options);
     return {prompts, maxLength, stopTokenIds, sampler: this.sampler, signal, prefillChunk, onPrefill, logprobs};
@@ -229,6 +232,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
 
   /** Tokens of a prompt that are kept: in a session one too many, which tells it that there is no room. */
   private promptLength(options: GenerateOptions): number | undefined {
+    checkSession(options.session);
     return this.checkedLength(options) ?? (options.session && options.session.maxLength + 1);
   }
 

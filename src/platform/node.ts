@@ -61,7 +61,7 @@ class FolderPreset implements PresetSource {
 
 /** The folder at a path, or undefined if there is none. */
 export async function openFolder(path: string): Promise<PresetSource | undefined> {
-  const full = resolve(path);
+  const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
   const found = await stat(full).catch(() => undefined);
   if (!found) return undefined;
   if (!found.isDirectory()) {

@@ -328,6 +328,23 @@ describe('what goes wrong leaves everything as it was', () => {
     expect(readdirSync(parent).sort()).toEqual(['file', 'preset']);
   });
 
+  test('places that cannot be written to', async () => {
+    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY);
+    const save = (target: string | URL) => tokenizer.saveToPreset(target);
+    await expect(save('/proc/none/such')).rejects.toThrow(
+      /Expected a folder that can be written. Received: "\/proc\/none/,
+    );
+    await expect(save('localstorage://x')).rejects.toThrow(
+      /"localstorage:\/\/x", an address that cannot be written to/,
+    );
+    const folder = temporary();
+    for (const target of [`file://${folder}/text`, new URL(`file://${folder}/url`)]) {
+      await save(target);
+      expect((await Gemma3Tokenizer.fromPreset(target)).vocabularySize).toBe(tokenizer.vocabularySize);
+    }
+    expect(readdirSync(folder).sort()).toEqual(['text', 'url']);
+  });
+
   test('options and targets', async () => {
     const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'));
     const save = (target: unknown, options = {}) => rejection(backbone.saveToPreset(target as string, options));

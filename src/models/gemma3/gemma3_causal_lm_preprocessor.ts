@@ -296,19 +296,22 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   private generationRows(x: GenerationInputs): Rows {
-    return this.rows(typeof x === 'object' && 'prompts' in x ? x : {prompts: x});
+    const named = typeof x === 'object' && x !== null && !Array.isArray(x);
+    return this.rows((named ? x : {prompts: x}) as PromptsAndResponses);
   }
 
   private rows(x: PromptsAndResponses): Rows {
-    const {prompts, responses, images = null, ...unknown} = x;
-    checkKeys('Gemma3CausalLMPreprocessor', unknown, ['prompts', 'responses', 'images']);
+    checkKeys('Gemma3CausalLMPreprocessor', x, ['prompts', 'responses', 'images']);
+    const {prompts, responses, images = null} = x;
     const scalar = typeof prompts === 'string';
     const texts = [prompts].flat() as string[];
     const answers = responses === undefined ? undefined : ([responses].flat() as string[]);
-    const strange = [...texts, ...(answers ?? [])].find(text => typeof text !== 'string');
-    if (strange !== undefined || texts.length === 0) {
+    const strange = [...texts, ...(answers ?? [])].findIndex(text => typeof text !== 'string');
+    if (strange >= 0 || texts.length === 0) {
+      const received = texts.length === 0 ? prompts : [...texts, ...(answers ?? [])][strange];
       throw new ValueError(
-        `Expected prompts as a string or strings, at least one. Received: ${show(strange ?? prompts)}.`,
+        'Expected prompts as a string or strings, at least one, or {prompts} with responses or images beside them. ' +
+          `Received: ${show(received)}.`,
       );
     }
     if (answers && (answers.length !== texts.length || (typeof responses === 'string') !== scalar)) {

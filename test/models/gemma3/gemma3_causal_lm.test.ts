@@ -327,6 +327,17 @@ describe('stopStrings', () => {
   });
 });
 
+it.each<[unknown, unknown, RegExp]>([
+  [undefined, {}, /Expected prompts as a string or strings.* Received: undefined/],
+  [['a', undefined], {}, /Received: undefined/],
+  [{prompt: 'a'}, {}, /has no argument "prompt". Expected: prompts, responses, images/],
+  ['a', null, /generate expected an object with any of maxLength.* Received: null/],
+  ['a', {signal: new AbortController()}, /signal to be an AbortSignal. Received: an AbortController: pass its/],
+  ['a', {signal: 3}, /signal to be an AbortSignal. Received: 3/],
+])('refuses %p with %p', async (prompts, options, message) => {
+  await expect(lm.generate(prompts as string, options as never)).rejects.toThrow(message);
+});
+
 it('takes prompts in pieces, and tells how far it is', async () => {
   const told: number[] = [];
   const options = {maxLength: 30, stopTokenIds: null};
