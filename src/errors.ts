@@ -47,10 +47,12 @@ export class ContextFullError extends ValueError {
     readonly tokens: number,
     /** Tokens that it can hold. */
     readonly maxLength: number,
+    what: 'session' | 'conversation' = 'session',
   ) {
+    const received = what === 'session' ? 'a prompt of' : 'turns of';
     super(
-      `The session holds ${maxLength} tokens. Received: a prompt of ${tokens} tokens or more. Start one with a larger ` +
-        '`maxLength`, or make the prompt shorter.',
+      `The ${what} holds ${maxLength} tokens. Received: ${received} ${tokens} tokens or more. Start one with a larger ` +
+        `\`maxLength\`, or ${what === 'session' ? 'make the prompt shorter' : '`clear` this one'}.`,
     );
   }
 }
@@ -69,11 +71,14 @@ export function show(value: unknown): string {
  * @throws ValueError naming the unknown keys and all known ones.
  */
 export function checkKeys(owner: string, received: object, known: readonly string[]): void {
+  if (typeof received !== 'object' || received === null) {
+    throw new ValueError(`${owner} expected an object with any of ${known.join(', ')}. Received: ${show(received)}.`);
+  }
   const unknown = Object.keys(received).filter(key => !known.includes(key));
   if (unknown.length) {
     throw new ValueError(
       `${owner} has no argument${unknown.length > 1 ? 's' : ''} ${unknown.map(key => `"${key}"`).join(', ')}. ` +
-        `Expected: ${[...known].join(', ')}.`,
+        (known.length ? `Expected: ${known.join(', ')}.` : 'It takes none.'),
     );
   }
 }

@@ -18,7 +18,7 @@ interface BenchOptions {
 }
 
 export function addBench(program: Command, io: Io): void {
-  program
+  const command = program
     .command('bench')
     .description('measure load time, speed and memory of a preset')
     .option('--preset <preset>', 'folder, address or name of a preset', 'gemma3_tiny')
@@ -30,7 +30,12 @@ export function addBench(program: Command, io: Io): void {
     .option('--runs <number>', 'runs, of which the medians are shown', positiveInteger, 3)
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  $ gemma3 bench --preset ./gemma3_270m --tokens 64\n')
-    .action((options: BenchOptions) => bench(options, io));
+    .action((options: BenchOptions) => {
+      if (options.threads !== undefined && options.backend === 'cpu') {
+        command.error("error: option '--threads' has no effect with '--backend cpu'. Leave out one of them.");
+      }
+      return bench(options, io);
+    });
 }
 
 const megabytes = () => Math.round(process.memoryUsage().rss / 1e6);

@@ -95,6 +95,6 @@ async function refuseExisting(out: string): Promise<void> {
   const found = await stat(out).catch(() => undefined);
   if (!found || (found.isDirectory() && (await readdir(out)).length === 0)) return;
   throw new Error(
-    `Expected a folder to write that does not exist. Received: "${out}", which does. Use --force, or another name.`,
+    `Expected a folder to write that does not exist or is empty. Received: "${out}". Use --force, or another name.`,
   );
 }

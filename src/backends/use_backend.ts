@@ -84,7 +84,10 @@ async function createWithThreads(options: SimdOptions): Promise<void> {
 export async function useBackend(name: BackendName = 'auto', options: object = {}): Promise<string> {
   const names = Object.keys(backends) as (keyof typeof backends)[];
   if (name !== 'auto' && !names.includes(name)) {
-    throw new ValueError(`Expected a backend: "auto", ${names.map(show).join(', ')}. Received: ${show(name)}.`);
+    throw new ValueError(
+      `Expected a backend: "auto", ${names.map(show).join(', ')}. Received: ${show(name)}. Backends of tfjs itself are chosen ` +
+        'with `tf.setBackend`.',
+    );
   }
   let why = '';
   for (const candidate of name === 'auto' ? names : [name]) {

@@ -69,6 +69,7 @@ export class ChatSession {
     private readonly model: ChatModel,
     {system, ...args}: ChatArgs = {},
   ) {
+    checkKeys('startChat', {system, ...args}, ['system', 'maxLength', 'slack']);
     const {preprocessor} = model;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model for a conversation.');
     const {tokenizer} = preprocessor;
@@ -120,7 +121,7 @@ export class ChatSession {
    * unusable messages and options; the signal's reason when aborted.
    */
   async *stream(content: ChatMessage['content'], options: ChatOptions = {}): AsyncGenerator<string, void> {
-    checkKeys('ChatSession', options, CHAT_OPTIONS);
+    checkKeys('A turn of a chat', options, CHAT_OPTIONS);
     const message: ChatMessage = {role: 'user', content};
     const first = this.turns.length === 0 && this.system !== undefined;
     const text = applyChatTemplate([...(first ? [{role: 'system', content: this.system!} as const] : []), message], {
@@ -148,7 +149,7 @@ export class ChatSession {
    * @throws ValueError if nothing was said yet; as `stream`.
    */
   async *regenerate(options: ChatOptions = {}): AsyncGenerator<string, void> {
-    checkKeys('ChatSession', options, CHAT_OPTIONS);
+    checkKeys('A turn of a chat', options, CHAT_OPTIONS);
     if (this.turns.length === 0) throw new ValueError('Expected a question to answer anew. Received: none yet.');
     const answer = this.turns.at(-1)!.message.role === 'assistant' ? this.turns.pop() : undefined;
     try {
@@ -173,19 +174,23 @@ export class ChatSession {
   /** Begins anew: all turns are forgotten, but not the system text. */
   clear(): void {
     this.session.clear();
-    for (const {prompt} of this.turns) prompt.images?.dispose();
-    this.turns = [];
+    this.forgetTurns();
   }
 
   /** Frees the memory; the conversation cannot go on afterwards. */
   dispose(): void {
-    this.clear();
     this.session.dispose();
+    this.forgetTurns();
+  }
+
+  private forgetTurns(): void {
+    for (const {prompt} of this.turns) prompt.images?.dispose();
+    this.turns = [];
   }
 
   private async *answer(options: ChatOptions): AsyncGenerator<string, void> {
     const {maxNewTokens, ...rest} = options;
-    if (maxNewTokens !== undefined) checkPositiveInteger('ChatSession', 'maxNewTokens', maxNewTokens);
+    if (maxNewTokens !== undefined) checkPositiveInteger('A turn of a chat', 'maxNewTokens', maxNewTokens);
     const {model, session} = this;
     const {tokenizer} = model.preprocessor!;
     const prompt = joined(this.turns.map(({prompt}) => prompt));
@@ -196,7 +201,7 @@ export class ChatSession {
     let text = '';
     let complete = false;
     try {
-      if (length >= this.maxLength) throw new ContextFullError(length + 1, this.maxLength);
+      if (length >= this.maxLength) throw new ContextFullError(length + 1, this.maxLength, 'conversation');
       const maxLength = Math.min(this.maxLength, length + (maxNewTokens ?? Infinity));
       for await (const [id] of model.steps([prompt], {...rest, maxLength, session}, [row])) {
         // The end of a turn belongs to the template.

@@ -108,8 +108,17 @@ export class GenerationSession<P = string, O extends object = object> {
     this.disposed = true;
   }
 
-  /** @throws ContextFullError or ValueError unless the session has room for one prompt that grows to this length. */
-  check(prompts: readonly Prompt[], maxLength: number): void {
+  /**
+   * @throws ContextFullError or ValueError unless the session is one of this model, and has room for one prompt that grows to
+   * this length.
+   */
+  check(model: object, prompts: readonly Prompt[], maxLength: number): void {
+    if (model !== this.model) {
+      throw new ValueError(
+        'Expected a session of this model. Received: one of another, whose weights made what it holds. Call ' +
+          '`startSession` on this model.',
+      );
+    }
     this.checkIdle();
     const [prompt] = prompts;
     if (prompts.length !== 1 || !prompt) {
@@ -145,6 +154,7 @@ export class GenerationSession<P = string, O extends object = object> {
     {batch, maxLength, slack}: {batch: number; maxLength: number; slack: number},
   ): SessionCache {
     this.check(
+      this.model,
       Array.from({length: batch}, () => prompt),
       maxLength,
     );

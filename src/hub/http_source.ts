@@ -2,6 +2,20 @@
 import {ValueError} from '../errors';
 import {type ByteSource, MemorySource, type PresetSource} from './preset_source';
 
+/** @throws Error that names the address if no answer comes. */
+async function request(address: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(address, init);
+  } catch (error) {
+    const {message, cause} = error as Error & {cause?: {code?: string}};
+    throw new Error(
+      `Expected an answer from ${address}. Received: ${message}${cause?.code ? ` (${cause.code})` : ''}. Is the server there, ` +
+        'and does it allow requests from here?',
+      {cause: error},
+    );
+  }
+}
+
 class HttpFile implements ByteSource {
   constructor(
     readonly name: string,
@@ -11,7 +25,7 @@ class HttpFile implements ByteSource {
   async readInto(offset: number, target: Uint8Array): Promise<void> {
     if (target.length === 0) return;
     const last = offset + target.length - 1;
-    const response = await fetch(this.name, {headers: {Range: `bytes=${offset}-${last}`}});
+    const response = await request(this.name, {headers: {Range: `bytes=${offset}-${last}`}});
     if (response.status !== 206 || !response.body) {
       throw new Error(`Expected bytes ${offset}-${last} of ${this.name}. Received: HTTP ${response.status}.`);
     }
@@ -49,17 +63,17 @@ export class HttpPreset implements PresetSource {
 
   async has(path: string): Promise<boolean> {
     const address = `${this.name}/${path}`;
-    const head = await fetch(address, {method: 'HEAD'});
+    const head = await request(address, {method: 'HEAD'});
     if (head.status !== 405 && head.status !== 501) return head.ok;
     // Some servers know GET alone. A file without bytes has no first one: 416.
-    const first = await fetch(address, {headers: {Range: 'bytes=0-0'}});
+    const first = await request(address, {headers: {Range: 'bytes=0-0'}});
     await first.body?.cancel();
     return first.ok || first.status === 416;
   }
 
   async open(path: string): Promise<ByteSource> {
     const address = `${this.name}/${path}`;
-    const response = await fetch(address, {headers: {Range: 'bytes=0-0'}});
+    const response = await request(address, {headers: {Range: 'bytes=0-0'}});
     if (!response.ok) {
       await response.body?.cancel();
       throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: HTTP ${response.status}.`);
@@ -79,7 +93,7 @@ export class HttpPreset implements PresetSource {
 }
 
 async function sizeByHead(address: string): Promise<string | null> {
-  const response = await fetch(address, {method: 'HEAD'});
+  const response = await request(address, {method: 'HEAD'});
   // The length of an error page is not that of the file.
   return response.ok ? response.headers.get('content-length') : null;
 }

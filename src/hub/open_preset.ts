@@ -5,8 +5,8 @@ import {presets} from '../models/gemma3/gemma3_presets';
 import {HttpPreset} from './http_source';
 import {type PresetSource} from './preset_source';
 
-/** A folder, an http(s) address, the name of the preset in the package, or an open source. */
-export type PresetLike = string | PresetSource;
+/** A folder, an http(s) or file address, the name of the preset in the package, or an open source. */
+export type PresetLike = string | URL | PresetSource;
 
 /** Presets that ship with the package. */
 const PACKAGED = ['gemma3_tiny'];
@@ -18,7 +18,8 @@ const PACKAGED = ['gemma3_tiny'];
  * @throws ValueError if there is no such preset, saying what there is.
  */
 export async function openPreset(preset: PresetLike): Promise<PresetSource> {
-  if (typeof preset === 'object' && preset !== null) return preset;
+  if (preset instanceof URL) return openPreset(preset.href);
+  if (typeof (preset as Partial<PresetSource> | null)?.open === 'function') return preset as PresetSource;
   if (typeof preset !== 'string' || preset === '') {
     throw new ValueError(`Expected a preset: a folder, an address or a name. Received: ${show(preset)}.`);
   }
@@ -49,6 +50,9 @@ export async function openPreset(preset: PresetLike): Promise<PresetSource> {
   }
   throw new ValueError(
     `Expected a preset: the path of a folder, an http(s) address, "gemma3_tiny" or one of ` +
-      `${Object.keys(presets).slice(0, 3).join(', ')}… Received: "${preset}", which is none of these.`,
+      `${Object.keys(presets).slice(0, 3).join(', ')}… Received: "${preset}", which is none of these.` +
+      (/^[\w.-]+\/[\w.-]+$/.test(preset)
+        ? ' To use a model of Hugging Face or Kaggle, download its Keras preset and give the path of its folder.'
+        : ''),
   );
 }

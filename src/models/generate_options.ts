@@ -3,7 +3,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../errors';
 import {type TokenLogprob} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
-import {type GenerationSession} from '../generation/session';
+import {GenerationSession} from '../generation/session';
 
 /** What generation needs of a preprocessor. */
 export interface GenerationPreprocessor<P> {
@@ -21,10 +21,13 @@ export interface GenerationPreprocessor<P> {
 
 /** Prompts as token ids, with their images. */
 export interface PromptTokens {
+  /** Token ids of each prompt, as long as it is. */
   tokens: number[][];
   /** True if they came as one prompt, not in a list. */
   scalar: boolean;
+  /** The images of each prompt, (I, height, width, 3), or null. The caller disposes them. */
   images: (tf.Tensor4D | null)[];
+  /** For each token of each prompt whether it stands for a part of an image. */
   visionMask: boolean[][];
 }
 
@@ -82,6 +85,19 @@ export interface TextWithLogprobs {
   text: string;
   /** The new tokens, one that ends the text included, each with the most probable in its place, best first. */
   tokens: (TextToken & {top: TextToken[]})[];
+}
+
+/** @throws ValueError unless left out or a signal. */
+export function checkSignal(signal: unknown): void {
+  if (signal === undefined || signal instanceof AbortSignal) return;
+  const advice = signal instanceof AbortController ? 'an AbortController: pass its `signal`' : show(signal);
+  throw new ValueError(`Expected signal to be an AbortSignal. Received: ${advice}.`);
+}
+
+/** @throws ValueError unless left out or what `startSession` gave. */
+export function checkSession(session: unknown): void {
+  if (session === undefined || session instanceof GenerationSession) return;
+  throw new ValueError(`Expected session to be what \`startSession\` gave. Received: ${show(session)}.`);
 }
 
 /** @throws ValueError unless left out or texts. */

@@ -52,7 +52,13 @@ function byName(names: readonly string[], x: ModelInputs): Record<string, unknow
   const given = typeof x === 'object' && x !== null ? Object.keys(x) : [];
   if (given.length !== names.length || !names.every(name => given.includes(name))) {
     const received = given.join(', ') || (typeof x === 'object' && x !== null ? 'none' : show(x));
-    throw new ValueError(`Expected inputs ${names.join(', ')}. Received: ${received}.`);
+    const vision = names.includes('images') && !given.includes('images');
+    throw new ValueError(
+      `Expected inputs ${names.join(', ')}. Received: ${received}.` +
+        (vision
+          ? ' For text alone give images (B, 0, S, S, 3), vision_indices (B, 0) and a vision_mask of zeros.'
+          : ''),
+    );
   }
   return x;
 }

@@ -72,7 +72,7 @@ export async function openFile(path: string): Promise<ByteSource> {
 
 /** The folder at a path, or undefined if there is none. */
 export async function openFolder(path: string): Promise<PresetSource | undefined> {
-  const full = resolve(path);
+  const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
   const found = await stat(full).catch(() => undefined);
   if (!found) return undefined;
   if (!found.isDirectory()) {

@@ -2,6 +2,7 @@
 import {randomUUID} from 'node:crypto';
 import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
+import {fileURLToPath} from 'node:url';
 import {ValueError} from '../errors';
 import {type FileSink} from '../hub/file_target';
 import {type ByteSink, type PresetSink} from '../hub/preset_sink';
@@ -45,6 +46,10 @@ class FolderSink implements PresetSink {
 
   constructor(readonly name: string) {
     this.staging = join(dirname(name), `.${basename(name)}.saving-${randomUUID().slice(0, 8)}`);
+  }
+
+  async begin(): Promise<void> {
+    await mkdir(this.staging);
   }
 
   async create(path: string): Promise<ByteSink> {
@@ -93,19 +98,36 @@ class FolderSink implements PresetSink {
   }
 }
 
+/** As `mkdir` with `recursive`, which never comes back below folders that take none, such as /proc. */
+async function makeFolders(path: string): Promise<void> {
+  if (await exists(path)) return;
+  await makeFolders(dirname(path));
+  await mkdir(path);
+}
+
 /**
  * A folder to write a preset into; it need not exist yet, nor those it is in.
  *
- * @throws ValueError if there is a file of that name.
+ * @throws ValueError if there is a file of that name, or nothing can be written there.
  */
 export async function folderSink(path: string): Promise<PresetSink> {
-  const full = resolve(path);
+  const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
   const found = await stat(full).catch(() => undefined);
   if (found && !found.isDirectory()) {
     throw new ValueError(`Expected the path of a folder to save into. Received: "${path}", which is a file.`);
   }
-  await mkdir(dirname(full), {recursive: true});
-  return new FolderSink(full);
+  // Made at once: what cannot be written to is told before anything is computed.
+  const sink = new FolderSink(full);
+  try {
+    await makeFolders(dirname(full));
+    await sink.begin();
+  } catch (error) {
+    throw new ValueError(
+      `Expected a folder that can be written. Received: "${path}": ${(error as Error).message}. Choose another place, or ` +
+        'change its permissions.',
+    );
+  }
+  return sink;
 }
 
 /**

@@ -55,7 +55,8 @@ const COMPANIONS = [
 
 /**
  * Writes a preset in another format or dtype. Values go from file to file in pieces: memory holds a few million of them,
- * and for int8 and int4 the matrix that is being packed, on the current backend.
+ * and for int8 and int4 the matrix that is being packed, on the current backend. As with `saveToPreset`, files in the target
+ * that have the names of new ones are replaced, in the end and all at once.
  *
  * @throws ValueError on unknown or unusable options, and as `fromPreset` does for the preset; the signal's reason when
  * aborted; what the disk says. Then the target is as it was.

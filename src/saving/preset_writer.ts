@@ -22,8 +22,8 @@ import {isWeightFile, type WeightFilesOptions, writeWeightFiles} from './weight_
 
 export {type SaveProgress} from './weight_files';
 
-/** The path of a folder (Node), a folder of the browser, or anything that takes files. */
-export type PresetTarget = string | FileSystemDirectoryHandle | PresetSink;
+/** The path of a folder or its `file:` address (Node), a folder of the browser, or anything that takes files. */
+export type PresetTarget = string | URL | FileSystemDirectoryHandle | PresetSink;
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
@@ -36,6 +36,13 @@ const DTYPES = ['float32', 'bfloat16'];
 
 /** @throws ValueError if it is none. */
 export async function openTarget(target: PresetTarget): Promise<PresetSink> {
+  if (target instanceof URL) return openTarget(target.href);
+  if (typeof target === 'string' && /^(?!file:)[a-z][a-z\d+.-]+:\/\//i.test(target)) {
+    throw new ValueError(
+      `Expected the path of a folder to save into. Received: "${target}", an address that cannot be written to. Save into a ` +
+        'folder, a FileSystemDirectoryHandle of a browser, or a MemoryPreset.',
+    );
+  }
   if (typeof target === 'string' && target !== '') return folderSink(target);
   const given = target as Partial<PresetSink> & Partial<FileSystemDirectoryHandle>;
   if (typeof given?.create === 'function' && typeof given.commit === 'function') return target as PresetSink;

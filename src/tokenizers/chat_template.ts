@@ -49,6 +49,9 @@ const CONTROL_TOKENS = [START_OF_TURN, END_OF_TURN, START_OF_IMAGE, '<end_of_ima
 export function applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
   checkKeys('applyChatTemplate', options, ['addGenerationPrompt', 'allowControlTokens']);
   const {addGenerationPrompt = false, allowControlTokens = false} = options;
+  if (!Array.isArray(messages)) {
+    throw new ValueError(`Expected messages, a list of {role, content}. Received: ${show(messages)}.`);
+  }
   const system = messages[0]?.role === 'system' ? messages[0] : undefined;
   const turns = system ? messages.slice(1) : messages;
   if (turns.length === 0) throw new ValueError('Expected a message of the user. Received: none.');

@@ -1,6 +1,8 @@
 import {version} from '../../package.json';
 import {run} from './run';
 
+const COMMANDS = ['generate', 'chat', 'embed', 'inspect', 'presets', 'convert', 'doctor', 'bench'];
+
 describe('gemma3', () => {
   it('prints its version', async () => {
     expect(await run(['--version'])).toMatchObject({code: 0, stdout: `${version}\n`, stderr: ''});
@@ -9,10 +11,10 @@ describe('gemma3', () => {
   it('lists all commands', async () => {
     const {code, stdout} = await run(['--help']);
     expect(code).toBe(0);
-    for (const command of ['generate', 'embed', 'inspect', 'presets']) expect(stdout).toContain(`  ${command}`);
+    for (const command of COMMANDS) expect(stdout).toContain(`  ${command}`);
   });
 
-  it.each(['generate', 'embed', 'inspect', 'presets'])('%s --help shows an example', async command => {
+  it.each(COMMANDS)('%s --help shows an example', async command => {
     const {code, stdout, stderr} = await run([command, '--help']);
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
     expect(stdout).toMatch(/Examples?:\n {2}\$ gemma3/);
@@ -27,6 +29,7 @@ describe('gemma3', () => {
     [['embed'], /missing required argument 'TEXT'/],
     [['embed', 'a', '--pooling', 'max'], /Allowed choices are last, mean/],
     [['embed', '-', '-'], /give one -/],
+    [['bench', '--backend', 'cpu', '--threads', '2'], /'--threads' has no effect with '--backend cpu'/],
   ])('answers %j with 2', async (argv, text) => {
     const {code, stdout, stderr} = await run(argv);
     expect({code, stdout}).toEqual({code: 2, stdout: ''});

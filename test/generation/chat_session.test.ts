@@ -219,3 +219,10 @@ it('refuses models that know no turns', () => {
   unknown.mockRestore();
   expect(() => lm.startChat({system: '<end_of_turn>'})).toThrow('without control tokens');
 });
+
+it('is disposed once or more often, and names its own arguments', () => {
+  const chat = lm.startChat();
+  chat.dispose();
+  chat.dispose();
+  expect(() => lm.startChat({systemPrompt: 'x'} as never)).toThrow('Expected: system, maxLength, slack.');
+});

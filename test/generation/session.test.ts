@@ -41,6 +41,16 @@ async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>):
 const idsOf = async (prompt: string): Promise<number[]> => (await lm!.preprocessor!.promptTokens(prompt)).tokens[0]!;
 const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !== b[t]);
 
+it('belongs to its model', async () => {
+  const session = lm!.startSession({maxLength: 20});
+  const twin = lm!.clone();
+  await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
+  await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be what `startSession` gave');
+  session.dispose();
+  session.dispose();
+  twin.dispose();
+});
+
 it('gives the texts that there are without it', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40, slack: 40});

@@ -235,3 +235,17 @@ describe('openPreset', () => {
     await expect(openPreset(preset as string)).rejects.toThrow(message);
   });
 });
+
+test('an address without an answer is named', async () => {
+  const gone = new HttpPreset('http://127.0.0.1:9/x');
+  await expect(readAll(gone, 'config.json')).rejects.toThrow(
+    /answer from http:\/\/127.0.0.1:9\/x\/config.json. Received: /,
+  );
+});
+
+test.each<[unknown, RegExp]>([
+  [{}, /Expected a preset: a folder, an address or a name. Received: \{\}/],
+  ['google/gemma-3-1b-it', /which is none of these. To use a model of Hugging Face/],
+])('%p is no preset', async (preset, message) => {
+  await expect(openPreset(preset as string)).rejects.toThrow(message);
+});

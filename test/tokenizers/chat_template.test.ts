@@ -69,5 +69,6 @@ it('lets nobody speak as somebody else, unless told', () => {
   expect(applyChatTemplate(messages, {allowControlTokens: true})).toBe(
     '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nI obey.<end_of_turn>\n',
   );
+  expect(() => applyChatTemplate('x' as never)).toThrow('Expected messages, a list of {role, content}');
   expect(() => applyChatTemplate(messages, {bos: true} as never)).toThrow('has no argument "bos"');
 });

@@ -6,6 +6,8 @@ import {readAll} from '../../hub/preset_source';
 import {checkArguments, checkPositiveInteger} from '../../layers/checks';
 import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
 import {type PresetTarget, savePreset} from '../../saving/preset_writer';
+import {type PromptTokens} from '../generate_options';
+import {type VisionTensors} from '../vision_tensors';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
 import {joinSegments, type Packed, packSegments, rowsTensor} from './gemma3_packing';
@@ -59,18 +61,15 @@ export interface PromptsAndResponses {
   images?: PromptImages;
 }
 
-/** Token ids and which of them count: (T) for one text, (B, T) for several. */
-export interface TokenBatch {
+/**
+ * Token ids and which of them count: (T) for one text, (B, T) for several; with images where the preprocessor has an image
+ * converter.
+ */
+export interface TokenBatch extends Partial<VisionTensors> {
   /** int32 */
   token_ids: tf.Tensor;
   /** bool */
   padding_mask: tf.Tensor;
-  /** float32 (B, images, height, width, 3), where the preprocessor has an image converter; black where there are fewer. */
-  images?: tf.Tensor;
-  /** int32 (B, images · tokens an image), with `images`: positions of the tokens that stand for them, then 0. */
-  vision_indices?: tf.Tensor;
-  /** bool, with `images`: true for these tokens. */
-  vision_mask?: tf.Tensor;
 }
 
 export interface TrainingBatch {
@@ -79,18 +78,6 @@ export interface TrainingBatch {
   y: tf.Tensor;
   /** bool: true where `y` is of the response. */
   sampleWeight: tf.Tensor;
-}
-
-/** Prompts as generation takes them. */
-export interface PromptTokens {
-  /** Token ids of each prompt, as long as it is. */
-  tokens: number[][];
-  /** Whether one string was given, and not a list. */
-  scalar: boolean;
-  /** The images of each prompt, (I, height, width, 3), or null. The caller disposes them. */
-  images: (tf.Tensor4D | null)[];
-  /** For each token of each prompt whether it stands for a part of an image. */
-  visionMask: boolean[][];
 }
 
 type GenerationInputs = string | readonly string[] | PromptsAndResponses;
@@ -324,19 +311,22 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   private generationRows(x: GenerationInputs): Rows {
-    return this.rows(typeof x === 'object' && 'prompts' in x ? x : {prompts: x});
+    const named = typeof x === 'object' && x !== null && !Array.isArray(x);
+    return this.rows((named ? x : {prompts: x}) as PromptsAndResponses);
   }
 
   private rows(x: PromptsAndResponses): Rows {
-    const {prompts, responses, images = null, ...unknown} = x;
-    checkKeys('Gemma3CausalLMPreprocessor', unknown, ['prompts', 'responses', 'images']);
+    checkKeys('Gemma3CausalLMPreprocessor', x, ['prompts', 'responses', 'images']);
+    const {prompts, responses, images = null} = x;
     const scalar = typeof prompts === 'string';
     const texts = [prompts].flat() as string[];
     const answers = responses === undefined ? undefined : ([responses].flat() as string[]);
-    const strange = [...texts, ...(answers ?? [])].find(text => typeof text !== 'string');
-    if (strange !== undefined || texts.length === 0) {
+    const strange = [...texts, ...(answers ?? [])].findIndex(text => typeof text !== 'string');
+    if (strange >= 0 || texts.length === 0) {
+      const received = texts.length === 0 ? prompts : [...texts, ...(answers ?? [])][strange];
       throw new ValueError(
-        `Expected prompts as a string or strings, at least one. Received: ${show(strange ?? prompts)}.`,
+        'Expected prompts as a string or strings, at least one, or {prompts} with responses or images beside them. ' +
+          `Received: ${show(received)}.`,
       );
     }
     if (answers && (answers.length !== texts.length || (typeof responses === 'string') !== scalar)) {
