@@ -47,6 +47,7 @@ export {
   type LogprobsOptions,
   type TextToken,
   type TextWithLogprobs,
+  type PromptTokens,
 } from './models/generate_options';
 export {type TokenInputs, type TokensWithLogprobs} from './models/token_inputs';
 export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
@@ -56,12 +57,12 @@ export {
   type Gemma3BackboneConfig,
   type Gemma3EmbeddingOutputs,
 } from './models/gemma3/gemma3_backbone';
-export {Gemma3Cache, Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
+export {Gemma3Cache} from './models/gemma3/gemma3_cache';
+export {Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
 export {
   Gemma3CausalLMPreprocessor,
   type Gemma3CausalLMPreprocessorArgs,
   type PromptsAndResponses,
-  type PromptTokens,
   type TokenBatch,
   type TrainingBatch,
 } from './models/gemma3/gemma3_causal_lm_preprocessor';

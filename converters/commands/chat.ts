@@ -2,9 +2,10 @@
 import {createInterface, type Interface} from 'node:readline';
 import {type Command} from 'commander';
 import type {ChatSession, Gemma3CausalLM} from 'tfjs-gemma3';
+import {checkImages, refuseTextAlone} from '../support/images';
 import {type Io} from '../support/io';
 import {meter} from '../support/meter';
-import {addModelOptions, loadModel, type ModelOptions, TINY} from '../support/model_options';
+import {addModelOptions, modelLoader, type ModelOptions, TINY} from '../support/model_options';
 import {collect, positiveInteger} from '../support/options';
 
 interface ChatOptions extends ModelOptions {
@@ -15,10 +16,11 @@ interface ChatOptions extends ModelOptions {
   json?: boolean;
 }
 
-const COMMANDS_HELP = `  /again   answer the last question anew
-  /clear   forget the conversation
-  /help    show this
-  /exit    end, as Ctrl-D does
+const COMMANDS_HELP = `  /image FILE   show a PNG or JPEG file with the next question
+  /again        answer the last question anew
+  /clear        forget the conversation
+  /help         show this
+  /exit         end, as Ctrl-D does
 Ctrl-C stops an answer; pressed again, or without one, it ends the program.
 `;
 
@@ -30,6 +32,7 @@ Examples:
   $ gemma3 chat --preset ./gemma3_270m
   $ gemma3 chat --preset ./gemma3_270m --system "Answer in one sentence." --max-length 4096
   $ gemma3 chat --preset ./gemma3_270m --json < questions.txt
+  $ printf '/image picture.png\nWhat is in the picture?\n' | gemma3 chat
 `;
 
 export function addChat(program: Command, io: Io): void {
@@ -41,11 +44,11 @@ export function addChat(program: Command, io: Io): void {
     .option('--json', 'print one JSON object a turn: the text, how many tokens, how many seconds')
     .addHelpText('after', EXAMPLES);
   command.action(async (options: ChatOptions) => {
-    const {lm} = await loadModel(options, io, message => command.error(`error: ${message}`));
+    const {lm, dispose} = await modelLoader(options, io, message => command.error(`error: ${message}`))();
     try {
       await new Conversation(lm, options, io).run();
     } finally {
-      lm.dispose();
+      dispose();
     }
   });
 }
@@ -55,6 +58,8 @@ class Conversation {
   private readonly chat: ChatSession;
   private readonly terminal: boolean;
   private answering: AbortController | null = null;
+  /** Files that go with the next question. */
+  private images: string[] = [];
 
   constructor(
     private readonly lm: Gemma3CausalLM,
@@ -111,11 +116,33 @@ class Conversation {
     const {chat} = this;
     const options = {maxNewTokens: this.options.maxNewTokens, stopStrings: this.options.stop};
     const [command] = /^\/\w+/.exec(line) ?? [];
-    if (command === '/clear') chat.clear();
+    if (command === '/clear') {
+      chat.clear();
+      this.images = [];
+    } else if (command === '/image') await this.show(line.slice(command.length).trim());
     else if (command === '/help') this.io.stderr.write(COMMANDS_HELP);
     else if (command === '/again') await this.answer(signal => chat.regenerate({...options, signal}));
     else if (command) throw new Error(`There is no command ${command}; /help shows those that there are.`);
-    else if (line.trim()) await this.answer(signal => chat.stream(line, {...options, signal}));
+    else if (line.trim()) {
+      const parts = this.images.map(image => ({type: 'image', image}) as const);
+      this.images = [];
+      const content = parts.length ? [...parts, {type: 'text', text: line} as const] : line;
+      await this.answer(signal => chat.stream(content, {...options, signal}));
+    }
+  }
+
+  /** A file that is no image is told at once, not with the question. */
+  private async show(file: string): Promise<void> {
+    if (!file) throw new Error('Expected the name of a file behind /image.');
+    const {preprocessor} = this.lm;
+    refuseTextAlone(preprocessor!, this.options.preset ?? TINY);
+    const images = [...this.images, file];
+    await checkImages(preprocessor!, {
+      prompts: preprocessor!.tokenizer.startOfImageToken.repeat(images.length),
+      images,
+    });
+    this.images = images;
+    if (this.terminal) this.warn(`${file} goes with the next question.`);
   }
 
   private async answer(start: (signal: AbortSignal) => AsyncGenerator<string, void>): Promise<void> {

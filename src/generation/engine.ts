@@ -1,4 +1,7 @@
-/** The loop of generation. Token ids in, token ids out: it knows no tokenizer and no model but by these few functions. */
+/**
+ * Generation. Token ids in, token ids out: it knows no tokenizer and no model but by these few functions. Here is what is around
+ * the loop, which is the sampler's: `Sampler.steps`.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform';
 import {ValueError} from '../errors';

@@ -13,7 +13,7 @@ export interface LayerArgs {
   name?: string;
   /** Whether the weights are trained. Defaults to true. */
   trainable?: boolean;
-  /** How the weights rest: "float32" (default) or "bfloat16", or a Keras dtype policy. Arithmetic is float32. */
+  /** How the weights rest, "float32" unless told: see {@link DtypeLike}. Arithmetic is float32. */
   dtype?: DtypeLike | null;
   /** Shape of the input without its batch axis; only for the first layer of a `tf.sequential` model. */
   inputShape?: tf.Shape;

@@ -204,19 +204,27 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
     options: Partial<LogprobsOptions>,
     texts?: readonly GeneratedText[],
   ): AsyncGenerator<Step, void> {
-    const {session, signal, prefillChunk, onPrefill, logprobs} = options;
-    if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
+    const {session} = options;
     checkStopStrings(options.stopStrings);
+    const maxLength = this.checkedLength(options) ?? session?.maxLength ?? this.preprocessor!.sequenceLength;
     const request = {
-      prompts,
-      maxLength: this.checkedLength(options) ?? session?.maxLength ?? this.preprocessor!.sequenceLength,
-      stopTokenIds: this.stopTokens(options),
-      sampler: this.sampler,
+      ...this.request(prompts, maxLength, options),
       ...{hasEnded: texts && ((row: number) => texts[row]!.ended)},
-      ...{signal, prefillChunk, onPrefill, logprobs},
     };
-    session?.check(prompts, request.maxLength);
+    session?.check(prompts, maxLength);
     return session ? stepsInSession(session, request) : generateSteps(this, request);
+  }
+
+  /** What the loop is asked for, of text and of token ids alike. */
+  private request(
+    prompts: readonly Prompt[],
+    maxLength: number,
+    options: Partial<LogprobsOptions>,
+  ): Omit<GenerationRequest, 'hasEnded'> {
+    const {signal, prefillChunk, onPrefill, logprobs} = options;
+    if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
+    const stopTokenIds = this.stopTokens(options);
+    return {prompts, maxLength, stopTokenIds, sampler: this.sampler, signal, prefillChunk, onPrefill, logprobs};
   }
 
   /** Tokens of a prompt that are kept: in a session one too many, which tells it that there is no room. */
@@ -253,20 +261,11 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
           '`maxLength` and `stripPrompt`.',
       );
     }
-    const stopTokenIds = this.stopTokens(options);
     const {prompts, shape} = await readTokenInputs(inputs);
     const rows = prompts.map(({tokens}) => [...tokens]);
-    const {signal, prefillChunk, onPrefill} = options;
-    const request = {
-      prompts,
-      maxLength: shape.at(-1)!,
-      stopTokenIds,
-      sampler: this.sampler,
-      ...{signal, prefillChunk, onPrefill, logprobs: options.logprobs},
-    };
     const logprobs: TokenLogprobs[][] = rows.map(() => []);
     try {
-      for await (const step of generateSteps(this, request)) {
+      for await (const step of generateSteps(this, this.request(prompts, shape.at(-1)!, options))) {
         step.tokens.forEach((token, row) => token !== null && rows[row]!.push(token));
         step.logprobs?.forEach((token, row) => token && logprobs[row]!.push(token));
       }

@@ -21,10 +21,13 @@ export interface GenerationPreprocessor<P> {
 
 /** Prompts as token ids, with their images. */
 export interface PromptTokens {
+  /** Token ids of each prompt, as long as it is. */
   tokens: number[][];
   /** True if they came as one prompt, not in a list. */
   scalar: boolean;
+  /** The images of each prompt, (I, height, width, 3), or null. The caller disposes them. */
   images: (tf.Tensor4D | null)[];
+  /** For each token of each prompt whether it stands for a part of an image. */
   visionMask: boolean[][];
 }
 

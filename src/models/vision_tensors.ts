@@ -1,15 +1,15 @@
-/** Images beside token ids as tensors: what a preprocessor makes, read for generation. */
+/** Images beside token ids as tensors: what a preprocessor makes, and generation without one reads. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../errors';
 import {type Prompt} from '../generation/engine';
 
 /** One axis less for a single text. */
 export interface VisionTensors {
-  /** float32 (B, images, S, S, 3); those of a row come first, and the rest of its places is not looked at. */
+  /** float32 (B, images, S, S, 3); those of a row come first. The rest of its places is black, and not looked at. */
   images: tf.Tensor;
-  /** int32 (B, images · tokens an image): where these tokens are. Says the same as the mask, but as Keras has it. */
+  /** int32 (B, images · tokens an image): where their tokens are, then 0. Says the same as the mask, but as Keras has it. */
   vision_indices: tf.Tensor;
-  /** bool (B, T): which tokens stand for parts of images. */
+  /** bool (B, T): true for tokens that stand for parts of images. */
   vision_mask: tf.Tensor;
 }
 

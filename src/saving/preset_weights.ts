@@ -6,7 +6,7 @@ import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource, readAll} from '../hub/preset_source';
 import {PackedWeight} from '../weights/packed_weight';
 import {PIECE, type ValueStream} from '../weights/weight';
-import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from './half';
+import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from '../weights/half';
 import {type Hdf5Dataset, Hdf5File} from './hdf5';
 import {isObject} from './keras_config';
 import {kerasPaths} from './keras_paths';

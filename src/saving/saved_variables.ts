@@ -6,7 +6,7 @@ import {type Backbone} from '../models/backbone';
 import {MergedStream} from '../weights/merged_stream';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, type ValueStream} from '../weights/weight';
-import {float32ToFloat16} from './half';
+import {float32ToFloat16} from '../weights/half';
 import {kerasLayers} from './keras_paths';
 
 /** Dtypes that variables have in files. */

@@ -7,7 +7,10 @@ export type WeightFormat = 'float32' | PackedFormat;
 /** Formats of fewer bits than float32. */
 export type PackedFormat = 'bfloat16' | 'int8' | 'int4';
 
-/** A name, or the object that Keras writes for a policy; keys in either casing. */
+/**
+ * How weights rest: "float32", "bfloat16", "int8" or "int4", or another name of a Keras policy ("float16" and mixed ones rest
+ * as float32); or the object that Keras writes for a policy, keys in either casing.
+ */
 export type DtypeLike =
   | string
   | {className?: string; class_name?: string; config?: {name?: string; [key: string]: unknown}; [key: string]: unknown};
@@ -32,7 +35,7 @@ const FORMATS: Record<string, WeightFormat> = {
   mixed_float16: 'float32',
 };
 
-/** @throws ValueError for policies that are not known, quantized ones among them. */
+/** @throws ValueError for policies that are not known, and for the objects of Keras' quantized ones. */
 export function parseDtype(dtype: DtypeLike | null | undefined): Dtype {
   const name = typeof dtype === 'object' ? dtype?.config?.name : (dtype ?? 'float32');
   const kind = typeof dtype === 'object' ? (dtype?.className ?? dtype?.class_name ?? 'DTypePolicy') : 'DTypePolicy';

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../errors';
 import {type Initializer} from '../layers/initializers';
-import {float32ToBfloat16} from '../saving/half';
+import {float32ToBfloat16} from './half';
 import {type PackedFormat} from './dtype';
 import {initialValues} from './initial_values';
 import {type KernelLayout, type Packing, packingFor, type PackingTarget} from './packing';

@@ -1,6 +1,6 @@
 /** A kernel in another format, made from the one at rest, piece by piece. */
 import * as tf from '@tensorflow/tfjs';
-import {float32ToBfloat16} from '../saving/half';
+import {float32ToBfloat16} from './half';
 import {type PackedFormat} from './dtype';
 import {type KernelLayout, PackedWeight} from './packed_weight';
 import {MEMORY_PIECE, type ValueStream, type Weight} from './weight';

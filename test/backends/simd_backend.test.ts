@@ -9,7 +9,7 @@ import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {embeddingOp} from '../../src/ops/embedding';
 import {matMulOp} from '../../src/ops/mat_mul';
 import {runOp} from '../../src/ops/op';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/saving/half';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/weights/half';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {PIECE, Weight} from '../../src/weights/weight';
 import {expectClose, expectSameGradients, normal} from '../ops/compare';

@@ -1,3 +1,4 @@
+import {join} from 'node:path';
 import {PassThrough} from 'node:stream';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from 'tfjs-gemma3';
@@ -73,6 +74,51 @@ describe('gemma3 chat', () => {
       1,
       expect.stringContaining('There is no command /quit; /help shows'),
     ]);
+  });
+
+  it('shows images with the next question, each once', async () => {
+    const [square, ring] = ['blue_square', 'yellow_ring'].map(name =>
+      join(__dirname, `../fixtures/tiny_preset/pictures/${name}.png`),
+    ) as [string, string];
+    const before = tf.memory().numTensors;
+    const argv = chat('--max-new-tokens', '9', '--json');
+    const stdin = lines(
+      `/image ${square}`,
+      `/image ${ring}`,
+      'What is in these images?',
+      'And now?',
+      '/clear',
+      'And now?',
+    );
+    const {code, stdout, stderr} = await run(argv, {stdin});
+    expect({code, stderr}).toEqual({code: 0, stderr: ''});
+    expect(tf.memory().numTensors).toBe(before);
+    const session = lm.startChat();
+    const image = (image: string) => ({type: 'image', image}) as const;
+    const question = [image(square), image(ring), {type: 'text', text: 'What is in these images?'} as const];
+    const expected = [
+      await session.send(question, {maxNewTokens: 9}),
+      await session.send('And now?', {maxNewTokens: 9}),
+    ];
+    session.clear();
+    expected.push(await session.send('And now?', {maxNewTokens: 9}));
+    session.dispose();
+    const turns = stdout
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as {text: string; promptTokens: number});
+    expect(turns.map(({text}) => text)).toEqual(expected);
+    // 16 tokens an image, and those around them.
+    expect(turns[0]!.promptTokens).toBeGreaterThan(turns[2]!.promptTokens + 32);
+    const wrong = await run(chat(), {stdin: '/image nothing.png'});
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/file of an image at "nothing.png"/)]);
+    const nameless = await run(chat(), {stdin: '/image'});
+    expect([nameless.code, nameless.stderr]).toEqual([1, expect.stringContaining('name of a file behind /image')]);
+  });
+
+  it('takes a model that guesses', async () => {
+    const {code, stdout} = await run(chat(...SHORT, '--draft', TINY), {stdin: lines('a', 'b')});
+    expect([code, stdout]).toEqual([0, lines(...(await answers(['a', 'b'])))]);
   });
 
   it('ends an answer before a text', async () => {

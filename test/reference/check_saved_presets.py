@@ -1,7 +1,7 @@
 """Check that Python KerasHub reads the presets that are saved here, and the other way round.
 
 `save_presets.mjs`, beside this file, runs the package in `dist`. Each preset that it saves must
-  - load in KerasHub, and give the hidden states (within 1e-4) and the greedy texts that it gives here;
+  - load in KerasHub, and give the hidden states or embeddings (within 1e-4) and the greedy texts that it gives here;
   - hold the variables of the preset it came from, bit for bit, or rounded as asked;
   - be saved by KerasHub to the same JSON files, key by key.
 Presets that KerasHub saves must give the same hidden states here. Covers text and vision, float32, bfloat16 and float16,
@@ -237,6 +237,14 @@ def main():
             for _, path, to, inputs, prompts, options in cases
         ]
         steps += [{"make": config, "save": to, "inputs": inputs} for _, to, inputs, config in made]
+        embedders = [
+            (f"embedder, {mode}, {'normalized' if normalize else 'as it is'}", mode, normalize, at(f"embed-{mode}"))
+            for mode, normalize in (("last", True), ("mean", False))
+        ]
+        steps += [
+            {"load": TINY, "embedder": {"poolingMode": mode, "normalize": normalize}, "texts": PROMPTS, "save": to}
+            for _, mode, normalize, to in embedders
+        ]
         results = run_node(steps, root)
 
         all_cases = [(n, p, t, i, q, o) for n, p, t, i, q, o in cases] + [(n, None, t, i, None, {}) for n, t, i, _ in made]
@@ -271,7 +279,21 @@ def main():
             notes.append(f"{files} weight file{'s' if files > 1 else ''}, same JSON")
             check.report(name, ", ".join(notes), problems)
             keras.backend.clear_session()
-    print(f"{len(all_cases)} presets, {check.failed} differ; KerasHub {keras_hub.__version__}, Keras {keras.__version__}")
+
+        for (name, _, _, to), result in zip(embedders, results[len(all_cases) :]):
+            embedder = models.Gemma3TextEmbedder.from_preset(to, dtype="float32")
+            # KerasHub's `encode_text` gives a model with vision no images, not even none of them.
+            inputs = {key: np.array(value, dtype="int32") for key, value in embedder.preprocessor(PROMPTS).items()}
+            size, (rows, length) = embedder.backbone.image_size, inputs["token_ids"].shape
+            inputs["images"] = np.zeros((rows, 0, size, size, 3), dtype="float32")
+            inputs["vision_indices"] = np.zeros((rows, 0), dtype="int32")
+            inputs["vision_mask"] = np.zeros((rows, length), dtype="int32")
+            off = distance(np.array(embedder(inputs)).ravel(), result["hidden"])
+            problems = [] if off < TOLERANCE else [f"vectors differ by {off}"]
+            models.Gemma3TextEmbedder.from_preset(to, dtype="bfloat16").save_to_preset(to + "-again")
+            problems += compare_json(to, to + "-again") + compare_variables(to, to + "-again", None)
+            check.report(name, f"vectors within {off:.1e}, same JSON", problems)
+    print(f"{len(all_cases) + len(embedders)} presets, {check.failed} differ; KerasHub {keras_hub.__version__}, Keras {keras.__version__}")
     sys.exit(1 if check.failed else 0)
 
 

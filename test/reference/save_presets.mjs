@@ -6,7 +6,7 @@
  */
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../dist/node/index.js';
+import {Gemma3Backbone, Gemma3CausalLM, Gemma3TextEmbedder, useBackend} from '../../dist/node/index.js';
 
 async function hiddenStates(backbone, inputs) {
   const tensors = Object.entries(inputs).map(([name, value]) => [
@@ -17,6 +17,16 @@ async function hiddenStates(backbone, inputs) {
   const values = Array.from(await hidden.data());
   tf.dispose([hidden, ...tensors.map(([, tensor]) => tensor)]);
   return values;
+}
+
+async function embed({load, embedder: options, texts, save}) {
+  const embedder = await Gemma3TextEmbedder.fromPreset(load, options);
+  const vectors = await embedder.encodeText(texts);
+  await embedder.saveToPreset(save);
+  const hidden = Array.from(await vectors.data());
+  vectors.dispose();
+  embedder.dispose();
+  return {hidden};
 }
 
 async function run({load, make, options = {}, save, saveOptions, inputs, prompts, maxLength}) {
@@ -31,5 +41,6 @@ async function run({load, make, options = {}, save, saveOptions, inputs, prompts
 
 await useBackend();
 const results = [];
-for (const step of JSON.parse(readFileSync(process.argv[2], 'utf8'))) results.push(await run(step));
+for (const step of JSON.parse(readFileSync(process.argv[2], 'utf8')))
+  results.push(await (step.embedder ? embed(step) : run(step)));
 process.stdout.write(JSON.stringify(results));

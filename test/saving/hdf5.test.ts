@@ -1,5 +1,5 @@
 import {Hdf5File} from '../../src/saving/hdf5';
-import {bfloat16ToFloat32, float16ToFloat32} from '../../src/saving/half';
+import {bfloat16ToFloat32, float16ToFloat32} from '../../src/weights/half';
 import {EXPECTED, find, fixture, open, patched, rejection, SlowSource} from './hdf5_helpers';
 
 async function bytesOf(file: Hdf5File, path: string): Promise<Uint8Array> {

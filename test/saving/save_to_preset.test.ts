@@ -8,6 +8,8 @@ import {
   Gemma3CausalLM,
   Gemma3CausalLMPreprocessor,
   Gemma3ImageConverter,
+  Gemma3TextEmbedder,
+  Gemma3TextEmbedderPreprocessor,
   Gemma3Tokenizer,
   MemoryPreset,
   openPreset,
@@ -198,6 +200,32 @@ describe('a causal language model', () => {
   });
 });
 
+describe('an embedder', () => {
+  it('is saved with how it pools and packs, and gives the same vectors', async () => {
+    const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(TINY, {
+      sequenceLength: 9,
+      truncate: 'waterfall',
+    });
+    const embedder = await Gemma3TextEmbedder.fromPreset(TINY, {preprocessor, poolingMode: 'mean', normalize: false});
+    const vectors = await take(await embedder.encodeText(['capital', 'Paris']));
+    const saved = new MemoryPreset();
+    await embedder.saveToPreset(saved);
+    const copy = embedder.clone();
+    embedder.dispose();
+    expect(await take(await copy.encodeText(['capital', 'Paris']))).toEqual(vectors);
+    copy.dispose();
+    expect(jsonOf(saved.files.get('task.json'))).toMatchObject({
+      registered_name: 'keras_hub>Gemma3TextEmbedder',
+      config: {pooling_mode: 'mean', normalize: false},
+    });
+    expect(saved.files.has('image_converter.json')).toBe(false);
+    const again = await Gemma3TextEmbedder.fromPreset(saved);
+    expect(again.preprocessor).toMatchObject({sequenceLength: 9, truncate: 'waterfall'});
+    expect(await take(await again.encodeText(['capital', 'Paris']))).toEqual(vectors);
+    again.dispose();
+  });
+});
+
 describe('parts', () => {
   it('tokenizer and preprocessor go beside what is there', async () => {
     const folder = temporary();
@@ -210,6 +238,9 @@ describe('parts', () => {
     const {config} = jsonFile(folder, 'preprocessor.json');
     expect(config).not.toHaveProperty('image_converter');
     expect((await Gemma3CausalLMPreprocessor.fromPreset(folder)).sequenceLength).toBe(77);
+    await new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength: 5}).saveToPreset(folder);
+    expect(jsonFile(folder, 'preprocessor.json').class_name).toBe('Gemma3TextEmbedderPreprocessor');
+    expect((await Gemma3TextEmbedderPreprocessor.fromPreset(folder)).sequenceLength).toBe(5);
   });
 
   it('an image converter goes out as KerasHub writes it, whatever it was made of', async () => {

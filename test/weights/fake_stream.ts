@@ -1,4 +1,4 @@
-import {float32ToBfloat16} from '../../src/saving/half';
+import {float32ToBfloat16} from '../../src/weights/half';
 import {type ValueStream} from '../../src/weights/weight';
 
 /** A stream over numbers in memory that notes what was read of it. */

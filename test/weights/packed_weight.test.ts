@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/saving/half';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/weights/half';
 import {PIECE} from '../../src/weights/weight';
 import {expectClose, normal} from '../ops/compare';
 import {FakeStream} from './fake_stream';

@@ -72,7 +72,7 @@ export interface AttentionCallArgs extends Kwargs {
   /** int32 (B, T): 1 for tokens that count. */
   paddingMask?: tf.Tensor;
   /** int32 (B, T): number of the image that a token belongs to, 0 for text. */
-  images?: tf.Tensor;
+  imageNumbers?: tf.Tensor;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
   /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
@@ -158,7 +158,7 @@ export class CachedGemma3Attention extends Layer {
   override call(inputs: TensorOrTensors, kwargs: AttentionCallArgs = {}): tf.Tensor {
     return tf.tidy(() => {
       const [x, attentionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?];
-      const {paddingMask, images, cache, training = false} = kwargs;
+      const {paddingMask, imageNumbers, cache, training = false} = kwargs;
       if (cache && paddingMask) {
         throw new ValueError(
           'With a cache, say how many tokens of each row are real by `counts`, not by a padding mask.',
@@ -189,8 +189,8 @@ export class CachedGemma3Attention extends Layer {
         : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, layOut: (own: tf.Tensor2D) => own};
       const optional = {
         paddingMask: paddingMask as tf.Tensor2D | undefined,
-        queryImages: images as tf.Tensor2D | undefined,
-        keyImages: images && seen.layOut(images as tf.Tensor2D),
+        queryImages: imageNumbers as tf.Tensor2D | undefined,
+        keyImages: imageNumbers && seen.layOut(imageNumbers as tf.Tensor2D),
         attentionMask: attentionMask as tf.Tensor3D | undefined,
       };
       const given = Object.fromEntries(Object.entries(optional).filter(([, tensor]) => tensor)) as {

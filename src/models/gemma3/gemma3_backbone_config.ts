@@ -60,8 +60,7 @@ export interface Gemma3BackboneArgs {
   /** Width of the embeddings; an embedding model needs it. Defaults to null. */
   embeddingDim?: number | null;
   /**
-   * How weights rest: "float32" or "bfloat16", or a Keras policy. Arithmetic is float32. Defaults to "float32", as
-   * Keras' global policy is.
+   * How weights rest: see {@link DtypeLike}. Arithmetic is float32. Defaults to "float32", as Keras' global policy is.
    */
   dtype?: DtypeLike | null;
   /** Name of the model. Defaults to "gemma3_backbone", with a number behind it from the second one on. */

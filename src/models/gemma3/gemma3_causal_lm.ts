@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../errors';
-import {type DecoderCache, type ImageTokens, type NewTokens} from '../../generation/engine';
-import {KvCache} from '../../generation/kv_cache';
+import {type ImageTokens, type NewTokens} from '../../generation/engine';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {checkArgument, checkArguments} from '../../layers/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
@@ -10,8 +9,8 @@ import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../sav
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
+import {Gemma3Cache} from './gemma3_cache';
 import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
-import {type Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {type PresetEntry} from './gemma3_presets';
 import {score, type ScoreArgs} from './gemma3_score';
 
@@ -24,57 +23,10 @@ export interface Gemma3CausalLMArgs {
   name?: string;
 }
 
-const windowOf = ({config}: Gemma3DecoderBlock): number | null =>
-  config.useSlidingWindowAttention ? config.slidingWindowSize : null;
-
-/** Caches of all blocks: a ring for those with a window, a place for every position for the others. */
-export class Gemma3Cache implements DecoderCache {
-  readonly blocks: readonly KvCache[];
-
-  /** @param slack tokens that `truncate` can always take back. */
-  constructor(backbone: Gemma3Backbone, batch: number, maxLength: number, slack = 0) {
-    this.blocks = backbone.transformerLayers.map(block => {
-      const {numKeyValueHeads, headDim} = block.config;
-      return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window: windowOf(block), slack});
-    });
-  }
-
-  /** Bytes that the cache of one row takes, without making it. */
-  static byteLength(backbone: Gemma3Backbone, maxLength: number): number {
-    return backbone.transformerLayers.reduce((sum, block) => {
-      const {numKeyValueHeads, headDim} = block.config;
-      const places = Math.min(maxLength, windowOf(block) ?? maxLength);
-      return sum + 2 * places * numKeyValueHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
-    }, 0);
-  }
-
-  get lengths(): readonly number[] {
-    return this.blocks[0]!.lengths;
-  }
-
-  canTruncate(lengths: readonly number[]): boolean {
-    return this.blocks.every(block => block.canTruncate(lengths));
-  }
-
-  truncate(lengths: readonly number[]): void {
-    for (const block of this.blocks) block.truncate(lengths);
-  }
-
-  select(rows: readonly number[]): void {
-    for (const block of this.blocks) block.select(rows);
-  }
-
-  copy(): Gemma3Cache {
-    const twin = Object.create(Gemma3Cache.prototype) as Gemma3Cache;
-    return Object.assign(twin, {blocks: this.blocks.map(block => block.copy())});
-  }
-
-  dispose(): void {
-    for (const block of this.blocks) block.dispose();
-  }
-}
-
-/** Parts of images in the place of the embeddings (B, T, D) of their tokens. */
+/**
+ * Parts of images in the place of the embeddings (B, T, D) of their tokens. Not `Gemma3InterleaveEmbeddings`, which takes whole
+ * prompts: these are pieces of some, whose images were encoded before.
+ */
 function putParts(x: tf.Tensor3D, {embeddings, parts}: ImageTokens): tf.Tensor3D {
   const [batch, length, width] = x.shape;
   const rows = batch * length;
@@ -166,19 +118,14 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
       const {backbone} = this;
       const tokenIds = tf.tensor2d(rows as number[][], [batch, length], 'int32');
       let x = backbone.embedTokens(tokenIds); // (B, T, D)
-      const masks: tf.Tensor[] = [];
+      let visionMask: tf.Tensor | undefined;
       if (images) {
         x = putParts(x as tf.Tensor3D, images);
-        masks.push(
-          tf.tensor2d(
-            images.parts.map(row => row.map(part => (part < 0 ? 0 : 1))),
-            undefined,
-            'int32',
-          ),
-        );
+        const mask = images.parts.map(row => row.map(part => Number(part >= 0)));
+        visionMask = tf.tensor2d(mask, [batch, length], 'int32');
       }
       backbone.transformerLayers.forEach((block, i) => {
-        const next = block.call(x, {cache: cache.blocks[i]!, counts, visionMask: masks[0]});
+        const next = block.call(x, {cache: cache.blocks[i]!, counts, visionMask});
         x.dispose();
         x = next;
       });

@@ -6,6 +6,8 @@ import {readAll} from '../../hub/preset_source';
 import {checkArguments, checkPositiveInteger} from '../../layers/checks';
 import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
 import {type PresetTarget, savePreset} from '../../saving/preset_writer';
+import {type PromptTokens} from '../generate_options';
+import {type VisionTensors} from '../vision_tensors';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
 import {joinSegments, type Packed, packSegments, rowsTensor} from './gemma3_packing';
@@ -59,18 +61,15 @@ export interface PromptsAndResponses {
   images?: PromptImages;
 }
 
-/** Token ids and which of them count: (T) for one text, (B, T) for several. */
-export interface TokenBatch {
+/**
+ * Token ids and which of them count: (T) for one text, (B, T) for several; with images where the preprocessor has an image
+ * converter.
+ */
+export interface TokenBatch extends Partial<VisionTensors> {
   /** int32 */
   token_ids: tf.Tensor;
   /** bool */
   padding_mask: tf.Tensor;
-  /** float32 (B, images, height, width, 3), where the preprocessor has an image converter; black where there are fewer. */
-  images?: tf.Tensor;
-  /** int32 (B, images · tokens an image), with `images`: positions of the tokens that stand for them, then 0. */
-  vision_indices?: tf.Tensor;
-  /** bool, with `images`: true for these tokens. */
-  vision_mask?: tf.Tensor;
 }
 
 export interface TrainingBatch {
@@ -79,18 +78,6 @@ export interface TrainingBatch {
   y: tf.Tensor;
   /** bool: true where `y` is of the response. */
   sampleWeight: tf.Tensor;
-}
-
-/** Prompts as generation takes them. */
-export interface PromptTokens {
-  /** Token ids of each prompt, as long as it is. */
-  tokens: number[][];
-  /** Whether one string was given, and not a list. */
-  scalar: boolean;
-  /** The images of each prompt, (I, height, width, 3), or null. The caller disposes them. */
-  images: (tf.Tensor4D | null)[];
-  /** For each token of each prompt whether it stands for a part of an image. */
-  visionMask: boolean[][];
 }
 
 type GenerationInputs = string | readonly string[] | PromptsAndResponses;

@@ -193,9 +193,9 @@ export class Gemma3DecoderBlock extends Layer {
       const {cache, counts = cache?.lengths.map(() => x.shape[1]!)} = kwargs;
       const step = cache && !paddingMask && !visionMask && decoderStep(this, x, cache, counts!);
       if (step) return step;
-      const images = visionMask ? imageNumbers(visionMask) : undefined;
+      const numbers = visionMask ? imageNumbers(visionMask) : undefined;
 
-      let y = this.attention.call(this.preAttentionNorm.call(x), {...kwargs, paddingMask, images});
+      let y = this.attention.call(this.preAttentionNorm.call(x), {...kwargs, paddingMask, imageNumbers: numbers});
       if (this.postAttentionNorm) y = this.postAttentionNorm.call(y);
       // KerasHub drops out here and on attention probabilities, but not behind the feed-forward network.
       if (kwargs.training && this.config.dropout > 0) y = tf.dropout(y, this.config.dropout);

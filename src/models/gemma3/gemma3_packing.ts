@@ -41,6 +41,16 @@ export function trimRoundRobin(segments: readonly (readonly number[])[], limit: 
   return segments.map((segment, i) => segment.slice(0, kept[i]));
 }
 
+/** Cuts segments to `limit` tokens together: the first gets what it needs, the next what is left. */
+export function trimWaterfall(segments: readonly (readonly number[])[], limit: number): number[][] {
+  let left = Math.max(0, limit);
+  return segments.map(segment => {
+    const kept = segment.slice(0, left);
+    left -= kept.length;
+    return kept;
+  });
+}
+
 /** Segments one behind the other, with what goes before and behind them, cut to a length and not padded. */
 export function joinSegments(segments: readonly (readonly number[])[], options: PackingOptions): Packed {
   const {tokenizer, length, addStart, addEnd} = options;

@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
 import {type ImageLike, readPixels, tensorReaders} from '../../images/image_like';
 import {type Pixels} from '../../images/pixels';
+import {type VisionTensors} from '../vision_tensors';
 import {type Gemma3ImageConverter} from './gemma3_image_converter';
 import {type Gemma3Tokenizer} from './gemma3_tokenizer';
 
@@ -153,17 +154,9 @@ export async function imagesOfPrompts(
   });
 }
 
-/** What a model with vision takes beside token ids and their mask; one axis less for a single text. */
-export interface VisionInputs {
-  /** float32 (B, images, height, width, 3) */
-  images: tf.Tensor;
-  /** int32 (B, images · parts of one): positions of the tokens that stand for parts, then 0. */
-  vision_indices: tf.Tensor;
-  /** bool (B, T): true for these tokens. */
-  vision_mask: tf.Tensor;
-}
-
 /**
+ * What a model with vision takes beside token ids and their mask.
+ *
  * @param rows token ids.
  * @param readers images of each row, or null: then there are none, and a place for none.
  */
@@ -177,7 +170,7 @@ export async function visionInputs(
     tokensPerImage: number;
     scalar: boolean;
   },
-): Promise<VisionInputs> {
+): Promise<VisionTensors> {
   const {converter, placeholderId, maxImages, tokensPerImage, scalar} = options;
   const slots = readers ? maxImages : 0;
   const {values, size} = await convertAll(

@@ -8,7 +8,7 @@ import {camelKeys, parseSerialized} from '../../saving/keras_config';
 import {type PresetTarget, savePreset} from '../../saving/preset_writer';
 import {checkGemma3Arguments} from './gemma3_arguments';
 import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
-import {trimRoundRobin} from './gemma3_packing';
+import {trimRoundRobin, trimWaterfall} from './gemma3_packing';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 /** How segments share the room: token by token in turn, or the first takes what it needs. */
@@ -132,16 +132,6 @@ export class Gemma3TextEmbedderPreprocessor {
   async saveToPreset(target: PresetTarget): Promise<void> {
     await savePreset(target, {}, writer => writer.preprocessor(this, OWNER));
   }
-}
-
-/** Cuts segments to `limit` tokens together: the first gets what it needs, the next what is left. */
-export function trimWaterfall(segments: readonly (readonly number[])[], limit: number): number[][] {
-  let left = Math.max(0, limit);
-  return segments.map(segment => {
-    const kept = segment.slice(0, left);
-    left -= kept.length;
-    return kept;
-  });
 }
 
 /** Rows of segments, each a sequence. */

@@ -1,4 +1,4 @@
-import {bfloat16ToFloat32, float16ToFloat32} from '../half';
+import {bfloat16ToFloat32, float16ToFloat32} from '../../weights/half';
 import {type BlockReader} from './block_reader';
 import {type Cursor} from './cursor';
 import {arrayBytes, type Datatype, type Hdf5Dtype, readDataspace, readDatatype} from './datatype';

@@ -334,6 +334,14 @@ it('takes prompts in pieces, and tells how far it is', async () => {
   expect(pieces).toEqual(await lm.generate(PROMPTS, options));
   expect(told.length).toBeGreaterThan(2);
   await expect(lm.generate('a', {prefillChunk: 0})).rejects.toThrow('`prefillChunk` to be a positive integer');
+  const bare = new Gemma3CausalLM({backbone});
+  const ids = {token_ids: tf.ones([1, 3], 'int32'), padding_mask: tf.ones([1, 3], 'int32')};
+  for (const prefillChunk of [0, -1, 1.5]) {
+    const refused = bare.generate(ids, {prefillChunk, stopTokenIds: null});
+    await expect(refused).rejects.toThrow('`prefillChunk` to be a positive integer');
+  }
+  tf.dispose(ids);
+  bare.dispose();
 });
 
 it('keeps a cache of 1B at 8,192 tokens to 30 % of a dense one and less', async () => {

@@ -1,4 +1,4 @@
-import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16} from '../../src/saving/half';
+import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16} from '../../src/weights/half';
 
 const ALL = Uint16Array.from({length: 65_536}, (_, i) => i);
 
