@@ -10,6 +10,7 @@ import {bytesBar} from '../support/progress';
 interface ConvertOptions {
   to: ConvertPresetOptions['to'];
   dtype?: ConvertPresetOptions['dtype'];
+  lora?: string;
   shardSize?: number;
   maxShardSize?: number;
   force?: boolean;
@@ -24,6 +25,7 @@ empty, unless --force is given. It has model.json for tf.loadLayersModel with --
 Examples:
   $ gemma3 convert ./gemma3_270m ./gemma3_270m_tfjs --to tfjs --dtype int8
   $ gemma3 convert ./gemma3_270m ./gemma3_270m_float32 --to keras --dtype float32
+  $ gemma3 convert ./gemma3_270m ./gemma3_270m_poems --to keras --lora poems.lora.h5
 `;
 
 export function addConvert(program: Command, io: Io): void {
@@ -34,6 +36,7 @@ export function addConvert(program: Command, io: Io): void {
     .argument('<OUT>', 'folder to write')
     .addOption(new Option('--to <FORMAT>', 'what to write').choices(['tfjs', 'keras']).makeOptionMandatory())
     .addOption(new Option('--dtype <D>', 'how weights rest; int8 and int4 with tfjs alone').choices([...DTYPES]))
+    .option('--lora <FILE>', 'a .lora.h5 whose LoRA is merged into the weights')
     .option('--shard-size <MB>', 'with tfjs: size of a file of weights (default: 32)', positiveNumber)
     .option('--max-shard-size <GB>', 'with keras: one file up to this size (default: 10)', positiveNumber)
     .option('--force', 'write into a folder that has files: those of the same names are replaced')
@@ -59,7 +62,7 @@ function checkCombination({to, dtype, ...sizes}: ConvertOptions, refuse: (messag
 }
 
 async function convert(preset: string, out: string, options: ConvertOptions, io: Io): Promise<void> {
-  const {to, dtype, shardSize, maxShardSize, force, json} = options;
+  const {to, dtype, lora, shardSize, maxShardSize, force, json} = options;
   if (!force) await refuseExisting(out);
   const {convertPreset, useBackend} = await import('tfjs-gemma3');
   // Integers are packed by the kernels of a backend; floats go through as they are.
@@ -71,6 +74,7 @@ async function convert(preset: string, out: string, options: ConvertOptions, io:
     result = await convertPreset(preset, out, {
       to,
       ...(dtype && {dtype}),
+      ...(lora !== undefined && {lora}),
       ...(shardSize !== undefined && {shardSize: Math.max(1, Math.round(shardSize * 1e6))}),
       ...(maxShardSize !== undefined && {maxShardSize}),
       onProgress: ({file, saved, total}) => bar.update(file, saved, total),

@@ -11,6 +11,7 @@ export const TINY = 'gemma3_tiny';
 
 export interface ModelOptions extends SamplerOptions {
   preset?: string;
+  lora?: string;
   dtype?: string;
   backend: BackendName;
 }
@@ -18,6 +19,7 @@ export interface ModelOptions extends SamplerOptions {
 export function addModelOptions(command: Command): Command {
   return command
     .option('--preset <preset>', `folder, address or name of a preset (default: "${TINY}", which is in the package)`)
+    .option('--lora <file>', 'a .lora.h5 whose LoRA is merged into the weights')
     .addOption(
       new Option(
         '--sampler <name>',
@@ -79,6 +81,11 @@ export function modelLoader(
     const models = [await load(options.preset ?? TINY, given)];
     const dispose = () => models.forEach(model => model.dispose());
     try {
+      if (options.lora !== undefined) {
+        await models[0]!.backbone.loadLoraWeights(options.lora);
+        // Merged, all of it runs in the kernels that are fastest.
+        await models[0]!.mergeLora();
+      }
       if (chosen.draft !== undefined) models.push(await load(chosen.draft, {}));
       const [lm, draft = null] = models as [Gemma3CausalLM, Gemma3CausalLM?];
       lm.compile({sampler: makeSampler(samplers, chosen, draft)});

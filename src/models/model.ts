@@ -94,7 +94,7 @@ export abstract class Model extends tf.LayersModel {
     const present = new Set(this.weights);
     if (weights.some(weight => !present.has(weight))) {
       throw new ValueError(
-        'Expected the weights that `compile` found. Received a model that was quantized, or had its LoRA merged, since. ' +
+        'Expected the weights that `compile` found. Received a model whose LoRA was merged, or that was quantized since. ' +
           'Call `compile` again, with `trainable = false` on what rests packed.',
       );
     }

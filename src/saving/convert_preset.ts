@@ -4,12 +4,16 @@ import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type PresetSink, writeAll} from '../hub/preset_sink';
 import {type PresetSource, readAll} from '../hub/preset_source';
 import {type AnyWeight} from '../layers/layer';
+import {biasOf, type LayerAdapter} from '../models/lora';
 import {Gemma3Backbone} from '../models/gemma3/gemma3_backbone';
 import {Gemma3CausalLM} from '../models/gemma3/gemma3_causal_lm';
 import {type WeightFormat} from '../weights/dtype';
+import {ArrayStream, MergedStream} from '../weights/merged_stream';
+import {Weight} from '../weights/weight';
 import {isObject, type JsonObject, parseSerialized} from './keras_config';
 import {backboneObject, dtypePolicy, metadataObject} from './keras_objects';
 import {kerasPaths} from './keras_paths';
+import {type LoraSource, readLoraWeights} from './lora_weights';
 import {openTarget, type PresetTarget} from './preset_writer';
 import {checkVariables, DatasetStream, openStoredWeights, Scratch, type StoredWeights} from './preset_weights';
 import {type OpenValues, savedWeights} from './saved_variables';
@@ -23,11 +27,13 @@ export interface ConvertPresetOptions extends WeightFilesOptions {
   to: 'keras' | 'tfjs';
   /** How weights rest in the new files; "int8" and "int4" for tfjs alone. Defaults to what the preset says. */
   dtype?: WeightFormat;
+  /** LoRA to merge into the weights, as `saveLoraWeights` wrote it. Nothing by default. */
+  lora?: LoraSource;
   /** For tfjs: bytes of a file of weights. Defaults to 32 MB. */
   shardSize?: number;
 }
 
-const OPTIONS = ['to', 'dtype', 'shardSize', 'maxShardSize', 'onProgress', 'signal'] as const;
+const OPTIONS = ['to', 'dtype', 'lora', 'shardSize', 'maxShardSize', 'onProgress', 'signal'] as const;
 
 const DTYPES = {keras: ['float32', 'bfloat16'], tfjs: ['float32', 'bfloat16', 'int8', 'int4']} as const;
 
@@ -80,10 +86,12 @@ export async function convertPreset(
     try {
       checkFloats(stored, source);
       checkVariables(backbone, stored, source);
+      const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
+      const open = withLora(opener(stored), lora?.adapters);
       bytes =
         options.to === 'keras'
-          ? await writeWeightFiles(sink, savedWeights(backbone, undefined, opener(stored)), options)
-          : await writeTfjs(backbone, await taskClass(source), stored, sink, options);
+          ? await writeWeightFiles(sink, savedWeights(backbone, undefined, open), options)
+          : await writeTfjs(backbone, await taskClass(source), open, sink, options);
     } finally {
       // Before the commit: the target may be the folder that is read from.
       await stored.close();
@@ -164,11 +172,26 @@ function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): Jso
   return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
 }
 
-/** Values of the source for a weight. */
-function opener(stored: StoredWeights): (weight: AnyWeight, path: string) => OpenValues {
+/** Values for a weight, which has a path in files of Keras. */
+type Opener = (weight: AnyWeight, path: string) => OpenValues;
+
+/** Values of the source. */
+function opener(stored: StoredWeights): Opener {
   const scratch = new Scratch();
   return (weight, path) => {
     return new DatasetStream(stored.variables.get(stored.keyOf(path, weight))!.dataset, scratch, () => {});
+  };
+}
+
+/** The same with LoRA merged. */
+function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener {
+  const kernels = new Map(adapters.map(adapter => [adapter.layer.adapted, adapter]));
+  const biases = new Map(adapters.map(({layer, bias}) => [bias && biasOf(layer), bias]));
+  return (weight, path) => {
+    const bias = weight instanceof Weight ? biases.get(weight) : undefined;
+    if (bias) return new ArrayStream(weight.shape as number[], bias);
+    const adapter = kernels.get(weight);
+    return adapter ? new MergedStream(open(weight, path), async () => adapter) : open(weight, path);
   };
 }
 
@@ -176,7 +199,7 @@ function opener(stored: StoredWeights): (weight: AnyWeight, path: string) => Ope
 async function writeTfjs(
   backbone: Gemma3Backbone,
   task: string | undefined,
-  stored: StoredWeights,
+  open: Opener,
   sink: PresetSink,
   options: ConvertPresetOptions,
 ): Promise<number> {
@@ -193,7 +216,6 @@ async function writeTfjs(
   const head = {format: 'layers-model', generatedBy: 'tfjs-gemma3', convertedBy: 'tfjs-gemma3'};
   await writeAll(sink, TFJS_FILE, json({...head, modelTopology, weightsManifest: [{paths, weights: entries}]}));
 
-  const open = opener(stored);
   const shards = new Shards(sink, paths, shardSize);
   for (const [path, weight] of weights) {
     for await (const piece of entryPieces(weight, open(weight, path))) {

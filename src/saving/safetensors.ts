@@ -2,7 +2,7 @@
 import {show, ValueError} from '../errors';
 import {type ByteSink} from '../hub/preset_sink';
 import {type ByteSource} from '../hub/preset_source';
-import {bfloat16ToFloat32, float16ToFloat32} from './half';
+import {bfloat16ToFloat32, float16ToFloat32} from '../weights/half';
 import {isObject} from './keras_config';
 import {sizeOf} from './saved_variables';
 

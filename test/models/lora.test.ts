@@ -108,6 +108,7 @@ test('refuses what means nothing, and changes nothing then', () => {
 describe.each(['float32', 'bfloat16', 'int8', 'int4'])('over weights at rest as %s', dtype => {
   test('gives the same before and after it is merged, to rounding, and packed stays packed', async () => {
     const backbone = make(false, {dtype: dtype === 'float32' ? 'float32' : 'bfloat16', dropout: 0});
+    randomize({trainableWeights: backbone.weights}, 100);
     if (dtype.startsWith('int')) await backbone.quantize(dtype as 'int8');
     const plain = await hidden(backbone);
     const weights = backbone.weights.length;
@@ -124,7 +125,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'])('over weights at rest as 
     expect(backbone.weights).toHaveLength(weights);
     expect(tf.memory().numTensors).toBe(before - 2 * (4 * 6 + 1));
     expect(backbone.weights.filter(weight => weight instanceof PackedWeight)).toHaveLength(packed);
-    const tolerance = {float32: 1e-5, bfloat16: 0.1, int8: 0.3, int4: 2.5}[dtype]!;
+    const tolerance = {float32: 1e-4, bfloat16: 0.2, int8: 0.3, int4: 2}[dtype]!;
     expect(maxDifference(await hidden(backbone), unmerged)).toBeLessThan(tolerance);
     await expect(backbone.mergeLora()).rejects.toThrow(/no lora-enabled layers/);
     backbone.dispose();
@@ -145,6 +146,7 @@ test('of two calls to merge one merges', async () => {
 
 test('quantizes kernels below LoRA, which stays', async () => {
   const backbone = make(false, {dropout: 0});
+  randomize({trainableWeights: backbone.weights}, 100);
   backbone.enableLora(2);
   randomize(backbone);
   const matrices = backbone.trainableWeights;

@@ -218,7 +218,9 @@ describe('what cannot be done is said', () => {
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await backbone.quantize('int8');
     const x = tf.ones([1, 3], 'int32');
-    await expect(backbone.fit([x, x], x)).rejects.toThrow(/was quantized, or had its LoRA merged, since\. Call `compile` again/);
+    await expect(backbone.fit([x, x], x)).rejects.toThrow(
+      /was quantized, or had its LoRA merged, since\. Call `compile` again/,
+    );
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await expect(backbone.fit([x, x], x)).rejects.toThrow(/Received: 50 that rest as int8/);
     x.dispose();
