@@ -22,6 +22,7 @@ export * as samplers from './generation/samplers';
 export {GenerationSession, type SessionArgs} from './generation/session';
 export {BlobPreset} from './hub/blob_source';
 export {DirectoryHandlePreset} from './hub/directory_handle_preset';
+export {type FileSource, type FileTarget, MemoryFile} from './hub/file_target';
 export {HttpPreset} from './hub/http_source';
 export {MemoryPreset} from './hub/memory_preset';
 export {openPreset, type PresetLike} from './hub/open_preset';
@@ -33,6 +34,7 @@ export {Dense, type DenseArgs} from './layers/dense';
 export {EinsumDense, type EinsumDenseArgs} from './layers/einsum_dense';
 export {Layer, type LayerArgs} from './layers/layer';
 export {LayerNormalization, type LayerNormalizationArgs} from './layers/layer_normalization';
+export {type LoraArgs, LoraLayer, type LoraOptions} from './layers/lora';
 export {type QuantizationMode} from './layers/quantize';
 export {ReversibleEmbedding, type ReversibleEmbeddingArgs} from './layers/reversible_embedding';
 export {RMSNormalization, type RMSNormalizationArgs} from './layers/rms_normalization';
@@ -69,6 +71,7 @@ export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embe
 export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
 export {type PresetEntry} from './models/gemma3/gemma3_presets';
 export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/gemma3_prompt_images';
+export {type ExportPeftOptions} from './models/gemma3/gemma3_peft';
 export {type ScoreArgs} from './models/gemma3/gemma3_score';
 export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
 export {
@@ -79,10 +82,12 @@ export {
 } from './models/gemma3/gemma3_text_embedder_preprocessor';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
+export {type EnableLoraOptions} from './models/lora';
 export {memoryByDtype, type WeightMemory} from './models/memory';
 export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
 export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from './saving/convert_preset';
 export {folderHandler} from './saving/folder_handler';
+export {type LoraSource, type LoraTarget, type SaveLoraOptions} from './saving/lora_weights';
 export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
 export {type PresetTarget, type SaveProgress, type SaveToPresetOptions} from './saving/preset_writer';
 export {
@@ -93,6 +98,18 @@ export {
   type TextPart,
 } from './tokenizers/chat_template';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
+export {type LabelsLike, type TrainingData, type TrainingTexts} from './training/examples';
+export {
+  type EvaluateArgs,
+  type EvaluateDatasetArgs,
+  type FitArgs,
+  type FitCallbacks,
+  type FitDatasetArgs,
+  type FitLogs,
+} from './training/fit_options';
+export * as losses from './training/losses';
+export * as optimizers from './training/optimizers';
+export {type TrainingCompileArgs} from './training/training';
 export {type Dtype, parseDtype} from './weights/dtype';
 export {PackedWeight} from './weights/packed_weight';
 export {Weight} from './weights/weight';

@@ -53,7 +53,7 @@ export class Dense extends LoraLayer {
   readonly useBias: boolean;
   kernel!: AnyWeight;
   bias?: Weight;
-  protected readonly loraName = 'kernel';
+  readonly loraName = 'kernel';
   private readonly kernelInitializer: Initializer;
   private readonly biasInitializer: Initializer;
 

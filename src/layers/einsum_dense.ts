@@ -47,7 +47,7 @@ export class EinsumDense extends LoraLayer {
   readonly biasAxes: string | null;
   kernel!: AnyWeight;
   bias?: Weight;
-  protected readonly loraName = 'kernel';
+  readonly loraName = 'kernel';
   private readonly kernelInitializer: Initializer;
   private readonly biasInitializer: Initializer;
 

@@ -40,7 +40,7 @@ export class Embedding extends LoraLayer {
   readonly inputDim: number;
   readonly outputDim: number;
   embeddings!: AnyWeight;
-  protected readonly loraName = 'embeddings';
+  readonly loraName = 'embeddings';
   private readonly embeddingsInitializer: Initializer;
 
   constructor(args: EmbeddingArgs) {

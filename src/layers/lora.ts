@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, ValueError} from '../errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
+import {type Adapter} from '../weights/merged_stream';
 import {type Weight} from '../weights/weight';
 import {checkArgument} from './checks';
 import {getInitializer, type InitializerLike} from './initializers';
@@ -46,7 +47,7 @@ export abstract class LoraLayer extends Layer {
   protected lora: Lora | undefined;
 
   /** What the matrices are called: "kernel" or "embeddings", which is also the name of the weight that they adapt. */
-  protected abstract readonly loraName: string;
+  abstract readonly loraName: string;
   /** The weight that they adapt. */
   abstract get adapted(): AnyWeight;
 
@@ -111,6 +112,13 @@ export abstract class LoraLayer extends Layer {
   /** Both matrices, to be read and written. */
   get loraMatrices(): Lora | undefined {
     return this.lora;
+  }
+
+  /** The matrices with their numbers, to compute on the host. LoRA must be on. */
+  async readAdapter(): Promise<Adapter> {
+    const {a, b} = this.lora!;
+    const [first, second] = await Promise.all([a.read().data(), b.read().data()]);
+    return {rank: this.loraRank!, alpha: this.loraAlpha!, a: first as Float32Array, b: second as Float32Array};
   }
 
   /** Ends LoRA and forgets the matrices; the kernel stays frozen and as it is. */

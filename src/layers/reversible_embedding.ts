@@ -53,7 +53,7 @@ export class ReversibleEmbedding extends LoraLayer {
   readonly logitSoftCap: number | null;
   embeddings!: AnyWeight;
   reverseEmbeddings?: AnyWeight;
-  protected readonly loraName = 'embeddings';
+  readonly loraName = 'embeddings';
   private readonly embeddingsInitializer: Initializer;
 
   constructor(args: ReversibleEmbeddingArgs) {

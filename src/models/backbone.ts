@@ -1,8 +1,16 @@
 /** What all backbones share: weights in order, options of loading from a preset, configurations. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
+import {checkKeys, show, ValueError} from '../errors';
 import {type QuantizationMode} from '../layers/quantize';
 import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../saving/preset_writer';
+import {
+  loadLoraWeights,
+  type LoraSource,
+  type LoraTarget,
+  saveLoraWeights,
+  type SaveLoraOptions,
+} from '../saving/lora_weights';
+import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from './lora';
 import {Model} from './model';
 
 export type {ModelInputs} from './inputs';
@@ -90,6 +98,67 @@ export abstract class Backbone extends Model {
    */
   abstract quantize(mode: QuantizationMode): Promise<void>;
 
+  // === LoRA ===
+
+  /** Names of the layers that `enableLora` means if none are given: queries and values. */
+  defaultLoraLayerNames(): string[] {
+    return ['query_dense', 'value_dense', 'query', 'value'];
+  }
+
+  /** Whether a layer has LoRA that is not merged. */
+  get loraEnabled(): boolean {
+    return loraLayers(this).size > 0;
+  }
+
+  /**
+   * Freezes the model and adds to some of its kernels the product of two small matrices that are trained, as
+   * `enable_lora` of KerasHub (https://keras.io/keras_hub/api/base_classes/backbone/). Frozen kernels may rest packed.
+   * Biases beside these kernels stay trainable, as in Keras. A task around this backbone trains the same weights.
+   *
+   * @example
+   * lm.backbone.enableLora(4);
+   * lm.backbone.enableLora(8, {alpha: 16, targetLayerNames: ['query', 'key', 'value', 'attention_output', /ffw/]});
+   *
+   * @throws ValueError on unknown or unusable arguments, names that mean no layer, and if it was called before.
+   */
+  enableLora(rank: number, options: EnableLoraOptions = {}): void {
+    checkKeys('enableLora', options, ['targetLayerNames', 'alpha']);
+    enableLora(this, rank, options);
+  }
+
+  /**
+   * Saves the matrices of LoRA in KerasHub's `.lora.h5`: its `load_lora_weights` reads them. With an alpha that is not the
+   * rank B is multiplied by alpha / rank, which KerasHub does not know, and alpha is noted. Biases that stay trainable,
+   * as in a vision encoder, are added: KerasHub does not read them. An old file stays as it is until the new one is whole.
+   *
+   * @throws ValueError without LoRA, for layers of different rank, and for another file ending.
+   */
+  async saveLoraWeights(target: LoraTarget, options: SaveLoraOptions = {}): Promise<void> {
+    await saveLoraWeights(this, target, options);
+  }
+
+  /**
+   * Loads what `saveLoraWeights` here or in KerasHub wrote: from a path, an http(s) address, bytes, or a file of a
+   * browser. Where LoRA is off it is turned on for the layers that the file has.
+   *
+   * @throws ValueError on another file ending, a file without LoRA or of another rank, and layers that do not fit, naming
+   * them; an Error for a damaged file. Then nothing has changed.
+   */
+  async loadLoraWeights(source: LoraSource): Promise<void> {
+    await loadLoraWeights(this, source);
+  }
+
+  /**
+   * Adds the products of LoRA's matrices to the kernels and ends LoRA, one kernel after the other. Packed kernels are
+   * packed anew: as bfloat16 the sum is rounded, int8 and int4 get new scales. All weights stay frozen; `trainable = true`
+   * trains them again. Generation is faster afterwards.
+   *
+   * @throws ValueError without LoRA. If it fails on the way some kernels are merged, and calling it again does the others.
+   */
+  async mergeLora(): Promise<void> {
+    await mergeLora(this);
+  }
+
   // === Copies and files of Keras ===
 
   /**
@@ -100,7 +169,7 @@ export abstract class Backbone extends Model {
 
   /**
    * Saves configuration and weights as KerasHub does: `from_preset` of Python reads them, and so does ours. Weights are
-   * written in the dtype that they have, or in another one; those at rest as int8 or int4 need one. An old preset in the
+   * written in the dtype that they have, or in another one; those at rest as int8 or int4 need one. With LoRA they are merged in the files and stay as they are here. An old preset in the
    * same place stays as it is until the new one is whole.
    *
    * @throws ValueError on unknown or unusable options or a target that cannot be written to; the signal's reason when

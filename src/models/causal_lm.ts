@@ -17,6 +17,10 @@ import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import * as samplers from '../generation/samplers';
 import {GenerationSession, type SessionArgs} from '../generation/session';
 import {checkArgument, checkPositiveInteger} from '../layers/checks';
+import {type LabelsLike, type TrainingTexts} from '../training/examples';
+import {type EvaluateArgs, type EvaluateDatasetArgs, type FitArgs, type FitDatasetArgs} from '../training/fit_options';
+import {type Stage} from '../training/stages';
+import {Training, TRAINING_COMPILE_ARGS, type TrainingCompileArgs} from '../training/training';
 import {
   checkedStopTokens,
   checkLogprobs,
@@ -28,16 +32,17 @@ import {
   type TextToken,
   type TextWithLogprobs,
 } from './generate_options';
-import {Task} from './task';
+import {type ModelInputs} from './inputs';
+import {TextTask} from './task';
 import {paddedTokens, readTokenInputs, type TokenInputs, type TokensWithLogprobs} from './token_inputs';
 
-export interface CompileArgs extends Partial<tf.ModelCompileArgs> {
+export interface CompileArgs extends TrainingCompileArgs {
   /** How the next token is chosen. Defaults to "greedy". */
   sampler?: samplers.SamplerName | samplers.Sampler;
 }
 
 /** A backbone with a head: token ids in, logits out, and generation. */
-export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends Task implements Decoder<C> {
+export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends TextTask implements Decoder<C> {
   abstract override preprocessor: GenerationPreprocessor<P> | null;
   sampler: samplers.Sampler = samplers.get('greedy');
 
@@ -54,16 +59,109 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   /** What "auto" stands for. */
   protected abstract autoStopTokenIds(): number[];
 
+  // === Training ===
+
+  abstract trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
+  abstract readonly headWeights: readonly tf.LayerVariable[];
+  abstract tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
+  private madeTraining?: Training;
+  private get training(): Training {
+    return (this.madeTraining ??= new Training(this, this.outputs[0]!.shape.at(-1)!));
+  }
+
   /**
-   * Chooses the sampler, and what tfjs' `compile` takes: `optimizer`, `loss`, `metrics`.
+   * Chooses the sampler, and optimizer, loss and metrics of training, as `compile` of `keras_hub.models.CausalLM`; what is left
+   * out gets its default. A model that was never compiled has all defaults.
    *
-   * @throws ValueError for a sampler that is not known; what tfjs says of the rest.
+   * @throws ValueError on unknown or unusable arguments.
    */
   override compile(args: CompileArgs = {}): void {
-    checkKeys('compile', args, ['sampler', 'optimizer', 'loss', 'metrics']);
+    checkKeys('compile', args, ['sampler', ...TRAINING_COMPILE_ARGS]);
     const {sampler = 'greedy', ...training} = args;
-    this.sampler = samplers.get(sampler);
-    if (Object.keys(training).length) super.compile(training as tf.ModelCompileArgs);
+    const chosen = samplers.get(sampler);
+    this.training.compile(training);
+    this.sampler = chosen;
+    this.optimizer = this.training.settings.optimizer;
+  }
+
+  /**
+   * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is whole strings, or
+   * {prompts, responses[, images]}, of which the responses alone count.
+   *
+   * Only tokens with a weight other than 0 go through the head, so that logits of a whole batch never exist.
+   *
+   * @returns the history: loss, metrics and those of validation, a number an epoch.
+   * @throws ValueError on unusable data or options, for weights that rest packed, for a loss that is not finite; the
+   * signal's reason when aborted. Weights are then those of the last whole step. No tensor is left behind but those of the
+   * optimizer.
+   */
+  override fit(x: P | TrainingTexts, args?: FitArgs): Promise<tf.History>;
+  override fit(x: ModelInputs, y: LabelsLike, args?: FitArgs): Promise<tf.History>;
+  override async fit(x: unknown, y?: unknown, args?: FitArgs): Promise<tf.History> {
+    return this.training.fit(x, y, args);
+  }
+
+  /**
+   * Trains on a dataset of tf.data whose elements are batches: of text, {prompts, responses}, or {xs, ys[, sampleWeight]}.
+   *
+   * @throws as {@link fit}.
+   */
+  override async fitDataset<T extends tf.TensorContainer>(
+    dataset: tf.data.Dataset<T>,
+    args: FitDatasetArgs = {},
+  ): Promise<tf.History> {
+    return this.training.fitDataset(dataset, args);
+  }
+
+  /**
+   * One step on one batch.
+   *
+   * @returns the loss before the step, or [loss, metric].
+   * @throws as {@link fit}.
+   */
+  override trainOnBatch(x: P | TrainingTexts): Promise<number | number[]>;
+  override trainOnBatch(x: ModelInputs, y: LabelsLike, sampleWeight?: LabelsLike): Promise<number | number[]>;
+  override async trainOnBatch(x: unknown, y?: unknown, sampleWeight?: LabelsLike): Promise<number | number[]> {
+    return this.training.trainOnBatch(x, y, sampleWeight);
+  }
+
+  /**
+   * Loss of what `fit` takes, and metrics behind it, as scalars that the caller disposes.
+   *
+   * @throws ValueError on unusable data or options; the signal's reason when aborted.
+   */
+  override evaluate(x: P | TrainingTexts, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]>;
+  override evaluate(x: ModelInputs, y: LabelsLike, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]>;
+  override async evaluate(x: unknown, y?: unknown, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]> {
+    return this.training.evaluate(x, y, args);
+  }
+
+  /**
+   * The same for a dataset of tf.data, see {@link fitDataset}.
+   *
+   * @throws as {@link evaluate}.
+   */
+  override async evaluateDataset(
+    dataset: tf.data.Dataset<tf.TensorContainer>,
+    args: EvaluateDatasetArgs = {},
+  ): Promise<tf.Scalar | tf.Scalar[]> {
+    checkKeys('evaluateDataset', args, ['batches', 'signal']);
+    return this.training.evaluateDataset(dataset, args);
+  }
+
+  /**
+   * All that a run of `fit` or `fitDataset` needs to go on bit for bit, with {@link FitArgs.resumeFrom}: trained weights, state
+   * of the optimizer, position, seed. To be called from callbacks, or when a run has ended or was aborted.
+   *
+   * @throws ValueError before there was a run.
+   */
+  async saveTrainingState(): Promise<Uint8Array<ArrayBuffer>> {
+    return this.training.save();
+  }
+
+  override dispose(): ReturnType<TextTask['dispose']> {
+    this.madeTraining?.dispose();
+    return super.dispose();
   }
 
   /**

@@ -5,6 +5,9 @@ import {show, ValueError} from '../errors';
 /** Tensors by input name, in the order of the model's inputs, or nested arrays of numbers by name. */
 export type ModelInputs = tf.Tensor | tf.Tensor[] | Record<string, tf.Tensor | tf.TensorLike>;
 
+/** What is asked of a model here. */
+export type ModelWithInputs = Pick<tf.LayersModel, 'inputNames' | 'inputs'>;
+
 /** Inputs that have an entry for each token. */
 const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
 
@@ -13,7 +16,7 @@ const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
  *
  * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not fit each other.
  */
-export function inputTensors(model: tf.LayersModel, x: ModelInputs): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
+export function inputTensors(model: ModelWithInputs, x: ModelInputs): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
   const names = model.inputNames;
   const given = byName(names, x);
   const made: tf.Tensor[] = [];
@@ -96,7 +99,7 @@ function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'):
 const shapesOf = (names: readonly string[], tensors: readonly tf.Tensor[]) =>
   names.map((name, i) => `${name} [${tensors[i]!.shape}]`).join(', ');
 
-function checkShapes(model: tf.LayersModel, tensors: readonly tf.Tensor[]): void {
+function checkShapes(model: ModelWithInputs, tensors: readonly tf.Tensor[]): void {
   const names = model.inputNames;
   model.inputs.forEach(({shape: expected}, i) => {
     const {shape} = tensors[i]!;

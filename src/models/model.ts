@@ -61,20 +61,55 @@ export abstract class Model extends tf.LayersModel {
 
   // === Training ===
 
+  /** What was trained since `compile`: optimizers of tfjs keep what they know of weights by their number. */
+  private trained: readonly tf.LayerVariable[] | undefined;
+
+  override compile(args: tf.ModelCompileArgs): void {
+    super.compile(args);
+    this.trained = undefined;
+  }
+
+  /**
+   * tfjs trains what was trainable when `compile` was called. As in Keras, what `trainable` and `enableLora` change
+   * afterwards counts, too.
+   */
+  private collectTrainable(): void {
+    const model = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
+    const collected = model.collectedTrainableWeights;
+    if (!collected) return;
+    const present = new Set(this.weights);
+    if (collected.every(weight => present.has(weight))) model.collectedTrainableWeights = this.trainableWeights;
+  }
+
+  override summary(...args: Args<'summary'>): void {
+    this.collectTrainable();
+    super.summary(...args);
+  }
+
   /** @throws ValueError if weights that cannot be trained would be: tfjs speaks of a `varList` that nobody gave. */
   private checkTrainable(): void {
-    // What `compile` took when it was called is what tfjs trains.
+    this.collectTrainable();
     const {collectedTrainableWeights: collected} = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
     const weights = collected ?? this.trainableWeights;
     const present = new Set(this.weights);
     if (weights.some(weight => !present.has(weight))) {
       throw new ValueError(
-        'Expected the weights that `compile` found. Received a model that was quantized since. Call `compile` again, with ' +
-          '`trainable = false` on what rests packed.',
+        'Expected the weights that `compile` found. Received a model that was quantized, or had its LoRA merged, since. ' +
+          'Call `compile` again, with `trainable = false` on what rests packed.',
+      );
+    }
+    const known = this.trained;
+    if (known && (known.length !== weights.length || known.some((weight, i) => weight !== weights[i]))) {
+      throw new ValueError(
+        `Expected the ${known.length} weights that the optimizer has trained since \`compile\`. Received ` +
+          `${weights.length}, not the same ones. Call \`compile\` again, with a new optimizer.`,
       );
     }
     const packed = weights.filter(weight => weight instanceof PackedWeight);
-    if (packed.length === 0) return;
+    if (packed.length === 0) {
+      this.trained = [...weights];
+      return;
+    }
     throw new ValueError(
       `Expected weights that rest as float32 for training. Received: ${packed.length} that rest as ` +
         `${packed[0]!.format}, "${packed[0]!.originalName}" first, which are frozen. Load the model with ` +

@@ -180,10 +180,19 @@ export function attention(inputs: AllInputs, attrs: AttentionAttrs): tf.Tensor4D
   return runOp(attentionOp, inputs, attrs) as tf.Tensor4D;
 }
 
+/** The seed of one of the two dropouts of a block, given that of the block. */
+export const dropoutSeed = (seed: number | string | undefined, index: 0 | 1): string | undefined =>
+  seed === undefined ? undefined : `${seed}/${index}`;
+
 /** The same in operations that the tape sees one by one, with dropout on the probabilities: training only. */
-export function attentionWithDropout(inputs: AllInputs, attrs: AttentionAttrs, rate: number): tf.Tensor4D {
+export function attentionWithDropout(
+  inputs: AllInputs,
+  attrs: AttentionAttrs,
+  rate: number,
+  seed?: string,
+): tf.Tensor4D {
   return tf.tidy(() => {
-    const probabilities = tf.dropout(attend(inputs, attrs).probabilities, rate);
+    const probabilities = tf.dropout(attend(inputs, attrs).probabilities, rate, undefined, seed);
     return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]) as tf.Tensor4D;
   });
 }

@@ -1,8 +1,9 @@
 /** What a browser does instead of `node.ts`: there are no folders, and the package's files lie beside its script. */
 import {show, ValueError} from '../errors';
+import {type FileSink} from '../hub/file_target';
 import {HttpPreset} from '../hub/http_source';
 import {type PresetSink} from '../hub/preset_sink';
-import {type PresetSource} from '../hub/preset_source';
+import {type ByteSource, type PresetSource} from '../hub/preset_source';
 
 /** Browsers have no paths. */
 export const canReadFolders = false;
@@ -16,6 +17,20 @@ export async function openFolder(_path: string): Promise<PresetSource | undefine
 export async function folderSink(path: string): Promise<PresetSink> {
   throw new ValueError(
     `Expected a FileSystemDirectoryHandle or a PresetSink to save into: browsers have no paths. Received: "${path}".`,
+  );
+}
+
+/** See `node_folder_sink.ts`. */
+export async function fileSink(path: string): Promise<FileSink> {
+  throw new ValueError(
+    `Expected a FileSystemFileHandle, a MemoryFile or another ByteSink to save into: browsers have no paths. Received: "${path}".`,
+  );
+}
+
+/** See `node.ts`. */
+export async function openFile(path: string): Promise<ByteSource> {
+  throw new ValueError(
+    `Expected an address that begins with http, bytes, or a file that was chosen: browsers have no paths. Received: "${path}".`,
   );
 }
 

@@ -8,7 +8,7 @@ import {Worker} from 'node:worker_threads';
 import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource} from '../hub/preset_source';
 
-export {folderSink} from './node_folder_sink';
+export {fileSink, folderSink} from './node_folder_sink';
 
 /** Whether a path can lead to a folder. */
 export const canReadFolders = true;
@@ -57,6 +57,17 @@ class FolderPreset implements PresetSource {
     const handle = await open(full, 'r');
     return new DiskFile(full, (await handle.stat()).size, handle);
   }
+}
+
+/** @throws ValueError if there is no such file. */
+export async function openFile(path: string): Promise<ByteSource> {
+  const full = resolve(path);
+  const found = await stat(full).catch(() => undefined);
+  if (!found?.isFile()) {
+    const why = found ? 'which is a folder' : 'where there is none';
+    throw new ValueError(`Expected the path of a file. Received: "${path}", ${why}.`);
+  }
+  return new DiskFile(full, found.size, await open(full, 'r'));
 }
 
 /** The folder at a path, or undefined if there is none. */

@@ -3,6 +3,7 @@ import {randomUUID} from 'node:crypto';
 import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
 import {ValueError} from '../errors';
+import {type FileSink} from '../hub/file_target';
 import {type ByteSink, type PresetSink} from '../hub/preset_sink';
 
 class DiskSink implements ByteSink {
@@ -105,4 +106,33 @@ export async function folderSink(path: string): Promise<PresetSink> {
   }
   await mkdir(dirname(full), {recursive: true});
   return new FolderSink(full);
+}
+
+/**
+ * A single file, written beside its place and put there by one rename when it is closed.
+ *
+ * @throws ValueError if there is a folder of that name.
+ */
+export async function fileSink(path: string): Promise<FileSink> {
+  const full = resolve(path);
+  if ((await stat(full).catch(() => undefined))?.isDirectory()) {
+    throw new ValueError(`Expected the path of a file to save into. Received: "${path}", which is a folder.`);
+  }
+  await mkdir(dirname(full), {recursive: true});
+  const aside = join(dirname(full), `.${basename(full)}.saving-${randomUUID().slice(0, 8)}`);
+  const handle = await open(aside, 'w');
+  let closed = false;
+  const disk = new DiskSink(full, handle, () => (closed = true));
+  return {
+    name: full,
+    write: bytes => disk.write(bytes),
+    async close() {
+      await disk.close();
+      await rename(aside, full);
+    },
+    async abort() {
+      if (!closed) await handle.close();
+      await rm(aside, {force: true});
+    },
+  };
 }

@@ -87,7 +87,8 @@ function policyName(dtype: unknown): string {
  */
 export function backboneObject(backbone: Backbone, wanted: string | undefined): JsonObject {
   const owner = `Model "${backbone.name}"`;
-  const {visionEncoder, ...config} = backbone.getConfig() as Record<string, Json>;
+  // Files hold merged weights.
+  const {visionEncoder, lora: _, ...config} = backbone.getConfig() as Record<string, Json>;
   const {config: vision} = (visionEncoder ?? {}) as {config?: JsonObject};
   const all: JsonObject = {
     ...(snakeKeys(config) as JsonObject),

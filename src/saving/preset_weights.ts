@@ -163,7 +163,7 @@ const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedEnt
   weight.packing.order === order &&
   weight.packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
 
-const READABLE = new Set(['float16', 'bfloat16', 'float32', 'float64']);
+export const READABLE = new Set(['float16', 'bfloat16', 'float32', 'float64']);
 
 /** Reads pieces of a dataset as float32 or bfloat16, over buffers that all tensors of a load share. */
 export class DatasetStream implements ValueStream {

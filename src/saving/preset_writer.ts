@@ -17,7 +17,7 @@ import {
   taskObject,
   tokenizerObject,
 } from './keras_objects';
-import {savedWeights} from './saved_variables';
+import {savedWeights, sizeOf} from './saved_variables';
 import {isWeightFile, type WeightFilesOptions, writeWeightFiles} from './weight_files';
 
 export {type SaveProgress} from './weight_files';
@@ -104,8 +104,11 @@ export class PresetWriter {
     // A task around another backbone would be built from its own copy of the configuration.
     this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
     await this.json('config.json', backboneObject(backbone, dtype));
-    await this.json('metadata.json', metadataObject(backbone.countParams()));
-    await writeWeightFiles(this.sink, savedWeights(backbone, dtype), this.options);
+    const saved = savedWeights(backbone, dtype);
+    // Without the matrices of LoRA, which are merged in the files.
+    const parameters = saved.variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
+    await this.json('metadata.json', metadataObject(parameters));
+    await writeWeightFiles(this.sink, saved, this.options);
   }
 
   /** `tokenizer.json` and the vocabulary. */

@@ -1,7 +1,9 @@
 /** The variables of a backbone on their way into files: names, dtypes, and values in pieces. */
 import {ValueError} from '../errors';
 import {type AnyWeight, type Layer} from '../layers/layer';
+import {LoraLayer} from '../layers/lora';
 import {type Backbone} from '../models/backbone';
+import {MergedStream} from '../weights/merged_stream';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, type ValueStream} from '../weights/weight';
 import {float32ToFloat16} from './half';
@@ -88,10 +90,18 @@ export function savedWeights(
     layer.savedWeights.forEach((weight, i) => {
       const name = String(i);
       const shape = weight.shape as number[];
-      variables.push({group, name, shape, dtype: dtypeOf(path, layer), open: () => open(weight, `${group}/${name}`)});
+      const values = () => open(weight, `${group}/${name}`);
+      const merged = () => mergedValues(layer, weight, values());
+      variables.push({group, name, shape, dtype: dtypeOf(path, layer), open: merged});
     });
   }
   return {groups, variables};
+}
+
+/** A kernel with its LoRA added, as Keras saves it. */
+function mergedValues(layer: Layer, weight: AnyWeight, values: OpenValues): OpenValues {
+  const adapted = layer instanceof LoraLayer && layer.loraEnabled && weight === layer.adapted;
+  return adapted ? new MergedStream(values, () => layer.readAdapter()) : values;
 }
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

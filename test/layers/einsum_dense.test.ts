@@ -147,7 +147,7 @@ describe('EinsumDense', () => {
   test('refuses arguments that it does not have', () => {
     expect(() => new EinsumDense({equation: 'ab,bc->ac', outputShape: 4, bias_axes: 'c'} as never)).toThrow(
       'EinsumDense has no argument "bias_axes". Expected: equation, outputShape, activation, biasAxes, ' +
-        'kernelInitializer, biasInitializer, name, trainable, dtype, inputShape, batchInputShape.',
+        'kernelInitializer, biasInitializer, loraRank, loraAlpha, name, trainable, dtype, inputShape, batchInputShape.',
     );
     expect(() => new EinsumDense({equation: 'ab,bc->ac', outputShape: 4, activation: 'nope'})).toThrow('nope');
     expect(() => new EinsumDense({equation: 'ab,bc->ac', outputShape: 4, kernelInitializer: 'nope'})).toThrow(

@@ -68,7 +68,10 @@ describe.each(MAKERS)('%s', (_, make) => {
     });
     model.dispose();
   });
+});
 
+describe('training of a Gemma3Backbone', () => {
+  const make = makeBackbone;
   const data = (model: tf.LayersModel) => ({
     x: [tf.tensor2d([[2, 3, 4]], undefined, 'int32'), tf.ones([1, 3], 'int32')],
     y: tf.zeros([1, 3, model.outputs[0]!.shape[2]!]),

@@ -65,11 +65,11 @@ def camel(config):
     return {word(key): camel(value) if isinstance(value, dict) else value for key, value in config.items()}
 
 
-def run_node(steps, folder):
+def run_node(steps, folder, script="save_presets.mjs"):
     path = os.path.join(folder, "steps.json")
     with open(path, "w") as f:
         json.dump(steps, f)
-    done = subprocess.run(["node", os.path.join(HERE, "save_presets.mjs"), path], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(["node", os.path.join(HERE, script), path], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 

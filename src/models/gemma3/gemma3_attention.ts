@@ -15,7 +15,7 @@ import {
 import {getInitializer, type InitializerLike, serializeInitializer} from '../../layers/initializers';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {RotaryEmbedding} from '../../layers/rotary_embedding';
-import {attention, attentionWithDropout} from '../../ops/attention';
+import {attention, attentionWithDropout, dropoutSeed} from '../../ops/attention';
 import {checkGemma3Arguments} from './gemma3_arguments';
 
 export interface CachedGemma3AttentionArgs extends LayerArgs {
@@ -69,6 +69,8 @@ const KNOWN = [
 export interface AttentionCallArgs extends Kwargs {
   /** Whether dropout is at work. Defaults to false. */
   training?: boolean;
+  /** What drops out: the same for the same seed. Without one it differs each time. */
+  seed?: number | string;
   /** int32 (B, T): 1 for tokens that count. */
   paddingMask?: tf.Tensor;
   /** int32 (B, T): number of the image that a token belongs to, 0 for text. */
@@ -188,7 +190,8 @@ export class CachedGemma3Attention extends Layer {
         ? cache.append(key as tf.Tensor4D, value, counts)
         : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, layOut: (own: tf.Tensor2D) => own};
       const optional = {
-        paddingMask: paddingMask as tf.Tensor2D | undefined,
+        // Preprocessors give bool, which kernels would read as something else.
+        paddingMask: paddingMask && (tf.cast(paddingMask, 'int32') as tf.Tensor2D),
         queryImages: images as tf.Tensor2D | undefined,
         keyImages: images && seen.layOut(images as tf.Tensor2D),
         attentionMask: attentionMask as tf.Tensor3D | undefined,
@@ -212,7 +215,7 @@ export class CachedGemma3Attention extends Layer {
       };
       const attended =
         training && this.config.dropout > 0
-          ? attentionWithDropout(all, attrs, this.config.dropout)
+          ? attentionWithDropout(all, attrs, this.config.dropout, dropoutSeed(kwargs.seed, 0))
           : attention(all, attrs); // (B, T, N, H)
       return this.outputDense.call(attended); // (B, T, D)
     });

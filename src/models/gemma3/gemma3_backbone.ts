@@ -11,6 +11,7 @@ import {RMSNormalization} from '../../layers/rms_normalization';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys, parseSerialized} from '../../saving/keras_config';
 import {loadPresetWeights} from '../../saving/preset_weights';
+import {type PresetTarget} from '../../saving/preset_writer';
 import {parseDtype} from '../../weights/dtype';
 import {
   Backbone,
@@ -21,6 +22,7 @@ import {
   unpackConfig,
 } from '../backbone';
 import {copyState} from '../clone';
+import {loraConfig, type LoraEntry, restoreLora} from '../lora';
 import {withDtypeThatFits} from '../memory';
 import {
   completeConfig,
@@ -31,6 +33,7 @@ import {
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
 import {Gemma3MeanPooling} from './gemma3_mean_pooling';
+import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from './gemma3_peft';
 import {type PresetEntry, presets} from './gemma3_presets';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 
@@ -220,6 +223,35 @@ export class Gemma3Backbone extends Backbone {
     return this.multiply.call(embeddings);
   }
 
+  override defaultLoraLayerNames(): string[] {
+    const vision = this.textOnlyModel ? [] : ['query_proj', 'value_proj'];
+    return [...super.defaultLoraLayerNames(), ...vision];
+  }
+
+  /**
+   * Saves LoRA as an adapter of Hugging Face's PEFT for `Gemma3ForCausalLM`, or with vision
+   * `Gemma3ForConditionalGeneration`: `adapter_config.json` and `adapter_model.safetensors` in a folder. Keras has a first
+   * matrix for each query, key and value head, PEFT one for all: with N heads the rank is N times as large there. Trained
+   * biases are not in it.
+   *
+   * @throws ValueError without LoRA, on layers that PEFT cannot adapt so (the embedding), and on unusable options.
+   */
+  async exportPeftAdapter(target: PresetTarget, options: ExportPeftOptions = {}): Promise<void> {
+    await exportPeftAdapter(this, target, options);
+  }
+
+  /**
+   * Loads an adapter of PEFT, a folder or an address. Where LoRA is off it is turned on for the layers that the adapter
+   * has. With N query, key or value heads the rank is N times as large here, for one rank serves all layers; an adapter of
+   * `exportPeftAdapter` gets the rank that it had.
+   *
+   * @throws ValueError on files that are missing, damaged or of another kind of adapter, and on layers that do not fit,
+   * naming them. Then nothing has changed.
+   */
+  async importPeftAdapter(source: PresetLike): Promise<void> {
+    await importPeftAdapter(this, source);
+  }
+
   override async quantize(mode: QuantizationMode): Promise<void> {
     const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
     await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode);
@@ -231,7 +263,9 @@ export class Gemma3Backbone extends Backbone {
       className: 'Gemma3VisionEncoder',
       config: this.visionEncoder.getConfig(),
     };
-    return {name: this.name, ...this.config, visionEncoder};
+    const lora = loraConfig(this);
+    const config = {name: this.name, ...this.config, visionEncoder};
+    return lora ? {...config, lora: lora as never} : config;
   }
 
   /**
@@ -246,7 +280,11 @@ export class Gemma3Backbone extends Backbone {
   ): T;
   static override fromConfig(first: unknown, second?: unknown): unknown {
     // tfjs passes the class in front when it loads a model.
-    return new Gemma3Backbone((typeof first === 'function' ? second : first) as Gemma3BackboneArgs);
+    const given = unpackConfig((typeof first === 'function' ? second : first) as object);
+    const {lora, ...config} = given as {lora?: LoraEntry[]};
+    const backbone = new Gemma3Backbone(config as Gemma3BackboneArgs);
+    if (lora) restoreLora(backbone, lora);
+    return backbone;
   }
 
   override clone(): Gemma3Backbone {

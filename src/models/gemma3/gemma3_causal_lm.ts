@@ -6,7 +6,11 @@ import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {checkArgument, checkArguments} from '../../layers/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
+import {headLoss} from '../../ops/head_loss';
+import {tokenLoss} from '../../ops/token_loss';
 import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../saving/preset_writer';
+import {type Stage} from '../../training/stages';
+import {PackedWeight} from '../../weights/packed_weight';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
@@ -14,6 +18,7 @@ import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_cau
 import {type Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {type PresetEntry} from './gemma3_presets';
 import {score, type ScoreArgs} from './gemma3_score';
+import {gemma3Stages} from './gemma3_stages';
 
 export interface Gemma3CausalLMArgs {
   /** Its weights become those of the model, which does not free them while others hold the backbone. */
@@ -212,6 +217,25 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
    */
   score(args: ScoreArgs): tf.Tensor {
     return score(this.backbone, args);
+  }
+
+  // === Training ===
+
+  trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[] {
+    return gemma3Stages(this.backbone, inputs, dropout);
+  }
+
+  get headWeights(): readonly tf.LayerVariable[] {
+    const {layerNorm, tokenEmbedding} = this.backbone;
+    return [...layerNorm.weights, ...tokenEmbedding.weights];
+  }
+
+  tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D {
+    const {embeddings, logitSoftCap, loraEnabled} = this.backbone.tokenEmbedding;
+    // A head with LoRA is two matrices, which the operation does not know.
+    if (loraEnabled) return tf.tidy(() => tokenLoss(this.logits(hidden), targets) as tf.Tensor1D);
+    const table = embeddings instanceof PackedWeight ? embeddings : (embeddings.read() as tf.Tensor2D);
+    return tf.tidy(() => headLoss(this.finalStates(hidden), table, targets, {softCap: logitSoftCap}));
   }
 
   protected autoStopTokenIds(): number[] {

@@ -176,10 +176,7 @@ export class Gemma3CausalLMPreprocessor {
    * @throws ValueError unless prompts and responses are given alike; on images that do not fit the prompts.
    */
   async call(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TrainingBatch> {
-    const {segments, readers, scalar} = this.rows(x);
-    if (segments.some(row => row.length < 2)) {
-      throw new ValueError('Expected {prompts, responses} for training. Received no responses.');
-    }
+    const {segments, readers, scalar} = this.trainingRows(x);
     const length = this.checkedLength(sequenceLength);
     // One more than asked for: the last token has no next one.
     const rows = segments.map(row => packSegments(row, this.packing(length + 1, this.addEndToken)));
@@ -197,6 +194,16 @@ export class Gemma3CausalLMPreprocessor {
       y: next(row => row.ids, 'int32'),
       sampleWeight: next(row => row.segments.map(segment => segment === 1), 'bool'),
     };
+  }
+
+  /**
+   * How many tokens of each row `call` does not pad.
+   *
+   * @throws ValueError as `call`, but for the images themselves, which are not read.
+   */
+  packedLengths(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): number[] {
+    const options = this.packing(this.checkedLength(sequenceLength) + 1, this.addEndToken);
+    return this.trainingRows(x).segments.map(row => joinSegments(row, options).ids.length - 1);
   }
 
   /**
@@ -306,6 +313,14 @@ export class Gemma3CausalLMPreprocessor {
 
   private packing(length: number, addEnd: boolean) {
     return {tokenizer: this.tokenizer, length, addStart: this.addStartToken, addEnd};
+  }
+
+  private trainingRows(x: PromptsAndResponses): Rows {
+    const rows = this.rows(x);
+    if (rows.segments.some(row => row.length < 2)) {
+      throw new ValueError('Expected {prompts, responses} for training. Received no responses.');
+    }
+    return rows;
   }
 
   private generationRows(x: GenerationInputs): Rows {

@@ -13,6 +13,7 @@ import {
   type TensorOrTensors,
 } from '../../layers/layer';
 import {RMSNormalization} from '../../layers/rms_normalization';
+import {dropoutSeed} from '../../ops/attention';
 import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
 import {checkGemma3Arguments} from './gemma3_arguments';
@@ -82,6 +83,8 @@ const KNOWN = [
 export interface BlockCallArgs extends Kwargs {
   /** Whether dropout is at work. Defaults to false. */
   training?: boolean;
+  /** What drops out: the same for the same seed. Without one it differs each time. */
+  seed?: number | string;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
   /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
@@ -198,7 +201,9 @@ export class Gemma3DecoderBlock extends Layer {
       let y = this.attention.call(this.preAttentionNorm.call(x), {...kwargs, paddingMask, images});
       if (this.postAttentionNorm) y = this.postAttentionNorm.call(y);
       // KerasHub drops out here and on attention probabilities, but not behind the feed-forward network.
-      if (kwargs.training && this.config.dropout > 0) y = tf.dropout(y, this.config.dropout);
+      if (kwargs.training && this.config.dropout > 0) {
+        y = tf.dropout(y, this.config.dropout, undefined, dropoutSeed(kwargs.seed, 1));
+      }
       const attended = tf.add(x, y);
 
       const normed = this.preFfwNorm.call(attended);

@@ -1,6 +1,7 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {useBackend} from '../../../src';
 import {ValueError} from '../../../src/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
 import {snakeKeys} from '../../../src/saving/keras_config';
@@ -356,4 +357,16 @@ describe('weights', () => {
     tf.dispose([a, b, y]);
     backbone.dispose();
   });
+});
+
+test.each(['cpu', 'simd'] as const)('a padding mask of true and false is one of 1 and 0 on %s', async backend => {
+  await useBackend(backend);
+  const backbone = filled();
+  tf.tidy(() => {
+    const given = {token_ids: ids(), padding_mask: mask()};
+    const expected = backbone.predict(given) as tf.Tensor;
+    expectClose(backbone.predict({...given, padding_mask: tf.cast(mask(), 'bool')}) as tf.Tensor, expected, 1e-7);
+  });
+  backbone.dispose();
+  await useBackend('cpu');
 });

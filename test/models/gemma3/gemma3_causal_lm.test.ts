@@ -224,7 +224,7 @@ describe('bad input', () => {
     await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(/tokens to tell, 0 or more. Received: logprobs=-1/);
     await expect(lm.stream('a', {logprobs: 1} as never).next()).rejects.toThrow(/stream has no argument "logprobs"/);
     expect(() => lm.compile({sampler: 'best' as never})).toThrow(/"greedy", "random"/);
-    expect(() => lm.compile({weightedMetrics: []} as never)).toThrow(/no argument "weightedMetrics"/);
+    expect(() => lm.compile({metrics: []} as never)).toThrow(/no argument "metrics"/);
     expect(() => new Gemma3CausalLM({backbone: null as never})).toThrow(/expected a Gemma3Backbone/);
     expect(() => new Gemma3CausalLM(undefined as never)).toThrow(/expected its arguments in one object/);
     expect(() => new Gemma3CausalLM({backbone, preprocessor: 'x' as never})).toThrow(/as `preprocessor`, or null/);

@@ -1,0 +1,61 @@
+/** How far predictions are from labels, and what of that is to be made small. */
+import {show, ValueError} from '../errors';
+import {checkArguments} from '../layers/checks';
+import {type Batch} from './batch';
+
+const REDUCTIONS = ['sum_over_batch_size', 'mean_with_sample_weight', 'sum'] as const;
+
+/**
+ * What becomes of the losses of all tokens, times their weights. "sum_over_batch_size": their sum, divided by the number of all
+ * places, padding included. "mean_with_sample_weight": the sum, divided by that of the weights, so that padding has no say.
+ * "sum": the sum.
+ */
+export type Reduction = (typeof REDUCTIONS)[number];
+
+export interface LossArgs {
+  /** Defaults to "sum_over_batch_size", as in Keras. */
+  reduction?: Reduction;
+}
+
+/**
+ * −log of the probability of the token that should come next, as `keras.losses.SparseCategoricalCrossentropy` with
+ * `from_logits=True`.
+ *
+ * @throws ValueError on unknown or unusable arguments.
+ */
+export class SparseCategoricalCrossentropy {
+  readonly reduction: Reduction;
+
+  constructor(args: LossArgs = {}) {
+    checkArguments('SparseCategoricalCrossentropy', args, ['reduction']);
+    const {reduction = 'sum_over_batch_size'} = args;
+    if (!REDUCTIONS.includes(reduction)) {
+      throw new ValueError(
+        `SparseCategoricalCrossentropy expected \`reduction\` as one of ${REDUCTIONS.map(show).join(', ')}. ` +
+          `Received: reduction=${show(reduction)}.`,
+      );
+    }
+    this.reduction = reduction;
+  }
+
+  /** What the weighted sum of a batch is divided by; never 0. */
+  divisor({size, weights}: Pick<Batch, 'size' | 'weights'>): number {
+    if (this.reduction === 'sum') return 1;
+    if (this.reduction === 'sum_over_batch_size') return size;
+    return weights.reduce((sum, weight) => sum + weight, 0) || 1;
+  }
+}
+
+/**
+ * A loss by name, or the one that is given.
+ *
+ * @throws ValueError on anything else.
+ */
+export function get(loss: unknown): SparseCategoricalCrossentropy {
+  if (loss instanceof SparseCategoricalCrossentropy) return loss;
+  if (loss === 'auto' || loss === 'sparse_categorical_crossentropy') return new SparseCategoricalCrossentropy();
+  throw new ValueError(
+    'Expected `loss` as "auto", "sparse_categorical_crossentropy" or a losses.SparseCategoricalCrossentropy: a language ' +
+      `model is trained on the tokens that come next. Received: ${show(loss)}.`,
+  );
+}

@@ -1,0 +1,83 @@
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {checkArgument} from '../../layers/checks';
+import {Optimizer, type OptimizerArgs} from './optimizer';
+
+export interface AdamArgs extends OptimizerArgs {
+  /** How much of the mean of gradients stays. Defaults to 0.9. */
+  beta1?: number;
+  /** How much of the mean of their squares stays. Defaults to 0.999. */
+  beta2?: number;
+  /** Keeps divisors from zero. Defaults to 1e-7. */
+  epsilon?: number;
+  /** Divide by the largest mean of squares so far: https://openreview.net/pdf?id=ryQu7f-RZ. Defaults to false. */
+  amsgrad?: boolean;
+}
+
+/**
+ * Adam of Kingma and Ba, https://arxiv.org/abs/1412.6980, as `keras.optimizers.Adam`: rate 0.001 unless given. `tf.train.adam`
+ * adds its epsilon elsewhere and gives other numbers.
+ *
+ * @throws ValueError on unknown or unusable arguments.
+ */
+export class Adam extends Optimizer {
+  /** @nocollapse */
+  static className: string = 'Adam';
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly amsgrad: boolean;
+  protected readonly slotNames: readonly string[];
+
+  constructor(args: AdamArgs = {}, owner = 'Adam') {
+    super(owner, args, ['beta1', 'beta2', 'epsilon', 'amsgrad'], 0.001);
+    const {beta1 = 0.9, beta2 = 0.999, epsilon = 1e-7, amsgrad = false} = args;
+    checkArgument(owner, 'beta1', beta1, 'rate');
+    checkArgument(owner, 'beta2', beta2, 'rate');
+    checkArgument(owner, 'epsilon', epsilon, 'positive');
+    checkArgument(owner, 'amsgrad', amsgrad, 'flag');
+    this.beta1 = beta1;
+    this.beta2 = beta2;
+    this.epsilon = epsilon;
+    this.amsgrad = amsgrad;
+    this.slotNames = amsgrad ? ['momentum', 'velocity', 'velocityHat'] : ['momentum', 'velocity'];
+  }
+
+  protected override updateStep(
+    gradient: tf.Tensor,
+    variable: tf.Variable,
+    {momentum: m, velocity: v, velocityHat}: Record<string, tf.Variable>,
+    learningRate: number,
+    update: number,
+  ): void {
+    const {beta1, beta2, epsilon} = this;
+    const alpha = (learningRate * Math.sqrt(1 - beta2 ** update)) / (1 - beta1 ** update);
+    m!.assign(tf.add(m!, tf.mul(tf.sub(gradient, m!), 1 - beta1)));
+    v!.assign(tf.add(v!, tf.mul(tf.sub(tf.square(gradient), v!), 1 - beta2)));
+    velocityHat?.assign(tf.maximum(velocityHat, v!));
+    variable.assign(tf.sub(variable, tf.div(tf.mul(m!, alpha), tf.add(tf.sqrt(velocityHat ?? v!), epsilon))));
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    const {beta1, beta2, epsilon, amsgrad} = this;
+    return {...super.getConfig(), beta1, beta2, epsilon, amsgrad};
+  }
+}
+
+/**
+ * Adam with decoupled weight decay, Loshchilov and Hutter, https://arxiv.org/abs/1711.05101, as `keras.optimizers.AdamW`:
+ * `weightDecay` is 0.004 unless given.
+ *
+ * @throws ValueError on unknown or unusable arguments.
+ */
+export class AdamW extends Adam {
+  /** @nocollapse */
+  static override className = 'AdamW';
+
+  constructor(args: AdamArgs = {}) {
+    super({weightDecay: 0.004, ...args}, 'AdamW');
+    if (this.weightDecay === null) {
+      throw new ValueError(`AdamW expected \`weightDecay\` as a number. Received: weightDecay=${show(null)}.`);
+    }
+  }
+}

@@ -1,0 +1,257 @@
+/** What optimizers share, as `keras.optimizers.Optimizer`: rates, decay, clipping, gradients of several batches, state. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../errors';
+import {checkArgument, checkArguments} from '../../layers/checks';
+import {LearningRateSchedule} from './schedules';
+
+export interface OptimizerArgs {
+  /** A number or a schedule. */
+  learningRate?: number | LearningRateSchedule;
+  /** Part of each variable that is taken off, times the rate, at each step. Null, the default: none. */
+  weightDecay?: number | null;
+  /** The longest that the gradient of one variable may be. Null, the default: as long as it is. */
+  clipNorm?: number | null;
+  /** The largest that a number of a gradient may be. Null, the default: as large as it is. */
+  clipValue?: number | null;
+  /** The longest that all gradients together may be. Null, the default: as long as they are. */
+  globalClipNorm?: number | null;
+  /** Batches whose gradients are averaged before variables change, at least 2. Null, the default: each batch changes them. */
+  gradientAccumulationSteps?: number | null;
+}
+const KNOWN = [
+  'learningRate',
+  'weightDecay',
+  'clipNorm',
+  'clipValue',
+  'globalClipNorm',
+  'gradientAccumulationSteps',
+] as const;
+
+type Gradients = tf.NamedTensorMap | {name: string; tensor: tf.Tensor}[];
+
+/** Sum of squares of all numbers of a tensor. */
+const squares = (x: tf.Tensor): tf.Tensor => tf.sum(tf.square(x));
+
+/**
+ * A tfjs optimizer that computes as Keras does. It keeps numbers for each variable ("slots") in the order in which variables
+ * were first given, and wants the same ones each time.
+ *
+ * @throws ValueError on unknown or unusable arguments.
+ */
+export abstract class Optimizer extends tf.Optimizer {
+  readonly weightDecay: number | null;
+  readonly clipNorm: number | null;
+  readonly clipValue: number | null;
+  readonly globalClipNorm: number | null;
+  readonly gradientAccumulationSteps: number | null;
+  private rate: number | LearningRateSchedule = 0;
+  private names: readonly string[] | null = null;
+  private slots: Record<string, tf.Variable[]> = {};
+  private undecayed: readonly string[] = [];
+
+  /** @param owner class, for errors. @param known arguments beside those of all optimizers. */
+  constructor(owner: string, args: OptimizerArgs, known: readonly string[], defaultRate: number) {
+    super();
+    checkArguments(owner, args, [...KNOWN, ...known]);
+    const {learningRate = defaultRate} = args;
+    if (learningRate instanceof LearningRateSchedule) this.rate = learningRate;
+    else this.learningRate = learningRate;
+    this.weightDecay = args.weightDecay ?? null;
+    this.clipNorm = args.clipNorm ?? null;
+    this.clipValue = args.clipValue ?? null;
+    this.globalClipNorm = args.globalClipNorm ?? null;
+    this.gradientAccumulationSteps = args.gradientAccumulationSteps ?? null;
+    const {weightDecay, clipNorm, clipValue, globalClipNorm, gradientAccumulationSteps: steps} = this;
+    const clips = {clipNorm, clipValue, globalClipNorm};
+    for (const [name, value] of Object.entries(clips)) checkArgument(owner, name, value, 'positiveOrNull');
+    if (Object.values(clips).filter(value => value !== null).length > 1) {
+      throw new ValueError(
+        `${owner} expected one of \`clipNorm\`, \`clipValue\` and \`globalClipNorm\` at most. Received: ${show(clips)}.`,
+      );
+    }
+    if (weightDecay !== null && !(Number.isFinite(weightDecay) && weightDecay >= 0)) {
+      throw new ValueError(
+        `${owner} expected \`weightDecay\` to be null or at least 0. Received: weightDecay=${show(weightDecay)}.`,
+      );
+    }
+    if (steps !== null && !(Number.isSafeInteger(steps) && steps >= 2)) {
+      throw new ValueError(
+        `${owner} expected \`gradientAccumulationSteps\` to be null or a whole number of at least 2. ` +
+          `Received: gradientAccumulationSteps=${show(steps)}.`,
+      );
+    }
+  }
+
+  /** Names of the numbers kept for each variable. */
+  protected abstract readonly slotNames: readonly string[];
+
+  /**
+   * Changes one variable.
+   *
+   * @param slots of the variable, by name. @param update number of this change, from 1 on.
+   */
+  protected abstract updateStep(
+    gradient: tf.Tensor,
+    variable: tf.Variable,
+    slots: Record<string, tf.Variable>,
+    learningRate: number,
+    update: number,
+  ): void;
+
+  /** The rate of the next step. It can be set unless it follows a schedule. */
+  get learningRate(): number {
+    return this.rate instanceof LearningRateSchedule ? this.rate.call(this.iterations) : this.rate;
+  }
+  set learningRate(value: number) {
+    if (this.rate instanceof LearningRateSchedule) {
+      throw new ValueError('This optimizer was made with a schedule as `learningRate`, so the rate cannot be set.');
+    }
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
+      throw new ValueError(
+        'An optimizer expected `learningRate` as a number of at least 0 or as a LearningRateSchedule. ' +
+          `Received: learningRate=${show(value)}.`,
+      );
+    }
+    this.rate = value;
+  }
+
+  /**
+   * Leaves variables out of the weight decay.
+   *
+   * @param variableNames parts of names, such as "norm/scale".
+   * @throws ValueError when training has begun.
+   */
+  excludeFromWeightDecay(variableNames: readonly string[]): void {
+    if (this.names !== null) {
+      throw new ValueError('`excludeFromWeightDecay()` can only be called before the optimizer is first used.');
+    }
+    this.undecayed = [...variableNames];
+  }
+
+  /**
+   * One step: gradients by name of variable.
+   *
+   * @throws ValueError on other variables than the first time.
+   */
+  override applyGradients(gradients: Gradients): void {
+    const given = Array.isArray(gradients)
+      ? gradients
+      : Object.entries(gradients).map(([name, tensor]) => ({name, tensor}));
+    const registered = tf.engine().registeredVariables;
+    tf.tidy(() => {
+      const variables = given.map(({name}) => registered[name]!);
+      this.build(
+        given.map(({name}) => name),
+        variables,
+      );
+      const summed = this.accumulated(given.map(({tensor}) => tensor));
+      if (summed) this.update(variables, summed);
+    });
+    this.incrementIterations();
+  }
+
+  private build(names: readonly string[], variables: readonly tf.Variable[]): void {
+    const all = [...this.slotNames, ...(this.gradientAccumulationSteps === null ? [] : ['gradientAccumulator'])];
+    if (this.names === null) {
+      for (const slot of all) this.slots[slot] ??= variables.map(x => tf.zerosLike(x).variable(false));
+      this.names = names;
+    }
+    const fits =
+      this.names.join() === names.join() &&
+      all.every(slot => this.slots[slot]?.every((x, i) => x.shape.join() === variables[i]?.shape.join()));
+    if (fits) return;
+    throw new ValueError(
+      `Expected gradients of the ${this.names.length} variables that this optimizer was first used for. Received: ` +
+        `${names.length}, "${names[0]}" first. Make a new optimizer for other variables: call \`compile\` again.`,
+    );
+  }
+
+  /** Means of the gradients of several batches, with the last of them; null before. */
+  private accumulated(gradients: tf.Tensor[]): tf.Tensor[] | null {
+    const steps = this.gradientAccumulationSteps;
+    if (steps === null) return gradients;
+    const kept = this.slots.gradientAccumulator!;
+    const sums = gradients.map((gradient, i) => tf.add(gradient, kept[i]!));
+    const last = (this.iterations + 1) % steps === 0;
+    kept.forEach((x, i) => x.assign(last ? tf.zerosLike(x) : sums[i]!));
+    return last ? sums.map(sum => tf.div(sum, steps)) : null;
+  }
+
+  private update(variables: readonly tf.Variable[], gradients: tf.Tensor[]): void {
+    const clipped = this.clipped(gradients);
+    const rate = this.learningRate;
+    const update = Math.floor(this.iterations / (this.gradientAccumulationSteps ?? 1)) + 1;
+    const {weightDecay} = this;
+    variables.forEach((variable, i) => {
+      tf.tidy(() => {
+        if (weightDecay !== null && !this.undecayed.some(part => variable.name.includes(part))) {
+          variable.assign(tf.sub(variable, tf.mul(variable, weightDecay * rate)));
+        }
+        const slots = Object.fromEntries(this.slotNames.map(name => [name, this.slots[name]![i]!]));
+        this.updateStep(clipped[i]!, variable, slots, rate, update);
+      });
+    });
+  }
+
+  private clipped(gradients: tf.Tensor[]): tf.Tensor[] {
+    const {clipNorm, clipValue, globalClipNorm} = this;
+    if (clipNorm !== null) {
+      const clip = (x: tf.Tensor) => tf.div(tf.mul(x, clipNorm), tf.maximum(tf.sqrt(squares(x)), clipNorm));
+      return gradients.map(x => tf.tidy(() => clip(x)));
+    }
+    if (globalClipNorm !== null) {
+      const norm = tf.sqrt(tf.addN(gradients.map(x => tf.tidy(() => squares(x)))));
+      const scale = tf.mul(globalClipNorm, tf.minimum(tf.div(1, norm), 1 / globalClipNorm));
+      return gradients.map(x => tf.mul(x, scale));
+    }
+    return clipValue === null ? gradients : gradients.map(x => tf.clipByValue(x, -clipValue, clipValue));
+  }
+
+  // === State: what a run needs to go on to the same numbers ===
+
+  /** Number of steps, then the numbers kept for each variable; the caller disposes them. */
+  override async getWeights(): Promise<{name: string; tensor: tf.Tensor}[]> {
+    const named = Object.entries(this.slots).flatMap(([slot, variables]) =>
+      variables.map((variable, i) => ({name: `${this.names?.[i] ?? i}/${slot}`, tensor: variable.clone()})),
+    );
+    return [await this.saveIterations(), ...named];
+  }
+
+  /** @throws ValueError on numbers of an optimizer with other slots. */
+  override async setWeights(weightValues: {name: string; tensor: tf.Tensor}[]): Promise<void> {
+    const values = await this.extractIterations(weightValues);
+    const slots: Record<string, tf.Tensor[]> = {};
+    for (const {name, tensor} of values) (slots[name.slice(name.lastIndexOf('/') + 1)] ??= []).push(tensor);
+    const expected = [...this.slotNames, ...(this.gradientAccumulationSteps === null ? [] : ['gradientAccumulator'])];
+    const received = Object.keys(slots);
+    if (received.length > 0 && received.join() !== expected.join()) {
+      throw new ValueError(
+        `Expected the state of an optimizer that keeps ${expected.join(', ') || 'nothing'}. Received one that keeps ` +
+          `${received.join(', ')}. Compile with the optimizer that the state is of.`,
+      );
+    }
+    this.disposeSlots();
+    for (const [slot, tensors] of Object.entries(slots)) {
+      this.slots[slot] = tf.tidy(() => tensors.map(x => x.clone().variable(false)));
+    }
+  }
+
+  private disposeSlots(): void {
+    tf.dispose(Object.values(this.slots));
+    this.slots = {};
+    this.names = null;
+  }
+
+  override dispose(): void {
+    this.disposeSlots();
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    const {weightDecay, clipNorm, clipValue, globalClipNorm, gradientAccumulationSteps} = this;
+    const learningRate = this.rate instanceof LearningRateSchedule ? this.rate.getConfig() : this.rate;
+    return {
+      learningRate: learningRate as tf.serialization.ConfigDictValue,
+      ...{weightDecay, clipNorm, clipValue, globalClipNorm, gradientAccumulationSteps},
+    };
+  }
+}

@@ -1,0 +1,66 @@
+/** Values of a kernel with its LoRA added, in pieces: what files of Keras hold, and what a merged kernel is filled with. */
+import {float32ToBfloat16} from '../saving/half';
+import {type ValueStream} from './weight';
+
+/** The matrices of a kernel (…, last) in memory of the host: A (…, rank) and B (rank, last). */
+export interface Adapter {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly a: Float32Array;
+  readonly b: Float32Array;
+}
+
+/** `values + (alpha / rank) · A · B` in logical order; A · B is made for the piece that is read, and forgotten. */
+export class MergedStream implements ValueStream {
+  private floats = new Float32Array(0);
+  private halves = new Uint16Array(0);
+  private read: Adapter | undefined;
+
+  /** @param adapter asked once, when the first piece is read. */
+  constructor(
+    private readonly values: ValueStream & {dispose?(): void},
+    private readonly adapter: () => Promise<Adapter>,
+  ) {}
+
+  get shape(): readonly number[] {
+    return this.values.shape;
+  }
+
+  async readFloat32(start: number, out: Float32Array): Promise<void> {
+    await this.values.readFloat32(start, out);
+    this.read ??= await this.adapter();
+    addProduct(this.read, start, out);
+  }
+
+  async readBfloat16(start: number, count: number): Promise<Uint16Array> {
+    if (this.halves.length < count) [this.floats, this.halves] = [new Float32Array(count), new Uint16Array(count)];
+    const floats = this.floats.subarray(0, count);
+    await this.readFloat32(start, floats);
+    const halves = this.halves.subarray(0, count);
+    float32ToBfloat16(floats, halves);
+    return halves;
+  }
+
+  dispose(): void {
+    this.values.dispose?.();
+  }
+}
+
+/** Adds to `out` what belongs to the values from `start` on. */
+function addProduct({rank, alpha, a, b}: Adapter, start: number, out: Float32Array): void {
+  const last = b.length / rank;
+  const scale = alpha / rank;
+  const sums = new Float64Array(last);
+  for (let done = 0; done < out.length;) {
+    const row = Math.floor((start + done) / last);
+    const first = start + done - row * last;
+    const end = Math.min(last, first + out.length - done);
+    sums.fill(0);
+    for (let r = 0; r < rank; r++) {
+      const factor = scale * a[row * rank + r]!;
+      for (let i = first; i < end; i++) sums[i]! += factor * b[r * last + i]!;
+    }
+    for (let i = first; i < end; i++) out[done + i - first]! += sums[i]!;
+    done += end - first;
+  }
+}

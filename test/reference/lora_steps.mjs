@@ -1,0 +1,58 @@
+/**
+ * What `check_lora.py` and `check_peft.py` have done in TypeScript: loads presets and LoRA weights, computes with them, saves them, as a list
+ * of steps in a JSON file says, and prints what came out as JSON.
+ *
+ * Usage: node lora_steps.mjs STEPS.json
+ */
+import {readFileSync} from 'node:fs';
+import * as tf from '@tensorflow/tfjs';
+import {Gemma3Backbone, useBackend} from '../../dist/node/index.js';
+
+async function hiddenStates(backbone, inputs) {
+  const tensors = Object.entries(inputs).map(([name, value]) => [
+    name,
+    name === 'images' ? tf.tensor(value, undefined, 'float32') : tf.tensor(value, undefined, 'int32'),
+  ]);
+  const hidden = backbone.predict(Object.fromEntries(tensors));
+  const values = Array.from(await hidden.data());
+  tf.dispose([hidden, ...tensors.map(([, tensor]) => tensor)]);
+  return values;
+}
+
+/** Random matrices: those of a fresh LoRA give nothing. */
+function randomize(backbone) {
+  for (const weight of backbone.trainableWeights) {
+    tf.tidy(() => weight.write(tf.randomNormal(weight.shape, 0, 0.3)));
+  }
+}
+
+const counts = ({trainableWeights, nonTrainableWeights}) => [trainableWeights.length, nonTrainableWeights.length];
+
+async function run({make, preset, load, enable, inputs, saveLora, savePreset, savePeft, importPeft}) {
+  const backbone = make ? new Gemma3Backbone(make) : await Gemma3Backbone.fromPreset(preset);
+  if (make) {
+    await backbone.saveToPreset(savePreset);
+    backbone.dispose();
+    return {};
+  }
+  if (load) await backbone.loadLoraWeights(load);
+  if (importPeft) await backbone.importPeftAdapter(importPeft);
+  if (enable) {
+    backbone.enableLora(enable.rank, enable.options);
+    randomize(backbone);
+  }
+  const trainable = counts(backbone);
+  const hidden = inputs && (await hiddenStates(backbone, inputs));
+  if (saveLora) await backbone.saveLoraWeights(saveLora);
+  if (savePeft) await backbone.exportPeftAdapter(savePeft);
+  if (savePreset) await backbone.saveToPreset(savePreset);
+  await backbone.mergeLora();
+  const merged = inputs && (await hiddenStates(backbone, inputs));
+  backbone.dispose();
+  return {trainable, hidden, merged};
+}
+
+await useBackend();
+const results = [];
+for (const step of JSON.parse(readFileSync(process.argv[2], 'utf8'))) results.push(await run(step));
+process.stdout.write(JSON.stringify(results));
