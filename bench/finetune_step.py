@@ -21,6 +21,7 @@ lm.backbone.enable_lora(4)
 lm.compile(
     optimizer=keras.optimizers.Adam(5e-5),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    weighted_metrics=[],
     jit_compile=True,
 )
 i = np.arange(batch * (length + 1), dtype="int64")
@@ -30,7 +31,7 @@ y = ids[:, 1:]
 times, losses = [], []
 for _ in range(options["steps"] + 1):
     start = time.perf_counter()
-    losses.append(float(lm.train_on_batch(x, y)))
+    losses.append(float(np.ravel(lm.train_on_batch(x, y))[0]))
     times.append((time.perf_counter() - start) * 1000)
 unit = 1 if sys.platform == "darwin" else 1024
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
