@@ -122,8 +122,7 @@ export const headLossOp: KeepingOp<HeadLossInputs, HeadLossAttrs> = {
   reference: lossesAndSlopes,
   gradient: (dy, inputs, slopes, attrs) => ({
     // Gradients of gradients need operations that the tape can see.
-    hidden: () =>
-      tf.tidy(() => tf.mul(tapeIsOn() ? lossesAndSlopes(inputs, attrs)[1]! : slopes, tf.expandDims(dy, 1))),
+    hidden: () => tf.tidy(() => tf.mul(tapeIsOn() ? lossesAndSlopes(inputs, attrs)[1]! : slopes, tf.expandDims(dy, 1))),
     table: () => tableGradient(dy, inputs, attrs),
   }),
 };

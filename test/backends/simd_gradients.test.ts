@@ -8,6 +8,7 @@ import {batchMatMul} from '../../src/backends/simd/products';
 import {attentionGradientOps, attentionOp} from '../../src/ops/attention';
 import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
 import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';
+import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {matMulGradientKernelOp, matMulGradientXOp} from '../../src/ops/mat_mul';
 import {type Attributes, type Inputs, type Op, runOp} from '../../src/ops/op';
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
@@ -282,6 +283,33 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
           const tables = rotaryTables(starts, length, width, 1e4, 1);
           expectAsReference(rotaryGradientOp, {x: dy, ...tables});
         }
+      });
+    });
+
+    test.each([
+      [1, 1, 2, null],
+      [5, 642, 130, null],
+      [131, 37, 517, 2],
+    ])('loss of the head: %i tokens of %i numbers, vocabulary of %i, cap %p', (tokens, width, vocabulary, softCap) => {
+      tf.tidy(() => {
+        const targets = tf.randomUniform([tokens], 0, vocabulary, 'int32', 4);
+        const inputs = {
+          hidden: normal([tokens, width], 1),
+          table: tf.mul(normal([vocabulary, width], 2), 0.2),
+          targets,
+        };
+        const attrs = {vocabulary, packing: null, softCap, slopes: true, logitsAtOnce: 1000};
+        // What is kept comes out as the gradient for equal weights.
+        const expected = headLossOp.reference(inputs, attrs);
+        const run = (h: tf.Tensor) =>
+          headLoss(h as tf.Tensor2D, inputs.table as tf.Tensor2D, targets as tf.Tensor1D, {softCap});
+        expectClose(run(inputs.hidden), expected[0]);
+        expectClose(tf.grad(run)(inputs.hidden), expected[1]!);
+      });
+      tf.tidy(() => {
+        const hidden = normal([2, 3], 1) as tf.Tensor2D;
+        const wrong = tf.tensor1d([0, 9], 'int32');
+        expect(() => headLoss(hidden, normal([9, 3], 2) as tf.Tensor2D, wrong)).toThrow('0 to 8. Received: 9');
       });
     });
 

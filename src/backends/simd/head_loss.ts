@@ -1,5 +1,5 @@
 /** The loss of the head over a vocabulary: its command, and the kernel that runs it. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../errors';
 import {type HeadLossAttrs, headLossOp} from '../../ops/head_loss';
 import {valuesOf} from '../cpu/cpu_backend';
@@ -51,7 +51,7 @@ const SUMS_AT_ONCE = 1 << 23;
 
 const headLossKernel: tf.KernelFunc = params => {
   const backend = params.backend as SimdBackend;
-  const {hidden, table, targets} = params.inputs as unknown as Tensors as Record<string, tf.TensorInfo>;
+  const {hidden, table, targets} = params.inputs as unknown as Tensors;
   const attrs = params.attrs as unknown as HeadLossAttrs;
   const {packing, vocabulary, softCap, slopes} = attrs;
   // Rows of another backend.

@@ -45,7 +45,7 @@ const LOGIT_BYTES: usize = <usize>HEAD_ROWS * LOGIT_STEP;
 
 /** Bytes of a tile of W. */
 function tileBytes(): usize {
-  return <usize>(padded(width) * HEAD_TILE) << 2;
+  return (<usize>(padded(width) * HEAD_TILE)) << 2;
 }
 
 function numbersOf(share: usize, row: i32): usize {
@@ -62,7 +62,8 @@ function divideWorkspace(): void {
   const blocks: usize = (rows + HEAD_ROWS - 1) / HEAD_ROWS;
   packed = pointer(11);
   shares = packed + ((<usize>(((rows + 3) & ~3) * width)) << 2);
-  shareBytes = <usize>rows * NUMBERS + ((blocks * <usize>(HEAD_ROWS * octets)) << 5) + 2 * tileBytes() + 2 * LOGIT_BYTES;
+  shareBytes =
+    <usize>rows * NUMBERS + ((blocks * <usize>(HEAD_ROWS * octets)) << 5) + 2 * tileBytes() + 2 * LOGIT_BYTES;
   panels = sumsOf(shares + <usize>thread * shareBytes, 0) + ((blocks * <usize>(HEAD_ROWS * octets)) << 5);
   turned = panels + tileBytes();
   logits = turned + tileBytes();
@@ -127,7 +128,7 @@ function refer(share: usize, row: i32, reference: f32): void {
   store<f64>(at, sum * <f64>f32x4.extract_lane(factor, 0), 8);
   if (slopes == 0) return;
   let sums = sumsOf(share, row) + ((<usize>(row % HEAD_ROWS)) << 5);
-  for (let octet = 0; octet < octets; octet++, sums += <usize>HEAD_ROWS << 5) scaleRow(sums, factor, sums, 8);
+  for (let octet = 0; octet < octets; octet++, sums += (<usize>HEAD_ROWS) << 5) scaleRow(sums, factor, sums, 8);
 }
 
 /** Logits of a token become weights, times the slope of the cap if there is one. */
@@ -175,7 +176,7 @@ function walkTile(share: usize, n: i32, count: i32): void {
     packRows(logits, LOGIT_STEP, some, count, weights);
     let sums = sumsOf(share, row);
     let panel = turned;
-    for (let octet = 0; octet < octets; octet++, sums += <usize>HEAD_ROWS << 5, panel += LOGIT_STEP << 3) {
+    for (let octet = 0; octet < octets; octet++, sums += (<usize>HEAD_ROWS) << 5, panel += LOGIT_STEP << 3) {
       tiles(weights, panel, count, sums, 32, some, 8, true);
     }
   }
@@ -209,7 +210,7 @@ function finish(row: i32): void {
     const power = f32x4.splat(load<f32>(numbersOf(share, row)) - reference);
     const factor = f32x4.extract_lane(exp4(power), 0) * <f32>(1 / sum);
     let sums = sumsOf(share, row) + ((<usize>(row % HEAD_ROWS)) << 5);
-    for (let d = 0; d < width; d += 8, sums += <usize>HEAD_ROWS << 5) {
+    for (let d = 0; d < width; d += 8, sums += (<usize>HEAD_ROWS) << 5) {
       for (let i = d; i < min(width, d + 8); i++) {
         const at = to + ((<usize>i) << 2);
         store<f32>(at, load<f32>(at) + load<f32>(sums + ((<usize>(i - d)) << 2)) * factor);

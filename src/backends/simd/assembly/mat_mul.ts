@@ -11,8 +11,8 @@ import {fillPanel, setMatrix, turnPanel} from './panel';
 import {argument, first, last, pointer, scratch} from './threads';
 import {packRows, tiles} from './tile';
 
-/** Columns that a panel has: 16 kB, half of the innermost cache. */
-const DEPTH = 512;
+/** Columns that a panel has: 20 kB, which fit the innermost cache beside four rows of x. A multiple of runs of integers. */
+const DEPTH = 640;
 const PANEL_BYTES: usize = DEPTH * 32;
 /** Float32 rows are widened eight at a time where they lie side by side; 32 of them fill two cache lines. */
 const FLOAT_PANELS = 4;
@@ -23,9 +23,9 @@ const PACKED_ROWS: usize = <usize>FLOAT_PANELS * PANEL_BYTES;
 const PANEL_ROWS = 4;
 
 /** The same for products with the transposed matrix: rows of W that a panel has, and rows of dy. */
-const TURNED_DEPTH = 128;
+const TURNED_DEPTH = 384;
 const TURNED_BYTES: usize = TURNED_DEPTH * 32;
-const TURNED_ROWS_AT_ONCE = 512;
+const TURNED_ROWS_AT_ONCE = 256;
 /** In scratch: a panel of one block, then the four turned ones, then rows of dy. */
 const TURNED: usize = BLOCK * 32;
 
@@ -201,8 +201,11 @@ export function matMulTransposed(): void {
   const dyStep = (<usize>rows) << 2;
   const dxStep = (<usize>columns) << 2;
   const packedRows = scratch() + TURNED + 4 * TURNED_BYTES;
-  for (let n = 0; n < rows; n += TURNED_DEPTH) {
-    const depth = min(TURNED_DEPTH, rows - n);
+  // Parts of like size, each of whole groups.
+  const parts = (rows + TURNED_DEPTH - 1) / TURNED_DEPTH;
+  const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
+  for (let n = 0; n < rows; n += most) {
+    const depth = min(most, rows - n);
     for (let row = 0; row < m; row += TURNED_ROWS_AT_ONCE) {
       const some = min(TURNED_ROWS_AT_ONCE, m - row);
       packRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, packedRows);

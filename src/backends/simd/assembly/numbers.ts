@@ -69,7 +69,7 @@ export const HEAD_LOSS = 27;
 
 /** Rows of the head that HEAD_LOSS takes at a time, and tokens: what its workspace depends on. */
 export const HEAD_TILE = 128;
-export const HEAD_ROWS = 128;
+export const HEAD_ROWS = 64;
 
 // What `serve` comes back with, beside END and RECEIVE.
 /** No command came for a while. */
