@@ -6,13 +6,14 @@ import {addChat} from './commands/chat';
 import {addConvert} from './commands/convert';
 import {addDoctor} from './commands/doctor';
 import {addEmbed} from './commands/embed';
+import {addFinetune} from './commands/finetune';
 import {addGenerate} from './commands/generate';
 import {addInspect} from './commands/inspect';
 import {addPresets} from './commands/presets';
 import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
 
-const COMMANDS = [addGenerate, addChat, addEmbed, addInspect, addPresets, addConvert, addDoctor, addBench];
+const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPresets, addConvert, addDoctor, addBench];
 
 /**
  * Runs one command. Never rejects.

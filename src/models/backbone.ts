@@ -122,7 +122,7 @@ export abstract class Backbone extends Model {
    * @throws ValueError on unknown or unusable arguments, names that mean no layer, and if it was called before.
    */
   enableLora(rank: number, options: EnableLoraOptions = {}): void {
-    checkKeys('enableLora', options, ['targetLayerNames', 'alpha']);
+    checkKeys('enableLora', options, ['targetLayerNames', 'alpha', 'seed']);
     enableLora(this, rank, options);
   }
 

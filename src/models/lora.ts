@@ -18,6 +18,8 @@ export interface EnableLoraOptions {
   targetLayerNames?: readonly (string | RegExp)[];
   /** The product of both matrices is scaled by alpha / rank. Defaults to the rank, which is KerasHub's. */
   alpha?: number;
+  /** A whole number from which the first values follow. Chosen at random if left out. */
+  seed?: number;
 }
 
 /** What is known of the LoRA of one layer: where the layer is among all, and what its file or configuration says. */
@@ -59,9 +61,12 @@ export function loraLayers(backbone: Backbone): Map<number, LoraLayer> {
 export const NO_LORA = 'There are no lora-enabled layers in this model. Make sure to call `.enableLora(rank)` first.';
 
 /** @throws ValueError as `Backbone.enableLora` does; then nothing has changed. */
-export function enableLora(backbone: Backbone, rank: number, {targetLayerNames, alpha}: EnableLoraOptions): void {
+export function enableLora(backbone: Backbone, rank: number, {targetLayerNames, alpha, seed}: EnableLoraOptions): void {
   checkArgument('enableLora', 'rank', rank, 'size');
   if (alpha !== undefined) checkArgument('enableLora', 'alpha', alpha, 'positive');
+  if (seed !== undefined && !Number.isSafeInteger(seed)) {
+    throw new ValueError(`enableLora expected \`seed\` to be a whole number. Received: seed=${show(seed)}.`);
+  }
   const [enabled] = loraLayers(backbone).values();
   if (enabled) {
     throw new ValueError(
@@ -72,6 +77,7 @@ export function enableLora(backbone: Backbone, rank: number, {targetLayerNames, 
   turnOn(
     backbone,
     targetLayers(backbone, targetLayerNames).map(layer => ({layer, rank, alpha: alpha ?? rank})),
+    seed,
   );
 }
 
@@ -105,12 +111,18 @@ function targetLayers(backbone: Backbone, targets: EnableLoraOptions['targetLaye
 }
 
 /** Freezes everything but these layers, whose kernels are frozen by `enableLora`: biases beside them stay trainable. */
-function turnOn(backbone: Backbone, targets: readonly {layer: LoraLayer; rank: number; alpha: number}[]): void {
+function turnOn(
+  backbone: Backbone,
+  targets: readonly {layer: LoraLayer; rank: number; alpha: number}[],
+  seed?: number,
+): void {
   backbone.trainable = true;
   for (const layer of backbone.layers) layer.trainable = false;
-  for (const {layer, rank, alpha} of targets) {
+  for (const [i, {layer, rank, alpha}] of targets.entries()) {
     layer.trainable = true;
-    layer.enableLora(rank, {alpha});
+    // Each layer has numbers of its own.
+    const seeded = seed === undefined ? {} : {aInitializer: tf.initializers.heUniform({seed: seed + i})};
+    layer.enableLora(rank, {alpha, ...seeded});
   }
 }
 

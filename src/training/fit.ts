@@ -86,7 +86,8 @@ async function trainEpoch(run: Run, means: Means, callbacks: tf.CallbackList): P
       await callbacks.onBatchEnd(index, {
         ...{batch: index, size: batch.rows, loss: result.loss},
         ...(result.correct !== undefined && {[ACCURACY]: weight ? result.correct / weight : 0}),
-        ...{tokens: batch.weights.length, step: position.step, ...total, ...rate},
+        ...{tokens: batch.weights.length, inputTokens: batch.inputs.token_ids!.size},
+        ...{step: position.step, ...total, ...rate},
       });
     } finally {
       disposeInputs(batch);

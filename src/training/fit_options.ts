@@ -16,8 +16,8 @@ interface LoopArgs {
   /** Epoch at which it begins. Defaults to 0. */
   initialEpoch?: number;
   /**
-   * Told of batches and epochs. Logs of a batch: `batch`, `size` (rows), `loss`, metrics, `tokens` (with a weight), `step` (of
-   * all epochs, from 1), `learningRate` of the step, and `totalSteps` where it is known. Logs of an epoch: `loss`,
+   * Told of batches and epochs. Logs of a batch: `batch`, `size` (rows), `loss`, metrics, `tokens` (with a weight), `inputTokens`
+   * (that pass the model, padding included), `step` (of all epochs, from 1), `learningRate` of the step, and `totalSteps` where it is known. Logs of an epoch: `loss`,
    * metrics, and with validation data the same with `val_` in front.
    */
   callbacks?: FitCallbacks;

@@ -87,8 +87,7 @@ export const bfloat16Rows: Packing = {
   },
   unpack: (bits, rows, columns) => tf.tidy(() => tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns])),
   matMul: (x, bits, _rows, columns) => matMulBfloat16(x, bits, columns),
-  matMulTransposed: (dy, bits, rows, columns) =>
-    tf.tidy(() => tf.matMul(dy, bfloat16Rows.unpack(bits, rows, columns))),
+  matMulTransposed: (dy, bits, rows, columns) => tf.tidy(() => tf.matMul(dy, bfloat16Rows.unpack(bits, rows, columns))),
   gatherRows: (bits, ids, columns) =>
     tf.tidy(() => tf.slice(unpackBfloat16(tf.gather(bits, ids)), [0, 0], [-1, columns])),
 };
