@@ -253,7 +253,7 @@ class Run {
     const split = given.length ? data.length : Math.ceil(data.length * (1 - validationSplit));
     const [rows, validation] = [data.slice(0, split), given.length ? given : data.slice(split)];
     if (rows.length === 0) throw new Error('Expected examples to train on. Received none beside those for validation.');
-    await this.compile(Math.ceil(rows.length / batchSize) * epochs);
+    const optimizer = await this.compile(Math.ceil(rows.length / batchSize) * epochs);
     const plural = (count: number) => `${count} example${count === 1 ? '' : 's'}`;
     progress.say(
       `${plural(rows.length)}, ${validation.length ? plural(validation.length) : 'none'} for validation; ` +
@@ -272,6 +272,8 @@ class Run {
     } catch (error) {
       await this.keep(error);
       throw error;
+    } finally {
+      optimizer.dispose();
     }
     progress.end();
     await lm.backbone.saveLoraWeights(files.output);
@@ -281,7 +283,8 @@ class Run {
     this.tell();
   }
 
-  private async compile(steps: number): Promise<void> {
+  /** The optimizer is the caller's to dispose. */
+  private async compile(steps: number): Promise<{dispose(): void}> {
     const {losses, optimizers} = await import('tfjs-gemma3');
     const {learningRate, schedule, warmup, weightDecay, clipNorm, accumulate, recompute = false} = this.options;
     const warmupSteps = Math.round(steps * warmup);
@@ -290,15 +293,17 @@ class Run {
         ...(warmupSteps ? {initialLearningRate: 0, warmupTarget: learningRate} : {initialLearningRate: learningRate}),
         ...{warmupSteps, decaySteps: Math.max(1, steps - warmupSteps)},
       });
+    const optimizer = new optimizers.AdamW({
+      ...{learningRate: schedule === 'cosine' ? cosine() : learningRate, weightDecay, globalClipNorm: clipNorm},
+      ...(accumulate !== undefined && {gradientAccumulationSteps: accumulate}),
+    });
     this.lm.compile({
-      optimizer: new optimizers.AdamW({
-        ...{learningRate: schedule === 'cosine' ? cosine() : learningRate, weightDecay, globalClipNorm: clipNorm},
-        ...(accumulate !== undefined && {gradientAccumulationSteps: accumulate}),
-      }),
+      optimizer,
       // A mean over tokens that are learnt says the same whatever the padding.
       loss: new losses.SparseCategoricalCrossentropy({reduction: 'mean_with_sample_weight'}),
       recompute,
     });
+    return optimizer;
   }
 
   private async step(logs: StepLogs): Promise<void> {

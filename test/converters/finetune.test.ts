@@ -21,7 +21,7 @@ function write(name: string, ...lines: (object | string)[]): string {
 }
 
 const finetune = (...argv: string[]) => ['finetune', '--preset', TINY, '--data', at('data.jsonl'), ...argv];
-const SMALL = ['--batch-size', '2', '--epochs', '2', '--max-length', '24'];
+const SMALL = ['--batch-size', '2', '--epochs', '2', '--max-length', '40'];
 interface Reported {
   losses: number[];
   epochs: {step: number; loss: number; validationLoss?: number}[];
@@ -159,9 +159,9 @@ describe('refuses', () => {
     ['missing images', [{prompt: 'a', response: 'b', image: 'none.png'}], [], /none\.png". Received: there is none/],
     [
       'long examples',
-      [EXAMPLES[0]!, {prompt: 'a '.repeat(40), response: 'b'}],
-      ['--max-length', '16'],
-      /at most 16 tokens in .* Received: 1 that are longer, line 2 first with \d+; .*--truncate to cut them/,
+      [EXAMPLES[0]!, {prompt: 'a '.repeat(60), response: 'b'}],
+      ['--max-length', '40'],
+      /at most 40 tokens in .* Received: 1 that are longer, line 2 first with \d+; .*--truncate to cut them/,
     ],
     ['no such layers', [EXAMPLES[0]!], ['--target', 'quarry'], /Received: "quarry"/],
   ])('%s', async (_, lines, argv, message) => {
