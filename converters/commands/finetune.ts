@@ -222,6 +222,8 @@ class Run {
   private readonly progress: TrainingProgress;
   private readonly started = performance.now();
   private readonly secondsBefore: number;
+  /** Whether there was a step, so that there is a state to keep. */
+  private stepped = false;
 
   constructor(
     private readonly lm: Gemma3CausalLM,
@@ -308,6 +310,7 @@ class Run {
 
   private async step(logs: StepLogs): Promise<void> {
     const {report} = this;
+    this.stepped = true;
     // Steps behind the checkpoint that a run goes on from are done again.
     report.losses.length = Math.min(report.losses.length, logs.step - 1);
     while (report.losses.length < logs.step - 1) report.losses.push(null);
@@ -343,7 +346,7 @@ class Run {
   private async keep(error: unknown): Promise<void> {
     const {files, progress, report, io} = this;
     progress.end();
-    if (report.losses.length === 0) return;
+    if (!this.stepped) return;
     await this.checkpoint();
     await this.lm.backbone.saveLoraWeights(files.output);
     const why = io.signal.aborted ? 'Interrupted' : `Stopped (${(error as Error).name})`;
