@@ -15,7 +15,6 @@ const KINDS = {
   rate: ['in [0, 1)', value => isNumber(value) && value >= 0 && value < 1],
   flag: ['to be true or false', value => typeof value === 'boolean'],
   text: ['to be a string', value => typeof value === 'string'],
-  objectOrNull: ['to be null or an object', value => value === null || isObject(value)],
 } satisfies Record<string, [string, (value: unknown) => boolean]>;
 
 /** What an argument can be. */

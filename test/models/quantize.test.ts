@@ -219,7 +219,7 @@ describe('what cannot be done is said', () => {
     await backbone.quantize('int8');
     const x = tf.ones([1, 3], 'int32');
     await expect(backbone.fit([x, x], x)).rejects.toThrow(
-      /was quantized, or had its LoRA merged, since\. Call `compile` again/,
+      /whose LoRA was merged, or that was quantized since\. Call `compile` again/,
     );
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await expect(backbone.fit([x, x], x)).rejects.toThrow(/Received: 50 that rest as int8/);

@@ -280,7 +280,9 @@ export class Gemma3Backbone extends Backbone {
   ): T;
   static override fromConfig(first: unknown, second?: unknown): unknown {
     // tfjs passes the class in front when it loads a model.
-    const given = unpackConfig((typeof first === 'function' ? second : first) as object);
+    const saved = (typeof first === 'function' ? second : first) as object;
+    checkObject('Gemma3Backbone', saved);
+    const given = unpackConfig(saved);
     const {lora, ...config} = given as {lora?: LoraEntry[]};
     const backbone = new Gemma3Backbone(config as Gemma3BackboneArgs);
     if (lora) restoreLora(backbone, lora);
