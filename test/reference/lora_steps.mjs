@@ -7,17 +7,7 @@
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, useBackend} from '../../dist/node/index.js';
-
-async function hiddenStates(backbone, inputs) {
-  const tensors = Object.entries(inputs).map(([name, value]) => [
-    name,
-    name === 'images' ? tf.tensor(value, undefined, 'float32') : tf.tensor(value, undefined, 'int32'),
-  ]);
-  const hidden = backbone.predict(Object.fromEntries(tensors));
-  const values = Array.from(await hidden.data());
-  tf.dispose([hidden, ...tensors.map(([, tensor]) => tensor)]);
-  return values;
-}
+import {hiddenStates} from './hidden_states.mjs';
 
 /** Random matrices: those of a fresh LoRA give nothing. */
 function randomize(backbone) {

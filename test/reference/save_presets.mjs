@@ -5,19 +5,8 @@
  * Usage: node save_presets.mjs STEPS.json
  */
 import {readFileSync} from 'node:fs';
-import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3TextEmbedder, useBackend} from '../../dist/node/index.js';
-
-async function hiddenStates(backbone, inputs) {
-  const tensors = Object.entries(inputs).map(([name, value]) => [
-    name,
-    name === 'images' ? tf.tensor(value, undefined, 'float32') : tf.tensor(value, undefined, 'int32'),
-  ]);
-  const hidden = backbone.predict(Object.fromEntries(tensors));
-  const values = Array.from(await hidden.data());
-  tf.dispose([hidden, ...tensors.map(([, tensor]) => tensor)]);
-  return values;
-}
+import {hiddenStates} from './hidden_states.mjs';
 
 async function embed({load, embedder: options, texts, save}) {
   const embedder = await Gemma3TextEmbedder.fromPreset(load, options);

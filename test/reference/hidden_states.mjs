@@ -1,0 +1,14 @@
+/** Hidden states for inputs by name, as the steps of the checks in this folder have them. */
+import * as tf from '@tensorflow/tfjs';
+
+/** Numbers of (B, T, D), one behind the other, of a backbone for nested arrays. */
+export async function hiddenStates(backbone, inputs) {
+  const tensors = Object.entries(inputs).map(([name, value]) => [
+    name,
+    tf.tensor(value, undefined, name === 'images' ? 'float32' : 'int32'),
+  ]);
+  const hidden = backbone.predict(Object.fromEntries(tensors));
+  const values = Array.from(await hidden.data());
+  tf.dispose([hidden, ...tensors.map(([, tensor]) => tensor)]);
+  return values;
+}
