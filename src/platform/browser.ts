@@ -5,6 +5,9 @@ import {HttpPreset} from '../hub/http_source';
 import {type PresetSink} from '../hub/preset_sink';
 import {type ByteSource, type PresetSource} from '../hub/preset_source';
 
+/** Browsers have no flags that a page could set. */
+export const enableWideSimd = (): boolean => false;
+
 /** Browsers have no paths. */
 export const canReadFolders = false;
 

@@ -7,6 +7,7 @@ export interface Kernels {
   start(thread: number, threads: number): void;
   execute(command: number): void;
   selfTest(): number;
+  tryTiles(wide: boolean, times: number): void;
 }
 
 /** Bytes at the start of a bank that belong to the engine: a control block, and scratch memory of each thread. */

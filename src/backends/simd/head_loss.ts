@@ -3,7 +3,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../errors';
 import {type HeadLossAttrs, headLossOp} from '../../ops/head_loss';
 import {valuesOf} from '../cpu/cpu_backend';
-import {HEAD_LOSS, HEAD_ROWS, HEAD_TILE} from './assembly/numbers';
+import {HEAD_LOSS, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from './assembly/numbers';
 import {COLUMN_BLOCK, type Command, FLOAT32, floatBits, type NumberType} from './commands';
 import {type Tensors} from './kernel';
 import {TYPES} from './packing';
@@ -41,9 +41,8 @@ export const headLoss = (a: HeadLossArgs): Command => [
 
 export function headLossWorkspaceBytes({rows, width}: {rows: number; width: number}, threads: number): number {
   const padded = Math.ceil(width / COLUMN_BLOCK) * COLUMN_BLOCK;
-  const sums = Math.ceil(rows / HEAD_ROWS) * HEAD_ROWS * padded;
-  const own = 4 * rows + sums + 2 * padded * HEAD_TILE + 2 * HEAD_ROWS * HEAD_TILE;
-  return 4 * (Math.ceil(rows / 4) * 4 * width + threads * own);
+  const own = rows * (4 + padded) + 2 * padded * HEAD_TILE + 2 * HEAD_ROWS * HEAD_TILE;
+  return 4 * (Math.ceil(rows / HEAD_ROUND) * HEAD_ROUND * width + threads * own);
 }
 
 /** Sums of all threads at once: 32 MB, as long as a block of tokens does not take more. */

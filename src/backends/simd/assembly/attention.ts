@@ -6,7 +6,7 @@
 import {dotKeys} from './dot_keys';
 import {copyFloatColumns, transposeFloatRows} from './panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from './threads';
-import {packRows, tiles} from './tile';
+import {packedBytes, packRows, tiles} from './tile';
 import {addScaledRow, exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
 import {keysInUse, look, setRingVisibility, setVisibility} from './visibility';
 
@@ -50,12 +50,12 @@ function divideScratch(): void {
   const block = (<usize>(most * paddedWidth)) << 2;
   const square = (<usize>(most * most)) << 2;
   packedQueries = scratch();
-  keyPanels = packedQueries + block;
+  keyPanels = packedQueries + packedBytes(most, paddedWidth);
   valuePanels = keyPanels + block;
   sums = valuePanels + block;
   scores = sums + block;
   packedScores = scores + square;
-  seen = packedScores + square;
+  seen = packedScores + packedBytes(most, most);
   maxima = seen + square;
   totals = maxima + ((<usize>most) << 2);
 }
@@ -106,7 +106,7 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
     if (rows <= FEW) {
       sumFewValues(rows, values + offset, step, some);
     } else {
-      packRows(scores, (<usize>most) << 2, rows, most, packedScores);
+      packRows(scores, (<usize>most) << 2, rows, some, packedScores);
       sumValues(rows, values + offset, step, some);
     }
   }
@@ -139,8 +139,8 @@ function score(rows: i32, from: usize, step: usize, count: i32): void {
   let panel = keyPanels;
   for (let key = 0; key < count; key += 8, panel += panelBytes) {
     transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
-    tiles(packedQueries, panel, width, scores + ((<usize>key) << 2), (<usize>most) << 2, rows, 8, false);
   }
+  tiles(packedQueries, keyPanels, panelBytes, 32, width, scores, (<usize>most) << 2, rows, (count + 7) & ~7, false);
 }
 
 /** Scores to weights, and what was summed before to the new maximum. */
@@ -183,16 +183,13 @@ function weigh(rows: i32, count: i32): void {
 
 function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
   const rowBytes = (<usize>paddedWidth) << 2;
-  for (let h = 0; h < width; h += 8, from += 32) {
-    if (h + 8 <= width) copyFloatColumns(valuePanels, from, step, count);
-    else copyLastColumns(valuePanels, from, step, count, width - h);
-    let x = packedScores;
-    let to = sums + ((<usize>h) << 2);
-    // The weights of a tile are `most` keys apart, of which the last block has fewer.
-    for (let r = 0; r < rows; r += 4, x += (<usize>most) << 4, to += 4 * rowBytes) {
-      tiles(x, valuePanels, count, to, rowBytes, min(4, rows - r), 8, true);
-    }
+  const panelBytes = (<usize>count) << 5;
+  let panel = valuePanels;
+  for (let h = 0; h < width; h += 8, from += 32, panel += panelBytes) {
+    if (h + 8 <= width) copyFloatColumns(panel, from, step, count);
+    else copyLastColumns(panel, from, step, count, width - h);
   }
+  tiles(packedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
 }
 
 /** Values as they lie, four keys at a time: each row of values is read once, in order. */

@@ -3,11 +3,10 @@
  * queries with a block of keys at a time, so that memory does not grow with the number of keys. What no query of a tile
  * sees is skipped. For dq threads share tiles of queries, for dk and dv blocks of keys: nobody writes another's sums.
  */
-import {packColumns} from './batch_mat_mul';
 import {SCRATCH_BYTES} from './numbers';
 import {transposeFloatRows} from './panel';
 import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from './threads';
-import {packRows, tile, tiles} from './tile';
+import {packColumns, packedBytes, packRows, tiles} from './tile';
 import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
 import {look, setVisibility} from './visibility';
 
@@ -53,7 +52,8 @@ let packedSquare: usize = 0;
 let numbers: usize = 0;
 
 function scratchValues(): i32 {
-  return most * (5 * (paddedWidth + GAP) + 2 * paddedWidth + 4 * most + NUMBERS) + 8 * paddedWidth;
+  const packed = 2 * packedBytes(most, paddedWidth) + packedBytes(most, most);
+  return most * (5 * (paddedWidth + GAP) + 3 * most + NUMBERS) + 16 * paddedWidth + <i32>(packed >> 2);
 }
 
 function divideScratch(): void {
@@ -63,7 +63,7 @@ function divideScratch(): void {
   rowBytes = (<usize>(paddedWidth + GAP)) << 2;
   squareBytes = (<usize>most) << 2;
   const rows = <usize>most * rowBytes;
-  const packed = (<usize>(most * paddedWidth)) << 2;
+  const packed = packedBytes(most, paddedWidth);
   const square = <usize>most * squareBytes;
   queries = scratch();
   outputs = queries + rows;
@@ -73,11 +73,11 @@ function divideScratch(): void {
   packedQueries = sums + rows;
   packedOutputs = packedQueries + packed;
   panel = packedOutputs + packed;
-  scores = panel + ((<usize>paddedWidth) << 5);
+  scores = panel + ((<usize>paddedWidth) << 6);
   slopes = scores + square;
   seen = slopes + square;
   packedSquare = seen + square;
-  numbers = packedSquare + square;
+  numbers = packedSquare + packedBytes(most, most);
 }
 
 function copyRow(to: usize, from: usize, factor: f32): void {
@@ -114,9 +114,11 @@ function loadKeys(batch: i32, key: i32, count: i32, keyHead: i32): void {
 
 /** y[r][s] = row r of x · row s of the block. */
 function products(x: usize, rows: i32, block: usize, y: usize): void {
-  for (let s = 0; s < most; s += 8, block += 8 * rowBytes, y += 32) {
+  const panelBytes = (<usize>width) << 5;
+  for (let s = 0; s < most; s += 16, block += 16 * rowBytes, y += 64) {
     transposeFloatRows(panel, block, rowBytes, 8, width);
-    tiles(x, panel, width, y, squareBytes, rows, 8, false);
+    if (s + 8 < most) transposeFloatRows(panel + panelBytes, block + 8 * rowBytes, rowBytes, 8, width);
+    tiles(x, panel, panelBytes, 32, width, y, squareBytes, rows, min(16, most - s), false);
   }
 }
 
@@ -217,13 +219,7 @@ function differentiate(rows: i32, group: i32): void {
 
 /** sums[r] += Σ packedSquare[i][r] · block[i] over `depth` rows of the block. */
 function accumulate(rows: i32, block: usize, depth: i32): void {
-  let x = packedSquare;
-  let to = sums;
-  for (let r = 0; r < rows; r += 4, x += (<usize>depth) << 4, to += 4 * rowBytes) {
-    for (let h: usize = 0; h < (<usize>paddedWidth) << 2; h += 32) {
-      tile(x, block + h, rowBytes, depth, to + h, rowBytes, min(4, rows - r), 8, true);
-    }
-  }
+  tiles(packedSquare, block, 32, rowBytes, depth, sums, rowBytes, rows, paddedWidth, true);
 }
 
 function writeRow(row: i32, to: usize, factor: f32): void {

@@ -2,8 +2,7 @@
 import {FLOAT32} from './numbers';
 import {fillPanel, setMatrix} from './panel';
 import {argument, pointer, scratch, thread, threads} from './threads';
-import {packRows, tiles} from './tile';
-import {loadSome} from './vector';
+import {packColumns, packRows, tiles} from './tile';
 
 /** Depth of a panel, columns that are multiplied with the same packed rows, and those rows. As in mat_mul.ts. */
 const DEPTH = 512;
@@ -14,18 +13,6 @@ const ROWS_AT_ONCE = 128;
 const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 /** So many units of work a thread share out evenly enough. */
 const UNITS = 4;
-
-/** Rows of the transpose of x, four side by side as `packRows` does: columns of x, `step` bytes between its rows. */
-export function packColumns(x: usize, step: usize, columns: i32, count: i32, to: usize): void {
-  for (; columns > 0; columns -= 4, x += 16) {
-    let from = x;
-    if (columns >= 4) {
-      for (let i = 0; i < count; i++, from += step, to += 16) v128.store(to, v128.load(from));
-    } else {
-      for (let i = 0; i < count; i++, from += step, to += 16) v128.store(to, loadSome(from, columns));
-    }
-  }
-}
 
 /**
  * BATCH_MAT_MUL: y[i] (m, n) = a[i] · b[i] over k, for i = 0 … batch − 1. a is (m, k), or (k, m) if transposed; b is
@@ -78,10 +65,7 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
       const stop = min(end, wide + WIDE);
       let panel = panels;
       for (let c = wide; c < stop; c += 8, panel += PANEL_BYTES) fillPanel(panel, c, min(8, stop - c), depth, count);
-      panel = panels;
-      for (let c = wide; c < stop; c += 8, panel += PANEL_BYTES) {
-        tiles(packed, panel, count, y + ((<usize>c) << 2), yStep, rows, min(8, stop - c), depth > 0);
-      }
+      tiles(packed, panels, PANEL_BYTES, 32, count, y + ((<usize>wide) << 2), yStep, rows, stop - wide, depth > 0);
     }
   }
 }

@@ -6,14 +6,14 @@
  * tiles in turn, each with sums of its own, which are put together at the end.
  */
 import {decode, groupBytes, padded} from './formats';
-import {FLOAT32, HEAD_ROWS, HEAD_TILE} from './numbers';
+import {FLOAT32, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from './numbers';
 import {gatherRow} from './pack';
 import {fillPanel, setMatrix, turnPanel} from './panel';
 import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from './threads';
-import {packRows, tiles} from './tile';
-import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
+import {height, packRows, tiles} from './tile';
+import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
 
-/** Columns of a panel that fit the innermost cache beside four rows of x. */
+/** Columns of a panel that fit the innermost cache beside a tile's rows of x. */
 const DEPTH = 640;
 /** Below this `exp4` is a constant, not zero. */
 const LEAST: f32 = -87;
@@ -43,6 +43,10 @@ let weights: usize = 0;
 const LOGIT_STEP: usize = HEAD_TILE << 2;
 const LOGIT_BYTES: usize = <usize>HEAD_ROWS * LOGIT_STEP;
 
+function upTo(count: i32, step: i32): i32 {
+  return ((count + step - 1) / step) * step;
+}
+
 /** Bytes of a tile of W. */
 function tileBytes(): usize {
   return (<usize>(padded(width) * HEAD_TILE)) << 2;
@@ -52,19 +56,21 @@ function numbersOf(share: usize, row: i32): usize {
   return share + <usize>row * NUMBERS;
 }
 
-/** Sums of a block of tokens, [octet][HEAD_ROWS][8 columns]. */
+/** Sums of a token: as many values as the panels of a row have. */
 function sumsOf(share: usize, row: i32): usize {
-  return share + <usize>rows * NUMBERS + ((<usize>(row / HEAD_ROWS) * <usize>(HEAD_ROWS * octets)) << 5);
+  return share + <usize>rows * NUMBERS + <usize>row * sumStep();
+}
+
+function sumStep(): usize {
+  return (<usize>octets) << 5;
 }
 
 /** As in `headLossWorkspaceBytes`: rows packed for all, then for each thread numbers, sums, and room for a tile. */
 function divideWorkspace(): void {
-  const blocks: usize = (rows + HEAD_ROWS - 1) / HEAD_ROWS;
   packed = pointer(11);
-  shares = packed + ((<usize>(((rows + 3) & ~3) * width)) << 2);
-  shareBytes =
-    <usize>rows * NUMBERS + ((blocks * <usize>(HEAD_ROWS * octets)) << 5) + 2 * tileBytes() + 2 * LOGIT_BYTES;
-  panels = sumsOf(shares + <usize>thread * shareBytes, 0) + ((blocks * <usize>(HEAD_ROWS * octets)) << 5);
+  shares = packed + ((<usize>(upTo(rows, HEAD_ROUND) * width)) << 2);
+  shareBytes = <usize>rows * (NUMBERS + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
+  panels = sumsOf(shares + <usize>thread * shareBytes, rows);
   turned = panels + tileBytes();
   logits = turned + tileBytes();
   weights = logits + LOGIT_BYTES;
@@ -72,7 +78,7 @@ function divideWorkspace(): void {
 
 /** Where columns from k on of the packed tokens from `row` on, which begins a block, are. */
 function packedAt(row: i32, some: i32, k: i32): usize {
-  return packed + ((<usize>(row * width + ((some + 3) & ~3) * k)) << 2);
+  return packed + ((<usize>(row * width + upTo(some, height) * k)) << 2);
 }
 
 function packTokens(): void {
@@ -110,11 +116,8 @@ function loadTile(n: i32, count: i32): void {
 function project(row: i32, some: i32, count: i32): void {
   for (let k = 0; k < width; k += DEPTH) {
     const depth = min(DEPTH, width - k);
-    const x = packedAt(row, some, k);
-    let panel = panels + ((<usize>k) << 5);
-    for (let i = 0; i < count; i += 8, panel += (<usize>padded(width)) << 5) {
-      tiles(x, panel, depth, logits + ((<usize>i) << 2), LOGIT_STEP, some, min(8, count - i), k > 0);
-    }
+    const panel = panels + ((<usize>k) << 5);
+    tiles(packedAt(row, some, k), panel, (<usize>padded(width)) << 5, 32, depth, logits, LOGIT_STEP, some, count, k > 0);
   }
 }
 
@@ -127,8 +130,8 @@ function refer(share: usize, row: i32, reference: f32): void {
   if (sum == 0) return;
   store<f64>(at, sum * <f64>f32x4.extract_lane(factor, 0), 8);
   if (slopes == 0) return;
-  let sums = sumsOf(share, row) + ((<usize>(row % HEAD_ROWS)) << 5);
-  for (let octet = 0; octet < octets; octet++, sums += (<usize>HEAD_ROWS) << 5) scaleRow(sums, factor, sums, 8);
+  const sums = sumsOf(share, row);
+  scaleRow(sums, factor, sums, 8 * octets);
 }
 
 /** Logits of a token become weights, times the slope of the cap if there is one. */
@@ -174,11 +177,7 @@ function walkTile(share: usize, n: i32, count: i32): void {
     for (let r = 0; r < some; r++) weigh(share, row + r, logits + <usize>r * LOGIT_STEP, n, count);
     if (slopes == 0) continue;
     packRows(logits, LOGIT_STEP, some, count, weights);
-    let sums = sumsOf(share, row);
-    let panel = turned;
-    for (let octet = 0; octet < octets; octet++, sums += (<usize>HEAD_ROWS) << 5, panel += LOGIT_STEP << 3) {
-      tiles(weights, panel, count, sums, 32, some, 8, true);
-    }
+    tiles(weights, turned, LOGIT_STEP << 3, 32, count, sumsOf(share, row), sumStep(), some, 8 * octets, true);
   }
 }
 
@@ -209,13 +208,7 @@ function finish(row: i32): void {
     const share = shares + <usize>t * shareBytes;
     const power = f32x4.splat(load<f32>(numbersOf(share, row)) - reference);
     const factor = f32x4.extract_lane(exp4(power), 0) * <f32>(1 / sum);
-    let sums = sumsOf(share, row) + ((<usize>(row % HEAD_ROWS)) << 5);
-    for (let d = 0; d < width; d += 8, sums += (<usize>HEAD_ROWS) << 5) {
-      for (let i = d; i < min(width, d + 8); i++) {
-        const at = to + ((<usize>i) << 2);
-        store<f32>(at, load<f32>(at) + load<f32>(sums + ((<usize>(i - d)) << 2)) * factor);
-      }
-    }
+    addScaledRow(sumsOf(share, row), f32x4.splat(factor), to, width);
   }
 }
 

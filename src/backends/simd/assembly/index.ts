@@ -45,6 +45,7 @@ import {
   TOP_K,
   TRANSPOSE,
   UNPACK,
+  WIDE,
 } from './numbers';
 import {
   argument,
@@ -59,8 +60,12 @@ import {
   seenGeneration,
   setThread,
 } from './threads';
+import {height, setWide, tiles} from './tile';
 import {topK} from './top_k';
 import {transpose} from './transpose';
+
+/** Values of a row in `tryTiles`. */
+const TRIED_DEPTH = 256;
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
@@ -68,6 +73,7 @@ export function start(thread: i32, threads: i32): void {
 
 /** This thread's part of a command. */
 export function execute(command: i32): void {
+  setWide(load<i32>(WIDE) != 0);
   switch (command) {
     case NOTHING:
     case RECEIVE:
@@ -205,4 +211,12 @@ export function selfTest(): bool {
     if (load<f32>(at + lane) != <f32>28 * <f32>argument(0)) return false;
   }
   return true;
+}
+
+/** Products of a tile's rows with sixteen columns, over and over, to see how long that takes. In scratch, which it changes. */
+export function tryTiles(wide: bool, times: i32): void {
+  const panels = scratch();
+  const y = panels + TRIED_DEPTH * 64;
+  setWide(wide);
+  for (; times > 0; times--) tiles(y + 1024, panels, TRIED_DEPTH * 32, 32, TRIED_DEPTH, y, 64, height, 16, true);
 }

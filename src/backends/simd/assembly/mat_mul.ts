@@ -9,16 +9,18 @@ import {integerPanel, integerTiles, packIntegerRows} from './integer_tile';
 import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from './numbers';
 import {fillPanel, setMatrix, turnPanel} from './panel';
 import {argument, first, last, pointer, scratch} from './threads';
-import {packRows, tiles} from './tile';
+import {height, packRows, tiles} from './tile';
 
-/** Columns that a panel has: 20 kB, which fit the innermost cache beside four rows of x. A multiple of runs of integers. */
+/** Columns that a panel has: 20 kB, which fit the innermost cache beside a tile's rows of x. A multiple of runs of integers. */
 const DEPTH = 640;
 const PANEL_BYTES: usize = DEPTH * 32;
-/** Float32 rows are widened eight at a time where they lie side by side; 32 of them fill two cache lines. */
-const FLOAT_PANELS = 4;
-/** Rows of x that are multiplied with one panel after another: `ROWS_AT_ONCE` · `DEPTH` values fit the second cache. */
-const ROWS_AT_ONCE = 128;
-const PACKED_ROWS: usize = <usize>FLOAT_PANELS * PANEL_BYTES;
+/** Panels that are filled at once: of float32 weights that lie side by side, 32 rows fill two cache lines. */
+const PANELS = 4;
+/** Rows of x that are multiplied with one panel after another, which is filled anew for the next ones. */
+const ROWS_AT_ONCE = 256;
+/** The same for integers, whose packed rows fit the second cache. */
+const INTEGER_ROWS_AT_ONCE = 128;
+const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 /** With fewer rows of x than this, each is multiplied on its own: a panel would not be used often enough. */
 const PANEL_ROWS = 4;
 
@@ -46,11 +48,13 @@ export function product(
   if (n0 >= n1) return;
   if (type == FLOAT32) {
     if (m == 1) matVecFloat32(w, inner, x, y, columns, n0, n1);
-    else productFloat32(w, inner, x, m, y, yStep, rows, columns, n0, n1);
+    else floatProduct(type, w, inner, x, m, y, yStep, columns, n0, n1);
   } else if (m < PANEL_ROWS && <usize>m * activationBytes(type, columns) <= <usize>SCRATCH_BYTES) {
     vectorProducts(type, w, x, m, y, yStep, columns, n0, n1);
   } else {
-    panelProduct(type, w, x, m, y, yStep, columns, n0, n1);
+    // Wide tiles are faster than products of integers, and exact.
+    if (type == BFLOAT16 || height == 5) floatProduct(type, w, 1, x, m, y, yStep, columns, n0, n1);
+    else integerProduct(type, w, x, m, y, yStep, columns, n0, n1);
   }
 }
 
@@ -95,7 +99,8 @@ function vectorProduct(type: i32, w: usize, x: usize, y: usize, rows: i32, colum
   else matVecInt4(w, x, y, rows, padded(columns) / BLOCK);
 }
 
-function panelProduct(
+/** Products of 8-bit and 16-bit numbers, a panel at a time. */
+function integerProduct(
   type: i32,
   w: usize,
   x: usize,
@@ -112,56 +117,49 @@ function panelProduct(
   const packedRows = panel + PACKED_ROWS;
   for (let k = 0; k < columns; k += DEPTH) {
     const count = min(DEPTH, columns - k);
-    for (let row = 0; row < m; row += ROWS_AT_ONCE) {
-      const some = min(ROWS_AT_ONCE, m - row);
-      const from = x + <usize>row * xStep + ((<usize>k) << 2);
-      if (type == BFLOAT16) packRows(from, xStep, some, count, packedRows);
-      else packIntegerRows(from, xStep, some, count, packedRows);
+    for (let row = 0; row < m; row += INTEGER_ROWS_AT_ONCE) {
+      const some = min(INTEGER_ROWS_AT_ONCE, m - row);
+      packIntegerRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
       let to = y + <usize>row * yStep + ((<usize>n0) << 2);
       for (let n = n0; n < n1; n += 8, to += 32) {
-        const group = w + <usize>(n >> 3) * bytes;
-        if (type == BFLOAT16) {
-          decode(type, group, panel, k, count);
-          tiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
-        } else {
-          integerPanel(type, group, panel, k, count);
-          integerTiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
-        }
+        integerPanel(type, w + <usize>(n >> 3) * bytes, panel, k, count);
+        integerTiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
       }
     }
   }
 }
 
-function productFloat32(
+function floatProduct(
+  type: i32,
   w: usize,
   inner: i32,
   x: usize,
   m: i32,
   y: usize,
   yStep: usize,
-  rows: i32,
   columns: i32,
   n0: i32,
   n1: i32,
 ): void {
+  const bytes = type == FLOAT32 ? 0 : groupBytes(type, columns);
   const xStep = (<usize>columns) << 2;
   const panels = scratch();
   const packedRows = panels + PACKED_ROWS;
-  setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
+  if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
   for (let k = 0; k < columns; k += DEPTH) {
     const count = min(DEPTH, columns - k);
     for (let row = 0; row < m; row += ROWS_AT_ONCE) {
       const some = min(ROWS_AT_ONCE, m - row);
       packRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
       const to = y + <usize>row * yStep;
-      for (let n = n0; n < n1; n += 8 * FLOAT_PANELS) {
-        const end = min(n + 8 * FLOAT_PANELS, n1);
+      for (let n = n0; n < n1; n += 8 * PANELS) {
+        const end = min(n + 8 * PANELS, n1);
         let panel = panels;
-        for (let i = n; i < end; i += 8, panel += PANEL_BYTES) fillPanel(panel, i, min(8, rows - i), k, count);
-        panel = panels;
         for (let i = n; i < end; i += 8, panel += PANEL_BYTES) {
-          tiles(packedRows, panel, count, to + ((<usize>i) << 2), yStep, some, min(8, rows - i), k > 0);
+          if (type == FLOAT32) fillPanel(panel, i, min(8, end - i), k, count);
+          else decode(type, w + <usize>(i >> 3) * bytes, panel, k, count);
         }
+        tiles(packedRows, panels, PANEL_BYTES, 32, count, to + ((<usize>n) << 2), yStep, some, end - n, k > 0);
       }
     }
   }
@@ -213,11 +211,8 @@ export function matMulTransposed(): void {
         const k = block * BLOCK;
         const count = min(BLOCK, columns - k);
         turnBlock(type, w, n, depth, k, count, columns);
-        let panel = scratch() + TURNED;
-        let to = dx + <usize>row * dxStep + ((<usize>k) << 2);
-        for (let i = 0; i < count; i += 8, panel += TURNED_BYTES, to += 32) {
-          tiles(packedRows, panel, depth, to, dxStep, some, min(8, count - i), n > 0);
-        }
+        const to = dx + <usize>row * dxStep + ((<usize>k) << 2);
+        tiles(packedRows, scratch() + TURNED, TURNED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
       }
     }
   }

@@ -26,7 +26,9 @@ export const MAX_THREADS = 32;
 
 /** Scratch memory of each thread begins here, one after another. */
 export const SCRATCH = 4096;
-export const SCRATCH_BYTES = 557056;
+export const SCRATCH_BYTES = 753664;
+/** Its last bytes are room for one tile of a matrix product. */
+export const EDGE = 320;
 
 // Types of numbers.
 export const FLOAT32 = 0;
@@ -69,7 +71,11 @@ export const HEAD_LOSS = 27;
 
 /** Rows of the head that HEAD_LOSS takes at a time, and tokens: what its workspace depends on. */
 export const HEAD_TILE = 128;
-export const HEAD_ROWS = 64;
+export const HEAD_ROWS = 80;
+/** Packed tokens are rounded up to a multiple of this, which both heights of tiles divide, as they do `HEAD_ROWS`. */
+export const HEAD_ROUND = 20;
+/** Not 0 where matrix products run on wide tiles (tile.ts). */
+export const WIDE = 320;
 
 // What `serve` comes back with, beside END and RECEIVE.
 /** No command came for a while. */
