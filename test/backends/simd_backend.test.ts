@@ -308,7 +308,9 @@ it('is made anew with other options, quietly', async () => {
 });
 
 it('refuses what it does not know', async () => {
-  await expect(useBackend('simd', {thread: 2})).rejects.toThrow(/no argument "thread". Expected: threads, relaxed/);
+  await expect(useBackend('simd', {thread: 2})).rejects.toThrow(
+    /no argument "thread". Expected: threads, relaxed, wide/,
+  );
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);
 });
 

@@ -98,7 +98,7 @@ interface Kernel {
   args: commands.DenseArgs;
 }
 
-describe.each(settings)('relaxed $relaxed, $threads threads', options => {
+describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
   let memory: SimdMemory;
   beforeAll(async () => {
     memory = await SimdMemory.create(options);

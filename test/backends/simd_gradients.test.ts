@@ -17,7 +17,7 @@ import {attentionCase, attentionSettings} from '../ops/attention_case';
 import {expectClose, normal} from '../ops/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
 
-describe.each(settings)('relaxed $relaxed, $threads threads', options => {
+describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
   let memory: SimdMemory;
   beforeAll(async () => {
     memory = await SimdMemory.create(options);
@@ -205,8 +205,8 @@ function expectAsReference(op: unknown, inputs: Inputs, attrs: Attributes = {}):
   expectClose(runOp(op as AnyOp, inputs, attrs), (op as AnyOp).reference(inputs, attrs));
 }
 
-describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxed, threads}))))(
-  'as the references: relaxed $relaxed, $threads threads',
+describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxed, wide: relaxed, threads}))))(
+  'as the references: relaxed $relaxed, wide $wide, $threads threads',
   options => {
     beforeAll(async () => {
       await useBackend('simd', options);

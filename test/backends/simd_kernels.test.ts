@@ -53,7 +53,7 @@ function packedValue(view: DataView, type: PackedType, columns: number, n: numbe
   return scale * (i & 4 ? byte >> 4 : byte & 15) + half(block + 16 + r * 2);
 }
 
-describe.each(settings)('relaxed $relaxed, $threads threads', options => {
+describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
   let memory: SimdMemory;
   beforeAll(async () => {
     memory = await SimdMemory.create(options);

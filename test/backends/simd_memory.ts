@@ -11,16 +11,17 @@ export interface SimdMemoryOptions extends SimdEngineOptions {
 }
 
 /**
- * Kernels are tested on each of these: both sets of instructions with 1, 2 and 4 threads; some with memory that is not
+ * Kernels are tested on each of these: both sets of instructions and of tiles, 1, 2 and 4 threads; some with memory that is not
  * shared, and with addresses whose highest bit is set.
  */
 export const settings: SimdMemoryOptions[] = [
-  {relaxed: true, threads: 1, shared: false},
-  {relaxed: false, threads: 1, shared: false, begin: 0x8000_0004},
-  {relaxed: true, threads: 2, begin: 0x8000_0004},
-  {relaxed: false, threads: 2},
-  {relaxed: true, threads: 4},
-  {relaxed: false, threads: 4},
+  {relaxed: true, wide: false, threads: 1, shared: false},
+  {relaxed: false, wide: true, threads: 1, shared: false, begin: 0x8000_0004},
+  {relaxed: true, wide: true, threads: 2, begin: 0x8000_0004},
+  {relaxed: false, wide: false, threads: 2},
+  {relaxed: true, wide: false, threads: 4},
+  {relaxed: true, wide: true, threads: 4},
+  {relaxed: false, wide: false, threads: 4},
 ];
 
 /**

@@ -10,7 +10,7 @@ import {topK, topKOp} from '../../src/ops/top_k';
 import {expectClose, normal, uniform} from '../ops/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
 
-describe.each(settings)('relaxed $relaxed, $threads threads', options => {
+describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
   let memory: SimdMemory;
   beforeAll(async () => {
     memory = await SimdMemory.create(options);

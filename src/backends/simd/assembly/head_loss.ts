@@ -117,7 +117,18 @@ function project(row: i32, some: i32, count: i32): void {
   for (let k = 0; k < width; k += DEPTH) {
     const depth = min(DEPTH, width - k);
     const panel = panels + ((<usize>k) << 5);
-    tiles(packedAt(row, some, k), panel, (<usize>padded(width)) << 5, 32, depth, logits, LOGIT_STEP, some, count, k > 0);
+    tiles(
+      packedAt(row, some, k),
+      panel,
+      (<usize>padded(width)) << 5,
+      32,
+      depth,
+      logits,
+      LOGIT_STEP,
+      some,
+      count,
+      k > 0,
+    );
   }
 }
 

@@ -55,9 +55,16 @@ export function packColumns(x: usize, step: usize, columns: i32, count: i32, to:
   const bytes = (<usize>height) << 2;
   for (; columns > 0; columns -= height, x += bytes) {
     let from = x;
+    if (columns < height) {
+      const last = (<usize>(columns - 1)) << 2;
+      for (let i = 0; i < count; i++, from += step, to += bytes) {
+        for (let c: usize = 0; c < bytes; c += 4) store<f32>(to + c, load<f32>(from + min(c, last)));
+      }
+      continue;
+    }
     for (let i = 0; i < count; i++, from += step, to += bytes) {
-      v128.store(to, columns >= 4 ? v128.load(from) : loadSome(from, columns));
-      if (height > 4) store<f32>(to, columns > 4 ? load<f32>(from, 16) : 0, 16);
+      v128.store(to, v128.load(from));
+      if (height > 4) store<f32>(to, load<f32>(from, 16), 16);
     }
   }
 }
@@ -109,7 +116,7 @@ function wideTiles(
     const second = columns > 8 ? panel + panelBytes : panel;
     let from = x;
     let to = y;
-    for (let r = rows; r > 0; r -= 5, from += (<usize>count) * 20, to += 5 * yStep) {
+    for (let r = rows; r > 0; r -= 5, from += <usize>count * 20, to += 5 * yStep) {
       if (columns >= 16) wideTile(from, panel, second, panelStep, count, to, yStep, min(5, r), add);
       else edgeTile(from, panel, second, panelStep, count, to, yStep, min(5, r), columns, add);
     }
