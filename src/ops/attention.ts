@@ -3,7 +3,7 @@
  * by a matrix: the reference makes the mask from them, a kernel skips what it may not see.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type Attributes, type Inputs, type Op, runGradient, runOp} from './op';
+import {type Attributes, type Inputs, type JointOp, type Op, runGradients, runOp} from './op';
 import {softCap} from './soft_cap';
 
 export interface AttentionInputs extends Inputs {
@@ -129,11 +129,11 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
       const {probabilities} = attend(inputs, attrs);
       return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]);
     }),
-  gradient: (dy, inputs, attrs) => ({
-    q: () => runGradient(attentionGradientOps.q, {...inputs, dy}, attrs),
-    k: () => runGradient(attentionGradientOps.k, {...inputs, dy}, attrs),
-    v: () => runGradient(attentionGradientOps.v, {...inputs, dy}, attrs),
-  }),
+  gradient: (dy, inputs, attrs) => {
+    // All at once: they have most of the work in common, and where one is wanted, nearly always all are.
+    const [q, k, v] = runGradients(attentionGradientOp, {...inputs, dy}, attrs);
+    return {q: () => q!, k: () => k!, v: () => v!};
+  },
 };
 
 type GradientInputs = AllInputs & {dy: tf.Tensor};
@@ -146,33 +146,17 @@ function dLogits({k, v, dy}: GradientInputs, {logits, probabilities}: Scores, ca
   return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
 }
 
-/** Gradients for each of the three, from that of the result. */
-export const attentionGradientOps: Readonly<Record<'q' | 'k' | 'v', Op<GradientInputs, AttentionAttrs>>> = {
-  q: {
-    name: 'Gemma3AttentionGradientQ',
-    reference: (inputs, attrs) =>
-      tf.tidy(() => {
-        const scores = attend(inputs, attrs);
-        const d = tf.matMul(dLogits(inputs, scores, attrs.logitSoftCap), scores.keys);
-        return tf.mul(ungroupQueries(d, inputs.q.shape[1]), attrs.scale);
-      }),
-  },
-  k: {
-    name: 'Gemma3AttentionGradientK',
-    reference: (inputs, attrs) =>
-      tf.tidy(() => {
-        const scores = attend(inputs, attrs);
-        return heads(tf.matMul(dLogits(inputs, scores, attrs.logitSoftCap), scores.queries, true));
-      }),
-  },
-  v: {
-    name: 'Gemma3AttentionGradientV',
-    reference: (inputs, attrs) =>
-      tf.tidy(() => {
-        const {probabilities} = attend(inputs, attrs);
-        return heads(tf.matMul(probabilities, groupQueries(inputs.dy, inputs.k.shape[2]), true));
-      }),
-  },
+/** Gradients for q, k and v, from that of the result. */
+export const attentionGradientOp: JointOp<GradientInputs, AttentionAttrs> = {
+  name: 'Gemma3AttentionGradient',
+  reference: (inputs, attrs) =>
+    tf.tidy(() => {
+      const scores = attend(inputs, attrs);
+      const d = dLogits(inputs, scores, attrs.logitSoftCap);
+      const dq = tf.mul(ungroupQueries(tf.matMul(d, scores.keys), inputs.q.shape[1]), attrs.scale);
+      const dk = heads(tf.matMul(d, scores.queries, true));
+      return [dq, dk, heads(tf.matMul(scores.probabilities, groupQueries(inputs.dy, inputs.k.shape[2]), true))];
+    }),
 };
 
 /** → (B, T, N, H). */

@@ -86,7 +86,7 @@ export function runKeepingOp<I extends Inputs, A extends Attributes>(
 
 interface Kernel<I extends Inputs, A extends Attributes> {
   name: string;
-  reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?];
+  reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?] | tf.Tensor[];
 }
 
 function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inputs: I, attrs: A): unknown {
@@ -111,6 +111,21 @@ function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inp
  */
 export function runGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>, inputs: I, attrs: A): tf.Tensor {
   return tapeIsOn() ? op.reference(inputs, attrs) : runOp(op, inputs, attrs);
+}
+
+/** An operation that gives the gradients of several inputs of another at once, in a fixed order. */
+export interface JointOp<I extends Inputs, A extends Attributes> {
+  readonly name: string;
+  reference(inputs: I, attrs: A): tf.Tensor[];
+}
+
+/** The same for one of these. */
+export function runGradients<I extends Inputs, A extends Attributes>(
+  op: JointOp<I, A>,
+  inputs: I,
+  attrs: A,
+): tf.Tensor[] {
+  return tapeIsOn() ? op.reference(inputs, attrs) : (runKernel(op, inputs, attrs) as tf.Tensor[]);
 }
 
 /** True while tfjs records for a gradient. The method exists but is missing in tfjs' typings. */

@@ -17,12 +17,12 @@ export function attentionCall(
   backend: SimdBackend,
   {attentionMask: mask, ...tensors}: Tensors,
   {scale, logitSoftCap, window, bidirectional}: AttentionAttrs,
-  {shape, room}: {shape: number[]; room: number},
+  {room, ...results}: {shape: number[]; more?: readonly number[][]; room: number},
 ): AttentionCall {
   const [batch, length, heads, width] = tensors.q!.shape as [number, number, number, number];
   const [, size, keyHeads] = tensors.k!.shape as [number, number, number];
   const maskBytes = mask ? 4 * tf.util.sizeFromShape(mask.shape) : 0;
-  const call = backend.call(tensors, {shape, room: room + maskBytes});
+  const call = backend.call(tensors, {...results, room: room + maskBytes});
   // A mask of any type, as float32.
   if (mask) call.words.floats.set(valuesOf(backend, mask), (call.room + room) / 4);
   const args = {

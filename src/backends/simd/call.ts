@@ -13,6 +13,8 @@ export interface CallOptions {
   shape: number[];
   /** Of the result. Defaults to float32. */
   dtype?: NumericType;
+  /** Shapes of further results, float32. */
+  more?: readonly number[][];
   /** Bytes that the command needs for itself while it runs. Defaults to 0. */
   room?: number;
   /** Operands that the others are brought to, by name: weights. By default the largest operands. */
@@ -27,6 +29,9 @@ export class Call {
   readonly y: number;
   /** Address of the room. */
   readonly room: number;
+  /** The further results, and their addresses. */
+  readonly more: tf.TensorInfo[];
+  readonly moreAt: number[];
   private readonly result: tf.TensorInfo;
   private readonly roomBytes: number;
 
@@ -35,18 +40,21 @@ export class Call {
     private readonly backend: SimdBackend,
     private readonly heap: Heap,
     private readonly inputs: Readonly<Record<string, tf.TensorInfo>>,
-    {shape, dtype = 'float32', room = 0, home = Object.keys(inputs)}: CallOptions,
+    {shape, dtype = 'float32', more = [], room = 0, home = Object.keys(inputs)}: CallOptions,
   ) {
     const resultBytes = sizeOf(shape) * (dtype === 'bool' ? 1 : 4);
-    const own = room ? [resultBytes, room] : [resultBytes];
+    const moreBytes = more.map(shape => 4 * sizeOf(shape));
+    const own = [resultBytes, ...moreBytes, ...(room ? [room] : [])];
     const {bank, offsets, strays} = this.findRoom(home, own);
     const places = offsets.slice(own.length);
     strays.forEach((stray, i) => backend.bring(stray, {bank, offset: places[i]!}));
     this.bank = bank;
     this.y = offsets[0]!;
-    this.room = room ? offsets[1]! : 0;
+    this.moreAt = offsets.slice(1, 1 + more.length);
+    this.room = room ? offsets[1 + more.length]! : 0;
     this.roomBytes = room;
     this.result = backend.makeAt({bank, offset: this.y}, shape, dtype);
+    this.more = more.map((shape, i) => backend.makeAt({bank, offset: this.moreAt[i]!}, shape, 'float32'));
   }
 
   /** Address of an operand. */

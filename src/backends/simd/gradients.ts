@@ -1,6 +1,6 @@
 /** Layer normalization, GELU, and gradients of what a decoder block is made of: commands, and kernels that run them. */
 import * as tf from '@tensorflow/tfjs';
-import {type AttentionAttrs, attentionGradientOps} from '../../ops/attention';
+import {type AttentionAttrs, attentionGradientOp} from '../../ops/attention';
 import {
   ATTENTION_GRADIENT,
   GELU,
@@ -53,21 +53,20 @@ export const geluGradient = (a: {dy: number; x: number; value?: number; dx: numb
   [a.dy, a.x, a.value ?? 0, a.dx, a.count],
 ];
 
-const WHICH = {q: 0, k: 1, v: 2} as const;
-
 export interface AttentionGradientArgs extends Omit<AttentionArgs, 'y' | 'partials'> {
   /** As q. */
   dy: number;
-  /** Of which input, and where it goes. */
-  of: keyof typeof WHICH;
-  target: number;
+  /** Where gradients of q, k and v go. */
+  dq: number;
+  dk: number;
+  dv: number;
   /** `attentionWorkspaceBytes` of memory. */
   workspace: number;
 }
 
 export function attentionGradient(a: AttentionGradientArgs): Command {
-  const [, args] = attention({...a, y: a.target, partials: a.workspace});
-  return [ATTENTION_GRADIENT, [a.dy, ...args, WHICH[a.of]]];
+  const [, args] = attention({...a, y: a.dq, partials: a.workspace});
+  return [ATTENTION_GRADIENT, [a.dy, ...args, a.dk, a.dv]];
 }
 
 /** Three numbers of each query. */
@@ -111,17 +110,18 @@ const geluGradientKernel = kernel((backend, inputs) => {
   return call.run(geluGradient({...places, count: tf.util.sizeFromShape(shape)}));
 });
 
-const attentionGradientKernel = (of: keyof typeof WHICH): tf.KernelFunc => {
+const attentionGradientKernel: tf.KernelFunc = params => {
+  const {q, k, v} = params.inputs as unknown as Tensors;
+  const [batch, length, heads, width] = q!.shape as [number, number, number, number];
+  if (width > MAX_WIDTH) return attentionGradientOp.reference(params.inputs as never, params.attrs as never);
+  const room = attentionWorkspaceBytes({batch, length, heads});
   const run = kernel<AttentionAttrs>((backend, inputs, attrs) => {
-    const [batch, length, heads] = inputs.q!.shape as [number, number, number, number];
-    const room = attentionWorkspaceBytes({batch, length, heads});
-    const {call, args} = attentionCall(backend, inputs, attrs, {shape: inputs[of]!.shape, room});
-    return call.run(attentionGradient({...args, dy: call.at('dy'), of, target: call.y, workspace: call.room}));
+    const {call, args} = attentionCall(backend, inputs, attrs, {shape: q!.shape, more: [k!.shape, v!.shape], room});
+    const [dk, dv] = call.moreAt as [number, number];
+    const dq = call.run(attentionGradient({...args, dy: call.at('dy'), dq: call.y, dk, dv, workspace: call.room}));
+    return [dq, ...call.more];
   });
-  return params => {
-    if ((params.inputs as unknown as Tensors).q!.shape[3]! <= MAX_WIDTH) return run(params);
-    return attentionGradientOps[of].reference(params.inputs as never, params.attrs as never);
-  };
+  return run(params);
 };
 
 /** By kernel name. */
@@ -133,7 +133,5 @@ export const gradientKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3RmsNormGradientScale: gradientScale('rms'),
   Gemma3Gelu: geluKernel,
   Gemma3GeluGradient: geluGradientKernel,
-  Gemma3AttentionGradientQ: attentionGradientKernel('q'),
-  Gemma3AttentionGradientK: attentionGradientKernel('k'),
-  Gemma3AttentionGradientV: attentionGradientKernel('v'),
+  Gemma3AttentionGradient: attentionGradientKernel,
 };

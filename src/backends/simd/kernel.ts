@@ -6,7 +6,7 @@ export type Tensors = Record<string, tf.TensorInfo>;
 
 export const kernel =
   <Attrs = Record<string, number>>(
-    run: (backend: SimdBackend, inputs: Tensors, attrs: Attrs) => tf.TensorInfo,
+    run: (backend: SimdBackend, inputs: Tensors, attrs: Attrs) => tf.TensorInfo | tf.TensorInfo[],
   ): tf.KernelFunc =>
   ({inputs, backend, attrs}) =>
     run(backend as SimdBackend, inputs as unknown as Tensors, attrs as unknown as Attrs);

@@ -1,13 +1,13 @@
 /**
  * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4): probabilities are computed again, a tile of
  * queries with a block of keys at a time, so that memory does not grow with the number of keys. What no query of a tile
- * sees is skipped. For dq threads share tiles of queries, for dk and dv blocks of keys: nobody writes another's sums.
+ * sees is skipped. For dq threads share tiles of queries, then for dk and dv blocks of keys: nobody writes another's sums.
  */
-import {SCRATCH_BYTES} from './numbers';
+import {EDGE, SCRATCH_BYTES} from './numbers';
 import {transposeFloatRows} from './panel';
 import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from './threads';
 import {packColumns, packedBytes, packRows, tiles} from './tile';
-import {exp4, maxOf, sumOf, tanh4, zero} from './vector';
+import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
 import {look, setVisibility} from './visibility';
 
 /** A score that no key has. */
@@ -19,11 +19,6 @@ const GAP = 16;
 /** Values that are known of each row of queries. */
 const NUMBERS = 3;
 
-// What is asked for.
-const QUERIES = 0;
-const VALUES = 2;
-let which: i32 = QUERIES;
-
 let length: i32 = 1;
 let heads: i32 = 1;
 let keyHeads: i32 = 1;
@@ -31,7 +26,8 @@ let size: i32 = 0;
 let width: i32 = 0;
 let softCap: f32 = 0;
 
-// Scratch memory, by what lies there: rows are `rowBytes` apart, squares have `most` rows and columns.
+// Scratch memory, by what lies there: rows are `rowBytes` apart, squares have `most` rows and columns. `second` are sums
+// of the values while `sums` are those of the keys.
 let most: i32 = 0;
 let paddedWidth: i32 = 0;
 let rowBytes: usize = 0;
@@ -41,25 +37,29 @@ let outputs: usize = 0;
 let keys: usize = 0;
 let values: usize = 0;
 let sums: usize = 0;
+let second: usize = 0;
 let packedQueries: usize = 0;
 let packedOutputs: usize = 0;
 let panel: usize = 0;
-let scores: usize = 0;
-let slopes: usize = 0;
 let seen: usize = 0;
 let packedSquare: usize = 0;
 /** Of each row its largest score, then the inverse sum of its weights, then Σ probability · slope. */
 let numbers: usize = 0;
+/** Squares of scores and of slopes, as many pairs as there is room for, and the pair in use. */
+let squares: usize = 0;
+let pairs: i32 = 1;
+let scores: usize = 0;
+let slopes: usize = 0;
 
 function scratchValues(): i32 {
   const packed = 2 * packedBytes(most, paddedWidth) + packedBytes(most, most);
-  return most * (5 * (paddedWidth + GAP) + 3 * most + NUMBERS) + 16 * paddedWidth + <i32>(packed >> 2);
+  return most * (6 * (paddedWidth + GAP) + 3 * most + NUMBERS) + 16 * paddedWidth + <i32>(packed >> 2);
 }
 
 function divideScratch(): void {
   paddedWidth = (width + 7) & ~7;
   most = MOST_ROWS;
-  while (most > 8 && 4 * scratchValues() > SCRATCH_BYTES) most >>= 1;
+  while (most > 8 && 4 * scratchValues() > SCRATCH_BYTES - EDGE) most >>= 1;
   rowBytes = (<usize>(paddedWidth + GAP)) << 2;
   squareBytes = (<usize>most) << 2;
   const rows = <usize>most * rowBytes;
@@ -70,19 +70,20 @@ function divideScratch(): void {
   keys = outputs + rows;
   values = keys + rows;
   sums = values + rows;
-  packedQueries = sums + rows;
+  second = sums + rows;
+  packedQueries = second + rows;
   packedOutputs = packedQueries + packed;
   panel = packedOutputs + packed;
-  scores = panel + ((<usize>paddedWidth) << 6);
-  slopes = scores + square;
-  seen = slopes + square;
+  seen = panel + ((<usize>paddedWidth) << 6);
   packedSquare = seen + square;
   numbers = packedSquare + packedBytes(most, most);
+  squares = numbers + <usize>(most * NUMBERS) * 4;
+  pairs = <i32>((scratch() + SCRATCH_BYTES - EDGE - squares) / (2 * square));
 }
 
 function copyRow(to: usize, from: usize, factor: f32): void {
   const bytes = (<usize>width) << 2;
-  for (let at: usize = 0; at < bytes; at += 4) store<f32>(to + at, load<f32>(from + at) * factor);
+  scaleRow(from, f32x4.splat(factor), to, width);
   for (let at = bytes; at < (<usize>paddedWidth) << 2; at += 4) store<f32>(to + at, 0);
 }
 
@@ -100,16 +101,26 @@ function loadTokens(batch: i32, token: i32, tokens: i32, head: i32, count: i32):
   packRows(outputs, rowBytes, tokens * count, width, packedOutputs);
 }
 
-/** Keys and values of one head; places of a whole block, those behind its end as zeros. */
-function loadKeys(batch: i32, key: i32, count: i32, keyHead: i32): void {
-  for (let s = 0; s < count; s++) {
-    const at = <usize>((batch * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
-    copyRow(keys + <usize>s * rowBytes, pointer(2) + at, 1);
-    copyRow(values + <usize>s * rowBytes, pointer(3) + at, 1);
+function usePair(index: i32): void {
+  const square = <usize>most * squareBytes;
+  scores = squares + <usize>(index % pairs) * 2 * square;
+  slopes = scores + square;
+}
+
+/** Keys or values of one head; places of a whole block, those behind its end as zeros. */
+function loadBlock(to: usize, from: usize, batch: i32, key: i32, count: i32, keyHead: i32): void {
+  for (let s = 0; s < count; s++, to += rowBytes) {
+    copyRow(to, from + <usize>((batch * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2), 1);
   }
-  const end = <usize>count * rowBytes;
-  memory.fill(keys + end, 0, <usize>(most - count) * rowBytes);
-  memory.fill(values + end, 0, <usize>(most - count) * rowBytes);
+  memory.fill(to, 0, <usize>(most - count) * rowBytes);
+}
+
+function loadKeys(batch: i32, key: i32, count: i32, keyHead: i32): void {
+  loadBlock(keys, pointer(2), batch, key, count, keyHead);
+}
+
+function loadValues(batch: i32, key: i32, count: i32, keyHead: i32): void {
+  loadBlock(values, pointer(3), batch, key, count, keyHead);
 }
 
 /** y[r][s] = row r of x · row s of the block. */
@@ -122,7 +133,7 @@ function products(x: usize, rows: i32, block: usize, y: usize): void {
   }
 }
 
-/** Scores of rows and keys, and, but for dv, the slopes of their probabilities. */
+/** Scores of rows and keys, and the slopes of their probabilities. */
 function score(rows: i32): void {
   products(packedQueries, rows, keys, scores);
   if (softCap != 0) {
@@ -131,7 +142,7 @@ function score(rows: i32): void {
       v128.store(at, f32x4.mul(tanh4(f32x4.div(v128.load(at), cap)), cap));
     }
   }
-  if (which != VALUES) products(packedOutputs, rows, values, slopes);
+  products(packedOutputs, rows, values, slopes);
 }
 
 function numberAt(row: i32): usize {
@@ -157,7 +168,7 @@ function count(rows: i32, group: i32): void {
       const power = f32x4.sub(v128.load(row + at), f32x4.splat(maximum));
       const weight = v128.and(exp4(power), v128.load(visible + at));
       total = f32x4.add(total, weight);
-      if (which != VALUES) dot = f32x4.add(dot, f32x4.mul(weight, v128.load(slope + at)));
+      dot = f32x4.add(dot, f32x4.mul(weight, v128.load(slope + at)));
     }
     const factor = f32x4.extract_lane(exp4(f32x4.splat(before - maximum)), 0);
     store<f32>(numberAt(r), maximum);
@@ -166,8 +177,9 @@ function count(rows: i32, group: i32): void {
   }
 }
 
-/** The numbers of some rows, which are loaded here, over all keys. */
-function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32): void {
+/** The numbers of some rows, which are loaded here, over all keys. Gives how many blocks of keys they see. */
+function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32): i32 {
+  let blocks = 0;
   const rows = tokens * group;
   loadTokens(batch, token, tokens, head, group);
   for (let r = 0; r < rows; r++) {
@@ -179,6 +191,8 @@ function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32):
     const some = min(most, size - key);
     if (!look(seen, most, batch, token, tokens, key, some)) continue;
     loadKeys(batch, key, some, head / (heads / keyHeads));
+    loadValues(batch, key, some, head / (heads / keyHeads));
+    usePair(blocks++);
     score(rows);
     count(rows, group);
   }
@@ -189,6 +203,7 @@ function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32):
     store<f32>(numberAt(r), inverse, 4);
     store<f32>(numberAt(r), load<f32>(numberAt(r), 8) * inverse, 8);
   }
+  return blocks;
 }
 
 /** Scores become probabilities, and slopes those of the scores before the soft cap. */
@@ -206,7 +221,6 @@ function differentiate(rows: i32, group: i32): void {
       const weight = f32x4.mul(exp4(f32x4.sub(v, maximum)), inverse);
       const probability = v128.and(weight, v128.load(visible + at));
       v128.store(row + at, probability);
-      if (which == VALUES) continue;
       let d = f32x4.mul(probability, f32x4.sub(v128.load(slope + at), dot));
       if (softCap != 0) {
         const bent = f32x4.div(v, f32x4.splat(softCap));
@@ -217,14 +231,9 @@ function differentiate(rows: i32, group: i32): void {
   }
 }
 
-/** sums[r] += Σ packedSquare[i][r] · block[i] over `depth` rows of the block. */
-function accumulate(rows: i32, block: usize, depth: i32): void {
-  tiles(packedSquare, block, 32, rowBytes, depth, sums, rowBytes, rows, paddedWidth, true);
-}
-
-function writeRow(row: i32, to: usize, factor: f32): void {
-  const from = sums + <usize>row * rowBytes;
-  for (let at: usize = 0; at < (<usize>width) << 2; at += 4) store<f32>(to + at, load<f32>(from + at) * factor);
+/** to[r] += Σ packedSquare[i][r] · block[i] over `depth` rows of the block. */
+function accumulate(to: usize, rows: i32, block: usize, depth: i32): void {
+  tiles(packedSquare, block, 32, rowBytes, depth, to, rowBytes, rows, paddedWidth, true);
 }
 
 // Tiles of queries: heads of one key head, or as many of them as fit, of some tokens.
@@ -254,7 +263,7 @@ function kept(batch: i32, token: i32, head: i32): usize {
   return pointer(25) + ((<usize>(((batch * length + token) * heads + head) * NUMBERS)) << 2);
 }
 
-/** Tiles of queries in turn: later tokens see more keys. For dq to its end, else only the numbers, for all to read. */
+/** Tiles of queries in turn: later tokens see more keys. dq, and the numbers for all to read. */
 function queryTiles(batch: i32): void {
   for (let unit = thread; unit < batch * keyHeads * chunks * tokenBlocks; unit += threads) {
     const token = (unit % tokenBlocks) * tokensAtOnce;
@@ -265,38 +274,42 @@ function queryTiles(batch: i32): void {
     const tokens = min(tokensAtOnce, length - token);
     const some = headsOf(chunk);
     const head = firstHead(keyHead, chunk);
-    statistics(b, token, tokens, head, some);
-    if (which == QUERIES) queryGradient(b, token, tokens, keyHead, head, some);
-    else {
-      for (let t = 0; t < tokens; t++) {
-        memory.copy(kept(b, token + t, head), numberAt(t * some), (<usize>(NUMBERS * some)) << 2);
-      }
+    const blocks = statistics(b, token, tokens, head, some);
+    queryGradient(b, token, tokens, keyHead, head, some, blocks <= pairs);
+    for (let t = 0; t < tokens; t++) {
+      memory.copy(kept(b, token + t, head), numberAt(t * some), (<usize>(NUMBERS * some)) << 2);
     }
   }
 }
 
-/** dq = scale · Σ slope · key */
-function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: i32, some: i32): void {
+/** dq = scale · Σ slope · key. `there`: the scores of all blocks are still in their squares. */
+function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: i32, some: i32, there: bool): void {
   const rows = tokens * some;
+  let block = 0;
   memory.fill(sums, 0, <usize>rows * rowBytes);
   for (let key = 0; key < size; key += most) {
     const keysHere = min(most, size - key);
     if (!look(seen, most, batch, token, tokens, key, keysHere)) continue;
     loadKeys(batch, key, keysHere, keyHead);
-    score(rows);
+    usePair(block++);
+    if (!there) {
+      loadValues(batch, key, keysHere, keyHead);
+      score(rows);
+    }
     differentiate(rows, some);
     packRows(slopes, squareBytes, rows, keysHere, packedSquare);
-    accumulate(rows, keys, keysHere);
+    accumulate(sums, rows, keys, keysHere);
   }
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < some; i++) {
       const row = (batch * length + token + t) * heads + head + i;
-      writeRow(t * some + i, pointer(4) + <usize>row * ((<usize>width) << 2), floatArgument(11));
+      const from = sums + <usize>(t * some + i) * rowBytes;
+      scaleRow(from, f32x4.splat(floatArgument(11)), pointer(4) + <usize>row * ((<usize>width) << 2), width);
     }
   }
 }
 
-/** dk = Σ slope · query, scaled as it is, or dv = Σ probability · dy, over all queries of the key head. */
+/** dk = Σ slope · query, scaled as it is, and dv = Σ probability · dy, over all queries of the key head. */
 function keyBlocks(batch: i32): void {
   const blocks = (size + most - 1) / most;
   for (let unit = thread; unit < batch * keyHeads * blocks; unit += threads) {
@@ -305,7 +318,8 @@ function keyBlocks(batch: i32): void {
     const b = unit / blocks / keyHeads;
     const keysHere = min(most, size - key);
     loadKeys(b, key, keysHere, keyHead);
-    memory.fill(sums, 0, <usize>most * rowBytes);
+    loadValues(b, key, keysHere, keyHead);
+    memory.fill(sums, 0, 2 * <usize>most * rowBytes);
     for (let token = 0; token < length; token += tokensAtOnce) {
       const tokens = min(tokensAtOnce, length - token);
       if (!look(seen, most, b, token, tokens, key, keysHere)) continue;
@@ -319,20 +333,23 @@ function keyBlocks(batch: i32): void {
         }
         score(rows);
         differentiate(rows, some);
-        packColumns(which == VALUES ? scores : slopes, squareBytes, keysHere, rows, packedSquare);
-        accumulate(keysHere, which == VALUES ? outputs : queries, rows);
+        packColumns(slopes, squareBytes, keysHere, rows, packedSquare);
+        accumulate(sums, keysHere, queries, rows);
+        packColumns(scores, squareBytes, keysHere, rows, packedSquare);
+        accumulate(second, keysHere, outputs, rows);
       }
     }
     for (let s = 0; s < keysHere; s++) {
-      const row = (b * size + key + s) * keyHeads + keyHead;
-      writeRow(s, pointer(4) + <usize>row * ((<usize>width) << 2), 1);
+      const at = <usize>((b * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
+      memory.copy(pointer(26) + at, sums + <usize>s * rowBytes, (<usize>width) << 2);
+      memory.copy(pointer(27) + at, second + <usize>s * rowBytes, (<usize>width) << 2);
     }
   }
 }
 
 /**
- * ATTENTION_GRADIENT: dy, q, k, v, target, batch, length, heads, size, key heads, width, scale, soft cap (0: none), what
- * `setVisibility` reads, workspace (batch, length, heads, 3), which: 0 dq, 1 dk, 2 dv.
+ * ATTENTION_GRADIENT: dy, q, k, v, dq, batch, length, heads, size, key heads, width, scale, soft cap (0: none), what
+ * `setVisibility` reads, workspace (batch, length, heads, 3), dk, dv.
  */
 export function attentionGradient(): void {
   const batch = argument(5);
@@ -343,11 +360,9 @@ export function attentionGradient(): void {
   width = argument(10);
   softCap = floatArgument(12);
   setVisibility(13, length, size);
-  which = argument(26);
   divideScratch();
   divideQueries();
   queryTiles(batch);
-  if (which == QUERIES) return;
   barrier();
   keyBlocks(batch);
 }

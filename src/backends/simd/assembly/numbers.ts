@@ -26,7 +26,7 @@ export const MAX_THREADS = 32;
 
 /** Scratch memory of each thread begins here, one after another. */
 export const SCRATCH = 4096;
-export const SCRATCH_BYTES = 753664;
+export const SCRATCH_BYTES = 1048576;
 /** Its last bytes are room for one tile of a matrix product. */
 export const EDGE = 320;
 
