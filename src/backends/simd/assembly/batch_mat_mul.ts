@@ -1,6 +1,6 @@
 /** Products of matrices that are no weights, either of them transposed: gradients of kernels, and tfjs' own product. */
 import {FLOAT32} from './numbers';
-import {fillPanel, setMatrix} from './panel';
+import {fillPanels, setMatrix} from './panel';
 import {argument, pointer, scratch, thread, threads} from './threads';
 import {packColumns, packRows, tiles} from './tile';
 
@@ -63,8 +63,7 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
     else packRows(a + <usize>row * aStep + ((<usize>depth) << 2), aStep, rows, count, packed);
     for (let wide = begin; wide < end; wide += WIDE) {
       const stop = min(end, wide + WIDE);
-      let panel = panels;
-      for (let c = wide; c < stop; c += 8, panel += PANEL_BYTES) fillPanel(panel, c, min(8, stop - c), depth, count);
+      fillPanels(panels, PANEL_BYTES, wide, stop - wide, depth, count);
       tiles(packed, panels, PANEL_BYTES, 32, count, y + ((<usize>wide) << 2), yStep, rows, stop - wide, depth > 0);
     }
   }

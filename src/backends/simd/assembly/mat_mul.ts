@@ -7,15 +7,15 @@ import {matVecInt4} from './int4';
 import {matVecInt8} from './int8';
 import {integerPanel, integerTiles, packIntegerRows} from './integer_tile';
 import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from './numbers';
-import {fillPanel, setMatrix, turnPanel} from './panel';
+import {fillPanel, fillPanels, setMatrix, turnPanel} from './panel';
 import {argument, first, last, pointer, scratch} from './threads';
 import {height, packRows, tiles} from './tile';
 
 /** Columns that a panel has: 20 kB, which fit the innermost cache beside a tile's rows of x. A multiple of runs of integers. */
 const DEPTH = 640;
 const PANEL_BYTES: usize = DEPTH * 32;
-/** Panels that are filled at once: of float32 weights that lie side by side, 32 rows fill two cache lines. */
-const PANELS = 4;
+/** Panels that are filled at once: of float32 weights that lie side by side, 64 rows are four cache lines of a page. */
+const PANELS = 8;
 /** Rows of x that are multiplied with one panel after another, which is filled anew for the next ones. */
 const ROWS_AT_ONCE = 256;
 /** The same for integers, whose packed rows fit the second cache. */
@@ -154,10 +154,13 @@ function floatProduct(
       const to = y + <usize>row * yStep;
       for (let n = n0; n < n1; n += 8 * PANELS) {
         const end = min(n + 8 * PANELS, n1);
-        let panel = panels;
-        for (let i = n; i < end; i += 8, panel += PANEL_BYTES) {
-          if (type == FLOAT32) fillPanel(panel, i, min(8, end - i), k, count);
-          else decode(type, w + <usize>(i >> 3) * bytes, panel, k, count);
+        if (type == FLOAT32) {
+          fillPanels(panels, PANEL_BYTES, n, end - n, k, count);
+        } else {
+          let panel = panels;
+          for (let i = n; i < end; i += 8, panel += PANEL_BYTES) {
+            decode(type, w + <usize>(i >> 3) * bytes, panel, k, count);
+          }
         }
         tiles(packedRows, panels, PANEL_BYTES, 32, count, to + ((<usize>n) << 2), yStep, some, end - n, k > 0);
       }

@@ -63,6 +63,25 @@ export function fillPanel(to: usize, n: i32, rows: i32, k: i32, count: i32): voi
   }
 }
 
+/** Panels of rows n … n + rows − 1, `bytes` apart. */
+export function fillPanels(to: usize, bytes: usize, n: i32, rows: i32, k: i32, count: i32): void {
+  if (!halves && innerStep == 4 && (rows & 7) == 0 && (n % innerSize) + rows <= innerSize) {
+    // Rows of one k side by side: each stretch of memory is read once, and whole.
+    let from = rowAddress(n) + <usize>k * columnStep;
+    for (; count > 0; count--, from += columnStep, to += 32) copyAcross(to, bytes, from, rows);
+    return;
+  }
+  for (let i = 0; i < rows; i += 8, to += bytes) fillPanel(to, n + i, min(8, rows - i), k, count);
+}
+
+/** One k of several panels. */
+function copyAcross(to: usize, bytes: usize, from: usize, rows: i32): void {
+  for (; rows > 0; rows -= 8, from += 32, to += bytes) {
+    v128.store(to, v128.load(from));
+    v128.store(to, v128.load(from, 16), 16);
+  }
+}
+
 /** Eight rows whose values of one k are neighbours. */
 function copyColumns(to: usize, from: usize, step: usize, count: i32): void {
   if (!halves) {
