@@ -27,8 +27,8 @@ export const MAX_THREADS = 32;
 /** Scratch memory of each thread begins here, one after another. */
 export const SCRATCH = 4096;
 export const SCRATCH_BYTES = 1048576;
-/** Its last bytes are room for one tile of a matrix product. */
-export const EDGE = 320;
+/** Its last bytes are room for one tile of a matrix product, and a row of zeros. */
+export const EDGE = 384;
 
 // Types of numbers.
 export const FLOAT32 = 0;

@@ -112,13 +112,17 @@ function wideTiles(
   columns: i32,
   add: bool,
 ): void {
+  const zeros = scratch() + SCRATCH_BYTES - 64;
+  memory.fill(zeros, 0, 64);
   for (; columns > 0; columns -= 16, panel += 2 * panelBytes, y += 64) {
     const second = columns > 8 ? panel + panelBytes : panel;
-    let from = x;
+    let row = x;
     let to = y;
-    for (let r = rows; r > 0; r -= 5, from += <usize>count * 20, to += 5 * yStep) {
-      if (columns >= 16) wideTile(from, panel, second, panelStep, count, to, yStep, min(5, r), add);
-      else edgeTile(from, panel, second, panelStep, count, to, yStep, min(5, r), columns, add);
+    for (let r = rows; r > 0; r -= 5, row += <usize>count * 20, to += 5 * yStep) {
+      const some = min(5, r);
+      if (columns < 16) edgeTile(row, panel, second, panelStep, count, to, yStep, some, columns, add);
+      else if (add) wideTile(row, panel, second, panelStep, count, to, yStep, some, to, yStep);
+      else wideTile(row, panel, second, panelStep, count, to, yStep, some, zeros, 0);
     }
   }
 }
@@ -138,7 +142,8 @@ function edgeTile(
 ): void {
   const whole = scratch() + SCRATCH_BYTES - EDGE;
   if (add) for (let r: usize = 0; r < <usize>rows; r++) copyValues(whole + (r << 6), y + r * yStep, columns);
-  wideTile(x, panel, second, panelStep, count, whole, 64, rows, add);
+  else memory.fill(whole, 0, (<usize>rows) << 6);
+  wideTile(x, panel, second, panelStep, count, whole, 64, rows, whole, 64);
   for (let r: usize = 0; r < <usize>rows; r++) copyValues(y + r * yStep, whole + (r << 6), columns);
 }
 
@@ -217,7 +222,10 @@ function tile(
   storeSome(y, a0, b0, columns);
 }
 
-/** The same for five rows and sixteen columns. */
+/**
+ * The same for five rows and sixteen columns. Sums begin with what is at `from`, rows `fromStep` bytes apart. All of it is
+ * one stretch without branches but the loop: over the end of a block V8 does not see neighbours.
+ */
 function wideTile(
   x: usize,
   panel: usize,
@@ -227,54 +235,37 @@ function wideTile(
   y: usize,
   yStep: usize,
   rows: i32,
-  add: bool,
+  from: usize,
+  fromStep: usize,
 ): void {
-  const y1 = rows > 1 ? y + yStep : y;
-  const y2 = rows > 2 ? y1 + yStep : y1;
-  const y3 = rows > 3 ? y2 + yStep : y2;
-  const y4 = rows > 4 ? y3 + yStep : y3;
-  let a0 = zero();
-  let b0 = a0;
-  let c0 = a0;
-  let d0 = a0;
-  let a1 = a0;
-  let b1 = a0;
-  let c1 = a0;
-  let d1 = a0;
-  let a2 = a0;
-  let b2 = a0;
-  let c2 = a0;
-  let d2 = a0;
-  let a3 = a0;
-  let b3 = a0;
-  let c3 = a0;
-  let d3 = a0;
-  let a4 = a0;
-  let b4 = a0;
-  let c4 = a0;
-  let d4 = a0;
-  if (add) {
-    a0 = v128.load(y);
-    b0 = v128.load(y, 16);
-    c0 = v128.load(y, 32);
-    d0 = v128.load(y, 48);
-    a1 = v128.load(y1);
-    b1 = v128.load(y1, 16);
-    c1 = v128.load(y1, 32);
-    d1 = v128.load(y1, 48);
-    a2 = v128.load(y2);
-    b2 = v128.load(y2, 16);
-    c2 = v128.load(y2, 32);
-    d2 = v128.load(y2, 48);
-    a3 = v128.load(y3);
-    b3 = v128.load(y3, 16);
-    c3 = v128.load(y3, 32);
-    d3 = v128.load(y3, 48);
-    a4 = v128.load(y4);
-    b4 = v128.load(y4, 16);
-    c4 = v128.load(y4, 32);
-    d4 = v128.load(y4, 48);
-  }
+  const y1 = y + yStep * <usize>(rows > 1);
+  const y2 = y1 + yStep * <usize>(rows > 2);
+  const y3 = y2 + yStep * <usize>(rows > 3);
+  const y4 = y3 + yStep * <usize>(rows > 4);
+  const from1 = from + fromStep * <usize>(rows > 1);
+  const from2 = from1 + fromStep * <usize>(rows > 2);
+  const from3 = from2 + fromStep * <usize>(rows > 3);
+  const from4 = from3 + fromStep * <usize>(rows > 4);
+  let a0 = v128.load(from);
+  let b0 = v128.load(from, 16);
+  let c0 = v128.load(from, 32);
+  let d0 = v128.load(from, 48);
+  let a1 = v128.load(from1);
+  let b1 = v128.load(from1, 16);
+  let c1 = v128.load(from1, 32);
+  let d1 = v128.load(from1, 48);
+  let a2 = v128.load(from2);
+  let b2 = v128.load(from2, 16);
+  let c2 = v128.load(from2, 32);
+  let d2 = v128.load(from2, 48);
+  let a3 = v128.load(from3);
+  let b3 = v128.load(from3, 16);
+  let c3 = v128.load(from3, 32);
+  let d3 = v128.load(from3, 48);
+  let a4 = v128.load(from4);
+  let b4 = v128.load(from4, 16);
+  let c4 = v128.load(from4, 32);
+  let d4 = v128.load(from4, 48);
   // One i a turn: with two, V8 spills.
   for (; count > 0; count--, x += 20, panel += panelStep, second += panelStep) {
     const p = v128.load(panel);
