@@ -108,9 +108,24 @@ export function runKeepingOp<I extends Inputs, A extends Attributes>(
   return result;
 }
 
+/** An operation with several results and without a gradient. */
+export interface SeveralOp<I extends Inputs, A extends Attributes> {
+  readonly name: string;
+  reference(inputs: I, attrs: A): tf.Tensor[];
+}
+
+/** The same for one of these. */
+export function runSeveral<I extends Inputs, A extends Attributes>(
+  op: SeveralOp<I, A>,
+  inputs: I,
+  attrs: A,
+): tf.Tensor[] {
+  return runKernel(op, inputs, attrs) as tf.Tensor[];
+}
+
 interface Kernel<I extends Inputs, A extends Attributes> {
   name: string;
-  reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?];
+  reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?] | tf.Tensor[];
 }
 
 function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inputs: I, attrs: A): unknown {
