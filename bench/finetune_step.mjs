@@ -1,42 +1,82 @@
 /**
- * A step of fine-tuning, LoRA of rank 4 on queries and values, Adam, fixed random tokens: this package against KerasHub on
- * JAX on the same weights, in turn, each round in processes of their own. Time of a step, and the most memory a process held.
+ * A step of fine-tuning, LoRA of rank 4 on queries and values, Adam: this package against KerasHub on JAX on the same weights,
+ * in turn, each round in processes of their own. Time of a step, and the most memory a process held.
+ *
+ * Data are fixed random tokens of which every one counts ("random"), or orders in words as JSON ("task"): prompts, responses
+ * and padding, through the preprocessor of either side. Losses of both sides must agree.
  *
  *     PYTHON=… node bench/finetune_step.mjs [--preset DIR] [--rounds 2] [--steps 3] [--shapes 4x128,1x256] [--no-keras]
+ *         [--data random,task]
  */
 import {spawnSync} from 'node:child_process';
+import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
+import {orders} from './finetune_orders.mjs';
 import {median} from './peers/median.mjs';
 
 const here = name => fileURLToPath(new URL(name, import.meta.url));
 
-/** Tokens that Python makes as well: token i of a batch. */
+/** Python makes the same: token i of a batch, number i of a first matrix of LoRA. */
 const tokens = count => Int32Array.from({length: count}, (_, i) => 1000 + ((i * 7919 + (i >> 3) * 104729) % 200000));
+const firstMatrix = count => Float32Array.from({length: count}, (_, i) => Math.sin(i) / 10);
 
-async function ours({preset, dtype, batch, length, steps}) {
+/** How far apart losses of both sides may be. */
+const TOLERANCE = 1e-4;
+
+/** What a step is given: the arguments of `trainOnBatch`, places that count, places of all rows as the model sees them. */
+async function batches(tf, lm, {batch, length, steps, texts}) {
+  if (texts === null) {
+    const ids = tokens(batch * (length + 1));
+    const rows = from =>
+      Array.from({length: batch}, (_, b) => [...ids.subarray(b * (length + 1) + from).subarray(0, length)]);
+    const x = {
+      token_ids: tf.tensor2d(rows(0), [batch, length], 'int32'),
+      padding_mask: tf.ones([batch, length], 'int32'),
+    };
+    const y = tf.tensor2d(rows(1), [batch, length], 'int32');
+    const size = batch * length;
+    return Array.from({length: steps + 1}, () => ({args: [x, y], weighted: size, seen: size}));
+  }
+  const all = JSON.parse(readFileSync(texts, 'utf8'));
+  return Promise.all(
+    Array.from({length: steps + 1}, async (_, step) => {
+      const [prompts, responses] = [all.prompts, all.responses].map(x => x.slice(step * batch, (step + 1) * batch));
+      const {x, y, sampleWeight} = await lm.preprocessor.call({prompts, responses});
+      const weighted = (await sampleWeight.data()).reduce((sum, weight) => sum + weight, 0);
+      tf.dispose([x, y, sampleWeight]);
+      const seen = batch * Math.max(...lm.preprocessor.packedLengths({prompts, responses}));
+      return {args: [{prompts, responses}], weighted, seen};
+    }),
+  );
+}
+
+async function ours({preset, dtype, ...options}) {
   const tf = await import('@tensorflow/tfjs');
-  const {Gemma3CausalLM, useBackend} = await import('../dist/node/index.js');
+  const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, optimizers, useBackend} = await import('../dist/node/index.js');
   await useBackend('simd');
-  const lm = await Gemma3CausalLM.fromPreset(preset, {preprocessor: null, dtype});
+  const preprocessor =
+    options.texts === null
+      ? null
+      : await Gemma3CausalLMPreprocessor.fromPreset(preset, {sequenceLength: options.length});
+  const lm = await Gemma3CausalLM.fromPreset(preset, {preprocessor, dtype});
   lm.backbone.enableLora(4);
-  lm.compile({optimizer: tf.train.adam(5e-5)});
-  const ids = tokens(batch * (length + 1));
-  const rows = from =>
-    Array.from({length: batch}, (_, b) => [...ids.subarray(b * (length + 1) + from).subarray(0, length)]);
-  const x = {
-    token_ids: tf.tensor2d(rows(0), [batch, length], 'int32'),
-    padding_mask: tf.ones([batch, length], 'int32'),
-  };
-  const y = tf.tensor2d(rows(1), [batch, length], 'int32');
+  for (const weight of lm.trainableWeights) {
+    if (!weight.originalName.endsWith('_a')) continue;
+    tf.tidy(() => weight.write(tf.tensor(firstMatrix(tf.util.sizeFromShape(weight.shape)), weight.shape)));
+  }
+  lm.compile({optimizer: new optimizers.Adam({learningRate: 5e-5})});
+  const given = await batches(tf, lm, options);
   const [times, losses] = [[], []];
-  for (let step = 0; step <= steps; step++) {
+  for (const {args} of given) {
     const start = performance.now();
-    losses.push(await lm.trainOnBatch(x, y));
+    losses.push(await lm.trainOnBatch(...args));
     times.push(performance.now() - start);
   }
-  // The first step compiles.
-  return {times: times.slice(1), losses, peak: process.resourceUsage().maxRSS * 1024};
+  const [weighted, seen] = ['weighted', 'seen'].map(name => given.map(step => step[name]));
+  return {times, losses, weighted, seen, peak: process.resourceUsage().maxRSS * 1024};
 }
 
 function run(command, script, options) {
@@ -46,48 +86,71 @@ function run(command, script, options) {
     encoding: 'utf8',
   });
   if (status !== 0) throw new Error(`${command} ${script} failed. VERBOSE=1 shows what it says.`);
-  return JSON.parse(stdout.trim().split('\n').at(-1));
+  const {times, weighted, seen, ...rest} = JSON.parse(stdout.trim().split('\n').at(-1));
+  // The first step compiles.
+  return {...rest, times: times.slice(1), weighted: weighted.slice(1), seen: seen.slice(1)};
 }
 
-if (process.env.FINETUNE_STEP) {
-  console.log(JSON.stringify(await ours(JSON.parse(process.env.FINETUNE_STEP))));
-} else {
+/** Largest difference of two lists. */
+const difference = (a, b) => Math.max(...a.map((value, i) => Math.abs(value - b[i])));
+
+function main() {
   const {values} = parseArgs({
     options: {
       preset: {type: 'string', default: 'models/gemma3_270m'},
       rounds: {type: 'string', default: '2'},
       steps: {type: 'string', default: '3'},
       shapes: {type: 'string', default: '4x128,1x256'},
+      data: {type: 'string', default: 'random,task'},
       keras: {type: 'boolean', default: true},
     },
     allowNegative: true,
   });
   const {preset} = values;
+  const steps = Number(values.steps);
   const python = process.env.PYTHON ?? 'python3';
   const sides = [
     ...(values.keras ? [['KerasHub on JAX, float32', python, './finetune_step.py', 'float32']] : []),
     ['this package, float32', process.execPath, './finetune_step.mjs', 'float32'],
     ['this package, bfloat16 at rest', process.execPath, './finetune_step.mjs', 'bfloat16'],
   ];
-  console.log(
-    '| batch | | ms a step | fastest | peak MB | loss of the first and the last step |\n|---|---|---|---|---|---|',
-  );
-  for (const shape of values.shapes.split(',')) {
-    const [batch, length] = shape.split('x').map(Number);
-    const results = sides.map(() => []);
-    for (let round = 0; round < Number(values.rounds); round++) {
-      for (const [i, [, command, script, dtype]] of sides.entries()) {
-        results[i].push(run(command, script, {preset, dtype, batch, length, steps: Number(values.steps)}));
+  const folder = mkdtempSync(join(tmpdir(), 'finetune-'));
+  const file = join(folder, 'orders.json');
+  try {
+    console.log(
+      '| data, batch | | ms a step | fastest | peak MB | tokens with a weight | tokens in the model | first and last loss | apart |\n' +
+        '|---|---|---|---|---|---|---|---|---|',
+    );
+    const cases = values.data.split(',').flatMap(data => values.shapes.split(',').map(shape => [data, shape]));
+    for (const [data, shape] of cases) {
+      const [batch, length] = shape.split('x').map(Number);
+      writeFileSync(file, JSON.stringify(orders(batch * (steps + 1))));
+      const options = {preset, batch, length, steps, texts: data === 'task' ? file : null};
+      const results = sides.map(() => []);
+      for (let round = 0; round < Number(values.rounds); round++) {
+        for (const [i, [, command, script, dtype]] of sides.entries()) {
+          results[i].push(run(command, script, {...options, dtype}));
+        }
+      }
+      for (const [i, [name]] of sides.entries()) {
+        const times = results[i].flatMap(result => result.times);
+        const peak = Math.max(...results[i].map(result => result.peak));
+        const {losses, weighted, seen} = results[i][0];
+        const numbers = [median(times), Math.min(...times), peak / 1e6].map(n => n.toFixed(0));
+        const counts = [weighted, seen].map(list => `${Math.round(median(list))} of ${batch * length}`);
+        const apart = difference(losses, results[0][0].losses);
+        if (apart > TOLERANCE) process.exitCode = 1;
+        const told = `${apart.toExponential(0)}${apart > TOLERANCE ? ', too far' : ''}`;
+        console.log(
+          `| ${data}, ${batch} × ${length} | ${name} | ${numbers.join(' | ')} | ${counts.join(' | ')} | ` +
+            `${losses[0].toFixed(4)}, ${losses.at(-1).toFixed(4)} | ${i === 0 ? '' : told} |`,
+        );
       }
     }
-    for (const [i, [name]] of sides.entries()) {
-      const times = results[i].flatMap(result => result.times);
-      const peak = Math.max(...results[i].map(result => result.peak));
-      const {losses} = results[i][0];
-      const numbers = [median(times), Math.min(...times), peak / 1e6].map(n => n.toFixed(0));
-      console.log(
-        `| ${batch} × ${length} | ${name} | ${numbers.join(' | ')} | ${losses[0].toFixed(4)}, ${losses.at(-1).toFixed(4)} |`,
-      );
-    }
+  } finally {
+    rmSync(folder, {recursive: true});
   }
 }
+
+if (process.env.FINETUNE_STEP) console.log(JSON.stringify(await ours(JSON.parse(process.env.FINETUNE_STEP))));
+else main();

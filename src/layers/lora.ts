@@ -177,6 +177,7 @@ export function loraProduct(x: tf.Tensor, {a, b}: Lora, scale: number, equation:
     const {first, second, order} = loraEquations(equation);
     const [one, two] = order === 'ab' ? [a, b] : [b, a];
     const between = denseEinsum(x, one.read(), planEinsum(first, x.rank));
-    return denseEinsum(tf.mul(between, scale), two.read(), planEinsum(second, between.rank));
+    const scaled = scale === 1 ? between : tf.mul(between, scale);
+    return denseEinsum(scaled, two.read(), planEinsum(second, between.rank));
   });
 }

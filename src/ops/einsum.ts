@@ -28,11 +28,21 @@ export interface EinsumPlan {
 
 const FORMS = '"[X],[Y]->[Z]", "...[X],[Y]->...[Z]" or "[X]...,[Y]->[Z]..."';
 
+const plans = new Map<string, EinsumPlan>();
+
 /**
  * @param xRank rank of x, to know how many axes `...` stands for.
  * @throws ValueError for equations that Keras does not accept either, and for repeated labels in one operand.
  */
 export function planEinsum(equation: string, xRank: number): EinsumPlan {
+  // A model has a dozen, and its layers ask at each call.
+  const key = `${equation} ${xRank}`;
+  let plan = plans.get(key);
+  if (!plan) plans.set(key, (plan = makePlan(equation, xRank)));
+  return plan;
+}
+
+function makePlan(equation: string, xRank: number): EinsumPlan {
   const match = /^(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]*)(\.\.\.)?$/.exec(equation);
   const [, xLeft, xSpec = '', xRight, kernelSpec = '', outLeft, outSpec = '', outRight] = match ?? [];
   if (!match || (xLeft && xRight) || !!xLeft !== !!outLeft || !!xRight !== !!outRight) {

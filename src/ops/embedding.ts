@@ -11,6 +11,7 @@ export const embeddingOp: Op<{table: tf.Tensor; ids: tf.Tensor}, Record<string, 
     table: () =>
       tf.tidy(() => tf.scatterND(tf.reshape(ids, [-1, 1]), dy, table.shape as [number, number]) as tf.Tensor),
   }),
+  reads: {table: ['ids']},
 };
 
 /** Rows of a table (V, D), float32 or packed, at ids of any shape → (…ids, D). */

@@ -33,6 +33,7 @@ export const matMulOp: Op<MatMulInputs, Record<string, never>> = {
       return runGradient(matMulGradientKernelOp, {x, dy}, {outer, inner});
     },
   }),
+  reads: {x: ['kernel'], kernel: ['x']},
 };
 
 /** Gradient for x: dy (M, outer · inner) → (M, C). */
@@ -72,6 +73,7 @@ export const matMulBfloat16Op: Op<PackedInputs, PackedAttrs> = {
   gradient: (dy, {bits}, {columns}) => ({
     x: () => tf.tidy(() => tf.matMul(dy as tf.Tensor2D, unpackedRows(bits, columns))),
   }),
+  reads: {x: ['bits']},
 };
 
 export function matMulBfloat16(x: tf.Tensor2D, bits: tf.Tensor2D, columns: number): tf.Tensor2D {

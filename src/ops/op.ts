@@ -19,6 +19,8 @@ export interface Op<I extends Inputs, A extends Attributes> {
   reference(inputs: I, attrs: A): tf.Tensor;
   /** Gradients for the inputs that can be trained, by name. Lazy: tfjs calls only those it needs. */
   gradient?(dy: tf.Tensor, inputs: I, attrs: A): Thunks;
+  /** For a gradient that does not read all inputs, those of which it reads more than the shape. See {@link inputsReadFor}. */
+  readonly reads?: {readonly [input in keyof I]?: readonly (keyof I & string)[]};
 }
 
 interface WithNames {
@@ -27,9 +29,31 @@ interface WithNames {
 
 const gradientsOf = new Set<string>();
 
+const shapesAlone = {a: [], b: []};
+/** By kernel name, then by input that a gradient is for. */
+const readsOf = new Map<string, Op<Inputs, Attributes>['reads']>([
+  ['Add', shapesAlone],
+  ['Sub', shapesAlone],
+  ['Multiply', {a: ['b'], b: ['a']}],
+  ['Reshape', {x: []}],
+]);
+
+/**
+ * Inputs that gradients of a kernel read, of those that tfjs saves for all of them. The others may be disposed.
+ *
+ * @param wanted inputs for which there will be gradients.
+ * @returns null if nothing is known.
+ */
+export function inputsReadFor(kernelName: string, wanted: readonly string[]): Set<string> | null {
+  const reads = readsOf.get(kernelName);
+  if (!reads || wanted.some(input => !reads[input])) return null;
+  return new Set(wanted.flatMap(input => reads[input]!));
+}
+
 function registerGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>): void {
   if (gradientsOf.has(op.name) || !op.gradient) return;
   gradientsOf.add(op.name);
+  readsOf.set(op.name, op.reads as Op<Inputs, Attributes>['reads']);
   tf.registerGradient({
     kernelName: op.name,
     saveAllInputs: true,
@@ -82,6 +106,21 @@ export function runKeepingOp<I extends Inputs, A extends Attributes>(
   // The tape has a hold on it of its own.
   kept?.dispose();
   return result;
+}
+
+/** An operation with several results and without a gradient. */
+export interface SeveralOp<I extends Inputs, A extends Attributes> {
+  readonly name: string;
+  reference(inputs: I, attrs: A): tf.Tensor[];
+}
+
+/** The same for one of these. */
+export function runSeveral<I extends Inputs, A extends Attributes>(
+  op: SeveralOp<I, A>,
+  inputs: I,
+  attrs: A,
+): tf.Tensor[] {
+  return runKernel(op, inputs, attrs) as tf.Tensor[];
 }
 
 interface Kernel<I extends Inputs, A extends Attributes> {

@@ -17,6 +17,7 @@ export const rotaryOp: Op<RotaryInputs, Record<string, never>> = {
   name: 'Gemma3Rotary',
   reference: inputs => turn(inputs, 1),
   gradient: (dy, {cos, sin}) => ({x: () => runGradient(rotaryGradientOp, {x: dy, cos, sin}, {})}),
+  reads: {x: ['cos', 'sin']},
 };
 
 /** The gradient: what was turned turns back. */

@@ -1,8 +1,9 @@
 /**
- * A model as a chain, one stage after the other, and gradients through it: all at once, or stage by stage from the last to
- * the first, so that memory holds what one stage needs and no more.
+ * A model as a chain, one stage after the other, and gradients through it, stage by stage from the last to the first, so that
+ * memory holds gradients of one stage and no more.
  */
 import * as tf from '@tensorflow/tfjs';
+import {Recording} from './tape';
 
 /** Gives its result for that of the stage before it; the first stage is given null. */
 export interface Stage {
@@ -12,19 +13,7 @@ export interface Stage {
   call(x: tf.Tensor | null): tf.Tensor;
 }
 
-/** tfjs' own gradients take no gradient of what comes behind, or none of variables. */
-interface GradientEngine {
-  gradients(
-    f: () => tf.Tensor,
-    xs: tf.Tensor[],
-    dy: tf.Tensor | null,
-    allowNoGradients: boolean,
-  ): {value: tf.Tensor; grads: (tf.Tensor | undefined)[]};
-}
-
-const trainedOf = (stages: readonly Stage[]): tf.LayerVariable[] => [
-  ...new Set(stages.flatMap(({weights}) => weights.filter(({trainable}) => trainable))),
-];
+const trainedOf = ({weights}: Stage): tf.LayerVariable[] => [...new Set(weights.filter(({trainable}) => trainable))];
 
 /** Runs stages one after the other; what is between them is disposed, what went in is not. */
 export function runStages(stages: readonly Stage[], input: tf.Tensor | null): tf.Tensor {
@@ -48,33 +37,49 @@ export function lossAndGradients(
   stages: readonly Stage[],
   recompute: boolean,
 ): {loss: tf.Scalar; gradients: Map<tf.LayerVariable, tf.Tensor>} {
-  const first = stages.findIndex(stage => trainedOf([stage]).length > 0);
+  const first = stages.findIndex(stage => trainedOf(stage).length > 0);
   const trained = stages.slice(first);
-  const groups = recompute ? trained.map(stage => [stage]) : [trained];
   const gradients = new Map<tf.LayerVariable, tf.Tensor>();
-  const loss = tf.tidy(() => {
-    const inputs: (tf.Tensor | null)[] = [first > 0 ? runStages(stages.slice(0, first), null) : null];
-    for (const group of groups.slice(0, -1)) inputs.push(runStages(group, inputs.at(-1)!));
-    let loss: tf.Tensor | undefined;
-    let dy: tf.Tensor | null = null;
-    for (let i = groups.length - 1; i >= 0; i--) {
-      const input = inputs[i]!;
-      const weights = trainedOf(groups[i]!);
-      const xs = [...weights.map(weight => weight.read()), ...(i > 0 ? [input!] : [])];
-      const chain = () => groups[i]!.reduce((x, stage) => stage.call(x), input)!;
-      const {value, grads} = (tf.engine() as unknown as GradientEngine).gradients(chain, xs, dy, true);
-      weights.forEach((weight, k) => {
-        const gradient = grads[k] ?? tf.zerosLike(xs[k]!);
-        const before = gradients.get(weight);
-        gradients.set(weight, before ? tf.add(before, gradient) : gradient);
-        if (before) tf.dispose([before, gradient]);
-      });
-      tf.dispose([dy, input, loss && value].filter(x => x) as tf.Tensor[]);
-      loss ??= value;
-      dy = i > 0 ? grads.at(-1)! : null;
-    }
-    for (const gradient of gradients.values()) tf.keep(gradient);
-    return loss as tf.Scalar;
-  });
-  return {loss, gradients};
+  const recordings: Recording[] = [];
+  const record = (i: number, input: tf.Tensor | null) => {
+    const xs = [...trainedOf(trained[i]!).map(weight => weight.read()), ...(i > 0 ? [input!] : [])];
+    const recording = new Recording(() => trained[i]!.call(input), xs);
+    recordings.push(recording);
+    return recording;
+  };
+  try {
+    const loss = tf.tidy(() => {
+      const inputs = [first > 0 ? runStages(stages.slice(0, first), null) : null];
+      const last = trained.length - 1;
+      for (let i = 0; i < last; i++) {
+        const input = inputs[i]!;
+        inputs.push(recompute ? runStages([trained[i]!], input) : record(i, input).value);
+        // What gradients read of it is kept with them.
+        if (!recompute) input?.dispose();
+      }
+      const loss = record(last, inputs[last]!).value as tf.Scalar;
+      let dy: tf.Tensor | null = null;
+      for (let i = last; i >= 0; i--) {
+        if (recompute && i < last) record(i, inputs[i]!).value.dispose();
+        const recording = recordings.pop()!;
+        const grads = recording.gradients(dy);
+        recording.dispose();
+        trainedOf(trained[i]!).forEach((weight, k) => add(gradients, weight, grads[k] ?? tf.zerosLike(weight.read())));
+        tf.dispose([dy, inputs[i]].filter(x => x) as tf.Tensor[]);
+        dy = i > 0 ? grads.at(-1)! : null;
+      }
+      for (const gradient of gradients.values()) tf.keep(gradient);
+      return loss;
+    });
+    return {loss, gradients};
+  } finally {
+    for (const recording of recordings) recording.dispose();
+  }
+}
+
+/** Several stages may share a weight: their gradients add up. */
+function add(gradients: Map<tf.LayerVariable, tf.Tensor>, weight: tf.LayerVariable, gradient: tf.Tensor): void {
+  const before = gradients.get(weight);
+  gradients.set(weight, before ? tf.add(before, gradient) : gradient);
+  if (before) tf.dispose([before, gradient]);
 }

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import '../../src/backends/cpu';
+import {adamStep, adamStepOp} from '../../src/ops/adam_step';
 import {gatedGeluOp} from '../../src/ops/gated_gelu';
 import {interleaveOp} from '../../src/ops/interleave';
 import {type Inputs, type Op, runOp} from '../../src/ops/op';
@@ -103,4 +104,24 @@ it('puts images into a text as the reference', () => {
   const [text, images] = [tf.randomNormal([2, 4, 5]), tf.randomNormal([6, 5])];
   expectKernelEqualsReference(interleaveOp, {text, images, indices}, {}, ['text', 'images']);
   tf.dispose([indices, text, images]);
+});
+
+test('a step of Adam', async () => {
+  await expectNoLeak(() =>
+    fc.assert(
+      fc.property(size(5), size(40), fc.integer({min: 1, max: 1000}), (rows, columns, seed) => {
+        tf.tidy(() => {
+          const numbers = (index: number) => tf.randomNormal([rows, columns], 0, 1, 'float32', seed + index);
+          const velocity = tf.square(numbers(3));
+          const inputs = {variable: numbers(0), gradient: numbers(1), momentum: numbers(2), velocity};
+          const attrs = {beta1: 0.9, beta2: 0.99, epsilon: 1e-7, alpha: 0.01};
+          const plain = adamStepOp.reference(inputs, attrs);
+          adamStep(inputs, attrs).forEach((result, i) => {
+            expect(result.shape).toEqual([rows, columns]);
+            expect(maxDifference(result.dataSync(), plain[i]!.dataSync())).toBeLessThan(1e-5);
+          });
+        });
+      }),
+    ),
+  );
 });

@@ -1,5 +1,6 @@
 /** Random tensors, and comparisons whose tolerance grows with the numbers compared. */
 import * as tf from '@tensorflow/tfjs';
+import {Recording} from '../../src/training/tape';
 import {maxDifference} from '../support/numbers';
 
 /** Normal numbers, the same for the same seed. */
@@ -40,6 +41,13 @@ export function expectSameGradients(f: Operation, plain: Operation, inputs: tf.T
       const only = (x: tf.Tensor) => f(...inputs.map((input, j) => (j === i ? x : input)));
       expectClose(tf.grad(only)(inputs[i]!, dy), actual[i]!, 1e-6);
     });
+    // And where nothing is left of the inputs but what these gradients are said to read.
+    for (const wanted of [inputs, ...inputs.map(input => [input])]) {
+      const recording = new Recording(() => f(...inputs.map(input => tf.mul(input, 1))), wanted);
+      const gradients = recording.gradients(dy);
+      recording.dispose();
+      wanted.forEach((input, i) => expectClose(gradients[i]!, actual[inputs.indexOf(input)]!, 1e-6));
+    }
   });
   expect(tf.memory().numTensors).toBe(before);
 }

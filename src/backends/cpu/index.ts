@@ -1,5 +1,6 @@
 /** Kernels for tfjs' plain CPU backend, where plain tfjs operations are slowest. Registered when this is imported. */
 import * as tf from '@tensorflow/tfjs';
+import {adamStepKernel} from './adam_step';
 import {attentionKernel, cacheUpdateKernel} from './attention';
 import {gatedGeluKernel, rmsNormKernel, rotaryKernel} from './elementwise';
 import {interleaveKernel} from './interleave';
@@ -21,6 +22,7 @@ export const cpuKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3SoftmaxSums: softmaxSumsKernel,
   Gemma3Draw: drawKernel,
   Gemma3Penalize: penalizeKernel,
+  Gemma3AdamStep: adamStepKernel,
 };
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {

@@ -31,6 +31,7 @@ export const matMulP8Op: Op<Bits & {x: tf.Tensor}, Size> = {
   name: 'Gemma3MatMulP8',
   reference: ({x, bits}, size) => tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpacked(bits, size), false, true)),
   gradient: (dy, {bits}, size) => ({x: () => runOp(matMulTransposedP8Op, {x: dy, bits}, size)}),
+  reads: {x: ['bits']},
 };
 
 /** dy (M, rows) · W → (M, columns). */

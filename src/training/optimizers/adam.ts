@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../errors';
 import {checkArgument} from '../../layers/checks';
+import {adamStep} from '../../ops/adam_step';
 import {Optimizer, type OptimizerArgs} from './optimizer';
 
 export interface AdamArgs extends OptimizerArgs {
@@ -52,10 +53,17 @@ export class Adam extends Optimizer {
   ): void {
     const {beta1, beta2, epsilon} = this;
     const alpha = (learningRate * Math.sqrt(1 - beta2 ** update)) / (1 - beta1 ** update);
-    m!.assign(tf.add(m!, tf.mul(tf.sub(gradient, m!), 1 - beta1)));
-    v!.assign(tf.add(v!, tf.mul(tf.sub(tf.square(gradient), v!), 1 - beta2)));
-    velocityHat?.assign(tf.maximum(velocityHat, v!));
-    variable.assign(tf.sub(variable, tf.div(tf.mul(m!, alpha), tf.add(tf.sqrt(velocityHat ?? v!), epsilon))));
+    const inputs = {variable, gradient, momentum: m!, velocity: v!};
+    const [next, momentum, velocity] = adamStep(inputs, {beta1, beta2, epsilon, alpha});
+    m!.assign(momentum);
+    v!.assign(velocity);
+    if (velocityHat) {
+      // The largest velocity so far divides in place of this one.
+      velocityHat.assign(tf.maximum(velocityHat, velocity));
+      variable.assign(tf.sub(variable, tf.div(tf.mul(momentum, alpha), tf.add(tf.sqrt(velocityHat), epsilon))));
+    } else {
+      variable.assign(next);
+    }
   }
 
   override getConfig(): tf.serialization.ConfigDict {
