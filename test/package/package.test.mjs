@@ -187,6 +187,18 @@ describe('the package', () => {
     assert.match(gemma3('inspect', 'gemma3_tiny'), /Memory for the weights/);
   });
 
+  it('trains, and answers with what it learnt', () => {
+    const example = prompt => JSON.stringify({prompt: `${prompt} is`, response: ' blue.'});
+    writeFileSync(join(folder, 'colors.jsonl'), ['The sea', 'The sky'].map(example).join('\n'));
+    const gemma3 = (...args) => run('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder});
+    const size = ['--epochs', '20', '--learning-rate', '0.05', '--max-length', '40'];
+    const trained = gemma3('finetune', '--data', 'colors.jsonl', '--output', 'runs/colors.lora.h5', ...size);
+    assert.equal(trained.status, 0, trained.stderr);
+    assert.match(trained.stdout, /^runs\/colors\.lora\.h5: loss [\d.]+, 20 steps in \d+ s; report in /);
+    const answer = gemma3('generate', '--lora', 'runs/colors.lora.h5', '--max-length', '24', 'The sea is');
+    assert.equal(answer.stdout, 'The sea is blue.\n');
+  });
+
   it('ends with the codes it promises', () => {
     const code = (args, options) => run('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder, ...options});
     const failed = code(['generate', '--preset', './nothing', 'a']);

@@ -5,7 +5,7 @@ program that README.md shows, and with `gemma3 finetune` over weights that rest 
 KerasHub, which has the model in float32,
   - has as many weights that are trained, and hidden states within 1e-4 of the largest, merged here or not;
   - has the loss of examples held out that the command reported (about that, for int8), which is less than before;
-  - goes on with two prompts as `gemma3 generate --lora` does, greedily, to the last character.
+  - goes on with two prompts as `gemma3 generate --lora` does, greedily, to the last character (what the command trained).
 Prints one line a file and exits with 1 on any difference.
 
 Usage: python check_real_lora.py   (after `npm run build` and `npm run fetch:270m`; needs a registry of npm)
@@ -30,14 +30,14 @@ from check_saved_presets import HERE, TOLERANCE, Check, distance, hidden_states,
 ROOT = os.path.abspath(os.path.join(HERE, "../.."))
 PRESET = os.path.abspath(os.environ.get("GEMMA3_270M", os.path.join(ROOT, "models/gemma3_270m")))
 RANK = 4
+# Of examples, and of what is generated.
 LENGTH = 32
-MAX_LENGTH = 40
-# Of examples held out: int8 is another model, a little.
-LOSS_TOLERANCE = {"bfloat16": 1e-4, "int8": 0.05}
+# How weights rest: epochs, and how far the loss of examples held out may be from KerasHub's. int8 is another model, a little.
+RUNS = {"bfloat16": (2, 1e-4), "int8": (1, 0.05)}
 
-FIRST = "Ada Grace Alan Linus Margaret Edsger Donald Dennis Guido James Anders Brendan Larry Tim Frances Jean".split()
-LAST = "Lovelace Hopper Turing Torvalds Hamilton Dijkstra Knuth Ritchie Rossum Gosling Hejlsberg Eich Wall Lee Allen Bartik".split()
-HELD_OUT = [("Barbara", "Jones"), ("Radia", "Hopper"), ("Ken", "Conway"), ("Adele", "Goldberg")]
+FIRST = "Ada Grace Alan Linus Margaret Edsger Donald Dennis Guido James Anders Frances".split()
+LAST = "Lovelace Hopper Turing Torvalds Hamilton Dijkstra Knuth Ritchie Rossum Gosling Hejlsberg Allen".split()
+HELD_OUT = [("Barbara", "Jones"), ("Radia", "Hopper")]
 HOSTS = ["example.org", "mail.net", "acme.com", "post.io", "uni.edu"]
 
 
@@ -88,12 +88,13 @@ def train(consumer, held_out):
     for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
         consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
     consumer.write("program.mjs", readme_program())
-    consumer.output("node", "program.mjs")
+    consumer.write("backend.mjs", "import {useBackend} from 'tfjs-gemma3';\nawait useBackend();\n")
+    consumer.output("node", "--import", "./backend.mjs", "program.mjs")
     files = {"README's program": ("emails.lora.h5", None, None)}
-    for dtype, tolerance in LOSS_TOLERANCE.items():
+    for dtype, (epochs, tolerance) in RUNS.items():
         output = f"{dtype}.lora.h5"
         data = ["--data", "emails.jsonl", "--validation", "held_out.jsonl", "--output", output]
-        size = ["--epochs", "2", "--learning-rate", "1e-3", "--max-length", str(LENGTH), "--rank", str(RANK)]
+        size = ["--epochs", str(epochs), "--learning-rate", "2e-3", "--max-length", str(LENGTH), "--rank", str(RANK)]
         report = json.loads(consumer.gemma3("finetune", *data, *size, "--dtype", dtype, "--json"))
         files[f"gemma3 finetune over {dtype}"] = (output, report["epochs"][-1]["validationLoss"], tolerance)
     return files
@@ -105,7 +106,7 @@ def main():
 
     check = Check()
     held_out = examples(HELD_OUT)
-    prompts = [row["prompt"] for row in held_out[:2]]
+    prompts = [row["prompt"] for row in held_out]
     with tempfile.TemporaryDirectory() as root:
         consumer = Consumer(root)
         files = train(consumer, held_out)
@@ -140,19 +141,19 @@ def main():
             after = loss_of(there)
             if not after < before:
                 problems.append(f"nothing was learnt: the loss is {after}, {before} before")
-            if loss is not None and not abs(after - loss) < tolerance:
-                problems.append(f"loss {loss} here, {after} in KerasHub")
-
-            options = ["--lora", path, "--dtype", "float32", "--max-length", str(MAX_LENGTH)]
-            ours = [consumer.gemma3("generate", *options, prompt).removesuffix("\n") for prompt in prompts]
-            texts = lm.generate(prompts, max_length=MAX_LENGTH)
-            problems += [f"{a!r} here, {b!r} in KerasHub" for a, b in zip(ours, texts) if a != b]
-
-            told = f"{after:.5f}" + ("" if loss is None else f" ({loss:.5f} here)")
-            detail = f"{counts[0]} trained, hidden states within {off:.1e}, loss {before:.3f} -> {told}, {texts[0]!r}"
+            told = ""
+            if loss is not None:
+                if not abs(after - loss) < tolerance:
+                    problems.append(f"loss {loss} here, {after} in KerasHub")
+                options = ["--lora", path, "--dtype", "float32", "--max-length", str(LENGTH)]
+                ours = [consumer.gemma3("generate", *options, prompt).removesuffix("\n") for prompt in prompts]
+                texts = lm.generate(prompts, max_length=LENGTH)
+                problems += [f"{a!r} here, {b!r} in KerasHub" for a, b in zip(ours, texts) if a != b]
+                told = f" ({loss:.5f} here), {len(texts)} texts, first {texts[0]!r}"
+            detail = f"{counts[0]} trained, hidden states within {off:.1e}, loss {before:.5f} -> {after:.5f}{told}"
             check.report(name, detail, problems)
     print(
-        f"{len(files)} files, {len(prompts)} prompts each, {check.failed} differ; "
+        f"{len(files)} files, {len(prompts)} prompts, {check.failed} differ; "
         f"KerasHub {keras_hub.__version__}, Keras {keras.__version__}"
     )
     sys.exit(1 if check.failed else 0)

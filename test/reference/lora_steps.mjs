@@ -1,6 +1,6 @@
 /**
- * What `check_lora.py`, `check_peft.py` and `check_real_lora.py` have done in TypeScript: loads presets and LoRA weights, computes with them, saves them, as a list
- * of steps in a JSON file says, and prints what came out as JSON.
+ * What `check_lora.py`, `check_peft.py` and `check_real_lora.py` have done in TypeScript: loads presets and LoRA weights,
+ * computes with them, saves them, as a list of steps in a JSON file says, and prints what came out as JSON.
  *
  * Usage: node lora_steps.mjs STEPS.json
  */
