@@ -1,6 +1,7 @@
 /** `gemma3 finetune`: LoRA from lines of JSON. */
 import {type Command, Option} from 'commander';
 import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import {formatCount, plural} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {TINY} from '../support/model_options';
 import {BACKENDS, collect, DTYPES, fraction, integer, positiveInteger, positiveNumber} from '../support/options';
@@ -135,6 +136,7 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
     prepared(examples, options.data, preprocessor, options),
     prepared(held, options.validation ?? '', preprocessor, options),
   ]);
+  await files.prepare();
   const bar = loadingBar(io);
   let lm: Gemma3CausalLM;
   try {
@@ -256,10 +258,9 @@ class Run {
     const [rows, validation] = [data.slice(0, split), given.length ? given : data.slice(split)];
     if (rows.length === 0) throw new Error('Expected examples to train on. Received none beside those for validation.');
     const optimizer = await this.compile(Math.ceil(rows.length / batchSize) * epochs);
-    const plural = (count: number) => `${count} example${count === 1 ? '' : 's'}`;
     progress.say(
-      `${plural(rows.length)}, ${validation.length ? plural(validation.length) : 'none'} for validation; ` +
-        `${report.trainable.toLocaleString('en-US')} numbers are trained, ${report.frozen.toLocaleString('en-US')} are frozen`,
+      `${plural(rows.length, 'example')}, ${validation.length ? plural(validation.length, 'example') : 'none'} for ` +
+        `validation; ${formatCount(report.trainable)} numbers are trained, ${formatCount(report.frozen)} are frozen`,
     );
     const callbacks = {
       onBatchEnd: (_: number, logs?: object) => this.step(logs as StepLogs),
@@ -365,7 +366,7 @@ class Run {
     }
     const validation = last.validationLoss === undefined ? '' : `, validation loss ${last.validationLoss.toFixed(4)}`;
     io.stdout.write(
-      `${files.output}: loss ${last.loss.toFixed(4)}${validation}, ${report.losses.length} steps in ` +
+      `${files.output}: loss ${last.loss.toFixed(4)}${validation}, ${plural(report.losses.length, 'step')} in ` +
         `${report.seconds.toFixed(0)} s; report in ${files.report} and ${files.picture}\n`,
     );
   }

@@ -6,6 +6,11 @@ export function formatCount(count: number): string {
   return count.toLocaleString('en-US');
 }
 
+/** "1 step", "2 steps". */
+export function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Rows with columns of equal width; those named in `right` are flush right. */
 export function table(rows: readonly (readonly string[])[], {indent = 0, right = []}: TableOptions = {}): string {
   const widths: number[] = [];

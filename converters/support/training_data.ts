@@ -39,15 +39,16 @@ function parseLine(line: string, where: string, number: number, folder: string):
   const refuse = (received: string): never => {
     throw new Error(`Expected ${FORM} in ${where}. Received: ${received}.`);
   };
+  const shown = line.trim().replace(/^(.{80}).+$/, '$1…');
+  // As many files of examples are: one list, on a line or on many.
+  const list = shown.startsWith('[') && `${shown}, a list: write each example on a line of its own, as an object`;
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch (error) {
-    refuse(
-      `${line.length > 80 ? `${line.slice(0, 80)}…` : line.trim()}, which is not JSON: ${(error as Error).message}`,
-    );
+    refuse(list || `${shown}, which is not JSON: ${(error as Error).message}`);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(JSON.stringify(value));
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(list || shown);
   const {prompt, response, image, images, ...rest} = value as Record<string, unknown>;
   const strange = Object.keys(rest);
   if (strange.length) refuse(`"${strange[0]}", which is none of ${KEYS.join(', ')}`);

@@ -1,6 +1,7 @@
 /** What a run of `gemma3 finetune` keeps on disk beside its result: checkpoints, and a report with a picture. */
 import {randomUUID} from 'node:crypto';
-import {readFile, rename, rm, stat, writeFile} from 'node:fs/promises';
+import {mkdir, readFile, rename, rm, stat, writeFile} from 'node:fs/promises';
+import {dirname} from 'node:path';
 import {lossCurveSvg} from './loss_curve';
 
 /** What must be the same for a run to go on; `null` where the option was left out. */
@@ -46,6 +47,29 @@ export class RunFiles {
     this.checkpoint = `${base}.checkpoint`;
     this.report = `${base}.report.json`;
     this.picture = `${base}.loss.svg`;
+  }
+
+  /**
+   * Makes the folder that they are in, and a file there that goes again: told at once, not behind the first epoch.
+   *
+   * @throws Error where they cannot be.
+   */
+  async prepare(): Promise<void> {
+    const {output, report} = this;
+    if ((await stat(output).catch(() => undefined))?.isDirectory()) {
+      throw new Error(`Expected the name of a file to write. Received: "${output}", which is a folder.`);
+    }
+    const probe = `${report}.${randomUUID().slice(0, 8)}`;
+    try {
+      await mkdir(dirname(output), {recursive: true});
+      await writeFile(probe, '');
+      await rm(probe);
+    } catch (error) {
+      throw new Error(
+        `Expected a file that can be written. Received: "${output}": ${(error as Error).message}. Choose another place, ` +
+          'or change the permissions of its folder.',
+      );
+    }
   }
 
   /** The report goes first: a run goes on from the checkpoint, and finds all losses up to it there. */

@@ -133,16 +133,22 @@ export async function folderSink(path: string): Promise<PresetSink> {
 /**
  * A single file, written beside its place and put there by one rename when it is closed.
  *
- * @throws ValueError if there is a folder of that name.
+ * @throws ValueError if there is a folder of that name, or nothing can be written there.
  */
 export async function fileSink(path: string): Promise<FileSink> {
   const full = resolve(path);
   if ((await stat(full).catch(() => undefined))?.isDirectory()) {
     throw new ValueError(`Expected the path of a file to save into. Received: "${path}", which is a folder.`);
   }
-  await mkdir(dirname(full), {recursive: true});
   const aside = join(dirname(full), `.${basename(full)}.saving-${randomUUID().slice(0, 8)}`);
-  const handle = await open(aside, 'w');
+  const handle = await makeFolders(dirname(full))
+    .then(() => open(aside, 'w'))
+    .catch((error: Error) => {
+      throw new ValueError(
+        `Expected a file that can be written. Received: "${path}": ${error.message}. Choose another place, or change the ` +
+          'permissions of its folder.',
+      );
+    });
   let closed = false;
   const disk = new DiskSink(full, handle, () => (closed = true));
   return {

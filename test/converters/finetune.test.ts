@@ -1,4 +1,4 @@
-import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
@@ -136,10 +136,13 @@ it('learns from images', async () => {
   expect(report('a').losses).toHaveLength(1);
 });
 
-it('writes turns of a chat', async () => {
+it('writes turns of a chat, into a folder that it makes', async () => {
   write('data.jsonl', EXAMPLES[0]!);
-  const {code} = await run(finetune('--chat', '--epochs', '1', '--output', at('a.lora.h5'), '--max-length', '40'));
+  const output = at('runs/chat/a.lora.h5');
+  const {code, stdout} = await run(finetune('--chat', '--epochs', '1', '--output', output, '--max-length', '40'));
   expect(code).toBe(0);
+  expect(stdout).toMatch(/, 1 step in /);
+  expect(readdirSync(at('runs/chat')).sort()).toEqual(['a.lora.h5', 'a.loss.svg', 'a.report.json']);
 });
 
 describe('refuses', () => {
@@ -147,7 +150,9 @@ describe('refuses', () => {
     ['an empty file', [], [], /Expected examples in ".*data\.jsonl", one a line: .* Received: an empty file/],
     ['empty lines', ['', ' '], [], /Received: empty lines/],
     ['what is no JSON', [EXAMPLES[0]!, 'a b'], [], /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/],
-    ['lists', ['[1]'], [], /in line 1 of .* Received: \[1\]/],
+    ['lists', ['[1]'], [], /in line 1 of .* Received: \[1\], a list: write each example on a line of its own/],
+    ['lists over lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, a list: write each/],
+    ['what is no object', ['"a"'], [], /in line 1 of .* Received: "a"\./],
     ['missing keys', [{prompt: 'a'}], [], /in line 1 .* Received: no "response"/],
     [
       'other keys',
@@ -181,6 +186,22 @@ describe('refuses', () => {
   ])('%j', async (argv, message) => {
     const {code, stderr} = await run(finetune(...argv));
     expect({code, stderr}).toEqual({code: 2, stderr: expect.stringMatching(message) as string});
+  });
+
+  it('a place that cannot be written to, before it computes anything', async () => {
+    write('data.jsonl', EXAMPLES[0]!);
+    const inFile = await run(finetune('--output', join(at('data.jsonl'), 'a.lora.h5')));
+    expect([inFile.code, inFile.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: Expected a file that can be written\. Received: ".*a\.lora\.h5": /),
+    ]);
+    mkdirSync(at('b.lora.h5'));
+    const inPlace = await run(finetune('--output', at('b.lora.h5'), '--force'));
+    expect([inPlace.code, inPlace.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: .*b\.lora\.h5", which is a folder/),
+    ]);
+    expect(readdirSync(folder).sort()).toEqual(['b.lora.h5', 'data.jsonl']);
   });
 
   it('a file that is there, and a run that is not', async () => {

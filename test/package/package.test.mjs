@@ -1,12 +1,12 @@
 /** The package as npm packs it, installed in an empty folder. Needs a registry: `npm run test:package`. */
 import assert from 'node:assert/strict';
-import {spawnSync} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, before, describe, it} from 'node:test';
 import {fileURLToPath} from 'node:url';
+import {install, run} from './install.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const {version} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -26,11 +26,6 @@ const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dis
   ['presets/gemma3_tiny/config.json', 'presets/gemma3_tiny/model.weights.h5', 'README.md'],
 );
 
-function run(command, args, {cwd, ...options} = {}) {
-  const env = {...process.env, npm_config_update_notifier: 'false', NODE_OPTIONS: ''};
-  return spawnSync(command, args, {cwd, env, encoding: 'utf8', maxBuffer: 2 ** 26, ...options});
-}
-
 /** Stdout of a program that must succeed in silence. */
 function output(command, args, options) {
   const {status, stdout, stderr} = run(command, args, options);
@@ -43,15 +38,7 @@ describe('the package', () => {
   let packed;
 
   before(() => {
-    const pack = run('npm', ['pack', '--json', '--foreground-scripts=false', '--pack-destination', folder], {
-      cwd: root,
-    });
-    assert.equal(pack.status, 0, pack.stderr);
-    [packed] = JSON.parse(pack.stdout.slice(pack.stdout.search(/^\[$/m)));
-    writeFileSync(join(folder, 'package.json'), JSON.stringify({name: 'consumer', private: true}));
-    const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'];
-    const install = run('npm', ['install', ...flags, `./${packed.filename}`, '@tensorflow/tfjs@4.22.0'], {cwd: folder});
-    assert.equal(install.status, 0, install.stderr);
+    packed = install(folder);
   });
   after(() => rmSync(folder, {recursive: true}));
 
@@ -198,6 +185,18 @@ describe('the package', () => {
     assert.equal(gemma3('--version'), `${version}\n`);
     assert.match(gemma3('presets'), /^NAME .*\ngemma3_tiny /);
     assert.match(gemma3('inspect', 'gemma3_tiny'), /Memory for the weights/);
+  });
+
+  it('trains, and answers with what it learnt', () => {
+    const example = prompt => JSON.stringify({prompt: `${prompt} is`, response: ' blue.'});
+    writeFileSync(join(folder, 'colors.jsonl'), ['The sea', 'The sky'].map(example).join('\n'));
+    const gemma3 = (...args) => run('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder});
+    const size = ['--epochs', '20', '--learning-rate', '0.05', '--max-length', '40'];
+    const trained = gemma3('finetune', '--data', 'colors.jsonl', '--output', 'runs/colors.lora.h5', ...size);
+    assert.equal(trained.status, 0, trained.stderr);
+    assert.match(trained.stdout, /^runs\/colors\.lora\.h5: loss [\d.]+, 20 steps in \d+ s; report in /);
+    const answer = gemma3('generate', '--lora', 'runs/colors.lora.h5', '--max-length', '24', 'The sea is');
+    assert.equal(answer.stdout, 'The sea is blue.\n');
   });
 
   it('ends with the codes it promises', () => {

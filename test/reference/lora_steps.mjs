@@ -1,6 +1,6 @@
 /**
- * What `check_lora.py` and `check_peft.py` have done in TypeScript: loads presets and LoRA weights, computes with them, saves them, as a list
- * of steps in a JSON file says, and prints what came out as JSON.
+ * What `check_lora.py`, `check_peft.py` and `check_real_lora.py` have done in TypeScript: loads presets and LoRA weights,
+ * computes with them, saves them, as a list of steps in a JSON file says, and prints what came out as JSON.
  *
  * Usage: node lora_steps.mjs STEPS.json
  */
@@ -18,8 +18,8 @@ function randomize(backbone) {
 
 const counts = ({trainableWeights, nonTrainableWeights}) => [trainableWeights.length, nonTrainableWeights.length];
 
-async function run({make, preset, load, enable, inputs, saveLora, savePreset, savePeft, importPeft}) {
-  const backbone = make ? new Gemma3Backbone(make) : await Gemma3Backbone.fromPreset(preset);
+async function run({make, preset, options, load, enable, inputs, saveLora, savePreset, savePeft, importPeft}) {
+  const backbone = make ? new Gemma3Backbone(make) : await Gemma3Backbone.fromPreset(preset, options);
   if (make) {
     await backbone.saveToPreset(savePreset);
     backbone.dispose();

@@ -232,6 +232,19 @@ describe('refuses, and changes nothing:', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  test('saving where nothing can be written; a folder that is not there is made', async () => {
+    backbone.enableLora(2);
+    writeFileSync(join(folder, 'file'), '');
+    for (const path of ['/proc/none/such/a.lora.h5', join(folder, 'file/a.lora.h5')]) {
+      await expect(backbone.saveLoraWeights(path)).rejects.toThrow(
+        `Expected a file that can be written. Received: "${path}": `,
+      );
+    }
+    expect(readdirSync(folder)).toEqual(['file']);
+    await backbone.saveLoraWeights(join(folder, 'some/where/a.lora.h5'));
+    expect(readdirSync(join(folder, 'some/where'))).toEqual(['a.lora.h5']);
+  });
+
   test('a save that fails leaves the old file', async () => {
     backbone.enableLora(2);
     const path = join(folder, 'a.lora.h5');

@@ -1,0 +1,163 @@
+"""Check that LoRA which a user of the packed package trains on the real Gemma 3 270M is what Python KerasHub has after loading it.
+
+Packs what is in `dist`, installs it in an empty folder, and there trains on names that become e-mail addresses: with the
+program that README.md shows, and with `gemma3 finetune` over weights that rest as bfloat16 and as int8. For each file
+KerasHub, which has the model in float32,
+  - has as many weights that are trained, and hidden states within 1e-4 of the largest, merged here or not;
+  - has the loss of examples held out that the command reported (about that, for int8), which is less than before;
+  - goes on with two prompts as `gemma3 generate --lora` does, greedily, to the last character (what the command trained).
+Prints one line a file and exits with 1 on any difference.
+
+Usage: python check_real_lora.py   (after `npm run build` and `npm run fetch:270m`; needs a registry of npm)
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from check_saved_presets import HERE, TOLERANCE, Check, distance, hidden_states, run_node
+
+ROOT = os.path.abspath(os.path.join(HERE, "../.."))
+PRESET = os.path.abspath(os.environ.get("GEMMA3_270M", os.path.join(ROOT, "models/gemma3_270m")))
+RANK = 4
+# Of examples, and of what is generated.
+LENGTH = 32
+# How weights rest: epochs, and how far the loss of examples held out may be from KerasHub's. int8 is another model, a little.
+RUNS = {"bfloat16": (2, 1e-4), "int8": (1, 0.05)}
+
+FIRST = "Ada Grace Alan Linus Margaret Edsger Donald Dennis Guido James Anders Frances".split()
+LAST = "Lovelace Hopper Turing Torvalds Hamilton Dijkstra Knuth Ritchie Rossum Gosling Hejlsberg Allen".split()
+HELD_OUT = [("Barbara", "Jones"), ("Radia", "Hopper")]
+HOSTS = ["example.org", "mail.net", "acme.com", "post.io", "uni.edu"]
+
+
+def examples(names):
+    hosts = [HOSTS[i % len(HOSTS)] for i in range(len(names))]
+    return [
+        {"prompt": f"{first} {last}, {host} ->", "response": f" {first.lower()}.{last.lower()}@{host}"}
+        for (first, last), host in zip(names, hosts)
+    ]
+
+
+def readme_program():
+    """The example of README.md, which is JavaScript too."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        return re.search(r"^## Fine-tune\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
+
+
+class Consumer:
+    """A folder in which the package is installed, and the preset lies."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        subprocess.run(["node", os.path.join(ROOT, "test/package/install.mjs"), folder], check=True)
+        os.symlink(PRESET, self.at("gemma3_270m"))
+        # They import ../../dist: here that of the package which was installed.
+        steps = self.at("node_modules/tfjs-gemma3/test/reference")
+        os.makedirs(steps)
+        for name in ("lora_steps.mjs", "hidden_states.mjs"):
+            shutil.copy(os.path.join(HERE, name), steps)
+        self.steps = os.path.join(steps, "lora_steps.mjs")
+
+    def at(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, text):
+        with open(self.at(name), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def output(self, *command):
+        return subprocess.run(command, cwd=self.folder, stdout=subprocess.PIPE, check=True, text=True).stdout
+
+    def gemma3(self, command, *args):
+        return self.output("npx", "--no", "--", "gemma3", command, "--preset", "./gemma3_270m", *args)
+
+
+def train(consumer, held_out):
+    """Files of LoRA by what trained them, with the loss of the examples held out where that was told, and its tolerance."""
+    for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
+        consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
+    consumer.write("program.mjs", readme_program())
+    consumer.write("backend.mjs", "import {useBackend} from 'tfjs-gemma3';\nawait useBackend();\n")
+    consumer.output("node", "--import", "./backend.mjs", "program.mjs")
+    files = {"README's program": ("emails.lora.h5", None, None)}
+    for dtype, (epochs, tolerance) in RUNS.items():
+        output = f"{dtype}.lora.h5"
+        data = ["--data", "emails.jsonl", "--validation", "held_out.jsonl", "--output", output]
+        size = ["--epochs", str(epochs), "--learning-rate", "2e-3", "--max-length", str(LENGTH), "--rank", str(RANK)]
+        report = json.loads(consumer.gemma3("finetune", *data, *size, "--dtype", dtype, "--json"))
+        files[f"gemma3 finetune over {dtype}"] = (output, report["epochs"][-1]["validationLoss"], tolerance)
+    return files
+
+
+def main():
+    import keras
+    import keras_hub
+
+    check = Check()
+    held_out = examples(HELD_OUT)
+    prompts = [row["prompt"] for row in held_out]
+    with tempfile.TemporaryDirectory() as root:
+        consumer = Consumer(root)
+        files = train(consumer, held_out)
+
+        lm = keras_hub.models.Gemma3CausalLM.from_preset(PRESET, dtype="float32")
+        lm.compile(sampler="greedy")
+        # Of no effect until there is a file.
+        lm.backbone.enable_lora(RANK)
+        data = {key: [row[key[:-1]] for row in held_out] for key in ("prompts", "responses")}
+        x, y, sample_weight = lm.preprocessor(data, sequence_length=LENGTH)
+        inputs = {key: np.array(x[key]).tolist() for key in ("token_ids", "padding_mask")}
+        mean = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+
+        def loss_of(hidden):
+            hidden = hidden.reshape(*np.shape(y), -1)
+            return float(mean(y, lm.backbone.token_embedding(hidden, reverse=True), sample_weight))
+
+        before = loss_of(hidden_states(lm.backbone, inputs))
+        float32 = {"preset": PRESET, "options": {"dtype": "float32"}, "inputs": inputs}
+        results = run_node([{**float32, "load": consumer.at(path)} for path, _, _ in files.values()], root, consumer.steps)
+
+        for (name, (path, loss, tolerance)), result in zip(files.items(), results):
+            lm.backbone.load_lora_weights(consumer.at(path))
+            counts = [len(lm.backbone.trainable_weights), len(lm.backbone.non_trainable_weights)]
+            problems = [] if result["trainable"] == counts else [f"weights: {result['trainable']} here, {counts} there"]
+
+            there = hidden_states(lm.backbone, inputs)
+            off = max(distance(there, result[kind]) for kind in ("hidden", "merged")) / float(np.max(np.abs(there)))
+            if not off < TOLERANCE:
+                problems.append(f"hidden states differ by {off} of the largest")
+
+            after = loss_of(there)
+            if not after < before:
+                problems.append(f"nothing was learnt: the loss is {after}, {before} before")
+            told = ""
+            if loss is not None:
+                if not abs(after - loss) < tolerance:
+                    problems.append(f"loss {loss} here, {after} in KerasHub")
+                options = ["--lora", path, "--dtype", "float32", "--max-length", str(LENGTH)]
+                ours = [consumer.gemma3("generate", *options, prompt).removesuffix("\n") for prompt in prompts]
+                texts = lm.generate(prompts, max_length=LENGTH)
+                problems += [f"{a!r} here, {b!r} in KerasHub" for a, b in zip(ours, texts) if a != b]
+                told = f" ({loss:.5f} here), {len(texts)} texts, first {texts[0]!r}"
+            detail = f"{counts[0]} trained, hidden states within {off:.1e}, loss {before:.5f} -> {after:.5f}{told}"
+            check.report(name, detail, problems)
+    print(
+        f"{len(files)} files, {len(prompts)} prompts, {check.failed} differ; "
+        f"KerasHub {keras_hub.__version__}, Keras {keras.__version__}"
+    )
+    sys.exit(1 if check.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
