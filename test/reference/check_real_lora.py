@@ -88,8 +88,7 @@ def train(consumer, held_out):
     for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
         consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
     consumer.write("program.mjs", readme_program())
-    consumer.write("backend.mjs", "import {useBackend} from 'tfjs-gemma3';\nawait useBackend();\n")
-    consumer.output("node", "--import", "./backend.mjs", "program.mjs")
+    consumer.output("node", "program.mjs")
     files = {"README's program": ("emails.lora.h5", None, None)}
     for dtype, (epochs, tolerance) in RUNS.items():
         output = f"{dtype}.lora.h5"
