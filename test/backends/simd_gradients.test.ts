@@ -356,7 +356,10 @@ test('tfjs operations are as on backend cpu', async () => {
         tf.sub(a, row),
         tf.sub(row, a),
         tf.mul(number, a),
-        tf.mul(a, tf.slice(a, [0, 0, 0], [3, 41, 1])),
+        ...[tf.mul, tf.add, tf.sub].flatMap(run => {
+          const perRow = tf.slice(a, [0, 0, 0], [3, 41, 1]);
+          return [run(a, perRow), run(perRow, a), run(a, tf.slice(perRow, 0, 1))];
+        }),
         tf.transpose(a, [2, 0, 1]),
         tf.transpose(tf.reshape(a, [3, 41, 5, 5, 2]), [0, 3, 1, 4, 2]),
         ...([1, 2, 3] as const).map(stride =>

@@ -59,7 +59,26 @@ const pays = (shape: number[]) => size(shape) >= MANY && size(shape) <= MOST;
 const ends = (shape: number[], end: number[]) =>
   end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);
 
-/** One of both has the shape of the result, and the other its last axes, or is a number. */
+/** Whether b has a number for each row of a, as (…, 1). */
+const perRow = (a: number[], b: number[]) =>
+  a.length === b.length && b.at(-1) === 1 && b.slice(0, -1).every((n, i) => n === a[i]);
+
+/** a[row][…] ∘ b[row]: weights of tokens over what is known of each. */
+function combineRows(name: Operation, backend: SimdBackend, a: tf.TensorInfo, b: tf.TensorInfo): tf.TensorInfo {
+  const [x, numbers] = [valuesOf(backend, a), valuesOf(backend, b)];
+  const y = new Float32Array(x.length);
+  const columns = a.shape.at(-1)!;
+  for (let row = 0, i = 0; row < numbers.length; row++) {
+    const n = numbers[row]!;
+    const end = i + columns;
+    if (name === 'Multiply') for (; i < end; i++) y[i] = x[i]! * n;
+    else if (name === 'Add') for (; i < end; i++) y[i] = x[i]! + n;
+    else for (; i < end; i++) y[i] = x[i]! - n;
+  }
+  return backend.makeTensorInfo(a.shape, 'float32', y);
+}
+
+/** One of both has the shape of the result, and the other its last axes, a number for each of its rows, or is a number. */
 const combineKernel =
   (name: Operation): tf.KernelFunc =>
   params => {
@@ -69,9 +88,9 @@ const combineKernel =
     const [a, b] = swapped ? [inputs.b, inputs.a] : [inputs.a, inputs.b];
     const period = size(b.shape);
     const fits = ends(a.shape, b.shape) || (period === 1 && b.shape.length <= a.shape.length);
-    if (a.dtype !== 'float32' || b.dtype !== 'float32' || !fits || !pays(a.shape) || period === 0) {
-      return tf.getKernel(name, 'cpu')!.kernelFunc(params);
-    }
+    const floats = a.dtype === 'float32' && b.dtype === 'float32';
+    if (floats && !fits && perRow(a.shape, b.shape)) return combineRows(name, backend, a, b);
+    if (!floats || !fits || !pays(a.shape) || period === 0) return tf.getKernel(name, 'cpu')!.kernelFunc(params);
     const call = backend.call({a, b}, {shape: a.shape});
     const places = {x: call.at('a'), b: call.at('b'), y: call.y};
     return call.run(combine(name, {...places, count: size(a.shape), period}));
