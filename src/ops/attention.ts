@@ -3,7 +3,7 @@
  * by a matrix: the reference makes the mask from them, a kernel skips what it may not see.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type Attributes, type Inputs, type JointOp, type Op, runGradients, runOp} from './op';
+import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from './op';
 import {softCap} from './soft_cap';
 
 export interface AttentionInputs extends Inputs {
@@ -147,7 +147,7 @@ function dLogits({k, v, dy}: GradientInputs, {logits, probabilities}: Scores, ca
 }
 
 /** Gradients for q, k and v, from that of the result. */
-export const attentionGradientOp: JointOp<GradientInputs, AttentionAttrs> = {
+export const attentionGradientOp: SeveralOp<GradientInputs, AttentionAttrs> = {
   name: 'Gemma3AttentionGradient',
   reference: (inputs, attrs) =>
     tf.tidy(() => {

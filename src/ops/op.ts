@@ -152,19 +152,13 @@ export function runGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>
   return tapeIsOn() ? op.reference(inputs, attrs) : runOp(op, inputs, attrs);
 }
 
-/** An operation that gives the gradients of several inputs of another at once, in a fixed order. */
-export interface JointOp<I extends Inputs, A extends Attributes> {
-  readonly name: string;
-  reference(inputs: I, attrs: A): tf.Tensor[];
-}
-
-/** The same for one of these. */
+/** The same for gradients that come together, in the order of the operation. */
 export function runGradients<I extends Inputs, A extends Attributes>(
-  op: JointOp<I, A>,
+  op: SeveralOp<I, A>,
   inputs: I,
   attrs: A,
 ): tf.Tensor[] {
-  return tapeIsOn() ? op.reference(inputs, attrs) : (runKernel(op, inputs, attrs) as tf.Tensor[]);
+  return tapeIsOn() ? op.reference(inputs, attrs) : runSeveral(op, inputs, attrs);
 }
 
 /** True while tfjs records for a gradient. The method exists but is missing in tfjs' typings. */

@@ -10,7 +10,7 @@ import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
 import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';
 import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {matMulGradientKernelOp, matMulGradientXOp} from '../../src/ops/mat_mul';
-import {type Attributes, type Inputs, type JointOp, type Op, runGradients, runOp} from '../../src/ops/op';
+import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from '../../src/ops/op';
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
 import {rotaryGradientOp, rotaryTables} from '../../src/ops/rotary';
 import {attentionCase, attentionSettings} from '../ops/attention_case';
@@ -206,7 +206,7 @@ function expectAsReference(op: unknown, inputs: Inputs, attrs: Attributes = {}):
 }
 
 /** The same for gradients that come together. */
-function expectAsReferences(op: JointOp<never, never>, inputs: Inputs, attrs: Attributes): void {
+function expectAsReferences(op: SeveralOp<never, never>, inputs: Inputs, attrs: Attributes): void {
   const expected = op.reference(inputs as never, attrs as never);
   const actual = runGradients(op, inputs as never, attrs as never);
   expect(actual.map(({shape}) => shape)).toEqual(expected.map(({shape}) => shape));
