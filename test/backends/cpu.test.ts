@@ -52,6 +52,7 @@ function words(rows: number, count: number): tf.Tensor2D {
 
 test('every kernel is registered', () => {
   expect(Object.keys(cpuKernels).sort()).toEqual([
+    'Gemma3AdamStep',
     'Gemma3Attention',
     'Gemma3CacheUpdate',
     'Gemma3Draw',

@@ -191,9 +191,7 @@ describe('operands in different banks', () => {
 
   const cases: [kernel: string, inputs: () => Record<string, tf.Tensor>, attrs: object][] = [
     ['Gemma3Attention', () => attentionInputs(1), attentionAttrs],
-    ['Gemma3AttentionGradientQ', gradientInputs, attentionAttrs],
-    ['Gemma3AttentionGradientK', gradientInputs, attentionAttrs],
-    ['Gemma3AttentionGradientV', gradientInputs, attentionAttrs],
+    ['Gemma3AttentionGradient', gradientInputs, attentionAttrs],
     ['Gemma3RmsNormGradientX', norm, {epsilon: 1e-6}],
     ['Gemma3RmsNormGradientScale', norm, {epsilon: 1e-6}],
     ['Gemma3GeluGradient', () => ({...x(), dy: rows(2)[0], value: rows(3)[0]}), {}],
