@@ -51,4 +51,4 @@ test('200 steps leave nothing behind', async () => {
   expect(counts).toHaveLength(200);
   expect(new Set(counts.slice(1)).size).toBe(1);
   lm.dispose();
-});
+}, 300_000);
