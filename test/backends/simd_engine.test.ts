@@ -8,6 +8,7 @@ import {build} from 'esbuild';
 import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
 import {FLOAT32, floatBits, gather, type GatherArgs, nothing} from '../../src/backends/simd/commands';
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
+import {wideIsFaster} from '../../src/backends/simd/wide';
 import {type Thread} from '../../src/platform/node';
 
 const engines: SimdEngine[] = [];
@@ -41,6 +42,15 @@ test('chooses relaxed instructions where they are, and does without on demand', 
   const plain = await create({threads: 2, relaxed: false});
   expect(plain.level).toBe('plain');
   expect(works(plain)).toBe(true);
+});
+
+test('runs on wide tiles on demand, and says whether they are faster', async () => {
+  const wide = await create({threads: 1, wide: true});
+  expect([wide.wide, works(wide)]).toEqual([true, true]);
+  expect((await create({threads: 1, wide: false})).wide).toBe(false);
+  const faster = await wideIsFaster(wide.banks[0]!.kernels);
+  expect(typeof faster).toBe('boolean');
+  expect(works(wide)).toBe(true);
 });
 
 test('does not share a memory that cannot be shared', async () => {
