@@ -110,18 +110,19 @@ const geluGradientKernel = kernel((backend, inputs) => {
   return call.run(geluGradient({...places, count: tf.util.sizeFromShape(shape)}));
 });
 
-const attentionGradientKernel: tf.KernelFunc = params => {
-  const {q, k, v} = params.inputs as unknown as Tensors;
-  const [batch, length, heads, width] = q!.shape as [number, number, number, number];
-  if (width > MAX_WIDTH) return attentionGradientOp.reference(params.inputs as never, params.attrs as never);
+const attentionGradients = kernel<AttentionAttrs>((backend, inputs, attrs) => {
+  const {q, k, v} = inputs;
+  const [batch, length, heads] = q!.shape as [number, number, number, number];
   const room = attentionWorkspaceBytes({batch, length, heads});
-  const run = kernel<AttentionAttrs>((backend, inputs, attrs) => {
-    const {call, args} = attentionCall(backend, inputs, attrs, {shape: q!.shape, more: [k!.shape, v!.shape], room});
-    const [dk, dv] = call.moreAt as [number, number];
-    const dq = call.run(attentionGradient({...args, dy: call.at('dy'), dq: call.y, dk, dv, workspace: call.room}));
-    return [dq, ...call.more];
-  });
-  return run(params);
+  const {call, args} = attentionCall(backend, inputs, attrs, {shape: q!.shape, more: [k!.shape, v!.shape], room});
+  const [dk, dv] = call.moreAt as [number, number];
+  const dq = call.run(attentionGradient({...args, dy: call.at('dy'), dq: call.y, dk, dv, workspace: call.room}));
+  return [dq, ...call.more];
+});
+
+const attentionGradientKernel: tf.KernelFunc = params => {
+  if ((params.inputs as unknown as Tensors).q!.shape[3]! <= MAX_WIDTH) return attentionGradients(params);
+  return attentionGradientOp.reference(params.inputs as never, params.attrs as never);
 };
 
 /** By kernel name. */
