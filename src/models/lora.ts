@@ -8,7 +8,12 @@ import {type Adapter, MergedStream} from '../weights/merged_stream';
 import {PackedWeight} from '../weights/packed_weight';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, Weight} from '../weights/weight';
-import {type Backbone} from './backbone';
+
+/** A model that can have LoRA. */
+export interface Adaptable extends tf.LayersModel {
+  /** Names of the layers that `enableLora` adapts by default. */
+  defaultLoraLayerNames(): string[];
+}
 
 export interface EnableLoraOptions {
   /**
@@ -39,7 +44,7 @@ export interface LayerAdapter extends Adapter {
  * All layers that have weights, in the order by which KerasHub numbers them: depth first, sub-layers from the last to the
  * first. Numbers stand in its files, since names are not unique there.
  */
-export function numberedLayers(backbone: Backbone): Layer[] {
+export function numberedLayers(backbone: tf.LayersModel): Layer[] {
   const flatten = (layer: Layer): Layer[] => [layer, ...[...layer.children].reverse().flatMap(flatten)];
   return backbone.layers
     .filter(layer => layer instanceof Layer)
@@ -48,20 +53,24 @@ export function numberedLayers(backbone: Backbone): Layer[] {
 }
 
 /** Layers that can have LoRA, by their number. */
-export function adaptableLayers(backbone: Backbone): Map<number, LoraLayer> {
+export function adaptableLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
   const entries = numberedLayers(backbone).map((layer, index) => [index, layer] as const);
   return new Map(entries.filter((entry): entry is [number, LoraLayer] => entry[1] instanceof LoraLayer));
 }
 
 /** Layers that have LoRA, by their number. */
-export function loraLayers(backbone: Backbone): Map<number, LoraLayer> {
+export function loraLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
   return new Map([...adaptableLayers(backbone)].filter(([, {loraEnabled}]) => loraEnabled));
 }
 
 export const NO_LORA = 'There are no lora-enabled layers in this model. Make sure to call `.enableLora(rank)` first.';
 
 /** @throws ValueError as `Backbone.enableLora` does; then nothing has changed. */
-export function enableLora(backbone: Backbone, rank: number, {targetLayerNames, alpha, seed}: EnableLoraOptions): void {
+export function enableLora(
+  backbone: Adaptable,
+  rank: number,
+  {targetLayerNames, alpha, seed}: EnableLoraOptions,
+): void {
   checkArgument('enableLora', 'rank', rank, 'size');
   if (alpha !== undefined) checkArgument('enableLora', 'alpha', alpha, 'positive');
   if (seed !== undefined && !Number.isSafeInteger(seed)) {
@@ -82,7 +91,7 @@ export function enableLora(backbone: Backbone, rank: number, {targetLayerNames, 
 }
 
 /** The layers that names and patterns mean; every one of them must mean something. */
-function targetLayers(backbone: Backbone, targets: EnableLoraOptions['targetLayerNames']): LoraLayer[] {
+function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLayerNames']): LoraLayer[] {
   const adaptable = [...adaptableLayers(backbone).values()];
   const names = (layers: readonly Layer[]) => [...new Set(layers.map(({name}) => name))].join(', ');
   if (targets === undefined) {
@@ -112,7 +121,7 @@ function targetLayers(backbone: Backbone, targets: EnableLoraOptions['targetLaye
 
 /** Freezes everything but these layers, whose kernels are frozen by `enableLora`: biases beside them stay trainable. */
 function turnOn(
-  backbone: Backbone,
+  backbone: tf.LayersModel,
   targets: readonly {layer: LoraLayer; rank: number; alpha: number}[],
   seed?: number,
 ): void {
@@ -127,7 +136,7 @@ function turnOn(
 }
 
 /** What `getConfig` says of LoRA; undefined without it. */
-export function loraConfig(backbone: Backbone): LoraEntry[] | undefined {
+export function loraConfig(backbone: tf.LayersModel): LoraEntry[] | undefined {
   const entries = [...loraLayers(backbone)].map(([index, {loraRank, loraAlpha}]) => ({
     index,
     rank: loraRank!,
@@ -137,7 +146,7 @@ export function loraConfig(backbone: Backbone): LoraEntry[] | undefined {
 }
 
 /** Turns on what `loraConfig` gave. */
-export function restoreLora(backbone: Backbone, entries: readonly LoraEntry[]): void {
+export function restoreLora(backbone: tf.LayersModel, entries: readonly LoraEntry[]): void {
   const layers = adaptableLayers(backbone);
   turnOn(
     backbone,
@@ -155,7 +164,7 @@ export function restoreLora(backbone: Backbone, entries: readonly LoraEntry[]): 
  * @param source what errors call it.
  * @throws ValueError unless they fit the model; then nothing has changed.
  */
-export function applyAdapters(backbone: Backbone, source: string, adapters: readonly LayerAdapter[]): void {
+export function applyAdapters(backbone: tf.LayersModel, source: string, adapters: readonly LayerAdapter[]): void {
   const enabled = [...loraLayers(backbone).values()];
   if (enabled.length > 0) {
     const given = adapters.map(({layer}) => layer);
@@ -202,10 +211,10 @@ export function biasOf(layer: Layer): Weight | undefined {
 }
 
 /** Backbones that a call is at work on: a second one would add everything once more. */
-const busy = new WeakSet<Backbone>();
+const busy = new WeakSet<tf.LayersModel>();
 
 /** @throws ValueError as `Backbone.mergeLora` does. */
-export async function mergeLora(backbone: Backbone): Promise<void> {
+export async function mergeLora(backbone: tf.LayersModel): Promise<void> {
   const layers = [...loraLayers(backbone).values()];
   if (layers.length === 0) throw new ValueError(NO_LORA);
   if (busy.has(backbone)) throw new ValueError('The model is being merged. Wait for the promise of the first call.');

@@ -1,6 +1,5 @@
 /** Models and what belongs to them as KerasHub serializes them: the JSON files of a preset, key by key. */
-import {type Backbone} from '../models/backbone';
-import {type Gemma3Tokenizer} from '../models/gemma3/gemma3_tokenizer';
+import type * as tf from '@tensorflow/tfjs';
 import {isSerialized, type Json, type JsonObject, snakeKeys} from './keras_config';
 import {snakeCase} from './keras_paths';
 import {policyInFiles, visionPolicyInFiles} from './saved_variables';
@@ -85,7 +84,7 @@ function policyName(dtype: unknown): string {
  * @param wanted the dtype that the weights are saved in; undefined for that of each layer.
  * @throws ValueError for weights that rest as integers if no dtype is given.
  */
-export function backboneObject(backbone: Backbone, wanted: string | undefined): JsonObject {
+export function backboneObject(backbone: tf.LayersModel, wanted: string | undefined): JsonObject {
   const owner = `Model "${backbone.name}"`;
   // Files hold merged weights.
   const {visionEncoder, lora: _, ...config} = backbone.getConfig() as Record<string, Json>;
@@ -104,8 +103,21 @@ function visionObject(owner: string, config: JsonObject, wanted: string | undefi
   return hubObject('Gemma3VisionEncoder', ordered({...(snakeKeys(config) as JsonObject), dtype}, VISION_KEYS));
 }
 
-/** `tokenizer.json`. The vocabulary is a file of its own. */
-export function tokenizerObject(tokenizer: Gemma3Tokenizer): JsonObject {
+/** The parts of a tokenizer that are saved. */
+export interface SavedTokenizer {
+  /** The vocabulary, as SentencePiece stores it. */
+  readonly proto: Uint8Array;
+  getConfig(): {
+    name: string;
+    hasVisionTokens: boolean;
+    addBos: boolean;
+    addEos: boolean;
+    sequenceLength: number | null;
+  };
+}
+
+/** `tokenizer.json`. The vocabulary is a separate file. */
+export function tokenizerObject(tokenizer: SavedTokenizer): JsonObject {
   const {name, hasVisionTokens, addBos, addEos, sequenceLength} = tokenizer.getConfig();
   return hubObject('Gemma3Tokenizer', {
     name,
@@ -145,7 +157,7 @@ export function imageConverterObject(converter: object): JsonObject {
 /** What a preprocessor needs to have to be saved. */
 export interface SavedPreprocessor {
   readonly name: string;
-  readonly tokenizer: Gemma3Tokenizer;
+  readonly tokenizer: SavedTokenizer;
   /** A converter, or its configuration; null or left out for text alone. */
   readonly imageConverter?: object | null;
   getConfig(): Record<string, unknown>;
@@ -186,7 +198,7 @@ export function preprocessorObject(
 /** What a task needs to have to be saved. */
 export interface SavedTask {
   readonly name: string;
-  readonly backbone: Backbone;
+  readonly backbone: tf.LayersModel;
   readonly preprocessor: SavedPreprocessor | null;
   getClassName(): string;
 }

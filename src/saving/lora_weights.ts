@@ -1,9 +1,9 @@
 /** KerasHub's `.lora.h5`: the matrices of LoRA under the numbers of their layers. */
+import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, ValueError} from '../errors';
 import {fileName, type FileSource, type FileTarget, openFileSource, openFileTarget} from '../hub/file_target';
 import {checkArgument} from '../layers/checks';
 import {type LoraLayer} from '../layers/lora';
-import {type Backbone} from '../models/backbone';
 import {
   adaptableLayers,
   applyAdapters,
@@ -41,7 +41,11 @@ const bytesOf = (numbers: Float32Array) =>
   new Uint8Array(numbers.buffer as ArrayBuffer, numbers.byteOffset, numbers.byteLength);
 
 /** @throws as `Backbone.saveLoraWeights`. */
-export async function saveLoraWeights(backbone: Backbone, target: LoraTarget, options: SaveLoraOptions): Promise<void> {
+export async function saveLoraWeights(
+  backbone: tf.LayersModel,
+  target: LoraTarget,
+  options: SaveLoraOptions,
+): Promise<void> {
   checkKeys('saveLoraWeights', options, ['biases']);
   const {biases = true} = options;
   checkArgument('saveLoraWeights', 'biases', biases, 'flag');
@@ -98,7 +102,7 @@ async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biase
 const matrixName = (layer: LoraLayer) => `lora_${layer.loraName}`;
 
 /** @throws as `Backbone.loadLoraWeights`. */
-export async function loadLoraWeights(backbone: Backbone, source: LoraSource): Promise<void> {
+export async function loadLoraWeights(backbone: tf.LayersModel, source: LoraSource): Promise<void> {
   const {name, adapters} = await readLoraWeights(backbone, source);
   applyAdapters(backbone, name, adapters);
 }
@@ -110,7 +114,7 @@ export async function loadLoraWeights(backbone: Backbone, source: LoraSource): P
  * a damaged file.
  */
 export async function readLoraWeights(
-  backbone: Backbone,
+  backbone: tf.LayersModel,
   source: LoraSource,
 ): Promise<{name: string; adapters: LayerAdapter[]}> {
   checkEnding(source);
@@ -122,7 +126,7 @@ export async function readLoraWeights(
   }
 }
 
-async function readAdapters(backbone: Backbone, file: Hdf5File): Promise<LayerAdapter[]> {
+async function readAdapters(backbone: tf.LayersModel, file: Hdf5File): Promise<LayerAdapter[]> {
   const rankDataset = file.dataset('lora/vars/rank');
   const indices = new Set<number>();
   for (const path of file.paths()) {

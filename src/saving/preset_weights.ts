@@ -1,7 +1,6 @@
 /** Variables of a Keras preset, from its HDF5 file or files straight into the weights of a model. */
 import * as tf from '@tensorflow/tfjs';
 import {type AnyWeight} from '../layers/layer';
-import {type Backbone} from '../models/backbone';
 import {ValueError} from '../errors';
 import {type ByteSource, type PresetSource, readAll} from '../hub/preset_source';
 import {PackedWeight} from '../weights/packed_weight';
@@ -121,7 +120,7 @@ async function openVariables(
  * @throws ValueError naming every variable that is missing, extra or misshapen, its file and both shapes.
  */
 export function checkVariables(
-  backbone: Backbone,
+  backbone: tf.LayersModel,
   {variables: stored, keyOf}: StoredWeights,
   source: PresetSource,
 ): void {
@@ -234,7 +233,7 @@ export class Scratch {
  * @throws ValueError naming every variable that is missing, extra or misshapen, its file and both shapes.
  */
 export async function loadPresetWeights(
-  backbone: Backbone,
+  backbone: tf.LayersModel,
   source: PresetSource,
   {onProgress, signal}: LoadOptions = {},
 ): Promise<void> {

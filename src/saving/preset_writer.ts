@@ -1,10 +1,9 @@
 /** Saving to a preset: which files there are, and that all of them come into place or none. */
+import type * as tf from '@tensorflow/tfjs';
 import {folderSink} from '#platform';
 import {checkKeys, show, ValueError} from '../errors';
 import {DirectoryHandlePreset} from '../hub/directory_handle_preset';
 import {type PresetSink, writeAll} from '../hub/preset_sink';
-import {type Backbone} from '../models/backbone';
-import {type Gemma3Tokenizer} from '../models/gemma3/gemma3_tokenizer';
 import {type Json} from './keras_config';
 import {
   backboneObject,
@@ -13,6 +12,7 @@ import {
   preprocessorObject,
   type SavedPreprocessor,
   type SavedTask,
+  type SavedTokenizer,
   type TaskDetails,
   taskObject,
   tokenizerObject,
@@ -106,7 +106,7 @@ export class PresetWriter {
   }
 
   /** `config.json`, `metadata.json` and the weights. */
-  async backbone(backbone: Backbone): Promise<void> {
+  async backbone(backbone: tf.LayersModel): Promise<void> {
     const {dtype} = this.options;
     // A task around another backbone would be built from its own copy of the configuration.
     this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
@@ -119,7 +119,7 @@ export class PresetWriter {
   }
 
   /** `tokenizer.json` and the vocabulary. */
-  async tokenizer(tokenizer: Gemma3Tokenizer): Promise<void> {
+  async tokenizer(tokenizer: SavedTokenizer): Promise<void> {
     await this.json('tokenizer.json', tokenizerObject(tokenizer));
     await writeAll(this.sink, 'assets/tokenizer/vocabulary.spm', tokenizer.proto);
   }

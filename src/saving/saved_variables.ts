@@ -1,8 +1,8 @@
 /** The variables of a backbone on their way into files: names, dtypes, and values in pieces. */
+import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../errors';
 import {type AnyWeight, type Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
-import {type Backbone} from '../models/backbone';
 import {MergedStream} from '../weights/merged_stream';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, type ValueStream} from '../weights/weight';
@@ -75,7 +75,7 @@ const VISION = /^layers\/gemma3_vision_encoder\//;
  * @param open where the values come from; the weights themselves if left out.
  */
 export function savedWeights(
-  backbone: Backbone,
+  backbone: tf.LayersModel,
   wanted: string | undefined,
   open: (weight: AnyWeight, path: string) => OpenValues = weightStream,
 ): SavedWeights {
