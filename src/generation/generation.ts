@@ -2,7 +2,7 @@
  * Generation. Token ids in, token ids out: it knows no tokenizer and no model but by these few functions. Here is what is around
  * the loop, which is the sampler's: `Sampler.steps`.
  */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
 import {type TokenLogprobs, tokenLogprobs} from './logprobs';
