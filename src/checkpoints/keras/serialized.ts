@@ -1,4 +1,5 @@
 /** Keras' JSON: snake_case keys, and objects wrapped in their class name. */
+import {type PresetSource, readAll} from '../../base/byte_source';
 import {show, ValueError} from '../../base/errors';
 import {type Json, type JsonObject, isObject} from '../../base/json';
 
@@ -34,4 +35,18 @@ export function parseSerialized(text: string, file: string, className?: string):
     throw new ValueError(`Expected a ${className} in "${file}". Received: ${value.class_name}.`);
   }
   return value;
+}
+
+/**
+ * Reads a file of a preset.
+ *
+ * @throws ValueError as {@link parseSerialized}, and if there is no such file.
+ */
+export async function readSerialized(
+  source: PresetSource,
+  path: string,
+  className?: string,
+): Promise<SerializedObject> {
+  const text = new TextDecoder().decode(await readAll(source, path));
+  return parseSerialized(text, `${source.name}/${path}`, className);
 }

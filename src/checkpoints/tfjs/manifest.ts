@@ -1,13 +1,15 @@
-import {ValueError} from '../../base/errors';
+/** The manifest of a tfjs model: which weights there are, and where in the shards. */
 import {type ByteSource} from '../../base/byte_source';
-import {type PackedFormat} from '../../weights/dtype';
+import {ValueError} from '../../base/errors';
 import {isObject, type Json} from '../../base/json';
+import {sizeOf} from '../../base/shapes';
+import {type PackedFormat} from '../../weights/dtype';
 
 export const TFJS_FILE = 'model.json';
 
 /**
- * An entry of a manifest. tfjs knows neither bfloat16 nor int8 nor int4: it sees an int32 tensor, and weights take the
- * bits as they are. What it does not know is under `packed`.
+ * An entry of a manifest. tfjs knows neither bfloat16 nor int8 nor int4: it sees an int32 tensor, and a weight takes the
+ * bits as they are. `packed` holds what tfjs does not know.
  */
 export interface ManifestEntry {
   name: string;
@@ -17,7 +19,10 @@ export interface ManifestEntry {
   packed?: {format: PackedFormat; order: string; shape: number[]};
 }
 
-/** Several files that follow each other. */
+/** Bytes of an entry. All dtypes have words of four bytes. */
+export const entryBytes = ({shape}: ManifestEntry): number => 4 * sizeOf(shape);
+
+/** Several files, one after another. */
 export class Concatenated {
   private readonly starts: number[] = [];
   readonly size: number;

@@ -1,4 +1,4 @@
-/** Weights in the format of tfjs, as they rest: what stands in the manifest, and the bytes. */
+/** Weights for tfjs, in the format that they are stored in: the entries of the manifest, and the bytes. */
 import * as tf from '@tensorflow/tfjs';
 import {type AnyWeight} from '../../layers/layer';
 import {type KernelLayout, PackedWeight} from '../../weights/packed_weight';
@@ -20,8 +20,6 @@ export function manifestEntry(weight: AnyWeight): ManifestEntry {
   const order = halves ? 'logical' : packing.order;
   return {name, shape: physical, dtype: 'int32', packed: {format, order, shape}};
 }
-
-export const entryBytes = ({shape}: ManifestEntry): number => 4 * sizeOf(shape);
 
 /**
  * The bytes of a weight as the manifest says, from values in logical order.
