@@ -133,7 +133,7 @@ describe('files that are not as they should be', () => {
   });
 
   test.each([
-    ['{', 'Expected JSON in "model.weights.json"'],
+    ['{', '/model.weights.json". Received: '],
     ['{}', 'Expected a weight_map of file names in "model.weights.json"'],
     ['{"weight_map": {}}', 'Expected a weight_map of file names'],
     ['{"weight_map": {"a": 3}}', 'Expected a weight_map of file names'],
