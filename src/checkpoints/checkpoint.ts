@@ -34,6 +34,7 @@ export interface Checkpoint {
   weights(): Promise<StoredWeights>;
   /** The files of a Keras preset that hold neither the backbone's configuration nor its weights, by their paths there. */
   companions(): AsyncIterable<{path: string; bytes: Uint8Array}>;
+  /** May be called more than once. */
   close(): Promise<void>;
 }
 
@@ -88,4 +89,3 @@ export interface CheckpointFormat {
   isWeightFile(path: string): boolean;
   readonly writer?: CheckpointWriter;
 }
-

@@ -1,6 +1,6 @@
 /** From stored variables straight into the weights of a model. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../base/errors';
+import {listed, ValueError} from '../base/errors';
 import {type AnyWeight} from '../layers/layer';
 import {PackedWeight} from '../weights/packed_weight';
 import {PIECE} from '../weights/value_stream';
@@ -26,16 +26,17 @@ export function checkVariables(
   const files = [...new Set([...stored.values()].map(({file}) => file))].join(', ');
   for (const [key, weight] of expected) {
     const found = stored.get(key);
-    const problem = found ? misfit(weight, found) : `of shape [${weight.shape}] is missing from ${files || 'the files'}`;
+    const problem = found
+      ? misfit(weight, found)
+      : `of shape [${weight.shape}] is missing from ${files || 'the files'}`;
     if (problem) problems.push(`"${key}" ${problem}`);
   }
   for (const [key, {shape, file}] of stored) {
     if (!expected.has(key)) problems.push(`"${key}" of shape [${shape}] in ${file} is not in the model`);
   }
   if (problems.length) {
-    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
     throw new ValueError(
-      `The weights of preset "${name}" do not fit its config.json: ${problems.slice(0, 8).join('; ')}${more}. ` +
+      `The weights of preset "${name}" do not fit its config.json: ${listed(problems)}. ` +
         'Check that both come from one preset.',
     );
   }
@@ -62,7 +63,7 @@ const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedBit
  *
  * @throws ValueError as {@link checkVariables}; the signal's reason when aborted.
  */
-export async function loadWeights(
+export async function loadPresetWeights(
   backbone: tf.LayersModel,
   checkpoint: Checkpoint,
   {onProgress, signal}: LoadOptions = {},

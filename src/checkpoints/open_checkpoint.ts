@@ -2,6 +2,7 @@
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {checkpointFormats} from './all';
 import {type Checkpoint, type CheckpointFormat} from './checkpoint';
+import {type SerializedObject} from './keras/serialized';
 
 /** A preset, or a checkpoint that is open already. */
 export type CheckpointLike = PresetLike | Checkpoint;
@@ -26,7 +27,10 @@ export async function openCheckpoint(preset: PresetLike): Promise<Checkpoint> {
 }
 
 /** Runs something on a checkpoint, which is closed afterwards unless it was open before. */
-export async function withCheckpoint<T>(preset: CheckpointLike, run: (checkpoint: Checkpoint) => Promise<T>): Promise<T> {
+export async function withCheckpoint<T>(
+  preset: CheckpointLike,
+  run: (checkpoint: Checkpoint) => Promise<T>,
+): Promise<T> {
   if (isCheckpoint(preset)) return run(preset);
   const checkpoint = await openCheckpoint(preset);
   try {
@@ -34,4 +38,14 @@ export async function withCheckpoint<T>(preset: CheckpointLike, run: (checkpoint
   } finally {
     await checkpoint.close();
   }
+}
+
+/**
+ * The configuration of a preset's backbone in Keras' form: `class_name`, and `config` with Keras' names.
+ *
+ * @throws ValueError if there is no such preset, or its configuration is missing or damaged.
+ */
+export async function readPresetConfig(preset: CheckpointLike): Promise<SerializedObject> {
+  // A backbone always has a configuration: `config` throws otherwise.
+  return withCheckpoint(preset, async checkpoint => (await checkpoint.config('backbone'))!);
 }

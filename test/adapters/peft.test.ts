@@ -4,7 +4,7 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, MemoryPreset} from '../../src';
 import {loraLayers} from '../../src/adapters/model_lora';
-import {modulesOf} from '../../src/models/gemma3/names/huggingface';
+import {huggingFaceNames} from '../../src/models/gemma3/names/huggingface';
 import {maxDifference} from '../support/numbers';
 
 const FIXTURES = join(__dirname, '../fixtures/lora/peft');
@@ -22,7 +22,7 @@ const make = (visionEncoder: object | null = null) =>
 
 /** What each module adds to its weight, (out, in) in a row as Hugging Face has it. */
 function deltas(backbone: Gemma3Backbone): Record<string, number[]> {
-  const entries = [...modulesOf(backbone)].filter(([, layer]) => layer.loraEnabled);
+  const entries = [...huggingFaceNames(backbone).modules].filter(([, layer]) => layer.loraEnabled);
   return Object.fromEntries(
     entries.map(([name, layer]) =>
       tf.tidy(() => {

@@ -1,7 +1,7 @@
 /** The manifest of a tfjs model: which weights there are, and where in the shards. */
-import {type ByteSource} from '../../base/byte_source';
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
-import {isObject, type Json} from '../../base/json';
+import {isObject, type Json, readJson} from '../../base/json';
 import {sizeOf} from '../../base/shapes';
 import {type PackedFormat} from '../../weights/dtype';
 
@@ -51,14 +51,10 @@ function isEntry(value: Json): boolean {
   return (value.dtype === 'float32' || value.dtype === 'int32') && value.quantization === undefined;
 }
 
-export function parseManifest(name: string, bytes: Uint8Array): {paths: string[]; weights: ManifestEntry[]}[] {
-  let parsed: Json;
-  try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes)) as Json;
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${TFJS_FILE}" of "${name}": ${(error as Error).message}.`);
-  }
-  const groups = isObject(parsed) ? parsed.weightsManifest : undefined;
+/** @throws ValueError unless `model.json` has a manifest of weights that can be read. */
+export async function readManifest(source: PresetSource): Promise<{paths: string[]; weights: ManifestEntry[]}[]> {
+  const model = await readJson(source, TFJS_FILE);
+  const groups = isObject(model) ? model.weightsManifest : undefined;
   const readable =
     Array.isArray(groups) &&
     groups.every(
@@ -71,8 +67,8 @@ export function parseManifest(name: string, bytes: Uint8Array): {paths: string[]
     );
   if (!readable) {
     throw new ValueError(
-      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${name}", as "gemma3 convert" and ` +
-        '`save` write it.',
+      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${source.name}", as "gemma3 convert" ` +
+        'and `save` write it.',
     );
   }
   return groups as unknown as {paths: string[]; weights: ManifestEntry[]}[];

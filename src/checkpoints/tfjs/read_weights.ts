@@ -1,10 +1,10 @@
 /** Weights of a folder of tfjs: a manifest in `model.json`, and shards that hold the values one after another. */
-import {type ByteSource, type PresetSource, readAll} from '../../base/byte_source';
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {sizeOf} from '../../base/shapes';
 import {Scratch, type StoredArray, StoredArrayStream} from '../stored_array';
 import {type StoredVariable, type StoredWeights} from '../stored_weights';
-import {Concatenated, entryBytes, type ManifestEntry, parseManifest, TFJS_FILE} from './manifest';
+import {Concatenated, entryBytes, type ManifestEntry, readManifest} from './manifest';
 
 /**
  * Opens the shards of a folder of tfjs.
@@ -19,7 +19,7 @@ export async function openTfjsWeights(source: PresetSource): Promise<StoredWeigh
   try {
     const variables = new Map<string, StoredVariable>();
     const scratch = new Scratch();
-    for (const {paths, weights} of parseManifest(source.name, await readAll(source, TFJS_FILE))) {
+    for (const {paths, weights} of await readManifest(source)) {
       const files: ByteSource[] = [];
       for (const path of paths) {
         const file = await source.open(path);
@@ -58,8 +58,7 @@ function storedVariable(
   const {packed} = entry;
   const readInto = (start: number, target: Uint8Array) => bytes.readInto(offset + start, target);
   const floats = (array: Omit<StoredArray, 'readInto'>): StoredVariable => {
-    const stream = (onRead?: (bytes: number) => void) =>
-      new StoredArrayStream({...array, readInto}, scratch, onRead);
+    const stream = (onRead?: (bytes: number) => void) => new StoredArrayStream({...array, readInto}, scratch, onRead);
     return {...array, file, stream};
   };
   if (!packed) return floats({shape: entry.shape, dtype: 'float32', itemSize: 4, byteLength: entryBytes(entry)});
