@@ -126,7 +126,10 @@ describe('placement', () => {
     const [a, b, c] = [weight(128 * KB), weight(128 * KB), weight(32 * KB)];
     expect([a, b, c].map(tensor => backend.placeOf(tensor)!.bank)).toEqual([0, 1, 0]);
     const host = tf.ones([8]);
-    const call = backend.call<'b' | 'c' | 'd' | 'host'>({b, c, host}, {shape: [1], workspaceBytes: 100, preferredBank: ['b']});
+    const call = backend.call<'b' | 'c' | 'd' | 'host'>(
+      {b, c, host},
+      {shape: [1], workspaceBytes: 100, preferredBank: ['b']},
+    );
     expect([call.bank, ...[b, c, host].map(tensor => backend.placeOf(tensor)!.bank)]).toEqual([1, 1, 1, 1]);
     expect([call.at('c') % 64, call.maybeAt('d')]).toEqual([0, 0]);
     const y = call.run([0, []]);

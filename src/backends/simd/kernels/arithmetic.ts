@@ -98,16 +98,19 @@ const combineKernel = (name: Operation) =>
   });
 
 /** Runs here over the first axes of float32, as in gradients of biases. */
-const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: boolean}>('Sum', (backend, {x}, attrs) => {
-  const axes = tf.util.parseAxisParam(attrs.axis, x.shape).sort((a, b) => a - b);
-  const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
-  if (x.dtype !== 'float32' || !leading || !isWorthwhile(x.shape)) return undefined;
-  const rest = x.shape.slice(axes.length);
-  const call = backend.call({x}, {shape: attrs.keepDims ? [...axes.map(() => 1), ...rest] : rest});
-  const columns = sizeOf(rest);
-  const rows = sizeOf(x.shape) / columns;
-  return call.run(columnSums({x: call.at('x'), target: call.y, rows, columns}));
-});
+const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: boolean}>(
+  'Sum',
+  (backend, {x}, attrs) => {
+    const axes = tf.util.parseAxisParam(attrs.axis, x.shape).sort((a, b) => a - b);
+    const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
+    if (x.dtype !== 'float32' || !leading || !isWorthwhile(x.shape)) return undefined;
+    const rest = x.shape.slice(axes.length);
+    const call = backend.call({x}, {shape: attrs.keepDims ? [...axes.map(() => 1), ...rest] : rest});
+    const columns = sizeOf(rest);
+    const rows = sizeOf(x.shape) / columns;
+    return call.run(columnSums({x: call.at('x'), target: call.y, rows, columns}));
+  },
+);
 
 /** Runs here for float32 with at most six axes after merging. */
 const transposeKernel = kernelWithFallback<'x', {perm: number[]}>('Transpose', (backend, {x}, {perm}) => {

@@ -70,9 +70,7 @@ const matMulFloat32Kernel = kernel<'x' | 'kernel'>((backend, inputs) => {
   const [outer, , inner] = inputs.kernel.shape as [number, number, number];
   const rows = outer * inner;
   const call = backend.call(inputs, {shape: [m, rows], preferredBank: ['kernel']});
-  return call.run(
-    matMul({type: FLOAT32, w: call.at('kernel'), x: call.at('x'), y: call.y, m, rows, columns, inner}),
-  );
+  return call.run(matMul({type: FLOAT32, w: call.at('kernel'), x: call.at('x'), y: call.y, m, rows, columns, inner}));
 });
 
 type PackedAttrs = {rows: number; columns: number; format: PackedFormat};

@@ -10,7 +10,10 @@ import {Call, type CallOptions, type NumericType, type Operands, type TensorPlac
 import {Heap, type Place} from './heap';
 
 type Numbers = Float32Array | Int32Array | Uint8Array;
-const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as const satisfies Record<NumericType, unknown>;
+const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as const satisfies Record<
+  NumericType,
+  unknown
+>;
 
 /** What the table holds for a tensor in WebAssembly memory. */
 class HeapEntry implements CpuEntry {
