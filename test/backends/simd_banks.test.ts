@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd';
 import {PAGE, staticBytes} from '../../src/backends/simd/engine/bank';
-import {nothing} from '../../src/backends/simd/engine/commands';
+import {nothing} from '../../src/backends/simd/engine/command';
 import {simdKernels} from '../../src/backends/simd/kernels';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
@@ -126,7 +126,10 @@ describe('placement', () => {
     const [a, b, c] = [weight(128 * KB), weight(128 * KB), weight(32 * KB)];
     expect([a, b, c].map(tensor => backend.placeOf(tensor)!.bank)).toEqual([0, 1, 0]);
     const host = tf.ones([8]);
-    const call = backend.call({b, c, host}, {shape: [1], room: 100, home: ['b']});
+    const call = backend.call<'b' | 'c' | 'd' | 'host'>(
+      {b, c, host},
+      {shape: [1], workspaceBytes: 100, preferredBank: ['b']},
+    );
     expect([call.bank, ...[b, c, host].map(tensor => backend.placeOf(tensor)!.bank)]).toEqual([1, 1, 1, 1]);
     expect([call.at('c') % 64, call.maybeAt('d')]).toEqual([0, 0]);
     const y = call.run([0, []]);
@@ -222,7 +225,7 @@ describe('operands in different banks', () => {
     const apart = tf.tidy(() => {
       const operands = inputs();
       Object.values(operands).forEach((operand, i) => {
-        const call = backend.call({operand, home: homes[(i + 1) % 2]!}, {shape: [1], home: ['home']});
+        const call = backend.call({operand, home: homes[(i + 1) % 2]!}, {shape: [1], preferredBank: ['home']});
         backend.disposeData(call.run(nothing()).dataId);
       });
       expect(backend.placeOf(Object.values(operands)[0]!)!.bank).toBe(1);

@@ -6,9 +6,10 @@ import {join} from 'node:path';
 import {promisify} from 'node:util';
 import {build} from 'esbuild';
 import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
-import {FLOAT32, floatBits, gather, type GatherArgs, nothing} from '../../src/backends/simd/engine/commands';
+import {FLOAT32, floatBits, nothing} from '../../src/backends/simd/engine/command';
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {wideIsFaster} from '../../src/backends/simd/engine/wide';
+import {gather, type GatherArgs} from '../../src/backends/simd/kernels/embedding';
 import {type Thread} from '#platform/threads';
 
 const engines: SimdEngine[] = [];

@@ -1,7 +1,7 @@
 /** Quantized in memory is loaded quantized, to the bit. */
 import * as tf from '@tensorflow/tfjs';
 import {EinsumDense, Gemma3Backbone, Gemma3CausalLM, PackedWeight, RMSNormalization, useBackend} from '../../src';
-import {nothing} from '../../src/backends/simd/engine/commands';
+import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
 import {PIECE} from '../../src/weights/value_stream';
