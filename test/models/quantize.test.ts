@@ -1,6 +1,8 @@
 /** Quantized in memory is loaded quantized, to the bit. */
 import * as tf from '@tensorflow/tfjs';
-import {EinsumDense, Gemma3Backbone, Gemma3CausalLM, PackedWeight, RMSNormalization, useBackend} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
+import {EinsumDense, RMSNormalization} from '../../src/public/layers';
+import {PackedWeight} from '../../src/public/weights';
 import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
