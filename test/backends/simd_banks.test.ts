@@ -7,7 +7,7 @@ import {nothing} from '../../src/backends/simd/engine/command';
 import {simdKernels} from '../../src/backends/simd/kernels';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
-import {normal} from '../ops/compare';
+import {normal} from '../support/compare';
 import {maxDifference} from '../support/numbers';
 
 const PROMPTS = ['What is the capital of France?', 'Hi'];
@@ -87,7 +87,7 @@ const SETTINGS: Setting[] = [
 const KB = 1024;
 
 describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
-  it.each([
+  test.each([
     ['float32', 2100 * KB],
     ['bfloat16', 1200 * KB],
     ['int4', 700 * KB],
@@ -119,7 +119,7 @@ describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
 describe('placement', () => {
   const setting = {threads: 1, shared: false};
 
-  it('brings operands together, and keeps them there', async () => {
+  test('brings operands together, and keeps them there', async () => {
     const backend = await use(setting, 1024 * KB);
     const weight = (floats: number) => tf.engine().makeTensorFromTensorInfo(backend.empty([floats]));
     // Three quarters of a bank are for weights.
@@ -139,7 +139,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  it('goes where there is room if it must', async () => {
+  test('goes where there is room if it must', async () => {
     const backend = await use(setting, 1024 * KB);
     const weight = tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB]));
     backend.data.get(weight.dataId).values.fill(3);
@@ -153,7 +153,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  it('copies parts that tfjs kernels hand on, in every bank', async () => {
+  test('copies parts that tfjs kernels hand on, in every bank', async () => {
     const backend = await use(setting, 1024 * KB);
     const fill = tf.engine().makeTensorFromTensorInfo(backend.empty([150 * KB]));
     const x = tf.engine().makeTensorFromTensorInfo(backend.empty([64 * KB]));
@@ -211,7 +211,7 @@ describe('operands in different banks', () => {
     ['BatchMatMul', () => ({a: rows(1)[0], b: rows(2)[0]}), {transposeA: false, transposeB: true}],
   ];
 
-  it.each(cases)('%s', async (kernel, inputs, attrs) => {
+  test.each(cases)('%s', async (kernel, inputs, attrs) => {
     const backend = await use({threads: 1, shared: false}, 1024 * KB);
     const run = (operands: Record<string, tf.Tensor>) =>
       [tf.engine().runKernel(kernel, operands, attrs as never)].flat().map(y => [y.dtype, Array.from(y.dataSync())]);
@@ -240,7 +240,7 @@ describe('operands in different banks', () => {
 describe('out of memory', () => {
   const setting = {threads: 1, shared: false};
 
-  it('names the bytes, and the dtype that would fit', async () => {
+  test('names the bytes, and the dtype that would fit', async () => {
     // bfloat16 needs more than two banks of 1 MB, int8 less.
     await use(setting, 1100 * KB, 2);
     const {heapBytes, numTensors} = memory();
@@ -252,7 +252,7 @@ describe('out of memory', () => {
     expect([memory().heapBytes, memory().numTensors]).toEqual([heapBytes, numTensors]);
   });
 
-  it('says when a single tensor is too large', async () => {
+  test('says when a single tensor is too large', async () => {
     await use(setting, 900 * KB);
     await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
       /room for 1\.0 MB. Received: one memory holds at most .* load it with dtype: "bfloat16"/,
@@ -260,7 +260,7 @@ describe('out of memory', () => {
     expect(memory().banks).toBe(1);
   });
 
-  it('says so for what is computed', async () => {
+  test('says so for what is computed', async () => {
     const backend = await use(setting, 1024 * KB, 1);
     const x = tf.ones([200 * KB]);
     const other = backend.borrow(300 * KB, 0);

@@ -14,8 +14,8 @@ import {matMulGradientKernelOp, matMulGradientXOp} from '../../src/ops/mat_mul';
 import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from '../../src/ops/op';
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
 import {rotaryGradientOp, rotaryTables} from '../../src/ops/rotary';
-import {attentionCase, attentionSettings} from '../ops/attention_case';
-import {expectClose, normal} from '../ops/compare';
+import {attentionCase, attentionSettings} from '../support/attention_case';
+import {expectClose, normal} from '../support/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
 
 describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
