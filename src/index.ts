@@ -3,8 +3,6 @@
  *
  * @module tfjs-gemma3
  */
-import './backends/cpu';
-
 // === Backends ===
 
 export {
@@ -12,9 +10,9 @@ export {
   type BackendName,
   backendNames,
   describeBackends,
-  type SimdOptions,
   useBackend,
 } from './backends/use_backend';
+export {type SimdOptions} from './backends/simd';
 
 // === Models ===
 
