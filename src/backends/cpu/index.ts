@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {adamStepKernel} from './adam_step';
 import {attentionKernel, cacheUpdateKernel} from './attention';
+import './host_packing';
 import {gatedGeluKernel, rmsNormKernel, rotaryKernel} from './elementwise';
 import {interleaveKernel} from './interleave';
 import {matMulBfloat16Kernel, matMulKernel, unpackBfloat16Kernel} from './mat_mul';

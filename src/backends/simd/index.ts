@@ -1,10 +1,10 @@
 /** The backend `simd`: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where there is none. */
 import * as tf from '@tensorflow/tfjs';
-import {bfloat16Rows} from '../../ops/bfloat16_rows';
 import {hostFloat32, registerFloat32Target} from '../../weights/float32_target';
 import {registerPacking} from '../../weights/packing';
 import '../cpu';
 import {cpuBackendClass} from '../cpu/cpu_backend';
+import {cpuBfloat16} from '../cpu/host_packing';
 import {hasSimd} from './engine/has_simd';
 import {simdKernels} from './kernels';
 import {packings} from './packing/packing';
@@ -26,7 +26,7 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
   for (const {kernelName} of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
   tf.copyRegisteredKernels('cpu', name);
   if (!(backend instanceof SimdBackend)) {
-    for (const packing of [bfloat16Rows, packings.int8, packings.int4]) registerPacking(name, packing);
+    for (const packing of [cpuBfloat16, packings.int8, packings.int4]) registerPacking(name, packing);
     registerFloat32Target(name, hostFloat32);
     return backend;
   }

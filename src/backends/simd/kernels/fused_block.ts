@@ -6,8 +6,8 @@ import {decoderBlock, type DenseArgs, decoderBlockWorkspaceBytes, FLOAT32} from 
 import {TYPES} from '../packing/packing';
 import {type SimdBackend} from '../memory/simd_backend';
 
-function dense(call: Call, name: string, {format, inner}: DenseForm): DenseArgs {
-  return {type: format === 'float32' ? FLOAT32 : TYPES[format], w: call.at(name), inner};
+function dense(call: Call, name: string, {packing, inner}: DenseForm): DenseArgs {
+  return {type: packing ? TYPES[packing.format] : FLOAT32, w: call.at(name), inner};
 }
 
 /** Runs for every block of every token: plain objects, no spreads (V8 takes tens of microseconds for those). */

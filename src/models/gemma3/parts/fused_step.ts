@@ -17,9 +17,9 @@ import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 
 /** Float32 kernels are seen as (outer, contracted, inner): `inner` is what lies behind the contracted axes. */
 function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
-  if (kernel instanceof PackedWeight) return {format: kernel.format, order: kernel.packing.order, inner: 1};
+  if (kernel instanceof PackedWeight) return {packing: kernel.packing, inner: 1};
   const inner = sizeOf((kernel.shape as number[]).slice(contractedEnd));
-  return {format: 'float32', order: null, inner};
+  return {packing: null, inner};
 }
 
 /** Weights and forms of a block; they do not change while their kernels are in use. */
