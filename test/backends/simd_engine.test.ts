@@ -207,7 +207,7 @@ test('bits of floats', () => {
 test('a process with an engine ends by itself, and without a word', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'simd-'));
   try {
-    const contents = `import {SimdEngine} from './src/backends/simd/simd_engine';
+    const contents = `import {SimdEngine} from './src/backends/simd/engine/simd_engine';
       SimdEngine.create({threads: 3}).then(engine => { engine.run(0, []); console.log(engine.level); });`;
     const {outputFiles} = await build({
       stdin: {contents, resolveDir: process.cwd()},

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import '../../src/ops/bfloat16_rows';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {PIECE} from '../../src/weights/value_stream';

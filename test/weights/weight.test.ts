@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import '../../src/ops/bfloat16_rows';
 import {type Initializer} from '../../src/weights/initializers';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {presets} from '../../src/hub/registry';

@@ -3,7 +3,7 @@ import {join} from 'node:path';
 import {type ByteSource, MemorySource} from '../../../src/base/byte_source';
 import {Hdf5File} from '../../../src/formats/hdf5';
 
-const FOLDER = join(__dirname, '..', 'fixtures', 'hdf5');
+const FOLDER = join(__dirname, '..', '..', 'fixtures', 'hdf5');
 
 /** What h5py says about a dataset. */
 export interface Expected {

@@ -1,6 +1,6 @@
 /** `Gemma3DecoderBlock`: one token a row through a whole block, in one command. See `ops/decoder_block.ts`. */
 import type * as tf from '@tensorflow/tfjs';
-import {type DecoderBlockAttrs, type DenseForm} from '../../../ops/fused_block';
+import {type FusedBlockAttrs, type DenseForm} from '../../../ops/fused_block';
 import {type Call} from '../memory/call';
 import {decoderBlock, type DenseArgs, decoderBlockWorkspaceBytes, FLOAT32} from '../engine/commands';
 import {TYPES} from '../packing/packing';
@@ -11,10 +11,10 @@ function dense(call: Call, name: string, {packing, inner}: DenseForm): DenseArgs
 }
 
 /** Runs for every block of every token: plain objects, no spreads (V8 takes tens of microseconds for those). */
-export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
+export const fusedBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
   const backend = kernelBackend as SimdBackend;
   const tensors = inputs as unknown as Record<string, tf.TensorInfo>;
-  const a = attrs as unknown as DecoderBlockAttrs;
+  const a = attrs as unknown as FusedBlockAttrs;
   const {forms, cos: cosines, sin: sines} = a;
   const [batch, , hiddenDim] = tensors.x!.shape as [number, number, number];
   const [, capacity, numKeyValueHeads, headDim] = tensors.keys!.shape as [number, number, number, number];

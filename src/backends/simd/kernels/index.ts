@@ -20,7 +20,7 @@ import {
 } from '../engine/commands';
 import {arithmeticKernels} from './arithmetic';
 import {attentionCall} from './attention_inputs';
-import {decoderBlockKernel} from './fused_block';
+import {fusedBlockKernel} from './fused_block';
 import {gradientKernels} from './gradients';
 import {headLossKernels} from './head_loss';
 import {kernel as makeKernel} from './kernel';
@@ -149,7 +149,7 @@ export const simdKernels: Readonly<Record<string, tf.KernelFunc>> = {
   Gemma3RotaryGradient: rotaryKernel(-1),
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3Attention: attentionKernel,
-  Gemma3DecoderBlock: decoderBlockKernel,
+  Gemma3DecoderBlock: fusedBlockKernel,
   ArgMax: argMaxKernel,
   ...samplingKernels,
   ...productKernels,
