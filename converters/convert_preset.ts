@@ -1,7 +1,7 @@
 /** From one kind of files to another, variable by variable: no model is ever in memory. */
 import {checkKeys, show, ValueError} from '../src/base/errors';
 import {openPreset, type PresetLike} from '../src/hub/open_preset';
-import {type PresetSink, writeAll} from '../src/base/byte_sink';
+import {intoFolder, type PresetSink, writeAll} from '../src/base/byte_sink';
 import {type PresetSource, readAll} from '../src/base/byte_source';
 import {type AnyWeight} from '../src/layers/layer';
 import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
@@ -11,8 +11,8 @@ import {type WeightFormat} from '../src/weights/dtype';
 import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {MergedStream} from '../src/weights/merged_stream';
 import {Weight} from '../src/weights/weight';
-import {isObject, type JsonObject} from '../src/base/json';
-import {parseSerialized} from '../src/checkpoints/keras/serialized';
+import {isObject, type JsonObject, writeJson} from '../src/base/json';
+import {readSerialized} from '../src/checkpoints/keras/serialized';
 import {backboneObject, dtypePolicy, metadataObject} from '../src/checkpoints/keras/objects';
 import {kerasPaths} from '../src/checkpoints/model_paths';
 import {type LoraSource, readLoraWeights} from '../src/adapters/keras_lora';
@@ -84,39 +84,45 @@ export async function convertPreset(
   const {dtype, signal} = options;
   signal?.throwIfAborted();
   const source = await openPreset(preset);
-  const text = new TextDecoder().decode(await readAll(source, 'config.json'));
-  const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
-  const sink = new NamingSink(await openTarget(target));
+  const {config} = await readSerialized(source, 'config.json', 'Gemma3Backbone');
   const backbone = new Gemma3Backbone({...config, ...(dtype && {dtype})} as never);
   try {
-    const stored = await openStoredWeights(source);
-    let bytes: number;
-    try {
-      checkFloats(stored, source);
-      checkVariables(backbone, stored, source);
-      const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
-      const open = withLora(opener(stored), lora?.adapters);
-      bytes =
-        options.to === 'keras'
-          ? await writeWeightFiles(sink, savedWeights(backbone, undefined, open), options)
-          : await writeTfjs(backbone, await taskClass(source), open, sink, options);
-    } finally {
-      // Before the commit: the target may be the folder that is read from.
-      await stored.close();
-    }
-    const file = backboneFile(backbone, options);
-    await writeAll(sink, 'config.json', json(file));
-    await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
-    await copyCompanions(source, sink, (file.config as JsonObject).dtype as JsonObject);
-    signal?.throwIfAborted();
-    await sink.commit(isWeightFile);
+    const sink = new NamingSink(await openTarget(target));
+    const bytes = await intoFolder(sink, () => writeConverted(backbone, source, sink, options), isWeightFile);
     return {dtype: backbone.config.dtype, parameters: backbone.countParams(), bytes, files: sink.files.sort()};
-  } catch (error) {
-    await sink.abort();
-    throw error;
   } finally {
     backbone.dispose();
   }
+}
+
+/** All files of the new preset; returns the bytes of its weights. */
+async function writeConverted(
+  backbone: Gemma3Backbone,
+  source: PresetSource,
+  sink: PresetSink,
+  options: ConvertPresetOptions,
+): Promise<number> {
+  const stored = await openStoredWeights(source);
+  let bytes: number;
+  try {
+    checkFloats(stored, source);
+    checkVariables(backbone, stored, source);
+    const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
+    const open = withLora(opener(stored), lora?.adapters);
+    bytes =
+      options.to === 'keras'
+        ? await writeWeightFiles(sink, savedWeights(backbone, undefined, open), options)
+        : await writeTfjs(backbone, await taskClass(source), open, sink, options);
+  } finally {
+    // Before the commit: the target may be the folder that is read from.
+    await stored.close();
+  }
+  const file = backboneFile(backbone, options);
+  await writeJson(sink, 'config.json', file);
+  await writeJson(sink, 'metadata.json', metadataObject(backbone.countParams()));
+  await copyCompanions(source, sink, (file.config as JsonObject).dtype as JsonObject);
+  options.signal?.throwIfAborted();
+  return bytes;
 }
 
 function checkOptions(options: ConvertPresetOptions): void {
@@ -170,8 +176,6 @@ class NamingSink implements PresetSink {
   }
 }
 
-const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 4));
-
 /** `config.json`. In a folder of tfjs, which Keras does not read, the dtype may be one of integers. */
 function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): JsonObject {
   const {dtype} = backbone.config;
@@ -222,7 +226,7 @@ async function writeTfjs(
   const modelTopology = model.toJSON(null, false) as unknown;
   if (model !== backbone) model.dispose();
   const head = {format: 'layers-model', generatedBy: 'tfjs-gemma3', convertedBy: 'tfjs-gemma3'};
-  await writeAll(sink, TFJS_FILE, json({...head, modelTopology, weightsManifest: [{paths, weights: entries}]}));
+  await writeJson(sink, TFJS_FILE, {...head, modelTopology, weightsManifest: [{paths, weights: entries}]});
 
   const shards = new Shards(sink, paths, shardSize);
   for (const [path, weight] of weights) {
@@ -238,21 +242,20 @@ async function writeTfjs(
 
 async function taskClass(source: PresetSource): Promise<string | undefined> {
   if (!(await source.has('task.json'))) return undefined;
-  return parseSerialized(new TextDecoder().decode(await readAll(source, 'task.json')), 'task.json').class_name;
+  return (await readSerialized(source, 'task.json')).class_name;
 }
 
 /** Everything beside the weights as it is, but for the dtype of a task's backbone. */
 async function copyCompanions(source: PresetSource, sink: PresetSink, dtype: JsonObject): Promise<void> {
   for (const path of COMPANIONS) {
     if (!(await source.has(path))) continue;
-    const bytes = await readAll(source, path);
     if (path !== 'task.json') {
-      await writeAll(sink, path, bytes);
+      await writeAll(sink, path, await readAll(source, path));
       continue;
     }
-    const task = parseSerialized(new TextDecoder().decode(bytes), `${source.name}/${path}`);
+    const task = await readSerialized(source, path);
     const {backbone} = task.config;
     if (isObject(backbone) && isObject(backbone.config)) backbone.config.dtype = dtype;
-    await writeAll(sink, path, json(task));
+    await writeJson(sink, path, task);
   }
 }

@@ -1,11 +1,10 @@
 /** Adapters of Hugging Face's PEFT (https://huggingface.co/docs/peft): `adapter_config.json`, `adapter_model.safetensors`. */
-import {checkKeys, show, ValueError} from '../base/errors';
+import {checkKeys, listed, show, ValueError} from '../base/errors';
 import {openPreset, type PresetLike} from '../hub/open_preset';
-import {writeAll} from '../base/byte_sink';
-import {readAll} from '../base/byte_source';
+import {intoFolder} from '../base/byte_sink';
 import {checkArgument} from '../base/checks';
 import {type LoraLayer} from '../layers/lora';
-import {isObject, type JsonObject} from '../base/json';
+import {isObject, type Json, type JsonObject, readJson, writeJson} from '../base/json';
 import {openTarget, type PresetTarget} from '../files/open_folder';
 import {type Float32Content, readSafetensors, type SafeTensor, writeSafetensors} from '../formats/safetensors';
 import {applyAdapters, type LayerAdapter, loraLayers, NO_LORA} from './model_lora';
@@ -59,17 +58,12 @@ export async function exportPeftAdapter(
     sizes.set(name, {rank, alpha: (adapter.alpha / adapter.rank) * rank});
   }
   const sink = await openTarget(target);
-  try {
-    const config = adapterConfig(sizes, [...modules.keys()], layers[0]!, baseModel);
-    await writeAll(sink, CONFIG, new TextEncoder().encode(JSON.stringify(config, null, 2)));
+  await intoFolder(sink, async () => {
+    await writeJson(sink, CONFIG, adapterConfig(sizes, [...modules.keys()], layers[0]!, baseModel), 2);
     const file = await sink.create(WEIGHTS);
     await writeSafetensors(file, contents);
     await file.close();
-    await sink.commit(() => false);
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+  });
 }
 
 const lastPart = (name: string) => name.slice(name.lastIndexOf('.') + 1);
@@ -142,13 +136,7 @@ interface PeftConfig {
   rootScale: boolean;
 }
 
-function parseConfig(text: string, file: string): PeftConfig {
-  let config: unknown;
-  try {
-    config = JSON.parse(text);
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${file}": ${(error as Error).message}.`);
-  }
+function parseConfig(config: Json, file: string): PeftConfig {
   if (!isObject(config) || config.peft_type !== 'LORA') {
     const kind = isObject(config) ? config.peft_type : config;
     throw new ValueError(`Expected an adapter of peft_type "LORA" in "${file}". Received: ${show(kind)}.`);
@@ -178,7 +166,7 @@ function alphaOf(name: string, {alpha, alphaPattern}: PeftConfig): number {
 /** @throws as `Gemma3Backbone.importPeftAdapter`. */
 export async function importPeftAdapter(backbone: Gemma3Backbone, source: PresetLike): Promise<void> {
   const files = await openPreset(source);
-  const config = parseConfig(new TextDecoder().decode(await readAll(files, CONFIG)), `${files.name}/${CONFIG}`);
+  const config = parseConfig(await readJson(files, CONFIG), `${files.name}/${CONFIG}`);
   const weights = await files.open(WEIGHTS);
   try {
     const {tensors} = await readSafetensors(weights);
@@ -248,8 +236,7 @@ function pairsOf(backbone: Gemma3Backbone, file: string, tensors: ReadonlyMap<st
   }
   if (pairs.size === 0 && problems.length === 0) problems.push('it has no matrices');
   if (problems.length > 0) {
-    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
-    throw new ValueError(`The adapter "${file}" does not fit the model: ${problems.slice(0, 8).join('; ')}${more}.`);
+    throw new ValueError(`The adapter "${file}" does not fit the model: ${listed(problems)}.`);
   }
   return pairs;
 }

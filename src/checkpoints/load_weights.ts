@@ -1,7 +1,7 @@
 /** Variables of a Keras preset, from its HDF5 file or files straight into the weights of a model. */
 import * as tf from '@tensorflow/tfjs';
 import {type AnyWeight} from '../layers/layer';
-import {ValueError} from '../base/errors';
+import {listed, ValueError} from '../base/errors';
 import {type PresetSource} from '../base/byte_source';
 import {PackedWeight} from '../weights/packed_weight';
 import {PIECE} from '../weights/value_stream';
@@ -69,9 +69,8 @@ export function checkVariables(
     if (!expected.has(path)) problems.push(`"${path}" of shape [${dataset.shape}] in ${file} is not in the model`);
   }
   if (problems.length) {
-    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
     throw new ValueError(
-      `The weights of preset "${source.name}" do not fit its config.json: ${problems.slice(0, 8).join('; ')}${more}. ` +
+      `The weights of preset "${source.name}" do not fit its config.json: ${listed(problems)}. ` +
         'Check that both come from one preset.',
     );
   }

@@ -1,7 +1,7 @@
 import {ValueError} from '../../base/errors';
-import {type ByteSource, type PresetSource, readAll} from '../../base/byte_source';
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {Hdf5File} from '../../formats/hdf5';
-import {isObject} from '../../base/json';
+import {isObject, readJson} from '../../base/json';
 import {type StoredVariable} from '../stored_weights';
 
 export const WEIGHTS_FILE = 'model.weights.h5';
@@ -17,13 +17,7 @@ async function weightFiles(source: PresetSource): Promise<string[]> {
         'Fetch the preset again, or load it with loadWeights: false.',
     );
   }
-  const text = new TextDecoder().decode(await readAll(source, SHARDS_FILE));
-  let index: unknown;
-  try {
-    index = JSON.parse(text);
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${SHARDS_FILE}" of "${source.name}": ${(error as Error).message}.`);
-  }
+  const index = await readJson(source, SHARDS_FILE);
   const map = isObject(index) ? index.weight_map : undefined;
   const files = isObject(map) ? [...new Set(Object.values(map).flat())] : [];
   if (files.length === 0 || !files.every(file => typeof file === 'string')) {

@@ -1,7 +1,8 @@
 /** The weights of a preset as Keras divides them: one HDF5 file, or shards with an index. */
 import {ValueError} from '../../base/errors';
 import {formatBytes} from '../../base/format_bytes';
-import {type PresetSink, writeAll} from '../../base/byte_sink';
+import {type PresetSink} from '../../base/byte_sink';
+import {writeJson} from '../../base/json';
 import {Hdf5Writer} from '../../formats/hdf5';
 import {SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
 import {type SavedVariable, type SavedWeights, storedBytes, storedPieces} from '../saved_weights';
@@ -95,7 +96,7 @@ export async function writeWeightFiles(
     await write(file, contents);
   }
   const index = {metadata: {total_size: total}, weight_map: map};
-  await writeAll(sink, SHARDS_FILE, new TextEncoder().encode(JSON.stringify(index, null, 4)));
+  await writeJson(sink, SHARDS_FILE, index);
   return total;
 }
 

@@ -1,7 +1,7 @@
 import {ValueError} from '../../base/errors';
-import {type ByteSource} from '../../base/byte_source';
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {type PackedFormat} from '../../weights/dtype';
-import {isObject, type Json} from '../../base/json';
+import {isObject, type Json, readJson} from '../../base/json';
 
 export const TFJS_FILE = 'model.json';
 
@@ -46,14 +46,9 @@ function isEntry(value: Json): boolean {
   return (value.dtype === 'float32' || value.dtype === 'int32') && value.quantization === undefined;
 }
 
-export function parseManifest(name: string, bytes: Uint8Array): {paths: string[]; weights: ManifestEntry[]}[] {
-  let parsed: Json;
-  try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes)) as Json;
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${TFJS_FILE}" of "${name}": ${(error as Error).message}.`);
-  }
-  const groups = isObject(parsed) ? parsed.weightsManifest : undefined;
+export async function readManifest(source: PresetSource): Promise<{paths: string[]; weights: ManifestEntry[]}[]> {
+  const model = await readJson(source, TFJS_FILE);
+  const groups = isObject(model) ? model.weightsManifest : undefined;
   const readable =
     Array.isArray(groups) &&
     groups.every(
@@ -66,7 +61,7 @@ export function parseManifest(name: string, bytes: Uint8Array): {paths: string[]
     );
   if (!readable) {
     throw new ValueError(
-      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${name}", as "gemma3 convert" and ` +
+      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${source.name}", as "gemma3 convert" and ` +
         '`save` write it.',
     );
   }

@@ -1,10 +1,10 @@
 /** Weights in the format of tfjs: `model.json` with a manifest, and shards that hold the values one after another. */
 import {sizeOf} from '../../base/shapes';
 import {ValueError} from '../../base/errors';
-import {type ByteSource, type PresetSource, readAll} from '../../base/byte_source';
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {type Hdf5Dataset} from '../../formats/hdf5';
 import {type StoredVariable} from '../stored_weights';
-import {TFJS_FILE, Concatenated, parseManifest} from './manifest';
+import {Concatenated, readManifest} from './manifest';
 
 /**
  * The weights of a folder of tfjs, by their names. Opens all files.
@@ -16,7 +16,7 @@ export async function openTfjsVariables(
   opened: {close(): Promise<void>}[],
 ): Promise<Map<string, StoredVariable>> {
   const variables = new Map<string, StoredVariable>();
-  for (const {paths, weights} of parseManifest(source.name, await readAll(source, TFJS_FILE))) {
+  for (const {paths, weights} of await readManifest(source)) {
     const files: ByteSource[] = [];
     for (const path of paths) {
       const file = await source.open(path);

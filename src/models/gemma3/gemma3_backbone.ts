@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
 import {checkObject} from '../../base/checks';
 import {Dense} from '../../layers/dense';
 import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
@@ -10,7 +9,7 @@ import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {readSerialized} from '../../checkpoints/keras/serialized';
 import {loadPresetWeights} from '../../checkpoints/load_weights';
 import {type PresetTarget} from '../../files/open_folder';
 import {parseDtype} from '../../weights/dtype';
@@ -318,8 +317,7 @@ export class Gemma3Backbone extends Backbone {
       return new Gemma3Backbone({...presets[preset].config, ...override} as never);
     }
     const source = await openPreset(preset);
-    const text = new TextDecoder().decode(await readAll(source, 'config.json'));
-    const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
+    const {config} = await readSerialized(source, 'config.json', 'Gemma3Backbone');
     const make = (given: object) => new Gemma3Backbone({...config, ...given} as never);
     const backbone = make(override);
     if (!loadWeights) return backbone;

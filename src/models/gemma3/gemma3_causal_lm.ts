@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
+import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {checkArgument, checkArguments} from '../../base/checks';
@@ -80,7 +80,9 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
     const {backbone, preprocessor = null} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
-      throw new ValueError('Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received something else.');
+      throw new ValueError(
+        `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeValue(backbone)}.`,
+      );
     }
     if (backbone.config.isEmbeddingModel) {
       throw new ValueError(
@@ -90,7 +92,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
       throw new ValueError(
-        'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. Received something else.',
+        'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. ' +
+          `Received: ${describeValue(preprocessor)}.`,
       );
     }
     if (args.name != null) checkArgument('Gemma3CausalLM', 'name', args.name, 'text');

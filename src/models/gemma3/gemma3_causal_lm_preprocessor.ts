@@ -2,10 +2,9 @@
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
 import {checkArguments, checkPositiveInteger} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {isSerialized, parseSerialized} from '../../checkpoints/keras/serialized';
+import {isSerialized, readSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type PromptTokens} from '../generate_options';
@@ -277,8 +276,7 @@ export class Gemma3CausalLMPreprocessor {
     const source = await openPreset(preset);
     const tokenizer = await Gemma3Tokenizer.fromPreset(source);
     if (!(await source.has('preprocessor.json'))) return new Gemma3CausalLMPreprocessor({tokenizer, ...options});
-    const text = new TextDecoder().decode(await readAll(source, 'preprocessor.json'));
-    const {config} = parseSerialized(text, `${source.name}/preprocessor.json`, 'Gemma3CausalLMPreprocessor');
+    const {config} = await readSerialized(source, 'preprocessor.json', 'Gemma3CausalLMPreprocessor');
     const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, imageConverter, ...rest} = camelKeys(config);
     const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter as object | null);
     return new Gemma3CausalLMPreprocessor({

@@ -1,14 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
 import {type ImageLike, readPixels, tensorReaders} from '../../images/image_like';
 import {type Pixels} from '../../images/pixels';
 import {type Interpolation, INTERPOLATIONS} from '../../images/resample';
 import {resizePixels} from '../../images/resizing';
 import {checkArgument, checkArguments} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {isSerialized, parseSerialized} from '../../checkpoints/keras/serialized';
+import {isSerialized, readSerialized} from '../../checkpoints/keras/serialized';
 
 export interface Gemma3ImageConverterArgs {
   /** Height and width of what comes out. Null, the default: as it came in. */
@@ -235,13 +234,9 @@ export class Gemma3ImageConverter {
     const source = await openPreset(preset);
     for (const file of ['image_converter.json', 'preprocessor.json']) {
       if (!(await source.has(file))) continue;
-      const text = new TextDecoder().decode(await readAll(source, file));
-      const name = `${source.name}/${file}`;
-      const {config} =
-        file === 'preprocessor.json'
-          ? parseSerialized(text, name)
-          : parseSerialized(text, name, 'Gemma3ImageConverter');
-      const found = file === 'preprocessor.json' ? config.image_converter : config;
+      const inPreprocessor = file === 'preprocessor.json';
+      const {config} = await readSerialized(source, file, inPreprocessor ? undefined : 'Gemma3ImageConverter');
+      const found = inPreprocessor ? config.image_converter : config;
       const own = isSerialized(found) ? found.config : found;
       if (own) return Gemma3ImageConverter.fromConfig({...camelKeys(own as object), ...options});
     }

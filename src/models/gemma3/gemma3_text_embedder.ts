@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
+import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {type PresetSource, readAll} from '../../base/byte_source';
+import {type PresetSource} from '../../base/byte_source';
 import {checkArgument, checkArguments} from '../../base/checks';
 import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {readSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
@@ -85,11 +85,12 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     checkArguments(OWNER, args, ['backbone', 'preprocessor', 'poolingMode', 'normalize', 'name']);
     const {backbone, preprocessor = null, poolingMode = 'last', normalize = true} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
-      throw new ValueError(`${OWNER} expected a Gemma3Backbone as \`backbone\`. Received something else.`);
+      throw new ValueError(`${OWNER} expected a Gemma3Backbone as \`backbone\`. Received: ${describeValue(backbone)}.`);
     }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3TextEmbedderPreprocessor)) {
       throw new ValueError(
-        `${OWNER} expected a Gemma3TextEmbedderPreprocessor as \`preprocessor\`, or null. Received something else.`,
+        `${OWNER} expected a Gemma3TextEmbedderPreprocessor as \`preprocessor\`, or null. ` +
+          `Received: ${describeValue(preprocessor)}.`,
       );
     }
     if (poolingMode !== 'last' && poolingMode !== 'mean') {
@@ -236,8 +237,7 @@ function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'ba
 /** How the embedder pools that was saved as this preset; nothing for presets of other tasks. */
 async function storedPooling(source: PresetSource): Promise<PoolingArgs> {
   if (!(await source.has('task.json'))) return {};
-  const text = new TextDecoder().decode(await readAll(source, 'task.json'));
-  const {class_name: kind, config} = parseSerialized(text, `${source.name}/task.json`);
+  const {class_name: kind, config} = await readSerialized(source, 'task.json');
   if (kind !== OWNER) return {};
   const {poolingMode = 'last', normalize = true} = camelKeys(config) as PoolingArgs;
   return {poolingMode, normalize};

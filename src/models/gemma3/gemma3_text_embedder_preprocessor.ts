@@ -2,10 +2,9 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
 import {checkArguments, checkObject} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {readSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {checkGemma3Arguments} from './parts/arguments';
@@ -120,8 +119,7 @@ export class Gemma3TextEmbedderPreprocessor {
     const tokenizer = await Gemma3Tokenizer.fromPreset(source);
     let stored: Record<string, unknown> = {};
     if (await source.has('preprocessor.json')) {
-      const text = new TextDecoder().decode(await readAll(source, 'preprocessor.json'));
-      const {class_name: kind, config} = parseSerialized(text, `${source.name}/preprocessor.json`);
+      const {class_name: kind, config} = await readSerialized(source, 'preprocessor.json');
       if (kind === OWNER) {
         const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, ...rest} = camelKeys(config);
         stored = rest;

@@ -4,7 +4,7 @@ import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
 import {readAll} from '../../base/byte_source';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {readSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
@@ -208,8 +208,7 @@ export class Gemma3Tokenizer {
     const source = await openPreset(preset);
     const proto = await readAll(source, 'assets/tokenizer/vocabulary.spm');
     if (!(await source.has('tokenizer.json'))) return new Gemma3Tokenizer({proto});
-    const text = new TextDecoder().decode(await readAll(source, 'tokenizer.json'));
-    const {config} = parseSerialized(text, `${source.name}/tokenizer.json`, 'Gemma3Tokenizer');
+    const {config} = await readSerialized(source, 'tokenizer.json', 'Gemma3Tokenizer');
     const {proto: _p, dtype: _d, trainable: _t, configFile: _c, ...rest} = camelKeys(config);
     return new Gemma3Tokenizer({...rest, proto});
   }
