@@ -3,16 +3,14 @@
  *
  * @module tfjs-gemma3
  */
-import './backends/cpu';
-
 export {
   type BackendDescription,
   type BackendName,
   backendNames,
   describeBackends,
-  type SimdOptions,
   useBackend,
 } from './backends/use_backend';
+export {type SimdOptions} from './backends/simd';
 export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './base/errors';
 export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
 export {formatBytes} from './base/format_bytes';

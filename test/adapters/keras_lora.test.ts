@@ -171,7 +171,7 @@ describe('refuses, and changes nothing:', () => {
 
   test('files that cannot be read', async () => {
     await refuse('adapter.h5', /The filename must end in `\.lora\.h5`. Received: filepath=adapter\.h5/);
-    await refuse(join(folder, 'none.lora.h5'), /Expected the path of a file. .* where there is none/);
+    await refuse(join(folder, 'none.lora.h5'), /Expected the path of a file. .* where no file exists/);
     await refuse(42 as never, /Expected what to load from/);
     const whole = readFileSync(FILE);
     for (const length of [0, 10, 100, 3000, whole.length - 1]) {

@@ -1,11 +1,12 @@
 /** `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`. */
 import {type DenseForm, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
+import {type KernelMap} from '../../kernel_map';
 import {DECODER_BLOCK} from '../assembly/numbers';
 import {type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {type Call} from '../memory/call';
 import {TYPES} from '../packing/packing';
 import {attentionPartialBytes, FAR} from './attention';
-import {kernel, type KernelMap} from './kernel';
+import {kernel} from './kernel';
 
 // === Command ===
 
@@ -104,8 +105,8 @@ export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): n
 type Required = 'x' | 'keys' | 'values' | 'preAttention' | 'preFfw' | DenseName;
 type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
 
-const dense = (call: Call<Required | Norms>, name: DenseName, {format, inner}: DenseForm): DenseArgs => ({
-  type: format === 'float32' ? FLOAT32 : TYPES[format],
+const dense = (call: Call<Required | Norms>, name: DenseName, {packing, inner}: DenseForm): DenseArgs => ({
+  type: packing ? TYPES[packing.format] : FLOAT32,
   w: call.at(name),
   inner,
 });
