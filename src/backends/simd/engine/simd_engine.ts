@@ -1,6 +1,7 @@
 /** Runs the WebAssembly kernels, on several threads where memory can be shared. Commands: `./command.ts`. */
-import {coreCount, startThread, type Thread} from '#platform/threads';
+import {coreCount, startThread} from '#platform/threads';
 import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
+import {type Thread} from '../../../platform/contract';
 import {
   BANK,
   COMMAND,
