@@ -219,7 +219,7 @@ describe('what cannot be done is said', () => {
       /whose LoRA was merged, or that was quantized since\. Call `compile` again/,
     );
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
-    await expect(backbone.fit([x, x], x)).rejects.toThrow(/Received: 50 that rest as int8/);
+    await expect(backbone.fit([x, x], x)).rejects.toThrow(/Received: 50 stored as int8/);
     x.dispose();
     backbone.dispose();
   });
