@@ -41,8 +41,7 @@ test('picks the arguments that another class takes', () => {
 });
 
 test('is compared with the interface by the compiler', () => {
-  // `strides` can be left out, so it needs a default.
-  // @ts-expect-error
+  // @ts-expect-error: an argument that can be left out needs a default
   const noDefault: ArgumentTable<PoolingArgs> = {...ARGUMENTS, strides: ['size']};
   // @ts-expect-error: a flag is no size
   const wrongKind: ArgumentTable<PoolingArgs> = {...ARGUMENTS, padded: ['size', 1]};
