@@ -10,7 +10,7 @@ import {FLOAT32, floatBits, nothing} from '../../src/backends/simd/engine/comman
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {wideIsFaster} from '../../src/backends/simd/engine/wide';
 import {gather, type GatherArgs} from '../../src/backends/simd/kernels/embedding';
-import {type Thread} from '#platform/threads';
+import {type Thread} from '../../src/platform/contract';
 
 const engines: SimdEngine[] = [];
 async function create(options: SimdEngineOptions): Promise<SimdEngine> {

@@ -1,5 +1,6 @@
 /** Runs WebAssembly kernels on memories, on several threads if these can be shared. Commands: `./command.ts`. */
-import {coreCount, startThread, type Thread} from '#platform/threads';
+import {coreCount, startThread} from '#platform/threads';
+import {type Thread} from '../../../platform/contract';
 import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
 import {
   BANK,
