@@ -81,7 +81,7 @@ export function enableLora(
   if (enabled) {
     throw new ValueError(
       `lora is already enabled, with rank ${enabled.loraRank}. This can only be done once. Received: rank=${rank}. Call ` +
-        '`mergeLora` first to go on with another one on top of it.',
+        '`mergeLora` first, then enable another one.',
     );
   }
   turnOn(

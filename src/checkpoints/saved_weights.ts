@@ -53,9 +53,9 @@ export function policyInFiles(owner: string, policy: string, wanted: string | un
   const chosen = wanted ?? policy;
   if (VARIABLE_DTYPES[chosen]) return chosen;
   throw new ValueError(
-    `Presets hold floats; the format in which Keras keeps quantized weights is not written. ${owner} has weights at rest ` +
-      `as ${chosen}. Choose how to save them: {dtype: "bfloat16"} or {dtype: "float32"}, with the values that they have ` +
-      'now. `save` of tfjs keeps them as they rest.',
+    `Expected weights to save as floats: the format in which Keras keeps quantized weights is not written. ${owner} stores ` +
+      `its weights as ${chosen}. Pass {dtype: "bfloat16"} or {dtype: "float32"} to write their current values, or keep ` +
+      `${chosen} with \`save\` of tfjs.`,
   );
 }
 
