@@ -32,7 +32,7 @@ Examples:
   $ gemma3 chat --preset ./gemma3_270m
   $ gemma3 chat --preset ./gemma3_270m --system "Answer in one sentence." --max-length 4096
   $ gemma3 chat --preset ./gemma3_270m --json < questions.txt
-  $ printf '/image picture.png\nWhat is in the picture?\n' | gemma3 chat
+  $ printf '/image picture.png\\nWhat is in the picture?\\n' | gemma3 chat
 `;
 
 export function addChat(program: Command, io: Io, backends: readonly BackendName[]): void {

@@ -106,7 +106,7 @@ describe('gemma3 chat', () => {
     // 16 tokens an image, and those around them.
     expect(turns[0]!.promptTokens).toBeGreaterThan(turns[2]!.promptTokens + 32);
     const wrong = await run(chat(), {stdin: '/image nothing.png'});
-    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/file of an image at "nothing.png"/)]);
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/image file at "nothing.png"/)]);
     const nameless = await run(chat(), {stdin: '/image'});
     expect([nameless.code, nameless.stderr]).toEqual([1, expect.stringContaining('name of a file after /image')]);
   });

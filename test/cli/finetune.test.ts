@@ -169,7 +169,7 @@ describe('refuses', () => {
     ['numbers', [{prompt: 1, response: 'b'}], [], /Received: a "prompt" that is not a string/],
     ['empty answers', [{prompt: 'a', response: ''}], [], /an empty "response"/],
     ['two kinds of images', [{prompt: 'a', response: 'b', image: 'c', images: ['d']}], [], /both "image" and "images"/],
-    ['missing images', [{prompt: 'a', response: 'b', image: 'none.png'}], [], /none\.png". Received: there is none/],
+    ['missing images', [{prompt: 'a', response: 'b', image: 'none.png'}], [], /none\.png". Received: no such file/],
     [
       'long examples',
       [EXAMPLES[0]!, {prompt: 'a '.repeat(60), response: 'b'}],

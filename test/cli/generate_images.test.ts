@@ -54,11 +54,7 @@ describe('refuses', () => {
   afterAll(() => rmSync(folder, {recursive: true}));
 
   test.each<[string, () => string[], RegExp]>([
-    [
-      'a missing file',
-      () => ['--image', 'nothing.png', 'a'],
-      /file of an image at "nothing.png". Received: there is none/,
-    ],
+    ['a missing file', () => ['--image', 'nothing.png', 'a'], /image file at "nothing.png". Received: no such file/],
     [
       'another format',
       () => ['--image', join(folder, 'a.gif'), 'a'],

@@ -7,7 +7,7 @@ const {Adam, AdamW, CosineDecay, PolynomialDecay, SGD} = optimizers;
 
 test('schedules give the rates of Keras', () => {
   const near = (schedule: optimizers.LearningRateSchedule, steps: number[], expected: number[]) =>
-    steps.forEach((step, i) => expect(schedule.call(step)).toBeCloseTo(expected[i]!, 9));
+    expect(steps.map(step => schedule.call(step))).toBeAllClose(expected, {atol: 5e-10});
   const cosine = {initialLearningRate: 0.1, decaySteps: 4};
   near(new CosineDecay(cosine), [0, 1, 2, 4, 9], [0.1, 0.0853553391, 0.05, 0, 0]);
   near(new CosineDecay({...cosine, alpha: 0.5}), [2, 4], [0.075, 0.05]);

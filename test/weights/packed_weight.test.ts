@@ -5,7 +5,7 @@ import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {registerPacking} from '../../src/weights/packing';
 import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {PIECE} from '../../src/weights/value_stream';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 import {FakeStream} from '../support/fake_stream';
 
 /** Every way to split axes into rows and columns, each side in any order for up to three axes. */
@@ -167,7 +167,7 @@ describe('PackedWeight', () => {
       const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
       a.write(normal([3, 5], 1));
       b.write(a.bits.clone());
-      expectClose(b.read(), a.read(), 1e-12);
+      expect(b.read()).toBeAllClose(a.read(), 1e-12);
       expect(() => a.write(tf.zeros([5, 3]))).toThrow('Weight "kernel');
       expect(() => a.write(tf.zeros([5, 3]))).toThrow('expected a value of shape [3,5]. Received: [5,3].');
       expect(() => a.write(tf.zeros([3, 5], 'int32'))).toThrow('expected float32 values. Received: int32.');
