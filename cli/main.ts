@@ -12,8 +12,14 @@ import {addInspect} from './commands/inspect';
 import {addPresets} from './commands/presets';
 import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
+import {type Choices} from './support/options';
 
 const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPresets, addConvert, addDoctor, addBench];
+
+async function loadChoices(): Promise<Choices> {
+  const {backendNames: backends, conversionFormats: formats} = await import('tfjs-gemma3');
+  return {backends, formats};
+}
 
 /**
  * Runs one command. Never rejects.
@@ -29,8 +35,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .showHelpAfterError('Add --help to show the usage.');
   try {
     // Loading the package takes a moment. A single argument, such as --help or --version, does not need it.
-    const backends = argv.length > 1 ? (await import('tfjs-gemma3')).backendNames : [];
-    for (const add of COMMANDS) add(program, io, backends);
+    const choices = argv.length > 1 ? await loadChoices() : {backends: [], formats: []};
+    for (const add of COMMANDS) add(program, io, choices);
     await program.parseAsync(argv, {from: 'user'});
     return EXIT.success;
   } catch (error) {
