@@ -5,13 +5,15 @@ import {attention} from './kernels/attention';
 import {attentionGradient} from './kernels/attention_gradient';
 import {batchMatMul} from './kernels/batch_mat_mul';
 import {decoderBlock} from './kernels/fused_block';
-import {gatedGelu, rmsNorm, rotary} from './kernels/elementwise';
-import {gelu, geluGradient} from './kernels/gelu';
+import {gatedGelu, gelu, geluGradient} from './kernels/gelu';
 import {headLoss} from './kernels/head_loss';
-import {columnSums, layerNorm, normGradientScale, normGradientX} from './kernels/norms';
-import {gather, pack, unpack} from './kernels/pack';
 import {matMul, matMulTransposed} from './kernels/mat_mul';
+import {columnSums, layerNorm, normGradientScale, normGradientX, rmsNorm} from './kernels/norms';
+import {gather, pack, unpack} from './kernels/pack';
+import {rotary} from './kernels/rotary';
 import {draw, softmax, softmaxSums} from './kernels/softmax';
+import {topK} from './kernels/top_k';
+import {transpose} from './kernels/transpose';
 import {
   ARG_MAX,
   ATTENTION,
@@ -61,8 +63,6 @@ import {
   setThread,
 } from './parts/threads';
 import {height, setWide, tiles} from './parts/tile';
-import {topK} from './kernels/top_k';
-import {transpose} from './kernels/transpose';
 
 /** Values per row in `tryTiles`. */
 const TRIED_DEPTH = 256;

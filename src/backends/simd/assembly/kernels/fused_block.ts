@@ -3,8 +3,10 @@
  * steps (norms, residuals, rotary positions) for itself, so that only products and attention need a barrier after them.
  */
 import {attendPart, mergeParts, setRing} from './attention';
-import {gateRow, normRow, turnRow} from './elementwise';
+import {gateRow} from './gelu';
 import {product} from './mat_mul';
+import {normRow} from './norms';
+import {rotateRow} from './rotary';
 import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
 
 // Dense kernels, three arguments each from this one on: type, weights, inner.
@@ -87,7 +89,7 @@ function prepareHeads(x: usize, norm: usize, y: usize, heads: i32, width: i32): 
         normRow(from, norm, 0, y + at, width, epsilon);
         from = y + at;
       }
-      turnRow(from, pointer(16) + angles, pointer(17) + angles, y + at, width, 1);
+      rotateRow(from, pointer(16) + angles, pointer(17) + angles, y + at, width, 1);
     }
   }
 }

@@ -14,6 +14,25 @@ export function gelu(): void {
   for (; at < bytes; at += 4) store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(x + at)), 0));
 }
 
+/** y = gelu(gate) · value. y may be either. */
+export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
+  let at: usize = 0;
+  for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {
+    v128.store(y + at, f32x4.mul(gelu4(v128.load(gate + at)), v128.load(value + at)));
+  }
+  for (const end = (<usize>count) << 2; at < end; at += 4) {
+    store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(gate + at)), 0) * load<f32>(value + at));
+  }
+}
+
+/** GATED_GELU: gate, value, y, count. */
+export function gatedGelu(): void {
+  const count = argument(3);
+  const begin = first(count);
+  const at = (<usize>begin) << 2;
+  gateRow(pointer(0) + at, pointer(1) + at, pointer(2) + at, last(count) - begin);
+}
+
 /** d gelu / dx. With s = sigmoid(2 u) and gelu = x · s it is s + x · s · (1 − s) · 2 u′. */
 function geluGradient4(x: v128): v128 {
   const one = f32x4.splat(1);

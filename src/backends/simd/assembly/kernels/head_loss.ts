@@ -9,7 +9,7 @@
 import {FLOAT32, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from '../numbers';
 import {padded} from '../parts/blocks';
 import {decode, groupBytes} from '../parts/formats';
-import {fillPanel, setMatrix, turnPanel} from '../parts/panel';
+import {fillPanel, setMatrix, transposePanel} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
 import {height, packRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
@@ -113,7 +113,7 @@ function loadTile(n: i32, count: i32): void {
     else decode(type, pointer(1) + <usize>((n + i) >> 3) * groupBytes(type, width), panel, 0, width);
     if (gradients == 0) continue;
     for (let octet = 0; octet < octets; octet++) {
-      turnPanel(transposed + ((<usize>(octet * HEAD_TILE + i)) << 5), panel + ((<usize>octet) << 8));
+      transposePanel(transposed + ((<usize>(octet * HEAD_TILE + i)) << 5), panel + ((<usize>octet) << 8));
     }
   }
 }

@@ -8,7 +8,7 @@ import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
 import {matVecInt8} from '../parts/int8';
 import {integerPanel, integerTiles, packIntegerRows} from '../parts/integer_tile';
-import {fillPanel, fillPanels, setMatrix, turnPanel} from '../parts/panel';
+import {fillPanel, fillPanels, setMatrix, transposePanel} from '../parts/panel';
 import {argument, first, last, pointer, scratch} from '../parts/threads';
 import {height, packRows, tiles} from '../parts/tile';
 
@@ -33,11 +33,11 @@ const PANEL_ROWS = 4;
 
 // The same for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
 
-const TURNED_DEPTH = 384;
-const TURNED_BYTES: usize = TURNED_DEPTH * 32;
-const TURNED_ROWS_AT_ONCE = 256;
+const TRANSPOSED_DEPTH = 384;
+const TRANSPOSED_BYTES: usize = TRANSPOSED_DEPTH * 32;
+const TRANSPOSED_ROWS_AT_ONCE = 256;
 /** Scratch memory holds a panel of one block, then four transposed panels from here on, then packed rows of dy. */
-const TURNED: usize = BLOCK * 32;
+const TRANSPOSED: usize = BLOCK * 32;
 
 /** Rows n0 … n1 − 1 of W of a product. n0 is a multiple of 8; `inner` counts for float32 only. */
 export function product(
@@ -209,35 +209,35 @@ export function matMulTransposed(): void {
   const blocks = padded(columns) / BLOCK;
   const dyStep = (<usize>rows) << 2;
   const dxStep = (<usize>columns) << 2;
-  const packedRows = scratch() + TURNED + 4 * TURNED_BYTES;
+  const packedRows = scratch() + TRANSPOSED + 4 * TRANSPOSED_BYTES;
   // Parts of similar size, in whole groups.
-  const parts = (rows + TURNED_DEPTH - 1) / TURNED_DEPTH;
+  const parts = (rows + TRANSPOSED_DEPTH - 1) / TRANSPOSED_DEPTH;
   const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
   for (let n = 0; n < rows; n += most) {
     const depth = min(most, rows - n);
-    for (let row = 0; row < m; row += TURNED_ROWS_AT_ONCE) {
-      const some = min(TURNED_ROWS_AT_ONCE, m - row);
+    for (let row = 0; row < m; row += TRANSPOSED_ROWS_AT_ONCE) {
+      const some = min(TRANSPOSED_ROWS_AT_ONCE, m - row);
       packRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, packedRows);
       for (let block = first(blocks); block < last(blocks); block++) {
         const k = block * BLOCK;
         const count = min(BLOCK, columns - k);
-        turnBlock(type, w, n, depth, k, count, columns);
+        transposeBlock(type, w, n, depth, k, count, columns);
         const to = dx + <usize>row * dxStep + ((<usize>k) << 2);
-        tiles(packedRows, scratch() + TURNED, TURNED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
+        tiles(packedRows, scratch() + TRANSPOSED, TRANSPOSED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
       }
     }
   }
 }
 
 /** Loads columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
-function turnBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
+function transposeBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
   const block = scratch();
   const bytes = groupBytes(type, columns);
   for (let row = 0; row < depth; row += 8) {
     if (type == FLOAT32) fillPanel(block, n + row, min(8, depth - row), k, count);
     else decode(type, w + <usize>((n + row) >> 3) * bytes, block, k, count);
     for (let octet: usize = 0; octet < 4; octet++) {
-      turnPanel(block + TURNED + octet * TURNED_BYTES + ((<usize>row) << 5), block + (octet << 8));
+      transposePanel(block + TRANSPOSED + octet * TRANSPOSED_BYTES + ((<usize>row) << 5), block + (octet << 8));
     }
   }
 }

@@ -45,6 +45,48 @@ function sumSquares(x: usize, columns: i32, shift: f32): f32 {
   return sum;
 }
 
+/** y = x / √(mean(x²) + epsilon) · (1 + scale), plus `residual` unless that is 0. y may be x or the residual. */
+export function normRow(x: usize, scale: usize, residual: usize, y: usize, columns: i32, epsilon: f32): void {
+  let a = zero();
+  let b = a;
+  const body = columns & ~7;
+  for (let i = 0, p = x; i < body; i += 8, p += 32) {
+    const v = v128.load(p);
+    const u = v128.load(p, 16);
+    a = fma(v, v, a);
+    b = fma(u, u, b);
+  }
+  let sum = sumOf(f32x4.add(a, b));
+  for (let i = body; i < columns; i++) {
+    const v = load<f32>(x + ((<usize>i) << 2));
+    sum += v * v;
+  }
+  const factor: f32 = <f32>1 / sqrt<f32>(sum / <f32>columns + epsilon);
+  const factors = f32x4.splat(factor);
+  const one = f32x4.splat(1);
+  const vectors = (<usize>(columns & ~3)) << 2;
+  let at: usize = 0;
+  for (; at < vectors; at += 16) {
+    let v = f32x4.mul(f32x4.mul(v128.load(x + at), factors), f32x4.add(v128.load(scale + at), one));
+    if (residual != 0) v = f32x4.add(v, v128.load(residual + at));
+    v128.store(y + at, v);
+  }
+  for (const end = (<usize>columns) << 2; at < end; at += 4) {
+    const v = load<f32>(x + at) * factor * (load<f32>(scale + at) + 1);
+    store<f32>(y + at, residual != 0 ? v + load<f32>(residual + at) : v);
+  }
+}
+
+/** RMS_NORM: x, scale, y, rows, columns, epsilon. */
+export function rmsNorm(): void {
+  const columns = argument(4);
+  const rows = argument(3);
+  for (let row = first(rows); row < last(rows); row++) {
+    const at = <usize>row * ((<usize>columns) << 2);
+    normRow(pointer(0) + at, pointer(1), 0, pointer(2) + at, columns, floatArgument(5));
+  }
+}
+
 /** LAYER_NORM: x, gamma, beta, y, rows, columns, epsilon. */
 export function layerNorm(): void {
   const rows = argument(4);
