@@ -15,7 +15,7 @@ import {
   numberedLayers,
 } from './model_lora';
 import {type Hdf5Dataset, Hdf5File, Hdf5Writer} from '../formats/hdf5';
-import {DatasetStream, READABLE, Scratch} from '../checkpoints/dataset_stream';
+import {READABLE, Scratch, StoredArrayStream} from '../checkpoints/stored_array';
 import {sizeOf} from '../base/shapes';
 
 /** Where to save to: the path of a file (Node), a FileSystemFileHandle, or anything that takes bytes. */
@@ -199,7 +199,7 @@ async function readLayer(file: Hdf5File, layer: LoraLayer, stored: Stored): Prom
 
 async function readNumbers(dataset: Hdf5Dataset): Promise<Float32Array> {
   const values = new Float32Array(sizeOf(dataset.shape));
-  await new DatasetStream(dataset, new Scratch(), () => {}).readFloat32(0, values);
+  await new StoredArrayStream(dataset, new Scratch()).readFloat32(0, values);
   return values;
 }
 

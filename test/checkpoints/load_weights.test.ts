@@ -6,6 +6,7 @@ import {ValueError} from '../../src/base/errors';
 import {openPreset} from '../../src/hub/open_preset';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {listPresetVariables, loadPresetWeights} from '../../src/checkpoints/load_weights';
+import {openCheckpoint} from '../../src/checkpoints/open_checkpoint';
 import {type LoadProgress} from '../../src/checkpoints/stored_weights';
 import {rejection} from '../support/hdf5_files';
 import {fixture} from '../support/fixtures';
@@ -232,7 +233,7 @@ describe('loading', () => {
     const backbone = await Gemma3Backbone.fromPreset(counted);
     expect(open).toEqual([]);
     const signal = AbortSignal.abort(new Error('enough'));
-    await expect(loadPresetWeights(backbone, counted, {signal})).rejects.toThrow('enough');
+    await expect(loadPresetWeights(backbone, await openCheckpoint(counted), {signal})).rejects.toThrow('enough');
     expect(open).toEqual([]);
     backbone.dispose();
   });

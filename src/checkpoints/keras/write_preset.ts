@@ -17,10 +17,9 @@ import {
 } from './objects';
 import {savedWeights} from '../saved_weights';
 import {sizeOf} from '../../base/shapes';
-import {isWeightFile, type WeightFilesOptions, writeWeightFiles} from './write_weights';
+import {isWeightFile} from '../all';
+import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write_weights';
 import {type PresetTarget, openTarget} from '../../files/open_folder';
-
-export {type SaveProgress} from './write_weights';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
@@ -45,13 +44,11 @@ export async function savePreset(
   write: (writer: PresetWriter) => Promise<void>,
 ): Promise<void> {
   checkKeys('saveToPreset', options, OPTIONS);
-  const {dtype, maxShardSize, signal} = options;
+  const {dtype, signal} = options;
   if (dtype !== undefined && !DTYPES.includes(dtype)) {
     throw new ValueError(`Expected dtype to be one of ${DTYPES.join(', ')}. Received: ${show(dtype)}.`);
   }
-  if (maxShardSize != null && !(maxShardSize > 0)) {
-    throw new ValueError(`Expected maxShardSize to be null or a number above 0. Received: ${show(maxShardSize)}.`);
-  }
+  checkShardSize(options);
   signal?.throwIfAborted();
   const sink = await openTarget(target);
   const writer = new PresetWriter(sink, options);

@@ -8,10 +8,8 @@ import {readJson, writeJson} from '../../base/json';
 import {type PresetSource, readAll} from '../../base/byte_source';
 import {openTarget, type PresetTarget} from '../../files/open_folder';
 import {TFJS_FILE} from './manifest';
-import {isWeightFile} from '../keras/write_weights';
-
-/** Bytes of a file of weights. */
-const SHARD_SIZE = 32 * 10 ** 6;
+import {SHARD_SIZE, shardNames} from './write_shards';
+import {isWeightFile} from '../all';
 
 /**
  * A handler for a folder that holds `model.json` and the shards it names: `tf.loadLayersModel(folderHandler('./model'))`,
@@ -49,8 +47,7 @@ async function loadArtifacts(source: PresetSource): Promise<tf.io.ModelArtifacts
 async function saveArtifacts(folder: PresetTarget, artifacts: tf.io.ModelArtifacts): Promise<tf.io.SaveResult> {
   const buffers = [artifacts.weightData ?? []].flat();
   const total = buffers.reduce((sum, {byteLength}) => sum + byteLength, 0);
-  const count = Math.max(1, Math.ceil(total / SHARD_SIZE));
-  const paths = Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
+  const paths = shardNames(total);
   const manifest = [{paths, weights: artifacts.weightSpecs ?? []}];
   const sink = await openTarget(folder);
   const write = async () => {
