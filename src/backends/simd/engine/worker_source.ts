@@ -2,7 +2,19 @@
  * What a thread of the engine runs: the text of a function of its data, given by `startThread`. It is text because a
  * package has no file of its own that every bundler would find; it imports nothing.
  */
-import {BANK, COMMAND, ELSEWHERE, FAILED, GENERATION, IDLE, NAP, RECEIVE, SLEEPERS} from '../assembly/numbers';
+import {
+  BANK,
+  COMMAND,
+  ELSEWHERE,
+  FAILED,
+  GENERATION,
+  IDLE,
+  NAP,
+  NAP_MILLISECONDS,
+  RECEIVE,
+  SCRATCH,
+  SLEEPERS,
+} from '../assembly/numbers';
 
 export interface WorkerData {
   module: WebAssembly.Module;
@@ -15,12 +27,12 @@ export interface WorkerData {
 }
 
 export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready, receive, end}) => {
-  const control = new Int32Array(memory.buffer, 0, 1024);
+  const control = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
   const banks = [];
   const controls = [];
   const add = memory => {
-    const words = new Int32Array(memory.buffer, 0, 1024);
-    const nap = () => void Atomics.wait(words, ${NAP / 4}, 0, 0.1);
+    const words = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
+    const nap = () => void Atomics.wait(words, ${NAP / 4}, 0, ${NAP_MILLISECONDS});
     controls.push(words);
     const kernels = new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports;
     kernels.start(thread, threads);

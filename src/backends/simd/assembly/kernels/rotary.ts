@@ -1,4 +1,5 @@
 /** Rotary positions. */
+import {RotaryWord} from '../layouts/rotary';
 import {argument, first, floatArgument, last, pointer} from '../parts/threads';
 
 /** Rotates pairs of values, one from each half of a head, by the given angles. y may be x. */
@@ -25,18 +26,25 @@ export function rotateRow(x: usize, cos: usize, sin: usize, y: usize, width: i32
   }
 }
 
-/** ROTARY: x, cos, sin, y, batch, length, heads, width, rows of the tables (1 or batch), direction. */
+/** ROTARY: rotates every head of every token. */
 export function rotary(): void {
-  const length = argument(5);
-  const heads = argument(6);
-  const width = argument(7);
-  const tokens = argument(4) * length;
+  const length = argument(RotaryWord.length);
+  const heads = argument(RotaryWord.heads);
+  const width = argument(RotaryWord.width);
+  const tokens = argument(RotaryWord.batch) * length;
   const row = (<usize>width) << 2;
   for (let token = first(tokens); token < last(tokens); token++) {
-    const angles = <usize>(argument(8) == 1 ? token % length : token) * (row >> 1);
+    const angles = <usize>(argument(RotaryWord.tableRows) == 1 ? token % length : token) * (row >> 1);
     for (let head = 0; head < heads; head++) {
       const at = (<usize>token * <usize>heads + <usize>head) * row;
-      rotateRow(pointer(0) + at, pointer(1) + angles, pointer(2) + angles, pointer(3) + at, width, floatArgument(9));
+      rotateRow(
+        pointer(RotaryWord.x) + at,
+        pointer(RotaryWord.cos) + angles,
+        pointer(RotaryWord.sin) + angles,
+        pointer(RotaryWord.y) + at,
+        width,
+        floatArgument(RotaryWord.direction),
+      );
     }
   }
 }

@@ -54,16 +54,15 @@ export enum AttentionWord {
   end,
 }
 
-/** The words of `AttentionWord`, two of them with another meaning, and three more. */
 export enum AttentionGradientWord {
   /** (batch, length, heads, width) */
-  dq = AttentionWord.y,
-  /** (batch, length, heads, QUERY_STATISTICS) */
-  statistics = AttentionWord.partials,
-  /** (batch, length, heads, width) */
-  dy = AttentionWord.end,
+  dy,
+  /**
+   * The words of `AttentionWord`, where y is dq and partials are statistics (batch, length, heads, QUERY_STATISTICS).
+   */
+  attention,
   /** (batch, size, keyHeads, width) */
-  dk,
+  dk = attention + AttentionWord.end,
   /** (batch, size, keyHeads, width) */
   dv,
   end,
@@ -72,5 +71,5 @@ export enum AttentionGradientWord {
 /** Values before the weighted sum of a head in `partials`: the largest score and the sum of the weights. */
 export const PARTIAL_HEADER = 2;
 
-/** Values per query in `statistics`: largest score, inverse sum of the weights, Σ probability · its gradient. */
+/** Statistics per query and head: largest score, inverse sum of the weights, Σ probability · its gradient. */
 export const QUERY_STATISTICS = 3;

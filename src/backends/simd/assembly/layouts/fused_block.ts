@@ -1,4 +1,4 @@
-/** Argument words of DECODER_BLOCK, and the parts of its workspace. */
+/** Argument words of FUSED_BLOCK, and the parts of its workspace. */
 
 /** A dense kernel: see `MatMulWord`. */
 export enum DenseWord {
@@ -8,7 +8,7 @@ export enum DenseWord {
   end,
 }
 
-export enum DecoderBlockWord {
+export enum FusedBlockWord {
   /** (batch, hiddenDim) */
   x,
   /** (batch, hiddenDim) */
@@ -40,7 +40,6 @@ export enum DecoderBlockWord {
   /** 1 or batch. */
   tableRows,
   // Scales of norms; 0: no such norm.
-  preAttentionNorm,
   postAttentionNorm,
   preFfwNorm,
   postFfwNorm,
@@ -55,6 +54,8 @@ export enum DecoderBlockWord {
   up = gate + DenseWord.end,
   down = up + DenseWord.end,
   workspace = down + DenseWord.end,
+  /** Scale of the norm before attention. */
+  preAttentionNorm,
   end,
 }
 
