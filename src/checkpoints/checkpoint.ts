@@ -26,6 +26,8 @@ export interface Checkpoint {
   config(part: CheckpointPart, className?: string): Promise<SerializedObject | null>;
   /** The vocabulary, as a SentencePiece model. */
   vocabulary(): Promise<Uint8Array>;
+  /** Whether there are weight files: a folder can hold only a tokenizer, or only a configuration. */
+  hasWeights(): Promise<boolean>;
   /**
    * Opens the weight files.
    *

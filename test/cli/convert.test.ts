@@ -2,7 +2,8 @@ import {existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync} 
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {type ConvertedPreset, folderHandler, Gemma3CausalLM, useBackend} from '../../src';
+import {type ConvertedPreset, Gemma3CausalLM, useBackend} from '../../src';
+import {folderHandler} from '../../src/public/files';
 import {run, TINY} from './run';
 
 describe('gemma3 convert', () => {
@@ -55,7 +56,7 @@ describe('gemma3 convert', () => {
     const {code, stderr} = await convert();
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^error: Expected a folder to write that does not exist or is empty\. Received: ".*"\. Use --force/,
+      /^error: Expected an empty folder, or one that does not exist\. Received: ".*"\. Use --force/,
     );
     writeFileSync(join(out, 'notes.txt'), 'mine');
     expect((await convert('--force', '--max-shard-size', '0.002')).code).toBe(0);

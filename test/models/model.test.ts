@@ -1,6 +1,7 @@
 /** Saving to files of tfjs and training, of backbones and tasks, at rest as float32 and bfloat16. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, PackedWeight, ValueError} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, ValueError} from '../../src';
+import {PackedWeight} from '../../src/public/weights';
 import {expectNoLeak} from '../support/numbers';
 
 const makeBackbone = (dtype: string) =>
@@ -82,7 +83,7 @@ describe('training of a Gemma3Backbone', () => {
     const {x, y} = data(model);
     const dataset = tf.data.array([]) as never;
     const message =
-      /rest as float32 for training. Received: 15 that rest as bfloat16.*Load the model with dtype: "float/;
+      /stored as float32 for training. Received: 15 stored as bfloat16.*Load the model with dtype: "float/;
     // Before `compile`, and behind it.
     for (let i = 0; i < 2; i++) {
       await expectNoLeak(async () => {
