@@ -40,7 +40,7 @@ const norm = {...matrix, x: 64, epsilon: 1e-6};
 const product = {type: INT8, w: 64, x: 128, m: 1, y: 192, ...matrix} as const;
 const heads = {batch: 1, length: 1, heads: 2, size: 4, keyHeads: 1, width: 8, scale: 0.5};
 const positions = {queryPositions: 256, queryPositionRows: 1, keyPositions: 320, keyPositionRows: 1};
-const dense = {type: FLOAT32, w: 64};
+const dense = {type: FLOAT32, w: 64} as const;
 const source = {source: 64, sourceType: BFLOAT16, inner: 1, outerStride: 32, innerStride: 0, columnStride: 1} as const;
 const block = {
   ...{x: 0, y: 64, batch: 1, hiddenDim: 8, gateDim: 8, numQueryHeads: 1, numKeyValueHeads: 1, headDim: 8},
