@@ -58,7 +58,7 @@ describe('refuses', () => {
     [
       'another format',
       () => ['--image', join(folder, 'a.gif'), 'a'],
-      /a PNG or JPEG image. Received: what begins with 47/,
+      /a PNG or JPEG image. Received: bytes that start with 47/,
     ],
     ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
     ['a prompt with another count', () => [...SQUARE, '<start_of_image><start_of_image>'], /1 images and 2 times/],
