@@ -5,7 +5,7 @@ import {checkPositiveInteger} from '../base/checks';
 import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN} from '../tokenizers/chat_template';
 import {type Prompt} from './decoder';
 import {GeneratedText, type TextDecoding} from './generated_text';
-import {GenerationSession, type SessionArgs} from './session';
+import {GenerationSession, type SessionArgs, type SessionModel} from './session';
 
 export interface ChatArgs extends Partial<SessionArgs> {
   /** What the model is told before the first turn. */
@@ -25,7 +25,7 @@ const CHAT_OPTIONS = ['maxNewTokens', 'stopStrings', 'signal', 'prefillChunk'] a
 type StepOptions = Omit<ChatOptions, 'maxNewTokens'> & {maxLength: number; session: GenerationSession<never, never>};
 
 /** What a conversation needs of a model. */
-export interface ChatModel {
+export interface ChatModel extends SessionModel<never, never> {
   readonly preprocessor:
     | (TextDecoding & {
         readonly sequenceLength: number;
@@ -86,7 +86,7 @@ export class ChatSession {
         {role: 'user', content: ''},
       ]);
     this.system = system;
-    this.session = new GenerationSession(model as never, {maxLength: preprocessor.sequenceLength, ...args});
+    this.session = new GenerationSession<never, never>(model, {maxLength: preprocessor.sequenceLength, ...args});
   }
 
   /** All turns so far, the system text first if there is one. */

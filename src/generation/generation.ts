@@ -123,10 +123,7 @@ export async function* generateSteps(decoder: Decoder, request: GenerationReques
   if (!generation.done) yield* request.sampler.steps(generation);
 }
 
-/** As {@link generateSteps}, the tokens alone. */
-export async function* generateTokens(
-  decoder: Decoder,
-  request: GenerationRequest,
-): AsyncGenerator<(number | null)[], void> {
-  for await (const {tokens} of generateSteps(decoder, request)) yield tokens;
+/** Only the tokens of each step. */
+export async function* tokensOf(steps: AsyncGenerator<Step, void>): AsyncGenerator<(number | null)[], void> {
+  for await (const {tokens} of steps) yield tokens;
 }

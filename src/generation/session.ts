@@ -2,6 +2,7 @@
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
 import {type Decoder, type Prompt} from './decoder';
+import {generateSteps, type GenerationRequest, type Step} from './generation';
 import {outsideImage} from './prefill';
 import {commonLength, type HeldToken, heldTokens, SessionCache} from './session_cache';
 
@@ -134,8 +135,13 @@ export class GenerationSession<P = string, O extends object = object> {
     }
   }
 
-  /** The model as the loop of generation needs it, with the session's cache as the only one. */
-  async decoder(prompt: Prompt): Promise<Decoder<SessionCache>> {
+  /** Runs a request for one prompt on the session's cache. */
+  async *steps(request: GenerationRequest): AsyncGenerator<Step, void> {
+    yield* generateSteps(await this.decoder(request.prompts[0]!), request);
+  }
+
+  /** The model with the session's cache as its only cache. */
+  private async decoder(prompt: Prompt): Promise<Decoder<SessionCache>> {
     const held = await heldTokens(prompt);
     const {model} = this;
     return {

@@ -1,7 +1,8 @@
 /** What `generate` and `stream` take and give, and what they need of a preprocessor. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
-import {type TokenLogprob} from '../generation/logprobs';
+import {checkPositiveInteger} from '../base/checks';
+import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
 import {GenerationSession} from '../generation/session';
 
@@ -9,7 +10,10 @@ import {GenerationSession} from '../generation/session';
 export interface GenerationPreprocessor<P> {
   readonly sequenceLength: number;
   readonly tokenizer: {
+    readonly startTokenId: number;
     readonly endTokenId: number;
+    tokenToId(token: string): number;
+    idToToken(id: number): string;
     detokenize(ids: readonly number[]): string;
     decoder(): {push(id: number): string; flush(): string};
   };
@@ -87,11 +91,34 @@ export interface TextWithLogprobs {
   tokens: (TextToken & {top: TextToken[]})[];
 }
 
-/** @throws ValueError unless left out or a signal. */
-export function checkSignal(signal: unknown): void {
-  if (signal === undefined || signal instanceof AbortSignal) return;
-  const advice = signal instanceof AbortController ? 'an AbortController: pass its `signal`' : show(signal);
-  throw new ValueError(`Expected signal to be an AbortSignal. Received: ${advice}.`);
+/** A text with its new tokens, each decoded on its own. */
+export function withLogprobs(
+  text: string,
+  tokens: readonly TokenLogprobs[],
+  tokenizer: {detokenize(ids: readonly number[]): string},
+): TextWithLogprobs {
+  const withText = (token: TokenLogprob): TextToken => ({...token, text: tokenizer.detokenize([token.id])});
+  return {text, tokens: tokens.map(token => ({...withText(token), top: token.top.map(withText)}))};
+}
+
+/**
+ * Checks options that text and token ids have in common.
+ *
+ * @throws ValueError on an unusable `signal` or `prefillChunk`.
+ */
+export function checkRunOptions({signal, prefillChunk}: Pick<GenerateOptions, 'signal' | 'prefillChunk'>): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    const given: unknown = signal;
+    const received = given instanceof AbortController ? 'an AbortController: pass its `signal`' : show(given);
+    throw new ValueError(`Expected signal to be an AbortSignal. Received: ${received}.`);
+  }
+  if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
+}
+
+/** @throws ValueError unless left out or a positive integer. */
+export function checkedMaxLength({maxLength}: GenerateOptions): number | undefined {
+  if (maxLength !== undefined) checkPositiveInteger('generate', 'maxLength', maxLength);
+  return maxLength;
 }
 
 /** @throws ValueError unless left out or what `startSession` gave. */

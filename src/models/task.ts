@@ -56,18 +56,3 @@ export abstract class Task extends Model {
     return super.dispose();
   }
 }
-
-/* eslint-disable @typescript-eslint/no-explicit-any -- the one type that lets subclasses say what they take */
-/**
- * A task that is trained on text, too. tfjs trains on tensors alone, and evaluates at once: this class forgets the types of
- * its methods, and a subclass gives them its own.
- */
-export abstract class TextTask extends Task {
-  abstract override compile(...args: any[]): any;
-  abstract override fit(...args: any[]): any;
-  abstract override fitDataset(...args: any[]): any;
-  abstract override trainOnBatch(...args: any[]): any;
-  abstract override evaluate(...args: any[]): any;
-  abstract override evaluateDataset(...args: any[]): any;
-}
-/* eslint-enable @typescript-eslint/no-explicit-any */

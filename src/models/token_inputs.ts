@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';
 import {type TokenLogprobs} from '../generation/logprobs';
+import {type GenerateOptions} from './generate_options';
 import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
 
 /**
@@ -18,6 +19,21 @@ export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
 export interface TokenRows {
   prompts: Prompt[];
   shape: number[];
+}
+
+/** @throws ValueError on options of `generate` that need a preprocessor. */
+export function checkTokenOptions({stopStrings, session, maxLength, stripPrompt}: GenerateOptions): void {
+  if (stopStrings || session) {
+    throw new ValueError(
+      'A `preprocessor` must be attached to the model for `stopStrings` and `session`, which work on text.',
+    );
+  }
+  if (maxLength !== undefined || stripPrompt !== undefined) {
+    throw new ValueError(
+      'Without a preprocessor the length of the result is that of the inputs: pad them to that length, and leave out ' +
+        '`maxLength` and `stripPrompt`.',
+    );
+  }
 }
 
 /**
