@@ -69,8 +69,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   protected abstract autoStopTokenIds(): number[];
 
   /**
-   * Sets the sampler, and optimizer, loss and metrics for training, as `compile` of `keras_hub.models.CausalLM`. Arguments
-   * that are left out get their defaults. A model that was never compiled has all defaults.
+   * Sets the sampler, and optimizer, loss and metrics for training, as `compile` of `keras_hub.models.CausalLM`.
+   * Arguments that are left out get their defaults. A model that was never compiled has all defaults.
    *
    * @throws ValueError on unknown or unusable arguments.
    */
@@ -83,11 +83,11 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * Continues one prompt or several: a string for a string, strings for strings. Without a preprocessor, token ids in and
-   * out. With `logprobs`, each text comes with its new tokens: see {@link TextWithLogprobs}.
+   * Continues one prompt or several: a string for a string, strings for strings. Without a preprocessor, token ids in
+   * and out. With `logprobs`, each text comes with its new tokens: see {@link TextWithLogprobs}.
    *
-   * @throws ValueError on unusable inputs or options; the signal's reason when aborted. Only the tensors that are returned
-   * for token ids stay in memory.
+   * @throws ValueError on unusable inputs or options; the signal's reason when aborted. Only the tensors that are
+   * returned for token ids stay in memory.
    */
   async generate(inputs: TokenInputs, options: LogprobsOptions): Promise<TokensWithLogprobs>;
   async generate(inputs: string, options: LogprobsOptions): Promise<TextWithLogprobs>;
@@ -222,8 +222,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * The loop of `generate` and `stream`: yields, step by step, the next token of each prompt, or null for prompts that have
-   * ended or get none in this step.
+   * The loop of `generate` and `stream`: yields, step by step, the next token of each prompt, or null for prompts that
+   * have ended or get none in this step.
    *
    * @param texts of the rows, which end after a stop string: push each new token to them before the next step.
    * @throws ValueError on unusable options, at once; otherwise as `generate`.
@@ -276,7 +276,9 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 }
 
-/** How many tokens of a prompt are kept: in a session one too many, so that it can report a prompt that does not fit. */
+/**
+ * How many tokens of a prompt are kept: in a session one too many, so that it can report a prompt that does not fit.
+ */
 function promptLength(options: GenerateOptions): number | undefined {
   checkSession(options.session);
   return checkedMaxLength(options) ?? (options.session && options.session.maxLength + 1);

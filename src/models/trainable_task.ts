@@ -20,7 +20,9 @@ abstract class UntypedTask extends Task {
 }
 /* eslint-enable @typescript-eslint/no-explicit-any */
 
-/** A model with logits that is trained on text, or on inputs and labels. `P` is the text that its preprocessor takes. */
+/**
+ * A model with logits that is trained on text, or on inputs and labels. `P` is the text that its preprocessor takes.
+ */
 export abstract class TrainableTask<P> extends UntypedTask {
   abstract logits(hidden: tf.Tensor2D): tf.Tensor2D;
   abstract trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
@@ -42,14 +44,15 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is whole strings, or
-   * {prompts, responses[, images]}, of which only the responses count.
+   * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is whole
+   * strings, or {prompts, responses[, images]}, of which only the responses count.
    *
    * Only tokens with a weight other than 0 go through the head, so the logits of a whole batch never exist.
    *
    * @returns the history: loss, metrics and their validation values, one number per epoch.
    * @throws ValueError on unusable data or options, for packed weights, and for a loss that is not finite; the signal's
-   * reason when aborted. The weights are then those of the last complete step. Only the optimizer's tensors stay in memory.
+   * reason when aborted. The weights are then those of the last complete step. Only the optimizer's tensors stay in
+   * memory.
    */
   override fit(x: P | TrainingTexts, args?: FitArgs): Promise<tf.History>;
   override fit(x: ModelInputs, y: LabelsLike, args?: FitArgs): Promise<tf.History>;
@@ -106,8 +109,9 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * Everything that a run of `fit` or `fitDataset` needs to continue bit for bit with {@link FitArgs.resumeFrom}: trained
-   * weights, optimizer state, position and seed. Call it from a callback, or after a run has ended or was aborted.
+   * Everything that a run of `fit` or `fitDataset` needs to continue bit for bit with {@link FitArgs.resumeFrom}:
+   * trained weights, optimizer state, position and seed. Call it from a callback, or after a run has ended or was
+   * aborted.
    *
    * @throws ValueError before the first run.
    */

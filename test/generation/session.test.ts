@@ -45,7 +45,7 @@ test('belongs to its model', async () => {
   const session = lm!.startSession({maxLength: 20});
   const twin = lm!.clone();
   await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
-  await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be what `startSession` gave');
+  await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be a result of `startSession`');
   session.dispose();
   session.dispose();
   twin.dispose();

@@ -187,7 +187,7 @@ describe('stream', () => {
 
   test('yields nothing when an option is unusable or all is over before it begins', async () => {
     const first = (options: object) => lm.stream('a', {stripPrompt: false, ...options}).next();
-    await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or token ids/);
+    await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or a list of token ids/);
     await expect(first({maxLength: 0})).rejects.toThrow(/positive integer/);
     await expect(first({signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
     await expect(first({stripPrompt: 'no'})).rejects.toThrow(/stream expected `stripPrompt` to be true or false/);
@@ -216,7 +216,7 @@ describe('bad input', () => {
     await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
     await rejects('a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/);
     await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
-    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or token ids/);
+    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or a list of token ids/);
     await rejects(3, {}, /prompts as a string/);
     await rejects({prompts: 'a', images: []}, {}, /text-only/);
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
@@ -317,7 +317,7 @@ describe('stopStrings', () => {
   test('is of texts', async () => {
     for (const stopStrings of ['x', [''], [3], {}]) {
       await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
-        'Expected stopStrings to be texts',
+        'Expected stopStrings to be a list of texts',
       );
     }
     const bare = new Gemma3CausalLM({backbone});

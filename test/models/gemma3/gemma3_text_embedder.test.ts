@@ -328,7 +328,7 @@ describe('refuses', () => {
   });
 
   test.each<[unknown, object, string]>([
-    [[], {}, 'Expected a text or texts, at least one. Received: [].'],
+    [[], {}, 'Expected a text or a list of texts, at least one. Received: [].'],
     [3, {}, 'Received: 3.'],
     [['a', null], {}, 'Received: ["a",null].'],
     ['a', {batchSize: 0}, '`batchSize` to be a positive integer. Received: batchSize=0.'],
