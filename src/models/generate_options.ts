@@ -144,7 +144,8 @@ export function checkStopStrings(stopStrings: unknown): void {
 export function checkLogprobs(logprobs: unknown): void {
   if (logprobs === undefined || (Number.isInteger(logprobs) && (logprobs as number) >= 0)) return;
   throw new ValueError(
-    `Expected logprobs to be the number of alternatives to report, 0 or more. Received: logprobs=${show(logprobs)}.`,
+    `Expected logprobs to be the number of most probable tokens to report, 0 or more. ` +
+      `Received: logprobs=${show(logprobs)}.`,
   );
 }
 

@@ -220,7 +220,9 @@ describe('bad input', () => {
     await rejects(3, {}, /prompts as a string/);
     await rejects({prompts: 'a', images: []}, {}, /text-only/);
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
-    await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(/tokens to tell, 0 or more. Received: logprobs=-1/);
+    await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(
+      /tokens to report, 0 or more. Received: logprobs=-1/,
+    );
     await expect(lm.stream('a', {logprobs: 1} as never).next()).rejects.toThrow(/stream has no argument "logprobs"/);
     expect(() => lm.compile({sampler: 'best' as never})).toThrow(/"greedy", "random"/);
     expect(() => lm.compile({metrics: []} as never)).toThrow(/no argument "metrics"/);
@@ -327,7 +329,7 @@ describe('stopStrings', () => {
 });
 
 test.each<[unknown, unknown, RegExp]>([
-  [undefined, {}, /Expected prompts as a string or strings.* Received: undefined/],
+  [undefined, {}, /Expected prompts as a string or a list of strings.* Received: undefined/],
   [['a', undefined], {}, /Received: undefined/],
   [{prompt: 'a'}, {}, /has no argument "prompt". Expected: prompts, responses, images/],
   ['a', null, /generate expected an object with any of maxLength.* Received: null/],

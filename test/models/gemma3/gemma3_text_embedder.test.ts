@@ -274,7 +274,7 @@ describe('Gemma3TextEmbedder', () => {
         embedder.dispose();
         const lm = Gemma3CausalLM.fromPreset(name, {loadWeights: false});
         if (config.is_embedding_model) {
-          await expect(lm).rejects.toThrow('Make a Gemma3TextEmbedder of it.');
+          await expect(lm).rejects.toThrow('Create a Gemma3TextEmbedder from it.');
         } else {
           expect((await lm).countParams()).toBe(metadata.params);
           (await lm).dispose();
