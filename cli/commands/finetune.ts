@@ -54,8 +54,9 @@ prompt, and to end the text after it. Nothing is inserted between the two, so in
 them. Add images with "image": "FILE" or "images": ["FILE", …]; paths are relative to the --data file. In the prompt, each
 <start_of_image> marks the position of one image; without any, images are placed before the prompt.
 
-KerasHub can read the output NAME.lora.h5 too. Next to it are written NAME.report.json, NAME.loss.svg, a chart, and during the
-run NAME.checkpoint. Ctrl-C ends the run after the current step. --resume continues it with the same losses, bit for bit.
+KerasHub can read the output NAME.lora.h5 too. Next to it the command writes NAME.report.json and the chart NAME.loss.svg, and
+NAME.checkpoint while it runs. Ctrl-C ends the run after the current step. --resume continues it with the same losses, bit for
+bit.
 
 Examples:
   $ gemma3 finetune --preset ./gemma3_270m --data emails.jsonl --output emails.lora.h5
@@ -382,7 +383,7 @@ class Run {
     const validation = last.validationLoss === undefined ? '' : `, validation loss ${last.validationLoss.toFixed(4)}`;
     io.stdout.write(
       `${files.output}: loss ${last.loss.toFixed(4)}${validation}, ${plural(report.losses.length, 'step')} in ` +
-        `${report.seconds.toFixed(0)} s; report in ${files.report} and ${files.chart}\n`,
+        `${report.seconds.toFixed(0)} s; report in ${files.report}, chart in ${files.chart}\n`,
     );
   }
 }
