@@ -49,7 +49,9 @@ export class BlockReader {
     const first = Math.floor(offset / BLOCK_SIZE);
     const last = Math.floor((offset + length - 1) / BLOCK_SIZE);
     this.request(first, last);
-    const blocks = await Promise.all(Array.from({length: last - first + 1}, (_, i) => this.blocks.get(first + i)));
+    const blocks = await Promise.all(
+      Array.from({length: last - first + 1}, async (_, i) => this.blocks.get(first + i)),
+    );
     const start = offset - first * BLOCK_SIZE;
     const only = blocks[0];
     if (blocks.length === 1 && only) return new Cursor(this.file, name, only.subarray(start, start + length));
