@@ -23,12 +23,12 @@ export abstract class Model extends tf.LayersModel {
   override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors;
   override predict<O extends Record<string, tf.Tensor>>(x: ModelInputs, args?: tf.ModelPredictConfig): O;
   override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors | Record<string, tf.Tensor> {
-    const {tensors, made} = inputTensors(this, x);
+    const {tensors, created} = inputTensors(this, x);
     try {
       const outputs = super.predict(tensors, args);
       return Array.isArray(outputs) ? Object.fromEntries(outputs.map((y, i) => [this.outputNames[i]!, y])) : outputs;
     } finally {
-      tf.dispose(made);
+      tf.dispose(created);
     }
   }
 

@@ -5,7 +5,7 @@ import {type PresetLike} from '../../hub/open_preset';
 import {checkObject} from '../../base/checks';
 import {pick} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
-import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
+import {firstTensor, Layer, type TensorOrTensors, registerLayer} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
@@ -333,6 +333,6 @@ export class Gemma3Backbone extends Backbone {
     });
   }
 }
-tf.serialization.registerClass(Gemma3Backbone as never, 'tfjs-gemma3');
+registerLayer(Gemma3Backbone);
 
 export type {ModelInputs};
