@@ -134,10 +134,9 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   if (options.validation !== undefined && options.validationSplit !== undefined) {
     refuse("option '--validation-split' has no effect with '--validation'. Leave out one of them.");
   }
-  if (options.accumulate === 1)
-    refuse(
-      "option '--accumulate' expected a number of at least 2. Received: 1. Leave it out to update weights at every step.",
-    );
+  if (options.accumulate === 1) {
+    refuse("option '--accumulate' expected at least 2. Received: 1. Leave it out to update weights at every step.");
+  }
   const files = new RunFiles(options.output);
   const settings = settingsOf(options);
   if (!options.resume && !options.force) await refuseExisting(files);
@@ -205,10 +204,12 @@ async function prepareExamples(
       prompt = `${tokenizer.startOfImageToken.repeat(images.length)} ${prompt}`;
     }
     if (!chat) return {...example, prompt};
-    const turns = applyChatTemplate([{role: 'user', content: prompt}], {
-      ...{addGenerationPrompt: true, allowControlTokens: true},
-    });
-    return {...example, prompt: turns, response: `${response}<end_of_turn>`};
+    const template = {addGenerationPrompt: true, allowControlTokens: true};
+    return {
+      ...example,
+      prompt: applyChatTemplate([{role: 'user', content: prompt}], template),
+      response: `${response}<end_of_turn>`,
+    };
   });
   if (truncate || prepared.length === 0) return prepared;
   // A huge sequence length, so that nothing is cut.
