@@ -50,7 +50,7 @@ export interface FusableBlock {
 /** A float32 kernel is read as (outer, contracted, inner): `inner` is the size of the axes after the contracted ones. */
 function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
   if (kernel instanceof PackedWeight) return {packing: kernel.packing, inner: 1};
-  const inner = sizeOf((kernel.shape as number[]).slice(contractedEnd));
+  const inner = sizeOf(kernel.shape.slice(contractedEnd));
   return {packing: null, inner};
 }
 
