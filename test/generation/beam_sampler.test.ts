@@ -1,4 +1,4 @@
-/** Beam search against all continuations there are, and against a beam search without caches and batches. */
+/** Beam search against all possible continuations, and against a beam search without caches and batches. */
 import fc from 'fast-check';
 import {samplers} from '../../src';
 import {FakeDecoder} from '../support/fake_decoder';
@@ -105,7 +105,7 @@ test('narrow, it is a plain beam search: random vocabularies, lengths, widths, s
   );
 });
 
-test('gives what is decided before the end', async () => {
+test('yields tokens before the end, once they are final', async () => {
   const decoder = new FakeDecoder(5, {seed: 3, spread: 12});
   let passes = 0;
   const sampler = new samplers.BeamSampler({numBeams: 2});
@@ -134,7 +134,7 @@ test('ends when no beam can pass the best', async () => {
   expect(decoder.passes.length).toBeLessThan(10);
 });
 
-test('tells log probabilities of the tokens that it gives', async () => {
+test('reports log probabilities of the tokens that it yields', async () => {
   const decoder = new FakeDecoder(5, {seed: 8});
   const sampler = new samplers.BeamSampler({numBeams: 3, temperature: 0.5, returnAllBeams: true});
   const {tokens, logprobs} = await collect(decoder, {
@@ -170,6 +170,6 @@ test.each([
   expect(() => new samplers.BeamSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('beam').getConfig()).toEqual({numBeams: 5, returnAllBeams: false, temperature: 1});
 });

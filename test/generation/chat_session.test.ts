@@ -70,7 +70,7 @@ test('answers as a fresh model does, and each turn passes it once', async () => 
   });
 });
 
-test('gives the model what the template says', async () => {
+test('passes the model the tokens of the template', async () => {
   const chat = lm.startChat({system: 'Be brief.'});
   const {prompts} = await watch(async () => {
     await chat.send('Hi', {maxNewTokens: 3});
@@ -105,7 +105,7 @@ test('ends an answer at the end of the turn, which is no part of it', async () =
   chat.dispose();
 });
 
-test('answers anew', async () => {
+test('answers again', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     const regenerate = async (options = {}) => {
@@ -171,7 +171,7 @@ test('keeps images of earlier turns, and encodes each once', async () => {
   const seeing = smallModel({vision: true, sequenceLength: 200});
   const image = (seed: number) => tf.randomNormal([1, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
   const shown: [string, readonly unknown[]][] = [];
-  // In place of a preprocessor that takes images: tokens for one behind the first token of the text.
+  // Instead of a preprocessor for images: the tokens of one image after the first token of the text.
   jest.spyOn(seeing, 'chatPrompt').mockImplementation(async (text, images) => {
     shown.push([text, images]);
     const {tokens} = await Gemma3CausalLM.prototype.chatPrompt.call(seeing, text.replace('<start_of_image>', ''), []);

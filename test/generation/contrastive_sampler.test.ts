@@ -54,7 +54,7 @@ test.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async bac
   );
 });
 
-test('tells log probabilities by the model alone', async () => {
+test('reports the log probabilities of the model', async () => {
   const decoder = new FakeDecoder(5, {seed: 8});
   const {tokens, logprobs} = await collect(decoder, {
     prompts: [[1], [2, 2]],
@@ -98,6 +98,6 @@ test.each([
   expect(() => new samplers.ContrastiveSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('contrastive').getConfig()).toEqual({k: 5, alpha: 0.6, temperature: 1});
 });

@@ -16,7 +16,7 @@ function text(pieces: (string | null)[], stopStrings: string[]): {parts: string[
 
 test.each([
   [['one', ' two', ' three'], [' three'], 'one two', true],
-  // Over several tokens, and with text behind it.
+  // Across several tokens, and with text after it.
   [['one\n', '\ntwo', ' three'], ['\n\n'], 'one', true],
   [['a', 'b', 'c', 'd'], ['bcd'], 'a', true],
   // A beginning that does not complete is text, also at the end.
@@ -29,17 +29,17 @@ test.each([
   [['abcd'], ['bc', 'abc'], '', true],
   [['one', null, ' two'], ['e t'], 'on', true],
   [['one'], [], 'one', false],
-])('%j with %j gives %j', (pieces, stops, expected, ended) => {
+])('%j with %j becomes %j', (pieces, stops, expected, ended) => {
   const result = text(pieces, stops);
   expect(result.parts.join('')).toBe(expected);
   expect(result.ended).toBe(ended);
 });
 
-test('takes no token behind the stop string', () => {
+test('ignores tokens after the stop string', () => {
   expect(text(['a', 'b', 'c', 'd'], ['b']).taken).toBe(2);
 });
 
-test('never gives what a stop string takes back, however the text is cut', () => {
+test('never returns part of a stop string, wherever tokens begin and end', () => {
   const letters = fc.constantFrom('a', 'b', 'c');
   const words = fc.string({unit: letters, minLength: 1, maxLength: 4});
   fc.assert(
@@ -57,7 +57,7 @@ test('never gives what a stop string takes back, however the text is cut', () =>
   );
 });
 
-test('gives the text of a prompt as it is, stop strings and all', () => {
+test('returns the text of a prompt with its stop strings', () => {
   const decoder = () => ({push: (id: number) => 'xyz'[id]!, flush: () => ''});
   const row = new GeneratedText({tokenizer: {decoder}, isSpecial: () => false}, ['xy', 'zx']);
   expect(row.prompt([0, 1, 2])).toBe('xyz');

@@ -41,7 +41,7 @@ describe('KvCache', () => {
           for (const counts of schedule) {
             const starts = [...cache.lengths];
             if (slack) {
-              // A guess that turns out wrong leaves nothing behind.
+              // A rejected guess leaves no trace.
               const guess = tf.fill([batch, slack, 2, 3], 1e3) as tf.Tensor4D;
               cache.append(
                 guess,
@@ -51,7 +51,7 @@ describe('KvCache', () => {
               cache.truncate(starts);
             }
             const length = Math.max(1, ...counts) + padding;
-            // Tokens behind the counts are noise that must not be seen.
+            // Tokens after the counts are noise that must not be seen.
             const part = (x: tf.Tensor4D) =>
               tf.concat(
                 starts.map((start, row) => {
@@ -107,7 +107,7 @@ describe('KvCache', () => {
         [9, 1, 2, 3],
       ];
       expect(first.layOut(numbers(four)).arraySync()).toEqual(four);
-      // Row 0 has no place for two more beside what it still sees.
+      // Row 0 has no slots for two more tokens next to the keys it still sees.
       const second = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [2, 1]);
       expect(second.keyPositions.arraySync()).toEqual([
         [3, 1, 2, 4, 5],
@@ -175,16 +175,16 @@ describe('KvCache', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: 2, slack: 1});
     tf.tidy(() => void cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [2]));
-    const twin = cache.copy();
+    const copy = cache.copy();
     tf.tidy(() => void cache.append(tokens(1, 2, 5), tokens(1, 2, 6), [2]));
-    expect([cache.lengths, twin.lengths]).toEqual([[4], [2]]);
+    expect([cache.lengths, copy.lengths]).toEqual([[4], [2]]);
     tf.tidy(() => {
-      const {k, keyPositions} = twin.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
+      const {k, keyPositions} = copy.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
       expect(keyPositions.arraySync()).toEqual([[0, 1, 2]]);
       expect(k).toBeAllClose(tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
     });
     cache.dispose();
-    twin.dispose();
+    copy.dispose();
     expect(tf.memory().numTensors).toBe(before);
   });
 

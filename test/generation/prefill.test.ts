@@ -65,12 +65,15 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     seeing!.dispose();
   });
 
-  test.each([1, 2, 7, 8, 30, 100])('gives the logits of one pass, far beyond the window, %s at once', async chunk => {
-    await expectNoLeak(async () => {
-      const prompts = [text(90, 1), text(3, 2), text(64, 3)];
-      expect(await logitsOf(lm!, prompts, chunk)).toBeAllClose(await logitsOf(lm!, prompts, 1000), {atol: 2e-5});
-    });
-  });
+  test.each([1, 2, 7, 8, 30, 100])(
+    'computes the logits of a single pass, far beyond the window, %s tokens at a time',
+    async chunk => {
+      await expectNoLeak(async () => {
+        const prompts = [text(90, 1), text(3, 2), text(64, 3)];
+        expect(await logitsOf(lm!, prompts, chunk)).toBeAllClose(await logitsOf(lm!, prompts, 1000), {atol: 2e-5});
+      });
+    },
+  );
 
   test.each([1, 3, 6, 30])('the same with images, %s at once', async chunk => {
     const prompts = [withImages(40, [2, 3, 20], 4), text(30, 5), withImages(9, [0, 8], 6)];
@@ -87,7 +90,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     tf.dispose(prompts.map(({images}) => images ?? []));
   });
 
-  test('goes on behind what a cache holds, and encodes the images of the rest alone', async () => {
+  test('continues after the tokens of a cache, and encodes only the remaining images', async () => {
     const prompt = withImages(12, [1, 7], 7);
     const whole = await logitsOf(seeing!, [prompt], 1000);
     await expectNoLeak(async () => {
@@ -118,13 +121,13 @@ describe('prefill', () => {
   });
   afterAll(() => lm.dispose());
 
-  test('computes the head once, and tells how far it is', async () => {
+  test('computes the head once, and reports its progress', async () => {
     await expectNoLeak(async () => {
       const [head, progress] = [jest.spyOn(lm, 'logits'), [] as PrefillProgress[]];
       const {calls, stop} = watch(lm);
       const cache = lm.newCache(2, 20);
       const prompts = [text(10, 1), text(3, 2)];
-      const logits = await prefill(lm, prompts, cache, {prefillChunk: 4, onPrefill: told => progress.push(told)});
+      const logits = await prefill(lm, prompts, cache, {prefillChunk: 4, onPrefill: step => progress.push(step)});
       expect(head.mock.calls.map(([{shape}]) => shape)).toEqual([[2, 16]]);
       expect(calls.map(({counts}) => counts)).toEqual([
         [4, 3],
@@ -154,7 +157,7 @@ describe('prefill', () => {
     });
   });
 
-  test('refuses tokens for images that there are not', async () => {
+  test('refuses tokens of images that do not exist', async () => {
     await expectNoLeak(async () => {
       const cache = lm.newCache(1, 20);
       const prompt = {tokens: [5, 4, 6], visionMask: [false, true, false]};

@@ -85,7 +85,7 @@ test('greedy takes the most probable, the first among equals, and leaves no tens
   logits.dispose();
 });
 
-test('draws alike with one seed and goes on from call to call', async () => {
+test('draws the same with the same seed, and continues from call to call', async () => {
   const logits = tf.tensor2d([LOGITS]);
   const first = new samplers.RandomSampler({seed: 7});
   const second = new samplers.RandomSampler({seed: 7});
@@ -113,7 +113,7 @@ test('lets a subclass forbid a token', async () => {
   logits.dispose();
 });
 
-test('finds the largest values in order, whatever the values', () => {
+test('finds the largest of any values in order', () => {
   const values = fc.array(fc.integer({min: 0, max: 20}), {minLength: 1, maxLength: 60});
   fc.assert(
     fc.property(values, fc.integer({min: 1, max: 70}), (values, count) => {
@@ -263,7 +263,7 @@ describe('bad arguments', () => {
   });
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(new samplers.TopPSampler({p: 0.3, k: 9, seed: 4, temperature: 2}).getConfig()).toEqual({
     p: 0.3,
     k: 9,

@@ -43,15 +43,15 @@ const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !
 
 test('belongs to its model', async () => {
   const session = lm!.startSession({maxLength: 20});
-  const twin = lm!.clone();
-  await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
+  const copy = lm!.clone();
+  await expect(copy.generate('a', {session})).rejects.toThrow('Expected a session of this model');
   await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be a result of `startSession`');
   session.dispose();
   session.dispose();
-  twin.dispose();
+  copy.dispose();
 });
 
-test('gives the texts that there are without it', async () => {
+test('generates the same texts as without a session', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40, slack: 40});
     for (const prompt of [...PROMPTS, PROMPTS[2]!, PROMPTS[2]!]) {
@@ -75,18 +75,18 @@ test('computes only what is new', async () => {
   const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[0]!, few(first)))).toBe(first.length + 2);
   expect([session.reused, session.length]).toEqual([0, first.length + 2]);
-  // Three new tokens: the last of them does not pass.
+  // Three new tokens; the model does not read the last one.
   const more = second.length - common(first.concat(-1), second);
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[1]!, few(second)))).toBe(more + 2);
   expect(session.reused).toBe(second.length - more);
   const others = third.length - common(third, second);
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(others + 2);
-  // The same once more: its last token passes, for its logits.
+  // The same prompt again: the model reads only its last token, for the logits.
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(1 + 2);
   session.dispose();
 });
 
-test('computes from the start where windows have forgotten too much', async () => {
+test('computes from the start if windows have dropped too much', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 2});
   await session.generate(PROMPTS[1]!, options);
   const ids = await idsOf(PROMPTS[2]!);
@@ -106,19 +106,19 @@ test('is copied for several continuations', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     await session.generate(PROMPTS[0]!, {...options, maxLength: (await idsOf(PROMPTS[0]!)).length + 1});
-    const twins = [session.fork(), session.fork()];
-    for (const [i, twin] of twins.entries()) {
+    const forks = [session.fork(), session.fork()];
+    for (const [i, fork] of forks.entries()) {
       const prompt = PROMPTS[i + 1]!;
-      expect(await twin.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
-      expect(twin.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
+      expect(await fork.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
+      expect(fork.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
     }
     expect(session.length).toBe((await idsOf(PROMPTS[0]!)).length);
-    for (const each of [session, ...twins]) each.dispose();
+    for (const each of [session, ...forks]) each.dispose();
     session.dispose();
   });
 });
 
-test('says that it is full, and still works', async () => {
+test('reports that it is full, and still works', async () => {
   const session = lm!.startSession({maxLength: 8});
   const running = session.generate(PROMPTS[1]!);
   await expect(running).rejects.toThrow(ContextFullError);
@@ -126,7 +126,7 @@ test('says that it is full, and still works', async () => {
   expect(await session.generate('a', {stopTokenIds: null})).toBe(
     await lm!.generate('a', {maxLength: 8, stopTokenIds: null}),
   );
-  // As without a session, a prompt is cut where that was asked for.
+  // As without a session, `maxLength` cuts a prompt.
   expect(await session.generate(PROMPTS[1]!, {maxLength: 4})).toBe(await lm!.generate(PROMPTS[1]!, {maxLength: 4}));
   session.dispose();
 });
@@ -149,7 +149,7 @@ test('refuses what it cannot do', async () => {
   });
 });
 
-test('goes on after an abort between pieces and after a failure', async () => {
+test('still works after an abort between pieces and after a failure', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     const fresh = await lm!.generate(PROMPTS[1]!, options);
@@ -170,7 +170,7 @@ test('goes on after an abort between pieces and after a failure', async () => {
       throw new Error('no memory');
     });
     await expect(session.generate(PROMPTS[3]!, options)).rejects.toThrow('no memory');
-    // Some blocks had the tokens, others had not: nothing of it is used again.
+    // Some blocks have the tokens and others do not: none of them may be reused.
     expect(await session.generate(PROMPTS[1]!, options)).toBe(fresh);
     expect(session.reused).toBe(0);
     session.dispose();
@@ -202,7 +202,7 @@ describe('with images', () => {
     return ids;
   }
 
-  test('tells images by their pixels', async () => {
+  test('identifies images by their pixels', async () => {
     await run(prompt([1, 2], 3)); // initialises the weights
     await expectNoLeak(async () => {
       const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
@@ -210,9 +210,9 @@ describe('with images', () => {
         [[1, 2], 3, 0],
         // The same pixels in other tensors: only the last text is new.
         [[1, 2], 4, 6 + 2 * IMAGE_TOKENS],
-        // Another second image.
+        // A different second image.
         [[1, 3], 4, 6 + IMAGE_TOKENS],
-        // Another first one.
+        // A different first image.
         [[2, 3], 4, 3],
       ] as [[number, number], number, number][]) {
         expect(await run(prompt(seeds, last), session)).toEqual(await run(prompt(seeds, last)));
@@ -230,7 +230,7 @@ describe('with images', () => {
     };
     const fresh = await run(ends());
     expect(await run(ends(), session)).toEqual(fresh);
-    // Logits are wanted behind the last part of an image, which is computed as a whole.
+    // The logits after the last part of an image are needed, so the whole image is computed.
     expect(await run(ends(), session)).toEqual(fresh);
     expect(session.reused).toBe(6 + IMAGE_TOKENS);
     session.dispose();

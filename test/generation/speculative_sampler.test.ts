@@ -6,14 +6,14 @@ import {expectNoLeak} from '../support/numbers';
 import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
 
-/** Guesses well sometimes: the model itself, but for texts of some lengths. */
+/** Guesses well only sometimes: the model itself, except for texts of some lengths. */
 class Guessing extends FakeDecoder {
   override logitsOf(text: readonly number[]): number[] {
     return text.length % 3 === 0 ? super.logitsOf([...text, 99]) : super.logitsOf(text);
   }
 }
 
-test.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
+test.each(['lookup', 'draft'])('generates the greedy text, by %s', async by => {
   const cases = fc.record({
     vocabulary: fc.integer({min: 1, max: 4}),
     seed: fc.nat(1000),
@@ -53,7 +53,7 @@ test('needs fewer passes the better the guesses', async () => {
     await collect(decoder, {...request, sampler: new samplers.SpeculativeSampler({draft, numSpeculativeTokens: 4})});
     return decoder.passes;
   };
-  // Itself as the draft: a pass gives five tokens; the prompt gave the first.
+  // The model is its own draft: a pass yields five tokens; the first one came with the prompt.
   expect(await passes(new FakeDecoder(50, {seed: 4}))).toEqual([1, ...Array<number>(11).fill(5), 4]);
   const some = (await passes(new Guessing(50, {seed: 4}))).length;
   const none = (await passes(new FakeDecoder(50, {seed: 5}))).length;
@@ -115,7 +115,7 @@ describe('with the preset in the package', () => {
   });
   afterAll(() => lm.dispose());
 
-  test.each(['lookup', 'draft'])('gives the greedy text beyond the window, by %s', async by => {
+  test.each(['lookup', 'draft'])('generates the greedy text beyond the window, by %s', async by => {
     const prompts = ['What is the capital of France?', 'one two three one two three one two three one two'];
     const options = {maxLength: 90, stopTokenIds: null};
     lm.compile();
@@ -152,7 +152,7 @@ test.each([
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('speculative').getConfig()).toEqual({
     temperature: 1,
     numSpeculativeTokens: 5,

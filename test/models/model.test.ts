@@ -36,7 +36,7 @@ const saver = (artifacts: tf.io.ModelArtifacts[], wait = 0) =>
   });
 
 describe.each(MAKERS)('%s', (_, make) => {
-  test.each(['float32', 'bfloat16'])('saves without leaving a tensor behind, at rest as %s', async dtype => {
+  test.each(['float32', 'bfloat16'])('saves weights stored as %s without a leak', async dtype => {
     const model = make(dtype);
     tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
     const artifacts: tf.io.ModelArtifacts[] = [];
@@ -59,7 +59,7 @@ describe.each(MAKERS)('%s', (_, make) => {
     model.dispose();
   });
 
-  test('leaves nothing behind when saving fails', async () => {
+  test('does not leak when saving fails', async () => {
     const model = make('bfloat16');
     tf.dispose(model.getWeights().filter(tensor => !(tensor instanceof tf.Variable)));
     await expectNoLeak(async () => {
@@ -84,7 +84,7 @@ describe('training of a Gemma3Backbone', () => {
     const dataset = tf.data.array([]) as never;
     const message =
       /stored as float32 for training. Received: 15 stored as bfloat16.*Load the model with dtype: "float/;
-    // Before `compile`, and behind it.
+    // Before `compile`, and after it.
     for (let i = 0; i < 2; i++) {
       await expectNoLeak(async () => {
         await expect(model.fit(x, y)).rejects.toThrow(ValueError);

@@ -64,7 +64,7 @@ test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) =
   expected.dispose();
 });
 
-test('a model that has generated goes on with the new kernels, in the fused block, too', async () => {
+test('a model that has generated continues with the new kernels, also in the fused block', async () => {
   const options = {maxLength: 40};
   const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
   await lm.generate('What is the capital of France?', options);
@@ -91,7 +91,7 @@ test('what is only declared stays so', async () => {
   backbone.dispose();
 });
 
-test('the vision encoder has a quantize of its own', async () => {
+test('the vision encoder has its own quantize', async () => {
   const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET);
   const encoder = backbone.visionEncoder!;
   expect(encoder.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
@@ -128,7 +128,7 @@ describe('a large matrix', () => {
     ['bfloat16', 'int8', [1024, 2048]],
     ['bfloat16', 'int4', [1500, 1377]],
     ['float32', 'bfloat16', [2048, 1024]],
-  ] as const)('%s to %s takes its new bytes and those of a piece beside the old', async (dtype, mode, shape) => {
+  ] as const)('%s to %s needs only the new bytes and one piece next to the old kernel', async (dtype, mode, shape) => {
     const layer = await make(dtype, [...shape]);
     const old = layer.kernel;
     const backend = tf.backend() as unknown as SimdBackend;
@@ -213,7 +213,7 @@ describe('what cannot be done is said', () => {
     expected.dispose();
   });
 
-  test('training goes by what `compile` found', async () => {
+  test('training uses the weights that `compile` found', async () => {
     const backbone = await load();
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await backbone.quantize('int8');

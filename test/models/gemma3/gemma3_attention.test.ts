@@ -67,13 +67,13 @@ describe('CachedGemma3Attention', () => {
     });
   });
 
-  test('takes a mask beside its input', () => {
+  test('takes a mask as its second input', () => {
     tf.tidy(() => {
       const layer = filled();
       const x = normal([1, 4, D], 9);
       const only = tf.eye(4).reshape([1, 4, 4]);
       const y = layer.call([x, only]);
-      // Whoever sees itself alone gets its own value, wherever it stands.
+      // A token that sees only itself gets its own value, at any position.
       const alone = tf.concat(
         Array.from({length: 4}, (_, t) => layer.call(tf.slice(x, [0, t, 0], [1, 1, D]))),
         1,
@@ -93,7 +93,7 @@ describe('CachedGemma3Attention', () => {
     seed: fc.integer({min: 1, max: 1e6}),
   });
 
-  test('gives the same with a cache, however the tokens of each row arrive', () => {
+  test('computes the same with a cache, however the tokens of each row arrive', () => {
     fc.assert(
       fc.property(cached, ({schedule, window, useQueryKeyNorm, seed}) => {
         const before = tf.memory().numTensors;

@@ -236,7 +236,7 @@ describe('configuration', () => {
     name: 'Some_Name',
   };
 
-  test('goes through fromConfig', () => {
+  test('survives fromConfig', () => {
     const backbone = filled(args);
     const copy = Gemma3Backbone.fromConfig(backbone.getConfig());
     expect(copy.getConfig()).toEqual(backbone.getConfig());
@@ -246,7 +246,7 @@ describe('configuration', () => {
     for (const model of [backbone, copy, fromKeras]) model.dispose();
   });
 
-  test('goes through the JSON of tfjs', async () => {
+  test('survives the JSON of tfjs', async () => {
     const backbone = filled(args);
     const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
     const copy = await tf.models.modelFromJSON(json);
@@ -335,7 +335,7 @@ describe('weights', () => {
           return tf.tidy(() => loss().arraySync());
         };
         const slope = (step: number) => (at(step) - at(-step)) / (2 * step);
-        // Richardson's extrapolation: what grows with the square of the step goes away.
+        // Richardson extrapolation: removes the error that grows with the square of the step.
         const numeric = (4 * slope(1e-3) - slope(2e-3)) / 3;
         variable.assign(original);
         const analytic = tf.sum(tf.mul(grads[variable.name]!, direction)).arraySync() as number;

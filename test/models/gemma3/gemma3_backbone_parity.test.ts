@@ -11,7 +11,7 @@ interface Expected {
   padding_mask: number[];
   hidden: number[];
   logits: number[];
-  /** Of embedding models alone. */
+  /** Only for embedding models. */
   pooled?: number[];
   params: number;
   summary: [string, string, number][];
@@ -40,7 +40,7 @@ describe.each(cases)('$name on $backend', ({name, backend}) => {
 
   const expected = expectedOf(name);
 
-  test('gives the hidden states and logits of KerasHub', async () => {
+  test('computes the hidden states and logits of KerasHub', async () => {
     await expectNoLeak(async () => {
       const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`));
       const inputs = inputsOf(expected);

@@ -63,15 +63,15 @@ describe('generate', () => {
     });
   });
 
-  test('gives each prompt of a batch what it gets alone', async () => {
+  test('continues each prompt of a batch as on its own', async () => {
     const options = {maxLength: 30, stopTokenIds: null};
     const together = await lm.generate(PROMPTS, options);
-    const alone = [];
-    for (const prompt of PROMPTS) alone.push(await lm.generate(prompt, options));
-    expect(together).toEqual(alone);
+    const separate = [];
+    for (const prompt of PROMPTS) separate.push(await lm.generate(prompt, options));
+    expect(together).toEqual(separate);
   });
 
-  test('takes {prompts}, and stops behind the given tokens', async () => {
+  test('takes {prompts}, and stops after the given tokens', async () => {
     const {tokens} = await lm.preprocessor!.promptTokens('Hi there');
     const cache = lm.newCache(1, 30);
     const logits = await take(lm.nextLogits(tokens, [tokens[0]!.length], cache));
@@ -194,7 +194,7 @@ describe('stream', () => {
     await expect(first({strip: true})).rejects.toThrow(/stream has no argument "strip"/);
   });
 
-  test('can be left and aborted, and leaves nothing behind', async () => {
+  test('can be left and aborted without a leak', async () => {
     await expectNoLeak(async () => {
       for await (const piece of lm.stream('a', {stopTokenIds: null})) if (piece) break;
     });
@@ -260,7 +260,7 @@ test('comes back from its JSON with its weights', async () => {
   copy.dispose();
 });
 
-test('shares the weights of its backbone, and gives them up last', () => {
+test('shares the weights of its backbone, and keeps them until it is disposed', () => {
   const before = tf.memory().numTensors;
   const own = makeBackbone('bfloat16');
   const task = new Gemma3CausalLM({backbone: own});
@@ -339,12 +339,16 @@ test.each<[unknown, unknown, RegExp]>([
   await expect(lm.generate(prompts as string, options as never)).rejects.toThrow(message);
 });
 
-test('takes prompts in pieces, and tells how far it is', async () => {
-  const told: number[] = [];
+test('reads prompts in pieces, and reports its progress', async () => {
+  const progress: number[] = [];
   const options = {maxLength: 30, stopTokenIds: null};
-  const pieces = await lm.generate(PROMPTS, {...options, prefillChunk: 3, onPrefill: ({tokens}) => told.push(tokens)});
+  const pieces = await lm.generate(PROMPTS, {
+    ...options,
+    prefillChunk: 3,
+    onPrefill: ({tokens}) => progress.push(tokens),
+  });
   expect(pieces).toEqual(await lm.generate(PROMPTS, options));
-  expect(told.length).toBeGreaterThan(2);
+  expect(progress.length).toBeGreaterThan(2);
   await expect(lm.generate('a', {prefillChunk: 0})).rejects.toThrow('`prefillChunk` to be a positive integer');
   const bare = new Gemma3CausalLM({backbone});
   const ids = {token_ids: tf.ones([1, 3], 'int32'), padding_mask: tf.ones([1, 3], 'int32')};

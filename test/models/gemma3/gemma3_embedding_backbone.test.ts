@@ -56,7 +56,7 @@ beforeAll(async () => {
   await useBackend('simd', {threads: 2});
 });
 
-test('gives hidden states and embeddings of length 1 by name', async () => {
+test('returns hidden states and embeddings of length 1 by name', async () => {
   await expectNoLeak(() => {
     const backbone = new Gemma3Backbone(ARGS);
     const outputs = predict(backbone);
@@ -69,7 +69,7 @@ test('gives hidden states and embeddings of length 1 by name', async () => {
   });
 });
 
-test('has the layers of KerasHub, and their weights behind all others', () => {
+test('has the layers of KerasHub, and their weights after all others', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(backbone.layers.slice(-4).map(layer => [layer.name, layer.getClassName()])).toEqual([
     ['mean_pooling', 'Gemma3MeanPooling'],
@@ -84,7 +84,7 @@ test('has the layers of KerasHub, and their weights behind all others', () => {
   backbone.dispose();
 });
 
-test('goes through fromConfig in either casing, JSON, and files of tfjs', async () => {
+test('survives fromConfig in either casing, JSON, and files of tfjs', async () => {
   const backbone = await Gemma3Backbone.fromPreset(FIXTURE);
   const expected = predict(backbone);
   const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
@@ -126,7 +126,7 @@ test.each([
   packed.dispose();
 });
 
-test('pads nothing into the embedding: one text alone and beside a longer one', () => {
+test('ignores padding: one text on its own and next to a longer one', () => {
   const backbone = new Gemma3Backbone(ARGS);
   const together = predict(backbone);
   const alone = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});

@@ -38,7 +38,7 @@ describe.each(cases)('$name on $backend', ({name, generate, backend}) => {
       const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids, prefillChunk: run.prefillChunk});
       const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
       expect(mask).toEqual(run.padding_mask);
-      // What KerasHub wrote behind a stop token is not part of the text.
+      // What KerasHub wrote after a stop token is not part of the text.
       const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
       expect(kept(ids)).toEqual(kept(run.token_ids));
       tf.dispose([inputs, out]);

@@ -81,7 +81,7 @@ test('keeps bytes within theirs where a curve overshoots', async () => {
 describe('batches', () => {
   const converter = new Gemma3ImageConverter({imageSize: [4, 4], scale: 1 / 127.5, offset: -1});
 
-  test('give what each image gives alone, and leave nothing behind', async () => {
+  test('are converted like each image on its own, without a leak', async () => {
     await expectNoLeak(async () => {
       const wide = tf.randomUniform<tf.Rank.R3>([3, 8, 3], 0, 255, 'int32');
       const tall = tf.randomUniform<tf.Rank.R3>([9, 2, 3], 0, 255);
@@ -112,7 +112,7 @@ describe('batches', () => {
 });
 
 describe('configuration', () => {
-  test('goes around', () => {
+  test('survives its configuration', () => {
     const config = {
       imageSize: [4, 6],
       scale: [1, 2, 3],

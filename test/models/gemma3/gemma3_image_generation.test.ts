@@ -53,7 +53,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
         const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
         const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
         expect(mask).toEqual(run.padding_mask);
-        // What KerasHub wrote behind a stop token is not part of the text.
+        // What KerasHub wrote after a stop token is not part of the text.
         const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
         expect(kept(ids)).toEqual(kept(run.token_ids));
         tf.dispose([out.token_ids, out.padding_mask]);
@@ -103,7 +103,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
           const out = await bare.generate(inputs, {stopTokenIds});
           expect(out.token_ids.shape).toEqual(inputs.token_ids.shape);
           const found = [await lm.preprocessor!.generatePostprocess(out)].flat();
-          // Without a stop behind turns, chats go on.
+          // Chats do not stop after a turn here.
           [texts].flat().forEach((text, i) => expect(found[i]!.startsWith(text)).toBe(true));
           tf.dispose([inputs as never, out.token_ids, out.padding_mask]);
         }
@@ -111,7 +111,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       });
     });
 
-    test('leaves nothing behind when it is left or refuses', async () => {
+    test('does not leak when it is left early or refuses its input', async () => {
       const given = {prompts: '<start_of_image> a', images: path('red_circle')};
       await expectNoLeak(async () => {
         for await (const piece of lm.stream(given)) if (piece) break;

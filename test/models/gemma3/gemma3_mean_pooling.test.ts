@@ -31,7 +31,7 @@ describe.each(['cpu', 'simd'] as const)('Gemma3MeanPooling on %s', backend => {
     });
   });
 
-  test('does not see what is padded, and gives it no gradient', () => {
+  test('ignores padding, which gets no gradient', () => {
     tf.tidy(() => {
       const layer = new Gemma3MeanPooling();
       const mask = tf.tensor2d([[1, 0, 1]], [1, 3], 'int32');

@@ -55,7 +55,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       expect(tokens).toEqual(token_ids.map((ids, row) => ids.slice(prompts[row]!.length)));
     });
 
-    test('guesses and gives the greedy text', async () => {
+    test('guesses, and generates the greedy text', async () => {
       const greedy = await collect(lm, {...request, sampler: new samplers.GreedySampler()});
       const sampler = new samplers.SpeculativeSampler({lookup: [2, 1]});
       expect((await collect(lm, {...request, sampler})).tokens).toEqual(greedy.tokens);
@@ -110,7 +110,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       tokenIds.dispose();
     });
 
-    test('tells log probabilities of what it generates', async () => {
+    test('reports log probabilities of the new tokens', async () => {
       const ids = tf.tensor2d(
         prompts.map(prompt => [...prompt, ...Array<number>(length - prompt.length).fill(0)]),
         undefined,

@@ -176,7 +176,7 @@ describe('Gemma3TextEmbedder', () => {
     embedder.dispose();
   });
 
-  test.each(CASES)('%s goes through configuration, JSON and files of tfjs', async name => {
+  test.each(CASES)('%s survives configuration, JSON and files of tfjs', async name => {
     await expectNoLeak(async () => {
       const embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
       const {inputs, predicted} = expectedOf(name);

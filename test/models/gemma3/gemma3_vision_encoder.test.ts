@@ -271,7 +271,7 @@ describe('Gemma3InterleaveEmbeddings', () => {
       [0, 0, 0, 0],
     ];
     const indices = tf.tensor2d(rows, [3, 4], 'int32');
-    // As products with matrices of zeros and ones: image row m goes to place t of its sample.
+    // As products with matrices of zeros and ones: image row m is put at position t of its sample.
     const chosen = tf.tensor(
       rows.flatMap((row, sample) =>
         Array.from({length: 6}, (_, place) =>

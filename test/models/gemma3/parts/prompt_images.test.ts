@@ -126,7 +126,7 @@ describe('images in other forms', () => {
 });
 
 describe('promptTokens', () => {
-  test('gives the real images of each prompt, and which tokens stand for them', async () => {
+  test('returns the real images of each prompt, and the tokens that stand for them', async () => {
     const image = draw([3, 3, 'uint8']) as tf.Tensor3D;
     const prompts = [`a${START}${START}`, 'b', START];
     const given = {prompts, images: [[image, image], [], [image]]};
@@ -138,7 +138,7 @@ describe('promptTokens', () => {
     tf.dispose([image, ...images.filter(tensor => tensor !== null)]);
   });
 
-  test('takes text alone, with the tokens of images written out but none marked', async () => {
+  test('takes only text, with the tokens of images written out but none marked', async () => {
     const {tokens, images, visionMask} = await preprocessor.promptTokens(`x${START}`);
     expect(tokens[0]!.filter(id => id === tokenizer.imagePlaceholderId)).toHaveLength(3);
     expect([images, visionMask[0]!.some(Boolean)]).toEqual([[null], false]);
