@@ -1,8 +1,9 @@
 /** Prompts in pieces against prompts as a whole. */
 import * as tf from '@tensorflow/tfjs';
-import {type Gemma3CausalLM, useBackend} from '../../src';
+import {type Gemma3CausalLM} from '../../src';
 import {type NewTokens, type Prompt} from '../../src/generation/decoder';
 import {outsideImage, prefill, type PrefillProgress} from '../../src/generation/prefill';
+import {onEachBackend} from '../support/backends';
 import {expectNoLeak, take} from '../support/numbers';
 import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small_model';
 
@@ -50,10 +51,9 @@ async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: num
   return [...logits, ...(await take(more))];
 }
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
+onEachBackend(() => {
   let [lm, seeing]: Gemma3CausalLM[] = [];
   beforeAll(async () => {
-    await useBackend(backend);
     [lm, seeing] = [smallModel(), smallModel({vision: true})];
     await logitsOf(lm, [text(2, 1)], 9);
     const {images, ...prompt} = withImages(3, [1], 1);

@@ -2,6 +2,7 @@ import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {PackedWeight} from '../../src/weights/packed_weight';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
 import {fixture} from '../support/fixtures';
@@ -54,43 +55,47 @@ function byDefinition(x: tf.Tensor, kernel: tf.Tensor, plan: ReturnType<typeof p
   return sums;
 }
 
-describe.each([...EQUATIONS, ...MORE])('%s of %j and %j', (equation, xShape, kernelShape) => {
-  const plan = planEinsum(equation, xShape.length);
-  const [x, kernel] = [normal([...xShape], 1), normal([...kernelShape], 2)];
+onEachBackend(() => {
+  disposeAfterEach();
 
-  test('is what its definition says, with gradients', () => {
-    expect(denseEinsum(x, kernel, plan)).toBeAllClose(byDefinition(x, kernel, plan));
-    const dy = normal(denseEinsum(x, kernel, plan).shape, 3);
-    const before = tf.memory().numTensors;
-    tf.tidy(() => {
-      const [dx, dKernel] = tf.grads((a, b) => denseEinsum(a, b, plan))([x, kernel], dy) as [tf.Tensor, tf.Tensor];
-      // It is linear in both: the gradient along a direction is the value in it.
-      const [toX, toKernel] = [normal(x.shape, 4), normal(kernel.shape, 5)];
-      const dot = (a: tf.Tensor, b: ArrayLike<number>) =>
-        Array.from(a.dataSync()).reduce((s, v, i) => s + v * b[i]!, 0);
-      expect(dx.shape).toEqual(x.shape);
-      expect(dKernel.shape).toEqual(kernel.shape);
-      const alongX = dot(dy, byDefinition(toX, kernel, plan));
-      const alongKernel = dot(dy, byDefinition(x, toKernel, plan));
-      expect(Math.abs(dot(dx, toX.dataSync()) - alongX)).toBeLessThan(1e-4 * Math.max(1, Math.abs(alongX)));
-      expect(Math.abs(dot(dKernel, toKernel.dataSync()) - alongKernel)).toBeLessThan(
-        1e-4 * Math.max(1, Math.abs(alongKernel)),
-      );
+  describe.each([...EQUATIONS, ...MORE])('%s of %j and %j', (equation, xShape, kernelShape) => {
+    const plan = planEinsum(equation, xShape.length);
+    const [x, kernel] = [normal([...xShape], 1), normal([...kernelShape], 2)];
+
+    test('is what its definition says, with gradients', () => {
+      expect(denseEinsum(x, kernel, plan)).toBeAllClose(byDefinition(x, kernel, plan));
+      const dy = normal(denseEinsum(x, kernel, plan).shape, 3);
+      const before = tf.memory().numTensors;
+      tf.tidy(() => {
+        const [dx, dKernel] = tf.grads((a, b) => denseEinsum(a, b, plan))([x, kernel], dy) as [tf.Tensor, tf.Tensor];
+        // It is linear in both: the gradient along a direction is the value in it.
+        const [toX, toKernel] = [normal(x.shape, 4), normal(kernel.shape, 5)];
+        const dot = (a: tf.Tensor, b: ArrayLike<number>) =>
+          Array.from(a.dataSync()).reduce((s, v, i) => s + v * b[i]!, 0);
+        expect(dx.shape).toEqual(x.shape);
+        expect(dKernel.shape).toEqual(kernel.shape);
+        const alongX = dot(dy, byDefinition(toX, kernel, plan));
+        const alongKernel = dot(dy, byDefinition(x, toKernel, plan));
+        expect(Math.abs(dot(dx, toX.dataSync()) - alongX)).toBeLessThan(1e-4 * Math.max(1, Math.abs(alongX)));
+        expect(Math.abs(dot(dKernel, toKernel.dataSync()) - alongKernel)).toBeLessThan(
+          1e-4 * Math.max(1, Math.abs(alongKernel)),
+        );
+      });
+      expect(tf.memory().numTensors).toBe(before);
     });
-    expect(tf.memory().numTensors).toBe(before);
-  });
 
-  test('is the same over a packed kernel', () => {
-    const packed = new PackedWeight([...kernelShape], plan.layout, 'kernel', tf.initializers.zeros());
-    packed.write(kernel);
-    const rounded = packed.read();
-    expect(rounded).toBeAllClose(kernel, 1 / 128);
-    expectSameGradients(
-      a => denseEinsum(a, packed, plan),
-      a => denseEinsum(a, rounded, plan),
-      [x],
-    );
-    packed.dispose();
+    test('is the same over a packed kernel', () => {
+      const packed = new PackedWeight([...kernelShape], plan.layout, 'kernel', tf.initializers.zeros());
+      packed.write(kernel);
+      const rounded = packed.read();
+      expect(rounded).toBeAllClose(kernel, 1 / 128);
+      expectSameGradients(
+        a => denseEinsum(a, packed, plan),
+        a => denseEinsum(a, rounded, plan),
+        [x],
+      );
+      packed.dispose();
+    });
   });
 });
 

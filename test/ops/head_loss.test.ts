@@ -1,9 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
-import {useBackend} from '../../src';
 import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {softCap} from '../../src/ops/soft_cap';
-import {type PackedFormat} from '../../src/weights/dtype';
 import {PackedWeight} from '../../src/weights/packed_weight';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
 
@@ -29,10 +28,8 @@ function plainLoss(hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor1D, ca
   return tf.neg(tf.sum(tf.mul(logProbabilities, tf.oneHot(targets, table.shape[0]!)), -1));
 }
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
-  beforeAll(async () => {
-    await useBackend(backend);
-  });
+onEachBackend(({formats}) => {
+  disposeAfterEach();
 
   test.each(CASES)('%i tokens of %i numbers, vocabulary of %i, cap %p', (tokens, width, vocabulary, cap) => {
     const hidden = normal([tokens, width], 1);
@@ -45,7 +42,6 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     );
   });
 
-  const formats: PackedFormat[] = backend === 'cpu' ? ['bfloat16'] : ['bfloat16', 'int8', 'int4'];
   test.each(formats.flatMap(format => CASES.map(sizes => [format, ...sizes] as const)))(
     'a table of %s: %i tokens of %i numbers, vocabulary of %i, cap %p',
     (format, tokens, width, vocabulary, cap) => {

@@ -1,20 +1,17 @@
 /** The real Gemma 3 270M: logits and greedy text against Python KerasHub in float32. */
 import type * as tf from '@tensorflow/tfjs';
-import {type BackendName, Gemma3CausalLM, samplers, useBackend} from '../../src';
+import {Gemma3CausalLM, samplers} from '../../src';
+import {onEachBackend} from '../support/backends';
 import {take} from '../support/numbers';
-import {type OraclePrompt, readOracle, REAL_PRESET} from './real_preset';
+import {readOracle, REAL_PRESET} from './real_preset';
 
 const oracle = readOracle();
-// The plain backend makes a token a second: some prompts are enough there.
-const BACKENDS: [BackendName, OraclePrompt[]][] = [
-  ['simd', oracle.prompts],
-  ['cpu', oracle.prompts.slice(0, 2)],
-];
 
-describe.each(BACKENDS)('on %s', (backend, prompts) => {
+onEachBackend(({fast}) => {
+  // A slow backend generates a token per second: some prompts are enough there.
+  const prompts = fast ? oracle.prompts : oracle.prompts.slice(0, 2);
   let lm: Gemma3CausalLM;
   beforeAll(async () => {
-    await useBackend(backend);
     lm = await Gemma3CausalLM.fromPreset(REAL_PRESET);
   });
   afterAll(() => {
@@ -50,7 +47,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
     });
   });
 
-  if (backend === 'simd') {
+  if (fast) {
     test.each([512, 200, 4096])('goes on far behind the window as KerasHub, %s tokens at once', async prefillChunk => {
       const {prompt, tokenIds, maxLength, text} = oracle.long;
       expect(tokenIds.length).toBeGreaterThan(1500);

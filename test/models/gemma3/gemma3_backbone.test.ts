@@ -1,11 +1,11 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {useBackend} from '../../../src';
 import {ValueError} from '../../../src/base/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
 import {snakeKeys} from '../../../src/base/casing';
 import {PackedWeight} from '../../../src/weights/packed_weight';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 import {fixture} from '../../support/fixtures';
 
@@ -360,17 +360,17 @@ describe('weights', () => {
   });
 });
 
-test.each(['cpu', 'simd'] as const)('a padding mask of true and false is one of 1 and 0 on %s', async backend => {
-  await useBackend(backend);
-  const backbone = filled();
-  tf.tidy(() => {
-    const given = {token_ids: ids(), padding_mask: mask()};
-    const expected = backbone.predict(given) as tf.Tensor;
-    expect(backbone.predict({...given, padding_mask: tf.cast(mask(), 'bool')}) as tf.Tensor).toBeAllClose(
-      expected,
-      1e-7,
-    );
-  });
-  backbone.dispose();
-  await useBackend('cpu');
-});
+onEachBackend(() =>
+  test('a padding mask of true and false is one of 1 and 0', () => {
+    const backbone = filled();
+    tf.tidy(() => {
+      const given = {token_ids: ids(), padding_mask: mask()};
+      const expected = backbone.predict(given) as tf.Tensor;
+      expect(backbone.predict({...given, padding_mask: tf.cast(mask(), 'bool')}) as tf.Tensor).toBeAllClose(
+        expected,
+        1e-7,
+      );
+    });
+    backbone.dispose();
+  }),
+);

@@ -9,6 +9,7 @@ import {
   useBackend,
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 import {expectNoLeak} from '../../support/numbers';
 import {fixture} from '../../support/fixtures';
@@ -135,26 +136,26 @@ test('pads nothing into the embedding: one text alone and beside a longer one', 
   backbone.dispose();
 });
 
-test.each(['cpu', 'simd'] as const)('trains on labels by name, on %s', async backend => {
-  await useBackend(backend);
-  await expectNoLeak(async () => {
-    const backbone = new Gemma3Backbone({...ARGS, useSlidingWindowAttention: false});
-    const [ids, mask] = [tf.tensor2d(INPUTS.token_ids, [2, 6], 'int32'), tf.tensor2d(INPUTS.padding_mask, [2, 6])];
-    const x = {token_ids: ids, padding_mask: mask};
-    const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
-    const optimizer = tf.train.adam(0.02);
-    // tfjs adds the losses of a sample up, so that they must have one shape: its own keeps the axis of tokens.
-    const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
-    backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
-    const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});
-    expect(Object.keys(history)).toEqual(['loss', 'sequence_output_loss', 'pooled_output_loss']);
-    for (const losses of Object.values(history)) expect(losses.at(-1)).toBeLessThan(losses[0] as number);
-    tf.dispose([x, y]);
-    backbone.dispose();
-    optimizer.dispose();
-  });
-  await useBackend('simd', {threads: 2});
-});
+onEachBackend(() =>
+  test('trains on labels by name', async () => {
+    await expectNoLeak(async () => {
+      const backbone = new Gemma3Backbone({...ARGS, useSlidingWindowAttention: false});
+      const [ids, mask] = [tf.tensor2d(INPUTS.token_ids, [2, 6], 'int32'), tf.tensor2d(INPUTS.padding_mask, [2, 6])];
+      const x = {token_ids: ids, padding_mask: mask};
+      const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
+      const optimizer = tf.train.adam(0.02);
+      // tfjs adds the losses of a sample up, so that they must have one shape: its own keeps the axis of tokens.
+      const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
+      backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
+      const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});
+      expect(Object.keys(history)).toEqual(['loss', 'sequence_output_loss', 'pooled_output_loss']);
+      for (const losses of Object.values(history)) expect(losses.at(-1)).toBeLessThan(losses[0] as number);
+      tf.dispose([x, y]);
+      backbone.dispose();
+      optimizer.dispose();
+    });
+  }),
+);
 
 test('is no language model', () => {
   const backbone = new Gemma3Backbone(ARGS);

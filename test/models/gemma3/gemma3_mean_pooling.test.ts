@@ -1,13 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
-import {useBackend} from '../../../src';
 import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_mean_pooling';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 
-describe.each(['cpu', 'simd'] as const)('Gemma3MeanPooling on %s', backend => {
-  beforeAll(async () => {
-    await useBackend(backend);
-  });
-
+onEachBackend(() => {
   test.each(['int32', 'bool', 'float32'] as const)('averages the tokens of a mask of type %s', dtype => {
     tf.tidy(() => {
       const rows = [

@@ -1,6 +1,7 @@
 /** Beam search, contrastive search, log probabilities and scores against Python KerasHub, on tiny random models. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3CausalLM, samplers, useBackend} from '../../../src';
+import {Gemma3CausalLM, samplers} from '../../../src';
+import {onEachBackend} from '../../support/backends';
 import {collect} from '../../support/collect';
 import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson} from '../../support/fixtures';
@@ -22,12 +23,10 @@ interface Forward {
 }
 const {length, cases} = fixtureJson<{length: number; cases: Case[]}>('sampling/expected.json');
 
-describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({...one, backend}))))(
-  '$name on $backend',
-  ({name, backend, prompts, beam, contrastive, loss, gradient}) => {
+onEachBackend(() =>
+  describe.each(cases)('$name', ({name, prompts, beam, contrastive, loss, gradient}) => {
     let lm: Gemma3CausalLM;
     beforeAll(async () => {
-      await useBackend(backend);
       lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null, dtype: 'float32'});
     });
     afterAll(() => lm.dispose());
@@ -139,7 +138,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       tf.dispose([ids, mask, logits, out.token_ids, out.padding_mask]);
       lm.compile();
     });
-  },
+  }),
 );
 
 describe('score', () => {

@@ -10,6 +10,7 @@ import {
   useBackend,
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson} from '../../support/fixtures';
@@ -36,13 +37,11 @@ const TINY = {
   headDim: 2,
 };
 
-describe.each(CASES.flatMap(name => (['cpu', 'simd'] as const).map(backend => ({name, backend}))))(
-  '$name on $backend',
-  ({name, backend}) => {
+onEachBackend(() =>
+  describe.each(CASES)('%s', name => {
     const expected = expectedOf(name);
     let embedder: Gemma3TextEmbedder;
     beforeAll(async () => {
-      await useBackend(backend);
       embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
     });
     afterAll(() => {
@@ -73,7 +72,7 @@ describe.each(CASES.flatMap(name => (['cpu', 'simd'] as const).map(backend => ({
         y.dispose();
       });
     });
-  },
+  }),
 );
 
 describe('Gemma3TextEmbedder', () => {
