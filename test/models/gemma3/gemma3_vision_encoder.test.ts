@@ -10,6 +10,7 @@ import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/
 import {interleave} from '../../../src/ops/interleave';
 import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {PackedWeight} from '../../../src/weights/packed_weight';
+import {disposeAfterEach, onEachBackend} from '../../support/backends';
 import {expectSameGradients} from '../../support/gradients';
 import {CASES, stored} from '../../support/vision_fixtures';
 
@@ -41,8 +42,10 @@ const SMALL = CASES.encoders[0]!;
 const randomImages = (samples: number, images: number, size = 8) =>
   tf.randomUniform([samples, images, size, size, 3], -1, 1, 'float32', 7);
 
-describe('Gemma3VisionEncoder', () => {
-  test.each(CASES.encoders.map(c => [c.name, c] as const))('returns what KerasHub returns: %s', (_, c) => {
+onEachBackend(() => {
+  disposeAfterEach();
+
+  test.each(CASES.encoders.map(c => [c.name, c] as const))('the encoder returns what KerasHub returns: %s', (_, c) => {
     const encoder = load(c);
     for (const run of c.runs) {
       const [images, output] = [stored(run.images), stored(run.output)];
@@ -54,8 +57,29 @@ describe('Gemma3VisionEncoder', () => {
       expect(encoder.numVisionTokensPerImage).toBe(output.shape[1]);
       expect(encoder.computeOutputShape(images.shape)).toEqual(output.shape);
     }
+    encoder.dispose();
   });
 
+  test.each(CASES.interleave.map(c => [c.name, c] as const))(
+    'Gemma3InterleaveEmbeddings returns what KerasHub returns: %s',
+    (_, c) => {
+      const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: c.tokens});
+      const [images, text, output] = [stored(c.images), stored(c.text), stored(c.output)];
+      const indices = tf.tensor(c.indices.flat(), [text.shape[0]!, c.indices[0]!.length], 'int32');
+      const textBefore = text.arraySync();
+      const before = tf.memory().numTensors;
+      const y = layer.call([images, text, indices]);
+      expect(y).toBeAllClose(output, {atol: 0});
+      expect(text.arraySync()).toEqual(textBefore);
+      y.dispose();
+      expect(tf.memory().numTensors).toBe(before);
+      expect(text.isDisposed).toBe(false);
+      expect(layer.computeOutputShape([images.shape, text.shape, indices.shape])).toEqual(text.shape);
+    },
+  );
+});
+
+describe('Gemma3VisionEncoder', () => {
   test('is found in the files of a model that holds it', () => {
     const encoder = new Gemma3VisionEncoder(argsOf(SMALL));
     const images = tf.input({shape: [null, 8, 8, 3], name: 'images'});
@@ -248,21 +272,6 @@ describe('layers of the vision encoder', () => {
 });
 
 describe('Gemma3InterleaveEmbeddings', () => {
-  test.each(CASES.interleave.map(c => [c.name, c] as const))('returns what KerasHub returns: %s', (_, c) => {
-    const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: c.tokens});
-    const [images, text, output] = [stored(c.images), stored(c.text), stored(c.output)];
-    const indices = tf.tensor(c.indices.flat(), [text.shape[0]!, c.indices[0]!.length], 'int32');
-    const textBefore = text.arraySync();
-    const before = tf.memory().numTensors;
-    const y = layer.call([images, text, indices]);
-    expect(y).toBeAllClose(output, {atol: 0});
-    expect(text.arraySync()).toEqual(textBefore);
-    y.dispose();
-    expect(tf.memory().numTensors).toBe(before);
-    expect(text.isDisposed).toBe(false);
-    expect(layer.computeOutputShape([images.shape, text.shape, indices.shape])).toEqual(text.shape);
-  });
-
   test('sends gradients where the values came from', () => {
     // The second sample has one image of two, the third none.
     const rows = [
