@@ -15,6 +15,11 @@ import {EXIT, type Io} from './support/io';
 
 const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPresets, addConvert, addDoctor, addBench];
 
+const HELP = `
+Run "gemma3 <command> --help" for the options of a command and examples. Start with "gemma3 generate", which needs no files.
+If a command fails, GEMMA3_DEBUG=1 in the environment prints where.
+`;
+
 /**
  * Runs one command. Never rejects.
  *
@@ -26,7 +31,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .version(version)
     .exitOverride()
     .configureOutput({writeOut: text => void io.stdout.write(text), writeErr: text => void io.stderr.write(text)})
-    .showHelpAfterError('Add --help to show the usage.');
+    .showHelpAfterError('Add --help to show the usage.')
+    .addHelpText('after', HELP);
   try {
     // Loading the package takes a moment. A single argument, such as --help or --version, does not need it.
     const backends = argv.length > 1 ? (await import('tfjs-gemma3')).backendNames : [];

@@ -20,7 +20,8 @@ interface ConvertOptions {
 const EXAMPLES = `
 PRESET is a folder, a URL or the name of the preset that ships with the package. OUT is a folder. It must be empty or not
 exist, unless --force is given. With --to tfjs it gets a model.json that tf.loadLayersModel can read, with --to keras a preset
-that KerasHub can read. This package reads both as presets. The model is never held in memory as a whole.
+that KerasHub can read. This package reads both as presets. The dtypes int8 and int4 need --to tfjs. The model is never held
+in memory as a whole.
 
 Examples:
   $ gemma3 convert ./gemma3_270m ./gemma3_270m_tfjs --to tfjs --dtype int8
@@ -38,7 +39,11 @@ export function addConvert(program: Command, io: Io): void {
     .addOption(dtypeOption())
     .option('--lora <FILE>', 'LoRA weights, a .lora.h5 file, to merge into the weights')
     .option('--shard-size <MB>', 'with tfjs: size of each weight file (default: 32)', positiveNumber)
-    .option('--max-shard-size <GB>', 'with keras: largest size of a weight file (default: 10)', positiveNumber)
+    .option(
+      '--max-shard-size <GB>',
+      'with keras: split the weights into files of at most this size (default: 10)',
+      positiveNumber,
+    )
     .option('--force', 'write into a folder with files, and replace those with the same names')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES);

@@ -54,8 +54,9 @@ prompt, and to end the text after it. Nothing is inserted between the two, so in
 them. Add images with "image": "FILE" or "images": ["FILE", …]; paths are relative to the --data file. In the prompt, each
 <start_of_image> marks the position of one image; without any, images are placed before the prompt.
 
-KerasHub can read the output NAME.lora.h5 too. Next to it are written NAME.report.json, NAME.loss.svg, a chart, and during the
-run NAME.checkpoint. Ctrl-C ends the run after the current step. --resume continues it with the same losses, bit for bit.
+KerasHub can read the output NAME.lora.h5 too. Next to it the command writes NAME.report.json and the chart NAME.loss.svg, and
+NAME.checkpoint while it runs. Ctrl-C ends the run after the current step. --resume continues it with the same losses, bit for
+bit.
 
 Examples:
   $ gemma3 finetune --preset ./gemma3_270m --data emails.jsonl --output emails.lora.h5
@@ -133,10 +134,9 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   if (options.validation !== undefined && options.validationSplit !== undefined) {
     refuse("option '--validation-split' has no effect with '--validation'. Leave out one of them.");
   }
-  if (options.accumulate === 1)
-    refuse(
-      "option '--accumulate' expected a number of at least 2. Received: 1. Leave it out to update weights at every step.",
-    );
+  if (options.accumulate === 1) {
+    refuse("option '--accumulate' expected at least 2. Received: 1. Leave it out to update weights at every step.");
+  }
   const files = new RunFiles(options.output);
   const settings = settingsOf(options);
   if (!options.resume && !options.force) await refuseExisting(files);
@@ -204,10 +204,12 @@ async function prepareExamples(
       prompt = `${tokenizer.startOfImageToken.repeat(images.length)} ${prompt}`;
     }
     if (!chat) return {...example, prompt};
-    const turns = applyChatTemplate([{role: 'user', content: prompt}], {
-      ...{addGenerationPrompt: true, allowControlTokens: true},
-    });
-    return {...example, prompt: turns, response: `${response}<end_of_turn>`};
+    const template = {addGenerationPrompt: true, allowControlTokens: true};
+    return {
+      ...example,
+      prompt: applyChatTemplate([{role: 'user', content: prompt}], template),
+      response: `${response}<end_of_turn>`,
+    };
   });
   if (truncate || prepared.length === 0) return prepared;
   // A huge sequence length, so that nothing is cut.
@@ -382,7 +384,7 @@ class Run {
     const validation = last.validationLoss === undefined ? '' : `, validation loss ${last.validationLoss.toFixed(4)}`;
     io.stdout.write(
       `${files.output}: loss ${last.loss.toFixed(4)}${validation}, ${plural(report.losses.length, 'step')} in ` +
-        `${report.seconds.toFixed(0)} s; report in ${files.report} and ${files.chart}\n`,
+        `${report.seconds.toFixed(0)} s; report in ${files.report}, chart in ${files.chart}\n`,
     );
   }
 }

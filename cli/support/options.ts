@@ -15,7 +15,9 @@ export const dtypeOption = (weights = 'weights'): Option =>
   new Option('--dtype <dtype>', `format in which ${weights} are stored (default: the preset's)`).choices(DTYPES);
 
 export const backendOption = (backends: readonly BackendName[]): Option =>
-  new Option('--backend <name>', 'what runs the computations').choices(backends).default('auto');
+  new Option('--backend <name>', 'compute backend; "gemma3 doctor" shows which ones work')
+    .choices(backends)
+    .default('auto');
 
 function parseInteger(text: string, pattern: RegExp, least: number, expected: string): number {
   const value = Number(text);

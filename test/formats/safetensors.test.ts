@@ -1,5 +1,5 @@
 /** Files of safetensors: written and read again, types, and damaged ones. */
-import {MemoryFile} from '../../src';
+import {MemoryFile} from '../../src/public/files';
 import {MemorySource} from '../../src/base/byte_source';
 import {readSafetensors, writeSafetensors} from '../../src/formats/safetensors';
 
@@ -57,12 +57,16 @@ test.each([
   ],
   ['no JSON', fileOf('{nope'), /JSON as its header/],
   ['no object', fileOf('[1, 2]'), /an object as its header/],
-  ['no texts as metadata', fileOf({__metadata__: {a: 1}}), /texts as its metadata/],
+  ['no texts as metadata', fileOf({__metadata__: {a: 1}}), /strings as its metadata/],
   ['an unknown type', fileOf({x: entry(0, 4, [1], 'F31')}, 4), /dtype, shape and data_offsets of "x"/],
   ['no shape', fileOf({x: {...entry(0, 4), shape: [-1]}}, 4), /dtype, shape and data_offsets of "x"/],
-  ['a gap', fileOf({x: entry(0, 4), y: entry(8, 12)}, 12), /"y" to be 4 bytes from 4. Received: bytes 8 to 12/],
-  ['arrays over each other', fileOf({x: entry(0, 8, [2]), y: entry(4, 8)}, 8), /"y" to be 4 bytes from 8/],
-  ['another size', fileOf({x: entry(0, 4, [2])}, 4), /"x" to be 8 bytes from 0/],
+  [
+    'a gap',
+    fileOf({x: entry(0, 4), y: entry(8, 12)}, 12),
+    /"y" to have 4 bytes from byte 4 on. Received: bytes 8 to 12/,
+  ],
+  ['arrays over each other', fileOf({x: entry(0, 8, [2]), y: entry(4, 8)}, 8), /"y" to have 4 bytes from byte 8 on/],
+  ['another size', fileOf({x: entry(0, 4, [2])}, 4), /"x" to have 8 bytes from byte 0 on/],
   ['too few bytes', fileOf({x: entry(0, 4)}, 2), /a file of \d+ bytes/],
   ['too many bytes', fileOf({x: entry(0, 4)}, 8), /a file of \d+ bytes/],
 ])('refuses a file with %s', async (_, source, message) => {

@@ -10,6 +10,10 @@ import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write
 class KerasPreset extends PresetFiles implements Checkpoint {
   readonly format = 'keras';
 
+  hasWeights(): Promise<boolean> {
+    return hasKerasWeights(this.source);
+  }
+
   weights(): Promise<StoredWeights> {
     return openKerasWeights(this.source);
   }
@@ -18,7 +22,7 @@ class KerasPreset extends PresetFiles implements Checkpoint {
 export const kerasFormat = {
   name: 'keras',
   recognizes: hasKerasWeights,
-  open: async (source: PresetSource) => new KerasPreset(source),
+  open: async (source: PresetSource): Promise<Checkpoint> => new KerasPreset(source),
   isWeightFile: (path: string) =>
     path === WEIGHTS_FILE || path === SHARDS_FILE || /^model_\d{5}\.weights\.h5$/.test(path),
   writer: {

@@ -3,7 +3,14 @@ import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
+import {
+  firstShape,
+  firstTensor,
+  Layer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+  registerLayer,
+} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {headLoss} from '../../ops/head_loss';
 import {tokenLoss} from '../../ops/token_loss';
@@ -278,7 +285,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     });
   }
 }
-tf.serialization.registerClass(Gemma3CausalLM as never, 'tfjs-gemma3');
+registerLayer(Gemma3CausalLM);
 
 /** A model that alone holds its backbone; if its arguments do not fit, the backbone is disposed. */
 function around(backbone: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null): Gemma3CausalLM {

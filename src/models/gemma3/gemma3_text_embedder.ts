@@ -2,7 +2,14 @@ import * as tf from '@tensorflow/tfjs';
 import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
+import {
+  firstShape,
+  type Kwargs,
+  Layer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+  registerLayer,
+} from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys} from '../../base/casing';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
@@ -203,7 +210,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     });
   }
 }
-tf.serialization.registerClass(Gemma3TextEmbedder as never, 'tfjs-gemma3');
+registerLayer(Gemma3TextEmbedder);
 
 /** The graph behind the backbone. */
 function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normalize: boolean): tf.SymbolicTensor {

@@ -56,7 +56,7 @@ const predict = (backbone: tf.LayersModel) =>
 
 describe('arguments', () => {
   test.each<[object, string]>([
-    [{hiddenDims: 8}, 'Gemma3Backbone has no argument "hiddenDims". Expected: vocabularySize, imageSize, numLayers,'],
+    [{hiddenDims: 8}, 'Gemma3Backbone has no argument "hiddenDims". Expected: vocabularySize, numLayers,'],
     [{foo: 1, bar: 2}, 'Gemma3Backbone has no arguments "foo", "bar".'],
     [{hidden_dim: 8}, 'Expected "hiddenDim" once, in one casing.'],
     [{vocabularySize: undefined}, '`vocabularySize` to be a positive integer. Received: vocabularySize=undefined.'],

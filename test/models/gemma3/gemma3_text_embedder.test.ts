@@ -6,9 +6,9 @@ import {
   Gemma3TextEmbedder,
   type Gemma3TextEmbedderArgs,
   Gemma3TextEmbedderPreprocessor,
-  openPreset,
   useBackend,
 } from '../../../src';
+import {openPreset} from '../../../src/public/files';
 import {snakeKeys} from '../../../src/base/casing';
 import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';

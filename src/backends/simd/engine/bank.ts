@@ -1,8 +1,9 @@
-/** A bank: one WebAssembly memory, which ends at 4 GiB, with this thread's instance of the kernels on it. */
-import {ARGUMENTS, NAP, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
+/** A bank: one WebAssembly memory of at most 4 GiB, with this thread's instance of the kernels on it. */
+import {ARGUMENTS, NAP, NAP_MILLISECONDS, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
 
 export const PAGE = 65536;
 
+/** Exports of the WebAssembly module that the main thread uses. */
 export interface Kernels {
   start(thread: number, threads: number): void;
   execute(command: number): void;
@@ -10,7 +11,7 @@ export interface Kernels {
   tryTiles(wide: boolean, times: number): void;
 }
 
-/** Bytes at the start of a bank that belong to the engine: a control block, and scratch memory of each thread. */
+/** Bytes at the start of a bank that belong to the engine: a control block and scratch memory for each thread. */
 export function staticBytes(threads: number): number {
   return Math.ceil((SCRATCH + threads * SCRATCH_BYTES) / PAGE) * PAGE;
 }
@@ -19,10 +20,10 @@ export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memo
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
   const nap = () => {
     try {
-      Atomics.wait(control, NAP / 4, 0, 0.1);
+      Atomics.wait(control, NAP / 4, 0, NAP_MILLISECONDS);
     } catch {
-      // A browser's main thread must not sleep.
-      for (const end = performance.now() + 0.1; performance.now() < end;);
+      // The main thread of a page may not block, so it spins.
+      for (const end = performance.now() + NAP_MILLISECONDS; performance.now() < end;);
     }
   };
   return new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports as unknown as Kernels;
@@ -36,7 +37,7 @@ export class Bank {
     readonly kernels: Kernels,
   ) {}
 
-  /** Growth of a memory that is not shared detaches its views: they have no length then. */
+  /** Growing an unshared memory detaches its views, which then have length 0. */
   get control(): Int32Array {
     if (this.view.length === 0) this.view = new Int32Array(this.memory.buffer, 0, SCRATCH / 4);
     return this.view;
