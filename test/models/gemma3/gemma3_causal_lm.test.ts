@@ -209,16 +209,18 @@ describe('stream', () => {
 });
 
 describe('bad input', () => {
-  const rejects = async (inputs: unknown, options: object, message: RegExp) =>
-    expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
+  test.each<[unknown, object, RegExp]>([
+    ['a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/],
+    ['a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/],
+    ['a', {maxLength: 0}, /positive integer. Received: maxLength=0/],
+    ['a', {stopTokenIds: 'never'}, /"auto", null or token ids/],
+    [3, {}, /prompts as a string/],
+    [{prompts: 'a', images: []}, {}, /text-only/],
+  ])('refuses to generate from %j with %j', async (inputs, options, message) => {
+    await expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
+  });
 
   test('is refused with a sentence', async () => {
-    await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
-    await rejects('a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/);
-    await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
-    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or token ids/);
-    await rejects(3, {}, /prompts as a string/);
-    await rejects({prompts: 'a', images: []}, {}, /text-only/);
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
     await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(/tokens to tell, 0 or more. Received: logprobs=-1/);
     await expect(lm.stream('a', {logprobs: 1} as never).next()).rejects.toThrow(/stream has no argument "logprobs"/);
