@@ -68,7 +68,7 @@ test.each(['usual', 'patterns', 'rslora'])('what PEFT saved adds the same number
 test.each([
   ['text', null],
   ['vision', VISION],
-])('what is exported comes back as it was: %s', async (_, vision) => {
+])('an exported adapter is imported unchanged: %s', async (_, vision) => {
   const [backbone, other] = [make(vision), make(vision)];
   backbone.enableLora(3, {
     alpha: 5,
@@ -93,7 +93,7 @@ test.each([
   other.dispose();
 });
 
-test('the configuration names modules in short where that is clear', async () => {
+test('the configuration uses short module names where they are unambiguous', async () => {
   const config = async (vision: object | null, targets: (string | RegExp)[]) => {
     const backbone = make(vision);
     backbone.enableLora(2, {alpha: 6, targetLayerNames: targets});

@@ -187,7 +187,7 @@ describe('BlobPreset', () => {
 });
 
 describe('MemorySource', () => {
-  test('reads inside itself alone', async () => {
+  test('reads only within itself', async () => {
     const source = new MemorySource('m', Uint8Array.of(1, 2, 3));
     const target = new Uint8Array(2);
     await source.readInto(1, target);

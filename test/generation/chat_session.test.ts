@@ -70,7 +70,7 @@ test('answers as a fresh model does, and each turn passes it once', async () => 
   });
 });
 
-test('gives the model what the template says', async () => {
+test('passes the model the text that the template defines', async () => {
   const chat = lm.startChat({system: 'Be brief.'});
   const {prompts} = await watch(async () => {
     await chat.send('Hi', {maxNewTokens: 3});
@@ -90,7 +90,7 @@ test('gives the model what the template says', async () => {
   chat.dispose();
 });
 
-test('ends an answer at the end of the turn, which is no part of it', async () => {
+test('ends an answer before the end-of-turn token', async () => {
   const chat = lm.startChat();
   const end = lm.preprocessor!.tokenizer.tokenToId('<end_of_turn>');
   const ids = [50, 60, end];
@@ -105,7 +105,7 @@ test('ends an answer at the end of the turn, which is no part of it', async () =
   chat.dispose();
 });
 
-test('answers anew', async () => {
+test('answers again', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     const regenerate = async (options = {}) => {
@@ -132,7 +132,7 @@ test('answers anew', async () => {
   });
 });
 
-test('keeps of an answer what came, and takes a question back that got none', async () => {
+test('keeps the part of an answer that was generated, and removes a question without an answer', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     let text = '';
@@ -156,7 +156,7 @@ test('keeps of an answer what came, and takes a question back that got none', as
   });
 });
 
-test('says that it is full', async () => {
+test('reports that it is full', async () => {
   const chat = lm.startChat({maxLength: 30, slack: 0});
   await chat.send('Hi');
   expect(chat.length).toBe(30);
@@ -210,7 +210,7 @@ test('keeps images of earlier turns, and encodes each once', async () => {
   seeing.dispose();
 });
 
-test('refuses models that know no turns', () => {
+test('refuses models without chat turns', () => {
   const bare = new Gemma3CausalLM({backbone: lm.backbone});
   expect(() => bare.startChat()).toThrow('A `preprocessor` must be attached');
   bare.dispose();

@@ -31,7 +31,7 @@ function search(
 }
 
 onEachBackend(() =>
-  test('chooses as the rule says', async () => {
+  test('chooses as its definition says', async () => {
     const cases = fc.record({
       seed: fc.nat(1000),
       k: fc.integer({min: 1, max: 7}),
@@ -56,7 +56,7 @@ onEachBackend(() =>
   }),
 );
 
-test('tells log probabilities by the model alone', async () => {
+test('reports log probabilities of the model, before its own scores', async () => {
   const decoder = new FakeDecoder(5, {seed: 8});
   const {tokens, logprobs} = await collect(decoder, {
     prompts: [[1], [2, 2]],
@@ -74,7 +74,7 @@ test('tells log probabilities by the model alone', async () => {
   });
 });
 
-test('frees all when the model fails', async () => {
+test('frees everything when the model fails', async () => {
   const decoder = new FakeDecoder(5);
   const states = decoder.finalStates.bind(decoder);
   let calls = 0;
@@ -100,6 +100,6 @@ test.each([
   expect(() => new samplers.ContrastiveSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('contrastive').getConfig()).toEqual({k: 5, alpha: 0.6, temperature: 1});
 });

@@ -35,11 +35,11 @@ test.each([
   expect(result.ended).toBe(ended);
 });
 
-test('takes no token behind the stop string', () => {
+test('generates no token after the stop string', () => {
   expect(text(['a', 'b', 'c', 'd'], ['b']).taken).toBe(2);
 });
 
-test('never gives what a stop string takes back, however the text is cut', () => {
+test('never emits text that a stop string removes, however the text is split into pieces', () => {
   const letters = fc.constantFrom('a', 'b', 'c');
   const words = fc.string({unit: letters, minLength: 1, maxLength: 4});
   fc.assert(
@@ -57,7 +57,7 @@ test('never gives what a stop string takes back, however the text is cut', () =>
   );
 });
 
-test('gives the text of a prompt as it is, stop strings and all', () => {
+test('returns the text of a prompt unchanged, including stop strings', () => {
   const decoder = () => ({push: (id: number) => 'xyz'[id]!, flush: () => ''});
   const row = new GeneratedText({tokenizer: {decoder}, isSpecial: () => false}, ['xy', 'zx']);
   expect(row.prompt([0, 1, 2])).toBe('xyz');

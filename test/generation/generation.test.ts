@@ -31,7 +31,7 @@ async function collect(decoder: Counting, more: Partial<GenerationRequest>): Pro
   return steps;
 }
 
-test('goes on to the length, each row from its own end', async () => {
+test('generates up to the maximum length, each row from its own end', async () => {
   const decoder = new Counting();
   const steps = await collect(decoder, {prompts: [{tokens: [1]}, {tokens: [1, 2, 3, 4]}], maxLength: 6});
   // Row 0: 1 → 1, 2, 4, 8, 6; row 1: 10 → 0, 0.
@@ -53,7 +53,7 @@ test('goes on to the length, each row from its own end', async () => {
   expect(decoder.caches[0]!.disposed).toBe(true);
 });
 
-test('ends a row behind a stop token, and all when all have ended', async () => {
+test('ends a row after a stop token, and generation when all rows have ended', async () => {
   const steps = await collect(new Counting(), {
     prompts: [{tokens: [1]}, {tokens: [2]}],
     maxLength: 50,

@@ -93,7 +93,7 @@ describe('KvCache', () => {
     expect(cache(3, 4).capacity).toBe(3);
   });
 
-  test('says where the new tokens are', () => {
+  test('reports where the new tokens are', () => {
     tf.tidy(() => {
       const cache = new KvCache({batch: 2, maxLength: 8, ...SHAPE, window: 3});
       const numbers = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
@@ -139,7 +139,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('attends over its own places where there is room for the new tokens, and copies none', () => {
+  test('attends over its own slots where there is room for the new tokens, and copies nothing', () => {
     tf.tidy(() => {
       for (const [window, slack] of [
         [null, 0],
@@ -171,7 +171,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('is copied with what it holds', () => {
+  test('is copied with its contents', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: 2, slack: 1});
     tf.tidy(() => void cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [2]));
@@ -188,7 +188,7 @@ describe('KvCache', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('lives through a tidy and frees its two tensors', () => {
+  test('survives a tidy and frees its two tensors', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: null});
     tf.tidy(() => {
@@ -206,7 +206,7 @@ describe('KvCache', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('refuses more tokens than it holds, and counts that do not fit', () => {
+  test('refuses more tokens than it has room for, and counts that do not match', () => {
     tf.tidy(() => {
       const cache = new KvCache({batch: 2, maxLength: 3, ...SHAPE, window: 2});
       cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [1, 2]);
@@ -224,7 +224,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('takes back no more than its ring still holds', () => {
+  test('truncates only what its ring still holds', () => {
     const cache = new KvCache({batch: 2, maxLength: 9, ...SHAPE, window: 3, slack: 2});
     tf.tidy(() => void cache.append(tokens(2, 7, 1), tokens(2, 7, 2), [7, 6]));
     expect(cache.canTruncate([5, 4])).toBe(true);
@@ -239,7 +239,7 @@ describe('KvCache', () => {
     cache.dispose();
   });
 
-  test('copies rows, which then go their own ways', () => {
+  test('copies rows, which are then independent', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 2, maxLength: 5, ...SHAPE, window: null});
     tf.tidy(() => void cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [2, 1]));

@@ -87,7 +87,7 @@ onEachBackend(() => {
     tf.dispose(prompts.map(({images}) => images ?? []));
   });
 
-  test('goes on behind what a cache holds, and encodes the images of the rest alone', async () => {
+  test('continues after the tokens in a cache, and encodes only the images of the rest', async () => {
     const prompt = withImages(12, [1, 7], 7);
     const whole = await logitsOf(seeing!, [prompt], 1000);
     await expectNoLeak(async () => {
@@ -118,7 +118,7 @@ describe('prefill', () => {
   });
   afterAll(() => lm.dispose());
 
-  test('computes the head once, and tells how far it is', async () => {
+  test('computes the head once, and reports progress', async () => {
     await expectNoLeak(async () => {
       const [head, progress] = [jest.spyOn(lm, 'logits'), [] as PrefillProgress[]];
       const {calls, stop} = watch(lm);
@@ -139,7 +139,7 @@ describe('prefill', () => {
     });
   });
 
-  test('is aborted between pieces', async () => {
+  test('is aborted between chunks', async () => {
     await expectNoLeak(async () => {
       const {calls, stop} = watch(lm);
       const controller = new AbortController();
@@ -154,7 +154,7 @@ describe('prefill', () => {
     });
   });
 
-  test('refuses tokens for images that there are not', async () => {
+  test('refuses image tokens without images', async () => {
     await expectNoLeak(async () => {
       const cache = lm.newCache(1, 20);
       const prompt = {tokens: [5, 4, 6], visionMask: [false, true, false]};
@@ -165,7 +165,7 @@ describe('prefill', () => {
     });
   });
 
-  test('finds the border of an image', () => {
+  test('finds the boundary of an image', () => {
     const prompt = {tokens: [], visionMask: [false, true, true, true, false]};
     expect([0, 1, 2, 3, 4, 5].map(position => outsideImage(prompt, position))).toEqual([0, 1, 1, 1, 4, 5]);
   });

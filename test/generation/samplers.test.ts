@@ -86,7 +86,7 @@ test('greedy takes the most probable, the first among equals, and leaves no tens
   logits.dispose();
 });
 
-test('draws alike with one seed and goes on from call to call', async () => {
+test('draws the same tokens with the same seed, and continues the sequence in later calls', async () => {
   const logits = tf.tensor2d([LOGITS]);
   const first = new samplers.RandomSampler({seed: 7});
   const second = new samplers.RandomSampler({seed: 7});
@@ -114,7 +114,7 @@ test('lets a subclass forbid a token', async () => {
   logits.dispose();
 });
 
-test('finds the largest values in order, whatever the values', () => {
+test('finds the largest values in order, for any values', () => {
   const values = fc.array(fc.integer({min: 0, max: 20}), {minLength: 1, maxLength: 60});
   fc.assert(
     fc.property(values, fc.integer({min: 1, max: 70}), (values, count) => {
@@ -124,7 +124,7 @@ test('finds the largest values in order, whatever the values', () => {
   );
 });
 
-test('makes probabilities of large logits and never draws what is impossible', () => {
+test('turns large logits into probabilities and never draws a token of probability 0', () => {
   expect([...softmax(new Float32Array([1e4, 1e4 - 1e3]), 1)]).toEqual([1, 0]);
   expect(draw([0, 1, 0], () => 0)).toBe(1);
   expect(draw([0, 1, 0], () => 1 - 2 ** -53)).toBe(1);
@@ -160,7 +160,7 @@ onEachBackend(
       expect(chiSquare(topP, expected(best))).toBeLessThan(LIMIT);
     });
 
-    test('min-p leaves out probabilities that a subclass is given', async () => {
+    test('min-p removes probabilities before a subclass sees them', async () => {
       const seen: number[][] = [];
       class Watching extends samplers.RandomSampler {
         override getNextToken(probabilities: Float32Array): number {
@@ -197,7 +197,7 @@ onEachBackend(
       [{presencePenalty: 0.7}, penalized(1, 0.7)],
       [{frequencyPenalty: 0.4}, penalized(1, 0, 0.4)],
       [{repetitionPenalty: 1.2, presencePenalty: -0.3, frequencyPenalty: 0.5}, penalized(1.2, -0.3, 0.5)],
-    ])('%j changes the logits of what is there', async (penalties, logits) => {
+    ])('%j changes the logits of tokens in the text', async (penalties, logits) => {
       const draws = 100;
       const rows = Array.from({length: draws}, () => ROW);
       const batch = tf.tile(tf.tensor2d([LOGITS]), [draws, 1]) as tf.Tensor2D;
@@ -220,7 +220,7 @@ onEachBackend(
       batch.dispose();
     });
 
-    test('penalties are those of each row, and reach a subclass', async () => {
+    test('penalties apply to each row separately, and to subclasses', async () => {
       class Best extends samplers.Sampler {
         override getNextToken(probabilities: Float32Array): number {
           return probabilities.indexOf(Math.max(...probabilities));
@@ -262,7 +262,7 @@ describe('bad arguments', () => {
   });
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(new samplers.TopPSampler({p: 0.3, k: 9, seed: 4, temperature: 2}).getConfig()).toEqual({
     p: 0.3,
     k: 9,

@@ -51,7 +51,7 @@ test('belongs to its model', async () => {
   twin.dispose();
 });
 
-test('gives the texts that there are without it', async () => {
+test('generates the same texts as without a session', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40, slack: 40});
     for (const prompt of [...PROMPTS, PROMPTS[2]!, PROMPTS[2]!]) {
@@ -118,7 +118,7 @@ test('is copied for several continuations', async () => {
   });
 });
 
-test('says that it is full, and still works', async () => {
+test('reports that it is full, and still works', async () => {
   const session = lm!.startSession({maxLength: 8});
   const running = session.generate(PROMPTS[1]!);
   await expect(running).rejects.toThrow(ContextFullError);
@@ -149,7 +149,7 @@ test('refuses what it cannot do', async () => {
   });
 });
 
-test('goes on after an abort between pieces and after a failure', async () => {
+test('continues after an abort between chunks and after a failure', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     const fresh = await lm!.generate(PROMPTS[1]!, options);
@@ -202,7 +202,7 @@ describe('with images', () => {
     return ids;
   }
 
-  test('tells images by their pixels', async () => {
+  test('distinguishes images by their pixels', async () => {
     await run(prompt([1, 2], 3)); // initialises the weights
     await expectNoLeak(async () => {
       const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
@@ -222,7 +222,7 @@ describe('with images', () => {
     });
   });
 
-  test('never holds half an image', async () => {
+  test('never keeps half an image', async () => {
     const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
     const ends = () => {
       const {images, tokens, visionMask} = prompt([1, 2], 3);

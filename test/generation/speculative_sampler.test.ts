@@ -97,7 +97,7 @@ test.each([
   expect(statistic).toBeLessThan(LIMIT);
 });
 
-test('looks up what followed the last tokens, the longest run of them and the latest place first', () => {
+test('looks up what followed the last tokens before: the longest match first, then the latest', () => {
   expect(lookUp([1, 2, 3, 9, 1, 2, 3], [3, 1], 4)).toEqual([9, 1, 2, 3]);
   expect(lookUp([1, 2, 8, 7, 2, 9, 1, 2], [3, 1], 2)).toEqual([8, 7]);
   expect(lookUp([5, 2, 8, 7, 2, 9, 1, 2], [3, 1], 2)).toEqual([9, 1]);
@@ -133,7 +133,7 @@ describe('with the preset in the package', () => {
   });
 });
 
-test('refuses a draft with another number of tokens, and frees all', async () => {
+test('refuses a draft model with another vocabulary size, and frees everything', async () => {
   const [decoder, draft] = [new FakeDecoder(4), new FakeDecoder(5)];
   const sampler = new samplers.SpeculativeSampler({draft});
   const run = collect(decoder, {prompts: [[1]], maxLength: 9, stopTokenIds: null, sampler});
@@ -152,7 +152,7 @@ test.each([
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('speculative').getConfig()).toEqual({
     temperature: 1,
     numSpeculativeTokens: 5,

@@ -87,7 +87,7 @@ onEachBackend(({formats}) => {
       expect(tf.memory().numTensors).toBe(before);
     });
 
-    test.each(formats)('over a kernel at rest as %s, merged as in two products', dtype => {
+    test.each(formats)('over a kernel stored as %s, merged as in two products', dtype => {
       tf.tidy(() => {
         const layer = layerOf(c, {dtype});
         const plain = make(c);
@@ -108,7 +108,7 @@ onEachBackend(({formats}) => {
       });
     });
 
-    test('its configuration makes it again', () => {
+    test('its configuration recreates it', () => {
       const layer = layerOf(c);
       const config = layer.getConfig();
       expect(config).toMatchObject({
@@ -127,7 +127,7 @@ onEachBackend(({formats}) => {
   });
 });
 
-test('an axis that x has too, and one that nobody else has, stay where they are', () => {
+test('an axis shared with x, and one that only the kernel has, keep their places', () => {
   expect(loraEquations('btd,ndh->btnh')).toEqual({first: 'btd,ndr->btnr', second: 'btnr,rh->btnh', order: 'ab'});
   expect(loraEquations('abc,dc->abd')).toEqual({first: 'abc,rc->abr', second: 'abr,dr->abd', order: 'ba'});
   expect(loraEquations('ab...,bc->ac...').second).toBe('ar...,rc->ac...');
@@ -175,7 +175,7 @@ test('merging by hand and turning off leaves the layer without matrices', () => 
   expect(tf.memory().numTensors).toBe(before);
 });
 
-test('refuses what Keras refuses, and what means nothing', () => {
+test('refuses what Keras refuses, and meaningless arguments', () => {
   const layer = new Dense({units: 3});
   expect(() => layer.enableLora(2)).toThrow("Cannot enable lora on a layer that isn't yet built.");
   layer.build([null, 5]);

@@ -15,7 +15,7 @@ const predict = (model: Gemma3Backbone | Gemma3CausalLM) => {
 };
 
 onEachBackend(({formats}) => {
-  test.each(['float32', ...formats])('a copy at rest as %s lives on its own', async dtype => {
+  test.each(['float32', ...formats])('a copy stored as %s is independent', async dtype => {
     await expectNoLeak(async () => {
       const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype});
       lm.backbone.layerNorm.trainable = false;
@@ -36,7 +36,7 @@ onEachBackend(({formats}) => {
     });
   });
 
-  test('weights that were only declared', async () => {
+  test('copies weights that are only declared', async () => {
     await expectNoLeak(async () => {
       const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET, {loadWeights: false});
       const copy = backbone.clone();

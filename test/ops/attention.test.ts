@@ -56,7 +56,7 @@ onEachBackend(() => {
   disposeAfterEach();
 
   describe('attention', () => {
-    test.each(OPTIONS)('with %s is what loops compute, and so are its gradients', (_, options) => {
+    test.each(OPTIONS)('with %s matches loops, with gradients', (_, options) => {
       const c = attentionCase({...PLAIN, ...options});
       expect(attention(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
       const f = (...[q, k, v]: tf.Tensor[]) =>
@@ -64,7 +64,7 @@ onEachBackend(() => {
       expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
     });
 
-    test('is what loops compute for any mixture of options', () => {
+    test('matches loops for any combination of options', () => {
       fc.assert(
         fc.property(attentionSettings, settings => {
           tf.tidy(() => {
@@ -76,7 +76,7 @@ onEachBackend(() => {
       );
     });
 
-    test('has its gradients for any mixture of options', () => {
+    test('has the right gradients for any combination of options', () => {
       fc.assert(
         fc.property(attentionSettings, settings => {
           tf.tidy(() => {
@@ -90,7 +90,7 @@ onEachBackend(() => {
       );
     });
 
-    test('tells which key each query sees', () => {
+    test('reports which keys each query sees', () => {
       fc.assert(
         fc.property(attentionSettings, settings => {
           tf.tidy(() => {
@@ -103,7 +103,7 @@ onEachBackend(() => {
       );
     });
 
-    test('gives zeros to a query that sees nothing, and no gradient through it', () => {
+    test('returns zeros for a query that sees nothing, with no gradient', () => {
       const c = attentionCase(PLAIN);
       const paddingMask = tf.zeros<tf.Rank.R2>([2, 5], 'int32');
       const f = (q: tf.Tensor) => attention({...c.inputs, q: q as tf.Tensor4D, paddingMask}, c.attrs);
@@ -129,7 +129,7 @@ onEachBackend(() => {
       expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
     });
 
-    test('leaves nothing behind', () => {
+    test('leaves no tensors behind', () => {
       const c = attentionCase({...PLAIN, images: true, padding: true, attentionMask: true});
       const attrs: AttentionAttrs = {...c.attrs, logitSoftCap: 1};
       const before = tf.memory().numTensors;

@@ -62,7 +62,7 @@ onEachBackend(() => {
     const plan = planEinsum(equation, xShape.length);
     const [x, kernel] = [normal([...xShape], 1), normal([...kernelShape], 2)];
 
-    test('is what its definition says, with gradients', () => {
+    test('matches its definition, with gradients', () => {
       expect(denseEinsum(x, kernel, plan)).toBeAllClose(byDefinition(x, kernel, plan));
       const dy = normal(denseEinsum(x, kernel, plan).shape, 3);
       const before = tf.memory().numTensors;
@@ -100,7 +100,7 @@ onEachBackend(() => {
 });
 
 describe('planEinsum', () => {
-  test('names what each label is for', () => {
+  test('classifies each label', () => {
     expect(planEinsum('...abc,cbd->...ad', 5)).toMatchObject({
       x: ['0', '1', 'a', 'b', 'c'],
       output: ['0', '1', 'a', 'd'],
@@ -136,7 +136,7 @@ describe('planEinsum', () => {
     expect(() => planEinsum(equation, rank)).toThrow(message);
   });
 
-  test('operands must fit', () => {
+  test('operands must match', () => {
     const plan = planEinsum('ab,bc->ac', 2);
     expect(() => denseEinsum(normal([2, 3], 1), normal([4, 5], 2), plan)).toThrow(
       'Equation "ab,bc->ac": axis "b" has size 4 in the kernel. Received: 3 in an input of shape [2,3].',

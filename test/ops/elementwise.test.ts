@@ -29,7 +29,7 @@ onEachBackend(() => {
       );
     });
 
-    test('is flat far out', () => {
+    test('is flat far from zero', () => {
       const x = tf.tensor1d([-100, -20, 0, 20, 100]);
       const exact = gatedGeluOp.reference({gate: x, value: tf.onesLike(x)}, {});
       expect(Array.from(exact.dataSync())).toEqual([-0, -0, 0, 20, 100]);
@@ -40,7 +40,7 @@ onEachBackend(() => {
   });
 
   describe('softCap', () => {
-    test('bends with a cap, and is nothing without one', () => {
+    test('caps its input, and returns it unchanged without a cap', () => {
       const x = tf.mul(normal([3, 4], 1), 10);
       expect(softCap(x, null)).toBe(x);
       expect(softCap(x, 5)).toBeAllClose(Array.from(x.dataSync(), v => 5 * Math.tanh(v / 5)));

@@ -14,7 +14,7 @@ onEachBackend(() => {
     const plain = (table: tf.Tensor) =>
       tf.reshape(tf.matMul(tf.oneHot(tf.reshape(ids, [-1]), 5) as tf.Tensor2D, table as tf.Tensor2D), [2, 3, 3]);
 
-    test('looks rows up, and adds the gradients of rows that are used more than once', () => {
+    test('looks rows up, and adds the gradients of rows that are used several times', () => {
       const table = normal([5, 3], 1);
       const rows = table.arraySync() as number[][];
       const expected = ids
@@ -58,7 +58,7 @@ onEachBackend(() => {
     );
     const [text, images] = [normal([3, 5, 2], 1) as tf.Tensor3D, normal([9, 2], 2) as tf.Tensor2D];
 
-    test('replaces rows, and sends gradients to those that arrived', () => {
+    test('replaces rows, and passes gradients to the rows that were used', () => {
       const [rows, news] = [text.arraySync(), images.arraySync()];
       const chosen = Array.from({length: 15}, () => new Array<number>(9).fill(0));
       indices.arraySync().forEach((places, sample) =>
@@ -81,7 +81,7 @@ onEachBackend(() => {
       );
     });
 
-    test('is nothing without images', () => {
+    test('returns the text unchanged without images', () => {
       const none = interleave(text, tf.zeros([0, 2]), tf.zeros([3, 0], 'int32'));
       expect(none).toBeAllClose(text, 1e-12);
       expect(none).not.toBe(text);

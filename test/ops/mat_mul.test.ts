@@ -74,7 +74,7 @@ onEachBackend(() => {
   });
 
   describe('unpackBfloat16', () => {
-    test('knows all 65,536 values', () => {
+    test('unpacks all 65,536 values', () => {
       const halves = Uint16Array.from({length: 65536}, (_, i) => i);
       const bits = tf.tensor2d(new Int32Array(halves.buffer), [64, 512], 'int32');
       const expected = new Float32Array(Uint32Array.from(halves, half => half << 16).buffer);
@@ -84,7 +84,7 @@ onEachBackend(() => {
       expect(Array.from(unpacked.dataSync())).toEqual(Array.from(expected));
     });
 
-    test('takes words of any sign in either half', () => {
+    test('accepts words of any sign in either half', () => {
       const {bits, values} = packedRows(7, 3, 5);
       expect(Array.from(unpackBfloat16(bits).dataSync())).toEqual(values);
       const words = [-2147483648, -1, 0, 1, 65535, 65536, -65536, -65537, 2147483647];

@@ -49,7 +49,7 @@ onEachBackend(() => {
       expect(Array.from(inverseFrequencies(2, 1_000_000, 8))).toEqual([0.125]);
     });
 
-    test('makes tables that nobody can spoil, and forgets old ones', () => {
+    test('returns tables that callers cannot corrupt, and forgets old ones', () => {
       const first = rotaryTables([0], 3, 4, 10_000, 1);
       const values = Array.from(first.cos.dataSync());
       (first.cos.dataSync() as Float32Array).fill(9);

@@ -48,12 +48,15 @@ onEachBackend(({fast}) => {
   });
 
   if (fast) {
-    test.each([512, 200, 4096])('goes on far behind the window as KerasHub, %s tokens at once', async prefillChunk => {
-      const {prompt, tokenIds, maxLength, text} = oracle.long;
-      expect(tokenIds.length).toBeGreaterThan(1500);
-      expect((await lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength})).tokens).toEqual([tokenIds]);
-      expect(await lm.generate(prompt, {maxLength, prefillChunk})).toBe(text);
-    });
+    test.each([512, 200, 4096])(
+      'continues far beyond the window as KerasHub, %s tokens at once',
+      async prefillChunk => {
+        const {prompt, tokenIds, maxLength, text} = oracle.long;
+        expect(tokenIds.length).toBeGreaterThan(1500);
+        expect((await lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength})).tokens).toEqual([tokenIds]);
+        expect(await lm.generate(prompt, {maxLength, prefillChunk})).toBe(text);
+      },
+    );
 
     test('answers later turns of a conversation as without a session, at the cost of what is new', async () => {
       const chat = lm.startChat({maxLength: 2048});
@@ -80,7 +83,7 @@ onEachBackend(({fast}) => {
       expect(texts).toEqual(oracle.batch.texts);
     });
 
-    test('gives the same texts when it guesses, with few passes where the text repeats', async () => {
+    test('generates the same texts with guesses, in few passes where the text repeats', async () => {
       const {hiddenStates} = lm;
       const lists = ['1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1,', 'la la la la la la la la la la'];
       const prompts = [...oracle.batch.prompts, ...lists];

@@ -44,7 +44,7 @@ const LAYERS: [string, (dtype: string) => Layer, tf.Shape[]][] = [
 ];
 
 describe.each(LAYERS)('%s', (_, make, shapes) => {
-  test.each(['float32', 'bfloat16'])('at rest as %s', async dtype => {
+  test.each(['float32', 'bfloat16'])('with weights stored as %s', async dtype => {
     const layer = make(dtype);
     const inputs = shapes.map(shape => tf.input({shape}));
     const outputs = layer.apply(inputs.length > 1 ? inputs : inputs[0]!) as tf.SymbolicTensor;

@@ -16,7 +16,7 @@ function filled(args: Partial<CachedGemma3AttentionArgs> = {}): CachedGemma3Atte
 }
 
 describe('CachedGemma3Attention', () => {
-  test('has the weights of Keras, named by where they are', () => {
+  test('has the weights of Keras, named by their place in the model', () => {
     const layer = filled({useQueryKeyNorm: true});
     expect(layer.weights.map(weight => [weight.originalName, weight.shape])).toEqual([
       ['attention/query/kernel', [4, D, 4]],
@@ -67,7 +67,7 @@ describe('CachedGemma3Attention', () => {
     });
   });
 
-  test('takes a mask beside its input', () => {
+  test('takes a mask with its input', () => {
     tf.tidy(() => {
       const layer = filled();
       const x = normal([1, 4, D], 9);
@@ -93,7 +93,7 @@ describe('CachedGemma3Attention', () => {
     seed: fc.integer({min: 1, max: 1e6}),
   });
 
-  test('gives the same with a cache, however the tokens of each row arrive', () => {
+  test('computes the same with a cache, however the tokens of each row arrive', () => {
     fc.assert(
       fc.property(cached, ({schedule, window, useQueryKeyNorm, seed}) => {
         const before = tf.memory().numTensors;
@@ -142,7 +142,7 @@ describe('CachedGemma3Attention', () => {
     expect(new CachedGemma3Attention(config as unknown as CachedGemma3AttentionArgs).getConfig()).toEqual(config);
   });
 
-  test('drops probabilities out while training only', () => {
+  test('applies dropout only during training', () => {
     tf.tidy(() => {
       const layer = filled({dropout: 0.5});
       const x = normal([1, 6, D], 9);

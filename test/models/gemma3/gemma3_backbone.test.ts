@@ -104,13 +104,13 @@ describe('arguments', () => {
     }
   });
 
-  test('may have a size of images without images, as some presets of text do', () => {
+  test('may have an image size without a vision encoder, as some text presets do', () => {
     const backbone = new Gemma3Backbone({...TINY, imageSize: 896});
     expect([backbone.textOnlyModel, backbone.config.imageSize]).toEqual([true, 896]);
     backbone.dispose();
   });
 
-  test('have the casing of Keras, too', () => {
+  test('also work in the casing of Keras', () => {
     const [camel, snake] = [TINY, snakeKeys(TINY)].map(args => new Gemma3Backbone({...args, name: 'b'} as never));
     expect(snake!.getConfig()).toEqual(camel!.getConfig());
     camel!.dispose();
@@ -236,7 +236,7 @@ describe('configuration', () => {
     name: 'Some_Name',
   };
 
-  test('goes through fromConfig', () => {
+  test('survives fromConfig', () => {
     const backbone = filled(args);
     const copy = Gemma3Backbone.fromConfig(backbone.getConfig());
     expect(copy.getConfig()).toEqual(backbone.getConfig());
@@ -246,7 +246,7 @@ describe('configuration', () => {
     for (const model of [backbone, copy, fromKeras]) model.dispose();
   });
 
-  test('goes through the JSON of tfjs', async () => {
+  test('survives the JSON of tfjs', async () => {
     const backbone = filled(args);
     const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
     const copy = await tf.models.modelFromJSON(json);
@@ -258,23 +258,26 @@ describe('configuration', () => {
     copy.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('saves to tfjs files and loads from them at rest as %s', async dtype => {
-    const backbone = filled({dtype});
-    let saved: tf.io.ModelArtifacts | undefined;
-    const handler = tf.io.withSaveHandler(async artifacts => {
-      saved = artifacts;
-      return {modelArtifactsInfo: {dateSaved: new Date(0), modelTopologyType: 'JSON'}};
-    });
-    await backbone.save(handler);
-    const copy = await tf.loadLayersModel(tf.io.fromMemory(saved!));
-    expect(copy).toBeInstanceOf(Gemma3Backbone);
-    expect(predict(copy)).toBeAllClose(predict(backbone), 1e-12);
-    expect(copy.weights.map(weight => weight.originalName)).toEqual(
-      backbone.weights.map(weight => weight.originalName),
-    );
-    backbone.dispose();
-    copy.dispose();
-  });
+  test.each(['float32', 'bfloat16'])(
+    'saves to tfjs files and loads from them with weights stored as %s',
+    async dtype => {
+      const backbone = filled({dtype});
+      let saved: tf.io.ModelArtifacts | undefined;
+      const handler = tf.io.withSaveHandler(async artifacts => {
+        saved = artifacts;
+        return {modelArtifactsInfo: {dateSaved: new Date(0), modelTopologyType: 'JSON'}};
+      });
+      await backbone.save(handler);
+      const copy = await tf.loadLayersModel(tf.io.fromMemory(saved!));
+      expect(copy).toBeInstanceOf(Gemma3Backbone);
+      expect(predict(copy)).toBeAllClose(predict(backbone), 1e-12);
+      expect(copy.weights.map(weight => weight.originalName)).toEqual(
+        backbone.weights.map(weight => weight.originalName),
+      );
+      backbone.dispose();
+      copy.dispose();
+    },
+  );
 
   test('is that of a Keras file', async () => {
     const folder = fixture('backbone/everything');
@@ -289,7 +292,7 @@ describe('configuration', () => {
 });
 
 describe('weights', () => {
-  test('keep their order and go in and out', () => {
+  test('keep their order when they are read and set', () => {
     const backbone = filled();
     const names = backbone.weights.map(weight => weight.originalName);
     expect(names[0]).toBe('token_embedding/embeddings');
@@ -361,7 +364,7 @@ describe('weights', () => {
 });
 
 onEachBackend(() =>
-  test('a padding mask of true and false is one of 1 and 0', () => {
+  test('a boolean padding mask equals one of 1 and 0', () => {
     const backbone = filled();
     tf.tidy(() => {
       const given = {token_ids: ids(), padding_mask: mask()};

@@ -25,7 +25,7 @@ const tokenizer = new Gemma3Tokenizer({
 });
 
 test.each(cases.filter(({kind}) => kind === 'call'))(
-  'packs $prompts | $responses at $sequenceLength as KerasHub',
+  'pads $prompts | $responses to $sequenceLength as KerasHub',
   async ({addStartToken, addEndToken, sequenceLength, prompts, responses, ...expected}) => {
     await expectNoLeak(async () => {
       const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken, addEndToken});
@@ -41,7 +41,7 @@ test.each(cases.filter(({kind}) => kind === 'call'))(
 );
 
 test.each(cases.filter(({kind}) => kind === 'generate'))(
-  'packs the prompt $prompts at $sequenceLength as KerasHub, and takes it back',
+  'pads the prompt $prompts to $sequenceLength as KerasHub, and removes the padding',
   async ({addStartToken, sequenceLength, prompts, ...expected}) => {
     const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken});
     const x = await preprocessor.generatePreprocess(prompts, sequenceLength === null ? {} : {sequenceLength});

@@ -38,7 +38,7 @@ describe('Gemma3DecoderBlock', () => {
     layer.dispose();
   });
 
-  test('is attention and a gated network, each beside a residual', () => {
+  test('is attention and a gated network, each with a residual connection', () => {
     tf.tidy(() => {
       const layer = filled({usePostFfwNorm: true, usePostAttentionNorm: true});
       const x = normal([2, 5, 6], 9);
@@ -79,7 +79,7 @@ describe('Gemma3DecoderBlock', () => {
     });
   });
 
-  test.each([null, 3])('gives the same token by token, with a window of %j', window => {
+  test.each([null, 3])('computes the same token by token, with a window of %j', window => {
     const before = tf.memory().numTensors;
     tf.tidy(() => {
       const layer = filled({

@@ -70,7 +70,7 @@ test('gives hidden states and embeddings of length 1 by name', async () => {
   });
 });
 
-test('has the layers of KerasHub, and their weights behind all others', () => {
+test('has the layers of KerasHub, with their weights after all others', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(backbone.layers.slice(-4).map(layer => [layer.name, layer.getClassName()])).toEqual([
     ['mean_pooling', 'Gemma3MeanPooling'],
@@ -85,7 +85,7 @@ test('has the layers of KerasHub, and their weights behind all others', () => {
   backbone.dispose();
 });
 
-test('goes through fromConfig in either casing, JSON, and files of tfjs', async () => {
+test('survives fromConfig in either casing, JSON and tfjs files', async () => {
   const backbone = await Gemma3Backbone.fromPreset(FIXTURE);
   const expected = predict(backbone);
   const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
@@ -127,7 +127,7 @@ test.each([
   packed.dispose();
 });
 
-test('pads nothing into the embedding: one text alone and beside a longer one', () => {
+test('does not see padding in the embedding: one text alone and next to a longer one', () => {
   const backbone = new Gemma3Backbone(ARGS);
   const together = predict(backbone);
   const alone = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});
@@ -157,7 +157,7 @@ onEachBackend(() =>
   }),
 );
 
-test('is no language model', () => {
+test('is not a language model', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(() => new Gemma3CausalLM({backbone})).toThrow(
     'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true.',

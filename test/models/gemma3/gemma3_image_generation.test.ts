@@ -102,7 +102,7 @@ onEachBackend(() => {
       });
     });
 
-    test('leaves nothing behind when it is left or refuses', async () => {
+    test('leaves no tensors behind when it is left early or refuses', async () => {
       const given = {prompts: '<start_of_image> a', images: tinyPicture('red_circle')};
       await expectNoLeak(async () => {
         for await (const piece of lm.stream(given)) if (piece) break;

@@ -27,7 +27,7 @@ onEachBackend(() => {
     });
   });
 
-  test('does not see what is padded, and gives it no gradient', () => {
+  test('ignores padding, which gets no gradient', () => {
     tf.tidy(() => {
       const layer = new Gemma3MeanPooling();
       const mask = tf.tensor2d([[1, 0, 1]], [1, 3], 'int32');
@@ -36,7 +36,7 @@ onEachBackend(() => {
     });
   });
 
-  test('refuses inputs that do not fit each other', () => {
+  test('refuses inputs that do not match each other', () => {
     const layer = new Gemma3MeanPooling({name: 'pool'});
     const [x, mask] = [tf.zeros([2, 3, 4]), tf.zeros([2, 4])];
     const message =

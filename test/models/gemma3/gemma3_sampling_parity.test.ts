@@ -54,13 +54,13 @@ onEachBackend(() =>
       expect(tokens).toEqual(token_ids.map((ids, row) => ids.slice(prompts[row]!.length)));
     });
 
-    test('guesses and gives the greedy text', async () => {
+    test('generates the greedy text with guesses', async () => {
       const greedy = await collect(lm, {...request, sampler: new samplers.GreedySampler()});
       const sampler = new samplers.SpeculativeSampler({lookup: [2, 1]});
       expect((await collect(lm, {...request, sampler})).tokens).toEqual(greedy.tokens);
     });
 
-    test('scores as KerasHub, and lets gradients through', async () => {
+    test('scores as KerasHub, with gradients', async () => {
       const forward = fixtureJson<Forward>(`backbone/${name}/expected.json`);
       const shape: [number, number] = [forward.batch, forward.length];
       await expectNoLeak(async () => {
@@ -99,7 +99,7 @@ onEachBackend(() =>
       });
     });
 
-    test('hands what the function returns to the next layer', async () => {
+    test('passes the result of the function to the next layer', async () => {
       const tokenIds = tf.tensor2d([[3, 1, 4, 1, 5]], undefined, 'int32');
       for (const at of [-1, 0]) {
         const plain = await take(lm.score({tokenIds}));
@@ -109,7 +109,7 @@ onEachBackend(() =>
       tokenIds.dispose();
     });
 
-    test('tells log probabilities of what it generates', async () => {
+    test('reports log probabilities of the tokens it generates', async () => {
       const ids = tf.tensor2d(
         prompts.map(prompt => [...prompt, ...Array<number>(length - prompt.length).fill(0)]),
         undefined,

@@ -175,7 +175,7 @@ describe('Gemma3TextEmbedder', () => {
     embedder.dispose();
   });
 
-  test.each(CASES)('%s goes through configuration, JSON and files of tfjs', async name => {
+  test.each(CASES)('%s survives its configuration, JSON and tfjs files', async name => {
     await expectNoLeak(async () => {
       const embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
       const {inputs, predicted} = expectedOf(name);
@@ -282,7 +282,7 @@ describe('Gemma3TextEmbedder', () => {
     },
   );
 
-  test('reads its tokenizer from a source that is open already, too', async () => {
+  test('also reads its tokenizer from a source that is already open', async () => {
     const source = await openPreset('gemma3_tiny');
     const embedder = await Gemma3TextEmbedder.fromPreset(source, {loadWeights: false});
     expect(embedder.preprocessor).toBeInstanceOf(Gemma3TextEmbedderPreprocessor);
@@ -351,7 +351,7 @@ describe('refuses', () => {
     });
   });
 
-  test('configurations of others', () => {
+  test('configurations of other classes', () => {
     expect(() => Gemma3TextEmbedder.fromConfig({name: 'x'})).toThrow(
       'Expected the configuration of a Gemma3TextEmbedder, with its backbone. Received: {"name":"x"}.',
     );

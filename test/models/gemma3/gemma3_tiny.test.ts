@@ -22,7 +22,7 @@ onEachBackend(() => {
     for (const {prompt, text} of cases) expect(await lm.generate(prompt, {maxLength})).toBe(text);
   });
 
-  test('answers all together as KerasHub', async () => {
+  test('answers all prompts in one batch as KerasHub', async () => {
     const texts = await lm.generate(
       cases.map(({prompt}) => prompt),
       {maxLength},

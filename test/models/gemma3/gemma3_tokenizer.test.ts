@@ -84,7 +84,7 @@ describe('texts and ids', () => {
     expect(tokenizer.detokenize([])).toBe('');
   });
 
-  test('what is put around a text has no text', () => {
+  test('tokens around a text have no text', () => {
     const around = new Gemma3Tokenizer({proto, addBos: true, addEos: true, sequenceLength: 40});
     const ids = around.tokenize('the river');
     expect(ids).toHaveLength(40);

@@ -144,7 +144,7 @@ describe('Gemma3VisionEncoder', () => {
     expect(encoder.computeOutputShape([null, null, 896, 896, 3])).toEqual([null, 256, 2560]);
   });
 
-  test('trains on a batch without images, of which nothing depends on it', () => {
+  test('trains on a batch without images, which does not depend on the encoder', () => {
     const encoder = load(SMALL);
     const scale = tf.variable(tf.scalar(2));
     const {grads} = tf.variableGrads(() => {
@@ -201,7 +201,7 @@ describe('Gemma3VisionEncoder', () => {
     expect(new Gemma3VisionEncoder(argsOf(CASES.encoders[3]!)).config.poolSize).toBe(14);
   });
 
-  test('freezes and thaws as a whole', () => {
+  test('is frozen and unfrozen as a whole', () => {
     const encoder = load(SMALL);
     encoder.trainable = false;
     expect(encoder.trainableWeights).toHaveLength(0);
@@ -250,7 +250,7 @@ describe('layers of the vision encoder', () => {
     }
   });
 
-  test('attention drops probabilities out while training only', () => {
+  test('attention applies dropout only during training', () => {
     const layer = new Gemma3VisionAttention({hiddenDim: 4, numHeads: 2, dropout: 0.5});
     layer.build();
     const x = tf.randomNormal([1, 6, 4], 0, 1, 'float32', 1);
@@ -261,7 +261,7 @@ describe('layers of the vision encoder', () => {
     expect(() => new Gemma3VisionAttention({hiddenDim: 4, numHeads: 2, dropout: 1})).toThrow('`dropout` in [0, 1)');
   });
 
-  test('pooling and output pass emptiness on', () => {
+  test('pooling and output accept empty batches', () => {
     const pooling = new Gemma3VisionAveragePooling({imageSize: 8, patchSize: 2, poolSize: 2});
     expect(pooling.call(tf.zeros([0, 16, 5])).shape).toEqual([0, 4, 5]);
     expect(pooling.computeOutputShape([null, 16, 5])).toEqual([null, 4, 5]);
@@ -272,7 +272,7 @@ describe('layers of the vision encoder', () => {
 });
 
 describe('Gemma3InterleaveEmbeddings', () => {
-  test('sends gradients where the values came from', () => {
+  test('passes gradients to where the values came from', () => {
     // The second sample has one image of two, the third none.
     const rows = [
       [1, 2, 4, 5],

@@ -5,7 +5,7 @@ import {onEachBackend} from '../../../support/backends';
 import {expectNoLeak, take} from '../../../support/numbers';
 
 onEachBackend(() =>
-  test('tells how embeddings move the losses', async () => {
+  test('reports how embeddings change the losses', async () => {
     const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
     await expectNoLeak(async () => {
       const generations = await lm.generate(['What is the capital', 'one two'], {maxLength: 8});
