@@ -1,4 +1,4 @@
-/** `.lora.h5`: files of KerasHub, files for it, and files that do not fit. */
+/** `.lora.h5`: files from KerasHub, files for it, and files that do not match. */
 import {mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -145,7 +145,7 @@ describe('refuses, and changes nothing:', () => {
   const states = () =>
     backbone.weights.map(weight => [weight.trainable, Array.from(weight.read().dataSync())] as const);
 
-  /** A file of LoRA with other datasets than KerasHub's. */
+  /** A LoRA file with datasets other than KerasHub's. */
   async function written(datasets: Record<string, [number[], Float32Array | BigInt64Array]>): Promise<MemoryFile> {
     const writer = new Hdf5Writer();
     for (const [path, [shape, values]] of Object.entries(datasets)) {

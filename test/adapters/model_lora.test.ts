@@ -31,7 +31,7 @@ const VISION = {
 const make = (vision = false, more: object = {}) =>
   new Gemma3Backbone({...TEXT, visionEncoder: vision ? VISION : null, ...more});
 
-/** Matrices that change something: fresh ones do not. */
+/** Random LoRA matrices, since fresh ones change nothing. */
 function randomize(backbone: {trainableWeights: tf.LayerVariable[]}, seed = 1): void {
   tf.tidy(() => {
     backbone.trainableWeights.forEach((weight, i) =>
@@ -266,7 +266,7 @@ describe('a task around it', () => {
     expect(tf.memory().numTensors).toBe(before);
     expect(unmerged).not.toBe(plain);
     expect(fused()).toBe(false);
-    // As float32, in which nothing is rounded when it is merged.
+    // In float32, where merging rounds nothing.
     const preset = new MemoryPreset();
     await lm.saveToPreset(preset, {dtype: 'float32'});
     const merged = await Gemma3CausalLM.fromPreset(preset);

@@ -1,4 +1,4 @@
-/** Adapters of PEFT: what it saved adds the same here, and what is exported comes back. */
+/** PEFT adapters: saved ones add the same values here, and exported ones can be imported again. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
 import {MemoryPreset} from '../../src/public/files';
@@ -18,7 +18,7 @@ const make = (visionEncoder: object | null = null) =>
     ...{intermediateDim: 12, headDim: 4, visionEncoder},
   });
 
-/** What each module adds to its weight, (out, in) in a row as Hugging Face has it. */
+/** What each module adds to its weight, (out, in) flattened, in Hugging Face's order. */
 function deltas(backbone: Gemma3Backbone): Record<string, number[]> {
   const entries = [...huggingFaceNames(backbone).modules].filter(([, layer]) => layer.loraEnabled);
   return Object.fromEntries(

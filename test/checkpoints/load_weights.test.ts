@@ -38,7 +38,7 @@ function editBytes(folder: string, change: (bytes: Uint8Array) => Uint8Array, fi
 
 let tensors = 0;
 beforeEach(() => (tensors = tf.memory().numTensors));
-// Whatever happens to a load, nothing stays.
+// A failed load must leave no tensors behind.
 afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
 
 const failure = (folder: string) => rejection(Gemma3Backbone.fromPreset(folder));
@@ -80,7 +80,7 @@ describe('variables that do not fit', () => {
 
   test('of a type that is not floating point', async () => {
     const folder = copyOf('defaults');
-    // The class bits of a float32 type, made those of an integer of 32 bits without a sign.
+    // The class bits of a float32 type, changed to those of an unsigned 32-bit integer.
     editBytes(folder, bytes => {
       const float32 = [0x11, 0x20, 0x1f, 0, 4, 0, 0, 0, 0, 0, 32, 0];
       const at = Buffer.from(bytes).indexOf(Buffer.from(float32));

@@ -1,4 +1,4 @@
-/** Files of safetensors: written and read again, types, and damaged ones. */
+/** safetensors files: writing and reading, types, and damage. */
 import {MemoryFile} from '../../src/public/files';
 import {MemorySource} from '../../src/base/byte_source';
 import {readSafetensors, writeSafetensors} from '../../src/formats/safetensors';

@@ -1,4 +1,4 @@
-/** Beam search against all continuations there are, and against a beam search without caches and batches. */
+/** Beam search against all possible continuations, and against a beam search without caches and batches. */
 import fc from 'fast-check';
 import {samplers} from '../../src';
 import {FakeDecoder} from '../support/fake_decoder';
@@ -27,7 +27,7 @@ function everything(decoder: FakeDecoder, prompt: number[], maxLength: number, s
   return found.sort((a, b) => b.logProb - a.logProb);
 }
 
-/** Beam search as one writes it down, all beams to their ends. */
+/** Beam search by its definition, with every beam continued to its end. */
 function plain(
   decoder: FakeDecoder,
   prompt: number[],
@@ -127,7 +127,7 @@ test('emits text as soon as it is certain, before the end', async () => {
 });
 
 test('ends when no beam can pass the best', async () => {
-  // All tokens stop but 0, so that most beams end at once.
+  // Every token except 0 is a stop token, so that most beams end at once.
   const decoder = new FakeDecoder(6, {seed: 2, spread: 1});
   const sampler = new samplers.BeamSampler({numBeams: 3});
   await collect(decoder, {prompts: [[1]], maxLength: 1000, stopTokenIds: [1, 2, 3, 4, 5], sampler});

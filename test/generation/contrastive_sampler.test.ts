@@ -1,4 +1,4 @@
-/** Contrastive search against the rule of the paper, written down without caches and batches. */
+/** Contrastive search against the definition in the paper, without caches and batches. */
 import fc from 'fast-check';
 import {samplers} from '../../src';
 import {onEachBackend} from '../support/backends';

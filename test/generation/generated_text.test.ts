@@ -16,15 +16,15 @@ function text(pieces: (string | null)[], stopStrings: string[]): {parts: string[
 
 test.each([
   [['one', ' two', ' three'], [' three'], 'one two', true],
-  // Over several tokens, and with text behind it.
+  // Over several tokens, and with text after it.
   [['one\n', '\ntwo', ' three'], ['\n\n'], 'one', true],
   [['a', 'b', 'c', 'd'], ['bcd'], 'a', true],
-  // A beginning that does not complete is text, also at the end.
+  // An incomplete stop string is text, also at the end.
   [['a', 'b', 'c', 'x'], ['bcd'], 'abcx', false],
   [['a', 'b', 'c'], ['bcd'], 'abc', false],
-  // A false start inside of another.
+  // A false start within another.
   [['a', 'a', 'a', 'b'], ['aab'], 'a', true],
-  // The first that is complete ends the text.
+  // The first complete stop string ends the text.
   [['abcd'], ['cd', 'b'], 'a', true],
   [['abcd'], ['bc', 'abc'], '', true],
   [['one', null, ' two'], ['e t'], 'on', true],

@@ -1,4 +1,4 @@
-/** The loop of generation, over a model that counts. */
+/** The generation loop, over a model that adds. */
 import {samplers} from '../../src';
 import {generateTokens, type GenerationRequest} from '../../src/generation/generation';
 import {FakeDecoder} from '../support/fake_decoder';
@@ -93,7 +93,7 @@ test('frees the cache when the reader leaves early, when the model fails and whe
 
   const aborted = new Counting();
   const controller = new AbortController();
-  // A timer, as a user's click would be: the loop must let it run.
+  // A timer stands for a user's click: the loop must let it run.
   setTimeout(() => controller.abort(new Error('enough')), 5);
   await expect(collect(aborted, {maxLength: 1e9, signal: controller.signal})).rejects.toThrow('enough');
   expect(aborted.caches[0]!.disposed).toBe(true);

@@ -41,7 +41,7 @@ describe('KvCache', () => {
           for (const counts of schedule) {
             const starts = [...cache.lengths];
             if (slack) {
-              // A guess that turns out wrong leaves nothing behind.
+              // A wrong guess leaves no trace.
               const guess = tf.fill([batch, slack, 2, 3], 1e3) as tf.Tensor4D;
               cache.append(
                 guess,
@@ -51,7 +51,7 @@ describe('KvCache', () => {
               cache.truncate(starts);
             }
             const length = Math.max(1, ...counts) + padding;
-            // Tokens behind the counts are noise that must not be seen.
+            // Tokens after the counts are noise that must not be seen.
             const part = (x: tf.Tensor4D) =>
               tf.concat(
                 starts.map((start, row) => {
@@ -107,7 +107,7 @@ describe('KvCache', () => {
         [9, 1, 2, 3],
       ];
       expect(first.layOut(numbers(four)).arraySync()).toEqual(four);
-      // Row 0 has no place for two more beside what it still sees.
+      // Row 0 has no room for two more tokens next to those it still sees.
       const second = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [2, 1]);
       expect(second.keyPositions.arraySync()).toEqual([
         [3, 1, 2, 4, 5],
@@ -150,7 +150,7 @@ describe('KvCache', () => {
         const before = tf.memory().numBytes;
         const seen = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [1, 2]);
         expect(seen.k.shape[1]).toBe(cache.capacity);
-        // New tokens, and a position for each place: no keys or values of old ones.
+        // New tokens, and a position per slot: no keys or values of old tokens.
         expect(tf.memory().numBytes - before).toBeLessThan(2 * 2 * 2 * 6 * 4 + 4 * 2 * 6 + 1);
         const images = seen.layOut(
           tf.tensor2d(
@@ -234,7 +234,7 @@ describe('KvCache', () => {
       expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens less/);
     }
     cache.truncate([5, 4]);
-    // The ring was written on for tokens that are gone: going back further would need what they replaced.
+    // Truncated tokens overwrote the ring: going back further would need the values they replaced.
     expect(cache.canTruncate([4, 4])).toBe(false);
     cache.dispose();
   });

@@ -1,4 +1,4 @@
-/** Prompts in pieces against prompts as a whole. */
+/** Prefill in chunks against prefill in one pass. */
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM} from '../../src';
 import {type NewTokens, type Prompt} from '../../src/generation/decoder';
@@ -25,7 +25,7 @@ function withImages(count: number, at: number[], seed: number): Prompt {
   return {tokens, visionMask, images};
 }
 
-/** What the model is called with. */
+/** Arguments of the model's forward passes. */
 function watch(lm: Gemma3CausalLM): {calls: NewTokens[]; stop: () => void} {
   const calls: NewTokens[] = [];
   const spies = [
@@ -41,7 +41,7 @@ async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: num
   const cache = lm.newCache(prompts.length, 120);
   const logits = await take(await prefill(lm, prompts, cache, {prefillChunk}));
   expect(cache.lengths).toEqual(prompts.map(({tokens}) => tokens.length));
-  // What the cache holds is as good: one more token is answered alike.
+  // The cache holds the same: one more token gets the same logits.
   const more = lm.nextLogits(
     prompts.map(() => [33]),
     prompts.map(() => 1),
@@ -78,7 +78,7 @@ onEachBackend(() => {
       const {calls, stop} = watch(seeing!);
       const pieces = await logitsOf(seeing!, prompts, chunk);
       stop();
-      // No image is cut: each piece has whole ones.
+      // No image is split between chunks.
       for (const {images} of calls) {
         for (const row of images?.parts ?? []) expect(row.filter(part => part >= 0).length % IMAGE_TOKENS).toBe(0);
       }

@@ -182,7 +182,7 @@ onEachBackend(
     // Prompt 5, 1; new text 6, 6, 4.
     const ROW = text([5, 1, 6, 6, 4], 2);
 
-    /** Logits as the penalties leave them. */
+    /** Logits after the penalties. */
     function penalized(repetition: number, presence = 0, frequency = 0): number[] {
       return LOGITS.map((logit, token) => {
         const scaled = [5, 1, 6, 4].includes(token) ? (logit > 0 ? logit / repetition : logit * repetition) : logit;

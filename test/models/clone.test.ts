@@ -1,4 +1,4 @@
-/** Copies of models: the same values, and nothing shared that can change. */
+/** Copies of models: the same values, with no shared mutable state. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
 import {onEachBackend} from '../support/backends';

@@ -1,4 +1,4 @@
-/** Saving to files of tfjs and training, of backbones and tasks, at rest as float32 and bfloat16. */
+/** Saving to tfjs files and training, of backbones and tasks, stored as float32 and bfloat16. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, ValueError} from '../../src';
 import {PackedWeight} from '../../src/public/weights';
@@ -43,12 +43,12 @@ describe.each(MAKERS)('%s', (_, make) => {
       tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
       const artifacts: tf.io.ModelArtifacts[] = [];
       await expectNoLeak(async () => {
-        // At once: one call must not take the tensors of the other.
+        // Concurrently: one call must not dispose the tensors of the other.
         await Promise.all([model.save(saver(artifacts, 5)), model.save(saver(artifacts))]);
         await model.save(saver(artifacts), {trainableOnly: true});
       });
       expect(artifacts).toHaveLength(3);
-      // Packed ones as they rest, two values in a word of int32.
+      // Packed weights in their stored form, two values per int32 word.
       const packed = model.weights.map(weight => weight instanceof PackedWeight);
       const bytes = model.weights.map(({shape}, i) => (packed[i] ? 2 : 4) * tf.util.sizeFromShape(shape as number[]));
       expect(packed.some(Boolean)).toBe(dtype === 'bfloat16');
@@ -56,7 +56,7 @@ describe.each(MAKERS)('%s', (_, make) => {
         expect(weightSpecs!.map(({dtype: saved}) => saved === 'int32')).toEqual(packed);
         expect((weightData as ArrayBuffer).byteLength).toBe(bytes.reduce((a, b) => a + b));
       }
-      // The model's own tensors are not those that were disposed.
+      // The model's own tensors were not disposed.
       tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
       model.dispose();
     },
@@ -87,7 +87,7 @@ describe('training of a Gemma3Backbone', () => {
     const dataset = tf.data.array([]) as never;
     const message =
       /stored as float32 for training. Received: 15 stored as bfloat16.*Load the model with dtype: "float/;
-    // Before `compile`, and behind it.
+    // Before `compile`, and after it.
     for (let i = 0; i < 2; i++) {
       await expectNoLeak(async () => {
         await expect(model.fit(x, y)).rejects.toThrow(ValueError);

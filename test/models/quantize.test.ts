@@ -1,4 +1,4 @@
-/** Quantized in memory is loaded quantized, to the bit. */
+/** A model quantized in memory equals one loaded quantized, bit for bit. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
 import {EinsumDense, RMSNormalization} from '../../src/public/layers';
@@ -102,7 +102,7 @@ test('the vision encoder has its own quantize', async () => {
   expect(encoder.weights.filter(weight => weight instanceof PackedWeight).length).toBeGreaterThan(6);
   expect(encoder.getConfig().dtype).toBe('int8');
   const after = encoder.call(images);
-  // By the norm of all differences: single values of an encoding may be off by more.
+  // Measured by norm, because single values of an encoding may differ by more.
   const error = tf.tidy(() => tf.div(tf.norm(tf.sub(after, before)), tf.norm(before)).dataSync()[0]!);
   expect(error).toBeGreaterThan(0);
   expect(error).toBeLessThan(0.05);
@@ -133,7 +133,7 @@ describe('a large matrix', () => {
     const old = layer.kernel;
     const backend = tf.backend() as unknown as SimdBackend;
     if (!(old instanceof PackedWeight)) {
-      // Into the memory that is counted.
+      // Moves the kernel into the counted heap.
       backend.disposeData(backend.call({old: old.read()}, {shape: [1]}).run(nothing()).dataId);
     }
     const used = heapBytes();

@@ -21,7 +21,7 @@ const someTargets = (tokens: number, vocabulary: number) =>
     'int32',
   );
 
-/** The same from all logits at once. */
+/** The loss computed from all logits at once. */
 function plainLoss(hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor1D, cap: number | null): tf.Tensor {
   const logits = softCap(tf.matMul(hidden as tf.Tensor2D, table as tf.Tensor2D, false, true), cap);
   const logProbabilities = tf.sub(logits, tf.log(tf.sum(tf.exp(logits), -1, true)));
@@ -50,7 +50,7 @@ onEachBackend(({formats}) => {
       packed.write(tf.mul(normal(shape, 2), 0.5));
       const table = packed.read();
       const targets = someTargets(tokens, vocabulary);
-      // Products of few rows with integers round these.
+      // Integer products of few rows round the rows as well.
       const tolerance = format === 'bfloat16' ? 1e-5 : 2e-2;
       expectSameGradients(
         h => headLoss(h as tf.Tensor2D, packed, targets, {softCap: cap}),

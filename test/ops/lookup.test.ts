@@ -46,7 +46,7 @@ onEachBackend(() => {
   });
 
   describe('interleave', () => {
-    // The second sample has one image of two places, the third none: index 0 is padding.
+    // The second sample has one image of two, the third none: index 0 is padding.
     const indices = tf.tensor2d(
       [
         [1, 2, 4],

@@ -37,7 +37,7 @@ onEachBackend(() => {
     });
   });
 
-  /** Words of two bfloat16 values each, of every exponent and sign but no NaN and infinity. */
+  /** Words of two bfloat16 values each, of both signs and magnitudes from 0.25 to 4. */
   function packedRows(rows: number, words: number, seed: number): {bits: tf.Tensor2D; values: number[]} {
     const random = uniform(seed);
     const halves = Uint16Array.from({length: rows * words * 2}, () => {
@@ -53,7 +53,7 @@ onEachBackend(() => {
 
   describe('matMulBfloat16', () => {
     test.each([
-      // Kernels count on 16 words or a multiple of them.
+      // Rows are padded to a multiple of 16 words, which kernels rely on.
       [1, 1, 16, 1],
       [3, 5, 16, 7],
       [2, 1, 16, 32],
@@ -80,7 +80,7 @@ onEachBackend(() => {
       const expected = new Float32Array(Uint32Array.from(halves, half => half << 16).buffer);
       const unpacked = unpackBfloat16Op.reference({bits}, {});
       expect(unpacked.shape).toEqual([64, 1024]);
-      // NaN equals itself here, and 0 does not equal -0.
+      // `toEqual` treats NaN as equal to itself, and 0 as different from -0.
       expect(Array.from(unpacked.dataSync())).toEqual(Array.from(expected));
     });
 

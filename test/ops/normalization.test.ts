@@ -7,7 +7,7 @@ import {normal} from '../support/random';
 
 const SHAPES = [[1], [7], [3, 1], [3, 5], [1, 1, 8], [2, 3, 4, 5]];
 
-/** Each row of the last axis, through a function. */
+/** Applies a function to each row of the last axis. */
 const byRow = (x: tf.Tensor, f: (row: number[]) => number[]): number[] => {
   const width = x.shape.at(-1)!;
   const values = Array.from(x.dataSync());
@@ -32,7 +32,7 @@ onEachBackend(() => {
         (...[a, s]) =>
           tf.mul(tf.div(a!, tf.sqrt(tf.add(tf.mean(tf.mul(a!, a!), -1, true), epsilon))), tf.add(s!, tf.onesLike(s!))),
         [x, scale],
-        // One value alone is divided by itself: its gradient is a difference of equal numbers.
+        // A single value is divided by itself: its gradient is a difference of equal numbers.
         shape.at(-1) === 1 ? 1e-4 : 1e-5,
       );
     });

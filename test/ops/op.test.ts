@@ -5,7 +5,7 @@ import {normal} from '../support/random';
 type Sum = {a: tf.Tensor; b: tf.Tensor; extra: tf.Tensor};
 const called: string[] = [];
 
-/** `a · factor + b (+ extra)`, telling which gradients were computed. */
+/** `a · factor + b (+ extra)`, which records the computed gradients. */
 const sumOp: Op<Pick<Sum, 'a' | 'b'> & Partial<Sum> & Record<string, tf.Tensor>, {factor: number}> = {
   name: 'Gemma3TestSum',
   reference: ({a, b, extra}, {factor}) =>
@@ -40,7 +40,7 @@ describe('runOp', () => {
       return runOp(sumOp, {a: x, b}, {factor: 3});
     };
     expect(tf.grad(f)(a)).toBeAllClose(tf.fill([2, 2], 3), 1e-6);
-    // Nobody asked for the others.
+    // The others were not asked for.
     expect(called).toEqual(['a']);
   });
 

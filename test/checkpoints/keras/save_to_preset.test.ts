@@ -1,4 +1,4 @@
-/** Presets that are saved, against those of KerasHub they came from: JSON key by key, variables bit by bit. */
+/** Saved presets against the KerasHub presets they came from: JSON key by key, variables bit by bit. */
 import {cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -171,7 +171,7 @@ describe('a causal language model', () => {
     const {config} = jsonOf(saved.files.get('config.json'));
     expect(config.dtype).toMatchObject({class_name: 'DTypePolicy', config: {name: 'float32'}});
     expect([...(await variables(saved)).values()].every(([dtype]) => dtype === 'float32')).toBe(true);
-    // All bfloat16 values are float32 values: back again nothing has changed.
+    // All bfloat16 values are float32 values, so the round trip changes nothing.
     const back = await Gemma3CausalLM.fromPreset(saved);
     await back.saveToPreset(saved, {dtype: 'bfloat16'});
     back.dispose();
@@ -318,7 +318,7 @@ describe('errors leave everything unchanged', () => {
     writeFileSync(join(parent, 'file'), 'x');
     const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
     await expect(tokenizer.saveToPreset(join(parent, 'file'))).rejects.toThrow('which is a file');
-    // The vocabulary cannot be put in place: tokenizer.json, which could, is taken back.
+    // The vocabulary cannot be written, so tokenizer.json, which could, is removed again.
     const folder = join(parent, 'preset');
     cpSync(TINY_PRESET, folder, {recursive: true});
     rmSync(join(folder, 'assets'), {recursive: true});

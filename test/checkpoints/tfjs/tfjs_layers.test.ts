@@ -1,4 +1,4 @@
-/** Every public layer in a plain model of tfjs: its configuration, its JSON, and a folder that keeps its weights. */
+/** Every public layer in a plain tfjs model: its configuration, its JSON, and a folder with its weights. */
 import {mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -70,7 +70,7 @@ describe.each(LAYERS)('%s', (_, make, shapes) => {
     const place = `file://${folder}/${layer.name}`;
     await model.save(place);
     const copy = await tf.loadLayersModel(`${place}/model.json`);
-    // Layers that tfjs has under the same name come back as its own, which round elsewhere.
+    // Layers with the same name in tfjs are loaded as tfjs layers, which round elsewhere.
     expect(await take(copy.predict(feed) as tf.Tensor)).toBeAllClose(expected, {atol: 1e-6});
     tf.dispose(x);
     for (const each of [model, copy]) each.dispose();

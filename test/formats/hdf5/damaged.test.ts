@@ -48,7 +48,7 @@ describe('a truncated file', () => {
   });
 });
 
-/** Places in the first structures of an old file, which lie where the superblock says. */
+/** Offsets in the first structures of an old file, whose addresses are in the superblock. */
 describe('a damaged file', () => {
   const name = 'keras_float32.weights.h5';
   const bytes = hdf5Bytes(name);
@@ -172,7 +172,7 @@ describe('whatever happens to the bytes', () => {
   ];
   const files = new Map(names.map(name => [name, hdf5Bytes(name)]));
 
-  /** Opens, and checks that the outcome is an error of ours, or datasets whose bytes can all be read. */
+  /** Opens a file, and checks that it fails with one of our errors or that all bytes of all datasets can be read. */
   async function check(bytes: Uint8Array): Promise<void> {
     const limit = 4 * 2 ** 20;
     let read = 0;
@@ -212,7 +212,7 @@ describe('whatever happens to the bytes', () => {
   }
 
   const file = fc.constantFrom(...names);
-  /** Bytes that are likely to do harm, and any others. */
+  /** Bytes that are likely to do harm, and arbitrary bytes. */
   const value = fc.oneof(fc.constantFrom(0, 1, 2, 3, 8, 16, 127, 128, 255), fc.integer({min: 0, max: 255}));
   const place = fc.double({min: 0, max: 1, maxExcluded: true, noNaN: true});
 

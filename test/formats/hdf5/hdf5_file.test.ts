@@ -157,7 +157,7 @@ describe('a dataset', () => {
 });
 
 describe('reading', () => {
-  /** A fixture with a tensor's worth of bytes behind it, which opening must not read. */
+  /** A fixture followed by a tensor's worth of bytes, which opening must not read. */
   function padded(name: string): Uint8Array {
     const bytes = new Uint8Array(2 ** 22);
     bytes.set(hdf5Bytes(name));

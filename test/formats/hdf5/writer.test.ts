@@ -99,7 +99,7 @@ describe('datasets', () => {
 });
 
 test('groups of any size, names of any length', async () => {
-  // 8 links fill a node, 256 a tree of one level, 8192 one of two.
+  // 8 links fill a node, 256 a tree of one level, 8192 a tree of two.
   for (const count of [0, 1, 8, 9, 256, 257, 3000]) {
     const writer = new Hdf5Writer().group('g');
     const names = Array.from({length: count}, (_, i) => `${i}${'é'.repeat(i % 40)}`);
@@ -116,7 +116,7 @@ test('groups of any size, names of any length', async () => {
 test('attributes of groups', async () => {
   const attributes = {name: 'ü'.repeat(5000), empty: '', count: -3, half: 0.5, fixed: new TextEncoder().encode('abc')};
   const writer = new Hdf5Writer().group('a/vars', attributes).group('a', {name: 'a'});
-  // More texts than one heap has room for.
+  // More texts than fit in one heap.
   for (let i = 0; i < 300; i++) writer.group(`b/${i}`, {name: `layer ${i}`});
   const file = await open(writer);
   expect(await file.attribute('a', 'name')).toBe('a');
@@ -132,7 +132,7 @@ test('any tree is read as it was written', async () => {
   await fc.assert(
     fc.asyncProperty(fc.uniqueArray(path, {maxLength: 40}), async paths => {
       const writer = new Hdf5Writer();
-      // A dataset cannot hold another one.
+      // A dataset cannot contain another one.
       const kept = paths.filter(one => !paths.some(other => other !== one && other.startsWith(`${one}/`)));
       kept.forEach((one, i) => writer.dataset(one, float(i)));
       const file = await open(writer);
@@ -143,7 +143,7 @@ test('any tree is read as it was written', async () => {
 });
 
 test('a file of more than 4 GiB has the right addresses', async () => {
-  // A sink that keeps what is not zero: 5 GiB would not fit.
+  // A sink that keeps only nonzero bytes: 5 GiB would not fit in memory.
   const kept = new Map<number, Uint8Array>();
   let size = 0;
   const sink: ByteSink = {

@@ -73,7 +73,7 @@ describe('CachedGemma3Attention', () => {
       const x = normal([1, 4, D], 9);
       const only = tf.eye(4).reshape([1, 4, 4]);
       const y = layer.call([x, only]);
-      // Whoever sees itself alone gets its own value, wherever it stands.
+      // A token that sees only itself gets its own value, at any position.
       const alone = tf.concat(
         Array.from({length: 4}, (_, t) => layer.call(tf.slice(x, [0, t, 0], [1, 1, D]))),
         1,

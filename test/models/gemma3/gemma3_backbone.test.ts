@@ -9,7 +9,7 @@ import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 import {fixture} from '../../support/fixtures';
 
-/** The sizes of KerasHub's own tests. */
+/** The sizes in KerasHub's tests. */
 const TINY: Gemma3BackboneArgs = {
   vocabularySize: 256,
   imageSize: null,
@@ -43,7 +43,7 @@ const mask = () =>
     'int32',
   );
 
-/** A model with weights that are far enough from zero to matter. */
+/** A model with weights far enough from zero to matter. */
 function filled(args: Partial<Gemma3BackboneArgs> = {}): Gemma3Backbone {
   const backbone = new Gemma3Backbone({...TINY, ...args});
   tf.tidy(() =>
@@ -338,7 +338,7 @@ describe('weights', () => {
           return tf.tidy(() => loss().arraySync());
         };
         const slope = (step: number) => (at(step) - at(-step)) / (2 * step);
-        // Richardson's extrapolation: what grows with the square of the step goes away.
+        // Richardson extrapolation cancels the error that grows with the square of the step.
         const numeric = (4 * slope(1e-3) - slope(2e-3)) / 3;
         variable.assign(original);
         const analytic = tf.sum(tf.mul(grads[variable.name]!, direction)).arraySync() as number;

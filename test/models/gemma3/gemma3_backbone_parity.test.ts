@@ -12,7 +12,7 @@ interface Expected {
   padding_mask: number[];
   hidden: number[];
   logits: number[];
-  /** Of embedding models alone. */
+  /** Only for embedding models. */
   pooled?: number[];
   params: number;
   summary: [string, string, number][];
@@ -24,7 +24,7 @@ const inputsOf = ({batch, length, token_ids, padding_mask}: Expected) => ({
   padding_mask: tf.tensor2d(padding_mask, [batch, length], 'int32'),
 });
 
-/** Of a model with one output or with two. */
+/** Outputs of a model with one output or with two. */
 type Outputs = Pick<Gemma3EmbeddingOutputs, 'sequence_output'> & Partial<Gemma3EmbeddingOutputs>;
 function outputsOf(backbone: Gemma3Backbone, inputs: ModelInputs): Outputs {
   return backbone.config.isEmbeddingModel
@@ -61,7 +61,7 @@ onEachBackend(() =>
         .map(row => /^(\S+) \((\w+)\).*?\s(\d+)\s/.exec(row))
         .filter(match => match !== null)
         .map(([, layer, cls, params]) => [layer, cls, Number(params)]);
-      // Keras numbers its Multiply over all models of a process.
+      // Keras numbers Multiply layers across all models of a process.
       const rows0 = expected.summary.map(([layer, ...rest]) => [layer.replace(/^multiply_\d+$/, 'multiply'), ...rest]);
       expect(printed).toEqual(rows0);
       expect(rows.join('\n')).toContain(`Total params: ${expected.params}`);

@@ -33,7 +33,7 @@ function makeBackbone(dtype = 'float32'): Gemma3Backbone {
   });
 }
 
-/** A random model repeats its last token: a sampler that draws makes it say more. */
+/** A random model repeats its last token greedily; random sampling varies the text. */
 const drawing = (seed: number) => new samplers.RandomSampler({seed, temperature: 3});
 
 let backbone: Gemma3Backbone;
@@ -146,7 +146,7 @@ describe('stream', () => {
       });
       lm.compile({sampler: drawing(seed)});
       expect(pieces.join('')).toBe(await lm.generate('a', {...options, stripPrompt: true}));
-      // Half a surrogate pair does not survive encoding.
+      // Half of a surrogate pair does not survive encoding.
       for (const piece of pieces) expect(Buffer.from(piece).toString()).toBe(piece);
     }
     lm.compile();

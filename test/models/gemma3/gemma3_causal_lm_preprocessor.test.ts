@@ -1,4 +1,4 @@
-/** Packing for training and generation against KerasHub (test/reference/make_preprocessor_fixtures.py). */
+/** Preprocessing for training and generation against KerasHub (test/reference/make_preprocessor_fixtures.py). */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';

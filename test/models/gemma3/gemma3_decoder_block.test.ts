@@ -65,7 +65,7 @@ describe('Gemma3DecoderBlock', () => {
       const x = normal([1, 6, 6], 9);
       const changed = tf.add(x, tf.mul(tf.tensor([0, 0, 0, 1, 0, 0]).reshape([1, 6, 1]), 3));
       const ones = tf.ones([1, 6], 'int32');
-      /** Which tokens notice that token 3 is another. */
+      /** Which tokens are affected when token 3 changes. */
       const touched = (...masks: tf.Tensor[]) => {
         const difference = tf.sub(layer.call([x, ...masks]), layer.call([changed, ...masks]));
         return Array.from(tf.max(tf.abs(difference), 2).dataSync(), value => (value > 1e-5 ? 1 : 0));

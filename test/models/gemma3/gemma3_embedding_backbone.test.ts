@@ -98,7 +98,7 @@ test('survives fromConfig in either casing, JSON and tfjs files', async () => {
   copies.forEach((copy, i) => {
     expect(copy).toBeInstanceOf(Gemma3Backbone);
     expect(copy.getConfig()).toEqual(backbone.getConfig());
-    // The last one came with its weights.
+    // The last copy was loaded with its weights.
     if (i < copies.length - 1) tf.tidy(() => copy.setWeights(backbone.getWeights()));
     const outputs = predict(copy);
     expect(outputs.pooled_output).toBeAllClose(expected.pooled_output, 1e-12);
@@ -144,7 +144,7 @@ onEachBackend(() =>
       const x = {token_ids: ids, padding_mask: mask};
       const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
       const optimizer = tf.train.adam(0.02);
-      // tfjs adds the losses of a sample up, so that they must have one shape: its own keeps the axis of tokens.
+      // tfjs adds the losses of a sample, so they need one shape, but its own loss keeps the token axis.
       const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
       backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
       const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});

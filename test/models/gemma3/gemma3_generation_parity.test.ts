@@ -22,7 +22,7 @@ const cases = fixtureNames('backbone').flatMap(name => {
 
 onEachBackend(() =>
   describe.each(cases)('$name', ({name, generate}) => {
-    // In one piece and in several.
+    // In one chunk and in several.
     const runs = generate.runs.flatMap(run => [undefined, 7].map(prefillChunk => ({...run, prefillChunk})));
     test.each(runs)('continues as KerasHub, stop ids $stop_token_ids, pieces of $prefillChunk', async run => {
       await expectNoLeak(async () => {
@@ -34,7 +34,7 @@ onEachBackend(() =>
         const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids, prefillChunk: run.prefillChunk});
         const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
         expect(mask).toEqual(run.padding_mask);
-        // What KerasHub wrote behind a stop token is not part of the text.
+        // Tokens that KerasHub wrote after a stop token are not part of the text.
         const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
         expect(kept(ids)).toEqual(kept(run.token_ids));
         tf.dispose([inputs, out]);

@@ -44,7 +44,7 @@ onEachBackend(() => {
         const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
         const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
         expect(mask).toEqual(run.padding_mask);
-        // What KerasHub wrote behind a stop token is not part of the text.
+        // Tokens that KerasHub wrote after a stop token are not part of the text.
         const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
         expect(kept(ids)).toEqual(kept(run.token_ids));
         tf.dispose([out.token_ids, out.padding_mask]);
@@ -94,7 +94,7 @@ onEachBackend(() => {
           const out = await bare.generate(inputs, {stopTokenIds});
           expect(out.token_ids.shape).toEqual(inputs.token_ids.shape);
           const found = [await lm.preprocessor!.generatePostprocess(out)].flat();
-          // Without a stop behind turns, chats go on.
+          // Without a stop token after turns, chats continue.
           [texts].flat().forEach((text, i) => expect(found[i]!.startsWith(text)).toBe(true));
           tf.dispose([inputs as never, out.token_ids, out.padding_mask]);
         }

@@ -90,7 +90,7 @@ describe('Gemma3TextEmbedder', () => {
       normalize: true,
     });
     expect([given.poolingMode, given.normalize]).toEqual(['last', true]);
-    // A preset of a language model says nothing of it.
+    // A preset of a language model has no such settings.
     const other = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {loadWeights: false});
     expect([other.poolingMode, other.normalize]).toEqual(['last', true]);
     expect(other.preprocessor!.sequenceLength).toBe(256);

@@ -1,4 +1,4 @@
-/** Packing for embedders against KerasHub (test/reference/make_embedder_fixtures.py). */
+/** Preprocessing for embedders against KerasHub (test/reference/make_embedder_fixtures.py). */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedderPreprocessor, Gemma3Tokenizer, type Truncation} from '../../../src';
 import {trimWaterfall} from '../../../src/models/gemma3/parts/segments';

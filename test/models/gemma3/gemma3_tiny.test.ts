@@ -1,4 +1,4 @@
-/** The preset in the package: what Python KerasHub answers with it, word for word, on every backend. */
+/** The preset in the package answers as in Python KerasHub, word for word, on every backend. */
 import {Gemma3CausalLM} from '../../../src';
 import {onEachBackend} from '../../support/backends';
 import {fixtureJson} from '../../support/fixtures';

@@ -7,7 +7,7 @@ const {kerashub} = expected;
 const proto = readSmallVocabulary();
 const tokenizer = new Gemma3Tokenizer({proto});
 
-/** The vocabulary with a token named otherwise. */
+/** The vocabulary with one token renamed. */
 const without = (vocabulary: Uint8Array, token: string) =>
   replaceText(vocabulary, token, `<${'~'.repeat(token.length - 2)}>`);
 const blind = ['<img>', '<start_of_image>', '<end_of_image>'].reduce(without, proto);

@@ -114,7 +114,7 @@ describe('Gemma3VisionEncoder', () => {
     const copy = await tf.loadLayersModel(tf.io.fromMemory(artifacts!));
     expect(copy.predict(pixels) as tf.Tensor).toBeAllClose(output, {atol: 1e-5});
 
-    // A bias of keys shifts all logits of a query alike, which softmax does not see; its gradient is rounding.
+    // A key bias shifts all logits of a query equally, which softmax ignores: its gradient is only rounding error.
     const moving = [...kerasPaths(encoder)].filter(([path]) => !path.endsWith('key_proj/vars/1'));
     const before = moving.map(([, weight]) => weight.read().arraySync());
     model.compile({optimizer: tf.train.sgd(0.01), loss: 'meanSquaredError'});
@@ -138,7 +138,7 @@ describe('Gemma3VisionEncoder', () => {
       poolSize: 4,
     });
     encoder.build([null, null, 896, 896, 3]);
-    // gemma3_4b less gemma3_4b_text, as KerasHub's registry counts them.
+    // gemma3_4b minus gemma3_4b_text, as counted in KerasHub's registry.
     expect(encoder.countParams()).toBe(4_299_915_632 - 3_880_099_328);
     expect(encoder.numVisionTokensPerImage).toBe(256);
     expect(encoder.computeOutputShape([null, null, 896, 896, 3])).toEqual([null, 256, 2560]);
@@ -182,7 +182,7 @@ describe('Gemma3VisionEncoder', () => {
     const packed = load(SMALL, {dtype: {className: 'DTypePolicy', config: {name: 'bfloat16'}}});
     const kernels = packed.weights.filter(weight => weight.shape.length > 1);
     expect(kernels.every(weight => weight instanceof PackedWeight)).toBe(true);
-    // With its weights rounded as well, the float32 encoder is the same function.
+    // With rounded weights, the float32 encoder is the same function.
     for (const [i, weight] of float.weights.entries()) weight.write(packed.weights[i]!.read());
     const images = randomImages(1, 2);
     expect(packed.call(images)).toBeAllClose(float.call(images), {atol: 1e-5});
@@ -242,7 +242,7 @@ describe('layers of the vision encoder', () => {
       const probabilities = tf.softmax(tf.div(tf.matMul(a!, b!, false, true), Math.sqrt(3)));
       return tf.transpose(tf.matMul(probabilities, c!), [0, 2, 1, 3]);
     };
-    // 28 logits a query: all at once, three queries at once, one at once although that is more than allowed.
+    // 28 logits per query: all queries at once, three at a time, and one at a time although one exceeds the limit.
     for (const maxLogits of [1000, 90, 1]) {
       const f = (...[a, b, c]: tf.Tensor[]) =>
         visionAttention(a as tf.Tensor4D, b as tf.Tensor4D, c as tf.Tensor4D, 0, maxLogits);
@@ -280,7 +280,7 @@ describe('Gemma3InterleaveEmbeddings', () => {
       [0, 0, 0, 0],
     ];
     const indices = tf.tensor2d(rows, [3, 4], 'int32');
-    // As products with matrices of zeros and ones: image row m goes to place t of its sample.
+    // As products with matrices of zeros and ones: image row m is written to position t of its sample.
     const chosen = tf.tensor(
       rows.flatMap((row, sample) =>
         Array.from({length: 6}, (_, place) =>

@@ -52,7 +52,7 @@ function draw(images: Images): PromptImages | undefined {
 
 async function compare(x: TokenBatch, expected: Outputs): Promise<void> {
   for (const key of ['token_ids', 'padding_mask', 'vision_indices', 'vision_mask'] as const) {
-    // tfjs has no rows of nothing.
+    // tfjs returns no rows for a shape [rows, 0].
     const rows = x[key]!.size === 0 && x[key]!.rank === 2 ? x[key]!.shape.slice(0, 1) : null;
     const received = rows ? Array.from({length: rows[0]!}, () => []) : await x[key]!.array();
     expect({[key]: received}).toEqual({[key]: expected[key]});

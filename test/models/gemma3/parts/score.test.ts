@@ -28,7 +28,7 @@ onEachBackend(() =>
       expect(losses.shape).toEqual([2, 8]);
       expect(gradients.shape).toEqual([2, 8, 128]);
 
-      // Embeddings a little along the gradient: the losses grow by its square.
+      // Embeddings moved a little along the gradient: the losses grow by its square.
       const step = 1e-3 / Math.max(...(await take(tf.abs(gradients))));
       const moved = tf.tidy(() => tf.add(embeddings, tf.mul(gradients, step)));
       const after = lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? moved : x)});
