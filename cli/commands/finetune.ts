@@ -4,6 +4,7 @@ import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs
 import {formatCount, plural} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {
+  type Choices,
   backendOption,
   collect,
   dtypeOption,
@@ -64,7 +65,7 @@ Examples:
   $ gemma3 generate --preset ./gemma3_270m --lora emails.lora.h5 "Ada Lovelace, example.org ->"
 `;
 
-export function addFinetune(program: Command, io: Io, backends: readonly BackendName[]): void {
+export function addFinetune(program: Command, io: Io, {backends}: Choices): void {
   const command = program
     .command('finetune')
     .description('train LoRA on examples')

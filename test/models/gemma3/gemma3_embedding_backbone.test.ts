@@ -160,7 +160,7 @@ onEachBackend(() =>
 test('is not a language model', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(() => new Gemma3CausalLM({backbone})).toThrow(
-    'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true.',
+    'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with isEmbeddingModel: true.',
   );
   backbone.dispose();
 });
