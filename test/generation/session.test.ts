@@ -1,4 +1,4 @@
-/** Texts of a session are those of a fresh `generate`; what was there already does not pass the model again. */
+/** A session generates the same texts as a fresh `generate`, without passing known tokens through the model again. */
 import * as tf from '@tensorflow/tfjs';
 import {ContextFullError, type Gemma3CausalLM, type GenerateOptions, samplers} from '../../src';
 import {type Prompt} from '../../src/generation/decoder';
@@ -23,10 +23,10 @@ const PROMPTS = [
   'Another beginning',
 ];
 const options: GenerateOptions = {stopTokenIds: null, maxLength: 40};
-/** A random model repeats its last token: a sampler that draws makes it say more. */
+/** A random model repeats its last token greedily; random sampling varies the text. */
 const draw = () => lm!.compile({sampler: new samplers.RandomSampler({seed: 3, temperature: 3})});
 
-/** Real tokens that pass the model while something runs. */
+/** How many real tokens pass through the model while `run` runs. */
 async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>): Promise<number> {
   let count = 0;
   const spy = jest.spyOn(model, 'hiddenStates').mockImplementation((tokens, cache) => {
@@ -43,12 +43,12 @@ const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !
 
 test('belongs to its model', async () => {
   const session = lm!.startSession({maxLength: 20});
-  const copy = lm!.clone();
-  await expect(copy.generate('a', {session})).rejects.toThrow('Expected a session of this model');
+  const twin = lm!.clone();
+  await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
   await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be a result of `startSession`');
   session.dispose();
   session.dispose();
-  copy.dispose();
+  twin.dispose();
 });
 
 test('generates the same texts as without a session', async () => {
@@ -75,18 +75,18 @@ test('computes only what is new', async () => {
   const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[0]!, few(first)))).toBe(first.length + 2);
   expect([session.reused, session.length]).toEqual([0, first.length + 2]);
-  // Three new tokens; the model does not read the last one.
+  // Three new tokens, of which the last does not pass through the model.
   const more = second.length - common(first.concat(-1), second);
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[1]!, few(second)))).toBe(more + 2);
   expect(session.reused).toBe(second.length - more);
   const others = third.length - common(third, second);
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(others + 2);
-  // The same prompt again: the model reads only its last token, for the logits.
+  // The same prompt again: only its last token passes, for its logits.
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(1 + 2);
   session.dispose();
 });
 
-test('computes from the start if windows have dropped too much', async () => {
+test('computes from the start where windows have forgotten too much', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 2});
   await session.generate(PROMPTS[1]!, options);
   const ids = await idsOf(PROMPTS[2]!);
@@ -106,14 +106,14 @@ test('is copied for several continuations', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     await session.generate(PROMPTS[0]!, {...options, maxLength: (await idsOf(PROMPTS[0]!)).length + 1});
-    const forks = [session.fork(), session.fork()];
-    for (const [i, fork] of forks.entries()) {
+    const twins = [session.fork(), session.fork()];
+    for (const [i, twin] of twins.entries()) {
       const prompt = PROMPTS[i + 1]!;
-      expect(await fork.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
-      expect(fork.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
+      expect(await twin.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
+      expect(twin.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
     }
     expect(session.length).toBe((await idsOf(PROMPTS[0]!)).length);
-    for (const each of [session, ...forks]) each.dispose();
+    for (const each of [session, ...twins]) each.dispose();
     session.dispose();
   });
 });
@@ -126,7 +126,7 @@ test('reports that it is full, and still works', async () => {
   expect(await session.generate('a', {stopTokenIds: null})).toBe(
     await lm!.generate('a', {maxLength: 8, stopTokenIds: null}),
   );
-  // As without a session, `maxLength` cuts a prompt.
+  // As without a session, a prompt is truncated if asked.
   expect(await session.generate(PROMPTS[1]!, {maxLength: 4})).toBe(await lm!.generate(PROMPTS[1]!, {maxLength: 4}));
   session.dispose();
 });
@@ -149,7 +149,7 @@ test('refuses what it cannot do', async () => {
   });
 });
 
-test('still works after an abort between pieces and after a failure', async () => {
+test('continues after an abort between chunks and after a failure', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     const fresh = await lm!.generate(PROMPTS[1]!, options);
@@ -170,7 +170,7 @@ test('still works after an abort between pieces and after a failure', async () =
       throw new Error('no memory');
     });
     await expect(session.generate(PROMPTS[3]!, options)).rejects.toThrow('no memory');
-    // Some blocks have the tokens and others do not: none of them may be reused.
+    // Some blocks saw the tokens and others did not, so nothing is reused.
     expect(await session.generate(PROMPTS[1]!, options)).toBe(fresh);
     expect(session.reused).toBe(0);
     session.dispose();
@@ -202,7 +202,7 @@ describe('with images', () => {
     return ids;
   }
 
-  test('identifies images by their pixels', async () => {
+  test('distinguishes images by their pixels', async () => {
     await run(prompt([1, 2], 3)); // initialises the weights
     await expectNoLeak(async () => {
       const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
@@ -210,9 +210,9 @@ describe('with images', () => {
         [[1, 2], 3, 0],
         // The same pixels in other tensors: only the last text is new.
         [[1, 2], 4, 6 + 2 * IMAGE_TOKENS],
-        // A different second image.
+        // Another second image.
         [[1, 3], 4, 6 + IMAGE_TOKENS],
-        // A different first image.
+        // Another first one.
         [[2, 3], 4, 3],
       ] as [[number, number], number, number][]) {
         expect(await run(prompt(seeds, last), session)).toEqual(await run(prompt(seeds, last)));
@@ -222,7 +222,7 @@ describe('with images', () => {
     });
   });
 
-  test('never holds half an image', async () => {
+  test('never keeps half an image', async () => {
     const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
     const ends = () => {
       const {images, tokens, visionMask} = prompt([1, 2], 3);
@@ -230,7 +230,7 @@ describe('with images', () => {
     };
     const fresh = await run(ends());
     expect(await run(ends(), session)).toEqual(fresh);
-    // The logits after the last part of an image are needed, so the whole image is computed.
+    // Logits are needed after the last part of an image, which is computed as a whole.
     expect(await run(ends(), session)).toEqual(fresh);
     expect(session.reused).toBe(6 + IMAGE_TOKENS);
     session.dispose();

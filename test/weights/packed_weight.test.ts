@@ -40,7 +40,7 @@ function place(shape: number[], layout: KernelLayout, at: number[]): [row: numbe
   return [along(layout.out), along(layout.in)];
 }
 
-describe.each(LAYOUTS)('a weight %j resting as %j', (shape, layout) => {
+describe.each(LAYOUTS)('a weight %j stored as %j', (shape, layout) => {
   const size = shape.reduce((a, b) => a * b, 1);
   const values = Float32Array.from({length: size}, (_, i) => Math.sin(i + 1) * 100);
   const halves = new Uint16Array(size);
@@ -162,7 +162,7 @@ describe('PackedWeight', () => {
     weight.dispose();
   });
 
-  test('takes its own bits, and refuses other shapes and types', () => {
+  test('accepts its own bits, and refuses other shapes and types', () => {
     tf.tidy(() => {
       const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
       a.write(normal([3, 5], 1));
