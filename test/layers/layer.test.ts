@@ -119,7 +119,7 @@ describe('Layer', () => {
     model.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('sets and gets its weights at rest as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('sets and gets its weights stored as %s', dtype => {
     const layer = built({dtype});
     const values = layer.weights.map((weight, i) =>
       tf.div(tf.round(tf.mul(normal(weight.shape as number[], i), 8)), 8),
@@ -138,7 +138,7 @@ describe('Layer', () => {
     layer.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('leaves nothing behind at rest as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('leaks nothing with weights stored as %s', dtype => {
     const before = tf.memory().numTensors;
     const x = tf.ones([2, 4]);
     const layer = new Outer({dtype});

@@ -1,4 +1,4 @@
-/** LoRA of single layers: the numbers of Keras, kernels at rest in every format, configurations, errors. */
+/** LoRA of single layers: the numbers of Keras, kernels stored in every format, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
 import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
@@ -82,12 +82,12 @@ describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test.each(['bfloat16', 'int8', 'int4'])('over a kernel at rest as %s, merged as in two products', dtype => {
+  test.each(['bfloat16', 'int8', 'int4'])('over a kernel stored as %s: merged and as two products', dtype => {
     tf.tidy(() => {
       const layer = layerOf(c, {dtype});
       const plain = make(c);
       plain.build(c.x.shape);
-      // The same values as at rest, with the product added: what the two products stand for.
+      // The same values as stored, with the product added: which the two products compute.
       const {a, b} = layer.loraMatrices!;
       const delta = tf.reshape(
         tf.mul(tf.matMul(tf.reshape(a.read(), [-1, c.rank]), b.read() as tf.Tensor2D), c.alpha / c.rank),

@@ -72,7 +72,7 @@ describe.each([
     });
   });
 
-  test('rests as bfloat16', () => {
+  test('is stored as bfloat16', () => {
     tf.tidy(() => {
       const packed = filled({...args, dtype: 'bfloat16'});
       const rounded = filled(args);
