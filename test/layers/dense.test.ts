@@ -86,7 +86,7 @@ describe('Dense', () => {
     expect(new Dense({units: 1, activation: 'geluApproximate'}).activation).toBe('gelu_approximate');
   });
 
-  test('leaves the layer of this name that tfjs has to those who use it', () => {
+  test('does not replace the tfjs layer of the same name', () => {
     const {classNameMap} = tf.serialization.SerializationMap.getMap();
     expect(classNameMap.Dense![0]).not.toBe(Dense);
     expect(classNameMap.Dense![0]).toBe(tf.layers.dense({units: 1}).constructor);
@@ -102,7 +102,7 @@ describe('Dense', () => {
 });
 
 describe('Embedding', () => {
-  test.each(['float32', 'bfloat16'])('looks up rows stored as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('looks rows up, stored as %s', dtype => {
     const table = tf.div(tf.range(0, 12), 4).reshape([4, 3]);
     const layer = new Embedding({inputDim: 4, outputDim: 3, dtype, name: 'e'});
     layer.build();

@@ -162,7 +162,7 @@ describe('PackedWeight', () => {
     weight.dispose();
   });
 
-  test('takes its own bits, and refuses other shapes and types', () => {
+  test('accepts its own bits, and refuses other shapes and types', () => {
     tf.tidy(() => {
       const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
       a.write(normal([3, 5], 1));
