@@ -34,7 +34,7 @@ const LAYOUTS: [shape: number[], layout: KernelLayout][] = [
 const declared = (shape: number[], layout: KernelLayout, initializer = tf.initializers.zeros()) =>
   new PackedWeight(shape, layout, 'kernel', initializer);
 
-/** Where a value of logical index `at` rests, by the words of the class. */
+/** Where a value of logical index `at` is stored, as the class documents. */
 function place(shape: number[], layout: KernelLayout, at: number[]): [row: number, column: number] {
   const along = (axes: readonly number[]) => axes.reduce((sum, axis) => sum * shape[axis]! + at[axis]!, 0);
   return [along(layout.out), along(layout.in)];
@@ -116,7 +116,7 @@ describe('PackedWeight', () => {
     }
   });
 
-  test('is initialised when it is first read, and never when something filled it before', async () => {
+  test('is initialized when it is first read, and never when something filled it before', async () => {
     const initializer = tf.initializers.constant({value: 1.5});
     const apply = jest.spyOn(initializer, 'apply');
     const before = tf.memory().numTensors;
