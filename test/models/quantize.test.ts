@@ -128,7 +128,7 @@ describe('a large matrix', () => {
     ['bfloat16', 'int8', [1024, 2048]],
     ['bfloat16', 'int4', [1500, 1377]],
     ['float32', 'bfloat16', [2048, 1024]],
-  ] as const)('%s to %s takes its new bytes and those of a piece beside the old', async (dtype, mode, shape) => {
+  ] as const)('%s to %s needs memory for the new bytes and one piece, next to the old', async (dtype, mode, shape) => {
     const layer = await make(dtype, [...shape]);
     const old = layer.kernel;
     const backend = tf.backend() as unknown as SimdBackend;

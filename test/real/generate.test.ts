@@ -21,7 +21,7 @@ onEachBackend(({fast}) => {
   test('keeps bfloat16 weights as bfloat16', () => {
     expect(lm.countParams()).toBe(268098176);
     const bytes = (lm.backbone.weights as unknown as {byteLength: number}[]).reduce((sum, w) => sum + w.byteLength, 0);
-    // Norms rest as float32: 0.1 MB.
+    // Norms are stored as float32: 0.1 MB.
     expect(bytes - 2 * lm.countParams()).toBeLessThan(200_000);
   });
 
@@ -31,7 +31,7 @@ onEachBackend(({fast}) => {
       const out = lm.backbone.predict(inputs) as tf.Tensor3D;
       const last = out.slice([0, tokenIds.length - 1, 0], [1, 1, -1]);
       const logits = await take(lm.backbone.tokenEmbedding.call(last, {reverse: true}));
-      // Hidden values reach 30, logits 20: float32 has seven digits.
+      // Hidden states reach 30 and logits 20: float32 has seven digits.
       expect((await take(last)).slice(0, hidden.length)).toBeAllClose(hidden, {atol: 2e-4});
       expect(top.ids.map(id => logits[id]!)).toBeAllClose(top.logits, {atol: 2e-4});
       expect(logits.indexOf(logits.reduce((a, b) => Math.max(a, b)))).toBe(top.ids[0]);
@@ -72,7 +72,7 @@ onEachBackend(({fast}) => {
         expect(answer).toBe(tokenizer.detokenize(fresh));
         passed.push(chat.promptLength - chat.reused);
       }
-      // The end of the answer before, its last token and the question.
+      // The end of the previous answer, its last token and the question.
       expect(Math.max(...passed.slice(1)) - Math.min(...passed.slice(1))).toBeLessThanOrEqual(1);
       steps.mockRestore();
       chat.dispose();
