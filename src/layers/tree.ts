@@ -1,4 +1,4 @@
-/** Walking over layers and their sub-layers. */
+/** Walks over layers and their sub-layers. */
 
 /** Anything with sub-layers of its own kind. */
 export interface Tree<Node> {
@@ -6,7 +6,7 @@ export interface Tree<Node> {
 }
 
 /**
- * Layers and all layers below them, depth first.
+ * Yields the given layers and all layers below them, depth first.
  *
  * @param lastFirst visits the sub-layers of each layer from the last to the first. The given layers keep their order.
  */

@@ -163,7 +163,7 @@ describe('refuses what it cannot do', () => {
   test('unknown modes, and models that are already quantized', async () => {
     const backbone = await load();
     await expect(backbone.quantize('float8' as never)).rejects.toThrow(
-      'Expected a mode of quantization: "int8", "int4", "bfloat16". Received: "float8".',
+      'Expected a quantization mode: "int8", "int4", "bfloat16". Received: "float8".',
     );
     await backbone.quantize('bfloat16');
     await backbone.quantize('int8');
