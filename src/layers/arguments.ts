@@ -32,7 +32,11 @@ type Row<T, Optional> = Optional extends true
  *
  * @example
  * interface PoolingArgs {size: number; strides?: number; padded?: boolean}
- * const ARGUMENTS = {size: ['size'], strides: ['size', 1], padded: ['flag', false]} satisfies ArgumentTable<PoolingArgs>;
+ * const ARGUMENTS = {
+ *   size: ['size'],
+ *   strides: ['size', 1],
+ *   padded: ['flag', false],
+ * } satisfies ArgumentTable<PoolingArgs>;
  */
 export type ArgumentTable<A> = {
   readonly [K in keyof A]-?: Row<Required<A>[K], Record<never, never> extends Pick<A, K> ? true : false>;
