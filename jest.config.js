@@ -8,7 +8,10 @@ export default {
     '<rootDir>/test/browser/',
     '<rootDir>/test/package/',
   ],
-  moduleNameMapper: {'^#platform$': '<rootDir>/src/platform/node.ts', '^tfjs-gemma3$': '<rootDir>/src/index.ts'},
+  moduleNameMapper: {
+    '^#platform/(.*)$': '<rootDir>/src/platform/node/$1.ts',
+    '^tfjs-gemma3$': '<rootDir>/src/index.ts',
+  },
   transform: {
     '^.+\\.ts$': ['@swc/jest', {jsc: {target: 'es2022', parser: {syntax: 'typescript'}}, module: {type: 'commonjs'}}],
   },

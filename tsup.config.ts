@@ -29,7 +29,7 @@ export default defineConfig([
   },
   {
     ...shared,
-    entry: {cli: 'converters/cli.ts'},
+    entry: {cli: 'cli/cli.ts'},
     outDir: 'dist',
     platform: 'node',
     format: ['esm'],

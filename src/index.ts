@@ -12,22 +12,24 @@ export {
   type SimdOptions,
   useBackend,
 } from './backends/use_backend';
-export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './errors';
+export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './base/errors';
 export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
-export {type GenerationRequest, type Prompt} from './generation/engine';
+export {type GenerationRequest} from './generation/generation';
+export {type Prompt} from './generation/decoder';
 export {type TokenLogprob, type TokenLogprobs} from './generation/logprobs';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export {type PrefillProgress} from './generation/prefill';
 export * as samplers from './generation/samplers';
 export {GenerationSession, type SessionArgs} from './generation/session';
-export {BlobPreset} from './hub/blob_source';
-export {DirectoryHandlePreset} from './hub/directory_handle_preset';
-export {type FileSource, type FileTarget, MemoryFile} from './hub/file_target';
-export {HttpPreset} from './hub/http_source';
-export {MemoryPreset} from './hub/memory_preset';
+export {BlobPreset} from './files/blob';
+export {DirectoryHandlePreset} from './files/directory_handle';
+export {type FileSource, type FileTarget} from './files/open_file';
+export {MemoryFile} from './files/memory';
+export {HttpPreset} from './files/http';
+export {MemoryPreset} from './files/memory';
 export {openPreset, type PresetLike} from './hub/open_preset';
-export {type ByteSink, type PresetSink} from './hub/preset_sink';
-export {type ByteSource, MemorySource, type PresetSource} from './hub/preset_source';
+export {type ByteSink, type PresetSink} from './base/byte_sink';
+export {type ByteSource, MemorySource, type PresetSource} from './base/byte_source';
 export {type ImageLike} from './images/image_like';
 export {type Interpolation} from './images/resample';
 export {Dense, type DenseArgs} from './layers/dense';
@@ -57,7 +59,7 @@ export {
   type Gemma3BackboneConfig,
   type Gemma3EmbeddingOutputs,
 } from './models/gemma3/gemma3_backbone';
-export {Gemma3Cache} from './models/gemma3/gemma3_cache';
+export {Gemma3Cache} from './models/gemma3/parts/cache';
 export {Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
 export {
   Gemma3CausalLMPreprocessor,
@@ -70,10 +72,10 @@ export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/g
 export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemma3/gemma3_image_converter';
 export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
 export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
-export {type PresetEntry} from './models/gemma3/gemma3_presets';
-export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/gemma3_prompt_images';
-export {type ExportPeftOptions} from './models/gemma3/gemma3_peft';
-export {type ScoreArgs} from './models/gemma3/gemma3_score';
+export {type PresetEntry} from './hub/registry';
+export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/parts/prompt_images';
+export {type ExportPeftOptions} from './adapters/peft';
+export {type ScoreArgs} from './models/gemma3/parts/score';
 export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
 export {
   Gemma3TextEmbedderPreprocessor,
@@ -83,14 +85,16 @@ export {
 } from './models/gemma3/gemma3_text_embedder_preprocessor';
 export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
-export {type EnableLoraOptions} from './models/lora';
+export {type EnableLoraOptions} from './adapters/model_lora';
 export {memoryByDtype, type WeightMemory} from './models/memory';
 export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
-export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from './saving/convert_preset';
-export {folderHandler} from './saving/folder_handler';
-export {type LoraSource, type LoraTarget, type SaveLoraOptions} from './saving/lora_weights';
-export {listPresetVariables, type LoadProgress} from './saving/preset_weights';
-export {type PresetTarget, type SaveProgress, type SaveToPresetOptions} from './saving/preset_writer';
+export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from '../converters/convert_preset';
+export {folderHandler} from './checkpoints/tfjs/folder_handler';
+export {type LoraSource, type LoraTarget, type SaveLoraOptions} from './adapters/keras_lora';
+export {listPresetVariables} from './checkpoints/load_weights';
+export {type LoadProgress} from './checkpoints/stored_weights';
+export {type PresetTarget} from './files/open_folder';
+export {type SaveProgress, type SaveToPresetOptions} from './checkpoints/keras/write_preset';
 export {
   applyChatTemplate,
   type ChatMessage,

@@ -1,9 +1,9 @@
 /** The one switch between backends. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../errors';
+import {checkKeys, show, ValueError} from '../base/errors';
 import {createSimdBackend} from './simd';
-import {hasSimd} from './simd/has_simd';
-import {SimdEngine} from './simd/simd_engine';
+import {hasSimd} from './simd/engine/has_simd';
+import {SimdEngine} from './simd/engine/simd_engine';
 
 export type BackendName = 'auto' | 'simd' | 'cpu';
 

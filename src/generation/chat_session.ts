@@ -1,9 +1,9 @@
 /** A conversation with a model, whose turns stay in its session: an answer costs what is new. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, ContextFullError, ValueError} from '../errors';
-import {checkPositiveInteger} from '../layers/checks';
+import {checkKeys, ContextFullError, ValueError} from '../base/errors';
+import {checkPositiveInteger} from '../base/checks';
 import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN} from '../tokenizers/chat_template';
-import {type Prompt} from './engine';
+import {type Prompt} from './decoder';
 import {GeneratedText, type TextDecoding} from './generated_text';
 import {GenerationSession, type SessionArgs} from './session';
 

@@ -1,6 +1,6 @@
 /** Keys and values of tokens seen before, for one decoder block. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {cacheUpdate} from '../ops/cache_update';
 
 export interface KvCacheArgs {

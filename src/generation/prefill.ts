@@ -1,8 +1,8 @@
 /** Prompts into a cache: in pieces, so that memory does not grow with their length. */
 import * as tf from '@tensorflow/tfjs';
-import {nextTurn} from '#platform';
-import {ValueError} from '../errors';
-import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type Prompt} from './engine';
+import {nextTurn} from '#platform/turn';
+import {ValueError} from '../base/errors';
+import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type Prompt} from './decoder';
 
 /** Tokens of a piece, unless told. */
 export const PREFILL_CHUNK = 512;

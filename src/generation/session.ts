@@ -1,7 +1,7 @@
 /** A cache that outlives a call: what a new prompt has in common with what it holds is not computed again. */
-import {checkKeys, ContextFullError, ValueError} from '../errors';
-import {checkPositiveInteger} from '../layers/checks';
-import {type Decoder, type Prompt} from './engine';
+import {checkKeys, ContextFullError, ValueError} from '../base/errors';
+import {checkPositiveInteger} from '../base/checks';
+import {type Decoder, type Prompt} from './decoder';
 import {outsideImage} from './prefill';
 import {commonLength, type HeldToken, heldTokens, SessionCache} from './session_cache';
 

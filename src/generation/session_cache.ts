@@ -1,6 +1,6 @@
 /** A cache that knows which tokens it holds. */
 import type * as tf from '@tensorflow/tfjs';
-import {type DecoderCache, type NewTokens, type Prompt} from './engine';
+import {type DecoderCache, type NewTokens, type Prompt} from './decoder';
 
 /** A token as it is compared: its id, or which part of which image it stands for. */
 export type HeldToken = number | string;

@@ -1,9 +1,9 @@
 /** From what a user calls a preset to the place its files are read from. */
-import {openFolder, packagedPreset} from '#platform';
-import {show, ValueError} from '../errors';
-import {presets} from '../models/gemma3/gemma3_presets';
-import {HttpPreset} from './http_source';
-import {type PresetSource} from './preset_source';
+import {openFolder, packagedPreset} from '#platform/files';
+import {show, ValueError} from '../base/errors';
+import {presets} from './registry';
+import {HttpPreset} from '../files/http';
+import {type PresetSource} from '../base/byte_source';
 
 /** A folder, an http(s) or file address, the name of the preset in the package, or an open source. */
 export type PresetLike = string | URL | PresetSource;

@@ -1,7 +1,7 @@
 /** Everything that is taken for an image, and its pixels. */
 import * as tf from '@tensorflow/tfjs';
-import {drawnPixels, readImageFile} from '#platform';
-import {show, ValueError} from '../errors';
+import {drawnPixels, readImageFile} from '#platform/images';
+import {show, ValueError} from '../base/errors';
 import {decodeJpeg, isJpeg} from './jpeg';
 import {type Pixels, withoutAlpha} from './pixels';
 import {decodePng, isPng} from './png';

@@ -1,5 +1,5 @@
 /** What the parts of a JPEG file share: its components and their coefficients. */
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 
 /** One of the planes an image is made of: brightness, or a colour. */
 export interface Component {

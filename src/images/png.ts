@@ -2,7 +2,7 @@
  * PNG files as pixels (https://www.w3.org/TR/png-3/), the same on every platform and as TensorFlow's
  * `decode_png(channels=3)` gives them: alpha is dropped, of 16 bits the upper 8 stay, grey becomes three equal channels.
  */
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {type Pixels} from './pixels';
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];

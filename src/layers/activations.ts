@@ -1,6 +1,6 @@
 /** Activations by the names that Keras and KerasHub give them; several differ from what tfjs has under the same name. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 import {gelu} from '../ops/gated_gelu';
 
 export type Activation = (x: tf.Tensor) => tf.Tensor;

@@ -1,11 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
 import {activate, activationName} from './activations';
-import {checkArgument, checkPositiveInteger} from './checks';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
+import {checkArgument, checkPositiveInteger} from '../base/checks';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
 import {
   type AnyWeight,
   checkedArgs,

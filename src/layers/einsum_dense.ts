@@ -1,10 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {denseEinsum, type EinsumPlan, planEinsum} from '../ops/einsum';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
 import {activate, activationName} from './activations';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
 import {
   type AnyWeight,
   checkedArgs,

@@ -3,8 +3,8 @@ import {denseEinsum, planEinsum} from '../ops/einsum';
 import {embedding} from '../ops/embedding';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
-import {checkPositiveInteger} from './checks';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
+import {checkPositiveInteger} from '../base/checks';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
 import {
   type AnyWeight,
   checkedArgs,

@@ -1,11 +1,11 @@
 /** The base of all layers here: a tfjs layer that knows its sub-layers, and whose weights cost nothing until filled. */
 import * as tf from '@tensorflow/tfjs';
-import {camelKeys} from '../saving/keras_config';
+import {camelKeys} from '../base/casing';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
-import {checkArgument, checkArguments} from './checks';
-import {type Initializer} from './initializers';
+import {checkArgument, checkArguments} from '../base/checks';
+import {type Initializer} from '../weights/initializers';
 import {type QuantizationMode, quantizeLayers} from './quantize';
 
 export interface LayerArgs {

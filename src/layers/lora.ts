@@ -1,11 +1,11 @@
 /** Low-rank adaptation, https://arxiv.org/abs/2106.09685, as Keras' `enable_lora`: written once for all layers that have it. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, ValueError} from '../errors';
+import {checkKeys, ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
 import {type Adapter} from '../weights/merged_stream';
 import {type Weight} from '../weights/weight';
-import {checkArgument} from './checks';
-import {getInitializer, type InitializerLike} from './initializers';
+import {checkArgument} from '../base/checks';
+import {getInitializer, type InitializerLike} from '../weights/initializers';
 import {type AnyWeight, Layer, type LayerArgs} from './layer';
 
 /** Options of `enableLora` of a layer. */

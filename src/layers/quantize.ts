@@ -1,5 +1,5 @@
 /** From one format of kernels to another, for a layer or a whole model: what Keras calls `quantize`. */
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 import {type PackedFormat, parseDtype} from '../weights/dtype';
 import {repacked} from '../weights/repack';
 import {PackedWeight} from '../weights/packed_weight';

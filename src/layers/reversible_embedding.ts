@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
 import {softCap} from '../ops/soft_cap';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
-import {checkArgument, checkPositiveInteger} from './checks';
+import {checkArgument, checkPositiveInteger} from '../base/checks';
 import {lookUp} from './embedding';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from './initializers';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
 import {
   type AnyWeight,
   checkedArgs,

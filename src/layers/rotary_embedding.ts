@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {rotary, rotaryTables} from '../ops/rotary';
-import {checkArgument} from './checks';
+import {checkArgument} from '../base/checks';
 import {
   checkedArgs,
   firstTensor,

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 import {
   checkedArgs,
   firstShape,

@@ -1,19 +1,20 @@
 /** What all backbones share: weights in order, options of loading from a preset, configurations. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../errors';
+import {checkKeys, show, ValueError} from '../base/errors';
 import {type QuantizationMode} from '../layers/quantize';
-import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../saving/preset_writer';
+import {type PresetTarget} from '../files/open_folder';
+import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/write_preset';
 import {
   loadLoraWeights,
   type LoraSource,
   type LoraTarget,
   saveLoraWeights,
   type SaveLoraOptions,
-} from '../saving/lora_weights';
-import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from './lora';
+} from '../adapters/keras_lora';
+import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from '../adapters/model_lora';
 import {Model} from './model';
 
-export type {ModelInputs} from './inputs';
+export type {ModelInputs} from '../layers/named_inputs';
 
 /** Options of `fromPreset`, beside overrides of the configuration. */
 export interface FromPresetOptions {

@@ -1,22 +1,14 @@
 /** What all language models share: sampler, generation of text and of token ids, streaming. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, ValueError} from '../errors';
+import {checkKeys, ValueError} from '../base/errors';
 import {type ChatArgs, ChatSession} from '../generation/chat_session';
-import {
-  type Decoder,
-  type DecoderCache,
-  generateSteps,
-  type GenerationRequest,
-  nextLogits,
-  type NewTokens,
-  type Prompt,
-  type Step,
-} from '../generation/engine';
+import {type Decoder, type DecoderCache, nextLogits, type NewTokens, type Prompt} from '../generation/decoder';
+import {generateSteps, type GenerationRequest, type Step} from '../generation/generation';
 import {GeneratedText} from '../generation/generated_text';
 import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import * as samplers from '../generation/samplers';
 import {GenerationSession, type SessionArgs} from '../generation/session';
-import {checkArgument, checkPositiveInteger} from '../layers/checks';
+import {checkArgument, checkPositiveInteger} from '../base/checks';
 import {type LabelsLike, type TrainingTexts} from '../training/examples';
 import {type EvaluateArgs, type EvaluateDatasetArgs, type FitArgs, type FitDatasetArgs} from '../training/fit_options';
 import {type Stage} from '../training/stages';
@@ -34,7 +26,7 @@ import {
   type TextToken,
   type TextWithLogprobs,
 } from './generate_options';
-import {type ModelInputs} from './inputs';
+import {type ModelInputs} from '../layers/named_inputs';
 import {TextTask} from './task';
 import {paddedTokens, readTokenInputs, type TokenInputs, type TokensWithLogprobs} from './token_inputs';
 

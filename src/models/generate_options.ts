@@ -1,6 +1,6 @@
 /** What `generate` and `stream` take and give, and what they need of a preprocessor. */
 import type * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 import {type TokenLogprob} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
 import {GenerationSession} from '../generation/session';

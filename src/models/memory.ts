@@ -1,6 +1,6 @@
 /** What the weights of a model take in each dtype, so that an error can say which one fits. */
-import {OutOfMemoryError} from '../errors';
-import {formatBytes} from '../format_bytes';
+import {OutOfMemoryError} from '../base/errors';
+import {formatBytes} from '../base/format_bytes';
 import {type WeightFormat} from '../weights/dtype';
 import {type PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';

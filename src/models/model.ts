@@ -1,11 +1,11 @@
 /** What backbones and tasks share: inputs by name, files of tfjs without leaks, and what can be trained. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {type AnyWeight, type TensorOrTensors} from '../layers/layer';
-import {restingTensor} from '../saving/tfjs_weights';
+import {restingTensor} from '../checkpoints/tfjs/write_weights';
 import {PackedWeight} from '../weights/packed_weight';
 import {weightStream} from '../weights/repack';
-import {inputTensors, type ModelInputs} from './inputs';
+import {inputTensors, type ModelInputs} from '../layers/named_inputs';
 
 type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: infer A) => unknown ? A : never;
 

@@ -1,9 +1,9 @@
 /** What all text embedders share: texts in, one vector for each out, in batches that hold little padding. */
 import * as tf from '@tensorflow/tfjs';
-import {nextTurn} from '#platform';
-import {checkKeys, show, ValueError} from '../errors';
-import {checkArgument} from '../layers/checks';
-import {type ModelInputs} from './inputs';
+import {nextTurn} from '#platform/turn';
+import {checkKeys, show, ValueError} from '../base/errors';
+import {checkArgument} from '../base/checks';
+import {type ModelInputs} from '../layers/named_inputs';
 import {Task} from './task';
 
 /** What encoding needs of a preprocessor. */

@@ -1,7 +1,7 @@
 /** Generation without a preprocessor: token ids as tensors, in and out. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
-import {type Prompt} from '../generation/engine';
+import {show, ValueError} from '../base/errors';
+import {type Prompt} from '../generation/decoder';
 import {type TokenLogprobs} from '../generation/logprobs';
 import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
 

@@ -1,7 +1,7 @@
 /** Images beside token ids as tensors: what a preprocessor makes, and generation without one reads. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
-import {type Prompt} from '../generation/engine';
+import {show, ValueError} from '../base/errors';
+import {type Prompt} from '../generation/decoder';
 
 /** One axis less for a single text. */
 export interface VisionTensors {

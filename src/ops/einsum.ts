@@ -3,7 +3,8 @@
  * so nothing here uses it.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {sizeOf} from '../base/shapes';
+import {ValueError} from '../base/errors';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {matMul} from './mat_mul';
 
@@ -88,8 +89,6 @@ function makePlan(equation: string, xRank: number): EinsumPlan {
   };
 }
 
-const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
-
 /** Transposes to the given label order, or returns the tensor as it is. Summed labels are summed away first. */
 function arrange(tensor: tf.Tensor, labels: readonly string[], order: readonly string[]): tf.Tensor {
   const summed = labels.filter(label => !order.includes(label));
@@ -138,19 +137,19 @@ export function denseEinsum(x: tf.Tensor, weight: tf.Tensor | PackedWeight, plan
 
     let y: tf.Tensor;
     if (batch.length === 0 && contracted.length > 0 && used && (weight instanceof PackedWeight || start >= 0)) {
-      const columns = size(sizesOf(contracted));
-      const x2 = tf.reshape(left, [size(sizesOf(freeX)), columns]) as tf.Tensor2D; // (M, C)
+      const columns = sizeOf(sizesOf(contracted));
+      const x2 = tf.reshape(left, [sizeOf(sizesOf(freeX)), columns]) as tf.Tensor2D; // (M, C)
       if (weight instanceof PackedWeight) {
         y = weight.matMul(x2);
       } else {
-        const outer = size(shape.slice(0, start));
-        const inner = size(shape.slice(start + contracted.length));
+        const outer = sizeOf(shape.slice(0, start));
+        const inner = sizeOf(shape.slice(start + contracted.length));
         y = matMul(x2, tf.reshape(weight, [outer, columns, inner]) as tf.Tensor3D);
       }
     } else {
       const kernel = weight instanceof PackedWeight ? weight.read() : weight;
       const right = arrange(kernel, plan.kernel, [...batch, ...contracted, ...freeKernel]);
-      const dims = [batch, freeX, contracted, freeKernel].map(labels => size(sizesOf(labels)));
+      const dims = [batch, freeX, contracted, freeKernel].map(labels => sizeOf(sizesOf(labels)));
       const [b, m, c, n] = dims as [number, number, number, number];
       y = tf.matMul(tf.reshape(left, [b, m, c]) as tf.Tensor3D, tf.reshape(right, [b, c, n]) as tf.Tensor3D);
     }

@@ -3,7 +3,7 @@
  * logits of all tokens never exist at once. 1,000 tokens over Gemma's vocabulary would be a gigabyte of them.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Packing} from '../weights/packing';
 import {type Attributes, type Inputs, type KeepingOp, runKeepingOp, tapeIsOn} from './op';

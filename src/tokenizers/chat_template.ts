@@ -2,7 +2,7 @@
  * Turns of a conversation as text, as Gemma 3 was tuned on them: the `chat_template` that Google publishes in
  * tokenizer_config.json beside the weights (https://huggingface.co/google/gemma-3-1b-it).
  */
-import {checkKeys, show, ValueError} from '../errors';
+import {checkKeys, show, ValueError} from '../base/errors';
 
 export interface TextPart {
   type: 'text';

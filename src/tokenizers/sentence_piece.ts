@@ -1,6 +1,6 @@
 /** SentencePiece, as far as Gemma uses it: byte pair encoding, identity normalization, byte fallback. */
 
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 import {bpe, type BpeVocabulary} from './bpe';
 import {PieceTable} from './piece_table';
 import {PrefixSet} from './prefix_set';

@@ -1,6 +1,6 @@
 /** Reads the file that SentencePiece keeps its model in: a protocol buffer, of which only the used fields are kept. */
 
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 
 /** What a piece is, as numbered in the file. */
 export const PieceType = {

@@ -1,7 +1,7 @@
 /** What a language model is trained on, of which batches are made: strings with a preprocessor, or tensors. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
-import {inputTensors, type ModelInputs, type ModelWithInputs} from '../models/inputs';
+import {show, ValueError} from '../base/errors';
+import {inputTensors, type ModelInputs, type ModelWithInputs} from '../layers/named_inputs';
 import {type Batch, weightedTokens} from './batch';
 
 /** Rows, and batches of them. */

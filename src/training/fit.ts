@@ -1,7 +1,7 @@
 /** The loop of training: epochs of batches, each a step; then validation; all of it told to callbacks. */
 import * as tf from '@tensorflow/tfjs';
-import {nextTurn} from '#platform';
-import {show, ValueError} from '../errors';
+import {nextTurn} from '#platform/turn';
+import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
 import {type FitCallbacks, type FitLogs} from './fit_options';
 import {type BatchSource} from './sources';

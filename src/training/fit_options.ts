@@ -1,7 +1,7 @@
 /** Options of `fit` and its like, checked. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../errors';
-import {checkArgument, checkObject, checkPositiveInteger} from '../layers/checks';
+import {checkKeys, show, ValueError} from '../base/errors';
+import {checkArgument, checkObject, checkPositiveInteger} from '../base/checks';
 import {type LabelsLike, type TrainingData} from './examples';
 
 /** Numbers that callbacks are told. */

@@ -1,6 +1,6 @@
 /** How far predictions are from labels, and what of that is to be made small. */
-import {show, ValueError} from '../errors';
-import {checkArguments} from '../layers/checks';
+import {show, ValueError} from '../base/errors';
+import {checkArguments} from '../base/checks';
 import {type Batch} from './batch';
 
 const REDUCTIONS = ['sum_over_batch_size', 'mean_with_sample_weight', 'sum'] as const;

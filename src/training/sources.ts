@@ -1,6 +1,6 @@
 /** Where batches of an epoch come from: examples in an order, or a dataset of tf.data. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 import {type Batch, batchesOf, type OrderArgs} from './batch';
 import {type Examples, examplesOf, isText, type ModelWithText, type TrainingTexts} from './examples';
 

@@ -1,6 +1,6 @@
 /** One step of training, one batch of evaluation: what a language model and its optimizer make of a batch. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 import {embedding} from '../ops/embedding';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Batch} from './batch';

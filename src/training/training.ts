@@ -1,7 +1,7 @@
 /** Training of a language model: what `compile`, `fit`, `evaluate` and their like of `CausalLM` do. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../errors';
-import {checkArgument} from '../layers/checks';
+import {show, ValueError} from '../base/errors';
+import {checkArgument} from '../base/checks';
 import {type Batch} from './batch';
 import {type Examples, examplesOf, isText, type LabelsLike, type ModelWithText} from './examples';
 import {evaluateSource, fitLoop} from './fit';

@@ -5,7 +5,7 @@
  * there, four bytes each, little-endian.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
+import {ValueError} from '../base/errors';
 
 /** Where a run is: between two steps. */
 export interface Position {

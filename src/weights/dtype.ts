@@ -1,5 +1,5 @@
 /** What a dtype, as Keras writes it, means here: how weights rest. Arithmetic is float32 always. */
-import {show, ValueError} from '../errors';
+import {show, ValueError} from '../base/errors';
 
 /** How the weights of dense layers and embeddings rest. */
 export type WeightFormat = 'float32' | PackedFormat;

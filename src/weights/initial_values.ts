@@ -1,6 +1,7 @@
 /** Values of initializers in pieces: which distribution an initializer of tfjs stands for, and numbers from it. */
 import * as tf from '@tensorflow/tfjs';
-import {type Initializer} from '../layers/initializers';
+import {sizeOf} from '../base/shapes';
+import {type Initializer} from './initializers';
 import {RandomNumbers} from './random';
 
 type Distribution =
@@ -13,15 +14,13 @@ type Config = Record<string, number> & {mode?: string; distribution?: string};
 /** tfjs draws values of truncated distributions again beyond this many standard deviations. */
 const TRUNCATED = 2;
 
-const product = (xs: readonly number[]) => xs.reduce((a, b) => a * b, 1);
-
 /** Inputs and outputs of a kernel as tfjs counts them, whatever the kernel's axes mean. */
 function fans(shape: readonly number[]): [fanIn: number, fanOut: number] {
   if (shape.length < 2 || shape.length > 5) {
-    const root = Math.sqrt(product(shape));
+    const root = Math.sqrt(sizeOf(shape));
     return [root, root];
   }
-  const receptive = product(shape.slice(0, -2));
+  const receptive = sizeOf(shape.slice(0, -2));
   return [shape.at(-2)! * receptive, shape.at(-1)! * receptive];
 }
 

@@ -1,6 +1,6 @@
 /** Values of a kernel with its LoRA added, in pieces: what files of Keras hold, and what a merged kernel is filled with. */
-import {float32ToBfloat16} from './half';
-import {type ValueStream} from './weight';
+import {float32ToBfloat16} from '../base/half';
+import {type ValueStream} from './value_stream';
 
 /** The matrices of a kernel (…, last) in memory of the host: A (…, rank) and B (rank, last). */
 export interface Adapter {
@@ -43,24 +43,6 @@ export class MergedStream implements ValueStream {
 
   dispose(): void {
     this.values.dispose?.();
-  }
-}
-
-/** Values in memory. */
-export class ArrayStream implements ValueStream {
-  constructor(
-    readonly shape: readonly number[],
-    private readonly values: Float32Array,
-  ) {}
-
-  async readFloat32(start: number, out: Float32Array): Promise<void> {
-    out.set(this.values.subarray(start, start + out.length));
-  }
-
-  async readBfloat16(start: number, count: number): Promise<Uint16Array> {
-    const halves = new Uint16Array(count);
-    float32ToBfloat16(this.values.subarray(start, start + count), halves);
-    return halves;
   }
 }
 

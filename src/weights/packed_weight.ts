@@ -1,21 +1,21 @@
 /** A matrix that rests packed and is float32 for everyone who asks. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../errors';
-import {type Initializer} from '../layers/initializers';
-import {float32ToBfloat16} from './half';
+import {sizeOf} from '../base/shapes';
+import {ValueError} from '../base/errors';
+import {type Initializer} from './initializers';
+import {float32ToBfloat16} from '../base/half';
 import {type PackedFormat} from './dtype';
 import {initialValues} from './initial_values';
 import {type KernelLayout, type Packing, packingFor, type PackingTarget} from './packing';
-import {hollow, MEMORY_PIECE, PIECE, type ValueStream} from './weight';
+import {hollow} from './weight';
+import {MEMORY_PIECE, PIECE, type ValueStream} from './value_stream';
 
 export {type KernelLayout} from './packing';
-
-const product = (xs: readonly number[]) => xs.reduce((a, b) => a * b, 1);
 
 /** First slab and number of slabs of the pieces that a matrix is packed in: at most `size` values, if slabs allow it. */
 function* pieces(shape: readonly number[], multiple: number, size: number): Generator<[first: number, count: number]> {
   const slabs = shape[0] ?? 0;
-  const step = Math.max(1, Math.floor(size / Math.max(1, product(shape.slice(1)) * multiple))) * multiple;
+  const step = Math.max(1, Math.floor(size / Math.max(1, sizeOf(shape.slice(1)) * multiple))) * multiple;
   for (let first = 0; first < slabs; first += step) yield [first, Math.min(step, slabs - first)];
 }
 
@@ -44,8 +44,8 @@ export class PackedWeight extends tf.LayerVariable {
     trainable = true,
     readonly format: PackedFormat = 'bfloat16',
   ) {
-    const rows = product(layout.out.map(axis => shape[axis]!));
-    const columns = product(layout.in.map(axis => shape[axis]!));
+    const rows = sizeOf(layout.out.map(axis => shape[axis]!));
+    const columns = sizeOf(layout.in.map(axis => shape[axis]!));
     const packing = packingFor(format);
     const bits = hollow(packing.physicalShape(rows, columns), 'int32');
     super(bits, 'int32', name, trainable);
@@ -61,7 +61,7 @@ export class PackedWeight extends tf.LayerVariable {
 
   /** Bytes at rest. */
   get byteLength(): number {
-    return 4 * product(this.packing.physicalShape(this.rows, this.columns));
+    return 4 * sizeOf(this.packing.physicalShape(this.rows, this.columns));
   }
 
   get filled(): boolean {
@@ -153,7 +153,7 @@ export class PackedWeight extends tf.LayerVariable {
 
   private writeHalves(value: tf.Tensor1D): this {
     const shape = this.shape as number[];
-    const size = product(shape);
+    const size = sizeOf(shape);
     if (value.size !== Math.ceil(size / 2)) {
       throw new ValueError(
         `Weight "${this.originalName}" expected ${size} bfloat16 values in ${Math.ceil(size / 2)} words. ` +
@@ -163,7 +163,7 @@ export class PackedWeight extends tf.LayerVariable {
     const words = value.dataSync() as Int32Array;
     const halves = new Uint16Array(words.buffer, words.byteOffset, size);
     const target = this.packing.begin(shape, this.layout);
-    const slab = product(shape.slice(1));
+    const slab = sizeOf(shape.slice(1));
     for (const [first, count] of pieces(shape, target.multiple, MEMORY_PIECE)) {
       target.place(halves.subarray(first * slab, (first + count) * slab), first, count);
     }
@@ -184,7 +184,7 @@ export class PackedWeight extends tf.LayerVariable {
 
   private async take(stream: ValueStream, shape: number[], layout: KernelLayout, piece: number): Promise<void> {
     const target = this.packing.begin(shape, layout);
-    const slab = product(shape.slice(1));
+    const slab = sizeOf(shape.slice(1));
     try {
       for (const [first, count] of pieces(shape, target.multiple, piece)) {
         target.place(await stream.readBfloat16(first * slab, count * slab), first, count);
@@ -206,7 +206,7 @@ export class PackedWeight extends tf.LayerVariable {
       return;
     }
     const target = this.packing.begin(shape, this.layout);
-    const slab = product(shape.slice(1));
+    const slab = sizeOf(shape.slice(1));
     let floats = new Float32Array(0);
     let halves = new Uint16Array(0);
     for (const [first, count] of pieces(shape, target.multiple, MEMORY_PIECE)) {

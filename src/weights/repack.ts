@@ -1,9 +1,10 @@
 /** A kernel in another format, made from the one at rest, piece by piece. */
 import * as tf from '@tensorflow/tfjs';
-import {float32ToBfloat16} from './half';
+import {float32ToBfloat16} from '../base/half';
 import {type PackedFormat} from './dtype';
 import {type KernelLayout, PackedWeight} from './packed_weight';
-import {MEMORY_PIECE, type ValueStream, type Weight} from './weight';
+import {MEMORY_PIECE, type ValueStream} from './value_stream';
+import {type Weight} from './weight';
 
 /** Packed rows are cut between these, in whatever order they rest. */
 const ROW_GROUP = 8;

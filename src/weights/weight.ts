@@ -1,26 +1,9 @@
 /** A layer variable that is declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
-import {type Initializer} from '../layers/initializers';
+import {type Initializer} from './initializers';
 import {initialValues} from './initial_values';
-import {beginFloat32} from './packing';
-
-/** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
-export interface ValueStream {
-  readonly shape: readonly number[];
-  /** Fills `out` with the values from element `start` on. */
-  readFloat32(start: number, out: Float32Array): Promise<void>;
-  /**
-   * `count` values from element `start` on as bfloat16 bits, rounded to nearest even where the file holds more. The
-   * array is used again by the next call.
-   */
-  readBfloat16(start: number, count: number): Promise<Uint16Array>;
-}
-
-/** Streams are read in pieces of this many values: large enough for full disk speed, small beside any model. */
-export const PIECE = 1 << 22;
-
-/** Values that are made or moved in memory are fewer at once: of each there are a few copies. */
-export const MEMORY_PIECE = PIECE / 8;
+import {beginFloat32} from './float32_target';
+import {type ValueStream, PIECE} from './value_stream';
 
 /**
  * A tensor with shape and type but no memory. tfjs accepts `null` values for this on every backend: they are allocated

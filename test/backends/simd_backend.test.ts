@@ -2,16 +2,17 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {describeBackends, useBackend} from '../../src';
-import {Arena} from '../../src/backends/simd/heap';
-import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing';
-import {type SimdBackend} from '../../src/backends/simd/simd_backend';
+import {Arena} from '../../src/backends/simd/memory/heap';
+import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
+import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {embeddingOp} from '../../src/ops/embedding';
 import {matMulOp} from '../../src/ops/mat_mul';
 import {runOp} from '../../src/ops/op';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/weights/half';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
-import {PIECE, Weight} from '../../src/weights/weight';
+import {PIECE} from '../../src/weights/value_stream';
+import {Weight} from '../../src/weights/weight';
 import {expectClose, expectSameGradients, normal} from '../ops/compare';
 import {FakeStream} from '../weights/fake_stream';
 

@@ -2,11 +2,11 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd';
-import {PAGE, staticBytes} from '../../src/backends/simd/bank';
-import {nothing} from '../../src/backends/simd/commands';
+import {PAGE, staticBytes} from '../../src/backends/simd/engine/bank';
+import {nothing} from '../../src/backends/simd/engine/commands';
 import {simdKernels} from '../../src/backends/simd/kernels';
-import {type SimdBackend} from '../../src/backends/simd/simd_backend';
-import {type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
+import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
+import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {normal} from '../ops/compare';
 import {maxDifference} from '../support/numbers';
 

@@ -1,6 +1,6 @@
 /** Kernels of the decoder block, and the block as one command, against loops in double precision. */
-import * as commands from '../../src/backends/simd/commands';
-import {BFLOAT16, FLOAT32, INT4, INT8} from '../../src/backends/simd/commands';
+import * as commands from '../../src/backends/simd/engine/commands';
+import {BFLOAT16, FLOAT32, INT4, INT8} from '../../src/backends/simd/engine/commands';
 import {error, productTolerance, random, settings, SimdMemory} from './simd_memory';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));

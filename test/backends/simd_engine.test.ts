@@ -6,10 +6,10 @@ import {join} from 'node:path';
 import {promisify} from 'node:util';
 import {build} from 'esbuild';
 import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
-import {FLOAT32, floatBits, gather, type GatherArgs, nothing} from '../../src/backends/simd/commands';
-import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/simd_engine';
-import {wideIsFaster} from '../../src/backends/simd/wide';
-import {type Thread} from '../../src/platform/node';
+import {FLOAT32, floatBits, gather, type GatherArgs, nothing} from '../../src/backends/simd/engine/commands';
+import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
+import {wideIsFaster} from '../../src/backends/simd/engine/wide';
+import {type Thread} from '#platform/threads';
 
 const engines: SimdEngine[] = [];
 async function create(options: SimdEngineOptions): Promise<SimdEngine> {

@@ -2,9 +2,9 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {useBackend} from '../../src';
-import {columnSums, combine, transpose} from '../../src/backends/simd/arithmetic';
-import * as gradients from '../../src/backends/simd/gradients';
-import {batchMatMul} from '../../src/backends/simd/products';
+import {columnSums, combine, transpose} from '../../src/backends/simd/kernels/arithmetic';
+import * as gradients from '../../src/backends/simd/kernels/gradients';
+import {batchMatMul} from '../../src/backends/simd/kernels/mat_mul';
 import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
 import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';

@@ -1,6 +1,6 @@
 /** Every kernel against loops in double precision, with and without relaxed instructions, on one and several threads. */
-import * as commands from '../../src/backends/simd/commands';
-import {BFLOAT16, FLOAT32, INT4, INT8, type PackedType} from '../../src/backends/simd/commands';
+import * as commands from '../../src/backends/simd/engine/commands';
+import {BFLOAT16, FLOAT32, INT4, INT8, type PackedType} from '../../src/backends/simd/engine/commands';
 import {error, fromBfloat16, productTolerance, random, settings, SimdMemory, toBfloat16} from './simd_memory';
 
 /** y (m, rows) = x (m, columns) · Wᵀ */

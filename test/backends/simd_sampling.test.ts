@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {samplers, useBackend} from '../../src';
-import * as sampling from '../../src/backends/simd/sampling';
+import * as sampling from '../../src/backends/simd/kernels/sampling';
 import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
 import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';

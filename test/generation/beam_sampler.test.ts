@@ -110,7 +110,7 @@ it('gives what is decided before the end', async () => {
   expect(steps).toHaveLength(29);
   passes = decoder.passes.length;
   const early = new InventedDecoder(5, 3, 3, 12);
-  const {generateSteps} = await import('../../src/generation/engine');
+  const {generateSteps} = await import('../../src/generation/generation');
   for await (const step of generateSteps(early, {
     prompts: [{tokens: [1]}],
     maxLength: 30,

@@ -8,7 +8,7 @@ import {
   samplers,
   SentencePiece,
 } from '../../src';
-import {type Prompt} from '../../src/generation/engine';
+import {type Prompt} from '../../src/generation/decoder';
 import {expectNoLeak} from '../support/numbers';
 import {IMAGE_SIZE, IMAGE_TOKENS, smallModel} from '../support/small_model';
 

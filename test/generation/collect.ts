@@ -1,4 +1,5 @@
-import {type Decoder, generateSteps, type GenerationRequest, type Step} from '../../src/generation/engine';
+import {type Decoder} from '../../src/generation/decoder';
+import {generateSteps, type GenerationRequest, type Step} from '../../src/generation/generation';
 import {type TokenLogprobs} from '../../src/generation/logprobs';
 import {expectNoLeak} from '../support/numbers';
 

@@ -1,7 +1,7 @@
 /** Prompts in pieces against prompts as a whole. */
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, useBackend} from '../../src';
-import {type NewTokens, type Prompt} from '../../src/generation/engine';
+import {type NewTokens, type Prompt} from '../../src/generation/decoder';
 import {outsideImage, prefill, type PrefillProgress} from '../../src/generation/prefill';
 import {expectNoLeak, maxDifference, take} from '../support/numbers';
 import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small_model';

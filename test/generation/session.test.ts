@@ -1,7 +1,7 @@
 /** Texts of a session are those of a fresh `generate`; what was there already does not pass the model again. */
 import * as tf from '@tensorflow/tfjs';
 import {ContextFullError, type Gemma3CausalLM, type GenerateOptions, samplers} from '../../src';
-import {type Prompt} from '../../src/generation/engine';
+import {type Prompt} from '../../src/generation/decoder';
 import {type GenerationSession} from '../../src/generation/session';
 import {expectNoLeak} from '../support/numbers';
 import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small_model';

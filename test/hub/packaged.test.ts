@@ -2,10 +2,10 @@
 import {mkdirSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import * as platform from '#platform';
+import * as platform from '#platform/files';
 import {openPreset} from '../../src/hub/open_preset';
 
-jest.mock('#platform', () => ({...jest.requireActual<object>('#platform'), __esModule: true}));
+jest.mock('#platform/files', () => ({...jest.requireActual<object>('#platform/files'), __esModule: true}));
 
 describe('gemma3_tiny', () => {
   const before = process.cwd();

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../src/errors';
+import {ValueError} from '../../src/base/errors';
 import {activate, activationName} from '../../src/layers/activations';
 import {Dense} from '../../src/layers/dense';
 import {EinsumDense} from '../../src/layers/einsum_dense';

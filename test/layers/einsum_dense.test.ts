@@ -1,7 +1,7 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../src/errors';
+import {ValueError} from '../../src/base/errors';
 import {EinsumDense, type EinsumDenseArgs} from '../../src/layers/einsum_dense';
 import {PackedWeight} from '../../src/weights/packed_weight';
 import {expectClose, expectSameGradients, normal} from '../ops/compare';

@@ -3,7 +3,7 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Dense, EinsumDense, ReversibleEmbedding, useBackend} from '../../src';
-import {ValueError} from '../../src/errors';
+import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';
 import {expectClose, normal} from '../ops/compare';

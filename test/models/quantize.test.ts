@@ -2,10 +2,10 @@
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {EinsumDense, Gemma3Backbone, Gemma3CausalLM, PackedWeight, RMSNormalization, useBackend} from '../../src';
-import {nothing} from '../../src/backends/simd/commands';
-import {type SimdBackend} from '../../src/backends/simd/simd_backend';
+import {nothing} from '../../src/backends/simd/engine/commands';
+import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
-import {PIECE} from '../../src/weights/weight';
+import {PIECE} from '../../src/weights/value_stream';
 
 const FIXTURES = join(__dirname, '..', 'fixtures', 'backbone');
 const TINY = join(__dirname, '..', '..', 'presets', 'gemma3_tiny');

@@ -1,7 +1,7 @@
 /** A model that answers each text with numbers of its own: what samplers find can be compared with all there is. */
 import * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
-import {type Decoder, type DecoderCache, type NewTokens} from '../../src/generation/engine';
+import {type Decoder, type DecoderCache, type NewTokens} from '../../src/generation/decoder';
 
 interface InventedCache extends DecoderCache {
   rows: number[][];

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 
-import {ValueError} from '../../src/errors';
+import {ValueError} from '../../src/base/errors';
 import {SentencePiece} from '../../src/tokenizers/sentence_piece';
 import {concatenate, field, numberField, readSmallVocabulary, replaceText} from './fixtures';
 

@@ -3,7 +3,7 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
-import {camelKeys} from '../../src/saving/keras_config';
+import {camelKeys} from '../../src/base/casing';
 
 /** Offset in the file of values, and number of values. */
 type Stored = [number, number];

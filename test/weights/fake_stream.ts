@@ -1,5 +1,5 @@
-import {float32ToBfloat16} from '../../src/weights/half';
-import {type ValueStream} from '../../src/weights/weight';
+import {float32ToBfloat16} from '../../src/base/half';
+import {type ValueStream} from '../../src/weights/value_stream';
 
 /** A stream over numbers in memory that notes what was read of it. */
 export class FakeStream implements ValueStream {

@@ -1,9 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
 import {PackedWeight, useBackend, Weight} from '../../src';
-import {type SimdBackend} from '../../src/backends/simd/simd_backend';
-import {getInitializer, type Initializer} from '../../src/layers/initializers';
+import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
+import {getInitializer, type Initializer} from '../../src/weights/initializers';
 import {initialValues} from '../../src/weights/initial_values';
-import {MEMORY_PIECE} from '../../src/weights/weight';
+import {MEMORY_PIECE} from '../../src/weights/value_stream';
 
 beforeAll(async () => {
   await useBackend('simd', {threads: 2});

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/weights/half';
-import {PIECE} from '../../src/weights/weight';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
+import {PIECE} from '../../src/weights/value_stream';
 import {expectClose, normal} from '../ops/compare';
 import {FakeStream} from './fake_stream';
 

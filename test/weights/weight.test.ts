@@ -1,8 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
-import {type Initializer} from '../../src/layers/initializers';
+import {type Initializer} from '../../src/weights/initializers';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
-import {presets} from '../../src/models/gemma3/gemma3_presets';
-import {hollow, PIECE, Weight} from '../../src/weights/weight';
+import {presets} from '../../src/hub/registry';
+import {hollow, Weight} from '../../src/weights/weight';
+import {PIECE} from '../../src/weights/value_stream';
 import {FakeStream} from './fake_stream';
 
 /** An initializer, and how often it ran. */

@@ -1,15 +1,17 @@
 /** The backend `simd`: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where there is none. */
 import * as tf from '@tensorflow/tfjs';
-import {bfloat16Rows, hostFloat32, registerFloat32Target, registerPacking} from '../../weights/packing';
+import {bfloat16Rows} from '../../ops/bfloat16_rows';
+import {hostFloat32, registerFloat32Target} from '../../weights/float32_target';
+import {registerPacking} from '../../weights/packing';
 import '../cpu';
 import {cpuBackendClass} from '../cpu/cpu_backend';
-import {hasSimd} from './has_simd';
+import {hasSimd} from './engine/has_simd';
 import {simdKernels} from './kernels';
-import {packings} from './packing';
-import {SimdBackend} from './simd_backend';
-import {SimdEngine, type SimdEngineOptions} from './simd_engine';
+import {packings} from './packing/packing';
+import {SimdBackend} from './memory/simd_backend';
+import {SimdEngine, type SimdEngineOptions} from './engine/simd_engine';
 
-export {type SimdEngineOptions} from './simd_engine';
+export {type SimdEngineOptions} from './engine/simd_engine';
 
 /**
  * Makes the backend and registers it with tfjs under its name. There are three levels: relaxed SIMD, plain SIMD and none,

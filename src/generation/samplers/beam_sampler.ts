@@ -1,7 +1,8 @@
 import type * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
+import {show, ValueError} from '../../base/errors';
 import {softmaxSums} from '../../ops/sampling';
-import {type Generation, nextLogits, type Step} from '../engine';
+import {type Generation, type Step} from '../generation';
+import {nextLogits} from '../decoder';
 import {type TokenLogprobs} from '../logprobs';
 import {bestTokens} from './best_tokens';
 import {GreedySampler} from './greedy_sampler';

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
+import {show, ValueError} from '../../base/errors';
 import {softmaxSums} from '../../ops/sampling';
-import {type Decoder, type DecoderCache, type Generation, type Step} from '../engine';
+import {type Decoder, type DecoderCache} from '../decoder';
+import {type Generation, type Step} from '../generation';
 import {type TokenLogprobs} from '../logprobs';
 import {bestTokens} from './best_tokens';
 import {GreedySampler} from './greedy_sampler';

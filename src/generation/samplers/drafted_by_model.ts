@@ -1,7 +1,8 @@
 /** Guesses by a smaller model. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
-import {type Decoder, type DecoderCache, type Generation, nextLogits} from '../engine';
+import {show, ValueError} from '../../base/errors';
+import {type Decoder, type DecoderCache, nextLogits} from '../decoder';
+import {type Generation} from '../generation';
 
 /** A model that guesses: a `CausalLM`. */
 export interface DraftModel extends Decoder {

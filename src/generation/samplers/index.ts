@@ -1,5 +1,5 @@
 /** Samplers by class and by name. */
-import {show, ValueError} from '../../errors';
+import {show, ValueError} from '../../base/errors';
 import {BeamSampler} from './beam_sampler';
 import {ContrastiveSampler} from './contrastive_sampler';
 import {GreedySampler} from './greedy_sampler';
@@ -15,7 +15,8 @@ export {type DraftModel} from './drafted_by_model';
 export {GreedySampler} from './greedy_sampler';
 export {RandomSampler} from './random_sampler';
 export {type Penalties} from './penalties';
-export {type RowText, Sampler, type SamplerArgs, type SeededArgs} from './sampler';
+export {type RowText} from '../decoder';
+export {Sampler, type SamplerArgs, type SeededArgs} from './sampler';
 export {SpeculativeSampler, type SpeculativeSamplerArgs} from './speculative_sampler';
 export {TopKSampler, type TopKSamplerArgs} from './top_k_sampler';
 export {TopPSampler, type TopPSamplerArgs} from './top_p_sampler';

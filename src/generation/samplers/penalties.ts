@@ -1,7 +1,7 @@
 /** Penalties on tokens that a text has already. They are few: their logits alone are changed, where the logits are. */
 import type * as tf from '@tensorflow/tfjs';
 import {penalizeTokens} from '../../ops/penalize';
-import {type RowText} from './sampler';
+import {type RowText} from '../decoder';
 
 export interface Penalties {
   /**

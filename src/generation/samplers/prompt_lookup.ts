@@ -1,4 +1,4 @@
-import {type RowText} from './sampler';
+import {type RowText} from '../decoder';
 
 /**
  * Guesses that a text goes on as it did before: where its last tokens stood already, latest first, what followed them.

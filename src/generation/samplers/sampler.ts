@@ -1,21 +1,15 @@
 /** How the next token is chosen from the model's logits. */
 import type * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {softmax} from '../../ops/row_numbers';
-import {type Generation, nextLogits, type Step} from '../engine';
+import {type Generation, type Step} from '../generation';
+import {nextLogits, type RowText} from '../decoder';
 import {hasPenalties, type Penalties, penalize} from './penalties';
 
 export interface SamplerArgs extends Partial<Penalties> {
   /** Logits are divided by this: below 1 is less random, above 1 more. Defaults to 1. */
   temperature?: number;
-}
-
-/** A row so far. */
-export interface RowText {
-  /** Its prompt and what was added. */
-  readonly tokens: readonly number[];
-  readonly promptLength: number;
 }
 
 /** Arguments of all samplers. */

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
-import {type Decoder, type DecoderCache, type Generation, type Step} from '../engine';
+import {show, ValueError} from '../../base/errors';
+import {type Decoder, type DecoderCache} from '../decoder';
+import {type Generation, type Step} from '../generation';
 import {DraftedByModel, type DraftModel} from './drafted_by_model';
 import {GreedySampler} from './greedy_sampler';
 import {PromptLookup} from './prompt_lookup';

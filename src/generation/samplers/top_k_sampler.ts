@@ -1,5 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
+import {show, ValueError} from '../../base/errors';
 import {draw, topIndices} from '../../ops/row_numbers';
 import {bestTokens} from './best_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';

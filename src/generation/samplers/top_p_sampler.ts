@@ -1,5 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
+import {show, ValueError} from '../../base/errors';
 import {draw, topIndices} from '../../ops/row_numbers';
 import {softmaxSums} from '../../ops/sampling';
 import {bestUntil, FIRST_COUNT, GROWTH} from './best_tokens';

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../errors';
+import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
@@ -12,11 +12,11 @@ import {
   type ShapeOrShapes,
   type TensorOrTensors,
 } from '../../layers/layer';
-import {getInitializer, type InitializerLike, serializeInitializer} from '../../layers/initializers';
+import {getInitializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {RotaryEmbedding} from '../../layers/rotary_embedding';
 import {attention, attentionWithDropout, dropoutSeed} from '../../ops/attention';
-import {checkGemma3Arguments} from './gemma3_arguments';
+import {checkGemma3Arguments} from './parts/arguments';
 
 export interface CachedGemma3AttentionArgs extends LayerArgs {
   /** Width of a head, even. */

@@ -1,17 +1,18 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, OutOfMemoryError, ValueError} from '../../errors';
+import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../hub/preset_source';
-import {checkObject} from '../../layers/checks';
+import {readAll} from '../../base/byte_source';
+import {checkObject} from '../../base/checks';
 import {Dense} from '../../layers/dense';
 import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {UnitNormalization} from '../../layers/unit_normalization';
-import {camelKeys, parseSerialized} from '../../saving/keras_config';
-import {loadPresetWeights} from '../../saving/preset_weights';
-import {type PresetTarget} from '../../saving/preset_writer';
+import {camelKeys} from '../../base/casing';
+import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {loadPresetWeights} from '../../checkpoints/load_weights';
+import {type PresetTarget} from '../../files/open_folder';
 import {parseDtype} from '../../weights/dtype';
 import {
   Backbone,
@@ -22,7 +23,7 @@ import {
   unpackConfig,
 } from '../backbone';
 import {copyState} from '../clone';
-import {loraConfig, type LoraEntry, restoreLora} from '../lora';
+import {loraConfig, type LoraEntry, restoreLora} from '../../adapters/model_lora';
 import {withDtypeThatFits} from '../memory';
 import {
   completeConfig,
@@ -33,8 +34,8 @@ import {
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
 import {Gemma3MeanPooling} from './gemma3_mean_pooling';
-import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from './gemma3_peft';
-import {type PresetEntry, presets} from './gemma3_presets';
+import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
+import {type PresetEntry, presets} from '../../hub/registry';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 
 export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';

@@ -1,8 +1,9 @@
 /** Arguments of the backbone: what there is, defaults, and what does not fit. */
-import {checkKeys, show, ValueError} from '../../errors';
-import {camelKeys, isObject} from '../../saving/keras_config';
+import {checkKeys, show, ValueError} from '../../base/errors';
+import {camelKeys} from '../../base/casing';
+import {isObject} from '../../base/json';
 import {type DtypeLike, parseDtype} from '../../weights/dtype';
-import {checkGemma3Arguments} from './gemma3_arguments';
+import {checkGemma3Arguments} from './parts/arguments';
 import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './gemma3_vision_encoder';
 
 export interface Gemma3BackboneArgs {

@@ -1,23 +1,24 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../errors';
-import {type ImageTokens, type NewTokens} from '../../generation/engine';
+import {checkKeys, show, ValueError} from '../../base/errors';
+import {type ImageTokens, type NewTokens} from '../../generation/decoder';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {checkArgument, checkArguments} from '../../layers/checks';
+import {checkArgument, checkArguments} from '../../base/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {headLoss} from '../../ops/head_loss';
 import {tokenLoss} from '../../ops/token_loss';
-import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../saving/preset_writer';
+import {type PresetTarget} from '../../files/open_folder';
+import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {type Stage} from '../../training/stages';
 import {PackedWeight} from '../../weights/packed_weight';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
-import {Gemma3Cache} from './gemma3_cache';
+import {Gemma3Cache} from './parts/cache';
 import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
-import {type PresetEntry} from './gemma3_presets';
-import {score, type ScoreArgs} from './gemma3_score';
-import {gemma3Stages} from './gemma3_stages';
+import {type PresetEntry} from '../../hub/registry';
+import {score, type ScoreArgs} from './parts/score';
+import {gemma3Stages} from './parts/stages';
 
 export interface Gemma3CausalLMArgs {
   /** Its weights become those of the model, which does not free them while others hold the backbone. */

@@ -1,16 +1,18 @@
 /** Strings and images to the inputs of a model, for training and generation, and token ids back to strings. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../hub/preset_source';
-import {checkArguments, checkPositiveInteger} from '../../layers/checks';
-import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
-import {type PresetTarget, savePreset} from '../../saving/preset_writer';
+import {readAll} from '../../base/byte_source';
+import {checkArguments, checkPositiveInteger} from '../../base/checks';
+import {camelKeys} from '../../base/casing';
+import {isSerialized, parseSerialized} from '../../checkpoints/keras/serialized';
+import {type PresetTarget} from '../../files/open_folder';
+import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type PromptTokens} from '../generate_options';
 import {type VisionTensors} from '../vision_tensors';
-import {checkGemma3Arguments} from './gemma3_arguments';
+import {checkGemma3Arguments} from './parts/arguments';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
-import {joinSegments, type Packed, packSegments, rowsTensor} from './gemma3_packing';
+import {joinSegments, type Packed, packSegments, rowsTensor} from './parts/segments';
 import {
   checkImageCounts,
   expandImageTokens,
@@ -19,7 +21,7 @@ import {
   imagesOfPrompts,
   type PromptImages,
   visionInputs,
-} from './gemma3_prompt_images';
+} from './parts/prompt_images';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 export interface Gemma3CausalLMPreprocessorArgs {

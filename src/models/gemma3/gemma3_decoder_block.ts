@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../errors';
+import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
@@ -16,9 +16,9 @@ import {RMSNormalization} from '../../layers/rms_normalization';
 import {dropoutSeed} from '../../ops/attention';
 import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
-import {checkGemma3Arguments} from './gemma3_arguments';
+import {checkGemma3Arguments} from './parts/arguments';
 import {CachedGemma3Attention} from './gemma3_attention';
-import {decoderStep} from './gemma3_decoder_step';
+import {decoderStep} from './parts/fused_step';
 
 export interface Gemma3DecoderBlockArgs extends LayerArgs {
   /** Width of the hidden state. */

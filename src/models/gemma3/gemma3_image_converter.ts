@@ -1,13 +1,14 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../hub/preset_source';
+import {readAll} from '../../base/byte_source';
 import {type ImageLike, readPixels, tensorReaders} from '../../images/image_like';
 import {type Pixels} from '../../images/pixels';
 import {type Interpolation, INTERPOLATIONS} from '../../images/resample';
 import {resizePixels} from '../../images/resizing';
-import {checkArgument, checkArguments} from '../../layers/checks';
-import {camelKeys, isSerialized, parseSerialized} from '../../saving/keras_config';
+import {checkArgument, checkArguments} from '../../base/checks';
+import {camelKeys} from '../../base/casing';
+import {isSerialized, parseSerialized} from '../../checkpoints/keras/serialized';
 
 export interface Gemma3ImageConverterArgs {
   /** Height and width of what comes out. Null, the default: as it came in. */

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../errors';
-import {checkPositiveInteger} from '../../layers/checks';
+import {ValueError} from '../../base/errors';
+import {checkPositiveInteger} from '../../base/checks';
 import {
   checkedArgs,
   type Kwargs,

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../errors';
+import {ValueError} from '../../base/errors';
 import {
   checkedArgs,
   firstShape,

@@ -1,17 +1,19 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {type PresetSource, readAll} from '../../hub/preset_source';
-import {checkArgument, checkArguments} from '../../layers/checks';
+import {type PresetSource, readAll} from '../../base/byte_source';
+import {checkArgument, checkArguments} from '../../base/checks';
 import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
-import {camelKeys, parseSerialized} from '../../saving/keras_config';
-import {type PresetTarget, savePreset, type SaveToPresetOptions} from '../../saving/preset_writer';
+import {camelKeys} from '../../base/casing';
+import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {type PresetTarget} from '../../files/open_folder';
+import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {TextEmbedder} from '../text_embedder';
 import {Gemma3Backbone} from './gemma3_backbone';
 import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_mean_pooling';
-import {type PresetEntry} from './gemma3_presets';
+import {type PresetEntry} from '../../hub/registry';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
 
 /** What is made of the hidden states of a text: that of its last token, or their mean. */

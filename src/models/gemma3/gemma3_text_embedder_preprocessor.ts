@@ -1,14 +1,16 @@
 /** Texts to token ids for embedders. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../hub/preset_source';
-import {checkArguments, checkObject} from '../../layers/checks';
-import {camelKeys, parseSerialized} from '../../saving/keras_config';
-import {type PresetTarget, savePreset} from '../../saving/preset_writer';
-import {checkGemma3Arguments} from './gemma3_arguments';
+import {readAll} from '../../base/byte_source';
+import {checkArguments, checkObject} from '../../base/checks';
+import {camelKeys} from '../../base/casing';
+import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {type PresetTarget} from '../../files/open_folder';
+import {savePreset} from '../../checkpoints/keras/write_preset';
+import {checkGemma3Arguments} from './parts/arguments';
 import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
-import {trimRoundRobin, trimWaterfall} from './gemma3_packing';
+import {trimRoundRobin, trimWaterfall} from './parts/segments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
 /** How segments share the room: token by token in turn, or the first takes what it needs. */

@@ -1,10 +1,12 @@
 /** KerasHub's Gemma3Tokenizer: SentencePiece, and the special tokens that Gemma 3 needs. */
 
-import {checkKeys, show, ValueError} from '../../errors';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../hub/preset_source';
-import {camelKeys, parseSerialized} from '../../saving/keras_config';
-import {type PresetTarget, savePreset} from '../../saving/preset_writer';
+import {readAll} from '../../base/byte_source';
+import {camelKeys} from '../../base/casing';
+import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {type PresetTarget} from '../../files/open_folder';
+import {savePreset} from '../../checkpoints/keras/write_preset';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
 
 /** Arguments of `Gemma3Tokenizer`. */

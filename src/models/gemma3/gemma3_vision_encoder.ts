@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../errors';
-import {checkArgument} from '../../layers/checks';
+import {ValueError} from '../../base/errors';
+import {checkArgument} from '../../base/checks';
 import {Dense} from '../../layers/dense';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../layers/initializers';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {
   checkedArgs,
   firstShape,

@@ -1,10 +1,10 @@
 /** What the vision encoder's transformer is made of: SigLIP's, https://arxiv.org/abs/2303.15343. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../errors';
-import {checkArgument, checkPositiveInteger} from '../../layers/checks';
+import {ValueError} from '../../base/errors';
+import {checkArgument, checkPositiveInteger} from '../../base/checks';
 import {Dense} from '../../layers/dense';
 import {Embedding} from '../../layers/embedding';
-import {getInitializer} from '../../layers/initializers';
+import {getInitializer} from '../../weights/initializers';
 import {
   type AnyWeight,
   checkedArgs,

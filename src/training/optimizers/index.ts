@@ -1,6 +1,6 @@
 /** Optimizers and learning rates with Keras' numbers. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
+import {show, ValueError} from '../../base/errors';
 import {Adam, AdamW} from './adam';
 import {SGD} from './sgd';
 

@@ -1,7 +1,7 @@
 /** What optimizers share, as `keras.optimizers.Optimizer`: rates, decay, clipping, gradients of several batches, state. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
-import {checkArgument, checkArguments} from '../../layers/checks';
+import {show, ValueError} from '../../base/errors';
+import {checkArgument, checkArguments} from '../../base/checks';
 import {LearningRateSchedule} from './schedules';
 
 export interface OptimizerArgs {

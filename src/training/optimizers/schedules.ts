@@ -1,6 +1,6 @@
 /** Learning rates that change from step to step, with the names and numbers of `keras.optimizers.schedules`. */
-import {show, ValueError} from '../../errors';
-import {checkArgument, checkArguments, checkPositiveInteger} from '../../layers/checks';
+import {show, ValueError} from '../../base/errors';
+import {checkArgument, checkArguments, checkPositiveInteger} from '../../base/checks';
 
 /** A learning rate for each step. As `keras.optimizers.schedules.LearningRateSchedule`. */
 export abstract class LearningRateSchedule {

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../errors';
-import {checkArgument} from '../../layers/checks';
+import {show, ValueError} from '../../base/errors';
+import {checkArgument} from '../../base/checks';
 import {Optimizer, type OptimizerArgs} from './optimizer';
 
 export interface SGDArgs extends OptimizerArgs {

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
-import {ValueError} from '../../../src/errors';
+import {ValueError} from '../../../src/base/errors';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {CachedGemma3Attention, type CachedGemma3AttentionArgs} from '../../../src/models/gemma3/gemma3_attention';
 import {expectClose, normal} from '../../ops/compare';

@@ -2,9 +2,9 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../../src';
-import {ValueError} from '../../../src/errors';
+import {ValueError} from '../../../src/base/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
-import {snakeKeys} from '../../../src/saving/keras_config';
+import {snakeKeys} from '../../../src/base/casing';
 import {PackedWeight} from '../../../src/weights/packed_weight';
 import {expectClose, normal} from '../../ops/compare';
 

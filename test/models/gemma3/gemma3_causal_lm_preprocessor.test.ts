@@ -4,7 +4,7 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';
-import {trimRoundRobin} from '../../../src/models/gemma3/gemma3_packing';
+import {trimRoundRobin} from '../../../src/models/gemma3/parts/segments';
 import {expectNoLeak} from '../../support/numbers';
 
 const FIXTURES = join(__dirname, '../../fixtures');

@@ -9,7 +9,7 @@ import {
   PackedWeight,
   useBackend,
 } from '../../../src';
-import {snakeKeys} from '../../../src/saving/keras_config';
+import {snakeKeys} from '../../../src/base/casing';
 import {expectClose, normal} from '../../ops/compare';
 import {expectNoLeak} from '../../support/numbers';
 

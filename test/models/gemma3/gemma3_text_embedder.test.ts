@@ -11,7 +11,7 @@ import {
   openPreset,
   useBackend,
 } from '../../../src';
-import {snakeKeys} from '../../../src/saving/keras_config';
+import {snakeKeys} from '../../../src/base/casing';
 import {expectClose, normal} from '../../ops/compare';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
 

@@ -3,7 +3,7 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedderPreprocessor, Gemma3Tokenizer, type Truncation} from '../../../src';
-import {trimWaterfall} from '../../../src/models/gemma3/gemma3_packing';
+import {trimWaterfall} from '../../../src/models/gemma3/parts/segments';
 import {expectNoLeak} from '../../support/numbers';
 
 const FIXTURES = join(__dirname, '../../fixtures');

@@ -1,4 +1,4 @@
-import {ValueError} from '../../../src/errors';
+import {ValueError} from '../../../src/base/errors';
 import {Gemma3Tokenizer, type Gemma3TokenizerArgs} from '../../../src/models/gemma3/gemma3_tokenizer';
 import {readExpected, readSmallVocabulary, replaceText, type SmallExpected} from '../../tokenizers/fixtures';
 

@@ -8,7 +8,7 @@ import {
 } from '../../../src/models/gemma3/gemma3_vision_encoder';
 import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/gemma3_vision_layers';
 import {interleave} from '../../../src/ops/interleave';
-import {kerasPaths} from '../../../src/saving/keras_paths';
+import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {PackedWeight} from '../../../src/weights/packed_weight';
 import {CASES, expectSameGradients, maxDifference, stored} from './vision_fixtures';
 

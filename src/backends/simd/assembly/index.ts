@@ -1,17 +1,17 @@
 /** The module: one instance a thread and memory. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
-import {argMax} from './arg_max';
-import {combineTensors} from './arithmetic';
-import {attention} from './attention';
-import {attentionGradient} from './attention_gradient';
-import {batchMatMul} from './batch_mat_mul';
-import {decoderBlock} from './decoder_block';
-import {gatedGelu, rmsNorm, rotary} from './elementwise';
-import {gelu, geluGradient} from './gelu';
-import {headLoss} from './head_loss';
-import {columnSums, layerNorm, normGradientScale, normGradientX} from './norms';
-import {gather, pack, unpack} from './pack';
-import {matMul, matMulTransposed} from './mat_mul';
-import {draw, softmax, softmaxSums} from './softmax';
+import {argMax} from './kernels/arg_max';
+import {combineTensors} from './kernels/arithmetic';
+import {attention} from './kernels/attention';
+import {attentionGradient} from './kernels/attention_gradient';
+import {batchMatMul} from './kernels/batch_mat_mul';
+import {decoderBlock} from './kernels/fused_block';
+import {gatedGelu, rmsNorm, rotary} from './kernels/elementwise';
+import {gelu, geluGradient} from './kernels/gelu';
+import {headLoss} from './kernels/head_loss';
+import {columnSums, layerNorm, normGradientScale, normGradientX} from './kernels/norms';
+import {gather, pack, unpack} from './kernels/pack';
+import {matMul, matMulTransposed} from './kernels/mat_mul';
+import {draw, softmax, softmaxSums} from './kernels/softmax';
 import {
   ARG_MAX,
   ATTENTION,
@@ -59,10 +59,10 @@ import {
   scratch,
   seenGeneration,
   setThread,
-} from './threads';
-import {height, setWide, tiles} from './tile';
-import {topK} from './top_k';
-import {transpose} from './transpose';
+} from './parts/threads';
+import {height, setWide, tiles} from './parts/tile';
+import {topK} from './kernels/top_k';
+import {transpose} from './kernels/transpose';
 
 /** Values of a row in `tryTiles`. */
 const TRIED_DEPTH = 256;

@@ -1,0 +1,238 @@
+/** LoRA of a whole backbone, as `keras_hub.models.Backbone`: which layers have it, turning it on, merging it. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../base/errors';
+import {checkArgument} from '../base/checks';
+import {type AnyWeight, Layer} from '../layers/layer';
+import {LoraLayer} from '../layers/lora';
+import {type Adapter, MergedStream} from '../weights/merged_stream';
+import {PackedWeight} from '../weights/packed_weight';
+import {weightStream} from '../weights/repack';
+import {MEMORY_PIECE} from '../weights/value_stream';
+import {Weight} from '../weights/weight';
+
+/** A model that can have LoRA. */
+export interface Adaptable extends tf.LayersModel {
+  /** Names of the layers that `enableLora` adapts by default. */
+  defaultLoraLayerNames(): string[];
+}
+
+export interface EnableLoraOptions {
+  /**
+   * Which layers get it: names, as KerasHub has them, or patterns over names with those of all layers around them, such
+   * as /attention\/(query|key|value)$/. Defaults to queries and values.
+   */
+  targetLayerNames?: readonly (string | RegExp)[];
+  /** The product of both matrices is scaled by alpha / rank. Defaults to the rank, which is KerasHub's. */
+  alpha?: number;
+  /** A whole number from which the first values follow. Chosen at random if left out. */
+  seed?: number;
+}
+
+/** What is known of the LoRA of one layer: where the layer is among all, and what its file or configuration says. */
+export interface LoraEntry {
+  readonly index: number;
+  readonly rank: number;
+  readonly alpha: number;
+}
+
+/** The matrices of a layer, and its bias where that was trained, too. */
+export interface LayerAdapter extends Adapter {
+  readonly layer: LoraLayer;
+  readonly bias?: Float32Array;
+}
+
+/**
+ * All layers that have weights, in the order by which KerasHub numbers them: depth first, sub-layers from the last to the
+ * first. Numbers stand in its files, since names are not unique there.
+ */
+export function numberedLayers(backbone: tf.LayersModel): Layer[] {
+  const flatten = (layer: Layer): Layer[] => [layer, ...[...layer.children].reverse().flatMap(flatten)];
+  return backbone.layers
+    .filter(layer => layer instanceof Layer)
+    .flatMap(flatten)
+    .filter(layer => layer.weights.length > 0);
+}
+
+/** Layers that can have LoRA, by their number. */
+export function adaptableLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
+  const entries = numberedLayers(backbone).map((layer, index) => [index, layer] as const);
+  return new Map(entries.filter((entry): entry is [number, LoraLayer] => entry[1] instanceof LoraLayer));
+}
+
+/** Layers that have LoRA, by their number. */
+export function loraLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
+  return new Map([...adaptableLayers(backbone)].filter(([, {loraEnabled}]) => loraEnabled));
+}
+
+export const NO_LORA = 'There are no lora-enabled layers in this model. Make sure to call `.enableLora(rank)` first.';
+
+/** @throws ValueError as `Backbone.enableLora` does; then nothing has changed. */
+export function enableLora(
+  backbone: Adaptable,
+  rank: number,
+  {targetLayerNames, alpha, seed}: EnableLoraOptions,
+): void {
+  checkArgument('enableLora', 'rank', rank, 'size');
+  if (alpha !== undefined) checkArgument('enableLora', 'alpha', alpha, 'positive');
+  if (seed !== undefined && !Number.isSafeInteger(seed)) {
+    throw new ValueError(`enableLora expected \`seed\` to be a whole number. Received: seed=${show(seed)}.`);
+  }
+  const [enabled] = loraLayers(backbone).values();
+  if (enabled) {
+    throw new ValueError(
+      `lora is already enabled, with rank ${enabled.loraRank}. This can only be done once. Received: rank=${rank}. Call ` +
+        '`mergeLora` first to go on with another one on top of it.',
+    );
+  }
+  turnOn(
+    backbone,
+    targetLayers(backbone, targetLayerNames).map(layer => ({layer, rank, alpha: alpha ?? rank})),
+    seed,
+  );
+}
+
+/** The layers that names and patterns mean; every one of them must mean something. */
+function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLayerNames']): LoraLayer[] {
+  const adaptable = [...adaptableLayers(backbone).values()];
+  const names = (layers: readonly Layer[]) => [...new Set(layers.map(({name}) => name))].join(', ');
+  if (targets === undefined) {
+    const defaults = backbone.defaultLoraLayerNames();
+    return adaptable.filter(({name}) => defaults.includes(name));
+  }
+  if (!Array.isArray(targets) || targets.length === 0) {
+    throw new ValueError(
+      `Expected targetLayerNames: names of layers, or patterns, at least one. Received: ${show(targets)}.`,
+    );
+  }
+  const matches = targets.map(target => {
+    const found = adaptable.filter(({name, path}) =>
+      target instanceof RegExp ? path.search(target) >= 0 : name === target,
+    );
+    if (found.length > 0) return found;
+    const other = numberedLayers(backbone).find(({name}) => name === target);
+    const why = other ? `a layer of class ${other.getClassName()}, which has no LoRA` : 'no layer that can have LoRA';
+    throw new ValueError(
+      `Expected targetLayerNames that are in the model: ${names(adaptable)}. ` +
+        `Received: ${target instanceof RegExp ? String(target) : show(target)}, ${other ? why : `which means ${why}`}.`,
+    );
+  });
+  const wanted = new Set(matches.flat());
+  return adaptable.filter(layer => wanted.has(layer));
+}
+
+/** Freezes everything but these layers, whose kernels are frozen by `enableLora`: biases beside them stay trainable. */
+function turnOn(
+  backbone: tf.LayersModel,
+  targets: readonly {layer: LoraLayer; rank: number; alpha: number}[],
+  seed?: number,
+): void {
+  backbone.trainable = true;
+  for (const layer of backbone.layers) layer.trainable = false;
+  for (const [i, {layer, rank, alpha}] of targets.entries()) {
+    layer.trainable = true;
+    // Each layer has numbers of its own.
+    const seeded = seed === undefined ? {} : {aInitializer: tf.initializers.heUniform({seed: seed + i})};
+    layer.enableLora(rank, {alpha, ...seeded});
+  }
+}
+
+/** What `getConfig` says of LoRA; undefined without it. */
+export function loraConfig(backbone: tf.LayersModel): LoraEntry[] | undefined {
+  const entries = [...loraLayers(backbone)].map(([index, {loraRank, loraAlpha}]) => ({
+    index,
+    rank: loraRank!,
+    alpha: loraAlpha!,
+  }));
+  return entries.length ? entries : undefined;
+}
+
+/** Turns on what `loraConfig` gave. */
+export function restoreLora(backbone: tf.LayersModel, entries: readonly LoraEntry[]): void {
+  const layers = adaptableLayers(backbone);
+  turnOn(
+    backbone,
+    entries.map(({index, rank, alpha}) => {
+      const layer = layers.get(index);
+      if (!layer) throw new ValueError(`Expected the number of a layer that can have LoRA. Received: ${index}.`);
+      return {layer, rank, alpha};
+    }),
+  );
+}
+
+/**
+ * Puts matrices into a model, whose LoRA is turned on for these layers if it is off.
+ *
+ * @param source what errors call it.
+ * @throws ValueError unless they fit the model; then nothing has changed.
+ */
+export function applyAdapters(backbone: tf.LayersModel, source: string, adapters: readonly LayerAdapter[]): void {
+  const enabled = [...loraLayers(backbone).values()];
+  if (enabled.length > 0) {
+    const given = adapters.map(({layer}) => layer);
+    const list = (layers: readonly Layer[]) => layers.map(({path}) => `"${path}"`).join(', ');
+    const missing = enabled.filter(layer => !given.includes(layer));
+    const extra = given.filter(layer => !enabled.includes(layer));
+    if (missing.length + extra.length > 0) {
+      throw new ValueError(
+        `Expected in "${source}" the layers that have LoRA in the model. Received: ` +
+          [
+            missing.length && `none for ${list(missing)}`,
+            extra.length && `${list(extra)} that ${extra.length > 1 ? 'have' : 'has'} none in the model`,
+          ]
+            .filter(Boolean)
+            .join('; ') +
+          '. Load it into a model without LoRA, which takes what the file has.',
+      );
+    }
+    const other = adapters.find(({layer, rank}) => layer.loraRank !== rank);
+    if (other) {
+      throw new ValueError(
+        `The Lora rank expected by file "${source}" is rank=${other.rank}, but the model was called with ` +
+          `\`.enableLora(${other.layer.loraRank})\`. Both ranks must match.`,
+      );
+    }
+  } else {
+    turnOn(backbone, adapters);
+  }
+  tf.tidy(() => {
+    for (const {layer, a, b, bias, alpha} of adapters) {
+      const {a: first, b: second} = layer.loraMatrices!;
+      first.write(tf.tensor(a, first.shape as number[]));
+      second.write(tf.tensor(b, second.shape as number[]));
+      if (bias) biasOf(layer)!.write(tf.tensor(bias, biasOf(layer)!.shape as number[]));
+      layer.loraAlpha = alpha;
+    }
+  });
+}
+
+/** The bias beside a kernel, which stays trainable. */
+export function biasOf(layer: Layer): Weight | undefined {
+  const {bias} = layer as Layer & {bias?: AnyWeight};
+  return bias instanceof Weight ? bias : undefined;
+}
+
+/** Backbones that a call is at work on: a second one would add everything once more. */
+const busy = new WeakSet<tf.LayersModel>();
+
+/** @throws ValueError as `Backbone.mergeLora` does. */
+export async function mergeLora(backbone: tf.LayersModel): Promise<void> {
+  const layers = [...loraLayers(backbone).values()];
+  if (layers.length === 0) throw new ValueError(NO_LORA);
+  if (busy.has(backbone)) throw new ValueError('The model is being merged. Wait for the promise of the first call.');
+  busy.add(backbone);
+  try {
+    for (const layer of layers) {
+      const kernel = layer.adapted;
+      const stream = new MergedStream(weightStream(kernel), () => layer.readAdapter());
+      try {
+        if (kernel instanceof PackedWeight) await kernel.fillFromMemory(stream, 'logical', MEMORY_PIECE);
+        else await kernel.fill(stream);
+      } finally {
+        stream.dispose();
+      }
+      layer.disableLora();
+    }
+  } finally {
+    busy.delete(backbone);
+  }
+}

@@ -1,0 +1,255 @@
+/** Adapters of Hugging Face's PEFT (https://huggingface.co/docs/peft): `adapter_config.json`, `adapter_model.safetensors`. */
+import {checkKeys, show, ValueError} from '../base/errors';
+import {openPreset, type PresetLike} from '../hub/open_preset';
+import {writeAll} from '../base/byte_sink';
+import {readAll} from '../base/byte_source';
+import {checkArgument} from '../base/checks';
+import {type LoraLayer} from '../layers/lora';
+import {isObject, type JsonObject} from '../base/json';
+import {openTarget, type PresetTarget} from '../files/open_folder';
+import {type Float32Content, readSafetensors, type SafeTensor, writeSafetensors} from '../formats/safetensors';
+import {applyAdapters, type LayerAdapter, loraLayers, NO_LORA} from './model_lora';
+import {type Gemma3Backbone} from '../models/gemma3/gemma3_backbone';
+import {currentModuleName, modulesOf} from '../models/gemma3/names/huggingface';
+import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
+
+/** Options of `exportPeftAdapter`. */
+export interface ExportPeftOptions {
+  /** What the adapter is for, `google/gemma-3-270m`, as `base_model_name_or_path` of its configuration. Defaults to null. */
+  baseModel?: string | null;
+}
+
+const CONFIG = 'adapter_config.json';
+const WEIGHTS = 'adapter_model.safetensors';
+const PREFIX = 'base_model.model.';
+
+// === Out ===
+
+/** @throws as `Gemma3Backbone.exportPeftAdapter`. */
+export async function exportPeftAdapter(
+  backbone: Gemma3Backbone,
+  target: PresetTarget,
+  options: ExportPeftOptions,
+): Promise<void> {
+  checkKeys('exportPeftAdapter', options, ['baseModel']);
+  const {baseModel = null} = options;
+  if (baseModel !== null) checkArgument('exportPeftAdapter', 'baseModel', baseModel, 'text');
+  const layers = [...loraLayers(backbone).values()];
+  if (layers.length === 0) throw new ValueError(NO_LORA);
+  const modules = modulesOf(backbone);
+  const nameOf = new Map([...modules].map(([name, layer]) => [layer, name]));
+  const nameless = layers.find(layer => !nameOf.has(layer));
+  if (nameless) {
+    throw new ValueError(
+      `Expected LoRA on layers that PEFT can adapt in the same way. Received: "${nameless.path}", ` +
+        (nameless === backbone.tokenEmbedding
+          ? 'which is also the head here; PEFT adapts an embedding without its head.'
+          : 'for which Hugging Face has no such layer.'),
+    );
+  }
+  const contents: Float32Content[] = [];
+  const sizes = new Map<string, {rank: number; alpha: number}>();
+  for (const layer of layers) {
+    const name = nameOf.get(layer)!;
+    const adapter = await layer.readAdapter();
+    const {rank, a, b} = toPeft(layer, adapter);
+    const [inputs, outputs] = matrixSize(layer);
+    contents.push({name: `${PREFIX}${name}.lora_A.weight`, shape: [rank, inputs], values: a});
+    contents.push({name: `${PREFIX}${name}.lora_B.weight`, shape: [outputs, rank], values: b});
+    sizes.set(name, {rank, alpha: (adapter.alpha / adapter.rank) * rank});
+  }
+  const sink = await openTarget(target);
+  try {
+    const config = adapterConfig(sizes, [...modules.keys()], layers[0]!, baseModel);
+    await writeAll(sink, CONFIG, new TextEncoder().encode(JSON.stringify(config, null, 2)));
+    const file = await sink.create(WEIGHTS);
+    await writeSafetensors(file, contents);
+    await file.close();
+    await sink.commit(() => false);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
+const lastPart = (name: string) => name.slice(name.lastIndexOf('.') + 1);
+
+/** `q_proj` where that means the same as all names that end so, else names in full. */
+function shortNames(names: readonly string[], all: readonly string[]): string[] {
+  const ends = [...new Set(names.map(lastPart))];
+  // Hugging Face's vision tower has a head, unused here, whose modules end as those of its layers do.
+  const vision = names.some(name => name.includes('vision_tower'));
+  const clear = !vision && ends.every(end => all.every(name => lastPart(name) !== end || names.includes(name)));
+  return clear ? ends : [...names];
+}
+
+function adapterConfig(
+  sizes: ReadonlyMap<string, {rank: number; alpha: number}>,
+  all: readonly string[],
+  {loraRank, loraAlpha}: LoraLayer,
+  baseModel: string | null,
+): JsonObject {
+  const pattern = (key: 'rank' | 'alpha', usual: number) => {
+    const result: Record<string, number> = {};
+    for (const value of new Set([...sizes.values()].map(size => size[key]))) {
+      if (value === usual) continue;
+      const names = [...sizes].filter(([, size]) => size[key] === value).map(([name]) => name);
+      for (const name of shortNames(names, all)) result[name] = value;
+    }
+    return result;
+  };
+  return {
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: baseModel,
+    r: loraRank,
+    lora_alpha: loraAlpha,
+    target_modules: shortNames([...sizes.keys()], all),
+    rank_pattern: pattern('rank', loraRank!),
+    alpha_pattern: pattern('alpha', loraAlpha!),
+    lora_dropout: 0,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    modules_to_save: null,
+    use_dora: false,
+    use_rslora: false,
+  };
+}
+
+// === In ===
+
+/** Settings that change what an adapter means, and the values with which it is what is read here. */
+const UNSUPPORTED: Record<string, (value: unknown) => boolean> = {
+  use_dora: value => !value,
+  use_qalora: value => !value,
+  use_bdlora: value => !value,
+  fan_in_fan_out: value => !value,
+  lora_bias: value => !value,
+  bias: value => value == null || value === 'none',
+  modules_to_save: value => value == null || (Array.isArray(value) && value.length === 0),
+  trainable_token_indices: value => value == null,
+  alora_invocation_tokens: value => value == null,
+  layer_replication: value => value == null,
+  target_parameters: value => value == null || (Array.isArray(value) && value.length === 0),
+};
+
+interface PeftConfig {
+  rank: number;
+  alpha: number;
+  alphaPattern: Record<string, number>;
+  rootScale: boolean;
+}
+
+function parseConfig(text: string, file: string): PeftConfig {
+  let config: unknown;
+  try {
+    config = JSON.parse(text);
+  } catch (error) {
+    throw new ValueError(`Expected JSON in "${file}": ${(error as Error).message}.`);
+  }
+  if (!isObject(config) || config.peft_type !== 'LORA') {
+    const kind = isObject(config) ? config.peft_type : config;
+    throw new ValueError(`Expected an adapter of peft_type "LORA" in "${file}". Received: ${show(kind)}.`);
+  }
+  for (const [key, fits] of Object.entries(UNSUPPORTED)) {
+    if (!fits(config[key])) {
+      throw new ValueError(
+        `Expected an adapter of two matrices a layer in "${file}". Received: ${key}=${show(config[key])}, which is more than ` +
+          'that. Merge it into its model with PEFT.',
+      );
+    }
+  }
+  const {r, lora_alpha: alpha, alpha_pattern: pattern, use_rslora: rootScale} = config;
+  checkArgument(`"${file}"`, 'r', r, 'size');
+  checkArgument(`"${file}"`, 'lora_alpha', alpha, 'positive');
+  const alphaPattern = (isObject(pattern) ? pattern : {}) as Record<string, number>;
+  for (const value of Object.values(alphaPattern)) checkArgument(`"${file}"`, 'alpha_pattern', value, 'positive');
+  return {rank: r as number, alpha: alpha as number, alphaPattern, rootScale: !!rootScale};
+}
+
+/** Alpha of a module as PEFT finds it: the first pattern that matches its name from some dot to its end. */
+function alphaOf(name: string, {alpha, alphaPattern}: PeftConfig): number {
+  const key = Object.keys(alphaPattern).find(pattern => new RegExp(`^(?:.*\\.)?(?:${pattern})$`).test(name));
+  return key === undefined ? alpha : alphaPattern[key]!;
+}
+
+/** @throws as `Gemma3Backbone.importPeftAdapter`. */
+export async function importPeftAdapter(backbone: Gemma3Backbone, source: PresetLike): Promise<void> {
+  const files = await openPreset(source);
+  const config = parseConfig(new TextDecoder().decode(await readAll(files, CONFIG)), `${files.name}/${CONFIG}`);
+  const weights = await files.open(WEIGHTS);
+  try {
+    const {tensors} = await readSafetensors(weights);
+    applyAdapters(backbone, weights.name, await readAdapters(backbone, weights.name, tensors, config));
+  } finally {
+    await weights.close();
+  }
+}
+
+interface Pair {
+  layer: LoraLayer;
+  a?: SafeTensor;
+  b?: SafeTensor;
+}
+
+async function readAdapters(
+  backbone: Gemma3Backbone,
+  file: string,
+  tensors: ReadonlyMap<string, SafeTensor>,
+  config: PeftConfig,
+): Promise<LayerAdapter[]> {
+  const pairs = pairsOf(backbone, file, tensors);
+  const read = [];
+  for (const [name, {layer, a, b}] of pairs) {
+    const rank = a!.shape[0]!;
+    const alpha = alphaOf(name, config);
+    const scale = config.rootScale ? alpha / Math.sqrt(rank) : alpha / rank;
+    read.push({layer, scale, ...fromPeft(layer, {rank, a: await a!.readFloat32(), b: await b!.readFloat32()})});
+  }
+  // One rank and one scale for all, as `enableLora` has it.
+  const rank = Math.max(...read.map(({rank}) => rank));
+  const {scale} = read[0]!;
+  return read.map(({layer, scale: own, ...matrices}) => {
+    const {a, b} = withRank(matrices, rank);
+    return {layer, rank, alpha: scale * rank, a, b: own === scale ? b : b.map(value => value * (own / scale))};
+  });
+}
+
+/** Tensors by the name of their module; all of them must be of the model, and fit it. */
+function pairsOf(backbone: Gemma3Backbone, file: string, tensors: ReadonlyMap<string, SafeTensor>): Map<string, Pair> {
+  const modules = modulesOf(backbone);
+  const pairs = new Map<string, Pair>();
+  const problems: string[] = [];
+  for (const [full, tensor] of tensors) {
+    const match = /^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$/.exec(full);
+    const name = match && currentModuleName(match[1]!, !backbone.textOnlyModel);
+    const layer = name ? modules.get(name) : undefined;
+    if (!name || !layer) {
+      problems.push(`"${full}" is for no layer that the model has`);
+      continue;
+    }
+    const pair: Pair = pairs.get(name) ?? {layer};
+    pairs.set(name, pair);
+    const [inputs, outputs] = matrixSize(layer);
+    const [side, size] = match![2] === 'A' ? ([1, inputs] as const) : ([0, outputs] as const);
+    if (tensor.shape.length !== 2 || tensor.shape[side] !== size) {
+      const expected = side === 1 ? `[rank, ${size}]` : `[${size}, rank]`;
+      problems.push(`"${full}" has shape [${tensor.shape}], expected ${expected}`);
+    }
+    pair[match![2] === 'A' ? 'a' : 'b'] = tensor;
+  }
+  for (const [name, {a, b}] of pairs) {
+    if (!a || !b) problems.push(`"${name}" has ${a ? 'no lora_B' : 'no lora_A'}`);
+    else if (a.shape[0] !== b.shape[1] || a.shape[0] === 0) {
+      problems.push(`"${name}" has matrices [${a.shape}] and [${b.shape}] of different rank`);
+    }
+  }
+  if (pairs.size === 0 && problems.length === 0) problems.push('it has no matrices');
+  if (problems.length > 0) {
+    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
+    throw new ValueError(`The adapter "${file}" does not fit the model: ${problems.slice(0, 8).join('; ')}${more}.`);
+  }
+  return pairs;
+}

@@ -1,0 +1,110 @@
+/** Layers of Gemma 3 in Hugging Face's model, and matrices of LoRA in the form that PEFT has them. */
+import {type LoraLayer} from '../layers/lora';
+import {type Adapter} from '../weights/merged_stream';
+
+/** PEFT's matrices: A (rank, in) and B (out, rank). */
+export interface PeftMatrices {
+  readonly rank: number;
+  readonly a: Float32Array;
+  readonly b: Float32Array;
+}
+
+/** (rows, columns) → (columns, rows) */
+function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(values.length);
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) result[j * rows + i] = values[i * columns + j]!;
+  return result;
+}
+
+/** Numbers of heads, inputs and outputs of a head of a kernel (N, D, H) whose heads are outputs; undefined for others. */
+function headsOf(layer: LoraLayer): [heads: number, inputs: number, outputs: number] | undefined {
+  const shape = layer.adapted.shape as number[];
+  const heads = layer.name === 'query' || layer.name === 'key' || layer.name === 'value';
+  return heads ? (shape as [number, number, number]) : undefined;
+}
+
+/** Sizes of a kernel as a matrix of Hugging Face. */
+export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] {
+  const heads = headsOf(layer);
+  if (heads) return [heads[1], heads[0] * heads[2]];
+  const shape = layer.adapted.shape as number[];
+  return [shape.slice(0, -1).reduce((x, y) => x * y, 1), shape.at(-1)!];
+}
+
+/**
+ * In PEFT's form. Keras has an A for each head and one B for all of them; PEFT has one A for all heads. The same sum has
+ * rank N · r there: all A below each other, and B once for each head along the diagonal. Its alpha is N times as large.
+ */
+export function toPeft(layer: LoraLayer, {rank, a, b}: Adapter): PeftMatrices {
+  const [inputs, outputs] = matrixSize(layer);
+  const heads = headsOf(layer);
+  if (!heads) return {rank, a: transposed(a, inputs, rank), b: transposed(b, rank, outputs)};
+  const [count, width, size] = heads;
+  const all = count * rank;
+  const first = new Float32Array(all * width);
+  const second = new Float32Array(outputs * all);
+  for (let n = 0; n < count; n++) {
+    first.set(transposed(a.subarray(n * width * rank, (n + 1) * width * rank), width, rank), n * rank * width);
+    for (let h = 0; h < size; h++) {
+      for (let r = 0; r < rank; r++) second[(n * size + h) * all + n * rank + r] = b[r * size + h]!;
+    }
+  }
+  return {rank: all, a: first, b: second};
+}
+
+/**
+ * In Keras' form, with the least rank that holds the same sum. One A for all heads and a B for each of them becomes the
+ * B of all heads below each other, of which each head's A chooses its own: rank N · r. What `toPeft` made is taken back.
+ */
+export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatrices {
+  const [inputs, outputs] = matrixSize(layer);
+  const heads = headsOf(layer);
+  if (!heads) return {rank, a: transposed(a, rank, inputs), b: transposed(b, outputs, rank)};
+  const [count, width, size] = heads;
+  const own = rank / count;
+  if (Number.isInteger(own) && isDiagonal(b, count, size, own)) {
+    const first = new Float32Array(count * width * own);
+    for (let n = 0; n < count; n++) {
+      first.set(transposed(a.subarray(n * own * width, (n + 1) * own * width), own, width), n * width * own);
+    }
+    const block = new Float32Array(own * size);
+    for (let h = 0; h < size; h++) for (let r = 0; r < own; r++) block[r * size + h] = b[h * rank + r]!;
+    return {rank: own, a: first, b: block};
+  }
+  const all = count * rank;
+  const first = new Float32Array(count * width * all);
+  const second = new Float32Array(all * size);
+  for (let n = 0; n < count; n++) {
+    for (let r = 0; r < rank; r++) {
+      for (let d = 0; d < width; d++) first[(n * width + d) * all + n * rank + r] = a[r * width + d]!;
+      for (let h = 0; h < size; h++) second[(n * rank + r) * size + h] = b[(n * size + h) * rank + r]!;
+    }
+  }
+  return {rank: all, a: first, b: second};
+}
+
+/** Whether B (N · H, N · r) is the same (H, r) along its diagonal and 0 beside it. */
+function isDiagonal(b: Float32Array, heads: number, size: number, rank: number): boolean {
+  const all = heads * rank;
+  for (let n = 0; n < heads; n++) {
+    for (let h = 0; h < size; h++) {
+      for (let column = 0; column < all; column++) {
+        const inside = Math.floor(column / rank) === n;
+        const wanted = inside ? b[h * all + (column % rank)] : 0;
+        if (b[(n * size + h) * all + column] !== wanted) return false;
+      }
+    }
+  }
+  return true;
+}
+
+/** The same sum with a higher rank: zeros in what is added. A (…, rank), B (rank, last). */
+export function withRank({rank, a, b}: PeftMatrices, wanted: number): PeftMatrices {
+  if (rank === wanted) return {rank, a, b};
+  const rows = a.length / rank;
+  const first = new Float32Array(rows * wanted);
+  for (let row = 0; row < rows; row++) first.set(a.subarray(row * rank, (row + 1) * rank), row * wanted);
+  const second = new Float32Array((b.length / rank) * wanted);
+  second.set(b);
+  return {rank: wanted, a: first, b: second};
+}

@@ -1,0 +1,40 @@
+/** Sums, differences and products of tensors, the second of which may be repeated: biases, residuals, factors. */
+import {argument, first, last, pointer} from '../parts/threads';
+
+const ADD = 0;
+const SUBTRACT = 1;
+
+function combine(operation: i32, a: v128, b: v128): v128 {
+  if (operation == ADD) return f32x4.add(a, b);
+  if (operation == SUBTRACT) return f32x4.sub(a, b);
+  return f32x4.mul(a, b);
+}
+
+/** `count` values, the same b for all of them if `step` is 0, else one after another (4). */
+function combineRow(operation: i32, x: usize, b: usize, step: usize, y: usize, count: i32): void {
+  const bytes = (<usize>count) << 2;
+  const same = v128.load32_splat(b);
+  let at: usize = 0;
+  for (; at + 16 <= bytes; at += 16) {
+    v128.store(y + at, combine(operation, v128.load(x + at), step == 0 ? same : v128.load(b + at)));
+  }
+  for (; at < bytes; at += 4) {
+    const other = step == 0 ? same : v128.load32_splat(b + at);
+    store<f32>(y + at, f32x4.extract_lane(combine(operation, v128.load32_splat(x + at), other), 0));
+  }
+}
+
+/** COMBINE: operation (0 add, 1 subtract, 2 multiply), x, b, y, count, period: y[i] = x[i] ∘ b[i mod period]. */
+export function combineTensors(): void {
+  const operation = argument(0);
+  const count = argument(4);
+  const period = argument(5);
+  const end = last(count);
+  for (let i = first(count); i < end;) {
+    const j = period == 1 ? 0 : i % period;
+    const some = period == 1 ? end - i : min(end - i, period - j);
+    const at = (<usize>i) << 2;
+    combineRow(operation, pointer(1) + at, pointer(2) + ((<usize>j) << 2), period == 1 ? 0 : 4, pointer(3) + at, some);
+    i += some;
+  }
+}

@@ -1,0 +1,370 @@
+/**
+ * Grouped-query attention, a block of keys at a time with a running maximum (https://arxiv.org/abs/2205.14135): scores and
+ * weighted sums are matrix products on panels, and memory does not grow with the number of keys. Blocks that no query of
+ * the tile sees are skipped.
+ */
+import {dotKeys} from '../parts/dot_keys';
+import {copyFloatColumns, transposeFloatRows} from '../parts/panel';
+import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from '../parts/threads';
+import {packedBytes, packRows, tiles} from '../parts/tile';
+import {addScaledRow, exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
+import {keysInUse, look, setRingVisibility, setVisibility} from '../parts/visibility';
+
+/** A score that no key has. */
+const NOTHING: f32 = -1e30;
+/** Rows of queries and keys of a block, at most; a product of both with the width of a head must fit into scratch. */
+const MOST_ROWS = 64;
+const SCRATCH_VALUES = 100000;
+/** So few rows of queries are multiplied with keys and values as they lie; panels would not be used often enough. */
+const FEW = 4;
+
+// What a command is about; set once, read below. Tensors are (batch, length, heads, width).
+let q: usize = 0;
+let keys: usize = 0;
+let values: usize = 0;
+let length: i32 = 1;
+let heads: i32 = 1;
+let keyHeads: i32 = 1;
+let size: i32 = 0;
+let width: i32 = 0;
+let scale: f32 = 1;
+let softCap: f32 = 0;
+
+// Scratch memory, by what lies there; `most` rows or keys each.
+let most: i32 = 0;
+let paddedWidth: i32 = 0;
+let packedQueries: usize = 0;
+let keyPanels: usize = 0;
+let valuePanels: usize = 0;
+let sums: usize = 0;
+let scores: usize = 0;
+let packedScores: usize = 0;
+let seen: usize = 0;
+let maxima: usize = 0;
+let totals: usize = 0;
+
+function divideScratch(): void {
+  paddedWidth = (width + 7) & ~7;
+  most = MOST_ROWS;
+  while (most > 8 && 4 * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
+  const block = (<usize>(most * paddedWidth)) << 2;
+  const square = (<usize>(most * most)) << 2;
+  packedQueries = scratch();
+  keyPanels = packedQueries + packedBytes(most, paddedWidth);
+  valuePanels = keyPanels + block;
+  sums = valuePanels + block;
+  scores = sums + block;
+  packedScores = scores + square;
+  seen = packedScores + packedBytes(most, most);
+  maxima = seen + square;
+  totals = maxima + ((<usize>most) << 2);
+}
+
+/** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
+export function setRing(
+  q_: usize,
+  keys_: usize,
+  values_: usize,
+  heads_: i32,
+  keyHeads_: i32,
+  size_: i32,
+  width_: i32,
+  scale_: f32,
+  softCap_: f32,
+  window: i32,
+  positions: usize,
+): void {
+  q = q_;
+  keys = keys_;
+  values = values_;
+  length = 1;
+  heads = heads_;
+  keyHeads = keyHeads_;
+  size = size_;
+  width = width_;
+  scale = scale_;
+  softCap = softCap_;
+  setRingVisibility(size, window, positions);
+  divideScratch();
+}
+
+/**
+ * Query heads head … head + count − 1, all of one key head, of some tokens, over keys begin … end − 1. Row t · count + i
+ * of `sums` becomes the sum of values weighted by e^(score − its maximum), of `totals` that of the weights.
+ */
+function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
+  const rows = tokens * count;
+  const step = (<usize>(keyHeads * width)) << 2;
+  const keyHead = head / (heads / keyHeads);
+  loadQueries(batch, token, tokens, head, count);
+  for (let key = begin; key < end; key += most) {
+    const some = min(most, end - key);
+    if (!look(seen, most, batch, token, tokens, key, some)) continue;
+    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
+    score(rows, keys + offset, step, some);
+    weigh(rows, count);
+    if (rows <= FEW) {
+      sumFewValues(rows, values + offset, step, some);
+    } else {
+      packRows(scores, (<usize>most) << 2, rows, some, packedScores);
+      sumValues(rows, values + offset, step, some);
+    }
+  }
+}
+
+function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  const row = (<usize>width) << 2;
+  const rows = tokens * count;
+  let to = rows > FEW ? sums : packedQueries;
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++, to += row) {
+      const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
+      scaleRow(from, f32x4.splat(scale), to, width);
+    }
+  }
+  if (rows > FEW) packRows(sums, row, rows, width, packedQueries);
+  memory.fill(sums, 0, (<usize>(rows * paddedWidth)) << 2);
+  for (let r = 0; r < rows; r++) {
+    store<f32>(maxima + ((<usize>r) << 2), NOTHING);
+    store<f32>(totals + ((<usize>r) << 2), 0);
+  }
+}
+
+function score(rows: i32, from: usize, step: usize, count: i32): void {
+  if (rows <= FEW) {
+    dotKeys(packedQueries, rows, width, from, step, count, scores, (<usize>most) << 2);
+    return;
+  }
+  const panelBytes = (<usize>width) << 5;
+  let panel = keyPanels;
+  for (let key = 0; key < count; key += 8, panel += panelBytes) {
+    transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
+  }
+  tiles(packedQueries, keyPanels, panelBytes, 32, width, scores, (<usize>most) << 2, rows, (count + 7) & ~7, false);
+}
+
+/** Scores to weights, and what was summed before to the new maximum. */
+function weigh(rows: i32, count: i32): void {
+  const bytes = (<usize>most) << 2;
+  const nothing = f32x4.splat(NOTHING);
+  const cap = f32x4.splat(softCap);
+  for (let r = 0; r < rows; r++) {
+    const row = scores + <usize>r * bytes;
+    const visible = seen + <usize>(r / count) * bytes;
+    const before = load<f32>(maxima + ((<usize>r) << 2));
+    let largest = f32x4.splat(before);
+    for (let at: usize = 0; at < bytes; at += 16) {
+      let v = v128.load(row + at);
+      if (softCap != 0) v = f32x4.mul(tanh4(f32x4.div(v, cap)), cap);
+      v = v128.bitselect(v, nothing, v128.load(visible + at));
+      v128.store(row + at, v);
+      largest = f32x4.pmax(largest, v);
+    }
+    const maximum = maxOf(largest);
+    const maximum4 = f32x4.splat(maximum);
+    let total = zero();
+    for (let at: usize = 0; at < bytes; at += 16) {
+      const v = v128.and(exp4(f32x4.sub(v128.load(row + at), maximum4)), v128.load(visible + at));
+      v128.store(row + at, v);
+      total = f32x4.add(total, v);
+    }
+    const old = load<f32>(totals + ((<usize>r) << 2));
+    if (maximum == before) {
+      store<f32>(totals + ((<usize>r) << 2), old + sumOf(total));
+      continue;
+    }
+    const factor = exp4(f32x4.splat(before - maximum));
+    store<f32>(maxima + ((<usize>r) << 2), maximum);
+    store<f32>(totals + ((<usize>r) << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
+    const sum = sums + ((<usize>(r * paddedWidth)) << 2);
+    scaleRow(sum, factor, sum, paddedWidth);
+  }
+}
+
+function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
+  const rowBytes = (<usize>paddedWidth) << 2;
+  const panelBytes = (<usize>count) << 5;
+  let panel = valuePanels;
+  for (let h = 0; h < width; h += 8, from += 32, panel += panelBytes) {
+    if (h + 8 <= width) copyFloatColumns(panel, from, step, count);
+    else copyLastColumns(panel, from, step, count, width - h);
+  }
+  tiles(packedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
+}
+
+/** Values as they lie, four keys at a time: each row of values is read once, in order. */
+function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
+  const rowBytes = (<usize>paddedWidth) << 2;
+  const bytes = (<usize>most) << 2;
+  for (let key = 0; key < count; key += 4, from += 4 * step) {
+    // Weights of missing keys are zero; their values are those of the first.
+    const second = key + 1 < count ? step : 0;
+    const third = key + 2 < count ? 2 * step : 0;
+    const fourth = key + 3 < count ? 3 * step : 0;
+    const at = scores + ((<usize>key) << 2);
+    // With an odd number of rows the last pair's second goes to a row that nobody reads.
+    for (let r = 0; r < rows; r += 2) {
+      const a = at + <usize>r * bytes;
+      const to = sums + <usize>r * rowBytes;
+      addFourValues(from, from + second, from + third, from + fourth, a, a + bytes, to, to + rowBytes);
+    }
+  }
+}
+
+/** Two rows of sums (+)= their four weights times four rows of values. */
+function addFourValues(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: usize, y: usize, z: usize): void {
+  const a0 = v128.load32_splat(a);
+  const a1 = v128.load32_splat(a, 4);
+  const a2 = v128.load32_splat(a, 8);
+  const a3 = v128.load32_splat(a, 12);
+  const b0 = v128.load32_splat(b);
+  const b1 = v128.load32_splat(b, 4);
+  const b2 = v128.load32_splat(b, 8);
+  const b3 = v128.load32_splat(b, 12);
+  const end = (<usize>(width & ~3)) << 2;
+  let at: usize = 0;
+  for (; at < end; at += 16) {
+    let v = v128.load(v0 + at);
+    let s = fma(v, a0, v128.load(y + at));
+    let t = fma(v, b0, v128.load(z + at));
+    v = v128.load(v1 + at);
+    s = fma(v, a1, s);
+    t = fma(v, b1, t);
+    v = v128.load(v2 + at);
+    s = fma(v, a2, s);
+    t = fma(v, b2, t);
+    v = v128.load(v3 + at);
+    v128.store(y + at, fma(v, a3, s));
+    v128.store(z + at, fma(v, b3, t));
+  }
+  for (const all = (<usize>width) << 2; at < all; at += 4) {
+    const s = load<f32>(v0 + at) * load<f32>(a) + load<f32>(v1 + at) * load<f32>(a, 4);
+    const t = load<f32>(v0 + at) * load<f32>(b) + load<f32>(v1 + at) * load<f32>(b, 4);
+    const u = load<f32>(v2 + at) * load<f32>(a, 8) + load<f32>(v3 + at) * load<f32>(a, 12);
+    const w = load<f32>(v2 + at) * load<f32>(b, 8) + load<f32>(v3 + at) * load<f32>(b, 12);
+    store<f32>(y + at, load<f32>(y + at) + (s + u));
+    store<f32>(z + at, load<f32>(z + at) + (t + w));
+  }
+}
+
+function copyLastColumns(to: usize, from: usize, step: usize, count: i32, columns: i32): void {
+  for (; count > 0; count--, from += step, to += 32) {
+    for (let i = 0; i < 8; i++)
+      store<f32>(to + ((<usize>i) << 2), i < columns ? load<f32>(from + ((<usize>i) << 2)) : 0);
+  }
+}
+
+/** Rows of `sums`, divided by their totals, to where their queries' outputs belong. */
+function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++) {
+      const r = t * count + i;
+      const total = load<f32>(totals + ((<usize>r) << 2));
+      // A row that sees nothing is zero.
+      const factor: f32 = total > 0 ? <f32>1 / total : 0;
+      const from = sums + ((<usize>(r * paddedWidth)) << 2);
+      const to = y + <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
+      scaleRow(from, f32x4.splat(factor), to, width);
+    }
+  }
+}
+
+/** Bytes of what a thread knows of one query head: maximum, total, sums. */
+function partialBytes(): usize {
+  return (<usize>(width + 2)) << 2;
+}
+
+/** This thread's part of the keys for every query of (batch, 1, heads, width), to `partials`. */
+export function attendPart(batch: i32, partials: usize): void {
+  const groups = heads / keyHeads;
+  const mine = partials + <usize>(thread * batch * heads) * partialBytes();
+  for (let b = 0; b < batch; b++) {
+    const used = keysInUse(b);
+    const blocks = (used + 7) >> 3;
+    const begin = first(blocks) << 3;
+    const end = min(used, last(blocks) << 3);
+    for (let head = 0; head < heads;) {
+      // As many as fit, but of one key head.
+      const count = min(most, groups - (head % groups));
+      attend(b, 0, 1, head, count, begin, end);
+      for (let i = 0; i < count; i++) {
+        const to = mine + <usize>(b * heads + head + i) * partialBytes();
+        store<f32>(to, load<f32>(maxima + ((<usize>i) << 2)));
+        store<f32>(to, load<f32>(totals + ((<usize>i) << 2)), 4);
+        memory.copy(to + 8, sums + ((<usize>(i * paddedWidth)) << 2), (<usize>width) << 2);
+      }
+      head += count;
+    }
+  }
+}
+
+/** Heads begin … end − 1, counted over the batch, of what all threads left in `partials`. */
+export function mergeParts(batch: i32, partials: usize, begin: i32, end: i32, y: usize): void {
+  const step = <usize>(batch * heads) * partialBytes();
+  for (let row = begin; row < end; row++) {
+    const parts = partials + <usize>row * partialBytes();
+    let maximum = NOTHING;
+    for (let t = 0; t < threads; t++) maximum = max(maximum, load<f32>(parts + <usize>t * step));
+    let total: f32 = 0;
+    const to = y + <usize>row * ((<usize>width) << 2);
+    memory.fill(to, 0, (<usize>width) << 2);
+    for (let t = 0; t < threads; t++) {
+      const part = parts + <usize>t * step;
+      const factor = exp4(f32x4.splat(load<f32>(part) - maximum));
+      total += f32x4.extract_lane(factor, 0) * load<f32>(part, 4);
+      addScaledRow(part + 8, factor, to, width);
+    }
+    scaleRow(to, f32x4.splat(total > 0 ? <f32>1 / total : 0), to, width);
+  }
+}
+
+/**
+ * ATTENTION: q, k, v, y, batch, length, heads, size, key heads, width, scale, soft cap (0: none), left, right,
+ * bidirectional, query positions, their rows, key positions, their rows, padding, query images, key images, mask, its
+ * rows, partials (0: none).
+ */
+export function attention(): void {
+  const batch = argument(4);
+  q = pointer(0);
+  keys = pointer(1);
+  values = pointer(2);
+  const y = pointer(3);
+  length = argument(5);
+  heads = argument(6);
+  size = argument(7);
+  keyHeads = argument(8);
+  width = argument(9);
+  scale = floatArgument(10);
+  softCap = floatArgument(11);
+  setVisibility(12, length, size);
+  divideScratch();
+  if (length == 1 && pointer(24) != 0) {
+    attendPart(batch, pointer(24));
+    barrier();
+    const rows = batch * heads;
+    mergeParts(batch, pointer(24), first(rows), last(rows), y);
+  } else {
+    attendTokens(batch, y);
+  }
+}
+
+/** All keys for tiles of tokens, which threads take in turn: later tokens see more keys. */
+function attendTokens(batch: i32, y: usize): void {
+  const groups = heads / keyHeads;
+  const count = min(groups, most);
+  const chunks = (groups + count - 1) / count;
+  const tokens = most / count;
+  const blocks = (length + tokens - 1) / tokens;
+  const units = batch * keyHeads * chunks * blocks;
+  for (let unit = thread; unit < units; unit += threads) {
+    const token = (unit % blocks) * tokens;
+    const rest = unit / blocks;
+    const chunk = rest % chunks;
+    const head = ((rest / chunks) % keyHeads) * groups + chunk * count;
+    const b = rest / chunks / keyHeads;
+    const someTokens = min(tokens, length - token);
+    const someHeads = min(count, groups - chunk * count);
+    attend(b, token, someTokens, head, someHeads, 0, size);
+    writeRows(y, b, token, someTokens, head, someHeads);
+  }
+}

@@ -1,0 +1,236 @@
+/** y (m, rows) = x (m, columns) · Wᵀ with W (rows, columns) in any format. */
+import {activationBytes, quantizeRow} from '../parts/activations';
+import {matVecBfloat16} from '../parts/bfloat16';
+import {matVecFloat32} from '../parts/float32';
+import {BLOCK, padded} from '../parts/blocks';
+import {decode, groupBytes} from '../parts/formats';
+import {matVecInt4} from '../parts/int4';
+import {matVecInt8} from '../parts/int8';
+import {integerPanel, integerTiles, packIntegerRows} from '../parts/integer_tile';
+import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from '../numbers';
+import {fillPanel, fillPanels, setMatrix, turnPanel} from '../parts/panel';
+import {argument, first, last, pointer, scratch} from '../parts/threads';
+import {height, packRows, tiles} from '../parts/tile';
+
+/** Columns that a panel has: 20 kB, which fit the innermost cache beside a tile's rows of x. A multiple of runs of integers. */
+const DEPTH = 640;
+const PANEL_BYTES: usize = DEPTH * 32;
+/** Panels that are filled at once: of float32 weights that lie side by side, 64 rows are four cache lines of a page. */
+const PANELS = 8;
+/** Rows of x that are multiplied with one panel after another, which is filled anew for the next ones. */
+const ROWS_AT_ONCE = 256;
+/** The same for integers, whose packed rows fit the second cache. */
+const INTEGER_ROWS_AT_ONCE = 128;
+const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
+/** With fewer rows of x than this, each is multiplied on its own: a panel would not be used often enough. */
+const PANEL_ROWS = 4;
+
+/** The same for products with the transposed matrix: rows of W that a panel has, and rows of dy. */
+const TURNED_DEPTH = 384;
+const TURNED_BYTES: usize = TURNED_DEPTH * 32;
+const TURNED_ROWS_AT_ONCE = 256;
+/** In scratch: a panel of one block, then the four turned ones, then rows of dy. */
+const TURNED: usize = BLOCK * 32;
+
+/** The part of a product that has rows n0 … n1 − 1 of W; n0 is a multiple of 8. `inner` only counts for float32. */
+export function product(
+  type: i32,
+  w: usize,
+  inner: i32,
+  x: usize,
+  m: i32,
+  y: usize,
+  yStep: usize,
+  rows: i32,
+  columns: i32,
+  n0: i32,
+  n1: i32,
+): void {
+  if (n0 >= n1) return;
+  if (type == FLOAT32) {
+    if (m == 1) matVecFloat32(w, inner, x, y, columns, n0, n1);
+    else floatProduct(type, w, inner, x, m, y, yStep, columns, n0, n1);
+  } else if (m < PANEL_ROWS && <usize>m * activationBytes(type, columns) <= <usize>SCRATCH_BYTES) {
+    vectorProducts(type, w, x, m, y, yStep, columns, n0, n1);
+  } else {
+    // Wide tiles are faster than products of integers, and exact.
+    if (type == BFLOAT16 || height == 5) floatProduct(type, w, 1, x, m, y, yStep, columns, n0, n1);
+    else integerProduct(type, w, x, m, y, yStep, columns, n0, n1);
+  }
+}
+
+/** Group by group, so that the rows of x after the first find the weights in cache. */
+function vectorProducts(
+  type: i32,
+  w: usize,
+  x: usize,
+  m: i32,
+  y: usize,
+  yStep: usize,
+  columns: i32,
+  n0: i32,
+  n1: i32,
+): void {
+  const bytes = groupBytes(type, columns);
+  let xStep = (<usize>columns) << 2;
+  if (type != BFLOAT16) {
+    const quantized = scratch();
+    for (let r: usize = 0; r < <usize>m; r++) {
+      quantizeRow(type, x + r * xStep, columns, quantized + r * activationBytes(type, columns));
+    }
+    x = quantized;
+    xStep = activationBytes(type, columns);
+  }
+  w += <usize>(n0 >> 3) * bytes;
+  y += (<usize>n0) << 2;
+  if (m == 1) {
+    vectorProduct(type, w, x, y, n1 - n0, columns);
+    return;
+  }
+  for (let n = n0; n < n1; n += 8, w += bytes, y += 32) {
+    for (let r: usize = 0; r < <usize>m; r++) {
+      vectorProduct(type, w, x + r * xStep, y + r * yStep, min(8, n1 - n), columns);
+    }
+  }
+}
+
+function vectorProduct(type: i32, w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
+  if (type == BFLOAT16) matVecBfloat16(w, groupBytes(type, columns), x, y, rows, columns);
+  else if (type == INT8) matVecInt8(w, x, y, rows, padded(columns) / BLOCK);
+  else matVecInt4(w, x, y, rows, padded(columns) / BLOCK);
+}
+
+/** Products of 8-bit and 16-bit numbers, a panel at a time. */
+function integerProduct(
+  type: i32,
+  w: usize,
+  x: usize,
+  m: i32,
+  y: usize,
+  yStep: usize,
+  columns: i32,
+  n0: i32,
+  n1: i32,
+): void {
+  const bytes = groupBytes(type, columns);
+  const xStep = (<usize>columns) << 2;
+  const panel = scratch();
+  const packedRows = panel + PACKED_ROWS;
+  for (let k = 0; k < columns; k += DEPTH) {
+    const count = min(DEPTH, columns - k);
+    for (let row = 0; row < m; row += INTEGER_ROWS_AT_ONCE) {
+      const some = min(INTEGER_ROWS_AT_ONCE, m - row);
+      packIntegerRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      let to = y + <usize>row * yStep + ((<usize>n0) << 2);
+      for (let n = n0; n < n1; n += 8, to += 32) {
+        integerPanel(type, w + <usize>(n >> 3) * bytes, panel, k, count);
+        integerTiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
+      }
+    }
+  }
+}
+
+function floatProduct(
+  type: i32,
+  w: usize,
+  inner: i32,
+  x: usize,
+  m: i32,
+  y: usize,
+  yStep: usize,
+  columns: i32,
+  n0: i32,
+  n1: i32,
+): void {
+  const bytes = type == FLOAT32 ? 0 : groupBytes(type, columns);
+  const xStep = (<usize>columns) << 2;
+  const panels = scratch();
+  const packedRows = panels + PACKED_ROWS;
+  if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
+  for (let k = 0; k < columns; k += DEPTH) {
+    const count = min(DEPTH, columns - k);
+    for (let row = 0; row < m; row += ROWS_AT_ONCE) {
+      const some = min(ROWS_AT_ONCE, m - row);
+      packRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      const to = y + <usize>row * yStep;
+      for (let n = n0; n < n1; n += 8 * PANELS) {
+        const end = min(n + 8 * PANELS, n1);
+        if (type == FLOAT32) {
+          fillPanels(panels, PANEL_BYTES, n, end - n, k, count);
+        } else {
+          let panel = panels;
+          for (let i = n; i < end; i += 8, panel += PANEL_BYTES) {
+            decode(type, w + <usize>(i >> 3) * bytes, panel, k, count);
+          }
+        }
+        tiles(packedRows, panels, PANEL_BYTES, 32, count, to + ((<usize>n) << 2), yStep, some, end - n, k > 0);
+      }
+    }
+  }
+}
+
+/** MAT_MUL: type, w, inner, x, m, y, rows, columns. */
+export function matMul(): void {
+  const rows = argument(6);
+  const groups = (rows + 7) >> 3;
+  product(
+    argument(0),
+    pointer(1),
+    argument(2),
+    pointer(3),
+    argument(4),
+    pointer(5),
+    (<usize>rows) << 2,
+    rows,
+    argument(7),
+    first(groups) << 3,
+    min(rows, last(groups) << 3),
+  );
+}
+
+/** MAT_MUL_TRANSPOSED: type, w, inner, dy (m, rows), m, dx (m, columns), rows, columns: dx = dy · W. */
+export function matMulTransposed(): void {
+  const type = argument(0);
+  const w = pointer(1);
+  const inner = argument(2);
+  const dy = pointer(3);
+  const m = argument(4);
+  const dx = pointer(5);
+  const rows = argument(6);
+  const columns = argument(7);
+  if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
+  const blocks = padded(columns) / BLOCK;
+  const dyStep = (<usize>rows) << 2;
+  const dxStep = (<usize>columns) << 2;
+  const packedRows = scratch() + TURNED + 4 * TURNED_BYTES;
+  // Parts of like size, each of whole groups.
+  const parts = (rows + TURNED_DEPTH - 1) / TURNED_DEPTH;
+  const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
+  for (let n = 0; n < rows; n += most) {
+    const depth = min(most, rows - n);
+    for (let row = 0; row < m; row += TURNED_ROWS_AT_ONCE) {
+      const some = min(TURNED_ROWS_AT_ONCE, m - row);
+      packRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, packedRows);
+      for (let block = first(blocks); block < last(blocks); block++) {
+        const k = block * BLOCK;
+        const count = min(BLOCK, columns - k);
+        turnBlock(type, w, n, depth, k, count, columns);
+        const to = dx + <usize>row * dxStep + ((<usize>k) << 2);
+        tiles(packedRows, scratch() + TURNED, TURNED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
+      }
+    }
+  }
+}
+
+/** Columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
+function turnBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
+  const block = scratch();
+  const bytes = groupBytes(type, columns);
+  for (let row = 0; row < depth; row += 8) {
+    if (type == FLOAT32) fillPanel(block, n + row, min(8, depth - row), k, count);
+    else decode(type, w + <usize>((n + row) >> 3) * bytes, block, k, count);
+    for (let octet: usize = 0; octet < 4; octet++) {
+      turnPanel(block + TURNED + octet * TURNED_BYTES + ((<usize>row) << 5), block + (octet << 8));
+    }
+  }
+}

@@ -1,0 +1,197 @@
+/** Layer normalization, and gradients of it and of RMS normalization, which is the same without a mean and a shift. */
+import {argument, barrier, first, floatArgument, last, pointer, scratch} from '../parts/threads';
+import {fma, sumOf, zero} from '../parts/vector';
+
+/** Rows that are summed before their sum is added to the others': rounding does not pile up. */
+const ROWS_AT_ONCE = 64;
+
+// A row's normed values are (x − mean) · inverse.
+let mean: f32 = 0;
+let inverse: f32 = 1;
+
+/** Mean (of RMS normalization: zero) and inverse of one row. */
+function setRow(x: usize, columns: i32, epsilon: f32, centred: bool): void {
+  mean = 0;
+  if (centred) mean = sumRow(x, columns) / <f32>columns;
+  inverse = <f32>1 / sqrt<f32>(sumSquares(x, columns, mean) / <f32>columns + epsilon);
+}
+
+function sumRow(x: usize, columns: i32): f32 {
+  let a = zero();
+  const end = x + ((<usize>columns) << 2);
+  for (; x + 16 <= end; x += 16) a = f32x4.add(a, v128.load(x));
+  let sum = sumOf(a);
+  for (; x < end; x += 4) sum += load<f32>(x);
+  return sum;
+}
+
+/** Σ (x − shift)² */
+function sumSquares(x: usize, columns: i32, shift: f32): f32 {
+  let a = zero();
+  const shifts = f32x4.splat(shift);
+  const end = x + ((<usize>columns) << 2);
+  for (; x + 16 <= end; x += 16) {
+    const v = f32x4.sub(v128.load(x), shifts);
+    a = fma(v, v, a);
+  }
+  let sum = sumOf(a);
+  for (; x < end; x += 4) {
+    const v = load<f32>(x) - shift;
+    sum += v * v;
+  }
+  return sum;
+}
+
+/** LAYER_NORM: x, gamma, beta, y, rows, columns, epsilon. */
+export function layerNorm(): void {
+  const rows = argument(4);
+  const columns = argument(5);
+  const step = (<usize>columns) << 2;
+  for (let row = first(rows); row < last(rows); row++) {
+    const x = pointer(0) + <usize>row * step;
+    const y = pointer(3) + <usize>row * step;
+    setRow(x, columns, floatArgument(6), true);
+    const shifts = f32x4.splat(mean);
+    const factors = f32x4.splat(inverse);
+    let at: usize = 0;
+    for (; at + 16 <= step; at += 16) {
+      const v = f32x4.mul(f32x4.sub(v128.load(x + at), shifts), factors);
+      v128.store(y + at, fma(v, v128.load(pointer(1) + at), v128.load(pointer(2) + at)));
+    }
+    for (; at < step; at += 4) {
+      const v = (load<f32>(x + at) - mean) * inverse;
+      store<f32>(y + at, v * load<f32>(pointer(1) + at) + load<f32>(pointer(2) + at));
+    }
+  }
+}
+
+/** NORM_GRADIENT_X: dy, x, scale, dx, rows, columns, epsilon, centred; scales of RMS normalization count from one. */
+export function normGradientX(): void {
+  const rows = argument(4);
+  const columns = argument(5);
+  const centred = argument(7) != 0;
+  const step = (<usize>columns) << 2;
+  for (let row = first(rows); row < last(rows); row++) {
+    const at = <usize>row * step;
+    setRow(pointer(1) + at, columns, floatArgument(6), centred);
+    gradientRow(pointer(0) + at, pointer(1) + at, pointer(2), pointer(3) + at, columns, centred);
+  }
+}
+
+/** dx = inverse · (d − mean(d) − n · mean(d · n)) where n is x normed, and d its gradient: dy times the scale. */
+function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32, centred: bool): void {
+  const one: f32 = centred ? 0 : 1;
+  const ones = f32x4.splat(one);
+  const shifts = f32x4.splat(mean);
+  const step = (<usize>columns) << 2;
+  let sums = zero();
+  let products = zero();
+  let at: usize = 0;
+  for (; at + 16 <= step; at += 16) {
+    const d = f32x4.mul(v128.load(dy + at), f32x4.add(v128.load(scale + at), ones));
+    sums = f32x4.add(sums, d);
+    products = fma(d, f32x4.sub(v128.load(x + at), shifts), products);
+  }
+  let sum = sumOf(sums);
+  let product = sumOf(products);
+  for (; at < step; at += 4) {
+    const d = load<f32>(dy + at) * (load<f32>(scale + at) + one);
+    sum += d;
+    product += d * (load<f32>(x + at) - mean);
+  }
+  const shift: f32 = centred ? (inverse * sum) / <f32>columns : 0;
+  const stretch: f32 = (product / <f32>columns) * inverse * inverse * inverse;
+  const inverses = f32x4.splat(inverse);
+  for (at = 0; at + 16 <= step; at += 16) {
+    const d = f32x4.mul(v128.load(dy + at), f32x4.add(v128.load(scale + at), ones));
+    const v = f32x4.mul(f32x4.sub(v128.load(x + at), shifts), f32x4.splat(stretch));
+    v128.store(dx + at, f32x4.sub(f32x4.sub(f32x4.mul(d, inverses), f32x4.splat(shift)), v));
+  }
+  for (; at < step; at += 4) {
+    const d = load<f32>(dy + at) * (load<f32>(scale + at) + one);
+    store<f32>(dx + at, d * inverse - shift - (load<f32>(x + at) - mean) * stretch);
+  }
+}
+
+/**
+ * NORM_GRADIENT_SCALE: dy, x, target (columns), rows, columns, epsilon, centred, workspace (rows, 2). Threads share the
+ * rows to find means and inverses, then the columns to sum dy · n.
+ */
+export function normGradientScale(): void {
+  const rows = argument(3);
+  const columns = argument(4);
+  const step = (<usize>columns) << 2;
+  const workspace = pointer(7);
+  for (let row = first(rows); row < last(rows); row++) {
+    setRow(pointer(1) + <usize>row * step, columns, floatArgument(5), argument(6) != 0);
+    store<f32>(workspace + ((<usize>row) << 3), mean);
+    store<f32>(workspace + ((<usize>row) << 3), inverse, 4);
+  }
+  barrier();
+  sumColumns(pointer(0), pointer(1), workspace, pointer(2), rows, columns);
+}
+
+/** COLUMN_SUMS: x (rows, columns), target (columns), rows, columns. */
+export function columnSums(): void {
+  sumColumns(pointer(0), 0, 0, pointer(1), argument(2), argument(3));
+}
+
+/** target = Σ dy, or Σ dy · n if there is an x, in this thread's columns: whole vectors, but for the last. */
+function sumColumns(dy: usize, x: usize, workspace: usize, target: usize, rows: i32, columns: i32): void {
+  const vectors = (columns + 3) >> 2;
+  const begin = first(vectors) << 2;
+  const end = min(columns, last(vectors) << 2);
+  // As many columns at once as scratch has room for.
+  for (let c = begin; c < end; c += 4096) {
+    sumSomeColumns(dy, x, workspace, target, rows, columns, c, min(4096, end - c));
+  }
+}
+
+function sumSomeColumns(
+  dy: usize,
+  x: usize,
+  workspace: usize,
+  target: usize,
+  rows: i32,
+  columns: i32,
+  c: i32,
+  count: i32,
+): void {
+  const step = (<usize>columns) << 2;
+  const offset = (<usize>c) << 2;
+  const bytes = (<usize>count) << 2;
+  const sums = scratch();
+  memory.fill(target + offset, 0, bytes);
+  for (let row = 0; row < rows; row += ROWS_AT_ONCE) {
+    memory.fill(sums, 0, bytes);
+    for (let r = row; r < min(rows, row + ROWS_AT_ONCE); r++) {
+      const at = <usize>r * step + offset;
+      if (x == 0) addTo(sums, dy + at, bytes);
+      else {
+        const numbers = workspace + ((<usize>r) << 3);
+        addNormed(sums, dy + at, x + at, bytes, load<f32>(numbers), load<f32>(numbers, 4));
+      }
+    }
+    addTo(target + offset, sums, bytes);
+  }
+}
+
+function addTo(sums: usize, x: usize, bytes: usize): void {
+  let at: usize = 0;
+  for (; at + 16 <= bytes; at += 16) v128.store(sums + at, f32x4.add(v128.load(sums + at), v128.load(x + at)));
+  for (; at < bytes; at += 4) store<f32>(sums + at, load<f32>(sums + at) + load<f32>(x + at));
+}
+
+function addNormed(sums: usize, dy: usize, x: usize, bytes: usize, shift: f32, factor: f32): void {
+  const shifts = f32x4.splat(shift);
+  const factors = f32x4.splat(factor);
+  let at: usize = 0;
+  for (; at + 16 <= bytes; at += 16) {
+    const v = f32x4.mul(f32x4.sub(v128.load(x + at), shifts), factors);
+    v128.store(sums + at, fma(v, v128.load(dy + at), v128.load(sums + at)));
+  }
+  for (; at < bytes; at += 4) {
+    const v = (load<f32>(x + at) - shift) * factor;
+    store<f32>(sums + at, load<f32>(sums + at) + v * load<f32>(dy + at));
+  }
+}

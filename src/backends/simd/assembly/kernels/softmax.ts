@@ -1,0 +1,174 @@
+/** Softmax of rows, its sums alone, and draws from it. Sums are in double precision: a vocabulary has 262,144 columns. */
+import {
+  argument,
+  barrier,
+  first,
+  floatArgument,
+  last,
+  pointer,
+  scratch,
+  scratchOf,
+  thread,
+  threads,
+} from '../parts/threads';
+import {exp4, maxOf} from '../parts/vector';
+
+/** Below this `exp4` is a constant, not zero. */
+const LEAST: f32 = -87;
+
+let largest: v128 = f32x4.splat(0);
+let temperature: v128 = f32x4.splat(1);
+
+function setSoftmax(largest_: f32, temperature_: f32): void {
+  largest = f32x4.splat(largest_);
+  temperature = f32x4.splat(temperature_);
+}
+
+/** exp((x − largest) / temperature) */
+function weigh(x: v128): v128 {
+  const power = f32x4.div(f32x4.sub(x, largest), temperature);
+  return v128.and(exp4(power), f32x4.ge(power, f32x4.splat(LEAST)));
+}
+
+function weightAt(at: usize): f32 {
+  return f32x4.extract_lane(weigh(v128.load32_splat(at)), 0);
+}
+
+function largestOf(x: usize, count: i32): f32 {
+  let best = f32x4.splat(-Infinity);
+  const end = x + ((<usize>count) << 2);
+  for (; x + 16 <= end; x += 16) best = f32x4.pmax(best, v128.load(x));
+  let value = maxOf(best);
+  for (; x < end; x += 4) {
+    const v = load<f32>(x);
+    if (v > value) value = v;
+  }
+  return value;
+}
+
+/** Four weights, added in a fixed order: `walk` must find the same sums again. */
+function sumOfFour(weights: v128): f64 {
+  const pairs = f64x2.add(
+    f64x2.promote_low_f32x4(weights),
+    f64x2.promote_low_f32x4(i32x4.shuffle(weights, weights, 2, 3, 0, 1)),
+  );
+  return f64x2.extract_lane(pairs, 0) + f64x2.extract_lane(pairs, 1);
+}
+
+function sumOfWeights(x: usize, count: i32): f64 {
+  let sum: f64 = 0;
+  const end = x + ((<usize>count) << 2);
+  for (; x + 16 <= end; x += 16) sum += sumOfFour(weigh(v128.load(x)));
+  for (; x < end; x += 4) sum += <f64>weightAt(x);
+  return sum;
+}
+
+/** The first of `count` columns whose cumulated weight passes `rest`; if none does, the last that has a weight. */
+function walk(x: usize, count: i32, rest: f64): i32 {
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const sum = sumOfFour(weigh(v128.load(x + ((<usize>i) << 2))));
+    if (rest < sum) break;
+    rest -= sum;
+  }
+  for (; i < count; i++) {
+    rest -= <f64>weightAt(x + ((<usize>i) << 2));
+    if (rest < 0) return i;
+  }
+  // Rounding.
+  for (i = count - 1; i > 0; i--) {
+    if (weightAt(x + ((<usize>i) << 2)) > 0) break;
+  }
+  return max(i, 0);
+}
+
+/** Largest value of a row of which every thread reads a part. */
+function shareLargest(x: usize, columns: i32): f32 {
+  store<f32>(scratch(), largestOf(x + ((<usize>first(columns)) << 2), last(columns) - first(columns)));
+  barrier();
+  let value: f32 = -Infinity;
+  for (let t = 0; t < threads; t++) value = max(value, load<f32>(scratchOf(t)));
+  return value;
+}
+
+/**
+ * Sum of all weights, of which every thread adds up a part. It lies behind the largest value: a thread that is through
+ * with both barriers may begin the next row while others still read.
+ */
+function shareSum(x: usize, columns: i32): f64 {
+  store<f64>(scratch(), sumOfWeights(x + ((<usize>first(columns)) << 2), last(columns) - first(columns)), 8);
+  barrier();
+  let sum: f64 = 0;
+  for (let t = 0; t < threads; t++) sum += load<f64>(scratchOf(t), 8);
+  return sum;
+}
+
+/** y = weights / sum */
+function divideRow(x: usize, y: usize, count: i32, sum: f64): void {
+  const factor = f32x4.splat(<f32>(1 / sum));
+  const end = x + ((<usize>count) << 2);
+  for (; x + 16 <= end; x += 16, y += 16) v128.store(y, f32x4.mul(weigh(v128.load(x)), factor));
+  for (; x < end; x += 4, y += 4) store<f32>(y, weightAt(x) * f32x4.extract_lane(factor, 0));
+}
+
+/** SOFTMAX: x, y, rows, columns. Threads take rows, or parts of each row where rows are few. */
+export function softmax(): void {
+  const rows = argument(2);
+  const columns = argument(3);
+  const step = (<usize>columns) << 2;
+  if (rows >= threads) {
+    for (let row = first(rows); row < last(rows); row++) {
+      const x = pointer(0) + <usize>row * step;
+      setSoftmax(largestOf(x, columns), 1);
+      divideRow(x, pointer(1) + <usize>row * step, columns, sumOfWeights(x, columns));
+    }
+    return;
+  }
+  const part = (<usize>first(columns)) << 2;
+  for (let row: usize = 0; row < <usize>rows; row++) {
+    const x = pointer(0) + row * step;
+    setSoftmax(shareLargest(x, columns), 1);
+    const sum = shareSum(x, columns);
+    divideRow(x + part, pointer(1) + row * step + part, last(columns) - first(columns), sum);
+  }
+}
+
+/** SOFTMAX_SUMS: x, rows, columns, target (rows, 2): largest value and sum of weights, temperature. */
+export function softmaxSums(): void {
+  const columns = argument(2);
+  for (let row: usize = 0; row < <usize>argument(1); row++) {
+    const x = pointer(0) + ((row * <usize>columns) << 2);
+    const value = shareLargest(x, columns);
+    setSoftmax(value, floatArgument(4));
+    const sum = shareSum(x, columns);
+    if (thread != 0) continue;
+    store<f32>(pointer(3) + (row << 3), value);
+    store<f32>(pointer(3) + (row << 3), <f32>sum, 4);
+  }
+}
+
+/** DRAW: x, rows, columns, target (int32 rows), temperature, uniforms (float64 rows). */
+export function draw(): void {
+  const columns = argument(2);
+  for (let row: usize = 0; row < <usize>argument(1); row++) {
+    const x = pointer(0) + ((row * <usize>columns) << 2);
+    setSoftmax(shareLargest(x, columns), floatArgument(4));
+    const goal = load<f64>(pointer(5) + (row << 3)) * shareSum(x, columns);
+    // Whose part is it in? Every thread finds the same one.
+    let owner = 0;
+    let before: f64 = 0;
+    let sum: f64 = 0;
+    for (let t = 0; t < threads; t++) {
+      const part = load<f64>(scratchOf(t), 8);
+      if (part > 0 && sum <= goal) {
+        owner = t;
+        before = sum;
+      }
+      sum += part;
+    }
+    if (owner != thread) continue;
+    const begin = first(columns);
+    const found = walk(x + ((<usize>begin) << 2), last(columns) - begin, goal - before);
+    store<i32>(pointer(3) + (row << 2), begin + found);
+  }
+}

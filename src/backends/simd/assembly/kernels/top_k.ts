@@ -1,0 +1,117 @@
+/** The largest values of a row: each thread keeps the best of its part in a heap, then one merges what they found. */
+import {argument, barrier, first, last, pointer, scratch, scratchOf, thread, threads} from '../parts/threads';
+
+// This thread's heap: values, then indices, the worst kept on top.
+let values: usize = 0;
+let indices: usize = 0;
+
+function valueAt(slot: i32): f32 {
+  return load<f32>(values + ((<usize>slot) << 2));
+}
+
+function indexAt(slot: i32): i32 {
+  return load<i32>(indices + ((<usize>slot) << 2));
+}
+
+function put(slot: i32, value: f32, index: i32): void {
+  store<f32>(values + ((<usize>slot) << 2), value);
+  store<i32>(indices + ((<usize>slot) << 2), index);
+}
+
+/** Puts an entry into the heap of `count` at `slot`, whose own is given up, and lets it sink below worse ones. */
+function sink(slot: i32, count: i32, value: f32, index: i32): void {
+  for (;;) {
+    let child = 2 * slot + 1;
+    if (child >= count) break;
+    if (child + 1 < count && isWorse(valueAt(child + 1), indexAt(child + 1), valueAt(child), indexAt(child))) child++;
+    if (!isWorse(valueAt(child), indexAt(child), value, index)) break;
+    put(slot, valueAt(child), indexAt(child));
+    slot = child;
+  }
+  put(slot, value, index);
+}
+
+/** Of equal values the one behind is worse. */
+function isWorse(a: f32, i: i32, b: f32, j: i32): bool {
+  return a < b || (a == b && i > j);
+}
+
+/** The best `count` of columns begin … end − 1, best first; there are at least so many. */
+function collect(x: usize, begin: i32, end: i32, count: i32): void {
+  if (count == 0) return;
+  let i = begin;
+  for (let slot = 0; slot < count; slot++, i++) put(slot, load<f32>(x + ((<usize>i) << 2)), i);
+  for (let slot = (count >> 1) - 1; slot >= 0; slot--) sink(slot, count, valueAt(slot), indexAt(slot));
+  let worst = valueAt(0);
+  // Sixteen at a time: nearly all of them are too small.
+  for (; i + 16 <= end; i += 16) {
+    const at = x + ((<usize>i) << 2);
+    const a = f32x4.pmax(v128.load(at), v128.load(at, 16));
+    const b = f32x4.pmax(v128.load(at, 32), v128.load(at, 48));
+    if (!v128.any_true(f32x4.gt(f32x4.pmax(a, b), f32x4.splat(worst)))) continue;
+    for (let j = i; j < i + 16; j++) worst = offer(x, j, count, worst);
+  }
+  for (; i < end; i++) worst = offer(x, i, count, worst);
+  // The worst go to the end, one after another.
+  for (let slot = count - 1; slot > 0; slot--) {
+    const value = valueAt(slot);
+    const index = indexAt(slot);
+    put(slot, valueAt(0), indexAt(0));
+    sink(0, slot, value, index);
+  }
+}
+
+/** Returns the worst value that is kept. */
+function offer(x: usize, index: i32, count: i32, worst: f32): f32 {
+  const value = load<f32>(x + ((<usize>index) << 2));
+  if (!(value > worst)) return worst;
+  sink(0, count, value, index);
+  return valueAt(0);
+}
+
+/**
+ * TOP_K: x (rows, columns), rows, columns, k, values (rows, k), indices (rows, k), bytes from row to row of both, indices
+ * as float32 (1) or int32 (0). k values and indices fit into the scratch memory of a thread.
+ */
+export function topK(): void {
+  const columns = argument(2);
+  const k = argument(3);
+  const step = pointer(6);
+  values = scratch() + 128;
+  indices = values + ((<usize>k) << 2);
+  const begin = first(columns);
+  const count = min(k, last(columns) - begin);
+  for (let row: usize = 0; row < <usize>argument(1); row++) {
+    const x = pointer(0) + ((row * <usize>columns) << 2);
+    collect(x, begin, last(columns), count);
+    store<i32>(scratch(), count);
+    barrier();
+    if (thread == 0) merge(k, pointer(4) + row * step, pointer(5) + row * step, argument(7) != 0);
+    // Nobody may overwrite what thread 0 still reads.
+    barrier();
+  }
+}
+
+/** Parts of threads follow one another, so that of equal values the first found has the lowest index. */
+function merge(k: i32, toValues: usize, toIndices: usize, asFloat: bool): void {
+  // How much of each thread's list is used, behind its length.
+  for (let t = 0; t < threads; t++) store<i32>(scratchOf(t), 0, 4);
+  for (let n = 0; n < k; n++, toValues += 4, toIndices += 4) {
+    let best = -1;
+    let value: f32 = 0;
+    for (let t = 0; t < threads; t++) {
+      const used = load<i32>(scratchOf(t), 4);
+      if (used >= load<i32>(scratchOf(t))) continue;
+      const v = load<f32>(scratchOf(t) + 128 + ((<usize>used) << 2));
+      if (best >= 0 && !(v > value)) continue;
+      best = t;
+      value = v;
+    }
+    const used = load<i32>(scratchOf(best), 4);
+    const index = load<i32>(scratchOf(best) + 128 + ((<usize>(k + used)) << 2));
+    store<i32>(scratchOf(best), used + 1, 4);
+    store<f32>(toValues, value);
+    if (asFloat) store<f32>(toIndices, <f32>index);
+    else store<i32>(toIndices, index);
+  }
+}

@@ -1,0 +1,50 @@
+/** Axes of a tensor in another order: patches of images, heads of attention, kernels. */
+import {argument, first, last, pointer} from '../parts/threads';
+
+/** Axes that a tensor may have, counted after those that stay neighbours are taken as one. */
+const AXES = 6;
+/** Sizes of the result's axes, first to last, behind the two pointers; then how many values of x apart neighbours are. */
+const SIZES = 2;
+const STRIDES = SIZES + AXES;
+
+/**
+ * TRANSPOSE: x, y, six sizes of y's axes, and the strides of x for them; fewer axes have ones in front. The last two axes
+ * are copied in squares, so that what is read and what is written both stay in the cache.
+ */
+export function transpose(): void {
+  const height = argument(SIZES + AXES - 2);
+  const width = argument(SIZES + AXES - 1);
+  let outer = 1;
+  for (let axis = 0; axis < AXES - 2; axis++) outer *= argument(SIZES + axis);
+  const stripes = (height + 15) >> 4;
+  const end = last(outer * stripes);
+  for (let unit = first(outer * stripes); unit < end; unit++) {
+    const o = unit / stripes;
+    const row = (unit % stripes) << 4;
+    let from = pointer(0);
+    for (let axis = AXES - 3, rest = o; axis >= 0; axis--) {
+      const size = argument(SIZES + axis);
+      from += (<usize>(rest % size) * pointer(STRIDES + axis)) << 2;
+      rest /= size;
+    }
+    const to = pointer(1) + ((<usize>o * <usize>height * <usize>width) << 2);
+    copyRows(from, to, row, min(16, height - row), width);
+  }
+}
+
+function copyRows(from: usize, to: usize, row: i32, rows: i32, width: i32): void {
+  const down = pointer(STRIDES + AXES - 2) << 2;
+  const right = pointer(STRIDES + AXES - 1) << 2;
+  const step = (<usize>width) << 2;
+  from += <usize>row * down;
+  to += <usize>row * step;
+  if (right == 4) {
+    for (; rows > 0; rows--, from += down, to += step) memory.copy(to, from, step);
+    return;
+  }
+  for (let c: usize = 0; c < <usize>width; c++) {
+    let source = from + c * right;
+    let target = to + (c << 2);
+    for (let r = 0; r < rows; r++, source += down, target += step) store<f32>(target, load<f32>(source));
+  }
+}

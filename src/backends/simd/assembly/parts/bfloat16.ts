@@ -1,0 +1,84 @@
+/**
+ * Packed bfloat16: for each group of eight rows, for each pair of columns, eight words, one a row; the low half is the
+ * even column, the high half the odd one. 16 bytes a column and group.
+ */
+import {fma, storeSome, zero} from './vector';
+
+const HIGH = 0xffff0000;
+
+export function bfloat16GroupBytes(paddedColumns: i32): usize {
+  return (<usize>paddedColumns) << 4;
+}
+
+/** Panel of `count` columns; an odd count writes one column more. */
+export function decodeBfloat16(from: usize, to: usize, count: i32): void {
+  const high = i32x4.splat(HIGH);
+  for (; count > 0; count -= 2, from += 32, to += 64) {
+    const a = v128.load(from);
+    const b = v128.load(from, 16);
+    v128.store(to, i32x4.shl(a, 16));
+    v128.store(to, i32x4.shl(b, 16), 16);
+    v128.store(to, v128.and(a, high), 32);
+    v128.store(to, v128.and(b, high), 48);
+  }
+}
+
+/** Bits rounded to the nearest bfloat16, ties to even, in the upper halves; NaN stays NaN. */
+export function roundToBfloat16(v: v128): v128 {
+  const odd = v128.and(i32x4.shr_u(v, 16), i32x4.splat(1));
+  const rounded = i32x4.add(v, i32x4.add(odd, i32x4.splat(0x7fff)));
+  const nan = v128.or(v, i32x4.splat(0x400000));
+  return v128.and(v128.bitselect(rounded, nan, f32x4.eq(v, v)), i32x4.splat(HIGH));
+}
+
+/** From a panel of an even number of columns. */
+export function encodeBfloat16(panel: usize, to: usize, count: i32): void {
+  for (; count > 0; count -= 2, panel += 64, to += 32) {
+    for (let half: usize = 0; half < 32; half += 16) {
+      const even = roundToBfloat16(v128.load(panel + half));
+      const odd = roundToBfloat16(v128.load(panel + half, 32));
+      v128.store(to + half, v128.or(i32x4.shr_u(even, 16), odd));
+    }
+  }
+}
+
+/** One row of x with the rows of a run of groups: y[n] = Σ x[k] · W[n, k]. Bound by memory: one stream, read in order. */
+export function matVecBfloat16(w: usize, groupBytes: usize, x: usize, y: usize, rows: i32, columns: i32): void {
+  const high = i32x4.splat(HIGH);
+  const end = x + ((<usize>(columns & ~1)) << 2);
+  for (; rows > 0; rows -= 8, w += groupBytes, y += 32) {
+    let a0 = zero();
+    let a1 = a0;
+    let b0 = a0;
+    let b1 = a0;
+    let p = w;
+    for (let q = x; q < end; q += 8, p += 32) {
+      const a = v128.load(p);
+      const b = v128.load(p, 16);
+      const x0 = v128.load32_splat(q);
+      const x1 = v128.load32_splat(q, 4);
+      a0 = fma(i32x4.shl(a, 16), x0, a0);
+      a1 = fma(v128.and(a, high), x1, a1);
+      b0 = fma(i32x4.shl(b, 16), x0, b0);
+      b1 = fma(v128.and(b, high), x1, b1);
+    }
+    // What lies behind the last x is not ours to read: it may be a NaN.
+    if (columns & 1) {
+      const x0 = v128.load32_splat(end);
+      a0 = fma(i32x4.shl(v128.load(p), 16), x0, a0);
+      b0 = fma(i32x4.shl(v128.load(p, 16), 16), x0, b0);
+    }
+    storeSome(y, f32x4.add(a0, a1), f32x4.add(b0, b1), rows);
+  }
+}
+
+/** Four bfloat16 values. */
+export function bfloat16At(at: usize): v128 {
+  return i32x4.shl(v128.load16x4_u(at), 16);
+}
+
+/** The upper halves of four words. */
+export function storeBfloat16(at: usize, v: v128): void {
+  const halves = i32x4.shr_u(v, 16);
+  v128.store64_lane(at, i16x8.narrow_i32x4_u(halves, halves), 0);
+}

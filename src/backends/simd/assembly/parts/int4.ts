@@ -1,0 +1,193 @@
+/**
+ * Packed int4: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, eight bfloat16 minima,
+ * then for each eight columns eight words, one a row: byte i holds column i in its low four bits and column 4 + i in its
+ * high ones. W = scale · number + minimum, 0 … 15. 160 bytes a block and group, 5 bits a weight.
+ */
+import {BYTES_BLOCK, WORDS_BLOCK} from './activations';
+import {roundToBfloat16} from './bfloat16';
+import {bfloat16At, storeBfloat16} from './bfloat16';
+import {inverse} from './vector';
+import {fma, storeSome, zero} from './vector';
+
+export const INT4_BLOCK: usize = 160;
+
+/** The lowest four bits of each word. */
+function nibble(v: v128, scale: v128, minimum: v128): v128 {
+  return fma(f32x4.convert_i32x4_s(v128.and(v, i32x4.splat(15))), scale, minimum);
+}
+
+/** Panel of whole blocks. */
+export function decodeInt4(from: usize, to: usize, count: i32): void {
+  for (; count > 0; count -= 32) {
+    for (let half: usize = 0; half < 2; half++) {
+      const s = bfloat16At(from + (half << 3));
+      const m = bfloat16At(from + 16 + (half << 3));
+      let p = from + 32 + (half << 4);
+      let o = to + (half << 4);
+      for (let eight = 0; eight < 4; eight++, p += 32, o += 256) {
+        const v = v128.load(p);
+        v128.store(o, nibble(v, s, m));
+        v128.store(o, nibble(i32x4.shr_u(v, 8), s, m), 32);
+        v128.store(o, nibble(i32x4.shr_u(v, 16), s, m), 64);
+        v128.store(o, nibble(i32x4.shr_u(v, 24), s, m), 96);
+        v128.store(o, nibble(i32x4.shr_u(v, 4), s, m), 128);
+        v128.store(o, nibble(i32x4.shr_u(v, 12), s, m), 160);
+        v128.store(o, nibble(i32x4.shr_u(v, 20), s, m), 192);
+        v128.store(o, nibble(i32x4.shr_u(v, 28), s, m), 224);
+      }
+    }
+    from += INT4_BLOCK;
+    to += 1024;
+  }
+}
+
+/** How many ways of cutting up a block are tried. */
+const CANDIDATES = 6;
+
+/** From a panel of whole blocks: for each row of a block the scale and minimum with the least squared error are sought. */
+export function encodeInt4(panel: usize, to: usize, count: i32): void {
+  for (; count > 0; count -= 32, panel += 1024, to += INT4_BLOCK) {
+    encodeHalf(panel, to, 0);
+    encodeHalf(panel + 16, to, 1);
+  }
+}
+
+/** Four rows of a block. */
+function encodeHalf(panel: usize, to: usize, half: usize): void {
+  const fifteen = f32x4.splat(15);
+  let least = v128.load(panel);
+  let largest = least;
+  let v1 = zero();
+  for (let i: usize = 0; i < 1024; i += 32) {
+    const v = v128.load(panel + i);
+    least = f32x4.pmin(least, v);
+    largest = f32x4.pmax(largest, v);
+    v1 = f32x4.add(v1, v);
+  }
+  const count = f32x4.splat(32);
+  const mean = f32x4.div(v1, count);
+  const inverseRange = inverse(f32x4.sub(largest, least));
+  let scale = zero();
+  let minimum = mean;
+  let most = zero();
+  for (let candidate = 0; candidate < CANDIDATES; candidate++) {
+    // Cutting up less than the whole range loses the largest but is finer below.
+    const factor = f32x4.mul(f32x4.splat(<f32>14.3 + <f32>candidate * <f32>0.5), inverseRange);
+    // The line through (number, value) with the least squares; values less their mean, for the sake of digits.
+    let n1 = zero();
+    let n2 = zero();
+    let nv = zero();
+    for (let i: usize = 0; i < 1024; i += 32) {
+      const v = v128.load(panel + i);
+      const n = f32x4.pmin(f32x4.nearest(f32x4.mul(f32x4.sub(v, least), factor)), fifteen);
+      n1 = f32x4.add(n1, n);
+      n2 = fma(n, n, n2);
+      nv = fma(n, f32x4.sub(v, mean), nv);
+    }
+    const spread = f32x4.sub(n2, f32x4.div(f32x4.mul(n1, n1), count));
+    const slope = f32x4.mul(nv, inverse(spread));
+    // What the line explains of the sum of squares.
+    const explained = f32x4.mul(slope, nv);
+    const better = f32x4.gt(explained, most);
+    scale = v128.bitselect(slope, scale, better);
+    minimum = v128.bitselect(f32x4.sub(mean, f32x4.div(f32x4.mul(slope, n1), count)), minimum, better);
+    most = v128.bitselect(explained, most, better);
+  }
+  scale = roundToBfloat16(scale);
+  minimum = roundToBfloat16(minimum);
+  storeBfloat16(to + (half << 3), scale);
+  storeBfloat16(to + 16 + (half << 3), minimum);
+  const factor = inverse(scale);
+  for (let eight: usize = 0; eight < 4; eight++) {
+    let word = i32x4.splat(0);
+    for (let i = 0; i < 8; i++) {
+      const v = f32x4.sub(v128.load(panel + eight * 256 + ((<usize>i) << 5)), minimum);
+      const n = f32x4.pmax(f32x4.pmin(f32x4.nearest(f32x4.mul(v, factor)), fifteen), zero());
+      word = v128.or(word, i32x4.shl(i32x4.trunc_sat_f32x4_s(n), ((i & 3) << 3) + (i & 4)));
+    }
+    v128.store(to + 32 + eight * 32 + (half << 4), word);
+  }
+}
+
+/** y[n] = Σ x[k] · W[n, k] for a run of groups; x as `quantizeRow` left it. */
+export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  if (ASC_FEATURE_RELAXED_SIMD) matVecBytes(w, x, y, rows, blocks);
+  else matVecWords(w, x, y, rows, blocks);
+}
+
+/** Nibbles and x as bytes. A sum of 16 bits takes 16 products of at most 15 · 127: it cannot overflow. */
+function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  if (!ASC_FEATURE_RELAXED_SIMD) return;
+  const low = i8x16.splat(15);
+  const ones = i16x8.splat(1);
+  for (; rows > 0; rows -= 8, y += 32) {
+    let a = zero();
+    let b = a;
+    let q = x;
+    for (let block = blocks; block > 0; block--) {
+      const head = w;
+      const scales = q;
+      w += 32;
+      let a0 = i16x8.splat(0);
+      let b0 = a0;
+      const end = q + BYTES_BLOCK;
+      for (q += 16; q < end; q += 8, w += 32) {
+        const v = v128.load(w);
+        const u = v128.load(w, 16);
+        const s = v128.load32_splat(q);
+        const t = v128.load32_splat(q, 4);
+        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(s, v128.and(v, low)));
+        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(s, v128.and(u, low)));
+        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, v128.and(i16x8.shr_u(v, 4), low)));
+        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, v128.and(i16x8.shr_u(u, 4), low)));
+      }
+      const scale = v128.load32_splat(scales);
+      const sum = v128.load32_splat(scales, 4);
+      const c = f32x4.mul(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(a0, ones)), scale);
+      const d = f32x4.mul(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(b0, ones)), scale);
+      a = fma(c, bfloat16At(head), fma(bfloat16At(head + 16), sum, a));
+      b = fma(d, bfloat16At(head + 8), fma(bfloat16At(head + 24), sum, b));
+    }
+    storeSome(y, a, b, rows);
+  }
+}
+
+/** Without relaxed instructions: nibbles and x as 16-bit numbers. */
+function matVecWords(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  const low = i16x8.splat(15);
+  for (; rows > 0; rows -= 8, y += 32) {
+    let a = zero();
+    let b = a;
+    let q = x;
+    for (let block = blocks; block > 0; block--, q += WORDS_BLOCK) {
+      const head = w;
+      w += 32;
+      let a0 = i32x4.splat(0);
+      let b0 = a0;
+      const end = q + WORDS_BLOCK;
+      for (let p = q + 16; p < end; p += 16, w += 32) {
+        const v = v128.load(w);
+        const u = v128.load(w, 16);
+        let t = v128.load32_splat(p);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.and(v, low), t));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.and(u, low), t));
+        t = v128.load32_splat(p, 4);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(v, 8), low), t));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(u, 8), low), t));
+        t = v128.load32_splat(p, 8);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(v, 4), low), t));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.and(i16x8.shr_u(u, 4), low), t));
+        t = v128.load32_splat(p, 12);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(i16x8.shr_u(v, 12), t));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(i16x8.shr_u(u, 12), t));
+      }
+      const scale = v128.load32_splat(q);
+      const sum = v128.load32_splat(q, 4);
+      a = fma(f32x4.convert_i32x4_s(a0), f32x4.mul(bfloat16At(head), scale), a);
+      b = fma(f32x4.convert_i32x4_s(b0), f32x4.mul(bfloat16At(head + 8), scale), b);
+      a = fma(bfloat16At(head + 16), sum, a);
+      b = fma(bfloat16At(head + 24), sum, b);
+    }
+    storeSome(y, a, b, rows);
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * Packed int8: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, then for each four
+ * columns eight words, one a row, of four bytes. W = scale · number, −127 … 127; bytes of even columns are the number + 128,
+ * those of odd ones the number in two's complement (why: `activations.ts`). 272 bytes a block and group.
+ */
+import {PAIRS_BLOCK} from './activations';
+import {roundToBfloat16, bfloat16At, storeBfloat16} from './bfloat16';
+import {fma, storeSome, zero, inverse} from './vector';
+
+export const INT8_BLOCK: usize = 272;
+
+function evenByte(v: v128, scale: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.sub(v128.and(v, i32x4.splat(255)), i32x4.splat(128))), scale);
+}
+
+function oddByte(v: v128, scale: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_s(v, 24)), scale);
+}
+
+/** Panel of whole blocks. */
+export function decodeInt8(from: usize, to: usize, count: i32): void {
+  for (; count > 0; count -= 32) {
+    const s = bfloat16At(from);
+    const t = bfloat16At(from + 8);
+    from += 16;
+    for (let quad = 0; quad < 8; quad++, from += 32, to += 128) {
+      const v = v128.load(from);
+      const u = v128.load(from, 16);
+      v128.store(to, evenByte(v, s));
+      v128.store(to, evenByte(u, t), 16);
+      v128.store(to, oddByte(i32x4.shl(v, 16), s), 32);
+      v128.store(to, oddByte(i32x4.shl(u, 16), t), 48);
+      v128.store(to, evenByte(i32x4.shr_u(v, 16), s), 64);
+      v128.store(to, evenByte(i32x4.shr_u(u, 16), t), 80);
+      v128.store(to, oddByte(v, s), 96);
+      v128.store(to, oddByte(u, t), 112);
+    }
+  }
+}
+
+function quantized(at: usize, factor: v128): v128 {
+  const v = f32x4.nearest(f32x4.mul(v128.load(at), factor));
+  return i32x4.trunc_sat_f32x4_s(f32x4.pmax(f32x4.pmin(v, f32x4.splat(127)), f32x4.splat(-127)));
+}
+
+/** From a panel of whole blocks. Values are rounded with the scale as it is stored. */
+export function encodeInt8(panel: usize, to: usize, count: i32): void {
+  const low = i32x4.splat(255);
+  for (; count > 0; count -= 32, panel += 1024, to += INT8_BLOCK) {
+    for (let half: usize = 0; half < 32; half += 16) {
+      let largest = zero();
+      for (let i: usize = 0; i < 1024; i += 32) {
+        largest = f32x4.pmax(largest, f32x4.abs(v128.load(panel + i + half)));
+      }
+      const scale = roundToBfloat16(f32x4.mul(largest, f32x4.splat(<f32>(1.0 / 127.0))));
+      storeBfloat16(to + (half >> 1), scale);
+      const factor = inverse(scale);
+      for (let quad: usize = 0; quad < 8; quad++) {
+        const at = panel + quad * 128 + half;
+        const ab = v128.or(
+          v128.and(quantized(at, factor), low),
+          i32x4.shl(v128.and(quantized(at + 32, factor), low), 8),
+        );
+        const cd = v128.or(
+          i32x4.shl(v128.and(quantized(at + 64, factor), low), 16),
+          i32x4.shl(quantized(at + 96, factor), 24),
+        );
+        v128.store(to + 16 + quad * 32 + half, v128.xor(v128.or(ab, cd), i32x4.splat(0x00800080)));
+      }
+    }
+  }
+}
+
+/** y[n] = Σ x[k] · W[n, k] for a run of groups; x as `quantizeRow` left it. */
+export function matVecInt8(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
+  const low = i16x8.splat(255);
+  for (; rows > 0; rows -= 8, y += 32) {
+    let a = zero();
+    let b = a;
+    let q = x;
+    for (let block = blocks; block > 0; block--) {
+      const scales = w;
+      w += 16;
+      let a0 = v128.load32_splat(q, 8);
+      let a1 = v128.load32_splat(q, 12);
+      let b0 = a0;
+      let b1 = a1;
+      const head = q;
+      const end = q + PAIRS_BLOCK;
+      for (q += 16; q < end; q += 8, w += 32) {
+        const v = v128.load(w);
+        const u = v128.load(w, 16);
+        const even = v128.load32_splat(q);
+        const odd = v128.load32_splat(q, 4);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v, odd));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(u, odd));
+        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.and(v, low), even));
+        b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v128.and(u, low), even));
+      }
+      const s = v128.load32_splat(head);
+      const t = v128.load32_splat(head, 4);
+      const c = fma(f32x4.convert_i32x4_s(a0), s, f32x4.mul(f32x4.convert_i32x4_s(a1), t));
+      const d = fma(f32x4.convert_i32x4_s(b0), s, f32x4.mul(f32x4.convert_i32x4_s(b1), t));
+      a = fma(c, bfloat16At(scales), a);
+      b = fma(d, bfloat16At(scales + 8), b);
+    }
+    storeSome(y, a, b, rows);
+  }
+}

@@ -1,0 +1,50 @@
+/** A bank: one WebAssembly memory, which ends at 4 GiB, with this thread's instance of the kernels on it. */
+import {ARGUMENTS, NAP, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
+
+export const PAGE = 65536;
+
+export interface Kernels {
+  start(thread: number, threads: number): void;
+  execute(command: number): void;
+  selfTest(): number;
+  tryTiles(wide: boolean, times: number): void;
+}
+
+/** Bytes at the start of a bank that belong to the engine: a control block, and scratch memory of each thread. */
+export function staticBytes(threads: number): number {
+  return Math.ceil((SCRATCH + threads * SCRATCH_BYTES) / PAGE) * PAGE;
+}
+
+export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
+  const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
+  const nap = () => {
+    try {
+      Atomics.wait(control, NAP / 4, 0, 0.1);
+    } catch {
+      // A browser's main thread must not sleep.
+      for (const end = performance.now() + 0.1; performance.now() < end;);
+    }
+  };
+  return new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports as unknown as Kernels;
+}
+
+export class Bank {
+  private view = new Int32Array(0);
+
+  constructor(
+    readonly memory: WebAssembly.Memory,
+    readonly kernels: Kernels,
+  ) {}
+
+  /** Growth of a memory that is not shared detaches its views: they have no length then. */
+  get control(): Int32Array {
+    if (this.view.length === 0) this.view = new Int32Array(this.memory.buffer, 0, SCRATCH / 4);
+    return this.view;
+  }
+
+  setArguments(args: readonly number[]): void {
+    const {control} = this;
+    const at = ARGUMENTS / 4;
+    for (let i = 0; i < args.length; i++) control[at + i] = args[i]!;
+  }
+}

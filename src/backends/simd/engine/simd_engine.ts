@@ -1,0 +1,237 @@
+/** Runs WebAssembly kernels on memories, on several threads if these can be shared. Commands: `./commands.ts`. */
+import {coreCount, startThread, type Thread} from '#platform/threads';
+import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
+import {
+  BANK,
+  COMMAND,
+  END,
+  FAILED,
+  GENERATION,
+  MAX_ARGUMENTS,
+  MAX_THREADS,
+  NOTHING,
+  PATIENCE,
+  RECEIVE,
+  SCRATCH,
+  SLEEPERS,
+  WIDE,
+} from '../assembly/numbers';
+import {Bank, instantiate, PAGE, staticBytes} from './bank';
+import {WASM_BINARIES} from '../generated/wasm_binaries';
+import {wideIsFaster} from './wide';
+import {WORKER_SOURCE, type WorkerData} from './worker_source';
+
+export interface SimdEngineOptions {
+  /** Defaults to the number of cores, at most 8; always 1 where memory cannot be shared. */
+  threads?: number;
+  /** Use relaxed SIMD. Defaults to true where it is there and passes a test. */
+  relaxed?: boolean;
+  /** Run matrix products on tiles for vectors of 256 bits. Defaults to true where that is faster: on Node 24 and x64. */
+  wide?: boolean;
+  /** A memory to work on, shared if more than one thread is wanted. Its maximum may be 65,536 pages. */
+  memory?: WebAssembly.Memory;
+  /** How far a memory of the engine's own may grow, in pages of 64 kB. Defaults to 65,535: all but the last of 4 GiB. */
+  maximumPages?: number;
+  /** How many memories `addBank` may bring it to. Defaults to as many as can be had. */
+  maximumBanks?: number;
+}
+
+/** A worker polls about a millisecond for the next command, then sleeps. */
+const IDLE_POLLS = 1_000_000;
+/** Naps: about a minute. */
+const DEFAULT_PATIENCE = 300_000;
+
+export class SimdEngine {
+  readonly shared: boolean;
+  /** Bytes at the start of each memory that belong to the engine; everything behind is the user's. */
+  readonly staticBytes: number;
+  /** The first is there from the start, and the one through which threads are told what to do. */
+  readonly banks: Bank[] = [];
+  private disposed = false;
+
+  private constructor(
+    readonly threads: number,
+    readonly level: 'relaxed' | 'plain',
+    readonly wide: boolean,
+    private readonly module: WebAssembly.Module,
+    private readonly options: Required<Pick<SimdEngineOptions, 'memory' | 'maximumPages' | 'maximumBanks'>>,
+    private readonly workers: Thread[],
+  ) {
+    this.shared = isShared(options.memory);
+    this.staticBytes = staticBytes(threads);
+    this.addInstance(options.memory);
+    // A thread that ends on its own will not come to the next barrier.
+    for (const worker of workers) void worker.ended.then(() => this.fail());
+  }
+
+  static async create(options: SimdEngineOptions = {}): Promise<SimdEngine> {
+    const shared = options.memory ? isShared(options.memory) : typeof SharedArrayBuffer !== 'undefined';
+    const wanted = options.threads ?? Math.min(coreCount(), 8);
+    const threads = shared ? Math.max(1, Math.min(MAX_THREADS, Math.floor(wanted))) : 1;
+    const {maximumPages = PAGE - 1, maximumBanks = Infinity} = options;
+    const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
+    makeRoom(memory, staticBytes(threads));
+    const {module, level} = await chooseModule(shared, memory, options.relaxed);
+    const wide = options.wide ?? (enableWideSimd() && (await wideIsFaster(instantiate(module, memory))));
+    prepare(memory, {patience: DEFAULT_PATIENCE, wide});
+
+    const workers: Thread[] = [];
+    for (let thread = 1; thread < threads; thread++) {
+      const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
+      workers.push(startThread(WORKER_SOURCE, data));
+    }
+    const engine = new SimdEngine(threads, level, wide, module, {memory, maximumPages, maximumBanks}, workers);
+    try {
+      await Promise.all(workers.map(worker => worker.ready));
+    } catch (error) {
+      await Promise.all(workers.map(worker => worker.stop()));
+      throw error;
+    }
+    return engine;
+  }
+
+  /** The memory of bank 0. */
+  get memory(): WebAssembly.Memory {
+    return this.banks[0]!.memory;
+  }
+
+  /** Bytes that a bank may grow to. */
+  get maximumBytes(): number {
+    return this.options.maximumPages * PAGE;
+  }
+
+  /**
+   * One more memory, on all threads. Undefined if the engine has as many as it may, or there is no room for one.
+   *
+   * @throws Error as `run`.
+   */
+  addBank(): Bank | undefined {
+    this.checkAlive();
+    const {maximumPages: maximum, maximumBanks} = this.options;
+    if (this.banks.length >= maximumBanks) return undefined;
+    let memory: WebAssembly.Memory;
+    try {
+      memory = new WebAssembly.Memory({initial: 1, maximum, shared: this.shared});
+      makeRoom(memory, this.staticBytes);
+      prepare(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide});
+    } catch {
+      return undefined;
+    }
+    const bank = this.addInstance(memory);
+    for (const worker of this.workers) worker.send(memory);
+    if (this.workers.length > 0) {
+      this.run(RECEIVE, []);
+      // Until every thread has it: one that takes it while it grows may see the old end (V8).
+      this.run(NOTHING, [], this.banks.length - 1);
+    }
+    return bank;
+  }
+
+  private addInstance(memory: WebAssembly.Memory): Bank {
+    const bank = new Bank(memory, instantiate(this.module, memory));
+    bank.kernels.start(0, this.threads);
+    this.banks.push(bank);
+    return bank;
+  }
+
+  /**
+   * Runs a command in a bank, on all threads, and returns when it is done. The arguments are 32-bit words: pointers and
+   * counts as they are, floats by `floatBits`.
+   *
+   * @throws Error if a thread has died: the engine is of no use then, and memory may hold half a result.
+   */
+  run(command: number, args: readonly number[], bank = 0): void {
+    this.checkAlive();
+    if (args.length > MAX_ARGUMENTS)
+      throw new RangeError(`At most ${MAX_ARGUMENTS} arguments. Received: ${args.length}.`);
+    const where = this.banks[bank]!;
+    where.setArguments(args);
+    if (this.threads > 1) this.publish(command, bank);
+    try {
+      where.kernels.execute(command);
+    } catch (error) {
+      const another = where.control[FAILED / 4] !== 0;
+      this.fail();
+      throw new Error(another ? DEAD : `SIMD command ${command} failed: ${(error as Error).message}`, {cause: error});
+    }
+  }
+
+  private publish(command: number, bank: number): void {
+    const {control} = this;
+    control[COMMAND / 4] = command;
+    control[BANK / 4] = bank;
+    Atomics.add(control, GENERATION / 4, 1);
+    if (Atomics.load(control, SLEEPERS / 4) > 0) Atomics.notify(control, GENERATION / 4);
+  }
+
+  private get control(): Int32Array {
+    return this.banks[0]!.control;
+  }
+
+  private get failed(): boolean {
+    return this.control[FAILED / 4] !== 0;
+  }
+
+  /** Lets every thread give up, in whichever bank it waits. */
+  private fail(): void {
+    for (const {control} of this.banks) Atomics.store(control, FAILED / 4, 1);
+  }
+
+  private checkAlive(): void {
+    if (this.disposed) throw new Error('This SIMD engine has been disposed.');
+    if (this.failed) throw new Error(DEAD);
+  }
+
+  /** Ends all threads. Without it they end with the process, which they do not keep alive. */
+  async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
+    if (this.workers.length === 0) return;
+    const {failed} = this;
+    if (!failed) this.publish(END, 0);
+    await Promise.all(this.workers.map(worker => (failed ? worker.kill() : worker.stop())));
+  }
+}
+
+const DEAD = 'A thread of the SIMD engine died or does not answer. Dispose the engine and make a new one.';
+
+/** Makes room for the engine's own bytes. */
+function makeRoom(memory: WebAssembly.Memory, bytes: number): void {
+  const missing = bytes - memory.buffer.byteLength;
+  if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
+}
+
+/** The control block as it is at the start. */
+function prepare(memory: WebAssembly.Memory, {patience, wide}: {patience: number; wide: boolean}): void {
+  const control = new Int32Array(memory.buffer, 0, SCRATCH / 4).fill(0);
+  control[PATIENCE / 4] = patience;
+  control[WIDE / 4] = Number(wide);
+}
+
+function isShared(memory: WebAssembly.Memory): boolean {
+  return typeof SharedArrayBuffer !== 'undefined' && memory.buffer instanceof SharedArrayBuffer;
+}
+
+function bytesOf(name: keyof typeof WASM_BINARIES): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(WASM_BINARIES[name]), char => char.charCodeAt(0));
+}
+
+async function chooseModule(
+  shared: boolean,
+  memory: WebAssembly.Memory,
+  relaxed: boolean | undefined,
+): Promise<{module: WebAssembly.Module; level: 'relaxed' | 'plain'}> {
+  if (relaxed !== false) {
+    const bytes = bytesOf(shared ? 'sharedRelaxed' : 'unsharedRelaxed');
+    if (!WebAssembly.validate(bytes)) enableRelaxedSimd();
+    if (WebAssembly.validate(bytes)) {
+      const module = await WebAssembly.compile(bytes);
+      if (instantiate(module, memory).selfTest()) return {module, level: 'relaxed'};
+    }
+    if (relaxed)
+      throw new Error('Relaxed SIMD is not available here. Leave `relaxed` out to do without where it is missing.');
+  }
+  const bytes = bytesOf(shared ? 'sharedPlain' : 'unsharedPlain');
+  if (!WebAssembly.validate(bytes)) throw new Error('WebAssembly SIMD is not available here.');
+  return {module: await WebAssembly.compile(bytes), level: 'plain'};
+}

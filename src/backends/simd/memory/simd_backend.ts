@@ -1,0 +1,179 @@
+/**
+ * tfjs' CPU backend whose tensors move into WebAssembly memory when one of our kernels needs them there, and stay. All of
+ * tfjs' CPU kernels go on working: they see an ordinary typed array, wherever it lies. Our kernels need all that they work
+ * on in one bank: `call` sees to it.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {type CpuEntry, cpuBackendClass} from '../../cpu/cpu_backend';
+import {Call, type CallOptions} from './call';
+import {Heap, type Place} from './heap';
+import {type SimdEngine} from '../engine/simd_engine';
+
+type Numbers = Float32Array | Int32Array | Uint8Array;
+const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as const;
+export type NumericType = keyof typeof ARRAYS;
+
+/** What the table holds for a tensor in WebAssembly memory. */
+class HeapEntry implements CpuEntry {
+  private view?: Numbers;
+
+  constructor(
+    private readonly heap: Heap,
+    public place: Place,
+    private readonly length: number,
+    readonly dtype: NumericType,
+    public refCount: number,
+  ) {}
+
+  get bytes(): number {
+    return bytesOf(this.length, this.dtype);
+  }
+
+  /** A view dies when memory that is not shared grows: it is made anew when the buffer is another. */
+  get values(): Numbers {
+    const buffer = this.heap.buffer(this.place.bank);
+    if (this.view?.buffer !== buffer) this.view = new ARRAYS[this.dtype](buffer, this.place.offset, this.length);
+    return this.view;
+  }
+
+  moveTo(place: Place): void {
+    const old = this.values;
+    this.release();
+    this.place = place;
+    this.view = undefined;
+    this.values.set(old as never);
+  }
+
+  release(): void {
+    this.heap.release(this.place, this.bytes);
+  }
+}
+
+const bytesOf = (length: number, dtype: NumericType) => length * ARRAYS[dtype].BYTES_PER_ELEMENT;
+
+/** A tensor of this backend with its place in memory. */
+export interface Placed extends tf.TensorInfo, Place {}
+
+export class SimdBackend extends cpuBackendClass() {
+  private readonly heap: Heap;
+
+  constructor(readonly engine: SimdEngine) {
+    super();
+    this.heap = new Heap(engine);
+    // The CPU backend's advice to install another package.
+    (this as unknown as {firstUse: boolean}).firstUse = false;
+  }
+
+  // === For our kernels ===
+
+  /** What a command needs, brought together in one bank. See `call.ts`. */
+  call(inputs: Readonly<Record<string, tf.TensorInfo>>, options: CallOptions): Call {
+    return new Call(this, this.heap, inputs, options);
+  }
+
+  /** Where a tensor is, or undefined for one that no kernel of ours has met. It may move: ask anew at each call. */
+  placeOf({dataId}: {dataId: object}): Place | undefined {
+    const entry = this.data.get(dataId);
+    return entry instanceof HeapEntry ? entry.place : undefined;
+  }
+
+  /** Bytes that a tensor takes in memory. */
+  bytesOf({dataId}: {dataId: object}): number {
+    const {values, dtype} = this.data.get(dataId);
+    return bytesOf(values.length, dtype as NumericType);
+  }
+
+  /** Puts a tensor into a place that was allocated for it. Where it was before is free then. */
+  bring({dataId}: {dataId: object}, place: Place): void {
+    const entry = this.data.get(dataId);
+    if (entry instanceof HeapEntry) return entry.moveTo(place);
+    const values = entry.values as Numbers;
+    const moved = new HeapEntry(this.heap, place, values.length, entry.dtype as NumericType, entry.refCount);
+    moved.values.set(values as never);
+    this.replace(dataId, moved);
+  }
+
+  /** A tensor without values yet, in a place that was allocated for it. */
+  makeAt(place: Place, shape: number[], dtype: NumericType): tf.TensorInfo {
+    const dataId = super.write(null as never, shape, dtype);
+    this.replace(dataId, new HeapEntry(this.heap, place, tf.util.sizeFromShape(shape), dtype, 1));
+    return {dataId, shape, dtype};
+  }
+
+  /** A tensor without values yet that is to stay: weights that come from a file. */
+  empty(shape: number[], dtype: NumericType = 'float32'): Placed {
+    const place = this.heap.allocateLasting(bytesOf(tf.util.sizeFromShape(shape), dtype));
+    return {...this.makeAt(place, shape, dtype), ...place};
+  }
+
+  /**
+   * Bytes of a bank that are no tensor, until `release` is called.
+   *
+   * @throws OutOfMemoryError if the bank is full.
+   */
+  borrow(bytes: number, bank: number): {offset: number; view: () => Uint8Array; release: () => void} {
+    const offset = this.heap.allocateIn(bank, bytes);
+    if (offset === null) throw this.heap.full(bytes);
+    return {
+      offset,
+      view: () => new Uint8Array(this.heap.buffer(bank), offset, bytes),
+      release: () => this.heap.release({bank, offset}, bytes),
+    };
+  }
+
+  /** The whole memory of a bank as numbers, for what a command needs beside its arguments and tensors. */
+  words(bank: number): {floats: Float32Array; ints: Int32Array} {
+    const buffer = this.heap.buffer(bank);
+    let views = this.wordViews[bank];
+    if (views?.floats.buffer !== buffer) {
+      const length = Math.floor(buffer.byteLength / 4);
+      views = {floats: new Float32Array(buffer, 0, length), ints: new Int32Array(buffer, 0, length)};
+      this.wordViews[bank] = views;
+    }
+    return views;
+  }
+  private readonly wordViews: {floats: Float32Array; ints: Int32Array}[] = [];
+
+  private replace(dataId: object, entry: HeapEntry): void {
+    this.data.delete(dataId);
+    this.data.set(dataId, entry);
+  }
+
+  // === For tfjs ===
+
+  /** Some CPU kernels (Slice, Split, Unpack) hand on a part of their input: over a heap it must be copied. */
+  override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): object {
+    const inHeap = ArrayBuffer.isView(values) && this.heap?.owns(values.buffer);
+    return super.write(inHeap ? (values as Numbers).slice() : values, shape, dtype);
+  }
+
+  /** Leaving the backend copies: a caller must not see the place when it is used again. */
+  override readSync(dataId: object): tf.backend_util.BackendValues {
+    const values = super.readSync(dataId);
+    return this.data.get(dataId) instanceof HeapEntry ? (values as Numbers).slice() : values;
+  }
+
+  /** Inside tfjs' kernels reading does not copy: a table of 262,144 rows is not read for one of them. */
+  override bufferSync<R extends tf.Rank, D extends tf.DataType>(tensor: tf.TensorInfo): tf.TensorBuffer<R, D> {
+    const entry = this.data.get(tensor.dataId);
+    if (!(entry instanceof HeapEntry)) return super.bufferSync(tensor);
+    return tf.buffer(tensor.shape as never, tensor.dtype as D, entry.values as never) as tf.TensorBuffer<R, D>;
+  }
+
+  override disposeData(dataId: object, force = false): boolean {
+    const entry = this.data.has(dataId) ? this.data.get(dataId) : undefined;
+    const gone = super.disposeData(dataId, force);
+    if (gone && entry instanceof HeapEntry) entry.release();
+    return gone;
+  }
+
+  override memory(): {unreliable: boolean} {
+    const {used: heapBytes, reserved: reservedBytes, banks} = this.heap;
+    const memory = {heapBytes, reservedBytes, banks};
+    return {unreliable: false, ...memory} as {unreliable: boolean};
+  }
+
+  override dispose(): void {
+    void this.engine.dispose();
+  }
+}

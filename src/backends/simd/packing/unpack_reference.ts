@@ -1,0 +1,77 @@
+/**
+ * Packed words to numbers in plain tfjs operations: the truth that the kernels are tested against, and what runs when a
+ * packed weight meets another backend. Layouts: `commands.ts`.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {unpackBfloat16} from '../../../ops/unpack';
+import {type PackedFormat} from '../../../weights/dtype';
+import {COLUMN_BLOCK, ROW_GROUP} from '../engine/commands';
+
+/** Digits of words in a base, lowest first: floor modulus and floor division split them exactly, whatever the sign. */
+function digits(words: tf.Tensor, base: number, count: number): tf.Tensor {
+  const parts: tf.Tensor[] = [];
+  const size = tf.scalar(base, 'int32');
+  let rest = words;
+  for (let i = 0; i < count; i++) {
+    const low = tf.cast(tf.mod(rest, size), 'int32');
+    parts.push(low);
+    rest = tf.cast(tf.floorDiv(tf.sub(rest, low), size), 'int32');
+  }
+  return tf.stack(parts, -1);
+}
+
+/** (groups, words) → (groups · 8, columns) */
+function unpackPairs(bits: tf.Tensor): tf.Tensor2D {
+  const [groups, words] = bits.shape as [number, number];
+  const split = tf.reshape(bits, [groups, words / ROW_GROUP, ROW_GROUP]);
+  const rows = tf.reshape(tf.transpose(split, [0, 2, 1]), [groups * ROW_GROUP, words / ROW_GROUP]);
+  return unpackBfloat16(rows as tf.Tensor2D);
+}
+
+/** Eight bfloat16 numbers a block, words `from` on: (groups, blocks, words) → (groups, 8, blocks, 1, 1). */
+function perRow(blocks: tf.Tensor, from: number): tf.Tensor {
+  const [groups, count] = blocks.shape as [number, number];
+  const words = tf.reshape(tf.slice(blocks, [0, 0, from], [-1, -1, ROW_GROUP / 2]), [groups * count, ROW_GROUP / 2]);
+  const values = tf.reshape(unpackBfloat16(words as tf.Tensor2D), [groups, count, ROW_GROUP]);
+  return tf.reshape(tf.transpose(values, [0, 2, 1]), [groups, ROW_GROUP, count, 1, 1]);
+}
+
+/** Whole numbers of the blocks, one word a row for every few columns → (groups, 8, blocks, turns, per word). */
+function numbers(blocks: tf.Tensor, from: number, turns: number, split: (words: tf.Tensor) => tf.Tensor): tf.Tensor {
+  const [groups, count] = blocks.shape as [number, number];
+  const words = tf.slice(blocks, [0, 0, from], [-1, -1, turns * ROW_GROUP]);
+  return tf.transpose(split(tf.reshape(words, [groups, count, turns, ROW_GROUP])), [0, 3, 1, 2, 4]);
+}
+
+const inBlocks = (bits: tf.Tensor, words: number) => tf.reshape(bits, [bits.shape[0]!, -1, words]);
+
+const asRows = (values: tf.Tensor) => {
+  const [groups, , count] = values.shape as [number, number, number];
+  return tf.reshape(values, [groups * ROW_GROUP, count * COLUMN_BLOCK]) as tf.Tensor2D;
+};
+
+/** 4 words of scales, 64 of bytes: even columns are 128 too large, odd ones in two's complement. */
+function unpackInt8(bits: tf.Tensor): tf.Tensor2D {
+  const blocks = inBlocks(bits, 68);
+  const bytes = numbers(blocks, 4, 8, words => digits(words, 256, 4));
+  const negative = tf.cast(tf.greaterEqual(bytes, tf.scalar(128, 'int32')), 'float32');
+  // One of each four columns in order: [128, 0, 128, 0], and whether 256 is to be taken off.
+  const signed = tf.sub(bytes, tf.add(tf.mul(negative, tf.tensor1d([0, 256, 0, 256])), tf.tensor1d([128, 0, 128, 0])));
+  return asRows(tf.mul(signed, perRow(blocks, 0)));
+}
+
+/** 4 words of scales, 4 of minima, 32 of nibbles: low ones are columns 0 … 3 of eight, high ones 4 … 7. */
+function unpackInt4(bits: tf.Tensor): tf.Tensor2D {
+  const blocks = inBlocks(bits, 40);
+  const nibbles = numbers(blocks, 8, 4, words => {
+    const [low, high] = tf.unstack(digits(digits(words, 256, 4), 16, 2), -1) as [tf.Tensor, tf.Tensor];
+    return tf.concat([low, high], -1);
+  });
+  return asRows(tf.add(tf.mul(nibbles, perRow(blocks, 0)), perRow(blocks, 4)));
+}
+
+export const unpackers: Readonly<Record<PackedFormat, (bits: tf.Tensor) => tf.Tensor2D>> = {
+  bfloat16: bits => tf.tidy(() => unpackPairs(bits)),
+  int8: bits => tf.tidy(() => unpackInt8(bits)),
+  int4: bits => tf.tidy(() => unpackInt4(bits)),
+};

@@ -1,0 +1,35 @@
+import {ValueError} from './errors';
+
+const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+
+const snakeKey = (key: string) => key.replace(/([A-Z]|(?<=[a-z])\d+$)/g, part => `_${part.toLowerCase()}`);
+
+/**
+ * Keys of the top level in camelCase; values stay as they are.
+ *
+ * @throws ValueError if a key is there in both casings.
+ */
+export function camelKeys(config: object): Record<string, unknown> {
+  const camel: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(config)) {
+    const name = camelKey(key);
+    if (Object.hasOwn(camel, name)) {
+      throw new ValueError(`Expected "${name}" once, in one casing. Received keys: ${Object.keys(config).join(', ')}.`);
+    }
+    camel[name] = value;
+  }
+  return camel;
+}
+
+/** Keys of the top level in snake_case; values stay as they are. */
+export const snakeKeys = (config: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(config).map(([key, value]) => [snakeKey(key), value]));
+
+/** `Gemma3DecoderBlock` → `gemma3_decoder_block`, as `keras.src.utils.naming.to_snake_case`. */
+export function snakeCase(name: string): string {
+  return name
+    .replace(/\W+/g, '')
+    .replace(/(.)([A-Z][a-z]+)/g, '$1_$2')
+    .replace(/([a-z])([A-Z])/g, '$1_$2')
+    .toLowerCase();
+}

@@ -1,0 +1,47 @@
+/** Checks of arguments. What does not fit is told in one sentence that names the class, the argument and its value. */
+import {checkKeys, show, ValueError} from './errors';
+
+const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
+const isSize = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 1;
+const isPositive = (value: unknown) => isNumber(value) && value > 0;
+const isObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const KINDS = {
+  size: ['to be a positive integer', isSize],
+  sizeOrNull: ['to be null or a positive integer', value => value === null || isSize(value)],
+  positive: ['to be above 0', isPositive],
+  positiveOrNull: ['to be null or above 0', value => value === null || isPositive(value)],
+  rate: ['in [0, 1)', value => isNumber(value) && value >= 0 && value < 1],
+  flag: ['to be true or false', value => typeof value === 'boolean'],
+  text: ['to be a string', value => typeof value === 'string'],
+} satisfies Record<string, [string, (value: unknown) => boolean]>;
+
+/** What an argument can be. */
+export type ArgumentKind = keyof typeof KINDS;
+
+/** @throws ValueError unless the value is of this kind. */
+export function checkArgument(owner: string, name: string, value: unknown, kind: ArgumentKind): void {
+  const [expected, fits] = KINDS[kind];
+  if (!fits(value)) {
+    throw new ValueError(`${owner} expected \`${name}\` ${expected}. Received: ${name}=${show(value)}.`);
+  }
+}
+
+/** @throws ValueError unless the value is a whole number of at least 1. */
+export function checkPositiveInteger(owner: string, name: string, value: unknown): void {
+  checkArgument(owner, name, value, 'size');
+}
+
+/** @throws ValueError unless the arguments are one object: `new X()` and `new X(8)` are told what is missing. */
+export function checkObject(owner: string, args: unknown): asserts args is object {
+  if (!isObject(args)) {
+    throw new ValueError(`${owner} expected its arguments in one object: {name: value, …}. Received: ${show(args)}.`);
+  }
+}
+
+/** @throws ValueError unless the arguments are one object without keys that nobody reads. */
+export function checkArguments(owner: string, args: unknown, known: readonly string[]): asserts args is object {
+  checkObject(owner, args);
+  checkKeys(owner, args, known);
+}

@@ -1,0 +1,68 @@
+import {type ValueStream} from '../weights/value_stream';
+import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from '../base/half';
+import {type Hdf5Dataset} from '../formats/hdf5';
+
+export const READABLE = new Set(['float16', 'bfloat16', 'float32', 'float64']);
+
+/** Reads pieces of a dataset as float32 or bfloat16, over buffers that all tensors of a load share. */
+export class DatasetStream implements ValueStream {
+  constructor(
+    private readonly dataset: Hdf5Dataset,
+    private readonly scratch: Scratch,
+    private readonly onRead: (bytes: number) => void,
+  ) {}
+
+  get shape(): readonly number[] {
+    return this.dataset.shape;
+  }
+
+  private async raw(start: number, target: Uint8Array): Promise<void> {
+    await this.dataset.readInto(start * this.dataset.itemSize, target);
+    this.onRead(target.length);
+  }
+
+  async readFloat32(start: number, out: Float32Array): Promise<void> {
+    if (this.dataset.dtype === 'float32') {
+      return this.raw(start, new Uint8Array(out.buffer, out.byteOffset, out.byteLength));
+    }
+    const bytes = this.scratch.bytes(out.length * this.dataset.itemSize);
+    await this.raw(start, bytes);
+    if (this.dataset.dtype === 'float64') {
+      out.set(new Float64Array(bytes.buffer, bytes.byteOffset, out.length));
+      return;
+    }
+    const widen = this.dataset.dtype === 'bfloat16' ? bfloat16ToFloat32 : float16ToFloat32;
+    widen(new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), out);
+  }
+
+  async readBfloat16(start: number, count: number): Promise<Uint16Array> {
+    const halves = this.scratch.halves(count);
+    if (this.dataset.dtype === 'bfloat16') {
+      await this.raw(start, new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength));
+    } else {
+      const floats = this.scratch.floats(count);
+      await this.readFloat32(start, floats);
+      float32ToBfloat16(floats, halves);
+    }
+    return halves;
+  }
+}
+
+/** Buffers that grow to the largest piece and are used again: what is freed late would count as memory. */
+export class Scratch {
+  private readonly buffers: Record<string, ArrayBuffer> = {};
+  private get(name: string, bytes: number): ArrayBuffer {
+    const old = this.buffers[name];
+    if (old && old.byteLength >= bytes) return old;
+    return (this.buffers[name] = new ArrayBuffer(bytes));
+  }
+  bytes(length: number): Uint8Array {
+    return new Uint8Array(this.get('bytes', length), 0, length);
+  }
+  halves(length: number): Uint16Array {
+    return new Uint16Array(this.get('halves', 2 * length), 0, length);
+  }
+  floats(length: number): Float32Array {
+    return new Float32Array(this.get('floats', 4 * length), 0, length);
+  }
+}

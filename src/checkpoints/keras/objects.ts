@@ -1,0 +1,239 @@
+/** Models and what belongs to them as KerasHub serializes them: the JSON files of a preset, key by key. */
+import type * as tf from '@tensorflow/tfjs';
+import {isSerialized} from './serialized';
+import {type Json, type JsonObject} from '../../base/json';
+import {snakeKeys} from '../../base/casing';
+import {snakeCase} from '../../base/casing';
+import {policyInFiles, visionPolicyInFiles} from '../saved_weights';
+
+/** Whose files these are like. */
+export const KERAS_VERSION = '3.15.1';
+export const KERAS_HUB_VERSION = '0.32.0';
+
+/** An object of KerasHub's folder for Gemma 3; a module there is called as its class. */
+export function hubObject(className: string, config: JsonObject): JsonObject {
+  return {
+    module: `keras_hub.src.models.gemma3.${snakeCase(className)}`,
+    class_name: className,
+    config,
+    registered_name: `keras_hub>${className}`,
+  };
+}
+
+/** A dtype policy as an object, which is how Keras writes every one. */
+export function dtypePolicy(name: string): JsonObject {
+  return {module: 'keras', class_name: 'DTypePolicy', config: {name}, registered_name: null};
+}
+
+/** Entries in the order of `keys`: people compare files. What is not in `keys` follows. */
+function ordered(config: JsonObject, keys: readonly string[]): JsonObject {
+  const rest = Object.keys(config).filter(key => !keys.includes(key));
+  return Object.fromEntries([...keys, ...rest].filter(key => key in config).map(key => [key, config[key]!]));
+}
+
+const HEAD = ['name', 'trainable', 'dtype'];
+
+const BACKBONE_KEYS = [
+  ...HEAD,
+  'vocabulary_size',
+  'image_size',
+  'num_layers',
+  'num_query_heads',
+  'num_key_value_heads',
+  'hidden_dim',
+  'intermediate_dim',
+  'head_dim',
+  'query_head_dim_normalize',
+  'use_query_key_norm',
+  'use_post_ffw_norm',
+  'use_post_attention_norm',
+  'attention_logit_soft_cap',
+  'final_logit_soft_cap',
+  'use_sliding_window_attention',
+  'sliding_window_size',
+  'local_rope_scaling_factor',
+  'global_rope_scaling_factor',
+  'vision_encoder',
+  'use_bidirectional_attention',
+  'layer_norm_epsilon',
+  'dropout',
+  'is_embedding_model',
+  'pooling_intermediate_dim',
+  'embedding_dim',
+];
+
+const VISION_KEYS = [
+  ...HEAD,
+  'num_heads',
+  'hidden_dim',
+  'num_layers',
+  'intermediate_dim',
+  'output_dim',
+  'pool_size',
+  'image_size',
+  'patch_size',
+  'layer_norm_epsilon',
+];
+
+/** A dtype as a configuration has it: a name, or an object with one. */
+function policyName(dtype: unknown): string {
+  return typeof dtype === 'string' ? dtype : String((dtype as {config?: {name?: unknown}} | null)?.config?.name);
+}
+
+/**
+ * `config.json`.
+ *
+ * @param wanted the dtype that the weights are saved in; undefined for that of each layer.
+ * @throws ValueError for weights that rest as integers if no dtype is given.
+ */
+export function backboneObject(backbone: tf.LayersModel, wanted: string | undefined): JsonObject {
+  const owner = `Model "${backbone.name}"`;
+  // Files hold merged weights.
+  const {visionEncoder, lora: _, ...config} = backbone.getConfig() as Record<string, Json>;
+  const {config: vision} = (visionEncoder ?? {}) as {config?: JsonObject};
+  const all: JsonObject = {
+    ...(snakeKeys(config) as JsonObject),
+    trainable: backbone.trainable,
+    dtype: dtypePolicy(policyInFiles(owner, policyName(config.dtype), wanted)),
+    vision_encoder: vision ? visionObject(owner, vision, wanted) : null,
+  };
+  return hubObject(backbone.getClassName(), ordered(all, BACKBONE_KEYS));
+}
+
+function visionObject(owner: string, config: JsonObject, wanted: string | undefined): JsonObject {
+  const dtype = dtypePolicy(visionPolicyInFiles(owner, policyName(config.dtype), wanted));
+  return hubObject('Gemma3VisionEncoder', ordered({...(snakeKeys(config) as JsonObject), dtype}, VISION_KEYS));
+}
+
+/** The parts of a tokenizer that are saved. */
+export interface SavedTokenizer {
+  /** The vocabulary, as SentencePiece stores it. */
+  readonly proto: Uint8Array;
+  getConfig(): {
+    name: string;
+    hasVisionTokens: boolean;
+    addBos: boolean;
+    addEos: boolean;
+    sequenceLength: number | null;
+  };
+}
+
+/** `tokenizer.json`. The vocabulary is a separate file. */
+export function tokenizerObject(tokenizer: SavedTokenizer): JsonObject {
+  const {name, hasVisionTokens, addBos, addEos, sequenceLength} = tokenizer.getConfig();
+  return hubObject('Gemma3Tokenizer', {
+    name,
+    trainable: true,
+    dtype: dtypePolicy('int32'),
+    config_file: 'tokenizer.json',
+    proto: null,
+    sequence_length: sequenceLength,
+    add_bos: addBos,
+    add_eos: addEos,
+    has_vision_tokens: hasVisionTokens,
+  });
+}
+
+const CONVERTER_KEYS = [
+  ...HEAD,
+  'image_size',
+  'scale',
+  'offset',
+  'interpolation',
+  'antialias',
+  'crop_to_aspect_ratio',
+  'pad_to_aspect_ratio',
+  'bounding_box_format',
+];
+
+/** `image_converter.json`, from a converter or from a configuration in either casing. */
+export function imageConverterObject(converter: object): JsonObject {
+  const {getConfig} = converter as {getConfig?: () => object};
+  const config = getConfig ? getConfig.call(converter) : converter;
+  const plain = snakeKeys(isSerialized(config) ? config.config : config) as JsonObject;
+  const {name = 'gemma3_image_converter', trainable = true, dtype = 'float32', ...rest} = plain;
+  const all = {name, trainable, dtype: dtypePolicy(policyName(dtype)), ...rest};
+  return hubObject('Gemma3ImageConverter', ordered(all, CONVERTER_KEYS));
+}
+
+/** What a preprocessor needs to have to be saved. */
+export interface SavedPreprocessor {
+  readonly name: string;
+  readonly tokenizer: SavedTokenizer;
+  /** A converter, or its configuration; null or left out for text alone. */
+  readonly imageConverter?: object | null;
+  getConfig(): Record<string, unknown>;
+}
+
+const PREPROCESSOR_KEYS = [
+  ...HEAD,
+  'tokenizer',
+  'image_converter',
+  'config_file',
+  'sequence_length',
+  'truncate',
+  'add_start_token',
+  'add_end_token',
+  'num_vision_tokens_per_image',
+  'max_images_per_prompt',
+];
+
+/** `preprocessor.json`. */
+export function preprocessorObject(
+  preprocessor: SavedPreprocessor,
+  className = 'Gemma3CausalLMPreprocessor',
+): JsonObject {
+  const {name, tokenizer, imageConverter} = preprocessor;
+  const {tokenizer: _t, imageConverter: _i, ...config} = preprocessor.getConfig();
+  const all: JsonObject = {
+    ...(snakeKeys(config) as JsonObject),
+    name,
+    trainable: true,
+    dtype: dtypePolicy('float32'),
+    tokenizer: tokenizerObject(tokenizer),
+    config_file: 'preprocessor.json',
+    ...(imageConverter && {image_converter: imageConverterObject(imageConverter)}),
+  };
+  return hubObject(className, ordered(all, PREPROCESSOR_KEYS));
+}
+
+/** What a task needs to have to be saved. */
+export interface SavedTask {
+  readonly name: string;
+  readonly backbone: tf.LayersModel;
+  readonly preprocessor: SavedPreprocessor | null;
+  getClassName(): string;
+}
+
+/** How a task other than the causal language model is saved. */
+export interface TaskDetails {
+  /** Defaults to that of the causal language model. */
+  preprocessorClass?: string;
+  /** Arguments beside backbone, preprocessor and name, as KerasHub calls them. */
+  config?: JsonObject;
+}
+
+/** `task.json`: a task is its backbone, its preprocessor, a name, and maybe more. */
+export function taskObject(task: SavedTask, wanted: string | undefined, details: TaskDetails = {}): JsonObject {
+  const {backbone, preprocessor, name} = task;
+  return hubObject(task.getClassName(), {
+    backbone: backboneObject(backbone, wanted),
+    preprocessor: preprocessor && preprocessorObject(preprocessor, details.preprocessorClass),
+    name,
+    ...details.config,
+  });
+}
+
+/** `metadata.json`. */
+export function metadataObject(parameterCount: number, date = new Date()): JsonObject {
+  const two = (value: number) => String(value).padStart(2, '0');
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return {
+    keras_version: KERAS_VERSION,
+    keras_hub_version: KERAS_HUB_VERSION,
+    parameter_count: parameterCount,
+    date_saved: `${day}@${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`,
+    // The tasks that KerasHub has for this backbone, whichever was saved.
+    tasks: ['CausalLM', 'TextEmbedder'],
+  };
+}

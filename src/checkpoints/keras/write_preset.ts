@@ -1,0 +1,121 @@
+/** Saving to a preset: which files there are, and that all of them come into place or none. */
+import type * as tf from '@tensorflow/tfjs';
+import {checkKeys, show, ValueError} from '../../base/errors';
+import {type PresetSink, writeAll} from '../../base/byte_sink';
+import {type Json} from '../../base/json';
+import {
+  backboneObject,
+  imageConverterObject,
+  metadataObject,
+  preprocessorObject,
+  type SavedPreprocessor,
+  type SavedTask,
+  type SavedTokenizer,
+  type TaskDetails,
+  taskObject,
+  tokenizerObject,
+} from './objects';
+import {savedWeights} from '../saved_weights';
+import {sizeOf} from '../../base/shapes';
+import {isWeightFile, type WeightFilesOptions, writeWeightFiles} from './write_weights';
+import {type PresetTarget, openTarget} from '../../files/open_folder';
+
+export {type SaveProgress} from './write_weights';
+
+/** Options of `saveToPreset`. */
+export interface SaveToPresetOptions extends WeightFilesOptions {
+  /** Dtype of the weights in the files. Defaults to the one they have: weights at rest as int8 or int4 need one. */
+  dtype?: 'float32' | 'bfloat16';
+}
+
+const OPTIONS = ['dtype', 'maxShardSize', 'onProgress', 'signal'] as const;
+
+const DTYPES = ['float32', 'bfloat16'];
+
+/**
+ * What `saveToPreset` of all classes does around its files: checks the options, opens the target, and puts everything in
+ * place at the end, or nothing if it fails.
+ *
+ * @param write writes the files.
+ * @throws ValueError on unknown or unusable options; the signal's reason when aborted; what the disk says.
+ */
+export async function savePreset(
+  target: PresetTarget,
+  options: SaveToPresetOptions,
+  write: (writer: PresetWriter) => Promise<void>,
+): Promise<void> {
+  checkKeys('saveToPreset', options, OPTIONS);
+  const {dtype, maxShardSize, signal} = options;
+  if (dtype !== undefined && !DTYPES.includes(dtype)) {
+    throw new ValueError(`Expected dtype to be one of ${DTYPES.join(', ')}. Received: ${show(dtype)}.`);
+  }
+  if (maxShardSize != null && !(maxShardSize > 0)) {
+    throw new ValueError(`Expected maxShardSize to be null or a number above 0. Received: ${show(maxShardSize)}.`);
+  }
+  signal?.throwIfAborted();
+  const sink = await openTarget(target);
+  const writer = new PresetWriter(sink, options);
+  try {
+    await write(writer);
+    signal?.throwIfAborted();
+    await sink.commit(path => writer.replaces(path));
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
+/** The files of a preset, one method for each of its parts. */
+export class PresetWriter {
+  private readonly obsolete: ((path: string) => boolean)[] = [];
+
+  constructor(
+    readonly sink: PresetSink,
+    readonly options: SaveToPresetOptions = {},
+  ) {}
+
+  /** Whether a file of the preset that was there before belongs to a part that was written anew. */
+  replaces(path: string): boolean {
+    return this.obsolete.some(test => test(path));
+  }
+
+  /** A file of JSON as Python writes it. */
+  async json(path: string, value: Json): Promise<void> {
+    await writeAll(this.sink, path, new TextEncoder().encode(JSON.stringify(value, null, 4)));
+  }
+
+  /** `config.json`, `metadata.json` and the weights. */
+  async backbone(backbone: tf.LayersModel): Promise<void> {
+    const {dtype} = this.options;
+    // A task around another backbone would be built from its own copy of the configuration.
+    this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
+    await this.json('config.json', backboneObject(backbone, dtype));
+    const saved = savedWeights(backbone, dtype);
+    // Without the matrices of LoRA, which are merged in the files.
+    const parameters = saved.variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
+    await this.json('metadata.json', metadataObject(parameters));
+    await writeWeightFiles(this.sink, saved, this.options);
+  }
+
+  /** `tokenizer.json` and the vocabulary. */
+  async tokenizer(tokenizer: SavedTokenizer): Promise<void> {
+    await this.json('tokenizer.json', tokenizerObject(tokenizer));
+    await writeAll(this.sink, 'assets/tokenizer/vocabulary.spm', tokenizer.proto);
+  }
+
+  /** `preprocessor.json`, the tokenizer, and `image_converter.json` of a model with vision. */
+  async preprocessor(preprocessor: SavedPreprocessor, className?: string): Promise<void> {
+    const {imageConverter, tokenizer} = preprocessor;
+    this.obsolete.push(path => path === 'image_converter.json');
+    await this.json('preprocessor.json', preprocessorObject(preprocessor, className));
+    await this.tokenizer(tokenizer);
+    if (imageConverter) await this.json('image_converter.json', imageConverterObject(imageConverter));
+  }
+
+  /** `task.json` and all parts of the task. */
+  async task(task: SavedTask, details: TaskDetails = {}): Promise<void> {
+    await this.json('task.json', taskObject(task, this.options.dtype, details));
+    await this.backbone(task.backbone);
+    if (task.preprocessor) await this.preprocessor(task.preprocessor, details.preprocessorClass);
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * Where Keras puts the variables of a model in its HDF5 files. No table is needed: a layer is found under its class
+ * name in snake case, with a counter for the second of a kind, and its sub-layers under their attribute names.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {type AnyWeight, Layer} from '../layers/layer';
+import {snakeCase} from '../base/casing';
+
+/** Class names in snake case; the second of a class gets `_1`, the third `_2`. */
+function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][] {
+  const seen = new Map<string, number>();
+  return layers.map(layer => {
+    const name = snakeCase(layer.getClassName());
+    const count = seen.get(name) ?? 0;
+    seen.set(name, count + 1);
+    return [count ? `${name}_${count}` : name, layer];
+  });
+}
+
+/**
+ * All layers of a model with their paths, down to the last sub-layer: `layers/gemma3_decoder_block_1/attention/`.
+ *
+ * @param order "created", or as Keras saves them, by attribute name: that decides which variable is in which shard.
+ */
+export function* kerasLayers(
+  root: tf.LayersModel | Layer,
+  order: 'created' | 'saved',
+  prefix = '',
+): Generator<[string, Layer]> {
+  if (root instanceof tf.LayersModel) {
+    for (const [name, layer] of numbered(root.layers)) {
+      if (layer instanceof Layer || layer instanceof tf.LayersModel) {
+        yield* kerasLayers(layer as Layer, order, `${prefix}layers/${name}/`);
+      }
+    }
+    return;
+  }
+  yield [prefix, root];
+  const sublayers = [...root.sublayers];
+  if (order === 'saved') sublayers.sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [attribute, child] of sublayers) {
+    if (Array.isArray(child)) {
+      for (const [name, item] of numbered(child)) yield* kerasLayers(item, order, `${prefix}${attribute}/${name}/`);
+    } else {
+      yield* kerasLayers(child, order, `${prefix}${attribute}/`);
+    }
+  }
+}
+
+/** All variables of a model or layer with their paths: `layers/gemma3_decoder_block_1/attention/query_dense/vars/0`. */
+export function* kerasPaths(root: tf.LayersModel | Layer, prefix = ''): Generator<[string, AnyWeight]> {
+  for (const [path, layer] of kerasLayers(root, 'created', prefix)) {
+    for (const [i, weight] of layer.savedWeights.entries()) yield [`${path}vars/${i}`, weight];
+  }
+}

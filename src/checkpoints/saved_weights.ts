@@ -1,0 +1,137 @@
+/** The variables of a backbone on their way into files: names, dtypes, and values in pieces. */
+import type * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../base/errors';
+import {type AnyWeight, type Layer} from '../layers/layer';
+import {LoraLayer} from '../layers/lora';
+import {MergedStream} from '../weights/merged_stream';
+import {weightStream} from '../weights/repack';
+import {MEMORY_PIECE, type OpenValues} from '../weights/value_stream';
+import {float32ToFloat16} from '../base/half';
+import {kerasLayers} from './model_paths';
+import {sizeOf} from '../base/shapes';
+
+/** Dtypes that variables have in files. */
+export type StoredDtype = 'float32' | 'bfloat16' | 'float16';
+
+export interface SavedVariable {
+  /** Path of the group that holds it, `layers/reversible_embedding/vars`. */
+  readonly group: string;
+  /** Its name there, a number. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: StoredDtype;
+  open(): OpenValues;
+}
+
+/** A layer's group `vars`; Keras writes one for layers without variables too. */
+export interface SavedGroup {
+  readonly path: string;
+  /** The layer's name, which becomes an attribute. */
+  readonly layerName: string;
+}
+
+export interface SavedWeights {
+  readonly groups: readonly SavedGroup[];
+  readonly variables: readonly SavedVariable[];
+}
+
+/** In which dtype Keras has the variables of a policy; undefined for integers. */
+const VARIABLE_DTYPES: Record<string, StoredDtype | undefined> = {
+  float32: 'float32',
+  mixed_bfloat16: 'float32',
+  mixed_float16: 'float32',
+  bfloat16: 'bfloat16',
+  float16: 'float16',
+};
+
+/**
+ * The dtype policy that a layer has in files: its own, or the one that was asked for.
+ *
+ * @throws ValueError for integers if none was asked for.
+ */
+export function policyInFiles(owner: string, policy: string, wanted: string | undefined): string {
+  const chosen = wanted ?? policy;
+  if (VARIABLE_DTYPES[chosen]) return chosen;
+  throw new ValueError(
+    `Presets hold floats; the format in which Keras keeps quantized weights is not written. ${owner} has weights at rest ` +
+      `as ${chosen}. Choose how to save them: {dtype: "bfloat16"} or {dtype: "float32"}, with the values that they have ` +
+      'now. `save` of tfjs keeps them as they rest.',
+  );
+}
+
+/** The policy of a layer inside a vision encoder: it has a dtype of its own, which saving the rest in another leaves. */
+export function visionPolicyInFiles(owner: string, policy: string, wanted: string | undefined): string {
+  return policyInFiles(owner, policy, VARIABLE_DTYPES[policy] ? undefined : wanted);
+}
+
+const VISION = /^layers\/gemma3_vision_encoder\//;
+
+/**
+ * All that a backbone saves, in the order of its layers.
+ *
+ * @param wanted the dtype to save in; undefined for that of each layer.
+ * @param open where the values come from; the weights themselves if left out.
+ */
+export function savedWeights(
+  backbone: tf.LayersModel,
+  wanted: string | undefined,
+  open: (weight: AnyWeight, path: string) => OpenValues = weightStream,
+): SavedWeights {
+  const owner = `Model "${backbone.name}"`;
+  const groups: SavedGroup[] = [{path: 'vars', layerName: backbone.name}];
+  const variables: SavedVariable[] = [];
+  const dtypeOf = (path: string, {dtypePolicy: {name}}: Layer) =>
+    VARIABLE_DTYPES[(VISION.test(path) ? visionPolicyInFiles : policyInFiles)(owner, name, wanted)]!;
+  for (const [path, layer] of kerasLayers(backbone, 'saved')) {
+    const group = `${path}vars`;
+    groups.push({path: group, layerName: layer.name});
+    layer.savedWeights.forEach((weight, i) => {
+      const name = String(i);
+      const shape = weight.shape as number[];
+      const values = () => open(weight, `${group}/${name}`);
+      const merged = () => mergedValues(layer, weight, values());
+      variables.push({group, name, shape, dtype: dtypeOf(path, layer), open: merged});
+    });
+  }
+  return {groups, variables};
+}
+
+/** A kernel with its LoRA added, as Keras saves it. */
+function mergedValues(layer: Layer, weight: AnyWeight, values: OpenValues): OpenValues {
+  const adapted = layer instanceof LoraLayer && layer.loraEnabled && weight === layer.adapted;
+  return adapted ? new MergedStream(values, () => layer.readAdapter()) : values;
+}
+
+/** Bytes of the values. */
+export const storedBytes = ({shape, dtype}: Pick<SavedVariable, 'shape' | 'dtype'>): number =>
+  sizeOf(shape) * (dtype === 'float32' ? 4 : 2);
+
+const bytesOf = ({buffer, byteOffset, byteLength}: Float32Array | Uint16Array) =>
+  new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+
+/** The little-endian bytes of a stream in a dtype; each piece is used again for the next. */
+export async function* storedPieces(values: OpenValues, dtype: StoredDtype): AsyncGenerator<Uint8Array> {
+  const size = sizeOf(values.shape);
+  const largest = Math.min(size, MEMORY_PIECE);
+  const floats = new Float32Array(dtype === 'bfloat16' ? 0 : largest);
+  const halves = new Uint16Array(dtype === 'float16' ? largest : 0);
+  try {
+    for (let start = 0; start < size; start += MEMORY_PIECE) {
+      const count = Math.min(MEMORY_PIECE, size - start);
+      if (dtype === 'bfloat16') {
+        yield bytesOf(await values.readBfloat16(start, count));
+        continue;
+      }
+      const part = floats.subarray(0, count);
+      await values.readFloat32(start, part);
+      if (dtype === 'float16') {
+        float32ToFloat16(part, halves.subarray(0, count));
+        yield bytesOf(halves.subarray(0, count));
+      } else {
+        yield bytesOf(part);
+      }
+    }
+  } finally {
+    values.dispose?.();
+  }
+}

@@ -1,0 +1,96 @@
+/** Folders for `tf.loadLayersModel` and `model.save`: tfjs itself reads http addresses, and in Node nothing else. */
+import * as tf from '@tensorflow/tfjs';
+import {canReadFolders} from '#platform/files';
+import {ValueError} from '../../base/errors';
+import {openPreset} from '../../hub/open_preset';
+import {writeAll} from '../../base/byte_sink';
+import {type PresetSource, readAll} from '../../base/byte_source';
+import {openTarget, type PresetTarget} from '../../files/open_folder';
+import {TFJS_FILE} from './manifest';
+import {isWeightFile} from '../keras/write_weights';
+
+/** Bytes of a file of weights. */
+const SHARD_SIZE = 32 * 10 ** 6;
+
+/**
+ * A handler for a folder that holds `model.json` and the shards it names: `tf.loadLayersModel(folderHandler('./model'))`,
+ * `model.save(folderHandler('./model'))`. In browsers the folder is a `FileSystemDirectoryHandle`.
+ *
+ * @throws ValueError, when it is used, if there is no such folder or no such model in it.
+ */
+export function folderHandler(folder: PresetTarget): tf.io.IOHandler {
+  return {
+    load: async () => {
+      // What can be written to can be read, but for a sink that somebody made for writing alone.
+      const source = typeof folder === 'string' ? folder : ((await openTarget(folder)) as unknown as PresetSource);
+      return loadArtifacts(await openPreset(source));
+    },
+    save: artifacts => saveArtifacts(folder, artifacts),
+  };
+}
+
+async function loadArtifacts(source: PresetSource): Promise<tf.io.ModelArtifacts> {
+  if (!(await source.has(TFJS_FILE))) {
+    throw new ValueError(
+      `Expected "${TFJS_FILE}" in "${source.name}". Received a folder without it. "gemma3 convert --to tfjs" writes one.`,
+    );
+  }
+  const text = new TextDecoder().decode(await readAll(source, TFJS_FILE));
+  const model = JSON.parse(text) as tf.io.ModelJSON;
+  return tf.io.getModelArtifactsForJSON(model, async manifest => {
+    const buffers: ArrayBuffer[] = [];
+    for (const path of manifest.flatMap(({paths}) => paths)) {
+      buffers.push((await readAll(source, path)).buffer as ArrayBuffer);
+    }
+    return [manifest.flatMap(({weights}) => weights), buffers];
+  });
+}
+
+async function saveArtifacts(folder: PresetTarget, artifacts: tf.io.ModelArtifacts): Promise<tf.io.SaveResult> {
+  const buffers = [artifacts.weightData ?? []].flat();
+  const total = buffers.reduce((sum, {byteLength}) => sum + byteLength, 0);
+  const count = Math.max(1, Math.ceil(total / SHARD_SIZE));
+  const paths = Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
+  const manifest = [{paths, weights: artifacts.weightSpecs ?? []}];
+  const sink = await openTarget(folder);
+  try {
+    const whole = new tf.io.CompositeArrayBuffer(buffers);
+    for (const [i, path] of paths.entries()) {
+      await writeAll(sink, path, new Uint8Array(whole.slice(i * SHARD_SIZE, (i + 1) * SHARD_SIZE)));
+    }
+    const {weightData: _data, weightSpecs: _specs, ...rest} = artifacts;
+    const json = JSON.stringify({...rest, weightsManifest: manifest});
+    await writeAll(sink, TFJS_FILE, new TextEncoder().encode(json));
+    await sink.commit(isWeightFile);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+  return {modelArtifactsInfo: tf.io.getModelArtifactsInfoForJSON(artifacts)};
+}
+
+/** The folder of an address `file:///…/model.json`, or of one of the folder itself. */
+function folderOf(url: string): string {
+  return decodeURIComponent(url.slice('file://'.length)).replace(/\/[^/]*\.json$/, '');
+}
+
+/** Set while the others are asked. */
+let asking = false;
+
+/** A router for `file://`. Where another package has one (tfjs-node), that one is used: tfjs accepts no second. */
+function router(others: (url: string) => tf.io.IOHandler[]): (url: string | string[]) => tf.io.IOHandler {
+  return url => {
+    if (asking || typeof url !== 'string' || !url.startsWith('file://')) return null as never;
+    asking = true;
+    try {
+      return others(url).length ? (null as never) : folderHandler(folderOf(url));
+    } finally {
+      asking = false;
+    }
+  };
+}
+
+if (canReadFolders) {
+  tf.io.registerLoadRouter(router(url => tf.io.getLoadHandlers(url)));
+  tf.io.registerSaveRouter(router(url => tf.io.getSaveHandlers(url)));
+}

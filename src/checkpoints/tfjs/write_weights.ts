@@ -1,0 +1,94 @@
+/** Weights in the format of tfjs, as they rest: what stands in the manifest, and the bytes. */
+import * as tf from '@tensorflow/tfjs';
+import {type AnyWeight} from '../../layers/layer';
+import {type KernelLayout, PackedWeight} from '../../weights/packed_weight';
+import {PIECE, type ValueStream} from '../../weights/value_stream';
+import {type OpenValues} from '../../weights/value_stream';
+import {sizeOf} from '../../base/shapes';
+import {storedPieces} from '../saved_weights';
+import {type ManifestEntry} from './manifest';
+
+/** What the manifest says of a weight. */
+export function manifestEntry(weight: AnyWeight): ManifestEntry {
+  const {originalName: name} = weight;
+  const shape = weight.shape as number[];
+  if (!(weight instanceof PackedWeight)) return {name, shape, dtype: 'float32'};
+  const {format, packing, rows, columns} = weight;
+  // bfloat16 in logical order: how it rests differs between backends, and putting it there is quick.
+  const halves = format === 'bfloat16';
+  const physical = halves ? [Math.ceil(sizeOf(shape) / 2)] : packing.physicalShape(rows, columns);
+  const order = halves ? 'logical' : packing.order;
+  return {name, shape: physical, dtype: 'int32', packed: {format, order, shape}};
+}
+
+export const entryBytes = ({shape}: ManifestEntry): number => 4 * sizeOf(shape);
+
+/**
+ * The bytes of a weight as the manifest says, from values in logical order.
+ *
+ * @param weight may be declared alone: it says how the values are to be packed.
+ * @throws ValueError if the current backend cannot pack them.
+ */
+export async function* entryPieces(weight: AnyWeight, values: OpenValues): AsyncGenerator<Uint8Array> {
+  if (!(weight instanceof PackedWeight)) {
+    yield* storedPieces(values, 'float32');
+  } else if (weight.format === 'bfloat16') {
+    yield* storedPieces(values, 'bfloat16');
+    if (sizeOf(values.shape) % 2) yield new Uint8Array(2);
+  } else {
+    yield* packedPieces(weight, values);
+  }
+}
+
+/** Rows of packed formats rest in groups of eight, so that a table can be packed in parts. */
+const ROW_GROUP = 8;
+const ROWS: KernelLayout = {out: [0], in: [1]};
+
+async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGenerator<Uint8Array> {
+  const {layout, rows, columns} = weight;
+  if (![...layout.out, ...layout.in].every((axis, i) => axis === i)) {
+    yield* packed(weight, weight.shape as number[], layout, values);
+    return;
+  }
+  const step = Math.max(1, Math.floor(PIECE / columns / ROW_GROUP)) * ROW_GROUP;
+  for (let first = 0; first < rows; first += step) {
+    const count = Math.min(step, rows - first);
+    const part: ValueStream = {
+      shape: [count, columns],
+      readFloat32: (start, out) => values.readFloat32(first * columns + start, out),
+      readBfloat16: (start, length) => values.readBfloat16(first * columns + start, length),
+    };
+    yield* packed(weight, [count, columns], ROWS, part);
+  }
+}
+
+/** Packs a matrix, or a part of one, in memory of the backend, which is freed again. */
+async function* packed(
+  {format}: PackedWeight,
+  shape: number[],
+  layout: KernelLayout,
+  values: ValueStream,
+): AsyncGenerator<Uint8Array> {
+  const made = new PackedWeight(shape, layout, 'converted', tf.initializers.zeros(), false, format);
+  try {
+    await made.fill(values);
+    const bits = await made.bits.data();
+    yield new Uint8Array(bits.buffer as ArrayBuffer, bits.byteOffset, bits.byteLength);
+  } finally {
+    made.dispose();
+  }
+}
+
+/** A weight as the tensor that tfjs saves; the caller disposes it unless it is the weight's own variable. */
+export async function restingTensor(weight: AnyWeight, values: OpenValues): Promise<tf.Tensor> {
+  if (!(weight instanceof PackedWeight)) return weight.read();
+  if (weight.format !== 'bfloat16') return tf.clone(weight.bits);
+  const words = new Int32Array(Math.ceil(sizeOf(weight.shape as number[]) / 2));
+  const bytes = new Uint8Array(words.buffer);
+  let at = 0;
+  for await (const piece of storedPieces(values, 'bfloat16')) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return tf.tensor1d(words, 'int32');
+}

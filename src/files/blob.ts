@@ -1,0 +1,42 @@
+/** A preset that a person chose in a browser: files of an `<input webkitdirectory>` or a drop. */
+import {ValueError} from '../base/errors';
+import {type ByteSource, type PresetSource} from '../base/byte_source';
+
+/** One of these files. */
+export class BlobFile implements ByteSource {
+  constructor(
+    readonly name: string,
+    private readonly blob: Blob,
+  ) {}
+  get size(): number {
+    return this.blob.size;
+  }
+  async readInto(offset: number, target: Uint8Array): Promise<void> {
+    if (offset + target.length > this.size) {
+      throw new Error(
+        `"${this.name}" is shorter than its contents say: expected at least ${offset + target.length} bytes. ` +
+          `Received: ${this.size} bytes.`,
+      );
+    }
+    target.set(new Uint8Array(await this.blob.slice(offset, offset + target.length).arrayBuffer()));
+  }
+  async close(): Promise<void> {}
+}
+
+/** Files that a browser gives, by their path in the preset: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
+export class BlobPreset implements PresetSource {
+  constructor(
+    private readonly files: Record<string, Blob>,
+    readonly name = 'files',
+  ) {}
+  async has(path: string): Promise<boolean> {
+    return Object.hasOwn(this.files, path);
+  }
+  async open(path: string): Promise<ByteSource> {
+    const blob = this.files[path];
+    if (!blob) {
+      throw new ValueError(`Expected file "${path}" in the preset. Received: ${Object.keys(this.files).join(', ')}.`);
+    }
+    return new BlobFile(path, blob);
+  }
+}

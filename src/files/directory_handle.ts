@@ -1,0 +1,95 @@
+/** A folder that a browser gives: of the origin's private file system, or one that a person chose. */
+import {ValueError} from '../base/errors';
+import {BlobFile} from './blob';
+import {type ByteSink, type PresetSink} from '../base/byte_sink';
+import {type ByteSource, type PresetSource} from '../base/byte_source';
+
+class HandleSink implements ByteSink {
+  constructor(
+    readonly name: string,
+    private readonly stream: FileSystemWritableFileStream,
+  ) {}
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.stream.write(bytes as Uint8Array<ArrayBuffer>);
+  }
+  // The browser keeps what was written aside until the stream is closed: see `commit`.
+  async close(): Promise<void> {}
+}
+
+const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFoundError';
+
+/**
+ * A preset in a `FileSystemDirectoryHandle`, to save into and to load from. The browser puts each file in place as a
+ * whole when the preset is committed.
+ */
+export class DirectoryHandlePreset implements PresetSource, PresetSink {
+  private readonly streams = new Map<string, FileSystemWritableFileStream>();
+  /** Files that were not there before, which would stay behind empty. */
+  private readonly fresh = new Set<string>();
+
+  constructor(
+    private readonly directory: FileSystemDirectoryHandle,
+    readonly name = directory.name || 'folder',
+  ) {}
+
+  async has(path: string): Promise<boolean> {
+    return (await this.find(path)) !== undefined;
+  }
+
+  async open(path: string): Promise<ByteSource> {
+    const handle = await this.find(path);
+    if (!handle) throw new ValueError(`Expected file "${path}" in folder "${this.name}". Received one without it.`);
+    return new BlobFile(path, await handle.getFile());
+  }
+
+  async create(path: string): Promise<ByteSink> {
+    if (!(await this.find(path))) this.fresh.add(path);
+    const [folder, name] = await this.folderOf(path, true);
+    const stream = await (await folder.getFileHandle(name, {create: true})).createWritable();
+    this.streams.set(path, stream);
+    return new HandleSink(path, stream);
+  }
+
+  async commit(obsolete: (path: string) => boolean): Promise<void> {
+    const written = new Set(this.streams.keys());
+    for (const [path, stream] of this.streams) {
+      await stream.close();
+      this.streams.delete(path);
+      this.fresh.delete(path);
+    }
+    const names: string[] = [];
+    // Not in TypeScript's library of the DOM: directories can be iterated everywhere that has them.
+    for await (const name of (this.directory as unknown as {keys(): AsyncIterable<string>}).keys()) names.push(name);
+    for (const name of names) if (obsolete(name) && !written.has(name)) await this.directory.removeEntry(name);
+  }
+
+  async abort(): Promise<void> {
+    for (const stream of this.streams.values()) await stream.abort();
+    for (const path of this.fresh) {
+      // Where creating it failed there is none.
+      if (!(await this.find(path))) continue;
+      const [folder, name] = await this.folderOf(path, false);
+      await folder.removeEntry(name);
+    }
+    this.streams.clear();
+    this.fresh.clear();
+  }
+
+  private async folderOf(path: string, create: boolean): Promise<[FileSystemDirectoryHandle, string]> {
+    const names = path.split('/');
+    const name = names.pop()!;
+    let folder = this.directory;
+    for (const part of names) folder = await folder.getDirectoryHandle(part, {create});
+    return [folder, name];
+  }
+
+  private async find(path: string): Promise<FileSystemFileHandle | undefined> {
+    try {
+      const [folder, name] = await this.folderOf(path, false);
+      return await folder.getFileHandle(name);
+    } catch (error) {
+      if (notFound(error)) return undefined;
+      throw error;
+    }
+  }
+}

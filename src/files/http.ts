@@ -1,0 +1,122 @@
+/** A preset behind an http(s) address: any static server, which for large files answers range requests. */
+import {ValueError} from '../base/errors';
+import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+
+/** @throws Error that names the address if no answer comes. */
+async function request(address: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(address, init);
+  } catch (error) {
+    const {message, cause} = error as Error & {cause?: {code?: string}};
+    throw new Error(
+      `Expected an answer from ${address}. Received: ${message}${cause?.code ? ` (${cause.code})` : ''}. Is the server there, ` +
+        'and does it allow requests from here?',
+      {cause: error},
+    );
+  }
+}
+
+class HttpFile implements ByteSource {
+  constructor(
+    readonly name: string,
+    readonly size: number,
+  ) {}
+
+  async readInto(offset: number, target: Uint8Array): Promise<void> {
+    if (target.length === 0) return;
+    const last = offset + target.length - 1;
+    const response = await request(this.name, {headers: {Range: `bytes=${offset}-${last}`}});
+    if (response.status !== 206 || !response.body) {
+      throw new Error(`Expected bytes ${offset}-${last} of ${this.name}. Received: HTTP ${response.status}.`);
+    }
+    // Straight into the target: `arrayBuffer()` would hold a second copy.
+    const reader = response.body.getReader();
+    let filled = 0;
+    for (;;) {
+      const {done, value} = await reader.read();
+      if (done) break;
+      if (filled + value.length > target.length) {
+        throw new Error(`Expected ${target.length} bytes of ${this.name} from ${offset}. Received: more.`);
+      }
+      target.set(value, filled);
+      filled += value.length;
+    }
+    if (filled !== target.length) {
+      throw new Error(
+        `Expected ${target.length} bytes of ${this.name} from ${offset}. Received: ${filled}. The connection ended early.`,
+      );
+    }
+  }
+
+  async close(): Promise<void> {}
+}
+
+/**
+ * Files below an address, which is that of the preset's folder. Weights are read by range requests; a server without
+ * them serves small files.
+ */
+export class HttpPreset implements PresetSource {
+  readonly name: string;
+  constructor(address: string) {
+    this.name = address.endsWith('/') ? address.slice(0, -1) : address;
+  }
+
+  async has(path: string): Promise<boolean> {
+    const address = `${this.name}/${path}`;
+    const head = await request(address, {method: 'HEAD'});
+    if (head.status !== 405 && head.status !== 501) return head.ok;
+    // Some servers know GET alone. A file without bytes has no first one: 416.
+    const first = await request(address, {headers: {Range: 'bytes=0-0'}});
+    await first.body?.cancel();
+    return first.ok || first.status === 416;
+  }
+
+  async open(path: string): Promise<ByteSource> {
+    const address = `${this.name}/${path}`;
+    const response = await request(address, {headers: {Range: 'bytes=0-0'}});
+    if (!response.ok) {
+      await response.body?.cancel();
+      throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: HTTP ${response.status}.`);
+    }
+    if (response.status !== 206) return new MemorySource(address, await readWhole(response, address));
+    await response.body?.cancel();
+    // Servers of another origin often hide the range from a browser; the length they always show.
+    const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ?? (await sizeByHead(address));
+    if (size === null) {
+      throw new Error(
+        `Expected the size of ${address} from its server. Received none: let it answer HEAD requests, or show the ` +
+          'header Content-Range (Access-Control-Expose-Headers).',
+      );
+    }
+    return new HttpFile(address, Number(size));
+  }
+}
+
+async function sizeByHead(address: string): Promise<string | null> {
+  const response = await request(address, {method: 'HEAD'});
+  // The length of an error page is not that of the file.
+  return response.ok ? response.headers.get('content-length') : null;
+}
+
+/** Files of more bytes are not taken from a server without range requests. */
+const WHOLE_LIMIT = 64 * 2 ** 20;
+
+/** The body of a server without range requests: small files are taken as they come. */
+async function readWhole(response: Response, address: string): Promise<Uint8Array> {
+  const reader = response.body!.getReader();
+  const pieces: Uint8Array[] = [];
+  let size = Number(response.headers.get('content-length') ?? 0);
+  for (let read = 0; ; size = Math.max(size, read)) {
+    if (size > WHOLE_LIMIT) {
+      await reader.cancel();
+      throw new Error(
+        `Expected a server that answers range requests for ${address}. Received: HTTP ${response.status}.`,
+      );
+    }
+    const {done, value} = await reader.read();
+    if (done) break;
+    pieces.push(value);
+    read += value.length;
+  }
+  return new Uint8Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
+}

@@ -1,0 +1,93 @@
+/** A preset in memory: to save into, to load from, to send somewhere else. */
+import {ValueError} from '../base/errors';
+import {type ByteSink, type PresetSink} from '../base/byte_sink';
+import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+
+class MemorySink implements ByteSink {
+  private readonly pieces: Uint8Array[] = [];
+  constructor(
+    readonly name: string,
+    private readonly done: (bytes: Uint8Array) => void,
+  ) {}
+  async write(bytes: Uint8Array): Promise<void> {
+    this.pieces.push(bytes.slice());
+  }
+  async close(): Promise<void> {
+    const whole = new Uint8Array(this.pieces.reduce((sum, {length}) => sum + length, 0));
+    let at = 0;
+    for (const piece of this.pieces) {
+      whole.set(piece, at);
+      at += piece.length;
+    }
+    this.done(whole);
+  }
+}
+
+/** Files by their paths, which can be written and read again: `await model.saveToPreset(preset)`. */
+export class MemoryPreset implements PresetSource, PresetSink {
+  /** What is there, by path. */
+  readonly files: Map<string, Uint8Array>;
+  private readonly written = new Map<string, Uint8Array>();
+
+  constructor(
+    files: Iterable<readonly [string, Uint8Array]> = [],
+    readonly name = 'memory',
+  ) {
+    this.files = new Map(files);
+  }
+
+  async has(path: string): Promise<boolean> {
+    return this.files.has(path);
+  }
+
+  async open(path: string): Promise<ByteSource> {
+    const bytes = this.files.get(path);
+    if (!bytes) {
+      const there = [...this.files.keys()].join(', ') || 'none';
+      throw new ValueError(`Expected file "${path}" in preset "${this.name}". Received these files: ${there}.`);
+    }
+    return new MemorySource(path, bytes);
+  }
+
+  async create(path: string): Promise<ByteSink> {
+    return new MemorySink(path, bytes => this.written.set(path, bytes));
+  }
+
+  async commit(obsolete: (path: string) => boolean): Promise<void> {
+    for (const path of this.files.keys()) if (obsolete(path)) this.files.delete(path);
+    for (const [path, bytes] of this.written) this.files.set(path, bytes);
+    this.written.clear();
+  }
+
+  async abort(): Promise<void> {
+    this.written.clear();
+  }
+}
+
+/** A file in memory: to write into, to read again, to offer for download. */
+export class MemoryFile implements ByteSink, ByteSource {
+  private pieces: Uint8Array[] = [];
+  constructor(readonly name: string) {}
+
+  /** All that was written. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    const whole = new Uint8Array(this.size);
+    let at = 0;
+    for (const piece of this.pieces) {
+      whole.set(piece, at);
+      at += piece.length;
+    }
+    return whole;
+  }
+  get size(): number {
+    return this.pieces.reduce((sum, {length}) => sum + length, 0);
+  }
+  async write(bytes: Uint8Array): Promise<void> {
+    this.pieces.push(bytes.slice());
+  }
+  async readInto(offset: number, target: Uint8Array): Promise<void> {
+    if (this.pieces.length > 1) this.pieces = [this.bytes];
+    await new MemorySource(this.name, this.pieces[0] ?? new Uint8Array(0)).readInto(offset, target);
+  }
+  async close(): Promise<void> {}
+}

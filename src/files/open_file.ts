@@ -1,0 +1,65 @@
+/** Single files: where a user wants one read from or written to. */
+import {fileSink, openFile} from '#platform/files';
+import {show, ValueError} from '../base/errors';
+import {BlobFile} from './blob';
+import {HttpPreset} from './http';
+import {type ByteSink, type FileSink} from '../base/byte_sink';
+import {type ByteSource, MemorySource} from '../base/byte_source';
+
+/** A path (Node), a file of the browser that can be written, or anything that takes bytes, such as a {@link MemoryFile}. */
+export type FileTarget = string | FileSystemFileHandle | ByteSink;
+
+/** A path (Node), an http(s) address, bytes, a file of the browser, or anything that gives bytes. */
+export type FileSource = string | Uint8Array | ArrayBuffer | Blob | FileSystemFileHandle | ByteSource;
+
+const isHandle = (value: object): value is FileSystemFileHandle => (value as {kind?: unknown}).kind === 'file';
+
+/** What errors and checks of endings call it; undefined for bytes and files without a name. */
+export function fileName(file: FileTarget | FileSource): string | undefined {
+  if (typeof file === 'string') return file;
+  const name = (file as {name?: unknown} | null)?.name;
+  return typeof name === 'string' && name !== '' ? name : undefined;
+}
+
+/** @throws ValueError if it is none. */
+export async function openFileTarget(target: FileTarget): Promise<FileSink> {
+  if (typeof target === 'string' && target !== '') return fileSink(target);
+  if (typeof target === 'object' && target !== null) {
+    if (isHandle(target)) {
+      const stream = await target.createWritable();
+      return {
+        name: target.name,
+        write: bytes => stream.write(bytes as Uint8Array<ArrayBuffer>),
+        close: () => stream.close(),
+        abort: () => stream.abort(),
+      };
+    }
+    if (typeof target.write === 'function' && typeof target.close === 'function') {
+      const abort = async () => {};
+      return {name: target.name, write: bytes => target.write(bytes), close: () => target.close(), abort};
+    }
+  }
+  throw new ValueError(
+    `Expected where to save to: the path of a file, a FileSystemFileHandle or a ByteSink. Received: ${show(target)}.`,
+  );
+}
+
+/** @throws ValueError if there is no such file, or it is none. */
+export async function openFileSource(source: FileSource): Promise<ByteSource> {
+  if (typeof source === 'string' && source !== '') {
+    if (!/^https?:\/\//.test(source)) return openFile(source);
+    const cut = source.lastIndexOf('/');
+    return new HttpPreset(source.slice(0, cut)).open(source.slice(cut + 1));
+  }
+  if (source instanceof Uint8Array) return new MemorySource('bytes', source);
+  if (source instanceof ArrayBuffer) return new MemorySource('bytes', new Uint8Array(source));
+  if (source instanceof Blob) return new BlobFile(fileName(source) ?? 'blob', source);
+  if (typeof source === 'object' && source !== null) {
+    if (isHandle(source)) return new BlobFile(source.name, await source.getFile());
+    if (typeof source.readInto === 'function') return source;
+  }
+  throw new ValueError(
+    'Expected what to load from: the path or address of a file, bytes, a Blob, a FileSystemFileHandle or a ByteSource. ' +
+      `Received: ${show(source)}.`,
+  );
+}

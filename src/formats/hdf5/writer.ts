@@ -1,0 +1,199 @@
+/** Writes HDF5 files as h5py does for Keras: old-style groups, contiguous datasets, nothing compressed. */
+import {ValueError} from '../../base/errors';
+import {type ByteSink} from '../../base/byte_sink';
+import {aligned, ByteWriter} from './byte_writer';
+import {type Hdf5Dtype} from './datatype';
+import {GroupTable, INTERNAL_K, LEAF_K, symbolEntry} from './writer_group';
+import {GlobalHeap} from './writer_heap';
+import {
+  attributeMessages,
+  type Attributes,
+  datasetMessages,
+  itemSize,
+  objectHeader,
+  symbolTableMessage,
+} from './writer_messages';
+
+export {type Attributes, type AttributeValue, itemSize} from './writer_messages';
+
+/** An array to be written. */
+export interface DatasetContent {
+  /** Empty for a scalar. */
+  readonly shape: readonly number[];
+  readonly dtype: Hdf5Dtype;
+  /**
+   * Its little-endian bytes in pieces, as many together as shape and dtype say. Called when the writer comes to it; a
+   * piece may be used again for the next one.
+   */
+  data(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+interface Group {
+  readonly children: Map<string, Group | Dataset>;
+  attributes: Attributes;
+}
+interface Dataset extends DatasetContent {
+  readonly path: string;
+  readonly attributes: Attributes;
+}
+
+const isGroup = (node: Group | Dataset): node is Group => 'children' in node;
+const byteLength = ({shape, dtype}: DatasetContent) => shape.reduce((a, b) => a * b, itemSize(dtype));
+
+const SUPERBLOCK = 96;
+
+/**
+ * A file in the making. Groups and datasets are named first, with shapes and without values; `writeTo` then lays out the
+ * file and writes it from its beginning to its end, asking for values when their turn comes.
+ */
+export class Hdf5Writer {
+  private readonly root: Group = {children: new Map(), attributes: {}};
+
+  /** Adds a group, and those it is in. With attributes it gets these. */
+  group(path: string, attributes?: Attributes): this {
+    const group = this.groupAt(path.split('/').filter(Boolean));
+    if (attributes) group.attributes = {...group.attributes, ...attributes};
+    return this;
+  }
+
+  /**
+   * Adds a dataset, and the groups it is in. bfloat16 gets the attribute by which Keras knows it.
+   *
+   * @throws ValueError if there is something of that name.
+   */
+  dataset(path: string, content: DatasetContent, attributes: Attributes = {}): this {
+    const names = path.split('/').filter(Boolean);
+    const name = names.pop();
+    const group = this.groupAt(names);
+    if (name === undefined || group.children.has(name)) {
+      throw new ValueError(`Expected a name that is not in the file yet. Received: "${path}".`);
+    }
+    const {shape, dtype} = content;
+    const known = dtype === 'bfloat16' ? {dtype: 'bfloat16', ...attributes} : attributes;
+    group.children.set(name, {path, shape, dtype, data: () => content.data(), attributes: known});
+    return this;
+  }
+
+  private groupAt(names: readonly string[]): Group {
+    let group = this.root;
+    for (const name of names) {
+      let next = group.children.get(name);
+      if (!next) group.children.set(name, (next = {children: new Map(), attributes: {}}));
+      if (!isGroup(next))
+        throw new ValueError(`Expected "${name}" of "${names.join('/')}" to be a group, not a dataset.`);
+      group = next;
+    }
+    return group;
+  }
+
+  /**
+   * Writes the file; the sink stays open.
+   *
+   * @throws Error if a dataset gives more or fewer bytes than its shape says.
+   */
+  async writeTo(sink: ByteSink): Promise<void> {
+    const {head, datasets} = new Layout(this.root);
+    await sink.write(head);
+    for (const dataset of datasets) {
+      const wanted = byteLength(dataset);
+      let written = 0;
+      for await (const piece of dataset.data()) {
+        written += piece.length;
+        if (written > wanted) break;
+        if (piece.length > 0) await sink.write(piece);
+      }
+      if (written !== wanted) {
+        throw new Error(
+          `The dataset "${dataset.path}" of "${sink.name}" has shape [${dataset.shape}] of ${dataset.dtype}: expected ` +
+            `${wanted} bytes. Received: ${written > wanted ? 'more' : written}.`,
+        );
+      }
+      const padding = aligned(wanted) - wanted;
+      if (padding > 0) await sink.write(new Uint8Array(padding));
+    }
+  }
+}
+
+/** An object of the file with its place. */
+interface Placed {
+  readonly header: number;
+  readonly group?: {readonly tree: number; readonly heap: number};
+}
+
+/**
+ * Places everything: superblock, headers and tables of groups, headers of datasets, texts, and then the values, in the
+ * order in which datasets are reached.
+ */
+class Layout {
+  readonly datasets: Dataset[] = [];
+  /** All that lies before the values. */
+  readonly head: Uint8Array;
+  private readonly placed = new Map<Group | Dataset, Placed>();
+  private readonly tables = new Map<Group, GroupTable>();
+  private next = SUPERBLOCK;
+
+  constructor(root: Group) {
+    this.placeGroup(root);
+    // Texts follow; how many bytes they take does not move what was placed.
+    const heap = new GlobalHeap(this.next);
+    const attributes = new Map(
+      [...this.placed.keys()].map(node => [node, attributeMessages(node.attributes, heap)] as const),
+    );
+    let at = this.next + heap.size;
+    const parts: Uint8Array[] = [];
+    for (const [node, {header, group}] of this.placed) {
+      if (group) {
+        parts.push(objectHeader([symbolTableMessage(group.tree, group.heap), ...attributes.get(node)!]));
+        const {children} = node as Group;
+        const entries = new Map([...children].map(([name, child]) => [name, this.placed.get(child)!]));
+        parts.push(this.tables.get(node as Group)!.bytes(header + parts.at(-1)!.length, entries));
+      } else {
+        const {shape, dtype} = node as Dataset;
+        const bytes = byteLength(node as Dataset);
+        const address = bytes > 0 ? at : undefined;
+        parts.push(objectHeader([...datasetMessages(shape, dtype, address, bytes), ...attributes.get(node)!]));
+        at += aligned(bytes);
+      }
+    }
+    const head = new ByteWriter().raw(superblock(this.placed.get(root)!, at));
+    for (const part of parts) head.raw(part);
+    this.head = head.raw(heap.bytes).bytes;
+  }
+
+  private placeGroup(group: Group): void {
+    const table = new GroupTable([...group.children.keys()]);
+    this.tables.set(group, table);
+    const header = this.next;
+    const end = header + headerSize(group, [symbolTableMessage(0, 0)]);
+    this.placed.set(group, {header, group: table.place(end)});
+    this.next = end + table.size;
+    for (const child of group.children.values()) {
+      if (isGroup(child)) {
+        this.placeGroup(child);
+      } else {
+        this.datasets.push(child);
+        this.placed.set(child, {header: this.next});
+        this.next += headerSize(child, datasetMessages(child.shape, child.dtype, 0, 0));
+      }
+    }
+  }
+}
+
+/** Bytes of a header, which do not depend on addresses. */
+const headerSize = ({attributes}: Group | Dataset, messages: Parameters<typeof objectHeader>[0]) =>
+  objectHeader([...messages, ...attributeMessages(attributes, new GlobalHeap(0))]).length;
+
+function superblock(root: Placed, end: number): Uint8Array {
+  return new ByteWriter()
+    .raw([0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a])
+    .zeros(5) // versions 0 of everything
+    .u8(8, 8, 0) // addresses and lengths of 8 bytes
+    .u16(LEAF_K)
+    .u16(INTERNAL_K)
+    .u32(0)
+    .address(0)
+    .address(undefined)
+    .address(end)
+    .address(undefined)
+    .raw(symbolEntry(0, root)).bytes;
+}

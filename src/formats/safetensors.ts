@@ -1,0 +1,154 @@
+/** Files of Hugging Face's safetensors (https://github.com/huggingface/safetensors): a JSON header, then values. */
+import {show, ValueError} from '../base/errors';
+import {type ByteSink} from '../base/byte_sink';
+import {type ByteSource} from '../base/byte_source';
+import {bfloat16ToFloat32, float16ToFloat32} from '../base/half';
+import {isObject} from '../base/json';
+import {sizeOf} from '../base/shapes';
+
+/** Bytes of an element, of the types that weights have; others are listed and cannot be read. */
+const ITEM_SIZES: Record<string, number> = {
+  ...{F64: 8, F32: 4, F16: 2, BF16: 2},
+  ...{I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1},
+};
+
+/** The most that the reference implementation believes. */
+const HEADER_LIMIT = 100_000_000;
+
+/** One array of a file. */
+export interface SafeTensor {
+  readonly name: string;
+  /** As the format calls it, `F32`. */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** @throws ValueError if it does not hold floats. */
+  readFloat32(): Promise<Float32Array>;
+}
+
+export interface SafetensorsFile {
+  readonly tensors: ReadonlyMap<string, SafeTensor>;
+  /** Texts that are no arrays, `{format: "pt"}`. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+interface Entry {
+  dtype: string;
+  shape: number[];
+  begin: number;
+  end: number;
+}
+
+/**
+ * Reads the header; values are read when asked for, while the source is open.
+ *
+ * @throws ValueError unless all arrays together fill the file without gaps, and each as its type and shape say.
+ */
+export async function readSafetensors(source: ByteSource): Promise<SafetensorsFile> {
+  const damaged = (expected: string, received: string) =>
+    new ValueError(
+      `"${source.name}" is no file of safetensors, or a damaged one: expected ${expected}. Received: ${received}. ` +
+        'Fetch it again.',
+    );
+  if (source.size < 10) throw damaged('a header', `${source.size} bytes`);
+  const head = new Uint8Array(8);
+  await source.readInto(0, head);
+  const length = Number(new DataView(head.buffer).getBigUint64(0, true));
+  if (length > Math.min(HEADER_LIMIT, source.size - 8)) {
+    throw damaged('a header inside the file', `a header of ${length} bytes in a file of ${source.size}`);
+  }
+  const bytes = new Uint8Array(length);
+  await source.readInto(8, bytes);
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder('utf-8', {fatal: true}).decode(bytes));
+  } catch (error) {
+    throw damaged('JSON as its header', (error as Error).message);
+  }
+  if (!isObject(header)) throw damaged('an object as its header', show(header));
+  const {__metadata__: metadata = {}, ...described} = header;
+  const texts = isObject(metadata) ? Object.values(metadata) : [metadata];
+  if (!texts.every(text => typeof text === 'string')) throw damaged('texts as its metadata', show(metadata));
+
+  const entries = Object.entries(described).map(([name, value]) => {
+    const entry = entryOf(value);
+    if (!entry) throw damaged(`dtype, shape and data_offsets of "${name}"`, show(value));
+    return [name, entry] as const;
+  });
+  let at = 0;
+  for (const [name, {begin, end, dtype, shape}] of [...entries].sort(
+    ([, x], [, y]) => x.begin - y.begin || x.end - y.end,
+  )) {
+    const size = sizeOf(shape) * ITEM_SIZES[dtype]!;
+    if (begin !== at || end - begin !== size) {
+      throw damaged(`"${name}" to be ${size} bytes from ${at}`, `bytes ${begin} to ${end}`);
+    }
+    at = end;
+  }
+  if (8 + length + at !== source.size) throw damaged(`a file of ${8 + length + at} bytes`, `${source.size} bytes`);
+
+  const tensors = new Map(
+    entries.map(([name, entry]) => {
+      const readFloat32 = () => readFloats(source, name, entry, 8 + length);
+      return [name, {name, dtype: entry.dtype, shape: entry.shape, readFloat32}];
+    }),
+  );
+  return {tensors, metadata: metadata as Record<string, string>};
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+function entryOf(value: unknown): Entry | undefined {
+  if (!isObject(value)) return undefined;
+  const {dtype, shape, data_offsets: offsets} = value;
+  if (typeof dtype !== 'string' || !Object.hasOwn(ITEM_SIZES, dtype)) return undefined;
+  if (!Array.isArray(shape) || !shape.every(isCount)) return undefined;
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) return undefined;
+  const [begin, end] = offsets as [number, number];
+  return {dtype, shape, begin, end};
+}
+
+async function readFloats(source: ByteSource, name: string, entry: Entry, start: number): Promise<Float32Array> {
+  const {dtype, shape, begin, end} = entry;
+  if (!['F64', 'F32', 'F16', 'BF16'].includes(dtype)) {
+    throw new ValueError(`Expected floats in "${name}" of "${source.name}". Received: ${dtype}.`);
+  }
+  const bytes = new Uint8Array(end - begin);
+  await source.readInto(start + begin, bytes);
+  if (dtype === 'F32') return new Float32Array(bytes.buffer);
+  const floats = new Float32Array(sizeOf(shape));
+  if (dtype === 'F64') floats.set(new Float64Array(bytes.buffer));
+  else (dtype === 'BF16' ? bfloat16ToFloat32 : float16ToFloat32)(new Uint16Array(bytes.buffer), floats);
+  return floats;
+}
+
+/** An array to be written as F32. */
+export interface Float32Content {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** Writes a file; the sink stays open. Arrays lie in the order of their names, as Hugging Face's own writer has it. */
+export async function writeSafetensors(
+  sink: ByteSink,
+  contents: readonly Float32Content[],
+  metadata: Record<string, string> = {format: 'pt'},
+): Promise<void> {
+  const sorted = [...contents].sort((x, y) => (x.name < y.name ? -1 : 1));
+  const header: Record<string, unknown> = {__metadata__: metadata};
+  let at = 0;
+  for (const {name, shape, values} of sorted) {
+    const end = at + values.byteLength;
+    header[name] = {dtype: 'F32', shape, data_offsets: [at, end]};
+    at = end;
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  // Spaces, so that values begin at a multiple of 8 bytes.
+  const head = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20);
+  new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
+  head.set(text, 8);
+  await sink.write(head);
+  for (const {values} of sorted) {
+    await sink.write(new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength));
+  }
+}

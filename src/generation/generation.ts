@@ -1,0 +1,132 @@
+/**
+ * Generation. Token ids in, token ids out: it knows no tokenizer and no model but by these few functions. Here is what is around
+ * the loop, which is the sampler's: `Sampler.steps`.
+ */
+import type * as tf from '@tensorflow/tfjs';
+import {nextTurn} from '#platform/turn';
+import {ValueError} from '../base/errors';
+import {type TokenLogprobs, tokenLogprobs} from './logprobs';
+import {prefill, type PrefillOptions} from './prefill';
+import {type RowText, type DecoderCache, type Decoder, type Prompt, type OnHidden} from './decoder';
+import {type Sampler} from './samplers/sampler';
+
+export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
+  /** At least one. */
+  prompts: readonly Prompt[];
+  /** Length at which a row ends, its prompt included. */
+  maxLength: number;
+  /** A row ends behind any of these; null: only at `maxLength`. */
+  stopTokenIds: readonly number[] | null;
+  sampler: Sampler;
+  /** Asked about each row that goes on, after its new token was taken: true ends it. */
+  hasEnded?: (row: number) => boolean;
+  /** Tell how probable each token was, beside this many of the most probable. Left out: nothing of it. */
+  logprobs?: number;
+}
+
+/** What a step adds to each row: a token, or null for rows that have ended or get none this time. */
+export interface Step {
+  tokens: (number | null)[];
+  /** Of the same tokens, if the request has `logprobs`. */
+  logprobs?: (TokenLogprobs | null)[];
+}
+
+/** A row under way. */
+export interface Row extends RowText {
+  readonly tokens: number[];
+  done: boolean;
+}
+
+/** A request under way, for samplers: what its rows have so far, and where they end. */
+export class Generation {
+  readonly rows: readonly Row[];
+
+  constructor(
+    readonly decoder: Decoder,
+    readonly request: GenerationRequest,
+  ) {
+    this.rows = request.prompts.map(({tokens}) => ({
+      tokens: [...tokens],
+      promptLength: tokens.length,
+      done: tokens.length >= request.maxLength,
+    }));
+  }
+
+  get done(): boolean {
+    return this.rows.every(row => row.done);
+  }
+
+  newCache(slack = 0, decoder = this.decoder): DecoderCache {
+    return decoder.newCache(this.rows.length, Math.max(this.request.maxLength, ...this.lengths), slack);
+  }
+
+  /** Tokens of each row, its prompt included. */
+  get lengths(): number[] {
+    return this.rows.map(({tokens}) => tokens.length);
+  }
+
+  /** Adds the prompts to a cache → logits (B, V) behind each. */
+  readPrompts(
+    cache: DecoderCache,
+    {decoder = this.decoder, onHidden}: {decoder?: Decoder; onHidden?: OnHidden} = {},
+  ): Promise<tf.Tensor2D> {
+    const {prompts, prefillChunk, onPrefill, signal} = this.request;
+    const told = decoder === this.decoder ? {onPrefill} : {};
+    return prefill(decoder, prompts, cache, {prefillChunk, onHidden, signal, ...told});
+  }
+
+  /** Whether a row of this length ends with this token, its last. */
+  endsWith(token: number, length: number): boolean {
+    return length >= this.request.maxLength || (this.request.stopTokenIds?.includes(token) ?? false);
+  }
+
+  /** Log probabilities of tokens that were chosen from rows of logits, or undefined if nobody asked. */
+  async logprobs(
+    logits: tf.Tensor2D,
+    chosen: readonly {row: number; token: number}[],
+  ): Promise<TokenLogprobs[] | undefined> {
+    const {logprobs: count} = this.request;
+    return count === undefined ? undefined : tokenLogprobs(logits, chosen, count);
+  }
+
+  /** To be called once a pass: backends that compute at once never let other code run, so that nobody could abort. */
+  async turn(): Promise<void> {
+    await nextTurn();
+    this.request.signal?.throwIfAborted();
+  }
+
+  /** Yields a step, and then adds it to the rows. */
+  async *give(step: Step): AsyncGenerator<Step, void> {
+    yield step;
+    step.tokens.forEach((token, i) => {
+      const row = this.rows[i]!;
+      if (token === null || row.done) return;
+      row.tokens.push(token);
+      row.done = this.endsWith(token, row.tokens.length) || (this.request.hasEnded?.(i) ?? false);
+    });
+  }
+}
+
+/**
+ * Yields, step by step, what the sampler adds to each row. Rows are independent: each goes on from the end of its own
+ * prompt, whatever the lengths of the others.
+ *
+ * @throws ValueError on an empty prompt; what the signal says when it is aborted. The cache is freed in any case.
+ */
+export async function* generateSteps(decoder: Decoder, request: GenerationRequest): AsyncGenerator<Step, void> {
+  const empty = request.prompts.findIndex(({tokens}) => tokens.length === 0);
+  if (empty >= 0) {
+    throw new ValueError(`Expected at least one token in each prompt. Received: none in row ${empty}.`);
+  }
+  request.signal?.throwIfAborted();
+  const generation = new Generation(decoder, request);
+  if (!generation.done) yield* request.sampler.steps(generation);
+}
+
+/** As {@link generateSteps}, the tokens alone. */
+export async function* generateTokens(
+  decoder: Decoder,
+  request: GenerationRequest,
+): AsyncGenerator<(number | null)[], void> {
+  for await (const {tokens} of generateSteps(decoder, request)) yield tokens;
+}

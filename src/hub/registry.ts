@@ -1,0 +1,18 @@
+/** The registry of presets: data, in `presets/gemma3_presets.json`. */
+import registry from '../../presets/gemma3_presets.json';
+import {type JsonObject} from '../base/json';
+
+export interface PresetEntry {
+  metadata: {
+    /** Number of parameters. */
+    params: number;
+    description: string;
+    path: string;
+  };
+  kaggleHandle: string;
+  /** Configuration of the backbone, keys as Keras writes them. */
+  config: JsonObject;
+}
+
+/** All presets that KerasHub publishes for Gemma 3, by name. */
+export const presets: Readonly<Record<string, PresetEntry>> = registry as unknown as Record<string, PresetEntry>;

@@ -1,0 +1,193 @@
+/** Images of prompts: which belong to which, the tokens that stand for them, and the model's inputs made of both. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../../../base/errors';
+import {type ImageLike, readPixels, tensorReaders} from '../../../images/image_like';
+import {type Pixels} from '../../../images/pixels';
+import {type VisionTensors} from '../../vision_tensors';
+import {type Gemma3ImageConverter} from '../gemma3_image_converter';
+import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
+
+/** Images of one prompt: one, several, a tensor (images, height, width, 3) of several, or null for none. */
+export type ImagesOfPrompt = ImageLike | tf.Tensor4D | readonly ImageLike[] | null;
+
+/**
+ * Images of prompts. For one prompt, its images. For several prompts an entry each; or a tensor, (prompts, height, width, 3)
+ * with one image a prompt or (prompts, images, height, width, 3) with several.
+ */
+export type PromptImages = ImagesOfPrompt | tf.Tensor5D | readonly ImagesOfPrompt[];
+
+/** Reads an image when its turn comes. */
+export type ImageReader = () => Promise<Pixels>;
+
+const isTensor = (value: unknown): value is tf.Tensor => value instanceof tf.Tensor;
+
+function readersOf(images: ImagesOfPrompt): ImageReader[] {
+  if (images === null) return [];
+  if (isTensor(images) && (images as tf.Tensor).rank === 4) return tensorReaders(images);
+  const list = Array.isArray(images) ? (images as readonly ImageLike[]) : [images as ImageLike];
+  return list.map(image => () => readPixels(image));
+}
+
+/**
+ * What reads the images of each prompt.
+ *
+ * @param scalar whether the prompt was given as one string, and not in a list.
+ * @throws ValueError unless there is an entry for each prompt.
+ */
+export function imageReaders(images: PromptImages, prompts: number, scalar: boolean): ImageReader[][] {
+  if (scalar) {
+    if (isTensor(images) && images.rank === 5) {
+      throw new ValueError(
+        `Expected the images of one prompt as (images, height, width, 3). Received: shape [${images.shape}].`,
+      );
+    }
+    return [readersOf(images as ImagesOfPrompt)];
+  }
+  const expected = `Expected images for each of the ${prompts} prompts, in a list or along the first axis of a tensor.`;
+  if (isTensor(images)) {
+    const {rank, shape} = images;
+    if ((rank !== 4 && rank !== 5) || shape[0] !== prompts) {
+      throw new ValueError(`${expected} Received: a tensor of shape [${shape.join(', ')}].`);
+    }
+    const each = rank === 4 ? 1 : shape[1]!;
+    const readers = tensorReaders(images);
+    return Array.from({length: prompts}, (_, i) => readers.slice(i * each, (i + 1) * each));
+  }
+  if (!Array.isArray(images) || images.length !== prompts) {
+    const received = Array.isArray(images) ? `a list of ${images.length}` : 'one image';
+    throw new ValueError(`${expected} Received: ${received}.`);
+  }
+  return (images as readonly ImagesOfPrompt[]).map(readersOf);
+}
+
+/** A prompt with the tokens of its images spelled out, as the model was trained on them. */
+export function expandImageTokens(prompt: string, tokenizer: Gemma3Tokenizer, tokensPerImage: number): string {
+  const {startOfImageToken, endOfImageToken, imagePlaceholder} = tokenizer;
+  const parts = imagePlaceholder.repeat(tokensPerImage);
+  return prompt.replaceAll(startOfImageToken, `\n\n${startOfImageToken}${parts}${endOfImageToken}\n\n`);
+}
+
+/**
+ * @param prompts as they were given.
+ * @throws ValueError unless each prompt says once for each of its images where it goes.
+ */
+export function checkImageCounts(
+  prompts: readonly string[],
+  readers: readonly (readonly ImageReader[])[],
+  {startOfImageToken: start, imagePlaceholder}: Gemma3Tokenizer,
+  maxImages: number,
+): void {
+  prompts.forEach((prompt, i) => {
+    const images = readers[i]!.length;
+    const tokens = prompt.split(start).length - 1;
+    if (images > maxImages) {
+      throw new ValueError(
+        `Expected at most ${maxImages} images in a prompt. Received: ${images} in prompt ${i}. ` +
+          'Ask about fewer, or make a preprocessor with a larger `maxImagesPerPrompt`.',
+      );
+    }
+    if (images !== tokens) {
+      throw new ValueError(
+        `Expected ${start} in a prompt once for each of its images. ` +
+          `Received: ${images} images and ${tokens} times ${start} in prompt ${i}, ${show(prompt)}.`,
+      );
+    }
+    if (prompt.includes(imagePlaceholder)) {
+      throw new ValueError(
+        `Expected prompts that say with ${start} where images go. ` +
+          `Received: ${imagePlaceholder} in prompt ${i}, which stands for a part of one. Leave it out.`,
+      );
+    }
+  });
+}
+
+// === Tensors ===
+
+interface Converted {
+  /** Numbers of all images, one behind the other. */
+  values: Float32Array;
+  size: readonly [number, number];
+}
+
+/** Numbers of `slots` images a prompt; where a prompt has fewer, the rest is black. */
+async function convertAll(
+  readers: readonly (readonly ImageReader[])[],
+  slots: readonly number[],
+  converter: Gemma3ImageConverter,
+): Promise<Converted> {
+  const size = converter.imageSize!;
+  const each = size[0] * size[1] * 3;
+  const values = new Float32Array(each * slots.reduce((sum, count) => sum + count, 0));
+  const black = {height: 1, width: 1, channels: 3, values: new Int32Array(3)};
+  let blank: Pixels | undefined;
+  let at = 0;
+  for (const [i, row] of readers.entries()) {
+    for (let slot = 0; slot < slots[i]!; slot++, at += each) {
+      const reader = row[slot];
+      const {channels, values: pixels} = reader
+        ? await converter.convert(reader)
+        : (blank ??= await converter.convert(async () => black));
+      if (channels !== 3) {
+        throw new ValueError(
+          `Expected images with 3 channels: red, green and blue. Received: ${channels} channels in image ${slot} of ` +
+            `prompt ${i}.`,
+        );
+      }
+      values.set(pixels, at);
+    }
+  }
+  return {values, size};
+}
+
+/** Images of each prompt, (I, height, width, 3), and null where there are none. */
+export async function imagesOfPrompts(
+  readers: readonly (readonly ImageReader[])[],
+  converter: Gemma3ImageConverter,
+): Promise<(tf.Tensor4D | null)[]> {
+  const counts = readers.map(row => row.length);
+  const {values, size} = await convertAll(readers, counts, converter);
+  let at = 0;
+  return counts.map(count => {
+    const length = count * size[0] * size[1] * 3;
+    at += length;
+    return count === 0 ? null : tf.tensor4d(values.slice(at - length, at), [count, ...size, 3]);
+  });
+}
+
+/**
+ * What a model with vision takes beside token ids and their mask.
+ *
+ * @param rows token ids.
+ * @param readers images of each row, or null: then there are none, and a place for none.
+ */
+export async function visionInputs(
+  rows: readonly (readonly number[])[],
+  readers: readonly (readonly ImageReader[])[] | null,
+  options: {
+    converter: Gemma3ImageConverter;
+    placeholderId: number;
+    maxImages: number;
+    tokensPerImage: number;
+    scalar: boolean;
+  },
+): Promise<VisionTensors> {
+  const {converter, placeholderId, maxImages, tokensPerImage, scalar} = options;
+  const slots = readers ? maxImages : 0;
+  const {values, size} = await convertAll(
+    readers ?? [],
+    rows.map(() => slots),
+    converter,
+  );
+  const mask = rows.map(ids => ids.map(id => readers !== null && id === placeholderId));
+  const places = slots * tokensPerImage;
+  const indices = mask.map(row => {
+    const found = row.flatMap((part, t) => (part ? [t] : [])).slice(0, places);
+    return [...found, ...Array.from({length: places - found.length}, () => 0)];
+  });
+  const shaped = (shape: number[]) => (scalar ? shape : [rows.length, ...shape]);
+  return {
+    images: tf.tensor(values, shaped([slots, ...size, 3]), 'float32'),
+    vision_indices: tf.tensor(indices.flat(), shaped([places]), 'int32'),
+    vision_mask: tf.tensor(mask.flat(), shaped([rows[0]!.length]), 'bool'),
+  };
+}

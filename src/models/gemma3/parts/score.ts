@@ -1,0 +1,78 @@
+/** Scores of given tokens, for `Gemma3CausalLM.score`. */
+import * as tf from '@tensorflow/tfjs';
+import {checkKeys, show, ValueError} from '../../../base/errors';
+import {checkObject} from '../../../base/checks';
+import {tokenLoss} from '../../../ops/token_loss';
+import {type Gemma3Backbone} from '../gemma3_backbone';
+
+export interface ScoreArgs {
+  /** int32 (B, T): tokens of prompt and new text. */
+  tokenIds: tf.Tensor;
+  /** (B, T), 1 for tokens that count. Defaults to ones. */
+  paddingMask?: tf.Tensor;
+  /** "logits", the default: (B, T, V). "loss": (B, T), how improbable each target is, −log p. */
+  scoringMode?: 'logits' | 'loss';
+  /**
+   * Is given the activations (B, T, D) and the index of the layer that gave them, −1 for the embedding, and returns what
+   * the next layer is given.
+   */
+  layerInterceptFn?: (x: tf.Tensor, layer: number) => tf.Tensor;
+  /** With "loss", and only then: int32 (B, T), the token that should follow each. */
+  targetIds?: tf.Tensor;
+}
+const KNOWN = ['tokenIds', 'paddingMask', 'scoringMode', 'layerInterceptFn', 'targetIds'] as const;
+
+function checkArgs(args: ScoreArgs): void {
+  checkObject('score', args);
+  checkKeys('score', args, KNOWN);
+  const {tokenIds, paddingMask, scoringMode = 'logits', targetIds, layerInterceptFn} = args;
+  if (!(tokenIds instanceof tf.Tensor) || tokenIds.rank !== 2) {
+    const received = tokenIds instanceof tf.Tensor ? `shape [${tokenIds.shape}]` : show(tokenIds);
+    throw new ValueError(`score expected \`tokenIds\` as a tensor (batch, tokens). Received: ${received}.`);
+  }
+  for (const [name, tensor] of Object.entries({paddingMask, targetIds})) {
+    if (tensor === undefined || (tensor instanceof tf.Tensor && tensor.shape.join() === tokenIds.shape.join()))
+      continue;
+    const received = tensor instanceof tf.Tensor ? `[${tensor.shape}]` : show(tensor);
+    throw new ValueError(
+      `score expected \`${name}\` of the shape of tokenIds, [${tokenIds.shape}]. Received: ${received}.`,
+    );
+  }
+  if (scoringMode !== 'logits' && scoringMode !== 'loss') {
+    throw new ValueError(
+      `Unsupported scoringMode. Must be one of "logits" or "loss". Received: scoringMode=${show(scoringMode)}.`,
+    );
+  }
+  if (scoringMode === 'loss' && !targetIds) {
+    throw new ValueError('Cannot compute loss without targets. Please provide target token ids as `targetIds`.');
+  }
+  if (scoringMode === 'logits' && targetIds) {
+    throw new ValueError('score reads `targetIds` with scoringMode "loss" alone. Leave it out, or ask for the loss.');
+  }
+  if (layerInterceptFn !== undefined && typeof layerInterceptFn !== 'function') {
+    throw new ValueError(`score expected \`layerInterceptFn\` as a function. Received: ${show(layerInterceptFn)}.`);
+  }
+}
+
+/** @throws ValueError on unusable arguments, and on activations of another shape. */
+export function score(backbone: Gemma3Backbone, args: ScoreArgs): tf.Tensor {
+  checkArgs(args);
+  const {tokenIds, paddingMask, scoringMode = 'logits', layerInterceptFn = x => x, targetIds} = args;
+  return tf.tidy(() => {
+    const intercept = (x: tf.Tensor, layer: number) => {
+      const next = layerInterceptFn(x, layer);
+      if (next instanceof tf.Tensor && next.shape.join() === x.shape.join()) return next;
+      const received = next instanceof tf.Tensor ? `[${next.shape}]` : show(next);
+      throw new ValueError(
+        `score expected \`layerInterceptFn\` to return activations [${x.shape}]. Received: ${received}. ` +
+          'Return the first argument to leave them as they are.',
+      );
+    };
+    const mask = paddingMask ? tf.cast(paddingMask, 'int32') : tf.ones(tokenIds.shape, 'int32');
+    const embedded = intercept(backbone.tokenEmbedding.call(tf.cast(tokenIds, 'int32')), -1);
+    let x = backbone.scaleEmbeddings(embedded);
+    backbone.transformerLayers.forEach((block, i) => (x = intercept(block.call([x, mask]), i)));
+    const logits = backbone.tokenEmbedding.call(backbone.layerNorm.call(x), {reverse: true});
+    return scoringMode === 'logits' ? logits : tokenLoss(logits, tf.cast(targetIds!, 'int32'));
+  });
+}

@@ -1,0 +1,28 @@
+import {show, ValueError} from '../../base/errors';
+
+/** Browsers have no paths. */
+export async function readImageFile(path: string): Promise<Uint8Array> {
+  throw new ValueError(
+    `Expected an image. Received: the path ${show(path)}, which browsers cannot open. ` +
+      'Give a Blob, such as `await (await fetch(address)).blob()`, or an image element.',
+  );
+}
+
+/** What a page shows: an image element, a canvas or a bitmap. Undefined for anything else. */
+export function drawnPixels(image: object): ImageData | undefined {
+  // A Worker lacks elements.
+  const element = typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement;
+  const page = typeof HTMLCanvasElement !== 'undefined' && image instanceof HTMLCanvasElement;
+  if (!element && !page && !(image instanceof ImageBitmap) && !(image instanceof OffscreenCanvas)) return undefined;
+  const width = element ? image.naturalWidth : image.width;
+  const height = element ? image.naturalHeight : image.height;
+  if (width === 0 || height === 0) {
+    throw new ValueError(
+      `Expected an image with pixels. Received: ${width} x ${height}. ` +
+        'Wait for `image.decode()` before an image element is used.',
+    );
+  }
+  const context = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true})!;
+  context.drawImage(image, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}

@@ -1,0 +1,35 @@
+/** See `node.ts`. */
+export interface Thread {
+  readonly ready: Promise<void>;
+  readonly ended: Promise<void>;
+  send(message: unknown): void;
+  kill(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a thread on the text of a function `(data, {ready, receive, end}) => void`; see `node.ts`. */
+export function startThread(source: string, data: unknown): Thread {
+  const text = `const receive = handler => { onmessage = ({data}) => handler(data); };
+    receive(data => (${source})(data, {ready: () => postMessage('ready'), receive, end: () => close()}));`;
+  const url = URL.createObjectURL(new Blob([text], {type: 'text/javascript'}));
+  const worker = new Worker(url);
+  let end!: () => void;
+  const ended = new Promise<void>(resolve => (end = resolve));
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.onmessage = () => resolve();
+    worker.onerror = event => {
+      end();
+      reject(new Error(`A thread failed: ${event.message}`));
+    };
+  }).finally(() => URL.revokeObjectURL(url));
+  worker.postMessage(data);
+  // Browsers do not say when a worker has ended: there is nothing to wait for.
+  const kill = async () => {
+    worker.terminate();
+    end();
+  };
+  const send = (message: unknown) => worker.postMessage(message);
+  return {ready, ended, send, kill, stop: kill};
+}
+
+export const coreCount = (): number => navigator.hardwareConcurrency ?? 1;

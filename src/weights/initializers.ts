@@ -1,0 +1,95 @@
+/** Initializers by their Keras names; tfjs has the classes but does not export the look-up. */
+import * as tf from '@tensorflow/tfjs';
+import {show, ValueError} from '../base/errors';
+import {camelKeys} from '../base/casing';
+import {checkObject} from '../base/checks';
+
+export type Initializer = ReturnType<typeof tf.initializers.zeros>;
+
+/** A name (`glorot_uniform` or `glorotUniform`), an instance, what `serializeInitializer` returned, or what Keras wrote. */
+export type InitializerLike =
+  | string
+  | Initializer
+  | {className: string; config: tf.serialization.ConfigDict}
+  | {class_name: string; config: object; [key: string]: unknown};
+
+const factories: Record<string, () => Initializer> = {
+  zeros: () => tf.initializers.zeros(),
+  ones: () => tf.initializers.ones(),
+  uniform: () => tf.initializers.randomUniform({minval: -0.05, maxval: 0.05}),
+  normal: () => tf.initializers.randomNormal({stddev: 0.05}),
+  randomUniform: () => tf.initializers.randomUniform({minval: -0.05, maxval: 0.05}),
+  randomNormal: () => tf.initializers.randomNormal({stddev: 0.05}),
+  glorotUniform: () => tf.initializers.glorotUniform({}),
+  glorotNormal: () => tf.initializers.glorotNormal({}),
+  heUniform: () => tf.initializers.heUniform({}),
+  heNormal: () => tf.initializers.heNormal({}),
+  lecunUniform: () => tf.initializers.leCunUniform({}),
+  lecunNormal: () => tf.initializers.leCunNormal({}),
+};
+
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** @throws ValueError for a name or a class that is not known, a configuration that it cannot take, or anything else. */
+export function getInitializer(identifier: InitializerLike): Initializer {
+  if (typeof identifier === 'string') return byName(identifier);
+  const {className, class_name: kerasName, config} = (identifier ?? {}) as Record<string, unknown>;
+  if (className !== undefined || kerasName !== undefined) return deserialize(className ?? kerasName, config);
+  if (!isInitializer(identifier)) {
+    throw new ValueError(
+      `Expected an initializer: a name, an instance of tf.initializers, or {className, config}. ` +
+        `Received: ${show(identifier)}.`,
+    );
+  }
+  return identifier;
+}
+
+function byName(identifier: string): Initializer {
+  const name = camel(identifier);
+  const make = Object.hasOwn(factories, name) ? factories[name] : undefined;
+  if (!make) {
+    throw new ValueError(
+      `Expected an initializer name, one of: ${Object.keys(factories).join(', ')}. Received: ${show(identifier)}.`,
+    );
+  }
+  return make();
+}
+
+/** Layers have an `apply`, too. */
+const isInitializer = (value: unknown): value is Initializer =>
+  typeof (value as Initializer | null)?.apply === 'function' &&
+  typeof (value as Initializer).getClassName === 'function' &&
+  !(value instanceof tf.layers.Layer);
+
+/** tfjs writes this word with three capitals, Keras 3 with two. */
+const tfjsName = (name: string) => name.replace(/^Lecun(?=Normal$|Uniform$)/, 'LeCun');
+
+/** Values that are words. tfjs calls a truncated normal distribution "normal", and takes its right name for "uniform". */
+const tfjsValue = (option: string, value: unknown) => {
+  if (typeof value !== 'string' || (option !== 'mode' && option !== 'distribution')) return value;
+  const word = camel(value);
+  return option === 'distribution' && word === 'truncatedNormal' ? 'normal' : word;
+};
+
+/** From tfjs' form or that of Keras, whose keys and words have underscores. */
+function deserialize(name: unknown, config: unknown): Initializer {
+  const {classNameMap} = tf.serialization.SerializationMap.getMap();
+  const key = typeof name === 'string' ? tfjsName(name) : '';
+  const registered = Object.hasOwn(classNameMap, key) ? classNameMap[key] : undefined;
+  if (!registered) throw new ValueError(`Unknown initializer class. Received: ${show(name)}.`);
+  if (config != null) checkObject(`Initializer ${key}`, config);
+  const args = Object.entries(camelKeys(config ?? {})).map(([option, value]) => [option, tfjsValue(option, value)]);
+  let made: unknown;
+  try {
+    made = registered[1](registered[0], Object.fromEntries(args) as tf.serialization.ConfigDict);
+  } catch (error) {
+    throw new ValueError(`Initializer ${key}: ${(error as Error).message} Received: config=${show(config)}.`);
+  }
+  if (!isInitializer(made)) throw new ValueError(`Expected the class of an initializer. Received: ${show(name)}.`);
+  return made;
+}
+
+/** The form that `getConfig` of a layer stores. */
+export function serializeInitializer(initializer: Initializer): tf.serialization.ConfigDict {
+  return {className: initializer.getClassName(), config: initializer.getConfig()};
+}

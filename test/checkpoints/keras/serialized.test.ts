@@ -1,0 +1,57 @@
+import {ValueError} from '../../../src/base/errors';
+import {camelKeys, snakeKeys} from '../../../src/base/casing';
+import {isSerialized, parseSerialized} from '../../../src/checkpoints/keras/serialized';
+import {presets} from '../../../src/hub/registry';
+
+describe('keys', () => {
+  test('change their casing, and values stay as they are', () => {
+    const value = {snake_case: 'a_b', list: [{inner_key: 1}]};
+    expect(camelKeys({num_layers: 1, gating_ffw_2: 2, already: 3, value_of: value})).toEqual({
+      numLayers: 1,
+      gatingFfw2: 2,
+      already: 3,
+      valueOf: value,
+    });
+    expect(snakeKeys({numLayers: 1, gatingFfw2: 2, already: 3, valueOf: value})).toEqual({
+      num_layers: 1,
+      gating_ffw_2: 2,
+      already: 3,
+      value_of: value,
+    });
+    expect(camelKeys({numLayers: 1})).toEqual({numLayers: 1});
+  });
+
+  test.each(Object.keys(presets))('of %s go to camelCase and back', name => {
+    const {config} = presets[name]!;
+    expect(snakeKeys(camelKeys(config))).toEqual(config);
+  });
+
+  test('are not taken twice', () => {
+    expect(() => camelKeys({num_layers: 1, numLayers: 2})).toThrow(ValueError);
+    expect(() => camelKeys({num_layers: 1, numLayers: 2})).toThrow(
+      'Expected "numLayers" once, in one casing. Received keys: num_layers, numLayers.',
+    );
+  });
+});
+
+describe('parseSerialized', () => {
+  test('takes what Keras writes', () => {
+    const text = '{"module": "keras", "class_name": "A", "config": {"b": null}, "registered_name": null}';
+    expect(parseSerialized(text, 'f.json')).toMatchObject({class_name: 'A', config: {b: null}});
+    expect(parseSerialized(text, 'f.json', 'A').config).toEqual({b: null});
+    expect(isSerialized({class_name: 'A', config: {}})).toBe(true);
+    expect(isSerialized({class_name: 'A', config: []})).toBe(false);
+    expect(isSerialized(null)).toBe(false);
+  });
+
+  test.each([
+    ['{', 'Expected JSON in "f.json". Received text that is not: '],
+    ['[1]', 'Expected "f.json" to hold a Keras object with class_name and config. Received keys: [1].'],
+    ['{"config": {}, "x": 1}', 'Received keys: config, x.'],
+    ['{"class_name": "B", "config": {}}', 'Expected a A in "f.json". Received: B.'],
+    ['null', 'Received keys: null.'],
+  ])('refuses %j', (text, message) => {
+    expect(() => parseSerialized(text, 'f.json', 'A')).toThrow(ValueError);
+    expect(() => parseSerialized(text, 'f.json', 'A')).toThrow(message);
+  });
+});

@@ -1,0 +1,244 @@
+import {cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../../src/base/errors';
+import {openPreset} from '../../src/hub/open_preset';
+import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
+import {listPresetVariables, loadPresetWeights} from '../../src/checkpoints/load_weights';
+import {type LoadProgress} from '../../src/checkpoints/stored_weights';
+import {rejection} from '../formats/hdf5/helpers';
+
+const FIXTURES = join(__dirname, '../fixtures/backbone');
+const H5 = 'model.weights.h5';
+const made: string[] = [];
+
+/** A copy of a fixture that a test may break. */
+function copyOf(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'preset-'));
+  made.push(folder);
+  cpSync(join(FIXTURES, name), folder, {recursive: true});
+  return folder;
+}
+
+afterAll(() => made.forEach(folder => rmSync(folder, {recursive: true})));
+
+function editConfig(folder: string, change: (config: Record<string, unknown>) => void): void {
+  const path = join(folder, 'config.json');
+  const json = JSON.parse(readFileSync(path, 'utf8')) as {config: Record<string, unknown>};
+  change(json.config);
+  writeFileSync(path, JSON.stringify(json));
+}
+
+function editBytes(folder: string, change: (bytes: Uint8Array) => Uint8Array, file = H5): void {
+  const path = join(folder, file);
+  writeFileSync(path, change(new Uint8Array(readFileSync(path))));
+}
+
+let tensors = 0;
+beforeEach(() => (tensors = tf.memory().numTensors));
+// Whatever happens to a load, nothing stays.
+afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
+
+const failure = (folder: string) => rejection(Gemma3Backbone.fromPreset(folder));
+
+describe('variables that do not fit', () => {
+  test('misshapen', async () => {
+    const folder = copyOf('defaults');
+    editConfig(folder, config => (config.intermediate_dim = 24));
+    const message = await failure(folder);
+    expect(message).toContain(`The weights of preset "${folder}" do not fit its config.json: `);
+    expect(message).toContain(
+      `"layers/gemma3_decoder_block/gating_ffw/vars/0" in ${H5} has shape [8,16], expected [8,24]; `,
+    );
+    expect(message).toContain('Check that both come from one preset.');
+    await expect(Gemma3Backbone.fromPreset(folder)).rejects.toThrow(ValueError);
+  });
+
+  test('missing', async () => {
+    const folder = copyOf('defaults');
+    editConfig(folder, config => (config.use_post_ffw_norm = true));
+    expect(await failure(folder)).toContain(
+      `"layers/gemma3_decoder_block/post_ffw_norm/vars/0" of shape [8] is missing from ${H5}`,
+    );
+  });
+
+  test('extra', async () => {
+    const folder = copyOf('post_norms');
+    editConfig(folder, config => (config.use_post_ffw_norm = false));
+    expect(await failure(folder)).toContain(
+      `"layers/gemma3_decoder_block/post_ffw_norm/vars/0" of shape [8] in ${H5} is not in the model`,
+    );
+  });
+
+  test('many: the first are told, the others counted', async () => {
+    const folder = copyOf('defaults');
+    editConfig(folder, config => (config.num_layers = 4));
+    expect(await failure(folder)).toMatch(/; and \d+ more\. Check/);
+  });
+
+  test('of a type that is no floating point number', async () => {
+    const folder = copyOf('defaults');
+    // The class bits of a float32 type, made those of an integer of 32 bits without a sign.
+    editBytes(folder, bytes => {
+      const float32 = [0x11, 0x20, 0x1f, 0, 4, 0, 0, 0, 0, 0, 32, 0];
+      const at = Buffer.from(bytes).indexOf(Buffer.from(float32));
+      if (at < 0) throw new Error('Expected a float32 type in the fixture. Received none.');
+      bytes.set([0x10, 0, 0, 0, 4, 0, 0, 0, 0, 0, 32, 0], at);
+      return bytes;
+    });
+    expect(await failure(folder)).toMatch(/" in model\.weights\.h5 has dtype uint32, expected float16, bfloat16/);
+  });
+
+  test('of another model altogether', async () => {
+    const folder = copyOf('defaults');
+    cpSync(join(__dirname, '../fixtures/hdf5/types.h5'), join(folder, H5));
+    const message = await failure(folder);
+    expect(message).toContain(H5);
+    expect(message).not.toContain('undefined');
+  });
+});
+
+describe('files that are not as they should be', () => {
+  test.each([10, 200, 2000, 40_000, 96_000])('truncated after %d bytes', async length => {
+    const folder = copyOf('defaults');
+    editBytes(folder, bytes => bytes.slice(0, length));
+    expect(await failure(folder)).toContain(join(folder, H5));
+  });
+
+  test('foreign', async () => {
+    const folder = copyOf('defaults');
+    writeFileSync(join(folder, H5), 'version https://git-lfs.github.com/spec/v1\n'.repeat(30));
+    expect(await failure(folder)).toContain(join(folder, H5));
+  });
+
+  test('missing', async () => {
+    const folder = copyOf('defaults');
+    rmSync(join(folder, H5));
+    expect(await failure(folder)).toBe(
+      `Expected "model.weights.h5" or "model.weights.json" in preset "${folder}". Received neither. ` +
+        'Fetch the preset again, or load it with loadWeights: false.',
+    );
+    const backbone = await Gemma3Backbone.fromPreset(folder, {loadWeights: false});
+    expect(backbone.countParams()).toBeGreaterThan(0);
+    backbone.dispose();
+  });
+
+  test('without one of their shards', async () => {
+    const folder = copyOf('sharded');
+    rmSync(join(folder, 'model_00001.weights.h5'));
+    expect(await failure(folder)).toBe(
+      `Expected file "model_00001.weights.h5" in preset folder "${folder}". Received a folder without it.`,
+    );
+  });
+
+  test.each([
+    ['{', 'Expected JSON in "model.weights.json"'],
+    ['{}', 'Expected a weight_map of file names in "model.weights.json"'],
+    ['{"weight_map": {}}', 'Expected a weight_map of file names'],
+    ['{"weight_map": {"a": 3}}', 'Expected a weight_map of file names'],
+  ])('with the index %j', async (text, message) => {
+    const folder = copyOf('sharded');
+    writeFileSync(join(folder, 'model.weights.json'), text);
+    expect(await failure(folder)).toContain(message);
+  });
+
+  test('with a variable in two shards', async () => {
+    const folder = copyOf('sharded');
+    cpSync(join(folder, 'model_00000.weights.h5'), join(folder, 'model_00001.weights.h5'));
+    expect(await failure(folder)).toMatch(
+      /^Variable ".*" is in "model_00000.weights.h5" and again in "model_00001.weights.h5": expected it once\.$/,
+    );
+  });
+
+  test('config.json', async () => {
+    const folder = copyOf('defaults');
+    writeFileSync(join(folder, 'config.json'), '{"class_name": "GemmaBackbone", "config": {}}');
+    expect(await failure(folder)).toBe(
+      `Expected a Gemma3Backbone in "${folder}/config.json". Received: GemmaBackbone.`,
+    );
+    rmSync(join(folder, 'config.json'));
+    expect(await failure(folder)).toContain(`Expected file "config.json" in preset folder "${folder}".`);
+  });
+
+  test('a variable that is damaged in its data is what it is: numbers have no checksum', async () => {
+    const folder = copyOf('defaults');
+    editBytes(folder, bytes => {
+      bytes[bytes.length - 1]! ^= 0x01;
+      return bytes;
+    });
+    (await Gemma3Backbone.fromPreset(folder)).dispose();
+  });
+});
+
+describe('loading', () => {
+  test.each(['sharded_float32', 'bfloat16', 'float16'])('tells its progress: %s', async name => {
+    const seen: LoadProgress[] = [];
+    const folder = join(FIXTURES, name);
+    const backbone = await Gemma3Backbone.fromPreset(folder, {onProgress: progress => seen.push({...progress})});
+    const variables = await listPresetVariables(await openPreset(folder));
+    const total = variables.reduce((sum, {bytes}) => sum + bytes, 0);
+    expect(seen.every(progress => progress.total === total)).toBe(true);
+    const loaded = seen.map(progress => progress.loaded);
+    expect(loaded).toEqual([...new Set(loaded)].sort((a, b) => a - b));
+    expect(loaded.at(-1)).toBe(total);
+    expect(new Set(seen.map(progress => progress.file))).toEqual(new Set(variables.map(({file}) => file)));
+    backbone.dispose();
+  });
+
+  test('stops when it is told to', async () => {
+    const aborted = AbortSignal.abort(new Error('enough'));
+    expect(await rejection(Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'), {signal: aborted}))).toBe('enough');
+    const controller = new AbortController();
+    let pieces = 0;
+    const onProgress = () => {
+      if (++pieces === 3) controller.abort(new Error('enough'));
+    };
+    const {signal} = controller;
+    expect(await rejection(Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'), {signal, onProgress}))).toBe('enough');
+    expect(pieces).toBe(3);
+  });
+
+  test('passes on what its listener throws', async () => {
+    const onProgress = () => {
+      throw new Error('mine');
+    };
+    expect(await rejection(Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'), {onProgress}))).toBe('mine');
+  });
+
+  test('closes every file, whatever happens', async () => {
+    const source = await openPreset(join(FIXTURES, 'sharded'));
+    const open: string[] = [];
+    const counted = {
+      name: source.name,
+      has: (path: string) => source.has(path),
+      open: async (path: string) => {
+        const file = await source.open(path);
+        open.push(path);
+        const close = async () => {
+          open.splice(open.indexOf(path), 1);
+          await file.close();
+        };
+        return {
+          name: file.name,
+          size: file.size,
+          readInto: (offset: number, target: Uint8Array) => file.readInto(offset, target),
+          close,
+        };
+      },
+    };
+    const backbone = await Gemma3Backbone.fromPreset(counted);
+    expect(open).toEqual([]);
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(loadPresetWeights(backbone, counted, {signal})).rejects.toThrow('enough');
+    expect(open).toEqual([]);
+    backbone.dispose();
+  });
+
+  test('lists variables without reading them', async () => {
+    const variables = await listPresetVariables(await openPreset(join(FIXTURES, 'bfloat16')));
+    const expected = {path: 'layers/rms_normalization/vars/0', dtype: 'bfloat16', file: H5};
+    expect(variables.find(({path}) => path === expected.path)).toMatchObject(expected);
+    expect(variables.every(({shape, bytes}) => bytes === 2 * shape.reduce((a, b) => a * b, 1))).toBe(true);
+  });
+});

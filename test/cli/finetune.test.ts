@@ -1,0 +1,215 @@
+import {existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {Interrupts} from '../../cli/support/interrupts';
+import {run, TINY} from './run';
+
+let folder: string;
+beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'finetune-'))));
+afterEach(() => rmSync(folder, {recursive: true}));
+
+const at = (name: string) => join(folder, name);
+const EXAMPLES = ['red', 'green', 'blue', 'pink', 'grey', 'teal'].map((color, i) => ({
+  prompt: `Number ${i} is`,
+  response: ` ${color}.`,
+}));
+
+function write(name: string, ...lines: (object | string)[]): string {
+  writeFileSync(at(name), lines.map(line => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n'));
+  return at(name);
+}
+
+const finetune = (...argv: string[]) => ['finetune', '--preset', TINY, '--data', at('data.jsonl'), ...argv];
+const SMALL = ['--batch-size', '2', '--epochs', '2', '--max-length', '40'];
+interface Reported {
+  losses: number[];
+  epochs: {step: number; loss: number; validationLoss?: number}[];
+  trainable: number;
+  finished: boolean;
+}
+const report = (name: string) => JSON.parse(readFileSync(at(`${name}.report.json`), 'utf8')) as Reported;
+
+it('trains, says how far it is, and leaves what generate reads', async () => {
+  write('data.jsonl', ...EXAMPLES.map(example => ({...example, response: ' blue.'})));
+  const before = tf.memory().numTensors;
+  const output = at('colors.lora.h5');
+  const argv = [
+    ...SMALL,
+    '--epochs',
+    '12',
+    '--learning-rate',
+    '0.05',
+    '--validation',
+    at('data.jsonl'),
+    '--output',
+    output,
+  ];
+  const {code, stdout, stderr} = await run(finetune(...argv));
+  expect(code).toBe(0);
+  expect(stdout).toMatch(
+    /colors\.lora\.h5: loss \d\.\d+, validation loss \d\.\d+, 36 steps in \d+ s; report in .*colors\.loss\.svg\n$/,
+  );
+  expect(stderr).toMatch(/^6 examples, 6 examples for validation; [\d,]+ numbers are trained, [\d,]+ are frozen\n/);
+  expect(stderr).toMatch(/step 36\/36 {2}loss \d\.\d+ {2}\d+ tokens\/s {2}done in/);
+  expect(tf.memory().numTensors).toBe(before);
+  expect(readdirSync(folder).sort()).toEqual(['colors.lora.h5', 'colors.loss.svg', 'colors.report.json', 'data.jsonl']);
+  const {losses, epochs, finished} = report('colors');
+  expect([losses.length, epochs.length, finished]).toEqual([36, 12, true]);
+  expect(epochs.at(-1)!.validationLoss).toBeLessThan(epochs[0]!.validationLoss! / 2);
+  expect(readFileSync(at('colors.loss.svg'), 'utf8')).toMatch(
+    /^<svg [^]*<path d="M[\d.LM ]+" fill="none"[^]*<\/svg>\n$/,
+  );
+  const answer = await run([
+    'generate',
+    '--preset',
+    TINY,
+    '--lora',
+    output,
+    '--strip-prompt',
+    'Number 2 is',
+    '--max-length',
+    '24',
+  ]);
+  expect(answer).toMatchObject({code: 0, stdout: ' blue.\n'});
+});
+
+it('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
+  write('data.jsonl', ...EXAMPLES);
+  const whole = [...SMALL, '--seed', '3', '--validation-split', '0.3', '--checkpoint-every', '1'];
+  expect((await run(finetune(...whole, '--output', at('whole.lora.h5')))).code).toBe(0);
+
+  const parts = finetune(...whole, '--output', at('parts.lora.h5'));
+  const interrupts = new Interrupts();
+  const watch = setInterval(() => existsSync(at('parts.checkpoint')) && interrupts.press(), 1);
+  const first = await run(parts, {interrupts});
+  clearInterval(watch);
+  expect(first.code).toBe(130);
+  expect(first.stderr).toMatch(
+    /Interrupted behind step \d\. ".*parts\.lora\.h5" has the weights of that step; --resume goes on/,
+  );
+  expect(report('parts').finished).toBe(false);
+  const again = await run(parts);
+  expect([again.code, again.stderr]).toEqual([
+    1,
+    expect.stringMatching(/Expected no run under way.*--resume to go on with it/),
+  ]);
+  const other = await run([...parts, '--resume', '--rank', '2']);
+  expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('with --rank 4. Received: 2.')]);
+
+  const second = await run([...parts, '--resume', '--json']);
+  expect(second.code).toBe(0);
+  expect(report('parts').losses).toEqual(report('whole').losses);
+  expect(report('parts').epochs).toEqual(report('whole').epochs);
+  expect(readFileSync(at('parts.lora.h5'))).toEqual(readFileSync(at('whole.lora.h5')));
+  expect(JSON.parse(second.stdout)).toMatchObject({finished: true, files: {lora: at('parts.lora.h5')}});
+  expect(existsSync(at('parts.checkpoint'))).toBe(false);
+});
+
+it('stops at a loss that is no number, and keeps the state before', async () => {
+  write('data.jsonl', ...EXAMPLES);
+  const argv = [...SMALL, '--epochs', '20', '--learning-rate', '1e30', '--clip-norm', '1e30', '--warmup', '0'];
+  const {code, stderr} = await run(finetune(...argv, '--schedule', 'constant', '--output', at('a.lora.h5')));
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/Stopped \(ValueError\) behind step \d+\./);
+  expect(stderr).toMatch(/error: Expected a finite loss\. Received: (NaN|Infinity) in batch \d of epoch \d+, step \d+/);
+  expect(readdirSync(folder)).toEqual(expect.arrayContaining(['a.checkpoint', 'a.lora.h5', 'a.report.json']));
+});
+
+it('learns from images', async () => {
+  const picture = join(__dirname, '../fixtures/tiny_preset/pictures/blue_square.png');
+  write('data.jsonl', {prompt: 'What?', response: ' A box.', image: picture}, {prompt: 'Hi', response: ' Ho.'});
+  const argv = [
+    '--batch-size',
+    '2',
+    '--epochs',
+    '1',
+    '--target',
+    'query_proj',
+    '--target',
+    'value',
+    '--output',
+    at('a.lora.h5'),
+  ];
+  const {code, stderr} = await run(finetune(...argv));
+  expect({code, stderr}).toMatchObject({code: 0});
+  expect(report('a').losses).toHaveLength(1);
+});
+
+it('writes turns of a chat, into a folder that it makes', async () => {
+  write('data.jsonl', EXAMPLES[0]!);
+  const output = at('runs/chat/a.lora.h5');
+  const {code, stdout} = await run(finetune('--chat', '--epochs', '1', '--output', output, '--max-length', '40'));
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/, 1 step in /);
+  expect(readdirSync(at('runs/chat')).sort()).toEqual(['a.lora.h5', 'a.loss.svg', 'a.report.json']);
+});
+
+describe('refuses', () => {
+  it.each<[string, (object | string)[], string[], RegExp]>([
+    ['an empty file', [], [], /Expected examples in ".*data\.jsonl", one a line: .* Received: an empty file/],
+    ['empty lines', ['', ' '], [], /Received: empty lines/],
+    ['what is no JSON', [EXAMPLES[0]!, 'a b'], [], /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/],
+    ['lists', ['[1]'], [], /in line 1 of .* Received: \[1\], a list: write each example on a line of its own/],
+    ['lists over lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, a list: write each/],
+    ['what is no object', ['"a"'], [], /in line 1 of .* Received: "a"\./],
+    ['missing keys', [{prompt: 'a'}], [], /in line 1 .* Received: no "response"/],
+    [
+      'other keys',
+      [{prompt: 'a', response: 'b', answer: 'c'}],
+      [],
+      /Received: "answer", which is none of prompt, response/,
+    ],
+    ['numbers', [{prompt: 1, response: 'b'}], [], /Received: "prompt" that is no text/],
+    ['empty answers', [{prompt: 'a', response: ''}], [], /an empty "response"/],
+    ['two kinds of images', [{prompt: 'a', response: 'b', image: 'c', images: ['d']}], [], /both "image" and "images"/],
+    ['missing images', [{prompt: 'a', response: 'b', image: 'none.png'}], [], /none\.png". Received: there is none/],
+    [
+      'long examples',
+      [EXAMPLES[0]!, {prompt: 'a '.repeat(60), response: 'b'}],
+      ['--max-length', '40'],
+      /at most 40 tokens in .* Received: 1 that are longer, line 2 first with \d+; .*--truncate to cut them/,
+    ],
+    ['no such layers', [EXAMPLES[0]!], ['--target', 'quarry'], /Received: "quarry"/],
+  ])('%s', async (_, lines, argv, message) => {
+    write('data.jsonl', ...lines);
+    const {code, stderr} = await run(finetune(...argv, '--output', at('a.lora.h5')));
+    expect({code, stderr}).toEqual({code: 1, stderr: expect.stringMatching(message) as string});
+    expect(readdirSync(folder)).toEqual(['data.jsonl']);
+  });
+
+  it.each<[string[], RegExp]>([
+    [['--output', 'a.h5'], /ends with .lora.h5. Received: "a.h5"/],
+    [['--output', 'a.lora.h5', '--validation', 'x', '--validation-split', '0.1'], /no effect with '--validation'/],
+    [['--output', 'a.lora.h5', '--accumulate', '1'], /at least 2, or to be left out/],
+    [[], /required option '--output <file>' not specified/],
+  ])('%j', async (argv, message) => {
+    const {code, stderr} = await run(finetune(...argv));
+    expect({code, stderr}).toEqual({code: 2, stderr: expect.stringMatching(message) as string});
+  });
+
+  it('a place that cannot be written to, before it computes anything', async () => {
+    write('data.jsonl', EXAMPLES[0]!);
+    const inFile = await run(finetune('--output', join(at('data.jsonl'), 'a.lora.h5')));
+    expect([inFile.code, inFile.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: Expected a file that can be written\. Received: ".*a\.lora\.h5": /),
+    ]);
+    mkdirSync(at('b.lora.h5'));
+    const inPlace = await run(finetune('--output', at('b.lora.h5'), '--force'));
+    expect([inPlace.code, inPlace.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: .*b\.lora\.h5", which is a folder/),
+    ]);
+    expect(readdirSync(folder).sort()).toEqual(['b.lora.h5', 'data.jsonl']);
+  });
+
+  it('a file that is there, and a run that is not', async () => {
+    write('data.jsonl', EXAMPLES[0]!);
+    writeFileSync(at('a.lora.h5'), '');
+    const there = await run(finetune('--output', at('a.lora.h5')));
+    expect([there.code, there.stderr]).toEqual([1, expect.stringMatching(/file that does not exist.*a\.lora\.h5/)]);
+    const none = await run(finetune('--output', at('b.lora.h5'), '--resume'));
+    expect([none.code, none.stderr]).toEqual([1, expect.stringMatching(/a run to go on with.*Received: none/)]);
+  });
+});

@@ -1,0 +1,148 @@
+import {copyFileSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {type PresetFacts} from '../../cli/support/preset_facts';
+import {presets} from '../../src/hub/registry';
+import {run} from './run';
+
+const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'backbone', name);
+
+async function facts(preset: string): Promise<PresetFacts> {
+  const {code, stdout, stderr} = await run(['inspect', preset, '--json']);
+  expect({code, stderr}).toEqual({code: 0, stderr: ''});
+  return JSON.parse(stdout) as PresetFacts;
+}
+
+const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
+describe('gemma3 inspect', () => {
+  it('says what is in a folder', async () => {
+    const before = tf.memory().numTensors;
+    const found = await facts(fixture('post_norms'));
+    expect(found).toMatchObject({format: 'single', source: fixture('post_norms'), problem: null});
+    expect(found.config).toMatchObject({vocabulary_size: 64, num_layers: 2});
+    expect(found.parameters).toBe(found.variables.reduce((sum, {shape}) => sum + size(shape), 0));
+    expect(found.variables).toContainEqual({
+      path: 'layers/gemma3_decoder_block_1/attention/query_dense/vars/0',
+      shape: [2, 8, 4],
+      dtype: 'float32',
+      bytes: 256,
+      file: 'model.weights.h5',
+    });
+    expect(found.files).toEqual([
+      {name: 'model.weights.h5', variables: found.variables.length, bytes: 4 * found.parameters!},
+    ]);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('says how much memory each dtype needs', async () => {
+    const {memory, parameters} = await facts('gemma3_1b');
+    // Norms rest as float32 always; int8 has a scale of 2 bytes for 32 values, int4 a minimum as well.
+    expect(memory!.float32).toBe(4 * parameters!);
+    for (const [dtype, bytes] of [
+      ['bfloat16', 2],
+      ['int8', 1 + 2 / 32],
+      ['int4', 0.5 + 4 / 32],
+    ] as const) {
+      expect(memory![dtype] / parameters! / bytes).toBeGreaterThan(1);
+      expect(memory![dtype] / parameters! / bytes).toBeLessThan(1.01);
+    }
+  });
+
+  it('says how much memory a cache needs', async () => {
+    const {cache} = await facts('gemma3_1b');
+    // 26 blocks, every sixth with all tokens; the others with a window of 512.
+    const bytes = (tokens: number) => 2 * 4 * 256 * (4 * tokens + 22 * Math.min(tokens, 512));
+    expect(cache).toEqual([1024, 8192, 32768].map(tokens => ({tokens, bytes: bytes(tokens)})));
+    expect((await run(['inspect', 'gemma3_1b'])).stdout).toMatch(
+      /cache of a text\n +1,024 tokens +\d+.*\n +8,192 tokens/,
+    );
+  });
+
+  it('reads several files', async () => {
+    const found = await facts(fixture('sharded'));
+    expect(found.format).toBe('sharded');
+    expect(found.files.map(({name}) => name)).toEqual(['model_00000.weights.h5', 'model_00001.weights.h5']);
+    expect(found.files.reduce((sum, {variables}) => sum + variables, 0)).toBe(found.variables.length);
+  });
+
+  it('needs no files for a name', async () => {
+    const found = await facts('gemma3_1b');
+    expect(found).toMatchObject({parameters: 999885952, source: null, format: null, files: [], problem: null});
+    expect(found.memory!.float32).toBe(4 * 999885952);
+    expect(found.variables).toContainEqual({
+      path: 'token_embedding/embeddings',
+      shape: [262144, 1152],
+      dtype: null,
+      bytes: null,
+      file: null,
+    });
+  });
+
+  it.each(Object.entries(presets))('knows %s from its name alone', async (name, {metadata, config}) => {
+    const found = await facts(name);
+    expect(found).toMatchObject({parameters: metadata.params, source: null, problem: null});
+    const {float32, bfloat16, int8, int4} = found.memory!;
+    // A vision encoder stays in float32 when the rest is bfloat16; everything packs better with fewer bits.
+    expect(float32).toBe(4 * metadata.params);
+    expect(bfloat16 / float32).toBeLessThan(config.vision_encoder ? 0.6 : 0.501);
+    expect(bfloat16 > int8 && int8 > int4).toBe(true);
+    const {code, stdout} = await run(['inspect', name]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`Parameters +${metadata.params.toLocaleString('en-US')}\n`));
+    expect(stdout).toMatch(/Memory for the weights\n +float32 .*\n +bfloat16 .*\n +int8 .*\n +int4 /);
+  });
+
+  it('describes what cannot be built', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
+    try {
+      const config = {vocabulary_size: 8, num_layers: 0};
+      writeFileSync(join(folder, 'config.json'), JSON.stringify({class_name: 'Gemma3Backbone', config}));
+      const found = await facts(folder);
+      expect(found).toMatchObject({config, format: null, parameters: null, memory: null, variables: []});
+      expect(found.problem).toMatch(/numLayers/);
+      const {code, stdout} = await run(['inspect', folder]);
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/no weight files[^]*This version cannot build the model: /);
+    } finally {
+      rmSync(folder, {recursive: true});
+    }
+  });
+
+  it('needs no weights in a folder', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
+    try {
+      copyFileSync(join(fixture('post_norms'), 'config.json'), join(folder, 'config.json'));
+      const [bare, whole] = [await facts(folder), await facts(fixture('post_norms'))];
+      expect(bare).toMatchObject({format: null, files: [], parameters: whole.parameters, memory: whole.memory});
+    } finally {
+      rmSync(folder, {recursive: true});
+    }
+  });
+
+  it.each([
+    ['{', /Expected JSON in .*config\.json/],
+    ['{"class_name": "Other", "config": {}}', /Expected the configuration of a Gemma3Backbone/],
+    ['null', /Expected the configuration of a Gemma3Backbone/],
+  ])('refuses a config.json of %s', async (text, message) => {
+    const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
+    try {
+      writeFileSync(join(folder, 'config.json'), text);
+      const {code, stdout, stderr} = await run(['inspect', folder]);
+      expect({code, stdout}).toEqual({code: 1, stdout: ''});
+      expect(stderr).toMatch(message);
+    } finally {
+      rmSync(folder, {recursive: true});
+    }
+  });
+
+  it('shows blocks that are alike once, or all', async () => {
+    const short = await run(['inspect', fixture('post_norms')]);
+    expect(short.stdout).toMatch(/ 2 × {2}gemma3_decoder_block_\*\/attention\/query_dense\/vars\/0 +\[2, 8, 4\]/);
+    expect(short.stdout).toMatch(/Memory for the weights\n +float32 /);
+    const long = await run(['inspect', fixture('post_norms'), '--variables']);
+    expect(long.stdout).toContain('layers/gemma3_decoder_block_1/attention/query_dense/vars/0');
+    expect(long.stdout).not.toContain('×');
+  });
+});

@@ -1,0 +1,137 @@
+/** The loop of generation, over a model that counts. */
+import * as tf from '@tensorflow/tfjs';
+import {samplers} from '../../src';
+import {type Decoder, type DecoderCache, type NewTokens} from '../../src/generation/decoder';
+import {generateTokens, type GenerationRequest} from '../../src/generation/generation';
+import {expectNoLeak} from '../support/numbers';
+
+interface CountingCache extends DecoderCache {
+  rows: number[][];
+  disposed: boolean;
+}
+
+/** Answers each row with the sum of its tokens so far, modulo 10. Its hidden states are those sums. */
+class Counting implements Decoder<CountingCache> {
+  caches: CountingCache[] = [];
+  calls: NewTokens[] = [];
+  newCache(batch: number): CountingCache {
+    const cache: CountingCache = {
+      rows: Array.from({length: batch}, () => []),
+      disposed: false,
+      get lengths() {
+        return this.rows.map(row => row.length);
+      },
+      canTruncate: () => true,
+      truncate: lengths => lengths.forEach((length, row) => cache.rows[row]!.splice(length)),
+      copy: () => ({...cache, rows: cache.rows.map(row => [...row])}),
+      select: rows => (cache.rows = rows.map(row => [...cache.rows[row]!])),
+      dispose: () => (cache.disposed = true),
+    };
+    this.caches.push(cache);
+    return cache;
+  }
+  encodeImages(images: tf.Tensor4D): tf.Tensor2D {
+    return tf.reshape(images, [-1, 1]);
+  }
+  hiddenStates(tokens: NewTokens, cache: CountingCache): tf.Tensor3D {
+    this.calls.push(tokens);
+    const sums = tokens.rows.map((row, i) =>
+      row.map((token, t) => {
+        if (t < tokens.counts[i]!) cache.rows[i]!.push(token);
+        return [cache.rows[i]!.reduce((a, b) => a + b, 0) % 10];
+      }),
+    );
+    return tf.tensor3d(sums);
+  }
+  finalStates(hidden: tf.Tensor2D): tf.Tensor2D {
+    return hidden;
+  }
+  logits(hidden: tf.Tensor2D): tf.Tensor2D {
+    return tf.tidy(() => tf.oneHot(tf.reshape(hidden, [-1]).toInt(), 10).toFloat() as tf.Tensor2D);
+  }
+}
+
+const request = (more: Partial<GenerationRequest>): GenerationRequest => ({
+  prompts: [{tokens: [1]}],
+  maxLength: 6,
+  stopTokenIds: null,
+  sampler: new samplers.GreedySampler(),
+  ...more,
+});
+
+async function collect(decoder: Counting, more: Partial<GenerationRequest>): Promise<(number | null)[][]> {
+  const steps: (number | null)[][] = [];
+  await expectNoLeak(async () => {
+    for await (const step of generateTokens(decoder, request(more))) steps.push(step);
+  });
+  return steps;
+}
+
+it('goes on to the length, each row from its own end', async () => {
+  const decoder = new Counting();
+  const steps = await collect(decoder, {prompts: [{tokens: [1]}, {tokens: [1, 2, 3, 4]}], maxLength: 6});
+  // Row 0: 1 → 1, 2, 4, 8, 6; row 1: 10 → 0, 0.
+  expect(steps).toEqual([
+    [1, 0],
+    [2, 0],
+    [4, null],
+    [8, null],
+    [6, null],
+  ]);
+  expect(decoder.calls[0]).toEqual({
+    rows: [
+      [1, 0, 0, 0],
+      [1, 2, 3, 4],
+    ],
+    counts: [1, 4],
+  });
+  expect(decoder.calls[2]!.counts).toEqual([1, 0]);
+  expect(decoder.caches[0]!.disposed).toBe(true);
+});
+
+it('ends a row behind a stop token, and all when all have ended', async () => {
+  const steps = await collect(new Counting(), {
+    prompts: [{tokens: [1]}, {tokens: [2]}],
+    maxLength: 50,
+    stopTokenIds: [4, 8],
+  });
+  // Row 0: 1, 2, 4 stop; row 1: 2, 4 stop.
+  expect(steps).toEqual([
+    [1, 2],
+    [2, 4],
+    [4, null],
+  ]);
+});
+
+it('does nothing where prompts are as long as the result', async () => {
+  const decoder = new Counting();
+  expect(await collect(decoder, {prompts: [{tokens: [1, 2, 3]}], maxLength: 3})).toEqual([]);
+  expect(decoder.caches).toEqual([]);
+});
+
+it('refuses an empty prompt', async () => {
+  await expect(collect(new Counting(), {prompts: [{tokens: [1]}, {tokens: []}]})).rejects.toThrow(
+    /at least one token.*row 1/,
+  );
+});
+
+it('frees the cache when the reader leaves early, when the model fails and when aborted', async () => {
+  const left = new Counting();
+  for await (const step of generateTokens(left, request({}))) if (step) break;
+  expect(left.caches[0]!.disposed).toBe(true);
+
+  const failing = new Counting();
+  failing.hiddenStates = () => {
+    throw new Error('out of memory');
+  };
+  await expect(collect(failing, {})).rejects.toThrow('out of memory');
+  expect(failing.caches[0]!.disposed).toBe(true);
+
+  const aborted = new Counting();
+  const controller = new AbortController();
+  // A timer, as a user's click would be: the loop must let it run.
+  setTimeout(() => controller.abort(new Error('enough')), 5);
+  await expect(collect(aborted, {maxLength: 1e9, signal: controller.signal})).rejects.toThrow('enough');
+  expect(aborted.caches[0]!.disposed).toBe(true);
+  await expect(collect(new Counting(), {signal: controller.signal})).rejects.toThrow('enough');
+});
