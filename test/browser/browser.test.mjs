@@ -65,12 +65,12 @@ globalThis.pixelsOf = async base64 => {
 };
 `;
 
-/** The example of README.md, as it stands there; the Worker also tells how it computes. */
-const readme = readFileSync(join(root, 'README.md'), 'utf8');
+/** The example of docs/browser.md, unchanged; the Worker also reports its backend. */
+const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
 const example = (language, start) => {
-  const blocks = [...readme.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
+  const blocks = [...guide.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
   const found = blocks.find(([, , code]) => code.startsWith(start));
-  assert.ok(found, `Expected a ${language} block in README.md that begins with "${start}".`);
+  assert.ok(found, `Expected a ${language} block in docs/browser.md that begins with "${start}".`);
   return found[2];
 };
 const workerCode = `${example('js', '// worker.js')}

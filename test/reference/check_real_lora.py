@@ -1,7 +1,7 @@
 """Check that LoRA which a user of the packed package trains on the real Gemma 3 270M is what Python KerasHub has after loading it.
 
 Packs what is in `dist`, installs it in an empty folder, and there trains on names that become e-mail addresses: with the
-program that README.md shows, and with `gemma3 finetune` over weights that rest as bfloat16 and as int8. For each file
+program that docs/fine_tune.md shows, and with `gemma3 finetune` over weights that rest as bfloat16 and as int8. For each file
 KerasHub, which has the model in float32,
   - has as many weights that are trained, and hidden states within 1e-4 of the largest, merged here or not;
   - has the loss of examples held out that the command reported (about that, for int8), which is less than before;
@@ -49,10 +49,10 @@ def examples(names):
     ]
 
 
-def readme_program():
-    """The example of README.md, which is JavaScript too."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
-        return re.search(r"^## Fine-tune\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
+def guide_program():
+    """The example of docs/fine_tune.md, which is valid JavaScript."""
+    with open(os.path.join(ROOT, "docs", "fine_tune.md"), encoding="utf-8") as f:
+        return re.search(r"^## LoRA\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
 
 
 class Consumer:
@@ -87,9 +87,9 @@ def train(consumer, held_out):
     """Files of LoRA by what trained them, with the loss of the examples held out where that was told, and its tolerance."""
     for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
         consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
-    consumer.write("program.mjs", readme_program())
+    consumer.write("program.mjs", guide_program())
     consumer.output("node", "program.mjs")
-    files = {"README's program": ("emails.lora.h5", None, None)}
+    files = {"the program of docs/fine_tune.md": ("emails.lora.h5", None, None)}
     for dtype, (epochs, tolerance) in RUNS.items():
         output = f"{dtype}.lora.h5"
         data = ["--data", "emails.jsonl", "--validation", "held_out.jsonl", "--output", output]
