@@ -4,9 +4,13 @@
  */
 import {build} from 'esbuild';
 
-const contents = `export * from './simd_engine'; export * from './commands';`;
+const contents = ['engine/simd_engine', 'engine/command', 'kernels/mat_mul', 'kernels/fused_block']
+  .map(file => `export * from './${file}';`)
+  .join('\n');
 const resolveDir = new URL('../src/backends/simd', import.meta.url).pathname;
-const bundle = {stdin: {contents, resolveDir}, bundle: true, write: false, platform: 'node', format: 'esm'};
+// tfjs, which the kernels import, calls `require`.
+const banner = {js: `import {createRequire} from 'node:module'; const require = createRequire('${import.meta.url}');`};
+const bundle = {stdin: {contents, resolveDir}, bundle: true, write: false, platform: 'node', format: 'esm', banner};
 const {outputFiles} = await build(bundle);
 const simd = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
 
@@ -106,12 +110,12 @@ function decode(engine, run, start) {
         cos: take(512),
         sin: take(512),
         tableRows: 1,
-        workspace: take(simd.decoderBlockWorkspaceBytes(sizes, engine.threads)),
+        workspace: take(simd.fusedBlockWorkspaceBytes(sizes, engine.threads)),
       };
       new Int32Array(engine.memory.buffer, shared.positions)[0] = position;
       const blocks = Array.from({length: 18}, () => {
         const norm = take(2560);
-        return simd.decoderBlock({
+        return simd.fusedBlock({
           ...shared,
           norms: {preAttention: norm, postAttention: norm, preFfw: norm, postFfw: norm, query: norm, key: norm},
           cachedKeys: take(capacity * 1024),

@@ -8,12 +8,15 @@ import './backends/cpu';
 export {
   type BackendDescription,
   type BackendName,
+  backendNames,
   describeBackends,
   type SimdOptions,
   useBackend,
 } from './backends/use_backend';
 export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './base/errors';
 export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
+export {formatBytes} from './base/format_bytes';
+export {type JsonObject} from './base/json';
 export {type GenerationRequest} from './generation/generation';
 export {type Prompt} from './generation/decoder';
 export {type TokenLogprob, type TokenLogprobs} from './generation/logprobs';
@@ -89,6 +92,8 @@ export {type EnableLoraOptions} from './adapters/model_lora';
 export {memoryByDtype, type WeightMemory} from './models/memory';
 export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
 export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from '../converters/convert_preset';
+export {readPresetConfig} from './checkpoints/keras/preset_config';
+export {type SerializedObject} from './checkpoints/keras/serialized';
 export {folderHandler} from './checkpoints/tfjs/folder_handler';
 export {type LoraSource, type LoraTarget, type SaveLoraOptions} from './adapters/keras_lora';
 export {listPresetVariables} from './checkpoints/load_weights';

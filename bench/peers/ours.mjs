@@ -46,7 +46,7 @@ const side = {
 /** GB/s of a loop that only reads as many bytes as there are weights, where they lie, with the same threads. */
 async function plainRead(bytes) {
   const {build} = await import('esbuild');
-  const entry = fileURLToPath(new URL('../../src/backends/simd/commands.ts', import.meta.url));
+  const entry = fileURLToPath(new URL('../../src/backends/simd/engine/command.ts', import.meta.url));
   const {outputFiles} = await build({entryPoints: [entry], bundle: true, write: false, format: 'esm'});
   const code = Buffer.from(outputFiles[0].contents).toString('base64');
   const {read} = await import(`data:text/javascript;base64,${code}`);

@@ -70,6 +70,9 @@ const backends: Record<Exclude<BackendName, 'auto'>, BackendEntry> = {
   },
 };
 
+/** Names that `useBackend` accepts: "auto", then the backends, best first. */
+export const backendNames: readonly BackendName[] = ['auto', ...(Object.keys(backends) as (keyof typeof backends)[])];
+
 /** As many threads as can be had: a page may forbid workers, and then there is this one. */
 async function createWithThreads(options: SimdOptions): Promise<void> {
   try {

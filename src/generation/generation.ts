@@ -1,14 +1,13 @@
 /**
- * Generation. Token ids in, token ids out: it knows no tokenizer and no model but by these few functions. Here is what is around
- * the loop, which is the sampler's: `Sampler.steps`.
+ * Generation on token ids. Knows the model only through `Decoder`. The loop itself is `Sampler.steps`; this file holds its
+ * state.
  */
 import type * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
 import {type TokenLogprobs, tokenLogprobs} from './logprobs';
 import {prefill, type PrefillOptions} from './prefill';
-import {type RowText, type DecoderCache, type Decoder, type Prompt, type OnHidden} from './decoder';
-import {type Sampler} from './samplers/sampler';
+import {type Decoder, type DecoderCache, type OnHidden, type Prompt, type RowText} from './decoder';
 
 export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   /** At least one. */
@@ -17,7 +16,8 @@ export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   maxLength: number;
   /** A row ends behind any of these; null: only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
-  sampler: Sampler;
+  /** Runs the loop: yields what each step adds to the rows, through {@link Generation.give}. */
+  sampler: {steps(generation: Generation): AsyncGenerator<Step, void>};
   /** Asked about each row that goes on, after its new token was taken: true ends it. */
   hasEnded?: (row: number) => boolean;
   /** Tell how probable each token was, beside this many of the most probable. Left out: nothing of it. */

@@ -6,6 +6,7 @@ import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
 import {ValueError} from '../base/errors';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
+import './bfloat16_rows';
 import {matMul} from './mat_mul';
 
 /** What an equation means for operands of given rank. Axes are positions in the operand's own shape. */

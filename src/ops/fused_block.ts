@@ -16,7 +16,7 @@ export interface DenseForm {
 
 export type DenseName = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
 
-export interface DecoderBlockAttrs {
+export interface FusedBlockAttrs {
   forms: Record<DenseName, DenseForm>;
   numQueryHeads: number;
   /** Width of the gates. */
@@ -37,18 +37,18 @@ export interface DecoderBlockAttrs {
  * Inputs by name: `x` (B, 1, D), `keys` and `values` (B, C, K, H), which are written to, the dense kernels, and the scales
  * of the norms that there are: preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm.
  */
-export type DecoderBlockTensors = Record<string, tf.Tensor>;
+export type FusedBlockTensors = Record<string, tf.Tensor>;
 
 const NAME = 'Gemma3DecoderBlock';
 
 /** True if the current backend can run blocks of these forms now: never while tfjs records for a gradient. */
-export function hasDecoderBlock(forms: Record<DenseName, DenseForm>): boolean {
+export function hasFusedBlock(forms: Record<DenseName, DenseForm>): boolean {
   const kernel = tf.getKernel(NAME, tf.getBackend());
   if (!kernel || tapeIsOn()) return false;
   return Object.values(forms).every(({order}) => order === null || order === 'p8');
 }
 
 /** → (B, 1, D) */
-export function decoderBlock(tensors: DecoderBlockTensors, attrs: DecoderBlockAttrs): tf.Tensor {
+export function fusedBlock(tensors: FusedBlockTensors, attrs: FusedBlockAttrs): tf.Tensor {
   return tf.engine().runKernel(NAME, tensors, attrs as unknown as tf.NamedAttrMap) as tf.Tensor;
 }

@@ -9,14 +9,14 @@ import {Hdf5File, Hdf5Writer} from '../../src/formats/hdf5';
 import {MemorySource} from '../../src/base/byte_source';
 import {maxDifference, take} from '../support/numbers';
 import {smallModel} from '../support/small_model';
+import {fixture} from '../support/fixtures';
 
-const FIXTURES = join(__dirname, '../fixtures');
-const FILE = join(FIXTURES, 'lora/grouped_heads.lora.h5');
-const {grouped_heads: EXPECTED} = JSON.parse(readFileSync(join(FIXTURES, 'lora/models.json'), 'utf8')) as {
+const FILE = fixture('lora/grouped_heads.lora.h5');
+const {grouped_heads: EXPECTED} = JSON.parse(readFileSync(fixture('lora/models.json'), 'utf8')) as {
   grouped_heads: {inputs: Record<string, number[][]>; hidden: {values: number[]}; layers: number[]};
 };
 
-const load = () => Gemma3Backbone.fromPreset(join(FIXTURES, 'backbone/grouped_heads'));
+const load = () => Gemma3Backbone.fromPreset(fixture('backbone/grouped_heads'));
 const hidden = (backbone: Gemma3Backbone) => take(backbone.predict(EXPECTED.inputs) as tf.Tensor);
 
 let folder: string;
@@ -182,7 +182,7 @@ describe('refuses, and changes nothing:', () => {
   });
 
   test('files without LoRA', async () => {
-    const preset = readFileSync(join(FIXTURES, 'backbone/grouped_heads/model.weights.h5'));
+    const preset = readFileSync(fixture('backbone/grouped_heads/model.weights.h5'));
     await refuse(new Uint8Array(preset), /Received a file without "lora\/vars\/rank"/);
     await refuse(await written({'lora/vars/rank': rank(2)}), /Received a file without layers/);
   });

@@ -1,11 +1,11 @@
 /** LoRA of backbones and of the tasks around them: targets, counts, merging, training, generation, copies. */
 import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, MemoryPreset, PackedWeight, useBackend} from '../../src';
 import {loraLayers, numberedLayers} from '../../src/adapters/model_lora';
 import {maxDifference, take} from '../support/numbers';
 import {IMAGE_SIZE, smallModel} from '../support/small_model';
+import {fixture} from '../support/fixtures';
 
 interface Case {
   vision: boolean;
@@ -15,8 +15,7 @@ interface Case {
   trainable: number[][];
   nonTrainable: number;
 }
-const FIXTURES = join(__dirname, '../fixtures');
-const {models} = JSON.parse(readFileSync(join(FIXTURES, 'lora/models.json'), 'utf8')) as {models: Case[]};
+const {models} = JSON.parse(readFileSync(fixture('lora/models.json'), 'utf8')) as {models: Case[]};
 
 /** The models of make_lora_fixtures.py. */
 const TEXT = {

@@ -1,13 +1,11 @@
 /** Adapters of PEFT: what it saved adds the same here, and what is exported comes back. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, MemoryPreset} from '../../src';
 import {loraLayers} from '../../src/adapters/model_lora';
 import {modulesOf} from '../../src/models/gemma3/names/huggingface';
 import {maxDifference} from '../support/numbers';
+import {fixture, fixtureBytes, fixtureJson} from '../support/fixtures';
 
-const FIXTURES = join(__dirname, '../fixtures/lora/peft');
 const VISION = {
   ...{imageSize: 8, patchSize: 2, numHeads: 2, hiddenDim: 6, numLayers: 2, intermediateDim: 10, outputDim: 8},
   poolSize: 2,
@@ -57,8 +55,8 @@ const expectSame = (actual: Record<string, number[]>, expected: Record<string, n
 
 test.each(['usual', 'patterns', 'rslora'])('what PEFT saved adds the same numbers: %s', async name => {
   const backbone = make();
-  await backbone.importPeftAdapter(join(FIXTURES, name));
-  const expected = JSON.parse(readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8')) as Record<string, number[]>;
+  await backbone.importPeftAdapter(fixture(`lora/peft/${name}`));
+  const expected = fixtureJson<Record<string, number[]>>(`lora/peft/${name}/expected.json`);
   expectSame(
     deltas(backbone),
     Object.fromEntries(Object.entries(expected).map(([key, values]) => [`model.${key}`, values])),
@@ -131,7 +129,7 @@ describe('refuses', () => {
 
   const files = new Map(
     ['adapter_config.json', 'adapter_model.safetensors'].map(
-      name => [name, new Uint8Array(readFileSync(join(FIXTURES, 'usual', name)))] as const,
+      name => [name, fixtureBytes(`lora/peft/usual/${name}`)] as const,
     ),
   );
   const changed = (config: object) => {

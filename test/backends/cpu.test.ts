@@ -7,9 +7,9 @@ import {cacheUpdate} from '../../src/ops/cache_update';
 import {matMul, matMulBfloat16, matMulBfloat16Op, matMulOp} from '../../src/ops/mat_mul';
 import {runOp} from '../../src/ops/op';
 import {unpackBfloat16, unpackBfloat16Op} from '../../src/ops/unpack';
-import {attentionCase, attentionSettings, expectedAttention, plainAttention} from '../ops/attention_case';
-import {cacheSettings, cacheUpdateCase, expectedCache} from '../ops/cache_update_case';
-import {expectClose, expectSameGradients, normal} from '../ops/compare';
+import {attentionCase, attentionSettings, expectedAttention, plainAttention} from '../support/attention_case';
+import {cacheSettings, cacheUpdateCase, expectedCache} from '../support/cache_update_case';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
 
 /** Runs a property on random settings, and expects that nothing is left behind. */
 function forAll<T>(settings: fc.Arbitrary<T>, numRuns: number, property: (value: T) => void): void {

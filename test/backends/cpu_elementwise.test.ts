@@ -41,7 +41,7 @@ function expectKernelEqualsReference<I extends Inputs, A extends Record<string, 
 const size = (max: number) => fc.integer({min: 1, max});
 const shape = fc.tuple(size(3), size(5), size(4), size(6), fc.nat(1000));
 
-it('rmsNorm', async () => {
+test('rmsNorm', async () => {
   await expectNoLeak(() => {
     fc.assert(
       fc.property(shape, ([b, t, n, d, seed]) => {
@@ -56,7 +56,7 @@ it('rmsNorm', async () => {
   });
 });
 
-it('rotary, one table for all rows or one each', async () => {
+test('rotary, one table for all rows or one each', async () => {
   await expectNoLeak(() => {
     fc.assert(
       fc.property(shape, fc.boolean(), ([b, t, n, half, seed], each) => {
@@ -72,7 +72,7 @@ it('rotary, one table for all rows or one each', async () => {
   });
 });
 
-it('gatedGelu, far out as well', async () => {
+test('gatedGelu, far out as well', async () => {
   await expectNoLeak(() => {
     fc.assert(
       fc.property(shape, ([b, t, n, d, seed]) => {
@@ -92,7 +92,7 @@ it('gatedGelu, far out as well', async () => {
   });
 });
 
-it('puts images into a text as the reference', () => {
+test('puts images into a text as the reference', () => {
   const indices = tf.tensor2d(
     [
       [3, 1, 0],

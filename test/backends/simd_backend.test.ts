@@ -13,8 +13,8 @@ import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {PIECE} from '../../src/weights/value_stream';
 import {Weight} from '../../src/weights/weight';
-import {expectClose, expectSameGradients, normal} from '../ops/compare';
-import {FakeStream} from '../weights/fake_stream';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {FakeStream} from '../support/fake_stream';
 
 let backend: SimdBackend;
 beforeAll(async () => {
@@ -29,7 +29,7 @@ function meet(x: tf.Tensor): number {
 }
 
 describe('the arena', () => {
-  it('gives ranges that never overlap and takes all of them back', () => {
+  test('gives ranges that never overlap and takes all of them back', () => {
     const action = fc.record({bytes: fc.integer({min: 1, max: 3000}), release: fc.boolean(), which: fc.nat()});
     fc.assert(
       fc.property(fc.array(action, {maxLength: 60}), actions => {
@@ -57,7 +57,7 @@ describe('the arena', () => {
     );
   });
 
-  it('notices a range that is released twice', () => {
+  test('notices a range that is released twice', () => {
     const arena = new Arena();
     arena.add(0, 640);
     const offset = arena.allocate(64)!;
@@ -67,7 +67,7 @@ describe('the arena', () => {
 });
 
 describe('tensors in memory', () => {
-  it('stay what they are when they move and when memory grows', () => {
+  test('stay what they are when they move and when memory grows', () => {
     tf.tidy(() => {
       const x = normal([7, 5], 1);
       const before = Array.from(x.dataSync());
@@ -83,7 +83,7 @@ describe('tensors in memory', () => {
     });
   });
 
-  it('are copied where tfjs kernels hand on a part of their input', () => {
+  test('are copied where tfjs kernels hand on a part of their input', () => {
     const x = tf.tensor1d([1, 2, 3, 4, 5, 6, 7, 8]);
     meet(x);
     const [part, pieces, read] = [tf.slice(x, 2, 3), tf.unstack(tf.reshape(x, [2, 4])), x.dataSync()];
@@ -101,7 +101,7 @@ describe('tensors in memory', () => {
     backend.disposeData(other.dataId);
   });
 
-  it('give their memory back', () => {
+  test('give their memory back', () => {
     const used = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
     const before = used();
     for (let i = 0; i < 20; i++) {
@@ -126,7 +126,7 @@ const LAYOUTS: [number[], KernelLayout][] = [
   [[1, 1], {out: [0], in: [1]}],
 ];
 
-it.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written', async (shape, layout) => {
+test.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written', async (shape, layout) => {
   const size = shape.reduce((a, b) => a * b, 1);
   const values = Float32Array.from({length: size}, (_, i) => Math.sin(i + 1) * 100);
   const halves = new Uint16Array(size);
@@ -150,7 +150,7 @@ it.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written', a
   expect(tf.memory().numTensors).toBe(before);
 });
 
-it('packs in pieces of the file, by rows and by columns', async () => {
+test('packs in pieces of the file, by rows and by columns', async () => {
   for (const [shape, layout] of [
     [[PIECE / 1024 + 7, 1500], {out: [0], in: [1]}],
     [[PIECE / 1024 + 7, 1500], {out: [1], in: [0]}],
@@ -167,7 +167,7 @@ it('packs in pieces of the file, by rows and by columns', async () => {
   }
 });
 
-it('fills float32 weights in place', async () => {
+test('fills float32 weights in place', async () => {
   const weight = new Weight([5, 3], 'plain', tf.initializers.zeros());
   const values = Float32Array.from({length: 15}, (_, i) => i / 3);
   await weight.fill(new FakeStream([5, 3], values));
@@ -182,7 +182,7 @@ const sizes = fc.record({
   seed: fc.nat(1000),
 });
 
-it.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as %s as the reference', format => {
+test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as %s as the reference', format => {
   fc.assert(
     fc.property(sizes, ({m, rows, columns, seed}) => {
       tf.tidy(() => {
@@ -217,7 +217,7 @@ it.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as %s
   );
 });
 
-it('looks rows up as the reference, forward and backward', () => {
+test('looks rows up as the reference, forward and backward', () => {
   tf.tidy(() => {
     const [table, ids] = [normal([9, 5], 1), tf.tensor1d([3, 0, 8, 3], 'int32')];
     expectSameGradients(
@@ -228,7 +228,7 @@ it('looks rows up as the reference, forward and backward', () => {
   });
 });
 
-it('casts booleans to words: kernels of ours read those', () => {
+test('casts booleans to words: kernels of ours read those', () => {
   tf.tidy(() => {
     const flags = tf.tensor1d([true, false, true]);
     expect(tf.cast(flags, 'int32').dataSync()).toEqual(Int32Array.of(1, 0, 1));
@@ -236,7 +236,7 @@ it('casts booleans to words: kernels of ours read those', () => {
   });
 });
 
-it('multiplies float32 kernels as the reference, forward and backward', () => {
+test('multiplies float32 kernels as the reference, forward and backward', () => {
   fc.assert(
     fc.property(sizes, ({m, rows, columns, seed}) => {
       tf.tidy(() => {
@@ -252,7 +252,7 @@ it('multiplies float32 kernels as the reference, forward and backward', () => {
   );
 });
 
-it('goes on working when the backend changes', async () => {
+test('goes on working when the backend changes', async () => {
   const weight = new PackedWeight([6, 8, 5], {out: [0, 2], in: [1]}, 'moved', tf.initializers.zeros());
   tf.tidy(() => {
     weight.write(normal([6, 8, 5], 3));
@@ -269,7 +269,7 @@ it('goes on working when the backend changes', async () => {
   weight.dispose();
 });
 
-it('holds int8 on other backends, but does not pack there', async () => {
+test('holds int8 on other backends, but does not pack there', async () => {
   const make = () => new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
   const weight = make();
   tf.tidy(() => {
@@ -292,7 +292,7 @@ it('holds int8 on other backends, but does not pack there', async () => {
   other.dispose();
 });
 
-it('is made anew with other options, quietly', async () => {
+test('is made anew with other options, quietly', async () => {
   const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
   await useBackend('simd', {threads: 1});
   const alone = tf.backend() as unknown as SimdBackend;
@@ -308,14 +308,14 @@ it('is made anew with other options, quietly', async () => {
   warn.mockRestore();
 });
 
-it('refuses what it does not know', async () => {
+test('refuses what it does not know', async () => {
   await expect(useBackend('simd', {thread: 2})).rejects.toThrow(
     /no argument "thread". Expected: threads, relaxed, wide/,
   );
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);
 });
 
-it('is described', async () => {
+test('is described', async () => {
   const [simd, cpu] = await describeBackends();
   expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
   expect(cpu).toMatchObject({name: 'cpu', available: true});
@@ -330,7 +330,7 @@ describe('without WebAssembly SIMD', () => {
     await useBackend('simd', {threads: 2});
   });
 
-  it('is plain JavaScript under its name, and says so', async () => {
+  test('is plain JavaScript under its name, and says so', async () => {
     expect(await useBackend('simd', {threads: 2})).toBe('simd');
     expect(tf.backend()).not.toHaveProperty('engine');
     const weight = new PackedWeight([6, 8], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
@@ -349,11 +349,11 @@ describe('without WebAssembly SIMD', () => {
     expect(simd).toEqual({name: 'simd', available: true, details: expect.stringMatching(/without WebAssembly SIMD/)});
   });
 
-  it('is not what "auto" takes', async () => {
+  test('is not what "auto" takes', async () => {
     expect(await useBackend('auto')).toBe('cpu');
   });
 
-  it('packs no integers, and has no relaxed instructions', async () => {
+  test('packs no integers, and has no relaxed instructions', async () => {
     await useBackend('simd', {threads: 2});
     const weight = new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
     const zeros = tf.zeros([8, 32]);

@@ -3,11 +3,11 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd';
 import {PAGE, staticBytes} from '../../src/backends/simd/engine/bank';
-import {nothing} from '../../src/backends/simd/engine/commands';
+import {nothing} from '../../src/backends/simd/engine/command';
 import {simdKernels} from '../../src/backends/simd/kernels';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
-import {normal} from '../ops/compare';
+import {normal} from '../support/compare';
 import {maxDifference} from '../support/numbers';
 
 const PROMPTS = ['What is the capital of France?', 'Hi'];
@@ -87,7 +87,7 @@ const SETTINGS: Setting[] = [
 const KB = 1024;
 
 describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
-  it.each([
+  test.each([
     ['float32', 2100 * KB],
     ['bfloat16', 1200 * KB],
     ['int4', 700 * KB],
@@ -119,14 +119,17 @@ describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
 describe('placement', () => {
   const setting = {threads: 1, shared: false};
 
-  it('brings operands together, and keeps them there', async () => {
+  test('brings operands together, and keeps them there', async () => {
     const backend = await use(setting, 1024 * KB);
     const weight = (floats: number) => tf.engine().makeTensorFromTensorInfo(backend.empty([floats]));
     // Three quarters of a bank are for weights.
     const [a, b, c] = [weight(128 * KB), weight(128 * KB), weight(32 * KB)];
     expect([a, b, c].map(tensor => backend.placeOf(tensor)!.bank)).toEqual([0, 1, 0]);
     const host = tf.ones([8]);
-    const call = backend.call({b, c, host}, {shape: [1], room: 100, home: ['b']});
+    const call = backend.call<'b' | 'c' | 'd' | 'host'>(
+      {b, c, host},
+      {shape: [1], workspaceBytes: 100, preferredBank: ['b']},
+    );
     expect([call.bank, ...[b, c, host].map(tensor => backend.placeOf(tensor)!.bank)]).toEqual([1, 1, 1, 1]);
     expect([call.at('c') % 64, call.maybeAt('d')]).toEqual([0, 0]);
     const y = call.run([0, []]);
@@ -136,7 +139,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  it('goes where there is room if it must', async () => {
+  test('goes where there is room if it must', async () => {
     const backend = await use(setting, 1024 * KB);
     const weight = tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB]));
     backend.data.get(weight.dataId).values.fill(3);
@@ -150,7 +153,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  it('copies parts that tfjs kernels hand on, in every bank', async () => {
+  test('copies parts that tfjs kernels hand on, in every bank', async () => {
     const backend = await use(setting, 1024 * KB);
     const fill = tf.engine().makeTensorFromTensorInfo(backend.empty([150 * KB]));
     const x = tf.engine().makeTensorFromTensorInfo(backend.empty([64 * KB]));
@@ -208,7 +211,7 @@ describe('operands in different banks', () => {
     ['BatchMatMul', () => ({a: rows(1)[0], b: rows(2)[0]}), {transposeA: false, transposeB: true}],
   ];
 
-  it.each(cases)('%s', async (kernel, inputs, attrs) => {
+  test.each(cases)('%s', async (kernel, inputs, attrs) => {
     const backend = await use({threads: 1, shared: false}, 1024 * KB);
     const run = (operands: Record<string, tf.Tensor>) =>
       [tf.engine().runKernel(kernel, operands, attrs as never)].flat().map(y => [y.dtype, Array.from(y.dataSync())]);
@@ -222,7 +225,7 @@ describe('operands in different banks', () => {
     const apart = tf.tidy(() => {
       const operands = inputs();
       Object.values(operands).forEach((operand, i) => {
-        const call = backend.call({operand, home: homes[(i + 1) % 2]!}, {shape: [1], home: ['home']});
+        const call = backend.call({operand, home: homes[(i + 1) % 2]!}, {shape: [1], preferredBank: ['home']});
         backend.disposeData(call.run(nothing()).dataId);
       });
       expect(backend.placeOf(Object.values(operands)[0]!)!.bank).toBe(1);
@@ -237,7 +240,7 @@ describe('operands in different banks', () => {
 describe('out of memory', () => {
   const setting = {threads: 1, shared: false};
 
-  it('names the bytes, and the dtype that would fit', async () => {
+  test('names the bytes, and the dtype that would fit', async () => {
     // bfloat16 needs more than two banks of 1 MB, int8 less.
     await use(setting, 1100 * KB, 2);
     const {heapBytes, numTensors} = memory();
@@ -249,7 +252,7 @@ describe('out of memory', () => {
     expect([memory().heapBytes, memory().numTensors]).toEqual([heapBytes, numTensors]);
   });
 
-  it('says when a single tensor is too large', async () => {
+  test('says when a single tensor is too large', async () => {
     await use(setting, 900 * KB);
     await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
       /room for 1\.0 MB. Received: one memory holds at most .* load it with dtype: "bfloat16"/,
@@ -257,7 +260,7 @@ describe('out of memory', () => {
     expect(memory().banks).toBe(1);
   });
 
-  it('says so for what is computed', async () => {
+  test('says so for what is computed', async () => {
     const backend = await use(setting, 1024 * KB, 1);
     const x = tf.ones([200 * KB]);
     const other = backend.borrow(300 * KB, 0);

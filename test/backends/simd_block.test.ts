@@ -1,6 +1,18 @@
 /** Kernels of the decoder block, and the block as one command, against loops in double precision. */
-import * as commands from '../../src/backends/simd/engine/commands';
-import {BFLOAT16, FLOAT32, INT4, INT8} from '../../src/backends/simd/engine/commands';
+import {BFLOAT16, FLOAT32, INT4, INT8, packedBytes} from '../../src/backends/simd/engine/command';
+import {attention, type AttentionArgs, attentionPartialBytes} from '../../src/backends/simd/kernels/attention';
+import {unpack} from '../../src/backends/simd/kernels/embedding';
+import {
+  type DenseArgs,
+  fusedBlock,
+  type FusedBlockArgs,
+  fusedBlockWorkspaceBytes,
+} from '../../src/backends/simd/kernels/fused_block';
+import {gatedGelu} from '../../src/backends/simd/kernels/gelu';
+import {rmsNorm} from '../../src/backends/simd/kernels/norms';
+import {rotary} from '../../src/backends/simd/kernels/rotary';
+import {argMax} from '../../src/backends/simd/kernels/sampling';
+import {pack} from '../../src/backends/simd/packing/pack_command';
 import {error, productTolerance, random, settings, SimdMemory} from './simd_memory';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
@@ -95,7 +107,7 @@ interface Kernel {
   flat: Float32Array;
   columns: number;
   rows: number;
-  args: commands.DenseArgs;
+  args: DenseArgs;
 }
 
 describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
@@ -114,7 +126,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   ])('rmsNorm of %i × %i', (rows, columns) => {
     const [x, scale] = [random(rows * columns, 1), random(columns, 2)];
     const y = memory.room(x.length);
-    memory.run(commands.rmsNorm({x: memory.floats(x), scale: memory.floats(scale), y, rows, columns, epsilon: 1e-3}));
+    memory.run(rmsNorm({x: memory.floats(x), scale: memory.floats(scale), y, rows, columns, epsilon: 1e-3}));
     expect(error(memory.result(y, x.length), norm(x, scale, 1e-3))).toBeLessThan(1e-6);
   });
 
@@ -127,7 +139,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const angles = Array.from({length: tableRows * length}, (_, i) => [...random(width / 2, i + 3)].map(a => a * 9));
     const y = memory.room(x.length);
     memory.run(
-      commands.rotary({
+      rotary({
         x: memory.floats(x),
         cos: memory.floats(angles.flat().map(Math.cos)),
         sin: memory.floats(angles.flat().map(Math.sin)),
@@ -143,7 +155,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const gate = random(count, 1).map(x => x * 12);
     const value = random(count, 2);
     const y = memory.room(count);
-    memory.run(commands.gatedGelu({gate: memory.floats(gate), value: memory.floats(value), y, count}));
+    memory.run(gatedGelu({gate: memory.floats(gate), value: memory.floats(value), y, count}));
     const expected = Array.from(gate, (x, i) => gelu(x) * value[i]!);
     expect(error(memory.result(y, count), expected)).toBeLessThan(1e-6);
   });
@@ -157,7 +169,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const x = random(rows * columns, 7);
       x[columns - 1] = NaN;
       const target = memory.ints(new Int32Array(rows).fill(-7));
-      memory.run(commands.argMax({x: memory.floats(x), rows, columns, target}));
+      memory.run(argMax({x: memory.floats(x), rows, columns, target}));
       const expected = Array.from({length: rows}, (_, row) => {
         const values = [...x.subarray(row * columns, (row + 1) * columns)].map(v => (Number.isNaN(v) ? -9 : v));
         return values.indexOf(Math.max(...values));
@@ -169,11 +181,11 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   test('argMax takes the first of equals', () => {
     const x = new Float32Array(64).fill(-3);
     const target = memory.ints([-7]);
-    memory.run(commands.argMax({x: memory.floats(x), rows: 1, columns: 64, target}));
+    memory.run(argMax({x: memory.floats(x), rows: 1, columns: 64, target}));
     expect(new Int32Array(memory.engine.memory.buffer, target, 1)[0]).toBe(0);
   });
 
-  const cases: (AttentionSizes & Partial<commands.AttentionArgs> & {extra?: ('padding' | 'images' | 'mask')[]})[] = [
+  const cases: (AttentionSizes & Partial<AttentionArgs> & {extra?: ('padding' | 'images' | 'mask')[]})[] = [
     {batch: 1, length: 1, heads: 1, size: 1, keyHeads: 1, width: 2},
     {batch: 1, length: 1, heads: 4, size: 100, keyHeads: 1, width: 32},
     {batch: 2, length: 1, heads: 4, size: 75, keyHeads: 2, width: 20, window: 30},
@@ -224,7 +236,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     };
     const scale = 1 / Math.sqrt(width);
     const expected = attend(q, k, v, sizes, scale, sizes.logitSoftCap ?? null, sees);
-    const args: commands.AttentionArgs = {
+    const args: AttentionArgs = {
       ...sizes,
       q: memory.floats(q),
       k: memory.floats(k),
@@ -242,12 +254,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       args.keyImages = memory.ints(keyImages);
     }
     if (extra.includes('mask')) Object.assign(args, {mask: memory.floats(mask), maskRows: batch});
-    memory.run(commands.attention(args));
+    memory.run(attention(args));
     expect(error(memory.result(args.y, q.length), expected)).toBeLessThan(2e-6);
     if (length === 1) {
       args.y = memory.room(q.length);
-      args.partials = memory.place(commands.attentionPartialBytes(args, memory.engine.threads));
-      memory.run(commands.attention(args));
+      args.partials = memory.place(attentionPartialBytes(args, memory.engine.threads));
+      memory.run(attention(args));
       expect(error(memory.result(args.y, q.length), expected)).toBeLessThan(2e-6);
     }
   });
@@ -278,9 +290,9 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
           });
           return {flat, columns, rows, args: {type, w: source, inner}};
         }
-        const target = memory.place(commands.packedBytes(type, rows, columns));
+        const target = memory.place(packedBytes(type, rows, columns));
         memory.run(
-          commands.pack({
+          pack({
             source,
             sourceType: FLOAT32,
             inner,
@@ -296,7 +308,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         );
         // The loops multiply what the packed weights are, not what they were made from.
         const unpacked = memory.room(rows * columns);
-        memory.run(commands.unpack({source: target, type, rows, columns, target: unpacked}));
+        memory.run(unpack({source: target, type, rows, columns, target: unpacked}));
         const packed = memory.result(unpacked, rows * columns);
         const flat = packed.map((_, i) => packed[(i % rows) * columns + Math.floor(i / rows)]!);
         return {flat, columns, rows, args: {type, w: target}};
@@ -314,7 +326,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const optional = (scale: Float32Array | undefined) => (bare ? 0 : memory.floats(scale!));
 
       const cache = batch * capacity * keyRow;
-      const args: commands.DecoderBlockArgs = {
+      const args: FusedBlockArgs = {
         ...sizes,
         x: 0,
         y: memory.room(batch * hiddenDim),
@@ -344,7 +356,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         gate: gate.args,
         up: up.args,
         down: down.args,
-        workspace: memory.place(commands.decoderBlockWorkspaceBytes(sizes, memory.engine.threads)),
+        workspace: memory.place(fusedBlockWorkspaceBytes(sizes, memory.engine.threads)),
       };
       args.x = memory.room(batch * hiddenDim);
       const maybe = (x: Float64Array, scale: Float32Array | undefined) => (bare ? x : norm(x, scale!, epsilon));
@@ -362,7 +374,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         floats(args.cos, angles.flat().length).set(angles.flat().map(Math.cos));
         floats(args.sin, angles.flat().length).set(angles.flat().map(Math.sin));
         new Int32Array(memory.engine.memory.buffer, args.positions, batch).set(positions);
-        memory.run(commands.decoderBlock(args));
+        memory.run(fusedBlock(args));
 
         const normed = norm(x, preAttention!, epsilon);
         const q = turn(maybe(apply(query, normed), queryNorm), angles, numQueryHeads, headDim);

@@ -6,9 +6,10 @@ import {join} from 'node:path';
 import {promisify} from 'node:util';
 import {build} from 'esbuild';
 import {PATIENCE} from '../../src/backends/simd/assembly/numbers';
-import {FLOAT32, floatBits, gather, type GatherArgs, nothing} from '../../src/backends/simd/engine/commands';
+import {FLOAT32, floatBits, nothing} from '../../src/backends/simd/engine/command';
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {wideIsFaster} from '../../src/backends/simd/engine/wide';
+import {gather, type GatherArgs} from '../../src/backends/simd/kernels/embedding';
 import {type Thread} from '#platform/threads';
 
 const engines: SimdEngine[] = [];
@@ -131,7 +132,7 @@ test('does not wait for ever for a thread that died unnoticed', async () => {
 });
 
 describe('several memories', () => {
-  it.each([
+  test.each([
     {threads: 1, shared: false},
     {threads: 1, shared: true},
     {threads: 2, shared: true},
@@ -153,7 +154,7 @@ describe('several memories', () => {
     expect(works(engine, 4)).toBe(true);
   });
 
-  it('no more than may be', async () => {
+  test('no more than may be', async () => {
     const engine = await create({threads: 2, maximumBanks: 2});
     expect(engine.addBank()).toBeDefined();
     expect(engine.addBank()).toBeUndefined();
@@ -167,7 +168,7 @@ describe('several memories', () => {
     expect(works(small)).toBe(true);
   });
 
-  it('end with the engine', async () => {
+  test('end with the engine', async () => {
     const engine = await create({threads: 3});
     engine.addBank();
     const ended = workersOf(engine).map(worker => worker.ended);
@@ -177,7 +178,7 @@ describe('several memories', () => {
     expect(() => engine.addBank()).toThrow('disposed');
   });
 
-  it('an error in one ends the work in all', async () => {
+  test('an error in one ends the work in all', async () => {
     const engine = await create({threads: 2});
     engine.addBank();
     const table = {table: 0xfffffff0, type: FLOAT32, columns: 64, ids: engine.staticBytes, target: 0xffff0000} as const;
@@ -187,7 +188,7 @@ describe('several memories', () => {
     expect(() => engine.addBank()).toThrow('died');
   });
 
-  it.each([0, 1])('a thread that died unnoticed is missed in bank %i', async bank => {
+  test.each([0, 1])('a thread that died unnoticed is missed in bank %i', async bank => {
     const engine = await create({threads: 2});
     engine.addBank();
     expect(works(engine, 1)).toBe(true);
@@ -207,7 +208,7 @@ test('bits of floats', () => {
 test('a process with an engine ends by itself, and without a word', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'simd-'));
   try {
-    const contents = `import {SimdEngine} from './src/backends/simd/simd_engine';
+    const contents = `import {SimdEngine} from './src/backends/simd/engine/simd_engine';
       SimdEngine.create({threads: 3}).then(engine => { engine.run(0, []); console.log(engine.level); });`;
     const {outputFiles} = await build({
       stdin: {contents, resolveDir: process.cwd()},

@@ -3,8 +3,9 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {useBackend} from '../../src';
 import {columnSums, combine, transpose} from '../../src/backends/simd/kernels/arithmetic';
-import * as gradients from '../../src/backends/simd/kernels/gradients';
+import {gelu, geluGradient} from '../../src/backends/simd/kernels/gelu';
 import {batchMatMul} from '../../src/backends/simd/kernels/mat_mul';
+import {layerNorm, normGradientScale, normGradientX} from '../../src/backends/simd/kernels/norms';
 import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
 import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';
@@ -13,8 +14,8 @@ import {matMulGradientKernelOp, matMulGradientXOp} from '../../src/ops/mat_mul';
 import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from '../../src/ops/op';
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
 import {rotaryGradientOp, rotaryTables} from '../../src/ops/rotary';
-import {attentionCase, attentionSettings} from '../ops/attention_case';
-import {expectClose, normal} from '../ops/compare';
+import {attentionCase, attentionSettings} from '../support/attention_case';
+import {expectClose, normal} from '../support/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
 
 describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
@@ -52,7 +53,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const [gamma, beta] = [random(columns, 2), random(columns, 3)];
     const y = memory.room(x.length);
     const [epsilon, places] = [1e-3, {gamma: memory.floats(gamma), beta: memory.floats(beta)}];
-    memory.run(gradients.layerNorm({x: memory.floats(x), ...places, y, rows, columns, epsilon}));
+    memory.run(layerNorm({x: memory.floats(x), ...places, y, rows, columns, epsilon}));
     const {normed} = normalized(x, columns, epsilon, true);
     const expected = normed.map((n, i) => n * gamma[i % columns]! + beta[i % columns]!);
     expect(error(memory.result(y, x.length), expected)).toBeLessThan(5e-6);
@@ -77,11 +78,11 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       }
       const args = {x: memory.floats(x), dy: memory.floats(dy), rows, columns, epsilon, kind};
       const target = memory.room(x.length);
-      memory.run(gradients.normGradientX({...args, scale: memory.floats(scale), dx: target}));
+      memory.run(normGradientX({...args, scale: memory.floats(scale), dx: target}));
       // One column: what is left of it after shift and stretch is the rounding of larger numbers.
       if (columns > 1) expect(error(memory.result(target, x.length), dx)).toBeLessThan(1e-5);
       const sums = memory.room(columns);
-      memory.run(gradients.normGradientScale({...args, target: sums, workspace: memory.place(8 * rows)}));
+      memory.run(normGradientScale({...args, target: sums, workspace: memory.place(8 * rows)}));
       if (columns > 1) expect(error(memory.result(sums, columns), dScale)).toBeLessThan(5e-6);
       memory.run(columnSums({x: args.dy, target: sums, rows, columns}));
       const columnSum = (_: number, i: number) => {
@@ -100,21 +101,21 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     };
     const places = {x: memory.floats(x), dy: memory.floats(dy), count};
     const y = memory.room(count);
-    memory.run(gradients.gelu({...places, y}));
+    memory.run(gelu({...places, y}));
     expect(
       error(
         memory.result(y, count),
         Array.from(x, v => 0.5 * v * (1 + Math.tanh(u(v)))),
       ),
     ).toBeLessThan(1e-6);
-    memory.run(gradients.geluGradient({...places, dx: y}));
+    memory.run(geluGradient({...places, dx: y}));
     expect(
       error(
         memory.result(y, count),
         Array.from(x, (v, i) => dy[i]! * slope(v)),
       ),
     ).toBeLessThan(2e-6);
-    memory.run(gradients.geluGradient({...places, value: memory.floats(value), dx: y}));
+    memory.run(geluGradient({...places, value: memory.floats(value), dx: y}));
     const gated = Array.from(x, (v, i) => dy[i]! * value[i]! * slope(v));
     expect(error(memory.result(y, count), gated)).toBeLessThan(2e-6);
   });

@@ -1,6 +1,16 @@
 /** Every kernel against loops in double precision, with and without relaxed instructions, on one and several threads. */
-import * as commands from '../../src/backends/simd/engine/commands';
-import {BFLOAT16, FLOAT32, INT4, INT8, type PackedType} from '../../src/backends/simd/engine/commands';
+import {
+  BFLOAT16,
+  FLOAT32,
+  groupBytes,
+  INT4,
+  INT8,
+  packedBytes,
+  type PackedType,
+} from '../../src/backends/simd/engine/command';
+import {gather, unpack} from '../../src/backends/simd/kernels/embedding';
+import {matMul, matMulTransposed} from '../../src/backends/simd/kernels/mat_mul';
+import {pack} from '../../src/backends/simd/packing/pack_command';
 import {error, fromBfloat16, productTolerance, random, settings, SimdMemory, toBfloat16} from './simd_memory';
 
 /** y (m, rows) = x (m, columns) · Wᵀ */
@@ -35,7 +45,7 @@ const float = new Float32Array(word.buffer);
 
 /** W[n, k] in packed bytes. */
 function packedValue(view: DataView, type: PackedType, columns: number, n: number, k: number): number {
-  const group = (n >> 3) * commands.groupBytes(type, columns);
+  const group = (n >> 3) * groupBytes(type, columns);
   const r = n & 7;
   const half = (at: number) => {
     word[0] = view.getUint16(at, true) << 16;
@@ -63,10 +73,10 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
 
   /** Packs rows, and says which values they have as packed, by the layout as it is documented. */
   function packed(w: Float32Array, rows: number, columns: number, type: PackedType = BFLOAT16) {
-    const bytes = commands.packedBytes(type, rows, columns);
+    const bytes = packedBytes(type, rows, columns);
     const target = memory.place(bytes);
     memory.run(
-      commands.pack({
+      pack({
         source: memory.floats(w),
         sourceType: FLOAT32,
         inner: 1,
@@ -90,7 +100,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
 
   function unpacked(at: number, rows: number, columns: number, type: PackedType = BFLOAT16): Float32Array {
     const target = memory.room(rows * columns);
-    memory.run(commands.unpack({source: at, type, rows, columns, target}));
+    memory.run(unpack({source: at, type, rows, columns, target}));
     return memory.result(target, rows * columns);
   }
 
@@ -143,9 +153,9 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     ] as const) {
       const rows = outer * inner;
       const w = fromBfloat16(toBfloat16(random(rows * columns, rows)));
-      const target = memory.place(commands.packedBytes(BFLOAT16, rows, columns));
+      const target = memory.place(packedBytes(BFLOAT16, rows, columns));
       memory.run(
-        commands.pack({
+        pack({
           source: memory.halves(toBfloat16(asKernel(w, outer, columns, inner))),
           sourceType: BFLOAT16,
           inner,
@@ -166,7 +176,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   test('packs piece by piece', () => {
     const [rows, columns] = [21, 100];
     const w = fromBfloat16(toBfloat16(random(rows * columns, 5)));
-    const target = memory.place(commands.packedBytes(BFLOAT16, rows, columns));
+    const target = memory.place(packedBytes(BFLOAT16, rows, columns));
     const source = memory.floats(w);
     for (const [firstRow, endRow] of [
       [0, 16],
@@ -177,7 +187,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         [64, 100],
       ] as const) {
         memory.run(
-          commands.pack({
+          pack({
             source: source + (firstRow * columns + firstColumn) * 4,
             sourceType: FLOAT32,
             inner: 1,
@@ -211,9 +221,9 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       1e-40,
       1.0039,
     );
-    const target = memory.place(commands.packedBytes(BFLOAT16, 1, 10));
+    const target = memory.place(packedBytes(BFLOAT16, 1, 10));
     memory.run(
-      commands.pack({
+      pack({
         source: memory.floats(values),
         sourceType: FLOAT32,
         inner: 1,
@@ -255,7 +265,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const x = random(m * columns, 1);
       const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
       const y = memory.room(m * rows);
-      memory.run(commands.matMul({w: at, type, x: memory.floats(x), m, y, rows, columns}));
+      memory.run(matMul({w: at, type, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, values, m, rows, columns);
       expect(error(memory.result(y, m * rows), expected)).toBeLessThan(productTolerance(type, m, options.relaxed!));
     });
@@ -264,7 +274,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const dy = random(m * rows, 1);
       const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
       const dx = memory.room(m * columns);
-      memory.run(commands.matMulTransposed({w: at, type, x: memory.floats(dy), m, y: dx, rows, columns}));
+      memory.run(matMulTransposed({w: at, type, x: memory.floats(dy), m, y: dx, rows, columns}));
       const expected = multiply(dy, transpose(values, rows, columns), m, columns, rows);
       expect(error(memory.result(dx, m * columns), expected)).toBeLessThan(2e-6);
     });
@@ -276,9 +286,9 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const expected = Float32Array.from(ids.flatMap(id => [...values.subarray(id * columns, (id + 1) * columns)]));
       const target = memory.room(expected.length);
       const table = {table: at, type, columns, ids: memory.ints(ids), count: ids.length, target};
-      memory.run(commands.gather(table));
+      memory.run(gather(table));
       expect(error(memory.result(target, expected.length), expected)).toBeLessThan(1e-6);
-      memory.run(commands.gather({...table, table: memory.floats(values), type: FLOAT32}));
+      memory.run(gather({...table, table: memory.floats(values), type: FLOAT32}));
       expect(memory.result(target, expected.length)).toEqual(expected);
     });
   });
@@ -304,12 +314,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const w = random(rows * columns, 2);
       const kernel = memory.floats(asKernel(w, outer, columns, inner));
       const y = memory.room(m * rows);
-      memory.run(commands.matMul({w: kernel, type: FLOAT32, inner, x: memory.floats(x), m, y, rows, columns}));
+      memory.run(matMul({w: kernel, type: FLOAT32, inner, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, w, m, rows, columns);
       expect(error(memory.result(y, m * rows), expected)).toBeLessThan(2e-6);
 
       const dx = memory.room(m * columns);
-      memory.run(commands.matMulTransposed({w: kernel, type: FLOAT32, inner, x: y, m, y: dx, rows, columns}));
+      memory.run(matMulTransposed({w: kernel, type: FLOAT32, inner, x: y, m, y: dx, rows, columns}));
       const dy = memory.result(y, m * rows);
       const back = multiply(dy, transpose(w, rows, columns), m, columns, rows);
       expect(error(memory.result(dx, m * columns), back)).toBeLessThan(2e-6);

@@ -1,6 +1,6 @@
 /** An engine whose memory tests fill: every array lies between NaNs, so that whoever reads or writes too far is seen. */
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
-import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/commands';
+import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/command';
 
 const GUARD = 64;
 

@@ -7,7 +7,7 @@ import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
 import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';
 import {topK, topKOp} from '../../src/ops/top_k';
-import {expectClose, normal, uniform} from '../ops/compare';
+import {expectClose, normal, uniform} from '../support/compare';
 import {error, random, settings, SimdMemory} from './simd_memory';
 
 describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {

@@ -8,7 +8,7 @@ import {
   type AttentionMasks,
   attentionOp,
 } from '../../src/ops/attention';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 const [PLACES, TOKENS] = [400, 70];
 
@@ -44,7 +44,7 @@ function inputs(ring: boolean, images: boolean): AttentionInputs & Partial<Atten
   };
 }
 
-it.each([
+test.each([
   [{window: null}, false, false],
   [{window: null}, false, true],
   [{window: 40}, false, false],

@@ -11,8 +11,9 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 const page = `
-import {FLOAT32, gather} from './src/backends/simd/commands';
-import {SimdEngine} from './src/backends/simd/simd_engine';
+import {FLOAT32} from './src/backends/simd/engine/command';
+import {gather} from './src/backends/simd/kernels/embedding';
+import {SimdEngine} from './src/backends/simd/engine/simd_engine';
 globalThis.sums = async () => {
   const engine = await SimdEngine.create({threads: 3, maximumPages: 200});
   const sums = [];

@@ -7,9 +7,9 @@ import {openPreset} from '../../src/hub/open_preset';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {listPresetVariables, loadPresetWeights} from '../../src/checkpoints/load_weights';
 import {type LoadProgress} from '../../src/checkpoints/stored_weights';
-import {rejection} from '../formats/hdf5/helpers';
+import {rejection} from '../support/hdf5_files';
+import {fixture} from '../support/fixtures';
 
-const FIXTURES = join(__dirname, '../fixtures/backbone');
 const H5 = 'model.weights.h5';
 const made: string[] = [];
 
@@ -17,7 +17,7 @@ const made: string[] = [];
 function copyOf(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'preset-'));
   made.push(folder);
-  cpSync(join(FIXTURES, name), folder, {recursive: true});
+  cpSync(fixture(`backbone/${name}`), folder, {recursive: true});
   return folder;
 }
 
@@ -92,7 +92,7 @@ describe('variables that do not fit', () => {
 
   test('of another model altogether', async () => {
     const folder = copyOf('defaults');
-    cpSync(join(__dirname, '../fixtures/hdf5/types.h5'), join(folder, H5));
+    cpSync(fixture('hdf5/types.h5'), join(folder, H5));
     const message = await failure(folder);
     expect(message).toContain(H5);
     expect(message).not.toContain('undefined');
@@ -174,7 +174,7 @@ describe('files that are not as they should be', () => {
 describe('loading', () => {
   test.each(['sharded_float32', 'bfloat16', 'float16'])('tells its progress: %s', async name => {
     const seen: LoadProgress[] = [];
-    const folder = join(FIXTURES, name);
+    const folder = fixture(`backbone/${name}`);
     const backbone = await Gemma3Backbone.fromPreset(folder, {onProgress: progress => seen.push({...progress})});
     const variables = await listPresetVariables(await openPreset(folder));
     const total = variables.reduce((sum, {bytes}) => sum + bytes, 0);
@@ -188,14 +188,16 @@ describe('loading', () => {
 
   test('stops when it is told to', async () => {
     const aborted = AbortSignal.abort(new Error('enough'));
-    expect(await rejection(Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'), {signal: aborted}))).toBe('enough');
+    expect(await rejection(Gemma3Backbone.fromPreset(fixture('backbone/defaults'), {signal: aborted}))).toBe('enough');
     const controller = new AbortController();
     let pieces = 0;
     const onProgress = () => {
       if (++pieces === 3) controller.abort(new Error('enough'));
     };
     const {signal} = controller;
-    expect(await rejection(Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'), {signal, onProgress}))).toBe('enough');
+    expect(await rejection(Gemma3Backbone.fromPreset(fixture('backbone/defaults'), {signal, onProgress}))).toBe(
+      'enough',
+    );
     expect(pieces).toBe(3);
   });
 
@@ -203,11 +205,11 @@ describe('loading', () => {
     const onProgress = () => {
       throw new Error('mine');
     };
-    expect(await rejection(Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'), {onProgress}))).toBe('mine');
+    expect(await rejection(Gemma3Backbone.fromPreset(fixture('backbone/defaults'), {onProgress}))).toBe('mine');
   });
 
   test('closes every file, whatever happens', async () => {
-    const source = await openPreset(join(FIXTURES, 'sharded'));
+    const source = await openPreset(fixture('backbone/sharded'));
     const open: string[] = [];
     const counted = {
       name: source.name,
@@ -236,7 +238,7 @@ describe('loading', () => {
   });
 
   test('lists variables without reading them', async () => {
-    const variables = await listPresetVariables(await openPreset(join(FIXTURES, 'bfloat16')));
+    const variables = await listPresetVariables(await openPreset(fixture('backbone/bfloat16')));
     const expected = {path: 'layers/rms_normalization/vars/0', dtype: 'bfloat16', file: H5};
     expect(variables.find(({path}) => path === expected.path)).toMatchObject(expected);
     expect(variables.every(({shape, bytes}) => bytes === 2 * shape.reduce((a, b) => a * b, 1))).toBe(true);

@@ -6,8 +6,7 @@ import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {Hdf5File} from '../../src/formats/hdf5';
 import {kerasPaths} from '../../src/checkpoints/model_paths';
 import {snakeCase} from '../../src/base/casing';
-
-const FIXTURES = join(__dirname, '../fixtures/backbone');
+import {fixture, fixtureNames} from '../support/fixtures';
 
 test.each([
   ['Gemma3DecoderBlock', 'gemma3_decoder_block'],
@@ -22,8 +21,8 @@ test.each([
   expect(snakeCase(name)).toBe(snake);
 });
 
-test.each(readdirSync(FIXTURES))('a backbone has the paths that Keras wrote: %s', async name => {
-  const folder = join(FIXTURES, name);
+test.each(fixtureNames('backbone'))('a backbone has the paths that Keras wrote: %s', async name => {
+  const folder = fixture(`backbone/${name}`);
   const backbone = await Gemma3Backbone.fromPreset(folder, {loadWeights: false});
   const paths = [...kerasPaths(backbone)].map(([path, weight]) => `${path} ${weight.shape}`);
   const stored: string[] = [];

@@ -1,9 +1,9 @@
-import {join} from 'node:path';
 import {PassThrough} from 'node:stream';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from 'tfjs-gemma3';
 import {Interrupts} from '../../cli/support/interrupts';
 import {run, TINY} from './run';
+import {tinyPicture} from '../support/fixtures';
 
 const SHORT = ['--max-new-tokens', '5'];
 const chat = (...argv: string[]) => ['chat', '--preset', TINY, ...argv];
@@ -24,7 +24,7 @@ describe('gemma3 chat', () => {
     return texts;
   }
 
-  it('answers each line of a pipe as it comes, and remembers', async () => {
+  test('answers each line of a pipe as it comes, and remembers', async () => {
     const before = tf.memory().numTensors;
     const questions = ['What is the capital of France?', 'And of Spain?'];
     const {code, stdout, stderr, pieces} = await run(chat(...SHORT), {stdin: lines(questions[0]!, '', questions[1]!)});
@@ -34,12 +34,12 @@ describe('gemma3 chat', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('begins with what the model is told', async () => {
+  test('begins with what the model is told', async () => {
     const {stdout} = await run(chat(...SHORT, '--system', 'Be brief.'), {stdin: 'Hi'});
     expect(stdout).toBe(lines(...(await answers(['Hi'], 'Be brief.'))));
   });
 
-  it('prints one object a turn, in which what was said before is not counted anew', async () => {
+  test('prints one object a turn, in which what was said before is not counted anew', async () => {
     const {code, stdout, stderr} = await run(chat(...SHORT, '--json'), {stdin: lines('a', 'a', 'a', 'a')});
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
     const turns = stdout
@@ -60,7 +60,7 @@ describe('gemma3 chat', () => {
     expect(turns[3]!.promptTokens).toBeGreaterThan(turns[0]!.promptTokens! + 20);
   });
 
-  it('has commands', async () => {
+  test('has commands', async () => {
     const [first] = await answers(['a']);
     const {code, stdout, stderr} = await run(chat(...SHORT), {
       stdin: lines('a', '/again', '/clear', 'a', '/exit', 'a'),
@@ -76,10 +76,8 @@ describe('gemma3 chat', () => {
     ]);
   });
 
-  it('shows images with the next question, each once', async () => {
-    const [square, ring] = ['blue_square', 'yellow_ring'].map(name =>
-      join(__dirname, `../fixtures/tiny_preset/pictures/${name}.png`),
-    ) as [string, string];
+  test('shows images with the next question, each once', async () => {
+    const [square, ring] = ['blue_square', 'yellow_ring'].map(name => tinyPicture(name)) as [string, string];
     const before = tf.memory().numTensors;
     const argv = chat('--max-new-tokens', '9', '--json');
     const stdin = lines(
@@ -116,18 +114,18 @@ describe('gemma3 chat', () => {
     expect([nameless.code, nameless.stderr]).toEqual([1, expect.stringContaining('name of a file behind /image')]);
   });
 
-  it('takes a model that guesses', async () => {
+  test('takes a model that guesses', async () => {
     const {code, stdout} = await run(chat(...SHORT, '--draft', TINY), {stdin: lines('a', 'b')});
     expect([code, stdout]).toEqual([0, lines(...(await answers(['a', 'b'])))]);
   });
 
-  it('ends an answer before a text', async () => {
+  test('ends an answer before a text', async () => {
     const [whole] = await answers(['a']);
     const {stdout} = await run(chat(...SHORT, '--stop', whole!.slice(2, 4), '--stop', 'no such text'), {stdin: 'a'});
     expect(stdout).toBe(`${whole!.slice(0, whole!.indexOf(whole!.slice(2, 4)))}\n`);
   });
 
-  it('says that the conversation is full', async () => {
+  test('says that the conversation is full', async () => {
     const full = /The conversation fills its 24 tokens. Begin anew with \/clear, or start with a larger --max-length/;
     const cut = await run(chat('--max-length', '24'), {stdin: 'a'});
     expect([cut.code, cut.stderr]).toEqual([0, expect.stringMatching(full)]);
@@ -136,7 +134,7 @@ describe('gemma3 chat', () => {
     expect(refused.stdout).toBe(cut.stdout);
   });
 
-  it.each([
+  test.each([
     [['--max-length', '0'], /above 0/],
     [['--stop', ''], /not empty/],
     [['--sampler', 'greedy', '--seed', '1'], /no effect with the sampler greedy/],
@@ -147,7 +145,7 @@ describe('gemma3 chat', () => {
 
   // === On a terminal ===
 
-  it('asks, goes on after a mistake, and ends with the input', async () => {
+  test('asks, goes on after a mistake, and ends with the input', async () => {
     const keyboard = new PassThrough();
     keyboard.end(lines('<end_of_turn>', '/quit', 'a'));
     const {code, stdout, stderr} = await run(chat(...SHORT), {keyboard, terminal: true});
@@ -159,7 +157,7 @@ describe('gemma3 chat', () => {
     expect(stderr).toMatch(/There is no command \/quit/);
   });
 
-  it('stops an answer at the first Ctrl-C and ends at the second', async () => {
+  test('stops an answer at the first Ctrl-C and ends at the second', async () => {
     const before = tf.memory().numTensors;
     const [keyboard, interrupts] = [new PassThrough(), new Interrupts()];
     keyboard.write('a\n');
@@ -176,7 +174,7 @@ describe('gemma3 chat', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('ends at once when pressed twice within an answer', async () => {
+  test('ends at once when pressed twice within an answer', async () => {
     const interrupts = new Interrupts();
     const onText = () => {
       interrupts.press();

@@ -36,7 +36,7 @@ describe('gemma3 convert', () => {
     expect(inspected.stdout).toMatch(to === 'tfjs' ? `TensorFlow.js, ${dtype}` : 'Keras HDF5');
   });
 
-  it('says what it did', async () => {
+  test('says what it did', async () => {
     await useBackend();
     const out = fresh();
     const {code, stdout} = await run(['convert', TINY, out, '--to', 'tfjs', '--dtype', 'int8']);
@@ -47,7 +47,7 @@ describe('gemma3 convert', () => {
     model.dispose();
   });
 
-  it('writes over nothing unless it is told to', async () => {
+  test('writes over nothing unless it is told to', async () => {
     const out = fresh();
     mkdirSync(out);
     const convert = (...more: string[]) => run(['convert', TINY, out, '--to', 'keras', ...more]);
@@ -67,7 +67,7 @@ describe('gemma3 convert', () => {
     (await Gemma3CausalLM.fromPreset(out)).dispose();
   });
 
-  it('leaves nothing when it is interrupted', async () => {
+  test('leaves nothing when it is interrupted', async () => {
     const folder = join(root, 'interrupted');
     mkdirSync(folder);
     const controller = new AbortController();
@@ -94,7 +94,7 @@ describe('gemma3 convert', () => {
     expect(existsSync(out)).toBe(false);
   });
 
-  it('says why a preset cannot be read', async () => {
+  test('says why a preset cannot be read', async () => {
     const {code, stderr} = await run(['convert', join(root, 'nowhere'), fresh(), '--to', 'tfjs']);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: Expected a preset: /);

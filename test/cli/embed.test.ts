@@ -1,10 +1,10 @@
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedder} from 'tfjs-gemma3';
 import {maxDifference} from '../support/numbers';
 import {run, TINY} from './run';
+import {fixture} from '../support/fixtures';
 
-const FIXTURE = join(__dirname, '..', 'fixtures', 'embedder', 'embedding_model');
+const FIXTURE = fixture('embedder/embedding_model');
 const TEXTS = ['Mars is called the Red Planet.', 'Venus', 'two words'];
 
 async function vectorsOf(argv: readonly string[], stdin?: string): Promise<number[][]> {
@@ -29,7 +29,7 @@ async function expectedVectors(preset: string, texts: readonly string[], options
 const length = (vector: readonly number[]) => Math.hypot(...vector);
 
 describe('gemma3 embed', () => {
-  it('prints a vector a line, of the preset in the package', async () => {
+  test('prints a vector a line, of the preset in the package', async () => {
     const before = tf.memory().numTensors;
     const vectors = await vectorsOf(TEXTS);
     const expected = await expectedVectors(TINY, TEXTS);
@@ -39,21 +39,21 @@ describe('gemma3 embed', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('pools as it is told, and leaves vectors as long as they are', async () => {
+  test('pools as it is told, and leaves vectors as long as they are', async () => {
     const vectors = await vectorsOf([...TEXTS, '--pooling', 'mean', '--no-normalize', '--batch-size', '1']);
     const expected = await expectedVectors(TINY, TEXTS, {poolingMode: 'mean', normalize: false});
     expect(maxDifference(vectors.flat(), expected.flat())).toBeLessThan(1e-4);
     expect(Math.abs(length(vectors[0]!) - 1)).toBeGreaterThan(0.1);
   });
 
-  it('reads texts from the lines of standard input', async () => {
+  test('reads texts from the lines of standard input', async () => {
     const vectors = await vectorsOf(['--preset', FIXTURE, '-'], `${TEXTS.join('\r\n\n')}\n`);
     const expected = await expectedVectors(FIXTURE, TEXTS);
     expect(maxDifference(vectors.flat(), expected.flat())).toBeLessThan(1e-6);
     expect(await run(['embed', '-'], {stdin: '\n'})).toMatchObject({code: 2, stdout: ''});
   });
 
-  it('prints one object', async () => {
+  test('prints one object', async () => {
     const {code, stdout} = await run([
       'embed',
       'a',
@@ -74,18 +74,18 @@ describe('gemma3 embed', () => {
     expect(similarity[1]![1]).toBeCloseTo(1, 5);
   });
 
-  it('prints a matrix of similarities', async () => {
+  test('prints a matrix of similarities', async () => {
     const {stdout} = await run(['embed', 'Mars', 'Mars', '--preset', FIXTURE, '--similarity']);
     expect(stdout).toBe('1.0000  1.0000\n1.0000  1.0000\n');
   });
 
-  it('says what does not fit', async () => {
+  test('says what does not fit', async () => {
     const {code, stderr} = await run(['embed', 'a', '--preset', FIXTURE, '--no-normalize']);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: Gemma3TextEmbedder expected `normalize` to be true: .*\n$/);
   });
 
-  it('stops when it is interrupted', async () => {
+  test('stops when it is interrupted', async () => {
     const controller = new AbortController();
     controller.abort(new Error('Interrupted.'));
     expect(await run(['embed', 'a'], {signal: controller.signal})).toMatchObject({code: 130, stdout: ''});

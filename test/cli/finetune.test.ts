@@ -4,6 +4,7 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Interrupts} from '../../cli/support/interrupts';
 import {run, TINY} from './run';
+import {tinyPicture} from '../support/fixtures';
 
 let folder: string;
 beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'finetune-'))));
@@ -30,7 +31,7 @@ interface Reported {
 }
 const report = (name: string) => JSON.parse(readFileSync(at(`${name}.report.json`), 'utf8')) as Reported;
 
-it('trains, says how far it is, and leaves what generate reads', async () => {
+test('trains, says how far it is, and leaves what generate reads', async () => {
   write('data.jsonl', ...EXAMPLES.map(example => ({...example, response: ' blue.'})));
   const before = tf.memory().numTensors;
   const output = at('colors.lora.h5');
@@ -74,7 +75,7 @@ it('trains, says how far it is, and leaves what generate reads', async () => {
   expect(answer).toMatchObject({code: 0, stdout: ' blue.\n'});
 });
 
-it('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
+test('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
   write('data.jsonl', ...EXAMPLES);
   const whole = [...SMALL, '--seed', '3', '--validation-split', '0.3', '--checkpoint-every', '1'];
   expect((await run(finetune(...whole, '--output', at('whole.lora.h5')))).code).toBe(0);
@@ -106,7 +107,7 @@ it('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
   expect(existsSync(at('parts.checkpoint'))).toBe(false);
 });
 
-it('stops at a loss that is no number, and keeps the state before', async () => {
+test('stops at a loss that is no number, and keeps the state before', async () => {
   write('data.jsonl', ...EXAMPLES);
   const argv = [...SMALL, '--epochs', '20', '--learning-rate', '1e30', '--clip-norm', '1e30', '--warmup', '0'];
   const {code, stderr} = await run(finetune(...argv, '--schedule', 'constant', '--output', at('a.lora.h5')));
@@ -116,8 +117,8 @@ it('stops at a loss that is no number, and keeps the state before', async () => 
   expect(readdirSync(folder)).toEqual(expect.arrayContaining(['a.checkpoint', 'a.lora.h5', 'a.report.json']));
 });
 
-it('learns from images', async () => {
-  const picture = join(__dirname, '../fixtures/tiny_preset/pictures/blue_square.png');
+test('learns from images', async () => {
+  const picture = tinyPicture('blue_square');
   write('data.jsonl', {prompt: 'What?', response: ' A box.', image: picture}, {prompt: 'Hi', response: ' Ho.'});
   const argv = [
     '--batch-size',
@@ -136,7 +137,7 @@ it('learns from images', async () => {
   expect(report('a').losses).toHaveLength(1);
 });
 
-it('writes turns of a chat, into a folder that it makes', async () => {
+test('writes turns of a chat, into a folder that it makes', async () => {
   write('data.jsonl', EXAMPLES[0]!);
   const output = at('runs/chat/a.lora.h5');
   const {code, stdout} = await run(finetune('--chat', '--epochs', '1', '--output', output, '--max-length', '40'));
@@ -146,7 +147,7 @@ it('writes turns of a chat, into a folder that it makes', async () => {
 });
 
 describe('refuses', () => {
-  it.each<[string, (object | string)[], string[], RegExp]>([
+  test.each<[string, (object | string)[], string[], RegExp]>([
     ['an empty file', [], [], /Expected examples in ".*data\.jsonl", one a line: .* Received: an empty file/],
     ['empty lines', ['', ' '], [], /Received: empty lines/],
     ['what is no JSON', [EXAMPLES[0]!, 'a b'], [], /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/],
@@ -178,7 +179,7 @@ describe('refuses', () => {
     expect(readdirSync(folder)).toEqual(['data.jsonl']);
   });
 
-  it.each<[string[], RegExp]>([
+  test.each<[string[], RegExp]>([
     [['--output', 'a.h5'], /ends with .lora.h5. Received: "a.h5"/],
     [['--output', 'a.lora.h5', '--validation', 'x', '--validation-split', '0.1'], /no effect with '--validation'/],
     [['--output', 'a.lora.h5', '--accumulate', '1'], /at least 2, or to be left out/],
@@ -188,7 +189,7 @@ describe('refuses', () => {
     expect({code, stderr}).toEqual({code: 2, stderr: expect.stringMatching(message) as string});
   });
 
-  it('a place that cannot be written to, before it computes anything', async () => {
+  test('a place that cannot be written to, before it computes anything', async () => {
     write('data.jsonl', EXAMPLES[0]!);
     const inFile = await run(finetune('--output', join(at('data.jsonl'), 'a.lora.h5')));
     expect([inFile.code, inFile.stderr]).toEqual([
@@ -204,7 +205,7 @@ describe('refuses', () => {
     expect(readdirSync(folder).sort()).toEqual(['b.lora.h5', 'data.jsonl']);
   });
 
-  it('a file that is there, and a run that is not', async () => {
+  test('a file that is there, and a run that is not', async () => {
     write('data.jsonl', EXAMPLES[0]!);
     writeFileSync(at('a.lora.h5'), '');
     const there = await run(finetune('--output', at('a.lora.h5')));

@@ -16,7 +16,7 @@ describe('gemma3 generate', () => {
 
   // === Text ===
 
-  it('prints what `generate` returns, as it comes', async () => {
+  test('prints what `generate` returns, as it comes', async () => {
     const before = tf.memory().numTensors;
     const {code, stdout, stderr, pieces} = await run(generate(PROMPT, ...LIMIT));
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
@@ -25,18 +25,18 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('prints the prompt as its tokens have it', async () => {
+  test('prints the prompt as its tokens have it', async () => {
     const {stdout} = await run(generate('a\u2581b', ...LIMIT));
     expect(stdout).toMatch(/^a b/);
     expect(stdout).toBe(`${await lm.generate('a\u2581b', {maxLength: 16})}\n`);
   });
 
-  it('prints the new text alone', async () => {
+  test('prints the new text alone', async () => {
     const {stdout} = await run(generate(PROMPT, '--strip-prompt', ...LIMIT));
     expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true})}\n`);
   });
 
-  it('ends before a text', async () => {
+  test('ends before a text', async () => {
     const whole = await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true});
     const stop = whole.slice(3, 6);
     for (const json of [[], ['--json']]) {
@@ -48,7 +48,7 @@ describe('gemma3 generate', () => {
     }
   });
 
-  it('answers its own question when nothing is given', async () => {
+  test('answers its own question when nothing is given', async () => {
     for (const stdin of [undefined, '']) {
       const {code, stdout} = await run(['generate'], {stdin});
       expect(code).toBe(0);
@@ -56,7 +56,7 @@ describe('gemma3 generate', () => {
     }
   });
 
-  it('says that a prompt leaves no room', async () => {
+  test('says that a prompt leaves no room', async () => {
     const {code, stdout, stderr} = await run(generate(PROMPT, '--max-length', '2'));
     expect(code).toBe(0);
     expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 2})}\n`);
@@ -65,7 +65,7 @@ describe('gemma3 generate', () => {
 
   // === JSON ===
 
-  it.each([false, true])('prints one object, stripPrompt: %s', async stripPrompt => {
+  test.each([false, true])('prints one object, stripPrompt: %s', async stripPrompt => {
     const before = tf.memory().numTensors;
     const {code, stdout, stderr} = await run(
       generate(PROMPT, '--json', ...LIMIT, ...(stripPrompt ? ['--strip-prompt'] : [])),
@@ -88,7 +88,7 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('tells how probable the new tokens were', async () => {
+  test('tells how probable the new tokens were', async () => {
     const {stdout} = await run(generate(PROMPT, '--json', '--logprobs', '2', ...LIMIT));
     const {text, tokens, newTokens} = JSON.parse(stdout) as TextWithLogprobs & {newTokens: number};
     const expected = await lm.generate(PROMPT, {maxLength: 16, logprobs: 2});
@@ -108,14 +108,14 @@ describe('gemma3 generate', () => {
     expect(stderr).toMatch(/'--logprobs' has no effect without '--json'/);
   });
 
-  it('counts nothing where nothing is generated', async () => {
+  test('counts nothing where nothing is generated', async () => {
     const {stdout} = await run(generate(PROMPT, '--json', '--max-length', '2'));
     expect(JSON.parse(stdout)).toMatchObject({promptTokens: 2, newTokens: 0, prefillSeconds: 0, decodeSeconds: 0});
   });
 
   // === Standard input ===
 
-  it.each([
+  test.each([
     ['-', 'What is\nthe capital\n'],
     ['-', 'What is\nthe capital\r\n'],
     [undefined, 'What is\nthe capital'],
@@ -124,7 +124,7 @@ describe('gemma3 generate', () => {
     expect(stdout).toBe(`${await lm.generate('What is\nthe capital', {maxLength: 16})}\n`);
   });
 
-  it.each([[undefined], ['']])('refuses to go without a prompt: stdin %j', async stdin => {
+  test.each([[undefined], ['']])('refuses to go without a prompt: stdin %j', async stdin => {
     const {code, stdout, stderr} = await run(generate(), {stdin});
     expect({code, stdout}).toEqual({code: 2, stdout: ''});
     expect(stderr).toMatch(/missing argument 'PROMPT'/);
@@ -132,7 +132,7 @@ describe('gemma3 generate', () => {
 
   // === Samplers ===
 
-  it.each([
+  test.each([
     [['--top-k', '4', '--seed', '3'], () => new samplers.TopKSampler({k: 4, seed: 3})],
     [['--sampler', 'top_k', '--seed', '3'], () => new samplers.TopKSampler({seed: 3})],
     [
@@ -161,7 +161,7 @@ describe('gemma3 generate', () => {
     expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16})}\n`);
   });
 
-  it.each([
+  test.each([
     ['greedy', '--seed', 'random, top_k, top_p or speculative'],
     ['greedy', '--temperature', 'random, top_k, top_p, beam, contrastive or speculative'],
     ['greedy', '--min-p', 'random, top_k, top_p or speculative'],
@@ -176,7 +176,7 @@ describe('gemma3 generate', () => {
     expect(stderr).toContain(`'${option}' has no effect with the sampler ${sampler}. Use it with ${readers},`);
   });
 
-  it.each([
+  test.each([
     ['--max-length', 'abc'],
     ['--max-length', '0'],
     ['--max-length', '1.5'],
@@ -204,7 +204,7 @@ describe('gemma3 generate', () => {
 
   // === Ends ===
 
-  it('stops when interrupted, and ends the line', async () => {
+  test('stops when interrupted, and ends the line', async () => {
     const before = tf.memory().numTensors;
     const controller = new AbortController();
     let seen = 0;
@@ -219,12 +219,12 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('prints no half object when interrupted', async () => {
+  test('prints no half object when interrupted', async () => {
     const {code, stdout, stderr} = await run(generate(PROMPT, '--json'), {signal: AbortSignal.abort()});
     expect({code, stdout, stderr}).toEqual({code: 130, stdout: '', stderr: ''});
   });
 
-  it('shows a bar on a terminal and takes it away', async () => {
+  test('shows a bar on a terminal and takes it away', async () => {
     const {stdout, stderr} = await run(generate(PROMPT, ...LIMIT), {terminal: true});
     expect(stderr).toContain('Loading model');
     expect(stderr.endsWith('\u001b[2K')).toBe(true);

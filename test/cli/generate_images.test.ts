@@ -4,11 +4,11 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {run, TINY} from './run';
+import {TINY_PRESET, tinyPicture} from '../support/fixtures';
 
-const picture = (name: string) => join(__dirname, `../fixtures/tiny_preset/pictures/${name}.png`);
-const SQUARE = ['--image', picture('blue_square')];
+const SQUARE = ['--image', tinyPicture('blue_square')];
 
-it.each<[string, string[], RegExp]>([
+test.each<[string, string[], RegExp]>([
   [
     'in front',
     [...SQUARE, 'What is in the picture?'],
@@ -23,7 +23,7 @@ it.each<[string, string[], RegExp]>([
   ['its own question', SQUARE, /What is in the picture\? A blue square\.\n$/],
   [
     'two, in their order',
-    ['--image', picture('green_triangle'), '--image', picture('yellow_ring')],
+    ['--image', tinyPicture('green_triangle'), '--image', tinyPicture('yellow_ring')],
     /What is in these images\? A green triangle and a yellow ring\.\n$/,
   ],
 ])('answers: %s', async (_, argv, expected) => {
@@ -34,7 +34,7 @@ it.each<[string, string[], RegExp]>([
   expect(tf.memory().numTensors).toBe(before);
 });
 
-it('counts the tokens of images', async () => {
+test('counts the tokens of images', async () => {
   const {stdout} = await run(['generate', '--preset', TINY, '--json', ...SQUARE, 'What is in the picture?']);
   const result = JSON.parse(stdout) as {text: string; promptTokens: number; newTokens: number};
   expect(result.text).toContain('A blue square.');
@@ -49,11 +49,11 @@ describe('refuses', () => {
     folder = mkdtempSync(join(tmpdir(), 'gemma3-images-'));
     writeFileSync(join(folder, 'a.gif'), 'GIF89a');
     // A tokenizer alone is a preset of text.
-    cpSync(join(__dirname, '../../presets/gemma3_tiny/assets'), join(folder, 'assets'), {recursive: true});
+    cpSync(join(TINY_PRESET, 'assets'), join(folder, 'assets'), {recursive: true});
   });
   afterAll(() => rmSync(folder, {recursive: true}));
 
-  it.each<[string, () => string[], RegExp]>([
+  test.each<[string, () => string[], RegExp]>([
     [
       'a missing file',
       () => ['--image', 'nothing.png', 'a'],
@@ -78,7 +78,7 @@ describe('refuses', () => {
   });
 });
 
-it('says in its help where images go', async () => {
+test('says in its help where images go', async () => {
   const {stdout} = await run(['generate', '--help']);
   expect(stdout).toMatch(/--image <file>/);
   expect(stdout).toMatch(/has\s+its images in front/);

@@ -4,9 +4,8 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {type PresetFacts} from '../../cli/support/preset_facts';
 import {presets} from '../../src/hub/registry';
+import {fixture} from '../support/fixtures';
 import {run} from './run';
-
-const fixture = (name: string) => join(__dirname, '..', 'fixtures', 'backbone', name);
 
 async function facts(preset: string): Promise<PresetFacts> {
   const {code, stdout, stderr} = await run(['inspect', preset, '--json']);
@@ -17,10 +16,10 @@ async function facts(preset: string): Promise<PresetFacts> {
 const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
 describe('gemma3 inspect', () => {
-  it('says what is in a folder', async () => {
+  test('says what is in a folder', async () => {
     const before = tf.memory().numTensors;
-    const found = await facts(fixture('post_norms'));
-    expect(found).toMatchObject({format: 'single', source: fixture('post_norms'), problem: null});
+    const found = await facts(fixture('backbone/post_norms'));
+    expect(found).toMatchObject({format: 'single', source: fixture('backbone/post_norms'), problem: null});
     expect(found.config).toMatchObject({vocabulary_size: 64, num_layers: 2});
     expect(found.parameters).toBe(found.variables.reduce((sum, {shape}) => sum + size(shape), 0));
     expect(found.variables).toContainEqual({
@@ -36,7 +35,7 @@ describe('gemma3 inspect', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('says how much memory each dtype needs', async () => {
+  test('says how much memory each dtype needs', async () => {
     const {memory, parameters} = await facts('gemma3_1b');
     // Norms rest as float32 always; int8 has a scale of 2 bytes for 32 values, int4 a minimum as well.
     expect(memory!.float32).toBe(4 * parameters!);
@@ -50,7 +49,7 @@ describe('gemma3 inspect', () => {
     }
   });
 
-  it('says how much memory a cache needs', async () => {
+  test('says how much memory a cache needs', async () => {
     const {cache} = await facts('gemma3_1b');
     // 26 blocks, every sixth with all tokens; the others with a window of 512.
     const bytes = (tokens: number) => 2 * 4 * 256 * (4 * tokens + 22 * Math.min(tokens, 512));
@@ -60,14 +59,14 @@ describe('gemma3 inspect', () => {
     );
   });
 
-  it('reads several files', async () => {
-    const found = await facts(fixture('sharded'));
+  test('reads several files', async () => {
+    const found = await facts(fixture('backbone/sharded'));
     expect(found.format).toBe('sharded');
     expect(found.files.map(({name}) => name)).toEqual(['model_00000.weights.h5', 'model_00001.weights.h5']);
     expect(found.files.reduce((sum, {variables}) => sum + variables, 0)).toBe(found.variables.length);
   });
 
-  it('needs no files for a name', async () => {
+  test('needs no files for a name', async () => {
     const found = await facts('gemma3_1b');
     expect(found).toMatchObject({parameters: 999885952, source: null, format: null, files: [], problem: null});
     expect(found.memory!.float32).toBe(4 * 999885952);
@@ -80,7 +79,7 @@ describe('gemma3 inspect', () => {
     });
   });
 
-  it.each(Object.entries(presets))('knows %s from its name alone', async (name, {metadata, config}) => {
+  test.each(Object.entries(presets))('knows %s from its name alone', async (name, {metadata, config}) => {
     const found = await facts(name);
     expect(found).toMatchObject({parameters: metadata.params, source: null, problem: null});
     const {float32, bfloat16, int8, int4} = found.memory!;
@@ -94,7 +93,7 @@ describe('gemma3 inspect', () => {
     expect(stdout).toMatch(/Memory for the weights\n +float32 .*\n +bfloat16 .*\n +int8 .*\n +int4 /);
   });
 
-  it('describes what cannot be built', async () => {
+  test('describes what cannot be built', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
     try {
       const config = {vocabulary_size: 8, num_layers: 0};
@@ -110,18 +109,18 @@ describe('gemma3 inspect', () => {
     }
   });
 
-  it('needs no weights in a folder', async () => {
+  test('needs no weights in a folder', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
     try {
-      copyFileSync(join(fixture('post_norms'), 'config.json'), join(folder, 'config.json'));
-      const [bare, whole] = [await facts(folder), await facts(fixture('post_norms'))];
+      copyFileSync(join(fixture('backbone/post_norms'), 'config.json'), join(folder, 'config.json'));
+      const [bare, whole] = [await facts(folder), await facts(fixture('backbone/post_norms'))];
       expect(bare).toMatchObject({format: null, files: [], parameters: whole.parameters, memory: whole.memory});
     } finally {
       rmSync(folder, {recursive: true});
     }
   });
 
-  it.each([
+  test.each([
     ['{', /Expected JSON in .*config\.json/],
     ['{"class_name": "Other", "config": {}}', /Expected the configuration of a Gemma3Backbone/],
     ['null', /Expected the configuration of a Gemma3Backbone/],
@@ -137,11 +136,11 @@ describe('gemma3 inspect', () => {
     }
   });
 
-  it('shows blocks that are alike once, or all', async () => {
-    const short = await run(['inspect', fixture('post_norms')]);
+  test('shows blocks that are alike once, or all', async () => {
+    const short = await run(['inspect', fixture('backbone/post_norms')]);
     expect(short.stdout).toMatch(/ 2 × {2}gemma3_decoder_block_\*\/attention\/query_dense\/vars\/0 +\[2, 8, 4\]/);
     expect(short.stdout).toMatch(/Memory for the weights\n +float32 /);
-    const long = await run(['inspect', fixture('post_norms'), '--variables']);
+    const long = await run(['inspect', fixture('backbone/post_norms'), '--variables']);
     expect(long.stdout).toContain('layers/gemma3_decoder_block_1/attention/query_dense/vars/0');
     expect(long.stdout).not.toContain('×');
   });

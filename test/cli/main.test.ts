@@ -4,23 +4,23 @@ import {run} from './run';
 const COMMANDS = ['generate', 'chat', 'embed', 'inspect', 'presets', 'convert', 'doctor', 'bench'];
 
 describe('gemma3', () => {
-  it('prints its version', async () => {
+  test('prints its version', async () => {
     expect(await run(['--version'])).toMatchObject({code: 0, stdout: `${version}\n`, stderr: ''});
   });
 
-  it('lists all commands', async () => {
+  test('lists all commands', async () => {
     const {code, stdout} = await run(['--help']);
     expect(code).toBe(0);
     for (const command of COMMANDS) expect(stdout).toContain(`  ${command}`);
   });
 
-  it.each(COMMANDS)('%s --help shows an example', async command => {
+  test.each(COMMANDS)('%s --help shows an example', async command => {
     const {code, stdout, stderr} = await run([command, '--help']);
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
     expect(stdout).toMatch(/Examples?:\n {2}\$ gemma3/);
   });
 
-  it.each([
+  test.each([
     [[], /Usage/],
     [['no_such_command'], /unknown command 'no_such_command'/],
     [['generate', '--no-such-option'], /unknown option/],
@@ -36,13 +36,13 @@ describe('gemma3', () => {
     expect(stderr).toMatch(text);
   });
 
-  it('says in one line what failed', async () => {
+  test('says in one line what failed', async () => {
     const {code, stdout, stderr} = await run(['inspect', '/no/such/folder']);
     expect({code, stdout}).toEqual({code: 1, stdout: ''});
     expect(stderr).toMatch(/^error: .*"\/no\/such\/folder".*\n$/);
   });
 
-  it('says where it failed to those who ask', async () => {
+  test('says where it failed to those who ask', async () => {
     const {stderr} = await run(['inspect', '/no/such/folder'], {debug: true});
     expect(stderr).toMatch(/\n {4}at /);
   });

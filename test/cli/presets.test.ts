@@ -2,7 +2,7 @@ import {Gemma3Backbone} from 'tfjs-gemma3';
 import {run, TINY} from './run';
 
 describe('gemma3 presets', () => {
-  it('prints one object', async () => {
+  test('prints one object', async () => {
     const {code, stdout, stderr} = await run(['presets', '--json']);
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
     const {presets} = JSON.parse(stdout) as {presets: Record<string, unknown>[]};
@@ -18,7 +18,7 @@ describe('gemma3 presets', () => {
     });
   });
 
-  it('prints a table', async () => {
+  test('prints a table', async () => {
     const {code, stdout} = await run(['presets']);
     const lines = stdout.trimEnd().split('\n');
     expect(code).toBe(0);

@@ -17,10 +17,9 @@ import {
   useBackend,
 } from '../../src';
 import {expectNoLeak, maxDifference, take} from '../support/numbers';
-import {rejection} from '../formats/hdf5/helpers';
+import {rejection} from '../support/hdf5_files';
+import {fixture, fixtureNames, TINY_PRESET} from '../support/fixtures';
 
-const FIXTURES = join(__dirname, '../fixtures/backbone');
-const TINY = join(__dirname, '../../presets/gemma3_tiny');
 const root = mkdtempSync(join(tmpdir(), 'convert-'));
 afterAll(() => rmSync(root, {recursive: true}));
 
@@ -62,16 +61,16 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
 
   beforeAll(async () => {
     await expectNoLeak(async () => {
-      const lm = await Gemma3CausalLM.fromPreset(TINY, {dtype});
+      const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype});
       expected = await predict(lm);
       bytes = (lm.weights as unknown as {byteLength: number}[]).reduce((sum, weight) => sum + weight.byteLength, 0);
       lm.dispose();
-      const result = await convertPreset(TINY, folder, {to: 'tfjs', dtype, shardSize: 300_000});
+      const result = await convertPreset(TINY_PRESET, folder, {to: 'tfjs', dtype, shardSize: 300_000});
       expect(result).toMatchObject({dtype, parameters: 1275712, bytes: folderBytes(folder)});
     });
   });
 
-  it('is as small as the dtype says, in files of the wanted size', () => {
+  test('is as small as the dtype says, in files of the wanted size', () => {
     const found = folderBytes(folder);
     expect(found).toBeLessThanOrEqual(bytes);
     expect(found).toBeGreaterThan(0.95 * bytes);
@@ -82,7 +81,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     expect(sizes.length).toBe(Math.ceil(found / 300_000));
   });
 
-  it('opens with tf.loadLayersModel, from a handler, an address of a file and a server', async () => {
+  test('opens with tf.loadLayersModel, from a handler, an address of a file and a server', async () => {
     const server = await serve(folder);
     const {port} = server.address() as AddressInfo;
     const places = [folderHandler(folder), `file://${folder}/model.json`, `http://127.0.0.1:${port}/model.json`];
@@ -102,7 +101,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     }
   });
 
-  it('is a preset', async () => {
+  test('is a preset', async () => {
     await expectNoLeak(async () => {
       const told: number[] = [];
       const lm = await Gemma3CausalLM.fromPreset(folder, {onProgress: ({loaded, total}) => told.push(loaded / total)});
@@ -116,9 +115,9 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     expect(embedding).toMatchObject({shape: [2048, 128], dtype});
   });
 
-  it('opens on another backend', async () => {
+  test('opens on another backend', async () => {
     const preset = new MemoryPreset();
-    await convertPreset(join(FIXTURES, 'post_norms'), preset, {to: 'tfjs', dtype});
+    await convertPreset(fixture('backbone/post_norms'), preset, {to: 'tfjs', dtype});
     const here = await Gemma3Backbone.fromPreset(preset);
     const values = await predict(here);
     here.dispose();
@@ -133,7 +132,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     }
   });
 
-  it('is saved by tfjs as it rests, and read again', async () => {
+  test('is saved by tfjs as it rests, and read again', async () => {
     const lm = await Gemma3CausalLM.fromPreset(folder);
     const again = join(root, `again-${dtype}`);
     await expectNoLeak(async () => {
@@ -153,21 +152,21 @@ function serve(folder: string): Promise<Server> {
 }
 
 describe('from tfjs', () => {
-  it('floats load with another dtype, and go back to Keras bit for bit', async () => {
+  test('floats load with another dtype, and go back to Keras bit for bit', async () => {
     const folder = join(root, 'tiny-bfloat16');
     const preset = new MemoryPreset();
     await convertPreset(folder, preset, {to: 'keras'});
     expect(preset.files.get('model.weights.h5')!.length).toBeGreaterThan(2.5e6);
     for (const dtype of ['float32', 'int8']) {
       const models = [];
-      for (const source of [TINY, folder, preset]) models.push(await Gemma3CausalLM.fromPreset(source, {dtype}));
+      for (const source of [TINY_PRESET, folder, preset]) models.push(await Gemma3CausalLM.fromPreset(source, {dtype}));
       const [first, ...rest] = await Promise.all(models.map(predict));
       for (const values of rest) expect(values).toEqual(first);
       models.forEach(model => model.dispose());
     }
   });
 
-  it('integers are what they are', async () => {
+  test('integers are what they are', async () => {
     const folder = join(root, 'tiny-int8');
     expect(await rejection(Gemma3CausalLM.fromPreset(folder, {dtype: 'bfloat16'}))).toMatch(
       /rests as int8: load with dtype "int8", or convert it anew/,
@@ -179,12 +178,12 @@ describe('from tfjs', () => {
 });
 
 describe('to keras', () => {
-  it('writes what saveToPreset writes', async () => {
+  test('writes what saveToPreset writes', async () => {
     for (const dtype of ['float32', 'bfloat16', undefined] as const) {
       const converted = new MemoryPreset();
       const saved = new MemoryPreset();
-      await convertPreset(TINY, converted, {to: 'keras', dtype, maxShardSize: 0.001});
-      const lm = await Gemma3CausalLM.fromPreset(TINY);
+      await convertPreset(TINY_PRESET, converted, {to: 'keras', dtype, maxShardSize: 0.001});
+      const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
       await lm.saveToPreset(saved, {dtype, maxShardSize: 0.001});
       lm.dispose();
       expect([...converted.files.keys()].sort()).toEqual([...saved.files.keys()].sort());
@@ -204,8 +203,8 @@ describe('to keras', () => {
     }
   });
 
-  it.each(readdirSync(FIXTURES))('%s, there and back over tfjs', async name => {
-    const source = join(FIXTURES, name);
+  test.each(fixtureNames('backbone'))('%s, there and back over tfjs', async name => {
+    const source = fixture(`backbone/${name}`);
     const [tfjs, keras] = [new MemoryPreset(), new MemoryPreset()];
     await convertPreset(source, tfjs, {to: 'tfjs'});
     await convertPreset(tfjs, keras, {to: 'keras'});
@@ -219,7 +218,7 @@ describe('to keras', () => {
 });
 
 describe('what goes wrong', () => {
-  const convert = (options: object, source = TINY) =>
+  const convert = (options: object, source = TINY_PRESET) =>
     rejection(convertPreset(source, join(root, 'none'), options as {to: 'tfjs'}));
 
   afterEach(() => expect(readdirSync(root).filter(name => /none|saving/.test(name))).toEqual([]));
@@ -236,7 +235,7 @@ describe('what goes wrong', () => {
 
   test('weights that do not fit, and none at all', async () => {
     const broken = new MemoryPreset();
-    await convertPreset(TINY, broken, {to: 'tfjs'});
+    await convertPreset(TINY_PRESET, broken, {to: 'tfjs'});
     const shard = [...broken.files.keys()].find(path => path.endsWith('.bin'))!;
     broken.files.set(shard, broken.files.get(shard)!.slice(4));
     expect(await convert({to: 'keras'}, broken as never)).toMatch(

@@ -36,7 +36,7 @@ const decoder = {
 const run = (start: number, count: number, length = 300) =>
   Array.from({length}, (_, i) => Number(i >= start && i < start + count));
 
-it('a language model', () => {
+test('a language model', () => {
   const inputs = {
     token_ids: tf.ones([1, 300], 'int32'),
     padding_mask: tf.tensor2d([run(0, 280)], [1, 300], 'bool'),
@@ -46,7 +46,7 @@ it('a language model', () => {
   model.dispose();
 });
 
-it('a model of vision and language', () => {
+test('a model of vision and language', () => {
   const inputs = {
     images: tf.ones([1, 1, 64, 64, 3]),
     token_ids: tf.ones([1, 300], 'int32'),
@@ -81,7 +81,7 @@ describe('the preprocessor', () => {
   });
   const image = () => tf.ones([896, 896, 3]) as tf.Tensor3D;
 
-  it.each([
+  test.each([
     ['unbatched inputs', {prompts: 'What is the capital of India?', responses: 'New Delhi'}],
     [
       'batched inputs',
@@ -99,24 +99,24 @@ describe('the preprocessor', () => {
     expect(y.shape).toEqual([...batch, 256]);
   });
 
-  it('a language model needs no images', async () => {
+  test('a language model needs no images', async () => {
     const {tokenizer} = preprocessor;
     const textual = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 64});
     const {x} = await textual.call({prompts: 'What is the capital of India?', responses: 'New Delhi'});
     expect(Object.keys(x)).toEqual(['token_ids', 'padding_mask']);
   });
 
-  it('tokens for generation, and outputs as strings', async () => {
+  test('tokens for generation, and outputs as strings', async () => {
     const x = await preprocessor.generatePreprocess(['The quick brown fox jumped.']);
     expect(await preprocessor.generatePostprocess(x)).toEqual(['The quick brown fox jumped.']);
   });
 
-  it('unbatched, with one image', async () => {
+  test('unbatched, with one image', async () => {
     const {x} = await preprocessor.call({prompts: `this is a lily ${S}`, responses: 'pristine!', images: image()});
     expect([x.images!.shape, x.vision_indices!.shape]).toEqual([[2, 64, 64, 3], [32]]);
   });
 
-  it('unbatched, with two images', async () => {
+  test('unbatched, with two images', async () => {
     const {x} = await preprocessor.call({
       prompts: `lily: ${S}, sunflower: ${S}`,
       responses: 'pristine!',
@@ -125,7 +125,7 @@ describe('the preprocessor', () => {
     expect(x.images!.shape).toEqual([2, 64, 64, 3]);
   });
 
-  it.each([
+  test.each([
     ['one image a prompt', () => [image(), image()]],
     ['written in another way', () => [[image()], [image()]]],
   ])('batched: %s', async (_, images) => {
@@ -137,7 +137,7 @@ describe('the preprocessor', () => {
     expect(x.images!.shape).toEqual([2, 2, 64, 64, 3]);
   });
 
-  it('another number of images in every sample', async () => {
+  test('another number of images in every sample', async () => {
     const inputs = {
       prompts: [`Who is this singer: ${S}?`, `Who are these musicians ${S}, ${S}?`],
       responses: ['Arijit Singh', 'John Lennon, Paul Mccartney'],
@@ -149,7 +149,7 @@ describe('the preprocessor', () => {
     expect(x.images!.shape).toEqual([2, 2, 64, 64, 3]);
   });
 
-  it('samples with two images, one and none', async () => {
+  test('samples with two images, one and none', async () => {
     const small = () => tf.ones([10, 10, 3]) as tf.Tensor3D;
     const {x} = await preprocessor.call({
       prompts: [`Who are these two: ${S}, ${S}`, `Who is this: ${S}?`, 'What is the capital of India?'],

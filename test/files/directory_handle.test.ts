@@ -63,7 +63,7 @@ async function read(preset: DirectoryHandlePreset, path: string): Promise<string
   return text(bytes);
 }
 
-it('holds what was committed, and what was there beside it', async () => {
+test('holds what was committed, and what was there beside it', async () => {
   const {handle} = folder();
   const preset = new DirectoryHandlePreset(handle);
   expect(preset.name).toBe('presets');
@@ -84,7 +84,7 @@ it('holds what was committed, and what was there beside it', async () => {
   await expect(preset.open('stale.h5')).rejects.toThrow('Expected file "stale.h5" in folder "presets"');
 });
 
-it('is as it was after an abort', async () => {
+test('is as it was after an abort', async () => {
   const {directory, handle} = folder();
   const preset = new DirectoryHandlePreset(handle);
   await put(preset, 'a', 'old');
@@ -97,7 +97,7 @@ it('is as it was after an abort', async () => {
   expect((directory.entries.get('a') as FakeFile).open).toBe(0);
 });
 
-it('takes what saveToPreset writes, given as a handle', async () => {
+test('takes what saveToPreset writes, given as a handle', async () => {
   const {handle} = folder();
   const tokenizer = await Gemma3Tokenizer.fromPreset('gemma3_tiny');
   await tokenizer.saveToPreset(handle);

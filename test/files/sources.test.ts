@@ -11,8 +11,9 @@ import {openPreset} from '../../src/hub/open_preset';
 import {MemorySource, readAll} from '../../src/base/byte_source';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {expectNoLeak, maxDifference, take} from '../support/numbers';
+import {fixture} from '../support/fixtures';
 
-const FOLDER = join(__dirname, '../fixtures/backbone/defaults');
+const FOLDER = fixture('backbone/defaults');
 const H5 = 'model.weights.h5';
 const bytesOf = (file: string) => new Uint8Array(readFileSync(join(FOLDER, file)));
 

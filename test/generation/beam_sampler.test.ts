@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import {samplers} from '../../src';
 import {InventedDecoder} from '../support/invented_decoder';
-import {collect} from './collect';
+import {collect} from '../support/collect';
 
 interface Found {
   tokens: number[];
@@ -57,7 +57,7 @@ function expectBeams(received: samplers.Beam[], expected: Found[]): void {
 
 const prompts = [[1], [2, 0, 1]];
 
-it.each([[[]], [[2]], [[0, 3]]])('wide enough, it finds the most probable continuation: stop %j', async stop => {
+test.each([[[]], [[2]], [[0, 3]]])('wide enough, it finds the most probable continuation: stop %j', async stop => {
   for (let seed = 0; seed < 5; seed++) {
     const decoder = new InventedDecoder(4, seed);
     const sampler = new samplers.BeamSampler({numBeams: 4 ** 3, returnAllBeams: true});
@@ -71,7 +71,7 @@ it.each([[[]], [[2]], [[0, 3]]])('wide enough, it finds the most probable contin
   }
 });
 
-it('narrow, it is a plain beam search: random vocabularies, lengths, widths, stop tokens', async () => {
+test('narrow, it is a plain beam search: random vocabularies, lengths, widths, stop tokens', async () => {
   const cases = fc.record({
     vocabulary: fc.integer({min: 2, max: 7}),
     seed: fc.nat(1000),
@@ -102,7 +102,7 @@ it('narrow, it is a plain beam search: random vocabularies, lengths, widths, sto
   );
 });
 
-it('gives what is decided before the end', async () => {
+test('gives what is decided before the end', async () => {
   const decoder = new InventedDecoder(5, 3, 3, 12);
   let passes = 0;
   const sampler = new samplers.BeamSampler({numBeams: 2});
@@ -123,7 +123,7 @@ it('gives what is decided before the end', async () => {
   expect(early.open).toBe(0);
 });
 
-it('ends when no beam can pass the best', async () => {
+test('ends when no beam can pass the best', async () => {
   // All tokens stop but 0, so that most beams end at once.
   const decoder = new InventedDecoder(6, 2, 3, 1);
   const sampler = new samplers.BeamSampler({numBeams: 3});
@@ -131,7 +131,7 @@ it('ends when no beam can pass the best', async () => {
   expect(decoder.passes.length).toBeLessThan(10);
 });
 
-it('tells log probabilities of the tokens that it gives', async () => {
+test('tells log probabilities of the tokens that it gives', async () => {
   const decoder = new InventedDecoder(5, 8);
   const sampler = new samplers.BeamSampler({numBeams: 3, temperature: 0.5, returnAllBeams: true});
   const {tokens, logprobs} = await collect(decoder, {
@@ -151,14 +151,14 @@ it('tells log probabilities of the tokens that it gives', async () => {
   });
 });
 
-it('reads penalties for each beam by its own text', async () => {
+test('reads penalties for each beam by its own text', async () => {
   const decoder = new InventedDecoder(4, 5, 3, 0.01);
   const sampler = new samplers.BeamSampler({numBeams: 4, presencePenalty: 100});
   const {tokens} = await collect(decoder, {prompts: [[1]], maxLength: 5, stopTokenIds: null, sampler});
   expect([...tokens[0]!].sort()).toEqual([0, 1, 2, 3]);
 });
 
-it.each([
+test.each([
   [{numBeams: 0}, /numBeams to be a positive integer. Received: numBeams=0/],
   [{numBeams: 2.5}, /numBeams/],
   [{returnAllBeams: 1}, /returnAllBeams to be true or false/],
@@ -167,6 +167,6 @@ it.each([
   expect(() => new samplers.BeamSampler(args as never)).toThrow(message);
 });
 
-it('tells its configuration', () => {
+test('tells its configuration', () => {
   expect(samplers.get('beam').getConfig()).toEqual({numBeams: 5, returnAllBeams: false, temperature: 1});
 });

@@ -46,7 +46,7 @@ async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Pro
 
 const idsOf = async (text: string): Promise<number[]> => (await lm.preprocessor!.promptTokens(text)).tokens[0]!;
 
-it('answers as a fresh model does, and each turn passes it once', async () => {
+test('answers as a fresh model does, and each turn passes it once', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat({system: 'Be brief.'});
     let before = 0;
@@ -70,7 +70,7 @@ it('answers as a fresh model does, and each turn passes it once', async () => {
   });
 });
 
-it('gives the model what the template says', async () => {
+test('gives the model what the template says', async () => {
   const chat = lm.startChat({system: 'Be brief.'});
   const {prompts} = await watch(async () => {
     await chat.send('Hi', {maxNewTokens: 3});
@@ -90,7 +90,7 @@ it('gives the model what the template says', async () => {
   chat.dispose();
 });
 
-it('ends an answer at the end of the turn, which is no part of it', async () => {
+test('ends an answer at the end of the turn, which is no part of it', async () => {
   const chat = lm.startChat();
   const end = lm.preprocessor!.tokenizer.tokenToId('<end_of_turn>');
   const ids = [50, 60, end];
@@ -105,7 +105,7 @@ it('ends an answer at the end of the turn, which is no part of it', async () => 
   chat.dispose();
 });
 
-it('answers anew', async () => {
+test('answers anew', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     const regenerate = async (options = {}) => {
@@ -132,7 +132,7 @@ it('answers anew', async () => {
   });
 });
 
-it('keeps of an answer what came, and takes a question back that got none', async () => {
+test('keeps of an answer what came, and takes a question back that got none', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     let text = '';
@@ -156,7 +156,7 @@ it('keeps of an answer what came, and takes a question back that got none', asyn
   });
 });
 
-it('says that it is full', async () => {
+test('says that it is full', async () => {
   const chat = lm.startChat({maxLength: 30, slack: 0});
   await chat.send('Hi');
   expect(chat.length).toBe(30);
@@ -167,7 +167,7 @@ it('says that it is full', async () => {
   chat.dispose();
 });
 
-it('keeps images of earlier turns, and encodes each once', async () => {
+test('keeps images of earlier turns, and encodes each once', async () => {
   const seeing = smallModel({vision: true, sequenceLength: 200});
   const image = (seed: number) => tf.randomNormal([1, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
   const shown: [string, readonly unknown[]][] = [];
@@ -210,7 +210,7 @@ it('keeps images of earlier turns, and encodes each once', async () => {
   seeing.dispose();
 });
 
-it('refuses models that know no turns', () => {
+test('refuses models that know no turns', () => {
   const bare = new Gemma3CausalLM({backbone: lm.backbone});
   expect(() => bare.startChat()).toThrow('A `preprocessor` must be attached');
   bare.dispose();
@@ -220,7 +220,7 @@ it('refuses models that know no turns', () => {
   expect(() => lm.startChat({system: '<end_of_turn>'})).toThrow('without control tokens');
 });
 
-it('is disposed once or more often, and names its own arguments', () => {
+test('is disposed once or more often, and names its own arguments', () => {
   const chat = lm.startChat();
   chat.dispose();
   chat.dispose();

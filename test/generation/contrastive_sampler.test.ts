@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import {samplers, useBackend} from '../../src';
 import {InventedDecoder} from '../support/invented_decoder';
-import {collect} from './collect';
+import {collect} from '../support/collect';
 
 function cosine(a: number[], b: number[]): number {
   const dot = (x: number[], y: number[]) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
@@ -29,7 +29,7 @@ function search(
   return text.slice(prompt.length);
 }
 
-it.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async backend => {
+test.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async backend => {
   await useBackend(backend);
   const cases = fc.record({
     seed: fc.nat(1000),
@@ -54,7 +54,7 @@ it.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async backe
   );
 });
 
-it('tells log probabilities by the model alone', async () => {
+test('tells log probabilities by the model alone', async () => {
   const decoder = new InventedDecoder(5, 8);
   const {tokens, logprobs} = await collect(decoder, {
     prompts: [[1], [2, 2]],
@@ -72,7 +72,7 @@ it('tells log probabilities by the model alone', async () => {
   });
 });
 
-it('frees all when the model fails', async () => {
+test('frees all when the model fails', async () => {
   const decoder = new InventedDecoder(5);
   const states = decoder.finalStates.bind(decoder);
   let calls = 0;
@@ -90,7 +90,7 @@ it('frees all when the model fails', async () => {
   expect(decoder.open).toBe(0);
 });
 
-it.each([
+test.each([
   [{k: 0}, /k to be a positive integer/],
   [{alpha: 1.5}, /alpha from 0 to 1. Received: alpha=1.5/],
   [{numBeams: 2}, /no argument "numBeams"/],
@@ -98,6 +98,6 @@ it.each([
   expect(() => new samplers.ContrastiveSampler(args as never)).toThrow(message);
 });
 
-it('tells its configuration', () => {
+test('tells its configuration', () => {
   expect(samplers.get('contrastive').getConfig()).toEqual({k: 5, alpha: 0.6, temperature: 1});
 });

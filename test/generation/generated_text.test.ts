@@ -14,7 +14,7 @@ function text(pieces: (string | null)[], stopStrings: string[]): {parts: string[
   return {parts, taken, ended};
 }
 
-it.each([
+test.each([
   [['one', ' two', ' three'], [' three'], 'one two', true],
   // Over several tokens, and with text behind it.
   [['one\n', '\ntwo', ' three'], ['\n\n'], 'one', true],
@@ -35,11 +35,11 @@ it.each([
   expect(result.ended).toBe(ended);
 });
 
-it('takes no token behind the stop string', () => {
+test('takes no token behind the stop string', () => {
   expect(text(['a', 'b', 'c', 'd'], ['b']).taken).toBe(2);
 });
 
-it('never gives what a stop string takes back, however the text is cut', () => {
+test('never gives what a stop string takes back, however the text is cut', () => {
   const letters = fc.constantFrom('a', 'b', 'c');
   const words = fc.string({unit: letters, minLength: 1, maxLength: 4});
   fc.assert(
@@ -57,7 +57,7 @@ it('never gives what a stop string takes back, however the text is cut', () => {
   );
 });
 
-it('gives the text of a prompt as it is, stop strings and all', () => {
+test('gives the text of a prompt as it is, stop strings and all', () => {
   const decoder = () => ({push: (id: number) => 'xyz'[id]!, flush: () => ''});
   const row = new GeneratedText({tokenizer: {decoder}, isSpecial: () => false}, ['xy', 'zx']);
   expect(row.prompt([0, 1, 2])).toBe('xyz');

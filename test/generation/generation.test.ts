@@ -67,7 +67,7 @@ async function collect(decoder: Counting, more: Partial<GenerationRequest>): Pro
   return steps;
 }
 
-it('goes on to the length, each row from its own end', async () => {
+test('goes on to the length, each row from its own end', async () => {
   const decoder = new Counting();
   const steps = await collect(decoder, {prompts: [{tokens: [1]}, {tokens: [1, 2, 3, 4]}], maxLength: 6});
   // Row 0: 1 → 1, 2, 4, 8, 6; row 1: 10 → 0, 0.
@@ -89,7 +89,7 @@ it('goes on to the length, each row from its own end', async () => {
   expect(decoder.caches[0]!.disposed).toBe(true);
 });
 
-it('ends a row behind a stop token, and all when all have ended', async () => {
+test('ends a row behind a stop token, and all when all have ended', async () => {
   const steps = await collect(new Counting(), {
     prompts: [{tokens: [1]}, {tokens: [2]}],
     maxLength: 50,
@@ -103,19 +103,19 @@ it('ends a row behind a stop token, and all when all have ended', async () => {
   ]);
 });
 
-it('does nothing where prompts are as long as the result', async () => {
+test('does nothing where prompts are as long as the result', async () => {
   const decoder = new Counting();
   expect(await collect(decoder, {prompts: [{tokens: [1, 2, 3]}], maxLength: 3})).toEqual([]);
   expect(decoder.caches).toEqual([]);
 });
 
-it('refuses an empty prompt', async () => {
+test('refuses an empty prompt', async () => {
   await expect(collect(new Counting(), {prompts: [{tokens: [1]}, {tokens: []}]})).rejects.toThrow(
     /at least one token.*row 1/,
   );
 });
 
-it('frees the cache when the reader leaves early, when the model fails and when aborted', async () => {
+test('frees the cache when the reader leaves early, when the model fails and when aborted', async () => {
   const left = new Counting();
   for await (const step of generateTokens(left, request({}))) if (step) break;
   expect(left.caches[0]!.disposed).toBe(true);

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {KvCache} from '../../src/generation/kv_cache';
 import {attention, type AttentionAttrs} from '../../src/ops/attention';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 const SHAPE = {numKeyValueHeads: 2, headDim: 3};
 

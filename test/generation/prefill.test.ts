@@ -65,14 +65,14 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     seeing!.dispose();
   });
 
-  it.each([1, 2, 7, 8, 30, 100])('gives the logits of one pass, far beyond the window, %s at once', async chunk => {
+  test.each([1, 2, 7, 8, 30, 100])('gives the logits of one pass, far beyond the window, %s at once', async chunk => {
     await expectNoLeak(async () => {
       const prompts = [text(90, 1), text(3, 2), text(64, 3)];
       expect(maxDifference(await logitsOf(lm!, prompts, chunk), await logitsOf(lm!, prompts, 1000))).toBeLessThan(2e-5);
     });
   });
 
-  it.each([1, 3, 6, 30])('the same with images, %s at once', async chunk => {
+  test.each([1, 3, 6, 30])('the same with images, %s at once', async chunk => {
     const prompts = [withImages(40, [2, 3, 20], 4), text(30, 5), withImages(9, [0, 8], 6)];
     await expectNoLeak(async () => {
       const {calls, stop} = watch(seeing!);
@@ -87,7 +87,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     tf.dispose(prompts.map(({images}) => images ?? []));
   });
 
-  it('goes on behind what a cache holds, and encodes the images of the rest alone', async () => {
+  test('goes on behind what a cache holds, and encodes the images of the rest alone', async () => {
     const prompt = withImages(12, [1, 7], 7);
     const whole = await logitsOf(seeing!, [prompt], 1000);
     await expectNoLeak(async () => {
@@ -118,7 +118,7 @@ describe('prefill', () => {
   });
   afterAll(() => lm.dispose());
 
-  it('computes the head once, and tells how far it is', async () => {
+  test('computes the head once, and tells how far it is', async () => {
     await expectNoLeak(async () => {
       const [head, progress] = [jest.spyOn(lm, 'logits'), [] as PrefillProgress[]];
       const {calls, stop} = watch(lm);
@@ -139,7 +139,7 @@ describe('prefill', () => {
     });
   });
 
-  it('is aborted between pieces', async () => {
+  test('is aborted between pieces', async () => {
     await expectNoLeak(async () => {
       const {calls, stop} = watch(lm);
       const controller = new AbortController();
@@ -154,7 +154,7 @@ describe('prefill', () => {
     });
   });
 
-  it('refuses tokens for images that there are not', async () => {
+  test('refuses tokens for images that there are not', async () => {
     await expectNoLeak(async () => {
       const cache = lm.newCache(1, 20);
       const prompt = {tokens: [5, 4, 6], visionMask: [false, true, false]};
@@ -165,7 +165,7 @@ describe('prefill', () => {
     });
   });
 
-  it('finds the border of an image', () => {
+  test('finds the border of an image', () => {
     const prompt = {tokens: [], visionMask: [false, true, true, true, false]};
     expect([0, 1, 2, 3, 4, 5].map(position => outsideImage(prompt, position))).toEqual([0, 1, 1, 1, 4, 5]);
   });

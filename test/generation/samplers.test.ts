@@ -36,12 +36,12 @@ const keep = (probabilities: number[], kept: number[]) =>
 // 99.99 % point of chi-square with 7 degrees of freedom; seeds are fixed, so a pass stays a pass.
 const LIMIT = 29.9;
 
-it.each([0.5, 1, 2])('random draws by probability at temperature %d', async temperature => {
+test.each([0.5, 1, 2])('random draws by probability at temperature %d', async temperature => {
   const counts = await frequencies(new samplers.RandomSampler({temperature, seed: 1}));
   expect(chiSquare(counts, probabilitiesAt(temperature))).toBeLessThan(LIMIT);
 });
 
-it.each([
+test.each([
   [1, 1],
   [3, 1],
   [3, 0.7],
@@ -53,7 +53,7 @@ it.each([
   expect(chiSquare(counts, keep(probabilitiesAt(temperature), best))).toBeLessThan(LIMIT);
 });
 
-it.each([
+test.each([
   [0.1, null, 1, [5]],
   [0.5, null, 1, [5, 6]], // 0.43, 0.69
   [0.9, null, 1, [5, 6, 0, 1, 2]], // 0.43, 0.69, 0.85, 0.906 passes p at token 1
@@ -73,7 +73,7 @@ it.each([
   expect(chiSquare(counts, keep(probabilities, expected))).toBeLessThan(LIMIT);
 });
 
-it('greedy takes the most probable, the first among equals, and leaves no tensor', async () => {
+test('greedy takes the most probable, the first among equals, and leaves no tensor', async () => {
   const logits = tf.tensor2d([
     [1, 3, 3, 2],
     [0, -1, -2, -3],
@@ -85,7 +85,7 @@ it('greedy takes the most probable, the first among equals, and leaves no tensor
   logits.dispose();
 });
 
-it('draws alike with one seed and goes on from call to call', async () => {
+test('draws alike with one seed and goes on from call to call', async () => {
   const logits = tf.tensor2d([LOGITS]);
   const first = new samplers.RandomSampler({seed: 7});
   const second = new samplers.RandomSampler({seed: 7});
@@ -101,7 +101,7 @@ it('draws alike with one seed and goes on from call to call', async () => {
   logits.dispose();
 });
 
-it('lets a subclass forbid a token', async () => {
+test('lets a subclass forbid a token', async () => {
   class Forbidding extends samplers.Sampler {
     override getNextToken(probabilities: Float32Array): number {
       probabilities[5] = 0;
@@ -113,7 +113,7 @@ it('lets a subclass forbid a token', async () => {
   logits.dispose();
 });
 
-it('finds the largest values in order, whatever the values', () => {
+test('finds the largest values in order, whatever the values', () => {
   const values = fc.array(fc.integer({min: 0, max: 20}), {minLength: 1, maxLength: 60});
   fc.assert(
     fc.property(values, fc.integer({min: 1, max: 70}), (values, count) => {
@@ -123,7 +123,7 @@ it('finds the largest values in order, whatever the values', () => {
   );
 });
 
-it('makes probabilities of large logits and never draws what is impossible', () => {
+test('makes probabilities of large logits and never draws what is impossible', () => {
   expect([...softmax(new Float32Array([1e4, 1e4 - 1e3]), 1)]).toEqual([1, 0]);
   expect(draw([0, 1, 0], () => 0)).toBe(1);
   expect(draw([0, 1, 0], () => 1 - 2 ** -53)).toBe(1);
@@ -137,7 +137,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
 
   // === Min-p ===
 
-  it.each([
+  test.each([
     [0.3, 1],
     [0.5, 2],
     [1, 1],
@@ -161,7 +161,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     expect(chiSquare(topP, expected(best))).toBeLessThan(LIMIT);
   });
 
-  it('min-p leaves out probabilities that a subclass is given', async () => {
+  test('min-p leaves out probabilities that a subclass is given', async () => {
     const seen: number[][] = [];
     class Watching extends samplers.RandomSampler {
       override getNextToken(probabilities: Float32Array): number {
@@ -191,7 +191,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     });
   }
 
-  it.each([
+  test.each([
     [{repetitionPenalty: 1.3}, penalized(1.3)],
     [{repetitionPenalty: 0.8}, penalized(0.8)],
     [{presencePenalty: 0.7}, penalized(1, 0.7)],
@@ -220,7 +220,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     batch.dispose();
   });
 
-  it('penalties are those of each row, and reach a subclass', async () => {
+  test('penalties are those of each row, and reach a subclass', async () => {
     class Best extends samplers.Sampler {
       override getNextToken(probabilities: Float32Array): number {
         return probabilities.indexOf(Math.max(...probabilities));
@@ -233,7 +233,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     logits.dispose();
   });
 
-  it('penalties need to know the rows', async () => {
+  test('penalties need to know the rows', async () => {
     const logits = tf.tensor2d([LOGITS]);
     const sampler = new samplers.GreedySampler({repetitionPenalty: 2});
     await expect(sampler.sample(logits)).rejects.toThrow(/what each of 1 rows has so far. Received: no rows/);
@@ -242,7 +242,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
 });
 
 describe('bad arguments', () => {
-  it.each([
+  test.each([
     [() => new samplers.RandomSampler({temperature: 0}), /above 0.*greedy/],
     [() => new samplers.RandomSampler({temperature: NaN}), /above 0/],
     [() => new samplers.RandomSampler({seed: 0.5}), /seed to be an integer/],
@@ -260,7 +260,7 @@ describe('bad arguments', () => {
   });
 });
 
-it('tells its configuration', () => {
+test('tells its configuration', () => {
   expect(new samplers.TopPSampler({p: 0.3, k: 9, seed: 4, temperature: 2}).getConfig()).toEqual({
     p: 0.3,
     k: 9,

@@ -41,7 +41,7 @@ async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>):
 const idsOf = async (prompt: string): Promise<number[]> => (await lm!.preprocessor!.promptTokens(prompt)).tokens[0]!;
 const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !== b[t]);
 
-it('belongs to its model', async () => {
+test('belongs to its model', async () => {
   const session = lm!.startSession({maxLength: 20});
   const twin = lm!.clone();
   await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
@@ -51,7 +51,7 @@ it('belongs to its model', async () => {
   twin.dispose();
 });
 
-it('gives the texts that there are without it', async () => {
+test('gives the texts that there are without it', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40, slack: 40});
     for (const prompt of [...PROMPTS, PROMPTS[2]!, PROMPTS[2]!]) {
@@ -69,7 +69,7 @@ it('gives the texts that there are without it', async () => {
   lm!.compile();
 });
 
-it('computes only what is new', async () => {
+test('computes only what is new', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 40});
   const [first, second, third] = (await Promise.all(PROMPTS.map(idsOf))) as [number[], number[], number[], number[]];
   const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
@@ -86,7 +86,7 @@ it('computes only what is new', async () => {
   session.dispose();
 });
 
-it('computes from the start where windows have forgotten too much', async () => {
+test('computes from the start where windows have forgotten too much', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 2});
   await session.generate(PROMPTS[1]!, options);
   const ids = await idsOf(PROMPTS[2]!);
@@ -102,7 +102,7 @@ it('computes from the start where windows have forgotten too much', async () => 
   session.dispose();
 });
 
-it('is copied for several continuations', async () => {
+test('is copied for several continuations', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     await session.generate(PROMPTS[0]!, {...options, maxLength: (await idsOf(PROMPTS[0]!)).length + 1});
@@ -118,7 +118,7 @@ it('is copied for several continuations', async () => {
   });
 });
 
-it('says that it is full, and still works', async () => {
+test('says that it is full, and still works', async () => {
   const session = lm!.startSession({maxLength: 8});
   const running = session.generate(PROMPTS[1]!);
   await expect(running).rejects.toThrow(ContextFullError);
@@ -131,7 +131,7 @@ it('says that it is full, and still works', async () => {
   session.dispose();
 });
 
-it('refuses what it cannot do', async () => {
+test('refuses what it cannot do', async () => {
   await expectNoLeak(async () => {
     expect(() => lm!.startSession({maxLength: 0})).toThrow(/`maxLength` to be a positive integer/);
     expect(() => lm!.startSession({size: 3} as never)).toThrow('has no argument "size"');
@@ -149,7 +149,7 @@ it('refuses what it cannot do', async () => {
   });
 });
 
-it('goes on after an abort between pieces and after a failure', async () => {
+test('goes on after an abort between pieces and after a failure', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     const fresh = await lm!.generate(PROMPTS[1]!, options);
@@ -202,7 +202,7 @@ describe('with images', () => {
     return ids;
   }
 
-  it('tells images by their pixels', async () => {
+  test('tells images by their pixels', async () => {
     await run(prompt([1, 2], 3)); // initialises the weights
     await expectNoLeak(async () => {
       const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
@@ -222,7 +222,7 @@ describe('with images', () => {
     });
   });
 
-  it('never holds half an image', async () => {
+  test('never holds half an image', async () => {
     const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
     const ends = () => {
       const {images, tokens, visionMask} = prompt([1, 2], 3);

@@ -4,7 +4,7 @@ import {Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {lookUp} from '../../src/generation/samplers/prompt_lookup';
 import {expectNoLeak} from '../support/numbers';
 import {InventedDecoder} from '../support/invented_decoder';
-import {collect} from './collect';
+import {collect} from '../support/collect';
 
 /** Guesses well sometimes: the model itself, but for texts of some lengths. */
 class Guessing extends InventedDecoder {
@@ -13,7 +13,7 @@ class Guessing extends InventedDecoder {
   }
 }
 
-it.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
+test.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
   const cases = fc.record({
     vocabulary: fc.integer({min: 1, max: 4}),
     seed: fc.nat(1000),
@@ -46,7 +46,7 @@ it.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
   );
 });
 
-it('needs fewer passes the better the guesses', async () => {
+test('needs fewer passes the better the guesses', async () => {
   const request = {prompts: [[1]], maxLength: 61, stopTokenIds: null};
   const passes = async (draft: InventedDecoder) => {
     const decoder = new InventedDecoder(50, 4);
@@ -66,7 +66,7 @@ it('needs fewer passes the better the guesses', async () => {
 const LIMIT = 64;
 const ROWS = 8000;
 
-it.each([
+test.each([
   ['lookup', () => new samplers.RandomSampler({temperature: 1.3, seed: 1})],
   ['draft', () => new samplers.RandomSampler({temperature: 1.3, seed: 2})],
   ['draft', () => new samplers.TopKSampler({k: 2, temperature: 2, seed: 3})],
@@ -97,7 +97,7 @@ it.each([
   expect(statistic).toBeLessThan(LIMIT);
 });
 
-it('looks up what followed the last tokens, the longest run of them and the latest place first', () => {
+test('looks up what followed the last tokens, the longest run of them and the latest place first', () => {
   expect(lookUp([1, 2, 3, 9, 1, 2, 3], [3, 1], 4)).toEqual([9, 1, 2, 3]);
   expect(lookUp([1, 2, 8, 7, 2, 9, 1, 2], [3, 1], 2)).toEqual([8, 7]);
   expect(lookUp([5, 2, 8, 7, 2, 9, 1, 2], [3, 1], 2)).toEqual([9, 1]);
@@ -115,7 +115,7 @@ describe('with the preset in the package', () => {
   });
   afterAll(() => lm.dispose());
 
-  it.each(['lookup', 'draft'])('gives the greedy text beyond the window, by %s', async by => {
+  test.each(['lookup', 'draft'])('gives the greedy text beyond the window, by %s', async by => {
     const prompts = ['What is the capital of France?', 'one two three one two three one two three one two'];
     const options = {maxLength: 90, stopTokenIds: null};
     lm.compile();
@@ -126,14 +126,14 @@ describe('with the preset in the package', () => {
     });
   });
 
-  it('refuses a draft with another vocabulary', async () => {
+  test('refuses a draft with another vocabulary', async () => {
     const draft = {...lm, preprocessor: {tokenizer: {getVocabulary: () => ['<pad>', '<eos>']}}};
     lm.compile({sampler: new samplers.SpeculativeSampler({draft: draft as never})});
     await expect(lm.generate('a')).rejects.toThrow(/vocabulary of the model, 2048 tokens. Received: 2 tokens/);
   });
 });
 
-it('refuses a draft with another number of tokens, and frees all', async () => {
+test('refuses a draft with another number of tokens, and frees all', async () => {
   const [decoder, draft] = [new InventedDecoder(4), new InventedDecoder(5)];
   const sampler = new samplers.SpeculativeSampler({draft});
   const run = collect(decoder, {prompts: [[1]], maxLength: 9, stopTokenIds: null, sampler});
@@ -141,7 +141,7 @@ it('refuses a draft with another number of tokens, and frees all', async () => {
   expect([decoder.open, draft.open]).toEqual([0, 0]);
 });
 
-it.each([
+test.each([
   [{numSpeculativeTokens: 0}, /numSpeculativeTokens to be a positive integer/],
   [{baseSampler: new samplers.BeamSampler()}, /token by token.*Received: BeamSampler/],
   [{lookup: [1, 2]}, /\[longest, shortest\]/],
@@ -152,7 +152,7 @@ it.each([
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });
 
-it('tells its configuration', () => {
+test('tells its configuration', () => {
   expect(samplers.get('speculative').getConfig()).toEqual({
     temperature: 1,
     numSpeculativeTokens: 5,

@@ -1,11 +1,10 @@
 /** Files as pixels, against TensorFlow (test/reference/make_image_fixtures.py), and damaged ones. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import fc from 'fast-check';
 import {ValueError} from '../../src';
 import {readPixels} from '../../src/images/image_like';
 import {decodeJpeg} from '../../src/images/jpeg';
 import {crc32, decodePng, isPng} from '../../src/images/png';
+import {fixtureJson} from '../support/fixtures';
 
 interface File {
   name: string;
@@ -13,10 +12,10 @@ interface File {
   shape: number[];
   pixels: string;
 }
-const files = JSON.parse(readFileSync(join(__dirname, '../fixtures/images/files.json'), 'utf8')) as File[];
+const files = fixtureJson<File[]>('images/files.json');
 const bytesOf = (text: string) => new Uint8Array(Buffer.from(text, 'base64'));
 
-it.each(files)('$name: the pixels that TensorFlow finds', async ({file, shape, pixels}) => {
+test.each(files)('$name: the pixels that TensorFlow finds', async ({file, shape, pixels}) => {
   const {height, width, channels, values} = await readPixels(bytesOf(file));
   expect([height, width, channels]).toEqual(shape);
   expect(Buffer.from(values).equals(Buffer.from(pixels, 'base64'))).toBe(true);
@@ -45,7 +44,7 @@ describe('a damaged file', () => {
     }
   };
 
-  it('gives pixels or a ValueError, wherever a byte is wrong', async () => {
+  test('gives pixels or a ValueError, wherever a byte is wrong', async () => {
     const cases = fc.record({
       file: fc.constantFrom(...some),
       at: fc.double({min: 0, max: 1, noNaN: true}),
@@ -64,7 +63,7 @@ describe('a damaged file', () => {
     );
   });
 
-  it.each(files)('$name: refused when it ends too early', async ({file}) => {
+  test.each(files)('$name: refused when it ends too early', async ({file}) => {
     const bytes = bytesOf(file);
     for (const part of [0.2, 0.5, 0.9]) {
       const short = bytes.subarray(0, Math.floor(bytes.length * part));
@@ -74,7 +73,7 @@ describe('a damaged file', () => {
     }
   });
 
-  it('is refused for what it claims, before memory is taken', async () => {
+  test('is refused for what it claims, before memory is taken', async () => {
     const bytes = bytesOf(files[0]!.file);
     new DataView(bytes.buffer).setUint32(16, 2 ** 30);
     await expect(decodePng(bytes)).rejects.toThrow(/one with a wrong sum/);

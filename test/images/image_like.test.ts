@@ -4,12 +4,13 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {type ImageLike, readPixels, tensorReaders} from '../../src/images/image_like';
+import {tinyPicture} from '../support/fixtures';
 
-const PNG = join(__dirname, '../fixtures/tiny_preset/pictures/red_circle.png');
+const PNG = tinyPicture('red_circle');
 
 describe('taken for one picture', () => {
   const bytes = new Uint8Array(readFileSync(PNG));
-  it.each<[string, ImageLike]>([
+  test.each<[string, ImageLike]>([
     ['bytes', bytes],
     ['a Buffer', readFileSync(PNG)],
     ['bytes within others', new Uint8Array([0, ...bytes, 0]).subarray(1, -1)],
@@ -24,7 +25,7 @@ describe('taken for one picture', () => {
     expect(Array.from(values.subarray((30 * 64 + 40) * 3, (30 * 64 + 40) * 3 + 3))).toEqual([255, 4, 0]);
   });
 
-  it('ImageData, without its alpha', async () => {
+  test('ImageData, without its alpha', async () => {
     const image = {width: 2, height: 1, data: new Uint8ClampedArray([1, 2, 3, 0, 5, 6, 7, 128])} as ImageData;
     expect(await readPixels(image)).toEqual({
       width: 2,
@@ -34,7 +35,7 @@ describe('taken for one picture', () => {
     });
   });
 
-  it('tensors, with their numbers as they are', async () => {
+  test('tensors, with their numbers as they are', async () => {
     const floats = tf.tensor3d([0.5, 255, -1], [1, 1, 3]);
     expect(await readPixels(floats)).toEqual({
       height: 1,
@@ -54,7 +55,7 @@ describe('refused', () => {
   beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'gemma3-images-'))));
   afterAll(() => rmSync(folder, {recursive: true}));
 
-  it.each<[unknown, RegExp]>([
+  test.each<[unknown, RegExp]>([
     [3, /^Expected an image: a tensor .* Received: 3\.$/],
     [null, /Received: null\.$/],
     [{}, /Received: an object with keys none\.$/],
@@ -73,13 +74,13 @@ describe('refused', () => {
     await expect(readPixels(image as ImageLike)).rejects.toThrow(message);
   });
 
-  it('files that are no images, by their names', async () => {
+  test('files that are no images, by their names', async () => {
     const path = join(folder, 'text.png');
     writeFileSync(path, 'not a picture');
     await expect(readPixels(path)).rejects.toThrow(/Expected ".*text.png" to be a PNG or JPEG image/);
   });
 
-  it('tensors of other ranks and dtypes', async () => {
+  test('tensors of other ranks and dtypes', async () => {
     const tensors = [tf.zeros([2, 3]), tf.zeros([1, 2, 2, 3]), tf.zeros([2, 0, 3]), tf.zeros([2, 2, 3], 'bool')];
     const messages = [/shape \[2, 3\]/, /shape \[1, 2, 2, 3\]/, /float32 of shape \[2, 0, 3\]/, /bool of shape/];
     for (const [i, tensor] of tensors.entries()) {

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import {Dense} from '../../src/layers/dense';
 import {Embedding} from '../../src/layers/embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {CASES, expectSameGradients, maxDifference, stored} from '../models/gemma3/vision_fixtures';
+import {CASES, expectSameGradients, maxDifference, stored} from '../support/vision_fixtures';
 
 /** A built layer with bias and kernel of the given values. */
 function filled(layer: Dense, kernel: tf.Tensor, bias?: tf.Tensor): Dense {

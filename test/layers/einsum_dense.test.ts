@@ -1,10 +1,9 @@
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {EinsumDense, type EinsumDenseArgs} from '../../src/layers/einsum_dense';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from '../ops/compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {fixtureJson} from '../support/fixtures';
 
 interface Stored {
   shape: number[];
@@ -22,7 +21,7 @@ interface Case {
   bias: Stored | null;
   y: Stored;
 }
-const CASES = JSON.parse(readFileSync(join(__dirname, '../fixtures/einsum.json'), 'utf8')) as Case[];
+const CASES = fixtureJson<Case[]>('einsum.json');
 const NAMED = CASES.map(c => [`${c.equation} of [${c.x.shape}], bias ${c.biasAxes}, ${c.activation}`, c] as const);
 
 const stored = ({shape, values}: Stored) => tf.tensor(values, shape);

@@ -3,7 +3,7 @@ import {EinsumDense} from '../../src/layers/einsum_dense';
 import {type Kwargs, Layer, type LayerArgs, type ShapeOrShapes, type TensorOrTensors} from '../../src/layers/layer';
 import {RMSNormalization} from '../../src/layers/rms_normalization';
 import {Gemma3DecoderBlock} from '../../src/models/gemma3/gemma3_decoder_block';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 /** A weight, two dense layers in a list, a norm. */
 class Inner extends Layer {

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {LayerNormalization} from '../../src/layers/layer_normalization';
 import {layerNorm} from '../../src/ops/layer_norm';
-import {CASES, expectSameGradients, maxDifference, stored} from '../models/gemma3/vision_fixtures';
+import {CASES, expectSameGradients, maxDifference, stored} from '../support/vision_fixtures';
 
 describe('LayerNormalization', () => {
   test.each(CASES.layerNormalization.map(c => [c.epsilon, c] as const))(

@@ -1,12 +1,11 @@
 /** LoRA of single layers: the numbers of Keras, kernels at rest in every format, configurations, errors. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Dense, EinsumDense, ReversibleEmbedding, useBackend} from '../../src';
 import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
+import {fixtureJson} from '../support/fixtures';
 
 interface Stored {
   shape: number[];
@@ -28,7 +27,7 @@ interface Case {
   y: Stored;
   gradients: Record<string, Stored>;
 }
-const CASES = JSON.parse(readFileSync(join(__dirname, '../fixtures/lora/layers.json'), 'utf8')) as Case[];
+const CASES = fixtureJson<Case[]>('lora/layers.json');
 const CLASSES = {Dense, EinsumDense, Embedding, ReversibleEmbedding} as unknown as Record<
   string,
   new (args: object) => LoraLayer

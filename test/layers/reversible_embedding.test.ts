@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ReversibleEmbedding, type ReversibleEmbeddingArgs} from '../../src/layers/reversible_embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 const [V, D] = [5, 3];
 const IDS = tf.tensor2d([4, 1, 1, 0, 4, 4], [2, 3], 'int32');

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {RMSNormalization, type RMSNormalizationArgs} from '../../src/layers/rms_normalization';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 describe('RMSNormalization', () => {
   test('divides by the root mean square and multiplies by one more than its scale', () => {

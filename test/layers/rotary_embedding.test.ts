@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {RotaryEmbedding, type RotaryEmbeddingArgs} from '../../src/layers/rotary_embedding';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 /** One pair of features at a position, with a wavelength of 100 and positions divided by 2. */
 const turned = (a: number, b: number, position: number, pair: number, width: number): [number, number] => {

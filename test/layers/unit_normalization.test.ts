@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {UnitNormalization, type UnitNormalizationArgs} from '../../src/layers/unit_normalization';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 describe('UnitNormalization', () => {
   test.each([-1, 1, [1, 2], [0, -1]])('gives vectors along axis %j length 1', axis => {

@@ -1,10 +1,9 @@
 /** Copies of models: the same values, and nothing shared that can change. */
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
 import {expectNoLeak, take} from '../support/numbers';
+import {TINY_PRESET} from '../support/fixtures';
 
-const TINY = join(__dirname, '../../presets/gemma3_tiny');
 const predict = (model: Gemma3Backbone | Gemma3CausalLM) => {
   const ids = [[2, 9, 4, 300]];
   const empty = {images: tf.zeros([1, 0, 64, 64, 3]), vision_indices: tf.zeros([1, 0], 'int32')};
@@ -23,7 +22,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     'a copy at rest as %s lives on its own',
     async dtype => {
       await expectNoLeak(async () => {
-        const lm = await Gemma3CausalLM.fromPreset(TINY, {dtype});
+        const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype});
         lm.backbone.layerNorm.trainable = false;
         const copy = lm.clone();
         expect(copy.name).toBe(lm.name);
@@ -45,7 +44,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
 
   test('weights that were only declared', async () => {
     await expectNoLeak(async () => {
-      const backbone = await Gemma3Backbone.fromPreset(TINY, {loadWeights: false});
+      const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET, {loadWeights: false});
       const copy = backbone.clone();
       expect(await predict(copy)).toEqual(await predict(backbone));
       for (const model of [backbone, copy]) model.dispose();

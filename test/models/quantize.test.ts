@@ -1,14 +1,11 @@
 /** Quantized in memory is loaded quantized, to the bit. */
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {EinsumDense, Gemma3Backbone, Gemma3CausalLM, PackedWeight, RMSNormalization, useBackend} from '../../src';
-import {nothing} from '../../src/backends/simd/engine/commands';
+import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
 import {PIECE} from '../../src/weights/value_stream';
-
-const FIXTURES = join(__dirname, '..', 'fixtures', 'backbone');
-const TINY = join(__dirname, '..', '..', 'presets', 'gemma3_tiny');
+import {fixture, TINY_PRESET} from '../support/fixtures';
 
 beforeAll(async () => {
   await useBackend('simd', {threads: 2});
@@ -32,13 +29,13 @@ const summaryOf = (backbone: Gemma3Backbone) => {
 };
 
 const SOURCES = [
-  [join(FIXTURES, 'bfloat16'), undefined],
-  [join(FIXTURES, 'everything'), undefined], // a float32 file, at rest as float32
-  [join(FIXTURES, 'everything'), 'bfloat16'],
-  [join(FIXTURES, 'float16'), undefined],
-  [join(FIXTURES, 'embedding'), undefined],
-  [join(FIXTURES, 'embedding_bfloat16'), undefined],
-  [TINY, undefined],
+  [fixture('backbone/bfloat16'), undefined],
+  [fixture('backbone/everything'), undefined], // a float32 file, at rest as float32
+  [fixture('backbone/everything'), 'bfloat16'],
+  [fixture('backbone/float16'), undefined],
+  [fixture('backbone/embedding'), undefined],
+  [fixture('backbone/embedding_bfloat16'), undefined],
+  [TINY_PRESET, undefined],
 ] as const;
 const MODES: QuantizationMode[] = ['int8', 'int4', 'bfloat16'];
 const CASES_OF_MODELS = SOURCES.flatMap(([preset, dtype]) => MODES.map(mode => [preset, dtype, mode] as const));
@@ -67,10 +64,10 @@ test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) =
 
 test('a model that has generated goes on with the new kernels, in the fused block, too', async () => {
   const options = {maxLength: 40};
-  const lm = await Gemma3CausalLM.fromPreset(TINY);
+  const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
   await lm.generate('What is the capital of France?', options);
   await lm.quantize('int4');
-  const loaded = await Gemma3CausalLM.fromPreset(TINY, {dtype: 'int4'});
+  const loaded = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype: 'int4'});
   const runs = jest.spyOn(tf.engine(), 'runKernel');
   const text = await lm.generate('What is the capital of France?', options);
   expect(runs.mock.calls.some(([name]) => name === 'Gemma3DecoderBlock')).toBe(true);
@@ -93,7 +90,7 @@ test('what is only declared stays so', async () => {
 });
 
 test('the vision encoder has a quantize of its own', async () => {
-  const backbone = await Gemma3Backbone.fromPreset(TINY);
+  const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET);
   const encoder = backbone.visionEncoder!;
   expect(encoder.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
   const size = encoder.config.imageSize;
@@ -158,7 +155,7 @@ describe('a large matrix', () => {
 });
 
 describe('what cannot be done is said', () => {
-  const load = () => Gemma3Backbone.fromPreset(join(FIXTURES, 'everything'));
+  const load = () => Gemma3Backbone.fromPreset(fixture('backbone/everything'));
 
   test('unknown modes, and models that are quantized already', async () => {
     const backbone = await load();
@@ -190,7 +187,7 @@ describe('what cannot be done is said', () => {
 
   test('a failure on the way leaves a model that works, and the rest to the next call', async () => {
     const backbone = await load();
-    const expected = await Gemma3Backbone.fromPreset(join(FIXTURES, 'everything'), {dtype: 'int8'});
+    const expected = await Gemma3Backbone.fromPreset(fixture('backbone/everything'), {dtype: 'int8'});
     const real = PackedWeight.prototype.fillFromMemory;
     const fill = jest.spyOn(PackedWeight.prototype, 'fillFromMemory').mockImplementation(async function (
       this: PackedWeight,
@@ -234,7 +231,7 @@ describe('what cannot be done is said', () => {
       await expect(backbone.quantize('int8')).rejects.toThrow(/The backend "cpu" cannot pack weights as int8/);
       expect(backbone.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
       await backbone.quantize('bfloat16');
-      const expected = await Gemma3Backbone.fromPreset(join(FIXTURES, 'everything'), {dtype: 'bfloat16'});
+      const expected = await Gemma3Backbone.fromPreset(fixture('backbone/everything'), {dtype: 'bfloat16'});
       expect(atRest(backbone)).toEqual(atRest(expected));
       backbone.dispose();
       expected.dispose();

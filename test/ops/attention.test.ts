@@ -14,8 +14,8 @@ import {
   expectedAttention,
   plainAttention,
   visible,
-} from './attention_case';
-import {expectClose, expectSameGradients} from './compare';
+} from '../support/attention_case';
+import {expectClose, expectSameGradients} from '../support/compare';
 
 const PLAIN: AttentionSettings = {
   batch: 2,

@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {cacheUpdateOp} from '../../src/ops/cache_update';
-import {cacheSettings, cacheUpdateCase, expectedCache} from './cache_update_case';
-import {expectClose} from './compare';
+import {cacheSettings, cacheUpdateCase, expectedCache} from '../support/cache_update_case';
+import {expectClose} from '../support/compare';
 
 describe('cacheUpdate', () => {
   test('puts the token at position p at place p mod capacity, and leaves its inputs alone', () => {

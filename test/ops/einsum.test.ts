@@ -1,12 +1,12 @@
 import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from './compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {fixture} from '../support/fixtures';
 
 const EQUATIONS = (
-  JSON.parse(readFileSync(join(__dirname, '../fixtures/einsum.json'), 'utf8')) as {
+  JSON.parse(readFileSync(fixture('einsum.json'), 'utf8')) as {
     equation: string;
     x: {shape: number[]};
     kernel: {shape: number[]};

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import {gatedGelu, gatedGeluOp, gelu} from '../../src/ops/gated_gelu';
 import {imageNumbers} from '../../src/ops/image_numbers';
 import {softCap} from '../../src/ops/soft_cap';
-import {expectClose, expectSameGradients, normal} from './compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
 
 const geluOf = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 const plainGelu = (x: tf.Tensor) => {

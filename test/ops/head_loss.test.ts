@@ -4,7 +4,7 @@ import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {softCap} from '../../src/ops/soft_cap';
 import {type PackedFormat} from '../../src/weights/dtype';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from './compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
 
 type Case = [tokens: number, width: number, vocabulary: number, cap: number | null];
 const CASES: Case[] = [

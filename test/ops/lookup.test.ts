@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import {embedding, embeddingOp} from '../../src/ops/embedding';
 import {interleave, interleaveOp} from '../../src/ops/interleave';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from './compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
 
 describe('embedding', () => {
   const ids = tf.tensor2d([2, 0, 2, 4, 2, 0], [2, 3], 'int32');

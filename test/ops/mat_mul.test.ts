@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {matMul, matMulBfloat16, matMulBfloat16Op, matMulOp} from '../../src/ops/mat_mul';
 import {unpackBfloat16, unpackBfloat16Op} from '../../src/ops/unpack';
-import {expectClose, expectSameGradients, normal, uniform} from './compare';
+import {expectClose, expectSameGradients, normal, uniform} from '../support/compare';
 
 describe('matMul', () => {
   const SHAPES: [rows: number, outer: number, columns: number, inner: number][] = [

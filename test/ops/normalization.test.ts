@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {layerNorm, layerNormOp} from '../../src/ops/layer_norm';
 import {rmsNorm, rmsNormOp} from '../../src/ops/rms_norm';
-import {expectClose, expectSameGradients, normal} from './compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
 
 const SHAPES = [[1], [7], [3, 1], [3, 5], [1, 1, 8], [2, 3, 4, 5]];
 

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp, tapeIsOn} from '../../src/ops/op';
-import {expectClose, normal} from './compare';
+import {expectClose, normal} from '../support/compare';
 
 type Sum = {a: tf.Tensor; b: tf.Tensor; extra: tf.Tensor};
 const called: string[] = [];

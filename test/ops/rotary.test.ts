@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {inverseFrequencies, rotary, rotaryOp, rotaryTables} from '../../src/ops/rotary';
-import {expectClose, expectSameGradients, normal} from './compare';
+import {expectClose, expectSameGradients, normal} from '../support/compare';
 
 describe('rotary', () => {
   test.each([

@@ -4,7 +4,7 @@ import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {after, before, describe, it} from 'node:test';
+import {after, before, describe, test} from 'node:test';
 import {fileURLToPath} from 'node:url';
 import {install, run} from './install.mjs';
 
@@ -48,7 +48,7 @@ describe('the package', () => {
     return output(process.execPath, [name], {cwd: folder});
   };
 
-  it('has what is needed and nothing else', t => {
+  test('has what is needed and nothing else', t => {
     const files = packed.files.map(({path}) => path);
     t.diagnostic(`${files.length} files, ${(packed.size / 1e6).toFixed(2)} MB packed`);
     t.diagnostic(`${(packed.unpackedSize / 1e6).toFixed(2)} MB unpacked`);
@@ -71,17 +71,17 @@ describe('the package', () => {
     `lm.dispose();`,
   ];
 
-  it('can be imported', () => {
+  test('can be imported', () => {
     const text = program('use.mjs', [`import {Gemma3CausalLM} from 'tfjs-gemma3';`, ...use]);
     assert.match(text, /Paris/);
   });
 
-  it('can be required', () => {
+  test('can be required', () => {
     const lines = [`const {Gemma3CausalLM} = require('tfjs-gemma3');`, `(async () => {`, ...use, `})();`];
     assert.match(program('use.cjs', lines), /Paris/);
   });
 
-  it('can be imported and required in one process', () => {
+  test('can be imported and required in one process', () => {
     const text = program('both.mjs', [
       `import {createRequire} from 'node:module';`,
       `import * as imported from 'tfjs-gemma3';`,
@@ -95,7 +95,7 @@ describe('the package', () => {
     assert.equal(second, first);
   });
 
-  it('exports the same names both ways', () => {
+  test('exports the same names both ways', () => {
     const text = program('names.mjs', [
       `import {createRequire} from 'node:module';`,
       `import * as imported from 'tfjs-gemma3';`,
@@ -109,7 +109,7 @@ describe('the package', () => {
     );
   });
 
-  it('gives out its presets', () => {
+  test('gives out its presets', () => {
     const text = program('presets.cjs', [
       `console.log(Object.keys(require('tfjs-gemma3/presets/gemma3_presets.json')).length);`,
       `console.log(require('tfjs-gemma3/package.json').version);`,
@@ -137,7 +137,7 @@ describe('the package', () => {
   ].join('\n');
 
   for (const module of ['node16', 'nodenext']) {
-    it(`has types for import and require: ${module}`, () => {
+    test(`has types for import and require: ${module}`, () => {
       writeFileSync(join(folder, 'types.mts'), consumer);
       writeFileSync(join(folder, 'types.cts'), consumer);
       const compiler = createRequire(import.meta.url).resolve('typescript/bin/tsc');
@@ -164,30 +164,30 @@ describe('the package', () => {
 
   // === As a command ===
 
-  it('answers on the command line', () => {
+  test('answers on the command line', () => {
     const text = output('npx', ['--no', '--', 'gemma3', 'generate', QUESTION], {cwd: folder});
     assert.match(text, /^What is the capital of France\? .*Paris.*\n$/);
   });
 
-  it('answers about a picture', () => {
+  test('answers about a picture', () => {
     const picture = join(root, 'test/fixtures/tiny_preset/pictures/red_circle.png');
     const args = ['--no', '--', 'gemma3', 'generate', '--image', picture, 'What is in the picture?'];
     assert.match(output('npx', args, {cwd: folder}), /What is in the picture\? A red circle\.\n$/);
   });
 
-  it('prints one object', () => {
+  test('prints one object', () => {
     const text = output('npx', ['--no', '--', 'gemma3', 'generate', QUESTION, '--json'], {cwd: folder});
     assert.match(JSON.parse(text).text, /Paris/);
   });
 
-  it('has other commands', () => {
+  test('has other commands', () => {
     const gemma3 = (...args) => output('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder});
     assert.equal(gemma3('--version'), `${version}\n`);
     assert.match(gemma3('presets'), /^NAME .*\ngemma3_tiny /);
     assert.match(gemma3('inspect', 'gemma3_tiny'), /Memory for the weights/);
   });
 
-  it('trains, and answers with what it learnt', () => {
+  test('trains, and answers with what it learnt', () => {
     const example = prompt => JSON.stringify({prompt: `${prompt} is`, response: ' blue.'});
     writeFileSync(join(folder, 'colors.jsonl'), ['The sea', 'The sky'].map(example).join('\n'));
     const gemma3 = (...args) => run('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder});
@@ -199,7 +199,7 @@ describe('the package', () => {
     assert.equal(answer.stdout, 'The sea is blue.\n');
   });
 
-  it('ends with the codes it promises', () => {
+  test('ends with the codes it promises', () => {
     const code = (args, options) => run('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder, ...options});
     const failed = code(['generate', '--preset', './nothing', 'a']);
     assert.deepEqual({status: failed.status, stdout: failed.stdout}, {status: 1, stdout: ''});
@@ -207,7 +207,7 @@ describe('the package', () => {
     assert.equal(code(['generate', '--max-length', 'abc', 'a']).status, 2);
   });
 
-  it('says nothing when its reader goes', () => {
+  test('says nothing when its reader goes', () => {
     const script = 'npx --no -- gemma3 inspect gemma3_27b --json --variables | head -n 1; echo "${PIPESTATUS[0]}"';
     assert.equal(output('bash', ['-c', script], {cwd: folder}), '{\n0\n');
   });

@@ -15,7 +15,7 @@ describe.each(Object.keys(pooling) as PoolingMode[])('pooling: %s', poolingMode 
   const width = vectors[0]!.length;
   const starts = (all: number[][]) => all.flatMap(row => row.slice(0, width));
 
-  it('encodes and compares texts as KerasHub', async () => {
+  test('encodes and compares texts as KerasHub', async () => {
     const embedder = await Gemma3TextEmbedder.fromPreset(REAL_PRESET, {poolingMode});
     expect(texts.map(text => embedder.preprocessor!.packedTokens([text]))).toEqual(tokenIds);
     const y = await embedder.encodeText(texts);
@@ -30,7 +30,7 @@ describe.each(Object.keys(pooling) as PoolingMode[])('pooling: %s', poolingMode 
     embedder.dispose();
   });
 
-  it('leaves vectors as long as KerasHub does', async () => {
+  test('leaves vectors as long as KerasHub does', async () => {
     const embedder = await Gemma3TextEmbedder.fromPreset(REAL_PRESET, {poolingMode, normalize: false});
     const y = await embedder.encodeText(texts);
     const found = (await y.array()).map(row => Math.hypot(...row));

@@ -21,7 +21,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
     lm.dispose();
   });
 
-  it('keeps bfloat16 weights as bfloat16', () => {
+  test('keeps bfloat16 weights as bfloat16', () => {
     expect(lm.countParams()).toBe(268098176);
     const bytes = (lm.backbone.weights as unknown as {byteLength: number}[]).reduce((sum, w) => sum + w.byteLength, 0);
     // Norms rest as float32: 0.1 MB.
@@ -29,7 +29,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
   });
 
   describe.each(prompts)('$prompt', ({prompt, tokenIds, text, top, hidden}) => {
-    it('gives the hidden state and logits of KerasHub through predict', async () => {
+    test('gives the hidden state and logits of KerasHub through predict', async () => {
       const inputs = {token_ids: [tokenIds], padding_mask: [tokenIds.map(() => 1)]};
       const out = lm.backbone.predict(inputs) as tf.Tensor3D;
       const last = out.slice([0, tokenIds.length - 1, 0], [1, 1, -1]);
@@ -46,7 +46,7 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
       out.dispose();
     });
 
-    it('continues greedily as KerasHub, character by character, streamed', async () => {
+    test('continues greedily as KerasHub, character by character, streamed', async () => {
       expect((await lm.preprocessor!.promptTokens(prompt)).tokens).toEqual([tokenIds]);
       let streamed = '';
       const options = {maxLength: oracle.maxLength, stripPrompt: false};
@@ -56,14 +56,14 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
   });
 
   if (backend === 'simd') {
-    it.each([512, 200, 4096])('goes on far behind the window as KerasHub, %s tokens at once', async prefillChunk => {
+    test.each([512, 200, 4096])('goes on far behind the window as KerasHub, %s tokens at once', async prefillChunk => {
       const {prompt, tokenIds, maxLength, text} = oracle.long;
       expect(tokenIds.length).toBeGreaterThan(1500);
       expect((await lm.preprocessor!.promptTokens(prompt, {sequenceLength: maxLength})).tokens).toEqual([tokenIds]);
       expect(await lm.generate(prompt, {maxLength, prefillChunk})).toBe(text);
     });
 
-    it('answers later turns of a conversation as without a session, at the cost of what is new', async () => {
+    test('answers later turns of a conversation as without a session, at the cost of what is new', async () => {
       const chat = lm.startChat({maxLength: 2048});
       const steps = jest.spyOn(lm, 'steps');
       const passed: number[] = [];
@@ -83,12 +83,12 @@ describe.each(BACKENDS)('on %s', (backend, prompts) => {
       chat.dispose();
     });
 
-    it('continues prompts of different lengths in one batch as KerasHub', async () => {
+    test('continues prompts of different lengths in one batch as KerasHub', async () => {
       const texts = await lm.generate(oracle.batch.prompts, {maxLength: oracle.maxLength});
       expect(texts).toEqual(oracle.batch.texts);
     });
 
-    it('gives the same texts when it guesses, with few passes where the text repeats', async () => {
+    test('gives the same texts when it guesses, with few passes where the text repeats', async () => {
       const {hiddenStates} = lm;
       const lists = ['1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1,', 'la la la la la la la la la la'];
       const prompts = [...oracle.batch.prompts, ...lists];

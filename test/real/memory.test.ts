@@ -6,7 +6,7 @@ import {REAL_PRESET} from './real_preset';
 const MB = 2 ** 20;
 const EMBEDDING = 262144 * 640;
 
-it.each([
+test.each([
   ['bfloat16', 2],
   ['float32', 4],
 ])('loads as %s without a second copy', async (dtype, bytes) => {

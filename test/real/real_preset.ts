@@ -2,8 +2,9 @@
 import {existsSync, readFileSync} from 'node:fs';
 import {join, resolve} from 'node:path';
 import {type PoolingMode} from '../../src';
+import {ROOT} from '../support/fixtures';
 
-export const REAL_PRESET = resolve(process.env.GEMMA3_270M ?? join(__dirname, '../../models/gemma3_270m'));
+export const REAL_PRESET = resolve(process.env.GEMMA3_270M ?? join(ROOT, 'models/gemma3_270m'));
 
 export interface OraclePrompt {
   prompt: string;

@@ -1,11 +1,11 @@
 import {existsSync, readFileSync} from 'node:fs';
-import path from 'node:path';
+import {join} from 'node:path';
 
 import {Gemma3Tokenizer} from '../../src/models/gemma3/gemma3_tokenizer';
-import {digest, type Expected, readExpected} from '../tokenizers/fixtures';
+import {digest, type Expected, readExpected} from '../support/tokenizer_fixtures';
+import {REAL_PRESET} from './real_preset';
 
-const FOLDER = process.env.GEMMA3_270M ?? path.join(__dirname, '../../models/gemma3_270m');
-const FILE = path.join(FOLDER, 'assets/tokenizer/vocabulary.spm');
+const FILE = join(REAL_PRESET, 'assets/tokenizer/vocabulary.spm');
 
 function readVocabulary(): Uint8Array {
   if (!existsSync(FILE)) {

@@ -1,10 +1,9 @@
 /** A small random model with a window, of text or with images: for tests of what goes on over it, not of its numbers. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../src';
+import {fixtureBytes} from './fixtures';
 
-const proto = new Uint8Array(readFileSync(join(__dirname, '../fixtures/tokenizer/vocabulary.spm')));
+const proto = fixtureBytes('tokenizer/vocabulary.spm');
 
 export interface SmallModelArgs {
   window?: number;

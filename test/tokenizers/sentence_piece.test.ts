@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 
 import {SentencePiece} from '../../src/tokenizers/sentence_piece';
-import {digest, readExpected, readSmallVocabulary, type SmallExpected} from './fixtures';
+import {digest, readExpected, readSmallVocabulary, type SmallExpected} from '../support/tokenizer_fixtures';
 
 const expected = readExpected<SmallExpected>('small.json');
 const vocabulary = readSmallVocabulary();

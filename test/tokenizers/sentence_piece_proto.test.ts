@@ -2,7 +2,7 @@ import fc from 'fast-check';
 
 import {ValueError} from '../../src/base/errors';
 import {SentencePiece} from '../../src/tokenizers/sentence_piece';
-import {concatenate, field, numberField, readSmallVocabulary, replaceText} from './fixtures';
+import {concatenate, field, numberField, readSmallVocabulary, replaceText} from '../support/tokenizer_fixtures';
 
 const vocabulary = readSmallVocabulary();
 

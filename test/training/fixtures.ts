@@ -1,9 +1,9 @@
 /** Reads test/fixtures/training, which make_training_fixtures.py describes. */
 import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
 import {camelKeys} from '../../src/base/casing';
+import {fixture, fixtureJson} from '../support/fixtures';
 
 /** Offset in the file of values, and number of values. */
 type Stored = [number, number];
@@ -37,11 +37,10 @@ interface Cases {
   history: Record<string, number[]>;
 }
 
-const FOLDER = join(__dirname, '..', 'fixtures', 'training');
-const bytes = readFileSync(join(FOLDER, 'values.bin'));
+const bytes = readFileSync(fixture('training/values.bin'));
 const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
 
-export const CASES = JSON.parse(readFileSync(join(FOLDER, 'cases.json'), 'utf8')) as Cases;
+export const CASES = fixtureJson<Cases>('training/cases.json');
 
 export const stored = ([offset, size]: Stored): Float32Array => values.subarray(offset, offset + size);
 

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {matMul} from '../../src/ops/mat_mul';
 import {lossAndGradients, runStages, type Stage} from '../../src/training/stages';
 import {Weight} from '../../src/weights/weight';
-import {expectClose, normal} from '../ops/compare';
+import {expectClose, normal} from '../support/compare';
 
 let names = 0;
 function weightOf(value: tf.Tensor, trainable = true): Weight {

@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
+import '../../src/ops/bfloat16_rows';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {PIECE} from '../../src/weights/value_stream';
-import {expectClose, normal} from '../ops/compare';
-import {FakeStream} from './fake_stream';
+import {expectClose, normal} from '../support/compare';
+import {FakeStream} from '../support/fake_stream';
 
 /** Every way to split axes into rows and columns, each side in any order for up to three axes. */
 const LAYOUTS: [shape: number[], layout: KernelLayout][] = [

@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
+import '../../src/ops/bfloat16_rows';
 import {type Initializer} from '../../src/weights/initializers';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {presets} from '../../src/hub/registry';
 import {hollow, Weight} from '../../src/weights/weight';
 import {PIECE} from '../../src/weights/value_stream';
-import {FakeStream} from './fake_stream';
+import {FakeStream} from '../support/fake_stream';
 
 /** An initializer, and how often it ran. */
 function counting(): [Initializer, () => number] {

@@ -18,7 +18,7 @@ import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
 import {checkGemma3Arguments} from './parts/arguments';
 import {CachedGemma3Attention} from './gemma3_attention';
-import {decoderStep} from './parts/fused_step';
+import {fusedStep} from './parts/fused_step';
 
 export interface Gemma3DecoderBlockArgs extends LayerArgs {
   /** Width of the hidden state. */
@@ -194,7 +194,7 @@ export class Gemma3DecoderBlock extends Layer {
     return tf.tidy(() => {
       const [x, paddingMask, visionMask = kwargs.visionMask] = [inputs].flat() as [tf.Tensor, tf.Tensor?, tf.Tensor?];
       const {cache, counts = cache?.lengths.map(() => x.shape[1]!)} = kwargs;
-      const step = cache && !paddingMask && !visionMask && decoderStep(this, x, cache, counts!);
+      const step = cache && !paddingMask && !visionMask && fusedStep(this, x, cache, counts!);
       if (step) return step;
       const numbers = visionMask ? imageNumbers(visionMask) : undefined;
 

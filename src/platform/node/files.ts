@@ -81,6 +81,10 @@ export async function openFolder(path: string): Promise<PresetSource | undefined
 /** A preset that ships with the package, or undefined. `src/platform` and `dist/node` are equally deep. */
 export async function packagedPreset(name: string): Promise<PresetSource | undefined> {
   if (!/^\w+$/.test(name)) return undefined;
-  const folder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'presets', name);
-  return (await stat(folder).catch(() => undefined))?.isDirectory() ? new FolderPreset(folder) : undefined;
+  // Here and in dist/node the root of the package is not equally far up.
+  for (const up of ['../../..', '../..']) {
+    const folder = join(dirname(fileURLToPath(import.meta.url)), up, 'presets', name);
+    if ((await stat(folder).catch(() => undefined))?.isDirectory()) return new FolderPreset(folder);
+  }
+  return undefined;
 }

@@ -19,10 +19,9 @@ import {
 } from '../../../src';
 import {Hdf5File} from '../../../src/formats/hdf5';
 import {take} from '../../support/numbers';
-import {rejection} from '../../formats/hdf5/helpers';
+import {rejection} from '../../support/hdf5_files';
+import {fixture, fixtureNames, TINY_PRESET} from '../../support/fixtures';
 
-const FIXTURES = join(__dirname, '../../fixtures/backbone');
-const TINY = join(__dirname, '../../../presets/gemma3_tiny');
 const made: string[] = [];
 const temporary = () => {
   const folder = mkdtempSync(join(tmpdir(), 'save-'));
@@ -71,10 +70,10 @@ async function bytesOf(source: PresetSource, path: string): Promise<Uint8Array> 
   return bytes;
 }
 
-describe.each(readdirSync(FIXTURES))('backbone %s', name => {
-  const folder = join(FIXTURES, name);
+describe.each(fixtureNames('backbone'))('backbone %s', name => {
+  const folder = fixture(`backbone/${name}`);
 
-  it('is saved as KerasHub saved it', async () => {
+  test('is saved as KerasHub saved it', async () => {
     const backbone = await Gemma3Backbone.fromPreset(folder);
     const saved = new MemoryPreset();
     await backbone.saveToPreset(saved);
@@ -93,7 +92,7 @@ test.each([
   ['sharded', 3e-6],
   ['sharded_float32', 5e-6],
 ])('%s has the same variables in the same shards as in KerasHub', async (name, maxShardSize) => {
-  const folder = join(FIXTURES, name);
+  const folder = fixture(`backbone/${name}`);
   const backbone = await Gemma3Backbone.fromPreset(folder);
   const saved = new MemoryPreset();
   await backbone.saveToPreset(saved, {maxShardSize});
@@ -105,29 +104,29 @@ test.each([
 const LARGEST_GB = (2048 * 128 * 2) / 1024 ** 3;
 
 describe('a causal language model', () => {
-  it('is saved with all files, as KerasHub saved them', async () => {
+  test('is saved with all files, as KerasHub saved them', async () => {
     const folder = join(temporary(), 'a', 'b');
-    const lm = await Gemma3CausalLM.fromPreset(TINY);
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     const told: SaveProgress[] = [];
     await lm.saveToPreset(folder, {onProgress: progress => told.push(progress)});
     lm.dispose();
-    const all = readdirSync(TINY, {recursive: true}).sort();
+    const all = readdirSync(TINY_PRESET, {recursive: true}).sort();
     expect(readdirSync(folder, {recursive: true}).sort()).toEqual(all);
     for (const file of ['config', 'task', 'preprocessor', 'tokenizer', 'image_converter'].map(n => `${n}.json`)) {
-      expect(jsonFile(folder, file)).toEqual(jsonFile(TINY, file));
-      expect(Object.keys(jsonFile(folder, file).config)).toEqual(Object.keys(jsonFile(TINY, file).config));
+      expect(jsonFile(folder, file)).toEqual(jsonFile(TINY_PRESET, file));
+      expect(Object.keys(jsonFile(folder, file).config)).toEqual(Object.keys(jsonFile(TINY_PRESET, file).config));
     }
     const spm = 'assets/tokenizer/vocabulary.spm';
-    expect(readFileSync(join(folder, spm))).toEqual(readFileSync(join(TINY, spm)));
-    expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY)));
+    expect(readFileSync(join(folder, spm))).toEqual(readFileSync(join(TINY_PRESET, spm)));
+    expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY_PRESET)));
     const {total} = told[0]!;
     expect(told.at(-1)).toEqual({file: 'model.weights.h5', saved: total, total});
     expect(readdirSync(join(folder, '..'))).toEqual(['b']);
   });
 
-  it('goes into shards, and over them into one file', async () => {
+  test('goes into shards, and over them into one file', async () => {
     const folder = temporary();
-    const lm = await Gemma3CausalLM.fromPreset(TINY);
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     await lm.saveToPreset(folder, {maxShardSize: LARGEST_GB});
     const {metadata, weight_map: map} = jsonFile(folder, 'model.weights.json');
     expect((metadata as {total_size: number}).total_size).toBeGreaterThan(2 * lm.countParams());
@@ -135,7 +134,7 @@ describe('a causal language model', () => {
     expect(files.length).toBeGreaterThan(3);
     expect(files[0]).toBe('model_00000.weights.h5');
     expect(Object.keys(map as object)).toContain('/layers/reversible_embedding/vars');
-    expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY)));
+    expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY_PRESET)));
     const again = await Gemma3Backbone.fromPreset(folder);
     again.dispose();
 
@@ -143,12 +142,12 @@ describe('a causal language model', () => {
     await lm.saveToPreset(folder);
     lm.dispose();
     expect(readdirSync(folder, {recursive: true}).sort()).toEqual(
-      [...readdirSync(TINY, {recursive: true}), 'notes.txt'].sort(),
+      [...readdirSync(TINY_PRESET, {recursive: true}), 'notes.txt'].sort(),
     );
   });
 
-  it('refuses shards that a variable does not fit into', async () => {
-    const lm = await Gemma3CausalLM.fromPreset(TINY);
+  test('refuses shards that a variable does not fit into', async () => {
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     const saved = new MemoryPreset([['config.json', new Uint8Array(1)]]);
     await expect(lm.saveToPreset(saved, {maxShardSize: LARGEST_GB / 2})).rejects.toThrow(
       /Expected a maxShardSize that holds the largest variable.*"layers\/reversible_embedding\/vars\/0" has 524 kB/,
@@ -157,17 +156,17 @@ describe('a causal language model', () => {
     lm.dispose();
   });
 
-  it('can be saved over what it was loaded from', async () => {
+  test('can be saved over what it was loaded from', async () => {
     const folder = temporary();
-    cpSync(TINY, folder, {recursive: true});
+    cpSync(TINY_PRESET, folder, {recursive: true});
     const lm = await Gemma3CausalLM.fromPreset(folder, {dtype: 'float32'});
     await lm.saveToPreset(folder, {dtype: 'bfloat16'});
     lm.dispose();
-    expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY)));
+    expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY_PRESET)));
   });
 
-  it('is saved in another dtype; the vision encoder stays float32', async () => {
-    const lm = await Gemma3CausalLM.fromPreset(TINY);
+  test('is saved in another dtype; the vision encoder stays float32', async () => {
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     const saved = new MemoryPreset();
     await lm.saveToPreset(saved, {dtype: 'float32'});
     lm.dispose();
@@ -180,11 +179,11 @@ describe('a causal language model', () => {
     back.dispose();
     const dtypes = [...(await variables(saved))].map(([path, [dtype]]) => [path.includes('vision'), dtype].join());
     expect([...new Set(dtypes)].sort()).toEqual(['false,bfloat16', 'true,float32']);
-    expect(await variables(saved)).toEqual(await variables(await openPreset(TINY)));
+    expect(await variables(saved)).toEqual(await variables(await openPreset(TINY_PRESET)));
   });
 
-  it('at rest as integers needs a dtype', async () => {
-    const lm = await Gemma3CausalLM.fromPreset(TINY, {dtype: 'int8'});
+  test('at rest as integers needs a dtype', async () => {
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype: 'int8'});
     const saved = new MemoryPreset();
     expect(await rejection(lm.saveToPreset(saved))).toMatch(
       /the format in which Keras keeps quantized weights is not written.*int8. Choose how to save them: {dtype: "bfloat16"}/,
@@ -201,12 +200,16 @@ describe('a causal language model', () => {
 });
 
 describe('an embedder', () => {
-  it('is saved with how it pools and packs, and gives the same vectors', async () => {
-    const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(TINY, {
+  test('is saved with how it pools and packs, and gives the same vectors', async () => {
+    const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(TINY_PRESET, {
       sequenceLength: 9,
       truncate: 'waterfall',
     });
-    const embedder = await Gemma3TextEmbedder.fromPreset(TINY, {preprocessor, poolingMode: 'mean', normalize: false});
+    const embedder = await Gemma3TextEmbedder.fromPreset(TINY_PRESET, {
+      preprocessor,
+      poolingMode: 'mean',
+      normalize: false,
+    });
     const vectors = await take(await embedder.encodeText(['capital', 'Paris']));
     const saved = new MemoryPreset();
     await embedder.saveToPreset(saved);
@@ -227,13 +230,13 @@ describe('an embedder', () => {
 });
 
 describe('parts', () => {
-  it('tokenizer and preprocessor go beside what is there', async () => {
+  test('tokenizer and preprocessor go beside what is there', async () => {
     const folder = temporary();
-    cpSync(TINY, folder, {recursive: true});
-    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY);
+    cpSync(TINY_PRESET, folder, {recursive: true});
+    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
     await tokenizer.saveToPreset(folder);
     await new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 77}).saveToPreset(folder);
-    const names = readdirSync(TINY, {recursive: true}).filter(name => name !== 'image_converter.json');
+    const names = readdirSync(TINY_PRESET, {recursive: true}).filter(name => name !== 'image_converter.json');
     expect(readdirSync(folder, {recursive: true}).sort()).toEqual(names.sort());
     const {config} = jsonFile(folder, 'preprocessor.json');
     expect(config).not.toHaveProperty('image_converter');
@@ -243,9 +246,9 @@ describe('parts', () => {
     expect((await Gemma3TextEmbedderPreprocessor.fromPreset(folder)).sequenceLength).toBe(5);
   });
 
-  it('an image converter goes out as KerasHub writes it, whatever it was made of', async () => {
-    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY);
-    const {config: theirs} = jsonFile(TINY, 'image_converter.json');
+  test('an image converter goes out as KerasHub writes it, whatever it was made of', async () => {
+    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
+    const {config: theirs} = jsonFile(TINY_PRESET, 'image_converter.json');
     const {name: _n, trainable: _t, dtype: _d, ...config} = theirs;
     const camel = {imageSize: [64, 64], scale: config.scale, offset: -1, cropToAspectRatio: false};
     const rest = {interpolation: 'bilinear', antialias: false, padToAspectRatio: false, boundingBoxFormat: 'yxyx'};
@@ -253,14 +256,14 @@ describe('parts', () => {
       const imageConverter = Gemma3ImageConverter.fromConfig(given);
       const saved = new MemoryPreset();
       await new Gemma3CausalLMPreprocessor({tokenizer, imageConverter}).saveToPreset(saved);
-      expect(jsonOf(saved.files.get('image_converter.json'))).toEqual(jsonFile(TINY, 'image_converter.json'));
+      expect(jsonOf(saved.files.get('image_converter.json'))).toEqual(jsonFile(TINY_PRESET, 'image_converter.json'));
     }
   });
 
-  it('a backbone leaves no task that belongs to another', async () => {
+  test('a backbone leaves no task that belongs to another', async () => {
     const folder = temporary();
-    cpSync(TINY, folder, {recursive: true});
-    const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'));
+    cpSync(TINY_PRESET, folder, {recursive: true});
+    const backbone = await Gemma3Backbone.fromPreset(fixture('backbone/defaults'));
     await backbone.saveToPreset(folder);
     backbone.dispose();
     expect(readdirSync(folder)).not.toContain('task.json');
@@ -277,9 +280,9 @@ describe('what goes wrong leaves everything as it was', () => {
   test('aborted in the middle', async () => {
     const parent = temporary();
     const folder = join(parent, 'preset');
-    cpSync(TINY, folder, {recursive: true});
+    cpSync(TINY_PRESET, folder, {recursive: true});
     const old = before(folder);
-    const lm = await Gemma3CausalLM.fromPreset(TINY);
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     for (const target of [folder, join(parent, 'new')]) {
       const controller = new AbortController();
       const {signal} = controller;
@@ -293,7 +296,7 @@ describe('what goes wrong leaves everything as it was', () => {
   });
 
   test('a disk that is full', async () => {
-    const lm = await Gemma3CausalLM.fromPreset(TINY);
+    const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     const calls: string[] = [];
     const sink = {
       name: 'full',
@@ -315,11 +318,11 @@ describe('what goes wrong leaves everything as it was', () => {
   test('a file in the place of a folder, a folder in the place of a file', async () => {
     const parent = temporary();
     writeFileSync(join(parent, 'file'), 'x');
-    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY);
+    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
     await expect(tokenizer.saveToPreset(join(parent, 'file'))).rejects.toThrow('which is a file');
     // The vocabulary cannot be put in place: tokenizer.json, which could, is taken back.
     const folder = join(parent, 'preset');
-    cpSync(TINY, folder, {recursive: true});
+    cpSync(TINY_PRESET, folder, {recursive: true});
     rmSync(join(folder, 'assets'), {recursive: true});
     writeFileSync(join(folder, 'assets'), 'not a folder');
     const old = before(folder);
@@ -329,7 +332,7 @@ describe('what goes wrong leaves everything as it was', () => {
   });
 
   test('places that cannot be written to', async () => {
-    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY);
+    const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
     const save = (target: string | URL) => tokenizer.saveToPreset(target);
     await expect(save('/proc/none/such')).rejects.toThrow(
       /Expected a folder that can be written. Received: "\/proc\/none/,
@@ -346,7 +349,7 @@ describe('what goes wrong leaves everything as it was', () => {
   });
 
   test('options and targets', async () => {
-    const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, 'defaults'));
+    const backbone = await Gemma3Backbone.fromPreset(fixture('backbone/defaults'));
     const save = (target: unknown, options = {}) => rejection(backbone.saveToPreset(target as string, options));
     const folder = join(temporary(), 'x');
     expect(await save(folder, {dtype: 'int8'})).toContain('Expected dtype to be one of float32, bfloat16');

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import {type ByteSource, MemorySource} from '../../../src/base/byte_source';
 import {Hdf5File} from '../../../src/formats/hdf5';
-import {fixture, open, patched, rejection} from './helpers';
+import {hdf5Bytes, open, patched, rejection} from '../../support/hdf5_files';
 
 const text = (value: string) => new TextEncoder().encode(value);
 const u64 = (value: number) => [...new Uint8Array(BigUint64Array.of(BigInt(value)).buffer)];
@@ -33,7 +33,7 @@ describe('what is not HDF5', () => {
 
 describe('a truncated file', () => {
   test.each(['keras_float32.weights.h5', 'latest.h5'])('is refused at every length (%s)', async name => {
-    const bytes = fixture(name);
+    const bytes = hdf5Bytes(name);
     for (let length = 8; length < bytes.length; length += length < 120 ? 1 : 97) {
       const message = await rejection(open(name, bytes.subarray(0, length)));
       expect(message).toMatch(/is truncated: expected .* Received: \d+ bytes\. Fetch the file again\.$/);
@@ -42,7 +42,7 @@ describe('a truncated file', () => {
   });
 
   test('whose own length was changed too has datasets beyond its end', async () => {
-    const bytes = fixture('types.h5');
+    const bytes = hdf5Bytes('types.h5');
     const short = patched(bytes, 40, ...u64(bytes.length - 8)).subarray(0, -8);
     expect(await rejection(open('types.h5', short))).toMatch(/"types\.h5" is a damaged HDF5 file.*inside the file/);
   });
@@ -51,7 +51,7 @@ describe('a truncated file', () => {
 /** Places in the first structures of an old file, which lie where the superblock says. */
 describe('a damaged file', () => {
   const name = 'keras_float32.weights.h5';
-  const bytes = fixture(name);
+  const bytes = hdf5Bytes(name);
   const view = new DataView(bytes.buffer);
   const tree = Number(view.getBigUint64(80, true));
   const heap = Number(view.getBigUint64(88, true));
@@ -110,7 +110,7 @@ describe('a damaged file', () => {
   });
 
   test('a writer that never closed the file', async () => {
-    expect(await rejection(open('latest.h5', patched(fixture('latest.h5'), 11, 1)))).toMatch(/open for writing/);
+    expect(await rejection(open('latest.h5', patched(hdf5Bytes('latest.h5'), 11, 1)))).toMatch(/open for writing/);
   });
 
   test('structures of absurd size, though the file is long enough', async () => {
@@ -131,7 +131,7 @@ describe('a damaged file', () => {
   });
 
   test('a continuation block that continues itself', async () => {
-    const types = fixture('types.h5');
+    const types = hdf5Bytes('types.h5');
     const data = new DataView(types.buffer);
     // A continuation message: type 16, length 16, flags and reserved bytes zero, then address and length.
     let changed = 0;
@@ -149,7 +149,7 @@ describe('a damaged file', () => {
   });
 
   test('a dataset beyond the end', async () => {
-    const latest = fixture('latest.h5');
+    const latest = hdf5Bytes('latest.h5');
     // The layout message of a contiguous dataset: type 8, length 18, flags, then version 3 or 4, class 1, address.
     const at = [3, 4]
       .map(version => [0x08, 0x12, 0x00, 0x00, version, 0x01])
@@ -174,7 +174,7 @@ describe('whatever happens to the bytes', () => {
     'unreadable_latest.h5',
     'deep.h5',
   ];
-  const files = new Map(names.map(name => [name, fixture(name)]));
+  const files = new Map(names.map(name => [name, hdf5Bytes(name)]));
 
   /** Opens, and checks that the outcome is an error of ours, or datasets whose bytes can all be read. */
   async function check(bytes: Uint8Array): Promise<void> {
@@ -278,7 +278,7 @@ describe('whatever happens to the bytes', () => {
   });
 
   test('noise behind the signature', async () => {
-    const start = fixture('types.h5').subarray(0, 9);
+    const start = hdf5Bytes('types.h5').subarray(0, 9);
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({maxLength: 400}), noise => check(Uint8Array.from([...start, ...noise]))),
       {numRuns: 200},

@@ -1,6 +1,6 @@
 import {Hdf5File} from '../../../src/formats/hdf5';
 import {bfloat16ToFloat32, float16ToFloat32} from '../../../src/base/half';
-import {EXPECTED, find, fixture, open, patched, rejection, SlowSource} from './helpers';
+import {EXPECTED, find, hdf5Bytes, open, patched, rejection, SlowSource} from '../../support/hdf5_files';
 
 async function bytesOf(file: Hdf5File, path: string): Promise<Uint8Array> {
   const dataset = file.dataset(path);
@@ -158,14 +158,14 @@ describe('reading', () => {
   /** A fixture with a tensor's worth of bytes behind it, which opening must not read. */
   function padded(name: string): Uint8Array {
     const bytes = new Uint8Array(2 ** 22);
-    bytes.set(fixture(name));
+    bytes.set(hdf5Bytes(name));
     return bytes;
   }
 
   test('opens with few reads of blocks, each read once, and never of the data', async () => {
     const source = new SlowSource(padded('many.h5'));
     const file = await Hdf5File.open(source);
-    const size = fixture('many.h5').length;
+    const size = hdf5Bytes('many.h5').length;
     expect(source.reads.length).toBeLessThanOrEqual(Math.ceil(size / 16_384) + 1);
     expect(source.reads.reduce((sum, [, length]) => sum + length, 0)).toBeLessThanOrEqual(size + 100);
     expect(source.closed).toBe(0);
@@ -174,19 +174,19 @@ describe('reading', () => {
   });
 
   test('overlaps the reads of groups that do not depend on each other', async () => {
-    const source = new SlowSource(fixture('many.h5'));
+    const source = new SlowSource(hdf5Bytes('many.h5'));
     await Hdf5File.open(source);
     expect(source.mostBusy).toBeGreaterThan(1);
   });
 
   test('closes the source when opening fails, after the last read', async () => {
-    const source = new SlowSource(patched(fixture('many.h5'), find(fixture('many.h5'), 'SNOD'), 0));
+    const source = new SlowSource(patched(hdf5Bytes('many.h5'), find(hdf5Bytes('many.h5'), 'SNOD'), 0));
     expect(await rejection(Hdf5File.open(source))).toContain('signature "SNOD"');
     expect([source.closed, source.busy]).toEqual([1, 0]);
   });
 
   test('passes on the error of a source', async () => {
-    const source = new SlowSource(fixture('many.h5'));
+    const source = new SlowSource(hdf5Bytes('many.h5'));
     let reads = 0;
     const readInto = source.readInto.bind(source);
     source.readInto = async (offset, target) => {

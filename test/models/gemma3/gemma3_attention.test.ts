@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import {ValueError} from '../../../src/base/errors';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {CachedGemma3Attention, type CachedGemma3AttentionArgs} from '../../../src/models/gemma3/gemma3_attention';
-import {expectClose, normal} from '../../ops/compare';
+import {expectClose, normal} from '../../support/compare';
 
 const SMALL = {headDim: 4, numQueryHeads: 4, numKeyValueHeads: 2};
 const D = 6;

@@ -6,7 +6,8 @@ import {ValueError} from '../../../src/base/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
 import {snakeKeys} from '../../../src/base/casing';
 import {PackedWeight} from '../../../src/weights/packed_weight';
-import {expectClose, normal} from '../../ops/compare';
+import {expectClose, normal} from '../../support/compare';
+import {fixture} from '../../support/fixtures';
 
 /** The sizes of KerasHub's own tests. */
 const TINY: Gemma3BackboneArgs = {
@@ -276,7 +277,7 @@ describe('configuration', () => {
   });
 
   test('is that of a Keras file', async () => {
-    const folder = join(__dirname, '../../fixtures/backbone/everything');
+    const folder = fixture('backbone/everything');
     const {config} = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as {config: object};
     const backbone = await Gemma3Backbone.fromPreset(folder, {loadWeights: false});
     const direct = new Gemma3Backbone(config as never);

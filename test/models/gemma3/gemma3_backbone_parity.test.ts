@@ -1,11 +1,8 @@
 /** Hidden states, logits, counts and summaries against what Python KerasHub computes (test/reference). */
-import {readdirSync, readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs, useBackend} from '../../../src';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
-
-const FIXTURES = join(__dirname, '../../fixtures/backbone');
+import {fixture, fixtureJson, fixtureNames} from '../../support/fixtures';
 
 interface Expected {
   batch: number;
@@ -19,8 +16,7 @@ interface Expected {
   params: number;
   summary: [string, string, number][];
 }
-const expectedOf = (name: string) =>
-  JSON.parse(readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8')) as Expected;
+const expectedOf = (name: string) => fixtureJson<Expected>(`backbone/${name}/expected.json`);
 
 const inputsOf = ({batch, length, token_ids, padding_mask}: Expected) => ({
   token_ids: tf.tensor2d(token_ids, [batch, length], 'int32'),
@@ -35,7 +31,7 @@ function outputsOf(backbone: Gemma3Backbone, inputs: ModelInputs): Outputs {
     : {sequence_output: backbone.predict(inputs) as tf.Tensor3D};
 }
 
-const cases = (['cpu', 'simd'] as const).flatMap(backend => readdirSync(FIXTURES).map(name => ({backend, name})));
+const cases = (['cpu', 'simd'] as const).flatMap(backend => fixtureNames('backbone').map(name => ({backend, name})));
 
 describe.each(cases)('$name on $backend', ({name, backend}) => {
   beforeAll(async () => {
@@ -44,9 +40,9 @@ describe.each(cases)('$name on $backend', ({name, backend}) => {
 
   const expected = expectedOf(name);
 
-  it('gives the hidden states and logits of KerasHub', async () => {
+  test('gives the hidden states and logits of KerasHub', async () => {
     await expectNoLeak(async () => {
-      const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, name));
+      const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`));
       const inputs = inputsOf(expected);
       const {sequence_output: hidden, pooled_output: pooled} = outputsOf(backbone, inputs);
       const logits = backbone.tokenEmbedding.call(hidden, {reverse: true});
@@ -60,8 +56,8 @@ describe.each(cases)('$name on $backend', ({name, backend}) => {
     });
   });
 
-  it('counts and summarises as KerasHub', async () => {
-    const backbone = await Gemma3Backbone.fromPreset(join(FIXTURES, name), {loadWeights: false});
+  test('counts and summarises as KerasHub', async () => {
+    const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`), {loadWeights: false});
     expect(backbone.countParams()).toBe(expected.params);
     const rows: string[] = [];
     backbone.summary(400, undefined, message => rows.push(String(message)));

@@ -1,6 +1,4 @@
 /** generate and stream over a small random model with a real tokenizer. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
@@ -12,8 +10,9 @@ import {
   samplers,
 } from '../../../src';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
+import {fixtureBytes} from '../../support/fixtures';
 
-const proto = new Uint8Array(readFileSync(join(__dirname, '../../fixtures/tokenizer/vocabulary.spm')));
+const proto = fixtureBytes('tokenizer/vocabulary.spm');
 const tokenizer = new Gemma3Tokenizer({proto});
 
 function makeBackbone(dtype = 'float32'): Gemma3Backbone {
@@ -55,7 +54,7 @@ afterAll(() => {
 const PROMPTS = ['Hi there', 'The quick brown fox jumps over the lazy dog', 'a'];
 
 describe('generate', () => {
-  it('takes a string and returns one, with or without the prompt', async () => {
+  test('takes a string and returns one, with or without the prompt', async () => {
     await expectNoLeak(async () => {
       const whole = await lm.generate('Hi there', {maxLength: 24, stopTokenIds: null});
       const stripped = await lm.generate('Hi there', {maxLength: 24, stopTokenIds: null, stripPrompt: true});
@@ -64,7 +63,7 @@ describe('generate', () => {
     });
   });
 
-  it('gives each prompt of a batch what it gets alone', async () => {
+  test('gives each prompt of a batch what it gets alone', async () => {
     const options = {maxLength: 30, stopTokenIds: null};
     const together = await lm.generate(PROMPTS, options);
     const alone = [];
@@ -72,7 +71,7 @@ describe('generate', () => {
     expect(together).toEqual(alone);
   });
 
-  it('takes {prompts}, and stops behind the given tokens', async () => {
+  test('takes {prompts}, and stops behind the given tokens', async () => {
     const {tokens} = await lm.preprocessor!.promptTokens('Hi there');
     const cache = lm.newCache(1, 30);
     const logits = await take(lm.nextLogits(tokens, [tokens[0]!.length], cache));
@@ -82,7 +81,7 @@ describe('generate', () => {
     expect(await lm.generate({prompts: 'Hi there'}, options)).toBe(tokenizer.detokenize([first]));
   });
 
-  it('equals a forward pass over the whole text at each step', async () => {
+  test('equals a forward pass over the whole text at each step', async () => {
     const ids = tokenizer.tokenize('The quick brown fox jumps over the lazy dog');
     const prompt = [tokenizer.startTokenId, ...ids.slice(0, 3)];
     const cache = lm.newCache(1, 32);
@@ -100,7 +99,7 @@ describe('generate', () => {
     cache.dispose();
   });
 
-  it('defaults to the sequence length of the preprocessor', async () => {
+  test('defaults to the sequence length of the preprocessor', async () => {
     let steps = 0;
     class Counting extends samplers.GreedySampler {
       override sample(logits: tf.Tensor2D): Promise<number[]> {
@@ -114,12 +113,12 @@ describe('generate', () => {
     expect(steps).toBe(40 - (await lm.preprocessor!.promptTokens('Hi')).tokens[0]!.length);
   });
 
-  it('cuts a prompt that is longer than the result', async () => {
+  test('cuts a prompt that is longer than the result', async () => {
     const text = await lm.generate(PROMPTS[1]!, {maxLength: 4});
     expect(PROMPTS[1]!.startsWith(text)).toBe(true);
   });
 
-  it('works on token ids without a preprocessor', async () => {
+  test('works on token ids without a preprocessor', async () => {
     await expectNoLeak(async () => {
       const bare = new Gemma3CausalLM({backbone});
       const inputs = {
@@ -137,7 +136,7 @@ describe('generate', () => {
 });
 
 describe('stream', () => {
-  it('yields what generate returns, whole characters only', async () => {
+  test('yields what generate returns, whole characters only', async () => {
     for (let seed = 0; seed < 5; seed++) {
       lm.compile({sampler: drawing(seed)});
       const options: GenerateOptions = {maxLength: 40, stopTokenIds: null};
@@ -159,7 +158,7 @@ describe('stream', () => {
     return {text: pieces.join(''), pieces};
   };
 
-  it.each(['Hi there', ' a', 'a▁b', '  ', '\u2581', 'é😀', '<bos>x', ''])(
+  test.each(['Hi there', ' a', 'a▁b', '  ', '\u2581', 'é😀', '<bos>x', ''])(
     'yields the prompt %j first when asked, and is what generate returns',
     async prompt => {
       for (const stripPrompt of [undefined, true, false]) {
@@ -173,7 +172,7 @@ describe('stream', () => {
     },
   );
 
-  it('yields the prompt before the model has read it', async () => {
+  test('yields the prompt before the model has read it', async () => {
     const stream = lm.stream('Hi there', {stripPrompt: false});
     const next = jest.spyOn(lm, 'nextLogits');
     await expectNoLeak(async () => {
@@ -186,7 +185,7 @@ describe('stream', () => {
     expect(pieces).toEqual([await lm.generate('Hi there', {maxLength: 3})]);
   });
 
-  it('yields nothing when an option is unusable or all is over before it begins', async () => {
+  test('yields nothing when an option is unusable or all is over before it begins', async () => {
     const first = (options: object) => lm.stream('a', {stripPrompt: false, ...options}).next();
     await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or token ids/);
     await expect(first({maxLength: 0})).rejects.toThrow(/positive integer/);
@@ -195,7 +194,7 @@ describe('stream', () => {
     await expect(first({strip: true})).rejects.toThrow(/stream has no argument "strip"/);
   });
 
-  it('can be left and aborted, and leaves nothing behind', async () => {
+  test('can be left and aborted, and leaves nothing behind', async () => {
     await expectNoLeak(async () => {
       for await (const piece of lm.stream('a', {stopTokenIds: null})) if (piece) break;
     });
@@ -213,7 +212,7 @@ describe('bad input', () => {
   const rejects = async (inputs: unknown, options: object, message: RegExp) =>
     expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
 
-  it('is refused with a sentence', async () => {
+  test('is refused with a sentence', async () => {
     await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
     await rejects('a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/);
     await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
@@ -231,7 +230,7 @@ describe('bad input', () => {
     expect(() => new Gemma3CausalLM({backbone, name: 3 as never})).toThrow(/`name` to be a string/);
   });
 
-  it('is refused without a preprocessor', async () => {
+  test('is refused without a preprocessor', async () => {
     const bare = new Gemma3CausalLM({backbone});
     const ids = (values: number[], mask: number[]) => ({
       token_ids: tf.tensor1d(values, 'int32'),
@@ -247,7 +246,7 @@ describe('bad input', () => {
   });
 });
 
-it('comes back from its JSON with its weights', async () => {
+test('comes back from its JSON with its weights', async () => {
   const text = lm.toJSON(undefined, true) as unknown as string;
   const copy = (await tf.models.modelFromJSON(JSON.parse(text) as never)) as unknown as Gemma3CausalLM;
   expect(copy).toBeInstanceOf(Gemma3CausalLM);
@@ -259,7 +258,7 @@ it('comes back from its JSON with its weights', async () => {
   copy.dispose();
 });
 
-it('shares the weights of its backbone, and gives them up last', () => {
+test('shares the weights of its backbone, and gives them up last', () => {
   const before = tf.memory().numTensors;
   const own = makeBackbone('bfloat16');
   const task = new Gemma3CausalLM({backbone: own});
@@ -277,7 +276,7 @@ describe('stopStrings', () => {
   beforeEach(() => lm.compile({sampler: drawing(7)}));
   afterEach(() => lm.compile());
 
-  it('ends each row of a batch on its own, and computes no more', async () => {
+  test('ends each row of a batch on its own, and computes no more', async () => {
     const whole = await lm.generate(PROMPTS, options);
     const stops = whole.slice(0, 2).map((text, row) => text.slice(5 + row, 9 + row));
     const until = (text: string) => text.slice(0, Math.min(...stops.map(stop => text.indexOf(stop) >>> 0)));
@@ -294,7 +293,7 @@ describe('stopStrings', () => {
     expect(real).toBeLessThan(tokensOf(whole[1]!.slice(0, 11)) + 9);
   });
 
-  it('streams nothing that a stop string takes back', async () => {
+  test('streams nothing that a stop string takes back', async () => {
     const whole = await lm.generate('Hi there', options);
     const stop = whole.slice(6, 12);
     for (const stopStrings of [[stop], [`${stop.slice(0, 4)}\u0000`, stop]]) {
@@ -308,14 +307,14 @@ describe('stopStrings', () => {
     }
   });
 
-  it('is not looked for in the prompt', async () => {
+  test('is not looked for in the prompt', async () => {
     const given = {...options, stripPrompt: false};
     const whole = await lm.generate('Hi there', given);
     lm.compile({sampler: drawing(7)});
     expect(await lm.generate('Hi there', {...given, stopStrings: ['Hi']})).toBe(whole);
   });
 
-  it('is of texts', async () => {
+  test('is of texts', async () => {
     for (const stopStrings of ['x', [''], [3], {}]) {
       await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
         'Expected stopStrings to be texts',
@@ -327,7 +326,7 @@ describe('stopStrings', () => {
   });
 });
 
-it.each<[unknown, unknown, RegExp]>([
+test.each<[unknown, unknown, RegExp]>([
   [undefined, {}, /Expected prompts as a string or strings.* Received: undefined/],
   [['a', undefined], {}, /Received: undefined/],
   [{prompt: 'a'}, {}, /has no argument "prompt". Expected: prompts, responses, images/],
@@ -338,7 +337,7 @@ it.each<[unknown, unknown, RegExp]>([
   await expect(lm.generate(prompts as string, options as never)).rejects.toThrow(message);
 });
 
-it('takes prompts in pieces, and tells how far it is', async () => {
+test('takes prompts in pieces, and tells how far it is', async () => {
   const told: number[] = [];
   const options = {maxLength: 30, stopTokenIds: null};
   const pieces = await lm.generate(PROMPTS, {...options, prefillChunk: 3, onPrefill: ({tokens}) => told.push(tokens)});
@@ -355,7 +354,7 @@ it('takes prompts in pieces, and tells how far it is', async () => {
   bare.dispose();
 });
 
-it('keeps a cache of 1B at 8,192 tokens to 30 % of a dense one and less', async () => {
+test('keeps a cache of 1B at 8,192 tokens to 30 % of a dense one and less', async () => {
   const large = await Gemma3CausalLM.fromPreset('gemma3_1b', {loadWeights: false, preprocessor: null});
   const before = tf.memory().numBytes;
   const cache = large.newCache(1, 8192);

@@ -1,13 +1,10 @@
 /** Packing for training and generation against KerasHub (test/reference/make_preprocessor_fixtures.py). */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';
 import {trimRoundRobin} from '../../../src/models/gemma3/parts/segments';
 import {expectNoLeak} from '../../support/numbers';
-
-const FIXTURES = join(__dirname, '../../fixtures');
+import {fixtureBytes, fixtureJson} from '../../support/fixtures';
 
 interface Case {
   kind: 'call' | 'generate';
@@ -22,12 +19,12 @@ interface Case {
   sampleWeight: unknown;
   text: string | string[];
 }
-const cases = JSON.parse(readFileSync(join(FIXTURES, 'preprocessor.json'), 'utf8')) as Case[];
+const cases = fixtureJson<Case[]>('preprocessor.json');
 const tokenizer = new Gemma3Tokenizer({
-  proto: new Uint8Array(readFileSync(join(FIXTURES, 'tokenizer/vocabulary.spm'))),
+  proto: fixtureBytes('tokenizer/vocabulary.spm'),
 });
 
-it.each(cases.filter(({kind}) => kind === 'call'))(
+test.each(cases.filter(({kind}) => kind === 'call'))(
   'packs $prompts | $responses at $sequenceLength as KerasHub',
   async ({addStartToken, addEndToken, sequenceLength, prompts, responses, ...expected}) => {
     await expectNoLeak(async () => {
@@ -43,7 +40,7 @@ it.each(cases.filter(({kind}) => kind === 'call'))(
   },
 );
 
-it.each(cases.filter(({kind}) => kind === 'generate'))(
+test.each(cases.filter(({kind}) => kind === 'generate'))(
   'packs the prompt $prompts at $sequenceLength as KerasHub, and takes it back',
   async ({addStartToken, sequenceLength, prompts, ...expected}) => {
     const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken});
@@ -55,7 +52,7 @@ it.each(cases.filter(({kind}) => kind === 'generate'))(
   },
 );
 
-it('cuts segments by taking one token of each in turn', () => {
+test('cuts segments by taking one token of each in turn', () => {
   fc.assert(
     fc.property(fc.array(fc.array(fc.nat(9), {maxLength: 12}), {maxLength: 4}), fc.nat(30), (segments, limit) => {
       const kept = segments.map(() => 0);
@@ -77,7 +74,7 @@ it('cuts segments by taking one token of each in turn', () => {
 
 describe('bad input', () => {
   const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer});
-  it.each([
+  test.each([
     [{prompts: 'a'}, /no responses/],
     [{prompts: ['a'], responses: 'b'}, /as many responses as prompts/],
     [{prompts: ['a', 'b'], responses: ['c']}, /2 prompts, 1 responses/],
@@ -89,7 +86,7 @@ describe('bad input', () => {
     await expect(preprocessor.call(x as never)).rejects.toThrow(message);
   });
 
-  it('refuses a length that is none, and arguments that contradict each other', async () => {
+  test('refuses a length that is none, and arguments that contradict each other', async () => {
     await expect(preprocessor.generatePreprocess('a', {sequenceLength: 0})).rejects.toThrow(/positive integer/);
     const imageConverter = new Gemma3ImageConverter({imageSize: [8, 8]});
     const args = {tokenizer, imageConverter, sequenceLength: 512};

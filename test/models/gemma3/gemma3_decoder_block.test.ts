@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from '../../../src/models/gemma3/gemma3_decoder_block';
-import {expectClose, normal} from '../../ops/compare';
+import {expectClose, normal} from '../../support/compare';
 
 const SMALL = {hiddenDim: 6, intermediateDim: 10, headDim: 4, numQueryHeads: 2, numKeyValueHeads: 1};
 

@@ -1,5 +1,4 @@
 /** Embedding models: two outputs, by name; numbers are compared with KerasHub in gemma3_backbone_parity.test.ts. */
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
@@ -10,8 +9,9 @@ import {
   useBackend,
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
-import {expectClose, normal} from '../../ops/compare';
+import {expectClose, normal} from '../../support/compare';
 import {expectNoLeak} from '../../support/numbers';
+import {fixture} from '../../support/fixtures';
 
 const ARGS: Gemma3BackboneArgs = {
   vocabularySize: 40,
@@ -29,7 +29,7 @@ const ARGS: Gemma3BackboneArgs = {
   poolingIntermediateDim: 12,
   embeddingDim: 5,
 };
-const FIXTURE = join(__dirname, '../../fixtures/backbone/embedding');
+const FIXTURE = fixture('backbone/embedding');
 const INPUTS = {
   token_ids: [
     [2, 3, 4, 5, 6, 7],

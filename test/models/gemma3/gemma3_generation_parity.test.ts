@@ -1,11 +1,9 @@
 /** Greedy generation from token ids against Python KerasHub: uneven prompts in a batch, beyond the window. */
-import {readdirSync, readFileSync} from 'node:fs';
-import {join} from 'node:path';
+import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, useBackend} from '../../../src';
 import {expectNoLeak} from '../../support/numbers';
-
-const FIXTURES = join(__dirname, '../../fixtures/backbone');
+import {fixture, fixtureNames} from '../../support/fixtures';
 
 interface Run {
   stop_token_ids: number[] | null;
@@ -17,8 +15,8 @@ interface Generation {
   padding_mask: number[][];
   runs: Run[];
 }
-const cases = readdirSync(FIXTURES).flatMap(name => {
-  const text = readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8');
+const cases = fixtureNames('backbone').flatMap(name => {
+  const text = readFileSync(fixture(`backbone/${name}/expected.json`), 'utf8');
   const {generate} = JSON.parse(text) as {generate?: Generation};
   return generate ? (['cpu', 'simd'] as const).map(backend => ({backend, name, generate})) : [];
 });
@@ -30,9 +28,9 @@ describe.each(cases)('$name on $backend', ({name, generate, backend}) => {
 
   // In one piece and in several.
   const runs = generate.runs.flatMap(run => [undefined, 7].map(prefillChunk => ({...run, prefillChunk})));
-  it.each(runs)('continues as KerasHub, stop ids $stop_token_ids, pieces of $prefillChunk', async run => {
+  test.each(runs)('continues as KerasHub, stop ids $stop_token_ids, pieces of $prefillChunk', async run => {
     await expectNoLeak(async () => {
-      const lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, name), {preprocessor: null});
+      const lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null});
       const inputs = {
         token_ids: tf.tensor2d(generate.token_ids, undefined, 'int32'),
         padding_mask: tf.tensor2d(generate.padding_mask, undefined, 'bool'),

@@ -4,10 +4,10 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {BlobPreset, Gemma3ImageConverter, type Gemma3ImageConverterArgs, type ImageLike} from '../../../src';
 import {type Pixels} from '../../../src/images/pixels';
-import {picture} from '../../images/picture';
+import {picture} from '../../support/picture';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
+import {fixture, fixtureJson, TINY_PRESET} from '../../support/fixtures';
 
-const FIXTURES = join(__dirname, '../../fixtures/images');
 interface Case {
   size: [number, number];
   dtype: 'uint8' | 'int32' | 'float32';
@@ -15,8 +15,8 @@ interface Case {
   shape: number[];
   integer: boolean;
 }
-const cases = JSON.parse(readFileSync(join(FIXTURES, 'converter.json'), 'utf8')) as Case[];
-const stored = readFileSync(join(FIXTURES, 'converter.bin'));
+const cases = fixtureJson<Case[]>('images/converter.json');
+const stored = readFileSync(fixture('images/converter.bin'));
 const expected = new Float32Array(new Uint8Array(stored).buffer);
 const sizeOf = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
 
@@ -50,9 +50,9 @@ const groups = new Map<string, typeof located>();
 for (const one of located) groups.set(groupOf(one), [...(groups.get(groupOf(one)) ?? []), one]);
 
 describe('pixels as KerasHub makes them', () => {
-  it('are all there are', () => expect(offset).toBe(expected.length));
+  test('are all there are', () => expect(offset).toBe(expected.length));
 
-  it.each([...groups.keys()])('%s', async group => {
+  test.each([...groups.keys()])('%s', async group => {
     // Bilinear ones are the same to the last digit; the others go through sines.
     const exact = group.startsWith('bilinear,');
     for (const {size, dtype, config, shape, integer, values} of groups.get(group)!) {
@@ -72,7 +72,7 @@ describe('pixels as KerasHub makes them', () => {
   });
 });
 
-it('keeps bytes within theirs where a curve overshoots', async () => {
+test('keeps bytes within theirs where a curve overshoots', async () => {
   const config = {imageSize: [16, 16], interpolation: 'bicubic', cropToAspectRatio: false} as const;
   const image = {width: 2, height: 1, data: new Uint8ClampedArray([0, 0, 0, 255, 255, 255, 255, 255])} as ImageData;
   const values = await take(await new Gemma3ImageConverter(config).call(image));
@@ -82,7 +82,7 @@ it('keeps bytes within theirs where a curve overshoots', async () => {
 describe('batches', () => {
   const converter = new Gemma3ImageConverter({imageSize: [4, 4], scale: 1 / 127.5, offset: -1});
 
-  it('give what each image gives alone, and leave nothing behind', async () => {
+  test('give what each image gives alone, and leave nothing behind', async () => {
     await expectNoLeak(async () => {
       const wide = tf.randomUniform<tf.Rank.R3>([3, 8, 3], 0, 255, 'int32');
       const tall = tf.randomUniform<tf.Rank.R3>([9, 2, 3], 0, 255);
@@ -97,7 +97,7 @@ describe('batches', () => {
     });
   });
 
-  it('are refused without images or in several sizes', async () => {
+  test('are refused without images or in several sizes', async () => {
     await expect(converter.call([])).rejects.toThrow(/at least one image/);
     const [a, b] = [tf.zeros<tf.Rank.R3>([1, 2, 3]), tf.zeros<tf.Rank.R3>([2, 1, 3])];
     await expectNoLeak(async () => {
@@ -113,7 +113,7 @@ describe('batches', () => {
 });
 
 describe('configuration', () => {
-  it('goes around', () => {
+  test('goes around', () => {
     const config = {
       imageSize: [4, 6],
       scale: [1, 2, 3],
@@ -124,8 +124,8 @@ describe('configuration', () => {
     expect(Gemma3ImageConverter.fromConfig(made.getConfig()).getConfig()).toEqual(made.getConfig());
   });
 
-  it('has the keys that KerasHub writes, in their order', async () => {
-    const file = join(__dirname, '../../../presets/gemma3_tiny/image_converter.json');
+  test('has the keys that KerasHub writes, in their order', async () => {
+    const file = join(TINY_PRESET, 'image_converter.json');
     const {config} = JSON.parse(readFileSync(file, 'utf8')) as {config: Record<string, unknown>};
     const {trainable: _t, dtype: _d, ...expected} = config;
     const made = await Gemma3ImageConverter.fromPreset('gemma3_tiny');
@@ -134,8 +134,8 @@ describe('configuration', () => {
     expect(JSON.stringify(Object.fromEntries(written))).toBe(JSON.stringify(expected));
   });
 
-  it('comes from either file of a preset, with other arguments when asked', async () => {
-    const text = (name: string) => readFileSync(join(__dirname, '../../../presets/gemma3_tiny', name), 'utf8');
+  test('comes from either file of a preset, with other arguments when asked', async () => {
+    const text = (name: string) => readFileSync(join(TINY_PRESET, name), 'utf8');
     const blob = (name: string) => new BlobPreset({[name]: new Blob([text(name)])});
     const both = [await Gemma3ImageConverter.fromPreset(blob('image_converter.json'))];
     both.push(await Gemma3ImageConverter.fromPreset(blob('preprocessor.json')));
@@ -147,7 +147,7 @@ describe('configuration', () => {
     await expect(Gemma3ImageConverter.fromPreset('gemma3_tiny', {size: 3} as never)).rejects.toThrow(/argument "size"/);
   });
 
-  it.each<[object, RegExp]>([
+  test.each<[object, RegExp]>([
     [{imageSize: 4}, /`imageSize` to be null or \[height, width\]. Received: imageSize=4/],
     [{imageSize: [4, 0]}, /Received: imageSize=\[4,0\]/],
     [{scale: 'x'}, /`scale` to be null, a number or one number for each channel. Received: "x"/],

@@ -4,10 +4,10 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, type PromptImages, useBackend} from '../../../src';
 import {expectNoLeak} from '../../support/numbers';
+import {fixture} from '../../support/fixtures';
 
-const FIXTURES = join(__dirname, '../../fixtures');
-const RANDOM = join(FIXTURES, 'vision_generation');
-const PICTURES = join(FIXTURES, 'tiny_preset/pictures');
+const RANDOM = fixture('vision_generation');
+const PICTURES = fixture('tiny_preset/pictures');
 
 interface Expected {
   token_ids: number[][];
@@ -24,7 +24,7 @@ interface Batch {
   texts: string | string[];
 }
 const {cases: batches, max_length: maxLength} = JSON.parse(
-  readFileSync(join(FIXTURES, 'tiny_preset/batches.json'), 'utf8'),
+  readFileSync(fixture('tiny_preset/batches.json'), 'utf8'),
 ) as {cases: Batch[]; max_length: number};
 
 const path = (name: string) => join(PICTURES, `${name}.png`);
@@ -38,7 +38,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
 
   // === Random models, token ids ===
 
-  it.each(readdirSync(RANDOM))('%s continues as KerasHub', async name => {
+  test.each(readdirSync(RANDOM))('%s continues as KerasHub', async name => {
     const expected = JSON.parse(readFileSync(join(RANDOM, name, 'expected.json'), 'utf8')) as Expected;
     await expectNoLeak(async () => {
       const lm = await Gemma3CausalLM.fromPreset(join(RANDOM, name), {preprocessor: null});
@@ -72,13 +72,13 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     });
     afterAll(() => lm.dispose());
 
-    it.each(batches)('answers $prompts about $images as KerasHub', async ({prompts, images, texts}) => {
+    test.each(batches)('answers $prompts about $images as KerasHub', async ({prompts, images, texts}) => {
       await expectNoLeak(async () => {
         expect(await lm.generate({prompts, images: paths(images)}, {maxLength})).toEqual(texts);
       });
     });
 
-    it('streams what it generates', async () => {
+    test('streams what it generates', async () => {
       for (const {prompts, images, texts} of batches) {
         if (typeof prompts !== 'string') continue;
         await expectNoLeak(async () => {
@@ -90,7 +90,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       }
     });
 
-    it('takes the tensors of its preprocessor without one', async () => {
+    test('takes the tensors of its preprocessor without one', async () => {
       await expectNoLeak(async () => {
         const bare = new Gemma3CausalLM({backbone: lm.backbone});
         const stopTokenIds = [lm.preprocessor!.tokenizer.endTokenId];
@@ -111,7 +111,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       });
     });
 
-    it('leaves nothing behind when it is left or refuses', async () => {
+    test('leaves nothing behind when it is left or refuses', async () => {
       const given = {prompts: '<start_of_image> a', images: path('red_circle')};
       await expectNoLeak(async () => {
         for await (const piece of lm.stream(given)) if (piece) break;
@@ -159,9 +159,9 @@ function draw({shape, colour, background, width, height, cx, cy, r}: Picture): t
   return tf.tensor3d(values, [height, width, 3]);
 }
 
-it('names every shape in every colour as KerasHub, all in one batch', async () => {
+test('names every shape in every colour as KerasHub, all in one batch', async () => {
   await useBackend('simd');
-  const {cases} = JSON.parse(readFileSync(join(FIXTURES, 'tiny_preset/images.json'), 'utf8')) as {
+  const {cases} = JSON.parse(readFileSync(fixture('tiny_preset/images.json'), 'utf8')) as {
     cases: {prompt: string; pictures: Picture[]; text: string}[];
   };
   await expectNoLeak(async () => {
@@ -184,7 +184,7 @@ describe('tensors that do not fit', () => {
     vision_indices: row([1, 2]),
     vision_mask: row([0, 1, 1, 0], 'bool'),
   };
-  it.each<[object, RegExp]>([
+  test.each<[object, RegExp]>([
     [{images: undefined}, /all or none, without the first axis for a single text. Received: images missing/],
     [{vision_mask: row([0, 1])}, /vision_mask \[2\]/],
     [{images: tf.zeros([2, 8, 8, 3]), vision_indices: row([1, 2, 0])}, /vision_indices \[3\]/],

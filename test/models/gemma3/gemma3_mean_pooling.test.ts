@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../../src';
 import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_mean_pooling';
-import {expectClose, normal} from '../../ops/compare';
+import {expectClose, normal} from '../../support/compare';
 
 describe.each(['cpu', 'simd'] as const)('Gemma3MeanPooling on %s', backend => {
   beforeAll(async () => {

@@ -1,13 +1,9 @@
 /** Beam search, contrastive search, log probabilities and scores against Python KerasHub, on tiny random models. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, samplers, useBackend} from '../../../src';
-import {collect} from '../../generation/collect';
+import {collect} from '../../support/collect';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
-
-const FIXTURES = join(__dirname, '../../fixtures');
-const read = <T>(path: string) => JSON.parse(readFileSync(join(FIXTURES, path), 'utf8')) as T;
+import {fixture, fixtureJson} from '../../support/fixtures';
 
 interface Case {
   name: string;
@@ -24,7 +20,7 @@ interface Forward {
   padding_mask: number[];
   logits: number[];
 }
-const {length, cases} = read<{length: number; cases: Case[]}>('sampling/expected.json');
+const {length, cases} = fixtureJson<{length: number; cases: Case[]}>('sampling/expected.json');
 
 describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({...one, backend}))))(
   '$name on $backend',
@@ -32,28 +28,31 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
     let lm: Gemma3CausalLM;
     beforeAll(async () => {
       await useBackend(backend);
-      lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, 'backbone', name), {preprocessor: null, dtype: 'float32'});
+      lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null, dtype: 'float32'});
     });
     afterAll(() => lm.dispose());
     const request = {prompts, maxLength: length, stopTokenIds: null};
 
-    it.each(beam)('finds the beams of KerasHub: $num_beams at $temperature', async ({num_beams, temperature, rows}) => {
-      const sampler = new samplers.BeamSampler({numBeams: num_beams, temperature, returnAllBeams: true});
-      const {tokens} = await collect(lm, {...request, sampler});
-      rows.forEach(({token_ids, log_probs}, row) => {
-        const expected = token_ids.map(ids => ids.slice(prompts[row]!.length));
-        expect(sampler.beams![row]!.map(({tokens}) => tokens)).toEqual(expected);
-        expect(tokens[row]).toEqual(expected[0]);
-        expect(
-          maxDifference(
-            sampler.beams![row]!.map(({logProb}) => logProb),
-            log_probs,
-          ),
-        ).toBeLessThan(2e-4);
-      });
-    });
+    test.each(beam)(
+      'finds the beams of KerasHub: $num_beams at $temperature',
+      async ({num_beams, temperature, rows}) => {
+        const sampler = new samplers.BeamSampler({numBeams: num_beams, temperature, returnAllBeams: true});
+        const {tokens} = await collect(lm, {...request, sampler});
+        rows.forEach(({token_ids, log_probs}, row) => {
+          const expected = token_ids.map(ids => ids.slice(prompts[row]!.length));
+          expect(sampler.beams![row]!.map(({tokens}) => tokens)).toEqual(expected);
+          expect(tokens[row]).toEqual(expected[0]);
+          expect(
+            maxDifference(
+              sampler.beams![row]!.map(({logProb}) => logProb),
+              log_probs,
+            ),
+          ).toBeLessThan(2e-4);
+        });
+      },
+    );
 
-    it.each(contrastive)('searches as KerasHub: k $k, alpha $alpha', async ({k, alpha, temperature, token_ids}) => {
+    test.each(contrastive)('searches as KerasHub: k $k, alpha $alpha', async ({k, alpha, temperature, token_ids}) => {
       const {tokens} = await collect(lm, {
         ...request,
         sampler: new samplers.ContrastiveSampler({k, alpha, temperature}),
@@ -61,14 +60,14 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       expect(tokens).toEqual(token_ids.map((ids, row) => ids.slice(prompts[row]!.length)));
     });
 
-    it('guesses and gives the greedy text', async () => {
+    test('guesses and gives the greedy text', async () => {
       const greedy = await collect(lm, {...request, sampler: new samplers.GreedySampler()});
       const sampler = new samplers.SpeculativeSampler({lookup: [2, 1]});
       expect((await collect(lm, {...request, sampler})).tokens).toEqual(greedy.tokens);
     });
 
-    it('scores as KerasHub, and lets gradients through', async () => {
-      const forward = read<Forward>(`backbone/${name}/expected.json`);
+    test('scores as KerasHub, and lets gradients through', async () => {
+      const forward = fixtureJson<Forward>(`backbone/${name}/expected.json`);
       const shape: [number, number] = [forward.batch, forward.length];
       await expectNoLeak(async () => {
         const tokenIds = tf.tensor2d(forward.token_ids, shape, 'int32');
@@ -107,7 +106,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       });
     });
 
-    it('hands what the function returns to the next layer', async () => {
+    test('hands what the function returns to the next layer', async () => {
       const tokenIds = tf.tensor2d([[3, 1, 4, 1, 5]], undefined, 'int32');
       for (const at of [-1, 0]) {
         const plain = await take(lm.score({tokenIds}));
@@ -117,7 +116,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       tokenIds.dispose();
     });
 
-    it('tells log probabilities of what it generates', async () => {
+    test('tells log probabilities of what it generates', async () => {
       const ids = tf.tensor2d(
         prompts.map(prompt => [...prompt, ...Array<number>(length - prompt.length).fill(0)]),
         undefined,
@@ -157,11 +156,11 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
 describe('score', () => {
   let lm: Gemma3CausalLM;
   beforeAll(async () => {
-    lm = await Gemma3CausalLM.fromPreset(join(FIXTURES, 'backbone/post_norms'), {preprocessor: null});
+    lm = await Gemma3CausalLM.fromPreset(fixture('backbone/post_norms'), {preprocessor: null});
   });
   afterAll(() => lm.dispose());
 
-  it.each([
+  test.each([
     [{}, /tokenIds. as a tensor/],
     [{tokenIds: [1, 2]}, /tokenIds. as a tensor \(batch, tokens\)/],
     [{tokenIds: tf.zeros([3])}, /Received: shape \[3\]/],

@@ -1,6 +1,4 @@
 /** Embeddings against KerasHub (test/reference/make_embedder_fixtures.py). */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
@@ -12,10 +10,10 @@ import {
   useBackend,
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
-import {expectClose, normal} from '../../ops/compare';
+import {expectClose, normal} from '../../support/compare';
 import {expectNoLeak, maxDifference, take} from '../../support/numbers';
+import {fixture, fixtureJson} from '../../support/fixtures';
 
-const FIXTURES = join(__dirname, '../../fixtures/embedder');
 const CASES = ['last', 'mean', 'last_unnormalized', 'mean_unnormalized', 'embedding_model'];
 
 interface Expected {
@@ -25,8 +23,7 @@ interface Expected {
   inputs: {token_ids: number[][]; padding_mask: number[][]};
   predicted: number[][];
 }
-const expectedOf = (name: string) =>
-  JSON.parse(readFileSync(join(FIXTURES, name, 'expected.json'), 'utf8')) as Expected;
+const expectedOf = (name: string) => fixtureJson<Expected>(`embedder/${name}/expected.json`);
 
 const TINY = {
   vocabularySize: 40,
@@ -46,13 +43,13 @@ describe.each(CASES.flatMap(name => (['cpu', 'simd'] as const).map(backend => ({
     let embedder: Gemma3TextEmbedder;
     beforeAll(async () => {
       await useBackend(backend);
-      embedder = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, name));
+      embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
     });
     afterAll(() => {
       embedder.dispose();
     });
 
-    it.each([undefined, 1, 2])('encodes texts as KerasHub, %j at once', async batchSize => {
+    test.each([undefined, 1, 2])('encodes texts as KerasHub, %j at once', async batchSize => {
       await expectNoLeak(async () => {
         const y = await embedder.encodeText(expected.texts, batchSize === undefined ? {} : {batchSize});
         expect(y.shape).toEqual([expected.texts.length, expected.embeddings[0]!.length]);
@@ -60,14 +57,14 @@ describe.each(CASES.flatMap(name => (['cpu', 'simd'] as const).map(backend => ({
       });
     });
 
-    it('predicts for inputs by name as KerasHub', async () => {
+    test('predicts for inputs by name as KerasHub', async () => {
       await expectNoLeak(async () => {
         const y = embedder.predict(expected.inputs) as tf.Tensor;
         expect(maxDifference(await take(y), expected.predicted.flat())).toBeLessThan(1e-4);
       });
     });
 
-    it('compares texts as KerasHub', async () => {
+    test('compares texts as KerasHub', async () => {
       await expectNoLeak(async () => {
         const y = await embedder.encodeText(expected.texts);
         const similarity = embedder.similarity(expected.embeddings.slice(0, 2), y);
@@ -86,7 +83,7 @@ describe('Gemma3TextEmbedder', () => {
   });
 
   test('has the settings of the preset, unless others are given', async () => {
-    const folder = join(FIXTURES, 'mean_unnormalized');
+    const folder = fixture('embedder/mean_unnormalized');
     const stored = await Gemma3TextEmbedder.fromPreset(folder, {loadWeights: false});
     expect([stored.poolingMode, stored.normalize]).toEqual(['mean', false]);
     const given = await Gemma3TextEmbedder.fromPreset(folder, {
@@ -150,7 +147,7 @@ describe('Gemma3TextEmbedder', () => {
   });
 
   test('does not keep memory for a long list of texts', async () => {
-    const embedder = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, 'mean'));
+    const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/mean'));
     const texts = Array.from({length: 400}, (_, i) => 'the quick brown fox '.repeat(1 + (i % 5)));
     (await embedder.encodeText(texts.slice(0, 32))).dispose();
     const before = tf.memory().numTensors;
@@ -170,7 +167,7 @@ describe('Gemma3TextEmbedder', () => {
   });
 
   test('stops between batches', async () => {
-    const embedder = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, 'last'));
+    const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/last'));
     await expectNoLeak(async () => {
       const controller = new AbortController();
       const encoding = embedder.encodeText(['a', 'b', 'c', 'd'], {batchSize: 1, signal: controller.signal});
@@ -182,7 +179,7 @@ describe('Gemma3TextEmbedder', () => {
 
   test.each(CASES)('%s goes through configuration, JSON and files of tfjs', async name => {
     await expectNoLeak(async () => {
-      const embedder = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, name));
+      const embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
       const {inputs, predicted} = expectedOf(name);
       let saved: tf.io.ModelArtifacts | undefined;
       await embedder.save(
@@ -257,8 +254,8 @@ describe('Gemma3TextEmbedder', () => {
   });
 
   test.each(['int8', 'bfloat16'])('packs the weights of its backbone as %s', async mode => {
-    const embedder = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, 'embedding_model'));
-    const loaded = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, 'embedding_model'), {dtype: mode});
+    const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/embedding_model'));
+    const loaded = await Gemma3TextEmbedder.fromPreset(fixture('embedder/embedding_model'), {dtype: mode});
     await embedder.quantize(mode as 'int8');
     const [a, b] = [await embedder.encodeText('Mars'), await loaded.encodeText('Mars')];
     expectClose(a, b, 1e-12);
@@ -304,7 +301,7 @@ describe('refuses', () => {
   beforeAll(async () => {
     await useBackend('simd', {threads: 2});
     backbone = new Gemma3Backbone(TINY);
-    embedder = await Gemma3TextEmbedder.fromPreset(join(FIXTURES, 'last'));
+    embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/last'));
   });
   afterAll(() => {
     backbone.dispose();
@@ -325,7 +322,7 @@ describe('refuses', () => {
   test('to leave embeddings of an embedding model unnormalized', async () => {
     await expectNoLeak(async () => {
       const options = {normalize: false};
-      await expect(Gemma3TextEmbedder.fromPreset(join(FIXTURES, 'embedding_model'), options)).rejects.toThrow(
+      await expect(Gemma3TextEmbedder.fromPreset(fixture('embedder/embedding_model'), options)).rejects.toThrow(
         'a backbone with isEmbeddingModel normalizes its embeddings itself. Received: normalize=false.',
       );
     });

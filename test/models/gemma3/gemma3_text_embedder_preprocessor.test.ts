@@ -1,12 +1,9 @@
 /** Packing for embedders against KerasHub (test/reference/make_embedder_fixtures.py). */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedderPreprocessor, Gemma3Tokenizer, type Truncation} from '../../../src';
 import {trimWaterfall} from '../../../src/models/gemma3/parts/segments';
 import {expectNoLeak} from '../../support/numbers';
-
-const FIXTURES = join(__dirname, '../../fixtures');
+import {fixture, fixtureBytes, fixtureJson} from '../../support/fixtures';
 
 interface Case {
   segments: (string | string[])[];
@@ -15,12 +12,12 @@ interface Case {
   token_ids: unknown;
   padding_mask: unknown;
 }
-const cases = JSON.parse(readFileSync(join(FIXTURES, 'embedder/preprocessor.json'), 'utf8')) as Case[];
+const cases = fixtureJson<Case[]>('embedder/preprocessor.json');
 const tokenizer = new Gemma3Tokenizer({
-  proto: new Uint8Array(readFileSync(join(FIXTURES, 'tokenizer/vocabulary.spm'))),
+  proto: fixtureBytes('tokenizer/vocabulary.spm'),
 });
 
-it.each(cases)(
+test.each(cases)(
   'packs $segments at $sequenceLength, $truncate, as KerasHub',
   async ({segments, sequenceLength, truncate, ...expected}) => {
     await expectNoLeak(async () => {
@@ -33,7 +30,7 @@ it.each(cases)(
   },
 );
 
-it('takes one segment without its wrapping', async () => {
+test('takes one segment without its wrapping', async () => {
   await expectNoLeak(async () => {
     const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer});
     for (const text of ['Hi', ['Hi', 'the quick brown fox']]) {
@@ -45,7 +42,7 @@ it('takes one segment without its wrapping', async () => {
   });
 });
 
-it('marks a padding token within the text as KerasHub does', async () => {
+test('marks a padding token within the text as KerasHub does', async () => {
   const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength: 12});
   const x = await preprocessor.call('a<pad>b');
   const [ids, mask] = [await x.token_ids.array(), await x.padding_mask.array()];
@@ -53,22 +50,22 @@ it('marks a padding token within the text as KerasHub does', async () => {
   tf.dispose([x.token_ids, x.padding_mask]);
 });
 
-it('is never longer than it may be, even where special tokens alone are', async () => {
+test('is never longer than it may be, even where special tokens alone are', async () => {
   const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength: 1});
   const x = await preprocessor.call({segments: ['a', 'b']});
   expect(await x.token_ids.array()).toEqual([tokenizer.startTokenId]);
   tf.dispose([x.token_ids, x.padding_mask]);
 });
 
-it('gives the first segment what it needs', () => {
+test('gives the first segment what it needs', () => {
   const [a, b, c] = [[1, 2, 3], [4, 5], [6]];
   expect(trimWaterfall([a!, b!, c!], 4)).toEqual([[1, 2, 3], [4], []]);
   expect(trimWaterfall([a!, b!, c!], 9)).toEqual([a, b, c]);
   expect(trimWaterfall([a!, b!], -1)).toEqual([[], []]);
 });
 
-it('tells its configuration, and keeps the arguments that a preset has for embedders', async () => {
-  const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(join(FIXTURES, 'embedder/mean'));
+test('tells its configuration, and keeps the arguments that a preset has for embedders', async () => {
+  const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(fixture('embedder/mean'));
   expect(preprocessor.getConfig()).toMatchObject({sequenceLength: 20, truncate: 'waterfall'});
   const other = await Gemma3TextEmbedderPreprocessor.fromPreset('gemma3_tiny', {sequenceLength: 9});
   expect(other.getConfig()).toMatchObject({sequenceLength: 9, truncate: 'round_robin'});

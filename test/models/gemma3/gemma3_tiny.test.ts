@@ -1,13 +1,13 @@
 /** The preset in the package: what Python KerasHub answers with it, word for word, on both backends. */
 import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import {Gemma3CausalLM, useBackend} from '../../../src';
+import {fixture} from '../../support/fixtures';
 
 interface Questions {
   max_length: number;
   cases: {prompt: string; text: string}[];
 }
-const path = join(__dirname, '../../fixtures/tiny_preset/questions.json');
+const path = fixture('tiny_preset/questions.json');
 const {cases, max_length: maxLength} = JSON.parse(readFileSync(path, 'utf8')) as Questions;
 
 describe.each(['simd', 'cpu'] as const)('on %s', backend => {
@@ -20,11 +20,11 @@ describe.each(['simd', 'cpu'] as const)('on %s', backend => {
     lm.dispose();
   });
 
-  it('answers one by one as KerasHub', async () => {
+  test('answers one by one as KerasHub', async () => {
     for (const {prompt, text} of cases) expect(await lm.generate(prompt, {maxLength})).toBe(text);
   });
 
-  it('answers all together as KerasHub', async () => {
+  test('answers all together as KerasHub', async () => {
     const texts = await lm.generate(
       cases.map(({prompt}) => prompt),
       {maxLength},
@@ -33,6 +33,6 @@ describe.each(['simd', 'cpu'] as const)('on %s', backend => {
   });
 });
 
-it('knows the capital of France', () => {
+test('knows the capital of France', () => {
   expect(cases.find(({prompt}) => prompt === 'What is the capital of France?')?.text).toContain('Paris');
 });

@@ -1,6 +1,6 @@
 import {ValueError} from '../../../src/base/errors';
 import {Gemma3Tokenizer, type Gemma3TokenizerArgs} from '../../../src/models/gemma3/gemma3_tokenizer';
-import {readExpected, readSmallVocabulary, replaceText, type SmallExpected} from '../../tokenizers/fixtures';
+import {readExpected, readSmallVocabulary, replaceText, type SmallExpected} from '../../support/tokenizer_fixtures';
 
 const expected = readExpected<SmallExpected>('small.json');
 const {kerashub} = expected;

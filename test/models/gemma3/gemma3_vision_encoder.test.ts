@@ -10,7 +10,7 @@ import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/
 import {interleave} from '../../../src/ops/interleave';
 import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {PackedWeight} from '../../../src/weights/packed_weight';
-import {CASES, expectSameGradients, maxDifference, stored} from './vision_fixtures';
+import {CASES, expectSameGradients, maxDifference, stored} from '../../support/vision_fixtures';
 
 type EncoderCase = (typeof CASES.encoders)[number];
 

@@ -1,4 +1,4 @@
-/** Runs WebAssembly kernels on memories, on several threads if these can be shared. Commands: `./commands.ts`. */
+/** Runs WebAssembly kernels on memories, on several threads if these can be shared. Commands: `./command.ts`. */
 import {coreCount, startThread, type Thread} from '#platform/threads';
 import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
 import {

@@ -1,9 +1,13 @@
-/** tfjs' own sums, products and transposes where they are large: its CPU kernels work out the place of each value. */
+/** tfjs' own arithmetic on large tensors, where its CPU kernels are slow: they compute an index for each value. */
 import * as tf from '@tensorflow/tfjs';
+import {sizeOf} from '../../../base/shapes';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {COLUMN_SUMS, COMBINE, TRANSPOSE} from '../assembly/numbers';
-import {type Command} from '../engine/commands';
+import {type Command} from '../engine/command';
 import {type SimdBackend} from '../memory/simd_backend';
+import {type KernelMap, kernelWithFallback} from './kernel';
+
+// === Commands ===
 
 const OPERATIONS = {Add: 0, Sub: 1, Multiply: 2} as const;
 export type Operation = keyof typeof OPERATIONS;
@@ -20,23 +24,21 @@ export const columnSums = (a: {x: number; target: number; rows: number; columns:
   [a.x, a.target, a.rows, a.columns],
 ];
 
-const size = tf.util.sizeFromShape;
+/** Axes that the command supports. */
+const MAX_AXES = 6;
 
-/** Axes that the kernel knows. */
-const AXES = 6;
-
-/** y is x with its axes in the order `perm`; of the axes that do not stay neighbours there are at most six. */
+/** y is x with its axes in the order `perm`. At most six axes may remain after adjacent ones are merged. */
 export function transpose({x, y, shape, perm}: {x: number; y: number; shape: number[]; perm: number[]}): Command {
   const {sizes, strides} = transposeAxes(shape, perm);
-  const missing = Array.from({length: AXES - sizes.length}, () => 1);
+  const missing = Array.from({length: MAX_AXES - sizes.length}, () => 1);
   return [TRANSPOSE, [x, y, ...missing, ...sizes, ...missing, ...strides]];
 }
 
-/** Axes of the result with their strides in x, those as one that are neighbours in both. */
+/** Axes of the result with their strides in x. Axes that are adjacent in both are merged into one. */
 function transposeAxes(shape: number[], perm: number[]): {sizes: number[]; strides: number[]} {
   const [sizes, strides]: [number[], number[]] = [[], []];
   for (const axis of perm) {
-    const stride = size(shape.slice(axis + 1));
+    const stride = sizeOf(shape.slice(axis + 1));
     if (shape[axis] === 1) continue;
     if (sizes.length && strides.at(-1) === stride * shape[axis]!) {
       sizes[sizes.length - 1]! *= shape[axis]!;
@@ -49,21 +51,23 @@ function transposeAxes(shape: number[], perm: number[]): {sizes: number[]; strid
   return {sizes, strides};
 }
 
-/** Below this many values telling the threads costs more than it gains. */
-const MANY = 4096;
-/** Larger ones are tables of embeddings and what trains them: their temporary results would crowd the memory of 4 GiB. */
-const MOST = 2 ** 26;
+// === Kernels ===
 
-const pays = (shape: number[]) => size(shape) >= MANY && size(shape) <= MOST;
+/** For fewer values, starting the threads costs more than they save. */
+const MIN_VALUES = 4096;
+/** Larger tensors belong to the training of embedding tables: temporary results of this size would crowd the memory of 4 GiB. */
+const MAX_VALUES = 2 ** 26;
 
-const ends = (shape: number[], end: number[]) =>
+const isWorthwhile = (shape: number[]) => sizeOf(shape) >= MIN_VALUES && sizeOf(shape) <= MAX_VALUES;
+
+const endsWith = (shape: number[], end: number[]) =>
   end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);
 
-/** Whether b has a number for each row of a, as (…, 1). */
-const perRow = (a: number[], b: number[]) =>
+/** Whether b has one number per row of a, as (…, 1). */
+const isPerRow = (a: number[], b: number[]) =>
   a.length === b.length && b.at(-1) === 1 && b.slice(0, -1).every((n, i) => n === a[i]);
 
-/** a[row][…] ∘ b[row]: weights of tokens over what is known of each. */
+/** a[row][…] ∘ b[row] */
 function combineRows(name: Operation, backend: SimdBackend, a: tf.TensorInfo, b: tf.TensorInfo): tf.TensorInfo {
   const [x, numbers] = [valuesOf(backend, a), valuesOf(backend, b)];
   const y = new Float32Array(x.length);
@@ -78,59 +82,61 @@ function combineRows(name: Operation, backend: SimdBackend, a: tf.TensorInfo, b:
   return backend.makeTensorInfo(a.shape, 'float32', y);
 }
 
-/** One of both has the shape of the result, and the other its last axes, a number for each of its rows, or is a number. */
-const combineKernel =
-  (name: Operation): tf.KernelFunc =>
-  params => {
-    const backend = params.backend as SimdBackend;
-    const inputs = params.inputs as {a: tf.TensorInfo; b: tf.TensorInfo};
-    const swapped = name !== 'Sub' && size(inputs.a.shape) < size(inputs.b.shape);
+/** Runs here if one operand has the shape of the result, and the other is its last axes, one number per row, or a number. */
+const combineKernel = (name: Operation) =>
+  kernelWithFallback<'a' | 'b'>(name, (backend, inputs) => {
+    const swapped = name !== 'Sub' && sizeOf(inputs.a.shape) < sizeOf(inputs.b.shape);
     const [a, b] = swapped ? [inputs.b, inputs.a] : [inputs.a, inputs.b];
-    const period = size(b.shape);
-    const fits = ends(a.shape, b.shape) || (period === 1 && b.shape.length <= a.shape.length);
-    const floats = a.dtype === 'float32' && b.dtype === 'float32';
-    if (floats && !fits && perRow(a.shape, b.shape)) return combineRows(name, backend, a, b);
-    if (!floats || !fits || !pays(a.shape) || period === 0) return tf.getKernel(name, 'cpu')!.kernelFunc(params);
+    if (a.dtype !== 'float32' || b.dtype !== 'float32') return undefined;
+    const period = sizeOf(b.shape);
+    const fits = endsWith(a.shape, b.shape) || (period === 1 && b.shape.length <= a.shape.length);
+    if (!fits && isPerRow(a.shape, b.shape)) return combineRows(name, backend, a, b);
+    if (!fits || !isWorthwhile(a.shape) || period === 0) return undefined;
     const call = backend.call({a, b}, {shape: a.shape});
     const places = {x: call.at('a'), b: call.at('b'), y: call.y};
-    return call.run(combine(name, {...places, count: size(a.shape), period}));
-  };
+    return call.run(combine(name, {...places, count: sizeOf(a.shape), period}));
+  });
 
-/** tfjs' Sum: over the first axes of float32 here, as gradients of biases are; anything else as before. */
-const sumKernel: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {x} = params.inputs as {x: tf.TensorInfo};
-  const {axis, keepDims} = params.attrs as unknown as {axis: number | number[]; keepDims: boolean};
-  const axes = tf.util.parseAxisParam(axis, x.shape).sort((a, b) => a - b);
-  const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
-  if (x.dtype !== 'float32' || !leading || !pays(x.shape)) return tf.getKernel('Sum', 'cpu')!.kernelFunc(params);
-  const rest = x.shape.slice(axes.length);
-  const call = backend.call({x}, {shape: keepDims ? [...axes.map(() => 1), ...rest] : rest});
-  const columns = size(rest);
-  const rows = size(x.shape) / columns;
-  return call.run(columnSums({x: call.at('x'), target: call.y, rows, columns}));
-};
+/** Runs here over the first axes of float32, as in gradients of biases. */
+const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: boolean}>(
+  'Sum',
+  (backend, {x}, attrs) => {
+    const axes = tf.util.parseAxisParam(attrs.axis, x.shape).sort((a, b) => a - b);
+    const leading = axes.length > 0 && axes.length < x.shape.length && axes.every((axis, i) => axis === i);
+    if (x.dtype !== 'float32' || !leading || !isWorthwhile(x.shape)) return undefined;
+    const rest = x.shape.slice(axes.length);
+    const call = backend.call({x}, {shape: attrs.keepDims ? [...axes.map(() => 1), ...rest] : rest});
+    const columns = sizeOf(rest);
+    const rows = sizeOf(x.shape) / columns;
+    return call.run(columnSums({x: call.at('x'), target: call.y, rows, columns}));
+  },
+);
 
-/** tfjs' Transpose of float32; anything else, and more axes, as before. */
-const transposeKernel: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {x} = params.inputs as {x: tf.TensorInfo};
-  const {perm} = params.attrs as unknown as {perm: number[]};
-  const known = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= AXES;
-  if (!known || !pays(x.shape)) return tf.getKernel('Transpose', 'cpu')!.kernelFunc(params);
+/** Runs here for float32 with at most six axes after merging. */
+const transposeKernel = kernelWithFallback<'x', {perm: number[]}>('Transpose', (backend, {x}, {perm}) => {
+  const supported = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= MAX_AXES;
+  if (!supported || !isWorthwhile(x.shape)) return undefined;
   const call = backend.call({x}, {shape: perm.map(axis => x.shape[axis]!)});
   return call.run(transpose({x: call.at('x'), y: call.y, shape: x.shape, perm}));
-};
+});
 
-/** tfjs' AvgPool over squares side by side, as patches of images are pooled; anything else as before. */
-const averagePoolKernel: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {x} = params.inputs as {x: tf.TensorInfo};
-  const info = poolInfo(x.shape, params.attrs as unknown as PoolAttrs);
-  const {filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outHeight, outWidth} = info;
-  const apart = filterHeight === strideHeight && filterWidth === strideWidth && padInfo.type === 'VALID';
-  if (x.dtype !== 'float32' || !apart) return tf.getKernel('AvgPool', 'cpu')!.kernelFunc(params);
+type Pair = [number, number] | number;
+interface PoolAttrs {
+  filterSize: Pair;
+  strides: Pair;
+  pad: 'valid' | 'same' | number;
+  dimRoundingMode?: 'floor' | 'round' | 'ceil';
+}
+
+/** Runs here over adjacent squares of float32, as patches of images are pooled. */
+const averagePoolKernel = kernelWithFallback<'x', PoolAttrs>('AvgPool', (backend, {x}, attrs) => {
+  const {filterSize, strides, pad, dimRoundingMode} = attrs;
   const [batch, height, width, channels] = x.shape as [number, number, number, number];
+  const shape: [number, number, number, number] = [batch, height, width, channels];
+  const info = tf.backend_util.computePool2DInfo(shape, filterSize, strides, 1, pad, dimRoundingMode);
+  const {filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outHeight, outWidth} = info;
+  const adjacent = filterHeight === strideHeight && filterWidth === strideWidth && padInfo.type === 'VALID';
+  if (x.dtype !== 'float32' || !adjacent) return undefined;
   const from = valuesOf(backend, x);
   const to = new Float32Array(batch * outHeight * outWidth * channels);
   const share = 1 / (filterHeight * filterWidth);
@@ -144,44 +150,23 @@ const averagePoolKernel: tf.KernelFunc = params => {
     }
   }
   return backend.makeTensorInfo([batch, outHeight, outWidth, channels], 'float32', to);
-};
-
-type Pair = [number, number] | number;
-interface PoolAttrs {
-  filterSize: Pair;
-  strides: Pair;
-  pad: 'valid' | 'same' | number;
-  dimRoundingMode?: 'floor' | 'round' | 'ceil';
-}
-const poolInfo = (shape: number[], {filterSize, strides, pad, dimRoundingMode}: PoolAttrs) =>
-  tf.backend_util.computePool2DInfo(
-    shape as [number, number, number, number],
-    filterSize,
-    strides,
-    1,
-    pad,
-    dimRoundingMode,
-  );
+});
 
 /**
- * tfjs' Cast: its CPU kernel leaves integers and booleans as they are where nothing is lost, and only says the other dtype,
- * but an address is read as such.
+ * tfjs' CPU kernel keeps the values of integers and booleans where nothing is lost and only changes the dtype. Here the
+ * values must have the type that the dtype says, because commands read them from memory.
  */
-const castKernel: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {x} = params.inputs as {x: tf.TensorInfo};
-  const {dtype} = params.attrs as unknown as {dtype: tf.DataType};
+const castKernel = kernelWithFallback<'x', {dtype: tf.DataType}>('Cast', (backend, {x}, {dtype}) => {
   if (dtype === 'float32' && (x.dtype === 'int32' || x.dtype === 'bool')) {
     return backend.makeTensorInfo(x.shape, dtype, Float32Array.from(valuesOf(backend, x)));
   }
   if (dtype === 'int32' && x.dtype === 'bool') {
     return backend.makeTensorInfo(x.shape, dtype, Int32Array.from(valuesOf(backend, x)));
   }
-  return tf.getKernel('Cast', 'cpu')!.kernelFunc(params);
-};
+  return undefined;
+});
 
-/** By kernel name. */
-export const arithmeticKernels: Readonly<Record<string, tf.KernelFunc>> = {
+export const arithmeticKernels: KernelMap = {
   Cast: castKernel,
   Add: combineKernel('Add'),
   Sub: combineKernel('Sub'),

@@ -1,43 +1,139 @@
-/** `Gemma3DecoderBlock`: one token a row through a whole block, in one command. See `ops/decoder_block.ts`. */
-import type * as tf from '@tensorflow/tfjs';
-import {type DecoderBlockAttrs, type DenseForm} from '../../../ops/fused_block';
+/** `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`. */
+import {type DenseForm, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
+import {DECODER_BLOCK} from '../assembly/numbers';
+import {type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {type Call} from '../memory/call';
-import {decoderBlock, type DenseArgs, decoderBlockWorkspaceBytes, FLOAT32} from '../engine/commands';
 import {TYPES} from '../packing/packing';
-import {type SimdBackend} from '../memory/simd_backend';
+import {attentionPartialBytes, FAR} from './attention';
+import {kernel, type KernelMap} from './kernel';
 
-function dense(call: Call, name: string, {format, inner}: DenseForm): DenseArgs {
-  return {type: format === 'float32' ? FLOAT32 : TYPES[format], w: call.at(name), inner};
+// === Command ===
+
+/** A dense kernel of a block: see `MatMulArgs`. */
+export interface DenseArgs {
+  type: NumberType;
+  w: number;
+  inner?: number;
 }
 
-/** Runs for every block of every token: plain objects, no spreads (V8 takes tens of microseconds for those). */
-export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBackend, attrs}) => {
-  const backend = kernelBackend as SimdBackend;
-  const tensors = inputs as unknown as Record<string, tf.TensorInfo>;
-  const a = attrs as unknown as DecoderBlockAttrs;
-  const {forms, cos: cosines, sin: sines} = a;
-  const [batch, , hiddenDim] = tensors.x!.shape as [number, number, number];
-  const [, capacity, numKeyValueHeads, headDim] = tensors.keys!.shape as [number, number, number, number];
-  const {gateDim, numQueryHeads} = a;
+export interface FusedBlockSizes {
+  batch: number;
+  hiddenDim: number;
+  /** Width of the gates: intermediateDim / gateDimReduction. */
+  gateDim: number;
+  numQueryHeads: number;
+  numKeyValueHeads: number;
+  headDim: number;
+}
+
+export interface FusedBlockArgs extends FusedBlockSizes {
+  /** (batch, hiddenDim) */
+  x: number;
+  /** As x; may be x. */
+  y: number;
+  epsilon: number;
+  /** Queries are multiplied by this. */
+  scale: number;
+  logitSoftCap?: number | null;
+  window?: number | null;
+  /** (batch, capacity, numKeyValueHeads, headDim), both: the token at position p is stored at index p mod capacity. */
+  cachedKeys: number;
+  cachedValues: number;
+  capacity: number;
+  /** int32 (batch): position of the new token; negative for a row without one, whose cache and attention are skipped. */
+  positions: number;
+  /** (tableRows, headDim / 2), both: angles at these positions; tableRows is 1 or batch. */
+  cos: number;
+  sin: number;
+  tableRows: number;
+  /** Scales of norms; 0 or omitted: no such norm. */
+  norms: {
+    preAttention: number;
+    postAttention?: number;
+    preFfw: number;
+    postFfw?: number;
+    query?: number;
+    key?: number;
+  };
+  query: DenseArgs;
+  key: DenseArgs;
+  value: DenseArgs;
+  output: DenseArgs;
+  gate: DenseArgs;
+  up: DenseArgs;
+  down: DenseArgs;
+  /** `fusedBlockWorkspaceBytes` of memory, with any content. */
+  workspace: number;
+}
+
+/**
+ * One token per row through `Gemma3DecoderBlock`, which is causal here; its keys and values are added to the cache. Builds
+ * one array and nothing else, because it runs for every block of every token.
+ */
+export function fusedBlock(a: FusedBlockArgs): Command {
+  const {norms, query, key, value, output, gate, up, down} = a;
+  // prettier-ignore
+  const args = [
+    a.x, a.y, a.batch, a.hiddenDim, a.gateDim, a.numQueryHeads, a.numKeyValueHeads, a.headDim,
+    floatBits(a.epsilon), floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), a.window ?? FAR,
+    a.cachedKeys, a.cachedValues, a.capacity, a.positions, a.cos, a.sin, a.tableRows,
+    norms.postAttention ?? 0, norms.preFfw, norms.postFfw ?? 0, norms.query ?? 0, norms.key ?? 0,
+    query.type, query.w, query.inner ?? 1,
+    key.type, key.w, key.inner ?? 1,
+    value.type, value.w, value.inner ?? 1,
+    output.type, output.w, output.inner ?? 1,
+    gate.type, gate.w, gate.inner ?? 1,
+    up.type, up.w, up.inner ?? 1,
+    down.type, down.w, down.inner ?? 1,
+    a.workspace, norms.preAttention,
+  ];
+  return [DECODER_BLOCK, args];
+}
+
+export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): number {
+  const queries = a.batch * a.numQueryHeads * a.headDim;
+  const keys = a.batch * a.numKeyValueHeads * a.headDim;
+  const hidden = a.batch * a.hiddenDim;
+  const partials = attentionPartialBytes({batch: a.batch, heads: a.numQueryHeads, width: a.headDim}, threads);
+  const shared = 4 * (queries + 2 * keys + hidden + 2 * a.batch * a.gateDim) + partials + 7 * 64;
+  return shared + threads * (4 * (2 * hidden + queries + keys) + 256);
+}
+
+// === Kernel ===
+
+type Required = 'x' | 'keys' | 'values' | 'preAttention' | 'preFfw' | DenseName;
+type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
+
+const dense = (call: Call<Required | Norms>, name: DenseName, {format, inner}: DenseForm): DenseArgs => ({
+  type: format === 'float32' ? FLOAT32 : TYPES[format],
+  w: call.at(name),
+  inner,
+});
+
+/** Runs for every block of every token: plain objects, no spreads, which take V8 tens of microseconds. */
+const fusedBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, inputs, attrs) => {
+  const {forms, gateDim, numQueryHeads, cos: cosines, sin: sines} = attrs;
+  const [batch, , hiddenDim] = inputs.x.shape as [number, number, number];
+  const [, capacity, numKeyValueHeads, headDim] = inputs.keys.shape as [number, number, number, number];
   const sizes = {batch, hiddenDim, gateDim, numQueryHeads, numKeyValueHeads, headDim};
 
-  const workspaceBytes = Math.ceil(decoderBlockWorkspaceBytes(sizes, backend.engine.threads) / 4) * 4;
-  const angles = cosines.byteLength;
-  const call = backend.call(tensors, {
+  const commandBytes = Math.ceil(fusedBlockWorkspaceBytes(sizes, backend.engine.threads) / 4) * 4;
+  const angleBytes = cosines.byteLength;
+  const call = backend.call<Required | Norms>(inputs, {
     shape: [batch, 1, hiddenDim],
-    room: workspaceBytes + 2 * angles + 4 * batch,
-    // x and the cache come to the weights; from then on the cache is there.
-    home: Object.keys(forms),
+    workspaceBytes: commandBytes + 2 * angleBytes + 4 * batch,
+    // x and the cache move to the weights; later calls find the cache there.
+    preferredBank: Object.keys(forms) as DenseName[],
   });
-  const cos = call.room + workspaceBytes;
-  const sin = cos + angles;
-  const positions = sin + angles;
+  const cos = call.workspace + commandBytes;
+  const sin = cos + angleBytes;
+  const positions = sin + angleBytes;
   const {floats, ints} = call.words;
   floats.set(cosines, cos / 4);
   floats.set(sines, sin / 4);
-  ints.set(a.positions, positions / 4);
+  ints.set(attrs.positions, positions / 4);
   return call.run(
-    decoderBlock({
+    fusedBlock({
       batch,
       hiddenDim,
       gateDim,
@@ -46,10 +142,10 @@ export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBacken
       headDim,
       x: call.at('x'),
       y: call.y,
-      epsilon: a.epsilon,
-      scale: a.scale,
-      logitSoftCap: a.logitSoftCap,
-      window: a.window,
+      epsilon: attrs.epsilon,
+      scale: attrs.scale,
+      logitSoftCap: attrs.logitSoftCap,
+      window: attrs.window,
       cachedKeys: call.at('keys'),
       cachedValues: call.at('values'),
       capacity,
@@ -72,7 +168,9 @@ export const decoderBlockKernel: tf.KernelFunc = ({inputs, backend: kernelBacken
       gate: dense(call, 'gate', forms.gate),
       up: dense(call, 'up', forms.up),
       down: dense(call, 'down', forms.down),
-      workspace: call.room,
+      workspace: call.workspace,
     }),
   );
-};
+});
+
+export const fusedBlockKernels: KernelMap = {Gemma3DecoderBlock: fusedBlockKernel};

@@ -1,13 +1,14 @@
-/** The loss of the head over a vocabulary: its command, and the kernel that runs it. */
+/** The loss of the head over the vocabulary, and its gradient for the hidden states, without storing the logits. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../../base/errors';
 import {type HeadLossAttrs, headLossOp} from '../../../ops/head_loss';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {HEAD_LOSS, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from '../assembly/numbers';
-import {COLUMN_BLOCK, type Command, FLOAT32, floatBits, type NumberType} from '../engine/commands';
-import {type Tensors} from './kernel';
+import {COLUMN_BLOCK, type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {TYPES} from '../packing/packing';
-import {type SimdBackend} from '../memory/simd_backend';
+import {kernel, type KernelMap} from './kernel';
+
+// === Command ===
 
 export interface HeadLossArgs {
   /** (vocabulary, width), packed or float32. */
@@ -20,12 +21,12 @@ export interface HeadLossArgs {
   /** (rows), both: the loss is difference + log(sum). */
   differences: number;
   sums: number;
-  /** (rows, width): gradients of the losses for x. 0 or left out: none. */
-  slopes?: number;
+  /** (rows, width): gradients of the losses for x. 0 or omitted: none. */
+  gradients?: number;
   rows: number;
   vocabulary: number;
   width: number;
-  /** Null or left out: none. */
+  /** Null or omitted: none. */
   softCap?: number | null;
   /** `headLossWorkspaceBytes` of memory. */
   workspace: number;
@@ -34,7 +35,7 @@ export interface HeadLossArgs {
 export const headLoss = (a: HeadLossArgs): Command => [
   HEAD_LOSS,
   [
-    ...[a.type, a.w, a.x, a.targets, a.differences, a.sums, a.slopes ?? 0],
+    ...[a.type, a.w, a.x, a.targets, a.differences, a.sums, a.gradients ?? 0],
     ...[a.rows, a.vocabulary, a.width, floatBits(a.softCap ?? 0), a.workspace],
   ],
 ];
@@ -45,27 +46,23 @@ export function headLossWorkspaceBytes({rows, width}: {rows: number; width: numb
   return 4 * (Math.ceil(rows / HEAD_ROUND) * HEAD_ROUND * width + threads * own);
 }
 
-/** Sums of all threads at once: 32 MB, as long as a block of tokens does not take more. */
-const SUMS_AT_ONCE = 1 << 23;
+// === Kernel ===
 
-const headLossKernel: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {hidden, table, targets} = params.inputs as unknown as Tensors;
-  const attrs = params.attrs as unknown as HeadLossAttrs;
-  const {packing, vocabulary, softCap, slopes} = attrs;
-  // Rows of another backend.
-  if (packing && packing.order !== 'p8') {
-    return headLossOp.reference(params.inputs as never, attrs) as tf.Tensor[];
-  }
-  checkTargets(valuesOf(backend, targets!), vocabulary);
-  const [count, width] = hidden!.shape as [number, number];
+/** Limit for the sums of all threads: 32 MB, unless a block of tokens needs more. */
+const MAX_SUMS = 1 << 23;
+
+const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((backend, inputs, attrs) => {
+  const {packing, vocabulary, softCap, slopes: withGradients} = attrs;
+  // A table that another backend packed.
+  if (packing && packing.order !== 'p8') return headLossOp.reference(inputs as never, attrs) as tf.Tensor[];
+  checkTargets(valuesOf(backend, inputs.targets), vocabulary);
+  const [count, width] = inputs.hidden.shape as [number, number];
   const {threads} = backend.engine;
-  const most = Math.max(1, Math.floor(SUMS_AT_ONCE / (threads * width * HEAD_ROWS))) * HEAD_ROWS;
-  const room = headLossWorkspaceBytes({rows: Math.min(count, most), width}, threads);
-  const inputs = {hidden: hidden!, table: table!, targets: targets!};
-  // One result for all: differences, sums, slopes.
-  const shape = [2 * count + (slopes ? count * width : 0)];
-  const call = backend.call(inputs, {shape, room, home: ['table']});
+  const most = Math.max(1, Math.floor(MAX_SUMS / (threads * width * HEAD_ROWS))) * HEAD_ROWS;
+  const workspaceBytes = headLossWorkspaceBytes({rows: Math.min(count, most), width}, threads);
+  // One result for all: differences, sums, gradients.
+  const shape = [2 * count + (withGradients ? count * width : 0)];
+  const call = backend.call(inputs, {shape, workspaceBytes, preferredBank: ['table']});
   const command = (row: number) =>
     headLoss({
       type: packing ? TYPES[packing.format] : FLOAT32,
@@ -74,26 +71,25 @@ const headLossKernel: tf.KernelFunc = params => {
       targets: call.at('targets') + 4 * row,
       differences: call.y + 4 * row,
       sums: call.y + 4 * (count + row),
-      slopes: slopes ? call.y + 4 * (2 * count + row * width) : 0,
+      gradients: withGradients ? call.y + 4 * (2 * count + row * width) : 0,
       rows: Math.min(most, count - row),
       ...{vocabulary, width, softCap},
-      workspace: call.room,
+      workspace: call.workspace,
     });
   const starts = Array.from({length: Math.ceil(count / most)}, (_, i) => i * most);
   const all = call.run(...starts.map(command));
   const values = valuesOf(backend, all) as Float32Array;
   const losses = Float32Array.from({length: count}, (_, i) => values[i]! + Math.log(values[count + i]!));
   const results = [backend.makeTensorInfo([count], 'float32', losses)];
-  if (slopes) results.push(backend.makeTensorInfo([count, width], 'float32', values.slice(2 * count)));
+  if (withGradients) results.push(backend.makeTensorInfo([count, width], 'float32', values.slice(2 * count)));
   backend.disposeIntermediateTensorInfo(all);
   return results;
-};
+});
 
 function checkTargets(targets: ArrayLike<number>, vocabulary: number): void {
-  const wrong = Array.from(targets).find(id => !(id >= 0 && id < vocabulary));
-  if (wrong === undefined) return;
-  throw new ValueError(`Expected targets from 0 to ${vocabulary - 1}. Received: ${wrong}.`);
+  const invalid = Array.from(targets).find(id => !(id >= 0 && id < vocabulary));
+  if (invalid === undefined) return;
+  throw new ValueError(`Expected targets from 0 to ${vocabulary - 1}. Received: ${invalid}.`);
 }
 
-/** By kernel name. */
-export const headLossKernels: Readonly<Record<string, tf.KernelFunc>> = {Gemma3HeadLoss: headLossKernel};
+export const headLossKernels: KernelMap = {Gemma3HeadLoss: headLossKernel};

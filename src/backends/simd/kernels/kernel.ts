@@ -1,17 +1,43 @@
-/** A kernel of tfjs from what it computes. Each asks for a `call` first: it says where everything is, all in one bank. */
+/** Building tfjs kernels. */
 import * as tf from '@tensorflow/tfjs';
 import {type SimdBackend} from '../memory/simd_backend';
 
-export type Tensors = Record<string, tf.TensorInfo>;
+/** tfjs kernels by name. */
+export type KernelMap = Readonly<Record<string, tf.KernelFunc>>;
 
+/** Inputs of a kernel, required and optional ones, by name. */
+export type KernelInputs<Required extends string, Optional extends string = never> = Record<Required, tf.TensorInfo> &
+  Partial<Record<Optional, tf.TensorInfo>>;
+
+/** A tfjs kernel of this backend with typed inputs and attributes. */
 export const kernel =
-  <Attrs = Record<string, number>>(
-    run: (backend: SimdBackend, inputs: Tensors, attrs: Attrs) => tf.TensorInfo | tf.TensorInfo[],
+  <Required extends string, Attrs = object, Optional extends string = never>(
+    run: (
+      backend: SimdBackend,
+      inputs: KernelInputs<Required, Optional>,
+      attrs: Attrs,
+    ) => tf.TensorInfo | tf.TensorInfo[],
   ): tf.KernelFunc =>
   ({inputs, backend, attrs}) =>
-    run(backend as SimdBackend, inputs as unknown as Tensors, attrs as unknown as Attrs);
+    run(backend as SimdBackend, inputs as KernelInputs<Required, Optional>, attrs as unknown as Attrs);
 
-/** A tensor as rows of its last axis. */
+/** A kernel that replaces one of the CPU backend. If `run` returns undefined, the CPU kernel of this name runs instead. */
+export const kernelWithFallback =
+  <Required extends string, Attrs = object>(
+    name: string,
+    run: (
+      backend: SimdBackend,
+      inputs: KernelInputs<Required>,
+      attrs: Attrs,
+    ) => tf.TensorInfo | tf.TensorInfo[] | undefined,
+  ): tf.KernelFunc =>
+  params => {
+    const inputs = params.inputs as KernelInputs<Required>;
+    const result = run(params.backend as SimdBackend, inputs, params.attrs as unknown as Attrs);
+    return result ?? tf.getKernel(name, 'cpu')!.kernelFunc(params);
+  };
+
+/** A tensor as a matrix, with one row per vector along its last axis. */
 export function rowsOf({shape}: tf.TensorInfo): {rows: number; columns: number} {
   const columns = shape.at(-1)!;
   return {rows: tf.util.sizeFromShape(shape) / columns, columns};

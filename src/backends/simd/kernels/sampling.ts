@@ -1,9 +1,11 @@
-/** What samplers need of the logits: commands, and kernels of tfjs and of ours that run them. */
-import * as tf from '@tensorflow/tfjs';
-import {DRAW, SCRATCH_BYTES, SOFTMAX, SOFTMAX_SUMS, TOP_K} from '../assembly/numbers';
-import {type Command, floatBits} from '../engine/commands';
-import {kernel, rowsOf} from './kernel';
-import {type SimdBackend} from '../memory/simd_backend';
+/** Kernels of samplers: arg max, top k, softmax and its sums, and drawing. */
+import {type TensorInfo} from '@tensorflow/tfjs';
+import {sizeOf} from '../../../base/shapes';
+import {ARG_MAX, DRAW, SCRATCH_BYTES, SOFTMAX, SOFTMAX_SUMS, TOP_K} from '../assembly/numbers';
+import {type Command, floatBits} from '../engine/command';
+import {kernel, type KernelMap, kernelWithFallback, rowsOf} from './kernel';
+
+// === Commands ===
 
 interface Rows {
   /** (rows, columns) */
@@ -12,7 +14,10 @@ interface Rows {
   columns: number;
 }
 
-/** The most that a thread can keep: 8 bytes each, behind a line of its own. */
+/** Index of the largest value of each row, the first of equals: x (rows, columns) → target, int32 (rows). */
+export const argMax = (a: Rows & {target: number}): Command => [ARG_MAX, [a.x, a.rows, a.columns, a.target]];
+
+/** The most candidates that a thread can hold: 8 bytes each, after two lines of 64 bytes. */
 export const MAX_K = (SCRATCH_BYTES - 128) / 8;
 
 export interface TopKArgs extends Rows {
@@ -26,7 +31,7 @@ export interface TopKArgs extends Rows {
   indicesAsFloats?: boolean;
 }
 
-/** The largest values of each row, largest first, of equals the first. */
+/** The k largest values of each row in descending order, equal ones in the order of their indices. */
 export const topK = (a: TopKArgs): Command => [
   TOP_K,
   [a.x, a.rows, a.columns, a.k, a.values, a.indices, a.step, Number(a.indicesAsFloats ?? false)],
@@ -49,31 +54,38 @@ export interface DrawArgs extends Rows {
   uniforms: number;
 }
 
-/** Of each row the first column at which the cumulated softmax passes the row's uniform number. */
+/** The first column of each row at which the cumulative softmax exceeds the row's uniform number. */
 export const draw = (a: DrawArgs): Command => [
   DRAW,
   [a.x, a.rows, a.columns, a.target, floatBits(a.temperature), a.uniforms],
 ];
 
-const gemma3TopK: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {x} = params.inputs as {x: tf.TensorInfo};
-  const {k} = params.attrs as unknown as {k: number};
-  if (k > MAX_K) return tf.getKernel('Gemma3TopK', 'cpu')!.kernelFunc(params);
+// === Kernels ===
+
+const isLastAxis = (axis: number, {shape}: TensorInfo) => axis === -1 || axis === shape.length - 1;
+
+/** Runs here over the last axis of float32. */
+const argMaxKernel = kernelWithFallback<'x', {axis: number | number[]}>('ArgMax', (backend, {x}, attrs) => {
+  const axes = [attrs.axis].flat();
+  if (x.dtype !== 'float32' || axes.length !== 1 || !isLastAxis(axes[0]!, x)) return undefined;
+  const shape = x.shape.slice(0, -1);
+  const call = backend.call({x}, {shape, dtype: 'int32'});
+  return call.run(argMax({x: call.at('x'), rows: sizeOf(shape), columns: x.shape.at(-1)!, target: call.y}));
+});
+
+const topKAsFloatsKernel = kernelWithFallback<'x', {k: number}>('Gemma3TopK', (backend, {x}, {k}) => {
+  if (k > MAX_K) return undefined;
   const call = backend.call({x}, {shape: [x.shape[0]!, 2, k]});
   const places = {x: call.at('x'), values: call.y, indices: call.y + 4 * k, step: 8 * k};
   return call.run(topK({...places, ...rowsOf(x), k, indicesAsFloats: true}));
-};
+});
 
-/** tfjs' TopK: values and indices over the last axis of float32 here, anything else as before. */
-const tfTopK: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {x} = params.inputs as {x: tf.TensorInfo};
-  const {k} = params.attrs as unknown as {k: number};
-  if (x.dtype !== 'float32' || k === 0 || k > MAX_K) return tf.getKernel('TopK', 'cpu')!.kernelFunc(params);
+/** tfjs' own: values and indices over the last axis of float32. */
+const topKKernel = kernelWithFallback<'x', {k: number}>('TopK', (backend, {x}, {k}) => {
+  if (x.dtype !== 'float32' || k === 0 || k > MAX_K) return undefined;
   const shape = [...x.shape.slice(0, -1), k];
-  const count = tf.util.sizeFromShape(shape);
-  // A call has one result: all values and then all indices, which become two tensors.
+  const count = sizeOf(shape);
+  // The result of the call holds all values and then all indices; they become two tensors.
   const call = backend.call({x}, {shape: [2, count]});
   const places = {x: call.at('x'), values: call.y, indices: call.y + 4 * count, step: 4 * k};
   const both = call.run(topK({...places, ...rowsOf(x), k}));
@@ -83,40 +95,36 @@ const tfTopK: tf.KernelFunc = params => {
   const indices = backend.makeTensorInfo(shape, 'int32', ints.slice(begin + count, begin + 2 * count));
   backend.disposeIntermediateTensorInfo(both);
   return [values, indices];
-};
+});
 
-/** tfjs' Softmax: over the last axis of float32 here, anything else as before. */
-const tfSoftmax: tf.KernelFunc = params => {
-  const backend = params.backend as SimdBackend;
-  const {logits} = params.inputs as {logits: tf.TensorInfo};
-  const {dim} = params.attrs as unknown as {dim: number};
-  const last = dim === -1 || dim === logits.shape.length - 1;
-  if (logits.dtype !== 'float32' || !last || tf.util.sizeFromShape(logits.shape) === 0) {
-    return tf.getKernel('Softmax', 'cpu')!.kernelFunc(params);
-  }
+/** Runs here over the last axis of float32. */
+const softmaxKernel = kernelWithFallback<'logits', {dim: number}>('Softmax', (backend, {logits}, {dim}) => {
+  if (logits.dtype !== 'float32' || !isLastAxis(dim, logits) || sizeOf(logits.shape) === 0) return undefined;
   const call = backend.call({logits}, {shape: logits.shape});
   return call.run(softmax({x: call.at('logits'), y: call.y, ...rowsOf(logits)}));
-};
-
-const gemma3SoftmaxSums = kernel<{temperature: number}>((backend, {x}, {temperature}) => {
-  const call = backend.call({x: x!}, {shape: [x!.shape[0]!, 2]});
-  return call.run(softmaxSums({x: call.at('x'), ...rowsOf(x!), target: call.y, temperature}));
 });
 
-const gemma3Draw = kernel<{temperature: number; uniforms: readonly number[]}>((backend, {x}, attrs) => {
+const softmaxSumsKernel = kernel<'x', {temperature: number}>((backend, inputs, {temperature}) => {
+  const {x} = inputs;
+  const call = backend.call(inputs, {shape: [x.shape[0]!, 2]});
+  return call.run(softmaxSums({x: call.at('x'), ...rowsOf(x), target: call.y, temperature}));
+});
+
+const drawKernel = kernel<'x', {temperature: number; uniforms: readonly number[]}>((backend, inputs, attrs) => {
+  const {x} = inputs;
   const {temperature, uniforms} = attrs;
-  const call = backend.call({x: x!}, {shape: [x!.shape[0]!], dtype: 'int32', room: 8 * uniforms.length});
-  // Random numbers have more bits than float32.
-  new Float64Array(call.words.floats.buffer, call.room, uniforms.length).set(uniforms);
-  const places = {x: call.at('x'), target: call.y, uniforms: call.room};
-  return call.run(draw({...places, ...rowsOf(x!), temperature}));
+  const call = backend.call(inputs, {shape: [x.shape[0]!], dtype: 'int32', workspaceBytes: 8 * uniforms.length});
+  // Uniform numbers need more bits than float32 has.
+  new Float64Array(call.words.floats.buffer, call.workspace, uniforms.length).set(uniforms);
+  const places = {x: call.at('x'), target: call.y, uniforms: call.workspace};
+  return call.run(draw({...places, ...rowsOf(x), temperature}));
 });
 
-/** By kernel name. */
-export const samplingKernels: Readonly<Record<string, tf.KernelFunc>> = {
-  Gemma3TopK: gemma3TopK,
-  Gemma3SoftmaxSums: gemma3SoftmaxSums,
-  Gemma3Draw: gemma3Draw,
-  TopK: tfTopK,
-  Softmax: tfSoftmax,
+export const samplingKernels: KernelMap = {
+  ArgMax: argMaxKernel,
+  Gemma3TopK: topKAsFloatsKernel,
+  TopK: topKKernel,
+  Softmax: softmaxKernel,
+  Gemma3SoftmaxSums: softmaxSumsKernel,
+  Gemma3Draw: drawKernel,
 };

@@ -1,123 +1,149 @@
 /**
- * What a command needs, in one bank: its operands, its result, room to work in. Operands that rest elsewhere are moved,
- * not copied, so that what belongs together comes together once: the cache of a block to its weights, the last kernel of
- * a block to the others where a bank ended between them.
+ * Gathers in one bank everything that a command needs: its operands, its results and a workspace. Operands in other banks
+ * are moved, not copied, so each move happens once: the cache of a block ends up with the block's weights, and the last
+ * kernel of a block joins the others if a bank was full in between.
  */
 import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
-import {type Command} from '../engine/commands';
-import {type Heap} from './heap';
-import {type NumericType, type SimdBackend} from './simd_backend';
+import {type Command} from '../engine/command';
+import {type SimdEngine} from '../engine/simd_engine';
+import {type Heap, type Place} from './heap';
 
-export interface CallOptions {
-  /** Of the result. */
-  shape: number[];
-  /** Of the result. Defaults to float32. */
-  dtype?: NumericType;
-  /** Shapes of further results, float32. */
-  more?: readonly number[][];
-  /** Bytes that the command needs for itself while it runs. Defaults to 0. */
-  room?: number;
-  /** Operands that the others are brought to, by name: weights. By default the largest operands. */
-  home?: readonly string[];
+/** Data types of tensors that can be in WebAssembly memory. */
+export type NumericType = 'float32' | 'int32' | 'bool';
+
+/** The part of the backend that a call uses: where tensors are, and how to move and create them. */
+export interface TensorPlaces {
+  readonly engine: Pick<SimdEngine, 'run'>;
+  placeOf(tensor: {dataId: object}): Place | undefined;
+  bytesOf(tensor: {dataId: object}): number;
+  moveTo(tensor: {dataId: object}, place: Place): void;
+  createAt(place: Place, shape: number[], dtype: NumericType): tf.TensorInfo;
+  words(bank: number): {floats: Float32Array; ints: Int32Array};
 }
 
-export class Call {
+/** Operands by name. Those that may be missing are marked optional. */
+export type Operands<Name extends string> = Readonly<Partial<Record<Name, tf.TensorInfo>>>;
+
+export interface CallOptions<Name extends string> {
+  /** Shape of the result. */
+  shape: number[];
+  /** Type of the result. Defaults to float32. */
+  dtype?: NumericType;
+  /** Shapes of further results, which are float32. */
+  extraShapes?: readonly number[][];
+  /** Bytes that the command needs while it runs. Defaults to 0. */
+  workspaceBytes?: number;
+  /** Names of operands whose bank is preferred: weights. By default the bank that holds the largest operands. */
+  preferredBank?: readonly NoInfer<Name>[];
+}
+
+export class Call<Name extends string> {
   readonly bank: number;
   /** Address of the result. */
   readonly y: number;
-  /** Address of the room. */
-  readonly room: number;
-  /** The further results, and their addresses. */
-  readonly more: tf.TensorInfo[];
-  readonly moreAt: number[];
+  /** Address of the workspace. */
+  readonly workspace: number;
+  /** The further results. */
+  readonly extraResults: tf.TensorInfo[];
+  /** Addresses of the further results. */
+  readonly extraOffsets: number[];
   private readonly result: tf.TensorInfo;
-  private readonly roomBytes: number;
+  private readonly workspaceBytes: number;
 
   /** @throws OutOfMemoryError if no bank has room for all of it. */
   constructor(
-    private readonly backend: SimdBackend,
+    private readonly places: TensorPlaces,
     private readonly heap: Heap,
-    private readonly inputs: Readonly<Record<string, tf.TensorInfo>>,
-    {shape, dtype = 'float32', more = [], room = 0, home = Object.keys(inputs)}: CallOptions,
+    private readonly operands: Operands<Name>,
+    {
+      shape,
+      dtype = 'float32',
+      extraShapes = [],
+      workspaceBytes = 0,
+      preferredBank = Object.keys(operands) as Name[],
+    }: CallOptions<Name>,
   ) {
     const resultBytes = sizeOf(shape) * (dtype === 'bool' ? 1 : 4);
-    const moreBytes = more.map(shape => 4 * sizeOf(shape));
-    const own = [resultBytes, ...moreBytes, ...(room ? [room] : [])];
-    const {bank, offsets, strays} = this.findRoom(home, own);
-    const places = offsets.slice(own.length);
-    strays.forEach((stray, i) => backend.bring(stray, {bank, offset: places[i]!}));
+    const extraBytes = extraShapes.map(shape => 4 * sizeOf(shape));
+    const newBytes = [resultBytes, ...extraBytes, ...(workspaceBytes ? [workspaceBytes] : [])];
+    const {bank, offsets, misplaced} = this.allocate(preferredBank, newBytes);
+    misplaced.forEach((operand, i) => places.moveTo(operand, {bank, offset: offsets[newBytes.length + i]!}));
     this.bank = bank;
     this.y = offsets[0]!;
-    this.moreAt = offsets.slice(1, 1 + more.length);
-    this.room = room ? offsets[1 + more.length]! : 0;
-    this.roomBytes = room;
-    this.result = backend.makeAt({bank, offset: this.y}, shape, dtype);
-    this.more = more.map((shape, i) => backend.makeAt({bank, offset: this.moreAt[i]!}, shape, 'float32'));
+    this.extraOffsets = offsets.slice(1, 1 + extraShapes.length);
+    this.workspace = workspaceBytes ? offsets[1 + extraShapes.length]! : 0;
+    this.workspaceBytes = workspaceBytes;
+    this.result = places.createAt({bank, offset: this.y}, shape, dtype);
+    this.extraResults = extraShapes.map((shape, i) =>
+      places.createAt({bank, offset: this.extraOffsets[i]!}, shape, 'float32'),
+    );
   }
 
   /** Address of an operand. */
-  at(name: string): number {
-    return this.backend.placeOf(this.inputs[name]!)!.offset;
+  at(name: Name): number {
+    return this.places.placeOf(this.operands[name]!)!.offset;
   }
 
-  /** Address of an operand that may be missing, 0 then. */
-  maybeAt(name: string): number {
-    return this.inputs[name] ? this.at(name) : 0;
+  /** Address of an operand, or 0 if it is missing. */
+  maybeAt(name: Name): number {
+    return this.operands[name] ? this.at(name) : 0;
   }
 
   /** The whole bank as numbers. */
   get words(): {floats: Float32Array; ints: Int32Array} {
-    return this.backend.words(this.bank);
+    return this.places.words(this.bank);
   }
 
-  /** Runs the commands, one after another, and gives the result. The room is free then. */
+  /** Runs the commands in order, frees the workspace and returns the result. */
   run(...commands: Command[]): tf.TensorInfo {
     try {
-      for (const [command, args] of commands) this.backend.engine.run(command, args, this.bank);
+      for (const [command, args] of commands) this.places.engine.run(command, args, this.bank);
     } finally {
-      if (this.roomBytes) this.heap.release({bank: this.bank, offset: this.room}, this.roomBytes);
+      if (this.workspaceBytes) this.heap.release({bank: this.bank, offset: this.workspace}, this.workspaceBytes);
     }
     return this.result;
   }
 
-  /** The best bank that has room for what the command needs of its own and for the operands that are not there. */
-  private findRoom(home: readonly string[], own: readonly number[]): Found {
-    const size = (stray: tf.TensorInfo) => this.backend.bytesOf(stray);
-    for (const bank of this.banks(home)) {
-      const strays = this.strays(bank);
-      const offsets = this.allocate(bank, [...own, ...strays.map(size)]);
-      if (offsets) return {bank, offsets, strays};
+  /** Finds the best bank with room for the new bytes and for the operands that are in other banks. */
+  private allocate(preferredBank: readonly Name[], newBytes: readonly number[]): Allocation {
+    const bytesOf = (operand: tf.TensorInfo) => this.places.bytesOf(operand);
+    for (const bank of this.banksInOrder(preferredBank)) {
+      const misplaced = this.misplaced(bank);
+      const offsets = this.allocateIn(bank, [...newBytes, ...misplaced.map(bytesOf)]);
+      if (offsets) return {bank, offsets, misplaced};
     }
-    // In a new bank nothing is there yet.
-    const strays = this.strays(this.heap.banks);
-    const sizes = [...own, ...strays.map(size)];
+    // A new bank holds no operands yet.
+    const misplaced = this.misplaced(this.heap.banks);
+    const sizes = [...newBytes, ...misplaced.map(bytesOf)];
     const total = sizes.reduce((a, b) => a + b, 0);
     const bank = this.heap.extend(total) ? this.heap.banks - 1 : undefined;
-    const offsets = bank === undefined ? undefined : this.allocate(bank, sizes);
+    const offsets = bank === undefined ? undefined : this.allocateIn(bank, sizes);
     if (bank === undefined || !offsets) throw this.heap.full(total);
-    return {bank, offsets, strays};
+    return {bank, offsets, misplaced};
   }
 
-  /** Banks by how much of these operands they hold, most first. */
-  private banks(home: readonly string[]): number[] {
+  /** Banks by how many bytes of these operands they hold, most first. */
+  private banksInOrder(names: readonly Name[]): number[] {
     if (this.heap.banks === 1) return [0];
     const held = new Array<number>(this.heap.banks).fill(0);
-    for (const name of home) {
-      const place = this.backend.placeOf(this.inputs[name]!);
-      if (place) held[place.bank]! += this.backend.bytesOf(this.inputs[name]!);
+    for (const name of names) {
+      const place = this.places.placeOf(this.operands[name]!);
+      if (place) held[place.bank]! += this.places.bytesOf(this.operands[name]!);
     }
     return held.map((_, bank) => bank).sort((a, b) => held[b]! - held[a]!);
   }
 
-  /** Operands that are not in this bank, each once. */
-  private strays(bank: number): tf.TensorInfo[] {
-    const strays = Object.values(this.inputs).filter(input => this.backend.placeOf(input)?.bank !== bank);
-    return strays.length < 2 ? strays : [...new Map(strays.map(stray => [stray.dataId, stray])).values()];
+  /** Operands that are not in this bank, without duplicates. */
+  private misplaced(bank: number): tf.TensorInfo[] {
+    const operands: tf.TensorInfo[] = Object.values(this.operands);
+    const misplaced = operands.filter(operand => this.places.placeOf(operand)?.bank !== bank);
+    if (misplaced.length < 2) return misplaced;
+    return [...new Map(misplaced.map(operand => [operand.dataId, operand])).values()];
   }
 
-  /** Places for so many bytes each, or none at all. */
-  private allocate(bank: number, sizes: readonly number[]): number[] | undefined {
+  /** Offsets of blocks of these sizes. Allocates all of them or none. */
+  private allocateIn(bank: number, sizes: readonly number[]): number[] | undefined {
     const offsets: number[] = [];
     for (const bytes of sizes) {
       const offset = this.heap.allocateIn(bank, bytes);
@@ -131,8 +157,8 @@ export class Call {
   }
 }
 
-interface Found {
+interface Allocation {
   bank: number;
   offsets: number[];
-  strays: tf.TensorInfo[];
+  misplaced: tf.TensorInfo[];
 }

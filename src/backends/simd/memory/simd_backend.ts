@@ -5,13 +5,15 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {type CpuEntry, cpuBackendClass} from '../../cpu/cpu_backend';
-import {Call, type CallOptions} from './call';
-import {Heap, type Place} from './heap';
 import {type SimdEngine} from '../engine/simd_engine';
+import {Call, type CallOptions, type NumericType, type Operands, type TensorPlaces} from './call';
+import {Heap, type Place} from './heap';
 
 type Numbers = Float32Array | Int32Array | Uint8Array;
-const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as const;
-export type NumericType = keyof typeof ARRAYS;
+const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as const satisfies Record<
+  NumericType,
+  unknown
+>;
 
 /** What the table holds for a tensor in WebAssembly memory. */
 class HeapEntry implements CpuEntry {
@@ -54,7 +56,7 @@ const bytesOf = (length: number, dtype: NumericType) => length * ARRAYS[dtype].B
 /** A tensor of this backend with its place in memory. */
 export interface Placed extends tf.TensorInfo, Place {}
 
-export class SimdBackend extends cpuBackendClass() {
+export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
   private readonly heap: Heap;
 
   constructor(readonly engine: SimdEngine) {
@@ -66,9 +68,9 @@ export class SimdBackend extends cpuBackendClass() {
 
   // === For our kernels ===
 
-  /** What a command needs, brought together in one bank. See `call.ts`. */
-  call(inputs: Readonly<Record<string, tf.TensorInfo>>, options: CallOptions): Call {
-    return new Call(this, this.heap, inputs, options);
+  /** Gathers the operands of a command in one bank and allocates its result. See `call.ts`. */
+  call<Name extends string>(operands: Operands<Name>, options: CallOptions<Name>): Call<Name> {
+    return new Call(this, this.heap, operands, options);
   }
 
   /** Where a tensor is, or undefined for one that no kernel of ours has met. It may move: ask anew at each call. */
@@ -84,7 +86,7 @@ export class SimdBackend extends cpuBackendClass() {
   }
 
   /** Puts a tensor into a place that was allocated for it. Where it was before is free then. */
-  bring({dataId}: {dataId: object}, place: Place): void {
+  moveTo({dataId}: {dataId: object}, place: Place): void {
     const entry = this.data.get(dataId);
     if (entry instanceof HeapEntry) return entry.moveTo(place);
     const values = entry.values as Numbers;
@@ -94,7 +96,7 @@ export class SimdBackend extends cpuBackendClass() {
   }
 
   /** A tensor without values yet, in a place that was allocated for it. */
-  makeAt(place: Place, shape: number[], dtype: NumericType): tf.TensorInfo {
+  createAt(place: Place, shape: number[], dtype: NumericType): tf.TensorInfo {
     const dataId = super.write(null as never, shape, dtype);
     this.replace(dataId, new HeapEntry(this.heap, place, tf.util.sizeFromShape(shape), dtype, 1));
     return {dataId, shape, dtype};
@@ -103,7 +105,7 @@ export class SimdBackend extends cpuBackendClass() {
   /** A tensor without values yet that is to stay: weights that come from a file. */
   empty(shape: number[], dtype: NumericType = 'float32'): Placed {
     const place = this.heap.allocateLasting(bytesOf(tf.util.sizeFromShape(shape), dtype));
-    return {...this.makeAt(place, shape, dtype), ...place};
+    return {...this.createAt(place, shape, dtype), ...place};
   }
 
   /**

@@ -6,8 +6,9 @@ import {type Op, runOp} from '../../../ops/op';
 import {type PackedFormat} from '../../../weights/dtype';
 import {bfloat16Rows} from '../../../ops/bfloat16_rows';
 import {type KernelLayout, type Packing, type PackingTarget, registerPacking} from '../../../weights/packing';
-import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, pack, packedBytes, type PackedType, ROW_GROUP} from '../engine/commands';
+import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, packedBytes, type PackedType, ROW_GROUP} from '../engine/command';
 import {hasSimd} from '../engine/has_simd';
+import {pack} from './pack_command';
 import {unpackers} from './unpack_reference';
 import {SimdBackend} from '../memory/simd_backend';
 
@@ -60,7 +61,7 @@ const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 /** How the engine calls a format. */
 export const TYPES: Record<PackedFormat, PackedType> = {bfloat16: BFLOAT16, int8: INT8, int4: INT4};
 
-/** A format in groups of eight rows, see `commands.ts`. */
+/** A format in groups of eight rows, see `../engine/command.ts`. */
 function packedInGroups(format: PackedFormat): Packing {
   const physicalShape = (rows: number, columns: number): [number, number] => [
     Math.ceil(rows / ROW_GROUP),

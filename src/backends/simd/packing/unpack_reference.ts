@@ -1,11 +1,11 @@
 /**
  * Packed words to numbers in plain tfjs operations: the truth that the kernels are tested against, and what runs when a
- * packed weight meets another backend. Layouts: `commands.ts`.
+ * packed weight meets another backend. Layouts: `../engine/command.ts`.
  */
 import * as tf from '@tensorflow/tfjs';
 import {unpackBfloat16} from '../../../ops/unpack';
 import {type PackedFormat} from '../../../weights/dtype';
-import {COLUMN_BLOCK, ROW_GROUP} from '../engine/commands';
+import {COLUMN_BLOCK, ROW_GROUP} from '../engine/command';
 
 /** Digits of words in a base, lowest first: floor modulus and floor division split them exactly, whatever the sign. */
 function digits(words: tf.Tensor, base: number, count: number): tf.Tensor {

@@ -1,35 +1,67 @@
-/** The fast way of a decoder block through one new token a row: a single kernel over the block's weights and cache. */
+/** The fast path of a decoder block for one new token per row: a single kernel over the block's weights and its cache. */
 import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type KvCache} from '../../../generation/kv_cache';
 import {type EinsumDense} from '../../../layers/einsum_dense';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
 import {
-  decoderBlock,
-  type DecoderBlockTensors,
   type DenseForm,
   type DenseName,
-  hasDecoderBlock,
+  fusedBlock,
+  type FusedBlockTensors,
+  hasFusedBlock,
 } from '../../../ops/fused_block';
 import {hostRotaryTables} from '../../../ops/rotary';
 import {PackedWeight} from '../../../weights/packed_weight';
-import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 
-/** Float32 kernels are seen as (outer, contracted, inner): `inner` is what lies behind the contracted axes. */
+/** What the fused kernel reads of a `Gemma3DecoderBlock`. */
+export interface FusableBlock {
+  readonly attention: {
+    readonly queryDense: EinsumDense;
+    readonly keyDense: EinsumDense;
+    readonly valueDense: EinsumDense;
+    readonly outputDense: EinsumDense;
+    readonly queryNorm?: RMSNormalization;
+    readonly keyNorm?: RMSNormalization;
+    readonly queryScale: number;
+  };
+  readonly preAttentionNorm: RMSNormalization;
+  readonly postAttentionNorm?: RMSNormalization;
+  readonly preFfwNorm: RMSNormalization;
+  readonly postFfwNorm?: RMSNormalization;
+  readonly gatingFfw: EinsumDense;
+  readonly gatingFfw2: EinsumDense;
+  readonly ffwLinear: EinsumDense;
+  readonly config: {
+    readonly numQueryHeads: number;
+    readonly headDim: number;
+    readonly intermediateDim: number;
+    readonly gateDimReduction: number;
+    readonly layerNormEpsilon: number;
+    readonly logitSoftCap: number | null;
+    readonly useSlidingWindowAttention: boolean;
+    readonly slidingWindowSize: number;
+    readonly useBidirectionalAttention: boolean;
+    readonly ropeWavelength: number;
+    readonly ropeScalingFactor: number;
+  };
+}
+
+/** A float32 kernel is read as (outer, contracted, inner): `inner` is the size of the axes after the contracted ones. */
 function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
   if (kernel instanceof PackedWeight) return {format: kernel.format, order: kernel.packing.order, inner: 1};
   const inner = sizeOf((kernel.shape as number[]).slice(contractedEnd));
   return {format: 'float32', order: null, inner};
 }
 
-/** Weights and forms of a block; they do not change while their kernels are in use. */
-class BlockParts {
+/** Weights and forms of a block, looked up once: they stay the same until its kernels are replaced. */
+class BlockWeights {
   readonly forms: Record<DenseName, DenseForm>;
   private readonly denses: [name: DenseName, kernel: EinsumDense['kernel']][];
   private readonly scales: [name: string, scale: RMSNormalization['scale']][];
   private readonly owners: EinsumDense[];
 
-  constructor(block: Gemma3DecoderBlock) {
+  constructor(block: FusableBlock) {
     const {attention} = block;
     const denses: Record<DenseName, [EinsumDense, contractedEnd: number]> = {
       query: [attention.queryDense, 2], // (N, D, H)
@@ -58,18 +90,18 @@ class BlockParts {
     this.scales = Object.entries(norms).flatMap(([name, norm]) => (norm ? [[name, norm.scale]] : []));
   }
 
-  /** False when `quantize` has put other kernels in the place of these. */
+  /** False once `quantize` has replaced one of the kernels. */
   get current(): boolean {
     return this.denses.every(([, kernel], i) => this.owners[i]!.kernel === kernel);
   }
 
-  /** True while a kernel has LoRA that is not merged, of which the fused kernel knows nothing. */
+  /** True while a kernel has LoRA that is not merged: the fused kernel does not add it. */
   get adapted(): boolean {
     return this.owners.some(({loraEnabled}) => loraEnabled);
   }
 
-  /** Adds them to `tensors`. */
-  addTo(tensors: DecoderBlockTensors): DecoderBlockTensors {
+  /** Adds the weights to `tensors`, and returns these. */
+  addTo(tensors: FusedBlockTensors): FusedBlockTensors {
     for (const [name, kernel] of this.denses) {
       tensors[name] = kernel instanceof PackedWeight ? kernel.bits : kernel.read();
     }
@@ -78,30 +110,30 @@ class BlockParts {
   }
 }
 
-const partsOf = new WeakMap<Gemma3DecoderBlock, BlockParts>();
+const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 
 /**
- * One token a row, x (B, 1, D) → (B, 1, D), its keys and values added to the cache; undefined where the backend has no
- * kernel for it, or not for this block, as with LoRA.
+ * One token per row, x (B, 1, D) → (B, 1, D); its keys and values are added to the cache. Undefined if the backend has no
+ * kernel for this block: none at all, none for the packed order of its weights, or none with LoRA.
  */
-export function decoderStep(
-  block: Gemma3DecoderBlock,
+export function fusedStep(
+  block: FusableBlock,
   x: tf.Tensor,
   cache: KvCache,
   counts: readonly number[],
 ): tf.Tensor | undefined {
   const {config} = block;
   if (x.shape[1] !== 1 || config.useBidirectionalAttention) return undefined;
-  let parts = partsOf.get(block);
-  if (!parts?.current) partsOf.set(block, (parts = new BlockParts(block)));
-  if (parts.adapted || !hasDecoderBlock(parts.forms)) return undefined;
+  let weights = weightsOf.get(block);
+  if (!weights?.current) weightsOf.set(block, (weights = new BlockWeights(block)));
+  if (weights.adapted || !hasFusedBlock(weights.forms)) return undefined;
   const starts = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
   const angles = starts.map(start => Math.max(0, start));
   const {headDim, ropeWavelength, ropeScalingFactor} = config;
   const {cos, sin} = hostRotaryTables(angles, 1, headDim, ropeWavelength, ropeScalingFactor);
   return cache.extend(counts, (keys, values) =>
-    decoderBlock(parts.addTo({x, keys, values}), {
-      forms: parts.forms,
+    fusedBlock(weights.addTo({x, keys, values}), {
+      forms: weights.forms,
       numQueryHeads: config.numQueryHeads,
       gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
       epsilon: config.layerNormEpsilon,

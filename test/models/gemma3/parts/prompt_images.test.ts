@@ -1,6 +1,4 @@
 /** Prompts with images against KerasHub (test/reference/make_prompt_image_fixtures.py), and what does not fit. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3CausalLMPreprocessor,
@@ -9,10 +7,9 @@ import {
   type PromptImages,
   type TokenBatch,
 } from '../../../../src';
-import {picture} from '../../../images/picture';
+import {picture} from '../../../support/picture';
 import {expectNoLeak, maxDifference, take} from '../../../support/numbers';
-
-const FIXTURES = join(__dirname, '../../../fixtures');
+import {fixtureBytes, fixtureJson} from '../../../support/fixtures';
 
 type Images = null | [number, number, 'uint8' | 'float32'] | Images[];
 interface Outputs {
@@ -32,9 +29,9 @@ interface Case {
   y: unknown;
   sampleWeight: unknown;
 }
-const cases = JSON.parse(readFileSync(join(FIXTURES, 'prompt_images.json'), 'utf8')) as Case[];
+const cases = fixtureJson<Case[]>('prompt_images.json');
 const tokenizer = new Gemma3Tokenizer({
-  proto: new Uint8Array(readFileSync(join(FIXTURES, 'tokenizer/vocabulary.spm'))),
+  proto: fixtureBytes('tokenizer/vocabulary.spm'),
 });
 const imageConverter = new Gemma3ImageConverter({imageSize: [2, 3], scale: 1 / 127.5, offset: -1});
 const preprocessor = new Gemma3CausalLMPreprocessor({
@@ -65,7 +62,7 @@ async function compare(x: TokenBatch, expected: Outputs): Promise<void> {
   expect(maxDifference(await x.images!.data(), expected.images.values)).toBeLessThan(1e-6);
 }
 
-it.each(cases)(
+test.each(cases)(
   '$kind: $prompts with $images at $sequenceLength',
   async ({kind, prompts, responses, images, ...rest}) => {
     await expectNoLeak(async () => {
@@ -97,7 +94,7 @@ describe('images in other forms', () => {
     return values;
   };
 
-  it('are the same: a tensor of all, tensors of each prompt, lists', async () => {
+  test('are the same: a tensor of all, tensors of each prompt, lists', async () => {
     const all = await imagesOf(dense);
     const rows = tf.unstack(dense) as tf.Tensor4D[];
     expect(await imagesOf(rows)).toEqual(all);
@@ -108,7 +105,7 @@ describe('images in other forms', () => {
     tf.dispose([rows, each, one] as never);
   });
 
-  it('are black where a prompt has fewer', async () => {
+  test('are black where a prompt has fewer', async () => {
     const {images, ...rest} = await preprocessor.generatePreprocess({
       prompts: [START, 'a'],
       images: [draw([1, 1, 'uint8']), null] as never,
@@ -119,7 +116,7 @@ describe('images in other forms', () => {
     tf.dispose(rest as never);
   });
 
-  it('are resized each on its own', async () => {
+  test('are resized each on its own', async () => {
     const [small, large] = [draw([4, 6, 'uint8']), draw([40, 9, 'uint8'])] as [tf.Tensor3D, tf.Tensor3D];
     const x = await preprocessor.generatePreprocess({prompts: START.repeat(2), images: [small, large]});
     const alone = await imageConverter.call([small, large]);
@@ -129,7 +126,7 @@ describe('images in other forms', () => {
 });
 
 describe('promptTokens', () => {
-  it('gives the real images of each prompt, and which tokens stand for them', async () => {
+  test('gives the real images of each prompt, and which tokens stand for them', async () => {
     const image = draw([3, 3, 'uint8']) as tf.Tensor3D;
     const prompts = [`a${START}${START}`, 'b', START];
     const given = {prompts, images: [[image, image], [], [image]]};
@@ -141,7 +138,7 @@ describe('promptTokens', () => {
     tf.dispose([image, ...images.filter(tensor => tensor !== null)]);
   });
 
-  it('takes text alone, with the tokens of images written out but none marked', async () => {
+  test('takes text alone, with the tokens of images written out but none marked', async () => {
     const {tokens, images, visionMask} = await preprocessor.promptTokens(`x${START}`);
     expect(tokens[0]!.filter(id => id === tokenizer.imagePlaceholderId)).toHaveLength(3);
     expect([images, visionMask[0]!.some(Boolean)]).toEqual([[null], false]);
@@ -153,7 +150,7 @@ describe('what does not fit', () => {
   const one = {width: 2, height: 2, data: new Uint8ClampedArray(16)} as ImageData;
   const stack = tf.zeros([1, 2, 2, 3]) as tf.Tensor4D;
   const grey = tf.zeros([2, 2, 1]) as tf.Tensor3D;
-  it.each<[string | string[], unknown, RegExp]>([
+  test.each<[string | string[], unknown, RegExp]>([
     ['no place', one, /once for each of its images. Received: 1 images and 0 times <start_of_image> in prompt 0/],
     [START, [], /Received: 0 images and 1 times/],
     [[START, START], [[one, one], [one]], /Received: 2 images and 1 times <start_of_image> in prompt 0/],
@@ -176,7 +173,7 @@ describe('what does not fit', () => {
     });
   });
 
-  it('an image that generation would cut in two', async () => {
+  test('an image that generation would cut in two', async () => {
     const given = {prompts: `some words before ${START}`, images: one};
     const message =
       /room for the 3 tokens of the images in prompt 0. Received: \d of them within the sequence length, \d+/;
@@ -187,7 +184,7 @@ describe('what does not fit', () => {
     tf.dispose((await preprocessor.promptTokens(given, {sequenceLength: cut + 1})).images as never);
   });
 
-  it('a converter without a size, a tokenizer without vision', () => {
+  test('a converter without a size, a tokenizer without vision', () => {
     const build = (args: object) => () => new Gemma3CausalLMPreprocessor({tokenizer, imageConverter, ...args});
     expect(build({imageConverter: new Gemma3ImageConverter()})).toThrow(
       /with an `imageSize`.* Received: imageSize=null/,
@@ -200,7 +197,7 @@ describe('what does not fit', () => {
   });
 });
 
-it('comes back from a preset with its image converter', async () => {
+test('comes back from a preset with its image converter', async () => {
   const tiny = await Gemma3CausalLMPreprocessor.fromPreset('gemma3_tiny');
   expect(tiny.imageConverter).toBeInstanceOf(Gemma3ImageConverter);
   expect(tiny.textOnlyModel).toBe(false);

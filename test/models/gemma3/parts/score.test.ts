@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, useBackend} from '../../../../src';
 import {expectNoLeak, take} from '../../../support/numbers';
 
-it.each(['cpu', 'simd'] as const)('tells how embeddings move the losses, on %s', async backend => {
+test.each(['cpu', 'simd'] as const)('tells how embeddings move the losses, on %s', async backend => {
   await useBackend(backend);
   const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
   await expectNoLeak(async () => {

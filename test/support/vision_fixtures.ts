@@ -1,7 +1,6 @@
 /** Reads test/fixtures/vision, which make_vision_fixtures.py describes. */
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {fixtureBytes, fixtureJson} from './fixtures';
 
 /** Offset in the file of values, and shape. */
 type Stored = [number, number[]];
@@ -19,11 +18,10 @@ interface Cases {
   layerNormalization: {epsilon: number; x: Stored; gamma: Stored; beta: Stored; output: Stored}[];
 }
 
-const FOLDER = join(__dirname, '..', '..', 'fixtures', 'vision');
-const bytes = readFileSync(join(FOLDER, 'values.bin'));
+const bytes = fixtureBytes('vision/values.bin');
 const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
 
-export const CASES = JSON.parse(readFileSync(join(FOLDER, 'cases.json'), 'utf8')) as Cases;
+export const CASES = fixtureJson<Cases>('vision/cases.json');
 
 export function stored([offset, shape]: Stored): tf.Tensor {
   return tf.tensor(values.slice(offset, offset + tf.util.sizeFromShape(shape)), shape, 'float32');

@@ -1,8 +1,7 @@
 /** What the Python libraries made of texts, and small tools for models' bytes. */
 
 import {createHash} from 'node:crypto';
-import {readFileSync} from 'node:fs';
-import path from 'node:path';
+import {fixtureBytes, fixtureJson} from './fixtures';
 
 /** What `sentencepiece` made of a vocabulary. */
 export interface Expected {
@@ -34,14 +33,12 @@ export interface SmallExpected extends Expected {
   kerashub: KerasHubExpected;
 }
 
-const FOLDER = path.join(__dirname, '../fixtures/tokenizer');
-
 export function readExpected<T extends Expected>(name: string): T {
-  return JSON.parse(readFileSync(path.join(FOLDER, name), 'utf8')) as T;
+  return fixtureJson<T>(`tokenizer/${name}`);
 }
 
 export function readSmallVocabulary(): Uint8Array {
-  return new Uint8Array(readFileSync(path.join(FOLDER, 'vocabulary.spm')));
+  return fixtureBytes('tokenizer/vocabulary.spm');
 }
 
 /** The digest of ids in `Expected.long`. */

@@ -1,7 +1,7 @@
 /** Random tensors, and comparisons whose tolerance grows with the numbers compared. */
 import * as tf from '@tensorflow/tfjs';
 import {Recording} from '../../src/training/tape';
-import {maxDifference} from '../support/numbers';
+import {maxDifference} from './numbers';
 
 /** Normal numbers, the same for the same seed. */
 export const normal = (shape: number[], seed: number): tf.Tensor => tf.randomNormal(shape, 0, 1, 'float32', seed + 1);

@@ -1,7 +1,7 @@
 import {type Decoder} from '../../src/generation/decoder';
 import {generateSteps, type GenerationRequest, type Step} from '../../src/generation/generation';
 import {type TokenLogprobs} from '../../src/generation/logprobs';
-import {expectNoLeak} from '../support/numbers';
+import {expectNoLeak} from './numbers';
 
 export interface Collected {
   /** New tokens of each row. */

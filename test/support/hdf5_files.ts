@@ -1,9 +1,6 @@
-import {readFileSync} from 'node:fs';
-import {join} from 'node:path';
-import {type ByteSource, MemorySource} from '../../../src/base/byte_source';
-import {Hdf5File} from '../../../src/formats/hdf5';
-
-const FOLDER = join(__dirname, '..', 'fixtures', 'hdf5');
+import {type ByteSource, MemorySource} from '../../src/base/byte_source';
+import {Hdf5File} from '../../src/formats/hdf5';
+import {fixtureBytes, fixtureJson} from './fixtures';
 
 /** What h5py says about a dataset. */
 export interface Expected {
@@ -15,18 +12,15 @@ export interface Expected {
   readonly unreadable?: string;
 }
 
-export const EXPECTED = JSON.parse(readFileSync(join(FOLDER, 'expected.json'), 'utf8')) as Record<
-  string,
-  Record<string, Expected>
->;
+export const EXPECTED = fixtureJson<Record<string, Record<string, Expected>>>('hdf5/expected.json');
 
 /** The bytes of a fixture, copied so that a test may change them. */
-export function fixture(name: string): Uint8Array {
-  return new Uint8Array(readFileSync(join(FOLDER, name)));
+export function hdf5Bytes(name: string): Uint8Array {
+  return fixtureBytes(`hdf5/${name}`);
 }
 
 /** Opens a fixture, or other bytes under its name. */
-export function open(name: string, bytes: Uint8Array = fixture(name)): Promise<Hdf5File> {
+export function open(name: string, bytes: Uint8Array = hdf5Bytes(name)): Promise<Hdf5File> {
   return Hdf5File.open(new MemorySource(name, bytes));
 }
 

@@ -1,0 +1,65 @@
+/**
+ * Commands of the engine, which are run as `engine.run(...matMul({...}))`. A function like `matMul` builds a command from
+ * named values; only it and the assembly function of the same name know the order of the words. These functions are in
+ * `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and in `../packing/pack_command.ts`.
+ *
+ * All pointers are byte offsets in the engine's memory and multiples of 4. All tensors are float32 in row-major order
+ * unless stated otherwise. A result must not overlap its operands. No tensor may reach the end of a memory of 4 GiB: its
+ * last 64 bytes stay free.
+ *
+ * ## Packed weights
+ *
+ * A matrix W (rows, columns) is stored in groups of eight rows. The last group is padded with zeros, and the columns are
+ * padded to a multiple of 32. `packedBytes` is the size. Group g begins at g · groupBytes.
+ *
+ * - `BFLOAT16`: for each pair of columns (k, k + 1) eight little-endian words, one per row: column k in the low half, k + 1
+ *   in the high half. 16 bytes per column.
+ * - `INT8`: for each block of 32 columns eight bfloat16 scales, one per row; then for each four columns eight words, one
+ *   per row, of four bytes. W = scale · number; bytes of even columns are the number + 128, those of odd ones the number in
+ *   two's complement. 272 bytes per block.
+ * - `INT4`: for each block of 32 columns eight bfloat16 scales and eight bfloat16 minima, one per row; then for each eight
+ *   columns eight words, one per row: byte i holds column i in its low four bits and column 4 + i in its high ones.
+ *   W = scale · number + minimum. 160 bytes per block.
+ *
+ * A product of fewer than four rows of x with integer weights rounds x, in blocks of 32 values, to a fraction of the
+ * block's largest: 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows round both
+ * sides to 16 bits, in runs of 128 columns: see `integer_tile.ts`. All others compute in float32.
+ */
+import {BFLOAT16, FLOAT32, INT4, INT8, NOTHING, READ} from '../assembly/numbers';
+
+export {BFLOAT16, FLOAT32, INT4, INT8};
+
+export type PackedType = typeof BFLOAT16 | typeof INT8 | typeof INT4;
+export type NumberType = typeof FLOAT32 | PackedType;
+
+/** Arguments of `engine.run`. */
+export type Command = [command: number, args: number[]];
+
+/** Bits of a float32 as a word. */
+export function floatBits(value: number): number {
+  floats[0] = value;
+  return words[0]!;
+}
+const floats = new Float32Array(1);
+const words = new Int32Array(floats.buffer);
+
+/** A packed matrix is padded to a multiple of this many rows and columns. */
+export const ROW_GROUP = 8;
+export const COLUMN_BLOCK = 32;
+
+/** Bytes of a group of eight rows. */
+export function groupBytes(type: PackedType, columns: number): number {
+  return Math.ceil(columns / COLUMN_BLOCK) * BLOCK_BYTES[type];
+}
+const BLOCK_BYTES = {[BFLOAT16]: 512, [INT8]: 272, [INT4]: 160};
+
+/** Bytes of a packed matrix. */
+export function packedBytes(type: PackedType, rows: number, columns: number): number {
+  return Math.ceil(rows / ROW_GROUP) * groupBytes(type, columns);
+}
+
+/** Does nothing, on all threads. */
+export const nothing = (): Command => [NOTHING, []];
+
+/** Reads memory. The speed of other commands is compared with it. */
+export const read = ({at, bytes}: {at: number; bytes: number}): Command => [READ, [at, bytes]];

@@ -1,0 +1,163 @@
+/** Attention and its gradients. */
+import {sizeOf} from '../../../base/shapes';
+import {type AttentionAttrs, attentionGradientOp} from '../../../ops/attention';
+import {valuesOf} from '../../cpu/cpu_backend';
+import {ATTENTION, ATTENTION_GRADIENT} from '../assembly/numbers';
+import {type Command, floatBits} from '../engine/command';
+import {type Call} from '../memory/call';
+import {type SimdBackend} from '../memory/simd_backend';
+import {kernel, type KernelInputs, type KernelMap} from './kernel';
+
+// === Commands ===
+
+export interface AttentionArgs {
+  /** (batch, length, heads, width) */
+  q: number;
+  /** (batch, size, keyHeads, width), both. */
+  k: number;
+  v: number;
+  /** As q. */
+  y: number;
+  batch: number;
+  length: number;
+  heads: number;
+  size: number;
+  keyHeads: number;
+  width: number;
+  scale: number;
+  /** Null or omitted: none. */
+  logitSoftCap?: number | null;
+  window?: number | null;
+  bidirectional?: boolean;
+  /** int32 (1 or batch, length) and (1 or batch, size); a key at −1 does not count. */
+  queryPositions: number;
+  queryPositionRows: number;
+  keyPositions: number;
+  keyPositionRows: number;
+  /** int32 (batch, size); 0 or omitted: none. */
+  padding?: number;
+  /** int32 (batch, length) and (batch, size): both or none. */
+  queryImages?: number;
+  keyImages?: number;
+  /** float32 (maskRows, length, size): 0 hides. */
+  mask?: number;
+  maskRows?: number;
+  /**
+   * For length 1: `attentionPartialBytes` of memory, with which threads divide the keys among them. Without it they divide
+   * rows of the batch and key heads, of which there may be only one.
+   */
+  partials?: number;
+}
+
+/** Distance of an unlimited window. */
+export const FAR = 0x7fffffff;
+
+/** See `src/ops/attention.ts` for the computation. */
+export function attention(a: AttentionArgs): Command {
+  const {window = null, bidirectional = false} = a;
+  const right = window === null ? FAR : bidirectional ? Math.floor(window / 2) : window - 1;
+  const left = window === null ? FAR : bidirectional ? window - right - 1 : window - 1;
+  return [
+    ATTENTION,
+    [
+      ...[a.q, a.k, a.v, a.y, a.batch, a.length, a.heads, a.size, a.keyHeads, a.width],
+      ...[floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), left, right, Number(bidirectional)],
+      ...[a.queryPositions, a.queryPositionRows, a.keyPositions, a.keyPositionRows],
+      ...[a.padding ?? 0, a.queryImages ?? 0, a.keyImages ?? 0, a.mask ?? 0, a.maskRows ?? 1, a.partials ?? 0],
+    ],
+  ];
+}
+
+export function attentionPartialBytes(
+  {batch, heads, width}: {batch: number; heads: number; width: number},
+  threads: number,
+): number {
+  return threads * batch * heads * (width + 2) * 4;
+}
+
+export interface AttentionGradientArgs extends Omit<AttentionArgs, 'y' | 'partials'> {
+  /** As q. */
+  dy: number;
+  /** Gradients of q, k and v. */
+  dq: number;
+  dk: number;
+  dv: number;
+  /** `attentionGradientWorkspaceBytes` of memory. */
+  workspace: number;
+}
+
+export function attentionGradient(a: AttentionGradientArgs): Command {
+  const [, args] = attention({...a, y: a.dq, partials: a.workspace});
+  return [ATTENTION_GRADIENT, [a.dy, ...args, a.dk, a.dv]];
+}
+
+/** Three numbers per query and head. */
+export function attentionGradientWorkspaceBytes(a: {batch: number; length: number; heads: number}): number {
+  return 12 * a.batch * a.length * a.heads;
+}
+
+// === Kernels ===
+
+type Required = 'q' | 'k' | 'v' | 'queryPositions' | 'keyPositions';
+type Optional = 'paddingMask' | 'queryImages' | 'keyImages' | 'dy';
+
+/**
+ * The call of attention or its gradient, and the arguments that both commands share. The first `workspaceBytes`, a
+ * multiple of four, of the call's workspace are for the command.
+ */
+function attentionCall(
+  backend: SimdBackend,
+  {attentionMask: mask, ...operands}: KernelInputs<Required, Optional | 'attentionMask'>,
+  {scale, logitSoftCap, window, bidirectional}: AttentionAttrs,
+  {workspaceBytes, ...results}: {shape: number[]; extraShapes?: readonly number[][]; workspaceBytes: number},
+): {call: Call<Required | Optional>; args: Omit<AttentionArgs, 'y' | 'partials'>} {
+  const [batch, length, heads, width] = operands.q.shape as [number, number, number, number];
+  const [, size, keyHeads] = operands.k.shape as [number, number, number];
+  const maskBytes = mask ? 4 * sizeOf(mask.shape) : 0;
+  const call = backend.call<Required | Optional>(operands, {...results, workspaceBytes: workspaceBytes + maskBytes});
+  const maskAt = call.workspace + workspaceBytes;
+  // The mask may have any type; the command reads float32.
+  if (mask) call.words.floats.set(valuesOf(backend, mask), maskAt / 4);
+  const args = {
+    ...{q: call.at('q'), k: call.at('k'), v: call.at('v')},
+    ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
+    queryPositions: call.at('queryPositions'),
+    queryPositionRows: operands.queryPositions.shape[0]!,
+    keyPositions: call.at('keyPositions'),
+    keyPositionRows: operands.keyPositions.shape[0]!,
+    padding: call.maybeAt('paddingMask'),
+    queryImages: call.maybeAt('queryImages'),
+    keyImages: call.maybeAt('keyImages'),
+    mask: mask && maskAt,
+    maskRows: mask?.shape[0],
+  };
+  return {call, args};
+}
+
+const attentionKernel = kernel<Required, AttentionAttrs>((backend, inputs, attrs) => {
+  const {shape} = inputs.q;
+  const [batch, length, heads, width] = shape as [number, number, number, number];
+  const workspaceBytes = length === 1 ? attentionPartialBytes({batch, heads, width}, backend.engine.threads) : 0;
+  const {call, args} = attentionCall(backend, inputs, attrs, {shape, workspaceBytes});
+  return call.run(attention({...args, y: call.y, partials: workspaceBytes ? call.workspace : undefined}));
+});
+
+/** Heads up to this width fit into the scratch memory of a thread. */
+const MAX_GRADIENT_WIDTH = 1536;
+
+const attentionGradientKernel = kernel<Required | 'dy', AttentionAttrs>((backend, inputs, attrs) => {
+  const {q, k, v} = inputs;
+  const [batch, length, heads, width] = q.shape as [number, number, number, number];
+  if (width > MAX_GRADIENT_WIDTH) return attentionGradientOp.reference(inputs as never, attrs);
+  const workspaceBytes = attentionGradientWorkspaceBytes({batch, length, heads});
+  const results = {shape: q.shape, extraShapes: [k.shape, v.shape], workspaceBytes};
+  const {call, args} = attentionCall(backend, inputs, attrs, results);
+  const [dk, dv] = call.extraOffsets as [number, number];
+  const places = {dy: call.at('dy'), dq: call.y, dk, dv, workspace: call.workspace};
+  return [call.run(attentionGradient({...args, ...places})), ...call.extraResults];
+});
+
+export const attentionKernels: KernelMap = {
+  Gemma3Attention: attentionKernel,
+  Gemma3AttentionGradient: attentionGradientKernel,
+};

@@ -1,0 +1,73 @@
+/** Tables of embeddings: looking up rows, and unpacking whole weights. */
+import {type TensorInfo} from '@tensorflow/tfjs';
+import {type PackedFormat} from '../../../weights/dtype';
+import {GATHER, UNPACK} from '../assembly/numbers';
+import {type Command, FLOAT32, type NumberType, type PackedType} from '../engine/command';
+import {type SimdBackend} from '../memory/simd_backend';
+import {TYPES} from '../packing/packing';
+import {kernel, type KernelMap} from './kernel';
+
+// === Commands ===
+
+export interface UnpackArgs {
+  source: number;
+  type: PackedType;
+  rows: number;
+  columns: number;
+  /** (rows, columns) */
+  target: number;
+}
+
+/** Unpacks a weight to float32. */
+export const unpack = (a: UnpackArgs): Command => [UNPACK, [a.source, a.type, a.rows, a.columns, a.target]];
+
+export interface GatherArgs {
+  /** Packed, or float32 (rows, columns). */
+  table: number;
+  type: NumberType;
+  columns: number;
+  /** int32 (count): row numbers; not checked. */
+  ids: number;
+  count: number;
+  /** (count, columns) */
+  target: number;
+}
+
+/** Looks up rows of a table. */
+export const gather = (a: GatherArgs): Command => [GATHER, [a.table, a.type, a.columns, a.ids, a.count, a.target]];
+
+// === Kernels ===
+
+const unpackKernel = kernel<'bits', {rows: number; columns: number; format: PackedFormat}>(
+  (backend, inputs, {rows, columns, format}) => {
+    const call = backend.call(inputs, {shape: [rows, columns]});
+    return call.run(unpack({source: call.at('bits'), type: TYPES[format], rows, columns, target: call.y}));
+  },
+);
+
+const gatherPackedKernel = kernel<'bits' | 'ids', {columns: number; format: PackedFormat}>(
+  (backend, {bits, ids}, {columns, format}) => gatherRows(backend, bits, ids, columns, TYPES[format]),
+);
+
+/** Rows of a float32 table (V, D). */
+const embeddingKernel = kernel<'table' | 'ids'>((backend, {table, ids}) =>
+  gatherRows(backend, table, ids, table.shape[1]!, FLOAT32),
+);
+
+function gatherRows(
+  backend: SimdBackend,
+  table: TensorInfo,
+  ids: TensorInfo,
+  columns: number,
+  type: NumberType,
+): TensorInfo {
+  const count = ids.shape[0]!;
+  const call = backend.call({table, ids}, {shape: [count, columns], preferredBank: ['table']});
+  return call.run(gather({table: call.at('table'), type, columns, ids: call.at('ids'), count, target: call.y}));
+}
+
+export const embeddingKernels: KernelMap = {
+  Gemma3UnpackP8: unpackKernel,
+  Gemma3GatherP8: gatherPackedKernel,
+  Gemma3Embedding: embeddingKernel,
+};

@@ -1,0 +1,50 @@
+/** The command that packs weights. The formats are described in `../engine/command.ts`. */
+import {PACK} from '../assembly/numbers';
+import {type BFLOAT16, type Command, type FLOAT32, type PackedType} from '../engine/command';
+
+export interface PackArgs {
+  source: number;
+  /** Here `BFLOAT16` means plain 16-bit values, which are kept; float32 values are rounded to the nearest. */
+  sourceType: typeof FLOAT32 | typeof BFLOAT16;
+  /**
+   * Row n = o · inner + i of the source begins at o · outerStride + i · innerStride, and its columns are columnStride
+   * apart; strides count values. A table (rows, columns): inner 1, outerStride columns, innerStride 0, columnStride 1. A
+   * dense kernel (outer, columns, inner): inner, outerStride columns · inner, innerStride 1, columnStride inner.
+   */
+  inner: number;
+  outerStride: number;
+  innerStride: number;
+  columnStride: number;
+  rows: number;
+  columns: number;
+  target: number;
+  targetType: PackedType;
+  /** Columns of the whole target. */
+  targetColumns: number;
+  /**
+   * Position of the piece in the target: a multiple of 8 rows and of 32 columns, 0 by default. All pieces except the last
+   * consist of whole groups and blocks.
+   */
+  firstRow?: number;
+  firstColumn?: number;
+}
+
+/** Packs a matrix of plain numbers, or a piece of it. */
+export const pack = (a: PackArgs): Command => [
+  PACK,
+  [
+    a.source,
+    a.sourceType,
+    a.inner,
+    a.outerStride,
+    a.innerStride,
+    a.columnStride,
+    a.rows,
+    a.columns,
+    a.target,
+    a.targetType,
+    a.targetColumns,
+    a.firstRow ?? 0,
+    a.firstColumn ?? 0,
+  ],
+];
