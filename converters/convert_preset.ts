@@ -1,55 +1,41 @@
-/** From one kind of files to another, variable by variable: no model is ever in memory. */
-import {checkKeys, show, ValueError} from '../src/base/errors';
-import {openPreset, type PresetLike} from '../src/hub/open_preset';
-import {type PresetSink, writeAll} from '../src/base/byte_sink';
-import {type PresetSource, readAll} from '../src/base/byte_source';
-import {type AnyWeight} from '../src/layers/layer';
+/** From one format of files to another, variable by variable: memory never holds the whole model. */
 import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
-import {Gemma3Backbone} from '../src/models/gemma3/gemma3_backbone';
+import {type LoraSource, readLoraWeights} from '../src/adapters/keras_lora';
+import {intoFolder, type PresetSink, writeAll} from '../src/base/byte_sink';
+import {checkKeys, show, ValueError} from '../src/base/errors';
+import {isObject, type JsonObject, writeJson} from '../src/base/json';
+import {isWeightFile} from '../src/checkpoints/all';
+import {type Checkpoint} from '../src/checkpoints/checkpoint';
+import {backboneObject, dtypePolicy, metadataObject} from '../src/checkpoints/keras/objects';
+import {checkVariables} from '../src/checkpoints/load_weights';
+import {openCheckpoint} from '../src/checkpoints/open_checkpoint';
+import {type StoredWeights} from '../src/checkpoints/stored_weights';
+import {openTarget, type PresetTarget} from '../src/files/open_folder';
+import {type PresetLike} from '../src/hub/open_preset';
+import {type AnyWeight} from '../src/layers/layer';
+import {Gemma3Backbone, type Gemma3BackboneArgs} from '../src/models/gemma3/gemma3_backbone';
 import {Gemma3CausalLM} from '../src/models/gemma3/gemma3_causal_lm';
 import {type WeightFormat} from '../src/weights/dtype';
-import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {MergedStream} from '../src/weights/merged_stream';
+import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {Weight} from '../src/weights/weight';
-import {isObject, type JsonObject} from '../src/base/json';
-import {parseSerialized} from '../src/checkpoints/keras/serialized';
-import {backboneObject, dtypePolicy, metadataObject} from '../src/checkpoints/keras/objects';
-import {kerasPaths} from '../src/checkpoints/model_paths';
-import {type LoraSource, readLoraWeights} from '../src/adapters/keras_lora';
-import {openTarget, type PresetTarget} from '../src/files/open_folder';
-import {checkVariables, openStoredWeights} from '../src/checkpoints/load_weights';
-import {DatasetStream, Scratch} from '../src/checkpoints/dataset_stream';
-import {type StoredWeights} from '../src/checkpoints/stored_weights';
-import {savedWeights} from '../src/checkpoints/saved_weights';
-import {TFJS_FILE} from '../src/checkpoints/tfjs/manifest';
-import {entryBytes, entryPieces, manifestEntry} from '../src/checkpoints/tfjs/write_weights';
-import {
-  isWeightFile,
-  type SaveProgress,
-  type WeightFilesOptions,
-  writeWeightFiles,
-} from '../src/checkpoints/keras/write_weights';
-import {SHARD_SIZE, Shards} from '../src/checkpoints/tfjs/write_shards';
+import {type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
 
 /** Options of `convertPreset`. */
-export interface ConvertPresetOptions extends WeightFilesOptions {
+export interface ConvertPresetOptions extends WriterOptions {
   /** "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well. */
-  to: 'keras' | 'tfjs';
-  /** How weights rest in the new files; "int8" and "int4" for tfjs alone. Defaults to what the preset says. */
+  to: ConversionFormat;
+  /** How weights are stored in the new files; int8 and int4 only for tfjs. Defaults to the preset's own dtype. */
   dtype?: WeightFormat;
-  /** LoRA to merge into the weights, as `saveLoraWeights` wrote it. Nothing by default. */
+  /** LoRA to merge into the weights, as `saveLoraWeights` wrote it. Defaults to none. */
   lora?: LoraSource;
-  /** For tfjs: bytes of a file of weights. Defaults to 32 MB. */
-  shardSize?: number;
 }
 
-const OPTIONS = ['to', 'dtype', 'lora', 'shardSize', 'maxShardSize', 'onProgress', 'signal'] as const;
-
-const DTYPES = {keras: ['float32', 'bfloat16'], tfjs: ['float32', 'bfloat16', 'int8', 'int4']} as const;
+const OPTIONS = ['to', 'dtype', 'lora', 'onProgress', 'signal'] as const;
 
 /** What `convertPreset` wrote. */
 export interface ConvertedPreset {
-  /** How weights rest. */
+  /** How weights are stored. */
   dtype: string;
   parameters: number;
   /** Bytes of all weights. */
@@ -58,22 +44,13 @@ export interface ConvertedPreset {
   files: string[];
 }
 
-/** What a preset has beside its weights; each may be missing. */
-const COMPANIONS = [
-  'task.json',
-  'preprocessor.json',
-  'tokenizer.json',
-  'image_converter.json',
-  'assets/tokenizer/vocabulary.spm',
-];
-
 /**
  * Writes a preset in another format or dtype. Values go from file to file in pieces: memory holds a few million of them,
- * and for int8 and int4 the matrix that is being packed, on the current backend. As with `saveToPreset`, files in the target
- * that have the names of new ones are replaced, in the end and all at once.
+ * and for int8 and int4 the matrix that is being packed, on the current backend. As with `saveToPreset`, files in the
+ * target that have the names of new ones are replaced, all at once at the end.
  *
  * @throws ValueError on unknown or unusable options, and as `fromPreset` does for the preset; the signal's reason when
- * aborted; what the disk says. Then the target is as it was.
+ * aborted; the error of the disk. The target is then unchanged.
  */
 export async function convertPreset(
   preset: PresetLike,
@@ -83,75 +60,86 @@ export async function convertPreset(
   checkOptions(options);
   const {dtype, signal} = options;
   signal?.throwIfAborted();
-  const source = await openPreset(preset);
-  const text = new TextDecoder().decode(await readAll(source, 'config.json'));
-  const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
-  const sink = new NamingSink(await openTarget(target));
-  const backbone = new Gemma3Backbone({...config, ...(dtype && {dtype})} as never);
+  const checkpoint = await openCheckpoint(preset);
+  let backbone: Gemma3Backbone | undefined;
   try {
-    const stored = await openStoredWeights(source);
-    let bytes: number;
-    try {
-      checkFloats(stored, source);
-      checkVariables(backbone, stored, source);
-      const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
-      const open = withLora(opener(stored), lora?.adapters);
-      bytes =
-        options.to === 'keras'
-          ? await writeWeightFiles(sink, savedWeights(backbone, undefined, open), options)
-          : await writeTfjs(backbone, await taskClass(source), open, sink, options);
-    } finally {
-      // Before the commit: the target may be the folder that is read from.
-      await stored.close();
-    }
-    const file = backboneFile(backbone, options);
-    await writeAll(sink, 'config.json', json(file));
-    await writeAll(sink, 'metadata.json', json(metadataObject(backbone.countParams())));
-    await copyCompanions(source, sink, (file.config as JsonObject).dtype as JsonObject);
-    signal?.throwIfAborted();
-    await sink.commit(isWeightFile);
-    return {dtype: backbone.config.dtype, parameters: backbone.countParams(), bytes, files: sink.files.sort()};
-  } catch (error) {
-    await sink.abort();
-    throw error;
+    const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
+    const made = new Gemma3Backbone({...config, ...(dtype && {dtype})} as unknown as Gemma3BackboneArgs);
+    backbone = made;
+    const sink = new NamingSink(await openTarget(target));
+    const bytes = await intoFolder(sink, () => writeConverted(made, checkpoint, sink, options), isWeightFile);
+    return {dtype: made.config.dtype, parameters: made.countParams(), bytes, files: sink.files.sort()};
   } finally {
-    backbone.dispose();
+    backbone?.dispose();
+    await checkpoint.close();
   }
+}
+
+/** All files of the new preset; returns the bytes of its weights. */
+async function writeConverted(
+  backbone: Gemma3Backbone,
+  checkpoint: Checkpoint,
+  sink: PresetSink,
+  options: ConvertPresetOptions,
+): Promise<number> {
+  const task = (await checkpoint.config('task'))?.class_name;
+  const stored = await checkpoint.weights();
+  let bytes: number;
+  try {
+    checkFloats(stored, checkpoint);
+    checkVariables(backbone, stored, checkpoint);
+    const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
+    const open = withLora(opener(stored), lora?.adapters);
+    const model = {backbone, open, topology: () => topologyOf(backbone, task)};
+    bytes = await writerOf(options.to).write(sink, model, options);
+  } finally {
+    await stored.close();
+  }
+  const file = backboneFile(backbone, options);
+  await writeJson(sink, 'config.json', file);
+  await writeJson(sink, 'metadata.json', metadataObject(backbone.countParams()));
+  await writeCompanions(checkpoint, sink, (file.config as JsonObject).dtype as JsonObject);
+  options.signal?.throwIfAborted();
+  // Before the files are put in place: the target may be the folder that is read from.
+  await checkpoint.close();
+  return bytes;
 }
 
 function checkOptions(options: ConvertPresetOptions): void {
-  checkKeys('convertPreset', options, OPTIONS);
-  const {to, dtype, shardSize, maxShardSize} = options;
-  if (!Object.hasOwn(DTYPES, to)) throw new ValueError(`Expected to: "keras" or "tfjs". Received: ${show(to)}.`);
-  const dtypes: readonly string[] = DTYPES[to];
+  checkKeys('convertPreset', options, [...OPTIONS, ...conversionFormats.flatMap(({options}) => options)]);
+  const {to, dtype} = options;
+  const format = conversionFormats.find(({name}) => name === to);
+  if (!format) {
+    const names = conversionFormats.map(({name}) => `"${name}"`);
+    throw new ValueError(`Expected to: ${names.join(' or ')}. Received: ${show(to)}.`);
+  }
+  const {dtypes, dtypesNote} = format;
   if (dtype !== undefined && !dtypes.includes(dtype)) {
-    const why = to === 'keras' ? ' The format in which Keras keeps quantized weights is not written.' : '';
+    const why = dtypesNote ? ` ${dtypesNote}` : '';
     throw new ValueError(`Expected dtype to be one of ${dtypes.join(', ')}. Received: ${show(dtype)}.${why}`);
   }
-  if (shardSize !== undefined && !Number.isSafeInteger(shardSize)) {
-    throw new ValueError(`Expected shardSize to be a whole number of bytes. Received: ${show(shardSize)}.`);
+  for (const other of conversionFormats) {
+    const extra = other === format ? undefined : other.options.find(name => name in options && options[name as never]);
+    if (extra === undefined) continue;
+    const own = format.options.length ? `has ${format.options.join(', ')}` : 'has no options';
+    throw new ValueError(
+      `Expected options of "${to}", which ${own}. Received: ${extra}, an option of "${other.name}".`,
+    );
   }
-  for (const [name, value] of Object.entries({shardSize, maxShardSize})) {
-    if (value != null && !(value > 0)) {
-      throw new ValueError(`Expected ${name} to be above 0. Received: ${show(value)}.`);
-    }
-  }
-  if (to === 'keras' ? shardSize !== undefined : maxShardSize !== undefined) {
-    throw new ValueError('`shardSize` is for tfjs, `maxShardSize` for keras. Received the other one.');
-  }
+  writerOf(to).checkOptions(options);
 }
 
-/** What was rounded to integers once is not rounded again. */
-function checkFloats({variables}: StoredWeights, source: PresetSource): void {
-  const packed = [...variables].find(([, variable]) => variable.packed);
+/** Values that were rounded to integers are not rounded again. */
+function checkFloats({variables}: StoredWeights, {name}: Checkpoint): void {
+  const packed = [...variables.values()].find(variable => variable.packed);
   if (!packed) return;
   throw new ValueError(
-    `Expected a preset of floats to convert. Received: "${source.name}", whose weights rest as ` +
-      `${packed[1].packed!.format}. Convert the preset that it was made from.`,
+    `Expected a preset of floats to convert. Received: "${name}", whose weights are stored as ${packed.dtype}. Convert ` +
+      'the preset that it was made from.',
   );
 }
 
-/** Notes what was written. */
+/** Remembers the names of the files that were written. */
 class NamingSink implements PresetSink {
   readonly files: string[] = [];
   constructor(private readonly inner: PresetSink) {}
@@ -170,28 +158,34 @@ class NamingSink implements PresetSink {
   }
 }
 
-const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 4));
-
-/** `config.json`. In a folder of tfjs, which Keras does not read, the dtype may be one of integers. */
+/** `config.json`. Its dtype can be one of integers in formats that Keras does not read. */
 function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): JsonObject {
   const {dtype} = backbone.config;
-  const integers = to === 'tfjs' && (dtype === 'int8' || dtype === 'int4');
+  const integers = (dtype === 'int8' || dtype === 'int4') && writerOf(to).dtypes.includes(dtype);
   const file = backboneObject(backbone, integers ? 'float32' : undefined);
   return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
 }
 
-/** Values for a weight, which has a path in files of Keras. */
-type Opener = (weight: AnyWeight, path: string) => OpenValues;
-
-/** Values of the source. */
-function opener(stored: StoredWeights): Opener {
-  const scratch = new Scratch();
-  return (weight, path) => {
-    return new DatasetStream(stored.variables.get(stored.keyOf(path, weight))!.dataset, scratch, () => {});
-  };
+/** The layers of a task around the backbone, as tfjs serializes them. */
+function topologyOf(backbone: Gemma3Backbone, task: string | undefined): unknown {
+  const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
+  try {
+    return model.toJSON(null, false);
+  } finally {
+    if (model !== backbone) model.dispose();
+  }
 }
 
-/** The same with LoRA merged. */
+/** Opens the values of a weight, which has this path in files of Keras. */
+type Opener = (weight: AnyWeight, path: string) => OpenValues;
+
+/** Values as they are stored. */
+const opener =
+  ({variables, keyOf}: StoredWeights): Opener =>
+  (weight, path) =>
+    variables.get(keyOf(path, weight))!.stream();
+
+/** The same values with LoRA merged. */
 function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener {
   const kernels = new Map(adapters.map(adapter => [adapter.layer.adapted, adapter]));
   const biases = new Map(adapters.map(({layer, bias}) => [bias && biasOf(layer), bias]));
@@ -203,56 +197,16 @@ function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener 
   };
 }
 
-/** `model.json` and the shards; returns the bytes of all weights. */
-async function writeTfjs(
-  backbone: Gemma3Backbone,
-  task: string | undefined,
-  open: Opener,
-  sink: PresetSink,
-  options: ConvertPresetOptions,
-): Promise<number> {
-  const {shardSize = SHARD_SIZE, onProgress, signal} = options;
-  const weights = [...kerasPaths(backbone)];
-  const entries = weights.map(([, weight]) => manifestEntry(weight));
-  const total = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
-  const count = Math.max(1, Math.ceil(total / shardSize));
-  const paths = Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
-
-  const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
-  const modelTopology = model.toJSON(null, false) as unknown;
-  if (model !== backbone) model.dispose();
-  const head = {format: 'layers-model', generatedBy: 'tfjs-gemma3', convertedBy: 'tfjs-gemma3'};
-  await writeAll(sink, TFJS_FILE, json({...head, modelTopology, weightsManifest: [{paths, weights: entries}]}));
-
-  const shards = new Shards(sink, paths, shardSize);
-  for (const [path, weight] of weights) {
-    for await (const piece of entryPieces(weight, open(weight, path))) {
-      signal?.throwIfAborted();
-      await shards.write(piece);
-      onProgress?.({file: shards.file, saved: shards.written, total} satisfies SaveProgress);
-    }
-  }
-  await shards.close();
-  return total;
-}
-
-async function taskClass(source: PresetSource): Promise<string | undefined> {
-  if (!(await source.has('task.json'))) return undefined;
-  return parseSerialized(new TextDecoder().decode(await readAll(source, 'task.json')), 'task.json').class_name;
-}
-
-/** Everything beside the weights as it is, but for the dtype of a task's backbone. */
-async function copyCompanions(source: PresetSource, sink: PresetSink, dtype: JsonObject): Promise<void> {
-  for (const path of COMPANIONS) {
-    if (!(await source.has(path))) continue;
-    const bytes = await readAll(source, path);
+/** Copies the other files of the preset. Only the dtype of a task's backbone changes. */
+async function writeCompanions(checkpoint: Checkpoint, sink: PresetSink, dtype: JsonObject): Promise<void> {
+  for await (const {path, bytes} of checkpoint.companions()) {
     if (path !== 'task.json') {
       await writeAll(sink, path, bytes);
       continue;
     }
-    const task = parseSerialized(new TextDecoder().decode(bytes), `${source.name}/${path}`);
+    const task = (await checkpoint.config('task'))!;
     const {backbone} = task.config;
     if (isObject(backbone) && isObject(backbone.config)) backbone.config.dtype = dtype;
-    await writeAll(sink, path, json(task));
+    await writeJson(sink, path, task);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Compiles the WebAssembly kernels (AssemblyScript, `src/backends/simd/assembly`) in four variants and writes them as
- * text, so that a bundle carries them without a file beside it: node scripts/build_wasm.mjs
+ * Compiles the WebAssembly kernels (AssemblyScript, `src/backends/simd/assembly`) in four variants and writes them as a
+ * TypeScript file, so that a bundle contains them and needs no separate file: node scripts/build_wasm.mjs
  */
 import {mkdirSync, writeFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
@@ -38,7 +38,7 @@ async function compile(shared, relaxed) {
     },
   );
   if (error || !binary) throw new Error(`asc failed: ${error?.message}\n${stderr}`);
-  if (!relaxed && !WebAssembly.validate(binary)) throw new Error('asc made a module that is not valid.');
+  if (!relaxed && !WebAssembly.validate(binary)) throw new Error('asc produced an invalid module.');
   return binary;
 }
 
@@ -54,6 +54,6 @@ for (const shared of [true, false]) {
 mkdirSync(join(simd, 'generated'), {recursive: true});
 writeFileSync(
   join(simd, 'generated', 'wasm_binaries.ts'),
-  `/** Made by scripts/build_wasm.mjs from ../assembly: WebAssembly modules in base64. */\n` +
+  `/** WebAssembly modules in base64, compiled from ../assembly by scripts/build_wasm.mjs. */\n` +
     `export const WASM_BINARIES = {\n${lines.join('\n')}\n};\n`,
 );

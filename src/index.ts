@@ -3,16 +3,14 @@
  *
  * @module tfjs-gemma3
  */
-import './backends/cpu';
-
 export {
   type BackendDescription,
   type BackendName,
   backendNames,
   describeBackends,
-  type SimdOptions,
   useBackend,
 } from './backends/use_backend';
+export {type SimdOptions} from './backends/simd';
 export {ContextFullError, type MemoryFigures, OutOfMemoryError, ValueError} from './base/errors';
 export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
 export {formatBytes} from './base/format_bytes';
@@ -92,14 +90,16 @@ export {type EnableLoraOptions} from './adapters/model_lora';
 export {memoryByDtype, type WeightMemory} from './models/memory';
 export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
 export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from '../converters/convert_preset';
-export {readPresetConfig} from './checkpoints/keras/preset_config';
+export {type ConversionFormat, type ConversionFormatInfo, conversionFormats} from '../converters/formats';
 export {type SerializedObject} from './checkpoints/keras/serialized';
 export {folderHandler} from './checkpoints/tfjs/folder_handler';
 export {type LoraSource, type LoraTarget, type SaveLoraOptions} from './adapters/keras_lora';
 export {listPresetVariables} from './checkpoints/load_weights';
 export {type LoadProgress} from './checkpoints/stored_weights';
 export {type PresetTarget} from './files/open_folder';
-export {type SaveProgress, type SaveToPresetOptions} from './checkpoints/keras/write_preset';
+export {type SaveProgress} from './checkpoints/checkpoint';
+export {type SaveToPresetOptions} from './checkpoints/keras/write_preset';
+export {openCheckpoint, readPresetConfig} from './checkpoints/open_checkpoint';
 export {
   applyChatTemplate,
   type ChatMessage,

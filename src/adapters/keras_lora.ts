@@ -1,6 +1,7 @@
 /** KerasHub's `.lora.h5`: the matrices of LoRA under the numbers of their layers. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, ValueError} from '../base/errors';
+import {checkKeys, listed, ValueError} from '../base/errors';
+import {intoFile} from '../base/byte_sink';
 import {fileName, type FileSource, type FileTarget, openFileSource, openFileTarget} from '../files/open_file';
 import {checkArgument} from '../base/checks';
 import {type LoraLayer} from '../layers/lora';
@@ -14,7 +15,7 @@ import {
   numberedLayers,
 } from './model_lora';
 import {type Hdf5Dataset, Hdf5File, Hdf5Writer} from '../formats/hdf5';
-import {DatasetStream, READABLE, Scratch} from '../checkpoints/dataset_stream';
+import {READABLE, Scratch, StoredArrayStream} from '../checkpoints/stored_array';
 import {sizeOf} from '../base/shapes';
 
 /** Where to save to: the path of a file (Node), a FileSystemFileHandle, or anything that takes bytes. */
@@ -68,13 +69,7 @@ export async function saveLoraWeights(
   for (const [index, layer] of layers) await addLayer(file, index, layer, biases);
 
   const sink = await openFileTarget(target);
-  try {
-    await file.writeTo(sink);
-    await sink.close();
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+  await intoFile(sink, () => file.writeTo(sink));
 }
 
 async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biases: boolean): Promise<void> {
@@ -171,9 +166,8 @@ async function readAdapters(backbone: tf.LayersModel, file: Hdf5File): Promise<L
     found.push(() => readLayer(file, layer, {rank, a: a!, b: b!, bias: values, alpha}));
   }
   if (problems.length > 0) {
-    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
     throw new ValueError(
-      `The LoRA weights of "${file.name}" do not fit the model: ${problems.slice(0, 8).join('; ')}${more}. Check that ` +
+      `The LoRA weights of "${file.name}" do not fit the model: ${listed(problems)}. Check that ` +
         'they were trained on a model of this configuration.',
     );
   }
@@ -205,7 +199,7 @@ async function readLayer(file: Hdf5File, layer: LoraLayer, stored: Stored): Prom
 
 async function readNumbers(dataset: Hdf5Dataset): Promise<Float32Array> {
   const values = new Float32Array(sizeOf(dataset.shape));
-  await new DatasetStream(dataset, new Scratch(), () => {}).readFloat32(0, values);
+  await new StoredArrayStream(dataset, new Scratch()).readFloat32(0, values);
   return values;
 }
 

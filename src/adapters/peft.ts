@@ -1,22 +1,29 @@
 /** Adapters of Hugging Face's PEFT (https://huggingface.co/docs/peft): `adapter_config.json`, `adapter_model.safetensors`. */
-import {checkKeys, show, ValueError} from '../base/errors';
+import type * as tf from '@tensorflow/tfjs';
+import {checkKeys, listed, show, ValueError} from '../base/errors';
 import {openPreset, type PresetLike} from '../hub/open_preset';
-import {writeAll} from '../base/byte_sink';
-import {readAll} from '../base/byte_source';
+import {intoFolder} from '../base/byte_sink';
 import {checkArgument} from '../base/checks';
 import {type LoraLayer} from '../layers/lora';
-import {isObject, type JsonObject} from '../base/json';
+import {ReversibleEmbedding} from '../layers/reversible_embedding';
+import {isObject, type Json, type JsonObject, readJson, writeJson} from '../base/json';
 import {openTarget, type PresetTarget} from '../files/open_folder';
 import {type Float32Content, readSafetensors, type SafeTensor, writeSafetensors} from '../formats/safetensors';
 import {applyAdapters, type LayerAdapter, loraLayers, NO_LORA} from './model_lora';
-import {type Gemma3Backbone} from '../models/gemma3/gemma3_backbone';
-import {currentModuleName, modulesOf} from '../models/gemma3/names/huggingface';
 import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
 
 /** Options of `exportPeftAdapter`. */
 export interface ExportPeftOptions {
   /** What the adapter is for, `google/gemma-3-270m`, as `base_model_name_or_path` of its configuration. Defaults to null. */
   baseModel?: string | null;
+}
+
+/** The layers of a model under the names that transformers gives them. */
+export interface ModuleNames {
+  /** Layers that PEFT can adapt, by the names of their modules. */
+  readonly modules: ReadonlyMap<string, LoraLayer>;
+  /** The name of a module today, from its name in any version. */
+  current(name: string): string;
 }
 
 const CONFIG = 'adapter_config.json';
@@ -27,7 +34,8 @@ const PREFIX = 'base_model.model.';
 
 /** @throws as `Gemma3Backbone.exportPeftAdapter`. */
 export async function exportPeftAdapter(
-  backbone: Gemma3Backbone,
+  backbone: tf.LayersModel,
+  {modules}: ModuleNames,
   target: PresetTarget,
   options: ExportPeftOptions,
 ): Promise<void> {
@@ -36,13 +44,12 @@ export async function exportPeftAdapter(
   if (baseModel !== null) checkArgument('exportPeftAdapter', 'baseModel', baseModel, 'text');
   const layers = [...loraLayers(backbone).values()];
   if (layers.length === 0) throw new ValueError(NO_LORA);
-  const modules = modulesOf(backbone);
   const nameOf = new Map([...modules].map(([name, layer]) => [layer, name]));
   const nameless = layers.find(layer => !nameOf.has(layer));
   if (nameless) {
     throw new ValueError(
       `Expected LoRA on layers that PEFT can adapt in the same way. Received: "${nameless.path}", ` +
-        (nameless === backbone.tokenEmbedding
+        (nameless instanceof ReversibleEmbedding
           ? 'which is also the head here; PEFT adapts an embedding without its head.'
           : 'for which Hugging Face has no such layer.'),
     );
@@ -59,17 +66,12 @@ export async function exportPeftAdapter(
     sizes.set(name, {rank, alpha: (adapter.alpha / adapter.rank) * rank});
   }
   const sink = await openTarget(target);
-  try {
-    const config = adapterConfig(sizes, [...modules.keys()], layers[0]!, baseModel);
-    await writeAll(sink, CONFIG, new TextEncoder().encode(JSON.stringify(config, null, 2)));
+  await intoFolder(sink, async () => {
+    await writeJson(sink, CONFIG, adapterConfig(sizes, [...modules.keys()], layers[0]!, baseModel), 2);
     const file = await sink.create(WEIGHTS);
     await writeSafetensors(file, contents);
     await file.close();
-    await sink.commit(() => false);
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+  });
 }
 
 const lastPart = (name: string) => name.slice(name.lastIndexOf('.') + 1);
@@ -142,13 +144,7 @@ interface PeftConfig {
   rootScale: boolean;
 }
 
-function parseConfig(text: string, file: string): PeftConfig {
-  let config: unknown;
-  try {
-    config = JSON.parse(text);
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${file}": ${(error as Error).message}.`);
-  }
+function parseConfig(config: Json, file: string): PeftConfig {
   if (!isObject(config) || config.peft_type !== 'LORA') {
     const kind = isObject(config) ? config.peft_type : config;
     throw new ValueError(`Expected an adapter of peft_type "LORA" in "${file}". Received: ${show(kind)}.`);
@@ -176,13 +172,17 @@ function alphaOf(name: string, {alpha, alphaPattern}: PeftConfig): number {
 }
 
 /** @throws as `Gemma3Backbone.importPeftAdapter`. */
-export async function importPeftAdapter(backbone: Gemma3Backbone, source: PresetLike): Promise<void> {
+export async function importPeftAdapter(
+  backbone: tf.LayersModel,
+  names: ModuleNames,
+  source: PresetLike,
+): Promise<void> {
   const files = await openPreset(source);
-  const config = parseConfig(new TextDecoder().decode(await readAll(files, CONFIG)), `${files.name}/${CONFIG}`);
+  const config = parseConfig(await readJson(files, CONFIG), `${files.name}/${CONFIG}`);
   const weights = await files.open(WEIGHTS);
   try {
     const {tensors} = await readSafetensors(weights);
-    applyAdapters(backbone, weights.name, await readAdapters(backbone, weights.name, tensors, config));
+    applyAdapters(backbone, weights.name, await readAdapters(names, weights.name, tensors, config));
   } finally {
     await weights.close();
   }
@@ -195,12 +195,12 @@ interface Pair {
 }
 
 async function readAdapters(
-  backbone: Gemma3Backbone,
+  names: ModuleNames,
   file: string,
   tensors: ReadonlyMap<string, SafeTensor>,
   config: PeftConfig,
 ): Promise<LayerAdapter[]> {
-  const pairs = pairsOf(backbone, file, tensors);
+  const pairs = pairsOf(names, file, tensors);
   const read = [];
   for (const [name, {layer, a, b}] of pairs) {
     const rank = a!.shape[0]!;
@@ -218,13 +218,16 @@ async function readAdapters(
 }
 
 /** Tensors by the name of their module; all of them must be of the model, and fit it. */
-function pairsOf(backbone: Gemma3Backbone, file: string, tensors: ReadonlyMap<string, SafeTensor>): Map<string, Pair> {
-  const modules = modulesOf(backbone);
+function pairsOf(
+  {modules, current}: ModuleNames,
+  file: string,
+  tensors: ReadonlyMap<string, SafeTensor>,
+): Map<string, Pair> {
   const pairs = new Map<string, Pair>();
   const problems: string[] = [];
   for (const [full, tensor] of tensors) {
     const match = /^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$/.exec(full);
-    const name = match && currentModuleName(match[1]!, !backbone.textOnlyModel);
+    const name = match && current(match[1]!);
     const layer = name ? modules.get(name) : undefined;
     if (!name || !layer) {
       problems.push(`"${full}" is for no layer that the model has`);
@@ -248,8 +251,7 @@ function pairsOf(backbone: Gemma3Backbone, file: string, tensors: ReadonlyMap<st
   }
   if (pairs.size === 0 && problems.length === 0) problems.push('it has no matrices');
   if (problems.length > 0) {
-    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
-    throw new ValueError(`The adapter "${file}" does not fit the model: ${problems.slice(0, 8).join('; ')}${more}.`);
+    throw new ValueError(`The adapter "${file}" does not fit the model: ${listed(problems)}.`);
   }
   return pairs;
 }

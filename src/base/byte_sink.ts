@@ -1,7 +1,6 @@
-/** Where the files of a preset are written to: the counterpart of `preset_source.ts`. */
+/** Destinations of files: the counterpart of `byte_source.ts`. */
 
-/** One file, written from its beginning to its end: a weights file is never held whole. */
-
+/** One file, written from start to end, so that memory never holds a whole weights file. */
 export interface ByteSink {
   /** What error messages call it: a path. */
   readonly name: string;
@@ -36,8 +35,38 @@ export async function writeAll(sink: PresetSink, path: string, bytes: Uint8Array
   await file.close();
 }
 
-/** A file that is written aside and comes into place when it is closed. */
+/** A file whose contents replace the old ones only when it is closed. */
 export interface FileSink extends ByteSink {
-  /** Gives up: what was there stays. */
+  /** Gives up; the old file stays. */
   abort(): Promise<void>;
+}
+
+/**
+ * Writes files and commits them all, or none if anything fails.
+ *
+ * @param obsolete see {@link PresetSink.commit}. By default no other file is removed.
+ */
+export const intoFolder = <T>(
+  sink: PresetSink,
+  write: () => Promise<T>,
+  obsolete: (path: string) => boolean = () => false,
+): Promise<T> => orAbort(sink, write, () => sink.commit(obsolete));
+
+/** Writes one file and closes it; the old one stays if anything fails. */
+export const intoFile = <T>(sink: FileSink, write: () => Promise<T>): Promise<T> =>
+  orAbort(sink, write, () => sink.close());
+
+async function orAbort<T>(
+  sink: {abort(): Promise<void>},
+  write: () => Promise<T>,
+  finish: () => Promise<void>,
+): Promise<T> {
+  try {
+    const result = await write();
+    await finish();
+    return result;
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
 }

@@ -65,6 +65,20 @@ export function show(value: unknown): string {
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
+/** A value after "Received: ": the class of an instance, otherwise as {@link show} has it. */
+export function describeValue(value: unknown): string {
+  if (typeof value === 'function') return `the function ${value.name || 'without a name'}`;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return show(value);
+  const {constructor} = value as {constructor?: unknown};
+  return typeof constructor === 'function' && constructor !== Object ? constructor.name : show(value);
+}
+
+/** Problems in one line: the first eight, and how many more there are. */
+export function listed(problems: readonly string[]): string {
+  const rest = problems.length - 8;
+  return `${problems.slice(0, 8).join('; ')}${rest > 0 ? `; and ${rest} more` : ''}`;
+}
+
 /**
  * Refuses keys that nobody reads: a misspelt option must not be ignored.
  *

@@ -1,6 +1,28 @@
+/** JSON: its types, and files of it in a preset. */
+import {type PresetSink, writeAll} from './byte_sink';
+import {type PresetSource, readAll} from './byte_source';
+import {ValueError} from './errors';
+
 export type Json = null | boolean | number | string | Json[] | {[key: string]: Json};
 
 export type JsonObject = {[key: string]: Json};
 
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** @throws ValueError if there is no such file, or it is not JSON. */
+export async function readJson(source: PresetSource, path: string): Promise<Json> {
+  const text = new TextDecoder().decode(await readAll(source, path));
+  try {
+    return JSON.parse(text) as Json;
+  } catch (error) {
+    throw new ValueError(
+      `Expected JSON in "${source.name}/${path}". Received: ${(error as Error).message}. Fetch the file again.`,
+    );
+  }
+}
+
+/** Writes one file of JSON, indented as Python's `json.dumps(value, indent=indent)`. */
+export async function writeJson(sink: PresetSink, path: string, value: object, indent = 4): Promise<void> {
+  await writeAll(sink, path, new TextEncoder().encode(JSON.stringify(value, null, indent)));
+}

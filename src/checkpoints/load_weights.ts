@@ -1,131 +1,105 @@
-/** Variables of a Keras preset, from its HDF5 file or files straight into the weights of a model. */
+/** From stored variables straight into the weights of a model. */
 import * as tf from '@tensorflow/tfjs';
+import {listed, ValueError} from '../base/errors';
 import {type AnyWeight} from '../layers/layer';
-import {ValueError} from '../base/errors';
-import {type PresetSource} from '../base/byte_source';
 import {PackedWeight} from '../weights/packed_weight';
 import {PIECE} from '../weights/value_stream';
-import {type Hdf5Dataset} from '../formats/hdf5';
+import {type Checkpoint} from './checkpoint';
 import {kerasPaths} from './model_paths';
-import {openTfjsVariables} from './tfjs/read_weights';
-import {type PackedEntry, type LoadOptions, type StoredWeights} from './stored_weights';
-import {TFJS_FILE} from './tfjs/manifest';
-import {WEIGHTS_FILE, SHARDS_FILE, openVariables} from './keras/read_weights';
-import {READABLE, DatasetStream, Scratch} from './dataset_stream';
+import {type CheckpointLike, withCheckpoint} from './open_checkpoint';
+import {READABLE} from './stored_array';
+import {type LoadOptions, type PackedBits, type StoredVariable, type StoredWeights} from './stored_weights';
 
 /**
- * Opens the weight files of a preset: those of Keras, or those of tfjs that `convertPreset` writes.
- *
- * @throws ValueError if there are none, or a variable is there twice.
- */
-export async function openStoredWeights(source: PresetSource): Promise<StoredWeights> {
-  const opened: {close(): Promise<void>}[] = [];
-  const close = async () => {
-    for (const file of opened) await file.close();
-  };
-  const keras = (await source.has(WEIGHTS_FILE)) || (await source.has(SHARDS_FILE));
-  try {
-    if (!keras && (await source.has(TFJS_FILE))) {
-      return {variables: await openTfjsVariables(source, opened), keyOf: (_, weight) => weight.originalName, close};
-    }
-    return {variables: await openVariables(source, opened), keyOf: path => path, close};
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-/**
- * Everything that does not fit is told at once: one missing variable is seldom alone.
+ * Checks that stored variables are those of a model. Everything that does not fit is reported at once, since one missing
+ * variable rarely comes alone.
  *
  * @throws ValueError naming every variable that is missing, extra or misshapen, its file and both shapes.
  */
 export function checkVariables(
   backbone: tf.LayersModel,
   {variables: stored, keyOf}: StoredWeights,
-  source: PresetSource,
+  {name}: Checkpoint,
 ): void {
   const problems: string[] = [];
   const expected = new Map([...kerasPaths(backbone)].map(([path, weight]) => [keyOf(path, weight), weight] as const));
   const files = [...new Set([...stored.values()].map(({file}) => file))].join(', ');
-  for (const [path, weight] of expected) {
-    const found = stored.get(path);
-    if (!found) {
-      problems.push(`"${path}" of shape [${weight.shape}] is missing from ${files || 'the files'}`);
-    } else if (found.dataset.shape.join() !== weight.shape.join()) {
-      problems.push(`"${path}" in ${found.file} has shape [${found.dataset.shape}], expected [${weight.shape}]`);
-    } else if (found.packed) {
-      const {format} = found.packed;
-      if (!fitsPacked(weight, found.packed)) {
-        problems.push(`"${path}" in ${found.file} rests as ${format}: load with dtype "${format}", or convert it anew`);
-      }
-    } else if (!READABLE.has(found.dataset.dtype)) {
-      problems.push(
-        `"${path}" in ${found.file} has dtype ${found.dataset.dtype}, expected ${[...READABLE].join(', ')}`,
-      );
-    }
+  for (const [key, weight] of expected) {
+    const found = stored.get(key);
+    const problem = found
+      ? misfit(weight, found)
+      : `of shape [${weight.shape}] is missing from ${files || 'the files'}`;
+    if (problem) problems.push(`"${key}" ${problem}`);
   }
-  for (const [path, {dataset, file}] of stored) {
-    if (!expected.has(path)) problems.push(`"${path}" of shape [${dataset.shape}] in ${file} is not in the model`);
+  for (const [key, {shape, file}] of stored) {
+    if (!expected.has(key)) problems.push(`"${key}" of shape [${shape}] in ${file} is not in the model`);
   }
   if (problems.length) {
-    const more = problems.length > 8 ? `; and ${problems.length - 8} more` : '';
     throw new ValueError(
-      `The weights of preset "${source.name}" do not fit its config.json: ${problems.slice(0, 8).join('; ')}${more}. ` +
+      `The weights of preset "${name}" do not fit its config.json: ${listed(problems)}. ` +
         'Check that both come from one preset.',
     );
   }
 }
 
-const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedEntry) =>
+/** Why a weight cannot be filled from a variable; undefined if it can. */
+function misfit(weight: AnyWeight, {shape, dtype, file, packed}: StoredVariable): string | undefined {
+  if (shape.join() !== weight.shape.join()) return `in ${file} has shape [${shape}], expected [${weight.shape}]`;
+  if (packed) {
+    if (fitsPacked(weight, packed)) return undefined;
+    return `in ${file} is stored as ${dtype}: load it with dtype "${dtype}", or convert it again`;
+  }
+  return READABLE.has(dtype) ? undefined : `in ${file} has dtype ${dtype}, expected ${[...READABLE].join(', ')}`;
+}
+
+const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedBits) =>
   weight instanceof PackedWeight &&
   weight.format === format &&
   weight.packing.order === order &&
   weight.packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
 
 /**
- * Fills all weights of a backbone. Beside the model, memory holds one tensor and a few buffers of a few million values.
+ * Fills all weights of a backbone. Besides the model, memory holds one tensor and a few buffers of a few million values.
  *
- * @throws ValueError naming every variable that is missing, extra or misshapen, its file and both shapes.
+ * @throws ValueError as {@link checkVariables}; the signal's reason when aborted.
  */
 export async function loadPresetWeights(
   backbone: tf.LayersModel,
-  source: PresetSource,
+  checkpoint: Checkpoint,
   {onProgress, signal}: LoadOptions = {},
 ): Promise<void> {
-  const stored = await openStoredWeights(source);
+  const stored = await checkpoint.weights();
   try {
-    checkVariables(backbone, stored, source);
-    const total = [...stored.variables.values()].reduce((sum, {dataset}) => sum + dataset.byteLength, 0);
-    const scratch = new Scratch();
+    checkVariables(backbone, stored, checkpoint);
+    const total = [...stored.variables.values()].reduce((sum, {byteLength}) => sum + byteLength, 0);
     let loaded = 0;
     for (const [path, weight] of kerasPaths(backbone)) {
-      const {dataset, file, packed} = stored.variables.get(stored.keyOf(path, weight))!;
+      const {file, packed, byteLength, stream} = stored.variables.get(stored.keyOf(path, weight))!;
       const onRead = (bytes: number) => {
         loaded += bytes;
         onProgress?.({file, loaded, total});
         signal?.throwIfAborted();
       };
       signal?.throwIfAborted();
-      if (packed) await fillPacked(weight as PackedWeight, dataset, packed, onRead);
-      else await weight.fill(new DatasetStream(dataset, scratch, onRead));
+      if (packed) await fillPacked(weight as PackedWeight, packed, byteLength, onRead);
+      else await weight.fill(stream(onRead));
     }
   } finally {
     await stored.close();
   }
 }
 
-/** Bits that are stored as they rest. */
+/** Takes bits that are stored as the weight has them. */
 async function fillPacked(
   weight: PackedWeight,
-  dataset: Hdf5Dataset,
-  {physicalShape}: PackedEntry,
+  {physicalShape, readInto}: PackedBits,
+  byteLength: number,
   onRead: (bytes: number) => void,
 ): Promise<void> {
-  const bytes = new Uint8Array(dataset.byteLength);
+  const bytes = new Uint8Array(byteLength);
   for (let start = 0; start < bytes.length; start += PIECE) {
     const part = bytes.subarray(start, start + PIECE);
-    await dataset.readInto(start, part);
+    await readInto(start, part);
     onRead(part.length);
   }
   tf.tidy(() => {
@@ -133,20 +107,25 @@ async function fillPacked(
   });
 }
 
-/** Shapes and types of all stored variables, without reading one: what `gemma3 inspect` shows. */
-export async function listPresetVariables(
-  source: PresetSource,
-): Promise<{path: string; shape: number[]; dtype: string; bytes: number; file: string}[]> {
-  const {variables, close} = await openStoredWeights(source);
-  try {
-    return [...variables].map(([path, {dataset, file, packed}]) => ({
-      path,
-      shape: [...dataset.shape],
-      dtype: packed?.format ?? dataset.dtype,
-      bytes: dataset.byteLength,
-      file,
-    }));
-  } finally {
-    await close();
-  }
+/** A variable as `listPresetVariables` describes it. */
+export interface PresetVariable {
+  path: string;
+  shape: number[];
+  dtype: string;
+  bytes: number;
+  file: string;
+}
+
+/** Shapes and number formats of all stored variables; no value is read. `gemma3 inspect` shows them. */
+export async function listPresetVariables(preset: CheckpointLike): Promise<PresetVariable[]> {
+  return withCheckpoint(preset, async checkpoint => {
+    const {variables, close} = await checkpoint.weights();
+    try {
+      return [...variables].map(([path, {shape, dtype, byteLength, file}]) => {
+        return {path, shape: [...shape], dtype, bytes: byteLength, file};
+      });
+    } finally {
+      await close();
+    }
+  });
 }

@@ -1,8 +1,9 @@
+/** Weights as a checkpoint stores them, whatever its format. */
 import {type AnyWeight} from '../layers/layer';
-import {type Hdf5Dataset} from '../formats/hdf5';
 import {type PackedFormat} from '../weights/dtype';
+import {type ValueStream} from '../weights/value_stream';
 
-/** State of a load, told after each piece. */
+/** Progress of a load, reported after each piece. */
 export interface LoadProgress {
   file: string;
   /** Bytes of variables read so far, over all files. */
@@ -15,28 +16,41 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-/** A variable of a preset, in whatever files it has. */
-export interface StoredVariable {
-  dataset: Hdf5Dataset;
-  file: string;
-  /** For one that is packed: only a weight that rests in the same way can take it. */
-  packed?: PackedEntry;
+/** Bits that are stored packed: only a weight of the same format and order can take them. */
+export interface PackedBits {
+  readonly format: PackedFormat;
+  /** Name of the physical order, as `Packing.order`. */
+  readonly order: string;
+  readonly physicalShape: readonly number[];
+  /** Fills `target` with the bits from byte `offset` on. */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
 }
 
-/** All stored variables of a preset, and what is open for them. */
+/** A variable in a file. */
+export interface StoredVariable {
+  /** The logical shape, as the weight has it. */
+  readonly shape: readonly number[];
+  /** Number format in the file; for packed bits their format. */
+  readonly dtype: string;
+  readonly byteLength: number;
+  /** Name of the file, for errors and progress. */
+  readonly file: string;
+  /** Set if the file holds packed bits, which have no stream of values. */
+  readonly packed?: PackedBits;
+  /**
+   * The values in logical order.
+   *
+   * @param onRead is called with the number of bytes after each read.
+   */
+  stream(onRead?: (bytes: number) => void): ValueStream;
+}
+
+/** All stored variables of a checkpoint. Close it to close their files. */
 export interface StoredWeights {
-  /** By the paths of Keras, or in a folder of tfjs by the names of weights. */
+  /** How the weights are divided into files, for people: "single", "sharded". */
+  readonly layout: string;
   readonly variables: ReadonlyMap<string, StoredVariable>;
-  /** What a weight is called there, given its path in Keras. */
+  /** The key of a weight in `variables`, from its path in Keras. */
   keyOf(path: string, weight: AnyWeight): string;
   close(): Promise<void>;
-}
-
-/** How a packed weight rests in a file. */
-export interface PackedEntry {
-  readonly format: PackedFormat;
-  /** Name of the physical order, "logical" for bfloat16 values one after another. */
-  readonly order: string;
-  /** Of the int32 tensor that tfjs sees. */
-  readonly physicalShape: readonly number[];
 }

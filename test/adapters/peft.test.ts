@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, MemoryPreset} from '../../src';
 import {loraLayers} from '../../src/adapters/model_lora';
-import {modulesOf} from '../../src/models/gemma3/names/huggingface';
+import {huggingFaceNames} from '../../src/models/gemma3/names/huggingface';
 import {maxDifference} from '../support/numbers';
 import {fixture, fixtureBytes, fixtureJson} from '../support/fixtures';
 
@@ -20,7 +20,7 @@ const make = (visionEncoder: object | null = null) =>
 
 /** What each module adds to its weight, (out, in) in a row as Hugging Face has it. */
 function deltas(backbone: Gemma3Backbone): Record<string, number[]> {
-  const entries = [...modulesOf(backbone)].filter(([, layer]) => layer.loraEnabled);
+  const entries = [...huggingFaceNames(backbone).modules].filter(([, layer]) => layer.loraEnabled);
   return Object.fromEntries(
     entries.map(([name, layer]) =>
       tf.tidy(() => {

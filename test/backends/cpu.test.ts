@@ -1,7 +1,8 @@
 /** Each kernel against its reference and against loops, forward and backward. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
-import {cpuKernels} from '../../src/backends/cpu';
+import '../../src/backends/cpu';
+import {cpuKernels} from '../../src/backends/cpu/kernels';
 import {attention, attentionOp} from '../../src/ops/attention';
 import {cacheUpdate} from '../../src/ops/cache_update';
 import {matMul, matMulBfloat16, matMulBfloat16Op, matMulOp} from '../../src/ops/mat_mul';

@@ -1,7 +1,7 @@
 /** A model spread over several small memories computes what it computes in one. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
-import {createSimdBackend} from '../../src/backends/simd';
+import {createSimdBackend} from '../../src/backends/simd/create_backend';
 import {PAGE, staticBytes} from '../../src/backends/simd/engine/bank';
 import {nothing} from '../../src/backends/simd/engine/command';
 import {simdKernels} from '../../src/backends/simd/kernels';

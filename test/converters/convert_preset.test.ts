@@ -169,10 +169,10 @@ describe('from tfjs', () => {
   test('integers are what they are', async () => {
     const folder = join(root, 'tiny-int8');
     expect(await rejection(Gemma3CausalLM.fromPreset(folder, {dtype: 'bfloat16'}))).toMatch(
-      /rests as int8: load with dtype "int8", or convert it anew/,
+      /is stored as int8: load it with dtype "int8", or convert it again/,
     );
     expect(await rejection(convertPreset(folder, join(root, 'x'), {to: 'keras', dtype: 'float32'}))).toMatch(
-      /Expected a preset of floats to convert.*rest as int8/,
+      /Expected a preset of floats to convert.*stored as int8/,
     );
   });
 });
@@ -229,7 +229,7 @@ describe('what goes wrong', () => {
     expect(await convert({to: 'tfjs', dtype: 'float16'})).toContain('Expected dtype to be one of float32');
     expect(await convert({to: 'tfjs', shardSize: 0})).toContain('Expected shardSize to be above 0');
     expect(await convert({to: 'tfjs', shardSize: 1.5})).toContain('a whole number of bytes. Received: 1.5');
-    expect(await convert({to: 'tfjs', maxShardSize: 1})).toContain('`maxShardSize` for keras');
+    expect(await convert({to: 'tfjs', maxShardSize: 1})).toContain('Received: maxShardSize, an option of "keras"');
     expect(await convert({to: 'tfjs', size: 1})).toContain('no argument "size"');
   });
 

@@ -1,55 +1,42 @@
 /** The backend `simd`: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where there is none. */
 import * as tf from '@tensorflow/tfjs';
-import {bfloat16Rows} from '../../ops/bfloat16_rows';
-import {hostFloat32, registerFloat32Target} from '../../weights/float32_target';
-import {registerPacking} from '../../weights/packing';
-import '../cpu';
-import {cpuBackendClass} from '../cpu/cpu_backend';
+import {type Backend} from '../backend';
+import {createSimdBackend} from './create_backend';
 import {hasSimd} from './engine/has_simd';
-import {simdKernels} from './kernels';
-import {packings} from './packing/packing';
-import {SimdBackend} from './memory/simd_backend';
-import {SimdEngine, type SimdEngineOptions} from './engine/simd_engine';
+import {SimdEngine, type SimdOptions} from './engine/simd_engine';
 
-export {type SimdEngineOptions} from './engine/simd_engine';
+export {type SimdOptions} from './engine/simd_engine';
 
-/**
- * Makes the backend and registers it with tfjs under its name. There are three levels: relaxed SIMD, plain SIMD and none,
- * which is tfjs' CPU backend with our JavaScript kernels; it packs no weights as int8 or int4.
- *
- * @throws Error if `relaxed` is true where there is no relaxed SIMD.
- */
-export async function createSimdBackend(options: SimdEngineOptions, name = 'simd'): Promise<tf.KernelBackend> {
-  const backend = hasSimd() ? new SimdBackend(await SimdEngine.create(options)) : plainBackend(options);
-  tf.registerBackend(name, () => backend, 3);
-  // What a backend of this name had before, of another level maybe. tfjs warns of kernels that are there already.
-  for (const {kernelName} of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
-  tf.copyRegisteredKernels('cpu', name);
-  if (!(backend instanceof SimdBackend)) {
-    for (const packing of [bfloat16Rows, packings.int8, packings.int4]) registerPacking(name, packing);
-    registerFloat32Target(name, hostFloat32);
-    return backend;
+export const simd = {
+  name: 'simd',
+  options: ['threads', 'relaxed', 'wide'] satisfies (keyof SimdOptions)[],
+  unavailable: async () => undefined,
+  preferred: hasSimd,
+  use: async options => {
+    const hasOptions = Object.keys(options).length > 0;
+    const exists = Boolean(tf.findBackendFactory('simd'));
+    if (exists && hasOptions) tf.removeBackend('simd');
+    if (!exists || hasOptions) await createWithThreads(options as SimdOptions);
+    await tf.setBackend('simd');
+  },
+  details: async () => {
+    if (!hasSimd()) return 'without WebAssembly SIMD: plain JavaScript, one thread';
+    const engine = await SimdEngine.create();
+    const {threads, level, wide, shared} = engine;
+    await engine.dispose();
+    const instructions = level === 'relaxed' ? 'relaxed SIMD' : 'plain SIMD';
+    const vectors = wide ? ' and vectors of 256 bits' : '';
+    const note = shared ? '' : ' (memory cannot be shared here)';
+    return `WebAssembly with ${instructions}${vectors}, ${threads} thread${threads > 1 ? 's' : ''}${note}`;
+  },
+} as const satisfies Backend;
+
+/** Falls back to one thread if the number was not given: a page may forbid workers. */
+async function createWithThreads(options: SimdOptions): Promise<void> {
+  try {
+    await createSimdBackend(options);
+  } catch (error) {
+    if (options.threads !== undefined) throw error;
+    await createSimdBackend({...options, threads: 1});
   }
-  for (const [kernelName, kernelFunc] of Object.entries(simdKernels)) {
-    if (tf.getKernel(kernelName, name)) tf.unregisterKernel(kernelName, name);
-    tf.registerKernel({kernelName, backendName: name, kernelFunc});
-  }
-  for (const packing of Object.values(packings)) registerPacking(name, packing);
-  registerFloat32Target(name, shape => {
-    const placed = backend.empty(shape);
-    return {
-      values: () => backend.data.get(placed.dataId).values as Float32Array,
-      finish: () => tf.engine().makeTensorFromTensorInfo(placed),
-      abandon: () => void backend.disposeData(placed.dataId),
-    };
-  });
-  return backend;
-}
-
-function plainBackend({relaxed}: SimdEngineOptions): tf.KernelBackend {
-  if (relaxed) throw new Error('Relaxed SIMD is not available here: this machine has no WebAssembly SIMD.');
-  const backend = new (cpuBackendClass())();
-  // The CPU backend's advice to install another package.
-  (backend as unknown as {firstUse: boolean}).firstUse = false;
-  return backend as unknown as tf.KernelBackend;
 }

@@ -1,6 +1,7 @@
 /** Keras' JSON: snake_case keys, and objects wrapped in their class name. */
 import {show, ValueError} from '../../base/errors';
-import {type Json, type JsonObject, isObject} from '../../base/json';
+import {type PresetSource} from '../../base/byte_source';
+import {type Json, type JsonObject, isObject, readJson} from '../../base/json';
 
 /** An object as Keras serializes it. */
 export interface SerializedObject {
@@ -13,17 +14,17 @@ export const isSerialized = (value: unknown): value is SerializedObject =>
   isObject(value) && typeof value.class_name === 'string' && isObject(value.config);
 
 /**
- * Parses a file of a preset.
+ * Reads a Keras object from a file of a preset.
  *
- * @throws ValueError if it is not JSON, or not an object of the expected class.
+ * @throws ValueError if there is no such file, it is not JSON, or it holds no object of the expected class.
  */
-export function parseSerialized(text: string, file: string, className?: string): SerializedObject {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${file}". Received text that is not: ${(error as Error).message}.`);
-  }
+export async function readSerialized(
+  source: PresetSource,
+  path: string,
+  className?: string,
+): Promise<SerializedObject> {
+  const value = await readJson(source, path);
+  const file = `${source.name}/${path}`;
   if (!isSerialized(value)) {
     throw new ValueError(
       `Expected "${file}" to hold a Keras object with class_name and config. Received keys: ` +

@@ -1,8 +1,8 @@
 /** Saving to a preset: which files there are, and that all of them come into place or none. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
-import {type PresetSink, writeAll} from '../../base/byte_sink';
-import {type Json} from '../../base/json';
+import {intoFolder, type PresetSink, writeAll} from '../../base/byte_sink';
+import {writeJson} from '../../base/json';
 import {
   backboneObject,
   imageConverterObject,
@@ -17,10 +17,9 @@ import {
 } from './objects';
 import {savedWeights} from '../saved_weights';
 import {sizeOf} from '../../base/shapes';
-import {isWeightFile, type WeightFilesOptions, writeWeightFiles} from './write_weights';
+import {isWeightFile} from '../all';
+import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write_weights';
 import {type PresetTarget, openTarget} from '../../files/open_folder';
-
-export {type SaveProgress} from './write_weights';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
@@ -45,24 +44,19 @@ export async function savePreset(
   write: (writer: PresetWriter) => Promise<void>,
 ): Promise<void> {
   checkKeys('saveToPreset', options, OPTIONS);
-  const {dtype, maxShardSize, signal} = options;
+  const {dtype, signal} = options;
   if (dtype !== undefined && !DTYPES.includes(dtype)) {
     throw new ValueError(`Expected dtype to be one of ${DTYPES.join(', ')}. Received: ${show(dtype)}.`);
   }
-  if (maxShardSize != null && !(maxShardSize > 0)) {
-    throw new ValueError(`Expected maxShardSize to be null or a number above 0. Received: ${show(maxShardSize)}.`);
-  }
+  checkShardSize(options);
   signal?.throwIfAborted();
   const sink = await openTarget(target);
   const writer = new PresetWriter(sink, options);
-  try {
+  const writeFiles = async () => {
     await write(writer);
     signal?.throwIfAborted();
-    await sink.commit(path => writer.replaces(path));
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+  };
+  await intoFolder(sink, writeFiles, path => writer.replaces(path));
 }
 
 /** The files of a preset, one method for each of its parts. */
@@ -79,27 +73,22 @@ export class PresetWriter {
     return this.obsolete.some(test => test(path));
   }
 
-  /** A file of JSON as Python writes it. */
-  async json(path: string, value: Json): Promise<void> {
-    await writeAll(this.sink, path, new TextEncoder().encode(JSON.stringify(value, null, 4)));
-  }
-
   /** `config.json`, `metadata.json` and the weights. */
   async backbone(backbone: tf.LayersModel): Promise<void> {
     const {dtype} = this.options;
     // A task around another backbone would be built from its own copy of the configuration.
     this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
-    await this.json('config.json', backboneObject(backbone, dtype));
+    await writeJson(this.sink, 'config.json', backboneObject(backbone, dtype));
     const saved = savedWeights(backbone, dtype);
     // Without the matrices of LoRA, which are merged in the files.
     const parameters = saved.variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
-    await this.json('metadata.json', metadataObject(parameters));
+    await writeJson(this.sink, 'metadata.json', metadataObject(parameters));
     await writeWeightFiles(this.sink, saved, this.options);
   }
 
   /** `tokenizer.json` and the vocabulary. */
   async tokenizer(tokenizer: SavedTokenizer): Promise<void> {
-    await this.json('tokenizer.json', tokenizerObject(tokenizer));
+    await writeJson(this.sink, 'tokenizer.json', tokenizerObject(tokenizer));
     await writeAll(this.sink, 'assets/tokenizer/vocabulary.spm', tokenizer.proto);
   }
 
@@ -107,14 +96,14 @@ export class PresetWriter {
   async preprocessor(preprocessor: SavedPreprocessor, className?: string): Promise<void> {
     const {imageConverter, tokenizer} = preprocessor;
     this.obsolete.push(path => path === 'image_converter.json');
-    await this.json('preprocessor.json', preprocessorObject(preprocessor, className));
+    await writeJson(this.sink, 'preprocessor.json', preprocessorObject(preprocessor, className));
     await this.tokenizer(tokenizer);
-    if (imageConverter) await this.json('image_converter.json', imageConverterObject(imageConverter));
+    if (imageConverter) await writeJson(this.sink, 'image_converter.json', imageConverterObject(imageConverter));
   }
 
   /** `task.json` and all parts of the task. */
   async task(task: SavedTask, details: TaskDetails = {}): Promise<void> {
-    await this.json('task.json', taskObject(task, this.options.dtype, details));
+    await writeJson(this.sink, 'task.json', taskObject(task, this.options.dtype, details));
     await this.backbone(task.backbone);
     if (task.preprocessor) await this.preprocessor(task.preprocessor, details.preprocessorClass);
   }

@@ -1,24 +1,23 @@
 /** The weights of a preset as Keras divides them: one HDF5 file, or shards with an index. */
-import {ValueError} from '../../base/errors';
+import {show, ValueError} from '../../base/errors';
 import {formatBytes} from '../../base/format_bytes';
-import {type PresetSink, writeAll} from '../../base/byte_sink';
+import {type PresetSink} from '../../base/byte_sink';
+import {writeJson} from '../../base/json';
 import {Hdf5Writer} from '../../formats/hdf5';
-import {SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
+import {type WriteOptions} from '../checkpoint';
 import {type SavedVariable, type SavedWeights, storedBytes, storedPieces} from '../saved_weights';
+import {SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
 
-/** State of a save, told after each piece. */
-export interface SaveProgress {
-  file: string;
-  /** Bytes of variables written so far, over all files. */
-  saved: number;
-  total: number;
+export interface WeightFilesOptions extends WriteOptions {
+  /** Size of a file in GB of 1024³ bytes, beyond which there are several; null for one file of any size. Defaults to 10. */
+  maxShardSize?: number | null;
 }
 
-export interface WeightFilesOptions {
-  /** Size of a file in GB of 1024³ bytes, beyond which there are several; null for one file of any size. */
-  maxShardSize?: number | null;
-  onProgress?: (progress: SaveProgress) => void;
-  signal?: AbortSignal;
+/** @throws ValueError on a size that cannot be used. */
+export function checkShardSize({maxShardSize}: WeightFilesOptions): void {
+  if (maxShardSize != null && !(maxShardSize > 0)) {
+    throw new ValueError(`Expected maxShardSize to be null or a number above 0. Received: ${show(maxShardSize)}.`);
+  }
 }
 
 /** In GB, as in KerasHub. */
@@ -95,13 +94,6 @@ export async function writeWeightFiles(
     await write(file, contents);
   }
   const index = {metadata: {total_size: total}, weight_map: map};
-  await writeAll(sink, SHARDS_FILE, new TextEncoder().encode(JSON.stringify(index, null, 4)));
+  await writeJson(sink, SHARDS_FILE, index);
   return total;
 }
-
-/** Whether a file holds weights, in whatever form: those of a preset that is written over are no longer of use. */
-export const isWeightFile = (path: string): boolean =>
-  path === WEIGHTS_FILE ||
-  path === SHARDS_FILE ||
-  path === 'model.json' ||
-  /^(model_\d{5}\.weights\.h5|group1-shard\d+of\d+\.bin)$/.test(path);

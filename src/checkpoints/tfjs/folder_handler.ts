@@ -3,14 +3,13 @@ import * as tf from '@tensorflow/tfjs';
 import {canReadFolders} from '#platform/files';
 import {ValueError} from '../../base/errors';
 import {openPreset} from '../../hub/open_preset';
-import {writeAll} from '../../base/byte_sink';
+import {intoFolder, writeAll} from '../../base/byte_sink';
+import {readJson, writeJson} from '../../base/json';
 import {type PresetSource, readAll} from '../../base/byte_source';
 import {openTarget, type PresetTarget} from '../../files/open_folder';
 import {TFJS_FILE} from './manifest';
-import {isWeightFile} from '../keras/write_weights';
-
-/** Bytes of a file of weights. */
-const SHARD_SIZE = 32 * 10 ** 6;
+import {SHARD_SIZE, shardNames} from './write_shards';
+import {isWeightFile} from '../all';
 
 /**
  * A handler for a folder that holds `model.json` and the shards it names: `tf.loadLayersModel(folderHandler('./model'))`,
@@ -35,8 +34,7 @@ async function loadArtifacts(source: PresetSource): Promise<tf.io.ModelArtifacts
       `Expected "${TFJS_FILE}" in "${source.name}". Received a folder without it. "gemma3 convert --to tfjs" writes one.`,
     );
   }
-  const text = new TextDecoder().decode(await readAll(source, TFJS_FILE));
-  const model = JSON.parse(text) as tf.io.ModelJSON;
+  const model = (await readJson(source, TFJS_FILE)) as unknown as tf.io.ModelJSON;
   return tf.io.getModelArtifactsForJSON(model, async manifest => {
     const buffers: ArrayBuffer[] = [];
     for (const path of manifest.flatMap(({paths}) => paths)) {
@@ -49,23 +47,18 @@ async function loadArtifacts(source: PresetSource): Promise<tf.io.ModelArtifacts
 async function saveArtifacts(folder: PresetTarget, artifacts: tf.io.ModelArtifacts): Promise<tf.io.SaveResult> {
   const buffers = [artifacts.weightData ?? []].flat();
   const total = buffers.reduce((sum, {byteLength}) => sum + byteLength, 0);
-  const count = Math.max(1, Math.ceil(total / SHARD_SIZE));
-  const paths = Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
+  const paths = shardNames(total);
   const manifest = [{paths, weights: artifacts.weightSpecs ?? []}];
   const sink = await openTarget(folder);
-  try {
+  const write = async () => {
     const whole = new tf.io.CompositeArrayBuffer(buffers);
     for (const [i, path] of paths.entries()) {
       await writeAll(sink, path, new Uint8Array(whole.slice(i * SHARD_SIZE, (i + 1) * SHARD_SIZE)));
     }
     const {weightData: _data, weightSpecs: _specs, ...rest} = artifacts;
-    const json = JSON.stringify({...rest, weightsManifest: manifest});
-    await writeAll(sink, TFJS_FILE, new TextEncoder().encode(json));
-    await sink.commit(isWeightFile);
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+    await writeJson(sink, TFJS_FILE, {...rest, weightsManifest: manifest}, 0);
+  };
+  await intoFolder(sink, write, isWeightFile);
   return {modelArtifactsInfo: tf.io.getModelArtifactsInfoForJSON(artifacts)};
 }
 

@@ -1,13 +1,15 @@
+/** The manifest of a tfjs model: which weights there are, and where in the shards. */
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
-import {type ByteSource} from '../../base/byte_source';
+import {isObject, type Json, readJson} from '../../base/json';
+import {sizeOf} from '../../base/shapes';
 import {type PackedFormat} from '../../weights/dtype';
-import {isObject, type Json} from '../../base/json';
 
 export const TFJS_FILE = 'model.json';
 
 /**
- * An entry of a manifest. tfjs knows neither bfloat16 nor int8 nor int4: it sees an int32 tensor, and weights take the
- * bits as they are. What it does not know is under `packed`.
+ * An entry of a manifest. tfjs knows neither bfloat16 nor int8 nor int4: it sees an int32 tensor, and a weight takes the
+ * bits as they are. `packed` holds what tfjs does not know.
  */
 export interface ManifestEntry {
   name: string;
@@ -17,7 +19,10 @@ export interface ManifestEntry {
   packed?: {format: PackedFormat; order: string; shape: number[]};
 }
 
-/** Several files that follow each other. */
+/** Bytes of an entry. All dtypes have words of four bytes. */
+export const entryBytes = ({shape}: ManifestEntry): number => 4 * sizeOf(shape);
+
+/** Several files, one after another. */
 export class Concatenated {
   private readonly starts: number[] = [];
   readonly size: number;
@@ -46,14 +51,10 @@ function isEntry(value: Json): boolean {
   return (value.dtype === 'float32' || value.dtype === 'int32') && value.quantization === undefined;
 }
 
-export function parseManifest(name: string, bytes: Uint8Array): {paths: string[]; weights: ManifestEntry[]}[] {
-  let parsed: Json;
-  try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes)) as Json;
-  } catch (error) {
-    throw new ValueError(`Expected JSON in "${TFJS_FILE}" of "${name}": ${(error as Error).message}.`);
-  }
-  const groups = isObject(parsed) ? parsed.weightsManifest : undefined;
+/** @throws ValueError unless `model.json` has a manifest of weights that can be read. */
+export async function readManifest(source: PresetSource): Promise<{paths: string[]; weights: ManifestEntry[]}[]> {
+  const model = await readJson(source, TFJS_FILE);
+  const groups = isObject(model) ? model.weightsManifest : undefined;
   const readable =
     Array.isArray(groups) &&
     groups.every(
@@ -66,8 +67,8 @@ export function parseManifest(name: string, bytes: Uint8Array): {paths: string[]
     );
   if (!readable) {
     throw new ValueError(
-      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${name}", as "gemma3 convert" and ` +
-        '`save` write it.',
+      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${source.name}", as "gemma3 convert" ` +
+        'and `save` write it.',
     );
   }
   return groups as unknown as {paths: string[]; weights: ManifestEntry[]}[];

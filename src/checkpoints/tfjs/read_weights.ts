@@ -1,57 +1,74 @@
-/** Weights in the format of tfjs: `model.json` with a manifest, and shards that hold the values one after another. */
-import {sizeOf} from '../../base/shapes';
+/** Weights of a folder of tfjs: a manifest in `model.json`, and shards that hold the values one after another. */
+import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
-import {type ByteSource, type PresetSource, readAll} from '../../base/byte_source';
-import {type Hdf5Dataset} from '../../formats/hdf5';
-import {type StoredVariable} from '../stored_weights';
-import {TFJS_FILE, Concatenated, parseManifest} from './manifest';
+import {sizeOf} from '../../base/shapes';
+import {Scratch, type StoredArray, StoredArrayStream} from '../stored_array';
+import {type StoredVariable, type StoredWeights} from '../stored_weights';
+import {Concatenated, entryBytes, type ManifestEntry, readManifest} from './manifest';
 
 /**
- * The weights of a folder of tfjs, by their names. Opens all files.
+ * Opens the shards of a folder of tfjs.
  *
  * @throws ValueError if `model.json` has no manifest that can be read, or files are shorter than it says.
  */
-export async function openTfjsVariables(
-  source: PresetSource,
-  opened: {close(): Promise<void>}[],
-): Promise<Map<string, StoredVariable>> {
-  const variables = new Map<string, StoredVariable>();
-  for (const {paths, weights} of parseManifest(source.name, await readAll(source, TFJS_FILE))) {
-    const files: ByteSource[] = [];
-    for (const path of paths) {
-      const file = await source.open(path);
-      opened.push(file);
-      files.push(file);
-    }
-    const bytes = new Concatenated(files);
-    let at = 0;
-    for (const {name, shape, packed} of weights) {
-      const offset = at;
-      // A word of four bytes, whatever it holds.
-      at += 4 * sizeOf(shape);
-      const logical = packed?.shape ?? shape;
-      const halves = packed?.format === 'bfloat16';
-      const dataset: Hdf5Dataset = {
-        path: name,
-        shape: logical,
-        dtype: packed ? (halves ? 'bfloat16' : 'int32') : 'float32',
-        itemSize: halves ? 2 : 4,
-        byteLength: halves ? 2 * sizeOf(logical) : 4 * sizeOf(shape),
-        readInto: (start, target) => bytes.readInto(offset + start, target),
-      };
+export async function openTfjsWeights(source: PresetSource): Promise<StoredWeights> {
+  const opened: ByteSource[] = [];
+  const close = async () => {
+    for (const file of opened) await file.close();
+  };
+  try {
+    const variables = new Map<string, StoredVariable>();
+    const scratch = new Scratch();
+    for (const {paths, weights} of await readManifest(source)) {
+      const files: ByteSource[] = [];
+      for (const path of paths) {
+        const file = await source.open(path);
+        opened.push(file);
+        files.push(file);
+      }
+      const bytes = new Concatenated(files);
       const file = paths.join(', ').replace(/^([^,]*), .*, /, '$1 … ');
-      variables.set(name, {
-        dataset,
-        file,
-        ...(packed && !halves && {packed: {format: packed.format, order: packed.order, physicalShape: shape}}),
-      });
+      let end = 0;
+      for (const entry of weights) {
+        variables.set(entry.name, storedVariable(entry, bytes, end, file, scratch));
+        end += entryBytes(entry);
+      }
+      if (end !== bytes.size) {
+        throw new ValueError(
+          `Expected ${end} bytes of weights in ${paths.join(', ')} of "${source.name}". Received: ${bytes.size}. ` +
+            'Convert or fetch the preset again.',
+        );
+      }
     }
-    if (at !== bytes.size) {
-      throw new ValueError(
-        `Expected ${at} bytes of weights in ${paths.join(', ')} of "${source.name}". Received: ${bytes.size}. ` +
-          'Convert or fetch the preset again.',
-      );
-    }
+    return {layout: 'tfjs', variables, keyOf: (_, weight) => weight.originalName, close};
+  } catch (error) {
+    await close();
+    throw error;
   }
-  return variables;
+}
+
+/** The variable of an entry whose bytes begin at `offset`. */
+function storedVariable(
+  entry: ManifestEntry,
+  bytes: Concatenated,
+  offset: number,
+  file: string,
+  scratch: Scratch,
+): StoredVariable {
+  const {packed} = entry;
+  const readInto = (start: number, target: Uint8Array) => bytes.readInto(offset + start, target);
+  const floats = (array: Omit<StoredArray, 'readInto'>): StoredVariable => {
+    const stream = (onRead?: (bytes: number) => void) => new StoredArrayStream({...array, readInto}, scratch, onRead);
+    return {...array, file, stream};
+  };
+  if (!packed) return floats({shape: entry.shape, dtype: 'float32', itemSize: 4, byteLength: entryBytes(entry)});
+  const {format, order, shape} = packed;
+  if (format === 'bfloat16') return floats({shape, dtype: format, itemSize: 2, byteLength: 2 * sizeOf(shape)});
+  return {
+    ...{shape, dtype: format, byteLength: entryBytes(entry), file},
+    packed: {format, order, physicalShape: entry.shape, readInto},
+    stream: () => {
+      throw new Error(`internal: "${entry.name}" in ${file} is packed as ${format} and has no stream of values.`);
+    },
+  };
 }

@@ -1,17 +1,44 @@
-import {type PresetSink} from '../../base/byte_sink';
+/** Bytes over several files of one size, named as tfjs names them. */
+import {type ByteSink, type PresetSink} from '../../base/byte_sink';
+import {show, ValueError} from '../../base/errors';
+import {type WriteOptions} from '../checkpoint';
 
+/** Bytes of a shard, unless an option says otherwise. */
 export const SHARD_SIZE = 32 * 10 ** 6;
 
-/** Bytes over several files of one size. */
+export interface ShardOptions extends WriteOptions {
+  /** Bytes of a file of weights. Defaults to 32 MB. */
+  shardSize?: number;
+}
+
+/** @throws ValueError on a size that cannot be used. */
+export function checkShardSize({shardSize}: ShardOptions): void {
+  if (shardSize === undefined) return;
+  if (!Number.isSafeInteger(shardSize)) {
+    throw new ValueError(`Expected shardSize to be a whole number of bytes. Received: ${show(shardSize)}.`);
+  }
+  if (!(shardSize > 0)) throw new ValueError(`Expected shardSize to be above 0. Received: ${show(shardSize)}.`);
+}
+
+/** Names of the shards for a number of bytes: at least one. */
+export function shardNames(bytes: number, size = SHARD_SIZE): string[] {
+  const count = Math.max(1, Math.ceil(bytes / size));
+  return Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);
+}
+
+export const isShard = (path: string): boolean => /^group1-shard\d+of\d+\.bin$/.test(path);
+
+/** Writes bytes one after another into shards. */
 export class Shards {
   written = 0;
-  private current: {index: number; sink: Awaited<ReturnType<PresetSink['create']>>} | undefined;
+  private current: {index: number; sink: ByteSink} | undefined;
   constructor(
     private readonly sink: PresetSink,
     private readonly paths: readonly string[],
     private readonly size: number,
   ) {}
 
+  /** Name of the shard that was written to last. */
   get file(): string {
     return this.paths[this.current?.index ?? 0]!;
   }

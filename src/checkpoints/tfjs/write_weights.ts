@@ -1,14 +1,49 @@
-/** Weights in the format of tfjs, as they rest: what stands in the manifest, and the bytes. */
+/** Weights for tfjs, in the format that they are stored in: the entries of the manifest, and the bytes. */
 import * as tf from '@tensorflow/tfjs';
+import {type PresetSink} from '../../base/byte_sink';
+import {writeJson} from '../../base/json';
+import {sizeOf} from '../../base/shapes';
 import {type AnyWeight} from '../../layers/layer';
 import {type KernelLayout, PackedWeight} from '../../weights/packed_weight';
-import {PIECE, type ValueStream} from '../../weights/value_stream';
-import {type OpenValues} from '../../weights/value_stream';
-import {sizeOf} from '../../base/shapes';
+import {type OpenValues, PIECE, type ValueStream} from '../../weights/value_stream';
+import {type WrittenModel} from '../checkpoint';
+import {kerasPaths} from '../model_paths';
 import {storedPieces} from '../saved_weights';
-import {type ManifestEntry} from './manifest';
+import {entryBytes, type ManifestEntry, TFJS_FILE} from './manifest';
+import {SHARD_SIZE, shardNames, type ShardOptions, Shards} from './write_shards';
 
-/** What the manifest says of a weight. */
+/**
+ * Writes `model.json` and the shards.
+ *
+ * @returns the bytes of all weights.
+ */
+export async function writeTfjsWeights(
+  sink: PresetSink,
+  {backbone, open, topology}: WrittenModel,
+  {shardSize = SHARD_SIZE, onProgress, signal}: ShardOptions,
+): Promise<number> {
+  const weights = [...kerasPaths(backbone)];
+  const entries = weights.map(([, weight]) => manifestEntry(weight));
+  const total = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
+  const paths = shardNames(total, shardSize);
+  await writeJson(sink, TFJS_FILE, {
+    ...{format: 'layers-model', generatedBy: 'tfjs-gemma3', convertedBy: 'tfjs-gemma3'},
+    modelTopology: topology(),
+    weightsManifest: [{paths, weights: entries}],
+  });
+  const shards = new Shards(sink, paths, shardSize);
+  for (const [path, weight] of weights) {
+    for await (const piece of entryPieces(weight, open(weight, path))) {
+      signal?.throwIfAborted();
+      await shards.write(piece);
+      onProgress?.({file: shards.file, saved: shards.written, total});
+    }
+  }
+  await shards.close();
+  return total;
+}
+
+/** The manifest's entry for a weight. */
 export function manifestEntry(weight: AnyWeight): ManifestEntry {
   const {originalName: name} = weight;
   const shape = weight.shape as number[];
@@ -20,8 +55,6 @@ export function manifestEntry(weight: AnyWeight): ManifestEntry {
   const order = halves ? 'logical' : packing.order;
   return {name, shape: physical, dtype: 'int32', packed: {format, order, shape}};
 }
-
-export const entryBytes = ({shape}: ManifestEntry): number => 4 * sizeOf(shape);
 
 /**
  * The bytes of a weight as the manifest says, from values in logical order.

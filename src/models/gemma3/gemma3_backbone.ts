@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetLike} from '../../hub/open_preset';
 import {checkObject} from '../../base/checks';
 import {Dense} from '../../layers/dense';
 import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
@@ -10,7 +10,6 @@ import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
 import {loadPresetWeights} from '../../checkpoints/load_weights';
 import {type PresetTarget} from '../../files/open_folder';
 import {parseDtype} from '../../weights/dtype';
@@ -37,6 +36,7 @@ import {Gemma3MeanPooling} from './gemma3_mean_pooling';
 import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
 import {type PresetEntry, presets} from '../../hub/registry';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
+import {huggingFaceNames} from './names/huggingface';
 
 export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';
 
@@ -238,7 +238,7 @@ export class Gemma3Backbone extends Backbone {
    * @throws ValueError without LoRA, on layers that PEFT cannot adapt so (the embedding), and on unusable options.
    */
   async exportPeftAdapter(target: PresetTarget, options: ExportPeftOptions = {}): Promise<void> {
-    await exportPeftAdapter(this, target, options);
+    await exportPeftAdapter(this, huggingFaceNames(this), target, options);
   }
 
   /**
@@ -250,7 +250,7 @@ export class Gemma3Backbone extends Backbone {
    * naming them. Then nothing has changed.
    */
   async importPeftAdapter(source: PresetLike): Promise<void> {
-    await importPeftAdapter(this, source);
+    await importPeftAdapter(this, huggingFaceNames(this), source);
   }
 
   override async quantize(mode: QuantizationMode): Promise<void> {
@@ -309,7 +309,7 @@ export class Gemma3Backbone extends Backbone {
    * configuration; an OutOfMemoryError, naming the dtype that would fit, if there is no room; an Error if files are
    * truncated or the server fails; the signal's reason when aborted. Nothing of the model stays in memory.
    */
-  static async fromPreset(preset: PresetLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {
+  static async fromPreset(preset: CheckpointLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {
     checkKeys('fromPreset', options, FROM_PRESET_OPTIONS);
     const {loadWeights = true, dtype, onProgress, signal} = options;
     signal?.throwIfAborted();
@@ -317,21 +317,21 @@ export class Gemma3Backbone extends Backbone {
     if (!loadWeights && typeof preset === 'string' && presets[preset]) {
       return new Gemma3Backbone({...presets[preset].config, ...override} as never);
     }
-    const source = await openPreset(preset);
-    const text = new TextDecoder().decode(await readAll(source, 'config.json'));
-    const {config} = parseSerialized(text, `${source.name}/config.json`, 'Gemma3Backbone');
-    const make = (given: object) => new Gemma3Backbone({...config, ...given} as never);
-    const backbone = make(override);
-    if (!loadWeights) return backbone;
-    try {
-      await loadPresetWeights(backbone, source, {onProgress, signal});
-    } catch (error) {
-      const told =
-        error instanceof OutOfMemoryError ? withDtypeThatFits(error, backbone, dtype => make({dtype})) : error;
-      backbone.dispose();
-      throw told;
-    }
-    return backbone;
+    return withCheckpoint(preset, async checkpoint => {
+      const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
+      const build = (given: object) => new Gemma3Backbone({...config, ...given} as unknown as Gemma3BackboneArgs);
+      const backbone = build(override);
+      if (!loadWeights) return backbone;
+      try {
+        await loadPresetWeights(backbone, checkpoint, {onProgress, signal});
+      } catch (error) {
+        const reported =
+          error instanceof OutOfMemoryError ? withDtypeThatFits(error, backbone, dtype => build({dtype})) : error;
+        backbone.dispose();
+        throw reported;
+      }
+      return backbone;
+    });
   }
 }
 tf.serialization.registerClass(Gemma3Backbone as never, 'tfjs-gemma3');

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
+import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
 import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
@@ -80,7 +80,9 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
     const {backbone, preprocessor = null} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
-      throw new ValueError('Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received something else.');
+      throw new ValueError(
+        `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeValue(backbone)}.`,
+      );
     }
     if (backbone.config.isEmbeddingModel) {
       throw new ValueError(
@@ -90,7 +92,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
       throw new ValueError(
-        'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. Received something else.',
+        'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. ' +
+          `Received: ${describeValue(preprocessor)}.`,
       );
     }
     if (args.name != null) checkArgument('Gemma3CausalLM', 'name', args.name, 'text');
@@ -261,22 +264,27 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
    * unusable.
    */
   static async fromPreset(
-    preset: PresetLike,
+    preset: CheckpointLike,
     options: FromPresetOptions & {preprocessor?: Gemma3CausalLMPreprocessor | null} = {},
   ): Promise<Gemma3CausalLM> {
     checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor']);
     const {preprocessor: given, ...rest} = options;
     const registered = typeof preset === 'string' && Object.hasOwn(Gemma3Backbone.presets, preset);
     const nameAlone = registered && rest.loadWeights === false;
-    const source = nameAlone ? preset : await openPreset(preset);
-    const preprocessor =
-      given === undefined && !nameAlone ? await Gemma3CausalLMPreprocessor.fromPreset(source) : (given ?? null);
-    const backbone = await Gemma3Backbone.fromPreset(source, rest);
-    try {
-      return new Gemma3CausalLM({backbone, preprocessor});
-    } finally {
-      backbone.dispose(); // the model's hold alone remains
-    }
+    if (nameAlone) return around(await Gemma3Backbone.fromPreset(preset, rest), given ?? null);
+    return withCheckpoint(preset, async checkpoint => {
+      const preprocessor = given === undefined ? await Gemma3CausalLMPreprocessor.fromPreset(checkpoint) : given;
+      return around(await Gemma3Backbone.fromPreset(checkpoint, rest), preprocessor);
+    });
   }
 }
 tf.serialization.registerClass(Gemma3CausalLM as never, 'tfjs-gemma3');
+
+/** A model that alone holds its backbone; if its arguments do not fit, the backbone is disposed. */
+function around(backbone: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null): Gemma3CausalLM {
+  try {
+    return new Gemma3CausalLM({backbone, preprocessor});
+  } finally {
+    backbone.dispose();
+  }
+}

@@ -1,11 +1,10 @@
 /** Strings and images to the inputs of a model, for training and generation, and token ids back to strings. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArguments, checkPositiveInteger} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {isSerialized, parseSerialized} from '../../checkpoints/keras/serialized';
+import {isSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type PromptTokens} from '../generate_options';
@@ -270,22 +269,29 @@ export class Gemma3CausalLMPreprocessor {
    * @throws ValueError on options that it does not have, and if files are missing or unusable.
    */
   static async fromPreset(
-    preset: PresetLike,
+    preset: CheckpointLike,
     options: {sequenceLength?: number} = {},
   ): Promise<Gemma3CausalLMPreprocessor> {
     checkKeys('fromPreset', options, ['sequenceLength']);
-    const source = await openPreset(preset);
-    const tokenizer = await Gemma3Tokenizer.fromPreset(source);
-    if (!(await source.has('preprocessor.json'))) return new Gemma3CausalLMPreprocessor({tokenizer, ...options});
-    const text = new TextDecoder().decode(await readAll(source, 'preprocessor.json'));
-    const {config} = parseSerialized(text, `${source.name}/preprocessor.json`, 'Gemma3CausalLMPreprocessor');
-    const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, imageConverter, ...rest} = camelKeys(config);
-    const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter as object | null);
-    return new Gemma3CausalLMPreprocessor({
-      ...rest,
-      imageConverter: converter && Gemma3ImageConverter.fromConfig(converter),
-      tokenizer,
-      ...options,
+    return withCheckpoint(preset, async checkpoint => {
+      const tokenizer = await Gemma3Tokenizer.fromPreset(checkpoint);
+      const saved = await checkpoint.config('preprocessor', 'Gemma3CausalLMPreprocessor');
+      if (!saved) return new Gemma3CausalLMPreprocessor({tokenizer, ...options});
+      const {
+        tokenizer: _t,
+        dtype: _d,
+        trainable: _r,
+        configFile: _c,
+        imageConverter,
+        ...rest
+      } = camelKeys(saved.config);
+      const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter as object | null);
+      return new Gemma3CausalLMPreprocessor({
+        ...rest,
+        imageConverter: converter && Gemma3ImageConverter.fromConfig(converter),
+        tokenizer,
+        ...options,
+      });
     });
   }
 

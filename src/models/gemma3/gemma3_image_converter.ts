@@ -1,14 +1,12 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type ImageLike, readPixels, tensorReaders} from '../../images/image_like';
 import {type Pixels} from '../../images/pixels';
 import {type Interpolation, INTERPOLATIONS} from '../../images/resample';
 import {resizePixels} from '../../images/resizing';
 import {checkArgument, checkArguments} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {isSerialized, parseSerialized} from '../../checkpoints/keras/serialized';
 
 export interface Gemma3ImageConverterArgs {
   /** Height and width of what comes out. Null, the default: as it came in. */
@@ -230,24 +228,19 @@ export class Gemma3ImageConverter {
    * @param options arguments that replace those of the preset.
    * @throws ValueError if the preset is one of text, its files are unusable, or options are.
    */
-  static async fromPreset(preset: PresetLike, options: Gemma3ImageConverterArgs = {}): Promise<Gemma3ImageConverter> {
+  static async fromPreset(
+    preset: CheckpointLike,
+    options: Gemma3ImageConverterArgs = {},
+  ): Promise<Gemma3ImageConverter> {
     checkKeys('fromPreset', options, KNOWN);
-    const source = await openPreset(preset);
-    for (const file of ['image_converter.json', 'preprocessor.json']) {
-      if (!(await source.has(file))) continue;
-      const text = new TextDecoder().decode(await readAll(source, file));
-      const name = `${source.name}/${file}`;
-      const {config} =
-        file === 'preprocessor.json'
-          ? parseSerialized(text, name)
-          : parseSerialized(text, name, 'Gemma3ImageConverter');
-      const found = file === 'preprocessor.json' ? config.image_converter : config;
-      const own = isSerialized(found) ? found.config : found;
-      if (own) return Gemma3ImageConverter.fromConfig({...camelKeys(own as object), ...options});
-    }
-    throw new ValueError(
-      `Expected a preset that takes images, with image_converter.json. Received: "${source.name}", which is of text alone.`,
-    );
+    return withCheckpoint(preset, async checkpoint => {
+      const saved = await checkpoint.config('imageConverter', 'Gemma3ImageConverter');
+      if (saved) return Gemma3ImageConverter.fromConfig({...camelKeys(saved.config), ...options});
+      throw new ValueError(
+        `Expected a preset that takes images, with image_converter.json. Received: "${checkpoint.name}", a preset ` +
+          'for text only.',
+      );
+    });
   }
 }
 

@@ -1,12 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {type PresetSource, readAll} from '../../base/byte_source';
+import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
 import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
+import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
@@ -85,11 +84,12 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     checkArguments(OWNER, args, ['backbone', 'preprocessor', 'poolingMode', 'normalize', 'name']);
     const {backbone, preprocessor = null, poolingMode = 'last', normalize = true} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
-      throw new ValueError(`${OWNER} expected a Gemma3Backbone as \`backbone\`. Received something else.`);
+      throw new ValueError(`${OWNER} expected a Gemma3Backbone as \`backbone\`. Received: ${describeValue(backbone)}.`);
     }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3TextEmbedderPreprocessor)) {
       throw new ValueError(
-        `${OWNER} expected a Gemma3TextEmbedderPreprocessor as \`preprocessor\`, or null. Received something else.`,
+        `${OWNER} expected a Gemma3TextEmbedderPreprocessor as \`preprocessor\`, or null. ` +
+          `Received: ${describeValue(preprocessor)}.`,
       );
     }
     if (poolingMode !== 'last' && poolingMode !== 'mean') {
@@ -185,7 +185,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
    * unusable.
    */
   static async fromPreset(
-    preset: PresetLike,
+    preset: CheckpointLike,
     options: FromPresetOptions & PoolingArgs & {preprocessor?: Gemma3TextEmbedderPreprocessor | null} = {},
   ): Promise<Gemma3TextEmbedder> {
     checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor', 'poolingMode', 'normalize']);
@@ -195,11 +195,12 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     if (registered && rest.loadWeights === false) {
       return around(await Gemma3Backbone.fromPreset(preset, rest), {preprocessor: given ?? null, ...pooling});
     }
-    const source = await openPreset(preset);
-    const stored = await storedPooling(source);
-    const preprocessor = given === undefined ? await Gemma3TextEmbedderPreprocessor.fromPreset(source) : given;
-    const backbone = await Gemma3Backbone.fromPreset(source, rest);
-    return around(backbone, {...stored, preprocessor, ...pooling});
+    return withCheckpoint(preset, async checkpoint => {
+      const stored = await storedPooling(checkpoint);
+      const preprocessor = given === undefined ? await Gemma3TextEmbedderPreprocessor.fromPreset(checkpoint) : given;
+      const backbone = await Gemma3Backbone.fromPreset(checkpoint, rest);
+      return around(backbone, {...stored, preprocessor, ...pooling});
+    });
   }
 }
 tf.serialization.registerClass(Gemma3TextEmbedder as never, 'tfjs-gemma3');
@@ -234,11 +235,9 @@ function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'ba
 }
 
 /** How the embedder pools that was saved as this preset; nothing for presets of other tasks. */
-async function storedPooling(source: PresetSource): Promise<PoolingArgs> {
-  if (!(await source.has('task.json'))) return {};
-  const text = new TextDecoder().decode(await readAll(source, 'task.json'));
-  const {class_name: kind, config} = parseSerialized(text, `${source.name}/task.json`);
-  if (kind !== OWNER) return {};
-  const {poolingMode = 'last', normalize = true} = camelKeys(config) as PoolingArgs;
+async function storedPooling(checkpoint: Checkpoint): Promise<PoolingArgs> {
+  const task = await checkpoint.config('task');
+  if (task?.class_name !== OWNER) return {};
+  const {poolingMode = 'last', normalize = true} = camelKeys(task.config) as PoolingArgs;
   return {poolingMode, normalize};
 }

@@ -1,11 +1,9 @@
 /** Texts to token ids for embedders. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArguments, checkObject} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {checkGemma3Arguments} from './parts/arguments';
@@ -112,22 +110,18 @@ export class Gemma3TextEmbedderPreprocessor {
    * @throws ValueError on options that it does not have, and if files are missing or unusable.
    */
   static async fromPreset(
-    preset: PresetLike,
+    preset: CheckpointLike,
     options: Pick<Gemma3TextEmbedderPreprocessorArgs, 'sequenceLength' | 'truncate'> = {},
   ): Promise<Gemma3TextEmbedderPreprocessor> {
     checkKeys('fromPreset', options, ['sequenceLength', 'truncate']);
-    const source = await openPreset(preset);
-    const tokenizer = await Gemma3Tokenizer.fromPreset(source);
-    let stored: Record<string, unknown> = {};
-    if (await source.has('preprocessor.json')) {
-      const text = new TextDecoder().decode(await readAll(source, 'preprocessor.json'));
-      const {class_name: kind, config} = parseSerialized(text, `${source.name}/preprocessor.json`);
-      if (kind === OWNER) {
-        const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, ...rest} = camelKeys(config);
-        stored = rest;
-      }
-    }
-    return new Gemma3TextEmbedderPreprocessor({...stored, tokenizer, ...options});
+    return withCheckpoint(preset, async checkpoint => {
+      const tokenizer = await Gemma3Tokenizer.fromPreset(checkpoint);
+      const saved = await checkpoint.config('preprocessor');
+      // The preprocessor of another task has other arguments.
+      const own = saved?.class_name === OWNER ? camelKeys(saved.config) : {};
+      const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, ...stored} = own;
+      return new Gemma3TextEmbedderPreprocessor({...stored, tokenizer, ...options});
+    });
   }
 
   /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */

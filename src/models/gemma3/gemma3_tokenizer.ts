@@ -1,10 +1,8 @@
 /** KerasHub's Gemma3Tokenizer: SentencePiece, and the special tokens that Gemma 3 needs. */
 
 import {checkKeys, show, ValueError} from '../../base/errors';
-import {openPreset, type PresetLike} from '../../hub/open_preset';
-import {readAll} from '../../base/byte_source';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {camelKeys} from '../../base/casing';
-import {parseSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
@@ -204,14 +202,14 @@ export class Gemma3Tokenizer {
    *
    * @throws ValueError if files are missing or unusable.
    */
-  static async fromPreset(preset: PresetLike): Promise<Gemma3Tokenizer> {
-    const source = await openPreset(preset);
-    const proto = await readAll(source, 'assets/tokenizer/vocabulary.spm');
-    if (!(await source.has('tokenizer.json'))) return new Gemma3Tokenizer({proto});
-    const text = new TextDecoder().decode(await readAll(source, 'tokenizer.json'));
-    const {config} = parseSerialized(text, `${source.name}/tokenizer.json`, 'Gemma3Tokenizer');
-    const {proto: _p, dtype: _d, trainable: _t, configFile: _c, ...rest} = camelKeys(config);
-    return new Gemma3Tokenizer({...rest, proto});
+  static async fromPreset(preset: CheckpointLike): Promise<Gemma3Tokenizer> {
+    return withCheckpoint(preset, async checkpoint => {
+      const proto = await checkpoint.vocabulary();
+      const saved = await checkpoint.config('tokenizer', 'Gemma3Tokenizer');
+      if (!saved) return new Gemma3Tokenizer({proto});
+      const {proto: _p, dtype: _d, trainable: _t, configFile: _c, ...rest} = camelKeys(saved.config);
+      return new Gemma3Tokenizer({...rest, proto});
+    });
   }
 
   /** Saves the tokenizer with its vocabulary into a preset, beside what is there, as KerasHub does. */

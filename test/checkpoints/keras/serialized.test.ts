@@ -1,6 +1,7 @@
 import {ValueError} from '../../../src/base/errors';
 import {camelKeys, snakeKeys} from '../../../src/base/casing';
-import {isSerialized, parseSerialized} from '../../../src/checkpoints/keras/serialized';
+import {isSerialized, readSerialized} from '../../../src/checkpoints/keras/serialized';
+import {MemoryPreset} from '../../../src/files/memory';
 import {presets} from '../../../src/hub/registry';
 
 describe('keys', () => {
@@ -34,24 +35,27 @@ describe('keys', () => {
   });
 });
 
-describe('parseSerialized', () => {
-  test('takes what Keras writes', () => {
-    const text = '{"module": "keras", "class_name": "A", "config": {"b": null}, "registered_name": null}';
-    expect(parseSerialized(text, 'f.json')).toMatchObject({class_name: 'A', config: {b: null}});
-    expect(parseSerialized(text, 'f.json', 'A').config).toEqual({b: null});
+describe('readSerialized', () => {
+  const preset = (text: string) => new MemoryPreset([['f.json', new TextEncoder().encode(text)]], 'preset');
+
+  test('takes what Keras writes', async () => {
+    const source = preset('{"module": "keras", "class_name": "A", "config": {"b": null}, "registered_name": null}');
+    expect(await readSerialized(source, 'f.json')).toMatchObject({class_name: 'A', config: {b: null}});
+    expect((await readSerialized(source, 'f.json', 'A')).config).toEqual({b: null});
     expect(isSerialized({class_name: 'A', config: {}})).toBe(true);
     expect(isSerialized({class_name: 'A', config: []})).toBe(false);
     expect(isSerialized(null)).toBe(false);
   });
 
   test.each([
-    ['{', 'Expected JSON in "f.json". Received text that is not: '],
-    ['[1]', 'Expected "f.json" to hold a Keras object with class_name and config. Received keys: [1].'],
+    ['{', 'Expected JSON in "preset/f.json". Received: '],
+    ['[1]', 'Expected "preset/f.json" to hold a Keras object with class_name and config. Received keys: [1].'],
     ['{"config": {}, "x": 1}', 'Received keys: config, x.'],
-    ['{"class_name": "B", "config": {}}', 'Expected a A in "f.json". Received: B.'],
+    ['{"class_name": "B", "config": {}}', 'Expected a A in "preset/f.json". Received: B.'],
     ['null', 'Received keys: null.'],
-  ])('refuses %j', (text, message) => {
-    expect(() => parseSerialized(text, 'f.json', 'A')).toThrow(ValueError);
-    expect(() => parseSerialized(text, 'f.json', 'A')).toThrow(message);
+  ])('refuses %j', async (text, message) => {
+    const reading = readSerialized(preset(text), 'f.json', 'A');
+    await expect(reading).rejects.toThrow(ValueError);
+    await expect(reading).rejects.toThrow(message);
   });
 });

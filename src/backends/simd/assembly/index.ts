@@ -1,4 +1,4 @@
-/** The module: one instance a thread and memory. `../simd_engine.ts` calls it, `../commands.ts` tells what commands do. */
+/** The module's exports. `../engine/simd_engine.ts` creates one instance per thread and memory and calls them. */
 import {argMax} from './kernels/arg_max';
 import {combineTensors} from './kernels/arithmetic';
 import {attention} from './kernels/attention';
@@ -64,14 +64,14 @@ import {height, setWide, tiles} from './parts/tile';
 import {topK} from './kernels/top_k';
 import {transpose} from './kernels/transpose';
 
-/** Values of a row in `tryTiles`. */
+/** Values per row in `tryTiles`. */
 const TRIED_DEPTH = 256;
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
 }
 
-/** This thread's part of a command. */
+/** Runs this thread's part of a command. */
 export function execute(command: i32): void {
   setWide(load<i32>(WIDE) != 0);
   switch (command) {
@@ -166,7 +166,7 @@ export function execute(command: i32): void {
   barrier();
 }
 
-/** For workers, in bank 0: runs commands until something else is to be done, and says what. */
+/** For workers, in bank 0: runs commands until there is something else to do, and returns what. */
 export function serve(polls: i32): i32 {
   while (nextCommand(polls)) {
     if (bankNumber() != 0) return ELSEWHERE;
@@ -178,12 +178,12 @@ export function serve(polls: i32): i32 {
   return IDLE;
 }
 
-/** The generation of the last command that `serve` met: what a worker waits to see change. */
+/** The generation of the last command that `serve` saw. A worker waits for it to change. */
 export function seen(): i32 {
   return seenGeneration();
 }
 
-/** READ: at, bytes. Only reads: what the speed of other commands is measured against. */
+/** READ: at, bytes. Reads memory and does nothing else: the speed of other commands is measured against it. */
 function read(): void {
   const at = pointer(0);
   const lines = <i32>(pointer(1) >> 6);
@@ -197,7 +197,7 @@ function read(): void {
   v128.store(scratch(), i32x4.add(a, b));
 }
 
-/** True if relaxed instructions compute what we rely on: some engines' baseline compilers did not. */
+/** True if relaxed instructions compute what the kernels rely on. Some engines' baseline compilers got them wrong. */
 export function selfTest(): bool {
   const at = scratch();
   const x = f32x4.splat(<f32>argument(0));
@@ -213,7 +213,10 @@ export function selfTest(): bool {
   return true;
 }
 
-/** Products of a tile's rows with sixteen columns, over and over, to see how long that takes. In scratch, which it changes. */
+/**
+ * Multiplies the rows of a tile with sixteen columns again and again, so that the caller can time it. Overwrites
+ * scratch memory.
+ */
 export function tryTiles(wide: bool, times: i32): void {
   const panels = scratch();
   const y = panels + TRIED_DEPTH * 64;

@@ -1,44 +1,48 @@
 /**
- * Numbers that both sides of the engine agree on. Plain constants, so that TypeScript and AssemblyScript read the same
- * file. What commands do and which arguments they take is told in `../commands.ts`.
+ * Numbers that both sides of the engine agree on: the control block, number types and command numbers. Plain constants,
+ * so that TypeScript and AssemblyScript read the same file.
  */
 
-// Control block, byte offsets from the start of the memory. Words that different threads write have a line each.
-/** Counts commands: workers wait for it to change. */
+// Control block: byte offsets from the start of the memory. Words that different threads write are on separate cache
+// lines.
+
+/** Counts commands. Workers wait for it to change. */
 export const GENERATION = 0;
 export const COMMAND = 4;
-/** Number of the memory, a bank, that the command is for. Workers wait on bank 0 whatever comes next. */
+/** The bank (memory) that the command is for. Workers always wait on bank 0. */
 export const BANK = 8;
-/** Workers that sleep until `GENERATION` changes. */
+/** How many workers sleep until `GENERATION` changes. */
 export const SLEEPERS = 64;
-/** Not 0 once a thread died: every other thread gives up. */
+/** Not 0 once a thread has died. Every other thread then gives up. */
 export const FAILED = 128;
-/** Never written: threads take their naps on it. */
+/** Never written. Threads nap by waiting on it. */
 export const NAP = 192;
-/** Naps of 0.1 ms that a thread takes in a barrier before it gives the others up. */
+/** How many naps of 0.1 ms a thread takes in a barrier before it gives up on the others. */
 export const PATIENCE = 256;
-/** One word an argument. */
+/** One word per argument. */
 export const ARGUMENTS = 1024;
 export const MAX_ARGUMENTS = 256;
-/** One line of 64 bytes a thread: how many barriers it has reached. */
+/** How many barriers each thread has reached: one cache line of 64 bytes per thread. */
 export const PHASES = 2048;
 export const MAX_THREADS = 32;
 
-/** Scratch memory of each thread begins here, one after another. */
+/** Scratch memory begins here, one stretch per thread. */
 export const SCRATCH = 4096;
 export const SCRATCH_BYTES = 1048576;
-/** Its last bytes are room for one tile of a matrix product, and a row of zeros. */
+/** The last bytes of a thread's scratch memory hold one tile of a matrix product and a row of zeros. */
 export const EDGE = 384;
 
-// Types of numbers.
+// Number types.
+
 export const FLOAT32 = 0;
 export const BFLOAT16 = 1;
 export const INT8 = 2;
 export const INT4 = 3;
 
 // Commands.
+
 export const END = -1;
-/** Workers leave their loop for a message, which brings them another bank. */
+/** Workers leave their loop to receive a message, which brings them another bank. */
 export const RECEIVE = -2;
 export const NOTHING = 0;
 export const READ = 1;
@@ -69,15 +73,16 @@ export const COMBINE = 25;
 export const TRANSPOSE = 26;
 export const HEAD_LOSS = 27;
 
-/** Rows of the head that HEAD_LOSS takes at a time, and tokens: what its workspace depends on. */
+/** Rows of the head that HEAD_LOSS takes at a time, and tokens at a time. Its workspace depends on both. */
 export const HEAD_TILE = 128;
 export const HEAD_ROWS = 80;
-/** Packed tokens are rounded up to a multiple of this, which both heights of tiles divide, as they do `HEAD_ROWS`. */
+/** Packed tokens are rounded up to a multiple of this. Both tile heights divide it, as they divide `HEAD_ROWS`. */
 export const HEAD_ROUND = 20;
-/** Not 0 where matrix products run on wide tiles (tile.ts). */
+/** Byte offset in the control block: not 0 if matrix products run on wide tiles (`parts/tile.ts`). */
 export const WIDE = 320;
 
-// What `serve` comes back with, beside END and RECEIVE.
+// What `serve` returns, apart from END and RECEIVE.
+
 /** No command came for a while. */
 export const IDLE = 0;
 /** The command is for another bank. */

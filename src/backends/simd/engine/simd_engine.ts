@@ -21,18 +21,28 @@ import {WASM_BINARIES} from '../generated/wasm_binaries';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
-export interface SimdEngineOptions {
-  /** Defaults to the number of cores, at most 8; always 1 where memory cannot be shared. */
+/** Options of `useBackend('simd', …)`. */
+export interface SimdOptions {
+  /**
+   * Number of threads, including the calling one. Defaults to the number of cores, at most 8. Always 1 where memory cannot
+   * be shared or WebAssembly SIMD is missing.
+   */
   threads?: number;
-  /** Use relaxed SIMD. Defaults to true where it is there and passes a test. */
+  /** Use relaxed SIMD. Defaults to true where it is available and passes a test at start. */
   relaxed?: boolean;
-  /** Run matrix products on tiles for vectors of 256 bits. Defaults to true where that is faster: on Node 24 and x64. */
+  /**
+   * Run matrix products on tiles for vectors of 256 bits. On x64, Node 24 and later can compile WebAssembly to such vectors
+   * with a V8 flag, which is set for it. Defaults to true where that is faster in a trial at start.
+   */
   wide?: boolean;
-  /** A memory to work on, shared if more than one thread is wanted. Its maximum may be 65,536 pages. */
+}
+
+export interface SimdEngineOptions extends SimdOptions {
+  /** A memory to work on; several threads need a shared one. Its maximum may be 65,536 pages. */
   memory?: WebAssembly.Memory;
-  /** How far a memory of the engine's own may grow, in pages of 64 kB. Defaults to 65,535: all but the last of 4 GiB. */
+  /** Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB. */
   maximumPages?: number;
-  /** How many memories `addBank` may bring it to. Defaults to as many as can be had. */
+  /** How many memories there may be after calls of `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }
 

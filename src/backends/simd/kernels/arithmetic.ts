@@ -2,10 +2,11 @@
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {valuesOf} from '../../cpu/cpu_backend';
+import {type KernelMap} from '../../kernel_map';
 import {COLUMN_SUMS, COMBINE, TRANSPOSE} from '../assembly/numbers';
 import {type Command} from '../engine/command';
 import {type SimdBackend} from '../memory/simd_backend';
-import {type KernelMap, kernelWithFallback} from './kernel';
+import {kernelWithFallback} from './kernel';
 
 // === Commands ===
 

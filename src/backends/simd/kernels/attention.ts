@@ -2,11 +2,12 @@
 import {sizeOf} from '../../../base/shapes';
 import {type AttentionAttrs, attentionGradientOp} from '../../../ops/attention';
 import {valuesOf} from '../../cpu/cpu_backend';
+import {type KernelMap} from '../../kernel_map';
 import {ATTENTION, ATTENTION_GRADIENT} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
 import {type Call} from '../memory/call';
 import {type SimdBackend} from '../memory/simd_backend';
-import {kernel, type KernelInputs, type KernelMap} from './kernel';
+import {kernel, type KernelInputs} from './kernel';
 
 // === Commands ===
 

@@ -1,11 +1,12 @@
 /** Tables of embeddings: looking up rows, and unpacking whole weights. */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {type PackedFormat} from '../../../weights/dtype';
+import {type KernelMap} from '../../kernel_map';
 import {GATHER, UNPACK} from '../assembly/numbers';
 import {type Command, FLOAT32, type NumberType, type PackedType} from '../engine/command';
 import {type SimdBackend} from '../memory/simd_backend';
 import {TYPES} from '../packing/packing';
-import {kernel, type KernelMap} from './kernel';
+import {kernel} from './kernel';
 
 // === Commands ===
 

@@ -1,11 +1,12 @@
 /** `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`. */
 import {type DenseForm, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
+import {type KernelMap} from '../../kernel_map';
 import {DECODER_BLOCK} from '../assembly/numbers';
 import {type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {type Call} from '../memory/call';
 import {TYPES} from '../packing/packing';
 import {attentionPartialBytes, FAR} from './attention';
-import {kernel, type KernelMap} from './kernel';
+import {kernel} from './kernel';
 
 // === Command ===
 

@@ -1,8 +1,9 @@
 /** GELU in its tanh form, gated and plain, and its gradient. */
 import {sizeOf} from '../../../base/shapes';
+import {type KernelMap} from '../../kernel_map';
 import {GATED_GELU, GELU, GELU_GRADIENT} from '../assembly/numbers';
 import {type Command} from '../engine/command';
-import {kernel, type KernelMap} from './kernel';
+import {kernel} from './kernel';
 
 // === Commands ===
 

@@ -3,10 +3,11 @@ import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../../base/errors';
 import {type HeadLossAttrs, headLossOp} from '../../../ops/head_loss';
 import {valuesOf} from '../../cpu/cpu_backend';
+import {type KernelMap} from '../../kernel_map';
 import {HEAD_LOSS, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from '../assembly/numbers';
 import {COLUMN_BLOCK, type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {TYPES} from '../packing/packing';
-import {kernel, type KernelMap} from './kernel';
+import {kernel} from './kernel';
 
 // === Command ===
 

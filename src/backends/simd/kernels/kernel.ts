@@ -2,9 +2,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {type SimdBackend} from '../memory/simd_backend';
 
-/** tfjs kernels by name. */
-export type KernelMap = Readonly<Record<string, tf.KernelFunc>>;
-
 /** Inputs of a kernel, required and optional ones, by name. */
 export type KernelInputs<Required extends string, Optional extends string = never> = Record<Required, tf.TensorInfo> &
   Partial<Record<Optional, tf.TensorInfo>>;

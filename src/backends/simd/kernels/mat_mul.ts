@@ -1,10 +1,11 @@
 /** Matrix products: with weights, packed or float32, their gradients, and tfjs' own BatchMatMul. */
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from '../../../weights/dtype';
+import {type KernelMap} from '../../kernel_map';
 import {BATCH_MAT_MUL, MAT_MUL, MAT_MUL_TRANSPOSED} from '../assembly/numbers';
 import {type Command, FLOAT32, type NumberType} from '../engine/command';
 import {TYPES} from '../packing/packing';
-import {kernel, type KernelMap, kernelWithFallback} from './kernel';
+import {kernel, kernelWithFallback} from './kernel';
 
 // === Commands ===
 

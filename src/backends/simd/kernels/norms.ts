@@ -1,7 +1,8 @@
 /** RMS and layer normalization, and their gradients. */
+import {type KernelMap} from '../../kernel_map';
 import {LAYER_NORM, NORM_GRADIENT_SCALE, NORM_GRADIENT_X, RMS_NORM} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
-import {kernel, type KernelMap, rowsOf} from './kernel';
+import {kernel, rowsOf} from './kernel';
 
 // === Commands ===
 

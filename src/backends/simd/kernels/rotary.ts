@@ -1,7 +1,8 @@
 /** Rotary position embeddings. */
+import {type KernelMap} from '../../kernel_map';
 import {ROTARY} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
-import {kernel, type KernelMap} from './kernel';
+import {kernel} from './kernel';
 
 export interface RotaryArgs {
   /** (batch, length, heads, width) */

@@ -1,9 +1,10 @@
 /** Kernels of samplers: arg max, top k, softmax and its sums, and drawing. */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
+import {type KernelMap} from '../../kernel_map';
 import {ARG_MAX, DRAW, SCRATCH_BYTES, SOFTMAX, SOFTMAX_SUMS, TOP_K} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
-import {kernel, type KernelMap, kernelWithFallback, rowsOf} from './kernel';
+import {kernel, kernelWithFallback, rowsOf} from './kernel';
 
 // === Commands ===
 

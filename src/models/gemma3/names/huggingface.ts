@@ -1,8 +1,10 @@
-import {type LoraLayer} from '../../../layers/lora';
+/** Names of Gemma 3's layers in Hugging Face's transformers. */
+import type * as tf from '@tensorflow/tfjs';
 import {adaptableLayers} from '../../../adapters/model_lora';
-import {type Gemma3Backbone} from '../gemma3_backbone';
+import {type ModuleNames} from '../../../adapters/peft';
+import {type LoraLayer} from '../../../layers/lora';
 
-/** What layers are called inside a decoder block. */
+/** Modules of a decoder layer, by the path of our layer inside its block. */
 const TEXT: Record<string, string> = {
   'attention/query': 'self_attn.q_proj',
   'attention/key': 'self_attn.k_proj',
@@ -13,7 +15,7 @@ const TEXT: Record<string, string> = {
   ffw_linear: 'mlp.down_proj',
 };
 
-/** And inside a block of the vision encoder. */
+/** Modules of a layer of the vision tower. */
 const VISION: Record<string, string> = {
   'multi_head_attention/query_proj': 'self_attn.q_proj',
   'multi_head_attention/key_proj': 'self_attn.k_proj',
@@ -23,7 +25,7 @@ const VISION: Record<string, string> = {
   mlp_dense_2: 'mlp.fc2',
 };
 
-/** A module of Hugging Face's `Gemma3ForCausalLM` or, with vision, `Gemma3ForConditionalGeneration`. */
+/** A module of `Gemma3ForCausalLM` or, with vision, of `Gemma3ForConditionalGeneration`. */
 function moduleName({path}: LoraLayer, vision: boolean): string | undefined {
   const text = /^decoder_block_(\d+)\/(.+)$/.exec(path);
   if (text) {
@@ -35,19 +37,21 @@ function moduleName({path}: LoraLayer, vision: boolean): string | undefined {
   return part ? `model.vision_tower.vision_model.encoder.layers.${image[1]}.${part}` : undefined;
 }
 
-/** Layers that PEFT can have LoRA for, by the name of their module there. */
-export function modulesOf(backbone: Gemma3Backbone): Map<string, LoraLayer> {
-  const named = [...adaptableLayers(backbone).values()].map(layer => [
-    moduleName(layer, !backbone.textOnlyModel),
-    layer,
-  ]);
-  return new Map(named.filter((entry): entry is [string, LoraLayer] => entry[0] !== undefined));
-}
-
-/** The name that a module has today, from that of any version: those with vision were called in another order once. */
-export function currentModuleName(name: string, vision: boolean): string {
+/** A module's name in current versions of transformers. Before 4.52 models with vision nested their modules differently. */
+function currentModuleName(name: string, vision: boolean): string {
   const text = /^(?:model\.)?(?:language_model\.)?(?:model\.)?(layers\.\d+\..+)$/.exec(name);
   if (text) return `model.${vision ? 'language_model.' : ''}${text[1]}`;
   const image = /^(?:model\.)?(vision_tower\..+)$/.exec(name);
   return image ? `model.${image[1]}` : name;
+}
+
+/** Module names of the layers of a backbone that can have LoRA. */
+export function huggingFaceNames(backbone: tf.LayersModel & {readonly textOnlyModel: boolean}): ModuleNames {
+  const vision = !backbone.textOnlyModel;
+  const modules = new Map<string, LoraLayer>();
+  for (const layer of adaptableLayers(backbone).values()) {
+    const name = moduleName(layer, vision);
+    if (name !== undefined) modules.set(name, layer);
+  }
+  return {modules, current: name => currentModuleName(name, vision)};
 }

@@ -1,8 +1,8 @@
-/** The largest of many: what greedy sampling takes from the logits. */
+/** Index of the largest value in each row, for greedy sampling. */
 import {argument, barrier, first, last, pointer, scratch, scratchOf, thread, threads} from '../parts/threads';
 import {maxOf} from '../parts/vector';
 
-/** ARG_MAX: x (rows, columns), rows, columns, target (int32 rows). The first of equals; NaN is never the largest. */
+/** ARG_MAX: x (rows, columns), rows, columns, target (int32 rows). Of equal values the first wins; NaN never does. */
 export function argMax(): void {
   const columns = argument(2);
   const target = pointer(3);
@@ -13,7 +13,7 @@ export function argMax(): void {
     store<i32>(scratch(), best);
     barrier();
     if (thread == 0) store<i32>(target + ((<usize>row) << 2), bestOfThreads(x));
-    // Nobody may overwrite what thread 0 still reads.
+    // Thread 0 must have read the scratch memory before anyone overwrites it.
     barrier();
   }
 }
@@ -33,7 +33,7 @@ function bestOfThreads(x: usize): i32 {
   return max(best, 0);
 }
 
-/** −1 if there is none. First the value, then its place: the second pass ends early. */
+/** −1 if there is none. Finds the value first and then its index; the second pass ends early. */
 function indexOfMax(x: usize, begin: i32, end: i32): i32 {
   let largest = f32x4.splat(-Infinity);
   let i = begin;

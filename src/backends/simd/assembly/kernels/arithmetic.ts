@@ -1,4 +1,4 @@
-/** Sums, differences and products of tensors, the second of which may be repeated: biases, residuals, factors. */
+/** Sums, differences and products of two tensors. The second may repeat: biases, residuals, factors. */
 import {argument, first, last, pointer} from '../parts/threads';
 
 const ADD = 0;
@@ -10,7 +10,7 @@ function combine(operation: i32, a: v128, b: v128): v128 {
   return f32x4.mul(a, b);
 }
 
-/** `count` values, the same b for all of them if `step` is 0, else one after another (4). */
+/** Combines `count` values of x with one b if `step` is 0, or with as many b if it is 4. */
 function combineRow(operation: i32, x: usize, b: usize, step: usize, y: usize, count: i32): void {
   const bytes = (<usize>count) << 2;
   const same = v128.load32_splat(b);

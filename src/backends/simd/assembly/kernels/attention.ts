@@ -1,24 +1,25 @@
 /**
- * Grouped-query attention, a block of keys at a time with a running maximum (https://arxiv.org/abs/2205.14135): scores and
- * weighted sums are matrix products on panels, and memory does not grow with the number of keys. Blocks that no query of
- * the tile sees are skipped.
+ * Grouped-query attention, one block of keys at a time with a running maximum (https://arxiv.org/abs/2205.14135).
+ * Scores and weighted sums are matrix products on panels, and memory does not grow with the number of keys. Blocks that
+ * no query of the tile sees are skipped.
  */
 import {dotKeys} from '../parts/dot_keys';
 import {copyFloatColumns, transposeFloatRows} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from '../parts/threads';
 import {packedBytes, packRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
-import {keysInUse, look, setRingVisibility, setVisibility} from '../parts/visibility';
+import {keysInUse, findVisible, setRingVisibility, setVisibility} from '../parts/visibility';
 
-/** A score that no key has. */
+/** Below every real score. */
 const NOTHING: f32 = -1e30;
-/** Rows of queries and keys of a block, at most; a product of both with the width of a head must fit into scratch. */
+/** The most rows of queries, and keys per block. Both must fit the scratch memory together with their products. */
 const MOST_ROWS = 64;
+/** The most values of a block's keys, values, queries and sums together. */
 const SCRATCH_VALUES = 100000;
-/** So few rows of queries are multiplied with keys and values as they lie; panels would not be used often enough. */
+/** Up to this many rows of queries use keys and values in place: panels would not be used often enough. */
 const FEW = 4;
 
-// What a command is about; set once, read below. Tensors are (batch, length, heads, width).
+// Arguments of the command: set once, read below. Tensors are (batch, length, heads, width).
 let q: usize = 0;
 let keys: usize = 0;
 let values: usize = 0;
@@ -30,7 +31,7 @@ let width: i32 = 0;
 let scale: f32 = 1;
 let softCap: f32 = 0;
 
-// Scratch memory, by what lies there; `most` rows or keys each.
+// Scratch memory by its contents, for `most` rows or keys each.
 let most: i32 = 0;
 let paddedWidth: i32 = 0;
 let packedQueries: usize = 0;
@@ -60,7 +61,7 @@ function divideScratch(): void {
   totals = maxima + ((<usize>most) << 2);
 }
 
-/** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
+/** Keys in a ring of `size` slots, for one new token per row. `positions` holds its position; negative: no token. */
 export function setRing(
   q_: usize,
   keys_: usize,
@@ -89,8 +90,9 @@ export function setRing(
 }
 
 /**
- * Query heads head … head + count − 1, all of one key head, of some tokens, over keys begin … end − 1. Row t · count + i
- * of `sums` becomes the sum of values weighted by e^(score − its maximum), of `totals` that of the weights.
+ * Attends with query heads head … head + count − 1, all of one key head, of `tokens` tokens over keys begin … end − 1.
+ * Row t · count + i of `sums` becomes the sum of values weighted by e^(score − maximum), and of `totals` the sum of the
+ * weights.
  */
 function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
   const rows = tokens * count;
@@ -99,7 +101,7 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
   loadQueries(batch, token, tokens, head, count);
   for (let key = begin; key < end; key += most) {
     const some = min(most, end - key);
-    if (!look(seen, most, batch, token, tokens, key, some)) continue;
+    if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
     const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
     score(rows, keys + offset, step, some);
     weigh(rows, count);
@@ -143,7 +145,7 @@ function score(rows: i32, from: usize, step: usize, count: i32): void {
   tiles(packedQueries, keyPanels, panelBytes, 32, width, scores, (<usize>most) << 2, rows, (count + 7) & ~7, false);
 }
 
-/** Scores to weights, and what was summed before to the new maximum. */
+/** Turns scores into weights, and rescales the previous sums to the new maximum. */
 function weigh(rows: i32, count: i32): void {
   const bytes = (<usize>most) << 2;
   const nothing = f32x4.splat(NOTHING);
@@ -192,17 +194,17 @@ function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
   tiles(packedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
 }
 
-/** Values as they lie, four keys at a time: each row of values is read once, in order. */
+/** Sums values in place, four keys at a time: each row of values is read once, in order. */
 function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
   const rowBytes = (<usize>paddedWidth) << 2;
   const bytes = (<usize>most) << 2;
   for (let key = 0; key < count; key += 4, from += 4 * step) {
-    // Weights of missing keys are zero; their values are those of the first.
+    // Missing keys have zero weights and use the values of the first key.
     const second = key + 1 < count ? step : 0;
     const third = key + 2 < count ? 2 * step : 0;
     const fourth = key + 3 < count ? 3 * step : 0;
     const at = scores + ((<usize>key) << 2);
-    // With an odd number of rows the last pair's second goes to a row that nobody reads.
+    // With an odd number of rows the second of the last pair is a row that nobody reads.
     for (let r = 0; r < rows; r += 2) {
       const a = at + <usize>r * bytes;
       const to = sums + <usize>r * rowBytes;
@@ -211,7 +213,7 @@ function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
   }
 }
 
-/** Two rows of sums (+)= their four weights times four rows of values. */
+/** Adds four rows of values to two rows of sums, y with weights a and z with weights b. */
 function addFourValues(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: usize, y: usize, z: usize): void {
   const a0 = v128.load32_splat(a);
   const a1 = v128.load32_splat(a, 4);
@@ -254,7 +256,7 @@ function copyLastColumns(to: usize, from: usize, step: usize, count: i32, column
   }
 }
 
-/** Rows of `sums`, divided by their totals, to where their queries' outputs belong. */
+/** Writes rows of `sums`, divided by their totals, to the outputs of their queries. */
 function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++) {
@@ -269,12 +271,12 @@ function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, cou
   }
 }
 
-/** Bytes of what a thread knows of one query head: maximum, total, sums. */
+/** Bytes of a thread's partial result for one query head: maximum, total, sums. */
 function partialBytes(): usize {
   return (<usize>(width + 2)) << 2;
 }
 
-/** This thread's part of the keys for every query of (batch, 1, heads, width), to `partials`. */
+/** Attends over this thread's part of the keys for every query (batch, 1, heads, width). Writes to `partials`. */
 export function attendPart(batch: i32, partials: usize): void {
   const groups = heads / keyHeads;
   const mine = partials + <usize>(thread * batch * heads) * partialBytes();
@@ -284,7 +286,7 @@ export function attendPart(batch: i32, partials: usize): void {
     const begin = first(blocks) << 3;
     const end = min(used, last(blocks) << 3);
     for (let head = 0; head < heads;) {
-      // As many as fit, but of one key head.
+      // As many heads as fit, all of one key head.
       const count = min(most, groups - (head % groups));
       attend(b, 0, 1, head, count, begin, end);
       for (let i = 0; i < count; i++) {
@@ -298,7 +300,7 @@ export function attendPart(batch: i32, partials: usize): void {
   }
 }
 
-/** Heads begin … end − 1, counted over the batch, of what all threads left in `partials`. */
+/** Merges the partial results of all threads for heads begin … end − 1, counted over the batch. */
 export function mergeParts(batch: i32, partials: usize, begin: i32, end: i32, y: usize): void {
   const step = <usize>(batch * heads) * partialBytes();
   for (let row = begin; row < end; row++) {
@@ -348,7 +350,7 @@ export function attention(): void {
   }
 }
 
-/** All keys for tiles of tokens, which threads take in turn: later tokens see more keys. */
+/** Tiles of tokens over all keys. Threads take tiles in turn, because later tokens see more keys. */
 function attendTokens(batch: i32, y: usize): void {
   const groups = heads / keyHeads;
   const count = min(groups, most);

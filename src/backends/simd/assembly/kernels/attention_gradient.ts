@@ -1,23 +1,24 @@
 /**
- * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4): probabilities are computed again, a tile of
- * queries with a block of keys at a time, so that memory does not grow with the number of keys. What no query of a tile
- * sees is skipped. For dq threads share tiles of queries, then for dk and dv blocks of keys: nobody writes another's sums.
+ * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4). Probabilities are recomputed for one tile of
+ * queries and one block of keys at a time, so that memory does not grow with the number of keys. Blocks that no query
+ * of the tile sees are skipped. Threads share the tiles of queries for dq, and then the blocks of keys for dk and dv:
+ * no thread writes to another's sums.
  */
 import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {transposeFloatRows} from '../parts/panel';
 import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from '../parts/threads';
 import {packColumns, packedBytes, packRows, tiles} from '../parts/tile';
 import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
-import {look, setVisibility} from '../parts/visibility';
+import {findVisible, setVisibility} from '../parts/visibility';
 
-/** A score that no key has. */
+/** Below every real score. */
 const NOTHING: f32 = -1e30;
-/** Rows of queries, and keys of a block, at most. */
+/** The most rows of queries, and keys per block. */
 const MOST_ROWS = 64;
-/** Values between the rows of a block beyond their width: rows of a power of two would fall on each other in the cache. */
+/** Extra values between the rows of a block: rows of a power of two would compete for the same cache lines. */
 const GAP = 16;
-/** Values that are known of each row of queries. */
-const NUMBERS = 3;
+/** Statistics per row of queries. */
+const STATISTICS = 3;
 
 let length: i32 = 1;
 let heads: i32 = 1;
@@ -26,8 +27,8 @@ let size: i32 = 0;
 let width: i32 = 0;
 let softCap: f32 = 0;
 
-// Scratch memory, by what lies there: rows are `rowBytes` apart, squares have `most` rows and columns. `second` are sums
-// of the values while `sums` are those of the keys.
+// Scratch memory by its contents. Rows are `rowBytes` apart; squares have `most` rows and columns. For a block of keys,
+// `sums` are those of dk and `valueSums` those of dv.
 let most: i32 = 0;
 let paddedWidth: i32 = 0;
 let rowBytes: usize = 0;
@@ -37,23 +38,23 @@ let outputs: usize = 0;
 let keys: usize = 0;
 let values: usize = 0;
 let sums: usize = 0;
-let second: usize = 0;
+let valueSums: usize = 0;
 let packedQueries: usize = 0;
 let packedOutputs: usize = 0;
 let panel: usize = 0;
 let seen: usize = 0;
 let packedSquare: usize = 0;
-/** Of each row its largest score, then the inverse sum of its weights, then Σ probability · slope. */
-let numbers: usize = 0;
-/** Squares of scores and of slopes, as many pairs as there is room for, and the pair in use. */
+/** Per row: its largest score, the inverse sum of its weights, Σ probability · gradient of the probability. */
+let rowStatistics: usize = 0;
+/** Squares of scores and of their gradients: as many pairs as fit, and the pair in use. */
 let squares: usize = 0;
 let pairs: i32 = 1;
 let scores: usize = 0;
-let slopes: usize = 0;
+let scoreGradients: usize = 0;
 
 function scratchValues(): i32 {
   const packed = 2 * packedBytes(most, paddedWidth) + packedBytes(most, most);
-  return most * (6 * (paddedWidth + GAP) + 3 * most + NUMBERS) + 16 * paddedWidth + <i32>(packed >> 2);
+  return most * (6 * (paddedWidth + GAP) + 3 * most + STATISTICS) + 16 * paddedWidth + <i32>(packed >> 2);
 }
 
 function divideScratch(): void {
@@ -70,14 +71,14 @@ function divideScratch(): void {
   keys = outputs + rows;
   values = keys + rows;
   sums = values + rows;
-  second = sums + rows;
-  packedQueries = second + rows;
+  valueSums = sums + rows;
+  packedQueries = valueSums + rows;
   packedOutputs = packedQueries + packed;
   panel = packedOutputs + packed;
   seen = panel + ((<usize>paddedWidth) << 6);
   packedSquare = seen + square;
-  numbers = packedSquare + packedBytes(most, most);
-  squares = numbers + <usize>(most * NUMBERS) * 4;
+  rowStatistics = packedSquare + packedBytes(most, most);
+  squares = rowStatistics + <usize>(most * STATISTICS) * 4;
   pairs = <i32>((scratch() + SCRATCH_BYTES - EDGE - squares) / (2 * square));
 }
 
@@ -87,7 +88,7 @@ function copyRow(to: usize, from: usize, factor: f32): void {
   for (let at = bytes; at < (<usize>paddedWidth) << 2; at += 4) store<f32>(to + at, 0);
 }
 
-/** Queries, scaled, and what flows back to their outputs. Row t · count + i is head i of token t. */
+/** Loads scaled queries and the gradients of their outputs. Row t · count + i is head i of token t. */
 function loadTokens(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
   let to: usize = 0;
   for (let t = 0; t < tokens; t++) {
@@ -104,10 +105,10 @@ function loadTokens(batch: i32, token: i32, tokens: i32, head: i32, count: i32):
 function usePair(index: i32): void {
   const square = <usize>most * squareBytes;
   scores = squares + <usize>(index % pairs) * 2 * square;
-  slopes = scores + square;
+  scoreGradients = scores + square;
 }
 
-/** Keys or values of one head; places of a whole block, those behind its end as zeros. */
+/** Loads a block of keys or values of one head, filled up with zeros. */
 function loadBlock(to: usize, from: usize, batch: i32, key: i32, count: i32, keyHead: i32): void {
   for (let s = 0; s < count; s++, to += rowBytes) {
     copyRow(to, from + <usize>((batch * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2), 1);
@@ -133,7 +134,7 @@ function products(x: usize, rows: i32, block: usize, y: usize): void {
   }
 }
 
-/** Scores of rows and keys, and the slopes of their probabilities. */
+/** Scores of rows and keys, and the gradients of their probabilities. */
 function score(rows: i32): void {
   products(packedQueries, rows, keys, scores);
   if (softCap != 0) {
@@ -142,21 +143,21 @@ function score(rows: i32): void {
       v128.store(at, f32x4.mul(tanh4(f32x4.div(v128.load(at), cap)), cap));
     }
   }
-  products(packedOutputs, rows, values, slopes);
+  products(packedOutputs, rows, values, scoreGradients);
 }
 
-function numberAt(row: i32): usize {
-  return numbers + <usize>(NUMBERS * row) * 4;
+function statisticsOf(row: i32): usize {
+  return rowStatistics + <usize>(STATISTICS * row) * 4;
 }
 
-/** Takes a block into the numbers of each row, of which the second is the sum itself here. */
-function count(rows: i32, group: i32): void {
+/** Adds a block to the statistics of each row. Here the second one is still the sum, not its inverse. */
+function addStatistics(rows: i32, group: i32): void {
   const nothing = f32x4.splat(NOTHING);
   for (let r = 0; r < rows; r++) {
     const row = scores + <usize>r * squareBytes;
-    const slope = slopes + <usize>r * squareBytes;
+    const gradient = scoreGradients + <usize>r * squareBytes;
     const visible = seen + <usize>(r / group) * squareBytes;
-    const before = load<f32>(numberAt(r));
+    const before = load<f32>(statisticsOf(r));
     let largest = f32x4.splat(before);
     for (let at: usize = 0; at < squareBytes; at += 16) {
       largest = f32x4.pmax(largest, v128.bitselect(v128.load(row + at), nothing, v128.load(visible + at)));
@@ -168,65 +169,65 @@ function count(rows: i32, group: i32): void {
       const power = f32x4.sub(v128.load(row + at), f32x4.splat(maximum));
       const weight = v128.and(exp4(power), v128.load(visible + at));
       total = f32x4.add(total, weight);
-      dot = f32x4.add(dot, f32x4.mul(weight, v128.load(slope + at)));
+      dot = f32x4.add(dot, f32x4.mul(weight, v128.load(gradient + at)));
     }
     const factor = f32x4.extract_lane(exp4(f32x4.splat(before - maximum)), 0);
-    store<f32>(numberAt(r), maximum);
-    store<f32>(numberAt(r), load<f32>(numberAt(r), 4) * factor + sumOf(total), 4);
-    store<f32>(numberAt(r), load<f32>(numberAt(r), 8) * factor + sumOf(dot), 8);
+    store<f32>(statisticsOf(r), maximum);
+    store<f32>(statisticsOf(r), load<f32>(statisticsOf(r), 4) * factor + sumOf(total), 4);
+    store<f32>(statisticsOf(r), load<f32>(statisticsOf(r), 8) * factor + sumOf(dot), 8);
   }
 }
 
-/** The numbers of some rows, which are loaded here, over all keys. Gives how many blocks of keys they see. */
-function statistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32): i32 {
+/** Loads rows and computes their statistics over all keys. Returns how many blocks of keys they see. */
+function computeStatistics(batch: i32, token: i32, tokens: i32, head: i32, group: i32): i32 {
   let blocks = 0;
   const rows = tokens * group;
   loadTokens(batch, token, tokens, head, group);
   for (let r = 0; r < rows; r++) {
-    store<f32>(numberAt(r), NOTHING);
-    store<f32>(numberAt(r), 0, 4);
-    store<f32>(numberAt(r), 0, 8);
+    store<f32>(statisticsOf(r), NOTHING);
+    store<f32>(statisticsOf(r), 0, 4);
+    store<f32>(statisticsOf(r), 0, 8);
   }
   for (let key = 0; key < size; key += most) {
     const some = min(most, size - key);
-    if (!look(seen, most, batch, token, tokens, key, some)) continue;
+    if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
     loadKeys(batch, key, some, head / (heads / keyHeads));
     loadValues(batch, key, some, head / (heads / keyHeads));
     usePair(blocks++);
     score(rows);
-    count(rows, group);
+    addStatistics(rows, group);
   }
   for (let r = 0; r < rows; r++) {
-    const total = load<f32>(numberAt(r), 4);
-    // A row that sees nothing has no probabilities.
+    const total = load<f32>(statisticsOf(r), 4);
+    // A row that sees no key has no probabilities.
     const inverse: f32 = total > 0 ? <f32>1 / total : 0;
-    store<f32>(numberAt(r), inverse, 4);
-    store<f32>(numberAt(r), load<f32>(numberAt(r), 8) * inverse, 8);
+    store<f32>(statisticsOf(r), inverse, 4);
+    store<f32>(statisticsOf(r), load<f32>(statisticsOf(r), 8) * inverse, 8);
   }
   return blocks;
 }
 
-/** Scores become probabilities, and slopes those of the scores before the soft cap. */
+/** Turns scores into probabilities, and gradients of probabilities into those of the scores before the soft cap. */
 function differentiate(rows: i32, group: i32): void {
   const one = f32x4.splat(1);
   for (let r = 0; r < rows; r++) {
     const row = scores + <usize>r * squareBytes;
-    const slope = slopes + <usize>r * squareBytes;
+    const gradient = scoreGradients + <usize>r * squareBytes;
     const visible = seen + <usize>(r / group) * squareBytes;
-    const maximum = f32x4.splat(load<f32>(numberAt(r)));
-    const inverse = f32x4.splat(load<f32>(numberAt(r), 4));
-    const dot = f32x4.splat(load<f32>(numberAt(r), 8));
+    const maximum = f32x4.splat(load<f32>(statisticsOf(r)));
+    const inverse = f32x4.splat(load<f32>(statisticsOf(r), 4));
+    const dot = f32x4.splat(load<f32>(statisticsOf(r), 8));
     for (let at: usize = 0; at < squareBytes; at += 16) {
       const v = v128.load(row + at);
       const weight = f32x4.mul(exp4(f32x4.sub(v, maximum)), inverse);
       const probability = v128.and(weight, v128.load(visible + at));
       v128.store(row + at, probability);
-      let d = f32x4.mul(probability, f32x4.sub(v128.load(slope + at), dot));
+      let d = f32x4.mul(probability, f32x4.sub(v128.load(gradient + at), dot));
       if (softCap != 0) {
-        const bent = f32x4.div(v, f32x4.splat(softCap));
-        d = f32x4.mul(d, f32x4.sub(one, f32x4.mul(bent, bent)));
+        const capped = f32x4.div(v, f32x4.splat(softCap));
+        d = f32x4.mul(d, f32x4.sub(one, f32x4.mul(capped, capped)));
       }
-      v128.store(slope + at, d);
+      v128.store(gradient + at, d);
     }
   }
 }
@@ -236,7 +237,7 @@ function accumulate(to: usize, rows: i32, block: usize, depth: i32): void {
   tiles(packedSquare, block, 32, rowBytes, depth, to, rowBytes, rows, paddedWidth, true);
 }
 
-// Tiles of queries: heads of one key head, or as many of them as fit, of some tokens.
+// Tiles of queries: some tokens with all query heads of one key head, or as many heads as fit.
 let group: i32 = 1;
 let chunks: i32 = 1;
 let tokensAtOnce: i32 = 1;
@@ -258,12 +259,12 @@ function headsOf(chunk: i32): i32 {
   return min(group, heads / keyHeads - chunk * group);
 }
 
-/** Where the numbers of a row rest between threads. */
-function kept(batch: i32, token: i32, head: i32): usize {
-  return pointer(25) + ((<usize>(((batch * length + token) * heads + head) * NUMBERS)) << 2);
+/** Where the statistics of a row are stored for all threads. */
+function storedStatistics(batch: i32, token: i32, head: i32): usize {
+  return pointer(25) + ((<usize>(((batch * length + token) * heads + head) * STATISTICS)) << 2);
 }
 
-/** Tiles of queries in turn: later tokens see more keys. dq, and the numbers for all to read. */
+/** Computes dq and stores the statistics. Threads take tiles of queries in turn, because later tokens see more keys. */
 function queryTiles(batch: i32): void {
   for (let unit = thread; unit < batch * keyHeads * chunks * tokenBlocks; unit += threads) {
     const token = (unit % tokenBlocks) * tokensAtOnce;
@@ -274,30 +275,30 @@ function queryTiles(batch: i32): void {
     const tokens = min(tokensAtOnce, length - token);
     const some = headsOf(chunk);
     const head = firstHead(keyHead, chunk);
-    const blocks = statistics(b, token, tokens, head, some);
+    const blocks = computeStatistics(b, token, tokens, head, some);
     queryGradient(b, token, tokens, keyHead, head, some, blocks <= pairs);
     for (let t = 0; t < tokens; t++) {
-      memory.copy(kept(b, token + t, head), numberAt(t * some), (<usize>(NUMBERS * some)) << 2);
+      memory.copy(storedStatistics(b, token + t, head), statisticsOf(t * some), (<usize>(STATISTICS * some)) << 2);
     }
   }
 }
 
-/** dq = scale · Σ slope · key. `there`: the scores of all blocks are still in their squares. */
-function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: i32, some: i32, there: bool): void {
+/** dq = scale · Σ score gradient · key. `cached`: the squares still hold the scores of all blocks. */
+function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: i32, some: i32, cached: bool): void {
   const rows = tokens * some;
   let block = 0;
   memory.fill(sums, 0, <usize>rows * rowBytes);
   for (let key = 0; key < size; key += most) {
     const keysHere = min(most, size - key);
-    if (!look(seen, most, batch, token, tokens, key, keysHere)) continue;
+    if (!findVisible(seen, most, batch, token, tokens, key, keysHere)) continue;
     loadKeys(batch, key, keysHere, keyHead);
     usePair(block++);
-    if (!there) {
+    if (!cached) {
       loadValues(batch, key, keysHere, keyHead);
       score(rows);
     }
     differentiate(rows, some);
-    packRows(slopes, squareBytes, rows, keysHere, packedSquare);
+    packRows(scoreGradients, squareBytes, rows, keysHere, packedSquare);
     accumulate(sums, rows, keys, keysHere);
   }
   for (let t = 0; t < tokens; t++) {
@@ -309,7 +310,7 @@ function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: 
   }
 }
 
-/** dk = Σ slope · query, scaled as it is, and dv = Σ probability · dy, over all queries of the key head. */
+/** dk = Σ score gradient · scaled query and dv = Σ probability · dy, over all queries of the key head. */
 function keyBlocks(batch: i32): void {
   const blocks = (size + most - 1) / most;
   for (let unit = thread; unit < batch * keyHeads * blocks; unit += threads) {
@@ -322,27 +323,27 @@ function keyBlocks(batch: i32): void {
     memory.fill(sums, 0, 2 * <usize>most * rowBytes);
     for (let token = 0; token < length; token += tokensAtOnce) {
       const tokens = min(tokensAtOnce, length - token);
-      if (!look(seen, most, b, token, tokens, key, keysHere)) continue;
+      if (!findVisible(seen, most, b, token, tokens, key, keysHere)) continue;
       for (let chunk = 0; chunk < chunks; chunk++) {
         const some = headsOf(chunk);
         const rows = tokens * some;
         loadTokens(b, token, tokens, firstHead(keyHead, chunk), some);
         for (let t = 0; t < tokens; t++) {
-          const from = kept(b, token + t, firstHead(keyHead, chunk));
-          memory.copy(numberAt(t * some), from, (<usize>(NUMBERS * some)) << 2);
+          const from = storedStatistics(b, token + t, firstHead(keyHead, chunk));
+          memory.copy(statisticsOf(t * some), from, (<usize>(STATISTICS * some)) << 2);
         }
         score(rows);
         differentiate(rows, some);
-        packColumns(slopes, squareBytes, keysHere, rows, packedSquare);
+        packColumns(scoreGradients, squareBytes, keysHere, rows, packedSquare);
         accumulate(sums, keysHere, queries, rows);
         packColumns(scores, squareBytes, keysHere, rows, packedSquare);
-        accumulate(second, keysHere, outputs, rows);
+        accumulate(valueSums, keysHere, outputs, rows);
       }
     }
     for (let s = 0; s < keysHere; s++) {
       const at = <usize>((b * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
       memory.copy(pointer(26) + at, sums + <usize>s * rowBytes, (<usize>width) << 2);
-      memory.copy(pointer(27) + at, second + <usize>s * rowBytes, (<usize>width) << 2);
+      memory.copy(pointer(27) + at, valueSums + <usize>s * rowBytes, (<usize>width) << 2);
     }
   }
 }

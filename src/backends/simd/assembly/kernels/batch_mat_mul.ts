@@ -1,23 +1,24 @@
-/** Products of matrices that are no weights, either of them transposed: gradients of kernels, and tfjs' own product. */
+/** Products of two plain matrices, either of them transposed: gradients of kernels, and tfjs' own product. */
 import {FLOAT32} from '../numbers';
 import {fillPanels, setMatrix} from '../parts/panel';
 import {argument, pointer, scratch, thread, threads} from '../parts/threads';
 import {packColumns, packRows, tiles} from '../parts/tile';
 
-/** Depth of a panel, columns that are multiplied with the same packed rows, and those rows. As in mat_mul.ts. */
+// As in mat_mul.ts: depth of a panel, panels filled at once, and rows packed at once.
+
 const DEPTH = 512;
 const PANELS = 4;
 const WIDE = 8 * PANELS;
 const PANEL_BYTES: usize = DEPTH * 32;
 const ROWS_AT_ONCE = 128;
 const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
-/** So many units of work a thread share out evenly enough. */
+/** This many units of work per thread share out evenly enough. */
 const UNITS = 4;
 
 /**
  * BATCH_MAT_MUL: y[i] (m, n) = a[i] · b[i] over k, for i = 0 … batch − 1. a is (m, k), or (k, m) if transposed; b is
- * (k, n), or (n, k). Arguments: a, values from one matrix of a to the next, from row to row, transposed; the same for b;
- * y, from one to the next, from row to row; batch, m, n, k.
+ * (k, n), or (n, k). Arguments: a, values from one matrix of a to the next, from row to row, transposed; the same for
+ * b; y, from one to the next, from row to row; batch, m, n, k.
  */
 export function batchMatMul(): void {
   const m = argument(12);
@@ -25,7 +26,7 @@ export function batchMatMul(): void {
   const rowBlocks = (m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   const columnBlocks = (n + WIDE - 1) / WIDE;
   const outer = argument(11) * rowBlocks;
-  // Columns are cut in no more parts than keep all threads busy: each part packs its rows anew.
+  // Only as many parts of the columns as keep all threads busy: each part packs its rows again.
   const parts = min(columnBlocks, max(1, (UNITS * threads) / max(1, outer)));
   for (let unit = thread; unit < outer * parts; unit += threads) {
     const part = unit % parts;
@@ -54,7 +55,7 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
       memory.fill(y + r * yStep + ((<usize>begin) << 2), 0, (<usize>(end - begin)) << 2);
     }
   }
-  // A panel holds columns of b: rows of what it takes for the matrix.
+  // A panel holds columns of b, so `setMatrix` describes the transpose of b.
   if (argument(7) != 0) setMatrix(b, FLOAT32, 1, bStride, 0, 1);
   else setMatrix(b, FLOAT32, n, 0, 1, bStride);
   for (let depth = 0; depth < k; depth += DEPTH) {

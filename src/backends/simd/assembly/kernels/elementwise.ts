@@ -44,7 +44,7 @@ export function rmsNorm(): void {
   }
 }
 
-/** Turns the first half of a head with the second, by angles whose cosines and sines are given. y may be x. */
+/** Rotates pairs of values, one from each half of a head, by the given angles. y may be x. */
 export function turnRow(x: usize, cos: usize, sin: usize, y: usize, width: i32, direction: f32): void {
   const half = (<usize>(width >> 1)) << 2;
   const vectors = half & ~15;

@@ -1,6 +1,6 @@
 /**
- * One token a row through a whole decoder block, with keys and values in a ring. What is short (norms, residuals, rotary
- * positions) every thread does for itself, so that only products and attention need a barrier behind them.
+ * One token per row through a whole decoder block, with keys and values in a ring. Every thread computes the short
+ * steps (norms, residuals, rotary positions) for itself, so that only products and attention need a barrier after them.
  */
 import {attendPart, mergeParts, setRing} from './attention';
 import {gateRow, normRow, turnRow} from './elementwise';
@@ -20,9 +20,10 @@ const WORKSPACE = 45;
 
 let batch: i32 = 0;
 let epsilon: f32 = 0;
-/** Parts of the workspace are handed out one after another. */
+/** The next free byte of the workspace. */
 let free: usize = 0;
 
+/** Takes a part of the workspace. */
 function take(values: i32): usize {
   const at = free;
   free += (((<usize>values) << 2) + 63) & ~63;
@@ -42,7 +43,7 @@ function denseShare(kernel: i32, x: usize, columns: i32, y: usize, rows: i32): v
   dense(kernel, x, columns, y, rows, first(groups) << 3, last(groups) << 3);
 }
 
-/** This thread's rows of three products of one x, as if they were one. */
+/** This thread's rows of the query, key and value products, shared out as one product. */
 function denseShares(x: usize, columns: i32, q: usize, queryRows: i32, k: usize, v: usize, keyRows: i32): void {
   const queryGroups = (queryRows + 7) >> 3;
   const keyGroups = (keyRows + 7) >> 3;
@@ -56,7 +57,7 @@ function denseShares(x: usize, columns: i32, q: usize, queryRows: i32, k: usize,
   dense(VALUE, x, columns, v, keyRows, max(0, begin - base) << 3, min(end - base, keyGroups) << 3);
 }
 
-/** y = [residual +] norm(x), or without the norm where there is no scale. */
+/** y = [residual +] norm(x). Without the norm if `scale` is 0. */
 function normRows(x: usize, scale: usize, residual: usize, y: usize, columns: i32): void {
   const row = (<usize>columns) << 2;
   for (let b: usize = 0; b < <usize>batch; b++) {
@@ -73,7 +74,7 @@ function addRow(x: usize, residual: usize, y: usize, columns: i32): void {
   }
 }
 
-/** Query or key heads of all rows: norm, if there is one, and rotary position. In place is fine. */
+/** Applies the norm, if there is one, and the rotary positions to query or key heads of all rows. y may be x. */
 function prepareHeads(x: usize, norm: usize, y: usize, heads: i32, width: i32): void {
   const row = (<usize>width) << 2;
   const shared = argument(18) == 1;
@@ -91,7 +92,7 @@ function prepareHeads(x: usize, norm: usize, y: usize, heads: i32, width: i32): 
   }
 }
 
-/** New keys and values to their places in the ring, by the threads that will read them there. */
+/** Copies new keys and values to their slots in the ring. Each is copied by the thread that will read it there. */
 function updateCache(keys: usize, values: usize, rowValues: i32): void {
   const capacity = argument(14);
   const row = (<usize>rowValues) << 2;
@@ -108,10 +109,10 @@ function updateCache(keys: usize, values: usize, rowValues: i32): void {
 }
 
 /**
- * DECODER_BLOCK: x, y, batch, hidden width, gate width, query heads, key heads, head width, epsilon, scale, soft cap (0:
- * none), window, cached keys, cached values, capacity, positions, cos, sin, rows of these (1 or batch), then scales of
- * norms, 0 for none: post attention, pre feed-forward, post feed-forward, query, key; then the dense kernels: query, key,
- * value, output, gate, up, down; then workspace and the scale of the norm before attention.
+ * DECODER_BLOCK: x, y, batch, hidden width, gate width, query heads, key heads, head width, epsilon, scale, soft cap
+ * (0: none), window, cached keys, cached values, capacity, positions, cos, sin, rows of these (1 or batch), then scales
+ * of norms, 0 for none: post attention, pre feed-forward, post feed-forward, query, key; then the dense kernels: query,
+ * key, value, output, gate, up, down; then workspace and the scale of the norm before attention.
  */
 export function decoderBlock(): void {
   const x = pointer(0);
@@ -133,7 +134,7 @@ export function decoderBlock(): void {
   const projected = take(batch * hidden);
   const gate = take(batch * gateWidth);
   const up = take(batch * gateWidth);
-  // From here on each thread has its own.
+  // The following parts are private to each thread.
   const own = batch * (2 * hidden + queryRows + keyRows);
   free += <usize>thread * (((<usize>own) << 2) + 256);
   const residual = take(batch * hidden);
@@ -181,7 +182,7 @@ export function decoderBlock(): void {
   if (thread == 0) normRows(projected, pointer(21), residual, pointer(1), hidden);
 }
 
-/** gate = gelu(gate) · up, in the columns that this thread has made of both. */
+/** gate = gelu(gate) · up, in the columns that this thread has computed. */
 function gateShare(gate: usize, up: usize, columns: i32): void {
   const groups = (columns + 7) >> 3;
   const begin = first(groups) << 3;

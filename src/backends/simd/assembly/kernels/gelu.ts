@@ -1,4 +1,4 @@
-/** GELU in its tanh form alone, and its gradient with or without the value that it gates. */
+/** GELU in its tanh form, and its gradient with or without the value that it gates. */
 import {argument, first, last, pointer} from '../parts/threads';
 import {exp4, fma, gelu4} from '../parts/vector';
 
@@ -14,16 +14,16 @@ export function gelu(): void {
   for (; at < bytes; at += 4) store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(x + at)), 0));
 }
 
-/** d gelu / dx. With s = sigmoid(2 u), gelu = x · s: s + x · s · (1 − s) · 2 u′. */
-function slope4(x: v128): v128 {
+/** d gelu / dx. With s = sigmoid(2 u) and gelu = x · s it is s + x · s · (1 − s) · 2 u′. */
+function geluGradient4(x: v128): v128 {
   const one = f32x4.splat(1);
   const squares = f32x4.mul(x, x);
   const u = fma(f32x4.mul(squares, x), f32x4.splat(0.044715), x);
   const e = exp4(f32x4.mul(f32x4.splat(-1.5957691216057308), u));
   const s = f32x4.div(one, f32x4.add(one, e));
-  const rise = f32x4.mul(fma(squares, f32x4.splat(0.134145), one), f32x4.splat(1.5957691216057308));
-  // 1 − s as e · s: exact where s is nearly one.
-  return fma(f32x4.mul(f32x4.mul(x, rise), f32x4.mul(e, s)), s, s);
+  const slope = f32x4.mul(fma(squares, f32x4.splat(0.134145), one), f32x4.splat(1.5957691216057308));
+  // e · s instead of 1 − s, which is inexact where s is nearly one.
+  return fma(f32x4.mul(f32x4.mul(x, slope), f32x4.mul(e, s)), s, s);
 }
 
 /** GELU_GRADIENT: dy, x, value (0: none), dx, count: dx = dy · value · gelu′(x). */
@@ -38,12 +38,12 @@ export function geluGradient(): void {
   const gated = pointer(2) != 0;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) {
-    let d = f32x4.mul(v128.load(dy + at), slope4(v128.load(x + at)));
+    let d = f32x4.mul(v128.load(dy + at), geluGradient4(v128.load(x + at)));
     if (gated) d = f32x4.mul(d, v128.load(value + at));
     v128.store(dx + at, d);
   }
   for (; at < bytes; at += 4) {
-    const d = load<f32>(dy + at) * f32x4.extract_lane(slope4(v128.load32_splat(x + at)), 0);
+    const d = load<f32>(dy + at) * f32x4.extract_lane(geluGradient4(v128.load32_splat(x + at)), 0);
     store<f32>(dx + at, gated ? d * load<f32>(value + at) : d);
   }
 }

@@ -1,28 +1,30 @@
 /**
- * Losses of tokens over a vocabulary, and their gradients for the hidden states, in one pass over the weights of the head.
+ * Losses of tokens over a vocabulary, and their gradients with respect to the hidden states, in one pass over the
+ * weights of the head.
  *
- * As in FlashAttention (https://arxiv.org/abs/2205.14135), with the vocabulary for keys and values: of a tile of rows of W
- * come logits, weights exp(logit − reference) and what these make of the rows; references and sums go along. Threads take
- * tiles in turn, each with sums of its own, which are put together at the end.
+ * As in FlashAttention (https://arxiv.org/abs/2205.14135), with the vocabulary as keys and values: a tile of rows of W
+ * gives logits, weights exp(logit − reference) and the weighted sum of the rows. References and sums are kept per
+ * token. Threads take tiles in turn, each with separate sums, which are merged at the end.
  */
-import {decode, groupBytes} from '../parts/formats';
-import {padded} from '../parts/blocks';
 import {FLOAT32, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from '../numbers';
-import {gatherRow} from './pack';
+import {padded} from '../parts/blocks';
+import {decode, groupBytes} from '../parts/formats';
 import {fillPanel, setMatrix, turnPanel} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
 import {height, packRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
+import {gatherRow} from './pack';
 
-/** Columns of a panel that fit the innermost cache beside a tile's rows of x. */
+/** Columns of a panel: with a tile's rows of x they fit the innermost cache. */
 const DEPTH = 640;
-/** Below this `exp4` is a constant, not zero. */
+/** Below this power `exp4` returns a constant, not zero. */
 const LEAST: f32 = -87;
+/** Below every real logit. */
 const NOTHING: f32 = -3e38;
-/** A reference moves when a logit passes it by so much: up to e²⁰ weights are as exact as below 1. */
+/** The reference moves when a logit exceeds it by this much. Weights up to e²⁰ are as exact as those below 1. */
 const SLACK: f32 = 20;
-/** Of each token: reference (float32), logit of the target (float32), sum (float64). */
-const NUMBERS: usize = 16;
+/** Bytes of statistics per token: reference (float32), logit of the target (float32), sum of the weights (float64). */
+const STATISTICS: usize = 16;
 
 let type: i32 = 0;
 let rows: i32 = 0;
@@ -30,14 +32,15 @@ let vocabulary: i32 = 0;
 let width: i32 = 0;
 let octets: i32 = 0;
 let cap: f32 = 0;
-let slopes: usize = 0;
+let gradients: usize = 0;
 
 let packed: usize = 0;
 let shares: usize = 0;
 let shareBytes: usize = 0;
-// A thread's own: a tile of W as panels [width][8 rows], and as [rows][8 columns]; logits; weights, packed.
+// Private to each thread: a tile of W as panels [width][8 rows] and as panels [rows][8 columns], logits, packed
+// weights.
 let panels: usize = 0;
-let turned: usize = 0;
+let transposed: usize = 0;
 let logits: usize = 0;
 let weights: usize = 0;
 
@@ -53,31 +56,33 @@ function tileBytes(): usize {
   return (<usize>(padded(width) * HEAD_TILE)) << 2;
 }
 
-function numbersOf(share: usize, row: i32): usize {
-  return share + <usize>row * NUMBERS;
+function statisticsOf(share: usize, row: i32): usize {
+  return share + <usize>row * STATISTICS;
 }
 
-/** Sums of a token: as many values as the panels of a row have. */
+/** Weighted sum of a token: as many values as the panels have columns. */
 function sumsOf(share: usize, row: i32): usize {
-  return share + <usize>rows * NUMBERS + <usize>row * sumStep();
+  return share + <usize>rows * STATISTICS + <usize>row * sumStep();
 }
 
 function sumStep(): usize {
   return (<usize>octets) << 5;
 }
 
-/** As in `headLossWorkspaceBytes`: rows packed for all, then for each thread numbers, sums, and room for a tile. */
+/**
+ * As in `headLossWorkspaceBytes`: packed rows for all threads, then per thread statistics, sums, and room for a tile.
+ */
 function divideWorkspace(): void {
   packed = pointer(11);
   shares = packed + ((<usize>(upTo(rows, HEAD_ROUND) * width)) << 2);
-  shareBytes = <usize>rows * (NUMBERS + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
+  shareBytes = <usize>rows * (STATISTICS + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
   panels = sumsOf(shares + <usize>thread * shareBytes, rows);
-  turned = panels + tileBytes();
-  logits = turned + tileBytes();
+  transposed = panels + tileBytes();
+  logits = transposed + tileBytes();
   weights = logits + LOGIT_BYTES;
 }
 
-/** Where columns from k on of the packed tokens from `row` on, which begins a block, are. */
+/** Address of columns from k on of the packed tokens from `row` on. `row` begins a block. */
 function packedAt(row: i32, some: i32, k: i32): usize {
   return packed + ((<usize>(row * width + upTo(some, height) * k)) << 2);
 }
@@ -99,16 +104,16 @@ function packTokens(): void {
   }
 }
 
-/** Rows n … n + count − 1 of W as panels, and turned where gradients are wanted. */
+/** Loads rows n … n + count − 1 of W as panels, and as transposed panels if gradients are wanted. */
 function loadTile(n: i32, count: i32): void {
   const panelBytes = (<usize>padded(width)) << 5;
   let panel = panels;
   for (let i = 0; i < count; i += 8, panel += panelBytes) {
     if (type == FLOAT32) fillPanel(panel, n + i, min(8, vocabulary - n - i), 0, width);
     else decode(type, pointer(1) + <usize>((n + i) >> 3) * groupBytes(type, width), panel, 0, width);
-    if (slopes == 0) continue;
+    if (gradients == 0) continue;
     for (let octet = 0; octet < octets; octet++) {
-      turnPanel(turned + ((<usize>(octet * HEAD_TILE + i)) << 5), panel + ((<usize>octet) << 8));
+      turnPanel(transposed + ((<usize>(octet * HEAD_TILE + i)) << 5), panel + ((<usize>octet) << 8));
     }
   }
 }
@@ -133,36 +138,36 @@ function project(row: i32, some: i32, count: i32): void {
   }
 }
 
-/** The reference of a token becomes this one. */
-function refer(share: usize, row: i32, reference: f32): void {
-  const at = numbersOf(share, row);
+/** Moves the reference of a token and rescales its sums. */
+function moveReference(share: usize, row: i32, reference: f32): void {
+  const at = statisticsOf(share, row);
   const factor = exp4(f32x4.splat(load<f32>(at) - reference));
   store<f32>(at, reference);
   const sum = load<f64>(at, 8);
   if (sum == 0) return;
   store<f64>(at, sum * <f64>f32x4.extract_lane(factor, 0), 8);
-  if (slopes == 0) return;
+  if (gradients == 0) return;
   const sums = sumsOf(share, row);
   scaleRow(sums, factor, sums, 8 * octets);
 }
 
-/** Logits of a token become weights, times the slope of the cap if there is one. */
+/** Turns logits of a token into weights, times the derivative of the cap if there is one. */
 function weigh(share: usize, row: i32, at: usize, n: i32, count: i32): void {
   const end = at + ((<usize>count) << 2);
   if (cap != 0) {
     const caps = f32x4.splat(cap);
     for (let p = at; p < end; p += 16) v128.store(p, f32x4.mul(tanh4(f32x4.div(v128.load(p), caps)), caps));
   }
-  // Whole vectors: what is behind the last logit weighs nothing.
+  // Fill up the last vector: lanes after the last logit get no weight.
   for (let i = count; i & 3; i++) store<f32>(at + ((<usize>i) << 2), NOTHING);
   let most = f32x4.splat(NOTHING);
   for (let p = at; p < end; p += 16) most = f32x4.pmax(most, v128.load(p));
   const largest = maxOf(most);
-  const numbers = numbersOf(share, row);
+  const statistics = statisticsOf(share, row);
   const target = load<i32>(pointer(3) + ((<usize>row) << 2)) - n;
-  if (target >= 0 && target < count) store<f32>(numbers, load<f32>(at + ((<usize>target) << 2)), 4);
-  if (largest > load<f32>(numbers) + SLACK) refer(share, row, largest);
-  const reference = f32x4.splat(load<f32>(numbers));
+  if (target >= 0 && target < count) store<f32>(statistics, load<f32>(at + ((<usize>target) << 2)), 4);
+  if (largest > load<f32>(statistics) + SLACK) moveReference(share, row, largest);
+  const reference = f32x4.splat(load<f32>(statistics));
   const least = f32x4.splat(LEAST);
   const one = f32x4.splat(1);
   const inverse: f32 = cap == 0 ? 0 : <f32>1 / cap;
@@ -173,12 +178,12 @@ function weigh(share: usize, row: i32, at: usize, n: i32, count: i32): void {
     let weight = v128.and(exp4(power), f32x4.ge(power, least));
     sum = f32x4.add(sum, weight);
     if (cap != 0) {
-      const bent = f32x4.mul(f32x4.max(logit, f32x4.splat(-cap)), f32x4.splat(inverse));
-      weight = f32x4.mul(weight, f32x4.sub(one, f32x4.mul(bent, bent)));
+      const capped = f32x4.mul(f32x4.max(logit, f32x4.splat(-cap)), f32x4.splat(inverse));
+      weight = f32x4.mul(weight, f32x4.sub(one, f32x4.mul(capped, capped)));
     }
     v128.store(p, weight);
   }
-  store<f64>(numbers, load<f64>(numbers, 8) + <f64>sumOf(sum), 8);
+  store<f64>(statistics, load<f64>(statistics, 8) + <f64>sumOf(sum), 8);
 }
 
 function walkTile(share: usize, n: i32, count: i32): void {
@@ -187,50 +192,50 @@ function walkTile(share: usize, n: i32, count: i32): void {
     const some = min(HEAD_ROWS, rows - row);
     project(row, some, count);
     for (let r = 0; r < some; r++) weigh(share, row + r, logits + <usize>r * LOGIT_STEP, n, count);
-    if (slopes == 0) continue;
+    if (gradients == 0) continue;
     packRows(logits, LOGIT_STEP, some, count, weights);
-    tiles(weights, turned, LOGIT_STEP << 3, 32, count, sumsOf(share, row), sumStep(), some, 8 * octets, true);
+    tiles(weights, transposed, LOGIT_STEP << 3, 32, count, sumsOf(share, row), sumStep(), some, 8 * octets, true);
   }
 }
 
-/** The sums of all threads, less the row of the target. */
+/** Merges the sums of all threads and subtracts the row of the target. */
 function finish(row: i32): void {
   let reference = NOTHING;
   for (let t = 0; t < threads; t++) {
-    reference = max(reference, load<f32>(numbersOf(shares + <usize>t * shareBytes, row)));
+    reference = max(reference, load<f32>(statisticsOf(shares + <usize>t * shareBytes, row)));
   }
   let sum: f64 = 0;
-  let own: f32 = 0;
+  let targetLogit: f32 = 0;
   for (let t = 0; t < threads; t++) {
-    const numbers = numbersOf(shares + <usize>t * shareBytes, row);
-    const factor = exp4(f32x4.splat(load<f32>(numbers) - reference));
-    sum += load<f64>(numbers, 8) * <f64>f32x4.extract_lane(factor, 0);
-    own += load<f32>(numbers, 4);
+    const statistics = statisticsOf(shares + <usize>t * shareBytes, row);
+    const factor = exp4(f32x4.splat(load<f32>(statistics) - reference));
+    sum += load<f64>(statistics, 8) * <f64>f32x4.extract_lane(factor, 0);
+    targetLogit += load<f32>(statistics, 4);
   }
-  store<f32>(pointer(4) + ((<usize>row) << 2), reference - own);
+  store<f32>(pointer(4) + ((<usize>row) << 2), reference - targetLogit);
   store<f32>(pointer(5) + ((<usize>row) << 2), <f32>sum);
-  if (slopes == 0) return;
-  const to = slopes + ((<usize>row * <usize>width) << 2);
+  if (gradients == 0) return;
+  const to = gradients + ((<usize>row * <usize>width) << 2);
   const target = load<i32>(pointer(3) + ((<usize>row) << 2));
   if (type == FLOAT32) memory.copy(to, pointer(1) + ((<usize>target * <usize>width) << 2), (<usize>width) << 2);
   else gatherRow(type, pointer(1) + <usize>(target >> 3) * groupBytes(type, width), target & 7, to, width);
-  const bent: f32 = cap == 0 ? 0 : own / cap;
-  scaleRow(to, f32x4.splat(bent * bent - 1), to, width);
+  const capped: f32 = cap == 0 ? 0 : targetLogit / cap;
+  scaleRow(to, f32x4.splat(capped * capped - 1), to, width);
   for (let t = 0; t < threads; t++) {
     const share = shares + <usize>t * shareBytes;
-    const power = f32x4.splat(load<f32>(numbersOf(share, row)) - reference);
+    const power = f32x4.splat(load<f32>(statisticsOf(share, row)) - reference);
     const factor = f32x4.extract_lane(exp4(power), 0) * <f32>(1 / sum);
     addScaledRow(sumsOf(share, row), f32x4.splat(factor), to, width);
   }
 }
 
 /**
- * HEAD_LOSS: type, w, x (rows, width), targets (int32 rows), differences (rows), sums (rows), slopes (rows, width; 0: none),
- * rows, vocabulary, width, cap (0: none), workspace. The loss is difference + log(sum).
+ * HEAD_LOSS: type, w, x (rows, width), targets (int32 rows), differences (rows), sums (rows), gradients (rows, width;
+ * 0: none), rows, vocabulary, width, cap (0: none), workspace. The loss is difference + log(sum).
  */
 export function headLoss(): void {
   type = argument(0);
-  slopes = pointer(6);
+  gradients = pointer(6);
   rows = argument(7);
   vocabulary = argument(8);
   width = argument(9);
@@ -240,7 +245,7 @@ export function headLoss(): void {
   packTokens();
   const share = shares + <usize>thread * shareBytes;
   memory.fill(share, 0, panels - share);
-  for (let row = 0; row < rows; row++) store<f32>(numbersOf(share, row), NOTHING);
+  for (let row = 0; row < rows; row++) store<f32>(statisticsOf(share, row), NOTHING);
   if (type == FLOAT32) setMatrix(pointer(1), FLOAT32, 1, width, 0, 1);
   barrier();
   const step = HEAD_TILE;

@@ -1,38 +1,45 @@
 /** y (m, rows) = x (m, columns) · Wᵀ with W (rows, columns) in any format. */
+import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from '../numbers';
 import {activationBytes, quantizeRow} from '../parts/activations';
 import {matVecBfloat16} from '../parts/bfloat16';
-import {matVecFloat32} from '../parts/float32';
 import {BLOCK, padded} from '../parts/blocks';
+import {matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
 import {matVecInt8} from '../parts/int8';
 import {integerPanel, integerTiles, packIntegerRows} from '../parts/integer_tile';
-import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from '../numbers';
 import {fillPanel, fillPanels, setMatrix, turnPanel} from '../parts/panel';
 import {argument, first, last, pointer, scratch} from '../parts/threads';
 import {height, packRows, tiles} from '../parts/tile';
 
-/** Columns that a panel has: 20 kB, which fit the innermost cache beside a tile's rows of x. A multiple of runs of integers. */
+/**
+ * Columns of a panel: 20 kB, which fit the innermost cache together with a tile's rows of x. A multiple of integer
+ * runs.
+ */
 const DEPTH = 640;
 const PANEL_BYTES: usize = DEPTH * 32;
-/** Panels that are filled at once: of float32 weights that lie side by side, 64 rows are four cache lines of a page. */
+/**
+ * Panels filled at once. Where float32 weights of one column are neighbours, their 64 rows are four cache lines of a
+ * page.
+ */
 const PANELS = 8;
-/** Rows of x that are multiplied with one panel after another, which is filled anew for the next ones. */
+/** Rows of x per pass over the panels, which are filled again for the next rows. */
 const ROWS_AT_ONCE = 256;
-/** The same for integers, whose packed rows fit the second cache. */
+/** The same for integers: their packed rows fit the second-level cache. */
 const INTEGER_ROWS_AT_ONCE = 128;
 const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
-/** With fewer rows of x than this, each is multiplied on its own: a panel would not be used often enough. */
+/** With fewer rows of x than this, each row is multiplied separately: panels would not be used often enough. */
 const PANEL_ROWS = 4;
 
-/** The same for products with the transposed matrix: rows of W that a panel has, and rows of dy. */
+// The same for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
+
 const TURNED_DEPTH = 384;
 const TURNED_BYTES: usize = TURNED_DEPTH * 32;
 const TURNED_ROWS_AT_ONCE = 256;
-/** In scratch: a panel of one block, then the four turned ones, then rows of dy. */
+/** Scratch memory holds a panel of one block, then four transposed panels from here on, then packed rows of dy. */
 const TURNED: usize = BLOCK * 32;
 
-/** The part of a product that has rows n0 … n1 − 1 of W; n0 is a multiple of 8. `inner` only counts for float32. */
+/** Rows n0 … n1 − 1 of W of a product. n0 is a multiple of 8; `inner` counts for float32 only. */
 export function product(
   type: i32,
   w: usize,
@@ -53,13 +60,13 @@ export function product(
   } else if (m < PANEL_ROWS && <usize>m * activationBytes(type, columns) <= <usize>SCRATCH_BYTES) {
     vectorProducts(type, w, x, m, y, yStep, columns, n0, n1);
   } else {
-    // Wide tiles are faster than products of integers, and exact.
+    // Wide tiles are faster than integer products, and exact.
     if (type == BFLOAT16 || height == 5) floatProduct(type, w, 1, x, m, y, yStep, columns, n0, n1);
     else integerProduct(type, w, x, m, y, yStep, columns, n0, n1);
   }
 }
 
-/** Group by group, so that the rows of x after the first find the weights in cache. */
+/** Group by group, so that all rows of x but the first find the weights in the cache. */
 function vectorProducts(
   type: i32,
   w: usize,
@@ -100,7 +107,7 @@ function vectorProduct(type: i32, w: usize, x: usize, y: usize, rows: i32, colum
   else matVecInt4(w, x, y, rows, padded(columns) / BLOCK);
 }
 
-/** Products of 8-bit and 16-bit numbers, a panel at a time. */
+/** Products in 16-bit integers, one panel at a time. */
 function integerProduct(
   type: i32,
   w: usize,
@@ -203,7 +210,7 @@ export function matMulTransposed(): void {
   const dyStep = (<usize>rows) << 2;
   const dxStep = (<usize>columns) << 2;
   const packedRows = scratch() + TURNED + 4 * TURNED_BYTES;
-  // Parts of like size, each of whole groups.
+  // Parts of similar size, in whole groups.
   const parts = (rows + TURNED_DEPTH - 1) / TURNED_DEPTH;
   const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
   for (let n = 0; n < rows; n += most) {
@@ -222,7 +229,7 @@ export function matMulTransposed(): void {
   }
 }
 
-/** Columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
+/** Loads columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
 function turnBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
   const block = scratch();
   const bytes = groupBytes(type, columns);

@@ -1,15 +1,18 @@
-/** Layer normalization, and gradients of it and of RMS normalization, which is the same without a mean and a shift. */
+/**
+ * Norms and their gradients. An RMS norm is a layer norm without a mean and a shift, and with a scale that counts from
+ * one.
+ */
 import {argument, barrier, first, floatArgument, last, pointer, scratch} from '../parts/threads';
 import {fma, sumOf, zero} from '../parts/vector';
 
-/** Rows that are summed before their sum is added to the others': rounding does not pile up. */
+/** Rows are summed in blocks of this many, and then the blocks, so that rounding errors do not pile up. */
 const ROWS_AT_ONCE = 64;
 
 // A row's normed values are (x − mean) · inverse.
 let mean: f32 = 0;
 let inverse: f32 = 1;
 
-/** Mean (of RMS normalization: zero) and inverse of one row. */
+/** Sets the mean (zero for an RMS norm) and the inverse of one row. */
 function setRow(x: usize, columns: i32, epsilon: f32, centred: bool): void {
   mean = 0;
   if (centred) mean = sumRow(x, columns) / <f32>columns;
@@ -65,7 +68,7 @@ export function layerNorm(): void {
   }
 }
 
-/** NORM_GRADIENT_X: dy, x, scale, dx, rows, columns, epsilon, centred; scales of RMS normalization count from one. */
+/** NORM_GRADIENT_X: dy, x, scale, dx, rows, columns, epsilon, centred (0 for an RMS norm). */
 export function normGradientX(): void {
   const rows = argument(4);
   const columns = argument(5);
@@ -78,7 +81,7 @@ export function normGradientX(): void {
   }
 }
 
-/** dx = inverse · (d − mean(d) − n · mean(d · n)) where n is x normed, and d its gradient: dy times the scale. */
+/** dx = inverse · (d − mean(d) − n · mean(d · n)), where n is the normed x and d its gradient, dy times the scale. */
 function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32, centred: bool): void {
   const one: f32 = centred ? 0 : 1;
   const ones = f32x4.splat(one);
@@ -115,7 +118,7 @@ function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32,
 
 /**
  * NORM_GRADIENT_SCALE: dy, x, target (columns), rows, columns, epsilon, centred, workspace (rows, 2). Threads share the
- * rows to find means and inverses, then the columns to sum dy · n.
+ * rows to compute means and inverses, and then the columns to sum dy · n.
  */
 export function normGradientScale(): void {
   const rows = argument(3);
@@ -136,12 +139,12 @@ export function columnSums(): void {
   sumColumns(pointer(0), 0, 0, pointer(1), argument(2), argument(3));
 }
 
-/** target = Σ dy, or Σ dy · n if there is an x, in this thread's columns: whole vectors, but for the last. */
+/** target = Σ dy, or Σ dy · n unless x is 0, in this thread's columns. Threads share whole vectors. */
 function sumColumns(dy: usize, x: usize, workspace: usize, target: usize, rows: i32, columns: i32): void {
   const vectors = (columns + 3) >> 2;
   const begin = first(vectors) << 2;
   const end = min(columns, last(vectors) << 2);
-  // As many columns at once as scratch has room for.
+  // A limit on the sums in scratch memory.
   for (let c = begin; c < end; c += 4096) {
     sumSomeColumns(dy, x, workspace, target, rows, columns, c, min(4096, end - c));
   }

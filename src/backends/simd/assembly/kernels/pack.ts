@@ -1,11 +1,11 @@
-/** Between matrices of plain numbers and packed ones. */
+/** Packs matrices of plain numbers, unpacks them, and gathers their rows. */
+import {FLOAT32} from '../numbers';
 import {BLOCK, padded} from '../parts/blocks';
 import {decode, encode, groupBytes} from '../parts/formats';
-import {FLOAT32} from '../numbers';
 import {clearPanel, fillPanel, setMatrix} from '../parts/panel';
 import {argument, first, last, pointer, scratch} from '../parts/threads';
 
-/** Columns that are packed at once; a multiple of `BLOCK`. */
+/** Columns packed at once: a multiple of `BLOCK`. */
 const DEPTH = 512;
 
 /**
@@ -64,7 +64,9 @@ function copyLane(panel: usize, lane: i32, to: usize, count: i32): void {
   for (; count > 0; count--, panel += 32, to += 4) store<f32>(to, load<f32>(panel));
 }
 
-/** GATHER: table, type, columns, ids (int32), count, target: float32 (count, columns). Float32 tables are plain rows. */
+/**
+ * GATHER: table, type, columns, ids (int32), count, target: float32 (count, columns). Float32 tables are plain rows.
+ */
 export function gather(): void {
   const table = pointer(0);
   const type = argument(1);
@@ -82,6 +84,7 @@ export function gather(): void {
   }
 }
 
+/** One row of a packed matrix: lane `lane` of the group at `group`. */
 export function gatherRow(type: i32, group: usize, lane: i32, to: usize, columns: i32): void {
   const panel = scratch();
   for (let k = 0; k < columns; k += BLOCK) {

@@ -1,4 +1,4 @@
-/** Softmax of rows, its sums alone, and draws from it. Sums are in double precision: a vocabulary has 262,144 columns. */
+/** Softmax of rows, its sums, and samples from it. Sums are in double precision: a vocabulary has 262,144 columns. */
 import {
   argument,
   barrier,
@@ -13,7 +13,7 @@ import {
 } from '../parts/threads';
 import {exp4, maxOf} from '../parts/vector';
 
-/** Below this `exp4` is a constant, not zero. */
+/** Below this power `exp4` returns a constant, not zero. */
 const LEAST: f32 = -87;
 
 let largest: v128 = f32x4.splat(0);
@@ -46,7 +46,7 @@ function largestOf(x: usize, count: i32): f32 {
   return value;
 }
 
-/** Four weights, added in a fixed order: `walk` must find the same sums again. */
+/** Sum of four weights in a fixed order: `walk` must compute the same sums again. */
 function sumOfFour(weights: v128): f64 {
   const pairs = f64x2.add(
     f64x2.promote_low_f32x4(weights),
@@ -63,7 +63,7 @@ function sumOfWeights(x: usize, count: i32): f64 {
   return sum;
 }
 
-/** The first of `count` columns whose cumulated weight passes `rest`; if none does, the last that has a weight. */
+/** The first of `count` columns at which the cumulative weight exceeds `rest`; if none does, the last with a weight. */
 function walk(x: usize, count: i32, rest: f64): i32 {
   let i = 0;
   for (; i + 4 <= count; i += 4) {
@@ -75,14 +75,14 @@ function walk(x: usize, count: i32, rest: f64): i32 {
     rest -= <f64>weightAt(x + ((<usize>i) << 2));
     if (rest < 0) return i;
   }
-  // Rounding.
+  // Reached through rounding errors only.
   for (i = count - 1; i > 0; i--) {
     if (weightAt(x + ((<usize>i) << 2)) > 0) break;
   }
   return max(i, 0);
 }
 
-/** Largest value of a row of which every thread reads a part. */
+/** Largest value of a row. Every thread reads a part of it. */
 function shareLargest(x: usize, columns: i32): f32 {
   store<f32>(scratch(), largestOf(x + ((<usize>first(columns)) << 2), last(columns) - first(columns)));
   barrier();
@@ -92,8 +92,8 @@ function shareLargest(x: usize, columns: i32): f32 {
 }
 
 /**
- * Sum of all weights, of which every thread adds up a part. It lies behind the largest value: a thread that is through
- * with both barriers may begin the next row while others still read.
+ * Sum of all weights. Every thread adds up a part, and stores it after the largest value, not over it: a thread that
+ * has passed both barriers may begin the next row while others still read.
  */
 function shareSum(x: usize, columns: i32): f64 {
   store<f64>(scratch(), sumOfWeights(x + ((<usize>first(columns)) << 2), last(columns) - first(columns)), 8);
@@ -154,7 +154,7 @@ export function draw(): void {
     const x = pointer(0) + ((row * <usize>columns) << 2);
     setSoftmax(shareLargest(x, columns), floatArgument(4));
     const goal = load<f64>(pointer(5) + (row << 3)) * shareSum(x, columns);
-    // Whose part is it in? Every thread finds the same one.
+    // Which thread's part contains the goal? Every thread finds the same one.
     let owner = 0;
     let before: f64 = 0;
     let sum: f64 = 0;

@@ -1,7 +1,7 @@
-/** The largest values of a row: each thread keeps the best of its part in a heap, then one merges what they found. */
+/** The largest values of a row. Each thread keeps the best of its part in a heap; then one thread merges the heaps. */
 import {argument, barrier, first, last, pointer, scratch, scratchOf, thread, threads} from '../parts/threads';
 
-// This thread's heap: values, then indices, the worst kept on top.
+// This thread's heap: values, then indices, with the worst on top.
 let values: usize = 0;
 let indices: usize = 0;
 
@@ -18,7 +18,7 @@ function put(slot: i32, value: f32, index: i32): void {
   store<i32>(indices + ((<usize>slot) << 2), index);
 }
 
-/** Puts an entry into the heap of `count` at `slot`, whose own is given up, and lets it sink below worse ones. */
+/** Replaces the entry at `slot` in a heap of `count`, and lets the new one sink below worse ones. */
 function sink(slot: i32, count: i32, value: f32, index: i32): void {
   for (;;) {
     let child = 2 * slot + 1;
@@ -31,19 +31,19 @@ function sink(slot: i32, count: i32, value: f32, index: i32): void {
   put(slot, value, index);
 }
 
-/** Of equal values the one behind is worse. */
+/** Of equal values the later one is worse. */
 function isWorse(a: f32, i: i32, b: f32, j: i32): bool {
   return a < b || (a == b && i > j);
 }
 
-/** The best `count` of columns begin … end − 1, best first; there are at least so many. */
+/** Collects the best `count` of columns begin … end − 1, best first. There are at least `count` columns. */
 function collect(x: usize, begin: i32, end: i32, count: i32): void {
   if (count == 0) return;
   let i = begin;
   for (let slot = 0; slot < count; slot++, i++) put(slot, load<f32>(x + ((<usize>i) << 2)), i);
   for (let slot = (count >> 1) - 1; slot >= 0; slot--) sink(slot, count, valueAt(slot), indexAt(slot));
   let worst = valueAt(0);
-  // Sixteen at a time: nearly all of them are too small.
+  // Sixteen at a time: nearly all are too small.
   for (; i + 16 <= end; i += 16) {
     const at = x + ((<usize>i) << 2);
     const a = f32x4.pmax(v128.load(at), v128.load(at, 16));
@@ -52,7 +52,7 @@ function collect(x: usize, begin: i32, end: i32, count: i32): void {
     for (let j = i; j < i + 16; j++) worst = offer(x, j, count, worst);
   }
   for (; i < end; i++) worst = offer(x, i, count, worst);
-  // The worst go to the end, one after another.
+  // Sort: move the worst entry to the end, again and again.
   for (let slot = count - 1; slot > 0; slot--) {
     const value = valueAt(slot);
     const index = indexAt(slot);
@@ -61,7 +61,7 @@ function collect(x: usize, begin: i32, end: i32, count: i32): void {
   }
 }
 
-/** Returns the worst value that is kept. */
+/** Keeps a value if it is larger than the worst one. Returns the worst value kept. */
 function offer(x: usize, index: i32, count: i32, worst: f32): f32 {
   const value = load<f32>(x + ((<usize>index) << 2));
   if (!(value > worst)) return worst;
@@ -70,8 +70,8 @@ function offer(x: usize, index: i32, count: i32, worst: f32): f32 {
 }
 
 /**
- * TOP_K: x (rows, columns), rows, columns, k, values (rows, k), indices (rows, k), bytes from row to row of both, indices
- * as float32 (1) or int32 (0). k values and indices fit into the scratch memory of a thread.
+ * TOP_K: x (rows, columns), rows, columns, k, values (rows, k), indices (rows, k), bytes from row to row of both,
+ * indices as float32 (1) or int32 (0). k values and indices fit into the scratch memory of a thread.
  */
 export function topK(): void {
   const columns = argument(2);
@@ -87,14 +87,14 @@ export function topK(): void {
     store<i32>(scratch(), count);
     barrier();
     if (thread == 0) merge(k, pointer(4) + row * step, pointer(5) + row * step, argument(7) != 0);
-    // Nobody may overwrite what thread 0 still reads.
+    // Thread 0 must have read the scratch memory before anyone overwrites it.
     barrier();
   }
 }
 
-/** Parts of threads follow one another, so that of equal values the first found has the lowest index. */
+/** Threads have consecutive parts, so that of equal values the first one found has the lowest index. */
 function merge(k: i32, toValues: usize, toIndices: usize, asFloat: bool): void {
-  // How much of each thread's list is used, behind its length.
+  // The number of entries used from each thread's list, stored after its length.
   for (let t = 0; t < threads; t++) store<i32>(scratchOf(t), 0, 4);
   for (let n = 0; n < k; n++, toValues += 4, toIndices += 4) {
     let best = -1;

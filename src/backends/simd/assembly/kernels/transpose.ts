@@ -1,15 +1,16 @@
-/** Axes of a tensor in another order: patches of images, heads of attention, kernels. */
+/** Reorders the axes of a tensor: patches of images, heads of attention, kernels. */
 import {argument, first, last, pointer} from '../parts/threads';
 
-/** Axes that a tensor may have, counted after those that stay neighbours are taken as one. */
+/** The most axes of a tensor, after axes that stay neighbours are merged. */
 const AXES = 6;
-/** Sizes of the result's axes, first to last, behind the two pointers; then how many values of x apart neighbours are. */
+// After two pointers: sizes of the result's axes, first to last, then the strides of x along them, in values.
+
 const SIZES = 2;
 const STRIDES = SIZES + AXES;
 
 /**
- * TRANSPOSE: x, y, six sizes of y's axes, and the strides of x for them; fewer axes have ones in front. The last two axes
- * are copied in squares, so that what is read and what is written both stay in the cache.
+ * TRANSPOSE: x, y, six sizes of y's axes, and the strides of x for them. Fewer axes have ones in front. The last two
+ * axes are copied in stripes of 16 rows, so that the values read and the values written both stay in the cache.
  */
 export function transpose(): void {
   const height = argument(SIZES + AXES - 2);

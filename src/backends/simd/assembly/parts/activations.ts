@@ -1,16 +1,16 @@
 /**
- * One row of x as whole numbers, for products with integer weights: for each block of 32 columns what its numbers are to be
- * multiplied by, then the numbers. What they lose is far below what the weights have lost: 12 bits for int8, 8 for int4
- * (there they change nothing that could be measured, as in llama.cpp), or 16 without relaxed instructions. Sums are exact.
+ * Quantizes one row of x for products with integer weights: for each block of 32 columns its scales, then its integers.
+ * The rounding error is far below that of the weights: x keeps 12 bits for int8, 8 for int4 (no measurable difference,
+ * as in llama.cpp), or 16 for int4 without relaxed instructions. Sums are exact.
  */
 import {padded} from './blocks';
 import {INT8} from '../numbers';
 import {loadSome, maxOf, sumOf, zero} from './vector';
 
-/** Of a block of two bytes a number: 16 bytes before the numbers. */
+/** Bytes of a block with two bytes per integer, after a header of 16 bytes. */
 export const PAIRS_BLOCK: usize = 80;
 export const WORDS_BLOCK: usize = 80;
-/** Of one byte a number. */
+/** Bytes of a block with one byte per integer. */
 export const BYTES_BLOCK: usize = 48;
 
 export function activationBytes(type: i32, columns: i32): usize {
@@ -22,7 +22,7 @@ function blockBytes(type: i32): usize {
   return ASC_FEATURE_RELAXED_SIMD ? BYTES_BLOCK : WORDS_BLOCK;
 }
 
-/** The form that products with weights of this type take. */
+/** Quantizes to the form that products with weights of this type read. */
 export function quantizeRow(type: i32, x: usize, columns: i32, to: usize): void {
   const bytes = blockBytes(type);
   for (; columns > 0; columns -= 32, x += 128, to += bytes) {
@@ -48,18 +48,20 @@ function sumOfIntegers(v: v128): i32 {
   return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3);
 }
 
-// With int8 weights ----------------------------------------------------------------------------------------------------
+// With int8 weights ---------------------------------------------------------------------------------------------------
 
-/** 16 · 2031 and what is taken off below fit 16 bits. */
+/** The largest integer: 16 · 2031, plus the correction below, fits 16 bits. */
 const PAIRS_MOST: f32 = 2031;
 
 /**
- * For `matVecInt8`, which multiplies the pair of bytes (e, o) of an even and an odd column, read as the 16-bit number
- * 256 · o + e, with the odd column's x, and e alone with the even one's. What e adds to the first product is taken off
- * the second's factor here: with o-column x₁ as a whole number and even x₀ in sixteenths, z = 16 · (x₀ − x₁ / 256).
+ * For `matVecInt8`, which reads the bytes (e, o) of an even and an odd column as one 16-bit number, 256 · o + e. It
+ * multiplies that number with the odd column's x, and e on its own with the even column's. What e adds to the first
+ * product is subtracted from the second factor here: with the odd column's x₁ as an integer and the even column's x₀ in
+ * sixteenths, z = 16 · (x₀ − x₁ / 256).
  *
- * Bytes of even columns are 128 too large; the sums begin at what that makes of them. Block: factors of the sums with x₁
- * and with z (float32), where these sums begin (int32), then for each four columns z₀, z₂, x₁, x₃.
+ * Bytes of even columns are stored 128 too large, so the sums start at a value that cancels this. Block: factors of the
+ * sums with x₁ and with z (float32), the initial values of these sums (int32), then for each four columns z₀, z₂, x₁,
+ * x₃.
  */
 function quantizeToPairs(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
@@ -88,9 +90,9 @@ function pairs(v: v128, factor: v128): v128 {
   return i32x4.shuffle(i32x4.trunc_sat_f32x4_s(f32x4.nearest(z)), i32x4.trunc_sat_f32x4_s(whole), 0, 2, 5, 7);
 }
 
-// With int4 weights ----------------------------------------------------------------------------------------------------
+// With int4 weights ---------------------------------------------------------------------------------------------------
 
-/** Block: scale, sum of the block as it is rounded, 8 bytes of nothing, then 32 signed bytes in order. */
+/** Block: scale, sum of the rounded values, 8 unused bytes, then 32 signed bytes in order. */
 function quantizeToBytes(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
   const scale = most / 127;
@@ -110,7 +112,7 @@ function quantizeToBytes(x: usize, columns: i32, to: usize): void {
   store<f32>(to, <f32>sumOfIntegers(sums) * scale, 4);
 }
 
-/** Block: scale and sum as above, then 32 words; within every four the order is 0, 2, 1, 3, that of the nibbles. */
+/** Block: header as above, then 32 signed 16-bit integers. Every four are in the order of the nibbles: 0, 2, 1, 3. */
 function quantizeToWords(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
   const scale = most / 32767;

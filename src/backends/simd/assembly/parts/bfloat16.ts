@@ -1,6 +1,6 @@
 /**
- * Packed bfloat16: for each group of eight rows, for each pair of columns, eight words, one a row; the low half is the
- * even column, the high half the odd one. 16 bytes a column and group.
+ * Packed bfloat16: for each group of eight rows, for each pair of columns, eight words, one per row. The low half is
+ * the even column, the high half the odd one. 16 bytes per column and group.
  */
 import {fma, storeSome, zero} from './vector';
 
@@ -10,7 +10,7 @@ export function bfloat16GroupBytes(paddedColumns: i32): usize {
   return (<usize>paddedColumns) << 4;
 }
 
-/** Panel of `count` columns; an odd count writes one column more. */
+/** Writes a panel of `count` columns. An odd count writes one more column. */
 export function decodeBfloat16(from: usize, to: usize, count: i32): void {
   const high = i32x4.splat(HIGH);
   for (; count > 0; count -= 2, from += 32, to += 64) {
@@ -23,7 +23,7 @@ export function decodeBfloat16(from: usize, to: usize, count: i32): void {
   }
 }
 
-/** Bits rounded to the nearest bfloat16, ties to even, in the upper halves; NaN stays NaN. */
+/** Rounds to the nearest bfloat16, ties to even, in the upper half of each word. NaN stays NaN. */
 export function roundToBfloat16(v: v128): v128 {
   const odd = v128.and(i32x4.shr_u(v, 16), i32x4.splat(1));
   const rounded = i32x4.add(v, i32x4.add(odd, i32x4.splat(0x7fff)));
@@ -31,7 +31,7 @@ export function roundToBfloat16(v: v128): v128 {
   return v128.and(v128.bitselect(rounded, nan, f32x4.eq(v, v)), i32x4.splat(HIGH));
 }
 
-/** From a panel of an even number of columns. */
+/** Packs a panel with an even number of columns. */
 export function encodeBfloat16(panel: usize, to: usize, count: i32): void {
   for (; count > 0; count -= 2, panel += 64, to += 32) {
     for (let half: usize = 0; half < 32; half += 16) {
@@ -42,7 +42,7 @@ export function encodeBfloat16(panel: usize, to: usize, count: i32): void {
   }
 }
 
-/** One row of x with the rows of a run of groups: y[n] = Σ x[k] · W[n, k]. Bound by memory: one stream, read in order. */
+/** y[n] = Σ x[k] · W[n, k] for one row of x and a run of groups. Bound by memory: one stream, read in order. */
 export function matVecBfloat16(w: usize, groupBytes: usize, x: usize, y: usize, rows: i32, columns: i32): void {
   const high = i32x4.splat(HIGH);
   const end = x + ((<usize>(columns & ~1)) << 2);
@@ -62,7 +62,7 @@ export function matVecBfloat16(w: usize, groupBytes: usize, x: usize, y: usize, 
       b0 = fma(i32x4.shl(b, 16), x0, b0);
       b1 = fma(v128.and(b, high), x1, b1);
     }
-    // What lies behind the last x is not ours to read: it may be a NaN.
+    // The value after the last x does not belong to the row and may be NaN.
     if (columns & 1) {
       const x0 = v128.load32_splat(end);
       a0 = fma(i32x4.shl(v128.load(p), 16), x0, a0);
@@ -72,12 +72,12 @@ export function matVecBfloat16(w: usize, groupBytes: usize, x: usize, y: usize, 
   }
 }
 
-/** Four bfloat16 values. */
+/** Loads four bfloat16 values as float32. */
 export function bfloat16At(at: usize): v128 {
   return i32x4.shl(v128.load16x4_u(at), 16);
 }
 
-/** The upper halves of four words. */
+/** Stores the upper halves of four words. */
 export function storeBfloat16(at: usize, v: v128): void {
   const halves = i32x4.shr_u(v, 16);
   v128.store64_lane(at, i16x8.narrow_i32x4_u(halves, halves), 0);

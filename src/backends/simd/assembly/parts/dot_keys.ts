@@ -1,9 +1,9 @@
-/** Scores of few queries: making panels of keys that are used once or twice would cost more than the products. */
+/** Scores of a few queries. Building panels of keys for one or two uses would cost more than the products. */
 import {fma, loadSome, sumOf, zero} from './vector';
 
 /**
- * scores[r][j] = queries[r] · keys[j] for at most four queries, `width` values each. Keys are `step` bytes apart, rows of
- * scores `scoreStep`.
+ * scores[r][j] = queries[r] · keys[j] for at most four queries of `width` values. Keys are `step` bytes apart, rows of
+ * scores `scoreStep` bytes.
  */
 export function dotKeys(
   queries: usize,
@@ -21,8 +21,8 @@ export function dotKeys(
   const q2 = rows > 2 ? q1 + row : queries;
   const q3 = rows > 3 ? q2 + row : queries;
   const body = (<usize>(width & ~3)) << 2;
-  // One key after another, though two at a time would load queries half as often: memory, which is what keys wait for, is
-  // read fastest as one stream.
+  // One key at a time. Two at a time would load the queries half as often, but the loop waits for the keys, and memory
+  // is read fastest as one stream.
   for (let j = 0; j < count; j++, keys += step, scores += 4) {
     let a0 = zero();
     let a1 = a0;

@@ -1,7 +1,7 @@
-/** Products of one row of x with float32 weights as they lie: bound by memory, so weights are read once and in order. */
+/** Products of one row of x with unpacked float32 weights. Bound by memory, so weights are read once and in order. */
 import {fma, sumOf, zero} from './vector';
 
-/** y[n] for rows n0 … n1 − 1 of W in [outer, columns, inner], row n = o · inner + i. */
+/** y[n] for rows n0 … n1 − 1 of W [outer, columns, inner]; row n = o · inner + i. */
 export function matVecFloat32(w: usize, inner: i32, x: usize, y: usize, columns: i32, n0: i32, n1: i32): void {
   if (inner == 1) {
     dotRows(w + ((<usize>n0 * <usize>columns) << 2), x, y + ((<usize>n0) << 2), n1 - n0, columns);
@@ -24,7 +24,7 @@ export function matVecFloat32(w: usize, inner: i32, x: usize, y: usize, columns:
   }
 }
 
-/** Rows that lie one after another. */
+/** Dot products of x with contiguous rows. */
 function dotRows(w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
   const body = columns & ~15;
   for (; rows > 0; rows--, y += 4) {
@@ -45,7 +45,7 @@ function dotRows(w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
   }
 }
 
-/** y[i] = Σ x[k] · w[k][i] for `count` columns of a matrix whose rows are `step` bytes apart. Sums stay in cache. */
+/** y[i] = Σ x[k] · w[k][i] for `count` columns of a matrix with rows `step` bytes apart. The sums stay in the cache. */
 function sumColumns(w: usize, step: usize, x: usize, y: usize, count: i32, columns: i32): void {
   memory.fill(y, 0, (<usize>count) << 2);
   const body = (<usize>(count & ~3)) << 2;

@@ -1,22 +1,22 @@
-/** What packed formats have in common: their sizes, and the way from and to panels. */
+/** What the packed formats have in common: their sizes, and conversion from and to panels. */
 import {bfloat16GroupBytes, decodeBfloat16, encodeBfloat16} from './bfloat16';
 import {decodeInt4, encodeInt4, INT4_BLOCK} from './int4';
 import {decodeInt8, encodeInt8, INT8_BLOCK} from './int8';
 import {BFLOAT16, INT8} from '../numbers';
 import {padded} from './blocks';
 
-/** Bytes of eight rows. */
+/** Bytes of a group of eight rows. */
 export function groupBytes(type: i32, columns: i32): usize {
   return columnOffset(type, padded(columns));
 }
 
-/** Bytes of eight rows before column k: an even one of bfloat16, else one that begins a block. */
+/** Bytes of a group before column k, which is even for bfloat16 and begins a block otherwise. */
 export function columnOffset(type: i32, k: i32): usize {
   if (type == BFLOAT16) return bfloat16GroupBytes(k);
   return <usize>(k >> 5) * (type == INT8 ? INT8_BLOCK : INT4_BLOCK);
 }
 
-/** Panel of columns k … k + count − 1 of the group at `from`; k begins a block. Writes whole blocks. */
+/** Writes a panel of columns k … k + count − 1 of the group at `from`. k begins a block; whole blocks are written. */
 export function decode(type: i32, from: usize, to: usize, k: i32, count: i32): void {
   from += columnOffset(type, k);
   if (type == BFLOAT16) decodeBfloat16(from, to, count);
@@ -24,7 +24,7 @@ export function decode(type: i32, from: usize, to: usize, k: i32, count: i32): v
   else decodeInt4(from, to, count);
 }
 
-/** The way back: whole blocks, from column k on. */
+/** Packs a panel of whole blocks into the group at `to`, from column k on. */
 export function encode(type: i32, panel: usize, to: usize, k: i32, count: i32): void {
   to += columnOffset(type, k);
   if (type == BFLOAT16) encodeBfloat16(panel, to, count);

@@ -1,22 +1,20 @@
 /**
- * Packed int4: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, eight bfloat16 minima,
- * then for each eight columns eight words, one a row: byte i holds column i in its low four bits and column 4 + i in its
- * high ones. W = scale · number + minimum, 0 … 15. 160 bytes a block and group, 5 bits a weight.
+ * Packed int4: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, eight bfloat16
+ * minima, then for each eight columns eight words, one per row. Byte i holds column i in its low four bits and column 4
+ * + i in its high four. W = scale · n + minimum with n in 0 … 15. 160 bytes per block and group, 5 bits per weight.
  */
 import {BYTES_BLOCK, WORDS_BLOCK} from './activations';
-import {roundToBfloat16} from './bfloat16';
-import {bfloat16At, storeBfloat16} from './bfloat16';
-import {inverse} from './vector';
-import {fma, storeSome, zero} from './vector';
+import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
+import {fma, inverse, storeSome, zero} from './vector';
 
 export const INT4_BLOCK: usize = 160;
 
-/** The lowest four bits of each word. */
+/** Weights from the lowest four bits of each word. */
 function nibble(v: v128, scale: v128, minimum: v128): v128 {
   return fma(f32x4.convert_i32x4_s(v128.and(v, i32x4.splat(15))), scale, minimum);
 }
 
-/** Panel of whole blocks. */
+/** Writes a panel of whole blocks. */
 export function decodeInt4(from: usize, to: usize, count: i32): void {
   for (; count > 0; count -= 32) {
     for (let half: usize = 0; half < 2; half++) {
@@ -41,10 +39,13 @@ export function decodeInt4(from: usize, to: usize, count: i32): void {
   }
 }
 
-/** How many ways of cutting up a block are tried. */
+/** How many step sizes are tried per block. */
 const CANDIDATES = 6;
 
-/** From a panel of whole blocks: for each row of a block the scale and minimum with the least squared error are sought. */
+/**
+ * Packs a panel of whole blocks. For each row of a block it searches for the scale and minimum with the least squared
+ * error.
+ */
 export function encodeInt4(panel: usize, to: usize, count: i32): void {
   for (; count > 0; count -= 32, panel += 1024, to += INT4_BLOCK) {
     encodeHalf(panel, to, 0);
@@ -71,9 +72,9 @@ function encodeHalf(panel: usize, to: usize, half: usize): void {
   let minimum = mean;
   let most = zero();
   for (let candidate = 0; candidate < CANDIDATES; candidate++) {
-    // Cutting up less than the whole range loses the largest but is finer below.
+    // Steps that do not cover the whole range clip the largest values but are finer for the others.
     const factor = f32x4.mul(f32x4.splat(<f32>14.3 + <f32>candidate * <f32>0.5), inverseRange);
-    // The line through (number, value) with the least squares; values less their mean, for the sake of digits.
+    // Least-squares line through (n, value). The mean is subtracted from the values for precision.
     let n1 = zero();
     let n2 = zero();
     let nv = zero();
@@ -86,7 +87,7 @@ function encodeHalf(panel: usize, to: usize, half: usize): void {
     }
     const spread = f32x4.sub(n2, f32x4.div(f32x4.mul(n1, n1), count));
     const slope = f32x4.mul(nv, inverse(spread));
-    // What the line explains of the sum of squares.
+    // The part of the sum of squares that the line explains.
     const explained = f32x4.mul(slope, nv);
     const better = f32x4.gt(explained, most);
     scale = v128.bitselect(slope, scale, better);
@@ -109,13 +110,13 @@ function encodeHalf(panel: usize, to: usize, half: usize): void {
   }
 }
 
-/** y[n] = Σ x[k] · W[n, k] for a run of groups; x as `quantizeRow` left it. */
+/** y[n] = Σ x[k] · W[n, k] for a run of groups. x was written by `quantizeRow`. */
 export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   if (ASC_FEATURE_RELAXED_SIMD) matVecBytes(w, x, y, rows, blocks);
   else matVecWords(w, x, y, rows, blocks);
 }
 
-/** Nibbles and x as bytes. A sum of 16 bits takes 16 products of at most 15 · 127: it cannot overflow. */
+/** With nibbles and x as bytes. A 16-bit sum of 16 products of at most 15 · 127 cannot overflow. */
 function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   if (!ASC_FEATURE_RELAXED_SIMD) return;
   const low = i8x16.splat(15);
@@ -152,7 +153,7 @@ function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void
   }
 }
 
-/** Without relaxed instructions: nibbles and x as 16-bit numbers. */
+/** Without relaxed instructions: with nibbles and x as 16-bit integers. */
 function matVecWords(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   const low = i16x8.splat(15);
   for (; rows > 0; rows -= 8, y += 32) {

@@ -1,11 +1,11 @@
 /**
  * Packed int8: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, then for each four
- * columns eight words, one a row, of four bytes. W = scale · number, −127 … 127; bytes of even columns are the number + 128,
- * those of odd ones the number in two's complement (why: `activations.ts`). 272 bytes a block and group.
+ * columns eight words of four bytes, one word per row. W = scale · n with n in −127 … 127. Bytes of even columns are
+ * n + 128, those of odd columns n in two's complement (`activations.ts` says why). 272 bytes per block and group.
  */
 import {PAIRS_BLOCK} from './activations';
-import {roundToBfloat16, bfloat16At, storeBfloat16} from './bfloat16';
-import {fma, storeSome, zero, inverse} from './vector';
+import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
+import {fma, inverse, storeSome, zero} from './vector';
 
 export const INT8_BLOCK: usize = 272;
 
@@ -17,7 +17,7 @@ function oddByte(v: v128, scale: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_s(v, 24)), scale);
 }
 
-/** Panel of whole blocks. */
+/** Writes a panel of whole blocks. */
 export function decodeInt8(from: usize, to: usize, count: i32): void {
   for (; count > 0; count -= 32) {
     const s = bfloat16At(from);
@@ -43,7 +43,7 @@ function quantized(at: usize, factor: v128): v128 {
   return i32x4.trunc_sat_f32x4_s(f32x4.pmax(f32x4.pmin(v, f32x4.splat(127)), f32x4.splat(-127)));
 }
 
-/** From a panel of whole blocks. Values are rounded with the scale as it is stored. */
+/** Packs a panel of whole blocks. Values are divided by the scale as it is stored, which is already rounded. */
 export function encodeInt8(panel: usize, to: usize, count: i32): void {
   const low = i32x4.splat(255);
   for (; count > 0; count -= 32, panel += 1024, to += INT8_BLOCK) {
@@ -71,7 +71,7 @@ export function encodeInt8(panel: usize, to: usize, count: i32): void {
   }
 }
 
-/** y[n] = Σ x[k] · W[n, k] for a run of groups; x as `quantizeRow` left it. */
+/** y[n] = Σ x[k] · W[n, k] for a run of groups. x was written by `quantizeRow`. */
 export function matVecInt8(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   const low = i16x8.splat(255);
   for (; rows > 0; rows -= 8, y += 32) {

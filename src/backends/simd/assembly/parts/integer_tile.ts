@@ -1,31 +1,34 @@
 /**
- * Products of many rows of x with integer weights, in whole numbers of 16 bits: one instruction multiplies and adds pairs, so
- * that they take half the time of float32. Both factors are cut up into runs of `RUN` columns with one unit a row and run:
- * a 4095th of the largest x, a 32nd of the largest int8 scale, a 4095th of the largest int4 weight. What that loses, less
- * than a thousandth of a run's part of the result, is far below what the weights have lost; the sums are exact.
+ * Products of many rows of x with integer weights, in 16-bit integers. One instruction multiplies and adds pairs, so
+ * they take half the time of float32. Both factors are split into runs of `RUN` columns with one unit per row and run:
+ * 1/4095 of the largest x, 1/32 of the largest int8 scale, 1/4095 of the largest int4 weight. The rounding error is
+ * less than a thousandth of a run's share of the result, far below that of the weights. The sums are exact.
  *
- * Columns come in pairs: (0, 2), (1, 3), (4, 6), (5, 7) of every eight, which is how they fall out of the weights' words.
+ * Columns come in pairs: (0, 2), (1, 3), (4, 6), (5, 7) of every eight, the order in which they leave the weights'
+ * words.
  */
-import {columnOffset} from './formats';
-import {padded} from './blocks';
-import {INT4_BLOCK} from './int4';
-import {bfloat16At} from './bfloat16';
-import {INT8_BLOCK} from './int8';
-import {inverse} from './vector';
 import {INT8} from '../numbers';
-import {fma, loadSome, maxOf, storeSome, storeTransposed, zero} from './vector';
+import {bfloat16At} from './bfloat16';
+import {padded} from './blocks';
+import {columnOffset} from './formats';
+import {INT4_BLOCK} from './int4';
+import {INT8_BLOCK} from './int8';
+import {fma, inverse, loadSome, maxOf, storeSome, storeTransposed, zero} from './vector';
 
-/** 128 · 4095² is below 2³¹. */
+/** Columns per run: sums cannot overflow, since 128 · 4095² is below 2³¹. */
 const RUN = 128;
 const MOST: f32 = 4095;
-/** A run of four rows of x: four units, then pairs [64][4 rows]. */
+/** Bytes of a run of four rows of x: four units, then pairs [64][4 rows]. */
 const ROWS_RUN: usize = 16 + 64 * 16;
-/** A run of eight rows of weights: eight units, then pairs [64][8 rows]. */
+/** Bytes of a run of eight rows of weights: eight units, then pairs [64][8 rows]. */
 const PANEL_RUN: usize = 32 + 64 * 32;
 
-// Rows of x ------------------------------------------------------------------------------------------------------------
+// Rows of x -----------------------------------------------------------------------------------------------------------
 
-/** Rows of x, `step` bytes apart, four side by side. A last tile of fewer rows repeats the last row. */
+/**
+ * Quantizes rows of x, `step` bytes apart, into tiles of four interleaved rows. A last tile of fewer rows repeats the
+ * last row.
+ */
 export function packIntegerRows(x: usize, step: usize, rows: i32, columns: i32, to: usize): void {
   for (; rows > 0; rows -= 4, x += 4 * step) {
     const x1 = rows > 1 ? x + step : x;
@@ -55,7 +58,7 @@ export function packIntegerRows(x: usize, step: usize, rows: i32, columns: i32, 
   }
 }
 
-/** Stores the unit of a run of one row; what its values are to be multiplied by. */
+/** Stores the unit of a run of one row and returns its inverse, the factor of the row's values. */
 function setUnit(x: usize, count: i32, to: usize): v128 {
   let largest = zero();
   for (; count > 0; count -= 4, x += 16) largest = f32x4.pmax(largest, f32x4.abs(loadSome(x, count)));
@@ -71,9 +74,9 @@ function eightNumbers(x: usize, count: i32, factor: v128): v128 {
   return i16x8.shuffle(v, v, 0, 2, 1, 3, 4, 6, 5, 7);
 }
 
-// Panels of weights ----------------------------------------------------------------------------------------------------
+// Panels of weights ---------------------------------------------------------------------------------------------------
 
-/** Columns k … k + count − 1 of eight rows; k begins a run. */
+/** Writes a panel of columns k … k + count − 1 of eight rows. k begins a run. */
 export function integerPanel(type: i32, from: usize, to: usize, k: i32, count: i32): void {
   from += columnOffset(type, k);
   for (count = padded(count); count > 0; count -= RUN, to += PANEL_RUN) {
@@ -86,13 +89,13 @@ export function integerPanel(type: i32, from: usize, to: usize, k: i32, count: i
   }
 }
 
-/** Whole numbers of four rows, each twice: for both halves of a pair. */
+/** Rounds the values of four rows, and repeats each for both halves of a pair. */
 function twice(v: v128): v128 {
   const n = i32x4.trunc_sat_f32x4_s(f32x4.nearest(v));
   return i16x8.narrow_i32x4_s(i32x4.shuffle(n, n, 0, 0, 1, 1), i32x4.shuffle(n, n, 2, 2, 3, 3));
 }
 
-/** Four rows of a run: number · 32 · scale / the largest scale. */
+/** Four rows of a run: n · 32 · scale / the largest scale. */
 function int8Run(from: usize, half: usize, to: usize, blocks: i32): void {
   let largest = zero();
   for (let i = 0; i < blocks; i++) {
@@ -116,7 +119,7 @@ function int8Run(from: usize, half: usize, to: usize, blocks: i32): void {
   }
 }
 
-/** Four rows of a run: (scale · number + minimum) / the unit. */
+/** Four rows of a run: (scale · n + minimum) / unit. */
 function int4Run(from: usize, half: usize, to: usize, blocks: i32): void {
   let largest = zero();
   for (let i = 0; i < blocks; i++) {
@@ -130,7 +133,7 @@ function int4Run(from: usize, half: usize, to: usize, blocks: i32): void {
   const low = i16x8.splat(15 << 11);
   to += 32 + (half << 4);
   for (; blocks > 0; blocks--, from += INT4_BLOCK) {
-    // Numbers are multiplied as 2048 times what they are, and products divided by 2¹⁵.
+    // n is multiplied as 2048 · n, and the product is divided by 2¹⁵.
     const scale = twice(f32x4.mul(f32x4.mul(bfloat16At(from + (half << 3)), factor), f32x4.splat(16)));
     const minimum = twice(f32x4.mul(bfloat16At(from + 16 + (half << 3)), factor));
     let p = from + 32 + (half << 4);
@@ -149,7 +152,7 @@ function weight4(v: v128, low: v128, scale: v128, minimum: v128): v128 {
   return i16x8.add(i16x8.q15mulr_sat_s(v128.and(v, low), scale), minimum);
 }
 
-// Products -------------------------------------------------------------------------------------------------------------
+// Products ------------------------------------------------------------------------------------------------------------
 
 /** y[r][0 … columns − 1] (+)= Σ over `count` columns of W, for all rows of x with one panel. */
 export function integerTiles(
@@ -191,7 +194,7 @@ function integerTile(
   let b3 = a0;
   let p = panel + 32;
   let q = x + 16;
-  // One pair a turn: as in `tile`, more loads would not fit the registers.
+  // One pair per iteration: as in `tile`, more loads would not fit the registers.
   for (const end = q + ((<usize>count) << 3); q < end; q += 16, p += 32) {
     const v = v128.load(p);
     const u = v128.load(p, 16);

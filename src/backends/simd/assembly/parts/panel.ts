@@ -1,15 +1,16 @@
 /**
- * Panels: eight rows of a matrix W (n, k), widened to float32 and turned, so that the eight values of one k lie side by
- * side: [k][8]. Every matrix product that is not bound by memory runs on panels, whatever the weights rest as.
+ * Panels: eight rows of a matrix W (n, k), widened to float32 and transposed, so that the eight values of one k are
+ * neighbours: [k][8]. Every matrix product that is not bound by memory runs on panels, in whichever format the weights
+ * are stored.
  *
- * This file makes panels from matrices of plain numbers. Of those it is only said how they lie: row n = o · inner + i
- * begins at o · outerStride + i · innerStride, and neighbours in a row are columnStride apart. So dense kernels of Keras
- * ([outer, columns, inner]), their transposes and tables of rows are all the same to it.
+ * This file builds panels from matrices of plain numbers. Such a matrix is described by its strides only: row n = o ·
+ * inner + i begins at o · outerStride + i · innerStride, and neighbours in a row are columnStride apart. This covers
+ * Keras' dense kernels ([outer, columns, inner]), their transposes and tables of rows alike.
  */
 import {BFLOAT16} from '../numbers';
 import {storeTransposed, zero} from './vector';
 
-/** The matrix that `fillPanel` reads; strides in bytes. */
+// The matrix that `fillPanel` reads, with strides in bytes.
 let base: usize = 0;
 let halves: bool = false;
 let innerSize: i32 = 1;
@@ -17,7 +18,7 @@ let outerStep: usize = 0;
 let innerStep: usize = 0;
 let columnStep: usize = 0;
 
-/** Strides in values. */
+/** Strides are in values. */
 export function setMatrix(
   at: usize,
   type: i32,
@@ -44,13 +45,13 @@ function valueAt(at: usize): f32 {
   return load<f32>(at);
 }
 
-/** Four values in a row. */
+/** Four neighbouring values. */
 function fourAt(at: usize): v128 {
   if (halves) return i32x4.shl(v128.load16x4_u(at), 16);
   return v128.load(at);
 }
 
-/** Rows n … n + rows − 1 (at most 8; the others become zero), columns k … k + count − 1. */
+/** Writes a panel of rows n … n + rows − 1 (at most 8; the others become zero) and columns k … k + count − 1. */
 export function fillPanel(to: usize, n: i32, rows: i32, k: i32, count: i32): void {
   const size: usize = halves ? 2 : 4;
   const from = rowAddress(n) + <usize>k * columnStep;
@@ -63,10 +64,10 @@ export function fillPanel(to: usize, n: i32, rows: i32, k: i32, count: i32): voi
   }
 }
 
-/** Panels of rows n … n + rows − 1, `bytes` apart. */
+/** Writes panels of rows n … n + rows − 1, `bytes` apart. */
 export function fillPanels(to: usize, bytes: usize, n: i32, rows: i32, k: i32, count: i32): void {
   if (!halves && innerStep == 4 && (rows & 7) == 0 && (n % innerSize) + rows <= innerSize) {
-    // Rows of one k side by side: each stretch of memory is read once, and whole.
+    // Values of one k are neighbours: each stretch of memory is read once, in full.
     let from = rowAddress(n) + <usize>k * columnStep;
     for (; count > 0; count--, from += columnStep, to += 32) copyAcross(to, bytes, from, rows);
     return;
@@ -82,7 +83,7 @@ function copyAcross(to: usize, bytes: usize, from: usize, rows: i32): void {
   }
 }
 
-/** Eight rows whose values of one k are neighbours. */
+/** Eight rows; the values of one k are neighbours. */
 function copyColumns(to: usize, from: usize, step: usize, count: i32): void {
   if (!halves) {
     copyFloatColumns(to, from, step, count);
@@ -102,7 +103,7 @@ export function copyFloatColumns(to: usize, from: usize, step: usize, count: i32
   }
 }
 
-/** Eight rows whose values are neighbours along k. */
+/** Eight rows; values are neighbours along k. */
 function transposeRows(to: usize, from: usize, step: usize, count: i32): void {
   const size: usize = halves ? 2 : 4;
   const low = from;
@@ -121,7 +122,7 @@ function transposeRows(to: usize, from: usize, step: usize, count: i32): void {
   }
 }
 
-/** Float32 rows `step` bytes apart, as keys of one head lie. Missing rows are zero. */
+/** Writes a panel of float32 rows `step` bytes apart, such as the keys of one head. Missing rows become zero. */
 export function transposeFloatRows(to: usize, from: usize, step: usize, rows: i32, count: i32): void {
   if (rows == 8) {
     halves = false;
@@ -148,7 +149,7 @@ function gatherRows(to: usize, n: i32, rows: i32, k: i32, count: i32): void {
   }
 }
 
-/** Panel [n][8 k] from eight columns of a panel [k][8 n]: what products with the transposed matrix run on. */
+/** Panel [n][8 k] from eight columns of a panel [k][8 n], for products with the transposed matrix. */
 export function turnPanel(to: usize, from: usize): void {
   for (let half: usize = 0; half < 2; half++) {
     const f = from + (half << 4);

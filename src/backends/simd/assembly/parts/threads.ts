@@ -1,14 +1,14 @@
 /**
- * Every thread has an instance of this module on each memory, and all of them run every command side by side, each on
- * its part. They meet in barriers. Variables of the module are a thread's own, memory is everyone's.
+ * Threads. Every thread has an instance of this module on each memory. All threads run every command, each on its part,
+ * and meet at barriers. Variables of the module are private to a thread; memory is shared.
  */
 import {ARGUMENTS, BANK, COMMAND, FAILED, GENERATION, PATIENCE, PHASES, SCRATCH, SCRATCH_BYTES} from '../numbers';
 
 const POLLS_BEFORE_NAP = 20000;
 
 /**
- * Sleeps 0.1 ms, given by the host. The instruction for it is no choice: the baseline compiler of V8 11.3 (Node 20) loses
- * local variables across `memory.atomic.wait32`.
+ * Sleeps 0.1 ms. Provided by the host, because `memory.atomic.wait32` cannot be used: with it the baseline compiler of
+ * V8 11.3 (Node 20) loses local variables.
  */
 declare function nap(): void;
 
@@ -22,7 +22,7 @@ export function setThread(index: i32, count: i32): void {
   threads = count;
 }
 
-/** Memory of this thread, `SCRATCH_BYTES` long. */
+/** Scratch memory of this thread, `SCRATCH_BYTES` long. */
 export function scratch(): usize {
   return scratchOf(thread);
 }
@@ -31,12 +31,12 @@ export function scratchOf(index: i32): usize {
   return <usize>SCRATCH + <usize>index * <usize>SCRATCH_BYTES;
 }
 
-/** Where this thread's part of n things begins. */
+/** The first of n items in this thread's part. */
 export function first(n: i32): i32 {
   return <i32>((<i64>n * thread) / threads);
 }
 
-/** Where it ends. */
+/** One past the last item in this thread's part. */
 export function last(n: i32): i32 {
   return <i32>((<i64>n * (thread + 1)) / threads);
 }
@@ -53,7 +53,7 @@ export function floatArgument(index: i32): f32 {
   return load<f32>(<usize>ARGUMENTS + ((<usize>index) << 2));
 }
 
-/** Goes on when every thread is here. */
+/** Returns when every thread has arrived. */
 export function barrier(): void {
   if (!ASC_FEATURE_THREADS) return;
   if (threads == 1) return;
@@ -62,13 +62,13 @@ export function barrier(): void {
   for (let t = 0; t < threads; t++) waitForPhase(<usize>PHASES + ((<usize>t) << 6));
 }
 
-/** Others may be a phase ahead already: anything but behind will do. */
+/** Other threads may be one phase ahead; wait only while one is behind. */
 function waitForPhase(at: usize): void {
   if (!ASC_FEATURE_THREADS) return;
   for (let polls = 0; polls < POLLS_BEFORE_NAP; polls++) {
     if (atomic.load<i32>(at) - phase >= 0) return;
   }
-  // Now another program has the core of the thread we wait for: it gets ours.
+  // Another program probably runs on the core of that thread: sleep, so that the thread can run on this core.
   const patience = load<i32>(PATIENCE);
   for (let naps = 0; naps < patience; naps++) {
     nap();
@@ -79,7 +79,7 @@ function waitForPhase(at: usize): void {
   unreachable();
 }
 
-/** The next command, if one came within so many polls. */
+/** Waits for the next command. False if none came within `polls` polls. */
 export function nextCommand(polls: i32): bool {
   if (!ASC_FEATURE_THREADS) return false;
   for (; polls > 0; polls--) {

@@ -1,14 +1,14 @@
 /**
- * The inner loop of all matrix products, in two shapes that give the same sums: four rows of x with eight of weights, and
- * five with sixteen. The second has more sums than there are registers of 128 bits; it is for engines that make one
- * instruction of 256 bits of two on neighbours ("revectorization"), which takes them side by side: loads, sums and stores
- * 16 bytes apart, in one block each.
+ * The inner loop of all matrix products, in two shapes that give the same sums: four rows of x with eight of weights,
+ * and five with sixteen. The second has more sums than there are 128-bit registers. It is for engines that merge two
+ * 128-bit operations on neighbouring data into one of 256 bits ("revectorization"). The engine finds such pairs only in
+ * code of a certain shape: loads, sums and stores 16 bytes apart, all in one basic block.
  */
 import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {scratch} from './threads';
 import {fma, loadSome, storeSome, storeTransposed, zero} from './vector';
 
-/** Rows of x that a tile has. */
+/** Rows of x per tile. */
 export let height: i32 = 4;
 
 export function setWide(wide: bool): void {
@@ -21,8 +21,8 @@ export function packedBytes(rows: i32, count: i32): usize {
 }
 
 /**
- * Rows of x, as many side by side as a tile has: [tiles][count][height], so that the loops below read one stream. A last
- * tile of fewer rows repeats the last row. `step`: bytes from row to row of x.
+ * Interleaves rows of x, one tile at a time: [tiles][count][height], so that the loops below read one stream. A last
+ * tile of fewer rows repeats the last row. Rows of x are `step` bytes apart.
  */
 export function packRows(x: usize, step: usize, rows: i32, count: i32, to: usize): void {
   const bytes = (<usize>height) << 2;
@@ -50,7 +50,7 @@ function packFour(x: usize, x1: usize, x2: usize, x3: usize, count: i32, to: usi
   }
 }
 
-/** The same of the transpose of x: columns of x, `step` bytes between its rows. */
+/** The same for the transpose of x: interleaves columns of x, with rows `step` bytes apart. */
 export function packColumns(x: usize, step: usize, columns: i32, count: i32, to: usize): void {
   const bytes = (<usize>height) << 2;
   for (; columns > 0; columns -= height, x += bytes) {
@@ -72,8 +72,10 @@ export function packColumns(x: usize, step: usize, columns: i32, count: i32, to:
 /**
  * y[r][c] (+)= Σ x[i][r] · panel[i][c] over `count` values, for all packed rows and `columns` columns.
  *
- * @param x as `packRows` left it. @param panel of eight columns, `panelBytes` bytes before the next; `panelStep` bytes
- * from one i to the next. @param add to what y holds.
+ * @param x Written by `packRows`.
+ * @param panel The first panel of eight columns. Panels are `panelBytes` apart.
+ * @param panelStep Bytes from one i to the next within a panel.
+ * @param add Adds to the values in y.
  */
 export function tiles(
   x: usize,
@@ -127,7 +129,7 @@ function wideTiles(
   }
 }
 
-/** A wide tile of fewer than sixteen columns, by way of one that is whole. */
+/** A wide tile of fewer than sixteen columns, computed as a whole one in scratch memory. */
 function edgeTile(
   x: usize,
   panel: usize,
@@ -155,7 +157,10 @@ function copyValues(to: usize, from: usize, count: i32): void {
 /**
  * y[r][0 … columns − 1] (+)= Σ x[i][r] · panel[i][…], for r = 0 … rows − 1.
  *
- * @param x [count][4]. @param panel [count][8]. @param rows at most 4. @param columns at most 8.
+ * @param x [count][4]
+ * @param panel [count][8]
+ * @param rows At most 4.
+ * @param columns At most 8.
  */
 function tile(
   x: usize,
@@ -198,7 +203,7 @@ function tile(
     a3 = loadSome(y3, columns);
     b3 = loadSome(y3 + 16, columns - 4);
   }
-  // One i a turn: V8 starts all loads of a turn first, and more than these would not fit its fifteen registers.
+  // One i per iteration: V8 issues all loads of an iteration first, and more than these would not fit its 15 registers.
   for (; count > 0; count--, x += 16, panel += panelStep) {
     const p = v128.load(panel);
     const q = v128.load(panel, 16);
@@ -223,8 +228,8 @@ function tile(
 }
 
 /**
- * The same for five rows and sixteen columns. Sums begin with what is at `from`, rows `fromStep` bytes apart. All of it is
- * one stretch without branches but the loop: over the end of a block V8 does not see neighbours.
+ * The same for five rows and sixteen columns. Sums start with the values at `from`, rows `fromStep` bytes apart. The
+ * loop is the only branch: V8 does not pair neighbouring operations across the end of a basic block.
  */
 function wideTile(
   x: usize,
@@ -266,7 +271,7 @@ function wideTile(
   let b4 = v128.load(from4, 16);
   let c4 = v128.load(from4, 32);
   let d4 = v128.load(from4, 48);
-  // One i a turn: with two, V8 spills.
+  // One i per iteration: with two, V8 spills registers.
   for (; count > 0; count--, x += 20, panel += panelStep, second += panelStep) {
     const p = v128.load(panel);
     const q = v128.load(panel, 16);
@@ -298,8 +303,8 @@ function wideTile(
     c4 = fma(u, t, c4);
     d4 = fma(v, t, d4);
   }
-  // Rows that are missing are the last one again, and get its sums again. Of neighbours the second goes first: else V8
-  // stores the first on its own as well, for the case that memory ends between them.
+  // Missing rows repeat the last row and store its sums again. Of two neighbours the second is stored first: otherwise
+  // V8 also stores the first one separately, in case memory ends between them.
   v128.store(y, b0, 16);
   v128.store(y, a0);
   v128.store(y, d0, 48);

@@ -1,7 +1,6 @@
-/** Vectors of four float32 values. The optimizer puts these small functions in place of their calls. */
+/** Vectors of four float32 values. The optimizer inlines these small functions. */
 
-/** a · b + c; whether it rounds once or twice is up to the processor. */
-
+/** a · b + c. Whether it rounds once or twice depends on the processor. */
 export function fma(a: v128, b: v128, c: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
   return f32x4.add(f32x4.mul(a, b), c);
@@ -23,7 +22,7 @@ export function maxOf(v: v128): f32 {
   );
 }
 
-/** Stores the first `count` lanes of eight, a and then b. */
+/** Stores the first `count` of eight lanes: those of a, then those of b. */
 export function storeSome(at: usize, a: v128, b: v128, count: i32): void {
   if (count >= 8) {
     v128.store(at, a);
@@ -42,7 +41,7 @@ export function storeSome(at: usize, a: v128, b: v128, count: i32): void {
   }
 }
 
-/** The first `count` of at most four values; the other lanes are zero. */
+/** Loads the first `count` values, at most four. The other lanes are zero. */
 export function loadSome(at: usize, count: i32): v128 {
   if (count >= 4) return v128.load(at);
   let v = zero();
@@ -52,7 +51,7 @@ export function loadSome(at: usize, count: i32): v128 {
   return v;
 }
 
-/** Stores the transpose of four vectors, `step` bytes between its rows. */
+/** Stores the transpose of four vectors, with rows `step` bytes apart. */
 export function storeTransposed(at: usize, step: usize, a: v128, b: v128, c: v128, d: v128): void {
   const ab = i32x4.shuffle(a, b, 0, 4, 1, 5);
   const cd = i32x4.shuffle(c, d, 0, 4, 1, 5);
@@ -86,11 +85,11 @@ export function addScaledRow(x: usize, factor: v128, y: usize, count: i32): void
   }
 }
 
-/** eˣ, after Cephes' expf: relative error about 1e-7; 0 and infinity are not reached. */
+/** eˣ, after Cephes' expf. The relative error is about 1e-7; the result is never 0 or infinity. */
 export function exp4(x: v128): v128 {
   x = f32x4.pmax(f32x4.pmin(x, f32x4.splat(88)), f32x4.splat(-87));
   const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504088896341)));
-  // ln 2 in two parts, of which the first has few bits: n · it is exact.
+  // ln 2 in two parts. The first has few bits, so that its product with n is exact.
   let r = f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375)));
   r = f32x4.add(r, f32x4.mul(n, f32x4.splat(2.1219444e-4)));
   let p = fma(f32x4.splat(1.98756915e-4), r, f32x4.splat(1.3981999507e-3));
@@ -103,7 +102,7 @@ export function exp4(x: v128): v128 {
   return f32x4.mul(p, power);
 }
 
-/** Small arguments go by the series: 1 − 2 / (e²ˣ + 1) has no digits left there. */
+/** tanh x. Small arguments use the Taylor series, since 1 − 2 / (e²ˣ + 1) cancels there. */
 export function tanh4(x: v128): v128 {
   const one = f32x4.splat(1);
   const large = f32x4.sub(one, f32x4.div(f32x4.splat(2), f32x4.add(exp4(f32x4.add(x, x)), one)));
@@ -122,7 +121,7 @@ export function gelu4(x: v128): v128 {
   return f32x4.div(x, f32x4.add(f32x4.splat(1), e));
 }
 
-/** 1 / v, or 0. */
+/** 1 / v, or 0 where v is 0. */
 export function inverse(v: v128): v128 {
   return v128.and(f32x4.div(f32x4.splat(1), v), f32x4.ne(v, zero()));
 }

@@ -1,4 +1,4 @@
-/** Which key each query sees, told by positions, padding, images and a mask; see `src/ops/attention.ts`. */
+/** Which keys each query sees, from positions, padding, images and a mask. See `src/ops/attention.ts`. */
 import {argument, pointer} from './threads';
 
 let length: i32 = 1;
@@ -8,7 +8,7 @@ let right: i32 = 0;
 let bidirectional: bool = false;
 let queryPositions: usize = 0;
 let sharedQueryPositions: bool = false;
-/** 0: keys rest in a ring, the newest at the position of the query. */
+/** 0: keys are in a ring, the newest at the position of the query. */
 let keyPositions: usize = 0;
 let sharedKeyPositions: bool = false;
 let padding: usize = 0;
@@ -38,7 +38,7 @@ export function setVisibility(at: i32, length_: i32, size_: i32): void {
   sharedMask = argument(at + 11) == 1;
 }
 
-/** Keys in a ring of `size` places: for one new token a row, whose position is given (negative: none). */
+/** Keys in a ring of `size` slots, for one new token per row. `positions` holds its position; negative: no token. */
 export function setRingVisibility(size_: i32, window: i32, positions: usize): void {
   length = 1;
   size = size_;
@@ -48,7 +48,7 @@ export function setRingVisibility(size_: i32, window: i32, positions: usize): vo
   keyPositions = 0;
 }
 
-/** Keys that a row of the batch may see: places of the ring that hold one, or all. */
+/** How many keys a row of the batch may see: the filled slots of a ring, or all keys. */
 export function keysInUse(batch: i32): i32 {
   return keyPositions == 0 ? max(0, min(intAt(queryPositions, batch) + 1, size)) : size;
 }
@@ -76,24 +76,24 @@ function sees(batch: i32, t: i32, s: i32): bool {
 }
 
 /**
- * Which of `count` keys from `key` on each token sees: all bits for yes, `most` words a token, to `seen`; false if none sees
- * any.
+ * Writes to `seen` which of `count` keys from `key` on each token sees: one word per key, all bits set for yes, and
+ * `stride` words per token. Returns false if no token sees any.
  */
-export function look(seen: usize, most: i32, batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+export function findVisible(seen: usize, stride: i32, batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
   if (keyPositions == 0 && left >= size - 1) {
-    // A ring within the window: one token, which sees all that is there.
+    // The ring is no longer than the window: the one token sees every key in it.
     memory.fill(seen, 0xff, (<usize>count) << 2);
-    memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(most - count)) << 2);
+    memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(stride - count)) << 2);
     return intAt(queryPositions, batch) >= 0;
   }
   if (keyPositions != 0 && outOfSight(batch, token, tokens, key, count)) return false;
   if (keyPositions != 0 && padding == 0 && queryImages == 0 && mask == 0) {
-    return lookByPositions(seen, most, batch, token, tokens, key, count);
+    return findVisibleByPositions(seen, stride, batch, token, tokens, key, count);
   }
   let any = false;
   for (let t = 0; t < tokens; t++) {
-    let at = seen + ((<usize>(t * most)) << 2);
-    for (let s = 0; s < most; s++, at += 4) {
+    let at = seen + ((<usize>(t * stride)) << 2);
+    for (let s = 0; s < stride; s++, at += 4) {
       const yes = s < count && sees(batch, token + t, key + s);
       store<i32>(at, yes ? -1 : 0);
       any = any || yes;
@@ -103,8 +103,8 @@ export function look(seen: usize, most: i32, batch: i32, token: i32, tokens: i32
 }
 
 /**
- * True if positions alone tell that no token sees any of the keys: places of a cache that hold nothing, or are too far. Looks
- * at each key and each token once, not at each pair.
+ * True if the positions show that no token sees any of the keys, because the slots of the cache are empty or too far
+ * away. Looks at each key and each token once, not at each pair.
  */
 function outOfSight(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
   let nearest = i32.MAX_VALUE;
@@ -126,21 +126,29 @@ function outOfSight(batch: i32, token: i32, tokens: i32, key: i32, count: i32): 
     last = max(last, position);
   }
   if (first - furthest > left) return true;
-  // Tokens of an image see what comes behind them.
+  // Tokens of an image also see later tokens.
   return nearest > last && (nearest - last > right || (!bidirectional && queryImages == 0));
 }
 
-/** The same where nothing but positions counts: four keys at a time. */
-function lookByPositions(seen: usize, most: i32, batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+/** The same where only positions count: four keys at a time. */
+function findVisibleByPositions(
+  seen: usize,
+  stride: i32,
+  batch: i32,
+  token: i32,
+  tokens: i32,
+  key: i32,
+  count: i32,
+): bool {
   const positions = keyPositions + ((<usize>((sharedKeyPositions ? 0 : batch * size) + key)) << 2);
   const furthest = i32x4.splat(left);
   const nearest = i32x4.splat(bidirectional ? -right : 0);
   const none = i32x4.splat(0);
   let any = none;
   for (let t = 0; t < tokens; t++) {
-    const at = seen + ((<usize>(t * most)) << 2);
+    const at = seen + ((<usize>(t * stride)) << 2);
     const position = i32x4.splat(intAt(queryPositions, (sharedQueryPositions ? 0 : batch * length) + token + t));
-    for (let s = 0; s < most; s += 4) {
+    for (let s = 0; s < stride; s += 4) {
       const place = (<usize>s) << 2;
       let visible = none;
       if (s < count) {
@@ -148,7 +156,7 @@ function lookByPositions(seen: usize, most: i32, batch: i32, token: i32, tokens:
         const distance = i32x4.sub(position, keys);
         visible = v128.and(i32x4.le_s(distance, furthest), i32x4.ge_s(distance, nearest));
         visible = v128.and(visible, i32x4.ge_s(keys, none));
-        // What lies behind the last key counts for nothing.
+        // Lanes after the last key are not visible.
         visible = v128.and(visible, i32x4.lt_s(i32x4.add(i32x4.splat(s), i32x4(0, 1, 2, 3)), i32x4.splat(count)));
       }
       v128.store(at + place, visible);

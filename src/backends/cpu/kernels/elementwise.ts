@@ -1,9 +1,10 @@
 /** Norm, rotation and gate for tfjs' plain CPU backend: one pass each, where tfjs operations take six and more. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
-import {type MathBackendCPU, valuesOf} from './cpu_backend';
+import {type KernelMap} from '../../kernel_map';
+import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
 /** `Gemma3RmsNorm`: x (…, D), scale (D) → (…, D). */
-export const rmsNormKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const rmsNormKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x, scale} = inputs as {x: TensorInfo; scale: TensorInfo};
   const {epsilon} = attrs as unknown as {epsilon: number};
@@ -20,7 +21,7 @@ export const rmsNormKernel: KernelFunc = ({inputs, backend, attrs}) => {
 };
 
 /** `Gemma3Rotary`: x (B, T, N, H); cos, sin (1 or B, T, 1, H/2) → (B, T, N, H). */
-export const rotaryKernel: KernelFunc = ({inputs, backend}) => {
+const rotaryKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {x, cos, sin} = inputs as {x: TensorInfo; cos: TensorInfo; sin: TensorInfo};
   const [batch, length, heads, width] = x.shape as [number, number, number, number];
@@ -47,7 +48,7 @@ export const rotaryKernel: KernelFunc = ({inputs, backend}) => {
 const C = Math.sqrt(2 / Math.PI);
 
 /** `Gemma3GatedGelu`: gelu(gate) · value, equal shapes. */
-export const gatedGeluKernel: KernelFunc = ({inputs, backend}) => {
+const gatedGeluKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {gate, value} = inputs as {gate: TensorInfo; value: TensorInfo};
   const [gates, values] = [valuesOf(cpu, gate), valuesOf(cpu, value)];
@@ -57,4 +58,10 @@ export const gatedGeluKernel: KernelFunc = ({inputs, backend}) => {
     y[i] = 0.5 * g * (1 + Math.tanh(C * (g + 0.044715 * g * g * g))) * values[i]!;
   }
   return cpu.makeTensorInfo(gate.shape, 'float32', y);
+};
+
+export const elementwiseKernels: KernelMap = {
+  Gemma3RmsNorm: rmsNormKernel,
+  Gemma3Rotary: rotaryKernel,
+  Gemma3GatedGelu: gatedGeluKernel,
 };

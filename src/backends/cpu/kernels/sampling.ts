@@ -1,8 +1,9 @@
 /** What samplers ask for, for tfjs' plain CPU backend: one pass over a row, sums in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
-import {type PenalizedTokens} from '../../ops/penalize';
-import {draw, softmax, topIndices} from '../../ops/row_numbers';
-import {type MathBackendCPU, valuesOf} from './cpu_backend';
+import {type PenalizedTokens} from '../../../ops/penalize';
+import {draw, softmax, topIndices} from '../../../ops/row_numbers';
+import {type KernelMap} from '../../kernel_map';
+import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
 /** Rows of x (rows, columns), one at a time. */
 function* rowsOf(backend: MathBackendCPU, x: TensorInfo): Generator<Float32Array> {
@@ -12,7 +13,7 @@ function* rowsOf(backend: MathBackendCPU, x: TensorInfo): Generator<Float32Array
 }
 
 /** `Gemma3TopK`, see `ops/top_k.ts`. */
-export const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
   const {k} = attrs as unknown as {k: number};
@@ -31,7 +32,7 @@ export const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
 };
 
 /** `Gemma3SoftmaxSums`, see `ops/sampling.ts`. */
-export const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
   const {temperature} = attrs as unknown as {temperature: number};
@@ -47,7 +48,7 @@ export const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
 };
 
 /** `Gemma3Draw`, see `ops/sampling.ts`. */
-export const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
   const {temperature, uniforms} = attrs as unknown as {temperature: number; uniforms: readonly number[]};
@@ -56,7 +57,7 @@ export const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
 };
 
 /** `Gemma3Penalize`, see `ops/penalize.ts`. */
-export const penalizeKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const penalizeKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
   const {rows, factor} = attrs as unknown as {rows: readonly PenalizedTokens[]; factor: number};
@@ -68,4 +69,11 @@ export const penalizeKernel: KernelFunc = ({inputs, backend, attrs}) => {
     });
   });
   return cpu.makeTensorInfo(x.shape, 'float32', y);
+};
+
+export const samplingKernels: KernelMap = {
+  Gemma3TopK: topKKernel,
+  Gemma3SoftmaxSums: softmaxSumsKernel,
+  Gemma3Draw: drawKernel,
+  Gemma3Penalize: penalizeKernel,
 };

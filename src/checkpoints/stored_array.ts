@@ -1,43 +1,54 @@
-import {type ValueStream} from '../weights/value_stream';
+/** Arrays of numbers in files, read in pieces. */
 import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from '../base/half';
-import {type Hdf5Dataset} from '../formats/hdf5';
+import {type ValueStream} from '../weights/value_stream';
 
+/** An array in a file: a dataset of HDF5, a tensor of safetensors, a range of a shard. */
+export interface StoredArray {
+  readonly shape: readonly number[];
+  readonly dtype: string;
+  /** Bytes per value. */
+  readonly itemSize: number;
+  readonly byteLength: number;
+  /** Fills `target` with the bytes from `offset` on, little-endian. */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
+}
+
+/** Number formats that weights can be filled from. */
 export const READABLE = new Set(['float16', 'bfloat16', 'float32', 'float64']);
 
-/** Reads pieces of a dataset as float32 or bfloat16, over buffers that all tensors of a load share. */
-export class DatasetStream implements ValueStream {
+/** Reads pieces of an array as float32 or bfloat16. */
+export class StoredArrayStream implements ValueStream {
   constructor(
-    private readonly dataset: Hdf5Dataset,
+    private readonly array: StoredArray,
     private readonly scratch: Scratch,
-    private readonly onRead: (bytes: number) => void,
+    private readonly onRead: (bytes: number) => void = () => {},
   ) {}
 
   get shape(): readonly number[] {
-    return this.dataset.shape;
+    return this.array.shape;
   }
 
   private async raw(start: number, target: Uint8Array): Promise<void> {
-    await this.dataset.readInto(start * this.dataset.itemSize, target);
+    await this.array.readInto(start * this.array.itemSize, target);
     this.onRead(target.length);
   }
 
   async readFloat32(start: number, out: Float32Array): Promise<void> {
-    if (this.dataset.dtype === 'float32') {
-      return this.raw(start, new Uint8Array(out.buffer, out.byteOffset, out.byteLength));
-    }
-    const bytes = this.scratch.bytes(out.length * this.dataset.itemSize);
+    const {dtype, itemSize} = this.array;
+    if (dtype === 'float32') return this.raw(start, new Uint8Array(out.buffer, out.byteOffset, out.byteLength));
+    const bytes = this.scratch.bytes(out.length * itemSize);
     await this.raw(start, bytes);
-    if (this.dataset.dtype === 'float64') {
+    if (dtype === 'float64') {
       out.set(new Float64Array(bytes.buffer, bytes.byteOffset, out.length));
       return;
     }
-    const widen = this.dataset.dtype === 'bfloat16' ? bfloat16ToFloat32 : float16ToFloat32;
+    const widen = dtype === 'bfloat16' ? bfloat16ToFloat32 : float16ToFloat32;
     widen(new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), out);
   }
 
   async readBfloat16(start: number, count: number): Promise<Uint16Array> {
     const halves = this.scratch.halves(count);
-    if (this.dataset.dtype === 'bfloat16') {
+    if (this.array.dtype === 'bfloat16') {
       await this.raw(start, new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength));
     } else {
       const floats = this.scratch.floats(count);
@@ -48,7 +59,10 @@ export class DatasetStream implements ValueStream {
   }
 }
 
-/** Buffers that grow to the largest piece and are used again: what is freed late would count as memory. */
+/**
+ * Buffers that all arrays of a load share. They grow to the largest piece and are reused: buffers that the garbage collector
+ * frees late would count as memory.
+ */
 export class Scratch {
   private readonly buffers: Record<string, ArrayBuffer> = {};
   private get(name: string, bytes: number): ArrayBuffer {

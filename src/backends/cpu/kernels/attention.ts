@@ -1,11 +1,12 @@
 /** Attention and the cache for tfjs' plain CPU backend: keys that are not seen cost nothing. */
 import {type KernelFunc, type NamedAttrMap, type TensorInfo} from '@tensorflow/tfjs';
-import {type AttentionAttrs} from '../../ops/attention';
-import {type CacheUpdateAttrs} from '../../ops/cache_update';
-import {type MathBackendCPU, valuesOf} from './cpu_backend';
+import {type AttentionAttrs} from '../../../ops/attention';
+import {type CacheUpdateAttrs} from '../../../ops/cache_update';
+import {type KernelMap} from '../../kernel_map';
+import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
 /** `Gemma3Attention`, see `ops/attention.ts`: q (B, T, N, H), k and v (B, S, K, H) → (B, T, N, H). */
-export const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const tensors = inputs as Record<string, TensorInfo>;
   const {scale, logitSoftCap, window, bidirectional} = attrs as unknown as AttentionAttrs;
@@ -72,7 +73,7 @@ export const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
 };
 
 /** `Gemma3CacheUpdate`: writes into the cache and returns it, as its contract allows. */
-export const cacheUpdateKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const cacheUpdateKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {cache, update} = inputs as {cache: TensorInfo; update: TensorInfo};
   const {starts, lengths} = attrs as NamedAttrMap as unknown as CacheUpdateAttrs;
@@ -88,4 +89,9 @@ export const cacheUpdateKernel: KernelFunc = ({inputs, backend, attrs}) => {
   }
   cpu.incRef(cache.dataId);
   return {dataId: cache.dataId, shape: cache.shape, dtype: cache.dtype};
+};
+
+export const attentionKernels: KernelMap = {
+  Gemma3Attention: attentionKernel,
+  Gemma3CacheUpdate: cacheUpdateKernel,
 };

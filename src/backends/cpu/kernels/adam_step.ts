@@ -1,10 +1,11 @@
 /** A step of an optimizer for tfjs' plain CPU backend and those over it. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
-import {type AdamStepAttrs} from '../../ops/adam_step';
-import {type MathBackendCPU, valuesOf} from './cpu_backend';
+import {type AdamStepAttrs} from '../../../ops/adam_step';
+import {type KernelMap} from '../../kernel_map';
+import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
 /** `Gemma3AdamStep`, see `ops/adam_step.ts`. */
-export const adamStepKernel: KernelFunc = ({inputs, backend, attrs}) => {
+const adamStepKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {variable, gradient, momentum, velocity} = inputs as Record<string, TensorInfo>;
   const {beta1, beta2, epsilon, alpha} = attrs as unknown as AdamStepAttrs;
@@ -19,4 +20,8 @@ export const adamStepKernel: KernelFunc = ({inputs, backend, attrs}) => {
     y[i] = xs[i]! - (m[i]! * alpha) / (Math.sqrt(v[i]!) + epsilon);
   }
   return results.map(values => cpu.makeTensorInfo(variable!.shape, 'float32', values));
+};
+
+export const adamStepKernels: KernelMap = {
+  Gemma3AdamStep: adamStepKernel,
 };

@@ -1,9 +1,10 @@
 /** Embeddings of images among those of a text, for tfjs' plain CPU backend and those over it: rows are copied whole. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
-import {type MathBackendCPU, valuesOf} from './cpu_backend';
+import {type KernelMap} from '../../kernel_map';
+import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
 /** `Gemma3Interleave`, see `ops/interleave.ts`: text (B, T, D), images (B · K, D), indices (B, K) → (B, T, D). */
-export const interleaveKernel: KernelFunc = ({inputs, backend}) => {
+const interleaveKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {text, images, indices} = inputs as {text: TensorInfo; images: TensorInfo; indices: TensorInfo};
   const [, length, width] = text.shape as [number, number, number];
@@ -16,4 +17,8 @@ export const interleaveKernel: KernelFunc = ({inputs, backend}) => {
     y.set(rows.subarray(i * width, (i + 1) * width), (Math.floor(i / perSample) * length + index) * width);
   });
   return cpu.makeTensorInfo(text.shape, 'float32', y);
+};
+
+export const interleaveKernels: KernelMap = {
+  Gemma3Interleave: interleaveKernel,
 };

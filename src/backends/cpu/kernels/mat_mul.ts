@@ -3,7 +3,8 @@
  * unpacked copies, sums in double precision.
  */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
-import {type MathBackendCPU, valuesOf} from './cpu_backend';
+import {type KernelMap} from '../../kernel_map';
+import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
 /** Rows of x that are multiplied together, so that each weight is read once for them. */
 const ROWS = 4;
@@ -54,7 +55,7 @@ function sumRows4(
 }
 
 /** `Gemma3MatMul`: x (M, C), kernel (outer, C, inner) → (M, outer · inner). */
-export const matMulKernel: KernelFunc = ({inputs, backend}) => {
+const matMulKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {x, kernel} = inputs as {x: TensorInfo; kernel: TensorInfo};
   const [m, columns] = x.shape as [number, number];
@@ -137,7 +138,7 @@ function dot4(
 }
 
 /** `Gemma3MatMulBfloat16`: x (M, C), bits (R, words) → (M, R). Each row is widened once into a small buffer. */
-export const matMulBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
+const matMulBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {x, bits} = inputs as {x: TensorInfo; bits: TensorInfo};
   const [m, columns] = x.shape as [number, number];
@@ -191,7 +192,7 @@ function dotRowsBfloat16(x: Float32Array, packed: Int32Array, rows: number, word
 }
 
 /** `Gemma3UnpackBfloat16`: bits (R, words) → (R, 2 · words). */
-export const unpackBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
+const unpackBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {bits} = inputs as {bits: TensorInfo};
   const [rows, words] = bits.shape as [number, number];
@@ -202,4 +203,10 @@ export const unpackBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
     wide[2 * k + 1] = packed[k]! & 0xffff0000;
   }
   return cpu.makeTensorInfo([rows, 2 * words], 'float32', new Float32Array(wide.buffer));
+};
+
+export const matMulKernels: KernelMap = {
+  Gemma3MatMul: matMulKernel,
+  Gemma3MatMulBfloat16: matMulBfloat16Kernel,
+  Gemma3UnpackBfloat16: unpackBfloat16Kernel,
 };

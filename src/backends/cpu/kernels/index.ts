@@ -1,0 +1,18 @@
+/** All kernels of the CPU backend. Plain JavaScript, faster than the references, which are made of tfjs operations. */
+import {type KernelMap, mergeKernels} from '../../kernel_map';
+import {adamStepKernels} from './adam_step';
+import {attentionKernels} from './attention';
+import {elementwiseKernels} from './elementwise';
+import {interleaveKernels} from './interleave';
+import {matMulKernels} from './mat_mul';
+import {samplingKernels} from './sampling';
+
+/** By kernel name. Another backend over host arrays can register them under its own name. */
+export const cpuKernels: KernelMap = mergeKernels([
+  matMulKernels,
+  attentionKernels,
+  elementwiseKernels,
+  interleaveKernels,
+  samplingKernels,
+  adamStepKernels,
+]);

@@ -1,0 +1,53 @@
+/** Creates the backend `simd` and registers it with tfjs. */
+import * as tf from '@tensorflow/tfjs';
+import {bfloat16Rows} from '../../ops/bfloat16_rows';
+import {hostFloat32, registerFloat32Target} from '../../weights/float32_target';
+import {registerPacking} from '../../weights/packing';
+import '../cpu';
+import {cpuBackendClass} from '../cpu/cpu_backend';
+import {hasSimd} from './engine/has_simd';
+import {SimdEngine, type SimdEngineOptions} from './engine/simd_engine';
+import {simdKernels} from './kernels';
+import {SimdBackend} from './memory/simd_backend';
+import {packings} from './packing/packing';
+
+/**
+ * Creates the backend and registers it with tfjs under this name. There are three levels: relaxed SIMD, plain SIMD and
+ * none. Without SIMD it is tfjs' CPU backend with our JavaScript kernels, and cannot pack weights as int8 or int4.
+ *
+ * @throws Error if `relaxed` is true where relaxed SIMD is not available.
+ */
+export async function createSimdBackend(options: SimdEngineOptions, name = 'simd'): Promise<tf.KernelBackend> {
+  const backend = hasSimd() ? new SimdBackend(await SimdEngine.create(options)) : plainBackend(options);
+  tf.registerBackend(name, () => backend, 3);
+  // An earlier backend of this name may have had another level. tfjs warns about kernels that exist already.
+  for (const {kernelName} of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
+  tf.copyRegisteredKernels('cpu', name);
+  if (!(backend instanceof SimdBackend)) {
+    for (const packing of [bfloat16Rows, packings.int8, packings.int4]) registerPacking(name, packing);
+    registerFloat32Target(name, hostFloat32);
+    return backend;
+  }
+  for (const [kernelName, kernelFunc] of Object.entries(simdKernels)) {
+    if (tf.getKernel(kernelName, name)) tf.unregisterKernel(kernelName, name);
+    tf.registerKernel({kernelName, backendName: name, kernelFunc});
+  }
+  for (const packing of Object.values(packings)) registerPacking(name, packing);
+  registerFloat32Target(name, shape => {
+    const placed = backend.empty(shape);
+    return {
+      values: () => backend.data.get(placed.dataId).values as Float32Array,
+      finish: () => tf.engine().makeTensorFromTensorInfo(placed),
+      abandon: () => void backend.disposeData(placed.dataId),
+    };
+  });
+  return backend;
+}
+
+function plainBackend({relaxed}: SimdEngineOptions): tf.KernelBackend {
+  if (relaxed) throw new Error('Relaxed SIMD is not available here: this machine has no WebAssembly SIMD.');
+  const backend = new (cpuBackendClass())();
+  // Suppresses the CPU backend's advice to install another package.
+  (backend as unknown as {firstUse: boolean}).firstUse = false;
+  return backend as unknown as tf.KernelBackend;
+}

@@ -1,0 +1,91 @@
+/** The contract of a checkpoint format: where the parts of a model are in files, as KerasHub's `PresetLoader` knows it. */
+import type * as tf from '@tensorflow/tfjs';
+import {type PresetSink} from '../base/byte_sink';
+import {type PresetSource} from '../base/byte_source';
+import {type AnyWeight} from '../layers/layer';
+import {type WeightFormat} from '../weights/dtype';
+import {type OpenValues} from '../weights/value_stream';
+import {type SerializedObject} from './keras/serialized';
+import {type StoredWeights} from './stored_weights';
+
+/** The parts of a model that have a configuration. */
+export type CheckpointPart = 'backbone' | 'task' | 'preprocessor' | 'imageConverter' | 'tokenizer';
+
+/** An open checkpoint. It is opened once, and everything that a model needs is read from it. */
+export interface Checkpoint {
+  /** Its name in error messages: a path or an address. */
+  readonly name: string;
+  /** Name of its format. */
+  readonly format: string;
+  /**
+   * The configuration of a part as Keras serializes it; null if the checkpoint has none.
+   *
+   * @param className the class that is expected.
+   * @throws ValueError if it is damaged, belongs to another class, or is that of a backbone and missing.
+   */
+  config(part: CheckpointPart, className?: string): Promise<SerializedObject | null>;
+  /** The vocabulary, as a SentencePiece model. */
+  vocabulary(): Promise<Uint8Array>;
+  /**
+   * Opens the weight files.
+   *
+   * @throws ValueError if there are none, or they cannot be read.
+   */
+  weights(): Promise<StoredWeights>;
+  /** The files of a Keras preset that hold neither the backbone's configuration nor its weights, by their paths there. */
+  companions(): AsyncIterable<{path: string; bytes: Uint8Array}>;
+  /** May be called more than once. */
+  close(): Promise<void>;
+}
+
+/** Progress of a save, reported after each piece. */
+export interface SaveProgress {
+  file: string;
+  /** Bytes of variables written so far, over all files. */
+  saved: number;
+  total: number;
+}
+
+/** Options of every writer. */
+export interface WriteOptions {
+  onProgress?: (progress: SaveProgress) => void;
+  signal?: AbortSignal;
+}
+
+/** The model that a writer writes. */
+export interface WrittenModel {
+  readonly backbone: tf.LayersModel;
+  /** The values of a weight, which has this path in files of Keras. */
+  open(weight: AnyWeight, path: string): OpenValues;
+  /** The layers of the whole task as tfjs serializes them. */
+  topology(): unknown;
+}
+
+/** How a format is written by `convertPreset`. Next to its weights every folder holds the JSON files of a Keras preset. */
+export interface CheckpointWriter {
+  /** How weights can be stored. */
+  readonly dtypes: readonly WeightFormat[];
+  /** Explains, after an error, why other dtypes are not written. */
+  readonly dtypesNote?: string;
+  /** Names of its own options. */
+  readonly options: readonly string[];
+  /** @throws ValueError on options that cannot be used. */
+  checkOptions(options: WriteOptions): void;
+  /**
+   * Writes the weights.
+   *
+   * @returns the bytes of all weights.
+   */
+  write(sink: PresetSink, model: WrittenModel, options: WriteOptions): Promise<number>;
+}
+
+/** A format of checkpoints. To add one: a folder next to `keras/`, and a line in `all.ts`. */
+export interface CheckpointFormat {
+  readonly name: string;
+  /** Whether a folder holds weights in this format. */
+  recognizes(source: PresetSource): Promise<boolean>;
+  open(source: PresetSource): Promise<Checkpoint>;
+  /** Whether a file holds weights in this format: such files are removed when new weights are saved in their folder. */
+  isWeightFile(path: string): boolean;
+  readonly writer?: CheckpointWriter;
+}

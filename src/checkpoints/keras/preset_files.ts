@@ -1,0 +1,54 @@
+/** The JSON files and the vocabulary of a Keras preset. Folders of tfjs have them too. */
+import {type PresetSource, readAll} from '../../base/byte_source';
+import {isObject} from '../../base/json';
+import {type CheckpointPart} from '../checkpoint';
+import {isSerialized, readSerialized, type SerializedObject} from './serialized';
+
+export const VOCABULARY = 'assets/tokenizer/vocabulary.spm';
+
+const FILES: Record<CheckpointPart, string> = {
+  backbone: 'config.json',
+  task: 'task.json',
+  preprocessor: 'preprocessor.json',
+  imageConverter: 'image_converter.json',
+  tokenizer: 'tokenizer.json',
+};
+
+/** Files of a preset that `convertPreset` takes over. */
+const COMPANIONS = [FILES.task, FILES.preprocessor, FILES.tokenizer, FILES.imageConverter, VOCABULARY];
+
+/** Reads them. It keeps no file open. */
+export class PresetFiles {
+  constructor(protected readonly source: PresetSource) {}
+
+  get name(): string {
+    return this.source.name;
+  }
+
+  /** As `Checkpoint.config`. */
+  async config(part: CheckpointPart, className?: string): Promise<SerializedObject | null> {
+    const path = FILES[part];
+    if (part === 'backbone' || (await this.source.has(path))) return readSerialized(this.source, path, className);
+    return part === 'imageConverter' ? this.converterOfPreprocessor(className) : null;
+  }
+
+  /** A preprocessor's own copy of its image converter: older presets have no separate file. */
+  private async converterOfPreprocessor(className = 'Gemma3ImageConverter'): Promise<SerializedObject | null> {
+    const preprocessor = await this.config('preprocessor');
+    const found = preprocessor?.config.image_converter;
+    if (isSerialized(found)) return found;
+    return isObject(found) ? {class_name: className, config: found} : null;
+  }
+
+  async vocabulary(): Promise<Uint8Array> {
+    return readAll(this.source, VOCABULARY);
+  }
+
+  async *companions(): AsyncGenerator<{path: string; bytes: Uint8Array}> {
+    for (const path of COMPANIONS) {
+      if (await this.source.has(path)) yield {path, bytes: await readAll(this.source, path)};
+    }
+  }
+
+  async close(): Promise<void> {}
+}

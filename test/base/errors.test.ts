@@ -1,0 +1,25 @@
+import {describeValue, listed} from '../../src/base/errors';
+import {MemoryFile} from '../../src/files/memory';
+
+test.each([
+  ['text', '"text"'],
+  [null, 'null'],
+  [undefined, 'undefined'],
+  [3, '3'],
+  [[1, 'a'], '[1,"a"]'],
+  [{a: 1}, '{"a":1}'],
+  [Object.create(null), '{}'],
+  [new MemoryFile('file'), 'MemoryFile'],
+  [MemoryFile, 'the function MemoryFile'],
+  [() => 1, 'the function without a name'],
+])('describeValue(%p) is %s', (value, text) => {
+  expect(describeValue(value)).toBe(text);
+});
+
+test('listed shows eight problems and counts the rest', () => {
+  const problems = Array.from({length: 10}, (_, i) => `p${i}`);
+  expect(listed([])).toBe('');
+  expect(listed(problems.slice(0, 2))).toBe('p0; p1');
+  expect(listed(problems.slice(0, 8))).toBe('p0; p1; p2; p3; p4; p5; p6; p7');
+  expect(listed(problems)).toBe('p0; p1; p2; p3; p4; p5; p6; p7; and 2 more');
+});
