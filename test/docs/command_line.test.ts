@@ -26,14 +26,14 @@ function sharedOf(section: string): string[] {
   return [...sentence.matchAll(/`(--[\w-]+)`/g)].map(([, flag]) => flag!);
 }
 
-it('has a section for each command', async () => {
+test('has a section for each command', async () => {
   const {stdout} = await run(['--help']);
   const commands = [...stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name!);
   const expected = commands.filter(name => name !== 'help').map(name => `gemma3 ${name}`);
   expect([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')).sort()).toEqual(expected.sort());
 });
 
-it.each([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')))('options of %s', async heading => {
+test.each([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')))('options of %s', async heading => {
   const {stdout, code} = await run([heading.slice('gemma3 '.length), '--help']);
   expect(code).toBe(0);
   const section = sections.get(heading)!;
@@ -43,7 +43,7 @@ it.each([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')))('
   expect(listed.sort()).toEqual(optionsOf(stdout).sort());
 });
 
-it.each([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')))('defaults of %s', async heading => {
+test.each([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')))('defaults of %s', async heading => {
   const {stdout} = await run([heading.slice('gemma3 '.length), '--help']);
   const help = stdout.replace(/\s+/g, ' ');
   const rows = [...sections.get(heading)!.matchAll(/^\| `(--[\w-]+)[^|]*\| ([\d.]+|`\w+`) \|/gm)];

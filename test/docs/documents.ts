@@ -1,8 +1,7 @@
 /** The documents of this repository, and the code in them. */
 import {readdirSync, readFileSync} from 'node:fs';
-import {join, resolve} from 'node:path';
-
-export const ROOT = resolve(__dirname, '../..');
+import {join} from 'node:path';
+import {ROOT} from '../support/fixtures';
 
 /** Folders that git ignores. */
 const IGNORED = /(^|\/)(\.git|\.venv|node_modules|generated|__pycache__)$|^(coverage|dist|dist-docs|models)$/;

@@ -8,7 +8,8 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import ts from 'typescript';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, useBackend} from '../../src';
-import {codeBlocks, GUIDES, ROOT} from './documents';
+import {ROOT, tinyPicture} from '../support/fixtures';
+import {codeBlocks, GUIDES} from './documents';
 
 const blocks = GUIDES.flatMap(codeBlocks).filter(({language}) => language === 'ts');
 
@@ -58,7 +59,7 @@ test('all examples compile, and a wrong one would be found', () => {
 
 /** Presets that the examples name: all of them read text only. */
 const TEXT_PRESETS = ['gemma3_270m', 'gemma3_instruct_1b', 'embedding_gemma3_300m'];
-const PICTURES = {'picture.png': 'red_circle.png', 'second.png': 'red_circle.png', 'third.png': 'red_circle.png'};
+const PICTURES = {'picture.png': 'red_circle', 'second.png': 'yellow_ring', 'third.png': 'blue_square'};
 
 /** Saves the packaged preset without its vision encoder. */
 async function saveTextPreset(folder: string): Promise<void> {
@@ -66,7 +67,7 @@ async function saveTextPreset(folder: string): Promise<void> {
   const tiny = await Gemma3Backbone.fromPreset('gemma3_tiny', {dtype: 'float32'});
   const backbone = new Gemma3Backbone({...tiny.config, visionEncoder: null, imageSize: null});
   const byName = new Map(tiny.weights.map(weight => [weight.originalName, weight]));
-  for (const weight of backbone.weights) tf.tidy(() => weight.write(byName.get(weight.originalName)!.read()));
+  for (const weight of backbone.weights) weight.write(byName.get(weight.originalName)!.read());
   const lm = new Gemma3CausalLM({backbone, preprocessor: new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength})});
   await lm.saveToPreset(folder, {dtype: 'bfloat16'});
   for (const model of [lm, backbone, tiny]) model.dispose();
@@ -91,9 +92,7 @@ describe('examples run', () => {
     await useBackend();
     await saveTextPreset('./text');
     for (const name of TEXT_PRESETS) symlinkSync('text', name);
-    for (const [name, file] of Object.entries(PICTURES)) {
-      copyFileSync(join(ROOT, 'test/fixtures/tiny_preset/pictures', file), name);
-    }
+    for (const [name, picture] of Object.entries(PICTURES)) copyFileSync(tinyPicture(picture), name);
   });
   afterAll(() => {
     process.chdir(before);
@@ -106,7 +105,7 @@ describe('examples run', () => {
   });
   afterEach(() => jest.restoreAllMocks());
 
-  it.each(blocks.filter(({marks}) => !marks.includes('browser')).map(block => [block.place, block]))(
+  test.each(blocks.filter(({marks}) => !marks.includes('browser')).map(block => [block.place, block]))(
     '%s',
     async (place, {code}) => {
       const tensors = tf.memory().numTensors;

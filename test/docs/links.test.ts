@@ -38,13 +38,13 @@ const withoutCode = (text: string) => text.replace(/`[^`\n]*`/g, '');
 const linksOf = (document: string) =>
   [...withoutCode(proseOf(document)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
 
-it('links lead to files and headings that exist', () => {
+test('links lead to files and headings that exist', () => {
   const links = DOCUMENTS.flatMap(document => linksOf(document).map(target => [document, target] as const));
   expect(links.length).toBeGreaterThan(40);
   expect(links.map(([document, target]) => problemOf(document, target)).filter(Boolean)).toEqual([]);
 });
 
-it('a broken link would be found', () => {
+test('a broken link would be found', () => {
   expect(problemOf('docs/chat.md', 'no_such.md')).toBe('docs/chat.md: no file no_such.md');
   expect(problemOf('docs/chat.md', '#no-such')).toBe('docs/chat.md: no heading #no-such');
   expect(problemOf('docs/chat.md', '../README.md#install')).toBeUndefined();
@@ -54,7 +54,7 @@ it('a broken link would be found', () => {
 const pathsOf = (document: string) =>
   [...proseOf(document).matchAll(/`([\w.-]+(?:\/[\w.-]+)*(?:\.(?:ts|mjs|py|sh)|\/))`/g)].map(([, path]) => path!);
 
-it('source files and folders that are named exist', () => {
+test('source files and folders that are named exist', () => {
   const exists = (path: string) =>
     FILES.some(file => (path.endsWith('/') ? `/${file}`.includes(`/${path}`) : `/${file}`.endsWith(`/${path}`)));
   // Entries of the changelog name what existed at their time.
@@ -64,7 +64,7 @@ it('source files and folders that are named exist', () => {
   expect(paths.filter(([, path]) => !exists(path)).map(entry => entry.join(': '))).toEqual([]);
 });
 
-it('lines have at most 120 characters, except in tables', () => {
+test('lines have at most 120 characters, except in tables', () => {
   const long = DOCUMENTS.flatMap(document =>
     textOf(document)
       .split('\n')
@@ -73,6 +73,6 @@ it('lines have at most 120 characters, except in tables', () => {
   expect(long).toEqual([]);
 });
 
-it('README.md is a page', () => {
+test('README.md is a page', () => {
   expect(textOf('README.md').split('\n').length).toBeLessThanOrEqual(150);
 });
