@@ -16,6 +16,7 @@ export default {
     '^.+\\.ts$': ['@swc/jest', {jsc: {target: 'es2022', parser: {syntax: 'typescript'}}, module: {type: 'commonjs'}}],
   },
   setupFiles: ['<rootDir>/test/support/quiet.ts'],
+  setupFilesAfterEnv: ['<rootDir>/test/support/matchers.ts'],
   maxWorkers: 2,
   testTimeout: 60_000,
 };

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command `gemma3`: joins the process to `main`. */
+/** The command `gemma3`: connects the process to `main`. */
 import {main} from './main';
 import {report} from './support/errors';
 import {Interrupts} from './support/interrupts';
@@ -16,21 +16,21 @@ const io: Io = {
 };
 
 process.on('SIGINT', () => {
-  // Whoever presses it again does not want to wait for the end of a step.
+  // A second Ctrl-C does not wait for the current step to finish.
   if (interrupts.signal.aborted) process.exit(EXIT.interrupted);
   interrupts.press();
 });
-// `gemma3 … | head -1`: the reader has what it wanted.
+// In `gemma3 … | head -1` the reader closes the pipe early, which is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(EXIT.done);
+  if (error.code === 'EPIPE') process.exit(EXIT.success);
   report(error, io);
-  process.exit(EXIT.failed);
+  process.exit(EXIT.failure);
 });
 process.stderr.on('error', () => {});
 for (const event of ['unhandledRejection', 'uncaughtException']) {
   process.on(event, (error: unknown) => {
     report(error, io);
-    process.exit(EXIT.failed);
+    process.exit(EXIT.failure);
   });
 }
 

@@ -22,22 +22,24 @@ const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPr
  */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const program = new Command('gemma3')
-    .description("Google's Gemma 3 on TensorFlow.js.")
+    .description("Run Google's Gemma 3 on TensorFlow.js.")
     .version(version)
     .exitOverride()
     .configureOutput({writeOut: text => void io.stdout.write(text), writeErr: text => void io.stderr.write(text)})
-    .showHelpAfterError('Add --help to see what there is.');
-  for (const add of COMMANDS) add(program, io);
+    .showHelpAfterError('Add --help to show the usage.');
   try {
+    // Loading the package takes a moment. A single argument, such as --help or --version, does not need it.
+    const backends = argv.length > 1 ? (await import('tfjs-gemma3')).backendNames : [];
+    for (const add of COMMANDS) add(program, io, backends);
     await program.parseAsync(argv, {from: 'user'});
-    return EXIT.done;
+    return EXIT.success;
   } catch (error) {
-    // Commander says what is wrong before it throws; help and version that were asked for are no error.
+    // Commander has already printed its message. It throws for --help and --version too, with exit code 0.
     if (error instanceof CommanderError) {
-      return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+      return error.exitCode === 0 ? EXIT.success : EXIT.usage;
     }
     if (io.signal.aborted) return EXIT.interrupted;
     report(error, io);
-    return EXIT.failed;
+    return EXIT.failure;
   }
 }

@@ -1,13 +1,13 @@
-/** `gemma3 bench`: how fast a preset loads and runs here. */
+/** `gemma3 bench`: measures how fast a preset loads and runs on this machine. */
 import {cpus} from 'node:os';
-import {type Command, Option} from 'commander';
+import {type Command} from 'commander';
 import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {BACKENDS, DTYPES, positiveInteger} from '../support/options';
+import {backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
 
 interface BenchOptions {
-  preset: string;
+  preset?: string;
   backend: BackendName;
   dtype?: string;
   threads?: number;
@@ -17,17 +17,21 @@ interface BenchOptions {
   json?: boolean;
 }
 
-export function addBench(program: Command, io: Io): void {
+export function addBench(program: Command, io: Io, backends: readonly BackendName[]): void {
   const command = program
     .command('bench')
     .description('measure load time, speed and memory of a preset')
-    .option('--preset <preset>', 'folder, address or name of a preset', 'gemma3_tiny')
-    .addOption(new Option('--backend <name>', 'what computes').choices(BACKENDS).default('auto'))
-    .addOption(new Option('--dtype <dtype>', "how weights rest (default: as the preset's)").choices(DTYPES))
-    .option('--threads <number>', 'threads of the backend simd', positiveInteger)
+    .addOption(presetOption())
+    .addOption(backendOption(backends))
+    .addOption(dtypeOption())
+    .option(
+      '--threads <number>',
+      'number of threads of the backend simd (default: the number of cores, at most 8)',
+      positiveInteger,
+    )
     .option('--prompt <tokens>', 'length of the prompt', positiveInteger, 32)
-    .option('--tokens <tokens>', 'new tokens', positiveInteger, 32)
-    .option('--runs <number>', 'runs, of which the medians are shown', positiveInteger, 3)
+    .option('--tokens <tokens>', 'number of tokens to generate', positiveInteger, 32)
+    .option('--runs <number>', 'number of runs; the medians are shown', positiveInteger, 3)
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  $ gemma3 bench --preset ./gemma3_270m --tokens 64\n')
     .action((options: BenchOptions) => {
@@ -41,13 +45,14 @@ export function addBench(program: Command, io: Io): void {
 const megabytes = () => Math.round(process.memoryUsage().rss / 1e6);
 const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
-async function seconds(work: () => Promise<unknown>): Promise<number> {
+/** Runs `work`. Returns its result and the seconds it took. */
+async function timed<T>(work: () => Promise<T>): Promise<[T, number]> {
   const start = performance.now();
-  await work();
-  return (performance.now() - start) / 1000;
+  const result = await work();
+  return [result, (performance.now() - start) / 1000];
 }
 
-/** One prompt and what follows it → [prefill, per token] in seconds. */
+/** Generates tokens after a prompt. Returns the seconds of the prefill and the seconds per token. */
 async function run(
   lm: Gemma3CausalLM,
   prompt: number[],
@@ -63,11 +68,9 @@ async function run(
     return token!;
   };
   try {
-    let token = 0;
-    const prefill = await seconds(async () => {
-      token = await step(prompt);
-    });
-    const decode = await seconds(async () => {
+    const [first, prefill] = await timed(() => step(prompt));
+    const [, decode] = await timed(async () => {
+      let token = first;
       for (let i = 0; i < tokens; i++) token = await step([token]);
     });
     return [prefill, decode / tokens];
@@ -80,12 +83,10 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   const {Gemma3CausalLM, useBackend} = await import('tfjs-gemma3');
   const before = megabytes();
   const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
-  let lm: Gemma3CausalLM | undefined;
   const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-  const load = await seconds(async () => {
-    lm = await Gemma3CausalLM.fromPreset(options.preset, {...dtype, signal: io.signal});
-  });
-  const model = lm!;
+  const [model, load] = await timed(() =>
+    Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...dtype, signal: io.signal}),
+  );
   const memory = megabytes();
   const size = model.backbone.config.vocabularySize;
   const prompt = Array.from({length: options.prompt}, (_, i) => (2 + 37 * i) % size);
@@ -113,7 +114,7 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   io.stdout.write(`${result.cpu}, ${result.cores} cores, Node ${result.node}, ${result.date}\n`);
   io.stdout.write(
     table([
-      ['BACKEND', 'WEIGHTS', 'LOAD', `PROMPT OF ${options.prompt}`, 'TOKENS/S', 'MEMORY AFTER LOAD'],
+      ['BACKEND', 'WEIGHTS', 'LOAD', `PROMPT (${options.prompt} TOKENS)`, 'TOKENS/S', 'MEMORY AFTER LOAD'],
       [
         backend,
         result.weights,

@@ -1,12 +1,12 @@
-/** `gemma3 chat`: turns on a terminal or in a pipe, over one cache. */
+/** `gemma3 chat`: a conversation on a terminal or in a pipe, with one cache for all turns. */
 import {createInterface, type Interface} from 'node:readline';
 import {type Command} from 'commander';
-import type {ChatSession, Gemma3CausalLM} from 'tfjs-gemma3';
-import {checkImages, refuseTextAlone} from '../support/images';
+import type {BackendName, ChatSession, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import {checkImages, refuseTextOnly} from '../support/images';
 import {type Io} from '../support/io';
 import {meter} from '../support/meter';
-import {addModelOptions, modelLoader, type ModelOptions, TINY} from '../support/model_options';
-import {collect, positiveInteger} from '../support/options';
+import {addModelOptions, modelLoader, type ModelOptions} from '../support/model_options';
+import {collect, positiveInteger, TINY} from '../support/options';
 
 interface ChatOptions extends ModelOptions {
   system?: string;
@@ -16,32 +16,37 @@ interface ChatOptions extends ModelOptions {
   json?: boolean;
 }
 
-const COMMANDS_HELP = `  /image FILE   show a PNG or JPEG file with the next question
-  /again        answer the last question anew
+const COMMANDS_HELP = `  /image FILE   attach a PNG or JPEG file to the next question
+  /again        answer the last question again
   /clear        forget the conversation
-  /help         show this
-  /exit         end, as Ctrl-D does
-Ctrl-C stops an answer; pressed again, or without one, it ends the program.
+  /help         show these commands
+  /exit         end the program, like Ctrl-D
+Ctrl-C stops the current answer. Without one, or pressed again, it ends the program.
 `;
 
 const EXAMPLES = `
-Each line of standard input is a turn, on a terminal and in a pipe; the answer goes to standard output as it comes. Lines that
-begin with a slash are commands, with a space before it they are text:
+Each line of standard input is one turn. The answer is printed to standard output while it is generated. Lines that begin
+with a slash are commands; put a space before the slash to send such a line as text:
 ${COMMANDS_HELP}
 Examples:
   $ gemma3 chat --preset ./gemma3_270m
   $ gemma3 chat --preset ./gemma3_270m --system "Answer in one sentence." --max-length 4096
   $ gemma3 chat --preset ./gemma3_270m --json < questions.txt
-  $ printf '/image picture.png\nWhat is in the picture?\n' | gemma3 chat
+  $ printf '/image picture.png\\nWhat is in the picture?\\n' | gemma3 chat
 `;
 
-export function addChat(program: Command, io: Io): void {
-  const command = addModelOptions(program.command('chat').description("talk in turns, by Gemma's template"))
-    .option('--system <text>', 'what the model is told before the first turn')
-    .option('--max-length <tokens>', "length of a conversation (default: the preset's)", positiveInteger)
-    .option('--max-new-tokens <tokens>', 'length of an answer (default: what is left of --max-length)', positiveInteger)
-    .option('--stop <text>', 'end an answer before this text; may be given more than once', collect)
-    .option('--json', 'print one JSON object a turn: the text, how many tokens, how many seconds')
+export function addChat(program: Command, io: Io, backends: readonly BackendName[]): void {
+  const command = program.command('chat').description("hold a conversation with Gemma's chat template");
+  addModelOptions(command, backends)
+    .option('--system <text>', 'instructions for the model, before the first turn')
+    .option('--max-length <tokens>', "maximum length of the conversation (default: the preset's)", positiveInteger)
+    .option(
+      '--max-new-tokens <tokens>',
+      'maximum length of an answer (default: the rest of --max-length)',
+      positiveInteger,
+    )
+    .option('--stop <text>', 'end an answer before this text; may be repeated', collect)
+    .option('--json', 'print one JSON object per turn: text, token counts and seconds')
     .addHelpText('after', EXAMPLES);
   command.action(async (options: ChatOptions) => {
     const {lm, dispose} = await modelLoader(options, io, message => command.error(`error: ${message}`))();
@@ -53,12 +58,12 @@ export function addChat(program: Command, io: Io): void {
   });
 }
 
-/** A conversation, and what is under way in it. */
+/** A conversation and the answer in progress. */
 class Conversation {
   private readonly chat: ChatSession;
   private readonly terminal: boolean;
   private answering: AbortController | null = null;
-  /** Files that go with the next question. */
+  /** Image files attached to the next question. */
   private images: string[] = [];
 
   constructor(
@@ -73,10 +78,10 @@ class Conversation {
 
   async run(): Promise<void> {
     const {io} = this;
-    // What is typed shows on stderr: stdout has answers alone.
+    // Typed text is echoed on stderr, because stdout holds only answers.
     const output = this.terminal ? io.stderr : undefined;
     const lines = createInterface({input: io.stdin, output, terminal: this.terminal, prompt: '> '});
-    // A terminal that is read key by key sends no signal.
+    // readline puts the terminal in raw mode, in which Ctrl-C sends no signal.
     lines.on('SIGINT', () => io.interrupts.press());
     io.interrupts.handler = () => this.interrupt();
     const end = () => {
@@ -85,7 +90,7 @@ class Conversation {
     };
     io.signal.addEventListener('abort', end);
     try {
-      if (this.terminal) this.warn(`Chat with ${this.options.preset ?? TINY}; /help shows commands.`);
+      if (this.terminal) this.warn(`Chat with ${this.options.preset ?? TINY}. Type /help for commands.`);
       await this.read(lines);
       io.signal.throwIfAborted();
     } finally {
@@ -104,7 +109,7 @@ class Conversation {
       try {
         await this.take(line);
       } catch (error) {
-        // In a pipe nobody can answer to it.
+        // On a terminal the user can react and continue; in a pipe nobody can.
         if (!this.terminal || this.io.signal.aborted) throw error;
         this.warn((error as Error).message);
       }
@@ -119,10 +124,10 @@ class Conversation {
     if (command === '/clear') {
       chat.clear();
       this.images = [];
-    } else if (command === '/image') await this.show(line.slice(command.length).trim());
+    } else if (command === '/image') await this.attach(line.slice(command.length).trim());
     else if (command === '/help') this.io.stderr.write(COMMANDS_HELP);
     else if (command === '/again') await this.answer(signal => chat.regenerate({...options, signal}));
-    else if (command) throw new Error(`There is no command ${command}; /help shows those that there are.`);
+    else if (command) throw new Error(`Unknown command ${command}. Type /help for the existing ones.`);
     else if (line.trim()) {
       const parts = this.images.map(image => ({type: 'image', image}) as const);
       this.images = [];
@@ -131,18 +136,18 @@ class Conversation {
     }
   }
 
-  /** A file that is no image is told at once, not with the question. */
-  private async show(file: string): Promise<void> {
-    if (!file) throw new Error('Expected the name of a file behind /image.');
-    const {preprocessor} = this.lm;
-    refuseTextAlone(preprocessor!, this.options.preset ?? TINY);
+  /** Attaches an image. Checks it immediately, not when the question is asked. */
+  private async attach(file: string): Promise<void> {
+    if (!file) throw new Error('Expected the name of a file after /image.');
+    const preprocessor = this.lm.preprocessor as Gemma3CausalLMPreprocessor;
+    refuseTextOnly(preprocessor, this.options.preset ?? TINY);
     const images = [...this.images, file];
-    await checkImages(preprocessor!, {
-      prompts: preprocessor!.tokenizer.startOfImageToken.repeat(images.length),
+    await checkImages(preprocessor, {
+      prompts: preprocessor.tokenizer.startOfImageToken.repeat(images.length),
       images,
     });
     this.images = images;
-    if (this.terminal) this.warn(`${file} goes with the next question.`);
+    if (this.terminal) this.warn(`${file} will be sent with the next question.`);
   }
 
   private async answer(start: (signal: AbortSignal) => AsyncGenerator<string, void>): Promise<void> {
@@ -169,16 +174,16 @@ class Conversation {
     if (chat.length >= chat.maxLength) this.warn(this.full());
   }
 
-  /** What to do about a full conversation, in the words of this command. */
+  /** Replaces the error for a full conversation by one that names the options of this command. */
   private explained(error: unknown): unknown {
     return (error as Error).name === 'ContextFullError' ? new Error(this.full()) : error;
   }
 
   private full(): string {
-    return `The conversation fills its ${this.chat.maxLength} tokens. Begin anew with /clear, or start with a larger --max-length.`;
+    return `The conversation fills its ${this.chat.maxLength} tokens. Start over with /clear, or restart with a larger --max-length.`;
   }
 
-  /** True for the first Ctrl-C of an answer. */
+  /** Handles Ctrl-C. Returns true if it stopped an answer. */
   private interrupt(): boolean {
     if (!this.answering || this.answering.signal.aborted) return false;
     this.answering.abort(new Error('Interrupted.'));

@@ -1,4 +1,4 @@
-/** `gemma3 doctor`: what computes here, and why not better. */
+/** `gemma3 doctor`: shows which backends work on this machine, and why others do not. */
 import {type Command} from 'commander';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
@@ -6,7 +6,7 @@ import {type Io, printJson} from '../support/io';
 export function addDoctor(program: Command, io: Io): void {
   program
     .command('doctor')
-    .description('show which backends work here')
+    .description('show which backends work on this machine')
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  $ gemma3 doctor\n')
     .action((options: {json?: boolean}) => doctor(options, io));
@@ -19,6 +19,6 @@ async function doctor(options: {json?: boolean}, io: Io): Promise<void> {
     printJson(io, {node: process.version, platform: `${process.platform}-${process.arch}`, backends});
     return;
   }
-  const rows = backends.map(({name, available, details}) => [name, available ? 'works' : 'cannot be used', details]);
-  io.stdout.write(table([['BACKEND', 'HERE', ''], ...rows]));
+  const rows = backends.map(({name, available, details}) => [name, available ? 'available' : 'unavailable', details]);
+  io.stdout.write(table([['BACKEND', 'STATUS', 'DETAILS'], ...rows]));
 }

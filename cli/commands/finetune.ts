@@ -1,11 +1,19 @@
-/** `gemma3 finetune`: LoRA from lines of JSON. */
+/** `gemma3 finetune`: trains LoRA on examples in a JSON Lines file. */
 import {type Command, Option} from 'commander';
 import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {formatCount, plural} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {TINY} from '../support/model_options';
-import {BACKENDS, collect, DTYPES, fraction, integer, positiveInteger, positiveNumber} from '../support/options';
-import {loadingBar} from '../support/progress';
+import {
+  backendOption,
+  collect,
+  dtypeOption,
+  fraction,
+  integer,
+  positiveInteger,
+  positiveNumber,
+  TINY,
+} from '../support/options';
+import {withLoadingBar} from '../support/progress';
 import {type Example, readExamples, trainingTexts} from '../support/training_data';
 import {type StepLogs, TrainingProgress} from '../support/training_progress';
 import {exists, type Report, RunFiles, type Settings} from '../support/training_run';
@@ -41,13 +49,14 @@ interface FinetuneOptions {
 }
 
 const EXAMPLES = `
-DATA has an example a line, {"prompt": "…", "response": "…"}: what comes behind the prompt is learnt, with the end of the text.
-Images go with "image": "FILE", or "images" for several; names are looked for beside DATA, and where <start_of_image> does not
-say where they go, they go in front. A line with neither spaces between both nor a line break teaches just that: put what
-separates prompt and response into the prompt.
+The --data file has one example per line: {"prompt": "…", "response": "…"}. The model learns to write the response after the
+prompt, and to end the text after it. Nothing is inserted between the two, so include the space or line break that separates
+them. Add images with "image": "FILE" or "images": ["FILE", …]; paths are relative to the --data file. In the prompt, each
+<start_of_image> marks the position of one image; without any, images are placed before the prompt.
 
-Beside OUTPUT, NAME.lora.h5, which KerasHub reads as well, there are NAME.report.json and NAME.loss.svg, and while it runs
-NAME.checkpoint. Ctrl-C ends a run behind its last whole step; --resume goes on there, to the same losses bit for bit.
+KerasHub can read the output NAME.lora.h5 too. Next to it the command writes NAME.report.json and the chart NAME.loss.svg, and
+NAME.checkpoint while it runs. Ctrl-C ends the run after the current step. --resume continues it with the same losses, bit for
+bit.
 
 Examples:
   $ gemma3 finetune --preset ./gemma3_270m --data emails.jsonl --output emails.lora.h5
@@ -55,48 +64,55 @@ Examples:
   $ gemma3 generate --preset ./gemma3_270m --lora emails.lora.h5 "Ada Lovelace, example.org ->"
 `;
 
-export function addFinetune(program: Command, io: Io): void {
+export function addFinetune(program: Command, io: Io, backends: readonly BackendName[]): void {
   const command = program
     .command('finetune')
     .description('train LoRA on examples')
-    .requiredOption('--data <file>', 'examples, one a line as JSON')
-    .requiredOption('--output <file>', 'what to write, NAME.lora.h5')
-    .option('--preset <preset>', 'folder, address or name of a preset', TINY)
-    .option('--validation <file>', 'more examples, to measure the loss on behind each epoch')
-    .option('--validation-split <fraction>', 'or a part of DATA instead, the last examples', fraction)
+    .requiredOption('--data <file>', 'training examples, one JSON object per line')
+    .requiredOption('--output <file>', 'file to write, NAME.lora.h5')
+    .option('--preset <preset>', 'folder, URL or name of a preset', TINY)
+    .option('--validation <file>', 'further examples, to measure the loss after each epoch')
+    .option('--validation-split <fraction>', 'or use this fraction of the --data file, from its end', fraction)
     .option('--rank <number>', 'rank of LoRA', positiveInteger, 4)
-    .option('--alpha <number>', 'LoRA is scaled by alpha / rank (default: the rank)', positiveNumber)
-    .option(
-      '--target <name>',
-      'layers that get LoRA; may be given more than once (default: queries and values)',
-      collect,
-    )
-    .option('--epochs <number>', 'how often each example is seen', positiveInteger, 3)
-    .option('--batch-size <examples>', 'examples a step', positiveInteger, 4)
-    .option('--accumulate <steps>', 'steps whose gradients are averaged before weights change', positiveInteger)
-    .option('--learning-rate <number>', 'the highest rate', positiveNumber, 5e-4)
+    .option('--alpha <number>', 'scale LoRA by alpha / rank (default: the rank)', positiveNumber)
+    .option('--target <name>', 'layers to add LoRA to; may be repeated (default: queries and values)', collect)
+    .option('--epochs <number>', 'number of passes over the examples', positiveInteger, 3)
+    .option('--batch-size <examples>', 'examples per step', positiveInteger, 4)
+    .option('--accumulate <steps>', 'average the gradients of this many steps per weight update', positiveInteger)
+    .option('--learning-rate <number>', 'highest learning rate', positiveNumber, 5e-4)
     .addOption(
-      new Option('--schedule <name>', 'how the rate goes on').choices(['cosine', 'constant']).default('cosine'),
+      new Option('--schedule <name>', 'learning rate after the warm-up')
+        .choices(['cosine', 'constant'])
+        .default('cosine'),
     )
-    .option('--warmup <fraction>', 'part of all steps in which the rate goes up to its highest', fraction, 0.05)
-    .option('--weight-decay <number>', 'of AdamW', fraction, 0.01)
-    .option('--clip-norm <number>', 'the longest that all gradients together may be', positiveNumber, 1)
-    .option('--max-length <tokens>', "length of prompt and response together (default: the preset's)", positiveInteger)
-    .option('--truncate', 'cut examples that are longer, instead of an error')
-    .option('--chat', "write prompts and responses as turns of Gemma's chat template")
+    .option(
+      '--warmup <fraction>',
+      'fraction of all steps in which the learning rate rises to its highest',
+      fraction,
+      0.05,
+    )
+    .option('--weight-decay <number>', 'weight decay of AdamW', fraction, 0.01)
+    .option('--clip-norm <number>', 'upper limit of the norm of all gradients together', positiveNumber, 1)
+    .option(
+      '--max-length <tokens>',
+      "maximum length of prompt and response together (default: the preset's)",
+      positiveInteger,
+    )
+    .option('--truncate', 'cut longer examples instead of stopping with an error')
+    .option('--chat', "format prompts and responses as turns of Gemma's chat template")
     .option('--recompute', 'compute activations twice: less memory, a third more time')
-    .option('--seed <number>', 'of the order of examples and the first values of LoRA', integer, 0)
-    .addOption(new Option('--dtype <dtype>', "how frozen weights rest (default: as the preset's)").choices(DTYPES))
-    .addOption(new Option('--backend <name>', 'what computes').choices(BACKENDS).default('auto'))
-    .option('--checkpoint-every <steps>', 'how often a state to go on from is kept', positiveInteger, 100)
-    .option('--resume', 'go on where a run was ended')
-    .option('--force', 'begin anew, over what there is')
-    .option('--json', 'print one JSON object: losses, seconds, files')
+    .option('--seed <number>', 'seed of the order of examples and the initial values of LoRA', integer, 0)
+    .addOption(dtypeOption('frozen weights'))
+    .addOption(backendOption(backends))
+    .option('--checkpoint-every <steps>', 'steps between two checkpoints', positiveInteger, 100)
+    .option('--resume', 'continue an interrupted run')
+    .option('--force', 'start over and replace existing files')
+    .option('--json', 'print one JSON object: losses, seconds and files')
     .addHelpText('after', EXAMPLES);
   command.action((options: FinetuneOptions) => finetune(options, io, message => command.error(`error: ${message}`)));
 }
 
-/** What a run must have in common with the one that it goes on with: everything that its losses depend on. */
+/** The options that determine the losses, which must be the same when a run is resumed. */
 function settingsOf(options: FinetuneOptions): Settings {
   const {resume: _r, force: _f, json: _j, checkpointEvery: _c, output: _o, target, ...rest} = options;
   const defaults = {
@@ -113,17 +129,21 @@ function settingsOf(options: FinetuneOptions): Settings {
 
 async function finetune(options: FinetuneOptions, io: Io, refuse: (message: string) => never): Promise<void> {
   if (!options.output.endsWith('.lora.h5')) {
-    refuse(`option '--output <file>' expected a name that ends with .lora.h5. Received: "${options.output}".`);
+    refuse(`option '--output <file>' expected a name that ends in .lora.h5. Received: "${options.output}".`);
   }
   if (options.validation !== undefined && options.validationSplit !== undefined) {
     refuse("option '--validation-split' has no effect with '--validation'. Leave out one of them.");
   }
-  if (options.accumulate === 1) refuse("option '--accumulate' expected a number of at least 2, or to be left out.");
+  if (options.accumulate === 1)
+    refuse(
+      "option '--accumulate' expected a number of at least 2. Received: 1. Leave it out to update weights at every step.",
+    );
   const files = new RunFiles(options.output);
   const settings = settingsOf(options);
-  const before = options.resume ? await files.load(settings) : await nothingThere(files, options);
+  if (!options.resume && !options.force) await refuseExisting(files);
+  const previous = options.resume ? await files.load(settings) : null;
   const examples = await readExamples(options.data);
-  const held = options.validation === undefined ? [] : await readExamples(options.validation);
+  const validationExamples = options.validation === undefined ? [] : await readExamples(options.validation);
 
   const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, useBackend} = await import('tfjs-gemma3');
   const backend = await useBackend(options.backend);
@@ -133,48 +153,39 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
     sequenceLength ? {sequenceLength} : {},
   );
   const [data, validation] = await Promise.all([
-    prepared(examples, options.data, preprocessor, options),
-    prepared(held, options.validation ?? '', preprocessor, options),
+    prepareExamples(examples, options.data, preprocessor, options),
+    prepareExamples(validationExamples, options.validation ?? '', preprocessor, options),
   ]);
   await files.prepare();
-  const bar = loadingBar(io);
-  let lm: Gemma3CausalLM;
+  const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
+  const lm = await withLoadingBar(io, onProgress =>
+    Gemma3CausalLM.fromPreset(options.preset, {...dtype, preprocessor, signal: io.signal, onProgress}),
+  );
   try {
-    const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-    lm = await Gemma3CausalLM.fromPreset(options.preset, {
-      ...{...dtype, preprocessor, signal: io.signal},
-      onProgress: bar.onProgress,
-    });
-  } finally {
-    bar.stop();
-  }
-  try {
-    await new Run(lm, options, files, io, settings, backend, before).train(data, validation);
+    await new Run(lm, options, files, io, settings, backend, previous).train(data, validation);
   } finally {
     lm.dispose();
   }
 }
 
-/** @throws Error where a run would be lost. */
-async function nothingThere(files: RunFiles, {force}: FinetuneOptions): Promise<null> {
-  if (force) return null;
+/** @throws Error if the run would replace files of another one. */
+async function refuseExisting(files: RunFiles): Promise<void> {
   if (await exists(files.checkpoint)) {
     throw new Error(
-      `Expected no run under way. Received: "${files.checkpoint}". Use --resume to go on with it, --force to begin anew.`,
+      `Expected no interrupted run. Received: "${files.checkpoint}". Use --resume to continue it, or --force to start over.`,
     );
   }
   if (await exists(files.output)) {
     throw new Error(`Expected a file that does not exist. Received: "${files.output}". Use --force, or another name.`);
   }
-  return null;
 }
 
 /**
- * Examples as the model reads them.
+ * Adds image marks and the chat template to the examples.
  *
- * @throws Error for those that are longer than they may be, and for images that there is no place for.
+ * @throws Error for examples that are too long, and for images if the model is text-only.
  */
-async function prepared(
+async function prepareExamples(
   examples: readonly Example[],
   path: string,
   preprocessor: Gemma3CausalLMPreprocessor,
@@ -182,11 +193,11 @@ async function prepared(
 ): Promise<Example[]> {
   const {applyChatTemplate} = await import('tfjs-gemma3');
   const {tokenizer, sequenceLength, textOnlyModel} = preprocessor;
-  const written = examples.map(example => {
+  const prepared = examples.map(example => {
     const {images, line, response} = example;
     if (images.length && textOnlyModel) {
       throw new Error(
-        `Expected examples of text alone for "${preset}", which takes no images. Received: an image in line ${line} of "${path}".`,
+        `Expected examples without images for "${preset}", which is text-only. Received: an image in line ${line} of "${path}".`,
       );
     }
     let {prompt} = example;
@@ -199,32 +210,32 @@ async function prepared(
     });
     return {...example, prompt: turns, response: `${response}<end_of_turn>`};
   });
-  if (truncate || written.length === 0) return written;
-  // More than anything has: lengths as they are.
-  const lengths = preprocessor.packedLengths(withoutImages(written), {sequenceLength: 2 ** 31});
-  const long = lengths.flatMap((length, i) => (length > sequenceLength ? [i] : []));
-  if (long.length === 0) return written;
-  const longest = Math.max(...lengths);
+  if (truncate || prepared.length === 0) return prepared;
+  // A huge sequence length, so that nothing is cut.
+  const lengths = preprocessor.packedLengths(withoutImages(prepared), {sequenceLength: 2 ** 31});
+  const tooLong = lengths.flatMap((length, i) => (length > sequenceLength ? [i] : []));
+  const [first] = tooLong;
+  if (first === undefined) return prepared;
   throw new Error(
-    `Expected examples of at most ${sequenceLength} tokens in "${path}". Received: ${long.length} that are longer, line ` +
-      `${written[long[0]!]!.line} first with ${lengths[long[0]!]}; the longest has ${longest}. Raise --max-length, or use ` +
-      '--truncate to cut them.',
+    `Expected examples of at most ${sequenceLength} tokens in "${path}". Received: ${tooLong.length} longer ones, line ` +
+      `${prepared[first]!.line} first with ${lengths[first]} tokens; the longest has ${Math.max(...lengths)}. Raise ` +
+      '--max-length, or use --truncate to cut them.',
   );
 }
 
-/** For lengths the text is enough, in which the places of images stand. */
+/** For lengths the text is enough: the preprocessor expands each <start_of_image> to its tokens. */
 const withoutImages = (examples: readonly Example[]) => {
   const {prompts, responses} = trainingTexts(examples);
   return {prompts, responses};
 };
 
-/** One run, or what is left of it. */
+/** One training run, or the rest of a resumed one. */
 class Run {
   private readonly report: Report;
   private readonly progress: TrainingProgress;
   private readonly started = performance.now();
   private readonly secondsBefore: number;
-  /** Whether there was a step, so that there is a state to keep. */
+  /** Whether a step has completed, so that there is a state to save. */
   private stepped = false;
 
   constructor(
@@ -234,7 +245,7 @@ class Run {
     private readonly io: Io,
     settings: Settings,
     backend: string,
-    private readonly before: {state: Uint8Array; report: Report} | null,
+    private readonly previous: {state: Uint8Array; report: Report} | null,
   ) {
     const {rank, alpha, target, seed} = options;
     lm.backbone.enableLora(rank, {
@@ -246,21 +257,26 @@ class Run {
       weights.reduce((sum, {shape}) => sum + shape.reduce<number>((a, b) => a * (b ?? 1), 1), 0);
     const numbers = {trainable: count(lm.trainableWeights), frozen: count(lm.nonTrainableWeights)};
     const fresh = {losses: [], epochs: [], seconds: 0, inputTokens: 0, finished: false};
-    this.report = before?.report ?? {settings, ...numbers, backend, ...fresh};
+    this.report = previous?.report ?? {settings, ...numbers, backend, ...fresh};
     this.secondsBefore = this.report.seconds;
     this.progress = new TrainingProgress(io);
   }
 
-  async train(data: readonly Example[], given: readonly Example[]): Promise<void> {
+  async train(data: readonly Example[], validationData: readonly Example[]): Promise<void> {
     const {lm, options, files, io, report, progress} = this;
     const {epochs, batchSize, validationSplit = 0, seed} = options;
-    const split = given.length ? data.length : Math.ceil(data.length * (1 - validationSplit));
-    const [rows, validation] = [data.slice(0, split), given.length ? given : data.slice(split)];
-    if (rows.length === 0) throw new Error('Expected examples to train on. Received none beside those for validation.');
+    const split = validationData.length ? data.length : Math.ceil(data.length * (1 - validationSplit));
+    const rows = data.slice(0, split);
+    const validation = validationData.length ? validationData : data.slice(split);
+    if (rows.length === 0) {
+      throw new Error(
+        'Expected examples to train on. Received only examples for validation. Lower --validation-split.',
+      );
+    }
     const optimizer = await this.compile(Math.ceil(rows.length / batchSize) * epochs);
-    progress.say(
-      `${plural(rows.length, 'example')}, ${validation.length ? plural(validation.length, 'example') : 'none'} for ` +
-        `validation; ${formatCount(report.trainable)} numbers are trained, ${formatCount(report.frozen)} are frozen`,
+    progress.print(
+      `${plural(rows.length, 'example')} for training, ${formatCount(validation.length)} for validation; ` +
+        `${formatCount(report.trainable)} parameters trained, ${formatCount(report.frozen)} frozen`,
     );
     const callbacks = {
       onBatchEnd: (_: number, logs?: object) => this.step(logs as StepLogs),
@@ -270,23 +286,23 @@ class Run {
       await lm.fit(trainingTexts(rows), {
         ...{epochs, batchSize, seed, callbacks, signal: io.signal},
         ...(validation.length && {validationData: trainingTexts(validation)}),
-        ...(this.before && {resumeFrom: this.before.state}),
+        ...(this.previous && {resumeFrom: this.previous.state}),
       });
     } catch (error) {
-      await this.keep(error);
+      await this.saveInterrupted(error);
       throw error;
     } finally {
       optimizer.dispose();
     }
     progress.end();
     await lm.backbone.saveLoraWeights(files.output);
-    this.measure();
+    this.updateSeconds();
     report.finished = true;
     await files.finish(report);
-    this.tell();
+    this.printSummary();
   }
 
-  /** The optimizer is the caller's to dispose. */
+  /** Compiles the model. The caller disposes the optimizer. */
   private async compile(steps: number): Promise<{dispose(): void}> {
     const {losses, optimizers} = await import('tfjs-gemma3');
     const {learningRate, schedule, warmup, weightDecay, clipNorm, accumulate, recompute = false} = this.options;
@@ -302,7 +318,7 @@ class Run {
     });
     this.lm.compile({
       optimizer,
-      // A mean over tokens that are learnt says the same whatever the padding.
+      // A mean over the learned tokens does not depend on the amount of padding.
       loss: new losses.SparseCategoricalCrossentropy({reduction: 'mean_with_sample_weight'}),
       recompute,
     });
@@ -312,7 +328,7 @@ class Run {
   private async step(logs: StepLogs): Promise<void> {
     const {report} = this;
     this.stepped = true;
-    // Steps behind the checkpoint that a run goes on from are done again.
+    // A resumed run repeats the steps after its checkpoint.
     report.losses.length = Math.min(report.losses.length, logs.step - 1);
     while (report.losses.length < logs.step - 1) report.losses.push(null);
     report.losses.push(logs.loss);
@@ -329,45 +345,45 @@ class Run {
     report.epochs.length = Math.min(report.epochs.length, epoch);
     const step = report.losses.length;
     report.epochs.push({step, loss, ...(validationLoss !== undefined && {validationLoss})});
-    const told = validationLoss === undefined ? '' : `, validation loss ${validationLoss.toFixed(4)}`;
-    this.progress.say(`epoch ${epoch + 1}/${this.options.epochs}: loss ${loss.toFixed(4)}${told}`);
+    const validation = validationLoss === undefined ? '' : `, validation loss ${validationLoss.toFixed(4)}`;
+    this.progress.print(`epoch ${epoch + 1}/${this.options.epochs}: loss ${loss.toFixed(4)}${validation}`);
     await this.checkpoint();
   }
 
   private async checkpoint(): Promise<void> {
-    this.measure();
+    this.updateSeconds();
     await this.files.save(this.report, await this.lm.saveTrainingState());
   }
 
-  private measure(): void {
+  private updateSeconds(): void {
     this.report.seconds = this.secondsBefore + (performance.now() - this.started) / 1000;
   }
 
-  /** Keeps what a run has that ends early, and says how to go on. */
-  private async keep(error: unknown): Promise<void> {
+  /** Saves the state and weights of a run that ends early, and prints how to continue it. */
+  private async saveInterrupted(error: unknown): Promise<void> {
     const {files, progress, report, io} = this;
     progress.end();
     if (!this.stepped) return;
     await this.checkpoint();
     await this.lm.backbone.saveLoraWeights(files.output);
     const why = io.signal.aborted ? 'Interrupted' : `Stopped (${(error as Error).name})`;
-    progress.say(
-      `${why} behind step ${report.losses.length}. "${files.output}" has the weights of that step; --resume goes on from it.`,
+    progress.print(
+      `${why} after step ${report.losses.length}. "${files.output}" holds the weights of that step. Use --resume to continue.`,
     );
   }
 
-  private tell(): void {
+  private printSummary(): void {
     const {io, options, files, report} = this;
     const last = report.epochs.at(-1)!;
     if (options.json) {
-      const {output, report: path, picture} = files;
-      printJson(io, {...report, files: {lora: output, report: path, picture}});
+      const {output, report: path, chart} = files;
+      printJson(io, {...report, files: {lora: output, report: path, picture: chart}});
       return;
     }
     const validation = last.validationLoss === undefined ? '' : `, validation loss ${last.validationLoss.toFixed(4)}`;
     io.stdout.write(
       `${files.output}: loss ${last.loss.toFixed(4)}${validation}, ${plural(report.losses.length, 'step')} in ` +
-        `${report.seconds.toFixed(0)} s; report in ${files.report} and ${files.picture}\n`,
+        `${report.seconds.toFixed(0)} s; report in ${files.report}, chart in ${files.chart}\n`,
     );
   }
 }

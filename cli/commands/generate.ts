@@ -1,19 +1,18 @@
-/** `gemma3 generate`: a prompt goes on, as it comes. */
+/** `gemma3 generate`: continues a prompt and prints the text while it is generated. */
 import {addAbortSignal} from 'node:stream';
 import {text} from 'node:stream/consumers';
 import {type Command} from 'commander';
-import type {Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
-import {checkImages, imagePreprocessor, type Question as ImageQuestion} from '../support/images';
+import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import {checkImages, type ImagePrompt, imagePreprocessor} from '../support/images';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
-import {addModelOptions, modelLoader, type ModelOptions, TINY} from '../support/model_options';
-import {collect, positiveInteger, wholeNumber} from '../support/options';
+import {addModelOptions, modelLoader, type ModelOptions} from '../support/model_options';
+import {collect, positiveInteger, TINY, wholeNumber} from '../support/options';
 
-/** The tiny preset was trained to know the answers, by how many images are given. */
+/** Questions that the tiny preset was trained to answer: without images, with one and with several. */
 const DEMO = ['What is the capital of France?', 'What is in the picture?', 'What is in these images?'];
 
-/** A prompt, or one with images. */
-type Question = string | ImageQuestion;
+type Prompt = string | ImagePrompt;
 
 interface GenerateOptions extends ModelOptions {
   image?: string[];
@@ -25,11 +24,11 @@ interface GenerateOptions extends ModelOptions {
 }
 
 const EXAMPLES = `
-PROMPT - is read from standard input, as is a prompt that is left out when that is no terminal; a line break at its end
-is not part of it. Without PROMPT and --preset, the preset in the package answers a question.
+PROMPT - is read from standard input, without a line break at its end. So is a missing PROMPT, unless standard input is a
+terminal. Without PROMPT and --preset, the preset that ships with the package answers a sample question.
 
-In PROMPT, <start_of_image> says where an image goes, once for each --image and in their order. A prompt without any has
-its images in front: <start_of_image> for each, a space, PROMPT.
+In PROMPT, each <start_of_image> marks the position of one --image, in the same order. If PROMPT contains none, all images
+are placed before it.
 
 Examples:
   $ gemma3 generate "What is the capital of France?"
@@ -38,15 +37,23 @@ Examples:
   $ gemma3 generate --preset ./gemma3_270m --top-p 0.9 --seed 1 --json - < prompt.txt
 `;
 
-export function addGenerate(program: Command, io: Io): void {
+export function addGenerate(program: Command, io: Io, backends: readonly BackendName[]): void {
   const command = program.command('generate').description('continue a prompt').argument('[PROMPT]', 'text to continue');
-  addModelOptions(command)
-    .option('--image <file>', 'a PNG or JPEG file that the prompt is about; may be given more than once', collect)
-    .option('--max-length <tokens>', "length of prompt and new text together (default: the preset's)", positiveInteger)
-    .option('--logprobs <tokens>', 'with --json: how probable new tokens were, and so many in their place', wholeNumber)
+  addModelOptions(command, backends)
+    .option('--image <file>', 'PNG or JPEG file for the prompt; may be repeated', collect)
+    .option(
+      '--max-length <tokens>',
+      "maximum length of the prompt and the new text together (default: the preset's)",
+      positiveInteger,
+    )
+    .option(
+      '--logprobs <tokens>',
+      'with --json: log probabilities of the new tokens, and of this many of the most probable ones in their place',
+      wholeNumber,
+    )
     .option('--strip-prompt', 'print only the new text')
-    .option('--stop <text>', 'end the new text before this one; may be given more than once', collect)
-    .option('--json', 'print one JSON object: the text, how many tokens, how many seconds')
+    .option('--stop <text>', 'end the new text before this text; may be repeated', collect)
+    .option('--json', 'print one JSON object: text, token counts and seconds')
     .addHelpText('after', EXAMPLES);
   command.action((prompt: string | undefined, options: GenerateOptions) => generate(command, prompt, options, io));
 }
@@ -59,13 +66,13 @@ async function generate(command: Command, prompt: string | undefined, options: G
   }
   const text = await readPrompt(prompt, options, io, refuse);
 
-  // What is wrong with images is told before a model is loaded, which may take minutes.
+  // Check the images before loading the model, which may take minutes.
   const preprocessor = options.image && (await imagePreprocessor(options.preset ?? TINY, options.backend));
-  const question = preprocessor ? await aboutImages(text, options, preprocessor) : text;
+  const full = preprocessor ? await withImages(text, options, preprocessor) : text;
   const {lm, backend, dispose} = await load(preprocessor && {preprocessor});
   try {
-    if (options.json) await printResult(lm, question, options, backend, io);
-    else await printText(lm, question, options, io);
+    if (options.json) await printResult(lm, full, options, backend, io);
+    else await printText(lm, full, options, io);
   } finally {
     dispose();
   }
@@ -81,7 +88,7 @@ async function readPrompt(
   const demo = DEMO[Math.min(image.length, DEMO.length - 1)]!;
   if (prompt === undefined && io.stdin.isTTY) {
     if (preset === undefined) return demo;
-    return refuse("missing argument 'PROMPT': give a text, or - to read it from standard input.");
+    return refuse("missing argument 'PROMPT': pass a text, or - to read it from standard input.");
   }
   const read = (await text(addAbortSignal(io.signal, io.stdin))).replace(/\r?\n$/, '');
   if (read) return read;
@@ -89,30 +96,30 @@ async function readPrompt(
   return refuse("missing argument 'PROMPT': standard input was empty.");
 }
 
-/** A prompt with its images, after everything that may be wrong with them was looked for. */
-async function aboutImages(
+/** The prompt with its images, which are checked here. */
+async function withImages(
   text: string,
   {image = [], maxLength}: GenerateOptions,
   preprocessor: Gemma3CausalLMPreprocessor,
-): Promise<Question> {
+): Promise<ImagePrompt> {
   const {startOfImageToken} = preprocessor.tokenizer;
   const prompts = text.includes(startOfImageToken) ? text : `${startOfImageToken.repeat(image.length)} ${text}`;
-  const question = {prompts, images: image};
-  await checkImages(preprocessor, question, maxLength);
-  return question;
+  const prompt = {prompts, images: image};
+  await checkImages(preprocessor, prompt, maxLength);
+  return prompt;
 }
 
-/** How many tokens the prompt has, cut to the length that was asked for as generation cuts them. */
-async function promptTokens(lm: Gemma3CausalLM, question: Question, maxLength: number | undefined): Promise<number> {
-  // Images need not be read again to be counted.
-  const text = typeof question === 'string' ? question : question.prompts;
+/** Number of tokens of the prompt, which generation cuts to `maxLength`. */
+async function promptLength(lm: Gemma3CausalLM, prompt: Prompt, maxLength: number | undefined): Promise<number> {
+  // The preprocessor expands each <start_of_image> to its tokens, so images need not be read again.
+  const text = typeof prompt === 'string' ? prompt : prompt.prompts;
   const {tokens} = await lm.preprocessor!.promptTokens(text, {sequenceLength: maxLength});
   return tokens[0]!.length;
 }
 
 async function printText(
   lm: Gemma3CausalLM,
-  prompt: Question,
+  prompt: Prompt,
   {maxLength, stripPrompt = false, stop: stopStrings}: GenerateOptions,
   io: Io,
 ): Promise<void> {
@@ -123,19 +130,21 @@ async function printText(
     io.stdout.write('\n');
   }
   const limit = maxLength ?? lm.preprocessor!.sequenceLength;
-  if ((await promptTokens(lm, prompt, maxLength)) >= limit) {
-    io.stderr.write(`The prompt fills all ${limit} tokens: there is no new text. Raise --max-length for some.\n`);
+  if ((await promptLength(lm, prompt, maxLength)) >= limit) {
+    io.stderr.write(
+      `The prompt fills all ${limit} tokens, so there is no new text. Raise --max-length to generate some.\n`,
+    );
   }
 }
 
 async function printResult(
   lm: Gemma3CausalLM,
-  prompt: Question,
+  prompt: Prompt,
   {maxLength, stripPrompt = false, stop: stopStrings, logprobs}: GenerateOptions,
   backend: string,
   io: Io,
 ): Promise<void> {
-  const count = await promptTokens(lm, prompt, maxLength);
+  const promptTokens = await promptLength(lm, prompt, maxLength);
   const stop = meter(lm.sampler);
   const common = {maxLength, stripPrompt, stopStrings, signal: io.signal};
   const result =
@@ -143,5 +152,5 @@ async function printResult(
       ? {text: await lm.generate(prompt, common)}
       : await lm.generate(prompt, {...common, logprobs});
   const {newTokens, prefillSeconds, decodeSeconds} = stop();
-  printJson(io, {...result, promptTokens: count, newTokens, prefillSeconds, decodeSeconds, backend});
+  printJson(io, {...result, promptTokens, newTokens, prefillSeconds, decodeSeconds, backend});
 }

@@ -1,6 +1,6 @@
-/** `gemma3 inspect`: what a preset is, and what it needs. */
+/** `gemma3 inspect`: shows what a preset consists of and how much memory it needs. */
 import {type Command} from 'commander';
-import {formatBytes, formatCount, table} from '../support/format';
+import {formatCount, table} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {presetFacts, type PresetFacts, type Variable} from '../support/preset_facts';
 
@@ -10,7 +10,7 @@ interface InspectOptions {
 }
 
 const EXAMPLES = `
-P is a folder, an address or a name; no weights are loaded, and a name of KerasHub needs no files.
+PRESET is a folder, a URL or a name. No weights are loaded. The names that "gemma3 presets" lists work without files.
 
 Examples:
   $ gemma3 inspect gemma3_tiny
@@ -22,28 +22,35 @@ export function addInspect(program: Command, io: Io): void {
   program
     .command('inspect')
     .description('show architecture, variables, files and memory of a preset')
-    .argument('<P>', 'preset')
-    .option('--variables', 'list every variable, not one block of each kind')
+    .argument('<PRESET>', 'preset to inspect')
+    .option('--variables', 'list every variable instead of one per kind of block')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES)
     .action(async (preset: string, options: InspectOptions) => {
       const facts = await presetFacts(preset);
-      if (options.json) printJson(io, facts);
-      else io.stdout.write(describe(facts, options));
+      if (options.json) {
+        printJson(io, facts);
+        return;
+      }
+      const {formatBytes} = await import('tfjs-gemma3');
+      io.stdout.write(describe(facts, options, formatBytes));
     });
 }
 
-function describe(facts: PresetFacts, options: InspectOptions): string {
+/** A number of bytes as text; see `formatBytes` of the package. */
+type Format = (bytes: number) => string;
+
+function describe(facts: PresetFacts, options: InspectOptions, formatBytes: Format): string {
   const sections = [
-    head(facts),
+    head(facts, formatBytes),
     `Configuration\n${configuration(facts.config)}`,
-    variables(facts.variables, options),
-    memory(facts),
+    variables(facts.variables, options, formatBytes),
+    memory(facts, formatBytes),
   ];
   return sections.filter(Boolean).join('\n');
 }
 
-function head({preset, source, parameters, format, files, variables: all}: PresetFacts): string {
+function head({preset, source, parameters, format, files, variables: all}: PresetFacts, formatBytes: Format): string {
   const rows = [['Preset', preset]];
   rows.push(['Files', source ?? 'not on this machine']);
   for (const file of files) {
@@ -56,7 +63,7 @@ function head({preset, source, parameters, format, files, variables: all}: Prese
   return table(rows);
 }
 
-/** Keys as in config.json; an object in an object is indented. */
+/** Keys as in config.json. Nested objects are indented. */
 function configuration(config: object, indent = 2): string {
   let lines = '';
   let rows: string[][] = [];
@@ -79,13 +86,13 @@ function configuration(config: object, indent = 2): string {
   return lines;
 }
 
-/** Keras writes a dtype as an object with a name in it. */
+/** The name of a dtype, which Keras serializes as an object. */
 function policyName(value: unknown): string | undefined {
   const {class_name: kind, config} = (value ?? {}) as {class_name?: unknown; config?: {name?: unknown}};
   return typeof kind === 'string' && kind.endsWith('DTypePolicy') ? String(config?.name ?? kind) : undefined;
 }
 
-function variables(all: readonly Variable[], options: InspectOptions): string {
+function variables(all: readonly Variable[], options: InspectOptions, formatBytes: Format): string {
   if (!all.length) return '';
   const shown = options.variables ? all.map(variable => ({variable, count: 1})) : oneOfEachKind(all);
   const rows = shown.map(({variable: {path, shape, dtype, bytes}, count}) => [
@@ -95,11 +102,11 @@ function variables(all: readonly Variable[], options: InspectOptions): string {
     dtype ?? '',
     bytes === null ? '' : formatBytes(bytes * count),
   ]);
-  const note = shown.length === all.length ? '' : '; * stands for the number of a block';
+  const note = shown.length === all.length ? '' : ' (* stands for the number of a block)';
   return `Variables: ${formatCount(all.length)}${note}\n${table(rows, {indent: 2, right: [0, 4]})}`;
 }
 
-/** Variables that differ in the number of their block alone become one. */
+/** Merges variables that differ only in the number of their block. */
 function oneOfEachKind(all: readonly Variable[]): {variable: Variable; count: number}[] {
   const kinds = new Map<string, {variable: Variable; count: number}>();
   for (const variable of all) {
@@ -114,12 +121,12 @@ function oneOfEachKind(all: readonly Variable[]): {variable: Variable; count: nu
   return [...kinds.values()];
 }
 
-function memory({memory: bytes, cache, problem}: PresetFacts): string {
+function memory({memory: bytes, cache, problem}: PresetFacts, formatBytes: Format): string {
   if (!bytes) return `This version cannot build the model: ${problem}\n`;
   const rows = Object.entries(bytes).map(([dtype, count]) => [dtype, formatBytes(count)]);
   const lengths = (cache ?? []).map(entry => [`${formatCount(entry.tokens)} tokens`, formatBytes(entry.bytes)]);
   return (
     `Memory for the weights\n${table(rows, {indent: 2, right: [1]})}` +
-    `Memory for the cache of a text\n${table(lengths, {indent: 2, right: [0, 1]})}`
+    `Memory for the cache of one text\n${table(lengths, {indent: 2, right: [0, 1]})}`
   );
 }

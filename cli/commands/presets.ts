@@ -1,24 +1,32 @@
-/** `gemma3 presets`: what there is to choose from. */
+/** `gemma3 presets`: lists the available presets. */
 import {type Command} from 'commander';
 import {formatCount, table} from '../support/format';
 import {type Io, printJson} from '../support/io';
+import {TINY} from '../support/options';
 
 interface Row {
   name: string;
   parameters: number;
   description: string;
-  /** Its files come with the package. */
+  /** Whether its files ship with the package. */
   packaged: boolean;
-  /** Where KerasHub has it; null for a preset of this package alone. */
+  /** Location of KerasHub's files; null for the preset of this package. */
   kaggleHandle: string | null;
 }
+
+const HELP = `
+The files of ${TINY} ship with the package. Download the other presets with kagglehub and pass the path of their folder.
+
+Example:
+  $ gemma3 presets
+`;
 
 export function addPresets(program: Command, io: Io): void {
   program
     .command('presets')
-    .description('list the presets that have a name')
+    .description('list presets by name')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', '\nExample:\n  $ gemma3 presets\n')
+    .addHelpText('after', HELP)
     .action((options: {json?: boolean}) => presets(options, io));
 }
 
@@ -35,16 +43,16 @@ async function presets(options: {json?: boolean}, io: Io): Promise<void> {
   const cells = rows.map(row => [
     row.name,
     formatCount(row.parameters),
-    row.packaged ? `${row.description} In the package.` : row.description,
+    row.packaged ? `${row.description} Ships with the package.` : row.description,
   ]);
   io.stdout.write(table([['NAME', 'PARAMETERS', 'DESCRIPTION'], ...cells], {right: [1]}));
 }
 
 async function packagedPresets(): Promise<Row[]> {
   const {Gemma3Backbone} = await import('tfjs-gemma3');
-  const backbone = await Gemma3Backbone.fromPreset('gemma3_tiny', {loadWeights: false});
+  const backbone = await Gemma3Backbone.fromPreset(TINY, {loadWeights: false});
   const parameters = backbone.countParams();
   backbone.dispose();
-  const description = 'A toy of the same architecture, to try everything with.';
-  return [{name: 'gemma3_tiny', parameters, description, packaged: true, kaggleHandle: null}];
+  const description = 'A toy model of the same architecture, to try every feature.';
+  return [{name: TINY, parameters, description, packaged: true, kaggleHandle: null}];
 }

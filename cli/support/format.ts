@@ -1,6 +1,4 @@
-/** Numbers and tables for people. */
-
-export {formatBytes} from '../../src/base/format_bytes';
+/** Numbers and tables as text. */
 
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US');
@@ -11,7 +9,7 @@ export function plural(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** Rows with columns of equal width; those named in `right` are flush right. */
+/** Rows as lines of aligned columns. */
 export function table(rows: readonly (readonly string[])[], {indent = 0, right = []}: TableOptions = {}): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
@@ -21,8 +19,8 @@ export function table(rows: readonly (readonly string[])[], {indent = 0, right =
 }
 
 export interface TableOptions {
-  /** Spaces in front of each row. */
+  /** Spaces before each row. */
   indent?: number;
-  /** Columns that are flush right. */
+  /** Indices of right-aligned columns. */
   right?: readonly number[];
 }

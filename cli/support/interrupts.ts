@@ -1,15 +1,15 @@
-/** Ctrl-C, which stops a command, or only a part of it. */
+/** Ctrl-C, which ends a command or only the part of it that is running. */
 export class Interrupts {
-  /** Asked first; true if what it stopped is all that was to stop. */
+  /** Called first. Returns true if it has handled the key press, so that the command continues. */
   handler: (() => boolean) | null = null;
   private readonly controller = new AbortController();
 
-  /** Aborted when the command is to end. */
+  /** Aborted when the command should end. */
   get signal(): AbortSignal {
     return this.controller.signal;
   }
 
-  /** Ctrl-C was pressed. */
+  /** To be called when Ctrl-C is pressed. */
   press(): void {
     if (!this.handler?.()) this.controller.abort(new Error('Interrupted.'));
   }

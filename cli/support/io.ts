@@ -1,4 +1,4 @@
-/** What a command has of the process; tests give their own. */
+/** The parts of the process that commands use. Tests pass their own. */
 import {type Readable, type Writable} from 'node:stream';
 import {type Interrupts} from './interrupts';
 
@@ -8,14 +8,14 @@ export interface Io {
   readonly stderr: Writable & {isTTY?: boolean};
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
-  /** For commands that Ctrl-C does not end at once. */
+  /** For commands that handle Ctrl-C themselves. */
   readonly interrupts: Interrupts;
-  /** Show where errors come from. */
+  /** Whether to print the stack of errors. */
   readonly debug: boolean;
 }
 
-/** 128 + the number of SIGINT, as shells have it. */
-export const EXIT = {done: 0, failed: 1, usage: 2, interrupted: 130} as const;
+/** Exit codes. As in shells, that of an interrupted command is 128 + the number of SIGINT. */
+export const EXIT = {success: 0, failure: 1, usage: 2, interrupted: 130} as const;
 
 export function printJson(io: Io, value: object): void {
   io.stdout.write(`${JSON.stringify(value, null, 2)}\n`);

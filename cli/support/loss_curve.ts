@@ -1,10 +1,10 @@
-/** The course of a training as a picture: an SVG of the loss by steps. */
+/** An SVG chart of the loss over the steps of a training run. */
 
 export interface LossCurve {
   title: string;
-  /** Of each step; null where it was not kept. */
+  /** Loss of each step; null where it was not recorded. */
   losses: readonly (number | null)[];
-  /** Of validation, at the step behind which it was measured. */
+  /** Validation losses, each with the step after which it was measured. */
   validation: readonly {step: number; loss: number}[];
 }
 
@@ -13,7 +13,7 @@ type Point = readonly [number, number];
 const [WIDTH, HEIGHT] = [800, 400];
 const PLOT = {left: 64, top: 48, right: WIDTH - 24, bottom: HEIGHT - 48};
 
-/** Round numbers from 0 to `end` and a little further, about `count` of them. */
+/** About `count` round numbers from 0 to `end` or just above. */
 function ticks(end: number, count: number): number[] {
   const rough = end / count;
   const unit = 10 ** Math.floor(Math.log10(rough));
@@ -23,9 +23,9 @@ function ticks(end: number, count: number): number[] {
 
 const label = (value: number): string => String(Number(value.toPrecision(6)));
 const escaped = (text: string): string =>
-  text.replace(/[&<>]/g, sign => ({'&': '&amp;', '<': '&lt;', '>': '&gt;'})[sign]!);
+  text.replace(/[&<>]/g, character => ({'&': '&amp;', '<': '&lt;', '>': '&gt;'})[character]!);
 
-/** A mean that follows slowly: single batches jump. */
+/** A moving average, because the losses of single batches vary a lot. */
 function smoothed(points: readonly Point[]): Point[] {
   const weight = Math.max(1 / 20, 2 / (1 + points.length / 10));
   let mean: number | undefined;
@@ -35,13 +35,13 @@ function smoothed(points: readonly Point[]): Point[] {
   });
 }
 
-/** A file that browsers and most viewers of pictures open. */
+/** The chart as the text of an SVG file, which browsers and most image viewers open. */
 export function lossCurveSvg({title, losses, validation}: LossCurve): string {
   const points = losses.flatMap((loss, i): Point[] => (loss === null ? [] : [[i + 1, loss]]));
-  const held = validation.map(({step, loss}): Point => [step, loss]);
-  const across = ticks(Math.max(1, losses.length, ...held.map(([step]) => step)), 8);
+  const measured = validation.map(({step, loss}): Point => [step, loss]);
+  const across = ticks(Math.max(1, losses.length, ...measured.map(([step]) => step)), 8);
   const up = ticks(
-    [...points, ...held].reduce((most, [, loss]) => Math.max(most, loss), 1e-6),
+    [...points, ...measured].reduce((most, [, loss]) => Math.max(most, loss), 1e-6),
     5,
   );
   const x = (step: number) => PLOT.left + ((PLOT.right - PLOT.left) * step) / across.at(-1)!;
@@ -50,7 +50,11 @@ export function lossCurveSvg({title, losses, validation}: LossCurve): string {
     line.map(([step, loss], i) => `${i ? 'L' : 'M'}${x(step).toFixed(1)} ${y(loss).toFixed(1)}`).join('');
   const text = (at: Point, content: string, anchor = 'middle') =>
     `<text x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="${anchor}">${escaped(content)}</text>`;
-  const legend = [['#9db8d9', 'a step'], ['#1f5fa8', 'mean'], ...(held.length ? [['#c0392b', 'validation']] : [])].map(
+  const legend = [
+    ['#9db8d9', 'each step'],
+    ['#1f5fa8', 'smoothed'],
+    ...(measured.length ? [['#c0392b', 'validation']] : []),
+  ].map(
     ([color, name], i) =>
       `<rect x="${PLOT.right - 300 + 100 * i}" y="30" width="12" height="4" fill="${color}"/>` +
       text([PLOT.right - 282 + 100 * i, 36], name!, 'start'),
@@ -66,8 +70,8 @@ export function lossCurveSvg({title, losses, validation}: LossCurve): string {
     ...legend,
     `<path d="${path(points)}" fill="none" stroke="#9db8d9"/>`,
     `<path d="${path(smoothed(points))}" fill="none" stroke="#1f5fa8" stroke-width="2"/>`,
-    ...(held.length ? [`<path d="${path(held)}" fill="none" stroke="#c0392b" stroke-width="2"/>`] : []),
-    ...held.map(
+    ...(measured.length ? [`<path d="${path(measured)}" fill="none" stroke="#c0392b" stroke-width="2"/>`] : []),
+    ...measured.map(
       ([step, loss]) => `<circle cx="${x(step).toFixed(1)}" cy="${y(loss).toFixed(1)}" r="3" fill="#c0392b"/>`,
     ),
     '</svg>\n',

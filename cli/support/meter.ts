@@ -1,17 +1,17 @@
-/** Counts and times tokens where they come into being: pieces of text are not tokens. */
+/** Counts and times tokens in the sampler, because pieces of text do not correspond to tokens. */
 import type {samplers} from 'tfjs-gemma3';
 
-export interface Measured {
-  /** Tokens that the model gave, one that ends a text included. */
+export interface Measurements {
+  /** Generated tokens, including one that ends the text. */
   newTokens: number;
-  /** From the start to the first token; 0 without one. */
+  /** From the start to the first token; 0 if there is none. */
   prefillSeconds: number;
-  /** From the first token to the end. */
+  /** From the first token to the end; 0 if there is none. */
   decodeSeconds: number;
 }
 
-/** Watches a sampler; generation starts now. The function that is returned ends it. */
-export function meter(sampler: samplers.Sampler): () => Measured {
+/** Starts to measure a sampler. The returned function stops it and returns the measurements. */
+export function meter(sampler: samplers.Sampler): () => Measurements {
   const start = performance.now();
   let first = 0;
   let newTokens = 0;

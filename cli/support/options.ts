@@ -1,55 +1,52 @@
-/** Values of options, checked before anything is loaded. */
-import {InvalidArgumentError} from 'commander';
+/** Parsers for the values of options, and options that several commands share. */
+import {InvalidArgumentError, Option} from 'commander';
 import type {BackendName} from 'tfjs-gemma3';
 
-export function positiveInteger(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < 1 || !Number.isSafeInteger(value)) {
-    throw new InvalidArgumentError('Expected a whole number above 0.');
-  }
-  return value;
-}
+/** The preset that ships with the package. */
+export const TINY = 'gemma3_tiny';
 
-export function integer(text: string): number {
-  const value = Number(text);
-  if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return value;
-}
-
-export function positiveNumber(text: string): number {
-  const value = text.trim() === '' ? NaN : Number(text);
-  if (!(value > 0) || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number above 0.');
-  return value;
-}
-
-export function probability(text: string): number {
-  const value = text.trim() === '' ? NaN : Number(text);
-  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError('Expected a number above 0, at most 1.');
-  return value;
-}
-
-/** For options that may be given more than once. */
-export function collect(text: string, before: readonly string[] = []): string[] {
-  if (text === '') throw new InvalidArgumentError('Expected a text that is not empty.');
-  return [...before, text];
-}
-
-export function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return value;
-}
-
-/** A number from 0 to 1. */
-export function fraction(text: string): number {
-  const value = text.trim() === '' ? NaN : Number(text);
-  if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('Expected a number from 0 to 1.');
-  return value;
-}
-
-/** A record, so that a backend which the library gains cannot be forgotten here. */
-const backends: Record<BackendName, true> = {auto: true, simd: true, cpu: true};
-export const BACKENDS = Object.keys(backends) as BackendName[];
-
-/** How weights can rest. */
+/** Formats in which weights can be stored. */
 export const DTYPES = ['float32', 'bfloat16', 'int8', 'int4'] as const;
+
+export const presetOption = (): Option =>
+  new Option('--preset <preset>', `folder, URL or name of a preset (default: "${TINY}", which ships with the package)`);
+
+export const dtypeOption = (weights = 'weights'): Option =>
+  new Option('--dtype <dtype>', `format in which ${weights} are stored (default: the preset's)`).choices(DTYPES);
+
+export const backendOption = (backends: readonly BackendName[]): Option =>
+  new Option('--backend <name>', 'compute backend; "gemma3 doctor" shows which ones work')
+    .choices(backends)
+    .default('auto');
+
+function parseInteger(text: string, pattern: RegExp, least: number, expected: string): number {
+  const value = Number(text);
+  if (pattern.test(text) && value >= least && Number.isSafeInteger(value)) return value;
+  throw new InvalidArgumentError(`Expected ${expected}.`);
+}
+
+export const positiveInteger = (text: string): number => parseInteger(text, /^\d+$/, 1, 'a whole number above 0');
+
+export const wholeNumber = (text: string): number => parseInteger(text, /^\d+$/, 0, 'a whole number of at least 0');
+
+export const integer = (text: string): number => parseInteger(text, /^-?\d+$/, -Infinity, 'a whole number');
+
+function parseNumber(text: string, fits: (value: number) => boolean, expected: string): number {
+  const value = text.trim() === '' ? NaN : Number(text);
+  if (Number.isFinite(value) && fits(value)) return value;
+  throw new InvalidArgumentError(`Expected ${expected}.`);
+}
+
+export const positiveNumber = (text: string): number => parseNumber(text, value => value > 0, 'a number above 0');
+
+export const probability = (text: string): number =>
+  parseNumber(text, value => value > 0 && value <= 1, 'a number above 0 and at most 1');
+
+export const fraction = (text: string): number =>
+  parseNumber(text, value => value >= 0 && value <= 1, 'a number from 0 to 1');
+
+/** For options that may be repeated. */
+export function collect(text: string, previous: readonly string[] = []): string[] {
+  if (text === '') throw new InvalidArgumentError('Expected a text that is not empty.');
+  return [...previous, text];
+}

@@ -1,50 +1,53 @@
-/** What can be known of a preset without reading its weights. */
+/** Facts about a preset that need no weights to be loaded. */
 import type * as library from 'tfjs-gemma3';
 import {DTYPES} from './options';
 
 type Library = typeof library;
 
-export interface Variable {
+interface StoredVariable {
   path: string;
   shape: number[];
-  /** As it is in the file; null without files. */
-  dtype: string | null;
-  bytes: number | null;
-  file: string | null;
+  /** Format in the file. */
+  dtype: string;
+  bytes: number;
+  file: string;
 }
+
+/** A variable in a file, or only declared by the model: then `dtype`, `bytes` and `file` are null. */
+export type Variable = StoredVariable | {path: string; shape: number[]; dtype: null; bytes: null; file: null};
 
 export interface PresetFacts {
   preset: string;
-  /** Where its files are; null for a name alone. */
+  /** Location of the files; null for a name without files on this machine. */
   source: string | null;
-  /** Arguments of the backbone, as KerasHub writes them. */
+  /** Arguments of the backbone, with KerasHub's names. */
   config: Record<string, unknown>;
-  /** Null if neither the model could be built nor its files say it. */
+  /** Null if it follows neither from the model nor from the files. */
   parameters: number | null;
   format: 'single' | 'sharded' | 'tfjs' | null;
   files: {name: string; variables: number; bytes: number}[];
   variables: Variable[];
-  /** Bytes of the weights at rest, by dtype; null if the model cannot be built. */
+  /** Bytes of the stored weights by dtype; null if the model cannot be built. */
   memory: Record<(typeof DTYPES)[number], number> | null;
   /** Bytes of the cache of one text, by its length in tokens; null if the model cannot be built. */
   cache: {tokens: number; bytes: number}[] | null;
-  /** Why the model cannot be built. */
+  /** The reason why the model cannot be built. */
   problem: string | null;
 }
 
 /** @throws ValueError if there is no such preset, or its files cannot be read. */
 export async function presetFacts(preset: string): Promise<PresetFacts> {
-  // Not before it is needed: help and errors of usage come at once.
+  // Imported here, because loading the package would delay help and usage errors.
   const tfjsGemma3 = await import('tfjs-gemma3');
-  const {listPresetVariables} = tfjsGemma3;
+  const {util} = await import('@tensorflow/tfjs');
   const {presets} = tfjsGemma3.Gemma3Backbone;
-  const source = await filesOf(preset, tfjsGemma3);
-  const config = source ? await readConfig(source) : presets[preset]!.config;
+  const source = await openFiles(preset, tfjsGemma3);
+  const config = source ? await readConfig(source, tfjsGemma3) : presets[preset]!.config;
   const format = source ? await weightFormat(source) : null;
-  const stored: Variable[] = source && format ? await listPresetVariables(source) : [];
+  const stored: StoredVariable[] = source && format ? await tfjsGemma3.listPresetVariables(source) : [];
   const {declared, memory, cache, problem} = build(config, tfjsGemma3);
   const variables = stored.length ? stored : declared;
-  const count = variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
+  const count = variables.reduce((sum, {shape}) => sum + util.sizeFromShape(shape), 0);
   return {
     preset,
     source: source?.name ?? null,
@@ -59,8 +62,8 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
   };
 }
 
-/** The open preset, or undefined for one of KerasHub's names whose files are not here. */
-async function filesOf(
+/** The open preset, or undefined for a name of KerasHub without files on this machine. */
+async function openFiles(
   preset: string,
   {Gemma3Backbone, openPreset}: Library,
 ): Promise<library.PresetSource | undefined> {
@@ -72,25 +75,10 @@ async function filesOf(
   }
 }
 
-async function readConfig(source: library.PresetSource): Promise<Record<string, unknown>> {
-  const file = await source.open('config.json');
-  const bytes = new Uint8Array(file.size);
-  try {
-    await file.readInto(0, bytes);
-  } finally {
-    await file.close();
-  }
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throw new Error(`Expected JSON in ${file.name}: ${(error as Error).message}. Fetch the preset again.`);
-  }
-  const {class_name: kind, config} = (parsed ?? {}) as {class_name?: unknown; config?: unknown};
-  if (kind !== 'Gemma3Backbone' || typeof config !== 'object' || config === null) {
-    throw new Error(`Expected the configuration of a Gemma3Backbone in ${file.name}. Received: ${String(kind)}.`);
-  }
-  return config as Record<string, unknown>;
+async function readConfig(source: library.PresetSource, {readPresetConfig}: Library): Promise<library.JsonObject> {
+  const {class_name: kind, config} = await readPresetConfig(source);
+  if (kind === 'Gemma3Backbone') return config;
+  throw new Error(`Expected the config.json of a Gemma3Backbone in "${source.name}". Received: ${kind}.`);
 }
 
 async function weightFormat(source: library.PresetSource): Promise<PresetFacts['format']> {
@@ -99,19 +87,18 @@ async function weightFormat(source: library.PresetSource): Promise<PresetFacts['
   return (await source.has('model.json')) ? 'tfjs' : null;
 }
 
-function filesWithSizes(variables: readonly Variable[]): PresetFacts['files'] {
+function filesWithSizes(variables: readonly StoredVariable[]): PresetFacts['files'] {
   const files = new Map<string, {name: string; variables: number; bytes: number}>();
-  for (const {file, bytes} of variables) {
-    const name = file!;
+  for (const {file: name, bytes} of variables) {
     const entry = files.get(name) ?? {name, variables: 0, bytes: 0};
-    files.set(name, {name, variables: entry.variables + 1, bytes: entry.bytes + bytes!});
+    files.set(name, {name, variables: entry.variables + 1, bytes: entry.bytes + bytes});
   }
   return [...files.values()];
 }
 
 const CACHE_LENGTHS = [1024, 8192, 32768];
 
-/** Weights are only declared, so that a model of any size is built at once. */
+/** Builds the model with weights that are only declared, which is fast at any size. */
 function build(
   config: object,
   {Gemma3Backbone, Gemma3Cache, memoryByDtype}: Library,
@@ -133,5 +120,3 @@ function build(
     return {declared: [], memory: null, cache: null, problem: (error as Error).message};
   }
 }
-
-const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

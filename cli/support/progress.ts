@@ -1,42 +1,45 @@
-/** Progress of loading, on a terminal only. */
+/** Progress bars. Shown only on a terminal. */
 import {SingleBar} from 'cli-progress';
 import type {LoadProgress} from 'tfjs-gemma3';
-import {formatBytes} from './format';
 import {type Io} from './io';
 
-export interface Progress {
-  onProgress: (progress: LoadProgress) => void;
-  /** Takes the bar away. */
-  stop: () => void;
+/** Shows a bar while a model is loaded. */
+export function withLoadingBar<T>(
+  io: Io,
+  load: (onProgress: (progress: LoadProgress) => void) => Promise<T>,
+): Promise<T> {
+  return withBytesBar(io, 'Loading', update => load(({file, loaded, total}) => update(file, loaded, total)));
 }
 
-export function loadingBar(io: Io): Progress {
-  const {update, stop} = bytesBar(io, 'Loading');
-  return {onProgress: ({file, loaded, total}) => update(file, loaded, total), stop};
-}
-
-/** A bar over bytes of files. */
-export function bytesBar(
+/**
+ * Shows a bar over the bytes of files while `work` runs.
+ *
+ * @param verb the text before the name of the file.
+ */
+export async function withBytesBar<T>(
   {stderr}: Io,
   verb: string,
-): {update: (file: string, done: number, total: number) => void; stop: () => void} {
-  if (!stderr.isTTY) return {update: () => {}, stop: () => {}};
+  work: (update: (file: string, done: number, total: number) => void) => Promise<T>,
+): Promise<T> {
+  if (!stderr.isTTY) return work(() => {});
+  const {formatBytes} = await import('tfjs-gemma3');
   const bar = new SingleBar({
     stream: stderr,
     format: `${verb} {file} [{bar}] {percentage}% of {size}`,
     barsize: 24,
     clearOnComplete: true,
-    // It would install a handler of its own for Ctrl-C.
+    // Otherwise it would install its own handler for Ctrl-C.
     gracefulExit: false,
   });
   let started = false;
-  return {
-    update: (file, done, total) => {
+  try {
+    return await work((file, done, total) => {
       const payload = {file, size: formatBytes(total)};
       if (!started) bar.start(total, done, payload);
       started = true;
       bar.update(done, payload);
-    },
-    stop: () => bar.stop(),
-  };
+    });
+  } finally {
+    bar.stop();
+  }
 }

@@ -1,4 +1,4 @@
-/** From `--sampler`, `--top-k` and the like to a sampler. */
+/** The sampler that `--sampler`, `--top-k` and the other sampling options describe. */
 import type {samplers} from 'tfjs-gemma3';
 
 type Library = typeof samplers;
@@ -31,70 +31,70 @@ const FLAGS: Record<Setting, string> = {
 };
 
 const PENALTY = {repetitionPenalty: 'repetitionPenalty'};
-const DRAWN = {temperature: 'temperature', minP: 'minP', seed: 'seed', ...PENALTY};
-const ONE_BY_ONE = {
+const RANDOM = {temperature: 'temperature', minP: 'minP', seed: 'seed', ...PENALTY};
+const BASE_SAMPLERS = {
   greedy: PENALTY,
-  random: DRAWN,
-  top_k: {topK: 'k', ...DRAWN},
-  top_p: {topP: 'p', topK: 'k', ...DRAWN},
+  random: RANDOM,
+  top_k: {topK: 'k', ...RANDOM},
+  top_p: {topP: 'p', topK: 'k', ...RANDOM},
 };
 
-/** Which options each sampler reads, and the argument that each becomes. */
-const READS: Record<samplers.SamplerName, Partial<Record<Setting, string>>> = {
-  ...ONE_BY_ONE,
+/** The options that each sampler reads, and the names of the arguments they set. */
+const ARGUMENTS: Record<samplers.SamplerName, Partial<Record<Setting, string>>> = {
+  ...BASE_SAMPLERS,
   beam: {numBeams: 'numBeams', temperature: 'temperature', ...PENALTY},
   contrastive: {topK: 'k', alpha: 'alpha', temperature: 'temperature', ...PENALTY},
-  // What is guessed is checked by the sampler that the other options are made for.
-  speculative: {...ONE_BY_ONE.top_p, draft: 'draft'},
+  // The other options describe the base sampler, which verifies the proposed tokens.
+  speculative: {...BASE_SAMPLERS.top_p, draft: 'draft'},
 };
 
-export const SAMPLERS = Object.keys(READS) as samplers.SamplerName[];
+export const SAMPLERS = Object.keys(ARGUMENTS) as samplers.SamplerName[];
 
-/** The sampler that was named, or the one that the other options are made for. */
-function chosenSampler({sampler, numBeams, draft, ...options}: SamplerOptions): samplers.SamplerName {
+/** The named sampler, or the one that the other options belong to. */
+function samplerName({sampler, numBeams, draft, ...options}: SamplerOptions): samplers.SamplerName {
   if (sampler) return sampler;
   if (draft !== undefined) return 'speculative';
-  return numBeams !== undefined ? 'beam' : chosenBase(options);
+  return numBeams !== undefined ? 'beam' : baseSamplerName(options);
 }
 
-function chosenBase({topK, topP, minP, temperature, seed}: SamplerOptions): keyof typeof ONE_BY_ONE {
+function baseSamplerName({topK, topP, minP, temperature, seed}: SamplerOptions): keyof typeof BASE_SAMPLERS {
   if (topP !== undefined) return 'top_p';
   if (topK !== undefined) return 'top_k';
   return [minP, temperature, seed].some(value => value !== undefined) ? 'random' : 'greedy';
 }
 
-/** A sampler by name, with what it is made from. */
+/** A sampler's name and arguments. */
 export interface ChosenSampler {
   name: samplers.SamplerName;
   args: Record<string, number>;
-  /** Of "speculative": the sampler that it answers as. */
+  /** Only of "speculative": the sampler whose text it generates. */
   base?: ChosenSampler;
-  /** Of "speculative": the preset that guesses. */
+  /** Only of "speculative": the preset of the draft model. */
   draft?: string;
 }
 
 /**
- * A sampler's name and its arguments.
+ * The name and arguments of the sampler that the options describe.
  *
- * @param refuse called, and expected to throw, for an option that the sampler does not read.
+ * @param refuse called for an option that the sampler does not read. Must throw.
  */
-export function samplerArgs(options: SamplerOptions, refuse: (message: string) => never): ChosenSampler {
-  const name = chosenSampler(options);
+export function resolveSampler(options: SamplerOptions, refuse: (message: string) => never): ChosenSampler {
+  const name = samplerName(options);
   for (const setting of Object.keys(FLAGS) as Setting[]) {
-    if (options[setting] === undefined || READS[name][setting]) continue;
-    const readers = SAMPLERS.filter(other => READS[other][setting]);
+    if (options[setting] === undefined || ARGUMENTS[name][setting]) continue;
+    const readers = SAMPLERS.filter(other => ARGUMENTS[other][setting]);
     refuse(
       `option '${FLAGS[setting]}' has no effect with the sampler ${name}. Use it with ${readers.join(', ').replace(/, (?!.*,)/, ' or ')}, ` +
         'or leave it out.',
     );
   }
   if (name !== 'speculative') return {name, args: argsOf(name, options)};
-  const base = chosenBase(options);
+  const base = baseSamplerName(options);
   return {name, args: {}, base: {name: base, args: argsOf(base, options)}, draft: options.draft};
 }
 
 function argsOf(name: samplers.SamplerName, options: SamplerOptions): Record<string, number> {
-  const entries = Object.entries(READS[name]) as [Setting, string][];
+  const entries = Object.entries(ARGUMENTS[name]) as [Setting, string][];
   return Object.fromEntries(
     entries.flatMap(([setting, argument]) => {
       const value = options[setting];
@@ -103,14 +103,14 @@ function argsOf(name: samplers.SamplerName, options: SamplerOptions): Record<str
   );
 }
 
-/** @param draft the model that guesses, of a sampler that has one. */
-export function makeSampler(
+/** @param draft the draft model of a speculative sampler; without one it proposes tokens from the text itself. */
+export function createSampler(
   library: Library,
   {name, args, base}: ChosenSampler,
   draft: samplers.DraftModel | null = null,
 ): samplers.Sampler {
   if (name === 'speculative') {
-    return new library.SpeculativeSampler({draft, baseSampler: base && makeSampler(library, base)});
+    return new library.SpeculativeSampler({draft, baseSampler: base && createSampler(library, base)});
   }
   type Class = new (args: Record<string, number>) => samplers.Sampler;
   const classes: Record<Exclude<samplers.SamplerName, 'speculative'>, Class> = {

@@ -1,13 +1,15 @@
-/** Examples for training: lines of JSON, each with what is wrong with it told by its number. */
+/** Training examples in JSON Lines files. Errors name the line. */
 import {readFile} from 'node:fs/promises';
 import {dirname, resolve} from 'node:path';
+import type {TrainingTexts} from 'tfjs-gemma3';
 
-/** One example; images are paths, those that are not absolute being looked for beside the file. */
+/** One example. */
 export interface Example {
-  /** Of the file, from 1. */
+  /** Line number in the file, from 1. */
   line: number;
   prompt: string;
   response: string;
+  /** Absolute paths. */
   images: string[];
 }
 
@@ -15,13 +17,13 @@ const KEYS = ['prompt', 'response', 'image', 'images'];
 const FORM = '{"prompt": "…", "response": "…"}, with images also "image": "FILE" or "images": ["FILE", …]';
 
 /**
- * The examples of a file, empty lines left out.
+ * Reads the examples of a file. Skips empty lines and resolves relative paths of images against the folder of the file.
  *
- * @throws Error if it cannot be read or has none, and on the first line that is no example.
+ * @throws Error if the file cannot be read or has no examples, and on the first invalid line.
  */
 export async function readExamples(path: string): Promise<Example[]> {
   const text = await readFile(path, 'utf8').catch((error: Error) => {
-    throw new Error(`Expected a file of JSON lines at "${path}". Received: ${error.message}.`);
+    throw new Error(`Expected a JSON Lines file at "${path}". Received: ${error.message}.`);
   });
   const examples = text
     .replace(/^\uFEFF/, '')
@@ -31,7 +33,7 @@ export async function readExamples(path: string): Promise<Example[]> {
     );
   if (examples.length) return examples;
   throw new Error(
-    `Expected examples in "${path}", one a line: ${FORM}. Received: ${text === '' ? 'an empty file' : 'empty lines'}.`,
+    `Expected examples in "${path}", one per line: ${FORM}. Received: ${text === '' ? 'an empty file' : 'only empty lines'}.`,
   );
 }
 
@@ -40,8 +42,8 @@ function parseLine(line: string, where: string, number: number, folder: string):
     throw new Error(`Expected ${FORM} in ${where}. Received: ${received}.`);
   };
   const shown = line.trim().replace(/^(.{80}).+$/, '$1…');
-  // As many files of examples are: one list, on a line or on many.
-  const list = shown.startsWith('[') && `${shown}, a list: write each example on a line of its own, as an object`;
+  // A common mistake: the file is a JSON array, on one line or over several.
+  const list = shown.startsWith('[') && `${shown}, an array: write each example as an object on a separate line`;
   let value: unknown;
   try {
     value = JSON.parse(line);
@@ -50,16 +52,16 @@ function parseLine(line: string, where: string, number: number, folder: string):
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(list || shown);
   const {prompt, response, image, images, ...rest} = value as Record<string, unknown>;
-  const strange = Object.keys(rest);
-  if (strange.length) refuse(`"${strange[0]}", which is none of ${KEYS.join(', ')}`);
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) refuse(`the key "${unknown}", which is not one of ${KEYS.join(', ')}`);
   for (const [key, text] of Object.entries({prompt, response})) {
-    if (typeof text !== 'string') refuse(text === undefined ? `no "${key}"` : `"${key}" that is no text`);
+    if (typeof text !== 'string') refuse(text === undefined ? `no "${key}"` : `a "${key}" that is not a string`);
   }
-  if (response === '') refuse('an empty "response", from which nothing can be learnt');
+  if (response === '') refuse('an empty "response", which teaches the model nothing');
   if (image !== undefined && images !== undefined) refuse('both "image" and "images"');
   const files = images ?? (image === undefined ? [] : [image]);
   if (!Array.isArray(files) || !files.every(file => typeof file === 'string' && file !== '')) {
-    refuse('images that are no names of files');
+    refuse('images that are not file names');
   }
   return {
     line: number,
@@ -69,15 +71,8 @@ function parseLine(line: string, where: string, number: number, folder: string):
   };
 }
 
-/** What `fit` takes. */
-export interface TrainingTexts {
-  prompts: string[];
-  responses: string[];
-  images?: string[][];
-}
-
-/** Examples as `fit` takes them. */
-export function trainingTexts(examples: readonly Example[]): TrainingTexts {
+/** The examples in the form that `fit` takes. */
+export function trainingTexts(examples: readonly Example[]): TrainingTexts & {images?: string[][]} {
   const withImages = examples.some(({images}) => images.length > 0);
   return {
     prompts: examples.map(({prompt}) => prompt),

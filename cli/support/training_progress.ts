@@ -1,7 +1,7 @@
-/** How far a training is: a line that changes on a terminal, a line now and then elsewhere. */
+/** Progress of a training run: one changing line on a terminal, otherwise a new line every few seconds. */
 import {type Io} from './io';
 
-/** What a step tells. */
+/** Logs of a training step. */
 export interface StepLogs {
   step: number;
   totalSteps: number;
@@ -9,8 +9,8 @@ export interface StepLogs {
   inputTokens: number;
 }
 
-/** Seconds between two lines that stay. */
-const BETWEEN = 10;
+/** Seconds between two lines when stderr is not a terminal. */
+const INTERVAL = 10;
 
 function duration(seconds: number): string {
   if (seconds < 90) return `${Math.ceil(seconds)} s`;
@@ -34,7 +34,7 @@ export class TrainingProgress {
     this.mean = this.mean === undefined ? loss : this.mean + 0.1 * (loss - this.mean);
     const seconds = (performance.now() - this.started) / 1000;
     const terminal = this.io.stderr.isTTY ?? false;
-    if (!terminal && step !== totalSteps && seconds - this.last < BETWEEN) return;
+    if (!terminal && step !== totalSteps && seconds - this.last < INTERVAL) return;
     this.last = seconds;
     const left = (seconds / this.steps) * (totalSteps - step);
     const speed = Math.round(this.tokens / seconds);
@@ -45,13 +45,13 @@ export class TrainingProgress {
     this.open = terminal;
   }
 
-  /** A line that stays. */
-  say(text: string): void {
+  /** Prints a permanent line. */
+  print(text: string): void {
     this.end();
     this.io.stderr.write(`${text}\n`);
   }
 
-  /** Leaves the line that changes. */
+  /** Ends the changing line. */
   end(): void {
     if (this.open) this.io.stderr.write('\n');
     this.open = false;

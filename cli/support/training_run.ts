@@ -1,63 +1,63 @@
-/** What a run of `gemma3 finetune` keeps on disk beside its result: checkpoints, and a report with a picture. */
+/** Files that a run of `gemma3 finetune` keeps next to its output: a checkpoint, a report and a loss chart. */
 import {randomUUID} from 'node:crypto';
 import {mkdir, readFile, rename, rm, stat, writeFile} from 'node:fs/promises';
 import {dirname} from 'node:path';
 import {lossCurveSvg} from './loss_curve';
 
-/** What must be the same for a run to go on; `null` where the option was left out. */
+/** The options that must be the same to resume a run; `null` for an option that is not set. */
 export type Settings = Record<string, string | number | boolean | null>;
 
 export interface Report {
   settings: Settings;
-  /** Of each step, from the first. */
+  /** Loss of each step, from the first. */
   losses: (number | null)[];
-  /** Loss of each epoch, and of its validation. */
+  /** Loss of each epoch and its validation, and the last step of the epoch. */
   epochs: {step: number; loss: number; validationLoss?: number}[];
   trainable: number;
   frozen: number;
   backend: string;
-  /** Of all parts of the run together. */
+  /** Training time, including that before the run was interrupted and resumed. */
   seconds: number;
   inputTokens: number;
   finished: boolean;
 }
 
-/** Writes beside, then into place: what is there is always whole. */
+/** Writes a temporary file and renames it, so that the file at `path` is always complete. */
 async function replaceFile(path: string, content: string | Uint8Array): Promise<void> {
-  const aside = `${path}.${randomUUID().slice(0, 8)}`;
+  const temporary = `${path}.${randomUUID().slice(0, 8)}`;
   try {
-    await writeFile(aside, content);
-    await rename(aside, path);
+    await writeFile(temporary, content);
+    await rename(temporary, path);
   } catch (error) {
-    await rm(aside, {force: true});
+    await rm(temporary, {force: true});
     throw error;
   }
 }
 
 export const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
-/** Files of a run that are named after its result: `NAME.lora.h5`. */
+/** The files of a run, named after its output `NAME.lora.h5`. */
 export class RunFiles {
   readonly checkpoint: string;
   readonly report: string;
-  readonly picture: string;
+  readonly chart: string;
 
   constructor(readonly output: string) {
     const base = output.replace(/\.lora\.h5$/, '');
     this.checkpoint = `${base}.checkpoint`;
     this.report = `${base}.report.json`;
-    this.picture = `${base}.loss.svg`;
+    this.chart = `${base}.loss.svg`;
   }
 
   /**
-   * Makes the folder that they are in, and a file there that goes again: told at once, not behind the first epoch.
+   * Creates the folder and probes that it is writable, so that a failure shows before training, not after the first epoch.
    *
-   * @throws Error where they cannot be.
+   * @throws Error if the files cannot be written.
    */
   async prepare(): Promise<void> {
     const {output, report} = this;
     if ((await stat(output).catch(() => undefined))?.isDirectory()) {
-      throw new Error(`Expected the name of a file to write. Received: "${output}", which is a folder.`);
+      throw new Error(`Expected the path of a file to write. Received: "${output}", which is a folder.`);
     }
     const probe = `${report}.${randomUUID().slice(0, 8)}`;
     try {
@@ -66,13 +66,13 @@ export class RunFiles {
       await rm(probe);
     } catch (error) {
       throw new Error(
-        `Expected a file that can be written. Received: "${output}": ${(error as Error).message}. Choose another place, ` +
-          'or change the permissions of its folder.',
+        `Expected a writable file. Received: "${output}": ${(error as Error).message}. Choose another location, or change ` +
+          'the permissions of its folder.',
       );
     }
   }
 
-  /** The report goes first: a run goes on from the checkpoint, and finds all losses up to it there. */
+  /** Writes the report before the checkpoint, so that it contains the losses of all steps up to the checkpoint. */
   async save(report: Report, state: Uint8Array): Promise<void> {
     await this.writeReport(report);
     await replaceFile(this.checkpoint, state);
@@ -83,7 +83,7 @@ export class RunFiles {
     const validation = epochs.flatMap(({step, validationLoss: loss}) => (loss === undefined ? [] : [{step, loss}]));
     await replaceFile(this.report, `${JSON.stringify(report, null, 2)}\n`);
     const title = `${String(settings.preset)}, ${String(settings.data)}: loss per token`;
-    await replaceFile(this.picture, lossCurveSvg({title, losses, validation}));
+    await replaceFile(this.chart, lossCurveSvg({title, losses, validation}));
   }
 
   async finish(report: Report): Promise<void> {
@@ -92,14 +92,14 @@ export class RunFiles {
   }
 
   /**
-   * What `save` kept.
+   * Reads the files that `save` wrote.
    *
-   * @throws Error if there is nothing, or a run with other settings.
+   * @throws Error if there is no run to resume, or one with other settings.
    */
   async load(settings: Settings): Promise<{state: Uint8Array; report: Report}> {
     if (!(await exists(this.checkpoint)) || !(await exists(this.report))) {
       throw new Error(
-        `Expected a run to go on with, in "${this.checkpoint}" and "${this.report}". Received: none. Leave out --resume.`,
+        `Expected a run to resume, in "${this.checkpoint}" and "${this.report}". Received: none. Leave out --resume to start one.`,
       );
     }
     const report = JSON.parse(await readFile(this.report, 'utf8')) as Report;
@@ -108,9 +108,10 @@ export class RunFiles {
     );
     if (different !== undefined) {
       const option = `--${different.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`;
-      const shown = (value: unknown) => (value === null || value === undefined ? 'left out' : JSON.stringify(value));
+      const shown = (value: unknown) =>
+        value === null || value === undefined ? `no ${option}` : `${option} ${JSON.stringify(value)}`;
       throw new Error(
-        `Expected the run to go on as it began, with ${option} ${shown(report.settings[different])}. ` +
+        `Expected the options that the run began with: ${shown(report.settings[different])}. ` +
           `Received: ${shown(settings[different])}.`,
       );
     }

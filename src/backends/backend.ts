@@ -11,7 +11,7 @@ export interface Backend {
   unavailable(): Promise<string | undefined>;
   /** False if "auto" should prefer a later backend although this one can be used. */
   preferred(): boolean;
-  /** Makes it the current backend of tfjs. With options it is created again, and its old tensors are lost. */
+  /** Makes it the current backend of tfjs. With options it is recreated if it exists, and its tensors are lost. */
   use(options: object): Promise<void>;
   /** How it computes here, for people: instruction set, threads. */
   details(): Promise<string>;

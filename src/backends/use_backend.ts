@@ -1,4 +1,4 @@
-/** Choosing and describing backends, whichever there are. */
+/** Choosing and describing backends. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {backends} from './all';
@@ -12,8 +12,8 @@ const names: readonly OwnName[] = backends.map(({name}) => name);
 export const backendNames: readonly BackendName[] = ['auto', ...names];
 
 /**
- * Chooses the backend. Call it once, before the first model. "auto" takes the best that works here: "simd" with
- * WebAssembly SIMD, else "cpu". New options create the backend again, and tensors of the old one are lost.
+ * Selects the backend that computes. Call it once, before creating the first model. "auto" selects the best one that works
+ * here. With options an existing backend is recreated, and its tensors are lost.
  *
  * @returns the name of the backend in use.
  * @throws ValueError for an unknown name or option, or for a backend that cannot be used here, with the reason.

@@ -1,8 +1,8 @@
-/** Where the files of a preset are read from: a folder, a set of browser files, the package itself. */
+/** Sources of files: a folder, a set of browser files, a server, memory. */
 
-/** One file, read by byte ranges: a weights file is never held whole. */
+/** One file, read by byte ranges, so that memory never holds a whole weights file. */
 export interface ByteSource {
-  /** What error messages call it: a path or an address. */
+  /** Its name in error messages: a path or an address. */
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
@@ -15,12 +15,12 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
-/** The files of one preset, by their paths inside it (`config.json`, `assets/tokenizer/vocabulary.spm`). */
+/** The files of one preset, by path inside the preset (`config.json`, `assets/tokenizer/vocabulary.spm`). */
 export interface PresetSource {
-  /** What error messages call it. */
+  /** Its name in error messages. */
   readonly name: string;
   has(path: string): Promise<boolean>;
-  /** @throws if there is no such file, naming it and the preset. */
+  /** @throws ValueError if there is no such file, naming it and the preset. */
   open(path: string): Promise<ByteSource>;
 }
 
@@ -36,7 +36,11 @@ export async function readAll(source: PresetSource, path: string): Promise<Uint8
   }
 }
 
-/** A byte source over memory: small files, tests, browser uploads that were read already. */
+/** The error for a file that ends before `end`, where its contents should reach. */
+export const truncated = ({name, size}: {name: string; size: number}, end: number): Error =>
+  new Error(`"${name}" is truncated: expected at least ${end} bytes. Received: ${size} bytes. Fetch the file again.`);
+
+/** Bytes in memory: small files, tests, browser uploads that have already been read. */
 export class MemorySource implements ByteSource {
   constructor(
     readonly name: string,
@@ -47,10 +51,7 @@ export class MemorySource implements ByteSource {
   }
   async readInto(offset: number, target: Uint8Array): Promise<void> {
     if (offset < 0 || offset + target.length > this.bytes.length) {
-      throw new Error(
-        `"${this.name}" is shorter than its contents say: expected at least ${offset + target.length} bytes. ` +
-          `Received: ${this.bytes.length} bytes. The file is truncated; fetch it again.`,
-      );
+      throw truncated(this, offset + target.length);
     }
     target.set(this.bytes.subarray(offset, offset + target.length));
   }

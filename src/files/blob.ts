@@ -1,8 +1,7 @@
-/** A preset that a person chose in a browser: files of an `<input webkitdirectory>` or a drop. */
+/** Files that a person chose in a browser: of an `<input webkitdirectory>` or a drop. */
 import {ValueError} from '../base/errors';
-import {type ByteSource, type PresetSource} from '../base/byte_source';
+import {type ByteSource, type PresetSource, truncated} from '../base/byte_source';
 
-/** One of these files. */
 export class BlobFile implements ByteSource {
   constructor(
     readonly name: string,
@@ -13,17 +12,14 @@ export class BlobFile implements ByteSource {
   }
   async readInto(offset: number, target: Uint8Array): Promise<void> {
     if (offset + target.length > this.size) {
-      throw new Error(
-        `"${this.name}" is shorter than its contents say: expected at least ${offset + target.length} bytes. ` +
-          `Received: ${this.size} bytes.`,
-      );
+      throw truncated(this, offset + target.length);
     }
     target.set(new Uint8Array(await this.blob.slice(offset, offset + target.length).arrayBuffer()));
   }
   async close(): Promise<void> {}
 }
 
-/** Files that a browser gives, by their path in the preset: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
+/** A preset of browser files, by path in the preset: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
 export class BlobPreset implements PresetSource {
   constructor(
     private readonly files: Record<string, Blob>,

@@ -1,4 +1,4 @@
-/** The registry of presets: data, in `presets/gemma3_presets.json`. */
+/** The registry of presets: the data of `presets/gemma3_presets.json`, and look-up by name. */
 import registry from '../../presets/gemma3_presets.json';
 import {type JsonObject} from '../base/json';
 
@@ -16,3 +16,6 @@ export interface PresetEntry {
 
 /** All presets that KerasHub publishes for Gemma 3, by name. */
 export const presets: Readonly<Record<string, PresetEntry>> = registry as unknown as Record<string, PresetEntry>;
+
+export const registeredPreset = (name: string): PresetEntry | undefined =>
+  Object.hasOwn(presets, name) ? presets[name] : undefined;

@@ -1,7 +1,7 @@
 /** Everything that is taken for an image, and its pixels. */
 import * as tf from '@tensorflow/tfjs';
 import {drawnPixels, readImageFile} from '#platform/images';
-import {show, ValueError} from '../base/errors';
+import {describeValue, show, ValueError} from '../base/errors';
 import {decodeJpeg, isJpeg} from './jpeg';
 import {type Pixels, withoutAlpha} from './pixels';
 import {decodePng, isPng} from './png';
@@ -53,7 +53,10 @@ export async function readPixels(image: ImageLike): Promise<Pixels> {
   if (isBytes(image)) return decode(new Uint8Array(image), 'bytes');
   if (image instanceof Blob) return decode(new Uint8Array(await image.arrayBuffer()), 'a Blob');
   const data = isImageData(image) ? image : drawnPixels(image);
-  if (!data) throw new ValueError(`${EXPECTED} Received: ${describe(image)}.`);
+  if (!data) {
+    const received = Array.isArray(image) ? `an array of length ${image.length}` : describeValue(image);
+    throw new ValueError(`${EXPECTED} Received: ${received}.`);
+  }
   if (data.width === 0 || data.height === 0) {
     throw new ValueError(`Expected an image with pixels. Received: one of ${data.width} x ${data.height} pixels.`);
   }
@@ -96,9 +99,3 @@ async function decode(bytes: Uint8Array, name: string): Promise<Pixels> {
       'Convert it to one of these.',
   );
 }
-
-const describe = (value: object): string => {
-  if (Array.isArray(value)) return `an array of ${value.length}`;
-  const name = value.constructor?.name;
-  return name && name !== 'Object' ? `a ${name}` : `an object with keys ${Object.keys(value).join(', ') || 'none'}`;
-};

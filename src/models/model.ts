@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type AnyWeight, type TensorOrTensors} from '../layers/layer';
 import {restingTensor} from '../checkpoints/tfjs/write_weights';
-import {PackedWeight} from '../weights/packed_weight';
+import {TrainableWeights} from '../training/trainable_weights';
 import {weightStream} from '../weights/repack';
 import {inputTensors, type ModelInputs} from '../layers/named_inputs';
 
@@ -61,12 +61,11 @@ export abstract class Model extends tf.LayersModel {
 
   // === Training ===
 
-  /** What was trained since `compile`: optimizers of tfjs keep what they know of weights by their number. */
-  private trained: readonly tf.LayerVariable[] | undefined;
+  private readonly trained = new TrainableWeights();
 
   override compile(args: tf.ModelCompileArgs): void {
     super.compile(args);
-    this.trained = undefined;
+    this.trained.reset();
   }
 
   /**
@@ -86,7 +85,7 @@ export abstract class Model extends tf.LayersModel {
     super.summary(...args);
   }
 
-  /** @throws ValueError if weights that cannot be trained would be: tfjs speaks of a `varList` that nobody gave. */
+  /** @throws ValueError on weights that cannot be trained: the error of tfjs names a `varList` that no user has passed. */
   private checkTrainable(): void {
     this.collectTrainable();
     const {collectedTrainableWeights: collected} = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
@@ -95,26 +94,10 @@ export abstract class Model extends tf.LayersModel {
     if (weights.some(weight => !present.has(weight))) {
       throw new ValueError(
         'Expected the weights that `compile` found. Received a model whose LoRA was merged, or that was quantized since. ' +
-          'Call `compile` again, with `trainable = false` on what rests packed.',
+          'Call `compile` again, with `trainable = false` on packed weights.',
       );
     }
-    const known = this.trained;
-    if (known && (known.length !== weights.length || known.some((weight, i) => weight !== weights[i]))) {
-      throw new ValueError(
-        `Expected the ${known.length} weights that the optimizer has trained since \`compile\`. Received ` +
-          `${weights.length}, not the same ones. Call \`compile\` again, with a new optimizer.`,
-      );
-    }
-    const packed = weights.filter(weight => weight instanceof PackedWeight);
-    if (packed.length === 0) {
-      this.trained = [...weights];
-      return;
-    }
-    throw new ValueError(
-      `Expected weights that rest as float32 for training. Received: ${packed.length} that rest as ` +
-        `${packed[0]!.format}, "${packed[0]!.originalName}" first, which are frozen. Load the model with ` +
-        'dtype: "float32" to train it. To train the others alone, set `trainable = false` on these before `compile`.',
-    );
+    this.trained.check(weights);
   }
 
   /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */

@@ -1,11 +1,59 @@
+/** The default packing of bfloat16 weights, on every backend: a matrix of rows, two values per word. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
+import {type KernelLayout, type Packing, registerPacking} from '../weights/packing';
 import {matMulBfloat16} from './mat_mul';
 import {unpackBfloat16} from './unpack';
-import {type KernelLayout, type Packing, registerPacking} from '../weights/packing';
 
-/** How far apart neighbours along each logical axis rest, where rows are `width` values apart. */
-export function restingStrides(shape: readonly number[], layout: KernelLayout, width: number): number[] {
+/** Rows are padded with zeros to a multiple of this many values, so that kernels need no remainder loop. */
+const ROW_MULTIPLE = 32;
+
+/**
+ * Rows of bfloat16, two values per word, low half first: an int32 tensor (rows, padded columns / 2). Values from a
+ * bfloat16 file are kept without rounding.
+ */
+export const bfloat16Rows: Packing = {
+  format: 'bfloat16',
+  order: 'rows',
+  rowGroup: 1,
+  fusedBlocks: false,
+  physicalShape: (rows, columns) => [rows, (Math.ceil(columns / ROW_MULTIPLE) * ROW_MULTIPLE) / 2],
+  begin: (shape, layout) => {
+    const rows = sizeOf(layout.out.map(axis => shape[axis]!));
+    const columns = sizeOf(layout.in.map(axis => shape[axis]!));
+    const physical = bfloat16Rows.physicalShape(rows, columns);
+    const {halves, place} = hostRows(shape, layout, 2 * physical[1]);
+    return {
+      multiple: 1,
+      place,
+      finish: () => tf.tensor(new Int32Array(halves.buffer), physical, 'int32'),
+      abandon: () => {},
+    };
+  },
+  unpack: (bits, rows, columns) => tf.tidy(() => tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns])),
+  matMul: (x, bits, _rows, columns) => matMulBfloat16(x, bits, columns),
+  matMulTransposed: (dy, bits, rows, columns) => tf.tidy(() => tf.matMul(dy, bfloat16Rows.unpack(bits, rows, columns))),
+  gatherRows: (bits, ids, columns) =>
+    tf.tidy(() => tf.slice(unpackBfloat16(tf.gather(bits, ids)), [0, 0], [-1, columns])),
+};
+registerPacking(null, bfloat16Rows);
+
+/** A matrix on the host, in rows of `width` values, to be filled from bfloat16 values in logical order. */
+export function hostRows(
+  shape: readonly number[],
+  layout: KernelLayout,
+  width: number,
+): {halves: Uint16Array<ArrayBuffer>; place(values: Uint16Array, first: number, count: number): void} {
+  const halves = new Uint16Array(sizeOf(layout.out.map(axis => shape[axis]!)) * width);
+  const strides = rowStrides(shape, layout, width);
+  return {
+    halves,
+    place: (values, first, count) => scatter(values, [count, ...shape.slice(1)], strides, first * strides[0]!, halves),
+  };
+}
+
+/** Distance between neighbours along each logical axis, in a matrix of rows of `width` values. */
+function rowStrides(shape: readonly number[], layout: KernelLayout, width: number): number[] {
   const strides = shape.map(() => 0);
   for (const [axes, unit] of [
     [layout.out, width],
@@ -20,49 +68,17 @@ export function restingStrides(shape: readonly number[], layout: KernelLayout, w
   return strides;
 }
 
-/** Rows are padded with zeros to a multiple of this many values, so that kernels need no remainder loop. */
-const ROW_MULTIPLE = 32;
-
-/**
- * Rows of bfloat16, two values a word, low half first: an int32 tensor (rows, padded columns / 2). Values from a
- * bfloat16 file are kept as they are, without rounding.
- */
-export const bfloat16Rows: Packing = {
-  format: 'bfloat16',
-  order: 'rows',
-  physicalShape: (rows, columns) => [rows, (Math.ceil(columns / ROW_MULTIPLE) * ROW_MULTIPLE) / 2],
-  begin: (shape, layout) => {
-    const rows = sizeOf(layout.out.map(axis => shape[axis]!));
-    const columns = sizeOf(layout.in.map(axis => shape[axis]!));
-    const physical = bfloat16Rows.physicalShape(rows, columns);
-    const halves = new Uint16Array(2 * sizeOf(physical));
-    const strides = restingStrides(shape, layout, 2 * physical[1]);
-    return {
-      multiple: 1,
-      place: (values, first, count) =>
-        scatter(values, [count, ...shape.slice(1)], strides, first * strides[0]!, halves),
-      finish: () => tf.tensor(new Int32Array(halves.buffer), physical, 'int32'),
-      abandon: () => {},
-    };
-  },
-  unpack: (bits, rows, columns) => tf.tidy(() => tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns])),
-  matMul: (x, bits, _rows, columns) => matMulBfloat16(x, bits, columns),
-  matMulTransposed: (dy, bits, rows, columns) => tf.tidy(() => tf.matMul(dy, bfloat16Rows.unpack(bits, rows, columns))),
-  gatherRows: (bits, ids, columns) =>
-    tf.tidy(() => tf.slice(unpackBfloat16(tf.gather(bits, ids)), [0, 0], [-1, columns])),
-};
-
-/** Puts values of a logical shape where they rest, `origin` on. */
+/** Writes values in logical order to their places in `halves`, which begin at `origin`. */
 function scatter(
   values: Uint16Array,
   logical: readonly number[],
-  resting: readonly number[],
+  stored: readonly number[],
   origin: number,
   halves: Uint16Array,
 ): void {
-  // Kernels have two or three axes; fewer are padded in front, so that one loop nest serves all.
+  // Kernels have two or three axes. Shapes of fewer get axes of size 1 in front, so that one loop nest serves all.
   const shape = [...logical];
-  const strides = [...resting];
+  const strides = [...stored];
   while (shape.length < 3) {
     shape.unshift(1);
     strides.unshift(0);
@@ -87,7 +103,7 @@ function scatter(
   }
 }
 
-/** Square tiles keep both the rows that are read and the rows that are written in cache. */
+/** Copies a transposed matrix in square tiles, which keep both the rows read and the rows written in cache. */
 function transposeInto(
   values: Uint16Array,
   from: number,
@@ -110,5 +126,3 @@ function transposeInto(
     }
   }
 }
-
-registerPacking(null, bfloat16Rows);

@@ -1,4 +1,4 @@
-/** Table look-up. tfjs' own gather is used forward; its gradient takes 0.6 ms a table row on a CPU, so that is ours. */
+/** Table look-up: tfjs' gather with a gradient of ours, since tfjs' own takes 0.6 ms per table row on a CPU. */
 import * as tf from '@tensorflow/tfjs';
 import {PackedWeight} from '../weights/packed_weight';
 import './bfloat16_rows';
@@ -8,7 +8,7 @@ export const embeddingOp: Op<{table: tf.Tensor; ids: tf.Tensor}, Record<string, 
   name: 'Gemma3Embedding',
   reference: ({table, ids}) => tf.gather(table, ids as tf.Tensor1D),
   gradient: (dy, {table, ids}) => ({
-    // Rows that were looked up more than once add up.
+    // The gradients of a row that was looked up more than once add up.
     table: () =>
       tf.tidy(() => tf.scatterND(tf.reshape(ids, [-1, 1]), dy, table.shape as [number, number]) as tf.Tensor),
   }),

@@ -3,14 +3,14 @@
  * plain path of `Gemma3DecoderBlock.call` is what the kernel is tested against. It has no gradient.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type WeightFormat} from '../weights/dtype';
+import {type Packing} from '../weights/packing';
 import {tapeIsOn} from './op';
 
-/** How a dense kernel rests: float32 as Keras has it, (rows / inner, columns, inner), or packed in a named order. */
+/** How a dense kernel is stored. */
 export interface DenseForm {
-  format: WeightFormat;
-  /** Physical order of a packed format; null for float32. */
-  order: string | null;
+  /** Null for float32 in Keras' order, (rows / inner, columns, inner). */
+  packing: Packing | null;
+  /** 1 for a packed kernel. */
   inner: number;
 }
 
@@ -45,7 +45,7 @@ const NAME = 'Gemma3DecoderBlock';
 export function hasFusedBlock(forms: Record<DenseName, DenseForm>): boolean {
   const kernel = tf.getKernel(NAME, tf.getBackend());
   if (!kernel || tapeIsOn()) return false;
-  return Object.values(forms).every(({order}) => order === null || order === 'p8');
+  return Object.values(forms).every(({packing}) => packing === null || packing.fusedBlocks);
 }
 
 /** → (B, 1, D) */

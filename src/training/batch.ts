@@ -1,23 +1,23 @@
-/** A batch as the loss needs it, and the order in which examples come. */
+/** A batch in the form the loss needs, and the order of examples in an epoch. */
 import type * as tf from '@tensorflow/tfjs';
 import {RandomNumbers} from '../weights/random';
 
-/** Inputs of a model by name, and what it should say of the tokens that count. */
+/** Model inputs by name, and the labels of the tokens that count. */
 export interface Batch {
   /** Tensors (B, …); the batch owns them. */
   readonly inputs: Record<string, tf.Tensor>;
   /** B */
   readonly rows: number;
-  /** Places in B · T of the tokens with a weight. */
+  /** Indices into B · T of the tokens with a nonzero weight. */
   readonly positions: Int32Array;
-  /** For each of these, the token that should come next. */
+  /** The token that should follow each position. */
   readonly targets: Int32Array;
   readonly weights: Float32Array;
-  /** Places of all rows as they were given, padding included: Keras divides the loss by this number. */
+  /** Positions of all rows at their original length, padding included: Keras divides the loss by this number. */
   readonly size: number;
 }
 
-/** Labels and weights of rows, (B, T) each. */
+/** Labels and weights, (B, T) each. */
 export interface Labels {
   y: ArrayLike<number>;
   weights: ArrayLike<number>;
@@ -37,15 +37,15 @@ export function weightedTokens({y, weights}: Labels): Pick<Batch, 'positions' | 
 export interface OrderArgs {
   batchSize: number;
   shuffle: boolean;
-  /** Whether rows of like length go into one batch; only when shuffled. */
+  /** Whether rows of similar length share a batch; has an effect only with `shuffle`. */
   byLength: boolean;
   seed: number;
 }
 
-/** Rows are sorted by length within this many batches, so that batches stay as random as possible. */
+/** Batches per window within which rows are sorted by length. Larger windows pad less but shuffle less. */
 const WINDOW = 32;
 
-/** The given rows in an order that follows from the seed. */
+/** The rows in random order. */
 function shuffled<T>(rows: readonly T[], random: RandomNumbers): T[] {
   const order = [...rows];
   const draws = new Float32Array(order.length);
@@ -57,11 +57,11 @@ function shuffled<T>(rows: readonly T[], random: RandomNumbers): T[] {
   return order;
 }
 
-const cut = <T>(rows: readonly T[], size: number): T[][] =>
+const chunks = <T>(rows: readonly T[], size: number): T[][] =>
   Array.from({length: Math.ceil(rows.length / size)}, (_, i) => rows.slice(i * size, (i + 1) * size));
 
 /**
- * The batches of an epoch, as numbers of rows. The same for the same seed and epoch, wherever training is taken up again.
+ * The batches of an epoch, as row indices. They depend only on the seed and the epoch, so a resumed run sees the same ones.
  *
  * @param lengths of all rows, in tokens.
  */
@@ -71,12 +71,12 @@ export function batchesOf(
   {batchSize, shuffle, byLength, seed}: OrderArgs,
   epoch: number,
 ): number[][] {
-  if (!shuffle) return cut(rows, batchSize);
-  // A generator of its own for each epoch: the fraction keeps it apart from those of other seeds.
+  if (!shuffle) return chunks(rows, batchSize);
+  // Each epoch has a separate generator. Adding a fraction keeps it distinct from those of other integer seeds.
   const random = new RandomNumbers(seed + (epoch + 1) / 2 ** 21);
   const order = shuffled(rows, random);
-  if (!byLength) return cut(order, batchSize);
-  const windows = cut(order, WINDOW * batchSize);
+  if (!byLength) return chunks(order, batchSize);
+  const windows = chunks(order, WINDOW * batchSize);
   const sorted = windows.flatMap(window => window.sort((a, b) => lengths[a]! - lengths[b]!));
-  return shuffled(cut(sorted, batchSize), random);
+  return shuffled(chunks(sorted, batchSize), random);
 }

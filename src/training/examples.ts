@@ -1,28 +1,28 @@
-/** What a language model is trained on, of which batches are made: strings with a preprocessor, or tensors. */
+/** Training data as rows that can be batched: text with a preprocessor, or tensors. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {inputTensors, type ModelInputs, type ModelWithInputs} from '../layers/named_inputs';
-import {type Batch, weightedTokens} from './batch';
+import {type Batch, type Labels, weightedTokens} from './batch';
 
-/** Rows, and batches of them. */
+/** Rows that can be read in batches. */
 export interface Examples {
-  /** Places of each row up to the last that counts. */
+  /** Length of each row in tokens, up to the last one that is not padding or has a weight. */
   readonly lengths: readonly number[];
-  /** Places of each row as it was given. */
+  /** Length of the rows with their padding. */
   readonly sequenceLength: number;
-  /** Some rows, `length` places each; the caller disposes its inputs. */
+  /** A batch of the given rows, cut or padded to `length`. The caller disposes its inputs. */
   batch(rows: readonly number[], length: number): Promise<Batch>;
   dispose(): void;
 }
 
-/** Texts for training, as a preprocessor takes them. */
+/** Texts for training, in the form a preprocessor takes. */
 export interface TrainingTexts {
   prompts: string | readonly string[];
   responses?: string | readonly string[];
   images?: unknown;
 }
 
-/** What training needs of a preprocessor. */
+/** The part of a preprocessor that training uses. */
 export interface TrainingPreprocessor {
   readonly sequenceLength: number;
   call(
@@ -32,7 +32,7 @@ export interface TrainingPreprocessor {
   packedLengths(x: TrainingTexts): number[];
 }
 
-/** A model with inputs by name, and what makes them of text. */
+/** A model with named inputs, and the preprocessor that turns text into them (null without one). */
 export type ModelWithText = ModelWithInputs & {readonly preprocessor: unknown};
 
 /** Labels as tensors or nested arrays. */
@@ -46,20 +46,20 @@ export type TrainingData =
   | readonly [ModelInputs, LabelsLike]
   | readonly [ModelInputs, LabelsLike, LabelsLike];
 
-/** Whether something is text for a preprocessor. */
+/** Whether a value is text for a preprocessor. */
 export function isText(x: unknown): x is string | readonly string[] | TrainingTexts {
   if (typeof x === 'string') return true;
   if (Array.isArray(x)) return x.length > 0 && x.every(text => typeof text === 'string');
   return typeof x === 'object' && x !== null && 'prompts' in x;
 }
 
-const some = <T>(list: readonly T[], rows: readonly number[]): T[] => rows.map(row => list[row]!);
+const select = <T>(list: readonly T[], rows: readonly number[]): T[] => rows.map(row => list[row]!);
 
-/** Texts alone are trained on as a whole: they are responses to nothing. */
+/** Plain texts are trained on from the first token: each is a response to an empty prompt. */
 function promptsAndResponses(x: string | readonly string[] | TrainingTexts): TrainingTexts {
   if (typeof x === 'object' && 'prompts' in x) {
     if (typeof x.prompts !== 'string') return x;
-    // One text is a batch of one.
+    // A single text is a batch of one.
     const {prompts, responses, images, ...rest} = x;
     return {
       ...rest,
@@ -72,19 +72,19 @@ function promptsAndResponses(x: string | readonly string[] | TrainingTexts): Tra
   return {prompts: responses.map(() => ''), responses};
 }
 
-/** Images of some prompts: chosen from a list, or gathered from a tensor (B, …), which the caller disposes. */
-const someImages = (images: unknown, rows: readonly number[]): unknown[] | tf.Tensor =>
+/** The images of some prompts: selected from a list, or gathered from a tensor (B, …). The caller disposes the tensor. */
+const selectImages = (images: unknown, rows: readonly number[]): unknown[] | tf.Tensor =>
   Array.isArray(images)
-    ? some(images, rows)
+    ? select(images, rows)
     : tf.tidy(() => tf.gather(images as tf.Tensor, tf.tensor1d(rows as number[], 'int32')));
 
-/** Texts, preprocessed when their turn comes. */
+/** Texts that are preprocessed batch by batch. */
 export class TextExamples implements Examples {
   readonly lengths: readonly number[];
   readonly sequenceLength: number;
   private readonly texts: TrainingTexts;
 
-  /** @throws ValueError as the preprocessor, on what it cannot take. */
+  /** @throws ValueError on texts that the preprocessor does not accept. */
   constructor(
     private readonly preprocessor: TrainingPreprocessor,
     texts: string | readonly string[] | TrainingTexts,
@@ -96,12 +96,12 @@ export class TextExamples implements Examples {
 
   async batch(rows: readonly number[], length: number): Promise<Batch> {
     const {prompts, responses, images} = this.texts;
-    const given = images === undefined || images === null ? null : someImages(images, rows);
+    const selected = images === undefined || images === null ? null : selectImages(images, rows);
     try {
       const texts = {
-        prompts: some(prompts as readonly string[], rows),
-        responses: some(responses as readonly string[], rows),
-        ...(given && {images: given}),
+        prompts: select(prompts as readonly string[], rows),
+        responses: select(responses as readonly string[], rows),
+        ...(selected && {images: selected}),
       };
       const {x, y, sampleWeight} = await this.preprocessor.call(texts, {sequenceLength: length});
       const [labels, weights] = await Promise.all([y.data(), sampleWeight.data()]);
@@ -114,36 +114,37 @@ export class TextExamples implements Examples {
         size: rows.length * this.sequenceLength,
       };
     } finally {
-      if (given instanceof tf.Tensor) given.dispose();
+      if (selected instanceof tf.Tensor) selected.dispose();
     }
   }
 
   dispose(): void {}
 }
 
-/** Inputs that have an entry for each place of a row. */
-const PER_PLACE = ['token_ids', 'padding_mask', 'vision_mask'];
+/** Inputs with one entry per token. */
+const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
 
-/** Labels or weights as a tensor; made anew unless they are one. */
+/** Labels or weights as a tensor: the given one, or a new one with their values. */
 function labelTensor(name: string, value: LabelsLike, dtype: 'int32' | 'float32'): tf.Tensor {
   if (value instanceof tf.Tensor) return value;
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return tf.tensor(value as tf.TensorLike, undefined, dtype);
   throw new ValueError(`Expected \`${name}\` as a tensor or as nested arrays of numbers. Received: ${show(value)}.`);
 }
 
-/** Tensors of all rows. What each place has is read once, the rest stays where it is. */
+/** Tensors that hold all rows. Values per token are read into memory once; other inputs stay tensors. */
 export class TensorExamples implements Examples {
   readonly lengths: readonly number[];
 
   private constructor(
     private readonly count: number,
     readonly sequenceLength: number,
-    private readonly perPlace: Record<string, ArrayLike<number>>,
+    private readonly perToken: Record<string, ArrayLike<number>>,
     private readonly others: Record<string, tf.Tensor>,
-    private readonly labels: {y: ArrayLike<number>; weights: ArrayLike<number>},
-    private readonly made: tf.Tensor[],
+    private readonly labels: Labels,
+    /** Tensors created from nested arrays. */
+    private readonly owned: tf.Tensor[],
   ) {
-    const {padding_mask: mask} = perPlace;
+    const {padding_mask: mask} = perToken;
     this.lengths = Array.from({length: count}, (_, row) => {
       let length = sequenceLength;
       const counts = (t: number) =>
@@ -153,7 +154,7 @@ export class TensorExamples implements Examples {
     });
   }
 
-  /** @throws ValueError on inputs, labels and weights that are unusable or do not fit each other. */
+  /** @throws ValueError if inputs, labels or weights are unusable or do not fit each other. */
   static async of(
     model: ModelWithInputs,
     x: ModelInputs,
@@ -162,7 +163,8 @@ export class TensorExamples implements Examples {
   ): Promise<TensorExamples> {
     if (y === undefined || y === null) {
       throw new ValueError(
-        'Expected labels beside inputs: fit(x, y, options), the token that should come behind each. Received none.',
+        'Expected labels with the inputs: fit(x, y, options), where `y` holds the token that should follow each token of ' +
+          '`x`. Received none.',
       );
     }
     const {tensors, made} = inputTensors(model, x);
@@ -174,28 +176,28 @@ export class TensorExamples implements Examples {
       if (weights && weights !== sampleWeight) made.push(weights);
       if (labels.shape.join() !== [rows, length].join()) {
         throw new ValueError(
-          `Expected \`y\` as (batch, length), the token behind each of token_ids [${rows},${length}]. ` +
+          `Expected \`y\` as (batch, length), the token that should follow each of token_ids [${rows},${length}]. ` +
             `Received: shape [${labels.shape}].`,
         );
       }
       if (weights && weights.size !== rows * length && weights.size !== rows) {
         throw new ValueError(
-          `Expected \`sampleWeight\` as (batch, length), [${rows},${length}], or as (batch), one of each row. ` +
+          `Expected \`sampleWeight\` as (batch, length), [${rows},${length}], or as (batch), one per row. ` +
             `Received: shape [${weights.shape}].`,
         );
       }
-      const read = await Promise.all([labels.data(), weights?.data()]);
+      const [labelValues, weightValues] = await Promise.all([labels.data(), weights?.data()]);
       const perRow = weights !== undefined && weights.size === rows && length !== 1;
-      const each = Float32Array.from({length: rows * length}, (_, i) =>
-        read[1] === undefined ? 1 : read[1][perRow ? Math.floor(i / length) : i]!,
+      const tokenWeights = Float32Array.from({length: rows * length}, (_, i) =>
+        weightValues === undefined ? 1 : weightValues[perRow ? Math.floor(i / length) : i]!,
       );
-      const perPlace: Record<string, ArrayLike<number>> = {};
+      const perToken: Record<string, ArrayLike<number>> = {};
       const others: Record<string, tf.Tensor> = {};
       for (const [i, name] of model.inputNames.entries()) {
-        if (PER_PLACE.includes(name)) perPlace[name] = await tensors[i]!.data();
+        if (PER_TOKEN.includes(name)) perToken[name] = await tensors[i]!.data();
         else others[name] = tensors[i]!;
       }
-      return new TensorExamples(rows, length, perPlace, others, {y: read[0], weights: each}, made);
+      return new TensorExamples(rows, length, perToken, others, {y: labelValues, weights: tokenWeights}, made);
     } catch (error) {
       tf.dispose(made);
       throw error;
@@ -212,13 +214,13 @@ export class TensorExamples implements Examples {
     };
     const size = rows.length * length;
     const all = rows.length === this.count && rows.every((row, i) => row === i);
-    const perPlace = Object.entries(this.perPlace).map(([name, values]): [string, tf.Tensor] => [
+    const perToken = Object.entries(this.perToken).map(([name, values]): [string, tf.Tensor] => [
       name,
       tf.tensor2d(cut(values, new Int32Array(size)), [rows.length, length], 'int32'),
     ]);
     const others = Object.entries(this.others).map(([name, tensor]): [string, tf.Tensor] => [
       name,
-      // tfjs has no gather of rows without numbers.
+      // tf.gather does not accept rows without values.
       all || tensor.size === 0
         ? tf.reshape(tensor, [tensor.size === 0 ? rows.length : this.count, ...tensor.shape.slice(1)])
         : tf.tidy(() => tf.gather(tensor, tf.tensor1d(rows as number[], 'int32'))),
@@ -226,7 +228,7 @@ export class TensorExamples implements Examples {
     const y = cut(labels.y, new Int32Array(size));
     const weights = cut(labels.weights, new Float32Array(size));
     return {
-      inputs: Object.fromEntries([...perPlace, ...others]),
+      inputs: Object.fromEntries([...perToken, ...others]),
       rows: rows.length,
       ...weightedTokens({y, weights}),
       size: rows.length * sequenceLength,
@@ -234,25 +236,26 @@ export class TensorExamples implements Examples {
   }
 
   dispose(): void {
-    tf.dispose(this.made);
+    tf.dispose(this.owned);
   }
 }
 
 /**
- * Examples of whatever is given; the caller disposes them.
+ * Training data of any accepted form as examples. The caller disposes them.
  *
- * @throws ValueError on data that is unusable, and on texts without a preprocessor.
+ * @param owner the argument that held the data, for errors.
+ * @throws ValueError on unusable data, and on text for a model without a preprocessor.
  */
 export async function examplesOf(model: ModelWithText, data: unknown, owner: string): Promise<Examples> {
   if (isText(data)) {
     const preprocessor = model.preprocessor as TrainingPreprocessor | null;
     if (preprocessor) return new TextExamples(preprocessor, data);
     throw new ValueError(
-      'A `preprocessor` must be attached to the model to train on text. Without one, give {token_ids, padding_mask} and labels.',
+      'A `preprocessor` must be attached to the model to train on text. Without one, pass {token_ids, padding_mask} and labels.',
     );
   }
   if (!Array.isArray(data) || data.length < 2 || data.length > 3) {
-    const received = Array.isArray(data) ? `a list of ${data.length}` : show(data);
+    const received = Array.isArray(data) ? `a list of length ${data.length}` : show(data);
     throw new ValueError(
       `Expected \`${owner}\` as text, as {prompts, responses} or as [x, y] or [x, y, sampleWeight]. Received: ${received}.`,
     );

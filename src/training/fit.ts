@@ -1,4 +1,4 @@
-/** The loop of training: epochs of batches, each a step; then validation; all of it told to callbacks. */
+/** The training loop: one step per batch, validation after each epoch, and callbacks around both. */
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {show, ValueError} from '../base/errors';
@@ -8,14 +8,17 @@ import {type BatchSource} from './sources';
 import {ACCURACY, type Compiled, Means, type Trainer} from './trainer';
 import {type Position} from './training_state';
 
+/** A model in the type that tfjs passes to callbacks, which may end the run. */
+export type CallbackModel = Parameters<tf.CallbackList['setModel']>[0] & {stopTraining: boolean};
+
 export interface Run {
-  /** What callbacks are given; `stopTraining` ends the run. */
-  model: {stopTraining: boolean};
+  /** Passed to callbacks, which end the run by setting `stopTraining`. */
+  model: CallbackModel;
   trainer: Trainer;
   compiled: Compiled;
   source: BatchSource;
   validation: BatchSource | null;
-  /** Where to begin; it is moved along with every step. */
+  /** Where to begin. Updated after every step. */
   position: Position;
   epochs: number;
   callbacks: FitCallbacks;
@@ -24,11 +27,11 @@ export interface Run {
   batchSize?: number;
 }
 
-/** tfjs wraps functions that are given by name. */
+/** Objects with functions by name become tf.CustomCallbacks, as in `fit` of tfjs. */
 function callbackList(callbacks: FitCallbacks): tf.CallbackList {
-  const given = [callbacks].flat() as (tf.CustomCallbackArgs | tf.Callback)[];
+  const list = [callbacks].flat() as (tf.CustomCallbackArgs | tf.Callback)[];
   return new tf.CallbackList(
-    given.map(callback => {
+    list.map(callback => {
       if (callback instanceof tf.Callback || callback instanceof tf.CustomCallback) return callback;
       if (typeof callback === 'object' && callback !== null) return new tf.CustomCallback(callback);
       throw new ValueError(`Expected \`callbacks\` as tf.Callbacks or functions by name. Received: ${show(callback)}.`);
@@ -36,15 +39,15 @@ function callbackList(callbacks: FitCallbacks): tf.CallbackList {
   );
 }
 
-/** The rate of the next step, where the optimizer tells. */
+/** The learning rate of the next step, if the optimizer exposes it. */
 function rateOf(optimizer: tf.Optimizer): FitLogs {
-  const rate = (optimizer as unknown as {learningRate?: unknown}).learningRate;
+  const {learningRate: rate} = optimizer as tf.Optimizer & {learningRate?: unknown};
   return typeof rate === 'number' ? {learningRate: rate} : {};
 }
 
 const disposeInputs = (batch: Batch): void => tf.dispose(Object.values(batch.inputs));
 
-/** Means over all batches of a source. */
+/** Loss and accuracy over all batches of a source. */
 export async function evaluateSource(
   trainer: Trainer,
   source: BatchSource,
@@ -67,7 +70,7 @@ export async function evaluateSource(
   return means;
 }
 
-/** The batches of one epoch from where the run is. */
+/** Trains on the remaining batches of the current epoch. */
 async function trainEpoch(run: Run, means: Means, callbacks: tf.CallbackList): Promise<void> {
   const {trainer, compiled, source, position, signal} = run;
   const total: FitLogs = source.batches === undefined ? {} : {totalSteps: source.batches * run.epochs};
@@ -92,22 +95,22 @@ async function trainEpoch(run: Run, means: Means, callbacks: tf.CallbackList): P
     } finally {
       disposeInputs(batch);
     }
-    // Whatever else waits has its turn: pages stay alive, and signals are heard.
+    // Yield to the event loop, so that pages stay responsive and signals are delivered.
     await nextTurn();
     if (run.model.stopTraining) return;
   }
 }
 
 /**
- * Trains from the position of the run to its last epoch.
+ * Trains from the run's position to its last epoch.
  *
- * @throws ValueError for a loss that is not finite, or if there is no batch; the signal's reason when aborted; what callbacks
- * throw. The position is then that of the last whole step.
+ * @throws ValueError for a loss that is not finite, or if there is no batch; the signal's reason when aborted; errors of
+ * callbacks. The position is then that of the last complete step.
  */
 export async function fitLoop(run: Run): Promise<tf.History> {
   const {model, trainer, compiled, source, validation, position, signal} = run;
   const callbacks = callbackList(run.callbacks);
-  callbacks.setModel(model as never);
+  callbacks.setModel(model);
   const names = ['loss', ...(compiled.accuracy ? [ACCURACY] : [])];
   callbacks.setParams({
     ...{epochs: run.epochs, initialEpoch: position.epoch, verbose: run.verbose, doValidation: validation !== null},
@@ -118,8 +121,8 @@ export async function fitLoop(run: Run): Promise<tf.History> {
   const history = new tf.History();
   await history.onTrainBegin();
   history.history = structuredClone(position.history);
-  history.epoch = Array.from({length: position.history.loss?.length ?? 0}, (_, i) => position.epoch + i);
-  history.epoch = history.epoch.map(epoch => epoch - history.epoch.length);
+  const past = position.history.loss?.length ?? 0;
+  history.epoch = Array.from({length: past}, (_, i) => position.epoch - past + i);
   model.stopTraining = false;
   await callbacks.onTrainBegin();
   while (position.epoch < run.epochs && !model.stopTraining) {
@@ -128,15 +131,15 @@ export async function fitLoop(run: Run): Promise<tf.History> {
     const means = new Means(compiled.accuracy);
     means.restore(position.sums);
     await trainEpoch(run, means, callbacks);
-    if (position.batch === 0) throw new ValueError('Expected at least one batch an epoch. Received none.');
-    const held = validation && (await evaluateSource(trainer, validation, compiled.accuracy, signal));
-    const logs: FitLogs = {...means.logs(), ...held?.logs('val_')};
+    if (position.batch === 0) throw new ValueError('Expected at least one batch per epoch. Received none.');
+    const validated = validation && (await evaluateSource(trainer, validation, compiled.accuracy, signal));
+    const logs: FitLogs = {...means.logs(), ...validated?.logs('val_')};
     await history.onEpochEnd(epoch, logs);
-    const done = structuredClone(history.history) as Record<string, number[]>;
-    Object.assign(position, {epoch: epoch + 1, batch: 0, sums: {}, history: done});
+    const completed = structuredClone(history.history) as Record<string, number[]>;
+    Object.assign(position, {epoch: epoch + 1, batch: 0, sums: {}, history: completed});
     if (run.verbose === 1) {
-      const told = Object.entries(logs).map(([name, value]) => `${name}: ${value.toPrecision(5)}`);
-      console.info(`Epoch ${epoch + 1}/${run.epochs} ${told.join(' ')}`);
+      const numbers = Object.entries(logs).map(([name, value]) => `${name}: ${value.toPrecision(5)}`);
+      console.info(`Epoch ${epoch + 1}/${run.epochs} ${numbers.join(' ')}`);
     }
     await callbacks.onEpochEnd(epoch, logs);
   }

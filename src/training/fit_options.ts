@@ -1,13 +1,13 @@
-/** Options of `fit` and its like, checked. */
+/** Options of `fit`, `fitDataset`, `evaluate` and `evaluateDataset`, and their checks. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {checkArgument, checkObject, checkPositiveInteger} from '../base/checks';
 import {type LabelsLike, type TrainingData} from './examples';
 
-/** Numbers that callbacks are told. */
+/** The numbers passed to callbacks. */
 export type FitLogs = Record<string, number>;
 
-/** tfjs' callbacks, such as `tf.callbacks.earlyStopping()`, or functions by name. */
+/** Callbacks of tfjs, such as `tf.callbacks.earlyStopping()`, or objects with functions by name. */
 export type FitCallbacks = tf.CustomCallbackArgs | readonly (tf.CustomCallbackArgs | tf.Callback)[] | tf.Callback;
 
 interface LoopArgs {
@@ -16,63 +16,64 @@ interface LoopArgs {
   /** Epoch at which it begins. Defaults to 0. */
   initialEpoch?: number;
   /**
-   * Told of batches and epochs. Logs of a batch: `batch`, `size` (rows), `loss`, metrics, `tokens` (with a weight), `inputTokens`
-   * (that pass the model, padding included), `step` (of all epochs, from 1), `learningRate` of the step, and `totalSteps` where it is known. Logs of an epoch: `loss`,
-   * metrics, and with validation data the same with `val_` in front.
+   * Called before and after each batch and epoch. Logs of a batch: `batch`, `size` (rows), `loss`, metrics, `tokens` (those
+   * with a weight), `inputTokens` (all tokens that pass through the model, padding included), `step` (over all epochs, from
+   * 1), `learningRate` of the step, and `totalSteps` if known. Logs of an epoch: `loss` and metrics, and with validation data
+   * the same with the prefix `val_`.
    */
   callbacks?: FitCallbacks;
-  /** 1 prints a line an epoch. 0, the default, prints nothing. */
+  /** 1 prints one line per epoch. 0, the default, prints nothing. */
   verbose?: 0 | 1;
-  /** Order of rows and what drops out follow from it, a whole number. Chosen at random if left out. */
+  /** Determines the order of rows and the dropout masks: a whole number. Chosen at random by default. */
   seed?: number;
-  /** Stops between two steps: the promise is rejected with the signal's reason, and `saveTrainingState` still works. */
+  /** Stops between two steps: the promise rejects with the signal's reason, and `saveTrainingState` still works. */
   signal?: AbortSignal;
-  /** What `saveTrainingState` gave: weights, optimizer and position are taken from it, and the run goes on. */
+  /** Bytes of `saveTrainingState`. Restores weights, optimizer and position, then continues that run. */
   resumeFrom?: Uint8Array;
 }
 
 export interface FitArgs extends LoopArgs {
-  /** Rows of a batch. Defaults to 32. */
+  /** Rows per batch. Defaults to 32. */
   batchSize?: number;
-  /** Whether rows come in another order in each epoch. Defaults to true. */
+  /** Whether to shuffle the rows before each epoch. Defaults to true. */
   shuffle?: boolean;
   /**
-   * "longest", the default: a batch is as long as its longest row, and when shuffled, rows of like length go together.
-   * "sequenceLength": all batches are as long as rows were given, as in Keras. The loss of a batch is the same number.
+   * "longest", the default: a batch is as long as its longest row, and with `shuffle`, rows of similar length share a batch.
+   * "sequenceLength": rows keep their full length, as in Keras. Padding does not change the loss of a batch.
    */
   padTo?: 'longest' | 'sequenceLength';
-  /** Weights of labels (B, T), or of rows (B). For tensors only: a preprocessor makes its own. Defaults to ones. */
+  /** Weights of labels (B, T), or of rows (B). For tensors only: a preprocessor computes its own. Defaults to ones. */
   sampleWeight?: LabelsLike;
   /** Evaluated at the end of each epoch. */
   validationData?: TrainingData;
-  /** Part of the rows, the last ones, that is validation data instead; in [0, 1). */
+  /** Fraction of the rows, taken from the end, to use as validation data instead of training on them; in [0, 1). */
   validationSplit?: number;
 }
 
 export interface FitDatasetArgs extends LoopArgs {
-  /** Elements of an epoch. Defaults to all that the dataset has. */
+  /** Elements per epoch. Defaults to the whole dataset. */
   batchesPerEpoch?: number;
   /** Evaluated at the end of each epoch. */
   validationData?: TrainingData | tf.data.Dataset<tf.TensorContainer>;
-  /** Elements of the validation dataset that are looked at. Defaults to all. */
+  /** Elements of the validation dataset to evaluate. Defaults to all. */
   validationBatches?: number;
 }
 
 export interface EvaluateArgs {
-  /** Rows of a batch. Defaults to 32. */
+  /** Rows per batch. Defaults to 32. */
   batchSize?: number;
   /** See {@link FitArgs}. */
   sampleWeight?: LabelsLike;
   /** See {@link FitArgs}. */
   padTo?: 'longest' | 'sequenceLength';
-  /** Stops between two batches: the promise is rejected with the signal's reason. */
+  /** Stops between two batches: the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
 export interface EvaluateDatasetArgs {
-  /** Elements that are looked at. Defaults to all. */
+  /** Elements to evaluate. Defaults to all. */
   batches?: number;
-  /** Stops between two batches: the promise is rejected with the signal's reason. */
+  /** Stops between two batches: the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
@@ -95,7 +96,7 @@ function checkLoop(owner: string, args: LoopArgs): void {
     throw new ValueError(`${owner} expected \`verbose\` as 0 or 1. Received: verbose=${show(verbose)}.`);
   }
   if (resumeFrom !== undefined && args.initialEpoch !== undefined) {
-    throw new ValueError(`${owner} takes the epoch from \`resumeFrom\`. Leave out \`initialEpoch\`.`);
+    throw new ValueError(`${owner} reads the epoch from \`resumeFrom\`. Leave out \`initialEpoch\`.`);
   }
 }
 
@@ -115,7 +116,7 @@ export function checkFit(args: FitArgs): void {
   checkArgument('fit', 'validationSplit', validationSplit, 'rate');
   checkPadTo('fit', padTo);
   if (validationSplit > 0 && validationData !== undefined) {
-    throw new ValueError('fit takes validation data from `validationData` or by `validationSplit`. Received both.');
+    throw new ValueError('fit expected either `validationData` or `validationSplit`. Received both.');
   }
 }
 
@@ -129,7 +130,7 @@ export function checkFitDataset(args: FitDatasetArgs): void {
   checkPositiveInteger('fitDataset', 'validationBatches', validationBatches);
   if (args.validationBatches !== undefined && !isDataset(validationData)) {
     throw new ValueError(
-      'fitDataset takes `validationBatches` with a dataset as `validationData`. Received no dataset.',
+      'fitDataset expected a dataset as `validationData` with `validationBatches`. Received no dataset.',
     );
   }
 }
@@ -142,7 +143,7 @@ export function checkEvaluate(args: EvaluateArgs): void {
   checkPadTo('evaluate', args.padTo ?? 'longest');
 }
 
-/** Whether something is a dataset of tf.data. */
+/** Whether a value is a dataset of tf.data. */
 export function isDataset(x: unknown): x is tf.data.Dataset<tf.TensorContainer> {
   return typeof x === 'object' && x !== null && typeof (x as {iterator?: unknown}).iterator === 'function';
 }

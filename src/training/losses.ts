@@ -1,4 +1,4 @@
-/** How far predictions are from labels, and what of that is to be made small. */
+/** Loss functions with Keras' names and numbers. */
 import {show, ValueError} from '../base/errors';
 import {checkArguments} from '../base/checks';
 import {type Batch} from './batch';
@@ -6,9 +6,9 @@ import {type Batch} from './batch';
 const REDUCTIONS = ['sum_over_batch_size', 'mean_with_sample_weight', 'sum'] as const;
 
 /**
- * What becomes of the losses of all tokens, times their weights. "sum_over_batch_size": their sum, divided by the number of all
- * places, padding included. "mean_with_sample_weight": the sum, divided by that of the weights, so that padding has no say.
- * "sum": the sum.
+ * How the weighted losses of all tokens become one number. "sum_over_batch_size": their sum divided by the number of
+ * positions, padding included. "mean_with_sample_weight": their sum divided by the sum of the weights, so that padding does
+ * not count. "sum": their sum.
  */
 export type Reduction = (typeof REDUCTIONS)[number];
 
@@ -38,7 +38,7 @@ export class SparseCategoricalCrossentropy {
     this.reduction = reduction;
   }
 
-  /** What the weighted sum of a batch is divided by; never 0. */
+  /** The divisor of a batch's weighted sum; never 0. */
   divisor({size, weights}: Pick<Batch, 'size' | 'weights'>): number {
     if (this.reduction === 'sum') return 1;
     if (this.reduction === 'sum_over_batch_size') return size;
@@ -47,7 +47,7 @@ export class SparseCategoricalCrossentropy {
 }
 
 /**
- * A loss by name, or the one that is given.
+ * The loss with a name, or the given loss itself.
  *
  * @throws ValueError on anything else.
  */

@@ -1,17 +1,17 @@
-/** Where batches of an epoch come from: examples in an order, or a dataset of tf.data. */
+/** Sources of an epoch's batches: examples in a given order, or a dataset of tf.data. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Batch, batchesOf, type OrderArgs} from './batch';
 import {type Examples, examplesOf, isText, type ModelWithText, type TrainingTexts} from './examples';
 
 export interface BatchSource {
-  /** Batches of an epoch, where this is known beforehand. */
+  /** Batches per epoch, if known in advance. */
   readonly batches: number | undefined;
-  /** The batches of an epoch, without the first few. Whoever takes one disposes its inputs. */
+  /** The batches of an epoch after the first `skip`. The caller disposes the inputs of each. */
   epoch(epoch: number, skip: number): AsyncIterable<Batch>;
 }
 
-/** Batches of some of the examples. */
+/** Batches of selected rows. */
 export class ExampleSource implements BatchSource {
   constructor(
     private readonly examples: Examples,
@@ -32,21 +32,21 @@ export class ExampleSource implements BatchSource {
   }
 }
 
-/** Strings of tensors, as tf.data batches them; all else as it is. */
-async function strings(x: unknown): Promise<unknown> {
-  return x instanceof tf.Tensor && x.dtype === 'string' ? Array.from((await x.data()) as never as string[]) : x;
+/** Reads string tensors, which tf.data creates when it batches texts. Returns all other values unchanged. */
+async function withStrings(x: unknown): Promise<unknown> {
+  return x instanceof tf.Tensor && x.dtype === 'string' ? Array.from(await x.data<'string'>()) : x;
 }
 
-/** An element of a dataset as `examplesOf` takes it: texts, or {xs, ys[, sampleWeight]}. */
+/** Converts an element of a dataset, which is text or {xs, ys[, sampleWeight]}, to the form `examplesOf` takes. */
 async function dataOf(element: unknown): Promise<unknown> {
-  const text = await strings(element);
+  const text = await withStrings(element);
   if (isText(text)) {
     if (typeof text === 'string' || Array.isArray(text)) return text;
     const {prompts, responses, images, ...rest} = text as TrainingTexts;
     return {
       ...rest,
-      prompts: await strings(prompts),
-      ...(responses !== undefined && {responses: await strings(responses)}),
+      prompts: await withStrings(prompts),
+      ...(responses !== undefined && {responses: await withStrings(responses)}),
       ...(images !== undefined && {images}),
     };
   }
@@ -61,7 +61,7 @@ async function dataOf(element: unknown): Promise<unknown> {
   return sampleWeight === undefined ? [xs, ys] : [xs, ys, sampleWeight];
 }
 
-/** Elements of a dataset, each a batch. */
+/** The elements of a dataset, each of which is a batch. */
 export class DatasetSource implements BatchSource {
   constructor(
     private readonly model: ModelWithText,
@@ -82,7 +82,7 @@ export class DatasetSource implements BatchSource {
     }
   }
 
-  /** Rows of an element are as long as the longest, but the loss is that of all places: see `Examples`. */
+  /** Rows are cut to the longest of the element. The loss is still divided by all positions: see `Batch.size`. */
   private async batch(element: unknown): Promise<Batch> {
     const examples = await examplesOf(this.model, await dataOf(element), 'the dataset');
     try {

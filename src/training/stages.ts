@@ -1,21 +1,21 @@
 /**
- * A model as a chain, one stage after the other, and gradients through it, stage by stage from the last to the first, so that
- * memory holds gradients of one stage and no more.
+ * A model as a chain of stages. Gradients are computed stage by stage, from the last to the first, so that memory holds the
+ * activation gradients of only one stage.
  */
 import * as tf from '@tensorflow/tfjs';
 import {Recording} from './tape';
 
-/** Gives its result for that of the stage before it; the first stage is given null. */
+/** One stage of a model. It maps the result of the stage before it to its own result. */
 export interface Stage {
-  /** What it reads, trained or not. Several stages may share a weight. */
+  /** The weights it reads, trained or frozen. Several stages may share a weight. */
   readonly weights: readonly tf.LayerVariable[];
-  /** The same for the same input, each time: with dropout too. */
+  /** Must return the same result for the same input on every call, dropout included. The first stage receives null. */
   call(x: tf.Tensor | null): tf.Tensor;
 }
 
 const trainedOf = ({weights}: Stage): tf.LayerVariable[] => [...new Set(weights.filter(({trainable}) => trainable))];
 
-/** Runs stages one after the other; what is between them is disposed, what went in is not. */
+/** Runs stages in order. Disposes intermediate results, but not the input. */
 export function runStages(stages: readonly Stage[], input: tf.Tensor | null): tf.Tensor {
   let x = input;
   for (const stage of stages) {
@@ -27,11 +27,11 @@ export function runStages(stages: readonly Stage[], input: tf.Tensor | null): tf
 }
 
 /**
- * The loss that the last stage gives, and its gradient for each trained weight of all stages; a weight on which the loss
- * does not depend gets zeros. Stages before the first trained one run forward only.
+ * The loss, which is the result of the last stage, and its gradient for each trained weight of all stages. A weight on which
+ * the loss does not depend gets zeros. Stages before the first trained one only run forward.
  *
- * @param recompute whether to keep the input of each stage alone, and to run it again when its turn comes on the way back.
- * Both ways give the same bits.
+ * @param recompute whether to keep only the input of each stage and to run the stage again in the backward pass. Both ways
+ * give the same bits.
  */
 export function lossAndGradients(
   stages: readonly Stage[],
@@ -54,7 +54,7 @@ export function lossAndGradients(
       for (let i = 0; i < last; i++) {
         const input = inputs[i]!;
         inputs.push(recompute ? runStages([trained[i]!], input) : record(i, input).value);
-        // What gradients read of it is kept with them.
+        // The recording holds its own references to the tensors that gradients read.
         if (!recompute) input?.dispose();
       }
       const loss = record(last, inputs[last]!).value as tf.Scalar;
@@ -65,7 +65,8 @@ export function lossAndGradients(
         const grads = recording.gradients(dy);
         recording.dispose();
         trainedOf(trained[i]!).forEach((weight, k) => add(gradients, weight, grads[k] ?? tf.zerosLike(weight.read())));
-        tf.dispose([dy, inputs[i]].filter(x => x) as tf.Tensor[]);
+        dy?.dispose();
+        inputs[i]?.dispose();
         dy = i > 0 ? grads.at(-1)! : null;
       }
       for (const gradient of gradients.values()) tf.keep(gradient);
@@ -77,7 +78,7 @@ export function lossAndGradients(
   }
 }
 
-/** Several stages may share a weight: their gradients add up. */
+/** Several stages may share a weight: sums their gradients. */
 function add(gradients: Map<tf.LayerVariable, tf.Tensor>, weight: tf.LayerVariable, gradient: tf.Tensor): void {
   const before = gradients.get(weight);
   gradients.set(weight, before ? tf.add(before, gradient) : gradient);

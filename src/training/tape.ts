@@ -1,20 +1,23 @@
 /**
- * tfjs' tape for a part of a model. Gradients of tfjs keep all that was computed, there and back, until the last of them is
- * made; here each part is gone back over by itself, and of what it computed that alone is kept which its gradients read.
+ * tfjs' tape, for one stage of a model. `tf.grads` keeps every tensor of the forward and backward pass until the last
+ * gradient is computed. Here each stage is differentiated on its own, and keeps only the tensors its gradients need.
  */
 import * as tf from '@tensorflow/tfjs';
 import {inputsReadFor} from '../ops/op';
 
-/** A kernel that ran: an entry of tfjs' tape. */
+/** An entry of tfjs' tape: one kernel call. */
 interface TapeNode {
   kernelName: string;
   inputs: Record<string, tf.Tensor>;
   outputs: tf.Tensor[];
-  /** For its gradients: inputs in their order, then results. */
+  /** Kept for the gradient: inputs in order, then outputs. */
   saved: tf.Tensor[];
 }
 
-/** tfjs' own functions of gradients take none of what comes behind, or none of variables. The tape is not in its typings. */
+/**
+ * The part of tfjs' engine that controls the tape, which is missing from its typings. tfjs' public gradient functions accept
+ * no upstream gradient, or no variables.
+ */
 interface TapeEngine {
   startTape(): void;
   endTape(): void;
@@ -28,9 +31,9 @@ interface TapeEngine {
 }
 const engine = (): TapeEngine => tf.engine() as unknown as TapeEngine;
 
-const forget = (nodes: readonly TapeNode[]) => tf.dispose(nodes.flatMap(({saved}) => saved));
+const disposeSaved = (nodes: readonly TapeNode[]) => tf.dispose(nodes.flatMap(({saved}) => saved));
 
-/** Frees what no gradient for xs reads. */
+/** Frees saved tensors that the gradients of xs do not read. */
 function prune(nodes: readonly TapeNode[], xs: readonly tf.Tensor[]): void {
   const reached = new Set(xs.map(({id}) => id));
   for (const {kernelName, inputs, outputs, saved} of nodes) {
@@ -46,7 +49,7 @@ function prune(nodes: readonly TapeNode[], xs: readonly tf.Tensor[]): void {
   }
 }
 
-/** What ran while tfjs recorded; of something that throws nothing is kept. */
+/** Runs `call` with the tape on. Keeps no tensor if it throws. */
 function recorded(call: () => tf.Tensor): {value: tf.Tensor; nodes: readonly TapeNode[]} {
   const {state} = engine();
   let value: tf.Tensor | undefined;
@@ -56,18 +59,18 @@ function recorded(call: () => tf.Tensor): {value: tf.Tensor; nodes: readonly Tap
     return {value, nodes: state.activeTape!};
   } finally {
     engine().endTape();
-    if (!value) forget(state.activeTape!);
+    if (!value) disposeSaved(state.activeTape!);
     state.activeTape = null;
   }
 }
 
-/** A result, and the way back from it. */
+/** The result of a computation, and the tape to differentiate it. */
 export class Recording {
-  /** The caller disposes it. */
+  /** Disposed by the caller. */
   readonly value: tf.Tensor;
   private readonly nodes: readonly TapeNode[];
 
-  /** Runs something of which gradients for xs will be wanted. `dispose` is to be called in the end. */
+  /** Runs a computation to be differentiated with respect to xs. Call `dispose` when done. */
   constructor(
     call: () => tf.Tensor,
     private readonly xs: readonly tf.Tensor[],
@@ -76,17 +79,21 @@ export class Recording {
     prune(this.nodes, xs);
   }
 
-  /** Gradients for xs, from that of the value; null: ones. Undefined where the value does not depend on an x. Only once. */
+  /**
+   * The gradients of xs, undefined where the value does not depend on an x. May be called once.
+   *
+   * @param dy gradient of the value; null stands for ones.
+   */
   gradients(dy: tf.Tensor | null): (tf.Tensor | undefined)[] {
-    const again = () => {
+    const replay = () => {
       engine().state.activeTape!.push(...this.nodes);
       return this.value;
     };
-    return engine().gradients(again, this.xs, dy, true).grads;
+    return engine().gradients(replay, this.xs, dy, true).grads;
   }
 
-  /** Frees what the gradients read. */
+  /** Frees the tensors kept for gradients. */
   dispose(): void {
-    forget(this.nodes);
+    disposeSaved(this.nodes);
   }
 }

@@ -1,20 +1,19 @@
-/** One step of training, one batch of evaluation: what a language model and its optimizer make of a batch. */
+/** One training step, and the evaluation of one batch. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {embedding} from '../ops/embedding';
-import {PackedWeight} from '../weights/packed_weight';
 import {type Batch} from './batch';
 import {type SparseCategoricalCrossentropy} from './losses';
 import {lossAndGradients, runStages, type Stage} from './stages';
 
-/** What training needs of a language model. */
+/** The part of a language model that training uses. */
 export interface TrainableModel {
   readonly trainableWeights: tf.LayerVariable[];
-  /** From inputs by name to hidden states (B, T, D); see `dropout` of `gemma3Stages`. */
+  /** From named inputs to hidden states (B, T, D). `dropout` is the seed of dropout, or null to turn it off. */
   trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
-  /** What `tokenLosses` and `logits` read. */
+  /** The weights that `tokenLosses` and `logits` read. */
   readonly headWeights: readonly tf.LayerVariable[];
-  /** Hidden states (N, D) and int32 (N) → −log p of each of these tokens, (N). */
+  /** Hidden states (N, D) and target tokens (N), int32 → −log p of each target, (N). */
   tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
   /** Hidden states (N, D) → (N, V). */
   logits(hidden: tf.Tensor2D): tf.Tensor2D;
@@ -22,11 +21,11 @@ export interface TrainableModel {
 
 export const ACCURACY = 'sparse_categorical_accuracy';
 
-/** What `compile` decided. */
+/** The settings of `compile`. */
 export interface Compiled {
   optimizer: tf.Optimizer;
   loss: SparseCategoricalCrossentropy;
-  /** Whether to count how often the likeliest token is the right one. */
+  /** Whether to count correctly predicted tokens. */
   accuracy: boolean;
   /** See `lossAndGradients`. */
   recompute: boolean;
@@ -34,32 +33,18 @@ export interface Compiled {
 
 export interface BatchResult {
   loss: number;
-  /** Sum of the weights of tokens that were foretold rightly; with `accuracy` alone. */
+  /** Sum of the weights of correctly predicted tokens. Only with `accuracy`. */
   correct?: number;
 }
 
-/** Logits that exist at once when the likeliest token is looked for: 64 MB. */
+/** Logits that may exist at once when predictions are compared with targets: 64 MB. */
 const LOGITS_AT_ONCE = 1 << 24;
 
-/** @throws ValueError if weights that cannot be trained would be, or none at all. */
-export function checkTrainable(weights: readonly tf.LayerVariable[]): void {
-  if (weights.length === 0) {
-    throw new ValueError('Expected weights to train. Received a model whose weights are all frozen.');
-  }
-  const packed = weights.filter(weight => weight instanceof PackedWeight);
-  if (packed.length === 0) return;
-  throw new ValueError(
-    `Expected weights that rest as float32 for training. Received: ${packed.length} that rest as ` +
-      `${packed[0]!.format}, "${packed[0]!.originalName}" first, which are frozen. Load the model with ` +
-      'dtype: "float32" to train it. To train the others alone, set `trainable = false` on these.',
-  );
-}
-
 /**
- * The loss of a batch as a stage: only tokens with a weight go through the head.
+ * The loss of a batch as a stage. Only tokens with a weight go through the head.
  *
- * @param onHidden is given their hidden states (N, D).
- * @throws ValueError on labels that are no tokens.
+ * @param onHidden receives their hidden states (N, D).
+ * @throws ValueError on labels outside the vocabulary.
  */
 function lossStage(
   model: TrainableModel,
@@ -68,11 +53,11 @@ function lossStage(
   vocabulary: number,
   onHidden: (hidden: tf.Tensor2D) => void,
 ): Stage {
-  // A batch without such a token has the loss 0 and gradients of 0: one place stands in, with the weight 0.
-  const strange = batch.targets.find(target => target < 0 || target >= vocabulary);
-  if (strange !== undefined) {
-    throw new ValueError(`Expected labels in [0, ${vocabulary}), the vocabulary of the model. Received: ${strange}.`);
+  const invalid = batch.targets.find(target => target < 0 || target >= vocabulary);
+  if (invalid !== undefined) {
+    throw new ValueError(`Expected labels in [0, ${vocabulary}), the vocabulary of the model. Received: ${invalid}.`);
   }
+  // A batch without weighted tokens has a loss of 0 and zero gradients: use one position with weight 0 instead.
   const none = batch.positions.length === 0;
   const positions = none ? [0] : batch.positions;
   return {
@@ -88,7 +73,7 @@ function lossStage(
   };
 }
 
-/** Sum of the weights of the tokens that are the likeliest ones. hidden: (N, D), some rows at a time. */
+/** Sum of the weights of correctly predicted tokens. hidden: (N, D), processed in slices of rows. */
 function correctWeight(model: TrainableModel, hidden: tf.Tensor2D, batch: Batch, vocabulary: number): tf.Scalar {
   return tf.tidy(() => {
     const count = batch.positions.length;
@@ -97,9 +82,9 @@ function correctWeight(model: TrainableModel, hidden: tf.Tensor2D, batch: Batch,
       tf.tidy(() => {
         const [start, end] = [i * step, Math.min(count, (i + 1) * step)];
         const rows = tf.slice(hidden, [start, 0], [end - start, -1]);
-        const likeliest = tf.argMax(model.logits(rows), -1);
-        const right = tf.equal(likeliest, tf.tensor1d(batch.targets.slice(start, end), 'int32'));
-        return tf.sum(tf.mul(tf.cast(right, 'float32'), tf.tensor1d(batch.weights.slice(start, end))));
+        const predicted = tf.argMax(model.logits(rows), -1);
+        const correct = tf.equal(predicted, tf.tensor1d(batch.targets.slice(start, end), 'int32'));
+        return tf.sum(tf.mul(tf.cast(correct, 'float32'), tf.tensor1d(batch.weights.slice(start, end))));
       }),
     );
     return (sums.length ? tf.addN(sums) : tf.scalar(0)) as tf.Scalar;
@@ -115,11 +100,11 @@ export class Trainer {
   ) {}
 
   /**
-   * Loss and gradients of a batch, then one step of the optimizer.
+   * Computes loss and gradients of a batch, then applies one step of the optimizer.
    *
-   * @param dropout seed of what drops out.
-   * @param where in the run, for errors.
-   * @throws ValueError for a loss that is not finite, before anything has changed.
+   * @param dropout seed of dropout.
+   * @param where position in the run, for errors.
+   * @throws ValueError for a loss that is not finite. Nothing has changed then.
    */
   async trainStep(batch: Batch, dropout: string, where: string): Promise<BatchResult> {
     const {model, compiled} = this;
@@ -135,7 +120,7 @@ export class Trainer {
       const result = await this.read(loss, hidden, batch);
       if (!Number.isFinite(result.loss)) {
         throw new ValueError(
-          `Expected a finite loss. Received: ${result.loss} ${where}. The weights are those of before this step. Try a lower ` +
+          `Expected a finite loss. Received: ${result.loss} ${where}. The weights are those from before this step. Try a lower ` +
             'learning rate, or an optimizer with `globalClipNorm`.',
         );
       }
@@ -155,7 +140,7 @@ export class Trainer {
     }
   }
 
-  /** Loss of a batch as it stands. */
+  /** The loss of a batch, without dropout and without changing anything. */
   async evaluate(batch: Batch): Promise<BatchResult> {
     const {model, compiled} = this;
     let hidden: tf.Tensor2D | undefined;
@@ -181,7 +166,7 @@ export class Trainer {
   }
 }
 
-/** Means over batches, as Keras has them: of losses by rows, of right tokens by weights. */
+/** Means over batches, as Keras computes them: losses are weighted by rows, correct tokens by their weights. */
 export class Means {
   private sums = {loss: 0, rows: 0, correct: 0, weight: 0};
 
@@ -194,14 +179,14 @@ export class Means {
     this.sums.weight += weights.reduce((sum, weight) => sum + weight, 0);
   }
 
-  /** Numbers by name, with a prefix. */
+  /** The means by name, each with a prefix. */
   logs(prefix = ''): Record<string, number> {
     const {loss, rows, correct, weight} = this.sums;
     const logs = {[`${prefix}loss`]: loss / rows};
     return this.accuracy ? {...logs, [`${prefix}${ACCURACY}`]: weight ? correct / weight : 0} : logs;
   }
 
-  /** What `restore` takes. */
+  /** The sums so far, for `restore`. */
   state(): Record<string, number> {
     return {...this.sums};
   }

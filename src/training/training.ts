@@ -1,10 +1,10 @@
-/** Training of a language model: what `compile`, `fit`, `evaluate` and their like of `CausalLM` do. */
+/** Training of a language model: the implementation of `compile`, `fit` and `evaluate` of `CausalLM`. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
 import {type Batch} from './batch';
 import {type Examples, examplesOf, isText, type LabelsLike, type ModelWithText} from './examples';
-import {evaluateSource, fitLoop} from './fit';
+import {type CallbackModel, evaluateSource, fitLoop} from './fit';
 import {
   checkEvaluate,
   checkFit,
@@ -18,22 +18,26 @@ import {
 import * as losses from './losses';
 import * as optimizers from './optimizers';
 import {type BatchSource, DatasetSource, ExampleSource} from './sources';
-import {ACCURACY, checkTrainable, type Compiled, Means, type TrainableModel, Trainer} from './trainer';
+import {TrainableWeights} from './trainable_weights';
+import {ACCURACY, type Compiled, Means, type TrainableModel, Trainer} from './trainer';
 import {packState, type Position, unpackState} from './training_state';
 
 export interface TrainingCompileArgs {
-  /** "auto", the default: Adam with the rate 2e-5. "adam", "adamw" or "sgd" with Keras' defaults, or an optimizer. */
+  /**
+   * "auto", the default, is Adam with a learning rate of 2e-5. "adam", "adamw" and "sgd" have Keras' defaults. Or pass an
+   * optimizer.
+   */
   optimizer?: optimizers.OptimizerName | tf.Optimizer;
-  /** "auto", the default: sparse categorical cross-entropy of the token that comes next. */
+  /** "auto", the default, is sparse categorical cross-entropy of the next token. */
   loss?: 'auto' | 'sparse_categorical_crossentropy' | losses.SparseCategoricalCrossentropy;
   /**
-   * Defaults to none; "auto" is what KerasHub compiles with, ["sparse_categorical_accuracy"]: how often the likeliest token is
-   * the right one, by weight. It takes the logits once more.
+   * Defaults to none. "auto" is KerasHub's default, ["sparse_categorical_accuracy"]: the weighted fraction of correctly
+   * predicted tokens. It computes the logits a second time.
    */
   weightedMetrics?: 'auto' | readonly (typeof ACCURACY)[];
   /**
-   * Whether to keep the input of each decoder block alone and to compute the rest again on the way back: a third more time
-   * for a fraction of the memory, and the same gradients. Defaults to false.
+   * Whether to keep only the input of each decoder block and recompute the rest in the backward pass: a third more time for a
+   * fraction of the memory, and the same gradients. Defaults to false.
    */
   recompute?: boolean;
 }
@@ -47,9 +51,13 @@ function hasAccuracy(metrics: unknown): boolean {
   );
 }
 
-type Model = TrainableModel & ModelWithText & {stopTraining: boolean};
+type Model = TrainableModel & ModelWithText & CallbackModel;
 
-/** Arguments of `fit` and `evaluate`: (text, options) or (x, y, options). */
+interface Disposable {
+  dispose(): void;
+}
+
+/** Separates data and options of `fit` and `evaluate`, which are called as (text, options) or (x, y, options). */
 function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
   owner: string,
   x: unknown,
@@ -63,37 +71,46 @@ function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
   const given = (args ?? y ?? {}) as A;
   if ((args !== undefined && y !== undefined && y !== null) || given.sampleWeight !== undefined) {
     throw new ValueError(
-      `${owner} makes labels and weights of text by itself: give it (text, options). Received them too.`,
+      `${owner} computes labels and weights of text itself. Call it with (text, options). Received labels or weights as well.`,
     );
   }
   return {data: x, args: given};
 }
 
-/** What a model keeps about its training. */
+function checkDataset(owner: string, dataset: unknown): asserts dataset is tf.data.Dataset<tf.TensorContainer> {
+  if (isDataset(dataset)) return;
+  throw new ValueError(`${owner} expected a dataset of tf.data. Received: ${show(dataset)}.`);
+}
+
+const allRows = ({lengths}: Examples): number[] => lengths.map((_, row) => row);
+
+/** Rows in their order, without shuffling. */
+const IN_ORDER = {shuffle: false, byLength: false, seed: 0} as const;
+
+/** The state of a model's training. */
 export class Training {
   private compiled: Compiled | null = null;
   private ownsOptimizer = false;
   private position: Position | null = null;
   private running = false;
-  /** What the optimizer was used for: those of tfjs keep what they know of weights by their number. */
-  private trained: readonly tf.LayerVariable[] | null = null;
+  private readonly weights = new TrainableWeights();
 
   constructor(
     private readonly model: Model,
     private readonly vocabulary: number,
   ) {}
 
-  /** @throws ValueError on unusable arguments; then all is as before. */
+  /** @throws ValueError on unusable arguments. Nothing has changed then. */
   compile({optimizer = 'auto', loss = 'auto', weightedMetrics = [], recompute = false}: TrainingCompileArgs): void {
     checkArgument('compile', 'recompute', recompute, 'flag');
     const accuracy = hasAccuracy(weightedMetrics);
     const compiled = {loss: losses.get(loss), accuracy, recompute, optimizer: optimizers.get(optimizer)};
-    const kept = this.compiled?.optimizer;
-    if (kept !== compiled.optimizer) this.disposeOptimizer();
+    const previous = this.compiled?.optimizer;
+    if (previous !== compiled.optimizer) this.disposeOptimizer();
     this.ownsOptimizer = typeof optimizer === 'string';
     this.compiled = compiled;
     this.position = null;
-    this.trained = null;
+    this.weights.reset();
   }
 
   get settings(): Compiled {
@@ -118,62 +135,52 @@ export class Training {
   // === fit ===
 
   async fit(x: unknown, y: unknown, options: FitArgs | undefined): Promise<tf.History> {
-    this.checkWeights();
+    this.weights.check(this.model.trainableWeights);
     const {data, args} = dataAndArgs('fit', x, y, options);
     checkFit(args);
     const {batchSize = 32, shuffle = true, padTo = 'longest', validationSplit = 0, validationData} = args;
     return this.exclusively(async disposables => {
       const examples = await this.examples(data, 'x', disposables);
-      const all = examples.lengths.map((_, row) => row);
+      const all = allRows(examples);
       const split = Math.floor(all.length * (1 - validationSplit));
       const rows = all.slice(0, split);
       if (rows.length === 0) {
         throw new ValueError(`Expected rows to train on. Received: ${all.length}, validationSplit=${validationSplit}.`);
       }
-      const held = {batchSize, shuffle: false, byLength: false, seed: 0, padTo};
       let validation: BatchSource | null = null;
       if (validationData !== undefined) {
-        const given = await this.examples(validationData, 'validationData', disposables);
-        validation = new ExampleSource(
-          given,
-          given.lengths.map((_, row) => row),
-          held,
-        );
+        const validated = await this.examples(validationData, 'validationData', disposables);
+        validation = new ExampleSource(validated, allRows(validated), {batchSize, padTo, ...IN_ORDER});
       } else if (split < all.length) {
-        validation = new ExampleSource(examples, all.slice(split), held);
+        validation = new ExampleSource(examples, all.slice(split), {batchSize, padTo, ...IN_ORDER});
       }
       const position = await this.start(args, {rows: rows.length, batchSize, shuffle, padTo});
-      const order = {...held, shuffle, byLength: padTo === 'longest', seed: position.seed};
-      return this.loop(args, new ExampleSource(examples, rows, order), validation, batchSize);
+      const order = {batchSize, padTo, shuffle, byLength: padTo === 'longest', seed: position.seed};
+      return this.loop(args, position, new ExampleSource(examples, rows, order), validation, batchSize);
     });
   }
 
   async fitDataset(dataset: unknown, args: FitDatasetArgs): Promise<tf.History> {
-    this.checkWeights();
+    this.weights.check(this.model.trainableWeights);
     checkFitDataset(args);
-    this.checkDataset('fitDataset', dataset);
+    checkDataset('fitDataset', dataset);
     const {validationData, validationBatches, batchesPerEpoch} = args;
     return this.exclusively(async disposables => {
       let validation: BatchSource | null = null;
       if (isDataset(validationData)) {
         validation = new DatasetSource(this.model, validationData, validationBatches);
       } else if (validationData !== undefined) {
-        const given = await this.examples(validationData, 'validationData', disposables);
-        const order = {batchSize: 32, shuffle: false, byLength: false, seed: 0, padTo: 'longest'} as const;
-        validation = new ExampleSource(
-          given,
-          given.lengths.map((_, row) => row),
-          order,
-        );
+        const validated = await this.examples(validationData, 'validationData', disposables);
+        validation = new ExampleSource(validated, allRows(validated), {batchSize: 32, padTo: 'longest', ...IN_ORDER});
       }
-      await this.start(args, {batchesPerEpoch: batchesPerEpoch ?? 'all'});
-      return this.loop(args, new DatasetSource(this.model, dataset as never, batchesPerEpoch), validation);
+      const position = await this.start(args, {batchesPerEpoch: batchesPerEpoch ?? 'all'});
+      return this.loop(args, position, new DatasetSource(this.model, dataset, batchesPerEpoch), validation);
     });
   }
 
-  /** One step. Losses are told apart by no epoch: the seed of what drops out follows from the number of steps so far. */
+  /** One step. There is no epoch: the dropout seed follows from the step count. */
   async trainOnBatch(x: unknown, y: unknown, sampleWeight: LabelsLike | undefined): Promise<number | number[]> {
-    this.checkWeights();
+    this.weights.check(this.model.trainableWeights);
     const {data} = dataAndArgs('trainOnBatch', x, y, sampleWeight === undefined ? undefined : {sampleWeight});
     return this.exclusively(async disposables => {
       const batch = await this.wholeBatch(data, disposables);
@@ -190,11 +197,10 @@ export class Training {
     const {data, args} = dataAndArgs('evaluate', x, y, options);
     checkEvaluate(args);
     const {batchSize = 32, padTo = 'longest', signal} = args;
-    const disposables: {dispose(): void}[] = [];
+    const disposables: Disposable[] = [];
     try {
       const examples = await this.examples(data, 'x', disposables);
-      const rows = examples.lengths.map((_, row) => row);
-      const source = new ExampleSource(examples, rows, {batchSize, shuffle: false, byLength: false, seed: 0, padTo});
+      const source = new ExampleSource(examples, allRows(examples), {batchSize, padTo, ...IN_ORDER});
       return scalars(await evaluateSource(this.trainer, source, this.settings.accuracy, signal));
     } finally {
       for (const item of disposables) item.dispose();
@@ -202,55 +208,38 @@ export class Training {
   }
 
   async evaluateDataset(dataset: unknown, {batches, signal}: EvaluateDatasetArgs): Promise<tf.Scalar | tf.Scalar[]> {
-    this.checkDataset('evaluateDataset', dataset);
-    const source = new DatasetSource(this.model, dataset as never, batches);
+    checkDataset('evaluateDataset', dataset);
+    const source = new DatasetSource(this.model, dataset, batches);
     return scalars(await evaluateSource(this.trainer, source, this.settings.accuracy, signal));
   }
 
   // === State ===
 
-  /** @throws ValueError before `fit` was called. */
+  /** @throws ValueError if `fit` was not called before. */
   async save(): Promise<Uint8Array<ArrayBuffer>> {
     if (!this.position) {
-      throw new ValueError('Expected a run to save the state of. Received none: call `fit` or `fitDataset` first.');
+      throw new ValueError('Expected a training run to save. Received none: call `fit` or `fitDataset` first.');
     }
     return packState(structuredClone(this.position), this.model.trainableWeights, this.settings.optimizer);
   }
 
   // === Parts ===
 
-  /** @throws ValueError if weights cannot be trained, or not by this optimizer. */
-  private checkWeights(): void {
-    const weights = this.model.trainableWeights;
-    checkTrainable(weights);
-    const known = (this.trained ??= weights);
-    if (known.length === weights.length && known.every((weight, i) => weight === weights[i])) return;
-    throw new ValueError(
-      `Expected the ${known.length} weights that the optimizer has trained since \`compile\`. Received ` +
-        `${weights.length}, not the same ones. Call \`compile\` again, with a new optimizer.`,
-    );
-  }
-
-  private async examples(data: unknown, owner: string, disposables: {dispose(): void}[]): Promise<Examples> {
+  private async examples(data: unknown, owner: string, disposables: Disposable[]): Promise<Examples> {
     const examples = await examplesOf(this.model, data, owner);
     disposables.push(examples);
     return examples;
   }
 
-  private async wholeBatch(data: unknown, disposables: {dispose(): void}[]): Promise<Batch> {
+  /** All rows of the data as one batch. */
+  private async wholeBatch(data: unknown, disposables: Disposable[]): Promise<Batch> {
     const examples = await this.examples(data, 'x', disposables);
-    const rows = examples.lengths.map((_, row) => row);
-    const batch = await examples.batch(rows, Math.max(...examples.lengths));
+    const batch = await examples.batch(allRows(examples), Math.max(...examples.lengths));
     disposables.push({dispose: () => tf.dispose(Object.values(batch.inputs))});
     return batch;
   }
 
-  private checkDataset(owner: string, dataset: unknown): void {
-    if (isDataset(dataset)) return;
-    throw new ValueError(`${owner} expected a dataset of tf.data. Received: ${show(dataset)}.`);
-  }
-
-  /** Where a run begins. */
+  /** The position where a run begins. With `resumeFrom`, also restores weights and optimizer. */
   private async start(
     {resumeFrom, seed, initialEpoch = 0}: Pick<FitArgs, 'resumeFrom' | 'seed' | 'initialEpoch'>,
     order: Position['order'],
@@ -265,7 +254,7 @@ export class Training {
       const different = JSON.stringify(saved.order) !== JSON.stringify(order);
       if (different || (seed !== undefined && seed !== saved.seed)) {
         throw new ValueError(
-          `Expected the run to go on as it began, with ${show({...saved.order, seed: saved.seed})}. ` +
+          `Expected the options that the run began with: ${show({...saved.order, seed: saved.seed})}. ` +
             `Received: ${show({...order, ...(seed !== undefined && {seed})})}.`,
         );
       }
@@ -275,21 +264,22 @@ export class Training {
 
   private async loop(
     args: FitArgs | FitDatasetArgs,
+    position: Position,
     source: BatchSource,
     validation: BatchSource | null,
     batchSize?: number,
   ): Promise<tf.History> {
     const {epochs = 1, callbacks = [], verbose = 0, signal} = args;
-    const {model, trainer, settings: compiled, position} = this;
-    const run = {model, trainer, compiled, source, validation, position: position!, epochs, callbacks, verbose};
+    const {model, trainer, settings: compiled} = this;
+    const run = {model, trainer, compiled, source, validation, position, epochs, callbacks, verbose};
     return fitLoop({...run, ...(signal && {signal}), ...(batchSize !== undefined && {batchSize})});
   }
 
-  /** Runs one thing at a time that changes weights, and disposes what it made. */
-  private async exclusively<T>(run: (disposables: {dispose(): void}[]) => Promise<T>): Promise<T> {
+  /** Runs only one change of weights at a time, and disposes what it adds to `disposables`. */
+  private async exclusively<T>(run: (disposables: Disposable[]) => Promise<T>): Promise<T> {
     if (this.running) throw new ValueError('Cannot start training because another fit() call is ongoing.');
     this.running = true;
-    const disposables: {dispose(): void}[] = [];
+    const disposables: Disposable[] = [];
     try {
       return await run(disposables);
     } finally {

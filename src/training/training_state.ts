@@ -1,26 +1,27 @@
 /**
- * All that a run needs to go on to the same numbers, as bytes: where it is, trained weights, what the optimizer keeps.
+ * The state of a training run as bytes: position, trained weights and optimizer state. A resumed run continues with the same
+ * numbers, bit for bit.
  *
- * Layout: "G3TRAIN1", the length of the JSON that follows as uint32, JSON, then the values of all tensors as they are listed
- * there, four bytes each, little-endian.
+ * Layout: "G3TRAIN1", the length of the JSON as uint32, the JSON, then the values of all tensors in the order listed there,
+ * four bytes each, little-endian.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../base/errors';
+import {show, ValueError} from '../base/errors';
 
-/** Where a run is: between two steps. */
+/** The position of a run, between two steps. */
 export interface Position {
-  /** Epoch that is being worked at; from 0. */
+  /** Current epoch, from 0. */
   epoch: number;
-  /** Batches of it that are done. */
+  /** Completed batches of the current epoch. */
   batch: number;
-  /** Steps of all epochs that are done. */
+  /** Completed steps of all epochs. */
   step: number;
   seed: number;
-  /** Of the batches that are done: see `Means`. */
+  /** Sums over the completed batches of the current epoch: see `Means`. */
   sums: Record<string, number>;
-  /** Of the epochs that are done. */
+  /** Logs of the completed epochs. */
   history: Record<string, number[]>;
-  /** What decides the order of batches; must be the same when the run goes on. */
+  /** The options that determine the order of batches. They must be the same when the run resumes. */
   order: Record<string, string | number | boolean>;
 }
 
@@ -45,23 +46,23 @@ const listed = ({name, tensor}: {name: string; tensor: tf.Tensor}): Listed => ({
 });
 const classOf = (optimizer: tf.Optimizer): string => (optimizer.constructor as {className?: string}).className ?? '';
 
-/** Bytes of a run between two steps. */
+/** Serializes the state of a run between two steps. */
 export async function packState(
   position: Position,
   weights: readonly tf.LayerVariable[],
   optimizer: tf.Optimizer,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const trained = weights.map(weight => ({name: weight.originalName, tensor: weight.read()}));
-  const kept = await optimizer.getWeights();
+  const slots = await optimizer.getWeights();
   const description: Description = {
     position,
     weights: trained.map(listed),
-    optimizer: {className: classOf(optimizer), tensors: kept.map(listed)},
+    optimizer: {className: classOf(optimizer), tensors: slots.map(listed)},
   };
-  // In one turn, so that no step comes between.
-  const values = await Promise.all([...trained, ...kept].map(({tensor}) => tensor.data()));
-  // Those of tfjs are the optimizer's own variables, ours are copies.
-  for (const {tensor} of kept) if (!(tensor instanceof tf.Variable)) tensor.dispose();
+  // All reads start in the same turn of the event loop, so that no step can run between them.
+  const values = await Promise.all([...trained, ...slots].map(({tensor}) => tensor.data()));
+  // Optimizers of tfjs return their own variables; ours return copies.
+  for (const {tensor} of slots) if (!(tensor instanceof tf.Variable)) tensor.dispose();
   const json = new TextEncoder().encode(JSON.stringify(description));
   const size = values.reduce((sum, {byteLength}) => sum + byteLength, HEADER + json.length);
   const bytes = new Uint8Array(size);
@@ -77,27 +78,27 @@ export async function packState(
 }
 
 const refuse = (received: string): never => {
-  throw new ValueError(`Expected the bytes that \`saveTrainingState\` gave. Received: ${received}.`);
+  throw new ValueError(`Expected bytes returned by \`saveTrainingState\`. Received: ${received}.`);
 };
 
 function readDescription(bytes: Uint8Array): {description: Description; start: number} {
-  if (!(bytes instanceof Uint8Array)) return refuse('something else');
-  if (new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) refuse('bytes of something else');
+  if (!(bytes instanceof Uint8Array)) return refuse(show(bytes));
+  if (new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) refuse('bytes in another format');
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(MAGIC.length, true);
   const start = HEADER + length;
-  if (start > bytes.length) refuse('a part of them');
+  if (start > bytes.length) refuse(`only ${bytes.length} bytes, which end before the values`);
   const description = JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER, start))) as Description;
   const tensors = [...description.weights, ...description.optimizer.tensors];
   const size = tensors.reduce((sum, {shape}) => sum + 4 * tf.util.sizeFromShape(shape), start);
-  if (size !== bytes.length) refuse(`${bytes.length} bytes of ${size}`);
+  if (size !== bytes.length) refuse(`${bytes.length} bytes instead of ${size}`);
   return {description, start};
 }
 
 /**
- * Gives weights and optimizer their values back; returns where the run was.
+ * Restores weights and optimizer. Returns the position of the run.
  *
- * @param check throws if the run cannot go on there.
- * @throws ValueError on other bytes, and on a run with other weights or another optimizer; nothing has changed then.
+ * @param check throws if the run cannot resume from this position.
+ * @throws ValueError on invalid bytes, or on a run with other weights or another optimizer. Nothing has changed then.
  */
 export async function unpackState(
   bytes: Uint8Array,
@@ -106,23 +107,23 @@ export async function unpackState(
   check: (position: Position) => void,
 ): Promise<Position> {
   const {description, start} = readDescription(bytes);
-  const {weights: saved, optimizer: kept, position} = description;
-  const shown = ({name, shape}: Pick<Listed, 'name' | 'shape'>) => `${name} [${shape.join()}]`;
-  const expected = weights.map(({originalName, shape}) => shown({name: originalName, shape: shape as number[]}));
-  const received = saved.map(shown);
+  const {weights: saved, optimizer: savedOptimizer, position} = description;
+  const label = ({name, shape}: Pick<Listed, 'name' | 'shape'>) => `${name} [${shape.join()}]`;
+  const expected = weights.map(({originalName, shape}) => label({name: originalName, shape: shape as number[]}));
+  const received = saved.map(label);
   const wrong = Array.from({length: Math.max(expected.length, received.length)}, (_, i) => i).find(
     i => expected[i] !== received[i],
   );
   if (wrong !== undefined) {
     throw new ValueError(
-      `Expected the training state of ${expected.length} weights, ${expected[wrong] ?? 'no more'} among them. ` +
-        `Received: ${received.length}, with ${received[wrong] ?? 'nothing'} in its place.`,
+      `Expected the training state of ${expected.length} weights, with ${expected[wrong] ?? 'nothing'} at index ${wrong}. ` +
+        `Received: ${received.length} weights, with ${received[wrong] ?? 'nothing'} at that index.`,
     );
   }
-  if (kept.className !== classOf(optimizer)) {
+  if (savedOptimizer.className !== classOf(optimizer)) {
     throw new ValueError(
-      `Expected the training state of ${classOf(optimizer)}. Received that of ${kept.className}. Compile with the ` +
-        'optimizer that the run began with.',
+      `Expected the training state of ${classOf(optimizer)}. Received the state of ${savedOptimizer.className}. Compile ` +
+        'with the optimizer that the run began with.',
     );
   }
   check(position);
@@ -134,7 +135,7 @@ export async function unpackState(
     return tf.tensor(dtype === 'int32' ? new Int32Array(part) : new Float32Array(part), shape, dtype);
   };
   const values = saved.map(next);
-  const state = kept.tensors.map(item => ({name: item.name, tensor: next(item)}));
+  const state = savedOptimizer.tensors.map(item => ({name: item.name, tensor: next(item)}));
   try {
     await optimizer.setWeights(state);
     weights.forEach((weight, i) => weight.write(values[i]!));

@@ -1,16 +1,17 @@
-import {sizeOf} from '../base/shapes';
+/** Float32 weights that are filled piece by piece; a backend may let them be filled in its own memory. */
 import * as tf from '@tensorflow/tfjs';
+import {sizeOf} from '../base/shapes';
 
-/** A float32 tensor on its way into a backend. */
+/** A float32 tensor that is being filled. */
 export interface Float32Target {
-  /** Where the values go, in logical order. Ask anew after each wait: memory may have moved. */
+  /** The array to write the values to, in logical order. Ask again after each `await`: memory may have moved. */
   values(): Float32Array;
   finish(): tf.Tensor;
-  /** Gives up what was taken for it, instead of `finish`. */
+  /** Frees the target's memory. Called instead of `finish` if reading the values failed. */
   abandon(): void;
 }
 
-/** A float32 tensor that is filled on the host. */
+/** A float32 tensor that is filled in an array of the host. */
 export const hostFloat32 = (shape: number[]): Float32Target => {
   const values = new Float32Array(sizeOf(shape));
   return {values: () => values, finish: () => tf.tensor(values, shape, 'float32'), abandon: () => {}};
@@ -18,7 +19,7 @@ export const hostFloat32 = (shape: number[]): Float32Target => {
 
 const float32Targets = new Map<string, (shape: number[]) => Float32Target>();
 
-/** Lets float32 weights of a backend be filled where they will rest, without a copy on the host. */
+/** Lets float32 weights be filled directly in a backend's memory, without a copy on the host. */
 export function registerFloat32Target(backendName: string, begin: (shape: number[]) => Float32Target): void {
   float32Targets.set(backendName, begin);
 }

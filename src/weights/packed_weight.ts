@@ -1,4 +1,4 @@
-/** A matrix that rests packed and is float32 for everyone who asks. */
+/** A matrix that is stored packed, and reads and writes as float32. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
 import {ValueError} from '../base/errors';
@@ -6,29 +6,23 @@ import {type Initializer} from './initializers';
 import {float32ToBfloat16} from '../base/half';
 import {type PackedFormat} from './dtype';
 import {initialValues} from './initial_values';
-import {type KernelLayout, type Packing, packingFor, type PackingTarget} from './packing';
+import {bfloat16Bits, packValues, slabPieces} from './pack_values';
+import {type KernelLayout, type Packing, packingFor} from './packing';
 import {hollow} from './weight';
 import {MEMORY_PIECE, PIECE, type ValueStream} from './value_stream';
 
 export {type KernelLayout} from './packing';
 
-/** First slab and number of slabs of the pieces that a matrix is packed in: at most `size` values, if slabs allow it. */
-function* pieces(shape: readonly number[], multiple: number, size: number): Generator<[first: number, count: number]> {
-  const slabs = shape[0] ?? 0;
-  const step = Math.max(1, Math.floor(size / Math.max(1, sizeOf(shape.slice(1)) * multiple))) * multiple;
-  for (let first = 0; first < slabs; first += step) yield [first, Math.min(step, slabs - first)];
-}
-
-/** A matrix (rows, columns) as it rests. */
+/** The layout of the stored matrix (rows, columns) itself. */
 const ROWS: KernelLayout = {out: [0], in: [1]};
 
 /**
- * At rest: `bits`, an int32 tensor in the physical order that `packing` names; its rows are the outputs of the kernel and
- * its columns the inputs. `shape`, `dtype`, `read` and `write` are logical and float32, so `getWeights`, `setWeights`,
- * `countParams` and `summary` of tfjs are right as they stand.
+ * Stored as `bits`, an int32 tensor in the physical order of `packing`: its rows are the outputs of the kernel, its
+ * columns the inputs. `shape`, `dtype`, `read` and `write` are logical and float32, so `getWeights`, `setWeights`,
+ * `countParams` and `summary` of tfjs work unchanged.
  *
- * bfloat16 values from a file are kept as they are, without rounding. The matrix cannot be trained: there is nothing
- * that a gradient could be added to.
+ * bfloat16 values from a file are kept without rounding. A packed matrix cannot be trained: no gradient can be added to
+ * its bits.
  */
 export class PackedWeight extends tf.LayerVariable {
   readonly rows: number;
@@ -50,7 +44,7 @@ export class PackedWeight extends tf.LayerVariable {
     const bits = hollow(packing.physicalShape(rows, columns), 'int32');
     super(bits, 'int32', name, trainable);
     bits.dispose();
-    // tfjs declares both as readonly and takes them from the tensor; what users see is the logical form.
+    // tfjs declares both as readonly and takes them from the tensor. Users see the logical form.
     Object.assign(this, {shape, dtype: 'float32'});
     this.rows = rows;
     this.columns = columns;
@@ -59,16 +53,17 @@ export class PackedWeight extends tf.LayerVariable {
     this.physical.trainable = false;
   }
 
-  /** Bytes at rest. */
+  /** Bytes as stored. */
   get byteLength(): number {
     return 4 * sizeOf(this.packing.physicalShape(this.rows, this.columns));
   }
 
+  /** False while the weight is only declared. */
   get filled(): boolean {
     return this.pending === undefined;
   }
 
-  /** What will give the weight its values if nothing fills it before; undefined when it has them. */
+  /** The initializer that runs at the first read unless something fills the weight before; undefined once it has values. */
   get initializer(): Initializer | undefined {
     return this.pending;
   }
@@ -78,7 +73,7 @@ export class PackedWeight extends tf.LayerVariable {
     return (this as unknown as {val: tf.Variable}).val;
   }
 
-  /** The flag is what summaries and optimizers see; the bits are never differentiated, whatever it says. */
+  /** The flag that summaries and optimizers see. The bits are never differentiated, even if it is true. */
   override get trainable(): boolean {
     return super.trainable;
   }
@@ -99,12 +94,12 @@ export class PackedWeight extends tf.LayerVariable {
     return this.packing.matMul(x, this.bits, this.rows, this.columns);
   }
 
-  /** Rows by number, float32 (ids, columns). */
+  /** The rows with these ids, float32 (ids, columns). */
   gatherRows(ids: tf.Tensor1D): tf.Tensor2D {
     return this.packing.gatherRows(this.bits, ids, this.columns);
   }
 
-  /** A fresh float32 tensor in logical shape: the caller, or its tidy, disposes it. */
+  /** A new float32 tensor in logical shape; the caller, or its `tf.tidy`, disposes it. */
   override read(): tf.Tensor {
     return tf.tidy(() => {
       const rows = this.packing.unpack(this.bits, this.rows, this.columns);
@@ -121,57 +116,46 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   /**
-   * Takes float32 values in logical shape, rounding them to the format; or int32 bits in physical shape, as they are; or
-   * bfloat16 values in logical order, two in an int32 word: files of tfjs have them so, whatever the backend.
+   * Takes float32 values in logical shape, which are rounded to the format; or int32 bits in physical shape, as they are;
+   * or bfloat16 values in logical order, two per int32 word, as files of tfjs hold them for every backend.
    *
-   * @throws ValueError on another shape.
+   * @throws ValueError on another shape or type; on float32 and bfloat16 values, if the backend cannot pack a tensor
+   * synchronously: use {@link fillFromTensor} there.
    */
-  override write(value: tf.Tensor): this {
-    if (value.dtype === 'int32' && tf.util.arraysEqual(value.shape, this.physical.shape)) {
-      this.physical.assign(value);
-      this.pending = undefined;
+  override write(values: tf.Tensor): this {
+    if (this.isPacked(values)) {
+      this.setBits(values);
       return this;
     }
-    if (this.format === 'bfloat16' && value.dtype === 'int32' && value.rank === 1) {
-      return this.writeHalves(value as tf.Tensor1D);
-    }
-    if (!tf.util.arraysEqual(value.shape, this.shape as number[])) {
+    this.checkValues(values);
+    const {packing, layout} = this;
+    if (!packing.packTensor) {
       throw new ValueError(
-        `Weight "${this.originalName}" expected a value of shape [${this.shape}]. Received: [${value.shape}].`,
+        `The backend "${tf.getBackend()}" cannot pack a tensor as ${this.format} synchronously. ` +
+          `Use \`await weight.fillFromTensor(values)\` for weight "${this.originalName}".`,
       );
     }
-    if (value.dtype !== 'float32') {
-      throw new ValueError(`Weight "${this.originalName}" expected float32 values. Received: ${value.dtype}.`);
-    }
-    const halves = new Uint16Array(value.size);
-    float32ToBfloat16(value.dataSync() as Float32Array, halves);
-    const target = this.packing.begin(this.shape as number[], this.layout);
-    target.place(halves, 0, (this.shape[0] as number | undefined) ?? 1);
-    this.finish(target);
+    this.takeBits(packing.packTensor(values, this.shape as number[], layout));
     return this;
   }
 
-  private writeHalves(value: tf.Tensor1D): this {
+  /**
+   * The same as `write`, on every backend: the tensor is read asynchronously and packed from memory of the host.
+   *
+   * @throws ValueError on another shape or type, and if the current backend cannot pack into this format.
+   */
+  async fillFromTensor(values: tf.Tensor): Promise<void> {
+    if (this.isPacked(values)) {
+      this.setBits(values);
+      return;
+    }
+    this.checkValues(values);
     const shape = this.shape as number[];
-    const size = sizeOf(shape);
-    if (value.size !== Math.ceil(size / 2)) {
-      throw new ValueError(
-        `Weight "${this.originalName}" expected ${size} bfloat16 values in ${Math.ceil(size / 2)} words. ` +
-          `Received: ${value.size} words.`,
-      );
-    }
-    const words = value.dataSync() as Int32Array;
-    const halves = new Uint16Array(words.buffer, words.byteOffset, size);
-    const target = this.packing.begin(shape, this.layout);
-    const slab = sizeOf(shape.slice(1));
-    for (const [first, count] of pieces(shape, target.multiple, MEMORY_PIECE)) {
-      target.place(halves.subarray(first * slab, (first + count) * slab), first, count);
-    }
-    this.finish(target);
-    return this;
+    const halves = bfloat16Bits((await values.data()) as Float32Array | Int32Array, sizeOf(shape));
+    this.takeBits(packValues(this.packing.begin(shape, this.layout), halves, shape));
   }
 
-  /** Takes the values from a file, piece by piece, each put where it belongs at rest. */
+  /** Takes the values from a file, piece by piece, each packed as it arrives. */
   async fill(stream: ValueStream): Promise<void> {
     await this.take(stream, this.shape as number[], this.layout, PIECE);
   }
@@ -186,14 +170,14 @@ export class PackedWeight extends tf.LayerVariable {
     const target = this.packing.begin(shape, layout);
     const slab = sizeOf(shape.slice(1));
     try {
-      for (const [first, count] of pieces(shape, target.multiple, piece)) {
+      for (const [first, count] of slabPieces(shape, target.multiple, piece)) {
         target.place(await stream.readBfloat16(first * slab, count * slab), first, count);
       }
     } catch (error) {
       target.abandon();
       throw error;
     }
-    this.finish(target);
+    this.takeBits(target.finish());
   }
 
   private initialise(initializer: Initializer): void {
@@ -209,20 +193,43 @@ export class PackedWeight extends tf.LayerVariable {
     const slab = sizeOf(shape.slice(1));
     let floats = new Float32Array(0);
     let halves = new Uint16Array(0);
-    for (const [first, count] of pieces(shape, target.multiple, MEMORY_PIECE)) {
+    for (const [first, count] of slabPieces(shape, target.multiple, MEMORY_PIECE)) {
       const size = count * slab;
       if (floats.length < size) [floats, halves] = [new Float32Array(size), new Uint16Array(size)];
       fill(floats.subarray(0, size));
       float32ToBfloat16(floats.subarray(0, size), halves.subarray(0, size));
       target.place(halves.subarray(0, size), first, count);
     }
-    this.finish(target);
+    this.takeBits(target.finish());
   }
 
-  private finish(target: PackingTarget): void {
-    tf.tidy(() => {
-      this.physical.assign(target.finish());
-    });
+  private isPacked(values: tf.Tensor): boolean {
+    return values.dtype === 'int32' && tf.util.arraysEqual(values.shape, this.physical.shape);
+  }
+
+  /** @throws ValueError unless these are float32 values in logical shape, or words of bfloat16 values. */
+  private checkValues({shape, size, dtype, rank}: tf.Tensor): void {
+    const weight = `Weight "${this.originalName}"`;
+    if (this.format === 'bfloat16' && dtype === 'int32' && rank === 1) {
+      const count = sizeOf(this.shape as number[]);
+      const words = Math.ceil(count / 2);
+      if (size === words) return;
+      throw new ValueError(`${weight} expected ${count} bfloat16 values in ${words} words. Received: ${size} words.`);
+    }
+    if (!tf.util.arraysEqual(shape, this.shape as number[])) {
+      throw new ValueError(`${weight} expected a value of shape [${this.shape}]. Received: [${shape}].`);
+    }
+    if (dtype !== 'float32') throw new ValueError(`${weight} expected float32 values. Received: ${dtype}.`);
+  }
+
+  private setBits(bits: tf.Tensor): void {
+    this.physical.assign(bits);
     this.pending = undefined;
+  }
+
+  /** Sets the bits from a tensor that nobody else uses. */
+  private takeBits(bits: tf.Tensor): void {
+    this.setBits(bits);
+    bits.dispose();
   }
 }

@@ -1,57 +1,67 @@
 /**
- * How matrices rest in fewer bits than float32. The plain way is here: rows of bfloat16, on any backend. A backend may
- * register another order for a format, one that its kernels like better.
+ * Packings: how matrices are stored in fewer bits than float32. Each backend may register its own physical order of a
+ * format; `ops/bfloat16_rows.ts` is the default that runs on every backend.
  */
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from './dtype';
 
-/** Which axes of a kernel's logical shape are its outputs (rows at rest) and which its inputs (columns at rest). */
+/** Which axes of a kernel's logical shape are its outputs (rows of the stored matrix) and which its inputs (columns). */
 export interface KernelLayout {
   readonly out: readonly number[];
   readonly in: readonly number[];
 }
 
-/** A matrix on its way into a backend: values come in pieces, in the order of the logical shape. */
+/** A matrix that is being packed: values arrive in pieces, in the order of the logical shape. */
 export interface PackingTarget {
-  /** Pieces but the last are multiples of this many slabs. */
+  /** Every piece except the last must be a multiple of this many slabs of the first axis. */
   readonly multiple: number;
   /** Takes `count` slabs of the first axis, beginning with slab `first`, as bfloat16 bits. The array is not kept. */
   place(values: Uint16Array, first: number, count: number): void;
   /** The packed matrix, an int32 tensor of {@link Packing.physicalShape}. */
   finish(): tf.Tensor;
-  /** Gives up what was taken for it, instead of `finish`. */
+  /** Frees the target's memory. Called instead of `finish` if reading the values failed. */
   abandon(): void;
 }
 
-/** A physical order of a format. What is at rest is one int32 tensor, whatever the order. */
+/** A format in one physical order. A packed matrix is one int32 tensor in any order. */
 export interface Packing {
   readonly format: PackedFormat;
-  /** Name of the physical order. */
+  /** Name of the physical order, as files record it. */
   readonly order: string;
+  /** Rows are packed in groups of this many: a packed matrix can be cut between groups. */
+  readonly rowGroup: number;
+  /** Whether the kernel behind `ops/fused_block.ts` reads this order, on the backend that registered it. */
+  readonly fusedBlocks: boolean;
   physicalShape(rows: number, columns: number): [number, number];
+  /** @throws ValueError if the current backend cannot pack into this format. */
   begin(shape: readonly number[], layout: KernelLayout): PackingTarget;
+  /**
+   * Packs a whole tensor synchronously: float32 in logical shape, or int32 words of two bfloat16 values each, in logical
+   * order. Backends that cannot do this leave it out; there, `PackedWeight.fillFromTensor` reads the tensor asynchronously.
+   */
+  packTensor?(values: tf.Tensor, shape: readonly number[], layout: KernelLayout): tf.Tensor;
   /** float32 (rows, columns) */
   unpack(bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
   /** x (M, columns) · Wᵀ → (M, rows), with a gradient for x. */
   matMul(x: tf.Tensor2D, bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
-  /** dy (M, rows) · W → (M, columns): its gradient. */
+  /** The gradient of `matMul` for x: dy (M, rows) · W → (M, columns). */
   matMulTransposed(dy: tf.Tensor2D, bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
-  /** float32 (ids, columns): rows by number. */
+  /** The rows with these ids, float32 (ids, columns). */
   gatherRows(bits: tf.Tensor2D, ids: tf.Tensor1D, columns: number): tf.Tensor2D;
 }
 
-const registered = new Map<string, Packing>();
+const packings = new Map<string, Packing>();
 
 const key = (backendName: string | null, format: PackedFormat) => `${backendName ?? '*'}/${format}`;
 
-/** Makes new weights of this format rest in this way on a backend; null: on all that have no way of their own. */
+/** Sets how a backend packs new weights of this packing's format; null: all backends that registered no packing for it. */
 export function registerPacking(backendName: string | null, packing: Packing): void {
-  registered.set(key(backendName, packing.format), packing);
+  packings.set(key(backendName, packing.format), packing);
 }
 
-/** How a format rests on the current backend. */
+/** How the current backend packs new weights of a format. */
 export function packingFor(format: PackedFormat): Packing {
-  const packing = registered.get(key(tf.getBackend(), format)) ?? registered.get(key(null, format));
-  if (!packing) throw new Error(`internal: nothing says how ${format} rests.`);
+  const packing = packings.get(key(tf.getBackend(), format)) ?? packings.get(key(null, format));
+  if (!packing) throw new Error(`internal: no packing is registered for ${format}.`);
   return packing;
 }

@@ -1,13 +1,10 @@
-/** A kernel in another format, made from the one at rest, piece by piece. */
+/** The values of a weight as a stream, and a weight repacked into another format, piece by piece. */
 import * as tf from '@tensorflow/tfjs';
 import {float32ToBfloat16} from '../base/half';
 import {type PackedFormat} from './dtype';
 import {type KernelLayout, PackedWeight} from './packed_weight';
 import {MEMORY_PIECE, type ValueStream} from './value_stream';
 import {type Weight} from './weight';
-
-/** Packed rows are cut between these, in whatever order they rest. */
-const ROW_GROUP = 8;
 
 /** Values of a tensor or of packed rows, in pieces. */
 abstract class MemoryStream implements ValueStream {
@@ -17,7 +14,7 @@ abstract class MemoryStream implements ValueStream {
   /** `count` values from `start` on, in a tensor that the caller disposes. */
   protected abstract piece(start: number, count: number): tf.Tensor;
 
-  /** Frees what it holds beside the weight. */
+  /** Frees the memory it uses, apart from the weight's own. */
   dispose(): void {}
 
   async readFloat32(start: number, out: Float32Array): Promise<void> {
@@ -52,15 +49,16 @@ class FloatStream extends MemoryStream {
   }
 }
 
-/** A packed weight as rows (rows, columns): a group of rows rests in one place whatever the format. */
+/** A packed weight as rows (rows, columns): only the groups of rows that a piece needs are unpacked. */
 class RowStream extends MemoryStream {
   constructor(private readonly weight: PackedWeight) {
     super([weight.rows, weight.columns]);
   }
   protected piece(start: number, count: number): tf.Tensor {
     const {packing, columns, rows, bits} = this.weight;
-    const first = Math.floor(start / columns / ROW_GROUP) * ROW_GROUP;
-    const end = Math.min(rows, Math.ceil((start + count) / columns / ROW_GROUP) * ROW_GROUP);
+    const {rowGroup} = packing;
+    const first = Math.floor(start / columns / rowGroup) * rowGroup;
+    const end = Math.min(rows, Math.ceil((start + count) / columns / rowGroup) * rowGroup);
     const [from] = packing.physicalShape(first, columns);
     const size = packing.physicalShape(end - first, columns);
     return tf.tidy(() => {
@@ -70,7 +68,7 @@ class RowStream extends MemoryStream {
   }
 }
 
-/** A packed weight in logical order where that is not the order of its rows: unpacked whole, until `dispose`. */
+/** A packed weight whose logical order is not the order of its rows: unpacked as a whole, and kept until `dispose`. */
 class UnpackedStream extends MemoryStream {
   private values: tf.Tensor | undefined;
   constructor(private readonly weight: PackedWeight) {
@@ -88,8 +86,8 @@ class UnpackedStream extends MemoryStream {
 }
 
 /**
- * The values of a weight in logical order, to be read in pieces of at most {@link MEMORY_PIECE}. What it holds meanwhile
- * is freed by `dispose`.
+ * The values of a weight in logical order, to be read in pieces of at most {@link MEMORY_PIECE}. `dispose` frees the memory
+ * that the stream needs meanwhile.
  */
 export function weightStream(weight: Weight | PackedWeight): ValueStream & {dispose(): void} {
   if (!(weight instanceof PackedWeight)) return new FloatStream(weight);
@@ -98,8 +96,8 @@ export function weightStream(weight: Weight | PackedWeight): ValueStream & {disp
 }
 
 /**
- * A weight of the same values, name and flags at rest in `format`, or declared as the first one is. The first one stays
- * as it is; who replaces it disposes it.
+ * A weight of the same values, name and flags, stored in `format`; only declared if the given one is. The given weight is
+ * not changed: the caller disposes it once it is replaced.
  */
 export async function repacked(
   weight: Weight | PackedWeight,
@@ -108,14 +106,14 @@ export async function repacked(
 ): Promise<PackedWeight> {
   const {shape, originalName, trainable} = weight;
   const initializer = weight.initializer ?? tf.initializers.zeros();
-  const made = new PackedWeight(shape as number[], layout, originalName, initializer, trainable, format);
-  if (!weight.filled) return made;
+  const packed = new PackedWeight(shape as number[], layout, originalName, initializer, trainable, format);
+  if (!weight.filled) return packed;
   try {
-    if (weight instanceof PackedWeight) await made.fillFromMemory(new RowStream(weight), 'rows', MEMORY_PIECE);
-    else await made.fillFromMemory(new FloatStream(weight), 'logical', MEMORY_PIECE);
+    if (weight instanceof PackedWeight) await packed.fillFromMemory(new RowStream(weight), 'rows', MEMORY_PIECE);
+    else await packed.fillFromMemory(new FloatStream(weight), 'logical', MEMORY_PIECE);
   } catch (error) {
-    made.dispose();
+    packed.dispose();
     throw error;
   }
-  return made;
+  return packed;
 }

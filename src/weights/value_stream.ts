@@ -1,4 +1,23 @@
+/** Values of a weight on their way into it or out of it, read in pieces. */
 import {float32ToBfloat16} from '../base/half';
+
+/** Streams are read in pieces of this many values: large enough for full disk speed, small next to any model. */
+export const PIECE = 1 << 22;
+
+/** The size of pieces of values that are computed or moved in memory: smaller, since several copies exist at once. */
+export const MEMORY_PIECE = PIECE / 8;
+
+/** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
+export interface ValueStream {
+  readonly shape: readonly number[];
+  /** Fills `out` with the values from element `start` on. */
+  readFloat32(start: number, out: Float32Array): Promise<void>;
+  /**
+   * `count` values from element `start` on as bfloat16 bits, rounded to nearest even if the file holds more bits. The next
+   * call reuses the array.
+   */
+  readBfloat16(start: number, count: number): Promise<Uint16Array>;
+}
 
 /** A stream that may hold memory until it is disposed. */
 export type OpenValues = ValueStream & {dispose?(): void};
@@ -20,21 +39,3 @@ export class ArrayStream implements ValueStream {
     return halves;
   }
 }
-
-/** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
-export interface ValueStream {
-  readonly shape: readonly number[];
-  /** Fills `out` with the values from element `start` on. */
-  readFloat32(start: number, out: Float32Array): Promise<void>;
-  /**
-   * `count` values from element `start` on as bfloat16 bits, rounded to nearest even where the file holds more. The
-   * array is used again by the next call.
-   */
-  readBfloat16(start: number, count: number): Promise<Uint16Array>;
-}
-
-/** Streams are read in pieces of this many values: large enough for full disk speed, small beside any model. */
-export const PIECE = 1 << 22;
-
-/** Values that are made or moved in memory are fewer at once: of each there are a few copies. */
-export const MEMORY_PIECE = PIECE / 8;

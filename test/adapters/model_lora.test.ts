@@ -3,7 +3,7 @@ import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, MemoryPreset, PackedWeight, useBackend} from '../../src';
 import {loraLayers, numberedLayers} from '../../src/adapters/model_lora';
-import {maxDifference, take} from '../support/numbers';
+import {take} from '../support/numbers';
 import {IMAGE_SIZE, smallModel} from '../support/small_model';
 import {fixture} from '../support/fixtures';
 
@@ -112,20 +112,20 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'])('over weights at rest as 
     const plain = await hidden(backbone);
     const weights = backbone.weights.length;
     backbone.enableLora(2, {targetLayerNames: ['query', 'value', 'attention_output', 'ffw_linear', 'token_embedding']});
-    expect(maxDifference(await hidden(backbone), plain)).toBeLessThan(1e-6);
+    expect(await hidden(backbone)).toBeAllClose(plain, {atol: 1e-6});
     randomize(backbone);
     const packed = backbone.weights.filter(weight => weight instanceof PackedWeight).length;
     const before = tf.memory().numTensors;
     const unmerged = await hidden(backbone);
     expect(tf.memory().numTensors).toBe(before);
-    expect(maxDifference(unmerged, plain)).toBeGreaterThan(0.1);
+    expect(unmerged).not.toBeAllClose(plain, {atol: 0.1});
     await backbone.mergeLora();
     expect(backbone.loraEnabled).toBe(false);
     expect(backbone.weights).toHaveLength(weights);
     expect(tf.memory().numTensors).toBe(before - 2 * (4 * 6 + 1));
     expect(backbone.weights.filter(weight => weight instanceof PackedWeight)).toHaveLength(packed);
     const tolerance = {float32: 1e-4, bfloat16: 0.2, int8: 0.3, int4: 2}[dtype]!;
-    expect(maxDifference(await hidden(backbone), unmerged)).toBeLessThan(tolerance);
+    expect(await hidden(backbone)).toBeAllClose(unmerged, {atol: tolerance});
     await expect(backbone.mergeLora()).rejects.toThrow(/no lora-enabled layers/);
     backbone.dispose();
   });
@@ -139,7 +139,7 @@ test('of two calls to merge one merges', async () => {
   const first = backbone.mergeLora();
   await expect(backbone.mergeLora()).rejects.toThrow(/being merged/);
   await first;
-  expect(maxDifference(await hidden(backbone), unmerged)).toBeLessThan(1e-4);
+  expect(await hidden(backbone)).toBeAllClose(unmerged, {atol: 1e-4});
   backbone.dispose();
 });
 
@@ -153,7 +153,7 @@ test('quantizes kernels below LoRA, which stays', async () => {
   await backbone.quantize('int8');
   expect(backbone.trainableWeights).toEqual(matrices);
   expect(backbone.transformerLayers[0]!.attention.queryDense.kernel).toBeInstanceOf(PackedWeight);
-  expect(maxDifference(await hidden(backbone), before)).toBeLessThan(0.3);
+  expect(await hidden(backbone)).toBeAllClose(before, {atol: 0.3});
   backbone.dispose();
 });
 
@@ -173,7 +173,7 @@ test('saves merged weights and stays as it is', async () => {
   expect(metadata).toMatchObject({parameter_count: parameters});
   const loaded = await Gemma3Backbone.fromPreset(preset);
   expect(loaded.loraEnabled).toBe(false);
-  expect(maxDifference(await hidden(loaded), unmerged)).toBeLessThan(1e-4);
+  expect(await hidden(loaded)).toBeAllClose(unmerged, {atol: 1e-4});
   backbone.dispose();
   loaded.dispose();
 });
@@ -285,7 +285,7 @@ describe('a task around it', () => {
     const encode = () => take(lm.backbone.visionEncoder!.call(image) as tf.Tensor);
     const unmerged = await encode();
     await lm.mergeLora();
-    expect(maxDifference(await encode(), unmerged)).toBeLessThan(1e-4);
+    expect(await encode()).toBeAllClose(unmerged, {atol: 1e-4});
     image.dispose();
     lm.dispose();
   });

@@ -3,7 +3,6 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, MemoryPreset} from '../../src';
 import {loraLayers} from '../../src/adapters/model_lora';
 import {huggingFaceNames} from '../../src/models/gemma3/names/huggingface';
-import {maxDifference} from '../support/numbers';
 import {fixture, fixtureBytes, fixtureJson} from '../support/fixtures';
 
 const VISION = {
@@ -49,7 +48,7 @@ function randomize(backbone: Gemma3Backbone): void {
 const expectSame = (actual: Record<string, number[]>, expected: Record<string, number[]>) => {
   expect(Object.keys(actual).sort()).toEqual(Object.keys(expected).sort());
   for (const [name, values] of Object.entries(expected)) {
-    expect(maxDifference(actual[name]!, values)).toBeLessThan(1e-5);
+    expect(actual[name]!).toBeAllClose(values, {atol: 1e-5});
   }
 };
 

@@ -10,7 +10,8 @@ import {runOp} from '../../src/ops/op';
 import {unpackBfloat16, unpackBfloat16Op} from '../../src/ops/unpack';
 import {attentionCase, attentionSettings, expectedAttention, plainAttention} from '../support/attention_case';
 import {cacheSettings, cacheUpdateCase, expectedCache} from '../support/cache_update_case';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 
 /** Runs a property on random settings, and expects that nothing is left behind. */
 function forAll<T>(settings: fc.Arbitrary<T>, numRuns: number, property: (value: T) => void): void {
@@ -75,10 +76,7 @@ test('matrix product', () => {
   forAll(sizes, 60, ({m, outer, columns, inner, seed}) => {
     const x = normal([m, columns], seed) as tf.Tensor2D;
     const kernel = normal([outer, columns, inner], seed + 1) as tf.Tensor3D;
-    expectClose(
-      runOp(matMulOp, {x, kernel}, {}),
-      byReference(() => matMulOp.reference({x, kernel}, {})),
-    );
+    expect(runOp(matMulOp, {x, kernel}, {})).toBeAllClose(byReference(() => matMulOp.reference({x, kernel}, {})));
   });
 });
 
@@ -103,8 +101,7 @@ test('product with packed rows, and its gradient', () => {
     const bits = tf.tensor2d(new Int32Array(halves.buffer), [rows, 32], 'int32');
     const x = normal([m, columns], seed + 1) as tf.Tensor2D;
     const matrix = tf.slice(unpackBfloat16(bits), [0, 0], [rows, columns]);
-    expectClose(
-      runOp(matMulBfloat16Op, {x, bits}, {columns}),
+    expect(runOp(matMulBfloat16Op, {x, bits}, {columns})).toBeAllClose(
       byReference(() => matMulBfloat16Op.reference({x, bits}, {columns})),
     );
     expectSameGradients(
@@ -127,11 +124,8 @@ test('attention', () => {
   forAll(attentionSettings, 120, settings => {
     const c = attentionCase(settings);
     const y = attention(c.inputs, c.attrs);
-    expectClose(y, expectedAttention(c));
-    expectClose(
-      y,
-      byReference(() => attentionOp.reference(c.inputs, c.attrs)),
-    );
+    expect(y).toBeAllClose(expectedAttention(c));
+    expect(y).toBeAllClose(byReference(() => attentionOp.reference(c.inputs, c.attrs)));
   });
 });
 
@@ -153,6 +147,6 @@ test('a cache is written in place, and the tensor that was given may be disposed
     expect(next.shape).toEqual(cache.shape);
     expect(tf.memory().numDataBuffers).toBe(buffers);
     cache.dispose();
-    expectClose(next, expected, 1e-12);
+    expect(next).toBeAllClose(expected, 1e-12);
   });
 });

@@ -8,7 +8,7 @@ import {interleaveOp} from '../../src/ops/interleave';
 import {type Inputs, type Op, runOp} from '../../src/ops/op';
 import {rmsNormOp} from '../../src/ops/rms_norm';
 import {rotaryOp, rotaryTables} from '../../src/ops/rotary';
-import {expectNoLeak, maxDifference} from '../support/numbers';
+import {expectNoLeak} from '../support/numbers';
 
 /** Gradients of a weighted sum of the op with respect to all inputs, through the tape. */
 function gradients(run: (inputs: tf.Tensor[]) => tf.Tensor, inputs: tf.Tensor[]): tf.Tensor[] {
@@ -27,13 +27,13 @@ function expectKernelEqualsReference<I extends Inputs, A extends Record<string, 
   tf.tidy(() => {
     const [fast, plain] = [runOp(op, inputs, attrs), op.reference(inputs, attrs)];
     expect(fast.shape).toEqual(plain.shape);
-    expect(maxDifference(fast.dataSync(), plain.dataSync())).toBeLessThan(1e-5);
+    expect(fast.dataSync()).toBeAllClose(plain.dataSync(), {atol: 1e-5});
     const with_ = (xs: tf.Tensor[]) => ({...inputs, ...Object.fromEntries(differentiable.map((n, i) => [n, xs[i]!]))});
     const values = differentiable.map(name => inputs[name]!);
     const written = gradients(xs => runOp(op, with_(xs), attrs), values);
     const taped = gradients(xs => op.reference(with_(xs), attrs), values);
     written.forEach((gradient, i) => {
-      expect(maxDifference(gradient.dataSync(), taped[i]!.dataSync())).toBeLessThan(1e-4);
+      expect(gradient.dataSync()).toBeAllClose(taped[i]!.dataSync(), {atol: 1e-4});
     });
   });
 }
@@ -87,7 +87,7 @@ test('gatedGelu, far out as well', async () => {
     tf.tidy(() => {
       const gate = tf.tensor1d([-100, -10, 0, 10, 100]);
       const y = runOp(gatedGeluOp, {gate, value: tf.onesLike(gate)}, {});
-      expect(maxDifference(y.dataSync(), [0, 0, 0, 10, 100])).toBeLessThan(1e-6);
+      expect(y.dataSync()).toBeAllClose([0, 0, 0, 10, 100], {atol: 1e-6});
     });
   });
 });
@@ -118,7 +118,7 @@ test('a step of Adam', async () => {
           const plain = adamStepOp.reference(inputs, attrs);
           adamStep(inputs, attrs).forEach((result, i) => {
             expect(result.shape).toEqual([rows, columns]);
-            expect(maxDifference(result.dataSync(), plain[i]!.dataSync())).toBeLessThan(1e-5);
+            expect(result.dataSync()).toBeAllClose(plain[i]!.dataSync(), {atol: 1e-5});
           });
         });
       }),

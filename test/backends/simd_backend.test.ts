@@ -13,7 +13,8 @@ import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {PIECE} from '../../src/weights/value_stream';
 import {Weight} from '../../src/weights/weight';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 import {FakeStream} from '../support/fake_stream';
 
 let backend: SimdBackend;
@@ -191,7 +192,7 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as 
         const values = normal([rows, columns], seed);
         weight.write(values);
         // What rests is near what was given: half a step of the range that a block has.
-        expectClose(weight.read(), values, {bfloat16: 0.01, int8: 0.02, int4: 0.3}[format]);
+        expect(weight.read()).toBeAllClose(values, {bfloat16: 0.01, int8: 0.02, int4: 0.3}[format]);
         const {bits} = weight;
         const x = normal([m, columns], seed + 1);
         const size = {rows, columns, format};
@@ -206,10 +207,10 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as 
           [x],
           1e-5 + rounding,
         );
-        expectClose(runOp(unpackP8Op, {bits}, size), unpackP8Op.reference({bits}, size), 1e-6);
+        expect(runOp(unpackP8Op, {bits}, size)).toBeAllClose(unpackP8Op.reference({bits}, size), 1e-6);
         const ids = tf.tensor1d([0, rows - 1, 0], 'int32');
         const of = {columns, format};
-        expectClose(runOp(gatherP8Op, {bits, ids}, of), gatherP8Op.reference({bits, ids}, of), 1e-6);
+        expect(runOp(gatherP8Op, {bits, ids}, of)).toBeAllClose(gatherP8Op.reference({bits, ids}, of), 1e-6);
         weight.dispose();
       });
     }),
@@ -264,7 +265,7 @@ test('goes on working when the backend changes', async () => {
   const there = apply();
   await useBackend('simd');
   const back = apply();
-  there.forEach((value, i) => expect(value).toBeCloseTo(here[i]!, 4));
+  expect(there).toBeAllClose(here, {atol: 5e-5});
   expect(back).toEqual(here);
   weight.dispose();
 });
@@ -275,17 +276,12 @@ test('holds int8 on other backends, but does not pack there', async () => {
   tf.tidy(() => {
     weight.write(normal([8, 32], 3));
   });
-  const values = tf.tidy(() => Array.from(weight.read().dataSync()));
+  const values = tf.tidy(() => weight.read().dataSync());
   await useBackend('cpu');
   const other = make();
   const zeros = tf.zeros([8, 32]);
   expect(() => other.write(zeros)).toThrow(/"cpu" cannot pack weights as int8.*"simd"/);
-  tf.tidy(() => {
-    weight
-      .read()
-      .dataSync()
-      .forEach((value, i) => expect(value).toBeCloseTo(values[i]!, 5));
-  });
+  tf.tidy(() => expect(weight.read()).toBeAllClose(values, {atol: 5e-6}));
   zeros.dispose();
   await useBackend('simd');
   weight.dispose();

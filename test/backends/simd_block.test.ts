@@ -13,7 +13,7 @@ import {rmsNorm} from '../../src/backends/simd/kernels/norms';
 import {rotary} from '../../src/backends/simd/kernels/rotary';
 import {argMax} from '../../src/backends/simd/kernels/sampling';
 import {pack} from '../../src/backends/simd/packing/pack_command';
-import {error, productTolerance, random, settings, SimdMemory} from './simd_memory';
+import {productTolerance, random, settings, SimdMemory} from './simd_memory';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
@@ -127,7 +127,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const [x, scale] = [random(rows * columns, 1), random(columns, 2)];
     const y = memory.room(x.length);
     memory.run(rmsNorm({x: memory.floats(x), scale: memory.floats(scale), y, rows, columns, epsilon: 1e-3}));
-    expect(error(memory.result(y, x.length), norm(x, scale, 1e-3))).toBeLessThan(1e-6);
+    expect(memory.result(y, x.length)).toBeAllClose(norm(x, scale, 1e-3), {rtol: 1e-6});
   });
 
   test.each([
@@ -148,7 +148,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       }),
     );
     const all = Array.from({length: batch * length}, (_, i) => angles[i % angles.length]!);
-    expect(error(memory.result(y, x.length), turn(x, all, heads, width, direction))).toBeLessThan(1e-6);
+    expect(memory.result(y, x.length)).toBeAllClose(turn(x, all, heads, width, direction), {rtol: 1e-6});
   });
 
   test.each([1, 2, 33, 1000])('gatedGelu of %i', count => {
@@ -157,7 +157,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const y = memory.room(count);
     memory.run(gatedGelu({gate: memory.floats(gate), value: memory.floats(value), y, count}));
     const expected = Array.from(gate, (x, i) => gelu(x) * value[i]!);
-    expect(error(memory.result(y, count), expected)).toBeLessThan(1e-6);
+    expect(memory.result(y, count)).toBeAllClose(expected, {rtol: 1e-6});
   });
 
   test('argMax', () => {
@@ -255,12 +255,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     }
     if (extra.includes('mask')) Object.assign(args, {mask: memory.floats(mask), maskRows: batch});
     memory.run(attention(args));
-    expect(error(memory.result(args.y, q.length), expected)).toBeLessThan(2e-6);
+    expect(memory.result(args.y, q.length)).toBeAllClose(expected, {rtol: 2e-6});
     if (length === 1) {
       args.y = memory.room(q.length);
       args.partials = memory.place(attentionPartialBytes(args, memory.engine.threads));
       memory.run(attention(args));
-      expect(error(memory.result(args.y, q.length), expected)).toBeLessThan(2e-6);
+      expect(memory.result(args.y, q.length)).toBeAllClose(expected, {rtol: 2e-6});
     }
   });
 
@@ -405,7 +405,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
           postFfw,
         );
         const expected = ffw.map((y, i) => y + residual[i]!);
-        expect(error(memory.result(args.y, expected.length), expected)).toBeLessThan(tolerance);
+        expect(memory.result(args.y, expected.length)).toBeAllClose(expected, {rtol: tolerance});
       }
     },
   );

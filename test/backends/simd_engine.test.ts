@@ -10,7 +10,7 @@ import {FLOAT32, floatBits, nothing} from '../../src/backends/simd/engine/comman
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {wideIsFaster} from '../../src/backends/simd/engine/wide';
 import {gather, type GatherArgs} from '../../src/backends/simd/kernels/embedding';
-import {type Thread} from '#platform/threads';
+import {type Thread} from '../../src/platform/contract';
 
 const engines: SimdEngine[] = [];
 async function create(options: SimdEngineOptions): Promise<SimdEngine> {
@@ -89,7 +89,7 @@ test('many commands in a row, more threads than cores', async () => {
 
 test('refuses more arguments than there is room for', async () => {
   const engine = await create({threads: 1});
-  expect(() => engine.run(0, new Array(257).fill(0))).toThrow('At most 256 arguments');
+  expect(() => engine.run(0, new Array(257).fill(0))).toThrow('Expected at most 256 arguments');
 });
 
 test('runs nothing once it is disposed', async () => {

@@ -15,8 +15,8 @@ import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, run
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
 import {rotaryGradientOp, rotaryTables} from '../../src/ops/rotary';
 import {attentionCase, attentionSettings} from '../support/attention_case';
-import {expectClose, normal} from '../support/compare';
-import {error, random, settings, SimdMemory} from './simd_memory';
+import {normal} from '../support/random';
+import {random, settings, SimdMemory} from './simd_memory';
 
 describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
   let memory: SimdMemory;
@@ -56,7 +56,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     memory.run(layerNorm({x: memory.floats(x), ...places, y, rows, columns, epsilon}));
     const {normed} = normalized(x, columns, epsilon, true);
     const expected = normed.map((n, i) => n * gamma[i % columns]! + beta[i % columns]!);
-    expect(error(memory.result(y, x.length), expected)).toBeLessThan(5e-6);
+    expect(memory.result(y, x.length)).toBeAllClose(expected, {rtol: 5e-6});
   });
 
   test.each(rowSizes.flatMap(size => (['layer', 'rms'] as const).map(kind => [...size, kind] as const)))(
@@ -80,15 +80,15 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const target = memory.room(x.length);
       memory.run(normGradientX({...args, scale: memory.floats(scale), dx: target}));
       // One column: what is left of it after shift and stretch is the rounding of larger numbers.
-      if (columns > 1) expect(error(memory.result(target, x.length), dx)).toBeLessThan(1e-5);
+      if (columns > 1) expect(memory.result(target, x.length)).toBeAllClose(dx, {rtol: 1e-5});
       const sums = memory.room(columns);
       memory.run(normGradientScale({...args, target: sums, workspace: memory.place(8 * rows)}));
-      if (columns > 1) expect(error(memory.result(sums, columns), dScale)).toBeLessThan(5e-6);
+      if (columns > 1) expect(memory.result(sums, columns)).toBeAllClose(dScale, {rtol: 5e-6});
       memory.run(columnSums({x: args.dy, target: sums, rows, columns}));
       const columnSum = (_: number, i: number) => {
         return Array.from({length: rows}, (_, row) => dy[row * columns + i]!).reduce((a, v) => a + v, 0);
       };
-      expect(error(memory.result(sums, columns), Array.from(scale, columnSum))).toBeLessThan(5e-6);
+      expect(memory.result(sums, columns)).toBeAllClose(Array.from(scale, columnSum), {rtol: 5e-6});
     },
   );
 
@@ -102,22 +102,18 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const places = {x: memory.floats(x), dy: memory.floats(dy), count};
     const y = memory.room(count);
     memory.run(gelu({...places, y}));
-    expect(
-      error(
-        memory.result(y, count),
-        Array.from(x, v => 0.5 * v * (1 + Math.tanh(u(v)))),
-      ),
-    ).toBeLessThan(1e-6);
+    expect(memory.result(y, count)).toBeAllClose(
+      Array.from(x, v => 0.5 * v * (1 + Math.tanh(u(v)))),
+      {rtol: 1e-6},
+    );
     memory.run(geluGradient({...places, dx: y}));
-    expect(
-      error(
-        memory.result(y, count),
-        Array.from(x, (v, i) => dy[i]! * slope(v)),
-      ),
-    ).toBeLessThan(2e-6);
+    expect(memory.result(y, count)).toBeAllClose(
+      Array.from(x, (v, i) => dy[i]! * slope(v)),
+      {rtol: 2e-6},
+    );
     memory.run(geluGradient({...places, value: memory.floats(value), dx: y}));
     const gated = Array.from(x, (v, i) => dy[i]! * value[i]! * slope(v));
-    expect(error(memory.result(y, count), gated)).toBeLessThan(2e-6);
+    expect(memory.result(y, count)).toBeAllClose(gated, {rtol: 2e-6});
   });
 
   test.each([
@@ -193,7 +189,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     for (const left of lefts) {
       for (const right of rights) {
         memory.run(batchMatMul({a: left, b: right, y, batch, m, n, k}));
-        expect(error(memory.result(y.at, expected.length), expected)).toBeLessThan(2e-6);
+        expect(memory.result(y.at, expected.length)).toBeAllClose(expected, {rtol: 2e-6});
       }
     }
   });
@@ -203,7 +199,7 @@ type AnyOp = Op<Inputs, Attributes>;
 
 /** Runs a kernel and its reference. */
 function expectAsReference(op: unknown, inputs: Inputs, attrs: Attributes = {}): void {
-  expectClose(runOp(op as AnyOp, inputs, attrs), (op as AnyOp).reference(inputs, attrs));
+  expect(runOp(op as AnyOp, inputs, attrs)).toBeAllClose((op as AnyOp).reference(inputs, attrs));
 }
 
 /** The same for gradients that come together. */
@@ -211,7 +207,7 @@ function expectAsReferences(op: SeveralOp<never, never>, inputs: Inputs, attrs: 
   const expected = op.reference(inputs as never, attrs as never);
   const actual = runGradients(op, inputs as never, attrs as never);
   expect(actual.map(({shape}) => shape)).toEqual(expected.map(({shape}) => shape));
-  actual.forEach((gradient, i) => expectClose(gradient, expected[i]!));
+  actual.forEach((gradient, i) => expect(gradient).toBeAllClose(expected[i]!));
 }
 
 describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxed, wide: relaxed, threads}))))(
@@ -314,8 +310,8 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
         const expected = headLossOp.reference(inputs, attrs);
         const run = (h: tf.Tensor) =>
           headLoss(h as tf.Tensor2D, inputs.table as tf.Tensor2D, targets as tf.Tensor1D, {softCap});
-        expectClose(run(inputs.hidden), expected[0]);
-        expectClose(tf.grad(run)(inputs.hidden), expected[1]!);
+        expect(run(inputs.hidden)).toBeAllClose(expected[0]);
+        expect(tf.grad(run)(inputs.hidden)).toBeAllClose(expected[1]!);
       });
       tf.tidy(() => {
         const hidden = normal([2, 3], 1) as tf.Tensor2D;
@@ -381,7 +377,7 @@ test('tfjs operations are as on backend cpu', async () => {
   const [cpu, simd] = [await all('cpu'), await all('simd')];
   simd.forEach(({shape, values}, i) => {
     expect(shape).toEqual(cpu[i]!.shape);
-    expect(error(values, cpu[i]!.values)).toBeLessThan(3e-6);
+    expect(values).toBeAllClose(cpu[i]!.values, {rtol: 3e-6});
   });
 });
 

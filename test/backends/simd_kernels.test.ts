@@ -11,7 +11,7 @@ import {
 import {gather, unpack} from '../../src/backends/simd/kernels/embedding';
 import {matMul, matMulTransposed} from '../../src/backends/simd/kernels/mat_mul';
 import {pack} from '../../src/backends/simd/packing/pack_command';
-import {error, fromBfloat16, productTolerance, random, settings, SimdMemory, toBfloat16} from './simd_memory';
+import {fromBfloat16, productTolerance, random, settings, SimdMemory, toBfloat16} from './simd_memory';
 
 /** y (m, rows) = x (m, columns) · Wᵀ */
 function multiply(x: Float32Array, w: Float32Array, m: number, rows: number, columns: number): Float64Array {
@@ -117,15 +117,15 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     expect(unpacked(at, rows, columns)).toEqual(values);
     for (const type of [INT8, INT4] as const) {
       const {at, values} = packed(w, rows, columns, type);
-      expect(error(unpacked(at, rows, columns, type), values)).toBeLessThan(1e-6);
+      expect(unpacked(at, rows, columns, type)).toBeAllClose(values, {rtol: 1e-6});
       // Half a step and the rounding of scales; int4 may give up the ends of the range for finer steps.
-      expect(error(values, w)).toBeLessThan(type === INT8 ? 0.51 / 127 : 0.12);
+      expect(values).toBeAllClose(w, {rtol: type === INT8 ? 0.51 / 127 : 0.12});
     }
   });
 
   test('blocks of zeros and of equal values', () => {
     const w = Float32Array.from({length: 16 * 64}, (_, i) => (i < 512 ? 0 : 0.75));
-    for (const type of [INT8, INT4] as const) expect(error(packed(w, 16, 64, type).values, w)).toBeLessThan(0.004);
+    for (const type of [INT8, INT4] as const) expect(packed(w, 16, 64, type).values).toBeAllClose(w, {rtol: 0.004});
   });
 
   test('int4 fits better than rounding between least and largest', () => {
@@ -267,7 +267,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const y = memory.room(m * rows);
       memory.run(matMul({w: at, type, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, values, m, rows, columns);
-      expect(error(memory.result(y, m * rows), expected)).toBeLessThan(productTolerance(type, m, options.relaxed!));
+      expect(memory.result(y, m * rows)).toBeAllClose(expected, {rtol: productTolerance(type, m, options.relaxed!)});
     });
 
     test.each(shapes)('transposed product, m %i, rows %i, columns %i', (m, rows, columns) => {
@@ -276,7 +276,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const dx = memory.room(m * columns);
       memory.run(matMulTransposed({w: at, type, x: memory.floats(dy), m, y: dx, rows, columns}));
       const expected = multiply(dy, transpose(values, rows, columns), m, columns, rows);
-      expect(error(memory.result(dx, m * columns), expected)).toBeLessThan(2e-6);
+      expect(memory.result(dx, m * columns)).toBeAllClose(expected, {rtol: 2e-6});
     });
 
     test('gather', () => {
@@ -287,7 +287,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const target = memory.room(expected.length);
       const table = {table: at, type, columns, ids: memory.ints(ids), count: ids.length, target};
       memory.run(gather(table));
-      expect(error(memory.result(target, expected.length), expected)).toBeLessThan(1e-6);
+      expect(memory.result(target, expected.length)).toBeAllClose(expected, {rtol: 1e-6});
       memory.run(gather({...table, table: memory.floats(values), type: FLOAT32}));
       expect(memory.result(target, expected.length)).toEqual(expected);
     });
@@ -316,13 +316,13 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const y = memory.room(m * rows);
       memory.run(matMul({w: kernel, type: FLOAT32, inner, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, w, m, rows, columns);
-      expect(error(memory.result(y, m * rows), expected)).toBeLessThan(2e-6);
+      expect(memory.result(y, m * rows)).toBeAllClose(expected, {rtol: 2e-6});
 
       const dx = memory.room(m * columns);
       memory.run(matMulTransposed({w: kernel, type: FLOAT32, inner, x: y, m, y: dx, rows, columns}));
       const dy = memory.result(y, m * rows);
       const back = multiply(dy, transpose(w, rows, columns), m, columns, rows);
-      expect(error(memory.result(dx, m * columns), back)).toBeLessThan(2e-6);
+      expect(memory.result(dx, m * columns)).toBeAllClose(back, {rtol: 2e-6});
     });
   });
 });

@@ -123,17 +123,6 @@ export function random(count: number, seed: number): Float32Array {
   });
 }
 
-/** Largest difference, relative to the largest expected value. */
-export function error(received: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let [difference, largest] = [0, 1e-30];
-  for (let i = 0; i < expected.length; i++) {
-    const d = Math.abs(received[i]! - expected[i]!);
-    if (!(d <= difference)) difference = Number.isNaN(d) ? Infinity : d;
-    largest = Math.max(largest, Math.abs(expected[i]!));
-  }
-  return received.length === expected.length ? difference / largest : Infinity;
-}
-
 export function toBfloat16(values: Float32Array): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   return Uint16Array.from(bits, b => (b + 0x7fff + ((b >>> 16) & 1)) >>> 16);

@@ -7,8 +7,8 @@ import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
 import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';
 import {topK, topKOp} from '../../src/ops/top_k';
-import {expectClose, normal, uniform} from '../support/compare';
-import {error, random, settings, SimdMemory} from './simd_memory';
+import {normal, uniform} from '../support/random';
+import {random, settings, SimdMemory} from './simd_memory';
 
 describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', options => {
   let memory: SimdMemory;
@@ -78,7 +78,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const args = {x: memory.floats(x), rows, columns};
     const y = memory.room(rows * columns);
     memory.run(sampling.softmax({...args, y}));
-    expect(error(memory.result(y, rows * columns), expected)).toBeLessThan(1e-6);
+    expect(memory.result(y, rows * columns)).toBeAllClose(expected, {rtol: 1e-6});
 
     const temperature = 0.7;
     const sums = memory.room(2 * rows);
@@ -146,7 +146,7 @@ test('kernels of both backends are as the references', async () => {
             const k = 1 + (seed % columns);
             expect(topK(x, k).arraySync()).toEqual(topKOp.reference({x}, {k}).arraySync());
             const temperature = 0.3 + (seed % 5);
-            expectClose(softmaxSums(x, temperature), softmaxSumsOp.reference({x}, {temperature}), 1e-6);
+            expect(softmaxSums(x, temperature)).toBeAllClose(softmaxSumsOp.reference({x}, {temperature}), 1e-6);
             const attrs = {temperature, uniforms: Array.from({length: rows}, uniform(seed))};
             expect([...drawSoftmax(x, attrs).dataSync()]).toEqual([...drawOp.reference({x}, attrs).dataSync()]);
             const penalized = Array.from({length: rows}, (_, row) => {
@@ -156,7 +156,7 @@ test('kernels of both backends are as the references', async () => {
               return {tokens, losses: tokens.map(token => (token % 5) - 1)};
             });
             const penalties = {rows: penalized, factor: 1.3};
-            expectClose(penalizeTokens(x, penalties), penalizeOp.reference({x}, penalties), 1e-6);
+            expect(penalizeTokens(x, penalties)).toBeAllClose(penalizeOp.reference({x}, penalties), 1e-6);
           });
         },
       ),
@@ -178,7 +178,7 @@ test('tf.topk and tf.softmax are as on backend cpu', async () => {
   );
   simd!.forEach(({values, ...rest}, i) => {
     expect({...rest}).toEqual({shape: cpu![i]!.shape, dtype: cpu![i]!.dtype});
-    expect(error(values, cpu![i]!.values)).toBeLessThan(1e-6);
+    expect(values).toBeAllClose(cpu![i]!.values, {rtol: 1e-6});
   });
 });
 

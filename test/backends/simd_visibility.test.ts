@@ -8,7 +8,7 @@ import {
   type AttentionMasks,
   attentionOp,
 } from '../../src/ops/attention';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 const [PLACES, TOKENS] = [400, 70];
 
@@ -57,7 +57,7 @@ test.each([
   const before = tf.memory().numTensors;
   tf.tidy(() => {
     const given = inputs(ring, images);
-    expectClose(attention(given, attrs), attentionOp.reference(given, attrs), 2e-5);
+    expect(attention(given, attrs)).toBeAllClose(attentionOp.reference(given, attrs), 2e-5);
   });
   expect(tf.memory().numTensors).toBe(before);
 });

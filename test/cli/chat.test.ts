@@ -70,10 +70,7 @@ describe('gemma3 chat', () => {
     expect((await run(chat(), {stdin: '/help'})).stderr).toMatch(/\/clear +forget/);
     expect((await run(chat(...SHORT), {stdin: ' /clear'})).stdout).toBe(lines(...(await answers(['/clear']))));
     const unknown = await run(chat(), {stdin: '/quit'});
-    expect([unknown.code, unknown.stderr]).toEqual([
-      1,
-      expect.stringContaining('There is no command /quit; /help shows'),
-    ]);
+    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('Unknown command /quit. Type /help')]);
   });
 
   test('shows images with the next question, each once', async () => {
@@ -109,9 +106,9 @@ describe('gemma3 chat', () => {
     // 16 tokens an image, and those around them.
     expect(turns[0]!.promptTokens).toBeGreaterThan(turns[2]!.promptTokens + 32);
     const wrong = await run(chat(), {stdin: '/image nothing.png'});
-    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/file of an image at "nothing.png"/)]);
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/image file at "nothing.png"/)]);
     const nameless = await run(chat(), {stdin: '/image'});
-    expect([nameless.code, nameless.stderr]).toEqual([1, expect.stringContaining('name of a file behind /image')]);
+    expect([nameless.code, nameless.stderr]).toEqual([1, expect.stringContaining('name of a file after /image')]);
   });
 
   test('takes a model that guesses', async () => {
@@ -126,7 +123,7 @@ describe('gemma3 chat', () => {
   });
 
   test('says that the conversation is full', async () => {
-    const full = /The conversation fills its 24 tokens. Begin anew with \/clear, or start with a larger --max-length/;
+    const full = /The conversation fills its 24 tokens. Start over with \/clear, or restart with a larger --max-length/;
     const cut = await run(chat('--max-length', '24'), {stdin: 'a'});
     expect([cut.code, cut.stderr]).toEqual([0, expect.stringMatching(full)]);
     const refused = await run(chat('--max-length', '24'), {stdin: lines('a', 'a')});
@@ -151,10 +148,10 @@ describe('gemma3 chat', () => {
     const {code, stdout, stderr} = await run(chat(...SHORT), {keyboard, terminal: true});
     expect(code).toBe(0);
     expect(stdout).toBe(lines(...(await answers(['a']))));
-    expect(stderr).toMatch(/Chat with gemma3_tiny; \/help/);
+    expect(stderr).toMatch(/Chat with gemma3_tiny\. Type \/help/);
     expect(stderr).toMatch(/> /);
     expect(stderr).toMatch(/without control tokens/);
-    expect(stderr).toMatch(/There is no command \/quit/);
+    expect(stderr).toMatch(/Unknown command \/quit/);
   });
 
   test('stops an answer at the first Ctrl-C and ends at the second', async () => {

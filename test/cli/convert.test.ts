@@ -55,7 +55,7 @@ describe('gemma3 convert', () => {
     const {code, stderr} = await convert();
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^error: Expected a folder to write that does not exist or is empty\. Received: ".*"\. Use --force/,
+      /^error: Expected an empty folder, or one that does not exist\. Received: ".*"\. Use --force/,
     );
     writeFileSync(join(out, 'notes.txt'), 'mine');
     expect((await convert('--force', '--max-shard-size', '0.002')).code).toBe(0);

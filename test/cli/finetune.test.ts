@@ -51,7 +51,7 @@ test('trains, says how far it is, and leaves what generate reads', async () => {
   expect(stdout).toMatch(
     /colors\.lora\.h5: loss \d\.\d+, validation loss \d\.\d+, 36 steps in \d+ s; report in .*colors\.loss\.svg\n$/,
   );
-  expect(stderr).toMatch(/^6 examples, 6 examples for validation; [\d,]+ numbers are trained, [\d,]+ are frozen\n/);
+  expect(stderr).toMatch(/^6 examples for training, 6 for validation; [\d,]+ parameters trained, [\d,]+ frozen\n/);
   expect(stderr).toMatch(/step 36\/36 {2}loss \d\.\d+ {2}\d+ tokens\/s {2}done in/);
   expect(tf.memory().numTensors).toBe(before);
   expect(readdirSync(folder).sort()).toEqual(['colors.lora.h5', 'colors.loss.svg', 'colors.report.json', 'data.jsonl']);
@@ -87,16 +87,16 @@ test('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
   clearInterval(watch);
   expect(first.code).toBe(130);
   expect(first.stderr).toMatch(
-    /Interrupted behind step \d\. ".*parts\.lora\.h5" has the weights of that step; --resume goes on/,
+    /Interrupted after step \d\. ".*parts\.lora\.h5" holds the weights of that step\. Use --resume to continue/,
   );
   expect(report('parts').finished).toBe(false);
   const again = await run(parts);
   expect([again.code, again.stderr]).toEqual([
     1,
-    expect.stringMatching(/Expected no run under way.*--resume to go on with it/),
+    expect.stringMatching(/Expected no interrupted run.*--resume to continue it/),
   ]);
   const other = await run([...parts, '--resume', '--rank', '2']);
-  expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('with --rank 4. Received: 2.')]);
+  expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('began with: --rank 4. Received: --rank 2.')]);
 
   const second = await run([...parts, '--resume', '--json']);
   expect(second.code).toBe(0);
@@ -112,7 +112,7 @@ test('stops at a loss that is no number, and keeps the state before', async () =
   const argv = [...SMALL, '--epochs', '20', '--learning-rate', '1e30', '--clip-norm', '1e30', '--warmup', '0'];
   const {code, stderr} = await run(finetune(...argv, '--schedule', 'constant', '--output', at('a.lora.h5')));
   expect(code).toBe(1);
-  expect(stderr).toMatch(/Stopped \(ValueError\) behind step \d+\./);
+  expect(stderr).toMatch(/Stopped \(ValueError\) after step \d+\./);
   expect(stderr).toMatch(/error: Expected a finite loss\. Received: (NaN|Infinity) in batch \d of epoch \d+, step \d+/);
   expect(readdirSync(folder)).toEqual(expect.arrayContaining(['a.checkpoint', 'a.lora.h5', 'a.report.json']));
 });
@@ -148,28 +148,33 @@ test('writes turns of a chat, into a folder that it makes', async () => {
 
 describe('refuses', () => {
   test.each<[string, (object | string)[], string[], RegExp]>([
-    ['an empty file', [], [], /Expected examples in ".*data\.jsonl", one a line: .* Received: an empty file/],
-    ['empty lines', ['', ' '], [], /Received: empty lines/],
+    ['an empty file', [], [], /Expected examples in ".*data\.jsonl", one per line: .* Received: an empty file/],
+    ['empty lines', ['', ' '], [], /Received: only empty lines/],
     ['what is no JSON', [EXAMPLES[0]!, 'a b'], [], /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/],
-    ['lists', ['[1]'], [], /in line 1 of .* Received: \[1\], a list: write each example on a line of its own/],
-    ['lists over lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, a list: write each/],
+    [
+      'lists',
+      ['[1]'],
+      [],
+      /in line 1 of .* Received: \[1\], an array: write each example as an object on a separate line/,
+    ],
+    ['lists over lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, an array: write each/],
     ['what is no object', ['"a"'], [], /in line 1 of .* Received: "a"\./],
     ['missing keys', [{prompt: 'a'}], [], /in line 1 .* Received: no "response"/],
     [
       'other keys',
       [{prompt: 'a', response: 'b', answer: 'c'}],
       [],
-      /Received: "answer", which is none of prompt, response/,
+      /Received: the key "answer", which is not one of prompt, response/,
     ],
-    ['numbers', [{prompt: 1, response: 'b'}], [], /Received: "prompt" that is no text/],
+    ['numbers', [{prompt: 1, response: 'b'}], [], /Received: a "prompt" that is not a string/],
     ['empty answers', [{prompt: 'a', response: ''}], [], /an empty "response"/],
     ['two kinds of images', [{prompt: 'a', response: 'b', image: 'c', images: ['d']}], [], /both "image" and "images"/],
-    ['missing images', [{prompt: 'a', response: 'b', image: 'none.png'}], [], /none\.png". Received: there is none/],
+    ['missing images', [{prompt: 'a', response: 'b', image: 'none.png'}], [], /none\.png". Received: no such file/],
     [
       'long examples',
       [EXAMPLES[0]!, {prompt: 'a '.repeat(60), response: 'b'}],
       ['--max-length', '40'],
-      /at most 40 tokens in .* Received: 1 that are longer, line 2 first with \d+; .*--truncate to cut them/,
+      /at most 40 tokens in .* Received: 1 longer ones, line 2 first with \d+ tokens; .*--truncate to cut them/,
     ],
     ['no such layers', [EXAMPLES[0]!], ['--target', 'quarry'], /Received: "quarry"/],
   ])('%s', async (_, lines, argv, message) => {
@@ -180,9 +185,9 @@ describe('refuses', () => {
   });
 
   test.each<[string[], RegExp]>([
-    [['--output', 'a.h5'], /ends with .lora.h5. Received: "a.h5"/],
+    [['--output', 'a.h5'], /ends in .lora.h5. Received: "a.h5"/],
     [['--output', 'a.lora.h5', '--validation', 'x', '--validation-split', '0.1'], /no effect with '--validation'/],
-    [['--output', 'a.lora.h5', '--accumulate', '1'], /at least 2, or to be left out/],
+    [['--output', 'a.lora.h5', '--accumulate', '1'], /at least 2. Received: 1/],
     [[], /required option '--output <file>' not specified/],
   ])('%j', async (argv, message) => {
     const {code, stderr} = await run(finetune(...argv));
@@ -194,7 +199,7 @@ describe('refuses', () => {
     const inFile = await run(finetune('--output', join(at('data.jsonl'), 'a.lora.h5')));
     expect([inFile.code, inFile.stderr]).toEqual([
       1,
-      expect.stringMatching(/^error: Expected a file that can be written\. Received: ".*a\.lora\.h5": /),
+      expect.stringMatching(/^error: Expected a writable file\. Received: ".*a\.lora\.h5": /),
     ]);
     mkdirSync(at('b.lora.h5'));
     const inPlace = await run(finetune('--output', at('b.lora.h5'), '--force'));
@@ -211,6 +216,6 @@ describe('refuses', () => {
     const there = await run(finetune('--output', at('a.lora.h5')));
     expect([there.code, there.stderr]).toEqual([1, expect.stringMatching(/file that does not exist.*a\.lora\.h5/)]);
     const none = await run(finetune('--output', at('b.lora.h5'), '--resume'));
-    expect([none.code, none.stderr]).toEqual([1, expect.stringMatching(/a run to go on with.*Received: none/)]);
+    expect([none.code, none.stderr]).toEqual([1, expect.stringMatching(/a run to resume.*Received: none/)]);
   });
 });

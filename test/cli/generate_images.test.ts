@@ -54,11 +54,7 @@ describe('refuses', () => {
   afterAll(() => rmSync(folder, {recursive: true}));
 
   test.each<[string, () => string[], RegExp]>([
-    [
-      'a missing file',
-      () => ['--image', 'nothing.png', 'a'],
-      /file of an image at "nothing.png". Received: there is none/,
-    ],
+    ['a missing file', () => ['--image', 'nothing.png', 'a'], /image file at "nothing.png". Received: no such file/],
     [
       'another format',
       () => ['--image', join(folder, 'a.gif'), 'a'],
@@ -67,7 +63,11 @@ describe('refuses', () => {
     ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
     ['a prompt with another count', () => [...SQUARE, '<start_of_image><start_of_image>'], /1 images and 2 times/],
     ['too short a length', () => [...SQUARE, 'a', '--max-length', '9'], /room for the 16 tokens of the images/],
-    ['a preset of text', () => ['--preset', folder, ...SQUARE, 'a'], /a preset that takes images. .*Leave out --image/],
+    [
+      'a preset of text',
+      () => ['--preset', folder, ...SQUARE, 'a'],
+      /a preset that accepts images. .*Leave out --image/,
+    ],
   ])('%s', async (_, argv, message) => {
     const before = tf.memory().numTensors;
     const {code, stdout, stderr} = await run(['generate', ...argv()]);
@@ -81,5 +81,5 @@ describe('refuses', () => {
 test('says in its help where images go', async () => {
   const {stdout} = await run(['generate', '--help']);
   expect(stdout).toMatch(/--image <file>/);
-  expect(stdout).toMatch(/has\s+its images in front/);
+  expect(stdout).toMatch(/marks the position of one --image/);
 });

@@ -55,7 +55,7 @@ describe('gemma3 inspect', () => {
     const bytes = (tokens: number) => 2 * 4 * 256 * (4 * tokens + 22 * Math.min(tokens, 512));
     expect(cache).toEqual([1024, 8192, 32768].map(tokens => ({tokens, bytes: bytes(tokens)})));
     expect((await run(['inspect', 'gemma3_1b'])).stdout).toMatch(
-      /cache of a text\n +1,024 tokens +\d+.*\n +8,192 tokens/,
+      /cache of one text\n +1,024 tokens +\d+.*\n +8,192 tokens/,
     );
   });
 
@@ -122,8 +122,8 @@ describe('gemma3 inspect', () => {
 
   test.each([
     ['{', /Expected JSON in .*config\.json/],
-    ['{"class_name": "Other", "config": {}}', /Expected the configuration of a Gemma3Backbone/],
-    ['null', /Expected the configuration of a Gemma3Backbone/],
+    ['{"class_name": "Other", "config": {}}', /Expected the config\.json of a Gemma3Backbone in .* Received: Other/],
+    ['null', /config\.json" to hold a Keras object with class_name and config/],
   ])('refuses a config.json of %s', async (text, message) => {
     const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
     try {

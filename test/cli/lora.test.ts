@@ -65,7 +65,7 @@ test('a file that is none is told, and nothing is left behind', async () => {
   ]) {
     const missing = await run([...argv, '--lora', join(root, 'none.lora.h5')]);
     expect(missing).toMatchObject({code: 1, stdout: ''});
-    expect(missing.stderr).toMatch(/Expected the path of a file\. Received: ".*none\.lora\.h5", where there is none/);
+    expect(missing.stderr).toMatch(/Expected the path of a file\. Received: ".*none\.lora\.h5", where no file exists/);
     const other = await run([...argv, '--lora', join(root, 'a.h5')]);
     expect(other.stderr).toMatch(/The filename must end in `\.lora\.h5`/);
   }

@@ -25,10 +25,10 @@ describe('gemma3', () => {
     [['no_such_command'], /unknown command 'no_such_command'/],
     [['generate', '--no-such-option'], /unknown option/],
     [['generate', 'two', 'prompts'], /too many arguments/],
-    [['inspect'], /missing required argument 'P'/],
+    [['inspect'], /missing required argument 'PRESET'/],
     [['embed'], /missing required argument 'TEXT'/],
     [['embed', 'a', '--pooling', 'max'], /Allowed choices are last, mean/],
-    [['embed', '-', '-'], /give one -/],
+    [['embed', '-', '-'], /Pass one -/],
     [['bench', '--backend', 'cpu', '--threads', '2'], /'--threads' has no effect with '--backend cpu'/],
   ])('answers %j with 2', async (argv, text) => {
     const {code, stdout, stderr} = await run(argv);

@@ -23,7 +23,7 @@ describe('gemma3 presets', () => {
     const lines = stdout.trimEnd().split('\n');
     expect(code).toBe(0);
     expect(lines).toHaveLength(2 + Object.keys(Gemma3Backbone.presets).length);
-    expect(lines[1]).toMatch(/^gemma3_tiny .* In the package\.$/);
+    expect(lines[1]).toMatch(/^gemma3_tiny .* Ships with the package\.$/);
     expect(lines[2]).toMatch(/^gemma3_1b +999,885,952 {2}Gemma 3 1B/);
   });
 });

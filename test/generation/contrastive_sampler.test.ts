@@ -1,7 +1,7 @@
 /** Contrastive search against the rule of the paper, written down without caches and batches. */
 import fc from 'fast-check';
 import {samplers, useBackend} from '../../src';
-import {InventedDecoder} from '../support/invented_decoder';
+import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
 
 function cosine(a: number[], b: number[]): number {
@@ -10,7 +10,7 @@ function cosine(a: number[], b: number[]): number {
 }
 
 function search(
-  decoder: InventedDecoder,
+  decoder: FakeDecoder,
   prompt: number[],
   {k, alpha, temperature, maxLength}: {k: number; alpha: number; temperature: number; maxLength: number},
   stop: number[],
@@ -42,7 +42,7 @@ test.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async bac
   });
   await fc.assert(
     fc.asyncProperty(cases, async ({seed, lengths, stop, ...args}) => {
-      const decoder = new InventedDecoder(5, seed, 4);
+      const decoder = new FakeDecoder(5, {seed, width: 4});
       const prompts = lengths.map((length, row) => Array.from({length}, (_, t) => (row + 3 * t) % 5));
       const {maxLength, ...rest} = args;
       const sampler = new samplers.ContrastiveSampler(rest);
@@ -55,7 +55,7 @@ test.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async bac
 });
 
 test('tells log probabilities by the model alone', async () => {
-  const decoder = new InventedDecoder(5, 8);
+  const decoder = new FakeDecoder(5, {seed: 8});
   const {tokens, logprobs} = await collect(decoder, {
     prompts: [[1], [2, 2]],
     maxLength: 6,
@@ -73,7 +73,7 @@ test('tells log probabilities by the model alone', async () => {
 });
 
 test('frees all when the model fails', async () => {
-  const decoder = new InventedDecoder(5);
+  const decoder = new FakeDecoder(5);
   const states = decoder.finalStates.bind(decoder);
   let calls = 0;
   decoder.finalStates = hidden => {

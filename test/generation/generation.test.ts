@@ -1,53 +1,17 @@
 /** The loop of generation, over a model that counts. */
-import * as tf from '@tensorflow/tfjs';
 import {samplers} from '../../src';
-import {type Decoder, type DecoderCache, type NewTokens} from '../../src/generation/decoder';
 import {generateTokens, type GenerationRequest} from '../../src/generation/generation';
+import {FakeDecoder} from '../support/fake_decoder';
 import {expectNoLeak} from '../support/numbers';
 
-interface CountingCache extends DecoderCache {
-  rows: number[][];
-  disposed: boolean;
-}
-
-/** Answers each row with the sum of its tokens so far, modulo 10. Its hidden states are those sums. */
-class Counting implements Decoder<CountingCache> {
-  caches: CountingCache[] = [];
-  calls: NewTokens[] = [];
-  newCache(batch: number): CountingCache {
-    const cache: CountingCache = {
-      rows: Array.from({length: batch}, () => []),
-      disposed: false,
-      get lengths() {
-        return this.rows.map(row => row.length);
-      },
-      canTruncate: () => true,
-      truncate: lengths => lengths.forEach((length, row) => cache.rows[row]!.splice(length)),
-      copy: () => ({...cache, rows: cache.rows.map(row => [...row])}),
-      select: rows => (cache.rows = rows.map(row => [...cache.rows[row]!])),
-      dispose: () => (cache.disposed = true),
-    };
-    this.caches.push(cache);
-    return cache;
+/** The next token is the sum of a row's tokens so far, modulo 10. */
+class Counting extends FakeDecoder {
+  constructor() {
+    super(10);
   }
-  encodeImages(images: tf.Tensor4D): tf.Tensor2D {
-    return tf.reshape(images, [-1, 1]);
-  }
-  hiddenStates(tokens: NewTokens, cache: CountingCache): tf.Tensor3D {
-    this.calls.push(tokens);
-    const sums = tokens.rows.map((row, i) =>
-      row.map((token, t) => {
-        if (t < tokens.counts[i]!) cache.rows[i]!.push(token);
-        return [cache.rows[i]!.reduce((a, b) => a + b, 0) % 10];
-      }),
-    );
-    return tf.tensor3d(sums);
-  }
-  finalStates(hidden: tf.Tensor2D): tf.Tensor2D {
-    return hidden;
-  }
-  logits(hidden: tf.Tensor2D): tf.Tensor2D {
-    return tf.tidy(() => tf.oneHot(tf.reshape(hidden, [-1]).toInt(), 10).toFloat() as tf.Tensor2D);
+  override logitsOf(text: readonly number[]): number[] {
+    const sum = text.reduce((a, b) => a + b, 0) % 10;
+    return Array.from({length: 10}, (_, token) => Number(token === sum));
   }
 }
 

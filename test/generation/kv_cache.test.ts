@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {KvCache} from '../../src/generation/kv_cache';
 import {attention, type AttentionAttrs} from '../../src/ops/attention';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 const SHAPE = {numKeyValueHeads: 2, headDim: 3};
 
@@ -73,8 +73,7 @@ describe('KvCache', () => {
             starts.forEach((start, row) => {
               const count = counts[row]!;
               if (count === 0) return;
-              expectClose(
-                tf.slice(y, [row, 0, 0, 0], [1, count, 2, 3]),
+              expect(tf.slice(y, [row, 0, 0, 0], [1, count, 2, 3])).toBeAllClose(
                 tf.slice(whole, [row, start, 0, 0], [1, count, 2, 3]),
               );
             });
@@ -182,7 +181,7 @@ describe('KvCache', () => {
     tf.tidy(() => {
       const {k, keyPositions} = twin.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
       expect(keyPositions.arraySync()).toEqual([[0, 1, 2]]);
-      expectClose(k, tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
+      expect(k).toBeAllClose(tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
     });
     cache.dispose();
     twin.dispose();
@@ -197,7 +196,10 @@ describe('KvCache', () => {
     });
     tf.tidy(() => {
       const {k} = cache.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
-      expectClose(tf.slice(k, [0, 0, 0, 0], [1, 3, 2, 3]), tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
+      expect(tf.slice(k, [0, 0, 0, 0], [1, 3, 2, 3])).toBeAllClose(
+        tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1),
+        1e-12,
+      );
     });
     expect(tf.memory().numTensors).toBe(before + 2);
     cache.dispose();
@@ -251,8 +253,8 @@ describe('KvCache', () => {
         [0, -1, -1, -1, -1],
       ]);
       const given = tokens(2, 2, 1);
-      expectClose(tf.slice(k, [2, 0, 0, 0], [1, 1, 2, 3]), tf.slice(given, [1, 0, 0, 0], [1, 1, 2, 3]));
-      expectClose(tf.slice(k, [1, 0, 0, 0], [1, 2, 2, 3]), tf.slice(given, [0, 0, 0, 0], [1, 2, 2, 3]));
+      expect(tf.slice(k, [2, 0, 0, 0], [1, 1, 2, 3])).toBeAllClose(tf.slice(given, [1, 0, 0, 0], [1, 1, 2, 3]));
+      expect(tf.slice(k, [1, 0, 0, 0], [1, 2, 2, 3])).toBeAllClose(tf.slice(given, [0, 0, 0, 0], [1, 2, 2, 3]));
     });
     for (const rows of [[], [2, 3], [0.5]]) expect(() => cache.select(rows)).toThrow(/Expected rows from 0 to 2/);
     cache.dispose();

@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import {Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {lookUp} from '../../src/generation/samplers/prompt_lookup';
 import {expectNoLeak} from '../support/numbers';
-import {InventedDecoder} from '../support/invented_decoder';
+import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
 
 /** Guesses well sometimes: the model itself, but for texts of some lengths. */
-class Guessing extends InventedDecoder {
+class Guessing extends FakeDecoder {
   override logitsOf(text: readonly number[]): number[] {
     return text.length % 3 === 0 ? super.logitsOf([...text, 99]) : super.logitsOf(text);
   }
@@ -28,10 +28,10 @@ test.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
       const prompts = lengths.map((length, row) => Array.from({length}, (_, t) => (row + 2 * t) % vocabulary));
       const request = {prompts, maxLength, stopTokenIds: stop, logprobs: 1};
       const baseSampler = new samplers.GreedySampler({frequencyPenalty: rest.frequencyPenalty});
-      const decoder = new InventedDecoder(vocabulary, seed);
+      const decoder = new FakeDecoder(vocabulary, {seed});
       const expected = await collect(decoder, {...request, sampler: baseSampler});
       const {numSpeculativeTokens} = rest;
-      const draft = new Guessing(vocabulary, seed);
+      const draft = new Guessing(vocabulary, {seed});
       const sampler = new samplers.SpeculativeSampler({
         numSpeculativeTokens,
         baseSampler,
@@ -48,15 +48,15 @@ test.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
 
 test('needs fewer passes the better the guesses', async () => {
   const request = {prompts: [[1]], maxLength: 61, stopTokenIds: null};
-  const passes = async (draft: InventedDecoder) => {
-    const decoder = new InventedDecoder(50, 4);
+  const passes = async (draft: FakeDecoder) => {
+    const decoder = new FakeDecoder(50, {seed: 4});
     await collect(decoder, {...request, sampler: new samplers.SpeculativeSampler({draft, numSpeculativeTokens: 4})});
     return decoder.passes;
   };
   // Itself as the draft: a pass gives five tokens; the prompt gave the first.
-  expect(await passes(new InventedDecoder(50, 4))).toEqual([1, ...Array<number>(11).fill(5), 4]);
-  const some = (await passes(new Guessing(50, 4))).length;
-  const none = (await passes(new InventedDecoder(50, 5))).length;
+  expect(await passes(new FakeDecoder(50, {seed: 4}))).toEqual([1, ...Array<number>(11).fill(5), 4]);
+  const some = (await passes(new Guessing(50, {seed: 4}))).length;
+  const none = (await passes(new FakeDecoder(50, {seed: 5}))).length;
   expect(some).toBeGreaterThan(13);
   expect(some).toBeLessThan(40);
   expect(none).toBeGreaterThan(50);
@@ -71,11 +71,11 @@ test.each([
   ['draft', () => new samplers.RandomSampler({temperature: 1.3, seed: 2})],
   ['draft', () => new samplers.TopKSampler({k: 2, temperature: 2, seed: 3})],
 ])('draws texts by their probability, by %s', async (by, base) => {
-  const decoder = new InventedDecoder(3, 6, 3, 1.5);
+  const decoder = new FakeDecoder(3, {seed: 6, spread: 1.5});
   const prompt = [0, 1, 2, 0, 1, 2];
   const baseSampler = base();
   // The draft guesses what is probable by another model.
-  const draft = by === 'draft' ? new InventedDecoder(3, 7, 3, 1.5) : null;
+  const draft = by === 'draft' ? new FakeDecoder(3, {seed: 7, spread: 1.5}) : null;
   const sampler = new samplers.SpeculativeSampler({baseSampler, draft, numSpeculativeTokens: 3});
   const prompts = Array.from({length: ROWS}, () => prompt);
   const {tokens} = await collect(decoder, {prompts, maxLength: prompt.length + 3, stopTokenIds: null, sampler});
@@ -134,7 +134,7 @@ describe('with the preset in the package', () => {
 });
 
 test('refuses a draft with another number of tokens, and frees all', async () => {
-  const [decoder, draft] = [new InventedDecoder(4), new InventedDecoder(5)];
+  const [decoder, draft] = [new FakeDecoder(4), new FakeDecoder(5)];
   const sampler = new samplers.SpeculativeSampler({draft});
   const run = collect(decoder, {prompts: [[1]], maxLength: 9, stopTokenIds: null, sampler});
   await expect(run).rejects.toThrow(/logits of 4 tokens, as the model. Received: 5 tokens/);
@@ -147,7 +147,7 @@ test.each([
   [{lookup: [1, 2]}, /\[longest, shortest\]/],
   [{lookup: 3}, /\[longest, shortest\]/],
   [{temperature: 2}, /no argument "temperature"/],
-  [{draft: new InventedDecoder(2), lookup: [3, 1]}, /Received both/],
+  [{draft: new FakeDecoder(2), lookup: [3, 1]}, /Received both/],
 ])('refuses what it cannot do (%#)', (args, message) => {
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });

@@ -35,7 +35,7 @@ describe('gemma3_tiny', () => {
   test('is no folder when the package lacks it', async () => {
     jest.spyOn(platform, 'packagedPreset').mockResolvedValue(undefined);
     await expect(openPreset('gemma3_tiny')).rejects.toThrow(
-      'Expected the files of preset "gemma3_tiny" in the package. Received a package without them: install it again. ' +
+      'Expected the files of preset "gemma3_tiny" in the package. Received a package without them. Install it again. ' +
         'A folder of that name is "./gemma3_tiny".',
     );
   });

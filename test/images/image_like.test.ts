@@ -58,18 +58,15 @@ describe('refused', () => {
   test.each<[unknown, RegExp]>([
     [3, /^Expected an image: a tensor .* Received: 3\.$/],
     [null, /Received: null\.$/],
-    [{}, /Received: an object with keys none\.$/],
-    [{width: 1, height: 2}, /Received: an object with keys width, height\.$/],
-    [[[[1, 2, 3]]], /Received: an array of 1\.$/],
-    [new Map(), /Received: a Map\.$/],
+    [{}, /Received: \{\}\.$/],
+    [{width: 1, height: 2}, /Received: \{"width":1,"height":2\}\.$/],
+    [[[[1, 2, 3]]], /Received: an array of length 1\.$/],
+    [new Map(), /Received: Map\.$/],
     [new Uint8Array(0), /Expected bytes to be a PNG or JPEG image. Received: nothing/],
     [new Uint8Array([71, 73, 70, 56]), /Received: what begins with 47 49 46 38. Convert it/],
     [{width: 0, height: 0, data: new Uint8ClampedArray(0)}, /Received: one of 0 x 0 pixels/],
-    [
-      'no/such/file.png',
-      /Expected a file of an image at "no\/such\/file.png". Received: there is none. Check the path.$/,
-    ],
-    ['/', /Received: it is a folder/],
+    ['no/such/file.png', /Expected an image file at "no\/such\/file.png". Received: no such file. Check the path.$/],
+    ['/', /Received: a folder/],
   ])('%p', async (image, message) => {
     await expect(readPixels(image as ImageLike)).rejects.toThrow(message);
   });

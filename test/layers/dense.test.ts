@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {Dense} from '../../src/layers/dense';
 import {Embedding} from '../../src/layers/embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {CASES, expectSameGradients, maxDifference, stored} from '../support/vision_fixtures';
+import {expectSameGradients} from '../support/gradients';
+import {CASES, stored} from '../support/vision_fixtures';
 
 /** A built layer with bias and kernel of the given values. */
 function filled(layer: Dense, kernel: tf.Tensor, bias?: tf.Tensor): Dense {
@@ -16,7 +17,7 @@ describe('Dense', () => {
   test.each(CASES.dense.map(c => [c.activation, c] as const))('returns what Keras returns with %s', (activation, c) => {
     tf.tidy(() => {
       const layer = filled(new Dense({units: 5, activation}), stored(c.kernel), stored(c.bias));
-      expect(maxDifference(layer.call(stored(c.x)), stored(c.output))).toBeLessThan(1e-5);
+      expect(layer.call(stored(c.x))).toBeAllClose(stored(c.output), {atol: 1e-5});
     });
   });
 
@@ -32,7 +33,7 @@ describe('Dense', () => {
       const x = tf.randomNormal(shape, 0, 1, 'float32', 2);
       const y = layer.call(x);
       const expected = tf.reshape(tf.matMul(tf.reshape(x, [-1, 4]), kernel as tf.Tensor2D), [...shape.slice(0, -1), 3]);
-      expect(maxDifference(y, expected)).toBeLessThan(1e-6);
+      expect(y).toBeAllClose(expected, {atol: 1e-6});
       expect(layer.computeOutputShape([null, ...shape.slice(1)])).toEqual([null, ...shape.slice(1, -1), 3]);
     }
   });
@@ -50,12 +51,12 @@ describe('Dense', () => {
       const inner = tf.tanh(tf.mul(tf.add(y, tf.mul(tf.pow(y, 3), 0.044715)), Math.sqrt(2 / Math.PI)));
       return tf.reshape(tf.mul(tf.mul(y, 0.5), tf.add(inner, 1)), [2, 5, 3]);
     };
-    expectSameGradients(input => layer.call(input), plain, [x]);
+    expectSameGradients(input => layer.call(input), plain, [x], {atol: 2e-5});
     const gradientsOf = (f: (input: tf.Tensor) => tf.Tensor) =>
       tf.variableGrads(() => tf.sum(tf.square(f(x))) as tf.Scalar, [kernel, bias]).grads;
     const [actual, expected] = [gradientsOf(input => layer.call(input)), gradientsOf(plain)];
     for (const name of Object.keys(expected)) {
-      expect(maxDifference(actual[name]!, expected[name]!)).toBeLessThan(1e-4);
+      expect(actual[name]!).toBeAllClose(expected[name]!, {atol: 1e-4});
     }
   });
 
@@ -71,8 +72,9 @@ describe('Dense', () => {
       input => packed.call(input),
       input => float.call(input),
       [x],
+      {atol: 2e-5},
     );
-    expect(maxDifference(packed.kernel.read(), kernel)).toBe(0);
+    expect(packed.kernel.read()).toBeAllClose(kernel, {atol: 0});
   });
 
   test('survives its configuration, in either casing of the activation', () => {

@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {EinsumDense, type EinsumDenseArgs} from '../../src/layers/einsum_dense';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 import {fixtureJson} from '../support/fixtures';
 
 interface Stored {
@@ -53,7 +54,7 @@ describe.each(NAMED)('%s', (_, c) => {
       const before = tf.memory().numTensors;
       const actual = layer.call(x);
       expect(tf.memory().numTensors).toBe(before + 1);
-      expectClose(actual, y);
+      expect(actual).toBeAllClose(y);
       expect(layer.computeOutputShape(c.x.shape)).toEqual(c.y.shape);
       expect(layer.computeOutputShape([null, ...c.x.shape.slice(1)])).toEqual([null, ...c.y.shape.slice(1)]);
       layer.dispose();
@@ -77,7 +78,7 @@ describe.each(NAMED)('%s', (_, c) => {
       expect(Math.abs(dot(dx, x) + ofBias - total)).toBeLessThan(1e-5 * Math.max(10, total));
       if (bias) {
         const plain = tf.grad(b => tf.mul(tf.add(tf.zeros(c.y.shape), b), dy))(bias as tf.Tensor);
-        expectClose(grads[bias.name]!, plain);
+        expect(grads[bias.name]!).toBeAllClose(plain);
       }
       layer.dispose();
     });
@@ -88,7 +89,7 @@ describe.each(NAMED)('%s', (_, c) => {
       const packed = layerOf(c, {dtype: 'bfloat16'});
       expect(packed.kernel).toBeInstanceOf(PackedWeight);
       const rounded = packed.kernel.read();
-      expectClose(rounded, stored(c.kernel), 1 / 256);
+      expect(rounded).toBeAllClose(stored(c.kernel), 1 / 256);
       const float = layerOf(c);
       float.kernel.write(rounded);
       const x = stored(c.x);
@@ -110,7 +111,7 @@ describe.each(NAMED)('%s', (_, c) => {
     const copy = await throughJson(model);
     copy.setWeights(model.getWeights());
     expect(copy.outputs[0]!.shape).toEqual(model.outputs[0]!.shape);
-    tf.tidy(() => expectClose(copy.predict(stored(c.x)) as tf.Tensor, stored(c.y)));
+    tf.tidy(() => expect(copy.predict(stored(c.x)) as tf.Tensor).toBeAllClose(stored(c.y)));
   });
 });
 

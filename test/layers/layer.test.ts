@@ -3,7 +3,7 @@ import {EinsumDense} from '../../src/layers/einsum_dense';
 import {type Kwargs, Layer, type LayerArgs, type ShapeOrShapes, type TensorOrTensors} from '../../src/layers/layer';
 import {RMSNormalization} from '../../src/layers/rms_normalization';
 import {Gemma3DecoderBlock} from '../../src/models/gemma3/gemma3_decoder_block';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 /** A weight, two dense layers in a list, a norm. */
 class Inner extends Layer {
@@ -129,7 +129,7 @@ describe('Layer', () => {
       layer.setWeights(values);
       layer.getWeights().forEach((value, i) => {
         expect(value.dtype).toBe('float32');
-        expectClose(value, values[i]!, 1e-12);
+        expect(value).toBeAllClose(values[i]!, 1e-12);
       });
     });
     expect(tf.memory().numTensors).toBe(before);

@@ -4,7 +4,7 @@ import {Dense, EinsumDense, ReversibleEmbedding, useBackend} from '../../src';
 import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 import {fixtureJson} from '../support/fixtures';
 
 interface Stored {
@@ -64,7 +64,7 @@ describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
       const tensors = tf.memory().numTensors;
       const y = run(layer, x, c);
       expect(tf.memory().numTensors).toBe(tensors + 1);
-      expectClose(y, stored(c.y));
+      expect(y).toBeAllClose(stored(c.y));
       const loss = () => tf.sum(tf.square(run(layer, x, c))) as tf.Scalar;
       const weights = layer.trainableWeights.filter(weight => c.gradients[nameOf(weight)]);
       const {grads} = tf.variableGrads(
@@ -72,10 +72,10 @@ describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
         weights.map(weight => weight.read() as tf.Variable),
       );
       for (const weight of weights) {
-        expectClose(grads[(weight.read() as tf.Variable).name]!, stored(c.gradients[nameOf(weight)]!), 1e-4);
+        expect(grads[(weight.read() as tf.Variable).name]!).toBeAllClose(stored(c.gradients[nameOf(weight)]!), 1e-4);
       }
       if (c.gradients.x)
-        expectClose(tf.grad(given => tf.sum(tf.square(run(layer, given, c))))(x), stored(c.gradients.x), 1e-4);
+        expect(tf.grad(given => tf.sum(tf.square(run(layer, given, c))))(x)).toBeAllClose(stored(c.gradients.x), 1e-4);
       layer.dispose();
     });
     expect(tf.memory().numTensors).toBe(before);
@@ -96,7 +96,7 @@ describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
       plain.adapted.write(tf.add(layer.adapted.read(), delta));
       const x = inputOf(c);
       // Kernels of integers round x, too.
-      expectClose(run(layer, x, c), run(plain, x, c), dtype === 'bfloat16' ? 1e-5 : 5e-3);
+      expect(run(layer, x, c)).toBeAllClose(run(plain, x, c), dtype === 'bfloat16' ? 1e-5 : 5e-3);
       layer.dispose();
       plain.dispose();
     });
@@ -132,7 +132,7 @@ test('an axis that x has too, and one that nobody else has, stay where they are'
     layer.kernel.write(tf.zeros([4, 3]));
     layer.enableLora(2, {bInitializer: 'glorot_uniform', alpha: 6});
     const delta = tf.mul(tf.matMul(layer.loraKernelA!.read(), layer.loraKernelB!.read()), 3);
-    expectClose(layer.call(x), tf.sum(tf.mul(x, delta), 1));
+    expect(layer.call(x)).toBeAllClose(tf.sum(tf.mul(x, delta), 1));
     layer.dispose();
   });
 });
@@ -144,7 +144,7 @@ test('a fresh LoRA changes nothing: A is he_uniform, B is zero', () => {
     const x = normal([1, 3, 400], 1);
     const y = layer.call(x);
     layer.enableLora(4);
-    expectClose(layer.call(x), y, 1e-7);
+    expect(layer.call(x)).toBeAllClose(y, 1e-7);
     const a = layer.loraKernelA!.read();
     const limit = Math.sqrt(6 / (2 * 400));
     expect(tf.max(tf.abs(a)).dataSync()[0]).toBeLessThanOrEqual(limit);

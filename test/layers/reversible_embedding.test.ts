@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ReversibleEmbedding, type ReversibleEmbeddingArgs} from '../../src/layers/reversible_embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 const [V, D] = [5, 3];
 const IDS = tf.tensor2d([4, 1, 1, 0, 4, 4], [2, 3], 'int32');
@@ -43,11 +43,11 @@ describe.each([
   test('looks up and projects back', () => {
     const before = tf.memory().numTensors;
     tf.tidy(() => {
-      expectClose(layer.call(IDS), lookUp());
+      expect(layer.call(IDS)).toBeAllClose(lookUp());
       for (const shape of [[D], [2, D], [2, 4, D], [1, 1, 2, D]]) {
         const x = normal(shape, 5);
-        expectClose(layer.call(x, {reverse: true}), project(x));
-        expectClose(layer.apply(x, {reverse: true}) as tf.Tensor, project(x));
+        expect(layer.call(x, {reverse: true})).toBeAllClose(project(x));
+        expect(layer.apply(x, {reverse: true}) as tf.Tensor).toBeAllClose(project(x));
       }
     });
     expect(tf.memory().numTensors).toBe(before);
@@ -68,7 +68,7 @@ describe.each([
         reverse ? [embeddings!, reverse] : [embeddings!],
       );
       expect(Object.keys(actual.grads).sort()).toEqual(Object.keys(expected.grads).sort());
-      for (const [name, gradient] of Object.entries(expected.grads)) expectClose(actual.grads[name]!, gradient);
+      for (const [name, gradient] of Object.entries(expected.grads)) expect(actual.grads[name]!).toBeAllClose(gradient);
     });
   });
 
@@ -80,11 +80,11 @@ describe.each([
         expect(weight).toBeInstanceOf(PackedWeight);
         rounded.weights[i]!.write(weight.read());
       }
-      expectClose(packed.call(IDS), rounded.call(IDS), 1e-12);
+      expect(packed.call(IDS)).toBeAllClose(rounded.call(IDS), 1e-12);
       const x = normal([2, 3, D], 5);
       const project = (which: ReversibleEmbedding) => (y: tf.Tensor) => which.call(y, {reverse: true});
-      expectClose(project(packed)(x), project(rounded)(x));
-      expectClose(tf.grad(project(packed))(x), tf.grad(project(rounded))(x));
+      expect(project(packed)(x)).toBeAllClose(project(rounded)(x));
+      expect(tf.grad(project(packed))(x)).toBeAllClose(tf.grad(project(rounded))(x));
       packed.dispose();
       rounded.dispose();
     });
@@ -104,7 +104,7 @@ describe('ReversibleEmbedding', () => {
     const json = JSON.parse(JSON.stringify(model.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
     const copy = await tf.models.modelFromJSON(json);
     copy.setWeights(model.getWeights());
-    tf.tidy(() => expectClose(copy.predict(IDS) as tf.Tensor, model.predict(IDS) as tf.Tensor, 1e-12));
+    tf.tidy(() => expect(copy.predict(IDS) as tf.Tensor).toBeAllClose(model.predict(IDS) as tf.Tensor, 1e-12));
   });
 
   test('refuses what it cannot use', () => {

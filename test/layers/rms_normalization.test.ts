@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {RMSNormalization, type RMSNormalizationArgs} from '../../src/layers/rms_normalization';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 describe('RMSNormalization', () => {
   test('divides by the root mean square and multiplies by one more than its scale', () => {
@@ -8,7 +8,7 @@ describe('RMSNormalization', () => {
       const layer = new RMSNormalization({epsilon: 0.5});
       const x = normal([2, 3, 4], 1);
       const plain = tf.div(x, tf.sqrt(tf.add(tf.mean(tf.square(x), -1, true), 0.5)));
-      expectClose(layer.apply(x) as tf.Tensor, plain);
+      expect(layer.apply(x) as tf.Tensor).toBeAllClose(plain);
       expect(
         layer.scale
           .read()
@@ -17,7 +17,7 @@ describe('RMSNormalization', () => {
       ).toBe(true);
       const scale = normal([4], 2);
       layer.setWeights([scale]);
-      expectClose(layer.call(x), tf.mul(plain, tf.add(scale, 1)));
+      expect(layer.call(x)).toBeAllClose(tf.mul(plain, tf.add(scale, 1)));
       expect(layer.computeOutputShape([null, 3, 4])).toEqual([null, 3, 4]);
       layer.dispose();
     });
@@ -28,7 +28,7 @@ describe('RMSNormalization', () => {
     layer.build([null, 4]);
     const scale = normal([4], 1);
     layer.setWeights([scale]);
-    expectClose(layer.getWeights()[0]!, scale, 1e-12);
+    expect(layer.getWeights()[0]!).toBeAllClose(scale, 1e-12);
     const config = layer.getConfig();
     expect(config).toMatchObject({epsilon: 1e-3, dtype: 'bfloat16', name: 'norm'});
     expect(new RMSNormalization(config as unknown as RMSNormalizationArgs).getConfig()).toEqual(config);

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {UnitNormalization, type UnitNormalizationArgs} from '../../src/layers/unit_normalization';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 describe('UnitNormalization', () => {
   test.each([-1, 1, [1, 2], [0, -1]])('gives vectors along axis %j length 1', axis => {
@@ -8,7 +8,7 @@ describe('UnitNormalization', () => {
       const layer = new UnitNormalization({axis});
       const x = normal([2, 3, 4], 1);
       const y = layer.apply(x) as tf.Tensor;
-      expectClose(y, tf.div(x, tf.norm(x, 'euclidean', axis, true)));
+      expect(y).toBeAllClose(tf.div(x, tf.norm(x, 'euclidean', axis, true)));
       expect(layer.computeOutputShape([null, 3, 4])).toEqual([null, 3, 4]);
     });
   });
@@ -16,10 +16,10 @@ describe('UnitNormalization', () => {
   test('keeps zeros, and their gradient finite', () => {
     tf.tidy(() => {
       const layer = new UnitNormalization();
-      expectClose(layer.call(tf.zeros([2, 3])), tf.zeros([2, 3]), 1e-12);
+      expect(layer.call(tf.zeros([2, 3]))).toBeAllClose(tf.zeros([2, 3]), 1e-12);
       const gradient = tf.grad(x => layer.call(x))(tf.zeros([2, 3]));
       expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
-      expectClose(layer.call(tf.tensor2d([[3e-9, 4e-9]])), [0.6, 0.8]);
+      expect(layer.call(tf.tensor2d([[3e-9, 4e-9]]))).toBeAllClose([0.6, 0.8]);
     });
   });
 
@@ -34,7 +34,7 @@ describe('UnitNormalization', () => {
     const model = tf.sequential({layers: [new UnitNormalization({inputShape: [3], name: 'unit'})]});
     const copy = await tf.models.modelFromJSON(model.toJSON(null, false) as tf.io.ModelJSON['modelTopology']);
     const y = tf.tidy(() => (copy.predict(tf.tensor2d([[2, 3, 6]])) as tf.Tensor).mul(7).dataSync());
-    expectClose(tf.tensor1d(y), [2, 3, 6]);
+    expect(tf.tensor1d(y)).toBeAllClose([2, 3, 6]);
     expect(copy.layers[0]).toBeInstanceOf(UnitNormalization);
   });
 

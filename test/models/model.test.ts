@@ -82,7 +82,7 @@ describe('training of a Gemma3Backbone', () => {
     const {x, y} = data(model);
     const dataset = tf.data.array([]) as never;
     const message =
-      /rest as float32 for training. Received: 15 that rest as bfloat16.*Load the model with dtype: "float/;
+      /stored as float32 for training. Received: 15 stored as bfloat16.*Load the model with dtype: "float/;
     // Before `compile`, and behind it.
     for (let i = 0; i < 2; i++) {
       await expectNoLeak(async () => {

@@ -15,7 +15,7 @@ import {
   plainAttention,
   visible,
 } from '../support/attention_case';
-import {expectClose, expectSameGradients} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
 
 const PLAIN: AttentionSettings = {
   batch: 2,
@@ -54,7 +54,7 @@ const OPTIONS: [string, Partial<AttentionSettings>][] = [
 describe('attention', () => {
   test.each(OPTIONS)('with %s is what loops compute, and so are its gradients', (_, options) => {
     const c = attentionCase({...PLAIN, ...options});
-    expectClose(attention(c.inputs, c.attrs), expectedAttention(c));
+    expect(attention(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
     const f = (...[q, k, v]: tf.Tensor[]) =>
       attention({...c.inputs, q: q as tf.Tensor4D, k: k as tf.Tensor4D, v: v as tf.Tensor4D}, c.attrs);
     expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
@@ -65,7 +65,7 @@ describe('attention', () => {
       fc.property(attentionSettings, settings => {
         tf.tidy(() => {
           const c = attentionCase(settings);
-          expectClose(attentionOp.reference(c.inputs, c.attrs), expectedAttention(c));
+          expect(attentionOp.reference(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
         });
       }),
       {numRuns: 60},
@@ -92,7 +92,7 @@ describe('attention', () => {
         tf.tidy(() => {
           const c = attentionCase(settings);
           const seen = tf.cast(attentionVisibility(c.inputs, c.attrs), 'float32');
-          expectClose(tf.mul(seen, tf.ones([settings.batch, settings.length, 1])), visible(c).flat(2));
+          expect(tf.mul(seen, tf.ones([settings.batch, settings.length, 1]))).toBeAllClose(visible(c).flat(2));
         });
       }),
       {numRuns: 40},
@@ -117,10 +117,10 @@ describe('attention', () => {
   test('with dropout keeps the mean, drops different probabilities each time and has gradients', () => {
     const c = attentionCase({...PLAIN, batch: 1, bidirectional: true});
     const exact = attention(c.inputs, c.attrs);
-    expectClose(attentionWithDropout(c.inputs, c.attrs, 0), exact, 1e-6);
+    expect(attentionWithDropout(c.inputs, c.attrs, 0)).toBeAllClose(exact, 1e-6);
     const runs = Array.from({length: 150}, () => attentionWithDropout(c.inputs, c.attrs, 0.3));
     expect(Math.max(...tf.sub(runs[0]!, runs[1]!).abs().dataSync())).toBeGreaterThan(1e-3);
-    expectClose(tf.mean(tf.stack(runs), 0), exact, 0.3);
+    expect(tf.mean(tf.stack(runs), 0)).toBeAllClose(exact, 0.3);
     const gradient = tf.grad(v => attentionWithDropout({...c.inputs, v: v as tf.Tensor4D}, c.attrs, 0.3))(c.inputs.v);
     expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
   });

@@ -2,7 +2,6 @@ import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {cacheUpdateOp} from '../../src/ops/cache_update';
 import {cacheSettings, cacheUpdateCase, expectedCache} from '../support/cache_update_case';
-import {expectClose} from '../support/compare';
 
 describe('cacheUpdate', () => {
   test('puts the token at position p at place p mod capacity, and leaves its inputs alone', () => {
@@ -16,7 +15,7 @@ describe('cacheUpdate', () => {
           const next = cacheUpdateOp.reference({cache, update}, attrs);
           expect(tf.memory().numTensors).toBe(before + 1);
           expect(next.shape).toEqual(cache.shape);
-          expectClose(next, expected, 1e-12);
+          expect(next).toBeAllClose(expected, 1e-12);
           expect(cache.arraySync()).toEqual(cacheBefore);
           expect(update.arraySync()).toEqual(updateBefore);
         });

@@ -2,7 +2,8 @@ import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 import {fixture} from '../support/fixtures';
 
 const EQUATIONS = (
@@ -58,7 +59,7 @@ describe.each([...EQUATIONS, ...MORE])('%s of %j and %j', (equation, xShape, ker
   const [x, kernel] = [normal([...xShape], 1), normal([...kernelShape], 2)];
 
   test('is what its definition says, with gradients', () => {
-    expectClose(denseEinsum(x, kernel, plan), byDefinition(x, kernel, plan));
+    expect(denseEinsum(x, kernel, plan)).toBeAllClose(byDefinition(x, kernel, plan));
     const dy = normal(denseEinsum(x, kernel, plan).shape, 3);
     const before = tf.memory().numTensors;
     tf.tidy(() => {
@@ -83,7 +84,7 @@ describe.each([...EQUATIONS, ...MORE])('%s of %j and %j', (equation, xShape, ker
     const packed = new PackedWeight([...kernelShape], plan.layout, 'kernel', tf.initializers.zeros());
     packed.write(kernel);
     const rounded = packed.read();
-    expectClose(rounded, kernel, 1 / 128);
+    expect(rounded).toBeAllClose(kernel, 1 / 128);
     expectSameGradients(
       a => denseEinsum(a, packed, plan),
       a => denseEinsum(a, rounded, plan),

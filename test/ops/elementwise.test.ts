@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {gatedGelu, gatedGeluOp, gelu} from '../../src/ops/gated_gelu';
 import {imageNumbers} from '../../src/ops/image_numbers';
 import {softCap} from '../../src/ops/soft_cap';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 
 const geluOf = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 const plainGelu = (x: tf.Tensor) => {
@@ -13,10 +14,10 @@ const plainGelu = (x: tf.Tensor) => {
 describe('gelu', () => {
   test.each([[[1]], [[3, 5]], [[2, 3, 1, 4]]])('of %j', shape => {
     const [gate, value] = [tf.mul(normal(shape, 1), 3), normal(shape, 2)];
-    expectClose(gelu(gate), Array.from(gate.dataSync(), geluOf));
+    expect(gelu(gate)).toBeAllClose(Array.from(gate.dataSync(), geluOf));
     const values = value.dataSync();
     const expected = Array.from(gate.dataSync(), (x, i) => geluOf(x) * values[i]!);
-    expectClose(gatedGeluOp.reference({gate, value}, {}), expected);
+    expect(gatedGeluOp.reference({gate, value}, {})).toBeAllClose(expected);
     expectSameGradients(
       (...[g, v]) => gatedGelu(g!, v!),
       (...[g, v]) => tf.mul(plainGelu(g!), v!),
@@ -28,7 +29,7 @@ describe('gelu', () => {
     const x = tf.tensor1d([-100, -20, 0, 20, 100]);
     expect(Array.from(gelu(x).dataSync())).toEqual([-0, -0, 0, 20, 100]);
     const slope = tf.grad(gate => gatedGelu(gate, tf.onesLike(x)))(x);
-    expectClose(slope, [0, 0, 0.5, 1, 1], 1e-6);
+    expect(slope).toBeAllClose([0, 0, 0.5, 1, 1], 1e-6);
   });
 });
 
@@ -36,10 +37,7 @@ describe('softCap', () => {
   test('bends with a cap, and is nothing without one', () => {
     const x = tf.mul(normal([3, 4], 1), 10);
     expect(softCap(x, null)).toBe(x);
-    expectClose(
-      softCap(x, 5),
-      Array.from(x.dataSync(), v => 5 * Math.tanh(v / 5)),
-    );
+    expect(softCap(x, 5)).toBeAllClose(Array.from(x.dataSync(), v => 5 * Math.tanh(v / 5)));
     expectSameGradients(
       y => softCap(y, 5),
       y => tf.mul(tf.tanh(tf.mul(y, 1 / 5)), 5),

@@ -4,7 +4,8 @@ import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {softCap} from '../../src/ops/soft_cap';
 import {type PackedFormat} from '../../src/weights/dtype';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 
 type Case = [tokens: number, width: number, vocabulary: number, cap: number | null];
 const CASES: Case[] = [
@@ -74,7 +75,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       const table = headLossOp.gradient(dy, inputs, slopes!, {...attrs, logitsAtOnce}).table!();
       return [losses, slopes!, table];
     });
-    all[0]!.forEach((tensor, i) => expectClose(tensor, all[1]![i]!, 1e-6));
+    all[0]!.forEach((tensor, i) => expect(tensor).toBeAllClose(all[1]![i]!, 1e-6));
   });
 
   test('without a gradient, and of no tokens', () => {
@@ -83,7 +84,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     const before = tf.memory().numTensors;
     const losses = headLoss(hidden, table, targets);
     expect(tf.memory().numTensors).toBe(before + 1);
-    expectClose(losses, plainLoss(hidden, table, targets, null));
+    expect(losses).toBeAllClose(plainLoss(hidden, table, targets, null));
     expect(headLoss(tf.zeros([0, 4]), table, tf.zeros([0], 'int32')).shape).toEqual([0]);
   });
 

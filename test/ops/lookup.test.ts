@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {embedding, embeddingOp} from '../../src/ops/embedding';
 import {interleave, interleaveOp} from '../../src/ops/interleave';
 import {PackedWeight} from '../../src/weights/packed_weight';
-import {expectClose, expectSameGradients, normal} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal} from '../support/random';
 
 describe('embedding', () => {
   const ids = tf.tensor2d([2, 0, 2, 4, 2, 0], [2, 3], 'int32');
@@ -16,7 +17,7 @@ describe('embedding', () => {
       .arraySync()
       .flat()
       .flatMap(id => rows[id]!);
-    expectClose(embeddingOp.reference({table, ids: tf.reshape(ids, [-1])}, {}), expected, 1e-12);
+    expect(embeddingOp.reference({table, ids: tf.reshape(ids, [-1])}, {})).toBeAllClose(expected, 1e-12);
     expectSameGradients(t => embedding(ids, t), plain, [table]);
   });
 
@@ -26,7 +27,7 @@ describe('embedding', () => {
       const some = tf.cast(tf.randomUniform(shape, 0, 5, 'int32', 3), 'float32');
       const y = embedding(some, table);
       expect(y.shape).toEqual([...shape, 3]);
-      expectClose(y, tf.gather(table, tf.cast(some, 'int32')), 1e-12);
+      expect(y).toBeAllClose(tf.gather(table, tf.cast(some, 'int32')), 1e-12);
     }
     expect(embedding(tf.zeros([2, 0], 'int32'), table).shape).toEqual([2, 0, 3]);
   });
@@ -35,7 +36,7 @@ describe('embedding', () => {
     const table = tf.div(tf.round(tf.mul(normal([5, 3], 1), 16)), 16);
     const packed = new PackedWeight([5, 3], {out: [0], in: [1]}, 'table', tf.initializers.zeros());
     packed.write(table);
-    expectClose(embedding(ids, packed), embedding(ids, table), 1e-12);
+    expect(embedding(ids, packed)).toBeAllClose(embedding(ids, table), 1e-12);
     packed.dispose();
   });
 });
@@ -63,7 +64,7 @@ describe('interleave', () => {
         chosen[sample * 5 + place]![sample * 3 + m] = 1;
       }),
     );
-    expectClose(interleaveOp.reference({text, images, indices}, {}), rows.flat(2), 1e-12);
+    expect(interleaveOp.reference({text, images, indices}, {})).toBeAllClose(rows.flat(2), 1e-12);
     const stays = tf.sub(1, tf.sum(tf.tensor2d(chosen), 1, true));
     expectSameGradients(
       (...[t, i]) => interleave(t as tf.Tensor3D, i as tf.Tensor2D, indices),
@@ -78,7 +79,7 @@ describe('interleave', () => {
 
   test('is nothing without images', () => {
     const none = interleave(text, tf.zeros([0, 2]), tf.zeros([3, 0], 'int32'));
-    expectClose(none, text, 1e-12);
+    expect(none).toBeAllClose(text, 1e-12);
     expect(none).not.toBe(text);
   });
 });

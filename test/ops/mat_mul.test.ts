@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {matMul, matMulBfloat16, matMulBfloat16Op, matMulOp} from '../../src/ops/mat_mul';
 import {unpackBfloat16, unpackBfloat16Op} from '../../src/ops/unpack';
-import {expectClose, expectSameGradients, normal, uniform} from '../support/compare';
+import {expectSameGradients} from '../support/gradients';
+import {normal, uniform} from '../support/random';
 
 describe('matMul', () => {
   const SHAPES: [rows: number, outer: number, columns: number, inner: number][] = [
@@ -22,7 +23,7 @@ describe('matMul', () => {
         Array.from({length: inner}, (_, i) => row.reduce((sum, value, c) => sum + value * block[c]![i]!, 0)),
       ),
     );
-    expectClose(matMulOp.reference({x, kernel}, {}), expected);
+    expect(matMulOp.reference({x, kernel}, {})).toBeAllClose(expected);
     const plain = (...[a, w]: tf.Tensor[]) =>
       tf.matMul(
         a as tf.Tensor2D,
@@ -58,7 +59,7 @@ describe('matMulBfloat16', () => {
     const x = normal([m, columns], 1) as tf.Tensor2D;
     const w = matrix.arraySync();
     const expected = x.arraySync().flatMap(row => w.map(out => row.reduce((sum, v, c) => sum + v * out[c]!, 0)));
-    expectClose(matMulBfloat16Op.reference({x, bits}, {columns}), expected);
+    expect(matMulBfloat16Op.reference({x, bits}, {columns})).toBeAllClose(expected);
     expectSameGradients(
       a => matMulBfloat16(a as tf.Tensor2D, bits, columns),
       a => tf.matMul(a as tf.Tensor2D, matrix, false, true),

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp, tapeIsOn} from '../../src/ops/op';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 type Sum = {a: tf.Tensor; b: tf.Tensor; extra: tf.Tensor};
 const called: string[] = [];
@@ -33,13 +33,13 @@ describe('runOp', () => {
 
   test('runs the reference, and gives the gradients that are written down', () => {
     const y = runOp(sumOp, {a, b}, {factor: 3});
-    expectClose(y, tf.add(tf.mul(a, 3), b), 1e-6);
+    expect(y).toBeAllClose(tf.add(tf.mul(a, 3), b), 1e-6);
     expect(tapeIsOn()).toBe(false);
     const f = (x: tf.Tensor) => {
       expect(tapeIsOn()).toBe(true);
       return runOp(sumOp, {a: x, b}, {factor: 3});
     };
-    expectClose(tf.grad(f)(a), tf.fill([2, 2], 3), 1e-6);
+    expect(tf.grad(f)(a)).toBeAllClose(tf.fill([2, 2], 3), 1e-6);
     // Nobody asked for the others.
     expect(called).toEqual(['a']);
   });
@@ -61,13 +61,13 @@ describe('runOp', () => {
     tf.unregisterKernel(sumOp.name, 'cpu');
     tf.registerKernel({kernelName: sumOp.name, backendName: 'cpu', kernelFunc});
     try {
-      expectClose(runOp(sumOp, {a, b}, {factor: 2}), tf.zeros([2, 2]));
+      expect(runOp(sumOp, {a, b}, {factor: 2})).toBeAllClose(tf.zeros([2, 2]));
       expect(seen).toEqual([[['a', 'b'], 2]]);
-      expectClose(tf.grad(x => runOp(sumOp, {a: x, b}, {factor: 2}))(a), tf.fill([2, 2], 2), 1e-6);
+      expect(tf.grad(x => runOp(sumOp, {a: x, b}, {factor: 2}))(a)).toBeAllClose(tf.fill([2, 2], 2), 1e-6);
     } finally {
       tf.unregisterKernel(sumOp.name, 'cpu');
     }
-    expectClose(runOp(sumOp, {a, b}, {factor: 1}), tf.add(a, b), 1e-6);
+    expect(runOp(sumOp, {a, b}, {factor: 1})).toBeAllClose(tf.add(a, b), 1e-6);
   });
 
   test('leaves nothing behind', () => {

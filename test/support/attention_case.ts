@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {type AttentionAttrs, type AttentionInputs, type AttentionMasks} from '../../src/ops/attention';
-import {normal, uniform} from './compare';
+import {normal, uniform} from './random';
 
 export interface AttentionCase {
   inputs: AttentionInputs & Partial<AttentionMasks>;

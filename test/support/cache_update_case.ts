@@ -2,7 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {type CacheUpdateAttrs} from '../../src/ops/cache_update';
-import {normal} from './compare';
+import {normal} from './random';
 
 export const cacheSettings = fc
   .record({

@@ -152,7 +152,7 @@ describe('losses that are no numbers', () => {
     const run = lm.fit(data().x, data().y, {...options(), epochs: 3, callbacks});
     await expect(run).rejects.toThrow(ValueError);
     await expect(run).rejects.toThrow(
-      /Received: NaN in batch \d of epoch 0, step \d\. The weights are those of before/,
+      /Received: NaN in batch \d of epoch 0, step \d\. The weights are those from before/,
     );
     expect(numbersOf(lm.weights)).toEqual(before);
     huge.dispose();
@@ -275,7 +275,7 @@ describe('text', () => {
   test('without a preprocessor is refused', async () => {
     const lm = fixtureModel();
     await expect(lm.fit('a')).rejects.toThrow('A `preprocessor` must be attached to the model to train on text.');
-    await expect(lm.fit(['a'] as never, [[1]], {})).rejects.toThrow('makes labels and weights of text by itself');
+    await expect(lm.fit(['a'] as never, [[1]], {})).rejects.toThrow('computes labels and weights of text itself');
     lm.dispose();
   });
 });
@@ -318,13 +318,13 @@ describe('is refused', () => {
     [{stepsPerEpoch: 2}, 'fit has no argument "stepsPerEpoch"'],
     [{verbose: 2}, '`verbose` as 0 or 1'],
     [{seed: -1}, '`seed` as a whole number of at least 0'],
-    [{initialEpoch: 1, resumeFrom: new Uint8Array()}, 'takes the epoch from `resumeFrom`'],
+    [{initialEpoch: 1, resumeFrom: new Uint8Array()}, 'reads the epoch from `resumeFrom`'],
     [
       {resumeFrom: new Uint8Array(20)},
-      'Expected the bytes that `saveTrainingState` gave. Received: bytes of something',
+      'Expected bytes returned by `saveTrainingState`. Received: bytes in another format',
     ],
     [{callbacks: [3]}, 'Expected `callbacks` as tf.Callbacks or functions by name. Received: 3.'],
-    [{sampleWeight: [[1, 2]]}, 'Expected `sampleWeight` as (batch, length), [6,14], or as (batch), one of each row.'],
+    [{sampleWeight: [[1, 2]]}, 'Expected `sampleWeight` as (batch, length), [6,14], or as (batch), one per row.'],
     [{validationData: 5}, 'Expected `validationData` as text, as {prompts, responses} or as [x, y]'],
   ])('fit with %j', async (args, message) => {
     const lm = fixtureModel();
@@ -338,7 +338,7 @@ describe('is refused', () => {
   test('data that does not fit', async () => {
     const lm = fixtureModel();
     const {x, y} = data();
-    await expect(lm.fit(x, undefined as never)).rejects.toThrow('Expected labels beside inputs');
+    await expect(lm.fit(x, undefined as never)).rejects.toThrow('Expected labels with the inputs');
     await expect(lm.fit(x, [[1, 2]])).rejects.toThrow('Expected `y` as (batch, length)');
     await expect(lm.fit(x, 'y' as never, {})).rejects.toThrow(
       'Expected `y` as a tensor or as nested arrays of numbers.',
@@ -375,9 +375,7 @@ describe('is refused', () => {
     await first;
     lm.dispose();
     const packed = fixtureModel(false, {dtype: 'bfloat16'});
-    await expect(packed.fit(x, y)).rejects.toThrow(
-      /weights that rest as float32.*Load the model with dtype: "float32"/,
-    );
+    await expect(packed.fit(x, y)).rejects.toThrow(/weights stored as float32.*Load the model with dtype: "float32"/);
     packed.backbone.enableLora(2);
     const {history} = await packed.fit(x, y, {epochs: 2});
     expect(history.loss).toHaveLength(2);

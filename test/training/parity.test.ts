@@ -28,11 +28,11 @@ const OPTIMIZERS: Record<string, () => tf.Optimizer> = {
   vision_lora: () => new Adam({learningRate: 1e-2}),
 };
 
-/** Within 1e-4 of the larger of the expected number and `least`. */
+/** Expects each number to be within 1e-4 of the expected one, relative to itself or to `least`, which is larger. */
 function expectNear(actual: ArrayLike<number>, expected: ArrayLike<number>, least = 1e-3): void {
-  expect(actual.length).toBe(expected.length);
-  const off = Array.from(expected, (value, i) => Math.abs(actual[i]! - value) / Math.max(least, Math.abs(value)));
-  expect(Math.max(...off)).toBeLessThan(1e-4);
+  const relative = (values: ArrayLike<number>) =>
+    Array.from(values, (value, i) => value / Math.max(least, Math.abs(expected[i]!)));
+  expect(relative(actual)).toBeAllClose(relative(expected), {atol: 1e-4});
 }
 
 /** All that should make no difference differs between both. */

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {matMul} from '../../src/ops/mat_mul';
 import {lossAndGradients, runStages, type Stage} from '../../src/training/stages';
 import {Weight} from '../../src/weights/weight';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 
 let names = 0;
 function weightOf(value: tf.Tensor, trainable = true): Weight {
@@ -44,11 +44,11 @@ describe.each([true, false])('with recompute: %s', recompute => {
         () => runStages(stages, null) as tf.Scalar,
         weights.filter(weight => weight !== unused).map(weight => weight.read() as tf.Variable),
       );
-      expectClose(loss, plain.value);
+      expect(loss).toBeAllClose(plain.value);
       expect(new Set(gradients.keys())).toEqual(new Set(weights));
       for (const weight of weights) {
         const name = (weight.read() as tf.Variable).name;
-        expectClose(gradients.get(weight)!, plain.grads[name] ?? tf.zerosLike(weight.read()));
+        expect(gradients.get(weight)!).toBeAllClose(plain.grads[name] ?? tf.zerosLike(weight.read()));
       }
     });
     tf.dispose([loss, ...gradients.values()]);
@@ -90,7 +90,7 @@ describe.each([true, false])('with recompute: %s', recompute => {
       expect(() => lossAndGradients([start(x), ...stages], recompute)).toThrow('no');
       expect(tf.memory().numTensors).toBe(before);
     }
-    expectClose(tf.grad(y => tf.sum(y))(x), tf.ones([5, 3]));
+    expect(tf.grad(y => tf.sum(y))(x)).toBeAllClose(tf.ones([5, 3]));
     kernel.dispose();
     bias.dispose();
   });

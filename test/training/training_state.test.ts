@@ -112,20 +112,20 @@ test('only what fits is taken', async () => {
   const lm = modelOf(SETUPS[0]![1]);
   const nowhere = tf.io.withSaveHandler(() => Promise.reject(new Error('never')));
   await expect(lm.save(nowhere, {includeOptimizer: true})).rejects.toThrow('Use `saveTrainingState` instead.');
-  await expect(lm.saveTrainingState()).rejects.toThrow('Expected a run to save the state of.');
+  await expect(lm.saveTrainingState()).rejects.toThrow('Expected a training run to save.');
   await lm.fit(x, y, {...args, epochs: 1, seed: 2});
   const state = await lm.saveTrainingState();
   const resume = (given: Gemma3CausalLM, more: object) => given.fit(x, y, {...args, resumeFrom: state, ...more});
   await expect(resume(lm, {batchSize: 3})).rejects.toThrow(
-    /to go on as it began, with .*"batchSize":2.*"seed":2.*"batchSize":3/,
+    /the options that the run began with: .*"batchSize":2.*"seed":2.*"batchSize":3/,
   );
-  await expect(resume(lm, {seed: 3})).rejects.toThrow('Expected the run to go on as it began');
+  await expect(resume(lm, {seed: 3})).rejects.toThrow('Expected the options that the run began with');
   await expect(resume(lm, {resumeFrom: state.subarray(0, 2000)})).rejects.toThrow(
-    /Received: (a part of them|2000 bytes of)/,
+    /Received: (only 2000 bytes|2000 bytes instead of)/,
   );
   const sgd = fixtureModel();
   sgd.compile({optimizer: 'sgd'});
-  await expect(resume(sgd, {})).rejects.toThrow('Expected the training state of SGD. Received that of AdamW.');
+  await expect(resume(sgd, {})).rejects.toThrow('Expected the training state of SGD. Received the state of AdamW.');
   sgd.dispose();
   const adapted = fixtureModel();
   adapted.backbone.enableLora(2);

@@ -1,9 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
-import '../../src/ops/bfloat16_rows';
+import {cpuBfloat16} from '../../src/backends/cpu/host_packing';
+import {bfloat16Rows} from '../../src/ops/bfloat16_rows';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
+import {registerPacking} from '../../src/weights/packing';
 import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {PIECE} from '../../src/weights/value_stream';
-import {expectClose, normal} from '../support/compare';
+import {normal} from '../support/random';
 import {FakeStream} from '../support/fake_stream';
 
 /** Every way to split axes into rows and columns, each side in any order for up to three axes. */
@@ -165,12 +167,52 @@ describe('PackedWeight', () => {
       const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
       a.write(normal([3, 5], 1));
       b.write(a.bits.clone());
-      expectClose(b.read(), a.read(), 1e-12);
+      expect(b.read()).toBeAllClose(a.read(), 1e-12);
       expect(() => a.write(tf.zeros([5, 3]))).toThrow('Weight "kernel');
       expect(() => a.write(tf.zeros([5, 3]))).toThrow('expected a value of shape [3,5]. Received: [5,3].');
       expect(() => a.write(tf.zeros([3, 5], 'int32'))).toThrow('expected float32 values. Received: int32.');
       a.dispose();
       b.dispose();
     });
+  });
+
+  test.each([
+    ['float32 values', () => normal([3, 5], 1)],
+    ['words of bfloat16 values', () => tf.range(0, 8, 1, 'int32')],
+    ['its own bits', () => tf.tidy(() => tf.cast(tf.mul(normal([5, 16], 2), 1e4), 'int32'))],
+  ])('takes %s asynchronously as it does at once', async (_, make) => {
+    const before = tf.memory().numTensors;
+    const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
+    const values = make();
+    a.write(values);
+    await b.fillFromTensor(values);
+    expect(b.filled).toBe(true);
+    expect(b.bits.dataSync()).toEqual(a.bits.dataSync());
+    const wrong = tf.zeros([1]);
+    await expect(b.fillFromTensor(wrong)).rejects.toThrow('expected a value of shape [3,5]. Received: [1].');
+    tf.dispose([values, wrong]);
+    a.dispose();
+    b.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  test('where a backend packs no tensors synchronously, `write` names the method that waits', async () => {
+    registerPacking('cpu', bfloat16Rows);
+    try {
+      const weight = declared([3, 5], {out: [1], in: [0]});
+      const values = normal([3, 5], 1);
+      expect(() => weight.write(values)).toThrow(
+        /"cpu" cannot pack a tensor as bfloat16 synchronously. Use `await weight.fillFromTensor\(values\)` for weight "kernel/,
+      );
+      await weight.fillFromTensor(values);
+      const copy = declared([3, 5], {out: [1], in: [0]});
+      copy.write(weight.bits);
+      expect(copy.bits.dataSync()).toEqual(weight.bits.dataSync());
+      tf.dispose(values);
+      weight.dispose();
+      copy.dispose();
+    } finally {
+      registerPacking('cpu', cpuBfloat16);
+    }
   });
 });

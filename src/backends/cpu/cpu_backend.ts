@@ -1,7 +1,7 @@
-/** What kernels for tfjs' CPU backend need of it; the class itself is not exported by `@tensorflow/tfjs`. */
+/** The parts of tfjs' CPU backend that kernels use. `@tensorflow/tfjs` does not export the class. */
 import * as tf from '@tensorflow/tfjs';
 
-/** What its table holds for a tensor. */
+/** Entry in the backend's table for a tensor. */
 export interface CpuEntry {
   values: tf.TypedArray;
   dtype: tf.DataType;
@@ -21,7 +21,7 @@ export interface MathBackendCPU extends tf.KernelBackend {
   disposeIntermediateTensorInfo(tensor: tf.TensorInfo): void;
 }
 
-/** The array of a tensor. Not a copy: it is not to be changed, except where a kernel's contract says so. */
+/** The array of a tensor, not a copy. It must not be changed unless the contract of a kernel allows it. */
 export const valuesOf = (backend: MathBackendCPU, tensor: tf.TensorInfo): tf.TypedArray =>
   backend.data.get(tensor.dataId).values;
 

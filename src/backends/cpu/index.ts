@@ -1,6 +1,7 @@
 /** The backend `cpu`: tfjs' own, with the kernels of this package. They are registered when this file is imported. */
 import * as tf from '@tensorflow/tfjs';
 import {type Backend} from '../backend';
+import './host_packing';
 import {cpuKernels} from './kernels';
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {

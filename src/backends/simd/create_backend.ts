@@ -1,10 +1,10 @@
 /** Creates the backend `simd` and registers it with tfjs. */
 import * as tf from '@tensorflow/tfjs';
-import {bfloat16Rows} from '../../ops/bfloat16_rows';
 import {hostFloat32, registerFloat32Target} from '../../weights/float32_target';
 import {registerPacking} from '../../weights/packing';
 import '../cpu';
 import {cpuBackendClass} from '../cpu/cpu_backend';
+import {cpuBfloat16} from '../cpu/host_packing';
 import {hasSimd} from './engine/has_simd';
 import {SimdEngine, type SimdEngineOptions} from './engine/simd_engine';
 import {simdKernels} from './kernels';
@@ -24,7 +24,7 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
   for (const {kernelName} of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
   tf.copyRegisteredKernels('cpu', name);
   if (!(backend instanceof SimdBackend)) {
-    for (const packing of [bfloat16Rows, packings.int8, packings.int4]) registerPacking(name, packing);
+    for (const packing of [cpuBfloat16, packings.int8, packings.int4]) registerPacking(name, packing);
     registerFloat32Target(name, hostFloat32);
     return backend;
   }

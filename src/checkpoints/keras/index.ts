@@ -18,7 +18,7 @@ class KerasPreset extends PresetFiles implements Checkpoint {
 export const kerasFormat = {
   name: 'keras',
   recognizes: hasKerasWeights,
-  open: async (source: PresetSource) => new KerasPreset(source),
+  open: async (source: PresetSource): Promise<Checkpoint> => new KerasPreset(source),
   isWeightFile: (path: string) =>
     path === WEIGHTS_FILE || path === SHARDS_FILE || /^model_\d{5}\.weights\.h5$/.test(path),
   writer: {

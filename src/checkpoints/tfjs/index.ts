@@ -19,7 +19,7 @@ class TfjsFolder extends PresetFiles implements Checkpoint {
 export const tfjsFormat = {
   name: 'tfjs',
   recognizes: (source: PresetSource) => source.has(TFJS_FILE),
-  open: async (source: PresetSource) => new TfjsFolder(source),
+  open: async (source: PresetSource): Promise<Checkpoint> => new TfjsFolder(source),
   isWeightFile: (path: string) => path === TFJS_FILE || isShard(path),
   writer: {
     dtypes: ['float32', 'bfloat16', 'int8', 'int4'],

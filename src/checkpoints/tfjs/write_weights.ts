@@ -73,17 +73,17 @@ export async function* entryPieces(weight: AnyWeight, values: OpenValues): Async
   }
 }
 
-/** Rows of packed formats rest in groups of eight, so that a table can be packed in parts. */
-const ROW_GROUP = 8;
 const ROWS: KernelLayout = {out: [0], in: [1]};
 
 async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGenerator<Uint8Array> {
-  const {layout, rows, columns} = weight;
+  const {layout, rows, columns, packing} = weight;
   if (![...layout.out, ...layout.in].every((axis, i) => axis === i)) {
     yield* packed(weight, weight.shape as number[], layout, values);
     return;
   }
-  const step = Math.max(1, Math.floor(PIECE / columns / ROW_GROUP)) * ROW_GROUP;
+  // Groups of rows are packed separately, so a large table can be packed in parts.
+  const {rowGroup} = packing;
+  const step = Math.max(1, Math.floor(PIECE / columns / rowGroup)) * rowGroup;
   for (let first = 0; first < rows; first += step) {
     const count = Math.min(step, rows - first);
     const part: ValueStream = {

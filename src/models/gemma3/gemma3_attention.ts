@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../layers/arguments';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
   checkedArgs,
@@ -16,7 +17,7 @@ import {getInitializer, type InitializerLike, serializeInitializer} from '../../
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {RotaryEmbedding} from '../../layers/rotary_embedding';
 import {attention, attentionWithDropout, dropoutSeed} from '../../ops/attention';
-import {checkGemma3Arguments} from './parts/arguments';
+import {checkAttentionHeads} from './parts/attention_heads';
 
 export interface CachedGemma3AttentionArgs extends LayerArgs {
   /** Width of a head, even. */
@@ -49,22 +50,24 @@ export interface CachedGemma3AttentionArgs extends LayerArgs {
   dropout?: number;
 }
 
-const KNOWN = [
-  'headDim',
-  'numQueryHeads',
-  'numKeyValueHeads',
-  'kernelInitializer',
-  'logitSoftCap',
-  'useSlidingWindowAttention',
-  'slidingWindowSize',
-  'queryHeadDimNormalize',
-  'useQueryKeyNorm',
-  'layerNormEpsilon',
-  'ropeWavelength',
-  'ropeScalingFactor',
-  'useBidirectionalAttention',
-  'dropout',
-] as const;
+type OwnAttentionArgs = OwnArgs<Omit<CachedGemma3AttentionArgs, 'kernelInitializer'>>;
+
+/** The arguments, except `kernelInitializer` and those of every layer. */
+export const ATTENTION_ARGUMENTS = {
+  headDim: ['size'],
+  numQueryHeads: ['size'],
+  numKeyValueHeads: ['size'],
+  logitSoftCap: ['positiveOrNull', null],
+  useSlidingWindowAttention: ['flag', false],
+  slidingWindowSize: ['size', 4096],
+  queryHeadDimNormalize: ['flag', true],
+  useQueryKeyNorm: ['flag', false],
+  layerNormEpsilon: ['positive', 1e-6],
+  ropeWavelength: ['positive', 10_000],
+  ropeScalingFactor: ['positive', 1],
+  useBidirectionalAttention: ['flag', false],
+  dropout: ['rate', 0],
+} satisfies ArgumentTable<OwnAttentionArgs>;
 
 export interface AttentionCallArgs extends Kwargs {
   /** Whether dropout is at work. Defaults to false. */
@@ -98,28 +101,13 @@ export class CachedGemma3Attention extends Layer {
   outputDense!: EinsumDense;
   ropeLayer!: RotaryEmbedding;
   hiddenDim!: number;
-  readonly config: Required<Omit<CachedGemma3AttentionArgs, keyof LayerArgs | 'kernelInitializer'>>;
+  readonly config: Required<OwnAttentionArgs>;
   private readonly kernelInitializer: InitializerLike;
 
   constructor(args: CachedGemma3AttentionArgs) {
-    super(checkedArgs('CachedGemma3Attention', args, KNOWN));
-    const {headDim, numQueryHeads, numKeyValueHeads} = args;
-    this.config = {
-      headDim,
-      numQueryHeads,
-      numKeyValueHeads,
-      logitSoftCap: args.logitSoftCap ?? null,
-      useSlidingWindowAttention: args.useSlidingWindowAttention ?? false,
-      slidingWindowSize: args.slidingWindowSize ?? 4096,
-      queryHeadDimNormalize: args.queryHeadDimNormalize ?? true,
-      useQueryKeyNorm: args.useQueryKeyNorm ?? false,
-      layerNormEpsilon: args.layerNormEpsilon ?? 1e-6,
-      ropeWavelength: args.ropeWavelength ?? 10_000,
-      ropeScalingFactor: args.ropeScalingFactor ?? 1,
-      useBidirectionalAttention: args.useBidirectionalAttention ?? false,
-      dropout: args.dropout ?? 0,
-    };
-    checkGemma3Arguments('CachedGemma3Attention', this.config);
+    super(checkedArgs('CachedGemma3Attention', args, [...namesOf(ATTENTION_ARGUMENTS), 'kernelInitializer']));
+    this.config = completeArguments('CachedGemma3Attention', args, ATTENTION_ARGUMENTS);
+    checkAttentionHeads('CachedGemma3Attention', this.config);
     this.kernelInitializer = args.kernelInitializer ?? 'glorot_uniform';
   }
 

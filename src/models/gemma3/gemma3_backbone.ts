@@ -3,6 +3,7 @@ import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetLike} from '../../hub/open_preset';
 import {checkObject} from '../../base/checks';
+import {pick} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
 import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
@@ -25,6 +26,7 @@ import {copyState} from '../clone';
 import {loraConfig, type LoraEntry, restoreLora} from '../../adapters/model_lora';
 import {withDtypeThatFits} from '../memory';
 import {
+  BLOCK_ARGUMENTS,
   completeConfig,
   type Gemma3BackboneArgs,
   type Gemma3BackboneConfig,
@@ -59,13 +61,52 @@ class Multiply extends Layer {
   }
 }
 
-/** As EmbeddingGemma has it, https://arxiv.org/abs/2509.20354; no layers for a model without embeddings. */
-function makeEmbeddingHead({
-  isEmbeddingModel,
-  poolingIntermediateDim,
-  embeddingDim,
-  dtype,
-}: Gemma3BackboneConfig): Layer[] {
+/** The layers of a backbone, before they are connected. */
+function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3VisionEncoder | null) {
+  const {hiddenDim, dtype} = config;
+  return {
+    tokenEmbedding: new ReversibleEmbedding({
+      inputDim: config.vocabularySize,
+      outputDim: hiddenDim,
+      tieWeights: true,
+      embeddingsInitializer: tf.initializers.varianceScaling({scale: 1, mode: 'fanIn', distribution: 'normal'}),
+      logitSoftCap: config.finalLogitSoftCap,
+      dtype,
+      name: 'token_embedding',
+    }),
+    multiply: new Multiply(Math.fround(Math.sqrt(hiddenDim))),
+    visionEncoder,
+    interleaveEmbeddings:
+      visionEncoder &&
+      new Gemma3InterleaveEmbeddings({
+        numVisionTokensPerImage: visionEncoder.numVisionTokensPerImage,
+        name: 'interleave_embeddings',
+      }),
+    transformerLayers: Array.from({length: config.numLayers}, (_, i) => makeBlock(config, i)),
+    layerNorm: new RMSNormalization({epsilon: config.layerNormEpsilon, dtype, name: 'final_normalization'}),
+    embeddingHead: makeEmbeddingHead(config),
+  };
+}
+
+type Layers = ReturnType<typeof makeLayers>;
+
+/** Five blocks with a window, then one without, and so on. */
+function makeBlock(config: Gemma3BackboneConfig, index: number): Gemma3DecoderBlock {
+  const sliding = config.useSlidingWindowAttention && index % 6 < 5;
+  return new Gemma3DecoderBlock({
+    ...pick(config, BLOCK_ARGUMENTS),
+    gateDimReduction: 1,
+    logitSoftCap: config.attentionLogitSoftCap,
+    useSlidingWindowAttention: sliding,
+    ropeWavelength: sliding ? 10_000 : 1_000_000,
+    ropeScalingFactor: sliding ? config.localRopeScalingFactor : config.globalRopeScalingFactor,
+    name: `decoder_block_${index}`,
+  });
+}
+
+/** The head of EmbeddingGemma, https://arxiv.org/abs/2509.20354; no layers for other models. */
+function makeEmbeddingHead(config: Gemma3BackboneConfig): Layer[] {
+  const {isEmbeddingModel, poolingIntermediateDim, embeddingDim, dtype} = config;
   if (!isEmbeddingModel) return [];
   const project = (units: number, name: string) => new Dense({units, useBias: false, dtype, name});
   return [
@@ -74,6 +115,42 @@ function makeEmbeddingHead({
     project(embeddingDim!, 'embedding_projection'),
     new UnitNormalization({dtype, name: 'unit_normalization'}),
   ];
+}
+
+const apply = (layer: Layer, inputs: tf.SymbolicTensor | tf.SymbolicTensor[]) =>
+  layer.apply(inputs) as tf.SymbolicTensor;
+
+/** Connects the layers to a functional model. `order` lists all of them, inputs included, as Keras does. */
+function connect({tokenEmbedding, multiply, visionEncoder, interleaveEmbeddings, ...rest}: Layers) {
+  const {transformerLayers, layerNorm, embeddingHead} = rest;
+  const input = (name: string, shape: tf.Shape, dtype: 'int32' | 'float32') => tf.input({shape, dtype, name});
+  const tokenIds = input('token_ids', [null], 'int32');
+  const paddingMask = input('padding_mask', [null], 'int32');
+  const inputs = [tokenIds, paddingMask];
+  const masks = [paddingMask];
+  const order: tf.layers.Layer[] = [tokenIds.sourceLayer];
+  let x = apply(multiply, apply(tokenEmbedding, tokenIds));
+  if (visionEncoder && interleaveEmbeddings) {
+    const size = visionEncoder.config.imageSize;
+    const images = input('images', [null, size, size, 3], 'float32');
+    const indices = input('vision_indices', [null], 'int32');
+    const visionMask = input('vision_mask', [null], 'int32');
+    x = apply(interleaveEmbeddings, [apply(visionEncoder, images), x, indices]);
+    inputs.push(images, indices, visionMask);
+    masks.push(visionMask);
+    order.push(images.sourceLayer, tokenEmbedding, visionEncoder, multiply, indices.sourceLayer, interleaveEmbeddings);
+  } else {
+    order.push(tokenEmbedding, multiply);
+  }
+  order.push(...masks.map(mask => mask.sourceLayer), ...transformerLayers, layerNorm, ...embeddingHead);
+  for (const layer of transformerLayers) x = apply(layer, [x, ...masks]);
+  const outputs = [apply(layerNorm, x)];
+  const [pooling, ...projections] = embeddingHead;
+  if (pooling) {
+    const pooled = apply(pooling, [outputs[0]!, paddingMask]);
+    outputs.push(projections.reduce((y, layer) => apply(layer, y), pooled));
+  }
+  return {inputs, outputs, order};
 }
 
 /**
@@ -106,7 +183,6 @@ export class Gemma3Backbone extends Backbone {
     checkObject('Gemma3Backbone', args);
     const given = camelKeys(unpackConfig(args)) as unknown as Gemma3BackboneArgs;
     const config = completeConfig(given);
-    const {hiddenDim, dtype} = config;
     const visionEncoder = toVisionEncoder(given.visionEncoder);
     if (visionEncoder && config.imageSize !== visionEncoder.config.imageSize) {
       throw new ValueError(
@@ -114,98 +190,20 @@ export class Gemma3Backbone extends Backbone {
           `Received: ${config.imageSize}.`,
       );
     }
-
-    // === Layers ===
-    const tokenEmbedding = new ReversibleEmbedding({
-      inputDim: config.vocabularySize,
-      outputDim: hiddenDim,
-      tieWeights: true,
-      embeddingsInitializer: tf.initializers.varianceScaling({scale: 1, mode: 'fanIn', distribution: 'normal'}),
-      logitSoftCap: config.finalLogitSoftCap,
-      dtype,
-      name: 'token_embedding',
-    });
-    const transformerLayers = Array.from({length: config.numLayers}, (_, i) => {
-      // Five blocks with a window, then one without.
-      const sliding = config.useSlidingWindowAttention && i % 6 < 5;
-      return new Gemma3DecoderBlock({
-        hiddenDim,
-        intermediateDim: config.intermediateDim,
-        headDim: config.headDim,
-        numQueryHeads: config.numQueryHeads,
-        numKeyValueHeads: config.numKeyValueHeads,
-        queryHeadDimNormalize: config.queryHeadDimNormalize,
-        useQueryKeyNorm: config.useQueryKeyNorm,
-        usePostFfwNorm: config.usePostFfwNorm,
-        usePostAttentionNorm: config.usePostAttentionNorm,
-        gateDimReduction: 1,
-        logitSoftCap: config.attentionLogitSoftCap,
-        useSlidingWindowAttention: sliding,
-        slidingWindowSize: config.slidingWindowSize,
-        layerNormEpsilon: config.layerNormEpsilon,
-        ropeWavelength: sliding ? 10_000 : 1_000_000,
-        ropeScalingFactor: sliding ? config.localRopeScalingFactor : config.globalRopeScalingFactor,
-        useBidirectionalAttention: config.useBidirectionalAttention,
-        dropout: config.dropout,
-        dtype,
-        name: `decoder_block_${i}`,
-      });
-    });
-    const layerNorm = new RMSNormalization({epsilon: config.layerNormEpsilon, dtype, name: 'final_normalization'});
-    const multiply = new Multiply(Math.fround(Math.sqrt(hiddenDim)));
-    const interleave = visionEncoder
-      ? new Gemma3InterleaveEmbeddings({
-          numVisionTokensPerImage: visionEncoder.numVisionTokensPerImage,
-          name: 'interleave_embeddings',
-        })
-      : null;
-    const embeddingHead = makeEmbeddingHead(config);
-
-    // === Functional model ===
-    const input = (name: string, shape: tf.Shape, type: 'int32' | 'float32') => tf.input({shape, dtype: type, name});
-    const tokenIds = input('token_ids', [null], 'int32');
-    const paddingMask = input('padding_mask', [null], 'int32');
-    const inputs = [tokenIds, paddingMask];
-    let x = multiply.apply(tokenEmbedding.apply(tokenIds)) as tf.SymbolicTensor;
-    const layers: tf.layers.Layer[] = [tokenIds.sourceLayer];
-    const masks = [paddingMask];
-    if (visionEncoder && interleave) {
-      const size = visionEncoder.config.imageSize;
-      const images = input('images', [null, size, size, 3], 'float32');
-      const visionIndices = input('vision_indices', [null], 'int32');
-      const visionMask = input('vision_mask', [null], 'int32');
-      const imageEmbeddings = visionEncoder.apply(images) as tf.SymbolicTensor;
-      x = interleave.apply([imageEmbeddings, x, visionIndices]) as tf.SymbolicTensor;
-      inputs.push(images, visionIndices, visionMask);
-      masks.push(visionMask);
-      layers.push(images.sourceLayer, tokenEmbedding, visionEncoder, multiply, visionIndices.sourceLayer, interleave);
-    } else {
-      layers.push(tokenEmbedding, multiply);
-    }
-    layers.push(...masks.map(mask => mask.sourceLayer), ...transformerLayers, layerNorm);
-    for (const layer of transformerLayers) x = layer.apply([x, ...masks]) as tf.SymbolicTensor;
-    const outputs = [layerNorm.apply(x) as tf.SymbolicTensor];
-    if (embeddingHead.length > 0) {
-      const [pooling, ...rest] = embeddingHead;
-      let pooled = pooling!.apply([outputs[0]!, paddingMask]) as tf.SymbolicTensor;
-      for (const layer of rest) pooled = layer.apply(pooled) as tf.SymbolicTensor;
-      outputs.push(pooled);
-      layers.push(...embeddingHead);
-    }
+    const layers = makeLayers(config, visionEncoder);
+    const {inputs, outputs, order} = connect(layers);
     super({inputs, outputs, name: given.name ?? uniqueModelName('gemma3_backbone')});
-    // tfjs names outputs after the layers that make them; labels and losses go by these names, too.
-    if (embeddingHead.length > 0) this.outputNames = ['sequence_output', 'pooled_output'];
-
-    // === Config ===
-    this.tokenEmbedding = tokenEmbedding;
+    // tfjs names outputs after the layers that compute them; labels and losses use these names as well.
+    if (config.isEmbeddingModel) this.outputNames = ['sequence_output', 'pooled_output'];
+    this.tokenEmbedding = layers.tokenEmbedding;
     this.visionEncoder = visionEncoder;
-    this.interleaveEmbeddings = interleave;
-    this.transformerLayers = transformerLayers;
-    this.layerNorm = layerNorm;
-    this.embeddingHead = embeddingHead;
-    this.multiply = multiply;
+    this.interleaveEmbeddings = layers.interleaveEmbeddings;
+    this.transformerLayers = layers.transformerLayers;
+    this.layerNorm = layers.layerNorm;
+    this.embeddingHead = layers.embeddingHead;
+    this.multiply = layers.multiply;
     this.config = config;
-    this.setLayers(layers, [multiply]);
+    this.setLayers(order, [layers.multiply]);
     if (!config.trainable) this.trainable = false;
   }
 

@@ -1,9 +1,11 @@
 /** Arguments of the backbone: what there is, defaults, and what does not fit. */
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {camelKeys} from '../../base/casing';
+import {checkArgument} from '../../base/checks';
 import {isObject} from '../../base/json';
+import {type ArgumentTable, completeArguments, namesOf} from '../../layers/arguments';
 import {type DtypeLike, parseDtype} from '../../weights/dtype';
-import {checkGemma3Arguments} from './parts/arguments';
+import {checkAttentionHeads} from './parts/attention_heads';
 import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './gemma3_vision_encoder';
 
 export interface Gemma3BackboneArgs {
@@ -70,36 +72,51 @@ export interface Gemma3BackboneArgs {
   trainable?: boolean;
 }
 
-const KNOWN: readonly (keyof Gemma3BackboneArgs)[] = [
-  'vocabularySize',
-  'imageSize',
-  'numLayers',
-  'numQueryHeads',
-  'numKeyValueHeads',
+/** The order is that of `config.json`. */
+const ARGUMENTS = {
+  vocabularySize: ['size'],
+  numLayers: ['size'],
+  numQueryHeads: ['size'],
+  numKeyValueHeads: ['size'],
+  hiddenDim: ['size'],
+  intermediateDim: ['size'],
+  headDim: ['size'],
+  imageSize: ['sizeOrNull', null],
+  queryHeadDimNormalize: ['flag', true],
+  useQueryKeyNorm: ['flag', true],
+  usePostFfwNorm: ['flag', false],
+  usePostAttentionNorm: ['flag', false],
+  attentionLogitSoftCap: ['positiveOrNull', null],
+  finalLogitSoftCap: ['positiveOrNull', null],
+  useSlidingWindowAttention: ['flag', false],
+  slidingWindowSize: ['size', 1024],
+  localRopeScalingFactor: ['positive', 1],
+  globalRopeScalingFactor: ['positive', 1],
+  layerNormEpsilon: ['positive', 1e-6],
+  useBidirectionalAttention: ['flag', false],
+  dropout: ['rate', 0],
+  isEmbeddingModel: ['flag', false],
+  poolingIntermediateDim: ['sizeOrNull', null],
+  embeddingDim: ['sizeOrNull', null],
+} satisfies ArgumentTable<Omit<Gemma3BackboneArgs, 'visionEncoder' | 'dtype' | 'name' | 'trainable'>>;
+
+/** Arguments that a backbone passes to its decoder blocks unchanged. */
+export const BLOCK_ARGUMENTS = [
   'hiddenDim',
   'intermediateDim',
   'headDim',
+  'numQueryHeads',
+  'numKeyValueHeads',
   'queryHeadDimNormalize',
   'useQueryKeyNorm',
   'usePostFfwNorm',
   'usePostAttentionNorm',
-  'attentionLogitSoftCap',
-  'finalLogitSoftCap',
-  'useSlidingWindowAttention',
   'slidingWindowSize',
-  'localRopeScalingFactor',
-  'globalRopeScalingFactor',
-  'visionEncoder',
   'layerNormEpsilon',
   'useBidirectionalAttention',
   'dropout',
-  'isEmbeddingModel',
-  'poolingIntermediateDim',
-  'embeddingDim',
   'dtype',
-  'name',
-  'trainable',
-];
+] as const satisfies readonly (keyof Gemma3BackboneConfig)[];
 
 /** All arguments with their defaults. */
 export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEncoder' | 'dtype' | 'name'>> & {
@@ -113,32 +130,16 @@ export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEnco
  */
 export function completeConfig(given: Gemma3BackboneArgs): Gemma3BackboneConfig {
   const owner = 'Gemma3Backbone';
-  checkKeys(owner, given, KNOWN);
-  const {vocabularySize, numLayers, numQueryHeads, numKeyValueHeads, hiddenDim, intermediateDim, headDim} = given;
-  const sizes = {vocabularySize, numLayers, numQueryHeads, numKeyValueHeads, hiddenDim, intermediateDim, headDim};
+  checkKeys(owner, given, [...namesOf(ARGUMENTS), 'visionEncoder', 'dtype', 'name', 'trainable']);
+  const trainable = given.trainable ?? true;
+  checkArgument(owner, 'trainable', trainable, 'flag');
+  checkArgument(owner, 'name', given.name ?? '', 'text');
   const config: Gemma3BackboneConfig = {
-    ...sizes,
-    imageSize: given.imageSize ?? null,
-    queryHeadDimNormalize: given.queryHeadDimNormalize ?? true,
-    useQueryKeyNorm: given.useQueryKeyNorm ?? true,
-    usePostFfwNorm: given.usePostFfwNorm ?? false,
-    usePostAttentionNorm: given.usePostAttentionNorm ?? false,
-    attentionLogitSoftCap: given.attentionLogitSoftCap ?? null,
-    finalLogitSoftCap: given.finalLogitSoftCap ?? null,
-    useSlidingWindowAttention: given.useSlidingWindowAttention ?? false,
-    slidingWindowSize: given.slidingWindowSize ?? 1024,
-    localRopeScalingFactor: given.localRopeScalingFactor ?? 1,
-    globalRopeScalingFactor: given.globalRopeScalingFactor ?? 1,
-    layerNormEpsilon: given.layerNormEpsilon ?? 1e-6,
-    useBidirectionalAttention: given.useBidirectionalAttention ?? false,
-    dropout: given.dropout ?? 0,
-    isEmbeddingModel: given.isEmbeddingModel ?? false,
-    poolingIntermediateDim: given.poolingIntermediateDim ?? null,
-    embeddingDim: given.embeddingDim ?? null,
+    ...completeArguments(owner, given, ARGUMENTS),
     dtype: parseDtype(given.dtype).name,
-    trainable: given.trainable ?? true,
+    trainable,
   };
-  checkGemma3Arguments(owner, {...config, name: given.name ?? ''});
+  checkAttentionHeads(owner, config);
   if (config.isEmbeddingModel && (config.embeddingDim === null || config.poolingIntermediateDim === null)) {
     throw new ValueError(
       'Must specify embeddingDim and poolingIntermediateDim for an embedding model. Received: ' +

@@ -4,12 +4,12 @@ import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArguments, checkPositiveInteger} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
+import {type ArgumentTable, completeArguments, namesOf} from '../../layers/arguments';
 import {isSerialized} from '../../checkpoints/keras/serialized';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type PromptTokens} from '../generate_options';
 import {type VisionTensors} from '../vision_tensors';
-import {checkGemma3Arguments} from './parts/arguments';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
 import {joinSegments, type Packed, packSegments, rowsTensor} from './parts/segments';
 import {
@@ -42,16 +42,15 @@ export interface Gemma3CausalLMPreprocessorArgs {
   name?: string;
 }
 
-const KNOWN = [
-  'tokenizer',
-  'imageConverter',
-  'sequenceLength',
-  'addStartToken',
-  'addEndToken',
-  'maxImagesPerPrompt',
-  'numVisionTokensPerImage',
-  'name',
-] as const;
+const OWNER = 'Gemma3CausalLMPreprocessor';
+const ARGUMENTS = {
+  name: ['text', 'gemma3_causal_lm_preprocessor'],
+  sequenceLength: ['size', 1024],
+  addStartToken: ['flag', true],
+  addEndToken: ['flag', true],
+  maxImagesPerPrompt: ['size', 2],
+  numVisionTokensPerImage: ['size', 256],
+} satisfies ArgumentTable<Omit<Gemma3CausalLMPreprocessorArgs, 'tokenizer' | 'imageConverter'>>;
 
 /** Text with what comes after it, and with images. One string each, or as many of both. */
 export interface PromptsAndResponses {
@@ -110,37 +109,35 @@ export class Gemma3CausalLMPreprocessor {
   readonly numVisionTokensPerImage: number;
 
   constructor(args: Gemma3CausalLMPreprocessorArgs) {
-    const owner = 'Gemma3CausalLMPreprocessor';
-    checkArguments(owner, args, KNOWN);
-    if (!(args.tokenizer instanceof Gemma3Tokenizer)) {
-      throw new ValueError(`${owner} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${show(args.tokenizer)}.`);
+    checkArguments(OWNER, args, [...namesOf(ARGUMENTS), 'tokenizer', 'imageConverter']);
+    const {tokenizer, imageConverter = null} = args;
+    if (!(tokenizer instanceof Gemma3Tokenizer)) {
+      throw new ValueError(`${OWNER} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${show(tokenizer)}.`);
     }
-    this.name = args.name ?? 'gemma3_causal_lm_preprocessor';
-    this.tokenizer = args.tokenizer;
-    this.imageConverter = args.imageConverter ?? null;
-    this.sequenceLength = args.sequenceLength ?? 1024;
-    this.addStartToken = args.addStartToken ?? true;
-    this.addEndToken = args.addEndToken ?? true;
-    this.maxImagesPerPrompt = args.maxImagesPerPrompt ?? 2;
-    this.numVisionTokensPerImage = args.numVisionTokensPerImage ?? 256;
-    const {name, imageConverter, addStartToken, addEndToken} = this;
     if (imageConverter !== null && !(imageConverter instanceof Gemma3ImageConverter)) {
       throw new ValueError(
-        `${owner} expected \`imageConverter\` to be null or a Gemma3ImageConverter. Received: ${show(imageConverter)}.`,
+        `${OWNER} expected \`imageConverter\` to be null or a Gemma3ImageConverter. Received: ${show(imageConverter)}.`,
       );
     }
-    const {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage} = this;
-    const sizes = {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage};
-    checkGemma3Arguments(owner, {name, addStartToken, addEndToken, ...sizes});
+    const options = completeArguments(OWNER, args, ARGUMENTS);
+    const {sequenceLength, maxImagesPerPrompt, numVisionTokensPerImage} = options;
+    this.name = options.name;
+    this.tokenizer = tokenizer;
+    this.imageConverter = imageConverter;
+    this.sequenceLength = sequenceLength;
+    this.addStartToken = options.addStartToken;
+    this.addEndToken = options.addEndToken;
+    this.maxImagesPerPrompt = maxImagesPerPrompt;
+    this.numVisionTokensPerImage = numVisionTokensPerImage;
     if (imageConverter && (!imageConverter.imageSize || imageConverter.dataFormat !== 'channels_last')) {
       throw new ValueError(
-        `${owner} expected an image converter with an \`imageSize\` and "channels_last". ` +
+        `${OWNER} expected an image converter with an \`imageSize\` and "channels_last". ` +
           `Received: imageSize=${show(imageConverter.imageSize)}, dataFormat=${show(imageConverter.dataFormat)}.`,
       );
     }
-    if (imageConverter && !args.tokenizer.hasVisionTokens) {
+    if (imageConverter && !tokenizer.hasVisionTokens) {
       throw new ValueError(
-        `${owner} expected a tokenizer with vision tokens beside an image converter. Received: hasVisionTokens=false.`,
+        `${OWNER} expected a tokenizer with vision tokens beside an image converter. Received: hasVisionTokens=false.`,
       );
     }
     if (imageConverter && sequenceLength <= maxImagesPerPrompt * numVisionTokensPerImage) {
@@ -275,7 +272,7 @@ export class Gemma3CausalLMPreprocessor {
     checkKeys('fromPreset', options, ['sequenceLength']);
     return withCheckpoint(preset, async checkpoint => {
       const tokenizer = await Gemma3Tokenizer.fromPreset(checkpoint);
-      const saved = await checkpoint.config('preprocessor', 'Gemma3CausalLMPreprocessor');
+      const saved = await checkpoint.config('preprocessor', OWNER);
       if (!saved) return new Gemma3CausalLMPreprocessor({tokenizer, ...options});
       const {
         tokenizer: _t,
@@ -302,7 +299,7 @@ export class Gemma3CausalLMPreprocessor {
 
   private checkedLength(sequenceLength: number | undefined): number {
     const length = sequenceLength ?? this.sequenceLength;
-    checkPositiveInteger('Gemma3CausalLMPreprocessor', 'sequenceLength', length);
+    checkPositiveInteger(OWNER, 'sequenceLength', length);
     return length;
   }
 
@@ -324,7 +321,7 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   private rows(x: PromptsAndResponses): Rows {
-    checkKeys('Gemma3CausalLMPreprocessor', x, ['prompts', 'responses', 'images']);
+    checkKeys(OWNER, x, ['prompts', 'responses', 'images']);
     const {prompts, responses, images = null} = x;
     const scalar = typeof prompts === 'string';
     const texts = [prompts].flat() as string[];

@@ -1,13 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, pick} from '../../layers/arguments';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
   checkedArgs,
   firstShape,
   type Kwargs,
   Layer,
-  type LayerArgs,
   registerLayer,
   type ShapeOrShapes,
   type TensorOrTensors,
@@ -16,69 +16,37 @@ import {RMSNormalization} from '../../layers/rms_normalization';
 import {dropoutSeed} from '../../ops/attention';
 import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
-import {checkGemma3Arguments} from './parts/arguments';
-import {CachedGemma3Attention} from './gemma3_attention';
+import {ATTENTION_ARGUMENTS, CachedGemma3Attention, type CachedGemma3AttentionArgs} from './gemma3_attention';
+import {checkAttentionHeads} from './parts/attention_heads';
 import {fusedStep} from './parts/fused_step';
 
-export interface Gemma3DecoderBlockArgs extends LayerArgs {
+export interface Gemma3DecoderBlockArgs extends Omit<CachedGemma3AttentionArgs, 'kernelInitializer'> {
   /** Width of the hidden state. */
   hiddenDim: number;
   /** Width of the feed-forward network, before `gateDimReduction`. */
   intermediateDim: number;
-  /** Width of a head, even. */
-  headDim: number;
-  /** Number of query heads. */
-  numQueryHeads: number;
-  /** Number of key and value heads; divides `numQueryHeads`. */
-  numKeyValueHeads: number;
-  /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
-  queryHeadDimNormalize?: boolean;
-  /** Normalize queries and keys before they turn. Defaults to false. */
-  useQueryKeyNorm?: boolean;
   /** Normalize after the feed-forward network. Defaults to false. */
   usePostFfwNorm?: boolean;
   /** Normalize after attention. Defaults to false. */
   usePostAttentionNorm?: boolean;
   /** The gates have width `intermediateDim // gateDimReduction`. 2 in Gemma and Gemma 2 and by default, 1 in Gemma 3. */
   gateDimReduction?: number;
-  /** Soft cap on attention logits. Null, the default: none. */
-  logitSoftCap?: number | null;
-  /** Let tokens see a window of keys alone. Defaults to false. */
-  useSlidingWindowAttention?: boolean;
-  /** Keys at this distance or further are not seen. Defaults to 4096. */
-  slidingWindowSize?: number;
   /** Epsilon of all norms of the block. Defaults to 1e-6. */
   layerNormEpsilon?: number;
   /** Longest wavelength of rotary positions. Defaults to 10,000, as in blocks with a window; others have 1,000,000. */
   ropeWavelength?: number;
-  /** Positions are divided by this. Defaults to 1. */
-  ropeScalingFactor?: number;
-  /** Let tokens see what comes after them: embedding models. Defaults to false. */
-  useBidirectionalAttention?: boolean;
   /** Rate of dropout while training. Defaults to 0. */
   dropout?: number;
 }
 
-const KNOWN = [
-  'hiddenDim',
-  'intermediateDim',
-  'headDim',
-  'numQueryHeads',
-  'numKeyValueHeads',
-  'queryHeadDimNormalize',
-  'useQueryKeyNorm',
-  'usePostFfwNorm',
-  'usePostAttentionNorm',
-  'gateDimReduction',
-  'logitSoftCap',
-  'useSlidingWindowAttention',
-  'slidingWindowSize',
-  'layerNormEpsilon',
-  'ropeWavelength',
-  'ropeScalingFactor',
-  'useBidirectionalAttention',
-  'dropout',
-] as const;
+const ARGUMENTS = {
+  hiddenDim: ['size'],
+  intermediateDim: ['size'],
+  ...ATTENTION_ARGUMENTS,
+  usePostFfwNorm: ['flag', false],
+  usePostAttentionNorm: ['flag', false],
+  gateDimReduction: ['size', 2],
+} satisfies ArgumentTable<OwnArgs<Gemma3DecoderBlockArgs>>;
 
 export interface BlockCallArgs extends Kwargs {
   /** Whether dropout is at work. Defaults to false. */
@@ -113,33 +81,12 @@ export class Gemma3DecoderBlock extends Layer {
   readonly gatingFfw: EinsumDense;
   readonly gatingFfw2: EinsumDense;
   readonly ffwLinear: EinsumDense;
-  readonly config: Required<Omit<Gemma3DecoderBlockArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3DecoderBlockArgs>>;
 
   constructor(args: Gemma3DecoderBlockArgs) {
-    super(checkedArgs('Gemma3DecoderBlock', args, KNOWN));
-    const {hiddenDim, intermediateDim} = args;
-    const gateDimReduction = args.gateDimReduction ?? 2;
-    const c = (this.config = {
-      hiddenDim,
-      intermediateDim,
-      headDim: args.headDim,
-      numQueryHeads: args.numQueryHeads,
-      numKeyValueHeads: args.numKeyValueHeads,
-      queryHeadDimNormalize: args.queryHeadDimNormalize ?? true,
-      useQueryKeyNorm: args.useQueryKeyNorm ?? false,
-      usePostFfwNorm: args.usePostFfwNorm ?? false,
-      usePostAttentionNorm: args.usePostAttentionNorm ?? false,
-      gateDimReduction,
-      logitSoftCap: args.logitSoftCap ?? null,
-      useSlidingWindowAttention: args.useSlidingWindowAttention ?? false,
-      slidingWindowSize: args.slidingWindowSize ?? 4096,
-      layerNormEpsilon: args.layerNormEpsilon ?? 1e-6,
-      ropeWavelength: args.ropeWavelength ?? 10_000,
-      ropeScalingFactor: args.ropeScalingFactor ?? 1,
-      useBidirectionalAttention: args.useBidirectionalAttention ?? false,
-      dropout: args.dropout ?? 0,
-    });
-    checkGemma3Arguments('Gemma3DecoderBlock', c);
+    super(checkedArgs('Gemma3DecoderBlock', args, namesOf(ARGUMENTS)));
+    const c = (this.config = completeArguments('Gemma3DecoderBlock', args, ARGUMENTS));
+    checkAttentionHeads('Gemma3DecoderBlock', c);
 
     const dtype = this.dtypePolicy.name;
     const norm = (name: string) =>
@@ -150,30 +97,14 @@ export class Gemma3DecoderBlock extends Layer {
     if (c.usePostAttentionNorm) this.postAttentionNorm = norm('post_attention_norm');
     this.attention = this.addSublayer(
       'attention',
-      new CachedGemma3Attention({
-        headDim: c.headDim,
-        numQueryHeads: c.numQueryHeads,
-        numKeyValueHeads: c.numKeyValueHeads,
-        logitSoftCap: c.logitSoftCap,
-        useSlidingWindowAttention: c.useSlidingWindowAttention,
-        slidingWindowSize: c.slidingWindowSize,
-        queryHeadDimNormalize: c.queryHeadDimNormalize,
-        useQueryKeyNorm: c.useQueryKeyNorm,
-        layerNormEpsilon: c.layerNormEpsilon,
-        ropeWavelength: c.ropeWavelength,
-        ropeScalingFactor: c.ropeScalingFactor,
-        useBidirectionalAttention: c.useBidirectionalAttention,
-        dropout: c.dropout,
-        dtype,
-        name: 'attention',
-      }),
+      new CachedGemma3Attention({...pick(c, namesOf(ATTENTION_ARGUMENTS)), dtype, name: 'attention'}),
     );
     this.preFfwNorm = norm('pre_ffw_norm');
     if (c.usePostFfwNorm) this.postFfwNorm = norm('post_ffw_norm');
-    const width = Math.floor(intermediateDim / gateDimReduction);
+    const width = Math.floor(c.intermediateDim / c.gateDimReduction);
     this.gatingFfw = dense('gating_ffw', 'ffw_gating', 'btd,df->btf', width);
     this.gatingFfw2 = dense('gating_ffw_2', 'ffw_gating_2', 'btd,df->btf', width);
-    this.ffwLinear = dense('ffw_linear', 'ffw_linear', 'btf,fd->btd', hiddenDim);
+    this.ffwLinear = dense('ffw_linear', 'ffw_linear', 'btf,fd->btd', c.hiddenDim);
   }
 
   override build(inputShape: ShapeOrShapes): void {

@@ -2,11 +2,10 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {checkArguments, checkObject} from '../../base/checks';
+import {checkArgument, checkArguments, checkObject} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
 import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
-import {checkGemma3Arguments} from './parts/arguments';
 import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
 import {trimRoundRobin, trimWaterfall} from './parts/segments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
@@ -54,7 +53,8 @@ export class Gemma3TextEmbedderPreprocessor {
     this.tokenizer = args.tokenizer;
     this.sequenceLength = args.sequenceLength ?? 256;
     this.truncate = args.truncate ?? 'round_robin';
-    checkGemma3Arguments(OWNER, {name: this.name, sequenceLength: this.sequenceLength});
+    checkArgument(OWNER, 'name', this.name, 'text');
+    checkArgument(OWNER, 'sequenceLength', this.sequenceLength, 'size');
     if (this.truncate !== 'round_robin' && this.truncate !== 'waterfall') {
       throw new ValueError(
         `${OWNER} expected \`truncate\` to be "round_robin" or "waterfall". Received: truncate=${show(this.truncate)}.`,

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
-import {checkArgument} from '../../base/checks';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, pick} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {
@@ -17,13 +17,7 @@ import {
 import {LayerNormalization} from '../../layers/layer_normalization';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {tapeIsOn} from '../../ops/op';
-import {
-  checkHeads,
-  checkSizes,
-  Gemma3VisionEmbedding,
-  Gemma3VisionEncoderLayer,
-  gridSize,
-} from './gemma3_vision_layers';
+import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} from './gemma3_vision_layers';
 
 /** (B, images, S, S, 3) → how many images that are, if the shape says it. */
 const imageCount = ([batch, images]: tf.Shape) => (batch == null || images == null ? null : batch * images);
@@ -42,6 +36,16 @@ export interface Gemma3VisionEncoderBlockArgs extends LayerArgs {
   layerNormEpsilon?: number;
 }
 
+const BLOCK_ARGUMENTS = {
+  patchSize: ['size'],
+  imageSize: ['size'],
+  hiddenDim: ['size'],
+  numLayers: ['size'],
+  numHeads: ['size'],
+  intermediateDim: ['size'],
+  layerNormEpsilon: ['positive', 1e-6],
+} satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderBlockArgs>>;
+
 /**
  * All of the transformer, from pixels to normalized patches.
  *
@@ -53,16 +57,14 @@ export class Gemma3VisionEncoderBlock extends Layer {
   readonly encoderLayerNorm: LayerNormalization;
   readonly visionEmbeddings: Gemma3VisionEmbedding;
   readonly resblocks: Gemma3VisionEncoderLayer[];
-  readonly config: Required<Omit<Gemma3VisionEncoderBlockArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3VisionEncoderBlockArgs>>;
 
   constructor(args: Gemma3VisionEncoderBlockArgs) {
     const owner = 'Gemma3VisionEncoderBlock';
-    const known = ['patchSize', 'imageSize', 'hiddenDim', 'numLayers', 'numHeads', 'intermediateDim'] as const;
-    super(checkedArgs(owner, args, [...known, 'layerNormEpsilon']));
-    const {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim, layerNormEpsilon = 1e-6} = args;
-    checkSizes(owner, {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim});
+    super(checkedArgs(owner, args, namesOf(BLOCK_ARGUMENTS)));
+    this.config = completeArguments(owner, args, BLOCK_ARGUMENTS);
+    const {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim, layerNormEpsilon} = this.config;
     checkHeads(owner, hiddenDim, numHeads);
-    this.config = {patchSize, imageSize, hiddenDim, numLayers, numHeads, intermediateDim, layerNormEpsilon};
     const dtype = this.dtypePolicy.name;
     this.encoderLayerNorm = this.addSublayer(
       'encoder_layer_norm',
@@ -129,6 +131,12 @@ export interface Gemma3VisionAveragePoolingArgs extends LayerArgs {
   poolSize: number;
 }
 
+const POOLING_ARGUMENTS = {
+  imageSize: ['size'],
+  patchSize: ['size'],
+  poolSize: ['size'],
+} satisfies ArgumentTable<OwnArgs<Gemma3VisionAveragePoolingArgs>>;
+
 /**
  * Means over squares of neighbouring patches. (B, grid², D) → (B, (grid // poolSize)², D) with grid = imageSize //
  * patchSize; patches behind the last whole square are not seen.
@@ -140,13 +148,13 @@ export class Gemma3VisionAveragePooling extends Layer {
   readonly width: number;
   /** Tokens along a side of an image. */
   readonly reducedWidth: number;
-  readonly config: Required<Omit<Gemma3VisionAveragePoolingArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3VisionAveragePoolingArgs>>;
 
   constructor(args: Gemma3VisionAveragePoolingArgs) {
     const owner = 'Gemma3VisionAveragePooling';
-    super(checkedArgs(owner, args, ['imageSize', 'patchSize', 'poolSize']));
-    const {imageSize, patchSize, poolSize} = args;
-    checkSizes(owner, {poolSize});
+    super(checkedArgs(owner, args, namesOf(POOLING_ARGUMENTS)));
+    this.config = completeArguments(owner, args, POOLING_ARGUMENTS);
+    const {imageSize, patchSize, poolSize} = this.config;
     this.width = gridSize(owner, imageSize, patchSize);
     this.reducedWidth = Math.floor(this.width / poolSize);
     if (this.reducedWidth === 0) {
@@ -155,7 +163,6 @@ export class Gemma3VisionAveragePooling extends Layer {
           `Received: poolSize=${poolSize}, imageSize=${imageSize}, patchSize=${patchSize}.`,
       );
     }
-    this.config = {imageSize, patchSize, poolSize};
   }
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
@@ -190,26 +197,29 @@ export interface Gemma3VisionOutputArgs extends LayerArgs {
   kernelInitializer?: InitializerLike;
 }
 
+const OUTPUT_ARGUMENTS = {
+  outputDim: ['size'],
+  layerNormEpsilon: ['positive', 1e-6],
+} satisfies ArgumentTable<OwnArgs<Omit<Gemma3VisionOutputArgs, 'kernelInitializer'>>>;
+
 /** Norm and projection into the space of text embeddings. (B, T, D) → (B, T, outputDim). */
 export class Gemma3VisionOutput extends Layer {
   /** @nocollapse */
   static className = 'Gemma3VisionOutput';
-  readonly outputDim: number;
-  readonly layerNormEpsilon: number;
+  readonly config: Required<OwnArgs<Omit<Gemma3VisionOutputArgs, 'kernelInitializer'>>>;
   visionSoftEmbeddingNorm!: RMSNormalization;
   visionInputProjection!: Dense;
   private readonly kernelInitializer: Initializer;
 
   constructor(args: Gemma3VisionOutputArgs) {
-    super(checkedArgs('Gemma3VisionOutput', args, ['outputDim', 'layerNormEpsilon', 'kernelInitializer']));
-    checkSizes('Gemma3VisionOutput', {outputDim: args.outputDim});
-    this.outputDim = args.outputDim;
-    this.layerNormEpsilon = args.layerNormEpsilon ?? 1e-6;
+    super(checkedArgs('Gemma3VisionOutput', args, [...namesOf(OUTPUT_ARGUMENTS), 'kernelInitializer']));
+    this.config = completeArguments('Gemma3VisionOutput', args, OUTPUT_ARGUMENTS);
     this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
   }
 
   override build(inputShape: ShapeOrShapes): void {
-    const {layerNormEpsilon: epsilon, outputDim: units, kernelInitializer} = this;
+    const {layerNormEpsilon: epsilon, outputDim: units} = this.config;
+    const {kernelInitializer} = this;
     const dtype = this.dtypePolicy.name;
     this.visionSoftEmbeddingNorm = this.addSublayer(
       'vision_soft_embedding_norm',
@@ -226,20 +236,19 @@ export class Gemma3VisionOutput extends Layer {
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
     return tf.tidy(() => {
       const x = firstTensor(inputs);
-      if (x.size === 0) return tf.zeros([...x.shape.slice(0, -1), this.outputDim]);
+      if (x.size === 0) return tf.zeros([...x.shape.slice(0, -1), this.config.outputDim]);
       return this.visionInputProjection.call(this.visionSoftEmbeddingNorm.call(x));
     });
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
-    return [...firstShape(inputShape).slice(0, -1), this.outputDim];
+    return [...firstShape(inputShape).slice(0, -1), this.config.outputDim];
   }
 
   override getConfig(): tf.serialization.ConfigDict {
     return {
       ...super.getConfig(),
-      outputDim: this.outputDim,
-      layerNormEpsilon: this.layerNormEpsilon,
+      ...this.config,
       kernelInitializer: serializeInitializer(this.kernelInitializer),
     };
   }
@@ -266,17 +275,18 @@ export interface Gemma3VisionEncoderArgs extends LayerArgs {
   layerNormEpsilon?: number;
 }
 
-const KNOWN = [
-  'imageSize',
-  'patchSize',
-  'numHeads',
-  'hiddenDim',
-  'numLayers',
-  'intermediateDim',
-  'outputDim',
-  'poolSize',
-  'layerNormEpsilon',
-] as const;
+/** The order is that of `config.json`. */
+const ENCODER_ARGUMENTS = {
+  imageSize: ['size'],
+  patchSize: ['size'],
+  numHeads: ['size'],
+  hiddenDim: ['size'],
+  numLayers: ['size'],
+  intermediateDim: ['size'],
+  outputDim: ['size'],
+  poolSize: ['size', 14],
+  layerNormEpsilon: ['positive', 1e-6],
+} satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderArgs>>;
 
 /**
  * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`: a model there and a layer here, whose parts are
@@ -294,23 +304,25 @@ export class Gemma3VisionEncoder extends Layer {
   readonly layers: readonly [Gemma3VisionEncoderBlock, Gemma3VisionAveragePooling, Gemma3VisionOutput];
   /** Embeddings that an image becomes. */
   readonly numVisionTokensPerImage: number;
-  readonly config: Required<Omit<Gemma3VisionEncoderArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3VisionEncoderArgs>>;
 
   constructor(args: Gemma3VisionEncoderArgs) {
-    const checked = checkedArgs('Gemma3VisionEncoder', args, KNOWN);
+    const checked = checkedArgs('Gemma3VisionEncoder', args, namesOf(ENCODER_ARGUMENTS));
     super({...checked, dtype: args.dtype === 'bfloat16' ? 'float32' : args.dtype});
-    const {imageSize, patchSize, numHeads, hiddenDim, numLayers, intermediateDim, outputDim} = args;
-    const {poolSize = 14, layerNormEpsilon = 1e-6} = args;
-    const sizes = {imageSize, patchSize, numHeads, hiddenDim, numLayers, intermediateDim, outputDim, poolSize};
-    checkSizes('Gemma3VisionEncoder', sizes);
-    checkArgument('Gemma3VisionEncoder', 'layerNormEpsilon', layerNormEpsilon, 'positive');
-    this.config = {...sizes, layerNormEpsilon};
+    this.config = completeArguments('Gemma3VisionEncoder', args, ENCODER_ARGUMENTS);
+    const {outputDim, layerNormEpsilon} = this.config;
     const dtype = this.dtypePolicy.name;
-    const common = {imageSize, patchSize, dtype};
-    const transformer = {numHeads, hiddenDim, numLayers, intermediateDim, layerNormEpsilon};
     const kernelInitializer = tf.initializers.randomNormal({mean: 0, stddev: 0.01});
-    const block = new Gemma3VisionEncoderBlock({...common, ...transformer, name: 'image_encoder'});
-    const pooling = new Gemma3VisionAveragePooling({...common, poolSize, name: 'pooling'});
+    const block = new Gemma3VisionEncoderBlock({
+      ...pick(this.config, namesOf(BLOCK_ARGUMENTS)),
+      dtype,
+      name: 'image_encoder',
+    });
+    const pooling = new Gemma3VisionAveragePooling({
+      ...pick(this.config, namesOf(POOLING_ARGUMENTS)),
+      dtype,
+      name: 'pooling',
+    });
     const output = new Gemma3VisionOutput({
       outputDim,
       layerNormEpsilon,

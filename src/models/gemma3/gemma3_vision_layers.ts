@@ -1,7 +1,7 @@
 /** What the vision encoder's transformer is made of: SigLIP's, https://arxiv.org/abs/2303.15343. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
-import {checkArgument, checkPositiveInteger} from '../../base/checks';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
 import {Embedding} from '../../layers/embedding';
 import {getInitializer} from '../../weights/initializers';
@@ -24,11 +24,6 @@ import {gelu} from '../../ops/gated_gelu';
 import {PackedWeight} from '../../weights/packed_weight';
 import {type Weight} from '../../weights/weight';
 
-/** @throws ValueError unless all are whole numbers of at least 1. */
-export function checkSizes(owner: string, sizes: Record<string, unknown>): void {
-  for (const [name, value] of Object.entries(sizes)) checkPositiveInteger(owner, name, value);
-}
-
 /** @throws ValueError unless the heads share the width evenly. */
 export function checkHeads(owner: string, hiddenDim: number, numHeads: number): void {
   if (hiddenDim % numHeads !== 0) {
@@ -39,9 +34,12 @@ export function checkHeads(owner: string, hiddenDim: number, numHeads: number): 
   }
 }
 
-/** @throws ValueError unless an image holds a patch. Returns how many patches an image has along a side. */
+/**
+ * Number of patches along a side of an image.
+ *
+ * @throws ValueError if an image is smaller than a patch.
+ */
 export function gridSize(owner: string, imageSize: number, patchSize: number): number {
-  checkSizes(owner, {imageSize, patchSize});
   if (patchSize > imageSize) {
     throw new ValueError(
       `${owner} expected patchSize to be at most imageSize. Received: patchSize=${patchSize}, imageSize=${imageSize}.`,
@@ -75,9 +73,9 @@ export class PatchConv2D extends Layer {
 
   constructor(args: PatchConv2DArgs) {
     super(checkedArgs('PatchConv2D', args, ['filters', 'patchSize']));
-    checkSizes('PatchConv2D', {filters: args.filters, patchSize: args.patchSize});
-    this.filters = args.filters;
-    this.patchSize = args.patchSize;
+    const {filters, patchSize} = completeArguments('PatchConv2D', args, {filters: ['size'], patchSize: ['size']});
+    this.filters = filters;
+    this.patchSize = patchSize;
   }
 
   override build(inputShape: ShapeOrShapes): void {
@@ -124,6 +122,13 @@ export interface Gemma3VisionEmbeddingArgs extends LayerArgs {
   numChannels?: number;
 }
 
+const EMBEDDING_ARGUMENTS = {
+  imageSize: ['size'],
+  patchSize: ['size'],
+  hiddenDim: ['size'],
+  numChannels: ['size', 3],
+} satisfies ArgumentTable<OwnArgs<Gemma3VisionEmbeddingArgs>>;
+
 /** Patches of images plus learned positions. (B, S, S, 3) → (B, patches, hiddenDim). */
 export class Gemma3VisionEmbedding extends Layer {
   /** @nocollapse */
@@ -131,14 +136,12 @@ export class Gemma3VisionEmbedding extends Layer {
   readonly patchEmbedding: PatchConv2D;
   readonly positionEmbedding: Embedding;
   readonly numPatches: number;
-  readonly config: Required<Omit<Gemma3VisionEmbeddingArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3VisionEmbeddingArgs>>;
 
   constructor(args: Gemma3VisionEmbeddingArgs) {
-    const known = ['imageSize', 'patchSize', 'hiddenDim', 'numChannels'] as const;
-    super(checkedArgs('Gemma3VisionEmbedding', args, known));
-    const {imageSize, patchSize, hiddenDim, numChannels = 3} = args;
-    checkSizes('Gemma3VisionEmbedding', {hiddenDim, numChannels});
-    this.config = {imageSize, patchSize, hiddenDim, numChannels};
+    super(checkedArgs('Gemma3VisionEmbedding', args, namesOf(EMBEDDING_ARGUMENTS)));
+    this.config = completeArguments('Gemma3VisionEmbedding', args, EMBEDDING_ARGUMENTS);
+    const {imageSize, patchSize, hiddenDim} = this.config;
     this.numPatches = gridSize('Gemma3VisionEmbedding', imageSize, patchSize) ** 2;
     const dtype = this.dtypePolicy.name;
     this.patchEmbedding = this.addSublayer(
@@ -217,6 +220,12 @@ export interface Gemma3VisionAttentionArgs extends LayerArgs {
   dropout?: number;
 }
 
+const ATTENTION_ARGUMENTS = {
+  hiddenDim: ['size'],
+  numHeads: ['size'],
+  dropout: ['rate', 0],
+} satisfies ArgumentTable<OwnArgs<Gemma3VisionAttentionArgs>>;
+
 /** Multi-head attention without a mask or positions. (B, T, hiddenDim) → (B, T, hiddenDim). */
 export class Gemma3VisionAttention extends Layer {
   /** @nocollapse */
@@ -225,15 +234,13 @@ export class Gemma3VisionAttention extends Layer {
   readonly keyProj: Dense;
   readonly valueProj: Dense;
   readonly outProj: Dense;
-  readonly config: Required<Omit<Gemma3VisionAttentionArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3VisionAttentionArgs>>;
 
   constructor(args: Gemma3VisionAttentionArgs) {
-    super(checkedArgs('Gemma3VisionAttention', args, ['hiddenDim', 'numHeads', 'dropout']));
-    const {hiddenDim, numHeads, dropout = 0} = args;
-    checkSizes('Gemma3VisionAttention', {hiddenDim, numHeads});
+    super(checkedArgs('Gemma3VisionAttention', args, namesOf(ATTENTION_ARGUMENTS)));
+    this.config = completeArguments('Gemma3VisionAttention', args, ATTENTION_ARGUMENTS);
+    const {hiddenDim, numHeads} = this.config;
     checkHeads('Gemma3VisionAttention', hiddenDim, numHeads);
-    checkArgument('Gemma3VisionAttention', 'dropout', dropout, 'rate');
-    this.config = {hiddenDim, numHeads, dropout};
     const projection = (name: string) =>
       this.addSublayer(name, new Dense({units: hiddenDim, dtype: this.dtypePolicy.name, name}));
     this.queryProj = projection('query_proj');
@@ -275,6 +282,12 @@ export interface Gemma3VisionEncoderLayerArgs extends LayerArgs {
   layerNormEpsilon?: number;
 }
 
+const LAYER_ARGUMENTS = {
+  numHeads: ['size'],
+  intermediateDim: ['size'],
+  layerNormEpsilon: ['positive', 1e-6],
+} satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderLayerArgs>>;
+
 /**
  * One layer of the encoder: attention and a feed-forward network, each behind a norm and beside a residual.
  *
@@ -288,14 +301,11 @@ export class Gemma3VisionEncoderLayer extends Layer {
   mlpDense1!: Dense;
   mlpDense2!: Dense;
   layerNorm2!: LayerNormalization;
-  readonly config: Required<Omit<Gemma3VisionEncoderLayerArgs, keyof LayerArgs>>;
+  readonly config: Required<OwnArgs<Gemma3VisionEncoderLayerArgs>>;
 
   constructor(args: Gemma3VisionEncoderLayerArgs) {
-    const known = ['numHeads', 'intermediateDim', 'layerNormEpsilon'] as const;
-    super(checkedArgs('Gemma3VisionEncoderLayer', args, known));
-    const {numHeads, intermediateDim, layerNormEpsilon = 1e-6} = args;
-    checkSizes('Gemma3VisionEncoderLayer', {numHeads, intermediateDim});
-    this.config = {numHeads, intermediateDim, layerNormEpsilon};
+    super(checkedArgs('Gemma3VisionEncoderLayer', args, namesOf(LAYER_ARGUMENTS)));
+    this.config = completeArguments('Gemma3VisionEncoderLayer', args, LAYER_ARGUMENTS);
   }
 
   override build(inputShape: ShapeOrShapes): void {

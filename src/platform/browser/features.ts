@@ -1,5 +1,9 @@
-/** Browsers have no flags that a page could set. */
+import {type Features} from '../contract';
+
+/** A page cannot set the engine's flags. */
 export const enableWideSimd = (): boolean => false;
 
-/** Browsers have it or have it not. */
+/** A browser either supports it or does not. */
 export function enableRelaxedSimd(): void {}
+
+void ({enableRelaxedSimd, enableWideSimd} satisfies Features);

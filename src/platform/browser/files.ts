@@ -1,42 +1,40 @@
-/** What a browser does instead of `node.ts`: there are no folders, and the package's files lie beside its script. */
+/** Browsers have no paths. The package's files are served from next to its script. */
 import {ValueError} from '../../base/errors';
 import {type FileSink, type PresetSink} from '../../base/byte_sink';
-import {HttpPreset} from '../../files/http';
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
+import {type Files} from '../contract';
 
-/** Browsers have no paths. */
 export const canReadFolders = false;
 
-/** See `canReadFolders`. */
+/** @throws ValueError always. */
+export async function openFile(path: string): Promise<ByteSource> {
+  throw new ValueError(
+    `Expected an http(s) address, bytes, or a file that was chosen: browsers have no paths. Received: "${path}".`,
+  );
+}
+
+/** Never a folder. */
 export async function openFolder(_path: string): Promise<PresetSource | undefined> {
   return undefined;
 }
 
-/** See `node_folder_sink.ts`. */
-export async function folderSink(path: string): Promise<PresetSink> {
-  throw new ValueError(
-    `Expected a FileSystemDirectoryHandle or a PresetSink to save into: browsers have no paths. Received: "${path}".`,
-  );
-}
-
-/** See `node_folder_sink.ts`. */
+/** @throws ValueError always. */
 export async function fileSink(path: string): Promise<FileSink> {
   throw new ValueError(
     `Expected a FileSystemFileHandle, a MemoryFile or another ByteSink to save into: browsers have no paths. Received: "${path}".`,
   );
 }
 
-/** See `node.ts`. */
-export async function openFile(path: string): Promise<ByteSource> {
+/** @throws ValueError always. */
+export async function folderSink(path: string): Promise<PresetSink> {
   throw new ValueError(
-    `Expected an address that begins with http, bytes, or a file that was chosen: browsers have no paths. Received: "${path}".`,
+    `Expected a FileSystemDirectoryHandle or a PresetSink to save into: browsers have no paths. Received: "${path}".`,
   );
 }
 
-const PACKAGED = ['gemma3_tiny'];
-
-/** A preset that ships with the package, served from where its script was loaded. */
-export async function packagedPreset(name: string): Promise<PresetSource | undefined> {
-  if (!PACKAGED.includes(name)) return undefined;
-  return new HttpPreset(new URL(`../../presets/${name}`, import.meta.url).href);
+/** The address of a packaged preset. The path starts at `dist/browser/`, where the script is. */
+export async function packagedPreset(name: string): Promise<string | undefined> {
+  return new URL(`../../presets/${name}`, import.meta.url).href;
 }
+
+void ({canReadFolders, openFile, openFolder, fileSink, folderSink, packagedPreset} satisfies Files);

@@ -1,16 +1,16 @@
 import {show, ValueError} from '../../base/errors';
+import {type Images} from '../contract';
 
-/** Browsers have no paths. */
+/** @throws ValueError always: browsers have no paths. */
 export async function readImageFile(path: string): Promise<Uint8Array> {
   throw new ValueError(
     `Expected an image. Received: the path ${show(path)}, which browsers cannot open. ` +
-      'Give a Blob, such as `await (await fetch(address)).blob()`, or an image element.',
+      'Pass a Blob, such as `await (await fetch(address)).blob()`, or an image element.',
   );
 }
 
-/** What a page shows: an image element, a canvas or a bitmap. Undefined for anything else. */
 export function drawnPixels(image: object): ImageData | undefined {
-  // A Worker lacks elements.
+  // Workers have no elements.
   const element = typeof HTMLImageElement !== 'undefined' && image instanceof HTMLImageElement;
   const page = typeof HTMLCanvasElement !== 'undefined' && image instanceof HTMLCanvasElement;
   if (!element && !page && !(image instanceof ImageBitmap) && !(image instanceof OffscreenCanvas)) return undefined;
@@ -19,10 +19,12 @@ export function drawnPixels(image: object): ImageData | undefined {
   if (width === 0 || height === 0) {
     throw new ValueError(
       `Expected an image with pixels. Received: ${width} x ${height}. ` +
-        'Wait for `image.decode()` before an image element is used.',
+        'Wait for `image.decode()` before you use an image element.',
     );
   }
   const context = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true})!;
   context.drawImage(image, 0, 0, width, height);
   return context.getImageData(0, 0, width, height);
 }
+
+void ({readImageFile, drawnPixels} satisfies Images);

@@ -1,13 +1,5 @@
-/** See `node.ts`. */
-export interface Thread {
-  readonly ready: Promise<void>;
-  readonly ended: Promise<void>;
-  send(message: unknown): void;
-  kill(): Promise<void>;
-  stop(): Promise<void>;
-}
+import {type Thread, type Threads} from '../contract';
 
-/** Starts a thread on the text of a function `(data, {ready, receive, end}) => void`; see `node.ts`. */
 export function startThread(source: string, data: unknown): Thread {
   const text = `const receive = handler => { onmessage = ({data}) => handler(data); };
     receive(data => (${source})(data, {ready: () => postMessage('ready'), receive, end: () => close()}));`;
@@ -23,7 +15,7 @@ export function startThread(source: string, data: unknown): Thread {
     };
   }).finally(() => URL.revokeObjectURL(url));
   worker.postMessage(data);
-  // Browsers do not say when a worker has ended: there is nothing to wait for.
+  // Browsers do not report that a worker has ended, so there is nothing to wait for.
   const kill = async () => {
     worker.terminate();
     end();
@@ -33,3 +25,5 @@ export function startThread(source: string, data: unknown): Thread {
 }
 
 export const coreCount = (): number => navigator.hardwareConcurrency ?? 1;
+
+void ({startThread, coreCount} satisfies Threads);

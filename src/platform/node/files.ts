@@ -1,13 +1,14 @@
-/** What only Node can do. Its counterpart for browsers is `browser.ts`; the package's `exports` choose. */
+/** Files on disk. */
 import {type FileHandle, open, stat} from 'node:fs/promises';
 import {dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {ValueError} from '../../base/errors';
-import {type ByteSource, type PresetSource} from '../../base/byte_source';
+import {type ByteSource, type PresetSource, truncated} from '../../base/byte_source';
+import {type Files} from '../contract';
+import {fileSink, folderSink} from './folder_sink';
 
-export {fileSink, folderSink} from './folder_sink';
+export {fileSink, folderSink};
 
-/** Whether a path can lead to a folder. */
 export const canReadFolders = true;
 
 class DiskFile implements ByteSource {
@@ -19,15 +20,10 @@ class DiskFile implements ByteSource {
 
   async readInto(offset: number, target: Uint8Array): Promise<void> {
     for (let filled = 0; filled < target.length;) {
-      // Node reads at most 2 GiB at once.
+      // Node reads at most 2 GiB per call.
       const wanted = Math.min(target.length - filled, 2 ** 30);
       const {bytesRead} = await this.handle.read(target, filled, wanted, offset + filled);
-      if (bytesRead === 0) {
-        throw new Error(
-          `"${this.name}" is shorter than its contents say: expected at least ${offset + target.length} bytes. ` +
-            `Received: ${this.size} bytes. The file is truncated; fetch it again.`,
-        );
-      }
+      if (bytesRead === 0) throw truncated(this, offset + target.length);
       filled += bytesRead;
     }
   }
@@ -56,18 +52,16 @@ class FolderPreset implements PresetSource {
   }
 }
 
-/** @throws ValueError if there is no such file. */
 export async function openFile(path: string): Promise<ByteSource> {
   const full = resolve(path);
   const found = await stat(full).catch(() => undefined);
   if (!found?.isFile()) {
-    const why = found ? 'which is a folder' : 'where there is none';
+    const why = found ? 'which is a folder' : 'where no file exists';
     throw new ValueError(`Expected the path of a file. Received: "${path}", ${why}.`);
   }
   return new DiskFile(full, found.size, await open(full, 'r'));
 }
 
-/** The folder at a path, or undefined if there is none. */
 export async function openFolder(path: string): Promise<PresetSource | undefined> {
   const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
   const found = await stat(full).catch(() => undefined);
@@ -78,13 +72,20 @@ export async function openFolder(path: string): Promise<PresetSource | undefined
   return new FolderPreset(full);
 }
 
-/** A preset that ships with the package, or undefined. `src/platform` and `dist/node` are equally deep. */
-export async function packagedPreset(name: string): Promise<PresetSource | undefined> {
-  if (!/^\w+$/.test(name)) return undefined;
-  // Here and in dist/node the root of the package is not equally far up.
-  for (const up of ['../../..', '../..']) {
-    const folder = join(dirname(fileURLToPath(import.meta.url)), up, 'presets', name);
-    if ((await stat(folder).catch(() => undefined))?.isDirectory()) return new FolderPreset(folder);
+/** The nearest folder above this file with a package.json: sources and bundles are not equally deep in the package. */
+async function packageRoot(): Promise<string | undefined> {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!(await isFile(join(folder, 'package.json')))) {
+    if (folder === dirname(folder)) return undefined;
+    folder = dirname(folder);
   }
-  return undefined;
+  return folder;
 }
+
+export async function packagedPreset(name: string): Promise<string | undefined> {
+  const root = await packageRoot();
+  const path = root && join(root, 'presets', name);
+  return path && (await stat(path).catch(() => undefined))?.isDirectory() ? path : undefined;
+}
+
+void ({canReadFolders, openFile, openFolder, fileSink, folderSink, packagedPreset} satisfies Files);

@@ -1,11 +1,10 @@
-/** A preset folder that is written aside and put in place at the end. */
+/** Writing to disk: files are staged under temporary names and renamed into place at the end. */
 import {randomUUID} from 'node:crypto';
 import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {ValueError} from '../../base/errors';
-import {type FileSink} from '../../base/byte_sink';
-import {type ByteSink, type PresetSink} from '../../base/byte_sink';
+import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
 
 class DiskSink implements ByteSink {
   constructor(
@@ -16,7 +15,7 @@ class DiskSink implements ByteSink {
 
   async write(bytes: Uint8Array): Promise<void> {
     for (let done = 0; done < bytes.length;) {
-      // Node writes at most 2 GiB at once, and may write less than it was given.
+      // Node writes at most 2 GiB per call, and may write fewer bytes than requested.
       const wanted = Math.min(bytes.length - done, 2 ** 30);
       done += (await this.handle.write(bytes, done, wanted)).bytesWritten;
     }
@@ -24,7 +23,7 @@ class DiskSink implements ByteSink {
 
   async close(): Promise<void> {
     this.ended(this.handle);
-    // A rename must not come to the disk before what it names.
+    // The contents must reach the disk before the rename does.
     await this.handle.sync();
     await this.handle.close();
   }
@@ -33,16 +32,16 @@ class DiskSink implements ByteSink {
 const exists = async (path: string) => (await stat(path).catch(() => undefined)) !== undefined;
 
 /**
- * Files are written into a folder beside the target, on the same disk. A target that was not there comes into being by
- * one rename. In one that was there files are exchanged one by one, old ones being kept aside until the last is in
- * place; files that are no part of a preset stay.
+ * Stages files in a folder next to the target, on the same disk. A new target is created by one rename. In an existing
+ * target files are replaced one by one, and old ones are kept until the last new one is in place. Files that are not
+ * part of a preset stay.
  */
 class FolderSink implements PresetSink {
   private readonly staging: string;
   private readonly written: string[] = [];
   private readonly opened = new Set<FileHandle>();
-  /** False while old files are aside that belong in the target. */
-  private undone = true;
+  /** False while the staging folder holds old files that belong in the target. */
+  private restored = true;
 
   constructor(readonly name: string) {
     this.staging = join(dirname(name), `.${basename(name)}.saving-${randomUUID().slice(0, 8)}`);
@@ -81,10 +80,10 @@ class FolderSink implements PresetSink {
         if (!stale.includes(path)) await move(join(this.staging, path), full);
       }
     } catch (error) {
-      // Should this fail too, what is aside must not be removed: `undone` stays false.
-      this.undone = false;
-      for (const back of undo) await back();
-      this.undone = true;
+      // If restoring fails as well, `restored` stays false, so that `abort` keeps the old files.
+      this.restored = false;
+      for (const restore of undo) await restore();
+      this.restored = true;
       throw error;
     }
     await rm(this.staging, {recursive: true, force: true});
@@ -93,33 +92,28 @@ class FolderSink implements PresetSink {
   async abort(): Promise<void> {
     for (const handle of this.opened) await handle.close();
     this.opened.clear();
-    if (!this.undone) return;
+    if (!this.restored) return;
     await rm(this.staging, {recursive: true, force: true});
   }
 }
 
-/** As `mkdir` with `recursive`, which never comes back below folders that take none, such as /proc. */
-async function makeFolders(path: string): Promise<void> {
+/** Like `mkdir` with `recursive`, which never returns in folders that allow no new ones, such as /proc. */
+async function createFolders(path: string): Promise<void> {
   if (await exists(path)) return;
-  await makeFolders(dirname(path));
+  await createFolders(dirname(path));
   await mkdir(path);
 }
 
-/**
- * A folder to write a preset into; it need not exist yet, nor those it is in.
- *
- * @throws ValueError if there is a file of that name, or nothing can be written there.
- */
 export async function folderSink(path: string): Promise<PresetSink> {
   const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
   const found = await stat(full).catch(() => undefined);
   if (found && !found.isDirectory()) {
     throw new ValueError(`Expected the path of a folder to save into. Received: "${path}", which is a file.`);
   }
-  // Made at once: what cannot be written to is told before anything is computed.
+  // Created now, so that an unwritable place is reported before anything is computed.
   const sink = new FolderSink(full);
   try {
-    await makeFolders(dirname(full));
+    await createFolders(dirname(full));
     await sink.begin();
   } catch (error) {
     throw new ValueError(
@@ -130,19 +124,14 @@ export async function folderSink(path: string): Promise<PresetSink> {
   return sink;
 }
 
-/**
- * A single file, written beside its place and put there by one rename when it is closed.
- *
- * @throws ValueError if there is a folder of that name, or nothing can be written there.
- */
 export async function fileSink(path: string): Promise<FileSink> {
   const full = resolve(path);
   if ((await stat(full).catch(() => undefined))?.isDirectory()) {
     throw new ValueError(`Expected the path of a file to save into. Received: "${path}", which is a folder.`);
   }
-  const aside = join(dirname(full), `.${basename(full)}.saving-${randomUUID().slice(0, 8)}`);
-  const handle = await makeFolders(dirname(full))
-    .then(() => open(aside, 'w'))
+  const staged = join(dirname(full), `.${basename(full)}.saving-${randomUUID().slice(0, 8)}`);
+  const handle = await createFolders(dirname(full))
+    .then(() => open(staged, 'w'))
     .catch((error: Error) => {
       throw new ValueError(
         `Expected a file that can be written. Received: "${path}": ${error.message}. Choose another place, or change the ` +
@@ -156,11 +145,11 @@ export async function fileSink(path: string): Promise<FileSink> {
     write: bytes => disk.write(bytes),
     async close() {
       await disk.close();
-      await rename(aside, full);
+      await rename(staged, full);
     },
     async abort() {
       if (!closed) await handle.close();
-      await rm(aside, {force: true});
+      await rm(staged, {force: true});
     },
   };
 }

@@ -1,27 +1,10 @@
 import {availableParallelism} from 'node:os';
 import {Worker} from 'node:worker_threads';
+import {type Thread, type Threads} from '../contract';
 
-/** A thread that runs a function of its data. It does not keep the process alive. */
-export interface Thread {
-  /** Settles when the thread says that it is ready, or ends before. */
-  readonly ready: Promise<void>;
-  /** Settles when the thread has ended, for whatever reason. */
-  readonly ended: Promise<void>;
-  /** A message, which waits until the thread receives it. */
-  send(message: unknown): void;
-  /** Ends the thread, whatever it does. */
-  kill(): Promise<void>;
-  /** Waits a moment for the thread to end by itself, then ends it. */
-  stop(): Promise<void>;
-}
-
-/** How long a thread may take to end by itself. */
+/** Milliseconds that a thread has to end on its own. */
 const GRACE = 1000;
 
-/**
- * Starts a thread on the text of a function `(data, {ready, receive, end}) => void`. The thread lives until it calls `end`,
- * and hears of a message only between calls: `receive(handler)` takes the next one.
- */
 export function startThread(source: string, data: unknown): Thread {
   const text =
     `const {parentPort, workerData} = require('node:worker_threads');\n` +
@@ -37,7 +20,8 @@ export function startThread(source: string, data: unknown): Thread {
       worker.unref();
       resolve();
     });
-    worker.on('error', reject); // stays: an error that nobody listens to would end the process
+    // Stays registered: an error event without a listener would end the process.
+    worker.on('error', reject);
     worker.once('exit', code => reject(new Error(`A thread ended with code ${code} before it was ready.`)));
   });
   const kill = async () => void (await worker.terminate());
@@ -52,3 +36,5 @@ export function startThread(source: string, data: unknown): Thread {
 }
 
 export const coreCount = (): number => availableParallelism();
+
+void ({startThread, coreCount} satisfies Threads);

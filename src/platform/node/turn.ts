@@ -1,2 +1,5 @@
-/** Lets everything else that waits run once: timers, signals, sockets. */
+import {type Turn} from '../contract';
+
 export const nextTurn = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
+
+void ({nextTurn} satisfies Turn);

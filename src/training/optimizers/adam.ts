@@ -5,19 +5,19 @@ import {adamStep} from '../../ops/adam_step';
 import {Optimizer, type OptimizerArgs} from './optimizer';
 
 export interface AdamArgs extends OptimizerArgs {
-  /** How much of the mean of gradients stays. Defaults to 0.9. */
+  /** Decay rate of the running mean of gradients. Defaults to 0.9. */
   beta1?: number;
-  /** How much of the mean of their squares stays. Defaults to 0.999. */
+  /** Decay rate of the running mean of squared gradients. Defaults to 0.999. */
   beta2?: number;
-  /** Keeps divisors from zero. Defaults to 1e-7. */
+  /** Added to the divisor, for numerical stability. Defaults to 1e-7. */
   epsilon?: number;
-  /** Divide by the largest mean of squares so far: https://openreview.net/pdf?id=ryQu7f-RZ. Defaults to false. */
+  /** Divide by the largest running mean of squares so far: https://openreview.net/pdf?id=ryQu7f-RZ. Defaults to false. */
   amsgrad?: boolean;
 }
 
 /**
- * Adam of Kingma and Ba, https://arxiv.org/abs/1412.6980, as `keras.optimizers.Adam`: rate 0.001 unless given. `tf.train.adam`
- * adds its epsilon elsewhere and gives other numbers.
+ * Adam by Kingma and Ba, https://arxiv.org/abs/1412.6980, as `keras.optimizers.Adam`. The learning rate defaults to 0.001.
+ * `tf.train.adam` gives different numbers, because it adds epsilon in another place.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -58,7 +58,7 @@ export class Adam extends Optimizer {
     m!.assign(momentum);
     v!.assign(velocity);
     if (velocityHat) {
-      // The largest velocity so far divides in place of this one.
+      // The largest velocity so far is the divisor, instead of the current one.
       velocityHat.assign(tf.maximum(velocityHat, velocity));
       variable.assign(tf.sub(variable, tf.div(tf.mul(momentum, alpha), tf.add(tf.sqrt(velocityHat), epsilon))));
     } else {
@@ -73,8 +73,8 @@ export class Adam extends Optimizer {
 }
 
 /**
- * Adam with decoupled weight decay, Loshchilov and Hutter, https://arxiv.org/abs/1711.05101, as `keras.optimizers.AdamW`:
- * `weightDecay` is 0.004 unless given.
+ * Adam with decoupled weight decay by Loshchilov and Hutter, https://arxiv.org/abs/1711.05101, as `keras.optimizers.AdamW`.
+ * `weightDecay` defaults to 0.004.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

@@ -1,4 +1,4 @@
-/** Optimizers and learning rates with Keras' numbers. */
+/** Optimizers and learning rate schedules with Keras' names and numbers. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {Adam, AdamW} from './adam';
@@ -15,27 +15,27 @@ export {
 } from './schedules';
 export {SGD, type SGDArgs} from './sgd';
 
-const MAKERS = {
-  /** What KerasHub's `CausalLM` compiles with. */
+const BY_NAME = {
+  /** The default of KerasHub's `CausalLM.compile`. */
   auto: () => new Adam({learningRate: 2e-5}),
   adam: () => new Adam(),
   adamw: () => new AdamW(),
   sgd: () => new SGD(),
 };
 
-export type OptimizerName = keyof typeof MAKERS;
+export type OptimizerName = keyof typeof BY_NAME;
 
 /**
- * An optimizer by name, with Keras' arguments, or the one that is given.
+ * A new optimizer with a name and Keras' defaults, or the given optimizer itself.
  *
  * @throws ValueError on anything else.
  */
 export function get(optimizer: unknown): tf.Optimizer {
   if (optimizer instanceof tf.Optimizer) return optimizer;
-  if (typeof optimizer === 'string' && Object.hasOwn(MAKERS, optimizer)) return MAKERS[optimizer as OptimizerName]();
-  const names = Object.keys(MAKERS).map(name => `"${name}"`);
+  if (typeof optimizer === 'string' && Object.hasOwn(BY_NAME, optimizer)) return BY_NAME[optimizer as OptimizerName]();
+  const names = Object.keys(BY_NAME).map(name => `"${name}"`);
   throw new ValueError(
-    `Expected \`optimizer\` as one of ${names.join(', ')}, as one of the class \`optimizers\` or as a tf.Optimizer. ` +
-      `Received: ${show(optimizer)}.`,
+    `Expected \`optimizer\` as one of ${names.join(', ')}, as an instance of a class in \`optimizers\` or as a ` +
+      `tf.Optimizer. Received: ${show(optimizer)}.`,
   );
 }

@@ -1,4 +1,7 @@
-/** What optimizers share, as `keras.optimizers.Optimizer`: rates, decay, clipping, gradients of several batches, state. */
+/**
+ * The base class of optimizers, as `keras.optimizers.Optimizer`: learning rate, weight decay, clipping, gradient accumulation
+ * and state.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {checkArgument, checkArguments} from '../../base/checks';
@@ -7,15 +10,15 @@ import {LearningRateSchedule} from './schedules';
 export interface OptimizerArgs {
   /** A number or a schedule. */
   learningRate?: number | LearningRateSchedule;
-  /** Part of each variable that is taken off, times the rate, at each step. Null, the default: none. */
+  /** Fraction of each variable, times the learning rate, to subtract at each step. Null, the default, means none. */
   weightDecay?: number | null;
-  /** The longest that the gradient of one variable may be. Null, the default: as long as it is. */
+  /** Upper limit of the norm of each variable's gradient. Null, the default, means no limit. */
   clipNorm?: number | null;
-  /** The largest that a number of a gradient may be. Null, the default: as large as it is. */
+  /** Upper limit of the absolute value of each element of a gradient. Null, the default, means no limit. */
   clipValue?: number | null;
-  /** The longest that all gradients together may be. Null, the default: as long as they are. */
+  /** Upper limit of the norm of all gradients together. Null, the default, means no limit. */
   globalClipNorm?: number | null;
-  /** Batches whose gradients are averaged before variables change, at least 2. Null, the default: each batch changes them. */
+  /** Number of batches, at least 2, to average gradients over before variables change. Null, the default, means 1. */
   gradientAccumulationSteps?: number | null;
 }
 const KNOWN = [
@@ -29,12 +32,12 @@ const KNOWN = [
 
 type Gradients = tf.NamedTensorMap | {name: string; tensor: tf.Tensor}[];
 
-/** Sum of squares of all numbers of a tensor. */
+/** Sum of squares of all elements. */
 const squares = (x: tf.Tensor): tf.Tensor => tf.sum(tf.square(x));
 
 /**
- * A tfjs optimizer that computes as Keras does. It keeps numbers for each variable ("slots") in the order in which variables
- * were first given, and wants the same ones each time.
+ * A tfjs optimizer with Keras' numbers. It keeps tensors for each variable ("slots"), in the order of the variables in the
+ * first step, and expects the same variables in every step.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -49,7 +52,7 @@ export abstract class Optimizer extends tf.Optimizer {
   private slots: Record<string, tf.Variable[]> = {};
   private undecayed: readonly string[] = [];
 
-  /** @param owner class, for errors. @param known arguments beside those of all optimizers. */
+  /** @param owner class name, for errors. @param known arguments in addition to those of all optimizers. */
   constructor(owner: string, args: OptimizerArgs, known: readonly string[], defaultRate: number) {
     super();
     checkArguments(owner, args, [...KNOWN, ...known]);
@@ -66,7 +69,7 @@ export abstract class Optimizer extends tf.Optimizer {
     for (const [name, value] of Object.entries(clips)) checkArgument(owner, name, value, 'positiveOrNull');
     if (Object.values(clips).filter(value => value !== null).length > 1) {
       throw new ValueError(
-        `${owner} expected one of \`clipNorm\`, \`clipValue\` and \`globalClipNorm\` at most. Received: ${show(clips)}.`,
+        `${owner} expected at most one of \`clipNorm\`, \`clipValue\` and \`globalClipNorm\`. Received: ${show(clips)}.`,
       );
     }
     if (weightDecay !== null && !(Number.isFinite(weightDecay) && weightDecay >= 0)) {
@@ -82,13 +85,13 @@ export abstract class Optimizer extends tf.Optimizer {
     }
   }
 
-  /** Names of the numbers kept for each variable. */
+  /** Names of the tensors kept for each variable. */
   protected abstract readonly slotNames: readonly string[];
 
   /**
-   * Changes one variable.
+   * Updates one variable.
    *
-   * @param slots of the variable, by name. @param update number of this change, from 1 on.
+   * @param slots of the variable, by name. @param update number of this update, starting at 1.
    */
   protected abstract updateStep(
     gradient: tf.Tensor,
@@ -98,13 +101,13 @@ export abstract class Optimizer extends tf.Optimizer {
     update: number,
   ): void;
 
-  /** The rate of the next step. It can be set unless it follows a schedule. */
+  /** The learning rate of the next step. It can be set unless it follows a schedule. */
   get learningRate(): number {
     return this.rate instanceof LearningRateSchedule ? this.rate.call(this.iterations) : this.rate;
   }
   set learningRate(value: number) {
     if (this.rate instanceof LearningRateSchedule) {
-      throw new ValueError('This optimizer was made with a schedule as `learningRate`, so the rate cannot be set.');
+      throw new ValueError('The learning rate of this optimizer follows a schedule, so it cannot be set.');
     }
     if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
       throw new ValueError(
@@ -116,10 +119,10 @@ export abstract class Optimizer extends tf.Optimizer {
   }
 
   /**
-   * Leaves variables out of the weight decay.
+   * Excludes variables from weight decay.
    *
    * @param variableNames parts of names, such as "norm/scale".
-   * @throws ValueError when training has begun.
+   * @throws ValueError after the first step.
    */
   excludeFromWeightDecay(variableNames: readonly string[]): void {
     if (this.names !== null) {
@@ -129,23 +132,23 @@ export abstract class Optimizer extends tf.Optimizer {
   }
 
   /**
-   * One step: gradients by name of variable.
+   * Applies one step. `gradients` are given by the names of their variables.
    *
-   * @throws ValueError on other variables than the first time.
+   * @throws ValueError if the variables differ from those of the first step.
    */
   override applyGradients(gradients: Gradients): void {
-    const given = Array.isArray(gradients)
+    const entries = Array.isArray(gradients)
       ? gradients
       : Object.entries(gradients).map(([name, tensor]) => ({name, tensor}));
     const registered = tf.engine().registeredVariables;
     tf.tidy(() => {
-      const variables = given.map(({name}) => registered[name]!);
+      const variables = entries.map(({name}) => registered[name]!);
       this.build(
-        given.map(({name}) => name),
+        entries.map(({name}) => name),
         variables,
       );
-      const summed = this.accumulated(given.map(({tensor}) => tensor));
-      if (summed) this.update(variables, summed);
+      const mean = this.accumulated(entries.map(({tensor}) => tensor));
+      if (mean) this.update(variables, mean);
     });
     this.incrementIterations();
   }
@@ -161,19 +164,19 @@ export abstract class Optimizer extends tf.Optimizer {
       all.every(slot => this.slots[slot]?.every((x, i) => x.shape.join() === variables[i]?.shape.join()));
     if (fits) return;
     throw new ValueError(
-      `Expected gradients of the ${this.names.length} variables that this optimizer was first used for. Received: ` +
-        `${names.length}, "${names[0]}" first. Make a new optimizer for other variables: call \`compile\` again.`,
+      `Expected gradients of the ${this.names.length} variables of this optimizer's first step. Received: ` +
+        `${names.length}, "${names[0]}" first. Create a new optimizer for other variables and call \`compile\` again.`,
     );
   }
 
-  /** Means of the gradients of several batches, with the last of them; null before. */
+  /** The mean gradients once the last batch of an accumulation is added; null for the batches before it. */
   private accumulated(gradients: tf.Tensor[]): tf.Tensor[] | null {
     const steps = this.gradientAccumulationSteps;
     if (steps === null) return gradients;
-    const kept = this.slots.gradientAccumulator!;
-    const sums = gradients.map((gradient, i) => tf.add(gradient, kept[i]!));
+    const accumulators = this.slots.gradientAccumulator!;
+    const sums = gradients.map((gradient, i) => tf.add(gradient, accumulators[i]!));
     const last = (this.iterations + 1) % steps === 0;
-    kept.forEach((x, i) => x.assign(last ? tf.zerosLike(x) : sums[i]!));
+    accumulators.forEach((x, i) => x.assign(last ? tf.zerosLike(x) : sums[i]!));
     return last ? sums.map(sum => tf.div(sum, steps)) : null;
   }
 
@@ -207,9 +210,9 @@ export abstract class Optimizer extends tf.Optimizer {
     return clipValue === null ? gradients : gradients.map(x => tf.clipByValue(x, -clipValue, clipValue));
   }
 
-  // === State: what a run needs to go on to the same numbers ===
+  // === State: restoring it continues a run with the same numbers ===
 
-  /** Number of steps, then the numbers kept for each variable; the caller disposes them. */
+  /** The step count, then the slots of all variables. The caller disposes the tensors. */
   override async getWeights(): Promise<{name: string; tensor: tf.Tensor}[]> {
     const named = Object.entries(this.slots).flatMap(([slot, variables]) =>
       variables.map((variable, i) => ({name: `${this.names?.[i] ?? i}/${slot}`, tensor: variable.clone()})),
@@ -217,7 +220,7 @@ export abstract class Optimizer extends tf.Optimizer {
     return [await this.saveIterations(), ...named];
   }
 
-  /** @throws ValueError on numbers of an optimizer with other slots. */
+  /** @throws ValueError on the state of an optimizer with other slots. */
   override async setWeights(weightValues: {name: string; tensor: tf.Tensor}[]): Promise<void> {
     const values = await this.extractIterations(weightValues);
     const slots: Record<string, tf.Tensor[]> = {};
@@ -227,7 +230,7 @@ export abstract class Optimizer extends tf.Optimizer {
     if (received.length > 0 && received.join() !== expected.join()) {
       throw new ValueError(
         `Expected the state of an optimizer that keeps ${expected.join(', ') || 'nothing'}. Received one that keeps ` +
-          `${received.join(', ')}. Compile with the optimizer that the state is of.`,
+          `${received.join(', ')}. Compile with the optimizer that saved the state.`,
       );
     }
     this.disposeSlots();

@@ -1,10 +1,10 @@
-/** Learning rates that change from step to step, with the names and numbers of `keras.optimizers.schedules`. */
+/** Learning rate schedules with the names and numbers of `keras.optimizers.schedules`. */
 import {show, ValueError} from '../../base/errors';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../../base/checks';
 
-/** A learning rate for each step. As `keras.optimizers.schedules.LearningRateSchedule`. */
+/** A learning rate for each step, as `keras.optimizers.schedules.LearningRateSchedule`. */
 export abstract class LearningRateSchedule {
-  /** The rate of a step; the first one is 0. With gradients accumulated, every batch is a step, as in Keras. */
+  /** The rate of a step, counted from 0. With gradient accumulation, every batch is a step, as in Keras. */
   abstract call(step: number): number;
   abstract getConfig(): Record<string, unknown>;
 }
@@ -16,21 +16,21 @@ function checkRate(owner: string, name: string, value: unknown): void {
 }
 
 export interface CosineDecayArgs {
-  /** The rate at the beginning: of the warm-up if there is one, else of the decay. */
+  /** The rate at the beginning: of the warm-up if there is one, otherwise of the decay. */
   initialLearningRate: number;
-  /** Steps of the decay, behind those of the warm-up. */
+  /** Steps of the decay, not counting the warm-up. */
   decaySteps: number;
-  /** What is left at the end, as a part of the highest rate. Defaults to 0. */
+  /** The final rate, as a fraction of the highest rate. Defaults to 0. */
   alpha?: number;
-  /** The rate that the warm-up goes up to, in a straight line. Null, the default: no warm-up. */
+  /** The rate at the end of the warm-up, which is linear. Null, the default, means no warm-up. */
   warmupTarget?: number | null;
   /** Steps of the warm-up. Defaults to 0. */
   warmupSteps?: number;
 }
 
 /**
- * Half a cosine from the highest rate down to `alpha` of it, with a warm-up in front if asked for: Loshchilov and Hutter
- * (2016), https://arxiv.org/abs/1608.03983. As `keras.optimizers.schedules.CosineDecay`.
+ * Half a cosine from the highest rate down to `alpha` times that rate, with an optional warm-up before it: Loshchilov and
+ * Hutter (2016), https://arxiv.org/abs/1608.03983. As `keras.optimizers.schedules.CosineDecay`.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -75,12 +75,12 @@ export interface PolynomialDecayArgs {
   endLearningRate?: number;
   /** 1, the default, is a straight line. */
   power?: number;
-  /** Whether to begin again when the end is reached, over ever more steps. Defaults to false. */
+  /** Whether to restart at the end, each time over more steps. Defaults to false. */
   cycle?: boolean;
 }
 
 /**
- * From one rate to another in a straight line, or in a power of it. As `keras.optimizers.schedules.PolynomialDecay`.
+ * From one rate to another along a polynomial, by default a straight line. As `keras.optimizers.schedules.PolynomialDecay`.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

@@ -4,14 +4,14 @@ import {checkArgument} from '../../base/checks';
 import {Optimizer, type OptimizerArgs} from './optimizer';
 
 export interface SGDArgs extends OptimizerArgs {
-  /** How much of the last change goes into the next one, in [0, 1]. Defaults to 0. */
+  /** Fraction of the previous update to add to the next one, in [0, 1]. Defaults to 0. */
   momentum?: number;
-  /** Whether momentum looks ahead, as Nesterov's does. Defaults to false. */
+  /** Whether to use Nesterov momentum. Defaults to false. */
   nesterov?: boolean;
 }
 
 /**
- * Gradient descent, with momentum if asked for, as `keras.optimizers.SGD`: rate 0.01 unless given.
+ * Gradient descent with optional momentum, as `keras.optimizers.SGD`. The learning rate defaults to 0.01.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

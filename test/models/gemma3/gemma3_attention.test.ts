@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import {ValueError} from '../../../src/base/errors';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {CachedGemma3Attention, type CachedGemma3AttentionArgs} from '../../../src/models/gemma3/gemma3_attention';
-import {expectClose, normal} from '../../support/compare';
+import {normal} from '../../support/random';
 
 const SMALL = {headDim: 4, numQueryHeads: 4, numKeyValueHeads: 2};
 const D = 6;
@@ -62,7 +62,7 @@ describe('CachedGemma3Attention', () => {
           return out;
         }),
       );
-      expectClose(layer.apply(x) as tf.Tensor, expected);
+      expect(layer.apply(x) as tf.Tensor).toBeAllClose(expected);
       layer.dispose();
     });
   });
@@ -78,7 +78,7 @@ describe('CachedGemma3Attention', () => {
         Array.from({length: 4}, (_, t) => layer.call(tf.slice(x, [0, t, 0], [1, 1, D]))),
         1,
       );
-      expectClose(y, alone);
+      expect(y).toBeAllClose(alone);
       layer.dispose();
     });
   });
@@ -121,8 +121,7 @@ describe('CachedGemma3Attention', () => {
             const y = layer.call(part, {cache, counts});
             starts.forEach((start, row) => {
               if (!counts[row]) return;
-              expectClose(
-                tf.slice(y, [row, 0, 0], [1, counts[row]!, D]),
+              expect(tf.slice(y, [row, 0, 0], [1, counts[row]!, D])).toBeAllClose(
                 tf.slice(whole, [row, start, 0], [1, counts[row]!, D]),
               );
             });
@@ -147,7 +146,7 @@ describe('CachedGemma3Attention', () => {
     tf.tidy(() => {
       const layer = filled({dropout: 0.5});
       const x = normal([1, 6, D], 9);
-      expectClose(layer.call(x), layer.call(x, {training: false}), 1e-12);
+      expect(layer.call(x)).toBeAllClose(layer.call(x, {training: false}), 1e-12);
       const difference = tf.sub(layer.call(x, {training: true}), layer.call(x));
       expect(tf.max(tf.abs(difference)).arraySync()).toBeGreaterThan(1e-3);
       layer.dispose();

@@ -6,7 +6,7 @@ import {ValueError} from '../../../src/base/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
 import {snakeKeys} from '../../../src/base/casing';
 import {PackedWeight} from '../../../src/weights/packed_weight';
-import {expectClose, normal} from '../../support/compare';
+import {normal} from '../../support/random';
 import {fixture} from '../../support/fixtures';
 
 /** The sizes of KerasHub's own tests. */
@@ -56,7 +56,7 @@ const predict = (backbone: tf.LayersModel) =>
 
 describe('arguments', () => {
   test.each<[object, string]>([
-    [{hiddenDims: 8}, 'Gemma3Backbone has no argument "hiddenDims". Expected: vocabularySize, imageSize, numLayers,'],
+    [{hiddenDims: 8}, 'Gemma3Backbone has no argument "hiddenDims". Expected: vocabularySize, numLayers,'],
     [{foo: 1, bar: 2}, 'Gemma3Backbone has no arguments "foo", "bar".'],
     [{hidden_dim: 8}, 'Expected "hiddenDim" once, in one casing.'],
     [{vocabularySize: undefined}, '`vocabularySize` to be a positive integer. Received: vocabularySize=undefined.'],
@@ -196,8 +196,8 @@ describe('predict', () => {
     const inOrder = backbone.predict([a, b]) as tf.Tensor;
     const numbers = backbone.predict({padding_mask: b.arraySync(), token_ids: a.arraySync()}) as tf.Tensor;
     expect(byName.shape).toEqual([2, 6, 8]);
-    expectClose(inOrder, byName, 1e-12);
-    expectClose(numbers, byName, 1e-12);
+    expect(inOrder).toBeAllClose(byName, 1e-12);
+    expect(numbers).toBeAllClose(byName, 1e-12);
     expect(a.isDisposed).toBe(false);
     tf.dispose([a, b, byName, inOrder, numbers]);
     expect(tf.memory().numTensors).toBe(before);
@@ -220,7 +220,7 @@ describe('predict', () => {
       const other = tf.add(ids(), tf.mul(tf.sub(1, mask()), 9)) as tf.Tensor2D;
       const y = backbone.predict({token_ids: other, padding_mask: mask()}) as tf.Tensor;
       const real = tf.expandDims(tf.cast(mask(), 'float32'), 2);
-      expectClose(tf.mul(y, real), tf.mul(predict(backbone), real), 1e-6);
+      expect(tf.mul(y, real)).toBeAllClose(tf.mul(predict(backbone), real), 1e-6);
     });
   });
 });
@@ -253,7 +253,7 @@ describe('configuration', () => {
     expect(copy).toBeInstanceOf(Gemma3Backbone);
     expect(copy.getConfig()).toEqual(backbone.getConfig());
     tf.tidy(() => copy.setWeights(backbone.getWeights()));
-    expectClose(predict(copy), predict(backbone), 1e-12);
+    expect(predict(copy)).toBeAllClose(predict(backbone), 1e-12);
     backbone.dispose();
     copy.dispose();
   });
@@ -268,7 +268,7 @@ describe('configuration', () => {
     await backbone.save(handler);
     const copy = await tf.loadLayersModel(tf.io.fromMemory(saved!));
     expect(copy).toBeInstanceOf(Gemma3Backbone);
-    expectClose(predict(copy), predict(backbone), 1e-12);
+    expect(predict(copy)).toBeAllClose(predict(backbone), 1e-12);
     expect(copy.weights.map(weight => weight.originalName)).toEqual(
       backbone.weights.map(weight => weight.originalName),
     );
@@ -301,7 +301,7 @@ describe('weights', () => {
     expect(backbone.trainableWeights).toHaveLength(names.length - 13);
     const copy = new Gemma3Backbone(TINY);
     tf.tidy(() => copy.setWeights(backbone.getWeights()));
-    expectClose(predict(copy), predict(backbone), 1e-12);
+    expect(predict(copy)).toBeAllClose(predict(backbone), 1e-12);
     backbone.dispose();
     copy.dispose();
   });
@@ -366,7 +366,10 @@ test.each(['cpu', 'simd'] as const)('a padding mask of true and false is one of 
   tf.tidy(() => {
     const given = {token_ids: ids(), padding_mask: mask()};
     const expected = backbone.predict(given) as tf.Tensor;
-    expectClose(backbone.predict({...given, padding_mask: tf.cast(mask(), 'bool')}) as tf.Tensor, expected, 1e-7);
+    expect(backbone.predict({...given, padding_mask: tf.cast(mask(), 'bool')}) as tf.Tensor).toBeAllClose(
+      expected,
+      1e-7,
+    );
   });
   backbone.dispose();
   await useBackend('cpu');

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from '../../../src/models/gemma3/gemma3_decoder_block';
-import {expectClose, normal} from '../../support/compare';
+import {normal} from '../../support/random';
 
 const SMALL = {hiddenDim: 6, intermediateDim: 10, headDim: 4, numQueryHeads: 2, numKeyValueHeads: 1};
 
@@ -54,7 +54,7 @@ describe('Gemma3DecoderBlock', () => {
         tf.add(1, tf.tanh(tf.mul(Math.sqrt(2 / Math.PI), tf.add(g, tf.mul(0.044715, tf.pow(g, 3)))))),
       );
       const ffw = linear(tf.mul(gelu, value(normed))).reshape([2, 5, 6]);
-      expectClose(layer.apply(x) as tf.Tensor, tf.add(y, layer.postFfwNorm!.call(ffw)));
+      expect(layer.apply(x) as tf.Tensor).toBeAllClose(tf.add(y, layer.postFfwNorm!.call(ffw)));
       layer.dispose();
     });
   });
@@ -91,7 +91,7 @@ describe('Gemma3DecoderBlock', () => {
       const cache = new KvCache({batch: 2, maxLength: 8, numKeyValueHeads: 1, headDim: 4, window});
       for (let t = 0; t < 8; t++) {
         const y = layer.call(tf.slice(x, [0, t, 0], [2, 1, 6]), {cache});
-        expectClose(y, tf.slice(whole, [0, t, 0], [2, 1, 6]));
+        expect(y).toBeAllClose(tf.slice(whole, [0, t, 0], [2, 1, 6]));
       }
       cache.dispose();
       layer.dispose();
@@ -111,7 +111,7 @@ describe('Gemma3DecoderBlock', () => {
     expect(copy.layers[0]!.getConfig()).toEqual(block.getConfig());
     tf.tidy(() => {
       const x = normal([2, 5, 6], 9);
-      expectClose(copy.predict(x) as tf.Tensor, model.predict(x) as tf.Tensor, 1e-6);
+      expect(copy.predict(x) as tf.Tensor).toBeAllClose(model.predict(x) as tf.Tensor, 1e-6);
     });
   });
 

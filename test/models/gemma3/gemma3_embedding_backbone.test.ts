@@ -9,7 +9,7 @@ import {
   useBackend,
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
-import {expectClose, normal} from '../../support/compare';
+import {normal} from '../../support/random';
 import {expectNoLeak} from '../../support/numbers';
 import {fixture} from '../../support/fixtures';
 
@@ -63,7 +63,7 @@ test('gives hidden states and embeddings of length 1 by name', async () => {
     expect(Object.keys(outputs)).toEqual(['sequence_output', 'pooled_output']);
     expect(outputs.sequence_output.shape).toEqual([2, 6, 8]);
     expect(outputs.pooled_output.shape).toEqual([2, 5]);
-    tf.tidy(() => expectClose(tf.norm(outputs.pooled_output, 'euclidean', 1), [1, 1]));
+    tf.tidy(() => expect(tf.norm(outputs.pooled_output, 'euclidean', 1)).toBeAllClose([1, 1]));
     tf.dispose(outputs);
     backbone.dispose();
   });
@@ -100,8 +100,8 @@ test('goes through fromConfig in either casing, JSON, and files of tfjs', async 
     // The last one came with its weights.
     if (i < copies.length - 1) tf.tidy(() => copy.setWeights(backbone.getWeights()));
     const outputs = predict(copy);
-    expectClose(outputs.pooled_output, expected.pooled_output, 1e-12);
-    expectClose(outputs.sequence_output, expected.sequence_output, 1e-12);
+    expect(outputs.pooled_output).toBeAllClose(expected.pooled_output, 1e-12);
+    expect(outputs.sequence_output).toBeAllClose(expected.sequence_output, 1e-12);
     tf.dispose(outputs);
     copy.dispose();
   });
@@ -119,9 +119,8 @@ test.each([
   const kernels = packed.embeddingHead.flatMap(layer => [...layer.kernels.keys()]);
   expect(kernels.map(kernel => kernel instanceof PackedWeight && kernel.format)).toEqual([dtype, dtype]);
   const [a, b] = [predict(exact), predict(packed)];
-  const error = tf.tidy(() => tf.max(tf.abs(tf.sub(a.pooled_output, b.pooled_output))).dataSync()[0]!);
-  expect(error).toBeGreaterThan(0);
-  expect(error).toBeLessThan(tolerance);
+  expect(b.pooled_output).toBeAllClose(a.pooled_output, {atol: tolerance});
+  expect(b.pooled_output).not.toBeAllClose(a.pooled_output, {atol: 0});
   tf.dispose([a, b]);
   exact.dispose();
   packed.dispose();
@@ -131,7 +130,7 @@ test('pads nothing into the embedding: one text alone and beside a longer one', 
   const backbone = new Gemma3Backbone(ARGS);
   const together = predict(backbone);
   const alone = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});
-  tf.tidy(() => expectClose(alone.pooled_output, tf.slice(together.pooled_output, [1, 0], [1, 5]), 1e-6));
+  tf.tidy(() => expect(alone.pooled_output).toBeAllClose(tf.slice(together.pooled_output, [1, 0], [1, 5]), 1e-6));
   tf.dispose([together, alone]);
   backbone.dispose();
 });

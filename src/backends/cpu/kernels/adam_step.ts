@@ -1,10 +1,10 @@
-/** A step of an optimizer for tfjs' plain CPU backend and those over it. */
+/** The update step of Adam. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type AdamStepAttrs} from '../../../ops/adam_step';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
-/** `Gemma3AdamStep`, see `ops/adam_step.ts`. */
+/** See `ops/adam_step.ts`. */
 const adamStepKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {variable, gradient, momentum, velocity} = inputs as Record<string, TensorInfo>;

@@ -1,11 +1,11 @@
-/** Attention and the cache for tfjs' plain CPU backend: keys that are not seen cost nothing. */
+/** Attention, which skips keys that a query cannot see, and updates of the cache. */
 import {type KernelFunc, type NamedAttrMap, type TensorInfo} from '@tensorflow/tfjs';
 import {type AttentionAttrs} from '../../../ops/attention';
 import {type CacheUpdateAttrs} from '../../../ops/cache_update';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
-/** `Gemma3Attention`, see `ops/attention.ts`: q (B, T, N, H), k and v (B, S, K, H) → (B, T, N, H). */
+/** q (B, T, N, H), k and v (B, S, K, H) → (B, T, N, H). See `ops/attention.ts`. */
 const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const tensors = inputs as Record<string, TensorInfo>;
@@ -21,12 +21,12 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const [padding, queryImages, keyImages] = [array('paddingMask'), array('queryImages'), array('keyImages')];
   const extra = array('attentionMask');
   const extraRows = tensors.attentionMask?.shape[0] ?? 1;
-  // How far a key may lie behind and ahead of its query.
+  // How far a key may be before (left) and after (right) its query.
   const right = window === null ? Infinity : bidirectional ? Math.floor(window / 2) : window - 1;
   const left = window === null ? Infinity : bidirectional ? window - right - 1 : window - 1;
 
   const out = new Float32Array(q.length);
-  const seen = new Int32Array(size);
+  const visible = new Int32Array(size);
   const scores = new Float64Array(size);
   const sums = new Float64Array(width);
   for (let b = 0; b < batch; b++) {
@@ -41,7 +41,7 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
         if (!bidirectional && distance < 0 && !(image > 0 && image === keyImages?.[b * size + s])) continue;
         if (padding && !(padding[b * size + s]! && (!bidirectional || padding[b * length + t]!))) continue;
         if (extra && extra[((extraRows === 1 ? 0 : b) * length + t) * size + s] === 0) continue;
-        seen[count++] = s;
+        visible[count++] = s;
       }
       if (count === 0) continue; // the output stays zero
       for (let n = 0; n < heads; n++) {
@@ -49,7 +49,7 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
         const head = Math.floor(n / groups);
         let max = -Infinity;
         for (let i = 0; i < count; i++) {
-          const key = ((b * size + seen[i]!) * keyHeads + head) * width;
+          const key = ((b * size + visible[i]!) * keyHeads + head) * width;
           let score = 0;
           for (let h = 0; h < width; h++) score += q[query + h]! * k[key + h]!;
           score *= scale;
@@ -61,7 +61,7 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
         for (let i = 0; i < count; i++) total += scores[i] = Math.exp(scores[i]! - max);
         sums.fill(0);
         for (let i = 0; i < count; i++) {
-          const value = ((b * size + seen[i]!) * keyHeads + head) * width;
+          const value = ((b * size + visible[i]!) * keyHeads + head) * width;
           const weight = scores[i]! / total;
           for (let h = 0; h < width; h++) sums[h]! += weight * v[value + h]!;
         }
@@ -72,7 +72,7 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return cpu.makeTensorInfo([batch, length, heads, width], 'float32', out);
 };
 
-/** `Gemma3CacheUpdate`: writes into the cache and returns it, as its contract allows. */
+/** Writes into the cache and returns it, which the contract of the operation allows. */
 const cacheUpdateKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {cache, update} = inputs as {cache: TensorInfo; update: TensorInfo};

@@ -1,9 +1,9 @@
-/** Norm, rotation and gate for tfjs' plain CPU backend: one pass each, where tfjs operations take six and more. */
+/** RMS norm, rotary embedding and gated GELU, in one pass each. tfjs operations would take six or more. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
-/** `Gemma3RmsNorm`: x (…, D), scale (D) → (…, D). */
+/** x (…, D), scale (D) → (…, D) */
 const rmsNormKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x, scale} = inputs as {x: TensorInfo; scale: TensorInfo};
@@ -20,7 +20,7 @@ const rmsNormKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return cpu.makeTensorInfo(x.shape, 'float32', y);
 };
 
-/** `Gemma3Rotary`: x (B, T, N, H); cos, sin (1 or B, T, 1, H/2) → (B, T, N, H). */
+/** x (B, T, N, H); cos, sin (1 or B, T, 1, H/2) → (B, T, N, H) */
 const rotaryKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {x, cos, sin} = inputs as {x: TensorInfo; cos: TensorInfo; sin: TensorInfo};
@@ -45,9 +45,9 @@ const rotaryKernel: KernelFunc = ({inputs, backend}) => {
   return cpu.makeTensorInfo(x.shape, 'float32', y);
 };
 
-const C = Math.sqrt(2 / Math.PI);
+const TANH_FACTOR = Math.sqrt(2 / Math.PI);
 
-/** `Gemma3GatedGelu`: gelu(gate) · value, equal shapes. */
+/** gelu(gate) · value, of equal shapes. */
 const gatedGeluKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {gate, value} = inputs as {gate: TensorInfo; value: TensorInfo};
@@ -55,7 +55,7 @@ const gatedGeluKernel: KernelFunc = ({inputs, backend}) => {
   const y = new Float32Array(gates.length);
   for (let i = 0; i < y.length; i++) {
     const g = gates[i]!;
-    y[i] = 0.5 * g * (1 + Math.tanh(C * (g + 0.044715 * g * g * g))) * values[i]!;
+    y[i] = 0.5 * g * (1 + Math.tanh(TANH_FACTOR * (g + 0.044715 * g * g * g))) * values[i]!;
   }
   return cpu.makeTensorInfo(gate.shape, 'float32', y);
 };

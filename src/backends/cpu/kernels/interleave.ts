@@ -1,9 +1,9 @@
-/** Embeddings of images among those of a text, for tfjs' plain CPU backend and those over it: rows are copied whole. */
+/** Inserts embeddings of images between those of a text by copying whole rows. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
-/** `Gemma3Interleave`, see `ops/interleave.ts`: text (B, T, D), images (B · K, D), indices (B, K) → (B, T, D). */
+/** text (B, T, D), images (B · K, D), indices (B, K) → (B, T, D). See `ops/interleave.ts`. */
 const interleaveKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {text, images, indices} = inputs as {text: TensorInfo; images: TensorInfo; indices: TensorInfo};

@@ -1,15 +1,14 @@
 /**
- * Matrix products for tfjs' plain CPU backend. Plain JavaScript, but over weights as they rest: no transposes, no
- * unpacked copies, sums in double precision.
+ * Matrix products that read weights as they are stored: without transposes or unpacked copies. Sums are in double precision.
  */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
-/** Rows of x that are multiplied together, so that each weight is read once for them. */
+/** Number of rows of x that are multiplied together, so that each weight is read once for all of them. */
 const ROWS = 4;
 
-/** y[m] += x[m] · kernel for a kernel (C, inner): rows of the kernel, scaled, are summed. */
+/** sums = x[m] · kernel for a kernel (C, inner), as a sum of the kernel's rows scaled by x. */
 function sumRows(
   x: Float32Array,
   columns: number,
@@ -27,7 +26,7 @@ function sumRows(
   }
 }
 
-/** The same for four rows at once. */
+/** The same for four rows of x at once. */
 function sumRows4(
   x: Float32Array,
   columns: number,
@@ -54,7 +53,7 @@ function sumRows4(
   }
 }
 
-/** `Gemma3MatMul`: x (M, C), kernel (outer, C, inner) → (M, outer · inner). */
+/** x (M, C), kernel (outer, C, inner) → (M, outer · inner) */
 const matMulKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {x, kernel} = inputs as {x: TensorInfo; kernel: TensorInfo};
@@ -82,7 +81,7 @@ const matMulKernel: KernelFunc = ({inputs, backend}) => {
   return cpu.makeTensorInfo([m, width], 'float32', y);
 };
 
-/** y (M, rows) of dot products: x (M, C) with each row of weights, which `rowAt` gives as C float32 values. */
+/** y (M, rows): dot products of x (M, C) with each row of weights. `rowAt` returns a row as C float32 values. */
 function dotRows(
   x: Float32Array,
   m: number,
@@ -137,7 +136,7 @@ function dot4(
   y[to + 3 * stride] = s3;
 }
 
-/** `Gemma3MatMulBfloat16`: x (M, C), bits (R, words) → (M, R). Each row is widened once into a small buffer. */
+/** x (M, C), bits (R, words) → (M, R). Each row of weights is widened once, into a small buffer. */
 const matMulBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {x, bits} = inputs as {x: TensorInfo; bits: TensorInfo};
@@ -162,8 +161,8 @@ const matMulBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
 };
 
 /**
- * One row of x: each weight is used once, so it is widened in passing, eight at a time. Twice as fast as widening rows:
- * the eight values never leave the innermost cache. Rows are padded with zeros to whole eights.
+ * One row of x. Each weight is used once, so weights are widened eight at a time, right before use. This is twice as fast
+ * as widening whole rows, because the eight values stay in the innermost cache. Rows are zero-padded to multiples of eight.
  */
 function dotRowsBfloat16(x: Float32Array, packed: Int32Array, rows: number, words: number, y: Float32Array): void {
   const xs = new Float64Array(2 * words);
@@ -191,7 +190,7 @@ function dotRowsBfloat16(x: Float32Array, packed: Int32Array, rows: number, word
   }
 }
 
-/** `Gemma3UnpackBfloat16`: bits (R, words) → (R, 2 · words). */
+/** bits (R, words) → (R, 2 · words) */
 const unpackBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {bits} = inputs as {bits: TensorInfo};

@@ -1,18 +1,18 @@
-/** What samplers ask for, for tfjs' plain CPU backend: one pass over a row, sums in double precision. */
+/** Kernels of samplers. Sums are in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type PenalizedTokens} from '../../../ops/penalize';
 import {draw, softmax, topIndices} from '../../../ops/row_numbers';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
-/** Rows of x (rows, columns), one at a time. */
+/** The rows of x (rows, columns). */
 function* rowsOf(backend: MathBackendCPU, x: TensorInfo): Generator<Float32Array> {
   const [rows, columns] = x.shape as [number, number];
   const values = valuesOf(backend, x) as Float32Array;
   for (let row = 0; row < rows; row++) yield values.subarray(row * columns, (row + 1) * columns);
 }
 
-/** `Gemma3TopK`, see `ops/top_k.ts`. */
+/** See `ops/top_k.ts`. */
 const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
@@ -31,7 +31,7 @@ const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return cpu.makeTensorInfo([x.shape[0]!, 2, k], 'float32', y);
 };
 
-/** `Gemma3SoftmaxSums`, see `ops/sampling.ts`. */
+/** See `ops/sampling.ts`. */
 const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
@@ -47,7 +47,7 @@ const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return cpu.makeTensorInfo([x.shape[0]!, 2], 'float32', Float32Array.from(y));
 };
 
-/** `Gemma3Draw`, see `ops/sampling.ts`. */
+/** See `ops/sampling.ts`. */
 const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};
@@ -56,7 +56,7 @@ const drawKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return cpu.makeTensorInfo([x.shape[0]!], 'int32', Int32Array.from(drawn));
 };
 
-/** `Gemma3Penalize`, see `ops/penalize.ts`. */
+/** See `ops/penalize.ts`. */
 const penalizeKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {x} = inputs as {x: TensorInfo};

@@ -1,8 +1,9 @@
-/** A bank: one WebAssembly memory, which ends at 4 GiB, with this thread's instance of the kernels on it. */
+/** A bank: one WebAssembly memory of at most 4 GiB, with this thread's instance of the kernels on it. */
 import {ARGUMENTS, NAP, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
 
 export const PAGE = 65536;
 
+/** Exports of the WebAssembly module that the main thread uses. */
 export interface Kernels {
   start(thread: number, threads: number): void;
   execute(command: number): void;
@@ -10,7 +11,7 @@ export interface Kernels {
   tryTiles(wide: boolean, times: number): void;
 }
 
-/** Bytes at the start of a bank that belong to the engine: a control block, and scratch memory of each thread. */
+/** Bytes at the start of a bank that belong to the engine: a control block and scratch memory for each thread. */
 export function staticBytes(threads: number): number {
   return Math.ceil((SCRATCH + threads * SCRATCH_BYTES) / PAGE) * PAGE;
 }
@@ -21,7 +22,7 @@ export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memo
     try {
       Atomics.wait(control, NAP / 4, 0, 0.1);
     } catch {
-      // A browser's main thread must not sleep.
+      // The main thread of a page may not block, so it spins.
       for (const end = performance.now() + 0.1; performance.now() < end;);
     }
   };
@@ -36,7 +37,7 @@ export class Bank {
     readonly kernels: Kernels,
   ) {}
 
-  /** Growth of a memory that is not shared detaches its views: they have no length then. */
+  /** Growing an unshared memory detaches its views, which then have length 0. */
   get control(): Int32Array {
     if (this.view.length === 0) this.view = new Int32Array(this.memory.buffer, 0, SCRATCH / 4);
     return this.view;

@@ -1,6 +1,7 @@
-/** Runs WebAssembly kernels on memories, on several threads if these can be shared. Commands: `./command.ts`. */
-import {coreCount, startThread, type Thread} from '#platform/threads';
+/** Runs the WebAssembly kernels, on several threads where memory can be shared. Commands: `./command.ts`. */
+import {coreCount, startThread} from '#platform/threads';
 import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
+import {type Thread} from '../../../platform/contract';
 import {
   BANK,
   COMMAND,
@@ -46,16 +47,16 @@ export interface SimdEngineOptions extends SimdOptions {
   maximumBanks?: number;
 }
 
-/** A worker polls about a millisecond for the next command, then sleeps. */
+/** A worker polls for about a millisecond before it sleeps. */
 const IDLE_POLLS = 1_000_000;
-/** Naps: about a minute. */
+/** Number of naps in a barrier before a thread gives up: about a minute. */
 const DEFAULT_PATIENCE = 300_000;
 
 export class SimdEngine {
   readonly shared: boolean;
-  /** Bytes at the start of each memory that belong to the engine; everything behind is the user's. */
+  /** Bytes at the start of each memory that belong to the engine; the rest belongs to the user. */
   readonly staticBytes: number;
-  /** The first is there from the start, and the one through which threads are told what to do. */
+  /** The first exists from the start, and its control block carries the commands to the threads. */
   readonly banks: Bank[] = [];
   private disposed = false;
 
@@ -70,7 +71,7 @@ export class SimdEngine {
     this.shared = isShared(options.memory);
     this.staticBytes = staticBytes(threads);
     this.addInstance(options.memory);
-    // A thread that ends on its own will not come to the next barrier.
+    // A thread that ends unexpectedly never reaches the next barrier.
     for (const worker of workers) void worker.ended.then(() => this.fail());
   }
 
@@ -80,10 +81,10 @@ export class SimdEngine {
     const threads = shared ? Math.max(1, Math.min(MAX_THREADS, Math.floor(wanted))) : 1;
     const {maximumPages = PAGE - 1, maximumBanks = Infinity} = options;
     const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
-    makeRoom(memory, staticBytes(threads));
+    reserve(memory, staticBytes(threads));
     const {module, level} = await chooseModule(shared, memory, options.relaxed);
     const wide = options.wide ?? (enableWideSimd() && (await wideIsFaster(instantiate(module, memory))));
-    prepare(memory, {patience: DEFAULT_PATIENCE, wide});
+    initialize(memory, {patience: DEFAULT_PATIENCE, wide});
 
     const workers: Thread[] = [];
     for (let thread = 1; thread < threads; thread++) {
@@ -111,9 +112,10 @@ export class SimdEngine {
   }
 
   /**
-   * One more memory, on all threads. Undefined if the engine has as many as it may, or there is no room for one.
+   * Adds one more memory, on all threads.
    *
-   * @throws Error as `run`.
+   * @returns undefined if the engine has reached its limit or the memory cannot be allocated.
+   * @throws Error as `run` does.
    */
   addBank(): Bank | undefined {
     this.checkAlive();
@@ -122,8 +124,8 @@ export class SimdEngine {
     let memory: WebAssembly.Memory;
     try {
       memory = new WebAssembly.Memory({initial: 1, maximum, shared: this.shared});
-      makeRoom(memory, this.staticBytes);
-      prepare(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide});
+      reserve(memory, this.staticBytes);
+      initialize(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide});
     } catch {
       return undefined;
     }
@@ -131,7 +133,7 @@ export class SimdEngine {
     for (const worker of this.workers) worker.send(memory);
     if (this.workers.length > 0) {
       this.run(RECEIVE, []);
-      // Until every thread has it: one that takes it while it grows may see the old end (V8).
+      // Waits until every thread has it: in V8 a thread that receives a memory while it grows may see its old size.
       this.run(NOTHING, [], this.banks.length - 1);
     }
     return bank;
@@ -146,23 +148,26 @@ export class SimdEngine {
 
   /**
    * Runs a command in a bank, on all threads, and returns when it is done. The arguments are 32-bit words: pointers and
-   * counts as they are, floats by `floatBits`.
+   * counts as they are, floats converted by `floatBits`.
    *
-   * @throws Error if a thread has died: the engine is of no use then, and memory may hold half a result.
+   * @throws Error if a thread has died. The engine is unusable from then on, and the result may be incomplete.
    */
   run(command: number, args: readonly number[], bank = 0): void {
     this.checkAlive();
-    if (args.length > MAX_ARGUMENTS)
-      throw new RangeError(`At most ${MAX_ARGUMENTS} arguments. Received: ${args.length}.`);
-    const where = this.banks[bank]!;
-    where.setArguments(args);
+    if (args.length > MAX_ARGUMENTS) {
+      throw new RangeError(`Expected at most ${MAX_ARGUMENTS} arguments. Received: ${args.length}.`);
+    }
+    const target = this.banks[bank]!;
+    target.setArguments(args);
     if (this.threads > 1) this.publish(command, bank);
     try {
-      where.kernels.execute(command);
+      target.kernels.execute(command);
     } catch (error) {
-      const another = where.control[FAILED / 4] !== 0;
+      const anotherFailed = target.control[FAILED / 4] !== 0;
       this.fail();
-      throw new Error(another ? DEAD : `SIMD command ${command} failed: ${(error as Error).message}`, {cause: error});
+      throw new Error(anotherFailed ? DEAD : `SIMD command ${command} failed: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
   }
 
@@ -182,7 +187,7 @@ export class SimdEngine {
     return this.control[FAILED / 4] !== 0;
   }
 
-  /** Lets every thread give up, in whichever bank it waits. */
+  /** Makes every thread give up, whichever bank it is waiting in. */
   private fail(): void {
     for (const {control} of this.banks) Atomics.store(control, FAILED / 4, 1);
   }
@@ -192,7 +197,7 @@ export class SimdEngine {
     if (this.failed) throw new Error(DEAD);
   }
 
-  /** Ends all threads. Without it they end with the process, which they do not keep alive. */
+  /** Ends all threads. Without this call they end with the process, which they do not keep alive. */
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
@@ -203,16 +208,16 @@ export class SimdEngine {
   }
 }
 
-const DEAD = 'A thread of the SIMD engine died or does not answer. Dispose the engine and make a new one.';
+const DEAD = 'A thread of the SIMD engine died or does not respond. Dispose the engine and create a new one.';
 
-/** Makes room for the engine's own bytes. */
-function makeRoom(memory: WebAssembly.Memory, bytes: number): void {
+/** Grows a memory to at least this size. */
+function reserve(memory: WebAssembly.Memory, bytes: number): void {
   const missing = bytes - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
 }
 
-/** The control block as it is at the start. */
-function prepare(memory: WebAssembly.Memory, {patience, wide}: {patience: number; wide: boolean}): void {
+/** Writes the initial control block. */
+function initialize(memory: WebAssembly.Memory, {patience, wide}: {patience: number; wide: boolean}): void {
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4).fill(0);
   control[PATIENCE / 4] = patience;
   control[WIDE / 4] = Number(wide);
@@ -238,8 +243,9 @@ async function chooseModule(
       const module = await WebAssembly.compile(bytes);
       if (instantiate(module, memory).selfTest()) return {module, level: 'relaxed'};
     }
-    if (relaxed)
-      throw new Error('Relaxed SIMD is not available here. Leave `relaxed` out to do without where it is missing.');
+    if (relaxed) {
+      throw new Error('Relaxed SIMD is not available here. Omit `relaxed` to use it only where it is available.');
+    }
   }
   const bytes = bytesOf(shared ? 'sharedPlain' : 'unsharedPlain');
   if (!WebAssembly.validate(bytes)) throw new Error('WebAssembly SIMD is not available here.');

@@ -1,19 +1,19 @@
 /**
- * Which tiles matrix products run on (assembly/tile.ts). Both give the same sums, but whether an engine has vectors for the
- * wide ones cannot be asked, so that both are tried.
+ * Chooses the tiles of matrix products (`assembly/parts/tile.ts`). Both shapes give the same sums. Whether an engine
+ * compiles the wide ones to wide vectors cannot be queried, so both are timed.
  */
 import {type Kernels} from './bank';
 
-/** About 0.2 ms. */
+/** Repetitions in one measurement, about 0.2 ms. */
 const TIMES = 20;
-/** Rows of a tile. */
+/** Rows of a narrow and of a wide tile. */
 const ROWS = [4, 5];
-/** V8 optimizes a function beside while it is used; between the trials it gets these milliseconds for it. */
+/** Milliseconds before each trial: V8 optimizes a function in the background while it is in use. */
 const WAITS = [1, 1, 2, 4, 8, 8, 0, 0];
-/** Only the last trials count. */
+/** How many of the last trials count. */
 const COUNTED = 4;
 
-/** Whether wide tiles are faster, clearly. Takes about 30 ms. */
+/** Whether wide tiles are clearly faster. Takes about 30 ms. */
 export async function wideIsFaster(kernels: Kernels): Promise<boolean> {
   const times: number[][] = [];
   for (const wait of WAITS) {

@@ -1,16 +1,16 @@
 /**
- * What a thread of the engine runs: the text of a function of its data, given by `startThread`. It is text because a
- * package has no file of its own that every bundler would find; it imports nothing.
+ * The code of the engine's worker threads, as text for `startThread`. It is text because not every bundler would find a
+ * separate file of this package. It imports nothing.
  */
 import {BANK, COMMAND, ELSEWHERE, FAILED, GENERATION, IDLE, NAP, RECEIVE, SLEEPERS} from '../assembly/numbers';
 
 export interface WorkerData {
   module: WebAssembly.Module;
-  /** Bank 0. Further ones come as messages, each announced by the command RECEIVE. */
+  /** Bank 0. Further banks arrive as messages, each announced by the command RECEIVE. */
   memory: WebAssembly.Memory;
   thread: number;
   threads: number;
-  /** How often a thread looks for a command before it sleeps. */
+  /** How many times a thread polls for a command before it sleeps. */
   polls: number;
 }
 
@@ -30,27 +30,27 @@ export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready,
     for (;;) {
       const reason = banks[0].serve(polls);
       if (reason === ${IDLE}) {
-        // Whoever publishes a command looks here after it changed the generation: one of both sees the other.
+        // The publisher reads SLEEPERS after it changes the generation, so either it sees this thread or the wait returns.
         Atomics.add(control, ${SLEEPERS / 4}, 1);
         Atomics.wait(control, ${GENERATION / 4}, banks[0].seen());
         Atomics.sub(control, ${SLEEPERS / 4}, 1);
       } else if (reason === ${ELSEWHERE}) {
         banks[control[${BANK / 4}]].execute(control[${COMMAND / 4}]);
       } else {
-        return reason === ${RECEIVE} ? receive(take) : end();
+        return reason === ${RECEIVE} ? receive(addAndServe) : end();
       }
     }
   };
-  const take = memory => {
+  const addAndServe = memory => {
     try {
       add(memory);
       if (banks.length === 1) ready();
       serve();
     } catch (error) {
-      // Whoever waits for this thread does so in one of the banks.
+      // Another thread may be waiting for this one in any of the banks.
       for (const words of controls) Atomics.store(words, ${FAILED / 4}, 1);
       throw error;
     }
   };
-  take(memory);
+  addAndServe(memory);
 }`;

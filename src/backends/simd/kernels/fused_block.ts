@@ -105,8 +105,8 @@ export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): n
 type Required = 'x' | 'keys' | 'values' | 'preAttention' | 'preFfw' | DenseName;
 type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
 
-const dense = (call: Call<Required | Norms>, name: DenseName, {format, inner}: DenseForm): DenseArgs => ({
-  type: format === 'float32' ? FLOAT32 : TYPES[format],
+const dense = (call: Call<Required | Norms>, name: DenseName, {packing, inner}: DenseForm): DenseArgs => ({
+  type: packing ? TYPES[packing.format] : FLOAT32,
   w: call.at(name),
   inner,
 });

@@ -119,7 +119,7 @@ export class Call<Name extends string> {
     const total = sizes.reduce((a, b) => a + b, 0);
     const bank = this.heap.extend(total) ? this.heap.banks - 1 : undefined;
     const offsets = bank === undefined ? undefined : this.allocateIn(bank, sizes);
-    if (bank === undefined || !offsets) throw this.heap.full(total);
+    if (bank === undefined || !offsets) throw this.heap.outOfMemory(total);
     return {bank, offsets, misplaced};
   }
 

@@ -1,33 +1,33 @@
-/** Room for tensors in the memories of an engine: first fit over sorted lists of free ranges. */
+/** Allocates tensors in the memories of an engine: first fit over sorted lists of free ranges. */
 import {OutOfMemoryError} from '../../../base/errors';
 import {PAGE} from '../engine/bank';
 import {type SimdEngine} from '../engine/simd_engine';
 
-/** Cache lines, and what SIMD loads like. */
+/** Alignment in bytes: one cache line. */
 const ALIGN = 64;
-/** The end of a memory of 4 GiB stays free: kernels may load a vector past a tensor's end. */
-const TAIL = 64;
-/** A memory grows by this much at least: growing is cheap, but each time every view must be made anew. */
-const GROW = 64 * 2 ** 20;
-/** Weights leave this part of each bank free, for what is computed beside them: caches, activations. */
-const SPARE = 1 / 4;
+/** Bytes that stay free at the end of each memory: kernels may load a vector past a tensor's end. */
+const TAIL_BYTES = 64;
+/** A memory grows by at least this many bytes: growing is cheap, but every view must be recreated each time. */
+const MIN_GROWTH = 64 * 2 ** 20;
+/** Fraction of each bank that weights leave free for caches and activations. */
+const SPARE_FRACTION = 1 / 4;
 
-const up = (value: number, to: number) => Math.ceil(value / to) * to;
-const sizeOf = (bytes: number) => Math.max(ALIGN, up(bytes, ALIGN));
+const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
+const blockSize = (bytes: number) => Math.max(ALIGN, roundUp(bytes, ALIGN));
 
 interface Range {
   start: number;
   end: number;
 }
 
-/** Free ranges, sorted, never touching each other. Offsets are plain numbers: 4 GiB needs more than 31 bits. */
+/** Sorted free ranges; adjacent ones are merged. Offsets are plain numbers, because 4 GiB needs more than 31 bits. */
 export class Arena {
   private readonly free: Range[] = [];
   used = 0;
 
-  /** Offset of `bytes` bytes, or null if no range is long enough. */
+  /** Offset of a block of this many bytes, or null if no range is long enough. */
   allocate(bytes: number): number | null {
-    const size = sizeOf(bytes);
+    const size = blockSize(bytes);
     const index = this.free.findIndex(range => range.end - range.start >= size);
     if (index < 0) return null;
     const range = this.free[index]!;
@@ -39,18 +39,18 @@ export class Arena {
   }
 
   release(offset: number, bytes: number): void {
-    const size = sizeOf(bytes);
+    const size = blockSize(bytes);
     this.used -= size;
     this.add(offset, offset + size);
   }
 
-  /** Bytes of the free range that ends here. */
+  /** Bytes of the free range that ends at `end`. */
   freeBefore(end: number): number {
     const last = this.free.at(-1);
     return last?.end === end ? end - last.start : 0;
   }
 
-  /** Makes [start, end) free, merged with what it touches. */
+  /** Marks [start, end) as free and merges it with adjacent ranges. */
   add(start: number, end: number): void {
     let low = 0;
     let high = this.free.length;
@@ -79,14 +79,14 @@ export class Arena {
   }
 }
 
-/** Where bytes are. */
+/** An address: a bank, and a byte offset in it. */
 export interface Place {
   readonly bank: number;
   readonly offset: number;
 }
 
-/** One bank's part of the heap. */
-class Room {
+/** The heap of one bank. */
+class BankHeap {
   readonly arena = new Arena();
   private end: number;
 
@@ -95,123 +95,123 @@ class Room {
     staticBytes: number,
   ) {
     this.end = memory.buffer.byteLength;
-    const start = up(staticBytes, ALIGN);
-    if (this.end - TAIL > start) this.arena.add(start, this.end - TAIL);
-    else this.end = Math.max(this.end, start + TAIL);
+    const start = roundUp(staticBytes, ALIGN);
+    if (this.end - TAIL_BYTES > start) this.arena.add(start, this.end - TAIL_BYTES);
+    else this.end = Math.max(this.end, start + TAIL_BYTES);
   }
 
-  /** Offset of `bytes` free bytes, or null; the memory grows if it must. */
+  /** Offset of a block of this many bytes, or null if the bank is full. Grows the memory if necessary. */
   allocate(bytes: number): number | null {
-    return this.arena.allocate(bytes) ?? (this.grow(sizeOf(bytes)) ? this.arena.allocate(bytes) : null);
+    return this.arena.allocate(bytes) ?? (this.grow(blockSize(bytes)) ? this.arena.allocate(bytes) : null);
   }
 
   private grow(bytes: number): boolean {
     const {memory} = this;
-    const before = this.end - TAIL;
-    const end = before - this.arena.freeBefore(before) + bytes + TAIL;
-    const pages = up(end - memory.buffer.byteLength, PAGE) / PAGE;
-    for (const wanted of [Math.max(pages, GROW / PAGE), pages]) {
+    const before = this.end - TAIL_BYTES;
+    const end = before - this.arena.freeBefore(before) + bytes + TAIL_BYTES;
+    const pages = roundUp(end - memory.buffer.byteLength, PAGE) / PAGE;
+    for (const wanted of [Math.max(pages, MIN_GROWTH / PAGE), pages]) {
       try {
         memory.grow(wanted);
       } catch {
         continue;
       }
       this.end = memory.buffer.byteLength;
-      this.arena.add(before, this.end - TAIL);
+      this.arena.add(before, this.end - TAIL_BYTES);
       return true;
     }
     return false;
   }
 }
 
-/** All memory that tensors may rest in. A further bank is made when those that are there are full. */
+/** All memory for tensors. Adds a bank when the existing ones are full. */
 export class Heap {
-  private readonly rooms: Room[];
+  private readonly bankHeaps: BankHeap[];
 
   constructor(private readonly engine: SimdEngine) {
-    this.rooms = engine.banks.map(({memory}) => new Room(memory, engine.staticBytes));
+    this.bankHeaps = engine.banks.map(({memory}) => new BankHeap(memory, engine.staticBytes));
   }
 
-  /** Bytes that are given out. */
+  /** Allocated bytes. */
   get used(): number {
-    return this.rooms.reduce((sum, {arena}) => sum + arena.used, 0);
+    return this.bankHeaps.reduce((sum, {arena}) => sum + arena.used, 0);
   }
 
-  /** Bytes of all memories. */
+  /** Size of all memories in bytes. */
   get reserved(): number {
     return this.engine.banks.reduce((sum, {memory}) => sum + memory.buffer.byteLength, 0);
   }
 
   get banks(): number {
-    return this.rooms.length;
+    return this.bankHeaps.length;
   }
 
   buffer(bank: number): ArrayBuffer {
     return this.engine.banks[bank]!.memory.buffer;
   }
 
-  /** True for the buffer of a bank. */
+  /** Whether this is the buffer of a bank. */
   owns(buffer: ArrayBufferLike): boolean {
     return this.engine.banks.some(({memory}) => memory.buffer === buffer);
   }
 
-  /** A place in this bank, or null if it is full. */
+  /** Offset of a block in this bank, or null if it is full. */
   allocateIn(bank: number, bytes: number): number | null {
-    return this.rooms[bank]!.allocate(bytes);
+    return this.bankHeaps[bank]!.allocate(bytes);
   }
 
   /**
-   * A place for what stays, such as weights: banks are filled one after another, but for a spare part of each.
+   * Allocates long-lived data, such as weights. Fills one bank after another, but leaves a part of each free.
    *
-   * @throws OutOfMemoryError if there is no room.
+   * @throws OutOfMemoryError if all banks are full and no bank can be added.
    */
   allocateLasting(bytes: number): Place {
-    const limit = (1 - SPARE) * this.bankBytes;
-    const roomy = (bank: number) => this.rooms[bank]!.arena.used + bytes <= limit;
-    return this.firstOf(bytes, roomy) ?? this.inNewBank(bytes) ?? this.allocate(bytes);
+    const limit = (1 - SPARE_FRACTION) * this.bankBytes;
+    const hasRoom = (bank: number) => this.bankHeaps[bank]!.arena.used + bytes <= limit;
+    return this.allocateWhere(bytes, hasRoom) ?? this.allocateInNewBank(bytes) ?? this.allocate(bytes);
   }
 
   /**
-   * A place anywhere.
+   * Allocates in any bank.
    *
-   * @throws OutOfMemoryError if there is none.
+   * @throws OutOfMemoryError if all banks are full and no bank can be added.
    */
   allocate(bytes: number): Place {
-    const place = this.firstOf(bytes, () => true) ?? this.inNewBank(bytes);
-    if (!place) throw this.full(bytes);
+    const place = this.allocateWhere(bytes, () => true) ?? this.allocateInNewBank(bytes);
+    if (!place) throw this.outOfMemory(bytes);
     return place;
   }
 
-  /** A further bank, if there can be one that holds so many bytes. */
+  /** Adds a bank. Returns false if that is impossible, or if a bank cannot hold this many bytes. */
   extend(bytes: number): boolean {
-    const memory = sizeOf(bytes) <= this.bankBytes ? this.engine.addBank()?.memory : undefined;
-    if (memory) this.rooms.push(new Room(memory, this.engine.staticBytes));
+    const memory = blockSize(bytes) <= this.bankBytes ? this.engine.addBank()?.memory : undefined;
+    if (memory) this.bankHeaps.push(new BankHeap(memory, this.engine.staticBytes));
     return memory !== undefined;
   }
 
   release({bank, offset}: Place, bytes: number): void {
-    this.rooms[bank]!.arena.release(offset, bytes);
+    this.bankHeaps[bank]!.arena.release(offset, bytes);
   }
 
-  /** What to throw where so many bytes have no place. */
-  full(bytes: number): OutOfMemoryError {
+  /** The error for an allocation of this many bytes that failed. */
+  outOfMemory(bytes: number): OutOfMemoryError {
     return new OutOfMemoryError({bytes, used: this.used, limit: this.banks * this.bankBytes, largest: this.bankBytes});
   }
 
-  /** Bytes that a bank can hold. */
+  /** Bytes of tensors that a bank can hold. */
   private get bankBytes(): number {
-    return this.engine.maximumBytes - up(this.engine.staticBytes, ALIGN) - TAIL;
+    return this.engine.maximumBytes - roundUp(this.engine.staticBytes, ALIGN) - TAIL_BYTES;
   }
 
-  private firstOf(bytes: number, suits: (bank: number) => boolean): Place | undefined {
+  private allocateWhere(bytes: number, isSuitable: (bank: number) => boolean): Place | undefined {
     for (let bank = 0; bank < this.banks; bank++) {
-      const offset = suits(bank) ? this.allocateIn(bank, bytes) : null;
+      const offset = isSuitable(bank) ? this.allocateIn(bank, bytes) : null;
       if (offset !== null) return {bank, offset};
     }
     return undefined;
   }
 
-  private inNewBank(bytes: number): Place | undefined {
+  private allocateInNewBank(bytes: number): Place | undefined {
     if (!this.extend(bytes)) return undefined;
     const bank = this.banks - 1;
     const offset = this.allocateIn(bank, bytes);

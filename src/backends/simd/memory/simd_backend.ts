@@ -1,7 +1,7 @@
 /**
- * tfjs' CPU backend whose tensors move into WebAssembly memory when one of our kernels needs them there, and stay. All of
- * tfjs' CPU kernels go on working: they see an ordinary typed array, wherever it lies. Our kernels need all that they work
- * on in one bank: `call` sees to it.
+ * tfjs' CPU backend, extended so that tensors move into WebAssembly memory when one of our kernels first needs them, and
+ * stay there. All of tfjs' CPU kernels keep working: they see an ordinary typed array in either case. Our kernels need all
+ * operands and results in one bank, which `call` ensures.
  */
 import * as tf from '@tensorflow/tfjs';
 import {type CpuEntry, cpuBackendClass} from '../../cpu/cpu_backend';
@@ -15,7 +15,7 @@ const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as c
   unknown
 >;
 
-/** What the table holds for a tensor in WebAssembly memory. */
+/** Entry in the backend's table for a tensor in WebAssembly memory. */
 class HeapEntry implements CpuEntry {
   private view?: Numbers;
 
@@ -31,7 +31,7 @@ class HeapEntry implements CpuEntry {
     return bytesOf(this.length, this.dtype);
   }
 
-  /** A view dies when memory that is not shared grows: it is made anew when the buffer is another. */
+  /** Growing an unshared memory detaches its views, so the view is recreated when the buffer has changed. */
   get values(): Numbers {
     const buffer = this.heap.buffer(this.place.bank);
     if (this.view?.buffer !== buffer) this.view = new ARRAYS[this.dtype](buffer, this.place.offset, this.length);
@@ -53,7 +53,7 @@ class HeapEntry implements CpuEntry {
 
 const bytesOf = (length: number, dtype: NumericType) => length * ARRAYS[dtype].BYTES_PER_ELEMENT;
 
-/** A tensor of this backend with its place in memory. */
+/** A tensor of this backend and its place in memory. */
 export interface Placed extends tf.TensorInfo, Place {}
 
 export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
@@ -62,30 +62,30 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
   constructor(readonly engine: SimdEngine) {
     super();
     this.heap = new Heap(engine);
-    // The CPU backend's advice to install another package.
+    // Suppresses the CPU backend's advice to install another package.
     (this as unknown as {firstUse: boolean}).firstUse = false;
   }
 
-  // === For our kernels ===
+  // === Used by our kernels ===
 
   /** Gathers the operands of a command in one bank and allocates its result. See `call.ts`. */
   call<Name extends string>(operands: Operands<Name>, options: CallOptions<Name>): Call<Name> {
     return new Call(this, this.heap, operands, options);
   }
 
-  /** Where a tensor is, or undefined for one that no kernel of ours has met. It may move: ask anew at each call. */
+  /** Place of a tensor, or undefined if no kernel of ours has used it yet. Tensors may move, so do not store it. */
   placeOf({dataId}: {dataId: object}): Place | undefined {
     const entry = this.data.get(dataId);
     return entry instanceof HeapEntry ? entry.place : undefined;
   }
 
-  /** Bytes that a tensor takes in memory. */
+  /** Size of a tensor in memory. */
   bytesOf({dataId}: {dataId: object}): number {
     const {values, dtype} = this.data.get(dataId);
     return bytesOf(values.length, dtype as NumericType);
   }
 
-  /** Puts a tensor into a place that was allocated for it. Where it was before is free then. */
+  /** Moves a tensor to a place that was allocated for it, and frees its old place. */
   moveTo({dataId}: {dataId: object}, place: Place): void {
     const entry = this.data.get(dataId);
     if (entry instanceof HeapEntry) return entry.moveTo(place);
@@ -95,27 +95,27 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     this.replace(dataId, moved);
   }
 
-  /** A tensor without values yet, in a place that was allocated for it. */
+  /** Creates an uninitialized tensor in a place that was allocated for it. */
   createAt(place: Place, shape: number[], dtype: NumericType): tf.TensorInfo {
     const dataId = super.write(null as never, shape, dtype);
     this.replace(dataId, new HeapEntry(this.heap, place, tf.util.sizeFromShape(shape), dtype, 1));
     return {dataId, shape, dtype};
   }
 
-  /** A tensor without values yet that is to stay: weights that come from a file. */
+  /** Creates an uninitialized long-lived tensor, for weights that are read from a file. */
   empty(shape: number[], dtype: NumericType = 'float32'): Placed {
     const place = this.heap.allocateLasting(bytesOf(tf.util.sizeFromShape(shape), dtype));
     return {...this.createAt(place, shape, dtype), ...place};
   }
 
   /**
-   * Bytes of a bank that are no tensor, until `release` is called.
+   * Allocates bytes of a bank that do not belong to a tensor, until `release` is called.
    *
    * @throws OutOfMemoryError if the bank is full.
    */
   borrow(bytes: number, bank: number): {offset: number; view: () => Uint8Array; release: () => void} {
     const offset = this.heap.allocateIn(bank, bytes);
-    if (offset === null) throw this.heap.full(bytes);
+    if (offset === null) throw this.heap.outOfMemory(bytes);
     return {
       offset,
       view: () => new Uint8Array(this.heap.buffer(bank), offset, bytes),
@@ -123,7 +123,7 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     };
   }
 
-  /** The whole memory of a bank as numbers, for what a command needs beside its arguments and tensors. */
+  /** The whole memory of a bank as numbers, to write data that a command reads besides its operands. */
   words(bank: number): {floats: Float32Array; ints: Int32Array} {
     const buffer = this.heap.buffer(bank);
     let views = this.wordViews[bank];
@@ -141,21 +141,21 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     this.data.set(dataId, entry);
   }
 
-  // === For tfjs ===
+  // === Used by tfjs ===
 
-  /** Some CPU kernels (Slice, Split, Unpack) hand on a part of their input: over a heap it must be copied. */
+  /** Some CPU kernels (Slice, Split, Unpack) write a subarray of their input. If that is in the heap, it must be copied. */
   override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): object {
     const inHeap = ArrayBuffer.isView(values) && this.heap?.owns(values.buffer);
     return super.write(inHeap ? (values as Numbers).slice() : values, shape, dtype);
   }
 
-  /** Leaving the backend copies: a caller must not see the place when it is used again. */
+  /** Copies, because the caller must not see later tensors at the same place. */
   override readSync(dataId: object): tf.backend_util.BackendValues {
     const values = super.readSync(dataId);
     return this.data.get(dataId) instanceof HeapEntry ? (values as Numbers).slice() : values;
   }
 
-  /** Inside tfjs' kernels reading does not copy: a table of 262,144 rows is not read for one of them. */
+  /** Reading inside tfjs' kernels does not copy: a kernel may need one row of a table of 262,144. */
   override bufferSync<R extends tf.Rank, D extends tf.DataType>(tensor: tf.TensorInfo): tf.TensorBuffer<R, D> {
     const entry = this.data.get(tensor.dataId);
     if (!(entry instanceof HeapEntry)) return super.bufferSync(tensor);
@@ -164,9 +164,9 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
 
   override disposeData(dataId: object, force = false): boolean {
     const entry = this.data.has(dataId) ? this.data.get(dataId) : undefined;
-    const gone = super.disposeData(dataId, force);
-    if (gone && entry instanceof HeapEntry) entry.release();
-    return gone;
+    const disposed = super.disposeData(dataId, force);
+    if (disposed && entry instanceof HeapEntry) entry.release();
+    return disposed;
   }
 
   override memory(): {unreliable: boolean} {

@@ -1,11 +1,12 @@
-/** Weights at rest as the kernels like them: groups of eight rows side by side, so that a vector holds four outputs. */
+/** Packed weights in the order of the kernels: groups of eight rows interleaved, so that a vector holds four outputs. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {ValueError} from '../../../base/errors';
 import {type Op, runOp} from '../../../ops/op';
 import {type PackedFormat} from '../../../weights/dtype';
-import {bfloat16Rows} from '../../../ops/bfloat16_rows';
+import {hostRows} from '../../../ops/bfloat16_rows';
 import {type KernelLayout, type Packing, type PackingTarget, registerPacking} from '../../../weights/packing';
+import {withHostTensors} from '../../cpu/host_packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, packedBytes, type PackedType, ROW_GROUP} from '../engine/command';
 import {hasSimd} from '../engine/has_simd';
 import {pack} from './pack_command';
@@ -15,7 +16,7 @@ import {SimdBackend} from '../memory/simd_backend';
 type Bits = {bits: tf.Tensor};
 type Size = {rows: number; columns: number; format: PackedFormat};
 
-/** Values of a weight's words, (groups, words) → (rows, columns). Plain tfjs operations, exact on every backend. */
+/** Unpacks a weight, (groups, words) → (rows, columns). The reference is plain tfjs operations, exact on every backend. */
 export const unpackP8Op: Op<Bits, Size> = {
   name: 'Gemma3UnpackP8',
   reference: ({bits}, {rows, columns, format}) =>
@@ -46,7 +47,7 @@ export const gatherP8Op: Op<Bits & {ids: tf.Tensor}, {columns: number; format: P
     }),
 };
 
-/** [outer, columns, inner] of a kernel whose inputs are neighbours in order, as all of Keras' are; else undefined. */
+/** [outer, columns, inner] of a kernel whose input axes are adjacent and in order, as in all of Keras'; else undefined. */
 function kernelForm(shape: readonly number[], layout: KernelLayout): [number, number, number] | undefined {
   const start = layout.in[0] ?? 0;
   const ascending = (axes: readonly number[]) => axes.every((axis, i) => i === 0 || axis > axes[i - 1]!);
@@ -58,7 +59,7 @@ function kernelForm(shape: readonly number[], layout: KernelLayout): [number, nu
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
-/** How the engine calls a format. */
+/** The engine's numbers of the formats. */
 export const TYPES: Record<PackedFormat, PackedType> = {bfloat16: BFLOAT16, int8: INT8, int4: INT4};
 
 /** A format in groups of eight rows, see `../engine/command.ts`. */
@@ -67,28 +68,30 @@ function packedInGroups(format: PackedFormat): Packing {
     Math.ceil(rows / ROW_GROUP),
     packedBytes(TYPES[format], ROW_GROUP, columns) / 4,
   ];
-  return {
+  return withHostTensors({
     format,
     order: 'p8',
+    rowGroup: ROW_GROUP,
+    fusedBlocks: true,
     physicalShape,
     begin: (shape, layout) => {
       if (!(tf.backend() instanceof SimdBackend)) {
         throw new ValueError(
           `The backend "${tf.getBackend()}" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or ` +
             (hasSimd()
-              ? 'the backend "simd": await useBackend("simd") before the model is made.'
-              : 'another machine: packing needs WebAssembly SIMD, which this one does not have.'),
+              ? 'the backend "simd": await useBackend("simd") before the model is created.'
+              : 'another machine: packing needs WebAssembly SIMD, which is not available here.'),
         );
       }
       const form = kernelForm(shape, layout);
-      return form ? packingFromFile(shape, form, layout, format) : packingFromRows(shape, layout, format);
+      return form ? packInPieces(shape, form, layout, format) : packFromRows(shape, layout, format);
     },
     unpack: (bits, rows, columns) => unpacked(bits, {rows, columns, format}),
     matMul: (x, bits, rows, columns) => runOp(matMulP8Op, {x, bits}, {rows, columns, format}) as tf.Tensor2D,
     matMulTransposed: (dy, bits, rows, columns) =>
       runOp(matMulTransposedP8Op, {x: dy, bits}, {rows, columns, format}) as tf.Tensor2D,
     gatherRows: (bits, ids, columns) => runOp(gatherP8Op, {bits, ids}, {columns, format}) as tf.Tensor2D,
-  };
+  });
 }
 
 export const packings: Readonly<Record<PackedFormat, Packing>> = {
@@ -97,11 +100,12 @@ export const packings: Readonly<Record<PackedFormat, Packing>> = {
   int4: packedInGroups('int4'),
 };
 
-// Other backends can hold and compute with what was packed, by the references; they cannot pack.
+// Other backends can hold packed weights and compute with them by the references, but cannot pack.
 registerPacking(null, packings.int8);
 registerPacking(null, packings.int4);
 
-function packingFromFile(
+/** Packs values as they arrive, straight into the memory of the backend. */
+function packInPieces(
   shape: readonly number[],
   [outer, columns, inner]: [number, number, number],
   layout: KernelLayout,
@@ -110,7 +114,7 @@ function packingFromFile(
   const backend = tf.backend() as unknown as SimdBackend;
   const rows = outer * inner;
   const target = backend.empty(packings[format].physicalShape(rows, columns), 'int32');
-  // Slabs of the first axis are rows if there are outputs in front, and columns otherwise.
+  // Slabs of the first axis are rows if that is an output axis, and columns otherwise.
   const byRows = layout.in[0] !== 0;
   const [total, step] = byRows ? [rows, ROW_GROUP] : [columns, COLUMN_BLOCK];
   const slab = total / shape[0]!;
@@ -153,26 +157,19 @@ function packingFromFile(
   };
 }
 
-/** Any other order of axes: rows are made on the host first. */
-function packingFromRows(shape: readonly number[], layout: KernelLayout, format: PackedFormat): PackingTarget {
-  const plain = bfloat16Rows.begin(shape, layout);
+/** Any other order of axes: a matrix of rows is put together on the host first, and packed at the end. */
+function packFromRows(shape: readonly number[], layout: KernelLayout, format: PackedFormat): PackingTarget {
   const rows = sizeOf(layout.out.map(axis => shape[axis]!));
   const columns = sizeOf(layout.in.map(axis => shape[axis]!));
+  const {halves, place} = hostRows(shape, layout, columns);
   return {
     multiple: 1,
-    place: plain.place,
-    abandon: plain.abandon,
+    place,
     finish: () => {
-      const table = plain.finish();
-      const halves = new Uint16Array((table.dataSync() as Int32Array).buffer);
-      const width = table.shape[1]! * 2;
-      table.dispose();
-      const packed = packingFromFile([rows, columns], [rows, columns, 1], {out: [0], in: [1]}, format);
-      const tight = new Uint16Array(rows * columns);
-      for (let row = 0; row < rows; row++)
-        tight.set(halves.subarray(row * width, row * width + columns), row * columns);
-      packed.place(tight, 0, rows);
+      const packed = packInPieces([rows, columns], [rows, columns, 1], {out: [0], in: [1]}, format);
+      packed.place(halves, 0, rows);
       return packed.finish();
     },
+    abandon: () => {},
   };
 }

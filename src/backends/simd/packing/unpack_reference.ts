@@ -1,13 +1,13 @@
 /**
- * Packed words to numbers in plain tfjs operations: the truth that the kernels are tested against, and what runs when a
- * packed weight meets another backend. Layouts: `../engine/command.ts`.
+ * Unpacks weights with plain tfjs operations. The kernels are tested against this, and other backends use it for weights
+ * that this backend packed. The formats are described in `../engine/command.ts`.
  */
 import * as tf from '@tensorflow/tfjs';
 import {unpackBfloat16} from '../../../ops/unpack';
 import {type PackedFormat} from '../../../weights/dtype';
 import {COLUMN_BLOCK, ROW_GROUP} from '../engine/command';
 
-/** Digits of words in a base, lowest first: floor modulus and floor division split them exactly, whatever the sign. */
+/** Digits of words in a base, lowest first. Floor modulus and floor division split them exactly for either sign. */
 function digits(words: tf.Tensor, base: number, count: number): tf.Tensor {
   const parts: tf.Tensor[] = [];
   const size = tf.scalar(base, 'int32');
@@ -28,7 +28,7 @@ function unpackPairs(bits: tf.Tensor): tf.Tensor2D {
   return unpackBfloat16(rows as tf.Tensor2D);
 }
 
-/** Eight bfloat16 numbers a block, words `from` on: (groups, blocks, words) → (groups, 8, blocks, 1, 1). */
+/** Eight bfloat16 numbers per block, at the word `from`: (groups, blocks, words) → (groups, 8, blocks, 1, 1). */
 function perRow(blocks: tf.Tensor, from: number): tf.Tensor {
   const [groups, count] = blocks.shape as [number, number];
   const words = tf.reshape(tf.slice(blocks, [0, 0, from], [-1, -1, ROW_GROUP / 2]), [groups * count, ROW_GROUP / 2]);
@@ -36,7 +36,7 @@ function perRow(blocks: tf.Tensor, from: number): tf.Tensor {
   return tf.reshape(tf.transpose(values, [0, 2, 1]), [groups, ROW_GROUP, count, 1, 1]);
 }
 
-/** Whole numbers of the blocks, one word a row for every few columns → (groups, 8, blocks, turns, per word). */
+/** Integers of the blocks. Each of the `turns` has one word per row → (groups, 8, blocks, turns, integers per word). */
 function numbers(blocks: tf.Tensor, from: number, turns: number, split: (words: tf.Tensor) => tf.Tensor): tf.Tensor {
   const [groups, count] = blocks.shape as [number, number];
   const words = tf.slice(blocks, [0, 0, from], [-1, -1, turns * ROW_GROUP]);
@@ -50,17 +50,17 @@ const asRows = (values: tf.Tensor) => {
   return tf.reshape(values, [groups * ROW_GROUP, count * COLUMN_BLOCK]) as tf.Tensor2D;
 };
 
-/** 4 words of scales, 64 of bytes: even columns are 128 too large, odd ones in two's complement. */
+/** 4 words of scales, 64 of bytes. Bytes of even columns are the number + 128, of odd ones in two's complement. */
 function unpackInt8(bits: tf.Tensor): tf.Tensor2D {
   const blocks = inBlocks(bits, 68);
   const bytes = numbers(blocks, 4, 8, words => digits(words, 256, 4));
   const negative = tf.cast(tf.greaterEqual(bytes, tf.scalar(128, 'int32')), 'float32');
-  // One of each four columns in order: [128, 0, 128, 0], and whether 256 is to be taken off.
+  // Per four columns: subtracts 128 in even ones, and 256 from negative numbers in odd ones.
   const signed = tf.sub(bytes, tf.add(tf.mul(negative, tf.tensor1d([0, 256, 0, 256])), tf.tensor1d([128, 0, 128, 0])));
   return asRows(tf.mul(signed, perRow(blocks, 0)));
 }
 
-/** 4 words of scales, 4 of minima, 32 of nibbles: low ones are columns 0 … 3 of eight, high ones 4 … 7. */
+/** 4 words of scales, 4 of minima, 32 of nibbles. Of each eight columns, low nibbles hold 0 … 3 and high ones 4 … 7. */
 function unpackInt4(bits: tf.Tensor): tf.Tensor2D {
   const blocks = inBlocks(bits, 40);
   const nibbles = numbers(blocks, 8, 4, words => {

@@ -49,9 +49,9 @@ export interface FusableBlock {
 
 /** A float32 kernel is read as (outer, contracted, inner): `inner` is the size of the axes after the contracted ones. */
 function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
-  if (kernel instanceof PackedWeight) return {format: kernel.format, order: kernel.packing.order, inner: 1};
+  if (kernel instanceof PackedWeight) return {packing: kernel.packing, inner: 1};
   const inner = sizeOf((kernel.shape as number[]).slice(contractedEnd));
-  return {format: 'float32', order: null, inner};
+  return {packing: null, inner};
 }
 
 /** Weights and forms of a block, looked up once: they stay the same until its kernels are replaced. */

@@ -8,7 +8,7 @@ import {
   type TokenBatch,
 } from '../../../../src';
 import {picture} from '../../../support/picture';
-import {expectNoLeak, maxDifference, take} from '../../../support/numbers';
+import {expectNoLeak, take} from '../../../support/numbers';
 import {fixtureBytes, fixtureJson} from '../../../support/fixtures';
 
 type Images = null | [number, number, 'uint8' | 'float32'] | Images[];
@@ -59,7 +59,7 @@ async function compare(x: TokenBatch, expected: Outputs): Promise<void> {
   }
   expect(x.images!.shape).toEqual(expected.images.shape);
   expect(x.images!.dtype).toBe('float32');
-  expect(maxDifference(await x.images!.data(), expected.images.values)).toBeLessThan(1e-6);
+  expect(await x.images!.data()).toBeAllClose(expected.images.values, {atol: 1e-6});
 }
 
 test.each(cases)(

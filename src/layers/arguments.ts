@@ -1,0 +1,70 @@
+/**
+ * Tables of arguments. A class lists each of its arguments once, with its kind and its default; the names that it accepts,
+ * the checks and the complete configuration follow from that table.
+ */
+import {type ArgumentKind, checkArgument} from '../base/checks';
+import {type LayerArgs} from './layer';
+
+/** The types of the kinds of `base/checks.ts`. */
+interface KindTypes extends Record<ArgumentKind, unknown> {
+  size: number;
+  sizeOrNull: number | null;
+  positive: number;
+  positiveOrNull: number | null;
+  rate: number;
+  flag: boolean;
+  text: string;
+}
+
+/** The arguments of a layer except those of every layer. */
+export type OwnArgs<A extends LayerArgs> = Omit<A, keyof LayerArgs>;
+
+/** Kinds whose type is exactly `T`. */
+type KindFor<T> = {[K in ArgumentKind]: [T, KindTypes[K]] extends [KindTypes[K], T] ? K : never}[ArgumentKind];
+
+type Row<T, Optional> = Optional extends true
+  ? readonly [kind: KindFor<T>, fallback: T]
+  : readonly [kind: KindFor<T>, fallback?: T];
+
+/**
+ * One row per argument of `A`: its kind, and its default if it can be left out. Write it with `satisfies`, so that the
+ * compiler compares it with the interface that documents the arguments.
+ *
+ * @example
+ * interface PoolingArgs {size: number; strides?: number; padded?: boolean}
+ * const ARGUMENTS = {size: ['size'], strides: ['size', 1], padded: ['flag', false]} satisfies ArgumentTable<PoolingArgs>;
+ */
+export type ArgumentTable<A> = {
+  readonly [K in keyof A]-?: Row<Required<A>[K], Record<never, never> extends Pick<A, K> ? true : false>;
+};
+
+type AnyTable = Readonly<Record<string, readonly [kind: ArgumentKind, fallback?: unknown]>>;
+
+/** The names of a table's arguments. */
+export function namesOf<T extends AnyTable>(table: T): (keyof T & string)[] {
+  return Object.keys(table);
+}
+
+/** The named values of a larger object, such as the arguments that a layer passes on to a sub-layer. */
+export function pick<V extends object, K extends keyof V>(values: V, names: readonly K[]): Pick<V, K> {
+  return Object.fromEntries(names.map(name => [name, values[name]])) as Pick<V, K>;
+}
+
+/**
+ * The arguments of a table as given, with defaults for those that are null or left out.
+ *
+ * @throws ValueError naming the first that is missing or not of its kind.
+ */
+export function completeArguments<T extends AnyTable>(
+  owner: string,
+  args: object,
+  table: T,
+): {[K in keyof T]: KindTypes[T[K][0]]} {
+  const given = args as Record<string, unknown>;
+  const complete = Object.entries(table).map(([name, [kind, fallback]]) => {
+    const value = given[name] ?? fallback;
+    checkArgument(owner, name, value, kind);
+    return [name, value];
+  });
+  return Object.fromEntries(complete) as {[K in keyof T]: KindTypes[T[K][0]]};
+}

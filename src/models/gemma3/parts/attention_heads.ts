@@ -1,0 +1,17 @@
+import {ValueError} from '../../../base/errors';
+
+/** @throws ValueError unless key heads can be shared evenly, and rotary positions can turn a head's halves. */
+export function checkAttentionHeads(
+  owner: string,
+  {numQueryHeads, numKeyValueHeads, headDim}: {numQueryHeads: number; numKeyValueHeads: number; headDim: number},
+): void {
+  if (numQueryHeads % numKeyValueHeads !== 0) {
+    throw new ValueError(
+      `${owner} expected numQueryHeads to be a multiple of numKeyValueHeads. ` +
+        `Received: numQueryHeads=${numQueryHeads}, numKeyValueHeads=${numKeyValueHeads}.`,
+    );
+  }
+  if (headDim % 2 !== 0) {
+    throw new ValueError(`${owner} expected an even headDim, for rotary positions. Received: headDim=${headDim}.`);
+  }
+}

@@ -1,0 +1,40 @@
+/** Checks that weights can be trained, and that the optimizer still trains the same ones. */
+import type * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../base/errors';
+import {PackedWeight} from '../weights/packed_weight';
+
+/** The weights that an optimizer trains. */
+export class TrainableWeights {
+  /** Those of the steps so far: optimizers of tfjs identify weights only by their index. */
+  private trained: readonly tf.LayerVariable[] | null = null;
+
+  /** To be called when the optimizer is replaced. */
+  reset(): void {
+    this.trained = null;
+  }
+
+  /**
+   * To be called before every run, with the weights it would train.
+   *
+   * @throws ValueError if there are none, if some are packed, or if the optimizer has trained others before.
+   */
+  check(weights: readonly tf.LayerVariable[]): void {
+    if (weights.length === 0) {
+      throw new ValueError('Expected weights to train. Received a model whose weights are all frozen.');
+    }
+    const packed = weights.filter(weight => weight instanceof PackedWeight);
+    if (packed.length > 0) {
+      throw new ValueError(
+        `Expected weights stored as float32 for training. Received: ${packed.length} stored as ${packed[0]!.format}, ` +
+          `"${packed[0]!.originalName}" first, which are frozen. Load the model with dtype: "float32" to train it. To train ` +
+          'only the others, set `trainable = false` on these before `compile`.',
+      );
+    }
+    const trained = (this.trained ??= [...weights]);
+    if (trained.length === weights.length && trained.every((weight, i) => weight === weights[i])) return;
+    throw new ValueError(
+      `Expected the ${trained.length} weights that the optimizer has trained since \`compile\`. Received ` +
+        `${weights.length} weights, not the same ones. Call \`compile\` again, with a new optimizer.`,
+    );
+  }
+}
