@@ -12,7 +12,6 @@ import {openCheckpoint} from '../src/checkpoints/open_checkpoint';
 import {type StoredWeights} from '../src/checkpoints/stored_weights';
 import {openTarget, type PresetTarget} from '../src/files/open_folder';
 import {type PresetLike} from '../src/hub/open_preset';
-import {type AnyWeight} from '../src/layers/layer';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../src/models/gemma3/gemma3_backbone';
 import {Gemma3CausalLM} from '../src/models/gemma3/gemma3_causal_lm';
 import {type WeightFormat} from '../src/weights/dtype';
@@ -20,6 +19,7 @@ import {MergedStream} from '../src/weights/merged_stream';
 import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {Weight} from '../src/weights/weight';
 import {type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
+import {type AnyWeight} from '../src/weights/packed_weight';
 
 /** Options of `convertPreset`. */
 export interface ConvertPresetOptions extends WriterOptions {

@@ -24,7 +24,8 @@ export interface PresetFacts {
   config: Record<string, unknown>;
   /** Null if it follows neither from the model nor from the files. */
   parameters: number | null;
-  format: 'single' | 'sharded' | 'tfjs' | null;
+  /** How the weights are divided into files: single, sharded, tfjs …; null without weights. */
+  format: string | null;
   files: {name: string; variables: number; bytes: number}[];
   variables: Variable[];
   /** Bytes of the stored weights by dtype; null if the model cannot be built. */
@@ -40,51 +41,52 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
   // Imported here, because loading the package would delay help and usage errors.
   const tfjsGemma3 = await import('tfjs-gemma3');
   const {util} = await import('@tensorflow/tfjs');
-  const {presets} = tfjsGemma3.Gemma3Backbone;
-  const source = await openFiles(preset, tfjsGemma3);
-  const config = source ? await readConfig(source, tfjsGemma3) : presets[preset]!.config;
-  const format = source ? await weightFormat(source) : null;
-  const stored: StoredVariable[] = source && format ? await tfjsGemma3.listPresetVariables(source) : [];
-  const {declared, memory, cache, problem} = build(config, tfjsGemma3);
-  const variables = stored.length ? stored : declared;
-  const count = variables.reduce((sum, {shape}) => sum + util.sizeFromShape(shape), 0);
-  return {
-    preset,
-    source: source?.name ?? null,
-    config,
-    parameters: count || (source ? null : presets[preset]!.metadata.params),
-    format,
-    files: filesWithSizes(stored),
-    variables,
-    memory,
-    cache,
-    problem,
-  };
+  const entry = tfjsGemma3.Gemma3Backbone.presets[preset];
+  const checkpoint = await openFiles(preset, tfjsGemma3);
+  try {
+    const config = checkpoint ? (await checkpoint.config('backbone', 'Gemma3Backbone'))!.config : entry!.config;
+    const {layout, stored} = await storedVariables(checkpoint);
+    const {declared, memory, cache, problem} = build(config, tfjsGemma3);
+    const variables = stored.length ? stored : declared;
+    const count = variables.reduce((sum, {shape}) => sum + util.sizeFromShape(shape), 0);
+    return {
+      preset,
+      source: checkpoint?.name ?? null,
+      config,
+      parameters: count || (checkpoint ? null : entry!.metadata.params),
+      format: layout,
+      files: filesWithSizes(stored),
+      ...{variables, memory, cache, problem},
+    };
+  } finally {
+    await checkpoint?.close();
+  }
 }
 
 /** The open preset, or undefined for a name of KerasHub without files on this machine. */
 async function openFiles(
   preset: string,
-  {Gemma3Backbone, openPreset}: Library,
-): Promise<library.PresetSource | undefined> {
+  {files, Gemma3Backbone}: Library,
+): Promise<library.files.Checkpoint | undefined> {
   try {
-    return await openPreset(preset);
+    return await files.openCheckpoint(preset);
   } catch (error) {
     if (Object.hasOwn(Gemma3Backbone.presets, preset)) return undefined;
     throw error;
   }
 }
 
-async function readConfig(source: library.PresetSource, {readPresetConfig}: Library): Promise<library.JsonObject> {
-  const {class_name: kind, config} = await readPresetConfig(source);
-  if (kind === 'Gemma3Backbone') return config;
-  throw new Error(`Expected the config.json of a Gemma3Backbone in "${source.name}". Received: ${kind}.`);
-}
-
-async function weightFormat(source: library.PresetSource): Promise<PresetFacts['format']> {
-  if (await source.has('model.weights.h5')) return 'single';
-  if (await source.has('model.weights.json')) return 'sharded';
-  return (await source.has('model.json')) ? 'tfjs' : null;
+/** The variables in the files and the way the files are divided; nothing for a preset without weights. */
+async function storedVariables(
+  checkpoint: library.files.Checkpoint | undefined,
+): Promise<{layout: string | null; stored: StoredVariable[]}> {
+  if (!(await checkpoint?.hasWeights())) return {layout: null, stored: []};
+  const {layout, variables, close} = await checkpoint!.weights();
+  await close();
+  const stored = [...variables].map(([path, {shape, dtype, byteLength, file}]) => {
+    return {path, shape: [...shape], dtype, bytes: byteLength, file};
+  });
+  return {layout, stored};
 }
 
 function filesWithSizes(variables: readonly StoredVariable[]): PresetFacts['files'] {
@@ -101,12 +103,12 @@ const CACHE_LENGTHS = [1024, 8192, 32768];
 /** Builds the model with weights that are only declared, which is fast at any size. */
 function build(
   config: object,
-  {Gemma3Backbone, Gemma3Cache, memoryByDtype}: Library,
+  {Gemma3Backbone, Gemma3Cache, weights}: Library,
 ): {declared: Variable[]} & Pick<PresetFacts, 'memory' | 'cache' | 'problem'> {
   let declared: Variable[] = [];
   let cache: PresetFacts['cache'] = [];
   try {
-    const needs = memoryByDtype(dtype => {
+    const needs = weights.memoryByDtype(dtype => {
       const backbone = new Gemma3Backbone({...config, dtype} as never);
       declared = backbone.weights.map(weight => {
         return {path: weight.originalName, shape: weight.shape as number[], dtype: null, bytes: null, file: null};

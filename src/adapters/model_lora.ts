@@ -2,10 +2,11 @@
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
-import {type AnyWeight, Layer} from '../layers/layer';
+import {Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
+import {descend} from '../layers/tree';
 import {type Adapter, MergedStream} from '../weights/merged_stream';
-import {PackedWeight} from '../weights/packed_weight';
+import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE} from '../weights/value_stream';
 import {Weight} from '../weights/weight';
@@ -46,11 +47,8 @@ export interface LayerAdapter extends Adapter {
  * first. Numbers stand in its files, since names are not unique there.
  */
 export function numberedLayers(backbone: tf.LayersModel): Layer[] {
-  const flatten = (layer: Layer): Layer[] => [layer, ...[...layer.children].reverse().flatMap(flatten)];
-  return backbone.layers
-    .filter(layer => layer instanceof Layer)
-    .flatMap(flatten)
-    .filter(layer => layer.weights.length > 0);
+  const outermost = backbone.layers.filter(layer => layer instanceof Layer);
+  return [...descend(outermost, true)].filter(layer => layer.weights.length > 0);
 }
 
 /** Layers that can have LoRA, by their number. */

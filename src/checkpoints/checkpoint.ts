@@ -2,11 +2,11 @@
 import type * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../base/byte_sink';
 import {type PresetSource} from '../base/byte_source';
-import {type AnyWeight} from '../layers/layer';
 import {type WeightFormat} from '../weights/dtype';
 import {type OpenValues} from '../weights/value_stream';
 import {type SerializedObject} from './keras/serialized';
 import {type StoredWeights} from './stored_weights';
+import {type AnyWeight} from '../weights/packed_weight';
 
 /** The parts of a model that have a configuration. */
 export type CheckpointPart = 'backbone' | 'task' | 'preprocessor' | 'imageConverter' | 'tokenizer';
@@ -26,6 +26,8 @@ export interface Checkpoint {
   config(part: CheckpointPart, className?: string): Promise<SerializedObject | null>;
   /** The vocabulary, as a SentencePiece model. */
   vocabulary(): Promise<Uint8Array>;
+  /** Whether there are weight files: a folder can hold only a tokenizer, or only a configuration. */
+  hasWeights(): Promise<boolean>;
   /**
    * Opens the weight files.
    *

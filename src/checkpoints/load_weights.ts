@@ -1,8 +1,7 @@
 /** From stored variables straight into the weights of a model. */
 import * as tf from '@tensorflow/tfjs';
 import {listed, ValueError} from '../base/errors';
-import {type AnyWeight} from '../layers/layer';
-import {PackedWeight} from '../weights/packed_weight';
+import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 import {PIECE} from '../weights/value_stream';
 import {type Checkpoint} from './checkpoint';
 import {kerasPaths} from './model_paths';

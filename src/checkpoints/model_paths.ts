@@ -3,8 +3,9 @@
  * name in snake case, with a counter for the second of a kind, and its sub-layers under their attribute names.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type AnyWeight, Layer} from '../layers/layer';
+import {Layer} from '../layers/layer';
 import {snakeCase} from '../base/casing';
+import {type AnyWeight} from '../weights/packed_weight';
 
 /** Class names in snake case; the second of a class gets `_1`, the third `_2`. */
 function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][] {

@@ -1,7 +1,7 @@
 /** The variables of a backbone on their way into files: names, dtypes, and values in pieces. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
-import {type AnyWeight, type Layer} from '../layers/layer';
+import {type Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
 import {MergedStream} from '../weights/merged_stream';
 import {weightStream} from '../weights/repack';
@@ -9,6 +9,7 @@ import {MEMORY_PIECE, type OpenValues} from '../weights/value_stream';
 import {float32ToFloat16} from '../base/half';
 import {kerasLayers} from './model_paths';
 import {sizeOf} from '../base/shapes';
+import {type AnyWeight} from '../weights/packed_weight';
 
 /** Dtypes that variables have in files. */
 export type StoredDtype = 'float32' | 'bfloat16' | 'float16';

@@ -1,7 +1,7 @@
 /** Weights as a checkpoint stores them, whatever its format. */
-import {type AnyWeight} from '../layers/layer';
 import {type PackedFormat} from '../weights/dtype';
 import {type ValueStream} from '../weights/value_stream';
+import {type AnyWeight} from '../weights/packed_weight';
 
 /** Progress of a load, reported after each piece. */
 export interface LoadProgress {

@@ -1,111 +1,57 @@
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
-import {denseEinsum, type EinsumPlan, planEinsum} from '../ops/einsum';
-import {PackedWeight} from '../weights/packed_weight';
-import {type Weight} from '../weights/weight';
-import {activate, activationName} from './activations';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
-import {
-  type AnyWeight,
-  checkedArgs,
-  firstShape,
-  firstTensor,
-  type Kwargs,
-  registerLayer,
-  type ShapeOrShapes,
-  type TensorOrTensors,
-} from './layer';
-import {LORA_ARGUMENTS, type LoraArgs, LoraLayer, loraProduct} from './lora';
+import {type EinsumPlan, planEinsum} from '../ops/einsum';
+import {serializeInitializer} from '../weights/initializers';
+import {type KernelArgs, KernelLayer} from './kernel_layer';
+import {checkedArgs, firstShape, registerLayer, type ShapeOrShapes} from './layer';
+import {LORA_ARGUMENTS} from './lora';
 
-export interface EinsumDenseArgs extends LoraArgs {
+export interface EinsumDenseArgs extends KernelArgs {
   /** `[X],[Y]->[Z]`, `...[X],[Y]->...[Z]` or `[X]...,[Y]->[Z]...`: input, kernel, output. */
   equation: string;
-  /** Shape of the output without its batch axis and without axes behind `...`; null where the input says it. */
+  /** Shape of the output without its batch axis and without the axes of `...`; null where the input says the size. */
   outputShape: number | (number | null)[];
-  /** Keras' name of an activation, applied to the output; `gelu` is exact, `gelu_approximate` has a tanh. */
-  activation?: string | null;
   /** Labels of the output axes that get a bias. Null, the default: no bias. */
   biasAxes?: string | null;
-  /** Defaults to "glorot_uniform". */
-  kernelInitializer?: InitializerLike;
-  /** Defaults to "zeros". */
-  biasInitializer?: InitializerLike;
 }
+
+const KNOWN = [
+  'equation',
+  'outputShape',
+  'activation',
+  'biasAxes',
+  'kernelInitializer',
+  'biasInitializer',
+  ...LORA_ARGUMENTS,
+] as const;
 
 /**
  * A dense layer whose product is an einsum, as `keras.layers.EinsumDense`
  * (https://keras.io/api/layers/core_layers/einsum_dense/). Lowered to one matrix product and differentiable.
  *
- * @throws ValueError on unknown or unusable arguments; when it is built, on shapes that do not fit the equation.
+ * @throws ValueError on unknown or invalid arguments; when it is built, on shapes that do not fit the equation.
  */
-export class EinsumDense extends LoraLayer {
+export class EinsumDense extends KernelLayer {
   /** @nocollapse */
   static className = 'EinsumDense';
   readonly equation: string;
   readonly outputShapeArg: (number | null)[];
-  readonly activation: string | null;
   readonly biasAxes: string | null;
-  kernel!: AnyWeight;
-  bias?: Weight;
-  readonly loraName = 'kernel';
-  private readonly kernelInitializer: Initializer;
-  private readonly biasInitializer: Initializer;
 
   constructor(args: EinsumDenseArgs) {
-    super(
-      checkedArgs('EinsumDense', args, [
-        'equation',
-        'outputShape',
-        'activation',
-        'biasAxes',
-        'kernelInitializer',
-        'biasInitializer',
-        ...LORA_ARGUMENTS,
-      ]),
-    );
+    super(checkedArgs('EinsumDense', args, KNOWN));
     this.equation = args.equation;
     this.outputShapeArg = [args.outputShape].flat();
-    this.activation = activationName('EinsumDense', args.activation);
     this.biasAxes = args.biasAxes ?? null;
-    this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
-    this.biasInitializer = getInitializer(args.biasInitializer ?? 'zeros');
   }
 
   override build(inputShape: ShapeOrShapes): void {
     const shape = firstShape(inputShape);
     const plan = planEinsum(this.equation, shape.length);
     const sizes = this.labelSizes(plan, shape);
-    const kernelShape = plan.kernel.map(label => this.known(sizes, label));
-    // Keras' initializers see the kernel as it is; only its layout at rest differs here.
-    this.kernel = this.addKernel('kernel', kernelShape, plan.layout, this.kernelInitializer);
-    if (this.biasAxes !== null) {
-      this.bias = this.addFloatWeight('bias', this.biasShape(plan, sizes), this.biasInitializer);
-    }
-    this.built = true;
-    this.enableGivenLora();
-  }
-
-  get adapted(): AnyWeight {
-    return this.kernel;
-  }
-  /** The shape of the kernel with the rank as its last axis, while LoRA is on. */
-  get loraKernelA(): Weight | undefined {
-    return this.lora?.a;
-  }
-  /** (rank, last axis of the kernel), while LoRA is on. */
-  get loraKernelB(): Weight | undefined {
-    return this.lora?.b;
-  }
-
-  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    return tf.tidy(() => {
-      const x = firstTensor(inputs);
-      const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
-      let y = denseEinsum(x, kernel, planEinsum(this.equation, x.rank));
-      if (this.lora) y = tf.add(y, loraProduct(x, this.lora, this.loraScale, this.equation));
-      if (this.bias) y = tf.add(y, this.bias.read());
-      return activate(this.activation, y);
-    });
+    // Initializers get Keras' shape of the kernel; only the layout in which it is stored may differ.
+    const kernelShape = plan.kernel.map(label => this.sizeOf(sizes, label));
+    this.buildKernel(kernelShape, plan.layout, this.biasShape(plan, sizes));
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
@@ -127,13 +73,13 @@ export class EinsumDense extends LoraLayer {
     };
   }
 
-  /** Sizes of all labels, from the input and from `outputShape`, which lacks the batch axis and those behind `...`. */
+  /** Sizes of all labels, from the input and from `outputShape`, which lacks the batch axis and the axes of `...`. */
   private labelSizes(plan: EinsumPlan, shape: tf.Shape): Map<string, number | null> {
     const sizes = new Map<string, number | null>();
     plan.x.forEach((label, axis) => sizes.set(label, shape[axis] ?? null));
     const elided = (label: string) => /\d/.test(label);
     const named = plan.output.filter(label => !elided(label));
-    // Of `...x` the batch axis is behind the dots; of `[X]` and `[X]...` it is the first label.
+    // In `...x` the dots include the batch axis; in `[X]` and `[X]...` it is the first label.
     const given = plan.output[0] !== undefined && elided(plan.output[0]) ? named : named.slice(1);
     if (given.length !== this.outputShapeArg.length) {
       throw new ValueError(
@@ -155,31 +101,32 @@ export class EinsumDense extends LoraLayer {
     return sizes;
   }
 
-  private known(sizes: Map<string, number | null>, label: string): number {
+  private sizeOf(sizes: Map<string, number | null>, label: string): number {
     const size = sizes.get(label);
     if (size == null) {
       throw new ValueError(
-        `EinsumDense "${this.name}" cannot tell the size of axis '${label}' of its kernel in "${this.equation}". ` +
-          'Give it in outputShape, or an input shape that has it.',
+        `EinsumDense "${this.name}" cannot infer the size of axis '${label}' of its kernel in "${this.equation}". ` +
+          'Set it in outputShape, or give an input shape that contains it.',
       );
     }
     return size;
   }
 
-  private biasShape(plan: EinsumPlan, sizes: Map<string, number | null>): number[] {
-    const axes = [...this.biasAxes!];
-    const strange = axes.find(label => !plan.output.includes(label));
-    if (strange || axes.length === 0) {
+  private biasShape(plan: EinsumPlan, sizes: Map<string, number | null>): number[] | undefined {
+    if (this.biasAxes === null) return undefined;
+    const axes = [...this.biasAxes];
+    const invalid = axes.find(label => !plan.output.includes(label));
+    if (invalid !== undefined || axes.length === 0) {
       throw new ValueError(
-        `Bias dimension '${strange ?? ''}' was requested, but is not part of the output spec of "${this.equation}". ` +
+        `Bias dimension '${invalid ?? ''}' was requested, but is not part of the output spec of "${this.equation}". ` +
           `Received: biasAxes=${this.biasAxes}.`,
       );
     }
     const first = plan.output.findIndex(label => axes.includes(label));
-    return plan.output.slice(first).map(label => (axes.includes(label) ? this.known(sizes, label) : 1));
+    return plan.output.slice(first).map(label => (axes.includes(label) ? this.sizeOf(sizes, label) : 1));
   }
 
-  /** tfjs writes strings in lower case with underscores before capitals; labels are renamed so that they survive it. */
+  /** Renames labels to lower case: tfjs saves strings in lower case, with underscores before capitals. */
   private portable(spec: string): string {
     const labels = [...new Set(this.equation.match(/[a-zA-Z]/g) ?? [])];
     if (labels.every(label => label === label.toLowerCase())) return spec;

@@ -1,30 +1,25 @@
 import * as tf from '@tensorflow/tfjs';
+import {checkPositiveInteger} from '../base/checks';
 import {denseEinsum, planEinsum} from '../ops/einsum';
 import {embedding} from '../ops/embedding';
-import {PackedWeight} from '../weights/packed_weight';
-import {type Weight} from '../weights/weight';
-import {checkPositiveInteger} from '../base/checks';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
-import {
-  type AnyWeight,
-  checkedArgs,
-  firstShape,
-  firstTensor,
-  type Kwargs,
-  type ShapeOrShapes,
-  type TensorOrTensors,
-} from './layer';
-import {LORA_ARGUMENTS, type Lora, type LoraArgs, LoraLayer} from './lora';
+import {type AnyWeight, operandOf} from '../weights/packed_weight';
+import {type Weight} from '../weights/weight';
+import {checkedArgs, firstShape, firstTensor, type Kwargs, type ShapeOrShapes, type TensorOrTensors} from './layer';
+import {LORA_ARGUMENTS, type LoraArgs, LoraLayer} from './lora';
 
 export interface EmbeddingArgs extends LoraArgs {
-  /** Number of rows. */
+  /** Number of rows: the size of a vocabulary. */
   inputDim: number;
   /** Width of a row. */
   outputDim: number;
+  /** Defaults to "uniform". */
   embeddingsInitializer?: InitializerLike;
 }
 
-/** Rows are outputs at rest, so that a few can be unpacked without the others. */
+const KNOWN = ['inputDim', 'outputDim', 'embeddingsInitializer', ...LORA_ARGUMENTS] as const;
+
+/** The rows of the table are the rows of the stored matrix, so that a few can be unpacked without the others. */
 const LAYOUT = {out: [0], in: [1]};
 
 /**
@@ -32,7 +27,9 @@ const LAYOUT = {out: [0], in: [1]};
  *
  * Ids (…) → (…, outputDim).
  *
- * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be gone for everyone.
+ * @throws ValueError on unknown or invalid arguments.
+ *
+ * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be replaced for every model.
  */
 export class Embedding extends LoraLayer {
   /** @nocollapse */
@@ -41,22 +38,26 @@ export class Embedding extends LoraLayer {
   readonly outputDim: number;
   embeddings!: AnyWeight;
   readonly loraName = 'embeddings';
-  private readonly embeddingsInitializer: Initializer;
+  protected readonly embeddingsInitializer: Initializer;
 
   constructor(args: EmbeddingArgs) {
-    super(checkedArgs('Embedding', args, ['inputDim', 'outputDim', 'embeddingsInitializer', ...LORA_ARGUMENTS]));
-    checkPositiveInteger('Embedding', 'inputDim', args.inputDim);
-    checkPositiveInteger('Embedding', 'outputDim', args.outputDim);
+    super(checkedArgs('Embedding', args, KNOWN));
+    const owner = this.getClassName();
+    checkPositiveInteger(owner, 'inputDim', args.inputDim);
+    checkPositiveInteger(owner, 'outputDim', args.outputDim);
     this.inputDim = args.inputDim;
     this.outputDim = args.outputDim;
     this.embeddingsInitializer = getInitializer(args.embeddingsInitializer ?? 'uniform');
   }
 
   override build(_inputShape?: ShapeOrShapes): void {
+    this.addTables();
+    this.finishBuild();
+  }
+
+  protected addTables(): void {
     const shape = [this.inputDim, this.outputDim];
     this.embeddings = this.addKernel('embeddings', shape, LAYOUT, this.embeddingsInitializer);
-    this.built = true;
-    this.enableGivenLora();
   }
 
   get adapted(): AnyWeight {
@@ -72,10 +73,16 @@ export class Embedding extends LoraLayer {
   }
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    return lookUp(firstTensor(inputs), this.embeddings, this.lora, this.loraScale);
+    return tf.tidy(() => {
+      const ids = firstTensor(inputs);
+      const rows = embedding(ids, operandOf(this.embeddings));
+      if (!this.lora) return rows;
+      const scaled = tf.mul(embedding(ids, this.lora.a.read()), this.loraScale);
+      return tf.add(rows, denseEinsum(scaled, this.lora.b.read(), planEinsum('...r,rd->...d', ids.rank + 1)));
+    });
   }
 
-  /** All rows in their order, (inputDim, outputDim): a tensor that the caller, or its tidy, disposes. */
+  /** All rows in order, (inputDim, outputDim): a tensor that the caller, or its `tf.tidy`, disposes. */
   table(): tf.Tensor {
     return tf.tidy(() => {
       const rows = this.embeddings.read();
@@ -96,20 +103,4 @@ export class Embedding extends LoraLayer {
       embeddingsInitializer: serializeInitializer(this.embeddingsInitializer),
     };
   }
-}
-
-/** Rows of a table, with what LoRA adds to them. */
-export function lookUp(ids: tf.Tensor, table: AnyWeight, lora: Lora | undefined, scale: number): tf.Tensor {
-  return tf.tidy(() => {
-    const rows = embedding(ids, table instanceof PackedWeight ? table : table.read());
-    if (!lora) return rows;
-    return tf.add(
-      rows,
-      denseEinsum(
-        tf.mul(embedding(ids, lora.a.read()), scale),
-        lora.b.read(),
-        planEinsum('...r,rd->...d', ids.rank + 1),
-      ),
-    );
-  });
 }

@@ -1,21 +1,21 @@
-/** The base of all layers here: a tfjs layer that knows its sub-layers, and whose weights cost nothing until filled. */
+/** The base of all layers: a tfjs layer that knows its sub-layers, and whose weights use no memory until they are filled. */
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../base/casing';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
-import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
+import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
 import {checkArgument, checkArguments} from '../base/checks';
 import {type Initializer} from '../weights/initializers';
 import {type QuantizationMode, quantizeLayers} from './quantize';
 
 export interface LayerArgs {
-  /** Name of the layer; made from the class name if left out. */
+  /** Name of the layer; derived from the class name by default. */
   name?: string;
   /** Whether the weights are trained. Defaults to true. */
   trainable?: boolean;
-  /** How the weights rest, "float32" unless told: see {@link DtypeLike}. Arithmetic is float32. */
+  /** How the weights are stored, "float32" by default: see {@link DtypeLike}. Arithmetic is float32. */
   dtype?: DtypeLike | null;
-  /** Shape of the input without its batch axis; only for the first layer of a `tf.sequential` model. */
+  /** Shape of the input without its batch axis, for the first layer of a `tf.sequential` model. */
   inputShape?: tf.Shape;
   /** The same with the batch axis. */
   batchInputShape?: tf.Shape;
@@ -26,17 +26,16 @@ const BASE_ARGUMENTS = ['name', 'trainable', 'dtype', 'inputShape', 'batchInputS
 export type Kwargs = Record<string, unknown>;
 export type TensorOrTensors = tf.Tensor | tf.Tensor[];
 export type ShapeOrShapes = tf.Shape | tf.Shape[];
-/** All weights of all layers are one of these. */
-export type AnyWeight = Weight | PackedWeight;
 
 /** The first of several inputs, or the only one. */
 export const firstTensor = (x: TensorOrTensors): tf.Tensor => (Array.isArray(x) ? x[0]! : x);
 export const firstShape = (shape: ShapeOrShapes): tf.Shape => (Array.isArray(shape[0]) ? shape[0] : shape) as tf.Shape;
 
 /**
- * The arguments of a layer as given, for the `super` call.
+ * Checks the arguments of a layer and returns them, for the `super` call.
  *
- * @throws ValueError on arguments that are neither known nor those of all layers, and on base arguments of another type.
+ * @throws ValueError on arguments that are neither in `known` nor arguments of every layer, and on a name or `trainable` of
+ * the wrong type.
  */
 export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: readonly (keyof A & string)[]): A {
   checkArguments(owner, args, [...known, ...BASE_ARGUMENTS]);
@@ -52,9 +51,9 @@ export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: 
 export abstract class Layer extends tf.layers.Layer {
   /** Attribute names of Keras → sub-layers, in the order of creation. */
   readonly sublayers = new Map<string, Layer | Layer[]>();
-  /** Weights of this layer alone, in the order of creation. tfjs' own two lists are private and stay empty. */
+  /** Weights of this layer without sub-layers, in the order of creation. tfjs' own two lists are private and stay empty. */
   readonly ownWeights: AnyWeight[] = [];
-  /** Those of them whose format follows from the dtype, and how each is laid out. */
+  /** Own weights whose format follows from the dtype, with their layouts. */
   readonly kernels = new Map<AnyWeight, KernelLayout>();
   /** Set by the constructor, and by `quantize`. */
   dtypePolicy: Dtype;
@@ -63,7 +62,7 @@ export abstract class Layer extends tf.layers.Layer {
   constructor({dtype, ...args}: LayerArgs = {}) {
     super(args as ConstructorParameters<typeof tf.layers.Layer>[0]);
     this.dtypePolicy = parseDtype(dtype);
-    // Sub-layers take the dtype from here, so it must not say what tfjs' own `dtype` says (the type of the input).
+    // Separate from tfjs' own `dtype`, which is the type of the input.
   }
 
   protected addSublayer<T extends Layer | Layer[]>(attribute: string, layer: T): T {
@@ -84,7 +83,7 @@ export abstract class Layer extends tf.layers.Layer {
     return this.parent ? `${this.parent.path}/${this.name}` : this.name;
   }
 
-  /** tfjs puts a layer's name before those of its weights while it applies the layer, and not when `build` is called. */
+  /** True during `apply`: tfjs then prefixes names of weights with the layer's name, which it does not if `build` is called. */
   private applying = false;
   override apply(
     inputs: Parameters<tf.layers.Layer['apply']>[0],
@@ -98,7 +97,7 @@ export abstract class Layer extends tf.layers.Layer {
     }
   }
 
-  /** `path/name`, less what tfjs adds by itself. */
+  /** `path/name`, without the prefix that tfjs adds during `apply`. */
   private weightName(name: string): string {
     const outermost = (layer: Layer): Layer => (layer.parent ? outermost(layer.parent) : layer);
     const full = `${this.path}/${name}`;
@@ -108,12 +107,12 @@ export abstract class Layer extends tf.layers.Layer {
 
   // === Weights ===
 
-  /** A float32 weight; its initializer runs when it is first read, if nothing filled it before. */
+  /** A float32 weight. Its initializer runs at the first read unless something fills the weight before. */
   protected addFloatWeight(name: string, shape: number[], initializer: Initializer): Weight {
     return this.own(new Weight(shape, this.weightName(name), initializer));
   }
 
-  /** A kernel, at rest as the layer's dtype says. */
+  /** A kernel, stored as the layer's dtype says. */
   protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
     const {format} = this.dtypePolicy;
     const kernel =
@@ -124,18 +123,18 @@ export abstract class Layer extends tf.layers.Layer {
     return kernel;
   }
 
-  /** Puts a kernel in the place of another, in whatever field of the layer that is; the old one is disposed. */
-  replaceKernel(old: AnyWeight, made: AnyWeight): void {
-    this.ownWeights[this.ownWeights.indexOf(old)] = made;
-    this.kernels.set(made, this.kernels.get(old)!);
+  /** Replaces a kernel, in every field of the layer that holds it, and disposes the old one. */
+  replaceKernel(old: AnyWeight, replacement: AnyWeight): void {
+    this.ownWeights[this.ownWeights.indexOf(old)] = replacement;
+    this.kernels.set(replacement, this.kernels.get(old)!);
     this.kernels.delete(old);
     const fields = this as unknown as Record<string, unknown>;
-    for (const field of Object.keys(this)) if (fields[field] === old) fields[field] = made;
+    for (const field of Object.keys(this)) if (fields[field] === old) fields[field] = replacement;
     old.dispose();
   }
 
   /**
-   * Packs the kernels of this layer and of all below it anew, as "int8", "int4" or "bfloat16". Biases and scales of norms
+   * Packs the kernels of this layer and of all layers below it as "int8", "int4" or "bfloat16". Biases and scales of norms
    * stay float32.
    *
    * @throws ValueError as {@link quantizeLayers} does.
@@ -144,7 +143,7 @@ export abstract class Layer extends tf.layers.Layer {
     await quantizeLayers(`Layer "${this.name}"`, [this], mode);
   }
 
-  /** Own weights as files of Keras have them. */
+  /** The own weights that files of Keras contain. */
   get savedWeights(): readonly AnyWeight[] {
     return this.ownWeights;
   }
@@ -164,7 +163,7 @@ export abstract class Layer extends tf.layers.Layer {
     for (const child of this.children) child.trainable = value;
   }
 
-  /** Own weights, then those of sub-layers, in the order of creation whatever is trainable: tfjs would reorder them. */
+  /** Own weights, then those of sub-layers, in the order of creation. tfjs would put trainable ones first. */
   override get weights(): tf.LayerVariable[] {
     return [...(this.ownWeights ?? []), ...this.children.flatMap(child => child.weights)];
   }
@@ -174,7 +173,7 @@ export abstract class Layer extends tf.layers.Layer {
   override get nonTrainableWeights(): tf.LayerVariable[] {
     return this.weights.filter(weight => !weight.trainable);
   }
-  // tfjs declares these two as accessors; there is nothing to set, since both follow from `weights`.
+  // tfjs declares setters for these two. Nothing can be set, since both follow from `weights`.
   override set trainableWeights(_: tf.LayerVariable[]) {}
   override set nonTrainableWeights(_: tf.LayerVariable[]) {}
 
@@ -182,9 +181,9 @@ export abstract class Layer extends tf.layers.Layer {
     return firstShape(inputShape);
   }
 
-  /** Frees the weights of this layer and of all below it. */
+  /** Frees the weights of this layer and of all layers below it. */
   override dispose(): ReturnType<tf.layers.Layer['dispose']> {
-    // tfjs counts the uses that go through `apply`, and refuses layers that were only built and called.
+    // tfjs only counts uses by `apply`, and refuses to dispose a layer that was built and called without it.
     if (this.built) this._refCount ??= 1;
     return super.dispose();
   }
@@ -194,7 +193,7 @@ export abstract class Layer extends tf.layers.Layer {
   }
 
   /**
-   * A layer from its configuration, keys in either casing. tfjs hands its table of custom objects over inside it.
+   * A layer from its configuration, with keys in either casing. tfjs puts its table of custom objects into it.
    *
    * @nocollapse
    */
@@ -206,7 +205,7 @@ export abstract class Layer extends tf.layers.Layer {
   }
 }
 
-/** Makes a class loadable by `tf.loadLayersModel` under its Keras name. */
+/** Registers a class under its Keras name, so that `tf.loadLayersModel` can load it. */
 export function registerLayer<T extends Layer>(cls: new (args: never) => T): void {
   tf.serialization.registerClass(cls as unknown as Parameters<typeof tf.serialization.registerClass>[0], 'tfjs-gemma3');
 }

@@ -1,4 +1,4 @@
-/** Low-rank adaptation, https://arxiv.org/abs/2106.09685, as Keras' `enable_lora`: written once for all layers that have it. */
+/** Low-rank adaptation, https://arxiv.org/abs/2106.09685, as Keras' `enable_lora`, for all layers that have it. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
@@ -6,7 +6,8 @@ import {type Adapter} from '../weights/merged_stream';
 import {type Weight} from '../weights/weight';
 import {checkArgument} from '../base/checks';
 import {getInitializer, type InitializerLike} from '../weights/initializers';
-import {type AnyWeight, Layer, type LayerArgs} from './layer';
+import {type AnyWeight} from '../weights/packed_weight';
+import {Layer, type LayerArgs} from './layer';
 
 /** Options of `enableLora` of a layer. */
 export interface LoraOptions {
@@ -14,7 +15,7 @@ export interface LoraOptions {
   alpha?: number | null;
   /** Defaults to "he_uniform". */
   aInitializer?: InitializerLike;
-  /** Defaults to "zeros": the layer gives what it gave, until it is trained. */
+  /** Defaults to "zeros": the output of the layer does not change until the matrices are trained. */
   bInitializer?: InitializerLike;
 }
 
@@ -35,8 +36,8 @@ export interface Lora {
 }
 
 /**
- * A layer whose kernel can be frozen while two small matrices beside it are trained. The kernel may rest as float32,
- * bfloat16, int8 or int4 (QLoRA, https://arxiv.org/abs/2305.14314) and stays as it is.
+ * A layer whose kernel can be frozen while two small matrices next to it are trained. The kernel may be stored as float32,
+ * bfloat16, int8 or int4 (QLoRA, https://arxiv.org/abs/2305.14314), and is not changed.
  */
 export abstract class LoraLayer extends Layer {
   /** Null while LoRA is off. */
@@ -46,9 +47,9 @@ export abstract class LoraLayer extends Layer {
   /** The matrices while LoRA is on. */
   protected lora: Lora | undefined;
 
-  /** What the matrices are called: "kernel" or "embeddings", which is also the name of the weight that they adapt. */
+  /** Name of the adapted weight in the names of the matrices: "kernel" or "embeddings". */
   abstract readonly loraName: string;
-  /** The weight that they adapt. */
+  /** The weight that the matrices adapt. */
   abstract get adapted(): AnyWeight;
 
   constructor({loraRank = null, loraAlpha = null, ...args}: LoraArgs) {
@@ -58,7 +59,7 @@ export abstract class LoraLayer extends Layer {
     checkArgument(owner, 'loraAlpha', loraAlpha, 'positiveOrNull');
     if (loraRank === null && loraAlpha !== null) {
       throw new ValueError(
-        `${owner} expected \`loraRank\` beside \`loraAlpha\`. Received: loraAlpha=${loraAlpha} alone.`,
+        `${owner} expected \`loraRank\` together with \`loraAlpha\`. Received: only loraAlpha=${loraAlpha}.`,
       );
     }
     this.loraRank = loraRank;
@@ -76,10 +77,10 @@ export abstract class LoraLayer extends Layer {
   }
 
   /**
-   * Freezes the kernel and adds to it the product of two matrices that are trained: A (…, rank) and B (rank, last) for a
-   * kernel (…, last), times alpha / rank.
+   * Freezes the kernel and adds the product of two trainable matrices to it: A (…, rank) and B (rank, last) for a kernel
+   * (…, last), times alpha / rank.
    *
-   * @throws ValueError on unknown or unusable arguments; before the layer is built; when it is on already.
+   * @throws ValueError on unknown or invalid arguments; before the layer is built; when LoRA is on already.
    */
   enableLora(rank: number, options: LoraOptions = {}): void {
     const owner = `Layer "${this.name}"`;
@@ -104,24 +105,25 @@ export abstract class LoraLayer extends Layer {
     this.loraAlpha = alpha ?? rank;
   }
 
-  /** What `build` does at its end for a layer that was made with `loraRank`. */
-  protected enableGivenLora(): void {
+  /** The end of `build`: turns LoRA on for a layer that was created with `loraRank`. */
+  protected finishBuild(): void {
+    this.built = true;
     if (this.loraRank !== null) this.enableLora(this.loraRank, {alpha: this.loraAlpha});
   }
 
-  /** Both matrices, to be read and written. */
+  /** Both matrices, for reading and writing. */
   get loraMatrices(): Lora | undefined {
     return this.lora;
   }
 
-  /** The matrices with their numbers, to compute on the host. LoRA must be on. */
+  /** The values of the matrices, for computing on the host. LoRA must be on. */
   async readAdapter(): Promise<Adapter> {
     const {a, b} = this.lora!;
     const [first, second] = await Promise.all([a.read().data(), b.read().data()]);
     return {rank: this.loraRank!, alpha: this.loraAlpha!, a: first as Float32Array, b: second as Float32Array};
   }
 
-  /** Ends LoRA and forgets the matrices; the kernel stays frozen and as it is. */
+  /** Turns LoRA off and disposes the matrices. The kernel is not changed and stays frozen. */
   disableLora(): void {
     for (const weight of Object.values(this.lora ?? {}) as Weight[]) {
       this.ownWeights.splice(this.ownWeights.indexOf(weight), 1);
@@ -131,7 +133,7 @@ export abstract class LoraLayer extends Layer {
     this.loraRank = this.loraAlpha = null;
   }
 
-  /** Without the matrices: files of Keras hold merged weights. */
+  /** Without the matrices, since files of Keras hold merged weights. */
   override get savedWeights(): AnyWeight[] {
     const {a, b} = this.lora ?? {};
     return this.ownWeights.filter(weight => weight !== a && weight !== b);
@@ -143,16 +145,16 @@ export abstract class LoraLayer extends Layer {
   }
 }
 
-/** The two products that stand for one with A · B: equations of x with the first matrix, and of the result with the second. */
+/** A product with A · B as two products: of x with one matrix, and of the result with the other. */
 export interface LoraEquations {
   readonly first: string;
   readonly second: string;
-  /** Which matrix is first: A, unless the kernel's last axis is summed over. */
+  /** Which matrix comes first: A, unless the kernel's last axis is summed over. */
   readonly order: 'ab' | 'ba';
 }
 
 /**
- * `x,kernel->y` with the kernel in two parts: its last axis is B's, all others are A's, and a new label joins both.
+ * Splits the kernel of `x,kernel->y` in two: B has its last axis, A all others, and a new label joins both.
  * `btd,ndh->btnh` becomes `btd,ndr->btnr` and `btnr,rh->btnh`.
  */
 export function loraEquations(equation: string): LoraEquations {
@@ -165,13 +167,13 @@ export function loraEquations(equation: string): LoraEquations {
     const between = x.replace(last, rank);
     return {first: `${x},${b}->${between}`, second: `${between},${a}->${y}`, order: 'ba'};
   }
-  // An axis that x has too stays beside the new one.
+  // If x has the axis as well, it is kept next to the new one.
   const between =
     x.includes(last) || !y.includes(last) ? y.replace(/\.*$/, dots => rank + dots) : y.replace(last, rank);
   return {first: `${x},${a}->${between}`, second: `${between},${b}->${y}`, order: 'ab'};
 }
 
-/** `scale · x · A · B` as two small products: A · B is never made. */
+/** `scale · x · A · B` as two small products: A · B itself is never computed. */
 export function loraProduct(x: tf.Tensor, {a, b}: Lora, scale: number, equation: string): tf.Tensor {
   return tf.tidy(() => {
     const {first, second, order} = loraEquations(equation);

@@ -1,40 +1,44 @@
-/** From one format of kernels to another, for a layer or a whole model: what Keras calls `quantize`. */
+/** Packs the kernels of a layer or a whole model into another format: Keras' `quantize`. */
 import {show, ValueError} from '../base/errors';
-import {type PackedFormat, parseDtype} from '../weights/dtype';
+import {type Dtype, type PackedFormat, parseDtype} from '../weights/dtype';
+import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {repacked} from '../weights/repack';
-import {PackedWeight} from '../weights/packed_weight';
-import {type AnyWeight, type Layer} from './layer';
+import {descend, type Tree} from './tree';
 
-/** Formats that kernels can be packed into. Keras' "float8" and "gptq" are not among them. */
+/** Formats that kernels can be packed into. Keras' "float8" and "gptq" are not supported. */
 export type QuantizationMode = PackedFormat;
+
+/** A layer whose kernels can be packed. */
+export interface Quantizable extends Tree<Quantizable> {
+  readonly built: boolean;
+  dtypePolicy: Dtype;
+  readonly kernels: ReadonlyMap<AnyWeight, KernelLayout>;
+  replaceKernel(old: AnyWeight, replacement: AnyWeight): void;
+}
 
 const MODES: readonly QuantizationMode[] = ['int8', 'int4', 'bfloat16'];
 
 const formatOf = (weight: AnyWeight) => (weight instanceof PackedWeight ? weight.format : 'float32');
 
-/** Layers with all layers below them. */
-function* flatten(layers: readonly Layer[]): Generator<Layer> {
-  for (const layer of layers) {
-    yield layer;
-    yield* flatten(layer.children);
-  }
-}
-
-/** Layers that a call is at work on: a second call would pack the same kernels once more. */
-const busy = new WeakSet<Layer>();
+/** Layers that are being quantized: a second call at the same time would pack the same kernels twice. */
+const busy = new WeakSet<Quantizable>();
 
 /**
- * Packs all kernels of these layers and of those below them anew, and changes their dtype. One matrix at a time is there
- * twice; the values of float32 kernels are rounded to bfloat16 first, as those of float32 files are.
+ * Packs all kernels of these layers and of the layers below them, and changes their dtype. Only one matrix at a time is in
+ * memory in both formats. The values of float32 kernels are rounded to bfloat16 first, as those of float32 files are.
  *
- * @throws ValueError for a mode that is not known; for layers that are not built or have no kernels; if all kernels rest
- * as the mode says, or some rest as integers: what was rounded once is not rounded again.
+ * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are stored in
+ * this format already, or some are stored as integers: values that were rounded once are not rounded again.
  */
-export async function quantizeLayers(owner: string, layers: readonly Layer[], mode: QuantizationMode): Promise<void> {
+export async function quantizeLayers(
+  owner: string,
+  layers: readonly Quantizable[],
+  mode: QuantizationMode,
+): Promise<void> {
   if (!MODES.includes(mode)) {
     throw new ValueError(`Expected a mode of quantization: ${MODES.map(show).join(', ')}. Received: ${show(mode)}.`);
   }
-  const all = [...flatten(layers)];
+  const all = [...descend(layers)];
   const work = checkedWork(owner, all, mode);
   if (all.some(layer => busy.has(layer))) {
     throw new ValueError(`${owner} is being quantized. Wait for the promise of the first call.`);
@@ -51,30 +55,35 @@ export async function quantizeLayers(owner: string, layers: readonly Layer[], mo
 }
 
 interface Work {
-  layer: Layer;
+  layer: Quantizable;
   kernel: AnyWeight;
 }
 
-/** What is to be packed; kernels that rest as wanted are none of it. */
-function checkedWork(owner: string, layers: readonly Layer[], mode: QuantizationMode): Work[] {
+/** The kernels to pack. Kernels already in the wanted format are left out. */
+function checkedWork(owner: string, layers: readonly Quantizable[], mode: QuantizationMode): Work[] {
   const found = layers.flatMap(layer => [...layer.kernels.keys()].map(kernel => ({layer, kernel})));
   if (found.length === 0) {
     const built = layers.every(layer => layer.built);
     throw new ValueError(
       `${owner} has no kernels to quantize. ` +
-        (built ? 'Quantize a layer that has: Dense, EinsumDense, an embedding, or a model.' : 'Build it first.'),
+        (built
+          ? 'Quantize a layer that has kernels: Dense, EinsumDense, an embedding, or a model.'
+          : 'Build it first.'),
     );
   }
   const work = found.filter(({kernel}) => formatOf(kernel) !== mode);
   if (work.length === 0) {
-    throw new ValueError(`${owner} is already quantized: its weights rest as ${mode}. Received: mode=${show(mode)}.`);
+    throw new ValueError(
+      `${owner} is already quantized: its weights are stored as ${mode}. Received: mode=${show(mode)}.`,
+    );
   }
   const rounded = work.filter(({kernel}) => !['float32', 'bfloat16'].includes(formatOf(kernel)));
   if (rounded.length > 0) {
     const {kernel} = rounded[0]!;
     throw new ValueError(
-      `${owner} is already quantized: ${rounded.length} of its weights rest as ${formatOf(kernel)}, ` +
-        `"${kernel.originalName}" first. Received: mode=${show(mode)}. Load the preset anew, with dtype: ${show(mode)}.`,
+      `${owner} is already quantized: ${rounded.length} of its weights are stored as ${formatOf(kernel)}, ` +
+        `the first is "${kernel.originalName}". Received: mode=${show(mode)}. ` +
+        `Load the preset again, with dtype: ${show(mode)}.`,
     );
   }
   return work;

@@ -1,20 +1,15 @@
 /** Values and flags of one model for another one of the same configuration. */
 import * as tf from '@tensorflow/tfjs';
 import {Layer} from '../layers/layer';
+import {descend} from '../layers/tree';
 import {PackedWeight} from '../weights/packed_weight';
 
-function* flatten(layers: readonly tf.layers.Layer[]): Generator<Layer> {
-  for (const layer of layers) {
-    if (!(layer instanceof Layer)) continue;
-    yield layer;
-    yield* flatten(layer.children);
-  }
-}
+const layersOf = (model: tf.LayersModel) => [...descend(model.layers.filter(layer => layer instanceof Layer))];
 
 /** Gives `to` what `from` has. tfjs counts who holds a value, so nothing is copied until one of both is written to. */
 export function copyState(from: tf.LayersModel, to: tf.LayersModel): void {
-  const targets = [...flatten(to.layers)];
-  [...flatten(from.layers)].forEach((layer, i) => {
+  const targets = layersOf(to);
+  layersOf(from).forEach((layer, i) => {
     const target = targets[i]!;
     // From outside in: a flag reaches all layers below.
     target.trainable = layer.trainable;

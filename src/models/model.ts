@@ -1,11 +1,12 @@
 /** What backbones and tasks share: inputs by name, files of tfjs without leaks, and what can be trained. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
-import {type AnyWeight, type TensorOrTensors} from '../layers/layer';
+import {type TensorOrTensors} from '../layers/layer';
 import {restingTensor} from '../checkpoints/tfjs/write_weights';
 import {TrainableWeights} from '../training/trainable_weights';
 import {weightStream} from '../weights/repack';
 import {inputTensors, type ModelInputs} from '../layers/named_inputs';
+import {type AnyWeight} from '../weights/packed_weight';
 
 type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: infer A) => unknown ? A : never;
 

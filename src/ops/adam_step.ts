@@ -1,4 +1,4 @@
-/** A step of Adam, https://arxiv.org/abs/1412.6980, for one variable: a pass over its numbers where it would be a dozen. */
+/** A step of Adam, https://arxiv.org/abs/1412.6980, for one variable: one pass over its values instead of a dozen. */
 import * as tf from '@tensorflow/tfjs';
 import {type Attributes, type Inputs, runSeveral, type SeveralOp} from './op';
 
@@ -6,7 +6,7 @@ import {type Attributes, type Inputs, runSeveral, type SeveralOp} from './op';
 export interface AdamStepInputs extends Inputs {
   variable: tf.Tensor;
   gradient: tf.Tensor;
-  /** Means of gradients and of their squares. */
+  /** Running means of the gradients and of their squares. */
   momentum: tf.Tensor;
   velocity: tf.Tensor;
 }
@@ -15,11 +15,11 @@ export interface AdamStepAttrs extends Attributes {
   beta1: number;
   beta2: number;
   epsilon: number;
-  /** The rate, corrected for means that began at 0. */
+  /** The learning rate, corrected for means that start at 0. */
   alpha: number;
 }
 
-/** The variable and both means anew. */
+/** The new values of the variable and of both means. */
 export const adamStepOp: SeveralOp<AdamStepInputs, AdamStepAttrs> = {
   name: 'Gemma3AdamStep',
   reference: ({variable, gradient, momentum, velocity}, {beta1, beta2, epsilon, alpha}) =>

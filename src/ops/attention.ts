@@ -1,6 +1,6 @@
 /**
- * Grouped-query attention, https://arxiv.org/abs/2305.13245. Which key a query may see is described by positions, not
- * by a matrix: the reference makes the mask from them, a kernel skips what it may not see.
+ * Grouped-query attention, https://arxiv.org/abs/2305.13245. Positions, not a matrix, say which keys a query may see: the
+ * reference computes a mask from them, a kernel skips the keys that are not seen.
  */
 import * as tf from '@tensorflow/tfjs';
 import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from './op';
@@ -15,18 +15,18 @@ export interface AttentionInputs extends Inputs {
   v: tf.Tensor4D;
   /** int32 (1 or B, T): position of each query. */
   queryPositions: tf.Tensor2D;
-  /** int32 (1 or B, S): position of each key; −1 marks a place that holds none. */
+  /** int32 (1 or B, S): position of each key; −1 marks an empty slot. */
   keyPositions: tf.Tensor2D;
 }
 
-/** Inputs that may be left out. */
+/** Optional inputs. */
 export interface AttentionMasks extends Inputs {
-  /** int32 (B, S): 1 for keys that count. */
+  /** int32 (B, S): 1 for keys that are not padding. */
   paddingMask: tf.Tensor2D;
-  /** int32 (B, T) and (B, S): number of the image a token belongs to, 0 for text. Tokens of one image see each other. */
+  /** int32 (B, T) and (B, S): number of a token's image, 0 for text. Tokens of one image see each other. */
   queryImages: tf.Tensor2D;
   keyImages: tf.Tensor2D;
-  /** (B, T, S): anything else; 0 hides. */
+  /** (B, T, S): any other mask; 0 hides a key. */
   attentionMask: tf.Tensor3D;
 }
 
@@ -37,7 +37,7 @@ export interface AttentionAttrs extends Attributes {
   logitSoftCap: number | null;
   /** Keys at this distance or further are not seen; null for no window. */
   window: number | null;
-  /** True: keys after the query are seen too, and the window reaches half of its size to either side. */
+  /** True: keys after the query are seen as well, and the window extends half of its size to each side. */
   bidirectional: boolean;
 }
 
@@ -63,7 +63,7 @@ export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, at
     }
     if (paddingMask) {
       seen = tf.logicalAnd(seen, tf.cast(tf.expandDims(paddingMask, 1), 'bool'));
-      // Embedding models let padding see nothing as well.
+      // In embedding models, padding does not see anything either.
       if (attrs.bidirectional) seen = tf.logicalAnd(seen, tf.cast(tf.expandDims(paddingMask, 2), 'bool'));
     }
     if (attrs.window !== null) {
@@ -85,7 +85,7 @@ function groupQueries(q: tf.Tensor, keyHeads: number): tf.Tensor {
   return tf.reshape(tf.transpose(split, [0, 2, 3, 1, 4]), [b, keyHeads, groups * t, h]);
 }
 
-/** The way back: (B, K, G·T, H) → (B, T, N, H). */
+/** The inverse: (B, K, G·T, H) → (B, T, N, H). */
 function ungroupQueries(x: tf.Tensor, length: number): tf.Tensor {
   const [b, keyHeads, rows, h] = x.shape as [number, number, number, number];
   const groups = rows / length;
@@ -117,7 +117,7 @@ function attend(inputs: AllInputs, attrs: AttentionAttrs): Scores {
   const seen = tf.cast(attentionVisibility(inputs, attrs), 'float32'); // (1 or B, 1 or T, S)
   const open = tf.reshape(seen, [seen.shape[0]!, 1, 1, seen.shape[1]!, s]);
   const masked = tf.add(tf.reshape(logits, [b, keyHeads, groups, t, s]), tf.mul(tf.sub(open, 1), 1e9));
-  // A row that sees nothing has a softmax over noise: wiped, as KerasHub wipes it.
+  // The softmax of a row that sees nothing is noise, which is set to zero, as in KerasHub.
   const probabilities = tf.mul(tf.softmax(masked), tf.max(open, -1, true));
   return {queries, keys, logits, probabilities: tf.reshape(probabilities, [b, keyHeads, groups * t, s])};
 }
@@ -130,7 +130,7 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
       return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]);
     }),
   gradient: (dy, inputs, attrs) => {
-    // All at once: they have most of the work in common, and where one is wanted, nearly always all are.
+    // All at once: they share most of the work, and are nearly always wanted together.
     const [q, k, v] = runGradients(attentionGradientOp, {...inputs, dy}, attrs);
     return {q: () => q!, k: () => k!, v: () => v!};
   },
@@ -146,7 +146,7 @@ function dLogits({k, v, dy}: GradientInputs, {logits, probabilities}: Scores, ca
   return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
 }
 
-/** Gradients for q, k and v, from that of the result. */
+/** Gradients for q, k and v, from the gradient of the result. */
 export const attentionGradientOp: SeveralOp<GradientInputs, AttentionAttrs> = {
   name: 'Gemma3AttentionGradient',
   reference: (inputs, attrs) =>
@@ -164,11 +164,11 @@ export function attention(inputs: AllInputs, attrs: AttentionAttrs): tf.Tensor4D
   return runOp(attentionOp, inputs, attrs) as tf.Tensor4D;
 }
 
-/** The seed of one of the two dropouts of a block, given that of the block. */
+/** The seed of one of the two dropouts of a block, from the seed of the block. */
 export const dropoutSeed = (seed: number | string | undefined, index: 0 | 1): string | undefined =>
   seed === undefined ? undefined : `${seed}/${index}`;
 
-/** The same in operations that the tape sees one by one, with dropout on the probabilities: training only. */
+/** The same with dropout on the probabilities, for training: in plain operations that the tape records one by one. */
 export function attentionWithDropout(
   inputs: AllInputs,
   attrs: AttentionAttrs,

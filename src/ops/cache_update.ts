@@ -1,19 +1,19 @@
-/** Writing new keys or values into a cache whose places are used in turn. */
+/** Writes new keys or values into a cache that is used as a ring. */
 import * as tf from '@tensorflow/tfjs';
 import {type Attributes, type Op, runOp} from './op';
 
 export interface CacheUpdateAttrs extends Attributes {
-  /** Position of the first new token, one a row. */
+  /** Position of the first new token, one per row. */
   starts: readonly number[];
-  /** How many of the new tokens count, one a row; the rest is padding. */
+  /** Number of new tokens that are not padding, one per row. */
   lengths: readonly number[];
 }
 
 /**
- * cache: (B, C, K, H), update: (B, T, K, H) → (B, C, K, H): the token at position p rests at place p mod C. Of more
+ * cache: (B, C, K, H), update: (B, T, K, H) → (B, C, K, H): the token at position p is stored at index p mod C. Of more
  * than C new tokens the last C are kept. No gradient: caches are for generation.
  *
- * A kernel may write into the cache itself and return it; whoever calls this gives the old tensor up.
+ * A kernel may write into the cache itself and return it, so the caller must not use the old tensor again.
  */
 export const cacheUpdateOp: Op<{cache: tf.Tensor; update: tf.Tensor}, CacheUpdateAttrs> = {
   name: 'Gemma3CacheUpdate',

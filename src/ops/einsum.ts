@@ -1,6 +1,6 @@
 /**
- * Two-operand einsum equations, lowered to one matrix product. `tf.einsum` has no gradient and computes outer products,
- * so nothing here uses it.
+ * Two-operand einsum equations, lowered to one matrix product. `tf.einsum` is not used: it has no gradient, and computes
+ * outer products.
  */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
@@ -9,22 +9,22 @@ import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import './bfloat16_rows';
 import {matMul} from './mat_mul';
 
-/** What an equation means for operands of given rank. Axes are positions in the operand's own shape. */
+/** An equation for operands of given rank. Axes are positions in the operand's own shape. */
 export interface EinsumPlan {
   readonly equation: string;
-  /** Labels of x, of the kernel and of the result, one an axis. The axes behind `...` are labelled 0, 1, 2… */
+  /** Labels of x, of the kernel and of the result, one per axis. The axes of `...` are labelled 0, 1, 2… */
   readonly x: readonly string[];
   readonly kernel: readonly string[];
   readonly output: readonly string[];
-  /** In all three. */
+  /** Labels in x, the kernel and the result. */
   readonly batch: readonly string[];
-  /** In both operands and summed over, in the kernel's order. */
+  /** Labels in both operands that are summed over, in the kernel's order. */
   readonly contracted: readonly string[];
-  /** In x and the result. */
+  /** Labels in x and the result only. */
   readonly freeX: readonly string[];
-  /** In the kernel and the result, in the kernel's order. */
+  /** Labels in the kernel and the result only, in the kernel's order. */
   readonly freeKernel: readonly string[];
-  /** How a kernel of this equation rests when packed. */
+  /** The layout of a packed kernel of this equation. */
   readonly layout: KernelLayout;
 }
 
@@ -33,11 +33,11 @@ const FORMS = '"[X],[Y]->[Z]", "...[X],[Y]->...[Z]" or "[X]...,[Y]->[Z]..."';
 const plans = new Map<string, EinsumPlan>();
 
 /**
- * @param xRank rank of x, to know how many axes `...` stands for.
- * @throws ValueError for equations that Keras does not accept either, and for repeated labels in one operand.
+ * @param xRank rank of x, which says how many axes `...` stands for.
+ * @throws ValueError for equations that Keras rejects as well, and for repeated labels in one operand.
  */
 export function planEinsum(equation: string, xRank: number): EinsumPlan {
-  // A model has a dozen, and its layers ask at each call.
+  // A model has a dozen equations, and its layers ask at each call.
   const key = `${equation} ${xRank}`;
   let plan = plans.get(key);
   if (!plan) plans.set(key, (plan = makePlan(equation, xRank)));
@@ -71,8 +71,8 @@ function makePlan(equation: string, xRank: number): EinsumPlan {
       throw new ValueError(`Expected each label once in an operand. Received: "${equation}".`);
     }
   }
-  const strange = output.find(label => !x.includes(label) && !kernel.includes(label));
-  if (strange) throw new ValueError(`Label "${strange}" of the result is in neither operand. Received: "${equation}".`);
+  const invalid = output.find(label => !x.includes(label) && !kernel.includes(label));
+  if (invalid) throw new ValueError(`Label "${invalid}" of the result is in neither operand. Received: "${equation}".`);
   const batch = kernel.filter(label => x.includes(label) && output.includes(label));
   const contracted = kernel.filter(label => x.includes(label) && !output.includes(label));
   const freeKernel = kernel.filter(label => !x.includes(label) && output.includes(label));
@@ -90,7 +90,7 @@ function makePlan(equation: string, xRank: number): EinsumPlan {
   };
 }
 
-/** Transposes to the given label order, or returns the tensor as it is. Summed labels are summed away first. */
+/** Sums over labels that are not in the given order, and transposes to it; may return the tensor itself. */
 function arrange(tensor: tf.Tensor, labels: readonly string[], order: readonly string[]): tf.Tensor {
   const summed = labels.filter(label => !order.includes(label));
   const kept = labels.filter(label => order.includes(label));
@@ -104,15 +104,15 @@ function arrange(tensor: tf.Tensor, labels: readonly string[], order: readonly s
   return axes.every((axis, i) => axis === i) ? y : tf.transpose(y, axes);
 }
 
-/** Where the contracted axes begin in a kernel whose contracted axes are neighbours; −1 if they are not. */
+/** Index of the first contracted axis of a kernel, if its contracted axes are adjacent; −1 if they are not. */
 function contractedStart({kernel, contracted}: EinsumPlan): number {
   const start = kernel.indexOf(contracted[0] ?? '');
   return contracted.every((label, i) => kernel[start + i] === label) ? start : -1;
 }
 
 /**
- * The product of a dense layer. Kernels are read where they rest: a float32 kernel whose contracted axes are neighbours
- * (each of Keras' is) is [outer, contracted, inner] as it lies, a packed one is rows of outputs.
+ * The product of a dense layer. Kernels are read in the order in which they are stored: a float32 kernel with adjacent
+ * contracted axes, as all of Keras', is [outer, contracted, inner] without a transpose; a packed one is rows of outputs.
  *
  * @param weight float32 tensor in logical shape, or a packed weight.
  */

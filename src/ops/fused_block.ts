@@ -1,6 +1,6 @@
 /**
- * A whole decoder block for one new token a row, in one kernel, where a backend has one. There is no reference here: the
- * plain path of `Gemma3DecoderBlock.call` is what the kernel is tested against. It has no gradient.
+ * A whole decoder block for one new token per row, in one kernel, on backends that have it. It has no reference, since the
+ * kernel is tested against the plain path of `Gemma3DecoderBlock.call`, and no gradient.
  */
 import * as tf from '@tensorflow/tfjs';
 import {type Packing} from '../weights/packing';
@@ -19,7 +19,7 @@ export type DenseName = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | '
 export interface FusedBlockAttrs {
   forms: Record<DenseName, DenseForm>;
   numQueryHeads: number;
-  /** Width of the gates. */
+  /** Width of the gates: intermediateDim / gateDimReduction. */
   gateDim: number;
   epsilon: number;
   /** Queries are multiplied by this. */
@@ -35,13 +35,13 @@ export interface FusedBlockAttrs {
 
 /**
  * Inputs by name: `x` (B, 1, D), `keys` and `values` (B, C, K, H), which are written to, the dense kernels, and the scales
- * of the norms that there are: preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm.
+ * of the existing norms: preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm.
  */
 export type FusedBlockTensors = Record<string, tf.Tensor>;
 
 const NAME = 'Gemma3DecoderBlock';
 
-/** True if the current backend can run blocks of these forms now: never while tfjs records for a gradient. */
+/** True if the current backend can run blocks of these forms now; false while tfjs records for a gradient. */
 export function hasFusedBlock(forms: Record<DenseName, DenseForm>): boolean {
   const kernel = tf.getKernel(NAME, tf.getBackend());
   if (!kernel || tapeIsOn()) return false;

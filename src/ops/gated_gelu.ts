@@ -9,14 +9,14 @@ const C = Math.sqrt(2 / Math.PI);
 /** tanh(√(2/π) (x + 0.044715 x³)) */
 const inner = (x: tf.Tensor) => tf.tanh(tf.mul(tf.add(x, tf.mul(tf.mul(x, tf.square(x)), 0.044715)), C));
 
-/** GELU itself. */
+/** GELU without the gated value. */
 export const geluOp: Op<{x: tf.Tensor}, Record<string, never>> = {
   name: 'Gemma3Gelu',
   reference: ({x}) => tf.tidy(() => tf.mul(tf.mul(x, 0.5), tf.add(inner(x), 1))),
   gradient: (dy, {x}) => ({x: () => runGradient(geluGradientOp, {dy, x}, {})}),
 };
 
-/** Its gradient for x, times the value that it gates, if there is one. */
+/** The gradient of GELU for x, times the gated value if there is one. */
 export const geluGradientOp: Op<{dy: tf.Tensor; x: tf.Tensor; value?: tf.Tensor}, Record<string, never>> = {
   name: 'Gemma3GeluGradient',
   reference: ({dy, x, value}) =>

@@ -1,6 +1,6 @@
 /**
- * How improbable given tokens are, from hidden states: the projection to the vocabulary and the loss in one, so that the
- * logits of all tokens never exist at once. 1,000 tokens over Gemma's vocabulary would be a gigabyte of them.
+ * The loss of given tokens from hidden states: projection to the vocabulary and cross-entropy in one operation, so that the
+ * logits of all tokens never exist at once. For 1,000 tokens over Gemma's vocabulary they would take a gigabyte.
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
@@ -12,7 +12,7 @@ import {softCap} from './soft_cap';
 export interface HeadLossInputs extends Inputs {
   /** (N, D) */
   hidden: tf.Tensor;
-  /** W (V, D): float32, or packed as `packing` says. */
+  /** W (V, D): float32, or the bits of `packing`. */
   table: tf.Tensor;
   /** int32 (N), each below V. */
   targets: tf.Tensor;
@@ -21,17 +21,17 @@ export interface HeadLossInputs extends Inputs {
 export interface HeadLossAttrs extends Attributes {
   /** V */
   vocabulary: number;
-  /** How the table rests; null: float32. */
+  /** Packing of the table; null: float32. */
   packing: Packing | null;
   /** Cap on the logits; null for none. */
   softCap: number | null;
-  /** Whether the gradient for `hidden` is wanted as well: it costs as much again as the losses. */
-  slopes: boolean;
-  /** Logits that the reference may have at once. */
+  /** Whether to compute the gradient for `hidden` as well, which doubles the cost. */
+  gradients: boolean;
+  /** Number of logits that the reference may hold at once. */
   logitsAtOnce: number;
 }
 
-/** 16 MB. */
+/** 16 MB of float32. */
 const LOGITS_AT_ONCE = 1 << 22;
 
 /** x (n, D) · Wᵀ → (n, V) */
@@ -44,25 +44,25 @@ function logitsOf(x: tf.Tensor, {table}: {table: tf.Tensor}, attrs: HeadLossAttr
   return softCap(logits, attrs.softCap);
 }
 
-/** Gradient of the losses for the logits before the cap: probabilities, less one where the target is. */
-function slopesOf(logits: tf.Tensor, targets: tf.Tensor, cap: number | null): tf.Tensor {
+/** Gradient of the losses for the logits before the cap: probabilities minus one-hot targets, times the cap's derivative. */
+function logitGradients(logits: tf.Tensor, targets: tf.Tensor, cap: number | null): tf.Tensor {
   const oneHot = tf.oneHot(targets as tf.Tensor1D, logits.shape[1]!);
   const d = tf.sub(tf.softmax(logits as tf.Tensor2D), oneHot);
   return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
 }
 
-/** Slices of some tokens each: hidden (n, D) and targets (n). */
+/** The tokens in chunks: hidden (n, D) and targets (n). */
 function chunksOf({hidden, targets}: HeadLossInputs, attrs: HeadLossAttrs): [x: tf.Tensor, ids: tf.Tensor][] {
   const [count, width] = hidden.shape as [number, number];
   const step = Math.max(1, Math.floor(attrs.logitsAtOnce / attrs.vocabulary));
   return Array.from({length: Math.ceil(count / step)}, (_, i) => {
-    const some = Math.min(step, count - i * step);
-    return [tf.slice(hidden, [i * step, 0], [some, width]), tf.slice(targets, i * step, some)];
+    const n = Math.min(step, count - i * step);
+    return [tf.slice(hidden, [i * step, 0], [n, width]), tf.slice(targets, i * step, n)];
   });
 }
 
 /** Losses (N) and, if wanted, the gradient of each for its row of `hidden`, (N, D). */
-function lossesAndSlopes(inputs: HeadLossInputs, attrs: HeadLossAttrs): [losses: tf.Tensor, slopes?: tf.Tensor] {
+function lossesAndGradients(inputs: HeadLossInputs, attrs: HeadLossAttrs): [losses: tf.Tensor, gradients?: tf.Tensor] {
   const {packing, vocabulary} = attrs;
   const table = inputs.table as tf.Tensor2D;
   return tf.tidy(() => {
@@ -71,8 +71,8 @@ function lossesAndSlopes(inputs: HeadLossInputs, attrs: HeadLossAttrs): [losses:
         const logits = logitsOf(x, inputs, attrs);
         const places = tf.stack([tf.range(0, x.shape[0]!, 1, 'int32'), ids], 1);
         const loss = tf.sub(tf.logSumExp(logits, -1), tf.gatherND(logits, places));
-        if (!attrs.slopes) return [loss];
-        const d = slopesOf(logits, ids, attrs.softCap) as tf.Tensor2D;
+        if (!attrs.gradients) return [loss];
+        const d = logitGradients(logits, ids, attrs.softCap) as tf.Tensor2D;
         return [loss, packing ? packing.matMulTransposed(d, table, vocabulary, x.shape[1]!) : tf.matMul(d, table)];
       }),
     );
@@ -81,32 +81,32 @@ function lossesAndSlopes(inputs: HeadLossInputs, attrs: HeadLossAttrs): [losses:
         parts.map(part => part[index]!),
         0,
       );
-    return attrs.slopes ? [all(0), all(1)] : [all(0)];
+    return attrs.gradients ? [all(0), all(1)] : [all(0)];
   });
 }
 
 /**
- * (V, D): gradient for the table, from dy (N). Rows of the vocabulary a chunk: each is finished before the next, and
- * nothing of the size of the table is added up.
+ * Gradient for the table, (V, D), from dy (N). Computed in chunks of rows of the vocabulary, so that no partial sums of the
+ * size of the whole table are needed.
  */
 function tableGradient(dy: tf.Tensor, inputs: HeadLossInputs, attrs: HeadLossAttrs): tf.Tensor {
   const {hidden, table, targets} = inputs;
   const [count, width] = hidden.shape as [number, number];
   const {vocabulary, softCap: cap} = attrs;
   return tf.tidy(() => {
-    const [loss] = lossesAndSlopes(inputs, {...attrs, slopes: false});
+    const [loss] = lossesAndGradients(inputs, {...attrs, gradients: false});
     const own = softCap(tf.sum(tf.mul(hidden, tf.gather(table, targets as tf.Tensor1D)), 1), cap);
     const logSums = tf.expandDims(tf.add(loss, own), 1); // (N, 1)
     const weighted = tf.mul(hidden, tf.expandDims(dy, 1)) as tf.Tensor2D;
     const step = Math.max(1, Math.floor(attrs.logitsAtOnce / count));
     const parts = Array.from({length: Math.ceil(vocabulary / step)}, (_, i) =>
       tf.tidy(() => {
-        const some = Math.min(step, vocabulary - i * step);
-        const rows = tf.slice(table, [i * step, 0], [some, width]) as tf.Tensor2D;
+        const n = Math.min(step, vocabulary - i * step);
+        const rows = tf.slice(table, [i * step, 0], [n, width]) as tf.Tensor2D;
         const logits = softCap(tf.matMul(hidden as tf.Tensor2D, rows, false, true), cap);
         const ids = tf.sub(targets, tf.scalar(i * step, 'int32')).toInt();
-        const inside = tf.logicalAnd(tf.greaterEqual(ids, 0), tf.less(ids, some)).toInt();
-        const oneHot = tf.mul(tf.oneHot(tf.mul(ids, inside).toInt(), some), tf.expandDims(inside.toFloat(), 1));
+        const inside = tf.logicalAnd(tf.greaterEqual(ids, 0), tf.less(ids, n)).toInt();
+        const oneHot = tf.mul(tf.oneHot(tf.mul(ids, inside).toInt(), n), tf.expandDims(inside.toFloat(), 1));
         let d = tf.sub(tf.exp(tf.sub(logits, logSums)), oneHot);
         if (cap !== null) d = tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
         return tf.matMul(d as tf.Tensor2D, weighted, true);
@@ -116,13 +116,14 @@ function tableGradient(dy: tf.Tensor, inputs: HeadLossInputs, attrs: HeadLossAtt
   });
 }
 
-/** Gives the losses; with `slopes` it keeps their gradients for `hidden`, which only wait for a factor each. */
+/** Returns the losses. With `gradients` it keeps their gradients for `hidden`, each of which is later scaled by dy. */
 export const headLossOp: KeepingOp<HeadLossInputs, HeadLossAttrs> = {
   name: 'Gemma3HeadLoss',
-  reference: lossesAndSlopes,
-  gradient: (dy, inputs, slopes, attrs) => ({
+  reference: lossesAndGradients,
+  gradient: (dy, inputs, gradients, attrs) => ({
     // Gradients of gradients need operations that the tape can see.
-    hidden: () => tf.tidy(() => tf.mul(tapeIsOn() ? lossesAndSlopes(inputs, attrs)[1]! : slopes, tf.expandDims(dy, 1))),
+    hidden: () =>
+      tf.tidy(() => tf.mul(tapeIsOn() ? lossesAndGradients(inputs, attrs)[1]! : gradients, tf.expandDims(dy, 1))),
     table: () => tableGradient(dy, inputs, attrs),
   }),
 };
@@ -131,8 +132,8 @@ export const headLossOp: KeepingOp<HeadLossInputs, HeadLossAttrs> = {
  * `−log softmax(cap(hidden · Wᵀ))[target]` of each token, (N). hidden: (N, D), W: (V, D), float32 or packed; targets:
  * int32 (N). With gradients for hidden, and for W where it is float32.
  *
- * While tfjs records, the gradient for hidden is computed at once, with the logits at hand: a training step takes two
- * products with W instead of three.
+ * While tfjs records, the gradient for hidden is computed together with the losses, from the same logits: a training step
+ * then needs two products with W instead of three.
  *
  * @throws ValueError if shapes do not fit.
  */
@@ -155,7 +156,7 @@ export function headLoss(
   return tf.tidy(() => {
     const inputs = {hidden, table: packed ? head.bits : head, targets: tf.cast(targets, 'int32')};
     const packing = packed ? head.packing : null;
-    const attrs = {vocabulary, packing, softCap, slopes: tapeIsOn(), logitsAtOnce: LOGITS_AT_ONCE};
+    const attrs = {vocabulary, packing, softCap, gradients: tapeIsOn(), logitsAtOnce: LOGITS_AT_ONCE};
     return runKeepingOp(headLossOp, inputs, attrs) as tf.Tensor1D;
   });
 }

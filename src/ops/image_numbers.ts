@@ -1,3 +1,4 @@
+/** Which image each token belongs to. */
 import * as tf from '@tensorflow/tfjs';
 
 /**

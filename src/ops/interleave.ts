@@ -1,21 +1,21 @@
-/** Putting the embeddings of images where a text has placeholders for them. */
+/** Puts the embeddings of images at their placeholders in a text. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
 type InterleaveInputs = {text: tf.Tensor; images: tf.Tensor; indices: tf.Tensor};
 
 interface Plan {
-  /** int32 (B · T): which row of text rows followed by image rows each row of the result is. */
+  /** int32 (B · T): for each row of the result, its index in the text rows followed by the image rows. */
   sources: tf.Tensor1D;
-  /** int32 (M): which row of the result each image row wants. */
+  /** int32 (M): the row of the result that each image row is meant for. */
   targets: tf.Tensor1D;
-  /** int32 (M): the number that an image row has in `sources`. */
+  /** int32 (M): the index of each image row in `sources`. */
   imageRows: tf.Tensor1D;
 }
 
 /**
- * Numbers are scattered instead of rows, and rows gathered afterwards: that is exact whatever the padding overwrites,
- * and the gradient can tell from the numbers which image rows arrived.
+ * Indices are scattered instead of rows, and rows gathered afterwards. That is exact even where padding overwrites a row,
+ * and the gradient sees from the indices which image rows are in the result.
  */
 function plan({text, images, indices}: InterleaveInputs): Plan {
   const [batch, length] = text.shape as [number, number];
@@ -23,15 +23,15 @@ function plan({text, images, indices}: InterleaveInputs): Plan {
   const imageRows = tf.range(rows, rows + images.shape[0]!, 1, 'int32');
   const starts = tf.reshape(tf.range(0, rows, length, 'int32'), [batch, 1]);
   const targets = tf.reshape(tf.add(indices, starts), [-1]) as tf.Tensor1D;
-  // The range is made here and used nowhere else: the CPU backend's scatter writes into its input.
+  // The CPU backend's scatter writes into its input, so the range must not be shared.
   const placed = tf.tensorScatterUpdate(
     tf.range(0, rows, 1, 'int32'),
     tf.reshape(targets, [-1, 1]) as tf.Tensor2D,
     imageRows,
   );
   // Index 0 is padding, so the first row of each sample stays text.
-  const behind = tf.slice(tf.reshape(placed, [batch, length]), [0, 1], [batch, length - 1]);
-  const sources = tf.reshape(tf.concat([starts, behind], 1), [-1]) as tf.Tensor1D;
+  const others = tf.slice(tf.reshape(placed, [batch, length]), [0, 1], [batch, length - 1]);
+  const sources = tf.reshape(tf.concat([starts, others], 1), [-1]) as tf.Tensor1D;
   return {sources, targets, imageRows};
 }
 
@@ -50,14 +50,14 @@ export const interleaveOp: Op<InterleaveInputs, Record<string, never>> = {
     text: () =>
       tf.tidy(() => {
         const {sources} = plan(inputs);
-        const stayed = column(tf.less(sources, tf.scalar(sources.size, 'int32')));
-        return tf.mul(dy, tf.reshape(stayed, [...dy.shape.slice(0, 2), 1]));
+        const kept = column(tf.less(sources, tf.scalar(sources.size, 'int32')));
+        return tf.mul(dy, tf.reshape(kept, [...dy.shape.slice(0, 2), 1]));
       }),
     images: () =>
       tf.tidy(() => {
         const {sources, targets, imageRows} = plan(inputs);
-        const arrived = column(tf.equal(tf.gather(sources, targets), imageRows));
-        return tf.mul(tf.gather(tf.reshape(dy, [-1, dy.shape[2]!]), targets), arrived);
+        const used = column(tf.equal(tf.gather(sources, targets), imageRows));
+        return tf.mul(tf.gather(tf.reshape(dy, [-1, dy.shape[2]!]), targets), used);
       }),
   }),
 };

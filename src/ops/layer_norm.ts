@@ -5,7 +5,7 @@ import {type Op, runGradient, runOp} from './op';
 type LayerNormInputs = {x: tf.Tensor; gamma: tf.Tensor; beta: tf.Tensor};
 type LayerNormAttrs = {epsilon: number};
 
-/** `normed` (…, D) has mean 0 and variance 1 along the last axis; `inverse` (…, 1) is what it was multiplied by. */
+/** `normed` (…, D) has mean 0 and variance 1 along the last axis; `inverse` (…, 1) is the factor. */
 function normalize(x: tf.Tensor, epsilon: number): {normed: tf.Tensor; inverse: tf.Tensor} {
   const centred = tf.sub(x, tf.mean(x, -1, true));
   const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));
@@ -21,7 +21,7 @@ export const layerNormGradientXOp: Op<{dy: tf.Tensor; x: tf.Tensor; gamma: tf.Te
     tf.tidy(() => {
       const {normed, inverse} = normalize(x, epsilon);
       const dNormed = tf.mul(dy, gamma);
-      // Mean and variance follow x: what would shift or stretch all of it is taken out.
+      // Mean and variance depend on x: the parts of the gradient that would shift or stretch all of x are removed.
       const shift = tf.mean(dNormed, -1, true);
       const stretch = tf.mul(normed, tf.mean(tf.mul(dNormed, normed), -1, true));
       return tf.mul(inverse, tf.sub(tf.sub(dNormed, shift), stretch));

@@ -1,4 +1,4 @@
-/** Matrix products with a kernel as it rests: float32 in Keras' order, or packed rows. */
+/** Matrix products with a kernel as it is stored: float32 in Keras' order, or packed rows. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runGradient, runOp} from './op';
 import {unpackBfloat16} from './unpack';
@@ -15,8 +15,8 @@ function asRows(kernel: tf.Tensor): tf.Tensor2D {
 }
 
 /**
- * `x · kernel` where the kernel is [outer, C, inner]: every dense kernel of Keras has this form without moving a number,
- * since its contracted axes are neighbours. x: (M, C) → (M, outer · inner).
+ * `x · kernel` where the kernel is [outer, C, inner]. Every dense kernel of Keras has this form without a transpose, since
+ * its contracted axes are adjacent. x: (M, C) → (M, outer · inner).
  */
 export const matMulOp: Op<MatMulInputs, Record<string, never>> = {
   name: 'Gemma3MatMul',

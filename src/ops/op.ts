@@ -1,25 +1,25 @@
 /**
- * How an operation is written here: once, in plain tfjs operations that run on every backend, with its gradient beside
- * it and a kernel name under which a backend may register something faster.
+ * An operation is written once, in plain tfjs operations that run on every backend: its reference. Next to it are its
+ * gradient, and a kernel name under which a backend may register something faster.
  *
- * The reference itself runs as a kernel too (registered for a backend at first use). So the written-out gradient always
- * applies, tfjs prunes it for inputs that nobody trains, and the tape holds one node for the operation.
+ * The reference runs as a kernel as well, registered for a backend at first use. So the written-out gradient always applies,
+ * tfjs skips it for inputs that are not trained, and the tape holds one node for the operation.
  */
 import * as tf from '@tensorflow/tfjs';
 
 export type Inputs = Record<string, tf.Tensor>;
-/** Values that are no tensors. Inputs that may be left out are left out of the record, never set to undefined. */
+/** Arguments that are not tensors. Optional inputs are left out of the record of inputs, never set to undefined. */
 export type Attributes = Record<string, unknown>;
 type Thunks = Record<string, () => tf.Tensor>;
 
 export interface Op<I extends Inputs, A extends Attributes> {
   /** Kernel name, `Gemma3…`. */
   readonly name: string;
-  /** The truth that every kernel of this name is tested against. */
+  /** The definition that every kernel of this name is tested against. */
   reference(inputs: I, attrs: A): tf.Tensor;
   /** Gradients for the inputs that can be trained, by name. Lazy: tfjs calls only those it needs. */
   gradient?(dy: tf.Tensor, inputs: I, attrs: A): Thunks;
-  /** For a gradient that does not read all inputs, those of which it reads more than the shape. See {@link inputsReadFor}. */
+  /** For a gradient that does not read all inputs: those it reads more of than the shape. See {@link inputsReadFor}. */
   readonly reads?: {readonly [input in keyof I]?: readonly (keyof I & string)[]};
 }
 
@@ -27,22 +27,23 @@ interface WithNames {
   inputNames: string[];
 }
 
-const gradientsOf = new Set<string>();
+/** Names of kernels whose gradients are registered. */
+const withGradient = new Set<string>();
 
-const shapesAlone = {a: [], b: []};
-/** By kernel name, then by input that a gradient is for. */
+const shapesOnly = {a: [], b: []};
+/** By kernel name, then by the input that a gradient is for. */
 const readsOf = new Map<string, Op<Inputs, Attributes>['reads']>([
-  ['Add', shapesAlone],
-  ['Sub', shapesAlone],
+  ['Add', shapesOnly],
+  ['Sub', shapesOnly],
   ['Multiply', {a: ['b'], b: ['a']}],
   ['Reshape', {x: []}],
 ]);
 
 /**
- * Inputs that gradients of a kernel read, of those that tfjs saves for all of them. The others may be disposed.
+ * The inputs that gradients of a kernel read. tfjs saves all inputs; the others may be disposed.
  *
- * @param wanted inputs for which there will be gradients.
- * @returns null if nothing is known.
+ * @param wanted inputs whose gradients will be computed.
+ * @returns null if nothing is known about the kernel.
  */
 export function inputsReadFor(kernelName: string, wanted: readonly string[]): Set<string> | null {
   const reads = readsOf.get(kernelName);
@@ -51,8 +52,8 @@ export function inputsReadFor(kernelName: string, wanted: readonly string[]): Se
 }
 
 function registerGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>): void {
-  if (gradientsOf.has(op.name) || !op.gradient) return;
-  gradientsOf.add(op.name);
+  if (withGradient.has(op.name) || !op.gradient) return;
+  withGradient.add(op.name);
   readsOf.set(op.name, op.reads as Op<Inputs, Attributes>['reads']);
   tf.registerGradient({
     kernelName: op.name,
@@ -65,7 +66,7 @@ function registerGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>):
   });
 }
 
-/** An operation that may keep a second result, which nobody sees but its gradient. */
+/** An operation that may keep a second result, which only its gradient sees. */
 export interface KeepingOp<I extends Inputs, A extends Attributes> {
   readonly name: string;
   reference(inputs: I, attrs: A): [result: tf.Tensor, kept?: tf.Tensor];
@@ -73,8 +74,8 @@ export interface KeepingOp<I extends Inputs, A extends Attributes> {
 }
 
 function registerKeepingGradient<I extends Inputs, A extends Attributes>(op: KeepingOp<I, A>): void {
-  if (gradientsOf.has(op.name)) return;
-  gradientsOf.add(op.name);
+  if (withGradient.has(op.name)) return;
+  withGradient.add(op.name);
   tf.registerGradient({
     kernelName: op.name,
     saveAllInputs: true,
@@ -82,7 +83,7 @@ function registerKeepingGradient<I extends Inputs, A extends Attributes>(op: Kee
     gradFunc: (dy, saved, attrs) => {
       const {inputNames} = attrs as unknown as WithNames;
       const inputs = Object.fromEntries(inputNames.map((name, i) => [name, saved[i]!])) as I;
-      // One a result, if there are two.
+      // One per result, if there are two.
       const first = Array.isArray(dy) ? (dy[0] as tf.Tensor) : dy;
       return op.gradient(first, inputs, saved[inputNames.length]!, attrs as unknown as A);
     },
@@ -95,7 +96,7 @@ export function runOp<I extends Inputs, A extends Attributes>(op: Op<I, A>, inpu
   return runKernel(op, inputs, attrs) as tf.Tensor;
 }
 
-/** The same for an operation that keeps something: gives the result alone. */
+/** The same for an operation that keeps a second result; returns only the first. */
 export function runKeepingOp<I extends Inputs, A extends Attributes>(
   op: KeepingOp<I, A>,
   inputs: I,
@@ -103,7 +104,7 @@ export function runKeepingOp<I extends Inputs, A extends Attributes>(
 ): tf.Tensor {
   registerKeepingGradient(op);
   const [result, kept] = runKernel(op, inputs, attrs) as [tf.Tensor, tf.Tensor?];
-  // The tape has a hold on it of its own.
+  // The tape holds its own reference.
   kept?.dispose();
   return result;
 }
@@ -114,7 +115,7 @@ export interface SeveralOp<I extends Inputs, A extends Attributes> {
   reference(inputs: I, attrs: A): tf.Tensor[];
 }
 
-/** The same for one of these. */
+/** The same for an operation with several results. */
 export function runSeveral<I extends Inputs, A extends Attributes>(
   op: SeveralOp<I, A>,
   inputs: I,
@@ -137,22 +138,22 @@ function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inp
       kernelFunc: ({inputs, attrs}) => op.reference(inputs as unknown as I, attrs as unknown as A) as tf.Tensor[],
     });
   }
-  // `saveAllInputs` hands tensors over in the order of the record: the names go along so that optional inputs are found.
+  // `saveAllInputs` passes tensors in the order of the record. The names are passed along, to find optional inputs.
   const withNames = {...attrs, inputNames: Object.keys(inputs)} satisfies WithNames;
-  // It insists on an array, as Concat has one, and reads it by its keys: an array whose only keys are names is both.
+  // It requires an array, as for Concat, but reads it by its keys: an array whose only keys are names satisfies both.
   const record = Object.assign([], inputs) as unknown as tf.NamedTensorMap;
   return tf.engine().runKernel(op.name, record, withNames as unknown as tf.NamedAttrMap);
 }
 
 /**
- * Runs an operation that is itself the gradient of another. While tfjs records (for gradients of gradients) it is its
- * reference, whose plain operations have gradients of their own.
+ * Runs an operation that is the gradient of another. While tfjs records, for gradients of gradients, it runs the reference,
+ * because plain operations have gradients.
  */
 export function runGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>, inputs: I, attrs: A): tf.Tensor {
   return tapeIsOn() ? op.reference(inputs, attrs) : runOp(op, inputs, attrs);
 }
 
-/** The same for gradients that come together, in the order of the operation. */
+/** The same for an operation that computes several gradients at once, in its order. */
 export function runGradients<I extends Inputs, A extends Attributes>(
   op: SeveralOp<I, A>,
   inputs: I,

@@ -1,17 +1,17 @@
-/** Logits of a few tokens changed, the others as they are: what penalties on a text do. No gradient. */
+/** Lowers the logits of a few tokens, as penalties on a text do. No gradient. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
-/** Tokens of one row, each once, and what is taken from the logit of each. */
+/** Tokens of one row, each once, and the number that is subtracted from the logit of each. */
 export interface PenalizedTokens {
   tokens: readonly number[];
   losses: readonly number[];
 }
 
 type PenalizeAttrs = {
-  /** One a row. */
+  /** One per row. */
   rows: readonly PenalizedTokens[];
-  /** Logits are divided by this where positive, multiplied where negative, before the losses. */
+  /** Before the subtraction, positive logits are divided by this and negative ones multiplied. */
   factor: number;
 };
 

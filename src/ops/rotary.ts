@@ -1,11 +1,11 @@
-/** Rotary position embedding, https://arxiv.org/abs/2104.09864: the first half of the features turns with the second. */
+/** Rotary position embedding, https://arxiv.org/abs/2104.09864: the first half of the features is rotated with the second. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runGradient, runOp} from './op';
 
 type RotaryInputs = {x: tf.Tensor; cos: tf.Tensor; sin: tf.Tensor};
 
-/** x, cos and sin as in `rotary`; `direction` −1 turns back, which is the gradient. */
-function turn({x, cos, sin}: RotaryInputs, direction: 1 | -1): tf.Tensor {
+/** x, cos and sin as in `rotary`; `direction` −1 rotates back, which is the gradient. */
+function rotate({x, cos, sin}: RotaryInputs, direction: 1 | -1): tf.Tensor {
   return tf.tidy(() => {
     const [a, b] = tf.split(x, 2, -1) as [tf.Tensor, tf.Tensor]; // (B, T, N, H/2) each
     const s = direction === 1 ? sin : tf.neg(sin);
@@ -15,15 +15,15 @@ function turn({x, cos, sin}: RotaryInputs, direction: 1 | -1): tf.Tensor {
 
 export const rotaryOp: Op<RotaryInputs, Record<string, never>> = {
   name: 'Gemma3Rotary',
-  reference: inputs => turn(inputs, 1),
+  reference: inputs => rotate(inputs, 1),
   gradient: (dy, {cos, sin}) => ({x: () => runGradient(rotaryGradientOp, {x: dy, cos, sin}, {})}),
   reads: {x: ['cos', 'sin']},
 };
 
-/** The gradient: what was turned turns back. */
+/** The gradient: the inverse rotation. */
 export const rotaryGradientOp: Op<RotaryInputs, Record<string, never>> = {
   name: 'Gemma3RotaryGradient',
-  reference: inputs => turn(inputs, -1),
+  reference: inputs => rotate(inputs, -1),
 };
 
 /** x: (B, T, N, H); cos, sin: (1 or B, T, 1, H/2) → (B, T, N, H). */
@@ -31,14 +31,14 @@ export function rotary(x: tf.Tensor4D, cos: tf.Tensor4D, sin: tf.Tensor4D): tf.T
   return runOp(rotaryOp, {x, cos, sin}, {}) as tf.Tensor4D;
 }
 
-/** Angles a position turns each pair of features by, per position: `1 / (wavelength^(2i/H) · factor)`. */
+/** Angle per position by which each pair of features is rotated: `1 / (wavelength^(2i/H) · factor)`. */
 export function inverseFrequencies(headDim: number, wavelength: number, scalingFactor: number): Float64Array {
   return Float64Array.from({length: headDim / 2}, (_, i) => 1 / (wavelength ** ((2 * i) / headDim) * scalingFactor));
 }
 
 const frequenciesOf = new Map<string, Float64Array>();
 
-/** A model has two kinds of them, and asks for every token. */
+/** A model has two sets of frequencies, and asks for them at every token. */
 function knownFrequencies(headDim: number, wavelength: number, scalingFactor: number): Float64Array {
   const key = `${headDim} ${wavelength} ${scalingFactor}`;
   let frequencies = frequenciesOf.get(key);
@@ -50,9 +50,9 @@ const tables = new Map<string, {cos: Float32Array; sin: Float32Array}>();
 const MAX_TABLES = 16;
 
 /**
- * Cosines and sines for `length` positions from each start on, one start a row. Made on the host in double precision:
- * float32 angles are wrong in the fourth digit at position 10,000, and GPUs know sines only to 1e-4.
- * Order of both: (starts, length, H/2). The arrays are shared: not to be changed.
+ * Cosines and sines for `length` positions from each start on, one start per row. Computed on the host in double precision:
+ * float32 angles are wrong in the fourth digit at position 10,000, and sines of GPUs are only accurate to 1e-4.
+ * Order of both: (starts, length, H/2). The arrays are shared and must not be changed.
  */
 export function hostRotaryTables(
   starts: readonly number[],
@@ -95,6 +95,6 @@ export function rotaryTables(
 ): {cos: tf.Tensor4D; sin: tf.Tensor4D} {
   const {cos, sin} = hostRotaryTables(starts, length, headDim, wavelength, scalingFactor);
   const shape: [number, number, number, number] = [starts.length, length, 1, headDim / 2];
-  // A copy: a backend may keep the array it is given, and free it with the tensor.
+  // Copies: a backend may keep the array that it is given, and free it with the tensor.
   return {cos: tf.tensor4d(cos.slice(), shape), sin: tf.tensor4d(sin.slice(), shape)};
 }

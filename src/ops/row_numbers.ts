@@ -1,4 +1,4 @@
-/** Softmax, largest values and draws over one row of numbers, on the host. */
+/** Softmax, largest values and random draws over one row of numbers, on the host. */
 
 /** Probabilities of one row of logits. Summed in double precision. */
 export function softmax(logits: Float32Array, temperature: number): Float32Array {

@@ -1,4 +1,4 @@
-/** What samplers need of a softmax over the vocabulary, without its probabilities leaving the backend. No gradients. */
+/** Parts of a softmax over the vocabulary for samplers, computed without reading its probabilities. No gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
@@ -23,16 +23,16 @@ const weights = (x: tf.Tensor, temperature: number) => tf.exp(tf.div(tf.sub(x, t
 
 type DrawAttrs = {
   temperature: number;
-  /** One number in [0, 1) a row. */
+  /** One number in [0, 1) per row. */
   uniforms: readonly number[];
 };
 
-/** Weights that are cumulated one by one; blocks of them are cumulated in turn, so that rounding does not pile up. */
+/** Weights are summed within blocks of this size, and blocks after that, so that rounding errors do not accumulate. */
 const BLOCK = 512;
 
 /**
- * Draws a column of each row by its softmax, (rows, columns) → int32 (rows): the first at which the cumulated weight
- * passes uniform · sum.
+ * Draws a column of each row by its softmax, (rows, columns) → int32 (rows): the first column where the cumulative weight
+ * exceeds uniform · sum.
  */
 export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
   name: 'Gemma3Draw',
@@ -53,7 +53,7 @@ export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
       const possible = tf.greater(padded, 0);
       const passes = tf.logicalAnd(possible, tf.greater(upTo, target));
       const first = (flags: tf.Tensor) => tf.argMax(tf.cast(flags, 'int32'), -1);
-      // Rounding may leave none that passes: then it is the last one that is possible.
+      // Because of rounding, no column may exceed it: then the last column of positive weight is drawn.
       const last = tf.sub(tf.scalar(width - 1, 'int32'), first(tf.reverse(possible, 1)));
       return tf.where(tf.any(passes, -1), first(passes), last);
     }),

@@ -1,4 +1,4 @@
-/** How improbable given tokens are. */
+/** The cross-entropy of given tokens. */
 import * as tf from '@tensorflow/tfjs';
 
 /**
@@ -11,10 +11,10 @@ export function tokenLoss(logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
     const x = logits as tf.Tensor2D;
     (save as tf.GradSaveFunc)([x]);
     const rows = x.shape[0];
-    const places = tf.stack([tf.range(0, rows, 1, 'int32'), tf.reshape(targets, [rows])], 1);
-    const value = tf.sub(tf.logSumExp(x, -1), tf.gatherND(x, places));
+    const indices = tf.stack([tf.range(0, rows, 1, 'int32'), tf.reshape(targets, [rows])], 1);
+    const value = tf.sub(tf.logSumExp(x, -1), tf.gatherND(x, indices));
     const gradFunc = (dy: tf.Tensor, [x]: tf.Tensor[]) => {
-      // Probabilities, less one where the target is.
+      // Probabilities minus one-hot targets.
       const dx = tf.sub(tf.softmax(x as tf.Tensor2D), tf.oneHot(tf.reshape(targets, [rows]).toInt(), size));
       return tf.mul(dx, tf.expandDims(dy, -1));
     };

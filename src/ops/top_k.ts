@@ -1,4 +1,4 @@
-/** The largest logits of each row: what is worth reading of a vocabulary. No gradient. */
+/** The largest logits of each row, so that the others need not be read. No gradient. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
-/** All 65,536 values of the format, by their bits. Made once; a tensor of them is made where it is needed. */
+/** All 65,536 values of the format, by their bits. Computed once. */
 let values: Float32Array | undefined;
 function bfloat16Values(): Float32Array {
   values ??= new Float32Array(Uint32Array.from({length: 65536}, (_, bits) => bits << 16).buffer);
@@ -10,8 +10,8 @@ function bfloat16Values(): Float32Array {
 }
 
 /**
- * tfjs has no shifts, but floor division and floor modulus split a word exactly, whatever its sign, and a table turns
- * the halves into numbers. bits: (R, W) int32 → (R, 2 W) float32, low half first.
+ * tfjs has no shifts, but floor division and floor modulus split a word exactly, whether negative or not, and a table maps
+ * the halves to numbers. bits: (R, W) int32 → (R, 2 W) float32, low half first.
  */
 export const unpackBfloat16Op: Op<{bits: tf.Tensor}, Record<string, never>> = {
   name: 'Gemma3UnpackBfloat16',

@@ -1,29 +1,29 @@
-/** What a dtype, as Keras writes it, means here: how weights rest. Arithmetic is float32 always. */
+/** Keras' dtypes, which say how weights are stored. Arithmetic is always float32. */
 import {show, ValueError} from '../base/errors';
 
-/** How the weights of dense layers and embeddings rest. */
+/** How the weights of dense layers and embeddings are stored. */
 export type WeightFormat = 'float32' | PackedFormat;
 
 /** Formats of fewer bits than float32. */
 export type PackedFormat = 'bfloat16' | 'int8' | 'int4';
 
 /**
- * How weights rest: "float32", "bfloat16", "int8" or "int4", or another name of a Keras policy ("float16" and mixed ones rest
- * as float32); or the object that Keras writes for a policy, keys in either casing.
+ * How weights are stored: "float32", "bfloat16", "int8" or "int4", or another name of a Keras policy ("float16" and mixed
+ * policies are stored as float32); or the object that Keras writes for a policy, with keys in either casing.
  */
 export type DtypeLike =
   | string
   | {className?: string; class_name?: string; config?: {name?: string; [key: string]: unknown}; [key: string]: unknown};
 
 export interface Dtype {
-  /** As Keras names the policy. */
+  /** Keras' name of the policy. */
   readonly name: string;
   readonly format: WeightFormat;
 }
 
 /**
- * Policies and how their weights rest. float16 values rest as float32, which holds them exactly; bfloat16 values rest
- * as they are. A mixed policy has float32 variables in Keras, so here too.
+ * How the weights of each policy are stored. float16 values are stored as float32, which holds them exactly; bfloat16 values
+ * are not changed. The variables of a mixed policy are float32, as in Keras.
  */
 const FORMATS: Record<string, WeightFormat> = {
   float32: 'float32',
@@ -35,11 +35,11 @@ const FORMATS: Record<string, WeightFormat> = {
   mixed_float16: 'float32',
 };
 
-/** @throws ValueError for policies that are not known, and for the objects of Keras' quantized ones. */
+/** @throws ValueError for unknown policies, and for the objects that Keras writes for quantized ones. */
 export function parseDtype(dtype: DtypeLike | null | undefined): Dtype {
   const name = typeof dtype === 'object' ? dtype?.config?.name : (dtype ?? 'float32');
   const kind = typeof dtype === 'object' ? (dtype?.className ?? dtype?.class_name ?? 'DTypePolicy') : 'DTypePolicy';
-  // Keras: no dtype given means the global policy, which is float32 unless somebody changed it.
+  // In Keras no dtype means the global policy, which is float32 by default.
   const resolved = dtype === null ? 'float32' : name;
   // tfjs reads `mixed_bfloat16` from its JSON as `mixedBfloat16`.
   const policy =
@@ -48,7 +48,7 @@ export function parseDtype(dtype: DtypeLike | null | undefined): Dtype {
   if (!format || (dtype !== null && kind !== 'DTypePolicy')) {
     throw new ValueError(
       `Expected dtype to be one of ${Object.keys(FORMATS).join(', ')}. Received: ${show(dtype)}. ` +
-        'Presets that Keras quantized cannot be read: use the preset they were made from.',
+        'Presets that Keras quantized cannot be read: use the original preset.',
     );
   }
   return {name: policy, format};

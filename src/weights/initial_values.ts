@@ -1,4 +1,4 @@
-/** Values of initializers in pieces: which distribution an initializer of tfjs stands for, and numbers from it. */
+/** Values of initializers in pieces: the distribution of an initializer of tfjs, and random numbers from it. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
 import {type Initializer} from './initializers';
@@ -11,10 +11,10 @@ type Distribution =
 
 type Config = Record<string, number> & {mode?: string; distribution?: string};
 
-/** tfjs draws values of truncated distributions again beyond this many standard deviations. */
+/** Values further than this many standard deviations from the mean are drawn again, as tfjs does. */
 const TRUNCATED = 2;
 
-/** Inputs and outputs of a kernel as tfjs counts them, whatever the kernel's axes mean. */
+/** Inputs and outputs of a kernel as tfjs counts them, regardless of what its axes mean. */
 function fans(shape: readonly number[]): [fanIn: number, fanOut: number] {
   if (shape.length < 2 || shape.length > 5) {
     const root = Math.sqrt(sizeOf(shape));
@@ -35,7 +35,7 @@ function scaled({scale, mode, distribution}: Config, shape: readonly number[]): 
   return {kind: 'normal', mean: 0, stddev: Math.sqrt(variance), limit: TRUNCATED};
 }
 
-/** By class name in tfjs. Glorot's, He's and LeCun's say that they are `VarianceScaling`. */
+/** By class name in tfjs. The initializers of Glorot, He and LeCun have the class name `VarianceScaling`. */
 const DISTRIBUTIONS: Record<string, (config: Config, shape: readonly number[]) => Distribution> = {
   Zeros: () => ({kind: 'constant', value: 0}),
   Ones: () => ({kind: 'constant', value: 1}),
@@ -46,20 +46,20 @@ const DISTRIBUTIONS: Record<string, (config: Config, shape: readonly number[]) =
   VarianceScaling: scaled,
 };
 
-/** Puts the next values of a weight, in logical order, into `out`. */
+/** Fills `out` with the next values of a weight, in logical order. */
 export type Fill = (out: Float32Array) => void;
 
 /**
- * The values that an initializer gives a weight of this shape, to be taken in pieces of any length. The distribution is
- * that of tfjs, the numbers are not: a seed gives the same ones each time, but others than `apply` does. Undefined for
- * an initializer that is not tfjs' own: that is asked for all values at once.
+ * The values of an initializer for a weight of this shape, in pieces of any length. The distribution is that of tfjs, the
+ * numbers are not: a seed gives the same numbers each time, but not those of `apply`. Undefined for an initializer that is
+ * not one of tfjs: its `apply` computes all values at once.
  */
 export function initialValues(initializer: Initializer, shape: readonly number[]): Fill | undefined {
   const name = initializer.getClassName();
-  const own = tf.serialization.SerializationMap.getMap().classNameMap[name]?.[0] as
+  const registered = tf.serialization.SerializationMap.getMap().classNameMap[name]?.[0] as
     {prototype: Initializer} | undefined;
-  // A class of somebody else may inherit the name; what it applies is its own.
-  if (!Object.hasOwn(DISTRIBUTIONS, name) || own?.prototype.apply !== initializer.apply) return undefined;
+  // A user's class may inherit the name of a class of tfjs and have another `apply`.
+  if (!Object.hasOwn(DISTRIBUTIONS, name) || registered?.prototype.apply !== initializer.apply) return undefined;
   const config = initializer.getConfig() as Config;
   const distribution = DISTRIBUTIONS[name]!(config, shape);
   if (distribution.kind === 'constant') return out => void out.fill(distribution.value);

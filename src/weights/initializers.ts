@@ -1,4 +1,4 @@
-/** Initializers by their Keras names; tfjs has the classes but does not export the look-up. */
+/** Initializers by their Keras names. tfjs has the classes but does not export the look-up. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {camelKeys} from '../base/casing';
@@ -6,7 +6,7 @@ import {checkObject} from '../base/checks';
 
 export type Initializer = ReturnType<typeof tf.initializers.zeros>;
 
-/** A name (`glorot_uniform` or `glorotUniform`), an instance, what `serializeInitializer` returned, or what Keras wrote. */
+/** A name (`glorot_uniform` or `glorotUniform`), an instance, a result of `serializeInitializer`, or the object that Keras writes. */
 export type InitializerLike =
   | string
   | Initializer
@@ -30,7 +30,7 @@ const factories: Record<string, () => Initializer> = {
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
-/** @throws ValueError for a name or a class that is not known, a configuration that it cannot take, or anything else. */
+/** @throws ValueError for an unknown name or class, an invalid configuration, or anything else. */
 export function getInitializer(identifier: InitializerLike): Initializer {
   if (typeof identifier === 'string') return byName(identifier);
   const {className, class_name: kerasName, config} = (identifier ?? {}) as Record<string, unknown>;
@@ -46,32 +46,32 @@ export function getInitializer(identifier: InitializerLike): Initializer {
 
 function byName(identifier: string): Initializer {
   const name = camel(identifier);
-  const make = Object.hasOwn(factories, name) ? factories[name] : undefined;
-  if (!make) {
+  const create = Object.hasOwn(factories, name) ? factories[name] : undefined;
+  if (!create) {
     throw new ValueError(
       `Expected an initializer name, one of: ${Object.keys(factories).join(', ')}. Received: ${show(identifier)}.`,
     );
   }
-  return make();
+  return create();
 }
 
-/** Layers have an `apply`, too. */
+/** Layers have an `apply` as well. */
 const isInitializer = (value: unknown): value is Initializer =>
   typeof (value as Initializer | null)?.apply === 'function' &&
   typeof (value as Initializer).getClassName === 'function' &&
   !(value instanceof tf.layers.Layer);
 
-/** tfjs writes this word with three capitals, Keras 3 with two. */
+/** tfjs writes this name as "LeCun…", Keras 3 as "Lecun…". */
 const tfjsName = (name: string) => name.replace(/^Lecun(?=Normal$|Uniform$)/, 'LeCun');
 
-/** Values that are words. tfjs calls a truncated normal distribution "normal", and takes its right name for "uniform". */
+/** String values. tfjs calls a truncated normal distribution "normal", and reads "truncatedNormal" as "uniform". */
 const tfjsValue = (option: string, value: unknown) => {
   if (typeof value !== 'string' || (option !== 'mode' && option !== 'distribution')) return value;
   const word = camel(value);
   return option === 'distribution' && word === 'truncatedNormal' ? 'normal' : word;
 };
 
-/** From tfjs' form or that of Keras, whose keys and words have underscores. */
+/** From the form of tfjs, or from that of Keras, whose keys and words have underscores. */
 function deserialize(name: unknown, config: unknown): Initializer {
   const {classNameMap} = tf.serialization.SerializationMap.getMap();
   const key = typeof name === 'string' ? tfjsName(name) : '';
@@ -79,14 +79,16 @@ function deserialize(name: unknown, config: unknown): Initializer {
   if (!registered) throw new ValueError(`Unknown initializer class. Received: ${show(name)}.`);
   if (config != null) checkObject(`Initializer ${key}`, config);
   const args = Object.entries(camelKeys(config ?? {})).map(([option, value]) => [option, tfjsValue(option, value)]);
-  let made: unknown;
+  let initializer: unknown;
   try {
-    made = registered[1](registered[0], Object.fromEntries(args) as tf.serialization.ConfigDict);
+    initializer = registered[1](registered[0], Object.fromEntries(args) as tf.serialization.ConfigDict);
   } catch (error) {
     throw new ValueError(`Initializer ${key}: ${(error as Error).message} Received: config=${show(config)}.`);
   }
-  if (!isInitializer(made)) throw new ValueError(`Expected the class of an initializer. Received: ${show(name)}.`);
-  return made;
+  if (!isInitializer(initializer)) {
+    throw new ValueError(`Expected the class of an initializer. Received: ${show(name)}.`);
+  }
+  return initializer;
 }
 
 /** The form that `getConfig` of a layer stores. */

@@ -1,8 +1,8 @@
-/** Values of a kernel with its LoRA added, in pieces: what files of Keras hold, and what a merged kernel is filled with. */
+/** The values of a kernel with its LoRA added, in pieces: for files of Keras, and to fill a merged kernel. */
 import {float32ToBfloat16} from '../base/half';
 import {type ValueStream} from './value_stream';
 
-/** The matrices of a kernel (…, last) in memory of the host: A (…, rank) and B (rank, last). */
+/** The LoRA matrices of a kernel (…, last) in memory of the host: A (…, rank) and B (rank, last). */
 export interface Adapter {
   readonly rank: number;
   readonly alpha: number;
@@ -10,13 +10,13 @@ export interface Adapter {
   readonly b: Float32Array;
 }
 
-/** `values + (alpha / rank) · A · B` in logical order; A · B is made for the piece that is read, and forgotten. */
+/** `values + (alpha / rank) · A · B` in logical order. A · B is computed for one piece at a time. */
 export class MergedStream implements ValueStream {
   private floats = new Float32Array(0);
   private halves = new Uint16Array(0);
-  private read: Adapter | undefined;
+  private matrices: Adapter | undefined;
 
-  /** @param adapter asked once, when the first piece is read. */
+  /** @param adapter called once, when the first piece is read. */
   constructor(
     private readonly values: ValueStream & {dispose?(): void},
     private readonly adapter: () => Promise<Adapter>,
@@ -28,8 +28,8 @@ export class MergedStream implements ValueStream {
 
   async readFloat32(start: number, out: Float32Array): Promise<void> {
     await this.values.readFloat32(start, out);
-    this.read ??= await this.adapter();
-    addProduct(this.read, start, out);
+    this.matrices ??= await this.adapter();
+    addProduct(this.matrices, start, out);
   }
 
   async readBfloat16(start: number, count: number): Promise<Uint16Array> {
@@ -46,7 +46,7 @@ export class MergedStream implements ValueStream {
   }
 }
 
-/** Adds to `out` what belongs to the values from `start` on. */
+/** Adds the product to `out`, which holds the values from `start` on. */
 function addProduct({rank, alpha, a, b}: Adapter, start: number, out: Float32Array): void {
   const last = b.length / rank;
   const scale = alpha / rank;

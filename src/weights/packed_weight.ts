@@ -8,7 +8,7 @@ import {type PackedFormat} from './dtype';
 import {initialValues} from './initial_values';
 import {bfloat16Bits, packValues, slabPieces} from './pack_values';
 import {type KernelLayout, type Packing, packingFor} from './packing';
-import {hollow} from './weight';
+import {hollow, type Weight} from './weight';
 import {MEMORY_PIECE, PIECE, type ValueStream} from './value_stream';
 
 export {type KernelLayout} from './packing';
@@ -85,7 +85,7 @@ export class PackedWeight extends tf.LayerVariable {
   /** The packed matrix. */
   get bits(): tf.Tensor2D {
     if (this.physical.isDisposed) throw new Error(`LayersVariable ${this.name} is already disposed.`);
-    if (this.pending) this.initialise(this.pending);
+    if (this.pending) this.initialize(this.pending);
     return this.physical as tf.Tensor as tf.Tensor2D;
   }
 
@@ -180,7 +180,7 @@ export class PackedWeight extends tf.LayerVariable {
     this.takeBits(target.finish());
   }
 
-  private initialise(initializer: Initializer): void {
+  private initialize(initializer: Initializer): void {
     const shape = this.shape as number[];
     const fill = initialValues(initializer, shape);
     if (!fill) {
@@ -233,3 +233,10 @@ export class PackedWeight extends tf.LayerVariable {
     bits.dispose();
   }
 }
+
+/** All weights of all layers are one of these. */
+export type AnyWeight = Weight | PackedWeight;
+
+/** A weight as the operand of `denseEinsum` and `embedding`, which read packed weights without unpacking them. */
+export const operandOf = (weight: AnyWeight): tf.Tensor | PackedWeight =>
+  weight instanceof PackedWeight ? weight : weight.read();

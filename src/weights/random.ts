@@ -9,10 +9,10 @@ const LAYERS = 256;
 const TAIL = 3.6541528853610088;
 /** Area of each layer under exp(-x² / 2). */
 const AREA = 0.00492867323399;
-/** A draw has 24 bits beside those that choose a layer: 23 and a sign. */
+/** Besides the bits that choose a layer, a draw has 24 bits: 23 and a sign. */
 const STEPS = 2 ** 23;
 
-/** For each layer: value of a step, draws below which are inside for sure, density at its edge. */
+/** For each layer: the value of a step, the bound below which a draw is certainly inside, the density at its edge. */
 const widths = new Float64Array(LAYERS);
 const inside = new Int32Array(LAYERS);
 const heights = new Float64Array(LAYERS);
@@ -20,7 +20,7 @@ const heights = new Float64Array(LAYERS);
 function fillTables(): void {
   const density = (x: number) => Math.exp(-0.5 * x * x);
   let edge = TAIL;
-  // The lowest layer is a rectangle and the tail: as wide as a rectangle of its area.
+  // The lowest layer is a rectangle plus the tail. It counts as a rectangle of the same area.
   const base = AREA / density(TAIL);
   widths[0] = base / STEPS;
   inside[0] = Math.floor((TAIL / base) * STEPS);
@@ -40,7 +40,7 @@ function fillTables(): void {
 export class RandomNumbers {
   private readonly state = new Int32Array(4);
 
-  /** The same seed gives the same numbers, in pieces of whatever length; without one they differ each time. */
+  /** The same seed gives the same numbers, in pieces of any length. Without a seed they differ each time. */
   constructor(seed?: number | null) {
     if (widths[0] === 0) fillTables();
     const bits = new Int32Array(new Float64Array([seed ?? Math.random()]).buffer);
@@ -65,17 +65,17 @@ export class RandomNumbers {
     return ((this.next() >>> 0) + 0.5) / 2 ** 32;
   }
 
-  /** Values in [low, high), all alike. */
+  /** Uniformly distributed values in [low, high). */
   uniform(out: Float32Array, low: number, high: number): void {
     const {state} = this;
-    // One by one: taking an array apart makes all of the loop slow.
+    // Separate statements: destructuring an array would make the whole loop slow.
     let a = state[0]!;
     let b = state[1]!;
     let c = state[2]!;
     let counter = state[3]!;
     const step = (high - low) / 2 ** 24;
     for (let i = 0; i < out.length; i++) {
-      // `next`, written out: it takes as long as all the rest.
+      // `next` written out: as a call it takes as long as the rest of the loop.
       const value = (a + b + counter) | 0;
       counter = (counter + 1) | 0;
       a = b ^ (b >>> 9);
@@ -86,7 +86,7 @@ export class RandomNumbers {
     state.set([a, b, c, counter]);
   }
 
-  /** Normal values; those further than `limit` standard deviations from the mean are drawn again. */
+  /** Normally distributed values. Those further than `limit` standard deviations from the mean are drawn again. */
   normal(out: Float32Array, mean: number, stddev: number, limit = Infinity): void {
     const {state} = this;
     let a = state[0]!;
@@ -113,13 +113,13 @@ export class RandomNumbers {
         c = state[2]!;
         counter = state[3]!;
       }
-      // NaN is a draw outside.
+      // NaN: the draw was outside.
       if (x < limit && x > -limit) out[i++] = mean + stddev * x;
     }
     state.set([a, b, c, counter]);
   }
 
-  /** One draw in a hundred is not inside for sure: a value of the tail, x if it is under the curve, or NaN. */
+  /** For one draw in a hundred, which may be outside: a value of the tail, x if it is under the curve, or NaN. */
   private edge(layer: number, x: number): number {
     if (layer > 0) {
       const [low, high] = [heights[layer]!, heights[layer - 1]!];

@@ -6,12 +6,12 @@ import {beginFloat32} from './float32_target';
 import {type ValueStream, PIECE} from './value_stream';
 
 /**
- * A tensor with shape and type but no memory. tfjs accepts `null` values for this on every backend: they are allocated
- * when something is assigned. Reading such a tensor is not allowed, which is why `Weight.read` is the only door to it.
+ * A tensor with shape and type but no memory. tfjs accepts `null` values for this on every backend; memory is allocated
+ * when something is assigned. Such a tensor must not be read, so `Weight.read` fills it first.
  */
 export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
   const backend = tf.backend() as tf.KernelBackend & {firstUse?: boolean};
-  // tfjs' CPU backend advises another package when it is first used in Node; nothing here runs on that package.
+  // On its first use in Node, tfjs' CPU backend advises another package, which does not help here.
   if (backend.firstUse) backend.firstUse = false;
   const dataId = backend.write(null as never, shape, dtype);
   return tf.engine().makeTensorFromTensorInfo({dataId, shape, dtype});
@@ -19,7 +19,7 @@ export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
 
 /**
  * A float32 variable whose initializer runs when it is first read, and never if a file fills it before that. A model of
- * 27 billion parameters is therefore built, counted and summarised in milliseconds.
+ * 27 billion parameters is therefore built, counted and summarized in milliseconds.
  */
 export class Weight extends tf.LayerVariable {
   private pending?: Initializer;
@@ -31,7 +31,7 @@ export class Weight extends tf.LayerVariable {
     this.pending = initializer;
   }
 
-  /** Bytes at rest. */
+  /** Bytes as stored. */
   get byteLength(): number {
     return 4 * tf.util.sizeFromShape(this.shape as number[]);
   }
@@ -41,7 +41,7 @@ export class Weight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
-  /** What will give the weight its values if nothing fills it before; undefined when it has them. */
+  /** The initializer that runs at the first read unless something fills the weight before; undefined once it has values. */
   get initializer(): Initializer | undefined {
     return this.pending;
   }
@@ -50,13 +50,13 @@ export class Weight extends tf.LayerVariable {
     const initializer = this.pending;
     if (initializer) {
       tf.tidy(() => {
-        this.write(this.initialised(initializer));
+        this.write(this.initialValues(initializer));
       });
     }
     return super.read();
   }
 
-  private initialised(initializer: Initializer): tf.Tensor {
+  private initialValues(initializer: Initializer): tf.Tensor {
     const shape = this.shape as number[];
     const fill = initialValues(initializer, shape);
     if (!fill) return initializer.apply(shape, 'float32');
@@ -71,7 +71,7 @@ export class Weight extends tf.LayerVariable {
     return this;
   }
 
-  /** Takes the values from a file, piece by piece, without a second copy of them. */
+  /** Takes the values from a file, piece by piece, without a second copy in memory. */
   async fill(stream: ValueStream): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape as number[]);
     const target = beginFloat32(this.shape as number[]);

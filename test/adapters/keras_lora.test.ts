@@ -3,7 +3,8 @@ import {mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'nod
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {type FileSource, Gemma3Backbone, MemoryFile} from '../../src';
+import {Gemma3Backbone} from '../../src';
+import {type FileSource, MemoryFile} from '../../src/public/files';
 import {loraLayers} from '../../src/adapters/model_lora';
 import {Hdf5File, Hdf5Writer} from '../../src/formats/hdf5';
 import {MemorySource} from '../../src/base/byte_source';

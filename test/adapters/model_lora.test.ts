@@ -1,7 +1,9 @@
 /** LoRA of backbones and of the tasks around them: targets, counts, merging, training, generation, copies. */
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, MemoryPreset, PackedWeight, useBackend} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
+import {MemoryPreset} from '../../src/public/files';
+import {PackedWeight} from '../../src/public/weights';
 import {loraLayers, numberedLayers} from '../../src/adapters/model_lora';
 import {take} from '../support/numbers';
 import {IMAGE_SIZE, smallModel} from '../support/small_model';

@@ -1,6 +1,7 @@
 /** Adapters of PEFT: what it saved adds the same here, and what is exported comes back. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, MemoryPreset} from '../../src';
+import {Gemma3Backbone} from '../../src';
+import {MemoryPreset} from '../../src/public/files';
 import {loraLayers} from '../../src/adapters/model_lora';
 import {huggingFaceNames} from '../../src/models/gemma3/names/huggingface';
 import {fixture, fixtureBytes, fixtureJson} from '../support/fixtures';

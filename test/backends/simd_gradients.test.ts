@@ -305,7 +305,7 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
           table: tf.mul(normal([vocabulary, width], 2), 0.2),
           targets,
         };
-        const attrs = {vocabulary, packing: null, softCap, slopes: true, logitsAtOnce: 1000};
+        const attrs = {vocabulary, packing: null, softCap, gradients: true, logitsAtOnce: 1000};
         // What is kept comes out as the gradient for equal weights.
         const expected = headLossOp.reference(inputs, attrs);
         const run = (h: tf.Tensor) =>

@@ -1,13 +1,7 @@
 import {ValueError} from '../../src/base/errors';
 import {type ArgumentKind, checkArgument, checkArguments, checkObject} from '../../src/base/checks';
-import {
-  Dense,
-  EinsumDense,
-  Gemma3VisionEncoder,
-  ReversibleEmbedding,
-  RMSNormalization,
-  RotaryEmbedding,
-} from '../../src';
+import {Gemma3VisionEncoder} from '../../src';
+import {Dense, EinsumDense, ReversibleEmbedding, RMSNormalization, RotaryEmbedding} from '../../src/public/layers';
 
 const VISION = {
   imageSize: 8,

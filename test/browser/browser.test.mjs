@@ -18,14 +18,14 @@ const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const QUESTION = 'What is the capital of France?';
 
 const page = `
-import {BlobPreset, describeBackends, Gemma3CausalLM, Gemma3ImageConverter, useBackend} from 'tfjs-gemma3';
+import {describeBackends, files, Gemma3CausalLM, Gemma3ImageConverter, useBackend} from 'tfjs-gemma3';
 const FILES = ['config.json', 'tokenizer.json', 'preprocessor.json', 'model.weights.h5', 'assets/tokenizer/vocabulary.spm'];
 globalThis.answer = async (address, question, asFiles, name) => {
   const backend = await useBackend(name);
   let preset = address;
   if (asFiles) {
     const blobs = await Promise.all(FILES.map(async file => [file, await (await fetch(address + '/' + file)).blob()]));
-    preset = new BlobPreset(Object.fromEntries(blobs));
+    preset = new files.BlobPreset(Object.fromEntries(blobs));
   }
   const lm = await Gemma3CausalLM.fromPreset(preset);
   let streamed = '';

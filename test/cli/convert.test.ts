@@ -2,7 +2,8 @@ import {existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync} 
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {type ConvertedPreset, folderHandler, Gemma3CausalLM, useBackend} from '../../src';
+import {type ConvertedPreset, Gemma3CausalLM, useBackend} from '../../src';
+import {folderHandler} from '../../src/public/files';
 import {run, TINY} from './run';
 
 describe('gemma3 convert', () => {

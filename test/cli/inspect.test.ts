@@ -122,7 +122,7 @@ describe('gemma3 inspect', () => {
 
   test.each([
     ['{', /Expected JSON in .*config\.json/],
-    ['{"class_name": "Other", "config": {}}', /Expected the config\.json of a Gemma3Backbone in .* Received: Other/],
+    ['{"class_name": "Other", "config": {}}', /Expected a Gemma3Backbone in .*config\.json"\. Received: Other/],
     ['null', /config\.json" to hold a Keras object with class_name and config/],
   ])('refuses a config.json of %s', async (text, message) => {
     const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));

@@ -5,17 +5,9 @@ import {type AddressInfo} from 'node:net';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {
-  convertPreset,
-  folderHandler,
-  Gemma3Backbone,
-  Gemma3CausalLM,
-  Gemma3CausalLMPreprocessor,
-  listPresetVariables,
-  MemoryPreset,
-  openPreset,
-  useBackend,
-} from '../../src';
+import {convertPreset, Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, useBackend} from '../../src';
+import {folderHandler, MemoryPreset, openPreset} from '../../src/public/files';
+import {listPresetVariables} from '../../src/public/weights';
 import {expectNoLeak, take} from '../support/numbers';
 import {rejection} from '../support/hdf5_files';
 import {fixture, fixtureNames, TINY_PRESET} from '../support/fixtures';

@@ -1,5 +1,6 @@
 /** A browser's folder, played by objects that behave as the File System API says. */
-import {DirectoryHandlePreset, Gemma3Tokenizer} from '../../src';
+import {Gemma3Tokenizer} from '../../src';
+import {DirectoryHandlePreset} from '../../src/public/files';
 
 const missing = (name: string) => Object.assign(new Error(`no ${name}`), {name: 'NotFoundError'});
 

@@ -1,5 +1,5 @@
 /** Files of safetensors: written and read again, types, and damaged ones. */
-import {MemoryFile} from '../../src';
+import {MemoryFile} from '../../src/public/files';
 import {MemorySource} from '../../src/base/byte_source';
 import {readSafetensors, writeSafetensors} from '../../src/formats/safetensors';
 

@@ -126,11 +126,11 @@ describe('EinsumDense', () => {
       {equation: 'abc,cd->abd', outputShape: [5, 6]},
     ],
     [
-      "cannot tell the size of axis 'd' of its kernel",
+      "cannot infer the size of axis 'd' of its kernel",
       [null!, 3, 4],
       {equation: 'abc,cd->abd', outputShape: [null, null]},
     ],
-    ["cannot tell the size of axis 'c'", [null!, 3, null!], {equation: 'abc,cd->abd', outputShape: [null, 5]}],
+    ["cannot infer the size of axis 'c'", [null!, 3, null!], {equation: 'abc,cd->abd', outputShape: [null, 5]}],
     [
       "Bias dimension 'b' was requested, but is not part of the output spec",
       [null!, 3],

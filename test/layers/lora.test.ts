@@ -1,6 +1,7 @@
 /** LoRA of single layers: the numbers of Keras, kernels at rest in every format, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
-import {Dense, EinsumDense, ReversibleEmbedding, useBackend} from '../../src';
+import {useBackend} from '../../src';
+import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
 import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';

@@ -1,6 +1,7 @@
 /** Saving to files of tfjs and training, of backbones and tasks, at rest as float32 and bfloat16. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, PackedWeight, ValueError} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, ValueError} from '../../src';
+import {PackedWeight} from '../../src/public/weights';
 import {expectNoLeak} from '../support/numbers';
 
 const makeBackbone = (dtype: string) =>

@@ -1,6 +1,8 @@
 /** Quantized in memory is loaded quantized, to the bit. */
 import * as tf from '@tensorflow/tfjs';
-import {EinsumDense, Gemma3Backbone, Gemma3CausalLM, PackedWeight, RMSNormalization, useBackend} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
+import {EinsumDense, RMSNormalization} from '../../src/public/layers';
+import {PackedWeight} from '../../src/public/weights';
 import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
@@ -45,7 +47,7 @@ test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) =
   const load = (given?: string) => Gemma3Backbone.fromPreset(preset, given === undefined ? {} : {dtype: given});
   const backbone = await load(dtype);
   if (backbone.getConfig().dtype === mode) {
-    await expect(backbone.quantize(mode)).rejects.toThrow(/already quantized: its weights rest as bfloat16/);
+    await expect(backbone.quantize(mode)).rejects.toThrow(/already quantized: its weights are stored as bfloat16/);
     backbone.dispose();
     return;
   }
@@ -165,9 +167,9 @@ describe('what cannot be done is said', () => {
     );
     await backbone.quantize('bfloat16');
     await backbone.quantize('int8');
-    await expect(backbone.quantize('int8')).rejects.toThrow(/already quantized: its weights rest as int8/);
+    await expect(backbone.quantize('int8')).rejects.toThrow(/already quantized: its weights are stored as int8/);
     await expect(backbone.quantize('int4')).rejects.toThrow(
-      /50 of its weights rest as int8, "token_embedding\/embeddings" first\. .*Load the preset anew, with dtype: "int4"/,
+      /50 of its weights are stored as int8, the first is "token_embedding\/embeddings"\. .*Load the preset again, with dtype: "int4"/,
     );
     backbone.dispose();
   });

@@ -68,12 +68,12 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
 
   test('the reference in chunks', () => {
     const inputs = {hidden: normal([7, 4], 1), table: normal([23, 4], 2), targets: someTargets(7, 23)};
-    const attrs = {vocabulary: 23, packing: null, softCap: 2, slopes: true};
+    const attrs = {vocabulary: 23, packing: null, softCap: 2, gradients: true};
     const dy = normal([7], 3);
     const all = [46, 1000].map(logitsAtOnce => {
-      const [losses, slopes] = headLossOp.reference(inputs, {...attrs, logitsAtOnce});
-      const table = headLossOp.gradient(dy, inputs, slopes!, {...attrs, logitsAtOnce}).table!();
-      return [losses, slopes!, table];
+      const [losses, gradients] = headLossOp.reference(inputs, {...attrs, logitsAtOnce});
+      const table = headLossOp.gradient(dy, inputs, gradients!, {...attrs, logitsAtOnce}).table!();
+      return [losses, gradients!, table];
     });
     all[0]!.forEach((tensor, i) => expect(tensor).toBeAllClose(all[1]![i]!, 1e-6));
   });

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
-import {PackedWeight, useBackend, Weight} from '../../src';
+import {useBackend} from '../../src';
+import {PackedWeight, Weight} from '../../src/public/weights';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {getInitializer, type Initializer} from '../../src/weights/initializers';
 import {initialValues} from '../../src/weights/initial_values';

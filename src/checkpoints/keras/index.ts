@@ -10,6 +10,10 @@ import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write
 class KerasPreset extends PresetFiles implements Checkpoint {
   readonly format = 'keras';
 
+  hasWeights(): Promise<boolean> {
+    return hasKerasWeights(this.source);
+  }
+
   weights(): Promise<StoredWeights> {
     return openKerasWeights(this.source);
   }

@@ -11,6 +11,10 @@ import {writeTfjsWeights} from './write_weights';
 class TfjsFolder extends PresetFiles implements Checkpoint {
   readonly format = 'tfjs';
 
+  hasWeights(): Promise<boolean> {
+    return this.source.has(TFJS_FILE);
+  }
+
   weights(): Promise<StoredWeights> {
     return openTfjsWeights(this.source);
   }

@@ -6,7 +6,6 @@ import {Dense} from '../../layers/dense';
 import {Embedding} from '../../layers/embedding';
 import {getInitializer} from '../../weights/initializers';
 import {
-  type AnyWeight,
   checkedArgs,
   firstShape,
   firstTensor,
@@ -21,7 +20,7 @@ import {LayerNormalization} from '../../layers/layer_normalization';
 import {attention, type AttentionInputs, attentionWithDropout} from '../../ops/attention';
 import {denseEinsum, planEinsum} from '../../ops/einsum';
 import {gelu} from '../../ops/gated_gelu';
-import {PackedWeight} from '../../weights/packed_weight';
+import {type AnyWeight, operandOf} from '../../weights/packed_weight';
 import {type Weight} from '../../weights/weight';
 
 /** @throws ValueError unless the heads share the width evenly. */
@@ -96,8 +95,7 @@ export class PatchConv2D extends Layer {
       const seen = whole ? x : tf.slice(x, [0, 0, 0, 0], [batch, rows * p, columns * p, channels]);
       const lines = tf.reshape(seen, [batch, rows, p, columns, p * channels]);
       const patches = tf.reshape(tf.transpose(lines, [0, 1, 3, 2, 4]), [-1, p, p, channels]);
-      const kernel = this.kernel instanceof PackedWeight ? this.kernel : this.kernel.read();
-      const y = tf.add(denseEinsum(patches, kernel, PATCHES), this.bias.read());
+      const y = tf.add(denseEinsum(patches, operandOf(this.kernel), PATCHES), this.bias.read());
       return tf.reshape(y, [batch, rows * columns, this.filters]);
     });
   }

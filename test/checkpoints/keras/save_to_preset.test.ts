@@ -11,12 +11,10 @@ import {
   Gemma3TextEmbedder,
   Gemma3TextEmbedderPreprocessor,
   Gemma3Tokenizer,
-  MemoryPreset,
-  openPreset,
-  type PresetSource,
   type SaveProgress,
   useBackend,
 } from '../../../src';
+import {MemoryPreset, openPreset, type PresetSource} from '../../../src/public/files';
 import {Hdf5File} from '../../../src/formats/hdf5';
 import {take} from '../../support/numbers';
 import {rejection} from '../../support/hdf5_files';

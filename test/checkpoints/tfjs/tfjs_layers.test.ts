@@ -3,19 +3,16 @@ import {mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {CachedGemma3Attention, Gemma3DecoderBlock, Gemma3InterleaveEmbeddings, Gemma3VisionEncoder} from '../../../src';
 import {
-  CachedGemma3Attention,
   Dense,
   EinsumDense,
-  Gemma3DecoderBlock,
-  Gemma3InterleaveEmbeddings,
-  Gemma3VisionEncoder,
   type Layer,
   LayerNormalization,
   ReversibleEmbedding,
   RMSNormalization,
   RotaryEmbedding,
-} from '../../../src';
+} from '../../../src/public/layers';
 import {take} from '../../support/numbers';
 
 const folder = mkdtempSync(join(tmpdir(), 'layers-'));

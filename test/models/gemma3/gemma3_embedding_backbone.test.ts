@@ -5,9 +5,9 @@ import {
   type Gemma3BackboneArgs,
   Gemma3CausalLM,
   type Gemma3EmbeddingOutputs,
-  PackedWeight,
   useBackend,
 } from '../../../src';
+import {PackedWeight} from '../../../src/public/weights';
 import {snakeKeys} from '../../../src/base/casing';
 import {normal} from '../../support/random';
 import {expectNoLeak} from '../../support/numbers';

@@ -2,7 +2,8 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {BlobPreset, Gemma3ImageConverter, type Gemma3ImageConverterArgs, type ImageLike} from '../../../src';
+import {Gemma3ImageConverter, type Gemma3ImageConverterArgs, type ImageLike} from '../../../src';
+import {BlobPreset} from '../../../src/public/files';
 import {type Pixels} from '../../../src/images/pixels';
 import {picture} from '../../support/picture';
 import {expectNoLeak, take} from '../../support/numbers';

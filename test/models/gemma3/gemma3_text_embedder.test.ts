@@ -6,9 +6,9 @@ import {
   Gemma3TextEmbedder,
   type Gemma3TextEmbedderArgs,
   Gemma3TextEmbedderPreprocessor,
-  openPreset,
   useBackend,
 } from '../../../src';
+import {openPreset} from '../../../src/public/files';
 import {snakeKeys} from '../../../src/base/casing';
 import {normal} from '../../support/random';
 import {expectNoLeak, take} from '../../support/numbers';

@@ -53,7 +53,7 @@ export function headLossWorkspaceBytes({rows, width}: {rows: number; width: numb
 const MAX_SUMS = 1 << 23;
 
 const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((backend, inputs, attrs) => {
-  const {packing, vocabulary, softCap, slopes: withGradients} = attrs;
+  const {packing, vocabulary, softCap, gradients: withGradients} = attrs;
   // A table that another backend packed.
   if (packing && packing.order !== 'p8') return headLossOp.reference(inputs as never, attrs) as tf.Tensor[];
   checkTargets(valuesOf(backend, inputs.targets), vocabulary);

@@ -1,0 +1,18 @@
+/**
+ * Sources that presets are read from, and sinks that they are written to.
+ *
+ * @module files
+ */
+export {type ByteSink, type FileSink, type PresetSink} from '../base/byte_sink';
+export {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+export {type Checkpoint, type CheckpointPart} from '../checkpoints/checkpoint';
+export {type CheckpointLike, openCheckpoint} from '../checkpoints/open_checkpoint';
+export {type StoredVariable, type StoredWeights} from '../checkpoints/stored_weights';
+export {folderHandler} from '../checkpoints/tfjs/folder_handler';
+export {BlobPreset} from '../files/blob';
+export {DirectoryHandlePreset} from '../files/directory_handle';
+export {HttpPreset} from '../files/http';
+export {MemoryFile, MemoryPreset} from '../files/memory';
+export {type FileSource, type FileTarget} from '../files/open_file';
+export {type PresetTarget} from '../files/open_folder';
+export {openPreset, type PresetLike} from '../hub/open_preset';
