@@ -107,7 +107,7 @@ class Conversation {
       this.io.signal.throwIfAborted();
       if (line.trim() === '/exit') return;
       try {
-        await this.take(line);
+        await this.handle(line);
       } catch (error) {
         // On a terminal the user can react and continue; in a pipe nobody can.
         if (!this.terminal || this.io.signal.aborted) throw error;
@@ -117,7 +117,7 @@ class Conversation {
     }
   }
 
-  private async take(line: string): Promise<void> {
+  private async handle(line: string): Promise<void> {
     const {chat} = this;
     const options = {maxNewTokens: this.options.maxNewTokens, stopStrings: this.options.stop};
     const [command] = /^\/\w+/.exec(line) ?? [];

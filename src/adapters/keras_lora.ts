@@ -1,4 +1,4 @@
-/** KerasHub's `.lora.h5`: the matrices of LoRA under the numbers of their layers. */
+/** KerasHub's `.lora.h5` files: the matrices of LoRA, under the numbers of their layers. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, listed, ValueError} from '../base/errors';
 import {intoFile} from '../base/byte_sink';
@@ -18,14 +18,14 @@ import {type Hdf5Dataset, Hdf5File, Hdf5Writer} from '../formats/hdf5';
 import {READABLE, Scratch, StoredArrayStream} from '../checkpoints/stored_array';
 import {sizeOf} from '../base/shapes';
 
-/** Where to save to: the path of a file (Node), a FileSystemFileHandle, or anything that takes bytes. */
+/** A file to save to: a path (Node), a FileSystemFileHandle, or a sink of bytes. */
 export type LoraTarget = FileTarget;
-/** Where to load from: a path (Node), an http(s) address, bytes, a Blob, a FileSystemFileHandle, or a source of bytes. */
+/** A file to load from: a path (Node), an http(s) address, bytes, a Blob, a FileSystemFileHandle, or a source of bytes. */
 export type LoraSource = FileSource;
 
 /** Options of `saveLoraWeights`. */
 export interface SaveLoraOptions {
-  /** Whether to keep biases that are trained beside kernels; KerasHub neither writes nor reads them. Defaults to true. */
+  /** Whether to save biases that were trained together with LoRA. KerasHub ignores them. Defaults to true. */
   biases?: boolean;
 }
 
@@ -81,7 +81,7 @@ async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biase
     file.dataset(`${group}/${name}`, {shape: shape as number[], dtype: 'float32', data: () => [bytesOf(values)]});
   const name = matrixName(layer);
   add(`${name}_a`, a.shape, adapter.a);
-  // KerasHub's alpha is the rank, always: what the file says there must be the same sum.
+  // In KerasHub alpha always equals the rank. With the scale folded into B the sum is the same there.
   add(`${name}_b`, b.shape, scale === 1 ? adapter.b : adapter.b.map(value => value * scale));
   if (scale !== 1) {
     file.dataset(`${group}/alpha`, {
@@ -103,7 +103,7 @@ export async function loadLoraWeights(backbone: tf.LayersModel, source: LoraSour
 }
 
 /**
- * What a file holds for the layers of a model, which stays as it is.
+ * Reads a file's matrices for the layers of a model, which is not changed.
  *
  * @throws ValueError on another file ending, a file without LoRA, and layers that do not fit, naming them; an Error for
  * a damaged file.

@@ -1,4 +1,4 @@
-/** LoRA of a whole backbone, as `keras_hub.models.Backbone`: which layers have it, turning it on, merging it. */
+/** LoRA of a whole backbone, as in `keras_hub.models.Backbone`: choosing its layers, enabling it, merging it. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
@@ -19,45 +19,45 @@ export interface Adaptable extends tf.LayersModel {
 
 export interface EnableLoraOptions {
   /**
-   * Which layers get it: names, as KerasHub has them, or patterns over names with those of all layers around them, such
-   * as /attention\/(query|key|value)$/. Defaults to queries and values.
+   * The layers to adapt: names, as in KerasHub, or patterns that are matched against paths of names, such as
+   * /attention\/(query|key|value)$/. Defaults to queries and values.
    */
   targetLayerNames?: readonly (string | RegExp)[];
-  /** The product of both matrices is scaled by alpha / rank. Defaults to the rank, which is KerasHub's. */
+  /** The product of the two matrices is scaled by alpha / rank. Defaults to the rank, as in KerasHub. */
   alpha?: number;
-  /** A whole number from which the first values follow. Chosen at random if left out. */
+  /** Seed of the initial values, a whole number. Defaults to a random one. */
   seed?: number;
 }
 
-/** What is known of the LoRA of one layer: where the layer is among all, and what its file or configuration says. */
+/** LoRA of one layer: the number of the layer, and the settings in a file or configuration. */
 export interface LoraEntry {
   readonly index: number;
   readonly rank: number;
   readonly alpha: number;
 }
 
-/** The matrices of a layer, and its bias where that was trained, too. */
+/** The matrices of a layer, and its bias if that was trained too. */
 export interface LayerAdapter extends Adapter {
   readonly layer: LoraLayer;
   readonly bias?: Float32Array;
 }
 
 /**
- * All layers that have weights, in the order by which KerasHub numbers them: depth first, sub-layers from the last to the
- * first. Numbers stand in its files, since names are not unique there.
+ * All layers that have weights, in the order in which KerasHub numbers them: depth first, sub-layers from last to first.
+ * Its files use the numbers, because names are not unique.
  */
 export function numberedLayers(backbone: tf.LayersModel): Layer[] {
   const outermost = backbone.layers.filter(layer => layer instanceof Layer);
   return [...descend(outermost, true)].filter(layer => layer.weights.length > 0);
 }
 
-/** Layers that can have LoRA, by their number. */
+/** Layers that can have LoRA, by number. */
 export function adaptableLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
   const entries = numberedLayers(backbone).map((layer, index) => [index, layer] as const);
   return new Map(entries.filter((entry): entry is [number, LoraLayer] => entry[1] instanceof LoraLayer));
 }
 
-/** Layers that have LoRA, by their number. */
+/** Layers that have LoRA, by number. */
 export function loraLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
   return new Map([...adaptableLayers(backbone)].filter(([, {loraEnabled}]) => loraEnabled));
 }
@@ -79,7 +79,7 @@ export function enableLora(
   if (enabled) {
     throw new ValueError(
       `lora is already enabled, with rank ${enabled.loraRank}. This can only be done once. Received: rank=${rank}. Call ` +
-        '`mergeLora` first to go on with another one on top of it.',
+        '`mergeLora` first, then enable another one.',
     );
   }
   turnOn(
@@ -89,7 +89,7 @@ export function enableLora(
   );
 }
 
-/** The layers that names and patterns mean; every one of them must mean something. */
+/** The layers that names and patterns select. Each must select at least one. */
 function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLayerNames']): LoraLayer[] {
   const adaptable = [...adaptableLayers(backbone).values()];
   const names = (layers: readonly Layer[]) => [...new Set(layers.map(({name}) => name))].join(', ');
@@ -118,7 +118,7 @@ function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLay
   return adaptable.filter(layer => wanted.has(layer));
 }
 
-/** Freezes everything but these layers, whose kernels are frozen by `enableLora`: biases beside them stay trainable. */
+/** Enables LoRA and freezes everything else, except for the biases of the adapted layers. */
 function turnOn(
   backbone: tf.LayersModel,
   targets: readonly {layer: LoraLayer; rank: number; alpha: number}[],
@@ -128,13 +128,13 @@ function turnOn(
   for (const layer of backbone.layers) layer.trainable = false;
   for (const [i, {layer, rank, alpha}] of targets.entries()) {
     layer.trainable = true;
-    // Each layer has numbers of its own.
+    // Each layer gets different initial values.
     const seeded = seed === undefined ? {} : {aInitializer: tf.initializers.heUniform({seed: seed + i})};
     layer.enableLora(rank, {alpha, ...seeded});
   }
 }
 
-/** What `getConfig` says of LoRA; undefined without it. */
+/** The entries of `getConfig` about LoRA; undefined without it. */
 export function loraConfig(backbone: tf.LayersModel): LoraEntry[] | undefined {
   const entries = [...loraLayers(backbone)].map(([index, {loraRank, loraAlpha}]) => ({
     index,
@@ -144,7 +144,7 @@ export function loraConfig(backbone: tf.LayersModel): LoraEntry[] | undefined {
   return entries.length ? entries : undefined;
 }
 
-/** Turns on what `loraConfig` gave. */
+/** Enables LoRA from entries of `loraConfig`. */
 export function restoreLora(backbone: tf.LayersModel, entries: readonly LoraEntry[]): void {
   const layers = adaptableLayers(backbone);
   turnOn(
@@ -158,9 +158,9 @@ export function restoreLora(backbone: tf.LayersModel, entries: readonly LoraEntr
 }
 
 /**
- * Puts matrices into a model, whose LoRA is turned on for these layers if it is off.
+ * Puts matrices into a model. Without LoRA it is enabled for the layers of the matrices.
  *
- * @param source what errors call it.
+ * @param source names the matrices in errors.
  * @throws ValueError unless they fit the model; then nothing has changed.
  */
 export function applyAdapters(backbone: tf.LayersModel, source: string, adapters: readonly LayerAdapter[]): void {
@@ -203,13 +203,13 @@ export function applyAdapters(backbone: tf.LayersModel, source: string, adapters
   });
 }
 
-/** The bias beside a kernel, which stays trainable. */
+/** The bias of an adapted layer, which stays trainable. */
 export function biasOf(layer: Layer): Weight | undefined {
   const {bias} = layer as Layer & {bias?: AnyWeight};
   return bias instanceof Weight ? bias : undefined;
 }
 
-/** Backbones that a call is at work on: a second one would add everything once more. */
+/** Backbones that are being merged: a second call would add the products twice. */
 const busy = new WeakSet<tf.LayersModel>();
 
 /** @throws ValueError as `Backbone.mergeLora` does. */

@@ -14,7 +14,7 @@ import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
 
 /** Options of `exportPeftAdapter`. */
 export interface ExportPeftOptions {
-  /** What the adapter is for, `google/gemma-3-270m`, as `base_model_name_or_path` of its configuration. Defaults to null. */
+  /** The model of the adapter, such as `google/gemma-3-270m`: its `base_model_name_or_path`. Defaults to null. */
   baseModel?: string | null;
 }
 
@@ -22,7 +22,7 @@ export interface ExportPeftOptions {
 export interface ModuleNames {
   /** Layers that PEFT can adapt, by the names of their modules. */
   readonly modules: ReadonlyMap<string, LoraLayer>;
-  /** The name of a module today, from its name in any version. */
+  /** A module's name in current versions of transformers, from its name in any version. */
   current(name: string): string;
 }
 
@@ -30,7 +30,7 @@ const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
 const PREFIX = 'base_model.model.';
 
-// === Out ===
+// === Export ===
 
 /** @throws as `Gemma3Backbone.exportPeftAdapter`. */
 export async function exportPeftAdapter(
@@ -76,10 +76,10 @@ export async function exportPeftAdapter(
 
 const lastPart = (name: string) => name.slice(name.lastIndexOf('.') + 1);
 
-/** `q_proj` where that means the same as all names that end so, else names in full. */
+/** Last parts of names, such as `q_proj`, if they select exactly these modules; otherwise the full names. */
 function shortNames(names: readonly string[], all: readonly string[]): string[] {
   const ends = [...new Set(names.map(lastPart))];
-  // Hugging Face's vision tower has a head, unused here, whose modules end as those of its layers do.
+  // Hugging Face's vision tower has an extra head, whose modules end like those of its layers.
   const vision = names.some(name => name.includes('vision_tower'));
   const clear = !vision && ends.every(end => all.every(name => lastPart(name) !== end || names.includes(name)));
   return clear ? ends : [...names];
@@ -120,9 +120,9 @@ function adapterConfig(
   };
 }
 
-// === In ===
+// === Import ===
 
-/** Settings that change what an adapter means, and the values with which it is what is read here. */
+/** Settings that would change the meaning of the matrices, with a test for values that leave it as it is. */
 const UNSUPPORTED: Record<string, (value: unknown) => boolean> = {
   use_dora: value => !value,
   use_qalora: value => !value,
@@ -165,7 +165,7 @@ function parseConfig(config: Json, file: string): PeftConfig {
   return {rank: r as number, alpha: alpha as number, alphaPattern, rootScale: !!rootScale};
 }
 
-/** Alpha of a module as PEFT finds it: the first pattern that matches its name from some dot to its end. */
+/** Alpha of a module, as in PEFT: from the first pattern that matches its name, or the name's end after some dot. */
 function alphaOf(name: string, {alpha, alphaPattern}: PeftConfig): number {
   const key = Object.keys(alphaPattern).find(pattern => new RegExp(`^(?:.*\\.)?(?:${pattern})$`).test(name));
   return key === undefined ? alpha : alphaPattern[key]!;
@@ -208,7 +208,7 @@ async function readAdapters(
     const scale = config.rootScale ? alpha / Math.sqrt(rank) : alpha / rank;
     read.push({layer, scale, ...fromPeft(layer, {rank, a: await a!.readFloat32(), b: await b!.readFloat32()})});
   }
-  // One rank and one scale for all, as `enableLora` has it.
+  // `enableLora` has one rank and one scale for all layers.
   const rank = Math.max(...read.map(({rank}) => rank));
   const {scale} = read[0]!;
   return read.map(({layer, scale: own, ...matrices}) => {
@@ -217,7 +217,7 @@ async function readAdapters(
   });
 }
 
-/** Tensors by the name of their module; all of them must be of the model, and fit it. */
+/** Pairs of tensors by module name. Each must belong to a module of the model, and fit it. */
 function pairsOf(
   {modules, current}: ModuleNames,
   file: string,

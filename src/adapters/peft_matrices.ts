@@ -1,4 +1,4 @@
-/** Layers of Gemma 3 in Hugging Face's model, and matrices of LoRA in the form that PEFT has them. */
+/** Converts LoRA's matrices between the shapes of Keras and of PEFT. */
 import {type LoraLayer} from '../layers/lora';
 import {type Adapter} from '../weights/merged_stream';
 
@@ -16,14 +16,14 @@ function transposed(values: Float32Array, rows: number, columns: number): Float3
   return result;
 }
 
-/** Numbers of heads, inputs and outputs of a head of a kernel (N, D, H) whose heads are outputs; undefined for others. */
+/** For a kernel (N, D, H) whose heads are outputs: number of heads, inputs, and outputs per head. Undefined for others. */
 function headsOf(layer: LoraLayer): [heads: number, inputs: number, outputs: number] | undefined {
   const shape = layer.adapted.shape as number[];
   const heads = layer.name === 'query' || layer.name === 'key' || layer.name === 'value';
   return heads ? (shape as [number, number, number]) : undefined;
 }
 
-/** Sizes of a kernel as a matrix of Hugging Face. */
+/** Sizes of a kernel as a matrix in transformers. */
 export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] {
   const heads = headsOf(layer);
   if (heads) return [heads[1], heads[0] * heads[2]];
@@ -32,8 +32,8 @@ export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] 
 }
 
 /**
- * In PEFT's form. Keras has an A for each head and one B for all of them; PEFT has one A for all heads. The same sum has
- * rank N · r there: all A below each other, and B once for each head along the diagonal. Its alpha is N times as large.
+ * From Keras' shapes to PEFT's. Keras has one A per head and one B for all heads; PEFT has one A for all heads. The same
+ * sum there has rank N · r: all A stacked, and B repeated along the diagonal, once per head. Alpha is N times as large.
  */
 export function toPeft(layer: LoraLayer, {rank, a, b}: Adapter): PeftMatrices {
   const [inputs, outputs] = matrixSize(layer);
@@ -53,8 +53,8 @@ export function toPeft(layer: LoraLayer, {rank, a, b}: Adapter): PeftMatrices {
 }
 
 /**
- * In Keras' form, with the least rank that holds the same sum. One A for all heads and a B for each of them becomes the
- * B of all heads below each other, of which each head's A chooses its own: rank N · r. What `toPeft` made is taken back.
+ * From PEFT's shapes to Keras', with the lowest rank that gives the same sum. PEFT's B, one block per head, becomes a stack
+ * of blocks from which each head's A selects its own: rank N · r. The result of `toPeft` is converted back exactly.
  */
 export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatrices {
   const [inputs, outputs] = matrixSize(layer);
@@ -83,7 +83,7 @@ export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatr
   return {rank: all, a: first, b: second};
 }
 
-/** Whether B (N · H, N · r) is the same (H, r) along its diagonal and 0 beside it. */
+/** Whether B (N · H, N · r) repeats one block (H, r) along its diagonal and is 0 elsewhere. */
 function isDiagonal(b: Float32Array, heads: number, size: number, rank: number): boolean {
   const all = heads * rank;
   for (let n = 0; n < heads; n++) {
@@ -98,7 +98,7 @@ function isDiagonal(b: Float32Array, heads: number, size: number, rank: number):
   return true;
 }
 
-/** The same sum with a higher rank: zeros in what is added. A (…, rank), B (rank, last). */
+/** The same sum with a higher rank, padded with zeros. A (…, rank), B (rank, last). */
 export function withRank({rank, a, b}: PeftMatrices, wanted: number): PeftMatrices {
   if (rank === wanted) return {rank, a, b};
   const rows = a.length / rank;

@@ -2,29 +2,26 @@
 
 /** One file, written from start to end, so that memory never holds a whole weights file. */
 export interface ByteSink {
-  /** What error messages call it: a path. */
+  /** Its name in error messages: a path. */
   readonly name: string;
-  /** Appends bytes. The array may be used again when the promise is fulfilled. */
+  /** Appends bytes. The caller may reuse the array once the promise resolves. */
   write(bytes: Uint8Array): Promise<void>;
   /** Ends the file. It becomes part of the preset when the preset is committed. */
   close(): Promise<void>;
 }
 
-/**
- * A preset that is being written. Until `commit` its reader sees what was there before, so that a save that fails leaves
- * the old preset as it is.
- */
+/** A preset that is being written. Until `commit` readers see the old files, so a failed save changes nothing. */
 export interface PresetSink {
-  /** What error messages call it. */
+  /** Its name in error messages. */
   readonly name: string;
-  /** Begins a file, by its path inside the preset (`config.json`, `assets/tokenizer/vocabulary.spm`). */
+  /** Starts a file, by its path inside the preset (`config.json`, `assets/tokenizer/vocabulary.spm`). */
   create(path: string): Promise<ByteSink>;
   /**
-   * Puts all files that were written in place of those of the same paths, and removes others that are `obsolete`: the
-   * shards of a preset that is one file now.
+   * Puts all written files in place, over files of the same paths, and removes others that are `obsolete`, such as the
+   * shards of a preset that is now one file.
    */
   commit(obsolete: (path: string) => boolean): Promise<void>;
-  /** Gives up: nothing that was written stays, and nothing that was there is touched. */
+  /** Discards what was written; old files stay as they were. */
   abort(): Promise<void>;
 }
 

@@ -1,3 +1,4 @@
+/** Names in camelCase, as here, and in snake_case, as in Keras' files. */
 import {ValueError} from './errors';
 
 const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
@@ -5,9 +6,9 @@ const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string
 const snakeKey = (key: string) => key.replace(/([A-Z]|(?<=[a-z])\d+$)/g, part => `_${part.toLowerCase()}`);
 
 /**
- * Keys of the top level in camelCase; values stay as they are.
+ * The top-level keys in camelCase; values are not changed.
  *
- * @throws ValueError if a key is there in both casings.
+ * @throws ValueError if the same key occurs in both casings.
  */
 export function camelKeys(config: object): Record<string, unknown> {
   const camel: Record<string, unknown> = {};
@@ -21,11 +22,11 @@ export function camelKeys(config: object): Record<string, unknown> {
   return camel;
 }
 
-/** Keys of the top level in snake_case; values stay as they are. */
+/** The top-level keys in snake_case; values are not changed. */
 export const snakeKeys = (config: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(config).map(([key, value]) => [snakeKey(key), value]));
 
-/** `Gemma3DecoderBlock` → `gemma3_decoder_block`, as `keras.src.utils.naming.to_snake_case`. */
+/** `Gemma3DecoderBlock` → `gemma3_decoder_block`, like `keras.src.utils.naming.to_snake_case`. */
 export function snakeCase(name: string): string {
   return name
     .replace(/\W+/g, '')

@@ -1,4 +1,4 @@
-/** Checks of arguments. What does not fit is told in one sentence that names the class, the argument and its value. */
+/** Checks of arguments. Errors name the class, the argument and the value received. */
 import {checkKeys, show, ValueError} from './errors';
 
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
@@ -17,7 +17,7 @@ const KINDS = {
   text: ['to be a string', value => typeof value === 'string'],
 } satisfies Record<string, [string, (value: unknown) => boolean]>;
 
-/** What an argument can be. */
+/** Kinds of argument values. */
 export type ArgumentKind = keyof typeof KINDS;
 
 /** @throws ValueError unless the value is of this kind. */
@@ -33,14 +33,14 @@ export function checkPositiveInteger(owner: string, name: string, value: unknown
   checkArgument(owner, name, value, 'size');
 }
 
-/** @throws ValueError unless the arguments are one object: `new X()` and `new X(8)` are told what is missing. */
+/** @throws ValueError unless the arguments are one object, as for `new X()` and `new X(8)`. */
 export function checkObject(owner: string, args: unknown): asserts args is object {
   if (!isObject(args)) {
     throw new ValueError(`${owner} expected its arguments in one object: {name: value, …}. Received: ${show(args)}.`);
   }
 }
 
-/** @throws ValueError unless the arguments are one object without keys that nobody reads. */
+/** @throws ValueError unless the arguments are one object with known keys only. */
 export function checkArguments(owner: string, args: unknown, known: readonly string[]): asserts args is object {
   checkObject(owner, args);
   checkKeys(owner, args, known);

@@ -1,4 +1,4 @@
-/** Errors that a caller can tell apart. All are sentences: what was expected, what was received, what to do. */
+/** Error classes that callers can distinguish. Messages say what was expected, what was received and what to do. */
 import {formatBytes} from './format_bytes';
 
 /** An argument or a file has a value that cannot be used. KerasHub raises `ValueError` in the same places. */
@@ -6,22 +6,22 @@ export class ValueError extends Error {
   override name = 'ValueError';
 }
 
-/** What an {@link OutOfMemoryError} tells; all in bytes. */
+/** Details of an {@link OutOfMemoryError}, all in bytes. */
 export interface MemoryFigures {
-  /** Wanted at once. */
+  /** Size of the tensor that did not fit. */
   bytes: number;
-  /** In use already. */
+  /** Already in use. */
   used: number;
-  /** All that could be had. */
+  /** Total memory available to the backend. */
   limit: number;
-  /** The most that could be had in one piece. */
+  /** Largest single allocation. */
   largest: number;
 }
 
 const ADVICE =
-  'Load the model with a dtype of fewer bits, such as "bfloat16", make inputs shorter, or dispose what is not needed.';
+  'Load the model with a dtype of fewer bits, such as "bfloat16", use shorter inputs, or dispose of unused tensors.';
 
-/** A backend has no room for a tensor. */
+/** A backend has no memory left for a tensor. */
 export class OutOfMemoryError extends ValueError {
   override name = 'OutOfMemoryError';
 
@@ -33,17 +33,17 @@ export class OutOfMemoryError extends ValueError {
     const why =
       bytes > largest
         ? `one memory holds at most ${formatBytes(largest)}`
-        : `${formatBytes(used)} of ${formatBytes(limit)} are in use, and there can be no further memory`;
-    super(`Expected room for ${formatBytes(bytes)}. Received: ${why}. ${advice}`);
+        : `${formatBytes(used)} of ${formatBytes(limit)} are in use, and no more memory is available`;
+    super(`Expected memory for ${formatBytes(bytes)}. Received: ${why}. ${advice}`);
   }
 }
 
-/** A session has no room for a prompt: begin a new one with a larger `maxLength`, or forget what it holds. */
+/** A prompt does not fit into a session: start one with a larger `maxLength`, or clear it. */
 export class ContextFullError extends ValueError {
   override name = 'ContextFullError';
 
   constructor(
-    /** Tokens that were to be in the session. */
+    /** Tokens that the session would have to hold. */
     readonly tokens: number,
     /** Tokens that it can hold. */
     readonly maxLength: number,
@@ -51,13 +51,13 @@ export class ContextFullError extends ValueError {
   ) {
     const received = what === 'session' ? 'a prompt of' : 'turns of';
     super(
-      `The ${what} holds ${maxLength} tokens. Received: ${received} ${tokens} tokens or more. Start one with a larger ` +
-        `\`maxLength\`, or ${what === 'session' ? 'make the prompt shorter' : '`clear` this one'}.`,
+      `The ${what} holds ${maxLength} tokens. Received: ${received} ${tokens} tokens or more. ` +
+        `Start one with a larger \`maxLength\`, or ${what === 'session' ? 'make the prompt shorter' : '`clear` this one'}.`,
     );
   }
 }
 
-/** A way to show a value in an error message: short, and never `[object Object]`. */
+/** A value in an error message: short, and never `[object Object]`. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (value === undefined || value === null || typeof value !== 'object') return String(value);
@@ -80,7 +80,7 @@ export function listed(problems: readonly string[]): string {
 }
 
 /**
- * Refuses keys that nobody reads: a misspelt option must not be ignored.
+ * Refuses unknown keys, so that a misspelt option is not ignored.
  *
  * @throws ValueError naming the unknown keys and all known ones.
  */

@@ -1,4 +1,4 @@
-/** All formats of checkpoints: the first that recognizes a folder reads it. A new format is a folder and a line here. */
+/** All formats of checkpoints. The first that recognizes a folder reads it. A new format is a folder and a line here. */
 import {type CheckpointFormat} from './checkpoint';
 import {kerasFormat} from './keras';
 import {tfjsFormat} from './tfjs';

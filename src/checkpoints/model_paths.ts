@@ -1,13 +1,13 @@
 /**
- * Where Keras puts the variables of a model in its HDF5 files. No table is needed: a layer is found under its class
- * name in snake case, with a counter for the second of a kind, and its sub-layers under their attribute names.
+ * Paths of a model's variables in Keras' HDF5 files. They need no table: a layer is stored under its class name in snake
+ * case, with a counter from the second layer of a class on, and its sub-layers under their attribute names.
  */
 import * as tf from '@tensorflow/tfjs';
 import {Layer} from '../layers/layer';
 import {snakeCase} from '../base/casing';
 import {type AnyWeight} from '../weights/packed_weight';
 
-/** Class names in snake case; the second of a class gets `_1`, the third `_2`. */
+/** Class names in snake case. The second layer of a class gets `_1`, the third `_2`. */
 function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][] {
   const seen = new Map<string, number>();
   return layers.map(layer => {
@@ -19,9 +19,9 @@ function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][
 }
 
 /**
- * All layers of a model with their paths, down to the last sub-layer: `layers/gemma3_decoder_block_1/attention/`.
+ * All layers and sub-layers of a model with their paths, such as `layers/gemma3_decoder_block_1/attention/`.
  *
- * @param order "created", or as Keras saves them, by attribute name: that decides which variable is in which shard.
+ * @param order "created", or "saved": Keras saves sub-layers by attribute name, which decides the shard of a variable.
  */
 export function* kerasLayers(
   root: tf.LayersModel | Layer,

@@ -1,4 +1,4 @@
-/** The variables of a backbone on their way into files: names, dtypes, and values in pieces. */
+/** The variables of a backbone as they are saved: names, dtypes, and values in pieces. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type Layer} from '../layers/layer';
@@ -15,19 +15,19 @@ import {type AnyWeight} from '../weights/packed_weight';
 export type StoredDtype = 'float32' | 'bfloat16' | 'float16';
 
 export interface SavedVariable {
-  /** Path of the group that holds it, `layers/reversible_embedding/vars`. */
+  /** Path of its HDF5 group, such as `layers/reversible_embedding/vars`. */
   readonly group: string;
-  /** Its name there, a number. */
+  /** Its name in the group: a number. */
   readonly name: string;
   readonly shape: readonly number[];
   readonly dtype: StoredDtype;
   open(): OpenValues;
 }
 
-/** A layer's group `vars`; Keras writes one for layers without variables too. */
+/** The group `vars` of a layer. Keras writes it even for layers without variables. */
 export interface SavedGroup {
   readonly path: string;
-  /** The layer's name, which becomes an attribute. */
+  /** Name of the layer, stored as an attribute. */
   readonly layerName: string;
 }
 
@@ -36,7 +36,7 @@ export interface SavedWeights {
   readonly variables: readonly SavedVariable[];
 }
 
-/** In which dtype Keras has the variables of a policy; undefined for integers. */
+/** The dtype of variables under each of Keras' dtype policies; undefined for integers. */
 const VARIABLE_DTYPES: Record<string, StoredDtype | undefined> = {
   float32: 'float32',
   mixed_bfloat16: 'float32',
@@ -46,21 +46,21 @@ const VARIABLE_DTYPES: Record<string, StoredDtype | undefined> = {
 };
 
 /**
- * The dtype policy that a layer has in files: its own, or the one that was asked for.
+ * The dtype policy of a layer in files: `wanted`, or the layer's own.
  *
- * @throws ValueError for integers if none was asked for.
+ * @throws ValueError if that is a policy of integers.
  */
 export function policyInFiles(owner: string, policy: string, wanted: string | undefined): string {
   const chosen = wanted ?? policy;
   if (VARIABLE_DTYPES[chosen]) return chosen;
   throw new ValueError(
-    `Presets hold floats; the format in which Keras keeps quantized weights is not written. ${owner} has weights at rest ` +
-      `as ${chosen}. Choose how to save them: {dtype: "bfloat16"} or {dtype: "float32"}, with the values that they have ` +
-      'now. `save` of tfjs keeps them as they rest.',
+    `Expected weights to save as floats: the format in which Keras keeps quantized weights is not written. ${owner} stores ` +
+      `its weights as ${chosen}. Pass {dtype: "bfloat16"} or {dtype: "float32"} to write their current values, or keep ` +
+      `${chosen} with \`save\` of tfjs.`,
   );
 }
 
-/** The policy of a layer inside a vision encoder: it has a dtype of its own, which saving the rest in another leaves. */
+/** The same for a layer of a vision encoder, which keeps its own floating-point dtype whatever `wanted` says. */
 export function visionPolicyInFiles(owner: string, policy: string, wanted: string | undefined): string {
   return policyInFiles(owner, policy, VARIABLE_DTYPES[policy] ? undefined : wanted);
 }
@@ -68,10 +68,10 @@ export function visionPolicyInFiles(owner: string, policy: string, wanted: strin
 const VISION = /^layers\/gemma3_vision_encoder\//;
 
 /**
- * All that a backbone saves, in the order of its layers.
+ * Everything that a backbone saves, in the order of its layers.
  *
- * @param wanted the dtype to save in; undefined for that of each layer.
- * @param open where the values come from; the weights themselves if left out.
+ * @param wanted the dtype to save in. Defaults to the dtype of each layer.
+ * @param open opens the values of a weight. Defaults to the weight's own values.
  */
 export function savedWeights(
   backbone: tf.LayersModel,
@@ -97,20 +97,20 @@ export function savedWeights(
   return {groups, variables};
 }
 
-/** A kernel with its LoRA added, as Keras saves it. */
+/** The values of a kernel with its LoRA merged, as Keras saves them. */
 function mergedValues(layer: Layer, weight: AnyWeight, values: OpenValues): OpenValues {
   const adapted = layer instanceof LoraLayer && layer.loraEnabled && weight === layer.adapted;
   return adapted ? new MergedStream(values, () => layer.readAdapter()) : values;
 }
 
-/** Bytes of the values. */
+/** Bytes of a variable in a file. */
 export const storedBytes = ({shape, dtype}: Pick<SavedVariable, 'shape' | 'dtype'>): number =>
   sizeOf(shape) * (dtype === 'float32' ? 4 : 2);
 
 const bytesOf = ({buffer, byteOffset, byteLength}: Float32Array | Uint16Array) =>
   new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
 
-/** The little-endian bytes of a stream in a dtype; each piece is used again for the next. */
+/** The values of a stream in a dtype, as little-endian bytes. The buffer of each piece is reused for the next. */
 export async function* storedPieces(values: OpenValues, dtype: StoredDtype): AsyncGenerator<Uint8Array> {
   const size = sizeOf(values.shape);
   const largest = Math.min(size, MEMORY_PIECE);

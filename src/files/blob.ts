@@ -1,6 +1,6 @@
 /** Files that a person chose in a browser: of an `<input webkitdirectory>` or a drop. */
-import {ValueError} from '../base/errors';
 import {type ByteSource, type PresetSource, truncated} from '../base/byte_source';
+import {ValueError} from '../base/errors';
 
 export class BlobFile implements ByteSource {
   constructor(
@@ -19,7 +19,7 @@ export class BlobFile implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** A preset of browser files, by path in the preset: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
+/** A preset of browser files, by path in it: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
 export class BlobPreset implements PresetSource {
   constructor(
     private readonly files: Record<string, Blob>,

@@ -1,8 +1,8 @@
-/** A folder that a browser gives: of the origin's private file system, or one that a person chose. */
-import {ValueError} from '../base/errors';
-import {BlobFile} from './blob';
+/** Folders of a browser: in the origin's private file system, or chosen by a person. */
 import {type ByteSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../base/byte_source';
+import {ValueError} from '../base/errors';
+import {BlobFile} from './blob';
 
 class HandleSink implements ByteSink {
   constructor(
@@ -12,20 +12,20 @@ class HandleSink implements ByteSink {
   async write(bytes: Uint8Array): Promise<void> {
     await this.stream.write(bytes as Uint8Array<ArrayBuffer>);
   }
-  // The browser keeps what was written aside until the stream is closed: see `commit`.
+  // The browser stages the contents until the stream is closed, which `commit` does.
   async close(): Promise<void> {}
 }
 
 const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFoundError';
 
 /**
- * A preset in a `FileSystemDirectoryHandle`, to save into and to load from. The browser puts each file in place as a
- * whole when the preset is committed.
+ * A preset in a `FileSystemDirectoryHandle`, to save into and to load from. On commit the browser replaces each file as
+ * a whole.
  */
 export class DirectoryHandlePreset implements PresetSource, PresetSink {
   private readonly streams = new Map<string, FileSystemWritableFileStream>();
-  /** Files that were not there before, which would stay behind empty. */
-  private readonly fresh = new Set<string>();
+  /** Files that did not exist before; `abort` removes them, or they would remain, empty. */
+  private readonly created = new Set<string>();
 
   constructor(
     private readonly directory: FileSystemDirectoryHandle,
@@ -38,12 +38,13 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
 
   async open(path: string): Promise<ByteSource> {
     const handle = await this.find(path);
-    if (!handle) throw new ValueError(`Expected file "${path}" in folder "${this.name}". Received one without it.`);
+    if (!handle)
+      throw new ValueError(`Expected file "${path}" in folder "${this.name}". Received a folder without it.`);
     return new BlobFile(path, await handle.getFile());
   }
 
   async create(path: string): Promise<ByteSink> {
-    if (!(await this.find(path))) this.fresh.add(path);
+    if (!(await this.find(path))) this.created.add(path);
     const [folder, name] = await this.folderOf(path, true);
     const stream = await (await folder.getFileHandle(name, {create: true})).createWritable();
     this.streams.set(path, stream);
@@ -55,24 +56,24 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
     for (const [path, stream] of this.streams) {
       await stream.close();
       this.streams.delete(path);
-      this.fresh.delete(path);
+      this.created.delete(path);
     }
     const names: string[] = [];
-    // Not in TypeScript's library of the DOM: directories can be iterated everywhere that has them.
+    // TypeScript's DOM library lacks `keys`, which all browsers with directory handles have.
     for await (const name of (this.directory as unknown as {keys(): AsyncIterable<string>}).keys()) names.push(name);
     for (const name of names) if (obsolete(name) && !written.has(name)) await this.directory.removeEntry(name);
   }
 
   async abort(): Promise<void> {
     for (const stream of this.streams.values()) await stream.abort();
-    for (const path of this.fresh) {
-      // Where creating it failed there is none.
+    for (const path of this.created) {
+      // It does not exist if creating it failed.
       if (!(await this.find(path))) continue;
       const [folder, name] = await this.folderOf(path, false);
       await folder.removeEntry(name);
     }
     this.streams.clear();
-    this.fresh.clear();
+    this.created.clear();
   }
 
   private async folderOf(path: string, create: boolean): Promise<[FileSystemDirectoryHandle, string]> {

@@ -1,16 +1,17 @@
-/** A preset behind an http(s) address: any static server, which for large files answers range requests. */
-import {ValueError} from '../base/errors';
+/** A preset at an http(s) address: any static server; large files need range requests. */
 import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+import {ValueError} from '../base/errors';
 
-/** @throws Error that names the address if no answer comes. */
+/** @throws Error naming the address if the server does not answer. */
 async function request(address: string, init: RequestInit): Promise<Response> {
   try {
     return await fetch(address, init);
   } catch (error) {
     const {message, cause} = error as Error & {cause?: {code?: string}};
+    const code = cause?.code ? ` (${cause.code})` : '';
     throw new Error(
-      `Expected an answer from ${address}. Received: ${message}${cause?.code ? ` (${cause.code})` : ''}. Is the server there, ` +
-        'and does it allow requests from here?',
+      `Expected an answer from ${address}. Received: ${message}${code}. Check that the server is running and allows ` +
+        'requests from this origin.',
       {cause: error},
     );
   }
@@ -29,7 +30,7 @@ class HttpFile implements ByteSource {
     if (response.status !== 206 || !response.body) {
       throw new Error(`Expected bytes ${offset}-${last} of ${this.name}. Received: HTTP ${response.status}.`);
     }
-    // Straight into the target: `arrayBuffer()` would hold a second copy.
+    // Copies into the target piece by piece: `arrayBuffer()` would hold a second copy.
     const reader = response.body.getReader();
     let filled = 0;
     for (;;) {
@@ -43,7 +44,8 @@ class HttpFile implements ByteSource {
     }
     if (filled !== target.length) {
       throw new Error(
-        `Expected ${target.length} bytes of ${this.name} from ${offset}. Received: ${filled}. The connection ended early.`,
+        `Expected ${target.length} bytes of ${this.name} from ${offset}. Received: ${filled}. ` +
+          'The connection ended early.',
       );
     }
   }
@@ -52,8 +54,8 @@ class HttpFile implements ByteSource {
 }
 
 /**
- * Files below an address, which is that of the preset's folder. Weights are read by range requests; a server without
- * them serves small files.
+ * Files below the address of the preset's folder. Weights are read by range requests; without them only small files can
+ * be read.
  */
 export class HttpPreset implements PresetSource {
   readonly name: string;
@@ -65,7 +67,7 @@ export class HttpPreset implements PresetSource {
     const address = `${this.name}/${path}`;
     const head = await request(address, {method: 'HEAD'});
     if (head.status !== 405 && head.status !== 501) return head.ok;
-    // Some servers know GET alone. A file without bytes has no first one: 416.
+    // Some servers support only GET. An empty file has no first byte and answers 416.
     const first = await request(address, {headers: {Range: 'bytes=0-0'}});
     await first.body?.cancel();
     return first.ok || first.status === 416;
@@ -80,11 +82,11 @@ export class HttpPreset implements PresetSource {
     }
     if (response.status !== 206) return new MemorySource(address, await readWhole(response, address));
     await response.body?.cancel();
-    // Servers of another origin often hide the range from a browser; the length they always show.
+    // Servers of another origin often hide the range from browsers, but never the length.
     const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ?? (await sizeByHead(address));
     if (size === null) {
       throw new Error(
-        `Expected the size of ${address} from its server. Received none: let it answer HEAD requests, or show the ` +
+        `Expected the size of ${address} from its server. Received: none. Let it answer HEAD requests, or expose the ` +
           'header Content-Range (Access-Control-Expose-Headers).',
       );
     }
@@ -94,14 +96,14 @@ export class HttpPreset implements PresetSource {
 
 async function sizeByHead(address: string): Promise<string | null> {
   const response = await request(address, {method: 'HEAD'});
-  // The length of an error page is not that of the file.
+  // An error page has another length than the file.
   return response.ok ? response.headers.get('content-length') : null;
 }
 
-/** Files of more bytes are not taken from a server without range requests. */
+/** Largest file, in bytes, that is read from a server without range requests. */
 const WHOLE_LIMIT = 64 * 2 ** 20;
 
-/** The body of a server without range requests: small files are taken as they come. */
+/** The whole body of an answer from a server without range requests. */
 async function readWhole(response: Response, address: string): Promise<Uint8Array> {
   const reader = response.body!.getReader();
   const pieces: Uint8Array[] = [];

@@ -1,7 +1,7 @@
-/** A preset in memory: to save into, to load from, to send somewhere else. */
-import {ValueError} from '../base/errors';
+/** Presets and files in memory: to save into, to load from, to send elsewhere. */
 import {type ByteSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+import {ValueError} from '../base/errors';
 
 class MemorySink implements ByteSink {
   private readonly pieces: Uint8Array[] = [];
@@ -23,9 +23,9 @@ class MemorySink implements ByteSink {
   }
 }
 
-/** Files by their paths, which can be written and read again: `await model.saveToPreset(preset)`. */
+/** A preset in memory that can be written and read: `await model.saveToPreset(preset)`. */
 export class MemoryPreset implements PresetSource, PresetSink {
-  /** What is there, by path. */
+  /** The committed files, by path. */
   readonly files: Map<string, Uint8Array>;
   private readonly written = new Map<string, Uint8Array>();
 
@@ -43,8 +43,8 @@ export class MemoryPreset implements PresetSource, PresetSink {
   async open(path: string): Promise<ByteSource> {
     const bytes = this.files.get(path);
     if (!bytes) {
-      const there = [...this.files.keys()].join(', ') || 'none';
-      throw new ValueError(`Expected file "${path}" in preset "${this.name}". Received these files: ${there}.`);
+      const existing = [...this.files.keys()].join(', ') || 'none';
+      throw new ValueError(`Expected file "${path}" in preset "${this.name}". Received these files: ${existing}.`);
     }
     return new MemorySource(path, bytes);
   }
@@ -64,12 +64,12 @@ export class MemoryPreset implements PresetSource, PresetSink {
   }
 }
 
-/** A file in memory: to write into, to read again, to offer for download. */
+/** A file in memory: to write, to read, to offer for download. */
 export class MemoryFile implements ByteSink, ByteSource {
   private pieces: Uint8Array[] = [];
   constructor(readonly name: string) {}
 
-  /** All that was written. */
+  /** All bytes written so far. */
   get bytes(): Uint8Array<ArrayBuffer> {
     const whole = new Uint8Array(this.size);
     let at = 0;

@@ -1,27 +1,27 @@
-/** Single files: where a user wants one read from or written to. */
+/** Single files as users name them: paths, addresses, handles, bytes, sinks and sources. */
 import {fileSink, openFile} from '#platform/files';
-import {show, ValueError} from '../base/errors';
-import {BlobFile} from './blob';
-import {HttpPreset} from './http';
 import {type ByteSink, type FileSink} from '../base/byte_sink';
 import {type ByteSource, MemorySource} from '../base/byte_source';
+import {describeValue, ValueError} from '../base/errors';
+import {BlobFile} from './blob';
+import {HttpPreset} from './http';
 
-/** A path (Node), a file of the browser that can be written, or anything that takes bytes, such as a {@link MemoryFile}. */
+/** A path (Node), a file handle of a browser, or any {@link ByteSink}, such as a {@link MemoryFile}. */
 export type FileTarget = string | FileSystemFileHandle | ByteSink;
 
-/** A path (Node), an http(s) address, bytes, a file of the browser, or anything that gives bytes. */
+/** A path (Node), an http(s) address, bytes, a file of a browser, or any {@link ByteSource}. */
 export type FileSource = string | Uint8Array | ArrayBuffer | Blob | FileSystemFileHandle | ByteSource;
 
 const isHandle = (value: object): value is FileSystemFileHandle => (value as {kind?: unknown}).kind === 'file';
 
-/** What errors and checks of endings call it; undefined for bytes and files without a name. */
+/** The name for errors and checks of file endings; undefined for bytes and files without a name. */
 export function fileName(file: FileTarget | FileSource): string | undefined {
   if (typeof file === 'string') return file;
   const name = (file as {name?: unknown} | null)?.name;
   return typeof name === 'string' && name !== '' ? name : undefined;
 }
 
-/** @throws ValueError if it is none. */
+/** @throws ValueError if the target is none of these, or cannot be written. */
 export async function openFileTarget(target: FileTarget): Promise<FileSink> {
   if (typeof target === 'string' && target !== '') return fileSink(target);
   if (typeof target === 'object' && target !== null) {
@@ -40,11 +40,11 @@ export async function openFileTarget(target: FileTarget): Promise<FileSink> {
     }
   }
   throw new ValueError(
-    `Expected where to save to: the path of a file, a FileSystemFileHandle or a ByteSink. Received: ${show(target)}.`,
+    `Expected a file to save to: a path, a FileSystemFileHandle or a ByteSink. Received: ${describeValue(target)}.`,
   );
 }
 
-/** @throws ValueError if there is no such file, or it is none. */
+/** @throws ValueError if the source is none of these, or there is no such file. */
 export async function openFileSource(source: FileSource): Promise<ByteSource> {
   if (typeof source === 'string' && source !== '') {
     if (!/^https?:\/\//.test(source)) return openFile(source);
@@ -59,7 +59,7 @@ export async function openFileSource(source: FileSource): Promise<ByteSource> {
     if (typeof source.readInto === 'function') return source;
   }
   throw new ValueError(
-    'Expected what to load from: the path or address of a file, bytes, a Blob, a FileSystemFileHandle or a ByteSource. ' +
-      `Received: ${show(source)}.`,
+    'Expected a file to load from: a path or address, bytes, a Blob, a FileSystemFileHandle or a ByteSource. ' +
+      `Received: ${describeValue(source)}.`,
   );
 }

@@ -1,33 +1,33 @@
-/** Files of Hugging Face's safetensors (https://github.com/huggingface/safetensors): a JSON header, then values. */
-import {show, ValueError} from '../base/errors';
+/** Hugging Face's safetensors format (https://github.com/huggingface/safetensors): a JSON header, then the values. */
 import {type ByteSink} from '../base/byte_sink';
 import {type ByteSource} from '../base/byte_source';
+import {show, ValueError} from '../base/errors';
 import {bfloat16ToFloat32, float16ToFloat32} from '../base/half';
 import {isObject} from '../base/json';
 import {sizeOf} from '../base/shapes';
 
-/** Bytes of an element, of the types that weights have; others are listed and cannot be read. */
+/** Bytes per element of all types. Only floats can be read; arrays of other types are listed. */
 const ITEM_SIZES: Record<string, number> = {
   ...{F64: 8, F32: 4, F16: 2, BF16: 2},
   ...{I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1},
 };
 
-/** The most that the reference implementation believes. */
+/** Largest header in bytes, as in the reference implementation. */
 const HEADER_LIMIT = 100_000_000;
 
 /** One array of a file. */
 export interface SafeTensor {
   readonly name: string;
-  /** As the format calls it, `F32`. */
+  /** In the format's own notation, such as `F32`. */
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** @throws ValueError if it does not hold floats. */
+  /** @throws ValueError if the array does not hold floats. */
   readFloat32(): Promise<Float32Array>;
 }
 
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, SafeTensor>;
-  /** Texts that are no arrays, `{format: "pt"}`. */
+  /** Free text by name, such as `{format: "pt"}`. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -39,14 +39,15 @@ interface Entry {
 }
 
 /**
- * Reads the header; values are read when asked for, while the source is open.
+ * Reads the header. Values are read on request, while the source is open.
  *
- * @throws ValueError unless all arrays together fill the file without gaps, and each as its type and shape say.
+ * @throws ValueError unless the arrays fill the file without gaps, and the size of each follows from its type and
+ * shape.
  */
 export async function readSafetensors(source: ByteSource): Promise<SafetensorsFile> {
   const damaged = (expected: string, received: string) =>
     new ValueError(
-      `"${source.name}" is no file of safetensors, or a damaged one: expected ${expected}. Received: ${received}. ` +
+      `"${source.name}" is not a safetensors file, or is damaged: expected ${expected}. Received: ${received}. ` +
         'Fetch it again.',
     );
   if (source.size < 10) throw damaged('a header', `${source.size} bytes`);
@@ -54,7 +55,7 @@ export async function readSafetensors(source: ByteSource): Promise<SafetensorsFi
   await source.readInto(0, head);
   const length = Number(new DataView(head.buffer).getBigUint64(0, true));
   if (length > Math.min(HEADER_LIMIT, source.size - 8)) {
-    throw damaged('a header inside the file', `a header of ${length} bytes in a file of ${source.size}`);
+    throw damaged('a header that fits into the file', `a header of ${length} bytes in a file of ${source.size}`);
   }
   const bytes = new Uint8Array(length);
   await source.readInto(8, bytes);
@@ -67,7 +68,7 @@ export async function readSafetensors(source: ByteSource): Promise<SafetensorsFi
   if (!isObject(header)) throw damaged('an object as its header', show(header));
   const {__metadata__: metadata = {}, ...described} = header;
   const texts = isObject(metadata) ? Object.values(metadata) : [metadata];
-  if (!texts.every(text => typeof text === 'string')) throw damaged('texts as its metadata', show(metadata));
+  if (!texts.every(text => typeof text === 'string')) throw damaged('strings as its metadata', show(metadata));
 
   const entries = Object.entries(described).map(([name, value]) => {
     const entry = entryOf(value);
@@ -80,7 +81,7 @@ export async function readSafetensors(source: ByteSource): Promise<SafetensorsFi
   )) {
     const size = sizeOf(shape) * ITEM_SIZES[dtype]!;
     if (begin !== at || end - begin !== size) {
-      throw damaged(`"${name}" to be ${size} bytes from ${at}`, `bytes ${begin} to ${end}`);
+      throw damaged(`"${name}" to have ${size} bytes from byte ${at} on`, `bytes ${begin} to ${end}`);
     }
     at = end;
   }
@@ -121,14 +122,14 @@ async function readFloats(source: ByteSource, name: string, entry: Entry, start:
   return floats;
 }
 
-/** An array to be written as F32. */
+/** An array to write as F32. */
 export interface Float32Content {
   readonly name: string;
   readonly shape: readonly number[];
   readonly values: Float32Array;
 }
 
-/** Writes a file; the sink stays open. Arrays lie in the order of their names, as Hugging Face's own writer has it. */
+/** Writes a file; the sink stays open. Arrays are sorted by name, as by Hugging Face's own writer. */
 export async function writeSafetensors(
   sink: ByteSink,
   contents: readonly Float32Content[],
@@ -143,7 +144,7 @@ export async function writeSafetensors(
     at = end;
   }
   const text = new TextEncoder().encode(JSON.stringify(header));
-  // Spaces, so that values begin at a multiple of 8 bytes.
+  // Padded with spaces, so that values start at a multiple of 8 bytes.
   const head = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
   head.set(text, 8);

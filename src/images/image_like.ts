@@ -1,4 +1,4 @@
-/** Everything that is taken for an image, and its pixels. */
+/** Everything that is accepted as an image, and its pixels. */
 import * as tf from '@tensorflow/tfjs';
 import {drawnPixels, readImageFile} from '#platform/images';
 import {describeValue, show, ValueError} from '../base/errors';
@@ -7,10 +7,10 @@ import {type Pixels, withoutAlpha} from './pixels';
 import {decodePng, isPng} from './png';
 
 /**
- * An image: a tensor (height, width, channels) of numbers 0 to 255; `ImageData`; the bytes of a PNG or JPEG file; in Node
- * the path of one; in a browser an image element that has loaded, a canvas or an `ImageBitmap`.
+ * An image: a tensor (height, width, channels) of numbers 0 to 255; `ImageData`; the bytes of a PNG or JPEG file; in
+ * Node the path of one; in a browser an image element that has loaded, a canvas or an `ImageBitmap`.
  *
- * Alpha is dropped. Files are not turned by what EXIF says of the camera; what a browser draws is as the browser turns it.
+ * Alpha is dropped. Files are not rotated by their EXIF orientation; elements are oriented as the browser draws them.
  */
 export type ImageLike =
   | tf.Tensor3D
@@ -25,8 +25,8 @@ export type ImageLike =
   | ImageBitmap;
 
 const EXPECTED =
-  'Expected an image: a tensor (height, width, channels), ImageData, the bytes of a PNG or JPEG file, its path in Node, ' +
-  'or a loaded image element, a canvas or an ImageBitmap in a browser.';
+  'Expected an image: a tensor (height, width, channels), ImageData, the bytes of a PNG or JPEG file, its path in ' +
+  'Node, or a loaded image element, a canvas or an ImageBitmap in a browser.';
 
 const isImageData = (value: object): value is ImageData => {
   const {data, width, height} = value as Partial<Omit<ImageData, 'data'>> & {data?: unknown};
@@ -34,14 +34,14 @@ const isImageData = (value: object): value is ImageData => {
   return bytes && data.length === 4 * Number(width) * Number(height);
 };
 
-/** Node's Buffer is a Uint8Array; one of another realm is not `instanceof`, but has the name. */
+/** Includes Node's Buffer. Arrays of another realm fail `instanceof`, but have the same tag. */
 const isBytes = (value: object): value is Uint8Array<ArrayBuffer> =>
   value instanceof Uint8Array || /^\[object (ArrayBuffer|Uint8Array)\]$/.test(Object.prototype.toString.call(value));
 
 /**
- * The pixels of an image, which are not to be written to: they may be those of a tensor.
+ * The pixels of an image. Do not write to them: they may be the values of a tensor.
  *
- * @throws ValueError for anything else, for files that are missing or not readable, and for images without pixels.
+ * @throws ValueError for anything else, for files that do not exist or cannot be read, and for images without pixels.
  */
 export async function readPixels(image: ImageLike): Promise<Pixels> {
   if (image instanceof tf.Tensor) {
@@ -58,16 +58,16 @@ export async function readPixels(image: ImageLike): Promise<Pixels> {
     throw new ValueError(`${EXPECTED} Received: ${received}.`);
   }
   if (data.width === 0 || data.height === 0) {
-    throw new ValueError(`Expected an image with pixels. Received: one of ${data.width} x ${data.height} pixels.`);
+    throw new ValueError(`Expected an image with pixels. Received: ${data.width} x ${data.height} pixels.`);
   }
   return withoutAlpha(data);
 }
 
 /**
- * What reads each image of a tensor (height, width, channels) or (images, height, width, channels); its values are fetched
- * once.
+ * One reader per image of a tensor (height, width, channels) or (images, height, width, channels). The values are
+ * fetched only once.
  *
- * @throws ValueError unless it has pixels, float32 or int32.
+ * @throws ValueError unless the tensor has pixels and is float32 or int32.
  */
 export function tensorReaders(tensor: tf.Tensor): (() => Promise<Pixels>)[] {
   const {dtype, rank, shape} = tensor;
@@ -95,7 +95,7 @@ async function decode(bytes: Uint8Array, name: string): Promise<Pixels> {
   }
   const start = Array.from(bytes.subarray(0, 8), byte => byte.toString(16).padStart(2, '0')).join(' ');
   throw new ValueError(
-    `Expected ${name} to be a PNG or JPEG image. Received: ${start ? `what begins with ${start}` : 'nothing'}. ` +
-      'Convert it to one of these.',
+    `Expected ${name} to be a PNG or JPEG image. Received: ${start ? `bytes that start with ${start}` : 'no bytes'}. ` +
+      'Convert it to one of these formats.',
   );
 }

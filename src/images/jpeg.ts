@@ -1,7 +1,7 @@
 /**
- * JPEG files as pixels (ITU-T T.81), baseline and progressive. The same on every platform, while decoders of browsers differ
- * in the last digits, and equal to what libjpeg gives at its defaults, which is what Pillow and, asked for
- * "INTEGER_ACCURATE", TensorFlow give.
+ * JPEG files as pixels (ITU-T T.81), baseline and progressive. Browsers' own decoders differ in the last digits; this
+ * one is the same on every platform. It equals libjpeg with default settings, and thus Pillow, and TensorFlow with
+ * "INTEGER_ACCURATE".
  */
 import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
@@ -10,7 +10,7 @@ import {type Pixels} from './pixels';
 
 export const isJpeg = (bytes: Uint8Array): boolean => bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
 
-/** Markers: the byte behind 0xff. */
+/** Markers: the byte after 0xff. */
 const DHT = 0xc4;
 const EOI = 0xd9;
 const SOS = 0xda;
@@ -18,18 +18,17 @@ const DQT = 0xdb;
 const DRI = 0xdd;
 const JFIF = 0xe0;
 const ADOBE = 0xee;
-/** Baseline, extended and progressive frames with Huffman's code. */
+/** Baseline, extended and progressive frames with Huffman coding. */
 const FRAMES = [0xc0, 0xc1, 0xc2];
 /** All other kinds of frames. */
 const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf];
-/** As many pixels as an image may have: its numbers must fit into arrays. */
+/** Most pixels of an image: its numbers must fit into typed arrays. */
 const MAX_PIXELS = 2 ** 27;
 
 /**
- * Grey becomes three equal channels. How the camera was held, which EXIF may tell, is not looked at, as in TensorFlow's
- * `decode_jpeg`.
+ * Grey becomes three equal channels. The EXIF orientation is ignored, as in TensorFlow's `decode_jpeg`.
  *
- * @throws ValueError if the bytes are no JPEG image, or a damaged one.
+ * @throws ValueError if the bytes are not a JPEG image, or are damaged.
  */
 export function decodeJpeg(bytes: Uint8Array): Pixels {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -43,15 +42,15 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
   let scans = 0;
 
   for (let at = 2; ;) {
-    // Fill bytes may stand before a marker, and rubbish behind a scan.
+    // Fill bytes may precede a marker, and garbage may follow a scan.
     while (at < bytes.length && !(bytes[at] === 0xff && bytes[at + 1] !== 0xff && bytes[at + 1] !== 0)) at++;
-    if (at + 1 >= bytes.length) return refuseJpeg('one that ends too early');
+    if (at + 1 >= bytes.length) return refuseJpeg('a file that ends too early');
     const marker = bytes[at + 1]!;
     at += 2;
     if (marker === EOI) break;
     if (marker >= 0xd0 && marker <= 0xd8) continue;
     const end = at + (at + 2 <= bytes.length ? view.getUint16(at) : Infinity);
-    if (end > bytes.length || end < at + 2) return refuseJpeg('one that ends too early');
+    if (end > bytes.length || end < at + 2) return refuseJpeg('a file that ends too early');
     const body = new DataView(bytes.buffer, bytes.byteOffset + at + 2, end - at - 2);
     at = end;
     try {
@@ -61,21 +60,21 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
       else if (marker === JFIF) jfif ||= body.byteLength >= 5 && body.getUint32(0) === 0x4a464946;
       else if (marker === ADOBE && body.byteLength >= 12 && body.getUint32(0) === 0x41646f62) adobe = body.getUint8(11);
       else if (FRAMES.includes(marker)) {
-        if (frame) refuseJpeg('one with several frames');
+        if (frame) refuseJpeg('a file with several frames');
         frame = readFrame(body, marker === 0xc2);
       } else if (OTHER_FRAMES.includes(marker)) {
-        refuseJpeg(`one of a rare kind, 0x${marker.toString(16)}`, 'Save it as an ordinary JPEG or as PNG.');
+        refuseJpeg(`a file of an uncommon kind, 0x${marker.toString(16)}`, 'Save it as an ordinary JPEG or as PNG.');
       } else if (marker === SOS) {
-        if (!frame) return refuseJpeg('one without a header');
+        if (!frame) return refuseJpeg('a file without a header');
         at = readScan(bytes, at, body, frame, {dc, ac, restartInterval});
         scans++;
       }
     } catch (error) {
-      if (error instanceof RangeError) refuseJpeg('one with a part that is too short');
+      if (error instanceof RangeError) refuseJpeg('a file with a segment that is too short');
       throw error;
     }
   }
-  if (!frame || scans === 0) return refuseJpeg('one without pixels');
+  if (!frame || scans === 0) return refuseJpeg('a file without pixels');
   return toPixels(frame, quantization, colourSpace(frame, jfif, adobe), adobe !== undefined);
 }
 
@@ -102,13 +101,13 @@ function readHuffman(body: DataView, dc: (HuffmanTable | undefined)[], ac: (Huff
 
 function readFrame(body: DataView, progressive: boolean): Frame {
   const [bits, height, width, count] = [body.getUint8(0), body.getUint16(1), body.getUint16(3), body.getUint8(5)];
-  if (bits !== 8) refuseJpeg(`one with ${bits} bits a number`, 'Save it with 8.');
-  if (width === 0 || height === 0 || width * height > MAX_PIXELS) refuseJpeg(`one of ${width} x ${height} pixels`);
-  if (![1, 3, 4].includes(count)) refuseJpeg(`one with ${count} colours`);
+  if (bits !== 8) refuseJpeg(`a file with ${bits} bits per sample`, 'Save it with 8.');
+  if (width === 0 || height === 0 || width * height > MAX_PIXELS) refuseJpeg(`an image of ${width} x ${height} pixels`);
+  if (![1, 3, 4].includes(count)) refuseJpeg(`a file with ${count} colour components`);
   const heads = Array.from({length: count}, (_, i) => {
     const sampling = body.getUint8(7 + 3 * i);
     const [h, v] = [sampling >> 4, sampling & 15];
-    if (h < 1 || h > 4 || v < 1 || v > 4) refuseJpeg(`one with a colour of ${h} x ${v} blocks`);
+    if (h < 1 || h > 4 || v < 1 || v > 4) refuseJpeg(`a file with sampling factors ${h} x ${v}`);
     return {id: body.getUint8(6 + 3 * i), h, v, table: body.getUint8(8 + 3 * i)};
   });
   const maxH = Math.max(...heads.map(({h}) => h));
@@ -123,7 +122,7 @@ function readFrame(body: DataView, progressive: boolean): Frame {
   return {width, height, progressive, components, maxH, maxV};
 }
 
-/** What the components mean; files say it in several ways, and some not at all. */
+/** The meaning of the components. Files declare it in several ways, or not at all. */
 function colourSpace({components}: Frame, jfif: boolean, adobe: number | undefined): ColourSpace {
   if (components.length === 1) return 'grey';
   if (components.length === 4) return adobe === 2 ? 'ycck' : 'cmyk';

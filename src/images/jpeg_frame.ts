@@ -1,21 +1,21 @@
-/** What the parts of a JPEG file share: its components and their coefficients. */
+/** Shared by all steps of decoding JPEG: the components and their coefficients. */
 import {ValueError} from '../base/errors';
 
-/** One of the planes an image is made of: brightness, or a colour. */
+/** One of the planes of an image: brightness, or a colour. */
 export interface Component {
   id: number;
-  /** How many blocks of a unit of the image are of this component, across and down. */
+  /** Blocks of this component per unit of the image, across and down. */
   h: number;
   v: number;
-  /** Which table of quantization. */
+  /** Index of the quantization table. */
   table: number;
-  /** Blocks that hold the image. */
+  /** Blocks that cover the image. */
   columns: number;
   rows: number;
   /** Blocks in memory: a whole number of units. */
   stride: number;
   height: number;
-  /** 64 numbers a block, in the order of the transform. */
+  /** 64 numbers per block, in the order of the transform. */
   coefficients: Int16Array;
 }
 
@@ -29,7 +29,7 @@ export interface Frame {
   maxV: number;
 }
 
-/** Where the n-th coefficient of a file stands in a block. */
+/** The position in a block of the n-th coefficient in a file. */
 // prettier-ignore
 export const ZIGZAG = [
    0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,

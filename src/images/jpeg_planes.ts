@@ -1,4 +1,4 @@
-/** Coefficients of a JPEG file to pixels: transform, planes of full size, colours; in libjpeg's whole numbers. */
+/** From JPEG coefficients to pixels, in libjpeg's integer arithmetic: transform, full-size planes, colours. */
 import {type Component, type Frame, refuseJpeg} from './jpeg_frame';
 import {type Pixels} from './pixels';
 
@@ -22,7 +22,7 @@ export function toPixels(
 ): Pixels {
   const {width, height, maxH, maxV} = frame;
   const planes = frame.components.map(component => {
-    const table = tables[component.table] ?? refuseJpeg('one without a table of quantization');
+    const table = tables[component.table] ?? refuseJpeg('a file without a quantization table');
     const plane = transformed(component, table, frame);
     return enlarged(plane, maxH / component.h, maxV / component.v, width, height);
   });
@@ -31,7 +31,7 @@ export function toPixels(
 
 // === Transform ===
 
-/** The cosine transform's constants, times 2¹³. */
+/** Constants of the cosine transform, times 2¹³. */
 const C_0_298 = 2446;
 const C_0_390 = 3196;
 const C_0_541 = 4433;
@@ -45,7 +45,7 @@ const C_2_053 = 16819;
 const C_2_562 = 20995;
 const C_3_072 = 25172;
 
-/** Eight numbers, `step` apart, transformed in place and divided by 2^`shift`. */
+/** Transforms eight numbers, `step` apart, in place and divides them by 2^`shift`. */
 function transform8(data: Int32Array, at: number, step: number, shift: number): void {
   const round = 1 << (shift - 1);
   const i1 = at + step;
@@ -55,7 +55,7 @@ function transform8(data: Int32Array, at: number, step: number, shift: number): 
   const i5 = i4 + step;
   const i6 = i5 + step;
   const i7 = i6 + step;
-  // Even ones
+  // Even coefficients
   const shared = (data[i2]! + data[i6]!) * C_0_541;
   const even2 = shared - data[i6]! * C_1_847;
   const even3 = shared + data[i2]! * C_0_765;
@@ -65,7 +65,7 @@ function transform8(data: Int32Array, at: number, step: number, shift: number): 
   const a1 = even1 + even2 + round;
   const a2 = even1 - even2 + round;
   const a3 = even0 - even3 + round;
-  // Odd ones
+  // Odd coefficients
   const d0 = data[i7]!;
   const d1 = data[i5]!;
   const d2 = data[i3]!;
@@ -104,7 +104,7 @@ function transformed(component: Component, table: Uint16Array, {width, height, m
       }
       data[0] = coefficients[from]! * table[0]!;
       if (rest === 0) {
-        // A block of one colour: its mean alone goes through the transform as this.
+        // A block of one colour: the transform of its mean.
         data.fill(((data[0]! << 2) + 16) >> 5);
       } else {
         for (let i = 0; i < 8; i++) transform8(data, i, 8, 11);
@@ -122,10 +122,13 @@ function transformed(component: Component, table: Uint16Array, {width, height, m
 
 // === Full size ===
 
-/** A plane as large as the image. Twice as wide or tall, it is smoothed: a pixel is three parts near, one part far. */
+/**
+ * A plane enlarged to the size of the image. By a factor of two it is smoothed: three parts of the nearest pixel and
+ * one of the next.
+ */
 function enlarged(plane: Plane, across: number, down: number, width: number, height: number): Plane {
   if (across === 1 && down === 1) return plane;
-  // libjpeg smooths no planes of one or two columns.
+  // libjpeg does not smooth planes of one or two columns.
   const smooth = plane.width > 2;
   if (across === 1 && down === 2) return doubledRows(plane, height);
   if (across === 2 && down === 1 && smooth) return doubledColumns(plane, height);
@@ -138,7 +141,7 @@ function enlarged(plane: Plane, across: number, down: number, width: number, hei
   return {width, height, stride: width, values};
 }
 
-/** The row nearest to row y of a plane twice as tall, and the next nearest. */
+/** The nearest row to row y of a plane twice as tall, and the next nearest. */
 function nearRows({height, stride, values}: Plane, y: number): [Uint8Array, Uint8Array] {
   const near = y >> 1;
   const far = Math.max(0, Math.min(height - 1, y % 2 === 0 ? near - 1 : near + 1));
@@ -217,7 +220,7 @@ function toColours(planes: Plane[], space: ColourSpace, inverted: boolean, width
         blue = clamp(light + ((BLUE * cb + HALF) >> 16));
       }
       if (inks) {
-        // Black ink darkens the rest. Adobe's files hold what ink leaves over.
+        // Black ink darkens the other colours. Adobe's files store inverted values.
         const black = four.values[y * four.stride + x]!;
         const left = inverted ? black : 255 - black;
         const flip = inverted === (space === 'ycck');

@@ -1,13 +1,13 @@
-/** Scans of a JPEG file: Huffman's code, and the coefficients it stands for. */
+/** Scans of a JPEG file: Huffman codes, and the coefficients they encode. */
 import {type Component, type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 
-/** Codes of up to 16 bits for bytes. */
+/** Codes of up to 16 bits, each for a byte. */
 export class HuffmanTable {
-  /** By length: the largest code, or −1; and what to add to a code to find its symbol. */
+  /** By length: the largest code, or −1, and the offset from a code to the index of its symbol. */
   private readonly largest = new Int32Array(17).fill(-1);
   private readonly shift = new Int32Array(17);
 
-  /** @param counts how many codes have 1, 2, … 16 bits; the symbols are in the order of their codes. */
+  /** @param counts number of codes of 1, 2, … 16 bits; the symbols are in the order of their codes. */
   constructor(
     counts: readonly number[],
     private readonly symbols: readonly number[],
@@ -19,7 +19,7 @@ export class HuffmanTable {
       index += count;
       code += count;
       if (count > 0) this.largest[i + 1] = code - 1;
-      if (code > 2 ** (i + 1)) refuseJpeg('one with a code that means two things');
+      if (code > 2 ** (i + 1)) refuseJpeg('a file with an ambiguous Huffman code');
       code *= 2;
     });
   }
@@ -30,7 +30,7 @@ export class HuffmanTable {
       code = code * 2 + bits.bit();
       if (code <= this.largest[length]!) return this.symbols[code + this.shift[length]!]!;
     }
-    return refuseJpeg('one with a code that means nothing');
+    return refuseJpeg('a file with an unknown Huffman code');
   }
 }
 
@@ -45,11 +45,11 @@ class BitReader {
 
   bit(): number {
     if (this.left === 0) {
-      if (this.at >= this.bytes.length) refuseJpeg('one that ends too early');
+      if (this.at >= this.bytes.length) refuseJpeg('a file that ends too early');
       this.current = this.bytes[this.at]!;
       if (this.current === 0xff) {
-        // A zero behind it says that this is no marker.
-        if (this.bytes[this.at + 1] !== 0) refuseJpeg('one with a scan that ends too early');
+        // A zero after 0xff means that it is data, not a marker.
+        if (this.bytes[this.at + 1] !== 0) refuseJpeg('a file with a scan that ends too early');
         this.at++;
       }
       this.at++;
@@ -65,21 +65,21 @@ class BitReader {
     return value;
   }
 
-  /** A number of so many bits; those that begin with 0 are negative. */
+  /** A number of `count` bits; those that start with 0 are negative. */
   signed(count: number): number {
     if (count === 0) return 0;
     const value = this.bits(count);
     return value < 2 ** (count - 1) ? value - 2 ** count + 1 : value;
   }
 
-  /** Goes on behind the marker that ends an interval. */
+  /** Skips the marker that ends an interval. */
   restart(): void {
     this.left = 0;
     const {bytes} = this;
     while (this.at + 1 < bytes.length && bytes[this.at] === 0xff && bytes[this.at + 1] === 0xff) this.at++;
     const marker = bytes[this.at + 1];
     if (bytes[this.at] !== 0xff || marker === undefined || marker < 0xd0 || marker > 0xd7) {
-      refuseJpeg('one with an interval that does not end');
+      refuseJpeg('a file with a restart interval that does not end');
     }
     this.at += 2;
   }
@@ -96,22 +96,23 @@ interface ScanComponent {
   component: Component;
   dc: HuffmanTable | undefined;
   ac: HuffmanTable | undefined;
-  /** Mean of the block before. */
+  /** Mean of the previous block. */
   previous: number;
 }
 
-/** Reads a scan into the coefficients of the frame. @returns where it ends. */
+/** Reads a scan into the coefficients of the frame. @returns the position after it. */
 export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: Frame, tables: ScanTables): number {
   const count = head.getUint8(0);
   const chosen: ScanComponent[] = Array.from({length: count}, (_, i) => {
     const [id, table] = [head.getUint8(1 + 2 * i), head.getUint8(2 + 2 * i)];
-    const component = frame.components.find(one => one.id === id) ?? refuseJpeg(`one with a scan of nothing, ${id}`);
+    const component =
+      frame.components.find(one => one.id === id) ?? refuseJpeg(`a file with a scan of an unknown component, ${id}`);
     return {component, dc: tables.dc[table >> 4], ac: tables.ac[table & 15], previous: 0};
   });
-  if (count === 0) refuseJpeg('one with a scan of nothing');
+  if (count === 0) refuseJpeg('a file with a scan of no components');
   const [first, last, approximation] = [1, 2, 3].map(i => head.getUint8(2 * count + i)) as [number, number, number];
   const {progressive} = frame;
-  if (progressive && (last > 63 || first > last)) refuseJpeg(`one with coefficients ${first} to ${last}`);
+  if (progressive && (last > 63 || first > last)) refuseJpeg(`a file with a scan of coefficients ${first} to ${last}`);
   const pass: Pass = progressive
     ? {first, last, low: approximation & 15, refine: approximation >> 4 > 0, progressive}
     : {first: 0, last: 63, low: 0, refine: false, progressive};
@@ -128,7 +129,9 @@ export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: F
   return decoder.at;
 }
 
-/** A scan of one component has its blocks one by one; one of several has units, with all blocks of a part of the image. */
+/**
+ * A scan of one component consists of its blocks; a scan of several, of units with all blocks of a part of the image.
+ */
 function unitsOf(chosen: ScanComponent[], {width, height, maxH, maxV}: Frame) {
   type Visit = (one: ScanComponent, block: number) => void;
   if (chosen.length === 1) {
@@ -155,18 +158,18 @@ function unitsOf(chosen: ScanComponent[], {width, height, maxH, maxV}: Frame) {
 }
 
 interface Pass {
-  /** Which coefficients. */
+  /** First and last coefficient. */
   first: number;
   last: number;
-  /** How many of their lowest bits come later. */
+  /** Number of low bits that later passes add. */
   low: number;
-  /** Whether this is a bit more of what is known. */
+  /** Whether this pass adds one bit to known coefficients. */
   refine: boolean;
   progressive: boolean;
 }
 
 class BlockDecoder {
-  /** Blocks from here on that have nothing more in this pass. */
+  /** Number of following blocks without further coefficients in this pass. */
   private empty = 0;
 
   constructor(
@@ -188,7 +191,7 @@ class BlockDecoder {
     const {coefficients} = one.component;
     if (first === 0) this.mean(one, offset);
     if (this.pass.last === 0) return;
-    const table = one.ac ?? refuseJpeg('one without a code');
+    const table = one.ac ?? refuseJpeg('a file without a code');
     if (refine) this.refineRest(table, coefficients, offset);
     else this.rest(table, coefficients, offset);
   }
@@ -200,8 +203,8 @@ class BlockDecoder {
       coefficients[offset] = coefficients[offset]! | (bits.bit() << pass.low);
       return;
     }
-    const size = (one.dc ?? refuseJpeg('one without a code')).read(bits);
-    if (size > 16) refuseJpeg('one with a number that is too large');
+    const size = (one.dc ?? refuseJpeg('a file without a code')).read(bits);
+    if (size > 16) refuseJpeg('a file with a number that is too large');
     one.previous += bits.signed(size);
     coefficients[offset] = one.previous << pass.low;
   }
@@ -218,7 +221,7 @@ class BlockDecoder {
       const size = symbol & 15;
       if (size === 0) {
         if (zeros < 15) {
-          // The rest of this block is zero, and in progressive images that of blocks behind it.
+          // The rest of this block is zero; in progressive images also that of following blocks.
           this.empty = pass.progressive ? 2 ** zeros - 1 + bits.bits(zeros) : 0;
           return;
         }
@@ -226,7 +229,7 @@ class BlockDecoder {
         continue;
       }
       k += zeros;
-      if (k > pass.last) refuseJpeg('one with too many coefficients');
+      if (k > pass.last) refuseJpeg('a file with too many coefficients');
       coefficients[offset + ZIGZAG[k]!] = bits.signed(size) << pass.low;
     }
   }
@@ -250,7 +253,7 @@ class BlockDecoder {
             break;
           }
         } else value = bits.bit() ? step : -step;
-        // Past as many zeros, refining what is none; the new value goes where the next zero is.
+        // Skips `zeros` zeros and refines the values between them; the new value replaces the next zero.
         for (; k <= pass.last; k++) {
           const at = offset + ZIGZAG[k]!;
           if (coefficients[at] !== 0) refine(at);

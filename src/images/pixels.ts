@@ -1,8 +1,8 @@
-/** An image as numbers, before anything is done to it. */
+/** Images as numbers. */
 
 /**
- * Numbers (height, width, channels), 0 to 255 unless they are floats. What they are stored as matters: bytes and whole
- * numbers stay whole when they are resized, as in Keras.
+ * Numbers (height, width, channels), 0 to 255 unless they are floats. The array's type matters: bytes and integers stay
+ * integers when they are resized, as in Keras.
  */
 export interface Pixels {
   readonly height: number;
@@ -11,7 +11,7 @@ export interface Pixels {
   readonly values: Uint8Array | Int32Array | Float32Array;
 }
 
-/** Pixels of the canvas, (height, width, 4), without their alpha, which is dropped and not blended. */
+/** Pixels of a canvas (height, width, 4) without alpha, which is dropped, not blended. */
 export function withoutAlpha({height, width, data}: {height: number; width: number; data: ArrayLike<number>}): Pixels {
   const values = new Uint8Array(height * width * 3);
   for (let from = 0, to = 0; to < values.length; from += 4, to += 3) {

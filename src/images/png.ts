@@ -1,6 +1,6 @@
 /**
- * PNG files as pixels (https://www.w3.org/TR/png-3/), the same on every platform and as TensorFlow's
- * `decode_png(channels=3)` gives them: alpha is dropped, of 16 bits the upper 8 stay, grey becomes three equal channels.
+ * PNG files as pixels (https://www.w3.org/TR/png-3/), the same on every platform, and equal to TensorFlow's
+ * `decode_png(channels=3)`: alpha is dropped, 16 bits are cut to the upper 8, grey becomes three equal channels.
  */
 import {ValueError} from '../base/errors';
 import {type Pixels} from './pixels';
@@ -8,9 +8,9 @@ import {type Pixels} from './pixels';
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 export const isPng = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
-/** Samples a pixel, by colour type. */
+/** Samples per pixel, by colour type. */
 const SAMPLES: Readonly<Record<number, number>> = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4};
-/** Bits a sample may have, by colour type. */
+/** Allowed bits per sample, by colour type. */
 const DEPTHS: Readonly<Record<number, readonly number[]>> = {
   0: [1, 2, 4, 8, 16],
   2: [8, 16],
@@ -20,7 +20,7 @@ const DEPTHS: Readonly<Record<number, readonly number[]>> = {
 };
 const PALETTE = 3;
 
-/** Which pixels a pass of an interlaced image has: first column and row, steps between them. */
+/** The pixels of each pass of an interlaced image: first column and row, and the steps between columns and rows. */
 const ADAM7 = [
   [0, 0, 8, 8],
   [4, 0, 8, 8],
@@ -44,7 +44,7 @@ const damaged = (received: string): never => {
   throw new ValueError(`Expected a whole PNG image. Received: ${received}. The file is damaged; fetch it again.`);
 };
 
-/** @throws ValueError if the bytes are no PNG image, or a damaged one. */
+/** @throws ValueError if the bytes are not a PNG image, or are damaged. */
 export async function decodePng(bytes: Uint8Array): Promise<Pixels> {
   const {header, palette, data} = readChunks(bytes);
   const {width, height, depth, colour} = header;
@@ -77,14 +77,14 @@ function readChunks(bytes: Uint8Array): {header: Header; palette: Uint8Array; da
   let header: Header | undefined;
   let palette: Uint8Array = new Uint8Array(0);
   for (let at = SIGNATURE.length, ended = false; !ended;) {
-    if (at + 12 > bytes.length) damaged('one that ends too early');
+    if (at + 12 > bytes.length) damaged('a file that ends too early');
     const length = view.getUint32(at);
     const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    if (at + 12 + length > bytes.length) damaged('one that ends too early');
+    if (at + 12 + length > bytes.length) damaged('a file that ends too early');
     const body = bytes.subarray(at + 8, at + 8 + length);
     if (crc32(bytes.subarray(at + 4, at + 8 + length)) !== view.getUint32(at + 8 + length))
-      damaged('one with a wrong sum');
-    if (!header && (type !== 'IHDR' || length !== 13)) damaged('one without a header');
+      damaged('a file with a wrong checksum');
+    if (!header && (type !== 'IHDR' || length !== 13)) damaged('a file without a header');
     if (type === 'IHDR') header = readHeader(new DataView(body.buffer, body.byteOffset, length));
     else if (type === 'PLTE') palette = body.slice();
     else if (type === 'IDAT') data.push(body);
@@ -107,14 +107,14 @@ const CRC_TABLE = Uint32Array.from({length: 256}, (_, byte) => {
   return value;
 });
 
-/** The sum behind each part of a file. */
+/** The checksum of each chunk of a file. */
 export function crc32(bytes: Uint8Array): number {
   let sum = 0xffffffff;
   for (let i = 0; i < bytes.length; i++) sum = CRC_TABLE[(sum ^ bytes[i]!) & 255]! ^ (sum >>> 8);
   return ~sum >>> 0;
 }
 
-/** The bytes that were compressed. What is longer or shorter than `size` is refused before it fills the memory. */
+/** Decompresses data of known size. Longer data is refused before it fills the memory. */
 async function inflate(data: readonly Uint8Array[], size: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let length = 0;
@@ -130,9 +130,9 @@ async function inflate(data: readonly Uint8Array[], size: number): Promise<Uint8
       }
     }
   } catch (error) {
-    return damaged(`one whose compressed part is not readable, ${(error as Error).message}`);
+    return damaged(`a file with unreadable compressed data, ${(error as Error).message}`);
   }
-  if (length !== size) damaged(`one with ${length > size ? 'more' : 'fewer'} pixels than its header says`);
+  if (length !== size) damaged(`a file with ${length > size ? 'more' : 'fewer'} pixels than its header says`);
   const all = new Uint8Array(size);
   let at = 0;
   for (const part of parts) {
@@ -142,7 +142,7 @@ async function inflate(data: readonly Uint8Array[], size: number): Promise<Uint8
   return all;
 }
 
-/** Undoes in place what made a row compress better. `step` is the distance to the byte of the pixel on the left. */
+/** Undoes the filter of a row, in place. `step` is the distance in bytes to the pixel on the left. */
 function unfilter(filter: number, line: Uint8Array, above: Uint8Array, step: number): void {
   const {length} = line;
   if (filter === 1) {
@@ -154,10 +154,10 @@ function unfilter(filter: number, line: Uint8Array, above: Uint8Array, step: num
   } else if (filter === 4) {
     for (let i = 0; i < Math.min(step, length); i++) line[i] = line[i]! + above[i]!;
     for (let i = step; i < length; i++) line[i] = line[i]! + paeth(line[i - step]!, above[i]!, above[i - step]!);
-  } else if (filter !== 0) damaged(`one with filter ${filter}`);
+  } else if (filter !== 0) damaged(`a file with filter ${filter}`);
 }
 
-/** That of the three which is nearest to left + up - corner. */
+/** The one of the three that is nearest to left + up - corner. */
 function paeth(left: number, up: number, corner: number): number {
   const toLeft = Math.abs(up - corner);
   const toUp = Math.abs(left - corner);
@@ -166,7 +166,7 @@ function paeth(left: number, up: number, corner: number): number {
   return toUp <= toCorner ? up : corner;
 }
 
-/** Writes a row as red, green and blue, each pixel `step` values behind the one before. */
+/** Writes a row as red, green and blue, each pixel `step` values after the previous one. */
 function expand(
   line: Uint8Array,
   columns: number,
@@ -177,7 +177,7 @@ function expand(
   step: number,
 ): void {
   const samples = SAMPLES[colour]!;
-  // Of grey, all three are the first.
+  // Grey has only one sample for all three.
   const [green, blue] = samples < 3 ? [0, 0] : [1, 2];
   if (depth === 8 && colour !== PALETTE) {
     for (let from = 0; from < columns * samples; from += samples, to += step) {
@@ -198,7 +198,7 @@ function expand(
     const first = column * samples;
     if (colour === PALETTE) {
       const entry = sample(first) * 3;
-      if (entry >= palette.length) damaged('one with colours that its palette lacks');
+      if (entry >= palette.length) damaged('a file with colours outside its palette');
       values.set(palette.subarray(entry, entry + 3), to);
     } else {
       [0, green, blue].forEach((offset, channel) => {

@@ -1,6 +1,6 @@
 /**
- * Images in another size, pixel by pixel as TensorFlow's kernels compute them, in float32 and in their order: what is
- * rounded to whole numbers afterwards must not differ in a last digit.
+ * Resizes images exactly like TensorFlow's kernels: in float32 and in the same order of operations, because results are
+ * rounded to integers afterwards, where the last digit matters.
  */
 import {type Pixels} from './pixels';
 
@@ -9,7 +9,7 @@ export type Interpolation = (typeof INTERPOLATIONS)[number];
 
 const f = Math.fround;
 
-/** Float pixels of `height` and `width`. */
+/** Resizes to `height` and `width`, as floats. */
 export function resample(
   image: Pixels,
   [height, width]: readonly [number, number],
@@ -18,13 +18,13 @@ export function resample(
 ): Pixels & {values: Float32Array} {
   if (height === image.height && width === image.width) return {...image, values: Float32Array.from(image.values)};
   if (interpolation === 'bilinear' && !antialias) return bilinear(image, height, width);
-  const rows = makeTaps(image.height, height, interpolation, antialias);
-  const columns = makeTaps(image.width, width, interpolation, antialias);
+  const rows = tapsFor(image.height, height, interpolation, antialias);
+  const columns = tapsFor(image.width, width, interpolation, antialias);
   return applyToColumns(applyToRows(image, rows), columns);
 }
 
-/** Where an output lies between two inputs. */
-function makeLerps(inputs: number, outputs: number): {lower: Int32Array; upper: Int32Array; part: Float32Array} {
+/** The two neighbouring inputs of each output, and its position between them. */
+function lerpsFor(inputs: number, outputs: number): {lower: Int32Array; upper: Int32Array; part: Float32Array} {
   const scale = f(inputs / outputs);
   const [lower, upper, part] = [new Int32Array(outputs), new Int32Array(outputs), new Float32Array(outputs)];
   for (let i = 0; i < outputs; i++) {
@@ -37,8 +37,8 @@ function makeLerps(inputs: number, outputs: number): {lower: Int32Array; upper: 
 }
 
 function bilinear({height, width, channels, values}: Pixels, rows: number, columns: number) {
-  const vertical = makeLerps(height, rows);
-  const horizontal = makeLerps(width, columns);
+  const vertical = lerpsFor(height, rows);
+  const horizontal = lerpsFor(width, columns);
   const output = new Float32Array(rows * columns * channels);
   let to = 0;
   for (let y = 0; y < rows; y++) {
@@ -63,7 +63,7 @@ function bilinear({height, width, channels, values}: Pixels, rows: number, colum
 
 // === Weighted sums ===
 
-/** Neighbours whose weighted sum is one output. */
+/** The inputs from `start` on whose weighted sum is one output. */
 interface Taps {
   start: number;
   weights: number[];
@@ -94,7 +94,7 @@ const lanczos = (radius: number): Kernel => ({
   },
 });
 
-function makeTaps(inputs: number, outputs: number, interpolation: Interpolation, antialias: boolean): Taps[] {
+function tapsFor(inputs: number, outputs: number, interpolation: Interpolation, antialias: boolean): Taps[] {
   const each = (taps: (i: number) => Taps) => Array.from({length: outputs}, (_, i) => taps(i));
   if (interpolation === 'nearest') {
     const scale = f(inputs / outputs);
@@ -121,7 +121,7 @@ function cubicTaps(at: number, inputs: number): Taps {
 
 function kernelTaps(inputs: number, outputs: number, kernel: Kernel, antialias: boolean): Taps[] {
   const step = f(1 / f(outputs / inputs));
-  // When an image shrinks, the kernel of a smooth one reaches as far as the outputs lie apart.
+  // When an image shrinks, antialiasing widens the kernel to the distance between outputs.
   const stretch = antialias ? Math.max(step, 1) : 1;
   const reach = f(kernel.radius * stretch);
   const inverse = f(1 / stretch);

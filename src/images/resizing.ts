@@ -1,4 +1,4 @@
-/** Keras' `Resizing`: to a size, by cutting or padding where the shape differs, with whole numbers kept whole. */
+/** Keras' `Resizing`: to a size, optionally by cropping or padding to its aspect ratio. Integers stay integers. */
 import {type Pixels} from './pixels';
 import {type Interpolation, resample} from './resample';
 
@@ -7,29 +7,29 @@ export interface ResizingOptions {
   size: readonly [number, number];
   interpolation: Interpolation;
   antialias: boolean;
-  /** Cut what is too tall or too wide, evenly on both sides. */
+  /** Crop the image to the aspect ratio of `size`, evenly on both sides. */
   cropToAspectRatio: boolean;
-  /** Or put zeros beside what is too slim. */
+  /** Pad the image with zeros to the aspect ratio of `size`. */
   padToAspectRatio: boolean;
 }
 
 const f = Math.fround;
 
-/** The length that goes with `other` in the proportion of the target, in float32 and cut as Keras does it. */
+/** The length that matches `other` in the aspect ratio of the target, truncated in float32 as in Keras. */
 const lengthFor = (other: number, target: number, otherTarget: number) =>
   Math.trunc(f(f(other * target) / f(otherTarget)));
-/** What lies before the middle. */
+/** Half a length, rounded down in float32 as in Keras. */
 const half = (length: number) => Math.trunc(f(length) / 2);
 
 export function resizePixels(image: Pixels, options: ResizingOptions): Pixels {
   const {size, interpolation, antialias, cropToAspectRatio, padToAspectRatio} = options;
   const {height, width} = image;
-  // Proportions first, on the pixels as they are; then the size.
+  // The aspect ratio first, on the original pixels; then the size.
   const fitting = [lengthFor(width, size[0], size[1]), lengthFor(height, size[1], size[0])] as const;
   let fitted = image;
   if (cropToAspectRatio) fitted = crop(image, fitting);
   else if (padToAspectRatio) {
-    // Padded evenly: one row or column less than it takes where that is odd.
+    // The same on both sides, so one row or column is missing if the total is odd.
     fitted = pad(image, half(Math.max(height, fitting[0]) - height), half(Math.max(width, fitting[1]) - width));
   }
   const resized = resample(fitted, size, interpolation, antialias);
@@ -65,7 +65,7 @@ function pad(image: Pixels, vertical: number, horizontal: number): Pixels {
 const like = (values: Pixels['values'], length: number): Pixels['values'] =>
   new (values.constructor as Uint8ArrayConstructor)(length);
 
-/** To whole numbers, halves to the even one; bytes stay within theirs. */
+/** Rounds to integers, ties to even, and clamps bytes to 0 to 255. */
 function roundPixels(image: Pixels, original: Pixels['values']): Pixels {
   const values = like(original, image.values.length);
   const highest = original instanceof Uint8Array ? 255 : Infinity;

@@ -1,6 +1,6 @@
 /**
- * What Node and browsers each implement. `#platform/<subject>` is `node/<subject>.ts` or `browser/<subject>.ts`; both end
- * with `satisfies` against the interface here, so that they export the same names.
+ * What Node and browsers each implement. `#platform/<subject>` is `node/<subject>.ts` or `browser/<subject>.ts`; both
+ * end with `satisfies` against the interface here, so that they export the same names.
  */
 import {type FileSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../base/byte_source';

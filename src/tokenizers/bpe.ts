@@ -1,11 +1,10 @@
-/** Byte pair encoding with scores, as SentencePiece does it. */
-
+/** Byte pair encoding with scores, as in SentencePiece. */
 import {PieceType} from './sentence_piece_proto';
 import {type PieceTable} from './piece_table';
 import {type PrefixSet} from './prefix_set';
 import {utf8Length} from './utf8';
 
-/** What merging needs to know of a vocabulary. */
+/** The data of a vocabulary that merging needs. */
 export interface BpeVocabulary {
   readonly table: PieceTable;
   readonly userDefined: PrefixSet;
@@ -16,10 +15,10 @@ export interface BpeVocabulary {
   readonly hasUnused: boolean;
 }
 
-/** Possible merges, best first: the highest score, and of equal ones the leftmost. */
+/** Possible merges, best first: by score, and for equal scores from left to right. */
 class MergeQueue {
   size = 0;
-  /** The piece and the place of the best merge, once `pop` was called. */
+  /** The piece and the place of the best merge, after `pop`. */
   id = 0;
   left = 0;
   private ids: Int32Array;
@@ -87,10 +86,10 @@ class MergeQueue {
 
 /**
  * Splits normalized text into pieces and calls `emit` for each, from left to right: with its id, or with -1 for a
- * character that is no piece.
+ * character that is not a piece.
  *
- * Starts from characters and from user-defined pieces, which are taken whole, the longest first, and stay out of all
- * merges; then merges the best adjacent pair until none is a piece. In n log n of the length.
+ * Starts from characters and from user-defined pieces. The latter are matched first, the longest one wins, and they
+ * take part in no merge. Then it merges the best adjacent pair until no pair is a piece. Takes O(n log n) time.
  */
 export function bpe(
   text: Uint8Array,
@@ -99,7 +98,7 @@ export function bpe(
 ): void {
   const {table, userDefined, starts, ends, scores, types} = vocabulary;
 
-  // Control, unknown and byte pieces never come out of text, not even where one is a single character.
+  // Control, unknown and byte pieces never match text, even if the piece is a single character.
   const find = (start: number, end: number): number => {
     const id = table.find(text, start, end);
     if (id < 0) return -1;
@@ -107,7 +106,7 @@ export function bpe(
     return type === PieceType.normal || type === PieceType.userDefined || type === PieceType.unused ? id : -1;
   };
 
-  // A symbol is a stretch of the text; a merge makes the left one longer and the right one empty.
+  // A symbol is a span of the text. A merge extends the left symbol and empties the right one.
   const begin = new Int32Array(text.length);
   const length = new Int32Array(text.length);
   const ids = new Int32Array(text.length);
@@ -147,7 +146,7 @@ export function bpe(
     queue.pop();
     const {id, left} = queue;
     const right = next[left]!;
-    // Out of date if either side has been merged since: then it is empty, or together they are longer.
+    // Outdated if either side has been merged since: then a side is empty, or the total length differs.
     if (!length[left] || right < 0 || length[left]! + length[right]! !== ends[id]! - starts[id]!) continue;
     length[left]! += length[right]!;
     length[right] = 0;
@@ -159,7 +158,7 @@ export function bpe(
     offer(left, after);
   }
 
-  // A piece that is only a step to longer ones falls apart again into what it was merged from.
+  // An unused piece is only a step towards longer ones: it is split again into the pieces it was merged from.
   const emitUsed = (id: number, start: number, end: number): void => {
     const split = id >= 0 && types[id] === PieceType.unused ? splits?.get(id) : undefined;
     if (split === undefined) emit(id, start, end);

@@ -1,20 +1,20 @@
 /** Finds pieces by their UTF-8 bytes. */
 
-// Looked up once: in a sandbox, as tests run in, each look at a global is slow, and this is the innermost loop.
+// Looked up once: this is the innermost loop, and in a sandbox, such as that of tests, access to globals is slow.
 const {imul} = Math;
 
 /**
- * A hash table over the bytes of the pieces, where they lie in the model's file.
+ * A hash table over the bytes of the pieces in the model's file.
  *
- * A `Map` from strings would need every piece as a string first: an order of magnitude slower to build for a
- * vocabulary of 262,144.
+ * A `Map` with string keys would need every piece as a string first, which makes it an order of magnitude slower to
+ * build for a vocabulary of 262,144.
  */
 export class PieceTable {
-  /** Open addressing: id + 1 in each slot, 0 where empty. */
+  /** Open addressing: id + 1 in each slot, 0 in empty ones. */
   private readonly slots: Int32Array;
   private readonly mask: number;
   private readonly longest: number;
-  /** The first id whose piece was there before, or -1. */
+  /** The first id whose piece already has an id, or -1. */
   readonly firstDuplicate: number;
 
   constructor(
@@ -46,11 +46,11 @@ export class PieceTable {
     return this.slots[this.slotOf(text, start, end)]! - 1;
   }
 
-  /** The slot where these bytes are, or the empty one where they would be. */
+  /** The slot of these bytes, or the empty slot where they belong. */
   private slotOf(text: Uint8Array, start: number, end: number): number {
     let hash = 0x811c9dc5 | 0;
     for (let i = start; i < end; i++) hash = imul(hash ^ text[i]!, 0x01000193);
-    // FNV mixes its low bits badly for short inputs, and the mask keeps only low bits.
+    // FNV mixes its low bits poorly for short inputs, and the mask keeps only low bits.
     let slot = (hash ^ (hash >>> 15)) & this.mask;
     for (;;) {
       const entry = this.slots[slot]!;

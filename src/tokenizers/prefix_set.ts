@@ -1,8 +1,6 @@
-/** Finds the longest of some byte strings that a text goes on with. */
-
-/** A set of byte strings, kept as a trie. */
+/** A set of byte strings, stored as a trie, which finds the longest one at a position of a text. */
 export class PrefixSet {
-  /** From node * 256 + byte to the next node; the root is 0. */
+  /** The next node by node * 256 + byte; the root is 0. */
   private readonly children = new Map<number, number>();
   /** Whether a string ends at the node. */
   private readonly isEnd: boolean[] = [false];
@@ -22,7 +20,7 @@ export class PrefixSet {
     this.isEnd[node] = true;
   }
 
-  /** The length of the longest string of the set that `text` has at `offset`, 0 if there is none. */
+  /** The length of the longest string of the set at `offset` of `text`, 0 if there is none. */
   longestAt(text: Uint8Array, offset: number): number {
     let node = 0;
     let length = 0;

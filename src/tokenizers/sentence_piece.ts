@@ -1,5 +1,4 @@
-/** SentencePiece, as far as Gemma uses it: byte pair encoding, identity normalization, byte fallback. */
-
+/** The parts of SentencePiece that Gemma uses: byte pair encoding, identity normalization, byte fallback. */
 import {show, ValueError} from '../base/errors';
 import {bpe, type BpeVocabulary} from './bpe';
 import {PieceTable} from './piece_table';
@@ -11,14 +10,14 @@ import {type DecodablePieces, StreamingDecoder} from './streaming_decoder';
 export {StreamingDecoder} from './streaming_decoder';
 
 const encoder = new TextEncoder();
-// A piece may be U+FEFF, which a decoder drops unless told not to.
+// A piece may be U+FEFF, which decoders drop by default.
 const decoder = new TextDecoder('utf-8', {ignoreBOM: true});
 
 /** A SentencePiece model: text to ids and back, equal to the `sentencepiece` library. */
 export class SentencePiece {
-  /** The model's file, as it came. */
+  /** The bytes of the model's file. */
   readonly proto: Uint8Array;
-  /** How many pieces there are. */
+  /** Number of pieces. */
   readonly vocabularySize: number;
   /** The id of the padding piece; -1 if there is none. */
   readonly padId: number;
@@ -26,7 +25,7 @@ export class SentencePiece {
   readonly bosId: number;
   /** The id of the piece after a text; -1 if there is none. */
   readonly eosId: number;
-  /** The id of what is no piece. */
+  /** The id for text that is not in the vocabulary. */
   readonly unkId: number;
 
   private readonly model: SentencePieceProto;
@@ -47,7 +46,7 @@ export class SentencePiece {
           `Received: ${show(proto)}. Read the file first.`,
       );
     }
-    // A copy: pieces are read from it for as long as the tokenizer lives.
+    // A copy, because pieces are read from it as long as the tokenizer exists.
     this.proto = new Uint8Array(proto);
     this.model = parseSentencePieceProto(this.proto);
     checkImplemented(this.model);
@@ -55,7 +54,7 @@ export class SentencePiece {
     this.vocabularySize = starts.length;
 
     const table = new PieceTable(bytes, starts, ends);
-    if (table.firstDuplicate >= 0) throw broken(`the piece ${show(this.pieceAt(table.firstDuplicate))} is there twice`);
+    if (table.firstDuplicate >= 0) throw invalid(`the piece ${show(this.pieceAt(table.firstDuplicate))} occurs twice`);
     const userDefined = new PrefixSet();
     for (let id = types.indexOf(PieceType.userDefined); id >= 0; id = types.indexOf(PieceType.userDefined, id + 1)) {
       userDefined.add(bytes, starts[id]!, ends[id]!);
@@ -71,13 +70,13 @@ export class SentencePiece {
     };
 
     this.unkId = types.indexOf(PieceType.unknown);
-    if (this.unkId < 0) throw broken('there is no piece for the unknown');
-    if (types.includes(PieceType.unknown, this.unkId + 1)) throw broken('there are two pieces for the unknown');
+    if (this.unkId < 0) throw invalid('there is no unknown piece');
+    if (types.includes(PieceType.unknown, this.unkId + 1)) throw invalid('there are two unknown pieces');
     this.byteIds = this.findBytes();
     this.padId = this.controlId(this.model.padPiece);
     this.bosId = this.controlId(this.model.bosPiece);
     this.eosId = this.controlId(this.model.eosPiece);
-    this.decodable = this.makeDecodable();
+    this.decodable = this.decodablePieces();
   }
 
   /** Whether this is a piece of the vocabulary. */
@@ -85,14 +84,14 @@ export class SentencePiece {
     return this.find(piece) >= 0;
   }
 
-  /** The id of a piece; the unknown's if there is no such piece. */
+  /** The id of a piece, or the unknown id if there is no such piece. */
   pieceToId(piece: string): number {
     const id = this.find(piece);
     return id < 0 ? this.unkId : id;
   }
 
   /**
-   * The piece with this id, as it is in the vocabulary: with U+2581 for a space.
+   * The piece with this id as in the vocabulary, with U+2581 for a space.
    *
    * @throws ValueError if the id is not in the vocabulary.
    */
@@ -101,10 +100,10 @@ export class SentencePiece {
     return (this.byIdCache[id] ??= this.pieceAt(id));
   }
 
-  /** The ids of a text, without any at its beginning and end that are not in it. */
+  /** The ids of a text, without start and end tokens. */
   encode(text: string): number[] {
     if (typeof text !== 'string') {
-      throw new ValueError(`Expected a text to encode as a string. Received: ${show(text)}. Pass a string.`);
+      throw new ValueError(`Expected the text to encode to be a string. Received: ${show(text)}. Pass a string.`);
     }
     const bytes = normalize(text, this.model, this.vocabulary.userDefined);
     const ids: number[] = [];
@@ -118,7 +117,7 @@ export class SentencePiece {
   }
 
   /**
-   * The text of ids. Control pieces have none, and bytes that make no character become one U+FFFD each.
+   * The text of ids. Control pieces have no text; bytes that form no character become one U+FFFD each.
    *
    * @throws ValueError if an id is not in the vocabulary.
    */
@@ -129,7 +128,7 @@ export class SentencePiece {
     return text + stream.flush();
   }
 
-  /** A decoder for ids that come one by one. */
+  /** A decoder for ids that arrive one by one. */
   decoder(): StreamingDecoder {
     return new StreamingDecoder(this.decodable);
   }
@@ -157,9 +156,9 @@ export class SentencePiece {
 
   private findBytes(): Int32Array {
     const {types, byteFallback} = this.model;
-    const isThere = types.includes(PieceType.byte);
+    const hasBytes = types.includes(PieceType.byte);
     if (!byteFallback) {
-      if (isThere) throw broken('there are pieces for bytes although byte fallback is off');
+      if (hasBytes) throw invalid('there are byte pieces although byte fallback is off');
       return new Int32Array(0);
     }
     const ids = new Int32Array(256);
@@ -167,16 +166,16 @@ export class SentencePiece {
       const piece = bytePiece(byte);
       const id = this.find(piece);
       if (id < 0 || types[id] !== PieceType.byte)
-        throw broken(`there is no piece ${piece} although byte fallback is on`);
+        throw invalid(`there is no piece ${piece} although byte fallback is on`);
       ids[byte] = id;
     }
     if (types.reduce((count, type) => count + (type === PieceType.byte ? 1 : 0), 0) !== 256) {
-      throw broken('there are more than 256 pieces for bytes');
+      throw invalid('there are more than 256 byte pieces');
     }
     return ids;
   }
 
-  private makeDecodable(): DecodablePieces {
+  private decodablePieces(): DecodablePieces {
     const {types, unkSurface, addDummyPrefix, removeExtraWhitespaces} = this.model;
     const texts: (string | undefined)[] = [];
     const byteOfId = new Map(Array.from(this.byteIds, (id, byte) => [id, byte]));
@@ -194,7 +193,7 @@ export class SentencePiece {
   }
 }
 
-/** Not `instanceof`, which is false for an array from another realm: an iframe, a worker's or a test's sandbox. */
+/** Not `instanceof`, which is false for an array from another realm, such as an iframe or a test's sandbox. */
 function isBytes(value: unknown): value is Uint8Array {
   return Object.prototype.toString.call(value) === '[object Uint8Array]';
 }
@@ -203,10 +202,10 @@ function bytePiece(byte: number): string {
   return `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 }
 
-function broken(reason: string): ValueError {
+function invalid(reason: string): ValueError {
   return new ValueError(
-    `Expected a SentencePiece model that is sound. Received: one where ${reason}. ` +
-      `Train the model again, or fetch the file again.`,
+    `Expected a valid SentencePiece model. Received: one where ${reason}. ` +
+      'Train the model again, or fetch the file again.',
   );
 }
 

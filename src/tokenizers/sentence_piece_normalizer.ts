@@ -1,9 +1,8 @@
-/** The step before SentencePiece's splitting: text to UTF-8 bytes, with U+2581 in place of spaces. */
-
+/** Normalization, the step before encoding in SentencePiece: text to UTF-8 bytes, with U+2581 in place of spaces. */
 import {type PrefixSet} from './prefix_set';
 import {utf8Length} from './utf8';
 
-/** How SentencePiece writes a space. */
+/** Stands for a space in SentencePiece. */
 export const SPACE_SYMBOL = '\u2581';
 
 const SPACE = 0x20;
@@ -17,14 +16,14 @@ export interface NormalizerSettings {
   readonly removeExtraWhitespaces: boolean;
 }
 
-/** Normalizes a text. Half surrogate pairs, which UTF-8 cannot hold, become U+FFFD. */
+/** Normalizes a text. Lone surrogates, which UTF-8 cannot represent, become U+FFFD. */
 export function normalize(text: string, settings: NormalizerSettings, userDefined: PrefixSet): Uint8Array {
   if (settings.removeExtraWhitespaces) return removeExtraSpaces(encoder.encode(text), settings, userDefined);
   if (!text) return new Uint8Array(0);
   return encoder.encode((settings.addDummyPrefix ? SPACE_SYMBOL : '') + text.replaceAll(' ', SPACE_SYMBOL));
 }
 
-/** Drops spaces at both ends and of each run all but one; user-defined pieces are taken as they are. */
+/** Removes spaces at both ends and reduces runs of spaces to one. User-defined pieces are not changed. */
 function removeExtraSpaces(text: Uint8Array, settings: NormalizerSettings, userDefined: PrefixSet): Uint8Array {
   const chunkEnd = (at: number): number => {
     const size = userDefined.longestAt(text, at) || utf8Length(text[at]!);

@@ -1,8 +1,7 @@
-/** Reads the file that SentencePiece keeps its model in: a protocol buffer, of which only the used fields are kept. */
-
+/** Reads the used fields of SentencePiece's model file, a protocol buffer. */
 import {ValueError} from '../base/errors';
 
-/** What a piece is, as numbered in the file. */
+/** Types of pieces, as numbered in the file. */
 export const PieceType = {
   normal: 1,
   unknown: 2,
@@ -12,7 +11,7 @@ export const PieceType = {
   byte: 6,
 } as const;
 
-/** How the model was trained, as numbered in the file. */
+/** Types of models, as numbered in the file. */
 export const ModelType = {unigram: 1, bpe: 2, word: 3, char: 4} as const;
 
 /** A SentencePiece model. Piece `id` is `bytes[starts[id] .. ends[id]]`, in UTF-8. */
@@ -50,11 +49,11 @@ function damaged(bytes: Uint8Array, reason: string): ValueError {
   );
 }
 
-/** Walks over the fields of one message, `bytes[offset .. end]`. */
+/** Iterates over the fields of one message, `bytes[offset .. end]`. */
 class FieldReader {
   /** The number of the current field. */
   field = 0;
-  /** How the current field is stored. */
+  /** The wire type of the current field. */
   wireType = 0;
   private readonly view: DataView;
 
@@ -66,7 +65,7 @@ class FieldReader {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Goes to the next field; false at the end of the message. */
+  /** Moves to the next field; false at the end of the message. */
   next(): boolean {
     if (this.offset >= this.end) return false;
     const tag = this.varint();
@@ -76,7 +75,7 @@ class FieldReader {
     return true;
   }
 
-  /** Reads a varint. Exact up to 2^53: lengths, tags and enumerations are far below, and nothing else is read. */
+  /** Reads a varint. Exact up to 2^53, far more than lengths, tags and enumerations need. */
   varint(): number {
     let value = 0;
     let unit = 1;
@@ -90,7 +89,7 @@ class FieldReader {
     throw damaged(this.bytes, `the number that ends at byte ${this.offset} is longer than 10 bytes`);
   }
 
-  /** Reads a length and returns the end of the bytes that it announces. */
+  /** Reads a length and returns the end of the bytes that follow. */
   lengthEnd(): number {
     const end = this.varint() + this.offset;
     if (end > this.end) throw this.truncated();
@@ -123,7 +122,7 @@ class FieldReader {
     return value;
   }
 
-  /** Passes over a field that nobody needs. */
+  /** Skips the current field. */
   skip(): void {
     if (this.wireType === WireType.varint) {
       this.varint();
@@ -133,7 +132,7 @@ class FieldReader {
     if (this.wireType === WireType.fixed64) end = this.offset + 8;
     else if (this.wireType === WireType.fixed32) end = this.offset + 4;
     else if (this.wireType === WireType.bytes) end = this.lengthEnd();
-    else throw damaged(this.bytes, `byte ${this.offset - 1} starts no field of a protocol buffer`);
+    else throw damaged(this.bytes, `byte ${this.offset - 1} does not start a field of a protocol buffer`);
     if (end > this.end) throw this.truncated();
     this.offset = end;
   }
@@ -142,7 +141,7 @@ class FieldReader {
     if (this.wireType !== wireType) {
       throw damaged(
         this.bytes,
-        `field ${this.field} before byte ${this.offset} is of another type than SentencePiece's`,
+        `field ${this.field} before byte ${this.offset} is of another type than in SentencePiece`,
       );
     }
   }
@@ -198,9 +197,10 @@ function readHasBytes(reader: FieldReader): boolean {
 /**
  * Reads a SentencePiece model.
  *
- * The pieces stay in `bytes` (which must not change afterwards): making 262,144 strings takes longer than all the rest.
+ * The pieces stay in `bytes`, which must not change afterwards: creating 262,144 strings would take most of
+ * the time.
  *
- * @throws ValueError on bytes that are no such model, or not all of it.
+ * @throws ValueError if the bytes are not such a model, or are incomplete.
  */
 export function parseSentencePieceProto(bytes: Uint8Array): SentencePieceProto {
   const starts: number[] = [];
@@ -253,7 +253,7 @@ export function parseSentencePieceProto(bytes: Uint8Array): SentencePieceProto {
       }
       if (start === stop) throw damaged(bytes, `piece ${starts.length} is empty`);
       if (type < PieceType.normal || type > PieceType.byte) {
-        throw damaged(bytes, `piece ${starts.length} is of the type ${type}, which is none of 1 to 6`);
+        throw damaged(bytes, `piece ${starts.length} is of the type ${type}, which is not one of 1 to 6`);
       }
       starts.push(start);
       ends.push(stop);

@@ -1,26 +1,25 @@
-/** Turns ids into text one by one. */
-
+/** Decodes ids one by one. */
 import {leadingCharacter} from './utf8';
 
-/** What a decoder needs to know of a vocabulary. */
+/** The data of a vocabulary that a decoder needs. */
 export interface DecodablePieces {
-  /** The byte that the piece stands for, or -1 if it is no byte piece. */
+  /** The byte that the piece stands for, or -1 if it is not a byte piece. */
   byteOf(id: number): number;
   /** Whether the piece is a control piece, which has no text. */
   isControl(id: number): boolean;
   /** The text of any other piece, with spaces as spaces. */
   textOf(id: number): string;
-  /** Whether the piece begins with a space. */
+  /** Whether the piece starts with a space. */
   startsWithSpace(id: number): boolean;
-  /** Whether the encoder puts a space in front of a text, which the first piece's text must lose again. */
+  /** Whether the encoder adds a space before a text, which must be removed from the first piece's text. */
   readonly stripsFirstSpace: boolean;
-  /** Whether the first piece with text loses its space, and those after it too while they are nothing else. */
+  /** Whether every piece up to the first text loses its leading space, not only the first piece. */
   readonly stripsAllFirstSpaces: boolean;
 }
 
 /**
- * Decodes a sequence as it is generated. What `push` returns is final: bytes that are only the beginning of a
- * character wait for the rest. The pieces of text returned, joined, are what `decode` makes of the whole sequence.
+ * Decodes a sequence as it is generated. The text that `push` returns is final: the bytes of an incomplete character
+ * wait for the rest. All returned texts, joined, equal the result of `decode` for the whole sequence.
  */
 export class StreamingDecoder {
   private pending: number[] = [];
@@ -31,7 +30,7 @@ export class StreamingDecoder {
   constructor(private readonly pieces: DecodablePieces) {}
 
   /**
-   * Takes the next id and returns the text that it completes, '' if none.
+   * Takes the next id and returns the text that it completes, or ''.
    *
    * @throws ValueError if the id is not in the vocabulary.
    */
@@ -45,7 +44,7 @@ export class StreamingDecoder {
     return before + this.note(this.decodePiece(id));
   }
 
-  /** Ends the sequence: returns U+FFFD for each byte that waited in vain, '' if there were none. */
+  /** Ends the sequence and returns U+FFFD for each byte of an incomplete character. */
   flush(): string {
     return this.pending.length ? this.note(this.takePending(true)) : '';
   }
@@ -65,7 +64,7 @@ export class StreamingDecoder {
     return text;
   }
 
-  /** Characters from the front of the pending bytes; a byte that starts none becomes one U+FFFD, as in SentencePiece. */
+  /** Decodes complete characters of the pending bytes. A byte that starts none becomes U+FFFD, as in SentencePiece. */
   private takePending(isEnd: boolean): string {
     let text = '';
     while (this.pending.length) {

@@ -1,13 +1,16 @@
-/** UTF-8, byte by byte: which bytes make a character. */
+/** UTF-8, byte by byte: which bytes form a character. */
 
-/** How many bytes the character has that starts with `lead`; 1 for a byte that starts none. */
+/** Number of bytes of the character that starts with `lead`; 1 for a byte that cannot start one. */
 export function utf8Length(lead: number): number {
   if (lead < 0xc0) return 1;
   if (lead < 0xe0) return 2;
   return lead < 0xf0 ? 3 : 4;
 }
 
-/** Whether `byte` may be the `index`-th (from 1) byte after `lead`: no overlong forms, surrogates or out of range. */
+/**
+ * Whether `byte` may be the `index`-th byte (from 1) after `lead`. Excludes overlong forms, surrogates and values out
+ * of range.
+ */
 function mayFollow(lead: number, index: number, byte: number): boolean {
   if (byte < 0x80 || byte > 0xbf) return false;
   if (index > 1) return true;
@@ -19,8 +22,7 @@ function mayFollow(lead: number, index: number, byte: number): boolean {
 }
 
 /**
- * What `bytes` start with: the length of a whole character, 0 if the bytes so far may become one with more,
- * -1 if they cannot.
+ * The length of the complete character at the start of `bytes`: 0 if more bytes may complete one, -1 if they cannot.
  */
 export function leadingCharacter(bytes: readonly number[]): number {
   const lead = bytes[0];

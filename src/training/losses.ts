@@ -47,7 +47,7 @@ export class SparseCategoricalCrossentropy {
 }
 
 /**
- * The loss with a name, or the given loss itself.
+ * The loss with this name, or the given loss itself.
  *
  * @throws ValueError on anything else.
  */

@@ -23,10 +23,11 @@ export class TrainableWeights {
       throw new ValueError('Expected weights to train. Received a model whose weights are all frozen.');
     }
     const packed = weights.filter(weight => weight instanceof PackedWeight);
-    if (packed.length > 0) {
+    const [first] = packed;
+    if (first) {
       throw new ValueError(
-        `Expected weights stored as float32 for training. Received: ${packed.length} stored as ${packed[0]!.format}, ` +
-          `"${packed[0]!.originalName}" first, which are frozen. Load the model with dtype: "float32" to train it. To train ` +
+        `Expected weights stored as float32 for training. Received: ${packed.length} stored as ${first.format}, ` +
+          `"${first.originalName}" first, which are frozen. Load the model with dtype: "float32" to train it. To train ` +
           'only the others, set `trainable = false` on these before `compile`.',
       );
     }

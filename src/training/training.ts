@@ -68,13 +68,13 @@ function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
     const {sampleWeight} = args ?? {};
     return {data: [x, y, ...(sampleWeight === undefined ? [] : [sampleWeight])], args: args ?? ({} as A)};
   }
-  const given = (args ?? y ?? {}) as A;
-  if ((args !== undefined && y !== undefined && y !== null) || given.sampleWeight !== undefined) {
+  const options = (args ?? y ?? {}) as A;
+  if ((args !== undefined && y !== undefined && y !== null) || options.sampleWeight !== undefined) {
     throw new ValueError(
       `${owner} computes labels and weights of text itself. Call it with (text, options). Received labels or weights as well.`,
     );
   }
-  return {data: x, args: given};
+  return {data: x, args: options};
 }
 
 function checkDataset(owner: string, dataset: unknown): asserts dataset is tf.data.Dataset<tf.TensorContainer> {
@@ -101,7 +101,7 @@ export class Training {
   ) {}
 
   /** @throws ValueError on unusable arguments. Nothing has changed then. */
-  compile({optimizer = 'auto', loss = 'auto', weightedMetrics = [], recompute = false}: TrainingCompileArgs): void {
+  compile({optimizer = 'auto', loss = 'auto', weightedMetrics = [], recompute = false}: TrainingCompileArgs): Compiled {
     checkArgument('compile', 'recompute', recompute, 'flag');
     const accuracy = hasAccuracy(weightedMetrics);
     const compiled = {loss: losses.get(loss), accuracy, recompute, optimizer: optimizers.get(optimizer)};
@@ -111,15 +111,15 @@ export class Training {
     this.compiled = compiled;
     this.position = null;
     this.weights.reset();
+    return compiled;
   }
 
   get settings(): Compiled {
-    if (!this.compiled) this.compile({});
-    return this.compiled!;
+    return this.compiled ?? this.compile({});
   }
 
   private disposeOptimizer(): void {
-    if (this.ownsOptimizer) this.compiled!.optimizer.dispose();
+    if (this.ownsOptimizer) this.compiled?.optimizer.dispose();
     this.ownsOptimizer = false;
   }
 

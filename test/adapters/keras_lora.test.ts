@@ -173,7 +173,7 @@ describe('refuses, and changes nothing:', () => {
   test('files that cannot be read', async () => {
     await refuse('adapter.h5', /The filename must end in `\.lora\.h5`. Received: filepath=adapter\.h5/);
     await refuse(join(folder, 'none.lora.h5'), /Expected the path of a file. .* where no file exists/);
-    await refuse(42 as never, /Expected what to load from/);
+    await refuse(42 as never, /Expected a file to load from/);
     const whole = readFileSync(FILE);
     for (const length of [0, 10, 100, 3000, whole.length - 1]) {
       await refuse(new Uint8Array(whole.subarray(0, length)), /truncated|shorter|HDF5|damaged|bytes/);
@@ -227,7 +227,7 @@ describe('refuses, and changes nothing:', () => {
     backbone.enableLora(2);
     await expect(backbone.saveLoraWeights(join(folder, 'a.h5'))).rejects.toThrow(/must end in `\.lora\.h5`/);
     await expect(backbone.saveLoraWeights(path, {bias: true} as never)).rejects.toThrow(/no argument "bias"/);
-    await expect(backbone.saveLoraWeights({} as never)).rejects.toThrow(/Expected where to save to/);
+    await expect(backbone.saveLoraWeights({} as never)).rejects.toThrow(/Expected a file to save to/);
     backbone.transformerLayers[0]!.ffwLinear.enableLora(3);
     await expect(backbone.saveLoraWeights(path)).rejects.toThrow(/one rank: .* Received: ranks 3, 2|ranks 2, 3/);
     expect(readdirSync(folder)).toEqual([]);

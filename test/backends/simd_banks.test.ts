@@ -246,7 +246,7 @@ describe('out of memory', () => {
     const failure = Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'});
     await expect(failure).rejects.toThrow(OutOfMemoryError);
     await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
-      /room for .* Received: .* of 2\.\d MB are in use.*need .* MB as float32, .* as int8, .*dtype: "(int8|int4)"/,
+      /memory for .* Received: .* of 2\.\d MB are in use.*need .* MB as float32, .* as int8, .*dtype: "(int8|int4)"/,
     );
     expect([memory().heapBytes, memory().numTensors]).toEqual([heapBytes, numTensors]);
   });
@@ -254,7 +254,7 @@ describe('out of memory', () => {
   test('says when a single tensor is too large', async () => {
     await use(setting, 900 * KB);
     await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
-      /room for 1\.0 MB. Received: one memory holds at most .* load it with dtype: "bfloat16"/,
+      /memory for 1\.0 MB. Received: one memory holds at most .* load it with dtype: "bfloat16"/,
     );
     expect(memory().banks).toBe(1);
   });
@@ -263,7 +263,7 @@ describe('out of memory', () => {
     const backend = await use(setting, 1024 * KB, 1);
     const x = tf.ones([200 * KB]);
     const other = backend.borrow(300 * KB, 0);
-    expect(() => backend.call({x}, {shape: [1]})).toThrow(/Expected room.*no further memory/);
+    expect(() => backend.call({x}, {shape: [1]})).toThrow(/Expected memory.*no more memory/);
     expect(Array.from(x.dataSync())).toBeAllClose(new Array(200 * KB).fill(1), {atol: 0});
     other.release();
     expect(memory().heapBytes).toBe(0);

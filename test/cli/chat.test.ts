@@ -24,7 +24,7 @@ describe('gemma3 chat', () => {
     return texts;
   }
 
-  test('answers each line of a pipe as it comes, and remembers', async () => {
+  test('streams an answer to each line of a pipe, and remembers earlier turns', async () => {
     const before = tf.memory().numTensors;
     const questions = ['What is the capital of France?', 'And of Spain?'];
     const {code, stdout, stderr, pieces} = await run(chat(...SHORT), {stdin: lines(questions[0]!, '', questions[1]!)});
@@ -34,12 +34,12 @@ describe('gemma3 chat', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('begins with what the model is told', async () => {
+  test('begins with the system instructions', async () => {
     const {stdout} = await run(chat(...SHORT, '--system', 'Be brief.'), {stdin: 'Hi'});
     expect(stdout).toBe(lines(...(await answers(['Hi'], 'Be brief.'))));
   });
 
-  test('prints one object a turn, in which what was said before is not counted anew', async () => {
+  test('prints one object per turn, and does not process earlier turns again', async () => {
     const {code, stdout, stderr} = await run(chat(...SHORT, '--json'), {stdin: lines('a', 'a', 'a', 'a')});
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
     const turns = stdout
@@ -54,13 +54,13 @@ describe('gemma3 chat', () => {
       expect(turn.newTokens).toBe(5);
     }
     const passed = turns.map(({promptTokens, reusedTokens}) => promptTokens! - reusedTokens!);
-    // Each turn but the first passes the same: the last token of the answer before, the ends of the turns, the question.
+    // Each turn after the first processes the same tokens: the last one of the previous answer, the turn markers, the question.
     expect(passed[2]).toBe(passed[1]);
     expect(passed[3]).toBe(passed[1]);
     expect(turns[3]!.promptTokens).toBeGreaterThan(turns[0]!.promptTokens! + 20);
   });
 
-  test('has commands', async () => {
+  test('understands commands', async () => {
     const [first] = await answers(['a']);
     const {code, stdout, stderr} = await run(chat(...SHORT), {
       stdin: lines('a', '/again', '/clear', 'a', '/exit', 'a'),
@@ -73,7 +73,7 @@ describe('gemma3 chat', () => {
     expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('Unknown command /quit. Type /help')]);
   });
 
-  test('shows images with the next question, each once', async () => {
+  test('attaches images to the next question, each once', async () => {
     const [square, ring] = ['blue_square', 'yellow_ring'].map(name => tinyPicture(name)) as [string, string];
     const before = tf.memory().numTensors;
     const argv = chat('--max-new-tokens', '9', '--json');
@@ -103,7 +103,7 @@ describe('gemma3 chat', () => {
       .split('\n')
       .map(line => JSON.parse(line) as {text: string; promptTokens: number});
     expect(turns.map(({text}) => text)).toEqual(expected);
-    // 16 tokens an image, and those around them.
+    // 16 tokens per image, and those around them.
     expect(turns[0]!.promptTokens).toBeGreaterThan(turns[2]!.promptTokens + 32);
     const wrong = await run(chat(), {stdin: '/image nothing.png'});
     expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/image file at "nothing.png"/)]);
@@ -111,12 +111,12 @@ describe('gemma3 chat', () => {
     expect([nameless.code, nameless.stderr]).toEqual([1, expect.stringContaining('name of a file after /image')]);
   });
 
-  test('takes a model that guesses', async () => {
+  test('accepts a draft model', async () => {
     const {code, stdout} = await run(chat(...SHORT, '--draft', TINY), {stdin: lines('a', 'b')});
     expect([code, stdout]).toEqual([0, lines(...(await answers(['a', 'b'])))]);
   });
 
-  test('ends an answer before a text', async () => {
+  test('ends an answer before a stop text', async () => {
     const [whole] = await answers(['a']);
     const {stdout} = await run(chat(...SHORT, '--stop', whole!.slice(2, 4), '--stop', 'no such text'), {stdin: 'a'});
     expect(stdout).toBe(`${whole!.slice(0, whole!.indexOf(whole!.slice(2, 4)))}\n`);
@@ -142,7 +142,7 @@ describe('gemma3 chat', () => {
 
   // === On a terminal ===
 
-  test('asks, goes on after a mistake, and ends with the input', async () => {
+  test('prompts, continues after an error, and ends with the input', async () => {
     const keyboard = new PassThrough();
     keyboard.end(lines('<end_of_turn>', '/quit', 'a'));
     const {code, stdout, stderr} = await run(chat(...SHORT), {keyboard, terminal: true});
@@ -160,7 +160,7 @@ describe('gemma3 chat', () => {
     keyboard.write('a\n');
     let presses = 0;
     const onText = (piece: string) => {
-      // Within the answer; behind its end the next question waits.
+      // First during the answer; after its end at the prompt for the next question.
       if (piece !== '\n' && presses++ === 0) interrupts.press();
       if (piece === '\n') keyboard.write('\u0003');
     };
@@ -171,7 +171,7 @@ describe('gemma3 chat', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('ends at once when pressed twice within an answer', async () => {
+  test('ends at once when Ctrl-C is pressed twice during an answer', async () => {
     const interrupts = new Interrupts();
     const onText = () => {
       interrupts.press();

@@ -37,7 +37,7 @@ describe('gemma3 convert', () => {
     expect(inspected.stdout).toMatch(to === 'tfjs' ? `TensorFlow.js, ${dtype}` : 'Keras HDF5');
   });
 
-  test('says what it did', async () => {
+  test('prints a summary', async () => {
     await useBackend();
     const out = fresh();
     const {code, stdout} = await run(['convert', TINY, out, '--to', 'tfjs', '--dtype', 'int8']);
@@ -48,7 +48,7 @@ describe('gemma3 convert', () => {
     model.dispose();
   });
 
-  test('writes over nothing unless it is told to', async () => {
+  test('replaces files only with --force', async () => {
     const out = fresh();
     mkdirSync(out);
     const convert = (...more: string[]) => run(['convert', TINY, out, '--to', 'keras', ...more]);
@@ -68,7 +68,7 @@ describe('gemma3 convert', () => {
     (await Gemma3CausalLM.fromPreset(out)).dispose();
   });
 
-  test('leaves nothing when it is interrupted', async () => {
+  test('leaves no files when interrupted', async () => {
     const folder = join(root, 'interrupted');
     mkdirSync(folder);
     const controller = new AbortController();

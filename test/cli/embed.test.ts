@@ -15,7 +15,7 @@ async function vectorsOf(argv: readonly string[], stdin?: string): Promise<numbe
     .map(line => JSON.parse(line) as number[]);
 }
 
-/** What the library gives. */
+/** The vectors of the library. */
 async function expectedVectors(preset: string, texts: readonly string[], options: object = {}): Promise<number[][]> {
   const embedder = await Gemma3TextEmbedder.fromPreset(preset, options);
   const y = await embedder.encodeText(texts);
@@ -28,7 +28,7 @@ async function expectedVectors(preset: string, texts: readonly string[], options
 const length = (vector: readonly number[]) => Math.hypot(...vector);
 
 describe('gemma3 embed', () => {
-  test('prints a vector a line, of the preset in the package', async () => {
+  test('prints one vector per line, by default of the packaged preset', async () => {
     const before = tf.memory().numTensors;
     const vectors = await vectorsOf(TEXTS);
     const expected = await expectedVectors(TINY, TEXTS);
@@ -38,7 +38,7 @@ describe('gemma3 embed', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('pools as it is told, and leaves vectors as long as they are', async () => {
+  test('applies --pooling and --no-normalize', async () => {
     const vectors = await vectorsOf([...TEXTS, '--pooling', 'mean', '--no-normalize', '--batch-size', '1']);
     const expected = await expectedVectors(TINY, TEXTS, {poolingMode: 'mean', normalize: false});
     expect(vectors.flat()).toBeAllClose(expected.flat(), {atol: 1e-4});
@@ -78,13 +78,13 @@ describe('gemma3 embed', () => {
     expect(stdout).toBe('1.0000  1.0000\n1.0000  1.0000\n');
   });
 
-  test('says what does not fit', async () => {
+  test('reports options that do not fit the preset', async () => {
     const {code, stderr} = await run(['embed', 'a', '--preset', FIXTURE, '--no-normalize']);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: Gemma3TextEmbedder expected `normalize` to be true: .*\n$/);
   });
 
-  test('stops when it is interrupted', async () => {
+  test('stops when interrupted', async () => {
     const controller = new AbortController();
     controller.abort(new Error('Interrupted.'));
     expect(await run(['embed', 'a'], {signal: controller.signal})).toMatchObject({code: 130, stdout: ''});

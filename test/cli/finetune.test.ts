@@ -31,7 +31,7 @@ interface Reported {
 }
 const report = (name: string) => JSON.parse(readFileSync(at(`${name}.report.json`), 'utf8')) as Reported;
 
-test('trains, says how far it is, and leaves what generate reads', async () => {
+test('trains, shows progress, and writes LoRA weights that generate reads', async () => {
   write('data.jsonl', ...EXAMPLES.map(example => ({...example, response: ' blue.'})));
   const before = tf.memory().numTensors;
   const output = at('colors.lora.h5');
@@ -75,7 +75,7 @@ test('trains, says how far it is, and leaves what generate reads', async () => {
   expect(answer).toMatchObject({code: 0, stdout: ' blue.\n'});
 });
 
-test('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
+test('resumes after Ctrl-C with the same losses, bit for bit', async () => {
   write('data.jsonl', ...EXAMPLES);
   const whole = [...SMALL, '--seed', '3', '--validation-split', '0.3', '--checkpoint-every', '1'];
   expect((await run(finetune(...whole, '--output', at('whole.lora.h5')))).code).toBe(0);
@@ -107,7 +107,7 @@ test('goes on to the same losses, bit for bit, after Ctrl-C', async () => {
   expect(existsSync(at('parts.checkpoint'))).toBe(false);
 });
 
-test('stops at a loss that is no number, and keeps the state before', async () => {
+test('stops at a loss that is not finite, and keeps the state before it', async () => {
   write('data.jsonl', ...EXAMPLES);
   const argv = [...SMALL, '--epochs', '20', '--learning-rate', '1e30', '--clip-norm', '1e30', '--warmup', '0'];
   const {code, stderr} = await run(finetune(...argv, '--schedule', 'constant', '--output', at('a.lora.h5')));
@@ -137,7 +137,7 @@ test('learns from images', async () => {
   expect(report('a').losses).toHaveLength(1);
 });
 
-test('writes turns of a chat, into a folder that it makes', async () => {
+test('formats examples as chat turns, and creates the output folder', async () => {
   write('data.jsonl', EXAMPLES[0]!);
   const output = at('runs/chat/a.lora.h5');
   const {code, stdout} = await run(finetune('--chat', '--epochs', '1', '--output', output, '--max-length', '40'));
@@ -150,18 +150,23 @@ describe('refuses', () => {
   test.each<[string, (object | string)[], string[], RegExp]>([
     ['an empty file', [], [], /Expected examples in ".*data\.jsonl", one per line: .* Received: an empty file/],
     ['empty lines', ['', ' '], [], /Received: only empty lines/],
-    ['what is no JSON', [EXAMPLES[0]!, 'a b'], [], /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/],
+    [
+      'lines that are not JSON',
+      [EXAMPLES[0]!, 'a b'],
+      [],
+      /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/,
+    ],
     [
       'lists',
       ['[1]'],
       [],
       /in line 1 of .* Received: \[1\], an array: write each example as an object on a separate line/,
     ],
-    ['lists over lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, an array: write each/],
-    ['what is no object', ['"a"'], [], /in line 1 of .* Received: "a"\./],
+    ['arrays over several lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, an array: write each/],
+    ['lines that are not objects', ['"a"'], [], /in line 1 of .* Received: "a"\./],
     ['missing keys', [{prompt: 'a'}], [], /in line 1 .* Received: no "response"/],
     [
-      'other keys',
+      'unknown keys',
       [{prompt: 'a', response: 'b', answer: 'c'}],
       [],
       /Received: the key "answer", which is not one of prompt, response/,
@@ -194,7 +199,7 @@ describe('refuses', () => {
     expect({code, stderr}).toEqual({code: 2, stderr: expect.stringMatching(message) as string});
   });
 
-  test('a place that cannot be written to, before it computes anything', async () => {
+  test('an output that cannot be written, before it computes anything', async () => {
     write('data.jsonl', EXAMPLES[0]!);
     const inFile = await run(finetune('--output', join(at('data.jsonl'), 'a.lora.h5')));
     expect([inFile.code, inFile.stderr]).toEqual([
@@ -210,7 +215,7 @@ describe('refuses', () => {
     expect(readdirSync(folder).sort()).toEqual(['b.lora.h5', 'data.jsonl']);
   });
 
-  test('a file that is there, and a run that is not', async () => {
+  test('existing output, and --resume without a run', async () => {
     write('data.jsonl', EXAMPLES[0]!);
     writeFileSync(at('a.lora.h5'), '');
     const there = await run(finetune('--output', at('a.lora.h5')));

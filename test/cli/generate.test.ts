@@ -16,7 +16,7 @@ describe('gemma3 generate', () => {
 
   // === Text ===
 
-  test('prints what `generate` returns, as it comes', async () => {
+  test('streams the text that `generate` returns', async () => {
     const before = tf.memory().numTensors;
     const {code, stdout, stderr, pieces} = await run(generate(PROMPT, ...LIMIT));
     expect({code, stderr}).toEqual({code: 0, stderr: ''});
@@ -25,18 +25,18 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('prints the prompt as its tokens have it', async () => {
+  test('prints the prompt as decoded from its tokens', async () => {
     const {stdout} = await run(generate('a\u2581b', ...LIMIT));
     expect(stdout).toMatch(/^a b/);
     expect(stdout).toBe(`${await lm.generate('a\u2581b', {maxLength: 16})}\n`);
   });
 
-  test('prints the new text alone', async () => {
+  test('prints only the new text with --strip-prompt', async () => {
     const {stdout} = await run(generate(PROMPT, '--strip-prompt', ...LIMIT));
     expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true})}\n`);
   });
 
-  test('ends before a text', async () => {
+  test('ends before a stop text', async () => {
     const whole = await lm.generate(PROMPT, {maxLength: 16, stripPrompt: true});
     const stop = whole.slice(3, 6);
     for (const json of [[], ['--json']]) {
@@ -48,7 +48,7 @@ describe('gemma3 generate', () => {
     }
   });
 
-  test('answers its own question when nothing is given', async () => {
+  test('answers a sample question without arguments', async () => {
     for (const stdin of [undefined, '']) {
       const {code, stdout} = await run(['generate'], {stdin});
       expect(code).toBe(0);
@@ -56,7 +56,7 @@ describe('gemma3 generate', () => {
     }
   });
 
-  test('says that a prompt leaves no room', async () => {
+  test('reports that a prompt leaves no room for new text', async () => {
     const {code, stdout, stderr} = await run(generate(PROMPT, '--max-length', '2'));
     expect(code).toBe(0);
     expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 2})}\n`);
@@ -88,13 +88,13 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('tells how probable the new tokens were', async () => {
+  test('prints log probabilities of the new tokens', async () => {
     const {stdout} = await run(generate(PROMPT, '--json', '--logprobs', '2', ...LIMIT));
     const {text, tokens, newTokens} = JSON.parse(stdout) as TextWithLogprobs & {newTokens: number};
     const expected = await lm.generate(PROMPT, {maxLength: 16, logprobs: 2});
     expect(text).toBe(expected.text);
     expect(tokens).toHaveLength(newTokens);
-    // The model in the command has its weights in the order of another backend.
+    // The command's model stores its weights in the layout of another backend.
     tokens.forEach(({logprob, ...token}, i) => {
       expect(logprob).toBeCloseTo(expected.tokens[i]!.logprob, 4);
       expect(token.top.map(({id, text}) => [id, text])).toEqual(
@@ -108,7 +108,7 @@ describe('gemma3 generate', () => {
     expect(stderr).toMatch(/'--logprobs' has no effect without '--json'/);
   });
 
-  test('counts nothing where nothing is generated', async () => {
+  test('counts no tokens when none are generated', async () => {
     const {stdout} = await run(generate(PROMPT, '--json', '--max-length', '2'));
     expect(JSON.parse(stdout)).toMatchObject({promptTokens: 2, newTokens: 0, prefillSeconds: 0, decodeSeconds: 0});
   });
@@ -124,7 +124,7 @@ describe('gemma3 generate', () => {
     expect(stdout).toBe(`${await lm.generate('What is\nthe capital', {maxLength: 16})}\n`);
   });
 
-  test.each([[undefined], ['']])('refuses to go without a prompt: stdin %j', async stdin => {
+  test.each([[undefined], ['']])('refuses a missing prompt: stdin %j', async stdin => {
     const {code, stdout, stderr} = await run(generate(), {stdin});
     expect({code, stdout}).toEqual({code: 2, stdout: ''});
     expect(stderr).toMatch(/missing argument 'PROMPT'/);
@@ -219,12 +219,12 @@ describe('gemma3 generate', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('prints no half object when interrupted', async () => {
+  test('prints no partial object when interrupted', async () => {
     const {code, stdout, stderr} = await run(generate(PROMPT, '--json'), {signal: AbortSignal.abort()});
     expect({code, stdout, stderr}).toEqual({code: 130, stdout: '', stderr: ''});
   });
 
-  test('shows a bar on a terminal and takes it away', async () => {
+  test('shows a progress bar on a terminal and removes it', async () => {
     const {stdout, stderr} = await run(generate(PROMPT, ...LIMIT), {terminal: true});
     expect(stderr).toContain('Loading model');
     expect(stderr.endsWith('\u001b[2K')).toBe(true);

@@ -19,8 +19,8 @@ test.each<[string, string[], RegExp]>([
     [...SQUARE, 'What is in the picture? <start_of_image>'],
     /picture\? \n\n<start_of_image>\n\nA blue square\.\n$/,
   ],
-  ['the new text alone', [...SQUARE, '--strip-prompt', 'What is in the picture?'], /^ ?A blue square\.\n$/],
-  ['its own question', SQUARE, /What is in the picture\? A blue square\.\n$/],
+  ['only the new text', [...SQUARE, '--strip-prompt', 'What is in the picture?'], /^ ?A blue square\.\n$/],
+  ['a sample question', SQUARE, /What is in the picture\? A blue square\.\n$/],
   [
     'two, in their order',
     ['--image', tinyPicture('green_triangle'), '--image', tinyPicture('yellow_ring')],
@@ -38,7 +38,7 @@ test('counts the tokens of images', async () => {
   const {stdout} = await run(['generate', '--preset', TINY, '--json', ...SQUARE, 'What is in the picture?']);
   const result = JSON.parse(stdout) as {text: string; promptTokens: number; newTokens: number};
   expect(result.text).toContain('A blue square.');
-  // 16 for the image, and those around it.
+  // 16 tokens for the image, and those around it.
   expect(result.promptTokens).toBeGreaterThan(20);
   expect(result.newTokens).toBeGreaterThan(2);
 });
@@ -48,7 +48,7 @@ describe('refuses', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'gemma3-images-'));
     writeFileSync(join(folder, 'a.gif'), 'GIF89a');
-    // A tokenizer alone is a preset of text.
+    // A folder with only a tokenizer is a text-only preset.
     cpSync(join(TINY_PRESET, 'assets'), join(folder, 'assets'), {recursive: true});
   });
   afterAll(() => rmSync(folder, {recursive: true}));
@@ -58,13 +58,13 @@ describe('refuses', () => {
     [
       'another format',
       () => ['--image', join(folder, 'a.gif'), 'a'],
-      /a PNG or JPEG image. Received: what begins with 47/,
+      /a PNG or JPEG image. Received: bytes that start with 47/,
     ],
     ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
     ['a prompt with another count', () => [...SQUARE, '<start_of_image><start_of_image>'], /1 images and 2 times/],
-    ['too short a length', () => [...SQUARE, 'a', '--max-length', '9'], /room for the 16 tokens of the images/],
+    ['too small a length', () => [...SQUARE, 'a', '--max-length', '9'], /room for the 16 tokens of the images/],
     [
-      'a preset of text',
+      'a text-only preset',
       () => ['--preset', folder, ...SQUARE, 'a'],
       /a preset that accepts images. .*Leave out --image/,
     ],
@@ -78,7 +78,7 @@ describe('refuses', () => {
   });
 });
 
-test('says in its help where images go', async () => {
+test('explains in its help where images are placed', async () => {
   const {stdout} = await run(['generate', '--help']);
   expect(stdout).toMatch(/--image <file>/);
   expect(stdout).toMatch(/marks the position of one --image/);

@@ -16,7 +16,7 @@ async function facts(preset: string): Promise<PresetFacts> {
 const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
 describe('gemma3 inspect', () => {
-  test('says what is in a folder', async () => {
+  test('describes the preset in a folder', async () => {
     const before = tf.memory().numTensors;
     const found = await facts(fixture('backbone/post_norms'));
     expect(found).toMatchObject({format: 'single', source: fixture('backbone/post_norms'), problem: null});
@@ -35,9 +35,9 @@ describe('gemma3 inspect', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('says how much memory each dtype needs', async () => {
+  test('shows how much memory each dtype needs', async () => {
     const {memory, parameters} = await facts('gemma3_1b');
-    // Norms rest as float32 always; int8 has a scale of 2 bytes for 32 values, int4 a minimum as well.
+    // Norms are always stored as float32. Per 32 values, int8 has a scale of 2 bytes, and int4 a minimum as well.
     expect(memory!.float32).toBe(4 * parameters!);
     for (const [dtype, bytes] of [
       ['bfloat16', 2],
@@ -49,9 +49,9 @@ describe('gemma3 inspect', () => {
     }
   });
 
-  test('says how much memory a cache needs', async () => {
+  test('shows how much memory a cache needs', async () => {
     const {cache} = await facts('gemma3_1b');
-    // 26 blocks, every sixth with all tokens; the others with a window of 512.
+    // 26 blocks: every sixth caches all tokens, the others a window of 512.
     const bytes = (tokens: number) => 2 * 4 * 256 * (4 * tokens + 22 * Math.min(tokens, 512));
     expect(cache).toEqual([1024, 8192, 32768].map(tokens => ({tokens, bytes: bytes(tokens)})));
     expect((await run(['inspect', 'gemma3_1b'])).stdout).toMatch(
@@ -66,7 +66,7 @@ describe('gemma3 inspect', () => {
     expect(found.files.reduce((sum, {variables}) => sum + variables, 0)).toBe(found.variables.length);
   });
 
-  test('needs no files for a name', async () => {
+  test('needs no files for a preset name', async () => {
     const found = await facts('gemma3_1b');
     expect(found).toMatchObject({parameters: 999885952, source: null, format: null, files: [], problem: null});
     expect(found.memory!.float32).toBe(4 * 999885952);
@@ -79,11 +79,11 @@ describe('gemma3 inspect', () => {
     });
   });
 
-  test.each(Object.entries(presets))('knows %s from its name alone', async (name, {metadata, config}) => {
+  test.each(Object.entries(presets))('describes %s from its name', async (name, {metadata, config}) => {
     const found = await facts(name);
     expect(found).toMatchObject({parameters: metadata.params, source: null, problem: null});
     const {float32, bfloat16, int8, int4} = found.memory!;
-    // A vision encoder stays in float32 when the rest is bfloat16; everything packs better with fewer bits.
+    // A vision encoder stays float32 when the rest is bfloat16.
     expect(float32).toBe(4 * metadata.params);
     expect(bfloat16 / float32).toBeLessThan(config.vision_encoder ? 0.6 : 0.501);
     expect(bfloat16 > int8 && int8 > int4).toBe(true);
@@ -93,7 +93,7 @@ describe('gemma3 inspect', () => {
     expect(stdout).toMatch(/Memory for the weights\n +float32 .*\n +bfloat16 .*\n +int8 .*\n +int4 /);
   });
 
-  test('describes what cannot be built', async () => {
+  test('describes a preset that cannot be built', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'gemma3-inspect-'));
     try {
       const config = {vocabulary_size: 8, num_layers: 0};
@@ -136,7 +136,7 @@ describe('gemma3 inspect', () => {
     }
   });
 
-  test('shows blocks that are alike once, or all', async () => {
+  test('shows equal blocks once, or all with --variables', async () => {
     const short = await run(['inspect', fixture('backbone/post_norms')]);
     expect(short.stdout).toMatch(/ 2 × {2}gemma3_decoder_block_\*\/attention\/query_dense\/vars\/0 +\[2, 8, 4\]/);
     expect(short.stdout).toMatch(/Memory for the weights\n +float32 /);

@@ -10,7 +10,7 @@ const PROMPT = 'What is the capital of France?';
 const root = mkdtempSync(join(tmpdir(), 'gemma3-lora-'));
 afterAll(() => rmSync(root, {recursive: true}));
 const file = join(root, 'a.lora.h5');
-/** What the model says with it, and without. */
+/** The model's answers with LoRA and without. */
 let adapted: string;
 let plain: string;
 
@@ -57,7 +57,7 @@ test.each(['keras', 'tfjs'])('convert to %s', async to => {
   lm.dispose();
 });
 
-test('a file that is none is told, and nothing is left behind', async () => {
+test('reports a missing file, and leaves no tensors behind', async () => {
   const before = tf.memory().numTensors;
   for (const argv of [
     ['generate', PROMPT],

@@ -1,7 +1,7 @@
 import {version} from '../../package.json';
 import {run} from './run';
 
-const COMMANDS = ['generate', 'chat', 'embed', 'inspect', 'presets', 'convert', 'doctor', 'bench'];
+const COMMANDS = ['generate', 'chat', 'embed', 'finetune', 'inspect', 'presets', 'convert', 'doctor', 'bench'];
 
 describe('gemma3', () => {
   test('prints its version', async () => {
@@ -36,13 +36,13 @@ describe('gemma3', () => {
     expect(stderr).toMatch(text);
   });
 
-  test('says in one line what failed', async () => {
+  test('reports an error in one line', async () => {
     const {code, stdout, stderr} = await run(['inspect', '/no/such/folder']);
     expect({code, stdout}).toEqual({code: 1, stdout: ''});
     expect(stderr).toMatch(/^error: .*"\/no\/such\/folder".*\n$/);
   });
 
-  test('says where it failed to those who ask', async () => {
+  test('prints the stack with GEMMA3_DEBUG', async () => {
     const {stderr} = await run(['inspect', '/no/such/folder'], {debug: true});
     expect(stderr).toMatch(/\n {4}at /);
   });

@@ -130,7 +130,7 @@ describe('HttpPreset', () => {
   test('does not take the length of an error page for that of a file', async () => {
     await withServer('hidden range, no HEAD: 405', async address => {
       await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
-        `Expected the size of ${address}/${H5} from its server. Received none: let it answer HEAD requests`,
+        `Expected the size of ${address}/${H5} from its server. Received: none. Let it answer HEAD requests`,
       );
     });
   });

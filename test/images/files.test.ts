@@ -76,12 +76,12 @@ describe('a damaged file', () => {
   test('is refused for what it claims, before memory is taken', async () => {
     const bytes = bytesOf(files[0]!.file);
     new DataView(bytes.buffer).setUint32(16, 2 ** 30);
-    await expect(decodePng(bytes)).rejects.toThrow(/one with a wrong sum/);
+    await expect(decodePng(bytes)).rejects.toThrow(/a file with a wrong checksum/);
     await expect(decodePng(seal(bytes))).rejects.toThrow(/fewer pixels than its header says/);
     new DataView(bytes.buffer).setUint32(16, 0);
     await expect(decodePng(seal(bytes))).rejects.toThrow(/Received: 0 x 11 pixels/);
-    expect(() => decodeJpeg(new Uint8Array([0xff, 0xd8, 0xff, 0xd9]))).toThrow(/one without pixels/);
+    expect(() => decodeJpeg(new Uint8Array([0xff, 0xd8, 0xff, 0xd9]))).toThrow(/a file without pixels/);
     const arithmetic = new Uint8Array([0xff, 0xd8, 0xff, 0xc9, 0, 2]);
-    expect(() => decodeJpeg(arithmetic)).toThrow(/rare kind, 0xc9. Save it as an ordinary JPEG or as PNG/);
+    expect(() => decodeJpeg(arithmetic)).toThrow(/uncommon kind, 0xc9. Save it as an ordinary JPEG or as PNG/);
   });
 });

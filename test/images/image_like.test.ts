@@ -62,9 +62,9 @@ describe('refused', () => {
     [{width: 1, height: 2}, /Received: \{"width":1,"height":2\}\.$/],
     [[[[1, 2, 3]]], /Received: an array of length 1\.$/],
     [new Map(), /Received: Map\.$/],
-    [new Uint8Array(0), /Expected bytes to be a PNG or JPEG image. Received: nothing/],
-    [new Uint8Array([71, 73, 70, 56]), /Received: what begins with 47 49 46 38. Convert it/],
-    [{width: 0, height: 0, data: new Uint8ClampedArray(0)}, /Received: one of 0 x 0 pixels/],
+    [new Uint8Array(0), /Expected bytes to be a PNG or JPEG image. Received: no bytes/],
+    [new Uint8Array([71, 73, 70, 56]), /Received: bytes that start with 47 49 46 38. Convert it/],
+    [{width: 0, height: 0, data: new Uint8ClampedArray(0)}, /Received: 0 x 0 pixels/],
     ['no/such/file.png', /Expected an image file at "no\/such\/file.png". Received: no such file. Check the path.$/],
     ['/', /Received: a folder/],
   ])('%p', async (image, message) => {

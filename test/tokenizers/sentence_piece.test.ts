@@ -115,7 +115,7 @@ describe('encode', () => {
 
   test('refuses what is no string', () => {
     expect(() => small.encode(undefined as unknown as string)).toThrow(
-      'Expected a text to encode as a string. Received: undefined.',
+      'Expected the text to encode to be a string. Received: undefined.',
     );
   });
 

@@ -99,13 +99,13 @@ describe('what is a model that cannot be run', () => {
 
 describe('what is a model with a mistake', () => {
   test.each([
-    ['a piece twice', withPiece(field(1, '<b>')), 'the piece "<b>" is there twice'],
-    ['two unknowns', withPiece(field(1, '<unk2>'), numberField(3, 2)), 'there are two pieces for the unknown'],
+    ['a piece twice', withPiece(field(1, '<b>')), 'the piece "<b>" occurs twice'],
+    ['two unknowns', withPiece(field(1, '<unk2>'), numberField(3, 2)), 'there are two unknown pieces'],
     ['an empty piece', withPiece(numberField(3, 1)), 'piece 1500 is empty'],
     ['a strange type', withPiece(field(1, 'xyzzy'), numberField(3, 9)), 'piece 1500 is of the type 9'],
-    ['bytes without fallback', withTrainer(numberField(35, 0)), 'pieces for bytes although byte fallback is off'],
+    ['bytes without fallback', withTrainer(numberField(35, 0)), 'byte pieces although byte fallback is off'],
     ['no byte', replaceText(vocabulary, '<0x0A>', '<0x0a>'), 'there is no piece <0x0A> although byte fallback is on'],
-    ['a byte too many', withPiece(field(1, '<0x0a>'), numberField(3, 6)), 'more than 256 pieces for bytes'],
+    ['a byte too many', withPiece(field(1, '<0x0a>'), numberField(3, 6)), 'more than 256 byte pieces'],
   ])('%s', (_, bytes, reason) => {
     expect(() => new SentencePiece(bytes)).toThrow(ValueError);
     expect(() => new SentencePiece(bytes)).toThrow(reason);

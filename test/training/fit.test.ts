@@ -1,4 +1,4 @@
-/** What `fit` and its like take, tell and leave behind. */
+/** `fit`, `fitDataset` and `evaluate`: arguments, callbacks and memory. */
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, losses, optimizers, useBackend, ValueError} from '../../src';
 import {smallModel} from '../support/small_model';
@@ -25,17 +25,17 @@ async function trained(fitOptions: object, compile: object = {}, config: object 
   return {steps, weights, history};
 }
 
-test('the same seed gives the same run, another one another', async () => {
+test('the same seed gives the same run, another seed a different one', async () => {
   const run = await trained({epochs: 3});
   expect(await trained({epochs: 3})).toEqual(run);
   expect((await trained({epochs: 3, seed: 6})).steps).not.toEqual(run.steps);
-  // Epochs differ in their order, too.
+  // The order also differs between epochs.
   const still = await trained({epochs: 2}, {optimizer: new SGD({learningRate: 0})});
   expect(still.steps.slice(0, 3)).not.toEqual(still.steps.slice(3));
   expect(still.history.loss![0]).toBeCloseTo(still.history.loss![1] as number, 6);
 });
 
-test('dropout follows from the seed, and computing blocks again drops the same', async () => {
+test('dropout follows from the seed, also with recompute', async () => {
   const run = await trained({epochs: 2}, {}, {dropout: 0.3});
   expect(await trained({epochs: 2}, {recompute: true}, {dropout: 0.3})).toEqual(run);
   expect((await trained({epochs: 2})).steps).not.toEqual(run.steps);
@@ -44,7 +44,7 @@ test('dropout follows from the seed, and computing blocks again drops the same',
   );
 });
 
-test.each(['cpu', 'simd'] as const)('computing blocks again gives the same bits on %s', async backend => {
+test.each(['cpu', 'simd'] as const)('recompute gives the same bits on %s', async backend => {
   await useBackend(backend);
   for (const vision of [false, true]) {
     const runs = [];
@@ -61,7 +61,7 @@ test.each(['cpu', 'simd'] as const)('computing blocks again gives the same bits 
   await useBackend('simd', {threads: 1});
 });
 
-test('rows of like length go together, and padding does not change the loss', async () => {
+test('rows of similar length share a batch, and padding does not change the loss', async () => {
   const lm = fixtureModel();
   lm.compile({optimizer: new SGD({learningRate: 0})});
   const lengths = async (padTo: 'longest' | 'sequenceLength') => {
@@ -83,7 +83,7 @@ test('rows of like length go together, and padding does not change the loss', as
   lm.dispose();
 });
 
-test('frozen weights take no work', async () => {
+test('frozen weights need no computation', async () => {
   const count = async (prepare: (lm: Gemma3CausalLM) => void) => {
     const lm = fixtureModel();
     prepare(lm);
@@ -104,13 +104,13 @@ test('frozen weights take no work', async () => {
     lm.backbone.trainable = false;
     lm.backbone.layerNorm.trainable = true;
   });
-  // Seven kernels and ten norms in two blocks, less what LoRA leaves.
+  // Seven kernels and ten norms in two blocks, minus those that LoRA trains.
   expect(all - lora).toBeGreaterThanOrEqual(2 * 7);
-  // Blocks forward alone: nothing of theirs is trained.
+  // The blocks only run forward, because none of their weights is trained.
   expect(norm).toBeLessThan(lora / 2);
 });
 
-test('nothing is left behind by fifty steps, whatever happens', async () => {
+test('fifty steps leave no tensors behind, even after errors', async () => {
   const lm = fixtureModel(true);
   lm.compile({optimizer: 'adam', weightedMetrics: 'auto', recompute: true});
   const {x, y, sampleWeight} = dataOf(true);
@@ -142,7 +142,7 @@ test('nothing is left behind by fifty steps, whatever happens', async () => {
   lm.dispose();
 });
 
-describe('losses that are no numbers', () => {
+describe('losses that are not finite', () => {
   test('stop the run before the step', async () => {
     const lm = fixtureModel();
     const huge = new SGD({learningRate: 1e30});
@@ -161,20 +161,20 @@ describe('losses that are no numbers', () => {
 });
 
 describe('callbacks', () => {
-  test('are told what happens', async () => {
+  test('receive batches and epochs with their logs', async () => {
     const lm = fixtureModel();
     const schedule = new optimizers.PolynomialDecay({initialLearningRate: 0.4, endLearningRate: 0, decaySteps: 4});
     lm.compile({optimizer: new SGD({learningRate: schedule}), weightedMetrics: 'auto'});
-    const told: unknown[][] = [];
-    const tell = (name: string) => (first: unknown, logs?: unknown) => void told.push([name, first, logs]);
+    const calls: unknown[][] = [];
+    const record = (name: string) => (first: unknown, logs?: unknown) => void calls.push([name, first, logs]);
     const {history} = await lm.fit(data().x, data().y, {
       ...{...options(), batchSize: 4, epochs: 2, validationData: [data().x, data().y, data().sampleWeight]},
       callbacks: [
-        {onEpochBegin: tell('epoch'), onBatchEnd: tell('batch'), onEpochEnd: tell('epoch end')},
-        {onTrainBegin: tell('train'), onTrainEnd: tell('train end')},
+        {onEpochBegin: record('epoch'), onBatchEnd: record('batch'), onEpochEnd: record('epoch end')},
+        {onTrainBegin: record('train'), onTrainEnd: record('train end')},
       ],
     });
-    expect(told.map(([name, first]) => [name, typeof first === 'number' ? first : null])).toEqual([
+    expect(calls.map(([name, first]) => [name, typeof first === 'number' ? first : null])).toEqual([
       ['train', null],
       ...[0, 1].flatMap(epoch => [
         ['epoch', epoch],
@@ -184,7 +184,7 @@ describe('callbacks', () => {
       ]),
       ['train end', null],
     ]);
-    const batches = told.filter(([name]) => name === 'batch').map(([, , logs]) => logs as tf.Logs);
+    const batches = calls.filter(([name]) => name === 'batch').map(([, , logs]) => logs as tf.Logs);
     expect(batches.map(({step, totalSteps}) => [step, totalSteps])).toEqual([1, 2, 3, 4].map(step => [step, 4]));
     expect(batches.map(({learningRate}) => learningRate!.toFixed(2))).toEqual(['0.40', '0.30', '0.20', '0.10']);
     const tokens = data().sampleWeight.flat().filter(Boolean).length;
@@ -192,8 +192,8 @@ describe('callbacks', () => {
     expect(batches.map(({size}) => size).sort()).toEqual([2, 2, 4, 4]);
     const names = ['loss', 'sparse_categorical_accuracy', 'val_loss', 'val_sparse_categorical_accuracy'];
     expect(Object.keys(history)).toEqual(names);
-    expect(Object.keys(told.at(-2)![2] as object)).toEqual(names);
-    // What the last epoch left is what validation saw.
+    expect(Object.keys(calls.at(-2)![2] as object)).toEqual(names);
+    // Validation runs with the weights at the end of the last epoch.
     const [loss] = (await lm.evaluate(data().x, data().y, {sampleWeight: data().sampleWeight})) as tf.Scalar[];
     expect(loss!.dataSync()[0]).toBeCloseTo(history.val_loss![1] as number, 6);
     lm.dispose();
@@ -209,7 +209,7 @@ describe('callbacks', () => {
     lm.dispose();
   });
 
-  test('hear of epochs in lines if asked for', async () => {
+  test('with verbose: 1 each epoch is printed', async () => {
     const lines = jest.spyOn(console, 'info').mockImplementation(() => undefined);
     await trained({epochs: 2, verbose: 1});
     expect(lines.mock.calls.map(([line]) => line as string)).toEqual([
@@ -223,7 +223,7 @@ describe('callbacks', () => {
 describe('text', () => {
   const texts = {prompts: ['What is this?', 'And that one over there?', 'Hm?'], responses: ['A cat', 'Two dogs', 'No']};
 
-  test('goes through the preprocessor, as its tensors do', async () => {
+  test('gives the same run as its preprocessed tensors', async () => {
     const runs = [];
     for (const raw of [true, false]) {
       const lm = smallModel();
@@ -244,7 +244,7 @@ describe('text', () => {
     expect(runs[1]).toEqual(runs[0]);
   });
 
-  test('of whole strings is trained on from the first token to the end', async () => {
+  test('without prompts is trained on from the first token to the end', async () => {
     const lm = smallModel();
     const tokens: number[] = [];
     lm.compile();

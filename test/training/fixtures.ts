@@ -44,7 +44,7 @@ export const CASES = fixtureJson<Cases>('training/cases.json');
 
 export const stored = ([offset, size]: Stored): Float32Array => values.subarray(offset, offset + size);
 
-/** Gives weights the values that are stored one behind the other. */
+/** Sets weights to consecutively stored values. */
 export function setWeights(weights: readonly tf.LayerVariable[], from: Stored): void {
   const all = stored(from);
   let at = 0;
@@ -72,11 +72,11 @@ export function fixtureModel(vision = false, more: object = {}): Gemma3CausalLM 
   return lm;
 }
 
-/** All numbers of some weights. */
+/** The values of all weights, concatenated. */
 export const numbersOf = (weights: readonly tf.LayerVariable[]): number[] =>
   weights.flatMap(weight => Array.from(tf.tidy(() => weight.read().dataSync())));
 
-/** Rows of the data, [x, y, weights]. */
+/** Selected rows of the data. */
 export function rowsOf(vision: boolean, rows: readonly number[]) {
   const {x, y, sampleWeight} = dataOf(vision);
   const some = <T>(list: readonly T[]) => rows.map(row => list[row]!);

@@ -1,4 +1,4 @@
-/** Arguments, rates and state of optimizers; their numbers are compared with Keras' in parity.test.ts. */
+/** Arguments, learning rates and state of optimizers. parity.test.ts compares their numbers with Keras'. */
 import * as tf from '@tensorflow/tfjs';
 import {optimizers, ValueError} from '../../src';
 import {expectNoLeak} from '../support/numbers';
@@ -73,31 +73,31 @@ const gradients = (all: tf.Variable[], value: number) =>
 const apply = (optimizer: tf.Optimizer, all: tf.Variable[], value: number) =>
   tf.tidy(() => optimizer.applyGradients(gradients(all, value)));
 
-test('state goes from one optimizer to another', async () => {
+test('state moves from one optimizer to another', async () => {
   await expectNoLeak(async () => {
-    const made = [new Adam({gradientAccumulationSteps: 2}), new Adam({gradientAccumulationSteps: 2})];
+    const created = [new Adam({gradientAccumulationSteps: 2}), new Adam({gradientAccumulationSteps: 2})];
     const [a, b] = [variables('first/w', 'first/v'), variables('second/w', 'second/v')];
-    for (let i = 0; i < 5; i++) apply(made[0]!, a, i);
+    for (let i = 0; i < 5; i++) apply(created[0]!, a, i);
     a.forEach((variable, i) => b[i]!.assign(variable));
-    const state = await made[0]!.getWeights();
+    const state = await created[0]!.getWeights();
     expect(state.map(({name}) => name).slice(0, 3)).toEqual(['iter', 'first/w/momentum', 'first/v/momentum']);
-    await made[1]!.setWeights(state);
+    await created[1]!.setWeights(state);
     tf.dispose(state.map(({tensor}) => tensor));
-    for (const [i, all] of [a, b].entries()) apply(made[i]!, all, 7);
-    expect(made[1]!.iterations).toBe(6);
+    for (const [i, all] of [a, b].entries()) apply(created[i]!, all, 7);
+    expect(created[1]!.iterations).toBe(6);
     a.forEach((variable, i) => expect(b[i]!.dataSync()).toEqual(variable.dataSync()));
-    expect(() => apply(made[1]!, a, 1)).toThrow('Create a new optimizer for other variables');
+    expect(() => apply(created[1]!, a, 1)).toThrow('Create a new optimizer for other variables');
     const sgd = new SGD({momentum: 0.5});
-    const other = await made[0]!.getWeights();
+    const other = await created[0]!.getWeights();
     await expect(sgd.setWeights(other)).rejects.toThrow(
       'that keeps momentum. Received one that keeps momentum, velocity',
     );
     tf.dispose(other.map(({tensor}) => tensor));
-    for (const item of [...made, sgd, ...a, ...b]) item.dispose();
+    for (const item of [...created, sgd, ...a, ...b]) item.dispose();
   });
 });
 
-test('rates can be set, unless they follow a schedule; decay can leave variables out', () => {
+test('rates can be set unless they follow a schedule; variables can be excluded from decay', () => {
   const all = variables('norm/scale', 'kernel');
   const sgd = new SGD({learningRate: 1, weightDecay: 0.5});
   sgd.excludeFromWeightDecay(['norm/']);

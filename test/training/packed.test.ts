@@ -1,4 +1,4 @@
-/** LoRA over weights that rest packed: they stay as they are, and gradients go through them. */
+/** LoRA over packed weights: they stay unchanged, and gradients flow through them. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, optimizers, useBackend} from '../../src';
 import {PackedWeight} from '../../src/weights/packed_weight';
@@ -26,7 +26,7 @@ beforeAll(async () => {
   await useBackend('simd');
 });
 
-// bfloat16 holds the preset's own values; of whole numbers the forward pass rounds activations, the way back does not.
+// bfloat16 holds the preset's values exactly. With integers the forward pass rounds activations, and the backward pass does not.
 test.each([
   ['bfloat16', 1e-4],
   ['int8', 0.05],
@@ -42,7 +42,7 @@ test.each([
   expect(tf.memory().numTensors).toBe(before);
 });
 
-test('200 steps leave nothing behind', async () => {
+test('200 steps leave no tensors behind', async () => {
   const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'int8'});
   lm.backbone.enableLora(2, {seed: 1});
   lm.compile({optimizer: 'adam'});

@@ -9,7 +9,7 @@ const cosine = () =>
   new CosineDecay({initialLearningRate: 1e-3, decaySteps: 3, alpha: 0.1, warmupTarget: 2e-2, warmupSteps: 2});
 const polynomial = () => new PolynomialDecay({initialLearningRate: 0.5, decaySteps: 4, endLearningRate: 0.1, power: 2});
 
-/** What make_training_fixtures.py has under the same names. */
+/** The optimizers that make_training_fixtures.py uses under the same names. */
 const OPTIMIZERS: Record<string, () => tf.Optimizer> = {
   sgd: () => new SGD({learningRate: 0.5}),
   momentum: () => new SGD({learningRate: 0.2, momentum: 0.9, nesterov: true, clipValue: 0.02}),
@@ -35,7 +35,7 @@ function expectNear(actual: ArrayLike<number>, expected: ArrayLike<number>, leas
   expect(relative(actual)).toBeAllClose(relative(expected), {atol: 1e-4});
 }
 
-/** All that should make no difference differs between both. */
+/** Combinations of settings that must not change the numbers. */
 const WAYS = [
   {backend: 'cpu', padTo: 'longest', recompute: true},
   {backend: 'simd', padTo: 'sequenceLength', recompute: false},
@@ -72,7 +72,7 @@ test.each(cases)('$name on $backend, rows as long as $padTo', async run => {
   };
   await lm.fit(all.x, all.y, options);
   expectNear(steps.flat(), run.steps.flat());
-  // Adam makes whole steps for gradients that are nothing but rounding.
+  // Adam takes full steps even for gradients that consist only of rounding errors.
   expectNear(numbersOf(lm.trainableWeights), stored(run.final), 1);
   const held = (await lm.evaluate(all.x, all.y, {batchSize: 3, ...(sampleWeight && {sampleWeight})})) as tf.Scalar[];
   expectNear(

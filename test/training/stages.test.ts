@@ -1,4 +1,4 @@
-/** Gradients through a chain of stages, and what memory holds meanwhile. */
+/** Gradients through a chain of stages, and the memory they use. */
 import * as tf from '@tensorflow/tfjs';
 import {matMul} from '../../src/ops/mat_mul';
 import {lossAndGradients, runStages, type Stage} from '../../src/training/stages';
@@ -23,7 +23,7 @@ const squares: Stage = {weights: [], call: x => tf.sum(tf.square(x!))};
 describe.each([true, false])('with recompute: %s', recompute => {
   const [x, values] = [normal([5, 3], 1), normal([3, 3], 2)];
 
-  test('gradients are those of tfjs, also of weights that stages share or do not use', () => {
+  test('gradients equal those of tfjs, also for shared and unused weights', () => {
     const [kernel, other, frozen] = [weightOf(values), weightOf(normal([3, 3], 3)), weightOf(normal([3, 3], 4), false)];
     const biases = [5, 6, 7, 8].map(seed => weightOf(normal([3], seed)));
     const unused = weightOf(normal([2], 9));
@@ -55,7 +55,7 @@ describe.each([true, false])('with recompute: %s', recompute => {
     for (const weight of [kernel, other, frozen, unused, ...biases]) weight.dispose();
   });
 
-  test('nothing is kept that no gradient reads', () => {
+  test('keeps only tensors that gradients read', () => {
     const [kernel, bias] = [weightOf(values, false), weightOf(normal([3], 5))];
     const buffers: number[] = [];
     const seen = (stage: Stage): Stage => ({
@@ -67,7 +67,7 @@ describe.each([true, false])('with recompute: %s', recompute => {
     });
     const chain = [start(x), ...Array.from({length: 6}, () => seen(dense(kernel, bias))), squares];
     const {loss, gradients} = lossAndGradients(chain, recompute);
-    // The gradient of a sum is that of its parts, and the kernel is frozen: inputs are for computing again alone.
+    // The gradient of an addition needs no inputs, and the kernel is frozen: inputs are kept only for recompute.
     const growth = buffers.slice(2, 6).map((count, i) => count - buffers[i + 1]!);
     expect(growth).toEqual(growth.map(() => (recompute ? 1 : 0)));
     tf.dispose([loss, ...gradients.values()]);
@@ -75,7 +75,7 @@ describe.each([true, false])('with recompute: %s', recompute => {
     bias.dispose();
   });
 
-  test('what throws leaves nothing behind', () => {
+  test('a stage that throws leaves no tensors behind', () => {
     const [kernel, bias] = [weightOf(values), weightOf(normal([3], 5))];
     const before = tf.memory().numTensors;
     for (const at of [0, 1, 2]) {

@@ -1,4 +1,4 @@
-/** Runs that are taken up again go on to the same bits. */
+/** Resumed runs continue with the same bits. */
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, optimizers, useBackend} from '../../src';
 import {dataOf, fixtureModel, numbersOf} from './fixtures';
@@ -38,7 +38,7 @@ function release(lm: Gemma3CausalLM): void {
 const args = {sampleWeight, batchSize: 2, epochs: 3, validationData: [x, y, sampleWeight] as const};
 
 test.each(SETUPS)('%s', async (_, setup) => {
-  // All states of a run, one after each step, and behind each epoch.
+  // All states of a run, one after each step and each epoch.
   const states: Uint8Array[] = [];
   const losses: number[] = [];
   const lm = modelOf(setup);
@@ -72,7 +72,7 @@ test.each(SETUPS)('%s', async (_, setup) => {
   release(lm);
 });
 
-test('a run that is aborted leaves the last whole step', async () => {
+test('an aborted run keeps the last complete step', async () => {
   const [setup] = SETUPS[0]!.slice(1) as [Setup];
   const whole = modelOf(setup);
   const {history} = await whole.fit(x, y, {...args, seed: 9});
@@ -90,7 +90,7 @@ test('a run that is aborted leaves the last whole step', async () => {
   release(lm);
 });
 
-test('a dataset is taken up where it was left', async () => {
+test('a run on a dataset resumes at the same element', async () => {
   const dataset = tf.data.generator(function* () {
     for (let i = 0; i < 6; i += 2) {
       const some = <T>(rows: readonly T[]) => tf.tensor(rows.slice(i, i + 2) as never, undefined, 'int32');
@@ -108,7 +108,7 @@ test('a dataset is taken up where it was left', async () => {
   release(lm);
 });
 
-test('only what fits is taken', async () => {
+test('states that do not fit are refused', async () => {
   const lm = modelOf(SETUPS[0]![1]);
   const nowhere = tf.io.withSaveHandler(() => Promise.reject(new Error('never')));
   await expect(lm.save(nowhere, {includeOptimizer: true})).rejects.toThrow('Use `saveTrainingState` instead.');

@@ -1,4 +1,4 @@
-/** Models and what belongs to them as KerasHub serializes them: the JSON files of a preset, key by key. */
+/** The JSON files of a preset: models, tasks, preprocessors and tokenizers as KerasHub serializes them, key by key. */
 import type * as tf from '@tensorflow/tfjs';
 import {isSerialized} from './serialized';
 import {type Json, type JsonObject} from '../../base/json';
@@ -6,11 +6,11 @@ import {snakeKeys} from '../../base/casing';
 import {snakeCase} from '../../base/casing';
 import {policyInFiles, visionPolicyInFiles} from '../saved_weights';
 
-/** Whose files these are like. */
+/** The versions whose file format this follows. */
 export const KERAS_VERSION = '3.15.1';
 export const KERAS_HUB_VERSION = '0.32.0';
 
-/** An object of KerasHub's folder for Gemma 3; a module there is called as its class. */
+/** A serialized object of KerasHub's Gemma 3 module. Each class is in a module of its name. */
 export function hubObject(className: string, config: JsonObject): JsonObject {
   return {
     module: `keras_hub.src.models.gemma3.${snakeCase(className)}`,
@@ -20,12 +20,12 @@ export function hubObject(className: string, config: JsonObject): JsonObject {
   };
 }
 
-/** A dtype policy as an object, which is how Keras writes every one. */
+/** A serialized dtype policy. */
 export function dtypePolicy(name: string): JsonObject {
   return {module: 'keras', class_name: 'DTypePolicy', config: {name}, registered_name: null};
 }
 
-/** Entries in the order of `keys`: people compare files. What is not in `keys` follows. */
+/** Sorts entries by `keys`, then all others: people compare files with those of KerasHub. */
 function ordered(config: JsonObject, keys: readonly string[]): JsonObject {
   const rest = Object.keys(config).filter(key => !keys.includes(key));
   return Object.fromEntries([...keys, ...rest].filter(key => key in config).map(key => [key, config[key]!]));
@@ -75,7 +75,7 @@ const VISION_KEYS = [
   'layer_norm_epsilon',
 ];
 
-/** A dtype as a configuration has it: a name, or an object with one. */
+/** Name of a dtype policy. A configuration holds the name or a serialized policy. */
 function policyName(dtype: unknown): string {
   return typeof dtype === 'string' ? dtype : String((dtype as {config?: {name?: unknown}} | null)?.config?.name);
 }
@@ -83,8 +83,8 @@ function policyName(dtype: unknown): string {
 /**
  * `config.json`.
  *
- * @param wanted the dtype that the weights are saved in; undefined for that of each layer.
- * @throws ValueError for weights that rest as integers if no dtype is given.
+ * @param wanted the dtype to save the weights in. Defaults to the dtype of each layer.
+ * @throws ValueError for weights that are stored as integers if no dtype is given.
  */
 export function backboneObject(backbone: tf.LayersModel, wanted: string | undefined): JsonObject {
   const owner = `Model "${backbone.name}"`;
@@ -146,7 +146,7 @@ const CONVERTER_KEYS = [
   'bounding_box_format',
 ];
 
-/** `image_converter.json`, from a converter or from a configuration in either casing. */
+/** `image_converter.json`, from a converter or its configuration in either casing. */
 export function imageConverterObject(converter: object): JsonObject {
   const {getConfig} = converter as {getConfig?: () => object};
   const config = getConfig ? getConfig.call(converter) : converter;
@@ -156,11 +156,11 @@ export function imageConverterObject(converter: object): JsonObject {
   return hubObject('Gemma3ImageConverter', ordered(all, CONVERTER_KEYS));
 }
 
-/** What a preprocessor needs to have to be saved. */
+/** The parts of a preprocessor that are saved. */
 export interface SavedPreprocessor {
   readonly name: string;
   readonly tokenizer: SavedTokenizer;
-  /** A converter, or its configuration; null or left out for text alone. */
+  /** A converter or its configuration; null or left out for text only. */
   readonly imageConverter?: object | null;
   getConfig(): Record<string, unknown>;
 }
@@ -197,7 +197,7 @@ export function preprocessorObject(
   return hubObject(className, ordered(all, PREPROCESSOR_KEYS));
 }
 
-/** What a task needs to have to be saved. */
+/** The parts of a task that are saved. */
 export interface SavedTask {
   readonly name: string;
   readonly backbone: tf.LayersModel;
@@ -205,15 +205,15 @@ export interface SavedTask {
   getClassName(): string;
 }
 
-/** How a task other than the causal language model is saved. */
+/** What tasks other than the causal language model add. */
 export interface TaskDetails {
-  /** Defaults to that of the causal language model. */
+  /** Defaults to the preprocessor of the causal language model. */
   preprocessorClass?: string;
-  /** Arguments beside backbone, preprocessor and name, as KerasHub calls them. */
+  /** Arguments besides backbone, preprocessor and name, with KerasHub's names. */
   config?: JsonObject;
 }
 
-/** `task.json`: a task is its backbone, its preprocessor, a name, and maybe more. */
+/** `task.json`. */
 export function taskObject(task: SavedTask, wanted: string | undefined, details: TaskDetails = {}): JsonObject {
   const {backbone, preprocessor, name} = task;
   return hubObject(task.getClassName(), {
@@ -233,7 +233,7 @@ export function metadataObject(parameterCount: number, date = new Date()): JsonO
     keras_hub_version: KERAS_HUB_VERSION,
     parameter_count: parameterCount,
     date_saved: `${day}@${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`,
-    // The tasks that KerasHub has for this backbone, whichever was saved.
+    // All tasks that KerasHub has for this backbone, not only the one that is saved.
     tasks: ['CausalLM', 'TextEmbedder'],
   };
 }

@@ -14,10 +14,10 @@ const FILES: Record<CheckpointPart, string> = {
   tokenizer: 'tokenizer.json',
 };
 
-/** Files of a preset that `convertPreset` takes over. */
+/** Files that `convertPreset` copies. */
 const COMPANIONS = [FILES.task, FILES.preprocessor, FILES.tokenizer, FILES.imageConverter, VOCABULARY];
 
-/** Reads them. It keeps no file open. */
+/** Reads the files of a preset, and keeps none of them open. */
 export class PresetFiles {
   constructor(protected readonly source: PresetSource) {}
 
@@ -32,7 +32,7 @@ export class PresetFiles {
     return part === 'imageConverter' ? this.converterOfPreprocessor(className) : null;
   }
 
-  /** A preprocessor's own copy of its image converter: older presets have no separate file. */
+  /** The image converter in the preprocessor's configuration: older presets have no separate file. */
   private async converterOfPreprocessor(className = 'Gemma3ImageConverter'): Promise<SerializedObject | null> {
     const preprocessor = await this.config('preprocessor');
     const found = preprocessor?.config.image_converter;

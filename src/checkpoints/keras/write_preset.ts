@@ -1,4 +1,4 @@
-/** Saving to a preset: which files there are, and that all of them come into place or none. */
+/** Saving to a preset: its files, which all replace the old ones at the end, or none of them. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {intoFolder, type PresetSink, writeAll} from '../../base/byte_sink';
@@ -23,7 +23,7 @@ import {type PresetTarget, openTarget} from '../../files/open_folder';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
-  /** Dtype of the weights in the files. Defaults to the one they have: weights at rest as int8 or int4 need one. */
+  /** Dtype of the weights in the files. Defaults to their own dtype; needed for weights that are stored as int8 or int4. */
   dtype?: 'float32' | 'bfloat16';
 }
 
@@ -32,11 +32,11 @@ const OPTIONS = ['dtype', 'maxShardSize', 'onProgress', 'signal'] as const;
 const DTYPES = ['float32', 'bfloat16'];
 
 /**
- * What `saveToPreset` of all classes does around its files: checks the options, opens the target, and puts everything in
- * place at the end, or nothing if it fails.
+ * The frame of every `saveToPreset`: checks the options, opens the target, and puts all files in place at the end, or none
+ * if anything fails.
  *
  * @param write writes the files.
- * @throws ValueError on unknown or unusable options; the signal's reason when aborted; what the disk says.
+ * @throws ValueError on unknown or unusable options; the signal's reason when aborted; the error of the disk.
  */
 export async function savePreset(
   target: PresetTarget,
@@ -68,7 +68,7 @@ export class PresetWriter {
     readonly options: SaveToPresetOptions = {},
   ) {}
 
-  /** Whether a file of the preset that was there before belongs to a part that was written anew. */
+  /** Whether a file of the old preset belongs to a part that has been written again. */
   replaces(path: string): boolean {
     return this.obsolete.some(test => test(path));
   }
@@ -76,11 +76,11 @@ export class PresetWriter {
   /** `config.json`, `metadata.json` and the weights. */
   async backbone(backbone: tf.LayersModel): Promise<void> {
     const {dtype} = this.options;
-    // A task around another backbone would be built from its own copy of the configuration.
+    // An old task.json would rebuild the model from its own copy of the configuration.
     this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
     await writeJson(this.sink, 'config.json', backboneObject(backbone, dtype));
     const saved = savedWeights(backbone, dtype);
-    // Without the matrices of LoRA, which are merged in the files.
+    // LoRA's matrices do not count: files hold merged kernels.
     const parameters = saved.variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
     await writeJson(this.sink, 'metadata.json', metadataObject(parameters));
     await writeWeightFiles(this.sink, saved, this.options);

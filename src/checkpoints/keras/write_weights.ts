@@ -1,4 +1,4 @@
-/** The weights of a preset as Keras divides them: one HDF5 file, or shards with an index. */
+/** Writes the weights of a preset as Keras does: one HDF5 file, or shards with an index. */
 import {show, ValueError} from '../../base/errors';
 import {formatBytes} from '../../base/format_bytes';
 import {type PresetSink} from '../../base/byte_sink';
@@ -9,7 +9,7 @@ import {type SavedVariable, type SavedWeights, storedBytes, storedPieces} from '
 import {SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
 
 export interface WeightFilesOptions extends WriteOptions {
-  /** Size of a file in GB of 1024³ bytes, beyond which there are several; null for one file of any size. Defaults to 10. */
+  /** Largest size of a file, in GB of 1024³ bytes; null for one file of any size. Defaults to 10. */
   maxShardSize?: number | null;
 }
 
@@ -20,12 +20,12 @@ export function checkShardSize({maxShardSize}: WeightFilesOptions): void {
   }
 }
 
-/** In GB, as in KerasHub. */
+/** In GB of 1024³ bytes, as in KerasHub. */
 export const DEFAULT_SHARD_SIZE = 10;
 
 const GB = 1024 ** 3;
 
-/** Variables in the order in which they come, a new file where the next does not fit. */
+/** Divides variables into files, in order: a new file begins where the next variable does not fit. */
 function shards(variables: readonly SavedVariable[], limit: number): SavedVariable[][] {
   const files: SavedVariable[][] = [[]];
   let size = 0;
@@ -48,9 +48,9 @@ function shards(variables: readonly SavedVariable[], limit: number): SavedVariab
 }
 
 /**
- * All weight files of a preset into a sink. Memory holds one piece of one variable.
+ * Writes all weight files of a preset. Memory holds one piece of one variable.
  *
- * @returns how many bytes the variables have.
+ * @returns the bytes of all variables.
  */
 export async function writeWeightFiles(
   sink: PresetSink,
@@ -88,7 +88,7 @@ export async function writeWeightFiles(
     const file = `model_${String(i).padStart(5, '0')}.weights.h5`;
     for (const {group} of contents) {
       const known = map[`/${group}`];
-      // From its second variable on a group has a list of files, be it one.
+      // From a group's second variable on its entry is a list, even of one file.
       map[`/${group}`] = known === undefined ? file : [...new Set([known, file].flat())];
     }
     await write(file, contents);

@@ -1,4 +1,4 @@
-/** Folders for `tf.loadLayersModel` and `model.save`: tfjs itself reads http addresses, and in Node nothing else. */
+/** Folders for `tf.loadLayersModel` and `model.save`. In Node tfjs itself reads nothing but http addresses. */
 import * as tf from '@tensorflow/tfjs';
 import {canReadFolders} from '#platform/files';
 import {ValueError} from '../../base/errors';
@@ -20,7 +20,7 @@ import {isWeightFile} from '../all';
 export function folderHandler(folder: PresetTarget): tf.io.IOHandler {
   return {
     load: async () => {
-      // What can be written to can be read, but for a sink that somebody made for writing alone.
+      // Folders that can be written can also be read, except for a custom sink that only writes.
       const source = typeof folder === 'string' ? folder : ((await openTarget(folder)) as unknown as PresetSource);
       return loadArtifacts(await openPreset(source));
     },
@@ -62,15 +62,15 @@ async function saveArtifacts(folder: PresetTarget, artifacts: tf.io.ModelArtifac
   return {modelArtifactsInfo: tf.io.getModelArtifactsInfoForJSON(artifacts)};
 }
 
-/** The folder of an address `file:///…/model.json`, or of one of the folder itself. */
+/** The folder of an address such as `file:///…/model.json`, or of the folder's own address. */
 function folderOf(url: string): string {
   return decodeURIComponent(url.slice('file://'.length)).replace(/\/[^/]*\.json$/, '');
 }
 
-/** Set while the others are asked. */
+/** True while other routers are asked, so that this one does not answer. */
 let asking = false;
 
-/** A router for `file://`. Where another package has one (tfjs-node), that one is used: tfjs accepts no second. */
+/** A router for `file://`. It leaves the address to another package's router, as tfjs-node's: tfjs refuses two answers. */
 function router(others: (url: string) => tf.io.IOHandler[]): (url: string | string[]) => tf.io.IOHandler {
   return url => {
     if (asking || typeof url !== 'string' || !url.startsWith('file://')) return null as never;

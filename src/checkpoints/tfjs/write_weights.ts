@@ -1,4 +1,4 @@
-/** Weights for tfjs, in the format that they are stored in: the entries of the manifest, and the bytes. */
+/** Writes weights for tfjs: the entries of the manifest, and the bytes of the shards. */
 import * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../../base/byte_sink';
 import {writeJson} from '../../base/json';
@@ -48,7 +48,7 @@ export function manifestEntry(weight: AnyWeight): ManifestEntry {
   const shape = weight.shape as number[];
   if (!(weight instanceof PackedWeight)) return {name, shape, dtype: 'float32'};
   const {format, packing, rows, columns} = weight;
-  // bfloat16 in logical order: how it rests differs between backends, and putting it there is quick.
+  // bfloat16 is written in logical order: the physical order differs between backends, and packing it is quick.
   const halves = format === 'bfloat16';
   const physical = halves ? [Math.ceil(sizeOf(shape) / 2)] : packing.physicalShape(rows, columns);
   const order = halves ? 'logical' : packing.order;
@@ -56,9 +56,9 @@ export function manifestEntry(weight: AnyWeight): ManifestEntry {
 }
 
 /**
- * The bytes of a weight as the manifest says, from values in logical order.
+ * The bytes of a weight in the form of its manifest entry, from values in logical order.
  *
- * @param weight may be declared alone: it says how the values are to be packed.
+ * @param weight says how to pack the values. It need not be filled.
  * @throws ValueError if the current backend cannot pack them.
  */
 export async function* entryPieces(weight: AnyWeight, values: OpenValues): AsyncGenerator<Uint8Array> {
@@ -94,7 +94,7 @@ async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGe
   }
 }
 
-/** Packs a matrix, or a part of one, in memory of the backend, which is freed again. */
+/** Packs a matrix, or some of its rows, in memory of the backend, and frees that memory. */
 async function* packed(
   {format}: PackedWeight,
   shape: number[],
@@ -111,7 +111,7 @@ async function* packed(
   }
 }
 
-/** A weight as the tensor that tfjs saves; the caller disposes it unless it is the weight's own variable. */
+/** The tensor that tfjs saves for a weight. The caller disposes it unless it is the weight's own variable. */
 export async function restingTensor(weight: AnyWeight, values: OpenValues): Promise<tf.Tensor> {
   if (!(weight instanceof PackedWeight)) return weight.read();
   if (weight.format !== 'bfloat16') return tf.clone(weight.bits);

@@ -1,3 +1,4 @@
+/** Attributes of groups and datasets: reading one by name. */
 import {bfloat16ToFloat32, float16ToFloat32} from '../../base/half';
 import {type BlockReader} from './block_reader';
 import {type Cursor} from './cursor';
@@ -5,7 +6,9 @@ import {arrayBytes, type Datatype, type Hdf5Dtype, readDataspace, readDatatype} 
 import {damagedFile, unsupportedFeature} from './errors';
 import {MessageType, type ObjectHeader} from './object_header';
 
-/** Value of an attribute: one for a scalar, a flat list for an array. 64-bit integers are rounded to doubles. */
+/**
+ * Value of an attribute: a single one for a scalar, a flat list for an array. 64-bit integers are rounded to doubles.
+ */
 export type Hdf5AttributeValue = string | number | string[] | number[];
 
 /** Reads the attribute `name` of an object; `subject` names the object in errors. */
@@ -24,7 +27,7 @@ export async function readAttribute(
     const padded = (size: number) => (version === 1 ? Math.ceil(size / 8) * 8 : size);
     if (message.text(padded(nameSize)) !== name) continue;
     const label = `attribute "${name}" of ${subject}`;
-    // Version 1 has no such flags: its byte is reserved.
+    // Version 1 has no flags; the byte is reserved.
     if (version > 1 && (flags & 3) !== 0) {
       throw unsupportedFeature(reader.file, label, 'its own type and shape', 'ones shared with other objects');
     }
@@ -106,12 +109,12 @@ function readNumber(bytes: Uint8Array, dtype: Hdf5Dtype): number {
   }
 }
 
-/** Follows a reference (length, collection, index) into a global heap, where h5py keeps all its strings. */
+/** Follows a reference (length, collection, index) into a global heap, where h5py stores all its strings. */
 async function readHeapText(reader: BlockReader, reference: Cursor, label: string): Promise<string> {
   const length = reference.u32();
   const address = reference.address();
   const index = reference.u32();
-  // An empty string may have no place in a heap at all.
+  // An empty string need not be in a heap at all.
   if (length === 0) return '';
   if (address === undefined) throw reference.damaged('the address of a global heap', 'the undefined address');
   const start = await reader.read(address, 16, 'global heap');

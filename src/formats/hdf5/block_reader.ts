@@ -1,27 +1,28 @@
+/** Cached reads of the small structures of a file. */
 import {type ByteSource} from '../../base/byte_source';
 import {Cursor} from './cursor';
 import {damagedFile} from './errors';
 
 /**
- * Bytes fetched at once. h5py allocates metadata in runs of some kilobytes that lie between the datasets, so a block
- * should reach over the neighbouring structures (headers, B-tree nodes, name heaps), but what it reaches into the tensors
- * around them is wasted. The file of a 270M model (537 MB, 658 groups, 236 datasets) opens with 349 reads (1.4 MB) at
- * 4 kB, 185 reads (3.0 MB) at 16 kB and 143 reads (9.3 MB) at 64 kB: beyond 16 kB, bytes grow and reads hardly fall.
+ * Bytes per block. h5py allocates metadata in runs of a few kilobytes between the datasets. A block should cover
+ * neighbouring structures (headers, B-tree nodes, name heaps), but bytes of the tensors around them are wasted. The
+ * file of a 270M model (537 MB, 658 groups, 236 datasets) opens with 349 reads (1.4 MB) at 4 kB, 185 reads (3.0 MB) at
+ * 16 kB and 143 reads (9.3 MB) at 64 kB: above 16 kB the bytes grow, while the reads hardly decrease.
  */
 const BLOCK_SIZE = 16_384;
 
-/** Bytes of structures that opening may ask for in all. No model comes near it; what does is damaged or hostile. */
+/** Most bytes of metadata that are read in total. No model comes near; a file that does is damaged or hostile. */
 const METADATA_LIMIT = 256 * 2 ** 20;
 
-/** The largest single structure (a group's names, one chunk of an object header) that is believed. */
+/** Most bytes of a single structure (a group's names, one chunk of an object header). */
 const STRUCTURE_LIMIT = 16 * 2 ** 20;
 
-/** Reads the small structures of a file through a cache of blocks, over a source whose every read may be a request. */
+/** Reads structures through a cache of blocks, because each read of the source may be a request to a server. */
 export class BlockReader {
   private readonly blocks = new Map<number, Promise<Uint8Array>>();
   private served = 0;
 
-  /** @param end where the file ends according to both itself and the source: nothing beyond is read. */
+  /** @param end the end of the file's contents; nothing after it is read. */
   constructor(
     private readonly source: ByteSource,
     readonly end: number,
@@ -48,7 +49,9 @@ export class BlockReader {
     const first = Math.floor(offset / BLOCK_SIZE);
     const last = Math.floor((offset + length - 1) / BLOCK_SIZE);
     this.request(first, last);
-    const blocks = await Promise.all(Array.from({length: last - first + 1}, (_, i) => this.blocks.get(first + i)));
+    const blocks = await Promise.all(
+      Array.from({length: last - first + 1}, async (_, i) => this.blocks.get(first + i)),
+    );
     const start = offset - first * BLOCK_SIZE;
     const only = blocks[0];
     if (blocks.length === 1 && only) return new Cursor(this.file, name, only.subarray(start, start + length));
@@ -64,7 +67,7 @@ export class BlockReader {
     return new Cursor(this.file, name, bytes);
   }
 
-  /** Starts fetching the blocks that are not here or on their way; neighbours come in one read. */
+  /** Starts fetching the blocks that are neither cached nor being fetched; adjacent ones in one read. */
   private request(first: number, last: number): void {
     for (let block = first; block <= last; block++) {
       if (this.blocks.has(block)) continue;

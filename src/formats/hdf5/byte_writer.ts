@@ -1,28 +1,28 @@
-/** Little-endian fields one after another, for structures of the file: the counterpart of `cursor.ts`. */
+/** Writes consecutive little-endian fields: the counterpart of `cursor.ts`. */
 
 const utf8 = new TextEncoder();
 
 /** HDF5's "undefined address": all ones. */
 const UNDEFINED = 0xffffffff;
 
-/** Structures begin at multiples of this. */
+/** Structures start at multiples of this. */
 export const ALIGNMENT = 8;
 
 export const aligned = (size: number): number => Math.ceil(size / ALIGNMENT) * ALIGNMENT;
 
-/** A buffer that grows while fields are put into it. */
+/** A buffer that grows as fields are appended. */
 export class ByteWriter {
   private buffer = new Uint8Array(256);
   private view = new DataView(this.buffer.buffer);
-  /** Bytes so far. */
+  /** Bytes written so far. */
   length = 0;
 
-  /** What was written, not copied. */
+  /** The bytes written so far, not copied. */
   get bytes(): Uint8Array {
     return this.buffer.subarray(0, this.length);
   }
 
-  /** Makes room; `view` may be another one afterwards. */
+  /** Reserves bytes and returns their position. May replace `view`. */
   private place(count: number): number {
     const start = this.length;
     this.length += count;
@@ -73,12 +73,12 @@ export class ByteWriter {
     this.buffer.set(bytes, start);
     return this;
   }
-  /** UTF-8, without an end. */
+  /** UTF-8, without a terminator. */
   text(text: string): this {
     return this.raw(utf8.encode(text));
   }
   zeros(count: number): this {
-    // A place that was never written holds zeros.
+    // Bytes that were never written are zero.
     this.place(count);
     return this;
   }

@@ -1,7 +1,11 @@
-/** Structures read at the same time, so that round trips to a remote source overlap. */
+/** Reads that overlap, to hide the round trips to a remote source. */
+
+/** Structures that are read at the same time. */
 const CONCURRENCY = 16;
 
-/** Runs `work` for all items, a few at a time; after a failure starts no more, and waits for those that run. */
+/**
+ * Runs `work` for all items, a few at a time. After a failure it starts no more, waits for those running, and rethrows.
+ */
 export async function forEachConcurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   let index = 0;
   const failures: unknown[] = [];

@@ -1,21 +1,22 @@
+/** Reads consecutive fields of a structure. */
 import {damagedFile, showBytes} from './errors';
 
 const utf8 = new TextDecoder('utf-8', {fatal: true});
 
 /**
- * Reads little-endian fields one after another from one structure of the file.
+ * Reads consecutive little-endian fields of one structure of the file.
  *
- * Every read is checked against the structure's end, so that a wrong length field is an error that names the file and
- * the structure, never a `RangeError` of a `DataView`.
+ * Every read is checked against the structure's end, so that a wrong length field causes an error that names the file
+ * and the structure, never a `RangeError` of a `DataView`.
  */
 export class Cursor {
-  /** Next byte to read, counted from the structure's beginning. */
+  /** Next byte to read, relative to the structure's start. */
   position = 0;
   private readonly view: DataView;
 
   /**
-   * @param file what error messages call the file.
-   * @param what what error messages call the structure ("the object header at byte 96").
+   * @param file name of the file in error messages.
+   * @param what name of the structure in error messages ("the object header at byte 96").
    */
   constructor(
     readonly file: string,
@@ -39,7 +40,7 @@ export class Cursor {
     return this.view.getUint32(this.advance(4), true);
   }
 
-  /** An unsigned integer of `size` bytes (1, 2, 4 or 8), as some fields choose their own width. */
+  /** An unsigned integer of `size` bytes (1, 2, 4 or 8), for fields of variable width. */
   unsigned(size: number): number {
     if (size === 1) return this.u8();
     if (size === 2) return this.u16();
@@ -47,7 +48,7 @@ export class Cursor {
     return this.u64();
   }
 
-  /** A length or count of 8 bytes; above 2^53 it cannot be right and is an error. */
+  /** A length or count of 8 bytes. Above 2^53 it must be wrong and is an error. */
   u64(): number {
     const low = this.u32();
     const value = this.u32() * 2 ** 32 + low;
@@ -67,7 +68,7 @@ export class Cursor {
     return this.u64();
   }
 
-  /** An address that must be defined; `target` is what it should lead to. */
+  /** An address that must be defined; `target` names what it leads to. */
   definedAddress(target: string): number {
     const address = this.address();
     if (address === undefined) throw this.damaged(`the address of ${target}`, 'the undefined address');
@@ -100,7 +101,7 @@ export class Cursor {
     }
   }
 
-  /** Checks the four letters that a structure begins with. */
+  /** Checks the letters at the start of a structure. */
   signature(letters: string): void {
     const found = this.take(letters.length);
     for (let i = 0; i < letters.length; i++) {

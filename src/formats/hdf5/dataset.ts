@@ -1,3 +1,4 @@
+/** Datasets: their description from the object header, and their bytes on request. */
 import {type ByteSource} from '../../base/byte_source';
 import {readAttribute} from './attributes';
 import {type BlockReader} from './block_reader';
@@ -8,7 +9,7 @@ import {MessageType, type ObjectHeader} from './object_header';
 
 /** One array of the file: its description, and its bytes on request. */
 export interface Hdf5Dataset {
-  /** Names of the groups and of the dataset, joined with "/", without a leading one. */
+  /** Names of the groups and of the dataset, joined with "/", without a leading "/". */
   readonly path: string;
   /** Empty for a scalar. */
   readonly shape: readonly number[];
@@ -19,12 +20,12 @@ export interface Hdf5Dataset {
   /**
    * Fills `target` with the dataset's little-endian bytes from byte `start` on.
    *
-   * @throws if that reaches beyond the dataset.
+   * @throws if the range extends beyond the dataset.
    */
   readInto(start: number, target: Uint8Array): Promise<void>;
 }
 
-/** Where a dataset's bytes are: in the file, or (for compact layout) in its header, copied from there. */
+/** A dataset's bytes: an address in the file or, for compact layout, a copy from the object header. */
 type Storage = {readonly address: number} | {readonly bytes: Uint8Array};
 
 class StoredDataset implements Hdf5Dataset {
@@ -59,7 +60,8 @@ export function isDataset(header: ObjectHeader): boolean {
 /**
  * Reads the description of a dataset.
  *
- * @throws {UnsupportedFeature} if only this dataset cannot be read; any other error condemns the file.
+ * @throws {UnsupportedFeature} if only this dataset cannot be read. After any other error nothing in the file can be
+ * trusted.
  */
 export async function readDataset(
   source: ByteSource,
@@ -115,7 +117,7 @@ export async function readDataset(
   return new StoredDataset(source, path, shape, dtype, type.size, byteLength, storage ?? {bytes: new Uint8Array(0)});
 }
 
-/** Where the bytes are, or undefined where no storage was allocated. */
+/** Where the bytes are, or undefined if no storage was allocated. */
 function readLayout(
   layout: Cursor,
   byteLength: number,
@@ -128,7 +130,7 @@ function readLayout(
   if (kind === 0) {
     const size = layout.u16();
     if (size !== byteLength) throw layout.damaged(`${byteLength} bytes for the ${subject}`, `${size} bytes`);
-    // Copied, since the bytes belong to a block of the cache, which would stay alive with them.
+    // Copied, so that the cached block can be freed.
     return {bytes: layout.take(size).slice()};
   }
   if (kind === 1) {

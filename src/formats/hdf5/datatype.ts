@@ -1,3 +1,4 @@
+/** Datatype and dataspace messages: element types and shapes. */
 import {type Cursor} from './cursor';
 
 /** Element types of datasets; names are those of Keras and NumPy. */
@@ -15,10 +16,10 @@ export type Hdf5Dtype =
   | 'uint32'
   | 'uint64';
 
-/** A datatype message, as far as this reader understands it. */
+/** A datatype message, as far as this reader supports it. */
 export type Datatype =
   | {readonly kind: 'number'; readonly size: number; readonly dtype: Hdf5Dtype}
-  /** Bytes without meaning: Keras keeps bfloat16 in them and says so in an attribute. */
+  /** Uninterpreted bytes. Keras stores bfloat16 this way, marked by an attribute. */
   | {readonly kind: 'opaque'; readonly size: number}
   | {readonly kind: 'string'; readonly size: number; readonly spacePadded: boolean}
   /** A reference of 16 bytes to text in a global heap. */
@@ -82,7 +83,7 @@ function isIntegerDtype(dtype: string): dtype is Hdf5Dtype {
   return /^u?int(8|16|32|64)$/.test(dtype);
 }
 
-/** The formats by [bytes, exponent bits, mantissa bits, exponent bias]. HDF5 2.0 knows bfloat16 as a float type. */
+/** The formats: [name, bytes, exponent bits, mantissa bits, exponent bias]. HDF5 2.0 has bfloat16 as a float type. */
 const FLOATS: readonly [Hdf5Dtype, number, number, number, number][] = [
   ['float16', 2, 5, 10, 15],
   ['bfloat16', 2, 8, 7, 127],
@@ -104,7 +105,7 @@ function readFloat(message: Cursor, flags: number, size: number): Hdf5Dtype | un
   )?.[0];
 }
 
-/** The shape of a dataspace message, or undefined for HDF5's null dataspace, which has no elements and no shape. */
+/** The shape in a dataspace message, or undefined for a null dataspace, which has neither elements nor a shape. */
 export function readDataspace(message: Cursor): number[] | undefined {
   const version = message.u8();
   if (version !== 1 && version !== 2) throw message.damaged('a dataspace of version 1 or 2', `version ${version}`);
@@ -116,7 +117,7 @@ export function readDataspace(message: Cursor): number[] | undefined {
   return Array.from({length: rank}, () => message.u64());
 }
 
-/** Bytes of an array of this shape; an error where they cannot be counted. */
+/** Bytes of an array of this shape; an error if the number is not exact. */
 export function arrayBytes(message: Cursor, shape: readonly number[], itemSize: number): number {
   if (shape.includes(0)) return 0;
   const bytes = shape.reduce((product, size) => product * size, itemSize);

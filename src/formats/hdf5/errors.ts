@@ -1,6 +1,6 @@
-/** The sentences of the HDF5 reader's errors, so that all of them name the file and say what to do. */
+/** Error messages of the HDF5 reader. All name the file and say what to do. */
 
-/** The file's structure contradicts itself or ends early: nothing read from it could be trusted. */
+/** The file's structure is inconsistent or ends early, so nothing read from it can be trusted. */
 export function damagedFile(file: string, expected: string, received: string): Error {
   return new Error(
     `"${file}" is a damaged HDF5 file: expected ${expected}. Received: ${received}. ` +
@@ -8,10 +8,10 @@ export function damagedFile(file: string, expected: string, received: string): E
   );
 }
 
-/** Thrown for valid HDF5 that this reader does not know: about one dataset, it is no reason not to read the others. */
+/** Valid HDF5 that this reader does not support. If it concerns one dataset, the others can still be read. */
 export class UnsupportedFeature extends Error {}
 
-/** Valid HDF5, but something that Keras does not write; `subject` is `dataset "…"`, `group "…"` or `attribute "…"`. */
+/** An error about a feature that Keras does not write; `subject` is `dataset "…"`, `group "…"` or `attribute "…"`. */
 export function unsupportedFeature(
   file: string,
   subject: string,
@@ -24,7 +24,7 @@ export function unsupportedFeature(
   );
 }
 
-/** Bytes as an error message can show them: text where they are text, hexadecimal where not. */
+/** Bytes in an error message: as text if they are printable, otherwise in hexadecimal. */
 export function showBytes(bytes: Uint8Array): string {
   if (bytes.length === 0) return 'no bytes';
   const codes = Array.from(bytes);

@@ -1,3 +1,4 @@
+/** Reading HDF5 files: the tree of groups, datasets and attributes. */
 import {type ByteSource} from '../../base/byte_source';
 import {type Hdf5AttributeValue, readAttribute} from './attributes';
 import {BlockReader} from './block_reader';
@@ -8,24 +9,24 @@ import {Claims, isGroup, type Link, readLinks} from './links';
 import {MessageType, readObjectHeader} from './object_header';
 import {readSuperblock} from './superblock';
 
-/** Groups and datasets that are believed; the largest models have some ten thousand. */
+/** Most groups and datasets of a file; the largest models have about ten thousand. */
 const OBJECT_LIMIT = 200_000;
 
-/** Nesting that is believed; Keras nests a group per layer of layers. */
+/** Deepest nesting of groups; Keras nests one group per nested layer. */
 const DEPTH_LIMIT = 200;
 
 interface Tree {
   /** Addresses of the object headers of groups and datasets by path; the root is ''. */
   readonly objects: Map<string, number>;
-  /** Readable datasets, or why one is not. */
+  /** Datasets by path, or the reason why one cannot be read. */
   readonly datasets: Map<string, Hdf5Dataset | string>;
 }
 
 /**
  * An HDF5 file as Keras 3 writes `model.weights.h5`, read by byte ranges.
  *
- * The tree of groups is read once, when opening; the data only when asked for. Chunked, compressed and big-endian
- * datasets are listed, and asking for one says why it cannot be read.
+ * The tree of groups is read once, on opening; data is read on request. Chunked, compressed and big-endian datasets are
+ * listed, and requesting one throws the reason why it cannot be read.
  */
 export class Hdf5File {
   private constructor(
@@ -35,9 +36,9 @@ export class Hdf5File {
   ) {}
 
   /**
-   * Reads the tree of groups. The file owns `source` from here on, and closes it also when opening fails.
+   * Reads the tree of groups. From here on the file owns `source`, and closes it even if opening fails.
    *
-   * @throws if the source is not HDF5, is truncated or damaged, or keeps groups in a way this reader does not know.
+   * @throws if the source is not HDF5, is truncated or damaged, or stores groups in a way this reader does not support.
    */
   static async open(source: ByteSource): Promise<Hdf5File> {
     try {
@@ -50,7 +51,7 @@ export class Hdf5File {
     }
   }
 
-  /** What error messages call it: the path or address of the source. */
+  /** Its name in error messages: the path or address of the source. */
   get name(): string {
     return this.source.name;
   }
@@ -58,7 +59,7 @@ export class Hdf5File {
   /**
    * The dataset at a path such as "layers/rms_normalization/vars/0", or undefined if there is none.
    *
-   * @throws if there is one that this reader cannot read.
+   * @throws if the dataset exists and this reader cannot read it.
    */
   dataset(path: string): Hdf5Dataset | undefined {
     const found = this.tree.datasets.get(path);
@@ -66,13 +67,13 @@ export class Hdf5File {
     return found;
   }
 
-  /** The paths of all datasets, also of those that cannot be read, sorted. */
+  /** The paths of all datasets, sorted, including those that cannot be read. */
   paths(): string[] {
     return [...this.tree.datasets.keys()].sort();
   }
 
   /**
-   * An attribute of a group or dataset, such as the "name" that Keras gives to a layer's group; '' is the root group.
+   * An attribute of a group or dataset, such as the "name" that Keras stores in a layer's group; '' is the root group.
    *
    * @returns undefined if the object has no such attribute.
    * @throws if there is no such object, or the attribute is neither numbers nor strings.
@@ -81,15 +82,15 @@ export class Hdf5File {
     const address = this.tree.objects.get(path);
     if (address === undefined) {
       throw new Error(
-        `"${this.name}" has no such group or dataset: expected the path of one. Received: "${path}". ` +
-          `Paths are names joined with "/", without a leading one.`,
+        `Expected the path of a group or dataset in "${this.name}". Received: "${path}", which is not in the file. ` +
+          `Paths are names joined with "/", without a leading "/".`,
       );
     }
     const reader = new BlockReader(this.source, this.end);
     return readAttribute(reader, await readObjectHeader(reader, address), name, `object "${path}"`);
   }
 
-  /** Closes the source; datasets cannot be read afterwards. */
+  /** Closes the source; afterwards no dataset can be read. */
   async close(): Promise<void> {
     await this.source.close();
   }
@@ -100,7 +101,7 @@ interface Pending {
   readonly address: number;
 }
 
-/** Walks all groups breadth-first: the objects of one level do not depend on each other. */
+/** Walks all groups breadth-first, because the objects of one level can be read at the same time. */
 async function readTree(source: ByteSource, reader: BlockReader, root: number): Promise<Tree> {
   const tree: Tree = {objects: new Map(), datasets: new Map()};
   const claims = new Claims();
@@ -127,7 +128,7 @@ async function readTree(source: ByteSource, reader: BlockReader, root: number): 
   return tree;
 }
 
-/** Enters one object into the tree and returns what it links to. */
+/** Adds one object to the tree and returns its links. */
 async function readObject(
   source: ByteSource,
   reader: BlockReader,
@@ -135,7 +136,7 @@ async function readObject(
   tree: Tree,
   claims: Claims,
 ): Promise<Link[]> {
-  if (tree.objects.has(path)) throw damagedFile(source.name, 'different names in a group', `"${path}" twice`);
+  if (tree.objects.has(path)) throw damagedFile(source.name, 'distinct names in a group', `"${path}" twice`);
   tree.objects.set(path, address);
   const header = await readObjectHeader(reader, address);
   if (isGroup(header)) {
@@ -153,7 +154,7 @@ async function readObject(
     }
     return [];
   }
-  // A named datatype is of no use to weights, and harmless.
+  // A named datatype is harmless; weights do not use it.
   if (header.has(MessageType.Datatype)) return [];
   throw damagedFile(source.name, `a group or dataset at "${path}"`, `neither, in the object header at byte ${address}`);
 }

@@ -1,3 +1,4 @@
+/** Links of groups: which names lead to which objects. */
 import {type BlockReader} from './block_reader';
 import {forEachConcurrently} from './concurrent';
 import {type Cursor} from './cursor';
@@ -7,11 +8,11 @@ import {MessageType, type ObjectHeader} from './object_header';
 /** One entry of a group. */
 export interface Link {
   readonly name: string;
-  /** Address of the object header, or what kind of link this is where it does not lead to an object of this file. */
+  /** Address of the object header, or the kind of a link that does not lead to an object of this file. */
   readonly target: number | 'soft link' | 'external link';
 }
 
-/** Structures that belong to one owner each; meeting one again means that links or trees run in a loop. */
+/** Addresses of structures that have one owner each. Meeting one twice means that links or trees form a loop. */
 export class Claims {
   private readonly taken = new Set<number>();
 
@@ -26,7 +27,7 @@ export function isGroup(header: ObjectHeader): boolean {
   return header.has(MessageType.SymbolTable) || header.has(MessageType.LinkInfo) || header.has(MessageType.Link);
 }
 
-/** The entries of a group, old style (symbol table) or new style with the links in its header. */
+/** The entries of a group: old style (symbol table), or new style with the links in its header. */
 export async function readLinks(
   reader: BlockReader,
   header: ObjectHeader,
@@ -79,7 +80,7 @@ async function readSymbolTable(reader: BlockReader, message: Cursor, claims: Cla
   return links;
 }
 
-/** Collects the links below a node of a version 1 B-tree; levels must fall by one, so the depth is bounded. */
+/** Collects the links below a node of a version 1 B-tree. Levels must decrease by one, which bounds the depth. */
 async function readTreeNode(
   reader: BlockReader,
   address: number,
@@ -98,7 +99,7 @@ async function readTreeNode(
     throw node.damaged(`level ${expectedLevel}`, `level ${level}`);
   }
   const count = node.u16();
-  // Each child follows its key; the last key, after the last child, is not needed.
+  // Each child follows its key. The last key, after the last child, is not needed.
   const entries = await reader.read(address + 24, count * 16, 'B-tree node entries');
   const children: number[] = [];
   for (let i = 0; i < count; i++) {
@@ -144,7 +145,7 @@ function readName(names: Cursor, offset: number): string {
   return checkName(names, names.text(end - offset));
 }
 
-/** A name that could not be told from a path, or from no name, cannot have been written by HDF5. */
+/** HDF5 writes no empty names, and none that look like a path. */
 function checkName(cursor: Cursor, name: string): string {
   if (name === '' || name === '.' || name.includes('/')) throw cursor.damaged('the name of a link', `"${name}"`);
   return name;

@@ -1,8 +1,9 @@
+/** Object headers: the messages that describe a group or dataset. */
 import {type BlockReader} from './block_reader';
 import {type Cursor} from './cursor';
 import {unsupportedFeature} from './errors';
 
-/** Message types that this reader knows. */
+/** Message types that this reader uses. */
 export const MessageType = {
   Dataspace: 0x01,
   LinkInfo: 0x02,
@@ -19,7 +20,7 @@ export const MessageType = {
 
 const SHARED_FLAG = 0x02;
 
-/** Messages of one object that are believed; a Keras object has about ten. */
+/** Most messages of one object; objects of Keras have about ten. */
 const MESSAGE_LIMIT = 65_536;
 
 interface Message {
@@ -39,17 +40,17 @@ export class ObjectHeader {
     return this.messages.some(message => message.type === type);
   }
 
-  /** Whether a message of this type is a reference to one that several objects share. */
+  /** Whether a message of this type refers to one that several objects share. */
   isShared(type: number): boolean {
     return this.messages.some(message => message.type === type && message.shared);
   }
 
-  /** A cursor at the beginning of the first message of this type. */
+  /** A cursor at the start of the first message of this type. */
   first(type: number, subject: string): Cursor | undefined {
     return this.all(type, subject)[0];
   }
 
-  /** Cursors at the beginnings of all messages of this type. */
+  /** Cursors at the start of each message of this type. */
   all(type: number, subject: string): Cursor[] {
     return this.messages
       .filter(message => message.type === type)
@@ -70,7 +71,7 @@ export class ObjectHeader {
 
 /** Reads an object header (version 1 or 2) with all its continuation blocks. */
 export async function readObjectHeader(reader: BlockReader, address: number): Promise<ObjectHeader> {
-  // 16 bytes hold the prefix of version 1, and of version 2 as far as its flags.
+  // 16 bytes contain the prefix of version 1, and that of version 2 up to its flags.
   const start = await reader.read(address, 16, 'object header');
   const messages: Message[] = [];
   const chunks: {address: number; length: number}[] = [];
@@ -115,7 +116,7 @@ export async function readObjectHeader(reader: BlockReader, address: number): Pr
 type Chunks = {address: number; length: number}[];
 
 function parseOld(chunk: Cursor, messages: Message[], chunks: Chunks): void {
-  // What is too short for a message is padding.
+  // A rest too short for a message is padding.
   while (chunk.remaining >= 8) {
     const type = chunk.u16();
     const length = chunk.u16();
@@ -126,7 +127,7 @@ function parseOld(chunk: Cursor, messages: Message[], chunks: Chunks): void {
 }
 
 function parseNew(chunk: Cursor, entry: number, messages: Message[], chunks: Chunks): void {
-  // What is too short for a message is a gap.
+  // A rest too short for a message is a gap.
   while (chunk.remaining >= entry) {
     const type = chunk.u8();
     const length = chunk.u16();

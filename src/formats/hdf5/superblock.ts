@@ -1,17 +1,18 @@
+/** The superblock, at the start of a file. */
 import {type ByteSource} from '../../base/byte_source';
 import {Cursor} from './cursor';
 import {damagedFile, showBytes, unsupportedFeature} from './errors';
 
 const SIGNATURE = [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a];
 
-/** Long enough for every version of the superblock. */
+/** Size in bytes of the longest version of the superblock. */
 const SUPERBLOCK_LIMIT = 100;
 
-/** What the beginning of the file says. */
+/** Contents of the superblock. */
 export interface Superblock {
-  /** Where the object header of the root group lies. */
+  /** Address of the root group's object header. */
   readonly root: number;
-  /** End of the file's contents; the file is at least that long. */
+  /** End of the file's contents. The file is at least that long. */
   readonly end: number;
 }
 
@@ -40,12 +41,12 @@ export async function readSuperblock(source: ByteSource): Promise<Superblock> {
 function readOld(source: ByteSource, cursor: Cursor, version: number): Superblock {
   cursor.skip(4);
   checkWidths(source, cursor.u8(), cursor.u8());
-  // Reserved byte, ranks of the B-trees, consistency flags; version 1 adds the rank of chunk B-trees.
+  // Reserved byte, ranks of the B-trees, consistency flags. Version 1 adds the rank of chunk B-trees.
   cursor.skip(1 + 4 + 4 + (version === 1 ? 4 : 0));
   checkBase(source, cursor.address());
   cursor.skip(8);
   const end = checkEnd(source, cursor.address());
-  // Driver information, then the root's symbol table entry: name offset, header address.
+  // Driver information, then the root's symbol table entry: name offset and header address.
   cursor.skip(8 + 8);
   return {root: cursor.definedAddress('the root group'), end};
 }
@@ -89,7 +90,7 @@ function truncated(source: ByteSource, expected: string): Error {
   );
 }
 
-/** What people pass by mistake, told from the first bytes. */
+/** Recognizes common mistakes by the first bytes. */
 function guess(start: Uint8Array): string {
   const text = String.fromCharCode(...start.subarray(0, 24));
   if (text.startsWith('PK')) return ' (a zip archive, as ".keras" files are; unpack it and pass its weights file)';

@@ -1,4 +1,4 @@
-/** Writes HDF5 files as h5py does for Keras: old-style groups, contiguous datasets, nothing compressed. */
+/** Writing HDF5 files as h5py does for Keras: old-style groups, contiguous datasets, no compression. */
 import {ValueError} from '../../base/errors';
 import {type ByteSink} from '../../base/byte_sink';
 import {aligned, ByteWriter} from './byte_writer';
@@ -16,14 +16,14 @@ import {
 
 export {type Attributes, type AttributeValue, itemSize} from './writer_messages';
 
-/** An array to be written. */
+/** An array to write. */
 export interface DatasetContent {
   /** Empty for a scalar. */
   readonly shape: readonly number[];
   readonly dtype: Hdf5Dtype;
   /**
-   * Its little-endian bytes in pieces, as many together as shape and dtype say. Called when the writer comes to it; a
-   * piece may be used again for the next one.
+   * The little-endian bytes in pieces, of the total size that follows from shape and dtype. Called when the writer
+   * reaches the dataset. The array of one piece may be reused for the next.
    */
   data(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
@@ -43,13 +43,13 @@ const byteLength = ({shape, dtype}: DatasetContent) => shape.reduce((a, b) => a 
 const SUPERBLOCK = 96;
 
 /**
- * A file in the making. Groups and datasets are named first, with shapes and without values; `writeTo` then lays out the
- * file and writes it from its beginning to its end, asking for values when their turn comes.
+ * A file to write. First, groups and datasets are declared with their shapes. Then `writeTo` lays out the file and
+ * writes it from start to end, requesting the values of each dataset when it reaches it.
  */
 export class Hdf5Writer {
   private readonly root: Group = {children: new Map(), attributes: {}};
 
-  /** Adds a group, and those it is in. With attributes it gets these. */
+  /** Adds a group and its parents. Attributes are added to existing ones. */
   group(path: string, attributes?: Attributes): this {
     const group = this.groupAt(path.split('/').filter(Boolean));
     if (attributes) group.attributes = {...group.attributes, ...attributes};
@@ -57,9 +57,9 @@ export class Hdf5Writer {
   }
 
   /**
-   * Adds a dataset, and the groups it is in. bfloat16 gets the attribute by which Keras knows it.
+   * Adds a dataset and its parent groups. For bfloat16 it adds the attribute by which Keras recognizes it.
    *
-   * @throws ValueError if there is something of that name.
+   * @throws ValueError if the name is already taken.
    */
   dataset(path: string, content: DatasetContent, attributes: Attributes = {}): this {
     const names = path.split('/').filter(Boolean);
@@ -89,7 +89,7 @@ export class Hdf5Writer {
   /**
    * Writes the file; the sink stays open.
    *
-   * @throws Error if a dataset gives more or fewer bytes than its shape says.
+   * @throws Error if the pieces of a dataset have more or fewer bytes than its shape requires.
    */
   async writeTo(sink: ByteSink): Promise<void> {
     const {head, datasets} = new Layout(this.root);
@@ -104,8 +104,8 @@ export class Hdf5Writer {
       }
       if (written !== wanted) {
         throw new Error(
-          `The dataset "${dataset.path}" of "${sink.name}" has shape [${dataset.shape}] of ${dataset.dtype}: expected ` +
-            `${wanted} bytes. Received: ${written > wanted ? 'more' : written}.`,
+          `The dataset "${dataset.path}" of "${sink.name}" has shape [${dataset.shape}] of ${dataset.dtype}: ` +
+            `expected ${wanted} bytes. Received: ${written > wanted ? 'more' : written}.`,
         );
       }
       const padding = aligned(wanted) - wanted;
@@ -114,19 +114,19 @@ export class Hdf5Writer {
   }
 }
 
-/** An object of the file with its place. */
+/** Addresses of an object. */
 interface Placed {
   readonly header: number;
   readonly group?: {readonly tree: number; readonly heap: number};
 }
 
 /**
- * Places everything: superblock, headers and tables of groups, headers of datasets, texts, and then the values, in the
- * order in which datasets are reached.
+ * The layout of the file: superblock, headers and tables of groups, headers of datasets, texts, and then the values in
+ * the order of `datasets`.
  */
 class Layout {
   readonly datasets: Dataset[] = [];
-  /** All that lies before the values. */
+  /** Everything before the values. */
   readonly head: Uint8Array;
   private readonly placed = new Map<Group | Dataset, Placed>();
   private readonly tables = new Map<Group, GroupTable>();
@@ -134,7 +134,7 @@ class Layout {
 
   constructor(root: Group) {
     this.placeGroup(root);
-    // Texts follow; how many bytes they take does not move what was placed.
+    // Texts come after everything placed so far, so their size moves none of it.
     const heap = new GlobalHeap(this.next);
     const attributes = new Map(
       [...this.placed.keys()].map(node => [node, attributeMessages(node.attributes, heap)] as const),
@@ -179,14 +179,14 @@ class Layout {
   }
 }
 
-/** Bytes of a header, which do not depend on addresses. */
+/** Bytes of a header; they do not depend on addresses. */
 const headerSize = ({attributes}: Group | Dataset, messages: Parameters<typeof objectHeader>[0]) =>
   objectHeader([...messages, ...attributeMessages(attributes, new GlobalHeap(0))]).length;
 
 function superblock(root: Placed, end: number): Uint8Array {
   return new ByteWriter()
     .raw([0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a])
-    .zeros(5) // versions 0 of everything
+    .zeros(5) // version 0 of all structures
     .u8(8, 8, 0) // addresses and lengths of 8 bytes
     .u16(LEAF_K)
     .u16(INTERNAL_K)

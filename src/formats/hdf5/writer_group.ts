@@ -1,7 +1,7 @@
-/** The names and links of one group in the old style: a local heap, symbol table nodes, and a B-tree over these. */
+/** The names and links of one old-style group: a local heap, symbol table nodes, and a B-tree above these. */
 import {aligned, ByteWriter} from './byte_writer';
 
-/** Half of what a symbol table node and a B-tree node hold at most; the superblock says the same. */
+/** Half the capacity of a symbol table node and of a B-tree node. The superblock repeats both. */
 export const LEAF_K = 4;
 export const INTERNAL_K = 16;
 
@@ -9,10 +9,10 @@ const ENTRY = 40;
 const NODE_SIZE = 8 + 2 * LEAF_K * ENTRY;
 const TREE_SIZE = 24 + (2 * INTERNAL_K + 1) * 8 + 2 * INTERNAL_K * 8;
 const HEAP_HEADER = 32;
-/** In the heap's list of free pieces: there is none. */
+/** Marks the heap's list of free pieces as empty. */
 const NO_FREE_PIECE = 1;
 
-/** An object of a group. For another group it is known where that has its tree and its heap. */
+/** An object in a group, with the addresses of its header and, for a group, of its B-tree and heap. */
 export interface GroupEntry {
   readonly name: string;
   readonly header: number;
@@ -28,7 +28,7 @@ function chunks<T>(items: readonly T[], size: number): T[][] {
   return Array.from({length: Math.ceil(items.length / size)}, (_, i) => items.slice(i * size, (i + 1) * size));
 }
 
-/** An entry of a symbol table; the superblock has one for the root group. */
+/** An entry of a symbol table. The superblock contains one for the root group. */
 export function symbolEntry(name: number, {header, group}: Omit<GroupEntry, 'name'>): Uint8Array {
   const writer = new ByteWriter()
     .u64(name)
@@ -38,28 +38,28 @@ export function symbolEntry(name: number, {header, group}: Omit<GroupEntry, 'nam
   return (group ? writer.u64(group.tree).u64(group.heap) : writer.zeros(16)).bytes;
 }
 
-/** A child of a tree node, and where the last name below it is in the heap. */
+/** A child of a tree node, and the heap offset of the last name below it. */
 interface Child {
   readonly address: number;
   readonly lastName: number;
 }
 
 /**
- * Where the parts of a group lie, from the number and length of its names alone; `entries` fills them when all addresses
+ * The parts of a group. Sizes and places follow from its names only; `bytes` fills in the contents once all addresses
  * are known.
  */
 export class GroupTable {
-  /** Names in the order of their bytes, which is that of the tree. */
+  /** Names sorted by their bytes, as in the tree. */
   private readonly names: {name: string; bytes: Uint8Array; offset: number}[];
   private readonly heapSize: number;
   private readonly nodeCount: number;
-  /** Numbers of tree nodes from the lowest level up to the root. */
+  /** Number of tree nodes per level, from the lowest one up to the root. */
   private readonly levels: number[];
 
   constructor(names: readonly string[]) {
     const encoder = new TextEncoder();
     const sorted = names.map(name => ({name, bytes: encoder.encode(name)})).sort((a, b) => byBytes(a.bytes, b.bytes));
-    let at = 8; // the heap begins with an empty name, the first key of every tree
+    let at = 8; // the heap starts with an empty name, the first key of every tree
     this.names = sorted.map(({name, bytes}) => {
       const offset = at;
       at += aligned(bytes.length + 1);
@@ -75,12 +75,12 @@ export class GroupTable {
     return this.levels.reduce((a, b) => a + b, 0);
   }
 
-  /** Bytes of all parts together. */
+  /** Total bytes of all parts. */
   get size(): number {
     return this.treeCount * TREE_SIZE + HEAP_HEADER + this.heapSize + this.nodeCount * NODE_SIZE;
   }
 
-  /** The root of the tree is its last node: levels are laid out from the lowest one up. */
+  /** The root is the last node of the tree, because levels are laid out from the lowest one up. */
   place(address: number): {tree: number; heap: number} {
     const heap = address + this.treeCount * TREE_SIZE;
     return {tree: heap - TREE_SIZE, heap};

@@ -1,15 +1,15 @@
-/** The global heap, where HDF5 keeps texts of any length: one or more collections of them. */
+/** The global heap, where HDF5 stores texts of variable length, in one or more collections. */
 import {aligned, ByteWriter} from './byte_writer';
 
-/** Smaller collections are refused by HDF5's library. */
+/** Bytes of the smallest collection that HDF5's library accepts. */
 const MINIMUM = 4096;
 const HEADER = 16;
 const OBJECT_HEADER = 16;
-/** Numbers of objects have 16 bits, and 0 is the free space. */
+/** Objects are numbered with 16 bits, and 0 is the free space. */
 const MOST_OBJECTS = 65_535;
 
 interface Collection {
-  /** From the beginning of the heap. */
+  /** From the start of the heap. */
   readonly offset: number;
   size: number;
   used: number;
@@ -19,7 +19,7 @@ interface Collection {
 export class GlobalHeap {
   private readonly collections: Collection[] = [];
 
-  /** @param address where the heap will lie. */
+  /** @param address of the heap in the file. */
   constructor(private readonly address: number) {}
 
   get size(): number {
@@ -27,10 +27,10 @@ export class GlobalHeap {
     return last ? last.offset + last.size : 0;
   }
 
-  /** Puts a text into the heap. What is returned leads to it: its length, its collection, its number there. */
+  /** Adds a text and returns a reference to it: its length, the address of its collection, its number there. */
   add(text: string): Uint8Array {
     const bytes = new TextEncoder().encode(text);
-    // An empty text has no place in a heap.
+    // An empty text is not stored.
     if (bytes.length === 0) return new ByteWriter().zeros(16).bytes;
     const wanted = OBJECT_HEADER + aligned(bytes.length);
     let last = this.collections.at(-1);
@@ -60,7 +60,7 @@ export class GlobalHeap {
           .pad(),
       );
       const free = size - used;
-      // What is left is object 0, if there is room to say so.
+      // Free space is object 0, if its header fits.
       if (free >= OBJECT_HEADER) {
         writer
           .u32(0)

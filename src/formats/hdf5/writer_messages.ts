@@ -1,10 +1,12 @@
-/** Object headers of version 1 with the messages that h5py writes: what describes a group, a dataset, an attribute. */
+/** Object headers of version 1 with the messages that h5py writes for groups, datasets and attributes. */
 import {aligned, ByteWriter} from './byte_writer';
 import {type Hdf5Dtype} from './datatype';
 import {MessageType} from './object_header';
 import {type GlobalHeap} from './writer_heap';
 
-/** Text, of any length; a number, an integer as int64; bytes, as text of a fixed length. */
+/**
+ * Strings are stored with variable length, integers as int64, other numbers as float64, bytes as fixed-length strings.
+ */
 export type AttributeValue = string | number | Uint8Array;
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
@@ -14,11 +16,11 @@ export interface Message {
   readonly body: Uint8Array;
 }
 
-/** Messages that may not change while the object exists. */
+/** Flag of messages that must not change while the object exists. */
 const CONSTANT = 1;
 const FILL_VALUE = 0x05;
 
-/** An object header with these messages, whole in one block. */
+/** An object header with these messages, in one block. */
 export function objectHeader(messages: readonly Message[]): Uint8Array {
   const body = new ByteWriter();
   for (const {type, flags, body: content} of messages) {
@@ -27,12 +29,12 @@ export function objectHeader(messages: readonly Message[]): Uint8Array {
   return new ByteWriter().u8(1, 0).u16(messages.length).u32(1).u32(body.length).pad().raw(body.bytes).bytes;
 }
 
-/** Where a group has its names and its links. */
+/** Leads to the names and links of a group. */
 export function symbolTableMessage(tree: number, heap: number): Message {
   return {type: MessageType.SymbolTable, flags: 0, body: new ByteWriter().u64(tree).u64(heap).bytes};
 }
 
-/** The four messages of every dataset; `address` is undefined for one without bytes. */
+/** The four messages of every dataset; `address` is undefined for a dataset without bytes. */
 export function datasetMessages(
   shape: readonly number[],
   dtype: Hdf5Dtype,
@@ -42,14 +44,14 @@ export function datasetMessages(
   return [
     {type: MessageType.Dataspace, flags: 0, body: dataspace(shape)},
     {type: MessageType.Datatype, flags: CONSTANT, body: datatype(dtype)},
-    // Version 2, allocated late, written if set: the fill value is the default one.
+    // Version 2, late allocation, written if set, with the default fill value.
     {type: FILL_VALUE, flags: CONSTANT, body: new ByteWriter().u8(2, 2, 2, 1).u32(0).bytes},
     // Version 3, contiguous.
     {type: MessageType.Layout, flags: 0, body: new ByteWriter().u8(3, 1).address(address).u64(byteLength).bytes},
   ];
 }
 
-/** Attributes; texts go into the global heap. */
+/** Attribute messages; strings are added to the global heap. */
 export function attributeMessages(attributes: Attributes, heap: GlobalHeap): Message[] {
   return Object.entries(attributes).map(([name, value]) => {
     const {type, data} = attributeValue(value, heap);
@@ -63,7 +65,7 @@ export function attributeMessages(attributes: Attributes, heap: GlobalHeap): Mes
 
 function attributeValue(value: AttributeValue, heap: GlobalHeap): {type: Uint8Array; data: Uint8Array} {
   if (typeof value === 'string') {
-    // Variable length, a string, UTF-8, made of bytes.
+    // A string of variable length, in UTF-8, with bytes as its base type.
     const type = new ByteWriter().u8(0x19, 1, 1, 0).u32(16).raw(integer(1, false)).bytes;
     return {type, data: heap.add(value)};
   }
@@ -76,7 +78,7 @@ function attributeValue(value: AttributeValue, heap: GlobalHeap): {type: Uint8Ar
   return {type: new ByteWriter().u8(0x13, 1, 0, 0).u32(value.length).bytes, data: value};
 }
 
-/** Version 1, as large as it can become. */
+/** Version 1, with the current size as the maximum size. */
 function dataspace(shape: readonly number[]): Uint8Array {
   const writer = new ByteWriter().u8(1, shape.length, shape.length ? 1 : 0).zeros(5);
   for (const size of [...shape, ...shape]) writer.u64(size);
@@ -97,7 +99,7 @@ const FLOATS: Partial<Record<Hdf5Dtype, [number, number, number, number]>> = {
   float64: [8, 11, 52, 1023],
 };
 
-/** The datatype message; bfloat16 is opaque, as in Keras' files, which say in an attribute what it is. */
+/** The datatype message. bfloat16 is opaque, as in Keras' files, where an attribute marks it. */
 function datatype(dtype: Hdf5Dtype): Uint8Array {
   if (dtype === 'bfloat16') return new ByteWriter().u8(0x15, 0, 0, 0).u32(2).bytes;
   const float = FLOATS[dtype];

@@ -21,7 +21,8 @@ export async function openFolder(_path: string): Promise<PresetSource | undefine
 /** @throws ValueError always. */
 export async function fileSink(path: string): Promise<FileSink> {
   throw new ValueError(
-    `Expected a FileSystemFileHandle, a MemoryFile or another ByteSink to save into: browsers have no paths. Received: "${path}".`,
+    'Expected a FileSystemFileHandle, a MemoryFile or another ByteSink to save into: browsers have no paths. ' +
+      `Received: "${path}".`,
   );
 }
 

@@ -117,8 +117,8 @@ export async function folderSink(path: string): Promise<PresetSink> {
     await sink.begin();
   } catch (error) {
     throw new ValueError(
-      `Expected a folder that can be written. Received: "${path}": ${(error as Error).message}. Choose another place, or ` +
-        'change its permissions.',
+      `Expected a folder that can be written. Received: "${path}": ${(error as Error).message}. ` +
+        'Choose another place, or change its permissions.',
     );
   }
   return sink;
@@ -134,8 +134,8 @@ export async function fileSink(path: string): Promise<FileSink> {
     .then(() => open(staged, 'w'))
     .catch((error: Error) => {
       throw new ValueError(
-        `Expected a file that can be written. Received: "${path}": ${error.message}. Choose another place, or change the ` +
-          'permissions of its folder.',
+        `Expected a file that can be written. Received: "${path}": ${error.message}. ` +
+          'Choose another place, or change the permissions of its folder.',
       );
     });
   let closed = false;

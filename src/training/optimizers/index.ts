@@ -26,7 +26,7 @@ const BY_NAME = {
 export type OptimizerName = keyof typeof BY_NAME;
 
 /**
- * A new optimizer with a name and Keras' defaults, or the given optimizer itself.
+ * A new optimizer with this name and Keras' defaults, or the given optimizer itself.
  *
  * @throws ValueError on anything else.
  */

@@ -336,7 +336,7 @@ describe('what goes wrong leaves everything as it was', () => {
       /Expected a folder that can be written. Received: "\/proc\/none/,
     );
     await expect(save('localstorage://x')).rejects.toThrow(
-      /"localstorage:\/\/x", an address that cannot be written to/,
+      /"localstorage:\/\/x", an address, which cannot be written to/,
     );
     const folder = temporary();
     for (const target of [`file://${folder}/text`, new URL(`file://${folder}/url`)]) {
@@ -354,7 +354,7 @@ describe('what goes wrong leaves everything as it was', () => {
     expect(await save(folder, {maxShardSize: 0})).toContain('maxShardSize to be null or a number above 0. Received: 0');
     expect(await save(folder, {shard: 1})).toContain('saveToPreset has no argument "shard"');
     for (const target of ['', null, undefined, 7, {}])
-      expect(await save(target)).toContain('Expected where to save to');
+      expect(await save(target)).toContain('Expected a folder to save into');
     expect(existsSync(folder)).toBe(false);
     backbone.dispose();
   });
