@@ -15,6 +15,25 @@ export default {
   disableSources: true,
   // Of tfjs' own build; its classes have it as well.
   modifierTags: [...OptionDefaults.modifierTags, '@nocollapse'],
+  // Contracts between folders of the sources, and lists that types are derived from: no user has to name them.
+  intentionallyNotExported: [
+    ...[
+      'Decoder',
+      'DecoderCache',
+      'NewTokens',
+      'OnHidden',
+      'CachedKeys',
+      'SessionCache',
+      'SessionModel',
+      'ChatModel',
+      'GeneratedText',
+    ],
+    ...['GenerationPreprocessor', 'EmbedderPreprocessor', 'Model', 'Stage', 'Batch', 'Gradients', 'Pixels'],
+    ...['Gemma3VisionEncoderBlock', 'Gemma3VisionAveragePooling', 'Gemma3VisionOutput'],
+    ...['OwnArgs', 'OwnAttentionArgs', 'OwnName', 'Written', 'BY_NAME', 'REDUCTIONS', 'INTERPOLATIONS'],
+  ],
+  // The list of floors in docs/architecture.md.
+  ignoredHighlightLanguages: ['floors'],
   treatWarningsAsErrors: true,
   validation: {notExported: true, invalidLink: true, invalidPath: true, rewrittenLink: true},
 };

@@ -7,7 +7,7 @@ export interface DecoderCache {
   /**
    * Forgets the last tokens of rows, down to these lengths.
    *
-   * @throws ValueError if what a window no longer holds would be needed: see {@link DecoderCache.canTruncate}.
+   * @throws ValueError if what a window no longer holds would be needed: see `canTruncate`.
    */
   truncate(lengths: readonly number[]): void;
   canTruncate(lengths: readonly number[]): boolean;

@@ -154,7 +154,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache> extends
   }
 
   /**
-   * As {@link Model.save}.
+   * As `save` of all models.
    *
    * @throws ValueError for `includeOptimizer`: see {@link saveTrainingState}.
    */

@@ -80,7 +80,8 @@ export interface TrainingBatch {
   sampleWeight: tf.Tensor;
 }
 
-type GenerationInputs = string | readonly string[] | PromptsAndResponses;
+/** The prompts of `generatePreprocess`, with or without images. */
+export type GenerationInputs = string | readonly string[] | PromptsAndResponses;
 
 /** What was given, as rows. */
 interface Rows {

@@ -18,7 +18,8 @@ import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocesso
 /** What is made of the hidden states of a text: that of its last token, or their mean. */
 export type PoolingMode = 'last' | 'mean';
 
-interface PoolingArgs {
+/** How a text's hidden states become its embedding. */
+export interface PoolingArgs {
   /**
    * How hidden states become one vector. Defaults to "last". A backbone with `isEmbeddingModel` pools by itself, and this
    * says nothing then.
