@@ -17,20 +17,10 @@ export default {
   modifierTags: [...OptionDefaults.modifierTags, '@nocollapse'],
   // Contracts between folders of the sources, and lists that types are derived from: no user has to name them.
   intentionallyNotExported: [
-    ...[
-      'Decoder',
-      'DecoderCache',
-      'NewTokens',
-      'OnHidden',
-      'CachedKeys',
-      'SessionCache',
-      'SessionModel',
-      'ChatModel',
-      'GeneratedText',
-    ],
-    ...['GenerationPreprocessor', 'EmbedderPreprocessor', 'Model', 'Stage', 'Batch', 'Gradients', 'Pixels'],
-    ...['Gemma3VisionEncoderBlock', 'Gemma3VisionAveragePooling', 'Gemma3VisionOutput'],
-    ...['OwnArgs', 'OwnAttentionArgs', 'OwnName', 'Written', 'BY_NAME', 'REDUCTIONS', 'INTERPOLATIONS'],
+    ...['CachedKeys', 'ChatModel', 'Decoder', 'DecoderCache', 'GeneratedText', 'NewTokens', 'OnHidden', 'SessionModel'],
+    ...['Batch', 'EmbedderPreprocessor', 'GenerationPreprocessor', 'Gradients', 'Model', 'Pixels', 'Stage'],
+    ...['Gemma3VisionAveragePooling', 'Gemma3VisionEncoderBlock', 'Gemma3VisionOutput'],
+    ...['BY_NAME', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName', 'REDUCTIONS', 'Written'],
   ],
   // The list of floors in docs/architecture.md.
   ignoredHighlightLanguages: ['floors'],

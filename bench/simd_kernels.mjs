@@ -1,6 +1,8 @@
 /**
- * Speed of the SIMD kernels, in one run with what bounds them: products with one row against a loop that only reads as
- * many bytes, products with many rows in GFLOP/s. node bench/simd_kernels.mjs [threads …]
+ * Speed of the SIMD kernels. Products with one row are compared with a loop that only reads the same number of bytes,
+ * which is their limit; products with many rows are given in GFLOP/s.
+ *
+ *     node bench/simd_kernels.mjs [threads …]
  */
 import {build} from 'esbuild';
 
@@ -16,7 +18,7 @@ const simd = await import(`data:text/javascript;base64,${Buffer.from(outputFiles
 
 const REPETITIONS = 15;
 
-/** Shortest milliseconds: what others do on the machine only adds. The first calls let the engine compile. */
+/** The shortest time in milliseconds, since other processes only add to it. The first calls let the engine compile. */
 function time(run, calls) {
   for (let i = 0; i < 20; i++) run();
   const times = [];
@@ -37,7 +39,7 @@ async function measure(threads, relaxed) {
   const x = engine.staticBytes;
   const y = x + (8 << 20);
   const w = y + (48 << 20);
-  // Pages that were never written to are all one and the same, and lie in cache.
+  // Unwritten pages all map to one physical page, which would stay in the cache.
   new Uint32Array(engine.memory.buffer, x).fill(0x3f813f82);
   const run = command => engine.run(...command);
   console.log(`empty command: ${(time(() => run(simd.nothing()), 1000) * 1000).toFixed(2)} us`);
@@ -86,7 +88,7 @@ async function measure(threads, relaxed) {
   await engine.dispose();
 }
 
-/** Tokens a second of the blocks of Gemma 3 270M: 18 of them, each with weights of its own. */
+/** Time per token of the 18 blocks of Gemma 3 270M, each with separate weights. */
 function decode(engine, run, start) {
   const sizes = {batch: 1, hiddenDim: 640, gateDim: 2048, numQueryHeads: 4, numKeyValueHeads: 1, headDim: 256};
   for (const name of ['BFLOAT16', 'INT8', 'INT4']) {
@@ -133,7 +135,7 @@ function decode(engine, run, start) {
       const bytes = at - start;
       const plain = time(() => run(simd.read({at: start, bytes})), 1);
       console.log(
-        `${pad(`18 blocks, ${name}, ${position}`, 28)} ${ms.toFixed(2)} ms a token, ` +
+        `${pad(`18 blocks, ${name}, ${position}`, 28)} ${ms.toFixed(2)} ms per token, ` +
           `${((plain * 100) / ms).toFixed(0)} % of reading its ${(bytes / 1e6).toFixed(0)} MB`,
       );
     }

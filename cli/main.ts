@@ -12,8 +12,19 @@ import {addInspect} from './commands/inspect';
 import {addPresets} from './commands/presets';
 import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
+import {type Choices} from './support/options';
 
 const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPresets, addConvert, addDoctor, addBench];
+
+const HELP = `
+Run "gemma3 <command> --help" for the options of a command and examples. Start with "gemma3 generate", which needs no files.
+If a command fails, GEMMA3_DEBUG=1 in the environment prints where.
+`;
+
+async function loadChoices(): Promise<Choices> {
+  const {backendNames: backends, conversionFormats: formats} = await import('tfjs-gemma3');
+  return {backends, formats};
+}
 
 /**
  * Runs one command. Never rejects.
@@ -26,11 +37,12 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .version(version)
     .exitOverride()
     .configureOutput({writeOut: text => void io.stdout.write(text), writeErr: text => void io.stderr.write(text)})
-    .showHelpAfterError('Add --help to show the usage.');
+    .showHelpAfterError('Add --help to show the usage.')
+    .addHelpText('after', HELP);
   try {
     // Loading the package takes a moment. A single argument, such as --help or --version, does not need it.
-    const backends = argv.length > 1 ? (await import('tfjs-gemma3')).backendNames : [];
-    for (const add of COMMANDS) add(program, io, backends);
+    const choices = argv.length > 1 ? await loadChoices() : {backends: [], formats: []};
+    for (const add of COMMANDS) add(program, io, choices);
     await program.parseAsync(argv, {from: 'user'});
     return EXIT.success;
   } catch (error) {

@@ -4,7 +4,7 @@ import {type Command} from 'commander';
 import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
+import {type Choices, backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
 
 interface BenchOptions {
   preset?: string;
@@ -17,7 +17,7 @@ interface BenchOptions {
   json?: boolean;
 }
 
-export function addBench(program: Command, io: Io, backends: readonly BackendName[]): void {
+export function addBench(program: Command, io: Io, {backends}: Choices): void {
   const command = program
     .command('bench')
     .description('measure load time, speed and memory of a preset')

@@ -1,12 +1,12 @@
 /** `gemma3 chat`: a conversation on a terminal or in a pipe, with one cache for all turns. */
 import {createInterface, type Interface} from 'node:readline';
 import {type Command} from 'commander';
-import type {BackendName, ChatSession, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {ChatSession, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {checkImages, refuseTextOnly} from '../support/images';
 import {type Io} from '../support/io';
 import {meter} from '../support/meter';
 import {addModelOptions, modelLoader, type ModelOptions} from '../support/model_options';
-import {collect, positiveInteger, TINY} from '../support/options';
+import {type Choices, collect, positiveInteger, TINY} from '../support/options';
 
 interface ChatOptions extends ModelOptions {
   system?: string;
@@ -35,7 +35,7 @@ Examples:
   $ printf '/image picture.png\\nWhat is in the picture?\\n' | gemma3 chat
 `;
 
-export function addChat(program: Command, io: Io, backends: readonly BackendName[]): void {
+export function addChat(program: Command, io: Io, {backends}: Choices): void {
   const command = program.command('chat').description("hold a conversation with Gemma's chat template");
   addModelOptions(command, backends)
     .option('--system <text>', 'instructions for the model, before the first turn')

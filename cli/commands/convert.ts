@@ -4,7 +4,7 @@ import {type Command, Option} from 'commander';
 import type {ConvertPresetOptions} from 'tfjs-gemma3';
 import {formatCount} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {dtypeOption, positiveNumber} from '../support/options';
+import {type Choices, dtypeOption, positiveNumber} from '../support/options';
 import {withBytesBar} from '../support/progress';
 
 interface ConvertOptions {
@@ -29,13 +29,15 @@ Examples:
   $ gemma3 convert ./gemma3_270m ./gemma3_270m_poems --to keras --lora poems.lora.h5
 `;
 
-export function addConvert(program: Command, io: Io): void {
+export function addConvert(program: Command, io: Io, {formats}: Choices): void {
   const command = program
     .command('convert')
     .description('write a preset in another format or dtype')
     .argument('<PRESET>', 'preset to read')
     .argument('<OUT>', 'folder to write')
-    .addOption(new Option('--to <FORMAT>', 'format to write').choices(['tfjs', 'keras']).makeOptionMandatory())
+    .addOption(
+      new Option('--to <FORMAT>', 'format to write').choices(formats.map(({name}) => name)).makeOptionMandatory(),
+    )
     .addOption(dtypeOption())
     .option('--lora <FILE>', 'LoRA weights, a .lora.h5 file, to merge into the weights')
     .option('--shard-size <MB>', 'with tfjs: size of each weight file (default: 32)', positiveNumber)
@@ -48,19 +50,29 @@ export function addConvert(program: Command, io: Io): void {
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES);
   command.action(async (preset: string, out: string, options: ConvertOptions) => {
-    checkCombination(options, message => command.error(`error: ${message}`, {exitCode: 2}));
+    checkCombination(options, formats, message => command.error(`error: ${message}`, {exitCode: 2}));
     await convert(preset, out, options, io);
   });
 }
 
+/** Flags of options that only some formats have. */
+const FORMAT_FLAGS = {shardSize: '--shard-size', maxShardSize: '--max-shard-size'} as const;
+
 /** Refuses combinations of options that have no effect. */
-function checkCombination({to, dtype, ...sizes}: ConvertOptions, refuse: (message: string) => never): void {
-  if (to === 'keras' && (dtype === 'int8' || dtype === 'int4')) {
-    refuse(`option '--dtype ${dtype}' needs '--to tfjs': Keras' own format of quantized weights is not supported.`);
+function checkCombination(
+  options: ConvertOptions,
+  formats: Choices['formats'],
+  refuse: (message: string) => never,
+): void {
+  const {to, dtype} = options;
+  const {dtypes, dtypesNote, options: known} = formats.find(({name}) => name === to)!;
+  if (dtype !== undefined && !dtypes.includes(dtype)) {
+    const others = formats.filter(other => other.dtypes.includes(dtype)).map(({name}) => `'--to ${name}'`);
+    refuse(`option '--dtype ${dtype}' needs ${others.join(' or ')}.${dtypesNote ? ` ${dtypesNote}` : ''}`);
   }
-  if (to === 'keras' && sizes.shardSize !== undefined) refuse("option '--shard-size' has no effect with '--to keras'.");
-  if (to === 'tfjs' && sizes.maxShardSize !== undefined) {
-    refuse("option '--max-shard-size' has no effect with '--to tfjs': use '--shard-size'.");
+  for (const [name, flag] of Object.entries(FORMAT_FLAGS)) {
+    const given = options[name as keyof typeof FORMAT_FLAGS] !== undefined;
+    if (given && !known.includes(name)) refuse(`option '${flag}' has no effect with '--to ${to}'.`);
   }
 }
 

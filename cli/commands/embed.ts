@@ -5,7 +5,7 @@ import {type Command, Option} from 'commander';
 import type {BackendName, PoolingMode} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
+import {type Choices, backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
 import {withLoadingBar} from '../support/progress';
 
 interface EmbedOptions {
@@ -32,7 +32,7 @@ Examples:
   $ gemma3 embed --preset ./embedding_gemma3_300m --json - < texts.txt
 `;
 
-export function addEmbed(program: Command, io: Io, backends: readonly BackendName[]): void {
+export function addEmbed(program: Command, io: Io, {backends}: Choices): void {
   const command = program
     .command('embed')
     .description('print embeddings of texts')

@@ -4,6 +4,7 @@ import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs
 import {formatCount, plural} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {
+  type Choices,
   backendOption,
   collect,
   dtypeOption,
@@ -64,7 +65,7 @@ Examples:
   $ gemma3 generate --preset ./gemma3_270m --lora emails.lora.h5 "Ada Lovelace, example.org ->"
 `;
 
-export function addFinetune(program: Command, io: Io, backends: readonly BackendName[]): void {
+export function addFinetune(program: Command, io: Io, {backends}: Choices): void {
   const command = program
     .command('finetune')
     .description('train LoRA on examples')
@@ -134,10 +135,9 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   if (options.validation !== undefined && options.validationSplit !== undefined) {
     refuse("option '--validation-split' has no effect with '--validation'. Leave out one of them.");
   }
-  if (options.accumulate === 1)
-    refuse(
-      "option '--accumulate' expected a number of at least 2. Received: 1. Leave it out to update weights at every step.",
-    );
+  if (options.accumulate === 1) {
+    refuse("option '--accumulate' expected at least 2. Received: 1. Leave it out to update weights at every step.");
+  }
   const files = new RunFiles(options.output);
   const settings = settingsOf(options);
   if (!options.resume && !options.force) await refuseExisting(files);
@@ -205,10 +205,12 @@ async function prepareExamples(
       prompt = `${tokenizer.startOfImageToken.repeat(images.length)} ${prompt}`;
     }
     if (!chat) return {...example, prompt};
-    const turns = applyChatTemplate([{role: 'user', content: prompt}], {
-      ...{addGenerationPrompt: true, allowControlTokens: true},
-    });
-    return {...example, prompt: turns, response: `${response}<end_of_turn>`};
+    const template = {addGenerationPrompt: true, allowControlTokens: true};
+    return {
+      ...example,
+      prompt: applyChatTemplate([{role: 'user', content: prompt}], template),
+      response: `${response}<end_of_turn>`,
+    };
   });
   if (truncate || prepared.length === 0) return prepared;
   // A huge sequence length, so that nothing is cut.

@@ -2,12 +2,12 @@
 import {addAbortSignal} from 'node:stream';
 import {text} from 'node:stream/consumers';
 import {type Command} from 'commander';
-import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {checkImages, type ImagePrompt, imagePreprocessor} from '../support/images';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
 import {addModelOptions, modelLoader, type ModelOptions} from '../support/model_options';
-import {collect, positiveInteger, TINY, wholeNumber} from '../support/options';
+import {type Choices, collect, positiveInteger, TINY, wholeNumber} from '../support/options';
 
 /** Questions that the tiny preset was trained to answer: without images, with one and with several. */
 const DEMO = ['What is the capital of France?', 'What is in the picture?', 'What is in these images?'];
@@ -37,7 +37,7 @@ Examples:
   $ gemma3 generate --preset ./gemma3_270m --top-p 0.9 --seed 1 --json - < prompt.txt
 `;
 
-export function addGenerate(program: Command, io: Io, backends: readonly BackendName[]): void {
+export function addGenerate(program: Command, io: Io, {backends}: Choices): void {
   const command = program.command('generate').description('continue a prompt').argument('[PROMPT]', 'text to continue');
   addModelOptions(command, backends)
     .option('--image <file>', 'PNG or JPEG file for the prompt; may be repeated', collect)

@@ -1,6 +1,12 @@
 /** Parsers for the values of options, and options that several commands share. */
 import {InvalidArgumentError, Option} from 'commander';
-import type {BackendName} from 'tfjs-gemma3';
+import type {BackendName, ConversionFormatInfo} from 'tfjs-gemma3';
+
+/** Values that the package offers for options. */
+export interface Choices {
+  backends: readonly BackendName[];
+  formats: readonly ConversionFormatInfo[];
+}
 
 /** The preset that ships with the package. */
 export const TINY = 'gemma3_tiny';

@@ -1,11 +1,10 @@
 /** Checks of arguments. Errors name the class, the argument and the value received. */
 import {checkKeys, show, ValueError} from './errors';
+import {isObject} from './json';
 
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
 const isSize = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 1;
 const isPositive = (value: unknown) => isNumber(value) && value > 0;
-const isObject = (value: unknown): value is object =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const KINDS = {
   size: ['to be a positive integer', isSize],

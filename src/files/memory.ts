@@ -1,6 +1,7 @@
 /** Presets and files in memory: to save into, to load from, to send elsewhere. */
 import {type ByteSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+import {concatBytes} from '../base/concat_bytes';
 import {ValueError} from '../base/errors';
 
 class MemorySink implements ByteSink {
@@ -13,13 +14,7 @@ class MemorySink implements ByteSink {
     this.pieces.push(bytes.slice());
   }
   async close(): Promise<void> {
-    const whole = new Uint8Array(this.pieces.reduce((sum, {length}) => sum + length, 0));
-    let at = 0;
-    for (const piece of this.pieces) {
-      whole.set(piece, at);
-      at += piece.length;
-    }
-    this.done(whole);
+    this.done(concatBytes(this.pieces));
   }
 }
 
@@ -71,13 +66,7 @@ export class MemoryFile implements ByteSink, ByteSource {
 
   /** All bytes written so far. */
   get bytes(): Uint8Array<ArrayBuffer> {
-    const whole = new Uint8Array(this.size);
-    let at = 0;
-    for (const piece of this.pieces) {
-      whole.set(piece, at);
-      at += piece.length;
-    }
-    return whole;
+    return concatBytes(this.pieces);
   }
   get size(): number {
     return this.pieces.reduce((sum, {length}) => sum + length, 0);

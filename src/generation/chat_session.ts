@@ -1,20 +1,20 @@
-/** A conversation with a model, whose turns stay in its session: an answer costs what is new. */
+/** A conversation with a model. Its turns stay in a session, so an answer costs only its new tokens. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
 import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN} from '../tokenizers/chat_template';
 import {type Prompt} from './decoder';
 import {GeneratedText, type TextDecoding} from './generated_text';
-import {GenerationSession, type SessionArgs} from './session';
+import {GenerationSession, type SessionArgs, type SessionModel} from './session';
 
 export interface ChatArgs extends Partial<SessionArgs> {
-  /** What the model is told before the first turn. */
+  /** System text, placed before the first turn. */
   system?: string;
 }
 
-/** Options of an answer: those of `generate` that make sense here. */
+/** Options of an answer: the options of `generate` that apply to a conversation. */
 export interface ChatOptions {
-  /** Tokens of an answer at most; until the session is full unless told. */
+  /** Largest number of tokens of an answer. By default until the session is full. */
   maxNewTokens?: number;
   stopStrings?: readonly string[];
   signal?: AbortSignal;
@@ -24,8 +24,8 @@ const CHAT_OPTIONS = ['maxNewTokens', 'stopStrings', 'signal', 'prefillChunk'] a
 
 type StepOptions = Omit<ChatOptions, 'maxNewTokens'> & {maxLength: number; session: GenerationSession<never, never>};
 
-/** What a conversation needs of a model. */
-export interface ChatModel {
+/** A model as a conversation sees it. */
+export interface ChatModel extends SessionModel<never, never> {
   readonly preprocessor:
     | (TextDecoding & {
         readonly sequenceLength: number;
@@ -37,7 +37,7 @@ export interface ChatModel {
         };
       })
     | null;
-  /** A user's turn, with its images. */
+  /** Token ids of a user's turn, with its images. */
   chatPrompt(text: string, images: readonly unknown[]): Promise<Prompt>;
   steps(
     prompts: readonly Prompt[],
@@ -48,13 +48,13 @@ export interface ChatModel {
 
 interface Turn {
   message: ChatMessage;
-  /** Tokens from the end of the turn before to the end of this one's text. */
+  /** Tokens from the end of the previous turn to the end of this turn's text. */
   prompt: Prompt;
 }
 
 /**
- * A conversation. Each turn becomes tokens once, the model's own as it generated them, and passes the model once: the time to
- * the first token of an answer does not grow with the turns before.
+ * A conversation. Each turn is tokenized once (an answer keeps its generated tokens) and read by the model once, so the
+ * time to the first token of an answer does not grow with the conversation.
  *
  *     const chat = lm.startChat({system: 'Be brief.', maxLength: 4096});
  *     for await (const piece of chat.stream('Hi')) process.stdout.write(piece);
@@ -75,50 +75,50 @@ export class ChatSession {
     const {tokenizer} = preprocessor;
     if ([START_OF_TURN, END_OF_TURN].some(token => tokenizer.idToToken(tokenizer.tokenToId(token)) !== token)) {
       throw new ValueError(
-        `Expected a vocabulary with ${START_OF_TURN} and ${END_OF_TURN}. Received: one without, of a model that knows no ` +
-          'turns. Use `generate`, or an instruction-tuned preset.',
+        `Expected a vocabulary with ${START_OF_TURN} and ${END_OF_TURN}. Received: a vocabulary without them, of a model ` +
+          'that was not trained on turns. Use `generate`, or an instruction-tuned preset.',
       );
     }
-    // Refused here, not at the first turn.
+    // Fails now if the system text is unusable, not at the first turn.
     if (system !== undefined)
       applyChatTemplate([
         {role: 'system', content: system},
         {role: 'user', content: ''},
       ]);
     this.system = system;
-    this.session = new GenerationSession(model as never, {maxLength: preprocessor.sequenceLength, ...args});
+    this.session = new GenerationSession<never, never>(model, {maxLength: preprocessor.sequenceLength, ...args});
   }
 
-  /** All turns so far, the system text first if there is one. */
+  /** All turns so far, after the system text, if any. */
   get history(): ChatMessage[] {
     const system: ChatMessage[] = this.system === undefined ? [] : [{role: 'system', content: this.system}];
     return [...system, ...this.turns.map(({message}) => message)];
   }
 
-  /** Tokens of the conversation so far. */
+  /** Number of tokens of the conversation so far. */
   get length(): number {
     return this.turns.reduce((sum, {prompt}) => sum + prompt.tokens.length, 0);
   }
 
-  /** Tokens that the conversation can have. */
+  /** Largest number of tokens of the conversation. */
   get maxLength(): number {
     return this.session.maxLength;
   }
 
-  /** Tokens of the last question and all before it. */
+  /** Number of tokens of the last question and everything before it. */
   promptLength = 0;
 
-  /** Tokens of the last question and all before it that the model had seen already. */
+  /** How many of these tokens the model had already read. */
   get reused(): number {
     return this.session.reused;
   }
 
   /**
-   * Says something and yields the answer as it comes. An answer that is left early or aborted stays as far as it came; where
-   * nothing came, the question is taken back too.
+   * Asks a question and yields the answer while it is generated. If the loop is left early or aborted, the part that
+   * was generated stays in the conversation; if there is none, the question is removed as well.
    *
-   * @throws ContextFullError if the conversation has no room for the question and a token of an answer; ValueError on
-   * unusable messages and options; the signal's reason when aborted.
+   * @throws ContextFullError if the question and one token of an answer exceed `maxLength`; ValueError on unusable
+   * messages and options; the signal's reason when aborted.
    */
   async *stream(content: ChatMessage['content'], options: ChatOptions = {}): AsyncGenerator<string, void> {
     checkKeys('A turn of a chat', options, CHAT_OPTIONS);
@@ -129,7 +129,7 @@ export class ChatSession {
     });
     const images =
       typeof content === 'string' ? [] : content.flatMap(part => (part.type === 'image' ? [part.image] : []));
-    // The end of the answer before: it was not generated, or not added to the cache.
+    // Begins with the end of the previous answer, which was not generated, or is not in the cache.
     const turn = await this.model.chatPrompt(this.turns.length ? `${END_OF_TURN}\n${text}` : text, images);
     if (this.turns.length && turn.tokens[0] === this.model.preprocessor!.tokenizer.startTokenId) {
       turn.tokens = turn.tokens.slice(1);
@@ -144,24 +144,24 @@ export class ChatSession {
   }
 
   /**
-   * Answers the last question anew, in place of its answer, if the model has given one.
+   * Answers the last question again; the new answer replaces the old one, if any.
    *
-   * @throws ValueError if nothing was said yet; as `stream`.
+   * @throws ValueError before the first question; otherwise as `stream`.
    */
   async *regenerate(options: ChatOptions = {}): AsyncGenerator<string, void> {
     checkKeys('A turn of a chat', options, CHAT_OPTIONS);
-    if (this.turns.length === 0) throw new ValueError('Expected a question to answer anew. Received: none yet.');
+    if (this.turns.length === 0) throw new ValueError('Expected a question to answer again. Received: none yet.');
     const answer = this.turns.at(-1)!.message.role === 'assistant' ? this.turns.pop() : undefined;
     try {
       yield* this.answer(options);
     } finally {
-      // Without a new one the old answer stays.
+      // Without a new answer the old one stays.
       if (answer && this.turns.at(-1)?.message.role !== 'assistant') this.turns.push(answer);
     }
   }
 
   /**
-   * Says something and waits for the answer.
+   * Asks a question and waits for the whole answer.
    *
    * @throws as `stream`.
    */
@@ -171,13 +171,13 @@ export class ChatSession {
     return text;
   }
 
-  /** Begins anew: all turns are forgotten, but not the system text. */
+  /** Starts over: forgets all turns, but not the system text. */
   clear(): void {
     this.session.clear();
     this.forgetTurns();
   }
 
-  /** Frees the memory; the conversation cannot go on afterwards. */
+  /** Frees the memory; the conversation cannot be used afterwards. */
   dispose(): void {
     this.session.dispose();
     this.forgetTurns();
@@ -222,7 +222,7 @@ export class ChatSession {
   }
 }
 
-/** One prompt of several that follow one another; its images, if any, are a tensor of its own. */
+/** Concatenates prompts into one; its images, if any, are a new tensor. */
 function joined(prompts: readonly Prompt[]): Prompt {
   const images = prompts.flatMap(({images}) => (images ? [images] : []));
   return {

@@ -1,26 +1,28 @@
+/** The contract between generation and a model. */
 import * as tf from '@tensorflow/tfjs';
 
-/** What holds keys and values of all blocks. */
+/** The keys and values of all blocks. */
 export interface DecoderCache {
-  /** Tokens seen so far, one number a row. */
+  /** Number of tokens seen so far, per row. */
   readonly lengths: readonly number[];
   /**
    * Forgets the last tokens of rows, down to these lengths.
    *
-   * @throws ValueError if what a window no longer holds would be needed: see `canTruncate`.
+   * @throws ValueError if `canTruncate` is false for these lengths.
    */
   truncate(lengths: readonly number[]): void;
+  /** False if a sliding window has already dropped keys that the remaining tokens would need. */
   canTruncate(lengths: readonly number[]): boolean;
-  /** One of its own that holds the same. */
+  /** A separate cache with the same tokens. */
   copy(): DecoderCache;
-  /** Makes row i a copy of what row `rows[i]` was; there may be more rows afterwards, or fewer. */
+  /** Replaces row i by a copy of the old row `rows[i]`. The number of rows may change. */
   select(rows: readonly number[]): void;
   dispose(): void;
 }
 
 /** New tokens of a batch of rows. */
 export interface NewTokens {
-  /** Token ids of each row, all of one length, padded behind `counts[row]`. */
+  /** Token ids of each row, all of one length, padded after `counts[row]`. */
   rows: readonly (readonly number[])[];
   counts: readonly number[];
   images?: ImageTokens;
@@ -28,41 +30,43 @@ export interface NewTokens {
 
 /** Tokens that stand for parts of images. */
 export interface ImageTokens {
-  /** (M, D), the parts of all images, as the vision encoder gives them. */
+  /** (M, D), the parts of all images, as the vision encoder returns them. */
   embeddings: tf.Tensor2D;
-  /** For each token of each row, which of the M it is; −1 for text. Neighbours that are no text are one image. */
+  /** For each token of each row, which of the M parts it is; −1 for text. Consecutive parts are one image. */
   parts: readonly (readonly number[])[];
 }
 
-/** What the loop needs of a model. */
+/** A model as generation sees it. */
 export interface Decoder<C extends DecoderCache = DecoderCache> {
-  /** @param slack how many tokens `truncate` may take back, whatever the windows; 0 unless told. */
+  /** @param slack how many tokens `truncate` can always remove, whatever the windows. Defaults to 0. */
   newCache(batch: number, maxLength: number, slack?: number): C;
-  /** Images (I, S, S, 3) → their parts (I · tokens an image, D). */
+  /** Images (I, S, S, 3) → their parts (I · tokens per image, D). */
   encodeImages(images: tf.Tensor4D): tf.Tensor2D;
   /** Adds tokens to the cache → hidden states of all of them, (B, T, D). */
   hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
   /** Hidden states (N, D) → logits (N, V). */
   logits(hidden: tf.Tensor2D): tf.Tensor2D;
-  /** Hidden states (N, D) as the head takes them, behind the last norm: what samplers compare. */
+  /** Hidden states (N, D) after the final norm, as the head takes them: samplers compare these. */
   finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
 }
 
-/** Token ids, and what some of them stand for. */
+/** Token ids, and the images that some of them stand for. */
 export interface Prompt {
   tokens: readonly number[];
-  /** (I, S, S, 3), as the vision encoder takes them; not disposed. Null or left out: text alone. */
+  /** (I, S, S, 3), as the vision encoder takes them; not disposed. Null or left out for text only. */
   images?: tf.Tensor4D | null;
   /** With images: true for tokens that stand for parts of them, in order. */
   visionMask?: readonly boolean[];
 }
 
-/** Shown the hidden states (B, T, D) of new tokens, of which `counts[row]` are real; they are disposed afterwards. */
+/**
+ * Receives the hidden states (B, T, D) of new tokens, of which `counts[row]` are real; they are disposed afterwards.
+ */
 export type OnHidden = (hidden: tf.Tensor3D, counts: readonly number[]) => void;
 
 /**
- * Logits (B, V) behind the last real token of each row; the tokens are added to the cache. Norm and head see one position
- * a row: the head is the largest product of all.
+ * Adds tokens to the cache → logits (B, V) after the last real token of each row. The norm and the head run on one
+ * position per row: the head is the model's largest matrix product.
  */
 export function nextLogits<C extends DecoderCache>(
   decoder: Decoder<C>,
@@ -81,9 +85,9 @@ export function nextLogits<C extends DecoderCache>(
   });
 }
 
-/** A row so far. */
+/** The tokens of a row so far. */
 export interface RowText {
-  /** Its prompt and what was added. */
+  /** The prompt and the tokens added to it. */
   readonly tokens: readonly number[];
   readonly promptLength: number;
 }

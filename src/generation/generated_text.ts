@@ -1,21 +1,21 @@
-/** Text of a row as its tokens come, up to a stop string. */
+/** The text of a row while its tokens are generated, up to a stop string. */
 
-/** What is needed of a tokenizer and a preprocessor. */
+/** The parts of a preprocessor that decode tokens. */
 export interface TextDecoding {
   readonly tokenizer: {decoder(): {push(id: number): string; flush(): string}};
-  /** Ids without text. */
+  /** True for ids that have no text. */
   isSpecial(id: number): boolean;
 }
 
 /**
- * Turns tokens into text that is final: never half a character, and never the beginning of a stop string that then
- * completes. All that `push` and `flush` return, joined, ends before the first stop string, however many tokens it takes.
+ * Turns tokens into text that is final: never half a character, and never the start of a stop string that completes
+ * later. Joined, the results of `push` and `flush` end before the first stop string, however many tokens it spans.
  */
 export class GeneratedText {
-  /** True behind a stop string: nothing more will come. */
+  /** True after a stop string: no more text follows. */
   ended = false;
   private readonly decoder: {push(id: number): string; flush(): string};
-  /** Text that may be the beginning of a stop string. */
+  /** Text held back because it may be the start of a stop string. */
   private held = '';
 
   constructor(
@@ -25,17 +25,17 @@ export class GeneratedText {
     this.decoder = decoding.tokenizer.decoder();
   }
 
-  /** Text of tokens that were given, in which no stop string is looked for. */
+  /** The text of a prompt, which is not searched for stop strings. */
   prompt(ids: readonly number[]): string {
     return ids.map(id => (this.decoding.isSpecial(id) ? '' : this.decoder.push(id))).join('');
   }
 
-  /** Takes the next token and returns the text that it completes, '' if none. */
+  /** Adds the next token and returns the text that it completes, '' if none. */
   push(id: number): string {
     return this.ended || this.decoding.isSpecial(id) ? '' : this.release(this.decoder.push(id));
   }
 
-  /** Ends the text: returns what was held back. */
+  /** Ends the text and returns the part that was held back. */
   flush(): string {
     if (this.ended) return '';
     const text = this.release(this.decoder.flush());
@@ -58,19 +58,19 @@ export class GeneratedText {
   }
 }
 
-/** Where the stop string begins that is complete first; −1 for none. */
+/** Start of the stop string that completes first; −1 for none. */
 function firstStop(text: string, stopStrings: readonly string[]): number {
   let [start, end] = [-1, Infinity];
   for (const stop of stopStrings) {
     const at = text.indexOf(stop);
     if (at < 0) continue;
-    // Of two that end together the longer one.
+    // Of two that end at the same place, the longer one.
     if (at + stop.length < end || (at + stop.length === end && at < start)) [start, end] = [at, at + stop.length];
   }
   return start;
 }
 
-/** Where the longest end of a text begins that a stop string begins with; the length of the text for none. */
+/** Start of the longest suffix that is also the start of a stop string; the length of the text for none. */
 function possibleStop(text: string, stopStrings: readonly string[]): number {
   const longest = Math.max(...stopStrings.map(stop => stop.length)) - 1;
   for (let at = Math.max(0, text.length - longest); at < text.length; at++) {

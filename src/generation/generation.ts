@@ -1,6 +1,6 @@
 /**
- * Generation on token ids. Knows the model only through `Decoder`. The loop itself is `Sampler.steps`; this file holds its
- * state.
+ * Generation on token ids. Knows the model only through `Decoder`. The loop itself is `Sampler.steps`; this file holds
+ * its state.
  */
 import type * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
@@ -14,30 +14,30 @@ export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   prompts: readonly Prompt[];
   /** Length at which a row ends, its prompt included. */
   maxLength: number;
-  /** A row ends behind any of these; null: only at `maxLength`. */
+  /** A row ends after any of these; null: only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
   /** Runs the loop: yields what each step adds to the rows, through {@link Generation.give}. */
   sampler: {steps(generation: Generation): AsyncGenerator<Step, void>};
-  /** Asked about each row that goes on, after its new token was taken: true ends it. */
+  /** Called after each new token of a row that has not ended; true ends it. */
   hasEnded?: (row: number) => boolean;
-  /** Tell how probable each token was, beside this many of the most probable. Left out: nothing of it. */
+  /** Report the log probability of each token, and of this many of the most probable. Left out: no report. */
   logprobs?: number;
 }
 
-/** What a step adds to each row: a token, or null for rows that have ended or get none this time. */
+/** What a step adds to each row: a token, or null for rows that have ended or get none in this step. */
 export interface Step {
   tokens: (number | null)[];
   /** Of the same tokens, if the request has `logprobs`. */
   logprobs?: (TokenLogprobs | null)[];
 }
 
-/** A row under way. */
+/** The state of a row. */
 export interface Row extends RowText {
   readonly tokens: number[];
   done: boolean;
 }
 
-/** A request under way, for samplers: what its rows have so far, and where they end. */
+/** The state of a request, for samplers: its rows so far, and where they end. */
 export class Generation {
   readonly rows: readonly Row[];
 
@@ -65,14 +65,15 @@ export class Generation {
     return this.rows.map(({tokens}) => tokens.length);
   }
 
-  /** Adds the prompts to a cache → logits (B, V) behind each. */
+  /** Adds the prompts to a cache → logits (B, V) after each. */
   readPrompts(
     cache: DecoderCache,
     {decoder = this.decoder, onHidden}: {decoder?: Decoder; onHidden?: OnHidden} = {},
   ): Promise<tf.Tensor2D> {
     const {prompts, prefillChunk, onPrefill, signal} = this.request;
-    const told = decoder === this.decoder ? {onPrefill} : {};
-    return prefill(decoder, prompts, cache, {prefillChunk, onHidden, signal, ...told});
+    // A draft model reads the prompts as well, and must not report their progress twice.
+    const reported = decoder === this.decoder ? {onPrefill} : {};
+    return prefill(decoder, prompts, cache, {prefillChunk, onHidden, signal, ...reported});
   }
 
   /** Whether a row of this length ends with this token, its last. */
@@ -80,7 +81,7 @@ export class Generation {
     return length >= this.request.maxLength || (this.request.stopTokenIds?.includes(token) ?? false);
   }
 
-  /** Log probabilities of tokens that were chosen from rows of logits, or undefined if nobody asked. */
+  /** Log probabilities of tokens that were chosen from rows of logits; undefined if the request does not want them. */
   async logprobs(
     logits: tf.Tensor2D,
     chosen: readonly {row: number; token: number}[],
@@ -89,13 +90,13 @@ export class Generation {
     return count === undefined ? undefined : tokenLogprobs(logits, chosen, count);
   }
 
-  /** To be called once a pass: backends that compute at once never let other code run, so that nobody could abort. */
+  /** To be called once per pass: on synchronous backends no other code would run, so nobody could abort. */
   async turn(): Promise<void> {
     await nextTurn();
     this.request.signal?.throwIfAborted();
   }
 
-  /** Yields a step, and then adds it to the rows. */
+  /** Yields a step, then adds it to the rows. */
   async *give(step: Step): AsyncGenerator<Step, void> {
     yield step;
     step.tokens.forEach((token, i) => {
@@ -108,10 +109,10 @@ export class Generation {
 }
 
 /**
- * Yields, step by step, what the sampler adds to each row. Rows are independent: each goes on from the end of its own
+ * Yields, step by step, what the sampler adds to each row. Rows are independent: each continues at the end of its own
  * prompt, whatever the lengths of the others.
  *
- * @throws ValueError on an empty prompt; what the signal says when it is aborted. The cache is freed in any case.
+ * @throws ValueError on an empty prompt; the signal's reason when aborted. The cache is freed in any case.
  */
 export async function* generateSteps(decoder: Decoder, request: GenerationRequest): AsyncGenerator<Step, void> {
   const empty = request.prompts.findIndex(({tokens}) => tokens.length === 0);
@@ -123,10 +124,7 @@ export async function* generateSteps(decoder: Decoder, request: GenerationReques
   if (!generation.done) yield* request.sampler.steps(generation);
 }
 
-/** As {@link generateSteps}, the tokens alone. */
-export async function* generateTokens(
-  decoder: Decoder,
-  request: GenerationRequest,
-): AsyncGenerator<(number | null)[], void> {
-  for await (const {tokens} of generateSteps(decoder, request)) yield tokens;
+/** Only the tokens of each step. */
+export async function* tokensOf(steps: AsyncGenerator<Step, void>): AsyncGenerator<(number | null)[], void> {
+  for await (const {tokens} of steps) yield tokens;
 }

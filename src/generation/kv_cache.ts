@@ -5,39 +5,41 @@ import {cacheUpdate} from '../ops/cache_update';
 
 export interface KvCacheArgs {
   batch: number;
-  /** Positions a row may reach. */
+  /** Largest number of tokens of a row. */
   maxLength: number;
   numKeyValueHeads: number;
   headDim: number;
-  /** Keys at this distance are never seen again, so that only so many are kept; null keeps all. */
+  /** Keys at this distance or further are never seen, so only this many are kept; null keeps all. */
   window: number | null;
-  /** Tokens that `truncate` can always take back: a ring keeps so many more places. Defaults to 0. */
+  /** Number of tokens that `truncate` can always remove: a ring has that many extra slots. Defaults to 0. */
   slack?: number;
 }
 
-/** What a query attends over. */
+/** The keys and values that a query attends over. */
 export interface CachedKeys {
   /** (B, S, K, H) */
   k: tf.Tensor4D;
   v: tf.Tensor4D;
-  /** int32 (1 or B, S); −1 where a place holds nothing. */
+  /** int32 (1 or B, S); −1 for an empty slot. */
   keyPositions: tf.Tensor2D;
-  /** Numbers of the tokens just appended, int32 (B, T), laid out as the keys are: (B, S), 0 for all others. */
+  /** Arranges a number per appended token, int32 (B, T), like the keys: (B, S), 0 for all other tokens. */
   layOut(numbers: tf.Tensor2D): tf.Tensor2D;
 }
 
 /**
- * A block of places for each row of the batch. Rows are independent: each has its own length, so prompts of different
- * lengths go on from their own ends. Blocks with full attention have a place for every position; blocks with a sliding
- * window have a ring of as many places as the window is wide: the token at position p rests at place p mod capacity.
+ * A block of slots for each row of the batch. Rows are independent: each has its own length, so prompts of different
+ * lengths continue at their own ends. Blocks with full attention have a slot for every position. Blocks with a sliding
+ * window have a ring with as many slots as the window is wide: the token at position p is in slot p mod capacity.
  *
- * The cache owns two tensors of fixed size. Plain operations replace them, a kernel may write into them.
+ * The cache owns two tensors of fixed size. Plain operations replace them; a kernel may write into them.
  */
 export class KvCache {
   readonly capacity: number;
   readonly maxLength: number;
   private seen: number[];
-  /** Lengths before tokens were taken back: places up to there may hold what is no longer true. */
+  /**
+   * The largest length of each row since it was last empty. Slots up to there may hold tokens that `truncate` removed.
+   */
   private furthest: number[];
   private readonly slack: number;
   private keys: tf.Tensor4D;
@@ -46,7 +48,7 @@ export class KvCache {
   constructor({batch, maxLength, numKeyValueHeads, headDim, window, slack = 0}: KvCacheArgs) {
     this.maxLength = maxLength;
     this.capacity = window === null ? maxLength : Math.min(maxLength, window + slack);
-    // Places that are never used twice forget nothing.
+    // Slots that are never reused forget nothing.
     this.slack = this.capacity === maxLength ? maxLength : slack;
     this.seen = Array.from({length: batch}, () => 0);
     this.furthest = [...this.seen];
@@ -55,7 +57,7 @@ export class KvCache {
     this.values = tf.keep(tf.zeros(shape));
   }
 
-  /** Tokens seen so far, one number a row: the position of the next token. */
+  /** Number of tokens seen so far, per row: the position of the next token. */
   get lengths(): readonly number[] {
     return this.seen;
   }
@@ -65,18 +67,18 @@ export class KvCache {
   }
 
   /**
-   * Takes T new tokens a row, of which the first `counts[row]` are real, and says what they attend over.
+   * Adds T new tokens per row, of which the first `counts[row]` are real, and returns the keys they attend over.
    *
    * @param k (B, T, K, H), @param v (B, T, K, H)
-   * @throws ValueError if a row would pass `maxLength`, or the counts do not fit the tokens.
+   * @throws ValueError if a row would exceed `maxLength`, or the counts do not match the tokens.
    */
   append(k: tf.Tensor4D, v: tf.Tensor4D, counts: readonly number[]): CachedKeys {
     const starts = [...this.lengths];
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
     const fresh = starts.every(start => start === 0);
-    // Places that are written first are attended over as they lie. A ring may have no room for that beside what the first
-    // of the new tokens still sees: then its places are copied before.
+    // Usually the new tokens are written first, and the slots are attended over as they are. In a ring the new tokens
+    // may overwrite keys that the first of them still sees; then the slots are copied before.
     const fits = starts.every((start, row) => start + counts[row]! <= this.capacity || counts[row]! <= this.slack + 1);
     const inPlace = length === 1 || (!fresh && fits);
     const before = fresh || inPlace ? null : this.joined(k, v);
@@ -84,7 +86,7 @@ export class KvCache {
     this.values = this.replace(this.values, v, starts, counts);
     const oldPositions = this.positions();
     this.advance(counts);
-    if (inPlace) return this.places(length, starts);
+    if (inPlace) return this.slots(length, starts);
     const newPositions = starts.map((start, row) =>
       Array.from({length}, (_, t) => (t < counts[row]! ? start + t : -1)),
     );
@@ -104,13 +106,13 @@ export class KvCache {
     };
   }
 
-  /** Copies of all places, and new keys and values behind them. */
+  /** Copies of all slots, followed by the new keys and values. */
   private joined(k: tf.Tensor4D, v: tf.Tensor4D): Pick<CachedKeys, 'k' | 'v'> {
     return {k: tf.concat([this.keys, k], 1), v: tf.concat([this.values, v], 1)};
   }
 
-  /** The places as they lie, with the last `length` tokens or fewer, from `starts` on, in them. */
-  private places(length: number, starts: readonly number[]): CachedKeys {
+  /** The slots as they are. They already hold the new tokens: at most `length` per row, from `starts` on. */
+  private slots(length: number, starts: readonly number[]): CachedKeys {
     const positions = this.positions();
     return {
       k: this.keys,
@@ -119,8 +121,8 @@ export class KvCache {
       layOut: numbers =>
         tf.tidy(() => {
           const none = this.batch * length;
-          const sources = positions.map((position, place) => {
-            const row = Math.floor(place / this.capacity);
+          const sources = positions.map((position, slot) => {
+            const row = Math.floor(slot / this.capacity);
             return position < starts[row]! ? none : row * length + position - starts[row]!;
           });
           const all = tf.concat([tf.reshape(numbers, [-1]), tf.tensor1d([0], 'int32')]);
@@ -130,8 +132,8 @@ export class KvCache {
   }
 
   /**
-   * One new token a row by a kernel that writes keys and values itself: into the places at position mod capacity, of rows
-   * whose count is 1.
+   * Adds one new token per row by a kernel that writes keys and values itself, into slot position mod capacity, for
+   * rows with a count of 1.
    *
    * @throws ValueError as `append`.
    */
@@ -147,13 +149,13 @@ export class KvCache {
     this.furthest = this.furthest.map((length, row) => Math.max(length, this.seen[row]!));
   }
 
-  /** Whether `truncate` to these lengths leaves all that later tokens see. */
+  /** Whether `truncate` to these lengths keeps everything that later tokens see. */
   canTruncate(lengths: readonly number[]): boolean {
     return (
       lengths.length === this.batch &&
       lengths.every((length, row) => {
         const fits = Number.isInteger(length) && length >= 0 && length <= this.seen[row]!;
-        // From nothing everything is written anew.
+        // An empty row is written again from the start.
         return fits && (length === 0 || this.furthest[row]! - length <= this.slack);
       })
     );
@@ -162,13 +164,14 @@ export class KvCache {
   /**
    * Forgets the last tokens of rows, down to these lengths.
    *
-   * @throws ValueError where there are fewer tokens, or a ring has written over what would be seen again.
+   * @throws ValueError if a row has fewer tokens, or a ring has overwritten keys that later tokens would see.
    */
   truncate(lengths: readonly number[]): void {
     if (!this.canTruncate(lengths)) {
       throw new ValueError(
-        `Expected lengths of ${this.batch} rows that are at most [${this.seen}], and at most ${this.slack} tokens less than ` +
-          `there were, [${this.furthest}]. Received: [${lengths}]. Make the cache with more \`slack\`, or anew.`,
+        `Expected lengths of ${this.batch} rows, at most [${this.seen}], and at most ${this.slack} tokens below the ` +
+          `largest lengths so far, [${this.furthest}]. Received: [${lengths}]. ` +
+          'Create the cache with more `slack`, or a new one.',
       );
     }
     this.seen = [...lengths];
@@ -176,9 +179,9 @@ export class KvCache {
   }
 
   /**
-   * Makes row i a copy of what row `rows[i]` was: for samplers that follow several continuations.
+   * Replaces row i by a copy of the old row `rows[i]`, for samplers that follow several continuations.
    *
-   * @throws ValueError for rows that there are not.
+   * @throws ValueError for rows that do not exist.
    */
   select(rows: readonly number[]): void {
     if (rows.length === 0 || !rows.every(row => Number.isInteger(row) && row >= 0 && row < this.batch)) {
@@ -195,11 +198,11 @@ export class KvCache {
     this.furthest = rows.map(row => this.furthest[row]!);
   }
 
-  /** A cache of its own with the same tokens. */
+  /** A separate cache with the same tokens. */
   copy(): KvCache {
-    const twin = Object.create(KvCache.prototype) as KvCache;
-    const [keys, values] = [this.keys, this.values].map(places => tf.keep(tf.mul(places, 1)));
-    return Object.assign(twin, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
+    const copy = Object.create(KvCache.prototype) as KvCache;
+    const [keys, values] = [this.keys, this.values].map(slots => tf.keep(tf.mul(slots, 1)));
+    return Object.assign(copy, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
   private check(batch: number, length: number, counts: readonly number[]): void {
@@ -213,20 +216,20 @@ export class KvCache {
     const over = this.lengths.findIndex((start, row) => start + counts[row]! > this.maxLength);
     if (over >= 0) {
       throw new ValueError(
-        `The cache holds ${this.maxLength} positions. Received: ${counts[over]} tokens for row ${over}, which has ` +
-          `${this.lengths[over]} already. Make the cache longer, or generate less.`,
+        `Expected at most ${this.maxLength} tokens per row. Received: ${counts[over]} tokens for row ${over}, which ` +
+          `already has ${this.lengths[over]}. Create a longer cache, or generate less.`,
       );
     }
   }
 
-  /** Position of the token at each place of each row, −1 for none. */
+  /** Position of the token in each slot of each row, −1 for none. */
   private positions(): Int32Array {
     const positions = new Int32Array(this.batch * this.capacity);
     this.lengths.forEach((length, row) => {
       const last = length - 1;
-      for (let place = 0; place < this.capacity; place++) {
-        const behind = (((last - place) % this.capacity) + this.capacity) % this.capacity;
-        positions[row * this.capacity + place] = Math.max(-1, last - behind);
+      for (let slot = 0; slot < this.capacity; slot++) {
+        const age = (((last - slot) % this.capacity) + this.capacity) % this.capacity;
+        positions[row * this.capacity + slot] = Math.max(-1, last - age);
       }
     });
     return positions;

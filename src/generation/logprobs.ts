@@ -1,4 +1,7 @@
-/** How probable tokens were, by the model's own logits: before temperature, penalties and what else a sampler does. */
+/**
+ * Log probabilities of tokens by the model's own logits, before temperature, penalties and anything else a sampler
+ * does.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {softmaxSums} from '../ops/sampling';
 import {bestTokens} from './samplers/best_tokens';
@@ -9,12 +12,18 @@ export interface TokenLogprob {
   logprob: number;
 }
 
-/** A token that was chosen, and the most probable in its place, best first: it is among them if it is that probable. */
+/**
+ * A chosen token and the most probable tokens at its position, best first. They include the chosen one if it is among
+ * the best.
+ */
 export interface TokenLogprobs extends TokenLogprob {
   top: TokenLogprob[];
 }
 
-/** @param chosen tokens, and from which row of logits (N, V) each was chosen; @param count how many go into `top`. */
+/**
+ * @param chosen tokens, and the row of logits (N, V) that each was chosen from.
+ * @param count how many tokens go into `top`.
+ */
 export async function tokenLogprobs(
   logits: tf.Tensor2D,
   chosen: readonly {row: number; token: number}[],

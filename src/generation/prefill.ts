@@ -1,34 +1,33 @@
-/** Prompts into a cache: in pieces, so that memory does not grow with their length. */
+/** Reads prompts into a cache, in pieces, so that memory does not grow with their length. */
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
-import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type Prompt} from './decoder';
+import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type OnHidden, type Prompt} from './decoder';
 
-/** Tokens of a piece, unless told. */
+/** Default number of tokens of a piece. */
 export const PREFILL_CHUNK = 512;
 
 export interface PrefillProgress {
-  /** Tokens of all prompts that the model has read, those that a session held included. */
+  /** Tokens of all prompts that are in the cache, including those that a session already held. */
   tokens: number;
   /** Tokens of all prompts. */
   total: number;
 }
 
 export interface PrefillOptions {
-  /** How many tokens of a prompt go through the model at once. An image is never cut: its tokens see each other. */
+  /** How many tokens of a prompt go through the model at once. An image is never split: its tokens see each other. */
   prefillChunk?: number;
-  /** Told after each piece. */
+  /** Called after each piece. */
   onPrefill?: (progress: PrefillProgress) => void;
-  /** Shown the hidden states (B, T, D) of each piece, of which `counts[row]` are real; they are disposed afterwards. */
-  onHidden?: (hidden: tf.Tensor3D, counts: readonly number[]) => void;
+  onHidden?: OnHidden;
   signal?: AbortSignal;
 }
 
 /**
- * Adds prompts to a cache that may hold the first tokens of each already, though not all → logits (B, V) behind the last token of each.
- * The head, the largest product of all, sees these alone.
+ * Adds prompts to a cache that may already hold a prefix of each prompt, but not all of it → logits (B, V) after the
+ * last token of each. The head, the largest matrix product, runs on these positions only.
  *
- * @throws ValueError if images and their tokens do not fit; what the signal says when it is aborted, between pieces.
+ * @throws ValueError if images and their tokens do not match; the signal's reason when aborted, between pieces.
  */
 export async function prefill<C extends DecoderCache>(
   decoder: Decoder<C>,
@@ -38,7 +37,7 @@ export async function prefill<C extends DecoderCache>(
 ): Promise<tf.Tensor2D> {
   const total = prompts.reduce((sum, {tokens}) => sum + tokens.length, 0);
   const images = encodeRest(decoder, prompts, cache.lengths);
-  // The hidden state behind the last token of each row, (1, D): rows may end in different pieces.
+  // The hidden state of the last token of each row, (1, D): rows may end in different pieces.
   const last: tf.Tensor[] = [];
   try {
     while (prompts.some(({tokens}, row) => cache.lengths[row]! < tokens.length)) {
@@ -55,7 +54,7 @@ export async function prefill<C extends DecoderCache>(
       });
       ending.forEach((row, i) => (last[row] = hidden[i]!));
       onPrefill?.({tokens: cache.lengths.reduce((sum, length) => sum + length, 0), total});
-      // Backends that compute at once never let other code run, so that nobody could abort.
+      // On synchronous backends no other code would run, so nobody could abort.
       await nextTurn();
       signal?.throwIfAborted();
     }
@@ -67,13 +66,13 @@ export async function prefill<C extends DecoderCache>(
 
 const isPart = ({visionMask}: Prompt, t: number): boolean => visionMask?.[t] ?? false;
 
-/** The last position at or before `position` that is not inside of an image. */
+/** The last position at or before `position` that is not inside an image. */
 export function outsideImage(prompt: Prompt, position: number): number {
   while (position > 0 && isPart(prompt, position - 1) && isPart(prompt, position)) position -= 1;
   return position;
 }
 
-/** Where the piece that begins at `start` ends: within `chunk` tokens, or behind an image that is longer. */
+/** Where the piece that begins at `start` ends: within `chunk` tokens, or after an image that is longer. */
 function endOfPiece(prompt: Prompt, start: number, chunk: number): number {
   const {length} = prompt.tokens;
   if (start + chunk >= length) return length;
@@ -99,14 +98,14 @@ function pieceOf(
   };
   const rows = prompts.map(({tokens}, row) => cut(tokens, row, 0));
   const parts = images?.parts.map((row, i) => cut(row, i, -1));
-  // Text alone takes the fast way.
+  // A piece without images takes the fast path.
   const any = parts?.some(row => row.some(part => part >= 0));
   return {rows, counts, ...(images && any && {images: {embeddings: images.embeddings, parts: parts!}})};
 }
 
 /**
- * The images that `starts` leave to be read, encoded, and which of their parts each token of the prompts stands for;
- * undefined for text alone. The caller disposes `embeddings`.
+ * Encodes the images that are not in the cache yet, and maps each token of the prompts to the part it stands for;
+ * undefined for text only. The caller disposes `embeddings`.
  */
 function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readonly number[]): ImageTokens | undefined {
   let next = 0;
@@ -116,7 +115,7 @@ function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readon
     const all = visionMask.filter(Boolean).length;
     const count = images?.shape[0] ?? 0;
     if (count > 0) {
-      // All images have as many parts, and a cache holds whole images.
+      // All images have the same number of parts, and a cache holds only whole images.
       const skipped = Math.round((seen / all) * count) || 0;
       if (skipped < count) rest.push(tf.slice(images!, skipped));
     }
@@ -131,7 +130,7 @@ function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readon
   const received = embeddings.shape[0];
   embeddings.dispose();
   throw new ValueError(
-    `Expected a token for each part of an image. Received: ${received} parts in ${rest.length} tensors of images, and ` +
+    `Expected one token for each part of an image. Received: ${received} parts in ${rest.length} tensors of images, and ` +
       `${next} tokens for them in visionMask. Make maxLength longer if it cut an image.`,
   );
 }

@@ -1,43 +1,44 @@
-/** A cache that outlives a call: what a new prompt has in common with what it holds is not computed again. */
+/** A cache that outlives a call: the part of a new prompt that it already holds is not computed again. */
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
 import {type Decoder, type Prompt} from './decoder';
+import {generateSteps, type GenerationRequest, type Step} from './generation';
 import {outsideImage} from './prefill';
 import {commonLength, type HeldToken, heldTokens, SessionCache} from './session_cache';
 
 export interface SessionArgs {
-  /** Tokens that a session holds at most, prompt and new text together. */
+  /** Largest number of tokens of a session, prompt and new text together. */
   maxLength: number;
   /**
-   * Tokens that can be taken back at any length, for prompts that differ near the end. A longer way back is computed from the
-   * start, since blocks with a window keep no more. Defaults to 256.
+   * How many tokens can always be removed, for prompts that differ near the end. Going back further computes the prompt
+   * from the start, since blocks with a window keep no more keys. Defaults to 256.
    */
   slack?: number;
 }
 
 const SLACK = 256;
 
-/** What a session needs of a model. */
+/** A model as a session sees it. */
 export interface SessionModel<P, O> extends Decoder {
   generate(prompt: P, options: O): Promise<string | string[]>;
   stream(prompt: P, options: O): AsyncGenerator<string, void>;
 }
 
 /**
- * Continues one prompt after another with what they have in common computed once: a conversation that grows, a document with
- * several questions. Texts are those that the model gives without a session.
+ * Continues one prompt after another and computes their common beginning only once: for a growing conversation, or
+ * several questions about one document. The texts are the same as without a session.
  *
  *     const session = lm.startSession({maxLength: 4096});
  *     await session.generate(document + question);
  *     await session.generate(document + another);
  *     session.dispose();
  *
- * Holds a cache for `maxLength` tokens until it is disposed. What it holds is of the weights as they were: `clear` it when they
- * change.
+ * Holds a cache for `maxLength` tokens until it is disposed. The cache belongs to the current weights: `clear` it when
+ * they change.
  */
 export class GenerationSession<P = string, O extends object = object> {
   readonly maxLength: number;
-  /** How many tokens of the last prompt were there already. */
+  /** How many tokens of the last prompt were already in the cache. */
   reused = 0;
   private slack: number;
   private cache: SessionCache | null = null;
@@ -55,13 +56,13 @@ export class GenerationSession<P = string, O extends object = object> {
     this.slack = args.slack ?? SLACK;
   }
 
-  /** Tokens that the session holds. The last one of a text is not among them: the model has not seen it. */
+  /** Number of tokens in the cache. The last token of a text is not among them: the model has not read it yet. */
   get length(): number {
     return this.cache?.rows[0]!.length ?? 0;
   }
 
   /**
-   * As the model's `generate`, for one prompt.
+   * Generates as the model's `generate` does, for one prompt.
    *
    * @throws ContextFullError if the prompt is longer than `maxLength`; as the model's `generate`.
    */
@@ -70,7 +71,7 @@ export class GenerationSession<P = string, O extends object = object> {
   }
 
   /**
-   * As the model's `stream`.
+   * Streams as the model's `stream` does.
    *
    * @throws as `generate`.
    */
@@ -79,21 +80,21 @@ export class GenerationSession<P = string, O extends object = object> {
   }
 
   /**
-   * A session of its own that holds the same: for several continuations of one text.
+   * A separate session with the same tokens, for several continuations of one text.
    *
-   * @throws ValueError while a text is under way.
+   * @throws ValueError while a text is being generated.
    */
   fork(): GenerationSession<P, O> {
     this.checkIdle();
-    const twin = new GenerationSession<P, O>(this.model, {maxLength: this.maxLength, slack: this.slack});
-    twin.cache = this.cache?.copy() ?? null;
-    return twin;
+    const copy = new GenerationSession<P, O>(this.model, {maxLength: this.maxLength, slack: this.slack});
+    copy.cache = this.cache?.copy() ?? null;
+    return copy;
   }
 
   /**
-   * Forgets all tokens, and frees the memory for them.
+   * Forgets all tokens and frees their memory.
    *
-   * @throws ValueError while a text is under way.
+   * @throws ValueError while a text is being generated.
    */
   clear(): void {
     this.checkIdle();
@@ -109,14 +110,14 @@ export class GenerationSession<P = string, O extends object = object> {
   }
 
   /**
-   * @throws ContextFullError or ValueError unless the session is one of this model, and has room for one prompt that grows to
-   * this length.
+   * @throws ValueError for a session of another model, for several prompts, or while a text is being generated;
+   * ContextFullError for a prompt that does not fit.
    */
   check(model: object, prompts: readonly Prompt[], maxLength: number): void {
     if (model !== this.model) {
       throw new ValueError(
-        'Expected a session of this model. Received: one of another, whose weights made what it holds. Call ' +
-          '`startSession` on this model.',
+        'Expected a session of this model. Received: a session of another model, whose weights computed its cache. ' +
+          'Call `startSession` on this model.',
       );
     }
     this.checkIdle();
@@ -129,13 +130,18 @@ export class GenerationSession<P = string, O extends object = object> {
     if (prompt.tokens.length > this.maxLength) throw new ContextFullError(prompt.tokens.length, this.maxLength);
     if (maxLength > this.maxLength) {
       throw new ValueError(
-        `Expected maxLength to be at most ${this.maxLength}, which the session was made for. Received: ${maxLength}.`,
+        `Expected maxLength to be at most ${this.maxLength}, the length of the session. Received: ${maxLength}.`,
       );
     }
   }
 
-  /** The model as the loop of generation needs it, with the session's cache as the only one. */
-  async decoder(prompt: Prompt): Promise<Decoder<SessionCache>> {
+  /** Runs a request for one prompt on the session's cache. */
+  async *steps(request: GenerationRequest): AsyncGenerator<Step, void> {
+    yield* generateSteps(await this.decoder(request.prompts[0]!), request);
+  }
+
+  /** The model with the session's cache as its only cache. */
+  private async decoder(prompt: Prompt): Promise<Decoder<SessionCache>> {
     const held = await heldTokens(prompt);
     const {model} = this;
     return {
@@ -147,7 +153,7 @@ export class GenerationSession<P = string, O extends object = object> {
     };
   }
 
-  /** The cache with what it has of this prompt, but for its last token, whose logits are wanted. */
+  /** The cache, cut to what it holds of this prompt except its last token, whose logits are needed. */
   private open(
     prompt: Prompt,
     held: readonly HeldToken[],
@@ -162,7 +168,7 @@ export class GenerationSession<P = string, O extends object = object> {
     this.slack = Math.max(this.slack, slack);
     this.cache ??= new SessionCache(this.model.newCache(1, this.maxLength, this.slack), [[]]);
     const {cache} = this;
-    // Samplers that follow several continuations leave a row for each.
+    // Samplers that follow several continuations leave one row for each.
     const common = cache.rows.map(row => commonLength(row, held));
     const best = common.indexOf(Math.max(...common));
     cache.select([best]);
@@ -179,7 +185,7 @@ export class GenerationSession<P = string, O extends object = object> {
     if (this.disposed) throw new ValueError('This session was disposed. Start another one.');
     if (this.inUse) {
       throw new ValueError(
-        'This session has a text under way. Wait for its end, leave its loop, or use another session beside it.',
+        'This session is generating a text. Wait until it ends, leave its loop, or use another session.',
       );
     }
   }

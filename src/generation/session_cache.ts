@@ -2,7 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import {type DecoderCache, type NewTokens, type Prompt} from './decoder';
 
-/** A token as it is compared: its id, or which part of which image it stands for. */
+/** A token as it is compared: its id, or the image and the part that it stands for. */
 export type HeldToken = number | string;
 
 /** How many tokens two rows have in common at the start. */
@@ -12,13 +12,13 @@ export function commonLength(a: readonly HeldToken[], b: readonly HeldToken[]): 
   return length;
 }
 
-/** Two sums over the bits of numbers; images that differ have others, but for one case in 2⁶⁴. */
+/** A 64-bit hash of pixels: two different images have the same one with a probability of 2⁻⁶⁴. */
 function digest(pixels: Float32Array): string {
   const bits = new Int32Array(pixels.buffer, pixels.byteOffset, pixels.length);
   let [a, b] = [0x811c9dc5, 0x2f0b4c47];
   for (let i = 0; i < bits.length; i++) {
     a = Math.imul(a ^ bits[i]!, 0x01000193);
-    // The multiplication carries to the left alone.
+    // A multiplication carries only to the left.
     a ^= a >>> 15;
     b = Math.imul(b + bits[i]!, 0x85ebca6b);
     b ^= b >>> 13;
@@ -26,7 +26,9 @@ function digest(pixels: Float32Array): string {
   return `${(a >>> 0).toString(16)}.${(b >>> 0).toString(16)}`;
 }
 
-/** Tokens of a prompt; those of an image are told by its pixels, whatever tensor they are in. */
+/**
+ * The tokens of a prompt for comparison. Those of an image are identified by its pixels, whichever tensor holds them.
+ */
 export async function heldTokens({tokens, images, visionMask}: Prompt): Promise<HeldToken[]> {
   const parts = visionMask?.filter(Boolean).length ?? 0;
   if (!images || parts === 0) return [...tokens];
@@ -42,11 +44,11 @@ export async function heldTokens({tokens, images, visionMask}: Prompt): Promise<
   });
 }
 
-/** Wraps a model's cache; `dispose` gives it back to the session, which keeps it. */
+/** Wraps a model's cache; `dispose` returns it to the session, which keeps it. */
 export class SessionCache implements DecoderCache {
-  /** The prompt under way: what its tokens are compared by later. */
+  /** The current prompt, as its tokens are compared later. */
   prompt: readonly HeldToken[] = [];
-  /** True once the model failed halfway: blocks may hold different tokens. */
+  /** True after the model failed halfway: its blocks may hold different tokens. */
   broken = false;
   onDispose: () => void = () => {};
 

@@ -1,7 +1,7 @@
 /** From the name of a preset to its files. */
 import {openFolder} from '#platform/files';
 import {type PresetSource} from '../base/byte_source';
-import {show, ValueError} from '../base/errors';
+import {describeValue, ValueError} from '../base/errors';
 import {HttpPreset} from '../files/http';
 import {packaged} from './packaged';
 import {presets, registeredPreset} from './registry';
@@ -46,7 +46,7 @@ export async function openPreset(preset: PresetLike): Promise<PresetSource> {
   if (preset instanceof URL) return openPreset(preset.href);
   if (typeof (preset as Partial<PresetSource> | null)?.open === 'function') return preset as PresetSource;
   if (typeof preset !== 'string' || preset === '') {
-    throw new ValueError(`Expected a preset: a folder, an address or a name. Received: ${show(preset)}.`);
+    throw new ValueError(`Expected a preset: a folder, an address or a name. Received: ${describeValue(preset)}.`);
   }
   for (const resolve of resolvers) {
     const source = await resolve(preset);

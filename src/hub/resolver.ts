@@ -1,7 +1,7 @@
 import {type PresetSource} from '../base/byte_source';
 
 /**
- * One kind of preset names: returns the files behind a name, or undefined if the name is of another kind.
+ * Opens one kind of preset names. Returns undefined for names of other kinds.
  *
  * @throws ValueError if the name is of this kind but leads to no preset.
  */

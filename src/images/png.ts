@@ -2,6 +2,7 @@
  * PNG files as pixels (https://www.w3.org/TR/png-3/), the same on every platform, and equal to TensorFlow's
  * `decode_png(channels=3)`: alpha is dropped, 16 bits are cut to the upper 8, grey becomes three equal channels.
  */
+import {concatBytes} from '../base/concat_bytes';
 import {ValueError} from '../base/errors';
 import {type Pixels} from './pixels';
 
@@ -133,13 +134,7 @@ async function inflate(data: readonly Uint8Array[], size: number): Promise<Uint8
     return damaged(`a file with unreadable compressed data, ${(error as Error).message}`);
   }
   if (length !== size) damaged(`a file with ${length > size ? 'more' : 'fewer'} pixels than its header says`);
-  const all = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return concatBytes(parts);
 }
 
 /** Undoes the filter of a row, in place. `step` is the distance in bytes to the pixel on the left. */

@@ -1,4 +1,4 @@
-/** Activations by the names that Keras and KerasHub give them; several differ from what tfjs has under the same name. */
+/** Activations by their names in Keras and KerasHub. Several differ from tfjs' activations of the same name. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {gelu} from '../ops/gated_gelu';
@@ -12,7 +12,7 @@ const ACTIVATIONS: Record<string, Activation> = {
   elu: x => tf.elu(x),
   selu: x => tf.selu(x),
   sigmoid: x => tf.sigmoid(x),
-  // tfjs' is that of Keras 2: clip(0.2 · x + 0.5, 0, 1).
+  // As in Keras 3. tfjs has that of Keras 2: clip(0.2 · x + 0.5, 0, 1).
   hard_sigmoid: x => tf.div(tf.relu6(tf.add(x, 3)), 6),
   silu: x => tf.mul(x, tf.sigmoid(x)),
   swish: x => tf.mul(x, tf.sigmoid(x)),
@@ -26,10 +26,10 @@ const ACTIVATIONS: Record<string, Activation> = {
 };
 
 /**
- * Keras' name of an activation, from that name in either casing: tfjs changes the case of strings in configs on their
- * way to JSON and back. Null for none.
+ * Keras' name of an activation, from that name in either casing: tfjs changes the casing of strings in configs when it
+ * writes and reads JSON. Null for none.
  *
- * @throws ValueError for a name that is not known.
+ * @throws ValueError for an unknown name.
  */
 export function activationName(owner: string, identifier: string | null | undefined): string | null {
   if (identifier == null) return null;

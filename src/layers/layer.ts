@@ -206,7 +206,9 @@ export abstract class Layer extends tf.layers.Layer {
   }
 }
 
-/** Registers a class under its Keras name, so that `tf.loadLayersModel` can load it. */
-export function registerLayer<T extends Layer>(cls: new (args: never) => T): void {
-  tf.serialization.registerClass(cls as unknown as Parameters<typeof tf.serialization.registerClass>[0], 'tfjs-gemma3');
+/** Registers a class of layers or models under its Keras name, so that `tf.loadLayersModel` can load it. */
+export function registerLayer<T extends tf.serialization.Serializable>(
+  cls: tf.serialization.SerializableConstructor<T>,
+): void {
+  tf.serialization.registerClass(cls, 'tfjs-gemma3');
 }

@@ -23,7 +23,7 @@ export interface LayerNormalizationArgs extends LayerArgs {
  *
  * Input and output: (…, D).
  *
- * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be gone for everyone.
+ * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be replaced for every model.
  */
 export class LayerNormalization extends Layer {
   /** @nocollapse */

@@ -1,38 +1,39 @@
-/** Inputs of models by name: what users give, checked, as the tensors that tfjs wants. */
+/** Inputs of models by name: checks what users pass, and converts it to the tensors that tfjs needs. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 
 /** Tensors by input name, in the order of the model's inputs, or nested arrays of numbers by name. */
 export type ModelInputs = tf.Tensor | tf.Tensor[] | Record<string, tf.Tensor | tf.TensorLike>;
 
-/** What is asked of a model here. */
+/** The part of a model that is needed here. */
 export type ModelWithInputs = Pick<tf.LayersModel, 'inputNames' | 'inputs'>;
 
-/** Inputs that have an entry for each token. */
+/** Inputs with one entry per token. */
 const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
 
 /**
- * The inputs as tfjs wants them, and those of them that were made for it: the caller disposes these.
+ * The inputs as tensors in the order of the model, and those of the tensors that were created here: the caller disposes
+ * these.
  *
- * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not fit each other.
+ * @throws ValueError on missing, unknown or invalid inputs, and on shapes that do not fit each other.
  */
-export function inputTensors(model: ModelWithInputs, x: ModelInputs): {tensors: tf.Tensor[]; made: tf.Tensor[]} {
+export function inputTensors(model: ModelWithInputs, x: ModelInputs): {tensors: tf.Tensor[]; created: tf.Tensor[]} {
   const names = model.inputNames;
   const given = byName(names, x);
-  const made: tf.Tensor[] = [];
+  const created: tf.Tensor[] = [];
   try {
     const tensors = names.map((name, i) => {
       const value = given[name];
       if (value instanceof tf.Tensor) return value;
       const dtype = model.inputs[i]!.dtype as 'int32' | 'float32';
       const tensor = nestedTensor(name, value, dtype);
-      made.push(tensor);
+      created.push(tensor);
       return tensor;
     });
     checkShapes(model, tensors);
-    return {tensors, made};
+    return {tensors, created};
   } catch (error) {
-    tf.dispose(made);
+    tf.dispose(created);
     throw error;
   }
 }
@@ -40,11 +41,11 @@ export function inputTensors(model: ModelWithInputs, x: ModelInputs): {tensors: 
 function byName(names: readonly string[], x: ModelInputs): Record<string, unknown> {
   if (x instanceof tf.Tensor) x = [x];
   if (Array.isArray(x)) {
-    const strange = x.find(tensor => !(tensor instanceof tf.Tensor));
-    if (x.length !== names.length || strange !== undefined) {
+    const invalid = x.find(tensor => !(tensor instanceof tf.Tensor));
+    if (x.length !== names.length || invalid !== undefined) {
       throw new ValueError(
         `Expected ${names.length} inputs: ${names.join(', ')}. Received: ` +
-          `${strange === undefined ? x.length : show(strange)}. Give numbers by name: {${names.join(', ')}}.`,
+          `${invalid === undefined ? x.length : show(invalid)}. Pass numbers by name: {${names.join(', ')}}.`,
       );
     }
     return Object.fromEntries(x.map((tensor, i) => [names[i]!, tensor]));
@@ -56,7 +57,7 @@ function byName(names: readonly string[], x: ModelInputs): Record<string, unknow
     throw new ValueError(
       `Expected inputs ${names.join(', ')}. Received: ${received}.` +
         (vision
-          ? ' For text alone give images (B, 0, S, S, 3), vision_indices (B, 0) and a vision_mask of zeros.'
+          ? ' For text without images, pass images (B, 0, S, S, 3), vision_indices (B, 0) and a vision_mask of zeros.'
           : ''),
     );
   }
@@ -67,8 +68,8 @@ const isRow = (value: unknown): value is ArrayLike<unknown> =>
   Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 
 /**
- * A tensor of nested arrays, whose rows may be typed arrays. tfjs reads the shape from the first row of each axis alone,
- * and takes the others as they come.
+ * A tensor from nested arrays, whose rows may be typed arrays. All rows are checked, while tfjs takes the shape from the
+ * first row of each axis and does not check the others.
  */
 function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'): tf.Tensor {
   const refuse = (received: string, advice: string): never => {
@@ -85,14 +86,14 @@ function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'):
     if (axis === shape.length) {
       const fits = dtype === 'int32' ? Number.isSafeInteger(part) : typeof part === 'number';
       if (!fits && typeof part !== 'boolean') {
-        refuse(isRow(part) ? 'rows of different depth' : show(part), 'Give numbers alone.');
+        refuse(isRow(part) ? 'rows of different depth' : show(part), 'Pass only numbers.');
       }
       values[filled++] = Number(part);
       return;
     }
-    if (!isRow(part)) return refuse('rows of different depth', 'Give each sample as one row.');
+    if (!isRow(part)) return refuse('rows of different depth', 'Pass each sample as one row.');
     if (part.length !== shape[axis]) {
-      const lengths = `${shape[axis]} and ${part.length} elements side by side`;
+      const lengths = `${shape[axis]} and ${part.length} elements in rows of one axis`;
       return refuse(lengths, 'Pad rows to one length, with 0 in padding_mask where a row is padded.');
     }
     for (let i = 0; i < part.length; i++) take(part[i], axis + 1);
@@ -101,7 +102,7 @@ function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'):
   return tf.tensor(values, shape, dtype);
 }
 
-/** The text of all shapes, for errors about several of them. */
+/** The shapes of several inputs, for error messages. */
 const shapesOf = (names: readonly string[], tensors: readonly tf.Tensor[]) =>
   names.map((name, i) => `${name} [${tensors[i]!.shape}]`).join(', ');
 
@@ -114,7 +115,7 @@ function checkShapes(model: ModelWithInputs, tensors: readonly tf.Tensor[]): voi
       const axes = expected.map((size, axis) => size ?? (axis === 0 ? 'batch' : 'any'));
       throw new ValueError(
         `Expected \`${names[i]}\` of rank ${expected.length}, (${axes.join(', ')}). Received: shape [${shape}].` +
-          (shape.length === expected.length - 1 ? ' Give one sample as a batch of one: put it in an array.' : ''),
+          (shape.length === expected.length - 1 ? ' Pass one sample as a batch of one: put it in an array.' : ''),
       );
     }
   });
@@ -124,10 +125,10 @@ function checkShapes(model: ModelWithInputs, tensors: readonly tf.Tensor[]): voi
   }
   const perToken = names.flatMap((name, i) => (PER_TOKEN.includes(name) ? [i] : []));
   if (perToken.some(i => tensors[i]!.shape[1] !== tensors[perToken[0]!]!.shape[1])) {
-    const some = perToken.map(i => names[i]!);
+    const wrong = perToken.map(i => names[i]!);
     throw new ValueError(
-      `Expected ${some.join(', ')} of one shape (batch, length). Received: ${shapesOf(
-        some,
+      `Expected ${wrong.join(', ')} of one shape (batch, length). Received: ${shapesOf(
+        wrong,
         perToken.map(i => tensors[i]!),
       )}.`,
     );
@@ -135,7 +136,7 @@ function checkShapes(model: ModelWithInputs, tensors: readonly tf.Tensor[]): voi
   if (perToken.some(i => tensors[i]!.size === 0)) {
     throw new ValueError(
       `Expected at least one row, and one token in each. Received: ${shapesOf(names, tensors)}. ` +
-        'A text without words still has its start token.',
+        'Even an empty text has its start token.',
     );
   }
 }

@@ -13,30 +13,30 @@ import {
 } from './layer';
 
 export interface RotaryEmbeddingArgs extends LayerArgs {
-  /** Longest wavelength of the turning, in positions. Defaults to 10,000. */
+  /** Longest wavelength of the rotation, in positions. Defaults to 10,000. */
   maxWavelength?: number;
   /** Positions are divided by this (linear scaling). Defaults to 1. */
   scalingFactor?: number;
   /** Axis of the sequence. Defaults to 1. */
   sequenceAxis?: number;
-  /** Axis of the features; their number is even. Defaults to −1. */
+  /** Axis of the features, whose number must be even. Defaults to −1. */
   featureAxis?: number;
 }
 
-/** How `call` is told where the sequence begins. */
+/** Options of `call`. */
 export interface RotaryCallArgs extends Kwargs {
-  /** Position of the first element: one number for all rows, or one for each row. Defaults to 0. */
+  /** Position of the first element: one number for all rows, or one per row. Defaults to 0. */
   startIndex?: number | readonly number[];
 }
 
 /**
  * Rotary position encoding with linear scaling, as `keras_hub.layers.RotaryEmbedding`
  * (https://keras.io/keras_hub/api/modeling_layers/rotary_embedding/); RoFormer, https://arxiv.org/abs/2104.09864.
- * Tables are made on the host in double precision.
+ * Tables are computed on the host in double precision.
  *
  * Input and output: (batch, sequence, …, features).
  *
- * @throws ValueError on unknown or unusable arguments, and on inputs without these axes or of odd width.
+ * @throws ValueError on unknown or invalid arguments, and on inputs without these axes or of odd width.
  */
 export class RotaryEmbedding extends Layer {
   /** @nocollapse */
@@ -68,18 +68,20 @@ export class RotaryEmbedding extends Layer {
       const [batch, length] = moved.shape as [number, number];
       const features = moved.shape.at(-1)!;
       if (features % 2 !== 0) {
-        throw new ValueError(`Rotary dimension must be even: its two halves turn together. Received: ${features}.`);
+        throw new ValueError(
+          `Rotary dimension must be even: its two halves are rotated together. Received: ${features}.`,
+        );
       }
       const starts = [kwargs.startIndex ?? 0].flat();
       if (starts.length !== 1 && starts.length !== batch) {
-        throw new ValueError(`Expected one startIndex, or one for each of ${batch} rows. Received: [${starts}].`);
+        throw new ValueError(`Expected one startIndex, or one for each of the ${batch} rows. Received: [${starts}].`);
       }
       const {cos, sin} = rotaryTables(starts, length, features, this.maxWavelength, this.scalingFactor);
       const flat = tf.reshape(moved, [batch, length, -1, features]) as tf.Tensor4D;
-      const turned = tf.reshape(rotary(flat, cos, sin), moved.shape);
-      if (inOrder) return turned;
+      const rotated = tf.reshape(rotary(flat, cos, sin), moved.shape);
+      if (inOrder) return rotated;
       return tf.transpose(
-        turned,
+        rotated,
         axes.map((_, axis) => axes.indexOf(axis)),
       );
     });
@@ -89,7 +91,7 @@ export class RotaryEmbedding extends Layer {
     const positive = axis < 0 ? axis + rank : axis;
     if (positive < 1 || positive >= rank) {
       throw new ValueError(
-        `RotaryEmbedding expected its sequence and feature axis behind the batch axis of an input of rank ${rank}. ` +
+        `RotaryEmbedding expected its sequence and feature axis after the batch axis of an input of rank ${rank}. ` +
           `Received: ${axis}.`,
       );
     }

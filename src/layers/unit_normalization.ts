@@ -13,20 +13,20 @@ import {
 } from './layer';
 
 export interface UnitNormalizationArgs extends LayerArgs {
-  /** The axis or axes whose values together get length 1. Defaults to -1. */
+  /** The axis, or the axes whose values together get length 1. Defaults to -1. */
   axis?: number | number[];
 }
 
-/** Square of the length below which vectors are not stretched to length 1. */
+/** Square of the length below which vectors are not scaled to length 1. */
 const EPSILON = 1e-24;
 
 /**
  * `x / ‖x‖` over the given axes, as `keras.layers.UnitNormalization`
  * (https://keras.io/api/layers/normalization_layers/unit_normalization/). Zeros stay zeros.
  *
- * Input and output: of one shape.
+ * Input and output: the same shape.
  *
- * @throws ValueError on unknown or unusable arguments, and on an input that lacks an axis.
+ * @throws ValueError on unknown or invalid arguments, and on an input that lacks an axis.
  */
 export class UnitNormalization extends Layer {
   /** @nocollapse */

@@ -1,4 +1,4 @@
-/** What all backbones share: weights in order, options of loading from a preset, configurations. */
+/** What all backbones share: the order of weights, options of loading, quantization, LoRA and configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {type QuantizationMode} from '../layers/quantize';
@@ -16,15 +16,15 @@ import {Model} from './model';
 
 export type {ModelInputs} from '../layers/named_inputs';
 
-/** Options of `fromPreset`, beside overrides of the configuration. */
+/** Options of `fromPreset`. */
 export interface FromPresetOptions {
-  /** False builds the model from its configuration alone, with weights that are initialised when first read. */
+  /** False builds the model from its configuration only; its weights are initialized when they are first read. */
   loadWeights?: boolean;
-  /** How weights rest: "float32" or "bfloat16". Defaults to what the preset says. */
+  /** How weights are stored: see `DtypeLike`. Defaults to the dtype of the preset. */
   dtype?: string;
-  /** Told after each piece that was read. */
+  /** Called after each piece that was read; `loaded` and `total` are bytes. */
   onProgress?: (progress: {file: string; loaded: number; total: number}) => void;
-  /** Stops loading; nothing of the model stays in memory. */
+  /** Stops loading. No part of the model stays in memory. */
   signal?: AbortSignal;
 }
 
@@ -32,25 +32,25 @@ export const FROM_PRESET_OPTIONS = ['loadWeights', 'dtype', 'onProgress', 'signa
 
 const counts = new Map<string, number>();
 
-/** `gemma3_backbone`, then `gemma3_backbone_1`…, as Keras names models. */
+/** `gemma3_backbone`, then `gemma3_backbone_1` and so on, as Keras names models. */
 export function uniqueModelName(prefix: string): string {
   const count = counts.get(prefix) ?? 0;
   counts.set(prefix, count + 1);
   return count ? `${prefix}_${count}` : prefix;
 }
 
-/** A model whose layers are ours: its weights keep their order whatever is trainable. */
+/** A model of this package's layers. The order of its weights does not depend on which are trainable. */
 export abstract class Backbone extends Model {
-  /** `Multiply` and the like, which stand in the graph and in the summary but are no layers in Keras. */
+  /** All layers of the graph, including those that only the summary shows, such as `Multiply`. */
   private graphLayers: tf.layers.Layer[] = [];
 
-  /** Sets the layers in the order of Keras; `hidden` ones appear in the summary alone. */
+  /** Sets the layers in Keras' order. `hidden` layers appear only in the summary. */
   protected setLayers(all: tf.layers.Layer[], hidden: readonly tf.layers.Layer[]): void {
     this.graphLayers = all;
     this.layers = all.filter(layer => !hidden.includes(layer));
   }
 
-  /** Prints the layers that Keras prints, with their numbers of parameters. */
+  /** Prints the same layers as Keras, with their numbers of parameters. */
   override summary(lineLength?: number, positions?: number[], printFn?: (message?: unknown) => void): void {
     const layers = this.layers;
     this.layers = this.graphLayers;
@@ -61,10 +61,10 @@ export abstract class Backbone extends Model {
     }
   }
 
-  // === Weights: in the order of creation, where tfjs would put trainable ones first ===
+  // === Weights: in the order of creation; tfjs would put trainable ones first ===
 
   override get weights(): tf.LayerVariable[] {
-    // tfjs' constructor asks before there are layers.
+    // tfjs' constructor reads this before the layers are set.
     return (this.layers ?? []).flatMap(layer => layer.weights);
   }
   override get trainableWeights(): tf.LayerVariable[] {
@@ -81,7 +81,7 @@ export abstract class Backbone extends Model {
     for (const layer of this.layers) layer.trainable = value;
   }
 
-  /** Number of parameters, trained or not. */
+  /** Number of parameters, trainable or not. */
   override countParams(): number {
     return this.weights.reduce((sum, weight) => sum + tf.util.sizeFromShape(weight.shape as number[]), 0);
   }
@@ -89,19 +89,19 @@ export abstract class Backbone extends Model {
   // === Quantization ===
 
   /**
-   * Packs all kernels anew, as "int8", "int4" or "bfloat16", one after the other: memory holds the model and one more
-   * matrix. As Keras' `Model.quantize` (https://keras.io/api/models/model/), but the model is afterwards as if it had been
-   * loaded with this `dtype`. A vision encoder therefore stays as its configuration says; it has a `quantize` of its own.
+   * Packs all kernels as "int8", "int4" or "bfloat16", one after another: memory holds the model and one more matrix.
+   * As Keras' `Model.quantize` (https://keras.io/api/models/model/), except that the model then equals one that was
+   * loaded with this `dtype`. A vision encoder therefore keeps its format; call its own `quantize` to change it.
    *
-   * @throws ValueError for another mode; for weights that rest as integers already, or as the mode says; for a mode that
-   * the backend cannot pack. If it fails on the way, some kernels are packed and some are not: all work, and calling it
-   * again does the others.
+   * @throws ValueError for another mode; for weights that are already stored as integers or in this format; for a mode
+   * that the backend cannot pack. If it fails halfway, some kernels are packed and some are not. All of them work, and
+   * calling it again packs the rest.
    */
   abstract quantize(mode: QuantizationMode): Promise<void>;
 
   // === LoRA ===
 
-  /** Names of the layers that `enableLora` means if none are given: queries and values. */
+  /** Names of the layers that `enableLora` adapts by default: queries and values. */
   defaultLoraLayerNames(): string[] {
     return ['query_dense', 'value_dense', 'query', 'value'];
   }
@@ -112,15 +112,15 @@ export abstract class Backbone extends Model {
   }
 
   /**
-   * Freezes the model and adds to some of its kernels the product of two small matrices that are trained, as
-   * `enable_lora` of KerasHub (https://keras.io/keras_hub/api/base_classes/backbone/). Frozen kernels may rest packed.
-   * Biases beside these kernels stay trainable, as in Keras. A task around this backbone trains the same weights.
+   * Freezes the model, and adds the product of two small trainable matrices to some of its kernels, as `enable_lora` of
+   * KerasHub (https://keras.io/keras_hub/api/base_classes/backbone/). Frozen kernels may be packed. As in Keras, the
+   * biases of adapted layers stay trainable. A task around this backbone trains the same weights.
    *
    * @example
    * lm.backbone.enableLora(4);
    * lm.backbone.enableLora(8, {alpha: 16, targetLayerNames: ['query', 'key', 'value', 'attention_output', /ffw/]});
    *
-   * @throws ValueError on unknown or unusable arguments, names that mean no layer, and if it was called before.
+   * @throws ValueError on unknown or unusable arguments, on names that match no layer, and if LoRA is already enabled.
    */
   enableLora(rank: number, options: EnableLoraOptions = {}): void {
     checkKeys('enableLora', options, ['targetLayerNames', 'alpha', 'seed']);
@@ -128,33 +128,35 @@ export abstract class Backbone extends Model {
   }
 
   /**
-   * Saves the matrices of LoRA in KerasHub's `.lora.h5`: its `load_lora_weights` reads them. With an alpha that is not the
-   * rank B is multiplied by alpha / rank, which KerasHub does not know, and alpha is noted. Biases that stay trainable,
-   * as in a vision encoder, are added: KerasHub does not read them. An old file stays as it is until the new one is whole.
+   * Saves the LoRA matrices as `.lora.h5`, which KerasHub's `load_lora_weights` reads. KerasHub has no alpha: if it
+   * differs from the rank, B is saved multiplied by alpha / rank, and alpha is recorded. Trainable biases, as in a
+   * vision encoder, are saved as well; KerasHub ignores them. An existing file is replaced only when the new one is
+   * complete.
    *
-   * @throws ValueError without LoRA, for layers of different rank, and for another file ending.
+   * @throws ValueError without LoRA, for layers of different ranks, and for another file extension.
    */
   async saveLoraWeights(target: LoraTarget, options: SaveLoraOptions = {}): Promise<void> {
     await saveLoraWeights(this, target, options);
   }
 
   /**
-   * Loads what `saveLoraWeights` here or in KerasHub wrote: from a path, an http(s) address, bytes, or a file of a
-   * browser. Where LoRA is off it is turned on for the layers that the file has.
+   * Loads LoRA matrices that `saveLoraWeights` or KerasHub saved: from a path, an http(s) URL, bytes, or a browser's
+   * file. If LoRA is off, it is enabled for the layers in the file.
    *
-   * @throws ValueError on another file ending, a file without LoRA or of another rank, and layers that do not fit, naming
-   * them; an Error for a damaged file. Then nothing has changed.
+   * @throws ValueError on another file extension, on a file without LoRA or of another rank, and on layers that do not
+   * match, naming them; an Error for a damaged file. The model is then unchanged.
    */
   async loadLoraWeights(source: LoraSource): Promise<void> {
     await loadLoraWeights(this, source);
   }
 
   /**
-   * Adds the products of LoRA's matrices to the kernels and ends LoRA, one kernel after the other. Packed kernels are
-   * packed anew: as bfloat16 the sum is rounded, int8 and int4 get new scales. All weights stay frozen; `trainable = true`
-   * trains them again. Generation is faster afterwards.
+   * Adds the LoRA products to the kernels and removes LoRA, one kernel after another. Packed kernels are packed again:
+   * bfloat16 rounds the sum, int8 and int4 get new scales. All weights stay frozen; set `trainable = true` to train
+   * them. Generation is faster afterwards.
    *
-   * @throws ValueError without LoRA. If it fails on the way some kernels are merged, and calling it again does the others.
+   * @throws ValueError without LoRA. If it fails halfway, some kernels are merged, and calling it again merges the
+   * rest.
    */
   async mergeLora(): Promise<void> {
     await mergeLora(this);
@@ -163,18 +165,18 @@ export abstract class Backbone extends Model {
   // === Copies and files of Keras ===
 
   /**
-   * A model of the same configuration and values, which changes by itself from here on. Values are shared until one of
-   * both gets new ones, so that a copy costs no memory; weights that were only declared are initialised.
+   * An independent model with the same configuration and values. Values are shared until one of the models changes
+   * them, so a copy costs no memory. Weights without values are initialized.
    */
   abstract clone(): Backbone;
 
   /**
-   * Saves configuration and weights as KerasHub does: `from_preset` of Python reads them, and so does ours. Weights are
-   * written in the dtype that they have, or in another one; those at rest as int8 or int4 need one. With LoRA they are merged in the files and stay as they are here. An old preset in the
-   * same place stays as it is until the new one is whole.
+   * Saves configuration and weights as KerasHub does; `from_preset` reads them here and in Python. Weights keep their
+   * dtype unless another one is given; int8 and int4 weights need one. LoRA is merged in the files, but not in the
+   * model. An existing preset is replaced only when the new one is complete.
    *
-   * @throws ValueError on unknown or unusable options or a target that cannot be written to; the signal's reason when
-   * aborted; what the disk says. Then nothing has changed.
+   * @throws ValueError on unknown or unusable options, or a target that cannot be written to; the signal's reason when
+   * aborted; errors of the file system. The existing preset is then unchanged.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
     await savePreset(target, options, writer => writer.backbone(this));
@@ -188,18 +190,19 @@ export abstract class Backbone extends Model {
 }
 
 /**
- * What a model saves of itself, with its configuration as one string: tfjs changes the case of keys and even of values on
- * the way to JSON, except under a key `name`.
+ * Stores a model's configuration as one string: when tfjs writes JSON it changes the case of keys and even of values,
+ * except under a key `name`.
  */
 export function packConfig(saved: tf.serialization.ConfigDict): tf.serialization.ConfigDict {
   const config = saved.config as tf.serialization.ConfigDict;
   return {...saved, config: {name: config.name, configJson: {name: JSON.stringify(config)}} as never};
 }
 
-/** The configuration that `packConfig` packed, or the one that was given. */
+/** The configuration that `packConfig` stored; any other configuration is returned as it is. */
 export function unpackConfig(config: object): Record<string, unknown> {
   const packed = (config as {configJson?: {name?: unknown}}).configJson?.name;
   if (packed === undefined) return config as Record<string, unknown>;
-  if (typeof packed !== 'string') throw new ValueError(`Expected a packed configuration. Received: ${show(packed)}.`);
+  if (typeof packed !== 'string')
+    throw new ValueError(`Expected a configuration as one string. Received: ${show(packed)}.`);
   return JSON.parse(packed) as Record<string, unknown>;
 }

@@ -1,4 +1,4 @@
-/** Values and flags of one model for another one of the same configuration. */
+/** Copies values and flags to another model of the same configuration. */
 import * as tf from '@tensorflow/tfjs';
 import {Layer} from '../layers/layer';
 import {descend} from '../layers/tree';
@@ -6,12 +6,12 @@ import {PackedWeight} from '../weights/packed_weight';
 
 const layersOf = (model: tf.LayersModel) => [...descend(model.layers.filter(layer => layer instanceof Layer))];
 
-/** Gives `to` what `from` has. tfjs counts who holds a value, so nothing is copied until one of both is written to. */
+/** Copies the state of `from` to `to`. tfjs shares the values; a later write to one model does not change the other. */
 export function copyState(from: tf.LayersModel, to: tf.LayersModel): void {
   const targets = layersOf(to);
   layersOf(from).forEach((layer, i) => {
     const target = targets[i]!;
-    // From outside in: a flag reaches all layers below.
+    // From outside in: setting a flag sets it for all layers below.
     target.trainable = layer.trainable;
     layer.ownWeights.forEach((weight, j) => {
       const other = target.ownWeights[j]!;

@@ -1,19 +1,23 @@
-/** What `generate` and `stream` take and give, and what they need of a preprocessor. */
+/** Options and results of `generate` and `stream`, and the preprocessor that they need. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
-import {type TokenLogprob} from '../generation/logprobs';
+import {checkPositiveInteger} from '../base/checks';
+import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
 import {GenerationSession} from '../generation/session';
 
-/** What generation needs of a preprocessor. */
+/** A preprocessor as generation sees it. */
 export interface GenerationPreprocessor<P> {
   readonly sequenceLength: number;
   readonly tokenizer: {
+    readonly startTokenId: number;
     readonly endTokenId: number;
+    tokenToId(token: string): number;
+    idToToken(id: number): string;
     detokenize(ids: readonly number[]): string;
     decoder(): {push(id: number): string; flush(): string};
   };
-  /** Token ids of each prompt, its images, which the caller disposes, and which tokens stand for parts of them. */
+  /** Tokenizes prompts and prepares their images, which the caller disposes. */
   promptTokens(x: P, options: {sequenceLength?: number}): Promise<PromptTokens>;
   stripSpecial(ids: readonly number[]): number[];
   isSpecial(id: number): boolean;
@@ -21,39 +25,40 @@ export interface GenerationPreprocessor<P> {
 
 /** Prompts as token ids, with their images. */
 export interface PromptTokens {
-  /** Token ids of each prompt, as long as it is. */
+  /** Token ids of each prompt, without padding. */
   tokens: number[][];
-  /** True if they came as one prompt, not in a list. */
+  /** True for one prompt that was not in a list. */
   scalar: boolean;
   /** The images of each prompt, (I, height, width, 3), or null. The caller disposes them. */
   images: (tf.Tensor4D | null)[];
-  /** For each token of each prompt whether it stands for a part of an image. */
+  /** For each token of each prompt, true if it stands for a part of an image. */
   visionMask: boolean[][];
 }
 
 export interface GenerateOptions {
-  /** Length of prompt and new text together, in tokens. Defaults to the preprocessor's sequence length. */
+  /** Length of the prompt and the new text together, in tokens. Defaults to the preprocessor's sequence length. */
   maxLength?: number;
   /**
-   * Tokens behind which generation ends. "auto", the default: end of text and end of turn. Null: only at `maxLength`.
+   * Token ids that end generation. "auto", the default: end of text and end of turn. Null: only `maxLength` ends it.
    */
   stopTokenIds?: 'auto' | readonly number[] | null;
   /**
-   * Texts that end generation, wherever tokens begin and end: a text goes to the first of them, which is not part of it. They
-   * are not looked for in the prompt.
+   * Texts that end generation, independent of token boundaries. The result ends before the first of them. The prompt is
+   * not searched.
    */
   stopStrings?: readonly string[];
-  /** Only the new text, without that of the prompt. Defaults to false for `generate`, to true for `stream`. */
+  /** Return only the new text, without the prompt. Defaults to false for `generate`, to true for `stream`. */
   stripPrompt?: boolean;
   /** Stops generation: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
-  /** Holds what earlier prompts have in common with this one, see `startSession`; text of one prompt alone. */
+  /** Reuses what earlier prompts have in common with this one: see `startSession`. Only for text, and one prompt. */
   session?: GenerationSession<never, never>;
   /**
-   * How many tokens of a prompt go through the model at once: memory grows with them, not with the prompt. Defaults to 512.
+   * How many tokens of a prompt go through the model at once. Memory grows with this, not with the prompt. Defaults to
+   * 512.
    */
   prefillChunk?: number;
-  /** Told how much of the prompts is read, after each such piece. */
+  /** Called after each such piece, with the number of tokens read so far. */
   onPrefill?: (progress: PrefillProgress) => void;
 }
 export const GENERATE_OPTIONS = [
@@ -69,56 +74,86 @@ export const GENERATE_OPTIONS = [
 
 export interface LogprobsOptions extends GenerateOptions {
   /**
-   * Tell how probable each new token was, and as many of the most probable in its place. They are the model's own
-   * probabilities, before temperature, penalties and what else the sampler does.
+   * Report the log probability of each new token, and of this many of the most probable tokens at its position. They
+   * are the model's own, before temperature, penalties and anything else the sampler does.
    */
   logprobs: number;
 }
 
-/** A new token, or one in its place, with the text that it has alone: part of a character is "\ufffd". */
+/** A new token, or an alternative to it, decoded on its own: part of a character becomes "\ufffd". */
 export interface TextToken extends TokenLogprob {
   text: string;
 }
 
-/** What `generate` gives with `logprobs`. */
+/** The result of `generate` with `logprobs`. */
 export interface TextWithLogprobs {
   text: string;
-  /** The new tokens, one that ends the text included, each with the most probable in its place, best first. */
+  /**
+   * The new tokens, including one that ends the text, each with the most probable tokens at its position, best first.
+   */
   tokens: (TextToken & {top: TextToken[]})[];
 }
 
-/** @throws ValueError unless left out or a signal. */
-export function checkSignal(signal: unknown): void {
-  if (signal === undefined || signal instanceof AbortSignal) return;
-  const advice = signal instanceof AbortController ? 'an AbortController: pass its `signal`' : show(signal);
-  throw new ValueError(`Expected signal to be an AbortSignal. Received: ${advice}.`);
+/** A text with its new tokens, each decoded on its own. */
+export function withLogprobs(
+  text: string,
+  tokens: readonly TokenLogprobs[],
+  tokenizer: {detokenize(ids: readonly number[]): string},
+): TextWithLogprobs {
+  const withText = (token: TokenLogprob): TextToken => ({...token, text: tokenizer.detokenize([token.id])});
+  return {text, tokens: tokens.map(token => ({...withText(token), top: token.top.map(withText)}))};
 }
 
-/** @throws ValueError unless left out or what `startSession` gave. */
+/**
+ * Checks options that text and token ids have in common.
+ *
+ * @throws ValueError on an unusable `signal` or `prefillChunk`.
+ */
+export function checkRunOptions({signal, prefillChunk}: Pick<GenerateOptions, 'signal' | 'prefillChunk'>): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    const given: unknown = signal;
+    const received = given instanceof AbortController ? 'an AbortController: pass its `signal`' : show(given);
+    throw new ValueError(`Expected signal to be an AbortSignal. Received: ${received}.`);
+  }
+  if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
+}
+
+/** @throws ValueError unless left out or a positive integer. */
+export function checkedMaxLength({maxLength}: GenerateOptions): number | undefined {
+  if (maxLength !== undefined) checkPositiveInteger('generate', 'maxLength', maxLength);
+  return maxLength;
+}
+
+/** @throws ValueError unless left out or a session. */
 export function checkSession(session: unknown): void {
   if (session === undefined || session instanceof GenerationSession) return;
-  throw new ValueError(`Expected session to be what \`startSession\` gave. Received: ${show(session)}.`);
+  throw new ValueError(`Expected session to be a result of \`startSession\`. Received: ${show(session)}.`);
 }
 
-/** @throws ValueError unless left out or texts. */
+/** @throws ValueError unless left out or a list of texts. */
 export function checkStopStrings(stopStrings: unknown): void {
   if (stopStrings === undefined) return;
   if (!Array.isArray(stopStrings) || !stopStrings.every(stop => typeof stop === 'string' && stop !== '')) {
-    throw new ValueError(`Expected stopStrings to be texts, none of them empty. Received: ${show(stopStrings)}.`);
+    throw new ValueError(
+      `Expected stopStrings to be a list of texts, none of them empty. Received: ${show(stopStrings)}.`,
+    );
   }
 }
 
-/** @throws ValueError unless left out or a whole number. */
+/** @throws ValueError unless left out or a whole number of at least 0. */
 export function checkLogprobs(logprobs: unknown): void {
   if (logprobs === undefined || (Number.isInteger(logprobs) && (logprobs as number) >= 0)) return;
   throw new ValueError(
-    `Expected logprobs to be how many of the most probable tokens to tell, 0 or more. Received: logprobs=${show(logprobs)}.`,
+    `Expected logprobs to be the number of most probable tokens to report, 0 or more. ` +
+      `Received: logprobs=${show(logprobs)}.`,
   );
 }
 
-/** @throws ValueError unless null or ids. */
+/** @throws ValueError unless null or a list of token ids. */
 export function checkedStopTokens(stopTokenIds: unknown): readonly number[] | null {
   if (stopTokenIds === null) return null;
   if (Array.isArray(stopTokenIds) && stopTokenIds.every(id => Number.isInteger(id) && id >= 0)) return stopTokenIds;
-  throw new ValueError(`Expected stopTokenIds to be "auto", null or token ids. Received: ${show(stopTokenIds)}.`);
+  throw new ValueError(
+    `Expected stopTokenIds to be "auto", null or a list of token ids. Received: ${show(stopTokenIds)}.`,
+  );
 }

@@ -1,4 +1,4 @@
-/** What the weights of a model take in each dtype, so that an error can say which one fits. */
+/** The size of a model's weights in each dtype, so that an error can name a dtype that fits. */
 import {OutOfMemoryError} from '../base/errors';
 import {formatBytes} from '../base/format_bytes';
 import {type WeightFormat} from '../weights/dtype';
@@ -6,10 +6,10 @@ import {type PackedWeight} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
 import {type Model} from './model';
 
-/** In bytes. */
+/** Sizes in bytes. */
 export interface WeightMemory {
   total: number;
-  /** Of the largest weight, which must lie in one piece. */
+  /** The largest weight, which must fit into one allocation. */
   largest: number;
 }
 
@@ -18,7 +18,7 @@ const FORMATS: readonly WeightFormat[] = ['float32', 'bfloat16', 'int8', 'int4']
 
 const weightsOf = (model: Model) => model.weights as unknown as (Weight | PackedWeight)[];
 
-/** @param make Builds the model with a dtype. Weights are only declared, so that this takes no memory to speak of. */
+/** @param make builds the model with a dtype. Its weights have no values, so this takes hardly any memory. */
 export function memoryByDtype(make: (dtype: WeightFormat) => Model): Record<WeightFormat, WeightMemory> {
   const entries = FORMATS.map(dtype => {
     const model = make(dtype);
@@ -29,7 +29,7 @@ export function memoryByDtype(make: (dtype: WeightFormat) => Model): Record<Weig
   return Object.fromEntries(entries) as Record<WeightFormat, WeightMemory>;
 }
 
-/** The same error for a model that was being loaded, with what its weights need and the dtype that would fit. */
+/** The same error for a model that was being loaded, with the size of its weights and a dtype that would fit. */
 export function withDtypeThatFits(
   {figures}: OutOfMemoryError,
   model: Model,
@@ -38,7 +38,7 @@ export function withDtypeThatFits(
   const weights = weightsOf(model);
   const sum = (some: typeof weights) => some.reduce((bytes, {byteLength}) => bytes + byteLength, 0);
   const others = Math.max(0, figures.used - sum(weights.filter(({filled}) => filled)));
-  // Where a single tensor is too large there may be any number of memories. A tenth is for what is computed.
+  // If only a single tensor is too large, the total may be unlimited. A tenth is left for computation.
   const room = figures.bytes > figures.largest ? Infinity : 0.9 * (figures.limit - others);
   const needs = memoryByDtype(make);
   const fitting = FORMATS.find(dtype => {
@@ -48,6 +48,6 @@ export function withDtypeThatFits(
   const list = FORMATS.map(dtype => `${formatBytes(needs[dtype].total)} as ${dtype}`).join(', ');
   const advice = fitting
     ? `load it with dtype: "${fitting}".`
-    : `none of them fits beside ${formatBytes(others)} in use by others: dispose these, or load a smaller preset.`;
+    : `none of them fits next to ${formatBytes(others)} of other tensors: dispose these, or load a smaller preset.`;
   return new OutOfMemoryError(figures, `The weights of this model need ${list}: ${advice}`);
 }

@@ -1,4 +1,4 @@
-/** What backbones and tasks share: inputs by name, files of tfjs without leaks, and what can be trained. */
+/** What backbones and tasks share: inputs by name, saving in tfjs' format, and checks before training. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type TensorOrTensors} from '../layers/layer';
@@ -12,34 +12,34 @@ type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: 
 
 type NamedTensors = ReturnType<tf.LayersModel['getNamedWeights']>;
 
-/** A `tf.LayersModel` whose inputs go by name and whose weights may rest packed. */
+/** A `tf.LayersModel` with inputs by name, and weights that may be packed. */
 export abstract class Model extends tf.LayersModel {
   /**
-   * Predicts for inputs given by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`. A model
-   * with several outputs gives them by name, too; say which in the type: `model.predict<Outputs>(inputs)`.
+   * Predicts from inputs by name, as tensors or nested arrays: `model.predict({token_ids, padding_mask})`. A model with
+   * several outputs returns them by name as well; pass their type: `model.predict<Outputs>(inputs)`.
    *
-   * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not fit each other.
+   * @throws ValueError on missing, unknown or unusable inputs, and on shapes that do not match.
    */
   override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors;
   override predict<O extends Record<string, tf.Tensor>>(x: ModelInputs, args?: tf.ModelPredictConfig): O;
   override predict(x: ModelInputs, args?: tf.ModelPredictConfig): TensorOrTensors | Record<string, tf.Tensor> {
-    const {tensors, made} = inputTensors(this, x);
+    const {tensors, created} = inputTensors(this, x);
     try {
       const outputs = super.predict(tensors, args);
       return Array.isArray(outputs) ? Object.fromEntries(outputs.map((y, i) => [this.outputNames[i]!, y])) : outputs;
     } finally {
-      tf.dispose(made);
+      tf.dispose(created);
     }
   }
 
   // === Files of tfjs ===
 
-  /** What `save` hands to tfjs, which asks for it before it first waits: a second call does not mix them up. */
+  /** The tensors that tfjs saves. It reads them before its first `await`, so concurrent saves do not mix them up. */
   private named: NamedTensors = [];
 
   /**
-   * Saves in the format of tfjs, weights as they rest: float32 as such, packed ones as the bits of int32 tensors.
-   * `tf.loadLayersModel` reads them again where this package is imported.
+   * Saves the model in tfjs' format. Weights keep their storage format: packed ones are saved as the bits of int32
+   * tensors. `tf.loadLayersModel` reads them if this package is imported.
    */
   override async save(...args: Args<'save'>): Promise<tf.io.SaveResult> {
     const weights = (args[1]?.trainableOnly ? this.trainableWeights : this.weights) as AnyWeight[];
@@ -51,7 +51,7 @@ export abstract class Model extends tf.LayersModel {
       this.named = named;
       return await super.save(...args);
     } finally {
-      // Those of weights that rest as float32 are the weights' own.
+      // The tensors of float32 weights belong to the weights.
       tf.dispose(named.map(({tensor}) => tensor).filter(tensor => !(tensor instanceof tf.Variable)));
     }
   }
@@ -70,8 +70,8 @@ export abstract class Model extends tf.LayersModel {
   }
 
   /**
-   * tfjs trains what was trainable when `compile` was called. As in Keras, what `trainable` and `enableLora` change
-   * afterwards counts, too.
+   * tfjs trains the weights that were trainable when `compile` was called. Here, as in Keras, later changes by
+   * `trainable` and `enableLora` take effect as well.
    */
   private collectTrainable(): void {
     const model = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
@@ -86,7 +86,9 @@ export abstract class Model extends tf.LayersModel {
     super.summary(...args);
   }
 
-  /** @throws ValueError on weights that cannot be trained: the error of tfjs names a `varList` that no user has passed. */
+  /**
+   * @throws ValueError on weights that cannot be trained: the error of tfjs names a `varList` that no user has passed.
+   */
   private checkTrainable(): void {
     this.collectTrainable();
     const {collectedTrainableWeights: collected} = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
@@ -101,19 +103,19 @@ export abstract class Model extends tf.LayersModel {
     this.trained.check(weights);
   }
 
-  /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */
+  /** @throws ValueError for packed weights: see `dtype` of `fromPreset`. */
   override async fit(...args: Args<'fit'>): Promise<tf.History> {
     this.checkTrainable();
     return super.fit(...args);
   }
 
-  /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */
+  /** @throws ValueError for packed weights: see `dtype` of `fromPreset`. */
   override async fitDataset(...args: Args<'fitDataset'>): Promise<tf.History> {
     this.checkTrainable();
     return super.fitDataset(...args);
   }
 
-  /** @throws ValueError for weights that rest packed: see `dtype` of `fromPreset`. */
+  /** @throws ValueError for packed weights: see `dtype` of `fromPreset`. */
   override async trainOnBatch(...args: Args<'trainOnBatch'>): Promise<number | number[]> {
     this.checkTrainable();
     return super.trainOnBatch(...args);

@@ -1,17 +1,17 @@
-/** What tasks share: a backbone that has all the weights, with something that works on strings in front of it. */
+/** What tasks share: a backbone that has all weights, and a preprocessor. */
 import type * as tf from '@tensorflow/tfjs';
 import {type QuantizationMode} from '../layers/quantize';
 import {type Backbone, packConfig} from './backbone';
 import {Model} from './model';
 
-/** A model around a backbone, whose weights are the backbone's. As `keras_hub.models.Task`. */
+/** A model around a backbone, with the weights of the backbone. As `keras_hub.models.Task`. */
 export abstract class Task extends Model {
   abstract readonly backbone: Backbone;
-  /** Strings to inputs; null to work on inputs. */
+  /** Turns strings into inputs; null to work on inputs. */
   abstract preprocessor: object | null;
 
   override get weights(): tf.LayerVariable[] {
-    // tfjs' constructor asks before there is a backbone.
+    // tfjs' constructor reads this before the backbone is set.
     return this.backbone?.weights ?? [];
   }
   override get trainableWeights(): tf.LayerVariable[] {
@@ -25,7 +25,7 @@ export abstract class Task extends Model {
   }
 
   /**
-   * Packs the kernels of the backbone anew, as "int8", "int4" or "bfloat16": see {@link Backbone.quantize}.
+   * Packs the kernels of the backbone as "int8", "int4" or "bfloat16": see {@link Backbone.quantize}.
    *
    * @throws ValueError as there.
    */
@@ -34,7 +34,7 @@ export abstract class Task extends Model {
   }
 
   /**
-   * Adds LoRA to the weights of the backbone and ends it: see {@link Backbone.mergeLora}.
+   * Merges LoRA into the weights of the backbone: see {@link Backbone.mergeLora}.
    *
    * @throws ValueError as there.
    */
@@ -47,27 +47,12 @@ export abstract class Task extends Model {
   }
 
   /**
-   * Gives up this model's hold on the backbone. Its weights are freed when nobody else holds it: who made the backbone
-   * disposes it too, one that `fromPreset` made belongs to this model alone.
+   * Releases this model's reference to the backbone, whose weights are freed with the last reference. The backbone of
+   * `fromPreset` belongs to this model only; a backbone that you created must be disposed as well.
    */
   override dispose(): ReturnType<tf.LayersModel['dispose']> {
-    // tfjs disposes a nested model twice, which would free a backbone that the user still holds.
+    // tfjs disposes a nested model twice, which would free a backbone that others still use.
     (this as unknown as {internalContainerRefs: unknown[]}).internalContainerRefs = [];
     return super.dispose();
   }
 }
-
-/* eslint-disable @typescript-eslint/no-explicit-any -- the one type that lets subclasses say what they take */
-/**
- * A task that is trained on text, too. tfjs trains on tensors alone, and evaluates at once: this class forgets the types of
- * its methods, and a subclass gives them its own.
- */
-export abstract class TextTask extends Task {
-  abstract override compile(...args: any[]): any;
-  abstract override fit(...args: any[]): any;
-  abstract override fitDataset(...args: any[]): any;
-  abstract override trainOnBatch(...args: any[]): any;
-  abstract override evaluate(...args: any[]): any;
-  abstract override evaluateDataset(...args: any[]): any;
-}
-/* eslint-enable @typescript-eslint/no-explicit-any */

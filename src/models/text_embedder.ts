@@ -1,4 +1,4 @@
-/** What all text embedders share: texts in, one vector for each out, in batches that hold little padding. */
+/** What all text embedders share: one vector per text, computed in batches with little padding. */
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {checkKeys, show, ValueError} from '../base/errors';
@@ -6,15 +6,15 @@ import {checkArgument} from '../base/checks';
 import {type ModelInputs} from '../layers/named_inputs';
 import {Task} from './task';
 
-/** What encoding needs of a preprocessor. */
+/** A preprocessor as `encodeText` sees it. */
 export interface EmbedderPreprocessor {
   readonly tokenizer: {readonly padTokenId: number};
-  /** Token ids of a text as the model gets them, without padding. */
+  /** Token ids of a text as the model takes them, without padding. */
   packedTokens(segments: readonly string[]): number[];
 }
 
 export interface EncodeOptions {
-  /** How many texts at most go through the model at once. Defaults to 32. */
+  /** Largest number of texts that go through the model at once. Defaults to 32. */
   batchSize?: number;
   /** Stops encoding: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
@@ -29,17 +29,17 @@ export interface TextEmbedderCompileArgs extends Partial<tf.ModelCompileArgs> {
 /** Vectors in rows: a tensor (N, D), or N arrays of D numbers. */
 export type Embeddings = tf.Tensor2D | readonly (readonly number[])[];
 
-/** A backbone whose hidden states become one vector a text. As `keras_hub.models.TextEmbedder`. */
+/** A backbone whose hidden states become one vector per text. As `keras_hub.models.TextEmbedder`. */
 export abstract class TextEmbedder extends Task {
   abstract override preprocessor: EmbedderPreprocessor | null;
 
-  /** Inputs of the model for token ids and their padding mask, both (B, T); they are the caller's to dispose. */
+  /** Inputs of the model for token ids and their padding mask, both (B, T). The caller disposes them. */
   protected abstract textInputs(tokenIds: tf.Tensor2D, paddingMask: tf.Tensor2D): Record<string, tf.Tensor>;
 
   /**
-   * Chooses loss and metrics for `fit`; there is no loss that suits all training of embedders.
+   * Sets optimizer, loss and metrics for `fit`. There is no default loss: none suits all training of embedders.
    *
-   * @throws ValueError on arguments that it does not have; what tfjs says of the rest.
+   * @throws ValueError on unknown arguments; errors of tfjs on unusable ones.
    */
   override compile(args: TextEmbedderCompileArgs): void {
     checkKeys('compile', args, ['optimizer', 'loss', 'metrics']);
@@ -48,11 +48,11 @@ export abstract class TextEmbedder extends Task {
   }
 
   /**
-   * Embeddings of a text or of several, (number of texts, embedding size), in the order of the texts. Texts of like
-   * length go through the model together, so that little of a batch is padding. Memory holds one batch and the result.
+   * Embeddings of one text or several, (number of texts, embedding size), in the order of the texts. Texts of similar
+   * length go through the model together, so batches have little padding. Memory holds one batch and the result.
    *
-   * @throws ValueError without a preprocessor, and on unusable texts or options; the signal's reason when aborted. No
-   * tensor is left behind but the one that is returned.
+   * @throws ValueError without a preprocessor, and on unusable texts or options; the signal's reason when aborted. Only
+   * the returned tensor stays in memory.
    */
   async encodeText(text: string | readonly string[], options: EncodeOptions = {}): Promise<tf.Tensor2D> {
     checkKeys('encodeText', options, ['batchSize', 'signal']);
@@ -61,18 +61,18 @@ export abstract class TextEmbedder extends Task {
     const {preprocessor} = this;
     if (!preprocessor) {
       throw new ValueError(
-        'A `preprocessor` must be attached to the model to encode text. Load the model from files that have a tokenizer, ' +
+        'A `preprocessor` must be attached to the model to encode text. Load the model from files with a tokenizer, ' +
           'set `preprocessor`, or call `predict` with token ids.',
       );
     }
     const rows = checkedTexts(text).map(one => preprocessor.packedTokens([one]));
     const width = this.outputs[0]!.shape.at(-1)!;
     const all = new Float32Array(rows.length * width);
-    for (const batch of batchesOfLikeLength(
+    for (const batch of batchesOfSimilarLength(
       rows.map(({length}) => length),
       batchSize,
     )) {
-      // Backends that compute at once never let other code run, so that nobody could abort.
+      // On synchronous backends no other code would run, so nobody could abort.
       await nextTurn();
       signal?.throwIfAborted();
       const vectors = await this.encodeRows(batch.map(row => rows[row]!));
@@ -101,10 +101,10 @@ export abstract class TextEmbedder extends Task {
   }
 
   /**
-   * Dot products of all pairs, (number of queries, number of documents): the cosine of the angle between embeddings that
-   * have length 1, as they have by default.
+   * Dot products of all pairs, (number of queries, number of documents). For embeddings of length 1, the default, they
+   * are the cosines of the angles between them.
    *
-   * @throws ValueError unless both are matrices of one width.
+   * @throws ValueError unless both are matrices of the same width.
    */
   similarity(queryEmbeddings: Embeddings, documentEmbeddings: Embeddings): tf.Tensor2D {
     return tf.tidy(() => {
@@ -125,23 +125,23 @@ export abstract class TextEmbedder extends Task {
 function checkedTexts(text: string | readonly string[]): readonly string[] {
   const texts = typeof text === 'string' ? [text] : text;
   if (!Array.isArray(texts) || texts.length === 0 || !texts.every(one => typeof one === 'string')) {
-    throw new ValueError(`Expected a text or texts, at least one. Received: ${show(text)}.`);
+    throw new ValueError(`Expected a text or a list of texts, at least one. Received: ${show(text)}.`);
   }
   return texts;
 }
 
-/** Padding may be at most this share of a batch. */
-const MOST_PADDING = 0.25;
+/** Largest share of padding in a batch. */
+const MAX_PADDING = 0.25;
 
-/** Indices of rows, the longest first; a batch ends when it is full, or when the next row would be too much padding. */
-export function batchesOfLikeLength(lengths: readonly number[], batchSize: number): number[][] {
+/** Indices of rows, longest first. A batch ends when it is full, or when the next row would add too much padding. */
+export function batchesOfSimilarLength(lengths: readonly number[], batchSize: number): number[][] {
   const order = lengths.map((_, row) => row).sort((a, b) => lengths[b]! - lengths[a]!);
   const batches: number[][] = [];
   let batch: number[] = [];
   let tokens = 0;
   for (const row of order) {
     const places = (batch.length + 1) * lengths[batch[0] ?? row]!;
-    if (batch.length === batchSize || places - tokens - lengths[row]! > MOST_PADDING * places) {
+    if (batch.length === batchSize || places - tokens - lengths[row]! > MAX_PADDING * places) {
       batches.push(batch);
       batch = [];
       tokens = 0;

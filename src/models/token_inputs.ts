@@ -1,17 +1,18 @@
-/** Generation without a preprocessor: token ids as tensors, in and out. */
+/** Inputs and outputs of generation without a preprocessor: token ids as tensors. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';
 import {type TokenLogprobs} from '../generation/logprobs';
+import {type GenerateOptions} from './generate_options';
 import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
 
 /**
- * Token ids (B, T) and which of them are prompt (B, T), padded behind; or (T) and (T). For a model with vision also what a
- * preprocessor makes of images, all three or none.
+ * Token ids (B, T), and a mask (B, T) of those that are the prompt, padded at the end; or (T) and (T). For a model with
+ * vision also the images as a preprocessor prepares them: all three tensors or none.
  */
 export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor} & Partial<VisionTensors>;
 
-/** The same without a preprocessor: new tokens of each row. */
+/** Generated token ids, with the log probabilities of the new tokens of each row. */
 export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
 
 /** Token ids of each row, and the shape of the tensor that they came in: (B, T) or (T). */
@@ -20,10 +21,25 @@ export interface TokenRows {
   shape: number[];
 }
 
+/** @throws ValueError on options of `generate` that need a preprocessor. */
+export function checkTokenOptions({stopStrings, session, maxLength, stripPrompt}: GenerateOptions): void {
+  if (stopStrings || session) {
+    throw new ValueError(
+      'A `preprocessor` must be attached to the model for `stopStrings` and `session`, which work on text.',
+    );
+  }
+  if (maxLength !== undefined || stripPrompt !== undefined) {
+    throw new ValueError(
+      'Without a preprocessor the length of the result is that of the inputs: pad them to that length, and leave out ' +
+        '`maxLength` and `stripPrompt`.',
+    );
+  }
+}
+
 /**
- * Prompts of tensors; the caller disposes their images.
+ * Reads the prompts from tensors. The caller disposes their images.
  *
- * @throws ValueError on anything but tensors that fit each other, and on padding that is not behind a prompt.
+ * @throws ValueError unless the tensors match, and on padding before the end of a prompt.
  */
 export async function readTokenInputs(inputs: TokenInputs): Promise<TokenRows> {
   const given = inputs && typeof inputs === 'object' ? Object.keys(inputs) : [];
@@ -50,7 +66,7 @@ export async function readTokenInputs(inputs: TokenInputs): Promise<TokenRows> {
     const kept = Array.from(maskValues.subarray(row * length, (row + 1) * length));
     const count = kept.lastIndexOf(1) + 1;
     if (kept.slice(0, count).some(value => !value)) {
-      throw new ValueError(`Expected padding behind each prompt only. Received: a gap in padding_mask of row ${row}.`);
+      throw new ValueError(`Expected padding only after each prompt. Received: a gap in padding_mask of row ${row}.`);
     }
     return Array.from(idValues.subarray(row * length, row * length + count));
   });
@@ -58,7 +74,7 @@ export async function readTokenInputs(inputs: TokenInputs): Promise<TokenRows> {
   return {prompts: rows.map((tokens, i) => ({tokens, ...vision?.[i]})), shape: ids.shape};
 }
 
-/** Rows of token ids as the tensors that a preprocessor would make of them, padded to the last size of `shape`. */
+/** Rows of token ids as tensors like those of a preprocessor, padded to the last size of `shape`. */
 export function paddedTokens(
   rows: readonly number[][],
   shape: number[],

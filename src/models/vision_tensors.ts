@@ -1,13 +1,16 @@
-/** Images beside token ids as tensors: what a preprocessor makes, and generation without one reads. */
+/** Images as tensors, next to token ids: outputs of a preprocessor, and inputs of generation without one. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';
 
-/** One axis less for a single text. */
+/** For a single text, without the first axis. */
 export interface VisionTensors {
-  /** float32 (B, images, S, S, 3); those of a row come first. The rest of its places is black, and not looked at. */
+  /** float32 (B, images, S, S, 3); a row's images come first. Its other slots are black, and ignored. */
   images: tf.Tensor;
-  /** int32 (B, images · tokens an image): where their tokens are, then 0. Says the same as the mask, but as Keras has it. */
+  /**
+   * int32 (B, images · tokens per image): positions of the images' tokens, then 0. Redundant with the mask; Keras needs
+   * it.
+   */
   vision_indices: tf.Tensor;
   /** bool (B, T): true for tokens that stand for parts of images. */
   vision_mask: tf.Tensor;
@@ -18,9 +21,9 @@ export const VISION_TENSORS: readonly string[] = ['images', 'vision_indices', 'v
 /**
  * Images and mask of each row; null without images. The caller disposes the images.
  *
- * @param rows token ids, without their padding.
- * @param length of a row with its padding.
- * @throws ValueError on tensors that do not fit each other.
+ * @param rows token ids, without padding.
+ * @param length of a row, with padding.
+ * @throws ValueError on tensors that do not match.
  */
 export async function visionOfRows(
   {images, vision_indices: indices, vision_mask: mask}: Partial<VisionTensors>,
@@ -40,8 +43,8 @@ export async function visionOfRows(
   if (!fits) {
     const received = all.map((tensor, i) => `${VISION_TENSORS[i]} ${tensor ? show(tensor.shape) : 'missing'}`);
     throw new ValueError(
-      `Expected images (${batch}, images, S, S, 3), vision_indices (${batch}, images · tokens an image) and vision_mask ` +
-        `(${batch}, ${length}), all or none, without the first axis for a single text. Received: ${received.join(', ')}.`,
+      `Expected images (${batch}, images, S, S, 3), vision_indices (${batch}, images · tokens per image) and ` +
+        `vision_mask (${batch}, ${length}), all or none, without the first axis for a single text. Received: ${received.join(', ')}.`,
     );
   }
   if (places === 0) return null;

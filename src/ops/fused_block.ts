@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {type Packing} from '../weights/packing';
-import {tapeIsOn} from './op';
+import {tapeIsOn, toTfjsAttrs} from './op';
 
 /** How a dense kernel is stored. */
 export interface DenseForm {
@@ -50,5 +50,5 @@ export function hasFusedBlock(forms: Record<DenseName, DenseForm>): boolean {
 
 /** → (B, 1, D) */
 export function fusedBlock(tensors: FusedBlockTensors, attrs: FusedBlockAttrs): tf.Tensor {
-  return tf.engine().runKernel(NAME, tensors, attrs as unknown as tf.NamedAttrMap) as tf.Tensor;
+  return tf.engine().runKernel(NAME, tensors, toTfjsAttrs(attrs)) as tf.Tensor;
 }

@@ -23,9 +23,18 @@ export interface Op<I extends Inputs, A extends Attributes> {
   readonly reads?: {readonly [input in keyof I]?: readonly (keyof I & string)[]};
 }
 
+/** Added to the attributes of an operation, to find its optional inputs among those that tfjs saves. */
 interface WithNames {
   inputNames: string[];
 }
+
+/** tfjs declares JSON-like attributes, but passes on any object unchanged. */
+export const toTfjsAttrs = (attrs: object) => attrs as tf.NamedAttrMap;
+const fromTfjsAttrs = <A extends Attributes>(attrs: object | undefined) => attrs as A & WithNames;
+
+/** The inputs by name, of those that tfjs saved in this order. */
+const namedInputs = <I extends Inputs>(names: readonly string[], saved: readonly tf.Tensor[]) =>
+  Object.fromEntries(names.map((name, i) => [name, saved[i]!])) as I;
 
 /** Names of kernels whose gradients are registered. */
 const withGradient = new Set<string>();
@@ -58,10 +67,9 @@ function registerGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>):
   tf.registerGradient({
     kernelName: op.name,
     saveAllInputs: true,
-    gradFunc: (dy, saved, attrs) => {
-      const {inputNames} = attrs as unknown as WithNames;
-      const inputs = Object.fromEntries(inputNames.map((name, i) => [name, saved[i]!])) as I;
-      return op.gradient!(dy as tf.Tensor, inputs, attrs as unknown as A);
+    gradFunc: (dy, saved, tfjsAttrs) => {
+      const attrs = fromTfjsAttrs<A>(tfjsAttrs);
+      return op.gradient!(dy as tf.Tensor, namedInputs<I>(attrs.inputNames, saved), attrs);
     },
   });
 }
@@ -80,12 +88,12 @@ function registerKeepingGradient<I extends Inputs, A extends Attributes>(op: Kee
     kernelName: op.name,
     saveAllInputs: true,
     outputsToSave: [false, true],
-    gradFunc: (dy, saved, attrs) => {
-      const {inputNames} = attrs as unknown as WithNames;
-      const inputs = Object.fromEntries(inputNames.map((name, i) => [name, saved[i]!])) as I;
+    gradFunc: (dy, saved, tfjsAttrs) => {
+      const attrs = fromTfjsAttrs<A>(tfjsAttrs);
+      const {inputNames} = attrs;
       // One per result, if there are two.
       const first = Array.isArray(dy) ? (dy[0] as tf.Tensor) : dy;
-      return op.gradient(first, inputs, saved[inputNames.length]!, attrs as unknown as A);
+      return op.gradient(first, namedInputs<I>(inputNames, saved), saved[inputNames.length]!, attrs);
     },
   });
 }
@@ -135,14 +143,14 @@ function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inp
     tf.registerKernel({
       kernelName: op.name,
       backendName,
-      kernelFunc: ({inputs, attrs}) => op.reference(inputs as unknown as I, attrs as unknown as A) as tf.Tensor[],
+      kernelFunc: ({inputs, attrs}) => op.reference(inputs as object as I, fromTfjsAttrs<A>(attrs)) as tf.Tensor[],
     });
   }
   // `saveAllInputs` passes tensors in the order of the record. The names are passed along, to find optional inputs.
   const withNames = {...attrs, inputNames: Object.keys(inputs)} satisfies WithNames;
   // It requires an array, as for Concat, but reads it by its keys: an array whose only keys are names satisfies both.
-  const record = Object.assign([], inputs) as unknown as tf.NamedTensorMap;
-  return tf.engine().runKernel(op.name, record, withNames as unknown as tf.NamedAttrMap);
+  const record = Object.assign([], inputs) as object as tf.NamedTensorMap;
+  return tf.engine().runKernel(op.name, record, toTfjsAttrs(withNames));
 }
 
 /**

@@ -167,13 +167,13 @@ export class TensorExamples implements Examples {
           '`x`. Received none.',
       );
     }
-    const {tensors, made} = inputTensors(model, x);
+    const {tensors, created} = inputTensors(model, x);
     try {
       const [rows, length] = tensors[0]!.shape as [number, number];
       const labels = labelTensor('y', y, 'int32');
-      if (labels !== y) made.push(labels);
+      if (labels !== y) created.push(labels);
       const weights = sampleWeight === undefined ? undefined : labelTensor('sampleWeight', sampleWeight, 'float32');
-      if (weights && weights !== sampleWeight) made.push(weights);
+      if (weights && weights !== sampleWeight) created.push(weights);
       if (labels.shape.join() !== [rows, length].join()) {
         throw new ValueError(
           `Expected \`y\` as (batch, length), the token that should follow each of token_ids [${rows},${length}]. ` +
@@ -197,9 +197,9 @@ export class TensorExamples implements Examples {
         if (PER_TOKEN.includes(name)) perToken[name] = await tensors[i]!.data();
         else others[name] = tensors[i]!;
       }
-      return new TensorExamples(rows, length, perToken, others, {y: labelValues, weights: tokenWeights}, made);
+      return new TensorExamples(rows, length, perToken, others, {y: labelValues, weights: tokenWeights}, created);
     } catch (error) {
-      tf.dispose(made);
+      tf.dispose(created);
       throw error;
     }
   }

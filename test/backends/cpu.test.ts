@@ -13,7 +13,7 @@ import {cacheSettings, cacheUpdateCase, expectedCache} from '../support/cache_up
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
 
-/** Runs a property on random settings, and expects that nothing is left behind. */
+/** Checks a property on random settings, and that it leaks no tensors. */
 function forAll<T>(settings: fc.Arbitrary<T>, numRuns: number, property: (value: T) => void): void {
   const before = tf.memory().numTensors;
   const check = (value: T) => {
@@ -23,7 +23,7 @@ function forAll<T>(settings: fc.Arbitrary<T>, numRuns: number, property: (value:
   expect(tf.memory().numTensors).toBe(before);
 }
 
-/** What plain operations compute: no kernel of ours runs in there, not even in a part of it. */
+/** The result of the references: all kernels of this package are unregistered meanwhile, so none runs inside them. */
 function byReference<T extends tf.Tensor>(run: () => T): T {
   const names = Object.keys(cpuKernels);
   names.forEach(name => tf.unregisterKernel(name, 'cpu'));
@@ -45,7 +45,7 @@ const sizes = fc.record({
   seed: fc.integer({min: 1, max: 1e6}),
 });
 
-/** Any words, but for the NaNs among their halves: those have no equal. */
+/** Random words, without halves that are NaN, which equal nothing. */
 function words(rows: number, count: number): tf.Tensor2D {
   const raw = tf.randomUniform([rows, count * 2], 0, 65536, 'int32').dataSync();
   const halves = Uint16Array.from(raw, half => ((half & 0x7f80) === 0x7f80 ? half & 0xbfff : half));
@@ -94,7 +94,7 @@ test('gradients of the matrix product', () => {
   });
 });
 
-test('product with packed rows, and its gradient', () => {
+test('matrix product with packed rows, and its gradient', () => {
   forAll(sizes, 20, ({m, outer: rows, columns, seed}) => {
     const values = normal([rows, 64], seed).dataSync() as Float32Array;
     const halves = Uint16Array.from(new Uint32Array(values.slice().buffer), word => word >>> 16);
@@ -112,7 +112,7 @@ test('product with packed rows, and its gradient', () => {
   });
 });
 
-test('unpacked words', () => {
+test('unpacking words', () => {
   forAll(fc.tuple(fc.integer({min: 1, max: 5}), fc.integer({min: 1, max: 20})), 30, ([rows, count]) => {
     const bits = words(rows, count);
     const expected = byReference(() => unpackBfloat16Op.reference({bits}, {}));
@@ -138,7 +138,7 @@ test('gradients of attention', () => {
   });
 });
 
-test('a cache is written in place, and the tensor that was given may be disposed', () => {
+test('a cache is updated in place, and the input tensor may be disposed', () => {
   forAll(cacheSettings, 60, settings => {
     const {cache, update, attrs} = cacheUpdateCase(settings);
     const expected = expectedCache({cache, update, attrs});

@@ -1,4 +1,4 @@
-/** Norm, rotation and gate: kernel against reference, forward and backward, on random shapes. */
+/** RMS norm, rotary embedding, gated GELU and others: kernel against reference, forward and backward, on random shapes. */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import '../../src/backends/cpu';
@@ -10,7 +10,7 @@ import {rmsNormOp} from '../../src/ops/rms_norm';
 import {rotaryOp, rotaryTables} from '../../src/ops/rotary';
 import {expectNoLeak} from '../support/numbers';
 
-/** Gradients of a weighted sum of the op with respect to all inputs, through the tape. */
+/** Gradients of a weighted sum of the operation's result for all inputs, through the tape. */
 function gradients(run: (inputs: tf.Tensor[]) => tf.Tensor, inputs: tf.Tensor[]): tf.Tensor[] {
   return tf.grads((...xs: tf.Tensor[]) => {
     const y = run(xs);
@@ -56,7 +56,7 @@ test('rmsNorm', async () => {
   });
 });
 
-test('rotary, one table for all rows or one each', async () => {
+test('rotary, with one table for all rows or one per row', async () => {
   await expectNoLeak(() => {
     fc.assert(
       fc.property(shape, fc.boolean(), ([b, t, n, half, seed], each) => {
@@ -72,7 +72,7 @@ test('rotary, one table for all rows or one each', async () => {
   });
 });
 
-test('gatedGelu, far out as well', async () => {
+test('gatedGelu, also for large values', async () => {
   await expectNoLeak(() => {
     fc.assert(
       fc.property(shape, ([b, t, n, d, seed]) => {
@@ -92,7 +92,7 @@ test('gatedGelu, far out as well', async () => {
   });
 });
 
-test('puts images into a text as the reference', () => {
+test('interleaving images and text', () => {
   const indices = tf.tensor2d(
     [
       [3, 1, 0],

@@ -1,4 +1,4 @@
-/** tfjs over WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references. */
+/** tfjs tensors in WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references. */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {describeBackends, useBackend} from '../../src';
@@ -23,14 +23,14 @@ beforeAll(async () => {
   backend = tf.backend() as unknown as SimdBackend;
 });
 
-/** Address of a tensor once a kernel of ours has used it. */
+/** Address of a tensor after one of our kernels has used it. */
 function meet(x: tf.Tensor): number {
   tf.argMax(x, -1).dispose();
   return backend.placeOf(x)!.offset;
 }
 
 describe('the arena', () => {
-  test('gives ranges that never overlap and takes all of them back', () => {
+  test('returns ranges that never overlap, and reuses all released ones', () => {
     const action = fc.record({bytes: fc.integer({min: 1, max: 3000}), release: fc.boolean(), which: fc.nat()});
     fc.assert(
       fc.property(fc.array(action, {maxLength: 60}), actions => {
@@ -58,7 +58,7 @@ describe('the arena', () => {
     );
   });
 
-  test('notices a range that is released twice', () => {
+  test('detects a range that is released twice', () => {
     const arena = new Arena();
     arena.add(0, 640);
     const offset = arena.allocate(64)!;
@@ -68,7 +68,7 @@ describe('the arena', () => {
 });
 
 describe('tensors in memory', () => {
-  test('stay what they are when they move and when memory grows', () => {
+  test('keep their values when they move and when memory grows', () => {
     tf.tidy(() => {
       const x = normal([7, 5], 1);
       const before = Array.from(x.dataSync());
@@ -84,12 +84,12 @@ describe('tensors in memory', () => {
     });
   });
 
-  test('are copied where tfjs kernels hand on a part of their input', () => {
+  test('are copied where a tfjs kernel returns a part of its input', () => {
     const x = tf.tensor1d([1, 2, 3, 4, 5, 6, 7, 8]);
     meet(x);
     const [part, pieces, read] = [tf.slice(x, 2, 3), tf.unstack(tf.reshape(x, [2, 4])), x.dataSync()];
     x.dispose();
-    // Whoever comes next gets the same place.
+    // The next tensor gets the same place.
     const other = backend.empty([8]);
     (backend.data.get(other.dataId).values as Float32Array).fill(99);
     expect(Array.from(part.dataSync())).toEqual([3, 4, 5]);
@@ -102,7 +102,7 @@ describe('tensors in memory', () => {
     backend.disposeData(other.dataId);
   });
 
-  test('give their memory back', () => {
+  test('release their memory', () => {
     const used = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
     const before = used();
     for (let i = 0; i < 20; i++) {
@@ -127,7 +127,7 @@ const LAYOUTS: [number[], KernelLayout][] = [
   [[1, 1], {out: [0], in: [1]}],
 ];
 
-test.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written', async (shape, layout) => {
+test.each(LAYOUTS)('stores a weight of %j in layout %j exactly, whether filled or written', async (shape, layout) => {
   const size = shape.reduce((a, b) => a * b, 1);
   const values = Float32Array.from({length: size}, (_, i) => Math.sin(i + 1) * 100);
   const halves = new Uint16Array(size);
@@ -151,7 +151,7 @@ test.each(LAYOUTS)('keeps a weight %j resting as %j exactly, filled or written',
   expect(tf.memory().numTensors).toBe(before);
 });
 
-test('packs in pieces of the file, by rows and by columns', async () => {
+test('packs in pieces, by rows and by columns', async () => {
   for (const [shape, layout] of [
     [[PIECE / 1024 + 7, 1500], {out: [0], in: [1]}],
     [[PIECE / 1024 + 7, 1500], {out: [1], in: [0]}],
@@ -183,7 +183,7 @@ const sizes = fc.record({
   seed: fc.nat(1000),
 });
 
-test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as %s as the reference', format => {
+test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights stored as %s like the reference', format => {
   fc.assert(
     fc.property(sizes, ({m, rows, columns, seed}) => {
       tf.tidy(() => {
@@ -191,12 +191,12 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as 
         const weight = new PackedWeight([rows, columns], {out: [0], in: [1]}, 'w', init, true, format);
         const values = normal([rows, columns], seed);
         weight.write(values);
-        // What rests is near what was given: half a step of the range that a block has.
+        // Stored values differ from the given ones by at most half a step of their block.
         expect(weight.read()).toBeAllClose(values, {bfloat16: 0.01, int8: 0.02, int4: 0.3}[format]);
         const {bits} = weight;
         const x = normal([m, columns], seed + 1);
         const size = {rows, columns, format};
-        // Products with integers round x to parts of its largest value: six standard deviations of what that adds up to.
+        // Products with integers round x to fractions of its largest value: six standard deviations of the total error.
         const parts = {bfloat16: Infinity, int8: 2031, int4: 127}[format];
         const largest = tf.max(tf.abs(x)).dataSync()[0]!;
         const norm = tf.max(tf.norm(weight.read(), 2, 1)).dataSync()[0]!;
@@ -218,7 +218,7 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights at rest as 
   );
 });
 
-test('looks rows up as the reference, forward and backward', () => {
+test('looks up rows like the reference, forward and backward', () => {
   tf.tidy(() => {
     const [table, ids] = [normal([9, 5], 1), tf.tensor1d([3, 0, 8, 3], 'int32')];
     expectSameGradients(
@@ -229,7 +229,7 @@ test('looks rows up as the reference, forward and backward', () => {
   });
 });
 
-test('casts booleans to words: kernels of ours read those', () => {
+test('casts booleans to words, which our kernels read', () => {
   tf.tidy(() => {
     const flags = tf.tensor1d([true, false, true]);
     expect(tf.cast(flags, 'int32').dataSync()).toEqual(Int32Array.of(1, 0, 1));
@@ -237,7 +237,7 @@ test('casts booleans to words: kernels of ours read those', () => {
   });
 });
 
-test('multiplies float32 kernels as the reference, forward and backward', () => {
+test('multiplies float32 kernels like the reference, forward and backward', () => {
   fc.assert(
     fc.property(sizes, ({m, rows, columns, seed}) => {
       tf.tidy(() => {
@@ -253,7 +253,7 @@ test('multiplies float32 kernels as the reference, forward and backward', () => 
   );
 });
 
-test('goes on working when the backend changes', async () => {
+test('packed weights keep working when the backend changes', async () => {
   const weight = new PackedWeight([6, 8, 5], {out: [0, 2], in: [1]}, 'moved', tf.initializers.zeros());
   tf.tidy(() => {
     weight.write(normal([6, 8, 5], 3));
@@ -270,7 +270,7 @@ test('goes on working when the backend changes', async () => {
   weight.dispose();
 });
 
-test('holds int8 on other backends, but does not pack there', async () => {
+test('other backends can use int8 weights, but not pack them', async () => {
   const make = () => new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
   const weight = make();
   tf.tidy(() => {
@@ -288,7 +288,7 @@ test('holds int8 on other backends, but does not pack there', async () => {
   other.dispose();
 });
 
-test('is made anew with other options, quietly', async () => {
+test('is recreated for new options, without a warning', async () => {
   const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
   await useBackend('simd', {threads: 1});
   const alone = tf.backend() as unknown as SimdBackend;
@@ -304,14 +304,14 @@ test('is made anew with other options, quietly', async () => {
   warn.mockRestore();
 });
 
-test('refuses what it does not know', async () => {
+test('refuses unknown names and options', async () => {
   await expect(useBackend('simd', {thread: 2})).rejects.toThrow(
     /no argument "thread". Expected: threads, relaxed, wide/,
   );
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);
 });
 
-test('is described', async () => {
+test('describeBackends describes both backends', async () => {
   const [simd, cpu] = await describeBackends();
   expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
   expect(cpu).toMatchObject({name: 'cpu', available: true});
@@ -326,7 +326,7 @@ describe('without WebAssembly SIMD', () => {
     await useBackend('simd', {threads: 2});
   });
 
-  test('is plain JavaScript under its name, and says so', async () => {
+  test('runs as plain JavaScript under the same name, and reports it', async () => {
     expect(await useBackend('simd', {threads: 2})).toBe('simd');
     expect(tf.backend()).not.toHaveProperty('engine');
     const weight = new PackedWeight([6, 8], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
@@ -345,11 +345,11 @@ describe('without WebAssembly SIMD', () => {
     expect(simd).toEqual({name: 'simd', available: true, details: expect.stringMatching(/without WebAssembly SIMD/)});
   });
 
-  test('is not what "auto" takes', async () => {
+  test('is not selected by "auto"', async () => {
     expect(await useBackend('auto')).toBe('cpu');
   });
 
-  test('packs no integers, and has no relaxed instructions', async () => {
+  test('refuses to pack integers and to use relaxed SIMD', async () => {
     await useBackend('simd', {threads: 2});
     const weight = new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
     const zeros = tf.zeros([8, 32]);

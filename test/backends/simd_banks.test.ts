@@ -1,4 +1,4 @@
-/** A model spread over several small memories computes what it computes in one. */
+/** A model that is spread over several small memories computes the same as in one. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd/create_backend';
@@ -18,12 +18,12 @@ interface Setting {
   shared: boolean;
 }
 
-/** A backend of its own, current then; without `room` one memory is enough, else each has so many bytes for tensors. */
+/** Creates a backend and makes it current. With `room`, each memory holds that many bytes of tensors; without, one suffices. */
 async function use({threads, shared}: Setting, room?: number, maximumBanks?: number): Promise<SimdBackend> {
   const maximumPages = room === undefined ? 65535 : Math.ceil((staticBytes(threads) + room) / PAGE);
   const options: SimdEngineOptions = {threads, maximumPages, maximumBanks};
   if (!shared) options.memory = new WebAssembly.Memory({initial: 1, maximum: maximumPages});
-  // tfjs finds the kernels of a backend by what stands before the first underscore.
+  // tfjs finds the kernels of a backend by its name up to the first underscore.
   const name = `simd${count++}`;
   names.push(name);
   const backend = await createSimdBackend(options, name);
@@ -37,7 +37,7 @@ afterEach(async () => {
 
 const memory = () => tf.memory() as unknown as {heapBytes: number; banks: number; numTensors: number};
 
-/** Runs something and expects all memory back. */
+/** Runs a function, and expects that it releases all memory. */
 async function expectNothingLeft<T>(run: () => Promise<T>): Promise<T> {
   const {heapBytes, numTensors} = memory();
   const result = await run();
@@ -45,7 +45,7 @@ async function expectNothingLeft<T>(run: () => Promise<T>): Promise<T> {
   return result;
 }
 
-/** Without the kernel of a whole block. */
+/** Runs a function without the fused kernel of a decoder block. */
 async function plainly<T>(run: () => Promise<T>): Promise<T> {
   const [kernelName, backendName] = ['Gemma3DecoderBlock', tf.getBackend()];
   tf.unregisterKernel(kernelName, backendName);
@@ -64,7 +64,7 @@ function logits(lm: Gemma3CausalLM): number[] {
   });
 }
 
-/** What all decoder blocks together give to all of their weights. */
+/** Gradients for all weights of all decoder blocks. */
 function gradients(lm: Gemma3CausalLM): Record<string, number[]> {
   return tf.tidy(() => {
     const x = normal([2, 6, 128], 1);
@@ -118,10 +118,10 @@ describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
 describe('placement', () => {
   const setting = {threads: 1, shared: false};
 
-  test('brings operands together, and keeps them there', async () => {
+  test('moves operands together, and leaves them there', async () => {
     const backend = await use(setting, 1024 * KB);
     const weight = (floats: number) => tf.engine().makeTensorFromTensorInfo(backend.empty([floats]));
-    // Three quarters of a bank are for weights.
+    // Weights may fill three quarters of a bank.
     const [a, b, c] = [weight(128 * KB), weight(128 * KB), weight(32 * KB)];
     expect([a, b, c].map(tensor => backend.placeOf(tensor)!.bank)).toEqual([0, 1, 0]);
     const host = tf.ones([8]);
@@ -138,7 +138,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  test('goes where there is room if it must', async () => {
+  test('uses another bank with enough room if necessary', async () => {
     const backend = await use(setting, 1024 * KB);
     const weight = tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB]));
     backend.data.get(weight.dataId).values.fill(3);
@@ -152,7 +152,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  test('copies parts that tfjs kernels hand on, in every bank', async () => {
+  test('copies parts of inputs that tfjs kernels return, in every bank', async () => {
     const backend = await use(setting, 1024 * KB);
     const fill = tf.engine().makeTensorFromTensorInfo(backend.empty([150 * KB]));
     const x = tf.engine().makeTensorFromTensorInfo(backend.empty([64 * KB]));
@@ -217,7 +217,7 @@ describe('operands in different banks', () => {
     const together = tf.tidy(() => run(inputs()));
     expect([memory().heapBytes, memory().banks]).toEqual([0, 1]);
 
-    // Each fills more than half of the part of a bank that weights may take.
+    // Each fills more than half of a bank's share for weights.
     const homes = [0, 1].map(() => tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB])));
     expect(homes.map(home => backend.placeOf(home)!.bank)).toEqual([0, 1]);
     const {heapBytes} = memory();
@@ -239,7 +239,7 @@ describe('operands in different banks', () => {
 describe('out of memory', () => {
   const setting = {threads: 1, shared: false};
 
-  test('names the bytes, and the dtype that would fit', async () => {
+  test('the error names the bytes, and a dtype that would fit', async () => {
     // bfloat16 needs more than two banks of 1 MB, int8 less.
     await use(setting, 1100 * KB, 2);
     const {heapBytes, numTensors} = memory();
@@ -251,7 +251,7 @@ describe('out of memory', () => {
     expect([memory().heapBytes, memory().numTensors]).toEqual([heapBytes, numTensors]);
   });
 
-  test('says when a single tensor is too large', async () => {
+  test('the error says if a single tensor is too large', async () => {
     await use(setting, 900 * KB);
     await expect(Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'float32'})).rejects.toThrow(
       /memory for 1\.0 MB. Received: one memory holds at most .* load it with dtype: "bfloat16"/,
@@ -259,7 +259,7 @@ describe('out of memory', () => {
     expect(memory().banks).toBe(1);
   });
 
-  test('says so for what is computed', async () => {
+  test('the error covers computed tensors', async () => {
     const backend = await use(setting, 1024 * KB, 1);
     const x = tf.ones([200 * KB]);
     const other = backend.borrow(300 * KB, 0);

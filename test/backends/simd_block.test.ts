@@ -99,7 +99,7 @@ function dense(x: ArrayLike<number>, w: ArrayLike<number>, columns: number, rows
   return y;
 }
 
-/** Products, each of what the one before gave, and cached keys of all steps: how much more than one a block is off by. */
+/** Factor on the tolerance of one product: a block chains several products and reads cached keys of all earlier steps. */
 const ROUNDS = 8;
 
 interface Kernel {
@@ -125,7 +125,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     [9, 258],
   ])('rmsNorm of %i × %i', (rows, columns) => {
     const [x, scale] = [random(rows * columns, 1), random(columns, 2)];
-    const y = memory.room(x.length);
+    const y = memory.output(x.length);
     memory.run(rmsNorm({x: memory.floats(x), scale: memory.floats(scale), y, rows, columns, epsilon: 1e-3}));
     expect(memory.result(y, x.length)).toBeAllClose(norm(x, scale, 1e-3), {rtol: 1e-6});
   });
@@ -137,7 +137,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   ] as const)('rotary %j', ({batch, length, heads, width, tableRows, direction}) => {
     const x = random(batch * length * heads * width, 1);
     const angles = Array.from({length: tableRows * length}, (_, i) => [...random(width / 2, i + 3)].map(a => a * 9));
-    const y = memory.room(x.length);
+    const y = memory.output(x.length);
     memory.run(
       rotary({
         x: memory.floats(x),
@@ -154,7 +154,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   test.each([1, 2, 33, 1000])('gatedGelu of %i', count => {
     const gate = random(count, 1).map(x => x * 12);
     const value = random(count, 2);
-    const y = memory.room(count);
+    const y = memory.output(count);
     memory.run(gatedGelu({gate: memory.floats(gate), value: memory.floats(value), y, count}));
     const expected = Array.from(gate, (x, i) => gelu(x) * value[i]!);
     expect(memory.result(y, count)).toBeAllClose(expected, {rtol: 1e-6});
@@ -212,7 +212,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const q = random(batch * length * heads * width, 1).map(x => x * 3);
     const k = random(batch * size * keyHeads * width, 2);
     const v = random(k.length, 3);
-    // The queries are the last of the keys; one key place is empty.
+    // The queries are at the last positions of the keys; one place of the cache is empty.
     const keyPositions = Array.from({length: size}, (_, s) => (s === 1 ? -1 : s));
     const queryPositions = Array.from({length}, (_, t) => size - length + t);
     const padding = Array.from({length: batch * size}, (_, i) => (i % 5 === 2 ? 0 : 1));
@@ -241,7 +241,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       q: memory.floats(q),
       k: memory.floats(k),
       v: memory.floats(v),
-      y: memory.room(q.length),
+      y: memory.output(q.length),
       scale,
       queryPositions: memory.ints(queryPositions),
       queryPositionRows: 1,
@@ -257,7 +257,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     memory.run(attention(args));
     expect(memory.result(args.y, q.length)).toBeAllClose(expected, {rtol: 2e-6});
     if (length === 1) {
-      args.y = memory.room(q.length);
+      args.y = memory.output(q.length);
       args.partials = memory.place(attentionPartialBytes(args, memory.engine.threads));
       memory.run(attention(args));
       expect(memory.result(args.y, q.length)).toBeAllClose(expected, {rtol: 2e-6});
@@ -306,8 +306,8 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
             targetColumns: columns,
           }),
         );
-        // The loops multiply what the packed weights are, not what they were made from.
-        const unpacked = memory.room(rows * columns);
+        // The loops multiply the unpacked values, not the originals.
+        const unpacked = memory.output(rows * columns);
         memory.run(unpack({source: target, type, rows, columns, target: unpacked}));
         const packed = memory.result(unpacked, rows * columns);
         const flat = packed.map((_, i) => packed[(i % rows) * columns + Math.floor(i / rows)]!);
@@ -329,7 +329,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const args: FusedBlockArgs = {
         ...sizes,
         x: 0,
-        y: memory.room(batch * hiddenDim),
+        y: memory.output(batch * hiddenDim),
         epsilon,
         scale,
         logitSoftCap: softCap,
@@ -338,8 +338,8 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         cachedValues: memory.floats(new Float32Array(cache)),
         capacity,
         positions: memory.ints(new Int32Array(batch)),
-        cos: memory.room((batch * headDim) / 2),
-        sin: memory.room((batch * headDim) / 2),
+        cos: memory.output((batch * headDim) / 2),
+        sin: memory.output((batch * headDim) / 2),
         tableRows: batch,
         norms: {
           preAttention: memory.floats(preAttention!),
@@ -358,7 +358,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         down: down.args,
         workspace: memory.place(fusedBlockWorkspaceBytes(sizes, memory.engine.threads)),
       };
-      args.x = memory.room(batch * hiddenDim);
+      args.x = memory.output(batch * hiddenDim);
       const maybe = (x: Float64Array, scale: Float32Array | undefined) => (bare ? x : norm(x, scale!, epsilon));
       const floats = (at: number, count: number) => new Float32Array(memory.engine.memory.buffer, at, count);
 
@@ -366,7 +366,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const size = steps + batch;
       const history = {k: new Float64Array(batch * size * keyRow), v: new Float64Array(batch * size * keyRow)};
       for (let step = 0; step < steps; step++) {
-        // Row b begins b tokens later than row 0: until then it has none.
+        // Row b begins b tokens after row 0, and has no token before that.
         const positions = Array.from({length: batch}, (_, b) => step - b);
         const x = random(batch * hiddenDim, 100 + step);
         const angles = positions.map(p => Array.from({length: headDim / 2}, (_, i) => p / 3 ** i));

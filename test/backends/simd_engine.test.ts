@@ -1,4 +1,4 @@
-/** Life of an engine: choice of a module, threads that wait, sleep, die and end. */
+/** Life cycle of an engine: choosing a module; threads that wait, sleep, fail and end. */
 import {execFile} from 'node:child_process';
 import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -25,7 +25,7 @@ afterEach(async () => {
 const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
 const workersOf = (engine: SimdEngine) => (engine as unknown as {workers: Thread[]}).workers;
 
-/** Copies 64 rows on all threads, and says whether they arrived. */
+/** Copies 64 rows on all threads, and returns whether they arrived. */
 function works(engine: SimdEngine, bank = 0): boolean {
   const at = engine.staticBytes;
   const {memory} = engine.banks[bank]!;
@@ -38,14 +38,14 @@ function works(engine: SimdEngine, bank = 0): boolean {
   return target.every((value, i) => value === i);
 }
 
-test('chooses relaxed instructions where they are, and does without on demand', async () => {
+test('uses relaxed SIMD where it is available, unless it is turned off', async () => {
   expect((await create({threads: 1})).level).toBe('relaxed');
   const plain = await create({threads: 2, relaxed: false});
   expect(plain.level).toBe('plain');
   expect(works(plain)).toBe(true);
 });
 
-test('runs on wide tiles on demand, and says whether they are faster', async () => {
+test('runs on wide tiles on demand, and measures whether they are faster', async () => {
   const wide = await create({threads: 1, wide: true});
   expect([wide.wide, works(wide)]).toEqual([true, true]);
   expect((await create({threads: 1, wide: false})).wide).toBe(false);
@@ -54,13 +54,13 @@ test('runs on wide tiles on demand, and says whether they are faster', async () 
   expect(works(wide)).toBe(true);
 });
 
-test('does not share a memory that cannot be shared', async () => {
+test('runs on one thread if the given memory is not shared', async () => {
   const engine = await create({memory: new WebAssembly.Memory({initial: 1, maximum: 100}), threads: 4});
   expect([engine.shared, engine.threads]).toEqual([false, 1]);
   expect(works(engine)).toBe(true);
 });
 
-test('works on a memory it is given, behind its own bytes', async () => {
+test('works on a given memory, after its own bytes', async () => {
   const memory = new WebAssembly.Memory({initial: 1, maximum: 200, shared: true});
   const engine = await create({memory, threads: 2});
   expect(engine.memory).toBe(memory);
@@ -68,12 +68,12 @@ test('works on a memory it is given, behind its own bytes', async () => {
   expect(works(engine)).toBe(true);
 });
 
-test('several engines at once', async () => {
+test('several engines work at once', async () => {
   const both = await Promise.all([create({threads: 2}), create({threads: 3, relaxed: false})]);
   for (let i = 0; i < 100; i++) expect(both.map(engine => works(engine))).toEqual([true, true]);
 });
 
-test('wakes threads that sleep', async () => {
+test('wakes sleeping threads', async () => {
   const engine = await create({threads: 3});
   for (let i = 0; i < 5; i++) {
     await pause(20);
@@ -81,18 +81,18 @@ test('wakes threads that sleep', async () => {
   }
 });
 
-test('many commands in a row, more threads than cores', async () => {
+test('runs many commands in a row with more threads than cores', async () => {
   const engine = await create({threads: 6});
   for (let i = 0; i < 300; i++) engine.run(...nothing());
   expect(works(engine)).toBe(true);
 });
 
-test('refuses more arguments than there is room for', async () => {
+test('refuses too many arguments', async () => {
   const engine = await create({threads: 1});
   expect(() => engine.run(0, new Array(257).fill(0))).toThrow('Expected at most 256 arguments');
 });
 
-test('runs nothing once it is disposed', async () => {
+test('runs nothing after it is disposed', async () => {
   const engine = await create({threads: 2});
   const {ended} = workersOf(engine)[0]!;
   await engine.dispose();
@@ -101,7 +101,7 @@ test('runs nothing once it is disposed', async () => {
   expect(() => engine.run(...nothing())).toThrow('disposed');
 });
 
-test('an error in a kernel is an error of run, once and from then on', async () => {
+test('an error in a kernel makes this run and all later ones throw', async () => {
   const engine = await create({threads: 2});
   const beyond: GatherArgs = {
     table: 0xfffffff0,
@@ -115,16 +115,16 @@ test('an error in a kernel is an error of run, once and from then on', async () 
   expect(() => engine.run(...nothing())).toThrow('died');
 });
 
-test('says so if a thread has died', async () => {
+test('throws if a thread has died', async () => {
   const engine = await create({threads: 2});
   await workersOf(engine)[0]!.stop();
   expect(() => engine.run(...nothing())).toThrow('died');
 });
 
-test('does not wait for ever for a thread that died unnoticed', async () => {
+test('does not wait forever for a thread whose death was not reported', async () => {
   const engine = await create({threads: 2});
   new Int32Array(engine.memory.buffer)[PATIENCE / 4] = 100;
-  // Nothing can tell us while we are busy.
+  // No event arrives while this thread is busy.
   const stopped = workersOf(engine)[0]!.kill();
   for (const end = performance.now() + 200; performance.now() < end;);
   expect(() => engine.run(...nothing())).toThrow('died');
@@ -137,7 +137,7 @@ describe('several memories', () => {
     {threads: 1, shared: true},
     {threads: 2, shared: true},
     {threads: 5, shared: true},
-  ])('in turn, with $threads threads, shared: $shared', async ({threads, shared}) => {
+  ])('are used in turn, with $threads threads, shared: $shared', async ({threads, shared}) => {
     const memory = new WebAssembly.Memory({initial: 1, maximum: 1000, shared});
     const engine = await create({threads, memory, maximumPages: 1000});
     for (let bank = 1; bank < 4; bank++) {
@@ -145,7 +145,7 @@ describe('several memories', () => {
       expect(works(engine, bank)).toBe(true);
     }
     for (let i = 0; i < 200; i++) expect(works(engine, (i * 7) % 4)).toBe(true);
-    // Two at once, and straight after a sleep.
+    // Twice without a pause, and right after a sleep.
     await pause(20);
     engine.addBank();
     engine.addBank();
@@ -154,7 +154,7 @@ describe('several memories', () => {
     expect(works(engine, 4)).toBe(true);
   });
 
-  test('no more than may be', async () => {
+  test('are limited by maximumBanks', async () => {
     const engine = await create({threads: 2, maximumBanks: 2});
     expect(engine.addBank()).toBeDefined();
     expect(engine.addBank()).toBeUndefined();
@@ -178,7 +178,7 @@ describe('several memories', () => {
     expect(() => engine.addBank()).toThrow('disposed');
   });
 
-  test('an error in one ends the work in all', async () => {
+  test('an error in one makes runs in all of them throw', async () => {
     const engine = await create({threads: 2});
     engine.addBank();
     const table = {table: 0xfffffff0, type: FLOAT32, columns: 64, ids: engine.staticBytes, target: 0xffff0000} as const;
@@ -188,7 +188,7 @@ describe('several memories', () => {
     expect(() => engine.addBank()).toThrow('died');
   });
 
-  test.each([0, 1])('a thread that died unnoticed is missed in bank %i', async bank => {
+  test.each([0, 1])('a thread whose death was not reported is detected in bank %i', async bank => {
     const engine = await create({threads: 2});
     engine.addBank();
     expect(works(engine, 1)).toBe(true);
@@ -201,11 +201,11 @@ describe('several memories', () => {
   });
 });
 
-test('bits of floats', () => {
+test('floatBits returns the bits of a float32', () => {
   expect([floatBits(1), floatBits(-2)]).toEqual([0x3f800000, 0xc0000000 | 0]);
 });
 
-test('a process with an engine ends by itself, and without a word', async () => {
+test('an engine does not keep the process alive, which ends without output', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'simd-'));
   try {
     const contents = `import {SimdEngine} from './src/backends/simd/engine/simd_engine';
@@ -216,7 +216,7 @@ test('a process with an engine ends by itself, and without a word', async () => 
       write: false,
       platform: 'node',
       logLevel: 'error',
-      // CommonJS has no import.meta, which nothing here needs.
+      // CommonJS has no import.meta, and this script does not use it.
       define: {'import.meta.url': '"file:///"'},
     });
     const script = join(folder, 'script.cjs');

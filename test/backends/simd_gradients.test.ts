@@ -1,4 +1,4 @@
-/** Kernels of gradients, and what they need beside: commands against loops in double precision or the references. */
+/** Gradients, layer normalization and arithmetic: commands against loops in double precision or the references. */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {useBackend} from '../../src';
@@ -34,7 +34,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     [5, 642],
   ];
 
-  /** Means (of RMS normalization: zero), inverses and normed values. */
+  /** Means (zero for RMS normalization), inverse deviations and normalized values. */
   function normalized(x: Float32Array, columns: number, epsilon: number, centred: boolean) {
     const inverses: number[] = [];
     const normed = new Float64Array(x.length);
@@ -51,7 +51,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   test.each(rowSizes)('layer norm of %i × %i', (rows, columns) => {
     const x = random(rows * columns, 1).map(v => v + 3);
     const [gamma, beta] = [random(columns, 2), random(columns, 3)];
-    const y = memory.room(x.length);
+    const y = memory.output(x.length);
     const [epsilon, places] = [1e-3, {gamma: memory.floats(gamma), beta: memory.floats(beta)}];
     memory.run(layerNorm({x: memory.floats(x), ...places, y, rows, columns, epsilon}));
     const {normed} = normalized(x, columns, epsilon, true);
@@ -77,11 +77,11 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         });
       }
       const args = {x: memory.floats(x), dy: memory.floats(dy), rows, columns, epsilon, kind};
-      const target = memory.room(x.length);
+      const target = memory.output(x.length);
       memory.run(normGradientX({...args, scale: memory.floats(scale), dx: target}));
-      // One column: what is left of it after shift and stretch is the rounding of larger numbers.
+      // With one column the exact gradient is almost 0, and rounding errors of larger numbers remain.
       if (columns > 1) expect(memory.result(target, x.length)).toBeAllClose(dx, {rtol: 1e-5});
-      const sums = memory.room(columns);
+      const sums = memory.output(columns);
       memory.run(normGradientScale({...args, target: sums, workspace: memory.place(8 * rows)}));
       if (columns > 1) expect(memory.result(sums, columns)).toBeAllClose(dScale, {rtol: 5e-6});
       memory.run(columnSums({x: args.dy, target: sums, rows, columns}));
@@ -100,7 +100,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       return 0.5 * (1 + t) + 0.5 * v * (1 - t * t) * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * v * v);
     };
     const places = {x: memory.floats(x), dy: memory.floats(dy), count};
-    const y = memory.room(count);
+    const y = memory.output(count);
     memory.run(gelu({...places, y}));
     expect(memory.result(y, count)).toBeAllClose(
       Array.from(x, v => 0.5 * v * (1 + Math.tanh(u(v)))),
@@ -121,9 +121,9 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     [35, 5],
     [1003, 1],
     [64, 32],
-  ])('arithmetic on %i values, %i repeated', (count, period) => {
+  ])('arithmetic on %i values with a period of %i', (count, period) => {
     const [x, b] = [random(count, 1), random(period, 2)];
-    const args = {x: memory.floats(x), b: memory.floats(b), y: memory.room(count), count, period};
+    const args = {x: memory.floats(x), b: memory.floats(b), y: memory.output(count), count, period};
     const expected = {
       Add: x.map((v, i) => v + b[i % period]!),
       Sub: x.map((v, i) => v - b[i % period]!),
@@ -152,7 +152,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const axis = perm[from]!;
       return (i % shape[axis]!) * strides[axis]! + place(Math.floor(i / shape[axis]!), from - 1);
     };
-    const y = memory.room(x.length);
+    const y = memory.output(x.length);
     memory.run(transpose({x: memory.floats(x), y, shape, perm}));
     expect(memory.result(y, x.length)).toEqual(x.map((_, i) => x[place(i, perm.length - 1)]!));
   });
@@ -176,12 +176,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         const [matrix, i] = [Math.floor(at / (rows * columns)), at % (rows * columns)];
         return x[matrix * rows * columns + (i % rows) * columns + Math.floor(i / rows)]!;
       });
-    const y = {at: memory.room(batch * m * n), stride: m * n, rowStride: n};
+    const y = {at: memory.output(batch * m * n), stride: m * n, rowStride: n};
     const lefts = [
       {at: memory.floats(a), stride: m * k, rowStride: k},
       {at: memory.floats(turn(a, m, k)), stride: m * k, rowStride: m, transposed: true},
     ];
-    // The same matrix for the whole batch.
+    // One matrix for the whole batch.
     const rights = [
       {at: memory.floats(b), stride: 0, rowStride: n},
       {at: memory.floats(turn(b, k, n)), stride: 0, rowStride: k, transposed: true},
@@ -202,7 +202,7 @@ function expectAsReference(op: unknown, inputs: Inputs, attrs: Attributes = {}):
   expect(runOp(op as AnyOp, inputs, attrs)).toBeAllClose((op as AnyOp).reference(inputs, attrs));
 }
 
-/** The same for gradients that come together. */
+/** The same for an operation with several results. */
 function expectAsReferences(op: SeveralOp<never, never>, inputs: Inputs, attrs: Attributes): void {
   const expected = op.reference(inputs as never, attrs as never);
   const actual = runGradients(op, inputs as never, attrs as never);
@@ -236,7 +236,7 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
       {batch: 2, length: 67, before: 0, keyHeads: 2, groups: 1, width: 33, window: null},
       {batch: 1, length: 3, before: 2, keyHeads: 1, groups: 70, width: 9, window: null},
       {batch: 1, length: 10, before: 20, keyHeads: 1, groups: 2, width: 300, window: null},
-      // More blocks of keys than their squares find room for.
+      // More blocks of keys than the scratch memory has squares for.
       {batch: 1, length: 3, before: 2000, keyHeads: 1, groups: 2, width: 8, window: null},
       {batch: 2, length: 70, before: 0, keyHeads: 1, groups: 3, width: 20, window: 30, bidirectional: true},
       {batch: 1, length: 90, before: 0, keyHeads: 1, groups: 1, width: 36, window: 31, bidirectional: true},
@@ -306,7 +306,7 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
           targets,
         };
         const attrs = {vocabulary, packing: null, softCap, gradients: true, logitsAtOnce: 1000};
-        // What is kept comes out as the gradient for equal weights.
+        // The kept result is the gradient for equal weights.
         const expected = headLossOp.reference(inputs, attrs);
         const run = (h: tf.Tensor) =>
           headLoss(h as tf.Tensor2D, inputs.table as tf.Tensor2D, targets as tf.Tensor1D, {softCap});
@@ -336,7 +336,7 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
   },
 );
 
-test('tfjs operations are as on backend cpu', async () => {
+test('tfjs operations match those on the backend cpu', async () => {
   const all = async (name: 'cpu' | 'simd') => {
     await useBackend(name);
     return tf.tidy(() => {
@@ -381,7 +381,7 @@ test('tfjs operations are as on backend cpu', async () => {
   });
 });
 
-test('gradients of gradients go through plain operations', async () => {
+test('gradients of gradients run through plain operations', async () => {
   await useBackend('simd');
   tf.tidy(() => {
     const [x, scale] = [normal([2, 6], 1), normal([6], 2)];

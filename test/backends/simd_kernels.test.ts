@@ -1,4 +1,4 @@
-/** Every kernel against loops in double precision, with and without relaxed instructions, on one and several threads. */
+/** Packing, matrix products and lookups against loops in double precision, on all settings. */
 import {
   BFLOAT16,
   FLOAT32,
@@ -71,7 +71,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   beforeEach(() => memory.clear());
   afterAll(() => memory.engine.dispose());
 
-  /** Packs rows, and says which values they have as packed, by the layout as it is documented. */
+  /** Packs rows, and returns the packed values, decoded by the documented layout. */
   function packed(w: Float32Array, rows: number, columns: number, type: PackedType = BFLOAT16) {
     const bytes = packedBytes(type, rows, columns);
     const target = memory.place(bytes);
@@ -99,7 +99,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   }
 
   function unpacked(at: number, rows: number, columns: number, type: PackedType = BFLOAT16): Float32Array {
-    const target = memory.room(rows * columns);
+    const target = memory.output(rows * columns);
     memory.run(unpack({source: at, type, rows, columns, target}));
     return memory.result(target, rows * columns);
   }
@@ -123,14 +123,14 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     }
   });
 
-  test('blocks of zeros and of equal values', () => {
+  test('packs blocks of zeros and of equal values', () => {
     const w = Float32Array.from({length: 16 * 64}, (_, i) => (i < 512 ? 0 : 0.75));
     for (const type of [INT8, INT4] as const) expect(packed(w, 16, 64, type).values).toBeAllClose(w, {rtol: 0.004});
   });
 
-  test('int4 fits better than rounding between least and largest', () => {
+  test('int4 fits better than rounding between minimum and maximum', () => {
     const [rows, columns] = [64, 256];
-    // Nearly normal.
+    // Nearly normally distributed.
     const parts = [1, 2, 3, 4].map(seed => random(rows * columns, seed));
     const w = parts[0]!.map((_, i) => parts.reduce((sum, part) => sum + part[i]!, 0));
     const plain = w.map((x, i) => {
@@ -208,7 +208,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     expect(unpacked(target, rows, columns)).toEqual(w);
   });
 
-  test('rounds as bfloat16 does', () => {
+  test('rounds to the nearest bfloat16', () => {
     const values = Float32Array.of(
       1,
       1 + 2 ** -8,
@@ -264,7 +264,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     test.each(shapes)('product, m %i, rows %i, columns %i', (m, rows, columns) => {
       const x = random(m * columns, 1);
       const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
-      const y = memory.room(m * rows);
+      const y = memory.output(m * rows);
       memory.run(matMul({w: at, type, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, values, m, rows, columns);
       expect(memory.result(y, m * rows)).toBeAllClose(expected, {rtol: productTolerance(type, m, options.relaxed!)});
@@ -273,7 +273,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     test.each(shapes)('transposed product, m %i, rows %i, columns %i', (m, rows, columns) => {
       const dy = random(m * rows, 1);
       const {at, values} = packed(random(rows * columns, 2), rows, columns, type);
-      const dx = memory.room(m * columns);
+      const dx = memory.output(m * columns);
       memory.run(matMulTransposed({w: at, type, x: memory.floats(dy), m, y: dx, rows, columns}));
       const expected = multiply(dy, transpose(values, rows, columns), m, columns, rows);
       expect(memory.result(dx, m * columns)).toBeAllClose(expected, {rtol: 2e-6});
@@ -284,7 +284,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const {at, values} = packed(random(rows * columns, 3), rows, columns, type);
       const ids = [0, 18, 7, 7, 8, 3, 15];
       const expected = Float32Array.from(ids.flatMap(id => [...values.subarray(id * columns, (id + 1) * columns)]));
-      const target = memory.room(expected.length);
+      const target = memory.output(expected.length);
       const table = {table: at, type, columns, ids: memory.ints(ids), count: ids.length, target};
       memory.run(gather(table));
       expect(memory.result(target, expected.length)).toBeAllClose(expected, {rtol: 1e-6});
@@ -313,12 +313,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const x = random(m * columns, 1);
       const w = random(rows * columns, 2);
       const kernel = memory.floats(asKernel(w, outer, columns, inner));
-      const y = memory.room(m * rows);
+      const y = memory.output(m * rows);
       memory.run(matMul({w: kernel, type: FLOAT32, inner, x: memory.floats(x), m, y, rows, columns}));
       const expected = multiply(x, w, m, rows, columns);
       expect(memory.result(y, m * rows)).toBeAllClose(expected, {rtol: 2e-6});
 
-      const dx = memory.room(m * columns);
+      const dx = memory.output(m * columns);
       memory.run(matMulTransposed({w: kernel, type: FLOAT32, inner, x: y, m, y: dx, rows, columns}));
       const dy = memory.result(y, m * rows);
       const back = multiply(dy, transpose(w, rows, columns), m, columns, rows);

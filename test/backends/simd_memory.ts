@@ -1,4 +1,4 @@
-/** An engine whose memory tests fill: every array lies between NaNs, so that whoever reads or writes too far is seen. */
+/** An engine with memory for tests: every array lies between guards of NaNs, which reveal reads and writes out of bounds. */
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/command';
 
@@ -11,8 +11,8 @@ export interface SimdMemoryOptions extends SimdEngineOptions {
 }
 
 /**
- * Kernels are tested on each of these: both sets of instructions and of tiles, 1, 2 and 4 threads; some with memory that is not
- * shared, and with addresses whose highest bit is set.
+ * Kernels are tested on each of these: with both instruction sets, both tile shapes, and 1, 2 and 4 threads; some with
+ * unshared memory, and some with addresses above 2 GiB.
  */
 export const settings: SimdMemoryOptions[] = [
   {relaxed: true, wide: false, threads: 1, shared: false},
@@ -25,8 +25,8 @@ export const settings: SimdMemoryOptions[] = [
 ];
 
 /**
- * What a product may be off by, relative to its largest value. With integer weights both sides are rounded to whole numbers:
- * few rows of x to 12 bits for int8, for int4 to 8 with relaxed SIMD and 16 without; many rows, and their weights, to 13.
+ * Allowed error of a product, relative to its largest value. With integer weights both sides are rounded to integers: few
+ * rows of x to 12 bits for int8, and for int4 to 8 bits with relaxed SIMD or 16 without; many rows and their weights to 13.
  */
 export function productTolerance(type: NumberType, m: number, relaxed: boolean): number {
   if (type === INT8) return 4e-4;
@@ -51,7 +51,7 @@ export class SimdMemory {
     return new SimdMemory(engine, Math.max(begin, engine.staticBytes));
   }
 
-  /** `bytes` at an address that is a multiple of 4, but of nothing more. */
+  /** Allocates bytes at an address that is aligned to 4 bytes only. */
   place(bytes: number): number {
     this.guard();
     const at = this.end;
@@ -88,8 +88,8 @@ export class SimdMemory {
     return at;
   }
 
-  /** Room for a result, full of NaNs. */
-  room(count: number): number {
+  /** Allocates memory for a result, filled with NaNs. */
+  output(count: number): number {
     return this.floats(new Float32Array(count).fill(NaN));
   }
 
@@ -101,18 +101,18 @@ export class SimdMemory {
     this.engine.run(...command);
     for (const at of this.guards) {
       const guard = new Float32Array(this.engine.memory.buffer, at, GUARD / 4);
-      if (!guard.every(Number.isNaN)) throw new Error(`Command ${command[0]} wrote beyond a tensor, at ${at}.`);
+      if (!guard.every(Number.isNaN)) throw new Error(`Command ${command[0]} wrote out of bounds, at ${at}.`);
     }
   }
 
-  /** Begins anew with empty memory. */
+  /** Releases everything that was allocated. */
   clear(): void {
     this.end = this.begin;
     this.guards = [];
   }
 }
 
-/** Numbers from −1 to 1, the same for the same seed. */
+/** Reproducible numbers from −1 to 1. */
 export function random(count: number, seed: number): Float32Array {
   let state = (seed * 2654435761) >>> 0 || 1;
   return Float32Array.from({length: count}, () => {

@@ -1,4 +1,4 @@
-/** Largest values, softmax and draws: commands against loops in double precision, and samplers against backend `cpu`. */
+/** Top k, softmax and draws: commands against loops in double precision, and samplers against the backend `cpu`. */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {samplers, useBackend} from '../../src';
@@ -28,14 +28,14 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     [1, 1003, 17],
     [2, 500, 500],
   ])('topK: %i × %i, k %i', (rows, columns, k) => {
-    // Few different values, so that many are equal.
+    // Few distinct values, so that many are equal.
     const x = random(rows * columns, 3).map(v => Math.round(v * 20));
     const best = Array.from({length: rows}, (_, row) => {
       const values = x.subarray(row * columns, (row + 1) * columns);
       return topIndices(values, k).map(index => ({index, value: values[index]!}));
     }).flat();
     const args = {x: memory.floats(x), rows, columns, k, step: 4 * k};
-    const [values, indices] = [memory.room(rows * k), memory.room(rows * k)];
+    const [values, indices] = [memory.output(rows * k), memory.output(rows * k)];
     memory.run(sampling.topK({...args, values, indices}));
     expect([...memory.result(values, rows * k)]).toEqual(best.map(({value}) => value));
     expect(ints(indices, rows * k)).toEqual(best.map(({index}) => index));
@@ -53,7 +53,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       fc.property(size, ({columns, k: wanted, seed}) => {
         memory.clear();
         const [x, k] = [random(columns, seed), Math.min(wanted, columns)];
-        const [values, indices] = [memory.room(k), memory.room(k)];
+        const [values, indices] = [memory.output(k), memory.output(k)];
         memory.run(sampling.topK({x: memory.floats(x), rows: 1, columns, k, values, indices, step: 4 * k}));
         expect(ints(indices, k)).toEqual(topIndices(x, k));
       }),
@@ -76,12 +76,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       return [...softmax(x.subarray(row * columns, (row + 1) * columns), 1)];
     }).flat();
     const args = {x: memory.floats(x), rows, columns};
-    const y = memory.room(rows * columns);
+    const y = memory.output(rows * columns);
     memory.run(sampling.softmax({...args, y}));
     expect(memory.result(y, rows * columns)).toBeAllClose(expected, {rtol: 1e-6});
 
     const temperature = 0.7;
-    const sums = memory.room(2 * rows);
+    const sums = memory.output(2 * rows);
     memory.run(sampling.softmaxSums({...args, target: sums, temperature}));
     for (let row = 0; row < rows; row++) {
       const values = [...x.subarray(row * columns, (row + 1) * columns)];
@@ -93,7 +93,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     }
   });
 
-  test('draws where the cumulated weight passes', () => {
+  test('draws the column where the cumulative weight exceeds the uniform number', () => {
     for (const columns of [1, 3, 8, 1003]) {
       memory.clear();
       const row = random(columns, 6).map(v => v * 3);
@@ -104,26 +104,26 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       new Uint8Array(memory.engine.memory.buffer, place, 8 * rows).set(
         new Uint8Array(Float64Array.from(uniforms).buffer),
       );
-      const target = memory.room(rows);
+      const target = memory.output(rows);
       memory.run(sampling.draw({x, rows, columns, target, temperature: 0.5, uniforms: place}));
       expect(ints(target, rows)).toEqual(uniforms.map(u => draw(softmax(row, 0.5), () => u)));
     }
   });
 
-  test('never draws what is impossible', () => {
+  test('never draws a token of probability 0', () => {
     const row = new Float32Array(50).fill(-Infinity);
     row[20] = 1;
     row[30] = -200;
     const x = memory.floats([...row, ...row]);
     const place = memory.place(16);
     new Uint8Array(memory.engine.memory.buffer, place, 16).set(new Uint8Array(Float64Array.of(0, 1 - 2 ** -53).buffer));
-    const target = memory.room(2);
+    const target = memory.output(2);
     memory.run(sampling.draw({x, rows: 2, columns: 50, target, temperature: 1, uniforms: place}));
     expect(ints(target, 2)).toEqual([20, 20]);
   });
 });
 
-/** What each backend says, `reference` being the plain operations. */
+/** Results of each backend; `reference` is the plain operations. */
 async function everywhere<T>(run: () => T): Promise<T[]> {
   const results: T[] = [];
   for (const name of ['cpu', 'simd'] as const) {
@@ -133,7 +133,7 @@ async function everywhere<T>(run: () => T): Promise<T[]> {
   return results;
 }
 
-test('kernels of both backends are as the references', async () => {
+test('kernels of both backends match the references', async () => {
   await everywhere(() => {
     fc.assert(
       fc.property(
@@ -165,7 +165,7 @@ test('kernels of both backends are as the references', async () => {
   });
 });
 
-test('tf.topk and tf.softmax are as on backend cpu', async () => {
+test('tf.topk and tf.softmax match those on the backend cpu', async () => {
   const [cpu, simd] = await everywhere(() =>
     tf.tidy(() => {
       const x = tf.round(tf.mul(normal([2, 3, 41], 1), 3));
@@ -182,7 +182,7 @@ test('tf.topk and tf.softmax are as on backend cpu', async () => {
   });
 });
 
-test('samplers draw the same tokens on both backends, and as from all probabilities', async () => {
+test('samplers draw the same tokens on both backends, and the same as from all probabilities', async () => {
   const values = Float32Array.from({length: 3 * 5000}, uniform(4)).map(v => 12 * v);
   const make = [
     () => new samplers.RandomSampler({seed: 1, temperature: 0.8}),
@@ -210,13 +210,13 @@ test('samplers draw the same tokens on both backends, and as from all probabilit
       const row = values.subarray((i % 3) * 5000, ((i % 3) + 1) * 5000);
       return plain.getNextToken(softmax(row, plain.temperature));
     });
-    // With min-p tokens are drawn in another order than from all probabilities.
+    // Min-p draws tokens in a different order than from all probabilities.
     const known = plain.getConfig().minP === undefined;
     expect(tokens).toEqual(known ? [expected, expected] : [tokens[0], tokens[0]]);
   }
 });
 
-test('a subclass that chooses otherwise is given all probabilities', async () => {
+test('a subclass with its own choice receives all probabilities', async () => {
   await useBackend('simd');
   const sizes: number[] = [];
   const logits = tf.tensor2d([[1, 2, 3, 0]]);

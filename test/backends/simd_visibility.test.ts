@@ -1,4 +1,4 @@
-/** Attention of some new tokens over a long cache: what is far, or empty, is left out by blocks. */
+/** Attention of a few new tokens over a long cache, where blocks of distant or empty places are skipped. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
 import {
@@ -19,7 +19,7 @@ beforeAll(async () => {
 const ints = (rows: number[][]) => tf.tensor2d(rows, undefined, 'int32');
 const count = (length: number, at: (i: number) => number) => Array.from({length}, (_, i) => at(i));
 
-/** Row 0 goes on from position 250, row 1 from 30; where there is a ring, its places are filled in turn. */
+/** Row 0 continues at position 250, row 1 at 30. A ring reuses its places in turn. */
 function inputs(ring: boolean, images: boolean): AttentionInputs & Partial<AttentionMasks> {
   const starts = [250, 30];
   const placed = (start: number, place: number) => {
@@ -29,7 +29,7 @@ function inputs(ring: boolean, images: boolean): AttentionInputs & Partial<Atten
     return place < 100 ? Math.max(-1, position) : -1;
   };
   const keyPositions = starts.map(start => count(PLACES, place => placed(start, place)));
-  // An image in the middle of the new tokens, over the border of blocks.
+  // An image among the new tokens, across the border between two blocks.
   const image = (start: number, position: number) => (position >= start + 20 && position < start + 66 ? 1 : 0);
   return {
     q: normal([2, TOKENS, 4, 16], 1) as tf.Tensor4D,

@@ -52,7 +52,7 @@ describe('float32ToFloat16', () => {
     return [...out];
   };
 
-  test('takes all 65,536 values back, NaNs made quiet', () => {
+  test('restores all 65,536 values, with NaNs made quiet', () => {
     const wide = new Float32Array(65_536);
     float16ToFloat32(ALL, wide);
     const back = new Uint16Array(65_536);
@@ -81,7 +81,7 @@ describe('bfloat16', () => {
     expect(wrong).toEqual([]);
   });
 
-  test('comes back from float32 unchanged, NaNs made quiet', () => {
+  test('survives the round trip through float32, with NaNs made quiet', () => {
     const back = new Uint16Array(65_536);
     float32ToBfloat16(wide, back);
     const wrong = [...ALL].filter(bits => back[bits] !== (Number.isNaN(define(bits, 8, 7)) ? bits | 0x40 : bits));
@@ -95,7 +95,7 @@ describe('bfloat16', () => {
   });
 
   test('rounds each value to the nearer of its neighbours', () => {
-    // Between every two neighbours: just below the middle goes down, just above goes up.
+    // Between any two neighbours: just below the middle rounds down, just above rounds up.
     const out = new Uint16Array(1);
     for (let bits = 0; bits < 0x7f80; bits += 13) {
       float32ToBfloat16(words(bits * 65_536 + 0x7fff), out);

@@ -1,4 +1,4 @@
-/** A browser's folder, played by objects that behave as the File System API says. */
+/** Folders of a browser, simulated by objects that behave like the File System API. */
 import {Gemma3Tokenizer} from '../../src';
 import {DirectoryHandlePreset} from '../../src/public/files';
 
@@ -7,7 +7,7 @@ const missing = (name: string) => Object.assign(new Error(`no ${name}`), {name: 
 class FakeFile {
   readonly kind = 'file';
   bytes = new Uint8Array(0);
-  /** Streams that were opened and neither closed nor aborted. */
+  /** Open streams: neither closed nor aborted. */
   open = 0;
   async getFile(): Promise<Blob> {
     return new Blob([this.bytes]);
@@ -64,7 +64,7 @@ async function read(preset: DirectoryHandlePreset, path: string): Promise<string
   return text(bytes);
 }
 
-test('holds what was committed, and what was there beside it', async () => {
+test('contains the committed files and the old ones', async () => {
   const {handle} = folder();
   const preset = new DirectoryHandlePreset(handle);
   expect(preset.name).toBe('presets');
@@ -85,7 +85,7 @@ test('holds what was committed, and what was there beside it', async () => {
   await expect(preset.open('stale.h5')).rejects.toThrow('Expected file "stale.h5" in folder "presets"');
 });
 
-test('is as it was after an abort', async () => {
+test('is unchanged after an abort', async () => {
   const {directory, handle} = folder();
   const preset = new DirectoryHandlePreset(handle);
   await put(preset, 'a', 'old');
@@ -98,7 +98,7 @@ test('is as it was after an abort', async () => {
   expect((directory.entries.get('a') as FakeFile).open).toBe(0);
 });
 
-test('takes what saveToPreset writes, given as a handle', async () => {
+test('takes the files of saveToPreset, given as a handle', async () => {
   const {handle} = folder();
   const tokenizer = await Gemma3Tokenizer.fromPreset('gemma3_tiny');
   await tokenizer.saveToPreset(handle);

@@ -29,7 +29,7 @@ type Behaviour =
   | 'no HEAD: 501'
   | 'hidden range, no HEAD: 405';
 
-/** A static server of the fixture, as good as it is told to be. */
+/** A static server of the fixture with a given behaviour. */
 function serve(behaviour: Behaviour, log: string[]) {
   return (request: IncomingMessage, response: ServerResponse) => {
     const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
@@ -98,7 +98,7 @@ describe('HttpPreset', () => {
     },
   );
 
-  test('reads nothing but what it needs', async () => {
+  test('reads only the requested bytes', async () => {
     await withServer('ranges', async (address, log) => {
       const file = await new HttpPreset(address).open(H5);
       expect([file.name, file.size]).toEqual([`${address}/${H5}`, bytesOf(H5).length]);
@@ -111,7 +111,7 @@ describe('HttpPreset', () => {
     });
   });
 
-  test('learns the size of a file from a server that hides the range', async () => {
+  test('gets the size of a file from a server that hides the range', async () => {
     await withServer('hidden range', async (address, log) => {
       const file = await new HttpPreset(address).open(H5);
       expect(file.size).toBe(bytesOf(H5).length);
@@ -119,7 +119,7 @@ describe('HttpPreset', () => {
     });
   });
 
-  test.each<Behaviour>(['no HEAD: 405', 'no HEAD: 501'])('asks by GET where there is %s', async behaviour => {
+  test.each<Behaviour>(['no HEAD: 405', 'no HEAD: 501'])('falls back to GET: %s', async behaviour => {
     await withServer(behaviour, async (address, log) => {
       const preset = new HttpPreset(address);
       expect([await preset.has(H5), await preset.has('nope'), await preset.has('empty')]).toEqual([true, false, true]);
@@ -127,7 +127,7 @@ describe('HttpPreset', () => {
     });
   });
 
-  test('does not take the length of an error page for that of a file', async () => {
+  test('does not use the length of an error page as the size of a file', async () => {
     await withServer('hidden range, no HEAD: 405', async address => {
       await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
         `Expected the size of ${address}/${H5} from its server. Received: none. Let it answer HEAD requests`,
@@ -135,7 +135,7 @@ describe('HttpPreset', () => {
     });
   });
 
-  test('takes no large file from a server without range requests', async () => {
+  test('refuses large files of a server without range requests', async () => {
     await withServer('huge', async address => {
       await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
         `Expected a server that answers range requests for ${address}/${H5}. Received: HTTP 200.`,
@@ -143,7 +143,7 @@ describe('HttpPreset', () => {
     });
   });
 
-  test('tells what is missing, broken or too short', async () => {
+  test('reports files that are missing, broken or too short', async () => {
     await withServer('ranges', async address => {
       const preset = new HttpPreset(address);
       expect([await preset.has(H5), await preset.has('nope')]).toEqual([true, false]);
@@ -171,7 +171,7 @@ describe('BlobPreset', () => {
     await expectModel(new BlobPreset(files));
   });
 
-  test('tells what is missing', async () => {
+  test('reports missing files', async () => {
     const preset = new BlobPreset(files, 'mine');
     expect([preset.name, await preset.has(H5), await preset.has('toString')]).toEqual(['mine', true, false]);
     await expect(preset.open('nope')).rejects.toThrow(
@@ -187,7 +187,7 @@ describe('BlobPreset', () => {
 });
 
 describe('MemorySource', () => {
-  test('reads inside itself alone', async () => {
+  test('refuses reads outside its bytes', async () => {
     const source = new MemorySource('m', Uint8Array.of(1, 2, 3));
     const target = new Uint8Array(2);
     await source.readInto(1, target);
@@ -237,7 +237,7 @@ describe('openPreset', () => {
   });
 });
 
-test('an address without an answer is named', async () => {
+test('names an address that does not answer', async () => {
   const gone = new HttpPreset('http://127.0.0.1:9/x');
   await expect(readAll(gone, 'config.json')).rejects.toThrow(
     /answer from http:\/\/127.0.0.1:9\/x\/config.json. Received: /,
@@ -247,6 +247,6 @@ test('an address without an answer is named', async () => {
 test.each<[unknown, RegExp]>([
   [{}, /Expected a preset: a folder, an address or a name. Received: \{\}/],
   ['google/gemma-3-1b-it', /which is none of these. To use a model of Hugging Face/],
-])('%p is no preset', async (preset, message) => {
+])('refuses %p', async (preset, message) => {
   await expect(openPreset(preset as string)).rejects.toThrow(message);
 });

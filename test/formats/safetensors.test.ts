@@ -1,4 +1,4 @@
-/** Files of safetensors: written and read again, types, and damaged ones. */
+/** Safetensors files: round trips, types, damaged files. */
 import {MemoryFile} from '../../src/public/files';
 import {MemorySource} from '../../src/base/byte_source';
 import {readSafetensors, writeSafetensors} from '../../src/formats/safetensors';
@@ -14,7 +14,7 @@ const fileOf = (header: unknown, data: Uint8Array | number = 0): MemorySource =>
 };
 const bytesOf = (values: ArrayBufferView<ArrayBuffer>) => new Uint8Array(values.buffer);
 
-test('what is written is read again, with values at a multiple of 8 bytes', async () => {
+test('a written file is read again, with values at a multiple of 8 bytes', async () => {
   const file = new MemoryFile('a.safetensors');
   const contents = [
     {name: 'b', shape: [2, 2], values: Float32Array.of(1, 2, 3, 4)},
@@ -42,7 +42,7 @@ test.each([
   expect(Array.from(await tensors.get('x')!.readFloat32())).toEqual([1.5, -2]);
 });
 
-test('integers are listed and not read', async () => {
+test('integers are listed, but cannot be read', async () => {
   const {tensors} = await readSafetensors(fileOf({x: {dtype: 'I64', shape: [1], data_offsets: [0, 8]}}, 8));
   await expect(tensors.get('x')!.readFloat32()).rejects.toThrow(/Expected floats in "x" .* Received: I64/);
 });

@@ -113,7 +113,7 @@ test('answers anew', async () => {
       for await (const piece of chat.regenerate({maxNewTokens: 5, ...options})) text += piece;
       return text;
     };
-    await expect(regenerate()).rejects.toThrow('Expected a question to answer anew');
+    await expect(regenerate()).rejects.toThrow('Expected a question to answer again');
     const first = await chat.send('Hi', {maxNewTokens: 5});
     const length = chat.length;
     draw();

@@ -1,6 +1,6 @@
 /** The loop of generation, over a model that counts. */
 import {samplers} from '../../src';
-import {generateTokens, type GenerationRequest} from '../../src/generation/generation';
+import {generateSteps, type GenerationRequest, tokensOf} from '../../src/generation/generation';
 import {FakeDecoder} from '../support/fake_decoder';
 import {expectNoLeak} from '../support/numbers';
 
@@ -26,7 +26,7 @@ const request = (more: Partial<GenerationRequest>): GenerationRequest => ({
 async function collect(decoder: Counting, more: Partial<GenerationRequest>): Promise<(number | null)[][]> {
   const steps: (number | null)[][] = [];
   await expectNoLeak(async () => {
-    for await (const step of generateTokens(decoder, request(more))) steps.push(step);
+    for await (const step of tokensOf(generateSteps(decoder, request(more)))) steps.push(step);
   });
   return steps;
 }
@@ -81,7 +81,7 @@ test('refuses an empty prompt', async () => {
 
 test('frees the cache when the reader leaves early, when the model fails and when aborted', async () => {
   const left = new Counting();
-  for await (const step of generateTokens(left, request({}))) if (step) break;
+  for await (const step of tokensOf(generateSteps(left, request({})))) if (step) break;
   expect(left.caches[0]!.disposed).toBe(true);
 
   const failing = new Counting();

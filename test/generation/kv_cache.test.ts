@@ -211,7 +211,7 @@ describe('KvCache', () => {
       const cache = new KvCache({batch: 2, maxLength: 3, ...SHAPE, window: 2});
       cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [1, 2]);
       expect(() => cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [2, 2])).toThrow(
-        'The cache holds 3 positions. Received: 2 tokens for row 1, which has 2 already.',
+        'Expected at most 3 tokens per row. Received: 2 tokens for row 1, which already has 2.',
       );
       for (const counts of [[1], [1, 3], [-1, 1], [0.5, 1], [1, 1, 1]]) {
         expect(() => cache.append(tokens(2, 2, 1), tokens(2, 2, 2), counts)).toThrow(
@@ -231,7 +231,7 @@ describe('KvCache', () => {
     expect(cache.canTruncate([5, 0])).toBe(true);
     for (const lengths of [[4, 4], [5, 7], [5], [5, 4.5]]) {
       expect(cache.canTruncate(lengths)).toBe(false);
-      expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens less/);
+      expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens below/);
     }
     cache.truncate([5, 4]);
     // The ring was written on for tokens that are gone: going back further would need what they replaced.

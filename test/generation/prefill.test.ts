@@ -159,7 +159,7 @@ describe('prefill', () => {
       const cache = lm.newCache(1, 20);
       const prompt = {tokens: [5, 4, 6], visionMask: [false, true, false]};
       await expect(prefill(lm, [prompt], cache)).rejects.toThrow(
-        /a token for each part.*0 parts in 0 tensors.*1 tokens/,
+        /one token for each part.*0 parts in 0 tensors.*1 tokens/,
       );
       cache.dispose();
     });

@@ -237,7 +237,9 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
   test('penalties need to know the rows', async () => {
     const logits = tf.tensor2d([LOGITS]);
     const sampler = new samplers.GreedySampler({repetitionPenalty: 2});
-    await expect(sampler.sample(logits)).rejects.toThrow(/what each of 1 rows has so far. Received: no rows/);
+    await expect(sampler.sample(logits)).rejects.toThrow(
+      /the tokens so far of each of 1 rows, for penalties. Received: no rows/,
+    );
     logits.dispose();
   });
 });

@@ -45,7 +45,7 @@ test('belongs to its model', async () => {
   const session = lm!.startSession({maxLength: 20});
   const twin = lm!.clone();
   await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
-  await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be what `startSession` gave');
+  await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be a result of `startSession`');
   session.dispose();
   session.dispose();
   twin.dispose();
@@ -136,12 +136,12 @@ test('refuses what it cannot do', async () => {
     expect(() => lm!.startSession({maxLength: 0})).toThrow(/`maxLength` to be a positive integer/);
     expect(() => lm!.startSession({size: 3} as never)).toThrow('has no argument "size"');
     const session = lm!.startSession({maxLength: 20});
-    await expect(session.generate('a', {maxLength: 21})).rejects.toThrow('at most 20, which the session was made for');
+    await expect(session.generate('a', {maxLength: 21})).rejects.toThrow('at most 20, the length of the session');
     await expect(lm!.generate(['a', 'b'], {session})).rejects.toThrow('continues one prompt. Received: 2 prompts');
     const stream = session.stream(PROMPTS[0]!, {stopTokenIds: null});
     await stream.next();
-    await expect(session.generate('a')).rejects.toThrow('has a text under way');
-    expect(() => session.fork()).toThrow('has a text under way');
+    await expect(session.generate('a')).rejects.toThrow('is generating a text');
+    expect(() => session.fork()).toThrow('is generating a text');
     await stream.return();
     await session.generate('a');
     session.dispose();

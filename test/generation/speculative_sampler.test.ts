@@ -137,7 +137,7 @@ test('refuses a draft with another number of tokens, and frees all', async () =>
   const [decoder, draft] = [new FakeDecoder(4), new FakeDecoder(5)];
   const sampler = new samplers.SpeculativeSampler({draft});
   const run = collect(decoder, {prompts: [[1]], maxLength: 9, stopTokenIds: null, sampler});
-  await expect(run).rejects.toThrow(/logits of 4 tokens, as the model. Received: 5 tokens/);
+  await expect(run).rejects.toThrow(/logits of 4 tokens, like the model. Received: 5 tokens/);
   expect([decoder.open, draft.open]).toEqual([0, 0]);
 });
 

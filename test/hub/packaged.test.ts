@@ -1,4 +1,4 @@
-/** Names of presets in the package, in a folder that has one of the same name. */
+/** Names of packaged presets, in a working directory with a folder of the same name. */
 import {mkdirSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -32,7 +32,7 @@ describe('gemma3_tiny', () => {
     expect([await preset.has('config.json'), await preset.has('mine')]).toEqual([false, true]);
   });
 
-  test('is no folder when the package lacks it', async () => {
+  test('is not a folder if the package lacks it', async () => {
     jest.spyOn(platform, 'packagedPreset').mockResolvedValue(undefined);
     await expect(openPreset('gemma3_tiny')).rejects.toThrow(
       'Expected the files of preset "gemma3_tiny" in the package. Received a package without them. Install it again. ' +

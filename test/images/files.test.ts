@@ -1,4 +1,4 @@
-/** Files as pixels, against TensorFlow (test/reference/make_image_fixtures.py), and damaged ones. */
+/** Image files as pixels, compared with TensorFlow (test/reference/make_image_fixtures.py), and damaged files. */
 import fc from 'fast-check';
 import {ValueError} from '../../src';
 import {readPixels} from '../../src/images/image_like';
@@ -15,13 +15,13 @@ interface File {
 const files = fixtureJson<File[]>('images/files.json');
 const bytesOf = (text: string) => new Uint8Array(Buffer.from(text, 'base64'));
 
-test.each(files)('$name: the pixels that TensorFlow finds', async ({file, shape, pixels}) => {
+test.each(files)('$name: has the pixels of TensorFlow', async ({file, shape, pixels}) => {
   const {height, width, channels, values} = await readPixels(bytesOf(file));
   expect([height, width, channels]).toEqual(shape);
   expect(Buffer.from(values).equals(Buffer.from(pixels, 'base64'))).toBe(true);
 });
 
-/** Makes the sums of a PNG file right again, so that what is wrong is found by what it means. */
+/** Corrects the checksums of a PNG file, so that damage is found by its meaning. */
 function seal(bytes: Uint8Array): Uint8Array {
   const view = new DataView(bytes.buffer);
   for (let at = 8; isPng(bytes) && at + 12 <= bytes.length;) {
@@ -33,7 +33,7 @@ function seal(bytes: Uint8Array): Uint8Array {
 }
 
 describe('a damaged file', () => {
-  // Small ones of every kind: with a palette, interlaced, with restarts of all sorts.
+  // Small files of every kind: with a palette, interlaced, with all sorts of restarts.
   const some = files.filter(({shape}) => shape[0]! * shape[1]! < 1000);
   const attempt = async (bytes: Uint8Array) => {
     try {
@@ -54,7 +54,7 @@ describe('a damaged file', () => {
       fc.asyncProperty(cases, async ({file, at, byte}) => {
         const bytes = bytesOf(file.file);
         bytes[Math.floor(at * (bytes.length - 1))] = byte;
-        // Large sizes are no damage but a wish, and take their time.
+        // Large sizes are valid, only slow.
         const wish = new DataView(bytes.buffer).getUint32(16) > 4096;
         if (!wish) await attempt(bytes);
         if (!wish) await attempt(seal(bytes));
@@ -73,7 +73,7 @@ describe('a damaged file', () => {
     }
   });
 
-  test('is refused for what it claims, before memory is taken', async () => {
+  test('is refused for its claims, before memory is allocated', async () => {
     const bytes = bytesOf(files[0]!.file);
     new DataView(bytes.buffer).setUint32(16, 2 ** 30);
     await expect(decodePng(bytes)).rejects.toThrow(/a file with a wrong checksum/);

@@ -1,4 +1,4 @@
-/** Everything that is taken for an image, and what is not. */
+/** Values that are accepted as an image, and values that are refused. */
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -8,7 +8,7 @@ import {tinyPicture} from '../support/fixtures';
 
 const PNG = tinyPicture('red_circle');
 
-describe('taken for one picture', () => {
+describe('accepted, all as the same picture', () => {
   const bytes = new Uint8Array(readFileSync(PNG));
   test.each<[string, ImageLike]>([
     ['bytes', bytes],
@@ -25,7 +25,7 @@ describe('taken for one picture', () => {
     expect(Array.from(values.subarray((30 * 64 + 40) * 3, (30 * 64 + 40) * 3 + 3))).toEqual([255, 4, 0]);
   });
 
-  test('ImageData, without its alpha', async () => {
+  test('ImageData, without alpha', async () => {
     const image = {width: 2, height: 1, data: new Uint8ClampedArray([1, 2, 3, 0, 5, 6, 7, 128])} as ImageData;
     expect(await readPixels(image)).toEqual({
       width: 2,
@@ -35,7 +35,7 @@ describe('taken for one picture', () => {
     });
   });
 
-  test('tensors, with their numbers as they are', async () => {
+  test('tensors, with unchanged numbers', async () => {
     const floats = tf.tensor3d([0.5, 255, -1], [1, 1, 3]);
     expect(await readPixels(floats)).toEqual({
       height: 1,
@@ -71,7 +71,7 @@ describe('refused', () => {
     await expect(readPixels(image as ImageLike)).rejects.toThrow(message);
   });
 
-  test('files that are no images, by their names', async () => {
+  test('names files that are not images', async () => {
     const path = join(folder, 'text.png');
     writeFileSync(path, 'not a picture');
     await expect(readPixels(path)).rejects.toThrow(/Expected ".*text.png" to be a PNG or JPEG image/);

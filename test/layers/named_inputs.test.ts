@@ -31,14 +31,14 @@ const image = [
 
 test('takes nested arrays, typed arrays and truth values', async () => {
   await expectNoLeak(() => {
-    const {tensors, made} = inputTensors(TEXT, {
+    const {tensors, created} = inputTensors(TEXT, {
       padding_mask: [
         [true, false],
         [true, true],
       ],
       token_ids: [Int32Array.of(2, 5), Uint16Array.of(7, 8)] as never,
     });
-    expect(made).toEqual(tensors);
+    expect(created).toEqual(tensors);
     expect(tensors.map(tensor => [tensor.dtype, tensor.arraySync()])).toEqual([
       [
         'int32',
@@ -55,7 +55,7 @@ test('takes nested arrays, typed arrays and truth values', async () => {
         ],
       ],
     ]);
-    tf.dispose(made);
+    tf.dispose(created);
   });
 });
 
@@ -65,27 +65,30 @@ test('takes tensors as they are, and images or none', async () => {
     const text = {token_ids: ids, padding_mask: [[1, 1, 1]], vision_mask: [[0, 1, 0]]};
     const one = inputTensors(VISION, {...text, images: [[image]], vision_indices: [[1]]});
     expect(one.tensors[0]).toBe(ids);
-    expect(one.made).toHaveLength(4);
+    expect(one.created).toHaveLength(4);
     expect(one.tensors[2]!.shape).toEqual([1, 1, 2, 2, 3]);
     const none = inputTensors(VISION, {...text, images: tf.zeros([1, 0, 2, 2, 3]), vision_indices: [[]]});
     expect(none.tensors[3]!.shape).toEqual([1, 0]);
-    tf.dispose([ids, one.made, none.tensors]);
+    tf.dispose([ids, one.created, none.tensors]);
   });
 });
 
 const ones = [[1, 1]];
 describe('refuses', () => {
   test.each<[unknown, string]>([
-    [{token_ids: [[1], [1, 2]], padding_mask: ones}, 'Received: 1 and 2 elements side by side. Pad rows to one length'],
-    [{token_ids: [[1, 2], 3], padding_mask: ones}, 'Received: rows of different depth. Give each sample as one row.'],
-    [{token_ids: [[1, [2]]], padding_mask: ones}, 'Received: rows of different depth. Give numbers alone.'],
+    [
+      {token_ids: [[1], [1, 2]], padding_mask: ones},
+      'Received: 1 and 2 elements in rows of one axis. Pad rows to one length',
+    ],
+    [{token_ids: [[1, 2], 3], padding_mask: ones}, 'Received: rows of different depth. Pass each sample as one row.'],
+    [{token_ids: [[1, [2]]], padding_mask: ones}, 'Received: rows of different depth. Pass only numbers.'],
     [{token_ids: ones, padding_mask: [[1, '1']]}, 'Expected `padding_mask` as a tensor or as nested arrays of whole'],
-    [{token_ids: [[1, 1.5]], padding_mask: ones}, 'nested arrays of whole numbers. Received: 1.5. Give numbers alone.'],
-    [{token_ids: ones, padding_mask: null}, 'Received: null. Give numbers alone.'],
+    [{token_ids: [[1, 1.5]], padding_mask: ones}, 'nested arrays of whole numbers. Received: 1.5. Pass only numbers.'],
+    [{token_ids: ones, padding_mask: null}, 'Received: null. Pass only numbers.'],
     [{token_ids: ones, padding_mask: 'ab'}, 'Received: "ab".'],
     [
       {token_ids: [1, 1], padding_mask: ones},
-      'of rank 2, (batch, any). Received: shape [2]. Give one sample as a batch',
+      'of rank 2, (batch, any). Received: shape [2]. Pass one sample as a batch',
     ],
     [{token_ids: 3, padding_mask: ones}, 'Expected `token_ids` of rank 2, (batch, any). Received: shape [].'],
     [{token_ids: [ones], padding_mask: ones}, 'Received: shape [1,1,2].'],
@@ -101,8 +104,8 @@ describe('refuses', () => {
       {token_ids: [[], []], padding_mask: [[], []]},
       'at least one row, and one token in each. Received: token_ids [2,0]',
     ],
-    [{token_ids: [], padding_mask: []}, 'Received: shape [0]. Give one sample as a batch of one'],
-    [[ones, ones], 'Received: [[1,1]]. Give numbers by name: {token_ids, padding_mask}.'],
+    [{token_ids: [], padding_mask: []}, 'Received: shape [0]. Pass one sample as a batch of one'],
+    [[ones, ones], 'Received: [[1,1]]. Pass numbers by name: {token_ids, padding_mask}.'],
     [[], 'Expected 2 inputs: token_ids, padding_mask. Received: 0.'],
     [{token_ids: ones}, 'Expected inputs token_ids, padding_mask. Received: token_ids.'],
     [{token_ids: ones, toString: ones}, 'Received: token_ids, toString.'],

@@ -68,7 +68,7 @@ describe('RotaryEmbedding', () => {
     const layer = new RotaryEmbedding();
     expect(() => layer.call(tf.zeros([1, 2, 3]))).toThrow('Rotary dimension must be even');
     expect(() => layer.call(tf.zeros([2, 2, 4]), {startIndex: [1, 2, 3]})).toThrow(
-      'Expected one startIndex, or one for each of 2 rows. Received: [1,2,3].',
+      'Expected one startIndex, or one for each of the 2 rows. Received: [1,2,3].',
     );
     expect(() => new RotaryEmbedding({featureAxis: 1}).call(tf.zeros([1, 2, 4]))).toThrow('must be different');
     expect(() => new RotaryEmbedding({sequenceAxis: 3}).call(tf.zeros([1, 2, 4]))).toThrow('of rank 3. Received: 3.');

@@ -1,11 +1,11 @@
 import * as fc from 'fast-check';
-import {batchesOfLikeLength} from '../../src/models/text_embedder';
+import {batchesOfSimilarLength} from '../../src/models/text_embedder';
 
 test('batches hold every row once, are never too large and hold little padding', () => {
   const lengths = fc.array(fc.integer({min: 1, max: 300}), {minLength: 1, maxLength: 100});
   fc.assert(
     fc.property(lengths, fc.integer({min: 1, max: 40}), (rows, batchSize) => {
-      const batches = batchesOfLikeLength(rows, batchSize);
+      const batches = batchesOfSimilarLength(rows, batchSize);
       expect(batches.flat().sort((a, b) => a - b)).toEqual(rows.map((_, row) => row));
       for (const batch of batches) {
         expect(batch.length).toBeGreaterThan(0);
@@ -19,6 +19,6 @@ test('batches hold every row once, are never too large and hold little padding',
 });
 
 test('texts of one length fill batches', () => {
-  expect(batchesOfLikeLength([5, 5, 5, 5, 5], 2)).toEqual([[0, 1], [2, 3], [4]]);
-  expect(batchesOfLikeLength([1, 100, 90], 8)).toEqual([[1, 2], [0]]);
+  expect(batchesOfSimilarLength([5, 5, 5, 5, 5], 2)).toEqual([[0, 1], [2, 3], [4]]);
+  expect(batchesOfSimilarLength([1, 100, 90], 8)).toEqual([[1, 2], [0]]);
 });

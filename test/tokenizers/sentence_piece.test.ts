@@ -8,12 +8,12 @@ const vocabulary = readSmallVocabulary();
 const small = new SentencePiece(vocabulary);
 const pieces = Array.from({length: small.vocabularySize}, (_, id) => small.idToPiece(id));
 
-/** As UTF-8 has it: halves of surrogate pairs become U+FFFD. */
+/** As in UTF-8: lone surrogates become U+FFFD. */
 function wellFormed(text: string): string {
   return new TextDecoder('utf-8', {ignoreBOM: true}).decode(new TextEncoder().encode(text));
 }
 
-/** Texts with what matters to this vocabulary, among characters of all kinds. */
+/** Texts of strings that matter to this vocabulary, among characters of all kinds. */
 const text = fc
   .array(
     fc.oneof(
@@ -31,7 +31,7 @@ const byteIds = Array.from({length: 256}, (_, byte) =>
   small.pieceToId(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
 );
 
-/** Ids with many bytes that make no character. */
+/** Ids with many bytes that form no character. */
 const sequence = fc.array(
   fc.oneof(
     fc.nat(small.vocabularySize - 1),
@@ -51,7 +51,7 @@ describe('against the sentencepiece library', () => {
     }
   });
 
-  test('sequences of ids, with bytes that make no character', () => {
+  test('sequences of ids, with bytes that form no character', () => {
     expect(expected.sequences.length).toBeGreaterThan(200);
     for (const [ids, decoded] of expected.sequences) expect([ids, small.decode(ids)]).toEqual([ids, decoded]);
   });
@@ -88,7 +88,7 @@ describe('encode', () => {
     }
   });
 
-  test('user-defined pieces do: whole, and the longest', () => {
+  test('user-defined pieces do: whole, the longest first', () => {
     const ids = (...list: string[]) => list.map(piece => small.pieceToId(piece));
     expect(small.encode('<start_of_turn>')).toEqual(ids('<start_of_turn>'));
     expect(small.encode('\n'.repeat(13))).toEqual(ids('\n'.repeat(10), '\n\n\n'));
@@ -104,22 +104,25 @@ describe('encode', () => {
     expect(small.encode('the\u2581river')).toEqual(small.encode('the river'));
   });
 
-  test.each(['\ud800', '\udc00', 'a\ud83db', '\ude00\ud83d', '<b>\ud800</b>'])('half a pair is U+FFFD: %j', input => {
-    expect(small.encode(input)).toEqual(small.encode(input.replace(/[\ud800-\udfff]/g, '\ufffd')));
-  });
+  test.each(['\ud800', '\udc00', 'a\ud83db', '\ude00\ud83d', '<b>\ud800</b>'])(
+    'a lone surrogate is U+FFFD: %j',
+    input => {
+      expect(small.encode(input)).toEqual(small.encode(input.replace(/[\ud800-\udfff]/g, '\ufffd')));
+    },
+  );
 
-  test('what no piece has becomes its bytes', () => {
+  test('characters without a piece become bytes', () => {
     expect(small.encode('\0')).toEqual([byteIds[0]]);
     expect(small.encode('𠀋')).toEqual([0xf0, 0xa0, 0x80, 0x8b].map(byte => byteIds[byte]));
   });
 
-  test('refuses what is no string', () => {
+  test('refuses anything but a string', () => {
     expect(() => small.encode(undefined as unknown as string)).toThrow(
       'Expected the text to encode to be a string. Received: undefined.',
     );
   });
 
-  test('property: decode gives the text back', () => {
+  test('property: decode restores the text', () => {
     fc.assert(
       fc.property(text, input => {
         expect(small.decode(small.encode(input))).toBe(wellFormed(input).replaceAll('\u2581', ' '));
@@ -128,7 +131,7 @@ describe('encode', () => {
     );
   });
 
-  test('property: merging one pair after the other, as the definition has it, gives the same', () => {
+  test('property: equals merging pair by pair, as in the definition', () => {
     const isMerged = (id: number) => id > small.unkId && !byteIds.includes(id);
     // In this vocabulary as in Gemma's, user-defined pieces come first, then bytes, then merges from best to worst.
     const firstNormal = byteIds[255]! + 1;
@@ -172,14 +175,14 @@ describe('encode', () => {
 });
 
 describe('decoder', () => {
-  test('holds bytes back until they are a character', () => {
+  test('holds bytes back until they form a character', () => {
     const stream = small.decoder();
     expect([0xe2, 0x82, 0xac, 0x41].map(byte => stream.push(byteIds[byte]!))).toEqual(['', '', '€', 'A']);
     expect(stream.flush()).toBe('');
     expect([0xf0, 0x9f, 0x98, 0x80].map(byte => stream.push(byteIds[byte]!))).toEqual(['', '', '', '😀']);
   });
 
-  test('gives one U+FFFD for each byte that makes no character', () => {
+  test('returns one U+FFFD for each byte that forms no character', () => {
     const stream = small.decoder();
     expect(stream.push(byteIds[0xe2]!)).toBe('');
     expect(stream.push(byteIds[0x82]!)).toBe('');
@@ -190,7 +193,7 @@ describe('decoder', () => {
     expect(stream.flush()).toBe('');
   });
 
-  test('property: the joined pieces are the decoded whole, and no piece is half a character', () => {
+  test('property: the joined pieces equal the decoded whole, and no piece ends within a character', () => {
     fc.assert(
       fc.property(sequence, ids => {
         const stream = small.decoder();
@@ -202,7 +205,7 @@ describe('decoder', () => {
     );
   });
 
-  test('property: a text that was encoded comes back without U+FFFD', () => {
+  test('property: an encoded text is decoded without U+FFFD', () => {
     fc.assert(
       fc.property(text, input => {
         const stream = small.decoder();
@@ -213,7 +216,7 @@ describe('decoder', () => {
     );
   });
 
-  test.each(expected.variants)('with $name too', ({proto, sequences}) => {
+  test.each(expected.variants)('with $name', ({proto, sequences}) => {
     const model = new SentencePiece(new Uint8Array(Buffer.from(proto, 'base64')));
     for (const [ids, decoded] of sequences) {
       const stream = model.decoder();
@@ -234,20 +237,20 @@ describe('the vocabulary', () => {
     expect(small.pieceToId('no such piece')).toBe(small.unkId);
   });
 
-  test('a model without such a piece has -1', () => {
+  test('a missing control piece has the id -1', () => {
     const {proto} = expected.variants[0]!;
     const model = new SentencePiece(new Uint8Array(Buffer.from(proto, 'base64')));
     expect([model.padId, model.bosId, model.eosId, model.unkId]).toEqual([-1, 1, 2, 0]);
   });
 
-  test.each([-1, 1500, 0.5, NaN])('no id %d', id => {
+  test.each([-1, 1500, 0.5, NaN])('refuses the id %d', id => {
     const message = `\`id\` must be in range [0, 1499]. Received: ${id}`;
     expect(() => small.idToPiece(id)).toThrow(message);
     expect(() => small.decode([id])).toThrow(message);
     expect(() => small.decoder().push(id)).toThrow(message);
   });
 
-  test('does not change when the bytes it came from do', () => {
+  test('does not change when the given bytes do', () => {
     const bytes = vocabulary.slice();
     const model = new SentencePiece(bytes);
     bytes.fill(0);

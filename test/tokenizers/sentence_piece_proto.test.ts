@@ -6,12 +6,12 @@ import {concatenate, field, numberField, readSmallVocabulary, replaceText} from 
 
 const vocabulary = readSmallVocabulary();
 
-/** As a protocol buffer has it: a message that comes twice is merged. */
+/** In a protocol buffer a message that occurs twice is merged. */
 const withTrainer = (...parts: Uint8Array[]) => concatenate(vocabulary, field(2, concatenate(...parts)));
 const withNormalizer = (...parts: Uint8Array[]) => concatenate(vocabulary, field(3, concatenate(...parts)));
 const withPiece = (...parts: Uint8Array[]) => concatenate(vocabulary, field(1, concatenate(...parts)));
 
-describe('what is no model', () => {
+describe('bytes that are no model', () => {
   test.each([
     ['nothing', ''],
     ['JSON', '{"model": {"type": "BPE"}}'],
@@ -34,7 +34,7 @@ describe('what is no model', () => {
     );
   });
 
-  test('a model that ends early, wherever', () => {
+  test('a model truncated at any place', () => {
     for (let length = vocabulary.length - 400; length < vocabulary.length; length++) {
       expect(() => new SentencePiece(vocabulary.slice(0, length))).toThrow(ValueError);
     }
@@ -45,7 +45,7 @@ describe('what is no model', () => {
     );
   });
 
-  test('property: damaged bytes give a model or a ValueError, nothing else', () => {
+  test('property: damaged bytes give only a model or a ValueError', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(vocabulary.length - 1), fc.nat(255)), {maxLength: 5}), changes => {
         const bytes = vocabulary.slice();
@@ -59,7 +59,7 @@ describe('what is no model', () => {
     );
   });
 
-  test('property: nor do any bytes', () => {
+  test('property: so do arbitrary bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({maxLength: 100}), bytes => {
         expect(() => new SentencePiece(bytes)).toThrow(ValueError);
@@ -68,7 +68,7 @@ describe('what is no model', () => {
   });
 });
 
-describe('what is a model that cannot be run', () => {
+describe('a model that cannot be run', () => {
   test.each([
     ['unigram', 1],
     ['word', 3],
@@ -91,18 +91,18 @@ describe('what is a model that cannot be run', () => {
     expect(() => new SentencePiece(bytes)).toThrow('Received: one with denormalization rules.');
   });
 
-  test('with other ways of spaces', () => {
+  test('with other settings for spaces', () => {
     expect(() => new SentencePiece(withNormalizer(numberField(5, 0)))).toThrow('`escape_whitespaces: false`');
     expect(() => new SentencePiece(withTrainer(numberField(24, 1)))).toThrow('`treat_whitespace_as_suffix: true`');
   });
 });
 
-describe('what is a model with a mistake', () => {
+describe('a model with a mistake', () => {
   test.each([
     ['a piece twice', withPiece(field(1, '<b>')), 'the piece "<b>" occurs twice'],
     ['two unknowns', withPiece(field(1, '<unk2>'), numberField(3, 2)), 'there are two unknown pieces'],
     ['an empty piece', withPiece(numberField(3, 1)), 'piece 1500 is empty'],
-    ['a strange type', withPiece(field(1, 'xyzzy'), numberField(3, 9)), 'piece 1500 is of the type 9'],
+    ['an invalid type', withPiece(field(1, 'xyzzy'), numberField(3, 9)), 'piece 1500 is of the type 9'],
     ['bytes without fallback', withTrainer(numberField(35, 0)), 'byte pieces although byte fallback is off'],
     ['no byte', replaceText(vocabulary, '<0x0A>', '<0x0a>'), 'there is no piece <0x0A> although byte fallback is on'],
     ['a byte too many', withPiece(field(1, '<0x0a>'), numberField(3, 6)), 'more than 256 byte pieces'],
@@ -112,10 +112,10 @@ describe('what is a model with a mistake', () => {
   });
 });
 
-describe('what is a model', () => {
+describe('a valid model', () => {
   const ids = new SentencePiece(vocabulary).encode('the river');
 
-  test('with fields that are unknown', () => {
+  test('with unknown fields', () => {
     const unknown = concatenate(
       field(201, 'extension'),
       numberField(7, 1),
@@ -126,7 +126,7 @@ describe('what is a model', () => {
     expect(new SentencePiece(concatenate(unknown, vocabulary)).encode('the river')).toEqual(ids);
   });
 
-  test('with a negative number, as the ids of missing pieces are', () => {
+  test('with a negative number, such as the id of a missing piece', () => {
     const minusOne = [0xd8, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
     expect(new SentencePiece(withTrainer(Uint8Array.from(minusOne))).encode('the river')).toEqual(ids);
   });

@@ -1,6 +1,7 @@
 /** Writing HDF5 files as h5py does for Keras: old-style groups, contiguous datasets, no compression. */
-import {ValueError} from '../../base/errors';
 import {type ByteSink} from '../../base/byte_sink';
+import {ValueError} from '../../base/errors';
+import {sizeOf} from '../../base/shapes';
 import {aligned, ByteWriter} from './byte_writer';
 import {type Hdf5Dtype} from './datatype';
 import {GroupTable, INTERNAL_K, LEAF_K, symbolEntry} from './writer_group';
@@ -38,7 +39,7 @@ interface Dataset extends DatasetContent {
 }
 
 const isGroup = (node: Group | Dataset): node is Group => 'children' in node;
-const byteLength = ({shape, dtype}: DatasetContent) => shape.reduce((a, b) => a * b, itemSize(dtype));
+const byteLength = ({shape, dtype}: DatasetContent) => sizeOf(shape) * itemSize(dtype);
 
 const SUPERBLOCK = 96;
 

@@ -9,9 +9,9 @@ import {GreedySampler} from './greedy_sampler';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
 export interface BeamSamplerArgs extends SamplerArgs {
-  /** How many continuations are followed. Defaults to 5. */
+  /** Number of continuations that are followed. Defaults to 5. */
   numBeams?: number;
-  /** Keep all of them in `beams`, and follow each to its end. Defaults to false. */
+  /** Follow each continuation to its end, and keep all of them in `beams`. Defaults to false. */
   returnAllBeams?: boolean;
 }
 
@@ -25,22 +25,23 @@ export interface Beam {
 
 interface OpenBeam extends Beam {
   ended: boolean;
-  /** Which row of the logits it was continued from. */
+  /** The row of logits that it was continued from. */
   parent: number;
   logprobs: TokenLogprobs[];
 }
 
 /**
- * Beam search, as `keras_hub.samplers.BeamSampler`: keeps the `numBeams` most probable continuations, by the sum of their
- * log probabilities, and gives the best of them. The sum is not divided by the length, as in KerasHub.
+ * Beam search, as `keras_hub.samplers.BeamSampler`: keeps the `numBeams` most probable continuations, by the sum of
+ * their log probabilities, and returns the best of them. As in KerasHub, the sum is not divided by the length.
  *
- * A beam that reached a stop token keeps its score and its place until better ones take it. What all beams of a row
- * agree on is decided, and is yielded at once: `stream` may give several tokens at a time, and none for long.
+ * A beam that has reached a stop token keeps its score, and its place until better beams take it. Tokens on which all
+ * beams of a row agree are final and are yielded at once, so `stream` may yield several tokens at a time, or none for a
+ * while.
  */
 export class BeamSampler extends Sampler {
   readonly numBeams: number;
   readonly returnAllBeams: boolean;
-  /** With `returnAllBeams`: the beams of each prompt of the last generation that ended, best first. Else null. */
+  /** With `returnAllBeams`: the beams of each prompt of the last completed generation, best first. Otherwise null. */
   beams: Beam[][] | null = null;
 
   constructor(args: BeamSamplerArgs = {}) {
@@ -61,7 +62,7 @@ export class BeamSampler extends Sampler {
     this.returnAllBeams = returnAllBeams;
   }
 
-  /** Only where a row stands alone: beams are compared by what all of them may go on with. */
+  /** The greedy choice, for callers of `sample`. Beam search itself compares the continuations of all beams. */
   override getNextToken(probabilities: Float32Array): number {
     return GreedySampler.prototype.getNextToken(probabilities);
   }
@@ -96,11 +97,11 @@ export class BeamSampler extends Sampler {
     }
   }
 
-  /** Continues all open beams by a token and keeps the best of each row, best first. */
+  /** Extends all open beams by one token and keeps the best of each row, best first. */
   private async extend(generation: Generation, logits: tf.Tensor2D, beams: OpenBeam[][]): Promise<OpenBeam[][]> {
     const {rows} = generation;
     const open = beams.flatMap((kept, i) => kept.flatMap(beam => (beam.ended ? [] : [{beam, row: rows[i]!}])));
-    // Rows of logits that no beam goes on from are those of prompts that fill everything: any text will do.
+    // No beam continues from the logits of a prompt that already has `maxLength` tokens: any text will do there.
     const texts = Array.from({length: logits.shape[0]}, () => rows[0]!);
     for (const {beam, row} of open) {
       texts[beam.parent] = {...row, tokens: [...row.tokens.slice(0, row.promptLength), ...beam.tokens]};
@@ -131,7 +132,7 @@ export class BeamSampler extends Sampler {
     return next;
   }
 
-  /** The most probable tokens of each row, with their log probabilities: no beam needs more than there are beams. */
+  /** The `numBeams` most probable tokens of each row, with their log probabilities: no beam needs more. */
   private async candidates(logits: tf.Tensor2D): Promise<{token: number; logProb: number}[][]> {
     const summed = softmaxSums(logits, this.temperature);
     const sums = await summed.data();
@@ -144,13 +145,16 @@ export class BeamSampler extends Sampler {
     );
   }
 
-  /** What is certain by now and was not given yet: what all beams of a row begin with, or the best when it has won. */
+  /**
+   * Tokens that are final and not yielded yet: the common beginning of a row's beams, or the whole best beam once it
+   * has won.
+   */
   private decided({rows, request}: Generation, beams: readonly OpenBeam[][]): Step[] {
     const news = beams.map((kept, i) => {
       const row = rows[i]!;
       if (row.done) return [];
       const [best] = kept as [OpenBeam, ...OpenBeam[]];
-      // A sum of log probabilities only falls: what is open cannot pass the best any more.
+      // A sum of log probabilities only decreases, so an open beam cannot overtake an ended one that is the best.
       const won = kept.every(({ended}) => ended) || (best.ended && !this.returnAllBeams);
       const common = best.tokens.findIndex((token, t) => kept.some(({tokens}) => tokens[t] !== token));
       const end = won || common < 0 ? best.tokens.length : common;

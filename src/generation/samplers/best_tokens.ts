@@ -7,7 +7,7 @@ export interface BestTokens {
   tokens: number[];
 }
 
-/** The `count` most probable tokens of each row of logits (B, V), or all if there are not so many. */
+/** The `count` most probable tokens of each row of logits (B, V), or all if there are fewer. */
 export async function bestTokens(logits: tf.Tensor2D, count: number): Promise<BestTokens[]> {
   const [rows, size] = logits.shape;
   const k = Math.min(count, size);
@@ -18,18 +18,18 @@ export async function bestTokens(logits: tf.Tensor2D, count: number): Promise<Be
   return Array.from({length: rows}, (_, row) => ({values: part(2 * row * k), tokens: part((2 * row + 1) * k)}));
 }
 
-/** Few tokens suffice as a rule: more are asked for only while these are not enough. */
+/** Usually a few tokens are enough; more are read only while they are not. */
 export const FIRST_COUNT = 64;
 export const GROWTH = 8;
 
-/** As many of the most probable tokens as it takes, at most `limit`, until what they became is enough for every row. */
+/** Reads more and more of the most probable tokens, at most `limit`, until `convert` reports enough for every row. */
 export async function bestUntil<T extends {enough: boolean}>(
   logits: tf.Tensor2D,
   limit: number,
-  become: (best: BestTokens, row: number) => T,
+  convert: (best: BestTokens, row: number) => T,
 ): Promise<T[]> {
   for (let count = Math.min(FIRST_COUNT, limit); ; count = Math.min(count * GROWTH, limit)) {
-    const rows = (await bestTokens(logits, count)).map(become);
+    const rows = (await bestTokens(logits, count)).map(convert);
     if (count === limit || rows.every(({enough}) => enough)) return rows;
   }
 }

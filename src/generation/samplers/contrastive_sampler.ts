@@ -9,9 +9,9 @@ import {GreedySampler} from './greedy_sampler';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
 export interface ContrastiveSamplerArgs extends SamplerArgs {
-  /** How many of the most probable tokens are tried. Defaults to 5. */
+  /** Number of most probable tokens that are tried. Defaults to 5. */
   k?: number;
-  /** Weight of the similarity to what was before, against 1 − alpha for the probability. Defaults to 0.6. */
+  /** Weight of the similarity to earlier tokens; the probability has weight 1 − alpha. Defaults to 0.6. */
   alpha?: number;
 }
 
@@ -21,13 +21,13 @@ interface Candidate {
   probability: number;
 }
 
-/** A row that goes on, and where it is in the cache. */
+/** A row that has not ended, and its row in the cache. */
 interface Place {
   row: number;
   at: number;
 }
 
-/** What was chosen for each of the places. */
+/** The tokens chosen for the places. */
 interface Chosen {
   tokens: number[];
   logprobs?: TokenLogprobs[];
@@ -37,11 +37,11 @@ interface Chosen {
 }
 
 /**
- * Contrastive search, as `keras_hub.samplers.ContrastiveSampler`; Su et al., https://arxiv.org/abs/2202.06417. Of the `k`
- * most probable tokens it takes the one with the largest (1 − alpha) · probability − alpha · similarity, which is the
- * largest cosine between the token's hidden state and those of all tokens before it.
+ * Contrastive search, as `keras_hub.samplers.ContrastiveSampler`; Su et al., https://arxiv.org/abs/2202.06417. Of the
+ * `k` most probable tokens it takes the one with the largest (1 − alpha) · probability − alpha · similarity. The
+ * similarity is the largest cosine between the token's hidden state and those of all tokens before it.
  *
- * Each step runs the model on k tokens a row.
+ * Each step runs the model on k tokens per row.
  */
 export class ContrastiveSampler extends Sampler {
   readonly k: number;
@@ -64,7 +64,7 @@ export class ContrastiveSampler extends Sampler {
     this.alpha = alpha;
   }
 
-  /** By probability alone, where there are no hidden states. */
+  /** By probability only: there are no hidden states here. */
   override getNextToken(probabilities: Float32Array): number {
     return GreedySampler.prototype.getNextToken(probabilities);
   }
@@ -74,7 +74,7 @@ export class ContrastiveSampler extends Sampler {
     const cache = generation.newCache();
     const past = new Past(decoder);
     try {
-      // The hidden states of all tokens are wanted, also of those that a session holds.
+      // Needs the hidden states of all tokens, including those that a session already holds.
       cache.truncate(rows.map(() => 0));
       let places: Place[] = rows.map((_, row) => ({row, at: row}));
       let logits = await generation.readPrompts(cache, {onHidden: (hidden, counts) => past.read(hidden, counts)});
@@ -106,7 +106,9 @@ export class ContrastiveSampler extends Sampler {
     }
   }
 
-  /** Tries the most probable tokens of each row that is not done; those that are chosen are in the cache and the past. */
+  /**
+   * Tries the most probable tokens of each row that is not done, and adds the chosen ones to the cache and to `past`.
+   */
   private async pick(
     generation: Generation,
     {logits, places, cache, past}: {logits: tf.Tensor2D; places: Place[]; cache: DecoderCache; past: Past},
@@ -116,7 +118,7 @@ export class ContrastiveSampler extends Sampler {
     const all = await this.withPenalties(logits, texts, penalized => this.candidates(penalized));
     const open = places.flatMap(({row, at}, i) => (rows[row]!.done ? [] : [{row, at, i, candidates: all[i]!}]));
     const tried = open.flatMap(({candidates}) => candidates.map(({token}) => token));
-    // A copy of the row for each token: all of them go on from the same text.
+    // One copy of the row for each token: all of them continue the same text.
     cache.select(open.flatMap(({at, candidates}) => candidates.map(() => at)));
     const [hidden, states] = tf.tidy(() => {
       const next = decoder.hiddenStates({rows: tried.map(token => [token]), counts: tried.map(() => 1)}, cache);
@@ -171,10 +173,10 @@ export class ContrastiveSampler extends Sampler {
   }
 }
 
-/** Rows of length 1. */
+/** Scales each row to length 1. */
 const unit = (x: tf.Tensor2D): tf.Tensor2D => tf.div(x, tf.norm(x, 2, -1, true));
 
-/** Hidden states of each row so far, (n, D) of length 1. */
+/** Normalized hidden states of each row so far, (n, D). */
 class Past {
   private readonly rows: tf.Tensor2D[] = [];
 
@@ -195,7 +197,7 @@ class Past {
     before?.dispose();
   }
 
-  /** The largest cosine of each of the states (N, D) with the past of its row; of each row there are `count`. */
+  /** The largest cosine of each state (N, D) with the past of its row. Each row has `count` consecutive states. */
   async similarities(states: tf.Tensor2D, rows: readonly {row: number; count: number}[]): Promise<ArrayLike<number>> {
     const largest = tf.tidy(() => {
       const parts = tf.split(

@@ -1,17 +1,17 @@
-/** Guesses by a smaller model. */
+/** Guesses of a smaller model, for speculative decoding. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {type Decoder, type DecoderCache, nextLogits} from '../decoder';
 import {type Generation} from '../generation';
 
-/** A model that guesses: a `CausalLM`. */
+/** A smaller model that guesses tokens: a `CausalLM`. */
 export interface DraftModel extends Decoder {
   readonly preprocessor?: {readonly tokenizer: object} | null;
 }
 
 const sameVocabulary = new WeakMap<object, WeakSet<object>>();
 
-/** @throws ValueError if two models do not mean the same by a token id. */
+/** @throws ValueError if a token id has different meanings in the two models. */
 function checkVocabulary(model: Decoder, draft: DraftModel): void {
   type Tokenizer = {getVocabulary?(): string[]};
   const [own, other] = [model as DraftModel, draft].map(({preprocessor}) => preprocessor?.tokenizer as Tokenizer);
@@ -28,7 +28,7 @@ function checkVocabulary(model: Decoder, draft: DraftModel): void {
   sameVocabulary.set(own, (sameVocabulary.get(own) ?? new WeakSet()).add(other));
 }
 
-/** The most probable tokens of the model, one by one. */
+/** Guesses the draft model's most probable tokens, one after another. */
 export class DraftedByModel {
   private constructor(
     private readonly generation: Generation,
@@ -37,7 +37,11 @@ export class DraftedByModel {
     private readonly vocabularySize: number,
   ) {}
 
-  /** @throws ValueError if the models do not mean the same by a token id. */
+  /**
+   * Reads the prompts with the draft model.
+   *
+   * @throws ValueError if a token id has different meanings in the two models.
+   */
   static async read(generation: Generation, model: DraftModel, slack: number): Promise<DraftedByModel> {
     checkVocabulary(generation.decoder, model);
     const cache = generation.newCache(slack, model);
@@ -54,7 +58,7 @@ export class DraftedByModel {
   check({shape}: tf.Tensor2D): void {
     if (shape[1] === this.vocabularySize) return;
     throw new ValueError(
-      `Expected a draft with logits of ${shape[1]} tokens, as the model. Received: ${this.vocabularySize} tokens. ` +
+      `Expected a draft with logits of ${shape[1]} tokens, like the model. Received: ${this.vocabularySize} tokens. ` +
         'Use a smaller model of the same family.',
     );
   }
@@ -62,21 +66,21 @@ export class DraftedByModel {
   async draft(counts: readonly number[]): Promise<number[][]> {
     const {cache, model, generation} = this;
     const {rows} = generation;
-    // Guesses that were rejected go, and what came in their place is read: what it has not seen, or the last alone.
+    // Removes rejected guesses from the cache. The tokens accepted instead are read with the first guess below.
     cache.truncate(rows.map(({tokens}, row) => Math.min(cache.lengths[row]!, tokens.length - 1)));
     const guesses: number[][] = rows.map(() => []);
     for (let t = 0; t < Math.max(...counts); t++) {
-      const news = rows.map(({tokens}, row) =>
+      const unread = rows.map(({tokens}, row) =>
         t < counts[row]! ? [...tokens, ...guesses[row]!].slice(cache.lengths[row]!) : [],
       );
-      const length = Math.max(...news.map(({length}) => length));
-      const padded = news.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
+      const length = Math.max(...unread.map(({length}) => length));
+      const padded = unread.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
       const best = tf.tidy(() =>
-        tf.argMax(nextLogits(model, {rows: padded, counts: news.map(({length}) => length)}, cache), -1),
+        tf.argMax(nextLogits(model, {rows: padded, counts: unread.map(({length}) => length)}, cache), -1),
       );
       const tokens = await best.data();
       best.dispose();
-      news.forEach((row, i) => row.length && guesses[i]!.push(tokens[i]!));
+      unread.forEach((row, i) => row.length && guesses[i]!.push(tokens[i]!));
     }
     return guesses;
   }

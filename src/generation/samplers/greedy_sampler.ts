@@ -1,13 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
-/** The most probable token each time, as `keras_hub.samplers.GreedySampler`. */
+/** Always chooses the most probable token, as `keras_hub.samplers.GreedySampler`. */
 export class GreedySampler extends Sampler {
   constructor(args: SamplerArgs = {}) {
     super(checkedSamplerArgs('GreedySampler', args, SAMPLER_KEYS));
   }
 
-  /** Only the answers leave the backend: dividing by a temperature does not change which logit is largest. */
+  /** Only the chosen tokens leave the backend: dividing by a temperature does not change which logit is largest. */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(GreedySampler.prototype.getNextToken)) return super.choose(logits);
     const best = tf.argMax(logits, -1);

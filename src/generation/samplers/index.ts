@@ -35,19 +35,19 @@ const byName: Record<SamplerName, new () => Sampler> = {
 };
 
 /**
- * A sampler from its name, or itself.
+ * Returns a sampler by its name; a sampler is returned as it is.
  *
  * @throws ValueError for other names.
  */
 export function get(sampler: SamplerName | Sampler): Sampler {
   if (sampler instanceof Sampler) return sampler;
-  const make = byName[sampler];
-  if (!make) {
+  const SamplerClass = byName[sampler];
+  if (!SamplerClass) {
     throw new ValueError(
       `Expected a sampler or one of ${Object.keys(byName)
         .map(name => `"${name}"`)
         .join(', ')}. Received: ${show(sampler)}.`,
     );
   }
-  return new make();
+  return new SamplerClass();
 }

@@ -1,17 +1,17 @@
-/** Penalties on tokens that a text has already. They are few: their logits alone are changed, where the logits are. */
+/** Penalties on tokens that a text already has. These are few, so only their logits are changed, on the backend. */
 import type * as tf from '@tensorflow/tfjs';
 import {penalizeTokens} from '../../ops/penalize';
 import {type RowText} from '../decoder';
 
 export interface Penalties {
   /**
-   * Logits of tokens in prompt and new text are divided by this where positive, multiplied where negative; Keskar et al.,
-   * https://arxiv.org/abs/1909.05858. Above 1 repeats less, 1, the default, changes nothing.
+   * Positive logits of tokens in the prompt and the new text are divided by this, negative ones multiplied; Keskar et
+   * al., https://arxiv.org/abs/1909.05858. Values above 1 repeat less; 1, the default, changes nothing.
    */
   repetitionPenalty: number;
   /** Subtracted from logits of tokens in the new text. Defaults to 0. */
   presencePenalty: number;
-  /** The same, times how often the token is there. Defaults to 0. */
+  /** The same, times the number of occurrences of the token. Defaults to 0. */
   frequencyPenalty: number;
 }
 
@@ -19,7 +19,7 @@ export function hasPenalties({repetitionPenalty, presencePenalty, frequencyPenal
   return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
 }
 
-/** Logits (B, V) → new ones, those of tokens that the rows have being changed. */
+/** Logits (B, V) → logits with penalties on the tokens of each row. */
 export function penalize(logits: tf.Tensor2D, texts: readonly RowText[], penalties: Penalties): tf.Tensor2D {
   const {repetitionPenalty, presencePenalty, frequencyPenalty} = penalties;
   const rows = texts.map(({tokens, promptLength}) => {

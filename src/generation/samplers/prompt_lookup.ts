@@ -1,8 +1,8 @@
 import {type RowText} from '../decoder';
 
 /**
- * Guesses that a text goes on as it did before: where its last tokens stood already, latest first, what followed them.
- * Prompt lookup decoding, https://github.com/apoorvumang/prompt-lookup-decoding.
+ * Guesses that a text continues as it did before: finds the latest earlier occurrence of its last tokens, and proposes
+ * the tokens that followed it. Prompt lookup decoding, https://github.com/apoorvumang/prompt-lookup-decoding.
  */
 export class PromptLookup {
   constructor(
@@ -14,13 +14,13 @@ export class PromptLookup {
     return this.rows.map(({tokens}, row) => lookUp(tokens, this.lookup, counts[row]!));
   }
 
-  /** What was in the text is a token. */
+  /** Tokens from the text are always valid. */
   check(): void {}
 
   dispose(): void {}
 }
 
-/** Up to `count` tokens that may follow; a text that runs in a circle goes on in it. */
+/** `count` tokens that may follow, or none. A text that repeats itself is continued with its repetition. */
 export function lookUp(
   tokens: readonly number[],
   [longest, shortest]: readonly [longest: number, shortest: number],

@@ -10,7 +10,10 @@ export class RandomSampler extends RandomizedSampler {
     super(checkedSamplerArgs('RandomSampler', args, SEEDED_KEYS));
   }
 
-  /** Only the answers leave the backend: it is told one random number a row. With `minP`, the logits that it admits. */
+  /**
+   * Only the drawn tokens leave the backend, which gets one random number per row; with `minP` also the admitted
+   * logits.
+   */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(RandomSampler.prototype.getNextToken)) return super.choose(logits);
     if (this.minP > 0) return this.chooseAdmitted(logits);

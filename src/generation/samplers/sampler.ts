@@ -1,4 +1,4 @@
-/** How the next token is chosen from the model's logits. */
+/** How the next token is chosen from the model's logits: the base classes of all samplers. */
 import type * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {checkKeys, show, ValueError} from '../../base/errors';
@@ -8,7 +8,7 @@ import {nextLogits, type RowText} from '../decoder';
 import {hasPenalties, type Penalties, penalize} from './penalties';
 
 export interface SamplerArgs extends Partial<Penalties> {
-  /** Logits are divided by this: below 1 is less random, above 1 more. Defaults to 1. */
+  /** Logits are divided by this: values below 1 make the choice less random, above 1 more. Defaults to 1. */
   temperature?: number;
 }
 
@@ -16,7 +16,7 @@ export interface SamplerArgs extends Partial<Penalties> {
 export const SAMPLER_KEYS = ['temperature', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty'] as const;
 
 /**
- * Base of all samplers, as `keras_hub.samplers.Sampler`. Subclasses choose from one row of probabilities:
+ * Base class of all samplers, as `keras_hub.samplers.Sampler`. Subclasses choose from one row of probabilities:
  *
  * ```ts
  * class WithoutToken extends Sampler {
@@ -56,8 +56,8 @@ export abstract class Sampler {
   }
 
   /**
-   * Runs a generation, and yields what it adds to each row: here a token a row, time after time. A sampler that looks
-   * further overrides this. The rows are extended by what is yielded through `generation.give`.
+   * Runs a generation and yields what each step adds to the rows: here one token per row and step. A sampler that looks
+   * further ahead overrides this. Yield steps through `generation.give`, which extends the rows.
    */
   async *steps(generation: Generation): AsyncGenerator<Step, void> {
     const {decoder, rows} = generation;
@@ -98,14 +98,14 @@ export abstract class Sampler {
    * The next token of each row.
    *
    * @param logits (B, V); not disposed.
-   * @param rows what each row has so far: what penalties are for.
+   * @param rows the tokens of each row so far; penalties need them.
    * @throws ValueError with penalties but without rows.
    */
   async sample(logits: tf.Tensor2D, rows?: readonly RowText[]): Promise<number[]> {
     return this.withPenalties(logits, rows, penalized => this.choose(penalized));
   }
 
-  /** Runs something on the logits that penalties leave. */
+  /** Calls `run` with the logits after penalties. */
   protected async withPenalties<T>(
     logits: tf.Tensor2D,
     rows: readonly RowText[] | undefined,
@@ -114,7 +114,8 @@ export abstract class Sampler {
     if (!hasPenalties(this.penalties)) return run(logits);
     if (rows?.length !== logits.shape[0]) {
       throw new ValueError(
-        `Expected for penalties what each of ${logits.shape[0]} rows has so far. Received: ${rows?.length ?? 'no'} rows. ` +
+        `Expected the tokens so far of each of ${logits.shape[0]} rows, for penalties. ` +
+          `Received: ${rows?.length ?? 'no'} rows. ` +
           'Pass {tokens, promptLength} of each row to `sample`.',
       );
     }
@@ -126,7 +127,7 @@ export abstract class Sampler {
     }
   }
 
-  /** One token a row of logits (B, V) as they are; reads them all. */
+  /** One token per row of logits (B, V), without penalties. Reads all logits. */
   async choose(logits: tf.Tensor2D): Promise<number[]> {
     const [rows, size] = logits.shape;
     const values = (await logits.data()) as Float32Array;
@@ -140,18 +141,21 @@ export abstract class Sampler {
   }
 
   /**
-   * True if a subclass of a sampler of ours chooses in its own way: it is then given all probabilities. Ours read less.
+   * True if a subclass has overridden `getNextToken`, and so needs all probabilities. The samplers here read fewer.
    *
-   * @param known `getNextToken` of the class that asks.
+   * @param known `getNextToken` of the calling class.
    */
   protected choosesOtherwise(known: Sampler['getNextToken']): boolean {
     return this.getNextToken !== known;
   }
 
-  /** One token, from the probabilities (V) of all; the array may be changed. */
+  /** Chooses one token by the probabilities (V) of all tokens; may change the array. */
   abstract getNextToken(probabilities: Float32Array): number;
 
-  /** As KerasHub's; what KerasHub does not have is told where it is not the default. */
+  /**
+   * The configuration as in KerasHub. Arguments that KerasHub does not have are included only if they differ from their
+   * defaults.
+   */
   getConfig(): Record<string, unknown> {
     const {repetitionPenalty, presencePenalty, frequencyPenalty} = this.penalties;
     return {
@@ -164,10 +168,10 @@ export abstract class Sampler {
 }
 
 export interface SeededArgs extends SamplerArgs {
-  /** Makes the draws repeatable: samplers made with one seed draw alike. Defaults to a random seed. */
+  /** Makes the draws repeatable: samplers with the same seed draw the same tokens. Defaults to a random seed. */
   seed?: number | null;
   /**
-   * Only tokens are drawn that are at least this probable, as a fraction of the most probable; Nguyen et al.,
+   * Draws only tokens that are at least this probable, relative to the most probable token; Nguyen et al.,
    * https://arxiv.org/abs/2407.01082. From 0, the default, to 1.
    */
   minP?: number;
@@ -176,7 +180,7 @@ export interface SeededArgs extends SamplerArgs {
 /** Arguments of all samplers that draw. */
 export const SEEDED_KEYS = [...SAMPLER_KEYS, 'seed', 'minP'] as const;
 
-/** A sampler that draws; its state goes on from call to call, as that of a Keras seed generator. */
+/** A sampler that draws at random. Its state continues from call to call, like a Keras seed generator. */
 export abstract class RandomizedSampler extends Sampler {
   readonly seed: number | null;
   readonly minP: number;
@@ -195,7 +199,7 @@ export abstract class RandomizedSampler extends Sampler {
     this.random = seed === null ? Math.random : seedrandom.alea(String(seed));
   }
 
-  /** Weights without those that `minP` leaves out, which become 0. @param largest the largest weight of all. */
+  /** Sets weights below `minP` times the largest one to 0. */
   protected admit<W extends number[] | Float32Array>(weights: W, largest: number): W {
     if (this.minP === 0) return weights;
     return weights.map(weight => (weight < this.minP * largest ? 0 : weight)) as W;
@@ -216,7 +220,7 @@ export abstract class RandomizedSampler extends Sampler {
   }
 }
 
-/** Refuses arguments that a sampler does not read. */
+/** @throws ValueError on arguments that a sampler does not have. */
 export function checkedSamplerArgs<A extends object>(owner: string, args: A, known: readonly string[]): A {
   checkKeys(owner, args, known);
   return args;

@@ -8,36 +8,36 @@ import {PromptLookup} from './prompt_lookup';
 import {checkedSamplerArgs, Sampler} from './sampler';
 
 export interface SpeculativeSamplerArgs {
-  /** How many tokens are guessed at a time, at most. Defaults to 5. */
+  /** Largest number of tokens that are guessed at a time. Defaults to 5. */
   numSpeculativeTokens?: number;
-  /** How tokens are chosen from the model's logits. Null, the default: the most probable each time. */
+  /** How tokens are chosen from the model's logits. Null, the default: always the most probable one. */
   baseSampler?: Sampler | null;
   /**
-   * A smaller model with the same vocabulary, which guesses. It is not disposed. Null, the default: guesses are what
-   * followed the last tokens where they stood in the text before.
+   * A smaller model with the same vocabulary, which guesses. It is not disposed. Null, the default: the guesses are the
+   * tokens that followed an earlier occurrence of the last tokens in the text.
    */
   draft?: DraftModel | null;
-  /** Without a draft: how many of the last tokens are looked for at most, and at least. Defaults to [3, 2]. */
+  /** Without a draft: the most and the fewest last tokens to search for. Defaults to [3, 2]. */
   lookup?: readonly [longest: number, shortest: number];
 }
 
-/** Guesses what comes next. */
+/** Guesses the next tokens. */
 interface Drafter {
-  /** Up to `counts[row]` tokens behind each row; none where the count is 0. */
+  /** Up to `counts[row]` tokens after each row; none where the count is 0. */
   draft(counts: readonly number[]): Promise<number[][]>;
-  /** @throws ValueError if guesses may be no tokens of the model with these logits. */
+  /** @throws ValueError if the guesses may not be tokens of the model with these logits. */
   check(logits: tf.Tensor2D): void;
   dispose(): void;
 }
 
 /**
  * Speculative decoding, as `keras_hub.samplers.SpeculativeSampler`; Leviathan et al., https://arxiv.org/abs/2211.17192:
- * several tokens are guessed, and the model looks at all of them in one pass. That pays where guesses are often right and a
- * pass over some tokens costs little more than over one: measure with bench/speculative.mjs.
+ * several tokens are guessed, and the model checks all of them in one pass. This pays off if guesses are often right
+ * and a pass over a few tokens costs little more than a pass over one: measure it with bench/speculative.mjs.
  *
- * The text is what `baseSampler` alone would give, or, where that draws, of the same distribution. A guess is a single
- * token x, so q(x) = 1 in the paper: it is accepted with probability p(x), else a token is drawn from p without x. This is
- * done by drawing from p, and accepting the guess if it was drawn.
+ * The text is the one that `baseSampler` would produce on its own or, if it draws at random, has the same distribution.
+ * A guess is a single token x, so q(x) = 1 in the paper: x is accepted with probability p(x); otherwise a token is
+ * drawn from p without x. Both are done at once by drawing from p and accepting the guess if it was drawn.
  */
 export class SpeculativeSampler extends Sampler {
   readonly numSpeculativeTokens: number;
@@ -59,7 +59,7 @@ export class SpeculativeSampler extends Sampler {
     }
     if (baseSampler !== null && !(baseSampler instanceof Sampler && baseSampler.steps === Sampler.prototype.steps)) {
       throw new ValueError(
-        'SpeculativeSampler expected as baseSampler null or a sampler that chooses token by token, such as ' +
+        'SpeculativeSampler expected baseSampler to be null or a sampler that chooses token by token, such as ' +
           `new samplers.TopKSampler(). Received: ${baseSampler instanceof Sampler ? baseSampler.constructor.name : show(baseSampler)}.`,
       );
     }
@@ -106,9 +106,9 @@ export class SpeculativeSampler extends Sampler {
         await generation.turn();
         for (const step of steps) yield* generation.give(step);
         if (generation.done) return;
-        // All but the last token of each row, which nobody has read yet.
+        // Keeps all tokens of a row except the last, which the model has not read yet.
         cache.truncate(rows.map(({done, tokens}, row) => (done ? cache.lengths[row]! : tokens.length - 1)));
-        // A pass adds a token beyond those that were guessed.
+        // A pass adds one token more than was guessed.
         guesses = await drafter.draft(
           rows.map(({done, tokens}) =>
             done ? 0 : Math.min(this.numSpeculativeTokens, request.maxLength - tokens.length - 1),
@@ -124,14 +124,14 @@ export class SpeculativeSampler extends Sampler {
   }
 
   /**
-   * What each row is given: guesses as far as they are what the base sampler chooses, and then what it chooses instead
-   * of the next, or behind the last.
+   * The tokens that each row gets: its guesses as long as the base sampler chooses the same tokens, then one more token
+   * that the base sampler chooses.
    *
-   * @param logits (N, V), of each row those behind its last token and behind each guess; at first, of each row one.
+   * @param logits (N, V): for each row those after its last token and after each guess; at first, one per row.
    */
   private async accepted(generation: Generation, logits: tf.Tensor2D, guesses: readonly number[][]): Promise<Step[]> {
     const {rows, request} = generation;
-    // At first the logits of rows that are full are there too.
+    // The first logits include those of rows that are already full.
     const first = logits.shape[0] === rows.length && guesses.every(({length}) => length === 0);
     const places = rows.flatMap((row, i) => {
       if (row.done && !first) return [];
@@ -145,9 +145,9 @@ export class SpeculativeSampler extends Sampler {
     const given: {place: number; token: number}[][] = rows.map(() => []);
     places.forEach(({row, guessed}, place) => {
       const mine = given[row]!;
-      const goesOn = mine.length === guessed && mine.every(({token}, i) => token === guesses[row]![i]);
+      const continues = mine.length === guessed && mine.every(({token}, i) => token === guesses[row]![i]);
       const ended = mine.some(({token}, i) => generation.endsWith(token, rows[row]!.tokens.length + i + 1));
-      if (goesOn && !ended && !rows[row]!.done) mine.push({place, token: tokens[place]!});
+      if (continues && !ended && !rows[row]!.done) mine.push({place, token: tokens[place]!});
     });
     const logprobs = await generation.logprobs(
       logits,
@@ -173,7 +173,10 @@ export class SpeculativeSampler extends Sampler {
   }
 }
 
-/** Logits (N, V) behind every token of rows of any lengths, which are added to the cache: of the first row, the second… */
+/**
+ * Adds rows of any lengths to the cache → logits (N, V) after every token: those of the first row, then the second, and
+ * so on.
+ */
 function logitsOfAll(decoder: Decoder, rows: readonly number[][], cache: DecoderCache): tf.Tensor2D {
   return tf.tidy(() => {
     const length = Math.max(...rows.map(({length}) => length));

@@ -5,7 +5,7 @@ import {bestTokens} from './best_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 export interface TopKSamplerArgs extends SeededArgs {
-  /** How many of the most probable tokens may be drawn. Defaults to 5. */
+  /** Number of most probable tokens that may be drawn. Defaults to 5. */
   k?: number;
 }
 
@@ -30,7 +30,7 @@ export class TopKSampler extends RandomizedSampler {
     if (this.choosesOtherwise(TopKSampler.prototype.getNextToken)) return super.choose(logits);
     const best = await bestTokens(logits, this.k);
     return best.map(({values, tokens}) => {
-      // What all probabilities have in common does not matter to a draw.
+      // A common factor of all weights does not matter to a draw.
       const weights = values.map(value => Math.exp((value - values[0]!) / this.temperature));
       return tokens[draw(this.admit(weights, 1), this.random)]!;
     });

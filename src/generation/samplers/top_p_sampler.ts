@@ -6,15 +6,15 @@ import {bestUntil, FIRST_COUNT, GROWTH} from './best_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 export interface TopPSamplerArgs extends SeededArgs {
-  /** Probability that the tokens which may be drawn have together, at least. Defaults to 0.1. */
+  /** Smallest total probability of the tokens that may be drawn. Defaults to 0.1. */
   p?: number;
-  /** Look only at this many of the most probable tokens. Null, the default: at all. */
+  /** Consider only this many of the most probable tokens. Null, the default: all. */
   k?: number | null;
 }
 
 /**
- * Draws from the fewest most probable tokens that have probability `p` together, as `keras_hub.samplers.TopPSampler`;
- * Holtzman et al., https://arxiv.org/abs/1904.09751.
+ * Draws from the smallest set of most probable tokens whose total probability reaches `p`, as
+ * `keras_hub.samplers.TopPSampler`; Holtzman et al., https://arxiv.org/abs/1904.09751.
  */
 export class TopPSampler extends RandomizedSampler {
   readonly p: number;
@@ -31,7 +31,7 @@ export class TopPSampler extends RandomizedSampler {
     this.k = k;
   }
 
-  /** Reads the largest logits of each row, as many as it takes. */
+  /** Reads only as many of the largest logits of each row as needed. */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(TopPSampler.prototype.getNextToken)) return super.choose(logits);
     const summed = softmaxSums(logits, this.temperature);
@@ -55,7 +55,7 @@ export class TopPSampler extends RandomizedSampler {
     }
   }
 
-  /** The first weights, up to the one that takes their sum past p. */
+  /** The first weights, up to the one that makes their sum exceed p. */
   private keep(weights: readonly number[]): {kept: number[]; enough: boolean} {
     let sum = 0;
     const last = weights.findIndex(weight => (sum += weight) > this.p);

@@ -26,17 +26,17 @@ export interface CachedGemma3AttentionArgs extends LayerArgs {
   numQueryHeads: number;
   /** Number of key and value heads. Divides the number of query heads; consecutive query heads share a key head. */
   numKeyValueHeads: number;
-  /** Of all four kernels. Defaults to "glorot_uniform". */
+  /** Initializer of all four kernels. Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
   /** Soft cap on attention logits. Null, the default: none. */
   logitSoftCap?: number | null;
-  /** Let tokens see a window of keys alone. Defaults to false. */
+  /** Let tokens see only a window of keys. Defaults to false. */
   useSlidingWindowAttention?: boolean;
   /** Keys at this distance or further are not seen. Defaults to 4096. */
   slidingWindowSize?: number;
   /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
   queryHeadDimNormalize?: boolean;
-  /** Normalize queries and keys over their head before they turn. Defaults to false. */
+  /** Normalize the queries and keys of each head before rotary positions are applied. Defaults to false. */
   useQueryKeyNorm?: boolean;
   /** Epsilon of these norms. Defaults to 1e-6. */
   layerNormEpsilon?: number;
@@ -44,7 +44,7 @@ export interface CachedGemma3AttentionArgs extends LayerArgs {
   ropeWavelength?: number;
   /** Positions are divided by this. Defaults to 1. */
   ropeScalingFactor?: number;
-  /** Let tokens see what comes after them: embedding models. Defaults to false. */
+  /** Let tokens see later tokens, as in embedding models. Defaults to false. */
   useBidirectionalAttention?: boolean;
   /** Rate of dropout on attention probabilities while training. Defaults to 0. */
   dropout?: number;
@@ -70,17 +70,17 @@ export const ATTENTION_ARGUMENTS = {
 } satisfies ArgumentTable<OwnAttentionArgs>;
 
 export interface AttentionCallArgs extends Kwargs {
-  /** Whether dropout is at work. Defaults to false. */
+  /** Whether dropout is applied. Defaults to false. */
   training?: boolean;
-  /** What drops out: the same for the same seed. Without one it differs each time. */
+  /** Seed of dropout. Without one it is different each time. */
   seed?: number | string;
   /** int32 (B, T): 1 for tokens that count. */
   paddingMask?: tf.Tensor;
-  /** int32 (B, T): number of the image that a token belongs to, 0 for text. */
+  /** int32 (B, T): the number of the image that a token belongs to, 0 for text. */
   imageNumbers?: tf.Tensor;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
-  /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
+  /** Only with a cache: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
 }
 
@@ -88,7 +88,7 @@ export interface AttentionCallArgs extends Kwargs {
  * Grouped-query attention with rotary positions, query-key norm, sliding window, soft cap and a cache, as KerasHub's
  * `CachedGemma3Attention`. Called with x (B, T, D), or [x, attentionMask (B, T, S)] where 0 hides → (B, T, D).
  *
- * @throws ValueError on unknown, missing, unusable or contradictory arguments, of the constructor and of a call.
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments of the constructor or a call.
  */
 export class CachedGemma3Attention extends Layer {
   /** @nocollapse */
@@ -151,13 +151,13 @@ export class CachedGemma3Attention extends Layer {
       const {paddingMask, imageNumbers, cache, training = false} = kwargs;
       if (cache && paddingMask) {
         throw new ValueError(
-          'With a cache, say how many tokens of each row are real by `counts`, not by a padding mask.',
+          'With a cache, pass the number of real tokens of each row as `counts`, not as a padding mask.',
         );
       }
       if (!cache && kwargs.counts) {
         throw new ValueError(
-          'Without a cache, say which tokens of each row are real by a padding mask, not by `counts`. ' +
-            `Received: counts=[${kwargs.counts}]. Give the cache that they belong to, or leave them out.`,
+          'Without a cache, pass the real tokens of each row as a padding mask, not as `counts`. ' +
+            `Received: counts=[${kwargs.counts}]. Pass the cache that they belong to, or leave them out.`,
         );
       }
       const [batch, length] = x.shape as [number, number];
@@ -178,7 +178,7 @@ export class CachedGemma3Attention extends Layer {
         ? cache.append(key as tf.Tensor4D, value, counts)
         : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, layOut: (own: tf.Tensor2D) => own};
       const optional = {
-        // Preprocessors give bool, which kernels would read as something else.
+        // Preprocessors return bool, but the kernels read int32.
         paddingMask: paddingMask && (tf.cast(paddingMask, 'int32') as tf.Tensor2D),
         queryImages: imageNumbers as tf.Tensor2D | undefined,
         keyImages: imageNumbers && seen.layOut(imageNumbers as tf.Tensor2D),
@@ -209,7 +209,7 @@ export class CachedGemma3Attention extends Layer {
     });
   }
 
-  /** What queries are multiplied by. The integer division is KerasHub's. */
+  /** Factor of the queries. The integer division is KerasHub's. */
   get queryScale(): number {
     const {queryHeadDimNormalize, headDim, numQueryHeads} = this.config;
     return 1 / Math.sqrt(queryHeadDimNormalize ? headDim : Math.floor(this.hiddenDim / numQueryHeads));

@@ -5,7 +5,7 @@ import {type PresetLike} from '../../hub/open_preset';
 import {checkObject} from '../../base/checks';
 import {pick} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
-import {firstTensor, Layer, type TensorOrTensors} from '../../layers/layer';
+import {firstTensor, Layer, type TensorOrTensors, registerLayer} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
@@ -42,7 +42,7 @@ import {huggingFaceNames} from './names/huggingface';
 
 export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';
 
-/** What an embedding model predicts: `backbone.predict<Gemma3EmbeddingOutputs>({token_ids, padding_mask})`. */
+/** Outputs of an embedding model: `backbone.predict<Gemma3EmbeddingOutputs>({token_ids, padding_mask})`. */
 export type Gemma3EmbeddingOutputs = {
   /** Hidden states, (B, T, hiddenDim). */
   sequence_output: tf.Tensor3D;
@@ -50,7 +50,7 @@ export type Gemma3EmbeddingOutputs = {
   pooled_output: tf.Tensor2D;
 };
 
-/** `x · factor`: Keras' `Multiply`, which stands in the graph between the embedding and the first block. */
+/** `x · factor`, between the embedding and the first block, where KerasHub's graph has a `Multiply`. */
 class Multiply extends Layer {
   static className = 'Multiply';
   constructor(private readonly factor: number) {
@@ -158,11 +158,11 @@ function connect({tokenEmbedding, multiply, visionEncoder, interleaveEmbeddings,
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/); Gemma 3 Technical Report,
  * https://arxiv.org/abs/2503.19786.
  *
- * Inputs by name: `token_ids` int32 (B, T), `padding_mask` int32 (B, T); with a vision encoder also `images` (B, I, S, S,
- * 3), `vision_indices` (B, V) and `vision_mask` (B, T). Output: (B, T, hiddenDim); with `isEmbeddingModel`
- * {@link Gemma3EmbeddingOutputs} by name.
+ * Inputs by name: `token_ids` int32 (B, T), `padding_mask` int32 (B, T); with a vision encoder also `images` (B, I, S,
+ * S, 3), `vision_indices` (B, V) and `vision_mask` (B, T). Output: (B, T, hiddenDim); with `isEmbeddingModel` {@link
+ * Gemma3EmbeddingOutputs} by name.
  *
- * Weights are declared, not filled: they are initialised when first read, unless a file fills them before.
+ * Weights are declared without values. They are initialized when they are first read, unless a file fills them before.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments.
  */
@@ -174,7 +174,7 @@ export class Gemma3Backbone extends Backbone {
   readonly interleaveEmbeddings: Gemma3InterleaveEmbeddings | null;
   readonly transformerLayers: readonly Gemma3DecoderBlock[];
   readonly layerNorm: RMSNormalization;
-  /** Pooling, two projections and normalization of an embedding model; none in others. */
+  /** Pooling, two projections and normalization of an embedding model; empty for other models. */
   readonly embeddingHead: readonly Layer[];
   readonly config: Gemma3BackboneConfig;
   private readonly multiply: Multiply;
@@ -186,7 +186,7 @@ export class Gemma3Backbone extends Backbone {
     const visionEncoder = toVisionEncoder(given.visionEncoder);
     if (visionEncoder && config.imageSize !== visionEncoder.config.imageSize) {
       throw new ValueError(
-        `Gemma3Backbone expected imageSize to be that of its vision encoder, ${visionEncoder.config.imageSize}. ` +
+        `Gemma3Backbone expected the imageSize of its vision encoder, ${visionEncoder.config.imageSize}. ` +
           `Received: ${config.imageSize}.`,
       );
     }
@@ -212,7 +212,7 @@ export class Gemma3Backbone extends Backbone {
     return this.visionEncoder === null;
   }
 
-  /** Token ids (B, T) → embeddings (B, T, hiddenDim) as the first block gets them. */
+  /** Token ids (B, T) → embeddings (B, T, hiddenDim), as the first block takes them. */
   embedTokens(tokenIds: tf.Tensor): tf.Tensor {
     return tf.tidy(() => this.scaleEmbeddings(this.tokenEmbedding.call(tokenIds)));
   }
@@ -228,24 +228,25 @@ export class Gemma3Backbone extends Backbone {
   }
 
   /**
-   * Saves LoRA as an adapter of Hugging Face's PEFT for `Gemma3ForCausalLM`, or with vision
-   * `Gemma3ForConditionalGeneration`: `adapter_config.json` and `adapter_model.safetensors` in a folder. Keras has a first
-   * matrix for each query, key and value head, PEFT one for all: with N heads the rank is N times as large there. Trained
-   * biases are not in it.
+   * Saves LoRA as an adapter for Hugging Face's PEFT, for `Gemma3ForCausalLM` or, with vision,
+   * `Gemma3ForConditionalGeneration`: `adapter_config.json` and `adapter_model.safetensors` in a folder. Keras has a
+   * first matrix per query, key and value head, PEFT has one for all heads, so with N heads the rank is N times as
+   * large there. Trained biases are not saved.
    *
-   * @throws ValueError without LoRA, on layers that PEFT cannot adapt so (the embedding), and on unusable options.
+   * @throws ValueError without LoRA, on layers that PEFT cannot adapt this way (the embedding), and on unusable
+   * options.
    */
   async exportPeftAdapter(target: PresetTarget, options: ExportPeftOptions = {}): Promise<void> {
     await exportPeftAdapter(this, huggingFaceNames(this), target, options);
   }
 
   /**
-   * Loads an adapter of PEFT, a folder or an address. Where LoRA is off it is turned on for the layers that the adapter
-   * has. With N query, key or value heads the rank is N times as large here, for one rank serves all layers; an adapter of
-   * `exportPeftAdapter` gets the rank that it had.
+   * Loads a PEFT adapter from a folder or a URL. If LoRA is off, it is enabled for the layers of the adapter. All
+   * layers share one rank, so with N query, key or value heads the rank is N times as large here. An adapter of
+   * `exportPeftAdapter` gets its original rank.
    *
-   * @throws ValueError on files that are missing, damaged or of another kind of adapter, and on layers that do not fit,
-   * naming them. Then nothing has changed.
+   * @throws ValueError on missing or damaged files, on other kinds of adapters, and on layers that do not match, naming
+   * them. The model is then unchanged.
    */
   async importPeftAdapter(source: PresetLike): Promise<void> {
     await importPeftAdapter(this, huggingFaceNames(this), source);
@@ -268,7 +269,7 @@ export class Gemma3Backbone extends Backbone {
   }
 
   /**
-   * A backbone from what `getConfig` gave, or from a configuration that Keras wrote; weights are declared, not filled.
+   * Creates a backbone from a result of `getConfig` or a configuration of Keras. Its weights have no values yet.
    *
    * @throws ValueError as the constructor does.
    */
@@ -278,7 +279,7 @@ export class Gemma3Backbone extends Backbone {
     config: tf.serialization.ConfigDict,
   ): T;
   static override fromConfig(first: unknown, second?: unknown): unknown {
-    // tfjs passes the class in front when it loads a model.
+    // When tfjs loads a model, it passes the class as the first argument.
     const saved = (typeof first === 'function' ? second : first) as object;
     checkObject('Gemma3Backbone', saved);
     const given = unpackConfig(saved);
@@ -294,18 +295,18 @@ export class Gemma3Backbone extends Backbone {
     return copy;
   }
 
-  /** All presets that KerasHub publishes, as data. */
+  /** All presets that KerasHub publishes, by name. */
   static get presets(): Readonly<Record<string, PresetEntry>> {
     return presets;
   }
 
   /**
-   * A backbone with the weights of a preset: a folder as KerasHub saves it, an http(s) address of one, or the name of
-   * the preset in the package. With `loadWeights: false` any name of {@link Gemma3Backbone.presets} will do.
+   * Loads a backbone with the weights of a preset: a folder that KerasHub saved, an http(s) URL of one, or the name of
+   * the preset in the package. With `loadWeights: false`, any name of {@link Gemma3Backbone.presets} works.
    *
-   * @throws ValueError on options that it does not have, and if files are missing or foreign or do not fit the
-   * configuration; an OutOfMemoryError, naming the dtype that would fit, if there is no room; an Error if files are
-   * truncated or the server fails; the signal's reason when aborted. Nothing of the model stays in memory.
+   * @throws ValueError on unknown options, and if files are missing, unknown or do not match the configuration; an
+   * OutOfMemoryError, naming a dtype that would fit, if memory is too small; an Error if files are truncated or the
+   * server fails; the signal's reason when aborted. No part of the model stays in memory.
    */
   static async fromPreset(preset: CheckpointLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {
     checkKeys('fromPreset', options, FROM_PRESET_OPTIONS);
@@ -332,6 +333,6 @@ export class Gemma3Backbone extends Backbone {
     });
   }
 }
-tf.serialization.registerClass(Gemma3Backbone as never, 'tfjs-gemma3');
+registerLayer(Gemma3Backbone);
 
 export type {ModelInputs};

@@ -1,4 +1,4 @@
-/** Arguments of the backbone: what there is, defaults, and what does not fit. */
+/** Arguments of the backbone: their defaults and their checks. */
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {camelKeys} from '../../base/casing';
 import {checkArgument} from '../../base/checks';
@@ -11,7 +11,7 @@ import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './gemma3_vision
 export interface Gemma3BackboneArgs {
   /** Size of the token vocabulary. */
   vocabularySize: number;
-  /** Width and height of images, that of the vision encoder. Without one it may be null, and is not used. */
+  /** Width and height of images, as in the vision encoder. Without one it is unused, and may be null. */
   imageSize: number | null;
   /** Number of decoder blocks. */
   numLayers: number;
@@ -27,7 +27,7 @@ export interface Gemma3BackboneArgs {
   headDim: number;
   /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
   queryHeadDimNormalize?: boolean;
-  /** Normalize queries and keys before they turn. Defaults to true. */
+  /** Normalize queries and keys before rotary positions are applied. Defaults to true. */
   useQueryKeyNorm?: boolean;
   /** Normalize after the feed-forward network. Defaults to false. */
   usePostFfwNorm?: boolean;
@@ -45,28 +45,29 @@ export interface Gemma3BackboneArgs {
   localRopeScalingFactor?: number;
   /** Positions of blocks without a window are divided by this. Defaults to 1; 8 from 4B up. */
   globalRopeScalingFactor?: number;
-  /** A vision encoder, its configuration, or null for a model of text. Defaults to null. */
+  /** A vision encoder, its configuration, or null for a text-only model. Defaults to null. */
   visionEncoder?: Gemma3VisionEncoder | Gemma3VisionEncoderArgs | object | null;
   /** Epsilon of all norms. Defaults to 1e-6. */
   layerNormEpsilon?: number;
-  /** Let tokens see what comes after them: embedding models. Defaults to false. */
+  /** Let tokens see later tokens, as in embedding models. Defaults to false. */
   useBidirectionalAttention?: boolean;
   /** Rate of dropout in the decoder blocks while training. Defaults to 0. */
   dropout?: number;
   /**
-   * Add a head that makes one embedding of a text: mean pooling, two projections, length 1. The model has two outputs then.
-   * Defaults to false.
+   * Add a head that computes one embedding per text: mean pooling, two projections, normalization to length 1. The
+   * model then has two outputs. Defaults to false.
    */
   isEmbeddingModel?: boolean;
-  /** Width between the projections; an embedding model needs it. Defaults to null. */
+  /** Width between the projections; required for an embedding model. Defaults to null. */
   poolingIntermediateDim?: number | null;
-  /** Width of the embeddings; an embedding model needs it. Defaults to null. */
+  /** Width of the embeddings; required for an embedding model. Defaults to null. */
   embeddingDim?: number | null;
   /**
-   * How weights rest: see {@link DtypeLike}. Arithmetic is float32. Defaults to "float32", as Keras' global policy is.
+   * How weights are stored: see {@link DtypeLike}. Arithmetic is float32. Defaults to "float32", like Keras' global
+   * policy.
    */
   dtype?: DtypeLike | null;
-  /** Name of the model. Defaults to "gemma3_backbone", with a number behind it from the second one on. */
+  /** Name of the model. Defaults to "gemma3_backbone", with a number appended from the second one on. */
   name?: string;
   /** Whether the weights are trained. Defaults to true. */
   trainable?: boolean;
@@ -124,7 +125,7 @@ export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEnco
 };
 
 /**
- * All arguments, from those given in camelCase.
+ * Completes and checks arguments in camelCase.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory ones.
  */
@@ -150,7 +151,7 @@ export function completeConfig(given: Gemma3BackboneArgs): Gemma3BackboneConfig 
 }
 
 /**
- * From an instance, its arguments in either casing, or what Keras serialized.
+ * A vision encoder from an instance, from its arguments in either casing, or from Keras' serialized form.
  *
  * @throws ValueError on anything else.
  */

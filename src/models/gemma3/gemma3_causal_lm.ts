@@ -3,7 +3,14 @@ import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {firstShape, firstTensor, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
+import {
+  firstShape,
+  firstTensor,
+  Layer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+  registerLayer,
+} from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {headLoss} from '../../ops/head_loss';
 import {tokenLoss} from '../../ops/token_loss';
@@ -21,30 +28,30 @@ import {score, type ScoreArgs} from './parts/score';
 import {gemma3Stages} from './parts/stages';
 
 export interface Gemma3CausalLMArgs {
-  /** Its weights become those of the model, which does not free them while others hold the backbone. */
+  /** The model shares its weights, and does not free them while others use the backbone. */
   backbone: Gemma3Backbone;
   /** Strings to token ids and back. Null, the default, to work on token ids. */
   preprocessor?: Gemma3CausalLMPreprocessor | null;
-  /** Name of the model. Defaults to "gemma3_causal_lm", with a number behind it from the second one on. */
+  /** Name of the model. Defaults to "gemma3_causal_lm", with a number appended from the second one on. */
   name?: string;
 }
 
 /**
- * Parts of images in the place of the embeddings (B, T, D) of their tokens. Not `Gemma3InterleaveEmbeddings`, which takes whole
- * prompts: these are pieces of some, whose images were encoded before.
+ * Replaces the embeddings (B, T, D) of image tokens by the parts of the images. `Gemma3InterleaveEmbeddings` does not
+ * fit here: it takes whole prompts, and these are pieces of prompts whose images were encoded before.
  */
 function putParts(x: tf.Tensor3D, {embeddings, parts}: ImageTokens): tf.Tensor3D {
   const [batch, length, width] = x.shape;
   const rows = batch * length;
-  // Rows of text followed by parts: one gather takes from both.
+  // Text embeddings followed by image parts, so one gather takes from both.
   const sources = parts.flatMap((row, i) => row.map((part, t) => (part < 0 ? i * length + t : rows + part)));
   const both = tf.concat([tf.reshape(x, [rows, width]), embeddings], 0);
   return tf.reshape(tf.gather(both, tf.tensor1d(sources, 'int32')), x.shape);
 }
 
 /**
- * The head: the embedding, reversed. A layer of its own since a tfjs graph passes no call arguments; the matrix stays
- * the embedding's, so it has no weights.
+ * The head: the embedding, reversed. It is a separate layer because a tfjs graph passes no call arguments. It has no
+ * weights: the matrix belongs to the embedding.
  */
 class Logits extends Layer {
   static className = 'ReversibleEmbedding';
@@ -66,7 +73,7 @@ class Logits extends Layer {
  * Gemma 3 for text generation: token ids in, logits out, `generate` and `stream`. As `keras_hub.models.Gemma3CausalLM`
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm/).
  *
- * Inputs as {@link Gemma3Backbone}; output: logits (B, T, vocabularySize).
+ * Inputs as in {@link Gemma3Backbone}; output: logits (B, T, vocabularySize).
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -86,8 +93,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     }
     if (backbone.config.isEmbeddingModel) {
       throw new ValueError(
-        'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true. ' +
-          'Make a Gemma3TextEmbedder of it.',
+        'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with ' +
+          'isEmbeddingModel: true. Create a Gemma3TextEmbedder from it.',
       );
     }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
@@ -112,7 +119,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     const {visionEncoder} = this.backbone;
     if (!visionEncoder) {
       throw new ValueError(
-        `Expected text alone: ${this.name} has no vision encoder. Received: images [${images.shape}].`,
+        `Expected text only: ${this.name} has no vision encoder. Received: images [${images.shape}].`,
       );
     }
     return tf.tidy(() => {
@@ -152,16 +159,15 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   }
 
   /**
-   * Scores given tokens, as `score` of `keras_hub.models.GemmaCausalLM`: logits (B, T, V), or with `scoringMode: 'loss'`
-   * how improbable each target is, (B, T). Only text is looked at.
+   * Scores given tokens, as `score` of `keras_hub.models.GemmaCausalLM`: returns logits (B, T, V), or with
+   * `scoringMode: 'loss'` the loss −log p of each target, (B, T). Images are not supported.
    *
-   * It computes at once and returns a tensor, so that gradients go through it:
+   * It is synchronous and returns a tensor, so gradients can be taken through it:
    *
    * ```ts
-   * let embeddings!: tf.Tensor;
-   * const args = {tokenIds, targetIds, scoringMode: 'loss'} as const;
-   * lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? (embeddings = tf.keep(x)) : x)}).dispose();
-   * const gradients = tf.grad(given => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(embeddings);
+   * let embeddings!: tf.Tensor; const args = {tokenIds, targetIds, scoringMode: 'loss'} as const; lm.score({...args,
+   * layerInterceptFn: (x, i) => (i === -1 ? (embeddings = tf.keep(x)) : x)}).dispose(); const gradients = tf.grad(given
+   * => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(embeddings);
    * ```
    *
    * @throws ValueError on unknown or unusable arguments, and when `layerInterceptFn` returns another shape.
@@ -183,7 +189,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
 
   tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D {
     const {embeddings, logitSoftCap, loraEnabled} = this.backbone.tokenEmbedding;
-    // A head with LoRA is two matrices, which the operation does not know.
+    // `headLoss` takes one matrix; with LoRA the head has more.
     if (loraEnabled) return tf.tidy(() => tokenLoss(this.logits(hidden), targets) as tf.Tensor1D);
     const table = embeddings instanceof PackedWeight ? embeddings : (embeddings.read() as tf.Tensor2D);
     return tf.tidy(() => headLoss(this.finalStates(hidden), table, targets, {softCap: logitSoftCap}));
@@ -192,7 +198,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   protected autoStopTokenIds(): number[] {
     const {tokenizer} = this.preprocessor!;
     const endOfTurn = tokenizer.tokenToId('<end_of_turn>');
-    // A vocabulary without turns answers with the id of unknown pieces, which must not end a text.
+    // Without turn tokens in the vocabulary, `endOfTurn` is the id of unknown pieces, which must not end a text.
     return tokenizer.idToToken(endOfTurn) === '<end_of_turn>'
       ? [tokenizer.endTokenId, endOfTurn]
       : [tokenizer.endTokenId];
@@ -207,7 +213,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   }
 
   /**
-   * A model from what `getConfig` gave, with declared weights. The tokenizer is a file, so no preprocessor comes along.
+   * Creates a model from a result of `getConfig`. Its weights have no values yet. It has no preprocessor, since the
+   * tokenizer is a file.
    *
    * @throws ValueError on any other configuration.
    */
@@ -224,25 +231,25 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
         `Expected the configuration of a Gemma3CausalLM, with its backbone. Received: ${show(config)}.`,
       );
     }
-    const made = Gemma3Backbone.fromConfig(backbone.config);
+    const created = Gemma3Backbone.fromConfig(backbone.config);
     try {
-      return new Gemma3CausalLM({backbone: made, ...(name && {name})});
+      return new Gemma3CausalLM({backbone: created, ...(name && {name})});
     } finally {
-      made.dispose(); // the model's hold alone remains
+      created.dispose(); // the model keeps its own reference
     }
   }
 
-  /** A model of its own with the same values, preprocessor and sampler; see {@link Backbone.clone}. */
+  /** An independent model with the same values, preprocessor and sampler: see {@link Backbone.clone}. */
   clone(): Gemma3CausalLM {
     const backbone = this.backbone.clone();
     const copy = new Gemma3CausalLM({backbone, preprocessor: this.preprocessor, name: this.name});
-    backbone.dispose(); // the copy's hold alone remains
+    backbone.dispose(); // the copy keeps its own reference
     copy.sampler = this.sampler;
     return copy;
   }
 
   /**
-   * Saves the model with its preprocessor, as KerasHub does; see {@link Backbone.saveToPreset}.
+   * Saves the model with its preprocessor, as KerasHub does: see {@link Backbone.saveToPreset}.
    *
    * @throws as there.
    */
@@ -250,18 +257,17 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     await savePreset(target, options, writer => writer.task(this));
   }
 
-  /** All presets that KerasHub publishes, as data. */
+  /** All presets that KerasHub publishes, by name. */
   static get presets(): Readonly<Record<string, PresetEntry>> {
     return Gemma3Backbone.presets;
   }
 
   /**
-   * A model with the weights and the preprocessor of a preset; see {@link Gemma3Backbone.fromPreset}. With
-   * `preprocessor: null` it works on token ids. With `loadWeights: false` a name of {@link Gemma3CausalLM.presets} will do;
-   * there are no files then, and no preprocessor but a given one.
+   * Loads a model with the weights and the preprocessor of a preset: see {@link Gemma3Backbone.fromPreset}. With
+   * `preprocessor: null` it works on token ids. With `loadWeights: false`, any name of {@link Gemma3CausalLM.presets}
+   * works; without files, the model has only a preprocessor that is passed in.
    *
-   * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the files of the preprocessor are missing or
-   * unusable.
+   * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the preprocessor's files are missing or unusable.
    */
   static async fromPreset(
     preset: CheckpointLike,
@@ -270,17 +276,17 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor']);
     const {preprocessor: given, ...rest} = options;
     const registered = typeof preset === 'string' && Object.hasOwn(Gemma3Backbone.presets, preset);
-    const nameAlone = registered && rest.loadWeights === false;
-    if (nameAlone) return around(await Gemma3Backbone.fromPreset(preset, rest), given ?? null);
+    const nameOnly = registered && rest.loadWeights === false;
+    if (nameOnly) return around(await Gemma3Backbone.fromPreset(preset, rest), given ?? null);
     return withCheckpoint(preset, async checkpoint => {
       const preprocessor = given === undefined ? await Gemma3CausalLMPreprocessor.fromPreset(checkpoint) : given;
       return around(await Gemma3Backbone.fromPreset(checkpoint, rest), preprocessor);
     });
   }
 }
-tf.serialization.registerClass(Gemma3CausalLM as never, 'tfjs-gemma3');
+registerLayer(Gemma3CausalLM);
 
-/** A model that alone holds its backbone; if its arguments do not fit, the backbone is disposed. */
+/** A model with the only reference to its backbone; on unusable arguments the backbone is disposed. */
 function around(backbone: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null): Gemma3CausalLM {
   try {
     return new Gemma3CausalLM({backbone, preprocessor});

@@ -1,4 +1,4 @@
-/** Strings and images to the inputs of a model, for training and generation, and token ids back to strings. */
+/** Turns strings and images into inputs of a model, for training and generation, and token ids into strings. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -11,7 +11,7 @@ import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type PromptTokens} from '../generate_options';
 import {type VisionTensors} from '../vision_tensors';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
-import {joinSegments, type Packed, packSegments, rowsTensor} from './parts/segments';
+import {joinSegments, padSegments, type Sequence, rowsTensor} from './parts/segments';
 import {
   checkImageCounts,
   expandImageTokens,
@@ -26,19 +26,19 @@ import {Gemma3Tokenizer} from './gemma3_tokenizer';
 export interface Gemma3CausalLMPreprocessorArgs {
   /** Strings to ids and back. */
   tokenizer: Gemma3Tokenizer;
-  /** Makes images as the model wants them; null, the default, for a model of text. */
+  /** Prepares images for the model; null, the default, for a text-only model. */
   imageConverter?: Gemma3ImageConverter | null;
-  /** Length of packed sequences. Defaults to 1024. */
+  /** Length of the token sequences. Defaults to 1024. */
   sequenceLength?: number;
-  /** Put `<bos>` in front. Defaults to true. */
+  /** Put `<bos>` before each sequence. Defaults to true. */
   addStartToken?: boolean;
-  /** Put `<eos>` behind, for training. Defaults to true. */
+  /** Put `<eos>` after each sequence, for training. Defaults to true. */
   addEndToken?: boolean;
-  /** How many images a prompt may have. Defaults to 2. */
+  /** Largest number of images in a prompt. Defaults to 2. */
   maxImagesPerPrompt?: number;
-  /** How many tokens stand for an image. Defaults to 256. */
+  /** Number of tokens that stand for an image. Defaults to 256. */
   numVisionTokensPerImage?: number;
-  /** Defaults to "gemma3_causal_lm_preprocessor". */
+  /** Name of the preprocessor. Defaults to "gemma3_causal_lm_preprocessor". */
   name?: string;
 }
 
@@ -52,17 +52,17 @@ const ARGUMENTS = {
   numVisionTokensPerImage: ['size', 256],
 } satisfies ArgumentTable<Omit<Gemma3CausalLMPreprocessorArgs, 'tokenizer' | 'imageConverter'>>;
 
-/** Text with what comes after it, and with images. One string each, or as many of both. */
+/** Prompts with responses and images. Prompts and responses are one string each, or lists of the same length. */
 export interface PromptsAndResponses {
-  /** `<start_of_image>` stands where an image goes, once for each. */
+  /** `<start_of_image>` marks the place of each image. */
   prompts: string | readonly string[];
   responses?: string | readonly string[];
-  /** The images of the prompt, or an entry for each prompt: see {@link PromptImages}. */
+  /** The images of the prompt, or one entry per prompt: see {@link PromptImages}. */
   images?: PromptImages;
 }
 
 /**
- * Token ids and which of them count: (T) for one text, (B, T) for several; with images where the preprocessor has an image
+ * Token ids and their padding mask: (T) for one text, (B, T) for several. With images if the preprocessor has an image
  * converter.
  */
 export interface TokenBatch extends Partial<VisionTensors> {
@@ -74,28 +74,28 @@ export interface TokenBatch extends Partial<VisionTensors> {
 
 export interface TrainingBatch {
   x: TokenBatch;
-  /** int32, the token behind each of `x`. */
+  /** int32, the token that follows each token of `x`. */
   y: tf.Tensor;
-  /** bool: true where `y` is of the response. */
+  /** bool: true where `y` belongs to the response. */
   sampleWeight: tf.Tensor;
 }
 
 /** The prompts of `generatePreprocess`, with or without images. */
 export type GenerationInputs = string | readonly string[] | PromptsAndResponses;
 
-/** What was given, as rows. */
+/** The given texts and images, as rows. */
 interface Rows {
   /** Token ids of each row: [prompt] or [prompt, response]. */
   segments: number[][][];
-  /** What reads the images of each row; null if there are none. */
+  /** Functions that read the images of each row; null without images. */
   readers: ImageReader[][] | null;
   scalar: boolean;
 }
 
 /**
  * Preprocessing of Gemma 3, as `keras_hub.models.Gemma3CausalLMPreprocessor`
- * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm_preprocessor/):
- * of text alone, or with an image converter of text and images. A prompt says with `<start_of_image>` where each image goes.
+ * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm_preprocessor/): for text only or, with an image
+ * converter, for text and images. `<start_of_image>` in a prompt marks the place of an image.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -138,7 +138,7 @@ export class Gemma3CausalLMPreprocessor {
     }
     if (imageConverter && !tokenizer.hasVisionTokens) {
       throw new ValueError(
-        `${OWNER} expected a tokenizer with vision tokens beside an image converter. Received: hasVisionTokens=false.`,
+        `${OWNER} expected a tokenizer with vision tokens for an image converter. Received: hasVisionTokens=false.`,
       );
     }
     if (imageConverter && sequenceLength <= maxImagesPerPrompt * numVisionTokensPerImage) {
@@ -156,19 +156,19 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * Packs `<bos> prompt response <eos>` for training; labels are the next tokens, weighted where they are of the
-   * response. Too long texts lose tokens of the longer segment first, those that stand for an image among them.
+   * Combines `<bos> prompt response <eos>` for training. Labels are the next tokens; those of the response have a
+   * weight. Texts that are too long lose tokens of the longer segment first, including tokens that stand for an image.
    *
-   * @throws ValueError unless prompts and responses are given alike; on images that do not fit the prompts.
+   * @throws ValueError unless there is one response per prompt, and on images that do not match the prompts.
    */
   async call(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TrainingBatch> {
     const {segments, readers, scalar} = this.trainingRows(x);
     const length = this.checkedLength(sequenceLength);
-    // One more than asked for: the last token has no next one.
-    const rows = segments.map(row => packSegments(row, this.packing(length + 1, this.addEndToken)));
+    // One token more than needed, since the last one has no label.
+    const rows = segments.map(row => padSegments(row, this.sequenceOptions(length + 1, this.addEndToken)));
     const ids = rows.map(row => row.ids.slice(0, -1));
     const inputs = await this.inputs(ids, readers, length, scalar);
-    const next = (map: (row: Packed) => (number | boolean)[], dtype: 'int32' | 'bool') =>
+    const next = (map: (row: Sequence) => (number | boolean)[], dtype: 'int32' | 'bool') =>
       rowsTensor(
         rows.map(row => map(row).slice(1)),
         length,
@@ -183,24 +183,24 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * How many tokens of each row `call` does not pad.
+   * Number of tokens of each row of `call`, without padding.
    *
-   * @throws ValueError as `call`, but for the images themselves, which are not read.
+   * @throws ValueError as `call`, except for unusable images, which are not read.
    */
   packedLengths(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): number[] {
-    const options = this.packing(this.checkedLength(sequenceLength) + 1, this.addEndToken);
+    const options = this.sequenceOptions(this.checkedLength(sequenceLength) + 1, this.addEndToken);
     return this.trainingRows(x).segments.map(row => joinSegments(row, options).ids.length - 1);
   }
 
   /**
-   * Prompts as generation takes them: token ids with `<bos>` and without `<eos>` or padding, cut to `sequenceLength`, and
+   * Prompts for generation: token ids with `<bos>`, without `<eos>` or padding, cut to `sequenceLength`, and their
    * images.
    *
-   * @throws ValueError on anything but prompts, on images that do not fit them, and where an image would be cut.
+   * @throws ValueError on unusable prompts, on images that do not match them, and if an image would be cut.
    */
   async promptTokens(x: GenerationInputs, {sequenceLength}: {sequenceLength?: number} = {}): Promise<PromptTokens> {
     const {segments, readers, scalar} = this.generationRows(x);
-    const options = this.packing(this.checkedLength(sequenceLength), false);
+    const options = this.sequenceOptions(this.checkedLength(sequenceLength), false);
     const tokens = segments.map(row => joinSegments(row, options).ids);
     this.checkWhole(tokens, readers, options.length);
     const {imagePlaceholderId} = this.tokenizer;
@@ -210,19 +210,19 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * Packs prompts for generation: `<bos> prompt`, padded or cut to `sequenceLength`.
+   * Prompts for generation as inputs of the model: `<bos> prompt`, padded or cut to `sequenceLength`.
    *
    * @throws ValueError as `promptTokens`.
    */
   async generatePreprocess(x: GenerationInputs, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TokenBatch> {
     const {segments, readers, scalar} = this.generationRows(x);
-    const options = this.packing(this.checkedLength(sequenceLength), false);
-    const rows = segments.map(row => packSegments(row, options).ids);
+    const options = this.sequenceOptions(this.checkedLength(sequenceLength), false);
+    const rows = segments.map(row => padSegments(row, options).ids);
     this.checkWhole(rows, readers, options.length);
     return this.inputs(rows, readers, options.length, scalar);
   }
 
-  /** Text of token ids that count, without special tokens. */
+  /** Decodes the token ids that are not padding, without special tokens. */
   async generatePostprocess(x: TokenBatch): Promise<string | string[]> {
     const [ids, mask] = await Promise.all([x.token_ids.data(), x.padding_mask.data()]);
     const length = x.token_ids.shape.at(-1)!;
@@ -233,7 +233,7 @@ export class Gemma3CausalLMPreprocessor {
     return x.token_ids.rank === 1 ? texts[0]! : texts;
   }
 
-  /** Ids without special tokens; `<start_of_image>` stays, since the user wrote it. */
+  /** Removes special tokens, except `<start_of_image>`, which the user wrote. */
   stripSpecial(ids: readonly number[]): number[] {
     return ids.filter(id => !this.isSpecial(id));
   }
@@ -244,7 +244,7 @@ export class Gemma3CausalLMPreprocessor {
     return id !== startOfImageTokenId && specialTokenIds.includes(id);
   }
 
-  /** The arguments, with the tokenizer's as they are without its vocabulary, which is a file. */
+  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,
@@ -262,9 +262,9 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * The preprocessor of a preset, with its tokenizer.
+   * Loads the preprocessor of a preset, with its tokenizer.
    *
-   * @throws ValueError on options that it does not have, and if files are missing or unusable.
+   * @throws ValueError on unknown options, and if files are missing or unusable.
    */
   static async fromPreset(
     preset: CheckpointLike,
@@ -293,7 +293,7 @@ export class Gemma3CausalLMPreprocessor {
     });
   }
 
-  /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */
+  /** Saves the preprocessor and its tokenizer into a preset, next to existing files, as KerasHub does. */
   async saveToPreset(target: PresetTarget): Promise<void> {
     await savePreset(target, {}, writer => writer.preprocessor(this));
   }
@@ -304,7 +304,7 @@ export class Gemma3CausalLMPreprocessor {
     return length;
   }
 
-  private packing(length: number, addEnd: boolean) {
+  private sequenceOptions(length: number, addEnd: boolean) {
     return {tokenizer: this.tokenizer, length, addStart: this.addStartToken, addEnd};
   }
 
@@ -327,17 +327,17 @@ export class Gemma3CausalLMPreprocessor {
     const scalar = typeof prompts === 'string';
     const texts = [prompts].flat() as string[];
     const answers = responses === undefined ? undefined : ([responses].flat() as string[]);
-    const strange = [...texts, ...(answers ?? [])].findIndex(text => typeof text !== 'string');
-    if (strange >= 0 || texts.length === 0) {
-      const received = texts.length === 0 ? prompts : [...texts, ...(answers ?? [])][strange];
+    const invalid = [...texts, ...(answers ?? [])].findIndex(text => typeof text !== 'string');
+    if (invalid >= 0 || texts.length === 0) {
+      const received = texts.length === 0 ? prompts : [...texts, ...(answers ?? [])][invalid];
       throw new ValueError(
-        'Expected prompts as a string or strings, at least one, or {prompts} with responses or images beside them. ' +
+        'Expected prompts as a string or a list of strings, at least one, or {prompts[, responses][, images]}. ' +
           `Received: ${show(received)}.`,
       );
     }
     if (answers && (answers.length !== texts.length || (typeof responses === 'string') !== scalar)) {
       throw new ValueError(
-        `Expected as many responses as prompts. Received: ${texts.length} prompts, ${answers.length} responses.`,
+        `Expected one response per prompt. Received: ${texts.length} prompts, ${answers.length} responses.`,
       );
     }
     const {tokenizer, numVisionTokensPerImage, maxImagesPerPrompt, textOnlyModel} = this;
@@ -353,7 +353,7 @@ export class Gemma3CausalLMPreprocessor {
     return {segments, readers, scalar};
   }
 
-  /** @throws ValueError if rows of generation lack tokens of their images: half an image would be answered wrongly. */
+  /** @throws ValueError if a row lacks tokens of its images: the model cannot answer about half an image. */
   private checkWhole(
     rows: readonly (readonly number[])[],
     readers: readonly (readonly ImageReader[])[] | null,
@@ -365,12 +365,12 @@ export class Gemma3CausalLMPreprocessor {
       if (received === expected) return;
       throw new ValueError(
         `Expected room for the ${expected} tokens of the images in prompt ${i}. Received: ${received} of them within ` +
-          `the sequence length, ${length}. Make it longer: \`maxLength\` for generation.`,
+          `the sequence length, ${length}. Increase it: \`maxLength\` for generation.`,
       );
     });
   }
 
-  /** The model's inputs made of rows of one length. */
+  /** Inputs of the model, from rows of one length. */
   private async inputs(
     rows: readonly (readonly number[])[],
     readers: readonly (readonly ImageReader[])[] | null,
@@ -380,7 +380,7 @@ export class Gemma3CausalLMPreprocessor {
     const {imageConverter, maxImagesPerPrompt: maxImages, numVisionTokensPerImage: tokensPerImage} = this;
     const {imagePlaceholderId: placeholderId, padTokenId} = this.tokenizer;
     const options = {placeholderId, maxImages, tokensPerImage, scalar};
-    // Images first: reading them may fail, and no tensor must be left behind.
+    // Images first: reading them may fail, and then no tensor must stay in memory.
     const vision = imageConverter && (await visionInputs(rows, readers, {...options, converter: imageConverter}));
     const mask = rows.map(ids => ids.map(id => id !== padTokenId));
     return {

@@ -29,11 +29,13 @@ export interface Gemma3DecoderBlockArgs extends Omit<CachedGemma3AttentionArgs, 
   usePostFfwNorm?: boolean;
   /** Normalize after attention. Defaults to false. */
   usePostAttentionNorm?: boolean;
-  /** The gates have width `intermediateDim // gateDimReduction`. 2 in Gemma and Gemma 2 and by default, 1 in Gemma 3. */
+  /**
+   * The gates have width `intermediateDim // gateDimReduction`. Defaults to 2, as in Gemma and Gemma 2; Gemma 3 has 1.
+   */
   gateDimReduction?: number;
   /** Epsilon of all norms of the block. Defaults to 1e-6. */
   layerNormEpsilon?: number;
-  /** Longest wavelength of rotary positions. Defaults to 10,000, as in blocks with a window; others have 1,000,000. */
+  /** Longest wavelength of rotary positions. Defaults to 10,000, for blocks with a window; others have 1,000,000. */
   ropeWavelength?: number;
   /** Rate of dropout while training. Defaults to 0. */
   dropout?: number;
@@ -49,26 +51,26 @@ const ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3DecoderBlockArgs>>;
 
 export interface BlockCallArgs extends Kwargs {
-  /** Whether dropout is at work. Defaults to false. */
+  /** Whether dropout is applied. Defaults to false. */
   training?: boolean;
-  /** What drops out: the same for the same seed. Without one it differs each time. */
+  /** Seed of dropout. Without one it is different each time. */
   seed?: number | string;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
-  /** With a cache, and only then: how many of the T tokens of each row are real. Defaults to all. */
+  /** Only with a cache: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
-  /** int32 (B, T), as the third input: with a cache there is no padding mask before it. */
+  /** int32 (B, T), as the third input. Needed with a cache, which takes no padding mask as the second input. */
   visionMask?: tf.Tensor;
 }
 
 /**
- * One layer of the decoder, as KerasHub's `Gemma3DecoderBlock`: attention and a gated feed-forward network, each between
- * norms and beside a residual.
+ * One layer of the decoder, as KerasHub's `Gemma3DecoderBlock`: attention and a gated feed-forward network, each
+ * between norms and with a residual connection.
  *
- * Called with x (B, T, D), [x, paddingMask (B, T)] or [x, paddingMask, visionMask (B, T)] → (B, T, D). Tokens of one run
- * of `visionMask` see each other in both directions.
+ * Called with x (B, T, D), [x, paddingMask (B, T)] or [x, paddingMask, visionMask (B, T)] → (B, T, D). Consecutive
+ * tokens of `visionMask` see each other in both directions.
  *
- * @throws ValueError on unknown, missing, unusable or contradictory arguments, of the constructor and of a call.
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments of the constructor or a call.
  */
 export class Gemma3DecoderBlock extends Layer {
   /** @nocollapse */
@@ -131,7 +133,7 @@ export class Gemma3DecoderBlock extends Layer {
 
       let y = this.attention.call(this.preAttentionNorm.call(x), {...kwargs, paddingMask, imageNumbers: numbers});
       if (this.postAttentionNorm) y = this.postAttentionNorm.call(y);
-      // KerasHub drops out here and on attention probabilities, but not behind the feed-forward network.
+      // KerasHub applies dropout here and to attention probabilities, but not after the feed-forward network.
       if (kwargs.training && this.config.dropout > 0) {
         y = tf.dropout(y, this.config.dropout, undefined, dropoutSeed(kwargs.seed, 1));
       }

@@ -9,25 +9,27 @@ import {checkArgument, checkArguments} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
 
 export interface Gemma3ImageConverterArgs {
-  /** Height and width of what comes out. Null, the default: as it came in. */
+  /** Height and width of the result. Null, the default: those of the image. */
   imageSize?: readonly [number, number] | null;
-  /** Multiplies all numbers, or those of each channel. Null, the default: as they are. */
+  /** Factor of all pixel values, or one per channel. Null, the default: no scaling. */
   scale?: number | readonly number[] | null;
-  /** Is added behind that, to all numbers or to those of each channel. Null, the default: nothing. */
+  /** Added to all values after scaling, or one number per channel. Null, the default: no offset. */
   offset?: number | readonly number[] | null;
-  /** Cut what is too tall or too wide, evenly on both sides, instead of distorting it. Defaults to true. */
+  /**
+   * Crop the image evenly on both sides to the aspect ratio of the result, instead of distorting it. Defaults to true.
+   */
   cropToAspectRatio?: boolean;
-  /** Put zeros beside what is too slim instead. Defaults to false. */
+  /** Pad the image with zeros to that aspect ratio instead. Defaults to false. */
   padToAspectRatio?: boolean;
-  /** How pixels are made of those around. Defaults to "bilinear". */
+  /** Interpolation of pixels. Defaults to "bilinear". */
   interpolation?: Interpolation;
-  /** Look at all pixels when an image gets smaller, not only at the nearest. Defaults to false. */
+  /** Use all pixels when an image is made smaller, not only the nearest ones. Defaults to false. */
   antialias?: boolean;
-  /** Order of the axes of tensors that come in, and of what comes out. Defaults to "channels_last". */
+  /** Order of the axes of input tensors and of the result. Defaults to "channels_last". */
   dataFormat?: 'channels_last' | 'channels_first' | null;
-  /** Part of Keras' configuration, and kept for it: there are no bounding boxes here. Defaults to "yxyx". */
+  /** Part of Keras' configuration and only kept for it: bounding boxes are not supported. Defaults to "yxyx". */
   boundingBoxFormat?: string;
-  /** Defaults to "gemma3_image_converter". */
+  /** Name of the converter. Defaults to "gemma3_image_converter". */
   name?: string;
 }
 
@@ -47,26 +49,26 @@ const DATA_FORMATS = ['channels_last', 'channels_first'] as const;
 const BOX_FORMATS = ['xyxy', 'rel_xyxy', 'xywh', 'center_xywh', 'yxyx', 'rel_yxyx'] as const;
 const OWNER = 'Gemma3ImageConverter';
 
-/** @throws ValueError unless the value is one of these. */
+/** @throws ValueError unless the value is one of the choices. */
 function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
   if (choices.includes(value as string)) return;
   throw new ValueError(`${OWNER} expected \`${name}\` to be one of ${choices.join(', ')}. Received: ${show(value)}.`);
 }
 
-/** @throws ValueError unless the value is null, a number or numbers. */
+/** @throws ValueError unless the value is null, a number or a list of numbers. */
 function checkNumbers(name: string, value: unknown): void {
   const numbers = Array.isArray(value) && value.length > 0 ? (value as unknown[]) : [value];
   if (value === null || numbers.every(number => Number.isFinite(number))) return;
   throw new ValueError(
-    `${OWNER} expected \`${name}\` to be null, a number or one number for each channel. Received: ${show(value)}.`,
+    `${OWNER} expected \`${name}\` to be null, a number or one number per channel. Received: ${show(value)}.`,
   );
 }
 
 /**
- * Images as the model wants them, as `keras_hub.layers.Gemma3ImageConverter`
+ * Prepares images for the model, as `keras_hub.layers.Gemma3ImageConverter`
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_image_converter/): resized, times `scale`, plus `offset`.
  *
- * Images of whole numbers, files among them, are rounded to whole numbers behind resizing, as KerasHub rounds those of an
+ * Images with integer values, such as those from files, are rounded after resizing, as KerasHub rounds images of an
  * integer dtype.
  *
  * @throws ValueError on unknown or unusable arguments.
@@ -114,16 +116,16 @@ export class Gemma3ImageConverter {
     if (cropToAspectRatio && padToAspectRatio) {
       throw new ValueError(
         'Only one of `cropToAspectRatio` or `padToAspectRatio` can be true. Received: both. ' +
-          '`cropToAspectRatio` is true unless it is given.',
+          '`cropToAspectRatio` is true by default.',
       );
     }
   }
 
   /**
-   * Converts one image, or a batch: images of different sizes are each resized on their own. The result is float32; int32
-   * if whole numbers came in and there is neither scale nor offset.
+   * Converts one image or a batch. Images of different sizes are resized separately. The result is float32, or int32
+   * for images with integer values, without scale and offset.
    *
-   * @throws ValueError for what is no image, and for images that come out in different sizes.
+   * @throws ValueError on anything that is not an image, and for results of different sizes.
    */
   async call(image: ImageLike): Promise<tf.Tensor3D>;
   async call(images: tf.Tensor4D | readonly ImageLike[]): Promise<tf.Tensor4D>;
@@ -142,7 +144,7 @@ export class Gemma3ImageConverter {
     const other = converted.find(one => String(this.shapeOf(one)) !== String(this.shapeOf(first)));
     if (other) {
       throw new ValueError(
-        `${OWNER} expected images of one size, or an \`imageSize\` to give them one. ` +
+        `${OWNER} expected images of one size, or an \`imageSize\` to resize them to. ` +
           `Received: [${this.shapeOf(first).join(', ')}] and [${this.shapeOf(other).join(', ')}].`,
       );
     }
@@ -152,7 +154,7 @@ export class Gemma3ImageConverter {
     return tf.tensor(values, [converted.length, ...this.shapeOf(first)], dtype) as tf.Tensor4D;
   }
 
-  /** What `call` makes of one image, without a tensor. A function reads it when its turn comes. */
+  /** Converts one image without creating a tensor. A function is called to read the image. */
   async convert(image: ImageLike | (() => Promise<Pixels>)): Promise<Pixels> {
     const channelsFirst = this.dataFormat === 'channels_first';
     let pixels = typeof image === 'function' ? await image() : await readPixels(image);
@@ -177,7 +179,7 @@ export class Gemma3ImageConverter {
       const numbers = typeof value === 'number' || value === null ? [value ?? neutral] : value;
       if (numbers.length !== 1 && numbers.length !== channels) {
         throw new ValueError(
-          `${OWNER} expected an image with a channel for each number of \`${name}\`, ${numbers.length}. ` +
+          `${OWNER} expected an image with ${numbers.length} channels, one per number of \`${name}\`. ` +
             `Received: ${channels} channels.`,
         );
       }
@@ -192,7 +194,7 @@ export class Gemma3ImageConverter {
     return {...pixels, values};
   }
 
-  /** All arguments, as Keras names them. */
+  /** All arguments, with Keras' names in camelCase. */
   getConfig(): Record<string, unknown> {
     const {name, imageSize, scale, offset, interpolation, antialias} = this;
     const {cropToAspectRatio, padToAspectRatio, boundingBoxFormat, dataFormat} = this;
@@ -206,27 +208,27 @@ export class Gemma3ImageConverter {
       cropToAspectRatio,
       padToAspectRatio,
       boundingBoxFormat,
-      // KerasHub forgets it; what has its default is left out, so that files are the same.
+      // KerasHub does not save it. The default is left out, so files are the same as KerasHub's.
       ...(dataFormat === 'channels_first' && {dataFormat}),
     };
   }
 
   /**
-   * A converter from what `getConfig` gave, or from a configuration of KerasHub.
+   * Creates a converter from a result of `getConfig` or a configuration of KerasHub.
    *
    * @throws ValueError on any other configuration.
    */
   static fromConfig(config: object): Gemma3ImageConverter {
-    // Always float32, and without weights.
+    // Ignored: a converter is always float32, and has no weights.
     const {dtype: _d, trainable: _t, ...rest} = camelKeys(config);
     return new Gemma3ImageConverter(rest);
   }
 
   /**
-   * The image converter of a preset.
+   * Loads the image converter of a preset.
    *
-   * @param options arguments that replace those of the preset.
-   * @throws ValueError if the preset is one of text, its files are unusable, or options are.
+   * @param options arguments that override those of the preset.
+   * @throws ValueError if the preset is for text only, and on unusable files or options.
    */
   static async fromPreset(
     preset: CheckpointLike,
@@ -246,12 +248,12 @@ export class Gemma3ImageConverter {
 
 const dtypeOf = ({values}: Pixels) => (values instanceof Float32Array ? 'float32' : 'int32');
 
-/** The pixels of a tensor (channels, height, width), which were read as if the channels came last. */
+/** Corrects the pixels of a tensor (channels, height, width) that were read as if the channels came last. */
 function channelsLast({height: channels, width: height, channels: width, values}: Pixels): Pixels {
   return {height, width, channels, values: transposed(values, height * width)};
 }
 
-/** The transpose of numbers (rows, columns). */
+/** Transposes values (rows, columns). */
 function transposed(values: Pixels['values'], columns: number): Pixels['values'] {
   const rows = values.length / columns;
   const output = values.slice();

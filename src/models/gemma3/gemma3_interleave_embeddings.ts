@@ -13,18 +13,18 @@ import {
 import {interleave} from '../../ops/interleave';
 
 export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
-  /** How many embeddings the vision encoder makes of an image. */
+  /** Number of embeddings that the vision encoder computes per image. */
   numVisionTokensPerImage: number;
 }
 
 /**
- * Puts the embeddings of images where the text has placeholders for them, as KerasHub's layer of this name.
+ * Puts the embeddings of images at their placeholders in the text, as KerasHub's layer of this name.
  *
  * Called with [imageEmbeddings (B · images, tokens, D), textEmbeddings (B, T, D), visionIndices int32
- * (B, images · tokens)] → (B, T, D). Indices are places in a sample's own text; 0 is padding: what belongs to it is
- * dropped, and place 0 stays text. Without images the text comes back as it is.
+ * (B, images · tokens)] → (B, T, D). Indices are positions in a sample's own text. 0 is padding: its embedding is
+ * dropped, and position 0 stays text. Without images the text is returned unchanged.
  *
- * @throws ValueError on unknown or unusable arguments, and on inputs that do not fit each other.
+ * @throws ValueError on unknown or unusable arguments, and on inputs that do not match.
  */
 export class Gemma3InterleaveEmbeddings extends Layer {
   /** @nocollapse */
@@ -61,9 +61,9 @@ export class Gemma3InterleaveEmbeddings extends Layer {
     const fits = count === 0 || (perImage === tokens && width === text.shape[2]);
     if (!fits || indices.shape[0] !== text.shape[0] || indices.size !== count * tokens) {
       throw new ValueError(
-        `Gemma3InterleaveEmbeddings "${this.name}" expected ${tokens} embeddings of width ${text.shape[2]} an image ` +
+        `Gemma3InterleaveEmbeddings "${this.name}" expected ${tokens} embeddings of width ${text.shape[2]} per image, ` +
           `and one index for each of them. Received: images [${images.shape}], text [${text.shape}], ` +
-          `indices [${indices.shape}]. Give every sample the same number of images, and pad indices with 0.`,
+          `indices [${indices.shape}]. Pass the same number of images for every sample, and pad indices with 0.`,
       );
     }
     return [images as tf.Tensor3D, text as tf.Tensor3D, indices as tf.Tensor2D];

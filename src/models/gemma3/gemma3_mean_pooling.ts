@@ -11,7 +11,7 @@ import {
   type TensorOrTensors,
 } from '../../layers/layer';
 
-/** The two inputs of a layer that makes one vector of a sequence: hidden states (B, T, D) and padding mask (B, T). */
+/** The two inputs of a pooling layer: hidden states (B, T, D) and padding mask (B, T). */
 export function pooledInputs(owner: string, inputs: TensorOrTensors): [tf.Tensor3D, tf.Tensor2D] {
   const [hidden, mask] = [inputs].flat();
   if (hidden?.rank !== 3 || mask?.rank !== 2 || mask.shape.join() !== hidden.shape.slice(0, 2).join()) {
@@ -30,11 +30,11 @@ export function weightedSum(weights: tf.Tensor, hidden: tf.Tensor3D): tf.Tensor2
 }
 
 /**
- * Mean of the hidden states of tokens that count, as KerasHub's layer of this name.
+ * Mean of the hidden states of all tokens except padding, as KerasHub's layer of this name.
  *
- * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). A row without tokens gives zeros.
+ * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). A row without tokens becomes zeros.
  *
- * @throws ValueError on unknown arguments, and on inputs that do not fit each other.
+ * @throws ValueError on unknown arguments, and on inputs that do not match.
  */
 export class Gemma3MeanPooling extends Layer {
   /** @nocollapse */

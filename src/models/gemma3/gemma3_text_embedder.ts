@@ -2,7 +2,14 @@ import * as tf from '@tensorflow/tfjs';
 import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {firstShape, type Kwargs, Layer, type ShapeOrShapes, type TensorOrTensors} from '../../layers/layer';
+import {
+  firstShape,
+  type Kwargs,
+  Layer,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+  registerLayer,
+} from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
 import {camelKeys} from '../../base/casing';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
@@ -15,34 +22,33 @@ import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_mean_poolin
 import {type PresetEntry} from '../../hub/registry';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
 
-/** What is made of the hidden states of a text: that of its last token, or their mean. */
+/** How the hidden states of a text become one vector: the state of its last token, or their mean. */
 export type PoolingMode = 'last' | 'mean';
 
 /** How a text's hidden states become its embedding. */
 export interface PoolingArgs {
   /**
-   * How hidden states become one vector. Defaults to "last". A backbone with `isEmbeddingModel` pools by itself, and this
-   * says nothing then.
+   * How hidden states become one vector. Defaults to "last". Not used if the backbone has `isEmbeddingModel`, and so
+   * its own pooling.
    */
   poolingMode?: PoolingMode;
-  /** Give vectors length 1. Defaults to true. */
+  /** Normalize vectors to length 1. Defaults to true. */
   normalize?: boolean;
 }
 
 export interface Gemma3TextEmbedderArgs extends PoolingArgs {
-  /** Its weights become those of the model, which does not free them while others hold the backbone. */
+  /** The model shares its weights, and does not free them while others use the backbone. */
   backbone: Gemma3Backbone;
   /** Texts to token ids. Null, the default, to work on token ids. */
   preprocessor?: Gemma3TextEmbedderPreprocessor | null;
-  /** Name of the model. Defaults to "gemma3_text_embedder", with a number behind it from the second one on. */
+  /** Name of the model. Defaults to "gemma3_text_embedder", with a number appended from the second one on. */
   name?: string;
 }
 
 const OWNER = 'Gemma3TextEmbedder';
 
 /**
- * The hidden state of the last token that counts. KerasHub has no layer for it: there it stands in the graph as
- * operations.
+ * The hidden state of the last token that is not padding. KerasHub has operations in the graph for this, not a layer.
  */
 class LastTokenPooling extends Layer {
   static className = 'LastTokenPooling';
@@ -61,10 +67,10 @@ class LastTokenPooling extends Layer {
 }
 
 /**
- * Gemma 3 for embeddings of text: token ids in, one vector a text out. As `keras_hub.models.Gemma3TextEmbedder`
+ * Gemma 3 for text embeddings: token ids in, one vector per text out. As `keras_hub.models.Gemma3TextEmbedder`
  * (https://github.com/keras-team/keras-hub/tree/master/keras_hub/src/models/gemma3).
  *
- * Inputs as {@link Gemma3Backbone}; output: (B, hiddenDim), or (B, embeddingDim) of an embedding model.
+ * Inputs as in {@link Gemma3Backbone}; output: (B, hiddenDim), or (B, embeddingDim) for an embedding model.
  *
  * @example
  * const embedder = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {poolingMode: 'mean'});
@@ -136,8 +142,8 @@ export class Gemma3TextEmbedder extends TextEmbedder {
   }
 
   /**
-   * A model from what `getConfig` gave, or from a configuration that Keras wrote, with declared weights. The tokenizer is a
-   * file, so no preprocessor comes along.
+   * Creates a model from a result of `getConfig` or a configuration of Keras. Its weights have no values yet. It has no
+   * preprocessor, since the tokenizer is a file.
    *
    * @throws ValueError on any other configuration.
    */
@@ -156,7 +162,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
   }
 
   /**
-   * Saves the model with its preprocessor, as KerasHub does; see {@link Backbone.saveToPreset}.
+   * Saves the model with its preprocessor, as KerasHub does: see {@link Backbone.saveToPreset}.
    *
    * @throws as there.
    */
@@ -166,24 +172,23 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     await savePreset(target, options, writer => writer.task(this, details));
   }
 
-  /** A model of its own with the same weights and the same preprocessor. */
+  /** An independent model with the same values and preprocessor: see {@link Backbone.clone}. */
   clone(): Gemma3TextEmbedder {
     const {preprocessor, poolingMode, normalize, name} = this;
     return around(this.backbone.clone(), {preprocessor, poolingMode, normalize, name});
   }
 
-  /** All presets that KerasHub publishes, as data. */
+  /** All presets that KerasHub publishes, by name. */
   static get presets(): Readonly<Record<string, PresetEntry>> {
     return Gemma3Backbone.presets;
   }
 
   /**
-   * A model with the weights and the tokenizer of a preset, of an embedding model or of any other; see
-   * {@link Gemma3Backbone.fromPreset}. How it pools is what the options say, or else the preset. With `loadWeights: false`
-   * a name of {@link Gemma3TextEmbedder.presets} will do; there are no files then, and no preprocessor but a given one.
+   * Loads a model with the weights and the tokenizer of a preset, of an embedding model or any other: see {@link
+   * Gemma3Backbone.fromPreset}. Options for pooling override those of the preset. With `loadWeights: false`, any name
+   * of {@link Gemma3TextEmbedder.presets} works; without files, the model has only a preprocessor that is passed in.
    *
-   * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the files of the preprocessor are missing or
-   * unusable.
+   * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the preprocessor's files are missing or unusable.
    */
   static async fromPreset(
     preset: CheckpointLike,
@@ -204,9 +209,9 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     });
   }
 }
-tf.serialization.registerClass(Gemma3TextEmbedder as never, 'tfjs-gemma3');
+registerLayer(Gemma3TextEmbedder);
 
-/** The graph behind the backbone. */
+/** The layers after the backbone. */
 function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normalize: boolean): tf.SymbolicTensor {
   const {isEmbeddingModel} = backbone.config;
   if (isEmbeddingModel && !normalize) {
@@ -226,7 +231,7 @@ function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normal
   return normalize ? (new UnitNormalization({name: 'unit_normalization'}).apply(pooled) as tf.SymbolicTensor) : pooled;
 }
 
-/** A model that holds its backbone alone; arguments that do not fit take the backbone with them. */
+/** A model with the only reference to its backbone; on unusable arguments the backbone is disposed. */
 function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'backbone'>): Gemma3TextEmbedder {
   try {
     return new Gemma3TextEmbedder({...args, backbone});
@@ -235,7 +240,7 @@ function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'ba
   }
 }
 
-/** How the embedder pools that was saved as this preset; nothing for presets of other tasks. */
+/** Options for pooling of a preset of an embedder; empty for presets of other tasks. */
 async function storedPooling(checkpoint: Checkpoint): Promise<PoolingArgs> {
   const task = await checkpoint.config('task');
   if (task?.class_name !== OWNER) return {};

@@ -1,4 +1,4 @@
-/** Texts to token ids for embedders. */
+/** Turns texts into token ids for embedders. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -10,21 +10,21 @@ import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
 import {trimRoundRobin, trimWaterfall} from './parts/segments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
-/** How segments share the room: token by token in turn, or the first takes what it needs. */
+/** How segments share the sequence: one token of each in turn, or as much as needed for the first. */
 export type Truncation = 'round_robin' | 'waterfall';
 
 export interface Gemma3TextEmbedderPreprocessorArgs {
-  /** Strings to ids. */
+  /** Turns strings into ids. */
   tokenizer: Gemma3Tokenizer;
-  /** Length of packed sequences. Defaults to 256. */
+  /** Length of the token sequences. Defaults to 256. */
   sequenceLength?: number;
-  /** What is cut of segments that are too long together. Defaults to "round_robin". */
+  /** How segments that are too long together are cut. Defaults to "round_robin". */
   truncate?: Truncation;
-  /** Defaults to "gemma3_text_embedder_preprocessor". */
+  /** Name of the preprocessor. Defaults to "gemma3_text_embedder_preprocessor". */
   name?: string;
 }
 
-/** Texts that are packed into one sequence, one behind the other: one string each, or as many of all. */
+/** Texts to be concatenated into one sequence: one string each, or lists of the same length. */
 export interface Segments {
   segments: readonly (string | readonly string[])[];
 }
@@ -33,7 +33,7 @@ const OWNER = 'Gemma3TextEmbedderPreprocessor';
 const KNOWN = ['tokenizer', 'sequenceLength', 'truncate', 'name'] as const;
 
 /**
- * Packs `<bos> text <eos>` for an embedder, as `keras_hub.models.Gemma3TextEmbedderPreprocessor`
+ * Builds the sequence `<bos> text <eos>` for an embedder, as `keras_hub.models.Gemma3TextEmbedderPreprocessor`
  * (https://github.com/keras-team/keras-hub/tree/master/keras_hub/src/models/gemma3).
  *
  * @throws ValueError on unknown or unusable arguments.
@@ -63,10 +63,11 @@ export class Gemma3TextEmbedderPreprocessor {
   }
 
   /**
-   * Token ids and which of them count: (sequenceLength) for a string, (B, sequenceLength) for several. Several segments
-   * are packed as `<bos> first <eos> second <eos>`.
+   * Token ids and their padding mask: (sequenceLength) for a string, (B, sequenceLength) for several. Several segments
+   * become `<bos> first <eos> second <eos>`.
    *
-   * @throws ValueError unless it gets a text, texts, or segments that are all one or all as many.
+   * @throws ValueError unless `x` is a text, a list of texts, or segments that are all strings or all lists of one
+   * length.
    */
   async call(x: string | readonly string[] | Segments): Promise<TokenBatch> {
     const {rows, scalar} = checkedRows(x);
@@ -93,7 +94,7 @@ export class Gemma3TextEmbedderPreprocessor {
     return [startTokenId, ...trimmed.flatMap(ids => [...ids, endTokenId])].slice(0, this.sequenceLength);
   }
 
-  /** The arguments, with the tokenizer's as they are without its vocabulary, which is a file. */
+  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,
@@ -104,10 +105,9 @@ export class Gemma3TextEmbedderPreprocessor {
   }
 
   /**
-   * The tokenizer of a preset, with the arguments that the preset has for embedders; those of a language model are not for
-   * them.
+   * Loads the preprocessor of a preset. If the preset was saved for another task, only its tokenizer is used.
    *
-   * @throws ValueError on options that it does not have, and if files are missing or unusable.
+   * @throws ValueError on unknown options, and if files are missing or unusable.
    */
   static async fromPreset(
     preset: CheckpointLike,
@@ -124,13 +124,13 @@ export class Gemma3TextEmbedderPreprocessor {
     });
   }
 
-  /** Saves the preprocessor with its tokenizer into a preset, beside what is there, as KerasHub does. */
+  /** Saves the preprocessor and its tokenizer into a preset, next to existing files, as KerasHub does. */
   async saveToPreset(target: PresetTarget): Promise<void> {
     await savePreset(target, {}, writer => writer.preprocessor(this, OWNER));
   }
 }
 
-/** Rows of segments, each a sequence. */
+/** The segments of each row. */
 function checkedRows(x: string | readonly string[] | Segments): {rows: string[][]; scalar: boolean} {
   let segments: readonly unknown[] = [x];
   if (typeof x === 'object' && x !== null && !Array.isArray(x)) {
@@ -141,7 +141,7 @@ function checkedRows(x: string | readonly string[] | Segments): {rows: string[][
   const columns = segments.map(segment => [segment].flat()) as string[][];
   const [first] = columns;
   if (!first?.length || !columns.flat().every(text => typeof text === 'string')) {
-    throw new ValueError(`${OWNER} expected a text or texts, at least one. Received: ${show(x)}.`);
+    throw new ValueError(`${OWNER} expected a text or a list of texts, at least one. Received: ${show(x)}.`);
   }
   const scalar = typeof segments[0] === 'string';
   const alike = segments.every(
@@ -149,8 +149,8 @@ function checkedRows(x: string | readonly string[] | Segments): {rows: string[][
   );
   if (!alike) {
     throw new ValueError(
-      `${OWNER} expected segments that are all one text or all as many. Received: ` +
-        `${segments.map((segment, i) => (typeof segment === 'string' ? 'one' : `${columns[i]!.length} in a list`)).join(', ')}.`,
+      `${OWNER} expected segments that are all strings, or all lists of the same length. Received: ` +
+        `${segments.map((segment, i) => (typeof segment === 'string' ? 'a string' : `a list of ${columns[i]!.length}`)).join(', ')}.`,
     );
   }
   return {rows: first.map((_, row) => columns.map(column => column[row]!)), scalar};

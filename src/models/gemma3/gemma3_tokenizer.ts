@@ -1,4 +1,4 @@
-/** KerasHub's Gemma3Tokenizer: SentencePiece, and the special tokens that Gemma 3 needs. */
+/** KerasHub's Gemma3Tokenizer: SentencePiece with the special tokens of Gemma 3. */
 
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -9,21 +9,21 @@ import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_pi
 
 /** Arguments of `Gemma3Tokenizer`. */
 export interface Gemma3TokenizerArgs {
-  /** The bytes of a SentencePiece model, a preset's `vocabulary.spm`. */
+  /** The bytes of a SentencePiece model: `vocabulary.spm` of a preset. */
   proto: Uint8Array;
-  /** Whether the vocabulary must have the tokens around images. Default: true. */
+  /** Whether the vocabulary must have the tokens for images. Defaults to true. */
   hasVisionTokens?: boolean;
-  /** Default: 'gemma3_tokenizer'. */
+  /** Name of the tokenizer. Defaults to "gemma3_tokenizer". */
   name?: string;
-  /** Whether to put `<bos>` before each text. Default: false. */
+  /** Put `<bos>` before each text. Defaults to false. */
   addBos?: boolean;
-  /** Whether to put `<eos>` after each text. Default: false. */
+  /** Put `<eos>` after each text. Defaults to false. */
   addEos?: boolean;
-  /** The length to pad with `<pad>` or to cut each text to; null to leave it. Default: null. */
+  /** Length to which each text is padded with `<pad>` or cut. Null, the default: texts keep their lengths. */
   sequenceLength?: number | null;
 }
 
-/** What `Gemma3Tokenizer.getConfig` returns: all arguments but the vocabulary, which is a file of its own. */
+/** The result of `Gemma3Tokenizer.getConfig`: all arguments except the vocabulary, which is a separate file. */
 export interface Gemma3TokenizerConfig {
   name: string;
   hasVisionTokens: boolean;
@@ -37,7 +37,7 @@ const ARGS = ['proto', 'hasVisionTokens', 'name', 'addBos', 'addEos', 'sequenceL
 /**
  * Gemma 3's tokenizer: strings to ids and back.
  *
- * A text gives an array of ids, a batch of texts an array of such arrays, each as long as it is unless
+ * A text becomes an array of ids, a batch of texts an array of such arrays. They have different lengths unless
  * `sequenceLength` is set.
  */
 export class Gemma3Tokenizer {
@@ -47,13 +47,13 @@ export class Gemma3Tokenizer {
   readonly addEos: boolean;
   readonly sequenceLength: number | null;
 
-  /** What comes before a text. */
+  /** Comes before a text. */
   readonly startToken = '<bos>';
-  /** What comes after a text. */
+  /** Comes after a text. */
   readonly endToken = '<eos>';
-  /** What fills up a text to a length. */
+  /** Pads a text to a length. */
   readonly padToken = '<pad>';
-  /** What stands for each of an image's soft tokens. */
+  /** Stands for each part of an image. */
   readonly imagePlaceholder = '<img>';
   readonly startOfImageToken = '<start_of_image>';
   readonly endOfImageToken = '<end_of_image>';
@@ -68,7 +68,7 @@ export class Gemma3Tokenizer {
   /** -1 without vision tokens. */
   readonly endOfImageTokenId: number;
 
-  /** All tokens that this class needs in the vocabulary. */
+  /** All special tokens that the vocabulary must have. */
   readonly specialTokens: readonly string[];
   /** Their ids, in the same order. */
   readonly specialTokenIds: readonly number[];
@@ -76,8 +76,8 @@ export class Gemma3Tokenizer {
   private readonly sentencePiece: SentencePiece;
 
   /**
-   * @throws ValueError if an argument is unknown or wrong, `proto` is no SentencePiece model that this can run, or a
-   *   special token is not in its vocabulary.
+   * @throws ValueError on unknown or unusable arguments, on a SentencePiece model that is not supported, and if the
+   * vocabulary lacks a special token.
    */
   constructor(args: Gemma3TokenizerArgs) {
     checkKeys('Gemma3Tokenizer', args, ARGS);
@@ -91,7 +91,7 @@ export class Gemma3Tokenizer {
     if (sequenceLength !== null && !(Number.isInteger(sequenceLength) && sequenceLength > 0)) {
       throw new ValueError(
         `Expected \`sequenceLength\` to be a positive integer or null. Received: ${show(sequenceLength)}. ` +
-          `Pass null to leave texts as long as they are.`,
+          `Pass null to keep the lengths of the texts.`,
       );
     }
     this.name = name;
@@ -125,12 +125,12 @@ export class Gemma3Tokenizer {
     this.endOfImageTokenId = endOfImage;
   }
 
-  /** The bytes of the vocabulary's file, to write it into a preset. */
+  /** The bytes of the vocabulary file, for saving it into a preset. */
   get proto(): Uint8Array {
     return this.sentencePiece.proto;
   }
 
-  /** How many tokens the vocabulary has. */
+  /** Number of tokens in the vocabulary. */
   get vocabularySize(): number {
     return this.sentencePiece.vocabularySize;
   }
@@ -169,7 +169,7 @@ export class Gemma3Tokenizer {
   }
 
   /**
-   * The text of ids, or of each sequence of a batch. `<bos>`, `<eos>` and `<pad>` have none.
+   * The text of ids, or of each sequence of a batch. `<bos>`, `<eos>` and `<pad>` have no text.
    *
    * @throws ValueError if an id is not in the vocabulary.
    */
@@ -186,19 +186,19 @@ export class Gemma3Tokenizer {
     return input.map(ids => this.sentencePiece.decode(ids));
   }
 
-  /** A decoder that takes ids one by one and gives the text as soon as it is certain. */
+  /** A decoder that takes ids one by one and returns text as soon as it is final. */
   decoder(): StreamingDecoder {
     return this.sentencePiece.decoder();
   }
 
-  /** The arguments to make this tokenizer again, but for `proto`. */
+  /** All arguments except `proto`. */
   getConfig(): Gemma3TokenizerConfig {
     const {name, hasVisionTokens, addBos, addEos, sequenceLength} = this;
     return {name, hasVisionTokens, addBos, addEos, sequenceLength};
   }
 
   /**
-   * The tokenizer of a preset.
+   * Loads the tokenizer of a preset.
    *
    * @throws ValueError if files are missing or unusable.
    */
@@ -212,7 +212,7 @@ export class Gemma3Tokenizer {
     });
   }
 
-  /** Saves the tokenizer with its vocabulary into a preset, beside what is there, as KerasHub does. */
+  /** Saves the tokenizer and its vocabulary into a preset, next to existing files, as KerasHub does. */
   async saveToPreset(target: PresetTarget): Promise<void> {
     await savePreset(target, {}, writer => writer.tokenizer(this));
   }
@@ -223,7 +223,7 @@ export class Gemma3Tokenizer {
     if (this.addEos) ids.push(this.endTokenId);
     if (this.sequenceLength === null) return ids;
     const padding = this.sequenceLength - ids.length;
-    // KerasHub cuts the end token too.
+    // Like KerasHub, this may cut the end token.
     return padding < 0 ? ids.slice(0, this.sequenceLength) : [...ids, ...Array<number>(padding).fill(this.padTokenId)];
   }
 }

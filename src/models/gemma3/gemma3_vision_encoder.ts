@@ -19,7 +19,7 @@ import {RMSNormalization} from '../../layers/rms_normalization';
 import {tapeIsOn} from '../../ops/op';
 import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} from './gemma3_vision_layers';
 
-/** (B, images, S, S, 3) → how many images that are, if the shape says it. */
+/** (B, images, S, S, 3) → B · images, if known. */
 const imageCount = ([batch, images]: tf.Shape) => (batch == null || images == null ? null : batch * images);
 
 export interface Gemma3VisionEncoderBlockArgs extends LayerArgs {
@@ -47,7 +47,7 @@ const BLOCK_ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderBlockArgs>>;
 
 /**
- * All of the transformer, from pixels to normalized patches.
+ * The whole transformer, from pixels to normalized patches.
  *
  * (B, images, S, S, 3) → (B · images, patches, hiddenDim).
  */
@@ -74,7 +74,7 @@ export class Gemma3VisionEncoderBlock extends Layer {
       'vision_embeddings',
       new Gemma3VisionEmbedding({hiddenDim, patchSize, imageSize, dtype, name: 'encoder_embeddings'}),
     );
-    // KerasHub leaves its layers at 1e-6 here; its documentation gives the epsilon to every norm.
+    // KerasHub's code keeps its layers at 1e-6, but its documentation promises this epsilon for every norm.
     const blockArgs = {numHeads, intermediateDim, layerNormEpsilon, dtype};
     this.resblocks = this.addSublayer(
       'resblocks',
@@ -106,7 +106,7 @@ export class Gemma3VisionEncoderBlock extends Layer {
       let x = this.visionEmbeddings.call(tf.reshape(images, [count, size, size, 3]));
       for (const layer of this.resblocks) {
         const y = layer.call(x, kwargs);
-        // 27 layers of 19 MB an image would wait for the end of the tidy; a gradient needs them all.
+        // Otherwise 27 layers of 19 MB per image would stay until the end of the tidy. A gradient needs them all.
         if (!tapeIsOn()) x.dispose();
         x = y;
       }
@@ -127,7 +127,7 @@ registerLayer(Gemma3VisionEncoderBlock);
 export interface Gemma3VisionAveragePoolingArgs extends LayerArgs {
   imageSize: number;
   patchSize: number;
-  /** Side of the squares of patches that become one token. */
+  /** Height and width of the squares of patches that become one token. */
   poolSize: number;
 }
 
@@ -138,8 +138,8 @@ const POOLING_ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionAveragePoolingArgs>>;
 
 /**
- * Means over squares of neighbouring patches. (B, grid², D) → (B, (grid // poolSize)², D) with grid = imageSize //
- * patchSize; patches behind the last whole square are not seen.
+ * Means over squares of adjacent patches. (B, grid², D) → (B, (grid // poolSize)², D) with grid = imageSize //
+ * patchSize; patches after the last whole square are ignored.
  */
 export class Gemma3VisionAveragePooling extends Layer {
   /** @nocollapse */
@@ -202,7 +202,7 @@ const OUTPUT_ARGUMENTS = {
   layerNormEpsilon: ['positive', 1e-6],
 } satisfies ArgumentTable<OwnArgs<Omit<Gemma3VisionOutputArgs, 'kernelInitializer'>>>;
 
-/** Norm and projection into the space of text embeddings. (B, T, D) → (B, T, outputDim). */
+/** Normalizes and projects patches into the space of text embeddings. (B, T, D) → (B, T, outputDim). */
 export class Gemma3VisionOutput extends Layer {
   /** @nocollapse */
   static className = 'Gemma3VisionOutput';
@@ -258,7 +258,7 @@ registerLayer(Gemma3VisionOutput);
 export interface Gemma3VisionEncoderArgs extends LayerArgs {
   /** Height and width of an image. */
   imageSize: number;
-  /** Side of the squares of pixels that become one patch. */
+  /** Height and width of the squares of pixels that become one patch. */
   patchSize: number;
   /** Divides `hiddenDim`. */
   numHeads: number;
@@ -267,9 +267,9 @@ export interface Gemma3VisionEncoderArgs extends LayerArgs {
   numLayers: number;
   /** Width of the feed-forward networks. */
   intermediateDim: number;
-  /** Width of the result: that of the text model. */
+  /** Width of the result: the `hiddenDim` of the text model. */
   outputDim: number;
-  /** Side of the squares of patches that become one token. Defaults to 14. */
+  /** Height and width of the squares of patches that become one token. Defaults to 14. */
   poolSize?: number;
   /** Epsilon of all norms. Defaults to 1e-6. */
   layerNormEpsilon?: number;
@@ -289,12 +289,12 @@ const ENCODER_ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderArgs>>;
 
 /**
- * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`: a model there and a layer here, whose parts are
- * found in files as those of a model.
+ * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`, which is a model. This is a layer, with the
+ * paths of that model in files.
  *
  * Images float32 (B, images, imageSize, imageSize, 3), pixels in [-1, 1] → (B · images, numVisionTokensPerImage,
- * outputDim). No images at all, (B, 0, …), are allowed. Weights are float32 when dtype is "bfloat16", as in KerasHub;
- * a policy object of that name makes them rest as bfloat16.
+ * outputDim). Inputs without images, (B, 0, …), are allowed. As in KerasHub, weights are float32 when dtype is
+ * "bfloat16"; to store them as bfloat16, pass a policy object of that name.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments, and on images of another size.
  */
@@ -302,7 +302,7 @@ export class Gemma3VisionEncoder extends Layer {
   /** @nocollapse */
   static className = 'Gemma3VisionEncoder';
   readonly layers: readonly [Gemma3VisionEncoderBlock, Gemma3VisionAveragePooling, Gemma3VisionOutput];
-  /** Embeddings that an image becomes. */
+  /** Number of embeddings per image. */
   readonly numVisionTokensPerImage: number;
   readonly config: Required<OwnArgs<Gemma3VisionEncoderArgs>>;
 
@@ -332,7 +332,8 @@ export class Gemma3VisionEncoder extends Layer {
     });
     this.layers = [block, pooling, output];
     this.addSublayer('layers', [...this.layers]);
-    // KerasHub divides the number of patches by that of a square, which counts patches that no square covers.
+    // KerasHub divides the number of patches by the size of a square, which also counts patches outside any whole
+    // square.
     this.numVisionTokensPerImage = pooling.reducedWidth ** 2;
   }
 
@@ -356,7 +357,7 @@ export class Gemma3VisionEncoder extends Layer {
 
   override getConfig(): tf.serialization.ConfigDict {
     const {name, format} = this.dtypePolicy;
-    // As a plain name "bfloat16" would be read as float32.
+    // A plain "bfloat16" would be read as float32.
     return {...super.getConfig(), ...this.config, dtype: format === 'bfloat16' ? {config: {name}} : name};
   }
 }

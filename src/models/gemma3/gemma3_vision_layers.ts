@@ -1,4 +1,4 @@
-/** What the vision encoder's transformer is made of: SigLIP's, https://arxiv.org/abs/2303.15343. */
+/** Layers of the vision encoder's transformer, SigLIP: https://arxiv.org/abs/2303.15343. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../layers/arguments';
@@ -23,7 +23,7 @@ import {gelu} from '../../ops/gated_gelu';
 import {type AnyWeight, operandOf} from '../../weights/packed_weight';
 import {type Weight} from '../../weights/weight';
 
-/** @throws ValueError unless the heads share the width evenly. */
+/** @throws ValueError unless the width is divisible by the number of heads. */
 export function checkHeads(owner: string, hiddenDim: number, numHeads: number): void {
   if (hiddenDim % numHeads !== 0) {
     throw new ValueError(
@@ -52,15 +52,15 @@ const PATCHES = planEinsum('mabc,abcd->md', 4);
 export interface PatchConv2DArgs extends LayerArgs {
   /** Width of the result. */
   filters: number;
-  /** Side of the kernel, and stride. */
+  /** Height and width of the kernel, and stride. */
   patchSize: number;
 }
 
 /**
- * What `keras.layers.Conv2D` is with stride equal to kernel size and padding "valid": patches times a matrix. Unlike
- * tfjs' convolution that has a gradient on every backend.
+ * `keras.layers.Conv2D` with a stride equal to the kernel size and padding "valid", computed as patches times a matrix.
+ * Unlike tfjs' convolution, this has a gradient on every backend.
  *
- * (B, S, S, C) → (B, patches, filters), row by row; pixels behind the last whole patch are not seen.
+ * (B, S, S, C) → (B, patches, filters), row by row; pixels after the last whole patch are ignored.
  */
 export class PatchConv2D extends Layer {
   /** @nocollapse */
@@ -160,7 +160,7 @@ export class Gemma3VisionEmbedding extends Layer {
   }
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    // All positions in their order are the table itself.
+    // All positions in order: the table itself.
     return tf.tidy(() => tf.add(this.patchEmbedding.call(inputs), this.positionEmbedding.table()));
   }
 
@@ -174,12 +174,12 @@ export class Gemma3VisionEmbedding extends Layer {
 }
 registerLayer(Gemma3VisionEmbedding);
 
-/** Attention logits held at once: 128 MB of them, and the reference makes a few copies. */
+/** Largest number of attention logits at once: 128 MB, of which the reference implementation makes a few copies. */
 const MAX_LOGITS = 1 << 25;
 
 /**
- * Attention in which everything sees everything, for some queries after another: the 4,096 patches of an image have 270
- * million logits.
+ * Attention without a mask, computed for a few queries at a time: the 4,096 patches of an image have 270 million
+ * logits.
  *
  * q, k, v: (B, T, N, H) → (B, T, N, H).
  */
@@ -287,7 +287,7 @@ const LAYER_ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderLayerArgs>>;
 
 /**
- * One layer of the encoder: attention and a feed-forward network, each behind a norm and beside a residual.
+ * One layer of the encoder: attention and a feed-forward network, each after a norm and with a residual connection.
  *
  * (B, T, D) → (B, T, D).
  */

@@ -7,7 +7,7 @@ const text = (value: string) => new TextEncoder().encode(value);
 const u64 = (value: number) => [...new Uint8Array(BigUint64Array.of(BigInt(value)).buffer)];
 const UNDEFINED = new Array<number>(8).fill(255);
 
-describe('what is not HDF5', () => {
+describe('a file that is not HDF5', () => {
   test.each([
     ['nothing', new Uint8Array(0), 'an empty file'],
     ['a short text', text('abc'), '"abc"'],
@@ -23,7 +23,7 @@ describe('what is not HDF5', () => {
       text('\u0008\0\0\0\0\0\0\0{"a":{}}'),
       'bytes 08 00 00 00 00 00 00 00 7b 22 61 22 3a 7b 7d 7d (a safetensors file',
     ],
-  ])('is told apart: %s', async (_, bytes, received) => {
+  ])('is recognized: %s', async (_, bytes, received) => {
     const message = await rejection(open('model.weights.h5', bytes));
     expect(message).toContain(`"model.weights.h5" is not an HDF5 file: expected it to start with bytes 89 48 44 46`);
     expect(message).toContain(`Received: ${received}`);
@@ -41,14 +41,14 @@ describe('a truncated file', () => {
     }
   });
 
-  test('whose own length was changed too has datasets beyond its end', async () => {
+  test('with a corrected length has datasets beyond its end', async () => {
     const bytes = hdf5Bytes('types.h5');
     const short = patched(bytes, 40, ...u64(bytes.length - 8)).subarray(0, -8);
     expect(await rejection(open('types.h5', short))).toMatch(/"types\.h5" is a damaged HDF5 file.*inside the file/);
   });
 });
 
-/** Places in the first structures of an old file, which lie where the superblock says. */
+/** Damage in the first structures of an old-style file, whose places are in the superblock. */
 describe('a damaged file', () => {
   const name = 'keras_float32.weights.h5';
   const bytes = hdf5Bytes(name);
@@ -96,7 +96,7 @@ describe('a damaged file', () => {
     expect(received).toContain(`"${name}"`);
   });
 
-  test('links in a circle, as HDF5 allows them', async () => {
+  test('links in a circle, which HDF5 allows', async () => {
     expect(await rejection(open('cycle.h5'))).toMatch(/to be linked once\. Received: a loop, or a second link to it/);
   });
 
@@ -161,7 +161,7 @@ describe('a damaged file', () => {
   });
 });
 
-describe('whatever happens to the bytes', () => {
+describe('any damage to the bytes', () => {
   const names = [
     'keras_bfloat16.weights.h5',
     'types.h5',
@@ -172,7 +172,7 @@ describe('whatever happens to the bytes', () => {
   ];
   const files = new Map(names.map(name => [name, hdf5Bytes(name)]));
 
-  /** Opens, and checks that the outcome is an error of ours, or datasets whose bytes can all be read. */
+  /** Opens a file and checks that the result is one of our errors, or datasets that can be read completely. */
   async function check(bytes: Uint8Array): Promise<void> {
     const limit = 4 * 2 ** 20;
     let read = 0;
@@ -212,7 +212,7 @@ describe('whatever happens to the bytes', () => {
   }
 
   const file = fc.constantFrom(...names);
-  /** Bytes that are likely to do harm, and any others. */
+  /** Arbitrary bytes, and often those that are likely to do harm. */
   const value = fc.oneof(fc.constantFrom(0, 1, 2, 3, 8, 16, 127, 128, 255), fc.integer({min: 0, max: 255}));
   const place = fc.double({min: 0, max: 1, maxExcluded: true, noNaN: true});
 
@@ -261,7 +261,7 @@ describe('whatever happens to the bytes', () => {
     );
   });
 
-  test('an end cut off, with the length in the superblock corrected', async () => {
+  test('a truncated file with a corrected length in the superblock', async () => {
     await fc.assert(
       fc.asyncProperty(file, place, async (name, cut) => {
         const original = files.get(name) as Uint8Array;
@@ -273,7 +273,7 @@ describe('whatever happens to the bytes', () => {
     );
   });
 
-  test('noise behind the signature', async () => {
+  test('noise after the signature', async () => {
     const start = hdf5Bytes('types.h5').subarray(0, 9);
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({maxLength: 400}), noise => check(Uint8Array.from([...start, ...noise]))),

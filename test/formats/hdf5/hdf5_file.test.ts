@@ -27,7 +27,7 @@ describe.each(Object.keys(EXPECTED).filter(name => !['dense.h5', 'cycle.h5'].inc
     await file.close();
   });
 
-  test('refuses each unreadable dataset with the file, the dataset and the reason, and opens nevertheless', async () => {
+  test('opens, and refuses each unreadable dataset with file, dataset and reason', async () => {
     const file = await open(name);
     for (const [path, {unreadable}] of Object.entries(expected)) {
       if (unreadable === undefined) continue;
@@ -38,8 +38,8 @@ describe.each(Object.keys(EXPECTED).filter(name => !['dense.h5', 'cycle.h5'].inc
   });
 });
 
-describe('a file of Keras', () => {
-  test.each(['float32', 'float16', 'bfloat16'])('gives the values of a %s model', async dtype => {
+describe('a file that Keras wrote', () => {
+  test.each(['float32', 'float16', 'bfloat16'])('has the values of a %s model', async dtype => {
     const name = `keras_${dtype}.weights.h5`;
     const path = 'layers/dense/vars/0';
     const bytes = await bytesOf(await open(name), path);
@@ -51,7 +51,7 @@ describe('a file of Keras', () => {
     expect(values.length).toBeGreaterThan(4);
   });
 
-  test('gives the names of layers', async () => {
+  test('has the names of layers', async () => {
     const file = await open('keras_bfloat16.weights.h5');
     expect(await file.attribute('layers/dense/vars', 'name')).toBe('head');
     expect(await file.attribute('layers/dense/vars/0', 'dtype')).toBe('bfloat16');
@@ -95,17 +95,17 @@ describe('attributes', () => {
     expect(await (await open('latest.h5')).attribute('a', 'name')).toBe('layer');
   });
 
-  test('refuses those kept outside the header, of which opening needs none', async () => {
+  test('refuses attributes outside the header, which opening does not need', async () => {
     const message = await rejection((await open('latest.h5')).attribute('a/b', 'note_0'));
     expect(message).toMatch(/object "a\/b" of "latest\.h5" cannot be read.*dense attribute storage/);
   });
 
-  test('refuses what has no value', async () => {
+  test('refuses attributes without a value', async () => {
     const message = await rejection((await open('types.h5')).attribute('integers', 'null'));
     expect(message).toMatch(/attribute "null" of object "integers".*an empty attribute/);
   });
 
-  test('refuses what is neither numbers nor strings', async () => {
+  test('refuses attributes that are neither numbers nor strings', async () => {
     const message = await rejection((await open('types.h5')).attribute('integers', 'flag'));
     expect(message).toMatch(/attribute "flag" of object "integers" of "types\.h5" cannot be read.*enumeration/);
   });
@@ -142,14 +142,14 @@ describe('a dataset', () => {
     }
   });
 
-  test('is undefined where there is none, also for names of object properties', async () => {
+  test('is undefined for unknown paths, including names of object properties', async () => {
     const file = await open('types.h5');
     for (const path of ['nothing', '', '/scalar', 'floats', '__proto__', 'constructor']) {
       expect(file.dataset(path)).toBeUndefined();
     }
   });
 
-  test('holds a scalar, and nothing at all', async () => {
+  test('may be a scalar or empty', async () => {
     const file = await open('types.h5');
     expect(file.dataset('scalar')).toMatchObject({shape: [], byteLength: 4});
     expect(file.dataset('empty')).toMatchObject({shape: [0, 4], byteLength: 0});
@@ -157,14 +157,14 @@ describe('a dataset', () => {
 });
 
 describe('reading', () => {
-  /** A fixture with a tensor's worth of bytes behind it, which opening must not read. */
+  /** A fixture followed by as many bytes as a tensor has, which opening must not read. */
   function padded(name: string): Uint8Array {
     const bytes = new Uint8Array(2 ** 22);
     bytes.set(hdf5Bytes(name));
     return bytes;
   }
 
-  test('opens with few reads of blocks, each read once, and never of the data', async () => {
+  test('opens with few reads, of each block once, and of no data', async () => {
     const source = new SlowSource(padded('many.h5'));
     const file = await Hdf5File.open(source);
     const size = hdf5Bytes('many.h5').length;

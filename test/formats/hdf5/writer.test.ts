@@ -1,4 +1,4 @@
-/** The writer against the reader. That h5py opens what it writes is checked in test/reference/check_saved_presets.py. */
+/** The writer against the reader. test/reference/check_saved_presets.py checks that h5py can open its files. */
 import fc from 'fast-check';
 import {MemorySource} from '../../../src/base/byte_source';
 import {type ByteSink} from '../../../src/base/byte_sink';
@@ -57,7 +57,7 @@ describe('datasets', () => {
     expect(await file.attribute('a/b', 'dtype')).toBe(dtype === 'bfloat16' ? 'bfloat16' : undefined);
   });
 
-  test('a scalar, and one without elements', async () => {
+  test('a scalar, and an empty array', async () => {
     const rank = content('int64', [], new Uint8Array(BigInt64Array.of(4n).buffer));
     const file = await open(
       new Hdf5Writer().dataset('lora/vars/rank', rank).dataset('none', content('float32', [0, 4], new Uint8Array(0))),
@@ -67,7 +67,7 @@ describe('datasets', () => {
     expect(file.dataset('none')).toMatchObject({shape: [0, 4], byteLength: 0});
   });
 
-  test('in pieces, whose array is used again', async () => {
+  test('in pieces that reuse one array', async () => {
     const writer = new Hdf5Writer().dataset('x', {
       dtype: 'uint8',
       shape: [5],
@@ -82,7 +82,7 @@ describe('datasets', () => {
     expect(await bytesOf(await open(writer), 'x')).toEqual(Uint8Array.of(1, 2, 3, 4, 5));
   });
 
-  test('of another length than the shape says', async () => {
+  test('whose length does not match the shape', async () => {
     const of = (length: number) => new Hdf5Writer().dataset('x', content('uint8', [3], new Uint8Array(length)));
     await expect(written(of(2))).rejects.toThrow(
       'The dataset "x" of "made.h5" has shape [3] of uint8: expected 3 bytes. Received: 2.',
@@ -99,7 +99,7 @@ describe('datasets', () => {
 });
 
 test('groups of any size, names of any length', async () => {
-  // 8 links fill a node, 256 a tree of one level, 8192 one of two.
+  // 8 links fill a node, 256 a tree of one level, 8192 a tree of two.
   for (const count of [0, 1, 8, 9, 256, 257, 3000]) {
     const writer = new Hdf5Writer().group('g');
     const names = Array.from({length: count}, (_, i) => `${i}${'é'.repeat(i % 40)}`);
@@ -116,7 +116,7 @@ test('groups of any size, names of any length', async () => {
 test('attributes of groups', async () => {
   const attributes = {name: 'ü'.repeat(5000), empty: '', count: -3, half: 0.5, fixed: new TextEncoder().encode('abc')};
   const writer = new Hdf5Writer().group('a/vars', attributes).group('a', {name: 'a'});
-  // More texts than one heap has room for.
+  // More texts than fit into one heap.
   for (let i = 0; i < 300; i++) writer.group(`b/${i}`, {name: `layer ${i}`});
   const file = await open(writer);
   expect(await file.attribute('a', 'name')).toBe('a');
@@ -126,7 +126,7 @@ test('attributes of groups', async () => {
   for (const i of [0, 99, 100, 299]) expect(await file.attribute(`b/${i}`, 'name')).toBe(`layer ${i}`);
 });
 
-test('any tree is read as it was written', async () => {
+test('property: any tree is read as it was written', async () => {
   const name = fc.string({minLength: 1, maxLength: 12}).filter(text => !/[/\0]/.test(text) && text !== '.');
   const path = fc.array(name, {minLength: 1, maxLength: 4}).map(names => names.join('/'));
   await fc.assert(
@@ -143,7 +143,7 @@ test('any tree is read as it was written', async () => {
 });
 
 test('a file of more than 4 GiB has the right addresses', async () => {
-  // A sink that keeps what is not zero: 5 GiB would not fit.
+  // The sink stores only bytes other than zero: 5 GiB would not fit into memory.
   const kept = new Map<number, Uint8Array>();
   let size = 0;
   const sink: ByteSink = {

@@ -170,12 +170,12 @@ describe('CachedGemma3Attention', () => {
     const cache = new KvCache({batch: 1, maxLength: 4, numKeyValueHeads: 2, headDim: 4, window: null});
     const x = tf.zeros([1, 2, D]);
     expect(() => layer.call(x, {cache, paddingMask: tf.ones([1, 2], 'int32')})).toThrow(
-      'by `counts`, not by a padding',
+      'as `counts`, not as a padding',
     );
     expect(() => layer.call(tf.zeros([2, 2, D]), {cache})).toThrow();
     expect(() => layer.call(x, {counts: [1]})).toThrow(ValueError);
     expect(() => layer.call(x, {counts: [1]})).toThrow(
-      'Without a cache, say which tokens of each row are real by a padd',
+      'Without a cache, pass the real tokens of each row as a padding mask',
     );
     cache.dispose();
     layer.dispose();

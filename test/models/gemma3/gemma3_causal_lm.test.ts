@@ -187,7 +187,7 @@ describe('stream', () => {
 
   test('yields nothing when an option is unusable or all is over before it begins', async () => {
     const first = (options: object) => lm.stream('a', {stripPrompt: false, ...options}).next();
-    await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or token ids/);
+    await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or a list of token ids/);
     await expect(first({maxLength: 0})).rejects.toThrow(/positive integer/);
     await expect(first({signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
     await expect(first({stripPrompt: 'no'})).rejects.toThrow(/stream expected `stripPrompt` to be true or false/);
@@ -216,11 +216,13 @@ describe('bad input', () => {
     await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
     await rejects('a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/);
     await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
-    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or token ids/);
+    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or a list of token ids/);
     await rejects(3, {}, /prompts as a string/);
     await rejects({prompts: 'a', images: []}, {}, /text-only/);
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
-    await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(/tokens to tell, 0 or more. Received: logprobs=-1/);
+    await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(
+      /tokens to report, 0 or more. Received: logprobs=-1/,
+    );
     await expect(lm.stream('a', {logprobs: 1} as never).next()).rejects.toThrow(/stream has no argument "logprobs"/);
     expect(() => lm.compile({sampler: 'best' as never})).toThrow(/"greedy", "random"/);
     expect(() => lm.compile({metrics: []} as never)).toThrow(/no argument "metrics"/);
@@ -317,7 +319,7 @@ describe('stopStrings', () => {
   test('is of texts', async () => {
     for (const stopStrings of ['x', [''], [3], {}]) {
       await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
-        'Expected stopStrings to be texts',
+        'Expected stopStrings to be a list of texts',
       );
     }
     const bare = new Gemma3CausalLM({backbone});
@@ -327,7 +329,7 @@ describe('stopStrings', () => {
 });
 
 test.each<[unknown, unknown, RegExp]>([
-  [undefined, {}, /Expected prompts as a string or strings.* Received: undefined/],
+  [undefined, {}, /Expected prompts as a string or a list of strings.* Received: undefined/],
   [['a', undefined], {}, /Received: undefined/],
   [{prompt: 'a'}, {}, /has no argument "prompt". Expected: prompts, responses, images/],
   ['a', null, /generate expected an object with any of maxLength.* Received: null/],

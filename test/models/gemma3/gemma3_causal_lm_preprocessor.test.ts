@@ -76,7 +76,7 @@ describe('bad input', () => {
   const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer});
   test.each([
     [{prompts: 'a'}, /no responses/],
-    [{prompts: ['a'], responses: 'b'}, /as many responses as prompts/],
+    [{prompts: ['a'], responses: 'b'}, /one response per prompt/],
     [{prompts: ['a', 'b'], responses: ['c']}, /2 prompts, 1 responses/],
     [{prompts: 3, responses: 'a'}, /prompts as a string/],
     [{prompts: [], responses: []}, /at least one/],

@@ -159,7 +159,7 @@ test.each(['cpu', 'simd'] as const)('trains on labels by name, on %s', async bac
 test('is no language model', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(() => new Gemma3CausalLM({backbone})).toThrow(
-    'Gemma3CausalLM expected a backbone that gives hidden states alone. Received one with isEmbeddingModel: true.',
+    'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with isEmbeddingModel: true.',
   );
   backbone.dispose();
 });

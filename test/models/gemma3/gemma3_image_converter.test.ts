@@ -104,7 +104,7 @@ describe('batches', () => {
       await expect(converter.call([a, 3 as unknown as ImageLike])).rejects.toThrow(/Received: 3\./);
       const three = new Gemma3ImageConverter({scale: [1, 2, 3]});
       const grey = tf.zeros<tf.Rank.R3>([2, 2, 1]);
-      await expect(three.call(grey)).rejects.toThrow(/each number of `scale`, 3. Received: 1 channels/);
+      await expect(three.call(grey)).rejects.toThrow(/3 channels, one per number of `scale`. Received: 1 channels/);
       grey.dispose();
     });
     tf.dispose([a, b]);
@@ -149,7 +149,7 @@ describe('configuration', () => {
   test.each<[object, RegExp]>([
     [{imageSize: 4}, /`imageSize` to be null or \[height, width\]. Received: imageSize=4/],
     [{imageSize: [4, 0]}, /Received: imageSize=\[4,0\]/],
-    [{scale: 'x'}, /`scale` to be null, a number or one number for each channel. Received: "x"/],
+    [{scale: 'x'}, /`scale` to be null, a number or one number per channel. Received: "x"/],
     [{offset: []}, /`offset` to be null/],
     [{scale: NaN}, /`scale` to be null/],
     [{interpolation: 'area'}, /one of bilinear, nearest, bicubic, lanczos3, lanczos5. Received: "area"/],

@@ -120,7 +120,9 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
         await expect(lm.stream(given, {signal: AbortSignal.abort(new Error('enough'))}).next()).rejects.toThrow(
           'enough',
         );
-        await expect(lm.generate(given, {stopTokenIds: 'x' as never})).rejects.toThrow(/"auto", null or token ids/);
+        await expect(lm.generate(given, {stopTokenIds: 'x' as never})).rejects.toThrow(
+          /"auto", null or a list of token ids/,
+        );
         await expect(lm.generate(given, {maxLength: 8})).rejects.toThrow(/room for the 16 tokens .* `maxLength`/);
       });
     });

@@ -156,7 +156,7 @@ describe('score', () => {
     [{paddingMask: tf.zeros([1, 3])}, /paddingMask. of the shape of tokenIds, \[1,2\]. Received: \[1,3\]/],
     [{scoringMode: 'best'}, /Unsupported scoringMode. Must be one of "logits" or "loss"/],
     [{scoringMode: 'loss'}, /Cannot compute loss without targets/],
-    [{targetIds: tf.zeros([1, 2])}, /with scoringMode "loss" alone/],
+    [{targetIds: tf.zeros([1, 2])}, /only with scoringMode "loss"/],
     [{layerInterceptFn: 3}, /as a function/],
     [{layerInterceptFn: () => undefined}, /to return activations \[1,2,8\]. Received: undefined/],
     [{mask: 1}, /no argument "mask"/],

@@ -274,7 +274,7 @@ describe('Gemma3TextEmbedder', () => {
         embedder.dispose();
         const lm = Gemma3CausalLM.fromPreset(name, {loadWeights: false});
         if (config.is_embedding_model) {
-          await expect(lm).rejects.toThrow('Make a Gemma3TextEmbedder of it.');
+          await expect(lm).rejects.toThrow('Create a Gemma3TextEmbedder from it.');
         } else {
           expect((await lm).countParams()).toBe(metadata.params);
           (await lm).dispose();
@@ -328,7 +328,7 @@ describe('refuses', () => {
   });
 
   test.each<[unknown, object, string]>([
-    [[], {}, 'Expected a text or texts, at least one. Received: [].'],
+    [[], {}, 'Expected a text or a list of texts, at least one. Received: [].'],
     [3, {}, 'Received: 3.'],
     [['a', null], {}, 'Received: ["a",null].'],
     ['a', {batchSize: 0}, '`batchSize` to be a positive integer. Received: batchSize=0.'],

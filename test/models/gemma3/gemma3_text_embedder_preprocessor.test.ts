@@ -90,14 +90,14 @@ describe('refuses', () => {
   });
 
   test.each<[unknown, string]>([
-    [3, 'a text or texts, at least one. Received: 3.'],
+    [3, 'a text or a list of texts, at least one. Received: 3.'],
     [[], 'at least one. Received: [].'],
     [['a', undefined], 'Received: ["a",null].'],
     [{segments: []}, 'at least one'],
     [{}, 'at least one'],
     [{texts: ['a']}, 'has no argument "texts". Expected: segments.'],
-    [{segments: ['a', ['b']]}, 'all one text or all as many. Received: one, 1 in a list.'],
-    [{segments: [['a'], ['b', 'c']]}, 'Received: 1 in a list, 2 in a list.'],
+    [{segments: ['a', ['b']]}, 'all strings, or all lists of the same length. Received: a string, a list of 1.'],
+    [{segments: [['a'], ['b', 'c']]}, 'Received: a list of 1, a list of 2.'],
   ])('input %j', async (x, message) => {
     const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer});
     await expect(preprocessor.call(x as never)).rejects.toThrow(message);

@@ -303,7 +303,7 @@ describe('Gemma3InterleaveEmbeddings', () => {
     expect(new Gemma3InterleaveEmbeddings(layer.getConfig() as never).getConfig()).toEqual(layer.getConfig());
     const call = (images: number[], text: number[], indices: number[]) => () =>
       layer.call([tf.zeros(images), tf.zeros(text), tf.zeros(indices, 'int32')]);
-    expect(call([1, 3, 4], [1, 6, 4], [1, 3])).toThrow('expected 2 embeddings of width 4 an image');
+    expect(call([1, 3, 4], [1, 6, 4], [1, 3])).toThrow('expected 2 embeddings of width 4 per image');
     expect(call([1, 2, 5], [1, 6, 4], [1, 2])).toThrow('Received: images [1,2,5], text [1,6,4], indices [1,2].');
     expect(call([2, 2, 4], [2, 6, 4], [2, 3])).toThrow('pad indices with 0');
     expect(call([1, 4], [1, 6, 4], [1, 2])).toThrow('Received: shapes [1,4], [1,6,4], [1,2].');

@@ -4,14 +4,17 @@ import {combineTensors} from './kernels/arithmetic';
 import {attention} from './kernels/attention';
 import {attentionGradient} from './kernels/attention_gradient';
 import {batchMatMul} from './kernels/batch_mat_mul';
-import {decoderBlock} from './kernels/fused_block';
-import {gatedGelu, rmsNorm, rotary} from './kernels/elementwise';
-import {gelu, geluGradient} from './kernels/gelu';
+import {fusedBlock} from './kernels/fused_block';
+import {gatedGelu, gelu, geluGradient} from './kernels/gelu';
 import {headLoss} from './kernels/head_loss';
-import {columnSums, layerNorm, normGradientScale, normGradientX} from './kernels/norms';
-import {gather, pack, unpack} from './kernels/pack';
 import {matMul, matMulTransposed} from './kernels/mat_mul';
+import {columnSums, layerNorm, normGradientScale, normGradientX, rmsNorm} from './kernels/norms';
+import {gather, pack, unpack} from './kernels/pack';
+import {rotary} from './kernels/rotary';
 import {draw, softmax, softmaxSums} from './kernels/softmax';
+import {topK} from './kernels/top_k';
+import {transpose} from './kernels/transpose';
+import {ReadWord} from './layouts/read';
 import {
   ARG_MAX,
   ATTENTION,
@@ -19,10 +22,10 @@ import {
   BATCH_MAT_MUL,
   COLUMN_SUMS,
   COMBINE,
-  DECODER_BLOCK,
   DRAW,
   ELSEWHERE,
   END,
+  FUSED_BLOCK,
   GATED_GELU,
   GATHER,
   GELU,
@@ -61,8 +64,6 @@ import {
   setThread,
 } from './parts/threads';
 import {height, setWide, tiles} from './parts/tile';
-import {topK} from './kernels/top_k';
-import {transpose} from './kernels/transpose';
 
 /** Values per row in `tryTiles`. */
 const TRIED_DEPTH = 256;
@@ -111,8 +112,8 @@ export function execute(command: i32): void {
     case ARG_MAX:
       argMax();
       break;
-    case DECODER_BLOCK:
-      decoderBlock();
+    case FUSED_BLOCK:
+      fusedBlock();
       break;
     case TOP_K:
       topK();
@@ -183,10 +184,10 @@ export function seen(): i32 {
   return seenGeneration();
 }
 
-/** READ: at, bytes. Reads memory and does nothing else: the speed of other commands is measured against it. */
+/** READ: reads memory and does nothing else. The speed of other commands is measured against it. */
 function read(): void {
-  const at = pointer(0);
-  const lines = <i32>(pointer(1) >> 6);
+  const at = pointer(ReadWord.at);
+  const lines = <i32>(pointer(ReadWord.bytes) >> 6);
   let p = at + ((<usize>first(lines)) << 6);
   let a = i32x4.splat(0);
   let b = a;

@@ -17,9 +17,12 @@ export const SLEEPERS = 64;
 export const FAILED = 128;
 /** Never written. Threads nap by waiting on it. */
 export const NAP = 192;
-/** How many naps of 0.1 ms a thread takes in a barrier before it gives up on the others. */
+export const NAP_MILLISECONDS = 0.1;
+/** How many naps a thread takes in a barrier before it gives up on the others. */
 export const PATIENCE = 256;
-/** One word per argument. */
+/** Not 0 if matrix products run on wide tiles (`parts/tile.ts`). */
+export const WIDE = 320;
+/** One word per argument: see `layouts`. */
 export const ARGUMENTS = 1024;
 export const MAX_ARGUMENTS = 256;
 /** How many barriers each thread has reached: one cache line of 64 bytes per thread. */
@@ -56,7 +59,7 @@ export const ROTARY = 8;
 export const GATED_GELU = 9;
 export const ATTENTION = 10;
 export const ARG_MAX = 11;
-export const DECODER_BLOCK = 12;
+export const FUSED_BLOCK = 12;
 export const TOP_K = 13;
 export const SOFTMAX = 14;
 export const SOFTMAX_SUMS = 15;
@@ -72,14 +75,6 @@ export const GELU_GRADIENT = 24;
 export const COMBINE = 25;
 export const TRANSPOSE = 26;
 export const HEAD_LOSS = 27;
-
-/** Rows of the head that HEAD_LOSS takes at a time, and tokens at a time. Its workspace depends on both. */
-export const HEAD_TILE = 128;
-export const HEAD_ROWS = 80;
-/** Packed tokens are rounded up to a multiple of this. Both tile heights divide it, as they divide `HEAD_ROWS`. */
-export const HEAD_ROUND = 20;
-/** Byte offset in the control block: not 0 if matrix products run on wide tiles (`parts/tile.ts`). */
-export const WIDE = 320;
 
 // What `serve` returns, apart from END and RECEIVE.
 

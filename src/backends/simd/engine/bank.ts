@@ -1,5 +1,5 @@
 /** A bank: one WebAssembly memory of at most 4 GiB, with this thread's instance of the kernels on it. */
-import {ARGUMENTS, NAP, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
+import {ARGUMENTS, NAP, NAP_MILLISECONDS, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
 
 export const PAGE = 65536;
 
@@ -20,10 +20,10 @@ export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memo
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
   const nap = () => {
     try {
-      Atomics.wait(control, NAP / 4, 0, 0.1);
+      Atomics.wait(control, NAP / 4, 0, NAP_MILLISECONDS);
     } catch {
       // The main thread of a page may not block, so it spins.
-      for (const end = performance.now() + 0.1; performance.now() < end;);
+      for (const end = performance.now() + NAP_MILLISECONDS; performance.now() < end;);
     }
   };
   return new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports as unknown as Kernels;

@@ -1,7 +1,8 @@
 /**
  * Commands of the engine, which are run as `engine.run(...matMul({...}))`. A function like `matMul` builds a command from
- * named values; only it and the assembly function of the same name know the order of the words. These functions are in
- * `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and in `../packing/pack_command.ts`.
+ * named values; it and the assembly function of the same name agree on the order of the words through the enums in `../assembly/layouts`.
+ * These functions are in `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and in
+ * `../packing/pack_command.ts`.
  *
  * All pointers are byte offsets in the engine's memory and multiples of 4. All tensors are float32 in row-major order
  * unless stated otherwise. A result must not overlap its operands. No tensor may reach the end of a memory of 4 GiB: its
@@ -25,9 +26,17 @@
  * block's largest: 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows round both
  * sides to 16 bits, in runs of 128 columns: see `integer_tile.ts`. All others compute in float32.
  */
+import {
+  BFLOAT16_BLOCK_BYTES,
+  COLUMN_BLOCK,
+  INT4_BLOCK_BYTES,
+  INT8_BLOCK_BYTES,
+  ROW_GROUP,
+} from '../assembly/layouts/packing';
+import {ReadWord} from '../assembly/layouts/read';
 import {BFLOAT16, FLOAT32, INT4, INT8, NOTHING, READ} from '../assembly/numbers';
 
-export {BFLOAT16, FLOAT32, INT4, INT8};
+export {BFLOAT16, COLUMN_BLOCK, FLOAT32, INT4, INT8, ROW_GROUP};
 
 export type PackedType = typeof BFLOAT16 | typeof INT8 | typeof INT4;
 export type NumberType = typeof FLOAT32 | PackedType;
@@ -43,15 +52,11 @@ export function floatBits(value: number): number {
 const floats = new Float32Array(1);
 const words = new Int32Array(floats.buffer);
 
-/** A packed matrix is padded to a multiple of this many rows and columns. */
-export const ROW_GROUP = 8;
-export const COLUMN_BLOCK = 32;
-
 /** Bytes of a group of eight rows. */
 export function groupBytes(type: PackedType, columns: number): number {
   return Math.ceil(columns / COLUMN_BLOCK) * BLOCK_BYTES[type];
 }
-const BLOCK_BYTES = {[BFLOAT16]: 512, [INT8]: 272, [INT4]: 160};
+const BLOCK_BYTES = {[BFLOAT16]: BFLOAT16_BLOCK_BYTES, [INT8]: INT8_BLOCK_BYTES, [INT4]: INT4_BLOCK_BYTES};
 
 /** Bytes of a packed matrix. */
 export function packedBytes(type: PackedType, rows: number, columns: number): number {
@@ -62,4 +67,9 @@ export function packedBytes(type: PackedType, rows: number, columns: number): nu
 export const nothing = (): Command => [NOTHING, []];
 
 /** Reads memory. The speed of other commands is compared with it. */
-export const read = ({at, bytes}: {at: number; bytes: number}): Command => [READ, [at, bytes]];
+export function read({at, bytes}: {at: number; bytes: number}): Command {
+  const words = new Array<number>(ReadWord.end);
+  words[ReadWord.at] = at;
+  words[ReadWord.bytes] = bytes;
+  return [READ, words];
+}

@@ -2,7 +2,19 @@
  * The code of the engine's worker threads, as text for `startThread`. It is text because not every bundler would find a
  * separate file of this package. It imports nothing.
  */
-import {BANK, COMMAND, ELSEWHERE, FAILED, GENERATION, IDLE, NAP, RECEIVE, SLEEPERS} from '../assembly/numbers';
+import {
+  BANK,
+  COMMAND,
+  ELSEWHERE,
+  FAILED,
+  GENERATION,
+  IDLE,
+  NAP,
+  NAP_MILLISECONDS,
+  RECEIVE,
+  SCRATCH,
+  SLEEPERS,
+} from '../assembly/numbers';
 
 export interface WorkerData {
   module: WebAssembly.Module;
@@ -15,12 +27,12 @@ export interface WorkerData {
 }
 
 export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready, receive, end}) => {
-  const control = new Int32Array(memory.buffer, 0, 1024);
+  const control = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
   const banks = [];
   const controls = [];
   const add = memory => {
-    const words = new Int32Array(memory.buffer, 0, 1024);
-    const nap = () => void Atomics.wait(words, ${NAP / 4}, 0, 0.1);
+    const words = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
+    const nap = () => void Atomics.wait(words, ${NAP / 4}, 0, ${NAP_MILLISECONDS});
     controls.push(words);
     const kernels = new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports;
     kernels.start(thread, threads);

@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
+import {ColumnSumsWord, CombineWord, Operation, TRANSPOSE_AXES, TransposeWord} from '../assembly/layouts/arithmetic';
 import {COLUMN_SUMS, COMBINE, TRANSPOSE} from '../assembly/numbers';
 import {type Command} from '../engine/command';
 import {type SimdBackend} from '../memory/simd_backend';
@@ -10,29 +11,46 @@ import {kernelWithFallback} from './kernel';
 
 // === Commands ===
 
-const OPERATIONS = {Add: 0, Sub: 1, Multiply: 2} as const;
-export type Operation = keyof typeof OPERATIONS;
+const OPERATIONS = {Add: Operation.add, Sub: Operation.subtract, Multiply: Operation.multiply} as const;
+export type OperationName = keyof typeof OPERATIONS;
 
 /** y[i] = x[i] ∘ b[i mod period], for i = 0 … count − 1. */
-export const combine = (
-  operation: Operation,
+export function combine(
+  operation: OperationName,
   a: {x: number; b: number; y: number; count: number; period: number},
-): Command => [COMBINE, [OPERATIONS[operation], a.x, a.b, a.y, a.count, a.period]];
+): Command {
+  const words = new Array<number>(CombineWord.end);
+  words[CombineWord.operation] = OPERATIONS[operation];
+  words[CombineWord.x] = a.x;
+  words[CombineWord.b] = a.b;
+  words[CombineWord.y] = a.y;
+  words[CombineWord.count] = a.count;
+  words[CombineWord.period] = a.period;
+  return [COMBINE, words];
+}
 
 /** Sum of each column: x (rows, columns) → target (columns). */
-export const columnSums = (a: {x: number; target: number; rows: number; columns: number}): Command => [
-  COLUMN_SUMS,
-  [a.x, a.target, a.rows, a.columns],
-];
-
-/** Axes that the command supports. */
-const MAX_AXES = 6;
+export function columnSums(a: {x: number; target: number; rows: number; columns: number}): Command {
+  const words = new Array<number>(ColumnSumsWord.end);
+  words[ColumnSumsWord.x] = a.x;
+  words[ColumnSumsWord.target] = a.target;
+  words[ColumnSumsWord.rows] = a.rows;
+  words[ColumnSumsWord.columns] = a.columns;
+  return [COLUMN_SUMS, words];
+}
 
 /** y is x with its axes in the order `perm`. At most six axes may remain after adjacent ones are merged. */
 export function transpose({x, y, shape, perm}: {x: number; y: number; shape: number[]; perm: number[]}): Command {
   const {sizes, strides} = transposeAxes(shape, perm);
-  const missing = Array.from({length: MAX_AXES - sizes.length}, () => 1);
-  return [TRANSPOSE, [x, y, ...missing, ...sizes, ...missing, ...strides]];
+  const missing = TRANSPOSE_AXES - sizes.length;
+  const words = new Array<number>(TransposeWord.end).fill(1);
+  words[TransposeWord.x] = x;
+  words[TransposeWord.y] = y;
+  for (let axis = 0; axis < sizes.length; axis++) {
+    words[TransposeWord.sizes + missing + axis] = sizes[axis]!;
+    words[TransposeWord.strides + missing + axis] = strides[axis]!;
+  }
+  return [TRANSPOSE, words];
 }
 
 /** Axes of the result with their strides in x. Axes that are adjacent in both are merged into one. */
@@ -69,7 +87,7 @@ const isPerRow = (a: number[], b: number[]) =>
   a.length === b.length && b.at(-1) === 1 && b.slice(0, -1).every((n, i) => n === a[i]);
 
 /** a[row][…] ∘ b[row] */
-function combineRows(name: Operation, backend: SimdBackend, a: tf.TensorInfo, b: tf.TensorInfo): tf.TensorInfo {
+function combineRows(name: OperationName, backend: SimdBackend, a: tf.TensorInfo, b: tf.TensorInfo): tf.TensorInfo {
   const [x, numbers] = [valuesOf(backend, a), valuesOf(backend, b)];
   const y = new Float32Array(x.length);
   const columns = a.shape.at(-1)!;
@@ -84,7 +102,7 @@ function combineRows(name: Operation, backend: SimdBackend, a: tf.TensorInfo, b:
 }
 
 /** Runs here if one operand has the shape of the result, and the other is its last axes, one number per row, or a number. */
-const combineKernel = (name: Operation) =>
+const combineKernel = (name: OperationName) =>
   kernelWithFallback<'a' | 'b'>(name, (backend, inputs) => {
     const swapped = name !== 'Sub' && sizeOf(inputs.a.shape) < sizeOf(inputs.b.shape);
     const [a, b] = swapped ? [inputs.b, inputs.a] : [inputs.a, inputs.b];
@@ -115,7 +133,7 @@ const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: bo
 
 /** Runs here for float32 with at most six axes after merging. */
 const transposeKernel = kernelWithFallback<'x', {perm: number[]}>('Transpose', (backend, {x}, {perm}) => {
-  const supported = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= MAX_AXES;
+  const supported = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= TRANSPOSE_AXES;
   if (!supported || !isWorthwhile(x.shape)) return undefined;
   const call = backend.call({x}, {shape: perm.map(axis => x.shape[axis]!)});
   return call.run(transpose({x: call.at('x'), y: call.y, shape: x.shape, perm}));

@@ -3,6 +3,13 @@ import {sizeOf} from '../../../base/shapes';
 import {type AttentionAttrs, attentionGradientOp} from '../../../ops/attention';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
+import {
+  AttentionGradientWord,
+  AttentionWord,
+  PARTIAL_HEADER,
+  QUERY_STATISTICS,
+  VisibilityWord,
+} from '../assembly/layouts/attention';
 import {ATTENTION, ATTENTION_GRADIENT} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
 import {type Call} from '../memory/call';
@@ -55,25 +62,49 @@ export const FAR = 0x7fffffff;
 
 /** See `src/ops/attention.ts` for the computation. */
 export function attention(a: AttentionArgs): Command {
+  const words = new Array<number>(AttentionWord.end);
+  setAttentionWords(words, 0, a);
+  return [ATTENTION, words];
+}
+
+/** Fills in the words of `AttentionWord` from `at` on. */
+function setAttentionWords(words: number[], at: number, a: AttentionArgs): void {
   const {window = null, bidirectional = false} = a;
   const right = window === null ? FAR : bidirectional ? Math.floor(window / 2) : window - 1;
   const left = window === null ? FAR : bidirectional ? window - right - 1 : window - 1;
-  return [
-    ATTENTION,
-    [
-      ...[a.q, a.k, a.v, a.y, a.batch, a.length, a.heads, a.size, a.keyHeads, a.width],
-      ...[floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), left, right, Number(bidirectional)],
-      ...[a.queryPositions, a.queryPositionRows, a.keyPositions, a.keyPositionRows],
-      ...[a.padding ?? 0, a.queryImages ?? 0, a.keyImages ?? 0, a.mask ?? 0, a.maskRows ?? 1, a.partials ?? 0],
-    ],
-  ];
+  const visibility = at + AttentionWord.visibility;
+  words[at + AttentionWord.q] = a.q;
+  words[at + AttentionWord.k] = a.k;
+  words[at + AttentionWord.v] = a.v;
+  words[at + AttentionWord.y] = a.y;
+  words[at + AttentionWord.batch] = a.batch;
+  words[at + AttentionWord.length] = a.length;
+  words[at + AttentionWord.heads] = a.heads;
+  words[at + AttentionWord.size] = a.size;
+  words[at + AttentionWord.keyHeads] = a.keyHeads;
+  words[at + AttentionWord.width] = a.width;
+  words[at + AttentionWord.scale] = floatBits(a.scale);
+  words[at + AttentionWord.logitSoftCap] = floatBits(a.logitSoftCap ?? 0);
+  words[visibility + VisibilityWord.left] = left;
+  words[visibility + VisibilityWord.right] = right;
+  words[visibility + VisibilityWord.bidirectional] = Number(bidirectional);
+  words[visibility + VisibilityWord.queryPositions] = a.queryPositions;
+  words[visibility + VisibilityWord.queryPositionRows] = a.queryPositionRows;
+  words[visibility + VisibilityWord.keyPositions] = a.keyPositions;
+  words[visibility + VisibilityWord.keyPositionRows] = a.keyPositionRows;
+  words[visibility + VisibilityWord.padding] = a.padding ?? 0;
+  words[visibility + VisibilityWord.queryImages] = a.queryImages ?? 0;
+  words[visibility + VisibilityWord.keyImages] = a.keyImages ?? 0;
+  words[visibility + VisibilityWord.mask] = a.mask ?? 0;
+  words[visibility + VisibilityWord.maskRows] = a.maskRows ?? 1;
+  words[at + AttentionWord.partials] = a.partials ?? 0;
 }
 
 export function attentionPartialBytes(
   {batch, heads, width}: {batch: number; heads: number; width: number},
   threads: number,
 ): number {
-  return threads * batch * heads * (width + 2) * 4;
+  return threads * batch * heads * (PARTIAL_HEADER + width) * 4;
 }
 
 export interface AttentionGradientArgs extends Omit<AttentionArgs, 'y' | 'partials'> {
@@ -88,13 +119,16 @@ export interface AttentionGradientArgs extends Omit<AttentionArgs, 'y' | 'partia
 }
 
 export function attentionGradient(a: AttentionGradientArgs): Command {
-  const [, args] = attention({...a, y: a.dq, partials: a.workspace});
-  return [ATTENTION_GRADIENT, [a.dy, ...args, a.dk, a.dv]];
+  const words = new Array<number>(AttentionGradientWord.end);
+  words[AttentionGradientWord.dy] = a.dy;
+  setAttentionWords(words, AttentionGradientWord.attention, {...a, y: a.dq, partials: a.workspace});
+  words[AttentionGradientWord.dk] = a.dk;
+  words[AttentionGradientWord.dv] = a.dv;
+  return [ATTENTION_GRADIENT, words];
 }
 
-/** Three numbers per query and head. */
 export function attentionGradientWorkspaceBytes(a: {batch: number; length: number; heads: number}): number {
-  return 12 * a.batch * a.length * a.heads;
+  return 4 * QUERY_STATISTICS * a.batch * a.length * a.heads;
 }
 
 // === Kernels ===

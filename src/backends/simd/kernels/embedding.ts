@@ -2,6 +2,8 @@
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {type PackedFormat} from '../../../weights/dtype';
 import {type KernelMap} from '../../kernel_map';
+import {GatherWord} from '../assembly/layouts/embedding';
+import {UnpackWord} from '../assembly/layouts/packing';
 import {GATHER, UNPACK} from '../assembly/numbers';
 import {type Command, FLOAT32, type NumberType, type PackedType} from '../engine/command';
 import {type SimdBackend} from '../memory/simd_backend';
@@ -20,7 +22,15 @@ export interface UnpackArgs {
 }
 
 /** Unpacks a weight to float32. */
-export const unpack = (a: UnpackArgs): Command => [UNPACK, [a.source, a.type, a.rows, a.columns, a.target]];
+export function unpack(a: UnpackArgs): Command {
+  const words = new Array<number>(UnpackWord.end);
+  words[UnpackWord.source] = a.source;
+  words[UnpackWord.type] = a.type;
+  words[UnpackWord.rows] = a.rows;
+  words[UnpackWord.columns] = a.columns;
+  words[UnpackWord.target] = a.target;
+  return [UNPACK, words];
+}
 
 export interface GatherArgs {
   /** Packed, or float32 (rows, columns). */
@@ -35,7 +45,16 @@ export interface GatherArgs {
 }
 
 /** Looks up rows of a table. */
-export const gather = (a: GatherArgs): Command => [GATHER, [a.table, a.type, a.columns, a.ids, a.count, a.target]];
+export function gather(a: GatherArgs): Command {
+  const words = new Array<number>(GatherWord.end);
+  words[GatherWord.table] = a.table;
+  words[GatherWord.type] = a.type;
+  words[GatherWord.columns] = a.columns;
+  words[GatherWord.ids] = a.ids;
+  words[GatherWord.count] = a.count;
+  words[GatherWord.target] = a.target;
+  return [GATHER, words];
+}
 
 // === Kernels ===
 

@@ -1,7 +1,8 @@
 /** `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`. */
 import {type DenseForm, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type KernelMap} from '../../kernel_map';
-import {DECODER_BLOCK} from '../assembly/numbers';
+import {DenseWord, FusedBlockWord, OWN_PARTS, PART_ALIGNMENT, SHARED_PARTS} from '../assembly/layouts/fused_block';
+import {FUSED_BLOCK} from '../assembly/numbers';
 import {type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {type Call} from '../memory/call';
 import {TYPES} from '../packing/packing';
@@ -72,23 +73,48 @@ export interface FusedBlockArgs extends FusedBlockSizes {
  * one array and nothing else, because it runs for every block of every token.
  */
 export function fusedBlock(a: FusedBlockArgs): Command {
-  const {norms, query, key, value, output, gate, up, down} = a;
-  // prettier-ignore
-  const args = [
-    a.x, a.y, a.batch, a.hiddenDim, a.gateDim, a.numQueryHeads, a.numKeyValueHeads, a.headDim,
-    floatBits(a.epsilon), floatBits(a.scale), floatBits(a.logitSoftCap ?? 0), a.window ?? FAR,
-    a.cachedKeys, a.cachedValues, a.capacity, a.positions, a.cos, a.sin, a.tableRows,
-    norms.postAttention ?? 0, norms.preFfw, norms.postFfw ?? 0, norms.query ?? 0, norms.key ?? 0,
-    query.type, query.w, query.inner ?? 1,
-    key.type, key.w, key.inner ?? 1,
-    value.type, value.w, value.inner ?? 1,
-    output.type, output.w, output.inner ?? 1,
-    gate.type, gate.w, gate.inner ?? 1,
-    up.type, up.w, up.inner ?? 1,
-    down.type, down.w, down.inner ?? 1,
-    a.workspace, norms.preAttention,
-  ];
-  return [DECODER_BLOCK, args];
+  const {norms} = a;
+  const words = new Array<number>(FusedBlockWord.end);
+  words[FusedBlockWord.x] = a.x;
+  words[FusedBlockWord.y] = a.y;
+  words[FusedBlockWord.batch] = a.batch;
+  words[FusedBlockWord.hiddenDim] = a.hiddenDim;
+  words[FusedBlockWord.gateDim] = a.gateDim;
+  words[FusedBlockWord.numQueryHeads] = a.numQueryHeads;
+  words[FusedBlockWord.numKeyValueHeads] = a.numKeyValueHeads;
+  words[FusedBlockWord.headDim] = a.headDim;
+  words[FusedBlockWord.epsilon] = floatBits(a.epsilon);
+  words[FusedBlockWord.scale] = floatBits(a.scale);
+  words[FusedBlockWord.logitSoftCap] = floatBits(a.logitSoftCap ?? 0);
+  words[FusedBlockWord.window] = a.window ?? FAR;
+  words[FusedBlockWord.cachedKeys] = a.cachedKeys;
+  words[FusedBlockWord.cachedValues] = a.cachedValues;
+  words[FusedBlockWord.capacity] = a.capacity;
+  words[FusedBlockWord.positions] = a.positions;
+  words[FusedBlockWord.cos] = a.cos;
+  words[FusedBlockWord.sin] = a.sin;
+  words[FusedBlockWord.tableRows] = a.tableRows;
+  words[FusedBlockWord.postAttentionNorm] = norms.postAttention ?? 0;
+  words[FusedBlockWord.preFfwNorm] = norms.preFfw;
+  words[FusedBlockWord.postFfwNorm] = norms.postFfw ?? 0;
+  words[FusedBlockWord.queryNorm] = norms.query ?? 0;
+  words[FusedBlockWord.keyNorm] = norms.key ?? 0;
+  setDenseWords(words, FusedBlockWord.query, a.query);
+  setDenseWords(words, FusedBlockWord.key, a.key);
+  setDenseWords(words, FusedBlockWord.value, a.value);
+  setDenseWords(words, FusedBlockWord.output, a.output);
+  setDenseWords(words, FusedBlockWord.gate, a.gate);
+  setDenseWords(words, FusedBlockWord.up, a.up);
+  setDenseWords(words, FusedBlockWord.down, a.down);
+  words[FusedBlockWord.workspace] = a.workspace;
+  words[FusedBlockWord.preAttentionNorm] = norms.preAttention;
+  return [FUSED_BLOCK, words];
+}
+
+function setDenseWords(words: number[], at: number, {type, w, inner = 1}: DenseArgs): void {
+  words[at + DenseWord.type] = type;
+  words[at + DenseWord.w] = w;
+  words[at + DenseWord.inner] = inner;
 }
 
 export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): number {
@@ -96,8 +122,8 @@ export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): n
   const keys = a.batch * a.numKeyValueHeads * a.headDim;
   const hidden = a.batch * a.hiddenDim;
   const partials = attentionPartialBytes({batch: a.batch, heads: a.numQueryHeads, width: a.headDim}, threads);
-  const shared = 4 * (queries + 2 * keys + hidden + 2 * a.batch * a.gateDim) + partials + 7 * 64;
-  return shared + threads * (4 * (2 * hidden + queries + keys) + 256);
+  const shared = 4 * (queries + 2 * keys + hidden + 2 * a.batch * a.gateDim) + partials + SHARED_PARTS * PART_ALIGNMENT;
+  return shared + threads * (4 * (2 * hidden + queries + keys) + OWN_PARTS * PART_ALIGNMENT);
 }
 
 // === Kernel ===

@@ -1,6 +1,7 @@
 /** GELU in its tanh form, gated and plain, and its gradient. */
 import {sizeOf} from '../../../base/shapes';
 import {type KernelMap} from '../../kernel_map';
+import {GatedGeluWord, GeluGradientWord, GeluWord} from '../assembly/layouts/gelu';
 import {GATED_GELU, GELU, GELU_GRADIENT} from '../assembly/numbers';
 import {type Command} from '../engine/command';
 import {kernel} from './kernel';
@@ -8,19 +9,34 @@ import {kernel} from './kernel';
 // === Commands ===
 
 /** y = gelu(gate) · value; y may be either. */
-export const gatedGelu = (a: {gate: number; value: number; y: number; count: number}): Command => [
-  GATED_GELU,
-  [a.gate, a.value, a.y, a.count],
-];
+export function gatedGelu(a: {gate: number; value: number; y: number; count: number}): Command {
+  const words = new Array<number>(GatedGeluWord.end);
+  words[GatedGeluWord.gate] = a.gate;
+  words[GatedGeluWord.value] = a.value;
+  words[GatedGeluWord.y] = a.y;
+  words[GatedGeluWord.count] = a.count;
+  return [GATED_GELU, words];
+}
 
 /** y = gelu(x) */
-export const gelu = (a: {x: number; y: number; count: number}): Command => [GELU, [a.x, a.y, a.count]];
+export function gelu(a: {x: number; y: number; count: number}): Command {
+  const words = new Array<number>(GeluWord.end);
+  words[GeluWord.x] = a.x;
+  words[GeluWord.y] = a.y;
+  words[GeluWord.count] = a.count;
+  return [GELU, words];
+}
 
 /** dx = dy · value · gelu′(x); without a value: dy · gelu′(x). */
-export const geluGradient = (a: {dy: number; x: number; value?: number; dx: number; count: number}): Command => [
-  GELU_GRADIENT,
-  [a.dy, a.x, a.value ?? 0, a.dx, a.count],
-];
+export function geluGradient(a: {dy: number; x: number; value?: number; dx: number; count: number}): Command {
+  const words = new Array<number>(GeluGradientWord.end);
+  words[GeluGradientWord.dy] = a.dy;
+  words[GeluGradientWord.x] = a.x;
+  words[GeluGradientWord.value] = a.value ?? 0;
+  words[GeluGradientWord.dx] = a.dx;
+  words[GeluGradientWord.count] = a.count;
+  return [GELU_GRADIENT, words];
+}
 
 // === Kernels ===
 

@@ -4,7 +4,8 @@ import {ValueError} from '../../../base/errors';
 import {type HeadLossAttrs, headLossOp} from '../../../ops/head_loss';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
-import {HEAD_LOSS, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from '../assembly/numbers';
+import {HEAD_ROUND, HEAD_ROWS, HEAD_STATISTICS_BYTES, HEAD_TILE, HeadLossWord} from '../assembly/layouts/head_loss';
+import {HEAD_LOSS} from '../assembly/numbers';
 import {COLUMN_BLOCK, type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {TYPES} from '../packing/packing';
 import {kernel} from './kernel';
@@ -33,17 +34,26 @@ export interface HeadLossArgs {
   workspace: number;
 }
 
-export const headLoss = (a: HeadLossArgs): Command => [
-  HEAD_LOSS,
-  [
-    ...[a.type, a.w, a.x, a.targets, a.differences, a.sums, a.gradients ?? 0],
-    ...[a.rows, a.vocabulary, a.width, floatBits(a.softCap ?? 0), a.workspace],
-  ],
-];
+export function headLoss(a: HeadLossArgs): Command {
+  const words = new Array<number>(HeadLossWord.end);
+  words[HeadLossWord.type] = a.type;
+  words[HeadLossWord.w] = a.w;
+  words[HeadLossWord.x] = a.x;
+  words[HeadLossWord.targets] = a.targets;
+  words[HeadLossWord.differences] = a.differences;
+  words[HeadLossWord.sums] = a.sums;
+  words[HeadLossWord.gradients] = a.gradients ?? 0;
+  words[HeadLossWord.rows] = a.rows;
+  words[HeadLossWord.vocabulary] = a.vocabulary;
+  words[HeadLossWord.width] = a.width;
+  words[HeadLossWord.softCap] = floatBits(a.softCap ?? 0);
+  words[HeadLossWord.workspace] = a.workspace;
+  return [HEAD_LOSS, words];
+}
 
 export function headLossWorkspaceBytes({rows, width}: {rows: number; width: number}, threads: number): number {
   const padded = Math.ceil(width / COLUMN_BLOCK) * COLUMN_BLOCK;
-  const own = rows * (4 + padded) + 2 * padded * HEAD_TILE + 2 * HEAD_ROWS * HEAD_TILE;
+  const own = rows * (HEAD_STATISTICS_BYTES / 4 + padded) + 2 * padded * HEAD_TILE + 2 * HEAD_ROWS * HEAD_TILE;
   return 4 * (Math.ceil(rows / HEAD_ROUND) * HEAD_ROUND * width + threads * own);
 }
 

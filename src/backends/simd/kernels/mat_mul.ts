@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from '../../../weights/dtype';
 import {type KernelMap} from '../../kernel_map';
+import {BatchMatMulWord, MatMulWord} from '../assembly/layouts/mat_mul';
 import {BATCH_MAT_MUL, MAT_MUL, MAT_MUL_TRANSPOSED} from '../assembly/numbers';
 import {type Command, FLOAT32, type NumberType} from '../engine/command';
 import {TYPES} from '../packing/packing';
@@ -22,7 +23,18 @@ export interface MatMulArgs {
   columns: number;
 }
 
-const matMulWords = (a: MatMulArgs): number[] => [a.type, a.w, a.inner ?? 1, a.x, a.m, a.y, a.rows, a.columns];
+function matMulWords(a: MatMulArgs): number[] {
+  const words = new Array<number>(MatMulWord.end);
+  words[MatMulWord.type] = a.type;
+  words[MatMulWord.w] = a.w;
+  words[MatMulWord.inner] = a.inner ?? 1;
+  words[MatMulWord.x] = a.x;
+  words[MatMulWord.m] = a.m;
+  words[MatMulWord.y] = a.y;
+  words[MatMulWord.rows] = a.rows;
+  words[MatMulWord.columns] = a.columns;
+  return words;
+}
 
 /** y (m, rows) = x (m, columns) · Wᵀ */
 export const matMul = (a: MatMulArgs): Command => [MAT_MUL, matMulWords(a)];
@@ -54,14 +66,25 @@ export interface BatchMatMulArgs {
 }
 
 /** y[i] = a[i] · b[i] */
-export const batchMatMul = ({a, b, y, batch, m, n, k}: BatchMatMulArgs): Command => [
-  BATCH_MAT_MUL,
-  [
-    ...[a.at, a.stride, a.rowStride, Number(a.transposed ?? false)],
-    ...[b.at, b.stride, b.rowStride, Number(b.transposed ?? false)],
-    ...[y.at, y.stride, y.rowStride, batch, m, n, k],
-  ],
-];
+export function batchMatMul({a, b, y, batch, m, n, k}: BatchMatMulArgs): Command {
+  const words = new Array<number>(BatchMatMulWord.end);
+  words[BatchMatMulWord.a] = a.at;
+  words[BatchMatMulWord.aStride] = a.stride;
+  words[BatchMatMulWord.aRowStride] = a.rowStride;
+  words[BatchMatMulWord.aTransposed] = Number(a.transposed ?? false);
+  words[BatchMatMulWord.b] = b.at;
+  words[BatchMatMulWord.bStride] = b.stride;
+  words[BatchMatMulWord.bRowStride] = b.rowStride;
+  words[BatchMatMulWord.bTransposed] = Number(b.transposed ?? false);
+  words[BatchMatMulWord.y] = y.at;
+  words[BatchMatMulWord.yStride] = y.stride;
+  words[BatchMatMulWord.yRowStride] = y.rowStride;
+  words[BatchMatMulWord.batch] = batch;
+  words[BatchMatMulWord.m] = m;
+  words[BatchMatMulWord.n] = n;
+  words[BatchMatMulWord.k] = k;
+  return [BATCH_MAT_MUL, words];
+}
 
 // === Kernels ===
 

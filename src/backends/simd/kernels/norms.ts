@@ -1,5 +1,6 @@
 /** RMS and layer normalization, and their gradients. */
 import {type KernelMap} from '../../kernel_map';
+import {LayerNormWord, NormGradientScaleWord, NormGradientXWord, RmsNormWord} from '../assembly/layouts/norms';
 import {LAYER_NORM, NORM_GRADIENT_SCALE, NORM_GRADIENT_X, RMS_NORM} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
 import {kernel, rowsOf} from './kernel';
@@ -15,33 +16,62 @@ interface NormArgs {
 }
 
 /** y = x / √(mean(x²) + epsilon) · (1 + scale), with scale (columns); y may be x. */
-export const rmsNorm = (a: NormArgs & {scale: number; y: number}): Command => [
-  RMS_NORM,
-  [a.x, a.scale, a.y, a.rows, a.columns, floatBits(a.epsilon)],
-];
+export function rmsNorm(a: NormArgs & {scale: number; y: number}): Command {
+  const words = new Array<number>(RmsNormWord.end);
+  words[RmsNormWord.x] = a.x;
+  words[RmsNormWord.scale] = a.scale;
+  words[RmsNormWord.y] = a.y;
+  words[RmsNormWord.rows] = a.rows;
+  words[RmsNormWord.columns] = a.columns;
+  words[RmsNormWord.epsilon] = floatBits(a.epsilon);
+  return [RMS_NORM, words];
+}
 
 /** y = (x − mean) / √(variance + epsilon) · gamma + beta */
-export const layerNorm = (a: NormArgs & {gamma: number; beta: number; y: number}): Command => [
-  LAYER_NORM,
-  [a.x, a.gamma, a.beta, a.y, a.rows, a.columns, floatBits(a.epsilon)],
-];
+export function layerNorm(a: NormArgs & {gamma: number; beta: number; y: number}): Command {
+  const words = new Array<number>(LayerNormWord.end);
+  words[LayerNormWord.x] = a.x;
+  words[LayerNormWord.gamma] = a.gamma;
+  words[LayerNormWord.beta] = a.beta;
+  words[LayerNormWord.y] = a.y;
+  words[LayerNormWord.rows] = a.rows;
+  words[LayerNormWord.columns] = a.columns;
+  words[LayerNormWord.epsilon] = floatBits(a.epsilon);
+  return [LAYER_NORM, words];
+}
 
 /** Selects the gradients of `layerNorm`, whose scale is gamma, or of `rmsNorm`, which has no mean and scales by 1 + scale. */
 export type NormKind = 'layer' | 'rms';
 
 /** dx (rows, columns) */
-export const normGradientX = (a: NormArgs & {dy: number; scale: number; dx: number; kind: NormKind}): Command => [
-  NORM_GRADIENT_X,
-  [a.dy, a.x, a.scale, a.dx, a.rows, a.columns, floatBits(a.epsilon), Number(a.kind === 'layer')],
-];
+export function normGradientX(a: NormArgs & {dy: number; scale: number; dx: number; kind: NormKind}): Command {
+  const words = new Array<number>(NormGradientXWord.end);
+  words[NormGradientXWord.dy] = a.dy;
+  words[NormGradientXWord.x] = a.x;
+  words[NormGradientXWord.scale] = a.scale;
+  words[NormGradientXWord.dx] = a.dx;
+  words[NormGradientXWord.rows] = a.rows;
+  words[NormGradientXWord.columns] = a.columns;
+  words[NormGradientXWord.epsilon] = floatBits(a.epsilon);
+  words[NormGradientXWord.centred] = Number(a.kind === 'layer');
+  return [NORM_GRADIENT_X, words];
+}
 
 /** target (columns); needs a workspace of 8 · rows bytes. */
-export const normGradientScale = (
+export function normGradientScale(
   a: NormArgs & {dy: number; target: number; workspace: number; kind: NormKind},
-): Command => [
-  NORM_GRADIENT_SCALE,
-  [a.dy, a.x, a.target, a.rows, a.columns, floatBits(a.epsilon), Number(a.kind === 'layer'), a.workspace],
-];
+): Command {
+  const words = new Array<number>(NormGradientScaleWord.end);
+  words[NormGradientScaleWord.dy] = a.dy;
+  words[NormGradientScaleWord.x] = a.x;
+  words[NormGradientScaleWord.target] = a.target;
+  words[NormGradientScaleWord.rows] = a.rows;
+  words[NormGradientScaleWord.columns] = a.columns;
+  words[NormGradientScaleWord.epsilon] = floatBits(a.epsilon);
+  words[NormGradientScaleWord.centred] = Number(a.kind === 'layer');
+  words[NormGradientScaleWord.workspace] = a.workspace;
+  return [NORM_GRADIENT_SCALE, words];
+}
 
 // === Kernels ===
 

@@ -1,5 +1,6 @@
 /** Rotary position embeddings. */
 import {type KernelMap} from '../../kernel_map';
+import {RotaryWord} from '../assembly/layouts/rotary';
 import {ROTARY} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
 import {kernel} from './kernel';
@@ -21,10 +22,20 @@ export interface RotaryArgs {
   direction?: 1 | -1;
 }
 
-export const rotary = (a: RotaryArgs): Command => [
-  ROTARY,
-  [a.x, a.cos, a.sin, a.y, a.batch, a.length, a.heads, a.width, a.tableRows, floatBits(a.direction ?? 1)],
-];
+export function rotary(a: RotaryArgs): Command {
+  const words = new Array<number>(RotaryWord.end);
+  words[RotaryWord.x] = a.x;
+  words[RotaryWord.cos] = a.cos;
+  words[RotaryWord.sin] = a.sin;
+  words[RotaryWord.y] = a.y;
+  words[RotaryWord.batch] = a.batch;
+  words[RotaryWord.length] = a.length;
+  words[RotaryWord.heads] = a.heads;
+  words[RotaryWord.width] = a.width;
+  words[RotaryWord.tableRows] = a.tableRows;
+  words[RotaryWord.direction] = floatBits(a.direction ?? 1);
+  return [ROTARY, words];
+}
 
 const rotaryKernel = (direction: 1 | -1) =>
   kernel<'x' | 'cos' | 'sin'>((backend, inputs) => {

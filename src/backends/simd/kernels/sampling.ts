@@ -2,6 +2,7 @@
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type KernelMap} from '../../kernel_map';
+import {ArgMaxWord, DrawWord, SoftmaxSumsWord, SoftmaxWord, TOP_K_HEADER, TopKWord} from '../assembly/layouts/sampling';
 import {ARG_MAX, DRAW, SCRATCH_BYTES, SOFTMAX, SOFTMAX_SUMS, TOP_K} from '../assembly/numbers';
 import {type Command, floatBits} from '../engine/command';
 import {kernel, kernelWithFallback, rowsOf} from './kernel';
@@ -16,10 +17,17 @@ interface Rows {
 }
 
 /** Index of the largest value of each row, the first of equals: x (rows, columns) → target, int32 (rows). */
-export const argMax = (a: Rows & {target: number}): Command => [ARG_MAX, [a.x, a.rows, a.columns, a.target]];
+export function argMax(a: Rows & {target: number}): Command {
+  const words = new Array<number>(ArgMaxWord.end);
+  words[ArgMaxWord.x] = a.x;
+  words[ArgMaxWord.rows] = a.rows;
+  words[ArgMaxWord.columns] = a.columns;
+  words[ArgMaxWord.target] = a.target;
+  return [ARG_MAX, words];
+}
 
-/** The most candidates that a thread can hold: 8 bytes each, after two lines of 64 bytes. */
-export const MAX_K = (SCRATCH_BYTES - 128) / 8;
+/** The most candidates that a thread can hold: 8 bytes each, after a header. */
+export const MAX_K = (SCRATCH_BYTES - TOP_K_HEADER) / 8;
 
 export interface TopKArgs extends Rows {
   /** At most `columns` and `MAX_K`. */
@@ -33,19 +41,39 @@ export interface TopKArgs extends Rows {
 }
 
 /** The k largest values of each row in descending order, equal ones in the order of their indices. */
-export const topK = (a: TopKArgs): Command => [
-  TOP_K,
-  [a.x, a.rows, a.columns, a.k, a.values, a.indices, a.step, Number(a.indicesAsFloats ?? false)],
-];
+export function topK(a: TopKArgs): Command {
+  const words = new Array<number>(TopKWord.end);
+  words[TopKWord.x] = a.x;
+  words[TopKWord.rows] = a.rows;
+  words[TopKWord.columns] = a.columns;
+  words[TopKWord.k] = a.k;
+  words[TopKWord.values] = a.values;
+  words[TopKWord.indices] = a.indices;
+  words[TopKWord.step] = a.step;
+  words[TopKWord.indicesAsFloats] = Number(a.indicesAsFloats ?? false);
+  return [TOP_K, words];
+}
 
 /** y = softmax of each row */
-export const softmax = (a: Rows & {y: number}): Command => [SOFTMAX, [a.x, a.y, a.rows, a.columns]];
+export function softmax(a: Rows & {y: number}): Command {
+  const words = new Array<number>(SoftmaxWord.end);
+  words[SoftmaxWord.x] = a.x;
+  words[SoftmaxWord.y] = a.y;
+  words[SoftmaxWord.rows] = a.rows;
+  words[SoftmaxWord.columns] = a.columns;
+  return [SOFTMAX, words];
+}
 
 /** Largest value m of each row, and Σ exp((x − m) / temperature) → target (rows, 2). */
-export const softmaxSums = (a: Rows & {target: number; temperature: number}): Command => [
-  SOFTMAX_SUMS,
-  [a.x, a.rows, a.columns, a.target, floatBits(a.temperature)],
-];
+export function softmaxSums(a: Rows & {target: number; temperature: number}): Command {
+  const words = new Array<number>(SoftmaxSumsWord.end);
+  words[SoftmaxSumsWord.x] = a.x;
+  words[SoftmaxSumsWord.rows] = a.rows;
+  words[SoftmaxSumsWord.columns] = a.columns;
+  words[SoftmaxSumsWord.target] = a.target;
+  words[SoftmaxSumsWord.temperature] = floatBits(a.temperature);
+  return [SOFTMAX_SUMS, words];
+}
 
 export interface DrawArgs extends Rows {
   /** int32 (rows) */
@@ -56,10 +84,16 @@ export interface DrawArgs extends Rows {
 }
 
 /** The first column of each row at which the cumulative softmax exceeds the row's uniform number. */
-export const draw = (a: DrawArgs): Command => [
-  DRAW,
-  [a.x, a.rows, a.columns, a.target, floatBits(a.temperature), a.uniforms],
-];
+export function draw(a: DrawArgs): Command {
+  const words = new Array<number>(DrawWord.end);
+  words[DrawWord.x] = a.x;
+  words[DrawWord.rows] = a.rows;
+  words[DrawWord.columns] = a.columns;
+  words[DrawWord.target] = a.target;
+  words[DrawWord.temperature] = floatBits(a.temperature);
+  words[DrawWord.uniforms] = a.uniforms;
+  return [DRAW, words];
+}
 
 // === Kernels ===
 

@@ -1,4 +1,5 @@
 /** The command that packs weights. The formats are described in `../engine/command.ts`. */
+import {PackWord} from '../assembly/layouts/packing';
 import {PACK} from '../assembly/numbers';
 import {type BFLOAT16, type Command, type FLOAT32, type PackedType} from '../engine/command';
 
@@ -30,21 +31,20 @@ export interface PackArgs {
 }
 
 /** Packs a matrix of plain numbers, or a piece of it. */
-export const pack = (a: PackArgs): Command => [
-  PACK,
-  [
-    a.source,
-    a.sourceType,
-    a.inner,
-    a.outerStride,
-    a.innerStride,
-    a.columnStride,
-    a.rows,
-    a.columns,
-    a.target,
-    a.targetType,
-    a.targetColumns,
-    a.firstRow ?? 0,
-    a.firstColumn ?? 0,
-  ],
-];
+export function pack(a: PackArgs): Command {
+  const words = new Array<number>(PackWord.end);
+  words[PackWord.source] = a.source;
+  words[PackWord.sourceType] = a.sourceType;
+  words[PackWord.inner] = a.inner;
+  words[PackWord.outerStride] = a.outerStride;
+  words[PackWord.innerStride] = a.innerStride;
+  words[PackWord.columnStride] = a.columnStride;
+  words[PackWord.rows] = a.rows;
+  words[PackWord.columns] = a.columns;
+  words[PackWord.target] = a.target;
+  words[PackWord.targetType] = a.targetType;
+  words[PackWord.targetColumns] = a.targetColumns;
+  words[PackWord.firstRow] = a.firstRow ?? 0;
+  words[PackWord.firstColumn] = a.firstColumn ?? 0;
+  return [PACK, words];
+}

@@ -37,7 +37,9 @@ function moduleName({path}: LoraLayer, vision: boolean): string | undefined {
   return part ? `model.vision_tower.vision_model.encoder.layers.${image[1]}.${part}` : undefined;
 }
 
-/** A module's name in current versions of transformers. Before 4.52 models with vision nested their modules differently. */
+/**
+ * A module's name in current versions of transformers. Before 4.52 models with vision nested their modules differently.
+ */
 function currentModuleName(name: string, vision: boolean): string {
   const text = /^(?:model\.)?(?:language_model\.)?(?:model\.)?(layers\.\d+\..+)$/.exec(name);
   if (text) return `model.${vision ? 'language_model.' : ''}${text[1]}`;

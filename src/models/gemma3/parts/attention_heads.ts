@@ -1,6 +1,6 @@
 import {ValueError} from '../../../base/errors';
 
-/** @throws ValueError unless key heads can be shared evenly, and rotary positions can turn a head's halves. */
+/** @throws ValueError unless every key head has the same number of query heads, and the width of a head is even. */
 export function checkAttentionHeads(
   owner: string,
   {numQueryHeads, numKeyValueHeads, headDim}: {numQueryHeads: number; numKeyValueHeads: number; headDim: number},

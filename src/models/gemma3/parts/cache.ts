@@ -1,4 +1,4 @@
-/** The cache of a whole model: one of keys and values for each decoder block. */
+/** The cache of a whole model: one cache of keys and values per decoder block. */
 import {type DecoderCache} from '../../../generation/decoder';
 import {KvCache} from '../../../generation/kv_cache';
 import {type Gemma3Backbone} from '../gemma3_backbone';
@@ -7,11 +7,11 @@ import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 const windowOf = ({config}: Gemma3DecoderBlock): number | null =>
   config.useSlidingWindowAttention ? config.slidingWindowSize : null;
 
-/** Caches of all blocks: a ring for those with a window, a place for every position for the others. */
+/** Caches of all blocks: a ring for blocks with a window, a slot for every position for the others. */
 export class Gemma3Cache implements DecoderCache {
   readonly blocks: readonly KvCache[];
 
-  /** @param slack tokens that `truncate` can always take back. */
+  /** @param slack number of tokens that `truncate` can always remove. */
   constructor(backbone: Gemma3Backbone, batch: number, maxLength: number, slack = 0) {
     this.blocks = backbone.transformerLayers.map(block => {
       const {numKeyValueHeads, headDim} = block.config;
@@ -19,12 +19,12 @@ export class Gemma3Cache implements DecoderCache {
     });
   }
 
-  /** Bytes that the cache of one row takes, without making it. */
+  /** Size in bytes of the cache of one row, computed without creating it. */
   static byteLength(backbone: Gemma3Backbone, maxLength: number): number {
     return backbone.transformerLayers.reduce((sum, block) => {
       const {numKeyValueHeads, headDim} = block.config;
-      const places = Math.min(maxLength, windowOf(block) ?? maxLength);
-      return sum + 2 * places * numKeyValueHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
+      const slots = Math.min(maxLength, windowOf(block) ?? maxLength);
+      return sum + 2 * slots * numKeyValueHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
     }, 0);
   }
 
@@ -45,8 +45,8 @@ export class Gemma3Cache implements DecoderCache {
   }
 
   copy(): Gemma3Cache {
-    const twin = Object.create(Gemma3Cache.prototype) as Gemma3Cache;
-    return Object.assign(twin, {blocks: this.blocks.map(block => block.copy())});
+    const copy = Object.create(Gemma3Cache.prototype) as Gemma3Cache;
+    return Object.assign(copy, {blocks: this.blocks.map(block => block.copy())});
   }
 
   dispose(): void {

@@ -1,4 +1,6 @@
-/** The fast path of a decoder block for one new token per row: a single kernel over the block's weights and its cache. */
+/**
+ * The fast path of a decoder block for one new token per row: a single kernel over the block's weights and its cache.
+ */
 import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type KvCache} from '../../../generation/kv_cache';
@@ -47,7 +49,9 @@ export interface FusableBlock {
   };
 }
 
-/** A float32 kernel is read as (outer, contracted, inner): `inner` is the size of the axes after the contracted ones. */
+/**
+ * A float32 kernel is read as (outer, contracted, inner): `inner` is the size of the axes after the contracted ones.
+ */
 function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
   if (kernel instanceof PackedWeight) return {packing: kernel.packing, inner: 1};
   const inner = sizeOf((kernel.shape as number[]).slice(contractedEnd));
@@ -113,8 +117,8 @@ class BlockWeights {
 const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 
 /**
- * One token per row, x (B, 1, D) → (B, 1, D); its keys and values are added to the cache. Undefined if the backend has no
- * kernel for this block: none at all, none for the packed order of its weights, or none with LoRA.
+ * One token per row, x (B, 1, D) → (B, 1, D); its keys and values are added to the cache. Undefined if the backend has
+ * no kernel for this block: none at all, none for the packed order of its weights, or none with LoRA.
  */
 export function fusedStep(
   block: FusableBlock,

@@ -1,4 +1,4 @@
-/** Images of prompts: which belong to which, the tokens that stand for them, and the model's inputs made of both. */
+/** Images of prompts: which prompt they belong to, the tokens that stand for them, and the model's inputs. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../../base/errors';
 import {type ImageLike, readPixels, tensorReaders} from '../../../images/image_like';
@@ -11,12 +11,12 @@ import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
 export type ImagesOfPrompt = ImageLike | tf.Tensor4D | readonly ImageLike[] | null;
 
 /**
- * Images of prompts. For one prompt, its images. For several prompts an entry each; or a tensor, (prompts, height, width, 3)
- * with one image a prompt or (prompts, images, height, width, 3) with several.
+ * Images of prompts. For one prompt, its images. For several prompts, one entry each; or a tensor (prompts, height,
+ * width, 3) with one image per prompt, or (prompts, images, height, width, 3) with several.
  */
 export type PromptImages = ImagesOfPrompt | tf.Tensor5D | readonly ImagesOfPrompt[];
 
-/** Reads an image when its turn comes. */
+/** Reads an image when it is needed. */
 export type ImageReader = () => Promise<Pixels>;
 
 const isTensor = (value: unknown): value is tf.Tensor => value instanceof tf.Tensor;
@@ -29,10 +29,10 @@ function readersOf(images: ImagesOfPrompt): ImageReader[] {
 }
 
 /**
- * What reads the images of each prompt.
+ * Functions that read the images of each prompt.
  *
- * @param scalar whether the prompt was given as one string, and not in a list.
- * @throws ValueError unless there is an entry for each prompt.
+ * @param scalar whether the prompt is one string, not in a list.
+ * @throws ValueError unless there is one entry per prompt.
  */
 export function imageReaders(images: PromptImages, prompts: number, scalar: boolean): ImageReader[][] {
   if (scalar) {
@@ -60,7 +60,7 @@ export function imageReaders(images: PromptImages, prompts: number, scalar: bool
   return (images as readonly ImagesOfPrompt[]).map(readersOf);
 }
 
-/** A prompt with the tokens of its images spelled out, as the model was trained on them. */
+/** A prompt with all tokens of its images, as the model was trained on them. */
 export function expandImageTokens(prompt: string, tokenizer: Gemma3Tokenizer, tokensPerImage: number): string {
   const {startOfImageToken, endOfImageToken, imagePlaceholder} = tokenizer;
   const parts = imagePlaceholder.repeat(tokensPerImage);
@@ -68,8 +68,8 @@ export function expandImageTokens(prompt: string, tokenizer: Gemma3Tokenizer, to
 }
 
 /**
- * @param prompts as they were given.
- * @throws ValueError unless each prompt says once for each of its images where it goes.
+ * @param prompts as the user wrote them.
+ * @throws ValueError unless each prompt has one marker for each of its images.
  */
 export function checkImageCounts(
   prompts: readonly string[],
@@ -83,18 +83,18 @@ export function checkImageCounts(
     if (images > maxImages) {
       throw new ValueError(
         `Expected at most ${maxImages} images in a prompt. Received: ${images} in prompt ${i}. ` +
-          'Ask about fewer, or make a preprocessor with a larger `maxImagesPerPrompt`.',
+          'Pass fewer, or create a preprocessor with a larger `maxImagesPerPrompt`.',
       );
     }
     if (images !== tokens) {
       throw new ValueError(
-        `Expected ${start} in a prompt once for each of its images. ` +
+        `Expected ${start} in a prompt, once for each of its images. ` +
           `Received: ${images} images and ${tokens} times ${start} in prompt ${i}, ${show(prompt)}.`,
       );
     }
     if (prompt.includes(imagePlaceholder)) {
       throw new ValueError(
-        `Expected prompts that say with ${start} where images go. ` +
+        `Expected prompts that mark images with ${start}. ` +
           `Received: ${imagePlaceholder} in prompt ${i}, which stands for a part of one. Leave it out.`,
       );
     }
@@ -104,12 +104,12 @@ export function checkImageCounts(
 // === Tensors ===
 
 interface Converted {
-  /** Numbers of all images, one behind the other. */
+  /** Pixels of all images, one after another. */
   values: Float32Array;
   size: readonly [number, number];
 }
 
-/** Numbers of `slots` images a prompt; where a prompt has fewer, the rest is black. */
+/** Pixels of `slots[i]` images for prompt i; if it has fewer images, the rest is black. */
 async function convertAll(
   readers: readonly (readonly ImageReader[])[],
   slots: readonly number[],
@@ -139,7 +139,7 @@ async function convertAll(
   return {values, size};
 }
 
-/** Images of each prompt, (I, height, width, 3), and null where there are none. */
+/** Images of each prompt, (I, height, width, 3); null for prompts without images. */
 export async function imagesOfPrompts(
   readers: readonly (readonly ImageReader[])[],
   converter: Gemma3ImageConverter,
@@ -155,10 +155,10 @@ export async function imagesOfPrompts(
 }
 
 /**
- * What a model with vision takes beside token ids and their mask.
+ * The inputs of a model with vision, except token ids and padding mask.
  *
  * @param rows token ids.
- * @param readers images of each row, or null: then there are none, and a place for none.
+ * @param readers images of each row; null for inputs without slots for images.
  */
 export async function visionInputs(
   rows: readonly (readonly number[])[],

@@ -6,18 +6,18 @@ import {tokenLoss} from '../../../ops/token_loss';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 
 export interface ScoreArgs {
-  /** int32 (B, T): tokens of prompt and new text. */
+  /** int32 (B, T): tokens of the prompt and the new text. */
   tokenIds: tf.Tensor;
-  /** (B, T), 1 for tokens that count. Defaults to ones. */
+  /** (B, T), 1 for tokens that are not padding. Defaults to ones. */
   paddingMask?: tf.Tensor;
-  /** "logits", the default: (B, T, V). "loss": (B, T), how improbable each target is, −log p. */
+  /** "logits", the default: (B, T, V). "loss": −log p of each target, (B, T). */
   scoringMode?: 'logits' | 'loss';
   /**
-   * Is given the activations (B, T, D) and the index of the layer that gave them, −1 for the embedding, and returns what
-   * the next layer is given.
+   * Receives the activations (B, T, D) and the index of the layer that computed them, −1 for the embedding. Returns the
+   * input of the next layer.
    */
   layerInterceptFn?: (x: tf.Tensor, layer: number) => tf.Tensor;
-  /** With "loss", and only then: int32 (B, T), the token that should follow each. */
+  /** Only with "loss": int32 (B, T), the token that should follow each. */
   targetIds?: tf.Tensor;
 }
 const KNOWN = ['tokenIds', 'paddingMask', 'scoringMode', 'layerInterceptFn', 'targetIds'] as const;
@@ -47,7 +47,9 @@ function checkArgs(args: ScoreArgs): void {
     throw new ValueError('Cannot compute loss without targets. Please provide target token ids as `targetIds`.');
   }
   if (scoringMode === 'logits' && targetIds) {
-    throw new ValueError('score reads `targetIds` with scoringMode "loss" alone. Leave it out, or ask for the loss.');
+    throw new ValueError(
+      'score reads `targetIds` only with scoringMode "loss". Leave it out, or pass scoringMode: "loss".',
+    );
   }
   if (layerInterceptFn !== undefined && typeof layerInterceptFn !== 'function') {
     throw new ValueError(`score expected \`layerInterceptFn\` as a function. Received: ${show(layerInterceptFn)}.`);

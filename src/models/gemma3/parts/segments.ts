@@ -1,14 +1,14 @@
-/** Segments of token ids as rows of one length. */
+/** Combines segments of token ids into rows of one length. */
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
 
-/** Token ids, and of which segment each is: 0 for the prompt, 1 for the response; 0 for padding. */
-export interface Packed {
+/** Token ids, and the segment of each: 0 for the prompt, 1 for the response; 0 for padding. */
+export interface Sequence {
   ids: number[];
   segments: number[];
 }
 
-export interface PackingOptions {
+export interface SequenceOptions {
   tokenizer: Gemma3Tokenizer;
   length: number;
   addStart: boolean;
@@ -16,8 +16,8 @@ export interface PackingOptions {
 }
 
 /**
- * Cuts segments to `limit` tokens together by taking one token of each in turn, as Keras' packer does: a short response
- * is kept whole beside a long prompt.
+ * Cuts segments to a total of `limit` tokens by taking one token of each in turn, as Keras' packer does: a short
+ * response stays complete after a long prompt.
  */
 export function trimRoundRobin(segments: readonly (readonly number[])[], limit: number): number[][] {
   const kept = segments.map(() => 0);
@@ -27,7 +27,7 @@ export function trimRoundRobin(segments: readonly (readonly number[])[], limit: 
     if (open.length === 0) break;
     for (const i of open) {
       if (left === 0) break;
-      // Whole turns at once: as many as the shortest open segment and the room allow.
+      // Several turns at once, as far as the shortest open segment and the limit allow.
       const turns = Math.min(...open.map(j => segments[j]!.length - kept[j]!), Math.floor(left / open.length));
       if (turns > 0) {
         for (const j of open) kept[j]! += turns;
@@ -41,7 +41,7 @@ export function trimRoundRobin(segments: readonly (readonly number[])[], limit: 
   return segments.map((segment, i) => segment.slice(0, kept[i]));
 }
 
-/** Cuts segments to `limit` tokens together: the first gets what it needs, the next what is left. */
+/** Cuts segments to a total of `limit` tokens: the first one keeps what it needs, the next ones what is left. */
 export function trimWaterfall(segments: readonly (readonly number[])[], limit: number): number[][] {
   let left = Math.max(0, limit);
   return segments.map(segment => {
@@ -51,8 +51,8 @@ export function trimWaterfall(segments: readonly (readonly number[])[], limit: n
   });
 }
 
-/** Segments one behind the other, with what goes before and behind them, cut to a length and not padded. */
-export function joinSegments(segments: readonly (readonly number[])[], options: PackingOptions): Packed {
+/** Concatenates segments with start and end tokens, cut to a length, without padding. */
+export function joinSegments(segments: readonly (readonly number[])[], options: SequenceOptions): Sequence {
   const {tokenizer, length, addStart, addEnd} = options;
   const trimmed = trimRoundRobin(segments, length - (addStart ? 1 : 0) - (addEnd ? 1 : 0));
   const parts = trimmed.map((ids, segment) => ids.map(id => ({id, segment})));
@@ -64,8 +64,8 @@ export function joinSegments(segments: readonly (readonly number[])[], options: 
   return {ids: tokens.map(({id}) => id), segments: tokens.map(({segment}) => segment)};
 }
 
-/** The same, padded or cut to exactly that length. */
-export function packSegments(segments: readonly (readonly number[])[], options: PackingOptions): Packed {
+/** As {@link joinSegments}, padded or cut to exactly that length. */
+export function padSegments(segments: readonly (readonly number[])[], options: SequenceOptions): Sequence {
   const {length, tokenizer} = options;
   const joined = joinSegments(segments, options);
   const fill = (value: number, count: number) => Array.from({length: Math.max(0, count)}, () => value);

@@ -1,13 +1,13 @@
-/** Gemma 3 as a chain of stages, for training: images, embedding, one decoder block after the other. */
+/** Gemma 3 as a chain of stages for training: vision encoder, embedding, and one stage per decoder block. */
 import type * as tf from '@tensorflow/tfjs';
 import {type Stage} from '../../../training/stages';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 
 /**
- * From inputs by name to hidden states (B, T, D) before the final norm.
+ * The stages from inputs by name to hidden states (B, T, D) before the final norm.
  *
- * @param inputs of the backbone; they stay the caller's.
- * @param dropout the seed of what drops out, or null where nothing does.
+ * @param inputs of the backbone; the caller disposes them.
+ * @param dropout the seed of dropout, or null for no dropout.
  */
 export function gemma3Stages(
   backbone: Gemma3Backbone,

@@ -1,14 +1,15 @@
-/** Index of the largest value in each row, for greedy sampling. */
+/** Arg max over rows, for greedy sampling. */
+import {ArgMaxWord} from '../layouts/sampling';
 import {argument, barrier, first, last, pointer, scratch, scratchOf, thread, threads} from '../parts/threads';
 import {maxOf} from '../parts/vector';
 
-/** ARG_MAX: x (rows, columns), rows, columns, target (int32 rows). Of equal values the first wins; NaN never does. */
+/** ARG_MAX: index of the largest value in each row. Of equal values the first wins; NaN never does. */
 export function argMax(): void {
-  const columns = argument(2);
-  const target = pointer(3);
+  const columns = argument(ArgMaxWord.columns);
+  const target = pointer(ArgMaxWord.target);
   const begin = first(columns);
-  for (let row = 0; row < argument(1); row++) {
-    const x = pointer(0) + ((<usize>row * <usize>columns) << 2);
+  for (let row = 0; row < argument(ArgMaxWord.rows); row++) {
+    const x = pointer(ArgMaxWord.x) + ((<usize>row * <usize>columns) << 2);
     const best = indexOfMax(x, begin, last(columns));
     store<i32>(scratch(), best);
     barrier();

@@ -1,12 +1,10 @@
 /** Sums, differences and products of two tensors. The second may repeat: biases, residuals, factors. */
+import {CombineWord, Operation} from '../layouts/arithmetic';
 import {argument, first, last, pointer} from '../parts/threads';
 
-const ADD = 0;
-const SUBTRACT = 1;
-
 function combine(operation: i32, a: v128, b: v128): v128 {
-  if (operation == ADD) return f32x4.add(a, b);
-  if (operation == SUBTRACT) return f32x4.sub(a, b);
+  if (operation == Operation.add) return f32x4.add(a, b);
+  if (operation == Operation.subtract) return f32x4.sub(a, b);
   return f32x4.mul(a, b);
 }
 
@@ -24,17 +22,24 @@ function combineRow(operation: i32, x: usize, b: usize, step: usize, y: usize, c
   }
 }
 
-/** COMBINE: operation (0 add, 1 subtract, 2 multiply), x, b, y, count, period: y[i] = x[i] ∘ b[i mod period]. */
+/** COMBINE: y[i] = x[i] ∘ b[i mod period]. */
 export function combineTensors(): void {
-  const operation = argument(0);
-  const count = argument(4);
-  const period = argument(5);
+  const operation = argument(CombineWord.operation);
+  const count = argument(CombineWord.count);
+  const period = argument(CombineWord.period);
   const end = last(count);
   for (let i = first(count); i < end;) {
     const j = period == 1 ? 0 : i % period;
     const some = period == 1 ? end - i : min(end - i, period - j);
     const at = (<usize>i) << 2;
-    combineRow(operation, pointer(1) + at, pointer(2) + ((<usize>j) << 2), period == 1 ? 0 : 4, pointer(3) + at, some);
+    combineRow(
+      operation,
+      pointer(CombineWord.x) + at,
+      pointer(CombineWord.b) + ((<usize>j) << 2),
+      period == 1 ? 0 : 4,
+      pointer(CombineWord.y) + at,
+      some,
+    );
     i += some;
   }
 }

@@ -3,6 +3,7 @@
  * Scores and weighted sums are matrix products on panels, and memory does not grow with the number of keys. Blocks that
  * no query of the tile sees are skipped.
  */
+import {AttentionWord, PARTIAL_HEADER} from '../layouts/attention';
 import {dotKeys} from '../parts/dot_keys';
 import {copyFloatColumns, transposeFloatRows} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from '../parts/threads';
@@ -273,7 +274,7 @@ function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, cou
 
 /** Bytes of a thread's partial result for one query head: maximum, total, sums. */
 function partialBytes(): usize {
-  return (<usize>(width + 2)) << 2;
+  return (<usize>(width + PARTIAL_HEADER)) << 2;
 }
 
 /** Attends over this thread's part of the keys for every query (batch, 1, heads, width). Writes to `partials`. */
@@ -320,31 +321,27 @@ export function mergeParts(batch: i32, partials: usize, begin: i32, end: i32, y:
   }
 }
 
-/**
- * ATTENTION: q, k, v, y, batch, length, heads, size, key heads, width, scale, soft cap (0: none), left, right,
- * bidirectional, query positions, their rows, key positions, their rows, padding, query images, key images, mask, its
- * rows, partials (0: none).
- */
+/** ATTENTION: see `src/ops/attention.ts`. */
 export function attention(): void {
-  const batch = argument(4);
-  q = pointer(0);
-  keys = pointer(1);
-  values = pointer(2);
-  const y = pointer(3);
-  length = argument(5);
-  heads = argument(6);
-  size = argument(7);
-  keyHeads = argument(8);
-  width = argument(9);
-  scale = floatArgument(10);
-  softCap = floatArgument(11);
-  setVisibility(12, length, size);
+  const batch = argument(AttentionWord.batch);
+  q = pointer(AttentionWord.q);
+  keys = pointer(AttentionWord.k);
+  values = pointer(AttentionWord.v);
+  const y = pointer(AttentionWord.y);
+  length = argument(AttentionWord.length);
+  heads = argument(AttentionWord.heads);
+  size = argument(AttentionWord.size);
+  keyHeads = argument(AttentionWord.keyHeads);
+  width = argument(AttentionWord.width);
+  scale = floatArgument(AttentionWord.scale);
+  softCap = floatArgument(AttentionWord.logitSoftCap);
+  setVisibility(AttentionWord.visibility, length, size);
   divideScratch();
-  if (length == 1 && pointer(24) != 0) {
-    attendPart(batch, pointer(24));
+  if (length == 1 && pointer(AttentionWord.partials) != 0) {
+    attendPart(batch, pointer(AttentionWord.partials));
     barrier();
     const rows = batch * heads;
-    mergeParts(batch, pointer(24), first(rows), last(rows), y);
+    mergeParts(batch, pointer(AttentionWord.partials), first(rows), last(rows), y);
   } else {
     attendTokens(batch, y);
   }

@@ -4,6 +4,7 @@
  * of the tile sees are skipped. Threads share the tiles of queries for dq, and then the blocks of keys for dk and dv:
  * no thread writes to another's sums.
  */
+import {AttentionGradientWord, AttentionWord, QUERY_STATISTICS} from '../layouts/attention';
 import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {transposeFloatRows} from '../parts/panel';
 import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from '../parts/threads';
@@ -11,14 +12,15 @@ import {packColumns, packedBytes, packRows, tiles} from '../parts/tile';
 import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {findVisible, setVisibility} from '../parts/visibility';
 
+/** Where the words that this command shares with ATTENTION begin. */
+const SHARED = AttentionGradientWord.attention;
+
 /** Below every real score. */
 const NOTHING: f32 = -1e30;
 /** The most rows of queries, and keys per block. */
 const MOST_ROWS = 64;
 /** Extra values between the rows of a block: rows of a power of two would compete for the same cache lines. */
 const GAP = 16;
-/** Statistics per row of queries. */
-const STATISTICS = 3;
 
 let length: i32 = 1;
 let heads: i32 = 1;
@@ -54,7 +56,7 @@ let scoreGradients: usize = 0;
 
 function scratchValues(): i32 {
   const packed = 2 * packedBytes(most, paddedWidth) + packedBytes(most, most);
-  return most * (6 * (paddedWidth + GAP) + 3 * most + STATISTICS) + 16 * paddedWidth + <i32>(packed >> 2);
+  return most * (6 * (paddedWidth + GAP) + 3 * most + QUERY_STATISTICS) + 16 * paddedWidth + <i32>(packed >> 2);
 }
 
 function divideScratch(): void {
@@ -78,7 +80,7 @@ function divideScratch(): void {
   seen = panel + ((<usize>paddedWidth) << 6);
   packedSquare = seen + square;
   rowStatistics = packedSquare + packedBytes(most, most);
-  squares = rowStatistics + <usize>(most * STATISTICS) * 4;
+  squares = rowStatistics + <usize>(most * QUERY_STATISTICS) * 4;
   pairs = <i32>((scratch() + SCRATCH_BYTES - EDGE - squares) / (2 * square));
 }
 
@@ -94,8 +96,8 @@ function loadTokens(batch: i32, token: i32, tokens: i32, head: i32, count: i32):
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++, to += rowBytes) {
       const at = <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
-      copyRow(outputs + to, pointer(0) + at, 1);
-      copyRow(queries + to, pointer(1) + at, floatArgument(11));
+      copyRow(outputs + to, pointer(AttentionGradientWord.dy) + at, 1);
+      copyRow(queries + to, pointer(SHARED + AttentionWord.q) + at, floatArgument(SHARED + AttentionWord.scale));
     }
   }
   packRows(queries, rowBytes, tokens * count, width, packedQueries);
@@ -117,11 +119,11 @@ function loadBlock(to: usize, from: usize, batch: i32, key: i32, count: i32, key
 }
 
 function loadKeys(batch: i32, key: i32, count: i32, keyHead: i32): void {
-  loadBlock(keys, pointer(2), batch, key, count, keyHead);
+  loadBlock(keys, pointer(SHARED + AttentionWord.k), batch, key, count, keyHead);
 }
 
 function loadValues(batch: i32, key: i32, count: i32, keyHead: i32): void {
-  loadBlock(values, pointer(3), batch, key, count, keyHead);
+  loadBlock(values, pointer(SHARED + AttentionWord.v), batch, key, count, keyHead);
 }
 
 /** y[r][s] = row r of x · row s of the block. */
@@ -147,7 +149,7 @@ function score(rows: i32): void {
 }
 
 function statisticsOf(row: i32): usize {
-  return rowStatistics + <usize>(STATISTICS * row) * 4;
+  return rowStatistics + <usize>(QUERY_STATISTICS * row) * 4;
 }
 
 /** Adds a block to the statistics of each row. Here the second one is still the sum, not its inverse. */
@@ -261,7 +263,10 @@ function headsOf(chunk: i32): i32 {
 
 /** Where the statistics of a row are stored for all threads. */
 function storedStatistics(batch: i32, token: i32, head: i32): usize {
-  return pointer(25) + ((<usize>(((batch * length + token) * heads + head) * STATISTICS)) << 2);
+  return (
+    pointer(SHARED + AttentionWord.partials) +
+    ((<usize>(((batch * length + token) * heads + head) * QUERY_STATISTICS)) << 2)
+  );
 }
 
 /** Computes dq and stores the statistics. Threads take tiles of queries in turn, because later tokens see more keys. */
@@ -278,7 +283,11 @@ function queryTiles(batch: i32): void {
     const blocks = computeStatistics(b, token, tokens, head, some);
     queryGradient(b, token, tokens, keyHead, head, some, blocks <= pairs);
     for (let t = 0; t < tokens; t++) {
-      memory.copy(storedStatistics(b, token + t, head), statisticsOf(t * some), (<usize>(STATISTICS * some)) << 2);
+      memory.copy(
+        storedStatistics(b, token + t, head),
+        statisticsOf(t * some),
+        (<usize>(QUERY_STATISTICS * some)) << 2,
+      );
     }
   }
 }
@@ -305,7 +314,12 @@ function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: 
     for (let i = 0; i < some; i++) {
       const row = (batch * length + token + t) * heads + head + i;
       const from = sums + <usize>(t * some + i) * rowBytes;
-      scaleRow(from, f32x4.splat(floatArgument(11)), pointer(4) + <usize>row * ((<usize>width) << 2), width);
+      scaleRow(
+        from,
+        f32x4.splat(floatArgument(SHARED + AttentionWord.scale)),
+        pointer(SHARED + AttentionWord.y) + <usize>row * ((<usize>width) << 2),
+        width,
+      );
     }
   }
 }
@@ -330,7 +344,7 @@ function keyBlocks(batch: i32): void {
         loadTokens(b, token, tokens, firstHead(keyHead, chunk), some);
         for (let t = 0; t < tokens; t++) {
           const from = storedStatistics(b, token + t, firstHead(keyHead, chunk));
-          memory.copy(statisticsOf(t * some), from, (<usize>(STATISTICS * some)) << 2);
+          memory.copy(statisticsOf(t * some), from, (<usize>(QUERY_STATISTICS * some)) << 2);
         }
         score(rows);
         differentiate(rows, some);
@@ -342,25 +356,22 @@ function keyBlocks(batch: i32): void {
     }
     for (let s = 0; s < keysHere; s++) {
       const at = <usize>((b * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
-      memory.copy(pointer(26) + at, sums + <usize>s * rowBytes, (<usize>width) << 2);
-      memory.copy(pointer(27) + at, valueSums + <usize>s * rowBytes, (<usize>width) << 2);
+      memory.copy(pointer(AttentionGradientWord.dk) + at, sums + <usize>s * rowBytes, (<usize>width) << 2);
+      memory.copy(pointer(AttentionGradientWord.dv) + at, valueSums + <usize>s * rowBytes, (<usize>width) << 2);
     }
   }
 }
 
-/**
- * ATTENTION_GRADIENT: dy, q, k, v, dq, batch, length, heads, size, key heads, width, scale, soft cap (0: none), what
- * `setVisibility` reads, workspace (batch, length, heads, 3), dk, dv.
- */
+/** ATTENTION_GRADIENT: gradients with respect to q, k and v. */
 export function attentionGradient(): void {
-  const batch = argument(5);
-  length = argument(6);
-  heads = argument(7);
-  size = argument(8);
-  keyHeads = argument(9);
-  width = argument(10);
-  softCap = floatArgument(12);
-  setVisibility(13, length, size);
+  const batch = argument(SHARED + AttentionWord.batch);
+  length = argument(SHARED + AttentionWord.length);
+  heads = argument(SHARED + AttentionWord.heads);
+  size = argument(SHARED + AttentionWord.size);
+  keyHeads = argument(SHARED + AttentionWord.keyHeads);
+  width = argument(SHARED + AttentionWord.width);
+  softCap = floatArgument(SHARED + AttentionWord.logitSoftCap);
+  setVisibility(SHARED + AttentionWord.visibility, length, size);
   divideScratch();
   divideQueries();
   queryTiles(batch);

@@ -1,4 +1,5 @@
 /** Products of two plain matrices, either of them transposed: gradients of kernels, and tfjs' own product. */
+import {BatchMatMulWord} from '../layouts/mat_mul';
 import {FLOAT32} from '../numbers';
 import {fillPanels, setMatrix} from '../parts/panel';
 import {argument, pointer, scratch, thread, threads} from '../parts/threads';
@@ -15,17 +16,13 @@ const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 /** This many units of work per thread share out evenly enough. */
 const UNITS = 4;
 
-/**
- * BATCH_MAT_MUL: y[i] (m, n) = a[i] · b[i] over k, for i = 0 … batch − 1. a is (m, k), or (k, m) if transposed; b is
- * (k, n), or (n, k). Arguments: a, values from one matrix of a to the next, from row to row, transposed; the same for
- * b; y, from one to the next, from row to row; batch, m, n, k.
- */
+/** BATCH_MAT_MUL: y[i] = a[i] · b[i] for i = 0 … batch − 1. */
 export function batchMatMul(): void {
-  const m = argument(12);
-  const n = argument(13);
+  const m = argument(BatchMatMulWord.m);
+  const n = argument(BatchMatMulWord.n);
   const rowBlocks = (m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   const columnBlocks = (n + WIDE - 1) / WIDE;
-  const outer = argument(11) * rowBlocks;
+  const outer = argument(BatchMatMulWord.batch) * rowBlocks;
   // Only as many parts of the columns as keep all threads busy: each part packs its rows again.
   const parts = min(columnBlocks, max(1, (UNITS * threads) / max(1, outer)));
   for (let unit = thread; unit < outer * parts; unit += threads) {
@@ -40,14 +37,14 @@ export function batchMatMul(): void {
 
 /** Some rows and columns of one product. */
 function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
-  const n = argument(13);
-  const k = argument(14);
-  const a = pointer(0) + ((<usize>i * pointer(1)) << 2);
-  const b = pointer(4) + ((<usize>i * pointer(5)) << 2);
-  const aStep = pointer(2) << 2;
-  const bStride = argument(6);
-  const yStep = pointer(10) << 2;
-  const y = pointer(8) + ((<usize>i * pointer(9)) << 2) + <usize>row * yStep;
+  const n = argument(BatchMatMulWord.n);
+  const k = argument(BatchMatMulWord.k);
+  const a = pointer(BatchMatMulWord.a) + ((<usize>i * pointer(BatchMatMulWord.aStride)) << 2);
+  const b = pointer(BatchMatMulWord.b) + ((<usize>i * pointer(BatchMatMulWord.bStride)) << 2);
+  const aStep = pointer(BatchMatMulWord.aRowStride) << 2;
+  const bStride = argument(BatchMatMulWord.bRowStride);
+  const yStep = pointer(BatchMatMulWord.yRowStride) << 2;
+  const y = pointer(BatchMatMulWord.y) + ((<usize>i * pointer(BatchMatMulWord.yStride)) << 2) + <usize>row * yStep;
   const panels = scratch();
   const packed = panels + PACKED_ROWS;
   if (k == 0) {
@@ -56,11 +53,12 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
     }
   }
   // A panel holds columns of b, so `setMatrix` describes the transpose of b.
-  if (argument(7) != 0) setMatrix(b, FLOAT32, 1, bStride, 0, 1);
+  if (argument(BatchMatMulWord.bTransposed) != 0) setMatrix(b, FLOAT32, 1, bStride, 0, 1);
   else setMatrix(b, FLOAT32, n, 0, 1, bStride);
   for (let depth = 0; depth < k; depth += DEPTH) {
     const count = min(DEPTH, k - depth);
-    if (argument(3) != 0) packColumns(a + <usize>depth * aStep + ((<usize>row) << 2), aStep, rows, count, packed);
+    if (argument(BatchMatMulWord.aTransposed) != 0)
+      packColumns(a + <usize>depth * aStep + ((<usize>row) << 2), aStep, rows, count, packed);
     else packRows(a + <usize>row * aStep + ((<usize>depth) << 2), aStep, rows, count, packed);
     for (let wide = begin; wide < end; wide += WIDE) {
       const stop = min(end, wide + WIDE);

@@ -1,17 +1,42 @@
 /** GELU in its tanh form, and its gradient with or without the value that it gates. */
+import {GatedGeluWord, GeluGradientWord, GeluWord} from '../layouts/gelu';
 import {argument, first, last, pointer} from '../parts/threads';
 import {exp4, fma, gelu4} from '../parts/vector';
 
-/** GELU: x, y, count. */
+/** GELU: y = gelu(x). */
 export function gelu(): void {
-  const count = argument(2);
+  const count = argument(GeluWord.count);
   const begin = first(count);
-  const x = pointer(0) + ((<usize>begin) << 2);
-  const y = pointer(1) + ((<usize>begin) << 2);
+  const x = pointer(GeluWord.x) + ((<usize>begin) << 2);
+  const y = pointer(GeluWord.y) + ((<usize>begin) << 2);
   const bytes = (<usize>(last(count) - begin)) << 2;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) v128.store(y + at, gelu4(v128.load(x + at)));
   for (; at < bytes; at += 4) store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(x + at)), 0));
+}
+
+/** y = gelu(gate) · value. y may be either. */
+export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
+  let at: usize = 0;
+  for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {
+    v128.store(y + at, f32x4.mul(gelu4(v128.load(gate + at)), v128.load(value + at)));
+  }
+  for (const end = (<usize>count) << 2; at < end; at += 4) {
+    store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(gate + at)), 0) * load<f32>(value + at));
+  }
+}
+
+/** GATED_GELU: y = gelu(gate) · value. */
+export function gatedGelu(): void {
+  const count = argument(GatedGeluWord.count);
+  const begin = first(count);
+  const at = (<usize>begin) << 2;
+  gateRow(
+    pointer(GatedGeluWord.gate) + at,
+    pointer(GatedGeluWord.value) + at,
+    pointer(GatedGeluWord.y) + at,
+    last(count) - begin,
+  );
 }
 
 /** d gelu / dx. With s = sigmoid(2 u) and gelu = x · s it is s + x · s · (1 − s) · 2 u′. */
@@ -26,16 +51,16 @@ function geluGradient4(x: v128): v128 {
   return fma(f32x4.mul(f32x4.mul(x, slope), f32x4.mul(e, s)), s, s);
 }
 
-/** GELU_GRADIENT: dy, x, value (0: none), dx, count: dx = dy · value · gelu′(x). */
+/** GELU_GRADIENT: dx = dy · value · gelu′(x). */
 export function geluGradient(): void {
-  const count = argument(4);
+  const count = argument(GeluGradientWord.count);
   const begin = (<usize>first(count)) << 2;
   const bytes = ((<usize>last(count)) << 2) - begin;
-  const dy = pointer(0) + begin;
-  const x = pointer(1) + begin;
-  const value = pointer(2) + begin;
-  const dx = pointer(3) + begin;
-  const gated = pointer(2) != 0;
+  const dy = pointer(GeluGradientWord.dy) + begin;
+  const x = pointer(GeluGradientWord.x) + begin;
+  const value = pointer(GeluGradientWord.value) + begin;
+  const dx = pointer(GeluGradientWord.dx) + begin;
+  const gated = pointer(GeluGradientWord.value) != 0;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) {
     let d = f32x4.mul(v128.load(dy + at), geluGradient4(v128.load(x + at)));

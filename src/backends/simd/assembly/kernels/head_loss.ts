@@ -6,10 +6,11 @@
  * gives logits, weights exp(logit − reference) and the weighted sum of the rows. References and sums are kept per
  * token. Threads take tiles in turn, each with separate sums, which are merged at the end.
  */
-import {FLOAT32, HEAD_ROUND, HEAD_ROWS, HEAD_TILE} from '../numbers';
+import {HEAD_ROUND, HEAD_ROWS, HEAD_STATISTICS_BYTES, HEAD_TILE, HeadLossWord} from '../layouts/head_loss';
+import {FLOAT32} from '../numbers';
 import {padded} from '../parts/blocks';
 import {decode, groupBytes} from '../parts/formats';
-import {fillPanel, setMatrix, turnPanel} from '../parts/panel';
+import {fillPanel, setMatrix, transposePanel} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
 import {height, packRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
@@ -23,8 +24,6 @@ const LEAST: f32 = -87;
 const NOTHING: f32 = -3e38;
 /** The reference moves when a logit exceeds it by this much. Weights up to e²⁰ are as exact as those below 1. */
 const SLACK: f32 = 20;
-/** Bytes of statistics per token: reference (float32), logit of the target (float32), sum of the weights (float64). */
-const STATISTICS: usize = 16;
 
 let type: i32 = 0;
 let rows: i32 = 0;
@@ -57,12 +56,12 @@ function tileBytes(): usize {
 }
 
 function statisticsOf(share: usize, row: i32): usize {
-  return share + <usize>row * STATISTICS;
+  return share + <usize>row * HEAD_STATISTICS_BYTES;
 }
 
 /** Weighted sum of a token: as many values as the panels have columns. */
 function sumsOf(share: usize, row: i32): usize {
-  return share + <usize>rows * STATISTICS + <usize>row * sumStep();
+  return share + <usize>rows * HEAD_STATISTICS_BYTES + <usize>row * sumStep();
 }
 
 function sumStep(): usize {
@@ -73,9 +72,9 @@ function sumStep(): usize {
  * As in `headLossWorkspaceBytes`: packed rows for all threads, then per thread statistics, sums, and room for a tile.
  */
 function divideWorkspace(): void {
-  packed = pointer(11);
+  packed = pointer(HeadLossWord.workspace);
   shares = packed + ((<usize>(upTo(rows, HEAD_ROUND) * width)) << 2);
-  shareBytes = <usize>rows * (STATISTICS + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
+  shareBytes = <usize>rows * (HEAD_STATISTICS_BYTES + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
   panels = sumsOf(shares + <usize>thread * shareBytes, rows);
   transposed = panels + tileBytes();
   logits = transposed + tileBytes();
@@ -95,7 +94,7 @@ function packTokens(): void {
     const some = min(HEAD_ROWS, rows - row);
     const step = (<usize>width) << 2;
     packRows(
-      pointer(2) + <usize>row * step + ((<usize>k) << 2),
+      pointer(HeadLossWord.x) + <usize>row * step + ((<usize>k) << 2),
       step,
       some,
       min(DEPTH, width - k),
@@ -110,10 +109,10 @@ function loadTile(n: i32, count: i32): void {
   let panel = panels;
   for (let i = 0; i < count; i += 8, panel += panelBytes) {
     if (type == FLOAT32) fillPanel(panel, n + i, min(8, vocabulary - n - i), 0, width);
-    else decode(type, pointer(1) + <usize>((n + i) >> 3) * groupBytes(type, width), panel, 0, width);
+    else decode(type, pointer(HeadLossWord.w) + <usize>((n + i) >> 3) * groupBytes(type, width), panel, 0, width);
     if (gradients == 0) continue;
     for (let octet = 0; octet < octets; octet++) {
-      turnPanel(transposed + ((<usize>(octet * HEAD_TILE + i)) << 5), panel + ((<usize>octet) << 8));
+      transposePanel(transposed + ((<usize>(octet * HEAD_TILE + i)) << 5), panel + ((<usize>octet) << 8));
     }
   }
 }
@@ -164,7 +163,7 @@ function weigh(share: usize, row: i32, at: usize, n: i32, count: i32): void {
   for (let p = at; p < end; p += 16) most = f32x4.pmax(most, v128.load(p));
   const largest = maxOf(most);
   const statistics = statisticsOf(share, row);
-  const target = load<i32>(pointer(3) + ((<usize>row) << 2)) - n;
+  const target = load<i32>(pointer(HeadLossWord.targets) + ((<usize>row) << 2)) - n;
   if (target >= 0 && target < count) store<f32>(statistics, load<f32>(at + ((<usize>target) << 2)), 4);
   if (largest > load<f32>(statistics) + SLACK) moveReference(share, row, largest);
   const reference = f32x4.splat(load<f32>(statistics));
@@ -212,13 +211,14 @@ function finish(row: i32): void {
     sum += load<f64>(statistics, 8) * <f64>f32x4.extract_lane(factor, 0);
     targetLogit += load<f32>(statistics, 4);
   }
-  store<f32>(pointer(4) + ((<usize>row) << 2), reference - targetLogit);
-  store<f32>(pointer(5) + ((<usize>row) << 2), <f32>sum);
+  store<f32>(pointer(HeadLossWord.differences) + ((<usize>row) << 2), reference - targetLogit);
+  store<f32>(pointer(HeadLossWord.sums) + ((<usize>row) << 2), <f32>sum);
   if (gradients == 0) return;
   const to = gradients + ((<usize>row * <usize>width) << 2);
-  const target = load<i32>(pointer(3) + ((<usize>row) << 2));
-  if (type == FLOAT32) memory.copy(to, pointer(1) + ((<usize>target * <usize>width) << 2), (<usize>width) << 2);
-  else gatherRow(type, pointer(1) + <usize>(target >> 3) * groupBytes(type, width), target & 7, to, width);
+  const target = load<i32>(pointer(HeadLossWord.targets) + ((<usize>row) << 2));
+  if (type == FLOAT32)
+    memory.copy(to, pointer(HeadLossWord.w) + ((<usize>target * <usize>width) << 2), (<usize>width) << 2);
+  else gatherRow(type, pointer(HeadLossWord.w) + <usize>(target >> 3) * groupBytes(type, width), target & 7, to, width);
   const capped: f32 = cap == 0 ? 0 : targetLogit / cap;
   scaleRow(to, f32x4.splat(capped * capped - 1), to, width);
   for (let t = 0; t < threads; t++) {
@@ -229,24 +229,21 @@ function finish(row: i32): void {
   }
 }
 
-/**
- * HEAD_LOSS: type, w, x (rows, width), targets (int32 rows), differences (rows), sums (rows), gradients (rows, width;
- * 0: none), rows, vocabulary, width, cap (0: none), workspace. The loss is difference + log(sum).
- */
+/** HEAD_LOSS: the loss of a token is difference + log(sum). */
 export function headLoss(): void {
-  type = argument(0);
-  gradients = pointer(6);
-  rows = argument(7);
-  vocabulary = argument(8);
-  width = argument(9);
+  type = argument(HeadLossWord.type);
+  gradients = pointer(HeadLossWord.gradients);
+  rows = argument(HeadLossWord.rows);
+  vocabulary = argument(HeadLossWord.vocabulary);
+  width = argument(HeadLossWord.width);
   octets = padded(width) / 8;
-  cap = floatArgument(10);
+  cap = floatArgument(HeadLossWord.softCap);
   divideWorkspace();
   packTokens();
   const share = shares + <usize>thread * shareBytes;
   memory.fill(share, 0, panels - share);
   for (let row = 0; row < rows; row++) store<f32>(statisticsOf(share, row), NOTHING);
-  if (type == FLOAT32) setMatrix(pointer(1), FLOAT32, 1, width, 0, 1);
+  if (type == FLOAT32) setMatrix(pointer(HeadLossWord.w), FLOAT32, 1, width, 0, 1);
   barrier();
   const step = HEAD_TILE;
   for (let n = thread * step; n < vocabulary; n += threads * step) walkTile(share, n, min(step, vocabulary - n));

@@ -1,14 +1,16 @@
 /** y (m, rows) = x (m, columns) · Wᵀ with W (rows, columns) in any format. */
+import {MatMulWord} from '../layouts/mat_mul';
+import {COLUMN_BLOCK} from '../layouts/packing';
 import {BFLOAT16, FLOAT32, INT8, SCRATCH_BYTES} from '../numbers';
 import {activationBytes, quantizeRow} from '../parts/activations';
 import {matVecBfloat16} from '../parts/bfloat16';
-import {BLOCK, padded} from '../parts/blocks';
+import {padded} from '../parts/blocks';
 import {matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
 import {matVecInt8} from '../parts/int8';
 import {integerPanel, integerTiles, packIntegerRows} from '../parts/integer_tile';
-import {fillPanel, fillPanels, setMatrix, turnPanel} from '../parts/panel';
+import {fillPanel, fillPanels, setMatrix, transposePanel} from '../parts/panel';
 import {argument, first, last, pointer, scratch} from '../parts/threads';
 import {height, packRows, tiles} from '../parts/tile';
 
@@ -33,11 +35,11 @@ const PANEL_ROWS = 4;
 
 // The same for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
 
-const TURNED_DEPTH = 384;
-const TURNED_BYTES: usize = TURNED_DEPTH * 32;
-const TURNED_ROWS_AT_ONCE = 256;
+const TRANSPOSED_DEPTH = 384;
+const TRANSPOSED_BYTES: usize = TRANSPOSED_DEPTH * 32;
+const TRANSPOSED_ROWS_AT_ONCE = 256;
 /** Scratch memory holds a panel of one block, then four transposed panels from here on, then packed rows of dy. */
-const TURNED: usize = BLOCK * 32;
+const TRANSPOSED: usize = COLUMN_BLOCK * 32;
 
 /** Rows n0 … n1 − 1 of W of a product. n0 is a multiple of 8; `inner` counts for float32 only. */
 export function product(
@@ -103,8 +105,8 @@ function vectorProducts(
 
 function vectorProduct(type: i32, w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
   if (type == BFLOAT16) matVecBfloat16(w, groupBytes(type, columns), x, y, rows, columns);
-  else if (type == INT8) matVecInt8(w, x, y, rows, padded(columns) / BLOCK);
-  else matVecInt4(w, x, y, rows, padded(columns) / BLOCK);
+  else if (type == INT8) matVecInt8(w, x, y, rows, padded(columns) / COLUMN_BLOCK);
+  else matVecInt4(w, x, y, rows, padded(columns) / COLUMN_BLOCK);
 }
 
 /** Products in 16-bit integers, one panel at a time. */
@@ -176,68 +178,68 @@ function floatProduct(
   }
 }
 
-/** MAT_MUL: type, w, inner, x, m, y, rows, columns. */
+/** MAT_MUL: y = x · Wᵀ. */
 export function matMul(): void {
-  const rows = argument(6);
+  const rows = argument(MatMulWord.rows);
   const groups = (rows + 7) >> 3;
   product(
-    argument(0),
-    pointer(1),
-    argument(2),
-    pointer(3),
-    argument(4),
-    pointer(5),
+    argument(MatMulWord.type),
+    pointer(MatMulWord.w),
+    argument(MatMulWord.inner),
+    pointer(MatMulWord.x),
+    argument(MatMulWord.m),
+    pointer(MatMulWord.y),
     (<usize>rows) << 2,
     rows,
-    argument(7),
+    argument(MatMulWord.columns),
     first(groups) << 3,
     min(rows, last(groups) << 3),
   );
 }
 
-/** MAT_MUL_TRANSPOSED: type, w, inner, dy (m, rows), m, dx (m, columns), rows, columns: dx = dy · W. */
+/** MAT_MUL_TRANSPOSED: dx = dy · W. */
 export function matMulTransposed(): void {
-  const type = argument(0);
-  const w = pointer(1);
-  const inner = argument(2);
-  const dy = pointer(3);
-  const m = argument(4);
-  const dx = pointer(5);
-  const rows = argument(6);
-  const columns = argument(7);
+  const type = argument(MatMulWord.type);
+  const w = pointer(MatMulWord.w);
+  const inner = argument(MatMulWord.inner);
+  const dy = pointer(MatMulWord.x);
+  const m = argument(MatMulWord.m);
+  const dx = pointer(MatMulWord.y);
+  const rows = argument(MatMulWord.rows);
+  const columns = argument(MatMulWord.columns);
   if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
-  const blocks = padded(columns) / BLOCK;
+  const blocks = padded(columns) / COLUMN_BLOCK;
   const dyStep = (<usize>rows) << 2;
   const dxStep = (<usize>columns) << 2;
-  const packedRows = scratch() + TURNED + 4 * TURNED_BYTES;
+  const packedRows = scratch() + TRANSPOSED + 4 * TRANSPOSED_BYTES;
   // Parts of similar size, in whole groups.
-  const parts = (rows + TURNED_DEPTH - 1) / TURNED_DEPTH;
+  const parts = (rows + TRANSPOSED_DEPTH - 1) / TRANSPOSED_DEPTH;
   const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
   for (let n = 0; n < rows; n += most) {
     const depth = min(most, rows - n);
-    for (let row = 0; row < m; row += TURNED_ROWS_AT_ONCE) {
-      const some = min(TURNED_ROWS_AT_ONCE, m - row);
+    for (let row = 0; row < m; row += TRANSPOSED_ROWS_AT_ONCE) {
+      const some = min(TRANSPOSED_ROWS_AT_ONCE, m - row);
       packRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, packedRows);
       for (let block = first(blocks); block < last(blocks); block++) {
-        const k = block * BLOCK;
-        const count = min(BLOCK, columns - k);
-        turnBlock(type, w, n, depth, k, count, columns);
+        const k = block * COLUMN_BLOCK;
+        const count = min(COLUMN_BLOCK, columns - k);
+        transposeBlock(type, w, n, depth, k, count, columns);
         const to = dx + <usize>row * dxStep + ((<usize>k) << 2);
-        tiles(packedRows, scratch() + TURNED, TURNED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
+        tiles(packedRows, scratch() + TRANSPOSED, TRANSPOSED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
       }
     }
   }
 }
 
 /** Loads columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
-function turnBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
+function transposeBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
   const block = scratch();
   const bytes = groupBytes(type, columns);
   for (let row = 0; row < depth; row += 8) {
     if (type == FLOAT32) fillPanel(block, n + row, min(8, depth - row), k, count);
     else decode(type, w + <usize>((n + row) >> 3) * bytes, block, k, count);
     for (let octet: usize = 0; octet < 4; octet++) {
-      turnPanel(block + TURNED + octet * TURNED_BYTES + ((<usize>row) << 5), block + (octet << 8));
+      transposePanel(block + TRANSPOSED + octet * TRANSPOSED_BYTES + ((<usize>row) << 5), block + (octet << 8));
     }
   }
 }

@@ -2,6 +2,8 @@
  * Norms and their gradients. An RMS norm is a layer norm without a mean and a shift, and with a scale that counts from
  * one.
  */
+import {ColumnSumsWord} from '../layouts/arithmetic';
+import {LayerNormWord, NormGradientScaleWord, NormGradientXWord, RmsNormWord} from '../layouts/norms';
 import {argument, barrier, first, floatArgument, last, pointer, scratch} from '../parts/threads';
 import {fma, sumOf, zero} from '../parts/vector';
 
@@ -45,39 +47,101 @@ function sumSquares(x: usize, columns: i32, shift: f32): f32 {
   return sum;
 }
 
-/** LAYER_NORM: x, gamma, beta, y, rows, columns, epsilon. */
+/** y = x / √(mean(x²) + epsilon) · (1 + scale), plus `residual` unless that is 0. y may be x or the residual. */
+export function normRow(x: usize, scale: usize, residual: usize, y: usize, columns: i32, epsilon: f32): void {
+  let a = zero();
+  let b = a;
+  const body = columns & ~7;
+  for (let i = 0, p = x; i < body; i += 8, p += 32) {
+    const v = v128.load(p);
+    const u = v128.load(p, 16);
+    a = fma(v, v, a);
+    b = fma(u, u, b);
+  }
+  let sum = sumOf(f32x4.add(a, b));
+  for (let i = body; i < columns; i++) {
+    const v = load<f32>(x + ((<usize>i) << 2));
+    sum += v * v;
+  }
+  const factor: f32 = <f32>1 / sqrt<f32>(sum / <f32>columns + epsilon);
+  const factors = f32x4.splat(factor);
+  const one = f32x4.splat(1);
+  const vectors = (<usize>(columns & ~3)) << 2;
+  let at: usize = 0;
+  for (; at < vectors; at += 16) {
+    let v = f32x4.mul(f32x4.mul(v128.load(x + at), factors), f32x4.add(v128.load(scale + at), one));
+    if (residual != 0) v = f32x4.add(v, v128.load(residual + at));
+    v128.store(y + at, v);
+  }
+  for (const end = (<usize>columns) << 2; at < end; at += 4) {
+    const v = load<f32>(x + at) * factor * (load<f32>(scale + at) + 1);
+    store<f32>(y + at, residual != 0 ? v + load<f32>(residual + at) : v);
+  }
+}
+
+/** RMS_NORM: y = x / √(mean(x²) + epsilon) · (1 + scale). */
+export function rmsNorm(): void {
+  const columns = argument(RmsNormWord.columns);
+  const rows = argument(RmsNormWord.rows);
+  for (let row = first(rows); row < last(rows); row++) {
+    const at = <usize>row * ((<usize>columns) << 2);
+    normRow(
+      pointer(RmsNormWord.x) + at,
+      pointer(RmsNormWord.scale),
+      0,
+      pointer(RmsNormWord.y) + at,
+      columns,
+      floatArgument(RmsNormWord.epsilon),
+    );
+  }
+}
+
+/** LAYER_NORM: y = (x − mean) / √(variance + epsilon) · gamma + beta. */
 export function layerNorm(): void {
-  const rows = argument(4);
-  const columns = argument(5);
+  const rows = argument(LayerNormWord.rows);
+  const columns = argument(LayerNormWord.columns);
   const step = (<usize>columns) << 2;
   for (let row = first(rows); row < last(rows); row++) {
-    const x = pointer(0) + <usize>row * step;
-    const y = pointer(3) + <usize>row * step;
-    setRow(x, columns, floatArgument(6), true);
+    const x = pointer(LayerNormWord.x) + <usize>row * step;
+    const y = pointer(LayerNormWord.y) + <usize>row * step;
+    setRow(x, columns, floatArgument(LayerNormWord.epsilon), true);
     const shifts = f32x4.splat(mean);
     const factors = f32x4.splat(inverse);
     let at: usize = 0;
     for (; at + 16 <= step; at += 16) {
       const v = f32x4.mul(f32x4.sub(v128.load(x + at), shifts), factors);
-      v128.store(y + at, fma(v, v128.load(pointer(1) + at), v128.load(pointer(2) + at)));
+      v128.store(
+        y + at,
+        fma(v, v128.load(pointer(LayerNormWord.gamma) + at), v128.load(pointer(LayerNormWord.beta) + at)),
+      );
     }
     for (; at < step; at += 4) {
       const v = (load<f32>(x + at) - mean) * inverse;
-      store<f32>(y + at, v * load<f32>(pointer(1) + at) + load<f32>(pointer(2) + at));
+      store<f32>(
+        y + at,
+        v * load<f32>(pointer(LayerNormWord.gamma) + at) + load<f32>(pointer(LayerNormWord.beta) + at),
+      );
     }
   }
 }
 
-/** NORM_GRADIENT_X: dy, x, scale, dx, rows, columns, epsilon, centred (0 for an RMS norm). */
+/** NORM_GRADIENT_X: dx of a layer norm or an RMS norm. */
 export function normGradientX(): void {
-  const rows = argument(4);
-  const columns = argument(5);
-  const centred = argument(7) != 0;
+  const rows = argument(NormGradientXWord.rows);
+  const columns = argument(NormGradientXWord.columns);
+  const centred = argument(NormGradientXWord.centred) != 0;
   const step = (<usize>columns) << 2;
   for (let row = first(rows); row < last(rows); row++) {
     const at = <usize>row * step;
-    setRow(pointer(1) + at, columns, floatArgument(6), centred);
-    gradientRow(pointer(0) + at, pointer(1) + at, pointer(2), pointer(3) + at, columns, centred);
+    setRow(pointer(NormGradientXWord.x) + at, columns, floatArgument(NormGradientXWord.epsilon), centred);
+    gradientRow(
+      pointer(NormGradientXWord.dy) + at,
+      pointer(NormGradientXWord.x) + at,
+      pointer(NormGradientXWord.scale),
+      pointer(NormGradientXWord.dx) + at,
+      columns,
+      centred,
+    );
   }
 }
 
@@ -117,26 +181,45 @@ function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32,
 }
 
 /**
- * NORM_GRADIENT_SCALE: dy, x, target (columns), rows, columns, epsilon, centred, workspace (rows, 2). Threads share the
- * rows to compute means and inverses, and then the columns to sum dy · n.
+ * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads share the rows to compute means and inverses, and then the
+ * columns to sum.
  */
 export function normGradientScale(): void {
-  const rows = argument(3);
-  const columns = argument(4);
+  const rows = argument(NormGradientScaleWord.rows);
+  const columns = argument(NormGradientScaleWord.columns);
   const step = (<usize>columns) << 2;
-  const workspace = pointer(7);
+  const workspace = pointer(NormGradientScaleWord.workspace);
   for (let row = first(rows); row < last(rows); row++) {
-    setRow(pointer(1) + <usize>row * step, columns, floatArgument(5), argument(6) != 0);
+    setRow(
+      pointer(NormGradientScaleWord.x) + <usize>row * step,
+      columns,
+      floatArgument(NormGradientScaleWord.epsilon),
+      argument(NormGradientScaleWord.centred) != 0,
+    );
     store<f32>(workspace + ((<usize>row) << 3), mean);
     store<f32>(workspace + ((<usize>row) << 3), inverse, 4);
   }
   barrier();
-  sumColumns(pointer(0), pointer(1), workspace, pointer(2), rows, columns);
+  sumColumns(
+    pointer(NormGradientScaleWord.dy),
+    pointer(NormGradientScaleWord.x),
+    workspace,
+    pointer(NormGradientScaleWord.target),
+    rows,
+    columns,
+  );
 }
 
-/** COLUMN_SUMS: x (rows, columns), target (columns), rows, columns. */
+/** COLUMN_SUMS: the sum of each column. */
 export function columnSums(): void {
-  sumColumns(pointer(0), 0, 0, pointer(1), argument(2), argument(3));
+  sumColumns(
+    pointer(ColumnSumsWord.x),
+    0,
+    0,
+    pointer(ColumnSumsWord.target),
+    argument(ColumnSumsWord.rows),
+    argument(ColumnSumsWord.columns),
+  );
 }
 
 /** target = Σ dy, or Σ dy · n unless x is 0, in this thread's columns. Threads share whole vectors. */

@@ -1,26 +1,32 @@
 /** Packs matrices of plain numbers, unpacks them, and gathers their rows. */
+import {GatherWord} from '../layouts/embedding';
+import {COLUMN_BLOCK, PackWord, UnpackWord} from '../layouts/packing';
 import {FLOAT32} from '../numbers';
-import {BLOCK, padded} from '../parts/blocks';
+import {padded} from '../parts/blocks';
 import {decode, encode, groupBytes} from '../parts/formats';
 import {clearPanel, fillPanel, setMatrix} from '../parts/panel';
 import {argument, first, last, pointer, scratch} from '../parts/threads';
 
-/** Columns packed at once: a multiple of `BLOCK`. */
+/** Columns packed at once: a multiple of `COLUMN_BLOCK`. */
 const DEPTH = 512;
 
-/**
- * PACK: source, source type, inner, outer stride, inner stride, column stride, rows, columns, target, target type,
- * target columns, first row, first column.
- */
+/** PACK: a matrix of plain numbers, or a piece of it, to packed form. */
 export function pack(): void {
-  const rows = argument(6);
-  const columns = argument(7);
-  const type = argument(9);
-  const targetColumns = argument(10);
-  const firstColumn = argument(12);
+  const rows = argument(PackWord.rows);
+  const columns = argument(PackWord.columns);
+  const type = argument(PackWord.targetType);
+  const targetColumns = argument(PackWord.targetColumns);
+  const firstColumn = argument(PackWord.firstColumn);
   const bytes = groupBytes(type, targetColumns);
-  const target = pointer(8) + <usize>(argument(11) >> 3) * bytes;
-  setMatrix(pointer(0), argument(1), argument(2), argument(3), argument(4), argument(5));
+  const target = pointer(PackWord.target) + <usize>(argument(PackWord.firstRow) >> 3) * bytes;
+  setMatrix(
+    pointer(PackWord.source),
+    argument(PackWord.sourceType),
+    argument(PackWord.inner),
+    argument(PackWord.outerStride),
+    argument(PackWord.innerStride),
+    argument(PackWord.columnStride),
+  );
   const panel = scratch();
   const groups = (rows + 7) >> 3;
   for (let group = first(groups); group < last(groups); group++) {
@@ -34,13 +40,13 @@ export function pack(): void {
   }
 }
 
-/** UNPACK: source, type, rows, columns, target: float32 (rows, columns). */
+/** UNPACK: a packed matrix to float32. */
 export function unpack(): void {
-  const source = pointer(0);
-  const type = argument(1);
-  const rows = argument(2);
-  const columns = argument(3);
-  const target = pointer(4);
+  const source = pointer(UnpackWord.source);
+  const type = argument(UnpackWord.type);
+  const rows = argument(UnpackWord.rows);
+  const columns = argument(UnpackWord.columns);
+  const target = pointer(UnpackWord.target);
   const bytes = groupBytes(type, columns);
   const groups = (rows + 7) >> 3;
   for (let group = first(groups); group < last(groups); group++) {
@@ -64,16 +70,14 @@ function copyLane(panel: usize, lane: i32, to: usize, count: i32): void {
   for (; count > 0; count--, panel += 32, to += 4) store<f32>(to, load<f32>(panel));
 }
 
-/**
- * GATHER: table, type, columns, ids (int32), count, target: float32 (count, columns). Float32 tables are plain rows.
- */
+/** GATHER: rows of a table by their ids. */
 export function gather(): void {
-  const table = pointer(0);
-  const type = argument(1);
-  const columns = argument(2);
-  const ids = pointer(3);
-  const count = argument(4);
-  const target = pointer(5);
+  const table = pointer(GatherWord.table);
+  const type = argument(GatherWord.type);
+  const columns = argument(GatherWord.columns);
+  const ids = pointer(GatherWord.ids);
+  const count = argument(GatherWord.count);
+  const target = pointer(GatherWord.target);
   const row = (<usize>columns) << 2;
   const bytes = type == FLOAT32 ? <usize>0 : groupBytes(type, columns);
   for (let i = first(count); i < last(count); i++) {
@@ -87,8 +91,8 @@ export function gather(): void {
 /** One row of a packed matrix: lane `lane` of the group at `group`. */
 export function gatherRow(type: i32, group: usize, lane: i32, to: usize, columns: i32): void {
   const panel = scratch();
-  for (let k = 0; k < columns; k += BLOCK) {
-    const count = min(BLOCK, columns - k);
+  for (let k = 0; k < columns; k += COLUMN_BLOCK) {
+    const count = min(COLUMN_BLOCK, columns - k);
     decode(type, group, panel, k, count);
     copyLane(panel, lane, to + ((<usize>k) << 2), count);
   }

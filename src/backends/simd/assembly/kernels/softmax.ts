@@ -1,4 +1,5 @@
 /** Softmax of rows, its sums, and samples from it. Sums are in double precision: a vocabulary has 262,144 columns. */
+import {DrawWord, SoftmaxSumsWord, SoftmaxWord} from '../layouts/sampling';
 import {
   argument,
   barrier,
@@ -111,49 +112,49 @@ function divideRow(x: usize, y: usize, count: i32, sum: f64): void {
   for (; x < end; x += 4, y += 4) store<f32>(y, weightAt(x) * f32x4.extract_lane(factor, 0));
 }
 
-/** SOFTMAX: x, y, rows, columns. Threads take rows, or parts of each row where rows are few. */
+/** SOFTMAX: threads take rows, or parts of each row if there are fewer rows than threads. */
 export function softmax(): void {
-  const rows = argument(2);
-  const columns = argument(3);
+  const rows = argument(SoftmaxWord.rows);
+  const columns = argument(SoftmaxWord.columns);
   const step = (<usize>columns) << 2;
   if (rows >= threads) {
     for (let row = first(rows); row < last(rows); row++) {
-      const x = pointer(0) + <usize>row * step;
+      const x = pointer(SoftmaxWord.x) + <usize>row * step;
       setSoftmax(largestOf(x, columns), 1);
-      divideRow(x, pointer(1) + <usize>row * step, columns, sumOfWeights(x, columns));
+      divideRow(x, pointer(SoftmaxWord.y) + <usize>row * step, columns, sumOfWeights(x, columns));
     }
     return;
   }
   const part = (<usize>first(columns)) << 2;
   for (let row: usize = 0; row < <usize>rows; row++) {
-    const x = pointer(0) + row * step;
+    const x = pointer(SoftmaxWord.x) + row * step;
     setSoftmax(shareLargest(x, columns), 1);
     const sum = shareSum(x, columns);
-    divideRow(x + part, pointer(1) + row * step + part, last(columns) - first(columns), sum);
+    divideRow(x + part, pointer(SoftmaxWord.y) + row * step + part, last(columns) - first(columns), sum);
   }
 }
 
-/** SOFTMAX_SUMS: x, rows, columns, target (rows, 2): largest value and sum of weights, temperature. */
+/** SOFTMAX_SUMS: largest value m of each row, and Σ exp((x − m) / temperature). */
 export function softmaxSums(): void {
-  const columns = argument(2);
-  for (let row: usize = 0; row < <usize>argument(1); row++) {
-    const x = pointer(0) + ((row * <usize>columns) << 2);
+  const columns = argument(SoftmaxSumsWord.columns);
+  for (let row: usize = 0; row < <usize>argument(SoftmaxSumsWord.rows); row++) {
+    const x = pointer(SoftmaxSumsWord.x) + ((row * <usize>columns) << 2);
     const value = shareLargest(x, columns);
-    setSoftmax(value, floatArgument(4));
+    setSoftmax(value, floatArgument(SoftmaxSumsWord.temperature));
     const sum = shareSum(x, columns);
     if (thread != 0) continue;
-    store<f32>(pointer(3) + (row << 3), value);
-    store<f32>(pointer(3) + (row << 3), <f32>sum, 4);
+    store<f32>(pointer(SoftmaxSumsWord.target) + (row << 3), value);
+    store<f32>(pointer(SoftmaxSumsWord.target) + (row << 3), <f32>sum, 4);
   }
 }
 
-/** DRAW: x, rows, columns, target (int32 rows), temperature, uniforms (float64 rows). */
+/** DRAW: for each row the first column at which the cumulative softmax exceeds the row's uniform number. */
 export function draw(): void {
-  const columns = argument(2);
-  for (let row: usize = 0; row < <usize>argument(1); row++) {
-    const x = pointer(0) + ((row * <usize>columns) << 2);
-    setSoftmax(shareLargest(x, columns), floatArgument(4));
-    const goal = load<f64>(pointer(5) + (row << 3)) * shareSum(x, columns);
+  const columns = argument(DrawWord.columns);
+  for (let row: usize = 0; row < <usize>argument(DrawWord.rows); row++) {
+    const x = pointer(DrawWord.x) + ((row * <usize>columns) << 2);
+    setSoftmax(shareLargest(x, columns), floatArgument(DrawWord.temperature));
+    const goal = load<f64>(pointer(DrawWord.uniforms) + (row << 3)) * shareSum(x, columns);
     // Which thread's part contains the goal? Every thread finds the same one.
     let owner = 0;
     let before: f64 = 0;
@@ -169,6 +170,6 @@ export function draw(): void {
     if (owner != thread) continue;
     const begin = first(columns);
     const found = walk(x + ((<usize>begin) << 2), last(columns) - begin, goal - before);
-    store<i32>(pointer(3) + (row << 2), begin + found);
+    store<i32>(pointer(DrawWord.target) + (row << 2), begin + found);
   }
 }

@@ -1,4 +1,5 @@
 /** The largest values of a row. Each thread keeps the best of its part in a heap; then one thread merges the heaps. */
+import {TOP_K_HEADER, TopKWord} from '../layouts/sampling';
 import {argument, barrier, first, last, pointer, scratch, scratchOf, thread, threads} from '../parts/threads';
 
 // This thread's heap: values, then indices, with the worst on top.
@@ -70,23 +71,29 @@ function offer(x: usize, index: i32, count: i32, worst: f32): f32 {
 }
 
 /**
- * TOP_K: x (rows, columns), rows, columns, k, values (rows, k), indices (rows, k), bytes from row to row of both,
- * indices as float32 (1) or int32 (0). k values and indices fit into the scratch memory of a thread.
+ * TOP_K: the largest values of each row, largest first, and their indices. k values and indices fit the scratch memory
+ * of a thread.
  */
 export function topK(): void {
-  const columns = argument(2);
-  const k = argument(3);
-  const step = pointer(6);
-  values = scratch() + 128;
+  const columns = argument(TopKWord.columns);
+  const k = argument(TopKWord.k);
+  const step = pointer(TopKWord.step);
+  values = scratch() + TOP_K_HEADER;
   indices = values + ((<usize>k) << 2);
   const begin = first(columns);
   const count = min(k, last(columns) - begin);
-  for (let row: usize = 0; row < <usize>argument(1); row++) {
-    const x = pointer(0) + ((row * <usize>columns) << 2);
+  for (let row: usize = 0; row < <usize>argument(TopKWord.rows); row++) {
+    const x = pointer(TopKWord.x) + ((row * <usize>columns) << 2);
     collect(x, begin, last(columns), count);
     store<i32>(scratch(), count);
     barrier();
-    if (thread == 0) merge(k, pointer(4) + row * step, pointer(5) + row * step, argument(7) != 0);
+    if (thread == 0)
+      merge(
+        k,
+        pointer(TopKWord.values) + row * step,
+        pointer(TopKWord.indices) + row * step,
+        argument(TopKWord.indicesAsFloats) != 0,
+      );
     // Thread 0 must have read the scratch memory before anyone overwrites it.
     barrier();
   }
@@ -102,13 +109,13 @@ function merge(k: i32, toValues: usize, toIndices: usize, asFloat: bool): void {
     for (let t = 0; t < threads; t++) {
       const used = load<i32>(scratchOf(t), 4);
       if (used >= load<i32>(scratchOf(t))) continue;
-      const v = load<f32>(scratchOf(t) + 128 + ((<usize>used) << 2));
+      const v = load<f32>(scratchOf(t) + TOP_K_HEADER + ((<usize>used) << 2));
       if (best >= 0 && !(v > value)) continue;
       best = t;
       value = v;
     }
     const used = load<i32>(scratchOf(best), 4);
-    const index = load<i32>(scratchOf(best) + 128 + ((<usize>(k + used)) << 2));
+    const index = load<i32>(scratchOf(best) + TOP_K_HEADER + ((<usize>(k + used)) << 2));
     store<i32>(scratchOf(best), used + 1, 4);
     store<f32>(toValues, value);
     if (asFloat) store<f32>(toIndices, <f32>index);

@@ -1,41 +1,35 @@
 /** Reorders the axes of a tensor: patches of images, heads of attention, kernels. */
+import {TRANSPOSE_AXES, TransposeWord} from '../layouts/arithmetic';
 import {argument, first, last, pointer} from '../parts/threads';
 
-/** The most axes of a tensor, after axes that stay neighbours are merged. */
-const AXES = 6;
-// After two pointers: sizes of the result's axes, first to last, then the strides of x along them, in values.
-
-const SIZES = 2;
-const STRIDES = SIZES + AXES;
-
 /**
- * TRANSPOSE: x, y, six sizes of y's axes, and the strides of x for them. Fewer axes have ones in front. The last two
- * axes are copied in stripes of 16 rows, so that the values read and the values written both stay in the cache.
+ * TRANSPOSE: y is x with its axes in another order. Fewer than six axes have ones in front. The last two axes are
+ * copied in stripes of 16 rows, so that the values read and the values written both stay in the cache.
  */
 export function transpose(): void {
-  const height = argument(SIZES + AXES - 2);
-  const width = argument(SIZES + AXES - 1);
+  const height = argument(TransposeWord.sizes + TRANSPOSE_AXES - 2);
+  const width = argument(TransposeWord.sizes + TRANSPOSE_AXES - 1);
   let outer = 1;
-  for (let axis = 0; axis < AXES - 2; axis++) outer *= argument(SIZES + axis);
+  for (let axis = 0; axis < TRANSPOSE_AXES - 2; axis++) outer *= argument(TransposeWord.sizes + axis);
   const stripes = (height + 15) >> 4;
   const end = last(outer * stripes);
   for (let unit = first(outer * stripes); unit < end; unit++) {
     const o = unit / stripes;
     const row = (unit % stripes) << 4;
-    let from = pointer(0);
-    for (let axis = AXES - 3, rest = o; axis >= 0; axis--) {
-      const size = argument(SIZES + axis);
-      from += (<usize>(rest % size) * pointer(STRIDES + axis)) << 2;
+    let from = pointer(TransposeWord.x);
+    for (let axis = TRANSPOSE_AXES - 3, rest = o; axis >= 0; axis--) {
+      const size = argument(TransposeWord.sizes + axis);
+      from += (<usize>(rest % size) * pointer(TransposeWord.strides + axis)) << 2;
       rest /= size;
     }
-    const to = pointer(1) + ((<usize>o * <usize>height * <usize>width) << 2);
+    const to = pointer(TransposeWord.y) + ((<usize>o * <usize>height * <usize>width) << 2);
     copyRows(from, to, row, min(16, height - row), width);
   }
 }
 
 function copyRows(from: usize, to: usize, row: i32, rows: i32, width: i32): void {
-  const down = pointer(STRIDES + AXES - 2) << 2;
-  const right = pointer(STRIDES + AXES - 1) << 2;
+  const down = pointer(TransposeWord.strides + TRANSPOSE_AXES - 2) << 2;
+  const right = pointer(TransposeWord.strides + TRANSPOSE_AXES - 1) << 2;
   const step = (<usize>width) << 2;
   from += <usize>row * down;
   to += <usize>row * step;

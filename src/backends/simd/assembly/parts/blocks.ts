@@ -1,9 +1,7 @@
 /** Blocks of columns. */
-
-/** Columns are stored in blocks of this many. The last block is filled up with zeros. */
-export const BLOCK = 32;
+import {COLUMN_BLOCK} from '../layouts/packing';
 
 /** Columns including the zeros that fill up the last block. */
 export function padded(columns: i32): i32 {
-  return (columns + BLOCK - 1) & -BLOCK;
+  return (columns + COLUMN_BLOCK - 1) & -COLUMN_BLOCK;
 }

@@ -1,7 +1,8 @@
 /** What the packed formats have in common: their sizes, and conversion from and to panels. */
+import {INT4_BLOCK_BYTES, INT8_BLOCK_BYTES} from '../layouts/packing';
 import {bfloat16GroupBytes, decodeBfloat16, encodeBfloat16} from './bfloat16';
-import {decodeInt4, encodeInt4, INT4_BLOCK} from './int4';
-import {decodeInt8, encodeInt8, INT8_BLOCK} from './int8';
+import {decodeInt4, encodeInt4} from './int4';
+import {decodeInt8, encodeInt8} from './int8';
 import {BFLOAT16, INT8} from '../numbers';
 import {padded} from './blocks';
 
@@ -13,7 +14,7 @@ export function groupBytes(type: i32, columns: i32): usize {
 /** Bytes of a group before column k, which is even for bfloat16 and begins a block otherwise. */
 export function columnOffset(type: i32, k: i32): usize {
   if (type == BFLOAT16) return bfloat16GroupBytes(k);
-  return <usize>(k >> 5) * (type == INT8 ? INT8_BLOCK : INT4_BLOCK);
+  return <usize>(k >> 5) * (type == INT8 ? INT8_BLOCK_BYTES : INT4_BLOCK_BYTES);
 }
 
 /** Writes a panel of columns k … k + count − 1 of the group at `from`. k begins a block; whole blocks are written. */

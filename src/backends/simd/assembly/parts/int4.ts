@@ -3,11 +3,10 @@
  * minima, then for each eight columns eight words, one per row. Byte i holds column i in its low four bits and column 4
  * + i in its high four. W = scale · n + minimum with n in 0 … 15. 160 bytes per block and group, 5 bits per weight.
  */
+import {INT4_BLOCK_BYTES} from '../layouts/packing';
 import {BYTES_BLOCK, WORDS_BLOCK} from './activations';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
 import {fma, inverse, storeSome, zero} from './vector';
-
-export const INT4_BLOCK: usize = 160;
 
 /** Weights from the lowest four bits of each word. */
 function nibble(v: v128, scale: v128, minimum: v128): v128 {
@@ -34,7 +33,7 @@ export function decodeInt4(from: usize, to: usize, count: i32): void {
         v128.store(o, nibble(i32x4.shr_u(v, 28), s, m), 224);
       }
     }
-    from += INT4_BLOCK;
+    from += INT4_BLOCK_BYTES;
     to += 1024;
   }
 }
@@ -47,7 +46,7 @@ const CANDIDATES = 6;
  * error.
  */
 export function encodeInt4(panel: usize, to: usize, count: i32): void {
-  for (; count > 0; count -= 32, panel += 1024, to += INT4_BLOCK) {
+  for (; count > 0; count -= 32, panel += 1024, to += INT4_BLOCK_BYTES) {
     encodeHalf(panel, to, 0);
     encodeHalf(panel + 16, to, 1);
   }

@@ -3,11 +3,10 @@
  * columns eight words of four bytes, one word per row. W = scale · n with n in −127 … 127. Bytes of even columns are
  * n + 128, those of odd columns n in two's complement (`activations.ts` says why). 272 bytes per block and group.
  */
+import {INT8_BLOCK_BYTES} from '../layouts/packing';
 import {PAIRS_BLOCK} from './activations';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
 import {fma, inverse, storeSome, zero} from './vector';
-
-export const INT8_BLOCK: usize = 272;
 
 function evenByte(v: v128, scale: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(i32x4.sub(v128.and(v, i32x4.splat(255)), i32x4.splat(128))), scale);
@@ -46,7 +45,7 @@ function quantized(at: usize, factor: v128): v128 {
 /** Packs a panel of whole blocks. Values are divided by the scale as it is stored, which is already rounded. */
 export function encodeInt8(panel: usize, to: usize, count: i32): void {
   const low = i32x4.splat(255);
-  for (; count > 0; count -= 32, panel += 1024, to += INT8_BLOCK) {
+  for (; count > 0; count -= 32, panel += 1024, to += INT8_BLOCK_BYTES) {
     for (let half: usize = 0; half < 32; half += 16) {
       let largest = zero();
       for (let i: usize = 0; i < 1024; i += 32) {

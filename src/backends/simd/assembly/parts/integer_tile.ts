@@ -7,12 +7,11 @@
  * Columns come in pairs: (0, 2), (1, 3), (4, 6), (5, 7) of every eight, the order in which they leave the weights'
  * words.
  */
+import {INT4_BLOCK_BYTES, INT8_BLOCK_BYTES} from '../layouts/packing';
 import {INT8} from '../numbers';
 import {bfloat16At} from './bfloat16';
 import {padded} from './blocks';
 import {columnOffset} from './formats';
-import {INT4_BLOCK} from './int4';
-import {INT8_BLOCK} from './int8';
 import {fma, inverse, loadSome, maxOf, storeSome, storeTransposed, zero} from './vector';
 
 /** Columns per run: sums cannot overflow, since 128 · 4095² is below 2³¹. */
@@ -85,7 +84,7 @@ export function integerPanel(type: i32, from: usize, to: usize, k: i32, count: i
       if (type == INT8) int8Run(from, half, to, blocks);
       else int4Run(from, half, to, blocks);
     }
-    from += <usize>blocks * (type == INT8 ? INT8_BLOCK : INT4_BLOCK);
+    from += <usize>blocks * (type == INT8 ? INT8_BLOCK_BYTES : INT4_BLOCK_BYTES);
   }
 }
 
@@ -99,7 +98,7 @@ function twice(v: v128): v128 {
 function int8Run(from: usize, half: usize, to: usize, blocks: i32): void {
   let largest = zero();
   for (let i = 0; i < blocks; i++) {
-    largest = f32x4.pmax(largest, bfloat16At(from + <usize>i * INT8_BLOCK + (half << 3)));
+    largest = f32x4.pmax(largest, bfloat16At(from + <usize>i * INT8_BLOCK_BYTES + (half << 3)));
   }
   v128.store(to + (half << 4), f32x4.mul(largest, f32x4.splat(<f32>(1.0 / 32.0))));
   const factor = f32x4.mul(inverse(largest), f32x4.splat(32768));
@@ -107,7 +106,7 @@ function int8Run(from: usize, half: usize, to: usize, blocks: i32): void {
   const bias = i16x8.splat(128);
   const whole = i16x8.splat(-32);
   to += 32 + (half << 4);
-  for (; blocks > 0; blocks--, from += INT8_BLOCK) {
+  for (; blocks > 0; blocks--, from += INT8_BLOCK_BYTES) {
     const ratio = twice(f32x4.mul(bfloat16At(from + (half << 3)), factor));
     let p = from + 16 + (half << 4);
     for (let quad = 0; quad < 8; quad++, p += 32, to += 64) {
@@ -123,7 +122,7 @@ function int8Run(from: usize, half: usize, to: usize, blocks: i32): void {
 function int4Run(from: usize, half: usize, to: usize, blocks: i32): void {
   let largest = zero();
   for (let i = 0; i < blocks; i++) {
-    const at = from + <usize>i * INT4_BLOCK + (half << 3);
+    const at = from + <usize>i * INT4_BLOCK_BYTES + (half << 3);
     const minimum = bfloat16At(at + 16);
     const maximum = fma(f32x4.splat(15), bfloat16At(at), minimum);
     largest = f32x4.pmax(largest, f32x4.pmax(f32x4.abs(minimum), f32x4.abs(maximum)));
@@ -132,7 +131,7 @@ function int4Run(from: usize, half: usize, to: usize, blocks: i32): void {
   const factor = f32x4.mul(inverse(largest), f32x4.splat(MOST));
   const low = i16x8.splat(15 << 11);
   to += 32 + (half << 4);
-  for (; blocks > 0; blocks--, from += INT4_BLOCK) {
+  for (; blocks > 0; blocks--, from += INT4_BLOCK_BYTES) {
     // n is multiplied as 2048 · n, and the product is divided by 2¹⁵.
     const scale = twice(f32x4.mul(f32x4.mul(bfloat16At(from + (half << 3)), factor), f32x4.splat(16)));
     const minimum = twice(f32x4.mul(bfloat16At(from + 16 + (half << 3)), factor));

@@ -150,7 +150,7 @@ function gatherRows(to: usize, n: i32, rows: i32, k: i32, count: i32): void {
 }
 
 /** Panel [n][8 k] from eight columns of a panel [k][8 n], for products with the transposed matrix. */
-export function turnPanel(to: usize, from: usize): void {
+export function transposePanel(to: usize, from: usize): void {
   for (let half: usize = 0; half < 2; half++) {
     const f = from + (half << 4);
     const t = to + (half << 7);

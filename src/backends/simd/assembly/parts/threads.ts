@@ -7,8 +7,8 @@ import {ARGUMENTS, BANK, COMMAND, FAILED, GENERATION, PATIENCE, PHASES, SCRATCH,
 const POLLS_BEFORE_NAP = 20000;
 
 /**
- * Sleeps 0.1 ms. Provided by the host, because `memory.atomic.wait32` cannot be used: with it the baseline compiler of
- * V8 11.3 (Node 20) loses local variables.
+ * Sleeps `NAP_MILLISECONDS`. Provided by the host, because `memory.atomic.wait32` cannot be used: with it the baseline
+ * compiler of V8 11.3 (Node 20) loses local variables.
  */
 declare function nap(): void;
 

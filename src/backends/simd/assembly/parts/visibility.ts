@@ -1,4 +1,5 @@
 /** Which keys each query sees, from positions, padding, images and a mask. See `src/ops/attention.ts`. */
+import {VisibilityWord} from '../layouts/attention';
 import {argument, pointer} from './threads';
 
 let length: i32 = 1;
@@ -17,25 +18,22 @@ let keyImages: usize = 0;
 let mask: usize = 0;
 let sharedMask: bool = false;
 
-/**
- * Twelve arguments from `at` on: left, right, bidirectional, query positions, their rows, key positions, their rows,
- * padding, query images, key images, mask, its rows.
- */
+/** Reads the words of `VisibilityWord` from argument `at` on. */
 export function setVisibility(at: i32, length_: i32, size_: i32): void {
   length = length_;
   size = size_;
-  left = argument(at);
-  right = argument(at + 1);
-  bidirectional = argument(at + 2) != 0;
-  queryPositions = pointer(at + 3);
-  sharedQueryPositions = argument(at + 4) == 1;
-  keyPositions = pointer(at + 5);
-  sharedKeyPositions = argument(at + 6) == 1;
-  padding = pointer(at + 7);
-  queryImages = pointer(at + 8);
-  keyImages = pointer(at + 9);
-  mask = pointer(at + 10);
-  sharedMask = argument(at + 11) == 1;
+  left = argument(at + VisibilityWord.left);
+  right = argument(at + VisibilityWord.right);
+  bidirectional = argument(at + VisibilityWord.bidirectional) != 0;
+  queryPositions = pointer(at + VisibilityWord.queryPositions);
+  sharedQueryPositions = argument(at + VisibilityWord.queryPositionRows) == 1;
+  keyPositions = pointer(at + VisibilityWord.keyPositions);
+  sharedKeyPositions = argument(at + VisibilityWord.keyPositionRows) == 1;
+  padding = pointer(at + VisibilityWord.padding);
+  queryImages = pointer(at + VisibilityWord.queryImages);
+  keyImages = pointer(at + VisibilityWord.keyImages);
+  mask = pointer(at + VisibilityWord.mask);
+  sharedMask = argument(at + VisibilityWord.maskRows) == 1;
 }
 
 /** Keys in a ring of `size` slots, for one new token per row. `positions` holds its position; negative: no token. */

@@ -1,0 +1,66 @@
+/** Argument words of FUSED_BLOCK, and the parts of its workspace. */
+
+/** A dense kernel: see `MatMulWord`. */
+export enum DenseWord {
+  type,
+  w,
+  inner,
+  end,
+}
+
+export enum FusedBlockWord {
+  /** (batch, hiddenDim) */
+  x,
+  /** (batch, hiddenDim) */
+  y,
+  batch,
+  hiddenDim,
+  gateDim,
+  numQueryHeads,
+  numKeyValueHeads,
+  headDim,
+  /** float32 */
+  epsilon,
+  /** float32 */
+  scale,
+  /** float32; 0: none. */
+  logitSoftCap,
+  window,
+  /** (batch, capacity, numKeyValueHeads, headDim) */
+  cachedKeys,
+  /** (batch, capacity, numKeyValueHeads, headDim) */
+  cachedValues,
+  capacity,
+  /** int32 (batch); negative: no token. */
+  positions,
+  /** (tableRows, headDim / 2) */
+  cos,
+  /** (tableRows, headDim / 2) */
+  sin,
+  /** 1 or batch. */
+  tableRows,
+  // Scales of norms; 0: no such norm.
+  postAttentionNorm,
+  preFfwNorm,
+  postFfwNorm,
+  queryNorm,
+  keyNorm,
+  // Dense kernels, each with the words of `DenseWord`.
+  query,
+  key = query + DenseWord.end,
+  value = key + DenseWord.end,
+  output = value + DenseWord.end,
+  gate = output + DenseWord.end,
+  up = gate + DenseWord.end,
+  down = up + DenseWord.end,
+  workspace = down + DenseWord.end,
+  /** Scale of the norm before attention. */
+  preAttentionNorm,
+  end,
+}
+
+/** Each part of the workspace is rounded up to this many bytes, a cache line. */
+export const PART_ALIGNMENT = 64;
+/** Parts of the workspace that all threads use, and parts that each thread has for itself. */
+export const SHARED_PARTS = 7;
+export const OWN_PARTS = 4;

@@ -1,0 +1,41 @@
+/** Argument words of matrix products. */
+
+/** MAT_MUL, and MAT_MUL_TRANSPOSED, where x is dy (m, rows) and y is dx (m, columns). */
+export enum MatMulWord {
+  type,
+  /** Packed (rows, columns), or float32 (rows / inner, columns, inner). */
+  w,
+  /** Counts for float32 only. */
+  inner,
+  /** (m, columns) */
+  x,
+  m,
+  /** (m, rows) */
+  y,
+  rows,
+  columns,
+  end,
+}
+
+/** Strides count values: from one matrix to the next (0: the same matrix again), and from row to row. */
+export enum BatchMatMulWord {
+  /** (m, k), or (k, m) if transposed. */
+  a,
+  aStride,
+  aRowStride,
+  aTransposed,
+  /** (k, n), or (n, k) if transposed. */
+  b,
+  bStride,
+  bRowStride,
+  bTransposed,
+  /** (m, n) */
+  y,
+  yStride,
+  yRowStride,
+  batch,
+  m,
+  n,
+  k,
+  end,
+}

@@ -1,0 +1,44 @@
+/** Packed formats, and the argument words of the commands that write and read them. */
+
+/** Rows of a packed matrix are stored in groups of this many; the last group is filled up with zeros. */
+export const ROW_GROUP = 8;
+/** Columns are stored in blocks of this many; the last block is filled up with zeros. */
+export const COLUMN_BLOCK = 32;
+
+/** Bytes of a block of columns of one group of rows. */
+export const BFLOAT16_BLOCK_BYTES = 512;
+export const INT8_BLOCK_BYTES = 272;
+export const INT4_BLOCK_BYTES = 160;
+
+/** PACK: a matrix of plain numbers, or a piece of it, to packed form. */
+export enum PackWord {
+  source,
+  /** FLOAT32 or BFLOAT16. */
+  sourceType,
+  /** Strides are in values: see `parts/panel.ts`. */
+  inner,
+  outerStride,
+  innerStride,
+  columnStride,
+  rows,
+  columns,
+  target,
+  targetType,
+  /** Columns of the whole target. */
+  targetColumns,
+  /** A multiple of `ROW_GROUP`. */
+  firstRow,
+  /** A multiple of `COLUMN_BLOCK`. */
+  firstColumn,
+  end,
+}
+
+export enum UnpackWord {
+  source,
+  type,
+  rows,
+  columns,
+  /** float32 (rows, columns) */
+  target,
+  end,
+}

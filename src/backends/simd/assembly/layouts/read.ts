@@ -1,0 +1,6 @@
+/** Argument words of READ. */
+export enum ReadWord {
+  at,
+  bytes,
+  end,
+}

@@ -1,0 +1,60 @@
+/** Argument words of the commands that samplers use. `x` is (rows, columns). */
+
+export enum ArgMaxWord {
+  x,
+  rows,
+  columns,
+  /** int32 (rows) */
+  target,
+  end,
+}
+
+export enum TopKWord {
+  x,
+  rows,
+  columns,
+  k,
+  /** (rows, k), `step` bytes from row to row. */
+  values,
+  /** As `values`: int32, or float32 if `indicesAsFloats`. */
+  indices,
+  step,
+  indicesAsFloats,
+  end,
+}
+
+export enum SoftmaxWord {
+  x,
+  /** (rows, columns) */
+  y,
+  rows,
+  columns,
+  end,
+}
+
+export enum SoftmaxSumsWord {
+  x,
+  rows,
+  columns,
+  /** (rows, 2): largest value and sum of the weights. */
+  target,
+  /** float32 */
+  temperature,
+  end,
+}
+
+export enum DrawWord {
+  x,
+  rows,
+  columns,
+  /** int32 (rows) */
+  target,
+  /** float32 */
+  temperature,
+  /** float64 (rows) in [0, 1) */
+  uniforms,
+  end,
+}
+
+/** Bytes of a thread's scratch memory before the values and indices that TOP_K keeps there. */
+export const TOP_K_HEADER = 128;

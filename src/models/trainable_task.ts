@@ -1,0 +1,138 @@
+/** A task that is trained on text as well as on tensors. */
+import type * as tf from '@tensorflow/tfjs';
+import {checkKeys, ValueError} from '../base/errors';
+import {type ModelInputs} from '../layers/named_inputs';
+import {type LabelsLike, type TrainingTexts} from '../training/examples';
+import {type EvaluateArgs, type EvaluateDatasetArgs, type FitArgs, type FitDatasetArgs} from '../training/fit_options';
+import {type Stage} from '../training/stages';
+import {Training, type TrainingCompileArgs} from '../training/training';
+import {Task} from './task';
+
+/* eslint-disable @typescript-eslint/no-explicit-any -- the only type that lets a subclass declare other arguments */
+/** Removes the types of tfjs' training methods, which take only tensors and evaluate synchronously. */
+abstract class UntypedTask extends Task {
+  abstract override compile(...args: any[]): any;
+  abstract override fit(...args: any[]): any;
+  abstract override fitDataset(...args: any[]): any;
+  abstract override trainOnBatch(...args: any[]): any;
+  abstract override evaluate(...args: any[]): any;
+  abstract override evaluateDataset(...args: any[]): any;
+}
+/* eslint-enable @typescript-eslint/no-explicit-any */
+
+/**
+ * A model with logits that is trained on text, or on inputs and labels. `P` is the text that its preprocessor takes.
+ */
+export abstract class TrainableTask<P> extends UntypedTask {
+  abstract logits(hidden: tf.Tensor2D): tf.Tensor2D;
+  abstract trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
+  abstract readonly headWeights: readonly tf.LayerVariable[];
+  abstract tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
+  private createdTraining?: Training;
+  private get training(): Training {
+    return (this.createdTraining ??= new Training(this, this.outputs[0]!.shape.at(-1)!));
+  }
+
+  /**
+   * Sets optimizer, loss and metrics. Arguments that are left out get their defaults.
+   *
+   * @throws ValueError on unusable arguments; then nothing has changed.
+   */
+  override compile(args: TrainingCompileArgs = {}): void {
+    this.training.compile(args);
+    this.optimizer = this.training.settings.optimizer;
+  }
+
+  /**
+   * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is whole
+   * strings, or {prompts, responses[, images]}, of which only the responses count.
+   *
+   * Only tokens with a weight other than 0 go through the head, so the logits of a whole batch never exist.
+   *
+   * @returns the history: loss, metrics and their validation values, one number per epoch.
+   * @throws ValueError on unusable data or options, for packed weights, and for a loss that is not finite; the signal's
+   * reason when aborted. The weights are then those of the last complete step. Only the optimizer's tensors stay in
+   * memory.
+   */
+  override fit(x: P | TrainingTexts, args?: FitArgs): Promise<tf.History>;
+  override fit(x: ModelInputs, y: LabelsLike, args?: FitArgs): Promise<tf.History>;
+  override async fit(x: unknown, y?: unknown, args?: FitArgs): Promise<tf.History> {
+    return this.training.fit(x, y, args);
+  }
+
+  /**
+   * Trains on a tf.data dataset whose elements are batches: text, {prompts, responses}, or {xs, ys[, sampleWeight]}.
+   *
+   * @throws as {@link fit}.
+   */
+  override async fitDataset<T extends tf.TensorContainer>(
+    dataset: tf.data.Dataset<T>,
+    args: FitDatasetArgs = {},
+  ): Promise<tf.History> {
+    return this.training.fitDataset(dataset, args);
+  }
+
+  /**
+   * Trains on one batch, for one step.
+   *
+   * @returns the loss before the step, or [loss, metric].
+   * @throws as {@link fit}.
+   */
+  override trainOnBatch(x: P | TrainingTexts): Promise<number | number[]>;
+  override trainOnBatch(x: ModelInputs, y: LabelsLike, sampleWeight?: LabelsLike): Promise<number | number[]>;
+  override async trainOnBatch(x: unknown, y?: unknown, sampleWeight?: LabelsLike): Promise<number | number[]> {
+    return this.training.trainOnBatch(x, y, sampleWeight);
+  }
+
+  /**
+   * Computes the loss, followed by the metrics, on the data that `fit` takes. The caller disposes these scalars.
+   *
+   * @throws ValueError on unusable data or options; the signal's reason when aborted.
+   */
+  override evaluate(x: P | TrainingTexts, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]>;
+  override evaluate(x: ModelInputs, y: LabelsLike, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]>;
+  override async evaluate(x: unknown, y?: unknown, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]> {
+    return this.training.evaluate(x, y, args);
+  }
+
+  /**
+   * As {@link evaluate}, on a tf.data dataset such as {@link fitDataset} takes.
+   *
+   * @throws as {@link evaluate}.
+   */
+  override async evaluateDataset(
+    dataset: tf.data.Dataset<tf.TensorContainer>,
+    args: EvaluateDatasetArgs = {},
+  ): Promise<tf.Scalar | tf.Scalar[]> {
+    checkKeys('evaluateDataset', args, ['batches', 'signal']);
+    return this.training.evaluateDataset(dataset, args);
+  }
+
+  /**
+   * Everything that a run of `fit` or `fitDataset` needs to continue bit for bit with {@link FitArgs.resumeFrom}:
+   * trained weights, optimizer state, position and seed. Call it from a callback, or after a run has ended or was
+   * aborted.
+   *
+   * @throws ValueError before the first run.
+   */
+  async saveTrainingState(): Promise<Uint8Array<ArrayBuffer>> {
+    return this.training.save();
+  }
+
+  /**
+   * Saves the model in tfjs' format, as `save` of all models.
+   *
+   * @throws ValueError for `includeOptimizer`: use {@link saveTrainingState}.
+   */
+  override async save(target: tf.io.IOHandler | string, config: tf.io.SaveConfig = {}): Promise<tf.io.SaveResult> {
+    if (config.includeOptimizer) {
+      throw new ValueError('Files of tfjs hold no optimizer of a language model. Use `saveTrainingState` instead.');
+    }
+    return super.save(target, config);
+  }
+
+  override dispose(): ReturnType<Task['dispose']> {
+    this.createdTraining?.dispose();
+    return super.dispose();
+  }
+}

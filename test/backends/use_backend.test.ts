@@ -1,0 +1,64 @@
+/** Choosing among invented backends: only the list knows their names. */
+import {type Backend} from '../../src/backends/backend';
+import {backendNames, describeBackends, useBackend} from '../../src/backends/use_backend';
+
+const mockUsed: [name: string, options: object][] = [];
+
+jest.mock('../../src/backends/all', () => {
+  const backend = (name: string, rest: Partial<Backend>): Backend => ({
+    name,
+    options: [],
+    unavailable: async () => undefined,
+    preferred: () => true,
+    use: async options => void mockUsed.push([name, options]),
+    details: async () => `details of ${name}`,
+    ...rest,
+  });
+  return {
+    backends: [
+      backend('missing', {unavailable: async () => 'there is no such device.'}),
+      backend('slow', {preferred: () => false, options: ['threads']}),
+      backend('fast', {}),
+      backend('last', {}),
+    ],
+  };
+});
+
+beforeEach(() => void mockUsed.splice(0));
+
+const choose = (name: string, options?: object) => useBackend(name as never, options);
+
+test('names follow the list', () => {
+  expect(backendNames).toEqual(['auto', 'missing', 'slow', 'fast', 'last']);
+});
+
+test('"auto" uses the first backend that is available and preferred', async () => {
+  expect(await useBackend()).toBe('fast');
+  expect(mockUsed).toEqual([['fast', {}]]);
+});
+
+test('a name selects a backend that is not preferred, with its options', async () => {
+  expect(await choose('slow', {threads: 3})).toBe('slow');
+  expect(mockUsed).toEqual([['slow', {threads: 3}]]);
+});
+
+test('an unavailable backend is refused with its reason', async () => {
+  await expect(choose('missing')).rejects.toThrow(
+    'Backend "missing" cannot be used here. missing: there is no such device.',
+  );
+});
+
+test('unknown names and options are refused', async () => {
+  await expect(choose('other')).rejects.toThrow(
+    'Expected a backend: "auto", "missing", "slow", "fast", "last". Received: "other".',
+  );
+  await expect(choose('slow', {thread: 3})).rejects.toThrow(/Backend "slow".*"thread". Expected: threads/);
+  expect(mockUsed).toEqual([]);
+});
+
+test('descriptions are in the order of the list, with the reason of an unavailable backend', async () => {
+  expect(await describeBackends()).toEqual([
+    {name: 'missing', available: false, details: 'there is no such device.'},
+    ...['slow', 'fast', 'last'].map(name => ({name, available: true, details: `details of ${name}`})),
+  ]);
+});
