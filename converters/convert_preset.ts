@@ -191,7 +191,7 @@ function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener 
   const biases = new Map(adapters.map(({layer, bias}) => [bias && biasOf(layer), bias]));
   return (weight, path) => {
     const bias = weight instanceof Weight ? biases.get(weight) : undefined;
-    if (bias) return new ArrayStream(weight.shape as number[], bias);
+    if (bias) return new ArrayStream(weight.shape, bias);
     const adapter = kernels.get(weight);
     return adapter ? new MergedStream(open(weight, path), async () => adapter) : open(weight, path);
   };

@@ -50,15 +50,16 @@ function describe(facts: PresetFacts, options: InspectOptions, formatBytes: Form
   return sections.filter(Boolean).join('\n');
 }
 
-function head({preset, source, parameters, format, files, variables: all}: PresetFacts, formatBytes: Format): string {
+function head(facts: PresetFacts, formatBytes: Format): string {
+  const {preset, source, parameters, format, title, files, variables: all} = facts;
   const rows = [['Preset', preset]];
   rows.push(['Files', source ?? 'not on this machine']);
   for (const file of files) {
     rows.push(['', `${file.name}: ${formatCount(file.variables)} variables, ${formatBytes(file.bytes)}`]);
   }
   const dtypes = [...new Set(all.map(({dtype}) => dtype))].join(', ');
-  const kind = format === 'tfjs' ? 'TensorFlow.js' : `Keras HDF5, ${format}`;
-  if (source) rows.push(['Format', format ? `${kind}, ${dtypes}` : 'no weight files']);
+  const layout = format === 'single' || format === 'sharded' ? `${title}, ${format}` : title;
+  if (source) rows.push(['Format', format ? `${layout}, ${dtypes}` : 'no weight files']);
   if (parameters !== null) rows.push(['Parameters', formatCount(parameters)]);
   return table(rows);
 }

@@ -26,6 +26,8 @@ export interface PresetFacts {
   parameters: number | null;
   /** How the weights are divided into files: single, sharded, tfjs …; null without weights. */
   format: string | null;
+  /** Name of the file format for people; null without files. */
+  title: string | null;
   files: {name: string; variables: number; bytes: number}[];
   variables: Variable[];
   /** Bytes of the stored weights by dtype; null if the model cannot be built. */
@@ -55,6 +57,7 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
       config,
       parameters: count || (checkpoint ? null : entry!.metadata.params),
       format: layout,
+      title: checkpoint?.title ?? null,
       files: filesWithSizes(stored),
       ...{variables, memory, cache, problem},
     };

@@ -77,8 +77,8 @@ async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biase
   const adapter = await layer.readAdapter();
   const scale = layer.loraScale;
   const group = `lora/${index}/vars`;
-  const add = (name: string, shape: readonly (number | null)[], values: Float32Array) =>
-    file.dataset(`${group}/${name}`, {shape: shape as number[], dtype: 'float32', data: () => [bytesOf(values)]});
+  const add = (name: string, shape: readonly number[], values: Float32Array) =>
+    file.dataset(`${group}/${name}`, {shape, dtype: 'float32', data: () => [bytesOf(values)]});
   const name = matrixName(layer);
   add(`${name}_a`, a.shape, adapter.a);
   // In KerasHub alpha always equals the rank. With the scale folded into B the sum is the same there.
@@ -147,7 +147,7 @@ async function readAdapters(backbone: tf.LayersModel, file: Hdf5File): Promise<L
       problems.push(`layer ${index} is ${other ? `"${other.path}", a ${other.getClassName()}` : 'not in the model'}`);
       continue;
     }
-    const shape = layer.adapted.shape as number[];
+    const shape = layer.adapted.shape;
     const bias = biasOf(layer);
     const dataset = (name: string, wanted: readonly number[]): Hdf5Dataset | undefined => {
       const at = file.dataset(`lora/${index}/vars/${name}`);
@@ -161,7 +161,7 @@ async function readAdapters(backbone: tf.LayersModel, file: Hdf5File): Promise<L
     const name = matrixName(layer);
     const a = dataset(`${name}_a`, [...shape.slice(0, -1), rank]);
     const b = dataset(`${name}_b`, [rank, shape.at(-1)!]);
-    const values = has('bias') ? dataset('bias', (bias?.shape as number[] | undefined) ?? []) : undefined;
+    const values = has('bias') ? dataset('bias', bias?.shape ?? []) : undefined;
     const alpha = has('alpha') ? file.dataset(`lora/${index}/vars/alpha`) : undefined;
     found.push(() => readLayer(file, layer, {rank, a: a!, b: b!, bias: values, alpha}));
   }

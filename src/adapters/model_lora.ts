@@ -195,9 +195,9 @@ export function applyAdapters(backbone: tf.LayersModel, source: string, adapters
   tf.tidy(() => {
     for (const {layer, a, b, bias, alpha} of adapters) {
       const {a: first, b: second} = layer.loraMatrices!;
-      first.write(tf.tensor(a, first.shape as number[]));
-      second.write(tf.tensor(b, second.shape as number[]));
-      if (bias) biasOf(layer)!.write(tf.tensor(bias, biasOf(layer)!.shape as number[]));
+      first.write(tf.tensor(a, first.shape));
+      second.write(tf.tensor(b, second.shape));
+      if (bias) biasOf(layer)!.write(tf.tensor(bias, biasOf(layer)!.shape));
       layer.loraAlpha = alpha;
     }
   });

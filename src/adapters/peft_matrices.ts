@@ -18,7 +18,7 @@ function transposed(values: Float32Array, rows: number, columns: number): Float3
 
 /** For a kernel (N, D, H) whose heads are outputs: number of heads, inputs, and outputs per head. Undefined for others. */
 function headsOf(layer: LoraLayer): [heads: number, inputs: number, outputs: number] | undefined {
-  const shape = layer.adapted.shape as number[];
+  const shape = layer.adapted.shape;
   const heads = layer.name === 'query' || layer.name === 'key' || layer.name === 'value';
   return heads ? (shape as [number, number, number]) : undefined;
 }
@@ -27,7 +27,7 @@ function headsOf(layer: LoraLayer): [heads: number, inputs: number, outputs: num
 export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] {
   const heads = headsOf(layer);
   if (heads) return [heads[1], heads[0] * heads[2]];
-  const shape = layer.adapted.shape as number[];
+  const shape = layer.adapted.shape;
   return [shape.slice(0, -1).reduce((x, y) => x * y, 1), shape.at(-1)!];
 }
 

@@ -17,6 +17,8 @@ export interface Checkpoint {
   readonly name: string;
   /** Name of its format. */
   readonly format: string;
+  /** Name of its format for people, such as "Keras HDF5". */
+  readonly title: string;
   /**
    * The configuration of a part as Keras serializes it; null if the checkpoint has none.
    *
@@ -86,6 +88,7 @@ export interface CheckpointFormat {
   readonly name: string;
   /** Whether a folder holds weights in this format. */
   recognizes(source: PresetSource): Promise<boolean>;
+  /** State the type of its result, `Promise<Checkpoint>`: declarations cannot name a class that is not exported. */
   open(source: PresetSource): Promise<Checkpoint>;
   /** Whether a file holds weights in this format: such files are removed when new weights are saved in their folder. */
   isWeightFile(path: string): boolean;

@@ -88,7 +88,7 @@ export function savedWeights(
     groups.push({path: group, layerName: layer.name});
     layer.savedWeights.forEach((weight, i) => {
       const name = String(i);
-      const shape = weight.shape as number[];
+      const shape = weight.shape;
       const values = () => open(weight, `${group}/${name}`);
       const merged = () => mergedValues(layer, weight, values());
       variables.push({group, name, shape, dtype: dtypeOf(path, layer), open: merged});

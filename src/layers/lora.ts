@@ -95,7 +95,7 @@ export abstract class LoraLayer extends Layer {
       );
     }
     const initializers = [getInitializer(aInitializer), getInitializer(bInitializer)] as const;
-    const shape = this.adapted.shape as number[];
+    const shape = this.adapted.shape;
     this.lora = {
       a: this.addFloatWeight(`lora_${this.loraName}_a`, [...shape.slice(0, -1), rank], initializers[0]),
       b: this.addFloatWeight(`lora_${this.loraName}_b`, [rank, shape.at(-1)!], initializers[1]),

@@ -118,7 +118,7 @@ function contractedStart({kernel, contracted}: EinsumPlan): number {
  */
 export function denseEinsum(x: tf.Tensor, weight: tf.Tensor | PackedWeight, plan: EinsumPlan): tf.Tensor {
   return tf.tidy(() => {
-    const shape = weight.shape as number[];
+    const shape = weight.shape;
     const sizes = new Map<string, number>();
     plan.x.forEach((label, i) => sizes.set(label, x.shape[i]!));
     plan.kernel.forEach((label, i) => {

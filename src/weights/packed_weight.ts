@@ -25,6 +25,8 @@ const ROWS: KernelLayout = {out: [0], in: [1]};
  * its bits.
  */
 export class PackedWeight extends tf.LayerVariable {
+  /** The logical shape. */
+  declare readonly shape: number[];
   readonly rows: number;
   readonly columns: number;
   readonly packing: Packing;
@@ -135,7 +137,7 @@ export class PackedWeight extends tf.LayerVariable {
           `Use \`await weight.fillFromTensor(values)\` for weight "${this.originalName}".`,
       );
     }
-    this.takeBits(packing.packTensor(values, this.shape as number[], layout));
+    this.takeBits(packing.packTensor(values, this.shape, layout));
     return this;
   }
 
@@ -150,19 +152,19 @@ export class PackedWeight extends tf.LayerVariable {
       return;
     }
     this.checkValues(values);
-    const shape = this.shape as number[];
+    const shape = this.shape;
     const halves = bfloat16Bits((await values.data()) as Float32Array | Int32Array, sizeOf(shape));
     this.takeBits(packValues(this.packing.begin(shape, this.layout), halves, shape));
   }
 
   /** Takes the values from a file, piece by piece, each packed as it arrives. */
   async fill(stream: ValueStream): Promise<void> {
-    await this.take(stream, this.shape as number[], this.layout, PIECE);
+    await this.take(stream, this.shape, this.layout, PIECE);
   }
 
   /** The same from values in memory, in logical order or as rows (rows, columns), in pieces of at most `piece` values. */
   async fillFromMemory(stream: ValueStream, order: 'logical' | 'rows', piece: number): Promise<void> {
-    if (order === 'logical') await this.take(stream, this.shape as number[], this.layout, piece);
+    if (order === 'logical') await this.take(stream, this.shape, this.layout, piece);
     else await this.take(stream, [this.rows, this.columns], ROWS, piece);
   }
 
@@ -181,7 +183,7 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   private initialize(initializer: Initializer): void {
-    const shape = this.shape as number[];
+    const shape = this.shape;
     const fill = initialValues(initializer, shape);
     if (!fill) {
       tf.tidy(() => {
@@ -211,12 +213,12 @@ export class PackedWeight extends tf.LayerVariable {
   private checkValues({shape, size, dtype, rank}: tf.Tensor): void {
     const weight = `Weight "${this.originalName}"`;
     if (this.format === 'bfloat16' && dtype === 'int32' && rank === 1) {
-      const count = sizeOf(this.shape as number[]);
+      const count = sizeOf(this.shape);
       const words = Math.ceil(count / 2);
       if (size === words) return;
       throw new ValueError(`${weight} expected ${count} bfloat16 values in ${words} words. Received: ${size} words.`);
     }
-    if (!tf.util.arraysEqual(shape, this.shape as number[])) {
+    if (!tf.util.arraysEqual(shape, this.shape)) {
       throw new ValueError(`${weight} expected a value of shape [${this.shape}]. Received: [${shape}].`);
     }
     if (dtype !== 'float32') throw new ValueError(`${weight} expected float32 values. Received: ${dtype}.`);

@@ -42,7 +42,7 @@ abstract class MemoryStream implements ValueStream {
 /** A float32 weight in logical order. */
 class FloatStream extends MemoryStream {
   constructor(private readonly weight: Weight) {
-    super(weight.shape as number[]);
+    super(weight.shape);
   }
   protected piece(start: number, count: number): tf.Tensor {
     return tf.tidy(() => tf.slice(tf.reshape(this.weight.read(), [-1]), start, count));
@@ -72,7 +72,7 @@ class RowStream extends MemoryStream {
 class UnpackedStream extends MemoryStream {
   private values: tf.Tensor | undefined;
   constructor(private readonly weight: PackedWeight) {
-    super(weight.shape as number[]);
+    super(weight.shape);
   }
   protected piece(start: number, count: number): tf.Tensor {
     this.values ??= this.weight.read();
@@ -106,7 +106,7 @@ export async function repacked(
 ): Promise<PackedWeight> {
   const {shape, originalName, trainable} = weight;
   const initializer = weight.initializer ?? tf.initializers.zeros();
-  const packed = new PackedWeight(shape as number[], layout, originalName, initializer, trainable, format);
+  const packed = new PackedWeight(shape, layout, originalName, initializer, trainable, format);
   if (!weight.filled) return packed;
   try {
     if (weight instanceof PackedWeight) await packed.fillFromMemory(new RowStream(weight), 'rows', MEMORY_PIECE);

@@ -22,6 +22,8 @@ export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
  * 27 billion parameters is therefore built, counted and summarized in milliseconds.
  */
 export class Weight extends tf.LayerVariable {
+  /** tfjs allows unknown sizes, which a weight never has. */
+  declare readonly shape: number[];
   private pending?: Initializer;
 
   constructor(shape: number[], name: string, initializer: Initializer, trainable = true) {
@@ -33,7 +35,7 @@ export class Weight extends tf.LayerVariable {
 
   /** Bytes as stored. */
   get byteLength(): number {
-    return 4 * tf.util.sizeFromShape(this.shape as number[]);
+    return 4 * tf.util.sizeFromShape(this.shape);
   }
 
   /** False while the weight is only declared. */
@@ -57,7 +59,7 @@ export class Weight extends tf.LayerVariable {
   }
 
   private initialValues(initializer: Initializer): tf.Tensor {
-    const shape = this.shape as number[];
+    const shape = this.shape;
     const fill = initialValues(initializer, shape);
     if (!fill) return initializer.apply(shape, 'float32');
     const target = beginFloat32(shape);
@@ -73,8 +75,8 @@ export class Weight extends tf.LayerVariable {
 
   /** Takes the values from a file, piece by piece, without a second copy in memory. */
   async fill(stream: ValueStream): Promise<void> {
-    const size = tf.util.sizeFromShape(this.shape as number[]);
-    const target = beginFloat32(this.shape as number[]);
+    const size = tf.util.sizeFromShape(this.shape);
+    const target = beginFloat32(this.shape);
     try {
       for (let start = 0; start < size; start += PIECE) {
         await stream.readFloat32(start, target.values().subarray(start, start + PIECE));

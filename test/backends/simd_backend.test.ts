@@ -1,7 +1,7 @@
 /** tfjs tensors in WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references. */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
-import {describeBackends, useBackend} from '../../src';
+import {backendNames, describeBackends, useBackend} from '../../src';
 import {Arena} from '../../src/backends/simd/memory/heap';
 import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
@@ -309,6 +309,10 @@ test('refuses unknown names and options', async () => {
     /no argument "thread". Expected: threads, relaxed, wide/,
   );
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);
+});
+
+test('backendNames lists "auto", then the described backends in their order', async () => {
+  expect(backendNames).toEqual(['auto', ...(await describeBackends()).map(({name}) => name)]);
 });
 
 test('describeBackends describes both backends', async () => {

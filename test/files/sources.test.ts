@@ -237,6 +237,12 @@ describe('openPreset', () => {
   });
 });
 
+test('names of object properties are not presets', async () => {
+  await expect(Gemma3Backbone.fromPreset('toString', {loadWeights: false})).rejects.toThrow(
+    'Received: "toString", which is none of these.',
+  );
+});
+
 test('names an address that does not answer', async () => {
   const gone = new HttpPreset('http://127.0.0.1:9/x');
   await expect(readAll(gone, 'config.json')).rejects.toThrow(

@@ -9,6 +9,7 @@ import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write
 
 class KerasPreset extends PresetFiles implements Checkpoint {
   readonly format = 'keras';
+  readonly title = 'Keras HDF5';
 
   hasWeights(): Promise<boolean> {
     return hasKerasWeights(this.source);

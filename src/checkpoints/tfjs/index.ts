@@ -10,6 +10,7 @@ import {writeTfjsWeights} from './write_weights';
 
 class TfjsFolder extends PresetFiles implements Checkpoint {
   readonly format = 'tfjs';
+  readonly title = 'TensorFlow.js';
 
   hasWeights(): Promise<boolean> {
     return this.source.has(TFJS_FILE);

@@ -45,7 +45,7 @@ export async function writeTfjsWeights(
 /** The manifest's entry for a weight. */
 export function manifestEntry(weight: AnyWeight): ManifestEntry {
   const {originalName: name} = weight;
-  const shape = weight.shape as number[];
+  const shape = weight.shape;
   if (!(weight instanceof PackedWeight)) return {name, shape, dtype: 'float32'};
   const {format, packing, rows, columns} = weight;
   // bfloat16 is written in logical order: the physical order differs between backends, and packing it is quick.
@@ -77,7 +77,7 @@ const ROWS: KernelLayout = {out: [0], in: [1]};
 async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGenerator<Uint8Array> {
   const {layout, rows, columns, packing} = weight;
   if (![...layout.out, ...layout.in].every((axis, i) => axis === i)) {
-    yield* packed(weight, weight.shape as number[], layout, values);
+    yield* packed(weight, weight.shape, layout, values);
     return;
   }
   // Groups of rows are packed separately, so a large table can be packed in parts.
@@ -115,7 +115,7 @@ async function* packed(
 export async function restingTensor(weight: AnyWeight, values: OpenValues): Promise<tf.Tensor> {
   if (!(weight instanceof PackedWeight)) return weight.read();
   if (weight.format !== 'bfloat16') return tf.clone(weight.bits);
-  const words = new Int32Array(Math.ceil(sizeOf(weight.shape as number[]) / 2));
+  const words = new Int32Array(Math.ceil(sizeOf(weight.shape) / 2));
   const bytes = new Uint8Array(words.buffer);
   let at = 0;
   for await (const piece of storedPieces(values, 'bfloat16')) {

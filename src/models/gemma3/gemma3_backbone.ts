@@ -36,7 +36,7 @@ import {Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
 import {Gemma3MeanPooling} from './gemma3_mean_pooling';
 import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
-import {type PresetEntry, presets} from '../../hub/registry';
+import {type PresetEntry, presets, registeredPreset} from '../../hub/registry';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 import {huggingFaceNames} from './names/huggingface';
 
@@ -313,9 +313,8 @@ export class Gemma3Backbone extends Backbone {
     const {loadWeights = true, dtype, onProgress, signal} = options;
     signal?.throwIfAborted();
     const override = dtype === undefined ? {} : {dtype: parseDtype(dtype).name};
-    if (!loadWeights && typeof preset === 'string' && presets[preset]) {
-      return new Gemma3Backbone({...presets[preset].config, ...override} as never);
-    }
+    const registered = typeof preset === 'string' ? registeredPreset(preset) : undefined;
+    if (!loadWeights && registered) return new Gemma3Backbone({...registered.config, ...override} as never);
     return withCheckpoint(preset, async checkpoint => {
       const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
       const build = (given: object) => new Gemma3Backbone({...config, ...given} as unknown as Gemma3BackboneArgs);

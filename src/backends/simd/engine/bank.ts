@@ -7,7 +7,7 @@ export const PAGE = 65536;
 export interface Kernels {
   start(thread: number, threads: number): void;
   execute(command: number): void;
-  selfTest(): number;
+  selfTest(factor: number): number;
   tryTiles(wide: boolean, times: number): void;
 }
 

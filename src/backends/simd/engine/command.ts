@@ -1,7 +1,7 @@
 /**
  * Commands of the engine, which are run as `engine.run(...matMul({...}))`. A function like `matMul` builds a command from
- * named values; it and the assembly function of the same name agree on the order of the words through the enums in `../assembly/layouts`.
- * These functions are in `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and in
+ * named values. It and the assembly function of the same name index the words by an enum in `../assembly/layouts`. These
+ * functions are in `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and in
  * `../packing/pack_command.ts`.
  *
  * All pointers are byte offsets in the engine's memory and multiples of 4. All tensors are float32 in row-major order
@@ -24,7 +24,7 @@
  *
  * A product of fewer than four rows of x with integer weights rounds x, in blocks of 32 values, to a fraction of the
  * block's largest: 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows round both
- * sides to 16 bits, in runs of 128 columns: see `integer_tile.ts`. All others compute in float32.
+ * sides to 16 bits, in runs of 128 columns: see `../assembly/parts/integer_tile.ts`. All others compute in float32.
  */
 import {
   BFLOAT16_BLOCK_BYTES,

@@ -241,7 +241,7 @@ async function chooseModule(
     if (!WebAssembly.validate(bytes)) enableRelaxedSimd();
     if (WebAssembly.validate(bytes)) {
       const module = await WebAssembly.compile(bytes);
-      if (instantiate(module, memory).selfTest()) return {module, level: 'relaxed'};
+      if (instantiate(module, memory).selfTest(3)) return {module, level: 'relaxed'};
     }
     if (relaxed) {
       throw new Error('Relaxed SIMD is not available here. Omit `relaxed` to use it only where it is available.');

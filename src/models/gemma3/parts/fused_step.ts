@@ -54,7 +54,7 @@ export interface FusableBlock {
  */
 function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
   if (kernel instanceof PackedWeight) return {packing: kernel.packing, inner: 1};
-  const inner = sizeOf((kernel.shape as number[]).slice(contractedEnd));
+  const inner = sizeOf(kernel.shape.slice(contractedEnd));
   return {packing: null, inner};
 }
 

@@ -7,7 +7,7 @@ import {AttentionWord, PARTIAL_HEADER} from '../layouts/attention';
 import {dotKeys} from '../parts/dot_keys';
 import {copyFloatColumns, transposeFloatRows} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, scratch, thread, threads} from '../parts/threads';
-import {packedBytes, packRows, tiles} from '../parts/tile';
+import {interleavedBytes, interleaveRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {keysInUse, findVisible, setRingVisibility, setVisibility} from '../parts/visibility';
 
@@ -35,12 +35,12 @@ let softCap: f32 = 0;
 // Scratch memory by its contents, for `most` rows or keys each.
 let most: i32 = 0;
 let paddedWidth: i32 = 0;
-let packedQueries: usize = 0;
+let interleavedQueries: usize = 0;
 let keyPanels: usize = 0;
 let valuePanels: usize = 0;
 let sums: usize = 0;
 let scores: usize = 0;
-let packedScores: usize = 0;
+let interleavedScores: usize = 0;
 let seen: usize = 0;
 let maxima: usize = 0;
 let totals: usize = 0;
@@ -51,13 +51,13 @@ function divideScratch(): void {
   while (most > 8 && 4 * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
   const block = (<usize>(most * paddedWidth)) << 2;
   const square = (<usize>(most * most)) << 2;
-  packedQueries = scratch();
-  keyPanels = packedQueries + packedBytes(most, paddedWidth);
+  interleavedQueries = scratch();
+  keyPanels = interleavedQueries + interleavedBytes(most, paddedWidth);
   valuePanels = keyPanels + block;
   sums = valuePanels + block;
   scores = sums + block;
-  packedScores = scores + square;
-  seen = packedScores + packedBytes(most, most);
+  interleavedScores = scores + square;
+  seen = interleavedScores + interleavedBytes(most, most);
   maxima = seen + square;
   totals = maxima + ((<usize>most) << 2);
 }
@@ -109,7 +109,7 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
     if (rows <= FEW) {
       sumFewValues(rows, values + offset, step, some);
     } else {
-      packRows(scores, (<usize>most) << 2, rows, some, packedScores);
+      interleaveRows(scores, (<usize>most) << 2, rows, some, interleavedScores);
       sumValues(rows, values + offset, step, some);
     }
   }
@@ -118,14 +118,14 @@ function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begi
 function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
   const row = (<usize>width) << 2;
   const rows = tokens * count;
-  let to = rows > FEW ? sums : packedQueries;
+  let to = rows > FEW ? sums : interleavedQueries;
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++, to += row) {
       const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
       scaleRow(from, f32x4.splat(scale), to, width);
     }
   }
-  if (rows > FEW) packRows(sums, row, rows, width, packedQueries);
+  if (rows > FEW) interleaveRows(sums, row, rows, width, interleavedQueries);
   memory.fill(sums, 0, (<usize>(rows * paddedWidth)) << 2);
   for (let r = 0; r < rows; r++) {
     store<f32>(maxima + ((<usize>r) << 2), NOTHING);
@@ -135,7 +135,7 @@ function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32)
 
 function score(rows: i32, from: usize, step: usize, count: i32): void {
   if (rows <= FEW) {
-    dotKeys(packedQueries, rows, width, from, step, count, scores, (<usize>most) << 2);
+    dotKeys(interleavedQueries, rows, width, from, step, count, scores, (<usize>most) << 2);
     return;
   }
   const panelBytes = (<usize>width) << 5;
@@ -143,7 +143,18 @@ function score(rows: i32, from: usize, step: usize, count: i32): void {
   for (let key = 0; key < count; key += 8, panel += panelBytes) {
     transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
   }
-  tiles(packedQueries, keyPanels, panelBytes, 32, width, scores, (<usize>most) << 2, rows, (count + 7) & ~7, false);
+  tiles(
+    interleavedQueries,
+    keyPanels,
+    panelBytes,
+    32,
+    width,
+    scores,
+    (<usize>most) << 2,
+    rows,
+    (count + 7) & ~7,
+    false,
+  );
 }
 
 /** Turns scores into weights, and rescales the previous sums to the new maximum. */
@@ -192,7 +203,7 @@ function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
     if (h + 8 <= width) copyFloatColumns(panel, from, step, count);
     else copyLastColumns(panel, from, step, count, width - h);
   }
-  tiles(packedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
+  tiles(interleavedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
 }
 
 /** Sums values in place, four keys at a time: each row of values is read once, in order. */

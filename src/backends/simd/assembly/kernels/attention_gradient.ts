@@ -8,7 +8,7 @@ import {AttentionGradientWord, AttentionWord, QUERY_STATISTICS} from '../layouts
 import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {transposeFloatRows} from '../parts/panel';
 import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from '../parts/threads';
-import {packColumns, packedBytes, packRows, tiles} from '../parts/tile';
+import {interleaveColumns, interleavedBytes, interleaveRows, tiles} from '../parts/tile';
 import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {findVisible, setVisibility} from '../parts/visibility';
 
@@ -41,11 +41,11 @@ let keys: usize = 0;
 let values: usize = 0;
 let sums: usize = 0;
 let valueSums: usize = 0;
-let packedQueries: usize = 0;
-let packedOutputs: usize = 0;
+let interleavedQueries: usize = 0;
+let interleavedOutputs: usize = 0;
 let panel: usize = 0;
 let seen: usize = 0;
-let packedSquare: usize = 0;
+let interleavedSquare: usize = 0;
 /** Per row: its largest score, the inverse sum of its weights, Σ probability · gradient of the probability. */
 let rowStatistics: usize = 0;
 /** Squares of scores and of their gradients: as many pairs as fit, and the pair in use. */
@@ -55,8 +55,8 @@ let scores: usize = 0;
 let scoreGradients: usize = 0;
 
 function scratchValues(): i32 {
-  const packed = 2 * packedBytes(most, paddedWidth) + packedBytes(most, most);
-  return most * (6 * (paddedWidth + GAP) + 3 * most + QUERY_STATISTICS) + 16 * paddedWidth + <i32>(packed >> 2);
+  const interleaved = 2 * interleavedBytes(most, paddedWidth) + interleavedBytes(most, most);
+  return most * (6 * (paddedWidth + GAP) + 3 * most + QUERY_STATISTICS) + 16 * paddedWidth + <i32>(interleaved >> 2);
 }
 
 function divideScratch(): void {
@@ -66,7 +66,7 @@ function divideScratch(): void {
   rowBytes = (<usize>(paddedWidth + GAP)) << 2;
   squareBytes = (<usize>most) << 2;
   const rows = <usize>most * rowBytes;
-  const packed = packedBytes(most, paddedWidth);
+  const interleaved = interleavedBytes(most, paddedWidth);
   const square = <usize>most * squareBytes;
   queries = scratch();
   outputs = queries + rows;
@@ -74,12 +74,12 @@ function divideScratch(): void {
   values = keys + rows;
   sums = values + rows;
   valueSums = sums + rows;
-  packedQueries = valueSums + rows;
-  packedOutputs = packedQueries + packed;
-  panel = packedOutputs + packed;
+  interleavedQueries = valueSums + rows;
+  interleavedOutputs = interleavedQueries + interleaved;
+  panel = interleavedOutputs + interleaved;
   seen = panel + ((<usize>paddedWidth) << 6);
-  packedSquare = seen + square;
-  rowStatistics = packedSquare + packedBytes(most, most);
+  interleavedSquare = seen + square;
+  rowStatistics = interleavedSquare + interleavedBytes(most, most);
   squares = rowStatistics + <usize>(most * QUERY_STATISTICS) * 4;
   pairs = <i32>((scratch() + SCRATCH_BYTES - EDGE - squares) / (2 * square));
 }
@@ -100,8 +100,8 @@ function loadTokens(batch: i32, token: i32, tokens: i32, head: i32, count: i32):
       copyRow(queries + to, pointer(SHARED + AttentionWord.q) + at, floatArgument(SHARED + AttentionWord.scale));
     }
   }
-  packRows(queries, rowBytes, tokens * count, width, packedQueries);
-  packRows(outputs, rowBytes, tokens * count, width, packedOutputs);
+  interleaveRows(queries, rowBytes, tokens * count, width, interleavedQueries);
+  interleaveRows(outputs, rowBytes, tokens * count, width, interleavedOutputs);
 }
 
 function usePair(index: i32): void {
@@ -138,14 +138,14 @@ function products(x: usize, rows: i32, block: usize, y: usize): void {
 
 /** Scores of rows and keys, and the gradients of their probabilities. */
 function score(rows: i32): void {
-  products(packedQueries, rows, keys, scores);
+  products(interleavedQueries, rows, keys, scores);
   if (softCap != 0) {
     const cap = f32x4.splat(softCap);
     for (let at = scores; at < scores + <usize>rows * squareBytes; at += 16) {
       v128.store(at, f32x4.mul(tanh4(f32x4.div(v128.load(at), cap)), cap));
     }
   }
-  products(packedOutputs, rows, values, scoreGradients);
+  products(interleavedOutputs, rows, values, scoreGradients);
 }
 
 function statisticsOf(row: i32): usize {
@@ -234,9 +234,9 @@ function differentiate(rows: i32, group: i32): void {
   }
 }
 
-/** to[r] += Σ packedSquare[i][r] · block[i] over `depth` rows of the block. */
+/** to[r] += Σ interleavedSquare[i][r] · block[i] over `depth` rows of the block. */
 function accumulate(to: usize, rows: i32, block: usize, depth: i32): void {
-  tiles(packedSquare, block, 32, rowBytes, depth, to, rowBytes, rows, paddedWidth, true);
+  tiles(interleavedSquare, block, 32, rowBytes, depth, to, rowBytes, rows, paddedWidth, true);
 }
 
 // Tiles of queries: some tokens with all query heads of one key head, or as many heads as fit.
@@ -307,7 +307,7 @@ function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: 
       score(rows);
     }
     differentiate(rows, some);
-    packRows(scoreGradients, squareBytes, rows, keysHere, packedSquare);
+    interleaveRows(scoreGradients, squareBytes, rows, keysHere, interleavedSquare);
     accumulate(sums, rows, keys, keysHere);
   }
   for (let t = 0; t < tokens; t++) {
@@ -348,9 +348,9 @@ function keyBlocks(batch: i32): void {
         }
         score(rows);
         differentiate(rows, some);
-        packColumns(scoreGradients, squareBytes, keysHere, rows, packedSquare);
+        interleaveColumns(scoreGradients, squareBytes, keysHere, rows, interleavedSquare);
         accumulate(sums, keysHere, queries, rows);
-        packColumns(scores, squareBytes, keysHere, rows, packedSquare);
+        interleaveColumns(scores, squareBytes, keysHere, rows, interleavedSquare);
         accumulate(valueSums, keysHere, outputs, rows);
       }
     }

@@ -3,16 +3,16 @@ import {BatchMatMulWord} from '../layouts/mat_mul';
 import {FLOAT32} from '../numbers';
 import {fillPanels, setMatrix} from '../parts/panel';
 import {argument, pointer, scratch, thread, threads} from '../parts/threads';
-import {packColumns, packRows, tiles} from '../parts/tile';
+import {interleaveColumns, interleaveRows, tiles} from '../parts/tile';
 
-// As in mat_mul.ts: depth of a panel, panels filled at once, and rows packed at once.
+// As in mat_mul.ts: depth of a panel, panels filled at once, and rows interleaved at once.
 
 const DEPTH = 512;
 const PANELS = 4;
 const WIDE = 8 * PANELS;
 const PANEL_BYTES: usize = DEPTH * 32;
 const ROWS_AT_ONCE = 128;
-const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
+const INTERLEAVED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 /** This many units of work per thread share out evenly enough. */
 const UNITS = 4;
 
@@ -23,7 +23,7 @@ export function batchMatMul(): void {
   const rowBlocks = (m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   const columnBlocks = (n + WIDE - 1) / WIDE;
   const outer = argument(BatchMatMulWord.batch) * rowBlocks;
-  // Only as many parts of the columns as keep all threads busy: each part packs its rows again.
+  // Only as many parts of the columns as keep all threads busy: each part interleaves its rows again.
   const parts = min(columnBlocks, max(1, (UNITS * threads) / max(1, outer)));
   for (let unit = thread; unit < outer * parts; unit += threads) {
     const part = unit % parts;
@@ -46,7 +46,7 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
   const yStep = pointer(BatchMatMulWord.yRowStride) << 2;
   const y = pointer(BatchMatMulWord.y) + ((<usize>i * pointer(BatchMatMulWord.yStride)) << 2) + <usize>row * yStep;
   const panels = scratch();
-  const packed = panels + PACKED_ROWS;
+  const interleaved = panels + INTERLEAVED_ROWS;
   if (k == 0) {
     for (let r: usize = 0; r < <usize>rows; r++) {
       memory.fill(y + r * yStep + ((<usize>begin) << 2), 0, (<usize>(end - begin)) << 2);
@@ -58,12 +58,12 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
   for (let depth = 0; depth < k; depth += DEPTH) {
     const count = min(DEPTH, k - depth);
     if (argument(BatchMatMulWord.aTransposed) != 0)
-      packColumns(a + <usize>depth * aStep + ((<usize>row) << 2), aStep, rows, count, packed);
-    else packRows(a + <usize>row * aStep + ((<usize>depth) << 2), aStep, rows, count, packed);
+      interleaveColumns(a + <usize>depth * aStep + ((<usize>row) << 2), aStep, rows, count, interleaved);
+    else interleaveRows(a + <usize>row * aStep + ((<usize>depth) << 2), aStep, rows, count, interleaved);
     for (let wide = begin; wide < end; wide += WIDE) {
       const stop = min(end, wide + WIDE);
       fillPanels(panels, PANEL_BYTES, wide, stop - wide, depth, count);
-      tiles(packed, panels, PANEL_BYTES, 32, count, y + ((<usize>wide) << 2), yStep, rows, stop - wide, depth > 0);
+      tiles(interleaved, panels, PANEL_BYTES, 32, count, y + ((<usize>wide) << 2), yStep, rows, stop - wide, depth > 0);
     }
   }
 }

@@ -12,7 +12,7 @@ import {padded} from '../parts/blocks';
 import {decode, groupBytes} from '../parts/formats';
 import {fillPanel, setMatrix, transposePanel} from '../parts/panel';
 import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
-import {height, packRows, tiles} from '../parts/tile';
+import {height, interleaveRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {gatherRow} from './pack';
 
@@ -33,10 +33,10 @@ let octets: i32 = 0;
 let cap: f32 = 0;
 let gradients: usize = 0;
 
-let packed: usize = 0;
+let interleaved: usize = 0;
 let shares: usize = 0;
 let shareBytes: usize = 0;
-// Private to each thread: a tile of W as panels [width][8 rows] and as panels [rows][8 columns], logits, packed
+// Private to each thread: a tile of W as panels [width][8 rows] and as panels [rows][8 columns], logits, interleaved
 // weights.
 let panels: usize = 0;
 let transposed: usize = 0;
@@ -69,11 +69,12 @@ function sumStep(): usize {
 }
 
 /**
- * As in `headLossWorkspaceBytes`: packed rows for all threads, then per thread statistics, sums, and room for a tile.
+ * As in `headLossWorkspaceBytes`: interleaved rows for all threads, then per thread statistics, sums, and room for a
+ * tile.
  */
 function divideWorkspace(): void {
-  packed = pointer(HeadLossWord.workspace);
-  shares = packed + ((<usize>(upTo(rows, HEAD_ROUND) * width)) << 2);
+  interleaved = pointer(HeadLossWord.workspace);
+  shares = interleaved + ((<usize>(upTo(rows, HEAD_ROUND) * width)) << 2);
   shareBytes = <usize>rows * (HEAD_STATISTICS_BYTES + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
   panels = sumsOf(shares + <usize>thread * shareBytes, rows);
   transposed = panels + tileBytes();
@@ -81,24 +82,24 @@ function divideWorkspace(): void {
   weights = logits + LOGIT_BYTES;
 }
 
-/** Address of columns from k on of the packed tokens from `row` on. `row` begins a block. */
-function packedAt(row: i32, some: i32, k: i32): usize {
-  return packed + ((<usize>(row * width + upTo(some, height) * k)) << 2);
+/** Address of columns from k on of the interleaved tokens from `row` on. `row` begins a block. */
+function interleavedAt(row: i32, some: i32, k: i32): usize {
+  return interleaved + ((<usize>(row * width + upTo(some, height) * k)) << 2);
 }
 
-function packTokens(): void {
+function interleaveTokens(): void {
   const parts = (width + DEPTH - 1) / DEPTH;
   for (let unit = thread; unit < parts * ((rows + HEAD_ROWS - 1) / HEAD_ROWS); unit += threads) {
     const row = (unit / parts) * HEAD_ROWS;
     const k = (unit % parts) * DEPTH;
     const some = min(HEAD_ROWS, rows - row);
     const step = (<usize>width) << 2;
-    packRows(
+    interleaveRows(
       pointer(HeadLossWord.x) + <usize>row * step + ((<usize>k) << 2),
       step,
       some,
       min(DEPTH, width - k),
-      packedAt(row, some, k),
+      interleavedAt(row, some, k),
     );
   }
 }
@@ -123,7 +124,7 @@ function project(row: i32, some: i32, count: i32): void {
     const depth = min(DEPTH, width - k);
     const panel = panels + ((<usize>k) << 5);
     tiles(
-      packedAt(row, some, k),
+      interleavedAt(row, some, k),
       panel,
       (<usize>padded(width)) << 5,
       32,
@@ -192,7 +193,7 @@ function walkTile(share: usize, n: i32, count: i32): void {
     project(row, some, count);
     for (let r = 0; r < some; r++) weigh(share, row + r, logits + <usize>r * LOGIT_STEP, n, count);
     if (gradients == 0) continue;
-    packRows(logits, LOGIT_STEP, some, count, weights);
+    interleaveRows(logits, LOGIT_STEP, some, count, weights);
     tiles(weights, transposed, LOGIT_STEP << 3, 32, count, sumsOf(share, row), sumStep(), some, 8 * octets, true);
   }
 }
@@ -239,7 +240,7 @@ export function headLoss(): void {
   octets = padded(width) / 8;
   cap = floatArgument(HeadLossWord.softCap);
   divideWorkspace();
-  packTokens();
+  interleaveTokens();
   const share = shares + <usize>thread * shareBytes;
   memory.fill(share, 0, panels - share);
   for (let row = 0; row < rows; row++) store<f32>(statisticsOf(share, row), NOTHING);

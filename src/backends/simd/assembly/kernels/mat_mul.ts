@@ -9,10 +9,10 @@ import {matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
 import {matVecInt8} from '../parts/int8';
-import {integerPanel, integerTiles, packIntegerRows} from '../parts/integer_tile';
+import {integerPanel, integerTiles, interleaveIntegerRows} from '../parts/integer_tile';
 import {fillPanel, fillPanels, setMatrix, transposePanel} from '../parts/panel';
 import {argument, first, last, pointer, scratch} from '../parts/threads';
-import {height, packRows, tiles} from '../parts/tile';
+import {height, interleaveRows, tiles} from '../parts/tile';
 
 /**
  * Columns of a panel: 20 kB, which fit the innermost cache together with a tile's rows of x. A multiple of integer
@@ -27,9 +27,9 @@ const PANEL_BYTES: usize = DEPTH * 32;
 const PANELS = 8;
 /** Rows of x per pass over the panels, which are filled again for the next rows. */
 const ROWS_AT_ONCE = 256;
-/** The same for integers: their packed rows fit the second-level cache. */
+/** The same for integers: their interleaved rows fit the second-level cache. */
 const INTEGER_ROWS_AT_ONCE = 128;
-const PACKED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
+const INTERLEAVED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 /** With fewer rows of x than this, each row is multiplied separately: panels would not be used often enough. */
 const PANEL_ROWS = 4;
 
@@ -38,7 +38,7 @@ const PANEL_ROWS = 4;
 const TRANSPOSED_DEPTH = 384;
 const TRANSPOSED_BYTES: usize = TRANSPOSED_DEPTH * 32;
 const TRANSPOSED_ROWS_AT_ONCE = 256;
-/** Scratch memory holds a panel of one block, then four transposed panels from here on, then packed rows of dy. */
+/** Scratch memory holds a panel of one block, then four transposed panels from here on, then interleaved rows of dy. */
 const TRANSPOSED: usize = COLUMN_BLOCK * 32;
 
 /** Rows n0 … n1 − 1 of W of a product. n0 is a multiple of 8; `inner` counts for float32 only. */
@@ -124,16 +124,16 @@ function integerProduct(
   const bytes = groupBytes(type, columns);
   const xStep = (<usize>columns) << 2;
   const panel = scratch();
-  const packedRows = panel + PACKED_ROWS;
+  const interleavedRows = panel + INTERLEAVED_ROWS;
   for (let k = 0; k < columns; k += DEPTH) {
     const count = min(DEPTH, columns - k);
     for (let row = 0; row < m; row += INTEGER_ROWS_AT_ONCE) {
       const some = min(INTEGER_ROWS_AT_ONCE, m - row);
-      packIntegerRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      interleaveIntegerRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, interleavedRows);
       let to = y + <usize>row * yStep + ((<usize>n0) << 2);
       for (let n = n0; n < n1; n += 8, to += 32) {
         integerPanel(type, w + <usize>(n >> 3) * bytes, panel, k, count);
-        integerTiles(packedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
+        integerTiles(interleavedRows, panel, count, to, yStep, some, min(8, n1 - n), k > 0);
       }
     }
   }
@@ -154,13 +154,13 @@ function floatProduct(
   const bytes = type == FLOAT32 ? 0 : groupBytes(type, columns);
   const xStep = (<usize>columns) << 2;
   const panels = scratch();
-  const packedRows = panels + PACKED_ROWS;
+  const interleavedRows = panels + INTERLEAVED_ROWS;
   if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
   for (let k = 0; k < columns; k += DEPTH) {
     const count = min(DEPTH, columns - k);
     for (let row = 0; row < m; row += ROWS_AT_ONCE) {
       const some = min(ROWS_AT_ONCE, m - row);
-      packRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, packedRows);
+      interleaveRows(x + <usize>row * xStep + ((<usize>k) << 2), xStep, some, count, interleavedRows);
       const to = y + <usize>row * yStep;
       for (let n = n0; n < n1; n += 8 * PANELS) {
         const end = min(n + 8 * PANELS, n1);
@@ -172,7 +172,7 @@ function floatProduct(
             decode(type, w + <usize>(i >> 3) * bytes, panel, k, count);
           }
         }
-        tiles(packedRows, panels, PANEL_BYTES, 32, count, to + ((<usize>n) << 2), yStep, some, end - n, k > 0);
+        tiles(interleavedRows, panels, PANEL_BYTES, 32, count, to + ((<usize>n) << 2), yStep, some, end - n, k > 0);
       }
     }
   }
@@ -211,7 +211,7 @@ export function matMulTransposed(): void {
   const blocks = padded(columns) / COLUMN_BLOCK;
   const dyStep = (<usize>rows) << 2;
   const dxStep = (<usize>columns) << 2;
-  const packedRows = scratch() + TRANSPOSED + 4 * TRANSPOSED_BYTES;
+  const interleavedRows = scratch() + TRANSPOSED + 4 * TRANSPOSED_BYTES;
   // Parts of similar size, in whole groups.
   const parts = (rows + TRANSPOSED_DEPTH - 1) / TRANSPOSED_DEPTH;
   const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
@@ -219,13 +219,13 @@ export function matMulTransposed(): void {
     const depth = min(most, rows - n);
     for (let row = 0; row < m; row += TRANSPOSED_ROWS_AT_ONCE) {
       const some = min(TRANSPOSED_ROWS_AT_ONCE, m - row);
-      packRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, packedRows);
+      interleaveRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, interleavedRows);
       for (let block = first(blocks); block < last(blocks); block++) {
         const k = block * COLUMN_BLOCK;
         const count = min(COLUMN_BLOCK, columns - k);
         transposeBlock(type, w, n, depth, k, count, columns);
         const to = dx + <usize>row * dxStep + ((<usize>k) << 2);
-        tiles(packedRows, scratch() + TRANSPOSED, TRANSPOSED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
+        tiles(interleavedRows, scratch() + TRANSPOSED, TRANSPOSED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
       }
     }
   }

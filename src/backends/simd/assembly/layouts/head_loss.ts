@@ -25,7 +25,7 @@ export enum HeadLossWord {
 /** Rows of the head that are taken at a time, and tokens at a time. */
 export const HEAD_TILE = 128;
 export const HEAD_ROWS = 80;
-/** Packed tokens are rounded up to a multiple of this. Both tile heights divide it, as they divide `HEAD_ROWS`. */
+/** Interleaved tokens are rounded up to a multiple of this. Both tile heights divide it, as they divide `HEAD_ROWS`. */
 export const HEAD_ROUND = 20;
 /** Bytes per token and thread: reference (float32), logit of the target (float32), sum of the weights (float64). */
 export const HEAD_STATISTICS_BYTES = 16;

@@ -28,7 +28,7 @@ const PANEL_RUN: usize = 32 + 64 * 32;
  * Quantizes rows of x, `step` bytes apart, into tiles of four interleaved rows. A last tile of fewer rows repeats the
  * last row.
  */
-export function packIntegerRows(x: usize, step: usize, rows: i32, columns: i32, to: usize): void {
+export function interleaveIntegerRows(x: usize, step: usize, rows: i32, columns: i32, to: usize): void {
   for (; rows > 0; rows -= 4, x += 4 * step) {
     const x1 = rows > 1 ? x + step : x;
     const x2 = rows > 2 ? x1 + step : x1;

@@ -15,8 +15,8 @@ export function setWide(wide: bool): void {
   height = wide ? 5 : 4;
 }
 
-/** Bytes of packed rows. */
-export function packedBytes(rows: i32, count: i32): usize {
+/** Bytes of interleaved rows. */
+export function interleavedBytes(rows: i32, count: i32): usize {
   return (<usize>(((rows + height - 1) / height) * height * count)) << 2;
 }
 
@@ -24,20 +24,20 @@ export function packedBytes(rows: i32, count: i32): usize {
  * Interleaves rows of x, one tile at a time: [tiles][count][height], so that the loops below read one stream. A last
  * tile of fewer rows repeats the last row. Rows of x are `step` bytes apart.
  */
-export function packRows(x: usize, step: usize, rows: i32, count: i32, to: usize): void {
+export function interleaveRows(x: usize, step: usize, rows: i32, count: i32, to: usize): void {
   const bytes = (<usize>height) << 2;
   for (; rows > 0; rows -= height, x += <usize>height * step, to += <usize>count * bytes) {
     const x1 = rows > 1 ? x + step : x;
     const x2 = rows > 2 ? x1 + step : x1;
     const x3 = rows > 3 ? x2 + step : x2;
-    packFour(x, x1, x2, x3, count, to, bytes);
+    interleaveFour(x, x1, x2, x3, count, to, bytes);
     if (height == 4) continue;
     const x4 = rows > 4 ? x3 + step : x3;
     for (let i: usize = 0, at = to + 16; i < (<usize>count) << 2; i += 4, at += 20) store<f32>(at, load<f32>(x4 + i));
   }
 }
 
-function packFour(x: usize, x1: usize, x2: usize, x3: usize, count: i32, to: usize, bytes: usize): void {
+function interleaveFour(x: usize, x1: usize, x2: usize, x3: usize, count: i32, to: usize, bytes: usize): void {
   let i: usize = 0;
   for (const end = (<usize>(count & ~3)) << 2; i < end; i += 16, to += 4 * bytes) {
     storeTransposed(to, bytes, v128.load(x + i), v128.load(x1 + i), v128.load(x2 + i), v128.load(x3 + i));
@@ -51,7 +51,7 @@ function packFour(x: usize, x1: usize, x2: usize, x3: usize, count: i32, to: usi
 }
 
 /** The same for the transpose of x: interleaves columns of x, with rows `step` bytes apart. */
-export function packColumns(x: usize, step: usize, columns: i32, count: i32, to: usize): void {
+export function interleaveColumns(x: usize, step: usize, columns: i32, count: i32, to: usize): void {
   const bytes = (<usize>height) << 2;
   for (; columns > 0; columns -= height, x += bytes) {
     let from = x;
@@ -70,9 +70,9 @@ export function packColumns(x: usize, step: usize, columns: i32, count: i32, to:
 }
 
 /**
- * y[r][c] (+)= Σ x[i][r] · panel[i][c] over `count` values, for all packed rows and `columns` columns.
+ * y[r][c] (+)= Σ x[i][r] · panel[i][c] over `count` values, for all interleaved rows and `columns` columns.
  *
- * @param x Written by `packRows`.
+ * @param x Written by `interleaveRows`.
  * @param panel The first panel of eight columns. Panels are `panelBytes` apart.
  * @param panelStep Bytes from one i to the next within a panel.
  * @param add Adds to the values in y.
