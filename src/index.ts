@@ -8,6 +8,7 @@
 export {
   type BackendDescription,
   type BackendName,
+  type BackendOptions,
   backendNames,
   describeBackends,
   useBackend,

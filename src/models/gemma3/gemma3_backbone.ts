@@ -181,7 +181,7 @@ export class Gemma3Backbone extends Backbone {
 
   constructor(args: Gemma3BackboneArgs) {
     checkObject('Gemma3Backbone', args);
-    const given = camelKeys(unpackConfig(args)) as unknown as Gemma3BackboneArgs;
+    const given = camelKeys(unpackConfig(args)) as Partial<Gemma3BackboneArgs>;
     const config = completeConfig(given);
     const visionEncoder = toVisionEncoder(given.visionEncoder);
     if (visionEncoder && config.imageSize !== visionEncoder.config.imageSize) {
@@ -265,7 +265,7 @@ export class Gemma3Backbone extends Backbone {
     };
     const lora = loraConfig(this);
     const config = {name: this.name, ...this.config, visionEncoder};
-    return lora ? {...config, lora: lora as never} : config;
+    return lora ? {...config, lora: lora.map(entry => ({...entry}))} : config;
   }
 
   /**
@@ -314,10 +314,10 @@ export class Gemma3Backbone extends Backbone {
     signal?.throwIfAborted();
     const override = dtype === undefined ? {} : {dtype: parseDtype(dtype).name};
     const registered = typeof preset === 'string' ? registeredPreset(preset) : undefined;
-    if (!loadWeights && registered) return new Gemma3Backbone({...registered.config, ...override} as never);
+    if (!loadWeights && registered) return Gemma3Backbone.fromConfig({...registered.config, ...override});
     return withCheckpoint(preset, async checkpoint => {
       const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
-      const build = (given: object) => new Gemma3Backbone({...config, ...given} as unknown as Gemma3BackboneArgs);
+      const build = (given: object) => Gemma3Backbone.fromConfig({...config, ...given});
       const backbone = build(override);
       if (!loadWeights) return backbone;
       try {
