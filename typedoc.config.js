@@ -20,7 +20,7 @@ export default {
     ...['CachedKeys', 'ChatModel', 'Decoder', 'DecoderCache', 'GeneratedText', 'NewTokens', 'OnHidden', 'SessionModel'],
     ...['Batch', 'EmbedderPreprocessor', 'GenerationPreprocessor', 'Gradients', 'Model', 'Pixels', 'Stage'],
     ...['Gemma3VisionAveragePooling', 'Gemma3VisionEncoderBlock', 'Gemma3VisionOutput'],
-    ...['BY_NAME', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName', 'REDUCTIONS', 'Written'],
+    ...['backends', 'BY_NAME', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName', 'REDUCTIONS', 'Written'],
   ],
   // The list of floors in docs/architecture.md.
   ignoredHighlightLanguages: ['floors'],
