@@ -49,8 +49,8 @@ export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemm
 export {
   Gemma3InterleaveEmbeddings,
   type Gemma3InterleaveEmbeddingsArgs,
-} from './models/gemma3/gemma3_interleave_embeddings';
-export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
+  Gemma3MeanPooling,
+} from './models/gemma3/gemma3_layers';
 export {
   Gemma3TextEmbedder,
   type Gemma3TextEmbedderArgs,
