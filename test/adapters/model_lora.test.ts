@@ -248,7 +248,7 @@ describe('a task around it', () => {
     const y = tf.zeros([1, 3], 'int32');
     await lm.fit(x, y, {verbose: 0});
     lm.backbone.enableLora(2);
-    await expect(lm.fit(x, y, {verbose: 0})).rejects.toThrow(/28, not the same ones. Call `compile` again/);
+    await expect(lm.fit(x, y, {verbose: 0})).rejects.toThrow(/28 weights, not the same ones. Call `compile` again/);
     lm.compile({optimizer: tf.train.adam(0.01)});
     await lm.fit(x, y, {verbose: 0});
     tf.dispose([x, y]);

@@ -180,7 +180,9 @@ describe('refuses', () => {
     const target = new MemoryPreset();
     await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/no lora-enabled layers/);
     backbone.enableLora(2, {targetLayerNames: ['token_embedding']});
-    await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/"token_embedding", which is also the head here/);
+    await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(
+      /"token_embedding", which is also the output head here/,
+    );
     await expect(backbone.exportPeftAdapter(target, {base: ''} as never)).rejects.toThrow(/no argument "base"/);
     expect(target.files.size).toBe(0);
   });
