@@ -6,6 +6,11 @@ import {backends} from './all';
 type OwnName = (typeof backends)[number]['name'];
 export type BackendName = 'auto' | OwnName;
 
+/** Options that `useBackend` takes for a backend; for "auto" those of any backend. */
+export type BackendOptions<Name extends BackendName = 'auto'> = Name extends OwnName
+  ? Parameters<Extract<(typeof backends)[number], {name: Name}>['use']>[0]
+  : object;
+
 const names: readonly OwnName[] = backends.map(({name}) => name);
 
 /** Names that `useBackend` accepts: "auto", then the backends, best first. */
@@ -18,7 +23,10 @@ export const backendNames: readonly BackendName[] = ['auto', ...names];
  * @returns the name of the backend in use.
  * @throws ValueError for an unknown name or option, or for a backend that cannot be used here, with the reason.
  */
-export async function useBackend(name: BackendName = 'auto', options: object = {}): Promise<string> {
+export async function useBackend<Name extends BackendName = 'auto'>(
+  name: Name = 'auto' as Name,
+  options: BackendOptions<Name> = {} as BackendOptions<Name>,
+): Promise<string> {
   if (!backendNames.includes(name)) {
     throw new ValueError(
       `Expected a backend: "auto", ${names.map(show).join(', ')}. Received: ${show(name)}. To choose a backend of tfjs ` +
@@ -30,8 +38,8 @@ export async function useBackend(name: BackendName = 'auto', options: object = {
     if (name === 'auto' ? !backend.preferred() : backend.name !== name) continue;
     const reason = await backend.unavailable();
     if (reason === undefined) {
-      checkKeys(`Backend "${backend.name}"`, options, backend.options);
-      await backend.use(options);
+      checkKeys(`Backend "${backend.name}"`, options as object, backend.options);
+      await backend.use(options as object);
       await tf.ready();
       return backend.name;
     }

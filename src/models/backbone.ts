@@ -195,7 +195,7 @@ export abstract class Backbone extends Model {
  */
 export function packConfig(saved: tf.serialization.ConfigDict): tf.serialization.ConfigDict {
   const config = saved.config as tf.serialization.ConfigDict;
-  return {...saved, config: {name: config.name, configJson: {name: JSON.stringify(config)}} as never};
+  return {...saved, config: {name: config.name!, configJson: {name: JSON.stringify(config)}}};
 }
 
 /** The configuration that `packConfig` stored; any other configuration is returned as it is. */

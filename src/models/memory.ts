@@ -2,8 +2,7 @@
 import {OutOfMemoryError} from '../base/errors';
 import {formatBytes} from '../base/format_bytes';
 import {type WeightFormat} from '../weights/dtype';
-import {type PackedWeight} from '../weights/packed_weight';
-import {type Weight} from '../weights/weight';
+import {type AnyWeight} from '../weights/packed_weight';
 import {type Model} from './model';
 
 /** Sizes in bytes. */
@@ -16,7 +15,7 @@ export interface WeightMemory {
 /** Most bits first. */
 const FORMATS: readonly WeightFormat[] = ['float32', 'bfloat16', 'int8', 'int4'];
 
-const weightsOf = (model: Model) => model.weights as unknown as (Weight | PackedWeight)[];
+const weightsOf = (model: Model) => model.weights as AnyWeight[];
 
 /** @param make builds the model with a dtype. Its weights have no values, so this takes hardly any memory. */
 export function memoryByDtype(make: (dtype: WeightFormat) => Model): Record<WeightFormat, WeightMemory> {

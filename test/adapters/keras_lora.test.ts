@@ -1,4 +1,4 @@
-/** `.lora.h5`: files of KerasHub, files for it, and files that do not fit. */
+/** `.lora.h5`: files from KerasHub, files for it, and files that do not match. */
 import {mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -80,7 +80,7 @@ test('is saved again with the datasets of KerasHub, bit for bit', async () => {
   expect(readdirSync(join(folder, 'new'))).toEqual(['again.lora.h5']);
 });
 
-test('an alpha is noted, and B is what KerasHub, which knows none, has to have', async () => {
+test('an alpha is saved, and B is scaled for KerasHub, which has no alpha', async () => {
   backbone.enableLora(2, {alpha: 8});
   randomize(backbone);
   const expected = await hidden(backbone);
@@ -103,7 +103,7 @@ test('an alpha is noted, and B is what KerasHub, which knows none, has to have',
   other.dispose();
 });
 
-test('biases that were trained are kept, unless told otherwise', async () => {
+test('trained biases are kept by default', async () => {
   const [first, second] = [smallModel({vision: true}).backbone, smallModel({vision: true}).backbone];
   first.enableLora(2);
   randomize(first);
@@ -145,7 +145,7 @@ describe('refuses, and changes nothing:', () => {
   const states = () =>
     backbone.weights.map(weight => [weight.trainable, Array.from(weight.read().dataSync())] as const);
 
-  /** A file of LoRA with other datasets than KerasHub's. */
+  /** A LoRA file with datasets other than KerasHub's. */
   async function written(datasets: Record<string, [number[], Float32Array | BigInt64Array]>): Promise<MemoryFile> {
     const writer = new Hdf5Writer();
     for (const [path, [shape, values]] of Object.entries(datasets)) {
@@ -207,7 +207,7 @@ describe('refuses, and changes nothing:', () => {
     await refuse(file, /layer 400 is not in the model/);
   });
 
-  test('another rank, and other layers than those that have LoRA', async () => {
+  test('another rank, and layers other than those with LoRA', async () => {
     backbone.enableLora(2);
     await refuse(
       FILE,
@@ -235,7 +235,7 @@ describe('refuses, and changes nothing:', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  test('saving where nothing can be written; a folder that is not there is made', async () => {
+  test('fails to save where nothing can be written; creates a folder that does not exist', async () => {
     backbone.enableLora(2);
     writeFileSync(join(folder, 'file'), '');
     for (const path of ['/proc/none/such/a.lora.h5', join(folder, 'file/a.lora.h5')]) {

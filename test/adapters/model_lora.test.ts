@@ -31,7 +31,7 @@ const VISION = {
 const make = (vision = false, more: object = {}) =>
   new Gemma3Backbone({...TEXT, visionEncoder: vision ? VISION : null, ...more});
 
-/** Matrices that change something: fresh ones do not. */
+/** Random LoRA matrices, since fresh ones change nothing. */
 function randomize(backbone: {trainableWeights: tf.LayerVariable[]}, seed = 1): void {
   tf.tidy(() => {
     backbone.trainableWeights.forEach((weight, i) =>
@@ -72,7 +72,7 @@ test.each(models.map(c => [`${c.vision ? 'vision' : 'text'}, ${c.targets?.join('
   },
 );
 
-test('patterns mean layers by their names with all around them', () => {
+test('patterns match layers by their full names', () => {
   const backbone = make();
   backbone.enableLora(2, {targetLayerNames: [/block_[01]\/attention\/(query|key)$/g, 'ffw_gating'], alpha: 8});
   const paths = [...loraLayers(backbone).values()].map(({path}) => path);
@@ -84,7 +84,7 @@ test('patterns mean layers by their names with all around them', () => {
   backbone.dispose();
 });
 
-test('refuses what means nothing, and changes nothing then', () => {
+test('refuses meaningless arguments, and then changes nothing', () => {
   const backbone = make(true);
   const trainable = backbone.trainableWeights.length;
   const tensors = tf.memory().numTensors;
@@ -110,8 +110,8 @@ test('refuses what means nothing, and changes nothing then', () => {
   backbone.dispose();
 });
 
-describe.each(['float32', 'bfloat16', 'int8', 'int4'])('over weights at rest as %s', dtype => {
-  test('gives the same before and after it is merged, to rounding, and packed stays packed', async () => {
+describe.each(['float32', 'bfloat16', 'int8', 'int4'])('over weights stored as %s', dtype => {
+  test('computes the same before and after merging, up to rounding, and packed weights stay packed', async () => {
     const backbone = make(false, {dtype: dtype === 'float32' ? 'float32' : 'bfloat16', dropout: 0});
     randomize({trainableWeights: backbone.weights}, 100);
     if (dtype.startsWith('int')) await backbone.quantize(dtype as 'int8');
@@ -137,7 +137,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'])('over weights at rest as 
   });
 });
 
-test('of two calls to merge one merges', async () => {
+test('only the first of two calls merges', async () => {
   const backbone = make(false, {dropout: 0});
   backbone.enableLora(2);
   randomize(backbone);
@@ -163,7 +163,7 @@ test('quantizes kernels below LoRA, which stays', async () => {
   backbone.dispose();
 });
 
-test('saves merged weights and stays as it is', async () => {
+test('saves merged weights and stays unmerged', async () => {
   const backbone = make(false, {dropout: 0});
   const parameters = backbone.countParams();
   backbone.enableLora(2, {alpha: 3});
@@ -214,7 +214,7 @@ test('copies and files of tfjs keep LoRA apart', async () => {
 });
 
 describe('a task around it', () => {
-  test.each(['before', 'after'])('trains its matrices alone, with `compile` %s `enableLora`', async when => {
+  test.each(['before', 'after'])('trains only its matrices, with `compile` %s `enableLora`', async when => {
     const lm = smallModel();
     const {backbone} = lm;
     const compile = () => lm.compile({optimizer: tf.train.adam(0.01)});
@@ -241,7 +241,7 @@ describe('a task around it', () => {
     lm.dispose();
   });
 
-  test('an optimizer that has trained other weights is told apart', async () => {
+  test('an optimizer that has trained other weights is detected', async () => {
     const lm = smallModel();
     lm.compile({optimizer: tf.train.adam(0.01)});
     const x = [tf.tensor2d([[2, 5, 9]], [1, 3], 'int32'), tf.ones([1, 3], 'int32')];
@@ -270,7 +270,7 @@ describe('a task around it', () => {
     expect(tf.memory().numTensors).toBe(before);
     expect(unmerged).not.toBe(plain);
     expect(fused()).toBe(false);
-    // As float32, in which nothing is rounded when it is merged.
+    // In float32, where merging rounds nothing.
     const preset = new MemoryPreset();
     await lm.saveToPreset(preset, {dtype: 'float32'});
     const merged = await Gemma3CausalLM.fromPreset(preset);
@@ -281,7 +281,7 @@ describe('a task around it', () => {
     merged.dispose();
   });
 
-  test('with images, where the vision encoder has it too', async () => {
+  test('with images, where the vision encoder also has LoRA', async () => {
     const lm = smallModel({vision: true});
     lm.backbone.enableLora(2, {
       targetLayerNames: [...lm.backbone.defaultLoraLayerNames().slice(2), 'position_embedding'],
@@ -297,7 +297,7 @@ describe('a task around it', () => {
   });
 });
 
-test('layers without weights have no number', () => {
+test('layers without weights are not numbered', () => {
   const backbone = make(true);
   expect(numberedLayers(backbone)).toHaveLength(121);
   backbone.dispose();

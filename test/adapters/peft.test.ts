@@ -1,4 +1,4 @@
-/** Adapters of PEFT: what it saved adds the same here, and what is exported comes back. */
+/** PEFT adapters: saved ones add the same values here, and exported ones can be imported again. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
 import {MemoryPreset} from '../../src/public/files';
@@ -18,7 +18,7 @@ const make = (visionEncoder: object | null = null) =>
     ...{intermediateDim: 12, headDim: 4, visionEncoder},
   });
 
-/** What each module adds to its weight, (out, in) in a row as Hugging Face has it. */
+/** What each module adds to its weight, (out, in) flattened, in Hugging Face's order. */
 function deltas(backbone: Gemma3Backbone): Record<string, number[]> {
   const entries = [...huggingFaceNames(backbone).modules].filter(([, layer]) => layer.loraEnabled);
   return Object.fromEntries(
@@ -68,7 +68,7 @@ test.each(['usual', 'patterns', 'rslora'])('what PEFT saved adds the same number
 test.each([
   ['text', null],
   ['vision', VISION],
-])('what is exported comes back as it was: %s', async (_, vision) => {
+])('an exported adapter is imported unchanged: %s', async (_, vision) => {
   const [backbone, other] = [make(vision), make(vision)];
   backbone.enableLora(3, {
     alpha: 5,
@@ -93,7 +93,7 @@ test.each([
   other.dispose();
 });
 
-test('the configuration names modules in short where that is clear', async () => {
+test('the configuration uses short module names where they are unambiguous', async () => {
   const config = async (vision: object | null, targets: (string | RegExp)[]) => {
     const backbone = make(vision);
     backbone.enableLora(2, {alpha: 6, targetLayerNames: targets});

@@ -305,7 +305,7 @@ test('is recreated for new options, without a warning', async () => {
 });
 
 test('refuses unknown names and options', async () => {
-  await expect(useBackend('simd', {thread: 2})).rejects.toThrow(
+  await expect(useBackend('simd', {thread: 2} as never)).rejects.toThrow(
     /no argument "thread". Expected: threads, relaxed, wide/,
   );
   await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);

@@ -26,7 +26,7 @@ jest.mock('../../src/backends/all', () => {
 
 beforeEach(() => void mockUsed.splice(0));
 
-const choose = (name: string, options?: object) => useBackend(name as never, options);
+const choose = (name: string, options?: object) => useBackend(name as 'auto', options);
 
 test('names follow the list', () => {
   expect(backendNames).toEqual(['auto', 'missing', 'slow', 'fast', 'last']);

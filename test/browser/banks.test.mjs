@@ -1,4 +1,4 @@
-/** The engine's memories in Chromium: a thread must take a new one while the page waits for it and hears nothing. */
+/** The engine's memories in Chromium: a thread must accept a new one while the page blocks and receives no messages. */
 import assert from 'node:assert/strict';
 import {dirname, join} from 'node:path';
 import {after, before, test} from 'node:test';

@@ -34,7 +34,7 @@ globalThis.answer = async (address, question, asFiles, name) => {
   const details = (await describeBackends()).find(({name}) => name === backend).details;
   return {backend, streamed, details};
 };
-/** What a page may hold of a picture, by name. */
+/** Forms of a picture in a page, by name. */
 const formsOf = async address => {
   const blob = await (await fetch(address)).blob();
   const element = new Image();
@@ -65,7 +65,7 @@ globalThis.pixelsOf = async base64 => {
 };
 `;
 
-/** The example of README.md, as it stands there; the Worker also tells how it computes. */
+/** The example of README.md, unchanged; the Worker also reports its backend. */
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const example = (language, start) => {
   const blocks = [...readme.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
@@ -78,7 +78,7 @@ import {describeBackends} from 'tfjs-gemma3';
 loading.then(describeBackends).then(found => new BroadcastChannel('backends').postMessage(found));
 `;
 
-/** Notes how long the page waits for its turns. */
+/** Records how long the page waits for its turns. */
 const watchPage = () => {
   globalThis.waits = [];
   let last = performance.now();
@@ -217,7 +217,7 @@ for (const [folder, details] of [
     }));
     assert.ok(pieces > 1, `Expected several pieces. Received: ${pieces}.`);
     assert.match(backends.find(({name}) => name === 'simd').details, details);
-    // Nine turns of ten come soon: a machine that does other things, too, may hold back one.
+    // Nine of ten turns come soon: a busy machine may delay one.
     const usual = waits.sort((a, b) => a - b)[Math.floor(0.9 * waits.length)];
     assert.ok(waits.length > 20 && usual < 100, `Expected a free page. Received: ${waits.length} turns, ${usual} ms.`);
     assert.deepEqual(

@@ -6,7 +6,7 @@ import {extname, join, normalize} from 'node:path';
 
 const TYPES = {'.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json'};
 
-/** What a page needs to share memory between threads. */
+/** Headers that let a page share memory between threads. */
 const ISOLATION = {'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp'};
 
 /**

@@ -38,13 +38,13 @@ function editBytes(folder: string, change: (bytes: Uint8Array) => Uint8Array, fi
 
 let tensors = 0;
 beforeEach(() => (tensors = tf.memory().numTensors));
-// Whatever happens to a load, nothing stays.
+// A failed load must leave no tensors behind.
 afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
 
 const failure = (folder: string) => rejection(Gemma3Backbone.fromPreset(folder));
 
 describe('variables that do not fit', () => {
-  test('misshapen', async () => {
+  test('of another shape', async () => {
     const folder = copyOf('defaults');
     editConfig(folder, config => (config.intermediate_dim = 24));
     const message = await failure(folder);
@@ -72,15 +72,15 @@ describe('variables that do not fit', () => {
     );
   });
 
-  test('many: the first are told, the others counted', async () => {
+  test('many: the first are listed, the others counted', async () => {
     const folder = copyOf('defaults');
     editConfig(folder, config => (config.num_layers = 4));
     expect(await failure(folder)).toMatch(/; and \d+ more\. Check/);
   });
 
-  test('of a type that is no floating point number', async () => {
+  test('of a type that is not floating point', async () => {
     const folder = copyOf('defaults');
-    // The class bits of a float32 type, made those of an integer of 32 bits without a sign.
+    // The class bits of a float32 type, changed to those of an unsigned 32-bit integer.
     editBytes(folder, bytes => {
       const float32 = [0x11, 0x20, 0x1f, 0, 4, 0, 0, 0, 0, 0, 32, 0];
       const at = Buffer.from(bytes).indexOf(Buffer.from(float32));
@@ -162,7 +162,7 @@ describe('files that are not as they should be', () => {
     expect(await failure(folder)).toContain(`Expected file "config.json" in preset folder "${folder}".`);
   });
 
-  test('a variable that is damaged in its data is what it is: numbers have no checksum', async () => {
+  test('damage in the data of a variable is not detected: values have no checksum', async () => {
     const folder = copyOf('defaults');
     editBytes(folder, bytes => {
       bytes[bytes.length - 1]! ^= 0x01;
@@ -173,7 +173,7 @@ describe('files that are not as they should be', () => {
 });
 
 describe('loading', () => {
-  test.each(['sharded_float32', 'bfloat16', 'float16'])('tells its progress: %s', async name => {
+  test.each(['sharded_float32', 'bfloat16', 'float16'])('reports its progress: %s', async name => {
     const seen: LoadProgress[] = [];
     const folder = fixture(`backbone/${name}`);
     const backbone = await Gemma3Backbone.fromPreset(folder, {onProgress: progress => seen.push({...progress})});
@@ -187,7 +187,7 @@ describe('loading', () => {
     backbone.dispose();
   });
 
-  test('stops when it is told to', async () => {
+  test('stops when it is aborted', async () => {
     const aborted = AbortSignal.abort(new Error('enough'));
     expect(await rejection(Gemma3Backbone.fromPreset(fixture('backbone/defaults'), {signal: aborted}))).toBe('enough');
     const controller = new AbortController();
@@ -202,14 +202,14 @@ describe('loading', () => {
     expect(pieces).toBe(3);
   });
 
-  test('passes on what its listener throws', async () => {
+  test('passes on errors of its listener', async () => {
     const onProgress = () => {
       throw new Error('mine');
     };
     expect(await rejection(Gemma3Backbone.fromPreset(fixture('backbone/defaults'), {onProgress}))).toBe('mine');
   });
 
-  test('closes every file, whatever happens', async () => {
+  test('closes every file, even after errors', async () => {
     const source = await openPreset(fixture('backbone/sharded'));
     const open: string[] = [];
     const counted = {

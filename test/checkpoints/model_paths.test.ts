@@ -29,7 +29,7 @@ test.each(fixtureNames('backbone'))('a backbone has the paths that Keras wrote: 
   for (const file of readdirSync(folder).filter(entry => entry.endsWith('.h5'))) {
     const hdf5 = await Hdf5File.open(new MemorySource(file, readFileSync(join(folder, file))));
     for (const path of hdf5.paths()) {
-      // Keras stores the state of dropout, which is no weight of ours.
+      // Keras stores the state of dropout, which is not a weight here.
       if (!path.includes('seed_generator')) stored.push(`${path} ${hdf5.dataset(path)!.shape}`);
     }
   }

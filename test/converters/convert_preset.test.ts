@@ -124,7 +124,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     }
   });
 
-  test('is saved by tfjs as it rests, and read again', async () => {
+  test('is saved by tfjs in its stored form, and read again', async () => {
     const lm = await Gemma3CausalLM.fromPreset(folder);
     const again = join(root, `again-${dtype}`);
     await expectNoLeak(async () => {

@@ -1,4 +1,4 @@
-/** Beam search against all continuations there are, and against a beam search without caches and batches. */
+/** Beam search against all possible continuations, and against a beam search without caches and batches. */
 import fc from 'fast-check';
 import {samplers} from '../../src';
 import {FakeDecoder} from '../support/fake_decoder';
@@ -27,7 +27,7 @@ function everything(decoder: FakeDecoder, prompt: number[], maxLength: number, s
   return found.sort((a, b) => b.logProb - a.logProb);
 }
 
-/** Beam search as one writes it down, all beams to their ends. */
+/** Beam search by its definition, with every beam continued to its end. */
 function plain(
   decoder: FakeDecoder,
   prompt: number[],
@@ -60,7 +60,7 @@ function expectBeams(received: samplers.Beam[], expected: Found[]): void {
 
 const prompts = [[1], [2, 0, 1]];
 
-test.each([[[]], [[2]], [[0, 3]]])('wide enough, it finds the most probable continuation: stop %j', async stop => {
+test.each([[[]], [[2]], [[0, 3]]])('with enough beams it finds the most probable continuation: stop %j', async stop => {
   for (let seed = 0; seed < 5; seed++) {
     const decoder = new FakeDecoder(4, {seed});
     const sampler = new samplers.BeamSampler({numBeams: 4 ** 3, returnAllBeams: true});
@@ -74,7 +74,7 @@ test.each([[[]], [[2]], [[0, 3]]])('wide enough, it finds the most probable cont
   }
 });
 
-test('narrow, it is a plain beam search: random vocabularies, lengths, widths, stop tokens', async () => {
+test('with few beams it is a plain beam search: random vocabularies, lengths, widths, stop tokens', async () => {
   const cases = fc.record({
     vocabulary: fc.integer({min: 2, max: 7}),
     seed: fc.nat(1000),
@@ -105,7 +105,7 @@ test('narrow, it is a plain beam search: random vocabularies, lengths, widths, s
   );
 });
 
-test('gives what is decided before the end', async () => {
+test('emits text as soon as it is certain, before the end', async () => {
   const decoder = new FakeDecoder(5, {seed: 3, spread: 12});
   let passes = 0;
   const sampler = new samplers.BeamSampler({numBeams: 2});
@@ -127,14 +127,14 @@ test('gives what is decided before the end', async () => {
 });
 
 test('ends when no beam can pass the best', async () => {
-  // All tokens stop but 0, so that most beams end at once.
+  // Every token except 0 is a stop token, so that most beams end at once.
   const decoder = new FakeDecoder(6, {seed: 2, spread: 1});
   const sampler = new samplers.BeamSampler({numBeams: 3});
   await collect(decoder, {prompts: [[1]], maxLength: 1000, stopTokenIds: [1, 2, 3, 4, 5], sampler});
   expect(decoder.passes.length).toBeLessThan(10);
 });
 
-test('tells log probabilities of the tokens that it gives', async () => {
+test('reports log probabilities of the tokens it returns', async () => {
   const decoder = new FakeDecoder(5, {seed: 8});
   const sampler = new samplers.BeamSampler({numBeams: 3, temperature: 0.5, returnAllBeams: true});
   const {tokens, logprobs} = await collect(decoder, {
@@ -170,6 +170,6 @@ test.each([
   expect(() => new samplers.BeamSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('beam').getConfig()).toEqual({numBeams: 5, returnAllBeams: false, temperature: 1});
 });

@@ -1,4 +1,4 @@
-/** Conversations over a random model: what is in them, and what passes the model. */
+/** Conversations over a random model: their contents, and which tokens pass through the model. */
 import * as tf from '@tensorflow/tfjs';
 import {
   applyChatTemplate,
@@ -18,11 +18,11 @@ beforeAll(() => {
   tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]}));
 });
 afterAll(() => lm.dispose());
-/** A random model repeats its last token: a sampler that draws makes it say more. */
+/** A random model repeats its last token greedily; random sampling varies the text. */
 const draw = () => lm.compile({sampler: new samplers.RandomSampler({seed: 5, temperature: 3})});
 beforeEach(draw);
 
-/** Prompts and real tokens that the model is given while something runs. */
+/** Prompts and real tokens that the model receives while `run` runs. */
 async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Prompt[]; passed: number}> {
   const prompts: Prompt[] = [];
   let passed = 0;
@@ -58,7 +58,7 @@ test('answers as a fresh model does, and each turn passes it once', async () => 
       const options: GenerateOptions = {maxLength: prompts[0]!.tokens.length + 6};
       for await (const [token] of lm.steps(prompts, options)) fresh.push(token!);
       expect(result).toBe(lm.preprocessor!.tokenizer.detokenize(fresh));
-      // The last token of the answer before had not passed.
+      // The last token of the previous answer has not passed through the model yet.
       const news = prompts[0]!.tokens.length - before + (i ? 1 : 0);
       expect(passed).toBe(news + fresh.length - 1);
       expect(chat.reused).toBe(Math.max(0, before - 1));
@@ -70,7 +70,7 @@ test('answers as a fresh model does, and each turn passes it once', async () => 
   });
 });
 
-test('gives the model what the template says', async () => {
+test('passes the model the text that the template defines', async () => {
   const chat = lm.startChat({system: 'Be brief.'});
   const {prompts} = await watch(async () => {
     await chat.send('Hi', {maxNewTokens: 3});
@@ -81,7 +81,7 @@ test('gives the model what the template says', async () => {
     await idsOf(applyChatTemplate(chat.history.slice(0, 2), {addGenerationPrompt: true})),
   );
   const text = (tokens: readonly number[]) => lm.preprocessor!.tokenizer.detokenize(tokens);
-  // As text: the tokens that were generated need not be those that the text would be cut into.
+  // As text: the generated tokens may differ from the tokens of the same text.
   expect(text(prompts[1]!.tokens)).toBe(
     '<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n' +
       `${answer}<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n`,
@@ -90,7 +90,7 @@ test('gives the model what the template says', async () => {
   chat.dispose();
 });
 
-test('ends an answer at the end of the turn, which is no part of it', async () => {
+test('ends an answer before the end-of-turn token', async () => {
   const chat = lm.startChat();
   const end = lm.preprocessor!.tokenizer.tokenToId('<end_of_turn>');
   const ids = [50, 60, end];
@@ -105,7 +105,7 @@ test('ends an answer at the end of the turn, which is no part of it', async () =
   chat.dispose();
 });
 
-test('answers anew', async () => {
+test('answers again', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     const regenerate = async (options = {}) => {
@@ -121,7 +121,7 @@ test('answers anew', async () => {
     expect(result).toBe(first);
     expect(passed).toBe(1 + 4);
     expect([chat.length, chat.history.length]).toEqual([length, 2]);
-    // An answer that does not come leaves the old one.
+    // A failed answer leaves the old one.
     await expect(regenerate({signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
     await expect(regenerate({maxNewTokens: 0})).rejects.toThrow('`maxNewTokens` to be a positive integer');
     expect(chat.history).toEqual([
@@ -132,7 +132,7 @@ test('answers anew', async () => {
   });
 });
 
-test('keeps of an answer what came, and takes a question back that got none', async () => {
+test('keeps the part of an answer that was generated, and removes a question without an answer', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     let text = '';
@@ -156,7 +156,7 @@ test('keeps of an answer what came, and takes a question back that got none', as
   });
 });
 
-test('says that it is full', async () => {
+test('reports that it is full', async () => {
   const chat = lm.startChat({maxLength: 30, slack: 0});
   await chat.send('Hi');
   expect(chat.length).toBe(30);
@@ -171,7 +171,7 @@ test('keeps images of earlier turns, and encodes each once', async () => {
   const seeing = smallModel({vision: true, sequenceLength: 200});
   const image = (seed: number) => tf.randomNormal([1, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
   const shown: [string, readonly unknown[]][] = [];
-  // In place of a preprocessor that takes images: tokens for one behind the first token of the text.
+  // Instead of a preprocessor with images: image tokens after the first token of the text.
   jest.spyOn(seeing, 'chatPrompt').mockImplementation(async (text, images) => {
     shown.push([text, images]);
     const {tokens} = await Gemma3CausalLM.prototype.chatPrompt.call(seeing, text.replace('<start_of_image>', ''), []);
@@ -210,7 +210,7 @@ test('keeps images of earlier turns, and encodes each once', async () => {
   seeing.dispose();
 });
 
-test('refuses models that know no turns', () => {
+test('refuses models without chat turns', () => {
   const bare = new Gemma3CausalLM({backbone: lm.backbone});
   expect(() => bare.startChat()).toThrow('A `preprocessor` must be attached');
   bare.dispose();

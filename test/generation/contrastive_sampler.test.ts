@@ -1,6 +1,7 @@
-/** Contrastive search against the rule of the paper, written down without caches and batches. */
+/** Contrastive search against the definition in the paper, without caches and batches. */
 import fc from 'fast-check';
-import {samplers, useBackend} from '../../src';
+import {samplers} from '../../src';
+import {onEachBackend} from '../support/backends';
 import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
 
@@ -29,32 +30,33 @@ function search(
   return text.slice(prompt.length);
 }
 
-test.each(['cpu', 'simd'] as const)('chooses as the rule says, on %s', async backend => {
-  await useBackend(backend);
-  const cases = fc.record({
-    seed: fc.nat(1000),
-    k: fc.integer({min: 1, max: 7}),
-    alpha: fc.constantFrom(0, 0.3, 0.6, 1),
-    temperature: fc.constantFrom(0.7, 1),
-    maxLength: fc.integer({min: 2, max: 12}),
-    lengths: fc.array(fc.integer({min: 1, max: 5}), {minLength: 1, maxLength: 3}),
-    stop: fc.array(fc.integer({min: 0, max: 4}), {maxLength: 1}),
-  });
-  await fc.assert(
-    fc.asyncProperty(cases, async ({seed, lengths, stop, ...args}) => {
-      const decoder = new FakeDecoder(5, {seed, width: 4});
-      const prompts = lengths.map((length, row) => Array.from({length}, (_, t) => (row + 3 * t) % 5));
-      const {maxLength, ...rest} = args;
-      const sampler = new samplers.ContrastiveSampler(rest);
-      const {tokens} = await collect(decoder, {prompts, maxLength, stopTokenIds: stop, sampler});
-      expect(tokens).toEqual(prompts.map(prompt => search(decoder, prompt, args, stop)));
-      expect(decoder.open).toBe(0);
-    }),
-    {numRuns: 60},
-  );
-});
+onEachBackend(() =>
+  test('chooses as its definition says', async () => {
+    const cases = fc.record({
+      seed: fc.nat(1000),
+      k: fc.integer({min: 1, max: 7}),
+      alpha: fc.constantFrom(0, 0.3, 0.6, 1),
+      temperature: fc.constantFrom(0.7, 1),
+      maxLength: fc.integer({min: 2, max: 12}),
+      lengths: fc.array(fc.integer({min: 1, max: 5}), {minLength: 1, maxLength: 3}),
+      stop: fc.array(fc.integer({min: 0, max: 4}), {maxLength: 1}),
+    });
+    await fc.assert(
+      fc.asyncProperty(cases, async ({seed, lengths, stop, ...args}) => {
+        const decoder = new FakeDecoder(5, {seed, width: 4});
+        const prompts = lengths.map((length, row) => Array.from({length}, (_, t) => (row + 3 * t) % 5));
+        const {maxLength, ...rest} = args;
+        const sampler = new samplers.ContrastiveSampler(rest);
+        const {tokens} = await collect(decoder, {prompts, maxLength, stopTokenIds: stop, sampler});
+        expect(tokens).toEqual(prompts.map(prompt => search(decoder, prompt, args, stop)));
+        expect(decoder.open).toBe(0);
+      }),
+      {numRuns: 60},
+    );
+  }),
+);
 
-test('tells log probabilities by the model alone', async () => {
+test('reports log probabilities of the model, before its own scores', async () => {
   const decoder = new FakeDecoder(5, {seed: 8});
   const {tokens, logprobs} = await collect(decoder, {
     prompts: [[1], [2, 2]],
@@ -72,7 +74,7 @@ test('tells log probabilities by the model alone', async () => {
   });
 });
 
-test('frees all when the model fails', async () => {
+test('frees everything when the model fails', async () => {
   const decoder = new FakeDecoder(5);
   const states = decoder.finalStates.bind(decoder);
   let calls = 0;
@@ -98,6 +100,6 @@ test.each([
   expect(() => new samplers.ContrastiveSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('contrastive').getConfig()).toEqual({k: 5, alpha: 0.6, temperature: 1});
 });

@@ -16,15 +16,15 @@ function text(pieces: (string | null)[], stopStrings: string[]): {parts: string[
 
 test.each([
   [['one', ' two', ' three'], [' three'], 'one two', true],
-  // Over several tokens, and with text behind it.
+  // Over several tokens, and with text after it.
   [['one\n', '\ntwo', ' three'], ['\n\n'], 'one', true],
   [['a', 'b', 'c', 'd'], ['bcd'], 'a', true],
-  // A beginning that does not complete is text, also at the end.
+  // An incomplete stop string is text, also at the end.
   [['a', 'b', 'c', 'x'], ['bcd'], 'abcx', false],
   [['a', 'b', 'c'], ['bcd'], 'abc', false],
-  // A false start inside of another.
+  // A false start within another.
   [['a', 'a', 'a', 'b'], ['aab'], 'a', true],
-  // The first that is complete ends the text.
+  // The first complete stop string ends the text.
   [['abcd'], ['cd', 'b'], 'a', true],
   [['abcd'], ['bc', 'abc'], '', true],
   [['one', null, ' two'], ['e t'], 'on', true],
@@ -35,11 +35,11 @@ test.each([
   expect(result.ended).toBe(ended);
 });
 
-test('takes no token behind the stop string', () => {
+test('generates no token after the stop string', () => {
   expect(text(['a', 'b', 'c', 'd'], ['b']).taken).toBe(2);
 });
 
-test('never gives what a stop string takes back, however the text is cut', () => {
+test('never emits text that a stop string removes, however the text is split into pieces', () => {
   const letters = fc.constantFrom('a', 'b', 'c');
   const words = fc.string({unit: letters, minLength: 1, maxLength: 4});
   fc.assert(
@@ -57,7 +57,7 @@ test('never gives what a stop string takes back, however the text is cut', () =>
   );
 });
 
-test('gives the text of a prompt as it is, stop strings and all', () => {
+test('returns the text of a prompt unchanged, including stop strings', () => {
   const decoder = () => ({push: (id: number) => 'xyz'[id]!, flush: () => ''});
   const row = new GeneratedText({tokenizer: {decoder}, isSpecial: () => false}, ['xy', 'zx']);
   expect(row.prompt([0, 1, 2])).toBe('xyz');

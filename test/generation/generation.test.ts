@@ -1,4 +1,4 @@
-/** The loop of generation, over a model that counts. */
+/** The generation loop, over a model that adds. */
 import {samplers} from '../../src';
 import {generateSteps, type GenerationRequest, tokensOf} from '../../src/generation/generation';
 import {FakeDecoder} from '../support/fake_decoder';
@@ -31,7 +31,7 @@ async function collect(decoder: Counting, more: Partial<GenerationRequest>): Pro
   return steps;
 }
 
-test('goes on to the length, each row from its own end', async () => {
+test('generates up to the maximum length, each row from its own end', async () => {
   const decoder = new Counting();
   const steps = await collect(decoder, {prompts: [{tokens: [1]}, {tokens: [1, 2, 3, 4]}], maxLength: 6});
   // Row 0: 1 → 1, 2, 4, 8, 6; row 1: 10 → 0, 0.
@@ -53,7 +53,7 @@ test('goes on to the length, each row from its own end', async () => {
   expect(decoder.caches[0]!.disposed).toBe(true);
 });
 
-test('ends a row behind a stop token, and all when all have ended', async () => {
+test('ends a row after a stop token, and generation when all rows have ended', async () => {
   const steps = await collect(new Counting(), {
     prompts: [{tokens: [1]}, {tokens: [2]}],
     maxLength: 50,
@@ -93,7 +93,7 @@ test('frees the cache when the reader leaves early, when the model fails and whe
 
   const aborted = new Counting();
   const controller = new AbortController();
-  // A timer, as a user's click would be: the loop must let it run.
+  // A timer stands for a user's click: the loop must let it run.
   setTimeout(() => controller.abort(new Error('enough')), 5);
   await expect(collect(aborted, {maxLength: 1e9, signal: controller.signal})).rejects.toThrow('enough');
   expect(aborted.caches[0]!.disposed).toBe(true);

@@ -41,7 +41,7 @@ describe('KvCache', () => {
           for (const counts of schedule) {
             const starts = [...cache.lengths];
             if (slack) {
-              // A guess that turns out wrong leaves nothing behind.
+              // A wrong guess leaves no trace.
               const guess = tf.fill([batch, slack, 2, 3], 1e3) as tf.Tensor4D;
               cache.append(
                 guess,
@@ -51,7 +51,7 @@ describe('KvCache', () => {
               cache.truncate(starts);
             }
             const length = Math.max(1, ...counts) + padding;
-            // Tokens behind the counts are noise that must not be seen.
+            // Tokens after the counts are noise that must not be seen.
             const part = (x: tf.Tensor4D) =>
               tf.concat(
                 starts.map((start, row) => {
@@ -93,7 +93,7 @@ describe('KvCache', () => {
     expect(cache(3, 4).capacity).toBe(3);
   });
 
-  test('says where the new tokens are', () => {
+  test('reports where the new tokens are', () => {
     tf.tidy(() => {
       const cache = new KvCache({batch: 2, maxLength: 8, ...SHAPE, window: 3});
       const numbers = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
@@ -107,7 +107,7 @@ describe('KvCache', () => {
         [9, 1, 2, 3],
       ];
       expect(first.layOut(numbers(four)).arraySync()).toEqual(four);
-      // Row 0 has no place for two more beside what it still sees.
+      // Row 0 has no room for two more tokens next to those it still sees.
       const second = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [2, 1]);
       expect(second.keyPositions.arraySync()).toEqual([
         [3, 1, 2, 4, 5],
@@ -139,7 +139,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('attends over its own places where there is room for the new tokens, and copies none', () => {
+  test('attends over its own slots where there is room for the new tokens, and copies nothing', () => {
     tf.tidy(() => {
       for (const [window, slack] of [
         [null, 0],
@@ -150,7 +150,7 @@ describe('KvCache', () => {
         const before = tf.memory().numBytes;
         const seen = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [1, 2]);
         expect(seen.k.shape[1]).toBe(cache.capacity);
-        // New tokens, and a position for each place: no keys or values of old ones.
+        // New tokens, and a position per slot: no keys or values of old tokens.
         expect(tf.memory().numBytes - before).toBeLessThan(2 * 2 * 2 * 6 * 4 + 4 * 2 * 6 + 1);
         const images = seen.layOut(
           tf.tensor2d(
@@ -171,7 +171,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('is copied with what it holds', () => {
+  test('is copied with its contents', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: 2, slack: 1});
     tf.tidy(() => void cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [2]));
@@ -188,7 +188,7 @@ describe('KvCache', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('lives through a tidy and frees its two tensors', () => {
+  test('survives a tidy and frees its two tensors', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: null});
     tf.tidy(() => {
@@ -206,7 +206,7 @@ describe('KvCache', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('refuses more tokens than it holds, and counts that do not fit', () => {
+  test('refuses more tokens than it has room for, and counts that do not match', () => {
     tf.tidy(() => {
       const cache = new KvCache({batch: 2, maxLength: 3, ...SHAPE, window: 2});
       cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [1, 2]);
@@ -224,7 +224,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('takes back no more than its ring still holds', () => {
+  test('truncates only what its ring still holds', () => {
     const cache = new KvCache({batch: 2, maxLength: 9, ...SHAPE, window: 3, slack: 2});
     tf.tidy(() => void cache.append(tokens(2, 7, 1), tokens(2, 7, 2), [7, 6]));
     expect(cache.canTruncate([5, 4])).toBe(true);
@@ -234,12 +234,12 @@ describe('KvCache', () => {
       expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens below/);
     }
     cache.truncate([5, 4]);
-    // The ring was written on for tokens that are gone: going back further would need what they replaced.
+    // Truncated tokens overwrote the ring: going back further would need the values they replaced.
     expect(cache.canTruncate([4, 4])).toBe(false);
     cache.dispose();
   });
 
-  test('copies rows, which then go their own ways', () => {
+  test('copies rows, which are then independent', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 2, maxLength: 5, ...SHAPE, window: null});
     tf.tidy(() => void cache.append(tokens(2, 2, 1), tokens(2, 2, 2), [2, 1]));

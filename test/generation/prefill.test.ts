@@ -1,8 +1,9 @@
-/** Prompts in pieces against prompts as a whole. */
+/** Prefill in chunks against prefill in one pass. */
 import * as tf from '@tensorflow/tfjs';
-import {type Gemma3CausalLM, useBackend} from '../../src';
+import {type Gemma3CausalLM} from '../../src';
 import {type NewTokens, type Prompt} from '../../src/generation/decoder';
 import {outsideImage, prefill, type PrefillProgress} from '../../src/generation/prefill';
+import {onEachBackend} from '../support/backends';
 import {expectNoLeak, take} from '../support/numbers';
 import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small_model';
 
@@ -24,7 +25,7 @@ function withImages(count: number, at: number[], seed: number): Prompt {
   return {tokens, visionMask, images};
 }
 
-/** What the model is called with. */
+/** Arguments of the model's forward passes. */
 function watch(lm: Gemma3CausalLM): {calls: NewTokens[]; stop: () => void} {
   const calls: NewTokens[] = [];
   const spies = [
@@ -40,7 +41,7 @@ async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: num
   const cache = lm.newCache(prompts.length, 120);
   const logits = await take(await prefill(lm, prompts, cache, {prefillChunk}));
   expect(cache.lengths).toEqual(prompts.map(({tokens}) => tokens.length));
-  // What the cache holds is as good: one more token is answered alike.
+  // The cache holds the same: one more token gets the same logits.
   const more = lm.nextLogits(
     prompts.map(() => [33]),
     prompts.map(() => 1),
@@ -50,10 +51,9 @@ async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: num
   return [...logits, ...(await take(more))];
 }
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
+onEachBackend(() => {
   let [lm, seeing]: Gemma3CausalLM[] = [];
   beforeAll(async () => {
-    await useBackend(backend);
     [lm, seeing] = [smallModel(), smallModel({vision: true})];
     await logitsOf(lm, [text(2, 1)], 9);
     const {images, ...prompt} = withImages(3, [1], 1);
@@ -78,7 +78,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       const {calls, stop} = watch(seeing!);
       const pieces = await logitsOf(seeing!, prompts, chunk);
       stop();
-      // No image is cut: each piece has whole ones.
+      // No image is split between chunks.
       for (const {images} of calls) {
         for (const row of images?.parts ?? []) expect(row.filter(part => part >= 0).length % IMAGE_TOKENS).toBe(0);
       }
@@ -87,7 +87,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     tf.dispose(prompts.map(({images}) => images ?? []));
   });
 
-  test('goes on behind what a cache holds, and encodes the images of the rest alone', async () => {
+  test('continues after the tokens in a cache, and encodes only the images of the rest', async () => {
     const prompt = withImages(12, [1, 7], 7);
     const whole = await logitsOf(seeing!, [prompt], 1000);
     await expectNoLeak(async () => {
@@ -118,7 +118,7 @@ describe('prefill', () => {
   });
   afterAll(() => lm.dispose());
 
-  test('computes the head once, and tells how far it is', async () => {
+  test('computes the head once, and reports progress', async () => {
     await expectNoLeak(async () => {
       const [head, progress] = [jest.spyOn(lm, 'logits'), [] as PrefillProgress[]];
       const {calls, stop} = watch(lm);
@@ -139,7 +139,7 @@ describe('prefill', () => {
     });
   });
 
-  test('is aborted between pieces', async () => {
+  test('is aborted between chunks', async () => {
     await expectNoLeak(async () => {
       const {calls, stop} = watch(lm);
       const controller = new AbortController();
@@ -154,7 +154,7 @@ describe('prefill', () => {
     });
   });
 
-  test('refuses tokens for images that there are not', async () => {
+  test('refuses image tokens without images', async () => {
     await expectNoLeak(async () => {
       const cache = lm.newCache(1, 20);
       const prompt = {tokens: [5, 4, 6], visionMask: [false, true, false]};
@@ -165,7 +165,7 @@ describe('prefill', () => {
     });
   });
 
-  test('finds the border of an image', () => {
+  test('finds the boundary of an image', () => {
     const prompt = {tokens: [], visionMask: [false, true, true, true, false]};
     expect([0, 1, 2, 3, 4, 5].map(position => outsideImage(prompt, position))).toEqual([0, 1, 1, 1, 4, 5]);
   });

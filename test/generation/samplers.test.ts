@@ -1,8 +1,9 @@
 /** Each sampler against the distribution it should draw from. */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
-import {samplers, useBackend} from '../../src';
+import {samplers} from '../../src';
 import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectNoLeak} from '../support/numbers';
 
 const LOGITS = [2, 1, 0.5, 0, -1, 3, 2.5, -2];
@@ -85,7 +86,7 @@ test('greedy takes the most probable, the first among equals, and leaves no tens
   logits.dispose();
 });
 
-test('draws alike with one seed and goes on from call to call', async () => {
+test('draws the same tokens with the same seed, and continues the sequence in later calls', async () => {
   const logits = tf.tensor2d([LOGITS]);
   const first = new samplers.RandomSampler({seed: 7});
   const second = new samplers.RandomSampler({seed: 7});
@@ -113,7 +114,7 @@ test('lets a subclass forbid a token', async () => {
   logits.dispose();
 });
 
-test('finds the largest values in order, whatever the values', () => {
+test('finds the largest values in order, for any values', () => {
   const values = fc.array(fc.integer({min: 0, max: 20}), {minLength: 1, maxLength: 60});
   fc.assert(
     fc.property(values, fc.integer({min: 1, max: 70}), (values, count) => {
@@ -123,126 +124,126 @@ test('finds the largest values in order, whatever the values', () => {
   );
 });
 
-test('makes probabilities of large logits and never draws what is impossible', () => {
+test('turns large logits into probabilities and never draws a token of probability 0', () => {
   expect([...softmax(new Float32Array([1e4, 1e4 - 1e3]), 1)]).toEqual([1, 0]);
   expect(draw([0, 1, 0], () => 0)).toBe(1);
   expect(draw([0, 1, 0], () => 1 - 2 ** -53)).toBe(1);
 });
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
-  beforeAll(async () => {
-    // Threads cost more than they give over eight logits.
-    await (backend === 'simd' ? useBackend('simd', {threads: 1}) : useBackend('cpu'));
-  });
+onEachBackend(
+  () => {
+    disposeAfterEach();
 
-  // === Min-p ===
+    // === Min-p ===
 
-  test.each([
-    [0.3, 1],
-    [0.5, 2],
-    [1, 1],
-    [0.001, 1],
-  ])('min-p draws from tokens at least %d as probable as the best, at temperature %d', async (minP, temperature) => {
-    const probabilities = probabilitiesAt(temperature);
-    const largest = Math.max(...probabilities);
-    const kept = [...probabilities.keys()].filter(token => probabilities[token]! >= minP * largest);
-    const draw = (sampler: samplers.Sampler) => frequencies(sampler, LOGITS, FEW_DRAWS);
-    const expected = (among: number[]) =>
-      keep(
-        probabilities,
-        kept.filter(token => among.includes(token)),
-      );
-    const random = await draw(new samplers.RandomSampler({minP, temperature, seed: 4}));
-    expect(chiSquare(random, expected(kept))).toBeLessThan(LIMIT);
-    const best = [5, 6, 0];
-    const topK = await draw(new samplers.TopKSampler({k: 3, minP, temperature, seed: 5}));
-    expect(chiSquare(topK, expected(best))).toBeLessThan(LIMIT);
-    const topP = await draw(new samplers.TopPSampler({p: 0.999, k: 3, minP, temperature, seed: 6}));
-    expect(chiSquare(topP, expected(best))).toBeLessThan(LIMIT);
-  });
-
-  test('min-p leaves out probabilities that a subclass is given', async () => {
-    const seen: number[][] = [];
-    class Watching extends samplers.RandomSampler {
-      override getNextToken(probabilities: Float32Array): number {
-        seen.push([...probabilities]);
-        return 0;
-      }
-    }
-    const logits = tf.tensor2d([LOGITS]);
-    await new Watching({minP: 0.5}).sample(logits);
-    logits.dispose();
-    const probabilities = probabilitiesAt(1);
-    const expected = probabilities.map((value, i) => ([5, 6].includes(i) ? value : 0));
-    expect(seen[0]).toBeAllClose(expected, {atol: 5e-3});
-  });
-
-  // === Penalties ===
-
-  const text = (tokens: number[], promptLength: number) => ({tokens, promptLength});
-  // Prompt 5, 1; new text 6, 6, 4.
-  const ROW = text([5, 1, 6, 6, 4], 2);
-
-  /** Logits as the penalties leave them. */
-  function penalized(repetition: number, presence = 0, frequency = 0): number[] {
-    return LOGITS.map((logit, token) => {
-      const scaled = [5, 1, 6, 4].includes(token) ? (logit > 0 ? logit / repetition : logit * repetition) : logit;
-      const count = token === 6 ? 2 : token === 4 ? 1 : 0;
-      return scaled - (count ? presence : 0) - count * frequency;
+    test.each([
+      [0.3, 1],
+      [0.5, 2],
+      [1, 1],
+      [0.001, 1],
+    ])('min-p draws from tokens at least %d as probable as the best, at temperature %d', async (minP, temperature) => {
+      const probabilities = probabilitiesAt(temperature);
+      const largest = Math.max(...probabilities);
+      const kept = [...probabilities.keys()].filter(token => probabilities[token]! >= minP * largest);
+      const draw = (sampler: samplers.Sampler) => frequencies(sampler, LOGITS, FEW_DRAWS);
+      const expected = (among: number[]) =>
+        keep(
+          probabilities,
+          kept.filter(token => among.includes(token)),
+        );
+      const random = await draw(new samplers.RandomSampler({minP, temperature, seed: 4}));
+      expect(chiSquare(random, expected(kept))).toBeLessThan(LIMIT);
+      const best = [5, 6, 0];
+      const topK = await draw(new samplers.TopKSampler({k: 3, minP, temperature, seed: 5}));
+      expect(chiSquare(topK, expected(best))).toBeLessThan(LIMIT);
+      const topP = await draw(new samplers.TopPSampler({p: 0.999, k: 3, minP, temperature, seed: 6}));
+      expect(chiSquare(topP, expected(best))).toBeLessThan(LIMIT);
     });
-  }
 
-  test.each([
-    [{repetitionPenalty: 1.3}, penalized(1.3)],
-    [{repetitionPenalty: 0.8}, penalized(0.8)],
-    [{presencePenalty: 0.7}, penalized(1, 0.7)],
-    [{frequencyPenalty: 0.4}, penalized(1, 0, 0.4)],
-    [{repetitionPenalty: 1.2, presencePenalty: -0.3, frequencyPenalty: 0.5}, penalized(1.2, -0.3, 0.5)],
-  ])('%j changes the logits of what is there', async (penalties, logits) => {
-    const draws = 100;
-    const rows = Array.from({length: draws}, () => ROW);
-    const batch = tf.tile(tf.tensor2d([LOGITS]), [draws, 1]) as tf.Tensor2D;
-    const weights = normalized(logits.map(Math.exp));
-    const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]!);
-    const cases: [samplers.Sampler, number[]][] = [
-      [new samplers.RandomSampler({...penalties, seed: 1}), weights],
-      [new samplers.TopKSampler({...penalties, k: 3, seed: 2}), keep(weights, order.slice(0, 3))],
-      [new samplers.TopPSampler({...penalties, p: 1, k: 4, seed: 3}), keep(weights, order.slice(0, 4))],
-      [new samplers.GreedySampler(penalties), keep(weights, order.slice(0, 1))],
-    ];
-    for (const [sampler, expected] of cases) {
-      const counts = LOGITS.map(() => 0);
-      await expectNoLeak(async () => {
-        for (let i = 0; i < FEW_DRAWS / draws; i++)
-          for (const token of await sampler.sample(batch, rows)) counts[token]!++;
-      });
-      expect(chiSquare(counts, expected)).toBeLessThan(LIMIT);
-    }
-    batch.dispose();
-  });
-
-  test('penalties are those of each row, and reach a subclass', async () => {
-    class Best extends samplers.Sampler {
-      override getNextToken(probabilities: Float32Array): number {
-        return probabilities.indexOf(Math.max(...probabilities));
+    test('min-p removes probabilities before a subclass sees them', async () => {
+      const seen: number[][] = [];
+      class Watching extends samplers.RandomSampler {
+        override getNextToken(probabilities: Float32Array): number {
+          seen.push([...probabilities]);
+          return 0;
+        }
       }
-    }
-    const logits = tf.tensor2d([LOGITS, LOGITS, LOGITS]);
-    const rows = [text([0], 1), text([5], 1), text([6, 5, 6], 1)];
-    expect(await new Best({repetitionPenalty: 9}).sample(logits, rows)).toEqual([5, 6, 0]);
-    expect(await new Best({presencePenalty: 9}).sample(logits, rows)).toEqual([5, 5, 0]);
-    logits.dispose();
-  });
+      const logits = tf.tensor2d([LOGITS]);
+      await new Watching({minP: 0.5}).sample(logits);
+      logits.dispose();
+      const probabilities = probabilitiesAt(1);
+      const expected = probabilities.map((value, i) => ([5, 6].includes(i) ? value : 0));
+      expect(seen[0]).toBeAllClose(expected, {atol: 5e-3});
+    });
 
-  test('penalties need to know the rows', async () => {
-    const logits = tf.tensor2d([LOGITS]);
-    const sampler = new samplers.GreedySampler({repetitionPenalty: 2});
-    await expect(sampler.sample(logits)).rejects.toThrow(
-      /the tokens so far of each of 1 rows, for penalties. Received: no rows/,
-    );
-    logits.dispose();
-  });
-});
+    // === Penalties ===
+
+    const text = (tokens: number[], promptLength: number) => ({tokens, promptLength});
+    // Prompt 5, 1; new text 6, 6, 4.
+    const ROW = text([5, 1, 6, 6, 4], 2);
+
+    /** Logits after the penalties. */
+    function penalized(repetition: number, presence = 0, frequency = 0): number[] {
+      return LOGITS.map((logit, token) => {
+        const scaled = [5, 1, 6, 4].includes(token) ? (logit > 0 ? logit / repetition : logit * repetition) : logit;
+        const count = token === 6 ? 2 : token === 4 ? 1 : 0;
+        return scaled - (count ? presence : 0) - count * frequency;
+      });
+    }
+
+    test.each([
+      [{repetitionPenalty: 1.3}, penalized(1.3)],
+      [{repetitionPenalty: 0.8}, penalized(0.8)],
+      [{presencePenalty: 0.7}, penalized(1, 0.7)],
+      [{frequencyPenalty: 0.4}, penalized(1, 0, 0.4)],
+      [{repetitionPenalty: 1.2, presencePenalty: -0.3, frequencyPenalty: 0.5}, penalized(1.2, -0.3, 0.5)],
+    ])('%j changes the logits of tokens in the text', async (penalties, logits) => {
+      const draws = 100;
+      const rows = Array.from({length: draws}, () => ROW);
+      const batch = tf.tile(tf.tensor2d([LOGITS]), [draws, 1]) as tf.Tensor2D;
+      const weights = normalized(logits.map(Math.exp));
+      const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]!);
+      const cases: [samplers.Sampler, number[]][] = [
+        [new samplers.RandomSampler({...penalties, seed: 1}), weights],
+        [new samplers.TopKSampler({...penalties, k: 3, seed: 2}), keep(weights, order.slice(0, 3))],
+        [new samplers.TopPSampler({...penalties, p: 1, k: 4, seed: 3}), keep(weights, order.slice(0, 4))],
+        [new samplers.GreedySampler(penalties), keep(weights, order.slice(0, 1))],
+      ];
+      for (const [sampler, expected] of cases) {
+        const counts = LOGITS.map(() => 0);
+        await expectNoLeak(async () => {
+          for (let i = 0; i < FEW_DRAWS / draws; i++)
+            for (const token of await sampler.sample(batch, rows)) counts[token]!++;
+        });
+        expect(chiSquare(counts, expected)).toBeLessThan(LIMIT);
+      }
+      batch.dispose();
+    });
+
+    test('penalties apply to each row separately, and to subclasses', async () => {
+      class Best extends samplers.Sampler {
+        override getNextToken(probabilities: Float32Array): number {
+          return probabilities.indexOf(Math.max(...probabilities));
+        }
+      }
+      const logits = tf.tensor2d([LOGITS, LOGITS, LOGITS]);
+      const rows = [text([0], 1), text([5], 1), text([6, 5, 6], 1)];
+      expect(await new Best({repetitionPenalty: 9}).sample(logits, rows)).toEqual([5, 6, 0]);
+      expect(await new Best({presencePenalty: 9}).sample(logits, rows)).toEqual([5, 5, 0]);
+      logits.dispose();
+    });
+
+    test('penalties need to know the rows', async () => {
+      const logits = tf.tensor2d([LOGITS]);
+      const sampler = new samplers.GreedySampler({repetitionPenalty: 2});
+      await expect(sampler.sample(logits)).rejects.toThrow(
+        /the tokens so far of each of 1 rows, for penalties. Received: no rows/,
+      );
+      logits.dispose();
+    });
+  },
+  {small: true},
+);
 
 describe('bad arguments', () => {
   test.each([
@@ -263,7 +264,7 @@ describe('bad arguments', () => {
   });
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(new samplers.TopPSampler({p: 0.3, k: 9, seed: 4, temperature: 2}).getConfig()).toEqual({
     p: 0.3,
     k: 9,

@@ -1,4 +1,4 @@
-/** Texts of a session are those of a fresh `generate`; what was there already does not pass the model again. */
+/** A session generates the same texts as a fresh `generate`, without passing known tokens through the model again. */
 import * as tf from '@tensorflow/tfjs';
 import {ContextFullError, type Gemma3CausalLM, type GenerateOptions, samplers} from '../../src';
 import {type Prompt} from '../../src/generation/decoder';
@@ -23,10 +23,10 @@ const PROMPTS = [
   'Another beginning',
 ];
 const options: GenerateOptions = {stopTokenIds: null, maxLength: 40};
-/** A random model repeats its last token: a sampler that draws makes it say more. */
+/** A random model repeats its last token greedily; random sampling varies the text. */
 const draw = () => lm!.compile({sampler: new samplers.RandomSampler({seed: 3, temperature: 3})});
 
-/** Real tokens that pass the model while something runs. */
+/** How many real tokens pass through the model while `run` runs. */
 async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>): Promise<number> {
   let count = 0;
   const spy = jest.spyOn(model, 'hiddenStates').mockImplementation((tokens, cache) => {
@@ -51,7 +51,7 @@ test('belongs to its model', async () => {
   twin.dispose();
 });
 
-test('gives the texts that there are without it', async () => {
+test('generates the same texts as without a session', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40, slack: 40});
     for (const prompt of [...PROMPTS, PROMPTS[2]!, PROMPTS[2]!]) {
@@ -75,13 +75,13 @@ test('computes only what is new', async () => {
   const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[0]!, few(first)))).toBe(first.length + 2);
   expect([session.reused, session.length]).toEqual([0, first.length + 2]);
-  // Three new tokens: the last of them does not pass.
+  // Three new tokens, of which the last does not pass through the model.
   const more = second.length - common(first.concat(-1), second);
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[1]!, few(second)))).toBe(more + 2);
   expect(session.reused).toBe(second.length - more);
   const others = third.length - common(third, second);
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(others + 2);
-  // The same once more: its last token passes, for its logits.
+  // The same prompt again: only its last token passes, for its logits.
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(1 + 2);
   session.dispose();
 });
@@ -118,7 +118,7 @@ test('is copied for several continuations', async () => {
   });
 });
 
-test('says that it is full, and still works', async () => {
+test('reports that it is full, and still works', async () => {
   const session = lm!.startSession({maxLength: 8});
   const running = session.generate(PROMPTS[1]!);
   await expect(running).rejects.toThrow(ContextFullError);
@@ -126,7 +126,7 @@ test('says that it is full, and still works', async () => {
   expect(await session.generate('a', {stopTokenIds: null})).toBe(
     await lm!.generate('a', {maxLength: 8, stopTokenIds: null}),
   );
-  // As without a session, a prompt is cut where that was asked for.
+  // As without a session, a prompt is truncated if asked.
   expect(await session.generate(PROMPTS[1]!, {maxLength: 4})).toBe(await lm!.generate(PROMPTS[1]!, {maxLength: 4}));
   session.dispose();
 });
@@ -149,7 +149,7 @@ test('refuses what it cannot do', async () => {
   });
 });
 
-test('goes on after an abort between pieces and after a failure', async () => {
+test('continues after an abort between chunks and after a failure', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     const fresh = await lm!.generate(PROMPTS[1]!, options);
@@ -170,7 +170,7 @@ test('goes on after an abort between pieces and after a failure', async () => {
       throw new Error('no memory');
     });
     await expect(session.generate(PROMPTS[3]!, options)).rejects.toThrow('no memory');
-    // Some blocks had the tokens, others had not: nothing of it is used again.
+    // Some blocks saw the tokens and others did not, so nothing is reused.
     expect(await session.generate(PROMPTS[1]!, options)).toBe(fresh);
     expect(session.reused).toBe(0);
     session.dispose();
@@ -202,7 +202,7 @@ describe('with images', () => {
     return ids;
   }
 
-  test('tells images by their pixels', async () => {
+  test('distinguishes images by their pixels', async () => {
     await run(prompt([1, 2], 3)); // initialises the weights
     await expectNoLeak(async () => {
       const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
@@ -222,7 +222,7 @@ describe('with images', () => {
     });
   });
 
-  test('never holds half an image', async () => {
+  test('never keeps half an image', async () => {
     const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
     const ends = () => {
       const {images, tokens, visionMask} = prompt([1, 2], 3);
@@ -230,7 +230,7 @@ describe('with images', () => {
     };
     const fresh = await run(ends());
     expect(await run(ends(), session)).toEqual(fresh);
-    // Logits are wanted behind the last part of an image, which is computed as a whole.
+    // Logits are needed after the last part of an image, which is computed as a whole.
     expect(await run(ends(), session)).toEqual(fresh);
     expect(session.reused).toBe(6 + IMAGE_TOKENS);
     session.dispose();

@@ -6,7 +6,7 @@ import {expectNoLeak} from '../support/numbers';
 import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
 
-/** Guesses well sometimes: the model itself, but for texts of some lengths. */
+/** Sometimes guesses well: the same model, except for texts of some lengths. */
 class Guessing extends FakeDecoder {
   override logitsOf(text: readonly number[]): number[] {
     return text.length % 3 === 0 ? super.logitsOf([...text, 99]) : super.logitsOf(text);
@@ -53,7 +53,7 @@ test('needs fewer passes the better the guesses', async () => {
     await collect(decoder, {...request, sampler: new samplers.SpeculativeSampler({draft, numSpeculativeTokens: 4})});
     return decoder.passes;
   };
-  // Itself as the draft: a pass gives five tokens; the prompt gave the first.
+  // The model as its own draft: each pass yields five tokens; the prompt yielded the first.
   expect(await passes(new FakeDecoder(50, {seed: 4}))).toEqual([1, ...Array<number>(11).fill(5), 4]);
   const some = (await passes(new Guessing(50, {seed: 4}))).length;
   const none = (await passes(new FakeDecoder(50, {seed: 5}))).length;
@@ -74,7 +74,7 @@ test.each([
   const decoder = new FakeDecoder(3, {seed: 6, spread: 1.5});
   const prompt = [0, 1, 2, 0, 1, 2];
   const baseSampler = base();
-  // The draft guesses what is probable by another model.
+  // The draft is another model.
   const draft = by === 'draft' ? new FakeDecoder(3, {seed: 7, spread: 1.5}) : null;
   const sampler = new samplers.SpeculativeSampler({baseSampler, draft, numSpeculativeTokens: 3});
   const prompts = Array.from({length: ROWS}, () => prompt);
@@ -97,12 +97,12 @@ test.each([
   expect(statistic).toBeLessThan(LIMIT);
 });
 
-test('looks up what followed the last tokens, the longest run of them and the latest place first', () => {
+test('looks up what followed the last tokens before: the longest match first, then the latest', () => {
   expect(lookUp([1, 2, 3, 9, 1, 2, 3], [3, 1], 4)).toEqual([9, 1, 2, 3]);
   expect(lookUp([1, 2, 8, 7, 2, 9, 1, 2], [3, 1], 2)).toEqual([8, 7]);
   expect(lookUp([5, 2, 8, 7, 2, 9, 1, 2], [3, 1], 2)).toEqual([9, 1]);
   expect(lookUp([5, 2, 8, 7, 2, 9, 1, 2], [3, 2], 2)).toEqual([]);
-  expect(lookUp([4, 4, 4], [2, 1], 3)).toEqual([4, 4, 4]); // in a circle
+  expect(lookUp([4, 4, 4], [2, 1], 3)).toEqual([4, 4, 4]); // repeats the match
   expect(lookUp([1], [3, 1], 3)).toEqual([]);
   expect(lookUp([4, 4, 4], [2, 1], 0)).toEqual([]);
 });
@@ -133,7 +133,7 @@ describe('with the preset in the package', () => {
   });
 });
 
-test('refuses a draft with another number of tokens, and frees all', async () => {
+test('refuses a draft model with another vocabulary size, and frees everything', async () => {
   const [decoder, draft] = [new FakeDecoder(4), new FakeDecoder(5)];
   const sampler = new samplers.SpeculativeSampler({draft});
   const run = collect(decoder, {prompts: [[1]], maxLength: 9, stopTokenIds: null, sampler});
@@ -152,7 +152,7 @@ test.each([
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });
 
-test('tells its configuration', () => {
+test('returns its configuration', () => {
   expect(samplers.get('speculative').getConfig()).toEqual({
     temperature: 1,
     numSpeculativeTokens: 5,

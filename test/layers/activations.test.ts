@@ -71,7 +71,7 @@ test.each(NAMES)('%s is the same in Dense and EinsumDense, and survives a config
   });
 });
 
-test('null and undefined are none', () => {
+test('null and undefined mean no activation', () => {
   expect([activationName('X', null), activationName('X', undefined)]).toEqual([null, null]);
 });
 

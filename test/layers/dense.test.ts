@@ -60,7 +60,7 @@ describe('Dense', () => {
     }
   });
 
-  test('rests as bfloat16 and computes in float32', () => {
+  test('is stored as bfloat16 and computes in float32', () => {
     // Small multiples of 1/8 are bfloat16 numbers, so that nothing is rounded.
     const kernel = tf.div(tf.round(tf.randomUniform([7, 3], -16, 16, 'float32', 1)), 8);
     const bias = tf.tensor1d([0.1, 0.2, 0.3]);
@@ -86,7 +86,7 @@ describe('Dense', () => {
     expect(new Dense({units: 1, activation: 'geluApproximate'}).activation).toBe('gelu_approximate');
   });
 
-  test('leaves the layer of this name that tfjs has to those who use it', () => {
+  test('does not replace the tfjs layer of the same name', () => {
     const {classNameMap} = tf.serialization.SerializationMap.getMap();
     expect(classNameMap.Dense![0]).not.toBe(Dense);
     expect(classNameMap.Dense![0]).toBe(tf.layers.dense({units: 1}).constructor);
@@ -102,7 +102,7 @@ describe('Dense', () => {
 });
 
 describe('Embedding', () => {
-  test.each(['float32', 'bfloat16'])('looks rows up at rest as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('looks rows up, stored as %s', dtype => {
     const table = tf.div(tf.range(0, 12), 4).reshape([4, 3]);
     const layer = new Embedding({inputDim: 4, outputDim: 3, dtype, name: 'e'});
     layer.build();

@@ -84,7 +84,7 @@ describe.each(NAMED)('%s', (_, c) => {
     });
   });
 
-  test('rounds its kernel when it rests as bfloat16', () => {
+  test('rounds its kernel when it is stored as bfloat16', () => {
     tf.tidy(() => {
       const packed = layerOf(c, {dtype: 'bfloat16'});
       expect(packed.kernel).toBeInstanceOf(PackedWeight);

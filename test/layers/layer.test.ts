@@ -63,7 +63,7 @@ function built(args: LayerArgs = {}): Outer {
 }
 
 describe('Layer', () => {
-  test('names weights and layers by where they are', () => {
+  test('names weights and layers by their place', () => {
     const layer = built();
     expect(layer.weights.map(weight => weight.originalName)).toEqual(NAMES);
     expect(layer.inner.norm.path).toBe('outer/inner/norm');
@@ -84,7 +84,7 @@ describe('Layer', () => {
     model.dispose();
   });
 
-  test('keeps the order of its weights whatever is trainable', () => {
+  test('keeps the order of its weights, whichever are trainable', () => {
     const layer = built();
     layer.inner.dense[0]!.trainable = false;
     expect(layer.weights.map(weight => weight.originalName)).toEqual(NAMES);
@@ -98,7 +98,7 @@ describe('Layer', () => {
     layer.dispose();
   });
 
-  test('is frozen before its weights exist, too', () => {
+  test('can be frozen before its weights exist', () => {
     const layer = built({trainable: false});
     expect(layer.inner.dense[0]!.trainable).toBe(false);
     expect(layer.trainableWeights).toEqual([]);
@@ -106,7 +106,7 @@ describe('Layer', () => {
     layer.dispose();
   });
 
-  test('is frozen and thawed with a model that has it', () => {
+  test('is frozen and unfrozen with a model that contains it', () => {
     const input = tf.input({shape: [4]});
     const layer = new Outer();
     const model = tf.model({inputs: input, outputs: layer.apply(input) as tf.SymbolicTensor});
@@ -119,7 +119,7 @@ describe('Layer', () => {
     model.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('sets and gets its weights at rest as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('sets and gets its weights stored as %s', dtype => {
     const layer = built({dtype});
     const values = layer.weights.map((weight, i) =>
       tf.div(tf.round(tf.mul(normal(weight.shape as number[], i), 8)), 8),
@@ -138,7 +138,7 @@ describe('Layer', () => {
     layer.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('leaves nothing behind at rest as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('leaves no tensors behind, stored as %s', dtype => {
     const before = tf.memory().numTensors;
     const x = tf.ones([2, 4]);
     const layer = new Outer({dtype});
@@ -165,7 +165,7 @@ describe('Layer', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('lives in a model: predicts, computes gradients and is freed', () => {
+  test('works in a model: predicts, computes gradients and is freed', () => {
     const before = tf.memory().numTensors;
     const input = tf.input({shape: [4]});
     const layer = new Outer();
@@ -186,7 +186,7 @@ describe('Layer', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('says what it has, and which dtypes there are', () => {
+  test('reports its arguments, and the dtypes that exist', () => {
     expect(built({trainable: false, dtype: 'bfloat16'}).getConfig()).toEqual({
       name: 'outer',
       trainable: false,
@@ -203,7 +203,7 @@ describe('Layer', () => {
   });
 });
 
-test('a configuration as Keras writes it makes a layer', () => {
+test('a configuration written by Keras creates a layer', () => {
   const config = {
     name: 'norm',
     trainable: true,

@@ -5,6 +5,7 @@ import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
 import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';
+import {onEachBackend} from '../support/backends';
 import {normal} from '../support/random';
 import {fixtureJson} from '../support/fixtures';
 
@@ -53,75 +54,80 @@ function layerOf(c: Case, more: object = {}): LoraLayer {
 }
 const run = (layer: LoraLayer, x: tf.Tensor, {reverse}: Case) => layer.call(x, reverse ? {reverse} : {}) as tf.Tensor;
 
-describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
-  test('outputs, weights and their gradients are those of Keras', () => {
-    const before = tf.memory().numTensors;
-    tf.tidy(() => {
+onEachBackend(({formats}) => {
+  describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
+    test('outputs, weights and their gradients are those of Keras', () => {
+      const before = tf.memory().numTensors;
+      tf.tidy(() => {
+        const layer = layerOf(c);
+        expect(layer.weights.map(nameOf)).toEqual(c.order);
+        expect(layer.trainableWeights.map(nameOf)).toEqual(c.trainable);
+        expect(layer.weights.map(({shape}) => shape)).toEqual(c.order.map(name => c.weights[name]!.shape));
+        const x = inputOf(c);
+        const tensors = tf.memory().numTensors;
+        const y = run(layer, x, c);
+        expect(tf.memory().numTensors).toBe(tensors + 1);
+        expect(y).toBeAllClose(stored(c.y));
+        const loss = () => tf.sum(tf.square(run(layer, x, c))) as tf.Scalar;
+        const weights = layer.trainableWeights.filter(weight => c.gradients[nameOf(weight)]);
+        const {grads} = tf.variableGrads(
+          loss,
+          weights.map(weight => weight.read() as tf.Variable),
+        );
+        for (const weight of weights) {
+          expect(grads[(weight.read() as tf.Variable).name]!).toBeAllClose(stored(c.gradients[nameOf(weight)]!), 1e-4);
+        }
+        if (c.gradients.x)
+          expect(tf.grad(given => tf.sum(tf.square(run(layer, given, c))))(x)).toBeAllClose(
+            stored(c.gradients.x),
+            1e-4,
+          );
+        layer.dispose();
+      });
+      expect(tf.memory().numTensors).toBe(before);
+    });
+
+    test.each(formats)('over a kernel stored as %s, merged as in two products', dtype => {
+      tf.tidy(() => {
+        const layer = layerOf(c, {dtype});
+        const plain = make(c);
+        plain.build(c.x.shape);
+        // The same values as at rest, with the product added: what the two products stand for.
+        const {a, b} = layer.loraMatrices!;
+        const delta = tf.reshape(
+          tf.mul(tf.matMul(tf.reshape(a.read(), [-1, c.rank]), b.read() as tf.Tensor2D), c.alpha / c.rank),
+          layer.adapted.shape as number[],
+        );
+        plain.weights.forEach((weight, i) => weight.write(tf.clone(layer.savedWeights[i]!.read())));
+        plain.adapted.write(tf.add(layer.adapted.read(), delta));
+        const x = inputOf(c);
+        // Kernels of integers round x, too.
+        expect(run(layer, x, c)).toBeAllClose(run(plain, x, c), dtype === 'bfloat16' ? 1e-5 : 5e-3);
+        layer.dispose();
+        plain.dispose();
+      });
+    });
+
+    test('its configuration recreates it', () => {
       const layer = layerOf(c);
-      expect(layer.weights.map(nameOf)).toEqual(c.order);
-      expect(layer.trainableWeights.map(nameOf)).toEqual(c.trainable);
-      expect(layer.weights.map(({shape}) => shape)).toEqual(c.order.map(name => c.weights[name]!.shape));
-      const x = inputOf(c);
-      const tensors = tf.memory().numTensors;
-      const y = run(layer, x, c);
-      expect(tf.memory().numTensors).toBe(tensors + 1);
-      expect(y).toBeAllClose(stored(c.y));
-      const loss = () => tf.sum(tf.square(run(layer, x, c))) as tf.Scalar;
-      const weights = layer.trainableWeights.filter(weight => c.gradients[nameOf(weight)]);
-      const {grads} = tf.variableGrads(
-        loss,
-        weights.map(weight => weight.read() as tf.Variable),
-      );
-      for (const weight of weights) {
-        expect(grads[(weight.read() as tf.Variable).name]!).toBeAllClose(stored(c.gradients[nameOf(weight)]!), 1e-4);
-      }
-      if (c.gradients.x)
-        expect(tf.grad(given => tf.sum(tf.square(run(layer, given, c))))(x)).toBeAllClose(stored(c.gradients.x), 1e-4);
+      const config = layer.getConfig();
+      expect(config).toMatchObject({
+        loraRank: c.config['lora_rank' as never],
+        loraAlpha: c.config['lora_alpha' as never],
+      });
+      const again = make(c, JSON.parse(JSON.stringify(config)) as object);
+      again.build(c.x.shape);
+      expect(again.loraEnabled).toBe(true);
+      expect([again.loraRank, again.loraAlpha]).toEqual([c.rank, c.alpha]);
+      expect(again.weights.map(nameOf)).toEqual(c.order);
+      expect(again.adapted.trainable).toBe(false);
       layer.dispose();
+      again.dispose();
     });
-    expect(tf.memory().numTensors).toBe(before);
-  });
-
-  test.each(['bfloat16', 'int8', 'int4'])('over a kernel at rest as %s, merged as in two products', dtype => {
-    tf.tidy(() => {
-      const layer = layerOf(c, {dtype});
-      const plain = make(c);
-      plain.build(c.x.shape);
-      // The same values as at rest, with the product added: what the two products stand for.
-      const {a, b} = layer.loraMatrices!;
-      const delta = tf.reshape(
-        tf.mul(tf.matMul(tf.reshape(a.read(), [-1, c.rank]), b.read() as tf.Tensor2D), c.alpha / c.rank),
-        layer.adapted.shape as number[],
-      );
-      plain.weights.forEach((weight, i) => weight.write(tf.clone(layer.savedWeights[i]!.read())));
-      plain.adapted.write(tf.add(layer.adapted.read(), delta));
-      const x = inputOf(c);
-      // Kernels of integers round x, too.
-      expect(run(layer, x, c)).toBeAllClose(run(plain, x, c), dtype === 'bfloat16' ? 1e-5 : 5e-3);
-      layer.dispose();
-      plain.dispose();
-    });
-  });
-
-  test('its configuration makes it again', () => {
-    const layer = layerOf(c);
-    const config = layer.getConfig();
-    expect(config).toMatchObject({
-      loraRank: c.config['lora_rank' as never],
-      loraAlpha: c.config['lora_alpha' as never],
-    });
-    const again = make(c, JSON.parse(JSON.stringify(config)) as object);
-    again.build(c.x.shape);
-    expect(again.loraEnabled).toBe(true);
-    expect([again.loraRank, again.loraAlpha]).toEqual([c.rank, c.alpha]);
-    expect(again.weights.map(nameOf)).toEqual(c.order);
-    expect(again.adapted.trainable).toBe(false);
-    layer.dispose();
-    again.dispose();
   });
 });
 
-test('an axis that x has too, and one that nobody else has, stay where they are', () => {
+test('an axis shared with x, and one that only the kernel has, keep their places', () => {
   expect(loraEquations('btd,ndh->btnh')).toEqual({first: 'btd,ndr->btnr', second: 'btnr,rh->btnh', order: 'ab'});
   expect(loraEquations('abc,dc->abd')).toEqual({first: 'abc,rc->abr', second: 'abr,dr->abd', order: 'ba'});
   expect(loraEquations('ab...,bc->ac...').second).toBe('ar...,rc->ac...');
@@ -169,7 +175,7 @@ test('merging by hand and turning off leaves the layer without matrices', () => 
   expect(tf.memory().numTensors).toBe(before);
 });
 
-test('refuses what Keras refuses, and what means nothing', () => {
+test('refuses what Keras refuses, and meaningless arguments', () => {
   const layer = new Dense({units: 3});
   expect(() => layer.enableLora(2)).toThrow("Cannot enable lora on a layer that isn't yet built.");
   layer.build([null, 5]);

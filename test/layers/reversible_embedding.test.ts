@@ -54,7 +54,7 @@ describe.each([
     expect(layer.computeOutputShape([null, 7])).toEqual([null, 7, D]);
   });
 
-  test('sends gradients to its weights through both uses, with ids that repeat', () => {
+  test('passes gradients to its weights through both uses, with repeated ids', () => {
     tf.tidy(() => {
       const dy = normal([2, 3, V], 6);
       const loss = (y: tf.Tensor) => tf.sum(tf.mul(y, dy)) as tf.Scalar;
@@ -72,7 +72,7 @@ describe.each([
     });
   });
 
-  test('rests as bfloat16', () => {
+  test('is stored as bfloat16', () => {
     tf.tidy(() => {
       const packed = filled({...args, dtype: 'bfloat16'});
       const rounded = filled(args);

@@ -23,7 +23,7 @@ describe('RMSNormalization', () => {
     });
   });
 
-  test('keeps float32 at rest whatever the dtype, and survives its configuration', () => {
+  test('keeps its weights in float32 for any dtype, and survives its configuration', () => {
     const layer = new RMSNormalization({epsilon: 1e-3, dtype: 'bfloat16', name: 'norm'});
     layer.build([null, 4]);
     const scale = normal([4], 1);

@@ -37,7 +37,7 @@ describe('RotaryEmbedding', () => {
     y.dispose();
   });
 
-  test('takes its axes where they are', () => {
+  test('accepts any positions of its axes', () => {
     tf.tidy(() => {
       const y = new RotaryEmbedding(args).call(x, {startIndex: [1, 2]});
       for (const [axes, sequenceAxis, featureAxis] of [

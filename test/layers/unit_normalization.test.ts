@@ -3,7 +3,7 @@ import {UnitNormalization, type UnitNormalizationArgs} from '../../src/layers/un
 import {normal} from '../support/random';
 
 describe('UnitNormalization', () => {
-  test.each([-1, 1, [1, 2], [0, -1]])('gives vectors along axis %j length 1', axis => {
+  test.each([-1, 1, [1, 2], [0, -1]])('scales vectors along axis %j to length 1', axis => {
     tf.tidy(() => {
       const layer = new UnitNormalization({axis});
       const x = normal([2, 3, 4], 1);
@@ -13,7 +13,7 @@ describe('UnitNormalization', () => {
     });
   });
 
-  test('keeps zeros, and their gradient finite', () => {
+  test('keeps zeros, with a finite gradient', () => {
     tf.tidy(() => {
       const layer = new UnitNormalization();
       expect(layer.call(tf.zeros([2, 3]))).toBeAllClose(tf.zeros([2, 3]), 1e-12);

@@ -1,6 +1,7 @@
-/** Copies of models: the same values, and nothing shared that can change. */
+/** Copies of models: the same values, with no shared mutable state. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
+import {onEachBackend} from '../support/backends';
 import {expectNoLeak, take} from '../support/numbers';
 import {TINY_PRESET} from '../support/fixtures';
 
@@ -13,36 +14,29 @@ const predict = (model: Gemma3Backbone | Gemma3CausalLM) => {
   return values;
 };
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
-  beforeAll(async () => {
-    await useBackend(backend);
+onEachBackend(({formats}) => {
+  test.each(['float32', ...formats])('a copy stored as %s is independent', async dtype => {
+    await expectNoLeak(async () => {
+      const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype});
+      lm.backbone.layerNorm.trainable = false;
+      const copy = lm.clone();
+      expect(copy.name).toBe(lm.name);
+      expect(copy.preprocessor).toBe(lm.preprocessor);
+      expect(copy.backbone.getConfig()).toEqual(lm.backbone.getConfig());
+      expect(copy.weights.map(({trainable}) => trainable)).toEqual(lm.weights.map(({trainable}) => trainable));
+      const before = await predict(lm);
+      expect(await predict(copy)).toEqual(before);
+      const scale = copy.backbone.layerNorm.weights[0]!;
+      tf.tidy(() => void scale.write(tf.ones(scale.shape as number[])));
+      expect(await predict(lm)).toEqual(before);
+      expect(await predict(copy)).not.toEqual(before);
+      lm.dispose();
+      expect(await copy.generate('What is', {maxLength: 8})).toContain('What is');
+      copy.dispose();
+    });
   });
 
-  test.each(backend === 'cpu' ? ['float32', 'bfloat16'] : ['float32', 'bfloat16', 'int8', 'int4'])(
-    'a copy at rest as %s lives on its own',
-    async dtype => {
-      await expectNoLeak(async () => {
-        const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype});
-        lm.backbone.layerNorm.trainable = false;
-        const copy = lm.clone();
-        expect(copy.name).toBe(lm.name);
-        expect(copy.preprocessor).toBe(lm.preprocessor);
-        expect(copy.backbone.getConfig()).toEqual(lm.backbone.getConfig());
-        expect(copy.weights.map(({trainable}) => trainable)).toEqual(lm.weights.map(({trainable}) => trainable));
-        const before = await predict(lm);
-        expect(await predict(copy)).toEqual(before);
-        const scale = copy.backbone.layerNorm.weights[0]!;
-        tf.tidy(() => void scale.write(tf.ones(scale.shape as number[])));
-        expect(await predict(lm)).toEqual(before);
-        expect(await predict(copy)).not.toEqual(before);
-        lm.dispose();
-        expect(await copy.generate('What is', {maxLength: 8})).toContain('What is');
-        copy.dispose();
-      });
-    },
-  );
-
-  test('weights that were only declared', async () => {
+  test('copies weights that are only declared', async () => {
     await expectNoLeak(async () => {
       const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET, {loadWeights: false});
       const copy = backbone.clone();

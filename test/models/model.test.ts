@@ -1,4 +1,4 @@
-/** Saving to files of tfjs and training, of backbones and tasks, at rest as float32 and bfloat16. */
+/** Saving to tfjs files and training, of backbones and tasks, stored as float32 and bfloat16. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, ValueError} from '../../src';
 import {PackedWeight} from '../../src/public/weights';
@@ -36,30 +36,33 @@ const saver = (artifacts: tf.io.ModelArtifacts[], wait = 0) =>
   });
 
 describe.each(MAKERS)('%s', (_, make) => {
-  test.each(['float32', 'bfloat16'])('saves without leaving a tensor behind, at rest as %s', async dtype => {
-    const model = make(dtype);
-    tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
-    const artifacts: tf.io.ModelArtifacts[] = [];
-    await expectNoLeak(async () => {
-      // At once: one call must not take the tensors of the other.
-      await Promise.all([model.save(saver(artifacts, 5)), model.save(saver(artifacts))]);
-      await model.save(saver(artifacts), {trainableOnly: true});
-    });
-    expect(artifacts).toHaveLength(3);
-    // Packed ones as they rest, two values in a word of int32.
-    const packed = model.weights.map(weight => weight instanceof PackedWeight);
-    const bytes = model.weights.map(({shape}, i) => (packed[i] ? 2 : 4) * tf.util.sizeFromShape(shape as number[]));
-    expect(packed.some(Boolean)).toBe(dtype === 'bfloat16');
-    for (const {weightSpecs, weightData} of artifacts) {
-      expect(weightSpecs!.map(({dtype: saved}) => saved === 'int32')).toEqual(packed);
-      expect((weightData as ArrayBuffer).byteLength).toBe(bytes.reduce((a, b) => a + b));
-    }
-    // The model's own tensors are not those that were disposed.
-    tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
-    model.dispose();
-  });
+  test.each(['float32', 'bfloat16'])(
+    'saves without leaving a tensor behind, with weights stored as %s',
+    async dtype => {
+      const model = make(dtype);
+      tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
+      const artifacts: tf.io.ModelArtifacts[] = [];
+      await expectNoLeak(async () => {
+        // Concurrently: one call must not dispose the tensors of the other.
+        await Promise.all([model.save(saver(artifacts, 5)), model.save(saver(artifacts))]);
+        await model.save(saver(artifacts), {trainableOnly: true});
+      });
+      expect(artifacts).toHaveLength(3);
+      // Packed weights in their stored form, two values per int32 word.
+      const packed = model.weights.map(weight => weight instanceof PackedWeight);
+      const bytes = model.weights.map(({shape}, i) => (packed[i] ? 2 : 4) * tf.util.sizeFromShape(shape as number[]));
+      expect(packed.some(Boolean)).toBe(dtype === 'bfloat16');
+      for (const {weightSpecs, weightData} of artifacts) {
+        expect(weightSpecs!.map(({dtype: saved}) => saved === 'int32')).toEqual(packed);
+        expect((weightData as ArrayBuffer).byteLength).toBe(bytes.reduce((a, b) => a + b));
+      }
+      // The model's own tensors were not disposed.
+      tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
+      model.dispose();
+    },
+  );
 
-  test('leaves nothing behind when saving fails', async () => {
+  test('leaves no tensors behind when saving fails', async () => {
     const model = make('bfloat16');
     tf.dispose(model.getWeights().filter(tensor => !(tensor instanceof tf.Variable)));
     await expectNoLeak(async () => {
@@ -78,13 +81,13 @@ describe('training of a Gemma3Backbone', () => {
     y: tf.zeros([1, 3, model.outputs[0]!.shape[2]!]),
   });
 
-  test('says that weights at rest as bfloat16 are frozen', async () => {
+  test('reports that weights stored as bfloat16 are frozen', async () => {
     const model = make('bfloat16');
     const {x, y} = data(model);
     const dataset = tf.data.array([]) as never;
     const message =
       /stored as float32 for training. Received: 15 stored as bfloat16.*Load the model with dtype: "float/;
-    // Before `compile`, and behind it.
+    // Before `compile`, and after it.
     for (let i = 0; i < 2; i++) {
       await expectNoLeak(async () => {
         await expect(model.fit(x, y)).rejects.toThrow(ValueError);
@@ -98,7 +101,7 @@ describe('training of a Gemma3Backbone', () => {
     model.dispose();
   });
 
-  test('trains what is left when these are frozen by hand', async () => {
+  test('trains the remaining weights when these are frozen by hand', async () => {
     const model = make('bfloat16');
     const weights = model.weights;
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
@@ -110,7 +113,7 @@ describe('training of a Gemma3Backbone', () => {
     model.dispose();
   });
 
-  test('trains at rest as float32', async () => {
+  test('trains when stored as float32', async () => {
     const model = make('float32');
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     const {x, y} = data(model);

@@ -1,4 +1,4 @@
-/** Quantized in memory is loaded quantized, to the bit. */
+/** A model quantized in memory equals one loaded quantized, bit for bit. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
 import {EinsumDense, RMSNormalization} from '../../src/public/layers';
@@ -64,7 +64,7 @@ test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) =
   expected.dispose();
 });
 
-test('a model that has generated goes on with the new kernels, in the fused block, too', async () => {
+test('a model that has generated continues with the new kernels, also in the fused block', async () => {
   const options = {maxLength: 40};
   const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
   await lm.generate('What is the capital of France?', options);
@@ -80,7 +80,7 @@ test('a model that has generated goes on with the new kernels, in the fused bloc
   loaded.dispose();
 });
 
-test('what is only declared stays so', async () => {
+test('weights that are only declared stay declared', async () => {
   const backbone = await Gemma3Backbone.fromPreset('gemma3_1b', {loadWeights: false});
   const used = heapBytes();
   await backbone.quantize('int8');
@@ -91,7 +91,7 @@ test('what is only declared stays so', async () => {
   backbone.dispose();
 });
 
-test('the vision encoder has a quantize of its own', async () => {
+test('the vision encoder has its own quantize', async () => {
   const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET);
   const encoder = backbone.visionEncoder!;
   expect(encoder.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
@@ -102,7 +102,7 @@ test('the vision encoder has a quantize of its own', async () => {
   expect(encoder.weights.filter(weight => weight instanceof PackedWeight).length).toBeGreaterThan(6);
   expect(encoder.getConfig().dtype).toBe('int8');
   const after = encoder.call(images);
-  // By the norm of all differences: single values of an encoding may be off by more.
+  // Measured by norm, because single values of an encoding may differ by more.
   const error = tf.tidy(() => tf.div(tf.norm(tf.sub(after, before)), tf.norm(before)).dataSync()[0]!);
   expect(error).toBeGreaterThan(0);
   expect(error).toBeLessThan(0.05);
@@ -128,12 +128,12 @@ describe('a large matrix', () => {
     ['bfloat16', 'int8', [1024, 2048]],
     ['bfloat16', 'int4', [1500, 1377]],
     ['float32', 'bfloat16', [2048, 1024]],
-  ] as const)('%s to %s takes its new bytes and those of a piece beside the old', async (dtype, mode, shape) => {
+  ] as const)('%s to %s needs memory for the new bytes and one piece, next to the old', async (dtype, mode, shape) => {
     const layer = await make(dtype, [...shape]);
     const old = layer.kernel;
     const backend = tf.backend() as unknown as SimdBackend;
     if (!(old instanceof PackedWeight)) {
-      // Into the memory that is counted.
+      // Moves the kernel into the counted heap.
       backend.disposeData(backend.call({old: old.read()}, {shape: [1]}).run(nothing()).dataId);
     }
     const used = heapBytes();
@@ -157,10 +157,10 @@ describe('a large matrix', () => {
   });
 });
 
-describe('what cannot be done is said', () => {
+describe('refuses what it cannot do', () => {
   const load = () => Gemma3Backbone.fromPreset(fixture('backbone/everything'));
 
-  test('unknown modes, and models that are quantized already', async () => {
+  test('unknown modes, and models that are already quantized', async () => {
     const backbone = await load();
     await expect(backbone.quantize('float8' as never)).rejects.toThrow(
       'Expected a mode of quantization: "int8", "int4", "bfloat16". Received: "float8".',
@@ -188,7 +188,7 @@ describe('what cannot be done is said', () => {
     await expect(dense.quantize('int8')).rejects.toThrow(/has no kernels to quantize\. Build it first/);
   });
 
-  test('a failure on the way leaves a model that works, and the rest to the next call', async () => {
+  test('a failure leaves a working model, and the next call does the rest', async () => {
     const backbone = await load();
     const expected = await Gemma3Backbone.fromPreset(fixture('backbone/everything'), {dtype: 'int8'});
     const real = PackedWeight.prototype.fillFromMemory;

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import {batchesOfSimilarLength} from '../../src/models/text_embedder';
 
-test('batches hold every row once, are never too large and hold little padding', () => {
+test('batches contain every row once, are never too large and contain little padding', () => {
   const lengths = fc.array(fc.integer({min: 1, max: 300}), {minLength: 1, maxLength: 100});
   fc.assert(
     fc.property(lengths, fc.integer({min: 1, max: 40}), (rows, batchSize) => {

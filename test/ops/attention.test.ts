@@ -7,6 +7,7 @@ import {
   attentionWithDropout,
   type AttentionAttrs,
 } from '../../src/ops/attention';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {
   attentionCase,
   type AttentionSettings,
@@ -51,86 +52,90 @@ const OPTIONS: [string, Partial<AttentionSettings>][] = [
   ['one head of width one', {keyHeads: 1, groups: 1, width: 1}],
 ];
 
-describe('attention', () => {
-  test.each(OPTIONS)('with %s is what loops compute, and so are its gradients', (_, options) => {
-    const c = attentionCase({...PLAIN, ...options});
-    expect(attention(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
-    const f = (...[q, k, v]: tf.Tensor[]) =>
-      attention({...c.inputs, q: q as tf.Tensor4D, k: k as tf.Tensor4D, v: v as tf.Tensor4D}, c.attrs);
-    expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
-  });
+onEachBackend(() => {
+  disposeAfterEach();
 
-  test('is what loops compute for any mixture of options', () => {
-    fc.assert(
-      fc.property(attentionSettings, settings => {
-        tf.tidy(() => {
-          const c = attentionCase(settings);
-          expect(attentionOp.reference(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
-        });
-      }),
-      {numRuns: 60},
-    );
-  });
+  describe('attention', () => {
+    test.each(OPTIONS)('with %s matches loops, with gradients', (_, options) => {
+      const c = attentionCase({...PLAIN, ...options});
+      expect(attention(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
+      const f = (...[q, k, v]: tf.Tensor[]) =>
+        attention({...c.inputs, q: q as tf.Tensor4D, k: k as tf.Tensor4D, v: v as tf.Tensor4D}, c.attrs);
+      expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
+    });
 
-  test('has its gradients for any mixture of options', () => {
-    fc.assert(
-      fc.property(attentionSettings, settings => {
-        tf.tidy(() => {
-          const c = attentionCase(settings);
-          const f = (...[q, k, v]: tf.Tensor[]) =>
-            attention({...c.inputs, q: q as tf.Tensor4D, k: k as tf.Tensor4D, v: v as tf.Tensor4D}, c.attrs);
-          expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
-        });
-      }),
-      {numRuns: 15},
-    );
-  });
+    test('matches loops for any combination of options', () => {
+      fc.assert(
+        fc.property(attentionSettings, settings => {
+          tf.tidy(() => {
+            const c = attentionCase(settings);
+            expect(attentionOp.reference(c.inputs, c.attrs)).toBeAllClose(expectedAttention(c));
+          });
+        }),
+        {numRuns: 60},
+      );
+    });
 
-  test('tells which key each query sees', () => {
-    fc.assert(
-      fc.property(attentionSettings, settings => {
-        tf.tidy(() => {
-          const c = attentionCase(settings);
-          const seen = tf.cast(attentionVisibility(c.inputs, c.attrs), 'float32');
-          expect(tf.mul(seen, tf.ones([settings.batch, settings.length, 1]))).toBeAllClose(visible(c).flat(2));
-        });
-      }),
-      {numRuns: 40},
-    );
-  });
+    test('has the right gradients for any combination of options', () => {
+      fc.assert(
+        fc.property(attentionSettings, settings => {
+          tf.tidy(() => {
+            const c = attentionCase(settings);
+            const f = (...[q, k, v]: tf.Tensor[]) =>
+              attention({...c.inputs, q: q as tf.Tensor4D, k: k as tf.Tensor4D, v: v as tf.Tensor4D}, c.attrs);
+            expectSameGradients(f, plainAttention(c), [c.inputs.q, c.inputs.k, c.inputs.v]);
+          });
+        }),
+        {numRuns: 15},
+      );
+    });
 
-  test('gives zeros to a query that sees nothing, and no gradient through it', () => {
-    const c = attentionCase(PLAIN);
-    const paddingMask = tf.zeros<tf.Rank.R2>([2, 5], 'int32');
-    const f = (q: tf.Tensor) => attention({...c.inputs, q: q as tf.Tensor4D, paddingMask}, c.attrs);
-    expect(Math.max(...f(c.inputs.q).abs().dataSync())).toBe(0);
-    expect(Math.max(...tf.grad(f)(c.inputs.q).abs().dataSync())).toBe(0);
-  });
+    test('reports which keys each query sees', () => {
+      fc.assert(
+        fc.property(attentionSettings, settings => {
+          tf.tidy(() => {
+            const c = attentionCase(settings);
+            const seen = tf.cast(attentionVisibility(c.inputs, c.attrs), 'float32');
+            expect(tf.mul(seen, tf.ones([settings.batch, settings.length, 1]))).toBeAllClose(visible(c).flat(2));
+          });
+        }),
+        {numRuns: 40},
+      );
+    });
 
-  test('does not overflow', () => {
-    const c = attentionCase(PLAIN);
-    const q = tf.mul(c.inputs.q, 1e4) as tf.Tensor4D;
-    const y = attention({...c.inputs, q}, c.attrs);
-    expect(y.dataSync().every(Number.isFinite)).toBe(true);
-  });
+    test('returns zeros for a query that sees nothing, with no gradient', () => {
+      const c = attentionCase(PLAIN);
+      const paddingMask = tf.zeros<tf.Rank.R2>([2, 5], 'int32');
+      const f = (q: tf.Tensor) => attention({...c.inputs, q: q as tf.Tensor4D, paddingMask}, c.attrs);
+      expect(Math.max(...f(c.inputs.q).abs().dataSync())).toBe(0);
+      expect(Math.max(...tf.grad(f)(c.inputs.q).abs().dataSync())).toBe(0);
+    });
 
-  test('with dropout keeps the mean, drops different probabilities each time and has gradients', () => {
-    const c = attentionCase({...PLAIN, batch: 1, bidirectional: true});
-    const exact = attention(c.inputs, c.attrs);
-    expect(attentionWithDropout(c.inputs, c.attrs, 0)).toBeAllClose(exact, 1e-6);
-    const runs = Array.from({length: 150}, () => attentionWithDropout(c.inputs, c.attrs, 0.3));
-    expect(Math.max(...tf.sub(runs[0]!, runs[1]!).abs().dataSync())).toBeGreaterThan(1e-3);
-    expect(tf.mean(tf.stack(runs), 0)).toBeAllClose(exact, 0.3);
-    const gradient = tf.grad(v => attentionWithDropout({...c.inputs, v: v as tf.Tensor4D}, c.attrs, 0.3))(c.inputs.v);
-    expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
-  });
+    test('does not overflow', () => {
+      const c = attentionCase(PLAIN);
+      const q = tf.mul(c.inputs.q, 1e4) as tf.Tensor4D;
+      const y = attention({...c.inputs, q}, c.attrs);
+      expect(y.dataSync().every(Number.isFinite)).toBe(true);
+    });
 
-  test('leaves nothing behind', () => {
-    const c = attentionCase({...PLAIN, images: true, padding: true, attentionMask: true});
-    const attrs: AttentionAttrs = {...c.attrs, logitSoftCap: 1};
-    const before = tf.memory().numTensors;
-    attention(c.inputs, attrs).dispose();
-    attentionWithDropout(c.inputs, attrs, 0.5).dispose();
-    expect(tf.memory().numTensors).toBe(before);
+    test('with dropout keeps the mean, drops different probabilities each time and has gradients', () => {
+      const c = attentionCase({...PLAIN, batch: 1, bidirectional: true});
+      const exact = attention(c.inputs, c.attrs);
+      expect(attentionWithDropout(c.inputs, c.attrs, 0)).toBeAllClose(exact, 1e-6);
+      const runs = Array.from({length: 150}, () => attentionWithDropout(c.inputs, c.attrs, 0.3));
+      expect(Math.max(...tf.sub(runs[0]!, runs[1]!).abs().dataSync())).toBeGreaterThan(1e-3);
+      expect(tf.mean(tf.stack(runs), 0)).toBeAllClose(exact, 0.3);
+      const gradient = tf.grad(v => attentionWithDropout({...c.inputs, v: v as tf.Tensor4D}, c.attrs, 0.3))(c.inputs.v);
+      expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
+    });
+
+    test('leaves no tensors behind', () => {
+      const c = attentionCase({...PLAIN, images: true, padding: true, attentionMask: true});
+      const attrs: AttentionAttrs = {...c.attrs, logitSoftCap: 1};
+      const before = tf.memory().numTensors;
+      attention(c.inputs, attrs).dispose();
+      attentionWithDropout(c.inputs, attrs, 0.5).dispose();
+      expect(tf.memory().numTensors).toBe(before);
+    });
   });
 });

@@ -4,7 +4,7 @@ import {cacheUpdateOp} from '../../src/ops/cache_update';
 import {cacheSettings, cacheUpdateCase, expectedCache} from '../support/cache_update_case';
 
 describe('cacheUpdate', () => {
-  test('puts the token at position p at place p mod capacity, and leaves its inputs alone', () => {
+  test('writes the token at position p to slot p mod capacity, and does not change its inputs', () => {
     fc.assert(
       fc.property(cacheSettings, settings => {
         tf.tidy(() => {

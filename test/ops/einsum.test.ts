@@ -2,6 +2,7 @@ import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {PackedWeight} from '../../src/weights/packed_weight';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
 import {fixture} from '../support/fixtures';
@@ -14,7 +15,7 @@ const EQUATIONS = (
   }[]
 ).map(c => [c.equation, c.x.shape, c.kernel.shape] as const);
 const MORE = [
-  // Contracted axes that are no neighbours, in an order that x does not have, and one that is summed away.
+  // Contracted axes that are not adjacent, in another order than in x, and one that is summed.
   ['abcd,dbe->ae', [2, 3, 4, 5], [5, 3, 6]],
   ['abc,bdc->ad', [2, 3, 4], [3, 5, 4]],
   ['abc,cdb->ad', [2, 3, 4], [4, 5, 3]],
@@ -34,7 +35,7 @@ function entries(tensor: tf.Tensor): Values {
   }));
 }
 
-/** By the definition: the sum of products of all entries that agree in their labels. */
+/** The definition: the sum of products of all entries with equal labels. */
 function byDefinition(x: tf.Tensor, kernel: tf.Tensor, plan: ReturnType<typeof planEinsum>): number[] {
   const sizes = new Map([
     ...plan.x.map((l, i) => [l, x.shape[i]!]),
@@ -54,48 +55,52 @@ function byDefinition(x: tf.Tensor, kernel: tf.Tensor, plan: ReturnType<typeof p
   return sums;
 }
 
-describe.each([...EQUATIONS, ...MORE])('%s of %j and %j', (equation, xShape, kernelShape) => {
-  const plan = planEinsum(equation, xShape.length);
-  const [x, kernel] = [normal([...xShape], 1), normal([...kernelShape], 2)];
+onEachBackend(() => {
+  disposeAfterEach();
 
-  test('is what its definition says, with gradients', () => {
-    expect(denseEinsum(x, kernel, plan)).toBeAllClose(byDefinition(x, kernel, plan));
-    const dy = normal(denseEinsum(x, kernel, plan).shape, 3);
-    const before = tf.memory().numTensors;
-    tf.tidy(() => {
-      const [dx, dKernel] = tf.grads((a, b) => denseEinsum(a, b, plan))([x, kernel], dy) as [tf.Tensor, tf.Tensor];
-      // It is linear in both: the gradient along a direction is the value in it.
-      const [toX, toKernel] = [normal(x.shape, 4), normal(kernel.shape, 5)];
-      const dot = (a: tf.Tensor, b: ArrayLike<number>) =>
-        Array.from(a.dataSync()).reduce((s, v, i) => s + v * b[i]!, 0);
-      expect(dx.shape).toEqual(x.shape);
-      expect(dKernel.shape).toEqual(kernel.shape);
-      const alongX = dot(dy, byDefinition(toX, kernel, plan));
-      const alongKernel = dot(dy, byDefinition(x, toKernel, plan));
-      expect(Math.abs(dot(dx, toX.dataSync()) - alongX)).toBeLessThan(1e-4 * Math.max(1, Math.abs(alongX)));
-      expect(Math.abs(dot(dKernel, toKernel.dataSync()) - alongKernel)).toBeLessThan(
-        1e-4 * Math.max(1, Math.abs(alongKernel)),
-      );
+  describe.each([...EQUATIONS, ...MORE])('%s of %j and %j', (equation, xShape, kernelShape) => {
+    const plan = planEinsum(equation, xShape.length);
+    const [x, kernel] = [normal([...xShape], 1), normal([...kernelShape], 2)];
+
+    test('matches its definition, with gradients', () => {
+      expect(denseEinsum(x, kernel, plan)).toBeAllClose(byDefinition(x, kernel, plan));
+      const dy = normal(denseEinsum(x, kernel, plan).shape, 3);
+      const before = tf.memory().numTensors;
+      tf.tidy(() => {
+        const [dx, dKernel] = tf.grads((a, b) => denseEinsum(a, b, plan))([x, kernel], dy) as [tf.Tensor, tf.Tensor];
+        // Linear in both arguments: the gradient along a direction is the value there.
+        const [toX, toKernel] = [normal(x.shape, 4), normal(kernel.shape, 5)];
+        const dot = (a: tf.Tensor, b: ArrayLike<number>) =>
+          Array.from(a.dataSync()).reduce((s, v, i) => s + v * b[i]!, 0);
+        expect(dx.shape).toEqual(x.shape);
+        expect(dKernel.shape).toEqual(kernel.shape);
+        const alongX = dot(dy, byDefinition(toX, kernel, plan));
+        const alongKernel = dot(dy, byDefinition(x, toKernel, plan));
+        expect(Math.abs(dot(dx, toX.dataSync()) - alongX)).toBeLessThan(1e-4 * Math.max(1, Math.abs(alongX)));
+        expect(Math.abs(dot(dKernel, toKernel.dataSync()) - alongKernel)).toBeLessThan(
+          1e-4 * Math.max(1, Math.abs(alongKernel)),
+        );
+      });
+      expect(tf.memory().numTensors).toBe(before);
     });
-    expect(tf.memory().numTensors).toBe(before);
-  });
 
-  test('is the same over a packed kernel', () => {
-    const packed = new PackedWeight([...kernelShape], plan.layout, 'kernel', tf.initializers.zeros());
-    packed.write(kernel);
-    const rounded = packed.read();
-    expect(rounded).toBeAllClose(kernel, 1 / 128);
-    expectSameGradients(
-      a => denseEinsum(a, packed, plan),
-      a => denseEinsum(a, rounded, plan),
-      [x],
-    );
-    packed.dispose();
+    test('is the same over a packed kernel', () => {
+      const packed = new PackedWeight([...kernelShape], plan.layout, 'kernel', tf.initializers.zeros());
+      packed.write(kernel);
+      const rounded = packed.read();
+      expect(rounded).toBeAllClose(kernel, 1 / 128);
+      expectSameGradients(
+        a => denseEinsum(a, packed, plan),
+        a => denseEinsum(a, rounded, plan),
+        [x],
+      );
+      packed.dispose();
+    });
   });
 });
 
 describe('planEinsum', () => {
-  test('names what each label is for', () => {
+  test('classifies each label', () => {
     expect(planEinsum('...abc,cbd->...ad', 5)).toMatchObject({
       x: ['0', '1', 'a', 'b', 'c'],
       output: ['0', '1', 'a', 'd'],
@@ -131,7 +136,7 @@ describe('planEinsum', () => {
     expect(() => planEinsum(equation, rank)).toThrow(message);
   });
 
-  test('operands must fit', () => {
+  test('operands must match', () => {
     const plan = planEinsum('ab,bc->ac', 2);
     expect(() => denseEinsum(normal([2, 3], 1), normal([4, 5], 2), plan)).toThrow(
       'Equation "ab,bc->ac": axis "b" has size 4 in the kernel. Received: 3 in an input of shape [2,3].',

@@ -1,9 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
-import {useBackend} from '../../src';
 import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {softCap} from '../../src/ops/soft_cap';
-import {type PackedFormat} from '../../src/weights/dtype';
 import {PackedWeight} from '../../src/weights/packed_weight';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
 
@@ -22,17 +21,15 @@ const someTargets = (tokens: number, vocabulary: number) =>
     'int32',
   );
 
-/** The same from all logits at once. */
+/** The loss computed from all logits at once. */
 function plainLoss(hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor1D, cap: number | null): tf.Tensor {
   const logits = softCap(tf.matMul(hidden as tf.Tensor2D, table as tf.Tensor2D, false, true), cap);
   const logProbabilities = tf.sub(logits, tf.log(tf.sum(tf.exp(logits), -1, true)));
   return tf.neg(tf.sum(tf.mul(logProbabilities, tf.oneHot(targets, table.shape[0]!)), -1));
 }
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
-  beforeAll(async () => {
-    await useBackend(backend);
-  });
+onEachBackend(({formats}) => {
+  disposeAfterEach();
 
   test.each(CASES)('%i tokens of %i numbers, vocabulary of %i, cap %p', (tokens, width, vocabulary, cap) => {
     const hidden = normal([tokens, width], 1);
@@ -45,7 +42,6 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
     );
   });
 
-  const formats: PackedFormat[] = backend === 'cpu' ? ['bfloat16'] : ['bfloat16', 'int8', 'int4'];
   test.each(formats.flatMap(format => CASES.map(sizes => [format, ...sizes] as const)))(
     'a table of %s: %i tokens of %i numbers, vocabulary of %i, cap %p',
     (format, tokens, width, vocabulary, cap) => {
@@ -54,7 +50,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       packed.write(tf.mul(normal(shape, 2), 0.5));
       const table = packed.read();
       const targets = someTargets(tokens, vocabulary);
-      // Products of few rows with integers round these.
+      // Integer products of few rows round the rows as well.
       const tolerance = format === 'bfloat16' ? 1e-5 : 2e-2;
       expectSameGradients(
         h => headLoss(h as tf.Tensor2D, packed, targets, {softCap: cap}),

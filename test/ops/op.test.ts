@@ -5,7 +5,7 @@ import {normal} from '../support/random';
 type Sum = {a: tf.Tensor; b: tf.Tensor; extra: tf.Tensor};
 const called: string[] = [];
 
-/** `a · factor + b (+ extra)`, telling which gradients were computed. */
+/** `a · factor + b (+ extra)`, which records the computed gradients. */
 const sumOp: Op<Pick<Sum, 'a' | 'b'> & Partial<Sum> & Record<string, tf.Tensor>, {factor: number}> = {
   name: 'Gemma3TestSum',
   reference: ({a, b, extra}, {factor}) =>
@@ -31,7 +31,7 @@ beforeEach(() => called.splice(0));
 describe('runOp', () => {
   const [a, b, extra] = [1, 2, 3].map(seed => normal([2, 2], seed)) as [tf.Tensor, tf.Tensor, tf.Tensor];
 
-  test('runs the reference, and gives the gradients that are written down', () => {
+  test('runs the reference, with the gradients it declares', () => {
     const y = runOp(sumOp, {a, b}, {factor: 3});
     expect(y).toBeAllClose(tf.add(tf.mul(a, 3), b), 1e-6);
     expect(tapeIsOn()).toBe(false);
@@ -40,7 +40,7 @@ describe('runOp', () => {
       return runOp(sumOp, {a: x, b}, {factor: 3});
     };
     expect(tf.grad(f)(a)).toBeAllClose(tf.fill([2, 2], 3), 1e-6);
-    // Nobody asked for the others.
+    // The others were not asked for.
     expect(called).toEqual(['a']);
   });
 
@@ -70,7 +70,7 @@ describe('runOp', () => {
     expect(runOp(sumOp, {a, b}, {factor: 1})).toBeAllClose(tf.add(a, b), 1e-6);
   });
 
-  test('leaves nothing behind', () => {
+  test('leaves no tensors behind', () => {
     const before = tf.memory().numTensors;
     tf.tidy(() => {
       runOp(sumOp, {a, b, extra}, {factor: 1});

@@ -1,7 +1,7 @@
 /**
- * The package as npm packs it, in a folder where nothing else is. Needs a registry.
+ * Installs the package as npm packs it in an empty folder. Needs a registry.
  *
- * Usage: node install.mjs FOLDER   (installs what is in dist, without building it)
+ * Usage: node install.mjs FOLDER   (installs the existing dist, without building it)
  */
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
@@ -16,7 +16,7 @@ export function run(command, args, {cwd, ...options} = {}) {
   return spawnSync(command, args, {cwd, env, encoding: 'utf8', maxBuffer: 2 ** 26, ...options});
 }
 
-/** What npm tells of the package that it packed: its files and sizes. `flags` are for `npm pack`. */
+/** npm's report of the packed package: its files and sizes. `flags` are for `npm pack`. */
 export function install(folder, flags = []) {
   const pack = run('npm', ['pack', '--json', '--foreground-scripts=false', '--pack-destination', folder, ...flags], {
     cwd: root,

@@ -42,7 +42,7 @@ describe('the package', () => {
   });
   after(() => rmSync(folder, {recursive: true}));
 
-  /** Runs a program that stands in the consumer's folder. */
+  /** Runs a program in the consumer's folder. */
   const program = (name, lines) => {
     writeFileSync(join(folder, name), lines.join('\n'));
     return output(process.execPath, [name], {cwd: folder});
@@ -109,7 +109,7 @@ describe('the package', () => {
     );
   });
 
-  test('gives out its presets', () => {
+  test('exports its presets', () => {
     const text = program('presets.cjs', [
       `console.log(Object.keys(require('tfjs-gemma3/presets/gemma3_presets.json')).length);`,
       `console.log(require('tfjs-gemma3/package.json').version);`,
@@ -154,7 +154,7 @@ describe('the package', () => {
         JSON.stringify({compilerOptions, files: ['types.mts', 'types.cts']}),
       );
       const {stdout} = run(process.execPath, [compiler], {cwd: folder});
-      // Declarations of tfjs have errors of their own.
+      // The declarations of tfjs have errors themselves.
       const ours = stdout
         .split('\n')
         .filter(line => /^types\.|^node_modules\/tfjs-gemma3\/|^(ts\S*: )?error/.test(line));
@@ -199,7 +199,7 @@ describe('the package', () => {
     assert.equal(answer.stdout, 'The sea is blue.\n');
   });
 
-  test('ends with the codes it promises', () => {
+  test('exits with the documented codes', () => {
     const code = (args, options) => run('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder, ...options});
     const failed = code(['generate', '--preset', './nothing', 'a']);
     assert.deepEqual({status: failed.status, stdout: failed.stdout}, {status: 1, stdout: ''});
@@ -207,7 +207,7 @@ describe('the package', () => {
     assert.equal(code(['generate', '--max-length', 'abc', 'a']).status, 2);
   });
 
-  test('says nothing when its reader goes', () => {
+  test('exits silently when its reader closes', () => {
     const script = 'npx --no -- gemma3 inspect gemma3_27b --json --variables | head -n 1; echo "${PIPESTATUS[0]}"';
     assert.equal(output('bash', ['-c', script], {cwd: folder}), '{\n0\n');
   });

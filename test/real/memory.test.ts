@@ -1,4 +1,4 @@
-/** Loading the real model holds the model, one tensor and a few buffers. */
+/** Loading the real model needs memory for the model, one tensor and a few buffers. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
 import {REAL_PRESET} from './real_preset';
@@ -22,7 +22,7 @@ test.each([
   });
   const weights = backbone.countParams() * bytes;
   expect(peak).toBeLessThan(weights + EMBEDDING * bytes + 64 * MB);
-  // Norms rest as float32 whatever the dtype: 0.1 MB of the whole.
+  // Norms are stored as float32 for any dtype: 0.1 MB in total.
   expect(held() - before).toBeLessThan(weights + 64 * MB);
   backbone.dispose();
 });

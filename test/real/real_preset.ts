@@ -1,4 +1,4 @@
-/** Where the real preset and what Python KerasHub said of it are. */
+/** The real preset, and results of Python KerasHub with it. */
 import {existsSync, readFileSync} from 'node:fs';
 import {join, resolve} from 'node:path';
 import {type PoolingMode} from '../../src';
@@ -19,14 +19,14 @@ export interface Oracle {
   maxLength: number;
   prompts: OraclePrompt[];
   batch: {prompts: string[]; texts: string[]};
-  /** What the text embedder makes of texts, by way of pooling. Files that older versions made lack it. */
+  /** Embeddings of texts, by pooling mode. Missing in files from older versions. */
   embedder?: {
     texts: string[];
     tokenIds: number[][];
     pooling: Record<
       PoolingMode,
       {
-        /** Of vectors that are not normalized. */
+        /** Lengths of vectors that are not normalized. */
         lengths: number[];
         /** First values of vectors of length 1. */
         vectors: number[][];
@@ -34,13 +34,13 @@ export interface Oracle {
       }
     >;
   };
-  /** A prompt of three windows. */
+  /** A prompt three windows long. */
   long: {prompt: string; tokenIds: number[]; maxLength: number; text: string};
 }
 
 const path = `${REAL_PRESET}_oracle.json`;
 
-/** @throws if the real preset was not made yet. */
+/** @throws if the real preset does not exist yet. */
 export function readOracle(): Oracle {
   if (!existsSync(path) || !existsSync(join(REAL_PRESET, 'config.json'))) {
     throw new Error(`These tests need the real preset at ${REAL_PRESET} and ${path}: run "npm run fetch:270m" first.`);
@@ -48,7 +48,7 @@ export function readOracle(): Oracle {
   return JSON.parse(readFileSync(path, 'utf8')) as Oracle;
 }
 
-/** @throws if the real preset was not made yet, or what KerasHub said of it has no embeddings. */
+/** @throws if the real preset does not exist yet, or its results of KerasHub have no embeddings. */
 export function readEmbedderOracle(): Required<Oracle>['embedder'] {
   const {embedder} = readOracle();
   if (!embedder) throw new Error(`Expected embeddings in ${path}, which is older: run "npm run fetch:270m" again.`);

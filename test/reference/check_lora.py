@@ -32,7 +32,7 @@ def set_random(variable, rng, scale=0.3):
 
 
 def compare_files(a, b):
-    """All datasets of two files are equal, bit for bit; `bias` and `alpha` are not KerasHub's."""
+    """Compares all datasets of two files bit for bit; `bias` and `alpha` do not exist in KerasHub."""
 
     def contents(path):
         found = {}
@@ -123,7 +123,7 @@ def main():
                 problems += compare_files(saved, given)
                 problems += close_presets(at(f"{case}, merged here"), at(f"{case}, merged by KerasHub"))
             else:
-                # KerasHub loses biases that were trained; they are in the file all the same.
+                # KerasHub loses trained biases; they are in the file nevertheless.
                 with h5py.File(saved) as file:
                     layers = [layer for layer in backbone._flatten_layers(include_self=False) if layer.weights]
                     for index in file["lora"]:

@@ -91,7 +91,7 @@ def hugging_face(vision):
 
 
 def deltas_of_peft(model):
-    """Module -> what its adapter adds to its weight (out, in)."""
+    """Module -> what its adapter adds to its weight, (out, in)."""
     return {
         name.removeprefix("base_model.model."): module.get_delta_weight("default").detach().numpy()
         for name, module in model.named_modules()

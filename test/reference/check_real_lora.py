@@ -1,4 +1,4 @@
-"""Check that LoRA which a user of the packed package trains on the real Gemma 3 270M is what Python KerasHub has after loading it.
+"""Check that LoRA weights trained with the packed package on the real Gemma 3 270M compute the same in Python KerasHub.
 
 Packs what is in `dist`, installs it in an empty folder, and there trains on names that become e-mail addresses: with the
 program that README.md shows, and with `gemma3 finetune` over weights that rest as bfloat16 and as int8. For each file
@@ -30,9 +30,9 @@ from check_saved_presets import HERE, TOLERANCE, Check, distance, hidden_states,
 ROOT = os.path.abspath(os.path.join(HERE, "../.."))
 PRESET = os.path.abspath(os.environ.get("GEMMA3_270M", os.path.join(ROOT, "models/gemma3_270m")))
 RANK = 4
-# Of examples, and of what is generated.
+# Length of the examples and of generated texts.
 LENGTH = 32
-# How weights rest: epochs, and how far the loss of examples held out may be from KerasHub's. int8 is another model, a little.
+# Stored format of the weights: epochs, and how far the validation loss may be from KerasHub's. int8 is a slightly different model.
 RUNS = {"bfloat16": (2, 1e-4), "int8": (1, 0.05)}
 
 FIRST = "Ada Grace Alan Linus Margaret Edsger Donald Dennis Guido James Anders Frances".split()
@@ -50,19 +50,19 @@ def examples(names):
 
 
 def readme_program():
-    """The example of README.md, which is JavaScript too."""
+    """The example of README.md, which is also JavaScript."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
         return re.search(r"^## Fine-tune\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
 
 
 class Consumer:
-    """A folder in which the package is installed, and the preset lies."""
+    """A folder with the installed package and the preset."""
 
     def __init__(self, folder):
         self.folder = folder
         subprocess.run(["node", os.path.join(ROOT, "test/package/install.mjs"), folder], check=True)
         os.symlink(PRESET, self.at("gemma3_270m"))
-        # They import ../../dist: here that of the package which was installed.
+        # They import ../../dist: here, that of the installed package.
         steps = self.at("node_modules/tfjs-gemma3/test/reference")
         os.makedirs(steps)
         for name in ("lora_steps.mjs", "hidden_states.mjs"):
@@ -84,7 +84,7 @@ class Consumer:
 
 
 def train(consumer, held_out):
-    """Files of LoRA by what trained them, with the loss of the examples held out where that was told, and its tolerance."""
+    """LoRA files by the program that trained them, with the validation loss where it was reported, and its tolerance."""
     for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
         consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
     consumer.write("program.mjs", readme_program())
@@ -112,7 +112,7 @@ def main():
 
         lm = keras_hub.models.Gemma3CausalLM.from_preset(PRESET, dtype="float32")
         lm.compile(sampler="greedy")
-        # Of no effect until there is a file.
+        # Has no effect until the file exists.
         lm.backbone.enable_lora(RANK)
         data = {key: [row[key[:-1]] for row in held_out] for key in ("prompts", "responses")}
         x, y, sample_weight = lm.preprocessor(data, sequence_length=LENGTH)

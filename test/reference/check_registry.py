@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 REGISTRY = os.path.join(os.path.dirname(__file__), "../../presets/gemma3_presets.json")
 
-# Sizes as unlike each other as they can be, so that no term of the formula can stand in for another.
+# Sizes as different from each other as possible, so that no term of the formula can replace another.
 TINY = {
     "vocabulary_size": 101,
     "num_layers": 7,
@@ -87,7 +87,7 @@ def build(keras_hub, config):
 
 
 def structure_problems(config, model):
-    """A configuration must name exactly what `get_config` writes, and fit together."""
+    """A configuration must have exactly the keys of `get_config`, with consistent values."""
     problems = []
     written = model.get_config()
     pairs = [("config", config, written)]

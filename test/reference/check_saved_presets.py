@@ -1,4 +1,4 @@
-"""Check that Python KerasHub reads the presets that are saved here, and the other way round.
+"""Check that Python KerasHub reads the presets saved here, and the reverse.
 
 `save_presets.mjs`, beside this file, runs the package in `dist`. Each preset that it saves must
   - load in KerasHub, and give the hidden states or embeddings (within 1e-4) and the greedy texts that it gives here;
@@ -93,7 +93,7 @@ def variables(folder):
 
 
 def compare_variables(old, new, dtype):
-    """Both presets hold the same variables; text variables in `dtype`, or as they were if that is None."""
+    """Checks that both presets have the same variables; text variables in `dtype`, or unchanged if it is None."""
     a, b = variables(old), variables(new)
     problems = [f"{path} is in one of them alone" for path in sorted(set(a) ^ set(b))]
     for path in sorted(set(a) & set(b)):
@@ -185,7 +185,7 @@ def main():
     with tempfile.TemporaryDirectory() as root:
         at = lambda *names: os.path.join(root, *names)
 
-        # What KerasHub saves: random models, with and without vision.
+        # Presets saved by KerasHub: random models, with and without vision.
         sources = {"gemma3_tiny": (TINY, PROMPTS)}
         for vision, dtype, shard in (
             (None, "float32", None),
@@ -199,7 +199,7 @@ def main():
             config = {**TEXT, "image_size": vision and vision["image_size"], "vision_encoder": encoder}
             backbone = models.Gemma3Backbone(**config, dtype=dtype)
             for variable in backbone.weights:
-                # Norms and biases start at zeros, which would look right in any order.
+                # Norms and biases start as zeros, which would look right in any order.
                 variable.assign(rng.normal(0, 0.3, variable.shape))
             backbone.save_to_preset(at(name), **({"max_shard_size": shard / 1024**2} if shard else {}))
             sources[name] = (at(name), None)
@@ -219,11 +219,11 @@ def main():
             for kind, options in saves:
                 options = dict(options)
                 if "maxShardSize" in options:
-                    # A third more than the largest variable: several files, whatever the model.
+                    # A third more than the largest variable: several files for any model.
                     largest = max(values.size for _, values in variables(path).values())
                     options["maxShardSize"] = largest * 4 * 4 / 3 / 1024**3
                 cases.append((f"{name}, saved {kind}", path, at(f"{name}-{kind}"), inputs, prompts, options))
-        # And models that were made here.
+        # Models created here.
         made = []
         for vision in (None, VISION):
             config = {**TEXT, "image_size": vision and vision["image_size"], "vision_encoder": vision}
@@ -251,7 +251,7 @@ def main():
         for (name, path, to, inputs, prompts, options), result in zip(all_cases, results):
             problems, notes = [], []
             backbone = models.Gemma3Backbone.from_preset(to, dtype="float32")
-            # What was rounded while it was saved has other states, but the variables that it must have.
+            # A model rounded while saving has other hidden states, but the right variables.
             if options.get("dtype") != "bfloat16":
                 off = distance(hidden_states(backbone, inputs), result["hidden"])
                 notes.append(f"hidden states within {off:.1e}")
@@ -267,7 +267,7 @@ def main():
             if path:
                 problems += compare_variables(path, to, options.get("dtype"))
                 notes.append(f"{len(variables(to))} variables equal")
-            # KerasHub saves what it loaded, in the same way.
+            # KerasHub saves the loaded model in the same way.
             again = to + "-again"
             config = json.load(open(os.path.join(to, "config.json")))["config"]
             own = config["dtype"]["config"]["name"]
@@ -282,7 +282,7 @@ def main():
 
         for (name, _, _, to), result in zip(embedders, results[len(all_cases) :]):
             embedder = models.Gemma3TextEmbedder.from_preset(to, dtype="float32")
-            # KerasHub's `encode_text` gives a model with vision no images, not even none of them.
+            # KerasHub's `encode_text` passes no image inputs at all to a model with vision.
             inputs = {key: np.array(value, dtype="int32") for key, value in embedder.preprocessor(PROMPTS).items()}
             size, (rows, length) = embedder.backbone.image_size, inputs["token_ids"].shape
             inputs["images"] = np.zeros((rows, 0, size, size, 3), dtype="float32")

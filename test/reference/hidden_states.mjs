@@ -1,7 +1,7 @@
-/** Hidden states for inputs by name, as the steps of the checks in this folder have them. */
+/** Hidden states for named inputs, for the steps of the checks in this folder. */
 import * as tf from '@tensorflow/tfjs';
 
-/** Numbers of (B, T, D), one behind the other, of a backbone for nested arrays. */
+/** Hidden states (B, T, D) as a flat list, of a backbone for nested arrays. */
 export async function hiddenStates(backbone, inputs) {
   const tensors = Object.entries(inputs).map(([name, value]) => [
     name,

@@ -1,6 +1,6 @@
 /**
- * What `check_lora.py`, `check_peft.py` and `check_real_lora.py` have done in TypeScript: loads presets and LoRA weights,
- * computes with them, saves them, as a list of steps in a JSON file says, and prints what came out as JSON.
+ * The TypeScript side of `check_lora.py`, `check_peft.py` and `check_real_lora.py`: loads presets and LoRA weights,
+ * computes with them and saves them, by a list of steps in a JSON file, and prints the results as JSON.
  *
  * Usage: node lora_steps.mjs STEPS.json
  */
@@ -9,7 +9,7 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, useBackend} from '../../dist/node/index.js';
 import {hiddenStates} from './hidden_states.mjs';
 
-/** Random matrices: those of a fresh LoRA give nothing. */
+/** Random matrices, since fresh LoRA matrices change nothing. */
 function randomize(backbone) {
   for (const weight of backbone.trainableWeights) {
     tf.tidy(() => weight.write(tf.randomNormal(weight.shape, 0, 0.3)));

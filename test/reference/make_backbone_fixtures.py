@@ -1,4 +1,4 @@
-"""Makes test/fixtures/backbone: tiny random presets and what Python KerasHub computes with them.
+"""Writes test/fixtures/backbone: tiny random presets and what Python KerasHub computes with them.
 
     python test/reference/make_backbone_fixtures.py
 

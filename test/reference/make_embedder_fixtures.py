@@ -1,4 +1,4 @@
-"""Makes test/fixtures/embedder: what KerasHub's Gemma3TextEmbedder and its preprocessor make of text.
+"""Writes test/fixtures/embedder: what KerasHub's Gemma3TextEmbedder and its preprocessor make of text.
 
     python test/reference/make_embedder_fixtures.py [packing]
 
@@ -97,7 +97,7 @@ def embeddings():
         shutil.rmtree(folder, ignore_errors=True)
         embedder.save_to_preset(folder)
         vectors = embedder.encode_text(TEXTS)
-        # Inputs by name, with padding in front and none behind.
+        # Inputs by name, with padding before and none after the text.
         token_ids = rng.integers(3, backbone.vocabulary_size, (3, 9))
         padding_mask = np.ones((3, 9), "int32")
         padding_mask[1, :4] = 0
@@ -128,7 +128,7 @@ def packed():
             )
             preprocessor.build(None)
             for segments in SEGMENTS:
-                # What `call` does with a tuple: tuples do not come through Keras' `__call__` as they are.
+                # Calls `call` directly: Keras' `__call__` does not pass tuples through unchanged.
                 token_ids, segment_ids = preprocessor.packer(tuple(tokenizer(segment) for segment in segments))
                 x = preprocessor._format_output(np.asarray(token_ids), segment_ids)
                 cases.append({

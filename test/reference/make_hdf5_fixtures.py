@@ -25,7 +25,7 @@ EXPECTED = {}
 
 
 def describe(array):
-    """What a reader should say about an array."""
+    """What a reader should report for an array."""
     little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.kind in "iuf" else array
     return {
         "shape": list(array.shape),
@@ -51,7 +51,7 @@ def read_all(path):
 
 
 def fixture(name, write, unreadable=None, **options):
-    """Writes one file with `write(file)` and notes what is in it."""
+    """Writes one file with `write(file)` and records its contents."""
     path = os.path.join(FOLDER, name)
     with h5py.File(path, "w", **options) as file:
         write(file)
@@ -85,7 +85,7 @@ def write_keras():
         path = os.path.join(FOLDER, name)
         keras_model(dtype).save_weights(path, overwrite=True)
         EXPECTED[name] = read_all(path)
-        # The numbers themselves, as a check of widening.
+        # The values, to check their conversion to float32.
         with h5py.File(path, "r") as file:
             kernel = file["layers/dense/vars/0"]
             array = kernel[()].view(ml_dtypes.bfloat16) if kernel.dtype.kind == "V" else kernel[()]
@@ -142,7 +142,7 @@ def write_attributes(item):
 def write_many(file):
     group = file.create_group("layers")
     for i in range(300):
-        # Not in sorted order, so that nodes split in the middle too.
+        # Not in sorted order, so that nodes also split in the middle.
         name = f"layer_{i * 7919 % 300}"
         if i % 150 == 0:
             group.create_group(name)

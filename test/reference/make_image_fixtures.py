@@ -1,4 +1,4 @@
-"""Makes test/fixtures/images: what KerasHub's Gemma3ImageConverter makes of images, and TensorFlow of files.
+"""Writes test/fixtures/images: what KerasHub's Gemma3ImageConverter makes of images, and TensorFlow of files.
 
     python test/reference/make_image_fixtures.py
 
@@ -29,7 +29,7 @@ def picture(height, width, dtype="uint8", channels=3):
     """Numbers that differ from pixel to pixel and are never smooth."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
     values = (y * 73 + x * 151 + c * 87 + (y * x) % 97 * 31) % 256
-    # Floats lie between whole numbers.
+    # Floats are not whole numbers.
     return (values + (0.3125 if dtype == "float32" else 0)).astype(dtype)
 
 
@@ -61,7 +61,7 @@ def converter_cases():
         yield (5, 8), dtype, {"scale": [0.5, 0.25, 2.0], "offset": [1.0, -2.0, 0.125]}
         yield (5, 8), dtype, {"image_size": (4, 3), "scale": 0.1}
     yield (5, 8), "float32", {"image_size": (4, 3), "offset": -0.7}
-    # As large as the published models want them.
+    # The size of the published models.
     yield (300, 417), "uint8", {"image_size": (224, 224), **GEMMA}
     yield (640, 360), "uint8", {"image_size": (96, 96), "crop_to_aspect_ratio": False, **GEMMA}
 
@@ -75,7 +75,7 @@ def make_converter():
             "shape": list(output.shape), "integer": np.issubdtype(np.asarray(output).dtype, np.integer),
         })
         values.append(np.asarray(output).astype("<f4").ravel())
-    # KerasHub cannot bring a single number into this order.
+    # KerasHub cannot reorder a single number.
     first = {"image_size": (4, 6), "data_format": "channels_first", "scale": [0.1, 0.2, 0.3], "offset": [-1, 0, 1]}
     output = Converter(**first)(picture(7, 9).transpose(2, 0, 1))
     cases.append({"size": (7, 9), "dtype": "uint8", "config": first, "shape": list(output.shape), "integer": False})
@@ -167,7 +167,7 @@ def png_files():
 
 
 def smooth(height, width):
-    """What JPEG is made for: waves, with an edge."""
+    """What JPEG is designed for: waves, with an edge."""
     y, x = np.mgrid[0:height, 0:width].astype("float64")
     red = 128 + 100 * np.sin(x / 5) * np.cos(y / 7)
     green = 128 + 90 * np.cos(x / 9 + y / 4)
@@ -191,7 +191,7 @@ def jpeg_files():
 
 
 def flat_jpeg(width, height, sampling, adobe=None, restart=0, ids=(1, 2, 3, 4)):
-    """What no encoder at hand writes: blocks of one colour each, with any sampling of the components and restarts."""
+    """Features that available encoders do not write: blocks of one colour each, any sampling of the components, and restarts."""
     rng = np.random.default_rng(width + height)
     segment = lambda marker, body: bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
     data = b"\xff\xd8"
@@ -200,7 +200,7 @@ def flat_jpeg(width, height, sampling, adobe=None, restart=0, ids=(1, 2, 3, 4)):
     data += segment(0xDB, bytes([0]) + bytes([8] * 64))
     heads = b"".join(bytes([ids[i], h * 16 + v, 0]) for i, (h, v) in enumerate(sampling))
     data += segment(0xC0, struct.pack(">BHHB", 8, height, width, len(sampling)) + heads)
-    # Nine sizes of means with four bits each; of the rest there is only "nothing more", in one bit.
+    # Nine sizes of DC values with four bits each; AC values have only "end of block", in one bit.
     data += segment(0xC4, bytes([0x00, 0, 0, 0, 9, *[0] * 12, *range(9)]))
     data += segment(0xC4, bytes([0x10, 1, *[0] * 15, 0]))
     data += segment(0xDD, struct.pack(">H", restart))

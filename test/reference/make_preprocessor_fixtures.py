@@ -1,4 +1,4 @@
-"""Makes test/fixtures/preprocessor.json: what KerasHub's Gemma3CausalLMPreprocessor makes of text.
+"""Writes test/fixtures/preprocessor.json: what KerasHub's Gemma3CausalLMPreprocessor makes of text.
 
     python test/reference/make_preprocessor_fixtures.py
 

@@ -1,4 +1,4 @@
-"""Makes test/fixtures/prompt_images.json: what KerasHub's Gemma3CausalLMPreprocessor makes of text and images.
+"""Writes test/fixtures/prompt_images.json: what KerasHub's Gemma3CausalLMPreprocessor makes of text and images.
 
     python test/reference/make_prompt_image_fixtures.py
 

@@ -39,7 +39,7 @@ TEXTS = [
     "naïve café 🙂\n\n  deux lignes",
 ]
 BATCH = 3
-# 1,555 tokens, in which the numbers to go on with are far outside the window of 512.
+# 1,555 tokens; the numbers to continue with are far outside the window of 512.
 LONG_PROMPT = "The log of the ship.\n" + "".join(
     f"Day {day}: we sailed {day * 37 % 101} miles to the north and saw {day * 53 % 17} whales.\n" for day in range(1, 74)
 )
@@ -54,7 +54,7 @@ def as_floats(values):
 
 
 def embeddings(keras_hub, np, lm, say):
-    """What the text embedder makes of the same backbone, by way of pooling."""
+    """Embeddings from the same backbone, by pooling mode."""
     preprocessor = keras_hub.models.Gemma3TextEmbedderPreprocessor(tokenizer=lm.preprocessor.tokenizer)
     pooled = {}
     for mode in ("last", "mean"):

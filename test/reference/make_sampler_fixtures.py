@@ -1,4 +1,4 @@
-"""Makes test/fixtures/sampling/expected.json: what KerasHub's samplers choose on the presets of test/fixtures/backbone.
+"""Writes test/fixtures/sampling/expected.json: what KerasHub's samplers choose on the presets of test/fixtures/backbone.
 
     python test/reference/make_sampler_fixtures.py
 
@@ -97,7 +97,7 @@ def main():
 
 
 def gradient(backbone, ids, mask, targets, loss_fn):
-    """Of the summed loss by the embeddings, as the example in the docstring of `GemmaCausalLM.score`."""
+    """Gradient of the summed loss by the embeddings, as in the docstring of `GemmaCausalLM.score`."""
     embeddings = backbone.token_embedding(ids)
     with tf.GradientTape() as tape:
         tape.watch(embeddings)

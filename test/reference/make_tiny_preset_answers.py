@@ -29,7 +29,7 @@ MAX_LENGTH = 128
 
 
 def write(name, content, check_only):
-    """Writes a file, or compares it with the one that is there; → whether all is well."""
+    """Writes a file, or compares it with the existing one; returns whether they agree."""
     cases = content.pop("cases")
     head = json.dumps(content, indent=2)[:-2]
     lines = ",\n".join("    " + json.dumps(case) for case in cases)
@@ -60,11 +60,11 @@ def text_cases():
         "Who are you?",
     ]
     answers = dict(pairs)
-    # Every 131st question besides: all kinds of questions, countries over the
+    # Also every 131st question: all kinds of questions, countries over the
     # whole alphabet, raw and as a chat.
     chosen += [prompt for prompt, _ in pairs[::131] if prompt not in chosen]
     cases = [(prompt, answers[prompt]) for prompt in chosen]
-    # A chat whose second question lies beyond the sliding window of the first.
+    # A chat whose second question is beyond the sliding window of the first.
     history = [("What is the capital of Norway?", "The capital of Norway is Oslo.")]
     question = "What is the currency of Japan?"
     cases.append(
@@ -127,9 +127,9 @@ def main():
         cases.append({"prompt": prompt, "pictures": pictures, "text": text})
     same &= write("images.json", {**head, "cases": cases}, check_only)
     print(f"{len(cases)} image questions")
-    print(f"{wrong} answered otherwise than trained")
+    print(f"{wrong} answered differently than trained")
     if not same:
-        sys.exit("KerasHub answers otherwise than test/fixtures/tiny_preset says: make the files anew.")
+        sys.exit("KerasHub's answers differ from test/fixtures/tiny_preset: recreate the files.")
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def as_utf16(text):
 
 
 def make_texts(seed, count):
-    """Some texts in pseudo-random mixture."""
+    """A pseudo-random mixture of some texts."""
     rng = random.Random(seed)
     words = [word for line in CORPUS.splitlines() for word in line.split()]
     phrases = PHRASES.strip().replace("\n", "|").split("|")
@@ -282,7 +282,7 @@ def make_sequences(seed, processor, count):
     ]
     sequences = [[byte[value] for value in values] for values in raw]
     sequences += [[*sequence, word] for sequence in sequences]
-    # Anything between two bytes keeps them apart, be it without text.
+    # Any piece between two bytes separates them, even one without text.
     for between in (*special, word):
         sequences.append([byte[0xE2], between, byte[0x82], byte[0xAC]])
         sequences.append([byte[0xE2], byte[0x82], between, byte[0xAC]])
@@ -459,7 +459,7 @@ def ask_kerashub(path):
                 piece.piece = piece.piece.replace("<", "<no_")
         return model.SerializeToString()
 
-    # One at a time: of several, KerasHub names any one.
+    # One at a time: of several, KerasHub names an arbitrary one.
     missing = [
         [token, error(lambda: keras_hub.models.Gemma3Tokenizer(proto=without(token)))]
         for token in ("<bos>", "<eos>", "<pad>", "<img>", "<start_of_image>", "<end_of_image>")
@@ -483,7 +483,7 @@ def ask_kerashub(path):
 
 def write(name, value):
     with open(os.path.join(FOLDER, name), "w", encoding="ascii") as file:
-        # One case a line, so that a change shows as what it is.
+        # One case per line, for readable diffs.
         parts = []
         for key, item in value.items():
             if isinstance(item, list):

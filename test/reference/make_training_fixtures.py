@@ -1,4 +1,4 @@
-"""Makes test/fixtures/training: small models, data, and what Python KerasHub makes of them step by step.
+"""Writes test/fixtures/training: small models, data, and what Python KerasHub makes of them step by step.
 
     python test/reference/make_training_fixtures.py
 
@@ -47,7 +47,7 @@ LENGTH = 14
 
 
 def store(arrays):
-    """Appends to the file of values; returns where."""
+    """Appends to the file of values; returns the offset."""
     flat = np.concatenate([np.ascontiguousarray(a, dtype="<f4").ravel() for a in arrays])
     offset = sum(v.size for v in VALUES)
     VALUES.append(flat)

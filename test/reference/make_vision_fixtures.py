@@ -28,7 +28,7 @@ LENGTH = 0
 
 
 def store(array):
-    """Appends to the file of values; returns where."""
+    """Appends to the file of values; returns the offset."""
     global LENGTH
     array = np.ascontiguousarray(array, dtype="<f4")
     offset = LENGTH
@@ -38,7 +38,7 @@ def store(array):
 
 
 def set_epsilon(layer, epsilon):
-    """Gives all norms the epsilon that the documentation promises them; KerasHub hands it to the last one only."""
+    """Sets the documented epsilon on all norms; KerasHub passes it only to the last one."""
     for child in layer._flatten_layers():
         if hasattr(child, "epsilon"):
             child.epsilon = epsilon
@@ -82,7 +82,7 @@ def encoder_case(name, image_counts, **config):
 
 
 def interleave_case(name, tokens, length, indices):
-    """indices: one row a sample, padded with 0."""
+    """indices: one row per sample, padded with 0."""
     indices = np.array(indices, dtype="int32")
     samples, placed = indices.shape
     width = 5

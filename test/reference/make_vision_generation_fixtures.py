@@ -61,7 +61,7 @@ def make_model(name, seed, config, encoder, prompts):
     vision = {"image_size": encoder["image_size"], "vision_encoder": keras_hub.models.Gemma3VisionEncoder(**encoder)}
     backbone = keras_hub.models.Gemma3Backbone(**{**BASE, **config, **vision})
     for w in backbone.weights:
-        # Small embeddings: a model of large ones repeats its last token.
+        # Small embeddings: a model with large ones repeats its last token.
         scale = 0.1 if "embeddings" in w.path else 0.3 if len(w.shape) < 2 else 1.0 / np.sqrt(np.prod(w.shape[:-1]))
         w.assign(("gamma" in w.path) + rng.normal(size=w.shape) * scale)
     folder = os.path.join(OUT, name)

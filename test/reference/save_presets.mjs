@@ -1,6 +1,6 @@
 /**
- * What `check_saved_presets.py` has done in TypeScript: loads presets, computes with them and saves them, as a list of
- * steps in a JSON file says, and prints what came out as JSON.
+ * The TypeScript side of `check_saved_presets.py`: loads presets, computes with them and saves them, by a list of
+ * steps in a JSON file, and prints the results as JSON.
  *
  * Usage: node save_presets.mjs STEPS.json
  */

@@ -1,4 +1,4 @@
-/** Random attention problems, and an answer worked out with loops in double precision. */
+/** Random attention problems, and their results computed by loops in double precision. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {type AttentionAttrs, type AttentionInputs, type AttentionMasks} from '../../src/ops/attention';
@@ -23,7 +23,7 @@ export const attentionSettings = fc.record({
   padding: fc.boolean(),
   images: fc.boolean(),
   attentionMask: fc.boolean(),
-  /** Each row has positions of its own, in any order, and places that hold nothing. */
+  /** Each row has its own positions, in any order, and empty slots. */
   positionsByRow: fc.boolean(),
   seed: fc.integer({min: 1, max: 1e6}),
 });
@@ -74,7 +74,7 @@ export function attentionCase(s: AttentionSettings): AttentionCase {
   };
 }
 
-/** Which key each query sees, (B, T, S) of 0 and 1, from the words of KerasHub's documentation. */
+/** Which keys each query sees, (B, T, S) of 0 and 1, by KerasHub's documentation. */
 export function visible({inputs, attrs}: AttentionCase): number[][][] {
   const {q, k, queryPositions, keyPositions, paddingMask, queryImages, keyImages, attentionMask} = inputs;
   const at = (tensor: tf.Tensor2D) => {
@@ -103,7 +103,7 @@ export function visible({inputs, attrs}: AttentionCase): number[][][] {
   );
 }
 
-/** The answer in double precision, (B, T, N, H) as one list. */
+/** The result in double precision, (B, T, N, H) as a flat list. */
 export function expectedAttention(c: AttentionCase): number[] {
   const {q, k, v} = c.inputs;
   const seen = visible(c);
@@ -126,7 +126,7 @@ export function expectedAttention(c: AttentionCase): number[] {
   );
 }
 
-/** The same in tfjs operations that have gradients of their own. */
+/** The same in tfjs operations, which have gradients. */
 export function plainAttention(c: AttentionCase): (...qkv: tf.Tensor[]) => tf.Tensor {
   const seen = tf.tensor3d(visible(c));
   const blind = tf.sub(1, tf.max(seen, -1, true)); // 1 for queries that see nothing

@@ -1,4 +1,4 @@
-/** Random cache updates, and what loops make of them. */
+/** Random cache updates, and their results computed by loops. */
 import type * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {type CacheUpdateAttrs} from '../../src/ops/cache_update';

@@ -10,7 +10,7 @@ export interface Collected {
   steps: Step[];
 }
 
-/** All that a generation gives, without a tensor left. */
+/** Runs a generation to its end, and expects no tensor to be left. */
 export async function collect(
   decoder: Decoder,
   request: Omit<GenerationRequest, 'prompts'> & {prompts: number[][]},

@@ -1,11 +1,11 @@
 import {float32ToBfloat16} from '../../src/base/half';
 import {type ValueStream} from '../../src/weights/value_stream';
 
-/** A stream over numbers in memory that notes what was read of it. */
+/** A stream over numbers in memory that records what was read from it. */
 export class FakeStream implements ValueStream {
   readonly reads: [start: number, count: number][] = [];
   private readonly halves: Uint16Array;
-  /** Given out again and again, as the contract allows. */
+  /** Returned from every read, as the contract allows. */
   private buffer = new Uint16Array(0);
 
   constructor(

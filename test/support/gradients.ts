@@ -5,7 +5,7 @@ import {normal} from './random';
 
 type Operation = (...inputs: tf.Tensor[]) => tf.Tensor;
 
-/** Expects values and gradients of `f` to be those of `plain`, for a random upstream gradient, and no tensor to be left behind. */
+/** Expects `f` to have the values and gradients of `plain`, for a random upstream gradient, and to leave no tensors behind. */
 export function expectSameGradients(f: Operation, plain: Operation, inputs: tf.Tensor[], tolerance?: Tolerance): void {
   const before = tf.memory().numTensors;
   tf.tidy(() => {

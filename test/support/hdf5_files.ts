@@ -2,13 +2,13 @@ import {type ByteSource, MemorySource} from '../../src/base/byte_source';
 import {Hdf5File} from '../../src/formats/hdf5';
 import {fixtureBytes, fixtureJson} from './fixtures';
 
-/** What h5py says about a dataset. */
+/** A dataset as h5py reads it. */
 export interface Expected {
   readonly shape: number[];
   readonly dtype: string;
   readonly hex: string;
   readonly values?: number[];
-  /** Part of the message with which the dataset is refused; there is nothing else then. */
+  /** Part of the error for a dataset that cannot be read; the other fields are missing then. */
   readonly unreadable?: string;
 }
 
@@ -42,19 +42,19 @@ export function patched(original: Uint8Array, offset: number, ...bytes: number[]
   return copy;
 }
 
-/** Where a text of Latin letters begins. */
+/** Offset of an ASCII text. */
 export function find(bytes: Uint8Array, text: string, from = 0): number {
   const at = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).indexOf(text, from, 'latin1');
   if (at < 0) throw new Error(`Expected "${text}" in the fixture. Received: no such bytes.`);
   return at;
 }
 
-/** A source that answers later, notes its reads, and pretends to be as long as it is told. */
+/** A source that answers later, records its reads, and reports any given length. */
 export class SlowSource implements ByteSource {
   readonly name = 'slow.h5';
   readonly reads: [offset: number, length: number][] = [];
   closed = 0;
-  /** Reads that are under way, and the most there ever were. */
+  /** Reads in progress, and their largest number so far. */
   busy = 0;
   mostBusy = 0;
 

@@ -1,4 +1,4 @@
-/** What tests compare numbers with. */
+/** Reading tensors, and checking for leaks. */
 import * as tf from '@tensorflow/tfjs';
 
 /** Values of a tensor that is then disposed. */

@@ -1,4 +1,4 @@
-/** A small random model with a window, of text or with images: for tests of what goes on over it, not of its numbers. */
+/** A small random model with a window, with or without images, for tests of code around a model rather than of its numbers. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../src';
 import {fixtureBytes} from './fixtures';
@@ -41,11 +41,11 @@ export function smallModel({window = 8, vision = false, sequenceLength = 64}: Sm
     backbone,
     preprocessor: new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength}),
   });
-  backbone.dispose(); // the model's hold alone remains
+  backbone.dispose(); // the model still holds a reference
   return lm;
 }
 
-/** Token ids that are no image placeholders and end nothing. */
+/** Token ids that are neither image placeholders nor stop tokens. */
 export function someTokens(count: number, seed: number): number[] {
   const values = tf.tidy(() => tf.randomUniform([count], 20, 200, 'int32', seed).dataSync());
   return Array.from(values);

@@ -1,19 +1,19 @@
-/** What the Python libraries made of texts, and small tools for models' bytes. */
+/** Results of the Python libraries for texts, and helpers for the bytes of tokenizer models. */
 
 import {createHash} from 'node:crypto';
 import {fixtureBytes, fixtureJson} from './fixtures';
 
-/** What `sentencepiece` made of a vocabulary. */
+/** Results of `sentencepiece` with a vocabulary. */
 export interface Expected {
   /** Text, ids, decoded text. */
   texts: [string, number[], string][];
   /** Ids, decoded text. */
   sequences: [number[], string][];
-  /** Text, how often, how many ids, their digest. */
+  /** Text, repetitions, number of ids, digest of the ids. */
   long: [string, number, number, string][];
 }
 
-/** What KerasHub's Gemma3Tokenizer made of the small vocabulary. */
+/** Results of KerasHub's Gemma3Tokenizer with the small vocabulary. */
 export interface KerasHubExpected {
   texts: string[];
   outputs: [{add_bos?: boolean; add_eos?: boolean; sequence_length?: number}, number[][]][];

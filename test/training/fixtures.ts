@@ -68,7 +68,7 @@ export function fixtureModel(vision = false, more: object = {}): Gemma3CausalLM 
   expect(backbone.weights.map(({shape}) => shape)).toEqual(dataOf(vision).shapes);
   setWeights(backbone.weights, dataOf(vision).weights);
   const lm = new Gemma3CausalLM({backbone});
-  backbone.dispose(); // the model's hold alone remains
+  backbone.dispose(); // the model still holds a reference
   return lm;
 }
 

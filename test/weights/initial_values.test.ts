@@ -65,7 +65,7 @@ test('initializers that are not tfjs own are asked as before', () => {
   eye.dispose();
 });
 
-test('a seed gives the same weight packed and not, in any layout', () => {
+test('a seed gives the same weight, packed or not, in any layout', () => {
   const shape = [96, 64];
   const initializer = () => initializers.randomNormal({stddev: 1, seed: 5});
   const plain = new Weight(shape, 'w', initializer());
@@ -84,7 +84,7 @@ test('a seed gives the same weight packed and not, in any layout', () => {
   plain.dispose();
 });
 
-test('a large matrix is initialised in pieces, with little beside it', () => {
+test('a large matrix is initialised in pieces, with little extra memory', () => {
   const heapBytes = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
   const weight = new PackedWeight([4096, 1000], {out: [0], in: [1]}, 'k', initializers.randomNormal({}), true, 'int8');
   const {engine} = tf.backend() as unknown as SimdBackend;

@@ -27,7 +27,7 @@ describe('getInitializer', () => {
     tf.tidy(() => expect(again.apply([3, 2], 'float32').shape).toEqual([3, 2]));
   });
 
-  test('takes instances as they are', () => {
+  test('accepts instances', () => {
     const instance = tf.initializers.constant({value: 3});
     expect(getInitializer(instance)).toBe(instance);
   });
@@ -56,7 +56,7 @@ describe('getInitializer', () => {
     ['GlorotUniform', {seed: null}, {mode: 'fanAvg', distribution: 'uniform'}],
     ['RandomNormal', {mean: 1, stddev: 0.01, seed: 4}, {mean: 1, stddev: 0.01, seed: 4}],
     ['Zeros', {}, {}],
-  ])('takes what Keras wrote: %s %j', (kind, config, expected) => {
+  ])('accepts what Keras wrote: %s %j', (kind, config, expected) => {
     const keras = {module: 'keras.initializers', class_name: kind, config, registered_name: null};
     const initializer = getInitializer(keras);
     expect(initializer.getConfig()).toMatchObject(expected);

@@ -34,13 +34,13 @@ const LAYOUTS: [shape: number[], layout: KernelLayout][] = [
 const declared = (shape: number[], layout: KernelLayout, initializer = tf.initializers.zeros()) =>
   new PackedWeight(shape, layout, 'kernel', initializer);
 
-/** Where a value of logical index `at` rests, by the words of the class. */
+/** Where a value of logical index `at` is stored, as the class documents. */
 function place(shape: number[], layout: KernelLayout, at: number[]): [row: number, column: number] {
   const along = (axes: readonly number[]) => axes.reduce((sum, axis) => sum * shape[axis]! + at[axis]!, 0);
   return [along(layout.out), along(layout.in)];
 }
 
-describe.each(LAYOUTS)('a weight %j resting as %j', (shape, layout) => {
+describe.each(LAYOUTS)('a weight %j stored as %j', (shape, layout) => {
   const size = shape.reduce((a, b) => a * b, 1);
   const values = Float32Array.from({length: size}, (_, i) => Math.sin(i + 1) * 100);
   const halves = new Uint16Array(size);
@@ -116,7 +116,7 @@ describe('PackedWeight', () => {
     }
   });
 
-  test('is initialised when it is first read, and never when something filled it before', async () => {
+  test('is initialized when it is first read, and never when something filled it before', async () => {
     const initializer = tf.initializers.constant({value: 1.5});
     const apply = jest.spyOn(initializer, 'apply');
     const before = tf.memory().numTensors;
@@ -162,7 +162,7 @@ describe('PackedWeight', () => {
     weight.dispose();
   });
 
-  test('takes its own bits, and refuses other shapes and types', () => {
+  test('accepts its own bits, and refuses other shapes and types', () => {
     tf.tidy(() => {
       const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
       a.write(normal([3, 5], 1));

@@ -47,7 +47,7 @@ test('normal values have the moments, the bins and the tails of the distribution
   expect(largest).toBeLessThan(7);
 });
 
-test('neighbours do not know of each other', () => {
+test('neighbouring values are independent', () => {
   const values = normal(2);
   for (const lag of [1, 2, 3, 64]) {
     let sum = 0;
@@ -56,7 +56,7 @@ test('neighbours do not know of each other', () => {
   }
 });
 
-test('truncated ones keep to their limit', () => {
+test('truncated values stay within their limit', () => {
   const values = normal(3, 2);
   const inside = below(2) - below(-2);
   expect(values.every(x => Math.abs(x) < 2)).toBe(true);

@@ -14,7 +14,7 @@ export const cpu = {
   options: [],
   unavailable: async () => undefined,
   preferred: () => true,
-  use: async () => {
+  use: async (_options: object) => {
     await tf.setBackend('cpu');
   },
   details: async () => 'plain JavaScript, one thread',

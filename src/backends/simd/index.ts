@@ -12,11 +12,11 @@ export const simd = {
   options: ['threads', 'relaxed', 'wide'] satisfies (keyof SimdOptions)[],
   unavailable: async () => undefined,
   preferred: hasSimd,
-  use: async options => {
+  use: async (options: SimdOptions) => {
     const hasOptions = Object.keys(options).length > 0;
     const exists = Boolean(tf.findBackendFactory('simd'));
     if (exists && hasOptions) tf.removeBackend('simd');
-    if (!exists || hasOptions) await createWithThreads(options as SimdOptions);
+    if (!exists || hasOptions) await createWithThreads(options);
     await tf.setBackend('simd');
   },
   details: async () => {

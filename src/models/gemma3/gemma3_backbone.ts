@@ -31,16 +31,16 @@ import {
   type Gemma3BackboneArgs,
   type Gemma3BackboneConfig,
   toVisionEncoder,
-} from './gemma3_backbone_config';
+} from './parts/backbone_config';
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
-import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
-import {Gemma3MeanPooling} from './gemma3_mean_pooling';
+import {Gemma3InterleaveEmbeddings} from './gemma3_layers';
+import {Gemma3MeanPooling} from './gemma3_layers';
 import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
 import {type PresetEntry, presets, registeredPreset} from '../../hub/registry';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 import {huggingFaceNames} from './names/huggingface';
 
-export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';
+export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './parts/backbone_config';
 
 /** Outputs of an embedding model: `backbone.predict<Gemma3EmbeddingOutputs>({token_ids, padding_mask})`. */
 export type Gemma3EmbeddingOutputs = {
@@ -181,7 +181,7 @@ export class Gemma3Backbone extends Backbone {
 
   constructor(args: Gemma3BackboneArgs) {
     checkObject('Gemma3Backbone', args);
-    const given = camelKeys(unpackConfig(args)) as unknown as Gemma3BackboneArgs;
+    const given = camelKeys(unpackConfig(args)) as Partial<Gemma3BackboneArgs>;
     const config = completeConfig(given);
     const visionEncoder = toVisionEncoder(given.visionEncoder);
     if (visionEncoder && config.imageSize !== visionEncoder.config.imageSize) {
@@ -265,7 +265,7 @@ export class Gemma3Backbone extends Backbone {
     };
     const lora = loraConfig(this);
     const config = {name: this.name, ...this.config, visionEncoder};
-    return lora ? {...config, lora: lora as never} : config;
+    return lora ? {...config, lora: lora.map(entry => ({...entry}))} : config;
   }
 
   /**
@@ -314,10 +314,10 @@ export class Gemma3Backbone extends Backbone {
     signal?.throwIfAborted();
     const override = dtype === undefined ? {} : {dtype: parseDtype(dtype).name};
     const registered = typeof preset === 'string' ? registeredPreset(preset) : undefined;
-    if (!loadWeights && registered) return new Gemma3Backbone({...registered.config, ...override} as never);
+    if (!loadWeights && registered) return Gemma3Backbone.fromConfig({...registered.config, ...override});
     return withCheckpoint(preset, async checkpoint => {
       const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
-      const build = (given: object) => new Gemma3Backbone({...config, ...given} as unknown as Gemma3BackboneArgs);
+      const build = (given: object) => Gemma3Backbone.fromConfig({...config, ...given});
       const backbone = build(override);
       if (!loadWeights) return backbone;
       try {

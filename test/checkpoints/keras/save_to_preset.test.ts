@@ -1,4 +1,4 @@
-/** Presets that are saved, against those of KerasHub they came from: JSON key by key, variables bit by bit. */
+/** Saved presets against the KerasHub presets they came from: JSON key by key, variables bit by bit. */
 import {cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -122,7 +122,7 @@ describe('a causal language model', () => {
     expect(readdirSync(join(folder, '..'))).toEqual(['b']);
   });
 
-  test('goes into shards, and over them into one file', async () => {
+  test('is saved in shards, and then over them in one file', async () => {
     const folder = temporary();
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     await lm.saveToPreset(folder, {maxShardSize: LARGEST_GB});
@@ -171,7 +171,7 @@ describe('a causal language model', () => {
     const {config} = jsonOf(saved.files.get('config.json'));
     expect(config.dtype).toMatchObject({class_name: 'DTypePolicy', config: {name: 'float32'}});
     expect([...(await variables(saved)).values()].every(([dtype]) => dtype === 'float32')).toBe(true);
-    // All bfloat16 values are float32 values: back again nothing has changed.
+    // All bfloat16 values are float32 values, so the round trip changes nothing.
     const back = await Gemma3CausalLM.fromPreset(saved);
     await back.saveToPreset(saved, {dtype: 'bfloat16'});
     back.dispose();
@@ -180,7 +180,7 @@ describe('a causal language model', () => {
     expect(await variables(saved)).toEqual(await variables(await openPreset(TINY_PRESET)));
   });
 
-  test('at rest as integers needs a dtype', async () => {
+  test('weights stored as integers need a dtype', async () => {
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype: 'int8'});
     const saved = new MemoryPreset();
     expect(await rejection(lm.saveToPreset(saved))).toMatch(
@@ -198,7 +198,7 @@ describe('a causal language model', () => {
 });
 
 describe('an embedder', () => {
-  test('is saved with how it pools and packs, and gives the same vectors', async () => {
+  test('is saved with its pooling and preprocessing, and computes the same vectors', async () => {
     const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(TINY_PRESET, {
       sequenceLength: 9,
       truncate: 'waterfall',
@@ -228,7 +228,7 @@ describe('an embedder', () => {
 });
 
 describe('parts', () => {
-  test('tokenizer and preprocessor go beside what is there', async () => {
+  test('tokenizer and preprocessor are saved next to existing files', async () => {
     const folder = temporary();
     cpSync(TINY_PRESET, folder, {recursive: true});
     const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
@@ -244,7 +244,7 @@ describe('parts', () => {
     expect((await Gemma3TextEmbedderPreprocessor.fromPreset(folder)).sequenceLength).toBe(5);
   });
 
-  test('an image converter goes out as KerasHub writes it, whatever it was made of', async () => {
+  test('an image converter is written as KerasHub writes it, wherever it came from', async () => {
     const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
     const {config: theirs} = jsonFile(TINY_PRESET, 'image_converter.json');
     const {name: _n, trainable: _t, dtype: _d, ...config} = theirs;
@@ -269,7 +269,7 @@ describe('parts', () => {
   });
 });
 
-describe('what goes wrong leaves everything as it was', () => {
+describe('errors leave everything unchanged', () => {
   const before = (folder: string) =>
     readdirSync(folder, {recursive: true, withFileTypes: true})
       .filter(entry => entry.isFile())
@@ -318,7 +318,7 @@ describe('what goes wrong leaves everything as it was', () => {
     writeFileSync(join(parent, 'file'), 'x');
     const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);
     await expect(tokenizer.saveToPreset(join(parent, 'file'))).rejects.toThrow('which is a file');
-    // The vocabulary cannot be put in place: tokenizer.json, which could, is taken back.
+    // The vocabulary cannot be written, so tokenizer.json, which could, is removed again.
     const folder = join(parent, 'preset');
     cpSync(TINY_PRESET, folder, {recursive: true});
     rmSync(join(folder, 'assets'), {recursive: true});

@@ -22,7 +22,7 @@ describe('keys', () => {
     expect(camelKeys({numLayers: 1})).toEqual({numLayers: 1});
   });
 
-  test.each(Object.keys(presets))('of %s go to camelCase and back', name => {
+  test.each(Object.keys(presets))('of %s convert to camelCase and back', name => {
     const {config} = presets[name]!;
     expect(snakeKeys(camelKeys(config))).toEqual(config);
   });

@@ -1,4 +1,4 @@
-/** Every public layer in a plain model of tfjs: its configuration, its JSON, and a folder that keeps its weights. */
+/** Every public layer in a plain tfjs model: its configuration, its JSON, and a folder with its weights. */
 import {mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -44,7 +44,7 @@ const LAYERS: [string, (dtype: string) => Layer, tf.Shape[]][] = [
 ];
 
 describe.each(LAYERS)('%s', (_, make, shapes) => {
-  test.each(['float32', 'bfloat16'])('at rest as %s', async dtype => {
+  test.each(['float32', 'bfloat16'])('with weights stored as %s', async dtype => {
     const layer = make(dtype);
     const inputs = shapes.map(shape => tf.input({shape}));
     const outputs = layer.apply(inputs.length > 1 ? inputs : inputs[0]!) as tf.SymbolicTensor;
@@ -70,7 +70,7 @@ describe.each(LAYERS)('%s', (_, make, shapes) => {
     const place = `file://${folder}/${layer.name}`;
     await model.save(place);
     const copy = await tf.loadLayersModel(`${place}/model.json`);
-    // Layers that tfjs has under the same name come back as its own, which round elsewhere.
+    // Layers with the same name in tfjs are loaded as tfjs layers, which round elsewhere.
     expect(await take(copy.predict(feed) as tf.Tensor)).toBeAllClose(expected, {atol: 1e-6});
     tf.dispose(x);
     for (const each of [model, copy]) each.dispose();

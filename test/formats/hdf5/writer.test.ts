@@ -132,7 +132,7 @@ test('property: any tree is read as it was written', async () => {
   await fc.assert(
     fc.asyncProperty(fc.uniqueArray(path, {maxLength: 40}), async paths => {
       const writer = new Hdf5Writer();
-      // A dataset cannot hold another one.
+      // A dataset cannot contain another one.
       const kept = paths.filter(one => !paths.some(other => other !== one && other.startsWith(`${one}/`)));
       kept.forEach((one, i) => writer.dataset(one, float(i)));
       const file = await open(writer);

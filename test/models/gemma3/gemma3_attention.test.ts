@@ -16,7 +16,7 @@ function filled(args: Partial<CachedGemma3AttentionArgs> = {}): CachedGemma3Atte
 }
 
 describe('CachedGemma3Attention', () => {
-  test('has the weights of Keras, named by where they are', () => {
+  test('has the weights of Keras, named by their place in the model', () => {
     const layer = filled({useQueryKeyNorm: true});
     expect(layer.weights.map(weight => [weight.originalName, weight.shape])).toEqual([
       ['attention/query/kernel', [4, D, 4]],
@@ -67,13 +67,13 @@ describe('CachedGemma3Attention', () => {
     });
   });
 
-  test('takes a mask beside its input', () => {
+  test('takes a mask with its input', () => {
     tf.tidy(() => {
       const layer = filled();
       const x = normal([1, 4, D], 9);
       const only = tf.eye(4).reshape([1, 4, 4]);
       const y = layer.call([x, only]);
-      // Whoever sees itself alone gets its own value, wherever it stands.
+      // A token that sees only itself gets its own value, at any position.
       const alone = tf.concat(
         Array.from({length: 4}, (_, t) => layer.call(tf.slice(x, [0, t, 0], [1, 1, D]))),
         1,
@@ -93,7 +93,7 @@ describe('CachedGemma3Attention', () => {
     seed: fc.integer({min: 1, max: 1e6}),
   });
 
-  test('gives the same with a cache, however the tokens of each row arrive', () => {
+  test('computes the same with a cache, however the tokens of each row arrive', () => {
     fc.assert(
       fc.property(cached, ({schedule, window, useQueryKeyNorm, seed}) => {
         const before = tf.memory().numTensors;
@@ -142,7 +142,7 @@ describe('CachedGemma3Attention', () => {
     expect(new CachedGemma3Attention(config as unknown as CachedGemma3AttentionArgs).getConfig()).toEqual(config);
   });
 
-  test('drops probabilities out while training only', () => {
+  test('applies dropout only during training', () => {
     tf.tidy(() => {
       const layer = filled({dropout: 0.5});
       const x = normal([1, 6, D], 9);
@@ -153,19 +153,26 @@ describe('CachedGemma3Attention', () => {
     });
   });
 
-  test('refuses what does not fit', () => {
-    const build = (more: object) => () => new CachedGemma3Attention({...SMALL, ...more});
-    expect(build({numKeyValueHeads: 3})).toThrow('Received: numQueryHeads=4, numKeyValueHeads=3.');
-    expect(build({headDim: 3})).toThrow('expected an even headDim, for rotary positions. Received: headDim=3.');
-    expect(build({numQueryHeads: 0})).toThrow('`numQueryHeads` to be a positive integer');
-    expect(build({dropout: 1})).toThrow('`dropout` in [0, 1)');
-    expect(build({head_dim: 3})).toThrow('CachedGemma3Attention has no argument "head_dim". Expected: headDim,');
-    expect(build({slidingWindowSize: -1})).toThrow('`slidingWindowSize` to be a positive integer. Received: slidingWi');
-    expect(build({logitSoftCap: 0})).toThrow('`logitSoftCap` to be null or above 0. Received: logitSoftCap=0.');
-    expect(build({useQueryKeyNorm: 'no'})).toThrow('to be true or false. Received: useQueryKeyNorm="no".');
-    expect(build({ropeScalingFactor: 0})).toThrow('`ropeScalingFactor` to be above 0');
-    expect(build({name: 3})).toThrow('CachedGemma3Attention expected `name` to be a string. Received: name=3.');
+  test.each<[object, string]>([
+    [{numKeyValueHeads: 3}, 'Received: numQueryHeads=4, numKeyValueHeads=3.'],
+    [{headDim: 3}, 'expected an even headDim, for rotary positions. Received: headDim=3.'],
+    [{numQueryHeads: 0}, '`numQueryHeads` to be a positive integer'],
+    [{dropout: 1}, '`dropout` in [0, 1)'],
+    [{head_dim: 3}, 'CachedGemma3Attention has no argument "head_dim". Expected: headDim,'],
+    [{slidingWindowSize: -1}, '`slidingWindowSize` to be a positive integer. Received: slidingWi'],
+    [{logitSoftCap: 0}, '`logitSoftCap` to be null or above 0. Received: logitSoftCap=0.'],
+    [{useQueryKeyNorm: 'no'}, 'to be true or false. Received: useQueryKeyNorm="no".'],
+    [{ropeScalingFactor: 0}, '`ropeScalingFactor` to be above 0'],
+    [{name: 3}, 'CachedGemma3Attention expected `name` to be a string. Received: name=3.'],
+  ])('refuses %j', (args, message) => {
+    expect(() => new CachedGemma3Attention({...SMALL, ...args})).toThrow(message);
+  });
+
+  test('refuses to be built without arguments', () => {
     expect(() => new CachedGemma3Attention(undefined as never)).toThrow('expected its arguments in one object');
+  });
+
+  test('refuses inputs that do not fit the cache', () => {
     const layer = filled();
     const cache = new KvCache({batch: 1, maxLength: 4, numKeyValueHeads: 2, headDim: 4, window: null});
     const x = tf.zeros([1, 2, D]);

@@ -1,6 +1,7 @@
 /** Hidden states, logits, counts and summaries against what Python KerasHub computes (test/reference). */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs, useBackend} from '../../../src';
+import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs} from '../../../src';
+import {onEachBackend} from '../../support/backends';
 import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson, fixtureNames} from '../../support/fixtures';
 
@@ -11,7 +12,7 @@ interface Expected {
   padding_mask: number[];
   hidden: number[];
   logits: number[];
-  /** Of embedding models alone. */
+  /** Only for embedding models. */
   pooled?: number[];
   params: number;
   summary: [string, string, number][];
@@ -23,7 +24,7 @@ const inputsOf = ({batch, length, token_ids, padding_mask}: Expected) => ({
   padding_mask: tf.tensor2d(padding_mask, [batch, length], 'int32'),
 });
 
-/** Of a model with one output or with two. */
+/** Outputs of a model with one output or with two. */
 type Outputs = Pick<Gemma3EmbeddingOutputs, 'sequence_output'> & Partial<Gemma3EmbeddingOutputs>;
 function outputsOf(backbone: Gemma3Backbone, inputs: ModelInputs): Outputs {
   return backbone.config.isEmbeddingModel
@@ -31,44 +32,40 @@ function outputsOf(backbone: Gemma3Backbone, inputs: ModelInputs): Outputs {
     : {sequence_output: backbone.predict(inputs) as tf.Tensor3D};
 }
 
-const cases = (['cpu', 'simd'] as const).flatMap(backend => fixtureNames('backbone').map(name => ({backend, name})));
+onEachBackend(() =>
+  describe.each(fixtureNames('backbone'))('%s', name => {
+    const expected = expectedOf(name);
 
-describe.each(cases)('$name on $backend', ({name, backend}) => {
-  beforeAll(async () => {
-    await useBackend(backend);
-  });
+    test('gives the hidden states and logits of KerasHub', async () => {
+      await expectNoLeak(async () => {
+        const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`));
+        const inputs = inputsOf(expected);
+        const {sequence_output: hidden, pooled_output: pooled} = outputsOf(backbone, inputs);
+        const logits = backbone.tokenEmbedding.call(hidden, {reverse: true});
+        expect(hidden.shape).toEqual([expected.batch, expected.length, backbone.config.hiddenDim]);
+        expect(await take(hidden)).toBeAllClose(expected.hidden, {atol: 1e-4});
+        expect(await take(logits)).toBeAllClose(expected.logits, {atol: 1e-4});
+        expect(pooled?.shape).toEqual(expected.pooled && [expected.batch, backbone.config.embeddingDim]);
+        if (pooled) expect(await take(pooled)).toBeAllClose(expected.pooled!, {atol: 1e-4});
+        tf.dispose(inputs);
+        backbone.dispose();
+      });
+    });
 
-  const expected = expectedOf(name);
-
-  test('gives the hidden states and logits of KerasHub', async () => {
-    await expectNoLeak(async () => {
-      const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`));
-      const inputs = inputsOf(expected);
-      const {sequence_output: hidden, pooled_output: pooled} = outputsOf(backbone, inputs);
-      const logits = backbone.tokenEmbedding.call(hidden, {reverse: true});
-      expect(hidden.shape).toEqual([expected.batch, expected.length, backbone.config.hiddenDim]);
-      expect(await take(hidden)).toBeAllClose(expected.hidden, {atol: 1e-4});
-      expect(await take(logits)).toBeAllClose(expected.logits, {atol: 1e-4});
-      expect(pooled?.shape).toEqual(expected.pooled && [expected.batch, backbone.config.embeddingDim]);
-      if (pooled) expect(await take(pooled)).toBeAllClose(expected.pooled!, {atol: 1e-4});
-      tf.dispose(inputs);
+    test('counts and summarises as KerasHub', async () => {
+      const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`), {loadWeights: false});
+      expect(backbone.countParams()).toBe(expected.params);
+      const rows: string[] = [];
+      backbone.summary(400, undefined, message => rows.push(String(message)));
+      const printed = rows
+        .map(row => /^(\S+) \((\w+)\).*?\s(\d+)\s/.exec(row))
+        .filter(match => match !== null)
+        .map(([, layer, cls, params]) => [layer, cls, Number(params)]);
+      // Keras numbers Multiply layers across all models of a process.
+      const rows0 = expected.summary.map(([layer, ...rest]) => [layer.replace(/^multiply_\d+$/, 'multiply'), ...rest]);
+      expect(printed).toEqual(rows0);
+      expect(rows.join('\n')).toContain(`Total params: ${expected.params}`);
       backbone.dispose();
     });
-  });
-
-  test('counts and summarises as KerasHub', async () => {
-    const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`), {loadWeights: false});
-    expect(backbone.countParams()).toBe(expected.params);
-    const rows: string[] = [];
-    backbone.summary(400, undefined, message => rows.push(String(message)));
-    const printed = rows
-      .map(row => /^(\S+) \((\w+)\).*?\s(\d+)\s/.exec(row))
-      .filter(match => match !== null)
-      .map(([, layer, cls, params]) => [layer, cls, Number(params)]);
-    // Keras numbers its Multiply over all models of a process.
-    const rows0 = expected.summary.map(([layer, ...rest]) => [layer.replace(/^multiply_\d+$/, 'multiply'), ...rest]);
-    expect(printed).toEqual(rows0);
-    expect(rows.join('\n')).toContain(`Total params: ${expected.params}`);
-    backbone.dispose();
-  });
-});
+  }),
+);

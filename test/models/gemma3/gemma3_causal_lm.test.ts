@@ -33,7 +33,7 @@ function makeBackbone(dtype = 'float32'): Gemma3Backbone {
   });
 }
 
-/** A random model repeats its last token: a sampler that draws makes it say more. */
+/** A random model repeats its last token greedily; random sampling varies the text. */
 const drawing = (seed: number) => new samplers.RandomSampler({seed, temperature: 3});
 
 let backbone: Gemma3Backbone;
@@ -63,7 +63,7 @@ describe('generate', () => {
     });
   });
 
-  test('gives each prompt of a batch what it gets alone', async () => {
+  test('gives each prompt of a batch the same result as on its own', async () => {
     const options = {maxLength: 30, stopTokenIds: null};
     const together = await lm.generate(PROMPTS, options);
     const alone = [];
@@ -71,7 +71,7 @@ describe('generate', () => {
     expect(together).toEqual(alone);
   });
 
-  test('takes {prompts}, and stops behind the given tokens', async () => {
+  test('accepts {prompts}, and stops after the given tokens', async () => {
     const {tokens} = await lm.preprocessor!.promptTokens('Hi there');
     const cache = lm.newCache(1, 30);
     const logits = await take(lm.nextLogits(tokens, [tokens[0]!.length], cache));
@@ -136,7 +136,7 @@ describe('generate', () => {
 });
 
 describe('stream', () => {
-  test('yields what generate returns, whole characters only', async () => {
+  test('yields what generate returns, in whole characters', async () => {
     for (let seed = 0; seed < 5; seed++) {
       lm.compile({sampler: drawing(seed)});
       const options: GenerateOptions = {maxLength: 40, stopTokenIds: null};
@@ -146,7 +146,7 @@ describe('stream', () => {
       });
       lm.compile({sampler: drawing(seed)});
       expect(pieces.join('')).toBe(await lm.generate('a', {...options, stripPrompt: true}));
-      // Half a surrogate pair does not survive encoding.
+      // Half of a surrogate pair does not survive encoding.
       for (const piece of pieces) expect(Buffer.from(piece).toString()).toBe(piece);
     }
     lm.compile();
@@ -185,7 +185,7 @@ describe('stream', () => {
     expect(pieces).toEqual([await lm.generate('Hi there', {maxLength: 3})]);
   });
 
-  test('yields nothing when an option is unusable or all is over before it begins', async () => {
+  test('yields nothing when an option is invalid or the result is already complete', async () => {
     const first = (options: object) => lm.stream('a', {stripPrompt: false, ...options}).next();
     await expect(first({stopTokenIds: 'never'})).rejects.toThrow(/"auto", null or a list of token ids/);
     await expect(first({maxLength: 0})).rejects.toThrow(/positive integer/);
@@ -194,7 +194,7 @@ describe('stream', () => {
     await expect(first({strip: true})).rejects.toThrow(/stream has no argument "strip"/);
   });
 
-  test('can be left and aborted, and leaves nothing behind', async () => {
+  test('can be left early and aborted, and leaves no tensors behind', async () => {
     await expectNoLeak(async () => {
       for await (const piece of lm.stream('a', {stopTokenIds: null})) if (piece) break;
     });
@@ -209,16 +209,18 @@ describe('stream', () => {
 });
 
 describe('bad input', () => {
-  const rejects = async (inputs: unknown, options: object, message: RegExp) =>
-    expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
+  test.each<[unknown, object, RegExp]>([
+    ['a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/],
+    ['a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/],
+    ['a', {maxLength: 0}, /positive integer. Received: maxLength=0/],
+    ['a', {stopTokenIds: 'never'}, /"auto", null or a list of token ids/],
+    [3, {}, /prompts as a string/],
+    [{prompts: 'a', images: []}, {}, /text-only/],
+  ])('refuses to generate from %j with %j', async (inputs, options, message) => {
+    await expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
+  });
 
   test('is refused with a sentence', async () => {
-    await rejects('a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/);
-    await rejects('a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/);
-    await rejects('a', {maxLength: 0}, /positive integer. Received: maxLength=0/);
-    await rejects('a', {stopTokenIds: 'never'}, /"auto", null or a list of token ids/);
-    await rejects(3, {}, /prompts as a string/);
-    await rejects({prompts: 'a', images: []}, {}, /text-only/);
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
     await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(
       /tokens to report, 0 or more. Received: logprobs=-1/,
@@ -260,7 +262,7 @@ test('comes back from its JSON with its weights', async () => {
   copy.dispose();
 });
 
-test('shares the weights of its backbone, and gives them up last', () => {
+test('shares the weights of its backbone, and disposes of them last', () => {
   const before = tf.memory().numTensors;
   const own = makeBackbone('bfloat16');
   const task = new Gemma3CausalLM({backbone: own});
@@ -295,7 +297,7 @@ describe('stopStrings', () => {
     expect(real).toBeLessThan(tokensOf(whole[1]!.slice(0, 11)) + 9);
   });
 
-  test('streams nothing that a stop string takes back', async () => {
+  test('streams no text that a stop string removes', async () => {
     const whole = await lm.generate('Hi there', options);
     const stop = whole.slice(6, 12);
     for (const stopStrings of [[stop], [`${stop.slice(0, 4)}\u0000`, stop]]) {
@@ -309,14 +311,14 @@ describe('stopStrings', () => {
     }
   });
 
-  test('is not looked for in the prompt', async () => {
+  test('is not searched for in the prompt', async () => {
     const given = {...options, stripPrompt: false};
     const whole = await lm.generate('Hi there', given);
     lm.compile({sampler: drawing(7)});
     expect(await lm.generate('Hi there', {...given, stopStrings: ['Hi']})).toBe(whole);
   });
 
-  test('is of texts', async () => {
+  test('takes texts', async () => {
     for (const stopStrings of ['x', [''], [3], {}]) {
       await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
         'Expected stopStrings to be a list of texts',
@@ -339,7 +341,7 @@ test.each<[unknown, unknown, RegExp]>([
   await expect(lm.generate(prompts as string, options as never)).rejects.toThrow(message);
 });
 
-test('takes prompts in pieces, and tells how far it is', async () => {
+test('processes prompts in chunks, and reports progress', async () => {
   const told: number[] = [];
   const options = {maxLength: 30, stopTokenIds: null};
   const pieces = await lm.generate(PROMPTS, {...options, prefillChunk: 3, onPrefill: ({tokens}) => told.push(tokens)});

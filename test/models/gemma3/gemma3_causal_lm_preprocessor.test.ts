@@ -1,4 +1,4 @@
-/** Packing for training and generation against KerasHub (test/reference/make_preprocessor_fixtures.py). */
+/** Preprocessing for training and generation against KerasHub (test/reference/make_preprocessor_fixtures.py). */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';
@@ -25,7 +25,7 @@ const tokenizer = new Gemma3Tokenizer({
 });
 
 test.each(cases.filter(({kind}) => kind === 'call'))(
-  'packs $prompts | $responses at $sequenceLength as KerasHub',
+  'pads $prompts | $responses to $sequenceLength as KerasHub',
   async ({addStartToken, addEndToken, sequenceLength, prompts, responses, ...expected}) => {
     await expectNoLeak(async () => {
       const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken, addEndToken});
@@ -41,7 +41,7 @@ test.each(cases.filter(({kind}) => kind === 'call'))(
 );
 
 test.each(cases.filter(({kind}) => kind === 'generate'))(
-  'packs the prompt $prompts at $sequenceLength as KerasHub, and takes it back',
+  'pads the prompt $prompts to $sequenceLength as KerasHub, and removes the padding',
   async ({addStartToken, sequenceLength, prompts, ...expected}) => {
     const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 24, addStartToken});
     const x = await preprocessor.generatePreprocess(prompts, sequenceLength === null ? {} : {sequenceLength});
@@ -86,20 +86,24 @@ describe('bad input', () => {
     await expect(preprocessor.call(x as never)).rejects.toThrow(message);
   });
 
-  test('refuses a length that is none, and arguments that contradict each other', async () => {
+  test('refuses a length of 0, and arguments that contradict each other', async () => {
     await expect(preprocessor.generatePreprocess('a', {sequenceLength: 0})).rejects.toThrow(/positive integer/);
     const imageConverter = new Gemma3ImageConverter({imageSize: [8, 8]});
     const args = {tokenizer, imageConverter, sequenceLength: 512};
     expect(() => new Gemma3CausalLMPreprocessor(args)).toThrow(/should be greater than/);
     expect(() => new Gemma3CausalLMPreprocessor({tokenizer: {} as never})).toThrow(/expected a Gemma3Tokenizer/);
     expect(() => new Gemma3CausalLMPreprocessor(undefined as never)).toThrow(/expected its arguments in one object/);
-    const build = (more: object) => () => new Gemma3CausalLMPreprocessor({tokenizer, ...more});
-    expect(build({addStartToken: 'no'})).toThrow(/`addStartToken` to be true or false. Received: addStartToken="no"/);
-    expect(build({addEndToken: 0})).toThrow(/`addEndToken` to be true or false/);
-    expect(build({name: 3})).toThrow(/`name` to be a string. Received: name=3/);
-    expect(build({imageConverter: {}})).toThrow(/`imageConverter` to be null or a Gemma3ImageConverter/);
-    expect(build({imageConverter: new Gemma3ImageConverter()})).toThrow(/an image converter with an `imageSize`/);
-    expect(build({maxImagesPerPrompt: 0})).toThrow(/`maxImagesPerPrompt` to be a positive integer/);
-    expect(() => new Gemma3CausalLMPreprocessor({tokenizer, sequenceLenght: 3} as never)).toThrow(/sequenceLenght/);
+  });
+
+  test.each<[object, RegExp]>([
+    [{addStartToken: 'no'}, /`addStartToken` to be true or false. Received: addStartToken="no"/],
+    [{addEndToken: 0}, /`addEndToken` to be true or false/],
+    [{name: 3}, /`name` to be a string. Received: name=3/],
+    [{imageConverter: {}}, /`imageConverter` to be null or a Gemma3ImageConverter/],
+    [{imageConverter: new Gemma3ImageConverter()}, /an image converter with an `imageSize`/],
+    [{maxImagesPerPrompt: 0}, /`maxImagesPerPrompt` to be a positive integer/],
+    [{sequenceLenght: 3}, /sequenceLenght/],
+  ])('refuses the argument %o', (args, message) => {
+    expect(() => new Gemma3CausalLMPreprocessor({tokenizer, ...args})).toThrow(message);
   });
 });

@@ -38,7 +38,7 @@ describe('Gemma3DecoderBlock', () => {
     layer.dispose();
   });
 
-  test('is attention and a gated network, each beside a residual', () => {
+  test('is attention and a gated network, each with a residual connection', () => {
     tf.tidy(() => {
       const layer = filled({usePostFfwNorm: true, usePostAttentionNorm: true});
       const x = normal([2, 5, 6], 9);
@@ -65,7 +65,7 @@ describe('Gemma3DecoderBlock', () => {
       const x = normal([1, 6, 6], 9);
       const changed = tf.add(x, tf.mul(tf.tensor([0, 0, 0, 1, 0, 0]).reshape([1, 6, 1]), 3));
       const ones = tf.ones([1, 6], 'int32');
-      /** Which tokens notice that token 3 is another. */
+      /** Which tokens are affected when token 3 changes. */
       const touched = (...masks: tf.Tensor[]) => {
         const difference = tf.sub(layer.call([x, ...masks]), layer.call([changed, ...masks]));
         return Array.from(tf.max(tf.abs(difference), 2).dataSync(), value => (value > 1e-5 ? 1 : 0));
@@ -79,7 +79,7 @@ describe('Gemma3DecoderBlock', () => {
     });
   });
 
-  test.each([null, 3])('gives the same token by token, with a window of %j', window => {
+  test.each([null, 3])('computes the same token by token, with a window of %j', window => {
     const before = tf.memory().numTensors;
     tf.tidy(() => {
       const layer = filled({
@@ -115,17 +115,21 @@ describe('Gemma3DecoderBlock', () => {
     });
   });
 
-  test('refuses what does not fit', () => {
-    expect(() => new Gemma3DecoderBlock({...SMALL, intermediateDim: 0})).toThrow('`intermediateDim` to be a positive');
-    expect(() => new Gemma3DecoderBlock({...SMALL, headDim: 5})).toThrow('expected an even headDim');
-    expect(() => new Gemma3DecoderBlock({...SMALL, hidden: 5} as never)).toThrow('has no argument "hidden"');
-    const build = (more: object) => () => new Gemma3DecoderBlock({...SMALL, ...more});
-    expect(build({slidingWindowSize: -1})).toThrow('Gemma3DecoderBlock expected `slidingWindowSize` to be a positive');
-    expect(build({logitSoftCap: 0})).toThrow('Gemma3DecoderBlock expected `logitSoftCap` to be null or above 0');
-    expect(build({usePostFfwNorm: 1})).toThrow('to be true or false. Received: usePostFfwNorm=1.');
-    expect(build({layerNormEpsilon: 0})).toThrow('`layerNormEpsilon` to be above 0');
-    expect(build({numKeyValueHeads: 3})).toThrow('Received: numQueryHeads=2, numKeyValueHeads=3.');
-    expect(build({name: 3})).toThrow('Gemma3DecoderBlock expected `name` to be a string. Received: name=3.');
+  test.each<[object, string]>([
+    [{intermediateDim: 0}, '`intermediateDim` to be a positive'],
+    [{headDim: 5}, 'expected an even headDim'],
+    [{hidden: 5}, 'has no argument "hidden"'],
+    [{slidingWindowSize: -1}, 'Gemma3DecoderBlock expected `slidingWindowSize` to be a positive'],
+    [{logitSoftCap: 0}, 'Gemma3DecoderBlock expected `logitSoftCap` to be null or above 0'],
+    [{usePostFfwNorm: 1}, 'to be true or false. Received: usePostFfwNorm=1.'],
+    [{layerNormEpsilon: 0}, '`layerNormEpsilon` to be above 0'],
+    [{numKeyValueHeads: 3}, 'Received: numQueryHeads=2, numKeyValueHeads=3.'],
+    [{name: 3}, 'Gemma3DecoderBlock expected `name` to be a string. Received: name=3.'],
+  ])('refuses %j', (args, message) => {
+    expect(() => new Gemma3DecoderBlock({...SMALL, ...args})).toThrow(message);
+  });
+
+  test('refuses missing arguments, counts without a cache and inputs of another width', () => {
     expect(() => new Gemma3DecoderBlock(undefined as never)).toThrow('expected its arguments in one object');
     tf.tidy(() => {
       const layer = filled();

@@ -9,6 +9,7 @@ import {
 } from '../../../src';
 import {PackedWeight} from '../../../src/public/weights';
 import {snakeKeys} from '../../../src/base/casing';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 import {expectNoLeak} from '../../support/numbers';
 import {fixture} from '../../support/fixtures';
@@ -69,7 +70,7 @@ test('gives hidden states and embeddings of length 1 by name', async () => {
   });
 });
 
-test('has the layers of KerasHub, and their weights behind all others', () => {
+test('has the layers of KerasHub, with their weights after all others', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(backbone.layers.slice(-4).map(layer => [layer.name, layer.getClassName()])).toEqual([
     ['mean_pooling', 'Gemma3MeanPooling'],
@@ -84,7 +85,7 @@ test('has the layers of KerasHub, and their weights behind all others', () => {
   backbone.dispose();
 });
 
-test('goes through fromConfig in either casing, JSON, and files of tfjs', async () => {
+test('survives fromConfig in either casing, JSON and tfjs files', async () => {
   const backbone = await Gemma3Backbone.fromPreset(FIXTURE);
   const expected = predict(backbone);
   const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
@@ -97,7 +98,7 @@ test('goes through fromConfig in either casing, JSON, and files of tfjs', async 
   copies.forEach((copy, i) => {
     expect(copy).toBeInstanceOf(Gemma3Backbone);
     expect(copy.getConfig()).toEqual(backbone.getConfig());
-    // The last one came with its weights.
+    // The last copy was loaded with its weights.
     if (i < copies.length - 1) tf.tidy(() => copy.setWeights(backbone.getWeights()));
     const outputs = predict(copy);
     expect(outputs.pooled_output).toBeAllClose(expected.pooled_output, 1e-12);
@@ -126,7 +127,7 @@ test.each([
   packed.dispose();
 });
 
-test('pads nothing into the embedding: one text alone and beside a longer one', () => {
+test('does not see padding in the embedding: one text alone and next to a longer one', () => {
   const backbone = new Gemma3Backbone(ARGS);
   const together = predict(backbone);
   const alone = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});
@@ -135,28 +136,28 @@ test('pads nothing into the embedding: one text alone and beside a longer one', 
   backbone.dispose();
 });
 
-test.each(['cpu', 'simd'] as const)('trains on labels by name, on %s', async backend => {
-  await useBackend(backend);
-  await expectNoLeak(async () => {
-    const backbone = new Gemma3Backbone({...ARGS, useSlidingWindowAttention: false});
-    const [ids, mask] = [tf.tensor2d(INPUTS.token_ids, [2, 6], 'int32'), tf.tensor2d(INPUTS.padding_mask, [2, 6])];
-    const x = {token_ids: ids, padding_mask: mask};
-    const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
-    const optimizer = tf.train.adam(0.02);
-    // tfjs adds the losses of a sample up, so that they must have one shape: its own keeps the axis of tokens.
-    const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
-    backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
-    const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});
-    expect(Object.keys(history)).toEqual(['loss', 'sequence_output_loss', 'pooled_output_loss']);
-    for (const losses of Object.values(history)) expect(losses.at(-1)).toBeLessThan(losses[0] as number);
-    tf.dispose([x, y]);
-    backbone.dispose();
-    optimizer.dispose();
-  });
-  await useBackend('simd', {threads: 2});
-});
+onEachBackend(() =>
+  test('trains on labels by name', async () => {
+    await expectNoLeak(async () => {
+      const backbone = new Gemma3Backbone({...ARGS, useSlidingWindowAttention: false});
+      const [ids, mask] = [tf.tensor2d(INPUTS.token_ids, [2, 6], 'int32'), tf.tensor2d(INPUTS.padding_mask, [2, 6])];
+      const x = {token_ids: ids, padding_mask: mask};
+      const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
+      const optimizer = tf.train.adam(0.02);
+      // tfjs adds the losses of a sample, so they need one shape, but its own loss keeps the token axis.
+      const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
+      backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
+      const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});
+      expect(Object.keys(history)).toEqual(['loss', 'sequence_output_loss', 'pooled_output_loss']);
+      for (const losses of Object.values(history)) expect(losses.at(-1)).toBeLessThan(losses[0] as number);
+      tf.dispose([x, y]);
+      backbone.dispose();
+      optimizer.dispose();
+    });
+  }),
+);
 
-test('is no language model', () => {
+test('is not a language model', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(() => new Gemma3CausalLM({backbone})).toThrow(
     'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with isEmbeddingModel: true.',

@@ -41,7 +41,7 @@ function imageTensor({height, width, values}: Pixels, channelsFirst: boolean): t
   return channelsFirst ? tf.tidy(() => tf.transpose(image, [2, 0, 1])) : image;
 }
 
-/** What a case is about. */
+/** Name of the group a case belongs to. */
 function groupOf({config, dtype}: Case): string {
   const {interpolation = 'bilinear', antialias = false} = config;
   const fit = config.pad_to_aspect_ratio ? 'pad' : config.crop_to_aspect_ratio === false ? 'stretch' : 'crop';
@@ -51,16 +51,16 @@ const groups = new Map<string, typeof located>();
 for (const one of located) groups.set(groupOf(one), [...(groups.get(groupOf(one)) ?? []), one]);
 
 describe('pixels as KerasHub makes them', () => {
-  test('are all there are', () => expect(offset).toBe(expected.length));
+  test('cover the whole fixture file', () => expect(offset).toBe(expected.length));
 
   test.each([...groups.keys()])('%s', async group => {
-    // Bilinear ones are the same to the last digit; the others go through sines.
+    // Bilinear results are equal to the last digit; the other kernels compute sines.
     const exact = group.startsWith('bilinear,');
     for (const {size, dtype, config, shape, integer, values} of groups.get(group)!) {
       const pixels = picture(...size, dtype);
       const converter = Gemma3ImageConverter.fromConfig(config);
       const first = converter.dataFormat === 'channels_first';
-      // A tensor has no bytes, which stay within theirs.
+      // Only images of bytes are clamped to 0 … 255, and a tensor is not one.
       const image = dtype === 'uint8' && !first ? imageData(pixels) : imageTensor(pixels, first);
       const output = await converter.call(image);
       const label = `${String(size)} ${JSON.stringify(config)}`;
@@ -81,7 +81,7 @@ test('keeps bytes within theirs where a curve overshoots', async () => {
 describe('batches', () => {
   const converter = new Gemma3ImageConverter({imageSize: [4, 4], scale: 1 / 127.5, offset: -1});
 
-  test('give what each image gives alone, and leave nothing behind', async () => {
+  test('give the same as separate images, and leave no tensors behind', async () => {
     await expectNoLeak(async () => {
       const wide = tf.randomUniform<tf.Rank.R3>([3, 8, 3], 0, 255, 'int32');
       const tall = tf.randomUniform<tf.Rank.R3>([9, 2, 3], 0, 255);
@@ -112,7 +112,7 @@ describe('batches', () => {
 });
 
 describe('configuration', () => {
-  test('goes around', () => {
+  test('survives a round trip', () => {
     const config = {
       imageSize: [4, 6],
       scale: [1, 2, 3],

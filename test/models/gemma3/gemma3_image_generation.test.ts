@@ -1,13 +1,9 @@
 /** Generation from images against Python KerasHub (test/reference/make_vision_generation_fixtures.py). */
-import {readdirSync, readFileSync} from 'node:fs';
-import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, type PromptImages, useBackend} from '../../../src';
+import {onEachBackend} from '../../support/backends';
 import {expectNoLeak} from '../../support/numbers';
-import {fixture} from '../../support/fixtures';
-
-const RANDOM = fixture('vision_generation');
-const PICTURES = fixture('tiny_preset/pictures');
+import {fixture, fixtureJson, fixtureNames, tinyPicture} from '../../support/fixtures';
 
 interface Expected {
   token_ids: number[][];
@@ -23,25 +19,20 @@ interface Batch {
   images: string[] | string[][] | null;
   texts: string | string[];
 }
-const {cases: batches, max_length: maxLength} = JSON.parse(
-  readFileSync(fixture('tiny_preset/batches.json'), 'utf8'),
-) as {cases: Batch[]; max_length: number};
+const {cases: batches, max_length: maxLength} = fixtureJson<{cases: Batch[]; max_length: number}>(
+  'tiny_preset/batches.json',
+);
 
-const path = (name: string) => join(PICTURES, `${name}.png`);
 const paths = (images: Batch['images']): PromptImages | undefined =>
-  images?.map(image => (Array.isArray(image) ? image.map(path) : path(image)));
+  images?.map(image => (Array.isArray(image) ? image.map(tinyPicture) : tinyPicture(image)));
 
-describe.each(['cpu', 'simd'] as const)('on %s', backend => {
-  beforeAll(async () => {
-    await useBackend(backend);
-  });
-
+onEachBackend(() => {
   // === Random models, token ids ===
 
-  test.each(readdirSync(RANDOM))('%s continues as KerasHub', async name => {
-    const expected = JSON.parse(readFileSync(join(RANDOM, name, 'expected.json'), 'utf8')) as Expected;
+  test.each(fixtureNames('vision_generation'))('%s continues as KerasHub', async name => {
+    const expected = fixtureJson<Expected>(`vision_generation/${name}/expected.json`);
     await expectNoLeak(async () => {
-      const lm = await Gemma3CausalLM.fromPreset(join(RANDOM, name), {preprocessor: null});
+      const lm = await Gemma3CausalLM.fromPreset(fixture(`vision_generation/${name}`), {preprocessor: null});
       const inputs = {
         token_ids: tf.tensor2d(expected.token_ids, undefined, 'int32'),
         padding_mask: tf.tensor2d(expected.padding_mask, undefined, 'bool'),
@@ -53,7 +44,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
         const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
         const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
         expect(mask).toEqual(run.padding_mask);
-        // What KerasHub wrote behind a stop token is not part of the text.
+        // Tokens that KerasHub wrote after a stop token are not part of the text.
         const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
         expect(kept(ids)).toEqual(kept(run.token_ids));
         tf.dispose([out.token_ids, out.padding_mask]);
@@ -103,7 +94,7 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
           const out = await bare.generate(inputs, {stopTokenIds});
           expect(out.token_ids.shape).toEqual(inputs.token_ids.shape);
           const found = [await lm.preprocessor!.generatePostprocess(out)].flat();
-          // Without a stop behind turns, chats go on.
+          // Without a stop token after turns, chats continue.
           [texts].flat().forEach((text, i) => expect(found[i]!.startsWith(text)).toBe(true));
           tf.dispose([inputs as never, out.token_ids, out.padding_mask]);
         }
@@ -111,8 +102,8 @@ describe.each(['cpu', 'simd'] as const)('on %s', backend => {
       });
     });
 
-    test('leaves nothing behind when it is left or refuses', async () => {
-      const given = {prompts: '<start_of_image> a', images: path('red_circle')};
+    test('leaves no tensors behind when it is left early or refuses', async () => {
+      const given = {prompts: '<start_of_image> a', images: tinyPicture('red_circle')};
       await expectNoLeak(async () => {
         for await (const piece of lm.stream(given)) if (piece) break;
         const several = {prompts: [given.prompts], images: [given.images]};
@@ -163,9 +154,9 @@ function draw({shape, colour, background, width, height, cx, cy, r}: Picture): t
 
 test('names every shape in every colour as KerasHub, all in one batch', async () => {
   await useBackend('simd');
-  const {cases} = JSON.parse(readFileSync(fixture('tiny_preset/images.json'), 'utf8')) as {
+  const {cases} = fixtureJson<{
     cases: {prompt: string; pictures: Picture[]; text: string}[];
-  };
+  }>('tiny_preset/images.json');
   await expectNoLeak(async () => {
     const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
     const images = cases.map(({pictures}) => pictures.map(draw));

@@ -1,6 +1,7 @@
 /** Beam search, contrastive search, log probabilities and scores against Python KerasHub, on tiny random models. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3CausalLM, samplers, useBackend} from '../../../src';
+import {Gemma3CausalLM, samplers} from '../../../src';
+import {onEachBackend} from '../../support/backends';
 import {collect} from '../../support/collect';
 import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson} from '../../support/fixtures';
@@ -22,12 +23,10 @@ interface Forward {
 }
 const {length, cases} = fixtureJson<{length: number; cases: Case[]}>('sampling/expected.json');
 
-describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({...one, backend}))))(
-  '$name on $backend',
-  ({name, backend, prompts, beam, contrastive, loss, gradient}) => {
+onEachBackend(() =>
+  describe.each(cases)('$name', ({name, prompts, beam, contrastive, loss, gradient}) => {
     let lm: Gemma3CausalLM;
     beforeAll(async () => {
-      await useBackend(backend);
       lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null, dtype: 'float32'});
     });
     afterAll(() => lm.dispose());
@@ -55,13 +54,13 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       expect(tokens).toEqual(token_ids.map((ids, row) => ids.slice(prompts[row]!.length)));
     });
 
-    test('guesses and gives the greedy text', async () => {
+    test('generates the greedy text with guesses', async () => {
       const greedy = await collect(lm, {...request, sampler: new samplers.GreedySampler()});
       const sampler = new samplers.SpeculativeSampler({lookup: [2, 1]});
       expect((await collect(lm, {...request, sampler})).tokens).toEqual(greedy.tokens);
     });
 
-    test('scores as KerasHub, and lets gradients through', async () => {
+    test('scores as KerasHub, with gradients', async () => {
       const forward = fixtureJson<Forward>(`backbone/${name}/expected.json`);
       const shape: [number, number] = [forward.batch, forward.length];
       await expectNoLeak(async () => {
@@ -100,7 +99,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       });
     });
 
-    test('hands what the function returns to the next layer', async () => {
+    test('passes the result of the function to the next layer', async () => {
       const tokenIds = tf.tensor2d([[3, 1, 4, 1, 5]], undefined, 'int32');
       for (const at of [-1, 0]) {
         const plain = await take(lm.score({tokenIds}));
@@ -110,7 +109,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       tokenIds.dispose();
     });
 
-    test('tells log probabilities of what it generates', async () => {
+    test('reports log probabilities of the tokens it generates', async () => {
       const ids = tf.tensor2d(
         prompts.map(prompt => [...prompt, ...Array<number>(length - prompt.length).fill(0)]),
         undefined,
@@ -139,7 +138,7 @@ describe.each(cases.flatMap(one => (['cpu', 'simd'] as const).map(backend => ({.
       tf.dispose([ids, mask, logits, out.token_ids, out.padding_mask]);
       lm.compile();
     });
-  },
+  }),
 );
 
 describe('score', () => {

@@ -10,6 +10,7 @@ import {
 } from '../../../src';
 import {openPreset} from '../../../src/public/files';
 import {snakeKeys} from '../../../src/base/casing';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson} from '../../support/fixtures';
@@ -36,13 +37,11 @@ const TINY = {
   headDim: 2,
 };
 
-describe.each(CASES.flatMap(name => (['cpu', 'simd'] as const).map(backend => ({name, backend}))))(
-  '$name on $backend',
-  ({name, backend}) => {
+onEachBackend(() =>
+  describe.each(CASES)('%s', name => {
     const expected = expectedOf(name);
     let embedder: Gemma3TextEmbedder;
     beforeAll(async () => {
-      await useBackend(backend);
       embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
     });
     afterAll(() => {
@@ -73,7 +72,7 @@ describe.each(CASES.flatMap(name => (['cpu', 'simd'] as const).map(backend => ({
         y.dispose();
       });
     });
-  },
+  }),
 );
 
 describe('Gemma3TextEmbedder', () => {
@@ -91,7 +90,7 @@ describe('Gemma3TextEmbedder', () => {
       normalize: true,
     });
     expect([given.poolingMode, given.normalize]).toEqual(['last', true]);
-    // A preset of a language model says nothing of it.
+    // A preset of a language model has no such settings.
     const other = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {loadWeights: false});
     expect([other.poolingMode, other.normalize]).toEqual(['last', true]);
     expect(other.preprocessor!.sequenceLength).toBe(256);
@@ -176,7 +175,7 @@ describe('Gemma3TextEmbedder', () => {
     embedder.dispose();
   });
 
-  test.each(CASES)('%s goes through configuration, JSON and files of tfjs', async name => {
+  test.each(CASES)('%s survives its configuration, JSON and tfjs files', async name => {
     await expectNoLeak(async () => {
       const embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
       const {inputs, predicted} = expectedOf(name);
@@ -283,7 +282,7 @@ describe('Gemma3TextEmbedder', () => {
     },
   );
 
-  test('reads its tokenizer from a source that is open already, too', async () => {
+  test('also reads its tokenizer from a source that is already open', async () => {
     const source = await openPreset('gemma3_tiny');
     const embedder = await Gemma3TextEmbedder.fromPreset(source, {loadWeights: false});
     expect(embedder.preprocessor).toBeInstanceOf(Gemma3TextEmbedderPreprocessor);
@@ -352,7 +351,7 @@ describe('refuses', () => {
     });
   });
 
-  test('configurations of others', () => {
+  test('configurations of other classes', () => {
     expect(() => Gemma3TextEmbedder.fromConfig({name: 'x'})).toThrow(
       'Expected the configuration of a Gemma3TextEmbedder, with its backbone. Received: {"name":"x"}.',
     );

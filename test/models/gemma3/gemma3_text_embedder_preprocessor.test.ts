@@ -1,4 +1,4 @@
-/** Packing for embedders against KerasHub (test/reference/make_embedder_fixtures.py). */
+/** Preprocessing for embedders against KerasHub (test/reference/make_embedder_fixtures.py). */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedderPreprocessor, Gemma3Tokenizer, type Truncation} from '../../../src';
 import {trimWaterfall} from '../../../src/models/gemma3/parts/segments';
@@ -18,7 +18,7 @@ const tokenizer = new Gemma3Tokenizer({
 });
 
 test.each(cases)(
-  'packs $segments at $sequenceLength, $truncate, as KerasHub',
+  'combines $segments at $sequenceLength, $truncate, as KerasHub',
   async ({segments, sequenceLength, truncate, ...expected}) => {
     await expectNoLeak(async () => {
       const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength, truncate});
@@ -50,21 +50,21 @@ test('marks a padding token within the text as KerasHub does', async () => {
   tf.dispose([x.token_ids, x.padding_mask]);
 });
 
-test('is never longer than it may be, even where special tokens alone are', async () => {
+test('is never longer than allowed, even where special tokens alone exceed it', async () => {
   const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength: 1});
   const x = await preprocessor.call({segments: ['a', 'b']});
   expect(await x.token_ids.array()).toEqual([tokenizer.startTokenId]);
   tf.dispose([x.token_ids, x.padding_mask]);
 });
 
-test('gives the first segment what it needs', () => {
+test('gives the first segment as many tokens as it needs', () => {
   const [a, b, c] = [[1, 2, 3], [4, 5], [6]];
   expect(trimWaterfall([a!, b!, c!], 4)).toEqual([[1, 2, 3], [4], []]);
   expect(trimWaterfall([a!, b!, c!], 9)).toEqual([a, b, c]);
   expect(trimWaterfall([a!, b!], -1)).toEqual([[], []]);
 });
 
-test('tells its configuration, and keeps the arguments that a preset has for embedders', async () => {
+test('returns its configuration, and keeps the arguments that a preset has for embedders', async () => {
   const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(fixture('embedder/mean'));
   expect(preprocessor.getConfig()).toMatchObject({sequenceLength: 20, truncate: 'waterfall'});
   const other = await Gemma3TextEmbedderPreprocessor.fromPreset('gemma3_tiny', {sequenceLength: 9});

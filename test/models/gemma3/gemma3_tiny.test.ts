@@ -1,19 +1,17 @@
-/** The preset in the package: what Python KerasHub answers with it, word for word, on both backends. */
-import {readFileSync} from 'node:fs';
-import {Gemma3CausalLM, useBackend} from '../../../src';
-import {fixture} from '../../support/fixtures';
+/** The preset in the package answers as in Python KerasHub, word for word, on every backend. */
+import {Gemma3CausalLM} from '../../../src';
+import {onEachBackend} from '../../support/backends';
+import {fixtureJson} from '../../support/fixtures';
 
 interface Questions {
   max_length: number;
   cases: {prompt: string; text: string}[];
 }
-const path = fixture('tiny_preset/questions.json');
-const {cases, max_length: maxLength} = JSON.parse(readFileSync(path, 'utf8')) as Questions;
+const {cases, max_length: maxLength} = fixtureJson<Questions>('tiny_preset/questions.json');
 
-describe.each(['simd', 'cpu'] as const)('on %s', backend => {
+onEachBackend(() => {
   let lm: Gemma3CausalLM;
   beforeAll(async () => {
-    await useBackend(backend);
     lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
   });
   afterAll(() => {
@@ -24,7 +22,7 @@ describe.each(['simd', 'cpu'] as const)('on %s', backend => {
     for (const {prompt, text} of cases) expect(await lm.generate(prompt, {maxLength})).toBe(text);
   });
 
-  test('answers all together as KerasHub', async () => {
+  test('answers all prompts in one batch as KerasHub', async () => {
     const texts = await lm.generate(
       cases.map(({prompt}) => prompt),
       {maxLength},

@@ -7,7 +7,7 @@ const {kerashub} = expected;
 const proto = readSmallVocabulary();
 const tokenizer = new Gemma3Tokenizer({proto});
 
-/** The vocabulary with a token named otherwise. */
+/** The vocabulary with one token renamed. */
 const without = (vocabulary: Uint8Array, token: string) =>
   replaceText(vocabulary, token, `<${'~'.repeat(token.length - 2)}>`);
 const blind = ['<img>', '<start_of_image>', '<end_of_image>'].reduce(without, proto);
@@ -84,7 +84,7 @@ describe('texts and ids', () => {
     expect(tokenizer.detokenize([])).toBe('');
   });
 
-  test('what is put around a text has no text', () => {
+  test('tokens around a text have no text', () => {
     const around = new Gemma3Tokenizer({proto, addBos: true, addEos: true, sequenceLength: 40});
     const ids = around.tokenize('the river');
     expect(ids).toHaveLength(40);

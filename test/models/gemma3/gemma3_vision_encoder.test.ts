@@ -1,15 +1,16 @@
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_interleave_embeddings';
+import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_layers';
 import {
   Gemma3VisionAveragePooling,
   Gemma3VisionEncoder,
   type Gemma3VisionEncoderArgs,
   Gemma3VisionOutput,
 } from '../../../src/models/gemma3/gemma3_vision_encoder';
-import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/gemma3_vision_layers';
+import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/parts/vision_layers';
 import {interleave} from '../../../src/ops/interleave';
 import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {PackedWeight} from '../../../src/weights/packed_weight';
+import {disposeAfterEach, onEachBackend} from '../../support/backends';
 import {expectSameGradients} from '../../support/gradients';
 import {CASES, stored} from '../../support/vision_fixtures';
 
@@ -41,8 +42,10 @@ const SMALL = CASES.encoders[0]!;
 const randomImages = (samples: number, images: number, size = 8) =>
   tf.randomUniform([samples, images, size, size, 3], -1, 1, 'float32', 7);
 
-describe('Gemma3VisionEncoder', () => {
-  test.each(CASES.encoders.map(c => [c.name, c] as const))('returns what KerasHub returns: %s', (_, c) => {
+onEachBackend(() => {
+  disposeAfterEach();
+
+  test.each(CASES.encoders.map(c => [c.name, c] as const))('the encoder returns what KerasHub returns: %s', (_, c) => {
     const encoder = load(c);
     for (const run of c.runs) {
       const [images, output] = [stored(run.images), stored(run.output)];
@@ -54,8 +57,29 @@ describe('Gemma3VisionEncoder', () => {
       expect(encoder.numVisionTokensPerImage).toBe(output.shape[1]);
       expect(encoder.computeOutputShape(images.shape)).toEqual(output.shape);
     }
+    encoder.dispose();
   });
 
+  test.each(CASES.interleave.map(c => [c.name, c] as const))(
+    'Gemma3InterleaveEmbeddings returns what KerasHub returns: %s',
+    (_, c) => {
+      const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: c.tokens});
+      const [images, text, output] = [stored(c.images), stored(c.text), stored(c.output)];
+      const indices = tf.tensor(c.indices.flat(), [text.shape[0]!, c.indices[0]!.length], 'int32');
+      const textBefore = text.arraySync();
+      const before = tf.memory().numTensors;
+      const y = layer.call([images, text, indices]);
+      expect(y).toBeAllClose(output, {atol: 0});
+      expect(text.arraySync()).toEqual(textBefore);
+      y.dispose();
+      expect(tf.memory().numTensors).toBe(before);
+      expect(text.isDisposed).toBe(false);
+      expect(layer.computeOutputShape([images.shape, text.shape, indices.shape])).toEqual(text.shape);
+    },
+  );
+});
+
+describe('Gemma3VisionEncoder', () => {
   test('is found in the files of a model that holds it', () => {
     const encoder = new Gemma3VisionEncoder(argsOf(SMALL));
     const images = tf.input({shape: [null, 8, 8, 3], name: 'images'});
@@ -90,7 +114,7 @@ describe('Gemma3VisionEncoder', () => {
     const copy = await tf.loadLayersModel(tf.io.fromMemory(artifacts!));
     expect(copy.predict(pixels) as tf.Tensor).toBeAllClose(output, {atol: 1e-5});
 
-    // A bias of keys shifts all logits of a query alike, which softmax does not see; its gradient is rounding.
+    // A key bias shifts all logits of a query equally, which softmax ignores: its gradient is only rounding error.
     const moving = [...kerasPaths(encoder)].filter(([path]) => !path.endsWith('key_proj/vars/1'));
     const before = moving.map(([, weight]) => weight.read().arraySync());
     model.compile({optimizer: tf.train.sgd(0.01), loss: 'meanSquaredError'});
@@ -114,13 +138,13 @@ describe('Gemma3VisionEncoder', () => {
       poolSize: 4,
     });
     encoder.build([null, null, 896, 896, 3]);
-    // gemma3_4b less gemma3_4b_text, as KerasHub's registry counts them.
+    // gemma3_4b minus gemma3_4b_text, as counted in KerasHub's registry.
     expect(encoder.countParams()).toBe(4_299_915_632 - 3_880_099_328);
     expect(encoder.numVisionTokensPerImage).toBe(256);
     expect(encoder.computeOutputShape([null, null, 896, 896, 3])).toEqual([null, 256, 2560]);
   });
 
-  test('trains on a batch without images, of which nothing depends on it', () => {
+  test('trains on a batch without images, which does not depend on the encoder', () => {
     const encoder = load(SMALL);
     const scale = tf.variable(tf.scalar(2));
     const {grads} = tf.variableGrads(() => {
@@ -158,7 +182,7 @@ describe('Gemma3VisionEncoder', () => {
     const packed = load(SMALL, {dtype: {className: 'DTypePolicy', config: {name: 'bfloat16'}}});
     const kernels = packed.weights.filter(weight => weight.shape.length > 1);
     expect(kernels.every(weight => weight instanceof PackedWeight)).toBe(true);
-    // With its weights rounded as well, the float32 encoder is the same function.
+    // With rounded weights, the float32 encoder is the same function.
     for (const [i, weight] of float.weights.entries()) weight.write(packed.weights[i]!.read());
     const images = randomImages(1, 2);
     expect(packed.call(images)).toBeAllClose(float.call(images), {atol: 1e-5});
@@ -177,7 +201,7 @@ describe('Gemma3VisionEncoder', () => {
     expect(new Gemma3VisionEncoder(argsOf(CASES.encoders[3]!)).config.poolSize).toBe(14);
   });
 
-  test('freezes and thaws as a whole', () => {
+  test('is frozen and unfrozen as a whole', () => {
     const encoder = load(SMALL);
     encoder.trainable = false;
     expect(encoder.trainableWeights).toHaveLength(0);
@@ -218,7 +242,7 @@ describe('layers of the vision encoder', () => {
       const probabilities = tf.softmax(tf.div(tf.matMul(a!, b!, false, true), Math.sqrt(3)));
       return tf.transpose(tf.matMul(probabilities, c!), [0, 2, 1, 3]);
     };
-    // 28 logits a query: all at once, three queries at once, one at once although that is more than allowed.
+    // 28 logits per query: all queries at once, three at a time, and one at a time although one exceeds the limit.
     for (const maxLogits of [1000, 90, 1]) {
       const f = (...[a, b, c]: tf.Tensor[]) =>
         visionAttention(a as tf.Tensor4D, b as tf.Tensor4D, c as tf.Tensor4D, 0, maxLogits);
@@ -226,7 +250,7 @@ describe('layers of the vision encoder', () => {
     }
   });
 
-  test('attention drops probabilities out while training only', () => {
+  test('attention applies dropout only during training', () => {
     const layer = new Gemma3VisionAttention({hiddenDim: 4, numHeads: 2, dropout: 0.5});
     layer.build();
     const x = tf.randomNormal([1, 6, 4], 0, 1, 'float32', 1);
@@ -237,7 +261,7 @@ describe('layers of the vision encoder', () => {
     expect(() => new Gemma3VisionAttention({hiddenDim: 4, numHeads: 2, dropout: 1})).toThrow('`dropout` in [0, 1)');
   });
 
-  test('pooling and output pass emptiness on', () => {
+  test('pooling and output accept empty batches', () => {
     const pooling = new Gemma3VisionAveragePooling({imageSize: 8, patchSize: 2, poolSize: 2});
     expect(pooling.call(tf.zeros([0, 16, 5])).shape).toEqual([0, 4, 5]);
     expect(pooling.computeOutputShape([null, 16, 5])).toEqual([null, 4, 5]);
@@ -248,22 +272,7 @@ describe('layers of the vision encoder', () => {
 });
 
 describe('Gemma3InterleaveEmbeddings', () => {
-  test.each(CASES.interleave.map(c => [c.name, c] as const))('returns what KerasHub returns: %s', (_, c) => {
-    const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: c.tokens});
-    const [images, text, output] = [stored(c.images), stored(c.text), stored(c.output)];
-    const indices = tf.tensor(c.indices.flat(), [text.shape[0]!, c.indices[0]!.length], 'int32');
-    const textBefore = text.arraySync();
-    const before = tf.memory().numTensors;
-    const y = layer.call([images, text, indices]);
-    expect(y).toBeAllClose(output, {atol: 0});
-    expect(text.arraySync()).toEqual(textBefore);
-    y.dispose();
-    expect(tf.memory().numTensors).toBe(before);
-    expect(text.isDisposed).toBe(false);
-    expect(layer.computeOutputShape([images.shape, text.shape, indices.shape])).toEqual(text.shape);
-  });
-
-  test('sends gradients where the values came from', () => {
+  test('passes gradients to where the values came from', () => {
     // The second sample has one image of two, the third none.
     const rows = [
       [1, 2, 4, 5],
@@ -271,7 +280,7 @@ describe('Gemma3InterleaveEmbeddings', () => {
       [0, 0, 0, 0],
     ];
     const indices = tf.tensor2d(rows, [3, 4], 'int32');
-    // As products with matrices of zeros and ones: image row m goes to place t of its sample.
+    // As products with matrices of zeros and ones: image row m is written to position t of its sample.
     const chosen = tf.tensor(
       rows.flatMap((row, sample) =>
         Array.from({length: 6}, (_, place) =>

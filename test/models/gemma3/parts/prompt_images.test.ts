@@ -52,7 +52,7 @@ function draw(images: Images): PromptImages | undefined {
 
 async function compare(x: TokenBatch, expected: Outputs): Promise<void> {
   for (const key of ['token_ids', 'padding_mask', 'vision_indices', 'vision_mask'] as const) {
-    // tfjs has no rows of nothing.
+    // tfjs returns no rows for a shape [rows, 0].
     const rows = x[key]!.size === 0 && x[key]!.rank === 2 ? x[key]!.shape.slice(0, 1) : null;
     const received = rows ? Array.from({length: rows[0]!}, () => []) : await x[key]!.array();
     expect({[key]: received}).toEqual({[key]: expected[key]});
@@ -116,7 +116,7 @@ describe('images in other forms', () => {
     tf.dispose(rest as never);
   });
 
-  test('are resized each on its own', async () => {
+  test('are resized separately', async () => {
     const [small, large] = [draw([4, 6, 'uint8']), draw([40, 9, 'uint8'])] as [tf.Tensor3D, tf.Tensor3D];
     const x = await preprocessor.generatePreprocess({prompts: START.repeat(2), images: [small, large]});
     const alone = await imageConverter.call([small, large]);
@@ -126,7 +126,7 @@ describe('images in other forms', () => {
 });
 
 describe('promptTokens', () => {
-  test('gives the real images of each prompt, and which tokens stand for them', async () => {
+  test('returns the images of each prompt, and which tokens stand for them', async () => {
     const image = draw([3, 3, 'uint8']) as tf.Tensor3D;
     const prompts = [`a${START}${START}`, 'b', START];
     const given = {prompts, images: [[image, image], [], [image]]};
@@ -138,7 +138,7 @@ describe('promptTokens', () => {
     tf.dispose([image, ...images.filter(tensor => tensor !== null)]);
   });
 
-  test('takes text alone, with the tokens of images written out but none marked', async () => {
+  test('accepts text without images, where image tokens in the text are not marked', async () => {
     const {tokens, images, visionMask} = await preprocessor.promptTokens(`x${START}`);
     expect(tokens[0]!.filter(id => id === tokenizer.imagePlaceholderId)).toHaveLength(3);
     expect([images, visionMask[0]!.some(Boolean)]).toEqual([[null], false]);

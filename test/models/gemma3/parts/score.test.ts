@@ -1,42 +1,44 @@
 /** The example in the docstring of KerasHub's `score`, translated: gradients between embeddings and losses of a text. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3CausalLM, useBackend} from '../../../../src';
+import {Gemma3CausalLM} from '../../../../src';
+import {onEachBackend} from '../../../support/backends';
 import {expectNoLeak, take} from '../../../support/numbers';
 
-test.each(['cpu', 'simd'] as const)('tells how embeddings move the losses, on %s', async backend => {
-  await useBackend(backend);
-  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
-  await expectNoLeak(async () => {
-    const generations = await lm.generate(['What is the capital', 'one two'], {maxLength: 8});
-    const preprocessed = await lm.preprocessor!.generatePreprocess(generations, {sequenceLength: 8});
-    const {token_ids: tokenIds, padding_mask: paddingMask} = preprocessed;
-    const targetIds = tf.tidy(() => tf.concat([tf.slice(tokenIds, [0, 1]), tf.slice(tokenIds, [0, 0], [-1, 1])], 1));
+onEachBackend(() =>
+  test('reports how embeddings change the losses', async () => {
+    const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+    await expectNoLeak(async () => {
+      const generations = await lm.generate(['What is the capital', 'one two'], {maxLength: 8});
+      const preprocessed = await lm.preprocessor!.generatePreprocess(generations, {sequenceLength: 8});
+      const {token_ids: tokenIds, padding_mask: paddingMask} = preprocessed;
+      const targetIds = tf.tidy(() => tf.concat([tf.slice(tokenIds, [0, 1]), tf.slice(tokenIds, [0, 0], [-1, 1])], 1));
 
-    let embeddings!: tf.Tensor;
-    const args = {tokenIds, paddingMask, targetIds, scoringMode: 'loss'} as const;
-    const losses = lm.score({
-      ...args,
-      layerInterceptFn: (x, i) => {
-        if (i === -1) embeddings = tf.keep(x);
-        return x;
-      },
+      let embeddings!: tf.Tensor;
+      const args = {tokenIds, paddingMask, targetIds, scoringMode: 'loss'} as const;
+      const losses = lm.score({
+        ...args,
+        layerInterceptFn: (x, i) => {
+          if (i === -1) embeddings = tf.keep(x);
+          return x;
+        },
+      });
+      const gradients = tf.grad(given => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(
+        embeddings,
+      );
+      expect(losses.shape).toEqual([2, 8]);
+      expect(gradients.shape).toEqual([2, 8, 128]);
+
+      // Embeddings moved a little along the gradient: the losses grow by its square.
+      const step = 1e-3 / Math.max(...(await take(tf.abs(gradients))));
+      const moved = tf.tidy(() => tf.add(embeddings, tf.mul(gradients, step)));
+      const after = lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? moved : x)});
+      const sum = async (x: tf.Tensor) => (await take(x)).reduce((a, b) => a + b, 0);
+      const expected = step * (await sum(tf.tidy(() => tf.square(gradients))));
+      const received = (await sum(after)) - (await sum(losses));
+      expect(received / expected).toBeGreaterThan(0.9);
+      expect(received / expected).toBeLessThan(1.1);
+      tf.dispose([Object.values(preprocessed), targetIds, embeddings, gradients, moved]);
     });
-    const gradients = tf.grad(given => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(
-      embeddings,
-    );
-    expect(losses.shape).toEqual([2, 8]);
-    expect(gradients.shape).toEqual([2, 8, 128]);
-
-    // Embeddings a little along the gradient: the losses grow by its square.
-    const step = 1e-3 / Math.max(...(await take(tf.abs(gradients))));
-    const moved = tf.tidy(() => tf.add(embeddings, tf.mul(gradients, step)));
-    const after = lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? moved : x)});
-    const sum = async (x: tf.Tensor) => (await take(x)).reduce((a, b) => a + b, 0);
-    const expected = step * (await sum(tf.tidy(() => tf.square(gradients))));
-    const received = (await sum(after)) - (await sum(losses));
-    expect(received / expected).toBeGreaterThan(0.9);
-    expect(received / expected).toBeLessThan(1.1);
-    tf.dispose([Object.values(preprocessed), targetIds, embeddings, gradients, moved]);
-  });
-  lm.dispose();
-});
+    lm.dispose();
+  }),
+);

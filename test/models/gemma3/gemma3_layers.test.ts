@@ -1,13 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
-import {useBackend} from '../../../src';
-import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_mean_pooling';
+import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_layers';
+import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 
-describe.each(['cpu', 'simd'] as const)('Gemma3MeanPooling on %s', backend => {
-  beforeAll(async () => {
-    await useBackend(backend);
-  });
-
+onEachBackend(() => {
   test.each(['int32', 'bool', 'float32'] as const)('averages the tokens of a mask of type %s', dtype => {
     tf.tidy(() => {
       const rows = [
@@ -31,7 +27,7 @@ describe.each(['cpu', 'simd'] as const)('Gemma3MeanPooling on %s', backend => {
     });
   });
 
-  test('does not see what is padded, and gives it no gradient', () => {
+  test('ignores padding, which gets no gradient', () => {
     tf.tidy(() => {
       const layer = new Gemma3MeanPooling();
       const mask = tf.tensor2d([[1, 0, 1]], [1, 3], 'int32');
@@ -40,7 +36,7 @@ describe.each(['cpu', 'simd'] as const)('Gemma3MeanPooling on %s', backend => {
     });
   });
 
-  test('refuses inputs that do not fit each other', () => {
+  test('refuses inputs that do not match each other', () => {
     const layer = new Gemma3MeanPooling({name: 'pool'});
     const [x, mask] = [tf.zeros([2, 3, 4]), tf.zeros([2, 4])];
     const message =

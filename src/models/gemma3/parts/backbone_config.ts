@@ -1,12 +1,12 @@
 /** Arguments of the backbone: their defaults and their checks. */
-import {checkKeys, show, ValueError} from '../../base/errors';
-import {camelKeys} from '../../base/casing';
-import {checkArgument} from '../../base/checks';
-import {isObject} from '../../base/json';
-import {type ArgumentTable, completeArguments, namesOf} from '../../layers/arguments';
-import {type DtypeLike, parseDtype} from '../../weights/dtype';
-import {checkAttentionHeads} from './parts/attention_heads';
-import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './gemma3_vision_encoder';
+import {checkKeys, show, ValueError} from '../../../base/errors';
+import {camelKeys} from '../../../base/casing';
+import {checkArgument} from '../../../base/checks';
+import {isObject} from '../../../base/json';
+import {type ArgumentTable, completeArguments, namesOf} from '../../../layers/arguments';
+import {type DtypeLike, parseDtype} from '../../../weights/dtype';
+import {checkAttentionHeads} from './attention_heads';
+import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from '../gemma3_vision_encoder';
 
 export interface Gemma3BackboneArgs {
   /** Size of the token vocabulary. */
@@ -129,7 +129,7 @@ export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEnco
  *
  * @throws ValueError on unknown, missing, unusable or contradictory ones.
  */
-export function completeConfig(given: Gemma3BackboneArgs): Gemma3BackboneConfig {
+export function completeConfig(given: Partial<Gemma3BackboneArgs>): Gemma3BackboneConfig {
   const owner = 'Gemma3Backbone';
   checkKeys(owner, given, [...namesOf(ARGUMENTS), 'visionEncoder', 'dtype', 'name', 'trainable']);
   const trainable = given.trainable ?? true;
@@ -173,5 +173,5 @@ export function toVisionEncoder(given: Gemma3BackboneArgs['visionEncoder']): Gem
         `Received: visionEncoder=${show(given)}.`,
     );
   }
-  return new Gemma3VisionEncoder(camelKeys(config) as never);
+  return new Gemma3VisionEncoder(camelKeys(config) as unknown as Gemma3VisionEncoderArgs);
 }

@@ -1,0 +1,6 @@
+import {backendNames} from '../../src';
+import {BACKENDS} from './backends';
+
+test('every backend of the package is tested', () => {
+  expect(['auto', ...BACKENDS.map(({name}) => name)].sort()).toEqual([...backendNames].sort());
+});

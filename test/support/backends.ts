@@ -1,0 +1,53 @@
+/** The backends on which the package must compute the same. */
+import * as tf from '@tensorflow/tfjs';
+import {type BackendName, useBackend} from '../../src';
+import {type PackedFormat} from '../../src/weights/dtype';
+
+export interface TestedBackend {
+  readonly name: Exclude<BackendName, 'auto'>;
+  /** Formats it can pack weights into. */
+  readonly formats: readonly PackedFormat[];
+  /** Options for tiny inputs, where threads cost more than they give. */
+  readonly smallOptions?: object;
+  /** Whether it runs the real Gemma 3 270M at a speed that long texts need. */
+  readonly fast: boolean;
+}
+
+/** A new backend gets a line here; every suite in {@link onEachBackend} then runs on it. */
+export const BACKENDS: readonly TestedBackend[] = [
+  {name: 'cpu', formats: ['bfloat16'], fast: false},
+  {name: 'simd', formats: ['bfloat16', 'int8', 'int4'], smallOptions: {threads: 1}, fast: true},
+];
+
+/**
+ * Defines the same tests once per backend. They must dispose of every tensor they create. Afterwards the backend in use is again
+ * the one from before.
+ *
+ * @param options.small whether inputs are so small that threads only cost time.
+ */
+export function onEachBackend(defineTests: (backend: TestedBackend) => void, {small = false} = {}): void {
+  describe.each(BACKENDS)('on $name', backend => {
+    let previous: string;
+    let tensors: number;
+    beforeAll(async () => {
+      previous = tf.getBackend();
+      await useBackend(backend.name, small ? backend.smallOptions : {});
+      tensors = tf.memory().numTensors;
+    });
+
+    defineTests(backend);
+
+    // Hooks run in order, so what the tests dispose of in their own hooks is gone by now.
+    afterAll(async () => {
+      const left = tf.memory().numTensors - tensors;
+      await tf.setBackend(previous);
+      expect({left}).toEqual({left: 0});
+    });
+  });
+}
+
+/** Disposes of all tensors that a test created, for tests of expressions that would be hard to read with `tidy`. */
+export function disposeAfterEach(): void {
+  beforeEach(() => tf.engine().startScope());
+  afterEach(() => tf.engine().endScope());
+}
