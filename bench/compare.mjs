@@ -1,11 +1,13 @@
 /**
- * This package against node-llama-cpp, and against KerasHub on JAX, on the same weights of a real Gemma 3. One run, both
- * sides in turn, each in processes of their own; prints Markdown. node bench/compare.mjs --help
+ * Compares this package with node-llama-cpp, with KerasHub on JAX, or with another version of itself, on the same
+ * weights of a real Gemma 3. Both sides take turns in one run, each in its own processes. Prints Markdown.
+ *
+ *     node bench/compare.mjs --help
  */
-import {spawn} from 'node:child_process';
+import {execFileSync, spawn} from 'node:child_process';
 import {createReadStream, existsSync, readFileSync, statSync, writeFileSync} from 'node:fs';
 import {cpus, loadavg} from 'node:os';
-import {join, relative} from 'node:path';
+import {join, relative, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
 import {median} from './peers/median.mjs';
@@ -21,6 +23,7 @@ const HELP = `node bench/compare.mjs [options]
   --keras           also KerasHub on JAX: float32, bfloat16, and int4 against its bfloat16;
                     PYTHON names an interpreter with both packages
   --no-llama        without node-llama-cpp
+  --before DIR      also another checkout of this package, which must be built
   --threads N       threads of each side                  (2)
   --rounds N        processes of each side                (3)
   --runs N          measured runs in each process         (3)
@@ -46,6 +49,7 @@ function readOptions() {
       dtypes: {type: 'string', default: 'bfloat16,int8,int4'},
       keras: {type: 'boolean', default: false},
       'no-llama': {type: 'boolean', default: false},
+      before: {type: 'string'},
       threads: {type: 'string', default: '2'},
       rounds: {type: 'string', default: '3'},
       runs: {type: 'string', default: '3'},
@@ -74,7 +78,10 @@ function readOptions() {
       `Expected a preset with model.weights.h5 in ${values.preset}. Run npm run fetch:270m to create one.`,
     );
   }
-  if (!existsSync(join(ROOT, 'dist/node/index.js'))) throw new Failure('The package is not built: npm run build.');
+  for (const checkout of [ROOT, values.before].filter(Boolean)) {
+    if (existsSync(join(checkout, 'dist/node/index.js'))) continue;
+    throw new Failure(`Expected a built package in ${checkout}. Run npm run build there.`);
+  }
   return values;
 }
 
@@ -127,7 +134,7 @@ async function warm(path) {
 
 async function measure({command, script, weights}, options) {
   await warm(weights);
-  const out = await run(command, [join(PEERS, script), JSON.stringify({...options, startedAt: Date.now()})]);
+  const out = await run(command, [resolve(PEERS, script), JSON.stringify({...options, startedAt: Date.now()})]);
   return JSON.parse(out.trim().split('\n').at(-1));
 }
 
@@ -228,6 +235,16 @@ async function main() {
     const fastest = {...other, options: {dtype: 'bfloat16'}};
     comparisons.push({dtype: 'int4', label: 'int4 / bfloat16', other: fastest, name: 'KerasHub'});
     peers.push({title: 'KerasHub on JAX', comparisons, detail: r => r.version});
+  }
+
+  if (options.before) {
+    const script = resolve(options.before, 'bench/peers/ours.mjs');
+    const weights = join(options.preset, 'model.weights.h5');
+    const other = {command: process.execPath, script, weights, options: {}};
+    const comparisons = options.dtypes.map(dtype => ({dtype, label: dtype, other, name: 'the other checkout'}));
+    const commit = checkout =>
+      execFileSync('git', ['-C', checkout, 'rev-parse', '--short', 'HEAD'], {encoding: 'utf8'}).trim();
+    peers.push({title: 'before', comparisons, detail: () => `${commit(options.before)}; now ${commit(ROOT)}`});
   }
 
   const version = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).version;

@@ -141,10 +141,10 @@ function main() {
         const counts = [weighted, seen].map(list => `${Math.round(median(list))} of ${batch * length}`);
         const lossDifference = difference(losses, results[0][0].losses);
         if (lossDifference > TOLERANCE) process.exitCode = 1;
-        const tooLarge = lossDifference > TOLERANCE ? ', too large' : '';
+        const verdict = `${lossDifference.toExponential(0)}${lossDifference > TOLERANCE ? ', too large' : ''}`;
         console.log(
           `| ${data}, ${batch} × ${length} | ${name} | ${numbers.join(' | ')} | ${counts.join(' | ')} | ` +
-            `${losses[0].toFixed(4)}, ${losses.at(-1).toFixed(4)} | ${i === 0 ? '' : lossDifference.toExponential(0) + tooLarge} |`,
+            `${losses[0].toFixed(4)}, ${losses.at(-1).toFixed(4)} | ${i === 0 ? '' : verdict} |`,
         );
       }
     }

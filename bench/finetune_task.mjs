@@ -1,6 +1,6 @@
 /**
- * A small task for LoRA on a real model: turn names and hosts into e-mail addresses. Trains on some hundred examples and
- * counts exact answers on names that were not among them.
+ * A small task for LoRA on a real model: turn names and hosts into e-mail addresses. Trains on a few hundred examples
+ * and counts exact answers on other names.
  *
  *     node bench/finetune_task.mjs [preset] [--rank 4] [--examples 300] [--epochs 2] [--batch-size 8]
  *         [--dtype bfloat16]
@@ -21,11 +21,13 @@ const [rank, examples, held, epochs] = ['rank', 'examples', 'held', 'epochs'].ma
 const batchSize = Number(values['batch-size']);
 
 const FIRST =
-  'Ada Grace Alan Linus Margaret Edsger Barbara Donald Dennis Ken Guido James Anders Brendan Yukihiro Larry Tim Radia ' +
-  'Frances Jean Katherine Hedy Annie Karen Sophie Lynn Shafi Leslie Niklaus Tony Adele Evelyn Mary Joan Marlyn Kathleen';
+  'Ada Grace Alan Linus Margaret Edsger Barbara Donald Dennis Ken Guido James Anders Brendan Yukihiro Larry Tim ' +
+  'Radia Frances Jean Katherine Hedy Annie Karen Sophie Lynn Shafi Leslie Niklaus Tony Adele Evelyn Mary Joan Marlyn ' +
+  'Kathleen';
 const LAST =
   'Lovelace Hopper Turing Torvalds Hamilton Dijkstra Liskov Knuth Ritchie Thompson Rossum Gosling Hejlsberg Eich ' +
-  'Matsumoto Wall Perlman Allen Bartik Johnson Lamarr Easley Jones Wilson Conway Goldwasser Lamport Wirth Hoare Goldberg Boyd Clarke';
+  'Matsumoto Wall Perlman Allen Bartik Johnson Lamarr Easley Jones Wilson Conway Goldwasser Lamport ' +
+  'Wirth Hoare Goldberg Boyd Clarke';
 const HOSTS = ['example.org', 'mail.net', 'acme.com', 'post.io', 'uni.edu'];
 
 /** Draws the same names in every run. */

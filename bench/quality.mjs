@@ -3,8 +3,8 @@
  *
  *     npm run build && node bench/quality.mjs PRESET TEXT_FILE [--tokens 3000] [--dtypes bfloat16,int8,int4]
  *
- * Prints the perplexity, and how often the most probable next token is the same as in the first dtype of the list. (For a
- * bfloat16 preset, float32 and bfloat16 hold the same values.) `--also NAME=PRESET` also scores another preset, in
+ * Prints the perplexity, and how often the most probable next token is the same as in the first dtype of the list. For
+ * a bfloat16 preset, float32 and bfloat16 hold the same values. `--also NAME=PRESET` also scores another preset, in
  * float32: bench/peers/rounded_preset.py writes one with llama.cpp's rounding.
  */
 import {readFileSync} from 'node:fs';

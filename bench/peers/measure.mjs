@@ -1,8 +1,8 @@
 /**
- * The measurement of both JavaScript sides of a comparison: load, generate one token, then time decode and prefill runs.
+ * Measures either JavaScript side of a comparison: load, generate one token, then time decode and prefill runs.
  *
- * A side is `{load, start, facts}`: `load()` loads the model; `start(prompt, count)` begins a sequence and returns an async
- * iterator of greedy tokens, the first of which includes the prefill; `facts()` returns additional fields to print.
+ * A side is `{load, start, facts}`: `load()` loads the model; `start(prompt, count)` begins a sequence and returns an
+ * async iterator of greedy tokens, of which the first includes the prefill; `facts()` returns more fields to print.
  */
 import {median} from './median.mjs';
 
