@@ -1,4 +1,4 @@
-/** Typical fine-tuning examples: the prompt is a customer's order as a chat turn, the response the same order as JSON. */
+/** Typical fine-tuning examples: a customer's order as a chat turn, and the same order as JSON. */
 
 const NAMES = ['Ada Lovelace', 'Alan Turing', 'Grace Hopper', 'Edsger Dijkstra', 'Barbara Liskov', 'Donald Knuth'];
 const CITIES = ['Paris', 'Nairobi', 'Buenos Aires', 'Kyoto', 'Zürich', 'New Orleans', 'Reykjavík'];

@@ -33,12 +33,12 @@ def batches(lm):
         return [((x, ids[:, 1:]), batch * length)] * (steps + 1)
     with open(options["texts"], encoding="utf8") as file:
         texts = json.load(file)
-    steps_of_texts = []
+    step_inputs = []
     for step in range(steps + 1):
         x = {name: rows[step * batch : (step + 1) * batch] for name, rows in texts.items()}
         _, _, weights = lm.preprocessor(x)
-        steps_of_texts.append(((x,), int(np.sum(weights))))
-    return steps_of_texts
+        step_inputs.append(((x,), int(np.sum(weights))))
+    return step_inputs
 
 
 lm = keras_hub.models.Gemma3CausalLM.from_preset(

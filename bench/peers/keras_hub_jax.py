@@ -45,7 +45,7 @@ def generate(prompt, length):
     ids[0, : len(prompt)] = prompt
     mask = np.arange(length)[None, :] < len(prompt)
     start = time.perf_counter()
-    # Calls the inner function of `generate`, which itself fails in KerasHub 0.32 without a preprocessor (images are None).
+    # The inner function of `generate`: KerasHub 0.32 fails around it without a preprocessor, as the images are None.
     row = np.asarray(lm.make_generate_function()({"token_ids": ids, "padding_mask": mask})["token_ids"])
     return time.perf_counter() - start, row[0, len(prompt) :].tolist()
 
