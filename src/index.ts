@@ -37,8 +37,8 @@ export {
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
 export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
 export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemma3/gemma3_image_converter';
-export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_interleave_embeddings';
-export {Gemma3MeanPooling} from './models/gemma3/gemma3_mean_pooling';
+export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_layers';
+export {Gemma3MeanPooling} from './models/gemma3/gemma3_layers';
 export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
 export {
   Gemma3TextEmbedderPreprocessor,

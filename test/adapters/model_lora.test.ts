@@ -94,9 +94,13 @@ test('refuses meaningless arguments, and then changes nothing', () => {
   refuse(2, {alpha: 0}, /`alpha` to be above 0/);
   refuse(2, {target_layer_names: ['query']}, /no argument "target_layer_names"/);
   refuse(2, {targetLayerNames: []}, /at least one. Received: \[\]/);
-  refuse(2, {targetLayerNames: ['query', 'q_proj']}, /Received: "q_proj", which means no layer that can have LoRA/);
-  refuse(2, {targetLayerNames: [/^nothing/]}, /Received: \/\^nothing\/, which means no layer/);
-  refuse(2, {targetLayerNames: ['query_norm']}, /"query_norm", a layer of class RMSNormalization, which has no LoRA/);
+  refuse(2, {targetLayerNames: ['query', 'q_proj']}, /Received: "q_proj", which selects no layer that can have LoRA/);
+  refuse(2, {targetLayerNames: [/^nothing/]}, /Received: \/\^nothing\/, which selects no layer/);
+  refuse(
+    2,
+    {targetLayerNames: ['query_norm']},
+    /"query_norm", a layer of class RMSNormalization, which cannot have LoRA/,
+  );
   refuse(2, {targetLayerNames: ['embedding_conv']}, /a layer of class PatchConv2D/);
   expect(backbone.trainableWeights).toHaveLength(trainable);
   expect(tf.memory().numTensors).toBe(tensors);

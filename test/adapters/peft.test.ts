@@ -140,7 +140,7 @@ describe('refuses', () => {
 
   test.each([
     [{peft_type: 'IA3'}, /peft_type "LORA".* Received: "IA3"/],
-    [{use_dora: true}, /two matrices a layer .* Received: use_dora=true/],
+    [{use_dora: true}, /two matrices per layer .* Received: use_dora=true/],
     [{modules_to_save: ['lm_head']}, /Received: modules_to_save=\["lm_head"\]/],
     [{bias: 'all'}, /Received: bias="all"/],
     [{r: 0}, /expected `r` to be a positive integer/],
@@ -158,7 +158,7 @@ describe('refuses', () => {
     } as never);
     const load = other.importPeftAdapter(new MemoryPreset(files));
     await expect(load).rejects.toThrow(/q_proj\.lora_A\.weight" has shape \[2,8\], expected \[rank, 10\]/);
-    await expect(load).rejects.toThrow(/layers\.1\.self_attn\.\w+\.lora_A\.weight" is for no layer that the model has/);
+    await expect(load).rejects.toThrow(/layers\.1\.self_attn\.\w+\.lora_A\.weight" belongs to no layer of the model/);
     expect(other.loraEnabled).toBe(false);
     other.dispose();
   });
@@ -180,7 +180,9 @@ describe('refuses', () => {
     const target = new MemoryPreset();
     await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/no lora-enabled layers/);
     backbone.enableLora(2, {targetLayerNames: ['token_embedding']});
-    await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/"token_embedding", which is also the head here/);
+    await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(
+      /"token_embedding", which is also the output head here/,
+    );
     await expect(backbone.exportPeftAdapter(target, {base: ''} as never)).rejects.toThrow(/no argument "base"/);
     expect(target.files.size).toBe(0);
   });

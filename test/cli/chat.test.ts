@@ -54,7 +54,8 @@ describe('gemma3 chat', () => {
       expect(turn.newTokens).toBe(5);
     }
     const passed = turns.map(({promptTokens, reusedTokens}) => promptTokens! - reusedTokens!);
-    // Each turn after the first processes the same tokens: the last one of the previous answer, the turn markers, the question.
+    // Each turn after the first processes the same tokens: the last one of the previous answer, the turn markers, the
+    // question.
     expect(passed[2]).toBe(passed[1]);
     expect(passed[3]).toBe(passed[1]);
     expect(turns[3]!.promptTokens).toBeGreaterThan(turns[0]!.promptTokens! + 20);

@@ -18,7 +18,7 @@ import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/writ
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {TextEmbedder} from '../text_embedder';
 import {Gemma3Backbone} from './gemma3_backbone';
-import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_mean_pooling';
+import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_layers';
 import {type PresetEntry} from '../../hub/registry';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
 
