@@ -149,7 +149,7 @@ test('only the first of two calls merges', async () => {
   backbone.dispose();
 });
 
-test('quantizes kernels below LoRA, which stays', async () => {
+test('quantizes kernels that have LoRA, and keeps LoRA', async () => {
   const backbone = make(false, {dropout: 0});
   randomize({trainableWeights: backbone.weights}, 100);
   backbone.enableLora(2);
@@ -184,7 +184,7 @@ test('saves merged weights and stays unmerged', async () => {
   loaded.dispose();
 });
 
-test('copies and files of tfjs keep LoRA apart', async () => {
+test('copies and tfjs files keep LoRA separate from the weights', async () => {
   const backbone = make(true);
   backbone.enableLora(2, {alpha: 3});
   randomize(backbone);

@@ -1,4 +1,7 @@
-/** PEFT adapters: saved ones add the same values here, and exported ones can be imported again. */
+/**
+ * PEFT adapters: those that PEFT saved change the weights by the same values here, and exported ones can be imported
+ * again.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
 import {MemoryPreset} from '../../src/public/files';
@@ -53,7 +56,7 @@ const expectSame = (actual: Record<string, number[]>, expected: Record<string, n
   }
 };
 
-test.each(['usual', 'patterns', 'rslora'])('what PEFT saved adds the same numbers: %s', async name => {
+test.each(['usual', 'patterns', 'rslora'])('an adapter that PEFT saved adds the same values: %s', async name => {
   const backbone = make();
   await backbone.importPeftAdapter(fixture(`lora/peft/${name}`));
   const expected = fixtureJson<Record<string, number[]>>(`lora/peft/${name}/expected.json`);
@@ -176,7 +179,7 @@ describe('refuses', () => {
     expect(backbone.loraEnabled).toBe(false);
   });
 
-  test('exports without LoRA, of the embedding, and unknown options', async () => {
+  test('exporting without LoRA or with LoRA of the embedding, and unknown options', async () => {
     const target = new MemoryPreset();
     await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/no lora-enabled layers/);
     backbone.enableLora(2, {targetLayerNames: ['token_embedding']});
