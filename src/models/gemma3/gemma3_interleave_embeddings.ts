@@ -1,3 +1,4 @@
+/** Combines the embeddings of text and images. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {checkPositiveInteger} from '../../base/checks';
@@ -12,6 +13,7 @@ import {
 } from '../../layers/layer';
 import {interleave} from '../../ops/interleave';
 
+/** Arguments of {@link Gemma3InterleaveEmbeddings}. */
 export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
   /** Number of embeddings that the vision encoder computes per image. */
   numVisionTokensPerImage: number;
@@ -21,8 +23,8 @@ export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
  * Puts the embeddings of images at their placeholders in the text, as KerasHub's layer of this name.
  *
  * Called with [imageEmbeddings (B · images, tokens, D), textEmbeddings (B, T, D), visionIndices int32
- * (B, images · tokens)] → (B, T, D). Indices are positions in a sample's own text. 0 is padding: its embedding is
- * dropped, and position 0 stays text. Without images the text is returned unchanged.
+ * (B, images · tokens)] → (B, T, D). Indices are positions in the text of the same row. An index of 0 is padding: the
+ * image embedding is dropped, and position 0 keeps its text. Without images the text is returned unchanged.
  *
  * @throws ValueError on unknown or unusable arguments, and on inputs that do not match.
  */

@@ -1,3 +1,4 @@
+/** Pools hidden states into one vector per text. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {
@@ -11,7 +12,11 @@ import {
   type TensorOrTensors,
 } from '../../layers/layer';
 
-/** The two inputs of a pooling layer: hidden states (B, T, D) and padding mask (B, T). */
+/**
+ * Checks the two inputs of a pooling layer: hidden states (B, T, D) and padding mask (B, T).
+ *
+ * @throws ValueError unless their shapes match.
+ */
 export function pooledInputs(owner: string, inputs: TensorOrTensors): [tf.Tensor3D, tf.Tensor2D] {
   const [hidden, mask] = [inputs].flat();
   if (hidden?.rank !== 3 || mask?.rank !== 2 || mask.shape.join() !== hidden.shape.slice(0, 2).join()) {
@@ -32,7 +37,7 @@ export function weightedSum(weights: tf.Tensor, hidden: tf.Tensor3D): tf.Tensor2
 /**
  * Mean of the hidden states of all tokens except padding, as KerasHub's layer of this name.
  *
- * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). A row without tokens becomes zeros.
+ * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). The mean of a row without tokens is 0.
  *
  * @throws ValueError on unknown arguments, and on inputs that do not match.
  */
