@@ -8,7 +8,7 @@ export interface DecoderCache {
   /**
    * Shortens each row to the given length: forgets its last tokens.
    *
-   * @throws ValueError unless {@link DecoderCache.canTruncate}.
+   * @throws ValueError if `canTruncate` is false for these lengths.
    */
   truncate(lengths: readonly number[]): void;
   /** False if a sliding window has already dropped keys that the remaining tokens would need. */

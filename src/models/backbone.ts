@@ -23,7 +23,7 @@ export interface FromPresetOptions {
    * to true.
    */
   loadWeights?: boolean;
-  /** How weights are stored: see {@link DtypeLike}. Defaults to the dtype of the preset. */
+  /** How weights are stored: see `DtypeLike`. Defaults to the dtype of the preset. */
   dtype?: string;
   /** Called after each piece of a file that was read; `loaded` and `total` are bytes. */
   onProgress?: (progress: {file: string; loaded: number; total: number}) => void;

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type TensorOrTensors} from '../layers/layer';
-import {restingTensor} from '../checkpoints/tfjs/write_weights';
+import {tensorToSave} from '../checkpoints/tfjs/write_weights';
 import {TrainableWeights} from '../training/trainable_weights';
 import {weightStream} from '../weights/repack';
 import {inputTensors, type ModelInputs} from '../layers/named_inputs';
@@ -46,7 +46,7 @@ export abstract class Model extends tf.LayersModel {
     const named: NamedTensors = [];
     try {
       for (const weight of weights) {
-        named.push({name: weight.originalName, tensor: await restingTensor(weight, weightStream(weight))});
+        named.push({name: weight.originalName, tensor: await tensorToSave(weight, weightStream(weight))});
       }
       this.named = named;
       return await super.save(...args);

@@ -129,7 +129,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * Saves the model in tfjs' format: see {@link Model.save}.
+   * Saves the model in tfjs' format, as `save` of all models.
    *
    * @throws ValueError for `includeOptimizer`: use {@link saveTrainingState}.
    */

@@ -16,6 +16,7 @@ export {GreedySampler} from './greedy_sampler';
 export {RandomSampler} from './random_sampler';
 export {type Penalties} from './penalties';
 export {type RowText} from '../decoder';
+export {type Generation, type Row, type Step} from '../generation';
 export {Sampler, type SamplerArgs, type SeededArgs} from './sampler';
 export {SpeculativeSampler, type SpeculativeSamplerArgs} from './speculative_sampler';
 export {TopKSampler, type TopKSamplerArgs} from './top_k_sampler';

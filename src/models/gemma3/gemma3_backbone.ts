@@ -32,16 +32,16 @@ import {
   type Gemma3BackboneArgs,
   type Gemma3BackboneConfig,
   toVisionEncoder,
-} from './gemma3_backbone_config';
+} from './parts/backbone_config';
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
-import {Gemma3InterleaveEmbeddings} from './gemma3_interleave_embeddings';
-import {Gemma3MeanPooling} from './gemma3_mean_pooling';
+import {Gemma3InterleaveEmbeddings} from './gemma3_layers';
+import {Gemma3MeanPooling} from './gemma3_layers';
 import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
 import {type PresetEntry, presets, registeredPreset} from '../../hub/registry';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 import {huggingFaceNames} from './names/huggingface';
 
-export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './gemma3_backbone_config';
+export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './parts/backbone_config';
 
 /** Outputs of an embedding model: `backbone.predict<Gemma3EmbeddingOutputs>({token_ids, padding_mask})`. */
 export type Gemma3EmbeddingOutputs = {

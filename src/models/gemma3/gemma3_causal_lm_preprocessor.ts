@@ -83,7 +83,8 @@ export interface TrainingBatch {
   sampleWeight: tf.Tensor;
 }
 
-type GenerationInputs = string | readonly string[] | PromptsAndResponses;
+/** The prompts of `generatePreprocess`, with or without images. */
+export type GenerationInputs = string | readonly string[] | PromptsAndResponses;
 
 /** The given texts and images, as rows. */
 interface Rows {

@@ -19,14 +19,15 @@ import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/writ
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {TextEmbedder} from '../text_embedder';
 import {Gemma3Backbone} from './gemma3_backbone';
-import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_mean_pooling';
+import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_layers';
 import {type PresetEntry} from '../../hub/registry';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
 
 /** How the hidden states of a text become one vector: "last" takes the state of its last token, "mean" their mean. */
 export type PoolingMode = 'last' | 'mean';
 
-interface PoolingArgs {
+/** How a text's hidden states become its embedding. */
+export interface PoolingArgs {
   /**
    * How hidden states become one vector. Defaults to "last". Unused if the backbone has `isEmbeddingModel`, and so its
    * own pooling.

@@ -18,7 +18,7 @@ import {
 import {LayerNormalization} from '../../layers/layer_normalization';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {tapeIsOn} from '../../ops/op';
-import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} from './gemma3_vision_layers';
+import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} from './parts/vision_layers';
 
 /** (B, images, S, S, 3) → B · images, if known. */
 const imageCount = ([batch, images]: tf.Shape) => (batch == null || images == null ? null : batch * images);

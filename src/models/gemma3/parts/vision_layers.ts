@@ -1,10 +1,10 @@
 /** Layers of the vision encoder's transformer, SigLIP: https://arxiv.org/abs/2303.15343. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../base/errors';
-import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../layers/arguments';
-import {Dense} from '../../layers/dense';
-import {Embedding} from '../../layers/embedding';
-import {getInitializer} from '../../weights/initializers';
+import {ValueError} from '../../../base/errors';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../../layers/arguments';
+import {Dense} from '../../../layers/dense';
+import {Embedding} from '../../../layers/embedding';
+import {getInitializer} from '../../../weights/initializers';
 import {
   checkedArgs,
   firstShape,
@@ -15,13 +15,13 @@ import {
   registerLayer,
   type ShapeOrShapes,
   type TensorOrTensors,
-} from '../../layers/layer';
-import {LayerNormalization} from '../../layers/layer_normalization';
-import {attention, type AttentionInputs, attentionWithDropout} from '../../ops/attention';
-import {denseEinsum, planEinsum} from '../../ops/einsum';
-import {gelu} from '../../ops/gated_gelu';
-import {type AnyWeight, operandOf} from '../../weights/packed_weight';
-import {type Weight} from '../../weights/weight';
+} from '../../../layers/layer';
+import {LayerNormalization} from '../../../layers/layer_normalization';
+import {attention, type AttentionInputs, attentionWithDropout} from '../../../ops/attention';
+import {denseEinsum, planEinsum} from '../../../ops/einsum';
+import {gelu} from '../../../ops/gated_gelu';
+import {type AnyWeight, operandOf} from '../../../weights/packed_weight';
+import {type Weight} from '../../../weights/weight';
 
 /** @throws ValueError unless the width is divisible by the number of heads. */
 export function checkHeads(owner: string, hiddenDim: number, numHeads: number): void {
