@@ -3,6 +3,7 @@
  *
  * @module tfjs-gemma3
  */
+
 // === Backends ===
 
 export {

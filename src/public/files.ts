@@ -1,5 +1,5 @@
 /**
- * Sources that presets are read from, and sinks that they are written to.
+ * Sources to read presets from, and sinks to write them to.
  *
  * @module files
  */

@@ -1,5 +1,5 @@
 /**
- * Weights as models and files store them.
+ * Weights: how models and files store them, and how much memory they take.
  *
  * @module weights
  */

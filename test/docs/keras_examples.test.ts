@@ -144,7 +144,7 @@ describe('the preprocessor', () => {
     };
     // The page has the images the other way round, which KerasHub accepts silently.
     const asOnThePage = {...inputs, images: [[image(), image()], [image()]]};
-    await expect(preprocessor.call(asOnThePage)).rejects.toThrow(/2 images and 1 times <start_of_image> in prompt 0/);
+    await expect(preprocessor.call(asOnThePage)).rejects.toThrow(/2 images, but <start_of_image> 1 times in prompt 0/);
     const {x} = await preprocessor.call({...inputs, images: [[image()], [image(), image()]]});
     expect(x.images!.shape).toEqual([2, 2, 64, 64, 3]);
   });
