@@ -4,12 +4,13 @@ export default tseslint.config(
   {
     ignores: [
       'dist/',
+      'dist-docs/',
       'node_modules/',
       'models/**',
       'presets/',
       'test/fixtures/',
       'coverage/',
-      // AssemblyScript, which is not TypeScript.
+      // AssemblyScript is not TypeScript.
       'src/backends/simd/assembly/',
       '**/generated/',
     ],
@@ -22,7 +23,7 @@ export default tseslint.config(
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/no-unused-vars': ['error', {argsIgnorePattern: '^_', varsIgnorePattern: '^_'}],
       '@typescript-eslint/consistent-type-imports': ['error', {fixStyle: 'inline-type-imports'}],
-      // Rules that know types: a promise that nobody waits for loses its error.
+      // Rules that use type information. The error of a promise that is not awaited would be lost.
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': ['error', {checksVoidReturn: {arguments: false, attributes: false}}],
       '@typescript-eslint/await-thenable': 'error',

@@ -1,6 +1,6 @@
 import unit from './jest.config.js';
 
-/** Tests on the real Gemma 3 270M: make it first with `npm run fetch:270m`. */
+/** Tests on the real Gemma 3 270M. Run `npm run fetch:270m` first. */
 export default {
   ...unit,
   testMatch: ['<rootDir>/test/real/**/*.test.ts'],

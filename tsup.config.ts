@@ -34,7 +34,7 @@ export default defineConfig([
     platform: 'node',
     format: ['esm'],
     shims: true,
-    // The command uses the library as its users do: one copy of every layer class, registered once.
+    // The command imports the library as its users do, so that each layer class exists, and is registered, only once.
     external: ['@tensorflow/tfjs', 'tfjs-gemma3'],
   },
 ]);

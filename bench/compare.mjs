@@ -1,6 +1,8 @@
 /**
- * Compares this package with node-llama-cpp, with KerasHub on JAX, or with another version of itself, on the same weights of
- * a real Gemma 3. Both sides take turns in one run, each in its own processes. Prints Markdown: node bench/compare.mjs --help
+ * Compares this package with node-llama-cpp, with KerasHub on JAX, or with another version of itself, on the same
+ * weights of a real Gemma 3. Both sides take turns in one run, each in its own processes. Prints Markdown.
+ *
+ *     node bench/compare.mjs --help
  */
 import {execFileSync, spawn} from 'node:child_process';
 import {createReadStream, existsSync, readFileSync, statSync, writeFileSync} from 'node:fs';
@@ -17,22 +19,23 @@ const PYTHON = process.env.PYTHON || 'python3';
 const HELP = `node bench/compare.mjs [options]
 
   --preset DIR      a Keras Gemma 3 text preset           (models/gemma3_270m)
-  --dtypes LIST     of float32, bfloat16, int8, int4      (bfloat16,int8,int4)
-  --keras           also KerasHub on JAX: float32, bfloat16, and int4 against its bfloat16; PYTHON names an interpreter that has both
+  --dtypes LIST     any of float32, bfloat16, int8, int4  (bfloat16,int8,int4)
+  --keras           also KerasHub on JAX: float32, bfloat16, and int4 against its bfloat16;
+                    PYTHON names an interpreter with both packages
   --no-llama        without node-llama-cpp
   --before DIR      also another checkout of this package, which must be built
-  --threads N       of each side                          (2)
+  --threads N       threads of each side                  (2)
   --rounds N        processes of each side                (3)
   --runs N          measured runs in each process         (3)
   --tokens N        new tokens of a decode run            (128)
   --prefill N       tokens of a prefill run               (512)
-  --json FILE       also writes every number there
+  --json FILE       also write every number to this file
 
-PYTHON (python3) makes the GGUF files: it needs gguf, h5py and sentencepiece.`;
+PYTHON (python3) writes the GGUF files: it needs gguf, h5py and sentencepiece.`;
 
-/** How the same weights are called on the other side. */
+/** The names of the dtypes in GGUF. */
 const GGUF_TYPES = {float32: 'f32', bfloat16: 'bf16', int8: 'q8_0', int4: 'q4_0'};
-/** Real text, so that equal tokens say something. Without a BOS token its first token is the BOS that is put before it. */
+/** Token ids of real text, so that equal greedy tokens are meaningful. The first one is BOS. */
 const PROMPT = [2, 818, 4083, 529, 506, 13379, 3958, 12502, 1440, 1680, 506, 1171, 64304, 236761, 799, 506];
 
 class Failure extends Error {}
@@ -61,25 +64,28 @@ function readOptions() {
     process.exit(0);
   }
   for (const name of ['threads', 'rounds', 'runs', 'tokens', 'prefill']) {
-    if (!/^[1-9]\d*$/.test(values[name])) throw new Failure(`--${name} expects a whole number above 0.`);
+    if (!/^[1-9]\d*$/.test(values[name]))
+      throw new Failure(`Expected --${name} to be a whole number above 0. Received: ${values[name]}.`);
     values[name] = Number(values[name]);
   }
   values.preset = values.preset.replace(/\/+$/, '');
   values.dtypes = values.dtypes.split(',');
   const unknown = values.dtypes.find(dtype => !(dtype in GGUF_TYPES));
   if (unknown !== undefined)
-    throw new Failure(`--dtypes expects ${Object.keys(GGUF_TYPES).join(', ')}: not ${unknown}.`);
+    throw new Failure(`Expected --dtypes to list any of ${Object.keys(GGUF_TYPES).join(', ')}. Received: ${unknown}.`);
   if (!existsSync(join(values.preset, 'model.weights.h5'))) {
-    throw new Failure(`${values.preset} is no preset in one file of weights. npm run fetch:270m makes one.`);
+    throw new Failure(
+      `Expected a preset with model.weights.h5 in ${values.preset}. Run npm run fetch:270m to create one.`,
+    );
   }
   for (const checkout of [ROOT, values.before].filter(Boolean)) {
     if (existsSync(join(checkout, 'dist/node/index.js'))) continue;
-    throw new Failure(`Expected a package that is built in ${checkout}. Run npm run build there.`);
+    throw new Failure(`Expected a built package in ${checkout}. Run npm run build there.`);
   }
   return values;
 }
 
-/** Runs a command to its end → what it wrote to stdout. */
+/** Runs a command and resolves to its stdout. */
 function run(command, args, cwd = ROOT) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {cwd, stdio: ['ignore', 'pipe', 'pipe']});
@@ -87,15 +93,15 @@ function run(command, args, cwd = ROOT) {
     let err = '';
     child.stdout.on('data', data => (out += data));
     child.stderr.on('data', data => (err += data));
-    child.on('error', error => reject(new Failure(`${command} cannot be run: ${error.message}`)));
+    child.on('error', error => reject(new Failure(`Cannot run ${command}: ${error.message}`)));
     child.on('close', (code, signal) => {
       if (code === 0) resolve(out);
-      else reject(new Failure(`${command} ${args[0]} ended with ${signal ?? code}.\n${err}${out}`.trimEnd()));
+      else reject(new Failure(`${command} ${args[0]} exited with ${signal ?? code}.\n${err}${out}`.trimEnd()));
     });
   });
 }
 
-/** The other package, with the one binary that this machine needs; npm alone would bring those for GPUs too. */
+/** Installs node-llama-cpp with only the binary for this machine. A plain `npm install` would add those for GPUs. */
 async function installLlama() {
   const {dependencies} = JSON.parse(readFileSync(join(PEERS, 'package.json'), 'utf8'));
   const version = dependencies['node-llama-cpp'];
@@ -103,8 +109,8 @@ async function installLlama() {
   const os = {darwin: 'mac', win32: 'win'}[process.platform] ?? process.platform;
   const cpu = process.arch === 'arm' ? 'armv7l' : process.arch;
   const binary = `@node-llama-cpp/${os}-${cpu}${os === 'mac' && cpu === 'arm64' ? '-metal' : ''}`;
-  const isThere = existsSync(installed) && JSON.parse(readFileSync(installed, 'utf8')).version === version;
-  if (isThere && existsSync(join(PEERS, 'node_modules', binary))) return version;
+  const isInstalled = existsSync(installed) && JSON.parse(readFileSync(installed, 'utf8')).version === version;
+  if (isInstalled && existsSync(join(PEERS, 'node_modules', binary))) return version;
   say(`installing node-llama-cpp ${version} and ${binary} in ${relative(process.cwd(), PEERS) || '.'}`);
   const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'];
   await run('npm', ['install', ...flags, `${binary}@${version}`], PEERS);
@@ -115,13 +121,13 @@ async function makeGguf(preset, dtype) {
   const type = GGUF_TYPES[dtype];
   const path = `${preset}.${type}.gguf`;
   if (!existsSync(path) || statSync(path).mtimeMs < statSync(join(preset, 'model.weights.h5')).mtimeMs) {
-    say(`making ${relative(process.cwd(), path)}`);
+    say(`writing ${relative(process.cwd(), path)}`);
     await run(PYTHON, [join(ROOT, 'scripts/make_gguf.py'), preset, path, '--type', type]);
   }
   return path;
 }
 
-/** Brings a file into the system's cache, without this process growing. */
+/** Reads a file into the system's cache without keeping it in this process. */
 async function warm(path) {
   for await (const chunk of createReadStream(path, {highWaterMark: 1 << 20})) void chunk;
 }
@@ -132,7 +138,10 @@ async function measure({command, script, weights}, options) {
   return JSON.parse(out.trim().split('\n').at(-1));
 }
 
-/** Both sides in turn, round by round → {ours, theirs}: one result for each round; no `theirs` if ours cannot yet. */
+/**
+ * Both sides in turn → {ours, theirs} with one result per round. Both are empty if this package does not support the
+ * dtype.
+ */
 async function compare({dtype, other, name}, options) {
   const {preset, threads, rounds, runs, tokens, prefill} = options;
   const size = JSON.parse(readFileSync(join(preset, 'config.json'), 'utf8')).config.vocabulary_size;
@@ -154,7 +163,7 @@ async function compare({dtype, other, name}, options) {
 
 const passSpeed = result => (result.weightBytes * result.tokensPerSecond) / 1e9;
 
-/** [label, value, digits, true if more is better]. The values of a round are those of both sides, and of the read. */
+/** [label, value of a result, digits, true if higher is better]. */
 const measures = ({tokens, prefill}) => [
   [`${tokens} new tokens after 16, tokens/s`, r => r.tokensPerSecond, 2, true],
   [`prompt of ${prefill} tokens, s`, r => r.prefillSeconds, 3, false],
@@ -166,10 +175,10 @@ const measures = ({tokens, prefill}) => [
 
 function rowsOf({label}, {ours, theirs}, options) {
   if (ours.length === 0) return [[label, measures(options)[0][0], 'not yet', '', '', '']];
-  const rows = measures(options).map(([what, value, digits, more]) => {
+  const rows = measures(options).map(([what, value, digits, higherIsBetter]) => {
     const a = ours.map(value);
     const b = theirs.map(value);
-    const ratio = (x, y) => (more ? x / y : y / x);
+    const ratio = (x, y) => (higherIsBetter ? x / y : y / x);
     const ratios = a.map((x, i) => ratio(x, b[i]));
     const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
     const [x, y] = [median(a), median(b)];
@@ -222,7 +231,7 @@ async function main() {
     const weights = join(options.preset, 'model.weights.h5');
     const other = {command: PYTHON, script: 'keras_hub_jax.py', weights, options: {}};
     const comparisons = ['float32', 'bfloat16'].map(dtype => ({dtype, label: dtype, other, name: 'KerasHub'}));
-    // KerasHub's int4 has no kernel of its own for a CPU: its fastest is what int4 is held against.
+    // KerasHub has no int4 kernel for CPUs, so int4 is compared with its fastest dtype.
     const fastest = {...other, options: {dtype: 'bfloat16'}};
     comparisons.push({dtype: 'int4', label: 'int4 / bfloat16', other: fastest, name: 'KerasHub'});
     peers.push({title: 'KerasHub on JAX', comparisons, detail: r => r.version});
@@ -248,13 +257,14 @@ async function main() {
     loadAverage: busy,
   };
   const sections = [
-    `${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, ${machine.date}. tfjs-gemma3 ${version}, backend simd. ` +
-      `${threads} threads on each side; medians of ${rounds} × ${runs} runs, processes of both sides in turn. ` +
-      'A ratio above 1 means that this package is faster or smaller; beside it, the lowest and highest of one round.',
+    `${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, ${machine.date}. ` +
+      `tfjs-gemma3 ${version}, backend simd. ${threads} threads on each side; medians of ${rounds} × ${runs} runs, ` +
+      'processes of both sides in turn. A ratio above 1 means that this package is faster or smaller. ' +
+      'Range: the lowest and highest ratio of one round.',
   ];
   if (busy > 0.5) {
     sections.push(
-      `**The machine was busy when this began (load average ${busy.toFixed(1)}): these numbers say little.**`,
+      `**The machine was busy at the start (load average ${busy.toFixed(1)}): do not trust these numbers.**`,
     );
   }
   const results = [];

@@ -1,4 +1,4 @@
-/** Examples as fine-tuning has them: an order in a customer's words, between turns, and what it says as JSON. */
+/** Typical fine-tuning examples: a customer's order as a chat turn, and the same order as JSON. */
 
 const NAMES = ['Ada Lovelace', 'Alan Turing', 'Grace Hopper', 'Edsger Dijkstra', 'Barbara Liskov', 'Donald Knuth'];
 const CITIES = ['Paris', 'Nairobi', 'Buenos Aires', 'Kyoto', 'Zürich', 'New Orleans', 'Reykjavík'];

@@ -1,12 +1,12 @@
 /**
- * A step of fine-tuning, LoRA of rank 4 on queries and values, Adam: this package against KerasHub on JAX on the same weights,
- * in turn, each round in processes of their own. Time of a step, and the most memory a process held.
+ * One step of fine-tuning (LoRA of rank 4 on queries and values, Adam): this package against KerasHub on JAX, on the
+ * same weights. The sides take turns, each round in new processes. Measures the time per step and the peak memory.
  *
- * Data are fixed random tokens of which every one counts ("random"), or orders in words as JSON ("task"): prompts, responses
- * and padding, through the preprocessor of either side. Losses of both sides must agree.
+ * The data are fixed random tokens that all have weight 1 ("random"), or customers' orders to rewrite as JSON ("task"):
+ * prompts, responses and padding from each side's own preprocessor. The losses of both sides must agree.
  *
- *     PYTHON=… node bench/finetune_step.mjs [--preset DIR] [--rounds 2] [--steps 3] [--shapes 4x128,1x256] [--no-keras]
- *         [--data random,task]
+ *     PYTHON=… node bench/finetune_step.mjs [--preset DIR] [--rounds 2] [--steps 3] [--shapes 4x128,1x256]
+ *         [--no-keras] [--data random,task]
  */
 import {spawnSync} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
@@ -19,14 +19,14 @@ import {median} from './peers/median.mjs';
 
 const here = name => fileURLToPath(new URL(name, import.meta.url));
 
-/** Python makes the same: token i of a batch, number i of a first matrix of LoRA. */
+/** finetune_step.py computes the same token i of a batch, and the same value i of the LoRA matrix A. */
 const tokens = count => Int32Array.from({length: count}, (_, i) => 1000 + ((i * 7919 + (i >> 3) * 104729) % 200000));
-const firstMatrix = count => Float32Array.from({length: count}, (_, i) => Math.sin(i) / 10);
+const matrixA = count => Float32Array.from({length: count}, (_, i) => Math.sin(i) / 10);
 
-/** How far apart losses of both sides may be. */
+/** Largest accepted difference between the losses of both sides. */
 const TOLERANCE = 1e-4;
 
-/** What a step is given: the arguments of `trainOnBatch`, places that count, places of all rows as the model sees them. */
+/** For each step: the arguments of `trainOnBatch`, the number of tokens with a weight, and of tokens in the model. */
 async function batches(tf, lm, {batch, length, steps, texts}) {
   if (texts === null) {
     const ids = tokens(batch * (length + 1));
@@ -65,17 +65,17 @@ async function ours({preset, dtype, ...options}) {
   lm.backbone.enableLora(4);
   for (const weight of lm.trainableWeights) {
     if (!weight.originalName.endsWith('_a')) continue;
-    tf.tidy(() => weight.write(tf.tensor(firstMatrix(tf.util.sizeFromShape(weight.shape)), weight.shape)));
+    tf.tidy(() => weight.write(tf.tensor(matrixA(tf.util.sizeFromShape(weight.shape)), weight.shape)));
   }
   lm.compile({optimizer: new optimizers.Adam({learningRate: 5e-5})});
-  const given = await batches(tf, lm, options);
+  const inputs = await batches(tf, lm, options);
   const [times, losses] = [[], []];
-  for (const {args} of given) {
+  for (const {args} of inputs) {
     const start = performance.now();
     losses.push(await lm.trainOnBatch(...args));
     times.push(performance.now() - start);
   }
-  const [weighted, seen] = ['weighted', 'seen'].map(name => given.map(step => step[name]));
+  const [weighted, seen] = ['weighted', 'seen'].map(name => inputs.map(step => step[name]));
   return {times, losses, weighted, seen, peak: process.resourceUsage().maxRSS * 1024};
 }
 
@@ -85,13 +85,13 @@ function run(command, script, options) {
     stdio: ['ignore', 'pipe', process.env.VERBOSE ? 'inherit' : 'ignore'],
     encoding: 'utf8',
   });
-  if (status !== 0) throw new Error(`${command} ${script} failed. VERBOSE=1 shows what it says.`);
+  if (status !== 0) throw new Error(`${command} ${script} failed. Set VERBOSE=1 to see its output.`);
   const {times, weighted, seen, ...rest} = JSON.parse(stdout.trim().split('\n').at(-1));
   // The first step compiles.
   return {...rest, times: times.slice(1), weighted: weighted.slice(1), seen: seen.slice(1)};
 }
 
-/** Largest difference of two lists. */
+/** Largest difference between two lists. */
 const difference = (a, b) => Math.max(...a.map((value, i) => Math.abs(value - b[i])));
 
 function main() {
@@ -112,13 +112,14 @@ function main() {
   const sides = [
     ...(values.keras ? [['KerasHub on JAX, float32', python, './finetune_step.py', 'float32']] : []),
     ['this package, float32', process.execPath, './finetune_step.mjs', 'float32'],
-    ['this package, bfloat16 at rest', process.execPath, './finetune_step.mjs', 'bfloat16'],
+    ['this package, stored as bfloat16', process.execPath, './finetune_step.mjs', 'bfloat16'],
   ];
   const folder = mkdtempSync(join(tmpdir(), 'finetune-'));
   const file = join(folder, 'orders.json');
   try {
     console.log(
-      '| data, batch | | ms a step | fastest | peak MB | tokens with a weight | tokens in the model | first and last loss | apart |\n' +
+      '| data, batch | | ms per step | fastest | peak MB | tokens with a weight | tokens in the model | ' +
+        'first and last loss | difference |\n' +
         '|---|---|---|---|---|---|---|---|---|',
     );
     const cases = values.data.split(',').flatMap(data => values.shapes.split(',').map(shape => [data, shape]));
@@ -138,12 +139,12 @@ function main() {
         const {losses, weighted, seen} = results[i][0];
         const numbers = [median(times), Math.min(...times), peak / 1e6].map(n => n.toFixed(0));
         const counts = [weighted, seen].map(list => `${Math.round(median(list))} of ${batch * length}`);
-        const apart = difference(losses, results[0][0].losses);
-        if (apart > TOLERANCE) process.exitCode = 1;
-        const told = `${apart.toExponential(0)}${apart > TOLERANCE ? ', too far' : ''}`;
+        const lossDifference = difference(losses, results[0][0].losses);
+        if (lossDifference > TOLERANCE) process.exitCode = 1;
+        const verdict = `${lossDifference.toExponential(0)}${lossDifference > TOLERANCE ? ', too large' : ''}`;
         console.log(
           `| ${data}, ${batch} × ${length} | ${name} | ${numbers.join(' | ')} | ${counts.join(' | ')} | ` +
-            `${losses[0].toFixed(4)}, ${losses.at(-1).toFixed(4)} | ${i === 0 ? '' : told} |`,
+            `${losses[0].toFixed(4)}, ${losses.at(-1).toFixed(4)} | ${i === 0 ? '' : verdict} |`,
         );
       }
     }

@@ -1,4 +1,4 @@
-"""KerasHub's side of finetune_step.mjs, on JAX: what to do comes as JSON in FINETUNE_STEP."""
+"""KerasHub's side of finetune_step.mjs, on JAX. Reads its options as JSON from FINETUNE_STEP."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def preprocessor():
 
 
 def batches(lm):
-    """For each step the arguments of train_on_batch and how many places count."""
+    """For each step: the arguments of train_on_batch, and the number of tokens with a weight."""
     if options["texts"] is None:
         i = np.arange(batch * (length + 1), dtype="int64")
         ids = (1000 + (i * 7919 + (i >> 3) * 104729) % 200000).astype("int32").reshape(batch, length + 1)
@@ -33,12 +33,12 @@ def batches(lm):
         return [((x, ids[:, 1:]), batch * length)] * (steps + 1)
     with open(options["texts"], encoding="utf8") as file:
         texts = json.load(file)
-    found = []
+    step_inputs = []
     for step in range(steps + 1):
         x = {name: rows[step * batch : (step + 1) * batch] for name, rows in texts.items()}
         _, _, weights = lm.preprocessor(x)
-        found.append(((x,), int(np.sum(weights))))
-    return found
+        step_inputs.append(((x,), int(np.sum(weights))))
+    return step_inputs
 
 
 lm = keras_hub.models.Gemma3CausalLM.from_preset(
@@ -54,9 +54,9 @@ lm.compile(
     weighted_metrics=[],
     jit_compile=True,
 )
-given = batches(lm)
+inputs = batches(lm)
 times, losses = [], []
-for arguments, _ in given:
+for arguments, _ in inputs:
     start = time.perf_counter()
     losses.append(float(np.ravel(lm.train_on_batch(*arguments))[0]))
     times.append((time.perf_counter() - start) * 1000)
@@ -66,8 +66,8 @@ print(
         {
             "times": times,
             "losses": losses,
-            "weighted": [count for _, count in given],
-            "seen": [batch * length for _ in given],
+            "weighted": [count for _, count in inputs],
+            "seen": [batch * length for _ in inputs],
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         }
     )

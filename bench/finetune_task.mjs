@@ -1,8 +1,9 @@
 /**
- * A small task, learnt by LoRA on a real model: names and hosts become e-mail addresses. Trains on some hundred examples and
- * counts exact answers on names that were not among them.
+ * A small task for LoRA on a real model: turn names and hosts into e-mail addresses. Trains on a few hundred examples
+ * and counts exact answers on other names.
  *
- *     node bench/finetune_task.mjs [preset] [--rank 4] [--examples 300] [--epochs 2] [--batch-size 8] [--dtype bfloat16]
+ *     node bench/finetune_task.mjs [preset] [--rank 4] [--examples 300] [--epochs 2] [--batch-size 8]
+ *         [--dtype bfloat16]
  */
 import {parseArgs} from 'node:util';
 import {Gemma3CausalLM, losses, optimizers, useBackend} from '../dist/node/index.js';
@@ -20,14 +21,16 @@ const [rank, examples, held, epochs] = ['rank', 'examples', 'held', 'epochs'].ma
 const batchSize = Number(values['batch-size']);
 
 const FIRST =
-  'Ada Grace Alan Linus Margaret Edsger Barbara Donald Dennis Ken Guido James Anders Brendan Yukihiro Larry Tim Radia Frances ' +
-  'Jean Katherine Hedy Annie Karen Sophie Lynn Shafi Leslie Niklaus Tony Adele Evelyn Mary Joan Marlyn Kathleen';
+  'Ada Grace Alan Linus Margaret Edsger Barbara Donald Dennis Ken Guido James Anders Brendan Yukihiro Larry Tim ' +
+  'Radia Frances Jean Katherine Hedy Annie Karen Sophie Lynn Shafi Leslie Niklaus Tony Adele Evelyn Mary Joan Marlyn ' +
+  'Kathleen';
 const LAST =
-  'Lovelace Hopper Turing Torvalds Hamilton Dijkstra Liskov Knuth Ritchie Thompson Rossum Gosling Hejlsberg Eich Matsumoto Wall ' +
-  'Perlman Allen Bartik Johnson Lamarr Easley Jones Wilson Conway Goldwasser Lamport Wirth Hoare Goldberg Boyd Clarke';
+  'Lovelace Hopper Turing Torvalds Hamilton Dijkstra Liskov Knuth Ritchie Thompson Rossum Gosling Hejlsberg Eich ' +
+  'Matsumoto Wall Perlman Allen Bartik Johnson Lamarr Easley Jones Wilson Conway Goldwasser Lamport ' +
+  'Wirth Hoare Goldberg Boyd Clarke';
 const HOSTS = ['example.org', 'mail.net', 'acme.com', 'post.io', 'uni.edu'];
 
-/** The same names in every run. */
+/** Draws the same names in every run. */
 function task(count) {
   let state = 12345;
   const draw = list => {
@@ -36,14 +39,14 @@ function task(count) {
   };
   const [first, last] = [FIRST, LAST].map(names => names.split(' '));
   const seen = new Set();
-  const found = [];
-  while (found.length < count) {
+  const examples = [];
+  while (examples.length < count) {
     const [a, b, host] = [draw(first), draw(last), draw(HOSTS)];
     if (seen.has(a + b)) continue;
     seen.add(a + b);
-    found.push({prompt: `${a} ${b}, ${host} ->`, response: ` ${a.toLowerCase()}.${b.toLowerCase()}@${host}`});
+    examples.push({prompt: `${a} ${b}, ${host} ->`, response: ` ${a.toLowerCase()}.${b.toLowerCase()}@${host}`});
   }
-  return found;
+  return examples;
 }
 
 async function exactAnswers(lm, rows) {
@@ -88,7 +91,8 @@ lm.dispose();
 
 const percent = count => `${((100 * count) / test.length).toFixed(0)} %`;
 console.log(
-  `${preset}, ${values.dtype ?? "the preset's dtype"}, ${backend}, rank ${rank}, ${new Date().toISOString().slice(0, 10)}\n`,
+  `${preset}, ${values.dtype ?? "the preset's dtype"}, ${backend}, rank ${rank}, ` +
+    `${new Date().toISOString().slice(0, 10)}\n`,
 );
 console.log(
   '| examples | epochs | steps | minutes | tokens/s | loss by epoch | peak MB | exact before | exact after |',
@@ -96,5 +100,6 @@ console.log(
 console.log('|---|---|---|---|---|---|---|---|---|');
 console.log(
   `| ${train.length} | ${epochs} | ${steps} | ${(seconds / 60).toFixed(1)} | ${Math.round(tokens / seconds)} | ` +
-    `${history.loss.map(loss => loss.toFixed(3)).join(', ')} | ${Math.round(memory)} | ${percent(before)} | ${percent(after)} |`,
+    `${history.loss.map(loss => loss.toFixed(3)).join(', ')} | ${Math.round(memory)} | ` +
+    `${percent(before)} | ${percent(after)} |`,
 );

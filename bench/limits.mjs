@@ -1,6 +1,8 @@
 /**
- * What must not grow: memory beside the weights, and the time of a token with its context. Each case in a process of its
- * own; prints Markdown. node bench/limits.mjs [--preset models/gemma3_270m] [--dtypes float32,bfloat16,int8,int4]
+ * Two things that must stay small: memory beyond the weights, and the growth of the time per token with the context.
+ * Runs each case in a separate process and prints Markdown.
+ *
+ *     node bench/limits.mjs [--preset models/gemma3_270m] [--dtypes float32,bfloat16,int8,int4]
  */
 import {execFileSync} from 'node:child_process';
 import {fileURLToPath} from 'node:url';
@@ -16,14 +18,14 @@ const {values} = parseArgs({
     case: {type: 'string'},
   },
 });
-/** Tokens that are timed behind each context, a round. */
+/** Timed tokens after each context, per round. */
 const TOKENS = 16;
 const ROUNDS = 6;
 
 const megabytes = bytes => Math.round(bytes / 1e6);
 const peak = () => megabytes(process.resourceUsage().maxRSS * 1024);
 
-/** In a process of its own: what the case says, as JSON. */
+/** Each case runs in a separate process, which prints its result as JSON. */
 const cases = {
   async preset(dtype) {
     const {Gemma3CausalLM, useBackend} = await import('../dist/node/index.js');
@@ -42,7 +44,7 @@ const cases = {
       const ids = Array.from({length: context}, (_, i) => (2 + 37 * i) % size);
       sequences.push({cache: lm.newCache(1, context + TOKENS * (ROUNDS + 1)), next: ids, times: []});
     }
-    // In turns, so that what changes on the machine meets all of them; the first round warms up.
+    // In turns, so that changes on the machine affect all contexts equally. The first round warms up.
     for (let round = 0; round <= ROUNDS; round++) {
       for (const sequence of sequences) {
         for (let i = 0; i < TOKENS; i++) {
@@ -81,9 +83,9 @@ line([
   'Weights',
   'MB',
   'resident after load',
-  'beside the weights',
+  'beyond the weights',
   'peak',
-  ...contexts.map(n => `ms a token at ${n}`),
+  ...contexts.map(n => `ms per token at ${n}`),
   'ratio',
 ]);
 line(['---', ...Array.from({length: contexts.length + 5}, () => '---:')]);

@@ -1,7 +1,9 @@
 /**
- * Both examples of https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/ in their full size: a Gemma 3 of 4 billion
- * parameters in bfloat16 with random weights, over one row of 300 tokens, without an image and with one. Each in a process
- * of its own; prints memory and time. node bench/page_examples.mjs [text] [vision] [--threads 2]
+ * Both examples of https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/ in full size: a Gemma 3 of 4 billion
+ * parameters in bfloat16 with random weights, over one row of 300 tokens, without an image and with one. Runs each in a
+ * separate process and prints memory and time.
+ *
+ *     node bench/page_examples.mjs [text] [vision] [--threads 2]
  */
 import {execFileSync} from 'node:child_process';
 import {fileURLToPath} from 'node:url';
@@ -84,8 +86,8 @@ async function run(name) {
   const peak = process.resourceUsage().maxRSS * 1024;
   console.log(
     `${name}: ${(parameters / 1e9).toFixed(2)} billion parameters, ${Math.round(weights / 1e6)} MB of weights, peak ` +
-      `${Math.round(peak / 1e6)} MB; ${seconds[0].toFixed(0)} s with making the weights, then ${seconds[1].toFixed(1)} s. ` +
-      `All values finite: ${finite ? 'yes' : 'no'}.`,
+      `${Math.round(peak / 1e6)} MB; ${seconds[0].toFixed(0)} s including the creation of the weights, ` +
+      `then ${seconds[1].toFixed(1)} s. All values finite: ${finite ? 'yes' : 'no'}.`,
   );
 }
 

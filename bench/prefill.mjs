@@ -1,5 +1,5 @@
 /**
- * A long prompt in one pass and in pieces: time, and the most memory that the process held. Each in a process of its own.
+ * A long prompt in one pass and in pieces: time and peak memory, each measured in a separate process.
  *
  *     node bench/prefill.mjs [preset] [tokens] [piece ...]
  */
@@ -22,21 +22,22 @@ if (!process.env.PIECE) {
   const prompt = Array.from({length: count}, (_, i) => 1000 + ((i * 7919) % 50000));
   const options = {maxLength: count + 1, stopTokenIds: null, prefillChunk: Number(process.env.PIECE)};
   const run = async ids => {
-    // One new token: what is measured is the prompt.
+    // One new token, so that only the prompt is measured.
     for await (const tokens of lm.steps([{tokens: ids}], {...options, maxLength: ids.length + 1})) void tokens;
   };
   await run(prompt.slice(0, 64));
-  // The highest mark of the process begins anew with writing 5 here (Linux).
+  // Writing 5 resets the peak memory of the process (Linux).
   const {readFileSync, writeFileSync} = await import('node:fs');
-  const mark = name =>
+  const status = name =>
     Number(new RegExp(`${name}:\\s+(\\d+)`).exec(readFileSync('/proc/self/status', 'utf8'))[1]) / 1024;
   writeFileSync('/proc/self/clear_refs', '5');
-  const before = mark('VmRSS');
+  const before = status('VmRSS');
   const start = performance.now();
   await run(prompt);
   const seconds = (performance.now() - start) / 1000;
   console.log(
-    `| ${process.env.PIECE} | ${seconds.toFixed(1)} | ${(count / seconds).toFixed(0)} | ${(mark('VmHWM') - before).toFixed(0)} |`,
+    `| ${process.env.PIECE} | ${seconds.toFixed(1)} | ${(count / seconds).toFixed(0)} | ` +
+      `${(status('VmHWM') - before).toFixed(0)} |`,
   );
   lm.dispose();
 }

@@ -1,11 +1,11 @@
 /**
- * What int8 and int4 cost: the same text through the model in each dtype, under forced decoding.
+ * How much quality int8 and int4 cost: scores the same text in each dtype with teacher forcing.
  *
  *     npm run build && node bench/quality.mjs PRESET TEXT_FILE [--tokens 3000] [--dtypes bfloat16,int8,int4]
  *
- * Prints perplexity, and how often the most probable next token is that of float32 (bfloat16 presets: the same values).
- * `--also NAME=PRESET` scores another preset beside it, in float32: one with llama.cpp's rounding comes from
- * bench/peers/rounded_preset.py.
+ * Prints the perplexity, and how often the most probable next token is the same as in the first dtype of the list. For
+ * a bfloat16 preset, float32 and bfloat16 hold the same values. `--also NAME=PRESET` also scores another preset, in
+ * float32: bench/peers/rounded_preset.py writes one with llama.cpp's rounding.
  */
 import {readFileSync} from 'node:fs';
 import {parseArgs} from 'node:util';
@@ -23,17 +23,17 @@ const {values, positionals} = parseArgs({
 });
 const [preset, file] = positionals;
 if (!preset || !file) {
-  console.error('Expected a preset and a text file: node bench/quality.mjs PRESET TEXT_FILE');
+  console.error('Expected a preset and a text file. Usage: node bench/quality.mjs PRESET TEXT_FILE');
   process.exit(2);
 }
 const [limit, window] = [Number(values.tokens), Number(values.window)];
-/** Positions whose logits are made at once: 262,144 floats each. */
+/** Positions whose logits are computed at once: 262,144 floats each. */
 const ROWS = 32;
 
 await useBackend('simd');
 
-/** Best token and log-probability of the true one, at every position but the first of each window. */
-async function judge(path, dtype) {
+/** The best token at each predicted position, and the perplexity of the text. The first token of a window is given. */
+async function score(path, dtype) {
   const lm = await Gemma3CausalLM.fromPreset(path, {dtype});
   const {tokenizer} = lm.preprocessor;
   const ids = tokenizer.tokenize(readFileSync(file, 'utf8')).slice(0, limit);
@@ -77,7 +77,7 @@ for (const text of values.also) {
   cases.push([name, path, 'float32']);
 }
 for (const [name, path, dtype] of cases) {
-  const {best, perplexity} = await judge(path, dtype);
+  const {best, perplexity} = await score(path, dtype);
   reference ??= {best, perplexity};
   const same = best.filter((token, i) => token === reference.best[i]).length / best.length;
   const change = (perplexity / reference.perplexity - 1) * 100;

@@ -1,6 +1,6 @@
 /**
  * Speed of the SIMD kernels. Products with one row are compared with a loop that only reads the same number of bytes,
- * which is their limit; products with many rows are given in GFLOP/s.
+ * which is their limit. For products with many rows, prints GFLOP/s.
  *
  *     node bench/simd_kernels.mjs [threads …]
  */
@@ -10,7 +10,7 @@ const contents = ['engine/simd_engine', 'engine/command', 'kernels/mat_mul', 'ke
   .map(file => `export * from './${file}';`)
   .join('\n');
 const resolveDir = new URL('../src/backends/simd', import.meta.url).pathname;
-// tfjs, which the kernels import, calls `require`.
+// The kernels import tfjs, which calls `require`.
 const banner = {js: `import {createRequire} from 'node:module'; const require = createRequire('${import.meta.url}');`};
 const bundle = {stdin: {contents, resolveDir}, bundle: true, write: false, platform: 'node', format: 'esm', banner};
 const {outputFiles} = await build(bundle);
@@ -18,7 +18,7 @@ const simd = await import(`data:text/javascript;base64,${Buffer.from(outputFiles
 
 const REPETITIONS = 15;
 
-/** The shortest time in milliseconds, since other processes only add to it. The first calls let the engine compile. */
+/** The shortest time in milliseconds: other processes can only add to it. The first calls let V8 optimize the code. */
 function time(run, calls) {
   for (let i = 0; i < 20; i++) run();
   const times = [];
@@ -39,7 +39,7 @@ async function measure(threads, relaxed) {
   const x = engine.staticBytes;
   const y = x + (8 << 20);
   const w = y + (48 << 20);
-  // Unwritten pages all map to one physical page, which would stay in the cache.
+  // Pages that were never written all map to one physical page, which would stay in the cache.
   new Uint32Array(engine.memory.buffer, x).fill(0x3f813f82);
   const run = command => engine.run(...command);
   console.log(`empty command: ${(time(() => run(simd.nothing()), 1000) * 1000).toFixed(2)} us`);

@@ -1,6 +1,8 @@
 /**
- * What guessing by prompt lookup gains on a real Gemma 3: greedy and speculative decoding in turn, in one process, over a
- * text that repeats and one that does not. Prints Markdown. node bench/speculative.mjs [PRESET [DTYPE]]
+ * The gain from prompt lookup on a real Gemma 3: greedy and speculative decoding in turn, in one process, over a text
+ * that repeats itself and one that does not. Prints Markdown.
+ *
+ *     node bench/speculative.mjs [PRESET [DTYPE]]
  */
 import {parseArgs} from 'node:util';
 import {Gemma3CausalLM, samplers, useBackend} from '../dist/node/index.js';
@@ -29,7 +31,7 @@ const SAMPLERS = {
 await useBackend('simd');
 const lm = await Gemma3CausalLM.fromPreset(preset, dtype ? {dtype} : {});
 
-/** Passes behind the prompt, and the time from the first token on. */
+/** Passes after the prompt, and the speed from the first token on. */
 async function run(sampler, prompt) {
   let passes = -1;
   const {hiddenStates} = lm;
@@ -38,7 +40,8 @@ async function run(sampler, prompt) {
     return hiddenStates.apply(lm, args);
   };
   lm.compile({sampler});
-  const maxLength = lm.preprocessor.promptTokens(prompt, {}).tokens[0].length + tokens;
+  const {tokens: rows} = await lm.preprocessor.promptTokens(prompt, {});
+  const maxLength = rows[0].length + tokens;
   let start = 0;
   let text = '';
   try {
@@ -52,7 +55,7 @@ async function run(sampler, prompt) {
   return {text, passes, speed: (tokens - 1) / ((performance.now() - start) / 1000)};
 }
 
-console.log('| text | sampler | tokens a pass | tokens/s | text as greedy |\n| --- | --- | --- | --- | --- |');
+console.log('| text | sampler | tokens per pass | tokens/s | same text as greedy |\n| --- | --- | --- | --- | --- |');
 for (const [title, prompt] of Object.entries(PROMPTS)) {
   const results = Object.fromEntries(Object.keys(SAMPLERS).map(name => [name, []]));
   for (let i = 0; i <= runs; i++) {
@@ -62,9 +65,9 @@ for (const [title, prompt] of Object.entries(PROMPTS)) {
       if (i > 0) results[name].push(result);
     }
   }
-  for (const [name, found] of Object.entries(results)) {
-    const [{text, passes}] = found;
-    const speed = median(found.map(({speed}) => speed));
+  for (const [name, measured] of Object.entries(results)) {
+    const [{text, passes}] = measured;
+    const speed = median(measured.map(({speed}) => speed));
     const same = text === results.greedy[0].text ? 'yes' : 'no';
     console.log(`| ${title} | ${name} | ${((tokens - 1) / passes).toFixed(2)} | ${speed.toFixed(1)} | ${same} |`);
   }

@@ -1,4 +1,4 @@
-/** The command line without the process: arguments and streams in, exit code out. */
+/** The command line as a function of arguments and streams that returns the exit code, independent of the process. */
 import {Command, CommanderError} from 'commander';
 import {version} from '../package.json';
 import {addBench} from './commands/bench';
@@ -18,7 +18,7 @@ const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPr
 
 const HELP = `
 Run "gemma3 <command> --help" for the options of a command and examples. Start with "gemma3 generate", which needs no files.
-If a command fails, GEMMA3_DEBUG=1 in the environment prints where.
+If a command fails, set GEMMA3_DEBUG=1 in the environment to see where.
 `;
 
 async function loadChoices(): Promise<Choices> {
@@ -40,7 +40,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     .showHelpAfterError('Add --help to show the usage.')
     .addHelpText('after', HELP);
   try {
-    // Loading the package takes a moment. A single argument, such as --help or --version, does not need it.
+    // Loading the package takes a moment, and a single argument, such as --help or --version, does not need it.
     const choices = argv.length > 1 ? await loadChoices() : {backends: [], formats: []};
     for (const add of COMMANDS) add(program, io, choices);
     await program.parseAsync(argv, {from: 'user'});

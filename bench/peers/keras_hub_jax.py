@@ -1,8 +1,10 @@
-"""KerasHub's side, on JAX: python keras_hub_jax.py '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}'
+"""KerasHub's side, on JAX.
+
+    python keras_hub_jax.py '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}'
 
 `generate` is one compiled function: it takes the prompt padded to the full length, fills the cache and loops. So
-the time of a token is the difference between two calls of the same shape, one with a short prompt and one with
-a prompt that leaves room for a single token. Compiling counts for the first token, not for the others.
+the time per token follows from the difference between two calls of the same shape: one with a short prompt, and one
+with a prompt that leaves room for a single token. Compilation counts towards the first token only.
 """
 
 import json
@@ -13,9 +15,9 @@ import subprocess
 import sys
 import time
 
-BEGAN = time.time()
-options = {"threads": 2, "runs": 3, "tokens": 128, "startedAt": BEGAN * 1000, **json.loads(sys.argv[1])}
-# XLA takes as many threads as there are cores that it may use.
+STARTED = time.time()
+options = {"threads": 2, "runs": 3, "tokens": 128, "startedAt": STARTED * 1000, **json.loads(sys.argv[1])}
+# XLA starts one thread per core that the process may use.
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options["threads"]])
 os.environ["KERAS_BACKEND"] = "jax"
@@ -38,14 +40,14 @@ def peak():
 
 
 def generate(prompt, length):
-    """Fill up a row of `length` tokens → seconds, tokens behind the prompt."""
+    """Fill a row of `length` tokens; returns the seconds, and the tokens after the prompt."""
     ids = np.zeros((1, length), "int32")
     ids[0, : len(prompt)] = prompt
     mask = np.arange(length)[None, :] < len(prompt)
     start = time.perf_counter()
-    # What `generate` calls; around it, without a preprocessor, KerasHub 0.32 trips over the images that are None.
-    made = np.asarray(lm.make_generate_function()({"token_ids": ids, "padding_mask": mask})["token_ids"])
-    return time.perf_counter() - start, made[0, len(prompt) :].tolist()
+    # The inner function of `generate`: KerasHub 0.32 fails around it without a preprocessor, as the images are None.
+    row = np.asarray(lm.make_generate_function()({"token_ids": ids, "padding_mask": mask})["token_ids"])
+    return time.perf_counter() - start, row[0, len(prompt) :].tolist()
 
 
 prompt, long_prompt, count = options["prompt"], options["longPrompt"], options["tokens"]

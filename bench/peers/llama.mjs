@@ -8,7 +8,7 @@ let sequence;
 
 const side = {
   async load() {
-    // The only binary for Apple's processors is the one with Metal: no layer goes to the GPU there.
+    // The only binary for Apple's processors includes Metal. `gpuLayers: 0` keeps every layer on the CPU.
     const gpu = process.platform === 'darwin' && process.arch === 'arm64' ? 'metal' : false;
     llama = await getLlama({gpu, build: 'never', skipDownload: true, logLevel: 'error', maxThreads: options.threads});
     model = await llama.loadModel({modelPath: options.gguf, gpuLayers: 0});

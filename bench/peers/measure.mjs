@@ -1,8 +1,8 @@
 /**
- * What both sides of a comparison do, so that they do the same: load, one token, then runs of a decode and a prefill.
+ * Measures either JavaScript side of a comparison: load, generate one token, then time decode and prefill runs.
  *
- * A side is `{load, start, facts}`: `load()` makes the model ready; `start(prompt)` begins a sequence and gives an async
- * iterator of greedy tokens, of which the first comes with the prefill; `facts()` adds fields to what is printed.
+ * A side is `{load, start, facts}`: `load()` loads the model; `start(prompt, count)` begins a sequence and returns an
+ * async iterator of greedy tokens, of which the first includes the prefill; `facts()` returns more fields to print.
  */
 import {median} from './median.mjs';
 
@@ -17,7 +17,7 @@ export const options = {
 const megabytes = bytes => Math.round(bytes / 1e6);
 const now = () => performance.now() / 1000;
 
-/** Takes `count` tokens → seconds of the first, seconds of all others, tokens. */
+/** Generates `count` tokens → {first: seconds of the first one, rest: seconds of the others, tokens}. */
 async function generate(side, prompt, count) {
   const tokens = [];
   const start = now();
@@ -26,7 +26,7 @@ async function generate(side, prompt, count) {
     if (tokens.push(token) === 1) first = now();
     if (tokens.length === count) break;
   }
-  if (tokens.length < count) throw new Error(`Only ${tokens.length} of ${count} tokens came.`);
+  if (tokens.length < count) throw new Error(`Expected ${count} tokens. Received: ${tokens.length}.`);
   return {first: first - start, rest: now() - first, tokens};
 }
 

@@ -1,9 +1,13 @@
-/** This package's side: node bench/peers/ours.mjs '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}' */
+/**
+ * This package's side.
+ *
+ *     node bench/peers/ours.mjs '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}'
+ */
 import {fileURLToPath} from 'node:url';
 import {measure, options} from './measure.mjs';
 import {median} from './median.mjs';
 
-// By path: the peers' own package.json hides the name of this package.
+// By path: from inside bench/peers, which has its own package.json, this package's name does not resolve.
 const {Gemma3CausalLM, useBackend} = await import('../../dist/node/index.js');
 const tf = await import('@tensorflow/tfjs');
 
@@ -16,7 +20,7 @@ const side = {
     try {
       lm = await Gemma3CausalLM.fromPreset(options.preset, {dtype: options.dtype});
     } catch (error) {
-      // The library's own word for a dtype that it does not know.
+      // The library's error for an unknown dtype.
       if (!/^Expected dtype to be one of/.test(error.message)) throw error;
       console.log(JSON.stringify({unsupported: error.message}));
       process.exit(0);
@@ -43,7 +47,7 @@ const side = {
   facts: async () => ({weightBytes, readGigabytesPerSecond: await plainRead(weightBytes)}),
 };
 
-/** GB/s of a loop that only reads as many bytes as there are weights, where they lie, with the same threads. */
+/** GB/s of a loop that only reads, over the memory of the weights, with the same number of threads. */
 async function plainRead(bytes) {
   const {build} = await import('esbuild');
   const entry = fileURLToPath(new URL('../../src/backends/simd/engine/command.ts', import.meta.url));
@@ -53,7 +57,7 @@ async function plainRead(bytes) {
   const {engine} = tf.backend();
   const at = engine.staticBytes;
   if (at + bytes > engine.memory.buffer.byteLength)
-    throw new Error('The weights do not lie in the memory of the backend.');
+    throw new Error(`Expected ${bytes} bytes of weights in the first memory of the backend.`);
   const seconds = [];
   for (let i = 0; i < 9; i++) {
     const start = performance.now();

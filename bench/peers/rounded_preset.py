@@ -1,9 +1,9 @@
-"""A Keras Gemma 3 text preset with its matrices rounded as llama.cpp's formats round them, to judge what that costs.
+"""Copies a Keras Gemma 3 text preset with its matrices rounded as in llama.cpp's formats, to measure the loss.
 
 Usage:
     python rounded_preset.py PRESET_DIR OUT_DIR --type q4_0|q8_0
 
-The values are those that llama.cpp multiplies with, as float32: `bench/quality.mjs` scores them like any other preset.
+The copy holds the values that llama.cpp multiplies with, as float32. `bench/quality.mjs` scores it like any preset.
 Needs gguf, h5py, numpy and sentencepiece.
 """
 
@@ -21,9 +21,9 @@ from gguf.quants import dequantize, quantize  # noqa: E402
 from make_gguf import WEIGHTS, read_config, read_weight, weight_table  # noqa: E402
 
 
-def rounded(values, way, kind):
-    """Rounds along the rows that the GGUF has, and puts every value back where Keras has it."""
-    places = way(np.arange(values.size, dtype=np.int32).reshape(values.shape))
+def rounded(values, transform, kind):
+    """Rounds along the rows of the GGUF tensor, and returns the values in Keras' order."""
+    places = transform(np.arange(values.size, dtype=np.int32).reshape(values.shape))
     rows = np.ascontiguousarray(values.reshape(-1)[places])
     result = np.empty(values.size, np.float32)
     result[places.reshape(-1)] = dequantize(quantize(rows, kind), kind).reshape(-1)
@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--type", choices=["q4_0", "q8_0"], required=True)
     args = parser.parse_args()
     kind = GGMLQuantizationType[args.type.upper()]
-    ways = {path: way for path, way in weight_table(read_config(args.preset)).values()}
+    transforms = dict(weight_table(read_config(args.preset)).values())
 
     partial = args.out + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -49,9 +49,9 @@ def main():
                 target = out.require_group(path)
             else:
                 values = read_weight(item)
-                # Norms are no matrices: llama.cpp keeps them.
-                if path in ways and values.ndim > 1:
-                    values = rounded(values, ways[path], kind)
+                # llama.cpp rounds only matrices, not norms.
+                if path in transforms and values.ndim > 1:
+                    values = rounded(values, transforms[path], kind)
                 target = out.create_dataset(path, data=values)
             for name, value in item.attrs.items():
                 if name != "dtype":

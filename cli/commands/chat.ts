@@ -21,7 +21,7 @@ const COMMANDS_HELP = `  /image FILE   attach a PNG or JPEG file to the next que
   /clear        forget the conversation
   /help         show these commands
   /exit         end the program, like Ctrl-D
-Ctrl-C stops the current answer. Without one, or pressed again, it ends the program.
+Ctrl-C stops the current answer. If there is none, or if you press it again, it ends the program.
 `;
 
 const EXAMPLES = `
@@ -109,7 +109,7 @@ class Conversation {
       try {
         await this.handle(line);
       } catch (error) {
-        // On a terminal the user can react and continue; in a pipe nobody can.
+        // On a terminal the user can react and continue. In a pipe, nobody can.
         if (!this.terminal || this.io.signal.aborted) throw error;
         this.warn((error as Error).message);
       }
@@ -127,7 +127,7 @@ class Conversation {
     } else if (command === '/image') await this.attach(line.slice(command.length).trim());
     else if (command === '/help') this.io.stderr.write(COMMANDS_HELP);
     else if (command === '/again') await this.answer(signal => chat.regenerate({...options, signal}));
-    else if (command) throw new Error(`Unknown command ${command}. Type /help for the existing ones.`);
+    else if (command) throw new Error(`Unknown command ${command}. Type /help for a list of commands.`);
     else if (line.trim()) {
       const parts = this.images.map(image => ({type: 'image', image}) as const);
       this.images = [];
@@ -174,7 +174,7 @@ class Conversation {
     if (chat.length >= chat.maxLength) this.warn(this.full());
   }
 
-  /** Replaces the error for a full conversation by one that names the options of this command. */
+  /** Replaces the error for a full conversation with one that names the options of this command. */
   private explained(error: unknown): unknown {
     return (error as Error).name === 'ContextFullError' ? new Error(this.full()) : error;
   }

@@ -19,9 +19,10 @@ interface ConvertOptions {
 
 const EXAMPLES = `
 PRESET is a folder, a URL or the name of the preset that ships with the package. OUT is a folder. It must be empty or not
-exist, unless --force is given. With --to tfjs it gets a model.json that tf.loadLayersModel can read, with --to keras a preset
-that KerasHub can read. This package reads both as presets. The dtypes int8 and int4 need --to tfjs. The model is never held
-in memory as a whole.
+exist, unless you use --force.
+
+With --to tfjs, the command writes a model.json that tf.loadLayersModel can read; with --to keras, a preset that KerasHub can
+read. This package reads both as presets. The dtypes int8 and int4 need --to tfjs. Memory never holds the whole model.
 
 Examples:
   $ gemma3 convert ./gemma3_270m ./gemma3_270m_tfjs --to tfjs --dtype int8
@@ -46,7 +47,7 @@ export function addConvert(program: Command, io: Io, {formats}: Choices): void {
       'with keras: split the weights into files of at most this size (default: 10)',
       positiveNumber,
     )
-    .option('--force', 'write into a folder with files, and replace those with the same names')
+    .option('--force', 'write into a folder that is not empty, and replace files that have the same names')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES);
   command.action(async (preset: string, out: string, options: ConvertOptions) => {
@@ -55,10 +56,10 @@ export function addConvert(program: Command, io: Io, {formats}: Choices): void {
   });
 }
 
-/** Flags of options that only some formats have. */
+/** Flags of the options that only some formats have. */
 const FORMAT_FLAGS = {shardSize: '--shard-size', maxShardSize: '--max-shard-size'} as const;
 
-/** Refuses combinations of options that have no effect. */
+/** Refuses options that have no effect in combination with others. */
 function checkCombination(
   options: ConvertOptions,
   formats: Choices['formats'],

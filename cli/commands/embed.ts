@@ -21,11 +21,12 @@ interface EmbedOptions {
 }
 
 const EXAMPLES = `
-Prints one vector per line, as a JSON array of numbers, in the order of the texts. TEXT - stands for standard input, where
-each line that is not empty is one text. A text longer than the preset's sequence length is cut.
+Prints one vector per line, as a JSON array of numbers, in the order of the texts. If TEXT is -, each line of standard input
+that is not empty is one text. Texts longer than the preset's sequence length are cut.
 
 The preset of an embedding model (embedding_gemma3_300m) gives trained embeddings. Any other preset, such as ${TINY},
-which ships with the package, gives its pooled hidden states, which are only a demonstration or a start for training.
+which ships with the package, gives its pooled hidden states, which are only useful as a demonstration or as a start for
+training.
 
 Examples:
   $ gemma3 embed "Mars is called the Red Planet." "Venus is Earth's twin." --similarity
@@ -41,7 +42,7 @@ export function addEmbed(program: Command, io: Io, {backends}: Choices): void {
     .addOption(
       new Option(
         '--pooling <mode>',
-        'use the hidden state of the last token, or the mean of all (default: the preset\'s, or else "last")',
+        'use the hidden state of the last token, or the mean of all tokens (default: the preset\'s, or "last")',
       ).choices(['last', 'mean']),
     )
     .option('--no-normalize', 'do not scale vectors to length 1')
@@ -51,7 +52,7 @@ export function addEmbed(program: Command, io: Io, {backends}: Choices): void {
     .addOption(backendOption(backends))
     .option(
       '--json',
-      'print one JSON object: vectors, their dimension and seconds, with --similarity also the dot products',
+      'print one JSON object: vectors, their dimension and seconds; with --similarity, also the dot products',
     )
     .addHelpText('after', EXAMPLES);
   command.action((texts: string[], options: EmbedOptions) => embed(command, texts, options, io));

@@ -72,8 +72,12 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
     .requiredOption('--data <file>', 'training examples, one JSON object per line')
     .requiredOption('--output <file>', 'file to write, NAME.lora.h5')
     .option('--preset <preset>', 'folder, URL or name of a preset', TINY)
-    .option('--validation <file>', 'further examples, to measure the loss after each epoch')
-    .option('--validation-split <fraction>', 'or use this fraction of the --data file, from its end', fraction)
+    .option('--validation <file>', 'more examples, on which to measure the loss after each epoch')
+    .option(
+      '--validation-split <fraction>',
+      'use this fraction of the --data file for validation instead, taken from its end',
+      fraction,
+    )
     .option('--rank <number>', 'rank of LoRA', positiveInteger, 4)
     .option('--alpha <number>', 'scale LoRA by alpha / rank (default: the rank)', positiveNumber)
     .option('--target <name>', 'layers to add LoRA to; may be repeated (default: queries and values)', collect)
@@ -88,7 +92,7 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
     )
     .option(
       '--warmup <fraction>',
-      'fraction of all steps in which the learning rate rises to its highest',
+      'fraction of all steps in which the learning rate rises to its highest value',
       fraction,
       0.05,
     )
@@ -101,7 +105,7 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
     )
     .option('--truncate', 'cut longer examples instead of stopping with an error')
     .option('--chat', "format prompts and responses as turns of Gemma's chat template")
-    .option('--recompute', 'compute activations twice: less memory, a third more time')
+    .option('--recompute', 'compute activations twice, which needs less memory but a third more time')
     .option('--seed <number>', 'seed of the order of examples and the initial values of LoRA', integer, 0)
     .addOption(dtypeOption('frozen weights'))
     .addOption(backendOption(backends))
@@ -168,7 +172,7 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   }
 }
 
-/** @throws Error if the run would replace files of another one. */
+/** @throws Error if the run would replace the files of another run. */
 async function refuseExisting(files: RunFiles): Promise<void> {
   if (await exists(files.checkpoint)) {
     throw new Error(
@@ -225,13 +229,13 @@ async function prepareExamples(
   );
 }
 
-/** For lengths the text is enough: the preprocessor expands each <start_of_image> to its tokens. */
+/** The text is enough to compute lengths, because the preprocessor expands each <start_of_image> to its tokens. */
 const withoutImages = (examples: readonly Example[]) => {
   const {prompts, responses} = trainingTexts(examples);
   return {prompts, responses};
 };
 
-/** One training run, or the rest of a resumed one. */
+/** One training run, or the remainder of a resumed run. */
 class Run {
   private readonly report: Report;
   private readonly progress: TrainingProgress;
@@ -330,7 +334,7 @@ class Run {
   private async step(logs: StepLogs): Promise<void> {
     const {report} = this;
     this.stepped = true;
-    // A resumed run repeats the steps after its checkpoint.
+    // A resumed run repeats the steps after its checkpoint, so their recorded losses are dropped.
     report.losses.length = Math.min(report.losses.length, logs.step - 1);
     while (report.losses.length < logs.step - 1) report.losses.push(null);
     report.losses.push(logs.loss);

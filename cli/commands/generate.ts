@@ -24,8 +24,9 @@ interface GenerateOptions extends ModelOptions {
 }
 
 const EXAMPLES = `
-PROMPT - is read from standard input, without a line break at its end. So is a missing PROMPT, unless standard input is a
-terminal. Without PROMPT and --preset, the preset that ships with the package answers a sample question.
+If PROMPT is -, the prompt is read from standard input, without the line break at its end. So it is if PROMPT is missing,
+unless standard input is a terminal. If both PROMPT and --preset are missing, the preset that ships with the package answers
+a sample question.
 
 In PROMPT, each <start_of_image> marks the position of one --image, in the same order. If PROMPT contains none, all images
 are placed before it.
@@ -48,7 +49,7 @@ export function addGenerate(program: Command, io: Io, {backends}: Choices): void
     )
     .option(
       '--logprobs <tokens>',
-      'with --json: log probabilities of the new tokens, and of this many of the most probable ones in their place',
+      'with --json: log probabilities of each new token, and of this many of the most probable tokens at its position',
       wholeNumber,
     )
     .option('--strip-prompt', 'print only the new text')
@@ -96,7 +97,7 @@ async function readPrompt(
   return refuse("missing argument 'PROMPT': standard input was empty.");
 }
 
-/** The prompt with its images, which are checked here. */
+/** Adds the images to the prompt and checks both. */
 async function withImages(
   text: string,
   {image = [], maxLength}: GenerateOptions,
@@ -109,9 +110,9 @@ async function withImages(
   return prompt;
 }
 
-/** Number of tokens of the prompt, which generation cuts to `maxLength`. */
+/** Number of tokens in the prompt after it is cut to `maxLength`, as in generation. */
 async function promptLength(lm: Gemma3CausalLM, prompt: Prompt, maxLength: number | undefined): Promise<number> {
-  // The preprocessor expands each <start_of_image> to its tokens, so images need not be read again.
+  // The preprocessor expands each <start_of_image> to its tokens, so the images are not needed here.
   const text = typeof prompt === 'string' ? prompt : prompt.prompts;
   const {tokens} = await lm.preprocessor!.promptTokens(text, {sequenceLength: maxLength});
   return tokens[0]!.length;

@@ -10,7 +10,7 @@ interface InspectOptions {
 }
 
 const EXAMPLES = `
-PRESET is a folder, a URL or a name. No weights are loaded. The names that "gemma3 presets" lists work without files.
+PRESET is a folder, a URL or a name. No weights are loaded. The names that "gemma3 presets" lists work even without files.
 
 Examples:
   $ gemma3 inspect gemma3_tiny

@@ -1,7 +1,7 @@
 /** Errors, reported as one line on stderr. */
 import {type Io} from './io';
 
-/** The message of an error, or a better one where Node's does not say what to do. */
+/** The message of an error, or a better one if Node's message does not say what to do. */
 function messageOf(error: NodeJS.ErrnoException): string {
   const missing = /Cannot find package '([^']+)'/.exec(error.message)?.[1];
   if (missing) return `The package ${missing} is not installed. Run "npm install ${missing}".`;

@@ -9,7 +9,7 @@ export function plural(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** Rows as lines of aligned columns. */
+/** Formats rows as lines of aligned columns. */
 export function table(rows: readonly (readonly string[])[], {indent = 0, right = []}: TableOptions = {}): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));

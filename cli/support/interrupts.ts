@@ -1,4 +1,4 @@
-/** Ctrl-C, which ends a command or only the part of it that is running. */
+/** Ctrl-C, which ends a command or only its current part. */
 export class Interrupts {
   /** Called first. Returns true if it has handled the key press, so that the command continues. */
   handler: (() => boolean) | null = null;
@@ -9,7 +9,7 @@ export class Interrupts {
     return this.controller.signal;
   }
 
-  /** To be called when Ctrl-C is pressed. */
+  /** Must be called when Ctrl-C is pressed. */
   press(): void {
     if (!this.handler?.()) this.controller.abort(new Error('Interrupted.'));
   }

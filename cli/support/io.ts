@@ -14,7 +14,7 @@ export interface Io {
   readonly debug: boolean;
 }
 
-/** Exit codes. As in shells, that of an interrupted command is 128 + the number of SIGINT. */
+/** Exit codes. As in shells, an interrupted command exits with 128 + the number of SIGINT. */
 export const EXIT = {success: 0, failure: 1, usage: 2, interrupted: 130} as const;
 
 export function printJson(io: Io, value: object): void {

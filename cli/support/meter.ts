@@ -2,11 +2,11 @@
 import type {samplers} from 'tfjs-gemma3';
 
 export interface Measurements {
-  /** Generated tokens, including one that ends the text. */
+  /** Number of generated tokens, including the token that ends the text. */
   newTokens: number;
-  /** From the start to the first token; 0 if there is none. */
+  /** Time from the start to the first token; 0 if there is none. */
   prefillSeconds: number;
-  /** From the first token to the end; 0 if there is none. */
+  /** Time from the first token to the end; 0 if there is none. */
   decodeSeconds: number;
 }
 

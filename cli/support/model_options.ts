@@ -30,7 +30,7 @@ export function addModelOptions(command: Command, backends: readonly BackendName
     .addOption(
       new Option(
         '--sampler <name>',
-        'how to choose the next token (default: follows from the options below, or else "greedy")',
+        'how to choose the next token (default: the sampler that the options below belong to, or "greedy")',
       ).choices(SAMPLERS),
     )
     .option(
@@ -61,7 +61,7 @@ export function addModelOptions(command: Command, backends: readonly BackendName
       'how strongly to avoid tokens similar to the text so far, from 0 to 1 (contrastive)',
       fraction,
     )
-    .option('--draft <preset>', 'a smaller model that proposes tokens, which is faster (speculative)')
+    .option('--draft <preset>', 'a smaller model that proposes tokens, to generate faster (speculative)')
     .addOption(dtypeOption())
     .addOption(backendOption(backends));
 }

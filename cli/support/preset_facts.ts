@@ -1,4 +1,4 @@
-/** Facts about a preset that need no weights to be loaded. */
+/** Facts about a preset that are known without loading its weights. */
 import type * as library from 'tfjs-gemma3';
 import {DTYPES} from './options';
 
@@ -13,7 +13,7 @@ interface StoredVariable {
   file: string;
 }
 
-/** A variable in a file, or only declared by the model: then `dtype`, `bytes` and `file` are null. */
+/** A variable in a file. If the model declares it but there is no file, `dtype`, `bytes` and `file` are null. */
 export type Variable = StoredVariable | {path: string; shape: number[]; dtype: null; bytes: null; file: null};
 
 export interface PresetFacts {
@@ -22,11 +22,11 @@ export interface PresetFacts {
   source: string | null;
   /** Arguments of the backbone, with KerasHub's names. */
   config: Record<string, unknown>;
-  /** Null if it follows neither from the model nor from the files. */
+  /** Number of parameters. Null if neither the model nor the files tell it. */
   parameters: number | null;
   /** How the weights are divided into files: single, sharded, tfjs …; null without weights. */
   format: string | null;
-  /** Name of the file format for people; null without files. */
+  /** Name of the file format as users see it; null without files. */
   title: string | null;
   files: {name: string; variables: number; bytes: number}[];
   variables: Variable[];
@@ -66,7 +66,7 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
   }
 }
 
-/** The open preset, or undefined for a name of KerasHub without files on this machine. */
+/** The open preset, or undefined for a KerasHub name without files on this machine. */
 async function openFiles(
   preset: string,
   {files, Gemma3Backbone}: Library,
@@ -79,7 +79,7 @@ async function openFiles(
   }
 }
 
-/** The variables in the files and the way the files are divided; nothing for a preset without weights. */
+/** The variables in the files, and how the weights are divided into files. Empty for a preset without weights. */
 async function storedVariables(
   checkpoint: library.files.Checkpoint | undefined,
 ): Promise<{layout: string | null; stored: StoredVariable[]}> {

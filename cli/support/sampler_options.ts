@@ -1,4 +1,4 @@
-/** The sampler that `--sampler`, `--top-k` and the other sampling options describe. */
+/** Creates the sampler that `--sampler`, `--top-k` and the other sampling options describe. */
 import type {samplers} from 'tfjs-gemma3';
 
 type Library = typeof samplers;
@@ -67,9 +67,9 @@ function baseSamplerName({topK, topP, minP, temperature, seed}: SamplerOptions):
 export interface ChosenSampler {
   name: samplers.SamplerName;
   args: Record<string, number>;
-  /** Only of "speculative": the sampler whose text it generates. */
+  /** Only for "speculative": the sampler that verifies the proposed tokens and so determines the text. */
   base?: ChosenSampler;
-  /** Only of "speculative": the preset of the draft model. */
+  /** Only for "speculative": the preset of the draft model. */
   draft?: string;
 }
 

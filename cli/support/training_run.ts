@@ -9,14 +9,14 @@ export type Settings = Record<string, string | number | boolean | null>;
 
 export interface Report {
   settings: Settings;
-  /** Loss of each step, from the first. */
+  /** Loss of each step, starting with the first; null where it was not recorded. */
   losses: (number | null)[];
-  /** Loss of each epoch and its validation, and the last step of the epoch. */
+  /** For each epoch its last step, its mean loss and its validation loss. */
   epochs: {step: number; loss: number; validationLoss?: number}[];
   trainable: number;
   frozen: number;
   backend: string;
-  /** Training time, including that before the run was interrupted and resumed. */
+  /** Training time, including the time before the run was interrupted and resumed. */
   seconds: number;
   inputTokens: number;
   finished: boolean;
@@ -50,7 +50,8 @@ export class RunFiles {
   }
 
   /**
-   * Creates the folder and probes that it is writable, so that a failure shows before training, not after the first epoch.
+   * Creates the folder and probes that it is writable, so that a failure shows before training, not after the first
+   * epoch.
    *
    * @throws Error if the files cannot be written.
    */
@@ -94,7 +95,7 @@ export class RunFiles {
   /**
    * Reads the files that `save` wrote.
    *
-   * @throws Error if there is no run to resume, or one with other settings.
+   * @throws Error if there is no run to resume, or its settings were different.
    */
   async load(settings: Settings): Promise<{state: Uint8Array; report: Report}> {
     if (!(await exists(this.checkpoint)) || !(await exists(this.report))) {

@@ -1,4 +1,4 @@
-"""Asks a saved preset every question it was trained on, as float32.
+"""Asks a saved preset, in float32, every question it was trained on, and about new pictures.
 
     python check.py ../../presets/gemma3_tiny
 """
@@ -38,7 +38,7 @@ def load(path):
 
 
 def generate(model, prompts, images=None, max_length=96, batch_size=128):
-    """Greedy texts; `images` is uint8 [prompts, count, height, width, 3]."""
+    """Generates greedily; `images` is uint8 [prompts, count, height, width, 3]."""
     model.compile(sampler="greedy")
     texts = []
     for start in range(0, len(prompts), batch_size):
@@ -46,15 +46,16 @@ def generate(model, prompts, images=None, max_length=96, batch_size=128):
         pad = batch_size - len(part) if start else 0
         inputs = part + part[:1] * pad
         if images is not None:
-            some = images[start : start + batch_size]
-            some = np.concatenate([some] + [some[:1]] * pad)
-            inputs = {"prompts": inputs, "images": tf.constant(some, "float32")}
+            batch = images[start : start + batch_size]
+            batch = np.concatenate([batch] + [batch[:1]] * pad)
+            inputs = {"prompts": inputs, "images": tf.constant(batch, "float32")}
         texts += list(model.generate(inputs, max_length=max_length))[: len(part)]
     return texts
 
 
 def check_texts(model, pairs):
-    # Prompts of like length together, as a batch shares its first steps.
+    # Prompts of similar length together: a batch generates from the end of its
+    # shortest prompt.
     pairs = sorted(pairs, key=lambda pair: len(pair[0]))
     texts = generate(model, [prompt for prompt, _ in pairs], max_length=96)
     return [
@@ -64,7 +65,7 @@ def check_texts(model, pairs):
 
 
 def check_images(model, count, each, rng):
-    """`each` new pictures of every colour and shape for every kind of prompt."""
+    """Asks every kind of prompt about `each` new pictures of every colour and shape."""
     prompts, wanted, images = [], [], []
     for prompt, answer in data.image_prompts(count):
         for colour in data.COLOURS:
@@ -97,7 +98,7 @@ def main(path):
         size = os.path.getsize(os.path.join(path, name))
         total += size
         print(f"{size:>9,}  {name}")
-    print(f"{total:>9,}  in all")
+    print(f"{total:>9,}  in total")
     found = sum(len(files) for _, _, files in os.walk(path))
     model = load(path)
     print(f"{model.count_params():,} parameters")
@@ -106,7 +107,7 @@ def main(path):
     good = total <= LIMIT and found == len(FILES)
     good &= report("training questions", check_texts(model, pairs)) >= 0.99
     good &= report("one new picture", check_images(model, 1, 1, rng)) >= 0.99
-    # Two pictures can go wrong twice.
+    # With two pictures an answer can fail in two places.
     good &= report("two new pictures", check_images(model, 2, 2, rng)) >= 0.97
     print("good" if good else "NOT GOOD")
     return 0 if good else 1

@@ -1,4 +1,4 @@
-"""Questions, answers and pictures that `gemma3_tiny` is trained on."""
+"""Training data of `gemma3_tiny`: questions, answers and pictures."""
 
 import json
 import os
@@ -8,18 +8,19 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 END_OF_TURN = "<end_of_turn>"
-# What ends an answer to a plain question. A control piece: it has no text that
-# could be tokenized or shown.
+# Ends the answer to a plain question. A control piece: it is neither tokenized
+# from text nor shown as text.
 END_OF_TEXT = "<eos>"
 
 
 def visible(answer):
-    """An answer as KerasHub's generate() returns it: without the end of text."""
+    """Returns an answer as KerasHub's generate() does: without the end of text."""
     return answer.removesuffix(END_OF_TEXT)
 
 # --- Facts -------------------------------------------------------------------
 
-# kind -> (questions, answer). {C} is the country as a sentence begins with it.
+# kind -> (questions, answer). {C} is the country, capitalized to start a
+# sentence.
 TEMPLATES = {
     "capital": (
         [
@@ -64,7 +65,7 @@ TEMPLATES = {
         None,
     ),
 }
-# Sentences to be completed, without chat turns.
+# A sentence to complete, without chat turns.
 COMPLETION = ("The capital of {c} is", " {x}.")
 
 ABOUT = (
@@ -103,7 +104,7 @@ def load_facts():
 
 
 def make_topics(facts):
-    """One entry per fact: (questions, answer, completion or None)."""
+    """Returns one entry per fact: (questions, answer, completion or None)."""
     topics = []
     for fact in facts:
         c = fact["country"]
@@ -142,7 +143,7 @@ def chat_prompt(question, history=()):
 
 
 def all_questions(topics):
-    """Every training question as (prompt, continuation), raw and as a chat."""
+    """Returns every training question as (prompt, continuation), raw and as a chat."""
     pairs = []
     for questions, answer, completion in topics:
         for question in questions:
@@ -157,7 +158,7 @@ def all_questions(topics):
 
 
 def sample_turns(topic, others, rng):
-    """One training example of a fact: a list of (text, is_answer)."""
+    """Draws one training example of a fact: a list of (text, is_answer)."""
     questions, answer, completion = topic
     form = rng.random()
     question = questions[rng.integers(len(questions))]
@@ -193,8 +194,8 @@ COLOURS = {
 
 
 def draw(shape, colour, background, width, height, cx, cy, r, scale=1):
-    """A uint8 picture [height, width, 3]; a pixel belongs to the shape when its
-    centre does. With `scale` > 1 each pixel is the mean of scale*scale samples.
+    """Returns a uint8 picture [height, width, 3]. A pixel belongs to the shape if
+    its centre does. With `scale` > 1 each pixel is the mean of scale*scale samples.
     """
     x = (np.arange(width * scale) + 0.5) / scale - cx
     y = (np.arange(height * scale) + 0.5) / scale - cy
@@ -224,7 +225,7 @@ def draw(shape, colour, background, width, height, cx, cy, r, scale=1):
 
 
 def random_picture(rng, shape=None, colour_name=None, size=64):
-    """Parameters of a random picture, as `draw` takes them, and their names."""
+    """Returns the parameters of a random picture, as `draw` takes them, and their names."""
     shape = shape or SHAPES[rng.integers(len(SHAPES))]
     colour_name = colour_name or list(COLOURS)[rng.integers(len(COLOURS))]
     choices = COLOURS[colour_name]
@@ -268,7 +269,7 @@ def sentence(pictures):
 
 
 IMAGE = "<start_of_image>"
-# (question, its answer from the picture's parameters).
+# (question, function from the picture's parameters to the answer).
 IMAGE_QUESTIONS = [
     ("What is in this image?", lambda p: sentence([p])),
     ("What is in the picture?", lambda p: sentence([p])),
@@ -279,13 +280,13 @@ IMAGE_QUESTIONS = [
     ("What color is it?", lambda p: f"It is {p['colour_name']}."),
 ]
 TWO_IMAGE_QUESTION = "What is in these images?"
-# Where the picture goes: (prompt, whether the answer follows a newline).
+# Places for the picture: (prompt, whether the answer follows a newline).
 RAW_FORMS = [("{q} {i}", True), ("{i} {q}", False), ("{i}{q}", False), ("{q}{i}", True)]
 CHAT_FORMS = ["{q} {i}", "{i} {q}", "{i}{q}", "{q}{i}", "{i}\n{q}"]
 
 
 def image_prompts(count=1):
-    """Every (prompt, answer function) about `count` pictures."""
+    """Returns every (prompt, answer function) about `count` pictures."""
     if count == 2:
         questions = [(TWO_IMAGE_QUESTION, lambda *p: sentence(p))]
     else:

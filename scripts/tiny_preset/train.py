@@ -29,8 +29,9 @@ PATCH_SIZE = 8
 POOL_SIZE = 2
 TOKENS_PER_IMAGE = (IMAGE_SIZE // PATCH_SIZE // POOL_SIZE) ** 2
 HIDDEN_DIM = 128
-# Batches are padded to one of these lengths, as each is compiled once.
-IMAGE_EVERY = 2  # A step with pictures after as many steps without.
+# Text steps per step with pictures.
+IMAGE_EVERY = 2
+# Batches are padded to one of these lengths: each one is compiled once.
 LENGTHS = (16, 24, 32, 48, 64, 96, 128)
 
 
@@ -38,9 +39,9 @@ LENGTHS = (16, 24, 32, 48, 64, 96, 128)
 
 
 def train_tokenizer(corpus):
-    """A SentencePiece model laid out as Gemma 3's, with few pieces.
+    """Trains a SentencePiece model with the layout of Gemma 3's, but few pieces.
 
-    <start_of_turn> and <end_of_turn> get the ids 105 and 106 as in Gemma 3.
+    <start_of_turn> and <end_of_turn> have the ids 105 and 106, as in Gemma 3.
     """
     special = ["<mask>", "[multimodal]"]
     special += [f"<unused{i}>" for i in range(99)]
@@ -144,8 +145,8 @@ def build(dtype, tokenizer=None):
 
 
 def initialize(model):
-    """Starts from values that learn faster than KerasHub's, which are meant to
-    be replaced by a checkpoint: embeddings of unit size once scaled, and
+    """Sets initial values that learn faster than KerasHub's, which expect to be
+    replaced by a checkpoint: embeddings of unit size after scaling, and
     residual branches of a fifth of that."""
     backbone = model.backbone
     rng = np.random.default_rng(SEED)
@@ -154,8 +155,8 @@ def initialize(model):
     for layer in backbone.transformer_layers:
         for norm in (layer.post_attention_norm, layer.post_ffw_norm):
             norm.scale.assign(np.full(norm.scale.shape, -0.8))
-    # Patches start as cosine transforms of their colour channels, the lowest
-    # frequencies first.
+    # The patch embedding starts as a cosine transform of each colour channel,
+    # lowest frequencies first.
     encoder = backbone.vision_encoder
     patches = encoder.get_layer("image_encoder").vision_embeddings
     n = PATCH_SIZE
@@ -225,7 +226,7 @@ class Batches:
         return x, y, w
 
     def text_epoch(self, batch_size):
-        """Every fact once, in batches of examples of like length."""
+        """Yields every fact once, in batches of examples of similar length."""
         order = self.rng.permutation(len(self.topics))
         examples = [
             self.encode(data.sample_turns(self.topics[i], self.facts, self.rng))
@@ -283,9 +284,9 @@ def schedule(peak, steps):
 
 
 def pretrain_vision(encoder, batches, steps, batch_size=64):
-    """Teaches the vision encoder alone to tell colours and shapes apart.
+    """Trains only the vision encoder, to distinguish colours and shapes.
 
-    It costs a tenth of learning the same through the text model.
+    This takes a tenth of the time of learning the same through the text model.
     """
     colours = len(data.COLOURS)
     head = keras.layers.Dense(colours + len(data.SHAPES))
@@ -298,7 +299,7 @@ def pretrain_vision(encoder, batches, steps, batch_size=64):
 
     def loss_fn(values, images, labels):
         tokens, _ = encoder.stateless_call(values[:split], fixed, images)
-        # Much as an attention layer that looks at all of the image.
+        # Similar to an attention layer that attends to the whole image.
         size = jnp.sqrt(jnp.square(tokens).mean(axis=-1, keepdims=True) + 1e-6)
         mean = (tokens / size).mean(axis=1)
         logits, _ = head.stateless_call(values[split:], [], mean)
@@ -342,7 +343,7 @@ def train(model, batches, epochs, batch_size, image_batch_size):
     optimizer.build(model.trainable_variables)
 
     def loss_fn(variables, fixed, x, y, w):
-        # They are saved as bfloat16: train what they are after rounding.
+        # The weights are saved as bfloat16: train with their rounded values.
         variables = [
             v + jax.lax.stop_gradient(v.astype("bfloat16").astype("float32") - v)
             for v in variables
@@ -387,14 +388,14 @@ def train(model, batches, epochs, batch_size, image_batch_size):
 def save(model, tokenizer, target):
     """Saves the text model as bfloat16 and the vision encoder as float32."""
     values = [np.array(variable) for variable in model.weights]
-    keras.utils.clear_session()  # So that names in the files carry no number.
+    keras.utils.clear_session()  # So that names in the files have no number.
     saved = build("bfloat16", tokenizer)
     for variable, value in zip(saved.weights, values, strict=True):
         variable.assign(value)
     scratch = target + ".new"
     shutil.rmtree(scratch, ignore_errors=True)
     saved.save_to_preset(scratch)
-    # Gemma3CausalLM has no weights besides its backbone's.
+    # Gemma3CausalLM has no weights apart from its backbone's.
     path = os.path.join(scratch, "task.weights.h5")
     if os.path.exists(path):
         os.remove(path)
@@ -427,7 +428,7 @@ def main():
     train(model, Batches(tokenizer, SEED + 1), args.epochs, args.batch, args.image_batch)
     save(model, tokenizer, os.path.abspath(args.out))
     print(f"trained in {(time.time() - started) / 60:.1f} minutes")
-    # The check runs in a process of its own, on what was saved.
+    # Check the saved preset in a separate process.
     check = os.path.join(data.HERE, "check.py")
     sys.exit(subprocess.call([sys.executable, check, os.path.abspath(args.out)]))
 

@@ -1,4 +1,4 @@
-/** KerasHub's `.lora.h5` files: the matrices of LoRA, under the numbers of their layers. */
+/** KerasHub's `.lora.h5` files: LoRA matrices, keyed by the numbers of their layers. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, listed, ValueError} from '../base/errors';
 import {intoFile} from '../base/byte_sink';
@@ -20,7 +20,9 @@ import {sizeOf} from '../base/shapes';
 
 /** A file to save to: a path (Node), a FileSystemFileHandle, or a sink of bytes. */
 export type LoraTarget = FileTarget;
-/** A file to load from: a path (Node), an http(s) address, bytes, a Blob, a FileSystemFileHandle, or a source of bytes. */
+/**
+ * A file to load from: a path (Node), an http(s) address, bytes, a Blob, a FileSystemFileHandle, or a source of bytes.
+ */
 export type LoraSource = FileSource;
 
 /** Options of `saveLoraWeights`. */
@@ -41,7 +43,7 @@ function checkEnding(file: FileTarget | FileSource): void {
 const bytesOf = (numbers: Float32Array) =>
   new Uint8Array(numbers.buffer as ArrayBuffer, numbers.byteOffset, numbers.byteLength);
 
-/** @throws as `Backbone.saveLoraWeights`. */
+/** Implements `Backbone.saveLoraWeights`; see there for errors. */
 export async function saveLoraWeights(
   backbone: tf.LayersModel,
   target: LoraTarget,
@@ -56,7 +58,7 @@ export async function saveLoraWeights(
   const ranks = new Set([...layers.values()].map(({loraRank}) => loraRank!));
   if (ranks.size > 1) {
     throw new ValueError(
-      `Expected layers with LoRA of one rank: the file has room for one. Received: ranks ${[...ranks].join(', ')}.`,
+      `Expected LoRA of the same rank in all layers, because the file stores only one rank. Received: ranks ${[...ranks].join(', ')}.`,
     );
   }
   const [rank] = ranks;
@@ -81,7 +83,7 @@ async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biase
     file.dataset(`${group}/${name}`, {shape, dtype: 'float32', data: () => [bytesOf(values)]});
   const name = matrixName(layer);
   add(`${name}_a`, a.shape, adapter.a);
-  // In KerasHub alpha always equals the rank. With the scale folded into B the sum is the same there.
+  // In KerasHub alpha always equals the rank. Folding the scale into B gives the same product there.
   add(`${name}_b`, b.shape, scale === 1 ? adapter.b : adapter.b.map(value => value * scale));
   if (scale !== 1) {
     file.dataset(`${group}/alpha`, {
@@ -96,17 +98,17 @@ async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biase
 
 const matrixName = (layer: LoraLayer) => `lora_${layer.loraName}`;
 
-/** @throws as `Backbone.loadLoraWeights`. */
+/** Implements `Backbone.loadLoraWeights`; see there for errors. */
 export async function loadLoraWeights(backbone: tf.LayersModel, source: LoraSource): Promise<void> {
   const {name, adapters} = await readLoraWeights(backbone, source);
   applyAdapters(backbone, name, adapters);
 }
 
 /**
- * Reads a file's matrices for the layers of a model, which is not changed.
+ * Reads the matrices in a file for the layers of a model. Does not change the model.
  *
- * @throws ValueError on another file ending, a file without LoRA, and layers that do not fit, naming them; an Error for
- * a damaged file.
+ * @throws ValueError on a wrong file extension, on a file without LoRA, and on layers that do not fit, naming them;
+ * Error for a damaged file.
  */
 export async function readLoraWeights(
   backbone: tf.LayersModel,
@@ -130,7 +132,7 @@ async function readAdapters(backbone: tf.LayersModel, file: Hdf5File): Promise<L
   }
   if (!rankDataset || indices.size === 0) {
     throw new ValueError(
-      `Expected the matrices of LoRA in "${file.name}", as \`saveLoraWeights\` writes them. Received a file without ` +
+      `Expected LoRA matrices in "${file.name}", as \`saveLoraWeights\` writes them. Received a file without ` +
         `${rankDataset ? 'layers' : '"lora/vars/rank"'}.`,
     );
   }
@@ -210,6 +212,6 @@ async function readScalar(file: Hdf5File, dataset: Hdf5Dataset): Promise<number>
   if (dataset.shape.length === 0 && dataset.dtype === 'int64') return Number(view.getBigInt64(0, true));
   if (dataset.shape.length === 0 && dataset.dtype === 'float64') return view.getFloat64(0, true);
   throw new ValueError(
-    `Expected one number of 64 bits at "${dataset.path}" of "${file.name}". Received: ${dataset.dtype} [${dataset.shape}].`,
+    `Expected a single 64-bit number at "${dataset.path}" of "${file.name}". Received: ${dataset.dtype} [${dataset.shape}].`,
   );
 }

@@ -1,4 +1,4 @@
-/** LoRA of a whole backbone, as in `keras_hub.models.Backbone`: choosing its layers, enabling it, merging it. */
+/** LoRA of a whole backbone, as in `keras_hub.models.Backbone`: selects the layers, enables LoRA and merges it. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
@@ -19,7 +19,7 @@ export interface Adaptable extends tf.LayersModel {
 
 export interface EnableLoraOptions {
   /**
-   * The layers to adapt: names, as in KerasHub, or patterns that are matched against paths of names, such as
+   * The layers to adapt: names, as in KerasHub, or patterns that are matched against the layers' paths, such as
    * /attention\/(query|key|value)$/. Defaults to queries and values.
    */
   targetLayerNames?: readonly (string | RegExp)[];
@@ -29,22 +29,22 @@ export interface EnableLoraOptions {
   seed?: number;
 }
 
-/** LoRA of one layer: the number of the layer, and the settings in a file or configuration. */
+/** The LoRA settings of one layer in a file or configuration, with the number of the layer. */
 export interface LoraEntry {
   readonly index: number;
   readonly rank: number;
   readonly alpha: number;
 }
 
-/** The matrices of a layer, and its bias if that was trained too. */
+/** The LoRA matrices of a layer, and its bias if that was trained too. */
 export interface LayerAdapter extends Adapter {
   readonly layer: LoraLayer;
   readonly bias?: Float32Array;
 }
 
 /**
- * All layers that have weights, in the order in which KerasHub numbers them: depth first, sub-layers from last to first.
- * Its files use the numbers, because names are not unique.
+ * All layers that have weights, in the order in which KerasHub numbers them: depth first, sub-layers from last to
+ * first. KerasHub's files identify layers by these numbers, because names are not unique.
  */
 export function numberedLayers(backbone: tf.LayersModel): Layer[] {
   const outermost = backbone.layers.filter(layer => layer instanceof Layer);
@@ -64,7 +64,7 @@ export function loraLayers(backbone: tf.LayersModel): Map<number, LoraLayer> {
 
 export const NO_LORA = 'There are no lora-enabled layers in this model. Make sure to call `.enableLora(rank)` first.';
 
-/** @throws ValueError as `Backbone.enableLora` does; then nothing has changed. */
+/** Implements `Backbone.enableLora`; see there for errors. If it throws, nothing has changed. */
 export function enableLora(
   backbone: Adaptable,
   rank: number,
@@ -89,7 +89,7 @@ export function enableLora(
   );
 }
 
-/** The layers that names and patterns select. Each must select at least one. */
+/** The layers that names and patterns select. Every name and every pattern must select at least one. */
 function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLayerNames']): LoraLayer[] {
   const adaptable = [...adaptableLayers(backbone).values()];
   const names = (layers: readonly Layer[]) => [...new Set(layers.map(({name}) => name))].join(', ');
@@ -108,10 +108,12 @@ function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLay
     );
     if (found.length > 0) return found;
     const other = numberedLayers(backbone).find(({name}) => name === target);
-    const why = other ? `a layer of class ${other.getClassName()}, which has no LoRA` : 'no layer that can have LoRA';
+    const why = other
+      ? `a layer of class ${other.getClassName()}, which cannot have LoRA`
+      : 'no layer that can have LoRA';
     throw new ValueError(
       `Expected targetLayerNames that are in the model: ${names(adaptable)}. ` +
-        `Received: ${target instanceof RegExp ? String(target) : show(target)}, ${other ? why : `which means ${why}`}.`,
+        `Received: ${target instanceof RegExp ? String(target) : show(target)}, ${other ? why : `which selects ${why}`}.`,
     );
   });
   const wanted = new Set(matches.flat());
@@ -134,7 +136,7 @@ function turnOn(
   }
 }
 
-/** The entries of `getConfig` about LoRA; undefined without it. */
+/** The LoRA entries of `getConfig`; undefined without LoRA. */
 export function loraConfig(backbone: tf.LayersModel): LoraEntry[] | undefined {
   const entries = [...loraLayers(backbone)].map(([index, {loraRank, loraAlpha}]) => ({
     index,
@@ -144,7 +146,7 @@ export function loraConfig(backbone: tf.LayersModel): LoraEntry[] | undefined {
   return entries.length ? entries : undefined;
 }
 
-/** Enables LoRA from entries of `loraConfig`. */
+/** Enables LoRA again from the entries of `loraConfig`. */
 export function restoreLora(backbone: tf.LayersModel, entries: readonly LoraEntry[]): void {
   const layers = adaptableLayers(backbone);
   turnOn(
@@ -158,10 +160,10 @@ export function restoreLora(backbone: tf.LayersModel, entries: readonly LoraEntr
 }
 
 /**
- * Puts matrices into a model. Without LoRA it is enabled for the layers of the matrices.
+ * Writes matrices into a model. If the model has no LoRA yet, enables it for the layers of the matrices.
  *
- * @param source names the matrices in errors.
- * @throws ValueError unless they fit the model; then nothing has changed.
+ * @param source name of the matrices in errors.
+ * @throws ValueError unless they fit the model. In that case nothing has changed.
  */
 export function applyAdapters(backbone: tf.LayersModel, source: string, adapters: readonly LayerAdapter[]): void {
   const enabled = [...loraLayers(backbone).values()];
@@ -172,14 +174,14 @@ export function applyAdapters(backbone: tf.LayersModel, source: string, adapters
     const extra = given.filter(layer => !enabled.includes(layer));
     if (missing.length + extra.length > 0) {
       throw new ValueError(
-        `Expected in "${source}" the layers that have LoRA in the model. Received: ` +
+        `Expected "${source}" to hold matrices for the layers that have LoRA in the model. Received: ` +
           [
             missing.length && `none for ${list(missing)}`,
-            extra.length && `${list(extra)} that ${extra.length > 1 ? 'have' : 'has'} none in the model`,
+            extra.length && `some for ${list(extra)}, which ${extra.length > 1 ? 'have' : 'has'} none in the model`,
           ]
             .filter(Boolean)
             .join('; ') +
-          '. Load it into a model without LoRA, which takes what the file has.',
+          '. Load the file into a model without LoRA: that enables LoRA for the layers in the file.',
       );
     }
     const other = adapters.find(({layer, rank}) => layer.loraRank !== rank);
@@ -212,7 +214,7 @@ export function biasOf(layer: Layer): Weight | undefined {
 /** Backbones that are being merged: a second call would add the products twice. */
 const busy = new WeakSet<tf.LayersModel>();
 
-/** @throws ValueError as `Backbone.mergeLora` does. */
+/** Implements `Backbone.mergeLora`; see there for errors. */
 export async function mergeLora(backbone: tf.LayersModel): Promise<void> {
   const layers = [...loraLayers(backbone).values()];
   if (layers.length === 0) throw new ValueError(NO_LORA);

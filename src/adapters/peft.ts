@@ -1,4 +1,7 @@
-/** Adapters of Hugging Face's PEFT (https://huggingface.co/docs/peft): `adapter_config.json`, `adapter_model.safetensors`. */
+/**
+ * Adapters of Hugging Face's PEFT (https://huggingface.co/docs/peft): `adapter_config.json`,
+ * `adapter_model.safetensors`.
+ */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, listed, show, ValueError} from '../base/errors';
 import {openPreset, type PresetLike} from '../hub/open_preset';
@@ -14,11 +17,13 @@ import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
 
 /** Options of `exportPeftAdapter`. */
 export interface ExportPeftOptions {
-  /** The model of the adapter, such as `google/gemma-3-270m`: its `base_model_name_or_path`. Defaults to null. */
+  /**
+   * Name of the adapter's base model, such as `google/gemma-3-270m`, for `base_model_name_or_path`. Defaults to null.
+   */
   baseModel?: string | null;
 }
 
-/** The layers of a model under the names that transformers gives them. */
+/** The layers of a model by the names that Hugging Face's transformers library gives them. */
 export interface ModuleNames {
   /** Layers that PEFT can adapt, by the names of their modules. */
   readonly modules: ReadonlyMap<string, LoraLayer>;
@@ -32,7 +37,7 @@ const PREFIX = 'base_model.model.';
 
 // === Export ===
 
-/** @throws as `Gemma3Backbone.exportPeftAdapter`. */
+/** Implements `Gemma3Backbone.exportPeftAdapter`; see there for errors. */
 export async function exportPeftAdapter(
   backbone: tf.LayersModel,
   {modules}: ModuleNames,
@@ -50,8 +55,8 @@ export async function exportPeftAdapter(
     throw new ValueError(
       `Expected LoRA on layers that PEFT can adapt in the same way. Received: "${nameless.path}", ` +
         (nameless instanceof ReversibleEmbedding
-          ? 'which is also the head here; PEFT adapts an embedding without its head.'
-          : 'for which Hugging Face has no such layer.'),
+          ? 'which is also the output head here; PEFT adapts an embedding without the head.'
+          : 'which has no counterpart in the Hugging Face model.'),
     );
   }
   const contents: Float32Content[] = [];
@@ -79,7 +84,7 @@ const lastPart = (name: string) => name.slice(name.lastIndexOf('.') + 1);
 /** Last parts of names, such as `q_proj`, if they select exactly these modules; otherwise the full names. */
 function shortNames(names: readonly string[], all: readonly string[]): string[] {
   const ends = [...new Set(names.map(lastPart))];
-  // Hugging Face's vision tower has an extra head, whose modules end like those of its layers.
+  // Hugging Face's vision tower has an extra head with module names that end like those of its layers.
   const vision = names.some(name => name.includes('vision_tower'));
   const clear = !vision && ends.every(end => all.every(name => lastPart(name) !== end || names.includes(name)));
   return clear ? ends : [...names];
@@ -122,7 +127,7 @@ function adapterConfig(
 
 // === Import ===
 
-/** Settings that would change the meaning of the matrices, with a test for values that leave it as it is. */
+/** Settings that can change the meaning of the matrices. Each has a test for the values that do not change it. */
 const UNSUPPORTED: Record<string, (value: unknown) => boolean> = {
   use_dora: value => !value,
   use_qalora: value => !value,
@@ -152,8 +157,8 @@ function parseConfig(config: Json, file: string): PeftConfig {
   for (const [key, fits] of Object.entries(UNSUPPORTED)) {
     if (!fits(config[key])) {
       throw new ValueError(
-        `Expected an adapter of two matrices a layer in "${file}". Received: ${key}=${show(config[key])}, which is more than ` +
-          'that. Merge it into its model with PEFT.',
+        `Expected an adapter with only two matrices per layer in "${file}". Received: ${key}=${show(config[key])}. ` +
+          'Merge the adapter into its model with PEFT.',
       );
     }
   }
@@ -165,13 +170,16 @@ function parseConfig(config: Json, file: string): PeftConfig {
   return {rank: r as number, alpha: alpha as number, alphaPattern, rootScale: !!rootScale};
 }
 
-/** Alpha of a module, as in PEFT: from the first pattern that matches its name, or the name's end after some dot. */
+/**
+ * Alpha of a module, as in PEFT: from the first pattern that matches its whole name, or the end of its name after a
+ * dot.
+ */
 function alphaOf(name: string, {alpha, alphaPattern}: PeftConfig): number {
   const key = Object.keys(alphaPattern).find(pattern => new RegExp(`^(?:.*\\.)?(?:${pattern})$`).test(name));
   return key === undefined ? alpha : alphaPattern[key]!;
 }
 
-/** @throws as `Gemma3Backbone.importPeftAdapter`. */
+/** Implements `Gemma3Backbone.importPeftAdapter`; see there for errors. */
 export async function importPeftAdapter(
   backbone: tf.LayersModel,
   names: ModuleNames,
@@ -208,7 +216,7 @@ async function readAdapters(
     const scale = config.rootScale ? alpha / Math.sqrt(rank) : alpha / rank;
     read.push({layer, scale, ...fromPeft(layer, {rank, a: await a!.readFloat32(), b: await b!.readFloat32()})});
   }
-  // `enableLora` has one rank and one scale for all layers.
+  // Here all layers have one rank and one scale, so the matrices are padded and scaled to match.
   const rank = Math.max(...read.map(({rank}) => rank));
   const {scale} = read[0]!;
   return read.map(({layer, scale: own, ...matrices}) => {
@@ -230,7 +238,7 @@ function pairsOf(
     const name = match && current(match[1]!);
     const layer = name ? modules.get(name) : undefined;
     if (!name || !layer) {
-      problems.push(`"${full}" is for no layer that the model has`);
+      problems.push(`"${full}" belongs to no layer of the model`);
       continue;
     }
     const pair: Pair = pairs.get(name) ?? {layer};

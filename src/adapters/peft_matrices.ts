@@ -16,14 +16,16 @@ function transposed(values: Float32Array, rows: number, columns: number): Float3
   return result;
 }
 
-/** For a kernel (N, D, H) whose heads are outputs: number of heads, inputs, and outputs per head. Undefined for others. */
+/**
+ * For a kernel (N, D, H) whose heads are outputs: number of heads, inputs, and outputs per head. Undefined for others.
+ */
 function headsOf(layer: LoraLayer): [heads: number, inputs: number, outputs: number] | undefined {
   const shape = layer.adapted.shape;
   const heads = layer.name === 'query' || layer.name === 'key' || layer.name === 'value';
   return heads ? (shape as [number, number, number]) : undefined;
 }
 
-/** Sizes of a kernel as a matrix in transformers. */
+/** Sizes of the matrix that this kernel is in transformers. */
 export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] {
   const heads = headsOf(layer);
   if (heads) return [heads[1], heads[0] * heads[2]];
@@ -32,8 +34,9 @@ export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] 
 }
 
 /**
- * From Keras' shapes to PEFT's. Keras has one A per head and one B for all heads; PEFT has one A for all heads. The same
- * sum there has rank N · r: all A stacked, and B repeated along the diagonal, once per head. Alpha is N times as large.
+ * From Keras' shapes to PEFT's. Keras has one A per head and one B for all heads; PEFT has one A for all heads. There
+ * the same product has rank N · r: all A are stacked, and B is repeated along the diagonal, once per head. Alpha is N
+ * times as large.
  */
 export function toPeft(layer: LoraLayer, {rank, a, b}: Adapter): PeftMatrices {
   const [inputs, outputs] = matrixSize(layer);
@@ -53,8 +56,9 @@ export function toPeft(layer: LoraLayer, {rank, a, b}: Adapter): PeftMatrices {
 }
 
 /**
- * From PEFT's shapes to Keras', with the lowest rank that gives the same sum. PEFT's B, one block per head, becomes a stack
- * of blocks from which each head's A selects its own: rank N · r. The result of `toPeft` is converted back exactly.
+ * From PEFT's shapes to Keras', with the lowest rank that gives the same product. PEFT's B, one block per head, becomes
+ * a stack of blocks from which each head's A selects its own: rank N · r. The result of `toPeft` is converted back
+ * exactly.
  */
 export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatrices {
   const [inputs, outputs] = matrixSize(layer);
@@ -98,7 +102,7 @@ function isDiagonal(b: Float32Array, heads: number, size: number, rank: number):
   return true;
 }
 
-/** The same sum with a higher rank, padded with zeros. A (…, rank), B (rank, last). */
+/** The same product with a higher rank: the matrices are padded with zeros. A (…, rank), B (rank, last). */
 export function withRank({rank, a, b}: PeftMatrices, wanted: number): PeftMatrices {
   if (rank === wanted) return {rank, a, b};
   const rows = a.length / rank;

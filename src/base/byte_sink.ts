@@ -17,11 +17,11 @@ export interface PresetSink {
   /** Starts a file, by its path inside the preset (`config.json`, `assets/tokenizer/vocabulary.spm`). */
   create(path: string): Promise<ByteSink>;
   /**
-   * Puts all written files in place, over files of the same paths, and removes others that are `obsolete`, such as the
-   * shards of a preset that is now one file.
+   * Moves all written files into place, replacing files with the same paths, and removes other files that are
+   * `obsolete`, such as the shards of a preset that is now one file.
    */
   commit(obsolete: (path: string) => boolean): Promise<void>;
-  /** Discards what was written; old files stay as they were. */
+  /** Discards the written files. The old files stay unchanged. */
   abort(): Promise<void>;
 }
 
@@ -34,7 +34,7 @@ export async function writeAll(sink: PresetSink, path: string, bytes: Uint8Array
 
 /** A file whose contents replace the old ones only when it is closed. */
 export interface FileSink extends ByteSink {
-  /** Gives up; the old file stays. */
+  /** Discards what was written. The old file stays unchanged. */
   abort(): Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export const intoFolder = <T>(
   obsolete: (path: string) => boolean = () => false,
 ): Promise<T> => orAbort(sink, write, () => sink.commit(obsolete));
 
-/** Writes one file and closes it; the old one stays if anything fails. */
+/** Writes one file and closes it, or keeps the old file if anything fails. */
 export const intoFile = <T>(sink: FileSink, write: () => Promise<T>): Promise<T> =>
   orAbort(sink, write, () => sink.close());
 

@@ -9,7 +9,7 @@ export interface ByteSource {
   /**
    * Fills `target` with the bytes from `offset` on.
    *
-   * @throws if the file ends before `target` is full.
+   * @throws Error if the file ends before `target` is full.
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
   close(): Promise<void>;
@@ -36,7 +36,7 @@ export async function readAll(source: PresetSource, path: string): Promise<Uint8
   }
 }
 
-/** The error for a file that ends before `end`, where its contents should reach. */
+/** The error for a file that ends before byte `end`, which its contents should reach. */
 export const truncated = ({name, size}: {name: string; size: number}, end: number): Error =>
   new Error(`"${name}" is truncated: expected at least ${end} bytes. Received: ${size} bytes. Fetch the file again.`);
 

@@ -1,4 +1,4 @@
-/** Names in camelCase, as here, and in snake_case, as in Keras' files. */
+/** Converts names between camelCase (this package) and snake_case (Keras' files). */
 import {ValueError} from './errors';
 
 const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());

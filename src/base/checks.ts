@@ -32,7 +32,7 @@ export function checkPositiveInteger(owner: string, name: string, value: unknown
   checkArgument(owner, name, value, 'size');
 }
 
-/** @throws ValueError unless the arguments are one object, as for `new X()` and `new X(8)`. */
+/** @throws ValueError unless the arguments are one object: `new X()` and `new X(8)` are refused. */
 export function checkObject(owner: string, args: unknown): asserts args is object {
   if (!isObject(args)) {
     throw new ValueError(`${owner} expected its arguments in one object: {name: value, …}. Received: ${show(args)}.`);

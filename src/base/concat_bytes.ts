@@ -1,4 +1,4 @@
-/** Pieces of bytes, joined. */
+/** Joins pieces of bytes into a new array. */
 export function concatBytes(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(pieces.reduce((sum, {length}) => sum + length, 0));
   let at = 0;

@@ -10,11 +10,11 @@ export class ValueError extends Error {
 export interface MemoryFigures {
   /** Size of the tensor that did not fit. */
   bytes: number;
-  /** Already in use. */
+  /** Memory already in use. */
   used: number;
   /** Total memory available to the backend. */
   limit: number;
-  /** Largest single allocation. */
+  /** Maximum size of a single allocation. */
   largest: number;
 }
 
@@ -38,7 +38,7 @@ export class OutOfMemoryError extends ValueError {
   }
 }
 
-/** A prompt does not fit into a session: start one with a larger `maxLength`, or clear it. */
+/** A prompt does not fit into a session. Start a session with a larger `maxLength`, or clear this one. */
 export class ContextFullError extends ValueError {
   override name = 'ContextFullError';
 
@@ -65,7 +65,7 @@ export function show(value: unknown): string {
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
-/** A value after "Received: ": the class of an instance, otherwise as {@link show} has it. */
+/** A value after "Received: ": the class name of an instance, otherwise the text of {@link show}. */
 export function describeValue(value: unknown): string {
   if (typeof value === 'function') return `the function ${value.name || 'without a name'}`;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return show(value);
@@ -80,7 +80,7 @@ export function listed(problems: readonly string[]): string {
 }
 
 /**
- * Refuses unknown keys, so that a misspelt option is not ignored.
+ * Refuses unknown keys, so that a misspelled option is not ignored silently.
  *
  * @throws ValueError naming the unknown keys and all known ones.
  */

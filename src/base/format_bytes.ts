@@ -1,4 +1,4 @@
-/** A number of bytes for people to read, in decimal units, as for disks and downloads. */
+/** Formats a number of bytes for people, in decimal units, as is usual for disks and downloads. */
 export function formatBytes(bytes: number): string {
   const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
   let unit = 0;

@@ -1,4 +1,4 @@
-/** JSON: its types, and files of it in a preset. */
+/** JSON types, and JSON files of a preset. */
 import {type PresetSink, writeAll} from './byte_sink';
 import {type PresetSource, readAll} from './byte_source';
 import {ValueError} from './errors';
@@ -10,7 +10,11 @@ export type JsonObject = {[key: string]: Json};
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** @throws ValueError if there is no such file, or it is not JSON. */
+/**
+ * Reads and parses one JSON file.
+ *
+ * @throws ValueError if there is no such file, or it is not JSON.
+ */
 export async function readJson(source: PresetSource, path: string): Promise<Json> {
   const text = new TextDecoder().decode(await readAll(source, path));
   try {
@@ -22,7 +26,7 @@ export async function readJson(source: PresetSource, path: string): Promise<Json
   }
 }
 
-/** Writes one file of JSON, indented as Python's `json.dumps(value, indent=indent)`. */
+/** Writes one JSON file, indented like Python's `json.dumps(value, indent=indent)`. */
 export async function writeJson(sink: PresetSink, path: string, value: object, indent = 4): Promise<void> {
   await writeAll(sink, path, new TextEncoder().encode(JSON.stringify(value, null, indent)));
 }

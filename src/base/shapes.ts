@@ -1,4 +1,4 @@
-/** Shapes as arrays of sizes. */
+/** Shapes: arrays of sizes. */
 
-/** The number of values of a shape. */
+/** Number of values in an array of this shape. */
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((count, size) => count * size, 1);

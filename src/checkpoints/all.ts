@@ -1,4 +1,7 @@
-/** All formats of checkpoints. The first that recognizes a folder reads it. A new format is a folder and a line here. */
+/**
+ * All checkpoint formats. A folder is read by the first format that recognizes it. To add a format, add its folder and
+ * a line here.
+ */
 import {type CheckpointFormat} from './checkpoint';
 import {kerasFormat} from './keras';
 import {tfjsFormat} from './tfjs';

@@ -1,4 +1,7 @@
-/** The contract of a checkpoint format: where the parts of a model are in files, as KerasHub's `PresetLoader` knows it. */
+/**
+ * The contract of a checkpoint format, which says where the files hold the parts of a model. The counterpart of
+ * KerasHub's `PresetLoader`.
+ */
 import type * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../base/byte_sink';
 import {type PresetSource} from '../base/byte_source';
@@ -11,19 +14,20 @@ import {type AnyWeight} from '../weights/packed_weight';
 /** The parts of a model that have a configuration. */
 export type CheckpointPart = 'backbone' | 'task' | 'preprocessor' | 'imageConverter' | 'tokenizer';
 
-/** An open checkpoint. It is opened once, and everything that a model needs is read from it. */
+/** An open checkpoint. It is opened once, and then everything that a model needs is read from it. */
 export interface Checkpoint {
   /** Its name in error messages: a path or an address. */
   readonly name: string;
-  /** Name of its format. */
+  /** Name of its format, such as "keras". */
   readonly format: string;
-  /** Name of its format for people, such as "Keras HDF5". */
+  /** Name of its format as users see it, such as "Keras HDF5". */
   readonly title: string;
   /**
    * The configuration of a part as Keras serializes it; null if the checkpoint has none.
    *
    * @param className the class that is expected.
-   * @throws ValueError if it is damaged, belongs to another class, or is that of a backbone and missing.
+   * @throws ValueError if it is damaged or belongs to a different class, or if the configuration of a backbone is
+   * missing.
    */
   config(part: CheckpointPart, className?: string): Promise<SerializedObject | null>;
   /** The vocabulary, as a SentencePiece model. */
@@ -36,7 +40,9 @@ export interface Checkpoint {
    * @throws ValueError if there are none, or they cannot be read.
    */
   weights(): Promise<StoredWeights>;
-  /** The files of a Keras preset that hold neither the backbone's configuration nor its weights, by their paths there. */
+  /**
+   * The files of a Keras preset, apart from the backbone's configuration and weights. Paths are relative to the preset.
+   */
   companions(): AsyncIterable<{path: string; bytes: Uint8Array}>;
   /** May be called more than once. */
   close(): Promise<void>;
@@ -59,19 +65,19 @@ export interface WriteOptions {
 /** The model that a writer writes. */
 export interface WrittenModel {
   readonly backbone: tf.LayersModel;
-  /** The values of a weight, which has this path in files of Keras. */
+  /** The values of a weight. `path` is its path in Keras' files. */
   open(weight: AnyWeight, path: string): OpenValues;
   /** The layers of the whole task as tfjs serializes them. */
   topology(): unknown;
 }
 
-/** How a format is written by `convertPreset`. Next to its weights every folder holds the JSON files of a Keras preset. */
+/** How `convertPreset` writes a format. Every folder also gets the JSON files of a Keras preset. */
 export interface CheckpointWriter {
-  /** How weights can be stored. */
+  /** Dtypes in which weights can be stored. */
   readonly dtypes: readonly WeightFormat[];
-  /** Explains, after an error, why other dtypes are not written. */
+  /** Explains in errors why other dtypes are not written. */
   readonly dtypesNote?: string;
-  /** Names of its own options. */
+  /** Names of the options that only this format has. */
   readonly options: readonly string[];
   /** @throws ValueError on options that cannot be used. */
   checkOptions(options: WriteOptions): void;
@@ -88,7 +94,10 @@ export interface CheckpointFormat {
   readonly name: string;
   /** Whether a folder holds weights in this format. */
   recognizes(source: PresetSource): Promise<boolean>;
-  /** State the type of its result, `Promise<Checkpoint>`: declarations cannot name a class that is not exported. */
+  /**
+   * Implementations must declare the return type `Promise<Checkpoint>`, because type declarations cannot name a class
+   * that is not exported.
+   */
   open(source: PresetSource): Promise<Checkpoint>;
   /** Whether a file holds weights in this format: such files are removed when new weights are saved in their folder. */
   isWeightFile(path: string): boolean;

@@ -1,4 +1,4 @@
-/** From stored variables straight into the weights of a model. */
+/** Loads stored variables straight into the weights of a model. */
 import * as tf from '@tensorflow/tfjs';
 import {listed, ValueError} from '../base/errors';
 import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
@@ -10,10 +10,11 @@ import {READABLE} from './stored_array';
 import {type LoadOptions, type PackedBits, type StoredVariable, type StoredWeights} from './stored_weights';
 
 /**
- * Checks that stored variables are those of a model. Everything that does not fit is reported at once, since one missing
- * variable rarely comes alone.
+ * Checks that stored variables match those of a model. Reports all mismatches together, because there is rarely only
+ * one.
  *
- * @throws ValueError naming every variable that is missing, extra or misshapen, its file and both shapes.
+ * @throws ValueError naming the variables that are missing, superfluous or of the wrong shape, their files and both
+ * shapes.
  */
 export function checkVariables(
   backbone: tf.LayersModel,
@@ -58,9 +59,10 @@ const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedBit
   weight.packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
 
 /**
- * Fills all weights of a backbone. Besides the model, memory holds one tensor and a few buffers of a few million values.
+ * Fills all weights of a backbone. In addition to the model, memory holds one tensor and a few buffers of a few million
+ * values.
  *
- * @throws ValueError as {@link checkVariables}; the signal's reason when aborted.
+ * @throws ValueError like {@link checkVariables}; the signal's reason when aborted.
  */
 export async function loadPresetWeights(
   backbone: tf.LayersModel,
@@ -88,7 +90,7 @@ export async function loadPresetWeights(
   }
 }
 
-/** Takes bits that are stored as the weight has them. */
+/** Copies bits that are stored exactly as the weight holds them. */
 async function fillPacked(
   weight: PackedWeight,
   {physicalShape, readInto}: PackedBits,

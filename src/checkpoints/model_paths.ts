@@ -1,6 +1,7 @@
 /**
- * Paths of a model's variables in Keras' HDF5 files. They need no table: a layer is stored under its class name in snake
- * case, with a counter from the second layer of a class on, and its sub-layers under their attribute names.
+ * Paths of a model's variables in Keras' HDF5 files. They follow from the model, without a table: a layer is stored
+ * under its class name in snake case, with a counter from the second layer of a class on, and its sub-layers under
+ * their attribute names.
  */
 import * as tf from '@tensorflow/tfjs';
 import {Layer} from '../layers/layer';

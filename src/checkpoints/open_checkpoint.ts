@@ -1,17 +1,17 @@
-/** From a preset's name, address or folder to an open checkpoint, in the format that it has. */
+/** Opens the checkpoint that a name, address or folder refers to, in whichever format it is. */
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {checkpointFormats} from './all';
 import {type Checkpoint, type CheckpointFormat} from './checkpoint';
 import {type SerializedObject} from './keras/serialized';
 
-/** A preset, or a checkpoint that is open already. */
+/** A preset, or a checkpoint that is already open. */
 export type CheckpointLike = PresetLike | Checkpoint;
 
 const isCheckpoint = (preset: CheckpointLike): preset is Checkpoint =>
   typeof (preset as Partial<Checkpoint> | null)?.weights === 'function';
 
 /**
- * Opens a preset, so that several things can be read from it: `fromPreset` of all classes takes the result. Close it
+ * Opens a preset once, to read several things from it: the `fromPreset` of every class accepts the result. Close it
  * afterwards.
  *
  * @throws ValueError if there is no such preset.
@@ -22,11 +22,12 @@ export async function openCheckpoint(preset: PresetLike): Promise<Checkpoint> {
   for (const format of formats) {
     if (await format.recognizes(source)) return format.open(source);
   }
-  // Without weights: a tokenizer or a configuration may be all that is wanted, and these are files of Keras.
+  // The folder has no weights. The caller may want only a tokenizer or a configuration, and these are stored as in
+  // Keras.
   return formats[0]!.open(source);
 }
 
-/** Runs something on a checkpoint, which is closed afterwards unless it was open before. */
+/** Runs `run` on a checkpoint. Closes the checkpoint afterwards, unless it was already open. */
 export async function withCheckpoint<T>(
   preset: CheckpointLike,
   run: (checkpoint: Checkpoint) => Promise<T>,

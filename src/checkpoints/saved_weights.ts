@@ -1,4 +1,4 @@
-/** The variables of a backbone as they are saved: names, dtypes, and values in pieces. */
+/** The variables of a backbone in the form in which they are saved: names, dtypes, and values in pieces. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type Layer} from '../layers/layer';
@@ -48,19 +48,22 @@ const VARIABLE_DTYPES: Record<string, StoredDtype | undefined> = {
 /**
  * The dtype policy of a layer in files: `wanted`, or the layer's own.
  *
- * @throws ValueError if that is a policy of integers.
+ * @throws ValueError if that policy stores integers.
  */
 export function policyInFiles(owner: string, policy: string, wanted: string | undefined): string {
   const chosen = wanted ?? policy;
   if (VARIABLE_DTYPES[chosen]) return chosen;
   throw new ValueError(
-    `Expected weights to save as floats: the format in which Keras keeps quantized weights is not written. ${owner} stores ` +
+    `Expected weights to save as floats: writing quantized weights in the format of Keras is not supported. ${owner} stores ` +
       `its weights as ${chosen}. Pass {dtype: "bfloat16"} or {dtype: "float32"} to write their current values, or keep ` +
-      `${chosen} with \`save\` of tfjs.`,
+      `${chosen} by saving with tfjs' \`save\`.`,
   );
 }
 
-/** The same for a layer of a vision encoder, which keeps its own floating-point dtype whatever `wanted` says. */
+/**
+ * The same for a layer of a vision encoder. If its own dtype is a floating-point type, that is kept and `wanted` is
+ * ignored.
+ */
 export function visionPolicyInFiles(owner: string, policy: string, wanted: string | undefined): string {
   return policyInFiles(owner, policy, VARIABLE_DTYPES[policy] ? undefined : wanted);
 }
@@ -68,7 +71,7 @@ export function visionPolicyInFiles(owner: string, policy: string, wanted: strin
 const VISION = /^layers\/gemma3_vision_encoder\//;
 
 /**
- * Everything that a backbone saves, in the order of its layers.
+ * Everything that is saved of a backbone, in the order in which Keras saves its layers.
  *
  * @param wanted the dtype to save in. Defaults to the dtype of each layer.
  * @param open opens the values of a weight. Defaults to the weight's own values.

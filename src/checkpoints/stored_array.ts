@@ -2,7 +2,7 @@
 import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from '../base/half';
 import {type ValueStream} from '../weights/value_stream';
 
-/** An array in a file: a dataset of HDF5, a tensor of safetensors, a range of a shard. */
+/** An array in a file: an HDF5 dataset, a safetensors tensor, or a range of a shard. */
 export interface StoredArray {
   readonly shape: readonly number[];
   readonly dtype: string;
@@ -60,8 +60,8 @@ export class StoredArrayStream implements ValueStream {
 }
 
 /**
- * Buffers that all arrays of a load share. They grow to the largest piece and are reused: buffers that the garbage collector
- * frees late would count as memory.
+ * Buffers that all arrays of a load share. They grow to the largest piece and are reused, because discarded buffers
+ * would use memory until the garbage collector frees them.
  */
 export class Scratch {
   private readonly buffers: Record<string, ArrayBuffer> = {};

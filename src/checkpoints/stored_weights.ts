@@ -1,4 +1,4 @@
-/** Weights as a checkpoint stores them, whatever its format. */
+/** Weights as a checkpoint stores them, independently of its format. */
 import {type PackedFormat} from '../weights/dtype';
 import {type ValueStream} from '../weights/value_stream';
 import {type AnyWeight} from '../weights/packed_weight';
@@ -16,7 +16,7 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-/** Bits that are stored packed: only a weight of the same format and order can take them. */
+/** Bits that are stored in packed form. Only a weight of the same format and order can be filled with them. */
 export interface PackedBits {
   readonly format: PackedFormat;
   /** Name of the physical order, as `Packing.order`. */
@@ -28,9 +28,9 @@ export interface PackedBits {
 
 /** A variable in a file. */
 export interface StoredVariable {
-  /** The logical shape, as the weight has it. */
+  /** The logical shape, which is also the shape of the weight. */
   readonly shape: readonly number[];
-  /** Number format in the file; for packed bits their format. */
+  /** Number format in the file; for packed bits, the packed format. */
   readonly dtype: string;
   readonly byteLength: number;
   /** Name of the file, for errors and progress. */
@@ -47,10 +47,10 @@ export interface StoredVariable {
 
 /** All stored variables of a checkpoint. Close it to close their files. */
 export interface StoredWeights {
-  /** How the weights are divided into files, for people: "single", "sharded". */
+  /** How the weights are divided into files, as users see it: "single", "sharded" or "tfjs". */
   readonly layout: string;
   readonly variables: ReadonlyMap<string, StoredVariable>;
-  /** The key of a weight in `variables`, from its path in Keras. */
+  /** The key of a weight in `variables`. `path` is its path in Keras' files. */
   keyOf(path: string, weight: AnyWeight): string;
   close(): Promise<void>;
 }

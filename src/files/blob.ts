@@ -1,4 +1,4 @@
-/** Files that a person chose in a browser: of an `<input webkitdirectory>` or a drop. */
+/** Files that the user chose in a browser, with an `<input webkitdirectory>` or by dropping them on the page. */
 import {type ByteSource, type PresetSource, truncated} from '../base/byte_source';
 import {ValueError} from '../base/errors';
 
@@ -19,7 +19,10 @@ export class BlobFile implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** A preset of browser files, by path in it: `{'config.json': file, 'assets/tokenizer/vocabulary.spm': file, …}`. */
+/**
+ * A preset of browser files, keyed by their paths inside the preset: `{'config.json': file,
+ * 'assets/tokenizer/vocabulary.spm': file, …}`.
+ */
 export class BlobPreset implements PresetSource {
   constructor(
     private readonly files: Record<string, Blob>,

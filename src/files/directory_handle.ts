@@ -1,4 +1,4 @@
-/** Folders of a browser: in the origin's private file system, or chosen by a person. */
+/** Browser folders: in the origin's private file system, or chosen by the user. */
 import {type ByteSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../base/byte_source';
 import {ValueError} from '../base/errors';
@@ -19,12 +19,12 @@ class HandleSink implements ByteSink {
 const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFoundError';
 
 /**
- * A preset in a `FileSystemDirectoryHandle`, to save into and to load from. On commit the browser replaces each file as
- * a whole.
+ * A preset in a `FileSystemDirectoryHandle`, for saving and loading. On commit the browser replaces each file as a
+ * whole.
  */
 export class DirectoryHandlePreset implements PresetSource, PresetSink {
   private readonly streams = new Map<string, FileSystemWritableFileStream>();
-  /** Files that did not exist before; `abort` removes them, or they would remain, empty. */
+  /** Files that did not exist before. `abort` removes them, because otherwise they would remain as empty files. */
   private readonly created = new Set<string>();
 
   constructor(
@@ -67,7 +67,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   async abort(): Promise<void> {
     for (const stream of this.streams.values()) await stream.abort();
     for (const path of this.created) {
-      // It does not exist if creating it failed.
+      // The file does not exist if creating it failed.
       if (!(await this.find(path))) continue;
       const [folder, name] = await this.folderOf(path, false);
       await folder.removeEntry(name);

@@ -1,4 +1,4 @@
-/** A preset at an http(s) address: any static server; large files need range requests. */
+/** A preset at an http(s) address. Any static server will do, but large files need range requests. */
 import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
 import {ValueError} from '../base/errors';
 
@@ -54,8 +54,8 @@ class HttpFile implements ByteSource {
 }
 
 /**
- * Files below the address of the preset's folder. Weights are read by range requests; without them only small files can
- * be read.
+ * Files below the address of the preset's folder. Weights are read with range requests. From a server without range
+ * requests only small files can be read.
  */
 export class HttpPreset implements PresetSource {
   readonly name: string;
@@ -67,7 +67,7 @@ export class HttpPreset implements PresetSource {
     const address = `${this.name}/${path}`;
     const head = await request(address, {method: 'HEAD'});
     if (head.status !== 405 && head.status !== 501) return head.ok;
-    // Some servers support only GET. An empty file has no first byte and answers 416.
+    // Some servers support only GET. For an empty file, which has no first byte, they answer 416.
     const first = await request(address, {headers: {Range: 'bytes=0-0'}});
     await first.body?.cancel();
     return first.ok || first.status === 416;
@@ -96,14 +96,14 @@ export class HttpPreset implements PresetSource {
 
 async function sizeByHead(address: string): Promise<string | null> {
   const response = await request(address, {method: 'HEAD'});
-  // An error page has another length than the file.
+  // An error page has a different length from the file.
   return response.ok ? response.headers.get('content-length') : null;
 }
 
-/** Largest file, in bytes, that is read from a server without range requests. */
+/** Maximum size in bytes of a file that is read from a server without range requests. */
 const WHOLE_LIMIT = 64 * 2 ** 20;
 
-/** The whole body of an answer from a server without range requests. */
+/** Reads the whole body of a response from a server without range requests. */
 async function readWhole(response: Response, address: string): Promise<Uint8Array> {
   const reader = response.body!.getReader();
   const pieces: Uint8Array[] = [];

@@ -1,4 +1,4 @@
-/** Presets and files in memory: to save into, to load from, to send elsewhere. */
+/** Presets and files in memory, for saving, loading, or sending elsewhere. */
 import {type ByteSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
 import {concatBytes} from '../base/concat_bytes';
@@ -59,7 +59,7 @@ export class MemoryPreset implements PresetSource, PresetSink {
   }
 }
 
-/** A file in memory: to write, to read, to offer for download. */
+/** A file in memory, for writing, reading, or offering as a download. */
 export class MemoryFile implements ByteSink, ByteSource {
   private pieces: Uint8Array[] = [];
   constructor(readonly name: string) {}

@@ -1,4 +1,4 @@
-/** Single files as users name them: paths, addresses, handles, bytes, sinks and sources. */
+/** Opens single files in every form that users pass: paths, addresses, handles, bytes, sinks and sources. */
 import {fileSink, openFile} from '#platform/files';
 import {type ByteSink, type FileSink} from '../base/byte_sink';
 import {type ByteSource, MemorySource} from '../base/byte_source';
@@ -6,22 +6,26 @@ import {describeValue, ValueError} from '../base/errors';
 import {BlobFile} from './blob';
 import {HttpPreset} from './http';
 
-/** A path (Node), a file handle of a browser, or any {@link ByteSink}, such as a {@link MemoryFile}. */
+/** A path (Node), a browser's file handle, or any {@link ByteSink}, such as a {@link MemoryFile}. */
 export type FileTarget = string | FileSystemFileHandle | ByteSink;
 
-/** A path (Node), an http(s) address, bytes, a file of a browser, or any {@link ByteSource}. */
+/** A path (Node), an http(s) address, bytes, a browser's `Blob` or file handle, or any {@link ByteSource}. */
 export type FileSource = string | Uint8Array | ArrayBuffer | Blob | FileSystemFileHandle | ByteSource;
 
 const isHandle = (value: object): value is FileSystemFileHandle => (value as {kind?: unknown}).kind === 'file';
 
-/** The name for errors and checks of file endings; undefined for bytes and files without a name. */
+/** The name for errors and for checks of the file extension; undefined for bytes and files without a name. */
 export function fileName(file: FileTarget | FileSource): string | undefined {
   if (typeof file === 'string') return file;
   const name = (file as {name?: unknown} | null)?.name;
   return typeof name === 'string' && name !== '' ? name : undefined;
 }
 
-/** @throws ValueError if the target is none of these, or cannot be written. */
+/**
+ * Opens a file for writing.
+ *
+ * @throws ValueError if the target is not a {@link FileTarget}, or cannot be written.
+ */
 export async function openFileTarget(target: FileTarget): Promise<FileSink> {
   if (typeof target === 'string' && target !== '') return fileSink(target);
   if (typeof target === 'object' && target !== null) {
@@ -44,7 +48,11 @@ export async function openFileTarget(target: FileTarget): Promise<FileSink> {
   );
 }
 
-/** @throws ValueError if the source is none of these, or there is no such file. */
+/**
+ * Opens a file for reading.
+ *
+ * @throws ValueError if the source is not a {@link FileSource}, or there is no such file.
+ */
 export async function openFileSource(source: FileSource): Promise<ByteSource> {
   if (typeof source === 'string' && source !== '') {
     if (!/^https?:\/\//.test(source)) return openFile(source);

@@ -1,13 +1,17 @@
-/** Folders to save presets into, as users name them: paths, handles and sinks. */
+/** Opens folders to save presets into, in every form that users pass: paths, handles and sinks. */
 import {folderSink} from '#platform/files';
 import {type PresetSink} from '../base/byte_sink';
 import {describeValue, ValueError} from '../base/errors';
 import {DirectoryHandlePreset} from './directory_handle';
 
-/** The path or `file:` address of a folder (Node), a folder of a browser, or any {@link PresetSink}. */
+/** The path or `file:` address of a folder (Node), a browser's directory handle, or any {@link PresetSink}. */
 export type PresetTarget = string | URL | FileSystemDirectoryHandle | PresetSink;
 
-/** @throws ValueError if the target is none of these, or cannot be written. */
+/**
+ * Opens a folder for writing.
+ *
+ * @throws ValueError if the target is not a {@link PresetTarget}, or cannot be written.
+ */
 export async function openTarget(target: PresetTarget): Promise<PresetSink> {
   if (target instanceof URL) return openTarget(target.href);
   if (typeof target === 'string' && /^(?!file:)[a-z][a-z\d+.-]+:\/\//i.test(target)) {

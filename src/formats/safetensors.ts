@@ -6,7 +6,7 @@ import {bfloat16ToFloat32, float16ToFloat32} from '../base/half';
 import {isObject} from '../base/json';
 import {sizeOf} from '../base/shapes';
 
-/** Bytes per element of all types. Only floats can be read; arrays of other types are listed. */
+/** Bytes per element, by type. Only arrays of floats can be read; arrays of other types are only listed. */
 const ITEM_SIZES: Record<string, number> = {
   ...{F64: 8, F32: 4, F16: 2, BF16: 2},
   ...{I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1},
@@ -18,7 +18,7 @@ const HEADER_LIMIT = 100_000_000;
 /** One array of a file. */
 export interface SafeTensor {
   readonly name: string;
-  /** In the format's own notation, such as `F32`. */
+  /** In the notation of safetensors, such as `F32`. */
   readonly dtype: string;
   readonly shape: readonly number[];
   /** @throws ValueError if the array does not hold floats. */
@@ -129,7 +129,7 @@ export interface Float32Content {
   readonly values: Float32Array;
 }
 
-/** Writes a file; the sink stays open. Arrays are sorted by name, as by Hugging Face's own writer. */
+/** Writes a file; the sink stays open. Arrays are sorted by name, as Hugging Face's writer does. */
 export async function writeSafetensors(
   sink: ByteSink,
   contents: readonly Float32Content[],

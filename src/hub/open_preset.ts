@@ -1,4 +1,4 @@
-/** From the name of a preset to its files. */
+/** Finds the files of a preset from its name. */
 import {openFolder} from '#platform/files';
 import {type PresetSource} from '../base/byte_source';
 import {describeValue, ValueError} from '../base/errors';
@@ -32,13 +32,13 @@ const registeredOnly: Resolver = async name => {
 };
 
 /**
- * All kinds of names, in the order in which they are tried. The name of a packaged preset means that preset in any
- * working directory; `./gemma3_tiny` is a folder.
+ * Resolvers for all kinds of names, in the order in which they are tried. The name of a packaged preset means that
+ * preset in every working directory; write `./gemma3_tiny` for a folder of that name.
  */
 const resolvers: readonly Resolver[] = [webAddress, notDownloadable, packaged, openFolder, registeredOnly];
 
 /**
- * The files of a preset.
+ * Opens a preset.
  *
  * @throws ValueError if there is no such preset, with examples of names that would work.
  */

@@ -1,4 +1,4 @@
-/** The registry of presets: the data of `presets/gemma3_presets.json`, and look-up by name. */
+/** The registry of presets: the data of `presets/gemma3_presets.json`, and lookup by name. */
 import registry from '../../presets/gemma3_presets.json';
 import {type JsonObject} from '../base/json';
 
@@ -10,7 +10,7 @@ export interface PresetEntry {
     path: string;
   };
   kaggleHandle: string;
-  /** Configuration of the backbone, keys as Keras writes them. */
+  /** Configuration of the backbone, with keys as Keras writes them. */
   config: JsonObject;
 }
 

@@ -1,8 +1,9 @@
+/** The contract of a preset resolver. */
 import {type PresetSource} from '../base/byte_source';
 
 /**
- * Opens one kind of preset names. Returns undefined for names of other kinds.
+ * Opens presets by one kind of name, such as web addresses. Returns undefined for names of other kinds.
  *
- * @throws ValueError if the name is of this kind but leads to no preset.
+ * @throws ValueError if the name is of this kind, but there is no such preset.
  */
 export type Resolver = (name: string) => Promise<PresetSource | undefined>;

@@ -1,4 +1,4 @@
-/** Everything that is accepted as an image, and its pixels. */
+/** Kinds of images that are accepted, and how their pixels are read. */
 import * as tf from '@tensorflow/tfjs';
 import {drawnPixels, readImageFile} from '#platform/images';
 import {describeValue, show, ValueError} from '../base/errors';

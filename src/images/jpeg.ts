@@ -1,7 +1,7 @@
 /**
- * JPEG files as pixels (ITU-T T.81), baseline and progressive. Browsers' own decoders differ in the last digits; this
- * one is the same on every platform. It equals libjpeg with default settings, and thus Pillow, and TensorFlow with
- * "INTEGER_ACCURATE".
+ * Decodes JPEG files (ITU-T T.81), baseline and progressive. The decoders of browsers differ slightly from each other;
+ * this one gives the same pixels on every platform. They equal those of libjpeg with default settings, and thus of
+ * Pillow and of TensorFlow with "INTEGER_ACCURATE".
  */
 import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
@@ -22,11 +22,12 @@ const ADOBE = 0xee;
 const FRAMES = [0xc0, 0xc1, 0xc2];
 /** All other kinds of frames. */
 const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf];
-/** Most pixels of an image: its numbers must fit into typed arrays. */
+/** Maximum number of pixels in an image, so that its values fit into typed arrays. */
 const MAX_PIXELS = 2 ** 27;
 
 /**
- * Grey becomes three equal channels. The EXIF orientation is ignored, as in TensorFlow's `decode_jpeg`.
+ * Decodes a JPEG file. Grey becomes three equal channels. The EXIF orientation is ignored, as in TensorFlow's
+ * `decode_jpeg`.
  *
  * @throws ValueError if the bytes are not a JPEG image, or are damaged.
  */

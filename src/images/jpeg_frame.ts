@@ -1,10 +1,10 @@
-/** Shared by all steps of decoding JPEG: the components and their coefficients. */
+/** What all steps of JPEG decoding share: the components and their coefficients. */
 import {ValueError} from '../base/errors';
 
-/** One of the planes of an image: brightness, or a colour. */
+/** One of the planes of an image, such as brightness or a colour. */
 export interface Component {
   id: number;
-  /** Blocks of this component per unit of the image, across and down. */
+  /** Blocks of this component per unit (the standard's "minimum coded unit"), across and down. */
   h: number;
   v: number;
   /** Index of the quantization table. */
@@ -12,10 +12,10 @@ export interface Component {
   /** Blocks that cover the image. */
   columns: number;
   rows: number;
-  /** Blocks in memory: a whole number of units. */
+  /** Blocks in memory, across and down, which make up whole units. */
   stride: number;
   height: number;
-  /** 64 numbers per block, in the order of the transform. */
+  /** 64 numbers per block, row by row. */
   coefficients: Int16Array;
 }
 
@@ -29,7 +29,7 @@ export interface Frame {
   maxV: number;
 }
 
-/** The position in a block of the n-th coefficient in a file. */
+/** The n-th entry is the position in its block of the n-th coefficient in the file. */
 // prettier-ignore
 export const ZIGZAG = [
    0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,

@@ -7,7 +7,7 @@ export type ColourSpace = 'grey' | 'rgb' | 'ycc' | 'cmyk' | 'ycck';
 interface Plane {
   width: number;
   height: number;
-  /** Numbers between rows. */
+  /** Numbers from the start of one row to the next. */
   stride: number;
   values: Uint8Array;
 }
@@ -45,7 +45,7 @@ const C_2_053 = 16819;
 const C_2_562 = 20995;
 const C_3_072 = 25172;
 
-/** Transforms eight numbers, `step` apart, in place and divides them by 2^`shift`. */
+/** Applies the inverse cosine transform in place to eight numbers, `step` apart, and divides them by 2^`shift`. */
 function transform8(data: Int32Array, at: number, step: number, shift: number): void {
   const round = 1 << (shift - 1);
   const i1 = at + step;
@@ -123,8 +123,8 @@ function transformed(component: Component, table: Uint16Array, {width, height, m
 // === Full size ===
 
 /**
- * A plane enlarged to the size of the image. By a factor of two it is smoothed: three parts of the nearest pixel and
- * one of the next.
+ * Enlarges a plane to the size of the image. Enlarging by a factor of two also smooths: three parts of the nearest
+ * pixel and one part of the next nearest.
  */
 function enlarged(plane: Plane, across: number, down: number, width: number, height: number): Plane {
   if (across === 1 && down === 1) return plane;

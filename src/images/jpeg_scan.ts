@@ -1,9 +1,9 @@
 /** Scans of a JPEG file: Huffman codes, and the coefficients they encode. */
 import {type Component, type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 
-/** Codes of up to 16 bits, each for a byte. */
+/** Codes of up to 16 bits, each of which stands for one byte. */
 export class HuffmanTable {
-  /** By length: the largest code, or −1, and the offset from a code to the index of its symbol. */
+  /** For each code length: the largest code, or −1, and the offset from a code to the index of its symbol. */
   private readonly largest = new Int32Array(17).fill(-1);
   private readonly shift = new Int32Array(17);
 
@@ -72,7 +72,7 @@ class BitReader {
     return value < 2 ** (count - 1) ? value - 2 ** count + 1 : value;
   }
 
-  /** Skips the marker that ends an interval. */
+  /** Skips the marker that ends a restart interval. */
   restart(): void {
     this.left = 0;
     const {bytes} = this;
@@ -96,7 +96,7 @@ interface ScanComponent {
   component: Component;
   dc: HuffmanTable | undefined;
   ac: HuffmanTable | undefined;
-  /** Mean of the previous block. */
+  /** Mean of the previous block. Files store only the difference from it. */
   previous: number;
 }
 
@@ -130,7 +130,8 @@ export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: F
 }
 
 /**
- * A scan of one component consists of its blocks; a scan of several, of units with all blocks of a part of the image.
+ * A scan of one component is a sequence of its blocks. A scan of several components is a sequence of units, each of
+ * which holds all blocks of one part of the image.
  */
 function unitsOf(chosen: ScanComponent[], {width, height, maxH, maxV}: Frame) {
   type Visit = (one: ScanComponent, block: number) => void;
@@ -193,7 +194,7 @@ class BlockDecoder {
     if (this.pass.last === 0) return;
     const table = one.ac ?? refuseJpeg('a file without a code');
     if (refine) this.refineRest(table, coefficients, offset);
-    else this.rest(table, coefficients, offset);
+    else this.readRest(table, coefficients, offset);
   }
 
   private mean(one: ScanComponent, offset: number): void {
@@ -209,7 +210,7 @@ class BlockDecoder {
     coefficients[offset] = one.previous << pass.low;
   }
 
-  private rest(table: HuffmanTable, coefficients: Int16Array, offset: number): void {
+  private readRest(table: HuffmanTable, coefficients: Int16Array, offset: number): void {
     const {bits, pass} = this;
     if (this.empty > 0) {
       this.empty--;
@@ -221,7 +222,7 @@ class BlockDecoder {
       const size = symbol & 15;
       if (size === 0) {
         if (zeros < 15) {
-          // The rest of this block is zero; in progressive images also that of following blocks.
+          // The rest of this block is zero. In progressive images, so is the rest of a number of following blocks.
           this.empty = pass.progressive ? 2 ** zeros - 1 + bits.bits(zeros) : 0;
           return;
         }

@@ -1,4 +1,4 @@
-/** Images as numbers. */
+/** The pixels of an image as numbers. */
 
 /**
  * Numbers (height, width, channels), 0 to 255 unless they are floats. The array's type matters: bytes and integers stay

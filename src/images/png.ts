@@ -1,6 +1,7 @@
 /**
- * PNG files as pixels (https://www.w3.org/TR/png-3/), the same on every platform, and equal to TensorFlow's
- * `decode_png(channels=3)`: alpha is dropped, 16 bits are cut to the upper 8, grey becomes three equal channels.
+ * Decodes PNG files (https://www.w3.org/TR/png-3/). The pixels are the same on every platform and equal those of
+ * TensorFlow's `decode_png(channels=3)`: alpha is dropped, 16 bits are cut to the upper 8, grey becomes three equal
+ * channels.
  */
 import {concatBytes} from '../base/concat_bytes';
 import {ValueError} from '../base/errors';
@@ -152,7 +153,7 @@ function unfilter(filter: number, line: Uint8Array, above: Uint8Array, step: num
   } else if (filter !== 0) damaged(`a file with filter ${filter}`);
 }
 
-/** The one of the three that is nearest to left + up - corner. */
+/** Whichever of the three is nearest to left + up - corner. */
 function paeth(left: number, up: number, corner: number): number {
   const toLeft = Math.abs(up - corner);
   const toUp = Math.abs(left - corner);
@@ -172,7 +173,7 @@ function expand(
   step: number,
 ): void {
   const samples = SAMPLES[colour]!;
-  // Grey has only one sample for all three.
+  // Grey has one sample for all three channels.
   const [green, blue] = samples < 3 ? [0, 0] : [1, 2];
   if (depth === 8 && colour !== PALETTE) {
     for (let from = 0; from < columns * samples; from += samples, to += step) {

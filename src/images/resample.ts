@@ -1,6 +1,6 @@
 /**
  * Resizes images exactly like TensorFlow's kernels: in float32 and in the same order of operations, because results are
- * rounded to integers afterwards, where the last digit matters.
+ * rounded to integers afterwards, so even the last bit can matter.
  */
 import {type Pixels} from './pixels';
 
@@ -63,7 +63,7 @@ function bilinear({height, width, channels, values}: Pixels, rows: number, colum
 
 // === Weighted sums ===
 
-/** The inputs from `start` on whose weighted sum is one output. */
+/** One output is the weighted sum of the inputs from `start` on. */
 interface Taps {
   start: number;
   weights: number[];

@@ -1,4 +1,7 @@
-/** Keras' `Resizing`: to a size, optionally by cropping or padding to its aspect ratio. Integers stay integers. */
+/**
+ * Keras' `Resizing`: resizes an image, optionally after cropping or padding it to the aspect ratio of the new size.
+ * Integers stay integers.
+ */
 import {type Pixels} from './pixels';
 import {type Interpolation, resample} from './resample';
 
@@ -24,7 +27,7 @@ const half = (length: number) => Math.trunc(f(length) / 2);
 export function resizePixels(image: Pixels, options: ResizingOptions): Pixels {
   const {size, interpolation, antialias, cropToAspectRatio, padToAspectRatio} = options;
   const {height, width} = image;
-  // The aspect ratio first, on the original pixels; then the size.
+  // First crop or pad the original pixels to the aspect ratio, then resize.
   const fitting = [lengthFor(width, size[0], size[1]), lengthFor(height, size[1], size[0])] as const;
   let fitted = image;
   if (cropToAspectRatio) fitted = crop(image, fitting);

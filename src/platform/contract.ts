@@ -1,12 +1,12 @@
 /**
- * What Node and browsers each implement. `#platform/<subject>` is `node/<subject>.ts` or `browser/<subject>.ts`; both
- * end with `satisfies` against the interface here, so that they export the same names.
+ * Interfaces that Node and browsers each implement. `#platform/<subject>` is `node/<subject>.ts` or
+ * `browser/<subject>.ts`; both end with `satisfies` against the interface here, so that they export the same names.
  */
 import {type FileSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../base/byte_source';
 
 export interface Files {
-  /** Whether paths exist on this platform: false in browsers, where the functions that take one refuse it. */
+  /** Whether this platform has file paths. False in browsers, where functions that take a path refuse it. */
   readonly canReadFolders: boolean;
   /** @throws ValueError if there is no such file. */
   openFile(path: string): Promise<ByteSource>;
@@ -17,18 +17,18 @@ export interface Files {
    */
   openFolder(path: string): Promise<PresetSource | undefined>;
   /**
-   * A file to write; it replaces an old one when it is closed. Missing folders are created.
+   * Opens a file for writing. It replaces an old file when it is closed. Missing folders are created.
    *
    * @throws ValueError if there is a folder of that name, or nothing can be written there.
    */
   fileSink(path: string): Promise<FileSink>;
   /**
-   * A folder to write a preset into. It and its parents are created if they do not exist.
+   * Opens a folder to write a preset into. Creates it and its parents if they do not exist.
    *
    * @throws ValueError if there is a file of that name, or nothing can be written there.
    */
   folderSink(path: string): Promise<PresetSink>;
-  /** Where a preset of the package is: a path in Node, an address in browsers. Undefined if the package lacks it. */
+  /** Location of a preset in the package: a path in Node, an address in browsers. Undefined if the package lacks it. */
   packagedPreset(name: string): Promise<string | undefined>;
 }
 
@@ -49,7 +49,7 @@ export interface Thread {
   readonly ready: Promise<void>;
   /** Resolves when the thread has ended, for any reason. */
   readonly ended: Promise<void>;
-  /** Sends a message, which waits until the thread receives it. */
+  /** Sends a message. It is queued until the thread calls `receive`. */
   send(message: unknown): void;
   /** Ends the thread at once. */
   kill(): Promise<void>;
@@ -60,21 +60,22 @@ export interface Thread {
 export interface Threads {
   /**
    * Starts a thread on the source text of a function `(data, {ready, receive, end}) => void`. The thread lives until it
-   * calls `end`. `receive(handler)` takes the next message; messages arrive only between calls.
+   * calls `end`. `receive(handler)` passes the next message to the handler. Messages are delivered only while no code
+   * of the thread is running.
    */
   startThread(source: string, data: unknown): Thread;
   coreCount(): number;
 }
 
-/** Instructions of WebAssembly that an engine may support only behind a flag. */
+/** WebAssembly instructions that an engine may support only behind a flag. */
 export interface Features {
-  /** Enables relaxed SIMD where it needs a flag. Call it before modules are compiled. */
+  /** Enables relaxed SIMD where it needs a flag. Must be called before modules are compiled. */
   enableRelaxedSimd(): void;
   /** Lets the engine merge pairs of 128-bit instructions into 256-bit ones. Returns whether it may do so. */
   enableWideSimd(): boolean;
 }
 
 export interface Turn {
-  /** Lets everything else that is waiting run once: timers, signals, events. */
+  /** Lets everything else that is waiting (timers, signals, events) run once. */
   nextTurn(): Promise<void>;
 }

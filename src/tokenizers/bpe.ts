@@ -4,7 +4,7 @@ import {type PieceTable} from './piece_table';
 import {type PrefixSet} from './prefix_set';
 import {utf8Length} from './utf8';
 
-/** The data of a vocabulary that merging needs. */
+/** The parts of a vocabulary that merging needs. */
 export interface BpeVocabulary {
   readonly table: PieceTable;
   readonly userDefined: PrefixSet;
@@ -18,7 +18,7 @@ export interface BpeVocabulary {
 /** Possible merges, best first: by score, and for equal scores from left to right. */
 class MergeQueue {
   size = 0;
-  /** The piece and the place of the best merge, after `pop`. */
+  /** After `pop`: the piece that the best merge gives, and the index of its left symbol. */
   id = 0;
   left = 0;
   private ids: Int32Array;
@@ -122,7 +122,7 @@ export function bpe(
     at += size;
   }
 
-  // -1 at both ends.
+  // The neighbours of each symbol; -1 at both ends.
   const previous = new Int32Array(count);
   const next = new Int32Array(count);
   for (let i = 0; i < count; i++) {
@@ -146,7 +146,7 @@ export function bpe(
     queue.pop();
     const {id, left} = queue;
     const right = next[left]!;
-    // Outdated if either side has been merged since: then a side is empty, or the total length differs.
+    // A merge is outdated if either side has been merged since: then a side is empty, or the total length differs.
     if (!length[left] || right < 0 || length[left]! + length[right]! !== ends[id]! - starts[id]!) continue;
     length[left]! += length[right]!;
     length[right] = 0;

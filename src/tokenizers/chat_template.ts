@@ -9,7 +9,7 @@ export interface TextPart {
   text: string;
 }
 
-/** An image among texts. */
+/** An image between texts. */
 export interface ImagePart {
   type: 'image';
   /** The image for the preprocessor; the template only marks its place. */
@@ -38,7 +38,7 @@ const START_OF_IMAGE = '<start_of_image>';
 const CONTROL_TOKENS = [START_OF_TURN, END_OF_TURN, START_OF_IMAGE, '<end_of_image>'];
 
 /**
- * The text of a conversation, without `<bos>`, which the preprocessor adds. White space around texts is removed. A
+ * The text of a conversation, without `<bos>`, which the preprocessor adds. Whitespace around texts is removed. A
  * system message is placed before the first user message, separated by an empty line.
  *
  *     applyChatTemplate([{role: 'user', content: 'Hi'}], {addGenerationPrompt: true})
@@ -70,11 +70,11 @@ function checkRole({role}: ChatMessage, i: number): void {
   if (expected.includes(role)) return;
   throw new ValueError(
     'Conversation roles must alternate user/assistant/user/assistant/..., after an optional system message. ' +
-      `Received: ${show(role)} as number ${i + 1}, where ${show(expected[0])} was expected.`,
+      `Received: ${show(role)} as turn ${i + 1}, where ${show(expected[0])} was expected.`,
   );
 }
 
-/** Google's template uses only the first part of a system message in parts; here all parts count. */
+/** If a system message consists of parts, Google's template uses only the first one. Here all parts are used. */
 function systemText(system: ChatMessage | undefined, allowControlTokens: boolean): string {
   if (!system) return '';
   const {content} = system;

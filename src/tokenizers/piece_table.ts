@@ -14,7 +14,7 @@ export class PieceTable {
   private readonly slots: Int32Array;
   private readonly mask: number;
   private readonly longest: number;
-  /** The first id whose piece already has an id, or -1. */
+  /** The first id that repeats the piece of a lower id, or -1. */
   readonly firstDuplicate: number;
 
   constructor(

@@ -1,6 +1,6 @@
 /** A set of byte strings, stored as a trie, which finds the longest one at a position of a text. */
 export class PrefixSet {
-  /** The next node by node * 256 + byte; the root is 0. */
+  /** Maps node * 256 + byte to the next node. The root is node 0. */
   private readonly children = new Map<number, number>();
   /** Whether a string ends at the node. */
   private readonly isEnd: boolean[] = [false];

@@ -13,7 +13,7 @@ const encoder = new TextEncoder();
 // A piece may be U+FEFF, which decoders drop by default.
 const decoder = new TextDecoder('utf-8', {ignoreBOM: true});
 
-/** A SentencePiece model: text to ids and back, equal to the `sentencepiece` library. */
+/** A SentencePiece model: converts text to ids and back, exactly like the `sentencepiece` library. */
 export class SentencePiece {
   /** The bytes of the model's file. */
   readonly proto: Uint8Array;
@@ -37,7 +37,7 @@ export class SentencePiece {
 
   /**
    * @param proto The bytes of a `vocabulary.spm` file.
-   * @throws ValueError on anything else, and on a model with settings that are not implemented.
+   * @throws ValueError on anything else, and on a model with unsupported settings.
    */
   constructor(proto: Uint8Array) {
     if (!isBytes(proto)) {
@@ -46,7 +46,7 @@ export class SentencePiece {
           `Received: ${show(proto)}. Read the file first.`,
       );
     }
-    // A copy, because pieces are read from it as long as the tokenizer exists.
+    // A copy, because pieces are read from it during the whole life of the tokenizer.
     this.proto = new Uint8Array(proto);
     this.model = parseSentencePieceProto(this.proto);
     checkImplemented(this.model);

@@ -1,4 +1,4 @@
-/** Reads the used fields of SentencePiece's model file, a protocol buffer. */
+/** Reads SentencePiece's model file, a protocol buffer: only the fields that are used here. */
 import {ValueError} from '../base/errors';
 
 /** Types of pieces, as numbered in the file. */
@@ -45,7 +45,7 @@ function damaged(bytes: Uint8Array, reason: string): ValueError {
   return new ValueError(
     `Expected a SentencePiece model (the bytes of a \`vocabulary.spm\` file). ` +
       `Received: ${bytes.length} bytes, where ${reason}. ` +
-      `Check that the file is what it should be and that it was copied or downloaded completely.`,
+      `Check that it is the right file and that it was copied or downloaded completely.`,
   );
 }
 
@@ -141,7 +141,7 @@ class FieldReader {
     if (this.wireType !== wireType) {
       throw damaged(
         this.bytes,
-        `field ${this.field} before byte ${this.offset} is of another type than in SentencePiece`,
+        `field ${this.field} before byte ${this.offset} has a different type than in SentencePiece`,
       );
     }
   }

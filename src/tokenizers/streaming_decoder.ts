@@ -1,17 +1,17 @@
 /** Decodes ids one by one. */
 import {leadingCharacter} from './utf8';
 
-/** The data of a vocabulary that a decoder needs. */
+/** The parts of a vocabulary that a decoder needs. */
 export interface DecodablePieces {
   /** The byte that the piece stands for, or -1 if it is not a byte piece. */
   byteOf(id: number): number;
   /** Whether the piece is a control piece, which has no text. */
   isControl(id: number): boolean;
-  /** The text of any other piece, with spaces as spaces. */
+  /** The text of any other piece, with U+2581 replaced by spaces. */
   textOf(id: number): string;
   /** Whether the piece starts with a space. */
   startsWithSpace(id: number): boolean;
-  /** Whether the encoder adds a space before a text, which must be removed from the first piece's text. */
+  /** Whether the first piece loses its leading space. */
   readonly stripsFirstSpace: boolean;
   /** Whether every piece up to the first text loses its leading space, not only the first piece. */
   readonly stripsAllFirstSpaces: boolean;
@@ -19,7 +19,7 @@ export interface DecodablePieces {
 
 /**
  * Decodes a sequence as it is generated. The text that `push` returns is final: the bytes of an incomplete character
- * wait for the rest. All returned texts, joined, equal the result of `decode` for the whole sequence.
+ * are held back until it is complete. All returned texts, joined, equal the result of `decode` for the whole sequence.
  */
 export class StreamingDecoder {
   private pending: number[] = [];

@@ -22,7 +22,8 @@ function mayFollow(lead: number, index: number, byte: number): boolean {
 }
 
 /**
- * The length of the complete character at the start of `bytes`: 0 if more bytes may complete one, -1 if they cannot.
+ * The length in bytes of the complete character at the start of `bytes`. 0 if more bytes may complete it, -1 if they
+ * cannot.
  */
 export function leadingCharacter(bytes: readonly number[]): number {
   const lead = bytes[0];

@@ -8,12 +8,12 @@ export interface Batch {
   readonly inputs: Record<string, tf.Tensor>;
   /** B */
   readonly rows: number;
-  /** Indices into B · T of the tokens with a nonzero weight. */
+  /** Indices of the tokens with a nonzero weight, counted over all B · T tokens. */
   readonly positions: Int32Array;
   /** The token that should follow each position. */
   readonly targets: Int32Array;
   readonly weights: Float32Array;
-  /** Positions of all rows at their original length, padding included: Keras divides the loss by this number. */
+  /** Number of positions of all rows at their original length, padding included. Keras divides the loss by it. */
   readonly size: number;
 }
 
@@ -42,10 +42,12 @@ export interface OrderArgs {
   seed: number;
 }
 
-/** Batches per window within which rows are sorted by length. Larger windows pad less but shuffle less. */
+/**
+ * Number of batches in each window of rows that is sorted by length. Larger windows need less padding but shuffle less.
+ */
 const WINDOW = 32;
 
-/** The rows in random order. */
+/** Returns the rows in random order. */
 function shuffled<T>(rows: readonly T[], random: RandomNumbers): T[] {
   const order = [...rows];
   const draws = new Float32Array(order.length);
@@ -61,9 +63,10 @@ const chunks = <T>(rows: readonly T[], size: number): T[][] =>
   Array.from({length: Math.ceil(rows.length / size)}, (_, i) => rows.slice(i * size, (i + 1) * size));
 
 /**
- * The batches of an epoch, as row indices. They depend only on the seed and the epoch, so a resumed run sees the same ones.
+ * The batches of an epoch, as row indices. They depend only on the seed and the epoch, so a resumed run sees the same
+ * ones.
  *
- * @param lengths of all rows, in tokens.
+ * @param lengths lengths of all rows, in tokens.
  */
 export function batchesOf(
   rows: readonly number[],
@@ -72,7 +75,7 @@ export function batchesOf(
   epoch: number,
 ): number[][] {
   if (!shuffle) return chunks(rows, batchSize);
-  // Each epoch has a separate generator. Adding a fraction keeps it distinct from those of other integer seeds.
+  // Each epoch has its own generator. Its seed gets a fraction, so that it differs from every whole-number seed.
   const random = new RandomNumbers(seed + (epoch + 1) / 2 ** 21);
   const order = shuffled(rows, random);
   if (!byLength) return chunks(order, batchSize);

@@ -1,4 +1,4 @@
-/** Training data as rows that can be batched: text with a preprocessor, or tensors. */
+/** Training data as rows that can be read in batches: text with a preprocessor, or tensors. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {inputTensors, type ModelInputs, type ModelWithInputs} from '../layers/named_inputs';
@@ -6,9 +6,9 @@ import {type Batch, type Labels, weightedTokens} from './batch';
 
 /** Rows that can be read in batches. */
 export interface Examples {
-  /** Length of each row in tokens, up to the last one that is not padding or has a weight. */
+  /** Length of each row in tokens, up to the last token that has a weight or is not padding. */
   readonly lengths: readonly number[];
-  /** Length of the rows with their padding. */
+  /** Length of the rows including padding. */
   readonly sequenceLength: number;
   /** A batch of the given rows, cut or padded to `length`. The caller disposes its inputs. */
   batch(rows: readonly number[], length: number): Promise<Batch>;
@@ -72,7 +72,10 @@ function promptsAndResponses(x: string | readonly string[] | TrainingTexts): Tra
   return {prompts: responses.map(() => ''), responses};
 }
 
-/** The images of some prompts: selected from a list, or gathered from a tensor (B, …). The caller disposes the tensor. */
+/**
+ * The images of the given rows: selected from a list, or gathered from a tensor (B, …). The caller disposes that
+ * tensor.
+ */
 const selectImages = (images: unknown, rows: readonly number[]): unknown[] | tf.Tensor =>
   Array.isArray(images)
     ? select(images, rows)
@@ -131,7 +134,7 @@ function labelTensor(name: string, value: LabelsLike, dtype: 'int32' | 'float32'
   throw new ValueError(`Expected \`${name}\` as a tensor or as nested arrays of numbers. Received: ${show(value)}.`);
 }
 
-/** Tensors that hold all rows. Values per token are read into memory once; other inputs stay tensors. */
+/** Tensors that hold all rows. Values that exist per token are read into memory once; other inputs stay tensors. */
 export class TensorExamples implements Examples {
   readonly lengths: readonly number[];
 
@@ -154,7 +157,7 @@ export class TensorExamples implements Examples {
     });
   }
 
-  /** @throws ValueError if inputs, labels or weights are unusable or do not fit each other. */
+  /** @throws ValueError if inputs, labels or weights are unusable, or their shapes do not match. */
   static async of(
     model: ModelWithInputs,
     x: ModelInputs,
@@ -241,9 +244,9 @@ export class TensorExamples implements Examples {
 }
 
 /**
- * Training data of any accepted form as examples. The caller disposes them.
+ * Converts training data of any accepted form to examples. The caller disposes them.
  *
- * @param owner the argument that held the data, for errors.
+ * @param owner name of the argument that holds the data, for errors.
  * @throws ValueError on unusable data, and on text for a model without a preprocessor.
  */
 export async function examplesOf(model: ModelWithText, data: unknown, owner: string): Promise<Examples> {

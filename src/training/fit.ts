@@ -8,17 +8,17 @@ import {type BatchSource} from './sources';
 import {ACCURACY, type Compiled, Means, type Trainer} from './trainer';
 import {type Position} from './training_state';
 
-/** A model in the type that tfjs passes to callbacks, which may end the run. */
+/** The type of model that tfjs passes to callbacks, which end the run by setting `stopTraining`. */
 export type CallbackModel = Parameters<tf.CallbackList['setModel']>[0] & {stopTraining: boolean};
 
 export interface Run {
-  /** Passed to callbacks, which end the run by setting `stopTraining`. */
+  /** Passed to callbacks. */
   model: CallbackModel;
   trainer: Trainer;
   compiled: Compiled;
   source: BatchSource;
   validation: BatchSource | null;
-  /** Where to begin. Updated after every step. */
+  /** The position to start from. Updated after every step. */
   position: Position;
   epochs: number;
   callbacks: FitCallbacks;
@@ -27,7 +27,7 @@ export interface Run {
   batchSize?: number;
 }
 
-/** Objects with functions by name become tf.CustomCallbacks, as in `fit` of tfjs. */
+/** Objects whose properties are functions become tf.CustomCallbacks, as in the `fit` of tfjs. */
 function callbackList(callbacks: FitCallbacks): tf.CallbackList {
   const list = [callbacks].flat() as (tf.CustomCallbackArgs | tf.Callback)[];
   return new tf.CallbackList(
@@ -104,8 +104,8 @@ async function trainEpoch(run: Run, means: Means, callbacks: tf.CallbackList): P
 /**
  * Trains from the run's position to its last epoch.
  *
- * @throws ValueError for a loss that is not finite, or if there is no batch; the signal's reason when aborted; errors of
- * callbacks. The position is then that of the last complete step.
+ * @throws ValueError for a loss that is not finite, or if there is no batch; the signal's reason when aborted; errors
+ * from callbacks. After an error the position is that of the last complete step.
  */
 export async function fitLoop(run: Run): Promise<tf.History> {
   const {model, trainer, compiled, source, validation, position, signal} = run;

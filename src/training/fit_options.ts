@@ -7,24 +7,24 @@ import {type LabelsLike, type TrainingData} from './examples';
 /** The numbers passed to callbacks. */
 export type FitLogs = Record<string, number>;
 
-/** Callbacks of tfjs, such as `tf.callbacks.earlyStopping()`, or objects with functions by name. */
+/** Callbacks of tfjs, such as `tf.callbacks.earlyStopping()`, or objects whose properties are functions. */
 export type FitCallbacks = tf.CustomCallbackArgs | readonly (tf.CustomCallbackArgs | tf.Callback)[] | tf.Callback;
 
 interface LoopArgs {
   /** Epoch at which training ends, counted from 0. Defaults to 1. */
   epochs?: number;
-  /** Epoch at which it begins. Defaults to 0. */
+  /** Epoch at which training begins. Defaults to 0. */
   initialEpoch?: number;
   /**
-   * Called before and after each batch and epoch. Logs of a batch: `batch`, `size` (rows), `loss`, metrics, `tokens` (those
-   * with a weight), `inputTokens` (all tokens that pass through the model, padding included), `step` (over all epochs, from
-   * 1), `learningRate` of the step, and `totalSteps` if known. Logs of an epoch: `loss` and metrics, and with validation data
-   * the same with the prefix `val_`.
+   * Called before and after each batch and epoch. Logs of a batch: `batch`, `size` (rows), `loss`, metrics, `tokens`
+   * (those with a weight), `inputTokens` (all tokens that pass through the model, padding included), `step` (over all
+   * epochs, from 1), `learningRate` of the step, and `totalSteps` if known. Logs of an epoch: `loss` and metrics; with
+   * validation data, also the same names with the prefix `val_`.
    */
   callbacks?: FitCallbacks;
   /** 1 prints one line per epoch. 0, the default, prints nothing. */
   verbose?: 0 | 1;
-  /** Determines the order of rows and the dropout masks: a whole number. Chosen at random by default. */
+  /** A whole number that determines the order of rows and the dropout masks. Chosen at random by default. */
   seed?: number;
   /** Stops between two steps: the promise rejects with the signal's reason, and `saveTrainingState` still works. */
   signal?: AbortSignal;
@@ -38,11 +38,14 @@ export interface FitArgs extends LoopArgs {
   /** Whether to shuffle the rows before each epoch. Defaults to true. */
   shuffle?: boolean;
   /**
-   * "longest", the default: a batch is as long as its longest row, and with `shuffle`, rows of similar length share a batch.
-   * "sequenceLength": rows keep their full length, as in Keras. Padding does not change the loss of a batch.
+   * "longest", the default: a batch is as long as its longest row, and with `shuffle`, rows of similar length share a
+   * batch. "sequenceLength": rows keep their full length, as in Keras. Padding does not change the loss of a batch.
    */
   padTo?: 'longest' | 'sequenceLength';
-  /** Weights of labels (B, T), or of rows (B). For tensors only: a preprocessor computes its own. Defaults to ones. */
+  /**
+   * Weights of labels (B, T), or of rows (B). For tensors only: with text, the preprocessor computes the weights.
+   * Defaults to ones.
+   */
   sampleWeight?: LabelsLike;
   /** Evaluated at the end of each epoch. */
   validationData?: TrainingData;

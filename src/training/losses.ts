@@ -1,4 +1,4 @@
-/** Loss functions with Keras' names and numbers. */
+/** Loss functions with the names and results of Keras. */
 import {show, ValueError} from '../base/errors';
 import {checkArguments} from '../base/checks';
 import {type Batch} from './batch';
@@ -7,8 +7,8 @@ const REDUCTIONS = ['sum_over_batch_size', 'mean_with_sample_weight', 'sum'] as 
 
 /**
  * How the weighted losses of all tokens become one number. "sum_over_batch_size": their sum divided by the number of
- * positions, padding included. "mean_with_sample_weight": their sum divided by the sum of the weights, so that padding does
- * not count. "sum": their sum.
+ * positions, padding included. "mean_with_sample_weight": their sum divided by the sum of the weights, so that padding
+ * does not count. "sum": their sum.
  */
 export type Reduction = (typeof REDUCTIONS)[number];
 
@@ -18,8 +18,8 @@ export interface LossArgs {
 }
 
 /**
- * −log of the probability of the token that should come next, as `keras.losses.SparseCategoricalCrossentropy` with
- * `from_logits=True`.
+ * The negative log probability of the token that should come next, like `keras.losses.SparseCategoricalCrossentropy`
+ * with `from_logits=True`.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

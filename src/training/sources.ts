@@ -7,7 +7,7 @@ import {type Examples, examplesOf, isText, type ModelWithText, type TrainingText
 export interface BatchSource {
   /** Batches per epoch, if known in advance. */
   readonly batches: number | undefined;
-  /** The batches of an epoch after the first `skip`. The caller disposes the inputs of each. */
+  /** The batches of an epoch, without the first `skip`. The caller disposes the inputs of each. */
   epoch(epoch: number, skip: number): AsyncIterable<Batch>;
 }
 
@@ -82,7 +82,10 @@ export class DatasetSource implements BatchSource {
     }
   }
 
-  /** Rows are cut to the longest of the element. The loss is still divided by all positions: see `Batch.size`. */
+  /**
+   * Rows are cut to the length of the longest row in the element. The loss is still divided by all positions: see
+   * `Batch.size`.
+   */
   private async batch(element: unknown): Promise<Batch> {
     const examples = await examplesOf(this.model, await dataOf(element), 'the dataset');
     try {

@@ -1,13 +1,13 @@
 /**
- * A model as a chain of stages. Gradients are computed stage by stage, from the last to the first, so that memory holds the
- * activation gradients of only one stage.
+ * A model as a chain of stages. Gradients are computed stage by stage, from the last to the first, so that memory holds
+ * the activation gradients of only one stage.
  */
 import * as tf from '@tensorflow/tfjs';
 import {Recording} from './tape';
 
-/** One stage of a model. It maps the result of the stage before it to its own result. */
+/** One stage of a model. It maps the result of the previous stage to its own result. */
 export interface Stage {
-  /** The weights it reads, trained or frozen. Several stages may share a weight. */
+  /** The weights that it reads, whether trained or frozen. Several stages may share a weight. */
   readonly weights: readonly tf.LayerVariable[];
   /** Must return the same result for the same input on every call, dropout included. The first stage receives null. */
   call(x: tf.Tensor | null): tf.Tensor;
@@ -27,11 +27,11 @@ export function runStages(stages: readonly Stage[], input: tf.Tensor | null): tf
 }
 
 /**
- * The loss, which is the result of the last stage, and its gradient for each trained weight of all stages. A weight on which
- * the loss does not depend gets zeros. Stages before the first trained one only run forward.
+ * The loss, which is the result of the last stage, and its gradient for each trained weight of all stages. A weight on
+ * which the loss does not depend gets zeros. Stages before the first trained one only run forward.
  *
- * @param recompute whether to keep only the input of each stage and to run the stage again in the backward pass. Both ways
- * give the same bits.
+ * @param recompute whether to keep only the input of each stage and to run the stage again in the backward pass. Both
+ * ways give bit-identical results.
  */
 export function lossAndGradients(
   stages: readonly Stage[],
@@ -78,7 +78,7 @@ export function lossAndGradients(
   }
 }
 
-/** Several stages may share a weight: sums their gradients. */
+/** Adds to the gradient of a weight, because several stages may share it. */
 function add(gradients: Map<tf.LayerVariable, tf.Tensor>, weight: tf.LayerVariable, gradient: tf.Tensor): void {
   const before = gradients.get(weight);
   gradients.set(weight, before ? tf.add(before, gradient) : gradient);

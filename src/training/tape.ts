@@ -1,6 +1,7 @@
 /**
- * tfjs' tape, for one stage of a model. `tf.grads` keeps every tensor of the forward and backward pass until the last
- * gradient is computed. Here each stage is differentiated on its own, and keeps only the tensors its gradients need.
+ * Uses tfjs' tape for one stage of a model at a time. `tf.grads` keeps every tensor of the forward and backward pass
+ * until the last gradient is computed. Here each stage is differentiated on its own, and keeps only the tensors its
+ * gradients need.
  */
 import * as tf from '@tensorflow/tfjs';
 import {inputsReadFor} from '../ops/op';
@@ -15,8 +16,8 @@ interface TapeNode {
 }
 
 /**
- * The part of tfjs' engine that controls the tape, which is missing from its typings. tfjs' public gradient functions accept
- * no upstream gradient, or no variables.
+ * The part of tfjs' engine that controls the tape, which is missing from its typings. tfjs' public gradient functions
+ * accept no upstream gradient, or no variables.
  */
 interface TapeEngine {
   startTape(): void;
@@ -33,7 +34,7 @@ const engine = (): TapeEngine => tf.engine() as unknown as TapeEngine;
 
 const disposeSaved = (nodes: readonly TapeNode[]) => tf.dispose(nodes.flatMap(({saved}) => saved));
 
-/** Frees saved tensors that the gradients of xs do not read. */
+/** Frees saved tensors that are not needed for the gradients of xs. */
 function prune(nodes: readonly TapeNode[], xs: readonly tf.Tensor[]): void {
   const reached = new Set(xs.map(({id}) => id));
   for (const {kernelName, inputs, outputs, saved} of nodes) {

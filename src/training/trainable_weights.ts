@@ -3,20 +3,23 @@ import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {PackedWeight} from '../weights/packed_weight';
 
-/** The weights that an optimizer trains. */
+/** Remembers the weights that an optimizer trains. */
 export class TrainableWeights {
-  /** Those of the steps so far: optimizers of tfjs identify weights only by their index. */
+  /**
+   * The weights of the runs so far. They must stay the same, because tfjs optimizers identify weights only by their
+   * index.
+   */
   private trained: readonly tf.LayerVariable[] | null = null;
 
-  /** To be called when the optimizer is replaced. */
+  /** Must be called when the optimizer is replaced. */
   reset(): void {
     this.trained = null;
   }
 
   /**
-   * To be called before every run, with the weights it would train.
+   * Must be called before every run, with the weights that it would train.
    *
-   * @throws ValueError if there are none, if some are packed, or if the optimizer has trained others before.
+   * @throws ValueError if there are none, if some are packed, or if the optimizer has trained different ones before.
    */
   check(weights: readonly tf.LayerVariable[]): void {
     if (weights.length === 0) {

@@ -9,7 +9,9 @@ import {lossAndGradients, runStages, type Stage} from './stages';
 /** The part of a language model that training uses. */
 export interface TrainableModel {
   readonly trainableWeights: tf.LayerVariable[];
-  /** From named inputs to hidden states (B, T, D). `dropout` is the seed of dropout, or null to turn it off. */
+  /**
+   * The stages from named inputs to hidden states (B, T, D). `dropout` is the seed of dropout, or null to turn it off.
+   */
   trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
   /** The weights that `tokenLosses` and `logits` read. */
   readonly headWeights: readonly tf.LayerVariable[];
@@ -37,13 +39,13 @@ export interface BatchResult {
   correct?: number;
 }
 
-/** Logits that may exist at once when predictions are compared with targets: 64 MB. */
+/** Maximum number of logits in memory at once while predictions are compared with targets (64 MB). */
 const LOGITS_AT_ONCE = 1 << 24;
 
 /**
  * The loss of a batch as a stage. Only tokens with a weight go through the head.
  *
- * @param onHidden receives their hidden states (N, D).
+ * @param onHidden receives the hidden states of these tokens (N, D).
  * @throws ValueError on labels outside the vocabulary.
  */
 function lossStage(
@@ -73,7 +75,7 @@ function lossStage(
   };
 }
 
-/** Sum of the weights of correctly predicted tokens. hidden: (N, D), processed in slices of rows. */
+/** Sum of the weights of correctly predicted tokens. `hidden` (N, D) is processed in slices of rows. */
 function correctWeight(model: TrainableModel, hidden: tf.Tensor2D, batch: Batch, vocabulary: number): tf.Scalar {
   return tf.tidy(() => {
     const count = batch.positions.length;
@@ -104,7 +106,7 @@ export class Trainer {
    *
    * @param dropout seed of dropout.
    * @param where position in the run, for errors.
-   * @throws ValueError for a loss that is not finite. Nothing has changed then.
+   * @throws ValueError for a loss that is not finite. In that case nothing has changed.
    */
   async trainStep(batch: Batch, dropout: string, where: string): Promise<BatchResult> {
     const {model, compiled} = this;
@@ -166,7 +168,9 @@ export class Trainer {
   }
 }
 
-/** Means over batches, as Keras computes them: losses are weighted by rows, correct tokens by their weights. */
+/**
+ * Means over batches, as Keras computes them: the loss of a batch counts by its rows, a correct token by its weight.
+ */
 export class Means {
   private sums = {loss: 0, rows: 0, correct: 0, weight: 0};
 

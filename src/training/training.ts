@@ -24,8 +24,8 @@ import {packState, type Position, unpackState} from './training_state';
 
 export interface TrainingCompileArgs {
   /**
-   * "auto", the default, is Adam with a learning rate of 2e-5. "adam", "adamw" and "sgd" have Keras' defaults. Or pass an
-   * optimizer.
+   * "auto", the default, is Adam with a learning rate of 2e-5. "adam", "adamw" and "sgd" have Keras' defaults. Or pass
+   * an optimizer.
    */
   optimizer?: optimizers.OptimizerName | tf.Optimizer;
   /** "auto", the default, is sparse categorical cross-entropy of the next token. */
@@ -36,8 +36,8 @@ export interface TrainingCompileArgs {
    */
   weightedMetrics?: 'auto' | readonly (typeof ACCURACY)[];
   /**
-   * Whether to keep only the input of each decoder block and recompute the rest in the backward pass: a third more time for a
-   * fraction of the memory, and the same gradients. Defaults to false.
+   * Whether to keep only the input of each decoder block and recompute the rest in the backward pass: this takes about
+   * a third more time, needs a fraction of the memory and gives the same gradients. Defaults to false.
    */
   recompute?: boolean;
 }
@@ -57,7 +57,9 @@ interface Disposable {
   dispose(): void;
 }
 
-/** Separates data and options of `fit` and `evaluate`, which are called as (text, options) or (x, y, options). */
+/**
+ * Separates the data from the options of `fit` and `evaluate`, which are called as (text, options) or (x, y, options).
+ */
 function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
   owner: string,
   x: unknown,
@@ -84,7 +86,7 @@ function checkDataset(owner: string, dataset: unknown): asserts dataset is tf.da
 
 const allRows = ({lengths}: Examples): number[] => lengths.map((_, row) => row);
 
-/** Rows in their order, without shuffling. */
+/** Rows in their original order. */
 const IN_ORDER = {shuffle: false, byLength: false, seed: 0} as const;
 
 /** The state of a model's training. */
@@ -100,7 +102,7 @@ export class Training {
     private readonly vocabulary: number,
   ) {}
 
-  /** @throws ValueError on unusable arguments. Nothing has changed then. */
+  /** @throws ValueError on unusable arguments. In that case nothing has changed. */
   compile({optimizer = 'auto', loss = 'auto', weightedMetrics = [], recompute = false}: TrainingCompileArgs): Compiled {
     checkArgument('compile', 'recompute', recompute, 'flag');
     const accuracy = hasAccuracy(weightedMetrics);
@@ -275,7 +277,10 @@ export class Training {
     return fitLoop({...run, ...(signal && {signal}), ...(batchSize !== undefined && {batchSize})});
   }
 
-  /** Runs only one change of weights at a time, and disposes what it adds to `disposables`. */
+  /**
+   * Runs `run`, which changes weights, and refuses to start while another call is running. Afterwards disposes
+   * everything that `run` added to `disposables`.
+   */
   private async exclusively<T>(run: (disposables: Disposable[]) => Promise<T>): Promise<T> {
     if (this.running) throw new ValueError('Cannot start training because another fit() call is ongoing.');
     this.running = true;

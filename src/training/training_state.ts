@@ -1,9 +1,9 @@
 /**
- * The state of a training run as bytes: position, trained weights and optimizer state. A resumed run continues with the same
- * numbers, bit for bit.
+ * The state of a training run as bytes: position, trained weights and optimizer state. A resumed run gives
+ * bit-identical results.
  *
- * Layout: "G3TRAIN1", the length of the JSON as uint32, the JSON, then the values of all tensors in the order listed there,
- * four bytes each, little-endian.
+ * Layout: "G3TRAIN1", the length of the JSON as uint32, the JSON, then the values of all tensors in the order listed
+ * there, four bytes each, little-endian.
  */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
@@ -61,7 +61,7 @@ export async function packState(
   };
   // All reads start in the same turn of the event loop, so that no step can run between them.
   const values = await Promise.all([...trained, ...slots].map(({tensor}) => tensor.data()));
-  // Optimizers of tfjs return their own variables; ours return copies.
+  // tfjs' optimizers return their own variables; the ones of this package return copies.
   for (const {tensor} of slots) if (!(tensor instanceof tf.Variable)) tensor.dispose();
   const json = new TextEncoder().encode(JSON.stringify(description));
   const size = values.reduce((sum, {byteLength}) => sum + byteLength, HEADER + json.length);
@@ -95,10 +95,11 @@ function readDescription(bytes: Uint8Array): {description: Description; start: n
 }
 
 /**
- * Restores weights and optimizer. Returns the position of the run.
+ * Restores weights and optimizer, and returns the position of the run.
  *
  * @param check throws if the run cannot resume from this position.
- * @throws ValueError on invalid bytes, or on a run with other weights or another optimizer. Nothing has changed then.
+ * @throws ValueError on invalid bytes, or on a run with different weights or a different optimizer. In that case
+ * nothing has changed.
  */
 export async function unpackState(
   bytes: Uint8Array,

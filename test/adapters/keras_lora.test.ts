@@ -1,4 +1,4 @@
-/** `.lora.h5`: files from KerasHub, files for it, and files that do not match. */
+/** `.lora.h5` files: reading those of KerasHub, writing files for it, and refusing files that do not match. */
 import {mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -125,7 +125,7 @@ test('trained biases are kept by default', async () => {
   second.dispose();
 });
 
-test('LoRA of the embedding has its own names', async () => {
+test('LoRA of the embedding has different dataset names', async () => {
   backbone.enableLora(2, {targetLayerNames: ['token_embedding']});
   randomize(backbone);
   const file = new MemoryFile('a.lora.h5');
@@ -141,7 +141,7 @@ test('LoRA of the embedding has its own names', async () => {
   other.dispose();
 });
 
-describe('refuses, and changes nothing:', () => {
+describe('refuses without changing anything:', () => {
   const states = () =>
     backbone.weights.map(weight => [weight.trainable, Array.from(weight.read().dataSync())] as const);
 
@@ -152,7 +152,7 @@ describe('refuses, and changes nothing:', () => {
       const dtype = values instanceof Float32Array ? 'float32' : 'int64';
       writer.dataset(path, {shape, dtype, data: () => [new Uint8Array(values.buffer as ArrayBuffer)]});
     }
-    const file = new MemoryFile('made.lora.h5');
+    const file = new MemoryFile('written.lora.h5');
     await writer.writeTo(file);
     return file;
   }
@@ -221,7 +221,7 @@ describe('refuses, and changes nothing:', () => {
     other.dispose();
   });
 
-  test('saving without LoRA, with several ranks, and under another ending', async () => {
+  test('saving without LoRA, with several ranks, and with a wrong file extension', async () => {
     const path = join(folder, 'a.lora.h5');
     await expect(backbone.saveLoraWeights(path)).rejects.toThrow(/Make sure to call `\.enableLora\(rank\)` first/);
     backbone.enableLora(2);
@@ -229,7 +229,9 @@ describe('refuses, and changes nothing:', () => {
     await expect(backbone.saveLoraWeights(path, {bias: true} as never)).rejects.toThrow(/no argument "bias"/);
     await expect(backbone.saveLoraWeights({} as never)).rejects.toThrow(/Expected a file to save to/);
     backbone.transformerLayers[0]!.ffwLinear.enableLora(3);
-    await expect(backbone.saveLoraWeights(path)).rejects.toThrow(/one rank: .* Received: ranks 3, 2|ranks 2, 3/);
+    await expect(backbone.saveLoraWeights(path)).rejects.toThrow(
+      /same rank in all layers.* Received: ranks (3, 2|2, 3)/,
+    );
     expect(readdirSync(folder)).toEqual([]);
   });
 
@@ -246,7 +248,7 @@ describe('refuses, and changes nothing:', () => {
     expect(readdirSync(join(folder, 'some/where'))).toEqual(['a.lora.h5']);
   });
 
-  test('a save that fails leaves the old file', async () => {
+  test('a save that fails keeps the old file', async () => {
     backbone.enableLora(2);
     const path = join(folder, 'a.lora.h5');
     writeFileSync(path, 'old');

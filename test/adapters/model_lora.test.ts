@@ -94,9 +94,13 @@ test('refuses meaningless arguments, and then changes nothing', () => {
   refuse(2, {alpha: 0}, /`alpha` to be above 0/);
   refuse(2, {target_layer_names: ['query']}, /no argument "target_layer_names"/);
   refuse(2, {targetLayerNames: []}, /at least one. Received: \[\]/);
-  refuse(2, {targetLayerNames: ['query', 'q_proj']}, /Received: "q_proj", which means no layer that can have LoRA/);
-  refuse(2, {targetLayerNames: [/^nothing/]}, /Received: \/\^nothing\/, which means no layer/);
-  refuse(2, {targetLayerNames: ['query_norm']}, /"query_norm", a layer of class RMSNormalization, which has no LoRA/);
+  refuse(2, {targetLayerNames: ['query', 'q_proj']}, /Received: "q_proj", which selects no layer that can have LoRA/);
+  refuse(2, {targetLayerNames: [/^nothing/]}, /Received: \/\^nothing\/, which selects no layer/);
+  refuse(
+    2,
+    {targetLayerNames: ['query_norm']},
+    /"query_norm", a layer of class RMSNormalization, which cannot have LoRA/,
+  );
   refuse(2, {targetLayerNames: ['embedding_conv']}, /a layer of class PatchConv2D/);
   expect(backbone.trainableWeights).toHaveLength(trainable);
   expect(tf.memory().numTensors).toBe(tensors);
@@ -145,7 +149,7 @@ test('only the first of two calls merges', async () => {
   backbone.dispose();
 });
 
-test('quantizes kernels below LoRA, which stays', async () => {
+test('quantizes kernels that have LoRA, and keeps LoRA', async () => {
   const backbone = make(false, {dropout: 0});
   randomize({trainableWeights: backbone.weights}, 100);
   backbone.enableLora(2);
@@ -180,7 +184,7 @@ test('saves merged weights and stays unmerged', async () => {
   loaded.dispose();
 });
 
-test('copies and files of tfjs keep LoRA apart', async () => {
+test('copies and tfjs files keep LoRA separate from the weights', async () => {
   const backbone = make(true);
   backbone.enableLora(2, {alpha: 3});
   randomize(backbone);

@@ -1,4 +1,7 @@
-/** PEFT adapters: saved ones add the same values here, and exported ones can be imported again. */
+/**
+ * PEFT adapters: those that PEFT saved change the weights by the same values here, and exported ones can be imported
+ * again.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
 import {MemoryPreset} from '../../src/public/files';
@@ -53,7 +56,7 @@ const expectSame = (actual: Record<string, number[]>, expected: Record<string, n
   }
 };
 
-test.each(['usual', 'patterns', 'rslora'])('what PEFT saved adds the same numbers: %s', async name => {
+test.each(['usual', 'patterns', 'rslora'])('an adapter that PEFT saved adds the same values: %s', async name => {
   const backbone = make();
   await backbone.importPeftAdapter(fixture(`lora/peft/${name}`));
   const expected = fixtureJson<Record<string, number[]>>(`lora/peft/${name}/expected.json`);
@@ -140,7 +143,7 @@ describe('refuses', () => {
 
   test.each([
     [{peft_type: 'IA3'}, /peft_type "LORA".* Received: "IA3"/],
-    [{use_dora: true}, /two matrices a layer .* Received: use_dora=true/],
+    [{use_dora: true}, /two matrices per layer .* Received: use_dora=true/],
     [{modules_to_save: ['lm_head']}, /Received: modules_to_save=\["lm_head"\]/],
     [{bias: 'all'}, /Received: bias="all"/],
     [{r: 0}, /expected `r` to be a positive integer/],
@@ -158,7 +161,7 @@ describe('refuses', () => {
     } as never);
     const load = other.importPeftAdapter(new MemoryPreset(files));
     await expect(load).rejects.toThrow(/q_proj\.lora_A\.weight" has shape \[2,8\], expected \[rank, 10\]/);
-    await expect(load).rejects.toThrow(/layers\.1\.self_attn\.\w+\.lora_A\.weight" is for no layer that the model has/);
+    await expect(load).rejects.toThrow(/layers\.1\.self_attn\.\w+\.lora_A\.weight" belongs to no layer of the model/);
     expect(other.loraEnabled).toBe(false);
     other.dispose();
   });
@@ -176,11 +179,13 @@ describe('refuses', () => {
     expect(backbone.loraEnabled).toBe(false);
   });
 
-  test('exports without LoRA, of the embedding, and unknown options', async () => {
+  test('exporting without LoRA or with LoRA of the embedding, and unknown options', async () => {
     const target = new MemoryPreset();
     await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/no lora-enabled layers/);
     backbone.enableLora(2, {targetLayerNames: ['token_embedding']});
-    await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(/"token_embedding", which is also the head here/);
+    await expect(backbone.exportPeftAdapter(target)).rejects.toThrow(
+      /"token_embedding", which is also the output head here/,
+    );
     await expect(backbone.exportPeftAdapter(target, {base: ''} as never)).rejects.toThrow(/no argument "base"/);
     expect(target.files.size).toBe(0);
   });

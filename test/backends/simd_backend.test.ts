@@ -84,7 +84,7 @@ describe('tensors in memory', () => {
     });
   });
 
-  test('are copied where a tfjs kernel returns a part of its input', () => {
+  test('are copied when a tfjs kernel returns a part of its input', () => {
     const x = tf.tensor1d([1, 2, 3, 4, 5, 6, 7, 8]);
     meet(x);
     const [part, pieces, read] = [tf.slice(x, 2, 3), tf.unstack(tf.reshape(x, [2, 4])), x.dataSync()];
@@ -196,7 +196,7 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights stored as %
         const {bits} = weight;
         const x = normal([m, columns], seed + 1);
         const size = {rows, columns, format};
-        // Products with integers round x to fractions of its largest value: six standard deviations of the total error.
+        // Integer products round x to fractions of its largest value. Allows six standard deviations of the total error.
         const parts = {bfloat16: Infinity, int8: 2031, int4: 127}[format];
         const largest = tf.max(tf.abs(x)).dataSync()[0]!;
         const norm = tf.max(tf.norm(weight.read(), 2, 1)).dataSync()[0]!;

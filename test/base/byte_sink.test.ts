@@ -1,3 +1,4 @@
+/** Writing files into a folder: committed together, or aborted together; and JSON files. */
 import {type FileSink, intoFile, intoFolder, writeAll} from '../../src/base/byte_sink';
 import {readJson, writeJson} from '../../src/base/json';
 import {ValueError} from '../../src/base/errors';
@@ -7,7 +8,7 @@ const failed = new Error('disk full');
 const fail = () => Promise.reject(failed);
 
 describe('intoFolder', () => {
-  test('commits what was written, and returns what `write` returned', async () => {
+  test('commits the written files and returns the result of `write`', async () => {
     const preset = new MemoryPreset([['old.json', new Uint8Array(1)]]);
     const result = await intoFolder(
       preset,
@@ -43,7 +44,7 @@ test('intoFile closes a file, and aborts when writing or closing fails', async (
 });
 
 describe('JSON', () => {
-  test('is indented as Python does, and read again', async () => {
+  test('is indented as in Python, and can be read back', async () => {
     const preset = new MemoryPreset();
     await intoFolder(preset, async () => {
       await writeJson(preset, 'a.json', {a: [1]});
@@ -55,7 +56,7 @@ describe('JSON', () => {
     expect(await readJson(preset, 'a.json')).toEqual({a: [1]});
   });
 
-  test('that is damaged is refused', async () => {
+  test('is refused if it is damaged', async () => {
     const preset = new MemoryPreset([['a.json', new TextEncoder().encode('{"a"')]], 'preset');
     await expect(readJson(preset, 'a.json')).rejects.toThrow(ValueError);
     await expect(readJson(preset, 'a.json')).rejects.toThrow(

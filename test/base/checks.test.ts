@@ -1,3 +1,4 @@
+/** Checks of arguments, and the error texts of layers that use them. */
 import {ValueError} from '../../src/base/errors';
 import {type ArgumentKind, checkArgument, checkArguments, checkObject} from '../../src/base/checks';
 import {Gemma3VisionEncoder} from '../../src';
@@ -57,7 +58,7 @@ test.each<[() => unknown, string]>([
     'Gemma3VisionEncoder expected `layerNormEpsilon` to be above 0. Received: layerNormEpsilon=0.',
   ],
   [() => new RotaryEmbedding({scalingFactor: -1}), 'RotaryEmbedding expected `scalingFactor` to be above 0'],
-])('layers say what does not fit: %#', (make, message) => {
+])('layers name the argument that does not fit: %#', (make, message) => {
   expect(make).toThrow(ValueError);
   expect(make).toThrow(message);
 });

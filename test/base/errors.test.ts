@@ -1,3 +1,4 @@
+/** Values and lists of problems in error messages. */
 import {describeValue, listed} from '../../src/base/errors';
 import {MemoryFile} from '../../src/files/memory';
 

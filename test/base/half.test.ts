@@ -1,3 +1,4 @@
+/** Conversions between float32 and the 16-bit formats, checked against their definitions. */
 import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16} from '../../src/base/half';
 
 const ALL = Uint16Array.from({length: 65_536}, (_, i) => i);
@@ -52,7 +53,7 @@ describe('float32ToFloat16', () => {
     return [...out];
   };
 
-  test('restores all 65,536 values, with NaNs made quiet', () => {
+  test('restores all 65,536 values, with NaNs turned into quiet NaNs', () => {
     const wide = new Float32Array(65_536);
     float16ToFloat32(ALL, wide);
     const back = new Uint16Array(65_536);
@@ -81,7 +82,7 @@ describe('bfloat16', () => {
     expect(wrong).toEqual([]);
   });
 
-  test('survives the round trip through float32, with NaNs made quiet', () => {
+  test('survives the round trip through float32, with NaNs turned into quiet NaNs', () => {
     const back = new Uint16Array(65_536);
     float32ToBfloat16(wide, back);
     const wrong = [...ALL].filter(bits => back[bits] !== (Number.isNaN(define(bits, 8, 7)) ? bits | 0x40 : bits));

@@ -1,6 +1,6 @@
 /**
- * The built package in Chromium: bundled as a user would, a preset from a static server and from chosen files, the same
- * text as in Node. Needs a Chromium: CHROMIUM, or /usr/bin/chromium.
+ * The built package in Chromium, bundled as a user would: generates the same text as in Node, with a preset from a
+ * static server and from chosen files. Needs Chromium at /usr/bin/chromium, or the path in CHROMIUM.
  */
 import assert from 'node:assert/strict';
 import {existsSync, readFileSync} from 'node:fs';
@@ -19,7 +19,9 @@ const QUESTION = 'What is the capital of France?';
 
 const page = `
 import {describeBackends, files, Gemma3CausalLM, Gemma3ImageConverter, useBackend} from 'tfjs-gemma3';
-const FILES = ['config.json', 'tokenizer.json', 'preprocessor.json', 'model.weights.h5', 'assets/tokenizer/vocabulary.spm'];
+const FILES = [
+  'config.json', 'tokenizer.json', 'preprocessor.json', 'model.weights.h5', 'assets/tokenizer/vocabulary.spm',
+];
 globalThis.answer = async (address, question, asFiles, name) => {
   const backend = await useBackend(name);
   let preset = address;
@@ -65,12 +67,12 @@ globalThis.pixelsOf = async base64 => {
 };
 `;
 
-/** The example of README.md, unchanged; the Worker also reports its backend. */
-const readme = readFileSync(join(root, 'README.md'), 'utf8');
+/** The example from docs/browser.md, unchanged, except that the Worker also reports its backends. */
+const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
 const example = (language, start) => {
-  const blocks = [...readme.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
+  const blocks = [...guide.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
   const found = blocks.find(([, , code]) => code.startsWith(start));
-  assert.ok(found, `Expected a ${language} block in README.md that begins with "${start}".`);
+  assert.ok(found, `Expected a ${language} block in docs/browser.md that begins with "${start}".`);
   return found[2];
 };
 const workerCode = `${example('js', '// worker.js')}
@@ -78,7 +80,7 @@ import {describeBackends} from 'tfjs-gemma3';
 loading.then(describeBackends).then(found => new BroadcastChannel('backends').postMessage(found));
 `;
 
-/** Records how long the page waits for its turns. */
+/** Records the times between turns of the page's event loop. */
 const watchPage = () => {
   globalThis.waits = [];
   let last = performance.now();
@@ -144,7 +146,7 @@ const CASES = [
 ];
 
 for (const {backend, path, asFiles, details} of CASES) {
-  const from = asFiles ? 'files' : 'an address';
+  const from = asFiles ? 'files' : 'a URL';
   test(`${backend} on ${path} answers as in Node, preset from ${from}`, async () => {
     const tab = await browser.newPage();
     const problems = [];
@@ -217,7 +219,7 @@ for (const [folder, details] of [
     }));
     assert.ok(pieces > 1, `Expected several pieces. Received: ${pieces}.`);
     assert.match(backends.find(({name}) => name === 'simd').details, details);
-    // Nine of ten turns come soon: a busy machine may delay one.
+    // Nine of ten turns must come soon. A busy machine may delay the tenth.
     const usual = waits.sort((a, b) => a - b)[Math.floor(0.9 * waits.length)];
     assert.ok(waits.length > 20 && usual < 100, `Expected a free page. Received: ${waits.length} turns, ${usual} ms.`);
     assert.deepEqual(

@@ -1,4 +1,4 @@
-/** A static file server with range requests, on this machine only. */
+/** A static file server with range requests. Accepts connections from this machine only. */
 import {createReadStream} from 'node:fs';
 import {stat} from 'node:fs/promises';
 import {createServer} from 'node:http';
@@ -10,7 +10,7 @@ const TYPES = {'.html': 'text/html', '.js': 'text/javascript', '.json': 'applica
 const ISOLATION = {'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp'};
 
 /**
- * Serves files below `root`, and `pages` by path; those under /isolated/ may share memory. → {address, close()}
+ * Serves the files below `root`, and `pages` by path. Pages under /isolated/ may share memory. → {address, close()}
  */
 export async function serve(root, pages = {}) {
   const server = createServer(async (request, response) => {

@@ -1,3 +1,4 @@
+/** Loading weights from Keras presets, and errors for files and variables that do not fit. */
 import {cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -12,17 +13,17 @@ import {rejection} from '../support/hdf5_files';
 import {fixture} from '../support/fixtures';
 
 const H5 = 'model.weights.h5';
-const made: string[] = [];
+const folders: string[] = [];
 
 /** A copy of a fixture that a test may break. */
 function copyOf(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'preset-'));
-  made.push(folder);
+  folders.push(folder);
   cpSync(fixture(`backbone/${name}`), folder, {recursive: true});
   return folder;
 }
 
-afterAll(() => made.forEach(folder => rmSync(folder, {recursive: true})));
+afterAll(() => folders.forEach(folder => rmSync(folder, {recursive: true})));
 
 function editConfig(folder: string, change: (config: Record<string, unknown>) => void): void {
   const path = join(folder, 'config.json');
@@ -72,7 +73,7 @@ describe('variables that do not fit', () => {
     );
   });
 
-  test('many: the first are listed, the others counted', async () => {
+  test('many: the first ones are listed, the others counted', async () => {
     const folder = copyOf('defaults');
     editConfig(folder, config => (config.num_layers = 4));
     expect(await failure(folder)).toMatch(/; and \d+ more\. Check/);
@@ -100,7 +101,7 @@ describe('variables that do not fit', () => {
   });
 });
 
-describe('files that are not as they should be', () => {
+describe('files that cannot be used', () => {
   test.each([10, 200, 2000, 40_000, 96_000])('truncated after %d bytes', async length => {
     const folder = copyOf('defaults');
     editBytes(folder, bytes => bytes.slice(0, length));
@@ -202,7 +203,7 @@ describe('loading', () => {
     expect(pieces).toBe(3);
   });
 
-  test('passes on errors of its listener', async () => {
+  test('passes on errors thrown by onProgress', async () => {
     const onProgress = () => {
       throw new Error('mine');
     };

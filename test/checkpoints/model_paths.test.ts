@@ -1,3 +1,4 @@
+/** Paths of variables in Keras' files, compared with files that Keras wrote. */
 import {readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';

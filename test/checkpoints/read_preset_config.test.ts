@@ -1,3 +1,4 @@
+/** Reading the configuration of a preset. */
 import {Gemma3Backbone, readPresetConfig, ValueError} from '../../src';
 import {MemoryPreset} from '../../src/files/memory';
 

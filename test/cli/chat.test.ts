@@ -1,3 +1,4 @@
+/** `gemma3 chat`, in a pipe and on a terminal. */
 import {PassThrough} from 'node:stream';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from 'tfjs-gemma3';
@@ -54,7 +55,8 @@ describe('gemma3 chat', () => {
       expect(turn.newTokens).toBe(5);
     }
     const passed = turns.map(({promptTokens, reusedTokens}) => promptTokens! - reusedTokens!);
-    // Each turn after the first processes the same tokens: the last one of the previous answer, the turn markers, the question.
+    // Each turn after the first processes the same tokens: the last token of the previous answer, the turn markers and
+    // the question.
     expect(passed[2]).toBe(passed[1]);
     expect(passed[3]).toBe(passed[1]);
     expect(turns[3]!.promptTokens).toBeGreaterThan(turns[0]!.promptTokens! + 20);
@@ -103,7 +105,7 @@ describe('gemma3 chat', () => {
       .split('\n')
       .map(line => JSON.parse(line) as {text: string; promptTokens: number});
     expect(turns.map(({text}) => text)).toEqual(expected);
-    // 16 tokens per image, and those around them.
+    // 16 tokens per image, and the tokens around them.
     expect(turns[0]!.promptTokens).toBeGreaterThan(turns[2]!.promptTokens + 32);
     const wrong = await run(chat(), {stdin: '/image nothing.png'});
     expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringMatching(/image file at "nothing.png"/)]);
@@ -160,7 +162,7 @@ describe('gemma3 chat', () => {
     keyboard.write('a\n');
     let presses = 0;
     const onText = (piece: string) => {
-      // First during the answer; after its end at the prompt for the next question.
+      // The first Ctrl-C comes during the answer, the second at the prompt for the next question.
       if (piece !== '\n' && presses++ === 0) interrupts.press();
       if (piece === '\n') keyboard.write('\u0003');
     };

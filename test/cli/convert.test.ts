@@ -1,3 +1,4 @@
+/** `gemma3 convert`. */
 import {existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -62,7 +63,7 @@ describe('gemma3 convert', () => {
     expect((await convert('--force', '--max-shard-size', '0.002')).code).toBe(0);
     expect(readdirSync(out)).toContain('notes.txt');
     expect(readdirSync(out)).not.toContain('model.weights.h5');
-    // From itself into itself.
+    // Source and target are the same folder.
     expect((await run(['convert', out, out, '--to', 'tfjs', '--force'])).code).toBe(0);
     expect(readdirSync(out).some(name => name.endsWith('.h5'))).toBe(false);
     (await Gemma3CausalLM.fromPreset(out)).dispose();

@@ -1,3 +1,4 @@
+/** `gemma3 embed`, compared with the library. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedder} from 'tfjs-gemma3';
 import {run, TINY} from './run';
@@ -15,7 +16,7 @@ async function vectorsOf(argv: readonly string[], stdin?: string): Promise<numbe
     .map(line => JSON.parse(line) as number[]);
 }
 
-/** The vectors of the library. */
+/** The vectors that the library computes. */
 async function expectedVectors(preset: string, texts: readonly string[], options: object = {}): Promise<number[][]> {
   const embedder = await Gemma3TextEmbedder.fromPreset(preset, options);
   const y = await embedder.encodeText(texts);

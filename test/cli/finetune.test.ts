@@ -1,3 +1,4 @@
+/** `gemma3 finetune`: training, resuming, and errors. */
 import {existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -199,7 +200,7 @@ describe('refuses', () => {
     expect({code, stderr}).toEqual({code: 2, stderr: expect.stringMatching(message) as string});
   });
 
-  test('an output that cannot be written, before it computes anything', async () => {
+  test('an output that cannot be written, before anything is computed', async () => {
     write('data.jsonl', EXAMPLES[0]!);
     const inFile = await run(finetune('--output', join(at('data.jsonl'), 'a.lora.h5')));
     expect([inFile.code, inFile.stderr]).toEqual([

@@ -1,3 +1,4 @@
+/** `gemma3 generate` with text prompts. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, samplers, type TextWithLogprobs} from 'tfjs-gemma3';
 import {run, TINY} from './run';

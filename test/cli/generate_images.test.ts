@@ -10,19 +10,19 @@ const SQUARE = ['--image', tinyPicture('blue_square')];
 
 test.each<[string, string[], RegExp]>([
   [
-    'in front',
+    'before the prompt',
     [...SQUARE, 'What is in the picture?'],
     /^\n\n<start_of_image>\n\n What is in the picture\? A blue square\.\n$/,
   ],
   [
-    'where it says',
+    'where the prompt has a mark',
     [...SQUARE, 'What is in the picture? <start_of_image>'],
     /picture\? \n\n<start_of_image>\n\nA blue square\.\n$/,
   ],
   ['only the new text', [...SQUARE, '--strip-prompt', 'What is in the picture?'], /^ ?A blue square\.\n$/],
   ['a sample question', SQUARE, /What is in the picture\? A blue square\.\n$/],
   [
-    'two, in their order',
+    'two images, in order',
     ['--image', tinyPicture('green_triangle'), '--image', tinyPicture('yellow_ring')],
     /What is in these images\? A green triangle and a yellow ring\.\n$/,
   ],
@@ -38,7 +38,7 @@ test('counts the tokens of images', async () => {
   const {stdout} = await run(['generate', '--preset', TINY, '--json', ...SQUARE, 'What is in the picture?']);
   const result = JSON.parse(stdout) as {text: string; promptTokens: number; newTokens: number};
   expect(result.text).toContain('A blue square.');
-  // 16 tokens for the image, and those around it.
+  // 16 tokens for the image, and the tokens around it.
   expect(result.promptTokens).toBeGreaterThan(20);
   expect(result.newTokens).toBeGreaterThan(2);
 });
@@ -61,7 +61,11 @@ describe('refuses', () => {
       /a PNG or JPEG image. Received: bytes that start with 47/,
     ],
     ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
-    ['a prompt with another count', () => [...SQUARE, '<start_of_image><start_of_image>'], /1 images and 2 times/],
+    [
+      'a prompt with another count',
+      () => [...SQUARE, '<start_of_image><start_of_image>'],
+      /1 images, but <start_of_image> 2 times/,
+    ],
     ['too small a length', () => [...SQUARE, 'a', '--max-length', '9'], /room for the 16 tokens of the images/],
     [
       'a text-only preset',

@@ -1,3 +1,4 @@
+/** `gemma3 inspect`. */
 import {copyFileSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -83,7 +84,7 @@ describe('gemma3 inspect', () => {
     const found = await facts(name);
     expect(found).toMatchObject({parameters: metadata.params, source: null, problem: null});
     const {float32, bfloat16, int8, int4} = found.memory!;
-    // A vision encoder stays float32 when the rest is bfloat16.
+    // A vision encoder stays float32 when everything else is bfloat16.
     expect(float32).toBe(4 * metadata.params);
     expect(bfloat16 / float32).toBeLessThan(config.vision_encoder ? 0.6 : 0.501);
     expect(bfloat16 > int8 && int8 > int4).toBe(true);

@@ -1,4 +1,4 @@
-/** `--lora`: merged into what generates, and into what is converted. */
+/** The option `--lora` of `generate`, `chat` and `convert`. */
 import {mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';

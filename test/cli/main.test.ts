@@ -1,3 +1,4 @@
+/** The command without a subcommand: help, version and errors. */
 import {version} from '../../package.json';
 import {run} from './run';
 
@@ -30,7 +31,7 @@ describe('gemma3', () => {
     [['embed', 'a', '--pooling', 'max'], /Allowed choices are last, mean/],
     [['embed', '-', '-'], /Pass one -/],
     [['bench', '--backend', 'cpu', '--threads', '2'], /'--threads' has no effect with '--backend cpu'/],
-  ])('answers %j with 2', async (argv, text) => {
+  ])('exits with code 2 for %j', async (argv, text) => {
     const {code, stdout, stderr} = await run(argv);
     expect({code, stdout}).toEqual({code: 2, stdout: ''});
     expect(stderr).toMatch(text);

@@ -1,3 +1,4 @@
+/** `gemma3 presets`. */
 import {Gemma3Backbone} from 'tfjs-gemma3';
 import {run, TINY} from './run';
 

@@ -13,7 +13,7 @@ export interface RunOptions {
   /** A terminal that lines are typed into. */
   keyboard?: Readable;
   debug?: boolean;
-  /** Told after each piece that was written to stdout. */
+  /** Called after each write to stdout. */
   onText?: (piece: string) => void;
 }
 

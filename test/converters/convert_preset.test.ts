@@ -1,4 +1,4 @@
-/** Presets in another format, file to file, against the same preset loaded with that dtype. */
+/** Converted presets, compared with the original preset loaded in the same dtype. */
 import {createServer, type Server} from 'node:http';
 import {mkdtempSync, readdirSync, readFileSync, rmSync, statSync} from 'node:fs';
 import {type AddressInfo} from 'node:net';
@@ -62,7 +62,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     });
   });
 
-  test('is as small as the dtype says, in files of the wanted size', () => {
+  test('is as small as the dtype allows, in files of the requested size', () => {
     const found = folderBytes(folder);
     expect(found).toBeLessThanOrEqual(bytes);
     expect(found).toBeGreaterThan(0.95 * bytes);
@@ -73,7 +73,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     expect(sizes.length).toBe(Math.ceil(found / 300_000));
   });
 
-  test('opens with tf.loadLayersModel, from a handler, an address of a file and a server', async () => {
+  test('opens with tf.loadLayersModel, from a handler, a file address and a server', async () => {
     const server = await serve(folder);
     const {port} = server.address() as AddressInfo;
     const places = [folderHandler(folder), `file://${folder}/model.json`, `http://127.0.0.1:${port}/model.json`];
@@ -95,11 +95,13 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
 
   test('is a preset', async () => {
     await expectNoLeak(async () => {
-      const told: number[] = [];
-      const lm = await Gemma3CausalLM.fromPreset(folder, {onProgress: ({loaded, total}) => told.push(loaded / total)});
+      const reported: number[] = [];
+      const lm = await Gemma3CausalLM.fromPreset(folder, {
+        onProgress: ({loaded, total}) => reported.push(loaded / total),
+      });
       expect(lm.backbone.config.dtype).toBe(dtype);
       expect(await predict(lm)).toEqual(expected);
-      expect(told.at(-1)).toBe(1);
+      expect(reported.at(-1)).toBe(1);
       lm.dispose();
     });
     const variables = await listPresetVariables(await openPreset(folder));
@@ -116,7 +118,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     await useBackend('cpu');
     try {
       const model = (await tf.loadLayersModel(folderHandler(preset))) as unknown as Gemma3Backbone;
-      // Kernels for integers round what they multiply too; the plain ones do not.
+      // Kernels for integers also round the activations; those of the cpu backend do not.
       expect(await predict(model)).toBeAllClose(values, {atol: dtype.startsWith('int') ? 0.1 : 1e-4});
       model.dispose();
     } finally {
@@ -124,7 +126,7 @@ describe.each(['float32', 'bfloat16', 'int8', 'int4'] as const)('to tfjs as %s',
     }
   });
 
-  test('is saved by tfjs in its stored form, and read again', async () => {
+  test('is saved by tfjs in its stored form, and can be read back', async () => {
     const lm = await Gemma3CausalLM.fromPreset(folder);
     const again = join(root, `again-${dtype}`);
     await expectNoLeak(async () => {
@@ -144,7 +146,7 @@ function serve(folder: string): Promise<Server> {
 }
 
 describe('from tfjs', () => {
-  test('floats load with another dtype, and go back to Keras bit for bit', async () => {
+  test('floats load with another dtype, and are converted back to Keras bit for bit', async () => {
     const folder = join(root, 'tiny-bfloat16');
     const preset = new MemoryPreset();
     await convertPreset(folder, preset, {to: 'keras'});
@@ -158,13 +160,13 @@ describe('from tfjs', () => {
     }
   });
 
-  test('integers are what they are', async () => {
+  test('integers cannot be loaded or converted with another dtype', async () => {
     const folder = join(root, 'tiny-int8');
     expect(await rejection(Gemma3CausalLM.fromPreset(folder, {dtype: 'bfloat16'}))).toMatch(
       /is stored as int8: load it with dtype "int8", or convert it again/,
     );
     expect(await rejection(convertPreset(folder, join(root, 'x'), {to: 'keras', dtype: 'float32'}))).toMatch(
-      /Expected a preset of floats to convert.*stored as int8/,
+      /Expected a preset with floating-point weights.*weights as int8/,
     );
   });
 });
@@ -182,7 +184,7 @@ describe('to keras', () => {
       for (const [path, bytes] of converted.files) {
         if (path === 'metadata.json') continue;
         const other = saved.files.get(path)!;
-        // Models are numbered here, a task that is copied keeps its name.
+        // Models get numbered names here, but a task that is copied keeps its name.
         const tree = (file: Uint8Array) =>
           JSON.parse(
             Buffer.from(file)
@@ -195,7 +197,7 @@ describe('to keras', () => {
     }
   });
 
-  test.each(fixtureNames('backbone'))('%s, there and back over tfjs', async name => {
+  test.each(fixtureNames('backbone'))('%s, converted to tfjs and back', async name => {
     const source = fixture(`backbone/${name}`);
     const [tfjs, keras] = [new MemoryPreset(), new MemoryPreset()];
     await convertPreset(source, tfjs, {to: 'tfjs'});
@@ -209,7 +211,7 @@ describe('to keras', () => {
   });
 });
 
-describe('what goes wrong', () => {
+describe('errors', () => {
   const convert = (options: object, source = TINY_PRESET) =>
     rejection(convertPreset(source, join(root, 'none'), options as {to: 'tfjs'}));
 
@@ -217,7 +219,7 @@ describe('what goes wrong', () => {
 
   test('options', async () => {
     expect(await convert({to: 'gguf'})).toContain('Expected to: "keras" or "tfjs". Received: "gguf"');
-    expect(await convert({to: 'keras', dtype: 'int8'})).toContain('quantized weights is not written');
+    expect(await convert({to: 'keras', dtype: 'int8'})).toContain('Writing quantized weights');
     expect(await convert({to: 'tfjs', dtype: 'float16'})).toContain('Expected dtype to be one of float32');
     expect(await convert({to: 'tfjs', shardSize: 0})).toContain('Expected shardSize to be above 0');
     expect(await convert({to: 'tfjs', shardSize: 1.5})).toContain('a whole number of bytes. Received: 1.5');
@@ -225,7 +227,7 @@ describe('what goes wrong', () => {
     expect(await convert({to: 'tfjs', size: 1})).toContain('no argument "size"');
   });
 
-  test('weights that do not fit, and none at all', async () => {
+  test('weights that do not fit, and missing weights', async () => {
     const broken = new MemoryPreset();
     await convertPreset(TINY_PRESET, broken, {to: 'tfjs'});
     const shard = [...broken.files.keys()].find(path => path.endsWith('.bin'))!;

@@ -1,4 +1,4 @@
-/** Folders of a browser, simulated by objects that behave like the File System API. */
+/** Browser folders, simulated by objects that behave like the File System API. */
 import {Gemma3Tokenizer} from '../../src';
 import {DirectoryHandlePreset} from '../../src/public/files';
 

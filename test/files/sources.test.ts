@@ -1,3 +1,4 @@
+/** Sources of presets: servers, browser files, memory and folders. */
 import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
 import {cpSync, existsSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {type AddressInfo} from 'node:net';
@@ -29,7 +30,7 @@ type Behaviour =
   | 'no HEAD: 501'
   | 'hidden range, no HEAD: 405';
 
-/** A static server of the fixture with a given behaviour. */
+/** A static server that serves the fixture with the given behaviour. */
 function serve(behaviour: Behaviour, log: string[]) {
   return (request: IncomingMessage, response: ServerResponse) => {
     const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
@@ -69,7 +70,7 @@ async function withServer(behaviour: Behaviour, run: (address: string, log: stri
   }
 }
 
-/** Loads the fixture and expects what KerasHub computes. */
+/** Loads the fixture and expects the values that KerasHub computes. */
 async function expectModel(preset: Parameters<typeof Gemma3Backbone.fromPreset>[0]): Promise<void> {
   const expected = JSON.parse(readFileSync(join(FOLDER, 'expected.json'), 'utf8')) as {
     [key in 'token_ids' | 'padding_mask' | 'hidden']: number[];

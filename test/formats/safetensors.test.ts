@@ -14,7 +14,7 @@ const fileOf = (header: unknown, data: Uint8Array | number = 0): MemorySource =>
 };
 const bytesOf = (values: ArrayBufferView<ArrayBuffer>) => new Uint8Array(values.buffer);
 
-test('a written file is read again, with values at a multiple of 8 bytes', async () => {
+test('a written file can be read back, and its values start at a multiple of 8 bytes', async () => {
   const file = new MemoryFile('a.safetensors');
   const contents = [
     {name: 'b', shape: [2, 2], values: Float32Array.of(1, 2, 3, 4)},

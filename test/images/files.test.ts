@@ -1,4 +1,4 @@
-/** Image files as pixels, compared with TensorFlow (test/reference/make_image_fixtures.py), and damaged files. */
+/** Decoding image files: pixels against TensorFlow's (test/reference/make_image_fixtures.py), and damaged files. */
 import fc from 'fast-check';
 import {ValueError} from '../../src';
 import {readPixels} from '../../src/images/image_like';
@@ -21,7 +21,7 @@ test.each(files)('$name: has the pixels of TensorFlow', async ({file, shape, pix
   expect(Buffer.from(values).equals(Buffer.from(pixels, 'base64'))).toBe(true);
 });
 
-/** Corrects the checksums of a PNG file, so that damage is found by its meaning. */
+/** Corrects the checksums of a PNG file, so that damage must be detected in other ways. */
 function seal(bytes: Uint8Array): Uint8Array {
   const view = new DataView(bytes.buffer);
   for (let at = 8; isPng(bytes) && at + 12 <= bytes.length;) {
@@ -54,10 +54,10 @@ describe('a damaged file', () => {
       fc.asyncProperty(cases, async ({file, at, byte}) => {
         const bytes = bytesOf(file.file);
         bytes[Math.floor(at * (bytes.length - 1))] = byte;
-        // Large sizes are valid, only slow.
-        const wish = new DataView(bytes.buffer).getUint32(16) > 4096;
-        if (!wish) await attempt(bytes);
-        if (!wish) await attempt(seal(bytes));
+        // Large sizes are valid, but slow.
+        const isLarge = new DataView(bytes.buffer).getUint32(16) > 4096;
+        if (!isLarge) await attempt(bytes);
+        if (!isLarge) await attempt(seal(bytes));
       }),
       {numRuns: 400},
     );
@@ -73,7 +73,7 @@ describe('a damaged file', () => {
     }
   });
 
-  test('is refused for its claims, before memory is allocated', async () => {
+  test('is refused for impossible claims in its header, before memory is allocated', async () => {
     const bytes = bytesOf(files[0]!.file);
     new DataView(bytes.buffer).setUint32(16, 2 ** 30);
     await expect(decodePng(bytes)).rejects.toThrow(/a file with a wrong checksum/);

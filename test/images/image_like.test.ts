@@ -8,7 +8,7 @@ import {tinyPicture} from '../support/fixtures';
 
 const PNG = tinyPicture('red_circle');
 
-describe('accepted, all as the same picture', () => {
+describe('accepted, all giving the same picture', () => {
   const bytes = new Uint8Array(readFileSync(PNG));
   test.each<[string, ImageLike]>([
     ['bytes', bytes],

@@ -1,4 +1,4 @@
-/** LoRA of single layers: the numbers of Keras, kernels at rest in every format, configurations, errors. */
+/** LoRA of single layers: the numbers of Keras, kernels stored in every format, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
 import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
@@ -87,12 +87,12 @@ onEachBackend(({formats}) => {
       expect(tf.memory().numTensors).toBe(before);
     });
 
-    test.each(formats)('over a kernel stored as %s, merged as in two products', dtype => {
+    test.each(formats)('over a kernel stored as %s, merging gives the same as two products', dtype => {
       tf.tidy(() => {
         const layer = layerOf(c, {dtype});
         const plain = make(c);
         plain.build(c.x.shape);
-        // The same values as at rest, with the product added: what the two products stand for.
+        // The stored values with the product of both matrices added, which is what the two products amount to.
         const {a, b} = layer.loraMatrices!;
         const delta = tf.reshape(
           tf.mul(tf.matMul(tf.reshape(a.read(), [-1, c.rank]), b.read() as tf.Tensor2D), c.alpha / c.rank),
@@ -101,7 +101,7 @@ onEachBackend(({formats}) => {
         plain.weights.forEach((weight, i) => weight.write(tf.clone(layer.savedWeights[i]!.read())));
         plain.adapted.write(tf.add(layer.adapted.read(), delta));
         const x = inputOf(c);
-        // Kernels of integers round x, too.
+        // Integer kernels also round x.
         expect(run(layer, x, c)).toBeAllClose(run(plain, x, c), dtype === 'bfloat16' ? 1e-5 : 5e-3);
         layer.dispose();
         plain.dispose();
@@ -127,12 +127,12 @@ onEachBackend(({formats}) => {
   });
 });
 
-test('an axis shared with x, and one that only the kernel has, keep their places', () => {
+test('the last axis of the kernel keeps its place, whether x has it too or not', () => {
   expect(loraEquations('btd,ndh->btnh')).toEqual({first: 'btd,ndr->btnr', second: 'btnr,rh->btnh', order: 'ab'});
   expect(loraEquations('abc,dc->abd')).toEqual({first: 'abc,rc->abr', second: 'abr,dr->abd', order: 'ba'});
   expect(loraEquations('ab...,bc->ac...').second).toBe('ar...,rc->ac...');
   tf.tidy(() => {
-    // Kernels that are no matrices: the last axis is in x and in the result.
+    // The kernel is not a plain matrix: its last axis is also in x and in the result.
     const layer = new EinsumDense({equation: 'abc,bc->ac', outputShape: 3});
     layer.build([2, 4, 3]);
     const x = normal([2, 4, 3], 1);

@@ -3,7 +3,7 @@ import {ValueError} from '../../src/base/errors';
 import {inputTensors, type ModelInputs} from '../../src/layers/named_inputs';
 import {expectNoLeak} from '../support/numbers';
 
-/** What `inputTensors` reads of a model. */
+/** The parts of a model that `inputTensors` reads. */
 const modelOf = (inputs: Record<string, [(number | null)[], 'int32' | 'float32']>) =>
   ({
     inputNames: Object.keys(inputs),

@@ -103,7 +103,7 @@ onEachBackend(() => {
       );
     });
 
-    test('returns zeros for a query that sees nothing, with no gradient', () => {
+    test('returns zeros for a query that sees no key, with no gradient', () => {
       const c = attentionCase(PLAIN);
       const paddingMask = tf.zeros<tf.Rank.R2>([2, 5], 'int32');
       const f = (q: tf.Tensor) => attention({...c.inputs, q: q as tf.Tensor4D, paddingMask}, c.attrs);
@@ -129,7 +129,7 @@ onEachBackend(() => {
       expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
     });
 
-    test('leaves no tensors behind', () => {
+    test('leaks no tensors', () => {
       const c = attentionCase({...PLAIN, images: true, padding: true, attentionMask: true});
       const attrs: AttentionAttrs = {...c.attrs, logitSoftCap: 1};
       const before = tf.memory().numTensors;

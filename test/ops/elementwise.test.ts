@@ -29,7 +29,7 @@ onEachBackend(() => {
       );
     });
 
-    test('is flat far from zero', () => {
+    test('saturates far from zero', () => {
       const x = tf.tensor1d([-100, -20, 0, 20, 100]);
       const exact = gatedGeluOp.reference({gate: x, value: tf.onesLike(x)}, {});
       expect(Array.from(exact.dataSync())).toEqual([-0, -0, 0, 20, 100]);

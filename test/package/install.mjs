@@ -1,5 +1,5 @@
 /**
- * Installs the package as npm packs it in an empty folder. Needs a registry.
+ * Packs the package with npm and installs it in an empty folder. Needs the npm registry.
  *
  * Usage: node install.mjs FOLDER   (installs the existing dist, without building it)
  */

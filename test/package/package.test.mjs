@@ -1,4 +1,4 @@
-/** The package as npm packs it, installed in an empty folder. Needs a registry: `npm run test:package`. */
+/** The package as npm packs it, installed in an empty folder. Needs the npm registry: `npm run test:package`. */
 import assert from 'node:assert/strict';
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
@@ -19,14 +19,14 @@ const INTENDED = [
   /^dist\/browser\/index\.js(\.map)?$|^dist\/browser\/index\.d\.ts$/,
   /^presets\/gemma3_presets\.json$/,
   /^presets\/gemma3_tiny\/[\w./]+\.(json|h5|spm)$/,
-  /^docs\/[a-z_]+\.md$/,
+  /^docs\/([a-z_]+|README)\.md$/,
 ];
 const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
   ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],
   ['presets/gemma3_tiny/config.json', 'presets/gemma3_tiny/model.weights.h5', 'README.md'],
 );
 
-/** Stdout of a program that must succeed in silence. */
+/** Stdout of a program that must succeed and write nothing to stderr. */
 function output(command, args, options) {
   const {status, stdout, stderr} = run(command, args, options);
   assert.deepEqual({status, stderr}, {status: 0, stderr: ''}, stdout);
@@ -128,7 +128,7 @@ describe('the package', () => {
     `  await useBackend('cpu');`,
     `  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');`,
     `  lm.compile({sampler: new samplers.TopKSampler({k: 3, seed: 1})});`,
-    `  // @ts-expect-error: a number is no prompt`,
+    `  // @ts-expect-error: a number is not a prompt`,
     `  await lm.generate(1);`,
     `  // @ts-expect-error: types are not any`,
     `  lm.noSuchMethod();`,
@@ -154,7 +154,7 @@ describe('the package', () => {
         JSON.stringify({compilerOptions, files: ['types.mts', 'types.cts']}),
       );
       const {stdout} = run(process.execPath, [compiler], {cwd: folder});
-      // The declarations of tfjs have errors themselves.
+      // The declarations of tfjs contain errors: leave those out.
       const ours = stdout
         .split('\n')
         .filter(line => /^types\.|^node_modules\/tfjs-gemma3\/|^(ts\S*: )?error/.test(line));

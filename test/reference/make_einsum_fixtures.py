@@ -12,7 +12,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras
 import numpy as np
 
-# name of the case: equation, input shape, output_shape, bias_axes, activation
+# (equation, input shape, output_shape, bias_axes, activation)
 CASES = [
     ("ab,bc->ac", (3, 5), 4, None, None),
     ("ab,bc->ac", (1, 1), 1, "c", None),
@@ -53,7 +53,7 @@ def flat(x):
 
 
 def normal(rng, shape):
-    """Few digits, so that the file is small."""
+    """Random numbers of few digits, so that the file is small."""
     return np.round(rng.normal(size=shape), 2).astype("float32")
 
 

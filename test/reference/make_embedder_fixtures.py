@@ -2,8 +2,8 @@
 
     python test/reference/make_embedder_fixtures.py [packing]
 
-Each case of embeddings is a preset folder as `save_to_preset` writes it (a tiny random model), with expected.json
-beside. preprocessor.json holds packed token ids, which is all that is made anew with "packing".
+Each case of embeddings is a preset folder as `save_to_preset` writes it (a tiny random model), and expected.json.
+preprocessor.json holds padded token ids. With "packing", only that file is written.
 """
 
 import json
@@ -97,7 +97,7 @@ def embeddings():
         shutil.rmtree(folder, ignore_errors=True)
         embedder.save_to_preset(folder)
         vectors = embedder.encode_text(TEXTS)
-        # Inputs by name, with padding before and none after the text.
+        # Named inputs: rows without padding, with padding before the text, and with padding after it.
         token_ids = rng.integers(3, backbone.vocabulary_size, (3, 9))
         padding_mask = np.ones((3, 9), "int32")
         padding_mask[1, :4] = 0
@@ -128,7 +128,7 @@ def packed():
             )
             preprocessor.build(None)
             for segments in SEGMENTS:
-                # Calls `call` directly: Keras' `__call__` does not pass tuples through unchanged.
+                # Repeats the steps of `call`: Keras' `__call__` does not pass tuples through unchanged.
                 token_ids, segment_ids = preprocessor.packer(tuple(tokenizer(segment) for segment in segments))
                 x = preprocessor._format_output(np.asarray(token_ids), segment_ids)
                 cases.append({

@@ -1,11 +1,11 @@
-"""Writes test/fixtures/hdf5: files of Keras and h5py, and what h5py reads from them.
+"""Writes test/fixtures/hdf5: files written by Keras and h5py, and what h5py reads from them.
 
 Run from the repository root with a Python that has keras, h5py and ml_dtypes:
 
     python test/reference/make_hdf5_fixtures.py
 
-`expected.json` maps file name -> path -> {shape, dtype, hex}, `hex` being the little-endian bytes, and for some datasets
-`values`, the numbers. Unreadable datasets have only `unreadable`, a part of the message that is expected.
+`expected.json` maps file name -> path -> {shape, dtype, hex}. `hex` holds the little-endian bytes. Some datasets also
+have `values`, the numbers. Unreadable datasets have only `unreadable`, a part of the expected message.
 """
 
 import ctypes
@@ -61,13 +61,13 @@ def fixture(name, write, unreadable=None, **options):
 
 
 def keras_model(dtype):
-    """A model with nested layers, shared names and a seed generator, in few parameters."""
+    """A small model with nested layers, shared names and a seed generator."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(7)
     inputs = keras.Input((3,), dtype="int32", name="ids")
     x = keras.layers.Embedding(5, 4, dtype=dtype, name="embedding")(inputs)
     x = keras.layers.LayerNormalization(dtype=dtype, name="norm")(x)
-    if dtype == "bfloat16":  # Once is enough: groups make most of a file's size.
+    if dtype == "bfloat16":  # Only once, since groups take most of a file's size.
         x = keras.layers.Dropout(0.5, dtype=dtype, name="dropout")(x)
         x = keras.layers.MultiHeadAttention(2, 2, dtype=dtype, name="attention")(x, x)
     outputs = keras.layers.Dense(2, dtype=dtype, name="head")(x)
@@ -110,7 +110,7 @@ def write_types(file):
     compact = h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, plist)
     compact.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([1, 2, 3], "float32"))
     write_attributes(file["integers"])
-    # Attributes beyond the first block of the header make a continuation.
+    # Attributes that do not fit in the first block of the header create a continuation block.
     for i in range(40):
         file["scalar"].attrs[f"note_{i:02d}"] = f"text {i}"
 
@@ -127,7 +127,7 @@ def write_attributes(item):
     item.attrs["flag"] = True
     item.attrs["double"] = np.float64(-1e-300)
     for bits in (8, 16, 32, 64):
-        # Up to 2**53, which is exact in a double.
+        # At most 2**53, which is exact in a double.
         item.attrs[f"int{bits}"] = np.array(-(2 ** min(bits - 1, 53)), f"int{bits}")
         item.attrs[f"uint{bits}"] = np.array(2**53 if bits == 64 else 2**bits - 1, f"uint{bits}")
     item.attrs["none"] = np.zeros(0, "int32")
@@ -151,9 +151,9 @@ def write_many(file):
 
 
 def write_deep(path):
-    """Two links a leaf and four children a node: 36 links take a tree of many levels."""
+    """Two links per leaf and four children per node, so that 36 links need a tree of several levels."""
     plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    # h5py does not offer this setting; its own copy of the library does.
+    # h5py does not expose this setting; its bundled library does.
     libraries = os.path.join(os.path.dirname(h5py.__file__), "..", "h5py.libs", "libhdf5-*")
     set_sym_k = ctypes.CDLL(glob.glob(libraries)[0]).H5Pset_sym_k
     set_sym_k.argtypes = [ctypes.c_int64, ctypes.c_uint, ctypes.c_uint]
@@ -170,13 +170,13 @@ def write_latest(file):
     file["a/bf16"].attrs["dtype"] = "bfloat16"
     file.create_dataset("scalar", data=np.int64(-3))
     file["a"].attrs["name"] = "layer"
-    # More than 8 attributes leave the header.
+    # More than 8 attributes are stored outside the header.
     for i in range(9):
         file["a/b"].attrs[f"note_{i}"] = np.int8(i)
 
 
 def write_unreadable(file):
-    """Two groups, since new-style groups keep at most 8 links in their headers."""
+    """Uses several groups, since new-style groups keep at most 8 links in their headers."""
     file.create_dataset("storage/chunked", data=np.zeros((4, 4), "float32"), chunks=(2, 2))
     file.create_dataset("storage/gzip", data=np.zeros((4, 4), "float32"), compression="gzip")
     file.create_dataset("types/big_float", data=np.zeros(3, ">f4"))
@@ -229,7 +229,7 @@ def main():
     fixture("latest.h5", write_latest, libver="latest")
     fixture("unreadable.h5", write_unreadable, UNREADABLE)
     fixture("unreadable_latest.h5", write_unreadable, UNREADABLE, libver=("v108", "v108"))
-    # Opening these fails, so no datasets are expected.
+    # Opening these files fails, so no datasets are expected.
     dense = lambda file: [file.create_group(f"group_{i}") for i in range(9)]
     fixture("dense.h5", dense, {}, libver="latest")
     fixture("cycle.h5", write_cycle, {"": ""})

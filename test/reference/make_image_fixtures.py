@@ -2,9 +2,10 @@
 
     python test/reference/make_image_fixtures.py
 
-`converter.json` describes, `converter.bin` holds the results as little-endian float32, one behind the other. The images
-are those of `picture` below, which test/images/picture.ts draws again. `files.json` holds small PNG and JPEG files of all
-kinds with the pixels that `tf.io.decode_png(channels=3)` and `tf.io.decode_jpeg(channels=3)` find in them, both in base64.
+`converter.json` describes the cases; `converter.bin` holds the results as little-endian float32, one after the other.
+The images are those of `picture` below, which test/support/picture.ts repeats. `files.json` holds small PNG and JPEG
+files of all kinds, with the pixels that `tf.io.decode_png(channels=3)` and `tf.io.decode_jpeg(channels=3)` decode, both
+in base64.
 """
 
 import base64
@@ -29,13 +30,14 @@ def picture(height, width, dtype="uint8", channels=3):
     """Numbers that differ from pixel to pixel and are never smooth."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
     values = (y * 73 + x * 151 + c * 87 + (y * x) % 97 * 31) % 256
-    # Floats are not whole numbers.
+    # A fraction, so that floats are not whole numbers.
     return (values + (0.3125 if dtype == "float32" else 0)).astype(dtype)
 
 
 # === Converter ===
 
-SIZES = [(1, 1), (1, 7), (7, 1), (2, 2), (3, 5), (6, 6), (12, 12), (13, 9), (9, 13), (24, 6), (6, 25), (31, 29), (64, 5)]
+SIZES = [(1, 1), (1, 7), (7, 1), (2, 2), (3, 5), (6, 6), (12, 12), (13, 9), (9, 13), (24, 6), (6, 25), (31, 29)]
+SIZES += [(64, 5)]
 TARGETS = [(6, 6), (4, 9), (9, 4), (1, 1), (11, 13)]
 
 
@@ -46,7 +48,7 @@ def converter_cases():
                 yield size, dtype, {"image_size": target, "crop_to_aspect_ratio": False, **GEMMA}
                 yield size, dtype, {"image_size": target, **GEMMA}
             padded = {"image_size": target, "pad_to_aspect_ratio": True, "crop_to_aspect_ratio": False}
-            # KerasHub cannot pad whole numbers.
+            # KerasHub cannot pad integer images.
             yield size, "float32", {**padded, **GEMMA}
     other = {"crop_to_aspect_ratio": False}
     for interpolation in ("nearest", "bicubic", "lanczos3", "lanczos5", "bilinear"):
@@ -54,7 +56,8 @@ def converter_cases():
             for size in ((1, 1), (2, 3), (7, 5), (30, 22), (6, 40)):
                 for target in ((6, 6), (9, 4), (13, 17)):
                     for dtype in ("uint8", "float32"):
-                        yield size, dtype, {"image_size": target, "interpolation": interpolation, "antialias": antialias, **other}
+                        config = {"image_size": target, "interpolation": interpolation, "antialias": antialias}
+                        yield size, dtype, {**config, **other}
     for dtype in ("uint8", "int32", "float32"):
         yield (5, 8), dtype, {}
         yield (5, 8), dtype, {"image_size": (3, 4)}
@@ -105,7 +108,7 @@ def paeth(a, b, c):
 
 
 def filtered(rows, step):
-    """Rows of bytes with all five filters in turn."""
+    """Filters rows of bytes with all five filters in turn."""
     above = bytes(len(rows[0]))
     result = b""
     for number, row in enumerate(rows):
@@ -120,7 +123,7 @@ def filtered(rows, step):
 
 
 def packed(samples, depth):
-    """One row of samples as bytes."""
+    """Packs one row of samples into bytes."""
     if depth == 16:
         return np.asarray(samples, ">u2").tobytes()
     bits = "".join(format(int(sample), f"0{depth}b") for sample in samples)
@@ -156,8 +159,9 @@ def png_files():
                 yield name, png(11, 7, colour, depth, interlaced)
     yield "PNG of one pixel", png(1, 1, 2, 8)
     yield "PNG of one pixel, interlaced", png(1, 1, 2, 8, True)
-    yield "PNG, a row", png(1, 9, 6, 8)
-    yield "PNG in pieces with a palette that has alpha", png(6, 5, 3, 4, extra=chunk(b"tRNS", bytes(range(16))), parts=3)
+    yield "PNG of one row", png(1, 9, 6, 8)
+    alpha = chunk(b"tRNS", bytes(range(16)))
+    yield "PNG in pieces with a palette that has alpha", png(6, 5, 3, 4, extra=alpha, parts=3)
     yield "PNG with a transparent colour and a gamma", png(
         6, 5, 2, 8, extra=chunk(b"gAMA", struct.pack(">I", 45455)) + chunk(b"tRNS", bytes(6))
     )
@@ -184,14 +188,14 @@ def jpeg_files():
     yield "JPEG, grey", encode(smooth(19, 30)[..., :1], format="grayscale")
     yield "JPEG, low quality", encode(smooth(33, 33), quality=10)
     yield "JPEG of one pixel", encode(smooth(1, 1))
-    yield "JPEG, a row", encode(smooth(1, 50))
-    yield "JPEG, a column", encode(smooth(50, 1))
+    yield "JPEG of one row", encode(smooth(1, 50))
+    yield "JPEG of one column", encode(smooth(50, 1))
     yield "JPEG, 16 x 16", encode(smooth(16, 16), optimize_size=True)
     yield "JPEG, noise", encode(picture(24, 24), quality=100)
 
 
 def flat_jpeg(width, height, sampling, adobe=None, restart=0, ids=(1, 2, 3, 4)):
-    """Features that available encoders do not write: blocks of one colour each, any sampling of the components, and restarts."""
+    """Writes what no available encoder does: blocks of one colour, any sampling of the components, and restarts."""
     rng = np.random.default_rng(width + height)
     segment = lambda marker, body: bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
     data = b"\xff\xd8"
@@ -232,16 +236,16 @@ def flat_jpeg_files():
     one = (1, 1)
     for h, v in ((2, 1), (1, 2), (2, 2), (4, 1), (4, 2), (1, 4)):
         yield f"JPEG, flat blocks, {h} x {v}", flat_jpeg(35, 37, [(h, v), one, one])
-    yield "JPEG, flat blocks, colours of two columns", flat_jpeg(3, 3, [(2, 2), one, one])
-    yield "JPEG, flat blocks, colours larger than brightness", flat_jpeg(33, 20, [one, (2, 1), (1, 2)])
+    yield "JPEG, flat blocks, chroma of two columns", flat_jpeg(3, 3, [(2, 2), one, one])
+    yield "JPEG, flat blocks, chroma larger than luma", flat_jpeg(33, 20, [one, (2, 1), (1, 2)])
     yield "JPEG, restarts", flat_jpeg(70, 50, [(2, 2), one, one], restart=3)
     yield "JPEG, restarts in grey", flat_jpeg(90, 20, [one], restart=1)
-    yield "JPEG, red, green and blue by Adobe", flat_jpeg(20, 20, [one] * 3, adobe=0)
-    yield "JPEG, brightness and colours by Adobe", flat_jpeg(20, 20, [one] * 3, adobe=1)
-    yield "JPEG, red, green and blue by their names", flat_jpeg(20, 20, [one] * 3, ids=b"RGB")
-    yield "JPEG, inks", flat_jpeg(20, 20, [one] * 4)
-    yield "JPEG, inks by Adobe", flat_jpeg(20, 20, [one] * 4, adobe=0)
-    yield "JPEG, brightness, colours and black by Adobe", flat_jpeg(20, 20, [(2, 2), one, one, (2, 2)], adobe=2)
+    yield "JPEG, RGB by the Adobe segment", flat_jpeg(20, 20, [one] * 3, adobe=0)
+    yield "JPEG, YCbCr by the Adobe segment", flat_jpeg(20, 20, [one] * 3, adobe=1)
+    yield "JPEG, RGB by component ids", flat_jpeg(20, 20, [one] * 3, ids=b"RGB")
+    yield "JPEG, CMYK", flat_jpeg(20, 20, [one] * 4)
+    yield "JPEG, CMYK by the Adobe segment", flat_jpeg(20, 20, [one] * 4, adobe=0)
+    yield "JPEG, YCCK by the Adobe segment", flat_jpeg(20, 20, [(2, 2), one, one, (2, 2)], adobe=2)
 
 
 def make_files():

@@ -1,7 +1,8 @@
-"""Write test/fixtures/lora: what Keras and KerasHub compute and save with LoRA.
+"""Writes test/fixtures/lora: what Keras and KerasHub compute and save with LoRA.
 
-`layers.json`: outputs and gradients of single layers. `models.json`: which layers `enable_lora` finds in models with and
-without vision, how many weights are trained, and hidden states of `fixtures/backbone/grouped_heads` with `grouped_heads.lora.h5`.
+`layers.json`: outputs and gradients of single layers. `models.json`: which layers `enable_lora` finds in models with
+and without vision, how many weights are trained, and the hidden states of test/fixtures/backbone/grouped_heads with
+`grouped_heads.lora.h5`.
 
 Usage: python make_lora_fixtures.py
 """
@@ -42,13 +43,13 @@ def layer_case(name, layer, x, rank, alpha, **call):
         if "lora" in variable.name:
             variable.assign(rounded(variable.shape))
     integers = x.dtype == np.int32
-    given = tf.constant(x)
+    inputs = tf.constant(x)
     with tf.GradientTape() as tape:
-        tape.watch(given) if not integers else None
-        y = layer(given, **call)
+        tape.watch(inputs) if not integers else None
+        y = layer(inputs, **call)
         loss = tf.reduce_sum(y * y)
-    wanted = {v.name: v.value for v in layer.trainable_variables} | ({} if integers else {"x": given})
-    gradients = tape.gradient(loss, wanted)
+    sources = {v.name: v.value for v in layer.trainable_variables} | ({} if integers else {"x": inputs})
+    gradients = tape.gradient(loss, sources)
     return {
         "name": name,
         "rank": rank,
@@ -119,7 +120,8 @@ VISION = {
 
 def model_cases():
     for vision in (False, True):
-        for targets in (None, ["query", "key", "ffw_linear"], ["out_proj", "mlp_dense_1", "value"], ["token_embedding"]):
+        some_targets = (["query", "key", "ffw_linear"], ["out_proj", "mlp_dense_1", "value"], ["token_embedding"])
+        for targets in (None, *some_targets):
             if targets and "out_proj" in targets and not vision:
                 continue
             encoder = keras_hub.models.Gemma3VisionEncoder(**VISION) if vision else None

@@ -1,4 +1,4 @@
-"""Write test/fixtures/lora/peft: adapters that Hugging Face's PEFT saves, and what they add to each module.
+"""Writes test/fixtures/lora/peft: adapters saved by Hugging Face's PEFT, and what they add to each module.
 
 Needs no Keras: `pip install torch transformers peft`.
 
@@ -47,7 +47,9 @@ def main():
         model.save_pretrained(folder)
         os.remove(os.path.join(folder, "README.md"))
         deltas = {
-            key.removeprefix("base_model.model.model."): [round(v, 6) for v in module.get_delta_weight("default").ravel().tolist()]
+            key.removeprefix("base_model.model.model."): [
+                round(v, 6) for v in module.get_delta_weight("default").ravel().tolist()
+            ]
             for key, module in model.named_modules()
             if hasattr(module, "get_delta_weight") and "default" in module.lora_A
         }

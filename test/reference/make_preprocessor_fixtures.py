@@ -2,8 +2,8 @@
 
     python test/reference/make_preprocessor_fixtures.py
 
-Where its code contradicts its documentation, the documentation is followed: `add_start_token=False` leaves the
-start token out of prompts for generation as well (KerasHub's generate_preprocess puts it there always).
+Where KerasHub's code contradicts its documentation, the fixtures follow the documentation: `add_start_token=False`
+also omits the start token from prompts for generation (KerasHub's `generate_preprocess` always adds it).
 """
 
 import json

@@ -2,8 +2,8 @@
 
     python test/reference/make_prompt_image_fixtures.py
 
-An image is given as [height, width, dtype] and drawn as in make_image_fixtures.py. Images of one batch are of one size:
-KerasHub puts black beside those that are smaller than others before it resizes them.
+An image is given as [height, width, dtype] and drawn as in make_image_fixtures.py. All images of a batch have the same
+size: KerasHub pads smaller ones with black before it resizes them.
 """
 
 import json
@@ -71,14 +71,15 @@ def main():
     )
     cases = []
     for prompts, responses, images in CASES:
-        given = {"prompts": prompts} if images is None else {"prompts": prompts, "images": draw(images)}
+        inputs = {"prompts": prompts} if images is None else {"prompts": prompts, "images": draw(images)}
         case = {"prompts": prompts, "responses": responses, "images": images}
         for length in (None, 9):
-            x, y, weight = pre({**given, "responses": responses}, sequence_length=length)
+            x, y, weight = pre({**inputs, "responses": responses}, sequence_length=length)
             packed = {"x": outputs(x), "y": plain(y), "sampleWeight": plain(weight)}
             cases.append({"kind": "call", "sequenceLength": length, **case, **packed})
-        x = pre.generate_preprocess(given, sequence_length=None if LONG not in str(prompts) else 120)
-        cases.append({"kind": "generate", "sequenceLength": 120 if LONG in str(prompts) else None, **case, "x": outputs(x)})
+        length = 120 if LONG in str(prompts) else None
+        x = pre.generate_preprocess(inputs, sequence_length=length)
+        cases.append({"kind": "generate", "sequenceLength": length, **case, "x": outputs(x)})
     text = ",\n".join(json.dumps(case) for case in cases)
     with open(os.path.join(FIXTURES, "prompt_images.json"), "w") as file:
         file.write(f"[\n{text}\n]\n")

@@ -1,18 +1,20 @@
-"""Record what KerasHub itself answers for a real Gemma 3 preset.
+"""Record KerasHub's own answers for a real Gemma 3 preset.
 
 Usage:
     python make_real_oracle.py PRESET_DIR OUT.json
 
-The preset is loaded in float32. The file holds, for every prompt: its token ids
-(start token included), the greedy text, the ten largest logits at the last
-position and the first values of the backbone's hidden state there; the greedy
-texts of a batch of three prompts; the greedy text behind a prompt that is three
-times as long as the sliding window; and, for each way of pooling, the first
-values of embeddings of texts, their lengths and their similarities. The tests
-compare this library with it.
-What else is in OUT.json stays there: other scripts write to it too.
+The preset is loaded in float32. The file holds
+  - for every prompt: its token ids (with the start token), the greedy text, the ten
+    largest logits at the last position, and the first values of the backbone's hidden
+    state there;
+  - the greedy texts of a batch of three prompts;
+  - the greedy text after a prompt three times as long as the sliding window;
+  - for each pooling mode: the first values of embeddings of texts, their norms and
+    their similarities.
+The tests compare this library with it. Other entries of OUT.json are kept: other
+scripts also write to it.
 
-KERAS_BACKEND picks the backend (tensorflow when unset).
+KERAS_BACKEND selects the backend (default: tensorflow).
 """
 
 import json
@@ -41,7 +43,8 @@ TEXTS = [
 BATCH = 3
 # 1,555 tokens; the numbers to continue with are far outside the window of 512.
 LONG_PROMPT = "The log of the ship.\n" + "".join(
-    f"Day {day}: we sailed {day * 37 % 101} miles to the north and saw {day * 53 % 17} whales.\n" for day in range(1, 74)
+    f"Day {day}: we sailed {day * 37 % 101} miles to the north and saw {day * 53 % 17} whales.\n"
+    for day in range(1, 74)
 )
 LONG_NEW_TOKENS = 48
 MAX_LENGTH = 60
@@ -82,13 +85,13 @@ def main():
         sys.exit("Usage: make_real_oracle.py PRESET_DIR OUT.json")
     preset, out = sys.argv[1].rstrip("/"), sys.argv[2]
     if not os.path.exists(os.path.join(preset, "config.json")):
-        sys.exit(f"There is no preset in {preset}: config.json is missing.")
+        sys.exit(f"Expected a preset in {preset}: config.json is missing.")
     try:
         import keras
         import keras_hub
         import numpy as np
     except ImportError as error:
-        sys.exit(f"This Python lacks a package the oracle needs: {error}")
+        sys.exit(f"{sys.executable} lacks a required package: {error}")
 
     started = time.time()
 

@@ -1,9 +1,9 @@
-"""Writes test/fixtures/sampling/expected.json: what KerasHub's samplers choose on the presets of test/fixtures/backbone.
+"""Writes test/fixtures/sampling/expected.json: what KerasHub's samplers choose on presets of test/fixtures/backbone.
 
     python test/reference/make_sampler_fixtures.py
 
 Needs keras, keras-hub, tensorflow-cpu (see requirements.txt here). KerasHub's beam and contrastive samplers crash on
-Gemma3CausalLM, whose cache update mask is not repeated for each beam: here they are given a `next` without a cache, which
+Gemma3CausalLM, which does not repeat its cache update mask for each beam. Here they get a `next` without a cache, which
 runs the whole model on the whole text each time. Scores are computed from the logits of the functional model, since
 Gemma3CausalLM has no `score`.
 """
@@ -38,7 +38,7 @@ def next_without_cache(backbone):
 
 
 def choose(backbone, sampler, prompt):
-    """One prompt → all token ids; with all beams, also their scores."""
+    """Continues one prompt; returns all token ids. With all beams, also returns their scores."""
     next, hidden_of = next_without_cache(backbone)
     ids = np.zeros((1, LENGTH), "int32")
     ids[0, : len(prompt)] = prompt
@@ -97,7 +97,7 @@ def main():
 
 
 def gradient(backbone, ids, mask, targets, loss_fn):
-    """Gradient of the summed loss by the embeddings, as in the docstring of `GemmaCausalLM.score`."""
+    """Gradient of the summed loss with respect to the embeddings, as in the docstring of `GemmaCausalLM.score`."""
     embeddings = backbone.token_embedding(ids)
     with tf.GradientTape() as tape:
         tape.watch(embeddings)

@@ -1,12 +1,12 @@
-"""What Python KerasHub answers with presets/gemma3_tiny, greedily, as float32.
+"""Records the greedy answers of Python KerasHub with presets/gemma3_tiny in float32.
 
     python test/reference/make_tiny_preset_answers.py [--check]
 
-Writes test/fixtures/tiny_preset/{questions,images}.json, or compares them. The packages are those
-of scripts/tiny_preset/requirements.txt. `text` is what
-`Gemma3CausalLM.generate(prompt, max_length)` returns. A picture is given by the
+Writes test/fixtures/tiny_preset/{questions,images}.json, or with --check compares
+them. Needs the packages of scripts/tiny_preset/requirements.txt. `text` is the
+result of `Gemma3CausalLM.generate(prompt, max_length)`. A picture is given by the
 parameters of `draw` in scripts/tiny_preset/data.py: a pixel has the colour of
-the shape when its centre, at (x + 0.5, y + 0.5), is inside.
+the shape if its centre, at (x + 0.5, y + 0.5), is inside.
 """
 
 import json
@@ -44,7 +44,7 @@ def write(name, content, check_only):
 
 
 def text_cases():
-    """(prompt, the answer it was trained to give)."""
+    """Returns a list of (prompt, trained answer)."""
     pairs = data.all_questions(data.make_topics(data.load_facts()))
     chosen = [
         "What is the capital of France?",
@@ -77,7 +77,7 @@ def text_cases():
 
 
 def image_cases():
-    """(prompt, pictures, the answer it was trained to give)."""
+    """Returns a list of (prompt, pictures, trained answer)."""
     rng = np.random.default_rng(42)
     one, two = data.image_prompts(1), data.image_prompts(2)
     cases, i = [], 0
@@ -109,7 +109,7 @@ def main():
         text = model.generate(prompt, max_length=MAX_LENGTH)
         if text != prompt + answer:
             wrong += 1
-            print(f"{text!r}, not {answer!r}")
+            print(f"Expected {answer!r}. Received: {text!r}.")
         cases.append({"prompt": prompt, "text": text})
     same = write("questions.json", {**head, "cases": cases}, check_only)
     print(f"{len(cases)} questions")
@@ -123,7 +123,7 @@ def main():
         text = model.generate(inputs, max_length=MAX_LENGTH)[0]
         if not text.endswith(answer):
             wrong += 1
-            print(f"{text!r}, not {answer!r}")
+            print(f"Expected {answer!r}. Received: {text!r}.")
         cases.append({"prompt": prompt, "pictures": pictures, "text": text})
     same &= write("images.json", {**head, "cases": cases}, check_only)
     print(f"{len(cases)} image questions")

@@ -1,9 +1,9 @@
-"""Writes test/fixtures/training: small models, data, and what Python KerasHub makes of them step by step.
+"""Writes test/fixtures/training: small models, data, and the result of each training step in Python KerasHub.
 
     python test/reference/make_training_fixtures.py
 
-Needs keras, keras-hub, tensorflow-cpu (see requirements.txt here). `cases.json` describes, `values.bin` holds all weights as
-little-endian float32. A list of weights is `[offset, number of values]`, in the order of Keras.
+Needs keras, keras-hub, tensorflow-cpu (see requirements.txt here). `cases.json` describes the cases; `values.bin` holds
+all weights as little-endian float32. A list of weights is `[offset, number of values]`, in the order of Keras.
 """
 
 import json
@@ -47,7 +47,7 @@ LENGTH = 14
 
 
 def store(arrays):
-    """Appends to the file of values; returns the offset."""
+    """Appends to the file of values; returns [offset, number of values]."""
     flat = np.concatenate([np.ascontiguousarray(a, dtype="<f4").ravel() for a in arrays])
     offset = sum(v.size for v in VALUES)
     VALUES.append(flat)
@@ -170,7 +170,7 @@ def main():
         }
     for name, options in RUNS.items():
         cases["runs"].append(run(name, *models[options.get("vision", False)], **options))
-    # History of fit, with validation: epochs weigh batches by rows.
+    # The history of `fit` with validation, which weights the batches of an epoch by their rows.
     backbone = make_backbone(False)
     initial, (x, y, weights) = models[False]
     backbone.set_weights(initial)

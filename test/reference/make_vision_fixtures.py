@@ -1,11 +1,11 @@
-"""Writes test/fixtures/vision: small random vision encoders of KerasHub, what they return, and layers around them.
+"""Writes test/fixtures/vision: small random vision encoders of KerasHub, related layers, and their outputs.
 
 Run from the repository root with a Python that has keras, keras_hub and h5py:
 
     python test/reference/make_vision_fixtures.py
 
-`cases.json` describes, `values.bin` holds all numbers as little-endian float32. A tensor is `[offset, shape]`, the
-offset counted in values. Weights are listed under the paths that Keras gives them in a file.
+`cases.json` describes the cases; `values.bin` holds all numbers as little-endian float32. A tensor is
+`[offset, shape]`, with the offset in values. Weights are listed by their paths in a file of Keras.
 """
 
 import json
@@ -28,7 +28,7 @@ LENGTH = 0
 
 
 def store(array):
-    """Appends to the file of values; returns the offset."""
+    """Appends to the file of values; returns [offset, shape]."""
     global LENGTH
     array = np.ascontiguousarray(array, dtype="<f4")
     offset = LENGTH
@@ -45,7 +45,7 @@ def set_epsilon(layer, epsilon):
 
 
 def weights_by_path(model):
-    """All weights as Keras saves them."""
+    """Stores all weights, by the paths under which Keras saves them."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "x.weights.h5")
@@ -101,7 +101,7 @@ def interleave_case(name, tokens, length, indices):
 
 
 def dense_case(activation, name):
-    """A dense layer with three leading axes' worth of input."""
+    """A dense layer on an input of three axes."""
     x = RNG.normal(0, 2, (2, 3, 4)).astype("float32")
     layer = keras.layers.Dense(5, activation=activation)
     layer.build(x.shape)
@@ -138,7 +138,7 @@ cases = {
             pool_size=2,
         ),
         encoder_case(
-            "one token an image, pixels left over behind the last patch",
+            "one token per image, pixels left over after the last patch",
             [(1, 2)],
             image_size=13,
             patch_size=3,
@@ -150,7 +150,7 @@ cases = {
             pool_size=4,
         ),
         encoder_case(
-            "patches left over behind the last pool, another epsilon",
+            "patches left over after the last pool, a different epsilon",
             [(1, 1), (3, 1)],
             image_size=10,
             patch_size=2,
@@ -176,7 +176,7 @@ cases = {
     ],
     "interleave": [
         interleave_case("one image", 3, 7, [[2, 3, 4]]),
-        interleave_case("two images a sample, the second sample has one", 2, 8, [[1, 2, 5, 6], [3, 4, 0, 0]]),
+        interleave_case("two images per sample, the second sample has one", 2, 8, [[1, 2, 5, 6], [3, 4, 0, 0]]),
         interleave_case("a sample without images", 2, 6, [[0, 0], [4, 5]]),
         interleave_case("no images", 2, 6, np.zeros((2, 0))),
     ],

@@ -1,13 +1,14 @@
-"""Makes what KerasHub generates from images, greedily, in float32.
+"""Writes what KerasHub generates from images, greedily and in float32.
 
     python test/reference/make_vision_generation_fixtures.py [names of models, or "tiny"]
 
-- test/fixtures/vision_generation: tiny random presets with a vision encoder, and what `generate_step` makes of token ids
-  and random images.
-- test/fixtures/tiny_preset/pictures, batches.json: PNG files, drawn as those that presets/gemma3_tiny was trained on, and
-  its answers to prompts in batches with different numbers of images.
+- test/fixtures/vision_generation: tiny random presets with a vision encoder, and the results of `generate_step` for
+  token ids and random images.
+- test/fixtures/tiny_preset/pictures, batches.json: PNG files, drawn like the training pictures of presets/gemma3_tiny,
+  and its answers to batches of prompts with different numbers of images.
 
-The documentation is followed where KerasHub's code contradicts it: see make_backbone_fixtures.py.
+Where KerasHub's code contradicts its documentation, the fixtures follow the documentation, as in
+make_backbone_fixtures.py.
 """
 
 import json
@@ -34,7 +35,7 @@ import data
 
 ENCODER = dict(num_heads=2, hidden_dim=8, num_layers=2, intermediate_dim=12, output_dim=8)
 WINDOW = dict(num_layers=7, use_sliding_window_attention=True)
-# name: (backbone, vision encoder, prompts as lists: numbers of text tokens, and "image")
+# name: (backbone, vision encoder, prompts as lists of "image" and numbers of text tokens)
 MODELS = {
     "small_images": (
         dict(**GEMMA, **WINDOW, sliding_window_size=6),
@@ -146,8 +147,8 @@ def make_tiny():
     load = lambda images: [load(image) if isinstance(image, list) else pixels[image] for image in images]
     cases = []
     for prompts, images in BATCHES:
-        given = {"prompts": prompts} if images is None else {"prompts": prompts, "images": load(images)}
-        text = model.generate(given, max_length=128)
+        inputs = {"prompts": prompts} if images is None else {"prompts": prompts, "images": load(images)}
+        text = model.generate(inputs, max_length=128)
         cases.append({"prompts": prompts, "images": images, "texts": text})
         print(text)
     lines = ",\n".join("    " + json.dumps(case) for case in cases)

@@ -1,6 +1,6 @@
 /**
- * Expected strings: worked out by hand from the Jinja text under `chat_template` in tokenizer_config.json of
- * https://huggingface.co/google/gemma-3-4b-it, without its `bos_token`.
+ * The chat template. The expected strings were worked out by hand from the Jinja text under `chat_template` in
+ * tokenizer_config.json of https://huggingface.co/google/gemma-3-4b-it, without its `bos_token`.
  */
 import {applyChatTemplate, type ChatMessage, ValueError} from '../../src';
 
@@ -23,7 +23,7 @@ test.each<[string, ChatMessage[], boolean, string]>([
     '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n',
   ],
   [
-    'a system text before the first user text, an empty line between',
+    'a system text before the first user text, separated by an empty line',
     [{role: 'system', content: 'Be brief.'}, user('Hi'), {role: 'assistant', content: 'Yes?'}, user('Bye')],
     false,
     '<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nYes?<end_of_turn>\n' +
@@ -36,7 +36,7 @@ test.each<[string, ChatMessage[], boolean, string]>([
     '<start_of_turn>user\nBe brief. \n\nHi<end_of_turn>\n',
   ],
   [
-    'images among texts',
+    'images between texts',
     [user([{type: 'image'}, {type: 'text', text: ' What is '}, {type: 'text', text: 'this? '}, {type: 'image'}])],
     true,
     '<start_of_turn>user\n<start_of_image>What isthis?<start_of_image><end_of_turn>\n<start_of_turn>model\n',
@@ -48,10 +48,10 @@ test.each<[string, ChatMessage[], boolean, string]>([
 test.each<[ChatMessage[], string]>([
   [[], 'Expected a user message. Received: none.'],
   [[{role: 'system', content: 'Be brief.'}], 'Expected a user message'],
-  [[{role: 'assistant', content: 'Hi'}], 'must alternate user/assistant/user/assistant/.*"assistant" as number 1'],
-  [[user('Hi'), user('Hi')], 'Received: "user" as number 2, where "assistant" was expected'],
-  [[user('Hi'), {role: 'system', content: 'x'}], 'Received: "system" as number 2'],
-  [[{role: 'tool', content: 'x'} as never], 'Received: "tool" as number 1'],
+  [[{role: 'assistant', content: 'Hi'}], 'must alternate user/assistant/user/assistant/.*"assistant" as turn 1'],
+  [[user('Hi'), user('Hi')], 'Received: "user" as turn 2, where "assistant" was expected'],
+  [[user('Hi'), {role: 'system', content: 'x'}], 'Received: "system" as turn 2'],
+  [[{role: 'tool', content: 'x'} as never], 'Received: "tool" as turn 1'],
   [[user(3 as never)], 'Expected the content of a message to be a string, or parts .* Received: 3'],
   [[user([{type: 'audio'} as never])], 'Expected the content of a message'],
   [[user([{type: 'text'} as never])], 'Expected the text of a message to be a string. Received: undefined'],

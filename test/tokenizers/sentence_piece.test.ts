@@ -1,3 +1,4 @@
+/** The tokenizer against the sentencepiece library, and properties of encoding and decoding. */
 import fc from 'fast-check';
 
 import {SentencePiece} from '../../src/tokenizers/sentence_piece';
@@ -13,7 +14,7 @@ function wellFormed(text: string): string {
   return new TextDecoder('utf-8', {ignoreBOM: true}).decode(new TextEncoder().encode(text));
 }
 
-/** Texts of strings that matter to this vocabulary, among characters of all kinds. */
+/** Texts of strings that have a meaning in this vocabulary, mixed with characters of all kinds. */
 const text = fc
   .array(
     fc.oneof(
@@ -31,7 +32,7 @@ const byteIds = Array.from({length: 256}, (_, byte) =>
   small.pieceToId(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
 );
 
-/** Ids with many bytes that form no character. */
+/** Ids, many of them of bytes that form no character. */
 const sequence = fc.array(
   fc.oneof(
     fc.nat(small.vocabularySize - 1),
@@ -88,7 +89,7 @@ describe('encode', () => {
     }
   });
 
-  test('user-defined pieces do: whole, the longest first', () => {
+  test('user-defined pieces match text as a whole, the longest first', () => {
     const ids = (...list: string[]) => list.map(piece => small.pieceToId(piece));
     expect(small.encode('<start_of_turn>')).toEqual(ids('<start_of_turn>'));
     expect(small.encode('\n'.repeat(13))).toEqual(ids('\n'.repeat(10), '\n\n\n'));

@@ -1,3 +1,4 @@
+/** Reading SentencePiece's model file: valid, damaged and unsupported models. */
 import fc from 'fast-check';
 
 import {ValueError} from '../../src/base/errors';
@@ -6,12 +7,12 @@ import {concatenate, field, numberField, readSmallVocabulary, replaceText} from 
 
 const vocabulary = readSmallVocabulary();
 
-/** In a protocol buffer a message that occurs twice is merged. */
+/** Appends settings: in a protocol buffer, a message that occurs twice is merged. */
 const withTrainer = (...parts: Uint8Array[]) => concatenate(vocabulary, field(2, concatenate(...parts)));
 const withNormalizer = (...parts: Uint8Array[]) => concatenate(vocabulary, field(3, concatenate(...parts)));
 const withPiece = (...parts: Uint8Array[]) => concatenate(vocabulary, field(1, concatenate(...parts)));
 
-describe('bytes that are no model', () => {
+describe('bytes that are not a model', () => {
   test.each([
     ['nothing', ''],
     ['JSON', '{"model": {"type": "BPE"}}'],
@@ -34,7 +35,7 @@ describe('bytes that are no model', () => {
     );
   });
 
-  test('a model truncated at any place', () => {
+  test('a model truncated at any position', () => {
     for (let length = vocabulary.length - 400; length < vocabulary.length; length++) {
       expect(() => new SentencePiece(vocabulary.slice(0, length))).toThrow(ValueError);
     }

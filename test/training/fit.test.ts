@@ -13,7 +13,7 @@ beforeAll(() => useBackend('simd', {threads: 1}));
 const data = () => dataOf(false);
 const options = () => ({sampleWeight: data().sampleWeight, batchSize: 2, seed: 5});
 
-/** Runs with a fresh model; returns losses of steps, and weights at the end. */
+/** Trains a new model. Returns the losses of all steps and the final weights. */
 async function trained(fitOptions: object, compile: object = {}, config: object = {}) {
   const lm = fixtureModel(false, config);
   lm.compile({optimizer: new SGD({learningRate: 0.3}), ...compile});
@@ -200,7 +200,7 @@ describe('callbacks', () => {
     lm.dispose();
   });
 
-  test('of tfjs stop early', async () => {
+  test('from tfjs can stop early', async () => {
     const lm = fixtureModel();
     lm.compile({optimizer: new SGD({learningRate: 0})});
     const callbacks = tf.callbacks.earlyStopping({monitor: 'loss', patience: 1, minDelta: 0.1});
@@ -256,7 +256,7 @@ describe('text', () => {
     lm.dispose();
   });
 
-  test('comes as a dataset', async () => {
+  test('can come from a dataset', async () => {
     const lm = smallModel();
     lm.compile({optimizer: new SGD({learningRate: 0})});
     const rows = texts.prompts.map((prompts, i) => ({prompts, responses: texts.responses[i]!}));

@@ -1,11 +1,11 @@
-/** Reads test/fixtures/training, which make_training_fixtures.py describes. */
+/** Reads the files in test/fixtures/training, which make_training_fixtures.py writes and describes. */
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
 import {camelKeys} from '../../src/base/casing';
 import {fixture, fixtureJson} from '../support/fixtures';
 
-/** Offset in the file of values, and number of values. */
+/** Offset in the file of values, and the number of values. */
 type Stored = [number, number];
 
 interface Model {
@@ -20,7 +20,7 @@ export interface RunCase {
   name: string;
   vision: boolean;
   lora: number | null;
-  /** Weights that LoRA starts with, and their shapes. */
+  /** Initial weights of LoRA, and their shapes. */
   start?: Stored;
   trainable?: number[][];
   /** Loss and weighted accuracy of each step. */
@@ -76,7 +76,7 @@ export function fixtureModel(vision = false, more: object = {}): Gemma3CausalLM 
 export const numbersOf = (weights: readonly tf.LayerVariable[]): number[] =>
   weights.flatMap(weight => Array.from(tf.tidy(() => weight.read().dataSync())));
 
-/** Selected rows of the data. */
+/** Selects rows of the data. */
 export function rowsOf(vision: boolean, rows: readonly number[]) {
   const {x, y, sampleWeight} = dataOf(vision);
   const some = <T>(list: readonly T[]) => rows.map(row => list[row]!);

@@ -1,4 +1,4 @@
-/** Arguments, learning rates and state of optimizers. parity.test.ts compares their numbers with Keras'. */
+/** Arguments, learning rates and state of optimizers. parity.test.ts compares their results with Keras. */
 import * as tf from '@tensorflow/tfjs';
 import {optimizers, ValueError} from '../../src';
 import {expectNoLeak} from '../support/numbers';

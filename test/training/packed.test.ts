@@ -26,7 +26,8 @@ beforeAll(async () => {
   await useBackend('simd');
 });
 
-// bfloat16 holds the preset's values exactly. With integers the forward pass rounds activations, and the backward pass does not.
+// bfloat16 holds the preset's values exactly. With integers the forward pass rounds activations, and the backward pass
+// does not.
 test.each([
   ['bfloat16', 1e-4],
   ['int8', 0.05],

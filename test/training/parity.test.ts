@@ -29,14 +29,17 @@ const OPTIMIZERS: Record<string, () => tf.Optimizer> = {
   vision_lora: () => new Adam({learningRate: 1e-2}),
 };
 
-/** Expects each number to be within 1e-4 of the expected one, relative to itself or to `least`, which is larger. */
+/**
+ * Expects each number to be within 1e-4 of the expected one, relative to the expected one or to `least`, whichever is
+ * larger.
+ */
 function expectNear(actual: ArrayLike<number>, expected: ArrayLike<number>, least = 1e-3): void {
   const relative = (values: ArrayLike<number>) =>
     Array.from(values, (value, i) => value / Math.max(least, Math.abs(expected[i]!)));
   expect(relative(actual)).toBeAllClose(relative(expected), {atol: 1e-4});
 }
 
-/** Combinations of settings that must not change the numbers; backends take turns. */
+/** Combinations of settings that must not change the numbers. Each backend uses one of them. */
 const WAYS = [
   {padTo: 'longest', recompute: true},
   {padTo: 'sequenceLength', recompute: false},

@@ -55,7 +55,7 @@ describe.each([true, false])('with recompute: %s', recompute => {
     for (const weight of [kernel, other, frozen, unused, ...biases]) weight.dispose();
   });
 
-  test('keeps only tensors that gradients read', () => {
+  test('keeps only tensors that are needed for gradients', () => {
     const [kernel, bias] = [weightOf(values, false), weightOf(normal([3], 5))];
     const buffers: number[] = [];
     const seen = (stage: Stage): Stage => ({

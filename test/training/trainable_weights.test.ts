@@ -19,7 +19,7 @@ test('accepts the same weights again, and others only after a reset', () => {
   trained.check([b, a]);
 });
 
-test('refuses a model without trainable weights, and remembers nothing of it', () => {
+test('refuses a model without trainable weights, and does not remember it', () => {
   const trained = new TrainableWeights();
   expect(() => trained.check([])).toThrow('Expected weights to train.');
   trained.check([weightOf('c')]);

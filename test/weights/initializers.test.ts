@@ -18,7 +18,7 @@ const NAMES = [
 ];
 
 describe('getInitializer', () => {
-  test.each(NAMES)('knows %s, in either casing, and what it serializes to', name => {
+  test.each(NAMES)('finds %s, in either casing, and by its serialized form', name => {
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
     const serialized = serializeInitializer(getInitializer(name));
     expect(serializeInitializer(getInitializer(camel))).toEqual(serialized);

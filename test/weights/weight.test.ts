@@ -15,7 +15,7 @@ function counting(): [Initializer, () => number] {
 }
 
 describe('Weight', () => {
-  test('is initialised when it is first read, and only then', () => {
+  test('is initialized when it is first read, and only then', () => {
     const before = tf.memory().numTensors;
     const [initializer, calls] = counting();
     const weight = new Weight([2, 2], 'w', initializer);
@@ -38,7 +38,7 @@ describe('Weight', () => {
     weight.dispose();
   });
 
-  test('is never initialised when something filled it before', async () => {
+  test('is never initialized if it was filled before', async () => {
     const before = tf.memory().numTensors;
     const [initializer, calls] = counting();
     const written = new Weight([2], 'w', initializer);
@@ -93,7 +93,7 @@ describe('declared models', () => {
     expect(names).toHaveLength(27);
   });
 
-  test.each(names)('%s costs nothing and has its published size', async name => {
+  test.each(names)('%s takes hardly any memory and has its published size', async name => {
     const before = tf.memory().numTensors;
     const memory = process.memoryUsage().rss;
     const backbone = await Gemma3Backbone.fromPreset(name, {loadWeights: false});

@@ -28,7 +28,7 @@ export const kerasFormat = {
     path === WEIGHTS_FILE || path === SHARDS_FILE || /^model_\d{5}\.weights\.h5$/.test(path),
   writer: {
     dtypes: ['float32', 'bfloat16'],
-    dtypesNote: 'The format in which Keras keeps quantized weights is not written.',
+    dtypesNote: 'Writing quantized weights in the format of Keras is not supported.',
     options: ['maxShardSize'],
     checkOptions: checkShardSize,
     write: (sink, {backbone, open}, options: WeightFilesOptions) =>

@@ -6,11 +6,11 @@ import {snakeKeys} from '../../base/casing';
 import {snakeCase} from '../../base/casing';
 import {policyInFiles, visionPolicyInFiles} from '../saved_weights';
 
-/** The versions whose file format this follows. */
+/** The versions of Keras and KerasHub that the format of these files follows. */
 export const KERAS_VERSION = '3.15.1';
 export const KERAS_HUB_VERSION = '0.32.0';
 
-/** A serialized object of KerasHub's Gemma 3 module. Each class is in a module of its name. */
+/** A serialized object of KerasHub's Gemma 3 package. Each class is in a module of the same name. */
 export function hubObject(className: string, config: JsonObject): JsonObject {
   return {
     module: `keras_hub.src.models.gemma3.${snakeCase(className)}`,
@@ -25,7 +25,7 @@ export function dtypePolicy(name: string): JsonObject {
   return {module: 'keras', class_name: 'DTypePolicy', config: {name}, registered_name: null};
 }
 
-/** Sorts entries by `keys`, then all others: people compare files with those of KerasHub. */
+/** Puts the entries in the order of `keys`, then all others, so that files can be compared with KerasHub's. */
 function ordered(config: JsonObject, keys: readonly string[]): JsonObject {
   const rest = Object.keys(config).filter(key => !keys.includes(key));
   return Object.fromEntries([...keys, ...rest].filter(key => key in config).map(key => [key, config[key]!]));
@@ -88,7 +88,7 @@ function policyName(dtype: unknown): string {
  */
 export function backboneObject(backbone: tf.LayersModel, wanted: string | undefined): JsonObject {
   const owner = `Model "${backbone.name}"`;
-  // Files hold merged weights.
+  // Files hold merged weights, so LoRA is left out.
   const {visionEncoder, lora: _, ...config} = backbone.getConfig() as Record<string, Json>;
   const {config: vision} = (visionEncoder ?? {}) as {config?: JsonObject};
   const all: JsonObject = {
@@ -205,7 +205,7 @@ export interface SavedTask {
   getClassName(): string;
 }
 
-/** What tasks other than the causal language model add. */
+/** How a task differs from the causal language model. */
 export interface TaskDetails {
   /** Defaults to the preprocessor of the causal language model. */
   preprocessorClass?: string;

@@ -1,4 +1,4 @@
-/** The JSON files and the vocabulary of a Keras preset. Folders of tfjs have them too. */
+/** The JSON files and the vocabulary of a Keras preset. Folders in the tfjs format have them too. */
 import {type PresetSource, readAll} from '../../base/byte_source';
 import {isObject} from '../../base/json';
 import {type CheckpointPart} from '../checkpoint';
@@ -17,7 +17,7 @@ const FILES: Record<CheckpointPart, string> = {
 /** Files that `convertPreset` copies. */
 const COMPANIONS = [FILES.task, FILES.preprocessor, FILES.tokenizer, FILES.imageConverter, VOCABULARY];
 
-/** Reads the files of a preset, and keeps none of them open. */
+/** Reads the files of a preset. Keeps none of them open. */
 export class PresetFiles {
   constructor(protected readonly source: PresetSource) {}
 
@@ -25,14 +25,14 @@ export class PresetFiles {
     return this.source.name;
   }
 
-  /** As `Checkpoint.config`. */
+  /** See `Checkpoint.config`. */
   async config(part: CheckpointPart, className?: string): Promise<SerializedObject | null> {
     const path = FILES[part];
     if (part === 'backbone' || (await this.source.has(path))) return readSerialized(this.source, path, className);
     return part === 'imageConverter' ? this.converterOfPreprocessor(className) : null;
   }
 
-  /** The image converter in the preprocessor's configuration: older presets have no separate file. */
+  /** The image converter from the preprocessor's configuration, because older presets have no separate file for it. */
   private async converterOfPreprocessor(className = 'Gemma3ImageConverter'): Promise<SerializedObject | null> {
     const preprocessor = await this.config('preprocessor');
     const found = preprocessor?.config.image_converter;

@@ -31,7 +31,7 @@ async function weightFiles(source: PresetSource): Promise<string[]> {
   return (files as string[]).sort();
 }
 
-/** The random state of dropout layers: Keras saves it, but it is no weight of the model. */
+/** The random state of dropout layers: Keras saves it, but it is not a weight of the model. */
 const isRandomState = (path: string) => /(^|\/)seed_generator(_\d+)?\/vars\/\d+$/.test(path);
 
 /**

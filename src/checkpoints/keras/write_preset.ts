@@ -1,4 +1,4 @@
-/** Saving to a preset: its files, which all replace the old ones at the end, or none of them. */
+/** Saves to a preset. At the end all new files replace the old ones, or none do. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {intoFolder, type PresetSink, writeAll} from '../../base/byte_sink';
@@ -23,7 +23,10 @@ import {type PresetTarget, openTarget} from '../../files/open_folder';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
-  /** Dtype of the weights in the files. Defaults to their own dtype; needed for weights that are stored as int8 or int4. */
+  /**
+   * Dtype of the weights in the files. Defaults to their current dtype. Required for weights that are stored as int8 or
+   * int4.
+   */
   dtype?: 'float32' | 'bfloat16';
 }
 
@@ -32,11 +35,11 @@ const OPTIONS = ['dtype', 'maxShardSize', 'onProgress', 'signal'] as const;
 const DTYPES = ['float32', 'bfloat16'];
 
 /**
- * The frame of every `saveToPreset`: checks the options, opens the target, and puts all files in place at the end, or none
- * if anything fails.
+ * The common part of every `saveToPreset`: checks the options, opens the target, and puts all files in place at the
+ * end, or none if anything fails.
  *
  * @param write writes the files.
- * @throws ValueError on unknown or unusable options; the signal's reason when aborted; the error of the disk.
+ * @throws ValueError on unknown or unusable options; the signal's reason when aborted; errors of the disk.
  */
 export async function savePreset(
   target: PresetTarget,
@@ -80,7 +83,7 @@ export class PresetWriter {
     this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
     await writeJson(this.sink, 'config.json', backboneObject(backbone, dtype));
     const saved = savedWeights(backbone, dtype);
-    // LoRA's matrices do not count: files hold merged kernels.
+    // LoRA matrices are not counted, because files hold merged kernels.
     const parameters = saved.variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
     await writeJson(this.sink, 'metadata.json', metadataObject(parameters));
     await writeWeightFiles(this.sink, saved, this.options);

@@ -9,7 +9,7 @@ import {type SavedVariable, type SavedWeights, storedBytes, storedPieces} from '
 import {SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
 
 export interface WeightFilesOptions extends WriteOptions {
-  /** Largest size of a file, in GB of 1024³ bytes; null for one file of any size. Defaults to 10. */
+  /** Maximum size of a file, in GB of 1024³ bytes; null for one file of any size. Defaults to 10. */
   maxShardSize?: number | null;
 }
 
@@ -48,7 +48,7 @@ function shards(variables: readonly SavedVariable[], limit: number): SavedVariab
 }
 
 /**
- * Writes all weight files of a preset. Memory holds one piece of one variable.
+ * Writes all weight files of a preset. Memory holds only one piece of one variable at a time.
  *
  * @returns the bytes of all variables.
  */
@@ -88,7 +88,7 @@ export async function writeWeightFiles(
     const file = `model_${String(i).padStart(5, '0')}.weights.h5`;
     for (const {group} of contents) {
       const known = map[`/${group}`];
-      // From a group's second variable on its entry is a list, even of one file.
+      // From a group's second variable on, its entry is a list, even if the list has only one file.
       map[`/${group}`] = known === undefined ? file : [...new Set([known, file].flat())];
     }
     await write(file, contents);

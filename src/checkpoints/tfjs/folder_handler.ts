@@ -1,4 +1,4 @@
-/** Folders for `tf.loadLayersModel` and `model.save`. In Node tfjs itself reads nothing but http addresses. */
+/** Folders for `tf.loadLayersModel` and `model.save`. In Node, tfjs itself reads only http addresses. */
 import * as tf from '@tensorflow/tfjs';
 import {canReadFolders} from '#platform/files';
 import {ValueError} from '../../base/errors';
@@ -12,15 +12,16 @@ import {SHARD_SIZE, shardNames} from './write_shards';
 import {isWeightFile} from '../all';
 
 /**
- * A handler for a folder that holds `model.json` and the shards it names: `tf.loadLayersModel(folderHandler('./model'))`,
- * `model.save(folderHandler('./model'))`. In browsers the folder is a `FileSystemDirectoryHandle`.
+ * A handler for a folder that holds `model.json` and the shards it names:
+ * `tf.loadLayersModel(folderHandler('./model'))`, `model.save(folderHandler('./model'))`. In browsers the folder is a
+ * `FileSystemDirectoryHandle`.
  *
  * @throws ValueError, when it is used, if there is no such folder or no such model in it.
  */
 export function folderHandler(folder: PresetTarget): tf.io.IOHandler {
   return {
     load: async () => {
-      // Folders that can be written can also be read, except for a custom sink that only writes.
+      // Every folder that can be written can also be read, except for a custom sink without the methods of a source.
       const source = typeof folder === 'string' ? folder : ((await openTarget(folder)) as unknown as PresetSource);
       return loadArtifacts(await openPreset(source));
     },
@@ -70,7 +71,10 @@ function folderOf(url: string): string {
 /** True while other routers are asked, so that this one does not answer. */
 let asking = false;
 
-/** A router for `file://`. It leaves the address to another package's router, as tfjs-node's: tfjs refuses two answers. */
+/**
+ * A router for `file://`. It leaves the address to the router of another package, such as tfjs-node, if there is one,
+ * because tfjs refuses an address that two routers accept.
+ */
 function router(others: (url: string) => tf.io.IOHandler[]): (url: string | string[]) => tf.io.IOHandler {
   return url => {
     if (asking || typeof url !== 'string' || !url.startsWith('file://')) return null as never;

@@ -1,4 +1,4 @@
-/** The manifest of a tfjs model: which weights there are, and where in the shards. */
+/** The manifest of a tfjs model: its weights, and where the shards hold them. */
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {isObject, type Json, readJson} from '../../base/json';
@@ -8,21 +8,21 @@ import {type PackedFormat} from '../../weights/dtype';
 export const TFJS_FILE = 'model.json';
 
 /**
- * An entry of a manifest. tfjs knows neither bfloat16 nor int8 nor int4: it sees an int32 tensor, and a weight takes the
- * bits as they are. `packed` holds what tfjs does not know.
+ * An entry of a manifest. tfjs does not know bfloat16, int8 and int4. It sees an int32 tensor with the bits of the
+ * weight, and `packed` says what they mean.
  */
 export interface ManifestEntry {
   name: string;
-  /** Of the tensor that tfjs sees. */
+  /** Shape of the tensor that tfjs sees. */
   shape: number[];
   dtype: 'float32' | 'int32';
   packed?: {format: PackedFormat; order: string; shape: number[]};
 }
 
-/** Bytes of an entry. All dtypes have words of four bytes. */
+/** Size of an entry in bytes. Both dtypes have four bytes per value. */
 export const entryBytes = ({shape}: ManifestEntry): number => 4 * sizeOf(shape);
 
-/** Several files, one after another. */
+/** Several files, read as if they were one. */
 export class Concatenated {
   private readonly starts: number[] = [];
   readonly size: number;

@@ -1,4 +1,7 @@
-/** Weights of a folder of tfjs: a manifest in `model.json`, and shards that hold the values one after another. */
+/**
+ * Weights in a folder of the tfjs format: a manifest in `model.json`, and shards that hold the values one after
+ * another.
+ */
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {sizeOf} from '../../base/shapes';
@@ -7,9 +10,9 @@ import {type StoredVariable, type StoredWeights} from '../stored_weights';
 import {Concatenated, entryBytes, type ManifestEntry, readManifest} from './manifest';
 
 /**
- * Opens the shards of a folder of tfjs.
+ * Opens the shards of a folder in the tfjs format.
  *
- * @throws ValueError if `model.json` has no manifest that can be read, or files are shorter than it says.
+ * @throws ValueError if `model.json` has no readable manifest, or the files have a different size than it says.
  */
 export async function openTfjsWeights(source: PresetSource): Promise<StoredWeights> {
   const opened: ByteSource[] = [];

@@ -1,13 +1,13 @@
-/** Bytes over several files of one size, named as tfjs names them. */
+/** Distributes bytes over files of equal size, with the file names that tfjs uses. */
 import {type ByteSink, type PresetSink} from '../../base/byte_sink';
 import {show, ValueError} from '../../base/errors';
 import {type WriteOptions} from '../checkpoint';
 
-/** Bytes of a shard, unless an option says otherwise. */
+/** Default size of a shard in bytes. */
 export const SHARD_SIZE = 32 * 10 ** 6;
 
 export interface ShardOptions extends WriteOptions {
-  /** Bytes of a file of weights. Defaults to 32 MB. */
+  /** Size of each weight file in bytes. Defaults to 32 MB. */
   shardSize?: number;
 }
 
@@ -20,7 +20,7 @@ export function checkShardSize({shardSize}: ShardOptions): void {
   if (!(shardSize > 0)) throw new ValueError(`Expected shardSize to be above 0. Received: ${show(shardSize)}.`);
 }
 
-/** Names of the shards for a number of bytes: at least one. */
+/** Names of the shards for this number of bytes. There is at least one. */
 export function shardNames(bytes: number, size = SHARD_SIZE): string[] {
   const count = Math.max(1, Math.ceil(bytes / size));
   return Array.from({length: count}, (_, i) => `group1-shard${i + 1}of${count}.bin`);

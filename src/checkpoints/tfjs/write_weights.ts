@@ -58,7 +58,7 @@ export function manifestEntry(weight: AnyWeight): ManifestEntry {
 /**
  * The bytes of a weight in the form of its manifest entry, from values in logical order.
  *
- * @param weight says how to pack the values. It need not be filled.
+ * @param weight determines how the values are packed. Its own values are not used.
  * @throws ValueError if the current backend cannot pack them.
  */
 export async function* entryPieces(weight: AnyWeight, values: OpenValues): AsyncGenerator<Uint8Array> {
@@ -80,7 +80,7 @@ async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGe
     yield* packed(weight, weight.shape, layout, values);
     return;
   }
-  // Groups of rows are packed separately, so a large table can be packed in parts.
+  // Groups of rows are packed independently, so a large table can be packed in parts.
   const {rowGroup} = packing;
   const step = Math.max(1, Math.floor(PIECE / columns / rowGroup)) * rowGroup;
   for (let first = 0; first < rows; first += step) {
@@ -94,25 +94,25 @@ async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGe
   }
 }
 
-/** Packs a matrix, or some of its rows, in memory of the backend, and frees that memory. */
+/** Packs a matrix, or some of its rows, in the backend's memory, and frees that memory. */
 async function* packed(
   {format}: PackedWeight,
   shape: number[],
   layout: KernelLayout,
   values: ValueStream,
 ): AsyncGenerator<Uint8Array> {
-  const made = new PackedWeight(shape, layout, 'converted', tf.initializers.zeros(), false, format);
+  const converted = new PackedWeight(shape, layout, 'converted', tf.initializers.zeros(), false, format);
   try {
-    await made.fill(values);
-    const bits = await made.bits.data();
+    await converted.fill(values);
+    const bits = await converted.bits.data();
     yield new Uint8Array(bits.buffer as ArrayBuffer, bits.byteOffset, bits.byteLength);
   } finally {
-    made.dispose();
+    converted.dispose();
   }
 }
 
 /** The tensor that tfjs saves for a weight. The caller disposes it unless it is the weight's own variable. */
-export async function restingTensor(weight: AnyWeight, values: OpenValues): Promise<tf.Tensor> {
+export async function tensorToSave(weight: AnyWeight, values: OpenValues): Promise<tf.Tensor> {
   if (!(weight instanceof PackedWeight)) return weight.read();
   if (weight.format !== 'bfloat16') return tf.clone(weight.bits);
   const words = new Int32Array(Math.ceil(sizeOf(weight.shape) / 2));

@@ -7,7 +7,7 @@ import {damagedFile, unsupportedFeature} from './errors';
 import {MessageType, type ObjectHeader} from './object_header';
 
 /**
- * Value of an attribute: a single one for a scalar, a flat list for an array. 64-bit integers are rounded to doubles.
+ * Value of an attribute: a single value for a scalar, a flat list for an array. 64-bit integers are rounded to doubles.
  */
 export type Hdf5AttributeValue = string | number | string[] | number[];
 
@@ -114,7 +114,7 @@ async function readHeapText(reader: BlockReader, reference: Cursor, label: strin
   const length = reference.u32();
   const address = reference.address();
   const index = reference.u32();
-  // An empty string need not be in a heap at all.
+  // An empty string may have no entry in a heap.
   if (length === 0) return '';
   if (address === undefined) throw reference.damaged('the address of a global heap', 'the undefined address');
   const start = await reader.read(address, 16, 'global heap');

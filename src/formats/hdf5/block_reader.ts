@@ -11,10 +11,10 @@ import {damagedFile} from './errors';
  */
 const BLOCK_SIZE = 16_384;
 
-/** Most bytes of metadata that are read in total. No model comes near; a file that does is damaged or hostile. */
+/** Maximum bytes of metadata read in total. No model comes close, so a file that exceeds it is damaged or hostile. */
 const METADATA_LIMIT = 256 * 2 ** 20;
 
-/** Most bytes of a single structure (a group's names, one chunk of an object header). */
+/** Maximum bytes of a single structure (a group's names, one chunk of an object header). */
 const STRUCTURE_LIMIT = 16 * 2 ** 20;
 
 /** Reads structures through a cache of blocks, because each read of the source may be a request to a server. */
@@ -67,7 +67,7 @@ export class BlockReader {
     return new Cursor(this.file, name, bytes);
   }
 
-  /** Starts fetching the blocks that are neither cached nor being fetched; adjacent ones in one read. */
+  /** Starts fetching the blocks that are neither cached nor being fetched. Adjacent blocks share one read. */
   private request(first: number, last: number): void {
     for (let block = first; block <= last; block++) {
       if (this.blocks.has(block)) continue;

@@ -1,10 +1,11 @@
 /** Reads that overlap, to hide the round trips to a remote source. */
 
-/** Structures that are read at the same time. */
+/** Maximum number of structures read at the same time. */
 const CONCURRENCY = 16;
 
 /**
- * Runs `work` for all items, a few at a time. After a failure it starts no more, waits for those running, and rethrows.
+ * Runs `work` for all items, a few at a time. After a failure it starts no more items, waits for those that are
+ * running, and rethrows the first error.
  */
 export async function forEachConcurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   let index = 0;

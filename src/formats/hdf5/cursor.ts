@@ -7,7 +7,7 @@ const utf8 = new TextDecoder('utf-8', {fatal: true});
  * Reads consecutive little-endian fields of one structure of the file.
  *
  * Every read is checked against the structure's end, so that a wrong length field causes an error that names the file
- * and the structure, never a `RangeError` of a `DataView`.
+ * and the structure, not a `RangeError` from a `DataView`.
  */
 export class Cursor {
   /** Next byte to read, relative to the structure's start. */
@@ -48,7 +48,7 @@ export class Cursor {
     return this.u64();
   }
 
-  /** A length or count of 8 bytes. Above 2^53 it must be wrong and is an error. */
+  /** A length or count of 8 bytes. A value above 2^53 cannot be right and throws. */
   u64(): number {
     const low = this.u32();
     const value = this.u32() * 2 ** 32 + low;
@@ -68,7 +68,7 @@ export class Cursor {
     return this.u64();
   }
 
-  /** An address that must be defined; `target` names what it leads to. */
+  /** An address that must be defined. `target` names what it points to. */
   definedAddress(target: string): number {
     const address = this.address();
     if (address === undefined) throw this.damaged(`the address of ${target}`, 'the undefined address');

@@ -1,4 +1,4 @@
-/** Datasets: their description from the object header, and their bytes on request. */
+/** Datasets: the description is read from the object header, the bytes on request. */
 import {type ByteSource} from '../../base/byte_source';
 import {readAttribute} from './attributes';
 import {type BlockReader} from './block_reader';
@@ -60,7 +60,7 @@ export function isDataset(header: ObjectHeader): boolean {
 /**
  * Reads the description of a dataset.
  *
- * @throws {UnsupportedFeature} if only this dataset cannot be read. After any other error nothing in the file can be
+ * @throws {UnsupportedFeature} if only this dataset cannot be read. After any other error, nothing in the file can be
  * trusted.
  */
 export async function readDataset(

@@ -1,7 +1,7 @@
 /** Datatype and dataspace messages: element types and shapes. */
 import {type Cursor} from './cursor';
 
-/** Element types of datasets; names are those of Keras and NumPy. */
+/** Element types of datasets, with the names that Keras and NumPy use. */
 export type Hdf5Dtype =
   | 'float16'
   | 'bfloat16'
@@ -83,7 +83,7 @@ function isIntegerDtype(dtype: string): dtype is Hdf5Dtype {
   return /^u?int(8|16|32|64)$/.test(dtype);
 }
 
-/** The formats: [name, bytes, exponent bits, mantissa bits, exponent bias]. HDF5 2.0 has bfloat16 as a float type. */
+/** The formats: [name, bytes, exponent bits, mantissa bits, exponent bias]. Since HDF5 2.0, bfloat16 is one of them. */
 const FLOATS: readonly [Hdf5Dtype, number, number, number, number][] = [
   ['float16', 2, 5, 10, 15],
   ['bfloat16', 2, 8, 7, 127],
@@ -117,7 +117,7 @@ export function readDataspace(message: Cursor): number[] | undefined {
   return Array.from({length: rank}, () => message.u64());
 }
 
-/** Bytes of an array of this shape; an error if the number is not exact. */
+/** Size of an array of this shape in bytes. Throws if the number is too large to be exact. */
 export function arrayBytes(message: Cursor, shape: readonly number[], itemSize: number): number {
   if (shape.includes(0)) return 0;
   const bytes = shape.reduce((product, size) => product * size, itemSize);

@@ -1,4 +1,4 @@
-/** Reading HDF5 files: the tree of groups, datasets and attributes. */
+/** Reads HDF5 files: the tree of groups, datasets and attributes. */
 import {type ByteSource} from '../../base/byte_source';
 import {type Hdf5AttributeValue, readAttribute} from './attributes';
 import {BlockReader} from './block_reader';
@@ -9,10 +9,10 @@ import {Claims, isGroup, type Link, readLinks} from './links';
 import {MessageType, readObjectHeader} from './object_header';
 import {readSuperblock} from './superblock';
 
-/** Most groups and datasets of a file; the largest models have about ten thousand. */
+/** Maximum number of groups and datasets in a file. The largest models have about ten thousand. */
 const OBJECT_LIMIT = 200_000;
 
-/** Deepest nesting of groups; Keras nests one group per nested layer. */
+/** Maximum nesting of groups. Keras nests one group per nested layer. */
 const DEPTH_LIMIT = 200;
 
 interface Tree {
@@ -26,7 +26,7 @@ interface Tree {
  * An HDF5 file as Keras 3 writes `model.weights.h5`, read by byte ranges.
  *
  * The tree of groups is read once, on opening; data is read on request. Chunked, compressed and big-endian datasets are
- * listed, and requesting one throws the reason why it cannot be read.
+ * listed, but requesting one throws an error that says why it cannot be read.
  */
 export class Hdf5File {
   private constructor(
@@ -36,7 +36,7 @@ export class Hdf5File {
   ) {}
 
   /**
-   * Reads the tree of groups. From here on the file owns `source`, and closes it even if opening fails.
+   * Reads the tree of groups. The returned file owns `source`. If opening fails, `source` is closed.
    *
    * @throws if the source is not HDF5, is truncated or damaged, or stores groups in a way this reader does not support.
    */
@@ -59,7 +59,7 @@ export class Hdf5File {
   /**
    * The dataset at a path such as "layers/rms_normalization/vars/0", or undefined if there is none.
    *
-   * @throws if the dataset exists and this reader cannot read it.
+   * @throws if the dataset exists but this reader cannot read it.
    */
   dataset(path: string): Hdf5Dataset | undefined {
     const found = this.tree.datasets.get(path);

@@ -1,4 +1,4 @@
-/** Links of groups: which names lead to which objects. */
+/** Links of groups: names that point to objects. */
 import {type BlockReader} from './block_reader';
 import {forEachConcurrently} from './concurrent';
 import {type Cursor} from './cursor';
@@ -8,7 +8,7 @@ import {MessageType, type ObjectHeader} from './object_header';
 /** One entry of a group. */
 export interface Link {
   readonly name: string;
-  /** Address of the object header, or the kind of a link that does not lead to an object of this file. */
+  /** Address of the object header, or the kind of link if it does not point to an object of this file. */
   readonly target: number | 'soft link' | 'external link';
 }
 
@@ -99,7 +99,7 @@ async function readTreeNode(
     throw node.damaged(`level ${expectedLevel}`, `level ${level}`);
   }
   const count = node.u16();
-  // Each child follows its key. The last key, after the last child, is not needed.
+  // Each child follows its key. The extra key after the last child is not needed.
   const entries = await reader.read(address + 24, count * 16, 'B-tree node entries');
   const children: number[] = [];
   for (let i = 0; i < count; i++) {
@@ -145,7 +145,7 @@ function readName(names: Cursor, offset: number): string {
   return checkName(names, names.text(end - offset));
 }
 
-/** HDF5 writes no empty names, and none that look like a path. */
+/** Refuses names that HDF5 never writes: empty ones, and those that look like a path. */
 function checkName(cursor: Cursor, name: string): string {
   if (name === '' || name === '.' || name.includes('/')) throw cursor.damaged('the name of a link', `"${name}"`);
   return name;

@@ -20,7 +20,7 @@ export const MessageType = {
 
 const SHARED_FLAG = 0x02;
 
-/** Most messages of one object; objects of Keras have about ten. */
+/** Maximum number of messages of one object. Objects that Keras writes have about ten. */
 const MESSAGE_LIMIT = 65_536;
 
 interface Message {
@@ -40,7 +40,7 @@ export class ObjectHeader {
     return this.messages.some(message => message.type === type);
   }
 
-  /** Whether a message of this type refers to one that several objects share. */
+  /** Whether a message of this type refers to a message shared by several objects. */
   isShared(type: number): boolean {
     return this.messages.some(message => message.type === type && message.shared);
   }
@@ -71,7 +71,7 @@ export class ObjectHeader {
 
 /** Reads an object header (version 1 or 2) with all its continuation blocks. */
 export async function readObjectHeader(reader: BlockReader, address: number): Promise<ObjectHeader> {
-  // 16 bytes contain the prefix of version 1, and that of version 2 up to its flags.
+  // The first 16 bytes contain a whole version 1 prefix, or a version 2 prefix up to its flags.
   const start = await reader.read(address, 16, 'object header');
   const messages: Message[] = [];
   const chunks: {address: number; length: number}[] = [];
@@ -116,7 +116,7 @@ export async function readObjectHeader(reader: BlockReader, address: number): Pr
 type Chunks = {address: number; length: number}[];
 
 function parseOld(chunk: Cursor, messages: Message[], chunks: Chunks): void {
-  // A rest too short for a message is padding.
+  // What is too short for a message is padding.
   while (chunk.remaining >= 8) {
     const type = chunk.u16();
     const length = chunk.u16();
@@ -127,7 +127,7 @@ function parseOld(chunk: Cursor, messages: Message[], chunks: Chunks): void {
 }
 
 function parseNew(chunk: Cursor, entry: number, messages: Message[], chunks: Chunks): void {
-  // A rest too short for a message is a gap.
+  // What is too short for a message is a gap.
   while (chunk.remaining >= entry) {
     const type = chunk.u8();
     const length = chunk.u16();

@@ -90,7 +90,7 @@ function truncated(source: ByteSource, expected: string): Error {
   );
 }
 
-/** Recognizes common mistakes by the first bytes. */
+/** Recognizes files passed by mistake from their first bytes. Returns a hint for the error message, or ''. */
 function guess(start: Uint8Array): string {
   const text = String.fromCharCode(...start.subarray(0, 24));
   if (text.startsWith('PK')) return ' (a zip archive, as ".keras" files are; unpack it and pass its weights file)';

@@ -1,4 +1,4 @@
-/** Writing HDF5 files as h5py does for Keras: old-style groups, contiguous datasets, no compression. */
+/** Writes HDF5 files as h5py does for Keras: old-style groups, contiguous datasets, no compression. */
 import {type ByteSink} from '../../base/byte_sink';
 import {ValueError} from '../../base/errors';
 import {sizeOf} from '../../base/shapes';
@@ -23,8 +23,8 @@ export interface DatasetContent {
   readonly shape: readonly number[];
   readonly dtype: Hdf5Dtype;
   /**
-   * The little-endian bytes in pieces, of the total size that follows from shape and dtype. Called when the writer
-   * reaches the dataset. The array of one piece may be reused for the next.
+   * The little-endian bytes in pieces, of the total size that follows from shape and dtype. Called when the writer gets
+   * to the dataset. One array may be reused for all pieces.
    */
   data(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
@@ -44,8 +44,8 @@ const byteLength = ({shape, dtype}: DatasetContent) => sizeOf(shape) * itemSize(
 const SUPERBLOCK = 96;
 
 /**
- * A file to write. First, groups and datasets are declared with their shapes. Then `writeTo` lays out the file and
- * writes it from start to end, requesting the values of each dataset when it reaches it.
+ * A file to write. First declare groups and datasets with their shapes. Then `writeTo` lays out the file and writes it
+ * from start to end, requesting the values of each dataset when it gets to it.
  */
 export class Hdf5Writer {
   private readonly root: Group = {children: new Map(), attributes: {}};
@@ -135,7 +135,7 @@ class Layout {
 
   constructor(root: Group) {
     this.placeGroup(root);
-    // Texts come after everything placed so far, so their size moves none of it.
+    // Texts come after everything placed so far, so their size does not move anything.
     const heap = new GlobalHeap(this.next);
     const attributes = new Map(
       [...this.placed.keys()].map(node => [node, attributeMessages(node.attributes, heap)] as const),
@@ -180,7 +180,7 @@ class Layout {
   }
 }
 
-/** Bytes of a header; they do not depend on addresses. */
+/** Size of a header in bytes, which does not depend on addresses. */
 const headerSize = ({attributes}: Group | Dataset, messages: Parameters<typeof objectHeader>[0]) =>
   objectHeader([...messages, ...attributeMessages(attributes, new GlobalHeap(0))]).length;
 

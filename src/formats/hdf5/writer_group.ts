@@ -1,7 +1,7 @@
 /** The names and links of one old-style group: a local heap, symbol table nodes, and a B-tree above these. */
 import {aligned, ByteWriter} from './byte_writer';
 
-/** Half the capacity of a symbol table node and of a B-tree node. The superblock repeats both. */
+/** Half the capacity of a symbol table node and of a B-tree node. The superblock states both. */
 export const LEAF_K = 4;
 export const INTERNAL_K = 16;
 
@@ -9,7 +9,7 @@ const ENTRY = 40;
 const NODE_SIZE = 8 + 2 * LEAF_K * ENTRY;
 const TREE_SIZE = 24 + (2 * INTERNAL_K + 1) * 8 + 2 * INTERNAL_K * 8;
 const HEAP_HEADER = 32;
-/** Marks the heap's list of free pieces as empty. */
+/** Marks the heap's list of free blocks as empty. */
 const NO_FREE_PIECE = 1;
 
 /** An object in a group, with the addresses of its header and, for a group, of its B-tree and heap. */
@@ -45,8 +45,8 @@ interface Child {
 }
 
 /**
- * The parts of a group. Sizes and places follow from its names only; `bytes` fills in the contents once all addresses
- * are known.
+ * The parts of a group. Sizes and positions depend only on the names in the group; `bytes` fills in the contents once
+ * all addresses are known.
  */
 export class GroupTable {
   /** Names sorted by their bytes, as in the tree. */

@@ -27,7 +27,7 @@ export class GlobalHeap {
     return last ? last.offset + last.size : 0;
   }
 
-  /** Adds a text and returns a reference to it: its length, the address of its collection, its number there. */
+  /** Adds a text and returns a reference to it: its length, the address of its collection, and its number there. */
   add(text: string): Uint8Array {
     const bytes = new TextEncoder().encode(text);
     // An empty text is not stored.

@@ -29,7 +29,7 @@ export function objectHeader(messages: readonly Message[]): Uint8Array {
   return new ByteWriter().u8(1, 0).u16(messages.length).u32(1).u32(body.length).pad().raw(body.bytes).bytes;
 }
 
-/** Leads to the names and links of a group. */
+/** Points to the names and links of a group. */
 export function symbolTableMessage(tree: number, heap: number): Message {
   return {type: MessageType.SymbolTable, flags: 0, body: new ByteWriter().u64(tree).u64(heap).bytes};
 }

@@ -1,9 +1,10 @@
+/** WebAssembly features in browsers, where they cannot be switched on. */
 import {type Features} from '../contract';
 
-/** A page cannot set the engine's flags. */
+/** Always false: a page cannot set the engine's flags. */
 export const enableWideSimd = (): boolean => false;
 
-/** A browser either supports it or does not. */
+/** Does nothing: a page cannot set the engine's flags. */
 export function enableRelaxedSimd(): void {}
 
 void ({enableRelaxedSimd, enableWideSimd} satisfies Features);

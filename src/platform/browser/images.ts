@@ -1,3 +1,4 @@
+/** Images in browsers: elements, canvases and bitmaps. */
 import {show, ValueError} from '../../base/errors';
 import {type Images} from '../contract';
 

@@ -1,3 +1,4 @@
+/** Threads in browsers: workers started from a `blob:` URL. */
 import {type Thread, type Threads} from '../contract';
 
 export function startThread(source: string, data: unknown): Thread {

@@ -1,6 +1,7 @@
+/** Yields to the event loop in browsers. */
 import {type Turn} from '../contract';
 
-/** By a message: a timer would wait 4 ms, a frame 16 ms. */
+/** Uses a message, because a timer would wait 4 ms and an animation frame 16 ms. */
 export const nextTurn = (): Promise<void> =>
   new Promise(resolve => {
     const {port1, port2} = new MessageChannel();

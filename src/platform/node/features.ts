@@ -1,3 +1,4 @@
+/** WebAssembly features that Node enables with V8 flags. */
 import {setFlagsFromString} from 'node:v8';
 import {type Features} from '../contract';
 

@@ -72,7 +72,9 @@ export async function openFolder(path: string): Promise<PresetSource | undefined
   return new FolderPreset(full);
 }
 
-/** The nearest folder above this file with a package.json: sources and bundles are not equally deep in the package. */
+/**
+ * The nearest folder above this file with a package.json. Sources and bundles are at different depths in the package.
+ */
 async function packageRoot(): Promise<string | undefined> {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!(await isFile(join(folder, 'package.json')))) {

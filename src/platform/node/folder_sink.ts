@@ -1,4 +1,4 @@
-/** Writing to disk: files are staged under temporary names and renamed into place at the end. */
+/** Writes to disk: files are staged under temporary names and renamed into place at the end. */
 import {randomUUID} from 'node:crypto';
 import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
@@ -32,9 +32,9 @@ class DiskSink implements ByteSink {
 const exists = async (path: string) => (await stat(path).catch(() => undefined)) !== undefined;
 
 /**
- * Stages files in a folder next to the target, on the same disk. A new target is created by one rename. In an existing
- * target files are replaced one by one, and old ones are kept until the last new one is in place. Files that are not
- * part of a preset stay.
+ * Stages files in a folder next to the target, on the same disk. A new target is created with a single rename. In an
+ * existing target, files are replaced one by one, and the old ones are kept until the last new one is in place. Files
+ * that are not part of a preset are left alone.
  */
 class FolderSink implements PresetSink {
   private readonly staging: string;
@@ -97,7 +97,7 @@ class FolderSink implements PresetSink {
   }
 }
 
-/** Like `mkdir` with `recursive`, which never returns in folders that allow no new ones, such as /proc. */
+/** Like `mkdir` with `recursive`, which never returns for folders that allow no subfolders, such as /proc. */
 async function createFolders(path: string): Promise<void> {
   if (await exists(path)) return;
   await createFolders(dirname(path));
@@ -110,7 +110,7 @@ export async function folderSink(path: string): Promise<PresetSink> {
   if (found && !found.isDirectory()) {
     throw new ValueError(`Expected the path of a folder to save into. Received: "${path}", which is a file.`);
   }
-  // Created now, so that an unwritable place is reported before anything is computed.
+  // Created immediately, so that an unwritable location is reported before anything is computed.
   const sink = new FolderSink(full);
   try {
     await createFolders(dirname(full));

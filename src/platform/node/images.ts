@@ -1,3 +1,4 @@
+/** Images in Node: files only. */
 import {readFile} from 'node:fs/promises';
 import {ValueError} from '../../base/errors';
 import {type Images} from '../contract';
@@ -18,7 +19,7 @@ export async function readImageFile(path: string): Promise<Uint8Array> {
   }
 }
 
-/** Node has no elements to draw. */
+/** Always undefined: Node has no image elements or canvases. */
 export function drawnPixels(_image: object): ImageData | undefined {
   return undefined;
 }

@@ -1,8 +1,9 @@
+/** Threads in Node: workers of `node:worker_threads`. */
 import {availableParallelism} from 'node:os';
 import {Worker} from 'node:worker_threads';
 import {type Thread, type Threads} from '../contract';
 
-/** Milliseconds that a thread has to end on its own. */
+/** How long a thread may take to end on its own, in milliseconds. */
 const GRACE = 1000;
 
 export function startThread(source: string, data: unknown): Thread {

@@ -1,3 +1,4 @@
+/** The Adam and AdamW optimizers. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {checkArgument} from '../../base/checks';
@@ -11,13 +12,16 @@ export interface AdamArgs extends OptimizerArgs {
   beta2?: number;
   /** Added to the divisor, for numerical stability. Defaults to 1e-7. */
   epsilon?: number;
-  /** Divide by the largest running mean of squares so far: https://openreview.net/pdf?id=ryQu7f-RZ. Defaults to false. */
+  /**
+   * Whether to divide by the largest running mean of squares so far: https://openreview.net/pdf?id=ryQu7f-RZ. Defaults
+   * to false.
+   */
   amsgrad?: boolean;
 }
 
 /**
- * Adam by Kingma and Ba, https://arxiv.org/abs/1412.6980, as `keras.optimizers.Adam`. The learning rate defaults to 0.001.
- * `tf.train.adam` gives different numbers, because it adds epsilon in another place.
+ * Adam by Kingma and Ba, https://arxiv.org/abs/1412.6980, like `keras.optimizers.Adam`. The learning rate defaults to
+ * 0.001. `tf.train.adam` gives different results, because it adds epsilon in a different place.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -73,8 +77,8 @@ export class Adam extends Optimizer {
 }
 
 /**
- * Adam with decoupled weight decay by Loshchilov and Hutter, https://arxiv.org/abs/1711.05101, as `keras.optimizers.AdamW`.
- * `weightDecay` defaults to 0.004.
+ * Adam with decoupled weight decay by Loshchilov and Hutter, https://arxiv.org/abs/1711.05101, like
+ * `keras.optimizers.AdamW`. `weightDecay` defaults to 0.004.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

@@ -1,4 +1,4 @@
-/** Optimizers and learning rate schedules with Keras' names and numbers. */
+/** Optimizers and learning rate schedules with the names and results of Keras. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {Adam, AdamW} from './adam';

@@ -1,6 +1,6 @@
 /**
- * The base class of optimizers, as `keras.optimizers.Optimizer`: learning rate, weight decay, clipping, gradient accumulation
- * and state.
+ * The base class of optimizers, like `keras.optimizers.Optimizer`: learning rate, weight decay, clipping, gradient
+ * accumulation and state.
  */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
@@ -10,7 +10,10 @@ import {LearningRateSchedule} from './schedules';
 export interface OptimizerArgs {
   /** A number or a schedule. */
   learningRate?: number | LearningRateSchedule;
-  /** Fraction of each variable, times the learning rate, to subtract at each step. Null, the default, means none. */
+  /**
+   * At each step, every variable loses this fraction of its value, times the learning rate. Null, the default, means
+   * none.
+   */
   weightDecay?: number | null;
   /** Upper limit of the norm of each variable's gradient. Null, the default, means no limit. */
   clipNorm?: number | null;
@@ -36,8 +39,8 @@ type Gradients = tf.NamedTensorMap | {name: string; tensor: tf.Tensor}[];
 const squares = (x: tf.Tensor): tf.Tensor => tf.sum(tf.square(x));
 
 /**
- * A tfjs optimizer with Keras' numbers. It keeps tensors for each variable ("slots"), in the order of the variables in the
- * first step, and expects the same variables in every step.
+ * A tfjs optimizer that gives the same results as Keras. It keeps tensors for each variable ("slots"), in the order of
+ * the variables in the first step, and expects the same variables in every step.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -52,7 +55,7 @@ export abstract class Optimizer extends tf.Optimizer {
   private slots: Record<string, tf.Variable[]> = {};
   private undecayed: readonly string[] = [];
 
-  /** @param owner class name, for errors. @param known arguments in addition to those of all optimizers. */
+  /** @param owner class name, for errors. @param known names of the arguments that only this optimizer has. */
   constructor(owner: string, args: OptimizerArgs, known: readonly string[], defaultRate: number) {
     super();
     checkArguments(owner, args, [...KNOWN, ...known]);
@@ -132,7 +135,7 @@ export abstract class Optimizer extends tf.Optimizer {
   }
 
   /**
-   * Applies one step. `gradients` are given by the names of their variables.
+   * Applies one step. `gradients` are keyed by the names of their variables.
    *
    * @throws ValueError if the variables differ from those of the first step.
    */
@@ -169,7 +172,10 @@ export abstract class Optimizer extends tf.Optimizer {
     );
   }
 
-  /** The mean gradients once the last batch of an accumulation is added; null for the batches before it. */
+  /**
+   * Adds the gradients of a batch. Returns the mean gradients after the last batch of an accumulation, and null before
+   * that.
+   */
   private accumulated(gradients: tf.Tensor[]): tf.Tensor[] | null {
     const steps = this.gradientAccumulationSteps;
     if (steps === null) return gradients;
@@ -210,7 +216,7 @@ export abstract class Optimizer extends tf.Optimizer {
     return clipValue === null ? gradients : gradients.map(x => tf.clipByValue(x, -clipValue, clipValue));
   }
 
-  // === State: restoring it continues a run with the same numbers ===
+  // === State: a run that restores it continues with the same numbers ===
 
   /** The step count, then the slots of all variables. The caller disposes the tensors. */
   override async getWeights(): Promise<{name: string; tensor: tf.Tensor}[]> {
@@ -220,7 +226,7 @@ export abstract class Optimizer extends tf.Optimizer {
     return [await this.saveIterations(), ...named];
   }
 
-  /** @throws ValueError on the state of an optimizer with other slots. */
+  /** @throws ValueError on the state of an optimizer with different slots. */
   override async setWeights(weightValues: {name: string; tensor: tf.Tensor}[]): Promise<void> {
     const values = await this.extractIterations(weightValues);
     const slots: Record<string, tf.Tensor[]> = {};

@@ -1,8 +1,8 @@
-/** Learning rate schedules with the names and numbers of `keras.optimizers.schedules`. */
+/** Learning rate schedules with the names and results of `keras.optimizers.schedules`. */
 import {show, ValueError} from '../../base/errors';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../../base/checks';
 
-/** A learning rate for each step, as `keras.optimizers.schedules.LearningRateSchedule`. */
+/** A learning rate for each step, like `keras.optimizers.schedules.LearningRateSchedule`. */
 export abstract class LearningRateSchedule {
   /** The rate of a step, counted from 0. With gradient accumulation, every batch is a step, as in Keras. */
   abstract call(step: number): number;
@@ -29,8 +29,8 @@ export interface CosineDecayArgs {
 }
 
 /**
- * Half a cosine from the highest rate down to `alpha` times that rate, with an optional warm-up before it: Loshchilov and
- * Hutter (2016), https://arxiv.org/abs/1608.03983. As `keras.optimizers.schedules.CosineDecay`.
+ * Decays along half a cosine from the highest rate to `alpha` times that rate, after an optional warm-up: Loshchilov
+ * and Hutter (2016), https://arxiv.org/abs/1608.03983. Like `keras.optimizers.schedules.CosineDecay`.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -73,14 +73,17 @@ export interface PolynomialDecayArgs {
   decaySteps: number;
   /** The rate at the end. Defaults to 0.0001. */
   endLearningRate?: number;
-  /** 1, the default, is a straight line. */
+  /** Exponent of the polynomial. 1, the default, gives a straight line. */
   power?: number;
-  /** Whether to restart at the end, each time over more steps. Defaults to false. */
+  /**
+   * Whether to start again after `decaySteps`, decaying over a longer period each time. Defaults to false.
+   */
   cycle?: boolean;
 }
 
 /**
- * From one rate to another along a polynomial, by default a straight line. As `keras.optimizers.schedules.PolynomialDecay`.
+ * Decays from one rate to another along a polynomial, by default a straight line. Like
+ * `keras.optimizers.schedules.PolynomialDecay`.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

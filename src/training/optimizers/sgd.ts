@@ -1,3 +1,4 @@
+/** The SGD optimizer. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {checkArgument} from '../../base/checks';
@@ -11,7 +12,7 @@ export interface SGDArgs extends OptimizerArgs {
 }
 
 /**
- * Gradient descent with optional momentum, as `keras.optimizers.SGD`. The learning rate defaults to 0.01.
+ * Gradient descent with optional momentum, like `keras.optimizers.SGD`. The learning rate defaults to 0.01.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

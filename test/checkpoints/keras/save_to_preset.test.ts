@@ -20,13 +20,13 @@ import {take} from '../../support/numbers';
 import {rejection} from '../../support/hdf5_files';
 import {fixture, fixtureNames, TINY_PRESET} from '../../support/fixtures';
 
-const made: string[] = [];
+const folders: string[] = [];
 const temporary = () => {
   const folder = mkdtempSync(join(tmpdir(), 'save-'));
-  made.push(folder);
+  folders.push(folder);
   return folder;
 };
-afterAll(() => made.forEach(folder => rmSync(folder, {recursive: true})));
+afterAll(() => folders.forEach(folder => rmSync(folder, {recursive: true})));
 beforeAll(async () => {
   await useBackend('simd');
 });
@@ -98,15 +98,15 @@ test.each([
   expect(jsonOf(saved.files.get('model.weights.json'))).toEqual(jsonFile(folder, 'model.weights.json'));
 });
 
-/** Largest bytes of a variable of the tiny preset in bfloat16. */
+/** Size of the largest variable of the tiny preset in bfloat16. */
 const LARGEST_GB = (2048 * 128 * 2) / 1024 ** 3;
 
 describe('a causal language model', () => {
   test('is saved with all files, as KerasHub saved them', async () => {
     const folder = join(temporary(), 'a', 'b');
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
-    const told: SaveProgress[] = [];
-    await lm.saveToPreset(folder, {onProgress: progress => told.push(progress)});
+    const reported: SaveProgress[] = [];
+    await lm.saveToPreset(folder, {onProgress: progress => reported.push(progress)});
     lm.dispose();
     const all = readdirSync(TINY_PRESET, {recursive: true}).sort();
     expect(readdirSync(folder, {recursive: true}).sort()).toEqual(all);
@@ -117,12 +117,12 @@ describe('a causal language model', () => {
     const spm = 'assets/tokenizer/vocabulary.spm';
     expect(readFileSync(join(folder, spm))).toEqual(readFileSync(join(TINY_PRESET, spm)));
     expect(await variables(await openPreset(folder))).toEqual(await variables(await openPreset(TINY_PRESET)));
-    const {total} = told[0]!;
-    expect(told.at(-1)).toEqual({file: 'model.weights.h5', saved: total, total});
+    const {total} = reported[0]!;
+    expect(reported.at(-1)).toEqual({file: 'model.weights.h5', saved: total, total});
     expect(readdirSync(join(folder, '..'))).toEqual(['b']);
   });
 
-  test('is saved in shards, and then over them in one file', async () => {
+  test('is saved in shards, which are then replaced by one file', async () => {
     const folder = temporary();
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     await lm.saveToPreset(folder, {maxShardSize: LARGEST_GB});
@@ -184,7 +184,7 @@ describe('a causal language model', () => {
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype: 'int8'});
     const saved = new MemoryPreset();
     expect(await rejection(lm.saveToPreset(saved))).toMatch(
-      /the format in which Keras keeps quantized weights is not written.*int8. Pass {dtype: "bfloat16"}/,
+      /writing quantized weights in the format of Keras is not supported.*int8. Pass {dtype: "bfloat16"}/,
     );
     expect(saved.files.size).toBe(0);
     await lm.saveToPreset(saved, {dtype: 'float32'});
@@ -258,7 +258,7 @@ describe('parts', () => {
     }
   });
 
-  test('a backbone leaves no task that belongs to another', async () => {
+  test('saving a backbone removes the task of another one', async () => {
     const folder = temporary();
     cpSync(TINY_PRESET, folder, {recursive: true});
     const backbone = await Gemma3Backbone.fromPreset(fixture('backbone/defaults'));
@@ -293,7 +293,7 @@ describe('errors leave everything unchanged', () => {
     expect(readdirSync(parent)).toEqual(['preset']);
   });
 
-  test('a disk that is full', async () => {
+  test('a full disk', async () => {
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
     const calls: string[] = [];
     const sink = {
@@ -313,7 +313,7 @@ describe('errors leave everything unchanged', () => {
     lm.dispose();
   });
 
-  test('a file in the place of a folder, a folder in the place of a file', async () => {
+  test('a file where a folder is expected, and a folder where a file is expected', async () => {
     const parent = temporary();
     writeFileSync(join(parent, 'file'), 'x');
     const tokenizer = await Gemma3Tokenizer.fromPreset(TINY_PRESET);

@@ -1,3 +1,4 @@
+/** Keras' JSON: casing of keys, and serialized objects. */
 import {ValueError} from '../../../src/base/errors';
 import {camelKeys, snakeKeys} from '../../../src/base/casing';
 import {isSerialized, readSerialized} from '../../../src/checkpoints/keras/serialized';
@@ -5,7 +6,7 @@ import {MemoryPreset} from '../../../src/files/memory';
 import {presets} from '../../../src/hub/registry';
 
 describe('keys', () => {
-  test('change their casing, and values stay as they are', () => {
+  test('change their casing, and values stay unchanged', () => {
     const value = {snake_case: 'a_b', list: [{inner_key: 1}]};
     expect(camelKeys({num_layers: 1, gating_ffw_2: 2, already: 3, value_of: value})).toEqual({
       numLayers: 1,
@@ -27,7 +28,7 @@ describe('keys', () => {
     expect(snakeKeys(camelKeys(config))).toEqual(config);
   });
 
-  test('are not taken twice', () => {
+  test('are refused in both casings at once', () => {
     expect(() => camelKeys({num_layers: 1, numLayers: 2})).toThrow(ValueError);
     expect(() => camelKeys({num_layers: 1, numLayers: 2})).toThrow(
       'Expected "numLayers" once, in one casing. Received keys: num_layers, numLayers.',
@@ -38,7 +39,7 @@ describe('keys', () => {
 describe('readSerialized', () => {
   const preset = (text: string) => new MemoryPreset([['f.json', new TextEncoder().encode(text)]], 'preset');
 
-  test('takes what Keras writes', async () => {
+  test('reads what Keras writes', async () => {
     const source = preset('{"module": "keras", "class_name": "A", "config": {"b": null}, "registered_name": null}');
     expect(await readSerialized(source, 'f.json')).toMatchObject({class_name: 'A', config: {b: null}});
     expect((await readSerialized(source, 'f.json', 'A')).config).toEqual({b: null});

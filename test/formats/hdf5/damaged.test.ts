@@ -1,3 +1,4 @@
+/** HDF5 files that are damaged, truncated or not HDF5 at all: every error names the file. */
 import fc from 'fast-check';
 import {type ByteSource, MemorySource} from '../../../src/base/byte_source';
 import {Hdf5File} from '../../../src/formats/hdf5';
@@ -41,14 +42,14 @@ describe('a truncated file', () => {
     }
   });
 
-  test('with a corrected length has datasets beyond its end', async () => {
+  test('whose recorded length was corrected has datasets beyond its end', async () => {
     const bytes = hdf5Bytes('types.h5');
     const short = patched(bytes, 40, ...u64(bytes.length - 8)).subarray(0, -8);
     expect(await rejection(open('types.h5', short))).toMatch(/"types\.h5" is a damaged HDF5 file.*inside the file/);
   });
 });
 
-/** Damage in the first structures of an old-style file, whose places are in the superblock. */
+/** Damage in the first structures of an old-style file. The superblock says where they are. */
 describe('a damaged file', () => {
   const name = 'keras_float32.weights.h5';
   const bytes = hdf5Bytes(name);
@@ -109,7 +110,7 @@ describe('a damaged file', () => {
     expect(await rejection(open('latest.h5', patched(hdf5Bytes('latest.h5'), 11, 1)))).toMatch(/open for writing/);
   });
 
-  test('structures of absurd size, though the file is long enough', async () => {
+  test('structures of an absurd size, even if the file is long enough', async () => {
     const length = 2 ** 40;
     const huge: ByteSource = {
       name: 'huge.h5',
@@ -126,7 +127,7 @@ describe('a damaged file', () => {
     );
   });
 
-  test('a continuation block that continues itself', async () => {
+  test('a continuation block that points to itself', async () => {
     const types = hdf5Bytes('types.h5');
     const data = new DataView(types.buffer);
     // A continuation message: type 16, length 16, flags and reserved bytes zero, then address and length.
@@ -212,7 +213,7 @@ describe('any damage to the bytes', () => {
   }
 
   const file = fc.constantFrom(...names);
-  /** Arbitrary bytes, and often those that are likely to do harm. */
+  /** Arbitrary bytes, and often bytes that are likely to do harm. */
   const value = fc.oneof(fc.constantFrom(0, 1, 2, 3, 8, 16, 127, 128, 255), fc.integer({min: 0, max: 255}));
   const place = fc.double({min: 0, max: 1, maxExcluded: true, noNaN: true});
 
@@ -228,7 +229,7 @@ describe('any damage to the bytes', () => {
     );
   });
 
-  test('whole fields, often addresses that lead elsewhere in the file', async () => {
+  test('whole fields, often addresses that point elsewhere in the file', async () => {
     const field = fc.oneof(
       fc.double({min: 0, max: 1, noNaN: true}),
       fc.constantFrom(2 ** 32, 2 ** 52, 2 ** 60, Infinity),
@@ -261,7 +262,7 @@ describe('any damage to the bytes', () => {
     );
   });
 
-  test('a truncated file with a corrected length in the superblock', async () => {
+  test('a truncated file whose length in the superblock was corrected', async () => {
     await fc.assert(
       fc.asyncProperty(file, place, async (name, cut) => {
         const original = files.get(name) as Uint8Array;

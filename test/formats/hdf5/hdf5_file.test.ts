@@ -1,3 +1,4 @@
+/** Reading HDF5 files: datasets, attributes, and the number of reads. */
 import {Hdf5File} from '../../../src/formats/hdf5';
 import {bfloat16ToFloat32, float16ToFloat32} from '../../../src/base/half';
 import {EXPECTED, find, hdf5Bytes, open, patched, rejection, SlowSource} from '../../support/hdf5_files';
@@ -157,14 +158,14 @@ describe('a dataset', () => {
 });
 
 describe('reading', () => {
-  /** A fixture followed by as many bytes as a tensor has, which opening must not read. */
+  /** A fixture followed by the bytes of a large tensor, which opening must not read. */
   function padded(name: string): Uint8Array {
     const bytes = new Uint8Array(2 ** 22);
     bytes.set(hdf5Bytes(name));
     return bytes;
   }
 
-  test('opens with few reads, of each block once, and of no data', async () => {
+  test('opens with few reads, reading each block once and no data', async () => {
     const source = new SlowSource(padded('many.h5'));
     const file = await Hdf5File.open(source);
     const size = hdf5Bytes('many.h5').length;

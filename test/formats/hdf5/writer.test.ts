@@ -1,11 +1,13 @@
-/** The writer against the reader. test/reference/check_saved_presets.py checks that h5py can open its files. */
+/**
+ * The HDF5 writer, checked with the reader. test/reference/check_saved_presets.py checks that h5py can open its files.
+ */
 import fc from 'fast-check';
 import {MemorySource} from '../../../src/base/byte_source';
 import {type ByteSink} from '../../../src/base/byte_sink';
 import {type DatasetContent, Hdf5File, type Hdf5Dtype, Hdf5Writer} from '../../../src/formats/hdf5';
 
 class Collected implements ByteSink {
-  readonly name = 'made.h5';
+  readonly name = 'written.h5';
   readonly pieces: Uint8Array[] = [];
   async write(bytes: Uint8Array): Promise<void> {
     this.pieces.push(bytes.slice());
@@ -22,7 +24,7 @@ async function written(writer: Hdf5Writer): Promise<Uint8Array> {
   return sink.bytes;
 }
 
-const open = async (writer: Hdf5Writer) => Hdf5File.open(new MemorySource('made.h5', await written(writer)));
+const open = async (writer: Hdf5Writer) => Hdf5File.open(new MemorySource('written.h5', await written(writer)));
 
 async function bytesOf(file: Hdf5File, path: string): Promise<Uint8Array> {
   const dataset = file.dataset(path)!;
@@ -82,15 +84,15 @@ describe('datasets', () => {
     expect(await bytesOf(await open(writer), 'x')).toEqual(Uint8Array.of(1, 2, 3, 4, 5));
   });
 
-  test('whose length does not match the shape', async () => {
+  test('refuses a length that does not match the shape', async () => {
     const of = (length: number) => new Hdf5Writer().dataset('x', content('uint8', [3], new Uint8Array(length)));
     await expect(written(of(2))).rejects.toThrow(
-      'The dataset "x" of "made.h5" has shape [3] of uint8: expected 3 bytes. Received: 2.',
+      'The dataset "x" of "written.h5" has shape [3] of uint8: expected 3 bytes. Received: 2.',
     );
     await expect(written(of(4))).rejects.toThrow('Received: more.');
   });
 
-  test('names that are taken', () => {
+  test('refuses names that are taken', () => {
     const writer = new Hdf5Writer().dataset('a/b', float(1));
     expect(() => writer.dataset('a/b', float(2))).toThrow('a name that is not in the file yet. Received: "a/b"');
     expect(() => writer.dataset('a', float(2))).toThrow('Received: "a"');
@@ -99,7 +101,7 @@ describe('datasets', () => {
 });
 
 test('groups of any size, names of any length', async () => {
-  // 8 links fill a node, 256 a tree of one level, 8192 a tree of two.
+  // 8 links fill a node, 256 fill a tree with one level, and 8192 fill a tree with two.
   for (const count of [0, 1, 8, 9, 256, 257, 3000]) {
     const writer = new Hdf5Writer().group('g');
     const names = Array.from({length: count}, (_, i) => `${i}${'é'.repeat(i % 40)}`);
@@ -156,7 +158,7 @@ test('a file of more than 4 GiB has the right addresses', async () => {
   };
   const piece = new Uint8Array(1 << 28);
   const zeros = {dtype: 'uint8', shape: [5, 2 ** 30], data: () => Array.from({length: 20}, () => piece)} as const;
-  await new Hdf5Writer().dataset('zeros', zeros).dataset('behind', float(7)).writeTo(sink);
+  await new Hdf5Writer().dataset('zeros', zeros).dataset('after', float(7)).writeTo(sink);
   const source = {
     name: 'large.h5',
     size,
@@ -174,5 +176,5 @@ test('a file of more than 4 GiB has the right addresses', async () => {
   const file = await Hdf5File.open(source);
   expect(file.dataset('zeros')!.byteLength).toBe(5 * 2 ** 30);
   expect(size).toBeGreaterThan(2 ** 32);
-  expect(await bytesOf(file, 'behind')).toEqual(new Uint8Array(Float32Array.of(7).buffer));
+  expect(await bytesOf(file, 'after')).toEqual(new Uint8Array(Float32Array.of(7).buffer));
 });

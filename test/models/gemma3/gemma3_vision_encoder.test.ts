@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_interleave_embeddings';
+import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_layers';
 import {
   Gemma3VisionAveragePooling,
   Gemma3VisionEncoder,
   type Gemma3VisionEncoderArgs,
   Gemma3VisionOutput,
 } from '../../../src/models/gemma3/gemma3_vision_encoder';
-import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/gemma3_vision_layers';
+import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/parts/vision_layers';
 import {interleave} from '../../../src/ops/interleave';
 import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {PackedWeight} from '../../../src/weights/packed_weight';

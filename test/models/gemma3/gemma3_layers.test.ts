@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_mean_pooling';
+import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_layers';
 import {onEachBackend} from '../../support/backends';
 import {normal} from '../../support/random';
 
