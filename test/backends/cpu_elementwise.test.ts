@@ -1,4 +1,6 @@
-/** RMS norm, rotary embedding, gated GELU and others: kernel against reference, forward and backward, on random shapes. */
+/**
+ * RMS norm, rotary embedding, gated GELU and others: kernel against reference, forward and backward, on random shapes.
+ */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import '../../src/backends/cpu';

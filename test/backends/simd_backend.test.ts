@@ -1,4 +1,6 @@
-/** tfjs tensors in WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references. */
+/**
+ * tfjs tensors in WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references.
+ */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {backendNames, describeBackends, useBackend} from '../../src';
@@ -196,7 +198,8 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights stored as %
         const {bits} = weight;
         const x = normal([m, columns], seed + 1);
         const size = {rows, columns, format};
-        // Integer products round x to fractions of its largest value. Allows six standard deviations of the total error.
+        // Integer products round x to fractions of its largest value. Allows six standard deviations of the total
+        // error.
         const parts = {bfloat16: Infinity, int8: 2031, int4: 127}[format];
         const largest = tf.max(tf.abs(x)).dataSync()[0]!;
         const norm = tf.max(tf.norm(weight.read(), 2, 1)).dataSync()[0]!;

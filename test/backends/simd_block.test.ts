@@ -99,7 +99,9 @@ function dense(x: ArrayLike<number>, w: ArrayLike<number>, columns: number, rows
   return y;
 }
 
-/** Multiple of one product's tolerance: a block chains several products and reads the cached keys of all earlier steps. */
+/**
+ * Multiple of one product's tolerance: a block chains several products and reads the cached keys of all earlier steps.
+ */
 const ROUNDS = 8;
 
 interface Kernel {

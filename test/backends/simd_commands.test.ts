@@ -1,3 +1,4 @@
+/** Every command builder fills in every word of its argument table. */
 import {ColumnSumsWord, CombineWord, TransposeWord} from '../../src/backends/simd/assembly/layouts/arithmetic';
 import {AttentionGradientWord, AttentionWord} from '../../src/backends/simd/assembly/layouts/attention';
 import {GatherWord} from '../../src/backends/simd/assembly/layouts/embedding';

@@ -1,4 +1,7 @@
-/** An engine with memory for tests. Every array lies between guards of NaNs, which reveal out-of-bounds reads and writes. */
+/**
+ * An engine with memory for tests. Every array lies between guards of NaNs, which reveal out-of-bounds reads and
+ * writes.
+ */
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/command';
 
@@ -11,8 +14,8 @@ export interface SimdMemoryOptions extends SimdEngineOptions {
 }
 
 /**
- * Kernels are tested with each of these settings. They cover both instruction sets, both tile shapes, 1, 2 and 4 threads,
- * unshared memory, and addresses above 2 GiB.
+ * Kernels are tested with each of these settings. They cover both instruction sets, both tile shapes, 1, 2 and 4
+ * threads, unshared memory, and addresses above 2 GiB.
  */
 export const settings: SimdMemoryOptions[] = [
   {relaxed: true, wide: false, threads: 1, shared: false},
@@ -25,9 +28,9 @@ export const settings: SimdMemoryOptions[] = [
 ];
 
 /**
- * Allowed error of a product, relative to its largest value. With integer weights both sides are rounded to integers. Few
- * rows of x are rounded to 12 bits for int8, and for int4 to 8 bits with relaxed SIMD or 16 without; many rows and the
- * weights to 13 bits.
+ * Allowed error of a product, relative to its largest value. With integer weights both sides are rounded to integers.
+ * Few rows of x are rounded to 12 bits for int8, and for int4 to 8 bits with relaxed SIMD or 16 without; many rows and
+ * the weights to 13 bits.
  */
 export function productTolerance(type: NumberType, m: number, relaxed: boolean): number {
   if (type === INT8) return 4e-4;

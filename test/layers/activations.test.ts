@@ -1,3 +1,4 @@
+/** Activations against Keras' formulas, and their names in configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {activate, activationName} from '../../src/layers/activations';

@@ -1,3 +1,4 @@
+/** `Dense` and `Embedding` against Keras: outputs, gradients, storage, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {Dense} from '../../src/layers/dense';
 import {Embedding} from '../../src/layers/embedding';

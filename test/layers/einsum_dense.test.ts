@@ -1,3 +1,4 @@
+/** `EinsumDense` against Keras: outputs, gradients, storage, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {EinsumDense, type EinsumDenseArgs} from '../../src/layers/einsum_dense';

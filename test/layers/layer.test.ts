@@ -1,3 +1,4 @@
+/** The base layer: names, order and storage of weights, freezing, disposal, configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {EinsumDense} from '../../src/layers/einsum_dense';
 import {type Kwargs, Layer, type LayerArgs, type ShapeOrShapes, type TensorOrTensors} from '../../src/layers/layer';

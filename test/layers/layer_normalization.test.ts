@@ -1,3 +1,4 @@
+/** `LayerNormalization` against Keras, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {LayerNormalization} from '../../src/layers/layer_normalization';
 import {layerNorm} from '../../src/ops/layer_norm';

@@ -1,3 +1,4 @@
+/** Model inputs by name: conversion to tensors, and errors. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {inputTensors, type ModelInputs} from '../../src/layers/named_inputs';

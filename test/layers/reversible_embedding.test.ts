@@ -1,3 +1,4 @@
+/** `ReversibleEmbedding`, with tied and separate weights: lookup, projection, gradients, storage, loading. */
 import * as tf from '@tensorflow/tfjs';
 import {ReversibleEmbedding, type ReversibleEmbeddingArgs} from '../../src/layers/reversible_embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';

@@ -1,3 +1,4 @@
+/** `RMSNormalization` against its formula. */
 import * as tf from '@tensorflow/tfjs';
 import {RMSNormalization, type RMSNormalizationArgs} from '../../src/layers/rms_normalization';
 import {normal} from '../support/random';

@@ -1,3 +1,4 @@
+/** `RotaryEmbedding` against its formula, for any order of axes. */
 import * as tf from '@tensorflow/tfjs';
 import {RotaryEmbedding, type RotaryEmbeddingArgs} from '../../src/layers/rotary_embedding';
 import {normal} from '../support/random';

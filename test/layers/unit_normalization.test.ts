@@ -1,3 +1,4 @@
+/** `UnitNormalization`: lengths, gradients, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {UnitNormalization, type UnitNormalizationArgs} from '../../src/layers/unit_normalization';
 import {normal} from '../support/random';

@@ -1,3 +1,4 @@
+/** Attention against loops, with gradients, on every backend. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {

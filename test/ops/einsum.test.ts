@@ -1,3 +1,4 @@
+/** Einsum products against their definition, and the planning of equations. */
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';

@@ -1,3 +1,4 @@
+/** GELU, soft cap and image numbers, on every backend. */
 import * as tf from '@tensorflow/tfjs';
 import {gatedGelu, gatedGeluOp, gelu} from '../../src/ops/gated_gelu';
 import {imageNumbers} from '../../src/ops/image_numbers';

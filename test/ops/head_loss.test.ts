@@ -1,3 +1,4 @@
+/** The fused loss of the output head against the loss of all logits, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {softCap} from '../../src/ops/soft_cap';

@@ -1,3 +1,4 @@
+/** Embedding lookup and interleaving of images, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {embedding, embeddingOp} from '../../src/ops/embedding';
 import {interleave, interleaveOp} from '../../src/ops/interleave';

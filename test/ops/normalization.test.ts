@@ -1,3 +1,4 @@
+/** RMS and layer normalization against their formulas, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {layerNorm, layerNormOp} from '../../src/ops/layer_norm';
 import {rmsNorm, rmsNormOp} from '../../src/ops/rms_norm';

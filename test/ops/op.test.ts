@@ -1,3 +1,4 @@
+/** How operations run: reference, gradient, kernel, optional inputs. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp, tapeIsOn} from '../../src/ops/op';
 import {normal} from '../support/random';

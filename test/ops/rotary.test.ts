@@ -1,3 +1,4 @@
+/** Rotary position embedding and its tables. */
 import * as tf from '@tensorflow/tfjs';
 import {inverseFrequencies, rotary, rotaryOp, rotaryTables} from '../../src/ops/rotary';
 import {disposeAfterEach, onEachBackend} from '../support/backends';

@@ -1,3 +1,4 @@
+/** Initial values computed in pieces, against the distributions of tfjs. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
 import {PackedWeight, Weight} from '../../src/public/weights';

@@ -1,3 +1,4 @@
+/** Initializers by name, instance or serialized form. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {getInitializer, type InitializerLike, serializeInitializer} from '../../src/weights/initializers';

@@ -1,3 +1,4 @@
+/** Packed weights in every layout: storage, filling, reading, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {cpuBfloat16} from '../../src/backends/cpu/host_packing';
 import {bfloat16Rows} from '../../src/ops/bfloat16_rows';

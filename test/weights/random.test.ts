@@ -1,3 +1,4 @@
+/** Random numbers: distributions, independence, seeds. */
 import {RandomNumbers} from '../../src/weights/random';
 
 const COUNT = 2_000_000;

@@ -1,3 +1,4 @@
+/** Weights that are declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
 import '../../src/ops/bfloat16_rows';
 import {type Initializer} from '../../src/weights/initializers';
