@@ -10,10 +10,7 @@ import {LORA_ARGUMENTS} from './lora';
 export interface EinsumDenseArgs extends KernelArgs {
   /** `[X],[Y]->[Z]`, `...[X],[Y]->...[Z]` or `[X]...,[Y]->[Z]...`: input, kernel, output. */
   equation: string;
-  /**
-   * Shape of the output without its batch axis and without the axes of `...`; null for a size that the input
-   * determines.
-   */
+  /** Shape of the output without the batch axis and the axes of `...`; null for a size that the input determines. */
   outputShape: number | (number | null)[];
   /** Labels of the output axes that get a bias. Null, the default, for no bias. */
   biasAxes?: string | null;

@@ -1,7 +1,4 @@
-/**
- * The base of all layers: a tfjs layer that knows its sub-layers, and whose weights use no memory until they are
- * filled.
- */
+/** The base of all layers: a tfjs layer with sub-layers, whose weights use no memory until they are filled. */
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../base/casing';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
@@ -54,10 +51,7 @@ export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: 
 export abstract class Layer extends tf.layers.Layer {
   /** Sub-layers by their Keras attribute names, in the order of creation. */
   readonly sublayers = new Map<string, Layer | Layer[]>();
-  /**
-   * Weights of this layer, excluding sub-layers, in the order of creation. tfjs' own two lists are private and stay
-   * empty.
-   */
+  /** Own weights, without those of sub-layers, in the order of creation. tfjs' own lists are private and stay empty. */
   readonly ownWeights: AnyWeight[] = [];
   /** The own weights that are stored in the format of the dtype, with their layouts. */
   readonly kernels = new Map<AnyWeight, KernelLayout>();
@@ -89,10 +83,7 @@ export abstract class Layer extends tf.layers.Layer {
     return this.parent ? `${this.parent.path}/${this.name}` : this.name;
   }
 
-  /**
-   * True during `apply`, when tfjs prefixes weight names with the layer's name. It adds no prefix if `build` is called
-   * directly.
-   */
+  /** True during `apply`, when tfjs prefixes weight names with the layer's name. A direct `build` adds no prefix. */
   private applying = false;
   override apply(
     inputs: Parameters<tf.layers.Layer['apply']>[0],

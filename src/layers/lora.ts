@@ -1,7 +1,4 @@
-/**
- * Low-rank adaptation (LoRA, https://arxiv.org/abs/2106.09685), like Keras' `enable_lora`, for all layers that support
- * it.
- */
+/** Low-rank adaptation (LoRA, https://arxiv.org/abs/2106.09685), like Keras' `enable_lora`. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
@@ -24,10 +21,7 @@ export interface LoraOptions {
 
 /** Arguments of layers that can have LoRA from the start. */
 export interface LoraArgs extends LayerArgs {
-  /**
-   * Enables LoRA with this rank when the layer is built. Null, the default, leaves LoRA off until `enableLora` is
-   * called.
-   */
+  /** Enables LoRA with this rank in `build`. Null, the default, leaves LoRA off until `enableLora` is called. */
   loraRank?: number | null;
   /** See {@link LoraOptions.alpha}. */
   loraAlpha?: number | null;

@@ -12,8 +12,8 @@ export type ModelWithInputs = Pick<tf.LayersModel, 'inputNames' | 'inputs'>;
 const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
 
 /**
- * Returns the inputs as tensors, in the order of the model. `created` holds those that were created here, which the
- * caller disposes.
+ * Returns the inputs as tensors, in the order of the model. The caller disposes `created`, the ones that were created
+ * here.
  *
  * @throws ValueError on missing, unknown or invalid inputs, and on shapes that do not fit each other.
  */

@@ -1,7 +1,4 @@
-/**
- * One Adam step (https://arxiv.org/abs/1412.6980) for one variable. A kernel needs one pass over the values, not a
- * dozen.
- */
+/** One Adam step (https://arxiv.org/abs/1412.6980) for one variable, which a kernel can do in a single pass. */
 import * as tf from '@tensorflow/tfjs';
 import {type Attributes, type Inputs, runSeveral, type SeveralOp} from './op';
 

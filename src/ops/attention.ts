@@ -55,9 +55,10 @@ export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, at
     if (!attrs.bidirectional) {
       let order: tf.Tensor = tf.greaterEqual(distance, zero);
       if (queryImages && keyImages) {
-        const mine = tf.expandDims(queryImages, 2);
-        const same = tf.logicalAnd(tf.equal(mine, tf.expandDims(keyImages, 1)), tf.greater(mine, zero));
-        order = tf.logicalOr(order, same);
+        const queryImage = tf.expandDims(queryImages, 2);
+        const keyImage = tf.expandDims(keyImages, 1);
+        const sameImage = tf.logicalAnd(tf.equal(queryImage, keyImage), tf.greater(queryImage, zero));
+        order = tf.logicalOr(order, sameImage);
       }
       seen = tf.logicalAnd(seen, order);
     }

@@ -44,10 +44,7 @@ function logitsOf(x: tf.Tensor, {table}: {table: tf.Tensor}, attrs: HeadLossAttr
   return softCap(logits, attrs.softCap);
 }
 
-/**
- * Gradient of the losses for the logits before the cap: probabilities minus one-hot targets, times the cap's
- * derivative.
- */
+/** Gradient of the losses for the uncapped logits: (probabilities − one-hot targets) · derivative of the cap. */
 function logitGradients(logits: tf.Tensor, targets: tf.Tensor, cap: number | null): tf.Tensor {
   const oneHot = tf.oneHot(targets as tf.Tensor1D, logits.shape[1]!);
   const d = tf.sub(tf.softmax(logits as tf.Tensor2D), oneHot);

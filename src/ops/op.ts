@@ -52,8 +52,8 @@ const readsOf = new Map<string, Op<Inputs, Attributes>['reads']>([
 ]);
 
 /**
- * The inputs that the gradients of a kernel read. tfjs saves all inputs; those not returned here may be disposed of
- * early.
+ * The inputs that the gradients of a kernel read. tfjs saves all inputs, but the others may be disposed before the
+ * gradients are computed.
  *
  * @param wanted inputs whose gradients will be computed.
  * @returns null if nothing is known about the kernel.

@@ -15,13 +15,13 @@ export function softmax(logits: Float32Array, temperature: number): Float32Array
 export function draw(weights: ArrayLike<number>, random: () => number): number {
   let sum = 0;
   for (let i = 0; i < weights.length; i++) sum += weights[i]!;
-  let rest = random() * sum;
+  let remaining = random() * sum;
   let last = 0;
   for (let i = 0; i < weights.length; i++) {
     if (weights[i]! <= 0) continue;
     last = i;
-    rest -= weights[i]!;
-    if (rest < 0) break;
+    remaining -= weights[i]!;
+    if (remaining < 0) break;
   }
   return last;
 }

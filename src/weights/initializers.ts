@@ -67,10 +67,7 @@ const isInitializer = (value: unknown): value is Initializer =>
 /** tfjs writes this name as "LeCun…", Keras 3 as "Lecun…". */
 const tfjsName = (name: string) => name.replace(/^Lecun(?=Normal$|Uniform$)/, 'LeCun');
 
-/**
- * Translates string options. tfjs calls a truncated normal distribution "normal", and reads "truncatedNormal" as
- * "uniform".
- */
+/** Translates string options. In tfjs, "truncatedNormal" must be "normal": otherwise it is read as "uniform". */
 const tfjsValue = (option: string, value: unknown) => {
   if (typeof value !== 'string' || (option !== 'mode' && option !== 'distribution')) return value;
   const word = camel(value);

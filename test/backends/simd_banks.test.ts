@@ -18,10 +18,7 @@ interface Setting {
   shared: boolean;
 }
 
-/**
- * Creates a backend and makes it current. With `room`, each memory holds that many bytes of tensors; without it, one
- * memory suffices.
- */
+/** Creates a backend and makes it current. `room`: bytes of tensors per memory; without it, one memory suffices. */
 async function use({threads, shared}: Setting, room?: number, maximumBanks?: number): Promise<SimdBackend> {
   const maximumPages = room === undefined ? 65535 : Math.ceil((staticBytes(threads) + room) / PAGE);
   const options: SimdEngineOptions = {threads, maximumPages, maximumBanks};

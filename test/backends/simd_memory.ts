@@ -1,7 +1,4 @@
-/**
- * An engine with memory for tests. Every array lies between guards of NaNs, which reveal out-of-bounds reads and
- * writes.
- */
+/** An engine with memory for tests. Every array lies between guards of NaNs, which reveal accesses out of bounds. */
 import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/command';
 

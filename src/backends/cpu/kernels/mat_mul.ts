@@ -1,7 +1,4 @@
-/**
- * Matrix products that read weights in their stored order, without transposes or unpacked copies. Sums are in double
- * precision.
- */
+/** Matrix products that read weights in their stored order, without copies. Sums are in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';

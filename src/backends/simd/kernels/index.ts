@@ -1,7 +1,4 @@
-/**
- * All tfjs kernels of the backend: those of the CPU backend, replaced and extended by the kernel families of this
- * folder.
- */
+/** All tfjs kernels of the backend: those of the CPU backend, replaced and extended by this folder. */
 import {cpuKernels} from '../../cpu/kernels';
 import {type KernelMap, mergeKernels} from '../../kernel_map';
 import {arithmeticKernels} from './arithmetic';

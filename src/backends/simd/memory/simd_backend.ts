@@ -145,10 +145,7 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
 
   // === Used by tfjs ===
 
-  /**
-   * Some CPU kernels (Slice, Split, Unpack) pass a subarray of their input here. If it is in the heap, it must be
-   * copied.
-   */
+  /** Some CPU kernels (Slice, Split, Unpack) pass a part of their input. If it is in the heap, it must be copied. */
   override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): object {
     const inHeap = ArrayBuffer.isView(values) && this.heap?.owns(values.buffer);
     return super.write(inHeap ? (values as Numbers).slice() : values, shape, dtype);

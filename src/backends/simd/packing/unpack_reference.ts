@@ -37,8 +37,8 @@ function perRow(blocks: tf.Tensor, from: number): tf.Tensor {
 }
 
 /**
- * The integers of each block, from word `from` on, in `turns` of one word per row → (groups, 8, blocks, turns, integers
- * per word).
+ * The integers of each block, which begin at word `from`, in `turns` of one word per row →
+ * (groups, 8, blocks, turns, integers per word).
  */
 function numbers(blocks: tf.Tensor, from: number, turns: number, split: (words: tf.Tensor) => tf.Tensor): tf.Tensor {
   const [groups, count] = blocks.shape as [number, number];

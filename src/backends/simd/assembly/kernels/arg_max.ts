@@ -34,10 +34,7 @@ function bestOfThreads(x: usize): i32 {
   return max(best, 0);
 }
 
-/**
- * The index of the largest value, or −1 if there is none. Finds the value first; the second pass, for the index, ends
- * early.
- */
+/** Index of the largest value, or −1. Finds the value first; the second pass, for the index, ends early. */
 function indexOfMax(x: usize, begin: i32, end: i32): i32 {
   let largest = f32x4.splat(-Infinity);
   let i = begin;
