@@ -52,7 +52,7 @@ export function hostRows(
   };
 }
 
-/** Distance between neighbours along each logical axis, in a matrix of rows of `width` values. */
+/** Distance between adjacent values along each logical axis, in a matrix of rows of `width` values. */
 function rowStrides(shape: readonly number[], layout: KernelLayout, width: number): number[] {
   const strides = shape.map(() => 0);
   for (const [axes, unit] of [

@@ -38,7 +38,7 @@ const FORMULAS: Record<string, (x: number) => number> = {
 const NAMES = [...Object.keys(FORMULAS), 'softmax'];
 const X = [-4, -3.5, -2.2, -1, -0.3, 0, 0.4, 1, 2.5, 3.1, 4];
 
-test.each(Object.entries(FORMULAS))('%s is what Keras computes', (name, formula) => {
+test.each(Object.entries(FORMULAS))('%s matches Keras', (name, formula) => {
   tf.tidy(() => {
     expect(activate(name, tf.tensor1d(X))).toBeAllClose(X.map(formula), {atol: 5e-6});
   });

@@ -15,7 +15,7 @@ function filled(layer: Dense, kernel: tf.Tensor, bias?: tf.Tensor): Dense {
 }
 
 describe('Dense', () => {
-  test.each(CASES.dense.map(c => [c.activation, c] as const))('returns what Keras returns with %s', (activation, c) => {
+  test.each(CASES.dense.map(c => [c.activation, c] as const))('matches Keras with activation %s', (activation, c) => {
     tf.tidy(() => {
       const layer = filled(new Dense({units: 5, activation}), stored(c.kernel), stored(c.bias));
       expect(layer.call(stored(c.x))).toBeAllClose(stored(c.output), {atol: 1e-5});

@@ -12,7 +12,7 @@ interface Stored {
   values: number[];
 }
 
-/** What Keras computes, from make_einsum_fixtures.py. */
+/** Results of Keras, from make_einsum_fixtures.py. */
 interface Case {
   equation: string;
   outputShape: number | (number | null)[];
@@ -46,7 +46,7 @@ const throughJson = (model: tf.LayersModel) =>
   tf.models.modelFromJSON(JSON.parse(JSON.stringify(model.toJSON(null, false))) as tf.io.ModelJSON['modelTopology']);
 
 describe.each(NAMED)('%s', (_, c) => {
-  test('is what Keras computes', () => {
+  test('matches Keras', () => {
     tf.tidy(() => {
       const layer = layerOf(c);
       expect(layer.kernel.shape).toEqual(c.kernel.shape);

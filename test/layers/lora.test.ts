@@ -14,7 +14,7 @@ interface Stored {
   values: number[];
 }
 
-/** What Keras computes, from make_lora_fixtures.py. */
+/** Results of Keras, from make_lora_fixtures.py. */
 interface Case {
   name: string;
   args: object;
@@ -56,7 +56,7 @@ const run = (layer: LoraLayer, x: tf.Tensor, {reverse}: Case) => layer.call(x, r
 
 onEachBackend(({formats}) => {
   describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
-    test('outputs, weights and their gradients are those of Keras', () => {
+    test('outputs, weights and gradients match Keras', () => {
       const before = tf.memory().numTensors;
       tf.tidy(() => {
         const layer = layerOf(c);
@@ -92,7 +92,7 @@ onEachBackend(({formats}) => {
         const layer = layerOf(c, {dtype});
         const plain = make(c);
         plain.build(c.x.shape);
-        // The stored values with the product of both matrices added, which is what the two products amount to.
+        // The stored values plus the product of both matrices, which must give the same result as the two products.
         const {a, b} = layer.loraMatrices!;
         const delta = tf.reshape(
           tf.mul(tf.matMul(tf.reshape(a.read(), [-1, c.rank]), b.read() as tf.Tensor2D), c.alpha / c.rank),

@@ -166,7 +166,7 @@ export function execute(command: i32): void {
   barrier();
 }
 
-/** For workers, in bank 0: runs commands until something else has to be done, and returns what that is. */
+/** For workers, in bank 0: runs commands until the worker must do something else, and returns the reason. */
 export function serve(polls: i32): i32 {
   while (nextCommand(polls)) {
     if (bankNumber() != 0) return ELSEWHERE;

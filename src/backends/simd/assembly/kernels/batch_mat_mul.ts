@@ -5,7 +5,7 @@ import {fillPanels, setMatrix} from '../parts/panel';
 import {argument, pointer, scratch, thread, threads} from '../parts/threads';
 import {interleaveColumns, interleaveRows, tiles} from '../parts/tile';
 
-// As in mat_mul.ts: depth of a panel, panels filled at once, and rows interleaved at once.
+// The same sizes as in mat_mul.ts: depth of a panel, panels filled at once, and rows interleaved at once.
 
 const DEPTH = 512;
 const PANELS = 4;

@@ -33,7 +33,7 @@ const INTERLEAVED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 /** Fewer rows of x than this are multiplied one by one: panels would not be used often enough to pay off. */
 const PANEL_ROWS = 4;
 
-// The same for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
+// Sizes for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
 
 const TRANSPOSED_DEPTH = 384;
 const TRANSPOSED_BYTES: usize = TRANSPOSED_DEPTH * 32;

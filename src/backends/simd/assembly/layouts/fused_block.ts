@@ -61,6 +61,6 @@ export enum FusedBlockWord {
 
 /** Each part of the workspace is rounded up to this many bytes, a cache line. */
 export const PART_ALIGNMENT = 64;
-/** The number of workspace parts that all threads share, and of those that each thread has for itself. */
+/** Numbers of workspace parts that all threads share, and that are private to each thread. */
 export const SHARED_PARTS = 7;
 export const OWN_PARTS = 4;

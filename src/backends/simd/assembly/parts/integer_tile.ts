@@ -193,7 +193,7 @@ function integerTile(
   let b3 = a0;
   let p = panel + 32;
   let q = x + 16;
-  // One pair per iteration: as in `tile`, more loads would not fit the registers.
+  // One pair per iteration: as in `tile`, more loads would not fit in the registers.
   for (const end = q + ((<usize>count) << 3); q < end; q += 16, p += 32) {
     const v = v128.load(p);
     const u = v128.load(p, 16);

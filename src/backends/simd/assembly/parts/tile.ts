@@ -203,7 +203,7 @@ function tile(
     a3 = loadSome(y3, columns);
     b3 = loadSome(y3 + 16, columns - 4);
   }
-  // One i per iteration: V8 issues all loads of an iteration first, and more than these would not fit its 15 registers.
+  // One i per iteration: V8 issues all loads of an iteration first, and more would not fit in its 15 registers.
   for (; count > 0; count--, x += 16, panel += panelStep) {
     const p = v128.load(panel);
     const q = v128.load(panel, 16);
