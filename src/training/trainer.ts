@@ -122,7 +122,7 @@ export class Trainer {
       const result = await this.read(loss, hidden, batch);
       if (!Number.isFinite(result.loss)) {
         throw new ValueError(
-          `Expected a finite loss. Received: ${result.loss} ${where}. The weights are those from before this step. Try a lower ` +
+          `Expected a finite loss. Received: ${result.loss} ${where}. This step has not changed the weights. Try a lower ` +
             'learning rate, or an optimizer with `globalClipNorm`.',
         );
       }
