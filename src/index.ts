@@ -3,6 +3,7 @@
  *
  * @module tfjs-gemma3
  */
+
 // === Backends ===
 
 export {
@@ -20,7 +21,11 @@ export {type SimdOptions} from './backends/simd';
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
 export {CausalLM, type CompileArgs} from './models/causal_lm';
 export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
-export {CachedGemma3Attention, type CachedGemma3AttentionArgs} from './models/gemma3/gemma3_attention';
+export {
+  type AttentionCallArgs,
+  CachedGemma3Attention,
+  type CachedGemma3AttentionArgs,
+} from './models/gemma3/gemma3_attention';
 export {
   Gemma3Backbone,
   type Gemma3BackboneArgs,
@@ -31,22 +36,35 @@ export {Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_ca
 export {
   Gemma3CausalLMPreprocessor,
   type Gemma3CausalLMPreprocessorArgs,
+  type GenerationInputs,
   type PromptsAndResponses,
   type TokenBatch,
   type TrainingBatch,
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
-export {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from './models/gemma3/gemma3_decoder_block';
+export {
+  type BlockCallArgs,
+  Gemma3DecoderBlock,
+  type Gemma3DecoderBlockArgs,
+} from './models/gemma3/gemma3_decoder_block';
 export {Gemma3ImageConverter, type Gemma3ImageConverterArgs} from './models/gemma3/gemma3_image_converter';
-export {Gemma3InterleaveEmbeddings} from './models/gemma3/gemma3_layers';
-export {Gemma3MeanPooling} from './models/gemma3/gemma3_layers';
-export {Gemma3TextEmbedder, type Gemma3TextEmbedderArgs, type PoolingMode} from './models/gemma3/gemma3_text_embedder';
+export {
+  Gemma3InterleaveEmbeddings,
+  type Gemma3InterleaveEmbeddingsArgs,
+  Gemma3MeanPooling,
+} from './models/gemma3/gemma3_layers';
+export {
+  Gemma3TextEmbedder,
+  type Gemma3TextEmbedderArgs,
+  type PoolingArgs,
+  type PoolingMode,
+} from './models/gemma3/gemma3_text_embedder';
 export {
   Gemma3TextEmbedderPreprocessor,
   type Gemma3TextEmbedderPreprocessorArgs,
   type Segments,
   type Truncation,
 } from './models/gemma3/gemma3_text_embedder_preprocessor';
-export {Gemma3Tokenizer, type Gemma3TokenizerArgs} from './models/gemma3/gemma3_tokenizer';
+export {Gemma3Tokenizer, type Gemma3TokenizerArgs, type Gemma3TokenizerConfig} from './models/gemma3/gemma3_tokenizer';
 export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
 export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/parts/prompt_images';
 export {type ImageLike} from './images/image_like';
@@ -73,6 +91,7 @@ export {
   type TextWithLogprobs,
 } from './models/generate_options';
 export {type TokenInputs, type TokensWithLogprobs} from './models/token_inputs';
+export {type VisionTensors} from './models/vision_tensors';
 export {
   applyChatTemplate,
   type ChatMessage,
@@ -104,7 +123,7 @@ export {type TrainingCompileArgs} from './training/training';
 
 export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from '../converters/convert_preset';
 export {type ConversionFormat, type ConversionFormatInfo, conversionFormats} from '../converters/formats';
-export {type JsonObject} from './base/json';
+export {type Json, type JsonObject} from './base/json';
 export {type SaveProgress} from './checkpoints/checkpoint';
 export {type SerializedObject} from './checkpoints/keras/serialized';
 export {type SaveToPresetOptions} from './checkpoints/keras/write_preset';

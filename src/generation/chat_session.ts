@@ -1,4 +1,4 @@
-/** A conversation with a model. Its turns stay in a session, so an answer costs only its new tokens. */
+/** A conversation with a model. A session caches its turns, so each answer computes only new tokens. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
@@ -7,17 +7,21 @@ import {type Prompt} from './decoder';
 import {GeneratedText, type TextDecoding} from './generated_text';
 import {GenerationSession, type SessionArgs, type SessionModel} from './session';
 
+/** Arguments of `startChat`. `maxLength` defaults to the preprocessor's sequence length. */
 export interface ChatArgs extends Partial<SessionArgs> {
-  /** System text, placed before the first turn. */
+  /** System text, placed before the first turn. By default there is none. */
   system?: string;
 }
 
 /** Options of an answer: the options of `generate` that apply to a conversation. */
 export interface ChatOptions {
-  /** Largest number of tokens of an answer. By default until the session is full. */
+  /** Largest number of tokens in an answer. By default, an answer may fill the rest of the session. */
   maxNewTokens?: number;
+  /** Texts that end the answer, independent of token boundaries. The answer ends before the first of them. */
   stopStrings?: readonly string[];
+  /** Stops generation: the loop throws the signal's reason. */
   signal?: AbortSignal;
+  /** How many tokens of the question go through the model at once. Defaults to 512. */
   prefillChunk?: number;
 }
 const CHAT_OPTIONS = ['maxNewTokens', 'stopStrings', 'signal', 'prefillChunk'] as const;
@@ -56,11 +60,16 @@ interface Turn {
  * A conversation. Each turn is tokenized once (an answer keeps its generated tokens) and read by the model once, so the
  * time to the first token of an answer does not grow with the conversation.
  *
- *     const chat = lm.startChat({system: 'Be brief.', maxLength: 4096});
- *     for await (const piece of chat.stream('Hi')) process.stdout.write(piece);
- *     chat.dispose();
+ * @example
+ * const chat = lm.startChat({system: 'Be brief.', maxLength: 4096});
+ * for await (const piece of chat.stream('Hi')) process.stdout.write(piece);
+ * chat.dispose();
+ *
+ * @throws ValueError on unknown or unusable arguments, for a model without a preprocessor, and for a vocabulary without
+ * turn tokens.
  */
 export class ChatSession {
+  /** System text before the first turn, if any. */
   readonly system: string | undefined;
   private readonly session: GenerationSession<never, never>;
   private turns: Turn[] = [];
@@ -89,36 +98,36 @@ export class ChatSession {
     this.session = new GenerationSession<never, never>(model, {maxLength: preprocessor.sequenceLength, ...args});
   }
 
-  /** All turns so far, after the system text, if any. */
+  /** The system text, if any, and all turns so far. */
   get history(): ChatMessage[] {
     const system: ChatMessage[] = this.system === undefined ? [] : [{role: 'system', content: this.system}];
     return [...system, ...this.turns.map(({message}) => message)];
   }
 
-  /** Number of tokens of the conversation so far. */
+  /** Number of tokens in the conversation so far. */
   get length(): number {
     return this.turns.reduce((sum, {prompt}) => sum + prompt.tokens.length, 0);
   }
 
-  /** Largest number of tokens of the conversation. */
+  /** Largest number of tokens in the conversation. */
   get maxLength(): number {
     return this.session.maxLength;
   }
 
-  /** Number of tokens of the last question and everything before it. */
+  /** Number of tokens in the last prompt: the last question and everything before it. */
   promptLength = 0;
 
-  /** How many of these tokens the model had already read. */
+  /** How many tokens of the last prompt were already in the cache. */
   get reused(): number {
     return this.session.reused;
   }
 
   /**
    * Asks a question and yields the answer while it is generated. If the loop is left early or aborted, the part that
-   * was generated stays in the conversation; if there is none, the question is removed as well.
+   * was generated stays in the conversation; if nothing was generated, the question is removed.
    *
-   * @throws ContextFullError if the question and one token of an answer exceed `maxLength`; ValueError on unusable
-   * messages and options; the signal's reason when aborted.
+   * @throws ContextFullError if the conversation with this question leaves no room for an answer within `maxLength`;
+   * ValueError on unusable messages and options; the signal's reason when aborted.
    */
   async *stream(content: ChatMessage['content'], options: ChatOptions = {}): AsyncGenerator<string, void> {
     checkKeys('A turn of a chat', options, CHAT_OPTIONS);
@@ -129,7 +138,7 @@ export class ChatSession {
     });
     const images =
       typeof content === 'string' ? [] : content.flatMap(part => (part.type === 'image' ? [part.image] : []));
-    // Begins with the end of the previous answer, which was not generated, or is not in the cache.
+    // Answers are kept without their end-of-turn token, so the next turn begins with it.
     const turn = await this.model.chatPrompt(this.turns.length ? `${END_OF_TURN}\n${text}` : text, images);
     if (this.turns.length && turn.tokens[0] === this.model.preprocessor!.tokenizer.startTokenId) {
       turn.tokens = turn.tokens.slice(1);
@@ -155,7 +164,7 @@ export class ChatSession {
     try {
       yield* this.answer(options);
     } finally {
-      // Without a new answer the old one stays.
+      // Without a new answer, the old one stays.
       if (answer && this.turns.at(-1)?.message.role !== 'assistant') this.turns.push(answer);
     }
   }
@@ -171,13 +180,21 @@ export class ChatSession {
     return text;
   }
 
-  /** Starts over: forgets all turns, but not the system text. */
+  /**
+   * Starts over: forgets all turns, but not the system text.
+   *
+   * @throws ValueError while an answer is being generated.
+   */
   clear(): void {
     this.session.clear();
     this.forgetTurns();
   }
 
-  /** Frees the memory; the conversation cannot be used afterwards. */
+  /**
+   * Frees the memory; the conversation cannot be used afterwards.
+   *
+   * @throws ValueError while an answer is being generated.
+   */
   dispose(): void {
     this.session.dispose();
     this.forgetTurns();
@@ -204,7 +221,7 @@ export class ChatSession {
       if (length >= this.maxLength) throw new ContextFullError(length + 1, this.maxLength, 'conversation');
       const maxLength = Math.min(this.maxLength, length + (maxNewTokens ?? Infinity));
       for await (const [id] of model.steps([prompt], {...rest, maxLength, session}, [row])) {
-        // The end of a turn belongs to the template.
+        // The end-of-turn token belongs to the chat template, not to the answer.
         if (id == null || id === tokenizer.endTokenId || tokenizer.idToToken(id) === END_OF_TURN) continue;
         ids.push(id);
         const piece = row.push(id);

@@ -6,9 +6,9 @@ export interface DecoderCache {
   /** Number of tokens seen so far, per row. */
   readonly lengths: readonly number[];
   /**
-   * Forgets the last tokens of rows, down to these lengths.
+   * Shortens each row to the given length: forgets its last tokens.
    *
-   * @throws ValueError unless {@link DecoderCache.canTruncate}.
+   * @throws ValueError if `canTruncate` is false for these lengths.
    */
   truncate(lengths: readonly number[]): void;
   /** False if a sliding window has already dropped keys that the remaining tokens would need. */
@@ -22,23 +22,29 @@ export interface DecoderCache {
 
 /** New tokens of a batch of rows. */
 export interface NewTokens {
-  /** Token ids of each row, all of one length, padded after `counts[row]`. */
+  /** Token ids. All rows have the same length, with padding after the first `counts[row]` tokens. */
   rows: readonly (readonly number[])[];
+  /** How many tokens of each row are real. */
   counts: readonly number[];
+  /** Left out if no token stands for a part of an image. */
   images?: ImageTokens;
 }
 
 /** Tokens that stand for parts of images. */
 export interface ImageTokens {
-  /** (M, D), the parts of all images, as the vision encoder returns them. */
+  /** (M, D), the embeddings of all M parts of all images, as the vision encoder returns them. */
   embeddings: tf.Tensor2D;
-  /** For each token of each row, which of the M parts it is; −1 for text. Consecutive parts are one image. */
+  /** For each token of each row, the index of the part it stands for; −1 for text. Consecutive parts are one image. */
   parts: readonly (readonly number[])[];
 }
 
 /** A model as generation sees it. */
 export interface Decoder<C extends DecoderCache = DecoderCache> {
-  /** @param slack how many tokens `truncate` can always remove, whatever the windows. Defaults to 0. */
+  /**
+   * Creates an empty cache for `batch` rows of at most `maxLength` tokens. The caller disposes it.
+   *
+   * @param slack how many tokens `truncate` can always remove, even from sliding windows. Defaults to 0.
+   */
   newCache(batch: number, maxLength: number, slack?: number): C;
   /** Images (I, S, S, 3) → their parts (I · tokens per image, D). */
   encodeImages(images: tf.Tensor4D): tf.Tensor2D;
@@ -46,16 +52,16 @@ export interface Decoder<C extends DecoderCache = DecoderCache> {
   hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
   /** Hidden states (N, D) → logits (N, V). */
   logits(hidden: tf.Tensor2D): tf.Tensor2D;
-  /** Hidden states (N, D) after the final norm, as the head takes them: samplers compare these. */
+  /** Applies the final norm to hidden states (N, D). Samplers compare the results; the head takes them as its input. */
   finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
 }
 
 /** Token ids, and the images that some of them stand for. */
 export interface Prompt {
   tokens: readonly number[];
-  /** (I, S, S, 3), as the vision encoder takes them; not disposed. Null or left out for text only. */
+  /** (I, S, S, 3), as the vision encoder takes them; the caller disposes them. Null or left out for text only. */
   images?: tf.Tensor4D | null;
-  /** With images: true for tokens that stand for parts of them, in order. */
+  /** With images: true for the tokens that stand for their parts, which come in the order of the images. */
   visionMask?: readonly boolean[];
 }
 
@@ -89,5 +95,6 @@ export function nextLogits<C extends DecoderCache>(
 export interface RowText {
   /** The prompt and the tokens added to it. */
   readonly tokens: readonly number[];
+  /** Number of tokens in the prompt. */
   readonly promptLength: number;
 }

@@ -8,7 +8,7 @@ export interface TextDecoding {
 }
 
 /**
- * Turns tokens into text that is final: never half a character, and never the start of a stop string that completes
+ * Turns tokens into final text: it returns neither half a character nor the start of a stop string that is completed
  * later. Joined, the results of `push` and `flush` end before the first stop string, however many tokens it spans.
  */
 export class GeneratedText {
@@ -44,9 +44,9 @@ export class GeneratedText {
     return text + this.held;
   }
 
-  private release(more: string): string {
-    if (this.stopStrings.length === 0) return more;
-    const text = this.held + more;
+  private release(added: string): string {
+    if (this.stopStrings.length === 0) return added;
+    const text = this.held + added;
     const found = firstStop(text, this.stopStrings);
     if (found >= 0) {
       this.ended = true;
@@ -58,19 +58,19 @@ export class GeneratedText {
   }
 }
 
-/** Start of the stop string that completes first; −1 for none. */
+/** Start of the stop string that is completed first; −1 for none. */
 function firstStop(text: string, stopStrings: readonly string[]): number {
   let [start, end] = [-1, Infinity];
   for (const stop of stopStrings) {
     const at = text.indexOf(stop);
     if (at < 0) continue;
-    // Of two that end at the same place, the longer one.
+    // If two end at the same place, the longer one counts.
     if (at + stop.length < end || (at + stop.length === end && at < start)) [start, end] = [at, at + stop.length];
   }
   return start;
 }
 
-/** Start of the longest suffix that is also the start of a stop string; the length of the text for none. */
+/** Start of the longest suffix that may be the beginning of a stop string; the length of the text if there is none. */
 function possibleStop(text: string, stopStrings: readonly string[]): number {
   const longest = Math.max(...stopStrings.map(stop => stop.length)) - 1;
   for (let at = Math.max(0, text.length - longest); at < text.length; at++) {

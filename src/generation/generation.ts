@@ -9,35 +9,37 @@ import {type TokenLogprobs, tokenLogprobs} from './logprobs';
 import {prefill, type PrefillOptions} from './prefill';
 import {type Decoder, type DecoderCache, type OnHidden, type Prompt, type RowText} from './decoder';
 
+/** A request for generation on token ids. Each prompt becomes a row. */
 export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
-  /** At least one. */
+  /** At least one prompt. */
   prompts: readonly Prompt[];
-  /** Length at which a row ends, its prompt included. */
+  /** Length at which a row ends, including its prompt. */
   maxLength: number;
-  /** A row ends after any of these; null: only at `maxLength`. */
+  /** A row ends after any of these tokens. Null: rows end only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
   /** Runs the loop: yields what each step adds to the rows, through {@link Generation.give}. */
   sampler: {steps(generation: Generation): AsyncGenerator<Step, void>};
-  /** Called after each new token of a row that has not ended; true ends it. */
+  /** Called after each new token of a row that has not ended; returning true ends the row. */
   hasEnded?: (row: number) => boolean;
-  /** Report the log probability of each token, and of this many of the most probable. Left out: no report. */
+  /** Report the log probability of each token, and of this many of the most probable ones. Left out: no report. */
   logprobs?: number;
 }
 
-/** What a step adds to each row: a token, or null for rows that have ended or get none in this step. */
+/** The tokens that one step adds to the rows. */
 export interface Step {
+  /** One per row: a token, or null for a row that has ended or gets none in this step. */
   tokens: (number | null)[];
-  /** Of the same tokens, if the request has `logprobs`. */
+  /** Log probabilities of the same tokens, if the request has `logprobs`. */
   logprobs?: (TokenLogprobs | null)[];
 }
 
-/** The state of a row. */
+/** The tokens of a row, and whether it has ended. */
 export interface Row extends RowText {
   readonly tokens: number[];
   done: boolean;
 }
 
-/** The state of a request, for samplers: its rows so far, and where they end. */
+/** The state of a request, for samplers: its rows so far, and the conditions that end them. */
 export class Generation {
   readonly rows: readonly Row[];
 
@@ -56,16 +58,17 @@ export class Generation {
     return this.rows.every(row => row.done);
   }
 
+  /** Creates a cache for all rows; the caller disposes it. For `slack`, see {@link Decoder.newCache}. */
   newCache(slack = 0, decoder = this.decoder): DecoderCache {
     return decoder.newCache(this.rows.length, Math.max(this.request.maxLength, ...this.lengths), slack);
   }
 
-  /** Tokens of each row, its prompt included. */
+  /** Number of tokens in each row, including its prompt. */
   get lengths(): number[] {
     return this.rows.map(({tokens}) => tokens.length);
   }
 
-  /** Adds the prompts to a cache → logits (B, V) after each. */
+  /** Adds the prompts to a cache → logits (B, V) after the last token of each prompt. */
   readPrompts(
     cache: DecoderCache,
     {decoder = this.decoder, onHidden}: {decoder?: Decoder; onHidden?: OnHidden} = {},
@@ -76,12 +79,12 @@ export class Generation {
     return prefill(decoder, prompts, cache, {prefillChunk, onHidden, signal, ...reported});
   }
 
-  /** Whether a row of this length ends with this token, its last. */
+  /** Whether a row ends if `token` is its last token and `length` its number of tokens. */
   endsWith(token: number, length: number): boolean {
     return length >= this.request.maxLength || (this.request.stopTokenIds?.includes(token) ?? false);
   }
 
-  /** Log probabilities of tokens that were chosen from rows of logits; undefined if the request does not want them. */
+  /** Log probabilities of tokens that were chosen from rows of logits; undefined if the request has no `logprobs`. */
   async logprobs(
     logits: tf.Tensor2D,
     chosen: readonly {row: number; token: number}[],
@@ -90,7 +93,11 @@ export class Generation {
     return count === undefined ? undefined : tokenLogprobs(logits, chosen, count);
   }
 
-  /** To be called once per pass: on synchronous backends no other code would run, so nobody could abort. */
+  /**
+   * Lets other code run. To be called once per pass: on synchronous backends nobody could abort otherwise.
+   *
+   * @throws the signal's reason when aborted.
+   */
   async turn(): Promise<void> {
     await nextTurn();
     this.request.signal?.throwIfAborted();
@@ -109,8 +116,8 @@ export class Generation {
 }
 
 /**
- * Yields, step by step, what the sampler adds to each row. Rows are independent: each continues at the end of its own
- * prompt, whatever the lengths of the others.
+ * Runs a request and yields the tokens that the sampler adds to the rows, step by step. Rows are independent: each
+ * continues at the end of its own prompt, regardless of the lengths of the other prompts.
  *
  * @throws ValueError on an empty prompt; the signal's reason when aborted. The cache is freed in any case.
  */

@@ -3,13 +3,17 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {cacheUpdate} from '../ops/cache_update';
 
+/** Arguments of {@link KvCache}. */
 export interface KvCacheArgs {
+  /** Number of rows. */
   batch: number;
-  /** Largest number of tokens of a row. */
+  /** Largest number of tokens in a row. */
   maxLength: number;
+  /** Number of key and value heads, K. */
   numKeyValueHeads: number;
+  /** Width of a head, H. */
   headDim: number;
-  /** Keys at this distance or further are never seen, so only this many are kept; null keeps all. */
+  /** Keys at this distance or more are never seen, so only this many are kept. Null: all keys are kept. */
   window: number | null;
   /** Number of tokens that `truncate` can always remove: a ring has that many extra slots. Defaults to 0. */
   slack?: number;
@@ -19,22 +23,25 @@ export interface KvCacheArgs {
 export interface CachedKeys {
   /** (B, S, K, H) */
   k: tf.Tensor4D;
+  /** (B, S, K, H) */
   v: tf.Tensor4D;
-  /** int32 (1 or B, S); −1 for an empty slot. */
+  /** Position of each key, int32 (1 or B, S); −1 for an empty slot. */
   keyPositions: tf.Tensor2D;
-  /** Arranges a number per appended token, int32 (B, T), like the keys: (B, S), 0 for all other tokens. */
+  /** Takes one number per appended token, int32 (B, T) → the same numbers in the order of the keys, (B, S); else 0. */
   layOut(numbers: tf.Tensor2D): tf.Tensor2D;
 }
 
 /**
- * A block of slots for each row of the batch. Rows are independent: each has its own length, so prompts of different
- * lengths continue at their own ends. Blocks with full attention have a slot for every position. Blocks with a sliding
- * window have a ring with as many slots as the window is wide: the token at position p is in slot p mod capacity.
+ * Keys and values in slots; each row of the batch has its own slots and its own length, so prompts of different lengths
+ * continue at their own ends. With full attention there is a slot for every position. With a sliding window the slots
+ * are a ring as long as the window plus the slack: the token at position p is in slot p mod capacity.
  *
- * The cache owns two tensors of fixed size. Plain operations replace them; a kernel may write into them.
+ * The cache owns two tensors of fixed size. tfjs operations replace them; a kernel may write into them.
  */
 export class KvCache {
+  /** Number of slots per row. */
   readonly capacity: number;
+  /** Largest number of tokens in a row. */
   readonly maxLength: number;
   private seen: number[];
   /**
@@ -48,7 +55,7 @@ export class KvCache {
   constructor({batch, maxLength, numKeyValueHeads, headDim, window, slack = 0}: KvCacheArgs) {
     this.maxLength = maxLength;
     this.capacity = window === null ? maxLength : Math.min(maxLength, window + slack);
-    // Slots that are never reused forget nothing.
+    // Without a ring no slot is reused, so any number of tokens can be removed.
     this.slack = this.capacity === maxLength ? maxLength : slack;
     this.seen = Array.from({length: batch}, () => 0);
     this.furthest = [...this.seen];
@@ -62,6 +69,7 @@ export class KvCache {
     return this.seen;
   }
 
+  /** Number of rows. */
   get batch(): number {
     return this.seen.length;
   }
@@ -69,7 +77,8 @@ export class KvCache {
   /**
    * Adds T new tokens per row, of which the first `counts[row]` are real, and returns the keys they attend over.
    *
-   * @param k (B, T, K, H), @param v (B, T, K, H)
+   * @param k (B, T, K, H)
+   * @param v (B, T, K, H)
    * @throws ValueError if a row would exceed `maxLength`, or the counts do not match the tokens.
    */
   append(k: tf.Tensor4D, v: tf.Tensor4D, counts: readonly number[]): CachedKeys {
@@ -77,8 +86,8 @@ export class KvCache {
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
     const fresh = starts.every(start => start === 0);
-    // Usually the new tokens are written first, and the slots are attended over as they are. In a ring the new tokens
-    // may overwrite keys that the first of them still sees; then the slots are copied before.
+    // Usually the new tokens are written first, and the slots are attended over as they are. In a ring, the new tokens
+    // may overwrite keys that the first of them still need; then the slots are copied before writing.
     const fits = starts.every((start, row) => start + counts[row]! <= this.capacity || counts[row]! <= this.slack + 1);
     const inPlace = length === 1 || (!fresh && fits);
     const before = fresh || inPlace ? null : this.joined(k, v);
@@ -111,7 +120,7 @@ export class KvCache {
     return {k: tf.concat([this.keys, k], 1), v: tf.concat([this.values, v], 1)};
   }
 
-  /** The slots as they are. They already hold the new tokens: at most `length` per row, from `starts` on. */
+  /** The slots as they are, with the new tokens in them: up to `length` per row, from position `starts[row]` on. */
   private slots(length: number, starts: readonly number[]): CachedKeys {
     const positions = this.positions();
     return {
@@ -132,8 +141,8 @@ export class KvCache {
   }
 
   /**
-   * Adds one new token per row by a kernel that writes keys and values itself, into slot position mod capacity, for
-   * rows with a count of 1.
+   * Adds one new token to each row with a count of 1. `write` runs a kernel that stores the keys and values itself, in
+   * slot position mod capacity of each row.
    *
    * @throws ValueError as `append`.
    */
@@ -155,14 +164,14 @@ export class KvCache {
       lengths.length === this.batch &&
       lengths.every((length, row) => {
         const fits = Number.isInteger(length) && length >= 0 && length <= this.seen[row]!;
-        // An empty row is written again from the start.
+        // A row that becomes empty needs none of its old keys.
         return fits && (length === 0 || this.furthest[row]! - length <= this.slack);
       })
     );
   }
 
   /**
-   * Forgets the last tokens of rows, down to these lengths.
+   * Shortens each row to the given length: forgets its last tokens.
    *
    * @throws ValueError if a row has fewer tokens, or a ring has overwritten keys that later tokens would see.
    */
@@ -171,7 +180,7 @@ export class KvCache {
       throw new ValueError(
         `Expected lengths of ${this.batch} rows, at most [${this.seen}], and at most ${this.slack} tokens below the ` +
           `largest lengths so far, [${this.furthest}]. Received: [${lengths}]. ` +
-          'Create the cache with more `slack`, or a new one.',
+          'Give the cache more `slack` when you create it, or start with a new cache.',
       );
     }
     this.seen = [...lengths];
@@ -179,7 +188,8 @@ export class KvCache {
   }
 
   /**
-   * Replaces row i by a copy of the old row `rows[i]`, for samplers that follow several continuations.
+   * Replaces row i by a copy of the old row `rows[i]`, for samplers that follow several continuations. The number of
+   * rows may change.
    *
    * @throws ValueError for rows that do not exist.
    */

@@ -1,27 +1,30 @@
 /**
- * Log probabilities of tokens by the model's own logits, before temperature, penalties and anything else a sampler
- * does.
+ * Log probabilities of tokens, computed from the model's own logits: before temperature, penalties and anything else
+ * that a sampler applies.
  */
 import * as tf from '@tensorflow/tfjs';
 import {softmaxSums} from '../ops/sampling';
 import {bestTokens} from './samplers/best_tokens';
 
+/** A token and its log probability. */
 export interface TokenLogprob {
+  /** Token id. */
   id: number;
   /** Natural logarithm of the probability. */
   logprob: number;
 }
 
-/**
- * A chosen token and the most probable tokens at its position, best first. They include the chosen one if it is among
- * the best.
- */
+/** A chosen token and the most probable tokens at its position. */
 export interface TokenLogprobs extends TokenLogprob {
+  /** The most probable tokens, best first, including the chosen token if it is one of them. */
   top: TokenLogprob[];
 }
 
 /**
- * @param chosen tokens, and the row of logits (N, V) that each was chosen from.
+ * Log probabilities of chosen tokens.
+ *
+ * @param logits (N, V); the caller disposes them.
+ * @param chosen tokens, and the row of the logits that each was chosen from.
  * @param count how many tokens go into `top`.
  */
 export async function tokenLogprobs(

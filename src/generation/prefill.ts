@@ -4,18 +4,22 @@ import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
 import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type OnHidden, type Prompt} from './decoder';
 
-/** Default number of tokens of a piece. */
+/** Default number of tokens in a piece. */
 export const PREFILL_CHUNK = 512;
 
+/** How much of the prompts the model has read. */
 export interface PrefillProgress {
-  /** Tokens of all prompts that are in the cache, including those that a session already held. */
+  /** Number of tokens that are in the cache, for all prompts together, including those that a session already held. */
   tokens: number;
-  /** Tokens of all prompts. */
+  /** Number of tokens in all prompts. */
   total: number;
 }
 
 export interface PrefillOptions {
-  /** How many tokens of a prompt go through the model at once. An image is never split: its tokens see each other. */
+  /**
+   * How many tokens of a prompt go through the model at once. An image is never split: its tokens see each other.
+   * Defaults to 512.
+   */
   prefillChunk?: number;
   /** Called after each piece. */
   onPrefill?: (progress: PrefillProgress) => void;
@@ -54,7 +58,7 @@ export async function prefill<C extends DecoderCache>(
       });
       ending.forEach((row, i) => (last[row] = hidden[i]!));
       onPrefill?.({tokens: cache.lengths.reduce((sum, length) => sum + length, 0), total});
-      // On synchronous backends no other code would run, so nobody could abort.
+      // On synchronous backends no other code would run otherwise, so nobody could abort.
       await nextTurn();
       signal?.throwIfAborted();
     }
@@ -104,8 +108,8 @@ function pieceOf(
 }
 
 /**
- * Encodes the images that are not in the cache yet, and maps each token of the prompts to the part it stands for;
- * undefined for text only. The caller disposes `embeddings`.
+ * Encodes the images that are not in the cache yet, and maps each token of the prompts to the part it stands for.
+ * Returns undefined for text only. The caller disposes `embeddings`.
  */
 function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readonly number[]): ImageTokens | undefined {
   let next = 0;
@@ -131,6 +135,6 @@ function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readon
   embeddings.dispose();
   throw new ValueError(
     `Expected one token for each part of an image. Received: ${received} parts in ${rest.length} tensors of images, and ` +
-      `${next} tokens for them in visionMask. Make maxLength longer if it cut an image.`,
+      `${next} tokens for them in visionMask. Increase maxLength if it cuts an image.`,
   );
 }

@@ -6,12 +6,13 @@ import {generateSteps, type GenerationRequest, type Step} from './generation';
 import {outsideImage} from './prefill';
 import {commonLength, type HeldToken, heldTokens, SessionCache} from './session_cache';
 
+/** Arguments of {@link GenerationSession}. */
 export interface SessionArgs {
-  /** Largest number of tokens of a session, prompt and new text together. */
+  /** Largest number of tokens in a session, prompt and new text together. */
   maxLength: number;
   /**
-   * How many tokens can always be removed, for prompts that differ near the end. Going back further computes the prompt
-   * from the start, since blocks with a window keep no more keys. Defaults to 256.
+   * How many tokens can always be removed from the end, for prompts that differ only there. If more must be removed,
+   * the prompt is computed from the start, since blocks with a sliding window no longer have the keys. Defaults to 256.
    */
   slack?: number;
 }
@@ -28,15 +29,19 @@ export interface SessionModel<P, O> extends Decoder {
  * Continues one prompt after another and computes their common beginning only once: for a growing conversation, or
  * several questions about one document. The texts are the same as without a session.
  *
- *     const session = lm.startSession({maxLength: 4096});
- *     await session.generate(document + question);
- *     await session.generate(document + another);
- *     session.dispose();
+ * Holds a cache for `maxLength` tokens until it is disposed. The cache is valid only for the weights that computed it:
+ * call `clear` when the model's weights change.
  *
- * Holds a cache for `maxLength` tokens until it is disposed. The cache belongs to the current weights: `clear` it when
- * they change.
+ * @example
+ * const session = lm.startSession({maxLength: 4096});
+ * await session.generate(document + question);
+ * await session.generate(document + anotherQuestion);
+ * session.dispose();
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class GenerationSession<P = string, O extends object = object> {
+  /** Largest number of tokens in the session. */
   readonly maxLength: number;
   /** How many tokens of the last prompt were already in the cache. */
   reused = 0;
@@ -64,7 +69,7 @@ export class GenerationSession<P = string, O extends object = object> {
   /**
    * Generates as the model's `generate` does, for one prompt.
    *
-   * @throws ContextFullError if the prompt is longer than `maxLength`; as the model's `generate`.
+   * @throws ContextFullError if the prompt is longer than `maxLength`; otherwise as the model's `generate`.
    */
   async generate(prompt: P, options?: O): Promise<string> {
     return (await this.model.generate(prompt, {...(options as O), session: this})) as string;
@@ -102,7 +107,11 @@ export class GenerationSession<P = string, O extends object = object> {
     this.cache = null;
   }
 
-  /** Frees the memory; the session cannot be used afterwards. */
+  /**
+   * Frees the memory; the session cannot be used afterwards.
+   *
+   * @throws ValueError while a text is being generated.
+   */
   dispose(): void {
     if (this.disposed) return;
     this.clear();
@@ -110,21 +119,23 @@ export class GenerationSession<P = string, O extends object = object> {
   }
 
   /**
-   * @throws ValueError for a session of another model, for several prompts, or while a text is being generated;
-   * ContextFullError for a prompt that does not fit.
+   * Checks that `model` can continue `prompts` in this session.
+   *
+   * @throws ValueError for a session of another model, for several prompts, for a `maxLength` above the session's, or
+   * while a text is being generated; ContextFullError for a prompt that does not fit.
    */
   check(model: object, prompts: readonly Prompt[], maxLength: number): void {
     if (model !== this.model) {
       throw new ValueError(
-        'Expected a session of this model. Received: a session of another model, whose weights computed its cache. ' +
-          'Call `startSession` on this model.',
+        'Expected a session of this model. Received: a session of another model, with a cache that its weights ' +
+          'computed. Call `startSession` on this model.',
       );
     }
     this.checkIdle();
     const [prompt] = prompts;
     if (prompts.length !== 1 || !prompt) {
       throw new ValueError(
-        `A session continues one prompt. Received: ${prompts.length} prompts. Use a session for each.`,
+        `A session continues one prompt. Received: ${prompts.length} prompts. Use one session per prompt.`,
       );
     }
     if (prompt.tokens.length > this.maxLength) throw new ContextFullError(prompt.tokens.length, this.maxLength);
@@ -153,7 +164,10 @@ export class GenerationSession<P = string, O extends object = object> {
     };
   }
 
-  /** The cache, cut to what it holds of this prompt except its last token, whose logits are needed. */
+  /**
+   * The cache, cut to the beginning that it shares with the prompt. The prompt's last token is never part of it: the
+   * model must read that token to compute the next logits.
+   */
   private open(
     prompt: Prompt,
     held: readonly HeldToken[],
@@ -168,7 +182,7 @@ export class GenerationSession<P = string, O extends object = object> {
     this.slack = Math.max(this.slack, slack);
     this.cache ??= new SessionCache(this.model.newCache(1, this.maxLength, this.slack), [[]]);
     const {cache} = this;
-    // Samplers that follow several continuations leave one row for each.
+    // Samplers that follow several continuations leave one row per continuation.
     const common = cache.rows.map(row => commonLength(row, held));
     const best = common.indexOf(Math.max(...common));
     cache.select([best]);

@@ -2,7 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import {type DecoderCache, type NewTokens, type Prompt} from './decoder';
 
-/** A token as it is compared: its id, or the image and the part that it stands for. */
+/** A token in comparable form: its id, or for an image token the image and the part that it stands for. */
 export type HeldToken = number | string;
 
 /** How many tokens two rows have in common at the start. */
@@ -18,7 +18,7 @@ function digest(pixels: Float32Array): string {
   let [a, b] = [0x811c9dc5, 0x2f0b4c47];
   for (let i = 0; i < bits.length; i++) {
     a = Math.imul(a ^ bits[i]!, 0x01000193);
-    // A multiplication carries only to the left.
+    // A multiplication carries only towards the high bits, so they are mixed back into the low ones.
     a ^= a >>> 15;
     b = Math.imul(b + bits[i]!, 0x85ebca6b);
     b ^= b >>> 13;
@@ -27,7 +27,8 @@ function digest(pixels: Float32Array): string {
 }
 
 /**
- * The tokens of a prompt for comparison. Those of an image are identified by its pixels, whichever tensor holds them.
+ * The tokens of a prompt in comparable form. Image tokens are identified by the pixels of their image, so it does not
+ * matter which tensor holds them.
  */
 export async function heldTokens({tokens, images, visionMask}: Prompt): Promise<HeldToken[]> {
   const parts = visionMask?.filter(Boolean).length ?? 0;
@@ -46,7 +47,7 @@ export async function heldTokens({tokens, images, visionMask}: Prompt): Promise<
 
 /** Wraps a model's cache; `dispose` returns it to the session, which keeps it. */
 export class SessionCache implements DecoderCache {
-  /** The current prompt, as its tokens are compared later. */
+  /** The tokens of the current prompt, in comparable form. */
   prompt: readonly HeldToken[] = [];
   /** True after the model failed halfway: its blocks may hold different tokens. */
   broken = false;

@@ -1,4 +1,4 @@
-/** What all backbones share: the order of weights, options of loading, quantization, LoRA and configurations. */
+/** The base class of backbones: the order of weights, loading options, quantization, LoRA and configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {type QuantizationMode} from '../layers/quantize';
@@ -18,13 +18,16 @@ export type {ModelInputs} from '../layers/named_inputs';
 
 /** Options of `fromPreset`. */
 export interface FromPresetOptions {
-  /** False builds the model from its configuration only; its weights are initialized when they are first read. */
+  /**
+   * False builds the model from its configuration only; its weights are initialized when they are first read. Defaults
+   * to true.
+   */
   loadWeights?: boolean;
-  /** How weights are stored: see {@link DtypeLike}. Defaults to the dtype of the preset. */
+  /** How weights are stored: see `DtypeLike`. Defaults to the dtype of the preset. */
   dtype?: string;
-  /** Called after each piece that was read; `loaded` and `total` are bytes. */
+  /** Called after each piece of a file that was read; `loaded` and `total` are bytes. */
   onProgress?: (progress: {file: string; loaded: number; total: number}) => void;
-  /** Stops loading. No part of the model stays in memory. */
+  /** Stops loading: the promise is rejected with the signal's reason. No part of the model stays in memory. */
   signal?: AbortSignal;
 }
 
@@ -39,7 +42,10 @@ export function uniqueModelName(prefix: string): string {
   return count ? `${prefix}_${count}` : prefix;
 }
 
-/** A model of this package's layers. The order of its weights does not depend on which are trainable. */
+/**
+ * A model without its head, as `keras_hub.models.Backbone`. The order of its weights does not depend on which of them
+ * are trainable.
+ */
 export abstract class Backbone extends Model {
   /** All layers of the graph, including those that only the summary shows, such as `Multiply`. */
   private graphLayers: tf.layers.Layer[] = [];
@@ -61,7 +67,7 @@ export abstract class Backbone extends Model {
     }
   }
 
-  // === Weights: in the order of creation; tfjs would put trainable ones first ===
+  // === Weights, in the order of creation (tfjs would put trainable ones first) ===
 
   override get weights(): tf.LayerVariable[] {
     // tfjs' constructor reads this before the layers are set.
@@ -89,9 +95,10 @@ export abstract class Backbone extends Model {
   // === Quantization ===
 
   /**
-   * Packs all kernels as "int8", "int4" or "bfloat16", one after another: memory holds the model and one more matrix.
-   * As Keras' `Model.quantize` (https://keras.io/api/models/model/), except that the model then equals one that was
-   * loaded with this `dtype`. A vision encoder therefore keeps its format; call its own `quantize` to change it.
+   * Packs all kernels as "int8", "int4" or "bfloat16", one after another, so memory holds only one matrix in addition
+   * to the model. As Keras' `Model.quantize` (https://keras.io/api/models/model/), except that the model then equals
+   * one that was loaded with this `dtype`. A vision encoder therefore keeps its format; call its own `quantize` to
+   * change it.
    *
    * @throws ValueError for another mode; for weights that are already stored as integers or in this format; for a mode
    * that the backend cannot pack. If it fails halfway, some kernels are packed and some are not. All of them work, and
@@ -101,12 +108,12 @@ export abstract class Backbone extends Model {
 
   // === LoRA ===
 
-  /** Names of the layers that `enableLora` adapts by default: queries and values. */
+  /** Names of the layers that `enableLora` adapts by default: projections of queries and values. */
   defaultLoraLayerNames(): string[] {
     return ['query_dense', 'value_dense', 'query', 'value'];
   }
 
-  /** Whether a layer has LoRA that is not merged. */
+  /** Whether any layer has LoRA that is not merged. */
   get loraEnabled(): boolean {
     return loraLayers(this).size > 0;
   }
@@ -116,6 +123,7 @@ export abstract class Backbone extends Model {
    * KerasHub (https://keras.io/keras_hub/api/base_classes/backbone/). Frozen kernels may be packed. As in Keras, the
    * biases of adapted layers stay trainable. A task around this backbone trains the same weights.
    *
+   * @param rank the number of columns of the first matrix.
    * @example
    * lm.backbone.enableLora(4);
    * lm.backbone.enableLora(8, {alpha: 16, targetLayerNames: ['query', 'key', 'value', 'attention_output', /ffw/]});
@@ -128,7 +136,7 @@ export abstract class Backbone extends Model {
   }
 
   /**
-   * Saves the LoRA matrices as `.lora.h5`, which KerasHub's `load_lora_weights` reads. KerasHub has no alpha: if it
+   * Saves the LoRA matrices as `.lora.h5`, which KerasHub's `load_lora_weights` reads. KerasHub has no alpha: if alpha
    * differs from the rank, B is saved multiplied by alpha / rank, and alpha is recorded. Trainable biases, as in a
    * vision encoder, are saved as well; KerasHub ignores them. An existing file is replaced only when the new one is
    * complete.
@@ -140,11 +148,11 @@ export abstract class Backbone extends Model {
   }
 
   /**
-   * Loads LoRA matrices that `saveLoraWeights` or KerasHub saved: from a path, an http(s) URL, bytes, or a browser's
-   * file. If LoRA is off, it is enabled for the layers in the file.
+   * Loads LoRA matrices that `saveLoraWeights` or KerasHub saved: from a path, an http(s) URL, bytes, or a `File` in a
+   * browser. If LoRA is off, it is enabled for the layers in the file.
    *
    * @throws ValueError on another file extension, on a file without LoRA or of another rank, and on layers that do not
-   * match, naming them; an Error for a damaged file. The model is then unchanged.
+   * match, naming them; an Error for a damaged file. In these cases the model is unchanged.
    */
   async loadLoraWeights(source: LoraSource): Promise<void> {
     await loadLoraWeights(this, source);
@@ -162,7 +170,7 @@ export abstract class Backbone extends Model {
     await mergeLora(this);
   }
 
-  // === Copies and files of Keras ===
+  // === Copies and KerasHub's files ===
 
   /**
    * An independent model with the same configuration and values. Values are shared until one of the models changes
@@ -171,12 +179,12 @@ export abstract class Backbone extends Model {
   abstract clone(): Backbone;
 
   /**
-   * Saves configuration and weights as KerasHub does; `from_preset` reads them here and in Python. Weights keep their
-   * dtype unless another one is given; int8 and int4 weights need one. LoRA is merged in the files, but not in the
-   * model. An existing preset is replaced only when the new one is complete.
+   * Saves configuration and weights as KerasHub does, for `fromPreset` here and `from_preset` in Python. Weights keep
+   * their dtype unless `options` name another one, which they must for int8 and int4 weights. LoRA is merged in the
+   * files, but not in the model. An existing preset is replaced only when the new one is complete.
    *
    * @throws ValueError on unknown or unusable options, or a target that cannot be written to; the signal's reason when
-   * aborted; errors of the file system. The existing preset is then unchanged.
+   * aborted; errors of the file system. In these cases an existing preset is unchanged.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
     await savePreset(target, options, writer => writer.backbone(this));
@@ -190,8 +198,8 @@ export abstract class Backbone extends Model {
 }
 
 /**
- * Stores a model's configuration as one string: when tfjs writes JSON it changes the case of keys and even of values,
- * except under a key `name`.
+ * Stores a model's configuration as one string: when tfjs writes JSON, it changes the case of keys and even of values,
+ * except under the key `name`.
  */
 export function packConfig(saved: tf.serialization.ConfigDict): tf.serialization.ConfigDict {
   const config = saved.config as tf.serialization.ConfigDict;

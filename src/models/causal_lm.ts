@@ -1,4 +1,4 @@
-/** What all language models share: the sampler, and generation of text and of token ids. */
+/** The base class of language models: the sampler, and generation of text and of token ids. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkArgument} from '../base/checks';
 import {checkKeys, ValueError} from '../base/errors';
@@ -33,26 +33,31 @@ import {
 } from './token_inputs';
 import {TrainableTask} from './trainable_task';
 
+/** Arguments of {@link CausalLM.compile}. */
 export interface CompileArgs extends TrainingCompileArgs {
   /** How the next token is chosen. Defaults to "greedy". */
   sampler?: samplers.SamplerName | samplers.Sampler;
 }
 
-/** The rows of a generation that has ended. */
+/** The results of a generation, one per prompt. */
 interface Completed {
   texts: string[];
-  /** Of the new tokens; empty unless `logprobs` was given. */
+  /** Log probabilities of the new tokens; empty unless the option `logprobs` was given. */
   logprobs: TokenLogprobs[][];
   /** True for a single prompt that was not in a list. */
   scalar: boolean;
 }
 
-/** A backbone with a head: token ids in, logits out, and generation. */
+/**
+ * A backbone with a head: token ids in, logits out, and generation. As `keras_hub.models.CausalLM`. `P` is the type of
+ * prompts that the preprocessor takes, `C` the cache of the model.
+ */
 export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   extends TrainableTask<P>
   implements Decoder<C>
 {
   abstract override preprocessor: GenerationPreprocessor<P> | null;
+  /** How the next token is chosen: set it with `compile`. */
   sampler: samplers.Sampler = samplers.get('greedy');
 
   abstract newCache(batch: number, maxLength: number, slack?: number): C;
@@ -60,7 +65,13 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   abstract hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
   abstract override logits(hidden: tf.Tensor2D): tf.Tensor2D;
   abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
-  /** Adds new tokens to the cache → logits (B, V) after the last real token of each row. */
+
+  /**
+   * Adds new tokens to the cache → logits (B, V) after the last real token of each row.
+   *
+   * @param rows token ids; all rows have the same length, with padding at the end.
+   * @param counts how many tokens of each row are real.
+   */
   nextLogits(rows: NewTokens['rows'], counts: readonly number[], cache: C): tf.Tensor2D {
     return nextLogits(this, {rows, counts}, cache);
   }
@@ -83,11 +94,11 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * Continues one prompt or several: a string for a string, strings for strings. Without a preprocessor, token ids in
-   * and out. With `logprobs`, each text comes with its new tokens: see {@link TextWithLogprobs}.
+   * Continues one prompt or several: returns a string for a single prompt, and an array of strings for several. Without
+   * a preprocessor, it takes and returns token ids: see {@link TokenInputs}. With `logprobs`, each text comes with its
+   * new tokens: see {@link TextWithLogprobs}. Of the tensors that it creates, only returned token ids stay in memory.
    *
-   * @throws ValueError on unusable inputs or options; the signal's reason when aborted. Only the tensors that are
-   * returned for token ids stay in memory.
+   * @throws ValueError on unusable inputs or options; the signal's reason when aborted.
    */
   async generate(inputs: TokenInputs, options: LogprobsOptions): Promise<TokensWithLogprobs>;
   async generate(inputs: string, options: LogprobsOptions): Promise<TextWithLogprobs>;
@@ -159,9 +170,9 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * Continues one prompt and yields the text as it is generated, never half a character: only the new text, or with
-   * `stripPrompt: false` the prompt's text first. Joined, the pieces are what `generate` returns with the same
-   * `stripPrompt`.
+   * Continues one prompt and yields the text as it is generated, in whole characters. By default this is only the new
+   * text; with `stripPrompt: false`, the prompt's text comes first. Joined, the pieces are what `generate` returns with
+   * the same `stripPrompt`.
    *
    * @throws ValueError without a preprocessor, for several prompts and on unusable options; the signal's reason when
    * aborted. No tensor stays in memory, whether the loop ends, throws or is left early.
@@ -181,7 +192,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
       const steps = this.steps(prompts, options, [row]);
       if (!stripPrompt) {
         signal?.throwIfAborted();
-        // Through the decoder of the new text: decoded apart, the two could lose a space where they meet.
+        // With the decoder of the new text: decoded separately, the two could lose a space where they meet.
         const text = row.prompt(prompts[0]!.tokens);
         if (text) yield text;
       }
@@ -197,8 +208,9 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * Creates a cache that outlives a call: see {@link GenerationSession}. The caller disposes it.
+   * Starts a session, a cache that outlives a call: see {@link GenerationSession}. The caller disposes it.
    *
+   * @param args `maxLength` defaults to the preprocessor's sequence length.
    * @throws ValueError on unknown or unusable arguments.
    */
   startSession(args: Partial<SessionArgs> = {}): GenerationSession<P, GenerateOptions> {
@@ -209,7 +221,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   /**
    * Starts a conversation in Gemma's chat template: see {@link ChatSession}. The caller disposes it.
    *
-   * @throws ValueError on unknown or unusable arguments, and for a vocabulary without turn tokens.
+   * @throws ValueError on unknown or unusable arguments, without a preprocessor, and for a vocabulary without turn
+   * tokens.
    */
   startChat(args: ChatArgs = {}): ChatSession {
     return new ChatSession(this, args);
@@ -225,8 +238,9 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
    * The loop of `generate` and `stream`: yields, step by step, the next token of each prompt, or null for prompts that
    * have ended or get none in this step.
    *
-   * @param texts of the rows, which end after a stop string: push each new token to them before the next step.
-   * @throws ValueError on unusable options, at once; otherwise as `generate`.
+   * @param texts one per row, for stop strings: push each new token to the text of its row before the next step. A row
+   * ends when its text has ended.
+   * @throws ValueError on unusable options, before the first step; otherwise as `generate`.
    */
   steps(
     prompts: readonly Prompt[],
@@ -277,7 +291,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
 }
 
 /**
- * How many tokens of a prompt are kept: in a session one too many, so that it can report a prompt that does not fit.
+ * How many tokens of a prompt are kept: with a session one more than it holds, so that it can report a prompt that does
+ * not fit.
  */
 function promptLength(options: GenerateOptions): number | undefined {
   checkSession(options.session);

@@ -6,12 +6,12 @@ import {PackedWeight} from '../weights/packed_weight';
 
 const layersOf = (model: tf.LayersModel) => [...descend(model.layers.filter(layer => layer instanceof Layer))];
 
-/** Copies the state of `from` to `to`. tfjs shares the values; a later write to one model does not change the other. */
+/** Copies the state of `from` to `to`. The values are shared in memory; a later write to one model keeps the other. */
 export function copyState(from: tf.LayersModel, to: tf.LayersModel): void {
   const targets = layersOf(to);
   layersOf(from).forEach((layer, i) => {
     const target = targets[i]!;
-    // From outside in: setting a flag sets it for all layers below.
+    // Outer layers come first, since setting the flag of a layer also sets it for all its sub-layers.
     target.trainable = layer.trainable;
     layer.ownWeights.forEach((weight, j) => {
       const other = target.ownWeights[j]!;

@@ -35,8 +35,12 @@ export interface PromptTokens {
   visionMask: boolean[][];
 }
 
+/** Options of `generate` and `stream`. */
 export interface GenerateOptions {
-  /** Length of the prompt and the new text together, in tokens. Defaults to the preprocessor's sequence length. */
+  /**
+   * Length of the prompt and the new text together, in tokens. Defaults to the session's `maxLength`, or without a
+   * session to the preprocessor's sequence length.
+   */
   maxLength?: number;
   /**
    * Token ids that end generation. "auto", the default: end of text and end of turn. Null: only `maxLength` ends it.
@@ -49,16 +53,19 @@ export interface GenerateOptions {
   stopStrings?: readonly string[];
   /** Return only the new text, without the prompt. Defaults to false for `generate`, to true for `stream`. */
   stripPrompt?: boolean;
-  /** Stops generation: the promise is rejected with the signal's reason. */
+  /** Stops generation, which then throws the signal's reason. */
   signal?: AbortSignal;
-  /** Reuses what earlier prompts have in common with this one: see `startSession`. Only for text, and one prompt. */
+  /**
+   * A result of `startSession`: the beginning that this prompt shares with the session's last text is not computed
+   * again. Only for text, and for one prompt.
+   */
   session?: GenerationSession<never, never>;
   /**
    * How many tokens of a prompt go through the model at once. Memory grows with this, not with the prompt. Defaults to
    * 512.
    */
   prefillChunk?: number;
-  /** Called after each such piece, with the number of tokens read so far. */
+  /** Called after each piece of a prompt, with the number of tokens read so far. */
   onPrefill?: (progress: PrefillProgress) => void;
 }
 export const GENERATE_OPTIONS = [
@@ -72,21 +79,24 @@ export const GENERATE_OPTIONS = [
   'onPrefill',
 ] as const;
 
+/** Options of `generate` with log probabilities. */
 export interface LogprobsOptions extends GenerateOptions {
   /**
-   * Report the log probability of each new token, and of this many of the most probable tokens at its position. They
-   * are the model's own, before temperature, penalties and anything else the sampler does.
+   * Report the log probability of each new token, and of this many of the most probable tokens at its position, 0 or
+   * more. They are the model's own, before temperature, penalties and anything else that the sampler applies.
    */
   logprobs: number;
 }
 
-/** A new token, or an alternative to it, decoded on its own: part of a character becomes "\ufffd". */
+/** A new token, or an alternative to it. */
 export interface TextToken extends TokenLogprob {
+  /** Text of this token, decoded on its own: part of a character becomes "\ufffd". */
   text: string;
 }
 
 /** The result of `generate` with `logprobs`. */
 export interface TextWithLogprobs {
+  /** The text that `generate` returns without `logprobs`. */
   text: string;
   /**
    * The new tokens, including one that ends the text, each with the most probable tokens at its position, best first.
@@ -140,7 +150,7 @@ export function checkStopStrings(stopStrings: unknown): void {
   }
 }
 
-/** @throws ValueError unless left out or a whole number of at least 0. */
+/** @throws ValueError unless left out or an integer of at least 0. */
 export function checkLogprobs(logprobs: unknown): void {
   if (logprobs === undefined || (Number.isInteger(logprobs) && (logprobs as number) >= 0)) return;
   throw new ValueError(

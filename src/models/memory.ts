@@ -17,7 +17,11 @@ const FORMATS: readonly WeightFormat[] = ['float32', 'bfloat16', 'int8', 'int4']
 
 const weightsOf = (model: Model) => model.weights as AnyWeight[];
 
-/** @param make builds the model with a dtype. Its weights have no values, so this takes hardly any memory. */
+/**
+ * Size of a model's weights in each dtype.
+ *
+ * @param make builds the model with a dtype. Its weights have no values, so this takes hardly any memory.
+ */
 export function memoryByDtype(make: (dtype: WeightFormat) => Model): Record<WeightFormat, WeightMemory> {
   const entries = FORMATS.map(dtype => {
     const model = make(dtype);
@@ -28,7 +32,7 @@ export function memoryByDtype(make: (dtype: WeightFormat) => Model): Record<Weig
   return Object.fromEntries(entries) as Record<WeightFormat, WeightMemory>;
 }
 
-/** The same error for a model that was being loaded, with the size of its weights and a dtype that would fit. */
+/** The same error, for a model that was being loaded: it adds the size of the weights, and a dtype that would fit. */
 export function withDtypeThatFits(
   {figures}: OutOfMemoryError,
   model: Model,
@@ -37,12 +41,12 @@ export function withDtypeThatFits(
   const weights = weightsOf(model);
   const sum = (some: typeof weights) => some.reduce((bytes, {byteLength}) => bytes + byteLength, 0);
   const others = Math.max(0, figures.used - sum(weights.filter(({filled}) => filled)));
-  // If only a single tensor is too large, the total may be unlimited. A tenth is left for computation.
-  const room = figures.bytes > figures.largest ? Infinity : 0.9 * (figures.limit - others);
+  // If a single tensor was too large, nothing is known about the total. Otherwise a tenth is left for computation.
+  const available = figures.bytes > figures.largest ? Infinity : 0.9 * (figures.limit - others);
   const needs = memoryByDtype(make);
   const fitting = FORMATS.find(dtype => {
     const {total, largest} = needs[dtype];
-    return total < sum(weights) && total <= room && largest <= figures.largest;
+    return total < sum(weights) && total <= available && largest <= figures.largest;
   });
   const list = FORMATS.map(dtype => `${formatBytes(needs[dtype].total)} as ${dtype}`).join(', ');
   const advice = fitting

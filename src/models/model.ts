@@ -1,4 +1,4 @@
-/** What backbones and tasks share: inputs by name, saving in tfjs' format, and checks before training. */
+/** The base class of backbones and tasks: inputs by name, saving in tfjs' format, and checks before training. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type TensorOrTensors} from '../layers/layer';
@@ -32,14 +32,14 @@ export abstract class Model extends tf.LayersModel {
     }
   }
 
-  // === Files of tfjs ===
+  // === tfjs' files ===
 
   /** The tensors that tfjs saves. It reads them before its first `await`, so concurrent saves do not mix them up. */
   private named: NamedTensors = [];
 
   /**
    * Saves the model in tfjs' format. Weights keep their storage format: packed ones are saved as the bits of int32
-   * tensors. `tf.loadLayersModel` reads them if this package is imported.
+   * tensors. `tf.loadLayersModel` loads the model if this package is imported.
    */
   override async save(...args: Args<'save'>): Promise<tf.io.SaveResult> {
     const weights = (args[1]?.trainableOnly ? this.trainableWeights : this.weights) as AnyWeight[];
@@ -64,14 +64,15 @@ export abstract class Model extends tf.LayersModel {
 
   private readonly trained = new TrainableWeights();
 
+  /** Sets optimizer, loss and metrics, as in tfjs. */
   override compile(args: tf.ModelCompileArgs): void {
     super.compile(args);
     this.trained.reset();
   }
 
   /**
-   * tfjs trains the weights that were trainable when `compile` was called. Here, as in Keras, later changes by
-   * `trainable` and `enableLora` take effect as well.
+   * tfjs trains the weights that were trainable when `compile` was called. Here, as in Keras, later changes of
+   * `trainable` and calls of `enableLora` take effect as well.
    */
   private collectTrainable(): void {
     const model = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
@@ -86,9 +87,7 @@ export abstract class Model extends tf.LayersModel {
     super.summary(...args);
   }
 
-  /**
-   * @throws ValueError on weights that cannot be trained: the error of tfjs names a `varList` that no user has passed.
-   */
+  /** @throws ValueError on weights that cannot be trained. tfjs' own error names a `varList` that no user passed. */
   private checkTrainable(): void {
     this.collectTrainable();
     const {collectedTrainableWeights: collected} = this as unknown as {collectedTrainableWeights?: tf.LayerVariable[]};
@@ -103,19 +102,31 @@ export abstract class Model extends tf.LayersModel {
     this.trained.check(weights);
   }
 
-  /** @throws ValueError for packed weights: see `dtype` of `fromPreset`. */
+  /**
+   * Trains on tensors, as in tfjs.
+   *
+   * @throws ValueError for packed weights: load float32 weights with the option `dtype` of `fromPreset`.
+   */
   override async fit(...args: Args<'fit'>): Promise<tf.History> {
     this.checkTrainable();
     return super.fit(...args);
   }
 
-  /** @throws ValueError for packed weights: see `dtype` of `fromPreset`. */
+  /**
+   * Trains on a tf.data dataset, as in tfjs.
+   *
+   * @throws as {@link fit}.
+   */
   override async fitDataset(...args: Args<'fitDataset'>): Promise<tf.History> {
     this.checkTrainable();
     return super.fitDataset(...args);
   }
 
-  /** @throws ValueError for packed weights: see `dtype` of `fromPreset`. */
+  /**
+   * Trains on one batch, for one step, as in tfjs.
+   *
+   * @throws as {@link fit}.
+   */
   override async trainOnBatch(...args: Args<'trainOnBatch'>): Promise<number | number[]> {
     this.checkTrainable();
     return super.trainOnBatch(...args);

@@ -1,4 +1,4 @@
-/** What tasks share: a backbone that has all weights, and a preprocessor. */
+/** The base class of tasks: models with a backbone, which has all weights, and a preprocessor. */
 import type * as tf from '@tensorflow/tfjs';
 import {type QuantizationMode} from '../layers/quantize';
 import {type Backbone, packConfig} from './backbone';
@@ -7,7 +7,7 @@ import {Model} from './model';
 /** A model around a backbone, with the weights of the backbone. As `keras_hub.models.Task`. */
 export abstract class Task extends Model {
   abstract readonly backbone: Backbone;
-  /** Turns strings into inputs; null to work on inputs. */
+  /** Turns strings into inputs. Without one, null, the task takes token ids. */
   abstract preprocessor: object | null;
 
   override get weights(): tf.LayerVariable[] {
@@ -27,7 +27,7 @@ export abstract class Task extends Model {
   /**
    * Packs the kernels of the backbone as "int8", "int4" or "bfloat16": see {@link Backbone.quantize}.
    *
-   * @throws ValueError as there.
+   * @throws as {@link Backbone.quantize}.
    */
   async quantize(mode: QuantizationMode): Promise<void> {
     await this.backbone.quantize(mode);
@@ -36,7 +36,7 @@ export abstract class Task extends Model {
   /**
    * Merges LoRA into the weights of the backbone: see {@link Backbone.mergeLora}.
    *
-   * @throws ValueError as there.
+   * @throws as {@link Backbone.mergeLora}.
    */
   async mergeLora(): Promise<void> {
     await this.backbone.mergeLora();
@@ -47,8 +47,8 @@ export abstract class Task extends Model {
   }
 
   /**
-   * Releases this model's reference to the backbone, whose weights are freed with the last reference. The backbone of
-   * `fromPreset` belongs to this model only; a backbone that you created must be disposed as well.
+   * Releases this model's reference to the backbone. The weights are freed with the last reference. After `fromPreset`
+   * the model has the only one; a backbone that you created must be disposed as well.
    */
   override dispose(): ReturnType<tf.LayersModel['dispose']> {
     // tfjs disposes a nested model twice, which would free a backbone that others still use.

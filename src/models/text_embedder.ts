@@ -1,4 +1,4 @@
-/** What all text embedders share: one vector per text, computed in batches with little padding. */
+/** The base class of text embedders: one vector per text, computed in batches with little padding. */
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {checkKeys, show, ValueError} from '../base/errors';
@@ -13,6 +13,7 @@ export interface EmbedderPreprocessor {
   packedTokens(segments: readonly string[]): number[];
 }
 
+/** Options of {@link TextEmbedder.encodeText}. */
 export interface EncodeOptions {
   /** Largest number of texts that go through the model at once. Defaults to 32. */
   batchSize?: number;
@@ -20,13 +21,15 @@ export interface EncodeOptions {
   signal?: AbortSignal;
 }
 
+/** Arguments of {@link TextEmbedder.compile}. */
 export interface TextEmbedderCompileArgs extends Partial<tf.ModelCompileArgs> {
   /** "auto", the default: Adam with a learning rate of 5e-5. */
   optimizer?: tf.ModelCompileArgs['optimizer'];
+  /** Required: a loss of tfjs by name, or a function. */
   loss: tf.ModelCompileArgs['loss'];
 }
 
-/** Vectors in rows: a tensor (N, D), or N arrays of D numbers. */
+/** One vector per row: a tensor (N, D), or N arrays of D numbers. */
 export type Embeddings = tf.Tensor2D | readonly (readonly number[])[];
 
 /** A backbone whose hidden states become one vector per text. As `keras_hub.models.TextEmbedder`. */
@@ -72,7 +75,7 @@ export abstract class TextEmbedder extends Task {
       rows.map(({length}) => length),
       batchSize,
     )) {
-      // On synchronous backends no other code would run, so nobody could abort.
+      // On synchronous backends no other code would run otherwise, so nobody could abort.
       await nextTurn();
       signal?.throwIfAborted();
       const vectors = await this.encodeRows(batch.map(row => rows[row]!));
@@ -101,8 +104,8 @@ export abstract class TextEmbedder extends Task {
   }
 
   /**
-   * Dot products of all pairs, (number of queries, number of documents). For embeddings of length 1, the default, they
-   * are the cosines of the angles between them.
+   * Dot products of all pairs, (number of queries, number of documents). For embeddings of length 1, the default, these
+   * are the cosines of the angles between queries and documents.
    *
    * @throws ValueError unless both are matrices of the same width.
    */
@@ -133,7 +136,10 @@ function checkedTexts(text: string | readonly string[]): readonly string[] {
 /** Largest share of padding in a batch. */
 const MAX_PADDING = 0.25;
 
-/** Indices of rows, longest first. A batch ends when it is full, or when the next row would add too much padding. */
+/**
+ * Groups rows into batches of similar length → the indices of the rows in each batch, longest rows first. A batch ends
+ * when it is full, or when the next row would add too much padding.
+ */
 export function batchesOfSimilarLength(lengths: readonly number[], batchSize: number): number[][] {
   const order = lengths.map((_, row) => row).sort((a, b) => lengths[b]! - lengths[a]!);
   const batches: number[][] = [];

@@ -7,15 +7,16 @@ import {type GenerateOptions} from './generate_options';
 import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
 
 /**
- * Token ids (B, T), and a mask (B, T) of those that are the prompt, padded at the end; or (T) and (T). For a model with
- * vision also the images as a preprocessor prepares them: all three tensors or none.
+ * Token ids, (B, T) or (T), padded at the end to the length of the result, and a mask of the same shape: 1 for the
+ * prompt, 0 for padding. A model with vision also takes images, as a preprocessor prepares them: all three tensors or
+ * none.
  */
 export type TokenInputs = {token_ids: tf.Tensor; padding_mask: tf.Tensor} & Partial<VisionTensors>;
 
 /** Generated token ids, with the log probabilities of the new tokens of each row. */
 export type TokensWithLogprobs = TokenInputs & {logprobs: TokenLogprobs[][]};
 
-/** Token ids of each row, and the shape of the tensor that they came in: (B, T) or (T). */
+/** The prompt of each row, and the shape of the tensor that they were read from: (B, T) or (T). */
 export interface TokenRows {
   prompts: Prompt[];
   shape: number[];
@@ -74,7 +75,7 @@ export async function readTokenInputs(inputs: TokenInputs): Promise<TokenRows> {
   return {prompts: rows.map((tokens, i) => ({tokens, ...vision?.[i]})), shape: ids.shape};
 }
 
-/** Rows of token ids as tensors like those of a preprocessor, padded to the last size of `shape`. */
+/** Rows of token ids as tensors like those of a preprocessor, of this shape: rows are padded to its last size. */
 export function paddedTokens(
   rows: readonly number[][],
   shape: number[],

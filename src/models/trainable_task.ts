@@ -1,4 +1,4 @@
-/** A task that is trained on text as well as on tensors. */
+/** The base class of tasks that can be trained on text as well as on tensors. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkKeys, ValueError} from '../base/errors';
 import {type ModelInputs} from '../layers/named_inputs';
@@ -21,12 +21,21 @@ abstract class UntypedTask extends Task {
 /* eslint-enable @typescript-eslint/no-explicit-any */
 
 /**
- * A model with logits that is trained on text, or on inputs and labels. `P` is the text that its preprocessor takes.
+ * A model with logits that is trained on text, or on inputs and labels. `P` is the type of text that its preprocessor
+ * takes.
  */
 export abstract class TrainableTask<P> extends UntypedTask {
+  /** Hidden states (N, D) → logits (N, V). */
   abstract logits(hidden: tf.Tensor2D): tf.Tensor2D;
+  /**
+   * The stages from inputs by name to hidden states (B, T, D). The caller disposes the inputs.
+   *
+   * @param dropout the seed of dropout, or null for no dropout.
+   */
   abstract trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
+  /** The weights that turn hidden states into logits. */
   abstract readonly headWeights: readonly tf.LayerVariable[];
+  /** Hidden states (N, D) and the tokens that should follow them, (N) → the loss −log p of each token, (N). */
   abstract tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
   private createdTraining?: Training;
   private get training(): Training {
@@ -36,7 +45,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
   /**
    * Sets optimizer, loss and metrics. Arguments that are left out get their defaults.
    *
-   * @throws ValueError on unusable arguments; then nothing has changed.
+   * @throws ValueError on unusable arguments. In that case nothing changes.
    */
   override compile(args: TrainingCompileArgs = {}): void {
     this.training.compile(args);
@@ -44,15 +53,15 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is whole
-   * strings, or {prompts, responses[, images]}, of which only the responses count.
+   * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is either whole
+   * strings or {prompts, responses[, images]}; in the latter case only the tokens of the responses count.
    *
    * Only tokens with a weight other than 0 go through the head, so the logits of a whole batch never exist.
    *
    * @returns the history: loss, metrics and their validation values, one number per epoch.
    * @throws ValueError on unusable data or options, for packed weights, and for a loss that is not finite; the signal's
-   * reason when aborted. The weights are then those of the last complete step. Only the optimizer's tensors stay in
-   * memory.
+   * reason when aborted. In these cases the weights are those of the last complete step, and of the tensors that
+   * training created only the optimizer's stay in memory.
    */
   override fit(x: P | TrainingTexts, args?: FitArgs): Promise<tf.History>;
   override fit(x: ModelInputs, y: LabelsLike, args?: FitArgs): Promise<tf.History>;
@@ -85,7 +94,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * Computes the loss, followed by the metrics, on the data that `fit` takes. The caller disposes these scalars.
+   * Computes the loss and the metrics, in that order, on data like that of `fit`. The caller disposes these scalars.
    *
    * @throws ValueError on unusable data or options; the signal's reason when aborted.
    */
@@ -120,13 +129,16 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * Saves the model in tfjs' format: see {@link Model.save}.
+   * Saves the model in tfjs' format, as `save` of all models.
    *
    * @throws ValueError for `includeOptimizer`: use {@link saveTrainingState}.
    */
   override async save(target: tf.io.IOHandler | string, config: tf.io.SaveConfig = {}): Promise<tf.io.SaveResult> {
     if (config.includeOptimizer) {
-      throw new ValueError('Files of tfjs hold no optimizer of a language model. Use `saveTrainingState` instead.');
+      throw new ValueError(
+        "tfjs' format cannot hold the optimizer of a language model. Received: includeOptimizer=true. " +
+          'Use `saveTrainingState` instead.',
+      );
     }
     return super.save(target, config);
   }

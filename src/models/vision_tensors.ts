@@ -3,13 +3,13 @@ import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';
 
-/** For a single text, without the first axis. */
+/** Shapes are for a batch; the tensors of a single text have no first axis. */
 export interface VisionTensors {
-  /** float32 (B, images, S, S, 3); a row's images come first. Its other slots are black, and ignored. */
+  /** float32 (B, images, S, S, 3). A row's images come first; its other slots are black and ignored. */
   images: tf.Tensor;
   /**
-   * int32 (B, images · tokens per image): positions of the images' tokens, then 0. Redundant with the mask; Keras needs
-   * it.
+   * int32 (B, images · tokens per image): positions of the images' tokens, then 0 as padding. The mask already says
+   * this, but Keras needs both.
    */
   vision_indices: tf.Tensor;
   /** bool (B, T): true for tokens that stand for parts of images. */
@@ -22,7 +22,7 @@ export const VISION_TENSORS: readonly string[] = ['images', 'vision_indices', 'v
  * Images and mask of each row; null without images. The caller disposes the images.
  *
  * @param rows token ids, without padding.
- * @param length of a row, with padding.
+ * @param length the length of a row, with padding.
  * @throws ValueError on tensors that do not match.
  */
 export async function visionOfRows(

@@ -1,5 +1,5 @@
 /**
- * Sources that presets are read from, and sinks that they are written to.
+ * Sources to read presets from, and sinks to write them to.
  *
  * @module files
  */
@@ -7,7 +7,7 @@ export {type ByteSink, type FileSink, type PresetSink} from '../base/byte_sink';
 export {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
 export {type Checkpoint, type CheckpointPart} from '../checkpoints/checkpoint';
 export {type CheckpointLike, openCheckpoint} from '../checkpoints/open_checkpoint';
-export {type StoredVariable, type StoredWeights} from '../checkpoints/stored_weights';
+export {type PackedBits, type StoredVariable, type StoredWeights} from '../checkpoints/stored_weights';
 export {folderHandler} from '../checkpoints/tfjs/folder_handler';
 export {BlobPreset} from '../files/blob';
 export {DirectoryHandlePreset} from '../files/directory_handle';

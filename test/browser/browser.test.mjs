@@ -67,12 +67,12 @@ globalThis.pixelsOf = async base64 => {
 };
 `;
 
-/** The example from README.md, unchanged, except that the Worker also reports its backends. */
-const readme = readFileSync(join(root, 'README.md'), 'utf8');
+/** The example from docs/browser.md, unchanged, except that the Worker also reports its backends. */
+const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
 const example = (language, start) => {
-  const blocks = [...readme.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
+  const blocks = [...guide.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
   const found = blocks.find(([, , code]) => code.startsWith(start));
-  assert.ok(found, `Expected a ${language} block in README.md that begins with "${start}".`);
+  assert.ok(found, `Expected a ${language} block in docs/browser.md that begins with "${start}".`);
   return found[2];
 };
 const workerCode = `${example('js', '// worker.js')}

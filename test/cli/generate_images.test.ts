@@ -61,7 +61,11 @@ describe('refuses', () => {
       /a PNG or JPEG image. Received: bytes that start with 47/,
     ],
     ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
-    ['a prompt with another count', () => [...SQUARE, '<start_of_image><start_of_image>'], /1 images and 2 times/],
+    [
+      'a prompt with another count',
+      () => [...SQUARE, '<start_of_image><start_of_image>'],
+      /1 images, but <start_of_image> 2 times/,
+    ],
     ['too small a length', () => [...SQUARE, 'a', '--max-length', '9'], /room for the 16 tokens of the images/],
     [
       'a text-only preset',

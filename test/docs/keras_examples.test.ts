@@ -1,6 +1,6 @@
 /**
- * The examples of Keras' pages about Gemma3Backbone and Gemma3CausalLMPreprocessor, translated line by line. Where they load
- * a large preset, the one in the package takes its place, and models that they make are small.
+ * The examples of Keras' pages about Gemma3Backbone and Gemma3CausalLMPreprocessor, translated line by line. The packaged
+ * preset replaces the large ones they load, and the models they create are small.
  */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3VisionEncoder, useBackend} from '../../src';
@@ -32,7 +32,7 @@ const decoder = {
   dtype: 'bfloat16',
 };
 
-/** `length` numbers: 1 from `start` on, `count` of them. */
+/** `length` numbers: `count` ones from `start` on, else zeros. */
 const run = (start: number, count: number, length = 300) =>
   Array.from({length}, (_, i) => Number(i >= start && i < start + count));
 
@@ -50,7 +50,7 @@ test('a model of vision and language', () => {
   const inputs = {
     images: tf.ones([1, 1, 64, 64, 3]),
     token_ids: tf.ones([1, 300], 'int32'),
-    // images after the text part of the sequence.
+    // Images after the text part of the sequence.
     vision_mask: tf.tensor2d([run(30, 256)], [1, 300], 'bool'),
     vision_indices: tf.expandDims(tf.range(30, 286, 1, 'int32'), 0),
     padding_mask: tf.tensor2d([run(0, 286)], [1, 300], 'bool'),
@@ -90,7 +90,7 @@ describe('the preprocessor', () => {
         responses: ['New Delhi', 'Madrid'],
       },
     ],
-  ])('text alone: %s', async (_, inputs) => {
+  ])('only text: %s', async (_, inputs) => {
     const batch = Array.isArray(inputs.prompts) ? [2] : [];
     const {x, y} = await preprocessor.call(inputs);
     expect(x.token_ids.shape).toEqual([...batch, 256]);
@@ -126,7 +126,7 @@ describe('the preprocessor', () => {
   });
 
   test.each([
-    ['one image a prompt', () => [image(), image()]],
+    ['one image per prompt', () => [image(), image()]],
     ['written in another way', () => [[image()], [image()]]],
   ])('batched: %s', async (_, images) => {
     const {x} = await preprocessor.call({
@@ -137,14 +137,14 @@ describe('the preprocessor', () => {
     expect(x.images!.shape).toEqual([2, 2, 64, 64, 3]);
   });
 
-  test('another number of images in every sample', async () => {
+  test('a different number of images in each sample', async () => {
     const inputs = {
       prompts: [`Who is this singer: ${S}?`, `Who are these musicians ${S}, ${S}?`],
       responses: ['Arijit Singh', 'John Lennon, Paul Mccartney'],
     };
-    // The page gives the images the other way round, which KerasHub takes without a word.
+    // The page has the images the other way round, which KerasHub accepts silently.
     const asOnThePage = {...inputs, images: [[image(), image()], [image()]]};
-    await expect(preprocessor.call(asOnThePage)).rejects.toThrow(/2 images and 1 times <start_of_image> in prompt 0/);
+    await expect(preprocessor.call(asOnThePage)).rejects.toThrow(/2 images, but <start_of_image> 1 times in prompt 0/);
     const {x} = await preprocessor.call({...inputs, images: [[image()], [image(), image()]]});
     expect(x.images!.shape).toEqual([2, 2, 64, 64, 3]);
   });

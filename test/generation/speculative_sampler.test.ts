@@ -147,7 +147,7 @@ test.each([
   [{lookup: [1, 2]}, /\[longest, shortest\]/],
   [{lookup: 3}, /\[longest, shortest\]/],
   [{temperature: 2}, /no argument "temperature"/],
-  [{draft: new FakeDecoder(2), lookup: [3, 1]}, /Received both/],
+  [{draft: new FakeDecoder(2), lookup: [3, 1]}, /Received: both/],
 ])('refuses what it cannot do (%#)', (args, message) => {
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });

@@ -19,7 +19,7 @@ const INTENDED = [
   /^dist\/browser\/index\.js(\.map)?$|^dist\/browser\/index\.d\.ts$/,
   /^presets\/gemma3_presets\.json$/,
   /^presets\/gemma3_tiny\/[\w./]+\.(json|h5|spm)$/,
-  /^docs\/[a-z_]+\.md$/,
+  /^docs\/([a-z_]+|README)\.md$/,
 ];
 const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
   ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],

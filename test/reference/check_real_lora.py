@@ -1,8 +1,8 @@
 """Check that LoRA weights trained with the packed package on the real Gemma 3 270M compute the same in Python KerasHub.
 
 Packs `dist`, installs the package in an empty folder, and trains there to turn names into e-mail addresses: with the
-program from README.md, and with `gemma3 finetune` over weights stored as bfloat16 and as int8. For each LoRA file,
-KerasHub, which loads the model in float32,
+program from docs/fine_tune.md, and with `gemma3 finetune` over weights stored as bfloat16 and as int8. For each LoRA
+file, KerasHub, which loads the model in float32,
   - must train the same number of weights, and have hidden states within 1e-4 of the largest, merged here or not;
   - must have the validation loss that the command reported (roughly, for int8), which must be lower than before;
   - must continue two prompts with the same greedy text as `gemma3 generate --lora`, for the files of the command.
@@ -50,10 +50,10 @@ def examples(names):
     ]
 
 
-def readme_program():
-    """The example of README.md, which is also JavaScript."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
-        return re.search(r"^## Fine-tune\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
+def guide_program():
+    """The example of docs/fine_tune.md, which is valid JavaScript."""
+    with open(os.path.join(ROOT, "docs", "fine_tune.md"), encoding="utf-8") as f:
+        return re.search(r"^## LoRA\n.*?^```ts\n(.*?)^```$", f.read(), re.M | re.S).group(1)
 
 
 class Consumer:
@@ -88,9 +88,9 @@ def train(consumer, held_out):
     """LoRA files by the program that trained them, with the validation loss if it was reported, and its tolerance."""
     for name, rows in (("emails.jsonl", examples(list(zip(FIRST, LAST)))), ("held_out.jsonl", held_out)):
         consumer.write(name, "".join(json.dumps(row) + "\n" for row in rows))
-    consumer.write("program.mjs", readme_program())
+    consumer.write("program.mjs", guide_program())
     consumer.output("node", "program.mjs")
-    files = {"README's program": ("emails.lora.h5", None, None)}
+    files = {"the program of docs/fine_tune.md": ("emails.lora.h5", None, None)}
     for dtype, (epochs, tolerance) in RUNS.items():
         output = f"{dtype}.lora.h5"
         data = ["--data", "emails.jsonl", "--validation", "held_out.jsonl", "--output", output]

@@ -1,3 +1,4 @@
+/** Beam search: follows several continuations of each prompt and keeps the most probable ones. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {softmaxSums} from '../../ops/sampling';
@@ -8,16 +9,17 @@ import {bestTokens} from './best_tokens';
 import {GreedySampler} from './greedy_sampler';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
+/** Arguments of {@link BeamSampler}. */
 export interface BeamSamplerArgs extends SamplerArgs {
-  /** Number of continuations that are followed. Defaults to 5. */
+  /** Number of continuations to follow. Defaults to 5. */
   numBeams?: number;
   /** Follow each continuation to its end, and keep all of them in `beams`. Defaults to false. */
   returnAllBeams?: boolean;
 }
 
-/** A continuation that was followed. */
+/** A continuation of a prompt. */
 export interface Beam {
-  /** New token ids, a stop token included. */
+  /** New token ids, including a stop token if one ended it. */
   tokens: number[];
   /** Sum of the log probabilities of its tokens, at the sampler's temperature. */
   logProb: number;
@@ -34,14 +36,16 @@ interface OpenBeam extends Beam {
  * Beam search, as `keras_hub.samplers.BeamSampler`: keeps the `numBeams` most probable continuations, by the sum of
  * their log probabilities, and returns the best of them. As in KerasHub, the sum is not divided by the length.
  *
- * A beam that has reached a stop token keeps its score, and its place until better beams take it. Tokens on which all
+ * A beam that has reached a stop token keeps its score, and is kept until better beams replace it. Tokens on which all
  * beams of a row agree are final and are yielded at once, so `stream` may yield several tokens at a time, or none for a
  * while.
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class BeamSampler extends Sampler {
   readonly numBeams: number;
   readonly returnAllBeams: boolean;
-  /** With `returnAllBeams`: the beams of each prompt of the last completed generation, best first. Otherwise null. */
+  /** With `returnAllBeams`, the beams of each prompt of the last completed generation, best first. Otherwise null. */
   beams: Beam[][] | null = null;
 
   constructor(args: BeamSamplerArgs = {}) {
@@ -146,11 +150,11 @@ export class BeamSampler extends Sampler {
   }
 
   /**
-   * Tokens that are final and not yielded yet: the common beginning of a row's beams, or the whole best beam once it
-   * has won.
+   * Tokens that are final but not yielded yet: the common beginning of a row's beams, or the whole best beam once no
+   * other can overtake it.
    */
   private decided({rows, request}: Generation, beams: readonly OpenBeam[][]): Step[] {
-    const news = beams.map((kept, i) => {
+    const added = beams.map((kept, i) => {
       const row = rows[i]!;
       if (row.done) return [];
       const [best] = kept as [OpenBeam, ...OpenBeam[]];
@@ -163,7 +167,8 @@ export class BeamSampler extends Sampler {
         return given ? [] : [{token, logprobs: best.logprobs[t]}];
       });
     });
-    const steps = Array.from({length: Math.max(...news.map(({length}) => length))}, (_, t) => news.map(row => row[t]));
+    const length = Math.max(...added.map(row => row.length));
+    const steps = Array.from({length}, (_, t) => added.map(row => row[t]));
     return steps.map(step => ({
       tokens: step.map(item => item?.token ?? null),
       ...(request.logprobs !== undefined && {logprobs: step.map(item => item?.logprobs ?? null)}),

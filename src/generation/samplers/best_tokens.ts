@@ -1,3 +1,4 @@
+/** Reads only the most probable tokens from the backend. */
 import type * as tf from '@tensorflow/tfjs';
 import {topK} from '../../ops/top_k';
 
@@ -18,11 +19,11 @@ export async function bestTokens(logits: tf.Tensor2D, count: number): Promise<Be
   return Array.from({length: rows}, (_, row) => ({values: part(2 * row * k), tokens: part((2 * row + 1) * k)}));
 }
 
-/** Usually a few tokens are enough; more are read only while they are not. */
+/** How many tokens are read first, and the factor by which that number grows. Usually the first ones are enough. */
 export const FIRST_COUNT = 64;
 export const GROWTH = 8;
 
-/** Reads more and more of the most probable tokens, at most `limit`, until `convert` reports enough for every row. */
+/** Reads more and more of the most probable tokens, at most `limit`, until `convert` finds enough for every row. */
 export async function bestUntil<T extends {enough: boolean}>(
   logits: tf.Tensor2D,
   limit: number,

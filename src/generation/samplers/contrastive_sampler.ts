@@ -1,3 +1,4 @@
+/** Contrastive search: prefers probable tokens whose hidden states differ from those before. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {softmaxSums} from '../../ops/sampling';
@@ -8,26 +9,29 @@ import {bestTokens} from './best_tokens';
 import {GreedySampler} from './greedy_sampler';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
+/** Arguments of {@link ContrastiveSampler}. */
 export interface ContrastiveSamplerArgs extends SamplerArgs {
-  /** Number of most probable tokens that are tried. Defaults to 5. */
+  /** How many of the most probable tokens to try at each position. Defaults to 5. */
   k?: number;
   /** Weight of the similarity to earlier tokens; the probability has weight 1 − alpha. Defaults to 0.6. */
   alpha?: number;
 }
 
-/** A token that is tried, and its probability. */
+/** A token to try, and its probability. */
 interface Candidate {
   token: number;
   probability: number;
 }
 
-/** A row that has not ended, and its row in the cache. */
+/** A row that has not ended. */
 interface Place {
+  /** Index of the row in the request. */
   row: number;
+  /** Its row in the cache. */
   at: number;
 }
 
-/** The tokens chosen for the places. */
+/** The tokens chosen in one step, and the places of their rows. */
 interface Chosen {
   tokens: number[];
   logprobs?: TokenLogprobs[];
@@ -42,6 +46,8 @@ interface Chosen {
  * similarity is the largest cosine between the token's hidden state and those of all tokens before it.
  *
  * Each step runs the model on k tokens per row.
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class ContrastiveSampler extends Sampler {
   readonly k: number;
@@ -64,7 +70,7 @@ export class ContrastiveSampler extends Sampler {
     this.alpha = alpha;
   }
 
-  /** By probability only: there are no hidden states here. */
+  /** The greedy choice, for callers of `sample`: it has no hidden states to compare. */
   override getNextToken(probabilities: Float32Array): number {
     return GreedySampler.prototype.getNextToken(probabilities);
   }
@@ -74,7 +80,7 @@ export class ContrastiveSampler extends Sampler {
     const cache = generation.newCache();
     const past = new Past(decoder);
     try {
-      // Needs the hidden states of all tokens, including those that a session already holds.
+      // Contrastive search needs the hidden states of all tokens, including those that a session already holds.
       cache.truncate(rows.map(() => 0));
       let places: Place[] = rows.map((_, row) => ({row, at: row}));
       let logits = await generation.readPrompts(cache, {onHidden: (hidden, counts) => past.read(hidden, counts)});
@@ -107,7 +113,8 @@ export class ContrastiveSampler extends Sampler {
   }
 
   /**
-   * Tries the most probable tokens of each row that is not done, and adds the chosen ones to the cache and to `past`.
+   * Tries the most probable tokens of each row that is not done, and adds the hidden states of the chosen ones to
+   * `past`. The cache then has one row per tried token; the returned places name the rows of the chosen ones.
    */
   private async pick(
     generation: Generation,
@@ -118,7 +125,7 @@ export class ContrastiveSampler extends Sampler {
     const all = await this.withPenalties(logits, texts, penalized => this.candidates(penalized));
     const open = places.flatMap(({row, at}, i) => (rows[row]!.done ? [] : [{row, at, i, candidates: all[i]!}]));
     const tried = open.flatMap(({candidates}) => candidates.map(({token}) => token));
-    // One copy of the row for each token: all of them continue the same text.
+    // One copy of a row for each token to try: all of them continue the same text.
     cache.select(open.flatMap(({at, candidates}) => candidates.map(() => at)));
     const [hidden, states] = tf.tidy(() => {
       const next = decoder.hiddenStates({rows: tried.map(token => [token]), counts: tried.map(() => 1)}, cache);
@@ -176,7 +183,7 @@ export class ContrastiveSampler extends Sampler {
 /** Scales each row to length 1. */
 const unit = (x: tf.Tensor2D): tf.Tensor2D => tf.div(x, tf.norm(x, 2, -1, true));
 
-/** Normalized hidden states of each row so far, (n, D). */
+/** Hidden states of all tokens of each row so far, (n, D), each of length 1. */
 class Past {
   private readonly rows: tf.Tensor2D[] = [];
 

@@ -22,7 +22,8 @@ function checkVocabulary(model: Decoder, draft: DraftModel): void {
     const at = differs >= 0 ? differs : expected.length;
     throw new ValueError(
       `Expected a draft with the vocabulary of the model, ${expected.length} tokens. Received: ${received.length} tokens, ` +
-        `and ${show(received[at])} for ${show(expected[at])}, token ${at}. Use a smaller model of the same family.`,
+        `with ${show(received[at])} instead of ${show(expected[at])} as token ${at}. ` +
+        'Use a smaller model of the same family.',
     );
   }
   sameVocabulary.set(own, (sameVocabulary.get(own) ?? new WeakSet()).add(other));

@@ -1,13 +1,18 @@
+/** Greedy search. */
 import * as tf from '@tensorflow/tfjs';
 import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
-/** Always chooses the most probable token, as `keras_hub.samplers.GreedySampler`. */
+/**
+ * Always chooses the most probable token, as `keras_hub.samplers.GreedySampler`.
+ *
+ * @throws ValueError on unknown or unusable arguments.
+ */
 export class GreedySampler extends Sampler {
   constructor(args: SamplerArgs = {}) {
     super(checkedSamplerArgs('GreedySampler', args, SAMPLER_KEYS));
   }
 
-  /** Only the chosen tokens leave the backend: dividing by a temperature does not change which logit is largest. */
+  /** Reads only the chosen tokens from the backend: a temperature does not change which logit is the largest. */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(GreedySampler.prototype.getNextToken)) return super.choose(logits);
     const best = tf.argMax(logits, -1);

@@ -1,4 +1,4 @@
-/** Samplers by class and by name. */
+/** All samplers, and `get`, which finds them by name. */
 import {show, ValueError} from '../../base/errors';
 import {BeamSampler} from './beam_sampler';
 import {ContrastiveSampler} from './contrastive_sampler';
@@ -16,11 +16,13 @@ export {GreedySampler} from './greedy_sampler';
 export {RandomSampler} from './random_sampler';
 export {type Penalties} from './penalties';
 export {type RowText} from '../decoder';
+export {type Generation, type Row, type Step} from '../generation';
 export {Sampler, type SamplerArgs, type SeededArgs} from './sampler';
 export {SpeculativeSampler, type SpeculativeSamplerArgs} from './speculative_sampler';
 export {TopKSampler, type TopKSamplerArgs} from './top_k_sampler';
 export {TopPSampler, type TopPSamplerArgs} from './top_p_sampler';
 
+/** Names of samplers, as in KerasHub. */
 export type SamplerName = 'beam' | 'contrastive' | 'greedy' | 'random' | 'speculative' | 'top_k' | 'top_p';
 
 const byName: Record<SamplerName, new () => Sampler> = {
@@ -34,7 +36,7 @@ const byName: Record<SamplerName, new () => Sampler> = {
 };
 
 /**
- * Returns a sampler by its name; a sampler is returned as it is.
+ * Creates a sampler by name, with default arguments. A sampler is returned as it is.
  *
  * @throws ValueError for other names.
  */

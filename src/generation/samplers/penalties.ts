@@ -1,17 +1,18 @@
-/** Penalties on tokens that a text already has. These are few, so only their logits are changed, on the backend. */
+/** Penalties on tokens that a text already has. There are few of them, so the backend changes only their logits. */
 import type * as tf from '@tensorflow/tfjs';
 import {penalizeTokens} from '../../ops/penalize';
 import {type RowText} from '../decoder';
 
+/** How strongly a sampler avoids tokens that a text already has. */
 export interface Penalties {
   /**
-   * Positive logits of tokens in the prompt and the new text are divided by this, negative ones multiplied; Keskar et
-   * al., https://arxiv.org/abs/1909.05858. Values above 1 repeat less; 1, the default, changes nothing.
+   * For tokens in the prompt and the new text, positive logits are divided by this and negative ones multiplied; Keskar
+   * et al., https://arxiv.org/abs/1909.05858. Values above 1 reduce repetition; 1, the default, changes nothing.
    */
   repetitionPenalty: number;
-  /** Subtracted from logits of tokens in the new text. Defaults to 0. */
+  /** Subtracted from the logits of tokens in the new text. Defaults to 0. */
   presencePenalty: number;
-  /** The same, times the number of occurrences of the token. Defaults to 0. */
+  /** Subtracted from the logits of tokens in the new text, once per occurrence of the token. Defaults to 0. */
   frequencyPenalty: number;
 }
 
@@ -19,7 +20,7 @@ export function hasPenalties({repetitionPenalty, presencePenalty, frequencyPenal
   return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
 }
 
-/** Logits (B, V) → logits with penalties on the tokens of each row. */
+/** Logits (B, V) → logits (B, V) with penalties on the tokens of each row. */
 export function penalize(logits: tf.Tensor2D, texts: readonly RowText[], penalties: Penalties): tf.Tensor2D {
   const {repetitionPenalty, presencePenalty, frequencyPenalty} = penalties;
   const rows = texts.map(({tokens, promptLength}) => {

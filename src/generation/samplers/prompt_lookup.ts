@@ -1,3 +1,4 @@
+/** Guesses from the text itself, for speculative decoding. */
 import {type RowText} from '../decoder';
 
 /**
@@ -20,7 +21,7 @@ export class PromptLookup {
   dispose(): void {}
 }
 
-/** `count` tokens that may follow, or none. A text that repeats itself is continued with its repetition. */
+/** `count` tokens that may follow, or none. If the text repeats itself up to its end, the repetition continues. */
 export function lookUp(
   tokens: readonly number[],
   [longest, shortest]: readonly [longest: number, shortest: number],

@@ -1,18 +1,23 @@
+/** Draws from the whole vocabulary. */
 import type * as tf from '@tensorflow/tfjs';
 import {draw} from '../../ops/row_numbers';
 import {drawSoftmax} from '../../ops/sampling';
 import {bestUntil} from './best_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
-/** Draws from all tokens by their probability, as `keras_hub.samplers.RandomSampler`. */
+/**
+ * Draws from all tokens by their probability, as `keras_hub.samplers.RandomSampler`.
+ *
+ * @throws ValueError on unknown or unusable arguments.
+ */
 export class RandomSampler extends RandomizedSampler {
   constructor(args: SeededArgs = {}) {
     super(checkedSamplerArgs('RandomSampler', args, SEEDED_KEYS));
   }
 
   /**
-   * Only the drawn tokens leave the backend, which gets one random number per row; with `minP` also the admitted
-   * logits.
+   * Draws on the backend, with one random number per row, and reads only the drawn tokens. With `minP` it reads the
+   * admitted logits and draws here.
    */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(RandomSampler.prototype.getNextToken)) return super.choose(logits);

@@ -7,12 +7,13 @@ import {type Generation, type Step} from '../generation';
 import {nextLogits, type RowText} from '../decoder';
 import {hasPenalties, type Penalties, penalize} from './penalties';
 
+/** Arguments of all samplers. */
 export interface SamplerArgs extends Partial<Penalties> {
-  /** Logits are divided by this: values below 1 make the choice less random, above 1 more. Defaults to 1. */
+  /** Logits are divided by this: values below 1 make the choice less random, values above 1 more. Defaults to 1. */
   temperature?: number;
 }
 
-/** Arguments of all samplers. */
+/** Names of the arguments of all samplers. */
 export const SAMPLER_KEYS = ['temperature', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty'] as const;
 
 /**
@@ -27,6 +28,8 @@ export const SAMPLER_KEYS = ['temperature', 'repetitionPenalty', 'presencePenalt
  * }
  * lm.compile({sampler: new WithoutToken()});
  * ```
+ *
+ * @throws ValueError on unusable arguments.
  */
 export abstract class Sampler {
   readonly temperature: number;
@@ -56,8 +59,8 @@ export abstract class Sampler {
   }
 
   /**
-   * Runs a generation and yields what each step adds to the rows: here one token per row and step. A sampler that looks
-   * further ahead overrides this. Yield steps through `generation.give`, which extends the rows.
+   * Runs a generation and yields the tokens that each step adds to the rows: here one token per row and step. A sampler
+   * that looks further ahead overrides this. Steps must be yielded through `generation.give`, which extends the rows.
    */
   async *steps(generation: Generation): AsyncGenerator<Step, void> {
     const {decoder, rows} = generation;
@@ -97,8 +100,8 @@ export abstract class Sampler {
   /**
    * The next token of each row.
    *
-   * @param logits (B, V); not disposed.
-   * @param rows the tokens of each row so far; penalties need them.
+   * @param logits (B, V); the caller disposes them.
+   * @param rows the tokens of each row so far; needed only for penalties.
    * @throws ValueError with penalties but without rows.
    */
   async sample(logits: tf.Tensor2D, rows?: readonly RowText[]): Promise<number[]> {
@@ -127,7 +130,7 @@ export abstract class Sampler {
     }
   }
 
-  /** One token per row of logits (B, V), without penalties. Reads all logits. */
+  /** Chooses one token per row of logits (B, V); penalties were applied before. Reads all logits from the backend. */
   async choose(logits: tf.Tensor2D): Promise<number[]> {
     const [rows, size] = logits.shape;
     const values = (await logits.data()) as Float32Array;
@@ -141,7 +144,8 @@ export abstract class Sampler {
   }
 
   /**
-   * True if a subclass has overridden `getNextToken`, and so needs all probabilities. The samplers here read fewer.
+   * True if a subclass has overridden `getNextToken`, which takes all probabilities. The package's own samplers read
+   * fewer.
    *
    * @param known `getNextToken` of the calling class.
    */
@@ -149,7 +153,7 @@ export abstract class Sampler {
     return this.getNextToken !== known;
   }
 
-  /** Chooses one token by the probabilities (V) of all tokens; may change the array. */
+  /** Chooses one token, given the probabilities (V) of all tokens. It may change the array. */
   abstract getNextToken(probabilities: Float32Array): number;
 
   /**
@@ -167,17 +171,18 @@ export abstract class Sampler {
   }
 }
 
+/** Arguments of all samplers that draw at random. */
 export interface SeededArgs extends SamplerArgs {
-  /** Makes the draws repeatable: samplers with the same seed draw the same tokens. Defaults to a random seed. */
+  /** Makes the draws repeatable: samplers with the same seed draw the same tokens. Null, the default: random draws. */
   seed?: number | null;
   /**
-   * Draws only tokens that are at least this probable, relative to the most probable token; Nguyen et al.,
+   * Smallest probability of tokens that may be drawn, as a fraction of the largest probability; Nguyen et al.,
    * https://arxiv.org/abs/2407.01082. From 0, the default, to 1.
    */
   minP?: number;
 }
 
-/** Arguments of all samplers that draw. */
+/** Names of the arguments of all samplers that draw at random. */
 export const SEEDED_KEYS = [...SAMPLER_KEYS, 'seed', 'minP'] as const;
 
 /** A sampler that draws at random. Its state continues from call to call, like a Keras seed generator. */
@@ -220,7 +225,7 @@ export abstract class RandomizedSampler extends Sampler {
   }
 }
 
-/** @throws ValueError on arguments that a sampler does not have. */
+/** @throws ValueError on unknown arguments. */
 export function checkedSamplerArgs<A extends object>(owner: string, args: A, known: readonly string[]): A {
   checkKeys(owner, args, known);
   return args;

@@ -1,3 +1,4 @@
+/** Speculative decoding: guesses several tokens and checks them in one pass of the model. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {type Decoder, type DecoderCache} from '../decoder';
@@ -7,17 +8,18 @@ import {GreedySampler} from './greedy_sampler';
 import {PromptLookup} from './prompt_lookup';
 import {checkedSamplerArgs, Sampler} from './sampler';
 
+/** Arguments of {@link SpeculativeSampler}. */
 export interface SpeculativeSamplerArgs {
-  /** Largest number of tokens that are guessed at a time. Defaults to 5. */
+  /** Largest number of tokens to guess at a time. Defaults to 5. */
   numSpeculativeTokens?: number;
-  /** How tokens are chosen from the model's logits. Null, the default: always the most probable one. */
+  /** Chooses tokens from the model's logits. Null, the default: always the most probable token. */
   baseSampler?: Sampler | null;
   /**
-   * A smaller model with the same vocabulary, which guesses. It is not disposed. Null, the default: the guesses are the
-   * tokens that followed an earlier occurrence of the last tokens in the text.
+   * A smaller model with the same vocabulary that guesses the tokens. The caller disposes it. Null, the default: the
+   * guesses are the tokens that followed an earlier occurrence of the last tokens in the text.
    */
   draft?: DraftModel | null;
-  /** Without a draft: the most and the fewest last tokens to search for. Defaults to [3, 2]. */
+  /** Without a draft: how many of the last tokens to search for, at most and at least. Defaults to [3, 2]. */
   lookup?: readonly [longest: number, shortest: number];
 }
 
@@ -25,7 +27,7 @@ export interface SpeculativeSamplerArgs {
 interface Drafter {
   /** Up to `counts[row]` tokens after each row; none where the count is 0. */
   draft(counts: readonly number[]): Promise<number[][]>;
-  /** @throws ValueError if the guesses may not be tokens of the model with these logits. */
+  /** @throws ValueError if the guesses may come from another vocabulary than the logits (N, V) of the model. */
   check(logits: tf.Tensor2D): void;
   dispose(): void;
 }
@@ -37,7 +39,9 @@ interface Drafter {
  *
  * The text is the one that `baseSampler` would produce on its own or, if it draws at random, has the same distribution.
  * A guess is a single token x, so q(x) = 1 in the paper: x is accepted with probability p(x); otherwise a token is
- * drawn from p without x. Both are done at once by drawing from p and accepting the guess if it was drawn.
+ * drawn from p without x. Drawing from p, and accepting the guess if it was drawn, does both at once.
+ *
+ * @throws ValueError on unknown, unusable or contradictory arguments.
  */
 export class SpeculativeSampler extends Sampler {
   readonly numSpeculativeTokens: number;
@@ -71,7 +75,7 @@ export class SpeculativeSampler extends Sampler {
     }
     if (draft && args.lookup) {
       throw new ValueError(
-        'SpeculativeSampler expected `draft` or `lookup`: with a draft nothing is looked up. Received both.',
+        'SpeculativeSampler expected either `draft` or `lookup`: with a draft, nothing is looked up. Received: both.',
       );
     }
     this.numSpeculativeTokens = numSpeculativeTokens;
@@ -108,7 +112,7 @@ export class SpeculativeSampler extends Sampler {
         if (generation.done) return;
         // Keeps all tokens of a row except the last, which the model has not read yet.
         cache.truncate(rows.map(({done, tokens}, row) => (done ? cache.lengths[row]! : tokens.length - 1)));
-        // A pass adds one token more than was guessed.
+        // A pass adds one more token than was guessed.
         guesses = await drafter.draft(
           rows.map(({done, tokens}) =>
             done ? 0 : Math.min(this.numSpeculativeTokens, request.maxLength - tokens.length - 1),
@@ -127,7 +131,7 @@ export class SpeculativeSampler extends Sampler {
    * The tokens that each row gets: its guesses as long as the base sampler chooses the same tokens, then one more token
    * that the base sampler chooses.
    *
-   * @param logits (N, V): for each row those after its last token and after each guess; at first, one per row.
+   * @param logits (N, V): for each row those after its last token and after each guess; in the first pass, one per row.
    */
   private async accepted(generation: Generation, logits: tf.Tensor2D, guesses: readonly number[][]): Promise<Step[]> {
     const {rows, request} = generation;
@@ -144,10 +148,10 @@ export class SpeculativeSampler extends Sampler {
     const tokens = await this.base.sample(logits, texts);
     const given: {place: number; token: number}[][] = rows.map(() => []);
     places.forEach(({row, guessed}, place) => {
-      const mine = given[row]!;
-      const continues = mine.length === guessed && mine.every(({token}, i) => token === guesses[row]![i]);
-      const ended = mine.some(({token}, i) => generation.endsWith(token, rows[row]!.tokens.length + i + 1));
-      if (continues && !ended && !rows[row]!.done) mine.push({place, token: tokens[place]!});
+      const added = given[row]!;
+      const continues = added.length === guessed && added.every(({token}, i) => token === guesses[row]![i]);
+      const ended = added.some(({token}, i) => generation.endsWith(token, rows[row]!.tokens.length + i + 1));
+      if (continues && !ended && !rows[row]!.done) added.push({place, token: tokens[place]!});
     });
     const logprobs = await generation.logprobs(
       logits,

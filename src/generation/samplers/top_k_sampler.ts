@@ -1,17 +1,21 @@
+/** Draws from a fixed number of most probable tokens. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {draw, topIndices} from '../../ops/row_numbers';
 import {bestTokens} from './best_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
+/** Arguments of {@link TopKSampler}. */
 export interface TopKSamplerArgs extends SeededArgs {
-  /** Number of most probable tokens that may be drawn. Defaults to 5. */
+  /** How many of the most probable tokens may be drawn. Defaults to 5. */
   k?: number;
 }
 
 /**
  * Draws from the `k` most probable tokens, as `keras_hub.samplers.TopKSampler`; Fan et al.,
  * https://arxiv.org/abs/1805.04833.
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class TopKSampler extends RandomizedSampler {
   readonly k: number;
@@ -30,7 +34,7 @@ export class TopKSampler extends RandomizedSampler {
     if (this.choosesOtherwise(TopKSampler.prototype.getNextToken)) return super.choose(logits);
     const best = await bestTokens(logits, this.k);
     return best.map(({values, tokens}) => {
-      // A common factor of all weights does not matter to a draw.
+      // A factor that all weights share does not change the draw.
       const weights = values.map(value => Math.exp((value - values[0]!) / this.temperature));
       return tokens[draw(this.admit(weights, 1), this.random)]!;
     });

@@ -1,3 +1,4 @@
+/** Draws from the most probable tokens that together reach a given probability. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {draw, topIndices} from '../../ops/row_numbers';
@@ -5,16 +6,19 @@ import {softmaxSums} from '../../ops/sampling';
 import {bestUntil, FIRST_COUNT, GROWTH} from './best_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
+/** Arguments of {@link TopPSampler}. */
 export interface TopPSamplerArgs extends SeededArgs {
-  /** Smallest total probability of the tokens that may be drawn. Defaults to 0.1. */
+  /** Total probability that the tokens to draw from must reach. Defaults to 0.1. */
   p?: number;
-  /** Consider only this many of the most probable tokens. Null, the default: all. */
+  /** Largest number of tokens to draw from. Null, the default: no limit. */
   k?: number | null;
 }
 
 /**
  * Draws from the smallest set of most probable tokens whose total probability reaches `p`, as
  * `keras_hub.samplers.TopPSampler`; Holtzman et al., https://arxiv.org/abs/1904.09751.
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class TopPSampler extends RandomizedSampler {
   readonly p: number;

@@ -1,3 +1,4 @@
+/** The attention of Gemma 3's decoder blocks. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
@@ -19,12 +20,13 @@ import {RotaryEmbedding} from '../../layers/rotary_embedding';
 import {attention, attentionWithDropout, dropoutSeed} from '../../ops/attention';
 import {checkAttentionHeads} from './parts/attention_heads';
 
+/** Arguments of {@link CachedGemma3Attention}. */
 export interface CachedGemma3AttentionArgs extends LayerArgs {
-  /** Width of a head, even. */
+  /** Width of a head; an even number. */
   headDim: number;
   /** Number of query heads. */
   numQueryHeads: number;
-  /** Number of key and value heads. Divides the number of query heads; consecutive query heads share a key head. */
+  /** Number of key and value heads. It divides the number of query heads; consecutive query heads share a key head. */
   numKeyValueHeads: number;
   /** Initializer of all four kernels. Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
@@ -32,7 +34,7 @@ export interface CachedGemma3AttentionArgs extends LayerArgs {
   logitSoftCap?: number | null;
   /** Let tokens see only a window of keys. Defaults to false. */
   useSlidingWindowAttention?: boolean;
-  /** Keys at this distance or further are not seen. Defaults to 4096. */
+  /** Width of this window: keys at this distance or more are not seen. Defaults to 4096. */
   slidingWindowSize?: number;
   /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
   queryHeadDimNormalize?: boolean;
@@ -52,7 +54,7 @@ export interface CachedGemma3AttentionArgs extends LayerArgs {
 
 type OwnAttentionArgs = OwnArgs<Omit<CachedGemma3AttentionArgs, 'kernelInitializer'>>;
 
-/** The arguments, except `kernelInitializer` and those of every layer. */
+/** The arguments, except `kernelInitializer` and those that every layer has. */
 export const ATTENTION_ARGUMENTS = {
   headDim: ['size'],
   numQueryHeads: ['size'],
@@ -69,14 +71,15 @@ export const ATTENTION_ARGUMENTS = {
   dropout: ['rate', 0],
 } satisfies ArgumentTable<OwnAttentionArgs>;
 
+/** Options of a call of {@link CachedGemma3Attention}. */
 export interface AttentionCallArgs extends Kwargs {
   /** Whether dropout is applied. Defaults to false. */
   training?: boolean;
-  /** Seed of dropout. Without one it is different each time. */
+  /** Seed of dropout. Without a seed, each call drops different values. */
   seed?: number | string;
-  /** int32 (B, T): 1 for tokens that count. */
+  /** int32 (B, T): 1 for tokens, 0 for padding. */
   paddingMask?: tf.Tensor;
-  /** int32 (B, T): the number of the image that a token belongs to, 0 for text. */
+  /** int32 (B, T): the number of the image that a token belongs to, from 1 on; 0 for text. */
   imageNumbers?: tf.Tensor;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
@@ -86,7 +89,7 @@ export interface AttentionCallArgs extends Kwargs {
 
 /**
  * Grouped-query attention with rotary positions, query-key norm, sliding window, soft cap and a cache, as KerasHub's
- * `CachedGemma3Attention`. Called with x (B, T, D), or [x, attentionMask (B, T, S)] where 0 hides → (B, T, D).
+ * `CachedGemma3Attention`. Called with x (B, T, D), or [x, attentionMask (B, T, S)] where 0 hides a key → (B, T, D).
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments of the constructor or a call.
  */
@@ -209,7 +212,7 @@ export class CachedGemma3Attention extends Layer {
     });
   }
 
-  /** Factor of the queries. The integer division is KerasHub's. */
+  /** Factor of the queries. KerasHub uses the same integer division. */
   get queryScale(): number {
     const {queryHeadDimNormalize, headDim, numQueryHeads} = this.config;
     return 1 / Math.sqrt(queryHeadDimNormalize ? headDim : Math.floor(this.hiddenDim / numQueryHeads));

@@ -1,3 +1,4 @@
+/** Gemma 3 without its head: creates the layers, connects them, and loads presets. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -46,11 +47,11 @@ export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './parts/backbone_co
 export type Gemma3EmbeddingOutputs = {
   /** Hidden states, (B, T, hiddenDim). */
   sequence_output: tf.Tensor3D;
-  /** Embeddings of length 1, (B, embeddingDim). */
+  /** Embeddings normalized to length 1, (B, embeddingDim). */
   pooled_output: tf.Tensor2D;
 };
 
-/** `x · factor`, between the embedding and the first block, where KerasHub's graph has a `Multiply`. */
+/** x · factor, between the embedding and the first block. KerasHub's graph has a `Multiply` there. */
 class Multiply extends Layer {
   static className = 'Multiply';
   constructor(private readonly factor: number) {
@@ -90,7 +91,7 @@ function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3VisionEnc
 
 type Layers = ReturnType<typeof makeLayers>;
 
-/** Five blocks with a window, then one without, and so on. */
+/** Creates one decoder block. Five blocks with a sliding window are followed by one without, and so on. */
 function makeBlock(config: Gemma3BackboneConfig, index: number): Gemma3DecoderBlock {
   const sliding = config.useSlidingWindowAttention && index % 6 < 5;
   return new Gemma3DecoderBlock({
@@ -104,7 +105,7 @@ function makeBlock(config: Gemma3BackboneConfig, index: number): Gemma3DecoderBl
   });
 }
 
-/** The head of EmbeddingGemma, https://arxiv.org/abs/2509.20354; no layers for other models. */
+/** The layers of EmbeddingGemma's head, https://arxiv.org/abs/2509.20354; none for other models. */
 function makeEmbeddingHead(config: Gemma3BackboneConfig): Layer[] {
   const {isEmbeddingModel, poolingIntermediateDim, embeddingDim, dtype} = config;
   if (!isEmbeddingModel) return [];
@@ -120,7 +121,7 @@ function makeEmbeddingHead(config: Gemma3BackboneConfig): Layer[] {
 const apply = (layer: Layer, inputs: tf.SymbolicTensor | tf.SymbolicTensor[]) =>
   layer.apply(inputs) as tf.SymbolicTensor;
 
-/** Connects the layers to a functional model. `order` lists all of them, inputs included, as Keras does. */
+/** Connects the layers into a functional model. `order` lists all of them in Keras' order, including the inputs. */
 function connect({tokenEmbedding, multiply, visionEncoder, interleaveEmbeddings, ...rest}: Layers) {
   const {transformerLayers, layerNorm, embeddingHead} = rest;
   const input = (name: string, shape: tf.Shape, dtype: 'int32' | 'float32') => tf.input({shape, dtype, name});
@@ -158,11 +159,13 @@ function connect({tokenEmbedding, multiply, visionEncoder, interleaveEmbeddings,
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/); Gemma 3 Technical Report,
  * https://arxiv.org/abs/2503.19786.
  *
- * Inputs by name: `token_ids` int32 (B, T), `padding_mask` int32 (B, T); with a vision encoder also `images` (B, I, S,
- * S, 3), `vision_indices` (B, V) and `vision_mask` (B, T). Output: (B, T, hiddenDim); with `isEmbeddingModel` {@link
- * Gemma3EmbeddingOutputs} by name.
+ * Inputs by name: `token_ids` int32 (B, T) and `padding_mask` int32 (B, T). With a vision encoder also `images` float32
+ * (B, I, S, S, 3), `vision_indices` int32 (B, I · tokens per image) and `vision_mask` int32 (B, T).
  *
- * Weights are declared without values. They are initialized when they are first read, unless a file fills them before.
+ * Output: hidden states (B, T, hiddenDim). With `isEmbeddingModel`, two outputs by name:
+ * {@link Gemma3EmbeddingOutputs}.
+ *
+ * Weights have no values at first. They are initialized when they are first read, unless a file has filled them.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments.
  */
@@ -174,7 +177,7 @@ export class Gemma3Backbone extends Backbone {
   readonly interleaveEmbeddings: Gemma3InterleaveEmbeddings | null;
   readonly transformerLayers: readonly Gemma3DecoderBlock[];
   readonly layerNorm: RMSNormalization;
-  /** Pooling, two projections and normalization of an embedding model; empty for other models. */
+  /** Pooling, two projections and normalization for an embedding model; empty for other models. */
   readonly embeddingHead: readonly Layer[];
   readonly config: Gemma3BackboneConfig;
   private readonly multiply: Multiply;
@@ -229,9 +232,9 @@ export class Gemma3Backbone extends Backbone {
 
   /**
    * Saves LoRA as an adapter for Hugging Face's PEFT, for `Gemma3ForCausalLM` or, with vision,
-   * `Gemma3ForConditionalGeneration`: `adapter_config.json` and `adapter_model.safetensors` in a folder. Keras has a
-   * first matrix per query, key and value head, PEFT has one for all heads, so with N heads the rank is N times as
-   * large there. Trained biases are not saved.
+   * `Gemma3ForConditionalGeneration`: `adapter_config.json` and `adapter_model.safetensors` in a folder. In Keras each
+   * query, key and value head has its own first LoRA matrix; in PEFT all heads share one. With N heads, the rank in
+   * PEFT is therefore N times as large. Trained biases are not saved.
    *
    * @throws ValueError without LoRA, on layers that PEFT cannot adapt this way (the embedding), and on unusable
    * options.
@@ -241,12 +244,13 @@ export class Gemma3Backbone extends Backbone {
   }
 
   /**
-   * Loads a PEFT adapter from a folder or a URL. If LoRA is off, it is enabled for the layers of the adapter. All
-   * layers share one rank, so with N query, key or value heads the rank is N times as large here. An adapter of
-   * `exportPeftAdapter` gets its original rank.
+   * Loads a PEFT adapter from a folder or a URL. If LoRA is off, it is enabled for the layers of the adapter. In Keras
+   * all heads share the second LoRA matrix, so with N query, key or value heads the rank here is N times as large as in
+   * PEFT; all layers get the largest rank that one of them needs. An adapter from `exportPeftAdapter` gets its original
+   * rank.
    *
    * @throws ValueError on missing or damaged files, on other kinds of adapters, and on layers that do not match, naming
-   * them. The model is then unchanged.
+   * them. In these cases the model is unchanged.
    */
   async importPeftAdapter(source: PresetLike): Promise<void> {
     await importPeftAdapter(this, huggingFaceNames(this), source);
@@ -306,7 +310,7 @@ export class Gemma3Backbone extends Backbone {
    *
    * @throws ValueError on unknown options, and if files are missing, unknown or do not match the configuration; an
    * OutOfMemoryError, naming a dtype that would fit, if memory is too small; an Error if files are truncated or the
-   * server fails; the signal's reason when aborted. No part of the model stays in memory.
+   * server fails; the signal's reason when aborted. In these cases no part of the model stays in memory.
    */
   static async fromPreset(preset: CheckpointLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {
     checkKeys('fromPreset', options, FROM_PRESET_OPTIONS);

@@ -1,3 +1,4 @@
+/** Gemma 3 for text generation: the backbone with its head, scoring, training, and presets. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
@@ -27,31 +28,33 @@ import {type PresetEntry} from '../../hub/registry';
 import {score, type ScoreArgs} from './parts/score';
 import {gemma3Stages} from './parts/stages';
 
+/** Arguments of {@link Gemma3CausalLM}. */
 export interface Gemma3CausalLMArgs {
-  /** The model shares its weights, and does not free them while others use the backbone. */
+  /** The model shares the weights of the backbone, and does not free them while the backbone is used elsewhere. */
   backbone: Gemma3Backbone;
-  /** Strings to token ids and back. Null, the default, to work on token ids. */
+  /** Turns strings into token ids and back. Null, the default: the model takes and returns token ids. */
   preprocessor?: Gemma3CausalLMPreprocessor | null;
   /** Name of the model. Defaults to "gemma3_causal_lm", with a number appended from the second one on. */
   name?: string;
 }
 
 /**
- * Replaces the embeddings (B, T, D) of image tokens by the parts of the images. `Gemma3InterleaveEmbeddings` does not
- * fit here: it takes whole prompts, and these are pieces of prompts whose images were encoded before.
+ * Replaces the embeddings of image tokens in x (B, T, D) with those of the parts of the images.
+ * `Gemma3InterleaveEmbeddings` does not fit here: it takes whole prompts, but x is a piece of each prompt, and its
+ * images were encoded before.
  */
 function putParts(x: tf.Tensor3D, {embeddings, parts}: ImageTokens): tf.Tensor3D {
   const [batch, length, width] = x.shape;
   const rows = batch * length;
-  // Text embeddings followed by image parts, so one gather takes from both.
+  // Text embeddings and image parts in one tensor, so that one gather can take rows from both.
   const sources = parts.flatMap((row, i) => row.map((part, t) => (part < 0 ? i * length + t : rows + part)));
   const both = tf.concat([tf.reshape(x, [rows, width]), embeddings], 0);
   return tf.reshape(tf.gather(both, tf.tensor1d(sources, 'int32')), x.shape);
 }
 
 /**
- * The head: the embedding, reversed. It is a separate layer because a tfjs graph passes no call arguments. It has no
- * weights: the matrix belongs to the embedding.
+ * The head: the embedding, reversed. It is a separate layer because a tfjs graph cannot pass the argument `reverse` to
+ * the embedding. It has no weights: the matrix belongs to the embedding.
  */
 class Logits extends Layer {
   static className = 'ReversibleEmbedding';
@@ -162,13 +165,14 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
    * Scores given tokens, as `score` of `keras_hub.models.GemmaCausalLM`: returns logits (B, T, V), or with
    * `scoringMode: 'loss'` the loss −log p of each target, (B, T). Images are not supported.
    *
-   * It is synchronous and returns a tensor, so gradients can be taken through it:
+   * It is synchronous and returns a tensor, so gradients can be taken through it.
    *
-   * ```ts
-   * let embeddings!: tf.Tensor; const args = {tokenIds, targetIds, scoringMode: 'loss'} as const; lm.score({...args,
-   * layerInterceptFn: (x, i) => (i === -1 ? (embeddings = tf.keep(x)) : x)}).dispose(); const gradients = tf.grad(given
-   * => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(embeddings);
-   * ```
+   * @example
+   * let embeddings!: tf.Tensor;
+   * const args = {tokenIds, targetIds, scoringMode: 'loss'} as const;
+   * lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? (embeddings = tf.keep(x)) : x)}).dispose();
+   * const lossOf = (given: tf.Tensor) => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)});
+   * const gradients = tf.grad(lossOf)(embeddings);
    *
    * @throws ValueError on unknown or unusable arguments, and when `layerInterceptFn` returns another shape.
    */
@@ -189,7 +193,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
 
   tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D {
     const {embeddings, logitSoftCap, loraEnabled} = this.backbone.tokenEmbedding;
-    // `headLoss` takes one matrix; with LoRA the head has more.
+    // `headLoss` takes a single matrix, but with LoRA the head has three.
     if (loraEnabled) return tf.tidy(() => tokenLoss(this.logits(hidden), targets) as tf.Tensor1D);
     const table = embeddings instanceof PackedWeight ? embeddings : (embeddings.read() as tf.Tensor2D);
     return tf.tidy(() => headLoss(this.finalStates(hidden), table, targets, {softCap: logitSoftCap}));
@@ -198,7 +202,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   protected autoStopTokenIds(): number[] {
     const {tokenizer} = this.preprocessor!;
     const endOfTurn = tokenizer.tokenToId('<end_of_turn>');
-    // Without turn tokens in the vocabulary, `endOfTurn` is the id of unknown pieces, which must not end a text.
+    // If the vocabulary has no turn tokens, `endOfTurn` is the id of unknown pieces, which must not end a text.
     return tokenizer.idToToken(endOfTurn) === '<end_of_turn>'
       ? [tokenizer.endTokenId, endOfTurn]
       : [tokenizer.endTokenId];
@@ -251,7 +255,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   /**
    * Saves the model with its preprocessor, as KerasHub does: see {@link Backbone.saveToPreset}.
    *
-   * @throws as there.
+   * @throws as {@link Backbone.saveToPreset}.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
     await savePreset(target, options, writer => writer.task(this));
@@ -264,8 +268,8 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
 
   /**
    * Loads a model with the weights and the preprocessor of a preset: see {@link Gemma3Backbone.fromPreset}. With
-   * `preprocessor: null` it works on token ids. With `loadWeights: false`, any name of {@link Gemma3CausalLM.presets}
-   * works; without files, the model has only a preprocessor that is passed in.
+   * `preprocessor: null` it takes and returns token ids. With `loadWeights: false`, any name of
+   * {@link Gemma3CausalLM.presets} works; such a model reads no files, so it has no preprocessor unless you pass one.
    *
    * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the preprocessor's files are missing or unusable.
    */
@@ -286,7 +290,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
 }
 registerLayer(Gemma3CausalLM);
 
-/** A model with the only reference to its backbone; on unusable arguments the backbone is disposed. */
+/** Creates a model that has the only reference to its backbone. On unusable arguments the backbone is disposed. */
 function around(backbone: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null): Gemma3CausalLM {
   try {
     return new Gemma3CausalLM({backbone, preprocessor});

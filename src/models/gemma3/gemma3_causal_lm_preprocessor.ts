@@ -23,8 +23,9 @@ import {
 } from './parts/prompt_images';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
+/** Arguments of {@link Gemma3CausalLMPreprocessor}. */
 export interface Gemma3CausalLMPreprocessorArgs {
-  /** Strings to ids and back. */
+  /** Turns strings into token ids and back. */
   tokenizer: Gemma3Tokenizer;
   /** Prepares images for the model; null, the default, for a text-only model. */
   imageConverter?: Gemma3ImageConverter | null;
@@ -56,22 +57,24 @@ const ARGUMENTS = {
 export interface PromptsAndResponses {
   /** `<start_of_image>` marks the place of each image. */
   prompts: string | readonly string[];
+  /** Required for training, one per prompt. */
   responses?: string | readonly string[];
   /** The images of the prompt, or one entry per prompt: see {@link PromptImages}. */
   images?: PromptImages;
 }
 
 /**
- * Token ids and their padding mask: (T) for one text, (B, T) for several. With images if the preprocessor has an image
- * converter.
+ * Token ids and their padding mask: (T) for one text, (B, T) for several. If the preprocessor has an image converter,
+ * also the tensors of images.
  */
 export interface TokenBatch extends Partial<VisionTensors> {
   /** int32 */
   token_ids: tf.Tensor;
-  /** bool */
+  /** bool: true for tokens, false for padding. */
   padding_mask: tf.Tensor;
 }
 
+/** Inputs and labels for training. */
 export interface TrainingBatch {
   x: TokenBatch;
   /** int32, the token that follows each token of `x`. */
@@ -80,7 +83,8 @@ export interface TrainingBatch {
   sampleWeight: tf.Tensor;
 }
 
-type GenerationInputs = string | readonly string[] | PromptsAndResponses;
+/** The prompts of `generatePreprocess`, with or without images. */
+export type GenerationInputs = string | readonly string[] | PromptsAndResponses;
 
 /** The given texts and images, as rows. */
 interface Rows {
@@ -155,9 +159,11 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * Combines `<bos> prompt response <eos>` for training. Labels are the next tokens; those of the response have a
-   * weight. Texts that are too long lose tokens of the longer segment first, including tokens that stand for an image.
+   * Combines `<bos> prompt response <eos>` for training. Labels are the next tokens; only those of the response have a
+   * weight. If prompt and response are too long together, the longer of them is cut first, even within the tokens of an
+   * image.
    *
+   * @param x prompts and responses, with their images if any. The caller disposes images that are tensors.
    * @throws ValueError unless there is one response per prompt, and on images that do not match the prompts.
    */
   async call(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TrainingBatch> {
@@ -182,7 +188,7 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * Number of tokens of each row of `call`, without padding.
+   * Number of tokens in each row that `call` returns, without padding.
    *
    * @throws ValueError as `call`, except for unusable images, which are not read.
    */
@@ -221,7 +227,7 @@ export class Gemma3CausalLMPreprocessor {
     return this.inputs(rows, readers, options.length, scalar);
   }
 
-  /** Decodes the token ids that are not padding, without special tokens. */
+  /** Decodes token ids → one text for (T), an array of texts for (B, T), without padding and special tokens. */
   async generatePostprocess(x: TokenBatch): Promise<string | string[]> {
     const [ids, mask] = await Promise.all([x.token_ids.data(), x.padding_mask.data()]);
     const length = x.token_ids.shape.at(-1)!;
@@ -232,7 +238,7 @@ export class Gemma3CausalLMPreprocessor {
     return x.token_ids.rank === 1 ? texts[0]! : texts;
   }
 
-  /** Removes special tokens, except `<start_of_image>`, which the user wrote. */
+  /** Removes special tokens, except `<start_of_image>`, which comes from the user's prompt. */
   stripSpecial(ids: readonly number[]): number[] {
     return ids.filter(id => !this.isSpecial(id));
   }
@@ -243,7 +249,7 @@ export class Gemma3CausalLMPreprocessor {
     return id !== startOfImageTokenId && specialTokenIds.includes(id);
   }
 
-  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a file. */
+  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a separate file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,
@@ -352,7 +358,7 @@ export class Gemma3CausalLMPreprocessor {
     return {segments, readers, scalar};
   }
 
-  /** @throws ValueError if a row lacks tokens of its images: the model cannot answer about half an image. */
+  /** @throws ValueError if a row was cut within its images: the model cannot answer about a part of an image. */
   private checkWhole(
     rows: readonly (readonly number[])[],
     readers: readonly (readonly ImageReader[])[] | null,
@@ -379,7 +385,7 @@ export class Gemma3CausalLMPreprocessor {
     const {imageConverter, maxImagesPerPrompt: maxImages, numVisionTokensPerImage: tokensPerImage} = this;
     const {imagePlaceholderId: placeholderId, padTokenId} = this.tokenizer;
     const options = {placeholderId, maxImages, tokensPerImage, scalar};
-    // Images first: reading them may fail, and then no tensor must stay in memory.
+    // Images first: reading them may fail, and no tensor must stay in memory in that case.
     const vision = imageConverter && (await visionInputs(rows, readers, {...options, converter: imageConverter}));
     const mask = rows.map(ids => ids.map(id => id !== padTokenId));
     return {

@@ -1,3 +1,4 @@
+/** A layer of Gemma 3's decoder. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
@@ -20,6 +21,7 @@ import {ATTENTION_ARGUMENTS, CachedGemma3Attention, type CachedGemma3AttentionAr
 import {checkAttentionHeads} from './parts/attention_heads';
 import {fusedStep} from './parts/fused_step';
 
+/** Arguments of {@link Gemma3DecoderBlock}. */
 export interface Gemma3DecoderBlockArgs extends Omit<CachedGemma3AttentionArgs, 'kernelInitializer'> {
   /** Width of the hidden state. */
   hiddenDim: number;
@@ -35,7 +37,7 @@ export interface Gemma3DecoderBlockArgs extends Omit<CachedGemma3AttentionArgs, 
   gateDimReduction?: number;
   /** Epsilon of all norms of the block. Defaults to 1e-6. */
   layerNormEpsilon?: number;
-  /** Longest wavelength of rotary positions. Defaults to 10,000, for blocks with a window; others have 1,000,000. */
+  /** Longest wavelength of rotary positions. Defaults to 10,000; Gemma 3 has 1,000,000 in blocks without a window. */
   ropeWavelength?: number;
   /** Rate of dropout while training. Defaults to 0. */
   dropout?: number;
@@ -50,16 +52,17 @@ const ARGUMENTS = {
   gateDimReduction: ['size', 2],
 } satisfies ArgumentTable<OwnArgs<Gemma3DecoderBlockArgs>>;
 
+/** Options of a call of {@link Gemma3DecoderBlock}. */
 export interface BlockCallArgs extends Kwargs {
   /** Whether dropout is applied. Defaults to false. */
   training?: boolean;
-  /** Seed of dropout. Without one it is different each time. */
+  /** Seed of dropout. Without a seed, each call drops different values. */
   seed?: number | string;
   /** Keys and values of tokens seen before; the new ones are added. */
   cache?: KvCache;
   /** Only with a cache: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
-  /** int32 (B, T), as the third input. Needed with a cache, which takes no padding mask as the second input. */
+  /** int32 (B, T), instead of the third input: with a cache there is no second input, the padding mask. */
   visionMask?: tf.Tensor;
 }
 
@@ -68,7 +71,7 @@ export interface BlockCallArgs extends Kwargs {
  * between norms and with a residual connection.
  *
  * Called with x (B, T, D), [x, paddingMask (B, T)] or [x, paddingMask, visionMask (B, T)] → (B, T, D). Consecutive
- * tokens of `visionMask` see each other in both directions.
+ * tokens that `visionMask` marks see each other in both directions.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments of the constructor or a call.
  */

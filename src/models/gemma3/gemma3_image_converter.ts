@@ -1,3 +1,4 @@
+/** Resizes and scales images for the vision encoder. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -8,12 +9,13 @@ import {resizePixels} from '../../images/resizing';
 import {checkArgument, checkArguments} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
 
+/** Arguments of {@link Gemma3ImageConverter}. */
 export interface Gemma3ImageConverterArgs {
   /** Height and width of the result. Null, the default: those of the image. */
   imageSize?: readonly [number, number] | null;
-  /** Factor of all pixel values, or one per channel. Null, the default: no scaling. */
+  /** Factor of all pixel values, or one factor per channel. Null, the default: no scaling. */
   scale?: number | readonly number[] | null;
-  /** Added to all values after scaling, or one number per channel. Null, the default: no offset. */
+  /** Number added to all values after scaling, or one number per channel. Null, the default: no offset. */
   offset?: number | readonly number[] | null;
   /**
    * Crop the image evenly on both sides to the aspect ratio of the result, instead of distorting it. Defaults to true.
@@ -21,13 +23,13 @@ export interface Gemma3ImageConverterArgs {
   cropToAspectRatio?: boolean;
   /** Pad the image with zeros to that aspect ratio instead. Defaults to false. */
   padToAspectRatio?: boolean;
-  /** Interpolation of pixels. Defaults to "bilinear". */
+  /** How pixels are interpolated when an image is resized. Defaults to "bilinear". */
   interpolation?: Interpolation;
-  /** Use all pixels when an image is made smaller, not only the nearest ones. Defaults to false. */
+  /** When an image becomes smaller, use all of its pixels, not only the nearest ones. Defaults to false. */
   antialias?: boolean;
   /** Order of the axes of input tensors and of the result. Defaults to "channels_last". */
   dataFormat?: 'channels_last' | 'channels_first' | null;
-  /** Part of Keras' configuration and only kept for it: bounding boxes are not supported. Defaults to "yxyx". */
+  /** Kept only because Keras' configuration has it: bounding boxes are not supported. Defaults to "yxyx". */
   boundingBoxFormat?: string;
   /** Name of the converter. Defaults to "gemma3_image_converter". */
   name?: string;
@@ -66,7 +68,8 @@ function checkNumbers(name: string, value: unknown): void {
 
 /**
  * Prepares images for the model, as `keras_hub.layers.Gemma3ImageConverter`
- * (https://keras.io/keras_hub/api/models/gemma3/gemma3_image_converter/): resized, times `scale`, plus `offset`.
+ * (https://keras.io/keras_hub/api/models/gemma3/gemma3_image_converter/): resizes them, multiplies by `scale` and adds
+ * `offset`.
  *
  * Images with integer values, such as those from files, are rounded after resizing, as KerasHub rounds images of an
  * integer dtype.
@@ -122,8 +125,9 @@ export class Gemma3ImageConverter {
   }
 
   /**
-   * Converts one image or a batch. Images of different sizes are resized separately. The result is float32, or int32
-   * for images with integer values, without scale and offset.
+   * Converts one image → (height, width, channels), or several → (images, height, width, channels); with
+   * "channels_first", channels come before height. Images of different sizes are resized separately. The result is
+   * float32, or int32 if the images have integer values and there is neither `scale` nor `offset`.
    *
    * @throws ValueError on anything that is not an image, and for results of different sizes.
    */
@@ -154,7 +158,11 @@ export class Gemma3ImageConverter {
     return tf.tensor(values, [converted.length, ...this.shapeOf(first)], dtype) as tf.Tensor4D;
   }
 
-  /** Converts one image without creating a tensor. A function is called to read the image. */
+  /**
+   * Converts one image without creating a tensor. If `image` is a function, it is called to read the image.
+   *
+   * @throws ValueError on anything that is not an image.
+   */
   async convert(image: ImageLike | (() => Promise<Pixels>)): Promise<Pixels> {
     const channelsFirst = this.dataFormat === 'channels_first';
     let pixels = typeof image === 'function' ? await image() : await readPixels(image);
@@ -208,7 +216,7 @@ export class Gemma3ImageConverter {
       cropToAspectRatio,
       padToAspectRatio,
       boundingBoxFormat,
-      // KerasHub does not save it. The default is left out, so files are the same as KerasHub's.
+      // KerasHub does not save `dataFormat`. The default is left out, so that files are the same as KerasHub's.
       ...(dataFormat === 'channels_first' && {dataFormat}),
     };
   }
@@ -219,7 +227,7 @@ export class Gemma3ImageConverter {
    * @throws ValueError on any other configuration.
    */
   static fromConfig(config: object): Gemma3ImageConverter {
-    // Ignored: a converter is always float32, and has no weights.
+    // `dtype` and `trainable` are ignored: a converter always computes in float32, and has no weights.
     const {dtype: _d, trainable: _t, ...rest} = camelKeys(config);
     return new Gemma3ImageConverter(rest);
   }

@@ -1,4 +1,4 @@
-/** Small layers of Gemma 3: image embeddings in a text, and pooling. */
+/** Gemma 3's small layers: image embeddings in a text, and pooling into one vector per text. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {checkPositiveInteger} from '../../base/checks';
@@ -14,6 +14,7 @@ import {
 } from '../../layers/layer';
 import {interleave} from '../../ops/interleave';
 
+/** Arguments of {@link Gemma3InterleaveEmbeddings}. */
 export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
   /** Number of embeddings that the vision encoder computes per image. */
   numVisionTokensPerImage: number;
@@ -23,8 +24,8 @@ export interface Gemma3InterleaveEmbeddingsArgs extends LayerArgs {
  * Puts the embeddings of images at their placeholders in the text, as KerasHub's layer of this name.
  *
  * Called with [imageEmbeddings (B · images, tokens, D), textEmbeddings (B, T, D), visionIndices int32
- * (B, images · tokens)] → (B, T, D). Indices are positions in a sample's own text. 0 is padding: its embedding is
- * dropped, and position 0 stays text. Without images the text is returned unchanged.
+ * (B, images · tokens)] → (B, T, D). Indices are positions in the text of the same row. An index of 0 is padding: the
+ * image embedding is dropped, and position 0 keeps its text. Without images the text is returned unchanged.
  *
  * @throws ValueError on unknown or unusable arguments, and on inputs that do not match.
  */
@@ -81,7 +82,11 @@ export class Gemma3InterleaveEmbeddings extends Layer {
 }
 registerLayer(Gemma3InterleaveEmbeddings);
 
-/** The two inputs of a pooling layer: hidden states (B, T, D) and padding mask (B, T). */
+/**
+ * Checks the two inputs of a pooling layer: hidden states (B, T, D) and padding mask (B, T).
+ *
+ * @throws ValueError unless their shapes match.
+ */
 export function pooledInputs(owner: string, inputs: TensorOrTensors): [tf.Tensor3D, tf.Tensor2D] {
   const [hidden, mask] = [inputs].flat();
   if (hidden?.rank !== 3 || mask?.rank !== 2 || mask.shape.join() !== hidden.shape.slice(0, 2).join()) {
@@ -102,7 +107,7 @@ export function weightedSum(weights: tf.Tensor, hidden: tf.Tensor3D): tf.Tensor2
 /**
  * Mean of the hidden states of all tokens except padding, as KerasHub's layer of this name.
  *
- * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). A row without tokens becomes zeros.
+ * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). The mean of a row without tokens is 0.
  *
  * @throws ValueError on unknown arguments, and on inputs that do not match.
  */

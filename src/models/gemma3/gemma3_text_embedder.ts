@@ -1,3 +1,4 @@
+/** Gemma 3 for text embeddings: the backbone with pooling and normalization, and presets. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -22,23 +23,25 @@ import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_layers';
 import {type PresetEntry} from '../../hub/registry';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
 
-/** How the hidden states of a text become one vector: the state of its last token, or their mean. */
+/** How the hidden states of a text become one vector: "last" takes the state of its last token, "mean" their mean. */
 export type PoolingMode = 'last' | 'mean';
 
-interface PoolingArgs {
+/** How a text's hidden states become its embedding. */
+export interface PoolingArgs {
   /**
-   * How hidden states become one vector. Defaults to "last". Not used if the backbone has `isEmbeddingModel`, and so
-   * its own pooling.
+   * How hidden states become one vector. Defaults to "last". Unused if the backbone has `isEmbeddingModel`, and so its
+   * own pooling.
    */
   poolingMode?: PoolingMode;
   /** Normalize vectors to length 1. Defaults to true. */
   normalize?: boolean;
 }
 
+/** Arguments of {@link Gemma3TextEmbedder}. */
 export interface Gemma3TextEmbedderArgs extends PoolingArgs {
-  /** The model shares its weights, and does not free them while others use the backbone. */
+  /** The model shares the weights of the backbone, and does not free them while the backbone is used elsewhere. */
   backbone: Gemma3Backbone;
-  /** Texts to token ids. Null, the default, to work on token ids. */
+  /** Turns texts into token ids. Null, the default: the model takes token ids. */
   preprocessor?: Gemma3TextEmbedderPreprocessor | null;
   /** Name of the model. Defaults to "gemma3_text_embedder", with a number appended from the second one on. */
   name?: string;
@@ -47,7 +50,7 @@ export interface Gemma3TextEmbedderArgs extends PoolingArgs {
 const OWNER = 'Gemma3TextEmbedder';
 
 /**
- * The hidden state of the last token that is not padding. KerasHub has operations in the graph for this, not a layer.
+ * The hidden state of the last token that is not padding. KerasHub uses operations of the graph for this, not a layer.
  */
 class LastTokenPooling extends Layer {
   static className = 'LastTokenPooling';
@@ -163,7 +166,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
   /**
    * Saves the model with its preprocessor, as KerasHub does: see {@link Backbone.saveToPreset}.
    *
-   * @throws as there.
+   * @throws as {@link Backbone.saveToPreset}.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
     const config = {pooling_mode: this.poolingMode, normalize: this.normalize};
@@ -183,9 +186,10 @@ export class Gemma3TextEmbedder extends TextEmbedder {
   }
 
   /**
-   * Loads a model with the weights and the tokenizer of a preset, of an embedding model or any other: see {@link
-   * Gemma3Backbone.fromPreset}. Options for pooling override those of the preset. With `loadWeights: false`, any name
-   * of {@link Gemma3TextEmbedder.presets} works; without files, the model has only a preprocessor that is passed in.
+   * Loads a model with the weights and the preprocessor of a preset, of an embedding model or any other: see
+   * {@link Gemma3Backbone.fromPreset}. Options for pooling override those of the preset. With `loadWeights: false`, any
+   * name of {@link Gemma3TextEmbedder.presets} works; such a model reads no files, so it has no preprocessor unless you
+   * pass one.
    *
    * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the preprocessor's files are missing or unusable.
    */
@@ -210,7 +214,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
 }
 registerLayer(Gemma3TextEmbedder);
 
-/** The layers after the backbone. */
+/** Connects pooling and normalization to the backbone, and returns their output. */
 function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normalize: boolean): tf.SymbolicTensor {
   const {isEmbeddingModel} = backbone.config;
   if (isEmbeddingModel && !normalize) {
@@ -230,7 +234,7 @@ function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normal
   return normalize ? (new UnitNormalization({name: 'unit_normalization'}).apply(pooled) as tf.SymbolicTensor) : pooled;
 }
 
-/** A model with the only reference to its backbone; on unusable arguments the backbone is disposed. */
+/** Creates a model that has the only reference to its backbone. On unusable arguments the backbone is disposed. */
 function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'backbone'>): Gemma3TextEmbedder {
   try {
     return new Gemma3TextEmbedder({...args, backbone});
@@ -239,7 +243,7 @@ function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'ba
   }
 }
 
-/** Options for pooling of a preset of an embedder; empty for presets of other tasks. */
+/** The pooling options of a preset of an embedder; none for presets of other tasks. */
 async function storedPooling(checkpoint: Checkpoint): Promise<PoolingArgs> {
   const task = await checkpoint.config('task');
   if (task?.class_name !== OWNER) return {};

@@ -10,15 +10,16 @@ import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
 import {trimRoundRobin, trimWaterfall} from './parts/segments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 
-/** How segments share the sequence: one token of each in turn, or as much as needed for the first. */
+/** How segments share the sequence: one token of each in turn, or first all of the first segment, then the next. */
 export type Truncation = 'round_robin' | 'waterfall';
 
+/** Arguments of {@link Gemma3TextEmbedderPreprocessor}. */
 export interface Gemma3TextEmbedderPreprocessorArgs {
-  /** Turns strings into ids. */
+  /** Turns strings into token ids. */
   tokenizer: Gemma3Tokenizer;
   /** Length of the token sequences. Defaults to 256. */
   sequenceLength?: number;
-  /** How segments that are too long together are cut. Defaults to "round_robin". */
+  /** How segments are cut if together they are too long. Defaults to "round_robin". */
   truncate?: Truncation;
   /** Name of the preprocessor. Defaults to "gemma3_text_embedder_preprocessor". */
   name?: string;
@@ -94,7 +95,7 @@ export class Gemma3TextEmbedderPreprocessor {
     return [startTokenId, ...trimmed.flatMap(ids => [...ids, endTokenId])].slice(0, this.sequenceLength);
   }
 
-  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a file. */
+  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a separate file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,

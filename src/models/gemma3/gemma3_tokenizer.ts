@@ -1,5 +1,4 @@
-/** KerasHub's Gemma3Tokenizer: SentencePiece with the special tokens of Gemma 3. */
-
+/** KerasHub's `Gemma3Tokenizer`: SentencePiece with the special tokens of Gemma 3. */
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {camelKeys} from '../../base/casing';
@@ -7,7 +6,7 @@ import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
 
-/** Arguments of `Gemma3Tokenizer`. */
+/** Arguments of {@link Gemma3Tokenizer}. */
 export interface Gemma3TokenizerArgs {
   /** The bytes of a SentencePiece model: `vocabulary.spm` of a preset. */
   proto: Uint8Array;
@@ -19,11 +18,11 @@ export interface Gemma3TokenizerArgs {
   addBos?: boolean;
   /** Put `<eos>` after each text. Defaults to false. */
   addEos?: boolean;
-  /** Length to which each text is padded with `<pad>` or cut. Null, the default: texts keep their lengths. */
+  /** Number of tokens to which each text is padded with `<pad>` or cut. Null, the default: texts keep their lengths. */
   sequenceLength?: number | null;
 }
 
-/** The result of `Gemma3Tokenizer.getConfig`: all arguments except the vocabulary, which is a separate file. */
+/** The result of {@link Gemma3Tokenizer.getConfig}: all arguments except the vocabulary, which is a separate file. */
 export interface Gemma3TokenizerConfig {
   name: string;
   hasVisionTokens: boolean;
@@ -37,8 +36,8 @@ const ARGS = ['proto', 'hasVisionTokens', 'name', 'addBos', 'addEos', 'sequenceL
 /**
  * Gemma 3's tokenizer: strings to ids and back.
  *
- * A text becomes an array of ids, a batch of texts an array of such arrays. They have different lengths unless
- * `sequenceLength` is set.
+ * A text becomes an array of ids, a batch of texts an array of such arrays. These have different lengths unless
+ * `sequenceLength` is set. As `keras_hub.models.Gemma3Tokenizer`.
  */
 export class Gemma3Tokenizer {
   readonly name: string;
@@ -154,7 +153,11 @@ export class Gemma3Tokenizer {
     return this.sentencePiece.idToPiece(id);
   }
 
-  /** The ids of a text, or of each text of a batch. */
+  /**
+   * The ids of a text, or of each text of a batch.
+   *
+   * @throws ValueError on anything but text.
+   */
   tokenize(text: string): number[];
   tokenize(texts: readonly string[]): number[][];
   tokenize(input: string | readonly string[]): number[] | number[][] {
@@ -169,7 +172,7 @@ export class Gemma3Tokenizer {
   }
 
   /**
-   * The text of ids, or of each sequence of a batch. `<bos>`, `<eos>` and `<pad>` have no text.
+   * The text of a sequence of ids, or of each sequence of a batch. `<bos>`, `<eos>` and `<pad>` have no text.
    *
    * @throws ValueError if an id is not in the vocabulary.
    */

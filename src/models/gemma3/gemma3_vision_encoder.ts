@@ -1,3 +1,4 @@
+/** Gemma 3's vision encoder: SigLIP's transformer, pooling, and a projection to the width of the text model. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, pick} from '../../layers/arguments';
@@ -23,14 +24,17 @@ import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} f
 const imageCount = ([batch, images]: tf.Shape) => (batch == null || images == null ? null : batch * images);
 
 export interface Gemma3VisionEncoderBlockArgs extends LayerArgs {
+  /** Height and width of the squares of pixels that become one patch. */
   patchSize: number;
   /** Height and width of an image. */
   imageSize: number;
+  /** Width of the hidden state. */
   hiddenDim: number;
   /** Number of transformer layers. */
   numLayers: number;
-  /** Divides `hiddenDim`. */
+  /** Number of attention heads; divides `hiddenDim`. */
   numHeads: number;
+  /** Width of the feed-forward networks. */
   intermediateDim: number;
   /** Epsilon of all norms. Defaults to 1e-6. */
   layerNormEpsilon?: number;
@@ -74,7 +78,7 @@ export class Gemma3VisionEncoderBlock extends Layer {
       'vision_embeddings',
       new Gemma3VisionEmbedding({hiddenDim, patchSize, imageSize, dtype, name: 'encoder_embeddings'}),
     );
-    // KerasHub's code keeps its layers at 1e-6, but its documentation promises this epsilon for every norm.
+    // KerasHub's layers always use 1e-6, but its documentation says that all norms use `layerNormEpsilon`.
     const blockArgs = {numHeads, intermediateDim, layerNormEpsilon, dtype};
     this.resblocks = this.addSublayer(
       'resblocks',
@@ -106,7 +110,8 @@ export class Gemma3VisionEncoderBlock extends Layer {
       let x = this.visionEmbeddings.call(tf.reshape(images, [count, size, size, 3]));
       for (const layer of this.resblocks) {
         const y = layer.call(x, kwargs);
-        // Otherwise 27 layers of 19 MB per image would stay until the end of the tidy. A gradient needs them all.
+        // Otherwise the outputs of 27 layers, 19 MB each per image, would stay until the end of the tidy. With a tape,
+        // gradients need all of them.
         if (!tapeIsOn()) x.dispose();
         x = y;
       }
@@ -125,7 +130,9 @@ export class Gemma3VisionEncoderBlock extends Layer {
 registerLayer(Gemma3VisionEncoderBlock);
 
 export interface Gemma3VisionAveragePoolingArgs extends LayerArgs {
+  /** Height and width of an image. */
   imageSize: number;
+  /** Height and width of the squares of pixels that become one patch. */
   patchSize: number;
   /** Height and width of the squares of patches that become one token. */
   poolSize: number;
@@ -189,11 +196,11 @@ export class Gemma3VisionAveragePooling extends Layer {
 registerLayer(Gemma3VisionAveragePooling);
 
 export interface Gemma3VisionOutputArgs extends LayerArgs {
-  /** Width of the text model. */
+  /** Width of the result: the `hiddenDim` of the text model. */
   outputDim: number;
-  /** Defaults to 1e-6. */
+  /** Epsilon of the norm. Defaults to 1e-6. */
   layerNormEpsilon?: number;
-  /** Defaults to "glorot_uniform". */
+  /** Initializer of the projection. Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
 }
 
@@ -255,13 +262,15 @@ export class Gemma3VisionOutput extends Layer {
 }
 registerLayer(Gemma3VisionOutput);
 
+/** Arguments of {@link Gemma3VisionEncoder}. */
 export interface Gemma3VisionEncoderArgs extends LayerArgs {
   /** Height and width of an image. */
   imageSize: number;
   /** Height and width of the squares of pixels that become one patch. */
   patchSize: number;
-  /** Divides `hiddenDim`. */
+  /** Number of attention heads; divides `hiddenDim`. */
   numHeads: number;
+  /** Width of the hidden state. */
   hiddenDim: number;
   /** Number of transformer layers. */
   numLayers: number;
@@ -275,7 +284,7 @@ export interface Gemma3VisionEncoderArgs extends LayerArgs {
   layerNormEpsilon?: number;
 }
 
-/** The order is that of `config.json`. */
+/** In the order of `config.json`. */
 const ENCODER_ARGUMENTS = {
   imageSize: ['size'],
   patchSize: ['size'],
@@ -289,12 +298,12 @@ const ENCODER_ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderArgs>>;
 
 /**
- * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`, which is a model. This is a layer, with the
- * paths of that model in files.
+ * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`. KerasHub's is a model; this is a layer, but its
+ * weights have the same paths in files.
  *
  * Images float32 (B, images, imageSize, imageSize, 3), pixels in [-1, 1] → (B · images, numVisionTokensPerImage,
- * outputDim). Inputs without images, (B, 0, …), are allowed. As in KerasHub, weights are float32 when dtype is
- * "bfloat16"; to store them as bfloat16, pass a policy object of that name.
+ * outputDim). Inputs without images, (B, 0, …), are allowed. As in KerasHub, weights are float32 if `dtype` is
+ * "bfloat16". To store them as bfloat16, pass the policy as an object: `{config: {name: 'bfloat16'}}`.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments, and on images of another size.
  */
@@ -332,8 +341,8 @@ export class Gemma3VisionEncoder extends Layer {
     });
     this.layers = [block, pooling, output];
     this.addSublayer('layers', [...this.layers]);
-    // KerasHub divides the number of patches by the size of a square, which also counts patches outside any whole
-    // square.
+    // KerasHub divides the number of patches by the size of a square, and so also counts patches that no whole square
+    // contains.
     this.numVisionTokensPerImage = pooling.reducedWidth ** 2;
   }
 

@@ -38,7 +38,7 @@ function moduleName({path}: LoraLayer, vision: boolean): string | undefined {
 }
 
 /**
- * A module's name in current versions of transformers. Before 4.52 models with vision nested their modules differently.
+ * A module's name in current versions of transformers. Before 4.52, models with vision nested modules differently.
  */
 function currentModuleName(name: string, vision: boolean): string {
   const text = /^(?:model\.)?(?:language_model\.)?(?:model\.)?(layers\.\d+\..+)$/.exec(name);

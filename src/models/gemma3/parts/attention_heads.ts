@@ -1,3 +1,4 @@
+/** Checks that attention heads fit together. */
 import {ValueError} from '../../../base/errors';
 
 /** @throws ValueError unless every key head has the same number of query heads, and the width of a head is even. */

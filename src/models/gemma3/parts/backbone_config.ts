@@ -1,4 +1,4 @@
-/** Arguments of the backbone: their defaults and their checks. */
+/** Arguments of the backbone, with their defaults and checks. */
 import {checkKeys, show, ValueError} from '../../../base/errors';
 import {camelKeys} from '../../../base/casing';
 import {checkArgument} from '../../../base/checks';
@@ -8,10 +8,11 @@ import {type DtypeLike, parseDtype} from '../../../weights/dtype';
 import {checkAttentionHeads} from './attention_heads';
 import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from '../gemma3_vision_encoder';
 
+/** Arguments of {@link Gemma3Backbone}. */
 export interface Gemma3BackboneArgs {
   /** Size of the token vocabulary. */
   vocabularySize: number;
-  /** Width and height of images, as in the vision encoder. Without one it is unused, and may be null. */
+  /** Width and height of images, as in the vision encoder. Unused without a vision encoder, and may then be null. */
   imageSize: number | null;
   /** Number of decoder blocks. */
   numLayers: number;
@@ -23,7 +24,7 @@ export interface Gemma3BackboneArgs {
   hiddenDim: number;
   /** Width of the feed-forward network. */
   intermediateDim: number;
-  /** Width of a head, even. */
+  /** Width of a head; an even number. */
   headDim: number;
   /** Scale queries by 1/√headDim (true, the default) or by 1/√(hiddenDim // numQueryHeads). */
   queryHeadDimNormalize?: boolean;
@@ -37,13 +38,13 @@ export interface Gemma3BackboneArgs {
   attentionLogitSoftCap?: number | null;
   /** Soft cap on the final logits. Null, the default: none. */
   finalLogitSoftCap?: number | null;
-  /** Five of six blocks see only a window of keys. Defaults to false. */
+  /** Let tokens see only a window of keys in five of six blocks. Defaults to false. */
   useSlidingWindowAttention?: boolean;
-  /** Width of this window. Defaults to 1024. */
+  /** Width of this window: keys at this distance or more are not seen. Defaults to 1024. */
   slidingWindowSize?: number;
   /** Positions of blocks with a window are divided by this. Defaults to 1. */
   localRopeScalingFactor?: number;
-  /** Positions of blocks without a window are divided by this. Defaults to 1; 8 from 4B up. */
+  /** Positions of blocks without a window are divided by this. Defaults to 1; models from 4B up have 8. */
   globalRopeScalingFactor?: number;
   /** A vision encoder, its configuration, or null for a text-only model. Defaults to null. */
   visionEncoder?: Gemma3VisionEncoder | Gemma3VisionEncoderArgs | object | null;
@@ -73,7 +74,7 @@ export interface Gemma3BackboneArgs {
   trainable?: boolean;
 }
 
-/** The order is that of `config.json`. */
+/** In the order of `config.json`. */
 const ARGUMENTS = {
   vocabularySize: ['size'],
   numLayers: ['size'],

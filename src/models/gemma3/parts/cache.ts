@@ -7,7 +7,7 @@ import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 const windowOf = ({config}: Gemma3DecoderBlock): number | null =>
   config.useSlidingWindowAttention ? config.slidingWindowSize : null;
 
-/** Caches of all blocks: a ring for blocks with a window, a slot for every position for the others. */
+/** Caches of all blocks: a ring for blocks with a sliding window, and a slot for every position for the others. */
 export class Gemma3Cache implements DecoderCache {
   readonly blocks: readonly KvCache[];
 

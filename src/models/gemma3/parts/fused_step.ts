@@ -16,7 +16,7 @@ import {
 import {hostRotaryTables} from '../../../ops/rotary';
 import {PackedWeight} from '../../../weights/packed_weight';
 
-/** What the fused kernel reads of a `Gemma3DecoderBlock`. */
+/** The parts of a `Gemma3DecoderBlock` that the fused kernel reads. */
 export interface FusableBlock {
   readonly attention: {
     readonly queryDense: EinsumDense;
@@ -104,7 +104,7 @@ class BlockWeights {
     return this.owners.some(({loraEnabled}) => loraEnabled);
   }
 
-  /** Adds the weights to `tensors`, and returns these. */
+  /** Adds the weights to `tensors`, and returns `tensors`. */
   addTo(tensors: FusedBlockTensors): FusedBlockTensors {
     for (const [name, kernel] of this.denses) {
       tensors[name] = kernel instanceof PackedWeight ? kernel.bits : kernel.read();
@@ -117,8 +117,9 @@ class BlockWeights {
 const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 
 /**
- * One token per row, x (B, 1, D) → (B, 1, D); its keys and values are added to the cache. Undefined if the backend has
- * no kernel for this block: none at all, none for the packed order of its weights, or none with LoRA.
+ * One token per row, x (B, 1, D) → (B, 1, D); its keys and values are added to the cache. Undefined if no fused kernel
+ * can run this step: the backend has none, or none for the packed order of the weights, or the step has LoRA, several
+ * tokens per row or bidirectional attention.
  */
 export function fusedStep(
   block: FusableBlock,

@@ -1,4 +1,4 @@
-/** Images of prompts: which prompt they belong to, the tokens that stand for them, and the model's inputs. */
+/** Images of prompts: assigns them to their prompts, inserts their tokens, and creates the model's inputs. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../../base/errors';
 import {type ImageLike, readPixels, tensorReaders} from '../../../images/image_like';
@@ -7,12 +7,12 @@ import {type VisionTensors} from '../../vision_tensors';
 import {type Gemma3ImageConverter} from '../gemma3_image_converter';
 import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
 
-/** Images of one prompt: one, several, a tensor (images, height, width, 3) of several, or null for none. */
+/** Images of one prompt: one image, a list, a tensor (images, height, width, 3) of several, or null for none. */
 export type ImagesOfPrompt = ImageLike | tf.Tensor4D | readonly ImageLike[] | null;
 
 /**
- * Images of prompts. For one prompt, its images. For several prompts, one entry each; or a tensor (prompts, height,
- * width, 3) with one image per prompt, or (prompts, images, height, width, 3) with several.
+ * Images of all prompts. For one prompt, its images. For several prompts, a list with one entry per prompt, a tensor
+ * (prompts, height, width, 3) with one image per prompt, or (prompts, images, height, width, 3) with several.
  */
 export type PromptImages = ImagesOfPrompt | tf.Tensor5D | readonly ImagesOfPrompt[];
 
@@ -60,7 +60,7 @@ export function imageReaders(images: PromptImages, prompts: number, scalar: bool
   return (images as readonly ImagesOfPrompt[]).map(readersOf);
 }
 
-/** A prompt with all tokens of its images, as the model was trained on them. */
+/** Replaces each `<start_of_image>` in a prompt with all tokens of an image, as the model was trained. */
 export function expandImageTokens(prompt: string, tokenizer: Gemma3Tokenizer, tokensPerImage: number): string {
   const {startOfImageToken, endOfImageToken, imagePlaceholder} = tokenizer;
   const parts = imagePlaceholder.repeat(tokensPerImage);
@@ -68,6 +68,8 @@ export function expandImageTokens(prompt: string, tokenizer: Gemma3Tokenizer, to
 }
 
 /**
+ * Checks that prompts and images match.
+ *
  * @param prompts as the user wrote them.
  * @throws ValueError unless each prompt has one marker for each of its images.
  */
@@ -89,7 +91,7 @@ export function checkImageCounts(
     if (images !== tokens) {
       throw new ValueError(
         `Expected ${start} in a prompt, once for each of its images. ` +
-          `Received: ${images} images and ${tokens} times ${start} in prompt ${i}, ${show(prompt)}.`,
+          `Received: ${images} images, but ${start} ${tokens} times in prompt ${i}, ${show(prompt)}.`,
       );
     }
     if (prompt.includes(imagePlaceholder)) {
@@ -109,7 +111,7 @@ interface Converted {
   size: readonly [number, number];
 }
 
-/** Pixels of `slots[i]` images for prompt i; if it has fewer images, the rest is black. */
+/** Pixels of `slots[i]` images for prompt i. If it has fewer images, the other slots are black. */
 async function convertAll(
   readers: readonly (readonly ImageReader[])[],
   slots: readonly number[],

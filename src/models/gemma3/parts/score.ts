@@ -5,19 +5,20 @@ import {checkObject} from '../../../base/checks';
 import {tokenLoss} from '../../../ops/token_loss';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 
+/** Arguments of `Gemma3CausalLM.score`. */
 export interface ScoreArgs {
   /** int32 (B, T): tokens of the prompt and the new text. */
   tokenIds: tf.Tensor;
-  /** (B, T), 1 for tokens that are not padding. Defaults to ones. */
+  /** (B, T): 1 for tokens, 0 for padding. Defaults to ones. */
   paddingMask?: tf.Tensor;
-  /** "logits", the default: (B, T, V). "loss": −log p of each target, (B, T). */
+  /** "logits", the default, returns logits (B, T, V). "loss" returns −log p of each target, (B, T). */
   scoringMode?: 'logits' | 'loss';
   /**
-   * Receives the activations (B, T, D) and the index of the layer that computed them, −1 for the embedding. Returns the
-   * input of the next layer.
+   * Called after each layer with its output (B, T, D) and its index: −1 for the embedding, then 0 for the first block
+   * and so on. Returns the input of the next layer. By default nothing is changed.
    */
   layerInterceptFn?: (x: tf.Tensor, layer: number) => tf.Tensor;
-  /** Only with "loss": int32 (B, T), the token that should follow each. */
+  /** Only with "loss": int32 (B, T), the token that should follow each token. */
   targetIds?: tf.Tensor;
 }
 const KNOWN = ['tokenIds', 'paddingMask', 'scoringMode', 'layerInterceptFn', 'targetIds'] as const;
@@ -56,7 +57,11 @@ function checkArgs(args: ScoreArgs): void {
   }
 }
 
-/** @throws ValueError on unusable arguments, and on activations of another shape. */
+/**
+ * Implements `Gemma3CausalLM.score`.
+ *
+ * @throws ValueError on unusable arguments, and when `layerInterceptFn` returns another shape.
+ */
 export function score(backbone: Gemma3Backbone, args: ScoreArgs): tf.Tensor {
   checkArgs(args);
   const {tokenIds, paddingMask, scoringMode = 'logits', layerInterceptFn = x => x, targetIds} = args;

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
 
-/** Token ids, and the segment of each: 0 for the prompt, 1 for the response; 0 for padding. */
+/** Token ids, and the segment of each token: 0 for the prompt and for padding, 1 for the response. */
 export interface Sequence {
   ids: number[];
   segments: number[];
@@ -16,8 +16,8 @@ export interface SequenceOptions {
 }
 
 /**
- * Cuts segments to a total of `limit` tokens by taking one token of each in turn, as Keras' packer does: a short
- * response stays complete after a long prompt.
+ * Cuts segments to a total of `limit` tokens by taking one token of each in turn, as KerasHub does, so a short response
+ * stays complete after a long prompt.
  */
 export function trimRoundRobin(segments: readonly (readonly number[])[], limit: number): number[][] {
   const kept = segments.map(() => 0);
@@ -41,7 +41,7 @@ export function trimRoundRobin(segments: readonly (readonly number[])[], limit: 
   return segments.map((segment, i) => segment.slice(0, kept[i]));
 }
 
-/** Cuts segments to a total of `limit` tokens: the first one keeps what it needs, the next ones what is left. */
+/** Cuts segments to a total of `limit` tokens: the first one keeps all it can, and the next ones get what is left. */
 export function trimWaterfall(segments: readonly (readonly number[])[], limit: number): number[][] {
   let left = Math.max(0, limit);
   return segments.map(segment => {
@@ -51,7 +51,7 @@ export function trimWaterfall(segments: readonly (readonly number[])[], limit: n
   });
 }
 
-/** Concatenates segments with start and end tokens, cut to a length, without padding. */
+/** Concatenates segments, with start and end tokens, to at most `length` tokens, without padding. */
 export function joinSegments(segments: readonly (readonly number[])[], options: SequenceOptions): Sequence {
   const {tokenizer, length, addStart, addEnd} = options;
   const trimmed = trimRoundRobin(segments, length - (addStart ? 1 : 0) - (addEnd ? 1 : 0));
@@ -64,7 +64,7 @@ export function joinSegments(segments: readonly (readonly number[])[], options: 
   return {ids: tokens.map(({id}) => id), segments: tokens.map(({segment}) => segment)};
 }
 
-/** As {@link joinSegments}, padded or cut to exactly that length. */
+/** As {@link joinSegments}, but padded or cut to exactly `length` tokens. */
 export function padSegments(segments: readonly (readonly number[])[], options: SequenceOptions): Sequence {
   const {length, tokenizer} = options;
   const joined = joinSegments(segments, options);

@@ -6,7 +6,7 @@ import {type Gemma3Backbone} from '../gemma3_backbone';
 /**
  * The stages from inputs by name to hidden states (B, T, D) before the final norm.
  *
- * @param inputs of the backbone; the caller disposes them.
+ * @param inputs the inputs of the backbone; the caller disposes them.
  * @param dropout the seed of dropout, or null for no dropout.
  */
 export function gemma3Stages(

@@ -60,7 +60,7 @@ export interface PatchConv2DArgs extends LayerArgs {
  * `keras.layers.Conv2D` with a stride equal to the kernel size and padding "valid", computed as patches times a matrix.
  * Unlike tfjs' convolution, this has a gradient on every backend.
  *
- * (B, S, S, C) → (B, patches, filters), row by row; pixels after the last whole patch are ignored.
+ * (B, S, S, C) → (B, patches, filters), patches row by row; pixels after the last whole patch are ignored.
  */
 export class PatchConv2D extends Layer {
   /** @nocollapse */
@@ -113,10 +113,13 @@ export class PatchConv2D extends Layer {
 registerLayer(PatchConv2D);
 
 export interface Gemma3VisionEmbeddingArgs extends LayerArgs {
+  /** Height and width of an image. */
   imageSize: number;
+  /** Height and width of the squares of pixels that become one patch. */
   patchSize: number;
+  /** Width of the result. */
   hiddenDim: number;
-  /** Defaults to 3. */
+  /** Number of channels of an image. Defaults to 3. */
   numChannels?: number;
 }
 
@@ -160,7 +163,7 @@ export class Gemma3VisionEmbedding extends Layer {
   }
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    // All positions in order: the table itself.
+    // The embeddings of all positions in order are the table itself.
     return tf.tidy(() => tf.add(this.patchEmbedding.call(inputs), this.positionEmbedding.table()));
   }
 
@@ -174,7 +177,7 @@ export class Gemma3VisionEmbedding extends Layer {
 }
 registerLayer(Gemma3VisionEmbedding);
 
-/** Largest number of attention logits at once: 128 MB, of which the reference implementation makes a few copies. */
+/** Largest number of attention logits at a time. They take 128 MB, and the plain implementation needs a few copies. */
 const MAX_LOGITS = 1 << 25;
 
 /**
@@ -211,8 +214,9 @@ export function visionAttention(
 }
 
 export interface Gemma3VisionAttentionArgs extends LayerArgs {
+  /** Width of the input and of the result. */
   hiddenDim: number;
-  /** Divides `hiddenDim`. */
+  /** Number of heads; divides `hiddenDim`. */
   numHeads: number;
   /** Rate of dropout on attention probabilities while training. Defaults to 0. */
   dropout?: number;
@@ -272,7 +276,7 @@ export class Gemma3VisionAttention extends Layer {
 registerLayer(Gemma3VisionAttention);
 
 export interface Gemma3VisionEncoderLayerArgs extends LayerArgs {
-  /** Divides the width of the input. */
+  /** Number of attention heads; divides the width of the input. */
   numHeads: number;
   /** Width of the feed-forward network. */
   intermediateDim: number;

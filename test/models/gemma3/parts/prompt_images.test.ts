@@ -151,9 +151,9 @@ describe('what does not fit', () => {
   const stack = tf.zeros([1, 2, 2, 3]) as tf.Tensor4D;
   const grey = tf.zeros([2, 2, 1]) as tf.Tensor3D;
   test.each<[string | string[], unknown, RegExp]>([
-    ['no place', one, /once for each of its images. Received: 1 images and 0 times <start_of_image> in prompt 0/],
-    [START, [], /Received: 0 images and 1 times/],
-    [[START, START], [[one, one], [one]], /Received: 2 images and 1 times <start_of_image> in prompt 0/],
+    ['no place', one, /once for each of its images. Received: 1 images, but <start_of_image> 0 times in prompt 0/],
+    [START, [], /Received: 0 images, but <start_of_image> 1 times/],
+    [[START, START], [[one, one], [one]], /Received: 2 images, but <start_of_image> 1 times in prompt 0/],
     [START.repeat(3), [one, one, one], /at most 2 images in a prompt. Received: 3 in prompt 0/],
     [`${START}<img>`, one, /Received: <img> in prompt 0, which stands for a part of one. Leave it out/],
     [[START], one, /Expected images for each of the 1 prompts, in a list .* Received: one image/],
