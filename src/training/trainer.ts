@@ -169,7 +169,8 @@ export class Trainer {
 }
 
 /**
- * Means over batches, as Keras computes them: the loss of a batch counts by its rows, a correct token by its weight.
+ * Means over batches, as Keras computes them: the loss is weighted by the rows of each batch, the accuracy by the
+ * weights of the tokens.
  */
 export class Means {
   private sums = {loss: 0, rows: 0, correct: 0, weight: 0};
