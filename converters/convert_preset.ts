@@ -55,7 +55,7 @@ export interface ConvertedPreset {
  * target that have the same names as new ones are replaced, all at once at the end.
  *
  * @throws ValueError on unknown or unusable options, and on presets that `fromPreset` refuses; the signal's reason when
- * aborted; errors of the disk. In all these cases the target is unchanged.
+ * aborted; I/O errors. In all these cases the target is unchanged.
  */
 export async function convertPreset(
   preset: PresetLike,
@@ -171,7 +171,7 @@ function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): Jso
   return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
 }
 
-/** All layers of the task, or only of the backbone if there is no task, as tfjs serializes them. */
+/** The layers of a causal language model, or of the backbone for all other presets, as tfjs serializes them. */
 function topologyOf(backbone: Gemma3Backbone, task: string | undefined): unknown {
   const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
   try {

@@ -99,7 +99,7 @@ function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLay
   }
   if (!Array.isArray(targets) || targets.length === 0) {
     throw new ValueError(
-      `Expected targetLayerNames: names of layers, or patterns, at least one. Received: ${show(targets)}.`,
+      `Expected targetLayerNames as a list of layer names or patterns, at least one. Received: ${show(targets)}.`,
     );
   }
   const matches = targets.map(target => {

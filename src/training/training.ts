@@ -73,7 +73,7 @@ function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
   const options = (args ?? y ?? {}) as A;
   if ((args !== undefined && y !== undefined && y !== null) || options.sampleWeight !== undefined) {
     throw new ValueError(
-      `${owner} computes labels and weights of text itself. Call it with (text, options). Received labels or weights as well.`,
+      `${owner} computes the labels and weights for text. Call it with (text, options). Received labels or weights as well.`,
     );
   }
   return {data: x, args: options};

@@ -247,7 +247,7 @@ test('names of object properties are not presets', async () => {
 test('names an address that does not answer', async () => {
   const gone = new HttpPreset('http://127.0.0.1:9/x');
   await expect(readAll(gone, 'config.json')).rejects.toThrow(
-    /answer from http:\/\/127.0.0.1:9\/x\/config.json. Received: /,
+    /response from http:\/\/127.0.0.1:9\/x\/config.json. Received: /,
   );
 });
 

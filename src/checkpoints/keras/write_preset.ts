@@ -39,7 +39,7 @@ const DTYPES = ['float32', 'bfloat16'];
  * end, or none if anything fails.
  *
  * @param write writes the files.
- * @throws ValueError on unknown or unusable options; the signal's reason when aborted; errors of the disk.
+ * @throws ValueError on unknown or unusable options; the signal's reason when aborted; I/O errors.
  */
 export async function savePreset(
   target: PresetTarget,

@@ -9,7 +9,7 @@ export const canReadFolders = false;
 /** @throws ValueError always. */
 export async function openFile(path: string): Promise<ByteSource> {
   throw new ValueError(
-    `Expected an http(s) address, bytes, or a file that was chosen: browsers have no paths. Received: "${path}".`,
+    `Expected an http(s) address, bytes, or a file that the user chose: browsers have no paths. Received: "${path}".`,
   );
 }
 
