@@ -137,8 +137,9 @@ export abstract class Layer extends tf.layers.Layer {
    * Packs the kernels of this layer and of all layers below it as "int8", "int4" or "bfloat16". Biases and scales of
    * norms stay float32.
    *
-   * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are already
-   * stored in this format; if some are stored as integers, because values that were rounded once are not rounded again.
+   * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are
+   * already stored in this format; if some are stored as integers, because values that were rounded once are not
+   * rounded again.
    */
   async quantize(mode: QuantizationMode): Promise<void> {
     await quantizeLayers(`Layer "${this.name}"`, [this], mode);

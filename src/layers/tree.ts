@@ -8,7 +8,7 @@ export interface Tree<Node> {
 /**
  * Yields the given layers and all layers below them, depth first.
  *
- * @param lastFirst visits the sub-layers of each layer from the last to the first. The given layers keep their order.
+ * @param lastFirst whether to visit the sub-layers of each layer from last to first. The given layers keep their order.
  */
 export function* descend<Node extends Tree<Node>>(layers: readonly Node[], lastFirst = false): Generator<Node> {
   for (const layer of layers) {

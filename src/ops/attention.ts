@@ -139,7 +139,7 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
 
 type GradientInputs = AllInputs & {dy: tf.Tensor};
 
-/** Gradient of the logits before the soft cap, (B, K, G·T, S). */
+/** Gradient with respect to the logits before the soft cap, (B, K, G·T, S). */
 function dLogits({k, v, dy}: GradientInputs, {logits, probabilities}: Scores, cap: number | null): tf.Tensor {
   const dProbabilities = tf.matMul(groupQueries(dy, k.shape[2]), heads(v), false, true);
   const weighted = tf.mul(dProbabilities, probabilities);

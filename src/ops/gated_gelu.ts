@@ -29,7 +29,7 @@ export const geluGradientOp: Op<{dy: tf.Tensor; x: tf.Tensor; value?: tf.Tensor}
     }),
 };
 
-/** `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `keras.activations.gelu(x, approximate=True)`. */
+/** `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, like `keras.activations.gelu(x, approximate=True)`. */
 export function gelu(x: tf.Tensor): tf.Tensor {
   return runOp(geluOp, {x}, {});
 }

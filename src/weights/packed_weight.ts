@@ -159,7 +159,7 @@ export class PackedWeight extends tf.LayerVariable {
     this.takeBits(packValues(this.packing.begin(shape, this.layout), halves, shape));
   }
 
-  /** Fills the weight from a file's values, and packs each piece as it arrives. */
+  /** Fills the weight from a stream, such as that of a file, and packs each piece as it arrives. */
   async fill(stream: ValueStream): Promise<void> {
     await this.take(stream, this.shape, this.layout, PIECE);
   }

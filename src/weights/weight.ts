@@ -75,7 +75,7 @@ export class Weight extends tf.LayerVariable {
     return this;
   }
 
-  /** Fills the weight from a file's values, piece by piece, without a second copy in memory. */
+  /** Fills the weight from a stream, such as that of a file, without a second copy in memory. */
   async fill(stream: ValueStream): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape);
     const target = beginFloat32(this.shape);

@@ -47,7 +47,7 @@ export interface SimdEngineOptions extends SimdOptions {
    * Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB.
    */
   maximumPages?: number;
-  /** The most memories that `addBank` may bring the engine to. Unlimited by default. */
+  /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }
 

@@ -48,7 +48,7 @@ export interface FusedBlockArgs extends FusedBlockSizes {
    * int32 (batch): position of the new token; negative for a row without one, whose cache and attention are skipped.
    */
   positions: number;
-  /** (tableRows, headDim / 2), both: of the angles at these positions; tableRows is 1 or batch. */
+  /** Cosines and sines of the angles at these positions, (tableRows, headDim / 2) each; tableRows is 1 or batch. */
   cos: number;
   sin: number;
   tableRows: number;

@@ -5,7 +5,10 @@ import {type BFLOAT16, type Command, type FLOAT32, type PackedType} from '../eng
 
 export interface PackArgs {
   source: number;
-  /** Here `BFLOAT16` means plain 16-bit values, which are kept; float32 values are rounded to the nearest. */
+  /**
+   * `BFLOAT16` means plain 16-bit values here. Packing them as bfloat16 is exact; float32 values are rounded to
+   * nearest.
+   */
   sourceType: typeof FLOAT32 | typeof BFLOAT16;
   /**
    * Row n = o · inner + i of the source begins at o · outerStride + i · innerStride, and its columns are columnStride
