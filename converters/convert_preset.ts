@@ -1,6 +1,6 @@
 /** Converts presets between file formats, variable by variable, so that memory never holds the whole model. */
-import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
 import {type LoraSource, readLoraWeights} from '../src/adapters/keras_lora';
+import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
 import {intoFolder, type PresetSink, writeAll} from '../src/base/byte_sink';
 import {checkKeys, show, ValueError} from '../src/base/errors';
 import {isObject, type JsonObject, writeJson} from '../src/base/json';
@@ -16,10 +16,10 @@ import {Gemma3Backbone, type Gemma3BackboneArgs} from '../src/models/gemma3/gemm
 import {Gemma3CausalLM} from '../src/models/gemma3/gemma3_causal_lm';
 import {type WeightFormat} from '../src/weights/dtype';
 import {MergedStream} from '../src/weights/merged_stream';
+import {type AnyWeight} from '../src/weights/packed_weight';
 import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {Weight} from '../src/weights/weight';
 import {type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
-import {type AnyWeight} from '../src/weights/packed_weight';
 
 /** Options of `convertPreset`. */
 export interface ConvertPresetOptions extends WriterOptions {

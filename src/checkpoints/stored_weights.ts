@@ -1,7 +1,7 @@
 /** Weights as a checkpoint stores them, independently of its format. */
 import {type PackedFormat} from '../weights/dtype';
-import {type ValueStream} from '../weights/value_stream';
 import {type AnyWeight} from '../weights/packed_weight';
+import {type ValueStream} from '../weights/value_stream';
 
 /** Progress of a load, reported after each piece. */
 export interface LoadProgress {

@@ -1,11 +1,11 @@
 /** The base of all layers: a tfjs layer with sub-layers, whose weights use no memory until they are filled. */
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../base/casing';
+import {checkArgument, checkArguments} from '../base/checks';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
+import {type Initializer} from '../weights/initializers';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
-import {checkArgument, checkArguments} from '../base/checks';
-import {type Initializer} from '../weights/initializers';
 import {type QuantizationMode, quantizeLayers} from './quantize';
 
 export interface LayerArgs {

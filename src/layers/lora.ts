@@ -1,12 +1,12 @@
 /** Low-rank adaptation (LoRA, https://arxiv.org/abs/2106.09685), like Keras' `enable_lora`. */
 import * as tf from '@tensorflow/tfjs';
+import {checkArgument} from '../base/checks';
 import {checkKeys, ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
-import {type Adapter} from '../weights/merged_stream';
-import {type Weight} from '../weights/weight';
-import {checkArgument} from '../base/checks';
 import {getInitializer, type InitializerLike} from '../weights/initializers';
+import {type Adapter} from '../weights/merged_stream';
 import {type AnyWeight} from '../weights/packed_weight';
+import {type Weight} from '../weights/weight';
 import {Layer, type LayerArgs} from './layer';
 
 /** Options of {@link LoraLayer.enableLora}. */

@@ -1,6 +1,7 @@
 /** KerasHub's `RMSNormalization` layer for Gemma 3. */
 import * as tf from '@tensorflow/tfjs';
 import {rmsNorm} from '../ops/rms_norm';
+import {type Weight} from '../weights/weight';
 import {
   checkedArgs,
   firstShape,
@@ -12,7 +13,6 @@ import {
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
-import {type Weight} from '../weights/weight';
 
 export interface RMSNormalizationArgs extends LayerArgs {
   /** Added to the mean square before the square root. Defaults to 1e-6. */

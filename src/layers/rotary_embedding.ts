@@ -1,8 +1,8 @@
 /** KerasHub's `RotaryEmbedding` layer. */
 import * as tf from '@tensorflow/tfjs';
+import {checkArgument} from '../base/checks';
 import {ValueError} from '../base/errors';
 import {rotary, rotaryTables} from '../ops/rotary';
-import {checkArgument} from '../base/checks';
 import {
   checkedArgs,
   firstTensor,

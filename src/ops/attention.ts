@@ -3,7 +3,7 @@
  * sees: the reference builds a mask from them, and a kernel skips hidden keys.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from './op';
+import {type Attributes, type Inputs, type Op, runGradients, runOp, type SeveralOp} from './op';
 import {softCap} from './soft_cap';
 
 export interface AttentionInputs extends Inputs {

@@ -3,8 +3,8 @@
  * materializes outer products.
  */
 import * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../base/shapes';
 import {ValueError} from '../base/errors';
+import {sizeOf} from '../base/shapes';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import './bfloat16_rows';
 import {matMul} from './mat_mul';

@@ -1,7 +1,7 @@
 /** Byte pair encoding with scores, as in SentencePiece. */
-import {PieceType} from './sentence_piece_proto';
 import {type PieceTable} from './piece_table';
 import {type PrefixSet} from './prefix_set';
+import {PieceType} from './sentence_piece_proto';
 import {utf8Length} from './utf8';
 
 /** The parts of a vocabulary that merging needs. */

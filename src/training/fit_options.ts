@@ -1,7 +1,7 @@
 /** Options of `fit`, `fitDataset`, `evaluate` and `evaluateDataset`, and their checks. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../base/errors';
 import {checkArgument, checkObject, checkPositiveInteger} from '../base/checks';
+import {checkKeys, show, ValueError} from '../base/errors';
 import {type LabelsLike, type TrainingData} from './examples';
 
 /** The numbers passed to callbacks. */

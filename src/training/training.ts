@@ -1,7 +1,7 @@
 /** Training of a language model: the implementation of `compile`, `fit` and `evaluate` of `CausalLM`. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
 import {type Examples, examplesOf, isText, type LabelsLike, type ModelWithText} from './examples';
 import {type CallbackModel, evaluateSource, fitLoop} from './fit';

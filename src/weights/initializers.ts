@@ -1,8 +1,8 @@
 /** Initializers by their Keras names. tfjs has the classes but does not export its lookup by name. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../base/errors';
 import {camelKeys} from '../base/casing';
 import {checkObject} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 
 export type Initializer = ReturnType<typeof tf.initializers.zeros>;
 

@@ -1,15 +1,15 @@
 /** A weight that is stored packed, but is read and written as float32. */
 import * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../base/shapes';
 import {ValueError} from '../base/errors';
-import {type Initializer} from './initializers';
 import {float32ToBfloat16} from '../base/half';
+import {sizeOf} from '../base/shapes';
 import {type PackedFormat} from './dtype';
 import {initialValues} from './initial_values';
+import {type Initializer} from './initializers';
 import {bfloat16Bits, packValues, slabPieces} from './pack_values';
 import {type KernelLayout, type Packing, packingFor} from './packing';
-import {hollow, type Weight} from './weight';
 import {MEMORY_PIECE, PIECE, type ValueStream} from './value_stream';
+import {hollow, type Weight} from './weight';
 
 export {type KernelLayout} from './packing';
 

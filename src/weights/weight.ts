@@ -1,9 +1,9 @@
 /** A layer variable that is declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
-import {type Initializer} from './initializers';
-import {initialValues} from './initial_values';
 import {beginFloat32} from './float32_target';
-import {type ValueStream, PIECE} from './value_stream';
+import {initialValues} from './initial_values';
+import {type Initializer} from './initializers';
+import {PIECE, type ValueStream} from './value_stream';
 
 /**
  * A tensor with a shape and a type but no memory. tfjs accepts `null` values for this on every backend; memory is

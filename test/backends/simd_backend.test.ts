@@ -5,19 +5,19 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {backendNames, describeBackends, useBackend} from '../../src';
 import {Arena} from '../../src/backends/simd/memory/heap';
-import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
+import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {embeddingOp} from '../../src/ops/embedding';
 import {matMulOp} from '../../src/ops/mat_mul';
 import {runOp} from '../../src/ops/op';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {PIECE} from '../../src/weights/value_stream';
 import {Weight} from '../../src/weights/weight';
+import {FakeStream} from '../support/fake_stream';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
-import {FakeStream} from '../support/fake_stream';
 
 let backend: SimdBackend;
 beforeAll(async () => {

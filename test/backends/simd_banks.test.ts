@@ -4,9 +4,9 @@ import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd/create_backend';
 import {PAGE, staticBytes} from '../../src/backends/simd/engine/bank';
 import {nothing} from '../../src/backends/simd/engine/command';
+import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {simdKernels} from '../../src/backends/simd/kernels';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
-import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {normal} from '../support/random';
 
 const PROMPTS = ['What is the capital of France?', 'Hi'];

@@ -1,6 +1,6 @@
 /** An engine with memory for tests. Every array lies between guards of NaNs, which reveal accesses out of bounds. */
-import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/command';
+import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 
 const GUARD = 64;
 

@@ -5,14 +5,14 @@ import {type AddressInfo} from 'node:net';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {MemorySource, readAll} from '../../src/base/byte_source';
 import {ValueError} from '../../src/base/errors';
 import {BlobPreset} from '../../src/files/blob';
 import {HttpPreset} from '../../src/files/http';
 import {openPreset} from '../../src/hub/open_preset';
-import {MemorySource, readAll} from '../../src/base/byte_source';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
-import {expectNoLeak, take} from '../support/numbers';
 import {fixture} from '../support/fixtures';
+import {expectNoLeak, take} from '../support/numbers';
 
 const FOLDER = fixture('backbone/defaults');
 const H5 = 'model.weights.h5';

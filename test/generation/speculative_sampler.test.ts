@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import {Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {lookUp} from '../../src/generation/samplers/prompt_lookup';
-import {expectNoLeak} from '../support/numbers';
-import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
+import {FakeDecoder} from '../support/fake_decoder';
+import {expectNoLeak} from '../support/numbers';
 
 /** Sometimes guesses well: the same model, except for texts of some lengths. */
 class Guessing extends FakeDecoder {

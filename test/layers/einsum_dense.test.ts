@@ -3,9 +3,9 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {EinsumDense, type EinsumDenseArgs} from '../../src/layers/einsum_dense';
 import {PackedWeight} from '../../src/weights/packed_weight';
+import {fixtureJson} from '../support/fixtures';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
-import {fixtureJson} from '../support/fixtures';
 
 interface Stored {
   shape: number[];

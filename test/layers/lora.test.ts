@@ -1,13 +1,13 @@
 /** LoRA of single layers: the numbers of Keras, kernels stored in every format, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
-import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
 import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';
+import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
 import {onEachBackend} from '../support/backends';
-import {normal} from '../support/random';
 import {fixtureJson} from '../support/fixtures';
+import {normal} from '../support/random';
 
 interface Stored {
   shape: number[];

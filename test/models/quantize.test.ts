@@ -1,11 +1,11 @@
 /** A model quantized in memory equals one loaded quantized, bit for bit. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
-import {EinsumDense, RMSNormalization} from '../../src/public/layers';
-import {PackedWeight} from '../../src/public/weights';
 import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
+import {EinsumDense, RMSNormalization} from '../../src/public/layers';
+import {PackedWeight} from '../../src/public/weights';
 import {PIECE} from '../../src/weights/value_stream';
 import {fixture, TINY_PRESET} from '../support/fixtures';
 

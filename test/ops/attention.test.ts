@@ -3,12 +3,11 @@ import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {
   attention,
+  type AttentionAttrs,
   attentionOp,
   attentionVisibility,
   attentionWithDropout,
-  type AttentionAttrs,
 } from '../../src/ops/attention';
-import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {
   attentionCase,
   type AttentionSettings,
@@ -17,6 +16,7 @@ import {
   plainAttention,
   visible,
 } from '../support/attention_case';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectSameGradients} from '../support/gradients';
 
 const PLAIN: AttentionSettings = {

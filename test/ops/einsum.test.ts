@@ -4,9 +4,9 @@ import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {PackedWeight} from '../../src/weights/packed_weight';
 import {disposeAfterEach, onEachBackend} from '../support/backends';
+import {fixture} from '../support/fixtures';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
-import {fixture} from '../support/fixtures';
 
 const EQUATIONS = (
   JSON.parse(readFileSync(fixture('einsum.json'), 'utf8')) as {

@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, losses, optimizers, useBackend, ValueError} from '../../src';
 import {onEachBackend} from '../support/backends';
-import {smallModel} from '../support/small_model';
 import {expectNoLeak} from '../support/numbers';
+import {smallModel} from '../support/small_model';
 import {dataOf, fixtureModel, numbersOf} from './fixtures';
 
 const {Adam, SGD} = optimizers;

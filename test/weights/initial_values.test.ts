@@ -1,10 +1,10 @@
 /** Initial values computed in pieces, against the distributions of tfjs. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
-import {PackedWeight, Weight} from '../../src/public/weights';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
-import {getInitializer, type Initializer} from '../../src/weights/initializers';
+import {PackedWeight, Weight} from '../../src/public/weights';
 import {initialValues} from '../../src/weights/initial_values';
+import {getInitializer, type Initializer} from '../../src/weights/initializers';
 import {MEMORY_PIECE} from '../../src/weights/value_stream';
 
 beforeAll(async () => {

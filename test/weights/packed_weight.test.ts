@@ -1,13 +1,13 @@
 /** Packed weights in every layout: storage, filling, reading, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {cpuBfloat16} from '../../src/backends/cpu/host_packing';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {bfloat16Rows} from '../../src/ops/bfloat16_rows';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {registerPacking} from '../../src/weights/packing';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {PIECE} from '../../src/weights/value_stream';
-import {normal} from '../support/random';
 import {FakeStream} from '../support/fake_stream';
+import {normal} from '../support/random';
 
 /** Every way to split axes into rows and columns, each side in any order for up to three axes. */
 const LAYOUTS: [shape: number[], layout: KernelLayout][] = [

@@ -1,11 +1,11 @@
 /** Weights that are declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
+import {presets} from '../../src/hub/registry';
+import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import '../../src/ops/bfloat16_rows';
 import {type Initializer} from '../../src/weights/initializers';
-import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
-import {presets} from '../../src/hub/registry';
-import {hollow, Weight} from '../../src/weights/weight';
 import {PIECE} from '../../src/weights/value_stream';
+import {hollow, Weight} from '../../src/weights/weight';
 import {FakeStream} from '../support/fake_stream';
 
 /** An initializer, and how often it ran. */

@@ -1,8 +1,12 @@
 /** Saves to a preset. At the end all new files replace the old ones, or none do. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
 import {intoFolder, type PresetSink, writeAll} from '../../base/byte_sink';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {writeJson} from '../../base/json';
+import {sizeOf} from '../../base/shapes';
+import {openTarget, type PresetTarget} from '../../files/open_folder';
+import {isWeightFile} from '../all';
+import {savedWeights} from '../saved_weights';
 import {
   backboneObject,
   imageConverterObject,
@@ -15,11 +19,7 @@ import {
   taskObject,
   tokenizerObject,
 } from './objects';
-import {savedWeights} from '../saved_weights';
-import {sizeOf} from '../../base/shapes';
-import {isWeightFile} from '../all';
 import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write_weights';
-import {type PresetTarget, openTarget} from '../../files/open_folder';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {

@@ -1,7 +1,7 @@
 /** Browsers have no paths. The package's files are served from next to its script. */
-import {ValueError} from '../../base/errors';
 import {type FileSink, type PresetSink} from '../../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
+import {ValueError} from '../../base/errors';
 import {type Files} from '../contract';
 
 export const canReadFolders = false;

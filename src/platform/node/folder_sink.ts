@@ -3,8 +3,8 @@ import {randomUUID} from 'node:crypto';
 import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
-import {ValueError} from '../../base/errors';
 import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
+import {ValueError} from '../../base/errors';
 
 class DiskSink implements ByteSink {
   constructor(

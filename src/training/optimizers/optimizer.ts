@@ -3,8 +3,8 @@
  * accumulation and state.
  */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../base/errors';
 import {checkArgument, checkArguments} from '../../base/checks';
+import {show, ValueError} from '../../base/errors';
 import {LearningRateSchedule} from './schedules';
 
 export interface OptimizerArgs {

@@ -1,8 +1,8 @@
 /**
  * Runs the WebAssembly kernels, on several threads where memory can be shared. `./command.ts` describes the commands.
  */
-import {coreCount, startThread} from '#platform/threads';
 import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
+import {coreCount, startThread} from '#platform/threads';
 import {type Thread} from '../../../platform/contract';
 import {
   BANK,
@@ -19,8 +19,8 @@ import {
   SLEEPERS,
   WIDE,
 } from '../assembly/numbers';
-import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {WASM_BINARIES} from '../generated/wasm_binaries';
+import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 

@@ -4,7 +4,7 @@
  * kernels need all operands and results in one bank, which `call` ensures.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type CpuEntry, cpuBackendClass} from '../../cpu/cpu_backend';
+import {cpuBackendClass, type CpuEntry} from '../../cpu/cpu_backend';
 import {type SimdEngine} from '../engine/simd_engine';
 import {Call, type CallOptions, type NumericType, type Operands, type TensorPlaces} from './call';
 import {Heap, type Place} from './heap';

@@ -2,18 +2,18 @@
  * Packed weights in the order of the kernels: groups of eight rows interleaved, so that a vector holds four outputs.
  */
 import * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../../../base/shapes';
 import {ValueError} from '../../../base/errors';
+import {sizeOf} from '../../../base/shapes';
+import {hostRows} from '../../../ops/bfloat16_rows';
 import {type Op, runOp} from '../../../ops/op';
 import {type PackedFormat} from '../../../weights/dtype';
-import {hostRows} from '../../../ops/bfloat16_rows';
 import {type KernelLayout, type Packing, type PackingTarget, registerPacking} from '../../../weights/packing';
 import {withHostTensors} from '../../cpu/host_packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, packedBytes, type PackedType, ROW_GROUP} from '../engine/command';
 import {hasSimd} from '../engine/has_simd';
+import {SimdBackend} from '../memory/simd_backend';
 import {pack} from './pack_command';
 import {unpackers} from './unpack_reference';
-import {SimdBackend} from '../memory/simd_backend';
 
 type Bits = {bits: tf.Tensor};
 type Size = {rows: number; columns: number; format: PackedFormat};
