@@ -20,8 +20,8 @@ export const BACKENDS: readonly TestedBackend[] = [
 ];
 
 /**
- * Defines the same tests once per backend. They must dispose of every tensor they create. Afterwards the backend in use is again
- * the one from before.
+ * Defines the same tests once per backend. They must dispose of every tensor they create. Afterwards the backend in use
+ * is again the one from before.
  *
  * @param options.small whether inputs are so small that threads only cost time.
  */

@@ -1,4 +1,7 @@
-/** A decoder whose logits are a function of the text so far: results of samplers can be compared with all possible texts. */
+/**
+ * A decoder whose logits are a function of the text so far: results of samplers can be compared with all possible
+ * texts.
+ */
 import * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {type Decoder, type DecoderCache, type NewTokens} from '../../src/generation/decoder';

@@ -1,4 +1,7 @@
-/** Where the files that tests read are. Tests ask here instead of building paths from their own folder, so that they can move. */
+/**
+ * Where the files that tests read are. Tests ask here instead of building paths from their own folder, so that they can
+ * move.
+ */
 import {readdirSync, readFileSync} from 'node:fs';
 import {join, resolve} from 'node:path';
 

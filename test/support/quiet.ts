@@ -1,4 +1,6 @@
-/** Before each test file: what `src/index.ts` gives users on tfjs' CPU backend, except kernels, which tests register. */
+/**
+ * Before each test file: what `src/index.ts` gives users on tfjs' CPU backend, except kernels, which tests register.
+ */
 import * as tf from '@tensorflow/tfjs';
 import '../../src/backends/cpu/host_packing';
 

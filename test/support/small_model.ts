@@ -1,4 +1,7 @@
-/** A small random model with a window, with or without images, for tests of code around a model rather than of its numbers. */
+/**
+ * A small random model with a window, with or without images, for tests of code around a model rather than of its
+ * numbers.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../src';
 import {fixtureBytes} from './fixtures';

@@ -1,4 +1,6 @@
-/** The example in the docstring of KerasHub's `score`, translated: gradients between embeddings and losses of a text. */
+/**
+ * The example in the docstring of KerasHub's `score`, translated: gradients between embeddings and losses of a text.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from '../../../../src';
 import {onEachBackend} from '../../../support/backends';
