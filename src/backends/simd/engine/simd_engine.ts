@@ -35,7 +35,7 @@ export interface SimdOptions {
   relaxed?: boolean;
   /**
    * Run matrix products on tiles for 256-bit vectors. On x64, Node 24 and later can compile WebAssembly to such vectors
-   * with a V8 flag. By default the flag is set, and these tiles are used if they are faster in a trial at startup.
+   * with a V8 flag, which is set unless this is false. Defaults to whether these tiles are faster in a trial at startup.
    */
   wide?: boolean;
 }
@@ -87,7 +87,9 @@ export class SimdEngine {
     const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
     reserve(memory, staticBytes(threads));
     const {module, level} = await chooseModule(shared, memory, options.relaxed);
-    const wide = options.wide ?? (enableWideSimd() && (await wideIsFaster(instantiate(module, memory))));
+    // Wide tiles need V8's flag, also if the caller asked for them.
+    const enabled = options.wide !== false && enableWideSimd();
+    const wide = options.wide ?? (enabled && (await wideIsFaster(instantiate(module, memory))));
     initialize(memory, {patience: DEFAULT_PATIENCE, wide});
 
     const workers: Thread[] = [];
