@@ -1,4 +1,4 @@
-/** The API reference, from the public names and the guides: `npm run docs`. */
+/** Builds the API reference from the public exports and the guides: `npm run docs`. */
 import {OptionDefaults} from 'typedoc';
 
 export default {
@@ -7,22 +7,22 @@ export default {
   out: 'dist-docs',
   name: 'tfjs-gemma3',
   includeVersion: true,
-  // What a class inherits from tfjs is in the documentation of tfjs.
+  // Members inherited from tfjs are documented by tfjs.
   excludeExternals: true,
   excludePrivate: true,
   excludeInternal: true,
   // Links to sources would need a public repository.
   disableSources: true,
-  // Of tfjs' own build; its classes have it as well.
+  // A tag of tfjs' build, used by its classes and by those derived from them.
   modifierTags: [...OptionDefaults.modifierTags, '@nocollapse'],
-  // Contracts between folders of the sources, and lists that types are derived from: no user has to name them.
+  // Contracts between folders of the sources, and lists from which types are derived. Users never need their names.
   intentionallyNotExported: [
     ...['CachedKeys', 'ChatModel', 'Decoder', 'DecoderCache', 'GeneratedText', 'NewTokens', 'OnHidden', 'SessionModel'],
     ...['Batch', 'EmbedderPreprocessor', 'GenerationPreprocessor', 'Gradients', 'Model', 'Pixels', 'Stage'],
     ...['Gemma3VisionAveragePooling', 'Gemma3VisionEncoderBlock', 'Gemma3VisionOutput'],
     ...['backends', 'BY_NAME', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName', 'REDUCTIONS', 'Written'],
   ],
-  // The list of floors in docs/architecture.md.
+  // The code block with the list of floors in docs/architecture.md.
   ignoredHighlightLanguages: ['floors'],
   treatWarningsAsErrors: true,
   validation: {notExported: true, invalidLink: true, invalidPath: true, rewrittenLink: true},

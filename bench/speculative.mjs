@@ -40,7 +40,8 @@ async function run(sampler, prompt) {
     return hiddenStates.apply(lm, args);
   };
   lm.compile({sampler});
-  const maxLength = lm.preprocessor.promptTokens(prompt, {}).tokens[0].length + tokens;
+  const {tokens: rows} = await lm.preprocessor.promptTokens(prompt, {});
+  const maxLength = rows[0].length + tokens;
   let start = 0;
   let text = '';
   try {

@@ -1,6 +1,6 @@
 /** Converts presets between file formats, variable by variable, so that memory never holds the whole model. */
-import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
 import {type LoraSource, readLoraWeights} from '../src/adapters/keras_lora';
+import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
 import {intoFolder, type PresetSink, writeAll} from '../src/base/byte_sink';
 import {checkKeys, show, ValueError} from '../src/base/errors';
 import {isObject, type JsonObject, writeJson} from '../src/base/json';
@@ -16,10 +16,10 @@ import {Gemma3Backbone, type Gemma3BackboneArgs} from '../src/models/gemma3/gemm
 import {Gemma3CausalLM} from '../src/models/gemma3/gemma3_causal_lm';
 import {type WeightFormat} from '../src/weights/dtype';
 import {MergedStream} from '../src/weights/merged_stream';
+import {type AnyWeight} from '../src/weights/packed_weight';
 import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {Weight} from '../src/weights/weight';
 import {type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
-import {type AnyWeight} from '../src/weights/packed_weight';
 
 /** Options of `convertPreset`. */
 export interface ConvertPresetOptions extends WriterOptions {
@@ -55,7 +55,7 @@ export interface ConvertedPreset {
  * target that have the same names as new ones are replaced, all at once at the end.
  *
  * @throws ValueError on unknown or unusable options, and on presets that `fromPreset` refuses; the signal's reason when
- * aborted; errors of the disk. In all these cases the target is unchanged.
+ * aborted; I/O errors. In all these cases the target is unchanged.
  */
 export async function convertPreset(
   preset: PresetLike,
@@ -171,7 +171,7 @@ function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): Jso
   return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
 }
 
-/** All layers of the task, or only of the backbone if there is no task, as tfjs serializes them. */
+/** The layers of a causal language model, or of the backbone for all other presets, as tfjs serializes them. */
 function topologyOf(backbone: Gemma3Backbone, task: string | undefined): unknown {
   const model = task === 'Gemma3CausalLM' ? new Gemma3CausalLM({backbone}) : backbone;
   try {

@@ -4,7 +4,7 @@ import {type Command} from 'commander';
 import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {type Choices, backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
+import {backendOption, type Choices, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
 
 interface BenchOptions {
   preset?: string;

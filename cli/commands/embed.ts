@@ -5,7 +5,7 @@ import {type Command, Option} from 'commander';
 import type {BackendName, PoolingMode} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {type Choices, backendOption, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
+import {backendOption, type Choices, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
 import {withLoadingBar} from '../support/progress';
 
 interface EmbedOptions {

@@ -4,8 +4,8 @@ import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs
 import {formatCount, plural} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {
-  type Choices,
   backendOption,
+  type Choices,
   collect,
   dtypeOption,
   fraction,

@@ -3,7 +3,7 @@ import {addAbortSignal} from 'node:stream';
 import {text} from 'node:stream/consumers';
 import {type Command} from 'commander';
 import type {Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
-import {checkImages, type ImagePrompt, imagePreprocessor} from '../support/images';
+import {checkImages, imagePreprocessor, type ImagePrompt} from '../support/images';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
 import {addModelOptions, modelLoader, type ModelOptions} from '../support/model_options';

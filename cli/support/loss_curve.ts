@@ -13,7 +13,7 @@ type Point = readonly [number, number];
 const [WIDTH, HEIGHT] = [800, 400];
 const PLOT = {left: 64, top: 48, right: WIDTH - 24, bottom: HEIGHT - 48};
 
-/** About `count` round numbers from 0 to `end` or just above. */
+/** About `count` round numbers from 0 to at least `end`, for the ticks of an axis. */
 function ticks(end: number, count: number): number[] {
   const rough = end / count;
   const unit = 10 ** Math.floor(Math.log10(rough));

@@ -61,7 +61,7 @@ export function addModelOptions(command: Command, backends: readonly BackendName
       'how strongly to avoid tokens similar to the text so far, from 0 to 1 (contrastive)',
       fraction,
     )
-    .option('--draft <preset>', 'a smaller model that proposes tokens, to generate faster (speculative)')
+    .option('--draft <preset>', 'a smaller model that proposes tokens (speculative); no faster on CPUs')
     .addOption(dtypeOption())
     .addOption(backendOption(backends));
 }

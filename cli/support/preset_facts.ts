@@ -22,7 +22,7 @@ export interface PresetFacts {
   source: string | null;
   /** Arguments of the backbone, with KerasHub's names. */
   config: Record<string, unknown>;
-  /** Number of parameters. Null if neither the model nor the files tell it. */
+  /** Number of parameters. Null if neither the model nor the files determine it. */
   parameters: number | null;
   /** How the weights are divided into files: single, sharded, tfjs …; null without weights. */
   format: string | null;

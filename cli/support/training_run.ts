@@ -50,7 +50,7 @@ export class RunFiles {
   }
 
   /**
-   * Creates the folder and probes that it is writable, so that a failure shows before training, not after the first
+   * Creates the folder and checks that it is writable, so that a failure shows before training, not after the first
    * epoch.
    *
    * @throws Error if the files cannot be written.

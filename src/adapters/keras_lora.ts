@@ -1,9 +1,12 @@
 /** KerasHub's `.lora.h5` files: LoRA matrices, keyed by the numbers of their layers. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, listed, ValueError} from '../base/errors';
 import {intoFile} from '../base/byte_sink';
-import {fileName, type FileSource, type FileTarget, openFileSource, openFileTarget} from '../files/open_file';
 import {checkArgument} from '../base/checks';
+import {checkKeys, listed, ValueError} from '../base/errors';
+import {sizeOf} from '../base/shapes';
+import {READABLE, Scratch, StoredArrayStream} from '../checkpoints/stored_array';
+import {fileName, type FileSource, type FileTarget, openFileSource, openFileTarget} from '../files/open_file';
+import {type Hdf5Dataset, Hdf5File, Hdf5Writer} from '../formats/hdf5';
 import {type LoraLayer} from '../layers/lora';
 import {
   adaptableLayers,
@@ -14,9 +17,6 @@ import {
   NO_LORA,
   numberedLayers,
 } from './model_lora';
-import {type Hdf5Dataset, Hdf5File, Hdf5Writer} from '../formats/hdf5';
-import {READABLE, Scratch, StoredArrayStream} from '../checkpoints/stored_array';
-import {sizeOf} from '../base/shapes';
 
 /** A file to save to: a path (Node), a FileSystemFileHandle, or a sink of bytes. */
 export type LoraTarget = FileTarget;

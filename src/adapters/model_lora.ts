@@ -1,7 +1,7 @@
 /** LoRA of a whole backbone, as in `keras_hub.models.Backbone`: selects the layers, enables LoRA and merges it. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 import {Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
 import {descend} from '../layers/tree';
@@ -99,7 +99,7 @@ function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLay
   }
   if (!Array.isArray(targets) || targets.length === 0) {
     throw new ValueError(
-      `Expected targetLayerNames: names of layers, or patterns, at least one. Received: ${show(targets)}.`,
+      `Expected targetLayerNames as a list of layer names or patterns, at least one. Received: ${show(targets)}.`,
     );
   }
   const matches = targets.map(target => {

@@ -3,15 +3,15 @@
  * `adapter_model.safetensors`.
  */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, listed, show, ValueError} from '../base/errors';
-import {openPreset, type PresetLike} from '../hub/open_preset';
 import {intoFolder} from '../base/byte_sink';
 import {checkArgument} from '../base/checks';
-import {type LoraLayer} from '../layers/lora';
-import {ReversibleEmbedding} from '../layers/reversible_embedding';
+import {checkKeys, listed, show, ValueError} from '../base/errors';
 import {isObject, type Json, type JsonObject, readJson, writeJson} from '../base/json';
 import {openTarget, type PresetTarget} from '../files/open_folder';
 import {type Float32Content, readSafetensors, type SafeTensor, writeSafetensors} from '../formats/safetensors';
+import {openPreset, type PresetLike} from '../hub/open_preset';
+import {type LoraLayer} from '../layers/lora';
+import {ReversibleEmbedding} from '../layers/reversible_embedding';
 import {applyAdapters, type LayerAdapter, loraLayers, NO_LORA} from './model_lora';
 import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
 

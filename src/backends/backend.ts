@@ -1,6 +1,6 @@
 /**
- * What a backend of this package provides. A new one is a folder next to this file and one line in `all.ts`; importing the
- * folder registers the backend with tfjs, or its kernels with one of tfjs' own backends.
+ * The interface of this package's backends. To add one, create a folder next to this file and add a line to `all.ts`.
+ * Importing the folder registers the backend with tfjs, or its kernels with one of tfjs' own backends.
  */
 export interface Backend {
   /** The name that `useBackend` takes. */
@@ -11,8 +11,8 @@ export interface Backend {
   unavailable(): Promise<string | undefined>;
   /** False if "auto" should prefer a later backend although this one can be used. */
   preferred(): boolean;
-  /** Makes it the current backend of tfjs. With options it is recreated if it exists, and its tensors are lost. */
+  /** Makes it tfjs' current backend. If options are given, an existing one is recreated and its tensors are lost. */
   use(options: object): Promise<void>;
-  /** How it computes here, for people: instruction set, threads. */
+  /** A description for users of how it computes here: instruction set, threads. */
   details(): Promise<string>;
 }

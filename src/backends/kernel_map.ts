@@ -1,4 +1,4 @@
-/** Kernels of a backend, merged from its kernel families. */
+/** Merges the kernel families of a backend into one table. */
 import {type KernelFunc} from '@tensorflow/tfjs';
 
 /** tfjs kernels by name. */

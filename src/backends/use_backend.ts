@@ -1,4 +1,4 @@
-/** Choosing and describing backends. */
+/** Selects and describes backends. */
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {backends} from './all';
@@ -17,8 +17,8 @@ const names: readonly OwnName[] = backends.map(({name}) => name);
 export const backendNames: readonly BackendName[] = ['auto', ...names];
 
 /**
- * Selects the backend that computes. Call it once, before creating the first model. "auto" selects the best one that works
- * here. With options an existing backend is recreated, and its tensors are lost.
+ * Selects the backend. Call it once, before creating the first model. "auto" selects the best one that works here. If
+ * options are given, an existing backend is recreated and its tensors are lost.
  *
  * @returns the name of the backend in use.
  * @throws ValueError for an unknown name or option, or for a backend that cannot be used here, with the reason.

@@ -6,7 +6,7 @@ const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string
 const snakeKey = (key: string) => key.replace(/([A-Z]|(?<=[a-z])\d+$)/g, part => `_${part.toLowerCase()}`);
 
 /**
- * The top-level keys in camelCase; values are not changed.
+ * Converts the top-level keys to camelCase; values are not changed.
  *
  * @throws ValueError if the same key occurs in both casings.
  */
@@ -22,11 +22,11 @@ export function camelKeys(config: object): Record<string, unknown> {
   return camel;
 }
 
-/** The top-level keys in snake_case; values are not changed. */
+/** Converts the top-level keys to snake_case; values are not changed. */
 export const snakeKeys = (config: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(config).map(([key, value]) => [snakeKey(key), value]));
 
-/** `Gemma3DecoderBlock` → `gemma3_decoder_block`, like `keras.src.utils.naming.to_snake_case`. */
+/** Converts `Gemma3DecoderBlock` to `gemma3_decoder_block`, like `keras.src.utils.naming.to_snake_case`. */
 export function snakeCase(name: string): string {
   return name
     .replace(/\W+/g, '')

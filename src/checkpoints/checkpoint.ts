@@ -6,10 +6,10 @@ import type * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../base/byte_sink';
 import {type PresetSource} from '../base/byte_source';
 import {type WeightFormat} from '../weights/dtype';
+import {type AnyWeight} from '../weights/packed_weight';
 import {type OpenValues} from '../weights/value_stream';
 import {type SerializedObject} from './keras/serialized';
 import {type StoredWeights} from './stored_weights';
-import {type AnyWeight} from '../weights/packed_weight';
 
 /** The parts of a model that have a configuration. */
 export type CheckpointPart = 'backbone' | 'task' | 'preprocessor' | 'imageConverter' | 'tokenizer';

@@ -4,8 +4,8 @@
  * their attribute names.
  */
 import * as tf from '@tensorflow/tfjs';
-import {Layer} from '../layers/layer';
 import {snakeCase} from '../base/casing';
+import {Layer} from '../layers/layer';
 import {type AnyWeight} from '../weights/packed_weight';
 
 /** Class names in snake case. The second layer of a class gets `_1`, the third `_2`. */

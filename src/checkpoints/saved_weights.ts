@@ -1,15 +1,15 @@
 /** The variables of a backbone in the form in which they are saved: names, dtypes, and values in pieces. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
+import {float32ToFloat16} from '../base/half';
+import {sizeOf} from '../base/shapes';
 import {type Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
 import {MergedStream} from '../weights/merged_stream';
+import {type AnyWeight} from '../weights/packed_weight';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, type OpenValues} from '../weights/value_stream';
-import {float32ToFloat16} from '../base/half';
 import {kerasLayers} from './model_paths';
-import {sizeOf} from '../base/shapes';
-import {type AnyWeight} from '../weights/packed_weight';
 
 /** Dtypes that variables have in files. */
 export type StoredDtype = 'float32' | 'bfloat16' | 'float16';

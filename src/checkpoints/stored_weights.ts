@@ -1,7 +1,7 @@
 /** Weights as a checkpoint stores them, independently of its format. */
 import {type PackedFormat} from '../weights/dtype';
-import {type ValueStream} from '../weights/value_stream';
 import {type AnyWeight} from '../weights/packed_weight';
+import {type ValueStream} from '../weights/value_stream';
 
 /** Progress of a load, reported after each piece. */
 export interface LoadProgress {
@@ -19,7 +19,7 @@ export interface LoadOptions {
 /** Bits that are stored in packed form. Only a weight of the same format and order can be filled with them. */
 export interface PackedBits {
   readonly format: PackedFormat;
-  /** Name of the physical order, as `Packing.order`. */
+  /** Name of the physical order; see `Packing.order`. */
   readonly order: string;
   readonly physicalShape: readonly number[];
   /** Fills `target` with the bits from byte `offset` on. */

@@ -20,8 +20,7 @@ export class BlobFile implements ByteSource {
 }
 
 /**
- * A preset of browser files, keyed by their paths inside the preset: `{'config.json': file,
- * 'assets/tokenizer/vocabulary.spm': file, …}`.
+ * A preset of browser files, keyed by their paths inside the preset (`config.json`, `assets/tokenizer/vocabulary.spm`).
  */
 export class BlobPreset implements PresetSource {
   constructor(

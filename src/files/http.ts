@@ -10,7 +10,7 @@ async function request(address: string, init: RequestInit): Promise<Response> {
     const {message, cause} = error as Error & {cause?: {code?: string}};
     const code = cause?.code ? ` (${cause.code})` : '';
     throw new Error(
-      `Expected an answer from ${address}. Received: ${message}${code}. Check that the server is running and allows ` +
+      `Expected a response from ${address}. Received: ${message}${code}. Check that the server is running and allows ` +
         'requests from this origin.',
       {cause: error},
     );
@@ -82,7 +82,7 @@ export class HttpPreset implements PresetSource {
     }
     if (response.status !== 206) return new MemorySource(address, await readWhole(response, address));
     await response.body?.cancel();
-    // Servers of another origin often hide the range from browsers, but never the length.
+    // Servers of other origins often hide Content-Range from browsers, but never Content-Length.
     const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ?? (await sizeByHead(address));
     if (size === null) {
       throw new Error(

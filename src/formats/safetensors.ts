@@ -12,7 +12,7 @@ const ITEM_SIZES: Record<string, number> = {
   ...{I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1},
 };
 
-/** Largest header in bytes, as in the reference implementation. */
+/** Maximum size of the header in bytes, as in the reference implementation. */
 const HEADER_LIMIT = 100_000_000;
 
 /** One array of a file. */
@@ -27,7 +27,7 @@ export interface SafeTensor {
 
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, SafeTensor>;
-  /** Free text by name, such as `{format: "pt"}`. */
+  /** Arbitrary texts by name, such as `{format: "pt"}`. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 

@@ -1,7 +1,7 @@
 /** A conversation with a model. A session caches its turns, so each answer computes only new tokens. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
+import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN} from '../tokenizers/chat_template';
 import {type Prompt} from './decoder';
 import {GeneratedText, type TextDecoding} from './generated_text';

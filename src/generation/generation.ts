@@ -5,9 +5,9 @@
 import type * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
+import {type Decoder, type DecoderCache, type OnHidden, type Prompt, type RowText} from './decoder';
 import {type TokenLogprobs, tokenLogprobs} from './logprobs';
 import {prefill, type PrefillOptions} from './prefill';
-import {type Decoder, type DecoderCache, type OnHidden, type Prompt, type RowText} from './decoder';
 
 /** A request for generation on token ids. Each prompt becomes a row. */
 export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {

@@ -1,6 +1,6 @@
 /** A cache that outlives a call: the part of a new prompt that it already holds is not computed again. */
-import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
+import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {type Decoder, type Prompt} from './decoder';
 import {generateSteps, type GenerationRequest, type Step} from './generation';
 import {outsideImage} from './prefill';

@@ -12,7 +12,7 @@ export const packaged: Resolver = async name => {
   const preset = place && (canReadFolders ? await openFolder(place) : new HttpPreset(place));
   if (preset) return preset;
   throw new ValueError(
-    `Expected the files of preset "${name}" in the package. Received a package without them. Install it again. ` +
-      `A folder of that name is "./${name}".`,
+    `Expected the files of preset "${name}" in the package. Received a package without them. Reinstall it. ` +
+      `To open a folder of that name, pass "./${name}".`,
   );
 };

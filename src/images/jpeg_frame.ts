@@ -1,4 +1,4 @@
-/** What all steps of JPEG decoding share: the components and their coefficients. */
+/** Types and constants that all steps of JPEG decoding share: the components and their coefficients. */
 import {ValueError} from '../base/errors';
 
 /** One of the planes of an image, such as brightness or a colour. */

@@ -1,4 +1,7 @@
-/** From JPEG coefficients to pixels, in libjpeg's integer arithmetic: transform, full-size planes, colours. */
+/**
+ * Converts JPEG coefficients to pixels with libjpeg's integer arithmetic: transforms the blocks, enlarges the planes,
+ * and converts the colours.
+ */
 import {type Component, type Frame, refuseJpeg} from './jpeg_frame';
 import {type Pixels} from './pixels';
 

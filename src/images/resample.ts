@@ -48,12 +48,12 @@ function bilinear({height, width, channels, values}: Pixels, rows: number, colum
     for (let x = 0; x < columns; x++) {
       const left = horizontal.lower[x]! * channels;
       const right = horizontal.upper[x]! * channels;
-      const aside = horizontal.part[x]!;
+      const across = horizontal.part[x]!;
       for (let c = 0; c < channels; c++) {
         const upperLeft = values[upper + left + c]!;
         const lowerLeft = values[lower + left + c]!;
-        const top = f(upperLeft + f(f(values[upper + right + c]! - upperLeft) * aside));
-        const bottom = f(lowerLeft + f(f(values[lower + right + c]! - lowerLeft) * aside));
+        const top = f(upperLeft + f(f(values[upper + right + c]! - upperLeft) * across));
+        const bottom = f(lowerLeft + f(f(values[lower + right + c]! - lowerLeft) * across));
         output[to++] = top + f(f(bottom - top) * down);
       }
     }

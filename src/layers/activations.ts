@@ -12,7 +12,7 @@ const ACTIVATIONS: Record<string, Activation> = {
   elu: x => tf.elu(x),
   selu: x => tf.selu(x),
   sigmoid: x => tf.sigmoid(x),
-  // As in Keras 3. tfjs has that of Keras 2: clip(0.2 · x + 0.5, 0, 1).
+  // The Keras 3 definition. tfjs has the one of Keras 2: clip(0.2 · x + 0.5, 0, 1).
   hard_sigmoid: x => tf.div(tf.relu6(tf.add(x, 3)), 6),
   silu: x => tf.mul(x, tf.sigmoid(x)),
   swish: x => tf.mul(x, tf.sigmoid(x)),
@@ -26,8 +26,8 @@ const ACTIVATIONS: Record<string, Activation> = {
 };
 
 /**
- * Keras' name of an activation, from that name in either casing: tfjs changes the casing of strings in configs when it
- * writes and reads JSON. Null for none.
+ * Returns Keras' name of an activation, null for none. The name may be in snake case or camel case, because tfjs
+ * changes the casing of strings in configs when it writes and reads JSON.
  *
  * @throws ValueError for an unknown name.
  */
@@ -43,5 +43,5 @@ export function activationName(owner: string, identifier: string | null | undefi
   return name;
 }
 
-/** Applies an activation by the name that `activationName` returned. */
+/** Applies the activation that `activationName` returned; null leaves `x` unchanged. */
 export const activate = (name: string | null, x: tf.Tensor): tf.Tensor => (name === null ? x : ACTIVATIONS[name]!(x));

@@ -1,11 +1,11 @@
 /**
- * Tables of arguments. A class lists each of its arguments once, with its kind and its default; the names that it accepts,
- * the checks and the complete configuration follow from that table.
+ * Argument tables. A class lists each of its arguments once, with its kind and its default. The accepted names, the
+ * checks and the complete configuration follow from that table.
  */
 import {type ArgumentKind, checkArgument} from '../base/checks';
 import {type LayerArgs} from './layer';
 
-/** The types of the kinds of `base/checks.ts`. */
+/** The TypeScript type of each argument kind in `base/checks.ts`. */
 interface KindTypes extends Record<ArgumentKind, unknown> {
   size: number;
   sizeOrNull: number | null;
@@ -16,7 +16,7 @@ interface KindTypes extends Record<ArgumentKind, unknown> {
   text: string;
 }
 
-/** The arguments of a layer except those of every layer. */
+/** A layer's own arguments, without those that every layer has. */
 export type OwnArgs<A extends LayerArgs> = Omit<A, keyof LayerArgs>;
 
 /** Kinds whose type is exactly `T`. */
@@ -27,12 +27,16 @@ type Row<T, Optional> = Optional extends true
   : readonly [kind: KindFor<T>, fallback?: T];
 
 /**
- * One row per argument of `A`: its kind, and its default if it can be left out. Write it with `satisfies`, so that the
- * compiler compares it with the interface that documents the arguments.
+ * One row per argument of `A`: its kind, and its default if it can be left out. Declare it with `satisfies`, so that
+ * the compiler checks it against the interface that documents the arguments.
  *
  * @example
  * interface PoolingArgs {size: number; strides?: number; padded?: boolean}
- * const ARGUMENTS = {size: ['size'], strides: ['size', 1], padded: ['flag', false]} satisfies ArgumentTable<PoolingArgs>;
+ * const ARGUMENTS = {
+ *   size: ['size'],
+ *   strides: ['size', 1],
+ *   padded: ['flag', false],
+ * } satisfies ArgumentTable<PoolingArgs>;
  */
 export type ArgumentTable<A> = {
   readonly [K in keyof A]-?: Row<Required<A>[K], Record<never, never> extends Pick<A, K> ? true : false>;
@@ -45,15 +49,15 @@ export function namesOf<T extends AnyTable>(table: T): (keyof T & string)[] {
   return Object.keys(table);
 }
 
-/** The named values of a larger object, such as the arguments that a layer passes on to a sub-layer. */
+/** Picks the named values from an object, for example the arguments that a layer passes on to a sub-layer. */
 export function pick<V extends object, K extends keyof V>(values: V, names: readonly K[]): Pick<V, K> {
   return Object.fromEntries(names.map(name => [name, values[name]])) as Pick<V, K>;
 }
 
 /**
- * The arguments of a table as given, with defaults for those that are null or left out.
+ * Returns the arguments listed in a table, with defaults for those that are null or left out.
  *
- * @throws ValueError naming the first that is missing or not of its kind.
+ * @throws ValueError naming the first argument that is missing or of the wrong kind.
  */
 export function completeArguments<T extends AnyTable>(
   owner: string,

@@ -1,3 +1,4 @@
+/** Keras' `Dense` layer, with optional LoRA. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkPositiveInteger} from '../base/checks';
 import {ValueError} from '../base/errors';
@@ -20,14 +21,14 @@ const EQUATION = '...a,ab->...b';
 const LAYOUT = planEinsum(EQUATION, 2).layout;
 
 /**
- * `activation(x · kernel + bias)`, as `keras.layers.Dense` (https://keras.io/api/layers/core_layers/dense/). The dtype says
- * in which format the kernel is stored.
+ * `activation(x · kernel + bias)`, like `keras.layers.Dense` (https://keras.io/api/layers/core_layers/dense/). The
+ * dtype determines the format in which the kernel is stored.
  *
  * (…, in) → (…, units).
  *
  * @throws ValueError on unknown or invalid arguments.
  *
- * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be replaced for every model.
+ * Not registered for `tf.loadLayersModel`, because it would replace the tfjs layer of the same name for every model.
  */
 export class Dense extends KernelLayer {
   /** @nocollapse */

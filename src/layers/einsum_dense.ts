@@ -1,3 +1,4 @@
+/** Keras' `EinsumDense` layer, with optional LoRA. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {type EinsumPlan, planEinsum} from '../ops/einsum';
@@ -9,9 +10,9 @@ import {LORA_ARGUMENTS} from './lora';
 export interface EinsumDenseArgs extends KernelArgs {
   /** `[X],[Y]->[Z]`, `...[X],[Y]->...[Z]` or `[X]...,[Y]->[Z]...`: input, kernel, output. */
   equation: string;
-  /** Shape of the output without its batch axis and without the axes of `...`; null where the input says the size. */
+  /** Shape of the output without the batch axis and the axes of `...`; null for a size that the input determines. */
   outputShape: number | (number | null)[];
-  /** Labels of the output axes that get a bias. Null, the default: no bias. */
+  /** Labels of the output axes that get a bias. Null, the default, for no bias. */
   biasAxes?: string | null;
 }
 
@@ -26,10 +27,10 @@ const KNOWN = [
 ] as const;
 
 /**
- * A dense layer whose product is an einsum, as `keras.layers.EinsumDense`
+ * A dense layer whose product is an einsum, like `keras.layers.EinsumDense`
  * (https://keras.io/api/layers/core_layers/einsum_dense/). Lowered to one matrix product and differentiable.
  *
- * @throws ValueError on unknown or invalid arguments; when it is built, on shapes that do not fit the equation.
+ * @throws ValueError on unknown or invalid arguments, and in `build` on shapes that do not fit the equation.
  */
 export class EinsumDense extends KernelLayer {
   /** @nocollapse */
@@ -49,7 +50,7 @@ export class EinsumDense extends KernelLayer {
     const shape = firstShape(inputShape);
     const plan = planEinsum(this.equation, shape.length);
     const sizes = this.labelSizes(plan, shape);
-    // Initializers get Keras' shape of the kernel; only the layout in which it is stored may differ.
+    // Initializers see the kernel in its Keras shape; only the stored layout may differ.
     const kernelShape = plan.kernel.map(label => this.sizeOf(sizes, label));
     this.buildKernel(kernelShape, plan.layout, this.biasShape(plan, sizes));
   }
@@ -126,7 +127,9 @@ export class EinsumDense extends KernelLayer {
     return plan.output.slice(first).map(label => (axes.includes(label) ? this.sizeOf(sizes, label) : 1));
   }
 
-  /** Renames labels to lower case: tfjs saves strings in lower case, with underscores before capitals. */
+  /**
+   * Renames labels to lower-case letters, because tfjs saves strings in snake case, which would change capital labels.
+   */
   private portable(spec: string): string {
     const labels = [...new Set(this.equation.match(/[a-zA-Z]/g) ?? [])];
     if (labels.every(label => label === label.toLowerCase())) return spec;

@@ -1,3 +1,4 @@
+/** Keras' `Embedding` layer, with optional LoRA. */
 import * as tf from '@tensorflow/tfjs';
 import {checkPositiveInteger} from '../base/checks';
 import {denseEinsum, planEinsum} from '../ops/einsum';
@@ -19,17 +20,17 @@ export interface EmbeddingArgs extends LoraArgs {
 
 const KNOWN = ['inputDim', 'outputDim', 'embeddingsInitializer', ...LORA_ARGUMENTS] as const;
 
-/** The rows of the table are the rows of the stored matrix, so that a few can be unpacked without the others. */
+/** The rows of the table are the rows of the stored matrix, so that a few rows can be unpacked without the others. */
 const LAYOUT = {out: [0], in: [1]};
 
 /**
- * A table of embeddings, as `keras.layers.Embedding` (https://keras.io/api/layers/core_layers/embedding/).
+ * A table of embeddings, like `keras.layers.Embedding` (https://keras.io/api/layers/core_layers/embedding/).
  *
  * Ids (…) → (…, outputDim).
  *
  * @throws ValueError on unknown or invalid arguments.
  *
- * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be replaced for every model.
+ * Not registered for `tf.loadLayersModel`, because it would replace the tfjs layer of the same name for every model.
  */
 export class Embedding extends LoraLayer {
   /** @nocollapse */
@@ -82,7 +83,7 @@ export class Embedding extends LoraLayer {
     });
   }
 
-  /** All rows in order, (inputDim, outputDim): a tensor that the caller, or its `tf.tidy`, disposes. */
+  /** The whole table with LoRA added, (inputDim, outputDim). The caller, or its `tf.tidy`, disposes the tensor. */
   table(): tf.Tensor {
     return tf.tidy(() => {
       const rows = this.embeddings.read();

@@ -17,7 +17,7 @@ export interface KernelArgs extends LoraArgs {
   biasInitializer?: InitializerLike;
 }
 
-/** A layer `activation(product(x, kernel) + bias)`, where `equation` says which product. */
+/** A layer that computes `activation(product(x, kernel) + bias)`, where `equation` defines the product. */
 export abstract class KernelLayer extends LoraLayer {
   readonly activation: string | null;
   kernel!: AnyWeight;
@@ -36,7 +36,7 @@ export abstract class KernelLayer extends LoraLayer {
     this.biasInitializer = getInitializer(args.biasInitializer ?? 'zeros');
   }
 
-  /** Builds the layer. Without the shape of a bias it has none. */
+  /** Adds the weights and finishes `build`. There is no bias if `biasShape` is left out. */
   protected buildKernel(shape: number[], layout: KernelLayout, biasShape?: number[]): void {
     this.kernel = this.addKernel('kernel', shape, layout, this.kernelInitializer);
     if (biasShape) this.bias = this.addFloatWeight('bias', biasShape, this.biasInitializer);

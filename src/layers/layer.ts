@@ -1,11 +1,11 @@
-/** The base of all layers: a tfjs layer that knows its sub-layers, and whose weights use no memory until they are filled. */
+/** The base of all layers: a tfjs layer with sub-layers, whose weights use no memory until they are filled. */
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../base/casing';
+import {checkArgument, checkArguments} from '../base/checks';
 import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
+import {type Initializer} from '../weights/initializers';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
-import {checkArgument, checkArguments} from '../base/checks';
-import {type Initializer} from '../weights/initializers';
 import {type QuantizationMode, quantizeLayers} from './quantize';
 
 export interface LayerArgs {
@@ -17,7 +17,7 @@ export interface LayerArgs {
   dtype?: DtypeLike | null;
   /** Shape of the input without its batch axis, for the first layer of a `tf.sequential` model. */
   inputShape?: tf.Shape;
-  /** The same with the batch axis. */
+  /** Like `inputShape`, but with the batch axis. */
   batchInputShape?: tf.Shape;
 }
 
@@ -34,8 +34,8 @@ export const firstShape = (shape: ShapeOrShapes): tf.Shape => (Array.isArray(sha
 /**
  * Checks the arguments of a layer and returns them, for the `super` call.
  *
- * @throws ValueError on arguments that are neither in `known` nor arguments of every layer, and on a name or `trainable` of
- * the wrong type.
+ * @throws ValueError on arguments that are neither in `known` nor arguments of every layer, and on a name or
+ * `trainable` of the wrong type.
  */
 export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: readonly (keyof A & string)[]): A {
   checkArguments(owner, args, [...known, ...BASE_ARGUMENTS]);
@@ -45,15 +45,15 @@ export function checkedArgs<A extends LayerArgs>(owner: string, args: A, known: 
 }
 
 /**
- * A layer with sub-layers. A sub-layer is added under the attribute name that Keras gives it, built with `build` and run
- * with `call`. Names of weights, `trainable`, the order of weights and the paths in Keras files follow from that.
+ * A layer with sub-layers. A sub-layer is added under the attribute name that Keras gives it, built with `build` and
+ * run with `call`. Weight names, `trainable`, the order of weights and the paths in Keras files follow from this tree.
  */
 export abstract class Layer extends tf.layers.Layer {
-  /** Attribute names of Keras → sub-layers, in the order of creation. */
+  /** Sub-layers by their Keras attribute names, in the order of creation. */
   readonly sublayers = new Map<string, Layer | Layer[]>();
-  /** Weights of this layer without sub-layers, in the order of creation. tfjs' own two lists are private and stay empty. */
+  /** Own weights, without those of sub-layers, in the order of creation. tfjs' own lists are private and stay empty. */
   readonly ownWeights: AnyWeight[] = [];
-  /** Own weights whose format follows from the dtype, with their layouts. */
+  /** The own weights that are stored in the format of the dtype, with their layouts. */
   readonly kernels = new Map<AnyWeight, KernelLayout>();
   /** Set by the constructor, and by `quantize`. */
   dtypePolicy: Dtype;
@@ -61,8 +61,8 @@ export abstract class Layer extends tf.layers.Layer {
 
   constructor({dtype, ...args}: LayerArgs = {}) {
     super(args as ConstructorParameters<typeof tf.layers.Layer>[0]);
-    this.dtypePolicy = parseDtype(dtype);
     // Separate from tfjs' own `dtype`, which is the type of the input.
+    this.dtypePolicy = parseDtype(dtype);
   }
 
   protected addSublayer<T extends Layer | Layer[]>(attribute: string, layer: T): T {
@@ -83,7 +83,7 @@ export abstract class Layer extends tf.layers.Layer {
     return this.parent ? `${this.parent.path}/${this.name}` : this.name;
   }
 
-  /** True during `apply`: tfjs then prefixes names of weights with the layer's name, which it does not if `build` is called. */
+  /** True during `apply`, when tfjs prefixes weight names with the layer's name. A direct `build` adds no prefix. */
   private applying = false;
   override apply(
     inputs: Parameters<tf.layers.Layer['apply']>[0],
@@ -107,12 +107,12 @@ export abstract class Layer extends tf.layers.Layer {
 
   // === Weights ===
 
-  /** A float32 weight. Its initializer runs at the first read unless something fills the weight before. */
+  /** Adds a float32 weight. Its initializer runs at the first read, unless the weight is filled before that. */
   protected addFloatWeight(name: string, shape: number[], initializer: Initializer): Weight {
     return this.own(new Weight(shape, this.weightName(name), initializer));
   }
 
-  /** A kernel, stored as the layer's dtype says. */
+  /** Adds a kernel, stored in the format of the layer's dtype. */
   protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
     const {format} = this.dtypePolicy;
     const kernel =
@@ -123,7 +123,7 @@ export abstract class Layer extends tf.layers.Layer {
     return kernel;
   }
 
-  /** Replaces a kernel, in every field of the layer that holds it, and disposes the old one. */
+  /** Replaces a kernel in every field of the layer that holds it, and disposes the old one. */
   replaceKernel(old: AnyWeight, replacement: AnyWeight): void {
     this.ownWeights[this.ownWeights.indexOf(old)] = replacement;
     this.kernels.set(replacement, this.kernels.get(old)!);
@@ -134,17 +134,18 @@ export abstract class Layer extends tf.layers.Layer {
   }
 
   /**
-   * Packs the kernels of this layer and of all layers below it as "int8", "int4" or "bfloat16". Biases and scales of norms
-   * stay float32.
+   * Packs the kernels of this layer and of all layers below it as "int8", "int4" or "bfloat16". Biases and scales of
+   * norms stay float32.
    *
-   * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are stored in
-   * this format already, or some are stored as integers: values that were rounded once are not rounded again.
+   * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are
+   * already stored in this format; if some are stored as integers, because values that were rounded once are not
+   * rounded again.
    */
   async quantize(mode: QuantizationMode): Promise<void> {
     await quantizeLayers(`Layer "${this.name}"`, [this], mode);
   }
 
-  /** The own weights that files of Keras contain. */
+  /** The own weights that Keras files contain. */
   get savedWeights(): readonly AnyWeight[] {
     return this.ownWeights;
   }
@@ -174,7 +175,7 @@ export abstract class Layer extends tf.layers.Layer {
   override get nonTrainableWeights(): tf.LayerVariable[] {
     return this.weights.filter(weight => !weight.trainable);
   }
-  // tfjs declares setters for these two. Nothing can be set, since both follow from `weights`.
+  // tfjs declares setters for these two. They do nothing, since both lists follow from `weights`.
   override set trainableWeights(_: tf.LayerVariable[]) {}
   override set nonTrainableWeights(_: tf.LayerVariable[]) {}
 
@@ -184,7 +185,7 @@ export abstract class Layer extends tf.layers.Layer {
 
   /** Frees the weights of this layer and of all layers below it. */
   override dispose(): ReturnType<tf.layers.Layer['dispose']> {
-    // tfjs only counts uses by `apply`, and refuses to dispose a layer that was built and called without it.
+    // tfjs counts only uses by `apply`, and refuses to dispose a layer that was built and called without it.
     if (this.built) this._refCount ??= 1;
     return super.dispose();
   }
@@ -194,7 +195,8 @@ export abstract class Layer extends tf.layers.Layer {
   }
 
   /**
-   * A layer from its configuration, with keys in either casing. tfjs puts its table of custom objects into it.
+   * Creates a layer from its configuration, whose keys may be in snake case or camel case. Drops the table of custom
+   * objects that tfjs adds to the configuration.
    *
    * @nocollapse
    */

@@ -1,3 +1,4 @@
+/** Keras' `LayerNormalization` layer. */
 import * as tf from '@tensorflow/tfjs';
 import {layerNorm} from '../ops/layer_norm';
 import {type Weight} from '../weights/weight';
@@ -13,17 +14,17 @@ import {
 } from './layer';
 
 export interface LayerNormalizationArgs extends LayerArgs {
-  /** Added to the variance before its root. Defaults to 1e-3, as in Keras. */
+  /** Added to the variance before the square root. Defaults to 1e-3, as in Keras. */
   epsilon?: number;
 }
 
 /**
- * `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over the last axis, in float32, as
+ * `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over the last axis, in float32, like
  * `keras.layers.LayerNormalization` (https://keras.io/api/layers/normalization_layers/layer_normalization/).
  *
  * Input and output: (…, D).
  *
- * Not registered for `tf.loadLayersModel`: tfjs has a layer of this name, which would be replaced for every model.
+ * Not registered for `tf.loadLayersModel`, because it would replace the tfjs layer of the same name for every model.
  */
 export class LayerNormalization extends Layer {
   /** @nocollapse */

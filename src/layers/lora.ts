@@ -1,17 +1,17 @@
-/** Low-rank adaptation, https://arxiv.org/abs/2106.09685, as Keras' `enable_lora`, for all layers that have it. */
+/** Low-rank adaptation (LoRA, https://arxiv.org/abs/2106.09685), like Keras' `enable_lora`. */
 import * as tf from '@tensorflow/tfjs';
+import {checkArgument} from '../base/checks';
 import {checkKeys, ValueError} from '../base/errors';
 import {denseEinsum, planEinsum} from '../ops/einsum';
-import {type Adapter} from '../weights/merged_stream';
-import {type Weight} from '../weights/weight';
-import {checkArgument} from '../base/checks';
 import {getInitializer, type InitializerLike} from '../weights/initializers';
+import {type Adapter} from '../weights/merged_stream';
 import {type AnyWeight} from '../weights/packed_weight';
+import {type Weight} from '../weights/weight';
 import {Layer, type LayerArgs} from './layer';
 
-/** Options of `enableLora` of a layer. */
+/** Options of {@link LoraLayer.enableLora}. */
 export interface LoraOptions {
-  /** The product of both matrices is scaled by alpha / rank. Defaults to the rank, which is a scale of 1. */
+  /** The product of both matrices is scaled by alpha / rank. Defaults to the rank, which gives a scale of 1. */
   alpha?: number | null;
   /** Defaults to "he_uniform". */
   aInitializer?: InitializerLike;
@@ -21,23 +21,23 @@ export interface LoraOptions {
 
 /** Arguments of layers that can have LoRA from the start. */
 export interface LoraArgs extends LayerArgs {
-  /** Enables LoRA of this rank when the layer is built. Null, the default: none; see `enableLora`. */
+  /** Enables LoRA with this rank in `build`. Null, the default, leaves LoRA off until `enableLora` is called. */
   loraRank?: number | null;
-  /** As `alpha` of `enableLora`. */
+  /** See {@link LoraOptions.alpha}. */
   loraAlpha?: number | null;
 }
 
 export const LORA_ARGUMENTS = ['loraRank', 'loraAlpha'] as const;
 
-/** The matrices of a layer: what is added to its kernel W (…, last) is `scale` · A (…, rank) · B (rank, last). */
+/** The matrices of a layer: `scale` · A (…, rank) · B (rank, last) is added to its kernel W (…, last). */
 export interface Lora {
   readonly a: Weight;
   readonly b: Weight;
 }
 
 /**
- * A layer whose kernel can be frozen while two small matrices next to it are trained. The kernel may be stored as float32,
- * bfloat16, int8 or int4 (QLoRA, https://arxiv.org/abs/2305.14314), and is not changed.
+ * A layer whose kernel can be frozen while two small matrices next to it are trained. The kernel may be stored as
+ * float32, bfloat16, int8 or int4 (QLoRA, https://arxiv.org/abs/2305.14314), and does not change.
  */
 export abstract class LoraLayer extends Layer {
   /** Null while LoRA is off. */
@@ -47,7 +47,7 @@ export abstract class LoraLayer extends Layer {
   /** The matrices while LoRA is on. */
   protected lora: Lora | undefined;
 
-  /** Name of the adapted weight in the names of the matrices: "kernel" or "embeddings". */
+  /** Name of the adapted weight, which the names of the matrices contain: "kernel" or "embeddings". */
   abstract readonly loraName: string;
   /** The weight that the matrices adapt. */
   abstract get adapted(): AnyWeight;
@@ -77,10 +77,10 @@ export abstract class LoraLayer extends Layer {
   }
 
   /**
-   * Freezes the kernel and adds the product of two trainable matrices to it: A (…, rank) and B (rank, last) for a kernel
-   * (…, last), times alpha / rank.
+   * Freezes the kernel and adds the product of two trainable matrices to it: A (…, rank) and B (rank, last) for a
+   * kernel (…, last), times alpha / rank.
    *
-   * @throws ValueError on unknown or invalid arguments; before the layer is built; when LoRA is on already.
+   * @throws ValueError on unknown or invalid arguments, if the layer is not built yet, or if LoRA is already on.
    */
   enableLora(rank: number, options: LoraOptions = {}): void {
     const owner = `Layer "${this.name}"`;
@@ -105,18 +105,18 @@ export abstract class LoraLayer extends Layer {
     this.loraAlpha = alpha ?? rank;
   }
 
-  /** The end of `build`: turns LoRA on for a layer that was created with `loraRank`. */
+  /** Completes `build`: turns LoRA on for a layer that was created with `loraRank`. */
   protected finishBuild(): void {
     this.built = true;
     if (this.loraRank !== null) this.enableLora(this.loraRank, {alpha: this.loraAlpha});
   }
 
-  /** Both matrices, for reading and writing. */
+  /** Both matrices, for code that reads or writes them; undefined while LoRA is off. */
   get loraMatrices(): Lora | undefined {
     return this.lora;
   }
 
-  /** The values of the matrices, for computing on the host. LoRA must be on. */
+  /** Reads the values of the matrices, for computing on the host. LoRA must be on. */
   async readAdapter(): Promise<Adapter> {
     const {a, b} = this.lora!;
     const [first, second] = await Promise.all([a.read().data(), b.read().data()]);
@@ -133,7 +133,7 @@ export abstract class LoraLayer extends Layer {
     this.loraRank = this.loraAlpha = null;
   }
 
-  /** Without the matrices, since files of Keras hold merged weights. */
+  /** Excludes the matrices, since Keras files hold merged weights. */
   override get savedWeights(): AnyWeight[] {
     const {a, b} = this.lora ?? {};
     return this.ownWeights.filter(weight => weight !== a && weight !== b);
@@ -145,7 +145,7 @@ export abstract class LoraLayer extends Layer {
   }
 }
 
-/** A product with A · B as two products: of x with one matrix, and of the result with the other. */
+/** A product with A · B, split into two: x times one matrix, then the result times the other. */
 export interface LoraEquations {
   readonly first: string;
   readonly second: string;
@@ -167,7 +167,7 @@ export function loraEquations(equation: string): LoraEquations {
     const between = x.replace(last, rank);
     return {first: `${x},${b}->${between}`, second: `${between},${a}->${y}`, order: 'ba'};
   }
-  // If x has the axis as well, it is kept next to the new one.
+  // If x has the last axis too, that axis is kept next to the new one.
   const between =
     x.includes(last) || !y.includes(last) ? y.replace(/\.*$/, dots => rank + dots) : y.replace(last, rank);
   return {first: `${x},${a}->${between}`, second: `${between},${b}->${y}`, order: 'ab'};

@@ -1,8 +1,8 @@
-/** Inputs of models by name: checks what users pass, and converts it to the tensors that tfjs needs. */
+/** Model inputs by name: checks what users pass, and converts it to the tensors that tfjs needs. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 
-/** Tensors by input name, in the order of the model's inputs, or nested arrays of numbers by name. */
+/** Tensors in the order of the model's inputs, or tensors or nested arrays of numbers by input name. */
 export type ModelInputs = tf.Tensor | tf.Tensor[] | Record<string, tf.Tensor | tf.TensorLike>;
 
 /** The part of a model that is needed here. */
@@ -12,8 +12,8 @@ export type ModelWithInputs = Pick<tf.LayersModel, 'inputNames' | 'inputs'>;
 const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
 
 /**
- * The inputs as tensors in the order of the model, and those of the tensors that were created here: the caller disposes
- * these.
+ * Returns the inputs as tensors, in the order of the model. The caller disposes `created`, the ones that were created
+ * here.
  *
  * @throws ValueError on missing, unknown or invalid inputs, and on shapes that do not fit each other.
  */
@@ -68,8 +68,8 @@ const isRow = (value: unknown): value is ArrayLike<unknown> =>
   Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 
 /**
- * A tensor from nested arrays, whose rows may be typed arrays. All rows are checked, while tfjs takes the shape from the
- * first row of each axis and does not check the others.
+ * Creates a tensor from nested arrays, whose rows may be typed arrays. Checks all rows, whereas tfjs takes the shape
+ * from the first row of each axis and does not check the others.
  */
 function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'): tf.Tensor {
   const refuse = (received: string, advice: string): never => {
@@ -86,15 +86,15 @@ function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'):
     if (axis === shape.length) {
       const fits = dtype === 'int32' ? Number.isSafeInteger(part) : typeof part === 'number';
       if (!fits && typeof part !== 'boolean') {
-        refuse(isRow(part) ? 'rows of different depth' : show(part), 'Pass only numbers.');
+        refuse(isRow(part) ? 'rows of different depths' : show(part), 'Pass only numbers.');
       }
       values[filled++] = Number(part);
       return;
     }
-    if (!isRow(part)) return refuse('rows of different depth', 'Pass each sample as one row.');
+    if (!isRow(part)) return refuse('rows of different depths', 'Pass each sample as one row.');
     if (part.length !== shape[axis]) {
-      const lengths = `${shape[axis]} and ${part.length} elements in rows of one axis`;
-      return refuse(lengths, 'Pad rows to one length, with 0 in padding_mask where a row is padded.');
+      const lengths = `${shape[axis]} and ${part.length} elements in rows along one axis`;
+      return refuse(lengths, 'Pad all rows to the same length, with 0 in padding_mask where a row is padded.');
     }
     for (let i = 0; i < part.length; i++) take(part[i], axis + 1);
   };
@@ -121,13 +121,13 @@ function checkShapes(model: ModelWithInputs, tensors: readonly tf.Tensor[]): voi
   });
   const [batch] = tensors[0]!.shape;
   if (tensors.some(({shape}) => shape[0] !== batch)) {
-    throw new ValueError(`Expected one batch size for all inputs. Received: ${shapesOf(names, tensors)}.`);
+    throw new ValueError(`Expected the same batch size for all inputs. Received: ${shapesOf(names, tensors)}.`);
   }
   const perToken = names.flatMap((name, i) => (PER_TOKEN.includes(name) ? [i] : []));
   if (perToken.some(i => tensors[i]!.shape[1] !== tensors[perToken[0]!]!.shape[1])) {
     const wrong = perToken.map(i => names[i]!);
     throw new ValueError(
-      `Expected ${wrong.join(', ')} of one shape (batch, length). Received: ${shapesOf(
+      `Expected ${wrong.join(', ')} with the same shape (batch, length). Received: ${shapesOf(
         wrong,
         perToken.map(i => tensors[i]!),
       )}.`,

@@ -1,4 +1,4 @@
-/** Packs the kernels of a layer or a whole model into another format: Keras' `quantize`. */
+/** Packs the kernels of a layer or a whole model into another format, like Keras' `quantize`. */
 import {show, ValueError} from '../base/errors';
 import {type Dtype, type PackedFormat, parseDtype} from '../weights/dtype';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
@@ -20,15 +20,15 @@ const MODES: readonly QuantizationMode[] = ['int8', 'int4', 'bfloat16'];
 
 const formatOf = (weight: AnyWeight) => (weight instanceof PackedWeight ? weight.format : 'float32');
 
-/** Layers that are being quantized: a second call at the same time would pack the same kernels twice. */
+/** Layers that are being quantized. A second, concurrent call would pack the same kernels twice. */
 const busy = new WeakSet<Quantizable>();
 
 /**
- * Packs all kernels of these layers and of the layers below them, and changes their dtype. Only one matrix at a time is in
- * memory in both formats. The values of float32 kernels are rounded to bfloat16 first, as those of float32 files are.
+ * Packs all kernels of these layers and of the layers below them, and changes their dtype. Only one matrix at a time is
+ * in memory in both formats. Values of float32 kernels are rounded to bfloat16 first, like values from float32 files.
  *
- * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are stored in
- * this format already, or some are stored as integers: values that were rounded once are not rounded again.
+ * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are already
+ * stored in this format; if some are stored as integers, because values that were rounded once are not rounded again.
  */
 export async function quantizeLayers(
   owner: string,
@@ -36,7 +36,7 @@ export async function quantizeLayers(
   mode: QuantizationMode,
 ): Promise<void> {
   if (!MODES.includes(mode)) {
-    throw new ValueError(`Expected a mode of quantization: ${MODES.map(show).join(', ')}. Received: ${show(mode)}.`);
+    throw new ValueError(`Expected a quantization mode: ${MODES.map(show).join(', ')}. Received: ${show(mode)}.`);
   }
   const all = [...descend(layers)];
   const work = checkedWork(owner, all, mode);

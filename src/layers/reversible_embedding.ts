@@ -1,3 +1,4 @@
+/** Keras' `ReversibleEmbedding` layer: token embedding and projection to the vocabulary. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument} from '../base/checks';
 import {ValueError} from '../base/errors';
@@ -12,7 +13,7 @@ import {LORA_ARGUMENTS, loraProduct} from './lora';
 export interface ReversibleEmbeddingArgs extends EmbeddingArgs {
   /** Whether embedding and reverse projection share one matrix. Defaults to true. */
   tieWeights?: boolean;
-  /** With `reverse`: `tanh(logits / cap) · cap`. Null, the default: no cap. */
+  /** Used with `reverse`: `tanh(logits / cap) · cap`. Null, the default, for no cap. */
   logitSoftCap?: number | null;
 }
 
@@ -29,13 +30,13 @@ const ROWS = planEinsum('md,vd->mv', 2);
 const COLUMNS = planEinsum('md,dv->mv', 2);
 
 /**
- * An embedding that also projects back to the vocabulary, as `keras.layers.ReversibleEmbedding`
+ * An embedding that also projects back to the vocabulary, like `keras.layers.ReversibleEmbedding`
  * (https://keras.io/keras_hub/api/modeling_layers/reversible_embedding/). Weights are tied as in Press and Wolf,
  * https://arxiv.org/abs/1608.05859.
  *
  * Token ids (…) → (…, outputDim); with `{reverse: true}` hidden states (…, outputDim) → logits (…, inputDim).
  *
- * @throws ValueError on unknown or invalid arguments, and on hidden states of another width.
+ * @throws ValueError on unknown or invalid arguments, and on hidden states of the wrong width.
  */
 export class ReversibleEmbedding extends Embedding {
   /** @nocollapse */

@@ -1,5 +1,7 @@
+/** KerasHub's `RMSNormalization` layer for Gemma 3. */
 import * as tf from '@tensorflow/tfjs';
 import {rmsNorm} from '../ops/rms_norm';
+import {type Weight} from '../weights/weight';
 import {
   checkedArgs,
   firstShape,
@@ -11,16 +13,15 @@ import {
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
-import {type Weight} from '../weights/weight';
 
 export interface RMSNormalizationArgs extends LayerArgs {
-  /** Added to the mean square before its root. Defaults to 1e-6. */
+  /** Added to the mean square before the square root. Defaults to 1e-6. */
   epsilon?: number;
 }
 
 /**
- * `x / sqrt(mean(x²) + epsilon) · (1 + scale)` over the last axis, in float32, as KerasHub's layer of this name for
- * Gemma 3. Zhang and Sennrich, https://arxiv.org/abs/1910.07467; `scale` starts at zeros.
+ * `x / sqrt(mean(x²) + epsilon) · (1 + scale)` over the last axis, in float32, like KerasHub's layer of the same name
+ * for Gemma 3. See Zhang and Sennrich, https://arxiv.org/abs/1910.07467. `scale` is initialized with zeros.
  *
  * Input and output: (…, D).
  */

@@ -1,7 +1,8 @@
+/** KerasHub's `RotaryEmbedding` layer. */
 import * as tf from '@tensorflow/tfjs';
+import {checkArgument} from '../base/checks';
 import {ValueError} from '../base/errors';
 import {rotary, rotaryTables} from '../ops/rotary';
-import {checkArgument} from '../base/checks';
 import {
   checkedArgs,
   firstTensor,
@@ -19,7 +20,7 @@ export interface RotaryEmbeddingArgs extends LayerArgs {
   scalingFactor?: number;
   /** Axis of the sequence. Defaults to 1. */
   sequenceAxis?: number;
-  /** Axis of the features, whose number must be even. Defaults to −1. */
+  /** Axis of the features. Its size must be even. Defaults to −1. */
   featureAxis?: number;
 }
 
@@ -30,13 +31,14 @@ export interface RotaryCallArgs extends Kwargs {
 }
 
 /**
- * Rotary position encoding with linear scaling, as `keras_hub.layers.RotaryEmbedding`
- * (https://keras.io/keras_hub/api/modeling_layers/rotary_embedding/); RoFormer, https://arxiv.org/abs/2104.09864.
+ * Rotary position encoding with linear scaling, like `keras_hub.layers.RotaryEmbedding`
+ * (https://keras.io/keras_hub/api/modeling_layers/rotary_embedding/). From RoFormer, https://arxiv.org/abs/2104.09864.
  * Tables are computed on the host in double precision.
  *
  * Input and output: (batch, sequence, …, features).
  *
- * @throws ValueError on unknown or invalid arguments, and on inputs without these axes or of odd width.
+ * @throws ValueError on unknown or invalid arguments, and on inputs that lack these axes or have an odd number of
+ * features.
  */
 export class RotaryEmbedding extends Layer {
   /** @nocollapse */

@@ -1,4 +1,4 @@
-/** Walking over layers and their sub-layers. */
+/** Walks over layers and their sub-layers. */
 
 /** Anything with sub-layers of its own kind. */
 export interface Tree<Node> {
@@ -6,9 +6,9 @@ export interface Tree<Node> {
 }
 
 /**
- * Layers and all layers below them, depth first.
+ * Yields the given layers and all layers below them, depth first.
  *
- * @param lastFirst visits the sub-layers of each layer from the last to the first. The given layers keep their order.
+ * @param lastFirst whether to visit the sub-layers of each layer from last to first. The given layers keep their order.
  */
 export function* descend<Node extends Tree<Node>>(layers: readonly Node[], lastFirst = false): Generator<Node> {
   for (const layer of layers) {

@@ -1,3 +1,4 @@
+/** Keras' `UnitNormalization` layer. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {
@@ -13,18 +14,18 @@ import {
 } from './layer';
 
 export interface UnitNormalizationArgs extends LayerArgs {
-  /** The axis, or the axes whose values together get length 1. Defaults to -1. */
+  /** The axis to normalize along, or several axes that are normalized together. Defaults to -1. */
   axis?: number | number[];
 }
 
-/** Square of the length below which vectors are not scaled to length 1. */
+/** Squared length below which vectors are not scaled to length 1. */
 const EPSILON = 1e-24;
 
 /**
- * `x / ‖x‖` over the given axes, as `keras.layers.UnitNormalization`
+ * `x / ‖x‖` over the given axes, like `keras.layers.UnitNormalization`
  * (https://keras.io/api/layers/normalization_layers/unit_normalization/). Zeros stay zeros.
  *
- * Input and output: the same shape.
+ * Input and output have the same shape.
  *
  * @throws ValueError on unknown or invalid arguments, and on an input that lacks an axis.
  */

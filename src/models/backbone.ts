@@ -1,17 +1,17 @@
 /** The base class of backbones: the order of weights, loading options, quantization, LoRA and configurations. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../base/errors';
-import {type QuantizationMode} from '../layers/quantize';
-import {type PresetTarget} from '../files/open_folder';
-import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/write_preset';
 import {
   loadLoraWeights,
   type LoraSource,
   type LoraTarget,
-  saveLoraWeights,
   type SaveLoraOptions,
+  saveLoraWeights,
 } from '../adapters/keras_lora';
 import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from '../adapters/model_lora';
+import {checkKeys, show, ValueError} from '../base/errors';
+import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/write_preset';
+import {type PresetTarget} from '../files/open_folder';
+import {type QuantizationMode} from '../layers/quantize';
 import {Model} from './model';
 
 export type {ModelInputs} from '../layers/named_inputs';

@@ -1,7 +1,7 @@
 /** Options and results of `generate` and `stream`, and the preprocessor that they need. */
 import type * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../base/errors';
 import {checkPositiveInteger} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
 import {GenerationSession} from '../generation/session';

@@ -1,12 +1,12 @@
 /** The base class of backbones and tasks: inputs by name, saving in tfjs' format, and checks before training. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
-import {type TensorOrTensors} from '../layers/layer';
 import {tensorToSave} from '../checkpoints/tfjs/write_weights';
-import {TrainableWeights} from '../training/trainable_weights';
-import {weightStream} from '../weights/repack';
+import {type TensorOrTensors} from '../layers/layer';
 import {inputTensors, type ModelInputs} from '../layers/named_inputs';
+import {TrainableWeights} from '../training/trainable_weights';
 import {type AnyWeight} from '../weights/packed_weight';
+import {weightStream} from '../weights/repack';
 
 type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: infer A) => unknown ? A : never;
 

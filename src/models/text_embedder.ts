@@ -1,8 +1,8 @@
 /** The base class of text embedders: one vector per text, computed in batches with little padding. */
 import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
-import {checkKeys, show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
+import {checkKeys, show, ValueError} from '../base/errors';
 import {type ModelInputs} from '../layers/named_inputs';
 import {Task} from './task';
 

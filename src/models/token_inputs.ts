@@ -4,7 +4,7 @@ import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';
 import {type TokenLogprobs} from '../generation/logprobs';
 import {type GenerateOptions} from './generate_options';
-import {VISION_TENSORS, type VisionTensors, visionOfRows} from './vision_tensors';
+import {VISION_TENSORS, visionOfRows, type VisionTensors} from './vision_tensors';
 
 /**
  * Token ids, (B, T) or (T), padded at the end to the length of the result, and a mask of the same shape: 1 for the

@@ -1,13 +1,14 @@
-/** A step of Adam, https://arxiv.org/abs/1412.6980, for one variable: one pass over its values instead of a dozen. */
+/** One Adam step (https://arxiv.org/abs/1412.6980) for one variable, which a kernel can do in a single pass. */
 import * as tf from '@tensorflow/tfjs';
 import {type Attributes, type Inputs, runSeveral, type SeveralOp} from './op';
 
-/** All of one shape. */
+/** All four have the same shape. */
 export interface AdamStepInputs extends Inputs {
   variable: tf.Tensor;
   gradient: tf.Tensor;
-  /** Running means of the gradients and of their squares. */
+  /** Running mean of the gradients. */
   momentum: tf.Tensor;
+  /** Running mean of the squared gradients. */
   velocity: tf.Tensor;
 }
 
@@ -15,11 +16,11 @@ export interface AdamStepAttrs extends Attributes {
   beta1: number;
   beta2: number;
   epsilon: number;
-  /** The learning rate, corrected for means that start at 0. */
+  /** The learning rate with Adam's bias correction, because both means start at 0. */
   alpha: number;
 }
 
-/** The new values of the variable and of both means. */
+/** Returns the new variable, momentum and velocity. */
 export const adamStepOp: SeveralOp<AdamStepInputs, AdamStepAttrs> = {
   name: 'Gemma3AdamStep',
   reference: ({variable, gradient, momentum, velocity}, {beta1, beta2, epsilon, alpha}) =>

@@ -1,9 +1,9 @@
 /**
- * Grouped-query attention, https://arxiv.org/abs/2305.13245. Positions, not a matrix, say which keys a query may see: the
- * reference computes a mask from them, a kernel skips the keys that are not seen.
+ * Grouped-query attention, https://arxiv.org/abs/2305.13245. Positions, not a mask matrix, determine which keys a query
+ * sees: the reference builds a mask from them, and a kernel skips hidden keys.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from './op';
+import {type Attributes, type Inputs, type Op, runGradients, runOp, type SeveralOp} from './op';
 import {softCap} from './soft_cap';
 
 export interface AttentionInputs extends Inputs {
@@ -23,7 +23,7 @@ export interface AttentionInputs extends Inputs {
 export interface AttentionMasks extends Inputs {
   /** int32 (B, S): 1 for keys that are not padding. */
   paddingMask: tf.Tensor2D;
-  /** int32 (B, T) and (B, S): number of a token's image, 0 for text. Tokens of one image see each other. */
+  /** int32 (B, T) and (B, S): the number of each token's image, 0 for text. Tokens of the same image see each other. */
   queryImages: tf.Tensor2D;
   keyImages: tf.Tensor2D;
   /** (B, T, S): any other mask; 0 hides a key. */
@@ -35,15 +35,15 @@ export interface AttentionAttrs extends Attributes {
   scale: number;
   /** Soft cap on the logits before the mask; null for none. */
   logitSoftCap: number | null;
-  /** Keys at this distance or further are not seen; null for no window. */
+  /** Sliding window: keys at this distance or more are hidden; null for no window. */
   window: number | null;
-  /** True: keys after the query are seen as well, and the window extends half of its size to each side. */
+  /** If true, a query also sees later keys, and the window extends half its size to each side. */
   bidirectional: boolean;
 }
 
 type AllInputs = AttentionInputs & Partial<AttentionMasks>;
 
-/** Boolean (1 or B, 1 or T, S): which key each query sees. */
+/** Boolean (1 or B, 1 or T, S): which keys each query sees. */
 export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, attrs: AttentionAttrs): tf.Tensor3D {
   return tf.tidy(() => {
     const {queryPositions, keyPositions, paddingMask, queryImages, keyImages, attentionMask} = inputs as AllInputs;
@@ -55,15 +55,16 @@ export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, at
     if (!attrs.bidirectional) {
       let order: tf.Tensor = tf.greaterEqual(distance, zero);
       if (queryImages && keyImages) {
-        const mine = tf.expandDims(queryImages, 2);
-        const same = tf.logicalAnd(tf.equal(mine, tf.expandDims(keyImages, 1)), tf.greater(mine, zero));
-        order = tf.logicalOr(order, same);
+        const queryImage = tf.expandDims(queryImages, 2);
+        const keyImage = tf.expandDims(keyImages, 1);
+        const sameImage = tf.logicalAnd(tf.equal(queryImage, keyImage), tf.greater(queryImage, zero));
+        order = tf.logicalOr(order, sameImage);
       }
       seen = tf.logicalAnd(seen, order);
     }
     if (paddingMask) {
       seen = tf.logicalAnd(seen, tf.cast(tf.expandDims(paddingMask, 1), 'bool'));
-      // In embedding models, padding does not see anything either.
+      // Embedding models are bidirectional. In them, padding tokens see nothing either.
       if (attrs.bidirectional) seen = tf.logicalAnd(seen, tf.cast(tf.expandDims(paddingMask, 2), 'bool'));
     }
     if (attrs.window !== null) {
@@ -77,7 +78,7 @@ export function attentionVisibility(inputs: Omit<AllInputs, 'q' | 'k' | 'v'>, at
   });
 }
 
-/** (B, T, N, H) → (B, K, G·T, H): the G query heads of a key head, one after another. */
+/** (B, T, N, H) → (B, K, G·T, H): the G = N / K query heads that share a key head, one after another. */
 function groupQueries(q: tf.Tensor, keyHeads: number): tf.Tensor {
   const [b, t, n, h] = q.shape as [number, number, number, number];
   const groups = n / keyHeads;
@@ -102,7 +103,7 @@ interface Scores {
   keys: tf.Tensor;
   /** (B, K, G·T, S), after the soft cap */
   logits: tf.Tensor;
-  /** (B, K, G·T, S); rows that see nothing are zero */
+  /** (B, K, G·T, S); zero in rows that see no key */
   probabilities: tf.Tensor;
 }
 
@@ -117,7 +118,7 @@ function attend(inputs: AllInputs, attrs: AttentionAttrs): Scores {
   const seen = tf.cast(attentionVisibility(inputs, attrs), 'float32'); // (1 or B, 1 or T, S)
   const open = tf.reshape(seen, [seen.shape[0]!, 1, 1, seen.shape[1]!, s]);
   const masked = tf.add(tf.reshape(logits, [b, keyHeads, groups, t, s]), tf.mul(tf.sub(open, 1), 1e9));
-  // The softmax of a row that sees nothing is noise, which is set to zero, as in KerasHub.
+  // The softmax of a row that sees no key is meaningless; it is set to zero, as in KerasHub.
   const probabilities = tf.mul(tf.softmax(masked), tf.max(open, -1, true));
   return {queries, keys, logits, probabilities: tf.reshape(probabilities, [b, keyHeads, groups * t, s])};
 }
@@ -130,7 +131,7 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
       return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]);
     }),
   gradient: (dy, inputs, attrs) => {
-    // All at once: they share most of the work, and are nearly always wanted together.
+    // All three at once: they share most of the work, and are nearly always needed together.
     const [q, k, v] = runGradients(attentionGradientOp, {...inputs, dy}, attrs);
     return {q: () => q!, k: () => k!, v: () => v!};
   },
@@ -138,7 +139,7 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
 
 type GradientInputs = AllInputs & {dy: tf.Tensor};
 
-/** Gradient of the logits before the soft cap, (B, K, G·T, S). */
+/** Gradient with respect to the logits before the soft cap, (B, K, G·T, S). */
 function dLogits({k, v, dy}: GradientInputs, {logits, probabilities}: Scores, cap: number | null): tf.Tensor {
   const dProbabilities = tf.matMul(groupQueries(dy, k.shape[2]), heads(v), false, true);
   const weighted = tf.mul(dProbabilities, probabilities);
@@ -168,7 +169,10 @@ export function attention(inputs: AllInputs, attrs: AttentionAttrs): tf.Tensor4D
 export const dropoutSeed = (seed: number | string | undefined, index: 0 | 1): string | undefined =>
   seed === undefined ? undefined : `${seed}/${index}`;
 
-/** The same with dropout on the probabilities, for training: in plain operations that the tape records one by one. */
+/**
+ * Like {@link attention}, with dropout on the probabilities, for training. Runs plain operations, which the tape
+ * records one by one.
+ */
 export function attentionWithDropout(
   inputs: AllInputs,
   attrs: AttentionAttrs,

@@ -38,7 +38,7 @@ export const bfloat16Rows: Packing = {
 };
 registerPacking(null, bfloat16Rows);
 
-/** A matrix on the host, in rows of `width` values, to be filled from bfloat16 values in logical order. */
+/** Allocates a matrix with `width` values per row on the host. `place` takes bfloat16 values in logical order. */
 export function hostRows(
   shape: readonly number[],
   layout: KernelLayout,
@@ -52,7 +52,7 @@ export function hostRows(
   };
 }
 
-/** Distance between neighbours along each logical axis, in a matrix of rows of `width` values. */
+/** Distance between adjacent values along each logical axis, in a matrix of rows of `width` values. */
 function rowStrides(shape: readonly number[], layout: KernelLayout, width: number): number[] {
   const strides = shape.map(() => 0);
   for (const [axes, unit] of [
@@ -68,7 +68,7 @@ function rowStrides(shape: readonly number[], layout: KernelLayout, width: numbe
   return strides;
 }
 
-/** Writes values in logical order to their places in `halves`, which begin at `origin`. */
+/** Writes values, given in logical order, to their stored positions in `halves`, counted from `origin`. */
 function scatter(
   values: Uint16Array,
   logical: readonly number[],
@@ -76,7 +76,7 @@ function scatter(
   origin: number,
   halves: Uint16Array,
 ): void {
-  // Kernels have two or three axes. Shapes of fewer get axes of size 1 in front, so that one loop nest serves all.
+  // Kernels have two or three axes. Shapes with fewer get leading axes of size 1, so that one loop nest handles all.
   const shape = [...logical];
   const strides = [...stored];
   while (shape.length < 3) {
@@ -103,7 +103,7 @@ function scatter(
   }
 }
 
-/** Copies a transposed matrix in square tiles, which keep both the rows read and the rows written in cache. */
+/** Copies with a transpose, in square tiles, so that the rows read and the rows written both stay in cache. */
 function transposeInto(
   values: Uint16Array,
   from: number,

@@ -1,4 +1,4 @@
-/** Writes new keys or values into a cache that is used as a ring. */
+/** Writes new keys or values into a cache, which is a ring buffer. */
 import * as tf from '@tensorflow/tfjs';
 import {type Attributes, type Op, runOp} from './op';
 
@@ -10,10 +10,10 @@ export interface CacheUpdateAttrs extends Attributes {
 }
 
 /**
- * cache: (B, C, K, H), update: (B, T, K, H) → (B, C, K, H): the token at position p is stored at index p mod C. Of more
- * than C new tokens the last C are kept. No gradient: caches are for generation.
+ * cache: (B, C, K, H), update: (B, T, K, H) → (B, C, K, H): the token at position p is stored at index p mod C. If
+ * there are more than C new tokens, only the last C are kept. No gradient: caches are used only in generation.
  *
- * A kernel may write into the cache itself and return it, so the caller must not use the old tensor again.
+ * A kernel may update the cache in place and return it, so the caller must not use the old tensor afterwards.
  */
 export const cacheUpdateOp: Op<{cache: tf.Tensor; update: tf.Tensor}, CacheUpdateAttrs> = {
   name: 'Gemma3CacheUpdate',

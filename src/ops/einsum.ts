@@ -1,28 +1,28 @@
 /**
- * Two-operand einsum equations, lowered to one matrix product. `tf.einsum` is not used: it has no gradient, and computes
- * outer products.
+ * Two-operand einsum equations, lowered to one matrix product. `tf.einsum` is not used: it has no gradient, and
+ * materializes outer products.
  */
 import * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../base/shapes';
 import {ValueError} from '../base/errors';
+import {sizeOf} from '../base/shapes';
 import {type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import './bfloat16_rows';
 import {matMul} from './mat_mul';
 
-/** An equation for operands of given rank. Axes are positions in the operand's own shape. */
+/** An equation, resolved for an input of a given rank. Axis numbers refer to the operand's own shape. */
 export interface EinsumPlan {
   readonly equation: string;
   /** Labels of x, of the kernel and of the result, one per axis. The axes of `...` are labelled 0, 1, 2… */
   readonly x: readonly string[];
   readonly kernel: readonly string[];
   readonly output: readonly string[];
-  /** Labels in x, the kernel and the result. */
+  /** Labels that occur in x, the kernel and the result. */
   readonly batch: readonly string[];
-  /** Labels in both operands that are summed over, in the kernel's order. */
+  /** Labels that occur in both operands and are summed over, in the kernel's order. */
   readonly contracted: readonly string[];
-  /** Labels in x and the result only. */
+  /** Labels that occur only in x and the result. */
   readonly freeX: readonly string[];
-  /** Labels in the kernel and the result only, in the kernel's order. */
+  /** Labels that occur only in the kernel and the result, in the kernel's order. */
   readonly freeKernel: readonly string[];
   /** The layout of a packed kernel of this equation. */
   readonly layout: KernelLayout;
@@ -33,11 +33,11 @@ const FORMS = '"[X],[Y]->[Z]", "...[X],[Y]->...[Z]" or "[X]...,[Y]->[Z]..."';
 const plans = new Map<string, EinsumPlan>();
 
 /**
- * @param xRank rank of x, which says how many axes `...` stands for.
- * @throws ValueError for equations that Keras rejects as well, and for repeated labels in one operand.
+ * @param xRank rank of x, which determines how many axes `...` covers.
+ * @throws ValueError for equations that Keras also rejects, and for a label repeated within one operand.
  */
 export function planEinsum(equation: string, xRank: number): EinsumPlan {
-  // A model has a dozen equations, and its layers ask at each call.
+  // Cached: a model has about a dozen equations, and its layers ask for them on every call.
   const key = `${equation} ${xRank}`;
   let plan = plans.get(key);
   if (!plan) plans.set(key, (plan = makePlan(equation, xRank)));
@@ -68,7 +68,7 @@ function makePlan(equation: string, xRank: number): EinsumPlan {
   const output = around(outLeft, outSpec, outRight);
   for (const labels of [x, kernel, output]) {
     if (new Set(labels).size !== labels.length) {
-      throw new ValueError(`Expected each label once in an operand. Received: "${equation}".`);
+      throw new ValueError(`Expected each label at most once per operand. Received: "${equation}".`);
     }
   }
   const invalid = output.find(label => !x.includes(label) && !kernel.includes(label));
@@ -90,7 +90,7 @@ function makePlan(equation: string, xRank: number): EinsumPlan {
   };
 }
 
-/** Sums over labels that are not in the given order, and transposes to it; may return the tensor itself. */
+/** Sums over the labels missing from `order`, and transposes the others to that order. May return the tensor itself. */
 function arrange(tensor: tf.Tensor, labels: readonly string[], order: readonly string[]): tf.Tensor {
   const summed = labels.filter(label => !order.includes(label));
   const kept = labels.filter(label => order.includes(label));
@@ -111,8 +111,8 @@ function contractedStart({kernel, contracted}: EinsumPlan): number {
 }
 
 /**
- * The product of a dense layer. Kernels are read in the order in which they are stored: a float32 kernel with adjacent
- * contracted axes, as all of Keras', is [outer, contracted, inner] without a transpose; a packed one is rows of outputs.
+ * The product of a dense layer. Kernels are read in their stored order, without a transpose: a float32 kernel with
+ * adjacent contracted axes, like all of Keras', is [outer, contracted, inner]; a packed one has one row per output.
  *
  * @param weight float32 tensor in logical shape, or a packed weight.
  */

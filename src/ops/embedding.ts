@@ -1,4 +1,4 @@
-/** Table look-up: tfjs' gather with a gradient of ours, since tfjs' own takes 0.6 ms per table row on a CPU. */
+/** Table lookup: tfjs' gather, with a different gradient because tfjs' own takes 0.6 ms per table row on a CPU. */
 import * as tf from '@tensorflow/tfjs';
 import {PackedWeight} from '../weights/packed_weight';
 import './bfloat16_rows';

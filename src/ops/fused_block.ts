@@ -1,6 +1,6 @@
 /**
- * A whole decoder block for one new token per row, in one kernel, on backends that have it. It has no reference, since the
- * kernel is tested against the plain path of `Gemma3DecoderBlock.call`, and no gradient.
+ * A whole decoder block for one new token per row as a single kernel, on backends that have one. There is no reference,
+ * since the kernel is tested against the plain path of `Gemma3DecoderBlock.call`, and no gradient.
  */
 import * as tf from '@tensorflow/tfjs';
 import {type Packing} from '../weights/packing';
@@ -10,7 +10,7 @@ import {tapeIsOn, toTfjsAttrs} from './op';
 export interface DenseForm {
   /** Null for float32 in Keras' order, (rows / inner, columns, inner). */
   packing: Packing | null;
-  /** 1 for a packed kernel. */
+  /** Number of outputs per step of the contracted axes; 1 for a packed kernel. */
   inner: number;
 }
 
@@ -28,20 +28,22 @@ export interface FusedBlockAttrs {
   window: number | null;
   /** Position of the new token of each row; −1 for a row without one. */
   positions: readonly number[];
-  /** Angles at these positions, (rows, headDim / 2) each. */
+  /** Cosines and sines of the rotary angles at these positions, (rows, headDim / 2) each. */
   cos: Float32Array;
   sin: Float32Array;
 }
 
 /**
- * Inputs by name: `x` (B, 1, D), `keys` and `values` (B, C, K, H), which are written to, the dense kernels, and the scales
- * of the existing norms: preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm.
+ * Inputs by name: `x` (B, 1, D); `keys` and `values` (B, C, K, H), which are updated in place; the dense kernels; and
+ * the scales of the norms that exist: preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm.
  */
 export type FusedBlockTensors = Record<string, tf.Tensor>;
 
 const NAME = 'Gemma3DecoderBlock';
 
-/** True if the current backend can run blocks of these forms now; false while tfjs records for a gradient. */
+/**
+ * True if the current backend has a fused block for kernels stored this way. False while tfjs records for a gradient.
+ */
 export function hasFusedBlock(forms: Record<DenseName, DenseForm>): boolean {
   const kernel = tf.getKernel(NAME, tf.getBackend());
   if (!kernel || tapeIsOn()) return false;

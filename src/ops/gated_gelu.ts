@@ -9,14 +9,14 @@ const C = Math.sqrt(2 / Math.PI);
 /** tanh(√(2/π) (x + 0.044715 x³)) */
 const inner = (x: tf.Tensor) => tf.tanh(tf.mul(tf.add(x, tf.mul(tf.mul(x, tf.square(x)), 0.044715)), C));
 
-/** GELU without the gated value. */
+/** GELU without a gated value. */
 export const geluOp: Op<{x: tf.Tensor}, Record<string, never>> = {
   name: 'Gemma3Gelu',
   reference: ({x}) => tf.tidy(() => tf.mul(tf.mul(x, 0.5), tf.add(inner(x), 1))),
   gradient: (dy, {x}) => ({x: () => runGradient(geluGradientOp, {dy, x}, {})}),
 };
 
-/** The gradient of GELU for x, times the gated value if there is one. */
+/** The gradient of GELU with respect to x, times the gated value if there is one. */
 export const geluGradientOp: Op<{dy: tf.Tensor; x: tf.Tensor; value?: tf.Tensor}, Record<string, never>> = {
   name: 'Gemma3GeluGradient',
   reference: ({dy, x, value}) =>
@@ -29,7 +29,7 @@ export const geluGradientOp: Op<{dy: tf.Tensor; x: tf.Tensor; value?: tf.Tensor}
     }),
 };
 
-/** `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `keras.activations.gelu(x, approximate=True)`. */
+/** `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, like `keras.activations.gelu(x, approximate=True)`. */
 export function gelu(x: tf.Tensor): tf.Tensor {
   return runOp(geluOp, {x}, {});
 }

@@ -1,6 +1,6 @@
 /**
- * The loss of given tokens from hidden states: projection to the vocabulary and cross-entropy in one operation, so that the
- * logits of all tokens never exist at once. For 1,000 tokens over Gemma's vocabulary they would take a gigabyte.
+ * The loss of given tokens from hidden states: projection to the vocabulary and cross-entropy in one operation, so that
+ * the logits of all tokens never exist at once. For 1,000 tokens over Gemma's vocabulary they would take a gigabyte.
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
@@ -21,7 +21,7 @@ export interface HeadLossInputs extends Inputs {
 export interface HeadLossAttrs extends Attributes {
   /** V */
   vocabulary: number;
-  /** Packing of the table; null: float32. */
+  /** Packing of the table; null for float32. */
   packing: Packing | null;
   /** Cap on the logits; null for none. */
   softCap: number | null;
@@ -44,14 +44,14 @@ function logitsOf(x: tf.Tensor, {table}: {table: tf.Tensor}, attrs: HeadLossAttr
   return softCap(logits, attrs.softCap);
 }
 
-/** Gradient of the losses for the logits before the cap: probabilities minus one-hot targets, times the cap's derivative. */
+/** Gradient of the losses for the uncapped logits: (probabilities − one-hot targets) · derivative of the cap. */
 function logitGradients(logits: tf.Tensor, targets: tf.Tensor, cap: number | null): tf.Tensor {
   const oneHot = tf.oneHot(targets as tf.Tensor1D, logits.shape[1]!);
   const d = tf.sub(tf.softmax(logits as tf.Tensor2D), oneHot);
   return cap === null ? d : tf.mul(d, tf.sub(1, tf.square(tf.div(logits, cap))));
 }
 
-/** The tokens in chunks: hidden (n, D) and targets (n). */
+/** Splits the tokens into chunks of hidden (n, D) and targets (n). */
 function chunksOf({hidden, targets}: HeadLossInputs, attrs: HeadLossAttrs): [x: tf.Tensor, ids: tf.Tensor][] {
   const [count, width] = hidden.shape as [number, number];
   const step = Math.max(1, Math.floor(attrs.logitsAtOnce / attrs.vocabulary));
@@ -86,8 +86,8 @@ function lossesAndGradients(inputs: HeadLossInputs, attrs: HeadLossAttrs): [loss
 }
 
 /**
- * Gradient for the table, (V, D), from dy (N). Computed in chunks of rows of the vocabulary, so that no partial sums of the
- * size of the whole table are needed.
+ * Gradient for the table, (V, D), from dy (N). Computed in chunks of rows of the vocabulary, so that no partial sums of
+ * the size of the whole table are needed.
  */
 function tableGradient(dy: tf.Tensor, inputs: HeadLossInputs, attrs: HeadLossAttrs): tf.Tensor {
   const {hidden, table, targets} = inputs;
@@ -116,7 +116,9 @@ function tableGradient(dy: tf.Tensor, inputs: HeadLossInputs, attrs: HeadLossAtt
   });
 }
 
-/** Returns the losses. With `gradients` it keeps their gradients for `hidden`, each of which is later scaled by dy. */
+/**
+ * Returns the losses. With `gradients` set, it keeps their gradients for `hidden` as well, to be scaled by dy later.
+ */
 export const headLossOp: KeepingOp<HeadLossInputs, HeadLossAttrs> = {
   name: 'Gemma3HeadLoss',
   reference: lossesAndGradients,
@@ -130,10 +132,10 @@ export const headLossOp: KeepingOp<HeadLossInputs, HeadLossAttrs> = {
 
 /**
  * `−log softmax(cap(hidden · Wᵀ))[target]` of each token, (N). hidden: (N, D), W: (V, D), float32 or packed; targets:
- * int32 (N). With gradients for hidden, and for W where it is float32.
+ * int32 (N). Has gradients for hidden, and for W if it is float32.
  *
- * While tfjs records, the gradient for hidden is computed together with the losses, from the same logits: a training step
- * then needs two products with W instead of three.
+ * While tfjs records, the gradient for hidden is computed together with the losses, from the same logits: a training
+ * step then needs two products with W instead of three.
  *
  * @throws ValueError if shapes do not fit.
  */
@@ -147,7 +149,7 @@ export function headLoss(
   const [vocabulary, columns] = head.shape as [number, number];
   if (width !== columns || targets.rank !== 1 || targets.shape[0] !== count) {
     throw new ValueError(
-      'The loss of the head expected hidden states (tokens, width), a table (vocabulary, width) and targets (tokens). ' +
+      'The head loss expected hidden states (tokens, width), a table (vocabulary, width) and targets (tokens). ' +
         `Received: [${hidden.shape}], [${head.shape}] and [${targets.shape}].`,
     );
   }

@@ -1,4 +1,4 @@
-/** Which image each token belongs to. */
+/** Determines which image each token belongs to. */
 import * as tf from '@tensorflow/tfjs';
 
 /**

@@ -7,15 +7,15 @@ type InterleaveInputs = {text: tf.Tensor; images: tf.Tensor; indices: tf.Tensor}
 interface Plan {
   /** int32 (B · T): for each row of the result, its index in the text rows followed by the image rows. */
   sources: tf.Tensor1D;
-  /** int32 (M): the row of the result that each image row is meant for. */
+  /** int32 (M): the row of the result where each image row belongs. */
   targets: tf.Tensor1D;
-  /** int32 (M): the index of each image row in `sources`. */
+  /** int32 (M): the number that stands for each image row in `sources`. */
   imageRows: tf.Tensor1D;
 }
 
 /**
- * Indices are scattered instead of rows, and rows gathered afterwards. That is exact even where padding overwrites a row,
- * and the gradient sees from the indices which image rows are in the result.
+ * Scatters indices instead of rows, and gathers the rows afterwards. This is exact even where padding overwrites a row,
+ * and from the indices the gradient knows which image rows are in the result.
  */
 function plan({text, images, indices}: InterleaveInputs): Plan {
   const [batch, length] = text.shape as [number, number];
@@ -68,7 +68,7 @@ export const interleaveOp: Op<InterleaveInputs, Record<string, never>> = {
  * text: (B, T, D), images: (B · K, D), indices: int32 (B, K) → (B, T, D).
  */
 export function interleave(text: tf.Tensor3D, images: tf.Tensor2D, indices: tf.Tensor2D): tf.Tensor3D {
-  // Kernels of empty tensors are broken on several backends.
+  // Kernels are broken for empty tensors on several backends.
   if (images.size === 0 || text.size === 0) return text.clone();
   return tf.tidy(() => runOp(interleaveOp, {text, images, indices: tf.cast(indices, 'int32')}, {}) as tf.Tensor3D);
 }

@@ -5,7 +5,7 @@ import {type Op, runGradient, runOp} from './op';
 type LayerNormInputs = {x: tf.Tensor; gamma: tf.Tensor; beta: tf.Tensor};
 type LayerNormAttrs = {epsilon: number};
 
-/** `normed` (…, D) has mean 0 and variance 1 along the last axis; `inverse` (…, 1) is the factor. */
+/** `normed` (…, D) has mean 0 and variance 1 along the last axis; `inverse` (…, 1) is 1 / sqrt(variance + epsilon). */
 function normalize(x: tf.Tensor, epsilon: number): {normed: tf.Tensor; inverse: tf.Tensor} {
   const centred = tf.sub(x, tf.mean(x, -1, true));
   const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon));

@@ -1,4 +1,4 @@
-/** Matrix products with a kernel as it is stored: float32 in Keras' order, or packed rows. */
+/** Matrix products that read a kernel in its stored order: float32 in Keras' order, or packed rows. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runGradient, runOp} from './op';
 import {unpackBfloat16} from './unpack';
@@ -15,8 +15,8 @@ function asRows(kernel: tf.Tensor): tf.Tensor2D {
 }
 
 /**
- * `x · kernel` where the kernel is [outer, C, inner]. Every dense kernel of Keras has this form without a transpose, since
- * its contracted axes are adjacent. x: (M, C) → (M, outer · inner).
+ * `x · kernel` where the kernel is [outer, C, inner]. Every dense kernel of Keras has this form without a transpose,
+ * since its contracted axes are adjacent. x: (M, C) → (M, outer · inner).
  */
 export const matMulOp: Op<MatMulInputs, Record<string, never>> = {
   name: 'Gemma3MatMul',
@@ -65,7 +65,9 @@ export function matMul(x: tf.Tensor2D, kernel: tf.Tensor3D): tf.Tensor2D {
 const unpackedRows = (bits: tf.Tensor, columns: number) =>
   tf.slice(unpackBfloat16(bits as tf.Tensor2D), [0, 0], [-1, columns]) as tf.Tensor2D;
 
-/** `x · Wᵀ` with W packed as bfloat16 rows. x: (M, columns), bits: (R, words) → (M, R). W is frozen: no gradient. */
+/**
+ * `x · Wᵀ` with W packed as bfloat16 rows. x: (M, columns), bits: (R, words) → (M, R). No gradient for W: it is frozen.
+ */
 export const matMulBfloat16Op: Op<PackedInputs, PackedAttrs> = {
   name: 'Gemma3MatMulBfloat16',
   reference: ({x, bits}, {columns}) =>

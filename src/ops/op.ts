@@ -1,9 +1,9 @@
 /**
- * An operation is written once, in plain tfjs operations that run on every backend: its reference. Next to it are its
- * gradient, and a kernel name under which a backend may register something faster.
+ * How operations are defined and run. An operation has a reference, written in plain tfjs operations that run on every
+ * backend, a gradient, and a kernel name under which a backend may register something faster.
  *
- * The reference runs as a kernel as well, registered for a backend at first use. So the written-out gradient always applies,
- * tfjs skips it for inputs that are not trained, and the tape holds one node for the operation.
+ * The reference also runs as a kernel, which is registered for a backend at first use. So the hand-written gradient
+ * always applies, tfjs skips it for inputs that are not trained, and the tape holds one node for the operation.
  */
 import * as tf from '@tensorflow/tfjs';
 
@@ -19,11 +19,14 @@ export interface Op<I extends Inputs, A extends Attributes> {
   reference(inputs: I, attrs: A): tf.Tensor;
   /** Gradients for the inputs that can be trained, by name. Lazy: tfjs calls only those it needs. */
   gradient?(dy: tf.Tensor, inputs: I, attrs: A): Thunks;
-  /** For a gradient that does not read all inputs: those it reads more of than the shape. See {@link inputsReadFor}. */
+  /**
+   * For each input that can be trained, the inputs of which its gradient reads more than the shape. Left out if
+   * gradients read all inputs. See {@link inputsReadFor}.
+   */
   readonly reads?: {readonly [input in keyof I]?: readonly (keyof I & string)[]};
 }
 
-/** Added to the attributes of an operation, to find its optional inputs among those that tfjs saves. */
+/** Added to the attributes of an operation, so that its gradient can match the tensors saved by tfjs to input names. */
 interface WithNames {
   inputNames: string[];
 }
@@ -32,7 +35,7 @@ interface WithNames {
 export const toTfjsAttrs = (attrs: object) => attrs as tf.NamedAttrMap;
 const fromTfjsAttrs = <A extends Attributes>(attrs: object | undefined) => attrs as A & WithNames;
 
-/** The inputs by name, of those that tfjs saved in this order. */
+/** Names the inputs that tfjs saved, which are in the order of `names`. */
 const namedInputs = <I extends Inputs>(names: readonly string[], saved: readonly tf.Tensor[]) =>
   Object.fromEntries(names.map((name, i) => [name, saved[i]!])) as I;
 
@@ -40,7 +43,7 @@ const namedInputs = <I extends Inputs>(names: readonly string[], saved: readonly
 const withGradient = new Set<string>();
 
 const shapesOnly = {a: [], b: []};
-/** By kernel name, then by the input that a gradient is for. */
+/** {@link Op.reads} by kernel name. The initial entries are kernels of tfjs. */
 const readsOf = new Map<string, Op<Inputs, Attributes>['reads']>([
   ['Add', shapesOnly],
   ['Sub', shapesOnly],
@@ -49,7 +52,8 @@ const readsOf = new Map<string, Op<Inputs, Attributes>['reads']>([
 ]);
 
 /**
- * The inputs that gradients of a kernel read. tfjs saves all inputs; the others may be disposed.
+ * The inputs that the gradients of a kernel read. tfjs saves all inputs, but the others may be disposed before the
+ * gradients are computed.
  *
  * @param wanted inputs whose gradients will be computed.
  * @returns null if nothing is known about the kernel.
@@ -91,7 +95,7 @@ function registerKeepingGradient<I extends Inputs, A extends Attributes>(op: Kee
     gradFunc: (dy, saved, tfjsAttrs) => {
       const attrs = fromTfjsAttrs<A>(tfjsAttrs);
       const {inputNames} = attrs;
-      // One per result, if there are two.
+      // tfjs passes one gradient per result if there are two results.
       const first = Array.isArray(dy) ? (dy[0] as tf.Tensor) : dy;
       return op.gradient(first, namedInputs<I>(inputNames, saved), saved[inputNames.length]!, attrs);
     },
@@ -104,7 +108,7 @@ export function runOp<I extends Inputs, A extends Attributes>(op: Op<I, A>, inpu
   return runKernel(op, inputs, attrs) as tf.Tensor;
 }
 
-/** The same for an operation that keeps a second result; returns only the first. */
+/** Like {@link runOp}, for an operation that keeps a second result. Returns only the first. */
 export function runKeepingOp<I extends Inputs, A extends Attributes>(
   op: KeepingOp<I, A>,
   inputs: I,
@@ -123,7 +127,7 @@ export interface SeveralOp<I extends Inputs, A extends Attributes> {
   reference(inputs: I, attrs: A): tf.Tensor[];
 }
 
-/** The same for an operation with several results. */
+/** Like {@link runOp}, for an operation with several results. */
 export function runSeveral<I extends Inputs, A extends Attributes>(
   op: SeveralOp<I, A>,
   inputs: I,
@@ -146,22 +150,23 @@ function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inp
       kernelFunc: ({inputs, attrs}) => op.reference(inputs as object as I, fromTfjsAttrs<A>(attrs)) as tf.Tensor[],
     });
   }
-  // `saveAllInputs` passes tensors in the order of the record. The names are passed along, to find optional inputs.
+  // With `saveAllInputs`, tfjs saves tensors in the order of the record. The names tell which optional inputs there
+  // are.
   const withNames = {...attrs, inputNames: Object.keys(inputs)} satisfies WithNames;
-  // It requires an array, as for Concat, but reads it by its keys: an array whose only keys are names satisfies both.
+  // tfjs then requires an array, as for Concat, but reads it by key. An array with only named keys satisfies both.
   const record = Object.assign([], inputs) as object as tf.NamedTensorMap;
   return tf.engine().runKernel(op.name, record, toTfjsAttrs(withNames));
 }
 
 /**
- * Runs an operation that is the gradient of another. While tfjs records, for gradients of gradients, it runs the reference,
- * because plain operations have gradients.
+ * Runs an operation that is the gradient of another one. While tfjs records (for gradients of gradients), the reference
+ * runs instead, because its plain operations have gradients.
  */
 export function runGradient<I extends Inputs, A extends Attributes>(op: Op<I, A>, inputs: I, attrs: A): tf.Tensor {
   return tapeIsOn() ? op.reference(inputs, attrs) : runOp(op, inputs, attrs);
 }
 
-/** The same for an operation that computes several gradients at once, in its order. */
+/** Like {@link runGradient}, for an operation that computes several gradients at once. Returns them in its order. */
 export function runGradients<I extends Inputs, A extends Attributes>(
   op: SeveralOp<I, A>,
   inputs: I,
@@ -170,7 +175,7 @@ export function runGradients<I extends Inputs, A extends Attributes>(
   return tapeIsOn() ? op.reference(inputs, attrs) : runSeveral(op, inputs, attrs);
 }
 
-/** True while tfjs records for a gradient. The method exists but is missing in tfjs' typings. */
+/** True while tfjs records for a gradient. The method exists but is missing from tfjs' typings. */
 export function tapeIsOn(): boolean {
   return (tf.engine() as unknown as {isTapeOn(): boolean}).isTapeOn();
 }

@@ -1,8 +1,8 @@
-/** Lowers the logits of a few tokens, as penalties on a text do. No gradient. */
+/** Lowers the logits of a few tokens, for repetition penalties and the like. No gradient. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
-/** Tokens of one row, each once, and the number that is subtracted from the logit of each. */
+/** The tokens to penalize in one row, without duplicates, and the number to subtract from the logit of each. */
 export interface PenalizedTokens {
   tokens: readonly number[];
   losses: readonly number[];
@@ -11,7 +11,7 @@ export interface PenalizedTokens {
 type PenalizeAttrs = {
   /** One per row. */
   rows: readonly PenalizedTokens[];
-  /** Before the subtraction, positive logits are divided by this and negative ones multiplied. */
+  /** Before the subtraction, positive logits are divided by this and negative ones are multiplied by it. */
   factor: number;
 };
 

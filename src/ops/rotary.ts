@@ -1,4 +1,7 @@
-/** Rotary position embedding, https://arxiv.org/abs/2104.09864: the first half of the features is rotated with the second. */
+/**
+ * Rotary position embedding, https://arxiv.org/abs/2104.09864. Each feature of the first half is rotated together with
+ * the feature at the same index in the second half.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runGradient, runOp} from './op';
 
@@ -38,7 +41,7 @@ export function inverseFrequencies(headDim: number, wavelength: number, scalingF
 
 const frequenciesOf = new Map<string, Float64Array>();
 
-/** A model has two sets of frequencies, and asks for them at every token. */
+/** Cached: a model has two sets of frequencies, and asks for them at every token. */
 function knownFrequencies(headDim: number, wavelength: number, scalingFactor: number): Float64Array {
   const key = `${headDim} ${wavelength} ${scalingFactor}`;
   let frequencies = frequenciesOf.get(key);
@@ -50,9 +53,9 @@ const tables = new Map<string, {cos: Float32Array; sin: Float32Array}>();
 const MAX_TABLES = 16;
 
 /**
- * Cosines and sines for `length` positions from each start on, one start per row. Computed on the host in double precision:
- * float32 angles are wrong in the fourth digit at position 10,000, and sines of GPUs are only accurate to 1e-4.
- * Order of both: (starts, length, H/2). The arrays are shared and must not be changed.
+ * Cosines and sines for `length` positions beginning at each start, one start per row. Computed on the host in double
+ * precision: float32 angles are wrong in the fourth digit at position 10,000, and GPUs compute sines only to 1e-4.
+ * Layout of both: (starts, length, H/2). The arrays are shared and must not be changed.
  */
 export function hostRotaryTables(
   starts: readonly number[],
@@ -62,7 +65,7 @@ export function hostRotaryTables(
   scalingFactor: number,
 ): {cos: Float32Array; sin: Float32Array} {
   const half = headDim / 2;
-  // All layers of a kind ask for the same table, one after another.
+  // All layers of the same kind ask for the same table, one after another.
   const key = `${starts.join()} ${length} ${headDim} ${wavelength} ${scalingFactor}`;
   const known = tables.get(key);
   if (known) return known;
@@ -85,7 +88,7 @@ export function hostRotaryTables(
   return table;
 }
 
-/** The same as tensors: (starts, length, 1, H/2). */
+/** The tables of {@link hostRotaryTables} as tensors (starts, length, 1, H/2). */
 export function rotaryTables(
   starts: readonly number[],
   length: number,
@@ -95,6 +98,6 @@ export function rotaryTables(
 ): {cos: tf.Tensor4D; sin: tf.Tensor4D} {
   const {cos, sin} = hostRotaryTables(starts, length, headDim, wavelength, scalingFactor);
   const shape: [number, number, number, number] = [starts.length, length, 1, headDim / 2];
-  // Copies: a backend may keep the array that it is given, and free it with the tensor.
+  // Copies: a backend may keep the array it receives, and free it with the tensor.
   return {cos: tf.tensor4d(cos.slice(), shape), sin: tf.tensor4d(sin.slice(), shape)};
 }

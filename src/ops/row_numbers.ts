@@ -1,6 +1,6 @@
 /** Softmax, largest values and random draws over one row of numbers, on the host. */
 
-/** Probabilities of one row of logits. Summed in double precision. */
+/** Probabilities for one row of logits. The sum is computed in double precision. */
 export function softmax(logits: Float32Array, temperature: number): Float32Array {
   let max = -Infinity;
   for (const value of logits) if (value > max) max = value;
@@ -15,20 +15,20 @@ export function softmax(logits: Float32Array, temperature: number): Float32Array
 export function draw(weights: ArrayLike<number>, random: () => number): number {
   let sum = 0;
   for (let i = 0; i < weights.length; i++) sum += weights[i]!;
-  let rest = random() * sum;
+  let remaining = random() * sum;
   let last = 0;
   for (let i = 0; i < weights.length; i++) {
     if (weights[i]! <= 0) continue;
     last = i;
-    rest -= weights[i]!;
-    if (rest < 0) break;
+    remaining -= weights[i]!;
+    if (remaining < 0) break;
   }
   return last;
 }
 
 /**
- * Indices of the `count` largest values, largest first and lower index first among equals. One pass over the values
- * with a heap of `count`.
+ * Indices of the `count` largest values: largest first, and the lower index first among equals. One pass over the
+ * values with a heap of `count` indices.
  */
 export function topIndices(values: Float32Array, count: number): number[] {
   const better = (a: number, b: number) => values[a]! > values[b]! || (values[a] === values[b] && a < b);

@@ -1,4 +1,4 @@
-/** Parts of a softmax over the vocabulary for samplers, computed without reading its probabilities. No gradients. */
+/** What samplers need of a softmax over the vocabulary, without reading back all probabilities. No gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
@@ -27,12 +27,12 @@ type DrawAttrs = {
   uniforms: readonly number[];
 };
 
-/** Weights are summed within blocks of this size, and blocks after that, so that rounding errors do not accumulate. */
+/** Weights are summed within blocks of this size first, then over blocks, so that rounding errors do not accumulate. */
 const BLOCK = 512;
 
 /**
- * Draws a column of each row by its softmax, (rows, columns) → int32 (rows): the first column where the cumulative weight
- * exceeds uniform · sum.
+ * Draws one column per row from the softmax of the row, (rows, columns) → int32 (rows): the first column where the
+ * cumulative weight exceeds uniform · sum.
  */
 export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
   name: 'Gemma3Draw',
@@ -53,7 +53,7 @@ export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
       const possible = tf.greater(padded, 0);
       const passes = tf.logicalAnd(possible, tf.greater(upTo, target));
       const first = (flags: tf.Tensor) => tf.argMax(tf.cast(flags, 'int32'), -1);
-      // Because of rounding, no column may exceed it: then the last column of positive weight is drawn.
+      // Rounding may leave no column above the target. Then the last column with a positive weight is drawn.
       const last = tf.sub(tf.scalar(width - 1, 'int32'), first(tf.reverse(possible, 1)));
       return tf.where(tf.any(passes, -1), first(passes), last);
     }),

@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 
 /**
- * Logits (…, V), targets int32 (…) → −log softmax(logits)[target], (…). As Keras' sparse categorical cross-entropy from
- * logits.
+ * Logits (…, V), targets int32 (…) → −log softmax(logits)[target], (…). Like Keras' sparse categorical cross-entropy
+ * with `from_logits=True`.
  */
 export function tokenLoss(logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
   const size = logits.shape.at(-1)!;

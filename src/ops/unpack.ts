@@ -1,8 +1,8 @@
-/** bfloat16 bits to float32 values. */
+/** Converts bfloat16 bits to float32 values. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 
-/** All 65,536 values of the format, by their bits. Computed once. */
+/** All 65,536 values of the format, indexed by their bits. Computed once. */
 let values: Float32Array | undefined;
 function bfloat16Values(): Float32Array {
   values ??= new Float32Array(Uint32Array.from({length: 65536}, (_, bits) => bits << 16).buffer);
@@ -10,7 +10,7 @@ function bfloat16Values(): Float32Array {
 }
 
 /**
- * tfjs has no shifts, but floor division and floor modulus split a word exactly, whether negative or not, and a table maps
+ * tfjs has no shifts, but floor division and floor modulus split a word exactly, even a negative one, and a table maps
  * the halves to numbers. bits: (R, W) int32 → (R, 2 W) float32, low half first.
  */
 export const unpackBfloat16Op: Op<{bits: tf.Tensor}, Record<string, never>> = {

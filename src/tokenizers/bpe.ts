@@ -1,7 +1,7 @@
 /** Byte pair encoding with scores, as in SentencePiece. */
-import {PieceType} from './sentence_piece_proto';
 import {type PieceTable} from './piece_table';
 import {type PrefixSet} from './prefix_set';
+import {PieceType} from './sentence_piece_proto';
 import {utf8Length} from './utf8';
 
 /** The parts of a vocabulary that merging needs. */
@@ -88,8 +88,8 @@ class MergeQueue {
  * Splits normalized text into pieces and calls `emit` for each, from left to right: with its id, or with -1 for a
  * character that is not a piece.
  *
- * Starts from characters and from user-defined pieces. The latter are matched first, the longest one wins, and they
- * take part in no merge. Then it merges the best adjacent pair until no pair is a piece. Takes O(n log n) time.
+ * Starts with characters and user-defined pieces. User-defined pieces are matched first, the longest one wins, and they
+ * are never merged. Then the best adjacent pair is merged until no pair is a piece. Takes O(n log n) time.
  */
 export function bpe(
   text: Uint8Array,

@@ -44,8 +44,8 @@ const CONTROL_TOKENS = [START_OF_TURN, END_OF_TURN, START_OF_IMAGE, '<end_of_ima
  *     applyChatTemplate([{role: 'user', content: 'Hi'}], {addGenerationPrompt: true})
  *     // '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n'
  *
- * @throws ValueError unless user and model take turns, the user first; on control tokens in texts, and on unknown
- * options.
+ * @throws ValueError unless user and model take turns, starting with the user; on control tokens in texts, and on
+ * unknown options.
  */
 export function applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
   checkKeys('applyChatTemplate', options, ['addGenerationPrompt', 'allowControlTokens']);

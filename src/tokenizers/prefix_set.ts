@@ -1,4 +1,4 @@
-/** A set of byte strings, stored as a trie, which finds the longest one at a position of a text. */
+/** A set of byte strings, stored as a trie to find the longest one at a position in a text. */
 export class PrefixSet {
   /** Maps node * 256 + byte to the next node. The root is node 0. */
   private readonly children = new Map<number, number>();

@@ -21,9 +21,9 @@ export class SentencePiece {
   readonly vocabularySize: number;
   /** The id of the padding piece; -1 if there is none. */
   readonly padId: number;
-  /** The id of the piece before a text; -1 if there is none. */
+  /** The id of the piece that starts a text; -1 if there is none. */
   readonly bosId: number;
-  /** The id of the piece after a text; -1 if there is none. */
+  /** The id of the piece that ends a text; -1 if there is none. */
   readonly eosId: number;
   /** The id for text that is not in the vocabulary. */
   readonly unkId: number;
@@ -91,7 +91,7 @@ export class SentencePiece {
   }
 
   /**
-   * The piece with this id as in the vocabulary, with U+2581 for a space.
+   * The piece with this id, as it is in the vocabulary: with U+2581 for a space.
    *
    * @throws ValueError if the id is not in the vocabulary.
    */
@@ -100,7 +100,7 @@ export class SentencePiece {
     return (this.byIdCache[id] ??= this.pieceAt(id));
   }
 
-  /** The ids of a text, without start and end tokens. */
+  /** Encodes a text as ids, without start and end tokens. */
   encode(text: string): number[] {
     if (typeof text !== 'string') {
       throw new ValueError(`Expected the text to encode to be a string. Received: ${show(text)}. Pass a string.`);
@@ -117,7 +117,7 @@ export class SentencePiece {
   }
 
   /**
-   * The text of ids. Control pieces have no text; bytes that form no character become one U+FFFD each.
+   * Decodes ids to text. Control pieces have no text; bytes that form no character become one U+FFFD each.
    *
    * @throws ValueError if an id is not in the vocabulary.
    */

@@ -65,7 +65,7 @@ class FieldReader {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Moves to the next field; false at the end of the message. */
+  /** Moves to the next field. Returns false at the end of the message. */
   next(): boolean {
     if (this.offset >= this.end) return false;
     const tag = this.varint();
@@ -197,8 +197,7 @@ function readHasBytes(reader: FieldReader): boolean {
 /**
  * Reads a SentencePiece model.
  *
- * The pieces stay in `bytes`, which must not change afterwards: creating 262,144 strings would take most of
- * the time.
+ * The pieces stay in `bytes`, which must not change afterwards. Creating 262,144 strings would take most of the time.
  *
  * @throws ValueError if the bytes are not such a model, or are incomplete.
  */

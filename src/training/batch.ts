@@ -6,7 +6,7 @@ import {RandomNumbers} from '../weights/random';
 export interface Batch {
   /** Tensors (B, …); the batch owns them. */
   readonly inputs: Record<string, tf.Tensor>;
-  /** B */
+  /** Number of rows, B. */
   readonly rows: number;
   /** Indices of the tokens with a nonzero weight, counted over all B · T tokens. */
   readonly positions: Int32Array;
@@ -75,7 +75,7 @@ export function batchesOf(
   epoch: number,
 ): number[][] {
   if (!shuffle) return chunks(rows, batchSize);
-  // Each epoch has its own generator. Its seed gets a fraction, so that it differs from every whole-number seed.
+  // Each epoch has its own generator. Its seed has a fractional part, so that it differs from every whole-number seed.
   const random = new RandomNumbers(seed + (epoch + 1) / 2 ** 21);
   const order = shuffled(rows, random);
   if (!byLength) return chunks(order, batchSize);

@@ -8,7 +8,7 @@ import {type BatchSource} from './sources';
 import {ACCURACY, type Compiled, Means, type Trainer} from './trainer';
 import {type Position} from './training_state';
 
-/** The type of model that tfjs passes to callbacks, which end the run by setting `stopTraining`. */
+/** The type of model that tfjs passes to callbacks, which can end the run by setting `stopTraining`. */
 export type CallbackModel = Parameters<tf.CallbackList['setModel']>[0] & {stopTraining: boolean};
 
 export interface Run {

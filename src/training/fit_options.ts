@@ -1,7 +1,7 @@
 /** Options of `fit`, `fitDataset`, `evaluate` and `evaluateDataset`, and their checks. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../base/errors';
 import {checkArgument, checkObject, checkPositiveInteger} from '../base/checks';
+import {checkKeys, show, ValueError} from '../base/errors';
 import {type LabelsLike, type TrainingData} from './examples';
 
 /** The numbers passed to callbacks. */
@@ -28,7 +28,7 @@ interface LoopArgs {
   seed?: number;
   /** Stops between two steps: the promise rejects with the signal's reason, and `saveTrainingState` still works. */
   signal?: AbortSignal;
-  /** Bytes of `saveTrainingState`. Restores weights, optimizer and position, then continues that run. */
+  /** Bytes from `saveTrainingState`. Restores weights, optimizer and position, then continues that run. */
   resumeFrom?: Uint8Array;
 }
 
@@ -146,7 +146,7 @@ export function checkEvaluate(args: EvaluateArgs): void {
   checkPadTo('evaluate', args.padTo ?? 'longest');
 }
 
-/** Whether a value is a dataset of tf.data. */
+/** Whether a value is a tf.data dataset. */
 export function isDataset(x: unknown): x is tf.data.Dataset<tf.TensorContainer> {
   return typeof x === 'object' && x !== null && typeof (x as {iterator?: unknown}).iterator === 'function';
 }

@@ -1,6 +1,6 @@
 /** Loss functions with the names and results of Keras. */
-import {show, ValueError} from '../base/errors';
 import {checkArguments} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
 
 const REDUCTIONS = ['sum_over_batch_size', 'mean_with_sample_weight', 'sum'] as const;

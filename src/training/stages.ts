@@ -27,8 +27,8 @@ export function runStages(stages: readonly Stage[], input: tf.Tensor | null): tf
 }
 
 /**
- * The loss, which is the result of the last stage, and its gradient for each trained weight of all stages. A weight on
- * which the loss does not depend gets zeros. Stages before the first trained one only run forward.
+ * The loss, which is the result of the last stage, and its gradient for each trained weight of all stages. Weights that
+ * do not affect the loss get zeros. Stages before the first trained one only run forward.
  *
  * @param recompute whether to keep only the input of each stage and to run the stage again in the backward pass. Both
  * ways give bit-identical results.

@@ -16,8 +16,8 @@ interface TapeNode {
 }
 
 /**
- * The part of tfjs' engine that controls the tape, which is missing from its typings. tfjs' public gradient functions
- * accept no upstream gradient, or no variables.
+ * The part of tfjs' engine that controls the tape, which tfjs' type declarations lack. None of its public gradient
+ * functions accepts both an upstream gradient and variables.
  */
 interface TapeEngine {
   startTape(): void;
@@ -83,7 +83,7 @@ export class Recording {
   /**
    * The gradients of xs, undefined where the value does not depend on an x. May be called once.
    *
-   * @param dy gradient of the value; null stands for ones.
+   * @param dy gradient of the value; null means ones.
    */
   gradients(dy: tf.Tensor | null): (tf.Tensor | undefined)[] {
     const replay = () => {

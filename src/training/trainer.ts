@@ -122,7 +122,7 @@ export class Trainer {
       const result = await this.read(loss, hidden, batch);
       if (!Number.isFinite(result.loss)) {
         throw new ValueError(
-          `Expected a finite loss. Received: ${result.loss} ${where}. The weights are those from before this step. Try a lower ` +
+          `Expected a finite loss. Received: ${result.loss} ${where}. This step has not changed the weights. Try a lower ` +
             'learning rate, or an optimizer with `globalClipNorm`.',
         );
       }
@@ -169,7 +169,8 @@ export class Trainer {
 }
 
 /**
- * Means over batches, as Keras computes them: the loss of a batch counts by its rows, a correct token by its weight.
+ * Means over batches, as Keras computes them: the loss is weighted by the rows of each batch, the accuracy by the
+ * weights of the tokens.
  */
 export class Means {
   private sums = {loss: 0, rows: 0, correct: 0, weight: 0};

@@ -1,7 +1,7 @@
 /** Training of a language model: the implementation of `compile`, `fit` and `evaluate` of `CausalLM`. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../base/errors';
 import {checkArgument} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
 import {type Examples, examplesOf, isText, type LabelsLike, type ModelWithText} from './examples';
 import {type CallbackModel, evaluateSource, fitLoop} from './fit';
@@ -73,7 +73,7 @@ function dataAndArgs<A extends {sampleWeight?: LabelsLike}>(
   const options = (args ?? y ?? {}) as A;
   if ((args !== undefined && y !== undefined && y !== null) || options.sampleWeight !== undefined) {
     throw new ValueError(
-      `${owner} computes labels and weights of text itself. Call it with (text, options). Received labels or weights as well.`,
+      `${owner} computes the labels and weights for text. Call it with (text, options). Received labels or weights as well.`,
     );
   }
   return {data: x, args: options};

@@ -1,15 +1,16 @@
-/** Keras' dtypes, which say how weights are stored. Arithmetic is always float32. */
+/** Keras' dtype policies, which determine how weights are stored. Arithmetic is always float32. */
 import {show, ValueError} from '../base/errors';
 
 /** How the weights of dense layers and embeddings are stored. */
 export type WeightFormat = 'float32' | PackedFormat;
 
-/** Formats of fewer bits than float32. */
+/** Formats with fewer bits than float32. */
 export type PackedFormat = 'bfloat16' | 'int8' | 'int4';
 
 /**
- * How weights are stored: "float32", "bfloat16", "int8" or "int4", or another name of a Keras policy ("float16" and mixed
- * policies are stored as float32); or the object that Keras writes for a policy, with keys in either casing.
+ * How weights are stored: "float32", "bfloat16", "int8", "int4" or the name of another Keras policy ("float16" and
+ * mixed policies are stored as float32). Also the object that Keras writes for a policy, with keys in snake case or
+ * camel case.
  */
 export type DtypeLike =
   | string
@@ -22,8 +23,8 @@ export interface Dtype {
 }
 
 /**
- * How the weights of each policy are stored. float16 values are stored as float32, which holds them exactly; bfloat16 values
- * are not changed. The variables of a mixed policy are float32, as in Keras.
+ * How the weights of each policy are stored. float16 values are stored as float32, which holds them exactly; bfloat16
+ * values are not changed. The variables of a mixed policy are float32, as in Keras.
  */
 const FORMATS: Record<string, WeightFormat> = {
   float32: 'float32',

@@ -1,4 +1,4 @@
-/** Float32 weights that are filled piece by piece; a backend may let them be filled in its own memory. */
+/** Float32 weights that are filled piece by piece, directly in the memory of a backend that supports it. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
 
@@ -11,7 +11,7 @@ export interface Float32Target {
   abandon(): void;
 }
 
-/** A float32 tensor that is filled in an array of the host. */
+/** A float32 tensor that is filled through an array on the host. */
 export const hostFloat32 = (shape: number[]): Float32Target => {
   const values = new Float32Array(sizeOf(shape));
   return {values: () => values, finish: () => tf.tensor(values, shape, 'float32'), abandon: () => {}};
@@ -24,6 +24,6 @@ export function registerFloat32Target(backendName: string, begin: (shape: number
   float32Targets.set(backendName, begin);
 }
 
-/** A float32 tensor to fill, on the current backend. */
+/** Begins a float32 tensor on the current backend. */
 export const beginFloat32 = (shape: number[]): Float32Target =>
   (float32Targets.get(tf.getBackend()) ?? hostFloat32)(shape);

@@ -1,4 +1,4 @@
-/** Values of initializers in pieces: the distribution of an initializer of tfjs, and random numbers from it. */
+/** Computes the values of tfjs' initializers in pieces: finds the distribution and draws random numbers from it. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
 import {type Initializer} from './initializers';
@@ -14,7 +14,7 @@ type Config = Record<string, number> & {mode?: string; distribution?: string};
 /** Values further than this many standard deviations from the mean are drawn again, as tfjs does. */
 const TRUNCATED = 2;
 
-/** Inputs and outputs of a kernel as tfjs counts them, regardless of what its axes mean. */
+/** Numbers of inputs and outputs of a kernel as tfjs counts them, regardless of what its axes mean. */
 function fans(shape: readonly number[]): [fanIn: number, fanOut: number] {
   if (shape.length < 2 || shape.length > 5) {
     const root = Math.sqrt(sizeOf(shape));
@@ -35,7 +35,7 @@ function scaled({scale, mode, distribution}: Config, shape: readonly number[]): 
   return {kind: 'normal', mean: 0, stddev: Math.sqrt(variance), limit: TRUNCATED};
 }
 
-/** By class name in tfjs. The initializers of Glorot, He and LeCun have the class name `VarianceScaling`. */
+/** Distributions by tfjs class name. The Glorot, He and LeCun initializers have the class name `VarianceScaling`. */
 const DISTRIBUTIONS: Record<string, (config: Config, shape: readonly number[]) => Distribution> = {
   Zeros: () => ({kind: 'constant', value: 0}),
   Ones: () => ({kind: 'constant', value: 1}),
@@ -50,15 +50,15 @@ const DISTRIBUTIONS: Record<string, (config: Config, shape: readonly number[]) =
 export type Fill = (out: Float32Array) => void;
 
 /**
- * The values of an initializer for a weight of this shape, in pieces of any length. The distribution is that of tfjs, the
- * numbers are not: a seed gives the same numbers each time, but not those of `apply`. Undefined for an initializer that is
- * not one of tfjs: its `apply` computes all values at once.
+ * Returns a function that computes an initializer's values for a weight of this shape, in pieces of any length. The
+ * distribution is the one in tfjs, but the numbers are not: a seed gives the same numbers each time, but not those of
+ * `apply`. Returns undefined for an initializer that is not part of tfjs: its `apply` computes all values at once.
  */
 export function initialValues(initializer: Initializer, shape: readonly number[]): Fill | undefined {
   const name = initializer.getClassName();
   const registered = tf.serialization.SerializationMap.getMap().classNameMap[name]?.[0] as
     {prototype: Initializer} | undefined;
-  // A user's class may inherit the name of a class of tfjs and have another `apply`.
+  // A user's class may inherit the name of a tfjs class but override `apply`.
   if (!Object.hasOwn(DISTRIBUTIONS, name) || registered?.prototype.apply !== initializer.apply) return undefined;
   const config = initializer.getConfig() as Config;
   const distribution = DISTRIBUTIONS[name]!(config, shape);

@@ -1,12 +1,15 @@
-/** Initializers by their Keras names. tfjs has the classes but does not export the look-up. */
+/** Initializers by their Keras names. tfjs has the classes but does not export its lookup by name. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../base/errors';
 import {camelKeys} from '../base/casing';
 import {checkObject} from '../base/checks';
+import {show, ValueError} from '../base/errors';
 
 export type Initializer = ReturnType<typeof tf.initializers.zeros>;
 
-/** A name (`glorot_uniform` or `glorotUniform`), an instance, a result of `serializeInitializer`, or the object that Keras writes. */
+/**
+ * A name (`glorot_uniform` or `glorotUniform`), an instance, a result of `serializeInitializer`, or the object that
+ * Keras writes.
+ */
 export type InitializerLike =
   | string
   | Initializer
@@ -30,7 +33,7 @@ const factories: Record<string, () => Initializer> = {
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
-/** @throws ValueError for an unknown name or class, an invalid configuration, or anything else. */
+/** @throws ValueError for an unknown name or class, an invalid configuration, or any other kind of value. */
 export function getInitializer(identifier: InitializerLike): Initializer {
   if (typeof identifier === 'string') return byName(identifier);
   const {className, class_name: kerasName, config} = (identifier ?? {}) as Record<string, unknown>;
@@ -55,7 +58,7 @@ function byName(identifier: string): Initializer {
   return create();
 }
 
-/** Layers have an `apply` as well. */
+/** Layers are excluded because they have an `apply` too. */
 const isInitializer = (value: unknown): value is Initializer =>
   typeof (value as Initializer | null)?.apply === 'function' &&
   typeof (value as Initializer).getClassName === 'function' &&
@@ -64,14 +67,14 @@ const isInitializer = (value: unknown): value is Initializer =>
 /** tfjs writes this name as "LeCun…", Keras 3 as "Lecun…". */
 const tfjsName = (name: string) => name.replace(/^Lecun(?=Normal$|Uniform$)/, 'LeCun');
 
-/** String values. tfjs calls a truncated normal distribution "normal", and reads "truncatedNormal" as "uniform". */
+/** Translates string options. In tfjs, "truncatedNormal" must be "normal": otherwise it is read as "uniform". */
 const tfjsValue = (option: string, value: unknown) => {
   if (typeof value !== 'string' || (option !== 'mode' && option !== 'distribution')) return value;
   const word = camel(value);
   return option === 'distribution' && word === 'truncatedNormal' ? 'normal' : word;
 };
 
-/** From the form of tfjs, or from that of Keras, whose keys and words have underscores. */
+/** Reads the form that tfjs writes, or the one that Keras writes, whose keys and words are in snake case. */
 function deserialize(name: unknown, config: unknown): Initializer {
   const {classNameMap} = tf.serialization.SerializationMap.getMap();
   const key = typeof name === 'string' ? tfjsName(name) : '';
@@ -91,7 +94,7 @@ function deserialize(name: unknown, config: unknown): Initializer {
   return initializer;
 }
 
-/** The form that `getConfig` of a layer stores. */
+/** The form in which a layer's `getConfig` stores an initializer. */
 export function serializeInitializer(initializer: Initializer): tf.serialization.ConfigDict {
   return {className: initializer.getClassName(), config: initializer.getConfig()};
 }

@@ -1,8 +1,8 @@
-/** The values of a kernel with its LoRA added, in pieces: for files of Keras, and to fill a merged kernel. */
+/** Streams the values of a kernel with its LoRA added, for Keras files and for filling a merged kernel. */
 import {float32ToBfloat16} from '../base/half';
 import {type ValueStream} from './value_stream';
 
-/** The LoRA matrices of a kernel (…, last) in memory of the host: A (…, rank) and B (rank, last). */
+/** The LoRA matrices of a kernel (…, last) in host memory: A (…, rank) and B (rank, last). */
 export interface Adapter {
   readonly rank: number;
   readonly alpha: number;
@@ -46,7 +46,7 @@ export class MergedStream implements ValueStream {
   }
 }
 
-/** Adds the product to `out`, which holds the values from `start` on. */
+/** Adds the product to `out`, which holds the kernel's values from element `start` on. */
 function addProduct({rank, alpha, a, b}: Adapter, start: number, out: Float32Array): void {
   const last = b.length / rank;
   const scale = alpha / rank;

@@ -1,4 +1,4 @@
-/** Packing values that are all in memory of the host. */
+/** Packs values that are entirely in host memory. */
 import type * as tf from '@tensorflow/tfjs';
 import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
@@ -6,7 +6,8 @@ import {type PackingTarget} from './packing';
 import {MEMORY_PIECE} from './value_stream';
 
 /**
- * Cuts the first axis of a matrix into pieces of at most `size` values, and of at least `multiple` slabs.
+ * Cuts the first axis of a tensor into pieces of at most `size` values, but at least `multiple` slabs. A slab is one
+ * index of the first axis.
  *
  * @returns first slab and number of slabs of each piece.
  */
@@ -21,10 +22,10 @@ export function* slabPieces(
 }
 
 /**
- * Values of a tensor as bfloat16 bits: float32 values are rounded to nearest even, int32 words hold two bfloat16 values
- * each, which are kept.
+ * Returns the values of a tensor as bfloat16 bits. float32 values are rounded to nearest even; int32 words hold two
+ * bfloat16 values each, which are kept as they are.
  *
- * @param size number of values; the last word of an odd number is half used.
+ * @param size number of values; if it is odd, only half of the last word is used.
  */
 export function bfloat16Bits(values: Float32Array | Int32Array, size: number): Uint16Array {
   if (values instanceof Int32Array) return new Uint16Array(values.buffer, values.byteOffset, size);

@@ -1,15 +1,15 @@
-/** A matrix that is stored packed, and reads and writes as float32. */
+/** A weight that is stored packed, but is read and written as float32. */
 import * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../base/shapes';
 import {ValueError} from '../base/errors';
-import {type Initializer} from './initializers';
 import {float32ToBfloat16} from '../base/half';
+import {sizeOf} from '../base/shapes';
 import {type PackedFormat} from './dtype';
 import {initialValues} from './initial_values';
+import {type Initializer} from './initializers';
 import {bfloat16Bits, packValues, slabPieces} from './pack_values';
 import {type KernelLayout, type Packing, packingFor} from './packing';
-import {hollow, type Weight} from './weight';
 import {MEMORY_PIECE, PIECE, type ValueStream} from './value_stream';
+import {hollow, type Weight} from './weight';
 
 export {type KernelLayout} from './packing';
 
@@ -55,7 +55,7 @@ export class PackedWeight extends tf.LayerVariable {
     this.physical.trainable = false;
   }
 
-  /** Bytes as stored. */
+  /** Size in bytes, as stored. */
   get byteLength(): number {
     return 4 * sizeOf(this.packing.physicalShape(this.rows, this.columns));
   }
@@ -65,7 +65,9 @@ export class PackedWeight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
-  /** The initializer that runs at the first read unless something fills the weight before; undefined once it has values. */
+  /**
+   * The initializer that runs at the first read, unless the weight is filled before that; undefined once it has values.
+   */
   get initializer(): Initializer | undefined {
     return this.pending;
   }
@@ -118,11 +120,11 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   /**
-   * Takes float32 values in logical shape, which are rounded to the format; or int32 bits in physical shape, as they are;
-   * or bfloat16 values in logical order, two per int32 word, as files of tfjs hold them for every backend.
+   * Takes float32 values in logical shape, which are rounded to the format; or int32 bits in physical shape, unchanged;
+   * or bfloat16 values in logical order, two per int32 word, which is what tfjs files hold for every backend.
    *
-   * @throws ValueError on another shape or type; on float32 and bfloat16 values, if the backend cannot pack a tensor
-   * synchronously: use {@link fillFromTensor} there.
+   * @throws ValueError on a wrong shape or type; also on float32 and bfloat16 values if the backend cannot pack a
+   * tensor synchronously: use {@link fillFromTensor} there.
    */
   override write(values: tf.Tensor): this {
     if (this.isPacked(values)) {
@@ -142,9 +144,9 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   /**
-   * The same as `write`, on every backend: the tensor is read asynchronously and packed from memory of the host.
+   * Like {@link write}, but works on every backend: reads the tensor asynchronously and packs it from host memory.
    *
-   * @throws ValueError on another shape or type, and if the current backend cannot pack into this format.
+   * @throws ValueError on a wrong shape or type, and if the current backend cannot pack into this format.
    */
   async fillFromTensor(values: tf.Tensor): Promise<void> {
     if (this.isPacked(values)) {
@@ -157,12 +159,14 @@ export class PackedWeight extends tf.LayerVariable {
     this.takeBits(packValues(this.packing.begin(shape, this.layout), halves, shape));
   }
 
-  /** Takes the values from a file, piece by piece, each packed as it arrives. */
+  /** Fills the weight from a stream, such as that of a file, and packs each piece as it arrives. */
   async fill(stream: ValueStream): Promise<void> {
     await this.take(stream, this.shape, this.layout, PIECE);
   }
 
-  /** The same from values in memory, in logical order or as rows (rows, columns), in pieces of at most `piece` values. */
+  /**
+   * Like {@link fill}, from values in memory: in logical order or as (rows, columns), at most `piece` values at a time.
+   */
   async fillFromMemory(stream: ValueStream, order: 'logical' | 'rows', piece: number): Promise<void> {
     if (order === 'logical') await this.take(stream, this.shape, this.layout, piece);
     else await this.take(stream, [this.rows, this.columns], ROWS, piece);
@@ -229,14 +233,14 @@ export class PackedWeight extends tf.LayerVariable {
     this.pending = undefined;
   }
 
-  /** Sets the bits from a tensor that nobody else uses. */
+  /** Sets the bits from a tensor that nothing else uses, and disposes it. */
   private takeBits(bits: tf.Tensor): void {
     this.setBits(bits);
     bits.dispose();
   }
 }
 
-/** All weights of all layers are one of these. */
+/** Every weight of every layer is one of these. */
 export type AnyWeight = Weight | PackedWeight;
 
 /** A weight as the operand of `denseEinsum` and `embedding`, which read packed weights without unpacking them. */

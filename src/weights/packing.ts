@@ -5,7 +5,9 @@
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from './dtype';
 
-/** Which axes of a kernel's logical shape are its outputs (rows of the stored matrix) and which its inputs (columns). */
+/**
+ * Which axes of a kernel's logical shape are its outputs (rows of the stored matrix) and which its inputs (columns).
+ */
 export interface KernelLayout {
   readonly out: readonly number[];
   readonly in: readonly number[];
@@ -23,21 +25,22 @@ export interface PackingTarget {
   abandon(): void;
 }
 
-/** A format in one physical order. A packed matrix is one int32 tensor in any order. */
+/** A format in one physical order. In every order, a packed matrix is a single int32 tensor. */
 export interface Packing {
   readonly format: PackedFormat;
   /** Name of the physical order, as files record it. */
   readonly order: string;
   /** Rows are packed in groups of this many: a packed matrix can be cut between groups. */
   readonly rowGroup: number;
-  /** Whether the kernel behind `ops/fused_block.ts` reads this order, on the backend that registered it. */
+  /** Whether the kernel of `ops/fused_block.ts` reads this order, on the backend that registered it. */
   readonly fusedBlocks: boolean;
   physicalShape(rows: number, columns: number): [number, number];
   /** @throws ValueError if the current backend cannot pack into this format. */
   begin(shape: readonly number[], layout: KernelLayout): PackingTarget;
   /**
-   * Packs a whole tensor synchronously: float32 in logical shape, or int32 words of two bfloat16 values each, in logical
-   * order. Backends that cannot do this leave it out; there, `PackedWeight.fillFromTensor` reads the tensor asynchronously.
+   * Packs a whole tensor synchronously: float32 in logical shape, or int32 words of two bfloat16 values each, in
+   * logical order. Backends that cannot do this leave it out; there, `PackedWeight.fillFromTensor` reads the tensor
+   * asynchronously.
    */
   packTensor?(values: tf.Tensor, shape: readonly number[], layout: KernelLayout): tf.Tensor;
   /** float32 (rows, columns) */
@@ -54,7 +57,10 @@ const packings = new Map<string, Packing>();
 
 const key = (backendName: string | null, format: PackedFormat) => `${backendName ?? '*'}/${format}`;
 
-/** Sets how a backend packs new weights of this packing's format; null: all backends that registered no packing for it. */
+/**
+ * Sets how a backend packs new weights of this packing's format. Null stands for all backends that have registered no
+ * packing for that format.
+ */
 export function registerPacking(backendName: string | null, packing: Packing): void {
   packings.set(key(backendName, packing.format), packing);
 }

@@ -1,6 +1,7 @@
 /**
- * Random numbers for weights, a few nanoseconds each: the generator sfc32 (C. Doty-Humphrey's, from PractRand), and normal
- * values by the ziggurat of Marsaglia and Tsang (2000), https://doi.org/10.18637/jss.v005.i08, with 256 layers.
+ * Random numbers for weights, a few nanoseconds each: the generator sfc32 (by C. Doty-Humphrey, from PractRand), and
+ * normal values by the ziggurat method of Marsaglia and Tsang (2000), https://doi.org/10.18637/jss.v005.i08, with 256
+ * layers.
  */
 
 /** Layers of the ziggurat. */
@@ -9,10 +10,12 @@ const LAYERS = 256;
 const TAIL = 3.6541528853610088;
 /** Area of each layer under exp(-x² / 2). */
 const AREA = 0.00492867323399;
-/** Besides the bits that choose a layer, a draw has 24 bits: 23 and a sign. */
+/** Apart from the bits that choose a layer, a draw has 24 bits: 23 for the size and a sign. */
 const STEPS = 2 ** 23;
 
-/** For each layer: the value of a step, the bound below which a draw is certainly inside, the density at its edge. */
+/**
+ * For each layer: the width of a step, the bound below which a draw is certainly inside, and the density at its edge.
+ */
 const widths = new Float64Array(LAYERS);
 const inside = new Int32Array(LAYERS);
 const heights = new Float64Array(LAYERS);
@@ -75,7 +78,7 @@ export class RandomNumbers {
     let counter = state[3]!;
     const step = (high - low) / 2 ** 24;
     for (let i = 0; i < out.length; i++) {
-      // `next` written out: as a call it takes as long as the rest of the loop.
+      // `next`, inlined by hand: a call would take as long as the rest of the loop.
       const value = (a + b + counter) | 0;
       counter = (counter + 1) | 0;
       a = b ^ (b >>> 9);
@@ -113,13 +116,15 @@ export class RandomNumbers {
         c = state[2]!;
         counter = state[3]!;
       }
-      // NaN: the draw was outside.
+      // NaN, which fails both comparisons, means that the draw was outside.
       if (x < limit && x > -limit) out[i++] = mean + stddev * x;
     }
     state.set([a, b, c, counter]);
   }
 
-  /** For one draw in a hundred, which may be outside: a value of the tail, x if it is under the curve, or NaN. */
+  /**
+   * For the one draw in a hundred that may be outside: returns a value of the tail, x if it is under the curve, or NaN.
+   */
   private edge(layer: number, x: number): number {
     if (layer > 0) {
       const [low, high] = [heights[layer]!, heights[layer - 1]!];

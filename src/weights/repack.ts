@@ -1,4 +1,4 @@
-/** The values of a weight as a stream, and a weight repacked into another format, piece by piece. */
+/** Streams the values of a weight, and repacks a weight into another format, piece by piece. */
 import * as tf from '@tensorflow/tfjs';
 import {float32ToBfloat16} from '../base/half';
 import {type PackedFormat} from './dtype';
@@ -14,7 +14,7 @@ abstract class MemoryStream implements ValueStream {
   /** `count` values from `start` on, in a tensor that the caller disposes. */
   protected abstract piece(start: number, count: number): tf.Tensor;
 
-  /** Frees the memory it uses, apart from the weight's own. */
+  /** Frees the memory of the stream, but not the weight. */
   dispose(): void {}
 
   async readFloat32(start: number, out: Float32Array): Promise<void> {
@@ -68,7 +68,9 @@ class RowStream extends MemoryStream {
   }
 }
 
-/** A packed weight whose logical order is not the order of its rows: unpacked as a whole, and kept until `dispose`. */
+/**
+ * A packed weight whose logical order is not the order of its rows: unpacks all of it, and keeps that until `dispose`.
+ */
 class UnpackedStream extends MemoryStream {
   private values: tf.Tensor | undefined;
   constructor(private readonly weight: PackedWeight) {
@@ -86,8 +88,8 @@ class UnpackedStream extends MemoryStream {
 }
 
 /**
- * The values of a weight in logical order, to be read in pieces of at most {@link MEMORY_PIECE}. `dispose` frees the memory
- * that the stream needs meanwhile.
+ * The values of a weight in logical order, to be read in pieces of at most {@link MEMORY_PIECE}. `dispose` frees the
+ * memory that the stream uses, but not the weight.
  */
 export function weightStream(weight: Weight | PackedWeight): ValueStream & {dispose(): void} {
   if (!(weight instanceof PackedWeight)) return new FloatStream(weight);
@@ -96,8 +98,8 @@ export function weightStream(weight: Weight | PackedWeight): ValueStream & {disp
 }
 
 /**
- * A weight of the same values, name and flags, stored in `format`; only declared if the given one is. The given weight is
- * not changed: the caller disposes it once it is replaced.
+ * Returns a weight with the same values, name and `trainable` flag, stored in `format`. It is only declared if the
+ * given weight is only declared. The given weight is not changed; the caller disposes it after replacing it.
  */
 export async function repacked(
   weight: Weight | PackedWeight,

@@ -1,10 +1,10 @@
-/** Values of a weight on their way into it or out of it, read in pieces. */
+/** Streams of weight values, read in pieces, for filling and saving weights. */
 import {float32ToBfloat16} from '../base/half';
 
-/** Streams are read in pieces of this many values: large enough for full disk speed, small next to any model. */
+/** Streams are read in pieces of this many values: large enough for full disk speed, small compared with any model. */
 export const PIECE = 1 << 22;
 
-/** The size of pieces of values that are computed or moved in memory: smaller, since several copies exist at once. */
+/** Piece size for values that are computed or moved in memory: smaller, since several copies exist at once. */
 export const MEMORY_PIECE = PIECE / 8;
 
 /** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
@@ -13,8 +13,8 @@ export interface ValueStream {
   /** Fills `out` with the values from element `start` on. */
   readFloat32(start: number, out: Float32Array): Promise<void>;
   /**
-   * `count` values from element `start` on as bfloat16 bits, rounded to nearest even if the file holds more bits. The next
-   * call reuses the array.
+   * `count` values from element `start` on as bfloat16 bits, rounded to nearest even if the file holds more bits. The
+   * next call reuses the array.
    */
   readBfloat16(start: number, count: number): Promise<Uint16Array>;
 }

@@ -1,17 +1,17 @@
 /** A layer variable that is declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
-import {type Initializer} from './initializers';
-import {initialValues} from './initial_values';
 import {beginFloat32} from './float32_target';
-import {type ValueStream, PIECE} from './value_stream';
+import {initialValues} from './initial_values';
+import {type Initializer} from './initializers';
+import {PIECE, type ValueStream} from './value_stream';
 
 /**
- * A tensor with shape and type but no memory. tfjs accepts `null` values for this on every backend; memory is allocated
- * when something is assigned. Such a tensor must not be read, so `Weight.read` fills it first.
+ * A tensor with a shape and a type but no memory. tfjs accepts `null` values for this on every backend; memory is
+ * allocated when something is assigned. Such a tensor must not be read, so `Weight.read` fills it first.
  */
 export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
   const backend = tf.backend() as tf.KernelBackend & {firstUse?: boolean};
-  // On its first use in Node, tfjs' CPU backend advises another package, which does not help here.
+  // On its first use in Node, tfjs' CPU backend recommends another package, which would not help here.
   if (backend.firstUse) backend.firstUse = false;
   const dataId = backend.write(null as never, shape, dtype);
   return tf.engine().makeTensorFromTensorInfo({dataId, shape, dtype});
@@ -22,7 +22,7 @@ export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
  * 27 billion parameters is therefore built, counted and summarized in milliseconds.
  */
 export class Weight extends tf.LayerVariable {
-  /** tfjs allows unknown sizes, which a weight never has. */
+  /** Narrowed, because tfjs' type allows unknown sizes, which a weight never has. */
   declare readonly shape: number[];
   private pending?: Initializer;
 
@@ -33,7 +33,7 @@ export class Weight extends tf.LayerVariable {
     this.pending = initializer;
   }
 
-  /** Bytes as stored. */
+  /** Size in bytes, as stored. */
   get byteLength(): number {
     return 4 * tf.util.sizeFromShape(this.shape);
   }
@@ -43,7 +43,9 @@ export class Weight extends tf.LayerVariable {
     return this.pending === undefined;
   }
 
-  /** The initializer that runs at the first read unless something fills the weight before; undefined once it has values. */
+  /**
+   * The initializer that runs at the first read, unless the weight is filled before that; undefined once it has values.
+   */
   get initializer(): Initializer | undefined {
     return this.pending;
   }
@@ -73,7 +75,7 @@ export class Weight extends tf.LayerVariable {
     return this;
   }
 
-  /** Takes the values from a file, piece by piece, without a second copy in memory. */
+  /** Fills the weight from a stream, such as that of a file, without a second copy in memory. */
   async fill(stream: ValueStream): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape);
     const target = beginFloat32(this.shape);

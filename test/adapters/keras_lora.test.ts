@@ -4,13 +4,13 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
-import {type FileSource, MemoryFile} from '../../src/public/files';
 import {loraLayers} from '../../src/adapters/model_lora';
-import {Hdf5File, Hdf5Writer} from '../../src/formats/hdf5';
 import {MemorySource} from '../../src/base/byte_source';
+import {Hdf5File, Hdf5Writer} from '../../src/formats/hdf5';
+import {type FileSource, MemoryFile} from '../../src/public/files';
+import {fixture} from '../support/fixtures';
 import {take} from '../support/numbers';
 import {smallModel} from '../support/small_model';
-import {fixture} from '../support/fixtures';
 
 const FILE = fixture('lora/grouped_heads.lora.h5');
 const {grouped_heads: EXPECTED} = JSON.parse(readFileSync(fixture('lora/models.json'), 'utf8')) as {

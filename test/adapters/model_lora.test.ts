@@ -2,12 +2,12 @@
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
+import {loraLayers, numberedLayers} from '../../src/adapters/model_lora';
 import {MemoryPreset} from '../../src/public/files';
 import {PackedWeight} from '../../src/public/weights';
-import {loraLayers, numberedLayers} from '../../src/adapters/model_lora';
+import {fixture} from '../support/fixtures';
 import {take} from '../support/numbers';
 import {IMAGE_SIZE, smallModel} from '../support/small_model';
-import {fixture} from '../support/fixtures';
 
 interface Case {
   vision: boolean;

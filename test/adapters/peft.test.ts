@@ -4,9 +4,9 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
-import {MemoryPreset} from '../../src/public/files';
 import {loraLayers} from '../../src/adapters/model_lora';
 import {huggingFaceNames} from '../../src/models/gemma3/names/huggingface';
+import {MemoryPreset} from '../../src/public/files';
 import {fixture, fixtureBytes, fixtureJson} from '../support/fixtures';
 
 const VISION = {

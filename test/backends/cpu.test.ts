@@ -23,7 +23,7 @@ function forAll<T>(settings: fc.Arbitrary<T>, numRuns: number, property: (value:
   expect(tf.memory().numTensors).toBe(before);
 }
 
-/** The result of the references: all kernels of this package are unregistered meanwhile, so none runs inside them. */
+/** Runs with all kernels of this package unregistered, so that only references run, even inside references. */
 function byReference<T extends tf.Tensor>(run: () => T): T {
   const names = Object.keys(cpuKernels);
   names.forEach(name => tf.unregisterKernel(name, 'cpu'));
@@ -45,7 +45,7 @@ const sizes = fc.record({
   seed: fc.integer({min: 1, max: 1e6}),
 });
 
-/** Random words, without halves that are NaN, which equal nothing. */
+/** Random words. No half is NaN, because NaN equals nothing. */
 function words(rows: number, count: number): tf.Tensor2D {
   const raw = tf.randomUniform([rows, count * 2], 0, 65536, 'int32').dataSync();
   const halves = Uint16Array.from(raw, half => ((half & 0x7f80) === 0x7f80 ? half & 0xbfff : half));

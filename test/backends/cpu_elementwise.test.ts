@@ -1,4 +1,6 @@
-/** RMS norm, rotary embedding, gated GELU and others: kernel against reference, forward and backward, on random shapes. */
+/**
+ * RMS norm, rotary embedding, gated GELU and others: kernel against reference, forward and backward, on random shapes.
+ */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import '../../src/backends/cpu';
@@ -10,7 +12,7 @@ import {rmsNormOp} from '../../src/ops/rms_norm';
 import {rotaryOp, rotaryTables} from '../../src/ops/rotary';
 import {expectNoLeak} from '../support/numbers';
 
-/** Gradients of a weighted sum of the operation's result for all inputs, through the tape. */
+/** Gradients of a weighted sum of the operation's result with respect to all inputs, through the tape. */
 function gradients(run: (inputs: tf.Tensor[]) => tf.Tensor, inputs: tf.Tensor[]): tf.Tensor[] {
   return tf.grads((...xs: tf.Tensor[]) => {
     const y = run(xs);
@@ -106,7 +108,7 @@ test('interleaving images and text', () => {
   tf.dispose([indices, text, images]);
 });
 
-test('a step of Adam', async () => {
+test('an Adam step', async () => {
   await expectNoLeak(() =>
     fc.assert(
       fc.property(size(5), size(40), fc.integer({min: 1, max: 1000}), (rows, columns, seed) => {

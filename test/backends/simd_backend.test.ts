@@ -1,21 +1,23 @@
-/** tfjs tensors in WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references. */
+/**
+ * tfjs tensors in WebAssembly memory: placement, aliases, packed weights in every layout, kernels against references.
+ */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {backendNames, describeBackends, useBackend} from '../../src';
 import {Arena} from '../../src/backends/simd/memory/heap';
-import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
+import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {embeddingOp} from '../../src/ops/embedding';
 import {matMulOp} from '../../src/ops/mat_mul';
 import {runOp} from '../../src/ops/op';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {PIECE} from '../../src/weights/value_stream';
 import {Weight} from '../../src/weights/weight';
+import {FakeStream} from '../support/fake_stream';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
-import {FakeStream} from '../support/fake_stream';
 
 let backend: SimdBackend;
 beforeAll(async () => {
@@ -84,7 +86,7 @@ describe('tensors in memory', () => {
     });
   });
 
-  test('are copied where a tfjs kernel returns a part of its input', () => {
+  test('are copied when a tfjs kernel returns a part of its input', () => {
     const x = tf.tensor1d([1, 2, 3, 4, 5, 6, 7, 8]);
     meet(x);
     const [part, pieces, read] = [tf.slice(x, 2, 3), tf.unstack(tf.reshape(x, [2, 4])), x.dataSync()];
@@ -196,7 +198,8 @@ test.each(['bfloat16', 'int8', 'int4'] as const)('multiplies weights stored as %
         const {bits} = weight;
         const x = normal([m, columns], seed + 1);
         const size = {rows, columns, format};
-        // Products with integers round x to fractions of its largest value: six standard deviations of the total error.
+        // Integer products round x to fractions of its largest value. Allows six standard deviations of the total
+        // error.
         const parts = {bfloat16: Infinity, int8: 2031, int4: 127}[format];
         const largest = tf.max(tf.abs(x)).dataSync()[0]!;
         const norm = tf.max(tf.norm(weight.read(), 2, 1)).dataSync()[0]!;

@@ -1,12 +1,12 @@
-/** A model that is spread over several small memories computes the same as in one. */
+/** A model that is spread over several small memories computes the same as one in a single memory. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, OutOfMemoryError} from '../../src';
 import {createSimdBackend} from '../../src/backends/simd/create_backend';
 import {PAGE, staticBytes} from '../../src/backends/simd/engine/bank';
 import {nothing} from '../../src/backends/simd/engine/command';
+import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {simdKernels} from '../../src/backends/simd/kernels';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
-import {type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 import {normal} from '../support/random';
 
 const PROMPTS = ['What is the capital of France?', 'Hi'];
@@ -18,7 +18,7 @@ interface Setting {
   shared: boolean;
 }
 
-/** Creates a backend and makes it current. With `room`, each memory holds that many bytes of tensors; without, one suffices. */
+/** Creates a backend and makes it current. `room`: bytes of tensors per memory; without it, one memory suffices. */
 async function use({threads, shared}: Setting, room?: number, maximumBanks?: number): Promise<SimdBackend> {
   const maximumPages = room === undefined ? 65535 : Math.ceil((staticBytes(threads) + room) / PAGE);
   const options: SimdEngineOptions = {threads, maximumPages, maximumBanks};
@@ -37,7 +37,7 @@ afterEach(async () => {
 
 const memory = () => tf.memory() as unknown as {heapBytes: number; banks: number; numTensors: number};
 
-/** Runs a function, and expects that it releases all memory. */
+/** Runs a function and expects it to release all memory. */
 async function expectNothingLeft<T>(run: () => Promise<T>): Promise<T> {
   const {heapBytes, numTensors} = memory();
   const result = await run();
@@ -152,7 +152,7 @@ describe('placement', () => {
     expect(memory().heapBytes).toBe(0);
   });
 
-  test('copies parts of inputs that tfjs kernels return, in every bank', async () => {
+  test('copies when tfjs kernels return parts of their inputs, in every bank', async () => {
     const backend = await use(setting, 1024 * KB);
     const fill = tf.engine().makeTensorFromTensorInfo(backend.empty([150 * KB]));
     const x = tf.engine().makeTensorFromTensorInfo(backend.empty([64 * KB]));
@@ -217,7 +217,7 @@ describe('operands in different banks', () => {
     const together = tf.tidy(() => run(inputs()));
     expect([memory().heapBytes, memory().banks]).toEqual([0, 1]);
 
-    // Each fills more than half of a bank's share for weights.
+    // Each tensor fills more than half of a bank's share for weights.
     const homes = [0, 1].map(() => tf.engine().makeTensorFromTensorInfo(backend.empty([128 * KB])));
     expect(homes.map(home => backend.placeOf(home)!.bank)).toEqual([0, 1]);
     const {heapBytes} = memory();

@@ -99,7 +99,9 @@ function dense(x: ArrayLike<number>, w: ArrayLike<number>, columns: number, rows
   return y;
 }
 
-/** Factor on the tolerance of one product: a block chains several products and reads cached keys of all earlier steps. */
+/**
+ * Multiple of one product's tolerance: a block chains several products and reads the cached keys of all earlier steps.
+ */
 const ROUNDS = 8;
 
 interface Kernel {
@@ -178,7 +180,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     }
   });
 
-  test('argMax takes the first of equals', () => {
+  test('argMax returns the first of equal values', () => {
     const x = new Float32Array(64).fill(-3);
     const target = memory.ints([-7]);
     memory.run(argMax({x: memory.floats(x), rows: 1, columns: 64, target}));
@@ -212,7 +214,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     const q = random(batch * length * heads * width, 1).map(x => x * 3);
     const k = random(batch * size * keyHeads * width, 2);
     const v = random(k.length, 3);
-    // The queries are at the last positions of the keys; one place of the cache is empty.
+    // The queries are at the last positions of the keys; one slot of the cache is empty.
     const keyPositions = Array.from({length: size}, (_, s) => (s === 1 ? -1 : s));
     const queryPositions = Array.from({length}, (_, t) => size - length + t);
     const padding = Array.from({length: batch * size}, (_, i) => (i % 5 === 2 ? 0 : 1));
@@ -221,7 +223,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       return keyImages[Math.floor(i / length) * size + size - length + (i % length)]!;
     });
     const mask = random(batch * length * size, 4).map(x => (x > 0 ? 1 : 0));
-    if (length > 1) mask.fill(0, 0, size); // the first row sees nothing
+    if (length > 1) mask.fill(0, 0, size); // the first query sees no key
     const right = bidirectional ? Math.floor(window! / 2) : (window ?? Infinity) - 1;
     const left = bidirectional ? window! - right - 1 : (window ?? Infinity) - 1;
     const sees = (b: number, t: number, s: number) => {

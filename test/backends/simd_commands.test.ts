@@ -1,3 +1,4 @@
+/** Every command builder fills in every word of its argument table. */
 import {ColumnSumsWord, CombineWord, TransposeWord} from '../../src/backends/simd/assembly/layouts/arithmetic';
 import {AttentionGradientWord, AttentionWord} from '../../src/backends/simd/assembly/layouts/attention';
 import {GatherWord} from '../../src/backends/simd/assembly/layouts/embedding';
@@ -49,7 +50,7 @@ const block = {
   ...{query: dense, key: dense, value: dense, output: dense, gate: dense, up: dense, down: dense, workspace: 128},
 };
 
-/** Builds each command with as few arguments as its type allows, so that words of omitted ones must have a default. */
+/** Builds each command with as few arguments as its type allows, so that the words of omitted ones need a default. */
 const commands: [name: string, command: Command, words: number][] = [
   ['read', read({at: 0, bytes: 64}), ReadWord.end],
   ['pack', pack({...source, ...matrix, target: 64, targetType: INT8, targetColumns: 32}), PackWord.end],

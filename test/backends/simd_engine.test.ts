@@ -1,4 +1,4 @@
-/** Life cycle of an engine: choosing a module; threads that wait, sleep, fail and end. */
+/** The life cycle of an engine: choosing a module; threads that wait, sleep, fail and end. */
 import {execFile} from 'node:child_process';
 import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -60,7 +60,7 @@ test('runs on one thread if the given memory is not shared', async () => {
   expect(works(engine)).toBe(true);
 });
 
-test('works on a given memory, after its own bytes', async () => {
+test('works on a given memory, after the bytes of the engine', async () => {
   const memory = new WebAssembly.Memory({initial: 1, maximum: 200, shared: true});
   const engine = await create({memory, threads: 2});
   expect(engine.memory).toBe(memory);

@@ -8,10 +8,10 @@ import {batchMatMul} from '../../src/backends/simd/kernels/mat_mul';
 import {layerNorm, normGradientScale, normGradientX} from '../../src/backends/simd/kernels/norms';
 import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
-import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';
 import {headLoss, headLossOp} from '../../src/ops/head_loss';
+import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';
 import {matMulGradientKernelOp, matMulGradientXOp} from '../../src/ops/mat_mul';
-import {type Attributes, type Inputs, type SeveralOp, type Op, runGradients, runOp} from '../../src/ops/op';
+import {type Attributes, type Inputs, type Op, runGradients, runOp, type SeveralOp} from '../../src/ops/op';
 import {rmsNorm, rmsNormGradientScaleOp, rmsNormGradientXOp} from '../../src/ops/rms_norm';
 import {rotaryGradientOp, rotaryTables} from '../../src/ops/rotary';
 import {attentionCase, attentionSettings} from '../support/attention_case';
@@ -79,7 +79,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const args = {x: memory.floats(x), dy: memory.floats(dy), rows, columns, epsilon, kind};
       const target = memory.output(x.length);
       memory.run(normGradientX({...args, scale: memory.floats(scale), dx: target}));
-      // With one column the exact gradient is almost 0, and rounding errors of larger numbers remain.
+      // With one column the exact gradient is almost 0, and what remains are the rounding errors of larger numbers.
       if (columns > 1) expect(memory.result(target, x.length)).toBeAllClose(dx, {rtol: 1e-5});
       const sums = memory.output(columns);
       memory.run(normGradientScale({...args, target: sums, workspace: memory.place(8 * rows)}));
@@ -202,7 +202,7 @@ function expectAsReference(op: unknown, inputs: Inputs, attrs: Attributes = {}):
   expect(runOp(op as AnyOp, inputs, attrs)).toBeAllClose((op as AnyOp).reference(inputs, attrs));
 }
 
-/** The same for an operation with several results. */
+/** Like {@link expectAsReference}, for an operation with several results. */
 function expectAsReferences(op: SeveralOp<never, never>, inputs: Inputs, attrs: Attributes): void {
   const expected = op.reference(inputs as never, attrs as never);
   const actual = runGradients(op, inputs as never, attrs as never);
@@ -236,7 +236,7 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
       {batch: 2, length: 67, before: 0, keyHeads: 2, groups: 1, width: 33, window: null},
       {batch: 1, length: 3, before: 2, keyHeads: 1, groups: 70, width: 9, window: null},
       {batch: 1, length: 10, before: 20, keyHeads: 1, groups: 2, width: 300, window: null},
-      // More blocks of keys than the scratch memory has squares for.
+      // More blocks of keys than the scratch memory can hold squares for.
       {batch: 1, length: 3, before: 2000, keyHeads: 1, groups: 2, width: 8, window: null},
       {batch: 2, length: 70, before: 0, keyHeads: 1, groups: 3, width: 20, window: 30, bidirectional: true},
       {batch: 1, length: 90, before: 0, keyHeads: 1, groups: 1, width: 36, window: 31, bidirectional: true},
@@ -297,7 +297,7 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
       [1, 1, 2, null],
       [5, 642, 130, null],
       [131, 37, 517, 2],
-    ])('loss of the head: %i tokens of %i numbers, vocabulary of %i, cap %p', (tokens, width, vocabulary, softCap) => {
+    ])('head loss: %i tokens of %i numbers, vocabulary of %i, cap %p', (tokens, width, vocabulary, softCap) => {
       tf.tidy(() => {
         const targets = tf.randomUniform([tokens], 0, vocabulary, 'int32', 4);
         const inputs = {

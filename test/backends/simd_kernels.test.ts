@@ -118,7 +118,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     for (const type of [INT8, INT4] as const) {
       const {at, values} = packed(w, rows, columns, type);
       expect(unpacked(at, rows, columns, type)).toBeAllClose(values, {rtol: 1e-6});
-      // Half a step and the rounding of scales; int4 may give up the ends of the range for finer steps.
+      // Half a step plus the rounding of scales; int4 may clip the ends of the range for finer steps.
       expect(values).toBeAllClose(w, {rtol: type === INT8 ? 0.51 / 127 : 0.12});
     }
   });
@@ -143,7 +143,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     expect(squares(packed(w, rows, columns, INT4).values)).toBeLessThan(0.9 * squares(plain));
   });
 
-  test('packs bfloat16 bits as they are, from tables and kernels of any form', () => {
+  test('packs bfloat16 bits unchanged, from tables and kernels of any form', () => {
     for (const [outer, columns, inner] of [
       [1, 37, 1],
       [19, 37, 1],

@@ -1,6 +1,6 @@
-/** An engine with memory for tests: every array lies between guards of NaNs, which reveal reads and writes out of bounds. */
-import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
+/** An engine with memory for tests. Every array lies between guards of NaNs, which reveal accesses out of bounds. */
 import {type Command, INT4, INT8, type NumberType} from '../../src/backends/simd/engine/command';
+import {SimdEngine, type SimdEngineOptions} from '../../src/backends/simd/engine/simd_engine';
 
 const GUARD = 64;
 
@@ -11,8 +11,8 @@ export interface SimdMemoryOptions extends SimdEngineOptions {
 }
 
 /**
- * Kernels are tested on each of these: with both instruction sets, both tile shapes, and 1, 2 and 4 threads; some with
- * unshared memory, and some with addresses above 2 GiB.
+ * Kernels are tested with each of these settings. They cover both instruction sets, both tile shapes, 1, 2 and 4
+ * threads, unshared memory, and addresses above 2 GiB.
  */
 export const settings: SimdMemoryOptions[] = [
   {relaxed: true, wide: false, threads: 1, shared: false},
@@ -25,8 +25,9 @@ export const settings: SimdMemoryOptions[] = [
 ];
 
 /**
- * Allowed error of a product, relative to its largest value. With integer weights both sides are rounded to integers: few
- * rows of x to 12 bits for int8, and for int4 to 8 bits with relaxed SIMD or 16 without; many rows and their weights to 13.
+ * Allowed error of a product, relative to its largest value. With integer weights both sides are rounded to integers.
+ * Few rows of x are rounded to 12 bits for int8, and for int4 to 8 bits with relaxed SIMD or 16 without; many rows and
+ * the weights to 13 bits.
  */
 export function productTolerance(type: NumberType, m: number, relaxed: boolean): number {
   if (type === INT8) return 4e-4;
@@ -51,7 +52,7 @@ export class SimdMemory {
     return new SimdMemory(engine, Math.max(begin, engine.staticBytes));
   }
 
-  /** Allocates bytes at an address that is aligned to 4 bytes only. */
+  /** Allocates bytes at an address that is aligned only to 4 bytes. */
   place(bytes: number): number {
     this.guard();
     const at = this.end;

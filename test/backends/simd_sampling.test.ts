@@ -3,9 +3,9 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {samplers, useBackend} from '../../src';
 import * as sampling from '../../src/backends/simd/kernels/sampling';
+import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';
 import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
-import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';
 import {topK, topKOp} from '../../src/ops/top_k';
 import {normal, uniform} from '../support/random';
 import {random, settings, SimdMemory} from './simd_memory';
@@ -123,7 +123,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
   });
 });
 
-/** Results of each backend; `reference` is the plain operations. */
+/** Results of each backend; `reference` holds those of the plain operations. */
 async function everywhere<T>(run: () => T): Promise<T[]> {
   const results: T[] = [];
   for (const name of ['cpu', 'simd'] as const) {
@@ -182,7 +182,7 @@ test('tf.topk and tf.softmax match those on the backend cpu', async () => {
   });
 });
 
-test('samplers draw the same tokens on both backends, and the same as from all probabilities', async () => {
+test('samplers draw the same tokens on both backends as from all probabilities', async () => {
   const values = Float32Array.from({length: 3 * 5000}, uniform(4)).map(v => 12 * v);
   const make = [
     () => new samplers.RandomSampler({seed: 1, temperature: 0.8}),
@@ -210,13 +210,13 @@ test('samplers draw the same tokens on both backends, and the same as from all p
       const row = values.subarray((i % 3) * 5000, ((i % 3) + 1) * 5000);
       return plain.getNextToken(softmax(row, plain.temperature));
     });
-    // Min-p draws tokens in a different order than from all probabilities.
+    // With min-p, tokens are drawn in a different order than from all probabilities.
     const known = plain.getConfig().minP === undefined;
     expect(tokens).toEqual(known ? [expected, expected] : [tokens[0], tokens[0]]);
   }
 });
 
-test('a subclass with its own choice receives all probabilities', async () => {
+test('a subclass with its own `getNextToken` receives all probabilities', async () => {
   await useBackend('simd');
   const sizes: number[] = [];
   const logits = tf.tensor2d([[1, 2, 3, 0]]);

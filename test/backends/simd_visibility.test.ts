@@ -1,4 +1,4 @@
-/** Attention of a few new tokens over a long cache, where blocks of distant or empty places are skipped. */
+/** Attention of new tokens over a long cache, where blocks of distant or empty slots are skipped. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
 import {
@@ -19,7 +19,7 @@ beforeAll(async () => {
 const ints = (rows: number[][]) => tf.tensor2d(rows, undefined, 'int32');
 const count = (length: number, at: (i: number) => number) => Array.from({length}, (_, i) => at(i));
 
-/** Row 0 continues at position 250, row 1 at 30. A ring reuses its places in turn. */
+/** Row 0 continues at position 250, row 1 at 30. A ring reuses its slots in turn. */
 function inputs(ring: boolean, images: boolean): AttentionInputs & Partial<AttentionMasks> {
   const starts = [250, 30];
   const placed = (start: number, place: number) => {

@@ -1,4 +1,4 @@
-/** Choosing among invented backends: only the list knows their names. */
+/** Selects among made-up backends, which are known only through the list. */
 import {type Backend} from '../../src/backends/backend';
 import {backendNames, describeBackends, useBackend} from '../../src/backends/use_backend';
 

@@ -1,7 +1,7 @@
 /** Writing files into a folder: committed together, or aborted together; and JSON files. */
 import {type FileSink, intoFile, intoFolder, writeAll} from '../../src/base/byte_sink';
-import {readJson, writeJson} from '../../src/base/json';
 import {ValueError} from '../../src/base/errors';
+import {readJson, writeJson} from '../../src/base/json';
 import {MemoryPreset} from '../../src/files/memory';
 
 const failed = new Error('disk full');

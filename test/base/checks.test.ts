@@ -1,7 +1,7 @@
 /** Checks of arguments, and the error texts of layers that use them. */
-import {ValueError} from '../../src/base/errors';
-import {type ArgumentKind, checkArgument, checkArguments, checkObject} from '../../src/base/checks';
 import {Gemma3VisionEncoder} from '../../src';
+import {type ArgumentKind, checkArgument, checkArguments, checkObject} from '../../src/base/checks';
+import {ValueError} from '../../src/base/errors';
 import {Dense, EinsumDense, ReversibleEmbedding, RMSNormalization, RotaryEmbedding} from '../../src/public/layers';
 
 const VISION = {

@@ -4,13 +4,13 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
-import {openPreset} from '../../src/hub/open_preset';
-import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {listPresetVariables, loadPresetWeights} from '../../src/checkpoints/load_weights';
 import {openCheckpoint} from '../../src/checkpoints/open_checkpoint';
 import {type LoadProgress} from '../../src/checkpoints/stored_weights';
-import {rejection} from '../support/hdf5_files';
+import {openPreset} from '../../src/hub/open_preset';
+import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {fixture} from '../support/fixtures';
+import {rejection} from '../support/hdf5_files';
 
 const H5 = 'model.weights.h5';
 const folders: string[] = [];

@@ -3,10 +3,10 @@ import {readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
 import {MemorySource} from '../../src/base/byte_source';
-import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
-import {Hdf5File} from '../../src/formats/hdf5';
-import {kerasPaths} from '../../src/checkpoints/model_paths';
 import {snakeCase} from '../../src/base/casing';
+import {kerasPaths} from '../../src/checkpoints/model_paths';
+import {Hdf5File} from '../../src/formats/hdf5';
+import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {fixture, fixtureNames} from '../support/fixtures';
 
 test.each([

@@ -3,8 +3,8 @@ import {PassThrough} from 'node:stream';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from 'tfjs-gemma3';
 import {Interrupts} from '../../cli/support/interrupts';
-import {run, TINY} from './run';
 import {tinyPicture} from '../support/fixtures';
+import {run, TINY} from './run';
 
 const SHORT = ['--max-new-tokens', '5'];
 const chat = (...argv: string[]) => ['chat', '--preset', TINY, ...argv];

@@ -1,8 +1,8 @@
 /** `gemma3 embed`, compared with the library. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedder} from 'tfjs-gemma3';
-import {run, TINY} from './run';
 import {fixture} from '../support/fixtures';
+import {run, TINY} from './run';
 
 const FIXTURE = fixture('embedder/embedding_model');
 const TEXTS = ['Mars is called the Red Planet.', 'Venus', 'two words'];

@@ -4,8 +4,8 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Interrupts} from '../../cli/support/interrupts';
-import {run, TINY} from './run';
 import {tinyPicture} from '../support/fixtures';
+import {run, TINY} from './run';
 
 let folder: string;
 beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'finetune-'))));

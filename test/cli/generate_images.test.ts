@@ -3,8 +3,8 @@ import {cpSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {run, TINY} from './run';
 import {TINY_PRESET, tinyPicture} from '../support/fixtures';
+import {run, TINY} from './run';
 
 const SQUARE = ['--image', tinyPicture('blue_square')];
 

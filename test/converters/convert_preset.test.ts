@@ -8,9 +8,9 @@ import * as tf from '@tensorflow/tfjs';
 import {convertPreset, Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, useBackend} from '../../src';
 import {folderHandler, MemoryPreset, openPreset} from '../../src/public/files';
 import {listPresetVariables} from '../../src/public/weights';
-import {expectNoLeak, take} from '../support/numbers';
-import {rejection} from '../support/hdf5_files';
 import {fixture, fixtureNames, TINY_PRESET} from '../support/fixtures';
+import {rejection} from '../support/hdf5_files';
+import {expectNoLeak, take} from '../support/numbers';
 
 const root = mkdtempSync(join(tmpdir(), 'convert-'));
 afterAll(() => rmSync(root, {recursive: true}));

@@ -5,14 +5,14 @@ import {type AddressInfo} from 'node:net';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {MemorySource, readAll} from '../../src/base/byte_source';
 import {ValueError} from '../../src/base/errors';
 import {BlobPreset} from '../../src/files/blob';
 import {HttpPreset} from '../../src/files/http';
 import {openPreset} from '../../src/hub/open_preset';
-import {MemorySource, readAll} from '../../src/base/byte_source';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
-import {expectNoLeak, take} from '../support/numbers';
 import {fixture} from '../support/fixtures';
+import {expectNoLeak, take} from '../support/numbers';
 
 const FOLDER = fixture('backbone/defaults');
 const H5 = 'model.weights.h5';
@@ -247,7 +247,7 @@ test('names of object properties are not presets', async () => {
 test('names an address that does not answer', async () => {
   const gone = new HttpPreset('http://127.0.0.1:9/x');
   await expect(readAll(gone, 'config.json')).rejects.toThrow(
-    /answer from http:\/\/127.0.0.1:9\/x\/config.json. Received: /,
+    /response from http:\/\/127.0.0.1:9\/x\/config.json. Received: /,
   );
 });
 

@@ -1,7 +1,7 @@
 /** Safetensors files: round trips, types, damaged files. */
-import {MemoryFile} from '../../src/public/files';
 import {MemorySource} from '../../src/base/byte_source';
 import {readSafetensors, writeSafetensors} from '../../src/formats/safetensors';
+import {MemoryFile} from '../../src/public/files';
 
 const fileOf = (header: unknown, data: Uint8Array | number = 0): MemorySource => {
   const text = new TextEncoder().encode(typeof header === 'string' ? header : JSON.stringify(header));

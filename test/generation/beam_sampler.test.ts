@@ -1,8 +1,8 @@
 /** Beam search against all possible continuations, and against a beam search without caches and batches. */
 import fc from 'fast-check';
 import {samplers} from '../../src';
-import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
+import {FakeDecoder} from '../support/fake_decoder';
 
 interface Found {
   tokens: number[];

@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import {samplers} from '../../src';
 import {onEachBackend} from '../support/backends';
-import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
+import {FakeDecoder} from '../support/fake_decoder';
 
 function cosine(a: number[], b: number[]): number {
   const dot = (x: number[], y: number[]) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);

@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import {Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {lookUp} from '../../src/generation/samplers/prompt_lookup';
-import {expectNoLeak} from '../support/numbers';
-import {FakeDecoder} from '../support/fake_decoder';
 import {collect} from '../support/collect';
+import {FakeDecoder} from '../support/fake_decoder';
+import {expectNoLeak} from '../support/numbers';
 
 /** A draft that is right some of the time: it has the model's logits, except after texts of some lengths. */
 class Guessing extends FakeDecoder {

@@ -35,8 +35,8 @@ describe('gemma3_tiny', () => {
   test('is not a folder if the package lacks it', async () => {
     jest.spyOn(platform, 'packagedPreset').mockResolvedValue(undefined);
     await expect(openPreset('gemma3_tiny')).rejects.toThrow(
-      'Expected the files of preset "gemma3_tiny" in the package. Received a package without them. Install it again. ' +
-        'A folder of that name is "./gemma3_tiny".',
+      'Expected the files of preset "gemma3_tiny" in the package. Received a package without them. Reinstall it. ' +
+        'To open a folder of that name, pass "./gemma3_tiny".',
     );
   });
 });

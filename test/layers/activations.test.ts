@@ -1,3 +1,4 @@
+/** Activations against Keras' formulas, and their names in configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {activate, activationName} from '../../src/layers/activations';
@@ -5,7 +6,7 @@ import {Dense} from '../../src/layers/dense';
 import {EinsumDense} from '../../src/layers/einsum_dense';
 
 const erf = (x: number): number => {
-  // Series: enough terms for |x| <= 4.
+  // The series has enough terms for |x| <= 4.
   let [sum, term] = [x, x];
   for (let n = 1; n < 80; n++) {
     term *= (-x * x) / n;
@@ -16,7 +17,7 @@ const erf = (x: number): number => {
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 const softplus = (x: number) => Math.log1p(Math.exp(x));
 
-/** As Keras defines them. */
+/** Keras' definitions. */
 const FORMULAS: Record<string, (x: number) => number> = {
   linear: x => x,
   relu: x => Math.max(0, x),
@@ -37,13 +38,13 @@ const FORMULAS: Record<string, (x: number) => number> = {
 const NAMES = [...Object.keys(FORMULAS), 'softmax'];
 const X = [-4, -3.5, -2.2, -1, -0.3, 0, 0.4, 1, 2.5, 3.1, 4];
 
-test.each(Object.entries(FORMULAS))('%s is what Keras computes', (name, formula) => {
+test.each(Object.entries(FORMULAS))('%s matches Keras', (name, formula) => {
   tf.tidy(() => {
     expect(activate(name, tf.tensor1d(X))).toBeAllClose(X.map(formula), {atol: 5e-6});
   });
 });
 
-test.each(NAMES)('%s is the same in Dense and EinsumDense, and survives a configuration in either casing', name => {
+test.each(NAMES)('%s is the same in Dense and EinsumDense, and survives a config round trip in either casing', name => {
   tf.tidy(() => {
     const layers = [
       new Dense({units: 3, activation: name}),
@@ -56,7 +57,7 @@ test.each(NAMES)('%s is the same in Dense and EinsumDense, and survives a config
       return layer.call(x).dataSync();
     });
     expect(a).toEqual(b);
-    // tfjs writes strings in camelCase to JSON, or finds them so.
+    // tfjs may turn strings into camel case when it writes or reads JSON.
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
     for (const layer of layers) {
       const config = layer.getConfig();

@@ -1,4 +1,4 @@
-/** Tables of arguments: names, defaults and checks from one list. */
+/** Argument tables: names, defaults and checks from one list. */
 import {type ArgumentTable, completeArguments, namesOf, pick} from '../../src/layers/arguments';
 
 interface PoolingArgs {
@@ -40,10 +40,10 @@ test('picks the arguments that another class takes', () => {
   expect(pick(complete({size: 3, cap: 1}), ['size', 'cap'])).toEqual({size: 3, cap: 1});
 });
 
-test('is compared with the interface by the compiler', () => {
+test('is checked against the interface by the compiler', () => {
   // @ts-expect-error: an argument that can be left out needs a default
   const noDefault: ArgumentTable<PoolingArgs> = {...ARGUMENTS, strides: ['size']};
-  // @ts-expect-error: a flag is no size
+  // @ts-expect-error: a flag is not a size
   const wrongKind: ArgumentTable<PoolingArgs> = {...ARGUMENTS, padded: ['size', 1]};
   // @ts-expect-error: `size` is missing
   const incomplete: ArgumentTable<Pick<PoolingArgs, 'size' | 'strides'>> = {strides: ['size', 2]};

@@ -1,3 +1,4 @@
+/** `Dense` and `Embedding` against Keras: outputs, gradients, storage, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {Dense} from '../../src/layers/dense';
 import {Embedding} from '../../src/layers/embedding';
@@ -14,7 +15,7 @@ function filled(layer: Dense, kernel: tf.Tensor, bias?: tf.Tensor): Dense {
 }
 
 describe('Dense', () => {
-  test.each(CASES.dense.map(c => [c.activation, c] as const))('returns what Keras returns with %s', (activation, c) => {
+  test.each(CASES.dense.map(c => [c.activation, c] as const))('matches Keras with activation %s', (activation, c) => {
     tf.tidy(() => {
       const layer = filled(new Dense({units: 5, activation}), stored(c.kernel), stored(c.bias));
       expect(layer.call(stored(c.x))).toBeAllClose(stored(c.output), {atol: 1e-5});
@@ -61,7 +62,7 @@ describe('Dense', () => {
   });
 
   test('is stored as bfloat16 and computes in float32', () => {
-    // Small multiples of 1/8 are bfloat16 numbers, so that nothing is rounded.
+    // Small multiples of 1/8 are exact in bfloat16, so nothing is rounded.
     const kernel = tf.div(tf.round(tf.randomUniform([7, 3], -16, 16, 'float32', 1)), 8);
     const bias = tf.tensor1d([0.1, 0.2, 0.3]);
     const packed = filled(new Dense({units: 3, dtype: 'bfloat16'}), kernel, bias);
@@ -77,7 +78,7 @@ describe('Dense', () => {
     expect(packed.kernel.read()).toBeAllClose(kernel, {atol: 0});
   });
 
-  test('survives its configuration, in either casing of the activation', () => {
+  test('survives a config round trip, in either casing of the activation', () => {
     const layer = new Dense({units: 3, activation: 'gelu_approximate', useBias: false, dtype: 'bfloat16', name: 'd'});
     const config = layer.getConfig();
     expect(config).toMatchObject({units: 3, activation: 'gelu_approximate', useBias: false, dtype: 'bfloat16'});
@@ -92,7 +93,7 @@ describe('Dense', () => {
     expect(classNameMap.Dense![0]).toBe(tf.layers.dense({units: 1}).constructor);
   });
 
-  test('refuses what it cannot use', () => {
+  test('refuses invalid arguments and inputs', () => {
     expect(() => new Dense({units: 0})).toThrow('Dense expected `units` to be a positive integer. Received: units=0.');
     expect(() => new Dense({units: 1, activation: 'gelu_new'})).toThrow('Received: "gelu_new"');
     expect(() => new Dense({units: 1, activation: 'toString'})).toThrow('Dense expected an activation, one of: linear');
@@ -102,7 +103,7 @@ describe('Dense', () => {
 });
 
 describe('Embedding', () => {
-  test.each(['float32', 'bfloat16'])('looks rows up, stored as %s', dtype => {
+  test.each(['float32', 'bfloat16'])('looks up rows, stored as %s', dtype => {
     const table = tf.div(tf.range(0, 12), 4).reshape([4, 3]);
     const layer = new Embedding({inputDim: 4, outputDim: 3, dtype, name: 'e'});
     layer.build();

@@ -1,17 +1,18 @@
+/** `EinsumDense` against Keras: outputs, gradients, storage, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {EinsumDense, type EinsumDenseArgs} from '../../src/layers/einsum_dense';
 import {PackedWeight} from '../../src/weights/packed_weight';
+import {fixtureJson} from '../support/fixtures';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
-import {fixtureJson} from '../support/fixtures';
 
 interface Stored {
   shape: number[];
   values: number[];
 }
 
-/** What Keras computes, from make_einsum_fixtures.py. */
+/** Results of Keras, from make_einsum_fixtures.py. */
 interface Case {
   equation: string;
   outputShape: number | (number | null)[];
@@ -40,12 +41,12 @@ function layerOf(c: Case, more: Partial<EinsumDenseArgs> = {}): EinsumDense {
   return layer;
 }
 
-/** tfjs writes JSON with the casing of Python, and reads it back. */
+/** Writes JSON as tfjs does, in Python's casing, and reads it back. */
 const throughJson = (model: tf.LayersModel) =>
   tf.models.modelFromJSON(JSON.parse(JSON.stringify(model.toJSON(null, false))) as tf.io.ModelJSON['modelTopology']);
 
 describe.each(NAMED)('%s', (_, c) => {
-  test('is what Keras computes', () => {
+  test('matches Keras', () => {
     tf.tidy(() => {
       const layer = layerOf(c);
       expect(layer.kernel.shape).toEqual(c.kernel.shape);
@@ -71,7 +72,7 @@ describe.each(NAMED)('%s', (_, c) => {
       const {grads, value} = tf.variableGrads(f, bias ? [kernel!, bias] : [kernel!]);
       const dx = tf.grad(a => layer.call(a))(x, dy);
       const dot = (a: tf.Tensor, b: tf.Tensor) => tf.sum(tf.mul(a, b)).arraySync() as number;
-      // Linear in x and in the kernel: what is not the bias' part of the sum is each one's product with its gradient.
+      // Linear in x and in the kernel: the sum without the bias equals the product of either with its gradient.
       const total = value.arraySync();
       const ofBias = bias ? dot(grads[bias.name]!, bias) : 0;
       expect(Math.abs(dot(grads[kernel!.name]!, kernel!) + ofBias - total)).toBeLessThan(1e-5 * Math.max(10, total));
@@ -103,7 +104,7 @@ describe.each(NAMED)('%s', (_, c) => {
     });
   });
 
-  test('survives its configuration and a model as JSON', async () => {
+  test('survives round trips of its config and of a model as JSON', async () => {
     const config = layerOf(c, {name: 'dense', kernelInitializer: 'he_normal'}).getConfig();
     expect(new EinsumDense(config as unknown as EinsumDenseArgs).getConfig()).toEqual(config);
     const first = layerOf(c, {name: 'dense', batchInputShape: [null, ...c.x.shape.slice(1)]});

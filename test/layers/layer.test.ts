@@ -1,3 +1,4 @@
+/** The base layer: names, order and storage of weights, freezing, disposal, configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {EinsumDense} from '../../src/layers/einsum_dense';
 import {type Kwargs, Layer, type LayerArgs, type ShapeOrShapes, type TensorOrTensors} from '../../src/layers/layer';
@@ -5,7 +6,7 @@ import {RMSNormalization} from '../../src/layers/rms_normalization';
 import {Gemma3DecoderBlock} from '../../src/models/gemma3/gemma3_decoder_block';
 import {normal} from '../support/random';
 
-/** A weight, two dense layers in a list, a norm. */
+/** A layer with a weight, two dense layers in a list, and a norm. */
 class Inner extends Layer {
   static className = 'TestInner';
   readonly dense: EinsumDense[];
@@ -63,7 +64,7 @@ function built(args: LayerArgs = {}): Outer {
 }
 
 describe('Layer', () => {
-  test('names weights and layers by their place', () => {
+  test('names weights and layers by their position in the tree', () => {
     const layer = built();
     expect(layer.weights.map(weight => weight.originalName)).toEqual(NAMES);
     expect(layer.inner.norm.path).toBe('outer/inner/norm');
@@ -72,7 +73,7 @@ describe('Layer', () => {
     layer.dispose();
   });
 
-  test('names them the same when it is applied', () => {
+  test('gives the same names when it is applied', () => {
     const layer = new Outer({name: 'outer'});
     tf.tidy(() => layer.apply(tf.zeros([1, 4])) as tf.Tensor).dispose();
     expect(layer.weights.map(weight => weight.originalName)).toEqual(NAMES);
@@ -84,7 +85,7 @@ describe('Layer', () => {
     model.dispose();
   });
 
-  test('keeps the order of its weights, whichever are trainable', () => {
+  test('keeps the order of its weights, regardless of which are trainable', () => {
     const layer = built();
     layer.inner.dense[0]!.trainable = false;
     expect(layer.weights.map(weight => weight.originalName)).toEqual(NAMES);
@@ -196,7 +197,7 @@ describe('Layer', () => {
       expect(() => new Outer({dtype})).toThrow('Expected dtype to be one of float32, bfloat16, int8, int4, float16,');
     }
     expect(new Outer({dtype: null}).dtypePolicy).toEqual({name: 'float32', format: 'float32'});
-    // tfjs reads its JSON so.
+    // This is how tfjs reads the name from its JSON.
     expect(new Outer({dtype: 'mixedBfloat16'}).dtypePolicy).toEqual({name: 'mixed_bfloat16', format: 'float32'});
     const policy = {module: 'keras', class_name: 'DTypePolicy', config: {name: 'bfloat16'}};
     expect(new Outer({dtype: policy}).dtypePolicy.format).toBe('bfloat16');

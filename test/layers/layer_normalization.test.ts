@@ -1,3 +1,4 @@
+/** `LayerNormalization` against Keras, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {LayerNormalization} from '../../src/layers/layer_normalization';
 import {layerNorm} from '../../src/ops/layer_norm';
@@ -36,7 +37,7 @@ describe('LayerNormalization', () => {
     expectSameGradients(op, plain, rows, {atol: 2e-5});
   });
 
-  test('starts as Keras does and survives its configuration', () => {
+  test('has the initial weights of Keras and survives a config round trip', () => {
     const layer = new LayerNormalization();
     layer.build([null, 3]);
     expect(layer.epsilon).toBe(1e-3);

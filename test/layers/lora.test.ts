@@ -1,20 +1,20 @@
-/** LoRA of single layers: the numbers of Keras, kernels at rest in every format, configurations, errors. */
+/** LoRA of single layers: the numbers of Keras, kernels stored in every format, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
-import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
 import {ValueError} from '../../src/base/errors';
 import {Embedding} from '../../src/layers/embedding';
 import {loraEquations, type LoraLayer} from '../../src/layers/lora';
+import {Dense, EinsumDense, ReversibleEmbedding} from '../../src/public/layers';
 import {onEachBackend} from '../support/backends';
-import {normal} from '../support/random';
 import {fixtureJson} from '../support/fixtures';
+import {normal} from '../support/random';
 
 interface Stored {
   shape: number[];
   values: number[];
 }
 
-/** What Keras computes, from make_lora_fixtures.py. */
+/** Results of Keras, from make_lora_fixtures.py. */
 interface Case {
   name: string;
   args: object;
@@ -56,7 +56,7 @@ const run = (layer: LoraLayer, x: tf.Tensor, {reverse}: Case) => layer.call(x, r
 
 onEachBackend(({formats}) => {
   describe.each(CASES.map(c => [c.name, c] as const))('%s', (_, c) => {
-    test('outputs, weights and their gradients are those of Keras', () => {
+    test('outputs, weights and gradients match Keras', () => {
       const before = tf.memory().numTensors;
       tf.tidy(() => {
         const layer = layerOf(c);
@@ -87,12 +87,12 @@ onEachBackend(({formats}) => {
       expect(tf.memory().numTensors).toBe(before);
     });
 
-    test.each(formats)('over a kernel stored as %s, merged as in two products', dtype => {
+    test.each(formats)('over a kernel stored as %s, merging gives the same as two products', dtype => {
       tf.tidy(() => {
         const layer = layerOf(c, {dtype});
         const plain = make(c);
         plain.build(c.x.shape);
-        // The same values as at rest, with the product added: what the two products stand for.
+        // The stored values plus the product of both matrices, which must give the same result as the two products.
         const {a, b} = layer.loraMatrices!;
         const delta = tf.reshape(
           tf.mul(tf.matMul(tf.reshape(a.read(), [-1, c.rank]), b.read() as tf.Tensor2D), c.alpha / c.rank),
@@ -101,7 +101,7 @@ onEachBackend(({formats}) => {
         plain.weights.forEach((weight, i) => weight.write(tf.clone(layer.savedWeights[i]!.read())));
         plain.adapted.write(tf.add(layer.adapted.read(), delta));
         const x = inputOf(c);
-        // Kernels of integers round x, too.
+        // Integer kernels also round x.
         expect(run(layer, x, c)).toBeAllClose(run(plain, x, c), dtype === 'bfloat16' ? 1e-5 : 5e-3);
         layer.dispose();
         plain.dispose();
@@ -127,12 +127,12 @@ onEachBackend(({formats}) => {
   });
 });
 
-test('an axis shared with x, and one that only the kernel has, keep their places', () => {
+test('the last axis of the kernel keeps its place, whether x has it too or not', () => {
   expect(loraEquations('btd,ndh->btnh')).toEqual({first: 'btd,ndr->btnr', second: 'btnr,rh->btnh', order: 'ab'});
   expect(loraEquations('abc,dc->abd')).toEqual({first: 'abc,rc->abr', second: 'abr,dr->abd', order: 'ba'});
   expect(loraEquations('ab...,bc->ac...').second).toBe('ar...,rc->ac...');
   tf.tidy(() => {
-    // Kernels that are no matrices: the last axis is in x and in the result.
+    // The kernel is not a plain matrix: its last axis is also in x and in the result.
     const layer = new EinsumDense({equation: 'abc,bc->ac', outputShape: 3});
     layer.build([2, 4, 3]);
     const x = normal([2, 4, 3], 1);

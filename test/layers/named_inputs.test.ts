@@ -1,9 +1,10 @@
+/** Model inputs by name: conversion to tensors, and errors. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {inputTensors, type ModelInputs} from '../../src/layers/named_inputs';
 import {expectNoLeak} from '../support/numbers';
 
-/** What `inputTensors` reads of a model. */
+/** The parts of a model that `inputTensors` reads. */
 const modelOf = (inputs: Record<string, [(number | null)[], 'int32' | 'float32']>) =>
   ({
     inputNames: Object.keys(inputs),
@@ -78,10 +79,10 @@ describe('refuses', () => {
   test.each<[unknown, string]>([
     [
       {token_ids: [[1], [1, 2]], padding_mask: ones},
-      'Received: 1 and 2 elements in rows of one axis. Pad rows to one length',
+      'Received: 1 and 2 elements in rows along one axis. Pad all rows to the same length',
     ],
-    [{token_ids: [[1, 2], 3], padding_mask: ones}, 'Received: rows of different depth. Pass each sample as one row.'],
-    [{token_ids: [[1, [2]]], padding_mask: ones}, 'Received: rows of different depth. Pass only numbers.'],
+    [{token_ids: [[1, 2], 3], padding_mask: ones}, 'Received: rows of different depths. Pass each sample as one row.'],
+    [{token_ids: [[1, [2]]], padding_mask: ones}, 'Received: rows of different depths. Pass only numbers.'],
     [{token_ids: ones, padding_mask: [[1, '1']]}, 'Expected `padding_mask` as a tensor or as nested arrays of whole'],
     [{token_ids: [[1, 1.5]], padding_mask: ones}, 'nested arrays of whole numbers. Received: 1.5. Pass only numbers.'],
     [{token_ids: ones, padding_mask: null}, 'Received: null. Pass only numbers.'],
@@ -98,7 +99,7 @@ describe('refuses', () => {
     ],
     [
       {token_ids: ones, padding_mask: [[1]]},
-      'Expected token_ids, padding_mask of one shape (batch, length). Received: ',
+      'Expected token_ids, padding_mask with the same shape (batch, length). Received: ',
     ],
     [
       {token_ids: [[], []], padding_mask: [[], []]},
@@ -124,9 +125,9 @@ describe('refuses', () => {
     [{images: tf.zeros([1, 1, 3, 2, 3])}, 'Received: shape [1,1,3,2,3].'],
     [
       {images: tf.zeros([2, 1, 2, 2, 3])},
-      'one batch size for all inputs. Received: token_ids [1,2], padding_mask [1,2],',
+      'the same batch size for all inputs. Received: token_ids [1,2], padding_mask [1,2],',
     ],
-    [{vision_mask: [[0]]}, 'Expected token_ids, padding_mask, vision_mask of one shape (batch, length).'],
+    [{vision_mask: [[0]]}, 'Expected token_ids, padding_mask, vision_mask with the same shape (batch, length).'],
   ])('images: %#', async (more, message) => {
     await expectNoLeak(() => {
       const x = {token_ids: ones, padding_mask: ones, images: [[image]], vision_indices: [[1]], vision_mask: ones};

@@ -1,3 +1,4 @@
+/** `ReversibleEmbedding`, with tied and separate weights: lookup, projection, gradients, storage, loading. */
 import * as tf from '@tensorflow/tfjs';
 import {ReversibleEmbedding, type ReversibleEmbeddingArgs} from '../../src/layers/reversible_embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
@@ -58,7 +59,7 @@ describe.each([
     tf.tidy(() => {
       const dy = normal([2, 3, V], 6);
       const loss = (y: tf.Tensor) => tf.sum(tf.mul(y, dy)) as tf.Scalar;
-      // Not linear in between, so that the two uses depend on each other.
+      // A nonlinearity in between makes the two uses depend on each other.
       const actual = tf.variableGrads(
         () => loss(layer.call(tf.tanh(layer.call(IDS)), {reverse: true})),
         layer.weights.map(weight => weight.read() as tf.Variable),
@@ -90,7 +91,7 @@ describe.each([
     });
   });
 
-  test('survives its configuration', () => {
+  test('survives a config round trip', () => {
     const config = filled({...args, name: 'e', dtype: 'bfloat16'}).getConfig();
     expect(config).toMatchObject({inputDim: V, outputDim: D, logitSoftCap: cap, tieWeights: !reverse});
     expect(new ReversibleEmbedding(config as unknown as ReversibleEmbeddingArgs).getConfig()).toEqual(config);
@@ -107,7 +108,7 @@ describe('ReversibleEmbedding', () => {
     tf.tidy(() => expect(copy.predict(IDS) as tf.Tensor).toBeAllClose(model.predict(IDS) as tf.Tensor, 1e-12));
   });
 
-  test('refuses what it cannot use', () => {
+  test('refuses invalid arguments and inputs', () => {
     expect(() => new ReversibleEmbedding({inputDim: 0, outputDim: 3})).toThrow(
       'ReversibleEmbedding expected `inputDim` to be a positive integer. Received: inputDim=0.',
     );

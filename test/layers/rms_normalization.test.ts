@@ -1,9 +1,10 @@
+/** `RMSNormalization` against its formula. */
 import * as tf from '@tensorflow/tfjs';
 import {RMSNormalization, type RMSNormalizationArgs} from '../../src/layers/rms_normalization';
 import {normal} from '../support/random';
 
 describe('RMSNormalization', () => {
-  test('divides by the root mean square and multiplies by one more than its scale', () => {
+  test('divides by the root mean square and multiplies by 1 + scale', () => {
     tf.tidy(() => {
       const layer = new RMSNormalization({epsilon: 0.5});
       const x = normal([2, 3, 4], 1);
@@ -23,7 +24,7 @@ describe('RMSNormalization', () => {
     });
   });
 
-  test('keeps its weights in float32 for any dtype, and survives its configuration', () => {
+  test('keeps its weights in float32 for any dtype, and survives a config round trip', () => {
     const layer = new RMSNormalization({epsilon: 1e-3, dtype: 'bfloat16', name: 'norm'});
     layer.build([null, 4]);
     const scale = normal([4], 1);

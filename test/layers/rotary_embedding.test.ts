@@ -1,8 +1,9 @@
+/** `RotaryEmbedding` against its formula, for any order of axes. */
 import * as tf from '@tensorflow/tfjs';
 import {RotaryEmbedding, type RotaryEmbeddingArgs} from '../../src/layers/rotary_embedding';
 import {normal} from '../support/random';
 
-/** One pair of features at a position, with a wavelength of 100 and positions divided by 2. */
+/** Rotates one pair of features at a position, with a wavelength of 100 and positions divided by 2. */
 const turned = (a: number, b: number, position: number, pair: number, width: number): [number, number] => {
   const angle = position / 2 / 100 ** ((2 * pair) / width);
   return [a * Math.cos(angle) - b * Math.sin(angle), b * Math.cos(angle) + a * Math.sin(angle)];
@@ -28,7 +29,7 @@ describe('RotaryEmbedding', () => {
       [0, 9],
       [0, 9],
     ],
-  ])('turns from %j on', (startIndex, starts) => {
+  ])('rotates from position %j on', (startIndex, starts) => {
     const layer = new RotaryEmbedding(args);
     const before = tf.memory().numTensors;
     const y = layer.call(x, startIndex === undefined ? {} : {startIndex});
@@ -37,7 +38,7 @@ describe('RotaryEmbedding', () => {
     y.dispose();
   });
 
-  test('accepts any positions of its axes', () => {
+  test('accepts its axes in any order', () => {
     tf.tidy(() => {
       const y = new RotaryEmbedding(args).call(x, {startIndex: [1, 2]});
       for (const [axes, sequenceAxis, featureAxis] of [
@@ -56,7 +57,7 @@ describe('RotaryEmbedding', () => {
     });
   });
 
-  test('survives its configuration, and has nothing to dispose', () => {
+  test('survives a config round trip, and has nothing to dispose', () => {
     const config = new RotaryEmbedding({...args, name: 'rope'}).getConfig();
     const copy = new RotaryEmbedding(config as unknown as RotaryEmbeddingArgs);
     expect(copy.getConfig()).toEqual(config);
@@ -64,7 +65,7 @@ describe('RotaryEmbedding', () => {
     expect(copy.dispose()).toMatchObject({numDisposedVariables: 0});
   });
 
-  test('refuses what it cannot turn', () => {
+  test('refuses inputs that it cannot rotate', () => {
     const layer = new RotaryEmbedding();
     expect(() => layer.call(tf.zeros([1, 2, 3]))).toThrow('Rotary dimension must be even');
     expect(() => layer.call(tf.zeros([2, 2, 4]), {startIndex: [1, 2, 3]})).toThrow(

@@ -1,3 +1,4 @@
+/** `UnitNormalization`: lengths, gradients, configurations, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {UnitNormalization, type UnitNormalizationArgs} from '../../src/layers/unit_normalization';
 import {normal} from '../support/random';
@@ -23,14 +24,14 @@ describe('UnitNormalization', () => {
     });
   });
 
-  test('survives its configuration', () => {
+  test('survives a config round trip', () => {
     const config = new UnitNormalization({axis: [1, 2], name: 'unit'}).getConfig();
     expect(config).toMatchObject({axis: [1, 2], name: 'unit'});
     expect(new UnitNormalization(config as unknown as UnitNormalizationArgs).getConfig()).toEqual(config);
     expect(new UnitNormalization().axis).toBe(-1);
   });
 
-  test('works in a model of tfjs, which saves and loads it', async () => {
+  test('works in a tfjs model, and can be saved and loaded with it', async () => {
     const model = tf.sequential({layers: [new UnitNormalization({inputShape: [3], name: 'unit'})]});
     const copy = await tf.models.modelFromJSON(model.toJSON(null, false) as tf.io.ModelJSON['modelTopology']);
     const y = tf.tidy(() => (copy.predict(tf.tensor2d([[2, 3, 6]])) as tf.Tensor).mul(7).dataSync());

@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
 import {onEachBackend} from '../support/backends';
-import {expectNoLeak, take} from '../support/numbers';
 import {TINY_PRESET} from '../support/fixtures';
+import {expectNoLeak, take} from '../support/numbers';
 
 const predict = (model: Gemma3Backbone | Gemma3CausalLM) => {
   const ids = [[2, 9, 4, 300]];

@@ -1,11 +1,11 @@
 /** A model that is quantized in memory equals, bit for bit, one that was loaded with this dtype. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
-import {EinsumDense, RMSNormalization} from '../../src/public/layers';
-import {PackedWeight} from '../../src/public/weights';
 import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
+import {EinsumDense, RMSNormalization} from '../../src/public/layers';
+import {PackedWeight} from '../../src/public/weights';
 import {PIECE} from '../../src/weights/value_stream';
 import {fixture, TINY_PRESET} from '../support/fixtures';
 
@@ -163,7 +163,7 @@ describe('errors', () => {
   test('for unknown modes, and for models that are already quantized', async () => {
     const backbone = await load();
     await expect(backbone.quantize('float8' as never)).rejects.toThrow(
-      'Expected a mode of quantization: "int8", "int4", "bfloat16". Received: "float8".',
+      'Expected a quantization mode: "int8", "int4", "bfloat16". Received: "float8".',
     );
     await backbone.quantize('bfloat16');
     await backbone.quantize('int8');

@@ -1,13 +1,13 @@
+/** Attention against loops, with gradients, on every backend. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {
   attention,
+  type AttentionAttrs,
   attentionOp,
   attentionVisibility,
   attentionWithDropout,
-  type AttentionAttrs,
 } from '../../src/ops/attention';
-import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {
   attentionCase,
   type AttentionSettings,
@@ -16,6 +16,7 @@ import {
   plainAttention,
   visible,
 } from '../support/attention_case';
+import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectSameGradients} from '../support/gradients';
 
 const PLAIN: AttentionSettings = {
@@ -103,7 +104,7 @@ onEachBackend(() => {
       );
     });
 
-    test('returns zeros for a query that sees nothing, with no gradient', () => {
+    test('returns zeros for a query that sees no key, with no gradient', () => {
       const c = attentionCase(PLAIN);
       const paddingMask = tf.zeros<tf.Rank.R2>([2, 5], 'int32');
       const f = (q: tf.Tensor) => attention({...c.inputs, q: q as tf.Tensor4D, paddingMask}, c.attrs);
@@ -129,7 +130,7 @@ onEachBackend(() => {
       expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
     });
 
-    test('leaves no tensors behind', () => {
+    test('leaks no tensors', () => {
       const c = attentionCase({...PLAIN, images: true, padding: true, attentionMask: true});
       const attrs: AttentionAttrs = {...c.attrs, logitSoftCap: 1};
       const before = tf.memory().numTensors;

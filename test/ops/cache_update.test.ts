@@ -1,3 +1,4 @@
+/** Updates of a ring-buffer cache. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {cacheUpdateOp} from '../../src/ops/cache_update';

@@ -1,11 +1,12 @@
+/** Einsum products against their definition, and the planning of equations. */
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import {denseEinsum, planEinsum} from '../../src/ops/einsum';
 import {PackedWeight} from '../../src/weights/packed_weight';
 import {disposeAfterEach, onEachBackend} from '../support/backends';
+import {fixture} from '../support/fixtures';
 import {expectSameGradients} from '../support/gradients';
 import {normal} from '../support/random';
-import {fixture} from '../support/fixtures';
 
 const EQUATIONS = (
   JSON.parse(readFileSync(fixture('einsum.json'), 'utf8')) as {
@@ -15,7 +16,7 @@ const EQUATIONS = (
   }[]
 ).map(c => [c.equation, c.x.shape, c.kernel.shape] as const);
 const MORE = [
-  // Contracted axes that are not adjacent, in another order than in x, and one that is summed.
+  // Contracted axes that are not adjacent, contracted axes in a different order than in x, and an axis that is summed.
   ['abcd,dbe->ae', [2, 3, 4, 5], [5, 3, 6]],
   ['abc,bdc->ad', [2, 3, 4], [3, 5, 4]],
   ['abc,cdb->ad', [2, 3, 4], [4, 5, 3]],
@@ -35,7 +36,7 @@ function entries(tensor: tf.Tensor): Values {
   }));
 }
 
-/** The definition: the sum of products of all entries with equal labels. */
+/** The definition of einsum: the sum of products of all entries with equal labels. */
 function byDefinition(x: tf.Tensor, kernel: tf.Tensor, plan: ReturnType<typeof planEinsum>): number[] {
   const sizes = new Map([
     ...plan.x.map((l, i) => [l, x.shape[i]!]),
@@ -68,7 +69,7 @@ onEachBackend(() => {
       const before = tf.memory().numTensors;
       tf.tidy(() => {
         const [dx, dKernel] = tf.grads((a, b) => denseEinsum(a, b, plan))([x, kernel], dy) as [tf.Tensor, tf.Tensor];
-        // Linear in both arguments: the gradient along a direction is the value there.
+        // Linear in each argument, so the gradient along a direction is the value there.
         const [toX, toKernel] = [normal(x.shape, 4), normal(kernel.shape, 5)];
         const dot = (a: tf.Tensor, b: ArrayLike<number>) =>
           Array.from(a.dataSync()).reduce((s, v, i) => s + v * b[i]!, 0);
@@ -84,7 +85,7 @@ onEachBackend(() => {
       expect(tf.memory().numTensors).toBe(before);
     });
 
-    test('is the same over a packed kernel', () => {
+    test('gives the same result with a packed kernel', () => {
       const packed = new PackedWeight([...kernelShape], plan.layout, 'kernel', tf.initializers.zeros());
       packed.write(kernel);
       const rounded = packed.read();
@@ -127,8 +128,8 @@ describe('planEinsum', () => {
     ['a...,ab->...b', 3, 'of the form'],
     ['ab,...bc->ac', 2, 'of the form'],
     ['a1,1b->ab', 2, 'of the form'],
-    ['aab,bc->ac', 3, 'Expected each label once in an operand. Received: "aab,bc->ac".'],
-    ['ab,bc->acc', 2, 'Expected each label once'],
+    ['aab,bc->ac', 3, 'Expected each label at most once per operand. Received: "aab,bc->ac".'],
+    ['ab,bc->acc', 2, 'Expected each label at most once'],
     ['ab,bc->ad', 2, 'Label "d" of the result is in neither operand. Received: "ab,bc->ad".'],
     ['ab,bc->ac', 3, 'Equation "ab,bc->ac" expects an input of rank 2. Received: rank 3.'],
     ['...abc,cd->...abd', 2, 'expects an input of rank 3 or more. Received: rank 2.'],

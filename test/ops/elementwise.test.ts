@@ -1,3 +1,4 @@
+/** GELU, soft cap and image numbers, on every backend. */
 import * as tf from '@tensorflow/tfjs';
 import {gatedGelu, gatedGeluOp, gelu} from '../../src/ops/gated_gelu';
 import {imageNumbers} from '../../src/ops/image_numbers';
@@ -29,7 +30,7 @@ onEachBackend(() => {
       );
     });
 
-    test('is flat far from zero', () => {
+    test('saturates far from zero', () => {
       const x = tf.tensor1d([-100, -20, 0, 20, 100]);
       const exact = gatedGeluOp.reference({gate: x, value: tf.onesLike(x)}, {});
       expect(Array.from(exact.dataSync())).toEqual([-0, -0, 0, 20, 100]);

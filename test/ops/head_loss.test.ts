@@ -1,3 +1,4 @@
+/** The fused loss of the output head against the loss of all logits, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {headLoss, headLossOp} from '../../src/ops/head_loss';
 import {softCap} from '../../src/ops/soft_cap';
@@ -50,7 +51,7 @@ onEachBackend(({formats}) => {
       packed.write(tf.mul(normal(shape, 2), 0.5));
       const table = packed.read();
       const targets = someTargets(tokens, vocabulary);
-      // Integer products of few rows round the rows as well.
+      // Integer products of few rows also round the rows.
       const tolerance = format === 'bfloat16' ? 1e-5 : 2e-2;
       expectSameGradients(
         h => headLoss(h as tf.Tensor2D, packed, targets, {softCap: cap}),

@@ -1,3 +1,4 @@
+/** Embedding lookup and interleaving of images, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {embedding, embeddingOp} from '../../src/ops/embedding';
 import {interleave, interleaveOp} from '../../src/ops/interleave';
@@ -14,7 +15,7 @@ onEachBackend(() => {
     const plain = (table: tf.Tensor) =>
       tf.reshape(tf.matMul(tf.oneHot(tf.reshape(ids, [-1]), 5) as tf.Tensor2D, table as tf.Tensor2D), [2, 3, 3]);
 
-    test('looks rows up, and adds the gradients of rows that are used several times', () => {
+    test('looks up rows, and adds the gradients of rows that are used several times', () => {
       const table = normal([5, 3], 1);
       const rows = table.arraySync() as number[][];
       const expected = ids
@@ -46,7 +47,7 @@ onEachBackend(() => {
   });
 
   describe('interleave', () => {
-    // The second sample has one image of two, the third none: index 0 is padding.
+    // The second sample has one of two images, and the third has none: index 0 is padding.
     const indices = tf.tensor2d(
       [
         [1, 2, 4],

@@ -1,3 +1,4 @@
+/** Products with float32 and packed bfloat16 kernels, and unpacking. */
 import * as tf from '@tensorflow/tfjs';
 import {matMul, matMulBfloat16, matMulBfloat16Op, matMulOp} from '../../src/ops/mat_mul';
 import {unpackBfloat16, unpackBfloat16Op} from '../../src/ops/unpack';

@@ -1,3 +1,4 @@
+/** RMS and layer normalization against their formulas, with gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {layerNorm, layerNormOp} from '../../src/ops/layer_norm';
 import {rmsNorm, rmsNormOp} from '../../src/ops/rms_norm';
@@ -7,7 +8,7 @@ import {normal} from '../support/random';
 
 const SHAPES = [[1], [7], [3, 1], [3, 5], [1, 1, 8], [2, 3, 4, 5]];
 
-/** Applies a function to each row of the last axis. */
+/** Applies a function to each row along the last axis. */
 const byRow = (x: tf.Tensor, f: (row: number[]) => number[]): number[] => {
   const width = x.shape.at(-1)!;
   const values = Array.from(x.dataSync());

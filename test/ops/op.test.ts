@@ -1,3 +1,4 @@
+/** How operations run: reference, gradient, kernel, optional inputs. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp, tapeIsOn} from '../../src/ops/op';
 import {normal} from '../support/random';
@@ -5,7 +6,7 @@ import {normal} from '../support/random';
 type Sum = {a: tf.Tensor; b: tf.Tensor; extra: tf.Tensor};
 const called: string[] = [];
 
-/** `a · factor + b (+ extra)`, which records the computed gradients. */
+/** `a · factor + b (+ extra)`. Records which gradients are computed. */
 const sumOp: Op<Pick<Sum, 'a' | 'b'> & Partial<Sum> & Record<string, tf.Tensor>, {factor: number}> = {
   name: 'Gemma3TestSum',
   reference: ({a, b, extra}, {factor}) =>
@@ -40,11 +41,11 @@ describe('runOp', () => {
       return runOp(sumOp, {a: x, b}, {factor: 3});
     };
     expect(tf.grad(f)(a)).toBeAllClose(tf.fill([2, 2], 3), 1e-6);
-    // The others were not asked for.
+    // The other gradients were not requested.
     expect(called).toEqual(['a']);
   });
 
-  test('finds inputs that may be left out by their names', () => {
+  test('finds optional inputs by their names', () => {
     tf.grad(x => runOp(sumOp, {a, b, extra: x}, {factor: 3}))(extra);
     expect(called).toEqual(['a,b,extra']);
     called.splice(0);
@@ -70,7 +71,7 @@ describe('runOp', () => {
     expect(runOp(sumOp, {a, b}, {factor: 1})).toBeAllClose(tf.add(a, b), 1e-6);
   });
 
-  test('leaves no tensors behind', () => {
+  test('leaks no tensors', () => {
     const before = tf.memory().numTensors;
     tf.tidy(() => {
       runOp(sumOp, {a, b, extra}, {factor: 1});

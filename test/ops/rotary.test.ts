@@ -1,3 +1,4 @@
+/** Rotary position embedding and its tables. */
 import * as tf from '@tensorflow/tfjs';
 import {inverseFrequencies, rotary, rotaryOp, rotaryTables} from '../../src/ops/rotary';
 import {disposeAfterEach, onEachBackend} from '../support/backends';
@@ -15,7 +16,7 @@ onEachBackend(() => {
         [3, 4, 2, 6],
         [0, 7, 30000],
       ],
-    ])('turns %j from positions %j on', (shape, starts) => {
+    ])('rotates %j from positions %j on', (shape, starts) => {
       const x = normal(shape, 1) as tf.Tensor4D;
       const [batch, length, heads, width] = x.shape;
       const {cos, sin} = rotaryTables(starts, length, width, 10_000, 8);
@@ -57,7 +58,7 @@ onEachBackend(() => {
       for (let start = 0; start < 40; start++) tf.dispose(rotaryTables([start, 1], 3, 4, 10_000, 1));
       const again = rotaryTables([0], 3, 4, 10_000, 1);
       expect(Array.from(again.cos.dataSync())).toEqual(values);
-      // The same numbers in another order are another table.
+      // The same starts in a different order are a different table.
       const [a, b] = [rotaryTables([1, 2], 3, 4, 10, 1), rotaryTables([2, 1], 3, 4, 10, 1)];
       expect(Array.from(a.sin.dataSync())).not.toEqual(Array.from(b.sin.dataSync()));
     });

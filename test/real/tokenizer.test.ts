@@ -1,6 +1,5 @@
 import {existsSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
-
 import {Gemma3Tokenizer} from '../../src/models/gemma3/gemma3_tokenizer';
 import {digest, type Expected, readExpected} from '../support/tokenizer_fixtures';
 import {REAL_PRESET} from './real_preset';

@@ -1,8 +1,8 @@
 """Check that LoRA weights trained with the packed package on the real Gemma 3 270M compute the same in Python KerasHub.
 
 Packs `dist`, installs the package in an empty folder, and trains there to turn names into e-mail addresses: with the
-program from docs/fine_tune.md, and with `gemma3 finetune` over weights stored as bfloat16 and as int8. For each LoRA file,
-KerasHub, which loads the model in float32,
+program from docs/fine_tune.md, and with `gemma3 finetune` over weights stored as bfloat16 and as int8. For each LoRA
+file, KerasHub, which loads the model in float32,
   - must train the same number of weights, and have hidden states within 1e-4 of the largest, merged here or not;
   - must have the validation loss that the command reported (roughly, for int8), which must be lower than before;
   - must continue two prompts with the same greedy text as `gemma3 generate --lora`, for the files of the command.

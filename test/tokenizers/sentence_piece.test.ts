@@ -1,6 +1,5 @@
 /** The tokenizer against the sentencepiece library, and properties of encoding and decoding. */
 import fc from 'fast-check';
-
 import {SentencePiece} from '../../src/tokenizers/sentence_piece';
 import {digest, readExpected, readSmallVocabulary, type SmallExpected} from '../support/tokenizer_fixtures';
 

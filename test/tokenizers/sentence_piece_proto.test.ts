@@ -1,6 +1,5 @@
 /** Reading SentencePiece's model file: valid, damaged and unsupported models. */
 import fc from 'fast-check';
-
 import {ValueError} from '../../src/base/errors';
 import {SentencePiece} from '../../src/tokenizers/sentence_piece';
 import {concatenate, field, numberField, readSmallVocabulary, replaceText} from '../support/tokenizer_fixtures';

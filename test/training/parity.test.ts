@@ -1,8 +1,8 @@
 /** Losses, accuracies and weights, step by step, against Python KerasHub. */
 import * as tf from '@tensorflow/tfjs';
 import {losses, optimizers, useBackend} from '../../src';
-import {CASES, dataOf, fixtureModel, numbersOf, rowsOf, type RunCase, setWeights, stored} from './fixtures';
 import {BACKENDS, onEachBackend} from '../support/backends';
+import {CASES, dataOf, fixtureModel, numbersOf, rowsOf, type RunCase, setWeights, stored} from './fixtures';
 
 const {Adam, AdamW, CosineDecay, PolynomialDecay, SGD} = optimizers;
 

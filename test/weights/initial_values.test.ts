@@ -1,9 +1,10 @@
+/** Initial values computed in pieces, against the distributions of tfjs. */
 import * as tf from '@tensorflow/tfjs';
 import {useBackend} from '../../src';
-import {PackedWeight, Weight} from '../../src/public/weights';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
-import {getInitializer, type Initializer} from '../../src/weights/initializers';
+import {PackedWeight, Weight} from '../../src/public/weights';
 import {initialValues} from '../../src/weights/initial_values';
+import {getInitializer, type Initializer} from '../../src/weights/initializers';
 import {MEMORY_PIECE} from '../../src/weights/value_stream';
 
 beforeAll(async () => {
@@ -42,13 +43,13 @@ test.each(KNOWN)('%s has the distribution that tfjs gives it, for every rank', (
     expect(Math.abs(mine.mean - theirs.mean)).toBeLessThanOrEqual(0.08 * theirs.spread);
     expect(Math.abs(mine.spread - theirs.spread)).toBeLessThanOrEqual(0.05 * theirs.spread);
     if (/random normal|^normal/.test(name)) continue;
-    // The others have ends.
+    // The other distributions are bounded.
     expect(Math.abs(mine.least - theirs.least)).toBeLessThanOrEqual(0.05 * theirs.spread);
     expect(Math.abs(mine.most - theirs.most)).toBeLessThanOrEqual(0.05 * theirs.spread);
   }
 });
 
-test('initializers that are not tfjs own are asked as before', () => {
+test('other initializers compute their values with `apply`', () => {
   class Mine extends (initializers.zeros().constructor as new () => Initializer) {
     override apply(shape: tf.Shape): tf.Tensor {
       return tf.fill(shape as number[], 7);
@@ -84,7 +85,7 @@ test('a seed gives the same weight, packed or not, in any layout', () => {
   plain.dispose();
 });
 
-test('a large matrix is initialised in pieces, with little extra memory', () => {
+test('a large matrix is initialized in pieces, with little extra memory', () => {
   const heapBytes = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
   const weight = new PackedWeight([4096, 1000], {out: [0], in: [1]}, 'k', initializers.randomNormal({}), true, 'int8');
   const {engine} = tf.backend() as unknown as SimdBackend;

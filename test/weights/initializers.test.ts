@@ -1,3 +1,4 @@
+/** Initializers by name, instance or serialized form. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
 import {getInitializer, type InitializerLike, serializeInitializer} from '../../src/weights/initializers';
@@ -18,7 +19,7 @@ const NAMES = [
 ];
 
 describe('getInitializer', () => {
-  test.each(NAMES)('knows %s, in either casing, and what it serializes to', name => {
+  test.each(NAMES)('finds %s, in either casing, and by its serialized form', name => {
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
     const serialized = serializeInitializer(getInitializer(name));
     expect(serializeInitializer(getInitializer(camel))).toEqual(serialized);

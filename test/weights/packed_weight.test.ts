@@ -1,12 +1,13 @@
+/** Packed weights in every layout: storage, filling, reading, errors. */
 import * as tf from '@tensorflow/tfjs';
 import {cpuBfloat16} from '../../src/backends/cpu/host_packing';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {bfloat16Rows} from '../../src/ops/bfloat16_rows';
 import {type KernelLayout, PackedWeight} from '../../src/weights/packed_weight';
 import {registerPacking} from '../../src/weights/packing';
-import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
 import {PIECE} from '../../src/weights/value_stream';
-import {normal} from '../support/random';
 import {FakeStream} from '../support/fake_stream';
+import {normal} from '../support/random';
 
 /** Every way to split axes into rows and columns, each side in any order for up to three axes. */
 const LAYOUTS: [shape: number[], layout: KernelLayout][] = [
@@ -46,8 +47,8 @@ describe.each(LAYOUTS)('a weight %j stored as %j', (shape, layout) => {
   const halves = new Uint16Array(size);
   float32ToBfloat16(values, halves);
 
-  /** Expects each value at its place, and zeros as padding. */
-  function expectAtRest(weight: PackedWeight): void {
+  /** Expects each value in its place, and zeros as padding. */
+  function expectStored(weight: PackedWeight): void {
     const [rows, words] = weight.bits.shape;
     expect(words % 16).toBe(0);
     const stored = new Uint16Array((weight.bits.dataSync() as Int32Array).slice().buffer);
@@ -70,10 +71,10 @@ describe.each(LAYOUTS)('a weight %j stored as %j', (shape, layout) => {
     tf.tidy(() => {
       written.write(tf.tensor(values, shape));
     });
-    expectAtRest(written);
+    expectStored(written);
     const filled = declared(shape, layout);
     await filled.fill(new FakeStream(shape, values));
-    expectAtRest(filled);
+    expectStored(filled);
     const rounded = new Float32Array(size);
     bfloat16ToFloat32(halves, rounded);
     const read = filled.read();
@@ -88,7 +89,7 @@ describe.each(LAYOUTS)('a weight %j stored as %j', (shape, layout) => {
 
 describe('PackedWeight', () => {
   test('is filled in pieces of whole slabs', async () => {
-    // Three slabs a piece, then one; then slabs larger than a piece.
+    // Three slabs per piece, then one; then slabs larger than a piece.
     for (const [shape, layout, reads] of [
       [[4, PIECE / 4 + 8], {out: [0], in: [1]}, 3],
       [[4, PIECE / 4 + 8], {out: [1], in: [0]}, 3],
@@ -116,7 +117,7 @@ describe('PackedWeight', () => {
     }
   });
 
-  test('is initialized when it is first read, and never when something filled it before', async () => {
+  test('is initialized when it is first read, and never if it was filled before that', async () => {
     const initializer = tf.initializers.constant({value: 1.5});
     const apply = jest.spyOn(initializer, 'apply');
     const before = tf.memory().numTensors;
@@ -143,7 +144,7 @@ describe('PackedWeight', () => {
     expect(weight.trainable).toBe(false);
     weight.trainable = true;
     expect(weight.trainable).toBe(true);
-    // tfjs must not find it among the variables that it can train.
+    // tfjs must not find the bits among the variables that it can train.
     expect(() => tf.variableGrads(() => tf.sum(weight.read()) as tf.Scalar)).toThrow();
     weight.dispose();
   });
@@ -180,7 +181,7 @@ describe('PackedWeight', () => {
     ['float32 values', () => normal([3, 5], 1)],
     ['words of bfloat16 values', () => tf.range(0, 8, 1, 'int32')],
     ['its own bits', () => tf.tidy(() => tf.cast(tf.mul(normal([5, 16], 2), 1e4), 'int32'))],
-  ])('takes %s asynchronously as it does at once', async (_, make) => {
+  ])('takes %s asynchronously, with the same result as synchronously', async (_, make) => {
     const before = tf.memory().numTensors;
     const [a, b] = [declared([3, 5], {out: [1], in: [0]}), declared([3, 5], {out: [1], in: [0]})];
     const values = make();
@@ -196,7 +197,7 @@ describe('PackedWeight', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('where a backend packs no tensors synchronously, `write` names the method that waits', async () => {
+  test('if a backend cannot pack tensors synchronously, the error of `write` names the asynchronous method', async () => {
     registerPacking('cpu', bfloat16Rows);
     try {
       const weight = declared([3, 5], {out: [1], in: [0]});

@@ -1,3 +1,4 @@
+/** Random numbers: distributions, independence, seeds. */
 import {RandomNumbers} from '../../src/weights/random';
 
 const COUNT = 2_000_000;
@@ -10,7 +11,7 @@ const moment = (values: Float32Array, power: number) => values.reduce((sum, x) =
 const share = (values: Float32Array, from: number, to: number) =>
   values.reduce((sum, x) => sum + (x >= from && x < to ? 1 : 0), 0) / values.length;
 
-/** Of a standard normal distribution, by the series of the error function. */
+/** Cumulative standard normal distribution, from the series of the error function. */
 function below(x: number): number {
   let term = x;
   let sum = x;
@@ -18,7 +19,7 @@ function below(x: number): number {
   return 0.5 + sum / Math.sqrt(2 * Math.PI);
 }
 
-/** Expects shares of these bins as they should be, within five standard deviations of their counts. */
+/** Expects the shares of these bins to be right within five standard deviations of their counts. */
 function expectShares(values: Float32Array, edges: number[], cumulative: (x: number) => number): void {
   for (let i = 1; i < edges.length; i++) {
     const [from, to] = [edges[i - 1]!, edges[i]!];
@@ -39,7 +40,7 @@ test('normal values have the moments, the bins and the tails of the distribution
     Array.from({length: 33}, (_, i) => -4 + i / 4),
     below,
   );
-  // 31.7 in a million lie beyond four: here 127 or so.
+  // On each side, 31.7 in a million lie beyond four.
   const tail = values.reduce((sum, x) => sum + (Math.abs(x) > 4 ? 1 : 0), 0);
   expect(Math.abs(tail - 6.334e-5 * COUNT)).toBeLessThan(5 * Math.sqrt(6.334e-5 * COUNT));
   const largest = values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);

@@ -1,10 +1,11 @@
+/** Weights that are declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
+import {presets} from '../../src/hub/registry';
+import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import '../../src/ops/bfloat16_rows';
 import {type Initializer} from '../../src/weights/initializers';
-import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
-import {presets} from '../../src/hub/registry';
-import {hollow, Weight} from '../../src/weights/weight';
 import {PIECE} from '../../src/weights/value_stream';
+import {hollow, Weight} from '../../src/weights/weight';
 import {FakeStream} from '../support/fake_stream';
 
 /** An initializer, and how often it ran. */
@@ -15,7 +16,7 @@ function counting(): [Initializer, () => number] {
 }
 
 describe('Weight', () => {
-  test('is initialised when it is first read, and only then', () => {
+  test('is initialized when it is first read, and only then', () => {
     const before = tf.memory().numTensors;
     const [initializer, calls] = counting();
     const weight = new Weight([2, 2], 'w', initializer);
@@ -38,7 +39,7 @@ describe('Weight', () => {
     weight.dispose();
   });
 
-  test('is never initialised when something filled it before', async () => {
+  test('is never initialized if it was filled before', async () => {
     const before = tf.memory().numTensors;
     const [initializer, calls] = counting();
     const written = new Weight([2], 'w', initializer);
@@ -93,7 +94,7 @@ describe('declared models', () => {
     expect(names).toHaveLength(27);
   });
 
-  test.each(names)('%s costs nothing and has its published size', async name => {
+  test.each(names)('%s takes hardly any memory and has its published size', async name => {
     const before = tf.memory().numTensors;
     const memory = process.memoryUsage().rss;
     const backbone = await Gemma3Backbone.fromPreset(name, {loadWeights: false});

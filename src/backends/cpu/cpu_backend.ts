@@ -1,7 +1,7 @@
 /** The parts of tfjs' CPU backend that kernels use. `@tensorflow/tfjs` does not export the class. */
 import * as tf from '@tensorflow/tfjs';
 
-/** Entry in the backend's table for a tensor. */
+/** A tensor's entry in the backend's table. */
 export interface CpuEntry {
   values: tf.TypedArray;
   dtype: tf.DataType;
@@ -21,7 +21,7 @@ export interface MathBackendCPU extends tf.KernelBackend {
   disposeIntermediateTensorInfo(tensor: tf.TensorInfo): void;
 }
 
-/** The array of a tensor, not a copy. It must not be changed unless the contract of a kernel allows it. */
+/** The array of a tensor, not a copy. It must not be changed unless the contract of the kernel allows it. */
 export const valuesOf = (backend: MathBackendCPU, tensor: tf.TensorInfo): tf.TypedArray =>
   backend.data.get(tensor.dataId).values;
 

@@ -1,11 +1,12 @@
-/** The backend `cpu`: tfjs' own, with the kernels of this package. They are registered when this file is imported. */
+/** The `cpu` backend: tfjs' own, with this package's kernels, which are registered when this file is imported. */
 import * as tf from '@tensorflow/tfjs';
 import {type Backend} from '../backend';
 import './host_packing';
 import {cpuKernels} from './kernels';
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {
-  // A program that both imports and requires this package has two copies of it but one tfjs, which warns about duplicates.
+  // A program that both imports and requires this package has two copies of it but one tfjs, which warns about
+  // duplicates.
   if (!tf.getKernel(kernelName, 'cpu')) tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
 }
 

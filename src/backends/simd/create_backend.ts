@@ -20,7 +20,8 @@ import {packings} from './packing/packing';
 export async function createSimdBackend(options: SimdEngineOptions, name = 'simd'): Promise<tf.KernelBackend> {
   const backend = hasSimd() ? new SimdBackend(await SimdEngine.create(options)) : plainBackend(options);
   tf.registerBackend(name, () => backend, 3);
-  // An earlier backend of this name may have had another level. tfjs warns about kernels that exist already.
+  // An earlier backend of this name may have had another level. Its kernels are removed, since tfjs warns about
+  // duplicates.
   for (const {kernelName} of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
   tf.copyRegisteredKernels('cpu', name);
   if (!(backend instanceof SimdBackend)) {

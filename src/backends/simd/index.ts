@@ -1,4 +1,6 @@
-/** The backend `simd`: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where there is none. */
+/**
+ * The `simd` backend: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where SIMD is missing.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {type Backend} from '../backend';
 import {createSimdBackend} from './create_backend';
@@ -31,7 +33,7 @@ export const simd = {
   },
 } as const satisfies Backend;
 
-/** Falls back to one thread if the number was not given: a page may forbid workers. */
+/** Falls back to one thread if no number of threads was given: a page may forbid workers. */
 async function createWithThreads(options: SimdOptions): Promise<void> {
   try {
     await createSimdBackend(options);

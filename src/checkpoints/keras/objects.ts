@@ -1,10 +1,9 @@
 /** The JSON files of a preset: models, tasks, preprocessors and tokenizers as KerasHub serializes them, key by key. */
 import type * as tf from '@tensorflow/tfjs';
-import {isSerialized} from './serialized';
+import {snakeCase, snakeKeys} from '../../base/casing';
 import {type Json, type JsonObject} from '../../base/json';
-import {snakeKeys} from '../../base/casing';
-import {snakeCase} from '../../base/casing';
 import {policyInFiles, visionPolicyInFiles} from '../saved_weights';
+import {isSerialized} from './serialized';
 
 /** The versions of Keras and KerasHub that the format of these files follows. */
 export const KERAS_VERSION = '3.15.1';

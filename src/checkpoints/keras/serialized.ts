@@ -1,7 +1,7 @@
 /** Keras' JSON: snake_case keys, and objects wrapped in their class name. */
-import {show, ValueError} from '../../base/errors';
 import {type PresetSource} from '../../base/byte_source';
-import {type Json, type JsonObject, isObject, readJson} from '../../base/json';
+import {show, ValueError} from '../../base/errors';
+import {isObject, type Json, type JsonObject, readJson} from '../../base/json';
 
 /** An object as Keras serializes it. */
 export interface SerializedObject {

@@ -1,8 +1,12 @@
 /** Saves to a preset. At the end all new files replace the old ones, or none do. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
 import {intoFolder, type PresetSink, writeAll} from '../../base/byte_sink';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {writeJson} from '../../base/json';
+import {sizeOf} from '../../base/shapes';
+import {openTarget, type PresetTarget} from '../../files/open_folder';
+import {isWeightFile} from '../all';
+import {savedWeights} from '../saved_weights';
 import {
   backboneObject,
   imageConverterObject,
@@ -15,11 +19,7 @@ import {
   taskObject,
   tokenizerObject,
 } from './objects';
-import {savedWeights} from '../saved_weights';
-import {sizeOf} from '../../base/shapes';
-import {isWeightFile} from '../all';
 import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write_weights';
-import {type PresetTarget, openTarget} from '../../files/open_folder';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
@@ -39,7 +39,7 @@ const DTYPES = ['float32', 'bfloat16'];
  * end, or none if anything fails.
  *
  * @param write writes the files.
- * @throws ValueError on unknown or unusable options; the signal's reason when aborted; errors of the disk.
+ * @throws ValueError on unknown or unusable options; the signal's reason when aborted; I/O errors.
  */
 export async function savePreset(
   target: PresetTarget,

@@ -1,7 +1,7 @@
 /** Writes the weights of a preset as Keras does: one HDF5 file, or shards with an index. */
+import {type PresetSink} from '../../base/byte_sink';
 import {show, ValueError} from '../../base/errors';
 import {formatBytes} from '../../base/format_bytes';
-import {type PresetSink} from '../../base/byte_sink';
 import {writeJson} from '../../base/json';
 import {Hdf5Writer} from '../../formats/hdf5';
 import {type WriteOptions} from '../checkpoint';

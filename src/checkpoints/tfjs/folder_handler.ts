@@ -1,15 +1,15 @@
 /** Folders for `tf.loadLayersModel` and `model.save`. In Node, tfjs itself reads only http addresses. */
 import * as tf from '@tensorflow/tfjs';
 import {canReadFolders} from '#platform/files';
-import {ValueError} from '../../base/errors';
-import {openPreset} from '../../hub/open_preset';
 import {intoFolder, writeAll} from '../../base/byte_sink';
-import {readJson, writeJson} from '../../base/json';
 import {type PresetSource, readAll} from '../../base/byte_source';
+import {ValueError} from '../../base/errors';
+import {readJson, writeJson} from '../../base/json';
 import {openTarget, type PresetTarget} from '../../files/open_folder';
+import {openPreset} from '../../hub/open_preset';
+import {isWeightFile} from '../all';
 import {TFJS_FILE} from './manifest';
 import {SHARD_SIZE, shardNames} from './write_shards';
-import {isWeightFile} from '../all';
 
 /**
  * A handler for a folder that holds `model.json` and the shards it names:

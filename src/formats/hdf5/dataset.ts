@@ -43,7 +43,7 @@ class StoredDataset implements Hdf5Dataset {
     if (!Number.isInteger(start) || start < 0 || start + target.length > this.byteLength) {
       throw new Error(
         `The dataset "${this.path}" of "${this.source.name}" has ${this.byteLength} bytes: expected a range inside ` +
-          `them. Received: ${target.length} bytes from ${start}. Read at most to the dataset's byteLength.`,
+          `them. Received: ${target.length} bytes from ${start}. Read no further than the dataset's byteLength.`,
       );
     }
     if (target.length === 0) return;

@@ -2,8 +2,8 @@
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {softmaxSums} from '../../ops/sampling';
-import {type Generation, type Step} from '../generation';
 import {nextLogits} from '../decoder';
+import {type Generation, type Step} from '../generation';
 import {type TokenLogprobs} from '../logprobs';
 import {bestTokens} from './best_tokens';
 import {GreedySampler} from './greedy_sampler';

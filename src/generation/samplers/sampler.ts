@@ -3,9 +3,9 @@ import type * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {softmax} from '../../ops/row_numbers';
-import {type Generation, type Step} from '../generation';
 import {nextLogits, type RowText} from '../decoder';
-import {hasPenalties, type Penalties, penalize} from './penalties';
+import {type Generation, type Step} from '../generation';
+import {hasPenalties, penalize, type Penalties} from './penalties';
 
 /** Arguments of all samplers. */
 export interface SamplerArgs extends Partial<Penalties> {

@@ -14,10 +14,10 @@ import {
   type ShapeOrShapes,
   type TensorOrTensors,
 } from '../../layers/layer';
-import {getInitializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {RotaryEmbedding} from '../../layers/rotary_embedding';
 import {attention, attentionWithDropout, dropoutSeed} from '../../ops/attention';
+import {getInitializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {checkAttentionHeads} from './parts/attention_heads';
 
 /** Arguments of {@link CachedGemma3Attention}. */

@@ -1,19 +1,22 @@
 /** Gemma 3 without its head: creates the layers, connects them, and loads presets. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {type PresetLike} from '../../hub/open_preset';
+import {loraConfig, type LoraEntry, restoreLora} from '../../adapters/model_lora';
+import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
+import {camelKeys} from '../../base/casing';
 import {checkObject} from '../../base/checks';
+import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
+import {loadPresetWeights} from '../../checkpoints/load_weights';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetTarget} from '../../files/open_folder';
+import {type PresetLike} from '../../hub/open_preset';
+import {type PresetEntry, presets, registeredPreset} from '../../hub/registry';
 import {pick} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
-import {firstTensor, Layer, type TensorOrTensors, registerLayer} from '../../layers/layer';
+import {firstTensor, Layer, registerLayer, type TensorOrTensors} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {UnitNormalization} from '../../layers/unit_normalization';
-import {camelKeys} from '../../base/casing';
-import {loadPresetWeights} from '../../checkpoints/load_weights';
-import {type PresetTarget} from '../../files/open_folder';
 import {parseDtype} from '../../weights/dtype';
 import {
   Backbone,
@@ -24,8 +27,11 @@ import {
   unpackConfig,
 } from '../backbone';
 import {copyState} from '../clone';
-import {loraConfig, type LoraEntry, restoreLora} from '../../adapters/model_lora';
 import {withDtypeThatFits} from '../memory';
+import {Gemma3DecoderBlock} from './gemma3_decoder_block';
+import {Gemma3InterleaveEmbeddings, Gemma3MeanPooling} from './gemma3_layers';
+import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
+import {huggingFaceNames} from './names/huggingface';
 import {
   BLOCK_ARGUMENTS,
   completeConfig,
@@ -33,13 +39,6 @@ import {
   type Gemma3BackboneConfig,
   toVisionEncoder,
 } from './parts/backbone_config';
-import {Gemma3DecoderBlock} from './gemma3_decoder_block';
-import {Gemma3InterleaveEmbeddings} from './gemma3_layers';
-import {Gemma3MeanPooling} from './gemma3_layers';
-import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
-import {type PresetEntry, presets, registeredPreset} from '../../hub/registry';
-import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
-import {huggingFaceNames} from './names/huggingface';
 
 export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './parts/backbone_config';
 

@@ -1,30 +1,30 @@
 /** Gemma 3 for text generation: the backbone with its head, scoring, training, and presets. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
-import {type ImageTokens, type NewTokens} from '../../generation/decoder';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {checkArgument, checkArguments} from '../../base/checks';
+import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
+import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetTarget} from '../../files/open_folder';
+import {type ImageTokens, type NewTokens} from '../../generation/decoder';
+import {type PresetEntry} from '../../hub/registry';
 import {
   firstShape,
   firstTensor,
   Layer,
+  registerLayer,
   type ShapeOrShapes,
   type TensorOrTensors,
-  registerLayer,
 } from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {headLoss} from '../../ops/head_loss';
 import {tokenLoss} from '../../ops/token_loss';
-import {type PresetTarget} from '../../files/open_folder';
-import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {type Stage} from '../../training/stages';
 import {PackedWeight} from '../../weights/packed_weight';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {Gemma3Backbone} from './gemma3_backbone';
-import {Gemma3Cache} from './parts/cache';
 import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
-import {type PresetEntry} from '../../hub/registry';
+import {Gemma3Cache} from './parts/cache';
 import {score, type ScoreArgs} from './parts/score';
 import {gemma3Stages} from './parts/stages';
 

@@ -1,17 +1,17 @@
 /** Turns strings and images into inputs of a model, for training and generation, and token ids into strings. */
 import type * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {checkArguments, checkPositiveInteger} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {type ArgumentTable, completeArguments, namesOf} from '../../layers/arguments';
+import {checkArguments, checkPositiveInteger} from '../../base/checks';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {isSerialized} from '../../checkpoints/keras/serialized';
-import {type PresetTarget} from '../../files/open_folder';
 import {savePreset} from '../../checkpoints/keras/write_preset';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetTarget} from '../../files/open_folder';
+import {type ArgumentTable, completeArguments, namesOf} from '../../layers/arguments';
 import {type PromptTokens} from '../generate_options';
 import {type VisionTensors} from '../vision_tensors';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
-import {joinSegments, padSegments, type Sequence, rowsTensor} from './parts/segments';
+import {Gemma3Tokenizer} from './gemma3_tokenizer';
 import {
   checkImageCounts,
   expandImageTokens,
@@ -21,7 +21,7 @@ import {
   type PromptImages,
   visionInputs,
 } from './parts/prompt_images';
-import {Gemma3Tokenizer} from './gemma3_tokenizer';
+import {joinSegments, padSegments, rowsTensor, type Sequence} from './parts/segments';
 
 /** Arguments of {@link Gemma3CausalLMPreprocessor}. */
 export interface Gemma3CausalLMPreprocessorArgs {

@@ -1,13 +1,13 @@
 /** Resizes and scales images for the vision encoder. */
 import * as tf from '@tensorflow/tfjs';
+import {camelKeys} from '../../base/casing';
+import {checkArgument, checkArguments} from '../../base/checks';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type ImageLike, readPixels, tensorReaders} from '../../images/image_like';
 import {type Pixels} from '../../images/pixels';
 import {type Interpolation, INTERPOLATIONS} from '../../images/resample';
 import {resizePixels} from '../../images/resizing';
-import {checkArgument, checkArguments} from '../../base/checks';
-import {camelKeys} from '../../base/casing';
 
 /** Arguments of {@link Gemma3ImageConverter}. */
 export interface Gemma3ImageConverterArgs {

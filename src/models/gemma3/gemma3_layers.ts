@@ -1,7 +1,7 @@
 /** Gemma 3's small layers: image embeddings in a text, and pooling into one vector per text. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../base/errors';
 import {checkPositiveInteger} from '../../base/checks';
+import {ValueError} from '../../base/errors';
 import {
   checkedArgs,
   firstShape,

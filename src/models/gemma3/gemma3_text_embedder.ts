@@ -1,26 +1,26 @@
 /** Gemma 3 for text embeddings: the backbone with pooling and normalization, and presets. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {camelKeys} from '../../base/casing';
 import {checkArgument, checkArguments} from '../../base/checks';
+import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
+import {type Checkpoint} from '../../checkpoints/checkpoint';
+import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetTarget} from '../../files/open_folder';
+import {type PresetEntry} from '../../hub/registry';
 import {
   firstShape,
   type Kwargs,
   Layer,
+  registerLayer,
   type ShapeOrShapes,
   type TensorOrTensors,
-  registerLayer,
 } from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
-import {camelKeys} from '../../base/casing';
-import {type Checkpoint} from '../../checkpoints/checkpoint';
-import {type PresetTarget} from '../../files/open_folder';
-import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
 import {TextEmbedder} from '../text_embedder';
 import {Gemma3Backbone} from './gemma3_backbone';
 import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_layers';
-import {type PresetEntry} from '../../hub/registry';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
 
 /** How the hidden states of a text become one vector: "last" takes the state of its last token, "mean" their mean. */

@@ -1,14 +1,14 @@
 /** Turns texts into token ids for embedders. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../base/errors';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {checkArgument, checkArguments, checkObject} from '../../base/checks';
 import {camelKeys} from '../../base/casing';
-import {type PresetTarget} from '../../files/open_folder';
+import {checkArgument, checkArguments, checkObject} from '../../base/checks';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {savePreset} from '../../checkpoints/keras/write_preset';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetTarget} from '../../files/open_folder';
 import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
-import {trimRoundRobin, trimWaterfall} from './parts/segments';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
+import {trimRoundRobin, trimWaterfall} from './parts/segments';
 
 /** How segments share the sequence: one token of each in turn, or first all of the first segment, then the next. */
 export type Truncation = 'round_robin' | 'waterfall';

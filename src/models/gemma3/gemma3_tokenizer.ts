@@ -1,9 +1,9 @@
 /** KerasHub's `Gemma3Tokenizer`: SentencePiece with the special tokens of Gemma 3. */
-import {checkKeys, show, ValueError} from '../../base/errors';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {camelKeys} from '../../base/casing';
-import {type PresetTarget} from '../../files/open_folder';
+import {checkKeys, show, ValueError} from '../../base/errors';
 import {savePreset} from '../../checkpoints/keras/write_preset';
+import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type PresetTarget} from '../../files/open_folder';
 import {SentencePiece, type StreamingDecoder} from '../../tokenizers/sentence_piece';
 
 /** Arguments of {@link Gemma3Tokenizer}. */

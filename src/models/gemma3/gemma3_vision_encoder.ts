@@ -3,7 +3,6 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, pick} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {
   checkedArgs,
   firstShape,
@@ -18,6 +17,7 @@ import {
 import {LayerNormalization} from '../../layers/layer_normalization';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {tapeIsOn} from '../../ops/op';
+import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} from './parts/vision_layers';
 
 /** (B, images, S, S, 3) → B · images, if known. */

@@ -1,7 +1,7 @@
 /** Browsers have no paths. The package's files are served from next to its script. */
-import {ValueError} from '../../base/errors';
 import {type FileSink, type PresetSink} from '../../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
+import {ValueError} from '../../base/errors';
 import {type Files} from '../contract';
 
 export const canReadFolders = false;
@@ -9,7 +9,7 @@ export const canReadFolders = false;
 /** @throws ValueError always. */
 export async function openFile(path: string): Promise<ByteSource> {
   throw new ValueError(
-    `Expected an http(s) address, bytes, or a file that was chosen: browsers have no paths. Received: "${path}".`,
+    `Expected an http(s) address, bytes, or a file that the user chose: browsers have no paths. Received: "${path}".`,
   );
 }
 

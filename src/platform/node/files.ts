@@ -2,8 +2,8 @@
 import {type FileHandle, open, stat} from 'node:fs/promises';
 import {dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
-import {ValueError} from '../../base/errors';
 import {type ByteSource, type PresetSource, truncated} from '../../base/byte_source';
+import {ValueError} from '../../base/errors';
 import {type Files} from '../contract';
 import {fileSink, folderSink} from './folder_sink';
 

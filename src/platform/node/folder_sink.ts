@@ -3,8 +3,8 @@ import {randomUUID} from 'node:crypto';
 import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
-import {ValueError} from '../../base/errors';
 import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
+import {ValueError} from '../../base/errors';
 
 class DiskSink implements ByteSink {
   constructor(
@@ -34,7 +34,7 @@ const exists = async (path: string) => (await stat(path).catch(() => undefined))
 /**
  * Stages files in a folder next to the target, on the same disk. A new target is created with a single rename. In an
  * existing target, files are replaced one by one, and the old ones are kept until the last new one is in place. Files
- * that are not part of a preset are left alone.
+ * that are not part of a preset are not touched.
  */
 class FolderSink implements PresetSink {
   private readonly staging: string;
@@ -118,7 +118,7 @@ export async function folderSink(path: string): Promise<PresetSink> {
   } catch (error) {
     throw new ValueError(
       `Expected a folder that can be written. Received: "${path}": ${(error as Error).message}. ` +
-        'Choose another place, or change its permissions.',
+        'Choose another location, or change its permissions.',
     );
   }
   return sink;
@@ -135,7 +135,7 @@ export async function fileSink(path: string): Promise<FileSink> {
     .catch((error: Error) => {
       throw new ValueError(
         `Expected a file that can be written. Received: "${path}": ${error.message}. ` +
-          'Choose another place, or change the permissions of its folder.',
+          'Choose another location, or change the permissions of its folder.',
       );
     });
   let closed = false;

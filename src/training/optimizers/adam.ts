@@ -1,7 +1,7 @@
 /** The Adam and AdamW optimizers. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../base/errors';
 import {checkArgument} from '../../base/checks';
+import {show, ValueError} from '../../base/errors';
 import {adamStep} from '../../ops/adam_step';
 import {Optimizer, type OptimizerArgs} from './optimizer';
 

@@ -3,17 +3,14 @@
  * accumulation and state.
  */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../base/errors';
 import {checkArgument, checkArguments} from '../../base/checks';
+import {show, ValueError} from '../../base/errors';
 import {LearningRateSchedule} from './schedules';
 
 export interface OptimizerArgs {
   /** A number or a schedule. */
   learningRate?: number | LearningRateSchedule;
-  /**
-   * At each step, every variable loses this fraction of its value, times the learning rate. Null, the default, means
-   * none.
-   */
+  /** Each step multiplies every variable by 1 − this number × the learning rate. Null, the default, means no decay. */
   weightDecay?: number | null;
   /** Upper limit of the norm of each variable's gradient. Null, the default, means no limit. */
   clipNorm?: number | null;
@@ -94,7 +91,7 @@ export abstract class Optimizer extends tf.Optimizer {
   /**
    * Updates one variable.
    *
-   * @param slots of the variable, by name. @param update number of this update, starting at 1.
+   * @param slots slots of the variable, by name. @param update number of this update, starting at 1.
    */
   protected abstract updateStep(
     gradient: tf.Tensor,

@@ -1,6 +1,6 @@
 /** Learning rate schedules with the names and results of `keras.optimizers.schedules`. */
-import {show, ValueError} from '../../base/errors';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../../base/checks';
+import {show, ValueError} from '../../base/errors';
 
 /** A learning rate for each step, like `keras.optimizers.schedules.LearningRateSchedule`. */
 export abstract class LearningRateSchedule {

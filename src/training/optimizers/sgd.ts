@@ -1,7 +1,7 @@
 /** The SGD optimizer. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../base/errors';
 import {checkArgument} from '../../base/checks';
+import {show, ValueError} from '../../base/errors';
 import {Optimizer, type OptimizerArgs} from './optimizer';
 
 export interface SGDArgs extends OptimizerArgs {

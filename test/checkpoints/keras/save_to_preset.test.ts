@@ -14,11 +14,11 @@ import {
   type SaveProgress,
   useBackend,
 } from '../../../src';
-import {MemoryPreset, openPreset, type PresetSource} from '../../../src/public/files';
 import {Hdf5File} from '../../../src/formats/hdf5';
-import {take} from '../../support/numbers';
-import {rejection} from '../../support/hdf5_files';
+import {MemoryPreset, openPreset, type PresetSource} from '../../../src/public/files';
 import {fixture, fixtureNames, TINY_PRESET} from '../../support/fixtures';
+import {rejection} from '../../support/hdf5_files';
+import {take} from '../../support/numbers';
 
 const folders: string[] = [];
 const temporary = () => {

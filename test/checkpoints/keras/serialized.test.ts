@@ -1,6 +1,6 @@
 /** Keras' JSON: casing of keys, and serialized objects. */
-import {ValueError} from '../../../src/base/errors';
 import {camelKeys, snakeKeys} from '../../../src/base/casing';
+import {ValueError} from '../../../src/base/errors';
 import {isSerialized, readSerialized} from '../../../src/checkpoints/keras/serialized';
 import {MemoryPreset} from '../../../src/files/memory';
 import {presets} from '../../../src/hub/registry';

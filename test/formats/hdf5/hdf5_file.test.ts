@@ -1,6 +1,6 @@
 /** Reading HDF5 files: datasets, attributes, and the number of reads. */
-import {Hdf5File} from '../../../src/formats/hdf5';
 import {bfloat16ToFloat32, float16ToFloat32} from '../../../src/base/half';
+import {Hdf5File} from '../../../src/formats/hdf5';
 import {EXPECTED, find, hdf5Bytes, open, patched, rejection, SlowSource} from '../../support/hdf5_files';
 
 async function bytesOf(file: Hdf5File, path: string): Promise<Uint8Array> {

@@ -2,9 +2,9 @@
  * The HDF5 writer, checked with the reader. test/reference/check_saved_presets.py checks that h5py can open its files.
  */
 import fc from 'fast-check';
-import {MemorySource} from '../../../src/base/byte_source';
 import {type ByteSink} from '../../../src/base/byte_sink';
-import {type DatasetContent, Hdf5File, type Hdf5Dtype, Hdf5Writer} from '../../../src/formats/hdf5';
+import {MemorySource} from '../../../src/base/byte_source';
+import {type DatasetContent, type Hdf5Dtype, Hdf5File, Hdf5Writer} from '../../../src/formats/hdf5';
 
 class Collected implements ByteSink {
   readonly name = 'written.h5';

@@ -2,13 +2,13 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {snakeKeys} from '../../../src/base/casing';
 import {ValueError} from '../../../src/base/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
-import {snakeKeys} from '../../../src/base/casing';
 import {PackedWeight} from '../../../src/weights/packed_weight';
 import {onEachBackend} from '../../support/backends';
-import {normal} from '../../support/random';
 import {fixture} from '../../support/fixtures';
+import {normal} from '../../support/random';
 
 /** The sizes in KerasHub's tests. */
 const TINY: Gemma3BackboneArgs = {

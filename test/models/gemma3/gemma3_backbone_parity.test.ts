@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs} from '../../../src';
 import {onEachBackend} from '../../support/backends';
-import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson, fixtureNames} from '../../support/fixtures';
+import {expectNoLeak, take} from '../../support/numbers';
 
 interface Expected {
   batch: number;

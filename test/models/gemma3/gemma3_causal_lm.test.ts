@@ -5,13 +5,13 @@ import {
   Gemma3Cache,
   Gemma3CausalLM,
   Gemma3CausalLMPreprocessor,
-  type GenerateOptions,
   Gemma3Tokenizer,
+  type GenerateOptions,
   type PrefillProgress,
   samplers,
 } from '../../../src';
-import {expectNoLeak, take} from '../../support/numbers';
 import {fixtureBytes} from '../../support/fixtures';
+import {expectNoLeak, take} from '../../support/numbers';
 
 const proto = fixtureBytes('tokenizer/vocabulary.spm');
 const tokenizer = new Gemma3Tokenizer({proto});

@@ -3,8 +3,8 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';
 import {trimRoundRobin} from '../../../src/models/gemma3/parts/segments';
-import {expectNoLeak} from '../../support/numbers';
 import {fixtureBytes, fixtureJson} from '../../support/fixtures';
+import {expectNoLeak} from '../../support/numbers';
 
 interface Case {
   kind: 'call' | 'generate';

@@ -7,12 +7,12 @@ import {
   type Gemma3EmbeddingOutputs,
   useBackend,
 } from '../../../src';
-import {PackedWeight} from '../../../src/public/weights';
 import {snakeKeys} from '../../../src/base/casing';
+import {PackedWeight} from '../../../src/public/weights';
 import {onEachBackend} from '../../support/backends';
-import {normal} from '../../support/random';
-import {expectNoLeak} from '../../support/numbers';
 import {fixture} from '../../support/fixtures';
+import {expectNoLeak} from '../../support/numbers';
+import {normal} from '../../support/random';
 
 const ARGS: Gemma3BackboneArgs = {
   vocabularySize: 40,

@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from '../../../src';
 import {onEachBackend} from '../../support/backends';
-import {expectNoLeak} from '../../support/numbers';
 import {fixture, fixtureJson, fixtureNames} from '../../support/fixtures';
+import {expectNoLeak} from '../../support/numbers';
 
 interface Run {
   stop_token_ids: number[] | null;

@@ -3,11 +3,11 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3ImageConverter, type Gemma3ImageConverterArgs, type ImageLike} from '../../../src';
-import {BlobPreset} from '../../../src/public/files';
 import {type Pixels} from '../../../src/images/pixels';
-import {picture} from '../../support/picture';
-import {expectNoLeak, take} from '../../support/numbers';
+import {BlobPreset} from '../../../src/public/files';
 import {fixture, fixtureJson, TINY_PRESET} from '../../support/fixtures';
+import {expectNoLeak, take} from '../../support/numbers';
+import {picture} from '../../support/picture';
 
 interface Case {
   size: [number, number];

@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, type PromptImages, useBackend} from '../../../src';
 import {onEachBackend} from '../../support/backends';
-import {expectNoLeak} from '../../support/numbers';
 import {fixture, fixtureJson, fixtureNames, tinyPicture} from '../../support/fixtures';
+import {expectNoLeak} from '../../support/numbers';
 
 interface Expected {
   token_ids: number[][];

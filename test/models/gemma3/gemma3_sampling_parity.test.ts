@@ -3,8 +3,8 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, samplers} from '../../../src';
 import {onEachBackend} from '../../support/backends';
 import {collect} from '../../support/collect';
-import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson} from '../../support/fixtures';
+import {expectNoLeak, take} from '../../support/numbers';
 
 interface Case {
   name: string;

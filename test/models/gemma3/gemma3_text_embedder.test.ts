@@ -8,12 +8,12 @@ import {
   Gemma3TextEmbedderPreprocessor,
   useBackend,
 } from '../../../src';
-import {openPreset} from '../../../src/public/files';
 import {snakeKeys} from '../../../src/base/casing';
+import {openPreset} from '../../../src/public/files';
 import {onEachBackend} from '../../support/backends';
-import {normal} from '../../support/random';
-import {expectNoLeak, take} from '../../support/numbers';
 import {fixture, fixtureJson} from '../../support/fixtures';
+import {expectNoLeak, take} from '../../support/numbers';
+import {normal} from '../../support/random';
 
 const CASES = ['last', 'mean', 'last_unnormalized', 'mean_unnormalized', 'embedding_model'];
 

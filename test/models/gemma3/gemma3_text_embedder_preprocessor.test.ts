@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3TextEmbedderPreprocessor, Gemma3Tokenizer, type Truncation} from '../../../src';
 import {trimWaterfall} from '../../../src/models/gemma3/parts/segments';
-import {expectNoLeak} from '../../support/numbers';
 import {fixture, fixtureBytes, fixtureJson} from '../../support/fixtures';
+import {expectNoLeak} from '../../support/numbers';
 
 interface Case {
   segments: (string | string[])[];

@@ -1,5 +1,6 @@
 /** The vision encoder and its layers, against KerasHub and against plain tfjs operations. */
 import * as tf from '@tensorflow/tfjs';
+import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_layers';
 import {
   Gemma3VisionAveragePooling,
@@ -9,7 +10,6 @@ import {
 } from '../../../src/models/gemma3/gemma3_vision_encoder';
 import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/parts/vision_layers';
 import {interleave} from '../../../src/ops/interleave';
-import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {PackedWeight} from '../../../src/weights/packed_weight';
 import {disposeAfterEach, onEachBackend} from '../../support/backends';
 import {expectSameGradients} from '../../support/gradients';

@@ -1,4 +1,4 @@
-/** The update step of Adam. */
+/** The Adam update step. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type AdamStepAttrs} from '../../../ops/adam_step';
 import {type KernelMap} from '../../kernel_map';

@@ -1,4 +1,4 @@
-/** Attention, which skips keys that a query cannot see, and updates of the cache. */
+/** Attention that skips the keys a query cannot see, and cache updates. */
 import {type KernelFunc, type NamedAttrMap, type TensorInfo} from '@tensorflow/tfjs';
 import {type AttentionAttrs} from '../../../ops/attention';
 import {type CacheUpdateAttrs} from '../../../ops/cache_update';
@@ -72,7 +72,7 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return cpu.makeTensorInfo([batch, length, heads, width], 'float32', out);
 };
 
-/** Writes into the cache and returns it, which the contract of the operation allows. */
+/** Updates the cache in place and returns it, as the contract of the operation allows. */
 const cacheUpdateKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const cpu = backend as MathBackendCPU;
   const {cache, update} = inputs as {cache: TensorInfo; update: TensorInfo};

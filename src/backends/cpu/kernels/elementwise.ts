@@ -1,4 +1,4 @@
-/** RMS norm, rotary embedding and gated GELU, in one pass each. tfjs operations would take six or more. */
+/** RMS norm, rotary embedding and gated GELU, in one pass each. tfjs operations would take six passes or more. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
@@ -47,7 +47,7 @@ const rotaryKernel: KernelFunc = ({inputs, backend}) => {
 
 const TANH_FACTOR = Math.sqrt(2 / Math.PI);
 
-/** gelu(gate) · value, of equal shapes. */
+/** gelu(gate) · value, for equal shapes. */
 const gatedGeluKernel: KernelFunc = ({inputs, backend}) => {
   const cpu = backend as MathBackendCPU;
   const {gate, value} = inputs as {gate: TensorInfo; value: TensorInfo};

@@ -1,4 +1,6 @@
-/** All kernels of the CPU backend. Plain JavaScript, faster than the references, which are made of tfjs operations. */
+/**
+ * All kernels of the CPU backend: plain JavaScript, faster than the references, which are built from tfjs operations.
+ */
 import {type KernelMap, mergeKernels} from '../../kernel_map';
 import {adamStepKernels} from './adam_step';
 import {attentionKernels} from './attention';
@@ -7,7 +9,7 @@ import {interleaveKernels} from './interleave';
 import {matMulKernels} from './mat_mul';
 import {samplingKernels} from './sampling';
 
-/** By kernel name. Another backend over host arrays can register them under its own name. */
+/** Kernels by name. Another backend that works on host arrays can register them under its own name. */
 export const cpuKernels: KernelMap = mergeKernels([
   matMulKernels,
   attentionKernels,

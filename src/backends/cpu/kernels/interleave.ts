@@ -1,4 +1,4 @@
-/** Inserts embeddings of images between those of a text by copying whole rows. */
+/** Inserts image embeddings into those of a text by copying whole rows. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';

@@ -1,6 +1,4 @@
-/**
- * Matrix products that read weights as they are stored: without transposes or unpacked copies. Sums are in double precision.
- */
+/** Matrix products that read weights in their stored order, without copies. Sums are in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
@@ -26,7 +24,7 @@ function sumRows(
   }
 }
 
-/** The same for four rows of x at once. */
+/** Like {@link sumRows}, for four rows of x at once. */
 function sumRows4(
   x: Float32Array,
   columns: number,
@@ -81,7 +79,9 @@ const matMulKernel: KernelFunc = ({inputs, backend}) => {
   return cpu.makeTensorInfo([m, width], 'float32', y);
 };
 
-/** y (M, rows): dot products of x (M, C) with each row of weights. `rowAt` returns a row as C float32 values. */
+/**
+ * Sets y (M, rows) to the dot products of x (M, C) with each row of weights. `rowAt` returns a row of C float32 values.
+ */
 function dotRows(
   x: Float32Array,
   m: number,
@@ -161,8 +161,9 @@ const matMulBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
 };
 
 /**
- * One row of x. Each weight is used once, so weights are widened eight at a time, right before use. This is twice as fast
- * as widening whole rows, because the eight values stay in the innermost cache. Rows are zero-padded to multiples of eight.
+ * For one row of x. Each weight is used once, so weights are widened eight at a time, right before use. This is twice
+ * as fast as widening whole rows, because the eight values stay in the innermost cache. Rows are zero-padded to
+ * multiples of eight.
  */
 function dotRowsBfloat16(x: Float32Array, packed: Int32Array, rows: number, words: number, y: Float32Array): void {
   const xs = new Float64Array(2 * words);

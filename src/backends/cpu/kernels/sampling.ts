@@ -1,4 +1,4 @@
-/** Kernels of samplers. Sums are in double precision. */
+/** Kernels for samplers. Sums are in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type PenalizedTokens} from '../../../ops/penalize';
 import {draw, softmax, topIndices} from '../../../ops/row_numbers';

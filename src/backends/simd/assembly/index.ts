@@ -162,11 +162,11 @@ export function execute(command: i32): void {
     default:
       unreachable();
   }
-  // The next command overwrites the arguments: nobody may still read them.
+  // The next command overwrites the arguments, so no thread may still be reading them.
   barrier();
 }
 
-/** For workers, in bank 0: runs commands until there is something else to do, and returns what. */
+/** For workers, in bank 0: runs commands until the worker must do something else, and returns the reason. */
 export function serve(polls: i32): i32 {
   while (nextCommand(polls)) {
     if (bankNumber() != 0) return ELSEWHERE;
@@ -198,9 +198,10 @@ function read(): void {
 }
 
 /**
- * True if relaxed instructions compute what the kernels rely on. Some engines' baseline compilers got them wrong.
+ * True if relaxed instructions compute the results that the kernels rely on. Some engines' baseline compilers got them
+ * wrong.
  *
- * @param factor Any number but 0. It is an argument so that the compiler cannot compute the result in advance.
+ * @param factor Any nonzero number. It is an argument so that the compiler cannot compute the result in advance.
  */
 export function selfTest(factor: f32): bool {
   const at = scratch();
@@ -218,8 +219,8 @@ export function selfTest(factor: f32): bool {
 }
 
 /**
- * Multiplies the rows of a tile with sixteen columns again and again, so that the caller can time it. Overwrites
- * scratch memory.
+ * Multiplies the rows of a tile by sixteen columns, `times` times, so that the caller can time it. Overwrites scratch
+ * memory.
  */
 export function tryTiles(wide: bool, times: i32): void {
   const panels = scratch();

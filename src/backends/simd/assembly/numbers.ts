@@ -13,14 +13,14 @@ export const COMMAND = 4;
 export const BANK = 8;
 /** How many workers sleep until `GENERATION` changes. */
 export const SLEEPERS = 64;
-/** Not 0 once a thread has died. Every other thread then gives up. */
+/** Nonzero once a thread has died. Every other thread then gives up. */
 export const FAILED = 128;
 /** Never written. Threads nap by waiting on it. */
 export const NAP = 192;
 export const NAP_MILLISECONDS = 0.1;
 /** How many naps a thread takes in a barrier before it gives up on the others. */
 export const PATIENCE = 256;
-/** Not 0 if matrix products run on wide tiles (`parts/tile.ts`). */
+/** Nonzero if matrix products run on wide tiles (`parts/tile.ts`). */
 export const WIDE = 320;
 /** One word per argument: see `layouts`. */
 export const ARGUMENTS = 1024;
@@ -29,7 +29,7 @@ export const MAX_ARGUMENTS = 256;
 export const PHASES = 2048;
 export const MAX_THREADS = 32;
 
-/** Scratch memory begins here, one stretch per thread. */
+/** Scratch memory begins here, with one region per thread. */
 export const SCRATCH = 4096;
 export const SCRATCH_BYTES = 1048576;
 /** The last bytes of a thread's scratch memory hold one tile of a matrix product and a row of zeros. */

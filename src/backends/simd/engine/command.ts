@@ -1,30 +1,31 @@
 /**
- * Commands of the engine, which are run as `engine.run(...matMul({...}))`. A function like `matMul` builds a command from
- * named values. It and the assembly function of the same name index the words by an enum in `../assembly/layouts`. These
- * functions are in `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and in
- * `../packing/pack_command.ts`.
+ * Commands of the engine, which are run as `engine.run(...matMul({...}))`. A function like `matMul` builds a command
+ * from named values. It and the assembly function of the same name index the words by an enum in `../assembly/layouts`.
+ * The building functions are in `../kernels`, one file per kernel family, next to the tfjs kernels that use them, and
+ * in `../packing/pack_command.ts`.
  *
  * All pointers are byte offsets in the engine's memory and multiples of 4. All tensors are float32 in row-major order
- * unless stated otherwise. A result must not overlap its operands. No tensor may reach the end of a memory of 4 GiB: its
- * last 64 bytes stay free.
+ * unless stated otherwise. A result must not overlap its operands. No tensor may reach the end of a memory of 4 GiB:
+ * its last 64 bytes stay free.
  *
  * ## Packed weights
  *
- * A matrix W (rows, columns) is stored in groups of eight rows. The last group is padded with zeros, and the columns are
- * padded to a multiple of 32. `packedBytes` is the size. Group g begins at g · groupBytes.
+ * A matrix W (rows, columns) is stored in groups of eight rows. The last group is padded with zeros, and the columns
+ * are padded to a multiple of 32. `packedBytes` returns the size. Group g begins at g · groupBytes.
  *
- * - `BFLOAT16`: for each pair of columns (k, k + 1) eight little-endian words, one per row: column k in the low half, k + 1
- *   in the high half. 16 bytes per column.
- * - `INT8`: for each block of 32 columns eight bfloat16 scales, one per row; then for each four columns eight words, one
- *   per row, of four bytes. W = scale · number; bytes of even columns are the number + 128, those of odd ones the number in
- *   two's complement. 272 bytes per block.
- * - `INT4`: for each block of 32 columns eight bfloat16 scales and eight bfloat16 minima, one per row; then for each eight
- *   columns eight words, one per row: byte i holds column i in its low four bits and column 4 + i in its high ones.
- *   W = scale · number + minimum. 160 bytes per block.
+ * - `BFLOAT16`: for each pair of columns (k, k + 1), eight little-endian words, one per row, with column k in the low
+ *   half and k + 1 in the high half. 16 bytes per column.
+ * - `INT8`: for each block of 32 columns, eight bfloat16 scales, one per row; then, for every four columns, eight words
+ *   of four bytes, one word per row. W = scale · number. Bytes of even columns hold the number + 128, and those of odd
+ *   columns the number in two's complement. 272 bytes per block.
+ * - `INT4`: for each block of 32 columns, eight bfloat16 scales and eight bfloat16 minima, one per row; then, for every
+ *   eight columns, eight words, one per row: byte i holds column i in its low four bits and column 4 + i in its high
+ *   four. W = scale · number + minimum. 160 bytes per block.
  *
  * A product of fewer than four rows of x with integer weights rounds x, in blocks of 32 values, to a fraction of the
- * block's largest: 1/2031 with int8, and with int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows round both
- * sides to 16 bits, in runs of 128 columns: see `../assembly/parts/integer_tile.ts`. All others compute in float32.
+ * block's largest magnitude: 1/2031 for int8; for int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows
+ * round both sides to 16 bits, in runs of 128 columns: see `../assembly/parts/integer_tile.ts`. All others compute in
+ * float32.
  */
 import {
   BFLOAT16_BLOCK_BYTES,
@@ -66,7 +67,7 @@ export function packedBytes(type: PackedType, rows: number, columns: number): nu
 /** Does nothing, on all threads. */
 export const nothing = (): Command => [NOTHING, []];
 
-/** Reads memory. The speed of other commands is compared with it. */
+/** Reads memory, as a baseline for the speed of other commands. */
 export function read({at, bytes}: {at: number; bytes: number}): Command {
   const words = new Array<number>(ReadWord.end);
   words[ReadWord.at] = at;

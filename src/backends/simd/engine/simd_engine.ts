@@ -1,6 +1,8 @@
-/** Runs the WebAssembly kernels, on several threads where memory can be shared. Commands: `./command.ts`. */
-import {coreCount, startThread} from '#platform/threads';
+/**
+ * Runs the WebAssembly kernels, on several threads where memory can be shared. `./command.ts` describes the commands.
+ */
 import {enableRelaxedSimd, enableWideSimd} from '#platform/features';
+import {coreCount, startThread} from '#platform/threads';
 import {type Thread} from '../../../platform/contract';
 import {
   BANK,
@@ -17,33 +19,35 @@ import {
   SLEEPERS,
   WIDE,
 } from '../assembly/numbers';
-import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {WASM_BINARIES} from '../generated/wasm_binaries';
+import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
 /** Options of `useBackend('simd', …)`. */
 export interface SimdOptions {
   /**
-   * Number of threads, including the calling one. Defaults to the number of cores, at most 8. Always 1 where memory cannot
-   * be shared or WebAssembly SIMD is missing.
+   * Number of threads, including the calling one. Defaults to the number of cores, at most 8. Always 1 where memory
+   * cannot be shared or WebAssembly SIMD is missing.
    */
   threads?: number;
-  /** Use relaxed SIMD. Defaults to true where it is available and passes a test at start. */
+  /** Use relaxed SIMD. Defaults to true where it is available and passes a test at startup. */
   relaxed?: boolean;
   /**
-   * Run matrix products on tiles for vectors of 256 bits. On x64, Node 24 and later can compile WebAssembly to such vectors
-   * with a V8 flag, which is set for it. Defaults to true where that is faster in a trial at start.
+   * Run matrix products on tiles for 256-bit vectors. On x64, Node 24 and later can compile WebAssembly to such vectors
+   * with a V8 flag. By default the flag is set, and these tiles are used if they are faster in a trial at startup.
    */
   wide?: boolean;
 }
 
 export interface SimdEngineOptions extends SimdOptions {
-  /** A memory to work on; several threads need a shared one. Its maximum may be 65,536 pages. */
+  /** The memory of bank 0; several threads need a shared one. Its maximum may be 65,536 pages. */
   memory?: WebAssembly.Memory;
-  /** Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB. */
+  /**
+   * Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB.
+   */
   maximumPages?: number;
-  /** How many memories there may be after calls of `addBank`. Unlimited by default. */
+  /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }
 
@@ -56,7 +60,7 @@ export class SimdEngine {
   readonly shared: boolean;
   /** Bytes at the start of each memory that belong to the engine; the rest belongs to the user. */
   readonly staticBytes: number;
-  /** The first exists from the start, and its control block carries the commands to the threads. */
+  /** Bank 0 exists from the start, and its control block carries the commands to the threads. */
   readonly banks: Bank[] = [];
   private disposed = false;
 
@@ -112,10 +116,10 @@ export class SimdEngine {
   }
 
   /**
-   * Adds one more memory, on all threads.
+   * Adds another memory, on all threads.
    *
    * @returns undefined if the engine has reached its limit or the memory cannot be allocated.
-   * @throws Error as `run` does.
+   * @throws Error under the same conditions as `run`.
    */
   addBank(): Bank | undefined {
     this.checkAlive();
@@ -133,7 +137,8 @@ export class SimdEngine {
     for (const worker of this.workers) worker.send(memory);
     if (this.workers.length > 0) {
       this.run(RECEIVE, []);
-      // Waits until every thread has it: in V8 a thread that receives a memory while it grows may see its old size.
+      // Waits until every thread has the memory: in V8, a thread that receives a memory while it grows may see its old
+      // size.
       this.run(NOTHING, [], this.banks.length - 1);
     }
     return bank;
@@ -187,7 +192,7 @@ export class SimdEngine {
     return this.control[FAILED / 4] !== 0;
   }
 
-  /** Makes every thread give up, whichever bank it is waiting in. */
+  /** Makes every thread give up, in whichever bank it is waiting. */
   private fail(): void {
     for (const {control} of this.banks) Atomics.store(control, FAILED / 4, 1);
   }

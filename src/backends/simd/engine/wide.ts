@@ -1,6 +1,6 @@
 /**
- * Chooses the tiles of matrix products (`assembly/parts/tile.ts`). Both shapes give the same sums. Whether an engine
- * compiles the wide ones to wide vectors cannot be queried, so both are timed.
+ * Chooses between narrow and wide tiles for matrix products (`assembly/parts/tile.ts`). Both give the same sums.
+ * Whether the JavaScript engine compiles wide tiles to wide vectors cannot be queried, so both are timed.
  */
 import {type Kernels} from './bank';
 
@@ -10,7 +10,7 @@ const TIMES = 20;
 const ROWS = [4, 5];
 /** Milliseconds before each trial: V8 optimizes a function in the background while it is in use. */
 const WAITS = [1, 1, 2, 4, 8, 8, 0, 0];
-/** How many of the last trials count. */
+/** Only this many of the last trials count. */
 const COUNTED = 4;
 
 /** Whether wide tiles are clearly faster. Takes about 30 ms. */

@@ -42,7 +42,8 @@ export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready,
     for (;;) {
       const reason = banks[0].serve(polls);
       if (reason === ${IDLE}) {
-        // The publisher reads SLEEPERS after it changes the generation, so either it sees this thread or the wait returns.
+        // The publisher reads SLEEPERS after it changes the generation, so either it sees this thread or the wait
+        // returns.
         Atomics.add(control, ${SLEEPERS / 4}, 1);
         Atomics.wait(control, ${GENERATION / 4}, banks[0].seen());
         Atomics.sub(control, ${SLEEPERS / 4}, 1);

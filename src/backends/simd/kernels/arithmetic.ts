@@ -1,4 +1,4 @@
-/** tfjs' own arithmetic on large tensors, where its CPU kernels are slow: they compute an index for each value. */
+/** tfjs' own arithmetic on large tensors. tfjs' CPU kernels are slow there, because they compute an index per value. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {valuesOf} from '../../cpu/cpu_backend';
@@ -72,9 +72,12 @@ function transposeAxes(shape: number[], perm: number[]): {sizes: number[]; strid
 
 // === Kernels ===
 
-/** For fewer values, starting the threads costs more than they save. */
+/** For fewer values, starting the threads costs more time than they save. */
 const MIN_VALUES = 4096;
-/** Larger tensors belong to the training of embedding tables: temporary results of this size would crowd the memory of 4 GiB. */
+/**
+ * Larger tensors occur when embedding tables are trained. Temporary results of that size would crowd a memory of at
+ * most 4 GiB.
+ */
 const MAX_VALUES = 2 ** 26;
 
 const isWorthwhile = (shape: number[]) => sizeOf(shape) >= MIN_VALUES && sizeOf(shape) <= MAX_VALUES;
@@ -82,7 +85,7 @@ const isWorthwhile = (shape: number[]) => sizeOf(shape) >= MIN_VALUES && sizeOf(
 const endsWith = (shape: number[], end: number[]) =>
   end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);
 
-/** Whether b has one number per row of a, as (…, 1). */
+/** Whether b has one number per row of a, in the shape (…, 1). */
 const isPerRow = (a: number[], b: number[]) =>
   a.length === b.length && b.at(-1) === 1 && b.slice(0, -1).every((n, i) => n === a[i]);
 
@@ -101,7 +104,10 @@ function combineRows(name: OperationName, backend: SimdBackend, a: tf.TensorInfo
   return backend.makeTensorInfo(a.shape, 'float32', y);
 }
 
-/** Runs here if one operand has the shape of the result, and the other is its last axes, one number per row, or a number. */
+/**
+ * Runs here if one operand has the shape of the result, and the other has the shape of its last axes, one number per
+ * row, or only one number.
+ */
 const combineKernel = (name: OperationName) =>
   kernelWithFallback<'a' | 'b'>(name, (backend, inputs) => {
     const swapped = name !== 'Sub' && sizeOf(inputs.a.shape) < sizeOf(inputs.b.shape);
@@ -116,7 +122,7 @@ const combineKernel = (name: OperationName) =>
     return call.run(combine(name, {...places, count: sizeOf(a.shape), period}));
   });
 
-/** Runs here over the first axes of float32, as in gradients of biases. */
+/** Runs here for float32 sums over the leading axes, as in gradients of biases. */
 const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: boolean}>(
   'Sum',
   (backend, {x}, attrs) => {
@@ -131,7 +137,7 @@ const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: bo
   },
 );
 
-/** Runs here for float32 with at most six axes after merging. */
+/** Runs here for float32 with at most six axes after adjacent ones are merged. */
 const transposeKernel = kernelWithFallback<'x', {perm: number[]}>('Transpose', (backend, {x}, {perm}) => {
   const supported = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= TRANSPOSE_AXES;
   if (!supported || !isWorthwhile(x.shape)) return undefined;
@@ -147,7 +153,7 @@ interface PoolAttrs {
   dimRoundingMode?: 'floor' | 'round' | 'ceil';
 }
 
-/** Runs here over adjacent squares of float32, as patches of images are pooled. */
+/** Runs here for float32 windows that neither overlap nor leave gaps, as in the pooling of image patches. */
 const averagePoolKernel = kernelWithFallback<'x', PoolAttrs>('AvgPool', (backend, {x}, attrs) => {
   const {filterSize, strides, pad, dimRoundingMode} = attrs;
   const [batch, height, width, channels] = x.shape as [number, number, number, number];
@@ -172,8 +178,8 @@ const averagePoolKernel = kernelWithFallback<'x', PoolAttrs>('AvgPool', (backend
 });
 
 /**
- * tfjs' CPU kernel keeps the values of integers and booleans where nothing is lost and only changes the dtype. Here the
- * values must have the type that the dtype says, because commands read them from memory.
+ * tfjs' CPU kernel keeps the array of integers and booleans where nothing is lost, and changes only the dtype. Here the
+ * array must match the dtype, because commands read it from memory.
  */
 const castKernel = kernelWithFallback<'x', {dtype: tf.DataType}>('Cast', (backend, {x}, {dtype}) => {
   if (dtype === 'float32' && (x.dtype === 'int32' || x.dtype === 'bool')) {

@@ -24,7 +24,7 @@ export interface AttentionArgs {
   /** (batch, size, keyHeads, width), both. */
   k: number;
   v: number;
-  /** As q. */
+  /** Same shape as q. */
   y: number;
   batch: number;
   length: number;
@@ -33,31 +33,31 @@ export interface AttentionArgs {
   keyHeads: number;
   width: number;
   scale: number;
-  /** Null or omitted: none. */
+  /** Null or omitted for none. */
   logitSoftCap?: number | null;
   window?: number | null;
   bidirectional?: boolean;
-  /** int32 (1 or batch, length) and (1 or batch, size); a key at −1 does not count. */
+  /** int32 (1 or batch, length) and (1 or batch, size); a key at −1 is hidden. */
   queryPositions: number;
   queryPositionRows: number;
   keyPositions: number;
   keyPositionRows: number;
-  /** int32 (batch, size); 0 or omitted: none. */
+  /** int32 (batch, size); 0 or omitted for none. */
   padding?: number;
-  /** int32 (batch, length) and (batch, size): both or none. */
+  /** int32 (batch, length) and (batch, size): both or neither. */
   queryImages?: number;
   keyImages?: number;
-  /** float32 (maskRows, length, size): 0 hides. */
+  /** float32 (maskRows, length, size): 0 hides a key. */
   mask?: number;
   maskRows?: number;
   /**
-   * For length 1: `attentionPartialBytes` of memory, with which threads divide the keys among them. Without it they divide
-   * rows of the batch and key heads, of which there may be only one.
+   * For length 1: `attentionPartialBytes` of memory, which lets the threads divide the keys among them. Without it they
+   * divide batch rows and key heads, and there may be only one of each.
    */
   partials?: number;
 }
 
-/** Distance of an unlimited window. */
+/** The distance that stands for an unlimited window. */
 export const FAR = 0x7fffffff;
 
 /** See `src/ops/attention.ts` for the computation. */
@@ -108,7 +108,7 @@ export function attentionPartialBytes(
 }
 
 export interface AttentionGradientArgs extends Omit<AttentionArgs, 'y' | 'partials'> {
-  /** As q. */
+  /** Same shape as q. */
   dy: number;
   /** Gradients of q, k and v. */
   dq: number;
@@ -137,8 +137,8 @@ type Required = 'q' | 'k' | 'v' | 'queryPositions' | 'keyPositions';
 type Optional = 'paddingMask' | 'queryImages' | 'keyImages' | 'dy';
 
 /**
- * The call of attention or its gradient, and the arguments that both commands share. The first `workspaceBytes`, a
- * multiple of four, of the call's workspace are for the command.
+ * Prepares the call of attention or its gradient, and the arguments that both commands share. The first
+ * `workspaceBytes` of the call's workspace, a multiple of four, are for the command.
  */
 function attentionCall(
   backend: SimdBackend,

@@ -1,4 +1,4 @@
-/** Tables of embeddings: looking up rows, and unpacking whole weights. */
+/** Looks up rows of embedding tables, and unpacks whole weights. */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {type PackedFormat} from '../../../weights/dtype';
 import {type KernelMap} from '../../kernel_map';

@@ -1,4 +1,6 @@
-/** `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`. */
+/**
+ * `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`.
+ */
 import {type DenseForm, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type KernelMap} from '../../kernel_map';
 import {DenseWord, FusedBlockWord, OWN_PARTS, PART_ALIGNMENT, SHARED_PARTS} from '../assembly/layouts/fused_block';
@@ -31,7 +33,7 @@ export interface FusedBlockSizes {
 export interface FusedBlockArgs extends FusedBlockSizes {
   /** (batch, hiddenDim) */
   x: number;
-  /** As x; may be x. */
+  /** Same shape as x; may be x itself. */
   y: number;
   epsilon: number;
   /** Queries are multiplied by this. */
@@ -42,13 +44,15 @@ export interface FusedBlockArgs extends FusedBlockSizes {
   cachedKeys: number;
   cachedValues: number;
   capacity: number;
-  /** int32 (batch): position of the new token; negative for a row without one, whose cache and attention are skipped. */
+  /**
+   * int32 (batch): position of the new token; negative for a row without one, whose cache and attention are skipped.
+   */
   positions: number;
-  /** (tableRows, headDim / 2), both: angles at these positions; tableRows is 1 or batch. */
+  /** Cosines and sines of the angles at these positions, (tableRows, headDim / 2) each; tableRows is 1 or batch. */
   cos: number;
   sin: number;
   tableRows: number;
-  /** Scales of norms; 0 or omitted: no such norm. */
+  /** Scales of the norms; 0 or omitted if the block has no such norm. */
   norms: {
     preAttention: number;
     postAttention?: number;
@@ -69,8 +73,8 @@ export interface FusedBlockArgs extends FusedBlockSizes {
 }
 
 /**
- * One token per row through `Gemma3DecoderBlock`, which is causal here; its keys and values are added to the cache. Builds
- * one array and nothing else, because it runs for every block of every token.
+ * Runs one token per row through `Gemma3DecoderBlock`, which is causal here, and adds its keys and values to the cache.
+ * Creates only one array, because it runs for every block of every token.
  */
 export function fusedBlock(a: FusedBlockArgs): Command {
   const {norms} = a;
@@ -137,7 +141,7 @@ const dense = (call: Call<Required | Norms>, name: DenseName, {packing, inner}: 
   inner,
 });
 
-/** Runs for every block of every token: plain objects, no spreads, which take V8 tens of microseconds. */
+/** Runs for every block of every token, so it uses plain objects and no spreads, which take V8 tens of microseconds. */
 const fusedBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, inputs, attrs) => {
   const {forms, gateDim, numQueryHeads, cos: cosines, sin: sines} = attrs;
   const [batch, , hiddenDim] = inputs.x.shape as [number, number, number];
@@ -149,7 +153,7 @@ const fusedBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, inpu
   const call = backend.call<Required | Norms>(inputs, {
     shape: [batch, 1, hiddenDim],
     workspaceBytes: commandBytes + 2 * angleBytes + 4 * batch,
-    // x and the cache move to the weights; later calls find the cache there.
+    // x and the cache move to the bank of the weights; later calls find the cache there.
     preferredBank: Object.keys(forms) as DenseName[],
   });
   const cos = call.workspace + commandBytes;

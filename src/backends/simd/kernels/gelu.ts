@@ -8,7 +8,7 @@ import {kernel} from './kernel';
 
 // === Commands ===
 
-/** y = gelu(gate) · value; y may be either. */
+/** y = gelu(gate) · value; y may be gate or value. */
 export function gatedGelu(a: {gate: number; value: number; y: number; count: number}): Command {
   const words = new Array<number>(GatedGeluWord.end);
   words[GatedGeluWord.gate] = a.gate;

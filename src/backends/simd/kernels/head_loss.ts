@@ -1,4 +1,4 @@
-/** The loss of the head over the vocabulary, and its gradient for the hidden states, without storing the logits. */
+/** The loss of the output head, and its gradient for the hidden states, without storing the logits. */
 import type * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../../base/errors';
 import {type HeadLossAttrs, headLossOp} from '../../../ops/head_loss';
@@ -23,12 +23,12 @@ export interface HeadLossArgs {
   /** (rows), both: the loss is difference + log(sum). */
   differences: number;
   sums: number;
-  /** (rows, width): gradients of the losses for x. 0 or omitted: none. */
+  /** (rows, width): gradients of the losses for x. 0 or omitted for none. */
   gradients?: number;
   rows: number;
   vocabulary: number;
   width: number;
-  /** Null or omitted: none. */
+  /** Null or omitted for none. */
   softCap?: number | null;
   /** `headLossWorkspaceBytes` of memory. */
   workspace: number;
@@ -59,19 +59,19 @@ export function headLossWorkspaceBytes({rows, width}: {rows: number; width: numb
 
 // === Kernel ===
 
-/** Limit for the sums of all threads: 32 MB, unless a block of tokens needs more. */
+/** Limit on the number of float32 sums of all threads (32 MB), unless a single block of tokens needs more. */
 const MAX_SUMS = 1 << 23;
 
 const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((backend, inputs, attrs) => {
   const {packing, vocabulary, softCap, gradients: withGradients} = attrs;
-  // A table that another backend packed.
+  // The command cannot read a table that another backend packed.
   if (packing && packing.order !== 'p8') return headLossOp.reference(inputs as never, attrs) as tf.Tensor[];
   checkTargets(valuesOf(backend, inputs.targets), vocabulary);
   const [count, width] = inputs.hidden.shape as [number, number];
   const {threads} = backend.engine;
   const most = Math.max(1, Math.floor(MAX_SUMS / (threads * width * HEAD_ROWS))) * HEAD_ROWS;
   const workspaceBytes = headLossWorkspaceBytes({rows: Math.min(count, most), width}, threads);
-  // One result for all: differences, sums, gradients.
+  // A single result holds all three: differences, sums, gradients.
   const shape = [2 * count + (withGradients ? count * width : 0)];
   const call = backend.call(inputs, {shape, workspaceBytes, preferredBank: ['table']});
   const command = (row: number) =>

@@ -1,4 +1,4 @@
-/** All tfjs kernels of the backend: those of the CPU backend, replaced and extended by the kernel families of this folder. */
+/** All tfjs kernels of the backend: those of the CPU backend, replaced and extended by this folder. */
 import {cpuKernels} from '../../cpu/kernels';
 import {type KernelMap, mergeKernels} from '../../kernel_map';
 import {arithmeticKernels} from './arithmetic';
@@ -12,7 +12,7 @@ import {normKernels} from './norms';
 import {rotaryKernels} from './rotary';
 import {samplingKernels} from './sampling';
 
-/** By kernel name. */
+/** Kernels by name. */
 export const simdKernels: KernelMap = {
   ...cpuKernels,
   ...mergeKernels([

@@ -1,8 +1,8 @@
-/** Building tfjs kernels. */
+/** Helpers for building tfjs kernels. */
 import * as tf from '@tensorflow/tfjs';
 import {type SimdBackend} from '../memory/simd_backend';
 
-/** Inputs of a kernel, required and optional ones, by name. */
+/** Required and optional inputs of a kernel, by name. */
 export type KernelInputs<Required extends string, Optional extends string = never> = Record<Required, tf.TensorInfo> &
   Partial<Record<Optional, tf.TensorInfo>>;
 
@@ -18,7 +18,9 @@ export const kernel =
   ({inputs, backend, attrs}) =>
     run(backend as SimdBackend, inputs as KernelInputs<Required, Optional>, attrs as unknown as Attrs);
 
-/** A kernel that replaces one of the CPU backend. If `run` returns undefined, the CPU kernel of this name runs instead. */
+/**
+ * A kernel that replaces one of the CPU backend. If `run` returns undefined, the CPU kernel of that name runs instead.
+ */
 export const kernelWithFallback =
   <Required extends string, Attrs = object>(
     name: string,
@@ -34,7 +36,7 @@ export const kernelWithFallback =
     return result ?? tf.getKernel(name, 'cpu')!.kernelFunc(params);
   };
 
-/** A tensor as a matrix, with one row per vector along its last axis. */
+/** The size of a tensor as a matrix, with one row per vector along its last axis. */
 export function rowsOf({shape}: tf.TensorInfo): {rows: number; columns: number} {
   const columns = shape.at(-1)!;
   return {rows: tf.util.sizeFromShape(shape) / columns, columns};

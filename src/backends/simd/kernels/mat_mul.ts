@@ -1,4 +1,4 @@
-/** Matrix products: with weights, packed or float32, their gradients, and tfjs' own BatchMatMul. */
+/** Matrix products with packed or float32 weights, their gradients, and tfjs' own BatchMatMul. */
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from '../../../weights/dtype';
 import {type KernelMap} from '../../kernel_map';
@@ -42,12 +42,12 @@ export const matMul = (a: MatMulArgs): Command => [MAT_MUL, matMulWords(a)];
 /** y (m, columns) = x (m, rows) · W: the gradient of `matMul` with respect to its x. */
 export const matMulTransposed = (a: MatMulArgs): Command => [MAT_MUL_TRANSPOSED, matMulWords(a)];
 
-/** Matrices in memory, row by row. */
+/** Equally spaced matrices in memory, stored row by row. */
 export interface Matrices {
   at: number;
-  /** Values from one matrix to the next; 0: the same one again. */
+  /** Distance from one matrix to the next, in values; 0 to use the same one each time. */
   stride: number;
-  /** Values from row to row. */
+  /** Distance from one row to the next, in values. */
   rowStride: number;
   transposed?: boolean;
 }
@@ -142,7 +142,7 @@ const matMulGradientKernelKernel = kernel<'x' | 'dy', {outer: number; inner: num
   return call.run(command);
 });
 
-/** Runs here for float32 operands with equal batch shapes, or where one of them has a single matrix. */
+/** Runs here for float32 operands with equal batch shapes, or if one of them is a single matrix. */
 const batchMatMulKernel = kernelWithFallback<'a' | 'b', {transposeA: boolean; transposeB: boolean}>(
   'BatchMatMul',
   (backend, {a, b}, {transposeA, transposeB}) => {

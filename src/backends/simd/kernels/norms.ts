@@ -40,7 +40,7 @@ export function layerNorm(a: NormArgs & {gamma: number; beta: number; y: number}
   return [LAYER_NORM, words];
 }
 
-/** Selects the gradients of `layerNorm`, whose scale is gamma, or of `rmsNorm`, which has no mean and scales by 1 + scale. */
+/** Selects the gradients of `layerNorm`, with gamma as scale, or of `rmsNorm`, without mean and with 1 + scale. */
 export type NormKind = 'layer' | 'rms';
 
 /** dx (rows, columns) */

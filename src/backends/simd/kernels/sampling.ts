@@ -1,4 +1,4 @@
-/** Kernels of samplers: arg max, top k, softmax and its sums, and drawing. */
+/** Kernels for samplers: arg max, top k, softmax and its sums, and drawing. */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type KernelMap} from '../../kernel_map';
@@ -26,21 +26,21 @@ export function argMax(a: Rows & {target: number}): Command {
   return [ARG_MAX, words];
 }
 
-/** The most candidates that a thread can hold: 8 bytes each, after a header. */
+/** The most candidates that a thread's scratch memory can hold: 8 bytes each, after a header. */
 export const MAX_K = (SCRATCH_BYTES - TOP_K_HEADER) / 8;
 
 export interface TopKArgs extends Rows {
   /** At most `columns` and `MAX_K`. */
   k: number;
-  /** (rows, k), `step` bytes from row to row. */
+  /** (rows, k); rows are `step` bytes apart. */
   values: number;
-  /** As `values`; int32, or float32 if `indicesAsFloats`. */
+  /** Laid out like `values`; int32, or float32 if `indicesAsFloats`. */
   indices: number;
   step: number;
   indicesAsFloats?: boolean;
 }
 
-/** The k largest values of each row in descending order, equal ones in the order of their indices. */
+/** The k largest values of each row in descending order; equal values are in the order of their indices. */
 export function topK(a: TopKArgs): Command {
   const words = new Array<number>(TopKWord.end);
   words[TopKWord.x] = a.x;
@@ -83,7 +83,7 @@ export interface DrawArgs extends Rows {
   uniforms: number;
 }
 
-/** The first column of each row at which the cumulative softmax exceeds the row's uniform number. */
+/** Finds the first column of each row at which the cumulative softmax exceeds the row's uniform number. */
 export function draw(a: DrawArgs): Command {
   const words = new Array<number>(DrawWord.end);
   words[DrawWord.x] = a.x;
@@ -115,7 +115,7 @@ const topKAsFloatsKernel = kernelWithFallback<'x', {k: number}>('Gemma3TopK', (b
   return call.run(topK({...places, ...rowsOf(x), k, indicesAsFloats: true}));
 });
 
-/** tfjs' own: values and indices over the last axis of float32. */
+/** Replaces tfjs' own `topk`, which returns values and indices. Runs here over the last axis of float32. */
 const topKKernel = kernelWithFallback<'x', {k: number}>('TopK', (backend, {x}, {k}) => {
   if (x.dtype !== 'float32' || k === 0 || k > MAX_K) return undefined;
   const shape = [...x.shape.slice(0, -1), k];

@@ -1,7 +1,7 @@
 /**
- * Gathers in one bank everything that a command needs: its operands, its results and a workspace. Operands in other banks
- * are moved, not copied, so each move happens once: the cache of a block ends up with the block's weights, and the last
- * kernel of a block joins the others if a bank was full in between.
+ * Gathers in one bank everything that a command needs: its operands, its results and a workspace. Operands in other
+ * banks are moved, not copied, so each move happens only once: the cache of a block joins the block's weights, and if a
+ * bank filled up in the middle of a block, the block's last kernel joins the others.
  */
 import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
@@ -22,7 +22,7 @@ export interface TensorPlaces {
   words(bank: number): {floats: Float32Array; ints: Int32Array};
 }
 
-/** Operands by name. Those that may be missing are marked optional. */
+/** Operands by name. Optional operands may be missing. */
 export type Operands<Name extends string> = Readonly<Partial<Record<Name, tf.TensorInfo>>>;
 
 export interface CallOptions<Name extends string> {
@@ -34,7 +34,9 @@ export interface CallOptions<Name extends string> {
   extraShapes?: readonly number[][];
   /** Bytes that the command needs while it runs. Defaults to 0. */
   workspaceBytes?: number;
-  /** Names of operands whose bank is preferred: weights. By default the bank that holds the largest operands. */
+  /**
+   * Names of operands, such as weights. The bank that holds most of their bytes is preferred. Defaults to all operands.
+   */
   preferredBank?: readonly NoInfer<Name>[];
 }
 
@@ -90,7 +92,7 @@ export class Call<Name extends string> {
     return this.operands[name] ? this.at(name) : 0;
   }
 
-  /** The whole bank as numbers. */
+  /** The whole memory of the bank as numbers. */
   get words(): {floats: Float32Array; ints: Int32Array} {
     return this.places.words(this.bank);
   }
@@ -123,7 +125,7 @@ export class Call<Name extends string> {
     return {bank, offsets, misplaced};
   }
 
-  /** Banks by how many bytes of these operands they hold, most first. */
+  /** Banks, ordered by how many bytes of these operands they hold, most first. */
   private banksInOrder(names: readonly Name[]): number[] {
     if (this.heap.banks === 1) return [0];
     const held = new Array<number>(this.heap.banks).fill(0);
@@ -142,7 +144,7 @@ export class Call<Name extends string> {
     return [...new Map(misplaced.map(operand => [operand.dataId, operand])).values()];
   }
 
-  /** Offsets of blocks of these sizes. Allocates all of them or none. */
+  /** Allocates blocks of these sizes, all or none, and returns their offsets. */
   private allocateIn(bank: number, sizes: readonly number[]): number[] | undefined {
     const offsets: number[] = [];
     for (const bytes of sizes) {

@@ -1,10 +1,10 @@
 /**
- * tfjs' CPU backend, extended so that tensors move into WebAssembly memory when one of our kernels first needs them, and
- * stay there. All of tfjs' CPU kernels keep working: they see an ordinary typed array in either case. Our kernels need all
- * operands and results in one bank, which `call` ensures.
+ * tfjs' CPU backend, extended so that tensors move into WebAssembly memory when one of our kernels first needs them,
+ * and stay there. All of tfjs' CPU kernels keep working: they see an ordinary typed array wherever a tensor is. Our
+ * kernels need all operands and results in one bank, which `call` ensures.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type CpuEntry, cpuBackendClass} from '../../cpu/cpu_backend';
+import {cpuBackendClass, type CpuEntry} from '../../cpu/cpu_backend';
 import {type SimdEngine} from '../engine/simd_engine';
 import {Call, type CallOptions, type NumericType, type Operands, type TensorPlaces} from './call';
 import {Heap, type Place} from './heap';
@@ -15,7 +15,7 @@ const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as c
   unknown
 >;
 
-/** Entry in the backend's table for a tensor in WebAssembly memory. */
+/** The entry of a tensor in WebAssembly memory in the backend's table. */
 class HeapEntry implements CpuEntry {
   private view?: Numbers;
 
@@ -73,7 +73,9 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     return new Call(this, this.heap, operands, options);
   }
 
-  /** Place of a tensor, or undefined if no kernel of ours has used it yet. Tensors may move, so do not store it. */
+  /**
+   * Place of a tensor, or undefined if no kernel of ours has used it yet. Tensors may move, so do not store the place.
+   */
   placeOf({dataId}: {dataId: object}): Place | undefined {
     const entry = this.data.get(dataId);
     return entry instanceof HeapEntry ? entry.place : undefined;
@@ -109,7 +111,7 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
   }
 
   /**
-   * Allocates bytes of a bank that do not belong to a tensor, until `release` is called.
+   * Allocates memory of a bank that belongs to no tensor, until `release` is called.
    *
    * @throws OutOfMemoryError if the bank is full.
    */
@@ -123,7 +125,7 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     };
   }
 
-  /** The whole memory of a bank as numbers, to write data that a command reads besides its operands. */
+  /** The whole memory of a bank as numbers, for writing data that a command reads in addition to its operands. */
   words(bank: number): {floats: Float32Array; ints: Int32Array} {
     const buffer = this.heap.buffer(bank);
     let views = this.wordViews[bank];
@@ -143,19 +145,19 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
 
   // === Used by tfjs ===
 
-  /** Some CPU kernels (Slice, Split, Unpack) write a subarray of their input. If that is in the heap, it must be copied. */
+  /** Some CPU kernels (Slice, Split, Unpack) pass a part of their input. If it is in the heap, it must be copied. */
   override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): object {
     const inHeap = ArrayBuffer.isView(values) && this.heap?.owns(values.buffer);
     return super.write(inHeap ? (values as Numbers).slice() : values, shape, dtype);
   }
 
-  /** Copies, because the caller must not see later tensors at the same place. */
+  /** Copies, because the caller must not see a later tensor at the same place. */
   override readSync(dataId: object): tf.backend_util.BackendValues {
     const values = super.readSync(dataId);
     return this.data.get(dataId) instanceof HeapEntry ? (values as Numbers).slice() : values;
   }
 
-  /** Reading inside tfjs' kernels does not copy: a kernel may need one row of a table of 262,144. */
+  /** Does not copy, unlike tfjs: a CPU kernel may need only one of a table's 262,144 rows. */
   override bufferSync<R extends tf.Rank, D extends tf.DataType>(tensor: tf.TensorInfo): tf.TensorBuffer<R, D> {
     const entry = this.data.get(tensor.dataId);
     if (!(entry instanceof HeapEntry)) return super.bufferSync(tensor);

@@ -5,12 +5,15 @@ import {type BFLOAT16, type Command, type FLOAT32, type PackedType} from '../eng
 
 export interface PackArgs {
   source: number;
-  /** Here `BFLOAT16` means plain 16-bit values, which are kept; float32 values are rounded to the nearest. */
+  /**
+   * `BFLOAT16` means plain 16-bit values here. Packing them as bfloat16 is exact; float32 values are rounded to
+   * nearest.
+   */
   sourceType: typeof FLOAT32 | typeof BFLOAT16;
   /**
    * Row n = o · inner + i of the source begins at o · outerStride + i · innerStride, and its columns are columnStride
-   * apart; strides count values. A table (rows, columns): inner 1, outerStride columns, innerStride 0, columnStride 1. A
-   * dense kernel (outer, columns, inner): inner, outerStride columns · inner, innerStride 1, columnStride inner.
+   * apart; strides count values. A table (rows, columns): inner 1, outerStride columns, innerStride 0, columnStride 1.
+   * A dense kernel (outer, columns, inner): inner, outerStride columns · inner, innerStride 1, columnStride inner.
    */
   inner: number;
   outerStride: number;
@@ -23,8 +26,8 @@ export interface PackArgs {
   /** Columns of the whole target. */
   targetColumns: number;
   /**
-   * Position of the piece in the target: a multiple of 8 rows and of 32 columns, 0 by default. All pieces except the last
-   * consist of whole groups and blocks.
+   * Position of the piece in the target: a multiple of 8 rows and of 32 columns, 0 by default. All pieces except the
+   * last consist of whole groups and blocks.
    */
   firstRow?: number;
   firstColumn?: number;

@@ -1,22 +1,26 @@
-/** Packed weights in the order of the kernels: groups of eight rows interleaved, so that a vector holds four outputs. */
+/**
+ * Packed weights in the order of the kernels: groups of eight rows interleaved, so that a vector holds four outputs.
+ */
 import * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../../../base/shapes';
 import {ValueError} from '../../../base/errors';
+import {sizeOf} from '../../../base/shapes';
+import {hostRows} from '../../../ops/bfloat16_rows';
 import {type Op, runOp} from '../../../ops/op';
 import {type PackedFormat} from '../../../weights/dtype';
-import {hostRows} from '../../../ops/bfloat16_rows';
 import {type KernelLayout, type Packing, type PackingTarget, registerPacking} from '../../../weights/packing';
 import {withHostTensors} from '../../cpu/host_packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, packedBytes, type PackedType, ROW_GROUP} from '../engine/command';
 import {hasSimd} from '../engine/has_simd';
+import {SimdBackend} from '../memory/simd_backend';
 import {pack} from './pack_command';
 import {unpackers} from './unpack_reference';
-import {SimdBackend} from '../memory/simd_backend';
 
 type Bits = {bits: tf.Tensor};
 type Size = {rows: number; columns: number; format: PackedFormat};
 
-/** Unpacks a weight, (groups, words) → (rows, columns). The reference is plain tfjs operations, exact on every backend. */
+/**
+ * Unpacks a weight, (groups, words) → (rows, columns). The reference is plain tfjs operations, exact on every backend.
+ */
 export const unpackP8Op: Op<Bits, Size> = {
   name: 'Gemma3UnpackP8',
   reference: ({bits}, {rows, columns, format}) =>
@@ -24,7 +28,7 @@ export const unpackP8Op: Op<Bits, Size> = {
 };
 const unpacked = (bits: tf.Tensor, size: Size) => runOp(unpackP8Op, {bits}, size) as tf.Tensor2D;
 
-/** x (M, columns) · Wᵀ → (M, rows). W is frozen: no gradient. */
+/** x (M, columns) · Wᵀ → (M, rows). No gradient for W: it is frozen. */
 export const matMulP8Op: Op<Bits & {x: tf.Tensor}, Size> = {
   name: 'Gemma3MatMulP8',
   reference: ({x, bits}, size) => tf.tidy(() => tf.matMul(x as tf.Tensor2D, unpacked(bits, size), false, true)),
@@ -47,7 +51,9 @@ export const gatherP8Op: Op<Bits & {ids: tf.Tensor}, {columns: number; format: P
     }),
 };
 
-/** [outer, columns, inner] of a kernel whose input axes are adjacent and in order, as in all of Keras'; else undefined. */
+/**
+ * [outer, columns, inner] of a kernel whose input axes are adjacent and in order, as in all of Keras'; else undefined.
+ */
 function kernelForm(shape: readonly number[], layout: KernelLayout): [number, number, number] | undefined {
   const start = layout.in[0] ?? 0;
   const ascending = (axes: readonly number[]) => axes.every((axis, i) => i === 0 || axis > axes[i - 1]!);
@@ -59,7 +65,7 @@ function kernelForm(shape: readonly number[], layout: KernelLayout): [number, nu
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
-/** The engine's numbers of the formats. */
+/** The engine's number for each format. */
 export const TYPES: Record<PackedFormat, PackedType> = {bfloat16: BFLOAT16, int8: INT8, int4: INT4};
 
 /** A format in groups of eight rows, see `../engine/command.ts`. */
@@ -100,7 +106,7 @@ export const packings: Readonly<Record<PackedFormat, Packing>> = {
   int4: packedInGroups('int4'),
 };
 
-// Other backends can hold packed weights and compute with them by the references, but cannot pack.
+// Other backends can hold packed weights and compute with them through the references, but cannot pack.
 registerPacking(null, packings.int8);
 registerPacking(null, packings.int4);
 
@@ -157,7 +163,7 @@ function packInPieces(
   };
 }
 
-/** Any other order of axes: a matrix of rows is put together on the host first, and packed at the end. */
+/** For any other order of axes: assembles a matrix of rows on the host first, and packs it at the end. */
 function packFromRows(shape: readonly number[], layout: KernelLayout, format: PackedFormat): PackingTarget {
   const rows = sizeOf(layout.out.map(axis => shape[axis]!));
   const columns = sizeOf(layout.in.map(axis => shape[axis]!));

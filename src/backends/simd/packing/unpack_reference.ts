@@ -1,6 +1,6 @@
 /**
- * Unpacks weights with plain tfjs operations. The kernels are tested against this, and other backends use it for weights
- * that this backend packed. The formats are described in `../engine/command.ts`.
+ * Unpacks weights with plain tfjs operations. The kernels are tested against this, and other backends use it for
+ * weights that this backend packed. The formats are described in `../engine/command.ts`.
  */
 import * as tf from '@tensorflow/tfjs';
 import {unpackBfloat16} from '../../../ops/unpack';
@@ -28,7 +28,7 @@ function unpackPairs(bits: tf.Tensor): tf.Tensor2D {
   return unpackBfloat16(rows as tf.Tensor2D);
 }
 
-/** Eight bfloat16 numbers per block, at the word `from`: (groups, blocks, words) → (groups, 8, blocks, 1, 1). */
+/** Eight bfloat16 numbers per block, from word `from` on: (groups, blocks, words) → (groups, 8, blocks, 1, 1). */
 function perRow(blocks: tf.Tensor, from: number): tf.Tensor {
   const [groups, count] = blocks.shape as [number, number];
   const words = tf.reshape(tf.slice(blocks, [0, 0, from], [-1, -1, ROW_GROUP / 2]), [groups * count, ROW_GROUP / 2]);
@@ -36,7 +36,10 @@ function perRow(blocks: tf.Tensor, from: number): tf.Tensor {
   return tf.reshape(tf.transpose(values, [0, 2, 1]), [groups, ROW_GROUP, count, 1, 1]);
 }
 
-/** Integers of the blocks. Each of the `turns` has one word per row → (groups, 8, blocks, turns, integers per word). */
+/**
+ * The integers of each block, which begin at word `from`, in `turns` of one word per row →
+ * (groups, 8, blocks, turns, integers per word).
+ */
 function numbers(blocks: tf.Tensor, from: number, turns: number, split: (words: tf.Tensor) => tf.Tensor): tf.Tensor {
   const [groups, count] = blocks.shape as [number, number];
   const words = tf.slice(blocks, [0, 0, from], [-1, -1, turns * ROW_GROUP]);
@@ -50,17 +53,23 @@ const asRows = (values: tf.Tensor) => {
   return tf.reshape(values, [groups * ROW_GROUP, count * COLUMN_BLOCK]) as tf.Tensor2D;
 };
 
-/** 4 words of scales, 64 of bytes. Bytes of even columns are the number + 128, of odd ones in two's complement. */
+/**
+ * A block has 4 words of scales and 64 of bytes. Bytes of even columns hold the number + 128, and those of odd columns
+ * the number in two's complement.
+ */
 function unpackInt8(bits: tf.Tensor): tf.Tensor2D {
   const blocks = inBlocks(bits, 68);
   const bytes = numbers(blocks, 4, 8, words => digits(words, 256, 4));
   const negative = tf.cast(tf.greaterEqual(bytes, tf.scalar(128, 'int32')), 'float32');
-  // Per four columns: subtracts 128 in even ones, and 256 from negative numbers in odd ones.
+  // Subtracts 128 in even columns, and 256 from negative numbers in odd columns.
   const signed = tf.sub(bytes, tf.add(tf.mul(negative, tf.tensor1d([0, 256, 0, 256])), tf.tensor1d([128, 0, 128, 0])));
   return asRows(tf.mul(signed, perRow(blocks, 0)));
 }
 
-/** 4 words of scales, 4 of minima, 32 of nibbles. Of each eight columns, low nibbles hold 0 … 3 and high ones 4 … 7. */
+/**
+ * A block has 4 words of scales, 4 of minima and 32 of nibbles. In every eight columns, low nibbles hold columns 0 to
+ * 3, and high nibbles columns 4 to 7.
+ */
 function unpackInt4(bits: tf.Tensor): tf.Tensor2D {
   const blocks = inBlocks(bits, 40);
   const nibbles = numbers(blocks, 8, 4, words => {

@@ -1,12 +1,12 @@
 /** Arguments of the backbone, with their defaults and checks. */
-import {checkKeys, show, ValueError} from '../../../base/errors';
 import {camelKeys} from '../../../base/casing';
 import {checkArgument} from '../../../base/checks';
+import {checkKeys, show, ValueError} from '../../../base/errors';
 import {isObject} from '../../../base/json';
 import {type ArgumentTable, completeArguments, namesOf} from '../../../layers/arguments';
 import {type DtypeLike, parseDtype} from '../../../weights/dtype';
-import {checkAttentionHeads} from './attention_heads';
 import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from '../gemma3_vision_encoder';
+import {checkAttentionHeads} from './attention_heads';
 
 /** Arguments of {@link Gemma3Backbone}. */
 export interface Gemma3BackboneArgs {

@@ -1,7 +1,7 @@
 /** Scores of given tokens, for `Gemma3CausalLM.score`. */
 import * as tf from '@tensorflow/tfjs';
-import {checkKeys, show, ValueError} from '../../../base/errors';
 import {checkObject} from '../../../base/checks';
+import {checkKeys, show, ValueError} from '../../../base/errors';
 import {tokenLoss} from '../../../ops/token_loss';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 

@@ -4,7 +4,6 @@ import {ValueError} from '../../../base/errors';
 import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../../layers/arguments';
 import {Dense} from '../../../layers/dense';
 import {Embedding} from '../../../layers/embedding';
-import {getInitializer} from '../../../weights/initializers';
 import {
   checkedArgs,
   firstShape,
@@ -20,6 +19,7 @@ import {LayerNormalization} from '../../../layers/layer_normalization';
 import {attention, type AttentionInputs, attentionWithDropout} from '../../../ops/attention';
 import {denseEinsum, planEinsum} from '../../../ops/einsum';
 import {gelu} from '../../../ops/gated_gelu';
+import {getInitializer} from '../../../weights/initializers';
 import {type AnyWeight, operandOf} from '../../../weights/packed_weight';
 import {type Weight} from '../../../weights/weight';
 

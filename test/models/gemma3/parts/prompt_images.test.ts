@@ -7,9 +7,9 @@ import {
   type PromptImages,
   type TokenBatch,
 } from '../../../../src';
-import {picture} from '../../../support/picture';
-import {expectNoLeak, take} from '../../../support/numbers';
 import {fixtureBytes, fixtureJson} from '../../../support/fixtures';
+import {expectNoLeak, take} from '../../../support/numbers';
+import {picture} from '../../../support/picture';
 
 type Images = null | [number, number, 'uint8' | 'float32'] | Images[];
 interface Outputs {

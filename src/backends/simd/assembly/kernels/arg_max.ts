@@ -14,7 +14,7 @@ export function argMax(): void {
     store<i32>(scratch(), best);
     barrier();
     if (thread == 0) store<i32>(target + ((<usize>row) << 2), bestOfThreads(x));
-    // Thread 0 must have read the scratch memory before anyone overwrites it.
+    // Thread 0 must have read the scratch memory before any thread overwrites it.
     barrier();
   }
 }
@@ -34,7 +34,7 @@ function bestOfThreads(x: usize): i32 {
   return max(best, 0);
 }
 
-/** −1 if there is none. Finds the value first and then its index; the second pass ends early. */
+/** Index of the largest value, or −1. Finds the value first; the second pass, for the index, ends early. */
 function indexOfMax(x: usize, begin: i32, end: i32): i32 {
   let largest = f32x4.splat(-Infinity);
   let i = begin;

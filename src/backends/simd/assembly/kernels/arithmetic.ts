@@ -8,7 +8,7 @@ function combine(operation: i32, a: v128, b: v128): v128 {
   return f32x4.mul(a, b);
 }
 
-/** Combines `count` values of x with one b if `step` is 0, or with as many b if it is 4. */
+/** Combines `count` values of x with a single value of b if `step` is 0, or with `count` values if it is 4. */
 function combineRow(operation: i32, x: usize, b: usize, step: usize, y: usize, count: i32): void {
   const bytes = (<usize>count) << 2;
   const same = v128.load32_splat(b);

@@ -13,11 +13,11 @@ import {keysInUse, findVisible, setRingVisibility, setVisibility} from '../parts
 
 /** Below every real score. */
 const NOTHING: f32 = -1e30;
-/** The most rows of queries, and keys per block. Both must fit the scratch memory together with their products. */
+/** The most rows of queries, and keys per block. Both must fit in the scratch memory together with their products. */
 const MOST_ROWS = 64;
-/** The most values of a block's keys, values, queries and sums together. */
+/** The most numbers that a block's keys, values, queries and sums may have together. */
 const SCRATCH_VALUES = 100000;
-/** Up to this many rows of queries use keys and values in place: panels would not be used often enough. */
+/** Up to this many rows of queries read keys and values in place: panels would not be used often enough to pay off. */
 const FEW = 4;
 
 // Arguments of the command: set once, read below. Tensors are (batch, length, heads, width).
@@ -32,7 +32,7 @@ let width: i32 = 0;
 let scale: f32 = 1;
 let softCap: f32 = 0;
 
-// Scratch memory by its contents, for `most` rows or keys each.
+// The parts of the scratch memory, for `most` rows or keys each.
 let most: i32 = 0;
 let paddedWidth: i32 = 0;
 let interleavedQueries: usize = 0;
@@ -62,7 +62,10 @@ function divideScratch(): void {
   totals = maxima + ((<usize>most) << 2);
 }
 
-/** Keys in a ring of `size` slots, for one new token per row. `positions` holds its position; negative: no token. */
+/**
+ * Sets the arguments for keys in a ring of `size` slots and one new token per row. `positions` holds the position of
+ * each token, negative for a row without one.
+ */
 export function setRing(
   q_: usize,
   keys_: usize,
@@ -91,9 +94,9 @@ export function setRing(
 }
 
 /**
- * Attends with query heads head … head + count − 1, all of one key head, of `tokens` tokens over keys begin … end − 1.
- * Row t · count + i of `sums` becomes the sum of values weighted by e^(score − maximum), and of `totals` the sum of the
- * weights.
+ * Attends over keys begin … end − 1 with query heads head … head + count − 1 of `tokens` tokens. The heads share one
+ * key head. Row t · count + i of `sums` becomes the sum of values weighted by e^(score − maximum), and the same row of
+ * `totals` becomes the sum of the weights.
  */
 function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
   const rows = tokens * count;
@@ -216,7 +219,7 @@ function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
     const third = key + 2 < count ? 2 * step : 0;
     const fourth = key + 3 < count ? 3 * step : 0;
     const at = scores + ((<usize>key) << 2);
-    // With an odd number of rows the second of the last pair is a row that nobody reads.
+    // If the number of rows is odd, the second row of the last pair is never read.
     for (let r = 0; r < rows; r += 2) {
       const a = at + <usize>r * bytes;
       const to = sums + <usize>r * rowBytes;
@@ -274,7 +277,7 @@ function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, cou
     for (let i = 0; i < count; i++) {
       const r = t * count + i;
       const total = load<f32>(totals + ((<usize>r) << 2));
-      // A row that sees nothing is zero.
+      // A row that sees no key is zero.
       const factor: f32 = total > 0 ? <f32>1 / total : 0;
       const from = sums + ((<usize>(r * paddedWidth)) << 2);
       const to = y + <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
@@ -298,7 +301,7 @@ export function attendPart(batch: i32, partials: usize): void {
     const begin = first(blocks) << 3;
     const end = min(used, last(blocks) << 3);
     for (let head = 0; head < heads;) {
-      // As many heads as fit, all of one key head.
+      // As many heads as fit, all with the same key head.
       const count = min(most, groups - (head % groups));
       attend(b, 0, 1, head, count, begin, end);
       for (let i = 0; i < count; i++) {
@@ -358,7 +361,7 @@ export function attention(): void {
   }
 }
 
-/** Tiles of tokens over all keys. Threads take tiles in turn, because later tokens see more keys. */
+/** Attends over all keys with tiles of tokens. Threads take tiles in turn, because later tokens see more keys. */
 function attendTokens(batch: i32, y: usize): void {
   const groups = heads / keyHeads;
   const count = min(groups, most);

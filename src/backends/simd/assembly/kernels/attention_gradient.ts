@@ -1,8 +1,8 @@
 /**
  * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4). Probabilities are recomputed for one tile of
  * queries and one block of keys at a time, so that memory does not grow with the number of keys. Blocks that no query
- * of the tile sees are skipped. Threads share the tiles of queries for dq, and then the blocks of keys for dk and dv:
- * no thread writes to another's sums.
+ * of the tile sees are skipped. Threads divide the tiles of queries among them for dq, and then the blocks of keys for
+ * dk and dv, so that no thread writes to another's sums.
  */
 import {AttentionGradientWord, AttentionWord, QUERY_STATISTICS} from '../layouts/attention';
 import {EDGE, SCRATCH_BYTES} from '../numbers';
@@ -19,7 +19,7 @@ const SHARED = AttentionGradientWord.attention;
 const NOTHING: f32 = -1e30;
 /** The most rows of queries, and keys per block. */
 const MOST_ROWS = 64;
-/** Extra values between the rows of a block: rows of a power of two would compete for the same cache lines. */
+/** Extra values between the rows of a block: rows a power of two apart would compete for the same cache lines. */
 const GAP = 16;
 
 let length: i32 = 1;
@@ -29,8 +29,8 @@ let size: i32 = 0;
 let width: i32 = 0;
 let softCap: f32 = 0;
 
-// Scratch memory by its contents. Rows are `rowBytes` apart; squares have `most` rows and columns. For a block of keys,
-// `sums` are those of dk and `valueSums` those of dv.
+// The parts of the scratch memory. Rows are `rowBytes` apart; squares have `most` rows and columns. For a block of
+// keys, `sums` holds the sums of dk, and `valueSums` those of dv.
 let most: i32 = 0;
 let paddedWidth: i32 = 0;
 let rowBytes: usize = 0;
@@ -48,7 +48,9 @@ let seen: usize = 0;
 let interleavedSquare: usize = 0;
 /** Per row: its largest score, the inverse sum of its weights, Σ probability · gradient of the probability. */
 let rowStatistics: usize = 0;
-/** Squares of scores and of their gradients: as many pairs as fit, and the pair in use. */
+/**
+ * Pairs of squares, for scores and their gradients: as many pairs as fit. The last two variables are the pair in use.
+ */
 let squares: usize = 0;
 let pairs: i32 = 1;
 let scores: usize = 0;
@@ -110,7 +112,7 @@ function usePair(index: i32): void {
   scoreGradients = scores + square;
 }
 
-/** Loads a block of keys or values of one head, filled up with zeros. */
+/** Loads a block of keys or values of one head, padded with zeros. */
 function loadBlock(to: usize, from: usize, batch: i32, key: i32, count: i32, keyHead: i32): void {
   for (let s = 0; s < count; s++, to += rowBytes) {
     copyRow(to, from + <usize>((batch * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2), 1);
@@ -152,7 +154,7 @@ function statisticsOf(row: i32): usize {
   return rowStatistics + <usize>(QUERY_STATISTICS * row) * 4;
 }
 
-/** Adds a block to the statistics of each row. Here the second one is still the sum, not its inverse. */
+/** Adds a block to the statistics of each row. The second one is still the sum at this point, not its inverse. */
 function addStatistics(rows: i32, group: i32): void {
   const nothing = f32x4.splat(NOTHING);
   for (let r = 0; r < rows; r++) {

@@ -1,11 +1,11 @@
-/** Products of two plain matrices, either of them transposed: gradients of kernels, and tfjs' own product. */
+/** Products of two plain matrices, either of which may be transposed: gradients of kernels, and tfjs' own product. */
 import {BatchMatMulWord} from '../layouts/mat_mul';
 import {FLOAT32} from '../numbers';
 import {fillPanels, setMatrix} from '../parts/panel';
 import {argument, pointer, scratch, thread, threads} from '../parts/threads';
 import {interleaveColumns, interleaveRows, tiles} from '../parts/tile';
 
-// As in mat_mul.ts: depth of a panel, panels filled at once, and rows interleaved at once.
+// The same sizes as in mat_mul.ts: depth of a panel, panels filled at once, and rows interleaved at once.
 
 const DEPTH = 512;
 const PANELS = 4;
@@ -13,7 +13,7 @@ const WIDE = 8 * PANELS;
 const PANEL_BYTES: usize = DEPTH * 32;
 const ROWS_AT_ONCE = 128;
 const INTERLEAVED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
-/** This many units of work per thread share out evenly enough. */
+/** This many units of work per thread keep the threads evenly loaded. */
 const UNITS = 4;
 
 /** BATCH_MAT_MUL: y[i] = a[i] · b[i] for i = 0 … batch − 1. */
@@ -23,7 +23,7 @@ export function batchMatMul(): void {
   const rowBlocks = (m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
   const columnBlocks = (n + WIDE - 1) / WIDE;
   const outer = argument(BatchMatMulWord.batch) * rowBlocks;
-  // Only as many parts of the columns as keep all threads busy: each part interleaves its rows again.
+  // The columns are cut into no more parts than keep all threads busy: each part interleaves its rows again.
   const parts = min(columnBlocks, max(1, (UNITS * threads) / max(1, outer)));
   for (let unit = thread; unit < outer * parts; unit += threads) {
     const part = unit % parts;
@@ -35,7 +35,7 @@ export function batchMatMul(): void {
   }
 }
 
-/** Some rows and columns of one product. */
+/** Computes some rows and columns of one product. */
 function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
   const n = argument(BatchMatMulWord.n);
   const k = argument(BatchMatMulWord.k);

@@ -1,5 +1,5 @@
 /**
- * One token per row through a whole decoder block, with keys and values in a ring. Every thread computes the short
+ * Runs one token per row through a whole decoder block, with keys and values in a ring. Every thread computes the short
  * steps (norms, residuals, rotary positions) for itself, so that only products and attention need a barrier after them.
  */
 import {PARTIAL_HEADER} from '../layouts/attention';
@@ -16,14 +16,14 @@ let epsilon: f32 = 0;
 /** The next free byte of the workspace. */
 let free: usize = 0;
 
-/** Takes a part of the workspace. */
+/** Allocates a part of the workspace. */
 function take(values: i32): usize {
   const at = free;
   free += (((<usize>values) << 2) + PART_ALIGNMENT - 1) & -PART_ALIGNMENT;
   return at;
 }
 
-/** Rows n0 … n1 − 1 of y (batch, rows) = x (batch, columns) · Wᵀ, with the words of W from argument `kernel` on. */
+/** y (batch, rows) = x (batch, columns) · Wᵀ for rows n0 … n1 − 1 of W. The words of W begin at argument `kernel`. */
 function dense(kernel: i32, x: usize, columns: i32, y: usize, rows: i32, n0: i32, n1: i32): void {
   const yStep = (<usize>rows) << 2;
   product(
@@ -47,7 +47,7 @@ function denseShare(kernel: i32, x: usize, columns: i32, y: usize, rows: i32): v
   dense(kernel, x, columns, y, rows, first(groups) << 3, last(groups) << 3);
 }
 
-/** This thread's rows of the query, key and value products, shared out as one product. */
+/** This thread's rows of the query, key and value products, which the threads divide among them as one product. */
 function denseShares(x: usize, columns: i32, q: usize, queryRows: i32, k: usize, v: usize, keyRows: i32): void {
   const queryGroups = (queryRows + 7) >> 3;
   const keyGroups = (keyRows + 7) >> 3;
@@ -61,7 +61,7 @@ function denseShares(x: usize, columns: i32, q: usize, queryRows: i32, k: usize,
   dense(FusedBlockWord.value, x, columns, v, keyRows, max(0, begin - base) << 3, min(end - base, keyGroups) << 3);
 }
 
-/** y = [residual +] norm(x). Without the norm if `scale` is 0. */
+/** y = [residual +] norm(x). There is no norm if `scale` is 0. */
 function normRows(x: usize, scale: usize, residual: usize, y: usize, columns: i32): void {
   const row = (<usize>columns) << 2;
   for (let b: usize = 0; b < <usize>batch; b++) {

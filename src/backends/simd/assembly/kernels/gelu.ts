@@ -15,7 +15,7 @@ export function gelu(): void {
   for (; at < bytes; at += 4) store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(x + at)), 0));
 }
 
-/** y = gelu(gate) · value. y may be either. */
+/** y = gelu(gate) · value. y may be gate or value. */
 export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
   let at: usize = 0;
   for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {

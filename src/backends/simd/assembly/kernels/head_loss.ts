@@ -16,9 +16,9 @@ import {height, interleaveRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {gatherRow} from './pack';
 
-/** Columns of a panel: with a tile's rows of x they fit the innermost cache. */
+/** Columns of a panel. Together with a tile's rows of x, they fit in the innermost cache. */
 const DEPTH = 640;
-/** Below this power `exp4` returns a constant, not zero. */
+/** Below this exponent, `exp4` returns a constant, not zero. */
 const LEAST: f32 = -87;
 /** Below every real logit. */
 const NOTHING: f32 = -3e38;
@@ -69,8 +69,8 @@ function sumStep(): usize {
 }
 
 /**
- * As in `headLossWorkspaceBytes`: interleaved rows for all threads, then per thread statistics, sums, and room for a
- * tile.
+ * Divides the workspace as `headLossWorkspaceBytes` does: interleaved rows for all threads, then, for each thread,
+ * statistics, sums and space for a tile.
  */
 function divideWorkspace(): void {
   interleaved = pointer(HeadLossWord.workspace);
@@ -82,7 +82,7 @@ function divideWorkspace(): void {
   weights = logits + LOGIT_BYTES;
 }
 
-/** Address of columns from k on of the interleaved tokens from `row` on. `row` begins a block. */
+/** Address of column k of the interleaved tokens from `row` on, where `row` begins a block. */
 function interleavedAt(row: i32, some: i32, k: i32): usize {
   return interleaved + ((<usize>(row * width + upTo(some, height) * k)) << 2);
 }
@@ -158,7 +158,7 @@ function weigh(share: usize, row: i32, at: usize, n: i32, count: i32): void {
     const caps = f32x4.splat(cap);
     for (let p = at; p < end; p += 16) v128.store(p, f32x4.mul(tanh4(f32x4.div(v128.load(p), caps)), caps));
   }
-  // Fill up the last vector: lanes after the last logit get no weight.
+  // Pads the last vector: lanes after the last logit get no weight.
   for (let i = count; i & 3; i++) store<f32>(at + ((<usize>i) << 2), NOTHING);
   let most = f32x4.splat(NOTHING);
   for (let p = at; p < end; p += 16) most = f32x4.pmax(most, v128.load(p));

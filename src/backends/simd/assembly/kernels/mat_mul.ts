@@ -15,25 +15,25 @@ import {argument, first, last, pointer, scratch} from '../parts/threads';
 import {height, interleaveRows, tiles} from '../parts/tile';
 
 /**
- * Columns of a panel: 20 kB, which fit the innermost cache together with a tile's rows of x. A multiple of integer
- * runs.
+ * Columns of a panel. A panel of 20 kB fits in the innermost cache together with a tile's rows of x. A multiple of the
+ * runs of `integer_tile.ts`.
  */
 const DEPTH = 640;
 const PANEL_BYTES: usize = DEPTH * 32;
 /**
- * Panels filled at once. Where float32 weights of one column are neighbours, their 64 rows are four cache lines of a
- * page.
+ * Panels filled at once. Where the float32 weights of one column are adjacent, their 64 rows are four cache lines of
+ * one page.
  */
 const PANELS = 8;
 /** Rows of x per pass over the panels, which are filled again for the next rows. */
 const ROWS_AT_ONCE = 256;
-/** The same for integers: their interleaved rows fit the second-level cache. */
+/** Rows of x per pass for integer products: their interleaved rows fit in the second-level cache. */
 const INTEGER_ROWS_AT_ONCE = 128;
 const INTERLEAVED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
-/** With fewer rows of x than this, each row is multiplied separately: panels would not be used often enough. */
+/** Fewer rows of x than this are multiplied one by one: panels would not be used often enough to pay off. */
 const PANEL_ROWS = 4;
 
-// The same for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
+// Sizes for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
 
 const TRANSPOSED_DEPTH = 384;
 const TRANSPOSED_BYTES: usize = TRANSPOSED_DEPTH * 32;
@@ -41,7 +41,7 @@ const TRANSPOSED_ROWS_AT_ONCE = 256;
 /** Scratch memory holds a panel of one block, then four transposed panels from here on, then interleaved rows of dy. */
 const TRANSPOSED: usize = COLUMN_BLOCK * 32;
 
-/** Rows n0 … n1 − 1 of W of a product. n0 is a multiple of 8; `inner` counts for float32 only. */
+/** Computes a product for rows n0 … n1 − 1 of W. n0 is a multiple of 8; `inner` is used only for float32. */
 export function product(
   type: i32,
   w: usize,
@@ -68,7 +68,7 @@ export function product(
   }
 }
 
-/** Group by group, so that all rows of x but the first find the weights in the cache. */
+/** Multiplies group by group, so that all rows of x except the first find the weights in the cache. */
 function vectorProducts(
   type: i32,
   w: usize,
@@ -109,7 +109,7 @@ function vectorProduct(type: i32, w: usize, x: usize, y: usize, rows: i32, colum
   else matVecInt4(w, x, y, rows, padded(columns) / COLUMN_BLOCK);
 }
 
-/** Products in 16-bit integers, one panel at a time. */
+/** Multiplies in 16-bit integers, one panel at a time. */
 function integerProduct(
   type: i32,
   w: usize,

@@ -1,20 +1,17 @@
-/**
- * Norms and their gradients. An RMS norm is a layer norm without a mean and a shift, and with a scale that counts from
- * one.
- */
+/** Norms and their gradients. An RMS norm is a layer norm without mean and shift, and multiplies by 1 + scale. */
 import {ColumnSumsWord} from '../layouts/arithmetic';
 import {LayerNormWord, NormGradientScaleWord, NormGradientXWord, RmsNormWord} from '../layouts/norms';
 import {argument, barrier, first, floatArgument, last, pointer, scratch} from '../parts/threads';
 import {fma, sumOf, zero} from '../parts/vector';
 
-/** Rows are summed in blocks of this many, and then the blocks, so that rounding errors do not pile up. */
+/** Rows are summed in blocks of this many first, then over blocks, so that rounding errors do not accumulate. */
 const ROWS_AT_ONCE = 64;
 
 // A row's normed values are (x − mean) · inverse.
 let mean: f32 = 0;
 let inverse: f32 = 1;
 
-/** Sets the mean (zero for an RMS norm) and the inverse of one row. */
+/** Sets `mean` (zero for an RMS norm) and `inverse` for one row. */
 function setRow(x: usize, columns: i32, epsilon: f32, centred: bool): void {
   mean = 0;
   if (centred) mean = sumRow(x, columns) / <f32>columns;
@@ -181,8 +178,8 @@ function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32,
 }
 
 /**
- * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads share the rows to compute means and inverses, and then the
- * columns to sum.
+ * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads divide the rows among them to compute means and inverses, and
+ * then the columns to sum.
  */
 export function normGradientScale(): void {
   const rows = argument(NormGradientScaleWord.rows);
@@ -222,12 +219,12 @@ export function columnSums(): void {
   );
 }
 
-/** target = Σ dy, or Σ dy · n unless x is 0, in this thread's columns. Threads share whole vectors. */
+/** target = Σ dy if x is 0, else Σ dy · n, in this thread's columns. Threads get whole vectors. */
 function sumColumns(dy: usize, x: usize, workspace: usize, target: usize, rows: i32, columns: i32): void {
   const vectors = (columns + 3) >> 2;
   const begin = first(vectors) << 2;
   const end = min(columns, last(vectors) << 2);
-  // A limit on the sums in scratch memory.
+  // Limits the number of sums in scratch memory.
   for (let c = begin; c < end; c += 4096) {
     sumSomeColumns(dy, x, workspace, target, rows, columns, c, min(4096, end - c));
   }

@@ -10,7 +10,7 @@ import {argument, first, last, pointer, scratch} from '../parts/threads';
 /** Columns packed at once: a multiple of `COLUMN_BLOCK`. */
 const DEPTH = 512;
 
-/** PACK: a matrix of plain numbers, or a piece of it, to packed form. */
+/** PACK: packs a matrix of plain numbers, or a piece of it. */
 export function pack(): void {
   const rows = argument(PackWord.rows);
   const columns = argument(PackWord.columns);
@@ -40,7 +40,7 @@ export function pack(): void {
   }
 }
 
-/** UNPACK: a packed matrix to float32. */
+/** UNPACK: unpacks a matrix to float32. */
 export function unpack(): void {
   const source = pointer(UnpackWord.source);
   const type = argument(UnpackWord.type);
@@ -70,7 +70,7 @@ function copyLane(panel: usize, lane: i32, to: usize, count: i32): void {
   for (; count > 0; count--, panel += 32, to += 4) store<f32>(to, load<f32>(panel));
 }
 
-/** GATHER: rows of a table by their ids. */
+/** GATHER: looks up rows of a table by their ids. */
 export function gather(): void {
   const table = pointer(GatherWord.table);
   const type = argument(GatherWord.type);
@@ -88,7 +88,7 @@ export function gather(): void {
   }
 }
 
-/** One row of a packed matrix: lane `lane` of the group at `group`. */
+/** Unpacks one row of a packed matrix: lane `lane` of the group at `group`. */
 export function gatherRow(type: i32, group: usize, lane: i32, to: usize, columns: i32): void {
   const panel = scratch();
   for (let k = 0; k < columns; k += COLUMN_BLOCK) {

@@ -1,4 +1,4 @@
-/** Rotary positions. */
+/** Rotary position embedding. */
 import {RotaryWord} from '../layouts/rotary';
 import {argument, first, floatArgument, last, pointer} from '../parts/threads';
 

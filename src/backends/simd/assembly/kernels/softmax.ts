@@ -14,7 +14,7 @@ import {
 } from '../parts/threads';
 import {exp4, maxOf} from '../parts/vector';
 
-/** Below this power `exp4` returns a constant, not zero. */
+/** Below this exponent, `exp4` returns a constant, not zero. */
 const LEAST: f32 = -87;
 
 let largest: v128 = f32x4.splat(0);
@@ -47,7 +47,7 @@ function largestOf(x: usize, count: i32): f32 {
   return value;
 }
 
-/** Sum of four weights in a fixed order: `walk` must compute the same sums again. */
+/** Sum of four weights in a fixed order, because `walk` must arrive at the same sums. */
 function sumOfFour(weights: v128): f64 {
   const pairs = f64x2.add(
     f64x2.promote_low_f32x4(weights),
@@ -64,7 +64,9 @@ function sumOfWeights(x: usize, count: i32): f64 {
   return sum;
 }
 
-/** The first of `count` columns at which the cumulative weight exceeds `rest`; if none does, the last with a weight. */
+/**
+ * The first of `count` columns at which the cumulative weight exceeds `rest`; if there is none, the last with a weight.
+ */
 function walk(x: usize, count: i32, rest: f64): i32 {
   let i = 0;
   for (; i + 4 <= count; i += 4) {
@@ -76,7 +78,7 @@ function walk(x: usize, count: i32, rest: f64): i32 {
     rest -= <f64>weightAt(x + ((<usize>i) << 2));
     if (rest < 0) return i;
   }
-  // Reached through rounding errors only.
+  // Reached only because of rounding errors.
   for (i = count - 1; i > 0; i--) {
     if (weightAt(x + ((<usize>i) << 2)) > 0) break;
   }
@@ -93,8 +95,8 @@ function shareLargest(x: usize, columns: i32): f32 {
 }
 
 /**
- * Sum of all weights. Every thread adds up a part, and stores it after the largest value, not over it: a thread that
- * has passed both barriers may begin the next row while others still read.
+ * Sum of all weights. Every thread adds up a part and stores the sum after its largest value instead of overwriting it:
+ * a thread that has passed both barriers may begin the next row while others still read.
  */
 function shareSum(x: usize, columns: i32): f64 {
   store<f64>(scratch(), sumOfWeights(x + ((<usize>first(columns)) << 2), last(columns) - first(columns)), 8);

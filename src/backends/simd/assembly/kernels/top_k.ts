@@ -53,7 +53,7 @@ function collect(x: usize, begin: i32, end: i32, count: i32): void {
     for (let j = i; j < i + 16; j++) worst = offer(x, j, count, worst);
   }
   for (; i < end; i++) worst = offer(x, i, count, worst);
-  // Sort: move the worst entry to the end, again and again.
+  // Heap sort: moves the worst remaining entry to the end, one by one.
   for (let slot = count - 1; slot > 0; slot--) {
     const value = valueAt(slot);
     const index = indexAt(slot);
@@ -71,8 +71,8 @@ function offer(x: usize, index: i32, count: i32, worst: f32): f32 {
 }
 
 /**
- * TOP_K: the largest values of each row, largest first, and their indices. k values and indices fit the scratch memory
- * of a thread.
+ * TOP_K: the largest values of each row, largest first, and their indices. k values and indices must fit in the scratch
+ * memory of a thread.
  */
 export function topK(): void {
   const columns = argument(TopKWord.columns);
@@ -94,12 +94,14 @@ export function topK(): void {
         pointer(TopKWord.indices) + row * step,
         argument(TopKWord.indicesAsFloats) != 0,
       );
-    // Thread 0 must have read the scratch memory before anyone overwrites it.
+    // Thread 0 must have read the scratch memory before any thread overwrites it.
     barrier();
   }
 }
 
-/** Threads have consecutive parts, so that of equal values the first one found has the lowest index. */
+/**
+ * Merges the threads' lists. Their parts are consecutive, so that of equal values the first found has the lowest index.
+ */
 function merge(k: i32, toValues: usize, toIndices: usize, asFloat: bool): void {
   // The number of entries used from each thread's list, stored after its length.
   for (let t = 0; t < threads; t++) store<i32>(scratchOf(t), 0, 4);

@@ -3,8 +3,9 @@ import {TRANSPOSE_AXES, TransposeWord} from '../layouts/arithmetic';
 import {argument, first, last, pointer} from '../parts/threads';
 
 /**
- * TRANSPOSE: y is x with its axes in another order. Fewer than six axes have ones in front. The last two axes are
- * copied in stripes of 16 rows, so that the values read and the values written both stay in the cache.
+ * TRANSPOSE: y is x with its axes in another order. Shapes with fewer than six axes get leading axes of size 1. The
+ * last two axes are copied in stripes of 16 rows, so that the values read and the values written both stay in the
+ * cache.
  */
 export function transpose(): void {
   const height = argument(TransposeWord.sizes + TRANSPOSE_AXES - 2);

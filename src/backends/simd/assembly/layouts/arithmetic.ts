@@ -30,7 +30,7 @@ export enum ColumnSumsWord {
   end,
 }
 
-/** Axes of TRANSPOSE, after axes that stay neighbours are merged. */
+/** The number of axes of TRANSPOSE, after axes that stay adjacent are merged. */
 export const TRANSPOSE_AXES = 6;
 
 export enum TransposeWord {

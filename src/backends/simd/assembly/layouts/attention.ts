@@ -15,13 +15,13 @@ export enum VisibilityWord {
   keyPositions,
   /** 1 or batch. */
   keyPositionRows,
-  /** int32 (batch, size); 0: none. */
+  /** int32 (batch, size); 0 for none. */
   padding,
-  /** int32 (batch, length); 0: none. */
+  /** int32 (batch, length); 0 for none. */
   queryImages,
-  /** int32 (batch, size); 0: none. */
+  /** int32 (batch, size); 0 for none. */
   keyImages,
-  /** float32 (maskRows, length, size); 0: none. */
+  /** float32 (maskRows, length, size); 0 for none. */
   mask,
   /** 1 or batch. */
   maskRows,
@@ -45,11 +45,11 @@ export enum AttentionWord {
   width,
   /** float32 */
   scale,
-  /** float32; 0: none. */
+  /** float32; 0 for none. */
   logitSoftCap,
   /** The words of `VisibilityWord`. */
   visibility,
-  /** (threads, batch, heads, PARTIAL_HEADER + width); 0: none. */
+  /** (threads, batch, heads, PARTIAL_HEADER + width); 0 for none. */
   partials = visibility + VisibilityWord.end,
   end,
 }

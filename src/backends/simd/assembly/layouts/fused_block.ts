@@ -23,7 +23,7 @@ export enum FusedBlockWord {
   epsilon,
   /** float32 */
   scale,
-  /** float32; 0: none. */
+  /** float32; 0 for none. */
   logitSoftCap,
   window,
   /** (batch, capacity, numKeyValueHeads, headDim) */
@@ -31,7 +31,7 @@ export enum FusedBlockWord {
   /** (batch, capacity, numKeyValueHeads, headDim) */
   cachedValues,
   capacity,
-  /** int32 (batch); negative: no token. */
+  /** int32 (batch); negative for a row without a token. */
   positions,
   /** (tableRows, headDim / 2) */
   cos,
@@ -39,7 +39,7 @@ export enum FusedBlockWord {
   sin,
   /** 1 or batch. */
   tableRows,
-  // Scales of norms; 0: no such norm.
+  // Scales of norms; 0 if the block has no such norm.
   postAttentionNorm,
   preFfwNorm,
   postFfwNorm,
@@ -61,6 +61,6 @@ export enum FusedBlockWord {
 
 /** Each part of the workspace is rounded up to this many bytes, a cache line. */
 export const PART_ALIGNMENT = 64;
-/** Parts of the workspace that all threads use, and parts that each thread has for itself. */
+/** Numbers of workspace parts that all threads share, and that are private to each thread. */
 export const SHARED_PARTS = 7;
 export const OWN_PARTS = 4;

@@ -18,7 +18,7 @@ export enum GeluWord {
 export enum GeluGradientWord {
   dy,
   x,
-  /** 0: none. */
+  /** 0 for none. */
   value,
   dx,
   count,

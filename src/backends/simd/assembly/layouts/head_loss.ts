@@ -11,21 +11,23 @@ export enum HeadLossWord {
   differences,
   /** (rows) */
   sums,
-  /** (rows, width); 0: none. */
+  /** (rows, width); 0 for none. */
   gradients,
   rows,
   vocabulary,
   width,
-  /** float32; 0: none. */
+  /** float32; 0 for none. */
   softCap,
   workspace,
   end,
 }
 
-/** Rows of the head that are taken at a time, and tokens at a time. */
+/** Rows of the head, and tokens, that are processed at a time. */
 export const HEAD_TILE = 128;
 export const HEAD_ROWS = 80;
-/** Interleaved tokens are rounded up to a multiple of this. Both tile heights divide it, as they divide `HEAD_ROWS`. */
+/**
+ * The number of interleaved tokens is rounded up to a multiple of this. Both tile heights divide it and `HEAD_ROWS`.
+ */
 export const HEAD_ROUND = 20;
 /** Bytes per token and thread: reference (float32), logit of the target (float32), sum of the weights (float64). */
 export const HEAD_STATISTICS_BYTES = 16;

@@ -5,7 +5,7 @@ export enum MatMulWord {
   type,
   /** Packed (rows, columns), or float32 (rows / inner, columns, inner). */
   w,
-  /** Counts for float32 only. */
+  /** Used only for float32. */
   inner,
   /** (m, columns) */
   x,
@@ -17,7 +17,7 @@ export enum MatMulWord {
   end,
 }
 
-/** Strides count values: from one matrix to the next (0: the same matrix again), and from row to row. */
+/** Strides count values, from one matrix to the next (0 to use the same one each time) and from one row to the next. */
 export enum BatchMatMulWord {
   /** (m, k), or (k, m) if transposed. */
   a,

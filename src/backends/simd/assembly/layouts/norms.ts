@@ -29,14 +29,14 @@ export enum LayerNormWord {
 export enum NormGradientXWord {
   dy,
   x,
-  /** (columns): gamma, or the scale of an RMS norm, which counts from one. */
+  /** (columns): gamma, or the scale of an RMS norm, to which 1 is added. */
   scale,
   dx,
   rows,
   columns,
   /** float32 */
   epsilon,
-  /** 1: layer norm. 0: RMS norm. */
+  /** 1 for a layer norm, 0 for an RMS norm. */
   centred,
   end,
 }
@@ -50,7 +50,7 @@ export enum NormGradientScaleWord {
   columns,
   /** float32 */
   epsilon,
-  /** 1: layer norm. 0: RMS norm. */
+  /** 1 for a layer norm, 0 for an RMS norm. */
   centred,
   /** (rows, 2) */
   workspace,

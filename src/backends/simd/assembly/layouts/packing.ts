@@ -1,8 +1,8 @@
 /** Packed formats, and the argument words of the commands that write and read them. */
 
-/** Rows of a packed matrix are stored in groups of this many; the last group is filled up with zeros. */
+/** Rows of a packed matrix are stored in groups of this many; the last group is padded with zeros. */
 export const ROW_GROUP = 8;
-/** Columns are stored in blocks of this many; the last block is filled up with zeros. */
+/** Columns are stored in blocks of this many; the last block is padded with zeros. */
 export const COLUMN_BLOCK = 32;
 
 /** Bytes of a block of columns of one group of rows. */
@@ -10,7 +10,7 @@ export const BFLOAT16_BLOCK_BYTES = 512;
 export const INT8_BLOCK_BYTES = 272;
 export const INT4_BLOCK_BYTES = 160;
 
-/** PACK: a matrix of plain numbers, or a piece of it, to packed form. */
+/** PACK: packs a matrix of plain numbers, or a piece of it. */
 export enum PackWord {
   source,
   /** FLOAT32 or BFLOAT16. */

@@ -6,7 +6,7 @@ export enum RotaryWord {
   cos,
   /** (tableRows, length, width / 2) */
   sin,
-  /** As x. */
+  /** Same shape as x. */
   y,
   batch,
   length,
@@ -14,7 +14,7 @@ export enum RotaryWord {
   width,
   /** 1 or batch. */
   tableRows,
-  /** float32: 1, or −1 to turn back. */
+  /** float32: 1, or −1 to rotate back. */
   direction,
   end,
 }

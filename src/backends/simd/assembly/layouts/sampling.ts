@@ -14,9 +14,9 @@ export enum TopKWord {
   rows,
   columns,
   k,
-  /** (rows, k), `step` bytes from row to row. */
+  /** (rows, k); rows are `step` bytes apart. */
   values,
-  /** As `values`: int32, or float32 if `indicesAsFloats`. */
+  /** Laid out like `values`; int32, or float32 if `indicesAsFloats`. */
   indices,
   step,
   indicesAsFloats,

@@ -1,7 +1,7 @@
 /**
- * Quantizes one row of x for products with integer weights: for each block of 32 columns its scales, then its integers.
- * The rounding error is far below that of the weights: x keeps 12 bits for int8, 8 for int4 (no measurable difference,
- * as in llama.cpp), or 16 for int4 without relaxed instructions. Sums are exact.
+ * Quantizes one row of x for products with integer weights: for each block of 32 columns, its scales and then its
+ * integers. The rounding error is far below that of the weights: x keeps 12 bits for int8, 8 for int4 (no measurable
+ * difference, as in llama.cpp), or 16 for int4 without relaxed instructions. Sums are exact.
  */
 import {padded} from './blocks';
 import {INT8} from '../numbers';
@@ -50,18 +50,18 @@ function sumOfIntegers(v: v128): i32 {
 
 // With int8 weights ---------------------------------------------------------------------------------------------------
 
-/** The largest integer: 16 · 2031, plus the correction below, fits 16 bits. */
+/** The largest integer: 16 · 2031, plus the correction below, fits in 16 bits. */
 const PAIRS_MOST: f32 = 2031;
 
 /**
  * For `matVecInt8`, which reads the bytes (e, o) of an even and an odd column as one 16-bit number, 256 · o + e. It
- * multiplies that number with the odd column's x, and e on its own with the even column's. What e adds to the first
- * product is subtracted from the second factor here: with the odd column's x₁ as an integer and the even column's x₀ in
- * sixteenths, z = 16 · (x₀ − x₁ / 256).
+ * multiplies that number by the odd column's x, and e on its own by the even column's. The contribution of e to the
+ * first product is subtracted from the second factor here: with the odd column's x₁ as an integer and the even column's
+ * x₀ in sixteenths, z = 16 · (x₀ − x₁ / 256).
  *
- * Bytes of even columns are stored 128 too large, so the sums start at a value that cancels this. Block: factors of the
- * sums with x₁ and with z (float32), the initial values of these sums (int32), then for each four columns z₀, z₂, x₁,
- * x₃.
+ * Bytes of even columns are stored 128 too large, so the sums start at a value that cancels this. A block has the
+ * factors of the sums with x₁ and with z (float32), the initial values of these sums (int32), and then, for every four
+ * columns, z₀, z₂, x₁, x₃.
  */
 function quantizeToPairs(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
@@ -81,7 +81,7 @@ function quantizeToPairs(x: usize, columns: i32, to: usize): void {
   store<i32>(to, -128 * (i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1)), 12);
 }
 
-/** x₀ … x₃ to z₀, z₂, x₁, x₃. */
+/** Turns x₀ … x₃ into z₀, z₂, x₁, x₃. */
 function pairs(v: v128, factor: v128): v128 {
   const exact = f32x4.mul(v, factor);
   const whole = f32x4.nearest(exact);
@@ -92,7 +92,7 @@ function pairs(v: v128, factor: v128): v128 {
 
 // With int4 weights ---------------------------------------------------------------------------------------------------
 
-/** Block: scale, sum of the rounded values, 8 unused bytes, then 32 signed bytes in order. */
+/** A block has the scale, the sum of the rounded values, 8 unused bytes, and then 32 signed bytes in order. */
 function quantizeToBytes(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
   const scale = most / 127;
@@ -112,7 +112,9 @@ function quantizeToBytes(x: usize, columns: i32, to: usize): void {
   store<f32>(to, <f32>sumOfIntegers(sums) * scale, 4);
 }
 
-/** Block: header as above, then 32 signed 16-bit integers. Every four are in the order of the nibbles: 0, 2, 1, 3. */
+/**
+ * A block has the same header, then 32 signed 16-bit integers. Every four are in the order of the nibbles: 0, 2, 1, 3.
+ */
 function quantizeToWords(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
   const scale = most / 32767;

@@ -1,7 +1,7 @@
-/** Blocks of columns. */
+/** Pads columns to whole blocks. */
 import {COLUMN_BLOCK} from '../layouts/packing';
 
-/** Columns including the zeros that fill up the last block. */
+/** The number of columns, including the zeros that pad the last block. */
 export function padded(columns: i32): i32 {
   return (columns + COLUMN_BLOCK - 1) & -COLUMN_BLOCK;
 }

@@ -1,7 +1,8 @@
 /**
  * Packed int4: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, eight bfloat16
- * minima, then for each eight columns eight words, one per row. Byte i holds column i in its low four bits and column 4
- * + i in its high four. W = scale · n + minimum with n in 0 … 15. 160 bytes per block and group, 5 bits per weight.
+ * minima, and then, for every eight columns, eight words, one per row. Byte i holds column i in its low four bits and
+ * column 4 + i in its high four. W = scale · n + minimum with n in 0 … 15. 160 bytes per block and group, 5 bits per
+ * weight.
  */
 import {INT4_BLOCK_BYTES} from '../layouts/packing';
 import {BYTES_BLOCK, WORDS_BLOCK} from './activations';
@@ -52,7 +53,7 @@ export function encodeInt4(panel: usize, to: usize, count: i32): void {
   }
 }
 
-/** Four rows of a block. */
+/** Packs four rows of a block. */
 function encodeHalf(panel: usize, to: usize, half: usize): void {
   const fifteen = f32x4.splat(15);
   let least = v128.load(panel);
@@ -115,7 +116,7 @@ export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32)
   else matVecWords(w, x, y, rows, blocks);
 }
 
-/** With nibbles and x as bytes. A 16-bit sum of 16 products of at most 15 · 127 cannot overflow. */
+/** Multiplies nibbles and x as bytes. A 16-bit sum of 16 products of at most 15 · 127 cannot overflow. */
 function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   if (!ASC_FEATURE_RELAXED_SIMD) return;
   const low = i8x16.splat(15);
@@ -152,7 +153,7 @@ function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void
   }
 }
 
-/** Without relaxed instructions: with nibbles and x as 16-bit integers. */
+/** Multiplies nibbles and x as 16-bit integers, where relaxed instructions are not available. */
 function matVecWords(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   const low = i16x8.splat(15);
   for (; rows > 0; rows -= 8, y += 32) {

@@ -1,7 +1,8 @@
 /**
- * Packed int8: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, then for each four
- * columns eight words of four bytes, one word per row. W = scale · n with n in −127 … 127. Bytes of even columns are
- * n + 128, those of odd columns n in two's complement (`activations.ts` says why). 272 bytes per block and group.
+ * Packed int8: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, and then, for every
+ * four columns, eight words of four bytes, one word per row. W = scale · n with n in −127 … 127. Bytes of even columns
+ * hold n + 128, and those of odd columns n in two's complement (`activations.ts` says why). 272 bytes per block and
+ * group.
  */
 import {INT8_BLOCK_BYTES} from '../layouts/packing';
 import {PAIRS_BLOCK} from './activations';
@@ -42,7 +43,7 @@ function quantized(at: usize, factor: v128): v128 {
   return i32x4.trunc_sat_f32x4_s(f32x4.pmax(f32x4.pmin(v, f32x4.splat(127)), f32x4.splat(-127)));
 }
 
-/** Packs a panel of whole blocks. Values are divided by the scale as it is stored, which is already rounded. */
+/** Packs a panel of whole blocks. Values are divided by the stored scale, which is already rounded. */
 export function encodeInt8(panel: usize, to: usize, count: i32): void {
   const low = i32x4.splat(255);
   for (; count > 0; count -= 32, panel += 1024, to += INT8_BLOCK_BYTES) {

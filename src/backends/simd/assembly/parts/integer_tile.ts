@@ -4,8 +4,8 @@
  * 1/4095 of the largest x, 1/32 of the largest int8 scale, 1/4095 of the largest int4 weight. The rounding error is
  * less than a thousandth of a run's share of the result, far below that of the weights. The sums are exact.
  *
- * Columns come in pairs: (0, 2), (1, 3), (4, 6), (5, 7) of every eight, the order in which they leave the weights'
- * words.
+ * Columns come in pairs: (0, 2), (1, 3), (4, 6), (5, 7) of every eight, the order in which they are extracted from the
+ * weights' words.
  */
 import {INT4_BLOCK_BYTES, INT8_BLOCK_BYTES} from '../layouts/packing';
 import {INT8} from '../numbers';
@@ -25,8 +25,8 @@ const PANEL_RUN: usize = 32 + 64 * 32;
 // Rows of x -----------------------------------------------------------------------------------------------------------
 
 /**
- * Quantizes rows of x, `step` bytes apart, into tiles of four interleaved rows. A last tile of fewer rows repeats the
- * last row.
+ * Quantizes rows of x, `step` bytes apart, into tiles of four interleaved rows. If the last tile has fewer rows, the
+ * last row is repeated.
  */
 export function interleaveIntegerRows(x: usize, step: usize, rows: i32, columns: i32, to: usize): void {
   for (; rows > 0; rows -= 4, x += 4 * step) {
@@ -146,7 +146,7 @@ function int4Run(from: usize, half: usize, to: usize, blocks: i32): void {
   }
 }
 
-/** The nibble in bits 11 … 14 of each half. */
+/** Weights from the nibble in bits 11 … 14 of each half. */
 function weight4(v: v128, low: v128, scale: v128, minimum: v128): v128 {
   return i16x8.add(i16x8.q15mulr_sat_s(v128.and(v, low), scale), minimum);
 }
@@ -193,7 +193,7 @@ function integerTile(
   let b3 = a0;
   let p = panel + 32;
   let q = x + 16;
-  // One pair per iteration: as in `tile`, more loads would not fit the registers.
+  // One pair per iteration: as in `tile`, more loads would not fit in the registers.
   for (const end = q + ((<usize>count) << 3); q < end; q += 16, p += 32) {
     const v = v128.load(p);
     const u = v128.load(p, 16);

@@ -1,11 +1,11 @@
 /**
  * Panels: eight rows of a matrix W (n, k), widened to float32 and transposed, so that the eight values of one k are
- * neighbours: [k][8]. Every matrix product that is not bound by memory runs on panels, in whichever format the weights
- * are stored.
+ * adjacent: [k][8]. Every matrix product that is not bound by memory runs on panels, regardless of the format in which
+ * the weights are stored.
  *
- * This file builds panels from matrices of plain numbers. Such a matrix is described by its strides only: row n = o ·
- * inner + i begins at o · outerStride + i · innerStride, and neighbours in a row are columnStride apart. This covers
- * Keras' dense kernels ([outer, columns, inner]), their transposes and tables of rows alike.
+ * This file builds panels from matrices of plain numbers. Strides describe such a matrix: row n = o · inner + i begins
+ * at o · outerStride + i · innerStride, and adjacent values of a row are columnStride apart. This covers Keras' dense
+ * kernels ([outer, columns, inner]), their transposes, and tables of rows.
  */
 import {BFLOAT16} from '../numbers';
 import {storeTransposed, zero} from './vector';
@@ -45,7 +45,7 @@ function valueAt(at: usize): f32 {
   return load<f32>(at);
 }
 
-/** Four neighbouring values. */
+/** Four adjacent values. */
 function fourAt(at: usize): v128 {
   if (halves) return i32x4.shl(v128.load16x4_u(at), 16);
   return v128.load(at);
@@ -67,7 +67,7 @@ export function fillPanel(to: usize, n: i32, rows: i32, k: i32, count: i32): voi
 /** Writes panels of rows n … n + rows − 1, `bytes` apart. */
 export function fillPanels(to: usize, bytes: usize, n: i32, rows: i32, k: i32, count: i32): void {
   if (!halves && innerStep == 4 && (rows & 7) == 0 && (n % innerSize) + rows <= innerSize) {
-    // Values of one k are neighbours: each stretch of memory is read once, in full.
+    // Values of one k are adjacent: each range of memory is read once, in full.
     let from = rowAddress(n) + <usize>k * columnStep;
     for (; count > 0; count--, from += columnStep, to += 32) copyAcross(to, bytes, from, rows);
     return;
@@ -75,7 +75,7 @@ export function fillPanels(to: usize, bytes: usize, n: i32, rows: i32, k: i32, c
   for (let i = 0; i < rows; i += 8, to += bytes) fillPanel(to, n + i, min(8, rows - i), k, count);
 }
 
-/** One k of several panels. */
+/** Copies one k of several panels. */
 function copyAcross(to: usize, bytes: usize, from: usize, rows: i32): void {
   for (; rows > 0; rows -= 8, from += 32, to += bytes) {
     v128.store(to, v128.load(from));
@@ -83,7 +83,7 @@ function copyAcross(to: usize, bytes: usize, from: usize, rows: i32): void {
   }
 }
 
-/** Eight rows; the values of one k are neighbours. */
+/** Copies eight rows; the values of one k are adjacent. */
 function copyColumns(to: usize, from: usize, step: usize, count: i32): void {
   if (!halves) {
     copyFloatColumns(to, from, step, count);
@@ -103,7 +103,7 @@ export function copyFloatColumns(to: usize, from: usize, step: usize, count: i32
   }
 }
 
-/** Eight rows; values are neighbours along k. */
+/** Transposes eight rows; values are adjacent along k. */
 function transposeRows(to: usize, from: usize, step: usize, count: i32): void {
   const size: usize = halves ? 2 : 4;
   const low = from;
@@ -136,7 +136,7 @@ export function transposeFloatRows(to: usize, from: usize, step: usize, rows: i3
   }
 }
 
-/** Any rows, one value at a time. */
+/** Copies any rows, one value at a time. */
 function gatherRows(to: usize, n: i32, rows: i32, k: i32, count: i32): void {
   for (let r = 0; r < 8; r++, to += 4) {
     let out = to;
@@ -149,7 +149,7 @@ function gatherRows(to: usize, n: i32, rows: i32, k: i32, count: i32): void {
   }
 }
 
-/** Panel [n][8 k] from eight columns of a panel [k][8 n], for products with the transposed matrix. */
+/** Makes a panel [n][8 k] of eight columns of a panel [k][8 n], for products with the transposed matrix. */
 export function transposePanel(to: usize, from: usize): void {
   for (let half: usize = 0; half < 2; half++) {
     const f = from + (half << 4);

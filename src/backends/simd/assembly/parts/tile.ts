@@ -1,8 +1,8 @@
 /**
  * The inner loop of all matrix products, in two shapes that give the same sums: four rows of x with eight of weights,
- * and five with sixteen. The second has more sums than there are 128-bit registers. It is for engines that merge two
- * 128-bit operations on neighbouring data into one of 256 bits ("revectorization"). The engine finds such pairs only in
- * code of a certain shape: loads, sums and stores 16 bytes apart, all in one basic block.
+ * and five with sixteen. The second has more sums than there are 128-bit registers. It is meant for engines that merge
+ * two 128-bit operations on adjacent data into one 256-bit operation ("revectorization"). Such an engine finds pairs
+ * only in code of a certain shape: loads, sums and stores 16 bytes apart, all in one basic block.
  */
 import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {scratch} from './threads';
@@ -21,8 +21,8 @@ export function interleavedBytes(rows: i32, count: i32): usize {
 }
 
 /**
- * Interleaves rows of x, one tile at a time: [tiles][count][height], so that the loops below read one stream. A last
- * tile of fewer rows repeats the last row. Rows of x are `step` bytes apart.
+ * Interleaves rows of x, one tile at a time: [tiles][count][height], so that the loops below read one stream. If the
+ * last tile has fewer rows, the last row is repeated. Rows of x are `step` bytes apart.
  */
 export function interleaveRows(x: usize, step: usize, rows: i32, count: i32, to: usize): void {
   const bytes = (<usize>height) << 2;
@@ -50,7 +50,7 @@ function interleaveFour(x: usize, x1: usize, x2: usize, x3: usize, count: i32, t
   }
 }
 
-/** The same for the transpose of x: interleaves columns of x, with rows `step` bytes apart. */
+/** Like `interleaveRows`, for the transpose of x: interleaves columns of x. Its rows are `step` bytes apart. */
 export function interleaveColumns(x: usize, step: usize, columns: i32, count: i32, to: usize): void {
   const bytes = (<usize>height) << 2;
   for (; columns > 0; columns -= height, x += bytes) {
@@ -129,7 +129,7 @@ function wideTiles(
   }
 }
 
-/** A wide tile of fewer than sixteen columns, computed as a whole one in scratch memory. */
+/** A wide tile of fewer than sixteen columns, computed as a full tile in scratch memory. */
 function edgeTile(
   x: usize,
   panel: usize,
@@ -203,7 +203,7 @@ function tile(
     a3 = loadSome(y3, columns);
     b3 = loadSome(y3 + 16, columns - 4);
   }
-  // One i per iteration: V8 issues all loads of an iteration first, and more than these would not fit its 15 registers.
+  // One i per iteration: V8 issues all loads of an iteration first, and more would not fit in its 15 registers.
   for (; count > 0; count--, x += 16, panel += panelStep) {
     const p = v128.load(panel);
     const q = v128.load(panel, 16);
@@ -228,8 +228,8 @@ function tile(
 }
 
 /**
- * The same for five rows and sixteen columns. Sums start with the values at `from`, rows `fromStep` bytes apart. The
- * loop is the only branch: V8 does not pair neighbouring operations across the end of a basic block.
+ * Like `tile`, for five rows and sixteen columns. Sums start with the values at `from`, in rows `fromStep` bytes apart.
+ * The loop is the only branch: V8 does not pair adjacent operations across the end of a basic block.
  */
 function wideTile(
   x: usize,
@@ -303,8 +303,8 @@ function wideTile(
     c4 = fma(u, t, c4);
     d4 = fma(v, t, d4);
   }
-  // Missing rows repeat the last row and store its sums again. Of two neighbours the second is stored first: otherwise
-  // V8 also stores the first one separately, in case memory ends between them.
+  // Missing rows repeat the last row and store its sums again. Of two adjacent vectors the second is stored first:
+  // otherwise V8 also stores the first one separately, in case memory ends between them.
   v128.store(y, b0, 16);
   v128.store(y, a0);
   v128.store(y, d0, 48);

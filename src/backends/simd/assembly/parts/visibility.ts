@@ -9,7 +9,7 @@ let right: i32 = 0;
 let bidirectional: bool = false;
 let queryPositions: usize = 0;
 let sharedQueryPositions: bool = false;
-/** 0: keys are in a ring, the newest at the position of the query. */
+/** 0 if keys are in a ring, where the newest key is at the position of the query. */
 let keyPositions: usize = 0;
 let sharedKeyPositions: bool = false;
 let padding: usize = 0;
@@ -36,7 +36,10 @@ export function setVisibility(at: i32, length_: i32, size_: i32): void {
   sharedMask = argument(at + VisibilityWord.maskRows) == 1;
 }
 
-/** Keys in a ring of `size` slots, for one new token per row. `positions` holds its position; negative: no token. */
+/**
+ * Sets the visibility of keys in a ring of `size` slots for one new token per row. `positions` holds the position of
+ * each token, negative for a row without one.
+ */
 export function setRingVisibility(size_: i32, window: i32, positions: usize): void {
   length = 1;
   size = size_;
@@ -74,12 +77,12 @@ function sees(batch: i32, t: i32, s: i32): bool {
 }
 
 /**
- * Writes to `seen` which of `count` keys from `key` on each token sees: one word per key, all bits set for yes, and
- * `stride` words per token. Returns false if no token sees any.
+ * Writes to `seen` which of the `count` keys from `key` on each token sees: one word per key, with all bits set if it
+ * is seen, and `stride` words per token. Returns false if no token sees any key.
  */
 export function findVisible(seen: usize, stride: i32, batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
   if (keyPositions == 0 && left >= size - 1) {
-    // The ring is no longer than the window: the one token sees every key in it.
+    // The ring is no longer than the window, so the only token sees every key in it.
     memory.fill(seen, 0xff, (<usize>count) << 2);
     memory.fill(seen + ((<usize>count) << 2), 0, (<usize>(stride - count)) << 2);
     return intAt(queryPositions, batch) >= 0;
@@ -128,7 +131,7 @@ function outOfSight(batch: i32, token: i32, tokens: i32, key: i32, count: i32): 
   return nearest > last && (nearest - last > right || (!bidirectional && queryImages == 0));
 }
 
-/** The same where only positions count: four keys at a time. */
+/** Like `findVisible`, where visibility depends only on positions: four keys at a time. */
 function findVisibleByPositions(
   seen: usize,
   stride: i32,
