@@ -189,7 +189,7 @@ test('keeps the images of earlier turns, and encodes each image once', async () 
   ];
   await (async () => {
     const chat = seeing.startChat();
-    await chat.send(ask('Warm', 1), {maxNewTokens: 1}); // initialises the weights
+    await chat.send(ask('Warm', 1), {maxNewTokens: 1}); // initializes the weights
     chat.dispose();
   })();
   await expectNoLeak(async () => {

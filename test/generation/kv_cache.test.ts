@@ -225,7 +225,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('truncates only what its ring still holds', () => {
+  test('refuses to truncate further than its ring allows', () => {
     const cache = new KvCache({batch: 2, maxLength: 9, ...SHAPE, window: 3, slack: 2});
     tf.tidy(() => void cache.append(tokens(2, 7, 1), tokens(2, 7, 2), [7, 6]));
     expect(cache.canTruncate([5, 4])).toBe(true);

@@ -219,7 +219,7 @@ describe('errors', () => {
     await backbone.quantize('int8');
     const x = tf.ones([1, 3], 'int32');
     await expect(backbone.fit([x, x], x)).rejects.toThrow(
-      /whose LoRA was merged, or that was quantized since\. Call `compile` again/,
+      /LoRA was merged or the model was quantized after `compile`\. Call `compile` again/,
     );
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await expect(backbone.fit([x, x], x)).rejects.toThrow(/Received: 50 stored as int8/);

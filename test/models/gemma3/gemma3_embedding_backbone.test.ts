@@ -160,7 +160,7 @@ onEachBackend(() =>
 test('is refused as the backbone of a language model', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(() => new Gemma3CausalLM({backbone})).toThrow(
-    'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with isEmbeddingModel: true.',
+    'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: a backbone with isEmbeddingModel: true.',
   );
   backbone.dispose();
 });

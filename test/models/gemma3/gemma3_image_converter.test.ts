@@ -112,7 +112,7 @@ describe('batches', () => {
 });
 
 describe('configuration', () => {
-  test('survives a round trip', () => {
+  test('is restored from `getConfig`', () => {
     const config = {
       imageSize: [4, 6],
       scale: [1, 2, 3],
