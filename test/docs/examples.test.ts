@@ -1,6 +1,6 @@
 /**
- * The TypeScript examples of README.md and the guides: all are type-checked, and all that are not marked `browser` run, in a
- * folder where small presets stand for the large ones.
+ * The TypeScript examples of README.md and the guides: all are type-checked, and all that are not marked `browser` run,
+ * in a folder where small presets stand for the large ones.
  */
 import {copyFileSync, mkdtempSync, rmSync, symlinkSync} from 'node:fs';
 import {tmpdir} from 'node:os';

@@ -1,4 +1,6 @@
-/** The floors of docs/architecture.md: what a folder may import. The list is read from there, so text and code agree. */
+/**
+ * The floors of docs/architecture.md: what a folder may import. The list is read from there, so text and code agree.
+ */
 import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {dirname, join, resolve} from 'node:path';
 import ts from 'typescript';

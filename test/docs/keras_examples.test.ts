@@ -1,6 +1,6 @@
 /**
- * The examples of Keras' pages about Gemma3Backbone and Gemma3CausalLMPreprocessor, translated line by line. The packaged
- * preset replaces the large ones they load, and the models they create are small.
+ * The examples of Keras' pages about Gemma3Backbone and Gemma3CausalLMPreprocessor, translated line by line. The
+ * packaged preset replaces the large ones they load, and the models they create are small.
  */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3VisionEncoder, useBackend} from '../../src';
