@@ -58,7 +58,12 @@ export class Generation {
     return this.rows.every(row => row.done);
   }
 
-  /** Creates a cache for all rows; the caller disposes it. For `slack`, see {@link Decoder.newCache}. */
+  /**
+   * Creates a cache for all rows; the caller disposes it.
+   *
+   * @param slack how many tokens `truncate` can always remove. Defaults to 0.
+   * @param decoder the model that fills the cache. Defaults to the model that generates.
+   */
   newCache(slack = 0, decoder = this.decoder): DecoderCache {
     return decoder.newCache(this.rows.length, Math.max(this.request.maxLength, ...this.lengths), slack);
   }

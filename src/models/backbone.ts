@@ -23,7 +23,10 @@ export interface FromPresetOptions {
    * to true.
    */
   loadWeights?: boolean;
-  /** How weights are stored: see `DtypeLike`. Defaults to the dtype of the preset. */
+  /**
+   * How weights are stored: "float32", "bfloat16", "int8", "int4" or the name of another Keras policy. Arithmetic is
+   * always float32. Defaults to the dtype of the preset.
+   */
   dtype?: string;
   /** Called after each piece of a file that was read; `loaded` and `total` are bytes. */
   onProgress?: (progress: {file: string; loaded: number; total: number}) => void;

@@ -95,8 +95,8 @@ export abstract class Model extends tf.LayersModel {
     const present = new Set(this.weights);
     if (weights.some(weight => !present.has(weight))) {
       throw new ValueError(
-        'Expected the weights that `compile` found. Received a model whose LoRA was merged, or that was quantized since. ' +
-          'Call `compile` again, with `trainable = false` on packed weights.',
+        'Expected the weights that `compile` found. Received: other weights, since LoRA was merged or the model was ' +
+          'quantized after `compile`. Call `compile` again, with `trainable = false` on packed weights.',
       );
     }
     this.trained.check(weights);

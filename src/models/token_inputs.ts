@@ -75,7 +75,7 @@ export async function readTokenInputs(inputs: TokenInputs): Promise<TokenRows> {
   return {prompts: rows.map((tokens, i) => ({tokens, ...vision?.[i]})), shape: ids.shape};
 }
 
-/** Rows of token ids as tensors like those of a preprocessor, of this shape: rows are padded to its last size. */
+/** Creates tensors like those of a preprocessor from rows of token ids. Rows are padded to the last size of `shape`. */
 export function paddedTokens(
   rows: readonly number[][],
   shape: number[],

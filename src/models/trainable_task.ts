@@ -60,8 +60,8 @@ export abstract class TrainableTask<P> extends UntypedTask {
    *
    * @returns the history: loss, metrics and their validation values, one number per epoch.
    * @throws ValueError on unusable data or options, for packed weights, and for a loss that is not finite; the signal's
-   * reason when aborted. In these cases the weights are those of the last complete step, and of the tensors that
-   * training created only the optimizer's stay in memory.
+   * reason when aborted. In these cases the model has the weights of the last complete step, and only the optimizer's
+   * tensors stay in memory.
    */
   override fit(x: P | TrainingTexts, args?: FitArgs): Promise<tf.History>;
   override fit(x: ModelInputs, y: LabelsLike, args?: FitArgs): Promise<tf.History>;

@@ -12,7 +12,7 @@ interface Found {
 const ends = (tokens: number[], length: number, maxLength: number, stop: number[]) =>
   length >= maxLength || stop.includes(tokens.at(-1)!);
 
-/** Every continuation to its end, best first. */
+/** All complete continuations, best first. */
 function everything(decoder: FakeDecoder, prompt: number[], maxLength: number, stop: number[]): Found[] {
   const found: Found[] = [];
   const follow = (tokens: number[], logProb: number) => {
@@ -27,7 +27,7 @@ function everything(decoder: FakeDecoder, prompt: number[], maxLength: number, s
   return found.sort((a, b) => b.logProb - a.logProb);
 }
 
-/** Beam search by its definition, with every beam continued to its end. */
+/** Beam search by its definition, which continues every beam to its end. */
 function plain(
   decoder: FakeDecoder,
   prompt: number[],
@@ -105,7 +105,7 @@ test('with few beams it is a plain beam search: random vocabularies, lengths, wi
   );
 });
 
-test('emits text as soon as it is certain, before the end', async () => {
+test('yields tokens as soon as all beams agree on them', async () => {
   const decoder = new FakeDecoder(5, {seed: 3, spread: 12});
   let passes = 0;
   const sampler = new samplers.BeamSampler({numBeams: 2});
@@ -126,7 +126,7 @@ test('emits text as soon as it is certain, before the end', async () => {
   expect(early.open).toBe(0);
 });
 
-test('ends when no beam can pass the best', async () => {
+test('ends when no beam can overtake the best', async () => {
   // Every token except 0 is a stop token, so that most beams end at once.
   const decoder = new FakeDecoder(6, {seed: 2, spread: 1});
   const sampler = new samplers.BeamSampler({numBeams: 3});
@@ -154,7 +154,7 @@ test('reports log probabilities of the tokens it returns', async () => {
   });
 });
 
-test('reads penalties for each beam by its own text', async () => {
+test('applies penalties to each beam by its own text', async () => {
   const decoder = new FakeDecoder(4, {seed: 5, spread: 0.01});
   const sampler = new samplers.BeamSampler({numBeams: 4, presencePenalty: 100});
   const {tokens} = await collect(decoder, {prompts: [[1]], maxLength: 5, stopTokenIds: null, sampler});

@@ -1,4 +1,4 @@
-/** Conversations over a random model: their contents, and which tokens pass through the model. */
+/** Conversations with a random model: their contents, and which tokens pass through the model. */
 import * as tf from '@tensorflow/tfjs';
 import {
   applyChatTemplate,
@@ -22,7 +22,7 @@ afterAll(() => lm.dispose());
 const draw = () => lm.compile({sampler: new samplers.RandomSampler({seed: 5, temperature: 3})});
 beforeEach(draw);
 
-/** Prompts and real tokens that the model receives while `run` runs. */
+/** Calls `run`, and records the prompts and the number of real tokens that pass through the model meanwhile. */
 async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Prompt[]; passed: number}> {
   const prompts: Prompt[] = [];
   let passed = 0;
@@ -46,7 +46,7 @@ async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Pro
 
 const idsOf = async (text: string): Promise<number[]> => (await lm.preprocessor!.promptTokens(text)).tokens[0]!;
 
-test('answers as a fresh model does, and each turn passes it once', async () => {
+test('answers as without a session, but each turn passes through the model only once', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat({system: 'Be brief.'});
     let before = 0;
@@ -59,8 +59,8 @@ test('answers as a fresh model does, and each turn passes it once', async () => 
       for await (const [token] of lm.steps(prompts, options)) fresh.push(token!);
       expect(result).toBe(lm.preprocessor!.tokenizer.detokenize(fresh));
       // The last token of the previous answer has not passed through the model yet.
-      const news = prompts[0]!.tokens.length - before + (i ? 1 : 0);
-      expect(passed).toBe(news + fresh.length - 1);
+      const unread = prompts[0]!.tokens.length - before + (i ? 1 : 0);
+      expect(passed).toBe(unread + fresh.length - 1);
       expect(chat.reused).toBe(Math.max(0, before - 1));
       before = chat.length;
       expect(before).toBe(prompts[0]!.tokens.length + fresh.length);
@@ -81,7 +81,7 @@ test('passes the model the text that the template defines', async () => {
     await idsOf(applyChatTemplate(chat.history.slice(0, 2), {addGenerationPrompt: true})),
   );
   const text = (tokens: readonly number[]) => lm.preprocessor!.tokenizer.detokenize(tokens);
-  // As text: the generated tokens may differ from the tokens of the same text.
+  // Compared as text: the generated tokens may differ from the tokens of the same text.
   expect(text(prompts[1]!.tokens)).toBe(
     '<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n' +
       `${answer}<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n`,
@@ -105,7 +105,7 @@ test('ends an answer before the end-of-turn token', async () => {
   chat.dispose();
 });
 
-test('answers again', async () => {
+test('regenerates an answer', async () => {
   await expectNoLeak(async () => {
     const chat = lm.startChat();
     const regenerate = async (options = {}) => {
@@ -121,7 +121,7 @@ test('answers again', async () => {
     expect(result).toBe(first);
     expect(passed).toBe(1 + 4);
     expect([chat.length, chat.history.length]).toEqual([length, 2]);
-    // A failed answer leaves the old one.
+    // If the new answer fails, the old one stays.
     await expect(regenerate({signal: AbortSignal.abort(new Error('enough'))})).rejects.toThrow('enough');
     await expect(regenerate({maxNewTokens: 0})).rejects.toThrow('`maxNewTokens` to be a positive integer');
     expect(chat.history).toEqual([
@@ -156,7 +156,7 @@ test('keeps the part of an answer that was generated, and removes a question wit
   });
 });
 
-test('reports that it is full', async () => {
+test('throws an error when it is full', async () => {
   const chat = lm.startChat({maxLength: 30, slack: 0});
   await chat.send('Hi');
   expect(chat.length).toBe(30);
@@ -167,11 +167,11 @@ test('reports that it is full', async () => {
   chat.dispose();
 });
 
-test('keeps images of earlier turns, and encodes each once', async () => {
+test('keeps the images of earlier turns, and encodes each image once', async () => {
   const seeing = smallModel({vision: true, sequenceLength: 200});
   const image = (seed: number) => tf.randomNormal([1, IMAGE_SIZE, IMAGE_SIZE, 3], 0, 1, 'float32', seed) as tf.Tensor4D;
   const shown: [string, readonly unknown[]][] = [];
-  // Instead of a preprocessor with images: image tokens after the first token of the text.
+  // Replaces a preprocessor with images: inserts image tokens after the first token of the text.
   jest.spyOn(seeing, 'chatPrompt').mockImplementation(async (text, images) => {
     shown.push([text, images]);
     const {tokens} = await Gemma3CausalLM.prototype.chatPrompt.call(seeing, text.replace('<start_of_image>', ''), []);
@@ -189,7 +189,7 @@ test('keeps images of earlier turns, and encodes each once', async () => {
   ];
   await (async () => {
     const chat = seeing.startChat();
-    await chat.send(ask('Warm', 1), {maxNewTokens: 1}); // initialises the weights
+    await chat.send(ask('Warm', 1), {maxNewTokens: 1}); // initializes the weights
     chat.dispose();
   })();
   await expectNoLeak(async () => {
@@ -220,7 +220,7 @@ test('refuses models without chat turns', () => {
   expect(() => lm.startChat({system: '<end_of_turn>'})).toThrow('without control tokens');
 });
 
-test('is disposed once or more often, and names its own arguments', () => {
+test('can be disposed more than once, and names its own arguments', () => {
   const chat = lm.startChat();
   chat.dispose();
   chat.dispose();

@@ -22,8 +22,8 @@ function search(
     const best = [...logProbs.keys()].sort((a, b) => logProbs[b]! - logProbs[a]!).slice(0, k);
     const scores = best.map(token => {
       const state = decoder.stateOf([...text, token]);
-      const likeness = text.map((_, t) => cosine(state, decoder.stateOf(text.slice(0, t + 1))));
-      return (1 - alpha) * Math.exp(logProbs[token]!) - alpha * Math.max(...likeness);
+      const similarities = text.map((_, t) => cosine(state, decoder.stateOf(text.slice(0, t + 1))));
+      return (1 - alpha) * Math.exp(logProbs[token]!) - alpha * Math.max(...similarities);
     });
     text.push(best[scores.indexOf(Math.max(...scores))]!);
   }
@@ -31,7 +31,7 @@ function search(
 }
 
 onEachBackend(() =>
-  test('chooses as its definition says', async () => {
+  test('chooses tokens by the definition', async () => {
     const cases = fc.record({
       seed: fc.nat(1000),
       k: fc.integer({min: 1, max: 7}),
@@ -56,7 +56,7 @@ onEachBackend(() =>
   }),
 );
 
-test('reports log probabilities of the model, before its own scores', async () => {
+test('reports the log probabilities of the model, not its own scores', async () => {
   const decoder = new FakeDecoder(5, {seed: 8});
   const {tokens, logprobs} = await collect(decoder, {
     prompts: [[1], [2, 2]],
@@ -79,7 +79,7 @@ test('frees everything when the model fails', async () => {
   const states = decoder.finalStates.bind(decoder);
   let calls = 0;
   decoder.finalStates = hidden => {
-    if (++calls === 3) throw new Error('no room');
+    if (++calls === 3) throw new Error('no memory');
     return states(hidden);
   };
   const run = collect(decoder, {
@@ -88,7 +88,7 @@ test('frees everything when the model fails', async () => {
     stopTokenIds: null,
     sampler: samplers.get('contrastive'),
   });
-  await expect(run).rejects.toThrow('no room');
+  await expect(run).rejects.toThrow('no memory');
   expect(decoder.open).toBe(0);
 });
 

@@ -1,4 +1,4 @@
-/** Stop strings, over tokens that are pieces of text. */
+/** Stop strings in text that arrives in pieces. */
 import * as fc from 'fast-check';
 import {GeneratedText} from '../../src/generation/generated_text';
 
@@ -16,13 +16,13 @@ function text(pieces: (string | null)[], stopStrings: string[]): {parts: string[
 
 test.each([
   [['one', ' two', ' three'], [' three'], 'one two', true],
-  // Over several tokens, and with text after it.
+  // A stop string that spans several tokens, with text after it.
   [['one\n', '\ntwo', ' three'], ['\n\n'], 'one', true],
   [['a', 'b', 'c', 'd'], ['bcd'], 'a', true],
-  // An incomplete stop string is text, also at the end.
+  // An incomplete stop string is text, even at the end.
   [['a', 'b', 'c', 'x'], ['bcd'], 'abcx', false],
   [['a', 'b', 'c'], ['bcd'], 'abc', false],
-  // A false start within another.
+  // A false start that overlaps the stop string.
   [['a', 'a', 'a', 'b'], ['aab'], 'a', true],
   // The first complete stop string ends the text.
   [['abcd'], ['cd', 'b'], 'a', true],

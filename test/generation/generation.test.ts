@@ -1,4 +1,4 @@
-/** The generation loop, over a model that adds. */
+/** The generation loop, with a model that adds numbers. */
 import {samplers} from '../../src';
 import {generateSteps, type GenerationRequest, tokensOf} from '../../src/generation/generation';
 import {FakeDecoder} from '../support/fake_decoder';
@@ -15,23 +15,23 @@ class Counting extends FakeDecoder {
   }
 }
 
-const request = (more: Partial<GenerationRequest>): GenerationRequest => ({
+const request = (options: Partial<GenerationRequest>): GenerationRequest => ({
   prompts: [{tokens: [1]}],
   maxLength: 6,
   stopTokenIds: null,
   sampler: new samplers.GreedySampler(),
-  ...more,
+  ...options,
 });
 
-async function collect(decoder: Counting, more: Partial<GenerationRequest>): Promise<(number | null)[][]> {
+async function collect(decoder: Counting, options: Partial<GenerationRequest>): Promise<(number | null)[][]> {
   const steps: (number | null)[][] = [];
   await expectNoLeak(async () => {
-    for await (const step of tokensOf(generateSteps(decoder, request(more)))) steps.push(step);
+    for await (const step of tokensOf(generateSteps(decoder, request(options)))) steps.push(step);
   });
   return steps;
 }
 
-test('generates up to the maximum length, each row from its own end', async () => {
+test('generates up to the maximum length, each row from the end of its own prompt', async () => {
   const decoder = new Counting();
   const steps = await collect(decoder, {prompts: [{tokens: [1]}, {tokens: [1, 2, 3, 4]}], maxLength: 6});
   // Row 0: 1 → 1, 2, 4, 8, 6; row 1: 10 → 0, 0.
@@ -53,7 +53,7 @@ test('generates up to the maximum length, each row from its own end', async () =
   expect(decoder.caches[0]!.disposed).toBe(true);
 });
 
-test('ends a row after a stop token, and generation when all rows have ended', async () => {
+test('ends a row after a stop token, and ends when all rows have ended', async () => {
   const steps = await collect(new Counting(), {
     prompts: [{tokens: [1]}, {tokens: [2]}],
     maxLength: 50,
@@ -67,7 +67,7 @@ test('ends a row after a stop token, and generation when all rows have ended', a
   ]);
 });
 
-test('does nothing where prompts are as long as the result', async () => {
+test('does nothing if the prompts already have the maximum length', async () => {
   const decoder = new Counting();
   expect(await collect(decoder, {prompts: [{tokens: [1, 2, 3]}], maxLength: 3})).toEqual([]);
   expect(decoder.caches).toEqual([]);
@@ -79,7 +79,7 @@ test('refuses an empty prompt', async () => {
   );
 });
 
-test('frees the cache when the reader leaves early, when the model fails and when aborted', async () => {
+test('frees the cache when the loop is left early, when the model fails and when aborted', async () => {
   const left = new Counting();
   for await (const step of tokensOf(generateSteps(left, request({})))) if (step) break;
   expect(left.caches[0]!.disposed).toBe(true);
@@ -93,7 +93,7 @@ test('frees the cache when the reader leaves early, when the model fails and whe
 
   const aborted = new Counting();
   const controller = new AbortController();
-  // A timer stands for a user's click: the loop must let it run.
+  // The timer plays the part of a user's click: the loop must let it run.
   setTimeout(() => controller.abort(new Error('enough')), 5);
   await expect(collect(aborted, {maxLength: 1e9, signal: controller.signal})).rejects.toThrow('enough');
   expect(aborted.caches[0]!.disposed).toBe(true);

@@ -1,3 +1,4 @@
+/** The cache of keys and values against attention without a cache. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {KvCache} from '../../src/generation/kv_cache';
@@ -18,7 +19,7 @@ describe('KvCache', () => {
     }),
   );
 
-  test('lets each row see what it would see without a cache, however its tokens arrive', () => {
+  test('gives each row the keys that it sees without a cache, however its tokens are split into calls', () => {
     const small = fc.integer({min: 0, max: 2});
     fc.assert(
       fc.property(windows, schedules, fc.integer({min: 1, max: 1e6}), small, small, (...settings) => {
@@ -41,7 +42,7 @@ describe('KvCache', () => {
           for (const counts of schedule) {
             const starts = [...cache.lengths];
             if (slack) {
-              // A wrong guess leaves no trace.
+              // A wrong guess that is removed again leaves no trace.
               const guess = tf.fill([batch, slack, 2, 3], 1e3) as tf.Tensor4D;
               cache.append(
                 guess,
@@ -86,14 +87,14 @@ describe('KvCache', () => {
     );
   });
 
-  test('keeps as many places as the window is wide', () => {
+  test('has only as many slots as the window is wide', () => {
     const cache = (maxLength: number, window: number | null) => new KvCache({batch: 1, maxLength, ...SHAPE, window});
     expect(cache(10, null).capacity).toBe(10);
     expect(cache(10, 4).capacity).toBe(4);
     expect(cache(3, 4).capacity).toBe(3);
   });
 
-  test('reports where the new tokens are', () => {
+  test('returns the position of each key, and arranges numbers of tokens like the keys', () => {
     tf.tidy(() => {
       const cache = new KvCache({batch: 2, maxLength: 8, ...SHAPE, window: 3});
       const numbers = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
@@ -139,7 +140,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('attends over its own slots where there is room for the new tokens, and copies nothing', () => {
+  test('returns its own slots, without copying them, if the new tokens fit', () => {
     tf.tidy(() => {
       for (const [window, slack] of [
         [null, 0],
@@ -150,7 +151,7 @@ describe('KvCache', () => {
         const before = tf.memory().numBytes;
         const seen = cache.append(tokens(2, 2, 3), tokens(2, 2, 4), [1, 2]);
         expect(seen.k.shape[1]).toBe(cache.capacity);
-        // New tokens, and a position per slot: no keys or values of old tokens.
+        // Only the new tokens and one position per slot were allocated: no keys or values of old tokens.
         expect(tf.memory().numBytes - before).toBeLessThan(2 * 2 * 2 * 6 * 4 + 4 * 2 * 6 + 1);
         const images = seen.layOut(
           tf.tensor2d(
@@ -171,24 +172,24 @@ describe('KvCache', () => {
     });
   });
 
-  test('is copied with its contents', () => {
+  test('copies itself with its contents', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: 2, slack: 1});
     tf.tidy(() => void cache.append(tokens(1, 2, 1), tokens(1, 2, 2), [2]));
-    const twin = cache.copy();
+    const copy = cache.copy();
     tf.tidy(() => void cache.append(tokens(1, 2, 5), tokens(1, 2, 6), [2]));
-    expect([cache.lengths, twin.lengths]).toEqual([[4], [2]]);
+    expect([cache.lengths, copy.lengths]).toEqual([[4], [2]]);
     tf.tidy(() => {
-      const {k, keyPositions} = twin.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
+      const {k, keyPositions} = copy.append(tokens(1, 1, 3), tokens(1, 1, 4), [1]);
       expect(keyPositions.arraySync()).toEqual([[0, 1, 2]]);
       expect(k).toBeAllClose(tf.concat([tokens(1, 2, 1), tokens(1, 1, 3)], 1), 1e-12);
     });
     cache.dispose();
-    twin.dispose();
+    copy.dispose();
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('survives a tidy and frees its two tensors', () => {
+  test('outlives a tidy, and frees its two tensors when disposed', () => {
     const before = tf.memory().numTensors;
     const cache = new KvCache({batch: 1, maxLength: 4, ...SHAPE, window: null});
     tf.tidy(() => {
@@ -224,7 +225,7 @@ describe('KvCache', () => {
     });
   });
 
-  test('truncates only what its ring still holds', () => {
+  test('refuses to truncate further than its ring allows', () => {
     const cache = new KvCache({batch: 2, maxLength: 9, ...SHAPE, window: 3, slack: 2});
     tf.tidy(() => void cache.append(tokens(2, 7, 1), tokens(2, 7, 2), [7, 6]));
     expect(cache.canTruncate([5, 4])).toBe(true);
@@ -234,7 +235,7 @@ describe('KvCache', () => {
       expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens below/);
     }
     cache.truncate([5, 4]);
-    // Truncated tokens overwrote the ring: going back further would need the values they replaced.
+    // The removed tokens had overwritten slots of the ring: shorter rows would need the keys that were there.
     expect(cache.canTruncate([4, 4])).toBe(false);
     cache.dispose();
   });

@@ -9,7 +9,7 @@ import {IMAGE_SIZE, IMAGE_TOKENS, smallModel, someTokens} from '../support/small
 
 const text = (count: number, seed: number): Prompt => ({tokens: someTokens(count, seed)});
 
-/** Text with images in front of the tokens `at`. */
+/** Random text with an image before each token whose index is in `at`. */
 function withImages(count: number, at: number[], seed: number): Prompt {
   const tokens: number[] = [];
   const visionMask: boolean[] = [];
@@ -25,7 +25,7 @@ function withImages(count: number, at: number[], seed: number): Prompt {
   return {tokens, visionMask, images};
 }
 
-/** Arguments of the model's forward passes. */
+/** Records the tokens of the model's forward passes. */
 function watch(lm: Gemma3CausalLM): {calls: NewTokens[]; stop: () => void} {
   const calls: NewTokens[] = [];
   const spies = [
@@ -41,14 +41,14 @@ async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: num
   const cache = lm.newCache(prompts.length, 120);
   const logits = await take(await prefill(lm, prompts, cache, {prefillChunk}));
   expect(cache.lengths).toEqual(prompts.map(({tokens}) => tokens.length));
-  // The cache holds the same: one more token gets the same logits.
-  const more = lm.nextLogits(
+  // If the cache holds the same keys and values, one more token gets the same logits.
+  const next = lm.nextLogits(
     prompts.map(() => [33]),
     prompts.map(() => 1),
     cache,
   );
   cache.dispose();
-  return [...logits, ...(await take(more))];
+  return [...logits, ...(await take(next))];
 }
 
 onEachBackend(() => {
@@ -65,14 +65,17 @@ onEachBackend(() => {
     seeing!.dispose();
   });
 
-  test.each([1, 2, 7, 8, 30, 100])('gives the logits of one pass, far beyond the window, %s at once', async chunk => {
-    await expectNoLeak(async () => {
-      const prompts = [text(90, 1), text(3, 2), text(64, 3)];
-      expect(await logitsOf(lm!, prompts, chunk)).toBeAllClose(await logitsOf(lm!, prompts, 1000), {atol: 2e-5});
-    });
-  });
+  test.each([1, 2, 7, 8, 30, 100])(
+    'chunks of %s tokens give the logits of one pass, far beyond the window',
+    async chunk => {
+      await expectNoLeak(async () => {
+        const prompts = [text(90, 1), text(3, 2), text(64, 3)];
+        expect(await logitsOf(lm!, prompts, chunk)).toBeAllClose(await logitsOf(lm!, prompts, 1000), {atol: 2e-5});
+      });
+    },
+  );
 
-  test.each([1, 3, 6, 30])('the same with images, %s at once', async chunk => {
+  test.each([1, 3, 6, 30])('chunks of %s tokens give the logits of one pass with images', async chunk => {
     const prompts = [withImages(40, [2, 3, 20], 4), text(30, 5), withImages(9, [0, 8], 6)];
     await expectNoLeak(async () => {
       const {calls, stop} = watch(seeing!);
@@ -87,7 +90,7 @@ onEachBackend(() => {
     tf.dispose(prompts.map(({images}) => images ?? []));
   });
 
-  test('continues after the tokens in a cache, and encodes only the images of the rest', async () => {
+  test('continues after the tokens in a cache, and encodes only the images after them', async () => {
     const prompt = withImages(12, [1, 7], 7);
     const whole = await logitsOf(seeing!, [prompt], 1000);
     await expectNoLeak(async () => {
@@ -118,13 +121,14 @@ describe('prefill', () => {
   });
   afterAll(() => lm.dispose());
 
-  test('computes the head once, and reports progress', async () => {
+  test('runs the head only once, and reports progress', async () => {
     await expectNoLeak(async () => {
       const [head, progress] = [jest.spyOn(lm, 'logits'), [] as PrefillProgress[]];
       const {calls, stop} = watch(lm);
       const cache = lm.newCache(2, 20);
       const prompts = [text(10, 1), text(3, 2)];
-      const logits = await prefill(lm, prompts, cache, {prefillChunk: 4, onPrefill: told => progress.push(told)});
+      const onPrefill = (reported: PrefillProgress) => progress.push(reported);
+      const logits = await prefill(lm, prompts, cache, {prefillChunk: 4, onPrefill});
       expect(head.mock.calls.map(([{shape}]) => shape)).toEqual([[2, 16]]);
       expect(calls.map(({counts}) => counts)).toEqual([
         [4, 3],
@@ -139,7 +143,7 @@ describe('prefill', () => {
     });
   });
 
-  test('is aborted between chunks', async () => {
+  test('can be aborted between chunks', async () => {
     await expectNoLeak(async () => {
       const {calls, stop} = watch(lm);
       const controller = new AbortController();
@@ -165,7 +169,7 @@ describe('prefill', () => {
     });
   });
 
-  test('finds the boundary of an image', () => {
+  test('finds the last position that is not inside an image', () => {
     const prompt = {tokens: [], visionMask: [false, true, true, true, false]};
     expect([0, 1, 2, 3, 4, 5].map(position => outsideImage(prompt, position))).toEqual([0, 1, 1, 1, 4, 5]);
   });

@@ -34,7 +34,7 @@ const probabilitiesAt = (temperature: number) => normalized(LOGITS.map(logit => 
 const keep = (probabilities: number[], kept: number[]) =>
   normalized(probabilities.map((probability, i) => (kept.includes(i) ? probability : 0)));
 
-// 99.99 % point of chi-square with 7 degrees of freedom; seeds are fixed, so a pass stays a pass.
+// 99.99 % point of chi-square with 7 degrees of freedom; seeds are fixed, so results do not change between runs.
 const LIMIT = 29.9;
 
 test.each([0.5, 1, 2])('random draws by probability at temperature %d', async temperature => {
@@ -48,7 +48,7 @@ test.each([
   [3, 0.7],
   [5, 2],
   [100, 1],
-])('top-k draws from the k = %d most probable at temperature %d', async (k, temperature) => {
+])('top-k draws from the k = %d most probable tokens at temperature %d', async (k, temperature) => {
   const counts = await frequencies(new samplers.TopKSampler({k, temperature, seed: 2}));
   const best = [5, 6, 0, 1, 2, 3, 4, 7].slice(0, k);
   expect(chiSquare(counts, keep(probabilitiesAt(temperature), best))).toBeLessThan(LIMIT);
@@ -57,7 +57,7 @@ test.each([
 test.each([
   [0.1, null, 1, [5]],
   [0.5, null, 1, [5, 6]], // 0.43, 0.69
-  [0.9, null, 1, [5, 6, 0, 1, 2]], // 0.43, 0.69, 0.85, 0.906 passes p at token 1
+  [0.9, null, 1, [5, 6, 0, 1, 2]], // 0.43, 0.69, 0.85, 0.906: exceeds p at token 1
   [0.9, 2, 1, [5, 6]],
   [1, null, 0.5, [0, 1, 2, 3, 4, 5, 6, 7]],
 ])('top-p draws from the fewest tokens with p = %d, k = %s', async (p, k, temperature, kept) => {
@@ -74,7 +74,7 @@ test.each([
   expect(chiSquare(counts, keep(probabilities, expected))).toBeLessThan(LIMIT);
 });
 
-test('greedy takes the most probable, the first among equals, and leaves no tensor', async () => {
+test('greedy takes the most probable token, the first among equals, and leaves no tensor', async () => {
   const logits = tf.tensor2d([
     [1, 3, 3, 2],
     [0, -1, -2, -3],
@@ -233,7 +233,7 @@ onEachBackend(
       logits.dispose();
     });
 
-    test('penalties need to know the rows', async () => {
+    test('penalties need the tokens of the rows', async () => {
       const logits = tf.tensor2d([LOGITS]);
       const sampler = new samplers.GreedySampler({repetitionPenalty: 2});
       await expect(sampler.sample(logits)).rejects.toThrow(
@@ -245,7 +245,7 @@ onEachBackend(
   {small: true},
 );
 
-describe('bad arguments', () => {
+describe('invalid arguments', () => {
   test.each([
     [() => new samplers.RandomSampler({temperature: 0}), /above 0.*greedy/],
     [() => new samplers.RandomSampler({temperature: NaN}), /above 0/],

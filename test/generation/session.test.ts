@@ -26,7 +26,7 @@ const options: GenerateOptions = {stopTokenIds: null, maxLength: 40};
 /** A random model repeats its last token greedily; random sampling varies the text. */
 const draw = () => lm!.compile({sampler: new samplers.RandomSampler({seed: 3, temperature: 3})});
 
-/** How many real tokens pass through the model while `run` runs. */
+/** Calls `run`, and counts the real tokens that pass through the model meanwhile. */
 async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>): Promise<number> {
   let count = 0;
   const spy = jest.spyOn(model, 'hiddenStates').mockImplementation((tokens, cache) => {
@@ -41,14 +41,14 @@ async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>):
 const idsOf = async (prompt: string): Promise<number[]> => (await lm!.preprocessor!.promptTokens(prompt)).tokens[0]!;
 const common = (a: number[], b: number[]): number => a.findIndex((id, t) => id !== b[t]);
 
-test('belongs to its model', async () => {
+test('works only with its own model', async () => {
   const session = lm!.startSession({maxLength: 20});
-  const twin = lm!.clone();
-  await expect(twin.generate('a', {session})).rejects.toThrow('Expected a session of this model');
+  const copy = lm!.clone();
+  await expect(copy.generate('a', {session})).rejects.toThrow('Expected a session of this model');
   await expect(lm!.generate('a', {session: {} as never})).rejects.toThrow('session to be a result of `startSession`');
   session.dispose();
   session.dispose();
-  twin.dispose();
+  copy.dispose();
 });
 
 test('generates the same texts as without a session', async () => {
@@ -69,24 +69,24 @@ test('generates the same texts as without a session', async () => {
   lm!.compile();
 });
 
-test('computes only what is new', async () => {
+test('computes only the new tokens of a prompt', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 40});
   const [first, second, third] = (await Promise.all(PROMPTS.map(idsOf))) as [number[], number[], number[], number[]];
   const few = (ids: number[]): GenerateOptions => ({stopTokenIds: null, maxLength: ids.length + 3});
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[0]!, few(first)))).toBe(first.length + 2);
   expect([session.reused, session.length]).toEqual([0, first.length + 2]);
   // Three new tokens, of which the last does not pass through the model.
-  const more = second.length - common(first.concat(-1), second);
-  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[1]!, few(second)))).toBe(more + 2);
-  expect(session.reused).toBe(second.length - more);
-  const others = third.length - common(third, second);
-  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(others + 2);
-  // The same prompt again: only its last token passes, for its logits.
+  const inSecond = second.length - common(first.concat(-1), second);
+  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[1]!, few(second)))).toBe(inSecond + 2);
+  expect(session.reused).toBe(second.length - inSecond);
+  const inThird = third.length - common(third, second);
+  expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(inThird + 2);
+  // The same prompt again: only its last token passes through the model, to compute its logits.
   expect(await tokensPassed(lm!, () => session.generate(PROMPTS[2]!, few(third)))).toBe(1 + 2);
   session.dispose();
 });
 
-test('computes from the start where windows have forgotten too much', async () => {
+test('computes a prompt from the start if a sliding window has dropped keys that it needs', async () => {
   const session = lm!.startSession({maxLength: 64, slack: 2});
   await session.generate(PROMPTS[1]!, options);
   const ids = await idsOf(PROMPTS[2]!);
@@ -102,23 +102,23 @@ test('computes from the start where windows have forgotten too much', async () =
   session.dispose();
 });
 
-test('is copied for several continuations', async () => {
+test('forks for several continuations', async () => {
   await expectNoLeak(async () => {
     const session = lm!.startSession({maxLength: 40});
     await session.generate(PROMPTS[0]!, {...options, maxLength: (await idsOf(PROMPTS[0]!)).length + 1});
-    const twins = [session.fork(), session.fork()];
-    for (const [i, twin] of twins.entries()) {
+    const forks = [session.fork(), session.fork()];
+    for (const [i, fork] of forks.entries()) {
       const prompt = PROMPTS[i + 1]!;
-      expect(await twin.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
-      expect(twin.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
+      expect(await fork.generate(prompt, options)).toBe(await lm!.generate(prompt, options));
+      expect(fork.reused).toBe(common((await idsOf(PROMPTS[0]!)).concat(-1), await idsOf(prompt)));
     }
     expect(session.length).toBe((await idsOf(PROMPTS[0]!)).length);
-    for (const each of [session, ...twins]) each.dispose();
+    for (const each of [session, ...forks]) each.dispose();
     session.dispose();
   });
 });
 
-test('reports that it is full, and still works', async () => {
+test('throws an error for a prompt that does not fit, and still works afterwards', async () => {
   const session = lm!.startSession({maxLength: 8});
   const running = session.generate(PROMPTS[1]!);
   await expect(running).rejects.toThrow(ContextFullError);
@@ -126,12 +126,12 @@ test('reports that it is full, and still works', async () => {
   expect(await session.generate('a', {stopTokenIds: null})).toBe(
     await lm!.generate('a', {maxLength: 8, stopTokenIds: null}),
   );
-  // As without a session, a prompt is truncated if asked.
+  // As without a session, `maxLength` truncates the prompt.
   expect(await session.generate(PROMPTS[1]!, {maxLength: 4})).toBe(await lm!.generate(PROMPTS[1]!, {maxLength: 4}));
   session.dispose();
 });
 
-test('refuses what it cannot do', async () => {
+test('refuses invalid arguments, several prompts, two texts at once and use after disposal', async () => {
   await expectNoLeak(async () => {
     expect(() => lm!.startSession({maxLength: 0})).toThrow(/`maxLength` to be a positive integer/);
     expect(() => lm!.startSession({size: 3} as never)).toThrow('has no argument "size"');
@@ -203,16 +203,16 @@ describe('with images', () => {
   }
 
   test('distinguishes images by their pixels', async () => {
-    await run(prompt([1, 2], 3)); // initialises the weights
+    await run(prompt([1, 2], 3)); // initializes the weights
     await expectNoLeak(async () => {
       const session = seeing!.startSession({maxLength: 40, slack: 40}) as GenerationSession;
       for (const [seeds, last, reused] of [
         [[1, 2], 3, 0],
         // The same pixels in other tensors: only the last text is new.
         [[1, 2], 4, 6 + 2 * IMAGE_TOKENS],
-        // Another second image.
+        // The second image is another one.
         [[1, 3], 4, 6 + IMAGE_TOKENS],
-        // Another first one.
+        // Both images are other ones.
         [[2, 3], 4, 3],
       ] as [[number, number], number, number][]) {
         expect(await run(prompt(seeds, last), session)).toEqual(await run(prompt(seeds, last)));
@@ -230,7 +230,7 @@ describe('with images', () => {
     };
     const fresh = await run(ends());
     expect(await run(ends(), session)).toEqual(fresh);
-    // Logits are needed after the last part of an image, which is computed as a whole.
+    // The prompt ends with an image, and needs the logits after its last part: the whole image is computed again.
     expect(await run(ends(), session)).toEqual(fresh);
     expect(session.reused).toBe(6 + IMAGE_TOKENS);
     session.dispose();

@@ -1,4 +1,4 @@
-/** Speculative decoding: the text of its base sampler, or its distribution. */
+/** Speculative decoding gives the same text as its base sampler or, if that is random, the same distribution. */
 import fc from 'fast-check';
 import {Gemma3CausalLM, samplers, useBackend} from '../../src';
 import {lookUp} from '../../src/generation/samplers/prompt_lookup';
@@ -6,14 +6,14 @@ import {collect} from '../support/collect';
 import {FakeDecoder} from '../support/fake_decoder';
 import {expectNoLeak} from '../support/numbers';
 
-/** Sometimes guesses well: the same model, except for texts of some lengths. */
+/** A draft that is right some of the time: it has the model's logits, except after texts of some lengths. */
 class Guessing extends FakeDecoder {
   override logitsOf(text: readonly number[]): number[] {
     return text.length % 3 === 0 ? super.logitsOf([...text, 99]) : super.logitsOf(text);
   }
 }
 
-test.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
+test.each(['lookup', 'draft'])('gives the greedy text, with guesses by %s', async by => {
   const cases = fc.record({
     vocabulary: fc.integer({min: 1, max: 4}),
     seed: fc.nat(1000),
@@ -46,7 +46,7 @@ test.each(['lookup', 'draft'])('gives the greedy text, by %s', async by => {
   );
 });
 
-test('needs fewer passes the better the guesses', async () => {
+test('needs fewer passes if its guesses are better', async () => {
   const request = {prompts: [[1]], maxLength: 61, stopTokenIds: null};
   const passes = async (draft: FakeDecoder) => {
     const decoder = new FakeDecoder(50, {seed: 4});
@@ -62,7 +62,7 @@ test('needs fewer passes the better the guesses', async () => {
   expect(none).toBeGreaterThan(50);
 });
 
-/** 99.99 % point of chi-square with 26 degrees of freedom; seeds are fixed, so a pass stays a pass. */
+/** 99.99 % point of chi-square with 26 degrees of freedom; seeds are fixed, so results do not change between runs. */
 const LIMIT = 64;
 const ROWS = 8000;
 
@@ -70,11 +70,11 @@ test.each([
   ['lookup', () => new samplers.RandomSampler({temperature: 1.3, seed: 1})],
   ['draft', () => new samplers.RandomSampler({temperature: 1.3, seed: 2})],
   ['draft', () => new samplers.TopKSampler({k: 2, temperature: 2, seed: 3})],
-])('draws texts by their probability, by %s', async (by, base) => {
+])('draws texts by their probability, with guesses by %s', async (by, base) => {
   const decoder = new FakeDecoder(3, {seed: 6, spread: 1.5});
   const prompt = [0, 1, 2, 0, 1, 2];
   const baseSampler = base();
-  // The draft is another model.
+  // The draft has other logits than the model.
   const draft = by === 'draft' ? new FakeDecoder(3, {seed: 7, spread: 1.5}) : null;
   const sampler = new samplers.SpeculativeSampler({baseSampler, draft, numSpeculativeTokens: 3});
   const prompts = Array.from({length: ROWS}, () => prompt);
@@ -115,7 +115,7 @@ describe('with the preset in the package', () => {
   });
   afterAll(() => lm.dispose());
 
-  test.each(['lookup', 'draft'])('gives the greedy text beyond the window, by %s', async by => {
+  test.each(['lookup', 'draft'])('gives the greedy text beyond the window, with guesses by %s', async by => {
     const prompts = ['What is the capital of France?', 'one two three one two three one two three one two'];
     const options = {maxLength: 90, stopTokenIds: null};
     lm.compile();
@@ -148,7 +148,7 @@ test.each([
   [{lookup: 3}, /\[longest, shortest\]/],
   [{temperature: 2}, /no argument "temperature"/],
   [{draft: new FakeDecoder(2), lookup: [3, 1]}, /Received: both/],
-])('refuses what it cannot do (%#)', (args, message) => {
+])('refuses invalid arguments (%#)', (args, message) => {
   expect(() => new samplers.SpeculativeSampler(args as never)).toThrow(message);
 });
 

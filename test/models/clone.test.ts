@@ -1,4 +1,4 @@
-/** Copies of models: the same values, with no shared mutable state. */
+/** Copies of models have the same values, and changing one model does not change the other. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM} from '../../src';
 import {onEachBackend} from '../support/backends';
@@ -36,7 +36,7 @@ onEachBackend(({formats}) => {
     });
   });
 
-  test('copies weights that are only declared', async () => {
+  test('copies weights that have no values yet', async () => {
     await expectNoLeak(async () => {
       const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET, {loadWeights: false});
       const copy = backbone.clone();

@@ -1,4 +1,4 @@
-/** Saving to tfjs files and training, of backbones and tasks, stored as float32 and bfloat16. */
+/** Saving to tfjs files, and training: backbones and tasks with weights stored as float32 and bfloat16. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, ValueError} from '../../src';
 import {PackedWeight} from '../../src/public/weights';
@@ -43,12 +43,12 @@ describe.each(MAKERS)('%s', (_, make) => {
       tf.dispose(model.predict({token_ids: [[2, 3]], padding_mask: [[1, 1]]}));
       const artifacts: tf.io.ModelArtifacts[] = [];
       await expectNoLeak(async () => {
-        // Concurrently: one call must not dispose the tensors of the other.
+        // Two calls at once: neither must dispose the tensors of the other.
         await Promise.all([model.save(saver(artifacts, 5)), model.save(saver(artifacts))]);
         await model.save(saver(artifacts), {trainableOnly: true});
       });
       expect(artifacts).toHaveLength(3);
-      // Packed weights in their stored form, two values per int32 word.
+      // Packed weights are saved as they are stored, two values per int32 word.
       const packed = model.weights.map(weight => weight instanceof PackedWeight);
       const bytes = model.weights.map(({shape}, i) => (packed[i] ? 2 : 4) * tf.util.sizeFromShape(shape as number[]));
       expect(packed.some(Boolean)).toBe(dtype === 'bfloat16');
@@ -81,13 +81,13 @@ describe('training of a Gemma3Backbone', () => {
     y: tf.zeros([1, 3, model.outputs[0]!.shape[2]!]),
   });
 
-  test('reports that weights stored as bfloat16 are frozen', async () => {
+  test('throws an error for trainable weights stored as bfloat16', async () => {
     const model = make('bfloat16');
     const {x, y} = data(model);
     const dataset = tf.data.array([]) as never;
     const message =
       /stored as float32 for training. Received: 15 stored as bfloat16.*Load the model with dtype: "float/;
-    // Before `compile`, and after it.
+    // Before `compile` and after it.
     for (let i = 0; i < 2; i++) {
       await expectNoLeak(async () => {
         await expect(model.fit(x, y)).rejects.toThrow(ValueError);
@@ -101,7 +101,7 @@ describe('training of a Gemma3Backbone', () => {
     model.dispose();
   });
 
-  test('trains the remaining weights when these are frozen by hand', async () => {
+  test('trains the other weights when the packed ones are frozen', async () => {
     const model = make('bfloat16');
     const weights = model.weights;
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
@@ -113,7 +113,7 @@ describe('training of a Gemma3Backbone', () => {
     model.dispose();
   });
 
-  test('trains when stored as float32', async () => {
+  test('trains weights stored as float32', async () => {
     const model = make('float32');
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     const {x, y} = data(model);

@@ -1,4 +1,4 @@
-/** A model quantized in memory equals one loaded quantized, bit for bit. */
+/** A model that is quantized in memory equals, bit for bit, one that was loaded with this dtype. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
 import {nothing} from '../../src/backends/simd/engine/command';
@@ -15,8 +15,8 @@ beforeAll(async () => {
 
 const heapBytes = () => (tf.memory() as unknown as {heapBytes: number}).heapBytes;
 
-/** Formats and bits of all weights, by name. */
-const atRest = (backbone: Gemma3Backbone) =>
+/** Names, flags, shapes, formats and stored bits of all weights. */
+const storedWeights = (backbone: Gemma3Backbone) =>
   backbone.weights.map(weight => {
     const packed = weight instanceof PackedWeight;
     const values = (packed ? weight.bits : weight.read()).dataSync();
@@ -32,7 +32,7 @@ const summaryOf = (backbone: Gemma3Backbone) => {
 
 const SOURCES = [
   [fixture('backbone/bfloat16'), undefined],
-  [fixture('backbone/everything'), undefined], // a float32 file, at rest as float32
+  [fixture('backbone/everything'), undefined], // a float32 file, stored as float32
   [fixture('backbone/everything'), 'bfloat16'],
   [fixture('backbone/float16'), undefined],
   [fixture('backbone/embedding'), undefined],
@@ -55,7 +55,7 @@ test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) =
   const before = tf.memory().numTensors;
   await backbone.quantize(mode);
   expect(tf.memory().numTensors).toBe(before);
-  expect(atRest(backbone)).toEqual(atRest(expected));
+  expect(storedWeights(backbone)).toEqual(storedWeights(expected));
   expect({...backbone.getConfig(), name}).toEqual({...expected.getConfig(), name});
   expect(backbone.transformerLayers[0]!.getConfig().dtype).toBe(mode);
   expect(summaryOf(backbone).slice(1)).toEqual(summaryOf(expected).slice(1));
@@ -64,7 +64,7 @@ test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) =
   expected.dispose();
 });
 
-test('a model that has generated continues with the new kernels, also in the fused block', async () => {
+test('a model that has generated before uses the new kernels, in the fused block as well', async () => {
   const options = {maxLength: 40};
   const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET);
   await lm.generate('What is the capital of France?', options);
@@ -80,7 +80,7 @@ test('a model that has generated continues with the new kernels, also in the fus
   loaded.dispose();
 });
 
-test('weights that are only declared stay declared', async () => {
+test('weights without values get none', async () => {
   const backbone = await Gemma3Backbone.fromPreset('gemma3_1b', {loadWeights: false});
   const used = heapBytes();
   await backbone.quantize('int8');
@@ -91,7 +91,7 @@ test('weights that are only declared stay declared', async () => {
   backbone.dispose();
 });
 
-test('the vision encoder has its own quantize', async () => {
+test('the vision encoder is quantized separately', async () => {
   const backbone = await Gemma3Backbone.fromPreset(TINY_PRESET);
   const encoder = backbone.visionEncoder!;
   expect(encoder.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
@@ -102,7 +102,7 @@ test('the vision encoder has its own quantize', async () => {
   expect(encoder.weights.filter(weight => weight instanceof PackedWeight).length).toBeGreaterThan(6);
   expect(encoder.getConfig().dtype).toBe('int8');
   const after = encoder.call(images);
-  // Measured by norm, because single values of an encoding may differ by more.
+  // The error of the norm, because single values may differ by more.
   const error = tf.tidy(() => tf.div(tf.norm(tf.sub(after, before)), tf.norm(before)).dataSync()[0]!);
   expect(error).toBeGreaterThan(0);
   expect(error).toBeLessThan(0.05);
@@ -128,7 +128,7 @@ describe('a large matrix', () => {
     ['bfloat16', 'int8', [1024, 2048]],
     ['bfloat16', 'int4', [1500, 1377]],
     ['float32', 'bfloat16', [2048, 1024]],
-  ] as const)('%s to %s needs memory for the new bytes and one piece, next to the old', async (dtype, mode, shape) => {
+  ] as const)('%s to %s adds memory only for the new bytes and one piece', async (dtype, mode, shape) => {
     const layer = await make(dtype, [...shape]);
     const old = layer.kernel;
     const backend = tf.backend() as unknown as SimdBackend;
@@ -148,7 +148,7 @@ describe('a large matrix', () => {
     expect(() => old.read()).toThrow(/disposed/);
     expect(peak - used).toBeLessThan(layer.kernel.byteLength + 1.25 * PIECE);
     expect(Math.abs(heapBytes() - used - layer.kernel.byteLength + old.byteLength)).toBeLessThan(64); // cache lines
-    // As if they had been written.
+    // The bits are the same as if the values had been written to a packed kernel.
     const direct = await make(mode, [...shape]);
     const bits = (kernel: typeof direct.kernel) => Buffer.from((kernel as PackedWeight).bits.dataSync().buffer);
     expect(bits(layer.kernel).equals(bits(direct.kernel))).toBe(true);
@@ -157,10 +157,10 @@ describe('a large matrix', () => {
   });
 });
 
-describe('refuses what it cannot do', () => {
+describe('errors', () => {
   const load = () => Gemma3Backbone.fromPreset(fixture('backbone/everything'));
 
-  test('unknown modes, and models that are already quantized', async () => {
+  test('for unknown modes, and for models that are already quantized', async () => {
     const backbone = await load();
     await expect(backbone.quantize('float8' as never)).rejects.toThrow(
       'Expected a quantization mode: "int8", "int4", "bfloat16". Received: "float8".',
@@ -174,7 +174,7 @@ describe('refuses what it cannot do', () => {
     backbone.dispose();
   });
 
-  test('two calls at once, and layers without kernels', async () => {
+  test('for two calls at once, and for layers without kernels', async () => {
     const backbone = await load();
     const first = backbone.quantize('int8');
     await expect(backbone.quantize('int4')).rejects.toThrow(/is being quantized\. Wait/);
@@ -188,7 +188,7 @@ describe('refuses what it cannot do', () => {
     await expect(dense.quantize('int8')).rejects.toThrow(/has no kernels to quantize\. Build it first/);
   });
 
-  test('a failure leaves a working model, and the next call does the rest', async () => {
+  test('leave a working model if packing fails, and the next call packs the rest', async () => {
     const backbone = await load();
     const expected = await Gemma3Backbone.fromPreset(fixture('backbone/everything'), {dtype: 'int8'});
     const real = PackedWeight.prototype.fillFromMemory;
@@ -196,11 +196,11 @@ describe('refuses what it cannot do', () => {
       this: PackedWeight,
       ...args
     ) {
-      if (fill.mock.calls.length === 5) throw new Error('no room');
+      if (fill.mock.calls.length === 5) throw new Error('no memory');
       return real.apply(this, args);
     });
     const before = tf.memory().numTensors;
-    await expect(backbone.quantize('int8')).rejects.toThrow('no room');
+    await expect(backbone.quantize('int8')).rejects.toThrow('no memory');
     fill.mockRestore();
     expect(tf.memory().numTensors).toBe(before);
     expect(backbone.getConfig().dtype).toBe('float32');
@@ -208,18 +208,18 @@ describe('refuses what it cannot do', () => {
     tf.dispose(backbone.predict({token_ids: ids, padding_mask: ids}));
     ids.dispose();
     await backbone.quantize('int8');
-    expect(atRest(backbone)).toEqual(atRest(expected));
+    expect(storedWeights(backbone)).toEqual(storedWeights(expected));
     backbone.dispose();
     expected.dispose();
   });
 
-  test('training goes by what `compile` found', async () => {
+  test('for training with weights that `compile` found before', async () => {
     const backbone = await load();
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await backbone.quantize('int8');
     const x = tf.ones([1, 3], 'int32');
     await expect(backbone.fit([x, x], x)).rejects.toThrow(
-      /whose LoRA was merged, or that was quantized since\. Call `compile` again/,
+      /LoRA was merged or the model was quantized after `compile`\. Call `compile` again/,
     );
     backbone.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     await expect(backbone.fit([x, x], x)).rejects.toThrow(/Received: 50 stored as int8/);
@@ -227,7 +227,7 @@ describe('refuses what it cannot do', () => {
     backbone.dispose();
   });
 
-  test('backends that cannot pack', async () => {
+  test('for backends that cannot pack', async () => {
     await useBackend('cpu');
     try {
       const backbone = await load();
@@ -235,7 +235,7 @@ describe('refuses what it cannot do', () => {
       expect(backbone.weights.some(weight => weight instanceof PackedWeight)).toBe(false);
       await backbone.quantize('bfloat16');
       const expected = await Gemma3Backbone.fromPreset(fixture('backbone/everything'), {dtype: 'bfloat16'});
-      expect(atRest(backbone)).toEqual(atRest(expected));
+      expect(storedWeights(backbone)).toEqual(storedWeights(expected));
       backbone.dispose();
       expected.dispose();
     } finally {

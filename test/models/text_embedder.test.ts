@@ -1,3 +1,4 @@
+/** How texts are grouped into batches. */
 import * as fc from 'fast-check';
 import {batchesOfSimilarLength} from '../../src/models/text_embedder';
 
@@ -18,7 +19,7 @@ test('batches contain every row once, are never too large and contain little pad
   );
 });
 
-test('texts of one length fill batches', () => {
+test('texts of the same length fill batches', () => {
   expect(batchesOfSimilarLength([5, 5, 5, 5, 5], 2)).toEqual([[0, 1], [2, 3], [4]]);
   expect(batchesOfSimilarLength([1, 100, 90], 8)).toEqual([[1, 2], [0]]);
 });

@@ -12,7 +12,7 @@ export interface AttentionCase {
 export const attentionSettings = fc.record({
   batch: fc.integer({min: 1, max: 3}),
   length: fc.integer({min: 1, max: 6}),
-  /** Keys before the new ones, as in a cache. */
+  /** Number of keys before the new ones, as in a cache. */
   before: fc.integer({min: 0, max: 5}),
   keyHeads: fc.integer({min: 1, max: 3}),
   groups: fc.integer({min: 1, max: 3}),
@@ -32,7 +32,7 @@ export type AttentionSettings = typeof attentionSettings extends fc.Arbitrary<in
 
 export function attentionCase(s: AttentionSettings): AttentionCase {
   const random = uniform(s.seed);
-  // With padding in both directions, queries and keys are the same tokens.
+  // With padding and bidirectional attention, queries and keys are the same tokens.
   const before = s.bidirectional && s.padding ? 0 : s.before;
   const size = before + s.length;
   const rows = s.positionsByRow ? s.batch : 1;
@@ -74,7 +74,7 @@ export function attentionCase(s: AttentionSettings): AttentionCase {
   };
 }
 
-/** Which keys each query sees, (B, T, S) of 0 and 1, by KerasHub's documentation. */
+/** Which keys each query sees, (B, T, S) of 0 and 1, as KerasHub documents it. */
 export function visible({inputs, attrs}: AttentionCase): number[][][] {
   const {q, k, queryPositions, keyPositions, paddingMask, queryImages, keyImages, attentionMask} = inputs;
   const at = (tensor: tf.Tensor2D) => {
@@ -126,7 +126,7 @@ export function expectedAttention(c: AttentionCase): number[] {
   );
 }
 
-/** The same in tfjs operations, which have gradients. */
+/** The same computed with tfjs operations, which have gradients. */
 export function plainAttention(c: AttentionCase): (...qkv: tf.Tensor[]) => tf.Tensor {
   const seen = tf.tensor3d(visible(c));
   const blind = tf.sub(1, tf.max(seen, -1, true)); // 1 for queries that see nothing

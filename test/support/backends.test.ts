@@ -1,3 +1,4 @@
+/** The list of tested backends is complete. */
 import {backendNames} from '../../src';
 import {BACKENDS} from './backends';
 

@@ -1,4 +1,4 @@
-/** The backends on which the package must compute the same. */
+/** The backends that must all compute the same results, and helpers that run tests on each of them. */
 import * as tf from '@tensorflow/tfjs';
 import {type BackendName, useBackend} from '../../src';
 import {type PackedFormat} from '../../src/weights/dtype';
@@ -7,21 +7,21 @@ export interface TestedBackend {
   readonly name: Exclude<BackendName, 'auto'>;
   /** Formats it can pack weights into. */
   readonly formats: readonly PackedFormat[];
-  /** Options for tiny inputs, where threads cost more than they give. */
+  /** Options for tiny inputs, where threads cost more time than they save. */
   readonly smallOptions?: object;
-  /** Whether it runs the real Gemma 3 270M at a speed that long texts need. */
+  /** Whether it runs the real Gemma 3 270M fast enough for long texts. */
   readonly fast: boolean;
 }
 
-/** A new backend gets a line here; every suite in {@link onEachBackend} then runs on it. */
+/** To test a new backend, add it here: every suite in {@link onEachBackend} then runs on it. */
 export const BACKENDS: readonly TestedBackend[] = [
   {name: 'cpu', formats: ['bfloat16'], fast: false},
   {name: 'simd', formats: ['bfloat16', 'int8', 'int4'], smallOptions: {threads: 1}, fast: true},
 ];
 
 /**
- * Defines the same tests once per backend. They must dispose of every tensor they create. Afterwards the backend in use
- * is again the one from before.
+ * Defines the same tests once per backend. They must dispose of every tensor that they create. Afterwards, the previous
+ * backend is in use again.
  *
  * @param options.small whether inputs are so small that threads only cost time.
  */
@@ -37,7 +37,7 @@ export function onEachBackend(defineTests: (backend: TestedBackend) => void, {sm
 
     defineTests(backend);
 
-    // Hooks run in order, so what the tests dispose of in their own hooks is gone by now.
+    // Hooks run in order, so tensors that the tests dispose of in their own hooks are gone by now.
     afterAll(async () => {
       const left = tf.memory().numTensors - tensors;
       await tf.setBackend(previous);
@@ -46,7 +46,7 @@ export function onEachBackend(defineTests: (backend: TestedBackend) => void, {sm
   });
 }
 
-/** Disposes of all tensors that a test created, for tests of expressions that would be hard to read with `tidy`. */
+/** Disposes of all tensors that a test creates, for tests that would be hard to read with `tidy`. */
 export function disposeAfterEach(): void {
   beforeEach(() => tf.engine().startScope());
   afterEach(() => tf.engine().endScope());

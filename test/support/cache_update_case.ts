@@ -33,7 +33,7 @@ export function cacheUpdateCase({rows, capacity, keyHeads, width, length}: Cache
   };
 }
 
-/** Tokens written one after another, so that later ones replace earlier ones. */
+/** Writes the tokens one after another, so that later ones replace earlier ones. */
 export function expectedCache({cache, update, attrs}: CacheCase): number[] {
   const [places, tokens] = [cache.arraySync(), update.arraySync()];
   attrs.lengths.forEach((count, row) => {

@@ -1,3 +1,4 @@
+/** Runs the generation loop in tests. */
 import {type Decoder} from '../../src/generation/decoder';
 import {generateSteps, type GenerationRequest, type Step} from '../../src/generation/generation';
 import {type TokenLogprobs} from '../../src/generation/logprobs';
@@ -10,7 +11,7 @@ export interface Collected {
   steps: Step[];
 }
 
-/** Runs a generation to its end, and expects no tensor to be left. */
+/** Runs a generation to its end, and checks that it leaves no tensors behind. */
 export async function collect(
   decoder: Decoder,
   request: Omit<GenerationRequest, 'prompts'> & {prompts: number[][]},

@@ -1,7 +1,4 @@
-/**
- * A decoder whose logits are a function of the text so far: results of samplers can be compared with all possible
- * texts.
- */
+/** A decoder whose logits depend only on the text so far, so samplers can be compared with all possible texts. */
 import * as tf from '@tensorflow/tfjs';
 import seedrandom from 'seedrandom';
 import {type Decoder, type DecoderCache, type NewTokens} from '../../src/generation/decoder';
@@ -23,7 +20,7 @@ export interface FakeDecoderOptions {
 export class FakeDecoder implements Decoder<FakeCache> {
   /** Arguments of each forward pass. */
   readonly calls: NewTokens[] = [];
-  /** All caches ever created, copies included. */
+  /** All caches ever created, including copies. */
   readonly caches: FakeCache[] = [];
   readonly seed: number;
   readonly width: number;
@@ -39,11 +36,11 @@ export class FakeDecoder implements Decoder<FakeCache> {
     this.spread = spread;
   }
 
-  /** How many tokens of each pass are real. */
+  /** Number of real tokens in each pass. */
   get passes(): number[] {
     return this.calls.map(({counts}) => counts.reduce((a, b) => a + b, 0));
   }
-  /** Caches that were not disposed. */
+  /** Number of caches that are not disposed. */
   get open(): number {
     return this.caches.filter(({disposed}) => !disposed).length;
   }
@@ -86,7 +83,7 @@ export class FakeDecoder implements Decoder<FakeCache> {
   encodeImages(images: tf.Tensor4D): tf.Tensor2D {
     return tf.reshape(images, [-1, 1]);
   }
-  /** A hidden state is the index of a text among all texts seen so far. */
+  /** A hidden state is a number: the index of its text among all texts so far. */
   hiddenStates(tokens: NewTokens, cache: FakeCache): tf.Tensor3D {
     const {rows, counts} = tokens;
     if (rows.length !== cache.rows.length) throw new Error(`${rows.length} rows for ${cache.rows.length}`);

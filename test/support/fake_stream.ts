@@ -1,3 +1,4 @@
+/** A fake stream of weight values. */
 import {float32ToBfloat16} from '../../src/base/half';
 import {type ValueStream} from '../../src/weights/value_stream';
 
@@ -5,7 +6,7 @@ import {type ValueStream} from '../../src/weights/value_stream';
 export class FakeStream implements ValueStream {
   readonly reads: [start: number, count: number][] = [];
   private readonly halves: Uint16Array;
-  /** Returned from every read, as the contract allows. */
+  /** Every read returns this buffer, as the contract allows. */
   private buffer = new Uint16Array(0);
 
   constructor(

@@ -1,7 +1,4 @@
-/**
- * Where the files that tests read are. Tests ask here instead of building paths from their own folder, so that they can
- * move.
- */
+/** Paths and contents of the files that tests read. No test builds paths from its own folder, so tests can move. */
 import {readdirSync, readFileSync} from 'node:fs';
 import {join, resolve} from 'node:path';
 

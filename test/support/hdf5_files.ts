@@ -1,3 +1,4 @@
+/** HDF5 fixtures: what h5py reads from them, and helpers that damage them. */
 import {type ByteSource, MemorySource} from '../../src/base/byte_source';
 import {Hdf5File} from '../../src/formats/hdf5';
 import {fixtureBytes, fixtureJson} from './fixtures';
@@ -8,7 +9,7 @@ export interface Expected {
   readonly dtype: string;
   readonly hex: string;
   readonly values?: number[];
-  /** Part of the error for a dataset that cannot be read; the other fields are missing then. */
+  /** Part of the error for a dataset that cannot be read. The other fields are then missing. */
   readonly unreadable?: string;
 }
 
@@ -49,7 +50,7 @@ export function find(bytes: Uint8Array, text: string, from = 0): number {
   return at;
 }
 
-/** A source that answers later, records its reads, and reports any given length. */
+/** A source that answers later, and records its reads. */
 export class SlowSource implements ByteSource {
   readonly name = 'slow.h5';
   readonly reads: [offset: number, length: number][] = [];

@@ -1,3 +1,4 @@
+/** The matcher `toBeAllClose`: what it accepts, and its messages. */
 import * as tf from '@tensorflow/tfjs';
 
 describe('toBeAllClose', () => {
@@ -13,13 +14,15 @@ describe('toBeAllClose', () => {
   });
 
   test('names the first bad index, both values and the largest error', () => {
-    const compare = () => expect(tf.tensor2d([[1, 2, 9], [3, 5, 6]])).toBeAllClose([[1, 2, 9], [4, 5, 8]], {atol: 0.5}); // prettier-ignore
+    const received = tf.tensor2d([1, 2, 9, 3, 5, 6], [2, 3]);
+    const expected = tf.tensor2d([1, 2, 9, 4, 5, 8], [2, 3]);
+    const compare = () => expect(received).toBeAllClose(expected, {atol: 0.5});
     expect(compare).toThrow('2 of 6 values are further off.');
     expect(compare).toThrow('First at [1, 0]: expected 4, received 3.');
     expect(compare).toThrow('Largest error: 2 at [1, 2]: expected 8, received 6.');
   });
 
-  test('measures `rtol` by the largest expected value, and `atol` on its own', () => {
+  test('multiplies `rtol` by the largest expected value, and takes `atol` as it is', () => {
     expect([100.05, 0.05]).toBeAllClose([100, 0], {rtol: 1e-3});
     expect([100.2, 0]).not.toBeAllClose([100, 0], {rtol: 1e-3});
     expect([100.2, 0]).toBeAllClose([100, 0], {atol: 0.3});
@@ -45,7 +48,7 @@ describe('toBeAllClose', () => {
     expect(() => expect(tf.ones([2])).toBeAllClose([[1, 1]])).toThrow('Expected shape [1,2]. Received: [2].');
   });
 
-  test('says how close values are that should differ', () => {
+  test('reports the largest error of values that should differ', () => {
     expect(() => expect([1, 2]).not.toBeAllClose([1, 2.5], {atol: 1})).toThrow(
       'The largest error of 2 values is 0.5 at [1]: expected 2.5, received 2.',
     );

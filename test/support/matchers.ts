@@ -1,17 +1,17 @@
-/** `toBeAllClose`: the one comparison of computed numbers in these tests. */
+/** `toBeAllClose`: all tests compare computed numbers with this matcher. */
 import * as tf from '@tensorflow/tfjs';
 
 export type NestedNumbers = ArrayLike<number> | readonly NestedNumbers[];
 export type Numbers = tf.Tensor | NestedNumbers;
 
-/** An error may be as large as `atol`, or as `rtol` times the largest expected value. One number stands for both. */
+/** An error may be as large as `atol`, or as `rtol` times the largest expected value. A single number sets both. */
 export type Tolerance = number | {rtol?: number; atol?: number};
 
 const DEFAULT_TOLERANCE = 1e-5;
 
 interface Values {
   data: ArrayLike<number>;
-  /** Flat arrays have none: they are compared with tensors of any shape. */
+  /** Missing for flat arrays, which can be compared with tensors of any shape. */
   shape?: readonly number[];
 }
 
@@ -56,7 +56,7 @@ function compare(received: Numbers, wanted: Numbers, tolerance: Tolerance): {pas
   let [first, bad, worst, largest] = [-1, 0, -1, -1];
   for (let i = 0; i < count; i++) {
     const difference = Math.abs(actual.data[i]! - expected.data[i]!);
-    // NaN is close to nothing, not even where NaN or infinity is expected.
+    // NaN is not close to any value, not even to an expected NaN or infinity.
     const error = Number.isNaN(difference) ? Infinity : difference;
     if (error > largest) [worst, largest] = [i, error];
     if (error <= allowed && error < Infinity) continue;

@@ -1,14 +1,14 @@
-/** Reading tensors, and checking for leaks. */
+/** Reads tensors, and checks for leaks. */
 import * as tf from '@tensorflow/tfjs';
 
-/** Values of a tensor that is then disposed. */
+/** Returns the values of a tensor, and disposes it. */
 export async function take(tensor: tf.Tensor): Promise<number[]> {
   const values = Array.from(await tensor.data());
   tensor.dispose();
   return values;
 }
 
-/** Runs something and expects no tensor to be left behind. */
+/** Calls `run`, and checks that it leaves no tensors behind. */
 export async function expectNoLeak(run: () => Promise<void> | void): Promise<void> {
   const before = tf.memory().numTensors;
   await run();

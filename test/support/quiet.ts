@@ -1,8 +1,6 @@
-/**
- * Before each test file: what `src/index.ts` gives users on tfjs' CPU backend, except kernels, which tests register.
- */
+/** Runs before each test file: sets up tfjs' CPU backend as `src/index.ts` does. Tests register the kernels. */
 import * as tf from '@tensorflow/tfjs';
 import '../../src/backends/cpu/host_packing';
 
-// The backend would advise another package on its first use, in every test file.
+// Otherwise the backend prints a hint to use another package, once per test file.
 (tf.backend() as unknown as {firstUse: boolean}).firstUse = false;

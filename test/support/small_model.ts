@@ -1,7 +1,4 @@
-/**
- * A small random model with a window, with or without images, for tests of code around a model rather than of its
- * numbers.
- */
+/** A small random model with a sliding window, for tests of code around a model rather than of its numbers. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3Tokenizer} from '../../src';
 import {fixtureBytes} from './fixtures';
@@ -14,8 +11,9 @@ export interface SmallModelArgs {
   sequenceLength?: number;
 }
 
-/** Tokens that stand for an image of a small model. */
+/** Number of tokens that stand for an image. */
 export const IMAGE_TOKENS = 4;
+/** Height and width of an image. */
 export const IMAGE_SIZE = 8;
 
 export function smallModel({window = 8, vision = false, sequenceLength = 64}: SmallModelArgs = {}): Gemma3CausalLM {

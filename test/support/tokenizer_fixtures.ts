@@ -1,5 +1,4 @@
-/** Results of the Python libraries for texts, and helpers for the bytes of tokenizer models. */
-
+/** Results of the Python tokenizers, and helpers that edit the bytes of tokenizer models. */
 import {createHash} from 'node:crypto';
 import {fixtureBytes, fixtureJson} from './fixtures';
 
@@ -9,7 +8,7 @@ export interface Expected {
   texts: [string, number[], string][];
   /** Ids, decoded text. */
   sequences: [number[], string][];
-  /** Text, repetitions, number of ids, digest of the ids. */
+  /** Text, number of repetitions, number of ids, digest of the ids. */
   long: [string, number, number, string][];
 }
 
@@ -50,13 +49,13 @@ export function concatenate(...parts: (Uint8Array | readonly number[])[]): Uint8
   return Uint8Array.from(parts.flatMap(part => [...part]));
 }
 
-/** A protocol buffer's field of bytes, shorter than 128. */
+/** A bytes field of a protocol buffer, with fewer than 128 bytes. */
 export function field(number: number, content: Uint8Array | readonly number[] | string): Uint8Array {
   const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content;
   return concatenate([...tag(number, 2), bytes.length], bytes);
 }
 
-/** A protocol buffer's field of a number from 0 to 127. */
+/** An integer field of a protocol buffer, with a value from 0 to 127. */
 export function numberField(number: number, value: number): Uint8Array {
   return concatenate([...tag(number, 0), value]);
 }
@@ -66,7 +65,7 @@ function tag(number: number, wireType: number): number[] {
   return value < 128 ? [value] : [(value & 127) | 128, value >> 7];
 }
 
-/** The bytes with all occurrences of a text replaced by another of the same length. */
+/** Replaces all occurrences of a text in `bytes` with another text of the same length. */
 export function replaceText(bytes: Uint8Array, from: string, to: string): Uint8Array {
   const text = Buffer.from(bytes).toString('latin1').replaceAll(from, to);
   return new Uint8Array(Buffer.from(text, 'latin1'));

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {fixtureBytes, fixtureJson} from './fixtures';
 
-/** Offset in the file of values, and shape. */
+/** Offset in values.bin, as a number of float32 values, and shape. */
 type Stored = [number, number[]];
 
 interface Cases {

@@ -39,7 +39,7 @@ export interface Gemma3CausalLMArgs {
 }
 
 /**
- * Replaces the embeddings of image tokens in x (B, T, D) with those of the parts of the images.
+ * Replaces the embeddings of image tokens in x (B, T, D) with the embeddings of the parts that they stand for.
  * `Gemma3InterleaveEmbeddings` does not fit here: it takes whole prompts, but x is a piece of each prompt, and its
  * images were encoded before.
  */
@@ -96,7 +96,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     }
     if (backbone.config.isEmbeddingModel) {
       throw new ValueError(
-        'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with ' +
+        'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: a backbone with ' +
           'isEmbeddingModel: true. Create a Gemma3TextEmbedder from it.',
       );
     }

@@ -86,11 +86,11 @@ export class Gemma3TextEmbedderPreprocessor {
   /** Token ids of the segments of one sequence, cut to `sequenceLength`, without padding. */
   packedTokens(segments: readonly string[]): number[] {
     const {startTokenId, endTokenId} = this.tokenizer;
-    const room = this.sequenceLength - 1 - segments.length;
+    const limit = this.sequenceLength - 1 - segments.length;
     const trim = this.truncate === 'waterfall' ? trimWaterfall : trimRoundRobin;
     const trimmed = trim(
       segments.map(text => this.tokenizer.tokenize(text)),
-      room,
+      limit,
     );
     return [startTokenId, ...trimmed.flatMap(ids => [...ids, endTokenId])].slice(0, this.sequenceLength);
   }

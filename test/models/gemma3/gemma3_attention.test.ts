@@ -1,3 +1,4 @@
+/** The attention layer against its formula, with and without a cache. */
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {ValueError} from '../../../src/base/errors';
@@ -16,7 +17,7 @@ function filled(args: Partial<CachedGemma3AttentionArgs> = {}): CachedGemma3Atte
 }
 
 describe('CachedGemma3Attention', () => {
-  test('has the weights of Keras, named by their place in the model', () => {
+  test('has the weights of Keras, named by their paths', () => {
     const layer = filled({useQueryKeyNorm: true});
     expect(layer.weights.map(weight => [weight.originalName, weight.shape])).toEqual([
       ['attention/query/kernel', [4, D, 4]],
@@ -29,7 +30,7 @@ describe('CachedGemma3Attention', () => {
     layer.dispose();
   });
 
-  test('is what its formula says', () => {
+  test('computes its formula', () => {
     tf.tidy(() => {
       const layer = filled({queryHeadDimNormalize: false, logitSoftCap: 2, ropeWavelength: 100, ropeScalingFactor: 2});
       const x = normal([2, 5, D], 9);
@@ -49,7 +50,7 @@ describe('CachedGemma3Attention', () => {
             const query = turn(project(row, kernel), t);
             const weights = sample.slice(0, t + 1).map((other, s) => {
               const key = turn(project(other, wk![Math.floor(n / 2)]!), s);
-              // The width is hiddenDim // numQueryHeads = 1.
+              // No scale: hiddenDim // numQueryHeads = 1.
               return Math.exp(2 * Math.tanh(query.reduce((sum, v, h) => sum + v * key[h]!, 0) / 2));
             });
             const total = weights.reduce((a, b) => a + b, 0);
@@ -67,18 +68,18 @@ describe('CachedGemma3Attention', () => {
     });
   });
 
-  test('takes a mask with its input', () => {
+  test('takes an attention mask as its second input', () => {
     tf.tidy(() => {
       const layer = filled();
       const x = normal([1, 4, D], 9);
       const only = tf.eye(4).reshape([1, 4, 4]);
       const y = layer.call([x, only]);
-      // A token that sees only itself gets its own value, at any position.
-      const alone = tf.concat(
+      // A token that sees only itself gets only its own value, at any position.
+      const expected = tf.concat(
         Array.from({length: 4}, (_, t) => layer.call(tf.slice(x, [0, t, 0], [1, 1, D]))),
         1,
       );
-      expect(y).toBeAllClose(alone);
+      expect(y).toBeAllClose(expected);
       layer.dispose();
     });
   });
@@ -93,7 +94,7 @@ describe('CachedGemma3Attention', () => {
     seed: fc.integer({min: 1, max: 1e6}),
   });
 
-  test('computes the same with a cache, however the tokens of each row arrive', () => {
+  test('computes the same with a cache, however the tokens of each row are split into calls', () => {
     fc.assert(
       fc.property(cached, ({schedule, window, useQueryKeyNorm, seed}) => {
         const before = tf.memory().numTensors;
@@ -135,7 +136,7 @@ describe('CachedGemma3Attention', () => {
     );
   });
 
-  test('survives its configuration', () => {
+  test('is restored from its configuration', () => {
     const args = {...SMALL, useQueryKeyNorm: true, dropout: 0.1, logitSoftCap: 3, dtype: 'bfloat16', name: 'a'};
     const config = new CachedGemma3Attention({...args, kernelInitializer: 'he_normal'}).getConfig();
     expect(config).toMatchObject(args);
@@ -168,11 +169,11 @@ describe('CachedGemma3Attention', () => {
     expect(() => new CachedGemma3Attention({...SMALL, ...args})).toThrow(message);
   });
 
-  test('refuses to be built without arguments', () => {
+  test('refuses missing arguments', () => {
     expect(() => new CachedGemma3Attention(undefined as never)).toThrow('expected its arguments in one object');
   });
 
-  test('refuses inputs that do not fit the cache', () => {
+  test('refuses a padding mask with a cache, another number of rows, and counts without a cache', () => {
     const layer = filled();
     const cache = new KvCache({batch: 1, maxLength: 4, numKeyValueHeads: 2, headDim: 4, window: null});
     const x = tf.zeros([1, 2, D]);

@@ -1,3 +1,4 @@
+/** The backbone: arguments, predictions, configurations, and weights. */
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
@@ -43,7 +44,7 @@ const mask = () =>
     'int32',
   );
 
-/** A model with weights far enough from zero to matter. */
+/** A model with weights that are large enough to change the results. */
 function filled(args: Partial<Gemma3BackboneArgs> = {}): Gemma3Backbone {
   const backbone = new Gemma3Backbone({...TINY, ...args});
   tf.tidy(() =>
@@ -90,14 +91,14 @@ describe('arguments', () => {
     [{isEmbeddingModel: true, embeddingDim: 4}, 'Received: embeddingDim=4, poolingIntermediateDim=null.'],
     [{isEmbeddingModel: true, embeddingDim: 0, poolingIntermediateDim: 4}, '`embeddingDim` to be null or a positive'],
     [{isEmbeddingModel: 'yes'}, '`isEmbeddingModel` to be true or false. Received: isEmbeddingModel="yes".'],
-  ])('%j', (more, message) => {
+  ])('are refused: %j', (args, message) => {
     const before = tf.memory().numTensors;
-    expect(() => new Gemma3Backbone({...TINY, ...more})).toThrow(ValueError);
-    expect(() => new Gemma3Backbone({...TINY, ...more})).toThrow(message);
+    expect(() => new Gemma3Backbone({...TINY, ...args})).toThrow(ValueError);
+    expect(() => new Gemma3Backbone({...TINY, ...args})).toThrow(message);
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test.each([undefined, null, 3, 'x', []])('are one object, not %j', args => {
+  test.each([undefined, null, 3, 'x', []])('must be one object, not %j', args => {
     for (const make of [() => new Gemma3Backbone(args as never), () => Gemma3Backbone.fromConfig(args as never)]) {
       expect(make).toThrow(ValueError);
       expect(make).toThrow('Gemma3Backbone expected its arguments in one object: {name: value, …}. Received: ');
@@ -110,7 +111,7 @@ describe('arguments', () => {
     backbone.dispose();
   });
 
-  test('also work in the casing of Keras', () => {
+  test('may have the casing of Keras', () => {
     const [camel, snake] = [TINY, snakeKeys(TINY)].map(args => new Gemma3Backbone({...args, name: 'b'} as never));
     expect(snake!.getConfig()).toEqual(camel!.getConfig());
     camel!.dispose();
@@ -162,14 +163,14 @@ describe('arguments', () => {
     [{module: 'keras', class_name: 'DTypePolicy', config: {name: 'bfloat16'}, registered_name: null}, true],
     [{className: 'DTypePolicy', config: {name: 'float32'}}, false],
     [null, false],
-  ])('dtype %j', (dtype, packed) => {
+  ])('may have the dtype %j', (dtype, packed) => {
     const backbone = new Gemma3Backbone({...TINY, dtype});
     expect(backbone.tokenEmbedding.embeddings instanceof PackedWeight).toBe(packed);
     expect(backbone.countParams()).toBe(5752);
     backbone.dispose();
   });
 
-  test('trainable: false freezes everything', () => {
+  test('with trainable: false freeze all weights', () => {
     const backbone = new Gemma3Backbone({...TINY, trainable: false});
     expect(backbone.trainableWeights).toHaveLength(0);
     expect(backbone.nonTrainableWeights).toHaveLength(backbone.weights.length);
@@ -178,7 +179,7 @@ describe('arguments', () => {
     backbone.dispose();
   });
 
-  test('fromPreset refuses options that it does not have', async () => {
+  test('of fromPreset: unknown options and dtypes are refused', async () => {
     await expect(Gemma3Backbone.fromPreset('gemma3_1b', {load_weights: false} as never)).rejects.toThrow(
       'fromPreset has no argument "load_weights". Expected: loadWeights, dtype, onProgress, signal.',
     );
@@ -189,7 +190,7 @@ describe('arguments', () => {
 describe('predict', () => {
   const backbone = filled();
 
-  test('takes tensors and numbers by name, or tensors in order', () => {
+  test('takes tensors or numbers by name, or tensors in order', () => {
     const before = tf.memory().numTensors;
     const [a, b] = [ids(), mask()];
     const byName = backbone.predict({token_ids: a, padding_mask: b}) as tf.Tensor;
@@ -215,7 +216,7 @@ describe('predict', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('does not depend on what is padded', () => {
+  test('does not depend on the ids of padding', () => {
     tf.tidy(() => {
       const other = tf.add(ids(), tf.mul(tf.sub(1, mask()), 9)) as tf.Tensor2D;
       const y = backbone.predict({token_ids: other, padding_mask: mask()}) as tf.Tensor;
@@ -236,7 +237,7 @@ describe('configuration', () => {
     name: 'Some_Name',
   };
 
-  test('survives fromConfig', () => {
+  test('is restored by fromConfig', () => {
     const backbone = filled(args);
     const copy = Gemma3Backbone.fromConfig(backbone.getConfig());
     expect(copy.getConfig()).toEqual(backbone.getConfig());
@@ -246,7 +247,7 @@ describe('configuration', () => {
     for (const model of [backbone, copy, fromKeras]) model.dispose();
   });
 
-  test('survives the JSON of tfjs', async () => {
+  test('is restored from tfjs JSON', async () => {
     const backbone = filled(args);
     const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
     const copy = await tf.models.modelFromJSON(json);
@@ -279,7 +280,7 @@ describe('configuration', () => {
     },
   );
 
-  test('is that of a Keras file', async () => {
+  test('can be read from a file of Keras', async () => {
     const folder = fixture('backbone/everything');
     const {config} = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as {config: object};
     const backbone = await Gemma3Backbone.fromPreset(folder, {loadWeights: false});
@@ -309,7 +310,7 @@ describe('weights', () => {
     copy.dispose();
   });
 
-  test('are freed', () => {
+  test('are freed when the model is disposed', () => {
     const before = tf.memory().numTensors;
     const backbone = filled();
     const after = tf.memory().numTensors;
@@ -320,7 +321,7 @@ describe('weights', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test.each([true, false])('have gradients that finite differences confirm, with a window: %j', sliding => {
+  test.each([true, false])('have the gradients of finite differences, with a sliding window: %j', sliding => {
     const backbone = filled({numLayers: 1, useSlidingWindowAttention: sliding, attentionLogitSoftCap: 2});
     const target = normal([2, 6, 8], 99);
     const inputs = [ids(), mask()];
@@ -337,9 +338,9 @@ describe('weights', () => {
           variable.assign(tf.add(original, tf.mul(direction, step)));
           return tf.tidy(() => loss().arraySync());
         };
-        const slope = (step: number) => (at(step) - at(-step)) / (2 * step);
+        const difference = (step: number) => (at(step) - at(-step)) / (2 * step);
         // Richardson extrapolation cancels the error that grows with the square of the step.
-        const numeric = (4 * slope(1e-3) - slope(2e-3)) / 3;
+        const numeric = (4 * difference(1e-3) - difference(2e-3)) / 3;
         variable.assign(original);
         const analytic = tf.sum(tf.mul(grads[variable.name]!, direction)).arraySync() as number;
         expect(Math.abs(numeric - analytic)).toBeLessThan(1e-4);
@@ -364,7 +365,7 @@ describe('weights', () => {
 });
 
 onEachBackend(() =>
-  test('a boolean padding mask equals one of 1 and 0', () => {
+  test('a boolean padding mask gives the same results as one of 1 and 0', () => {
     const backbone = filled();
     tf.tidy(() => {
       const given = {token_ids: ids(), padding_mask: mask()};

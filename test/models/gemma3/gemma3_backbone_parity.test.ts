@@ -1,4 +1,4 @@
-/** Hidden states, logits, counts and summaries against what Python KerasHub computes (test/reference). */
+/** Hidden states, logits, numbers of parameters and summaries against Python KerasHub (test/reference). */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs} from '../../../src';
 import {onEachBackend} from '../../support/backends';
@@ -36,7 +36,7 @@ onEachBackend(() =>
   describe.each(fixtureNames('backbone'))('%s', name => {
     const expected = expectedOf(name);
 
-    test('gives the hidden states and logits of KerasHub', async () => {
+    test('computes the hidden states and logits of KerasHub', async () => {
       await expectNoLeak(async () => {
         const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`));
         const inputs = inputsOf(expected);
@@ -52,7 +52,7 @@ onEachBackend(() =>
       });
     });
 
-    test('counts and summarises as KerasHub', async () => {
+    test('has the number of parameters and the summary of KerasHub', async () => {
       const backbone = await Gemma3Backbone.fromPreset(fixture(`backbone/${name}`), {loadWeights: false});
       expect(backbone.countParams()).toBe(expected.params);
       const rows: string[] = [];
@@ -61,9 +61,9 @@ onEachBackend(() =>
         .map(row => /^(\S+) \((\w+)\).*?\s(\d+)\s/.exec(row))
         .filter(match => match !== null)
         .map(([, layer, cls, params]) => [layer, cls, Number(params)]);
-      // Keras numbers Multiply layers across all models of a process.
-      const rows0 = expected.summary.map(([layer, ...rest]) => [layer.replace(/^multiply_\d+$/, 'multiply'), ...rest]);
-      expect(printed).toEqual(rows0);
+      // Keras counts `Multiply` layers across all models of a process, so its numbers depend on the other models.
+      const summary = expected.summary.map(([layer, ...row]) => [layer.replace(/^multiply_\d+$/, 'multiply'), ...row]);
+      expect(printed).toEqual(summary);
       expect(rows.join('\n')).toContain(`Total params: ${expected.params}`);
       backbone.dispose();
     });

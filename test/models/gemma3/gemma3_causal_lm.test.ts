@@ -1,4 +1,4 @@
-/** generate and stream over a small random model with a real tokenizer. */
+/** `generate` and `stream` of a small random model with a real tokenizer. */
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
@@ -7,6 +7,7 @@ import {
   Gemma3CausalLMPreprocessor,
   Gemma3Tokenizer,
   type GenerateOptions,
+  type PrefillProgress,
   samplers,
 } from '../../../src';
 import {fixtureBytes} from '../../support/fixtures';
@@ -34,7 +35,7 @@ function makeBackbone(dtype = 'float32'): Gemma3Backbone {
 }
 
 /** A random model repeats its last token greedily; random sampling varies the text. */
-const drawing = (seed: number) => new samplers.RandomSampler({seed, temperature: 3});
+const randomSampler = (seed: number) => new samplers.RandomSampler({seed, temperature: 3});
 
 let backbone: Gemma3Backbone;
 let lm: Gemma3CausalLM;
@@ -44,7 +45,7 @@ beforeAll(() => {
     backbone,
     preprocessor: new Gemma3CausalLMPreprocessor({tokenizer, sequenceLength: 40}),
   });
-  tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]})); // initialises the weights
+  tf.dispose(lm.predict({token_ids: [[2]], padding_mask: [[1]]})); // initializes the weights
 });
 afterAll(() => {
   lm.dispose();
@@ -66,9 +67,9 @@ describe('generate', () => {
   test('gives each prompt of a batch the same result as on its own', async () => {
     const options = {maxLength: 30, stopTokenIds: null};
     const together = await lm.generate(PROMPTS, options);
-    const alone = [];
-    for (const prompt of PROMPTS) alone.push(await lm.generate(prompt, options));
-    expect(together).toEqual(alone);
+    const separate = [];
+    for (const prompt of PROMPTS) separate.push(await lm.generate(prompt, options));
+    expect(together).toEqual(separate);
   });
 
   test('accepts {prompts}, and stops after the given tokens', async () => {
@@ -81,7 +82,7 @@ describe('generate', () => {
     expect(await lm.generate({prompts: 'Hi there'}, options)).toBe(tokenizer.detokenize([first]));
   });
 
-  test('equals a forward pass over the whole text at each step', async () => {
+  test('has the logits of a forward pass over the whole text at each step', async () => {
     const ids = tokenizer.tokenize('The quick brown fox jumps over the lazy dog');
     const prompt = [tokenizer.startTokenId, ...ids.slice(0, 3)];
     const cache = lm.newCache(1, 32);
@@ -113,12 +114,12 @@ describe('generate', () => {
     expect(steps).toBe(40 - (await lm.preprocessor!.promptTokens('Hi')).tokens[0]!.length);
   });
 
-  test('cuts a prompt that is longer than the result', async () => {
+  test('cuts a prompt that is longer than `maxLength`', async () => {
     const text = await lm.generate(PROMPTS[1]!, {maxLength: 4});
     expect(PROMPTS[1]!.startsWith(text)).toBe(true);
   });
 
-  test('works on token ids without a preprocessor', async () => {
+  test('takes and returns token ids without a preprocessor', async () => {
     await expectNoLeak(async () => {
       const bare = new Gemma3CausalLM({backbone});
       const inputs = {
@@ -136,15 +137,15 @@ describe('generate', () => {
 });
 
 describe('stream', () => {
-  test('yields what generate returns, in whole characters', async () => {
+  test('yields the text that `generate` returns, in whole characters', async () => {
     for (let seed = 0; seed < 5; seed++) {
-      lm.compile({sampler: drawing(seed)});
+      lm.compile({sampler: randomSampler(seed)});
       const options: GenerateOptions = {maxLength: 40, stopTokenIds: null};
       const pieces: string[] = [];
       await expectNoLeak(async () => {
         for await (const piece of lm.stream('a', options)) pieces.push(piece);
       });
-      lm.compile({sampler: drawing(seed)});
+      lm.compile({sampler: randomSampler(seed)});
       expect(pieces.join('')).toBe(await lm.generate('a', {...options, stripPrompt: true}));
       // Half of a surrogate pair does not survive encoding.
       for (const piece of pieces) expect(Buffer.from(piece).toString()).toBe(piece);
@@ -159,13 +160,13 @@ describe('stream', () => {
   };
 
   test.each(['Hi there', ' a', 'a▁b', '  ', '\u2581', 'é😀', '<bos>x', ''])(
-    'yields the prompt %j first when asked, and is what generate returns',
+    'yields the prompt %j first if asked, and joins to the text that `generate` returns',
     async prompt => {
       for (const stripPrompt of [undefined, true, false]) {
         const options = {maxLength: 16, stopTokenIds: null, stripPrompt};
-        lm.compile({sampler: drawing(7)});
+        lm.compile({sampler: randomSampler(7)});
         const {text} = await joined(prompt, options);
-        lm.compile({sampler: drawing(7)});
+        lm.compile({sampler: randomSampler(7)});
         expect(text).toBe(await lm.generate(prompt, {...options, stripPrompt: stripPrompt ?? true}));
       }
       lm.compile();
@@ -208,7 +209,7 @@ describe('stream', () => {
   });
 });
 
-describe('bad input', () => {
+describe('invalid input', () => {
   test.each<[unknown, object, RegExp]>([
     ['a', {maxLenght: 3}, /no argument "maxLenght". Expected: maxLength/],
     ['a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/],
@@ -220,7 +221,7 @@ describe('bad input', () => {
     await expect(lm.generate(inputs as string, options)).rejects.toThrow(message);
   });
 
-  test('is refused with a sentence', async () => {
+  test('is refused by `stream`, `compile` and the constructor', async () => {
     await expect(lm.stream(['a', 'b']).next()).rejects.toThrow(/one prompt to stream. Received: 2/);
     await expect(lm.generate('a', {logprobs: -1})).rejects.toThrow(
       /tokens to report, 0 or more. Received: logprobs=-1/,
@@ -250,7 +251,7 @@ describe('bad input', () => {
   });
 });
 
-test('comes back from its JSON with its weights', async () => {
+test('is restored from its JSON and its weights', async () => {
   const text = lm.toJSON(undefined, true) as unknown as string;
   const copy = (await tf.models.modelFromJSON(JSON.parse(text) as never)) as unknown as Gemma3CausalLM;
   expect(copy).toBeInstanceOf(Gemma3CausalLM);
@@ -262,7 +263,7 @@ test('comes back from its JSON with its weights', async () => {
   copy.dispose();
 });
 
-test('shares the weights of its backbone, and disposes of them last', () => {
+test('shares the weights of its backbone, and does not dispose of them while the backbone is in use', () => {
   const before = tf.memory().numTensors;
   const own = makeBackbone('bfloat16');
   const task = new Gemma3CausalLM({backbone: own});
@@ -277,14 +278,14 @@ test('shares the weights of its backbone, and disposes of them last', () => {
 
 describe('stopStrings', () => {
   const options = {maxLength: 40, stopTokenIds: null, stripPrompt: true};
-  beforeEach(() => lm.compile({sampler: drawing(7)}));
+  beforeEach(() => lm.compile({sampler: randomSampler(7)}));
   afterEach(() => lm.compile());
 
-  test('ends each row of a batch on its own, and computes no more', async () => {
+  test('end each row of a batch separately, and a row that has ended is not computed further', async () => {
     const whole = await lm.generate(PROMPTS, options);
     const stops = whole.slice(0, 2).map((text, row) => text.slice(5 + row, 9 + row));
     const until = (text: string) => text.slice(0, Math.min(...stops.map(stop => text.indexOf(stop) >>> 0)));
-    lm.compile({sampler: drawing(7)});
+    lm.compile({sampler: randomSampler(7)});
     let real = 0;
     const own = Gemma3CausalLM.prototype.hiddenStates;
     const spy = jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
@@ -297,11 +298,11 @@ describe('stopStrings', () => {
     expect(real).toBeLessThan(tokensOf(whole[1]!.slice(0, 11)) + 9);
   });
 
-  test('streams no text that a stop string removes', async () => {
+  test('remove text before it is streamed', async () => {
     const whole = await lm.generate('Hi there', options);
     const stop = whole.slice(6, 12);
     for (const stopStrings of [[stop], [`${stop.slice(0, 4)}\u0000`, stop]]) {
-      lm.compile({sampler: drawing(7)});
+      lm.compile({sampler: randomSampler(7)});
       let streamed = '';
       for await (const piece of lm.stream('Hi there', {...options, stopStrings})) {
         streamed += piece;
@@ -311,14 +312,14 @@ describe('stopStrings', () => {
     }
   });
 
-  test('is not searched for in the prompt', async () => {
+  test('are not searched for in the prompt', async () => {
     const given = {...options, stripPrompt: false};
     const whole = await lm.generate('Hi there', given);
-    lm.compile({sampler: drawing(7)});
+    lm.compile({sampler: randomSampler(7)});
     expect(await lm.generate('Hi there', {...given, stopStrings: ['Hi']})).toBe(whole);
   });
 
-  test('takes texts', async () => {
+  test('must be a list of texts, and need a preprocessor', async () => {
     for (const stopStrings of ['x', [''], [3], {}]) {
       await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
         'Expected stopStrings to be a list of texts',
@@ -342,11 +343,12 @@ test.each<[unknown, unknown, RegExp]>([
 });
 
 test('processes prompts in chunks, and reports progress', async () => {
-  const told: number[] = [];
+  const progress: number[] = [];
   const options = {maxLength: 30, stopTokenIds: null};
-  const pieces = await lm.generate(PROMPTS, {...options, prefillChunk: 3, onPrefill: ({tokens}) => told.push(tokens)});
-  expect(pieces).toEqual(await lm.generate(PROMPTS, options));
-  expect(told.length).toBeGreaterThan(2);
+  const onPrefill = ({tokens}: PrefillProgress) => progress.push(tokens);
+  const texts = await lm.generate(PROMPTS, {...options, prefillChunk: 3, onPrefill});
+  expect(texts).toEqual(await lm.generate(PROMPTS, options));
+  expect(progress.length).toBeGreaterThan(2);
   await expect(lm.generate('a', {prefillChunk: 0})).rejects.toThrow('`prefillChunk` to be a positive integer');
   const bare = new Gemma3CausalLM({backbone});
   const ids = {token_ids: tf.ones([1, 3], 'int32'), padding_mask: tf.ones([1, 3], 'int32')};
@@ -358,7 +360,7 @@ test('processes prompts in chunks, and reports progress', async () => {
   bare.dispose();
 });
 
-test('keeps a cache of 1B at 8,192 tokens to 30 % of a dense one and less', async () => {
+test('has a cache for 1B and 8,192 tokens that is less than 30 % of one without sliding windows', async () => {
   const large = await Gemma3CausalLM.fromPreset('gemma3_1b', {loadWeights: false, preprocessor: null});
   const before = tf.memory().numBytes;
   const cache = large.newCache(1, 8192);

@@ -57,13 +57,13 @@ test('cuts segments by taking one token of each in turn', () => {
     fc.property(fc.array(fc.array(fc.nat(9), {maxLength: 12}), {maxLength: 4}), fc.nat(30), (segments, limit) => {
       const kept = segments.map(() => 0);
       let left = limit;
-      for (let more = true; more && left > 0;) {
-        more = false;
+      for (let changed = true; changed && left > 0;) {
+        changed = false;
         for (let i = 0; i < segments.length && left > 0; i++) {
           if (kept[i]! < segments[i]!.length) {
             kept[i]!++;
             left--;
-            more = true;
+            changed = true;
           }
         }
       }
@@ -72,7 +72,7 @@ test('cuts segments by taking one token of each in turn', () => {
   );
 });
 
-describe('bad input', () => {
+describe('invalid input', () => {
   const preprocessor = new Gemma3CausalLMPreprocessor({tokenizer});
   test.each([
     [{prompts: 'a'}, /no responses/],

@@ -1,3 +1,4 @@
+/** The decoder block against its formula, with masks and with a cache. */
 import * as tf from '@tensorflow/tfjs';
 import {KvCache} from '../../../src/generation/kv_cache';
 import {Gemma3DecoderBlock, type Gemma3DecoderBlockArgs} from '../../../src/models/gemma3/gemma3_decoder_block';
@@ -59,13 +60,13 @@ describe('Gemma3DecoderBlock', () => {
     });
   });
 
-  test('hides padding, and shows the tokens of an image to each other', () => {
+  test('hides padding, and lets the tokens of an image see each other', () => {
     tf.tidy(() => {
       const layer = filled();
       const x = normal([1, 6, 6], 9);
       const changed = tf.add(x, tf.mul(tf.tensor([0, 0, 0, 1, 0, 0]).reshape([1, 6, 1]), 3));
       const ones = tf.ones([1, 6], 'int32');
-      /** Which tokens are affected when token 3 changes. */
+      /** Which tokens' results change when token 3 changes. */
       const touched = (...masks: tf.Tensor[]) => {
         const difference = tf.sub(layer.call([x, ...masks]), layer.call([changed, ...masks]));
         return Array.from(tf.max(tf.abs(difference), 2).dataSync(), value => (value > 1e-5 ? 1 : 0));
@@ -99,7 +100,7 @@ describe('Gemma3DecoderBlock', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  test('survives its configuration and a model as JSON', async () => {
+  test('is restored from its configuration, and from the JSON of a model', async () => {
     const args = {...SMALL, useQueryKeyNorm: true, usePostFfwNorm: true, slidingWindowSize: 5, logitSoftCap: 4};
     const config = new Gemma3DecoderBlock({...args, dtype: 'bfloat16', name: 'b'}).getConfig();
     expect(new Gemma3DecoderBlock(config as unknown as Gemma3DecoderBlockArgs).getConfig()).toEqual(config);

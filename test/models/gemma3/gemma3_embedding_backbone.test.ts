@@ -1,4 +1,4 @@
-/** Embedding models: two outputs, by name; numbers are compared with KerasHub in gemma3_backbone_parity.test.ts. */
+/** Embedding models with two outputs by name. gemma3_backbone_parity.test.ts compares their numbers with KerasHub. */
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
@@ -57,7 +57,7 @@ beforeAll(async () => {
   await useBackend('simd', {threads: 2});
 });
 
-test('gives hidden states and embeddings of length 1 by name', async () => {
+test('returns hidden states, and embeddings of length 1, by name', async () => {
   await expectNoLeak(() => {
     const backbone = new Gemma3Backbone(ARGS);
     const outputs = predict(backbone);
@@ -85,7 +85,7 @@ test('has the layers of KerasHub, with their weights after all others', () => {
   backbone.dispose();
 });
 
-test('survives fromConfig in either casing, JSON and tfjs files', async () => {
+test('is restored by fromConfig in either casing, from JSON and from tfjs files', async () => {
   const backbone = await Gemma3Backbone.fromPreset(FIXTURE);
   const expected = predict(backbone);
   const json = JSON.parse(JSON.stringify(backbone.toJSON(null, false))) as tf.io.ModelJSON['modelTopology'];
@@ -127,12 +127,12 @@ test.each([
   packed.dispose();
 });
 
-test('does not see padding in the embedding: one text alone and next to a longer one', () => {
+test('computes the same embedding for a text with and without padding', () => {
   const backbone = new Gemma3Backbone(ARGS);
   const together = predict(backbone);
-  const alone = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});
-  tf.tidy(() => expect(alone.pooled_output).toBeAllClose(tf.slice(together.pooled_output, [1, 0], [1, 5]), 1e-6));
-  tf.dispose([together, alone]);
+  const single = backbone.predict<Gemma3EmbeddingOutputs>({token_ids: [[2, 8, 9]], padding_mask: [[1, 1, 1]]});
+  tf.tidy(() => expect(single.pooled_output).toBeAllClose(tf.slice(together.pooled_output, [1, 0], [1, 5]), 1e-6));
+  tf.dispose([together, single]);
   backbone.dispose();
 });
 
@@ -144,7 +144,7 @@ onEachBackend(() =>
       const x = {token_ids: ids, padding_mask: mask};
       const y = {sequence_output: normal([2, 6, 8], 1), pooled_output: normal([2, 5], 2)};
       const optimizer = tf.train.adam(0.02);
-      // tfjs adds the losses of a sample, so they need one shape, but its own loss keeps the token axis.
+      // tfjs adds the losses of both outputs, so these must have the same shape; tfjs' own loss keeps the token axis.
       const over = (axes: number[]) => (a: tf.Tensor, b: tf.Tensor) => tf.mean(tf.squaredDifference(a, b), axes);
       backbone.compile({optimizer, loss: {sequence_output: over([1, 2]), pooled_output: over([1])}});
       const {history} = await backbone.fit(x, y, {epochs: 4, shuffle: false, verbose: 0});
@@ -157,10 +157,10 @@ onEachBackend(() =>
   }),
 );
 
-test('is not a language model', () => {
+test('is refused as the backbone of a language model', () => {
   const backbone = new Gemma3Backbone(ARGS);
   expect(() => new Gemma3CausalLM({backbone})).toThrow(
-    'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: one with isEmbeddingModel: true.',
+    'Gemma3CausalLM expected a backbone whose only output is hidden states. Received: a backbone with isEmbeddingModel: true.',
   );
   backbone.dispose();
 });

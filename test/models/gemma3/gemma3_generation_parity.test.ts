@@ -1,4 +1,4 @@
-/** Greedy generation from token ids against Python KerasHub: uneven prompts in a batch, beyond the window. */
+/** Greedy generation from token ids against Python KerasHub: prompts of different lengths, beyond the window. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from '../../../src';
 import {onEachBackend} from '../../support/backends';
@@ -22,9 +22,9 @@ const cases = fixtureNames('backbone').flatMap(name => {
 
 onEachBackend(() =>
   describe.each(cases)('$name', ({name, generate}) => {
-    // In one chunk and in several.
+    // Each prompt in one chunk, and in several.
     const runs = generate.runs.flatMap(run => [undefined, 7].map(prefillChunk => ({...run, prefillChunk})));
-    test.each(runs)('continues as KerasHub, stop ids $stop_token_ids, pieces of $prefillChunk', async run => {
+    test.each(runs)('continues as KerasHub, stop ids $stop_token_ids, chunks of $prefillChunk', async run => {
       await expectNoLeak(async () => {
         const lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null});
         const inputs = {

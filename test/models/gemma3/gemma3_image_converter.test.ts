@@ -1,4 +1,4 @@
-/** Pixels against KerasHub (test/reference/make_image_fixtures.py), and what is refused. */
+/** Pixels against KerasHub (test/reference/make_image_fixtures.py), batches, and configurations. */
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
@@ -41,7 +41,7 @@ function imageTensor({height, width, values}: Pixels, channelsFirst: boolean): t
   return channelsFirst ? tf.tidy(() => tf.transpose(image, [2, 0, 1])) : image;
 }
 
-/** Name of the group a case belongs to. */
+/** Name of the group that a case belongs to. */
 function groupOf({config, dtype}: Case): string {
   const {interpolation = 'bilinear', antialias = false} = config;
   const fit = config.pad_to_aspect_ratio ? 'pad' : config.crop_to_aspect_ratio === false ? 'stretch' : 'crop';
@@ -50,17 +50,17 @@ function groupOf({config, dtype}: Case): string {
 const groups = new Map<string, typeof located>();
 for (const one of located) groups.set(groupOf(one), [...(groups.get(groupOf(one)) ?? []), one]);
 
-describe('pixels as KerasHub makes them', () => {
+describe('the pixels of KerasHub', () => {
   test('cover the whole fixture file', () => expect(offset).toBe(expected.length));
 
   test.each([...groups.keys()])('%s', async group => {
-    // Bilinear results are equal to the last digit; the other kernels compute sines.
+    // Bilinear results are equal to the last bit; the other kernels compute sines.
     const exact = group.startsWith('bilinear,');
     for (const {size, dtype, config, shape, integer, values} of groups.get(group)!) {
       const pixels = picture(...size, dtype);
       const converter = Gemma3ImageConverter.fromConfig(config);
       const first = converter.dataFormat === 'channels_first';
-      // Only images of bytes are clamped to 0 … 255, and a tensor is not one.
+      // Only images of bytes are clamped to 0 … 255. A tensor is not an image of bytes.
       const image = dtype === 'uint8' && !first ? imageData(pixels) : imageTensor(pixels, first);
       const output = await converter.call(image);
       const label = `${String(size)} ${JSON.stringify(config)}`;
@@ -71,7 +71,7 @@ describe('pixels as KerasHub makes them', () => {
   });
 });
 
-test('keeps bytes within theirs where a curve overshoots', async () => {
+test('clamps bytes where the interpolation overshoots', async () => {
   const config = {imageSize: [16, 16], interpolation: 'bicubic', cropToAspectRatio: false} as const;
   const image = {width: 2, height: 1, data: new Uint8ClampedArray([0, 0, 0, 255, 255, 255, 255, 255])} as ImageData;
   const values = await take(await new Gemma3ImageConverter(config).call(image));
@@ -81,22 +81,22 @@ test('keeps bytes within theirs where a curve overshoots', async () => {
 describe('batches', () => {
   const converter = new Gemma3ImageConverter({imageSize: [4, 4], scale: 1 / 127.5, offset: -1});
 
-  test('give the same as separate images, and leave no tensors behind', async () => {
+  test('give the same results as separate images, and leave no tensors behind', async () => {
     await expectNoLeak(async () => {
       const wide = tf.randomUniform<tf.Rank.R3>([3, 8, 3], 0, 255, 'int32');
       const tall = tf.randomUniform<tf.Rank.R3>([9, 2, 3], 0, 255);
       const both = await converter.call([wide, tall]);
       expect(both.shape).toEqual([2, 4, 4, 3]);
-      const alone = [await converter.call(wide), await converter.call(tall)];
+      const separate = [await converter.call(wide), await converter.call(tall)];
       const stacked = tf.stack([wide, wide]) as tf.Tensor4D;
       const twice = await converter.call(stacked);
-      expect(await both.array()).toEqual([await alone[0]!.array(), await alone[1]!.array()]);
-      expect(await twice.array()).toEqual([await alone[0]!.array(), await alone[0]!.array()]);
-      tf.dispose([wide, tall, both, alone, stacked, twice]);
+      expect(await both.array()).toEqual([await separate[0]!.array(), await separate[1]!.array()]);
+      expect(await twice.array()).toEqual([await separate[0]!.array(), await separate[0]!.array()]);
+      tf.dispose([wide, tall, both, separate, stacked, twice]);
     });
   });
 
-  test('are refused without images or in several sizes', async () => {
+  test('are refused if they are empty, or if images have different sizes or unusable values', async () => {
     await expect(converter.call([])).rejects.toThrow(/at least one image/);
     const [a, b] = [tf.zeros<tf.Rank.R3>([1, 2, 3]), tf.zeros<tf.Rank.R3>([2, 1, 3])];
     await expectNoLeak(async () => {
@@ -112,28 +112,28 @@ describe('batches', () => {
 });
 
 describe('configuration', () => {
-  test('survives a round trip', () => {
+  test('is restored from `getConfig`', () => {
     const config = {
       imageSize: [4, 6],
       scale: [1, 2, 3],
       cropToAspectRatio: false,
       dataFormat: 'channels_first',
     } as const;
-    const made = new Gemma3ImageConverter({...config, name: 'x'});
-    expect(Gemma3ImageConverter.fromConfig(made.getConfig()).getConfig()).toEqual(made.getConfig());
+    const converter = new Gemma3ImageConverter({...config, name: 'x'});
+    expect(Gemma3ImageConverter.fromConfig(converter.getConfig()).getConfig()).toEqual(converter.getConfig());
   });
 
   test('has the keys that KerasHub writes, in their order', async () => {
     const file = join(TINY_PRESET, 'image_converter.json');
     const {config} = JSON.parse(readFileSync(file, 'utf8')) as {config: Record<string, unknown>};
     const {trainable: _t, dtype: _d, ...expected} = config;
-    const made = await Gemma3ImageConverter.fromPreset('gemma3_tiny');
+    const converter = await Gemma3ImageConverter.fromPreset('gemma3_tiny');
     const snake = (key: string) => key.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
-    const written = Object.entries(made.getConfig()).map(([key, value]) => [snake(key), value]);
+    const written = Object.entries(converter.getConfig()).map(([key, value]) => [snake(key), value]);
     expect(JSON.stringify(Object.fromEntries(written))).toBe(JSON.stringify(expected));
   });
 
-  test('comes from either file of a preset, with other arguments when asked', async () => {
+  test('comes from either file of a preset, and options override it', async () => {
     const text = (name: string) => readFileSync(join(TINY_PRESET, name), 'utf8');
     const blob = (name: string) => new BlobPreset({[name]: new Blob([text(name)])});
     const both = [await Gemma3ImageConverter.fromPreset(blob('image_converter.json'))];

@@ -69,7 +69,7 @@ onEachBackend(() => {
       });
     });
 
-    test('streams what it generates', async () => {
+    test('streams the text that it generates', async () => {
       for (const {prompts, images, texts} of batches) {
         if (typeof prompts !== 'string') continue;
         await expectNoLeak(async () => {
@@ -81,11 +81,11 @@ onEachBackend(() => {
       }
     });
 
-    test('takes the tensors of its preprocessor without one', async () => {
+    test('takes the tensors of a preprocessor when it has none itself', async () => {
       await expectNoLeak(async () => {
         const bare = new Gemma3CausalLM({backbone: lm.backbone});
         const stopTokenIds = [lm.preprocessor!.tokenizer.endTokenId];
-        // One picture in a prompt, and prompts with different numbers of them.
+        // One prompt with one picture, and several prompts with different numbers of pictures.
         for (const {prompts, images, texts} of [batches[0]!, batches[5]!]) {
           const inputs = await lm.preprocessor!.generatePreprocess(
             {prompts, images: paths(images)},
@@ -94,7 +94,7 @@ onEachBackend(() => {
           const out = await bare.generate(inputs, {stopTokenIds});
           expect(out.token_ids.shape).toEqual(inputs.token_ids.shape);
           const found = [await lm.preprocessor!.generatePostprocess(out)].flat();
-          // Without a stop token after turns, chats continue.
+          // The end of a turn is not a stop token here, so chats continue after the expected text.
           [texts].flat().forEach((text, i) => expect(found[i]!.startsWith(text)).toBe(true));
           tf.dispose([inputs as never, out.token_ids, out.padding_mask]);
         }
@@ -102,7 +102,7 @@ onEachBackend(() => {
       });
     });
 
-    test('leaves no tensors behind when it is left early or refuses', async () => {
+    test('leaves no tensors behind when the loop is left early or the input is refused', async () => {
       const given = {prompts: '<start_of_image> a', images: tinyPicture('red_circle')};
       await expectNoLeak(async () => {
         for await (const piece of lm.stream(given)) if (piece) break;
@@ -133,7 +133,7 @@ interface Picture {
   r: number;
 }
 
-/** As `draw` in scripts/tiny_preset/data.py: a pixel belongs to the shape when its centre does. */
+/** Draws as `draw` in scripts/tiny_preset/data.py does: a pixel belongs to the shape if its centre does. */
 function draw({shape, colour, background, width, height, cx, cy, r}: Picture): tf.Tensor3D {
   const values = new Float32Array(width * height * 3);
   for (let i = 0; i < width * height; i++) {
@@ -152,7 +152,7 @@ function draw({shape, colour, background, width, height, cx, cy, r}: Picture): t
   return tf.tensor3d(values, [height, width, 3]);
 }
 
-test('names every shape in every colour as KerasHub, all in one batch', async () => {
+test('names every shape in every colour as KerasHub does, all in one batch', async () => {
   await useBackend('simd');
   const {cases} = fixtureJson<{
     cases: {prompt: string; pictures: Picture[]; text: string}[];
@@ -167,7 +167,7 @@ test('names every shape in every colour as KerasHub, all in one batch', async ()
   });
 });
 
-describe('tensors that do not fit', () => {
+describe('tensors that do not match', () => {
   const ids = [1, 2, 3, 4];
   const row = (values: number[], dtype: 'int32' | 'bool' = 'int32') => tf.tensor1d(values, dtype);
   const whole = {

@@ -1,3 +1,4 @@
+/** Mean pooling. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3MeanPooling} from '../../../src/models/gemma3/gemma3_layers';
 import {onEachBackend} from '../../support/backends';
@@ -27,7 +28,7 @@ onEachBackend(() => {
     });
   });
 
-  test('ignores padding, which gets no gradient', () => {
+  test('passes no gradient to padding', () => {
     tf.tidy(() => {
       const layer = new Gemma3MeanPooling();
       const mask = tf.tensor2d([[1, 0, 1]], [1, 3], 'int32');

@@ -33,7 +33,7 @@ onEachBackend(() =>
     const request = {prompts, maxLength: length, stopTokenIds: null};
 
     test.each(beam)(
-      'finds the beams of KerasHub: $num_beams at $temperature',
+      'finds the $num_beams beams of KerasHub at temperature $temperature',
       async ({num_beams, temperature, rows}) => {
         const sampler = new samplers.BeamSampler({numBeams: num_beams, temperature, returnAllBeams: true});
         const {tokens} = await collect(lm, {...request, sampler});
@@ -54,7 +54,7 @@ onEachBackend(() =>
       expect(tokens).toEqual(token_ids.map((ids, row) => ids.slice(prompts[row]!.length)));
     });
 
-    test('generates the greedy text with guesses', async () => {
+    test('generates the greedy text with speculative decoding', async () => {
       const greedy = await collect(lm, {...request, sampler: new samplers.GreedySampler()});
       const sampler = new samplers.SpeculativeSampler({lookup: [2, 1]});
       expect((await collect(lm, {...request, sampler})).tokens).toEqual(greedy.tokens);
@@ -99,7 +99,7 @@ onEachBackend(() =>
       });
     });
 
-    test('passes the result of the function to the next layer', async () => {
+    test('passes the result of layerInterceptFn to the next layer', async () => {
       const tokenIds = tf.tensor2d([[3, 1, 4, 1, 5]], undefined, 'int32');
       for (const at of [-1, 0]) {
         const plain = await take(lm.score({tokenIds}));
@@ -159,7 +159,7 @@ describe('score', () => {
     [{layerInterceptFn: 3}, /as a function/],
     [{layerInterceptFn: () => undefined}, /to return activations \[1,2,8\]. Received: undefined/],
     [{mask: 1}, /no argument "mask"/],
-  ])('refuses what it cannot use (%#)', (args, message) => {
+  ])('refuses invalid arguments (%#)', (args, message) => {
     const tokenIds = tf.zeros([1, 2], 'int32');
     const base = Object.keys(args).length === 0 || 'tokenIds' in args ? {} : {tokenIds};
     expect(() => lm.score({...base, ...args} as never)).toThrow(message);

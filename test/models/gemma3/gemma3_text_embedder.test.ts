@@ -1,4 +1,4 @@
-/** Embeddings against KerasHub (test/reference/make_embedder_fixtures.py). */
+/** Text embedders: numbers against KerasHub (test/reference/make_embedder_fixtures.py), files, training and errors. */
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3Backbone,
@@ -80,7 +80,7 @@ describe('Gemma3TextEmbedder', () => {
     await useBackend('simd', {threads: 2});
   });
 
-  test('has the settings of the preset, unless others are given', async () => {
+  test('has the pooling of the preset, unless options override it', async () => {
     const folder = fixture('embedder/mean_unnormalized');
     const stored = await Gemma3TextEmbedder.fromPreset(folder, {loadWeights: false});
     expect([stored.poolingMode, stored.normalize]).toEqual(['mean', false]);
@@ -90,14 +90,14 @@ describe('Gemma3TextEmbedder', () => {
       normalize: true,
     });
     expect([given.poolingMode, given.normalize]).toEqual(['last', true]);
-    // A preset of a language model has no such settings.
+    // A preset of a language model has no pooling.
     const other = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {loadWeights: false});
     expect([other.poolingMode, other.normalize]).toEqual(['last', true]);
     expect(other.preprocessor!.sequenceLength).toBe(256);
     for (const embedder of [stored, given, other]) embedder.dispose();
   });
 
-  test('embeds text with a model that sees images, without any', async () => {
+  test('embeds text with a model for images, without any images', async () => {
     await expectNoLeak(async () => {
       const embedder = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {poolingMode: 'mean', normalize: false});
       const texts = ['Hi', 'What is the capital of France?'];
@@ -120,7 +120,7 @@ describe('Gemma3TextEmbedder', () => {
     });
   });
 
-  test('takes the last of the tokens that count, wherever padding is', () => {
+  test('pools the last token that is not padding, wherever the padding is', () => {
     tf.tidy(() => {
       const backbone = new Gemma3Backbone(TINY);
       const embedder = new Gemma3TextEmbedder({backbone, normalize: false});
@@ -144,7 +144,7 @@ describe('Gemma3TextEmbedder', () => {
     });
   });
 
-  test('does not keep memory for a long list of texts', async () => {
+  test('needs no more memory for a long list of texts', async () => {
     const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/mean'));
     const texts = Array.from({length: 400}, (_, i) => 'the quick brown fox '.repeat(1 + (i % 5)));
     (await embedder.encodeText(texts.slice(0, 32))).dispose();
@@ -164,7 +164,7 @@ describe('Gemma3TextEmbedder', () => {
     embedder.dispose();
   });
 
-  test('stops between batches', async () => {
+  test('can be aborted between batches', async () => {
     const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/last'));
     await expectNoLeak(async () => {
       const controller = new AbortController();
@@ -175,7 +175,7 @@ describe('Gemma3TextEmbedder', () => {
     embedder.dispose();
   });
 
-  test.each(CASES)('%s survives its configuration, JSON and tfjs files', async name => {
+  test.each(CASES)('%s is restored from its configuration, in either casing, and from tfjs files', async name => {
     await expectNoLeak(async () => {
       const embedder = await Gemma3TextEmbedder.fromPreset(fixture(`embedder/${name}`));
       const {inputs, predicted} = expectedOf(name);
@@ -237,7 +237,7 @@ describe('Gemma3TextEmbedder', () => {
     });
   });
 
-  test('compiles with Adam and 5e-5 by default', () => {
+  test('compiles with Adam and a learning rate of 5e-5 by default', () => {
     const backbone = new Gemma3Backbone(TINY);
     const embedder = new Gemma3TextEmbedder({backbone});
     embedder.compile({loss: 'meanSquaredError'});
@@ -263,7 +263,7 @@ describe('Gemma3TextEmbedder', () => {
   });
 
   test.each(Object.entries(Gemma3TextEmbedder.presets))(
-    '%s is built from its name',
+    '%s is built from its name, without files',
     async (name, {metadata, config}) => {
       await expectNoLeak(async () => {
         const embedder = await Gemma3TextEmbedder.fromPreset(name, {loadWeights: false});

@@ -18,7 +18,7 @@ const tokenizer = new Gemma3Tokenizer({
 });
 
 test.each(cases)(
-  'combines $segments at $sequenceLength, $truncate, as KerasHub',
+  'combines $segments to $sequenceLength tokens, $truncate, as KerasHub',
   async ({segments, sequenceLength, truncate, ...expected}) => {
     await expectNoLeak(async () => {
       const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength, truncate});
@@ -30,7 +30,7 @@ test.each(cases)(
   },
 );
 
-test('takes one segment without its wrapping', async () => {
+test('takes a text as a single segment', async () => {
   await expectNoLeak(async () => {
     const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer});
     for (const text of ['Hi', ['Hi', 'the quick brown fox']]) {
@@ -50,7 +50,7 @@ test('marks a padding token within the text as KerasHub does', async () => {
   tf.dispose([x.token_ids, x.padding_mask]);
 });
 
-test('is never longer than allowed, even where special tokens alone exceed it', async () => {
+test('is never longer than the sequence length, even if the special tokens exceed it', async () => {
   const preprocessor = new Gemma3TextEmbedderPreprocessor({tokenizer, sequenceLength: 1});
   const x = await preprocessor.call({segments: ['a', 'b']});
   expect(await x.token_ids.array()).toEqual([tokenizer.startTokenId]);
@@ -64,7 +64,7 @@ test('gives the first segment as many tokens as it needs', () => {
   expect(trimWaterfall([a!, b!], -1)).toEqual([[], []]);
 });
 
-test('returns its configuration, and keeps the arguments that a preset has for embedders', async () => {
+test('takes its arguments from the preset of an embedder, but not from other presets', async () => {
   const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(fixture('embedder/mean'));
   expect(preprocessor.getConfig()).toMatchObject({sequenceLength: 20, truncate: 'waterfall'});
   const other = await Gemma3TextEmbedderPreprocessor.fromPreset('gemma3_tiny', {sequenceLength: 9});

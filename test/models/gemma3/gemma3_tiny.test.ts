@@ -1,4 +1,4 @@
-/** The preset in the package answers as in Python KerasHub, word for word, on every backend. */
+/** The preset in the package answers like Python KerasHub, word for word, on every backend. */
 import {Gemma3CausalLM} from '../../../src';
 import {onEachBackend} from '../../support/backends';
 import {fixtureJson} from '../../support/fixtures';
@@ -18,7 +18,7 @@ onEachBackend(() => {
     lm.dispose();
   });
 
-  test('answers one by one as KerasHub', async () => {
+  test('answers single prompts as KerasHub', async () => {
     for (const {prompt, text} of cases) expect(await lm.generate(prompt, {maxLength})).toBe(text);
   });
 

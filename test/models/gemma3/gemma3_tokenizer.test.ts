@@ -1,3 +1,4 @@
+/** The tokenizer against KerasHub and sentencepiece. */
 import {ValueError} from '../../../src/base/errors';
 import {Gemma3Tokenizer, type Gemma3TokenizerArgs} from '../../../src/models/gemma3/gemma3_tokenizer';
 import {readExpected, readSmallVocabulary, replaceText, type SmallExpected} from '../../support/tokenizer_fixtures';
@@ -10,6 +11,7 @@ const tokenizer = new Gemma3Tokenizer({proto});
 /** The vocabulary with one token renamed. */
 const without = (vocabulary: Uint8Array, token: string) =>
   replaceText(vocabulary, token, `<${'~'.repeat(token.length - 2)}>`);
+/** The vocabulary without vision tokens. */
 const blind = ['<img>', '<start_of_image>', '<end_of_image>'].reduce(without, proto);
 
 describe('against KerasHub', () => {
@@ -54,8 +56,8 @@ describe('against KerasHub', () => {
   });
 });
 
-describe('without vision tokens', () => {
-  test('they may be missing, and their ids are -1', () => {
+describe('hasVisionTokens: false', () => {
+  test('vision tokens may be missing, and their ids are -1', () => {
     const textOnly = new Gemma3Tokenizer({proto: blind, hasVisionTokens: false});
     expect([...textOnly.specialTokens].sort()).toEqual(kerashub.blind_special_tokens);
     expect([textOnly.imagePlaceholderId, textOnly.startOfImageTokenId, textOnly.endOfImageTokenId]).toEqual([
@@ -67,7 +69,7 @@ describe('without vision tokens', () => {
 });
 
 describe('texts and ids', () => {
-  test('the fixture of sentencepiece', () => {
+  test('equal those of sentencepiece', () => {
     const texts = expected.texts.map(([text]) => text);
     expect(tokenizer.tokenize(texts)).toEqual(expected.texts.map(([, ids]) => ids));
     expect(tokenizer.detokenize(expected.texts.map(([, ids]) => ids))).toEqual(
@@ -75,7 +77,7 @@ describe('texts and ids', () => {
     );
   });
 
-  test('one or a batch', () => {
+  test('of a single text or a batch', () => {
     const ids = tokenizer.tokenize('the river');
     expect(tokenizer.tokenize(['the river', ''])).toEqual([ids, []]);
     expect(tokenizer.detokenize(ids)).toBe('the river');
@@ -84,14 +86,14 @@ describe('texts and ids', () => {
     expect(tokenizer.detokenize([])).toBe('');
   });
 
-  test('tokens around a text have no text', () => {
+  test('of a text with start, end and padding tokens, which have no text', () => {
     const around = new Gemma3Tokenizer({proto, addBos: true, addEos: true, sequenceLength: 40});
     const ids = around.tokenize('the river');
     expect(ids).toHaveLength(40);
     expect(around.detokenize(ids)).toBe('the river');
   });
 
-  test('one id after the other', () => {
+  test('decoded one by one', () => {
     const stream = tokenizer.decoder();
     const ids = tokenizer.tokenize('<start_of_turn>model\n€ 𠀋');
     expect(ids.map(id => stream.push(id)).join('')).toBe('<start_of_turn>model\n€ 𠀋');

@@ -1,3 +1,4 @@
+/** The vision encoder and its layers, against KerasHub and against plain tfjs operations. */
 import * as tf from '@tensorflow/tfjs';
 import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_layers';
@@ -22,9 +23,9 @@ const argsOf = ({config}: EncoderCase) =>
     Object.entries(config).map(([key, value]) => [camel(key), value]),
   ) as unknown as Gemma3VisionEncoderArgs;
 
-/** The encoder of a case with its weights, found by the paths that Keras gives them. */
-function load(c: EncoderCase, more: Partial<Gemma3VisionEncoderArgs> = {}): Gemma3VisionEncoder {
-  const encoder = new Gemma3VisionEncoder({...argsOf(c), ...more});
+/** The encoder of a case, with the case's weights, which are stored by their paths in Keras. */
+function load(c: EncoderCase, args: Partial<Gemma3VisionEncoderArgs> = {}): Gemma3VisionEncoder {
+  const encoder = new Gemma3VisionEncoder({...argsOf(c), ...args});
   encoder.apply(tf.input({shape: [null, c.config.image_size!, c.config.image_size!, 3]}));
   const paths = [...kerasPaths(encoder)];
   expect(paths.map(([path]) => path).sort()).toEqual(Object.keys(c.weights).sort());
@@ -80,7 +81,7 @@ onEachBackend(() => {
 });
 
 describe('Gemma3VisionEncoder', () => {
-  test('is found in the files of a model that holds it', () => {
+  test('has the paths of Keras inside a model', () => {
     const encoder = new Gemma3VisionEncoder(argsOf(SMALL));
     const images = tf.input({shape: [null, 8, 8, 3], name: 'images'});
     const output = encoder.apply(images) as tf.SymbolicTensor;
@@ -126,7 +127,7 @@ describe('Gemma3VisionEncoder', () => {
     moving.forEach(([path, weight], i) => expect([path, weight.read().arraySync()]).not.toEqual([path, before[i]]));
   });
 
-  test('has as many parameters as the published encoder, before any exists', () => {
+  test('has as many parameters as the published encoder, before their values exist', () => {
     const encoder = new Gemma3VisionEncoder({
       imageSize: 896,
       patchSize: 14,
@@ -155,7 +156,7 @@ describe('Gemma3VisionEncoder', () => {
     expect(grads[scale.name]!.arraySync()).toBe(4);
   });
 
-  test('has gradients that finite differences confirm', () => {
+  test('has the gradients of finite differences', () => {
     const encoder = load(SMALL);
     const images = randomImages(1, 2);
     const loss = () => tf.mean(tf.square(encoder.call(images))) as tf.Scalar;
@@ -182,14 +183,14 @@ describe('Gemma3VisionEncoder', () => {
     const packed = load(SMALL, {dtype: {className: 'DTypePolicy', config: {name: 'bfloat16'}}});
     const kernels = packed.weights.filter(weight => weight.shape.length > 1);
     expect(kernels.every(weight => weight instanceof PackedWeight)).toBe(true);
-    // With rounded weights, the float32 encoder is the same function.
+    // With the same rounded weights, the float32 encoder must give the same results.
     for (const [i, weight] of float.weights.entries()) weight.write(packed.weights[i]!.read());
     const images = randomImages(1, 2);
     expect(packed.call(images)).toBeAllClose(float.call(images), {atol: 1e-5});
     expect(new Gemma3VisionEncoder(packed.getConfig() as never).dtypePolicy.name).toBe('bfloat16');
   });
 
-  test('survives its configuration', () => {
+  test('is restored from its configuration', () => {
     const config = new Gemma3VisionEncoder({...argsOf(CASES.encoders[2]!), name: 'vision'}).getConfig();
     expect(config).toMatchObject({imageSize: 10, poolSize: 2, layerNormEpsilon: 1e-2, name: 'vision'});
     const copy = new Gemma3VisionEncoder(config as never);
@@ -210,8 +211,8 @@ describe('Gemma3VisionEncoder', () => {
     expect(encoder.nonTrainableWeights).toHaveLength(0);
   });
 
-  test('refuses sizes that do not fit', () => {
-    const build = (more: object) => () => new Gemma3VisionEncoder({...argsOf(SMALL), ...more});
+  test('refuses sizes that do not match', () => {
+    const build = (args: object) => () => new Gemma3VisionEncoder({...argsOf(SMALL), ...args});
     expect(build({numHeads: 3})).toThrow('hiddenDim to be divisible by numHeads. Received: hiddenDim=8, numHeads=3.');
     expect(build({patchSize: 9})).toThrow('patchSize to be at most imageSize. Received: patchSize=9, imageSize=8.');
     expect(build({poolSize: 5})).toThrow('at most the 4 patches along a side of an image. Received: poolSize=5');
@@ -224,7 +225,7 @@ describe('Gemma3VisionEncoder', () => {
 });
 
 describe('layers of the vision encoder', () => {
-  test('PatchConv2D is a strided convolution, gradients included', () => {
+  test('PatchConv2D is a strided convolution, including its gradients', () => {
     const layer = new PatchConv2D({filters: 5, patchSize: 3});
     layer.build([null, 8, 7, 3]);
     const kernel = layer.kernel.read() as tf.Tensor4D;
@@ -235,14 +236,14 @@ describe('layers of the vision encoder', () => {
     expect(layer.computeOutputShape([null, 8, 7, 3])).toEqual([null, 4, 5]);
   });
 
-  test('attention in slices is attention', () => {
+  test('attention in slices gives the results and gradients of attention', () => {
     const [q, k, v] = [1, 2, 3].map(seed => tf.randomNormal([2, 7, 2, 3], 0, 1, 'float32', seed) as tf.Tensor4D);
     const plain = (...[queries, keys, values]: tf.Tensor[]) => {
       const [a, b, c] = [queries!, keys!, values!].map(x => tf.transpose(x, [0, 2, 1, 3]));
       const probabilities = tf.softmax(tf.div(tf.matMul(a!, b!, false, true), Math.sqrt(3)));
       return tf.transpose(tf.matMul(probabilities, c!), [0, 2, 1, 3]);
     };
-    // 28 logits per query: all queries at once, three at a time, and one at a time although one exceeds the limit.
+    // 28 logits per query: all queries at once, three at a time, and one at a time, which still exceeds the limit.
     for (const maxLogits of [1000, 90, 1]) {
       const f = (...[a, b, c]: tf.Tensor[]) =>
         visionAttention(a as tf.Tensor4D, b as tf.Tensor4D, c as tf.Tensor4D, 0, maxLogits);
@@ -272,15 +273,15 @@ describe('layers of the vision encoder', () => {
 });
 
 describe('Gemma3InterleaveEmbeddings', () => {
-  test('passes gradients to where the values came from', () => {
-    // The second sample has one image of two, the third none.
+  test('passes gradients to the inputs that the values came from', () => {
+    // Each sample has two image slots. The second sample uses one of them, the third none.
     const rows = [
       [1, 2, 4, 5],
       [3, 4, 0, 0],
       [0, 0, 0, 0],
     ];
     const indices = tf.tensor2d(rows, [3, 4], 'int32');
-    // As products with matrices of zeros and ones: image row m is written to position t of its sample.
+    // The same with matrices of zeros and ones: image row m is written to position t of its sample.
     const chosen = tf.tensor(
       rows.flatMap((row, sample) =>
         Array.from({length: 6}, (_, place) =>
@@ -307,7 +308,7 @@ describe('Gemma3InterleaveEmbeddings', () => {
     expect(tf.grad(f)(text)).toBeAllClose(tf.onesLike(text), {atol: 0});
   });
 
-  test('survives its configuration and refuses what does not fit', () => {
+  test('is restored from its configuration, and refuses inputs that do not match', () => {
     const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: 2, name: 'i'});
     expect(new Gemma3InterleaveEmbeddings(layer.getConfig() as never).getConfig()).toEqual(layer.getConfig());
     const call = (images: number[], text: number[], indices: number[]) => () =>

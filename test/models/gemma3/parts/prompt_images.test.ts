@@ -1,4 +1,4 @@
-/** Prompts with images against KerasHub (test/reference/make_prompt_image_fixtures.py), and what does not fit. */
+/** Prompts with images against KerasHub (test/reference/make_prompt_image_fixtures.py), and invalid inputs. */
 import * as tf from '@tensorflow/tfjs';
 import {
   Gemma3CausalLMPreprocessor,
@@ -63,7 +63,7 @@ async function compare(x: TokenBatch, expected: Outputs): Promise<void> {
 }
 
 test.each(cases)(
-  '$kind: $prompts with $images at $sequenceLength',
+  '$kind: $prompts with images $images and $sequenceLength tokens',
   async ({kind, prompts, responses, images, ...rest}) => {
     await expectNoLeak(async () => {
       const given = draw(images);
@@ -94,7 +94,7 @@ describe('images in other forms', () => {
     return values;
   };
 
-  test('are the same: a tensor of all, tensors of each prompt, lists', async () => {
+  test('give the same results: one tensor, one tensor per prompt, lists', async () => {
     const all = await imagesOf(dense);
     const rows = tf.unstack(dense) as tf.Tensor4D[];
     expect(await imagesOf(rows)).toEqual(all);
@@ -105,7 +105,7 @@ describe('images in other forms', () => {
     tf.dispose([rows, each, one] as never);
   });
 
-  test('are black where a prompt has fewer', async () => {
+  test('are followed by black ones if a prompt has fewer', async () => {
     const {images, ...rest} = await preprocessor.generatePreprocess({
       prompts: [START, 'a'],
       images: [draw([1, 1, 'uint8']), null] as never,
@@ -119,9 +119,9 @@ describe('images in other forms', () => {
   test('are resized separately', async () => {
     const [small, large] = [draw([4, 6, 'uint8']), draw([40, 9, 'uint8'])] as [tf.Tensor3D, tf.Tensor3D];
     const x = await preprocessor.generatePreprocess({prompts: START.repeat(2), images: [small, large]});
-    const alone = await imageConverter.call([small, large]);
-    expect(await x.images!.array()).toEqual(await alone.array());
-    tf.dispose([x, small, large, alone] as never);
+    const converted = await imageConverter.call([small, large]);
+    expect(await x.images!.array()).toEqual(await converted.array());
+    tf.dispose([x, small, large, converted] as never);
   });
 });
 
@@ -138,14 +138,14 @@ describe('promptTokens', () => {
     tf.dispose([image, ...images.filter(tensor => tensor !== null)]);
   });
 
-  test('accepts text without images, where image tokens in the text are not marked', async () => {
+  test('accepts text without images, and then does not mark its image tokens', async () => {
     const {tokens, images, visionMask} = await preprocessor.promptTokens(`x${START}`);
     expect(tokens[0]!.filter(id => id === tokenizer.imagePlaceholderId)).toHaveLength(3);
     expect([images, visionMask[0]!.some(Boolean)]).toEqual([[null], false]);
   });
 });
 
-describe('what does not fit', () => {
+describe('refuses', () => {
   const image = picture(2, 2);
   const one = {width: 2, height: 2, data: new Uint8ClampedArray(16)} as ImageData;
   const stack = tf.zeros([1, 2, 2, 3]) as tf.Tensor4D;
@@ -197,7 +197,7 @@ describe('what does not fit', () => {
   });
 });
 
-test('comes back from a preset with its image converter', async () => {
+test('is loaded from a preset with its image converter', async () => {
   const tiny = await Gemma3CausalLMPreprocessor.fromPreset('gemma3_tiny');
   expect(tiny.imageConverter).toBeInstanceOf(Gemma3ImageConverter);
   expect(tiny.textOnlyModel).toBe(false);

@@ -1,13 +1,11 @@
-/**
- * The example in the docstring of KerasHub's `score`, translated: gradients between embeddings and losses of a text.
- */
+/** The example in the docstring of KerasHub's `score`, translated: gradients of losses with respect to embeddings. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from '../../../../src';
 import {onEachBackend} from '../../../support/backends';
 import {expectNoLeak, take} from '../../../support/numbers';
 
 onEachBackend(() =>
-  test('reports how embeddings change the losses', async () => {
+  test('computes how embeddings change the losses', async () => {
     const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
     await expectNoLeak(async () => {
       const generations = await lm.generate(['What is the capital', 'one two'], {maxLength: 8});
@@ -30,7 +28,7 @@ onEachBackend(() =>
       expect(losses.shape).toEqual([2, 8]);
       expect(gradients.shape).toEqual([2, 8, 128]);
 
-      // Embeddings moved a little along the gradient: the losses grow by its square.
+      // After a small step along the gradient, the losses have grown by the step times the square of the gradient.
       const step = 1e-3 / Math.max(...(await take(tf.abs(gradients))));
       const moved = tf.tidy(() => tf.add(embeddings, tf.mul(gradients, step)));
       const after = lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? moved : x)});
