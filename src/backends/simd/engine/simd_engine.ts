@@ -35,7 +35,8 @@ export interface SimdOptions {
   relaxed?: boolean;
   /**
    * Run matrix products on tiles for 256-bit vectors. On x64, Node 24 and later can compile WebAssembly to such vectors
-   * with a V8 flag, which is set unless this is false. Defaults to whether these tiles are faster in a trial at startup.
+   * with a V8 flag, which is set unless this is false. Defaults to whether these tiles are faster in a trial at
+   * startup.
    */
   wide?: boolean;
 }
