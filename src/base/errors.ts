@@ -70,8 +70,27 @@ export function describeValue(value: unknown): string {
   if (typeof value === 'function') return `the function ${value.name || 'without a name'}`;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return show(value);
   const {constructor} = value as {constructor?: unknown};
-  return typeof constructor === 'function' && constructor !== Object ? constructor.name : show(value);
+  return typeof constructor === 'function' && constructor !== Object ? classNameOf(constructor) : show(value);
 }
+
+/** Bundlers rename classes, but not the static `className` that tfjs needs. */
+function classNameOf(constructor: {readonly name: string}): string {
+  const {className} = constructor as {className?: unknown};
+  return typeof className === 'string' ? className : constructor.name.replace(/^_+/, '');
+}
+
+/**
+ * Describes a value that is not an instance of `expected`, after "Received: ". An instance of the same class from a second
+ * copy of this package, whose classes are different ones, is named as such.
+ */
+export function describeNotA(expected: {readonly name: string}, value: unknown): string {
+  const description = describeValue(value);
+  if (description !== classNameOf(expected)) return description;
+  return `a ${description} of another copy of tfjs-gemma3. ${ONE_COPY}`;
+}
+
+/** What to do about two copies of this package in one process. */
+export const ONE_COPY = 'Load the package in one version, and everywhere with `import` or everywhere with `require`';
 
 /** Problems in one line: the first eight, and how many more there are. */
 export function listed(problems: readonly string[]): string {

@@ -1,7 +1,7 @@
 /** Options and results of `generate` and `stream`, and the preprocessor that they need. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkPositiveInteger} from '../base/checks';
-import {show, ValueError} from '../base/errors';
+import {describeNotA, show, ValueError} from '../base/errors';
 import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
 import {GenerationSession} from '../generation/session';
@@ -137,7 +137,9 @@ export function checkedMaxLength({maxLength}: GenerateOptions): number | undefin
 /** @throws ValueError unless left out or a session. */
 export function checkSession(session: unknown): void {
   if (session === undefined || session instanceof GenerationSession) return;
-  throw new ValueError(`Expected session to be a result of \`startSession\`. Received: ${show(session)}.`);
+  throw new ValueError(
+    `Expected session to be a result of \`startSession\`. Received: ${describeNotA(GenerationSession, session)}.`,
+  );
 }
 
 /** @throws ValueError unless left out or a list of texts. */

@@ -1,5 +1,5 @@
 /** Values and lists of problems in error messages. */
-import {describeValue, listed} from '../../src/base/errors';
+import {describeNotA, describeValue, listed} from '../../src/base/errors';
 import {MemoryFile} from '../../src/files/memory';
 
 test.each([
@@ -23,4 +23,19 @@ test('listed shows eight problems and counts the rest', () => {
   expect(listed(problems.slice(0, 2))).toBe('p0; p1');
   expect(listed(problems.slice(0, 8))).toBe('p0; p1; p2; p3; p4; p5; p6; p7');
   expect(listed(problems)).toBe('p0; p1; p2; p3; p4; p5; p6; p7; and 2 more');
+});
+
+test('an instance of another copy of the package is named as such', () => {
+  // esbuild renames a class that refers to itself; another copy has a class of the same name.
+  const copy = () => {
+    class _Model {
+      static className = 'Model';
+    }
+    return _Model;
+  };
+  const [Model, Other] = [copy(), copy()];
+  expect(describeValue(new Other())).toBe('Model');
+  expect(describeNotA(Model, new Other())).toMatch(/^a Model of another copy of tfjs-gemma3\. Load the package in one/);
+  expect(describeNotA(Model, new MemoryFile('file'))).toBe('MemoryFile');
+  expect(describeNotA(Model, 'text')).toBe('"text"');
 });

@@ -95,6 +95,26 @@ describe('the package', () => {
     assert.equal(second, first);
   });
 
+  test('two copies in one process are named in errors, where they cannot work together', () => {
+    const text = program('copies.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import * as imported from 'tfjs-gemma3';`,
+      `const required = createRequire(import.meta.url)('tfjs-gemma3');`,
+      `await imported.useBackend('simd');`,
+      `await required.useBackend('simd');`,
+      `const {backbone, preprocessor} = await required.Gemma3CausalLM.fromPreset('gemma3_tiny');`,
+      `const fail = run => Promise.resolve().then(run).then(() => 'works', ({message}) => message);`,
+      `const errors = [`,
+      `  await fail(() => new imported.Gemma3CausalLM({backbone, preprocessor: null})),`,
+      `  await fail(() => new imported.Gemma3CausalLMPreprocessor({tokenizer: preprocessor.tokenizer})),`,
+      `  await fail(() => required.Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'int8'})),`,
+      `];`,
+      `console.log(JSON.stringify(errors));`,
+    ]);
+    for (const message of JSON.parse(text))
+      assert.match(message, /another copy.*`import` or everywhere with `require`/);
+  });
+
   test('exports the same names both ways', () => {
     const text = program('names.mjs', [
       `import {createRequire} from 'node:module';`,

@@ -1,5 +1,5 @@
 /** All samplers, and `get`, which finds them by name. */
-import {show, ValueError} from '../../base/errors';
+import {describeValue, ValueError} from '../../base/errors';
 import {BeamSampler} from './beam_sampler';
 import {ContrastiveSampler} from './contrastive_sampler';
 import {GreedySampler} from './greedy_sampler';
@@ -47,7 +47,7 @@ export function get(sampler: SamplerName | Sampler): Sampler {
     throw new ValueError(
       `Expected a sampler or one of ${Object.keys(byName)
         .map(name => `"${name}"`)
-        .join(', ')}. Received: ${show(sampler)}.`,
+        .join(', ')}. Received: ${describeValue(sampler)}.`,
     );
   }
   return new SamplerClass();

@@ -1,6 +1,6 @@
 /** Speculative decoding: guesses several tokens and checks them in one pass of the model. */
 import * as tf from '@tensorflow/tfjs';
-import {show, ValueError} from '../../base/errors';
+import {describeValue, show, ValueError} from '../../base/errors';
 import {type Decoder, type DecoderCache} from '../decoder';
 import {type Generation, type Step} from '../generation';
 import {DraftedByModel, type DraftModel} from './drafted_by_model';
@@ -64,7 +64,7 @@ export class SpeculativeSampler extends Sampler {
     if (baseSampler !== null && !(baseSampler instanceof Sampler && baseSampler.steps === Sampler.prototype.steps)) {
       throw new ValueError(
         'SpeculativeSampler expected baseSampler to be null or a sampler that chooses token by token, such as ' +
-          `new samplers.TopKSampler(). Received: ${baseSampler instanceof Sampler ? baseSampler.constructor.name : show(baseSampler)}.`,
+          `new samplers.TopKSampler(). Received: ${describeValue(baseSampler)}.`,
       );
     }
     const fits = Array.isArray(lookup) && lookup.length === 2 && lookup.every(Number.isInteger);

@@ -1,7 +1,7 @@
 /** Gemma 3 for text generation: the backbone with its head, scoring, training, and presets. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
+import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
@@ -91,7 +91,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     const {backbone, preprocessor = null} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError(
-        `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeValue(backbone)}.`,
+        `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeNotA(Gemma3Backbone, backbone)}.`,
       );
     }
     if (backbone.config.isEmbeddingModel) {
@@ -103,7 +103,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
     if (preprocessor !== null && !(preprocessor instanceof Gemma3CausalLMPreprocessor)) {
       throw new ValueError(
         'Gemma3CausalLM expected a Gemma3CausalLMPreprocessor as `preprocessor`, or null. ' +
-          `Received: ${describeValue(preprocessor)}.`,
+          `Received: ${describeNotA(Gemma3CausalLMPreprocessor, preprocessor)}.`,
       );
     }
     if (args.name != null) checkArgument('Gemma3CausalLM', 'name', args.name, 'text');

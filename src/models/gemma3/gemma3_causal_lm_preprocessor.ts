@@ -2,7 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../../base/casing';
 import {checkArguments, checkPositiveInteger} from '../../base/checks';
-import {checkKeys, show, ValueError} from '../../base/errors';
+import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
 import {isSerialized} from '../../checkpoints/keras/serialized';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -116,11 +116,14 @@ export class Gemma3CausalLMPreprocessor {
     checkArguments(OWNER, args, [...namesOf(ARGUMENTS), 'tokenizer', 'imageConverter']);
     const {tokenizer, imageConverter = null} = args;
     if (!(tokenizer instanceof Gemma3Tokenizer)) {
-      throw new ValueError(`${OWNER} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${show(tokenizer)}.`);
+      throw new ValueError(
+        `${OWNER} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${describeNotA(Gemma3Tokenizer, tokenizer)}.`,
+      );
     }
     if (imageConverter !== null && !(imageConverter instanceof Gemma3ImageConverter)) {
       throw new ValueError(
-        `${OWNER} expected \`imageConverter\` to be null or a Gemma3ImageConverter. Received: ${show(imageConverter)}.`,
+        `${OWNER} expected \`imageConverter\` to be null or a Gemma3ImageConverter. ` +
+          `Received: ${describeNotA(Gemma3ImageConverter, imageConverter)}.`,
       );
     }
     const options = completeArguments(OWNER, args, ARGUMENTS);

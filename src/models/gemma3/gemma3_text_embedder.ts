@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../../base/casing';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {checkKeys, describeValue, show, ValueError} from '../../base/errors';
+import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
@@ -93,12 +93,14 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     checkArguments(OWNER, args, ['backbone', 'preprocessor', 'poolingMode', 'normalize', 'name']);
     const {backbone, preprocessor = null, poolingMode = 'last', normalize = true} = args;
     if (!(backbone instanceof Gemma3Backbone)) {
-      throw new ValueError(`${OWNER} expected a Gemma3Backbone as \`backbone\`. Received: ${describeValue(backbone)}.`);
+      throw new ValueError(
+        `${OWNER} expected a Gemma3Backbone as \`backbone\`. Received: ${describeNotA(Gemma3Backbone, backbone)}.`,
+      );
     }
     if (preprocessor !== null && !(preprocessor instanceof Gemma3TextEmbedderPreprocessor)) {
       throw new ValueError(
         `${OWNER} expected a Gemma3TextEmbedderPreprocessor as \`preprocessor\`, or null. ` +
-          `Received: ${describeValue(preprocessor)}.`,
+          `Received: ${describeNotA(Gemma3TextEmbedderPreprocessor, preprocessor)}.`,
       );
     }
     if (poolingMode !== 'last' && poolingMode !== 'mean') {

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../../base/casing';
 import {checkArgument, checkArguments, checkObject} from '../../base/checks';
-import {checkKeys, show, ValueError} from '../../base/errors';
+import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
 import {savePreset} from '../../checkpoints/keras/write_preset';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
@@ -48,7 +48,9 @@ export class Gemma3TextEmbedderPreprocessor {
   constructor(args: Gemma3TextEmbedderPreprocessorArgs) {
     checkArguments(OWNER, args, KNOWN);
     if (!(args.tokenizer instanceof Gemma3Tokenizer)) {
-      throw new ValueError(`${OWNER} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${show(args.tokenizer)}.`);
+      throw new ValueError(
+        `${OWNER} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${describeNotA(Gemma3Tokenizer, args.tokenizer)}.`,
+      );
     }
     this.name = args.name ?? 'gemma3_text_embedder_preprocessor';
     this.tokenizer = args.tokenizer;

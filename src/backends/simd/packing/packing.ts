@@ -2,7 +2,7 @@
  * Packed weights in the order of the kernels: groups of eight rows interleaved, so that a vector holds four outputs.
  */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../../base/errors';
+import {ONE_COPY, ValueError} from '../../../base/errors';
 import {sizeOf} from '../../../base/shapes';
 import {hostRows} from '../../../ops/bfloat16_rows';
 import {type Op, runOp} from '../../../ops/op';
@@ -82,6 +82,12 @@ function packedInGroups(format: PackedFormat): Packing {
     physicalShape,
     begin: (shape, layout) => {
       if (!(tf.backend() instanceof SimdBackend)) {
+        if (tf.getBackend() === 'simd' && hasSimd()) {
+          throw new ValueError(
+            `Expected the backend "simd" of this copy of tfjs-gemma3 to pack weights as ${format}. Received: that of ` +
+              `another copy. ${ONE_COPY}.`,
+          );
+        }
         throw new ValueError(
           `The backend "${tf.getBackend()}" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or ` +
             (hasSimd()

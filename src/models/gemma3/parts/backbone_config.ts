@@ -1,7 +1,8 @@
 /** Arguments of the backbone, with their defaults and checks. */
+import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../../../base/casing';
 import {checkArgument} from '../../../base/checks';
-import {checkKeys, show, ValueError} from '../../../base/errors';
+import {checkKeys, describeNotA, show, ValueError} from '../../../base/errors';
 import {isObject} from '../../../base/json';
 import {type ArgumentTable, completeArguments, namesOf} from '../../../layers/arguments';
 import {type DtypeLike, parseDtype} from '../../../weights/dtype';
@@ -159,6 +160,11 @@ export function completeConfig(given: Partial<Gemma3BackboneArgs>): Gemma3Backbo
 export function toVisionEncoder(given: Gemma3BackboneArgs['visionEncoder']): Gemma3VisionEncoder | null {
   if (given == null) return null;
   if (given instanceof Gemma3VisionEncoder) return given;
+  if (given instanceof tf.layers.Layer) {
+    throw new ValueError(
+      `Gemma3Backbone expected a Gemma3VisionEncoder. Received: ${describeNotA(Gemma3VisionEncoder, given)}.`,
+    );
+  }
   const {
     className,
     class_name: kind = className,
