@@ -34,12 +34,12 @@ const READ = [
 /**
  * Settings that say where the adapter comes from and how it was trained. CorDA, EVA and LoRA-GA are settings of the
  * initialization, which `init_lora_weights` names; `ensure_weight_tying` is about embeddings, whose matrices have
- * other names.
+ * other names. `merge_weights` was an option of PEFT 0.2.
  */
 const HARMLESS = [
   ...['auto_mapping', 'base_model_name_or_path', 'revision', 'task_type', 'inference_mode', 'peft_version'],
   ...['lora_dropout', 'runtime_config', 'megatron_core', 'qalora_group_size', 'ensure_weight_tying'],
-  ...['corda_config', 'eva_config', 'lora_ga_config'],
+  ...['corda_config', 'eva_config', 'lora_ga_config', 'merge_weights'],
 ];
 
 /** Settings that give an adapter more than two matrices per layer, or another meaning. PEFT tests most for truth. */

@@ -171,6 +171,7 @@ test.each<Config>([
   {target_modules: 'all-linear'},
   {target_modules: null, alpha_pattern: null, rank_pattern: null, use_rslora: null},
   {alora_invocation_tokens: [], trainable_token_indices: {}, use_bdlora: null, arrow_config: null},
+  {enable_lora: null, merge_weights: true},
   {a_key_of_tomorrow: null, another: false, a_third: {}, a_fourth: []},
 ])('settings that change nothing: %j', async settings => {
   const backbone = make();
