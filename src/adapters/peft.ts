@@ -5,15 +5,17 @@
 import type * as tf from '@tensorflow/tfjs';
 import {intoFolder} from '../base/byte_sink';
 import {checkArgument} from '../base/checks';
-import {checkKeys, listed, show, ValueError} from '../base/errors';
-import {isObject, type Json, type JsonObject, readJson, writeJson} from '../base/json';
+import {checkKeys, listed, ValueError} from '../base/errors';
+import {type JsonObject, readJson, writeJson} from '../base/json';
 import {openTarget, type PresetTarget} from '../files/open_folder';
 import {type Float32Content, readSafetensors, type SafeTensor, writeSafetensors} from '../formats/safetensors';
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type LoraLayer} from '../layers/lora';
 import {ReversibleEmbedding} from '../layers/reversible_embedding';
 import {applyAdapters, type LayerAdapter, loraLayers, NO_LORA} from './model_lora';
+import {parseConfig, type PeftConfig} from './peft_config';
 import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
+import {type ModuleNames, patternValues, selects} from './peft_modules';
 
 /** Options of `exportPeftAdapter`. */
 export interface ExportPeftOptions {
@@ -21,14 +23,6 @@ export interface ExportPeftOptions {
    * Name of the adapter's base model, such as `google/gemma-3-270m`, for `base_model_name_or_path`. Defaults to null.
    */
   baseModel?: string | null;
-}
-
-/** The layers of a model by the names that Hugging Face's transformers library gives them. */
-export interface ModuleNames {
-  /** Layers that PEFT can adapt, by the names of their modules. */
-  readonly modules: ReadonlyMap<string, LoraLayer>;
-  /** A module's name in current versions of transformers, from its name in any version. */
-  current(name: string): string;
 }
 
 const CONFIG = 'adapter_config.json';
@@ -127,58 +121,6 @@ function adapterConfig(
 
 // === Import ===
 
-/** Settings that can change the meaning of the matrices. Each has a test for the values that do not change it. */
-const UNSUPPORTED: Record<string, (value: unknown) => boolean> = {
-  use_dora: value => !value,
-  use_qalora: value => !value,
-  use_bdlora: value => !value,
-  fan_in_fan_out: value => !value,
-  lora_bias: value => !value,
-  bias: value => value == null || value === 'none',
-  modules_to_save: value => value == null || (Array.isArray(value) && value.length === 0),
-  trainable_token_indices: value => value == null,
-  alora_invocation_tokens: value => value == null,
-  layer_replication: value => value == null,
-  target_parameters: value => value == null || (Array.isArray(value) && value.length === 0),
-};
-
-interface PeftConfig {
-  rank: number;
-  alpha: number;
-  alphaPattern: Record<string, number>;
-  rootScale: boolean;
-}
-
-function parseConfig(config: Json, file: string): PeftConfig {
-  if (!isObject(config) || config.peft_type !== 'LORA') {
-    const kind = isObject(config) ? config.peft_type : config;
-    throw new ValueError(`Expected an adapter of peft_type "LORA" in "${file}". Received: ${show(kind)}.`);
-  }
-  for (const [key, fits] of Object.entries(UNSUPPORTED)) {
-    if (!fits(config[key])) {
-      throw new ValueError(
-        `Expected an adapter with only two matrices per layer in "${file}". Received: ${key}=${show(config[key])}. ` +
-          'Merge the adapter into its model with PEFT.',
-      );
-    }
-  }
-  const {r, lora_alpha: alpha, alpha_pattern: pattern, use_rslora: rootScale} = config;
-  checkArgument(`"${file}"`, 'r', r, 'size');
-  checkArgument(`"${file}"`, 'lora_alpha', alpha, 'positive');
-  const alphaPattern = (isObject(pattern) ? pattern : {}) as Record<string, number>;
-  for (const value of Object.values(alphaPattern)) checkArgument(`"${file}"`, 'alpha_pattern', value, 'positive');
-  return {rank: r as number, alpha: alpha as number, alphaPattern, rootScale: !!rootScale};
-}
-
-/**
- * Alpha of a module, as in PEFT: from the first pattern that matches its whole name, or the end of its name after a
- * dot.
- */
-function alphaOf(name: string, {alpha, alphaPattern}: PeftConfig): number {
-  const key = Object.keys(alphaPattern).find(pattern => new RegExp(`^(?:.*\\.)?(?:${pattern})$`).test(name));
-  return key === undefined ? alpha : alphaPattern[key]!;
-}
-
 /** Implements `Gemma3Backbone.importPeftAdapter`; see there for errors. */
 export async function importPeftAdapter(
   backbone: tf.LayersModel,
@@ -198,6 +140,8 @@ export async function importPeftAdapter(
 
 interface Pair {
   layer: LoraLayer;
+  /** Name of the module in the file. */
+  name: string;
   a?: SafeTensor;
   b?: SafeTensor;
 }
@@ -208,11 +152,28 @@ async function readAdapters(
   tensors: ReadonlyMap<string, SafeTensor>,
   config: PeftConfig,
 ): Promise<LayerAdapter[]> {
-  const pairs = pairsOf(names, file, tensors);
+  const pairs = [...pairsOf(names, file, tensors).values()];
+  const adapted = pairs.map(({name}) => name);
+  const rankOf = patternValues('rank_pattern', config.rankPattern, config.file, adapted, names);
+  const alphaOf = patternValues('alpha_pattern', config.alphaPattern, config.file, adapted, names);
+  const selected = selects(config.selection, names);
+  const problems = pairs.flatMap(({name, a}) => {
+    if (!selected(name)) {
+      return `"${name}" is not selected by target_modules, exclude_modules, layers_to_transform and layers_pattern`;
+    }
+    const rank = rankOf(name) ?? config.rank;
+    return rank === a!.shape[0] ? [] : `"${name}" has rank ${a!.shape[0]}, which is ${rank} by r and rank_pattern`;
+  });
+  if (problems.length > 0) {
+    throw new ValueError(
+      `Expected matrices in "${file}" as "${config.file}" describes them. Received: ${listed(problems)}. ` +
+        'Save the adapter with PEFT again, or correct the settings.',
+    );
+  }
   const read = [];
-  for (const [name, {layer, a, b}] of pairs) {
+  for (const {layer, name, a, b} of pairs) {
     const rank = a!.shape[0]!;
-    const alpha = alphaOf(name, config);
+    const alpha = alphaOf(name) ?? config.alpha;
     const scale = config.rootScale ? alpha / Math.sqrt(rank) : alpha / rank;
     read.push({layer, scale, ...fromPeft(layer, {rank, a: await a!.readFloat32(), b: await b!.readFloat32()})});
   }
@@ -241,7 +202,7 @@ function pairsOf(
       problems.push(`"${full}" belongs to no layer of the model`);
       continue;
     }
-    const pair: Pair = pairs.get(name) ?? {layer};
+    const pair: Pair = pairs.get(name) ?? {layer, name: match![1]!};
     pairs.set(name, pair);
     const [inputs, outputs] = matrixSize(layer);
     const [side, size] = match![2] === 'A' ? ([1, inputs] as const) : ([0, outputs] as const);
@@ -249,7 +210,9 @@ function pairsOf(
       const expected = side === 1 ? `[rank, ${size}]` : `[${size}, rank]`;
       problems.push(`"${full}" has shape [${tensor.shape}], expected ${expected}`);
     }
-    pair[match![2] === 'A' ? 'a' : 'b'] = tensor;
+    const key = match![2] === 'A' ? 'a' : 'b';
+    if (pair[key]) problems.push(`"${full}" has a second name for a module that the file already has`);
+    pair[key] = tensor;
   }
   for (const [name, {a, b}] of pairs) {
     if (!a || !b) problems.push(`"${name}" has ${a ? 'no lora_B' : 'no lora_A'}`);

@@ -248,8 +248,11 @@ export class Gemma3Backbone extends Backbone {
    * PEFT; all layers get the largest rank that one of them needs. An adapter from `exportPeftAdapter` gets its original
    * rank.
    *
-   * @throws ValueError on missing or damaged files, on other kinds of adapters, and on layers that do not match, naming
-   * them. In these cases the model is unchanged.
+   * Names of modules, also in `alpha_pattern` and `rank_pattern`, may be those of any version of transformers.
+   *
+   * @throws ValueError on missing or damaged files, on layers that do not match, and on settings that make the adapter
+   * more than two matrices per layer (DoRA, PiSSA and other initializations that change the base weights, trained
+   * biases), or that are unknown, naming them. In these cases the model is unchanged.
    */
   async importPeftAdapter(source: PresetLike): Promise<void> {
     await importPeftAdapter(this, huggingFaceNames(this), source);

@@ -1,7 +1,7 @@
 /** Names of Gemma 3's layers in Hugging Face's transformers. */
 import type * as tf from '@tensorflow/tfjs';
 import {adaptableLayers} from '../../../adapters/model_lora';
-import {type ModuleNames} from '../../../adapters/peft';
+import {type ModuleNames} from '../../../adapters/peft_modules';
 import {type LoraLayer} from '../../../layers/lora';
 
 /** Modules of a decoder layer, by the path of our layer inside its block. */
@@ -38,13 +38,23 @@ function moduleName({path}: LoraLayer, vision: boolean): string | undefined {
 }
 
 /**
- * A module's name in current versions of transformers. Before 4.52, models with vision nested modules differently.
+ * The names of a module in versions of transformers; the first is the one of `moduleName`. Before 4.52, models with
+ * vision nested modules differently, since 5 the vision tower has no `vision_model`, and models without a head have no
+ * outer `model`.
  */
-function currentModuleName(name: string, vision: boolean): string {
+function moduleNames(name: string, vision: boolean): string[] {
   const text = /^(?:model\.)?(?:language_model\.)?(?:model\.)?(layers\.\d+\..+)$/.exec(name);
-  if (text) return `model.${vision ? 'language_model.' : ''}${text[1]}`;
-  const image = /^(?:model\.)?(vision_tower\..+)$/.exec(name);
-  return image ? `model.${image[1]}` : name;
+  if (text) {
+    const [withVision, withoutVision] = [`model.language_model.${text[1]}`, `model.${text[1]}`];
+    const current = vision ? [withVision, withoutVision] : [withoutVision, withVision];
+    return [...current, `language_model.model.${text[1]}`, `language_model.${text[1]}`, text[1]!];
+  }
+  const image = /^(?:model\.)?vision_tower\.(?:vision_model\.)?(encoder\.layers\.\d+\..+)$/.exec(name);
+  if (!image) return [name];
+  return ['vision_tower.vision_model', 'vision_tower'].flatMap(tower => [
+    `model.${tower}.${image[1]}`,
+    `${tower}.${image[1]}`,
+  ]);
 }
 
 /** Module names of the layers of a backbone that can have LoRA. */
@@ -55,5 +65,9 @@ export function huggingFaceNames(backbone: tf.LayersModel & {readonly textOnlyMo
     const name = moduleName(layer, vision);
     if (name !== undefined) modules.set(name, layer);
   }
-  return {modules, current: name => currentModuleName(name, vision)};
+  return {
+    modules,
+    current: name => moduleNames(name, vision)[0]!,
+    all: name => moduleNames(name, vision),
+  };
 }
