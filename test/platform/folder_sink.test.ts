@@ -291,6 +291,15 @@ describe('before anything changes', () => {
     expect(listed(folder)).not.toContain('image.json');
   });
 
+  test('other contents in the place of an unfinished save are refused', async () => {
+    const folder = join(parent, 'preset');
+    await save(folder, 'old');
+    mkdirSync(join(folder, '.gemma3-commit/x'), {recursive: true});
+    await expect(save(folder, 'new')).rejects.toThrow('Received other contents');
+    expect(await found(folder)).toBe('old');
+    expect(listed(folder)).toEqual(entries('old', '.gemma3-commit', '.gemma3-commit/x'));
+  });
+
   test('a list of files that leads out of the folder is refused', async () => {
     for (const path of ['../secret', '/etc/secret', 'a/../../b', '', '.', '.gemma3-commit/x']) {
       const folder = mkdtempSync(join(parent, 'preset-'));

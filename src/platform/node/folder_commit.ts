@@ -168,6 +168,13 @@ export async function finishPending(folder: string): Promise<void> {
   if (await lstat(pending).catch(unless('ENOENT'))) await rmdir(pending).catch(unless('ENOENT', 'ENOTEMPTY', 'EEXIST'));
 }
 
+/** The error for a folder that is in the way of every commit. */
+export const blocked = (folder: string): ValueError =>
+  new ValueError(
+    `Expected "${join(folder, PENDING)}" to contain an unfinished save. Received other contents, or the saves of other ` +
+      'processes again and again. Remove that folder if nothing else is saving, and try again.',
+  );
+
 /**
  * Makes a folder the pending commit. This is the moment in which the old preset becomes the new one.
  *

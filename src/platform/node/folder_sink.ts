@@ -6,6 +6,7 @@ import {fileURLToPath} from 'node:url';
 import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
 import {ValueError} from '../../base/errors';
 import {
+  blocked,
   filesIn,
   finishPending,
   isInternal,
@@ -41,6 +42,9 @@ class DiskSink implements ByteSink {
 }
 
 const exists = async (path: string) => (await stat(path).catch(() => undefined)) !== undefined;
+
+/** How often a commit waits for the commits of other processes. */
+const ATTEMPTS = 20;
 
 /**
  * Stages files in a folder on the same disk. A new target is created with a single rename. In an existing target the new
@@ -96,7 +100,8 @@ class FolderSink implements PresetSink {
       return;
     }
     await mkdir(oldIn(commitFolder));
-    do {
+    for (let attempts = 0; !this.committed; attempts++) {
+      if (attempts === ATTEMPTS) throw blocked(name);
       await finishPending(name);
       // Everything that can fail is tried before the files of the target change.
       for (const path of written) await prepareTarget(name, path);
@@ -104,8 +109,8 @@ class FolderSink implements PresetSink {
         path => !isInternal(path) && obsolete(path) && !written.includes(path),
       );
       await this.writeJournal({files: written, obsolete: stale});
-    } while (!(await publish(staging, name)));
-    this.committed = true;
+      this.committed = await publish(staging, name);
+    }
     try {
       await finishPending(name);
     } catch (error) {
