@@ -15,10 +15,18 @@ const io: Io = {
   debug: Boolean(process.env.GEMMA3_DEBUG),
 };
 
+/** The exit code of a command that was interrupted. */
+let interrupted: number = EXIT.interrupted;
 process.on('SIGINT', () => {
   // A second Ctrl-C does not wait for the current step to finish.
-  if (interrupts.signal.aborted) process.exit(EXIT.interrupted);
+  if (interrupts.signal.aborted) process.exit(interrupted);
   interrupts.press();
+});
+// The command ends as after Ctrl-C: it removes unfinished files, and training saves its state.
+process.on('SIGTERM', () => {
+  if (interrupts.signal.aborted) process.exit(interrupted);
+  interrupted = EXIT.terminated;
+  interrupts.terminate();
 });
 // In `gemma3 … | head -1` the reader closes the pipe early, which is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -35,5 +43,5 @@ for (const event of ['unhandledRejection', 'uncaughtException']) {
 }
 
 void main(process.argv.slice(2), io).then(code => {
-  process.exitCode = code;
+  process.exitCode = code === EXIT.interrupted ? interrupted : code;
 });

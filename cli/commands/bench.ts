@@ -1,5 +1,6 @@
 /** `gemma3 bench`: measures how fast a preset loads and runs on this machine. */
 import {cpus} from 'node:os';
+import {setImmediate} from 'node:timers/promises';
 import {type Command} from 'commander';
 import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
@@ -65,6 +66,8 @@ async function run(
     const logits = lm.nextLogits([ids], [ids.length], cache);
     const [token] = await lm.sampler.sample(logits);
     logits.dispose();
+    // Otherwise Node would deliver no signal before the last run.
+    await setImmediate();
     return token!;
   };
   try {
@@ -91,7 +94,11 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   const size = model.backbone.config.vocabularySize;
   const prompt = Array.from({length: options.prompt}, (_, i) => (2 + 37 * i) % size);
   const runs: [number, number][] = [];
-  for (let i = 0; i < options.runs; i++) runs.push(await run(model, prompt, options.tokens, io.signal));
+  try {
+    for (let i = 0; i < options.runs; i++) runs.push(await run(model, prompt, options.tokens, io.signal));
+  } finally {
+    model.dispose();
+  }
   const result = {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
@@ -106,7 +113,6 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
     memoryMegabytes: memory,
     memoryBeforeMegabytes: before,
   };
-  model.dispose();
   if (options.json) {
     printJson(io, result);
     return;

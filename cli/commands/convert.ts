@@ -109,7 +109,9 @@ async function convert(preset: string, out: string, options: ConvertOptions, io:
 
 async function refuseExisting(out: string): Promise<void> {
   const found = await stat(out).catch(() => undefined);
-  if (!found || (found.isDirectory() && (await readdir(out)).length === 0)) return;
+  // What a conversion left that was killed is not the user's, and is removed by the next one.
+  const isEmpty = async () => (await readdir(out)).every(name => name.startsWith('.saving-'));
+  if (!found || (found.isDirectory() && (await isEmpty()))) return;
   throw new Error(
     `Expected an empty folder, or one that does not exist. Received: "${out}". Use --force, or another name.`,
   );

@@ -6,7 +6,7 @@ export interface Io {
   readonly stdin: Readable & {isTTY?: boolean};
   readonly stdout: Writable & {isTTY?: boolean};
   readonly stderr: Writable & {isTTY?: boolean};
-  /** Aborted by Ctrl-C. */
+  /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
   /** For commands that handle Ctrl-C themselves. */
   readonly interrupts: Interrupts;
@@ -14,8 +14,8 @@ export interface Io {
   readonly debug: boolean;
 }
 
-/** Exit codes. As in shells, an interrupted command exits with 128 + the number of SIGINT. */
-export const EXIT = {success: 0, failure: 1, usage: 2, interrupted: 130} as const;
+/** Exit codes. As in shells, a command that a signal ended exits with 128 + the number of the signal. */
+export const EXIT = {success: 0, failure: 1, usage: 2, interrupted: 130, terminated: 143} as const;
 
 export function printJson(io: Io, value: object): void {
   io.stdout.write(`${JSON.stringify(value, null, 2)}\n`);

@@ -1,7 +1,5 @@
 /** Files that a run of `gemma3 finetune` keeps next to its output: a checkpoint, a report and a loss chart. */
-import {randomUUID} from 'node:crypto';
-import {mkdir, readFile, rename, rm, stat, writeFile} from 'node:fs/promises';
-import {dirname} from 'node:path';
+import {readFile, rm, stat} from 'node:fs/promises';
 import {lossCurveSvg} from './loss_curve';
 
 /** The options that must be the same to resume a run; `null` for an option that is not set. */
@@ -22,14 +20,15 @@ export interface Report {
   finished: boolean;
 }
 
-/** Writes a temporary file and renames it, so that the file at `path` is always complete. */
+/** Replaces a file as a whole, so that the file at `path` is always complete. */
 async function replaceFile(path: string, content: string | Uint8Array): Promise<void> {
-  const temporary = `${path}.${randomUUID().slice(0, 8)}`;
+  const {files} = await import('tfjs-gemma3');
+  const file = await files.openFileTarget(path);
   try {
-    await writeFile(temporary, content);
-    await rename(temporary, path);
+    await file.write(typeof content === 'string' ? new TextEncoder().encode(content) : content);
+    await file.close();
   } catch (error) {
-    await rm(temporary, {force: true});
+    await file.abort();
     throw error;
   }
 }
@@ -60,11 +59,10 @@ export class RunFiles {
     if ((await stat(output).catch(() => undefined))?.isDirectory()) {
       throw new Error(`Expected the path of a file to write. Received: "${output}", which is a folder.`);
     }
-    const probe = `${report}.${randomUUID().slice(0, 8)}`;
+    const {files} = await import('tfjs-gemma3');
     try {
-      await mkdir(dirname(output), {recursive: true});
-      await writeFile(probe, '');
-      await rm(probe);
+      const probe = await files.openFileTarget(report);
+      await probe.abort();
     } catch (error) {
       throw new Error(
         `Expected a writable file. Received: "${output}": ${(error as Error).message}. Choose another location, or change ` +

@@ -11,19 +11,22 @@ export interface Files {
   /** @throws ValueError if there is no such file. */
   openFile(path: string): Promise<ByteSource>;
   /**
-   * The folder at a path or `file:` address, or undefined if there is none.
+   * The folder at a path or `file:` address, or undefined if there is none. Where a save was interrupted after its new
+   * files were complete, these are what is read. They are moved into place if the folder can be written.
    *
-   * @throws ValueError if it is a file.
+   * @throws ValueError if it is a file, or the list of files of an interrupted save is damaged.
    */
   openFolder(path: string): Promise<PresetSource | undefined>;
   /**
-   * Opens a file for writing. It replaces an old file when it is closed. Missing folders are created.
+   * Opens a file for writing. It replaces an old file when it is closed. Missing folders are created. Unfinished files
+   * that dead processes left for the same path are removed.
    *
    * @throws ValueError if there is a folder of that name, or nothing can be written there.
    */
   fileSink(path: string): Promise<FileSink>;
   /**
-   * Opens a folder to write a preset into. Creates it and its parents if they do not exist.
+   * Opens a folder to write a preset into. Creates it and its parents if they do not exist. A process that is killed
+   * leaves the old files or the new ones, and what it left unfinished is removed here.
    *
    * @throws ValueError if there is a file of that name, or nothing can be written there.
    */

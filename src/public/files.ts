@@ -13,6 +13,6 @@ export {BlobPreset} from '../files/blob';
 export {DirectoryHandlePreset} from '../files/directory_handle';
 export {HttpPreset} from '../files/http';
 export {MemoryFile, MemoryPreset} from '../files/memory';
-export {type FileSource, type FileTarget} from '../files/open_file';
+export {type FileSource, type FileTarget, openFileTarget} from '../files/open_file';
 export {type PresetTarget} from '../files/open_folder';
 export {openPreset, type PresetLike} from '../hub/open_preset';

@@ -1,10 +1,13 @@
 /** The package as npm packs it, installed in an empty folder. Needs the npm registry: `npm run test:package`. */
 import assert from 'node:assert/strict';
-import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {spawn} from 'node:child_process';
+import {once} from 'node:events';
+import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, before, describe, test} from 'node:test';
+import {setTimeout} from 'node:timers/promises';
 import {fileURLToPath} from 'node:url';
 import {install, run} from './install.mjs';
 
@@ -225,6 +228,28 @@ describe('the package', () => {
     assert.deepEqual({status: failed.status, stdout: failed.stdout}, {status: 1, stdout: ''});
     assert.match(failed.stderr, /^error: [^\n]*\n$/);
     assert.equal(code(['generate', '--max-length', 'abc', 'a']).status, 2);
+  });
+
+  test('saves the state of training on SIGTERM, and ends a measurement on Ctrl-C', async () => {
+    const runs = mkdtempSync(join(folder, 'runs-'));
+    writeFileSync(join(runs, 'data.jsonl'), JSON.stringify({prompt: 'The sea is', response: ' blue.'}));
+    const cli = join(folder, 'node_modules/tfjs-gemma3/dist/cli.js');
+    /** Starts the command, sends a signal once it `isBusy`, and returns its exit code. */
+    const signalled = async (args, signal, isBusy) => {
+      const child = spawn(process.execPath, [cli, ...args], {cwd: runs, stdio: 'ignore'});
+      const exited = once(child, 'exit');
+      while (!isBusy() && child.exitCode === null) await setTimeout(20);
+      child.kill(signal);
+      return (await exited)[0];
+    };
+    const train = ['finetune', '--data', 'data.jsonl', '--output', 'a.lora.h5', '--epochs', '100000'];
+    const checkpoint = join(runs, 'a.checkpoint');
+    assert.equal(await signalled(train, 'SIGTERM', () => existsSync(checkpoint)), 143);
+    const files = ['a.checkpoint', 'a.lora.h5', 'a.loss.svg', 'a.report.json', 'data.jsonl'];
+    assert.deepEqual(readdirSync(runs).sort(), files);
+    const start = Date.now();
+    const measure = ['bench', '--backend', 'cpu', '--runs', '1000000'];
+    assert.equal(await signalled(measure, 'SIGINT', () => Date.now() - start > 4000), 130);
   });
 
   test('exits silently when its reader closes', () => {

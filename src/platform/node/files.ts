@@ -5,6 +5,7 @@ import {fileURLToPath} from 'node:url';
 import {type ByteSource, type PresetSource, truncated} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {type Files} from '../contract';
+import {finishPending, PendingCommit} from './folder_commit';
 import {fileSink, folderSink} from './folder_sink';
 
 export {fileSink, folderSink};
@@ -35,20 +36,33 @@ class DiskFile implements ByteSource {
 
 const isFile = async (path: string) => (await stat(path).catch(() => undefined))?.isFile() ?? false;
 
+const unlessMissing = (error: NodeJS.ErrnoException): undefined => {
+  if (error.code !== 'ENOENT') throw error;
+};
+
 class FolderPreset implements PresetSource {
-  constructor(readonly name: string) {}
+  /** @param pending a save of which not all files are in place. */
+  constructor(
+    readonly name: string,
+    private readonly pending?: PendingCommit,
+  ) {}
 
   async has(path: string): Promise<boolean> {
-    return isFile(join(this.name, path));
+    for (const place of this.places(path)) if (await isFile(place)) return true;
+    return false;
   }
 
   async open(path: string): Promise<ByteSource> {
-    const full = join(this.name, path);
-    if (!(await isFile(full))) {
-      throw new ValueError(`Expected file "${path}" in preset folder "${this.name}". Received a folder without it.`);
+    for (const place of this.places(path)) {
+      // Another process may move the file between two places.
+      const handle = (await isFile(place)) ? await open(place, 'r').catch(unlessMissing) : undefined;
+      if (handle) return new DiskFile(place, (await handle.stat()).size, handle);
     }
-    const handle = await open(full, 'r');
-    return new DiskFile(full, (await handle.stat()).size, handle);
+    throw new ValueError(`Expected file "${path}" in preset folder "${this.name}". Received a folder without it.`);
+  }
+
+  private places(path: string): string[] {
+    return this.pending?.places(path) ?? [join(this.name, path)];
   }
 }
 
@@ -69,7 +83,9 @@ export async function openFolder(path: string): Promise<PresetSource | undefined
   if (!found.isDirectory()) {
     throw new ValueError(`Expected the path of a preset's folder. Received: "${path}", which is a file.`);
   }
-  return new FolderPreset(full);
+  // Where nothing can be written, the files are read where they are.
+  await finishPending(full).catch(() => {});
+  return new FolderPreset(full, await PendingCommit.find(full));
 }
 
 /**

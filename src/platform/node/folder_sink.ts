@@ -5,6 +5,18 @@ import {basename, dirname, join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
 import {ValueError} from '../../base/errors';
+import {
+  blocked,
+  filesIn,
+  finishPending,
+  isInternal,
+  type Journal,
+  journalIn,
+  oldIn,
+  prepareTarget,
+  publish,
+} from './folder_commit';
+import {removeAbandoned, stagingName, syncFolder} from './staging';
 
 class DiskSink implements ByteSink {
   constructor(
@@ -31,28 +43,44 @@ class DiskSink implements ByteSink {
 
 const exists = async (path: string) => (await stat(path).catch(() => undefined)) !== undefined;
 
+/** How often a commit waits for the commits of other processes. */
+const ATTEMPTS = 20;
+
 /**
- * Stages files in a folder next to the target, on the same disk. A new target is created with a single rename. In an
- * existing target, files are replaced one by one, and the old ones are kept until the last new one is in place. Files
- * that are not part of a preset are not touched.
+ * Stages files in a folder on the same disk. A new target is created with a single rename. In an existing target the new
+ * files replace the old ones by a commit that survives a kill: see `folder_commit.ts`. Files that are not part of a
+ * preset are not touched.
  */
 class FolderSink implements PresetSink {
-  private readonly staging: string;
+  private readonly id = randomUUID();
+  /** Contains the folder of the commit. */
+  private staging = '';
   private readonly written: string[] = [];
   private readonly opened = new Set<FileHandle>();
-  /** False while the staging folder holds old files that belong in the target. */
-  private restored = true;
+  /** True from the moment in which the new files count. */
+  private committed = false;
 
-  constructor(readonly name: string) {
-    this.staging = join(dirname(name), `.${basename(name)}.saving-${randomUUID().slice(0, 8)}`);
-  }
+  constructor(readonly name: string) {}
 
   async begin(): Promise<void> {
-    await mkdir(this.staging);
+    const {name} = this;
+    const prefix = `.${basename(name)}`;
+    await removeAbandoned(dirname(name), prefix);
+    if (await exists(name)) {
+      await finishPending(name);
+      await removeAbandoned(name);
+      // Inside the target, which may be another disk than the folder around it.
+      this.staging = join(name, stagingName());
+    } else this.staging = join(dirname(name), stagingName(prefix));
+    await mkdir(filesIn(this.commitFolder), {recursive: true});
+  }
+
+  private get commitFolder(): string {
+    return join(this.staging, this.id);
   }
 
   async create(path: string): Promise<ByteSink> {
-    const full = join(this.staging, path);
+    const full = join(filesIn(this.commitFolder), path);
     await mkdir(dirname(full), {recursive: true});
     const handle = await open(full, 'w');
     this.opened.add(handle);
@@ -61,39 +89,57 @@ class FolderSink implements PresetSink {
   }
 
   async commit(obsolete: (path: string) => boolean): Promise<void> {
-    if (!(await exists(this.name))) {
-      await rename(this.staging, this.name);
+    const {name, staging, commitFolder, written} = this;
+    const folders = new Set(written.map(path => dirname(join(filesIn(commitFolder), path))));
+    for (const folder of [...folders, filesIn(commitFolder)]) await syncFolder(folder);
+    if (!(await exists(name))) {
+      await rename(filesIn(commitFolder), name);
+      this.committed = true;
+      await syncFolder(dirname(name));
+      await rm(staging, {recursive: true, force: true});
       return;
     }
-    const stale = (await readdir(this.name)).filter(path => obsolete(path) && !this.written.includes(path));
-    const old = join(this.staging, '.old');
-    const undo: (() => Promise<void>)[] = [];
-    const move = async (from: string, to: string) => {
-      await mkdir(dirname(to), {recursive: true});
-      await rename(from, to);
-      undo.unshift(() => rename(to, from));
-    };
-    try {
-      for (const path of [...this.written, ...stale]) {
-        const full = join(this.name, path);
-        if (await exists(full)) await move(full, join(old, path));
-        if (!stale.includes(path)) await move(join(this.staging, path), full);
-      }
-    } catch (error) {
-      // If restoring fails as well, `restored` stays false, so that `abort` keeps the old files.
-      this.restored = false;
-      for (const restore of undo) await restore();
-      this.restored = true;
-      throw error;
+    await mkdir(oldIn(commitFolder));
+    for (let attempts = 0; !this.committed; attempts++) {
+      if (attempts === ATTEMPTS) throw blocked(name);
+      await finishPending(name);
+      // Everything that can fail is tried before the files of the target change.
+      for (const path of written) await prepareTarget(name, path);
+      const stale = (await readdir(name)).filter(
+        path => !isInternal(path) && obsolete(path) && !written.includes(path),
+      );
+      await this.writeJournal({files: written, obsolete: stale});
+      this.committed = await publish(staging, name);
     }
-    await rm(this.staging, {recursive: true, force: true});
+    try {
+      await finishPending(name);
+    } catch (error) {
+      throw new Error(
+        `Expected to move the saved files into place in "${name}". Received: ${(error as Error).message}. They are ` +
+          'complete, and read from a hidden folder there. The next load or save moves them: remove the cause, such as ' +
+          'a program that keeps a file open, and try again.',
+        {cause: error},
+      );
+    }
+  }
+
+  private async writeJournal(journal: Journal): Promise<void> {
+    const {commitFolder} = this;
+    const handle = await open(journalIn(commitFolder), 'w');
+    try {
+      await handle.writeFile(JSON.stringify(journal));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await syncFolder(commitFolder);
+    await syncFolder(this.staging);
   }
 
   async abort(): Promise<void> {
     for (const handle of this.opened) await handle.close();
     this.opened.clear();
-    if (!this.restored) return;
-    await rm(this.staging, {recursive: true, force: true});
+    if (!this.committed) await rm(this.staging, {recursive: true, force: true});
   }
 }
 
@@ -129,8 +175,10 @@ export async function fileSink(path: string): Promise<FileSink> {
   if ((await stat(full).catch(() => undefined))?.isDirectory()) {
     throw new ValueError(`Expected the path of a file to save into. Received: "${path}", which is a folder.`);
   }
-  const staged = join(dirname(full), `.${basename(full)}.saving-${randomUUID().slice(0, 8)}`);
+  const prefix = `.${basename(full)}`;
+  const staged = join(dirname(full), stagingName(prefix));
   const handle = await createFolders(dirname(full))
+    .then(() => removeAbandoned(dirname(full), prefix))
     .then(() => open(staged, 'w'))
     .catch((error: Error) => {
       throw new ValueError(
@@ -146,6 +194,7 @@ export async function fileSink(path: string): Promise<FileSink> {
     async close() {
       await disk.close();
       await rename(staged, full);
+      await syncFolder(dirname(full));
     },
     async abort() {
       if (!closed) await handle.close();

@@ -324,7 +324,7 @@ describe('errors leave everything unchanged', () => {
     rmSync(join(folder, 'assets'), {recursive: true});
     writeFileSync(join(folder, 'assets'), 'not a folder');
     const old = before(folder);
-    await expect(tokenizer.saveToPreset(folder)).rejects.toThrow(/EEXIST|ENOTDIR/);
+    await expect(tokenizer.saveToPreset(folder)).rejects.toThrow('Expected a folder or nothing at');
     expect(before(folder)).toEqual(old);
     expect(readdirSync(parent).sort()).toEqual(['file', 'preset']);
   });
