@@ -6,7 +6,7 @@
 import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
 import {HuffmanTable, readScan} from './jpeg_scan';
-import {type Pixels} from './pixels';
+import {checkImageSize, type Pixels} from './pixels';
 
 export const isJpeg = (bytes: Uint8Array): boolean => bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
 
@@ -22,14 +22,12 @@ const ADOBE = 0xee;
 const FRAMES = [0xc0, 0xc1, 0xc2];
 /** All other kinds of frames. */
 const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf];
-/** Maximum number of pixels in an image, so that its values fit into typed arrays. */
-const MAX_PIXELS = 2 ** 27;
 
 /**
  * Decodes a JPEG file. Grey becomes three equal channels. The EXIF orientation is ignored, as in TensorFlow's
  * `decode_jpeg`.
  *
- * @throws ValueError if the bytes are not a JPEG image, or are damaged.
+ * @throws ValueError if the bytes are not a JPEG image, are damaged, or have more pixels than `MAX_IMAGE_PIXELS`.
  */
 export function decodeJpeg(bytes: Uint8Array): Pixels {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -103,7 +101,8 @@ function readHuffman(body: DataView, dc: (HuffmanTable | undefined)[], ac: (Huff
 function readFrame(body: DataView, progressive: boolean): Frame {
   const [bits, height, width, count] = [body.getUint8(0), body.getUint16(1), body.getUint16(3), body.getUint8(5)];
   if (bits !== 8) refuseJpeg(`a file with ${bits} bits per sample`, 'Save it with 8.');
-  if (width === 0 || height === 0 || width * height > MAX_PIXELS) refuseJpeg(`an image of ${width} x ${height} pixels`);
+  if (width === 0 || height === 0) refuseJpeg(`an image of ${width} x ${height} pixels`);
+  checkImageSize(width, height);
   if (![1, 3, 4].includes(count)) refuseJpeg(`a file with ${count} colour components`);
   const heads = Array.from({length: count}, (_, i) => {
     const sampling = body.getUint8(7 + 3 * i);
