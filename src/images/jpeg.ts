@@ -6,11 +6,13 @@
 import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
 import {HuffmanTable, readScan} from './jpeg_scan';
+import {STANDARD_AC, STANDARD_DC} from './jpeg_standard_tables';
 import {checkImageSize, type Pixels} from './pixels';
 
 export const isJpeg = (bytes: Uint8Array): boolean => bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
 
 /** Markers: the byte after 0xff. */
+const TEM = 0x01;
 const DHT = 0xc4;
 const EOI = 0xd9;
 const SOS = 0xda;
@@ -32,8 +34,8 @@ const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf
 export function decodeJpeg(bytes: Uint8Array): Pixels {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const quantization: (Uint16Array | undefined)[] = [];
-  const dc: (HuffmanTable | undefined)[] = [];
-  const ac: (HuffmanTable | undefined)[] = [];
+  let dc: (HuffmanTable | undefined)[] = [];
+  let ac: (HuffmanTable | undefined)[] = [];
   let frame: Frame | undefined;
   let restartInterval = 0;
   let jfif = false;
@@ -47,7 +49,7 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
     const marker = bytes[at + 1]!;
     at += 2;
     if (marker === EOI) break;
-    if (marker >= 0xd0 && marker <= 0xd8) continue;
+    if ((marker >= 0xd0 && marker <= 0xd8) || marker === TEM) continue;
     const end = at + (at + 2 <= bytes.length ? view.getUint16(at) : Infinity);
     if (end > bytes.length || end < at + 2) return refuseJpeg('a file that ends too early');
     const body = new DataView(bytes.buffer, bytes.byteOffset + at + 2, end - at - 2);
@@ -61,6 +63,11 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
       else if (FRAMES.includes(marker)) {
         if (frame) refuseJpeg('a file with several frames');
         frame = readFrame(body, marker === 0xc2);
+        // Tables in the file replace the standard ones. Progressive files must have their own, as in libjpeg.
+        if (!frame.progressive) {
+          dc = Object.assign([...STANDARD_DC], dc);
+          ac = Object.assign([...STANDARD_AC], ac);
+        }
       } else if (OTHER_FRAMES.includes(marker)) {
         refuseJpeg(`a file of an uncommon kind, 0x${marker.toString(16)}`, 'Save it as an ordinary JPEG or as PNG.');
       } else if (marker === SOS) {
