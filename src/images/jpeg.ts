@@ -1,7 +1,7 @@
 /**
  * Decodes JPEG files (ITU-T T.81), baseline and progressive. The decoders of browsers differ slightly from each other;
  * this one gives the same pixels on every platform. They equal those of libjpeg with default settings, and thus of
- * Pillow and of TensorFlow with "INTEGER_ACCURATE".
+ * Pillow and of TensorFlow with "INTEGER_ACCURATE". Damaged files are read as far as libjpeg reads them.
  */
 import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
@@ -20,6 +20,9 @@ const DQT = 0xdb;
 const DRI = 0xdd;
 const JFIF = 0xe0;
 const ADOBE = 0xee;
+/** Maximum number of scans. A scan of few bytes can cover the whole image, so more would take minutes. */
+const MAX_SCANS = 500;
+const ADVICE = 'Save it as an ordinary JPEG or as PNG.';
 /** Baseline, extended and progressive frames with Huffman coding. */
 const FRAMES = [0xc0, 0xc1, 0xc2];
 /** All other kinds of frames. */
@@ -69,11 +72,11 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
           ac = Object.assign([...STANDARD_AC], ac);
         }
       } else if (OTHER_FRAMES.includes(marker)) {
-        refuseJpeg(`a file of an uncommon kind, 0x${marker.toString(16)}`, 'Save it as an ordinary JPEG or as PNG.');
+        refuseJpeg(`a file of an uncommon kind, 0x${marker.toString(16)}`, ADVICE);
       } else if (marker === SOS) {
         if (!frame) return refuseJpeg('a file without a header');
         at = readScan(bytes, at, body, frame, {dc, ac, restartInterval});
-        scans++;
+        if (++scans > MAX_SCANS) refuseJpeg(`a file with more than ${MAX_SCANS} scans`, ADVICE);
       }
     } catch (error) {
       if (error instanceof RangeError) refuseJpeg('a file with a segment that is too short');

@@ -27,6 +27,8 @@ export function toPixels(
   const planes = frame.components.map(component => {
     const table = tables[component.table] ?? refuseJpeg('a file without a quantization table');
     const plane = transformed(component, table, frame);
+    // Releases the largest arrays one after the other.
+    component.coefficients = new Int16Array(0);
     return enlarged(plane, maxH / component.h, maxV / component.v, width, height);
   });
   return {height, width, channels: 3, values: toColours(planes, space, inverted, width, height)};

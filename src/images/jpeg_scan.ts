@@ -156,6 +156,7 @@ export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: F
       for (const one of chosen) one.previous = 0;
     }
     // The rest of an interval that ends too early stays empty.
+    if (bits.missing && tables.restartInterval === 0) break;
     if (!bits.missing) units.visit(unit, (one, block) => decoder.decode(one, block * 64));
   }
   return bits.at;

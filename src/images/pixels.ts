@@ -10,12 +10,13 @@ export const MAX_IMAGE_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
 /**
  * Call it before memory is allocated for the pixels.
  *
+ * @param when completes the message for pixels that are not those of a file, such as " after padding".
  * @throws ValueError if there are more pixels than `MAX_IMAGE_PIXELS`.
  */
-export function checkImageSize(width: number, height: number): void {
+export function checkImageSize(width: number, height: number, when = ''): void {
   if (width * height > MAX_IMAGE_PIXELS) {
     throw new ValueError(
-      `Expected an image of at most ${MAX_IMAGE_PIXELS} pixels. Received: ${width} x ${height} pixels. ` +
+      `Expected an image of at most ${MAX_IMAGE_PIXELS} pixels. Received: ${width} x ${height} pixels${when}. ` +
         'Make the image smaller.',
     );
   }

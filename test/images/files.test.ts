@@ -126,3 +126,15 @@ describe('a file of too many pixels', () => {
     expect(await refusal(file, frame + 5, [65_535, 65_535], 2)).toBe(message('65535 x 65535'));
   });
 });
+
+test('JPEG of very many scans: refused, because each can cover the whole image', async () => {
+  const file = bytesOf(files.find(({name}) => name === 'JPEG of one pixel')!.file);
+  const start = file.findIndex((byte, i) => byte === 0xff && file[i + 1] === 0xda);
+  const scan = file.subarray(start, -2);
+  const repeated = (times: number) =>
+    Buffer.concat([file.subarray(0, start), ...Array.from({length: times}, () => scan), file.subarray(-2)]);
+  await expect(readPixels(repeated(501))).rejects.toThrow(
+    'Received: a file with more than 500 scans. Save it as an ordinary JPEG or as PNG.',
+  );
+  expect((await readPixels(repeated(500))).values).toEqual((await readPixels(file)).values);
+});
