@@ -141,7 +141,14 @@ export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: F
   if (count === 0) refuseJpeg('a file with a scan of no components');
   const [first, last, approximation] = [1, 2, 3].map(i => head.getUint8(2 * count + i)) as [number, number, number];
   const {progressive} = frame;
-  if (progressive && (last > 63 || first > last)) refuseJpeg(`a file with a scan of coefficients ${first} to ${last}`);
+  if (progressive) {
+    const [high, low] = [approximation >> 4, approximation & 15];
+    // Means have scans of their own, and other coefficients have one for each component. Later scans add one bit.
+    const whole = first === 0 ? last === 0 : first <= last && last <= 63 && count === 1;
+    if (!whole || low > 13 || (high > 0 && low !== high - 1)) {
+      refuseJpeg(`a file with a scan of coefficients ${first} to ${last}, bits ${high} to ${low}`);
+    }
+  }
   const pass: Pass = progressive
     ? {first, last, low: approximation & 15, refine: approximation >> 4 > 0, progressive}
     : {first: 0, last: 63, low: 0, refine: false, progressive};
