@@ -1,16 +1,18 @@
 /**
  * Decodes JPEG files (ITU-T T.81), baseline and progressive. The decoders of browsers differ slightly from each other;
  * this one gives the same pixels on every platform. They equal those of libjpeg with default settings, and thus of
- * Pillow and of TensorFlow with "INTEGER_ACCURATE".
+ * Pillow and of TensorFlow with "INTEGER_ACCURATE". Damaged files are read as far as libjpeg reads them.
  */
 import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
 import {HuffmanTable, readScan} from './jpeg_scan';
-import {type Pixels} from './pixels';
+import {STANDARD_AC, STANDARD_DC} from './jpeg_standard_tables';
+import {checkImageSize, type Pixels} from './pixels';
 
 export const isJpeg = (bytes: Uint8Array): boolean => bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
 
 /** Markers: the byte after 0xff. */
+const TEM = 0x01;
 const DHT = 0xc4;
 const EOI = 0xd9;
 const SOS = 0xda;
@@ -18,24 +20,25 @@ const DQT = 0xdb;
 const DRI = 0xdd;
 const JFIF = 0xe0;
 const ADOBE = 0xee;
+/** Maximum number of scans. A scan of few bytes can cover the whole image, so more would take minutes. */
+const MAX_SCANS = 500;
+const ADVICE = 'Save it as an ordinary JPEG or as PNG.';
 /** Baseline, extended and progressive frames with Huffman coding. */
 const FRAMES = [0xc0, 0xc1, 0xc2];
 /** All other kinds of frames. */
 const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf];
-/** Maximum number of pixels in an image, so that its values fit into typed arrays. */
-const MAX_PIXELS = 2 ** 27;
 
 /**
  * Decodes a JPEG file. Grey becomes three equal channels. The EXIF orientation is ignored, as in TensorFlow's
  * `decode_jpeg`.
  *
- * @throws ValueError if the bytes are not a JPEG image, or are damaged.
+ * @throws ValueError if the bytes are not a JPEG image, are damaged, or have more pixels than `MAX_IMAGE_PIXELS`.
  */
 export function decodeJpeg(bytes: Uint8Array): Pixels {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const quantization: (Uint16Array | undefined)[] = [];
-  const dc: (HuffmanTable | undefined)[] = [];
-  const ac: (HuffmanTable | undefined)[] = [];
+  let dc: (HuffmanTable | undefined)[] = [];
+  let ac: (HuffmanTable | undefined)[] = [];
   let frame: Frame | undefined;
   let restartInterval = 0;
   let jfif = false;
@@ -49,7 +52,7 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
     const marker = bytes[at + 1]!;
     at += 2;
     if (marker === EOI) break;
-    if (marker >= 0xd0 && marker <= 0xd8) continue;
+    if ((marker >= 0xd0 && marker <= 0xd8) || marker === TEM) continue;
     const end = at + (at + 2 <= bytes.length ? view.getUint16(at) : Infinity);
     if (end > bytes.length || end < at + 2) return refuseJpeg('a file that ends too early');
     const body = new DataView(bytes.buffer, bytes.byteOffset + at + 2, end - at - 2);
@@ -63,12 +66,17 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
       else if (FRAMES.includes(marker)) {
         if (frame) refuseJpeg('a file with several frames');
         frame = readFrame(body, marker === 0xc2);
+        // Tables in the file replace the standard ones. Progressive files must have their own, as in libjpeg.
+        if (!frame.progressive) {
+          dc = Object.assign([...STANDARD_DC], dc);
+          ac = Object.assign([...STANDARD_AC], ac);
+        }
       } else if (OTHER_FRAMES.includes(marker)) {
-        refuseJpeg(`a file of an uncommon kind, 0x${marker.toString(16)}`, 'Save it as an ordinary JPEG or as PNG.');
+        refuseJpeg(`a file of an uncommon kind, 0x${marker.toString(16)}`, ADVICE);
       } else if (marker === SOS) {
         if (!frame) return refuseJpeg('a file without a header');
         at = readScan(bytes, at, body, frame, {dc, ac, restartInterval});
-        scans++;
+        if (++scans > MAX_SCANS) refuseJpeg(`a file with more than ${MAX_SCANS} scans`, ADVICE);
       }
     } catch (error) {
       if (error instanceof RangeError) refuseJpeg('a file with a segment that is too short');
@@ -103,7 +111,8 @@ function readHuffman(body: DataView, dc: (HuffmanTable | undefined)[], ac: (Huff
 function readFrame(body: DataView, progressive: boolean): Frame {
   const [bits, height, width, count] = [body.getUint8(0), body.getUint16(1), body.getUint16(3), body.getUint8(5)];
   if (bits !== 8) refuseJpeg(`a file with ${bits} bits per sample`, 'Save it with 8.');
-  if (width === 0 || height === 0 || width * height > MAX_PIXELS) refuseJpeg(`an image of ${width} x ${height} pixels`);
+  if (width === 0 || height === 0) refuseJpeg(`an image of ${width} x ${height} pixels`);
+  checkImageSize(width, height);
   if (![1, 3, 4].includes(count)) refuseJpeg(`a file with ${count} colour components`);
   const heads = Array.from({length: count}, (_, i) => {
     const sampling = body.getUint8(7 + 3 * i);

@@ -29,13 +29,17 @@ export interface Frame {
   maxV: number;
 }
 
-/** The n-th entry is the position in its block of the n-th coefficient in the file. */
+/**
+ * The n-th entry is the position in its block of the n-th coefficient in the file. In damaged files up to 16
+ * coefficients may follow the last one; as in libjpeg, they replace it.
+ */
 // prettier-ignore
 export const ZIGZAG = [
    0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
   12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
   35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
   58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+  63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
 ];
 
 export function refuseJpeg(received: string, advice = 'The file is damaged; fetch it again.'): never {

@@ -27,6 +27,8 @@ export function toPixels(
   const planes = frame.components.map(component => {
     const table = tables[component.table] ?? refuseJpeg('a file without a quantization table');
     const plane = transformed(component, table, frame);
+    // Releases the largest arrays one after the other.
+    component.coefficients = new Int16Array(0);
     return enlarged(plane, maxH / component.h, maxV / component.v, width, height);
   });
   return {height, width, channels: 3, values: toColours(planes, space, inverted, width, height)};
@@ -48,7 +50,10 @@ const C_2_053 = 16819;
 const C_2_562 = 20995;
 const C_3_072 = 25172;
 
-/** Applies the inverse cosine transform in place to eight numbers, `step` apart, and divides them by 2^`shift`. */
+/**
+ * Applies the inverse cosine transform in place to eight numbers, `step` apart, and divides them by 2^`shift`. The
+ * numbers have 16 bits, as in libjpeg's vector code. Only damaged files exceed them.
+ */
 function transform8(data: Int32Array, at: number, step: number, shift: number): void {
   const round = 1 << (shift - 1);
   const i1 = at + step;
@@ -62,8 +67,9 @@ function transform8(data: Int32Array, at: number, step: number, shift: number): 
   const shared = (data[i2]! + data[i6]!) * C_0_541;
   const even2 = shared - data[i6]! * C_1_847;
   const even3 = shared + data[i2]! * C_0_765;
-  const even0 = (data[at]! + data[i4]!) * 8192;
-  const even1 = (data[at]! - data[i4]!) * 8192;
+  // Sums of 16 bits, times 2¹³.
+  const even0 = ((data[at]! + data[i4]!) << 16) >> 3;
+  const even1 = ((data[at]! - data[i4]!) << 16) >> 3;
   const a0 = even0 + even3 + round;
   const a1 = even1 + even2 + round;
   const a2 = even1 - even2 + round;
@@ -73,11 +79,13 @@ function transform8(data: Int32Array, at: number, step: number, shift: number): 
   const d1 = data[i5]!;
   const d2 = data[i3]!;
   const d3 = data[i1]!;
-  const z5 = (d0 + d2 + d1 + d3) * C_1_175;
+  const d02 = ((d0 + d2) << 16) >> 16;
+  const d13 = ((d1 + d3) << 16) >> 16;
+  const z5 = (d02 + d13) * C_1_175;
   const z1 = -(d0 + d3) * C_0_899;
   const z2 = -(d1 + d2) * C_2_562;
-  const z3 = -(d0 + d2) * C_1_961 + z5;
-  const z4 = -(d1 + d3) * C_0_390 + z5;
+  const z3 = -d02 * C_1_961 + z5;
+  const z4 = -d13 * C_0_390 + z5;
   const b0 = d0 * C_0_298 + z1 + z3;
   const b1 = d1 * C_2_053 + z2 + z4;
   const b2 = d2 * C_3_072 + z2 + z3;
@@ -92,6 +100,9 @@ function transform8(data: Int32Array, at: number, step: number, shift: number): 
   data[i4] = (a3 - b0) >> shift;
 }
 
+/** Smaller coefficients cannot exceed 16 bits halfway. */
+const LARGE = 2048;
+
 function transformed(component: Component, table: Uint16Array, {width, height, maxH, maxV}: Frame): Plane {
   const {columns, rows, stride: blocks, coefficients} = component;
   const stride = columns * 8;
@@ -102,15 +113,18 @@ function transformed(component: Component, table: Uint16Array, {width, height, m
       const from = (row * blocks + column) * 64;
       let rest = 0;
       for (let i = 1; i < 64; i++) {
-        data[i] = coefficients[from + i]! * table[i]!;
-        rest |= data[i]!;
+        const value = ((coefficients[from + i]! * table[i]!) << 16) >> 16;
+        data[i] = value;
+        if (value !== 0) rest |= Math.abs(value);
       }
-      data[0] = coefficients[from]! * table[0]!;
+      data[0] = ((coefficients[from]! * table[0]!) << 16) >> 16;
       if (rest === 0) {
         // A block of one colour: the transform of its mean.
-        data.fill(((data[0]! << 2) + 16) >> 5);
+        data.fill((((data[0]! << 18) >> 16) + 16) >> 5);
       } else {
+        const large = (rest | Math.abs(data[0])) >= LARGE;
         for (let i = 0; i < 8; i++) transform8(data, i, 8, 11);
+        if (large) for (let i = 0; i < 64; i++) data[i] = Math.max(-32768, Math.min(32767, data[i]!));
         for (let i = 0; i < 8; i++) transform8(data, i * 8, 1, 18);
       }
       for (let y = 0; y < 8; y++) {

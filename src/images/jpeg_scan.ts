@@ -24,17 +24,22 @@ export class HuffmanTable {
     });
   }
 
+  /** Returns 0 for an unknown code after 17 bits, as libjpeg does, so that damaged files give the same pixels. */
   read(bits: BitReader): number {
     let code = 0;
     for (let length = 1; length <= 16; length++) {
       code = code * 2 + bits.bit();
       if (code <= this.largest[length]!) return this.symbols[code + this.shift[length]!]!;
     }
-    return refuseJpeg('a file with an unknown Huffman code');
+    bits.bit();
+    return 0;
   }
 }
 
+/** The bits of a scan. Where a marker comes too early, zeros replace the missing bits, as in libjpeg. */
 class BitReader {
+  /** Whether bits were missing since the last restart. */
+  missing = false;
   private current = 0;
   private left = 0;
 
@@ -44,19 +49,26 @@ class BitReader {
   ) {}
 
   bit(): number {
-    if (this.left === 0) {
-      if (this.at >= this.bytes.length) refuseJpeg('a file that ends too early');
-      this.current = this.bytes[this.at]!;
-      if (this.current === 0xff) {
-        // A zero after 0xff means that it is data, not a marker.
-        if (this.bytes[this.at + 1] !== 0) refuseJpeg('a file with a scan that ends too early');
-        this.at++;
-      }
-      this.at++;
-      this.left = 8;
-    }
+    if (this.left === 0 && !this.next()) return 0;
     this.left--;
     return (this.current >> this.left) & 1;
+  }
+
+  /** Reads the next byte. @returns false if a marker comes instead. */
+  private next(): boolean {
+    const {bytes} = this;
+    let {at} = this;
+    // Fill bytes may precede a marker. A zero after 0xff means that it is data, not a marker.
+    if (bytes[at] === 0xff) while (bytes[at] === 0xff) at++;
+    if (at >= bytes.length) refuseJpeg('a file that ends too early');
+    if (at > this.at && bytes[at] !== 0) {
+      this.missing = true;
+      return false;
+    }
+    this.current = at > this.at ? 0xff : bytes[at]!;
+    this.at = at + 1;
+    this.left = 8;
+    return true;
   }
 
   bits(count: number): number {
@@ -72,16 +84,33 @@ class BitReader {
     return value < 2 ** (count - 1) ? value - 2 ** count + 1 : value;
   }
 
-  /** Skips the marker that ends a restart interval. */
-  restart(): void {
+  /**
+   * Skips the marker that ends a restart interval, whose number is `expected`. Where another marker is found, does as
+   * libjpeg: it skips earlier restarts, and treats the interval as empty before later ones.
+   */
+  restart(expected: number): void {
     this.left = 0;
-    const {bytes} = this;
-    while (this.at + 1 < bytes.length && bytes[this.at] === 0xff && bytes[this.at + 1] === 0xff) this.at++;
-    const marker = bytes[this.at + 1];
-    if (bytes[this.at] !== 0xff || marker === undefined || marker < 0xd0 || marker > 0xd7) {
-      refuseJpeg('a file with a restart interval that does not end');
+    for (;;) {
+      const marker = this.findMarker();
+      const isRestart = marker >= 0xd0 && marker <= 0xd7;
+      const ahead = (marker - 0xd0 - expected) & 7;
+      // Keeps a later marker for a later interval.
+      if (marker >= 0xc0 && (!isRestart || ahead === 1 || ahead === 2)) return;
+      this.at += 2;
+      if (isRestart && ahead < 6) break;
     }
-    this.at += 2;
+    this.missing = false;
+  }
+
+  /** Moves to the next marker. @returns its second byte. */
+  private findMarker(): number {
+    const {bytes} = this;
+    while (this.at + 1 < bytes.length) {
+      const marker = bytes[this.at + 1]!;
+      if (bytes[this.at] === 0xff && marker !== 0xff && marker !== 0) return marker;
+      this.at++;
+    }
+    return refuseJpeg('a file that ends too early');
   }
 }
 
@@ -112,21 +141,32 @@ export function readScan(bytes: Uint8Array, at: number, head: DataView, frame: F
   if (count === 0) refuseJpeg('a file with a scan of no components');
   const [first, last, approximation] = [1, 2, 3].map(i => head.getUint8(2 * count + i)) as [number, number, number];
   const {progressive} = frame;
-  if (progressive && (last > 63 || first > last)) refuseJpeg(`a file with a scan of coefficients ${first} to ${last}`);
+  if (progressive) {
+    const [high, low] = [approximation >> 4, approximation & 15];
+    // Means have scans of their own, and other coefficients have one for each component. Later scans add one bit.
+    const whole = first === 0 ? last === 0 : first <= last && last <= 63 && count === 1;
+    if (!whole || low > 13 || (high > 0 && low !== high - 1)) {
+      refuseJpeg(`a file with a scan of coefficients ${first} to ${last}, bits ${high} to ${low}`);
+    }
+  }
   const pass: Pass = progressive
     ? {first, last, low: approximation & 15, refine: approximation >> 4 > 0, progressive}
     : {first: 0, last: 63, low: 0, refine: false, progressive};
-  const decoder = new BlockDecoder(new BitReader(bytes, at), pass);
+  const bits = new BitReader(bytes, at);
+  const decoder = new BlockDecoder(bits, pass);
 
   const units = unitsOf(chosen, frame);
+  let restarts = 0;
   for (let unit = 0; unit < units.count; unit++) {
     if (tables.restartInterval > 0 && unit > 0 && unit % tables.restartInterval === 0) {
-      decoder.restart();
+      decoder.restart(restarts++ & 7);
       for (const one of chosen) one.previous = 0;
     }
-    units.visit(unit, (one, block) => decoder.decode(one, block * 64));
+    // The rest of an interval that ends too early stays empty.
+    if (bits.missing && tables.restartInterval === 0) break;
+    if (!bits.missing) units.visit(unit, (one, block) => decoder.decode(one, block * 64));
   }
-  return decoder.at;
+  return bits.at;
 }
 
 /**
@@ -178,13 +218,9 @@ class BlockDecoder {
     private readonly pass: Pass,
   ) {}
 
-  get at(): number {
-    return this.bits.at;
-  }
-
-  restart(): void {
+  restart(expected: number): void {
     this.empty = 0;
-    this.bits.restart();
+    this.bits.restart(expected);
   }
 
   decode(one: ScanComponent, offset: number): void {
@@ -205,7 +241,7 @@ class BlockDecoder {
       return;
     }
     const size = (one.dc ?? refuseJpeg('a file without a code')).read(bits);
-    if (size > 16) refuseJpeg('a file with a number that is too large');
+    if (size > 15) refuseJpeg('a file with a number that is too large');
     one.previous += bits.signed(size);
     coefficients[offset] = one.previous << pass.low;
   }
@@ -230,7 +266,6 @@ class BlockDecoder {
         continue;
       }
       k += zeros;
-      if (k > pass.last) refuseJpeg('a file with too many coefficients');
       coefficients[offset + ZIGZAG[k]!] = bits.signed(size) << pass.low;
     }
   }
@@ -260,7 +295,7 @@ class BlockDecoder {
           if (coefficients[at] !== 0) refine(at);
           else if (zeros-- === 0) break;
         }
-        if (value !== 0 && k <= pass.last) coefficients[offset + ZIGZAG[k]!] = value;
+        if (value !== 0) coefficients[offset + ZIGZAG[k]!] = value;
       }
     }
     if (this.empty > 0) {

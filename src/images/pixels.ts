@@ -1,4 +1,26 @@
 /** The pixels of an image as numbers. */
+import {ValueError} from '../base/errors';
+
+/**
+ * Maximum number of pixels in an image: the limit above which Pillow raises its `DecompressionBombError`, twice its
+ * `MAX_IMAGE_PIXELS`. Files of some kilobytes can claim gigabytes of pixels.
+ */
+export const MAX_IMAGE_PIXELS = 2 * Math.floor(2 ** 30 / 4 / 3);
+
+/**
+ * Call it before memory is allocated for the pixels.
+ *
+ * @param when completes the message for pixels that are not those of a file, such as " after padding".
+ * @throws ValueError if there are more pixels than `MAX_IMAGE_PIXELS`.
+ */
+export function checkImageSize(width: number, height: number, when = ''): void {
+  if (width * height > MAX_IMAGE_PIXELS) {
+    throw new ValueError(
+      `Expected an image of at most ${MAX_IMAGE_PIXELS} pixels. Received: ${width} x ${height} pixels${when}. ` +
+        'Make the image smaller.',
+    );
+  }
+}
 
 /**
  * Numbers (height, width, channels), 0 to 255 unless they are floats. The array's type matters: bytes and integers stay

@@ -2,14 +2,18 @@
  * Resizes images exactly like TensorFlow's kernels: in float32 and in the same order of operations, because results are
  * rounded to integers afterwards, so even the last bit can matter.
  */
-import {type Pixels} from './pixels';
+import {checkImageSize, type Pixels} from './pixels';
 
 export const INTERPOLATIONS = ['bilinear', 'nearest', 'bicubic', 'lanczos3', 'lanczos5'] as const;
 export type Interpolation = (typeof INTERPOLATIONS)[number];
 
 const f = Math.fround;
 
-/** Resizes to `height` and `width`, as floats. */
+/**
+ * Resizes to `height` and `width`, as floats.
+ *
+ * @throws ValueError if resizing in two steps needs more pixels than `MAX_IMAGE_PIXELS`.
+ */
 export function resample(
   image: Pixels,
   [height, width]: readonly [number, number],
@@ -18,6 +22,7 @@ export function resample(
 ): Pixels & {values: Float32Array} {
   if (height === image.height && width === image.width) return {...image, values: Float32Array.from(image.values)};
   if (interpolation === 'bilinear' && !antialias) return bilinear(image, height, width);
+  checkImageSize(image.width, height, ' after its height was resized');
   const rows = tapsFor(image.height, height, interpolation, antialias);
   const columns = tapsFor(image.width, width, interpolation, antialias);
   return applyToColumns(applyToRows(image, rows), columns);

@@ -2,7 +2,7 @@
  * Keras' `Resizing`: resizes an image, optionally after cropping or padding it to the aspect ratio of the new size.
  * Integers stay integers.
  */
-import {type Pixels} from './pixels';
+import {checkImageSize, type Pixels} from './pixels';
 import {type Interpolation, resample} from './resample';
 
 export interface ResizingOptions {
@@ -24,6 +24,7 @@ const lengthFor = (other: number, target: number, otherTarget: number) =>
 /** Half a length, rounded down in float32 as in Keras. */
 const half = (length: number) => Math.trunc(f(length) / 2);
 
+/** @throws ValueError if padding needs more pixels than `MAX_IMAGE_PIXELS`. */
 export function resizePixels(image: Pixels, options: ResizingOptions): Pixels {
   const {size, interpolation, antialias, cropToAspectRatio, padToAspectRatio} = options;
   const {height, width} = image;
@@ -56,6 +57,7 @@ function crop(image: Pixels, fitting: readonly [number, number]): Pixels {
 function pad(image: Pixels, vertical: number, horizontal: number): Pixels {
   const {channels, values} = image;
   const [height, width] = [image.height + 2 * vertical, image.width + 2 * horizontal];
+  checkImageSize(width, height, ' after padding to the aspect ratio');
   const output = like(values, height * width * channels);
   for (let row = 0; row < image.height; row++) {
     const from = row * image.width * channels;

@@ -75,7 +75,7 @@ describe('a damaged file', () => {
 
   test('is refused for impossible claims in its header, before memory is allocated', async () => {
     const bytes = bytesOf(files[0]!.file);
-    new DataView(bytes.buffer).setUint32(16, 2 ** 30);
+    new DataView(bytes.buffer).setUint32(16, 2 ** 23);
     await expect(decodePng(bytes)).rejects.toThrow(/a file with a wrong checksum/);
     await expect(decodePng(seal(bytes))).rejects.toThrow(/fewer pixels than its header says/);
     new DataView(bytes.buffer).setUint32(16, 0);
@@ -84,4 +84,57 @@ describe('a damaged file', () => {
     const arithmetic = new Uint8Array([0xff, 0xd8, 0xff, 0xc9, 0, 2]);
     expect(() => decodeJpeg(arithmetic)).toThrow(/uncommon kind, 0xc9. Save it as an ordinary JPEG or as PNG/);
   });
+});
+
+describe('a file of too many pixels', () => {
+  const message = (size: string) =>
+    `Cannot read bytes. Expected an image of at most 178956970 pixels. Received: ${size} pixels. Make the image smaller.`;
+
+  /** Sets the size in the header of a file, and how much memory is allocated while it is refused. */
+  async function refusal(file: Uint8Array, at: number, size: readonly [number, number], bytes: 2 | 4): Promise<string> {
+    const view = new DataView(file.buffer);
+    const set = (position: number, value: number) =>
+      bytes === 4 ? view.setUint32(position, value) : view.setUint16(position, value);
+    set(at, size[0]);
+    set(at + bytes, size[1]);
+    const before = process.memoryUsage().arrayBuffers;
+    const error = await readPixels(seal(file)).catch((error: unknown) => error);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 20);
+    expect(error).toBeInstanceOf(ValueError);
+    return (error as Error).message;
+  }
+
+  test.each([
+    [20_000, 20_000],
+    [178_956_971, 1],
+    [2, 89_478_486],
+    [2 ** 31 - 1, 2 ** 31 - 1],
+  ])('PNG, %d x %d: refused before memory is allocated, as by Pillow', async (width, height) => {
+    const file = bytesOf(files.find(({name}) => name.startsWith('PNG'))!.file);
+    expect(await refusal(file, 16, [width, height], 4)).toBe(message(`${width} x ${height}`));
+  });
+
+  test('PNG within the limit, but larger than its compressed data can be: refused before memory is allocated', async () => {
+    const file = bytesOf(files.find(({name}) => name.startsWith('PNG'))!.file);
+    expect(await refusal(file, 16, [178_956_970, 1], 4)).toMatch(/fewer pixels than its header says/);
+  });
+
+  test.each(['JPEG, 4:2:0', 'JPEG, progressive', 'JPEG, CMYK'])('%s: refused', async name => {
+    const file = bytesOf(files.find(one => one.name === name)!.file);
+    const frame = file.findIndex((byte, i) => byte === 0xff && [0xc0, 0xc2].includes(file[i + 1]!));
+    expect(await refusal(file, frame + 5, [13_378, 13_378], 2)).toBe(message('13378 x 13378'));
+    expect(await refusal(file, frame + 5, [65_535, 65_535], 2)).toBe(message('65535 x 65535'));
+  });
+});
+
+test('JPEG of very many scans: refused, because each can cover the whole image', async () => {
+  const file = bytesOf(files.find(({name}) => name === 'JPEG of one pixel')!.file);
+  const start = file.findIndex((byte, i) => byte === 0xff && file[i + 1] === 0xda);
+  const scan = file.subarray(start, -2);
+  const repeated = (times: number) =>
+    Buffer.concat([file.subarray(0, start), ...Array.from({length: times}, () => scan), file.subarray(-2)]);
+  await expect(readPixels(repeated(501))).rejects.toThrow(
+    'Received: a file with more than 500 scans. Save it as an ordinary JPEG or as PNG.',
+  );
+  expect((await readPixels(repeated(500))).values).toEqual((await readPixels(file)).values);
 });
