@@ -218,7 +218,7 @@ async function prepareExamples(
   });
   if (truncate || prepared.length === 0) return prepared;
   // A huge sequence length, so that nothing is cut.
-  const lengths = preprocessor.packedLengths(withoutImages(prepared), {sequenceLength: 2 ** 31});
+  const lengths = preprocessor.packedLengths(trainingTexts(prepared), {sequenceLength: 2 ** 31});
   const tooLong = lengths.flatMap((length, i) => (length > sequenceLength ? [i] : []));
   const [first] = tooLong;
   if (first === undefined) return prepared;
@@ -228,12 +228,6 @@ async function prepareExamples(
       '--max-length, or use --truncate to cut them.',
   );
 }
-
-/** The text is enough to compute lengths, because the preprocessor expands each <start_of_image> to its tokens. */
-const withoutImages = (examples: readonly Example[]) => {
-  const {prompts, responses} = trainingTexts(examples);
-  return {prompts, responses};
-};
 
 /** One training run, or the remainder of a resumed run. */
 class Run {

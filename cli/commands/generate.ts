@@ -2,7 +2,7 @@
 import {addAbortSignal} from 'node:stream';
 import {text} from 'node:stream/consumers';
 import {type Command} from 'commander';
-import type {Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {ContextFullError, Gemma3CausalLM, Gemma3CausalLMPreprocessor, PrefillProgress} from 'tfjs-gemma3';
 import {checkImages, imagePreprocessor, type ImagePrompt} from '../support/images';
 import {type Io, printJson} from '../support/io';
 import {meter} from '../support/meter';
@@ -110,14 +110,6 @@ async function withImages(
   return prompt;
 }
 
-/** Number of tokens in the prompt after it is cut to `maxLength`, as in generation. */
-async function promptLength(lm: Gemma3CausalLM, prompt: Prompt, maxLength: number | undefined): Promise<number> {
-  // The preprocessor expands each <start_of_image> to its tokens, so the images are not needed here.
-  const text = typeof prompt === 'string' ? prompt : prompt.prompts;
-  const {tokens} = await lm.preprocessor!.promptTokens(text, {sequenceLength: maxLength});
-  return tokens[0]!.length;
-}
-
 async function printText(
   lm: Gemma3CausalLM,
   prompt: Prompt,
@@ -127,14 +119,10 @@ async function printText(
   try {
     const pieces = lm.stream(prompt, {maxLength, stripPrompt, stopStrings, signal: io.signal});
     for await (const piece of pieces) io.stdout.write(piece);
+  } catch (error) {
+    throw explained(error);
   } finally {
     io.stdout.write('\n');
-  }
-  const limit = maxLength ?? lm.preprocessor!.sequenceLength;
-  if ((await promptLength(lm, prompt, maxLength)) >= limit) {
-    io.stderr.write(
-      `The prompt fills all ${limit} tokens, so there is no new text. Raise --max-length to generate some.\n`,
-    );
   }
 }
 
@@ -145,13 +133,27 @@ async function printResult(
   backend: string,
   io: Io,
 ): Promise<void> {
-  const promptTokens = await promptLength(lm, prompt, maxLength);
+  let promptTokens = 0;
   const stop = meter(lm.sampler);
-  const common = {maxLength, stripPrompt, stopStrings, signal: io.signal};
-  const result =
-    logprobs === undefined
-      ? {text: await lm.generate(prompt, common)}
-      : await lm.generate(prompt, {...common, logprobs});
-  const {newTokens, prefillSeconds, decodeSeconds} = stop();
-  printJson(io, {...result, promptTokens, newTokens, prefillSeconds, decodeSeconds, backend});
+  const onPrefill = ({total}: PrefillProgress) => (promptTokens = total);
+  const common = {maxLength, stripPrompt, stopStrings, signal: io.signal, onPrefill};
+  try {
+    const result =
+      logprobs === undefined
+        ? {text: await lm.generate(prompt, common)}
+        : await lm.generate(prompt, {...common, logprobs});
+    const {newTokens, prefillSeconds, decodeSeconds} = stop();
+    printJson(io, {...result, promptTokens, newTokens, prefillSeconds, decodeSeconds, backend});
+  } catch (error) {
+    throw explained(error);
+  }
+}
+
+/** Names the option of the command where the library names its own. */
+function explained(error: unknown): unknown {
+  const {name, maxLength} = error as Partial<ContextFullError>;
+  if (name !== 'ContextFullError') return error;
+  return new Error(
+    `The prompt fills all ${maxLength} tokens, so there is no new text. Raise --max-length to generate some.`,
+  );
 }

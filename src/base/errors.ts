@@ -38,22 +38,27 @@ export class OutOfMemoryError extends ValueError {
   }
 }
 
-/** A prompt does not fit into a session. Start a session with a larger `maxLength`, or clear this one. */
+/** What is full, and what helps. */
+const FULL = {
+  session: ['The session holds', 'a prompt of', 'Start one with a larger `maxLength`, or make the prompt shorter.'],
+  conversation: ['The conversation holds', 'turns of', 'Start one with a larger `maxLength`, or `clear` this one.'],
+  text: ['Prompt and new text together have at most', 'a prompt of', 'Raise `maxLength`, or make the prompt shorter.'],
+} as const;
+
+/** A prompt does not fit, or leaves no room for new text. Pass a larger `maxLength`, or shorten the prompt. */
 export class ContextFullError extends ValueError {
   override name = 'ContextFullError';
 
   constructor(
-    /** Tokens that the session would have to hold. */
+    /** Tokens that would have to fit. */
     readonly tokens: number,
-    /** Tokens that it can hold. */
+    /** Tokens that do fit. */
     readonly maxLength: number,
-    what: 'session' | 'conversation' = 'session',
+    what: keyof typeof FULL = 'session',
+    detail = '',
   ) {
-    const received = what === 'session' ? 'a prompt of' : 'turns of';
-    super(
-      `The ${what} holds ${maxLength} tokens. Received: ${received} ${tokens} tokens or more. ` +
-        `Start one with a larger \`maxLength\`, or ${what === 'session' ? 'make the prompt shorter' : '`clear` this one'}.`,
-    );
+    const [holds, received, advice] = FULL[what];
+    super(`${holds} ${maxLength} tokens${detail}. Received: ${received} ${tokens} tokens or more. ${advice}`);
   }
 }
 

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkPositiveInteger} from '../base/checks';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
-import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN} from '../tokenizers/chat_template';
+import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN, trimmed} from '../tokenizers/chat_template';
 import {type Prompt} from './decoder';
 import {GeneratedText, type TextDecoding} from './generated_text';
 import {GenerationSession, type SessionArgs, type SessionModel} from './session';
@@ -36,6 +36,7 @@ export interface ChatModel extends SessionModel<never, never> {
         readonly tokenizer: {
           readonly startTokenId: number;
           readonly endTokenId: number;
+          tokenize(text: string): number[];
           tokenToId(token: string): number;
           idToToken(id: number): string;
         };
@@ -57,8 +58,9 @@ interface Turn {
 }
 
 /**
- * A conversation. Each turn is tokenized once (an answer keeps its generated tokens) and read by the model once, so the
- * time to the first token of an answer does not grow with the conversation.
+ * A conversation. Each turn is tokenized once and read by the model once, so the time to the first token of an answer
+ * does not grow with the conversation. An answer keeps its generated tokens, unless they have more text than it, as
+ * after a stop string.
  *
  * @example
  * const chat = lm.startChat({system: 'Be brief.', maxLength: 4096});
@@ -221,8 +223,8 @@ export class ChatSession {
       if (length >= this.maxLength) throw new ContextFullError(length + 1, this.maxLength, 'conversation');
       const maxLength = Math.min(this.maxLength, length + (maxNewTokens ?? Infinity));
       for await (const [id] of model.steps([prompt], {...rest, maxLength, session}, [row])) {
-        // The end-of-turn token belongs to the chat template, not to the answer.
-        if (id == null || id === tokenizer.endTokenId || tokenizer.idToToken(id) === END_OF_TURN) continue;
+        // The end-of-turn token belongs to the chat template, not to the answer. Tokens without text are no part of it.
+        if (id == null || tokenizer.idToToken(id) === END_OF_TURN || model.preprocessor!.isSpecial(id)) continue;
         ids.push(id);
         const piece = row.push(id);
         text += piece;
@@ -234,8 +236,23 @@ export class ChatSession {
       if (last) yield last;
     } finally {
       prompt.images?.dispose();
-      if (ids.length || complete) this.turns.push({message: {role: 'assistant', content: text}, prompt: {tokens: ids}});
+      if (ids.length || complete) {
+        this.turns.push({message: {role: 'assistant', content: text}, prompt: {tokens: this.answerTokens(ids, text)}});
+      }
     }
+  }
+
+  /**
+   * The tokens of an answer: those that were generated if they have its text. After a stop string, or if the loop was
+   * left within a character, they have more; then the text is tokenized as the chat template writes it.
+   */
+  private answerTokens(generated: number[], text: string): number[] {
+    const {preprocessor} = this.model;
+    const row = new GeneratedText(preprocessor!);
+    if (row.prompt(generated) + row.flush() === text) return generated;
+    const {tokenizer} = preprocessor!;
+    const added = [tokenizer.startTokenId, tokenizer.endTokenId];
+    return tokenizer.tokenize(trimmed(text)).filter(id => !added.includes(id));
   }
 }
 

@@ -1,7 +1,7 @@
 /** The base class of language models: the sampler, and generation of text and of token ids. */
 import type * as tf from '@tensorflow/tfjs';
 import {checkArgument} from '../base/checks';
-import {checkKeys, ValueError} from '../base/errors';
+import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {type ChatArgs, ChatSession} from '../generation/chat_session';
 import {type Decoder, type DecoderCache, type NewTokens, nextLogits, type Prompt} from '../generation/decoder';
 import {GeneratedText} from '../generation/generated_text';
@@ -98,7 +98,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
    * a preprocessor, it takes and returns token ids: see {@link TokenInputs}. With `logprobs`, each text comes with its
    * new tokens: see {@link TextWithLogprobs}. Of the tensors that it creates, only returned token ids stay in memory.
    *
-   * @throws ValueError on unusable inputs or options; the signal's reason when aborted.
+   * @throws ValueError on unusable inputs or options; ContextFullError if a prompt leaves no room for new text within
+   * `maxLength`; the signal's reason when aborted.
    */
   async generate(inputs: TokenInputs, options: LogprobsOptions): Promise<TokensWithLogprobs>;
   async generate(inputs: string, options: LogprobsOptions): Promise<TextWithLogprobs>;
@@ -174,8 +175,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
    * text; with `stripPrompt: false`, the prompt's text comes first. Joined, the pieces are what `generate` returns with
    * the same `stripPrompt`.
    *
-   * @throws ValueError without a preprocessor, for several prompts and on unusable options; the signal's reason when
-   * aborted. No tensor stays in memory, whether the loop ends, throws or is left early.
+   * @throws ValueError without a preprocessor, for several prompts and on unusable options; ContextFullError if the
+   * prompt leaves no room for new text within `maxLength`; the signal's reason when aborted. No tensor stays in memory, whether the loop ends, throws or is left early.
    */
   async *stream(prompt: P, options: GenerateOptions = {}): AsyncGenerator<string, void> {
     checkKeys('stream', options, GENERATE_OPTIONS);
@@ -263,6 +264,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
       hasEnded: texts && (row => texts[row]!.ended),
     };
     session?.check(this, prompts, maxLength);
+    checkRoom(prompts, maxLength);
     return session ? session.steps(request) : generateSteps(this, request);
   }
 
@@ -297,6 +299,14 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
 function promptLength(options: GenerateOptions): number | undefined {
   checkSession(options.session);
   return checkedMaxLength(options) ?? (options.session && options.session.maxLength + 1);
+}
+
+/** @throws ContextFullError for a prompt that leaves no room for new text. */
+function checkRoom(prompts: readonly Prompt[], maxLength: number): void {
+  const full = prompts.findIndex(({tokens}) => tokens.length >= maxLength);
+  if (full < 0) return;
+  const which = prompts.length > 1 ? ` in prompt ${full}` : '';
+  throw new ContextFullError(prompts[full]!.tokens.length, maxLength, 'text', which);
 }
 
 function disposeImages(prompts: readonly Pick<Prompt, 'images'>[]): void {

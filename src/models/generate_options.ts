@@ -12,6 +12,7 @@ export interface GenerationPreprocessor<P> {
   readonly tokenizer: {
     readonly startTokenId: number;
     readonly endTokenId: number;
+    tokenize(text: string): number[];
     tokenToId(token: string): number;
     idToToken(id: number): string;
     detokenize(ids: readonly number[]): string;

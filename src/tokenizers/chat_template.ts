@@ -35,11 +35,18 @@ export interface ChatTemplateOptions {
 export const START_OF_TURN = '<start_of_turn>';
 export const END_OF_TURN = '<end_of_turn>';
 const START_OF_IMAGE = '<start_of_image>';
-const CONTROL_TOKENS = [START_OF_TURN, END_OF_TURN, START_OF_IMAGE, '<end_of_image>'];
+/**
+ * Tokens that start and end texts, turns and images. `<image_soft_token>` is Hugging Face's place of an image. The
+ * vocabulary of KerasHub never reads `<bos>`, `<eos>` and `<pad>` in a text, but other tokenizers do.
+ */
+const CONTROL_TOKENS = [
+  ...[START_OF_TURN, END_OF_TURN, START_OF_IMAGE, '<end_of_image>', '<image_soft_token>'],
+  ...['<bos>', '<eos>', '<pad>'],
+];
 
 /**
- * The text of a conversation, without `<bos>`, which the preprocessor adds. Whitespace around texts is removed. A
- * system message is placed before the first user message, separated by an empty line.
+ * The text of a conversation, without `<bos>`, which the preprocessor adds. Whitespace around texts is removed, as
+ * Python's `strip` does. A system message is placed before the first user message, separated by an empty line.
  *
  *     applyChatTemplate([{role: 'user', content: 'Hi'}], {addGenerationPrompt: true})
  *     // '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n'
@@ -80,18 +87,32 @@ function systemText(system: ChatMessage | undefined, allowControlTokens: boolean
   const {content} = system;
   const parts = typeof content === 'string' ? [{type: 'text', text: content} as const] : checkedParts(content);
   const texts = parts.map(part => {
-    if (part.type === 'text') return checkedText(part.text, allowControlTokens);
+    if (part.type === 'text') return part.text;
     throw new ValueError('Expected a system message of text only. Received: an image. Put it into a user message.');
   });
-  return `${texts.join('')}\n\n`;
+  return `${checkedText(texts, allowControlTokens)}\n\n`;
 }
 
 function contentText({content}: ChatMessage, allowControlTokens: boolean): string {
-  if (typeof content === 'string') return checkedText(content, allowControlTokens).trim();
-  return checkedParts(content)
-    .map(part => (part.type === 'image' ? START_OF_IMAGE : checkedText(part.text, allowControlTokens).trim()))
-    .join('');
+  if (typeof content === 'string') return checkedText([trimmed(content)], allowControlTokens);
+  // Texts between two images become one text, so a control token may be spread over several parts.
+  const runs: unknown[][] = [[]];
+  for (const part of checkedParts(content)) {
+    if (part.type === 'image') runs.push([]);
+    else runs.at(-1)!.push(typeof part.text === 'string' ? trimmed(part.text) : part.text);
+  }
+  return runs.map(run => checkedText(run, allowControlTokens)).join(START_OF_IMAGE);
 }
+
+/** Text without whitespace at both ends, as Jinja's `trim` returns it: Python's idea of whitespace, not JavaScript's. */
+export function trimmed(text: string): string {
+  let [start, end] = [0, text.length];
+  while (start < end && PYTHON_SPACE.test(text[start]!)) start++;
+  while (end > start && PYTHON_SPACE.test(text[end - 1]!)) end--;
+  return text.slice(start, end);
+}
+// Unlike JavaScript's \s: with U+001C to U+001F and U+0085, without U+FEFF.
+const PYTHON_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
 function checkedParts(content: unknown): (TextPart | ImagePart)[] {
   const parts = content as (TextPart | ImagePart)[];
@@ -104,13 +125,17 @@ function checkedParts(content: unknown): (TextPart | ImagePart)[] {
   return parts;
 }
 
-function checkedText(text: unknown, allowControlTokens: boolean): string {
-  if (typeof text !== 'string')
-    throw new ValueError(`Expected the text of a message to be a string. Received: ${show(text)}.`);
+/** Joins texts that follow one another, and checks the result: this is what the model reads. */
+function checkedText(texts: readonly unknown[], allowControlTokens: boolean): string {
+  const invalid = texts.findIndex(text => typeof text !== 'string');
+  if (invalid >= 0) {
+    throw new ValueError(`Expected the text of a message to be a string. Received: ${show(texts[invalid])}.`);
+  }
+  const text = texts.join('');
   const token = allowControlTokens ? undefined : CONTROL_TOKENS.find(control => text.includes(control));
   if (token === undefined) return text;
   throw new ValueError(
-    `Expected messages without control tokens, which start and end turns and images. Received: ${show(text)} with ` +
-      `${token}. Leave it out, or set allowControlTokens if you trust the author of the text.`,
+    `Expected messages without control tokens, which start and end texts, turns and images. Received: ${show(text)} ` +
+      `with ${token}. Leave it out, or set allowControlTokens if you trust the author of the text.`,
   );
 }

@@ -59,9 +59,9 @@ describe('gemma3 generate', () => {
 
   test('reports that a prompt leaves no room for new text', async () => {
     const {code, stdout, stderr} = await run(generate(PROMPT, '--max-length', '2'));
-    expect(code).toBe(0);
-    expect(stdout).toBe(`${await lm.generate(PROMPT, {maxLength: 2})}\n`);
-    expect(stderr).toMatch(/fills all 2 tokens/);
+    expect(code).toBe(1);
+    expect(stdout).toBe('\n');
+    expect(stderr).toMatch(/fills all 2 tokens, so there is no new text. Raise --max-length/);
   });
 
   // === JSON ===
@@ -109,9 +109,10 @@ describe('gemma3 generate', () => {
     expect(stderr).toMatch(/'--logprobs' has no effect without '--json'/);
   });
 
-  test('counts no tokens when none are generated', async () => {
-    const {stdout} = await run(generate(PROMPT, '--json', '--max-length', '2'));
-    expect(JSON.parse(stdout)).toMatchObject({promptTokens: 2, newTokens: 0, prefillSeconds: 0, decodeSeconds: 0});
+  test('prints no object when a prompt leaves no room for new text', async () => {
+    const {code, stdout, stderr} = await run(generate(PROMPT, '--json', '--max-length', '2'));
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/fills all 2 tokens, so there is no new text. Raise --max-length/);
   });
 
   // === Standard input ===

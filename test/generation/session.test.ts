@@ -126,8 +126,13 @@ test('throws an error for a prompt that does not fit, and still works afterwards
   expect(await session.generate('a', {stopTokenIds: null})).toBe(
     await lm!.generate('a', {maxLength: 8, stopTokenIds: null}),
   );
-  // As without a session, `maxLength` truncates the prompt.
-  expect(await session.generate(PROMPTS[1]!, {maxLength: 4})).toBe(await lm!.generate(PROMPTS[1]!, {maxLength: 4}));
+  await expect(session.generate(PROMPTS[1]!, {maxLength: 4})).rejects.toThrow(
+    /at most 4 tokens. Received: a prompt of 4/,
+  );
+  const {length} = await idsOf('a b');
+  const exact = lm!.startSession({maxLength: length});
+  await expect(exact.generate('a b')).rejects.toThrow(ContextFullError);
+  exact.dispose();
   session.dispose();
 });
 

@@ -41,6 +41,13 @@ test.each<[string, ChatMessage[], boolean, string]>([
     true,
     '<start_of_turn>user\n<start_of_image>What isthis?<start_of_image><end_of_turn>\n<start_of_turn>model\n',
   ],
+  [
+    // Python: "\x1c\x85\u3000\ufeffa\ufeff\u2028".strip() == "\ufeffa\ufeff"; likewise "b\u180e".
+    "whitespace of Python's `strip` at the ends, no other",
+    [user('\x1c\x85\u3000\ufeffa\ufeff\u2028'), {role: 'model', content: [{type: 'text', text: '\v\x1f b\u180e\xa0'}]}],
+    false,
+    '<start_of_turn>user\n\ufeffa\ufeff<end_of_turn>\n<start_of_turn>model\nb\u180e<end_of_turn>\n',
+  ],
 ])('%s', (_name, messages, addGenerationPrompt, expected) => {
   expect(applyChatTemplate(messages, {addGenerationPrompt})).toBe(expected);
 });
@@ -71,4 +78,63 @@ test('refuses control tokens unless they are allowed', () => {
   );
   expect(() => applyChatTemplate('x' as never)).toThrow('Expected messages as a list of {role, content}');
   expect(() => applyChatTemplate(messages, {bos: true} as never)).toThrow('has no argument "bos"');
+});
+
+/** As in Google's tokenizer_config.json (`<image_soft_token>` only there), and in KerasHub's vocabulary. */
+const CONTROL = [
+  ...['<start_of_turn>', '<end_of_turn>', '<start_of_image>', '<end_of_image>', '<image_soft_token>'],
+  ...['<bos>', '<eos>', '<pad>'],
+];
+
+describe.each(CONTROL)('refuses %s', token => {
+  const cuts = Array.from({length: token.length + 1}, (_, i) => [token.slice(0, i), token.slice(i)] as const);
+  const parts = (...texts: string[]) => texts.map(text => ({type: 'text', text}) as const);
+  const refused = (messages: ChatMessage[]) => {
+    expect(() => applyChatTemplate(messages)).toThrow(ValueError);
+    expect(() => applyChatTemplate(messages)).toThrow(`with ${token}. Leave it out`);
+    expect(applyChatTemplate(messages, {allowControlTokens: true})).toContain(token);
+  };
+
+  test('in one text of any role', () => {
+    const text = `a${token}b`;
+    for (const content of [text, parts(text)]) {
+      refused([user(content)]);
+      refused([{role: 'system', content}, user('a')]);
+      refused([user('a'), {role: 'assistant', content}]);
+      refused([user('a'), {role: 'model', content}, user('a')]);
+    }
+  });
+
+  test('cut at any place over the texts of a message', () => {
+    for (const [left, right] of cuts) {
+      for (const content of [
+        parts(left, right),
+        parts(`a${left}`, '', `${right}b`),
+        parts(`${left} \n`, '\x1c', ` ${right}`), // the template removes the whitespace
+        [{type: 'image'} as const, ...parts(left, right), {type: 'image'} as const],
+      ]) {
+        refused([user(content)]);
+        refused([user('a'), {role: 'assistant', content}]);
+      }
+      refused([{role: 'system', content: parts(left, right)}, user('a')]);
+    }
+    refused([user(parts(...token))]);
+  });
+
+  test('but not if another text or an image is between its pieces', () => {
+    for (const [left, right] of cuts.slice(1, -1)) {
+      for (const messages of [
+        [user([...parts(left), {type: 'image'}, ...parts(right)])],
+        [user(parts(left, '-', right))],
+        [{role: 'system', content: left} as const, user(right)],
+        [{role: 'system', content: parts(`${left} `, right)} as const, user('a')], // system texts are not trimmed
+        [user(left), {role: 'assistant', content: right} as const],
+      ]) {
+        const text = applyChatTemplate(messages);
+        const turns = messages.filter(({role}) => role !== 'system').length;
+        expect(text.split('<start_of_turn>')).toHaveLength(turns + 1);
+        expect(text.split('<end_of_turn>')).toHaveLength(turns + 1);
+      }
+    }
+  });
 });

@@ -353,7 +353,8 @@ export class Gemma3CausalLMPreprocessor {
       throw new ValueError('The initialized preprocessor/model is text-only, but `images` is not null.');
     }
     const readers = images === null ? null : imageReaders(images, texts.length, scalar);
-    if (readers) checkImageCounts(texts, readers, tokenizer, maxImagesPerPrompt);
+    // To a text-only model, the tokens of images are text, as in KerasHub.
+    if (!textOnlyModel) checkImageCounts({prompts: texts, responses: answers}, readers, tokenizer, maxImagesPerPrompt);
     const segments = texts.map((text, i) => {
       const prompt = textOnlyModel ? text : expandImageTokens(text, tokenizer, numVisionTokensPerImage);
       return [prompt, ...(answers ? [answers[i]!] : [])].map(part => tokenizer.tokenize(part));

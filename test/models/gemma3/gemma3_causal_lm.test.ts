@@ -1,6 +1,7 @@
 /** `generate` and `stream` of a small random model with a real tokenizer. */
 import * as tf from '@tensorflow/tfjs';
 import {
+  ContextFullError,
   Gemma3Backbone,
   Gemma3Cache,
   Gemma3CausalLM,
@@ -114,9 +115,29 @@ describe('generate', () => {
     expect(steps).toBe(40 - (await lm.preprocessor!.promptTokens('Hi')).tokens[0]!.length);
   });
 
-  test('cuts a prompt that is longer than `maxLength`', async () => {
-    const text = await lm.generate(PROMPTS[1]!, {maxLength: 4});
-    expect(PROMPTS[1]!.startsWith(text)).toBe(true);
+  test('refuses a prompt that leaves no room for new text', async () => {
+    await expectNoLeak(async () => {
+      const {length} = (await lm.preprocessor!.promptTokens('Hi there')).tokens[0]!;
+      expect(await lm.generate('Hi there', {maxLength: length + 1})).toContain('Hi there');
+      const tooLong = 'Hi there '.repeat(40); // more than the sequence length of the preprocessor
+      const read = async (text: string, options?: GenerateOptions) => {
+        for await (const piece of lm.stream(text, options)) void piece;
+      };
+      for (const [run, limit] of [
+        [() => lm.generate('Hi there', {maxLength: length}), length],
+        [() => lm.generate('Hi there', {maxLength: 1, logprobs: 1}), 1],
+        [() => lm.generate(tooLong), 40],
+        [() => read('Hi there', {maxLength: length, stripPrompt: false}), length],
+        [() => read(tooLong), 40],
+      ] as const) {
+        await expect(run()).rejects.toThrow(ContextFullError);
+        await expect(run()).rejects.toThrow(
+          `Prompt and new text together have at most ${limit} tokens. Received: a prompt of ${limit} tokens or more. ` +
+            'Raise `maxLength`, or make the prompt shorter.',
+        );
+      }
+      await expect(lm.generate(['a', tooLong])).rejects.toThrow('at most 40 tokens in prompt 1. Received');
+    });
   });
 
   test('takes and returns token ids without a preprocessor', async () => {
@@ -182,8 +203,6 @@ describe('stream', () => {
       await stream.return();
     });
     next.mockRestore();
-    const {pieces} = await joined('Hi there', {stripPrompt: false, maxLength: 3});
-    expect(pieces).toEqual([await lm.generate('Hi there', {maxLength: 3})]);
   });
 
   test('yields nothing when an option is invalid or the result is already complete', async () => {

@@ -19,9 +19,10 @@ interface Batch {
   images: string[] | string[][] | null;
   texts: string | string[];
 }
-const {cases: batches, max_length: maxLength} = fixtureJson<{cases: Batch[]; max_length: number}>(
-  'tiny_preset/batches.json',
-);
+const {cases, max_length: maxLength} = fixtureJson<{cases: Batch[]; max_length: number}>('tiny_preset/batches.json');
+/** KerasHub answers a prompt about an image that was not passed; here it is an error. */
+const unmatched = ({prompts, images}: Batch) => images === null && [prompts].flat().join().includes('<start_of_image>');
+const batches = cases.filter(batch => !unmatched(batch));
 
 const paths = (images: Batch['images']): PromptImages | undefined =>
   images?.map(image => (Array.isArray(image) ? image.map(tinyPicture) : tinyPicture(image)));
@@ -66,6 +67,20 @@ onEachBackend(() => {
     test.each(batches)('answers $prompts about $images as KerasHub', async ({prompts, images, texts}) => {
       await expectNoLeak(async () => {
         expect(await lm.generate({prompts, images: paths(images)}, {maxLength})).toEqual(texts);
+      });
+    });
+
+    test.each(cases.filter(unmatched))('refuses $prompts without images', async ({prompts}) => {
+      const message = /Received: 0 images, but <start_of_image> 1 times in prompt 0/;
+      await expectNoLeak(async () => {
+        await expect(lm.generate(prompts as string)).rejects.toThrow(message);
+        for (const images of [undefined, null]) {
+          await expect(lm.generate({prompts, images})).rejects.toThrow(message);
+          await expect(lm.stream({prompts, images}).next()).rejects.toThrow(message);
+        }
+        const batch = ['Hello!', prompts as string];
+        await expect(lm.generate(batch)).rejects.toThrow(/1 times in prompt 1/);
+        await expect(lm.evaluate({prompts: batch, responses: ['a', 'b']})).rejects.toThrow(/1 times in prompt 1/);
       });
     });
 

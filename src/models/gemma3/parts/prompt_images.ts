@@ -68,19 +68,21 @@ export function expandImageTokens(prompt: string, tokenizer: Gemma3Tokenizer, to
 }
 
 /**
- * Checks that prompts and images match.
+ * Checks that texts and images match.
  *
  * @param prompts as the user wrote them.
- * @throws ValueError unless each prompt has one marker for each of its images.
+ * @param responses the texts that follow the prompts in training; they have no images.
+ * @param readers images of each prompt; null if no images were passed.
+ * @throws ValueError unless each prompt has one marker for each of its images, and each response none.
  */
 export function checkImageCounts(
-  prompts: readonly string[],
-  readers: readonly (readonly ImageReader[])[],
+  {prompts, responses = []}: {prompts: readonly string[]; responses?: readonly string[]},
+  readers: readonly (readonly ImageReader[])[] | null,
   {startOfImageToken: start, imagePlaceholder}: Gemma3Tokenizer,
   maxImages: number,
 ): void {
   prompts.forEach((prompt, i) => {
-    const images = readers[i]!.length;
+    const images = readers?.[i]!.length ?? 0;
     const tokens = prompt.split(start).length - 1;
     if (images > maxImages) {
       throw new ValueError(
@@ -91,15 +93,25 @@ export function checkImageCounts(
     if (images !== tokens) {
       throw new ValueError(
         `Expected ${start} in a prompt, once for each of its images. ` +
-          `Received: ${images} images, but ${start} ${tokens} times in prompt ${i}, ${show(prompt)}.`,
+          `Received: ${images} images, but ${start} ${tokens} times in prompt ${i}, ${show(prompt)}. ` +
+          'Pass {prompts, images} with one image for each, or leave the others out.',
       );
     }
-    if (prompt.includes(imagePlaceholder)) {
+    // Without images, `<img>` is the tag of HTML.
+    if (readers && prompt.includes(imagePlaceholder)) {
       throw new ValueError(
         `Expected prompts that mark images with ${start}. ` +
           `Received: ${imagePlaceholder} in prompt ${i}, which stands for a part of one. Leave it out.`,
       );
     }
+  });
+  responses.forEach((response, i) => {
+    const token = [start, ...(readers ? [imagePlaceholder] : [])].find(marker => response.includes(marker));
+    if (token === undefined) return;
+    throw new ValueError(
+      `Expected responses without images, which only prompts have. Received: ${token} in response ${i}, ` +
+        `${show(response)}. Leave it out.`,
+    );
   });
 }
 
