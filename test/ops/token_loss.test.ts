@@ -16,7 +16,7 @@ onEachBackend(() => {
 
   test.each([[[1]], [[6]], [[2, 3]]])('targets %j: values and gradients', shape => {
     const logits = tf.mul(normal([...shape, 7], 1), 3);
-    // The cast makes a tensor inside of the differentiated function. It must last until the gradient.
+    // Targets of type float32 are converted inside of the differentiated function, and must last until the gradient.
     for (const dtype of ['int32', 'float32'] as const) {
       const targets = tf.cast(tf.randomUniform(shape, 0, 7, 'int32', 3), dtype);
       expectSameGradients(
