@@ -103,6 +103,29 @@ onEachBackend(
         });
       }
     });
+
+    // The embedding is read in the first stage and in the last one, its table and its matrices alike.
+    test.each([true, false])('an unfrozen embedding with LoRA, recompute: %s', async recompute => {
+      const lm = fixtureModel();
+      const {embeddings} = lm.backbone.tokenEmbedding;
+      lm.backbone.enableLora(rank, {targetLayerNames: ['token_embedding']});
+      embeddings.trainable = true;
+      setStart(lm.trainableWeights.filter(weight => weight !== embeddings));
+      const {x, y, sampleWeight} = rowsOf(false, [0, 1]);
+      const values = () => numbersOf(lm.trainableWeights);
+      const learningRate = 1e-3;
+      const optimizer = new optimizers.SGD({learningRate});
+      lm.compile({optimizer, recompute});
+      const before = values();
+      const loss = (await lm.trainOnBatch(x, y, sampleWeight)) as number;
+      const squares = values().reduce((sum, value, i) => sum + ((value - before[i]!) / learningRate) ** 2, 0);
+      const after = (await lm.trainOnBatch(x, y, sampleWeight)) as number;
+      expect(lm.trainableWeights).toContain(embeddings);
+      // A small step of SGD lowers the loss by the learning rate times the square of the gradient.
+      expect((loss - after) / (learningRate * squares)).toBeCloseTo(1, 1);
+      lm.dispose();
+      optimizer.dispose();
+    });
   },
   {small: true},
 );
