@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, optimizers} from '../../src';
 import {adaptableLayers} from '../../src/adapters/model_lora';
-import {BACKENDS, onEachBackend} from '../support/backends';
+import {onEachBackend} from '../support/backends';
 import {fixtureJson} from '../support/fixtures';
 import {fixtureModel, numbersOf, rowsOf} from './fixtures';
 
