@@ -1,7 +1,8 @@
 /**
  * Uses tfjs' tape for one stage of a model at a time. `tf.grads` keeps every tensor of the forward and backward pass
  * until the last gradient is computed. Here each stage is differentiated on its own, and keeps only the tensors its
- * gradients need.
+ * gradients need. A gradient may read only tensors that are inputs or results of its operation: by the time it runs,
+ * tensors that it merely closes over, as with `tf.customGrad`, may be disposed.
  */
 import * as tf from '@tensorflow/tfjs';
 import {inputsReadFor} from '../ops/op';

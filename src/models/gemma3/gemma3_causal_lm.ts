@@ -17,6 +17,7 @@ import {
 } from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {headLoss} from '../../ops/head_loss';
+import {loraHeadLoss} from '../../ops/lora_head_loss';
 import {tokenLoss} from '../../ops/token_loss';
 import {type Stage} from '../../training/stages';
 import {PackedWeight} from '../../weights/packed_weight';
@@ -192,11 +193,16 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   }
 
   tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D {
-    const {embeddings, logitSoftCap, loraEnabled} = this.backbone.tokenEmbedding;
-    // `headLoss` takes a single matrix, but with LoRA the head has three.
-    if (loraEnabled) return tf.tidy(() => tokenLoss(this.logits(hidden), targets) as tf.Tensor1D);
+    const {embeddings, logitSoftCap: softCap, loraMatrices, loraScale: scale} = this.backbone.tokenEmbedding;
     const table = embeddings instanceof PackedWeight ? embeddings : (embeddings.read() as tf.Tensor2D);
-    return tf.tidy(() => headLoss(this.finalStates(hidden), table, targets, {softCap: logitSoftCap}));
+    return tf.tidy(() => {
+      const states = this.finalStates(hidden);
+      if (!loraMatrices) return headLoss(states, table, targets, {softCap});
+      // `loraHeadLoss` has no gradient for the table, which a user may have unfrozen.
+      if (embeddings.trainable) return tokenLoss(this.logits(hidden), targets) as tf.Tensor1D;
+      const [a, b] = [loraMatrices.a.read(), loraMatrices.b.read()];
+      return loraHeadLoss(states, table, {a, b, scale}, targets, {softCap});
+    });
   }
 
   protected autoStopTokenIds(): number[] {

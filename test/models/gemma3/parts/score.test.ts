@@ -25,6 +25,13 @@ onEachBackend(() =>
       const gradients = tf.grad(given => lm.score({...args, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(
         embeddings,
       );
+      // Targets of another type are converted inside of the call, and are still there for the gradients.
+      const floats = {...args, targetIds: tf.cast(targetIds, 'float32')};
+      const same = tf.grad(given => lm.score({...floats, layerInterceptFn: (x, i) => (i === -1 ? given : x)}))(
+        embeddings,
+      );
+      expect(same).toBeAllClose(gradients, 1e-12);
+      tf.dispose([floats.targetIds, same]);
       expect(losses.shape).toEqual([2, 8]);
       expect(gradients.shape).toEqual([2, 8, 128]);
 
