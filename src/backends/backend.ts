@@ -11,7 +11,9 @@ export interface Backend {
   unavailable(): Promise<string | undefined>;
   /** False if "auto" should prefer a later backend although this one can be used. */
   preferred(): boolean;
-  /** Makes it tfjs' current backend. If options are given, an existing one is recreated and its tensors are lost. */
+  /**
+   * Makes it tfjs' current backend. If options are given, or an existing one can no longer compute, it is recreated.
+   */
   use(options: object): Promise<void>;
   /** A description for users of how it computes here: instruction set, threads. */
   details(): Promise<string>;

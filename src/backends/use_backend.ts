@@ -18,10 +18,12 @@ export const backendNames: readonly BackendName[] = ['auto', ...names];
 
 /**
  * Selects the backend. Call it once, before creating the first model. "auto" selects the best one that works here. If
- * options are given, an existing backend is recreated and its tensors are lost.
+ * options are given, an existing backend is recreated and its tensors are lost. A backend that can no longer compute,
+ * because a thread died or `tf.engine().reset()` ended it, is also recreated, with its old options.
  *
  * @returns the name of the backend in use.
- * @throws ValueError for an unknown name or option, or for a backend that cannot be used here, with the reason.
+ * @throws ValueError for an unknown name, an unknown or invalid option, or a backend that cannot be used here, with the
+ * reason. The backend in use then stays as it is.
  */
 export async function useBackend<Name extends BackendName = 'auto'>(
   name: Name = 'auto' as Name,

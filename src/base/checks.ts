@@ -44,3 +44,37 @@ export function checkArguments(owner: string, args: unknown, known: readonly str
   checkObject(owner, args);
   checkKeys(owner, args, known);
 }
+
+/** What valid indices are, in the words of an error message. */
+export interface IndexRange {
+  /** What the indices are, such as "token ids". */
+  what: string;
+  /** Valid indices are at least 0 and below this. */
+  limit: number;
+  /** Where the limit comes from. */
+  of: string;
+  /** What to do. */
+  advice: string;
+}
+
+/**
+ * Checks indices of an array of this shape before they are followed. NaN is invalid as well.
+ *
+ * @throws ValueError naming the first invalid index and its place.
+ */
+export function checkIndices(
+  indices: ArrayLike<number>,
+  shape: readonly number[],
+  {what, limit, of, advice}: IndexRange,
+): void {
+  for (let i = 0; i < indices.length; i++) {
+    const index = indices[i]!;
+    if (index >= 0 && index < limit) continue;
+    const place: number[] = [];
+    for (let axis = shape.length - 1, rest = i; axis >= 0; axis--) {
+      place.unshift(rest % shape[axis]!);
+      rest = Math.floor(rest / shape[axis]!);
+    }
+    throw new ValueError(`Expected ${what} from 0 to ${limit - 1}, ${of}. Received: ${index} at [${place}]. ${advice}`);
+  }
+}

@@ -67,11 +67,16 @@ function byName(names: readonly string[], x: ModelInputs): Record<string, unknow
 const isRow = (value: unknown): value is ArrayLike<unknown> =>
   Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 
+/** Larger whole numbers would wrap around in an int32 tensor, to other valid tokens. */
+const isInt32 = (value: unknown) => typeof value === 'number' && value === (value | 0);
+
 /**
  * Creates a tensor from nested arrays, whose rows may be typed arrays. Checks all rows, whereas tfjs takes the shape
  * from the first row of each axis and does not check the others.
+ *
+ * @throws ValueError on rows of different lengths or depths, and on values that are not numbers of this type.
  */
-function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'): tf.Tensor {
+export function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'): tf.Tensor {
   const refuse = (received: string, advice: string): never => {
     const numbers = dtype === 'int32' ? 'whole numbers' : 'numbers';
     throw new ValueError(
@@ -84,9 +89,10 @@ function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'):
   let filled = 0;
   const take = (part: unknown, axis: number): void => {
     if (axis === shape.length) {
-      const fits = dtype === 'int32' ? Number.isSafeInteger(part) : typeof part === 'number';
+      const fits = dtype === 'int32' ? isInt32(part) : typeof part === 'number';
       if (!fits && typeof part !== 'boolean') {
-        refuse(isRow(part) ? 'rows of different depths' : show(part), 'Pass only numbers.');
+        const advice = Number.isSafeInteger(part) ? 'Pass only numbers of 32 bits.' : 'Pass only numbers.';
+        refuse(isRow(part) ? 'rows of different depths' : show(part), advice);
       }
       values[filled++] = Number(part);
       return;

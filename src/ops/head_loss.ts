@@ -4,10 +4,12 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
+import {checkIndexTensor} from '../weights/host_values';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Packing} from '../weights/packing';
 import {type Attributes, type Inputs, type KeepingOp, runKeepingOp, tapeIsOn} from './op';
 import {softCap} from './soft_cap';
+import {targetRange} from './token_loss';
 
 export interface HeadLossInputs extends Inputs {
   /** (N, D) */
@@ -137,7 +139,8 @@ export const headLossOp: KeepingOp<HeadLossInputs, HeadLossAttrs> = {
  * While tfjs records, the gradient for hidden is computed together with the losses, from the same logits: a training
  * step then needs two products with W instead of three.
  *
- * @throws ValueError if shapes do not fit.
+ * @throws ValueError if shapes do not fit, and for targets outside the vocabulary, on backends whose tensors the host
+ * can read.
  */
 export function headLoss(
   hidden: tf.Tensor2D,
@@ -154,6 +157,7 @@ export function headLoss(
     );
   }
   if (count === 0) return tf.zeros([0]);
+  checkIndexTensor(targets, targetRange(vocabulary));
   const packed = head instanceof PackedWeight;
   return tf.tidy(() => {
     const inputs = {hidden, table: packed ? head.bits : head, targets: tf.cast(targets, 'int32')};

@@ -1,5 +1,6 @@
 /** Puts the embeddings of images at their placeholders in a text. */
 import * as tf from '@tensorflow/tfjs';
+import {checkIndexTensor} from '../weights/host_values';
 import {type Op, runOp} from './op';
 
 type InterleaveInputs = {text: tf.Tensor; images: tf.Tensor; indices: tf.Tensor};
@@ -66,9 +67,18 @@ export const interleaveOp: Op<InterleaveInputs, Record<string, never>> = {
  * Row m of `images` replaces row `indices[m]` of its sample; rows for index 0 are dropped.
  *
  * text: (B, T, D), images: (B · K, D), indices: int32 (B, K) → (B, T, D).
+ *
+ * @throws ValueError for indices outside the text, on backends whose tensors the host can read.
  */
 export function interleave(text: tf.Tensor3D, images: tf.Tensor2D, indices: tf.Tensor2D): tf.Tensor3D {
   // Kernels are broken for empty tensors on several backends.
   if (images.size === 0 || text.size === 0) return text.clone();
+  const length = text.shape[1];
+  checkIndexTensor(indices, {
+    what: 'vision indices',
+    limit: length,
+    of: `the positions of a text of ${length} tokens`,
+    advice: "Take them from this model's preprocessor, count from 0 in each row, and pad them with 0.",
+  });
   return tf.tidy(() => runOp(interleaveOp, {text, images, indices: tf.cast(indices, 'int32')}, {}) as tf.Tensor3D);
 }

@@ -3,11 +3,13 @@
  * never exist at once either: the gradients compute them again, a few tokens at a time.
  */
 import * as tf from '@tensorflow/tfjs';
+import {checkIndexTensor} from '../weights/host_values';
 import {PackedWeight} from '../weights/packed_weight';
 import {type Packing} from '../weights/packing';
 import {type Attributes, type Inputs, type Op, runGradients, runOp, type SeveralOp} from './op';
 import {softCap} from './soft_cap';
 import {tokenLoss} from './token_loss';
+import {targetRange} from './token_loss';
 
 interface LoraHeadLossInputs extends Inputs {
   /** (N, D) */
@@ -111,6 +113,8 @@ export const loraHeadLossGradientOp: SeveralOp<LoraHeadLossInputs & {dy: tf.Tens
 /**
  * `−log softmax(cap(hidden · (W + scale · A · B)ᵀ))[target]` of each token, (N). hidden: (N, D), W: (V, D), float32 or
  * packed, A: (V, rank), B: (rank, D), targets: int32 (N). Has gradients for hidden, A and B, not for W.
+ *
+ * @throws ValueError for targets outside the vocabulary, on backends whose tensors the host can read.
  */
 export function loraHeadLoss(
   hidden: tf.Tensor2D,
@@ -120,6 +124,7 @@ export function loraHeadLoss(
   {softCap = null, logitsAtOnce = LOGITS_AT_ONCE}: {softCap?: number | null; logitsAtOnce?: number} = {},
 ): tf.Tensor1D {
   if (hidden.shape[0] === 0) return tf.zeros([0]);
+  checkIndexTensor(targets, targetRange(head.shape[0]!));
   const packed = head instanceof PackedWeight;
   return tf.tidy(() => {
     const {a, b, scale} = lora;

@@ -1,6 +1,18 @@
 /** The cross-entropy of given tokens. */
 import * as tf from '@tensorflow/tfjs';
+import {type IndexRange} from '../base/checks';
+import {checkIndexTensor} from '../weights/host_values';
 import {type Op, runOp} from './op';
+
+/** The valid targets of a vocabulary of this size. */
+export const targetRange = (size: number): IndexRange => ({
+  what: 'target ids',
+  limit: size,
+  of: `since the vocabulary has ${size} tokens`,
+  advice:
+    'Take labels from the tokenizer of this model. To leave out tokens, give them the label 0 and, in training, the ' +
+    'weight 0: other numbers, such as -100, have no meaning here.',
+});
 
 type TokenLossInputs = {
   /** (N, V) */
@@ -33,8 +45,11 @@ export const tokenLossOp: Op<TokenLossInputs, Record<string, never>> = {
 /**
  * Logits (…, V), targets int32 (…) → −log softmax(logits)[target], (…). Like Keras' sparse categorical cross-entropy
  * with `from_logits=True`.
+ *
+ * @throws ValueError for targets outside the vocabulary, on backends whose tensors the host can read.
  */
 export function tokenLoss(logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
+  checkIndexTensor(targets, targetRange(logits.shape.at(-1)!));
   return tf.tidy(() => {
     const rows = tf.reshape(logits, [-1, logits.shape.at(-1)!]);
     const flat = tf.reshape(tf.cast(targets, 'int32'), [-1]);

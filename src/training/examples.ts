@@ -1,7 +1,7 @@
 /** Training data as rows that can be read in batches: text with a preprocessor, or tensors. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
-import {inputTensors, type ModelInputs, type ModelWithInputs} from '../layers/named_inputs';
+import {inputTensors, type ModelInputs, type ModelWithInputs, nestedTensor} from '../layers/named_inputs';
 import {type Batch, type Labels, weightedTokens} from './batch';
 
 /** Rows that can be read in batches. */
@@ -130,7 +130,7 @@ const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
 /** Labels or weights as a tensor: the given one, or a new one with their values. */
 function labelTensor(name: string, value: LabelsLike, dtype: 'int32' | 'float32'): tf.Tensor {
   if (value instanceof tf.Tensor) return value;
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return tf.tensor(value as tf.TensorLike, undefined, dtype);
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return nestedTensor(name, value, dtype);
   throw new ValueError(`Expected \`${name}\` as a tensor or as nested arrays of numbers. Received: ${show(value)}.`);
 }
 

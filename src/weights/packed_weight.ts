@@ -4,6 +4,7 @@ import {ValueError} from '../base/errors';
 import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
 import {type PackedFormat} from './dtype';
+import {checkIndexTensor, rowsOfTable} from './host_values';
 import {initialValues} from './initial_values';
 import {type Initializer} from './initializers';
 import {bfloat16Bits, packValues, slabPieces} from './pack_values';
@@ -98,8 +99,13 @@ export class PackedWeight extends tf.LayerVariable {
     return this.packing.matMul(x, this.bits, this.rows, this.columns);
   }
 
-  /** The rows with these ids, float32 (ids, columns). */
+  /**
+   * The rows with these ids, float32 (ids, columns).
+   *
+   * @throws ValueError for ids that are not rows, on backends whose tensors the host can read.
+   */
   gatherRows(ids: tf.Tensor1D): tf.Tensor2D {
+    checkIndexTensor(ids, rowsOfTable(this.rows));
     return this.packing.gatherRows(this.bits, ids, this.columns);
   }
 

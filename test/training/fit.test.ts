@@ -143,6 +143,43 @@ test('fifty steps leave no tensors behind, even after errors', async () => {
   lm.dispose();
 });
 
+onEachBackend(() =>
+  test('ids, labels and vision indices that do not exist are refused, and training goes on as before', async () => {
+    const lm = fixtureModel(true);
+    lm.compile({optimizer: 'adam'});
+    const {x, y, sampleWeight} = dataOf(true);
+    const args = {sampleWeight, batchSize: 8, shuffle: false};
+    await lm.fit(x, y, args);
+    /** A copy of rows whose first number is another one. */
+    const withFirst = (rows: number[][], first: number) =>
+      rows.map((row, i) => (i === 0 ? [first, ...row.slice(1)] : row));
+    const {vocabularySize} = lm.backbone.config;
+    const before = numbersOf(lm.weights);
+    await expectNoLeak(async () => {
+      for (const id of [vocabularySize, 999_999, -1]) {
+        const received = expect.stringMatching(new RegExp(`Received: ${id}[ .]`));
+        const refused = {name: 'ValueError', message: received};
+        const ids = withFirst(x.token_ids!, id);
+        await expect(lm.fit({...x, token_ids: ids}, y, args)).rejects.toMatchObject(refused);
+        const indices = withFirst(x.vision_indices!, id);
+        await expect(lm.fit({...x, vision_indices: indices}, y, args)).rejects.toMatchObject(refused);
+        const weights = withFirst(sampleWeight, 1);
+        const labels = withFirst(y, id);
+        await expect(lm.fit(x, labels, {...args, sampleWeight: weights})).rejects.toMatchObject(refused);
+        // A label without weight is not read.
+        tf.dispose(await lm.evaluate(x, labels, {sampleWeight: withFirst(sampleWeight, 0)}));
+      }
+      const wrapped = withFirst(y, 2 ** 32 + 5);
+      await expect(lm.fit(x, wrapped, args)).rejects.toThrow('Expected `y` as a tensor or as nested arrays of whole');
+    });
+    expect(numbersOf(lm.weights)).toEqual(before);
+    await lm.fit(x, y, args);
+    expect(numbersOf(lm.weights)).not.toEqual(before);
+    lm.optimizer.dispose();
+    lm.dispose();
+  }),
+);
+
 describe('losses that are not finite', () => {
   test('stop the run before the step', async () => {
     const lm = fixtureModel();

@@ -25,6 +25,9 @@ export interface MathBackendCPU extends tf.KernelBackend {
 export const valuesOf = (backend: MathBackendCPU, tensor: tf.TensorInfo): tf.TypedArray =>
   backend.data.get(tensor.dataId).values;
 
+/** Reads a tensor for `registerHostValues`: its array on tfjs' current backend, which must extend the CPU backend. */
+export const hostValues = (tensor: tf.Tensor): tf.TypedArray => valuesOf(tf.backend() as MathBackendCPU, tensor);
+
 /** The class of tfjs' CPU backend, for backends that extend it. */
 export function cpuBackendClass(): new () => MathBackendCPU {
   const factory = tf.findBackendFactory('cpu');

@@ -1,6 +1,8 @@
 /** The `cpu` backend: tfjs' own, with this package's kernels, which are registered when this file is imported. */
 import * as tf from '@tensorflow/tfjs';
+import {registerHostValues} from '../../weights/host_values';
 import {type Backend} from '../backend';
+import {hostValues} from './cpu_backend';
 import './host_packing';
 import {cpuKernels} from './kernels';
 
@@ -9,6 +11,8 @@ for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {
   // duplicates.
   if (!tf.getKernel(kernelName, 'cpu')) tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
 }
+
+registerHostValues('cpu', hostValues);
 
 export const cpu = {
   name: 'cpu',

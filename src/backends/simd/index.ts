@@ -3,11 +3,12 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {type Backend} from '../backend';
-import {createSimdBackend} from './create_backend';
+import {createSimdBackend, isUsable} from './create_backend';
 import {hasSimd} from './engine/has_simd';
-import {SimdEngine, type SimdOptions} from './engine/simd_engine';
+import {type SimdOptions} from './engine/options';
+import {SimdEngine} from './engine/simd_engine';
 
-export {type SimdOptions} from './engine/simd_engine';
+export {type SimdOptions} from './engine/options';
 
 export const simd = {
   name: 'simd',
@@ -15,11 +16,10 @@ export const simd = {
   unavailable: async () => undefined,
   preferred: hasSimd,
   use: async (options: SimdOptions) => {
-    const hasOptions = Object.keys(options).length > 0;
-    const exists = Boolean(tf.findBackendFactory('simd'));
-    if (exists && hasOptions) tf.removeBackend('simd');
-    if (!exists || hasOptions) await createWithThreads(options);
-    await tf.setBackend('simd');
+    // One after another: of two backends that are created at once, tfjs would keep one, and the other's threads.
+    const done = running.then(() => useOnce(options));
+    running = done.catch(() => {});
+    await done;
   },
   details: async () => {
     if (!hasSimd()) return 'without WebAssembly SIMD: plain JavaScript, one thread';
@@ -32,6 +32,20 @@ export const simd = {
     return `WebAssembly with ${instructions}${vectors}, ${threads} thread${threads > 1 ? 's' : ''}${note}`;
   },
 } as const satisfies Backend;
+
+let running: Promise<void> = Promise.resolve();
+/** The options of the last engine, which its successor gets if it dies. */
+let lastOptions: SimdOptions = {};
+
+async function useOnce(options: SimdOptions): Promise<void> {
+  if (Object.keys(options).length > 0) {
+    await createWithThreads(options);
+    lastOptions = options;
+  } else if (!isUsable('simd')) {
+    await createWithThreads(lastOptions);
+  }
+  await tf.setBackend('simd');
+}
 
 /** Falls back to one thread if no number of threads was given: a page may forbid workers. */
 async function createWithThreads(options: SimdOptions): Promise<void> {

@@ -11,7 +11,6 @@ import {
   FAILED,
   GENERATION,
   MAX_ARGUMENTS,
-  MAX_THREADS,
   NOTHING,
   PATIENCE,
   RECEIVE,
@@ -21,41 +20,16 @@ import {
 } from '../assembly/numbers';
 import {WASM_BINARIES} from '../generated/wasm_binaries';
 import {Bank, instantiate, PAGE, staticBytes} from './bank';
+import {checkSimdOptions, type SimdEngineOptions} from './options';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
-
-/** Options of `useBackend('simd', …)`. */
-export interface SimdOptions {
-  /**
-   * Number of threads, including the calling one. Defaults to the number of cores, at most 8. Always 1 where memory
-   * cannot be shared or WebAssembly SIMD is missing.
-   */
-  threads?: number;
-  /** Use relaxed SIMD. Defaults to true where it is available and passes a test at startup. */
-  relaxed?: boolean;
-  /**
-   * Run matrix products on tiles for 256-bit vectors. On x64, Node 24 and later can compile WebAssembly to such vectors
-   * with a V8 flag, which is set unless this is false. Defaults to whether these tiles are faster in a trial at
-   * startup.
-   */
-  wide?: boolean;
-}
-
-export interface SimdEngineOptions extends SimdOptions {
-  /** The memory of bank 0; several threads need a shared one. Its maximum may be 65,536 pages. */
-  memory?: WebAssembly.Memory;
-  /**
-   * Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB.
-   */
-  maximumPages?: number;
-  /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
-  maximumBanks?: number;
-}
 
 /** A worker polls for about a millisecond before it sleeps. */
 const IDLE_POLLS = 1_000_000;
 /** Number of naps in a barrier before a thread gives up: about a minute. */
 const DEFAULT_PATIENCE = 300_000;
+
+export {type SimdEngineOptions, type SimdOptions} from './options';
 
 export class SimdEngine {
   readonly shared: boolean;
@@ -80,10 +54,12 @@ export class SimdEngine {
     for (const worker of workers) void worker.ended.then(() => this.fail());
   }
 
+  /** @throws ValueError on unusable options; Error if `relaxed` is true where relaxed SIMD is not available. */
   static async create(options: SimdEngineOptions = {}): Promise<SimdEngine> {
+    checkSimdOptions(options);
     const shared = options.memory ? isShared(options.memory) : typeof SharedArrayBuffer !== 'undefined';
     const wanted = options.threads ?? Math.min(coreCount(), 8);
-    const threads = shared ? Math.max(1, Math.min(MAX_THREADS, Math.floor(wanted))) : 1;
+    const threads = shared ? wanted : 1;
     const {maximumPages = PAGE - 1, maximumBanks = Infinity} = options;
     const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
     reserve(memory, staticBytes(threads));
@@ -173,9 +149,12 @@ export class SimdEngine {
     } catch (error) {
       const anotherFailed = target.control[FAILED / 4] !== 0;
       this.fail();
-      throw new Error(anotherFailed ? DEAD : `SIMD command ${command} failed: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw new Error(
+        anotherFailed ? DEAD : `SIMD command ${command} failed: ${(error as Error).message}. ${RESTART}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 
@@ -200,8 +179,13 @@ export class SimdEngine {
     for (const {control} of this.banks) Atomics.store(control, FAILED / 4, 1);
   }
 
+  /** False once the engine has failed or has been disposed of: it never runs a command again. */
+  get alive(): boolean {
+    return !this.disposed && !this.failed;
+  }
+
   private checkAlive(): void {
-    if (this.disposed) throw new Error('This SIMD engine has been disposed.');
+    if (this.disposed) throw new Error(DISPOSED);
     if (this.failed) throw new Error(DEAD);
   }
 
@@ -216,7 +200,11 @@ export class SimdEngine {
   }
 }
 
-const DEAD = 'A thread of the SIMD engine died or does not respond. Dispose the engine and create a new one.';
+const RESTART = 'Call `await useBackend()` to start a new engine.';
+const DEAD = `A thread of the SIMD engine died or does not respond. ${RESTART}`;
+const DISPOSED =
+  'The SIMD engine has been disposed of, by `tf.removeBackend`, `tf.engine().reset()` or `useBackend` with options. ' +
+  RESTART;
 
 /** Grows a memory to at least this size. */
 function reserve(memory: WebAssembly.Memory, bytes: number): void {

@@ -37,7 +37,7 @@ export interface GatherArgs {
   table: number;
   type: NumberType;
   columns: number;
-  /** int32 (count): row numbers; not checked. */
+  /** int32 (count): row numbers; the operation checks them. */
   ids: number;
   count: number;
   /** (count, columns) */

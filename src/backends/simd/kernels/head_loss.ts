@@ -1,6 +1,5 @@
 /** The loss of the output head, and its gradient for the hidden states, without storing the logits. */
 import type * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../../../base/errors';
 import {type HeadLossAttrs, headLossOp} from '../../../ops/head_loss';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
@@ -18,7 +17,7 @@ export interface HeadLossArgs {
   type: NumberType;
   /** (rows, width) */
   x: number;
-  /** int32 (rows), each below `vocabulary`; not checked. */
+  /** int32 (rows), each below `vocabulary`; the operation checks them. */
   targets: number;
   /** (rows), both: the loss is difference + log(sum). */
   differences: number;
@@ -66,7 +65,6 @@ const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((ba
   const {packing, vocabulary, softCap, gradients: withGradients} = attrs;
   // The command cannot read a table that another backend packed.
   if (packing && packing.order !== 'p8') return headLossOp.reference(inputs as never, attrs) as tf.Tensor[];
-  checkTargets(valuesOf(backend, inputs.targets), vocabulary);
   const [count, width] = inputs.hidden.shape as [number, number];
   const {threads} = backend.engine;
   const most = Math.max(1, Math.floor(MAX_SUMS / (threads * width * HEAD_ROWS))) * HEAD_ROWS;
@@ -96,11 +94,5 @@ const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((ba
   backend.disposeIntermediateTensorInfo(all);
   return results;
 });
-
-function checkTargets(targets: ArrayLike<number>, vocabulary: number): void {
-  const invalid = Array.from(targets).find(id => !(id >= 0 && id < vocabulary));
-  if (invalid === undefined) return;
-  throw new ValueError(`Expected targets from 0 to ${vocabulary - 1}. Received: ${invalid}.`);
-}
 
 export const headLossKernels: KernelMap = {Gemma3HeadLoss: headLossKernel};

@@ -1,0 +1,45 @@
+/** Options of the engine, and their checks. */
+import {checkArgument} from '../../../base/checks';
+import {show, ValueError} from '../../../base/errors';
+import {MAX_THREADS} from '../assembly/numbers';
+
+/** Options of `useBackend('simd', …)`. */
+export interface SimdOptions {
+  /**
+   * Number of threads, including the calling one: from 1 to 32. Defaults to the number of cores, at most 8. Always 1
+   * where memory cannot be shared or WebAssembly SIMD is missing.
+   */
+  threads?: number;
+  /** Use relaxed SIMD. Defaults to true where it is available and passes a test at startup. */
+  relaxed?: boolean;
+  /**
+   * Run matrix products on tiles for 256-bit vectors. On x64, Node 24 and later can compile WebAssembly to such vectors
+   * with a V8 flag, which is set unless this is false. Defaults to whether these tiles are faster in a trial at
+   * startup.
+   */
+  wide?: boolean;
+}
+
+export interface SimdEngineOptions extends SimdOptions {
+  /** The memory of bank 0; several threads need a shared one. Its maximum may be 65,536 pages. */
+  memory?: WebAssembly.Memory;
+  /**
+   * Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB.
+   */
+  maximumPages?: number;
+  /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
+  maximumBanks?: number;
+}
+
+/** @throws ValueError on options that no engine can have. */
+export function checkSimdOptions({threads, relaxed, wide}: SimdOptions): void {
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new ValueError(
+      `Backend "simd" expected \`threads\` as a whole number from 1 to ${MAX_THREADS}. Received: ` +
+        `threads=${show(threads)}. Leave it out for the number of cores, at most 8.`,
+    );
+  }
+  for (const [name, value] of Object.entries({relaxed, wide})) {
+    if (value !== undefined) checkArgument('Backend "simd"', name, value, 'flag');
+  }
+}
