@@ -8,8 +8,7 @@ import {PackedWeight} from '../weights/packed_weight';
 import {type Packing} from '../weights/packing';
 import {type Attributes, type Inputs, type Op, runGradients, runOp, type SeveralOp} from './op';
 import {softCap} from './soft_cap';
-import {tokenLoss} from './token_loss';
-import {targetRange} from './token_loss';
+import {targetRange, tokenLoss} from './token_loss';
 
 interface LoraHeadLossInputs extends Inputs {
   /** (N, D) */

@@ -316,7 +316,9 @@ describe.each([1, 2, 4].flatMap(threads => [true, false].map(relaxed => ({relaxe
       tf.tidy(() => {
         const hidden = normal([2, 3], 1) as tf.Tensor2D;
         const wrong = tf.tensor1d([0, 9], 'int32');
-        expect(() => headLoss(hidden, normal([9, 3], 2) as tf.Tensor2D, wrong)).toThrow('0 to 8. Received: 9');
+        expect(() => headLoss(hidden, normal([9, 3], 2) as tf.Tensor2D, wrong)).toThrow(
+          '0 to 8, since the vocabulary has 9 tokens. Received: 9',
+        );
       });
     });
 
