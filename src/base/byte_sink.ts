@@ -64,7 +64,8 @@ async function orAbort<T>(
     await finish();
     return result;
   } catch (error) {
-    await sink.abort();
+    // Why it failed matters more than why its remains cannot be removed, often the same.
+    await sink.abort().catch(() => {});
     throw error;
   }
 }

@@ -1,4 +1,11 @@
 /** Sources of files: a folder, a set of browser files, a server, memory. */
+import {ValueError} from './errors';
+
+/** Bytes `start` to `end - 1` of a file. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
 
 /** One file, read by byte ranges, so that memory never holds a whole weights file. */
 export interface ByteSource {
@@ -12,7 +19,31 @@ export interface ByteSource {
    * @throws Error if the file ends before `target` is full.
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
+  /**
+   * Number of bytes that are read about as fast as a few of them, where that is many, as on servers. Readers of small
+   * structures fetch that many at a time.
+   */
+  readonly blockSize?: number;
+  /**
+   * Announces what will be read next, in this order. A source with slow round trips fetches it ahead, several requests
+   * at a time; others have no such method. Reads may still differ from what was announced.
+   */
+  readAhead?(ranges: readonly ByteRange[]): void;
   close(): Promise<void>;
+}
+
+/** Where bytes are: a range of one file. */
+export interface BytePlace extends ByteRange {
+  readonly source: ByteSource;
+}
+
+/** Announces to their files that these places will be read, in this order. */
+export function announceReads(places: readonly BytePlace[]): void {
+  for (let first = 0, end = 0; first < places.length; first = end) {
+    const {source} = places[first]!;
+    while (places[end]?.source === source) end++;
+    source.readAhead?.(places.slice(first, end));
+  }
 }
 
 /** The files of one preset, by path inside the preset (`config.json`, `assets/tokenizer/vocabulary.spm`). */
@@ -22,12 +53,29 @@ export interface PresetSource {
   has(path: string): Promise<boolean>;
   /** @throws ValueError if there is no such file, naming it and the preset. */
   open(path: string): Promise<ByteSource>;
+  /**
+   * Opens a file that should exist, and have this size, without looking. If it is otherwise, reading it throws. Sources
+   * with slow round trips have this method.
+   */
+  openSized?(path: string, size: number): ByteSource;
+  /** The name of the one file that the preset is, where the user named a file and not its folder. */
+  readonly named?: string;
+  /** Names of the files in the folder itself, not in folders inside it. Left out, or undefined, where they are unknown. */
+  list?(): Promise<string[] | undefined>;
 }
 
-/** All bytes of a small file. */
-export async function readAll(source: PresetSource, path: string): Promise<Uint8Array> {
+/**
+ * All bytes of a small file.
+ *
+ * @param limit how many bytes it may have.
+ * @throws ValueError if it has more.
+ */
+export async function readAll(source: PresetSource, path: string, limit = Infinity): Promise<Uint8Array> {
   const file = await source.open(path);
   try {
+    if (file.size > limit) {
+      throw new ValueError(`Expected at most ${limit} bytes in "${file.name}". Received: ${file.size} bytes.`);
+    }
     const bytes = new Uint8Array(file.size);
     await file.readInto(0, bytes);
     return bytes;

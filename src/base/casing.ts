@@ -1,7 +1,8 @@
 /** Converts names between camelCase (this package) and snake_case (Keras' files). */
 import {ValueError} from './errors';
 
-const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+/** One key in camelCase. */
+export const camelKey = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
 const snakeKey = (key: string) => key.replace(/([A-Z]|(?<=[a-z])\d+$)/g, part => `_${part.toLowerCase()}`);
 

@@ -1,5 +1,6 @@
 /** Error classes that callers can distinguish. Messages say what was expected, what was received and what to do. */
 import {formatBytes} from './format_bytes';
+import {similarName} from './similar';
 
 /** An argument or a file has a value that cannot be used. KerasHub raises `ValueError` in the same places. */
 export class ValueError extends Error {
@@ -62,11 +63,20 @@ export class ContextFullError extends ValueError {
   }
 }
 
+/** Undefined for an object that contains itself, or a bigint. */
+function jsonOf(value: object): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return undefined;
+  }
+}
+
 /** A value in an error message: short, and never `[object Object]`. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (value === undefined || value === null || typeof value !== 'object') return String(value);
-  const text = JSON.stringify(value) ?? String(value);
+  const text = jsonOf(value) ?? `an object with ${Object.keys(value).slice(0, 8).join(', ')}`;
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
@@ -104,11 +114,34 @@ export function listed(problems: readonly string[]): string {
 }
 
 /**
+ * ` Did you mean "hiddenDim"?`, or nothing if no known name is similar to one of these.
+ *
+ * @param others names that are not similar, and the known names that they stand for.
+ */
+export function didYouMean(
+  names: readonly string[],
+  known: readonly string[],
+  others: Readonly<Record<string, string>> = {},
+): string {
+  const meant = (name: string) => {
+    const other = Object.hasOwn(others, name) ? others[name] : undefined;
+    return other !== undefined && known.includes(other) ? other : similarName(name, known);
+  };
+  const similar = new Set(names.map(meant).filter(name => name !== undefined));
+  return similar.size ? ` Did you mean ${[...similar].map(name => `"${name}"`).join(', ')}?` : '';
+}
+
+/**
  * Refuses unknown keys, so that a misspelled option is not ignored silently.
  *
- * @throws ValueError naming the unknown keys and all known ones.
+ * @throws ValueError naming the unknown keys, all known ones, and those that may have been meant.
  */
-export function checkKeys(owner: string, received: object, known: readonly string[]): void {
+export function checkKeys(
+  owner: string,
+  received: object,
+  known: readonly string[],
+  others?: Readonly<Record<string, string>>,
+): void {
   if (typeof received !== 'object' || received === null) {
     throw new ValueError(`${owner} expected an object with any of ${known.join(', ')}. Received: ${show(received)}.`);
   }
@@ -116,7 +149,7 @@ export function checkKeys(owner: string, received: object, known: readonly strin
   if (unknown.length) {
     throw new ValueError(
       `${owner} has no argument${unknown.length > 1 ? 's' : ''} ${unknown.map(key => `"${key}"`).join(', ')}. ` +
-        (known.length ? `Expected: ${known.join(', ')}.` : 'It takes none.'),
+        (known.length ? `Expected: ${known.join(', ')}.${didYouMean(unknown, known, others)}` : 'It takes none.'),
     );
   }
 }

@@ -10,13 +10,16 @@ export type JsonObject = {[key: string]: Json};
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** Bytes of a JSON file at most. The largest that models have is a tenth of it. */
+const LIMIT = 256 * 2 ** 20;
+
 /**
  * Reads and parses one JSON file.
  *
- * @throws ValueError if there is no such file, or it is not JSON.
+ * @throws ValueError if there is no such file, it is not JSON, or larger than any.
  */
 export async function readJson(source: PresetSource, path: string): Promise<Json> {
-  const text = new TextDecoder().decode(await readAll(source, path));
+  const text = new TextDecoder().decode(await readAll(source, path, LIMIT));
   try {
     return JSON.parse(text) as Json;
   } catch (error) {

@@ -43,6 +43,14 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
     return new BlobFile(path, await handle.getFile());
   }
 
+  async list(): Promise<string[]> {
+    const names: string[] = [];
+    // TypeScript's DOM library lacks `entries`, which all browsers with directory handles have.
+    const {directory} = this as unknown as {directory: {entries(): AsyncIterable<[string, FileSystemHandle]>}};
+    for await (const [name, {kind}] of directory.entries()) if (kind === 'file') names.push(name);
+    return names.sort();
+  }
+
   async create(path: string): Promise<ByteSink> {
     if (!(await this.find(path))) this.created.add(path);
     const [folder, name] = await this.folderOf(path, true);

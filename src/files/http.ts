@@ -1,124 +1,199 @@
 /** A preset at an http(s) address. Any static server will do, but large files need range requests. */
 import {type ByteSource, MemorySource, type PresetSource} from '../base/byte_source';
+import {concatBytes} from '../base/concat_bytes';
 import {ValueError} from '../base/errors';
+import {type HttpAddress, parseAddress} from './http_address';
+import {ReadAhead} from './http_ahead';
+import {discard, HttpClient, type HttpOptions, LostRequest, pieces} from './http_client';
+import {
+  checkEncoding,
+  contentRange,
+  type HttpAccess,
+  HttpFile,
+  SMALL,
+  versionOf,
+  WHOLE_LIMIT,
+  withoutRanges,
+} from './http_file';
+import {isPage, PAGE_START} from './http_page';
 
-/** @throws Error naming the address if the server does not answer. */
-async function request(address: string, init: RequestInit): Promise<Response> {
-  try {
-    return await fetch(address, init);
-  } catch (error) {
-    const {message, cause} = error as Error & {cause?: {code?: string}};
-    const code = cause?.code ? ` (${cause.code})` : '';
+/** Bytes of the first request for a file: most files of a preset are no larger. */
+const HEAD = 256 * 1024;
+
+/** The end of a range that no file reaches. Servers shorten it to the size of the file. */
+const BEYOND = 10 ** 15;
+
+/** Statuses that say that there is no such file. Object stores answer 403 where files may not be listed. */
+const MISSING = new Set([403, 404, 410]);
+
+/** Why a file was not found: what the server answered. */
+interface Missing {
+  readonly missing: string;
+}
+
+/**
+ * Files below the address of the preset's folder. A query of the address, such as a token, is sent with the request for
+ * each file. Weights are read with range requests, several at a time, a few megabytes each. A server without range
+ * requests sends files whole: those that are read from beginning to end may have any size, others at most 64 MB.
+ *
+ * A file for which the server sends a web page is not there, whatever its status is. Requests that are lost, cut off or
+ * refused for the moment (HTTP 429 and 5xx) are repeated three times.
+ */
+export class HttpPreset implements PresetSource {
+  private readonly address: HttpAddress;
+  private readonly client: HttpClient;
+  private readonly access: HttpAccess;
+  /** Files that {@link has} has found, until they are opened: their first request has answered both. */
+  private readonly found = new Map<string, Promise<ByteSource | Missing>>();
+
+  /** @throws ValueError if this is no http(s) address, or an option cannot be used. */
+  constructor(address: string, options: HttpOptions = {}) {
+    this.address = parseAddress(address);
+    this.client = new HttpClient(options);
+    this.access = {client: this.client, ahead: new ReadAhead()};
+  }
+
+  get name(): string {
+    return this.address.name;
+  }
+
+  /** @throws Error if the server does not answer, or neither with the file nor that there is none. */
+  async has(path: string): Promise<boolean> {
+    return !('missing' in (await this.find(path)));
+  }
+
+  async open(path: string): Promise<ByteSource> {
+    const found = await this.find(path);
+    this.found.delete(path);
+    if (!('missing' in found)) return found;
+    throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: ${found.missing}.`);
+  }
+
+  openSized(path: string, size: number): ByteSource {
+    const {name, url} = this.placeOf(path);
+    return new HttpFile(name, size, url, this.access);
+  }
+
+  private placeOf(path: string): {name: string; url: string} {
+    const name = `${this.name}/${path}`;
+    return {name, url: `${name}${this.address.query}`};
+  }
+
+  private find(path: string): Promise<ByteSource | Missing> {
+    const known = this.found.get(path);
+    if (known) return known;
+    const finding = this.client.retried(() => this.request(path));
+    this.found.set(path, finding);
+    // What is not there now may be there when it is asked for again.
+    const forget = () => void (this.found.get(path) === finding && this.found.delete(path));
+    finding.then(found => 'missing' in found && forget(), forget);
+    return finding;
+  }
+
+  /** Requests the first bytes of a file, which say whether it is there, its size, and often all of it. */
+  private async request(path: string): Promise<ByteSource | Missing> {
+    const {name, url} = this.placeOf(path);
+    const response = await this.client.get(url, name, 0, HEAD - 1);
+    const {status} = response;
+    if (status !== 200 && status !== 206) {
+      await discard(response);
+      // An empty file has no first byte.
+      if (status === 416) return new MemorySource(name, new Uint8Array(0));
+      if (MISSING.has(status)) return {missing: `HTTP ${status}`};
+      throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: HTTP ${status}.`);
+    }
+    if (status === 206) checkEncoding(response, name);
+    const version = versionOf(response);
+    const length = status === 200 ? lengthOf(response) : undefined;
+    if (length !== undefined && length > SMALL) {
+      await discard(response);
+      return new HttpFile(name, length, url, this.access, {ranges: false, version});
+    }
+    const head = await readUpTo(response, name, this.client.signal);
+    if (isPage(head)) return {missing: `a web page with HTTP ${status}`};
+    if (status === 200) return new MemorySource(name, head);
+    const size = contentRange(response)?.total ?? (head.length < HEAD ? head.length : await this.sizeOf(url, name));
+    if (head.length !== Math.min(HEAD, size)) {
+      throw new LostRequest(
+        new Error(
+          `Expected ${Math.min(HEAD, size)} bytes of ${name} from 0. Received: ${head.length}. The connection ended ` +
+            'early.',
+        ),
+      );
+    }
+    if (head.length === size) return new MemorySource(name, head);
+    return new HttpFile(name, size, url, this.access, {head, ranges: true, version});
+  }
+
+  /**
+   * The size of a file of which Content-Range is hidden, as servers of other origins hide it from pages. The length of
+   * a range is shown. HEAD would not do: it tells the length of the compressed file where the server compresses.
+   */
+  private async sizeOf(url: string, name: string): Promise<number> {
+    const response = await this.client.get(url, name, HEAD, BEYOND);
+    await discard(response);
+    // The file ends exactly where the first request ended.
+    if (response.status === 416) return HEAD;
+    const length = response.headers.get('content-length');
+    if (response.status === 206 && length !== null) return HEAD + Number(length);
     throw new Error(
-      `Expected a response from ${address}. Received: ${message}${code}. Check that the server is running and allows ` +
-        'requests from this origin.',
-      {cause: error},
+      `Expected the size of ${name} from its server. Received: HTTP ${response.status} without it. Let the server send ` +
+        'Content-Length, or expose the header Content-Range (Access-Control-Expose-Headers).',
     );
   }
 }
 
-class HttpFile implements ByteSource {
-  constructor(
-    readonly name: string,
-    readonly size: number,
-  ) {}
-
-  async readInto(offset: number, target: Uint8Array): Promise<void> {
-    if (target.length === 0) return;
-    const last = offset + target.length - 1;
-    const response = await request(this.name, {headers: {Range: `bytes=${offset}-${last}`}});
-    if (response.status !== 206 || !response.body) {
-      throw new Error(`Expected bytes ${offset}-${last} of ${this.name}. Received: HTTP ${response.status}.`);
-    }
-    // Copies into the target piece by piece: `arrayBuffer()` would hold a second copy.
-    const reader = response.body.getReader();
-    let filled = 0;
-    for (;;) {
-      const {done, value} = await reader.read();
-      if (done) break;
-      if (filled + value.length > target.length) {
-        throw new Error(`Expected ${target.length} bytes of ${this.name} from ${offset}. Received: more.`);
-      }
-      target.set(value, filled);
-      filled += value.length;
-    }
-    if (filled !== target.length) {
-      throw new Error(
-        `Expected ${target.length} bytes of ${this.name} from ${offset}. Received: ${filled}. ` +
-          'The connection ended early.',
-      );
-    }
-  }
-
-  async close(): Promise<void> {}
+/**
+ * Opens one file at an http(s) address.
+ *
+ * @throws as `open` of {@link HttpPreset}.
+ */
+export function openHttpFile(address: string, options?: HttpOptions): Promise<ByteSource> {
+  const {name, query} = parseAddress(address);
+  const cut = name.lastIndexOf('/');
+  return new HttpPreset(name.slice(0, cut) + query, options).open(name.slice(cut + 1));
 }
 
 /**
- * Files below the address of the preset's folder. Weights are read with range requests. From a server without range
- * requests only small files can be read.
+ * The length of a whole file. Undefined where it is unknown: pages see of answers from other origins the length of
+ * compressed bytes, but not that they are compressed.
  */
-export class HttpPreset implements PresetSource {
-  readonly name: string;
-  constructor(address: string) {
-    this.name = address.endsWith('/') ? address.slice(0, -1) : address;
-  }
+function lengthOf({headers, type}: Response): number | undefined {
+  const length = headers.get('content-length');
+  return length === null || headers.has('content-encoding') || type !== 'basic' ? undefined : Number(length);
+}
 
-  async has(path: string): Promise<boolean> {
-    const address = `${this.name}/${path}`;
-    const head = await request(address, {method: 'HEAD'});
-    if (head.status !== 405 && head.status !== 501) return head.ok;
-    // Some servers support only GET. For an empty file, which has no first byte, they answer 416.
-    const first = await request(address, {headers: {Range: 'bytes=0-0'}});
-    await first.body?.cancel();
-    return first.ok || first.status === 416;
+/** The body of a response, which must not be larger than memory should hold. */
+async function readUpTo(response: Response, name: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let read = 0;
+  for await (const part of pieces(response, name, signal)) {
+    parts.push(part);
+    read += part.length;
+    if (read > WHOLE_LIMIT) throw withoutRanges(name, response.status);
+    // Whoever sends a page in place of a file may send a long one.
+    if (read >= PAGE_START && isPage(parts[0]!)) break;
   }
+  return concatBytes(parts);
+}
 
-  async open(path: string): Promise<ByteSource> {
-    const address = `${this.name}/${path}`;
-    const response = await request(address, {headers: {Range: 'bytes=0-0'}});
+/**
+ * All bytes of one file at an http(s) address, in one request.
+ *
+ * @throws ValueError if it is not there, or a web page comes in its place; Error if the server does not answer.
+ */
+export async function fetchFile(address: string, options: HttpOptions = {}): Promise<Uint8Array> {
+  const client = new HttpClient(options);
+  const {name} = parseAddress(address);
+  return client.retried(async () => {
+    const response = await client.get(address, name);
+    const refused = (received: string) => new ValueError(`Expected a file at ${name}. Received: ${received}.`);
     if (!response.ok) {
-      await response.body?.cancel();
-      throw new ValueError(`Expected a preset at ${this.name} with file "${path}". Received: HTTP ${response.status}.`);
+      await discard(response);
+      throw refused(`HTTP ${response.status}`);
     }
-    if (response.status !== 206) return new MemorySource(address, await readWhole(response, address));
-    await response.body?.cancel();
-    // Servers of other origins often hide Content-Range from browsers, but never Content-Length.
-    const size = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ?? (await sizeByHead(address));
-    if (size === null) {
-      throw new Error(
-        `Expected the size of ${address} from its server. Received: none. Let it answer HEAD requests, or expose the ` +
-          'header Content-Range (Access-Control-Expose-Headers).',
-      );
-    }
-    return new HttpFile(address, Number(size));
-  }
-}
-
-async function sizeByHead(address: string): Promise<string | null> {
-  const response = await request(address, {method: 'HEAD'});
-  // An error page has a different length from the file.
-  return response.ok ? response.headers.get('content-length') : null;
-}
-
-/** Maximum size in bytes of a file that is read from a server without range requests. */
-const WHOLE_LIMIT = 64 * 2 ** 20;
-
-/** Reads the whole body of a response from a server without range requests. */
-async function readWhole(response: Response, address: string): Promise<Uint8Array> {
-  const reader = response.body!.getReader();
-  const pieces: Uint8Array[] = [];
-  let size = Number(response.headers.get('content-length') ?? 0);
-  for (let read = 0; ; size = Math.max(size, read)) {
-    if (size > WHOLE_LIMIT) {
-      await reader.cancel();
-      throw new Error(
-        `Expected a server that answers range requests for ${address}. Received: HTTP ${response.status}.`,
-      );
-    }
-    const {done, value} = await reader.read();
-    if (done) break;
-    pieces.push(value);
-    read += value.length;
-  }
-  return new Uint8Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
+    const bytes = await readUpTo(response, name, client.signal);
+    if (isPage(bytes)) throw refused(`a web page with HTTP ${response.status}`);
+    return bytes;
+  });
 }

@@ -44,6 +44,10 @@ export class MemoryPreset implements PresetSource, PresetSink {
     return new MemorySource(path, bytes);
   }
 
+  async list(): Promise<string[]> {
+    return [...this.files.keys()].filter(path => !path.includes('/'));
+  }
+
   async create(path: string): Promise<ByteSink> {
     return new MemorySink(path, bytes => this.written.set(path, bytes));
   }

@@ -3,9 +3,13 @@ import {folderSink} from '#platform/files';
 import {type PresetSink} from '../base/byte_sink';
 import {describeValue, ValueError} from '../base/errors';
 import {DirectoryHandlePreset} from './directory_handle';
+import {refuseAddress} from './refuse_address';
 
 /** The path or `file:` address of a folder (Node), a browser's directory handle, or any {@link PresetSink}. */
 export type PresetTarget = string | URL | FileSystemDirectoryHandle | PresetSink;
+
+/** Whether a text is an address, but not one of a file on this computer. */
+export const isRemote = (text: string): boolean => /^(?!file:)[a-z][a-z\d+.-]+:\/\//i.test(text);
 
 /**
  * Opens a folder for writing.
@@ -14,13 +18,10 @@ export type PresetTarget = string | URL | FileSystemDirectoryHandle | PresetSink
  */
 export async function openTarget(target: PresetTarget): Promise<PresetSink> {
   if (target instanceof URL) return openTarget(target.href);
-  if (typeof target === 'string' && /^(?!file:)[a-z][a-z\d+.-]+:\/\//i.test(target)) {
-    throw new ValueError(
-      `Expected the path of a folder to save into. Received: "${target}", an address, which cannot be written to. ` +
-        'Save into a folder, a FileSystemDirectoryHandle of a browser, or a MemoryPreset.',
-    );
+  if (typeof target === 'string' && target !== '') {
+    refuseAddress(target, 'folder');
+    return folderSink(target);
   }
-  if (typeof target === 'string' && target !== '') return folderSink(target);
   const given = target as Partial<PresetSink> & Partial<FileSystemDirectoryHandle>;
   if (typeof given?.create === 'function' && typeof given.commit === 'function') return target as PresetSink;
   if (given?.kind === 'directory') return new DirectoryHandlePreset(target as FileSystemDirectoryHandle);

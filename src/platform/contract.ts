@@ -3,7 +3,7 @@
  * `browser/<subject>.ts`; both end with `satisfies` against the interface here, so that they export the same names.
  */
 import {type FileSink, type PresetSink} from '../base/byte_sink';
-import {type ByteSource, type PresetSource} from '../base/byte_source';
+import {type ByteRange, type ByteSource, type PresetSource} from '../base/byte_source';
 
 export interface Files {
   /** Whether this platform has file paths. False in browsers, where functions that take a path refuse it. */
@@ -31,6 +31,12 @@ export interface Files {
    * @throws ValueError if there is a file of that name, or nothing can be written there.
    */
   folderSink(path: string): Promise<PresetSink>;
+  /**
+   * The folder of a file and its name there. Browsers have no paths; what is opened with the result refuses it.
+   *
+   * @throws ValueError on an address that is not that of a local file.
+   */
+  splitPath(path: string): {folder: string; name: string};
   /** Location of a preset in the package: a path in Node, an address in browsers. Undefined if the package lacks it. */
   packagedPreset(name: string): Promise<string | undefined>;
 }
@@ -42,8 +48,44 @@ export interface Images {
    * @throws ValueError if it cannot be read.
    */
   readImageFile(path: string): Promise<Uint8Array>;
-  /** The pixels of an image element, a canvas or a bitmap. Undefined for anything else, and in Node. */
-  drawnPixels(image: object): ImageData | undefined;
+  /**
+   * Decodes a WebP, GIF or AVIF file: in browsers with the browser's own decoder, in Node with the package "sharp", if it
+   * is installed. Animations give their first picture. Numbers are taken as they are, without a colour profile.
+   *
+   * @param turn whether to turn the image as its metadata says.
+   * @throws Error if the file cannot be decoded, or nothing here decodes it. The message says what to do.
+   */
+  decodeOtherFile(bytes: Uint8Array, file: OtherImage, turn: boolean): Promise<CanvasPixels>;
+  /**
+   * An image element, a canvas or a bitmap. Undefined for anything else, and in Node.
+   *
+   * @throws ValueError if it has no pixels.
+   */
+  drawable(image: object): Drawable | undefined;
+}
+
+/** The kind of an image file that is neither PNG nor JPEG. */
+export interface OtherImage {
+  readonly format: 'WebP' | 'GIF' | 'AVIF';
+  /** Its media type, such as "image/webp". */
+  readonly type: string;
+}
+
+/** Pixels (height, width, 4): red, green, blue, alpha. */
+export interface CanvasPixels {
+  readonly width: number;
+  readonly height: number;
+  readonly data: ArrayLike<number>;
+}
+
+/** What a page can draw. */
+export interface Drawable {
+  readonly width: number;
+  readonly height: number;
+  /** True for image elements, which browsers turn by the EXIF metadata of their files. */
+  readonly upright: boolean;
+  /** @throws ValueError if the page may not read the pixels. */
+  pixels(): Promise<ImageData>;
 }
 
 /** A thread that runs a function on its data. It does not keep the process alive. */
@@ -65,9 +107,25 @@ export interface Threads {
    * Starts a thread on the source text of a function `(data, {ready, receive, end}) => void`. The thread lives until it
    * calls `end`. `receive(handler)` passes the next message to the handler. Messages are delivered only while no code
    * of the thread is running.
+   *
+   * @throws Error, here or by `ready`, if threads are refused, with what to do.
    */
   startThread(source: string, data: unknown): Thread;
   coreCount(): number;
+  /** Bytes of address space that this process may still reserve; Infinity where that is unlimited or unknown. */
+  spaceLeft(): number;
+}
+
+/** WebGPU, and the optional packages that it needs. */
+export interface Gpu {
+  /** `navigator.gpu`, which in Node is created from the package "webgpu". Undefined if there is none. */
+  findGpu(): Promise<object | undefined>;
+  /** The reason why there is none, and what to do. */
+  readonly whyNoGpu: string;
+  /** The module `@tensorflow/tfjs-backend-webgpu`; undefined if it is not installed, or not in the page's build. */
+  loadTfjsBackend(): Promise<object | undefined>;
+  /** Whether programs that do not choose a backend may get this one. */
+  readonly chosenByDefault: boolean;
 }
 
 /** WebAssembly instructions that an engine may support only behind a flag. */
@@ -81,4 +139,101 @@ export interface Features {
 export interface Turn {
   /** Lets everything else that is waiting (timers, signals, events) run once. */
   nextTurn(): Promise<void>;
+}
+
+/** Digests by which hubs identify files. */
+export type DigestAlgorithm = 'md5' | 'sha1' | 'sha256';
+
+/** A file that is being downloaded. What is stored of it survives the process. */
+export interface PartialFile {
+  /** Ranges that are stored: sorted, without overlaps. */
+  readonly stored: readonly ByteRange[];
+  /** Starts to store bytes from `offset` on. Several writers may be open at a time. */
+  writer(offset: number): PartialWriter;
+  /**
+   * The digest of `prefix` and the file, in hexadecimal.
+   *
+   * @throws the reason of `signal` when it is aborted.
+   */
+  digest(algorithm: DigestAlgorithm, prefix: Uint8Array, signal?: AbortSignal): Promise<string>;
+  /** The first bytes, at most `length`. */
+  head(length: number): Promise<Uint8Array>;
+  /** Makes it the file at `path`, in one step, and closes it. */
+  finish(path: string): Promise<void>;
+  /** Forgets all bytes, which turned out to be wrong. */
+  clear(): Promise<void>;
+  /** Keeps what is stored for later. */
+  close(): Promise<void>;
+}
+
+export interface PartialWriter {
+  /** Stores bytes. They count as stored when the promise resolves, or with `close` where the platform needs that. */
+  write(bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** An entry of a folder. */
+export interface StoreEntry {
+  readonly name: string;
+  readonly isFolder: boolean;
+}
+
+/** Where downloads are kept: the disk in Node, the origin's private file system in browsers. Paths have slashes. */
+export interface Store {
+  /** Whether there is such a place. */
+  canStore(): boolean;
+  /** A variable of the environment; undefined if it is not set or empty. */
+  environment(name: string): string | undefined;
+  homeFolder(): string;
+  /** The text of a small file; undefined if there is none. */
+  readText(path: string): Promise<string | undefined>;
+  /** Replaces a small file in one step. Creates missing folders, here and below. */
+  writeText(path: string, text: string): Promise<void>;
+  /** Size in bytes of the file at a path, after links; undefined if there is none. */
+  fileSize(path: string): Promise<number | undefined>;
+  /** The entries of a folder, links counted as what they lead to; none if there is no such folder. */
+  entries(path: string): Promise<StoreEntry[]>;
+  /** Makes `path` another name of `file`: a link, or where links are refused, its new place. */
+  link(file: string, path: string): Promise<void>;
+  /** Copies a file into a new one. */
+  copy(from: string, to: string, signal?: AbortSignal): Promise<void>;
+  /** The path that links at `path` lead to; undefined if nothing is there. */
+  realPath(path: string): Promise<string | undefined>;
+  /** Removes a file or a folder with all that is in it. */
+  remove(path: string): Promise<void>;
+  /** Removes a folder if it is empty, and then its parents, up to `root`, likewise. */
+  removeEmpty(path: string, root: string): Promise<void>;
+  /** Bytes that can still be written where `path` is or will be; undefined if that is not known. */
+  freeBytes(path: string): Promise<number | undefined>;
+  /** The digest of `prefix` and a file, in hexadecimal. */
+  digestOf(path: string, algorithm: DigestAlgorithm, prefix: Uint8Array, signal?: AbortSignal): Promise<string>;
+  /**
+   * Opens a file to download, with what is stored of it already.
+   *
+   * @param identity what tells versions of the file apart. Bytes of another version are forgotten.
+   */
+  openPartial(path: string, identity: string): Promise<PartialFile>;
+  /**
+   * Waits until no other process holds the lock at `path`, and takes it. The lock of a process that has ended is taken
+   * over.
+   *
+   * @param waiting called once if another process holds it.
+   * @returns the lock, to be released.
+   */
+  lock(path: string, signal: AbortSignal | undefined, waiting: () => void): Promise<Lock>;
+  /** A folder of the store as a preset; undefined if there is none. */
+  openStored(path: string): Promise<PresetSource | undefined>;
+  /**
+   * The `fetch` for a proxy that the environment names; undefined if it names none.
+   *
+   * @throws ValueError if it names one that cannot be used here, with what to do.
+   */
+  proxyFetch(): Promise<typeof fetch | undefined>;
+}
+
+/** A lock that this process holds. */
+export interface Lock {
+  /** Aborted if another process has taken the lock over, which took this process for dead. */
+  readonly lost: AbortSignal;
+  release(): Promise<void>;
 }

@@ -1,5 +1,5 @@
 /** Values and lists of problems in error messages. */
-import {describeNotA, describeValue, listed} from '../../src/base/errors';
+import {describeNotA, describeValue, didYouMean, listed} from '../../src/base/errors';
 import {MemoryFile} from '../../src/files/memory';
 
 test.each([
@@ -15,6 +15,12 @@ test.each([
   [() => 1, 'the function without a name'],
 ])('describeValue(%p) is %s', (value, text) => {
   expect(describeValue(value)).toBe(text);
+});
+
+test('an object that contains itself has a description as well', () => {
+  const circular: Record<string, unknown> = {name: 'loop'};
+  circular.self = circular;
+  expect(describeValue(circular)).toBe('an object with name, self');
 });
 
 test('listed shows eight problems and counts the rest', () => {
@@ -38,4 +44,16 @@ test('an instance of another copy of the package is named as such', () => {
   expect(describeNotA(Model, new Other())).toMatch(/^a Model of another copy of tfjs-gemma3\. Load the package in one/);
   expect(describeNotA(Model, new MemoryFile('file'))).toBe('MemoryFile');
   expect(describeNotA(Model, 'text')).toBe('"text"');
+});
+
+test.each([
+  ['hidden_dim', '"hiddenDim"'],
+  ['hiddenDims', '"hiddenDim"'],
+  ['slidingWindow', '"slidingWindowSize"'],
+  ['dropuot', '"dropout"'],
+  ['seed', undefined],
+  ['x', undefined],
+])('didYouMean(%s) finds %s', (name, similar) => {
+  const known = ['hiddenDim', 'slidingWindowSize', 'dropout', 'dtype', 'name'];
+  expect(didYouMean([name], known)).toBe(similar ? ` Did you mean ${similar}?` : '');
 });

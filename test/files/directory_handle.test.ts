@@ -28,21 +28,24 @@ class FakeFile {
 
 class FakeDirectory {
   readonly kind = 'directory';
-  readonly entries = new Map<string, FakeFile | FakeDirectory>();
+  readonly files = new Map<string, FakeFile | FakeDirectory>();
   constructor(readonly name = '') {}
   private async get<T extends FakeFile | FakeDirectory>(name: string, create: boolean, make: () => T): Promise<T> {
-    if (!this.entries.has(name) && create) this.entries.set(name, make());
-    const found = this.entries.get(name) as T | undefined;
+    if (!this.files.has(name) && create) this.files.set(name, make());
+    const found = this.files.get(name) as T | undefined;
     if (!found) throw missing(name);
     return found;
   }
   getFileHandle = (name: string, {create = false} = {}) => this.get(name, create, () => new FakeFile());
   getDirectoryHandle = (name: string, {create = false} = {}) => this.get(name, create, () => new FakeDirectory(name));
   removeEntry = async (name: string) => {
-    if (!this.entries.delete(name)) throw missing(name);
+    if (!this.files.delete(name)) throw missing(name);
   };
   async *keys(): AsyncGenerator<string> {
-    yield* this.entries.keys();
+    yield* this.files.keys();
+  }
+  async *entries(): AsyncGenerator<[string, FakeFile | FakeDirectory]> {
+    yield* this.files.entries();
   }
 }
 
@@ -94,8 +97,8 @@ test('is unchanged after an abort', async () => {
   await put(preset, 'fresh', 'new');
   await preset.abort();
   expect(await read(preset, 'a')).toBe('old');
-  expect([...directory.entries.keys()]).toEqual(['a']);
-  expect((directory.entries.get('a') as FakeFile).open).toBe(0);
+  expect([...directory.files.keys()]).toEqual(['a']);
+  expect((directory.files.get('a') as FakeFile).open).toBe(0);
 });
 
 test('takes the files of saveToPreset, given as a handle', async () => {

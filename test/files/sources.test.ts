@@ -1,15 +1,21 @@
 /** Sources of presets: servers, browser files, memory and folders. */
 import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
-import {cpSync, existsSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
+import {cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
 import {type AddressInfo} from 'node:net';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import {pathToFileURL} from 'node:url';
 import * as tf from '@tensorflow/tfjs';
+import {writeAll} from '../../src/base/byte_sink';
 import {MemorySource, readAll} from '../../src/base/byte_source';
 import {ValueError} from '../../src/base/errors';
+import {folderHandler} from '../../src/checkpoints/tfjs/folder_handler';
 import {BlobPreset} from '../../src/files/blob';
 import {HttpPreset} from '../../src/files/http';
+import {openFileSource, openFileTarget} from '../../src/files/open_file';
+import {openTarget} from '../../src/files/open_folder';
 import {openPreset} from '../../src/hub/open_preset';
+import {readPixels} from '../../src/images/image_like';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
 import {fixture} from '../support/fixtures';
 import {expectNoLeak, take} from '../support/numbers';
@@ -19,16 +25,7 @@ const H5 = 'model.weights.h5';
 const bytesOf = (file: string) => new Uint8Array(readFileSync(join(FOLDER, file)));
 
 type Behaviour =
-  | 'ranges'
-  | 'no ranges'
-  | 'no ranges, no length'
-  | 'short'
-  | 'hidden range'
-  | 'broken'
-  | 'huge'
-  | 'no HEAD: 405'
-  | 'no HEAD: 501'
-  | 'hidden range, no HEAD: 405';
+  'ranges' | 'no ranges' | 'no ranges, no length' | 'short' | 'hidden range' | 'broken' | 'huge' | 'no HEAD: 405';
 
 /** A static server that serves the fixture with the given behaviour. */
 function serve(behaviour: Behaviour, log: string[]) {
@@ -50,8 +47,8 @@ function serve(behaviour: Behaviour, log: string[]) {
       response.write(whole.subarray(0, 10));
       return response.end(whole.subarray(10));
     }
-    const [from, to] = [Number(range[1]), Number(range[2])];
-    const part = whole.subarray(from, behaviour === 'short' && to > 0 ? to : to + 1);
+    const [from, to] = [Number(range[1]), Math.min(Number(range[2]), whole.length - 1)];
+    const part = whole.subarray(from, behaviour === 'short' ? to : to + 1);
     const shown = behaviour.startsWith('hidden range') ? {} : {'content-range': `bytes ${from}-${to}/${whole.length}`};
     response.writeHead(206, {'content-length': part.length, ...shown});
     return response.end(part);
@@ -99,47 +96,25 @@ describe('HttpPreset', () => {
     },
   );
 
-  test('reads only the requested bytes', async () => {
+  test('one request says whether a file is there, its size, and its bytes if it is small', async () => {
     await withServer('ranges', async (address, log) => {
-      const file = await new HttpPreset(address).open(H5);
+      const preset = new HttpPreset(address);
+      expect([await preset.has(H5), await preset.has('nope'), await preset.has('empty')]).toEqual([true, false, true]);
+      const file = await preset.open(H5);
       expect([file.name, file.size]).toEqual([`${address}/${H5}`, bytesOf(H5).length]);
       const target = new Uint8Array(7);
       await file.readInto(100, target);
       expect(target).toEqual(bytesOf(H5).subarray(100, 107));
-      await file.readInto(5, new Uint8Array(0));
       await file.close();
-      expect(log).toEqual([`GET /${H5} bytes=0-0`, `GET /${H5} bytes=100-106`]);
-    });
-  });
-
-  test('gets the size of a file from a server that hides the range', async () => {
-    await withServer('hidden range', async (address, log) => {
-      const file = await new HttpPreset(address).open(H5);
-      expect(file.size).toBe(bytesOf(H5).length);
-      expect(log).toEqual([`GET /${H5} bytes=0-0`, `HEAD /${H5}`]);
-    });
-  });
-
-  test.each<Behaviour>(['no HEAD: 405', 'no HEAD: 501'])('falls back to GET: %s', async behaviour => {
-    await withServer(behaviour, async (address, log) => {
-      const preset = new HttpPreset(address);
-      expect([await preset.has(H5), await preset.has('nope'), await preset.has('empty')]).toEqual([true, false, true]);
-      expect(log.slice(0, 2)).toEqual([`HEAD /${H5}`, `GET /${H5} bytes=0-0`]);
-    });
-  });
-
-  test('does not use the length of an error page as the size of a file', async () => {
-    await withServer('hidden range, no HEAD: 405', async address => {
-      await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
-        `Expected the size of ${address}/${H5} from its server. Received: none. Let it answer HEAD requests`,
-      );
+      expect(log).toEqual([H5, 'nope', 'empty'].map(path => `GET /${path} bytes=0-262143`));
     });
   });
 
   test('refuses large files of a server without range requests', async () => {
     await withServer('huge', async address => {
-      await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
-        `Expected a server that answers range requests for ${address}/${H5}. Received: HTTP 200.`,
+      const file = await new HttpPreset(address).open(H5);
+      await expect(file.readInto(2 ** 20, new Uint8Array(8))).rejects.toThrow(
+        `Expected a server that answers range requests for ${address}/${H5}, which has more than 64 MB. Received: HTTP 200`,
       );
     });
   });
@@ -154,12 +129,12 @@ describe('HttpPreset', () => {
       );
     });
     await withServer('broken', async address => {
-      await expect(Gemma3Backbone.fromPreset(address)).rejects.toThrow('with file "config.json". Received: HTTP 500.');
+      await expect(Gemma3Backbone.fromPreset(address)).rejects.toThrow(/from http\S+\/\S+\. Received: HTTP 500\./);
     });
     await withServer('short', async address => {
-      const file = await new HttpPreset(address).open(H5);
-      await expect(file.readInto(0, new Uint8Array(10))).rejects.toThrow(
-        `Expected 10 bytes of ${address}/${H5} from 0. Received: 9. The connection ended early.`,
+      const size = bytesOf(H5).length;
+      await expect(new HttpPreset(address).open(H5)).rejects.toThrow(
+        `Expected ${size} bytes of ${address}/${H5} from 0. Received: ${size - 1}. The connection ended early.`,
       );
     });
   });
@@ -184,6 +159,93 @@ describe('BlobPreset', () => {
     await expectNoLeak(async () => {
       await expect(Gemma3Backbone.fromPreset(cut)).rejects.toThrow(H5);
     });
+  });
+});
+
+describe('BlobPreset of a list', () => {
+  const file = (path: string, content: BlobPart = '') => {
+    const made = new File([content], path.slice(path.lastIndexOf('/') + 1));
+    // What a browser sets for a folder that was chosen.
+    if (path.includes('/')) Object.defineProperty(made, 'webkitRelativePath', {value: path});
+    return made;
+  };
+  const has = (preset: BlobPreset, ...paths: string[]) => Promise.all(paths.map(path => preset.has(path)));
+  const VOCABULARY = 'assets/tokenizer/vocabulary.spm';
+
+  test('loads a model from a chosen folder, which is no part of the paths', async () => {
+    const chosen = ['config.json', H5].map(name => file(`mine/${name}`, bytesOf(name)));
+    const preset = new BlobPreset([...chosen, file(`mine/${VOCABULARY}`)]);
+    expect(preset.name).toBe('mine');
+    expect(await has(preset, VOCABULARY, 'mine/config.json')).toEqual([true, false]);
+    await expectModel(preset);
+    await expectModel(new BlobPreset(new Set(chosen)));
+  });
+
+  test('strips all folders that all files are in, but not those of a preset', async () => {
+    const preset = new BlobPreset([file('models/mine/config.json'), file(`models/mine/${VOCABULARY}`)]);
+    expect(await has(preset, 'config.json', VOCABULARY)).toEqual([true, true]);
+    expect(await has(new BlobPreset([file(`mine/${VOCABULARY}`)]), VOCABULARY)).toEqual([true]);
+    const several = new BlobPreset([file('models/a/config.json'), file('models/b/config.json')]);
+    expect(await has(several, 'a/config.json', 'config.json')).toEqual([true, false]);
+  });
+
+  test('finds files that were chosen without their folder by their names', async () => {
+    const preset = new BlobPreset([file('config.json'), file('vocabulary.spm', 'v')]);
+    expect(await has(preset, 'config.json', VOCABULARY, 'task.json')).toEqual([true, true, false]);
+    expect(await readAll(preset, VOCABULARY)).toEqual(new TextEncoder().encode('v'));
+  });
+
+  test.each<[string, unknown, string]>([
+    ['nothing', [], 'none: no file was chosen'],
+    ['null', null, 'null'],
+    ['one file', file('config.json'), 'File'],
+    ['a text', 'x', '"x"'],
+    ['a Blob without a name', [new Blob([])], 'Blob without a name in a list'],
+    ['numbers', [3], '3 without a name in a list'],
+    ['other values', {'config.json': 'text'}, '"text" as "config.json"'],
+    ['one path twice', [file('a/x.json'), file('a/x.json')], 'two files with the path "x.json"'],
+  ])('refuses %s', (_, files, received) => {
+    expect(() => new BlobPreset(files as File[])).toThrow(ValueError);
+    expect(() => new BlobPreset(files as File[])).toThrow(`Received: ${received}.`);
+  });
+});
+
+describe('file addresses', () => {
+  let folder: string;
+  beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'an address '))));
+  afterAll(() => rmSync(folder, {recursive: true}));
+
+  test('are read and written wherever paths are', async () => {
+    for (const [i, form] of [(url: URL) => url.href, (url: URL) => url].entries()) {
+      const at = (name: string) => form(pathToFileURL(join(folder, name)));
+      expect(String(at('x'))).toContain('an%20address%20');
+      const sink = await openFileTarget(at(`file ${i}`));
+      await sink.write(Uint8Array.of(1, 2));
+      await sink.close();
+      const source = await openFileSource(at(`file ${i}`));
+      expect([source.size, source.name]).toEqual([2, join(folder, `file ${i}`)]);
+      await source.close();
+      const target = await openTarget(at(`folder ${i}`));
+      await writeAll(target, 'config.json', Uint8Array.of(3));
+      await target.commit(() => false);
+      expect((await openPreset(at(`folder ${i}`))).name).toBe(join(folder, `folder ${i}`));
+      await expect(folderHandler(at(`none ${i}`)).load!()).rejects.toThrow(ValueError);
+    }
+    expect(readdirSync(folder).sort()).toEqual(['file 0', 'file 1', 'folder 0', 'folder 1']);
+  });
+
+  test.each(['file:x.h5', 'file://server/x.h5', 'file:///a%2Fb.h5'])('%s is refused', async address => {
+    for (const open of [openFileTarget, openFileSource, openTarget, openPreset, readPixels]) {
+      await expect(open(address)).rejects.toThrow(ValueError);
+      await expect(open(address)).rejects.toThrow(`Received: "${address}", which is not the address of a file on`);
+    }
+  });
+
+  test.each(['https://example.org/x.lora.h5', 'hf://a/b', 'data:,x'])('%s cannot be written', async address => {
+    for (const open of [openFileTarget, openTarget]) {
+      await expect(open(address)).rejects.toThrow(ValueError);
+      await expect(open(address)).rejects.toThrow(`Received: "${address}", an address, which cannot be written to.`);
+    }
   });
 });
 
@@ -220,15 +282,15 @@ describe('openPreset', () => {
   });
 
   test.each([
-    [join(FOLDER, H5), "Expected the path of a preset's folder. Received: "],
-    ['kaggle://keras/gemma3/keras/gemma3_1b', 'Presets cannot be downloaded from kaggle yet. Received: "kaggle://'],
-    ['hf://google/gemma-3-1b', 'Presets cannot be downloaded from hf yet.'],
-    ['gemma3_1b', 'The files of preset "gemma3_1b" are not on this machine and cannot be downloaded yet. Download '],
-    ['gemma3_1b', 'only the architecture: loadWeights: false in code, "gemma3 inspect" on the command line.'],
+    [join(FOLDER, H5), "Expected the path of a preset's folder, or of a .gguf or .keras file. Received: "],
+    ['kaggle://keras/gemma3', 'Expected kaggle://owner/model/framework/variation, perhaps with /version'],
+    ['hf://google', 'Expected hf://owner/name of a model, perhaps with @revision'],
+    ['gs://bucket/gemma3', 'Models at gs:// cannot be downloaded: pass the path of their folder.'],
+    ['google/gemma-3-1b', 'which is none of these. For a model of Hugging Face, write "hf://google/gemma-3-1b".'],
     ['gemma3_2b', 'Received: "gemma3_2b", which is none of these.'],
     ['toString', 'Received: "toString", which is none of these.'],
     ['/no/such/folder', 'Received: "/no/such/folder", which is none of these.'],
-    ['', 'Expected a preset: a folder, an address or a name. Received: "".'],
+    ['', 'Expected a preset: a folder, a .gguf or .keras file, an address or a name. Received: "".'],
     [undefined, 'Received: undefined.'],
     [7, 'Received: 7.'],
     [null, 'Received: null.'],
@@ -252,8 +314,8 @@ test('names an address that does not answer', async () => {
 });
 
 test.each<[unknown, RegExp]>([
-  [{}, /Expected a preset: a folder, an address or a name. Received: \{\}/],
-  ['google/gemma-3-1b-it', /which is none of these. To use a model of Hugging Face/],
+  [{}, /Expected a preset: a folder, a .gguf or .keras file, an address or a name. Received: \{\}/],
+  ['google/gemma-3-1b-it', /which is none of these. For a model of Hugging Face, write/],
 ])('refuses %p', async (preset, message) => {
   await expect(openPreset(preset as string)).rejects.toThrow(message);
 });

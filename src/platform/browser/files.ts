@@ -1,4 +1,4 @@
-/** Browsers have no paths. The package's files are served from next to its script. */
+/** Browsers have no paths. */
 import {type FileSink, type PresetSink} from '../../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
@@ -33,9 +33,18 @@ export async function folderSink(path: string): Promise<PresetSink> {
   );
 }
 
-/** The address of a packaged preset. The path starts at `dist/browser/`, where the script is. */
+export const splitPath = (path: string) => ({folder: path, name: path.slice(path.lastIndexOf('/') + 1)});
+
+/** The address of this script where the package's own files are served: `import.meta.url` is something else in bundles. */
+const SERVED = /^(https?:\/\/.*)\/dist\/(?:browser\/platform\/browser|page)\/[^/]+\.js(?:[?#].*)?$/;
+
+/**
+ * The address of a packaged preset, next to the package's scripts. It is put together from text because bundlers copy the
+ * files that they see in `new URL(…, import.meta.url)`.
+ */
 export async function packagedPreset(name: string): Promise<string | undefined> {
-  return new URL(`../../presets/${name}`, import.meta.url).href;
+  const [, root] = SERVED.exec(import.meta.url ?? '') ?? [];
+  return root === undefined ? undefined : `${root}/presets/${name}`;
 }
 
-void ({canReadFolders, openFile, openFolder, fileSink, folderSink, packagedPreset} satisfies Files);
+void ({canReadFolders, openFile, openFolder, fileSink, folderSink, splitPath, packagedPreset} satisfies Files);

@@ -1,10 +1,12 @@
 /** Files on disk. */
-import {type FileHandle, open, stat} from 'node:fs/promises';
-import {dirname, join, resolve} from 'node:path';
+import {type FileHandle, open, readdir, stat} from 'node:fs/promises';
+import {basename, dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {type ByteSource, type PresetSource, truncated} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
+import {isPresetFile, NamedFile} from '../../base/named_file';
 import {type Files} from '../contract';
+import {diskError, lookAt, pathOf, unless} from './disk';
 import {finishPending, PendingCommit} from './folder_commit';
 import {fileSink, folderSink} from './folder_sink';
 
@@ -23,7 +25,7 @@ class DiskFile implements ByteSource {
     for (let filled = 0; filled < target.length;) {
       // Node reads at most 2 GiB per call.
       const wanted = Math.min(target.length - filled, 2 ** 30);
-      const {bytesRead} = await this.handle.read(target, filled, wanted, offset + filled);
+      const {bytesRead} = await this.handle.read(target, filled, wanted, offset + filled).catch(unreadable(this.name));
       if (bytesRead === 0) throw truncated(this, offset + target.length);
       filled += bytesRead;
     }
@@ -34,11 +36,14 @@ class DiskFile implements ByteSource {
   }
 }
 
-const isFile = async (path: string) => (await stat(path).catch(() => undefined))?.isFile() ?? false;
+/** Throws a ValueError for what Node reports about the file at `path`. */
+const unreadable =
+  (path: string) =>
+  (error: unknown): never => {
+    throw diskError('a file that can be read', path, error);
+  };
 
-const unlessMissing = (error: NodeJS.ErrnoException): undefined => {
-  if (error.code !== 'ENOENT') throw error;
-};
+const isFile = async (path: string) => (await lookAt(path))?.isFile() ?? false;
 
 class FolderPreset implements PresetSource {
   /** @param pending a save of which not all files are in place. */
@@ -55,45 +60,72 @@ class FolderPreset implements PresetSource {
   async open(path: string): Promise<ByteSource> {
     for (const place of this.places(path)) {
       // Another process may move the file between two places.
-      const handle = (await isFile(place)) ? await open(place, 'r').catch(unlessMissing) : undefined;
+      const opening = (await isFile(place)) ? open(place, 'r').catch(unless('ENOENT')) : undefined;
+      const handle = await opening?.catch(unreadable(place));
       if (handle) return new DiskFile(place, (await handle.stat()).size, handle);
     }
     throw new ValueError(`Expected file "${path}" in preset folder "${this.name}". Received a folder without it.`);
   }
 
+  async list(): Promise<string[]> {
+    const entries = await readdir(this.name, {withFileTypes: true}).catch(unreadable(this.name));
+    const names: string[] = [];
+    for (const entry of entries) {
+      // A link may lead to a file, as in the caches of other programs.
+      if (entry.isFile() || (entry.isSymbolicLink() && (await isFile(join(this.name, entry.name)))))
+        names.push(entry.name);
+    }
+    return names.sort();
+  }
+
   private places(path: string): string[] {
+    // Names may come from a file. Nothing is in the folder that is not below it.
+    if (path.split(/[\\/]/).includes('..')) return [];
     return this.pending?.places(path) ?? [join(this.name, path)];
   }
 }
 
 export async function openFile(path: string): Promise<ByteSource> {
-  const full = resolve(path);
-  const found = await stat(full).catch(() => undefined);
+  const full = pathOf(path);
+  const found = await lookAt(full);
   if (!found?.isFile()) {
     const why = found ? 'which is a folder' : 'where no file exists';
     throw new ValueError(`Expected the path of a file. Received: "${path}", ${why}.`);
   }
-  return new DiskFile(full, found.size, await open(full, 'r'));
+  return new DiskFile(full, found.size, await open(full, 'r').catch(unreadable(full)));
+}
+
+export function splitPath(path: string): {folder: string; name: string} {
+  const full = pathOf(path);
+  return {folder: dirname(full), name: basename(full)};
 }
 
 export async function openFolder(path: string): Promise<PresetSource | undefined> {
-  const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
-  const found = await stat(full).catch(() => undefined);
+  const full = pathOf(path);
+  const found = await lookAt(full);
   if (!found) return undefined;
+  if (found.isFile() && isPresetFile(full)) return new NamedFile(full, basename(full), new FolderPreset(dirname(full)));
   if (!found.isDirectory()) {
-    throw new ValueError(`Expected the path of a preset's folder. Received: "${path}", which is a file.`);
+    throw new ValueError(
+      `Expected the path of a preset's folder, or of a .gguf or .keras file. Received: "${path}", another file.`,
+    );
   }
   // Where nothing can be written, the files are read where they are.
   await finishPending(full).catch(() => {});
-  return new FolderPreset(full, await PendingCommit.find(full));
+  const pending = PendingCommit.find(full).catch((error: unknown) => {
+    throw error instanceof ValueError ? error : diskError('a folder that can be read', full, error);
+  });
+  return new FolderPreset(full, await pending);
 }
 
 /**
  * The nearest folder above this file with a package.json. Sources and bundles are at different depths in the package.
  */
 async function packageRoot(): Promise<string | undefined> {
+  // A bundle in CommonJS format has no such address.
+  if (!import.meta.url?.startsWith('file:')) return undefined;
   let folder = dirname(fileURLToPath(import.meta.url));
-  while (!(await isFile(join(folder, 'package.json')))) {
+  while (!(await stat(join(folder, 'package.json')).catch(() => undefined))) {
     if (folder === dirname(folder)) return undefined;
     folder = dirname(folder);
   }
@@ -106,4 +138,4 @@ export async function packagedPreset(name: string): Promise<string | undefined> 
   return path && (await stat(path).catch(() => undefined))?.isDirectory() ? path : undefined;
 }
 
-void ({canReadFolders, openFile, openFolder, fileSink, folderSink, packagedPreset} satisfies Files);
+void ({canReadFolders, openFile, openFolder, fileSink, folderSink, splitPath, packagedPreset} satisfies Files);

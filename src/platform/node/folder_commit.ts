@@ -10,20 +10,12 @@ import {lstat, mkdir, readdir, readFile, rename, rm, rmdir} from 'node:fs/promis
 import {dirname, join, sep} from 'node:path';
 import {ValueError} from '../../base/errors';
 import {isObject} from '../../base/json';
+import {codeOf, requireWritable, unless} from './disk';
 import {stagingName, syncFolder} from './staging';
 
 /** The folder of a commit that is not finished. It contains one folder, named by the commit's id. */
 const PENDING = '.gemma3-commit';
 const JOURNAL = 'journal.json';
-
-const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code ?? '';
-
-/** Ignores errors with these codes. */
-const unless =
-  (...codes: string[]) =>
-  (error: unknown): undefined => {
-    if (!codes.includes(codeOf(error))) throw error;
-  };
 
 /** What a commit does, with paths relative to the folder. */
 export interface Journal {
@@ -69,15 +61,24 @@ function parseJournal(text: string, path: string): Journal {
 /**
  * Creates the folder in which `path` of a preset is, if it does not exist.
  *
- * @throws ValueError if a file or a link is in its place, or a folder in the place of the file.
+ * @throws ValueError if a file or a link is in its place, a folder in the place of the file, or the folder is read-only
+ * or on another disk.
  */
 export async function prepareTarget(root: string, path: string): Promise<void> {
   const parts = path.split('/');
+  const {dev} = await lstat(root);
   let full = root;
   for (const [i, part] of parts.entries()) {
     full = join(full, part);
     const found = await lstat(full).catch(unless('ENOENT'));
     const isFile = i === parts.length - 1;
+    if (isFile) await requireWritable(dirname(full));
+    if (found?.isDirectory() && found.dev !== dev) {
+      throw new ValueError(
+        `Expected all files of a preset on one disk. Received: "${full}", which is on another disk than "${root}". ` +
+          'Save to another folder.',
+      );
+    }
     if (isFile ? !found?.isDirectory() : found?.isDirectory()) continue;
     if (!found) await mkdir(full).catch(unless('EEXIST'));
     else {

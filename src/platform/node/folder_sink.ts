@@ -1,10 +1,10 @@
 /** Writes to disk: files are staged under temporary names and renamed into place at the end. */
 import {randomUUID} from 'node:crypto';
-import {type FileHandle, mkdir, open, readdir, rename, rm, stat} from 'node:fs/promises';
-import {basename, dirname, join, resolve} from 'node:path';
-import {fileURLToPath} from 'node:url';
+import {type FileHandle, mkdir, open, readdir, realpath, rename, rm} from 'node:fs/promises';
+import {basename, dirname, join} from 'node:path';
 import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
 import {ValueError} from '../../base/errors';
+import {lookAt, pathOf, writing} from './disk';
 import {
   blocked,
   filesIn,
@@ -29,19 +29,31 @@ class DiskSink implements ByteSink {
     for (let done = 0; done < bytes.length;) {
       // Node writes at most 2 GiB per call, and may write fewer bytes than requested.
       const wanted = Math.min(bytes.length - done, 2 ** 30);
-      done += (await this.handle.write(bytes, done, wanted)).bytesWritten;
+      const {bytesWritten} = await writing('file', this.name, () => this.handle.write(bytes, done, wanted));
+      done += bytesWritten;
     }
   }
 
   async close(): Promise<void> {
     this.ended(this.handle);
     // The contents must reach the disk before the rename does.
-    await this.handle.sync();
-    await this.handle.close();
+    await writing('file', this.name, async () => {
+      await this.handle.sync();
+      await this.handle.close();
+    });
   }
 }
 
-const exists = async (path: string) => (await stat(path).catch(() => undefined)) !== undefined;
+const exists = async (path: string) => (await lookAt(path)) !== undefined;
+
+/** Opens a new file that is to replace the one at `target`, with the permissions of that one. */
+async function openNew(path: string, target: string): Promise<FileHandle> {
+  const mode = (await lookAt(target))?.mode;
+  const handle = await open(path, 'w', mode);
+  // What the process would take away from the mode of a new file stays.
+  if (mode !== undefined) await handle.chmod(mode & 0o777);
+  return handle;
+}
 
 /** How often a commit waits for the commits of other processes. */
 const ATTEMPTS = 20;
@@ -81,14 +93,21 @@ class FolderSink implements PresetSink {
 
   async create(path: string): Promise<ByteSink> {
     const full = join(filesIn(this.commitFolder), path);
-    await mkdir(dirname(full), {recursive: true});
-    const handle = await open(full, 'w');
+    const target = join(this.name, path);
+    const handle = await writing('file', target, async () => {
+      await mkdir(dirname(full), {recursive: true});
+      return openNew(full, target);
+    });
     this.opened.add(handle);
     if (!this.written.includes(path)) this.written.push(path);
-    return new DiskSink(join(this.name, path), handle, ended => this.opened.delete(ended));
+    return new DiskSink(target, handle, ended => this.opened.delete(ended));
   }
 
   async commit(obsolete: (path: string) => boolean): Promise<void> {
+    await writing('folder', this.name, () => this.replace(obsolete));
+  }
+
+  private async replace(obsolete: (path: string) => boolean): Promise<void> {
     const {name, staging, commitFolder, written} = this;
     const folders = new Set(written.map(path => dirname(join(filesIn(commitFolder), path))));
     for (const folder of [...folders, filesIn(commitFolder)]) await syncFolder(folder);
@@ -151,41 +170,35 @@ async function createFolders(path: string): Promise<void> {
 }
 
 export async function folderSink(path: string): Promise<PresetSink> {
-  const full = resolve(path.startsWith('file://') ? fileURLToPath(path) : path);
-  const found = await stat(full).catch(() => undefined);
+  const full = pathOf(path);
+  const found = await lookAt(full);
   if (found && !found.isDirectory()) {
     throw new ValueError(`Expected the path of a folder to save into. Received: "${path}", which is a file.`);
   }
   // Created immediately, so that an unwritable location is reported before anything is computed.
   const sink = new FolderSink(full);
-  try {
+  await writing('folder', path, async () => {
     await createFolders(dirname(full));
     await sink.begin();
-  } catch (error) {
-    throw new ValueError(
-      `Expected a folder that can be written. Received: "${path}": ${(error as Error).message}. ` +
-        'Choose another location, or change its permissions.',
-    );
-  }
+  });
   return sink;
 }
 
 export async function fileSink(path: string): Promise<FileSink> {
-  const full = resolve(path);
-  if ((await stat(full).catch(() => undefined))?.isDirectory()) {
+  const given = pathOf(path);
+  const found = await lookAt(given);
+  if (found?.isDirectory()) {
     throw new ValueError(`Expected the path of a file to save into. Received: "${path}", which is a folder.`);
   }
+  // A link stays, and the file that it leads to is replaced.
+  const full = found ? await realpath(given) : given;
   const prefix = `.${basename(full)}`;
   const staged = join(dirname(full), stagingName(prefix));
-  const handle = await createFolders(dirname(full))
-    .then(() => removeAbandoned(dirname(full), prefix))
-    .then(() => open(staged, 'w'))
-    .catch((error: Error) => {
-      throw new ValueError(
-        `Expected a file that can be written. Received: "${path}": ${error.message}. ` +
-          'Choose another location, or change the permissions of its folder.',
-      );
-    });
+  const handle = await writing('file', path, async () => {
+    await createFolders(dirname(full));
+    await removeAbandoned(dirname(full), prefix);
+    return openNew(staged, full);
+  });
   let closed = false;
   const disk = new DiskSink(full, handle, () => (closed = true));
   return {
@@ -193,7 +206,7 @@ export async function fileSink(path: string): Promise<FileSink> {
     write: bytes => disk.write(bytes),
     async close() {
       await disk.close();
-      await rename(staged, full);
+      await writing('file', full, () => rename(staged, full));
       await syncFolder(dirname(full));
     },
     async abort() {

@@ -1,0 +1,165 @@
+/**
+ * Files that are being downloaded. Browsers write a file of the private file system as a whole, when it is closed. So each
+ * part of a download is a file, named by its first byte, in a folder `<path>.parts`; there the parts stay. A finished
+ * file is a note of where they are.
+ */
+import {withRange} from '../../base/byte_ranges';
+import {type ByteRange} from '../../base/byte_source';
+import {Sha} from '../../base/sha';
+import {type DigestAlgorithm, type PartialFile, type PartialWriter} from '../contract';
+import {fileAt, listAt, removeAt, textAt, writeTextAt} from './private_files';
+
+/** Bytes of a part: what is lost at most if the page is closed, for each connection. */
+const PART = 8 * 2 ** 20;
+
+/** Bytes that are read at a time. */
+const PIECE = 4 * 2 ** 20;
+
+const IDENTITY = 'identity';
+
+export const PARTS = '.parts';
+const NOTE = '.note';
+
+/** Where the parts of a finished file are. */
+export interface Note {
+  /** The path where the file was finished. */
+  readonly path: string;
+  readonly folder: string;
+  readonly size: number;
+  /** Parts in order, without overlaps: only their bytes up to the start of the next one count. */
+  readonly starts: readonly number[];
+}
+
+export const notePath = (path: string): string => path + NOTE;
+
+/** The path that a note is about; undefined for other names. */
+export const notedName = (name: string): string | undefined =>
+  name.endsWith(NOTE) ? name.slice(0, -NOTE.length) : undefined;
+
+export async function noteAt(path: string): Promise<Note | undefined> {
+  const text = await textAt(notePath(path));
+  try {
+    return text === undefined ? undefined : (JSON.parse(text) as Note);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The bytes of a finished file. They stay on the disk until they are read. */
+export async function blobOf({folder, size, starts}: Pick<Note, 'folder' | 'size' | 'starts'>): Promise<Blob> {
+  const parts: Blob[] = [];
+  for (const [i, start] of starts.entries()) {
+    const file = await (await fileAt(`${folder}/${start}`))?.getFile();
+    if (!file)
+      throw new Error(`Expected byte ${start} of a file in ${folder}. Received: no such part. Download it again.`);
+    parts.push(file.slice(0, (starts[i + 1] ?? size) - start));
+  }
+  return new Blob(parts);
+}
+
+export async function digestOfBlob(
+  blob: Blob,
+  algorithm: DigestAlgorithm,
+  prefix: Uint8Array,
+  signal?: AbortSignal,
+): Promise<string> {
+  if (algorithm === 'md5') throw new Error('Expected SHA-1 or SHA-256, which browsers can check here. Received: MD5.');
+  const sha = new Sha(algorithm).update(prefix);
+  for (let at = 0; at < blob.size; at += PIECE) {
+    signal?.throwIfAborted();
+    sha.update(new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer()));
+  }
+  return sha.digest();
+}
+
+class BrowserPartialFile implements PartialFile {
+  stored: readonly ByteRange[] = [];
+
+  constructor(
+    private readonly folder: string,
+    private readonly identity: string,
+    /** Sizes of parts, by their first byte. */
+    private readonly parts: Map<number, number>,
+  ) {
+    for (const [start, size] of parts) this.stored = withRange(this.stored, {start, end: start + size});
+  }
+
+  writer(offset: number): PartialWriter {
+    let start = offset;
+    let written = 0;
+    let stream: FileSystemWritableFileStream | undefined;
+    const close = async () => {
+      if (!stream) return;
+      await stream.close();
+      stream = undefined;
+      this.parts.set(start, Math.max(written, this.parts.get(start) ?? 0));
+      this.stored = withRange(this.stored, {start, end: start + written});
+      start += written;
+      written = 0;
+    };
+    return {
+      write: async bytes => {
+        stream ??= await (await fileAt(`${this.folder}/${start}`, true))!.createWritable();
+        await stream.write(bytes as Uint8Array<ArrayBuffer>);
+        written += bytes.length;
+        if (written >= PART) await close();
+      },
+      close,
+    };
+  }
+
+  async digest(algorithm: DigestAlgorithm, prefix: Uint8Array, signal?: AbortSignal): Promise<string> {
+    return digestOfBlob(await this.blob(), algorithm, prefix, signal);
+  }
+
+  async head(length: number): Promise<Uint8Array> {
+    return new Uint8Array(await (await this.blob()).slice(0, length).arrayBuffer());
+  }
+
+  async finish(path: string): Promise<void> {
+    const note: Note = {path, folder: this.folder, ...this.layout()};
+    await removeAt(`${this.folder}/${IDENTITY}`);
+    await writeTextAt(notePath(path), JSON.stringify(note));
+  }
+
+  async clear(): Promise<void> {
+    await removeAt(this.folder);
+    await writeTextAt(`${this.folder}/${IDENTITY}`, this.identity);
+    this.parts.clear();
+    this.stored = [];
+  }
+
+  async close(): Promise<void> {}
+
+  private blob(): Promise<Blob> {
+    return blobOf({folder: this.folder, ...this.layout()});
+  }
+
+  /** Which parts make up the file: of those that overlap, the ones that reach further. */
+  private layout(): {size: number; starts: number[]} {
+    const starts: number[] = [];
+    let size = 0;
+    for (const start of [...this.parts.keys()].sort((a, b) => a - b)) {
+      const end = start + this.parts.get(start)!;
+      if (end <= size || start > size) continue;
+      starts.push(start);
+      size = end;
+    }
+    return {size, starts};
+  }
+}
+
+export async function openPartial(path: string, identity: string): Promise<PartialFile> {
+  const folder = path + PARTS;
+  const parts = new Map<number, number>();
+  const isSame = (await textAt(`${folder}/${IDENTITY}`)) === identity;
+  if (isSame) {
+    for (const {name} of await listAt(folder)) {
+      const size = /^\d+$/.test(name) ? (await (await fileAt(`${folder}/${name}`))!.getFile()).size : 0;
+      if (size > 0) parts.set(Number(name), size);
+    }
+  }
+  const file = new BrowserPartialFile(folder, identity, parts);
+  if (!isSame) await file.clear();
+  return file;
+}
