@@ -1,6 +1,6 @@
 /** Hugging Face's safetensors format (https://github.com/huggingface/safetensors): a JSON header, then the values. */
 import {type ByteSink} from '../base/byte_sink';
-import {type ByteSource} from '../base/byte_source';
+import {type BytePlace, type ByteSource} from '../base/byte_source';
 import {show, ValueError} from '../base/errors';
 import {bfloat16ToFloat32, float16ToFloat32} from '../base/half';
 import {isObject} from '../base/json';
@@ -21,6 +21,13 @@ export interface SafeTensor {
   /** In the notation of safetensors, such as `F32`. */
   readonly dtype: string;
   readonly shape: readonly number[];
+  /** Bytes per value. */
+  readonly itemSize: number;
+  readonly byteLength: number;
+  /** Where its bytes are. */
+  readonly place: BytePlace;
+  /** Fills `target` with the bytes from `offset` on, little-endian. */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
   /** @throws ValueError if the array does not hold floats. */
   readFloat32(): Promise<Float32Array>;
 }
@@ -29,6 +36,8 @@ export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, SafeTensor>;
   /** Arbitrary texts by name, such as `{format: "pt"}`. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** The byte of the file where the values of the first array begin. */
+  readonly start: number;
 }
 
 interface Entry {
@@ -87,13 +96,8 @@ export async function readSafetensors(source: ByteSource): Promise<SafetensorsFi
   }
   if (8 + length + at !== source.size) throw damaged(`a file of ${8 + length + at} bytes`, `${source.size} bytes`);
 
-  const tensors = new Map(
-    entries.map(([name, entry]) => {
-      const readFloat32 = () => readFloats(source, name, entry, 8 + length);
-      return [name, {name, dtype: entry.dtype, shape: entry.shape, readFloat32}];
-    }),
-  );
-  return {tensors, metadata: metadata as Record<string, string>};
+  const tensors = new Map(entries.map(([name, entry]) => [name, tensorOf(source, name, entry, 8 + length)]));
+  return {tensors, metadata: metadata as Record<string, string>, start: 8 + length};
 }
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
@@ -108,39 +112,59 @@ function entryOf(value: unknown): Entry | undefined {
   return {dtype, shape, begin, end};
 }
 
-async function readFloats(source: ByteSource, name: string, entry: Entry, start: number): Promise<Float32Array> {
-  const {dtype, shape, begin, end} = entry;
-  if (!['F64', 'F32', 'F16', 'BF16'].includes(dtype)) {
-    throw new ValueError(`Expected floats in "${name}" of "${source.name}". Received: ${dtype}.`);
-  }
-  const bytes = new Uint8Array(end - begin);
-  await source.readInto(start + begin, bytes);
-  if (dtype === 'F32') return new Float32Array(bytes.buffer);
-  const floats = new Float32Array(sizeOf(shape));
-  if (dtype === 'F64') floats.set(new Float64Array(bytes.buffer));
-  else (dtype === 'BF16' ? bfloat16ToFloat32 : float16ToFloat32)(new Uint16Array(bytes.buffer), floats);
-  return floats;
+/** @param start where the values of the file begin. */
+function tensorOf(source: ByteSource, name: string, {dtype, shape, begin, end}: Entry, start: number): SafeTensor {
+  const byteLength = end - begin;
+  const place = {source, start: start + begin, end: start + end};
+  const readInto = (offset: number, target: Uint8Array) => source.readInto(place.start + offset, target);
+  const readFloat32 = async () => {
+    if (!['F64', 'F32', 'F16', 'BF16'].includes(dtype)) {
+      throw new ValueError(`Expected floats in "${name}" of "${source.name}". Received: ${dtype}.`);
+    }
+    const bytes = new Uint8Array(byteLength);
+    await readInto(0, bytes);
+    if (dtype === 'F32') return new Float32Array(bytes.buffer);
+    const floats = new Float32Array(sizeOf(shape));
+    if (dtype === 'F64') floats.set(new Float64Array(bytes.buffer));
+    else (dtype === 'BF16' ? bfloat16ToFloat32 : float16ToFloat32)(new Uint16Array(bytes.buffer), floats);
+    return floats;
+  };
+  return {name, dtype, shape, itemSize: ITEM_SIZES[dtype]!, byteLength, place, readInto, readFloat32};
 }
 
-/** An array to write as F32. */
-export interface Float32Content {
+/** An array to write. */
+export interface TensorContent {
   readonly name: string;
+  /** In the notation of safetensors, such as `F32`. */
+  readonly dtype: string;
   readonly shape: readonly number[];
-  readonly values: Float32Array;
+  /** Its bytes, little-endian. A piece may be reused once the next one is asked for. */
+  pieces(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** Writes a file; the sink stays open. Arrays are sorted by name, as Hugging Face's writer does. */
+/** An array of float32 in memory, to be written. */
+export const float32Content = (name: string, shape: readonly number[], values: Float32Array): TensorContent => ({
+  ...{name, dtype: 'F32', shape},
+  pieces: () => [new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength)],
+});
+
+/**
+ * Writes a file; the sink stays open. Arrays are sorted as Hugging Face's writer does: those with more bytes per value
+ * first, so that each begins at a multiple of them, and then by name.
+ */
 export async function writeSafetensors(
   sink: ByteSink,
-  contents: readonly Float32Content[],
+  contents: readonly TensorContent[],
   metadata: Record<string, string> = {format: 'pt'},
 ): Promise<void> {
-  const sorted = [...contents].sort((x, y) => (x.name < y.name ? -1 : 1));
+  const sorted = [...contents].sort(
+    (x, y) => ITEM_SIZES[y.dtype]! - ITEM_SIZES[x.dtype]! || (x.name < y.name ? -1 : Number(x.name > y.name)),
+  );
   const header: Record<string, unknown> = {__metadata__: metadata};
   let at = 0;
-  for (const {name, shape, values} of sorted) {
-    const end = at + values.byteLength;
-    header[name] = {dtype: 'F32', shape, data_offsets: [at, end]};
+  for (const {name, dtype, shape} of sorted) {
+    const end = at + sizeOf(shape) * ITEM_SIZES[dtype]!;
+    header[name] = {dtype, shape, data_offsets: [at, end]};
     at = end;
   }
   const text = new TextEncoder().encode(JSON.stringify(header));
@@ -149,7 +173,5 @@ export async function writeSafetensors(
   new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
   head.set(text, 8);
   await sink.write(head);
-  for (const {values} of sorted) {
-    await sink.write(new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength));
-  }
+  for (const {pieces} of sorted) for await (const piece of pieces()) await sink.write(piece);
 }

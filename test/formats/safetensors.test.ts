@@ -1,6 +1,6 @@
 /** Safetensors files: round trips, types, damaged files. */
 import {MemorySource} from '../../src/base/byte_source';
-import {readSafetensors, writeSafetensors} from '../../src/formats/safetensors';
+import {float32Content, readSafetensors, writeSafetensors} from '../../src/formats/safetensors';
 import {MemoryFile} from '../../src/public/files';
 
 const fileOf = (header: unknown, data: Uint8Array | number = 0): MemorySource => {
@@ -21,7 +21,10 @@ test('a written file can be read back, and its values start at a multiple of 8 b
     {name: 'a', shape: [1], values: Float32Array.of(0.5)},
     {name: 'empty', shape: [0, 3], values: new Float32Array(0)},
   ];
-  await writeSafetensors(file, contents);
+  await writeSafetensors(
+    file,
+    contents.map(({name, shape, values}) => float32Content(name, shape, values)),
+  );
   expect((8 + Number(new DataView(file.bytes.buffer).getBigUint64(0, true))) % 8).toBe(0);
   const {tensors, metadata} = await readSafetensors(file);
   expect(metadata).toEqual({format: 'pt'});

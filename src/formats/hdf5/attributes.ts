@@ -1,9 +1,11 @@
 /** Attributes of groups and datasets: reading one by name. */
 import {bfloat16ToFloat32, float16ToFloat32} from '../../base/half';
 import {type BlockReader} from './block_reader';
+import {readBTree2} from './btree2';
 import {type Cursor} from './cursor';
 import {arrayBytes, type Datatype, type Hdf5Dtype, readDataspace, readDatatype} from './datatype';
 import {damagedFile, unsupportedFeature} from './errors';
+import {FractalHeap} from './fractal_heap';
 import {MessageType, type ObjectHeader} from './object_header';
 
 /**
@@ -19,35 +21,52 @@ export async function readAttribute(
   subject: string,
 ): Promise<Hdf5AttributeValue | undefined> {
   for (const message of header.all(MessageType.Attribute, subject)) {
-    const version = message.u8();
-    if (version < 1 || version > 3) throw message.damaged('an attribute of version 1 to 3', `version ${version}`);
-    const flags = message.u8();
-    const [nameSize, typeSize, spaceSize] = [message.u16(), message.u16(), message.u16()];
-    if (version === 3) message.skip(1);
-    const padded = (size: number) => (version === 1 ? Math.ceil(size / 8) * 8 : size);
-    if (message.text(padded(nameSize)) !== name) continue;
-    const label = `attribute "${name}" of ${subject}`;
-    // Version 1 has no flags; the byte is reserved.
-    if (version > 1 && (flags & 3) !== 0) {
-      throw unsupportedFeature(reader.file, label, 'its own type and shape', 'ones shared with other objects');
-    }
-    const type = readDatatype(message.part(padded(typeSize), `the type of ${message.what}`));
-    const shape = readDataspace(message.part(padded(spaceSize), `the shape of ${message.what}`));
-    if (!shape) throw unsupportedFeature(reader.file, label, 'a value', 'an empty attribute (a null dataspace)');
-    const length = arrayBytes(message, shape, type.size);
-    const values = await readValues(reader, message.part(length, `the value of ${message.what}`), type, label);
-    const only = values[0];
-    return shape.length === 0 && only !== undefined ? only : values;
+    const value = await readNamed(reader, message, name, subject);
+    if (value !== undefined) return value;
   }
   const info = header.first(MessageType.AttributeInfo, subject);
-  if (info) {
-    info.skip(1);
-    if (info.u8() & 1) info.skip(2);
-    if (info.address() !== undefined) {
-      throw unsupportedFeature(reader.file, subject, 'attributes in its header', 'dense attribute storage');
-    }
+  if (!info) return undefined;
+  info.skip(1);
+  if (info.u8() & 1) info.skip(2);
+  const heap = info.address();
+  if (heap === undefined) return undefined;
+  // More than 8 attributes are in a heap, with an index of their names.
+  const ids: Cursor[] = [];
+  await readBTree2(reader, info.definedAddress('an index of names'), 8, record => ids.push(record));
+  const objects = await FractalHeap.open(reader, heap, subject);
+  for (const id of ids) {
+    const value = await readNamed(reader, await objects.object(id), name, subject);
+    if (value !== undefined) return value;
   }
   return undefined;
+}
+
+/** The value of the attribute in a message; undefined if it has another name. */
+async function readNamed(
+  reader: BlockReader,
+  message: Cursor,
+  name: string,
+  subject: string,
+): Promise<Hdf5AttributeValue | undefined> {
+  const version = message.u8();
+  if (version < 1 || version > 3) throw message.damaged('an attribute of version 1 to 3', `version ${version}`);
+  const flags = message.u8();
+  const [nameSize, typeSize, spaceSize] = [message.u16(), message.u16(), message.u16()];
+  if (version === 3) message.skip(1);
+  const padded = (size: number) => (version === 1 ? Math.ceil(size / 8) * 8 : size);
+  if (message.text(padded(nameSize)) !== name) return undefined;
+  const label = `attribute "${name}" of ${subject}`;
+  // Version 1 has no flags; the byte is reserved.
+  if (version > 1 && (flags & 3) !== 0) {
+    throw unsupportedFeature(reader.file, label, 'its own type and shape', 'ones shared with other objects');
+  }
+  const type = readDatatype(message.part(padded(typeSize), `the type of ${message.what}`));
+  const shape = readDataspace(message.part(padded(spaceSize), `the shape of ${message.what}`));
+  if (!shape) throw unsupportedFeature(reader.file, label, 'a value', 'an empty attribute (a null dataspace)');
+  const length = arrayBytes(message, shape, type.size);
+  const values = await readValues(reader, message.part(length, `the value of ${message.what}`), type, label);
+  const only = values[0];
+  return shape.length === 0 && only !== undefined ? only : values;
 }
 
 async function readValues(

@@ -48,6 +48,14 @@ export class Cursor {
     return this.u64();
   }
 
+  /** An unsigned integer of any number of bytes. A value above 2^53 cannot be right and throws. */
+  uint(size: number): number {
+    let value = 0;
+    for (const [i, byte] of this.take(size).entries()) value += byte * 2 ** (8 * i);
+    if (!Number.isSafeInteger(value)) throw this.damaged('a number below 2^53', `about ${value}`);
+    return value;
+  }
+
   /** A length or count of 8 bytes. A value above 2^53 cannot be right and throws. */
   u64(): number {
     const low = this.u32();

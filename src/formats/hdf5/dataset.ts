@@ -1,10 +1,13 @@
 /** Datasets: the description is read from the object header, the bytes on request. */
-import {type ByteSource} from '../../base/byte_source';
+import {type BytePlace, type ByteSource} from '../../base/byte_source';
 import {readAttribute} from './attributes';
 import {type BlockReader} from './block_reader';
+import {type ChunkIndex} from './chunk_index';
+import {type ChunkCache, ChunkedBytes} from './chunks';
 import {type Cursor} from './cursor';
 import {arrayBytes, type Hdf5Dtype, readDataspace, readDatatype} from './datatype';
 import {damagedFile, unsupportedFeature} from './errors';
+import {readFilters, unknownFilter} from './filters';
 import {MessageType, type ObjectHeader} from './object_header';
 
 /** One array of the file: its description, and its bytes on request. */
@@ -17,6 +20,8 @@ export interface Hdf5Dataset {
   /** Bytes of one element. */
   readonly itemSize: number;
   readonly byteLength: number;
+  /** Where its bytes are in the file. Empty if they have no place of their own. */
+  readonly places: readonly BytePlace[];
   /**
    * Fills `target` with the dataset's little-endian bytes from byte `start` on.
    *
@@ -25,8 +30,8 @@ export interface Hdf5Dataset {
   readInto(start: number, target: Uint8Array): Promise<void>;
 }
 
-/** A dataset's bytes: an address in the file or, for compact layout, a copy from the object header. */
-type Storage = {readonly address: number} | {readonly bytes: Uint8Array};
+/** A dataset's bytes: an address in the file; for compact layout, a copy from the object header; or chunks. */
+type Storage = {readonly address: number} | {readonly bytes: Uint8Array} | {readonly chunked: ChunkedBytes};
 
 class StoredDataset implements Hdf5Dataset {
   constructor(
@@ -39,6 +44,12 @@ class StoredDataset implements Hdf5Dataset {
     private readonly storage: Storage,
   ) {}
 
+  get places(): readonly BytePlace[] {
+    if (!('address' in this.storage)) return [];
+    const {address: start} = this.storage;
+    return [{source: this.source, start, end: start + this.byteLength}];
+  }
+
   async readInto(start: number, target: Uint8Array): Promise<void> {
     if (!Number.isInteger(start) || start < 0 || start + target.length > this.byteLength) {
       throw new Error(
@@ -48,6 +59,7 @@ class StoredDataset implements Hdf5Dataset {
     }
     if (target.length === 0) return;
     if ('bytes' in this.storage) target.set(this.storage.bytes.subarray(start, start + target.length));
+    else if ('chunked' in this.storage) await this.storage.chunked.readInto(start, target);
     else await this.source.readInto(this.storage.address + start, target);
   }
 }
@@ -68,6 +80,7 @@ export async function readDataset(
   reader: BlockReader,
   header: ObjectHeader,
   path: string,
+  cache: ChunkCache,
 ): Promise<Hdf5Dataset> {
   const subject = `dataset "${path}"`;
   const refuse = (expected: string, received: string) => unsupportedFeature(source.name, subject, expected, received);
@@ -85,9 +98,27 @@ export async function readDataset(
   const type = readDatatype(message(MessageType.Datatype, 'type'));
   if (!shape) throw refuse('an array', 'a null dataspace: it holds no data');
   const byteLength = arrayBytes(space, shape, type.size);
-  if (header.has(MessageType.Filters)) throw refuse('an array without filters', 'a compressed or filtered array');
   if (header.has(MessageType.ExternalFiles)) throw refuse('its data in this file', 'data in external files');
-  const storage = readLayout(message(MessageType.Layout, 'layout'), byteLength, subject, refuse);
+  const filtered = header.first(MessageType.Filters, subject);
+  const filters = filtered ? readFilters(filtered) : [];
+  const unknown = unknownFilter(filters);
+  if (unknown) throw refuse('gzip, lzf, shuffle or fletcher32 as filters', `the filter ${unknown}`);
+  const layout = readLayout(message(MessageType.Layout, 'layout'), byteLength, subject, refuse);
+  let storage: Storage | undefined;
+  if (layout && 'index' in layout) {
+    const {chunkShape, index} = layout;
+    if (chunkShape.length !== shape.length || layout.itemSize !== type.size) {
+      throw damagedFile(
+        source.name,
+        `chunks of rank ${shape.length} and elements of ${type.size} bytes in the ${subject}`,
+        `chunks of rank ${chunkShape.length} and elements of ${layout.itemSize} bytes`,
+      );
+    }
+    const chunks = {shape, chunkShape, itemSize: type.size, index, filters, fill: readFill(header, subject, type.size)};
+    storage = {chunked: new ChunkedBytes(source, reader.end, subject, chunks, cache)};
+  } else {
+    storage = layout;
+  }
   if (storage === undefined && byteLength > 0) {
     throw refuse(`${byteLength} bytes of data`, 'no storage: it holds no data, because nothing was written to it');
   }
@@ -117,13 +148,20 @@ export async function readDataset(
   return new StoredDataset(source, path, shape, dtype, type.size, byteLength, storage ?? {bytes: new Uint8Array(0)});
 }
 
+/** Chunks as a layout message describes them. */
+interface ChunkLayout {
+  readonly chunkShape: readonly number[];
+  readonly itemSize: number;
+  readonly index: ChunkIndex;
+}
+
 /** Where the bytes are, or undefined if no storage was allocated. */
 function readLayout(
   layout: Cursor,
   byteLength: number,
   subject: string,
   refuse: (expected: string, received: string) => Error,
-): Storage | undefined {
+): Exclude<Storage, {chunked: unknown}> | ChunkLayout | undefined {
   const version = layout.u8();
   if (version < 3 || version > 5) throw refuse('a data layout of version 3 to 5', `version ${version}`);
   const kind = layout.u8();
@@ -140,7 +178,76 @@ function readLayout(
     if (size !== byteLength) throw layout.damaged(`${byteLength} bytes for the ${subject}`, `${size} bytes`);
     return {address};
   }
-  if (kind === 2) throw refuse('a contiguous array', 'chunked storage (chunked or compressed when it was saved)');
-  if (kind === 3) throw refuse('a contiguous array', 'a virtual dataset, whose data are in other files');
+  if (kind === 2) return version === 3 ? readOldChunks(layout) : readNewChunks(layout, version, refuse);
+  if (kind === 3) throw refuse('its data in this file', 'a virtual dataset, whose data are in other files');
   throw layout.damaged('a layout of class 0 to 3', `class ${kind}`);
+}
+
+function readOldChunks(layout: Cursor): ChunkLayout | undefined {
+  const rank = checkRank(layout, layout.u8());
+  const address = layout.address();
+  const chunkShape = Array.from({length: rank}, () => checkSide(layout, layout.u32()));
+  const itemSize = layout.u32();
+  return address === undefined ? undefined : {chunkShape, itemSize, index: {kind: 'tree', address}};
+}
+
+/** Kinds of index that are written with libver="latest", by number. */
+const INDEXES = {2: 'in order', 3: 'array', 5: 'tree 2'} as const;
+
+function readNewChunks(
+  layout: Cursor,
+  version: number,
+  refuse: (expected: string, received: string) => Error,
+): ChunkLayout | undefined {
+  if (version !== 4) throw refuse('chunks of layout version 3 or 4', `chunks of version ${version}`);
+  const flags = layout.u8();
+  const rank = checkRank(layout, layout.u8());
+  const width = layout.u8();
+  const chunkShape = Array.from({length: rank}, () => checkSide(layout, layout.uint(width)));
+  const itemSize = layout.uint(width);
+  const kind = layout.u8();
+  if (kind === 1) {
+    const filtered = (flags & 2) !== 0;
+    const [size, mask] = filtered ? [layout.u64(), layout.u32()] : [undefined, 0];
+    const address = layout.address();
+    return address === undefined ? undefined : {chunkShape, itemSize, index: {kind: 'single', address, size, mask}};
+  }
+  if (kind === 4) {
+    throw refuse(
+      'an array of fixed size, or one without libver="latest"',
+      'a resizable array (maxshape) with an extensible array of chunks',
+    );
+  }
+  if (kind !== 2 && kind !== 3 && kind !== 5) throw layout.damaged('an index of chunks of kind 1 to 5', `kind ${kind}`);
+  layout.skip({2: 0, 3: 1, 5: 6}[kind]);
+  const address = layout.address();
+  return address === undefined ? undefined : {chunkShape, itemSize, index: {kind: INDEXES[kind], address}};
+}
+
+/** The rank in a layout counts the bytes of an element as an axis. */
+function checkRank(layout: Cursor, rank: number): number {
+  if (rank < 2 || rank > 33) throw layout.damaged('chunks of 1 to 32 axes', `${rank - 1}`);
+  return rank - 1;
+}
+
+function checkSide(layout: Cursor, size: number): number {
+  if (size < 1 || size > 2 ** 32) throw layout.damaged('chunks with at least 1 element', `a side of ${size}`);
+  return size;
+}
+
+/** The element that stands for those that were never written: zeros unless the file says otherwise. */
+function readFill(header: ObjectHeader, subject: string, itemSize: number): Uint8Array {
+  const zeros = new Uint8Array(itemSize);
+  const message = header.first(MessageType.FillValue, subject);
+  if (!message) return zeros;
+  const version = message.u8();
+  if (version === 3) {
+    if (!(message.u8() & 0x20)) return zeros;
+  } else {
+    message.skip(2);
+    if (message.u8() === 0) return zeros;
+  }
+  const size = message.u32();
+  // Copied, so that the cached block can be freed.
+  return size === itemSize ? message.take(size).slice() : zeros;
 }

@@ -2,6 +2,7 @@
 import {type ByteSource} from '../../base/byte_source';
 import {type Hdf5AttributeValue, readAttribute} from './attributes';
 import {BlockReader} from './block_reader';
+import {ChunkCache} from './chunks';
 import {forEachConcurrently} from './concurrent';
 import {type Hdf5Dataset, isDataset, readDataset} from './dataset';
 import {damagedFile, UnsupportedFeature, unsupportedFeature} from './errors';
@@ -25,8 +26,9 @@ interface Tree {
 /**
  * An HDF5 file as Keras 3 writes `model.weights.h5`, read by byte ranges.
  *
- * The tree of groups is read once, on opening; data is read on request. Chunked, compressed and big-endian datasets are
- * listed, but requesting one throws an error that says why it cannot be read.
+ * The tree of groups is read once, on opening; data is read on request. Also read is what h5py writes with its usual
+ * options: chunks, gzip, lzf, shuffle, fletcher32, order of creation, user blocks, libver="latest". Datasets of other
+ * kinds, such as big-endian ones, are listed, but requesting one throws an error that says why it cannot be read.
  */
 export class Hdf5File {
   private constructor(
@@ -42,9 +44,9 @@ export class Hdf5File {
    */
   static async open(source: ByteSource): Promise<Hdf5File> {
     try {
-      const {root, end} = await readSuperblock(source);
-      const tree = await readTree(source, new BlockReader(source, end), root);
-      return new Hdf5File(source, end, tree);
+      const {source: rest, root, end} = await readSuperblock(source);
+      const tree = await readTree(rest, new BlockReader(rest, end), root);
+      return new Hdf5File(rest, end, tree);
     } catch (error) {
       await source.close();
       throw error;
@@ -99,21 +101,35 @@ export class Hdf5File {
 interface Pending {
   readonly path: string;
   readonly address: number;
+  /** Addresses of the groups that lead to the object. */
+  readonly above: readonly number[];
+}
+
+/** The parts of the file that all objects are read from. */
+interface Context {
+  readonly source: ByteSource;
+  readonly reader: BlockReader;
+  readonly claims: Claims;
+  /** Links of the groups read so far, by address: several links may lead to one group. */
+  readonly links: Map<number, Promise<Link[]>>;
+  readonly chunks: ChunkCache;
 }
 
 /** Walks all groups breadth-first, because the objects of one level can be read at the same time. */
 async function readTree(source: ByteSource, reader: BlockReader, root: number): Promise<Tree> {
   const tree: Tree = {objects: new Map(), datasets: new Map()};
-  const claims = new Claims();
-  let level: Pending[] = [{path: '', address: root}];
+  const context = {source, reader, claims: new Claims(), links: new Map(), chunks: new ChunkCache()};
+  let level: Pending[] = [{path: '', address: root, above: []}];
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > DEPTH_LIMIT) throw damagedFile(source.name, `groups at most ${DEPTH_LIMIT} deep`, 'deeper ones');
     const next: Pending[] = [];
     await forEachConcurrently(level, async object => {
-      for (const link of await readObject(source, reader, object, tree, claims)) {
+      const above = [...object.above, object.address];
+      for (const link of await readObject(context, object, tree)) {
         const path = object.path === '' ? link.name : `${object.path}/${link.name}`;
         if (typeof link.target === 'number') {
-          next.push({path, address: link.target});
+          // A link to a group above leads round in a circle, and to nothing that is not found otherwise.
+          if (!above.includes(link.target)) next.push({path, address: link.target, above});
         } else {
           const error = unsupportedFeature(source.name, `dataset "${path}"`, 'a dataset', `a ${link.target}`);
           tree.datasets.set(path, error.message);
@@ -129,25 +145,23 @@ async function readTree(source: ByteSource, reader: BlockReader, root: number): 
 }
 
 /** Adds one object to the tree and returns its links. */
-async function readObject(
-  source: ByteSource,
-  reader: BlockReader,
-  {path, address}: Pending,
-  tree: Tree,
-  claims: Claims,
-): Promise<Link[]> {
+async function readObject(context: Context, {path, address}: Pending, tree: Tree): Promise<Link[]> {
+  const {source, reader, claims, links, chunks} = context;
   if (tree.objects.has(path)) throw damagedFile(source.name, 'distinct names in a group', `"${path}" twice`);
   tree.objects.set(path, address);
+  const known = links.get(address);
+  if (known) return known;
   const header = await readObjectHeader(reader, address);
   if (isGroup(header)) {
     const subject = path === '' ? 'root group' : `group "${path}"`;
-    claims.claim(reader.file, `the ${subject}`, address);
-    return readLinks(reader, header, claims, subject);
+    const found = links.get(address) ?? readLinks(reader, header, claims, subject);
+    links.set(address, found);
+    return found;
   }
   if (path === '') throw damagedFile(source.name, 'a root group', 'an object that is not a group');
   if (isDataset(header)) {
     try {
-      tree.datasets.set(path, await readDataset(source, reader, header, path));
+      tree.datasets.set(path, await readDataset(source, reader, header, path, chunks));
     } catch (error) {
       if (!(error instanceof UnsupportedFeature)) throw error;
       tree.datasets.set(path, error.message);

@@ -1,8 +1,10 @@
 /** Links of groups: names that point to objects. */
 import {type BlockReader} from './block_reader';
+import {readBTree2} from './btree2';
 import {forEachConcurrently} from './concurrent';
 import {type Cursor} from './cursor';
-import {damagedFile, unsupportedFeature} from './errors';
+import {damagedFile} from './errors';
+import {FractalHeap} from './fractal_heap';
 import {MessageType, type ObjectHeader} from './object_header';
 
 /** One entry of a group. */
@@ -41,14 +43,8 @@ export async function readLinks(
     info.skip(1);
     const flags = info.u8();
     if (flags & 1) info.skip(8);
-    if (info.address() !== undefined) {
-      throw unsupportedFeature(
-        reader.file,
-        subject,
-        'a symbol table, or links in the header of the group',
-        'dense link storage, which h5py writes for more than 8 links with libver="latest"',
-      );
-    }
+    const heap = info.address();
+    if (heap !== undefined) return readDenseLinks(reader, heap, info.definedAddress('an index of names'), subject);
   }
   return header.all(MessageType.Link, subject).map(readLinkMessage);
 }
@@ -63,6 +59,21 @@ function readLinkMessage(message: Cursor): Link {
   const name = checkName(message, message.text(message.unsigned(1 << (flags & 3))));
   if (kind === 0) return {name, target: message.definedAddress(`"${name}"`)};
   return {name, target: kind === 1 ? 'soft link' : 'external link'};
+}
+
+/** Links in a heap, with an index of their names: groups of more than 8 links, unless they have a symbol table. */
+async function readDenseLinks(reader: BlockReader, heap: number, index: number, subject: string): Promise<Link[]> {
+  const ids: Cursor[] = [];
+  await readBTree2(reader, index, 5, record => {
+    record.skip(4); // hash of the name
+    ids.push(record);
+  });
+  const objects = await FractalHeap.open(reader, heap, subject);
+  const links: Link[] = [];
+  await forEachConcurrently(ids, async id => {
+    links.push(readLinkMessage(await objects.object(id)));
+  });
+  return links;
 }
 
 async function readSymbolTable(reader: BlockReader, message: Cursor, claims: Claims): Promise<Link[]> {

@@ -8,6 +8,8 @@ export const MessageType = {
   Dataspace: 0x01,
   LinkInfo: 0x02,
   Datatype: 0x03,
+  OldFillValue: 0x04,
+  FillValue: 0x05,
   Link: 0x06,
   ExternalFiles: 0x07,
   Layout: 0x08,

@@ -1,5 +1,6 @@
 /** The superblock, at the start of a file. */
 import {type ByteSource} from '../../base/byte_source';
+import {FilePart} from '../../base/file_part';
 import {Cursor} from './cursor';
 import {damagedFile, showBytes, unsupportedFeature} from './errors';
 
@@ -10,17 +11,53 @@ const SUPERBLOCK_LIMIT = 100;
 
 /** Contents of the superblock. */
 export interface Superblock {
+  /** The file without its user block. All addresses count from here. */
+  readonly source: ByteSource;
   /** Address of the root group's object header. */
   readonly root: number;
   /** End of the file's contents. The file is at least that long. */
   readonly end: number;
 }
 
+/** The bytes of a file after its user block, where HDF5 counts addresses from. */
+class AfterUserBlock extends FilePart {
+  constructor(
+    file: ByteSource,
+    readonly userBlock: number,
+  ) {
+    super(file.name, file, userBlock, file.size - userBlock);
+  }
+  override close(): Promise<void> {
+    return this.file.close();
+  }
+}
+
+/** Largest user block that is looked for. Each size costs a read of a file that is not HDF5. */
+const USER_BLOCK_LIMIT = 2 ** 20;
+
+const isSuperblock = (bytes: Uint8Array) => SIGNATURE.every((byte, i) => bytes[i] === byte);
+
+/**
+ * The part of a file from its superblock on. In front of it may be a user block of any content, of 512 bytes, 1024, and
+ * so on, each twice the one before. Undefined if there is no superblock.
+ */
+async function afterUserBlock(source: ByteSource): Promise<ByteSource | undefined> {
+  const start = new Uint8Array(SIGNATURE.length);
+  for (let at = 512; at <= USER_BLOCK_LIMIT && at + start.length <= source.size; at *= 2) {
+    await source.readInto(at, start);
+    if (isSuperblock(start)) return new AfterUserBlock(source, at);
+  }
+  return undefined;
+}
+
 /** Reads the superblock (versions 0 to 3) and checks that the file is HDF5 and complete. */
 export async function readSuperblock(source: ByteSource): Promise<Superblock> {
   const start = new Uint8Array(Math.min(SUPERBLOCK_LIMIT, source.size));
   await source.readInto(0, start);
-  if (!SIGNATURE.every((byte, i) => start[i] === byte)) {
+  if (!isSuperblock(start)) {
+    // Files of the kinds that `guess` knows have no superblock further on.
+    const rest = source instanceof AfterUserBlock || guess(start) ? undefined : await afterUserBlock(source);
+    if (rest) return readSuperblock(rest);
     throw new Error(
       `"${source.name}" is not an HDF5 file: expected it to start with ${showBytes(Uint8Array.from(SIGNATURE))}. ` +
         `Received: ${source.size === 0 ? 'an empty file' : showBytes(start.subarray(0, 16))}${guess(start)}. ` +
@@ -43,12 +80,12 @@ function readOld(source: ByteSource, cursor: Cursor, version: number): Superbloc
   checkWidths(source, cursor.u8(), cursor.u8());
   // Reserved byte, ranks of the B-trees, consistency flags. Version 1 adds the rank of chunk B-trees.
   cursor.skip(1 + 4 + 4 + (version === 1 ? 4 : 0));
-  checkBase(source, cursor.address());
+  const base = checkBase(source, cursor.address());
   cursor.skip(8);
-  const end = checkEnd(source, cursor.address());
+  const end = checkEnd(source, cursor.address(), base);
   // Driver information, then the root's symbol table entry: name offset and header address.
   cursor.skip(8 + 8);
-  return {root: cursor.definedAddress('the root group'), end};
+  return {source, root: cursor.definedAddress('the root group'), end};
 }
 
 function readNew(source: ByteSource, cursor: Cursor, version: number): Superblock {
@@ -57,10 +94,10 @@ function readNew(source: ByteSource, cursor: Cursor, version: number): Superbloc
   if (version === 3 && (flags & 1) !== 0) {
     throw damagedFile(source.name, 'a file that its writer has closed', 'a file still marked as open for writing');
   }
-  checkBase(source, cursor.address());
+  const base = checkBase(source, cursor.address());
   cursor.skip(8);
-  const end = checkEnd(source, cursor.address());
-  return {root: cursor.definedAddress('the root group'), end};
+  const end = checkEnd(source, cursor.address(), base);
+  return {source, root: cursor.definedAddress('the root group'), end};
 }
 
 function checkWidths(source: ByteSource, offsets: number, lengths: number): void {
@@ -73,15 +110,23 @@ function checkWidths(source: ByteSource, offsets: number, lengths: number): void
   );
 }
 
-function checkBase(source: ByteSource, base: number | undefined): void {
-  if (base === 0) return;
-  throw unsupportedFeature(source.name, 'superblock', 'the base address 0', `${base ?? 'the undefined address'}`);
+/** Returns the base address: the size of the user block. */
+function checkBase(source: ByteSource, base: number | undefined): number {
+  const expected = source instanceof AfterUserBlock ? source.userBlock : 0;
+  if (base === expected) return base;
+  throw unsupportedFeature(
+    source.name,
+    'superblock',
+    `the base address ${expected}`,
+    `${base ?? 'the undefined address'}`,
+  );
 }
 
-function checkEnd(source: ByteSource, end: number | undefined): number {
+/** Returns the end relative to the base address; it is stored as an absolute one. */
+function checkEnd(source: ByteSource, end: number | undefined, base: number): number {
   if (end === undefined) throw damagedFile(source.name, 'its end-of-file address', 'the undefined address');
-  if (source.size < end) throw truncated(source, `${end} bytes`);
-  return end;
+  if (source.size + base < end) throw truncated(source, `${end} bytes`);
+  return end - base;
 }
 
 function truncated(source: ByteSource, expected: string): Error {
@@ -93,7 +138,7 @@ function truncated(source: ByteSource, expected: string): Error {
 /** Recognizes files passed by mistake from their first bytes. Returns a hint for the error message, or ''. */
 function guess(start: Uint8Array): string {
   const text = String.fromCharCode(...start.subarray(0, 24));
-  if (text.startsWith('PK')) return ' (a zip archive, as ".keras" files are; unpack it and pass its weights file)';
+  if (text.startsWith('PK')) return ' (a zip archive, as ".keras" files are: pass the path of one to `fromPreset`)';
   if (text.startsWith('version https://git-lfs')) return ' (a Git LFS pointer; fetch the file itself)';
   if (/^\s*</.test(text)) return ' (a web page rather than a file)';
   if (text.slice(8).startsWith('{"')) return ' (a safetensors file)';

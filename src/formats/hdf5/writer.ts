@@ -2,7 +2,7 @@
 import {type ByteSink} from '../../base/byte_sink';
 import {ValueError} from '../../base/errors';
 import {sizeOf} from '../../base/shapes';
-import {aligned, ByteWriter} from './byte_writer';
+import {aligned, FieldWriter} from './field_writer';
 import {type Hdf5Dtype} from './datatype';
 import {GroupTable, INTERNAL_K, LEAF_K, symbolEntry} from './writer_group';
 import {GlobalHeap} from './writer_heap';
@@ -156,7 +156,7 @@ class Layout {
         at += aligned(bytes);
       }
     }
-    const head = new ByteWriter().raw(superblock(this.placed.get(root)!, at));
+    const head = new FieldWriter().raw(superblock(this.placed.get(root)!, at));
     for (const part of parts) head.raw(part);
     this.head = head.raw(heap.bytes).bytes;
   }
@@ -185,7 +185,7 @@ const headerSize = ({attributes}: Group | Dataset, messages: Parameters<typeof o
   objectHeader([...messages, ...attributeMessages(attributes, new GlobalHeap(0))]).length;
 
 function superblock(root: Placed, end: number): Uint8Array {
-  return new ByteWriter()
+  return new FieldWriter()
     .raw([0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a])
     .zeros(5) // version 0 of all structures
     .u8(8, 8, 0) // addresses and lengths of 8 bytes

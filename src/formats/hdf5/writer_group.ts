@@ -1,5 +1,5 @@
 /** The names and links of one old-style group: a local heap, symbol table nodes, and a B-tree above these. */
-import {aligned, ByteWriter} from './byte_writer';
+import {aligned, FieldWriter} from './field_writer';
 
 /** Half the capacity of a symbol table node and of a B-tree node. The superblock states both. */
 export const LEAF_K = 4;
@@ -30,7 +30,7 @@ function chunks<T>(items: readonly T[], size: number): T[][] {
 
 /** An entry of a symbol table. The superblock contains one for the root group. */
 export function symbolEntry(name: number, {header, group}: Omit<GroupEntry, 'name'>): Uint8Array {
-  const writer = new ByteWriter()
+  const writer = new FieldWriter()
     .u64(name)
     .u64(header)
     .u32(group ? 1 : 0)
@@ -95,7 +95,7 @@ export class GroupTable {
       return {address: firstNode + i * NODE_SIZE, lastName: names.at(-1)!.offset};
     });
 
-    const writer = new ByteWriter();
+    const writer = new FieldWriter();
     let at = address;
     this.levels.forEach((count, level) => {
       const nodes = chunks(children, 2 * INTERNAL_K);

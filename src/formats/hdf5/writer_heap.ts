@@ -1,5 +1,5 @@
 /** The global heap, where HDF5 stores texts of variable length, in one or more collections. */
-import {aligned, ByteWriter} from './byte_writer';
+import {aligned, FieldWriter} from './field_writer';
 
 /** Bytes of the smallest collection that HDF5's library accepts. */
 const MINIMUM = 4096;
@@ -31,7 +31,7 @@ export class GlobalHeap {
   add(text: string): Uint8Array {
     const bytes = new TextEncoder().encode(text);
     // An empty text is not stored.
-    if (bytes.length === 0) return new ByteWriter().zeros(16).bytes;
+    if (bytes.length === 0) return new FieldWriter().zeros(16).bytes;
     const wanted = OBJECT_HEADER + aligned(bytes.length);
     let last = this.collections.at(-1);
     if (!last || last.size - last.used < wanted || last.texts.length >= MOST_OBJECTS) {
@@ -40,14 +40,14 @@ export class GlobalHeap {
     }
     last.texts.push(bytes);
     last.used += wanted;
-    return new ByteWriter()
+    return new FieldWriter()
       .u32(bytes.length)
       .u64(this.address + last.offset)
       .u32(last.texts.length).bytes;
   }
 
   get bytes(): Uint8Array {
-    const writer = new ByteWriter();
+    const writer = new FieldWriter();
     for (const {size, used, texts} of this.collections) {
       writer.text('GCOL').u8(1, 0, 0, 0).u64(size);
       texts.forEach((text, i) =>

@@ -1,5 +1,5 @@
 /** Object headers of version 1 with the messages that h5py writes for groups, datasets and attributes. */
-import {aligned, ByteWriter} from './byte_writer';
+import {aligned, FieldWriter} from './field_writer';
 import {type Hdf5Dtype} from './datatype';
 import {MessageType} from './object_header';
 import {type GlobalHeap} from './writer_heap';
@@ -22,16 +22,16 @@ const FILL_VALUE = 0x05;
 
 /** An object header with these messages, in one block. */
 export function objectHeader(messages: readonly Message[]): Uint8Array {
-  const body = new ByteWriter();
+  const body = new FieldWriter();
   for (const {type, flags, body: content} of messages) {
     body.u16(type).u16(aligned(content.length)).u8(flags, 0, 0, 0).raw(content).pad();
   }
-  return new ByteWriter().u8(1, 0).u16(messages.length).u32(1).u32(body.length).pad().raw(body.bytes).bytes;
+  return new FieldWriter().u8(1, 0).u16(messages.length).u32(1).u32(body.length).pad().raw(body.bytes).bytes;
 }
 
 /** Points to the names and links of a group. */
 export function symbolTableMessage(tree: number, heap: number): Message {
-  return {type: MessageType.SymbolTable, flags: 0, body: new ByteWriter().u64(tree).u64(heap).bytes};
+  return {type: MessageType.SymbolTable, flags: 0, body: new FieldWriter().u64(tree).u64(heap).bytes};
 }
 
 /** The four messages of every dataset; `address` is undefined for a dataset without bytes. */
@@ -45,9 +45,9 @@ export function datasetMessages(
     {type: MessageType.Dataspace, flags: 0, body: dataspace(shape)},
     {type: MessageType.Datatype, flags: CONSTANT, body: datatype(dtype)},
     // Version 2, late allocation, written if set, with the default fill value.
-    {type: FILL_VALUE, flags: CONSTANT, body: new ByteWriter().u8(2, 2, 2, 1).u32(0).bytes},
+    {type: FILL_VALUE, flags: CONSTANT, body: new FieldWriter().u8(2, 2, 2, 1).u32(0).bytes},
     // Version 3, contiguous.
-    {type: MessageType.Layout, flags: 0, body: new ByteWriter().u8(3, 1).address(address).u64(byteLength).bytes},
+    {type: MessageType.Layout, flags: 0, body: new FieldWriter().u8(3, 1).address(address).u64(byteLength).bytes},
   ];
 }
 
@@ -55,9 +55,9 @@ export function datasetMessages(
 export function attributeMessages(attributes: Attributes, heap: GlobalHeap): Message[] {
   return Object.entries(attributes).map(([name, value]) => {
     const {type, data} = attributeValue(value, heap);
-    const title = new ByteWriter().text(name).u8(0).bytes;
+    const title = new FieldWriter().text(name).u8(0).bytes;
     const space = dataspace([]);
-    const body = new ByteWriter().u8(1, 0).u16(title.length).u16(type.length).u16(space.length);
+    const body = new FieldWriter().u8(1, 0).u16(title.length).u16(type.length).u16(space.length);
     for (const part of [title, type, space]) body.raw(part).pad();
     return {type: MessageType.Attribute, flags: 0, body: body.raw(data).bytes};
   });
@@ -66,27 +66,27 @@ export function attributeMessages(attributes: Attributes, heap: GlobalHeap): Mes
 function attributeValue(value: AttributeValue, heap: GlobalHeap): {type: Uint8Array; data: Uint8Array} {
   if (typeof value === 'string') {
     // A string of variable length, in UTF-8, with bytes as its base type.
-    const type = new ByteWriter().u8(0x19, 1, 1, 0).u32(16).raw(integer(1, false)).bytes;
+    const type = new FieldWriter().u8(0x19, 1, 1, 0).u32(16).raw(integer(1, false)).bytes;
     return {type, data: heap.add(value)};
   }
   if (typeof value === 'number') {
     const whole = Number.isSafeInteger(value);
-    const data = new ByteWriter();
+    const data = new FieldWriter();
     return {type: datatype(whole ? 'int64' : 'float64'), data: (whole ? data.i64(value) : data.f64(value)).bytes};
   }
   // A string of fixed length, padded with NUL.
-  return {type: new ByteWriter().u8(0x13, 1, 0, 0).u32(value.length).bytes, data: value};
+  return {type: new FieldWriter().u8(0x13, 1, 0, 0).u32(value.length).bytes, data: value};
 }
 
 /** Version 1, with the current size as the maximum size. */
 function dataspace(shape: readonly number[]): Uint8Array {
-  const writer = new ByteWriter().u8(1, shape.length, shape.length ? 1 : 0).zeros(5);
+  const writer = new FieldWriter().u8(1, shape.length, shape.length ? 1 : 0).zeros(5);
   for (const size of [...shape, ...shape]) writer.u64(size);
   return writer.bytes;
 }
 
 const integer = (size: number, signed: boolean) =>
-  new ByteWriter()
+  new FieldWriter()
     .u8(0x10, signed ? 8 : 0, 0, 0)
     .u32(size)
     .u16(0)
@@ -101,11 +101,11 @@ const FLOATS: Partial<Record<Hdf5Dtype, [number, number, number, number]>> = {
 
 /** The datatype message. bfloat16 is opaque, as in Keras' files, where an attribute marks it. */
 function datatype(dtype: Hdf5Dtype): Uint8Array {
-  if (dtype === 'bfloat16') return new ByteWriter().u8(0x15, 0, 0, 0).u32(2).bytes;
+  if (dtype === 'bfloat16') return new FieldWriter().u8(0x15, 0, 0, 0).u32(2).bytes;
   const float = FLOATS[dtype];
   if (!float) return integer(itemSize(dtype), !dtype.startsWith('u'));
   const [size, exponent, mantissa, bias] = float;
-  return new ByteWriter()
+  return new FieldWriter()
     .u8(0x11, 0x20, 8 * size - 1, 0)
     .u32(size)
     .u16(0)

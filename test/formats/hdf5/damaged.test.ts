@@ -89,7 +89,6 @@ describe('a damaged file', () => {
     ['empty name', patched(bytes, node + 8, ...u64(0)), /the name of a link.*Received: ""/],
     ['name with a slash', patched(bytes, names + 8, 47), /the name of a link/],
     ['name not UTF-8', patched(bytes, names + 8, 255), /UTF-8 text in the local heap segment.*Received: bytes ff/],
-    ['link to itself', patched(bytes, node + 16, ...u64(96)), /the group ".*" to be linked once.*a loop/],
     ['same name twice', patched(bytes, node + 8 + 40, ...bytes.subarray(node + 8, node + 16)), /distinct names.*twice/],
   ])('%s', async (_, damaged, message) => {
     const received = await rejection(open(name, damaged));
@@ -97,13 +96,18 @@ describe('a damaged file', () => {
     expect(received).toContain(`"${name}"`);
   });
 
-  test('links in a circle, which HDF5 allows', async () => {
-    expect(await rejection(open('cycle.h5'))).toMatch(/to be linked once\. Received: a loop, or a second link to it/);
+  test('a link to the group itself is not followed', async () => {
+    expect((await open(name, patched(bytes, node + 16, ...u64(96)))).paths()).toEqual([]);
   });
 
-  test('dense links are refused with the group', async () => {
-    const message = await rejection(open('dense.h5'));
-    expect(message).toMatch(/^The root group of "dense\.h5" cannot be read.*dense link storage/);
+  test('a tree of names in two groups', async () => {
+    const links = hdf5Bytes('links.h5');
+    const trees = [...Buffer.from(links).toString('latin1').matchAll(/TREE/g)].map(({index}) => index);
+    const entry = (tree: number) => Buffer.from(links).indexOf(Buffer.from(u64(tree)));
+    const [first, second] = [entry(trees[0]!), entry(trees[1]!)];
+    expect(await rejection(open('links.h5', patched(links, second, ...links.subarray(first, first + 8))))).toMatch(
+      /damaged HDF5 file: expected .*linked once|names|signature/,
+    );
   });
 
   test('a writer that never closed the file', async () => {
@@ -170,11 +174,14 @@ describe('any damage to the bytes', () => {
     'unreadable.h5',
     'unreadable_latest.h5',
     'deep.h5',
+    'chunked.h5',
+    'chunked_latest.h5',
+    'links.h5',
   ];
   const files = new Map(names.map(name => [name, hdf5Bytes(name)]));
 
   /** Opens a file and checks that the result is one of our errors, or datasets that can be read completely. */
-  async function check(bytes: Uint8Array): Promise<void> {
+  async function check(name: string, bytes: Uint8Array): Promise<void> {
     const limit = 4 * 2 ** 20;
     let read = 0;
     const memory = new MemorySource('mutated.h5', bytes);
@@ -204,10 +211,14 @@ describe('any damage to the bytes', () => {
         if (!dataset) throw new TypeError('A listed dataset is missing.');
         const product = dataset.shape.reduce((a, b) => a * b, dataset.itemSize);
         expect(dataset.byteLength).toBe(product);
-        expect(dataset.byteLength).toBeLessThanOrEqual(bytes.length);
+        // Chunks may be compressed, or missing: the size follows from the shape alone.
+        if (dataset.byteLength > limit && /chunked|many_chunks/.test(name)) continue;
+        if (!/chunk/.test(name)) expect(dataset.byteLength).toBeLessThanOrEqual(bytes.length);
         await dataset.readInto(0, new Uint8Array(dataset.byteLength));
       } catch (error) {
-        expect((error as Error).message).toMatch(/^The dataset ".*" of "mutated\.h5" cannot be read: expected /s);
+        expect((error as Error).message).toMatch(
+          /^The dataset ".*" of "mutated\.h5" cannot be read: expected |^"mutated\.h5" is .* expected .*Received: /s,
+        );
       }
     }
   }
@@ -223,7 +234,7 @@ describe('any damage to the bytes', () => {
       fc.asyncProperty(file, changes, async (name, list) => {
         const bytes = (files.get(name) as Uint8Array).slice();
         for (const [at, byte] of list) bytes[Math.floor(at * bytes.length)] = byte;
-        await check(bytes);
+        await check(name, bytes);
       }),
       {numRuns: 400},
     );
@@ -244,7 +255,7 @@ describe('any damage to the bytes', () => {
             target === Infinity ? UNDEFINED : u64(target <= 1 ? Math.floor((target * bytes.length) / 8) * 8 : target);
           bytes.set(content, offset);
         }
-        await check(bytes);
+        await check(name, bytes);
       }),
       {numRuns: 400},
     );
@@ -256,7 +267,7 @@ describe('any damage to the bytes', () => {
         const bytes = (files.get(name) as Uint8Array).slice();
         const source = Math.floor((from * bytes.length) / 8) * 8;
         bytes.copyWithin(Math.floor((to * bytes.length) / 8) * 8, source, source + length);
-        await check(bytes);
+        await check(name, bytes);
       }),
       {numRuns: 300},
     );
@@ -268,7 +279,7 @@ describe('any damage to the bytes', () => {
         const original = files.get(name) as Uint8Array;
         const bytes = original.slice(0, Math.max(100, Math.floor(cut * original.length)));
         bytes.set(u64(bytes.length), (original[8] ?? 0) >= 2 ? 28 : 40);
-        await check(bytes);
+        await check(name, bytes);
       }),
       {numRuns: 200},
     );
@@ -277,7 +288,9 @@ describe('any damage to the bytes', () => {
   test('noise after the signature', async () => {
     const start = hdf5Bytes('types.h5').subarray(0, 9);
     await fc.assert(
-      fc.asyncProperty(fc.uint8Array({maxLength: 400}), noise => check(Uint8Array.from([...start, ...noise]))),
+      fc.asyncProperty(fc.uint8Array({maxLength: 400}), noise =>
+        check('types.h5', Uint8Array.from([...start, ...noise])),
+      ),
       {numRuns: 200},
     );
   });

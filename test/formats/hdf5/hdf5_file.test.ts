@@ -1,6 +1,7 @@
 /** Reading HDF5 files: datasets, attributes, and the number of reads. */
 import {bfloat16ToFloat32, float16ToFloat32} from '../../../src/base/half';
 import {Hdf5File} from '../../../src/formats/hdf5';
+import {ChunkCache} from '../../../src/formats/hdf5/chunks';
 import {EXPECTED, find, hdf5Bytes, open, patched, rejection, SlowSource} from '../../support/hdf5_files';
 
 async function bytesOf(file: Hdf5File, path: string): Promise<Uint8Array> {
@@ -11,7 +12,7 @@ async function bytesOf(file: Hdf5File, path: string): Promise<Uint8Array> {
   return bytes;
 }
 
-describe.each(Object.keys(EXPECTED).filter(name => !['dense.h5', 'cycle.h5'].includes(name)))('%s', name => {
+describe.each(Object.keys(EXPECTED))('%s', name => {
   const expected = EXPECTED[name] ?? {};
 
   test('has the datasets that h5py finds, and their bytes', async () => {
@@ -96,9 +97,12 @@ describe('attributes', () => {
     expect(await (await open('latest.h5')).attribute('a', 'name')).toBe('layer');
   });
 
-  test('refuses attributes outside the header, which opening does not need', async () => {
-    const message = await rejection((await open('latest.h5')).attribute('a/b', 'note_0'));
-    expect(message).toMatch(/object "a\/b" of "latest\.h5" cannot be read.*dense attribute storage/);
+  test('reads them from a heap, where many of an object are', async () => {
+    const latest = await open('latest.h5');
+    expect(await latest.attribute('a/b', 'note_8')).toBe(8);
+    expect(await latest.attribute('a/b', 'none')).toBeUndefined();
+    const dense = await open('dense.h5');
+    for (const i of [0, 7, 19]) expect(await dense.attribute('few', `note_${i}`)).toBe(`text ${i}`);
   });
 
   test('refuses attributes without a value', async () => {
@@ -109,6 +113,74 @@ describe('attributes', () => {
   test('refuses attributes that are neither numbers nor strings', async () => {
     const message = await rejection((await open('types.h5')).attribute('integers', 'flag'));
     expect(message).toMatch(/attribute "flag" of object "integers" of "types\.h5" cannot be read.*enumeration/);
+  });
+});
+
+describe('chunks', () => {
+  const NAMES = [
+    'matrix/all',
+    'matrix/plain',
+    'shapes/line',
+    'shapes/cube',
+    'shapes/resizable',
+    'partial/fill',
+    'bf16',
+  ];
+
+  test.each(NAMES)('%s is read in pieces, which need not end where elements do', async path => {
+    for (const name of ['chunked.h5', 'chunked_latest.h5', 'user_block.h5']) {
+      const dataset = (await open(name)).dataset(path)!;
+      const all = Uint8Array.from(Buffer.from(EXPECTED[name]![path]!.hex, 'hex'));
+      for (const length of [1, 7, 64, 333]) {
+        const read = new Uint8Array(all.length);
+        for (let start = 0; start < all.length; start += length) {
+          await dataset.readInto(start, read.subarray(start, start + length));
+        }
+        expect(read).toEqual(all);
+      }
+    }
+  });
+
+  test('are each read once for an array that is read in order', async () => {
+    const source = new SlowSource(hdf5Bytes('chunked.h5'));
+    const dataset = (await Hdf5File.open(source)).dataset('matrix/gzip')!;
+    const first = source.reads.length;
+    for (let start = 0; start < dataset.byteLength; start += 17) {
+      await dataset.readInto(start, new Uint8Array(Math.min(17, dataset.byteLength - start)));
+    }
+    const reads = source.reads.slice(first).filter(([, length]) => length < 100);
+    expect(reads.length).toBe(5 * 5);
+  });
+
+  test('are kept up to 64 MiB', () => {
+    const cache = new ChunkCache();
+    const size = 20 * 2 ** 20;
+    for (const key of ['a', 'b', 'c']) cache.add(key, new Uint8Array(size));
+    cache.get('a');
+    cache.add('d', new Uint8Array(size));
+    expect(['a', 'b', 'c', 'd'].map(key => cache.get(key) !== undefined)).toEqual([true, false, true, true]);
+    cache.add('e', new Uint8Array(5 * size));
+    expect(['a', 'c', 'd', 'e'].map(key => cache.get(key) !== undefined)).toEqual([false, false, false, true]);
+  });
+
+  test('that are damaged are refused', async () => {
+    const bytes = hdf5Bytes('chunked.h5');
+    const reading = async (path: string, damaged: Uint8Array) =>
+      rejection(bytesOf(await open('chunked.h5', damaged), path));
+    // The head of the first gzip data, level 9.
+    const at = Buffer.from(bytes).indexOf(Buffer.from([0x78, 0xda]));
+    expect(await reading('matrix/gzip', patched(bytes, at, 0, 0))).toMatch(
+      /^"chunked.h5" is a damaged HDF5 file: expected gzip data in chunk \d+ of the dataset "matrix\/gzip"\. Received: /,
+    );
+    // The first row of the matrix begins each unpacked copy of it; one has a checksum.
+    const row = Buffer.from(EXPECTED['chunked.h5']!['matrix/plain']!.hex, 'hex').subarray(0, 16);
+    const messages: string[] = [];
+    for (let place = 0; (place = Buffer.from(bytes).indexOf(row, place)) >= 0; place++) {
+      messages.push(await reading('matrix/fletcher32', patched(bytes, place, 1)).catch(() => 'read'));
+    }
+    expect(messages).toContainEqual(
+      expect.stringMatching(/expected the checksum \d+ in chunk 0 of the dataset "matrix\/fletcher32"\. Received: \d/),
+    );
   });
 });
 

@@ -1,0 +1,2 @@
+/** Zip archives, read by byte ranges. */
+export {ZipFile} from './zip_file';

@@ -1,0 +1,17 @@
+/** Bytes that look random, the same for the same seed. */
+
+/** Numbers from 0 to 1, the same for the same seed. */
+export function randomNumbers(seed: number): () => number {
+  let state = (seed * 2654435761 + 1) >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export function randomBytes(length: number, seed: number): Uint8Array {
+  const next = randomNumbers(seed);
+  return Uint8Array.from({length}, () => next() * 256);
+}
