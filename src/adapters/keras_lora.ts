@@ -5,6 +5,7 @@ import {checkArgument} from '../base/checks';
 import {checkKeys, listed, ValueError} from '../base/errors';
 import {sizeOf} from '../base/shapes';
 import {READABLE, Scratch, StoredArrayStream} from '../checkpoints/stored_array';
+import {REQUEST_OPTIONS, type RequestOptions} from '../files/http_client';
 import {fileName, type FileSource, type FileTarget, openFileSource, openFileTarget} from '../files/open_file';
 import {type Hdf5Dataset, Hdf5File, Hdf5Writer} from '../formats/hdf5';
 import {type LoraLayer} from '../layers/lora';
@@ -32,6 +33,9 @@ export interface SaveLoraOptions {
 }
 
 const ENDING = '.lora.h5';
+
+/** Ending of adapters of llama.cpp. */
+const isGguf = (file: FileSource): boolean => fileName(file)?.toLowerCase().endsWith('.gguf') ?? false;
 
 function checkEnding(file: FileTarget | FileSource): void {
   const name = fileName(file);
@@ -99,23 +103,34 @@ async function addLayer(file: Hdf5Writer, index: number, layer: LoraLayer, biase
 const matrixName = (layer: LoraLayer) => `lora_${layer.loraName}`;
 
 /** Implements `Backbone.loadLoraWeights`; see there for errors. */
-export async function loadLoraWeights(backbone: tf.LayersModel, source: LoraSource): Promise<void> {
-  const {name, adapters} = await readLoraWeights(backbone, source);
+export async function loadLoraWeights(
+  backbone: tf.LayersModel,
+  source: LoraSource,
+  options: RequestOptions,
+): Promise<void> {
+  checkKeys('loadLoraWeights', options, REQUEST_OPTIONS);
+  const {name, adapters} = await readLoraWeights(backbone, source, options);
   applyAdapters(backbone, name, adapters);
 }
 
 /**
  * Reads the matrices in a file for the layers of a model. Does not change the model.
  *
+ * @param options how to request it, if it is at an http(s) address.
  * @throws ValueError on a wrong file extension, on a file without LoRA, and on layers that do not fit, naming them;
  * Error for a damaged file.
  */
 export async function readLoraWeights(
   backbone: tf.LayersModel,
   source: LoraSource,
+  options: RequestOptions = {},
 ): Promise<{name: string; adapters: LayerAdapter[]}> {
+  if (isGguf(source)) {
+    const {readGgufAdapter} = await import('./gguf_lora');
+    return readGgufAdapter(backbone, source, options);
+  }
   checkEnding(source);
-  const file = await Hdf5File.open(await openFileSource(source));
+  const file = await Hdf5File.open(await openFileSource(source, options));
   try {
     return {name: file.name, adapters: await readAdapters(backbone, file)};
   } finally {
@@ -146,7 +161,9 @@ async function readAdapters(backbone: tf.LayersModel, file: Hdf5File): Promise<L
     const layer = layers.get(index);
     if (!layer) {
       const other = all[index];
-      problems.push(`layer ${index} is ${other ? `"${other.path}", a ${other.getClassName()}` : 'not in the model'}`);
+      problems.push(
+        `layer ${index} is ${other ? `"${'path' in other ? other.path : other.name}", a ${other.getClassName()}` : 'not in the model'}`,
+      );
       continue;
     }
     const shape = layer.adapted.shape;

@@ -2,9 +2,9 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument} from '../base/checks';
 import {show, ValueError} from '../base/errors';
-import {Layer} from '../layers/layer';
+import {type Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
-import {descend} from '../layers/tree';
+import {type LayerOrModel, nestedLayers} from '../layers/nested_layers';
 import {type Adapter, MergedStream} from '../weights/merged_stream';
 import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 import {weightStream} from '../weights/repack';
@@ -43,12 +43,11 @@ export interface LayerAdapter extends Adapter {
 }
 
 /**
- * All layers that have weights, in the order in which KerasHub numbers them: depth first, sub-layers from last to
+ * All layers that have weights, a vision encoder included, in the order in which KerasHub numbers them: depth first, sub-layers from last to
  * first. KerasHub's files identify layers by these numbers, because names are not unique.
  */
-export function numberedLayers(backbone: tf.LayersModel): Layer[] {
-  const outermost = backbone.layers.filter(layer => layer instanceof Layer);
-  return [...descend(outermost, true)].filter(layer => layer.weights.length > 0);
+export function numberedLayers(backbone: tf.LayersModel): LayerOrModel[] {
+  return [...nestedLayers(backbone, true)].filter(layer => layer.weights.length > 0);
 }
 
 /** Layers that can have LoRA, by number. */

@@ -4,17 +4,25 @@
  */
 import type * as tf from '@tensorflow/tfjs';
 import {intoFolder} from '../base/byte_sink';
+import {announceReads} from '../base/byte_source';
 import {checkArgument} from '../base/checks';
 import {checkKeys, listed, ValueError} from '../base/errors';
 import {type JsonObject, readJson, writeJson} from '../base/json';
+import {FETCH_OPTIONS, type FetchOptions} from '../files/http_client';
 import {openTarget, type PresetTarget} from '../files/open_folder';
-import {type Float32Content, readSafetensors, type SafeTensor, writeSafetensors} from '../formats/safetensors';
+import {
+  float32Content,
+  readSafetensors,
+  type SafeTensor,
+  type TensorContent,
+  writeSafetensors,
+} from '../formats/safetensors';
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type LoraLayer} from '../layers/lora';
 import {ReversibleEmbedding} from '../layers/reversible_embedding';
 import {applyAdapters, type LayerAdapter, loraLayers, NO_LORA} from './model_lora';
 import {parseConfig, type PeftConfig} from './peft_config';
-import {fromPeft, matrixSize, toPeft, withRank} from './peft_matrices';
+import {fromPeft, matrixSize, toPeft, withOneRank} from './peft_matrices';
 import {type ModuleNames, patternValues, selects} from './peft_modules';
 
 /** Options of `exportPeftAdapter`. */
@@ -53,15 +61,15 @@ export async function exportPeftAdapter(
           : 'which has no counterpart in the Hugging Face model.'),
     );
   }
-  const contents: Float32Content[] = [];
+  const contents: TensorContent[] = [];
   const sizes = new Map<string, {rank: number; alpha: number}>();
   for (const layer of layers) {
     const name = nameOf.get(layer)!;
     const adapter = await layer.readAdapter();
     const {rank, a, b} = toPeft(layer, adapter);
     const [inputs, outputs] = matrixSize(layer);
-    contents.push({name: `${PREFIX}${name}.lora_A.weight`, shape: [rank, inputs], values: a});
-    contents.push({name: `${PREFIX}${name}.lora_B.weight`, shape: [outputs, rank], values: b});
+    contents.push(float32Content(`${PREFIX}${name}.lora_A.weight`, [rank, inputs], a));
+    contents.push(float32Content(`${PREFIX}${name}.lora_B.weight`, [outputs, rank], b));
     sizes.set(name, {rank, alpha: (adapter.alpha / adapter.rank) * rank});
   }
   const sink = await openTarget(target);
@@ -126,12 +134,15 @@ export async function importPeftAdapter(
   backbone: tf.LayersModel,
   names: ModuleNames,
   source: PresetLike,
+  options: FetchOptions,
 ): Promise<void> {
-  const files = await openPreset(source);
+  checkKeys('importPeftAdapter', options, FETCH_OPTIONS);
+  const files = await openPreset(source, options);
   const config = parseConfig(await readJson(files, CONFIG), `${files.name}/${CONFIG}`);
   const weights = await files.open(WEIGHTS);
   try {
-    const {tensors} = await readSafetensors(weights);
+    const {tensors, start} = await readSafetensors(weights);
+    announceReads([{source: weights, start, end: weights.size}]);
     applyAdapters(backbone, weights.name, await readAdapters(names, weights.name, tensors, config));
   } finally {
     await weights.close();
@@ -177,13 +188,7 @@ async function readAdapters(
     const scale = config.rootScale ? alpha / Math.sqrt(rank) : alpha / rank;
     read.push({layer, scale, ...fromPeft(layer, {rank, a: await a!.readFloat32(), b: await b!.readFloat32()})});
   }
-  // Here all layers have one rank and one scale, so the matrices are padded and scaled to match.
-  const rank = Math.max(...read.map(({rank}) => rank));
-  const {scale} = read[0]!;
-  return read.map(({layer, scale: own, ...matrices}) => {
-    const {a, b} = withRank(matrices, rank);
-    return {layer, rank, alpha: scale * rank, a, b: own === scale ? b : b.map(value => value * (own / scale))};
-  });
+  return withOneRank(read);
 }
 
 /** Pairs of tensors by module name. Each must belong to a module of the model, and fit it. */

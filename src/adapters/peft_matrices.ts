@@ -1,6 +1,7 @@
 /** Converts LoRA's matrices between the shapes of Keras and of PEFT. */
 import {type LoraLayer} from '../layers/lora';
 import {type Adapter} from '../weights/merged_stream';
+import {type LayerAdapter} from './model_lora';
 
 /** PEFT's matrices: A (rank, in) and B (out, rank). */
 export interface PeftMatrices {
@@ -85,6 +86,22 @@ export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatr
     }
   }
   return {rank: all, a: first, b: second};
+}
+
+/** Matrices in Keras' shapes, with the factor of their product. */
+export interface ScaledMatrices extends PeftMatrices {
+  readonly layer: LoraLayer;
+  readonly scale: number;
+}
+
+/** Adapters of one rank and one scale, as all layers of a model have here: matrices are padded and scaled to match. */
+export function withOneRank(matrices: readonly ScaledMatrices[]): LayerAdapter[] {
+  const rank = Math.max(...matrices.map(({rank}) => rank));
+  const {scale} = matrices[0]!;
+  return matrices.map(({layer, scale: own, ...rest}) => {
+    const {a, b} = withRank(rest, rank);
+    return {layer, rank, alpha: scale * rank, a, b: own === scale ? b : b.map(value => value * (own / scale))};
+  });
 }
 
 /** Whether B (N · H, N · r) repeats one block (H, r) along its diagonal and is 0 elsewhere. */

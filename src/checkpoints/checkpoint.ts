@@ -5,7 +5,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../base/byte_sink';
 import {type PresetSource} from '../base/byte_source';
-import {type WeightFormat} from '../weights/dtype';
+import {type FileSource} from '../files/open_file';
 import {type AnyWeight} from '../weights/packed_weight';
 import {type OpenValues} from '../weights/value_stream';
 import {type SerializedObject} from './keras/serialized';
@@ -44,6 +44,13 @@ export interface Checkpoint {
    * The files of a Keras preset, apart from the backbone's configuration and weights. Paths are relative to the preset.
    */
   companions(): AsyncIterable<{path: string; bytes: Uint8Array}>;
+  /**
+   * Its files apart from weights as they are, for a writer of the same format. Left out by formats whose files
+   * `companions` has.
+   */
+  originals?(): AsyncIterable<{path: string; bytes: Uint8Array}>;
+  /** The chat template as Jinja text; null if it has none. Left out by formats that have no place for one. */
+  chatTemplate?(): Promise<string | null>;
   /** May be called more than once. */
   close(): Promise<void>;
 }
@@ -58,6 +65,15 @@ export interface SaveProgress {
 
 /** Options of every writer. */
 export interface WriteOptions {
+  /** One of the writer's `dtypes`. Defaults to the dtype of the model. */
+  dtype?: string;
+  /** The single file that is the target; left out for a folder. */
+  file?: {
+    /** Its name in the sink. */
+    readonly name: string;
+    /** Whether no other file can be written next to it. */
+    readonly alone: boolean;
+  };
   onProgress?: (progress: SaveProgress) => void;
   signal?: AbortSignal;
 }
@@ -69,24 +85,52 @@ export interface WrittenModel {
   open(weight: AnyWeight, path: string): OpenValues;
   /** The layers of the whole task as tfjs serializes them. */
   topology(): unknown;
+  /** The configuration of a part as Keras serializes it, in the dtype of the backbone; null if the model has none. */
+  config(part: CheckpointPart): Promise<SerializedObject | null>;
+  /** The vocabulary, as a SentencePiece model; null if the model has none. */
+  vocabulary(): Promise<Uint8Array | null>;
+  /** The checkpoint that is converted. Left out for a model in memory. */
+  readonly source?: Checkpoint;
 }
 
-/** How `convertPreset` writes a format. Every folder also gets the JSON files of a Keras preset. */
+/** How `convertPreset` writes a format. */
 export interface CheckpointWriter {
-  /** Dtypes in which weights can be stored. */
-  readonly dtypes: readonly WeightFormat[];
+  /**
+   * Whether the folder is a Keras preset as well: then it also gets the JSON files and the vocabulary of one. A writer of
+   * any other folder writes all of its files.
+   */
+  readonly isPreset: boolean;
+  /** Ending of the name of a single file that can be the target instead of a folder. */
+  readonly fileEnding?: string;
+  /**
+   * Whether it can write weights that are stored as integers, from their values. The backbone then keeps its dtype, and
+   * `dtype` says only how the new files store it.
+   */
+  readonly takesIntegers?: boolean;
+  /** Dtypes in which weights can be stored. Those that Keras has too become the dtype of the backbone. */
+  readonly dtypes: readonly string[];
+  /** The name of a dtype in the files, for one that was asked for or that the model has. Left out if it is the same. */
+  storedDtype?(dtype: string): string;
   /** Explains in errors why other dtypes are not written. */
   readonly dtypesNote?: string;
-  /** Names of the options that only this format has. */
+  /** Names of the options that this format has, and not all. */
   readonly options: readonly string[];
+  /** Whether a file of an older model in the folder, apart from weights, would be taken for one of the new model. */
+  obsolete?(path: string): boolean;
   /** @throws ValueError on options that cannot be used. */
   checkOptions(options: WriteOptions): void;
   /**
-   * Writes the weights.
+   * Writes the weights, and all other files if the folder is no Keras preset.
    *
    * @returns the bytes of all weights.
    */
   write(sink: PresetSink, model: WrittenModel, options: WriteOptions): Promise<number>;
+}
+
+/** Options of opening a checkpoint that only some formats have. */
+export interface OpenOptions {
+  /** The file of the vision encoder, which GGUF keeps apart. Defaults to the one next to the model's file, if any. */
+  mmproj?: FileSource;
 }
 
 /** A format of checkpoints. To add one: a folder next to `keras/`, and a line in `all.ts`. */
@@ -98,7 +142,7 @@ export interface CheckpointFormat {
    * Implementations must declare the return type `Promise<Checkpoint>`, because type declarations cannot name a class
    * that is not exported.
    */
-  open(source: PresetSource): Promise<Checkpoint>;
+  open(source: PresetSource, options?: OpenOptions): Promise<Checkpoint>;
   /** Whether a file holds weights in this format: such files are removed when new weights are saved in their folder. */
   isWeightFile(path: string): boolean;
   readonly writer?: CheckpointWriter;

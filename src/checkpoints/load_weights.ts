@@ -1,5 +1,5 @@
 /** Loads stored variables straight into the weights of a model. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {listed, ValueError} from '../base/errors';
 import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 import {PIECE} from '../weights/value_stream';
@@ -7,32 +7,50 @@ import {type Checkpoint} from './checkpoint';
 import {kerasPaths} from './model_paths';
 import {type CheckpointLike, withCheckpoint} from './open_checkpoint';
 import {READABLE} from './stored_array';
-import {type LoadOptions, type PackedBits, type StoredVariable, type StoredWeights} from './stored_weights';
+import {
+  announceVariables,
+  inFileOrder,
+  type LoadOptions,
+  type PackedBits,
+  shapeInFiles,
+  type StoredVariable,
+  type StoredWeights,
+  valueReader,
+  variableOf,
+} from './stored_weights';
 
 /**
  * Checks that stored variables match those of a model. Reports all mismatches together, because there is rarely only
  * one.
  *
+ * @param whole a model that also has variables which `backbone` lacks. They are not superfluous.
  * @throws ValueError naming the variables that are missing, superfluous or of the wrong shape, their files and both
  * shapes.
  */
 export function checkVariables(
   backbone: tf.LayersModel,
-  {variables: stored, keyOf}: StoredWeights,
-  {name}: Checkpoint,
+  weights: StoredWeights,
+  {name}: Pick<Checkpoint, 'name'>,
+  whole?: tf.LayersModel,
 ): void {
+  const {variables: stored, keyOf} = weights;
   const problems: string[] = [];
-  const expected = new Map([...kerasPaths(backbone)].map(([path, weight]) => [keyOf(path, weight), weight] as const));
+  const unused = new Set(whole && [...kerasPaths(whole)].map(([path, weight]) => keyOf(path, weight)));
+  const expected = new Map(
+    [...kerasPaths(backbone)].map(([path, weight]) => [keyOf(path, weight), {path, weight}] as const),
+  );
   const files = [...new Set([...stored.values()].map(({file}) => file))].join(', ');
-  for (const [key, weight] of expected) {
-    const found = stored.get(key);
+  for (const [key, {path, weight}] of expected) {
+    const found = variableOf(weights, path, weight);
+    const shape = shapeInFiles(weights, weight);
     const problem = found
-      ? misfit(weight, found)
-      : `of shape [${weight.shape}] is missing from ${files || 'the files'}`;
+      ? misfit(weight, found, shape)
+      : `of shape [${shape}] is missing from ${files || 'the files'}`;
     if (problem) problems.push(`"${key}" ${problem}`);
   }
   for (const [key, {shape, file}] of stored) {
-    if (!expected.has(key)) problems.push(`"${key}" of shape [${shape}] in ${file} is not in the model`);
+    if (!expected.has(key) && !unused.has(key))
+      problems.push(`"${key}" of shape [${shape}] in ${file} is not in the model`);
   }
   if (problems.length) {
     throw new ValueError(
@@ -42,14 +60,25 @@ export function checkVariables(
   }
 }
 
-/** Why a weight cannot be filled from a variable; undefined if it can. */
-function misfit(weight: AnyWeight, {shape, dtype, file, packed}: StoredVariable): string | undefined {
-  if (shape.join() !== weight.shape.join()) return `in ${file} has shape [${shape}], expected [${weight.shape}]`;
+/**
+ * Why a weight cannot be filled from a variable; undefined if it can.
+ *
+ * @param expected the shape that the variable must have.
+ */
+export function misfit(
+  weight: AnyWeight,
+  {shape, dtype, file, packed, quantized, unreadable}: StoredVariable,
+  expected: readonly number[] = weight.shape,
+): string | undefined {
+  if (unreadable !== undefined) return `in ${file} ${unreadable}`;
+  if (shape.join() !== expected.join()) return `in ${file} has shape [${shape}], expected [${expected}]`;
   if (packed) {
     if (fitsPacked(weight, packed)) return undefined;
     return `in ${file} is stored as ${dtype}: load it with dtype "${dtype}", or convert it again`;
   }
-  return READABLE.has(dtype) ? undefined : `in ${file} has dtype ${dtype}, expected ${[...READABLE].join(', ')}`;
+  return quantized || READABLE.has(dtype)
+    ? undefined
+    : `in ${file} has dtype ${dtype}, expected ${[...READABLE].join(', ')}`;
 }
 
 const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedBits) =>
@@ -59,53 +88,54 @@ const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedBit
   weight.packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
 
 /**
- * Fills all weights of a backbone. In addition to the model, memory holds one tensor and a few buffers of a few million
- * values.
+ * Fills all weights of a backbone. In addition to the model, memory holds a few buffers of a few million values.
  *
+ * @param options `whole` as for {@link checkVariables}: what `backbone` lacks is not read.
  * @throws ValueError like {@link checkVariables}; the signal's reason when aborted.
  */
 export async function loadPresetWeights(
   backbone: tf.LayersModel,
-  checkpoint: Checkpoint,
-  {onProgress, signal}: LoadOptions = {},
+  checkpoint: Pick<Checkpoint, 'name' | 'weights'>,
+  {onProgress, signal, whole}: LoadOptions & {whole?: tf.LayersModel} = {},
 ): Promise<void> {
   const stored = await checkpoint.weights();
   try {
-    checkVariables(backbone, stored, checkpoint);
-    const total = [...stored.variables.values()].reduce((sum, {byteLength}) => sum + byteLength, 0);
+    checkVariables(backbone, stored, checkpoint, whole);
+    await stored.checkValues?.(signal);
+    const open = valueReader(stored);
+    const expected = [...kerasPaths(backbone)].map(([path, weight]) => ({
+      path,
+      weight,
+      variable: variableOf(stored, path, weight)!,
+    }));
+    const found = inFileOrder(expected);
+    announceVariables(found.map(({variable}) => variable));
+    const total = found.reduce((sum, {variable}) => sum + variable.byteLength, 0);
     let loaded = 0;
-    for (const [path, weight] of kerasPaths(backbone)) {
-      const {file, packed, byteLength, stream} = stored.variables.get(stored.keyOf(path, weight))!;
+    let piece: Uint8Array<ArrayBuffer> | undefined;
+    for (const {path, weight, variable} of found) {
+      const {file, packed} = variable;
       const onRead = (bytes: number) => {
         loaded += bytes;
         onProgress?.({file, loaded, total});
         signal?.throwIfAborted();
       };
       signal?.throwIfAborted();
-      if (packed) await fillPacked(weight as PackedWeight, packed, byteLength, onRead);
-      else await weight.fill(stream(onRead));
+      if (packed) {
+        await (weight as PackedWeight).fillBits(
+          async (start, target) => {
+            await packed.readInto(start, target);
+            onRead(target.length);
+          },
+          (piece ??= new Uint8Array(PIECE)),
+        );
+      } else {
+        await weight.fill(open(weight, path, onRead));
+      }
     }
   } finally {
     await stored.close();
   }
-}
-
-/** Copies bits that are stored exactly as the weight holds them. */
-async function fillPacked(
-  weight: PackedWeight,
-  {physicalShape, readInto}: PackedBits,
-  byteLength: number,
-  onRead: (bytes: number) => void,
-): Promise<void> {
-  const bytes = new Uint8Array(byteLength);
-  for (let start = 0; start < bytes.length; start += PIECE) {
-    const part = bytes.subarray(start, start + PIECE);
-    await readInto(start, part);
-    onRead(part.length);
-  }
-  tf.tidy(() => {
-    weight.write(tf.tensor(new Int32Array(bytes.buffer), physicalShape as number[], 'int32'));
-  });
 }
 
 /** A variable as `listPresetVariables` describes it. */

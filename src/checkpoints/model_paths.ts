@@ -23,16 +23,19 @@ function numbered<T extends tf.layers.Layer>(layers: readonly T[]): [string, T][
  * All layers and sub-layers of a model with their paths, such as `layers/gemma3_decoder_block_1/attention/`.
  *
  * @param order "created", or "saved": Keras saves sub-layers by attribute name, which decides the shard of a variable.
+ * @param skip a model inside `root` whose layers are left out.
  */
 export function* kerasLayers(
   root: tf.LayersModel | Layer,
   order: 'created' | 'saved',
   prefix = '',
+  skip?: tf.LayersModel,
 ): Generator<[string, Layer]> {
+  if (root === skip) return;
   if (root instanceof tf.LayersModel) {
     for (const [name, layer] of numbered(root.layers)) {
       if (layer instanceof Layer || layer instanceof tf.LayersModel) {
-        yield* kerasLayers(layer as Layer, order, `${prefix}layers/${name}/`);
+        yield* kerasLayers(layer as Layer, order, `${prefix}layers/${name}/`, skip);
       }
     }
     return;
@@ -45,6 +48,21 @@ export function* kerasLayers(
       for (const [name, item] of numbered(child)) yield* kerasLayers(item, order, `${prefix}${attribute}/${name}/`);
     } else {
       yield* kerasLayers(child, order, `${prefix}${attribute}/`);
+    }
+  }
+}
+
+/** A model and the models among its layers, with their paths: '' and `layers/gemma3_backbone/`. */
+export function* kerasModels(
+  root: tf.LayersModel,
+  skip?: tf.LayersModel,
+  prefix = '',
+): Generator<[string, tf.LayersModel]> {
+  if (root === skip) return;
+  yield [prefix, root];
+  for (const [name, layer] of numbered(root.layers)) {
+    if ((layer as unknown) instanceof tf.LayersModel) {
+      yield* kerasModels(layer as unknown as tf.LayersModel, skip, `${prefix}layers/${name}/`);
     }
   }
 }

@@ -9,7 +9,7 @@ import {MergedStream} from '../weights/merged_stream';
 import {type AnyWeight} from '../weights/packed_weight';
 import {weightStream} from '../weights/repack';
 import {MEMORY_PIECE, type OpenValues} from '../weights/value_stream';
-import {kerasLayers} from './model_paths';
+import {kerasLayers, kerasModels} from './model_paths';
 
 /** Dtypes that variables have in files. */
 export type StoredDtype = 'float32' | 'bfloat16' | 'float16';
@@ -19,6 +19,7 @@ export interface SavedVariable {
   readonly group: string;
   /** Its name in the group: a number. */
   readonly name: string;
+  readonly weight: AnyWeight;
   readonly shape: readonly number[];
   readonly dtype: StoredDtype;
   open(): OpenValues;
@@ -68,25 +69,28 @@ export function visionPolicyInFiles(owner: string, policy: string, wanted: strin
   return policyInFiles(owner, policy, VARIABLE_DTYPES[policy] ? undefined : wanted);
 }
 
-const VISION = /^layers\/gemma3_vision_encoder\//;
+const VISION = /(^|\/)gemma3_vision_encoder\//;
 
 /**
- * Everything that is saved of a backbone, in the order in which Keras saves its layers.
+ * Everything that is saved of a model, in the order in which Keras saves its layers.
  *
  * @param wanted the dtype to save in. Defaults to the dtype of each layer.
  * @param open opens the values of a weight. Defaults to the weight's own values.
+ * @param skip a model inside it whose layers are left out.
  */
 export function savedWeights(
-  backbone: tf.LayersModel,
+  model: tf.LayersModel,
   wanted: string | undefined,
   open: (weight: AnyWeight, path: string) => OpenValues = weightStream,
+  skip?: tf.LayersModel,
 ): SavedWeights {
-  const owner = `Model "${backbone.name}"`;
-  const groups: SavedGroup[] = [{path: 'vars', layerName: backbone.name}];
+  const owner = `Model "${model.name}"`;
+  const groups: SavedGroup[] = [];
   const variables: SavedVariable[] = [];
   const dtypeOf = (path: string, {dtypePolicy: {name}}: Layer) =>
     VARIABLE_DTYPES[(VISION.test(path) ? visionPolicyInFiles : policyInFiles)(owner, name, wanted)]!;
-  for (const [path, layer] of kerasLayers(backbone, 'saved')) {
+  for (const [path, nested] of kerasModels(model, skip)) groups.push({path: `${path}vars`, layerName: nested.name});
+  for (const [path, layer] of kerasLayers(model, 'saved', '', skip)) {
     const group = `${path}vars`;
     groups.push({path: group, layerName: layer.name});
     layer.savedWeights.forEach((weight, i) => {
@@ -94,7 +98,7 @@ export function savedWeights(
       const shape = weight.shape;
       const values = () => open(weight, `${group}/${name}`);
       const merged = () => mergedValues(layer, weight, values());
-      variables.push({group, name, shape, dtype: dtypeOf(path, layer), open: merged});
+      variables.push({group, name, weight, shape, dtype: dtypeOf(path, layer), open: merged});
     });
   }
   return {groups, variables};
@@ -113,6 +117,15 @@ export const storedBytes = ({shape, dtype}: Pick<SavedVariable, 'shape' | 'dtype
 const bytesOf = ({buffer, byteOffset, byteLength}: Float32Array | Uint16Array) =>
   new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
 
+/** @throws ValueError on values that are too large for float16. */
+function checkRange(values: Float32Array, halves: Uint16Array): void {
+  const place = values.findIndex((value, i) => (halves[i]! & 0x7fff) === 0x7c00 && Number.isFinite(value));
+  if (place < 0) return;
+  throw new ValueError(
+    `Expected weights that float16 can hold, up to 65504. Received: ${values[place]}. Save them as bfloat16 or float32.`,
+  );
+}
+
 /** The values of a stream in a dtype, as little-endian bytes. The buffer of each piece is reused for the next. */
 export async function* storedPieces(values: OpenValues, dtype: StoredDtype): AsyncGenerator<Uint8Array> {
   const size = sizeOf(values.shape);
@@ -130,6 +143,7 @@ export async function* storedPieces(values: OpenValues, dtype: StoredDtype): Asy
       await values.readFloat32(start, part);
       if (dtype === 'float16') {
         float32ToFloat16(part, halves.subarray(0, count));
+        checkRange(part, halves);
         yield bytesOf(halves.subarray(0, count));
       } else {
         yield bytesOf(part);

@@ -3,12 +3,18 @@ import {cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {MemorySource} from '../../src/base/byte_source';
 import {ValueError} from '../../src/base/errors';
+import {type JsonObject} from '../../src/base/json';
 import {listPresetVariables, loadPresetWeights} from '../../src/checkpoints/load_weights';
 import {openCheckpoint} from '../../src/checkpoints/open_checkpoint';
 import {type LoadProgress} from '../../src/checkpoints/stored_weights';
+import {MemoryFile} from '../../src/files/memory';
+import {Hdf5File, Hdf5Writer} from '../../src/formats/hdf5';
 import {openPreset} from '../../src/hub/open_preset';
+import {presets} from '../../src/hub/registry';
 import {Gemma3Backbone} from '../../src/models/gemma3/gemma3_backbone';
+import {knownConfig} from '../../src/models/gemma3/parts/backbone_config';
 import {fixture} from '../support/fixtures';
 import {rejection} from '../support/hdf5_files';
 
@@ -101,6 +107,83 @@ describe('variables that do not fit', () => {
   });
 });
 
+describe('what KerasHub ignores', () => {
+  /** Rewrites the weights of a folder, with more datasets. */
+  async function addDatasets(folder: string, ...paths: string[]): Promise<void> {
+    const stored = await Hdf5File.open(new MemorySource(H5, new Uint8Array(readFileSync(join(folder, H5)))));
+    const writer = new Hdf5Writer();
+    for (const path of stored.paths()) {
+      const {shape, dtype, byteLength} = stored.dataset(path)!;
+      const bytes = new Uint8Array(byteLength);
+      await stored.dataset(path)!.readInto(0, bytes);
+      writer.dataset(path, {shape, dtype, data: () => [bytes]});
+    }
+    for (const path of paths) writer.dataset(path, {shape: [2], dtype: 'int64', data: () => [new Uint8Array(16)]});
+    const file = new MemoryFile(H5);
+    await writer.writeTo(file);
+    writeFileSync(join(folder, H5), file.bytes);
+  }
+
+  const loaded = async (folder: string) => {
+    const backbone = await Gemma3Backbone.fromPreset(folder);
+    const values = await Promise.all(backbone.getWeights().map(weight => weight.data()));
+    backbone.dispose();
+    return values;
+  };
+
+  test('the state of an optimizer, and datasets that are no variables', async () => {
+    const folder = copyOf('defaults');
+    const expected = await loaded(folder);
+    // The paths that Keras writes for a compiled backbone.
+    await addDatasets(folder, 'optimizer/vars/0', 'optimizer/vars/12', 'optimizer/inner/vars/1', 'notes', 'vars/0');
+    expect(await loaded(folder)).toEqual(expected);
+    await addDatasets(folder, 'layers/gemma3_decoder_block/optimizer/vars/0');
+    expect(await failure(folder)).toMatch(/decoder_block\/optimizer\/vars\/0".* is not in the model\. Check/);
+  });
+
+  test('datasets of kinds that cannot be read, in presets and in files of weights', async () => {
+    const folder = copyOf('defaults');
+    const expected = await loaded(folder);
+    cpSync(fixture('hdf5/other_datasets.h5'), join(folder, H5));
+    expect(await loaded(folder)).toEqual(expected);
+    const backbone = await Gemma3Backbone.fromPreset(folder, {loadWeights: false});
+    await backbone.loadWeights(join(folder, H5));
+    const values = await Promise.all(backbone.getWeights().map(weight => weight.data()));
+    backbone.dispose();
+    expect(values).toEqual(expected);
+  });
+
+  test('keys of config.json that are not known, with a warning', async () => {
+    const folder = copyOf('defaults');
+    const warn = jest.spyOn(console, 'warn').mockImplementation();
+    const expected = await loaded(folder);
+    expect(warn).not.toHaveBeenCalled();
+    editConfig(folder, config => {
+      Object.assign(config, {quantization_config: null, some_new_option: 3});
+      config.dtype = {module: 'keras', class_name: 'FloatDTypePolicy', config: {name: 'float32'}};
+    });
+    expect(await loaded(folder)).toEqual(expected);
+    expect(warn.mock.calls).toEqual([
+      [expect.stringContaining(`preset "${folder}" has keys that are not known here and are ignored`)],
+    ]);
+    expect(String(warn.mock.calls[0])).toContain('KerasHub does: "quantization_config"; "some_new_option".');
+    warn.mockRestore();
+  });
+
+  test('keys of a vision encoder that are not known', () => {
+    const warn = jest.spyOn(console, 'warn').mockImplementation();
+    const {config} = presets.gemma3_4b!;
+    const vision = config.vision_encoder as JsonObject;
+    const more = {...vision, some_new_option: null};
+    expect(knownConfig({...config, vision_encoder: more}, 'p')).toEqual(config);
+    const serialized = (inner: JsonObject) => ({...config, vision_encoder: {class_name: 'V', config: inner}});
+    expect(knownConfig(serialized(more), 'p')).toEqual(serialized(vision));
+    expect(warn).toHaveBeenCalledTimes(2);
+    for (const [message] of warn.mock.calls) expect(message).toContain('"vision_encoder.some_new_option"');
+    warn.mockRestore();
+  });
+});
+
 describe('files that cannot be used', () => {
   test.each([10, 200, 2000, 40_000, 96_000])('truncated after %d bytes', async length => {
     const folder = copyOf('defaults');
@@ -136,9 +219,11 @@ describe('files that cannot be used', () => {
 
   test.each([
     ['{', '/model.weights.json". Received: '],
-    ['{}', 'Expected a weight_map of file names in "model.weights.json"'],
-    ['{"weight_map": {}}', 'Expected a weight_map of file names'],
-    ['{"weight_map": {"a": 3}}', 'Expected a weight_map of file names'],
+    ['{}', 'Expected a weight_map from layers to names of .h5 files of the preset in "model.weights.json"'],
+    ['{"weight_map": {}}', 'Expected a weight_map from layers to names of .h5 files'],
+    ['{"weight_map": {"a": "../model.weights.h5"}}', 'Received: "../model.weights.h5"'],
+    ['{"weight_map": {"a": "/etc/passwd"}}', 'Received: "/etc/passwd"'],
+    ['{"weight_map": {"a": 3}}', 'Expected a weight_map from layers to names of .h5 files'],
   ])('with the index %j', async (text, message) => {
     const folder = copyOf('sharded');
     writeFileSync(join(folder, 'model.weights.json'), text);
@@ -157,7 +242,8 @@ describe('files that cannot be used', () => {
     const folder = copyOf('defaults');
     writeFileSync(join(folder, 'config.json'), '{"class_name": "GemmaBackbone", "config": {}}');
     expect(await failure(folder)).toBe(
-      `Expected a Gemma3Backbone in "${folder}/config.json". Received: GemmaBackbone.`,
+      `Expected a Gemma3Backbone in "${folder}/config.json". Received: GemmaBackbone. ` +
+        'This package has the classes of Gemma 3 only.',
     );
     rmSync(join(folder, 'config.json'));
     expect(await failure(folder)).toContain(`Expected file "config.json" in preset folder "${folder}".`);

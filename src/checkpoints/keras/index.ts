@@ -1,11 +1,9 @@
 /** Presets as KerasHub saves them: JSON files, and weights in HDF5. */
 import {type PresetSource} from '../../base/byte_source';
 import {type Checkpoint, type CheckpointFormat} from '../checkpoint';
-import {savedWeights} from '../saved_weights';
 import {type StoredWeights} from '../stored_weights';
 import {PresetFiles} from './preset_files';
-import {hasKerasWeights, openKerasWeights, SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
-import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write_weights';
+import {checkShardSize, hasKerasWeights, SHARDS_FILE, type WeightFilesOptions, WEIGHTS_FILE} from './weight_files';
 
 class KerasPreset extends PresetFiles implements Checkpoint {
   readonly format = 'keras';
@@ -15,7 +13,8 @@ class KerasPreset extends PresetFiles implements Checkpoint {
     return hasKerasWeights(this.source);
   }
 
-  weights(): Promise<StoredWeights> {
+  async weights(): Promise<StoredWeights> {
+    const {openKerasWeights} = await import('./read_weights');
     return openKerasWeights(this.source);
   }
 }
@@ -27,11 +26,17 @@ export const kerasFormat = {
   isWeightFile: (path: string) =>
     path === WEIGHTS_FILE || path === SHARDS_FILE || /^model_\d{5}\.weights\.h5$/.test(path),
   writer: {
+    isPreset: true,
     dtypes: ['float32', 'bfloat16'],
     dtypesNote: 'Writing quantized weights in the format of Keras is not supported.',
     options: ['maxShardSize'],
     checkOptions: checkShardSize,
-    write: (sink, {backbone, open}, options: WeightFilesOptions) =>
-      writeWeightFiles(sink, savedWeights(backbone, undefined, open), options),
+    write: async (sink, {backbone, open}, options: WeightFilesOptions) => {
+      const [{savedWeights}, {writeWeightFiles}] = await Promise.all([
+        import('../saved_weights'),
+        import('./write_weights'),
+      ]);
+      return writeWeightFiles(sink, savedWeights(backbone, undefined, open), options);
+    },
   },
 } as const satisfies CheckpointFormat;

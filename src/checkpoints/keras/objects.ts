@@ -9,10 +9,14 @@ import {isSerialized} from './serialized';
 export const KERAS_VERSION = '3.15.1';
 export const KERAS_HUB_VERSION = '0.32.0';
 
-/** A serialized object of KerasHub's Gemma 3 package. Each class is in a module of the same name. */
-export function hubObject(className: string, config: JsonObject): JsonObject {
+/** A serialized object of KerasHub, by default of its Gemma 3 package. Each class is in a module of the same name. */
+export function hubObject(
+  className: string,
+  config: JsonObject,
+  module = `models.gemma3.${snakeCase(className)}`,
+): JsonObject {
   return {
-    module: `keras_hub.src.models.gemma3.${snakeCase(className)}`,
+    module: `keras_hub.src.${module}`,
     class_name: className,
     config,
     registered_name: `keras_hub>${className}`,
@@ -108,19 +112,27 @@ function visionObject(owner: string, config: JsonObject, wanted: string | undefi
 export interface SavedTokenizer {
   /** The vocabulary, as SentencePiece stores it. */
   readonly proto: Uint8Array;
+  /** Only Gemma 3's tokenizer has it. */
+  readonly foreignChatTemplate?: string | null;
+  getClassName(): string;
   getConfig(): {
     name: string;
-    hasVisionTokens: boolean;
     addBos: boolean;
     addEos: boolean;
     sequenceLength: number | null;
+    /** Only Gemma 3's tokenizer has it. */
+    hasVisionTokens?: boolean;
   };
 }
 
-/** `tokenizer.json`. The vocabulary is a separate file. */
+/**
+ * `tokenizer.json`. The vocabulary is a separate file. KerasHub has no chat templates; it ignores keys next to "config",
+ * so that is where a foreign one is named.
+ */
 export function tokenizerObject(tokenizer: SavedTokenizer): JsonObject {
   const {name, hasVisionTokens, addBos, addEos, sequenceLength} = tokenizer.getConfig();
-  return hubObject('Gemma3Tokenizer', {
+  const className = tokenizer.getClassName();
+  const config = {
     name,
     trainable: true,
     dtype: dtypePolicy('int32'),
@@ -129,8 +141,11 @@ export function tokenizerObject(tokenizer: SavedTokenizer): JsonObject {
     sequence_length: sequenceLength,
     add_bos: addBos,
     add_eos: addEos,
-    has_vision_tokens: hasVisionTokens,
-  });
+    ...(hasVisionTokens !== undefined && {has_vision_tokens: hasVisionTokens}),
+  };
+  const own = className === 'SentencePieceTokenizer' ? 'tokenizers.sentence_piece_tokenizer' : undefined;
+  const {foreignChatTemplate: template} = tokenizer;
+  return {...hubObject(className, config, own), ...(template != null && {foreign_chat_template: template})};
 }
 
 const CONVERTER_KEYS = [
@@ -145,14 +160,22 @@ const CONVERTER_KEYS = [
   'bounding_box_format',
 ];
 
-/** `image_converter.json`, from a converter or its configuration in either casing. */
+/**
+ * `image_converter.json`, from a converter or its configuration in either casing. KerasHub refuses an argument that it
+ * does not have, but ignores keys next to "config", so that is where `image_orientation` is.
+ */
 export function imageConverterObject(converter: object): JsonObject {
-  const {getConfig} = converter as {getConfig?: () => object};
+  const {getConfig, getClassName} = converter as {getConfig?: () => object; getClassName?: () => string};
   const config = getConfig ? getConfig.call(converter) : converter;
   const plain = snakeKeys(isSerialized(config) ? config.config : config) as JsonObject;
-  const {name = 'gemma3_image_converter', trainable = true, dtype = 'float32', ...rest} = plain;
+  const saved = isSerialized(config) ? config.image_orientation : undefined;
+  const {name = 'gemma3_image_converter', trainable = true, dtype = 'float32', ...others} = plain;
+  const {image_orientation = saved, ...rest} = others;
   const all = {name, trainable, dtype: dtypePolicy(policyName(dtype)), ...rest};
-  return hubObject('Gemma3ImageConverter', ordered(all, CONVERTER_KEYS));
+  const className = getClassName?.call(converter) ?? 'Gemma3ImageConverter';
+  const module = className === 'ImageConverter' ? 'layers.preprocessing.image_converter' : undefined;
+  const object = hubObject(className, ordered(all, CONVERTER_KEYS), module);
+  return {...object, ...(image_orientation !== undefined && {image_orientation})};
 }
 
 /** The parts of a preprocessor that are saved. */
@@ -201,6 +224,11 @@ export interface SavedTask {
   readonly name: string;
   readonly backbone: tf.LayersModel;
   readonly preprocessor: SavedPreprocessor | null;
+  /** Only a causal language model has it. */
+  readonly stopTokenIds?: readonly number[] | null;
+  /** Only embedders have prompts. */
+  readonly prompts?: Readonly<Record<string, string>>;
+  readonly defaultPromptName?: string | null;
   getClassName(): string;
 }
 
@@ -212,15 +240,23 @@ export interface TaskDetails {
   config?: JsonObject;
 }
 
-/** `task.json`. */
+/**
+ * `task.json`. KerasHub has no place for the tokens that end a text and for an embedder's prompts; it ignores keys next
+ * to "config".
+ */
 export function taskObject(task: SavedTask, wanted: string | undefined, details: TaskDetails = {}): JsonObject {
-  const {backbone, preprocessor, name} = task;
-  return hubObject(task.getClassName(), {
+  const {backbone, preprocessor, name, stopTokenIds, prompts = {}, defaultPromptName} = task;
+  const object = hubObject(task.getClassName(), {
     backbone: backboneObject(backbone, wanted),
     preprocessor: preprocessor && preprocessorObject(preprocessor, details.preprocessorClass),
     name,
     ...details.config,
   });
+  return {
+    ...object,
+    ...(stopTokenIds && {stop_token_ids: [...stopTokenIds]}),
+    ...(Object.keys(prompts).length > 0 && {prompts: {...prompts}, default_prompt_name: defaultPromptName ?? null}),
+  };
 }
 
 /** `metadata.json`. */

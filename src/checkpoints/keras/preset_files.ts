@@ -4,9 +4,11 @@ import {isObject} from '../../base/json';
 import {type CheckpointPart} from '../checkpoint';
 import {isSerialized, readSerialized, type SerializedObject} from './serialized';
 
-export const VOCABULARY = 'assets/tokenizer/vocabulary.spm';
+export const VOCABULARY_FILE = 'vocabulary.spm';
+export const VOCABULARY = `assets/tokenizer/${VOCABULARY_FILE}`;
 
-const FILES: Record<CheckpointPart, string> = {
+/** The file of each part. */
+export const PART_FILES: Readonly<Record<CheckpointPart, string>> = {
   backbone: 'config.json',
   task: 'task.json',
   preprocessor: 'preprocessor.json',
@@ -14,8 +16,15 @@ const FILES: Record<CheckpointPart, string> = {
   tokenizer: 'tokenizer.json',
 };
 
+/** Parts whose files `convertPreset` writes next to the weights. */
+export const COMPANION_PARTS = ['task', 'preprocessor', 'tokenizer', 'imageConverter'] as const;
+
 /** Files that `convertPreset` copies. */
-const COMPANIONS = [FILES.task, FILES.preprocessor, FILES.tokenizer, FILES.imageConverter, VOCABULARY];
+const COMPANIONS = [...COMPANION_PARTS.map(part => PART_FILES[part]), VOCABULARY];
+
+/** Whether a file belongs to a preset, apart from its weights. */
+export const isPresetFile = (path: string): boolean =>
+  [...Object.values(PART_FILES), 'metadata.json', 'task.weights.h5', VOCABULARY].includes(path);
 
 /** Reads the files of a preset. Keeps none of them open. */
 export class PresetFiles {
@@ -27,7 +36,7 @@ export class PresetFiles {
 
   /** See `Checkpoint.config`. */
   async config(part: CheckpointPart, className?: string): Promise<SerializedObject | null> {
-    const path = FILES[part];
+    const path = PART_FILES[part];
     if (part === 'backbone' || (await this.source.has(path))) return readSerialized(this.source, path, className);
     return part === 'imageConverter' ? this.converterOfPreprocessor(className) : null;
   }

@@ -5,6 +5,7 @@ import {checkKeys, show, ValueError} from '../../base/errors';
 import {writeJson} from '../../base/json';
 import {sizeOf} from '../../base/shapes';
 import {openTarget, type PresetTarget} from '../../files/open_folder';
+import {WeightSnapshot} from '../../weights/in_use';
 import {isWeightFile} from '../all';
 import {savedWeights} from '../saved_weights';
 import {
@@ -19,7 +20,8 @@ import {
   taskObject,
   tokenizerObject,
 } from './objects';
-import {checkShardSize, type WeightFilesOptions, writeWeightFiles} from './write_weights';
+import {checkShardSize, type WeightFilesOptions} from './weight_files';
+import {writeWeightFiles} from './write_weights';
 
 /** Options of `saveToPreset`. */
 export interface SaveToPresetOptions extends WeightFilesOptions {
@@ -82,11 +84,13 @@ export class PresetWriter {
     // An old task.json would rebuild the model from its own copy of the configuration.
     this.obsolete.push(isWeightFile, path => path === 'task.json' || path === 'task.weights.h5');
     await writeJson(this.sink, 'config.json', backboneObject(backbone, dtype));
+    const snapshot = new WeightSnapshot(() => backbone.weights);
     const saved = savedWeights(backbone, dtype);
     // LoRA matrices are not counted, because files hold merged kernels.
     const parameters = saved.variables.reduce((sum, {shape}) => sum + sizeOf(shape), 0);
     await writeJson(this.sink, 'metadata.json', metadataObject(parameters));
     await writeWeightFiles(this.sink, saved, this.options);
+    snapshot.check('saving a preset');
   }
 
   /** `tokenizer.json` and the vocabulary. */
@@ -101,7 +105,12 @@ export class PresetWriter {
     this.obsolete.push(path => path === 'image_converter.json');
     await writeJson(this.sink, 'preprocessor.json', preprocessorObject(preprocessor, className));
     await this.tokenizer(tokenizer);
-    if (imageConverter) await writeJson(this.sink, 'image_converter.json', imageConverterObject(imageConverter));
+    if (imageConverter) await this.imageConverter(imageConverter);
+  }
+
+  /** `image_converter.json`. */
+  async imageConverter(converter: object): Promise<void> {
+    await writeJson(this.sink, 'image_converter.json', imageConverterObject(converter));
   }
 
   /** `task.json` and all parts of the task. */

@@ -1,24 +1,11 @@
 /** Writes the weights of a preset as Keras does: one HDF5 file, or shards with an index. */
-import {type PresetSink} from '../../base/byte_sink';
-import {show, ValueError} from '../../base/errors';
+import {type ByteSink, type PresetSink} from '../../base/byte_sink';
+import {ValueError} from '../../base/errors';
 import {formatBytes} from '../../base/format_bytes';
 import {writeJson} from '../../base/json';
 import {Hdf5Writer} from '../../formats/hdf5';
-import {type WriteOptions} from '../checkpoint';
 import {type SavedVariable, type SavedWeights, storedBytes, storedPieces} from '../saved_weights';
-import {SHARDS_FILE, WEIGHTS_FILE} from './read_weights';
-
-export interface WeightFilesOptions extends WriteOptions {
-  /** Maximum size of a file, in GB of 1024³ bytes; null for one file of any size. Defaults to 10. */
-  maxShardSize?: number | null;
-}
-
-/** @throws ValueError on a size that cannot be used. */
-export function checkShardSize({maxShardSize}: WeightFilesOptions): void {
-  if (maxShardSize != null && !(maxShardSize > 0)) {
-    throw new ValueError(`Expected maxShardSize to be null or a number above 0. Received: ${show(maxShardSize)}.`);
-  }
-}
+import {SHARDS_FILE, WEIGHTS_FILE, type WeightFilesOptions} from './weight_files';
 
 /** In GB of 1024³ bytes, as in KerasHub. */
 export const DEFAULT_SHARD_SIZE = 10;
@@ -48,6 +35,32 @@ function shards(variables: readonly SavedVariable[], limit: number): SavedVariab
 }
 
 /**
+ * Writes groups and variables into one file, which the caller closes.
+ *
+ * @param onWrite receives the number of bytes after each piece.
+ */
+export async function writeHdf5(
+  target: ByteSink,
+  {groups, variables}: SavedWeights,
+  onWrite: (bytes: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
+  const hdf5 = new Hdf5Writer();
+  for (const {path, layerName} of groups) hdf5.group(path, {name: layerName});
+  for (const {group, name, shape, dtype, open} of variables) {
+    const data = async function* () {
+      for await (const piece of storedPieces(open(), dtype)) {
+        signal?.throwIfAborted();
+        yield piece;
+        onWrite(piece.length);
+      }
+    };
+    hdf5.dataset(`${group}/${name}`, {shape, dtype, data});
+  }
+  await hdf5.writeTo(target);
+}
+
+/**
  * Writes all weight files of a preset. Memory holds only one piece of one variable at a time.
  *
  * @returns the bytes of all variables.
@@ -59,22 +72,13 @@ export async function writeWeightFiles(
 ): Promise<number> {
   const total = variables.reduce((sum, variable) => sum + storedBytes(variable), 0);
   let saved = 0;
+  const onWrite = (file: string) => (bytes: number) => {
+    saved += bytes;
+    onProgress?.({file, saved, total});
+  };
   const write = async (file: string, contents: readonly SavedVariable[]) => {
-    const hdf5 = new Hdf5Writer();
-    for (const {path, layerName} of groups) hdf5.group(path, {name: layerName});
-    for (const {group, name, shape, dtype, open} of contents) {
-      const data = async function* () {
-        for await (const piece of storedPieces(open(), dtype)) {
-          signal?.throwIfAborted();
-          yield piece;
-          saved += piece.length;
-          onProgress?.({file, saved, total});
-        }
-      };
-      hdf5.dataset(`${group}/${name}`, {shape, dtype, data});
-    }
     const target = await sink.create(file);
-    await hdf5.writeTo(target);
+    await writeHdf5(target, {groups, variables: contents}, onWrite(file), signal);
     await target.close();
   };
 

@@ -3,8 +3,9 @@ import * as tf from '@tensorflow/tfjs';
 import {canReadFolders} from '#platform/files';
 import {intoFolder, writeAll} from '../../base/byte_sink';
 import {type PresetSource, readAll} from '../../base/byte_source';
-import {ValueError} from '../../base/errors';
+import {show, ValueError} from '../../base/errors';
 import {readJson, writeJson} from '../../base/json';
+import {isSafePath} from '../../base/safe_path';
 import {openTarget, type PresetTarget} from '../../files/open_folder';
 import {openPreset} from '../../hub/open_preset';
 import {isWeightFile} from '../all';
@@ -22,7 +23,8 @@ export function folderHandler(folder: PresetTarget): tf.io.IOHandler {
   return {
     load: async () => {
       // Every folder that can be written can also be read, except for a custom sink without the methods of a source.
-      const source = typeof folder === 'string' ? folder : ((await openTarget(folder)) as unknown as PresetSource);
+      const named = typeof folder === 'string' || folder instanceof URL;
+      const source = named ? folder : ((await openTarget(folder)) as unknown as PresetSource);
       return loadArtifacts(await openPreset(source));
     },
     save: artifacts => saveArtifacts(folder, artifacts),
@@ -39,6 +41,11 @@ async function loadArtifacts(source: PresetSource): Promise<tf.io.ModelArtifacts
   return tf.io.getModelArtifactsForJSON(model, async manifest => {
     const buffers: ArrayBuffer[] = [];
     for (const path of manifest.flatMap(({paths}) => paths)) {
+      if (typeof path !== 'string' || !isSafePath(path)) {
+        throw new ValueError(
+          `Expected names of files in the folder of "${source.name}/${TFJS_FILE}". Received: ${show(path)}.`,
+        );
+      }
       buffers.push((await readAll(source, path)).buffer as ArrayBuffer);
     }
     return [manifest.flatMap(({weights}) => weights), buffers];

@@ -2,11 +2,10 @@
 import {type PresetSource} from '../../base/byte_source';
 import {type Checkpoint, type CheckpointFormat} from '../checkpoint';
 import {PresetFiles} from '../keras/preset_files';
+import {checkShardSize, type ShardOptions} from '../shard_options';
 import {type StoredWeights} from '../stored_weights';
 import {TFJS_FILE} from './manifest';
-import {openTfjsWeights} from './read_weights';
-import {checkShardSize, isShard, type ShardOptions} from './write_shards';
-import {writeTfjsWeights} from './write_weights';
+import {isShard} from './write_shards';
 
 class TfjsFolder extends PresetFiles implements Checkpoint {
   readonly format = 'tfjs';
@@ -16,7 +15,8 @@ class TfjsFolder extends PresetFiles implements Checkpoint {
     return this.source.has(TFJS_FILE);
   }
 
-  weights(): Promise<StoredWeights> {
+  async weights(): Promise<StoredWeights> {
+    const {openTfjsWeights} = await import('./read_weights');
     return openTfjsWeights(this.source);
   }
 }
@@ -27,9 +27,13 @@ export const tfjsFormat = {
   open: async (source: PresetSource): Promise<Checkpoint> => new TfjsFolder(source),
   isWeightFile: (path: string) => path === TFJS_FILE || isShard(path),
   writer: {
+    isPreset: true,
     dtypes: ['float32', 'bfloat16', 'int8', 'int4'],
     options: ['shardSize'],
     checkOptions: checkShardSize,
-    write: (sink, model, options: ShardOptions) => writeTfjsWeights(sink, model, options),
+    write: async (sink, model, options: ShardOptions) => {
+      const {writeTfjsWeights} = await import('./write_weights');
+      return writeTfjsWeights(sink, model, options);
+    },
   },
 } as const satisfies CheckpointFormat;

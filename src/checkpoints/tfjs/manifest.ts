@@ -1,7 +1,8 @@
 /** The manifest of a tfjs model: its weights, and where the shards hold them. */
-import {type ByteSource, type PresetSource} from '../../base/byte_source';
+import {type BytePlace, type ByteSource, type PresetSource} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {isObject, type Json, readJson} from '../../base/json';
+import {isSafePath} from '../../base/safe_path';
 import {sizeOf} from '../../base/shapes';
 import {type PackedFormat} from '../../weights/dtype';
 
@@ -35,6 +36,15 @@ export class Concatenated {
     this.size = size;
   }
 
+  /** Where the bytes from `start` to `end - 1` are. */
+  places(start: number, end: number): BytePlace[] {
+    return this.files.flatMap((source, i) => {
+      const first = this.starts[i]!;
+      const place = {source, start: Math.max(0, start - first), end: Math.min(source.size, end - first)};
+      return place.start < place.end ? [place] : [];
+    });
+  }
+
   async readInto(offset: number, target: Uint8Array): Promise<void> {
     for (const [i, file] of this.files.entries()) {
       const from = Math.max(0, offset - this.starts[i]!);
@@ -46,8 +56,18 @@ export class Concatenated {
   }
 }
 
+const isShape = (value: Json | undefined) =>
+  Array.isArray(value) && value.every(size => Number.isSafeInteger(size) && (size as number) >= 0);
+
 function isEntry(value: Json): boolean {
-  if (!isObject(value) || typeof value.name !== 'string' || !Array.isArray(value.shape)) return false;
+  if (!isObject(value) || typeof value.name !== 'string' || !isShape(value.shape)) return false;
+  const {packed} = value;
+  const isPacked =
+    isObject(packed) &&
+    ['bfloat16', 'int8', 'int4'].some(format => packed.format === format) &&
+    typeof packed.order === 'string' &&
+    isShape(packed.shape);
+  if (packed !== undefined && !isPacked) return false;
   return (value.dtype === 'float32' || value.dtype === 'int32') && value.quantization === undefined;
 }
 
@@ -61,14 +81,15 @@ export async function readManifest(source: PresetSource): Promise<{paths: string
       group =>
         isObject(group) &&
         Array.isArray(group.paths) &&
-        group.paths.every(path => typeof path === 'string') &&
+        // Only files of the folder itself: the names come from a file.
+        group.paths.every(path => typeof path === 'string' && isSafePath(path)) &&
         Array.isArray(group.weights) &&
         group.weights.every(isEntry),
     );
   if (!readable) {
     throw new ValueError(
-      `Expected a weightsManifest of float32 and int32 weights in "${TFJS_FILE}" of "${source.name}", as "gemma3 convert" ` +
-        'and `save` write it.',
+      `Expected a weightsManifest of float32 and int32 weights, in files of this folder, in "${TFJS_FILE}" of ` +
+        `"${source.name}", as "gemma3 convert" and \`save\` write it.`,
     );
   }
   return groups as unknown as {paths: string[]; weights: ManifestEntry[]}[];

@@ -23,12 +23,8 @@ export async function openTfjsWeights(source: PresetSource): Promise<StoredWeigh
     const variables = new Map<string, StoredVariable>();
     const scratch = new Scratch();
     for (const {paths, weights} of await readManifest(source)) {
-      const files: ByteSource[] = [];
-      for (const path of paths) {
-        const file = await source.open(path);
-        opened.push(file);
-        files.push(file);
-      }
+      const total = weights.reduce((sum, entry) => sum + entryBytes(entry), 0);
+      const files = await openShards(source, paths, total, opened);
       const bytes = new Concatenated(files);
       const file = paths.join(', ').replace(/^([^,]*), .*, /, '$1 … ');
       let end = 0;
@@ -50,6 +46,40 @@ export async function openTfjsWeights(source: PresetSource): Promise<StoredWeigh
   }
 }
 
+/**
+ * Opens shards, which have `total` bytes together. All but the last have one size, unless another program wrote them:
+ * then only the first and the last are looked at, where looking takes time.
+ *
+ * @param opened takes all that have been opened, also after an error.
+ */
+async function openShards(
+  source: PresetSource,
+  paths: readonly string[],
+  total: number,
+  opened: ByteSource[],
+): Promise<ByteSource[]> {
+  const open = async (path: string) => {
+    const file = await source.open(path);
+    opened.push(file);
+    return file;
+  };
+  const outer = paths.length > 1 ? [open(paths[0]!), open(paths.at(-1)!)] : paths.map(open);
+  // All have ended, so that all that are open can be closed.
+  await Promise.allSettled(outer);
+  const [first, last] = await Promise.all(outer);
+  if (!first || !last) return first ? [first] : [];
+  const inner = paths.slice(1, -1);
+  const sized = source.openSized && first.size * (paths.length - 1) + last.size === total;
+  const opening = inner.map(async path => {
+    if (!sized) return open(path);
+    const file = source.openSized!(path, first.size);
+    opened.push(file);
+    return file;
+  });
+  await Promise.allSettled(opening);
+  return [first, ...(await Promise.all(opening)), last];
+}
+
 /** The variable of an entry whose bytes begin at `offset`. */
 function storedVariable(
   entry: ManifestEntry,
@@ -59,16 +89,17 @@ function storedVariable(
   scratch: Scratch,
 ): StoredVariable {
   const {packed} = entry;
+  const places = bytes.places(offset, offset + entryBytes(entry));
   const readInto = (start: number, target: Uint8Array) => bytes.readInto(offset + start, target);
   const floats = (array: Omit<StoredArray, 'readInto'>): StoredVariable => {
     const stream = (onRead?: (bytes: number) => void) => new StoredArrayStream({...array, readInto}, scratch, onRead);
-    return {...array, file, stream};
+    return {...array, file, places, stream};
   };
   if (!packed) return floats({shape: entry.shape, dtype: 'float32', itemSize: 4, byteLength: entryBytes(entry)});
   const {format, order, shape} = packed;
   if (format === 'bfloat16') return floats({shape, dtype: format, itemSize: 2, byteLength: 2 * sizeOf(shape)});
   return {
-    ...{shape, dtype: format, byteLength: entryBytes(entry), file},
+    ...{shape, dtype: format, byteLength: entryBytes(entry), file, places},
     packed: {format, order, physicalShape: entry.shape, readInto},
     stream: () => {
       throw new Error(`internal: "${entry.name}" in ${file} is packed as ${format} and has no stream of values.`);

@@ -1,24 +1,8 @@
 /** Distributes bytes over files of equal size, with the file names that tfjs uses. */
 import {type ByteSink, type PresetSink} from '../../base/byte_sink';
-import {show, ValueError} from '../../base/errors';
-import {type WriteOptions} from '../checkpoint';
 
 /** Default size of a shard in bytes. */
 export const SHARD_SIZE = 32 * 10 ** 6;
-
-export interface ShardOptions extends WriteOptions {
-  /** Size of each weight file in bytes. Defaults to 32 MB. */
-  shardSize?: number;
-}
-
-/** @throws ValueError on a size that cannot be used. */
-export function checkShardSize({shardSize}: ShardOptions): void {
-  if (shardSize === undefined) return;
-  if (!Number.isSafeInteger(shardSize)) {
-    throw new ValueError(`Expected shardSize to be a whole number of bytes. Received: ${show(shardSize)}.`);
-  }
-  if (!(shardSize > 0)) throw new ValueError(`Expected shardSize to be above 0. Received: ${show(shardSize)}.`);
-}
 
 /** Names of the shards for this number of bytes. There is at least one. */
 export function shardNames(bytes: number, size = SHARD_SIZE): string[] {

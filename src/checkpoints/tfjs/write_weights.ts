@@ -8,8 +8,9 @@ import {type OpenValues, PIECE, type ValueStream} from '../../weights/value_stre
 import {type WrittenModel} from '../checkpoint';
 import {kerasPaths} from '../model_paths';
 import {storedPieces} from '../saved_weights';
+import {type ShardOptions} from '../shard_options';
 import {entryBytes, type ManifestEntry, TFJS_FILE} from './manifest';
-import {SHARD_SIZE, shardNames, type ShardOptions, Shards} from './write_shards';
+import {SHARD_SIZE, shardNames, Shards} from './write_shards';
 
 /**
  * Writes `model.json` and the shards.
@@ -82,6 +83,7 @@ async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGe
   }
   // Groups of rows are packed independently, so a large table can be packed in parts.
   const {rowGroup} = packing;
+  const integers = (values.stored?.values ?? values).integers;
   const step = Math.max(1, Math.floor(PIECE / columns / rowGroup)) * rowGroup;
   for (let first = 0; first < rows; first += step) {
     const count = Math.min(step, rows - first);
@@ -89,6 +91,12 @@ async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGe
       shape: [count, columns],
       readFloat32: (start, out) => values.readFloat32(first * columns + start, out),
       readBfloat16: (start, length) => values.readBfloat16(first * columns + start, length),
+      ...(integers && {
+        integers: {
+          ...{least: integers.least, largest: integers.largest},
+          readIntegers: (start: number, length: number) => integers.readIntegers(first * columns + start, length),
+        },
+      }),
     };
     yield* packed(weight, [count, columns], ROWS, part);
   }
