@@ -1,4 +1,4 @@
-/** The registry of presets: the data of `presets/gemma3_presets.json`, and lookup by name. */
+/** The registry of presets: the data of `presets/`, and lookup by name. */
 import registry from '../../presets/gemma3_presets.json';
 import {type JsonObject} from '../base/json';
 

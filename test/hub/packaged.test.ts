@@ -35,8 +35,26 @@ describe('gemma3_tiny', () => {
   test('is not a folder if the package lacks it', async () => {
     jest.spyOn(platform, 'packagedPreset').mockResolvedValue(undefined);
     await expect(openPreset('gemma3_tiny')).rejects.toThrow(
-      'Expected the files of preset "gemma3_tiny" in the package. Received a package without them. Reinstall it. ' +
-        'To open a folder of that name, pass "./gemma3_tiny".',
+      'Expected the files of preset "gemma3_tiny". Received none: a bundle has only presets that the program imports. ' +
+        "Add `import 'tfjs-gemma3/presets/gemma3_tiny'` to it, or serve the folder",
     );
+  });
+
+  test('is what the program imports, if it does', async () => {
+    jest.spyOn(platform, 'packagedPreset').mockResolvedValue(undefined);
+    const registry = Symbol.for('tfjs-gemma3.presets');
+    const files = {'config.json': new Blob(['{"a": 1}'])};
+    Object.assign(globalThis, {[registry]: {gemma3_tiny: async () => files}});
+    try {
+      const preset = await openPreset('gemma3_tiny');
+      expect([await preset.has('config.json'), await preset.has('toString')]).toEqual([true, false]);
+      const file = await preset.open('config.json');
+      const bytes = new Uint8Array(file.size);
+      await file.readInto(0, bytes);
+      expect(new TextDecoder().decode(bytes)).toBe('{"a": 1}');
+      await expect(preset.open('none')).rejects.toThrow('Expected file "none" in preset "gemma3_tiny".');
+    } finally {
+      Reflect.deleteProperty(globalThis, registry);
+    }
   });
 });

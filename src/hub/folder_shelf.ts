@@ -1,0 +1,70 @@
+/** A folder of the user, or of the cache for web addresses, that holds the files of one model. */
+import * as store from '#platform/store';
+import {type RemoteFile, type Shelf} from './hub';
+import {addToRecord, compare, type ModelRecord, readRecord, writeRecord} from './record';
+
+export class FolderShelf implements Shelf {
+  readonly lock: string;
+  /** What is known of the files, so that they are not downloaded again. */
+  readonly record: string;
+  private readonly partials: string;
+
+  /** @param name the model, which may not be another one later. */
+  constructor(
+    readonly folder: string,
+    private readonly name: string,
+  ) {
+    const own = `${folder}/.tfjs-gemma3`;
+    this.lock = `${own}/lock`;
+    this.record = `${own}/files.json`;
+    this.partials = `${own}/part`;
+  }
+
+  partial({path}: RemoteFile): string {
+    return `${this.partials}/${path}`;
+  }
+
+  target({path}: RemoteFile): string {
+    return `${this.folder}/${path}`;
+  }
+
+  async isComplete(): Promise<boolean> {
+    const {complete, files} = await readRecord(this.record);
+    if (!complete) return false;
+    for (const [path, {size}] of Object.entries(files)) {
+      if ((await store.fileSize(`${this.folder}/${path}`)) !== size) return false;
+    }
+    return true;
+  }
+
+  async has(file: RemoteFile): Promise<boolean> {
+    const {files} = await readRecord(this.record);
+    const known = files[file.path];
+    const found = await store.fileSize(this.target(file));
+    if (found === undefined || (file.size !== undefined && found !== file.size)) return false;
+    // A file that someone put there counts if its bytes are the hub's.
+    if (!known) {
+      const {checksum} = file;
+      return checksum !== undefined && (await compare(this.target(file), {size: found, checksum})) === undefined;
+    }
+    return (
+      found === known.size &&
+      (file.checksum === undefined || known.checksum?.value === file.checksum.value) &&
+      known.version === file.version
+    );
+  }
+
+  async add(file: RemoteFile): Promise<void> {
+    await addToRecord(this.record, file, this.name);
+  }
+
+  async finish(files: readonly RemoteFile[], complete: boolean): Promise<void> {
+    if (!complete) return;
+    const {files: known} = await readRecord(this.record);
+    const kept: ModelRecord['files'] = Object.fromEntries(
+      files.map(({path, size, checksum, version}) => [path, known[path] ?? {size: size!, checksum, version}]),
+    );
+    await writeRecord(this.record, {name: this.name, complete, files: kept});
+    await store.remove(this.partials);
+  }
+}

@@ -1,0 +1,131 @@
+/** Contracts of hubs: places on the network that have models by name. */
+import {type DigestAlgorithm} from '../platform/contract';
+import {type Requests} from './requests';
+
+/** What the bytes of a file must give. */
+export interface Checksum {
+  /** "git" is the SHA-1 of git: of "blob", the size and the bytes. */
+  readonly kind: 'md5' | 'sha256' | 'git';
+  /** In hexadecimal. */
+  readonly value: string;
+}
+
+/** A file of a model on a hub. */
+export interface RemoteFile {
+  /** Its path in the model's folder, with slashes. */
+  readonly path: string;
+  /** Where to request it. Credentials are sent there, and not where a redirect leads to another host. */
+  readonly url: string;
+  /** Size in bytes; undefined if only the server says it, when the file is requested. */
+  readonly size: number | undefined;
+  /** Undefined if only the server says it, or nobody. */
+  readonly checksum: Checksum | undefined;
+  /** The server's name for this version of the file, where no checksum tells versions apart. */
+  readonly version?: string;
+}
+
+/** A place of the cache for one version of a model. */
+export interface Shelf {
+  /** The folder that holds its files and is opened as a preset. */
+  readonly folder: string;
+  /** Path of the lock for all changes. */
+  readonly lock: string;
+  /** Path for the bytes of a file while it is downloaded. */
+  partial(file: RemoteFile): string;
+  /** Whether all files of the model are there, as far as that is known without the hub. */
+  isComplete(): Promise<boolean>;
+  /** Whether a file is there and whole. */
+  has(file: RemoteFile): Promise<boolean>;
+  /** Where a verified file is moved to. */
+  target(file: RemoteFile): string;
+  /**
+   * Called when a file is at its target: makes it part of the model.
+   *
+   * @param file with the size and the checksum that the server has said.
+   */
+  add(file: RemoteFile): Promise<void>;
+  /**
+   * Called when files are there, with all of them that are to be there.
+   *
+   * @param complete whether these are all files of the model.
+   */
+  finish(files: readonly RemoteFile[], complete: boolean): Promise<void>;
+}
+
+/** One version of a model, found on a hub or in its cache. */
+export interface HubModel {
+  /** Its full name, with version. */
+  readonly name: string;
+  readonly shelf: Shelf;
+  /** The folder of the preset in the model, or a file that is the model; empty: the model's own folder. */
+  readonly root: string;
+  /** The files to download. Null: the hub was not asked, and the model is what its folder holds. */
+  readonly files: readonly RemoteFile[] | null;
+  /** Headers with the credentials for the hub. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** The error for an answer that refuses a file, such as HTTP 403, with what to do. */
+  refused?(file: RemoteFile, response: Response): Error;
+}
+
+/** How a hub is asked. */
+export interface HubRequest {
+  /** Whether only the cache may be used. */
+  readonly offline: boolean;
+  readonly requests: Requests;
+}
+
+/** A model in the cache, as `cache list` shows it. */
+export interface CachedModel {
+  /** A name that `fromPreset` and `gemma3 download` accept. */
+  readonly name: string;
+  /** The folder of its files. */
+  readonly folder: string;
+  /** Bytes on the disk, those of unfinished files included. */
+  readonly bytes: number;
+  /** Whether all files are there, as far as that is known without the hub. */
+  readonly complete: boolean;
+}
+
+/** A file that `cache verify` found damaged or could not judge. */
+export interface FileProblem {
+  readonly path: string;
+  readonly problem: string;
+}
+
+/** A hub. To add one, write a file with it and add a line to `all.ts`. */
+export interface Hub {
+  /** The schemes of its names, such as `hf`. */
+  readonly schemes: readonly string[];
+  /** A name as an example. */
+  readonly example: string;
+  /**
+   * Finds a model by its full name.
+   *
+   * @throws ValueError if the name is malformed, or there is no such model.
+   */
+  find(name: string, request: HubRequest): Promise<HubModel>;
+  /** The models in its cache. */
+  list(): Promise<CachedModel[]>;
+  /** Removes a model from its cache. Paths that nothing else uses go with it. */
+  remove(model: CachedModel): Promise<void>;
+  /**
+   * Compares the files of a model with their checksums.
+   *
+   * @param repair whether to remove damaged files, so that the next download fetches them again.
+   * @returns how many files were compared, what is wrong, and files without a checksum.
+   */
+  verify(model: CachedModel, repair: boolean, signal?: AbortSignal): Promise<Verified>;
+}
+
+export interface Verified {
+  readonly files: number;
+  readonly damaged: readonly FileProblem[];
+  /** Files for which no checksum is known. */
+  readonly unknown: readonly string[];
+}
+
+/** The algorithm of a checksum, and what is hashed before the bytes of a file. */
+export function digestFor({kind}: Checksum, size: number): {algorithm: DigestAlgorithm; prefix: Uint8Array} {
+  if (kind !== 'git') return {algorithm: kind, prefix: new Uint8Array(0)};
+  return {algorithm: 'sha1', prefix: new TextEncoder().encode(`blob ${size}\0`)};
+}

@@ -1,0 +1,284 @@
+/** Downloads from local imitations of hubs. */
+import {existsSync, lstatSync, readdirSync, readFileSync, writeFileSync} from 'node:fs';
+import {join} from 'node:path';
+import {cachedPresets, removeCachedPreset, verifyCachedPresets} from '../../src/hub/cache';
+import {downloadPreset} from '../../src/hub/download_preset';
+import {openPreset} from '../../src/hub/open_preset';
+import {readAll} from '../../src/base/byte_source';
+import {COMMIT, gitHash, SECRET} from '../support/hub_server';
+import {serveFiles} from '../support/file_server';
+import {randomBytes} from '../support/random_bytes';
+import {
+  text,
+  KAGGLE,
+  HANDLE,
+  HF,
+  KAGGLE_FILES,
+  HF_FILES,
+  CHOSEN,
+  server,
+  root,
+  kaggleFolder,
+  repository,
+  expectFiles,
+  noLeaks,
+} from '../support/hub_downloads';
+
+describe('Kaggle', () => {
+  test('files, marks and checksums are as kagglehub has them', async () => {
+    const progress: [number, number][] = [];
+    const done = await downloadPreset(KAGGLE, {onProgress: ({loaded, total}) => progress.push([loaded, total])});
+    const total = Object.values(KAGGLE_FILES).reduce((sum, {length}) => sum + length, 0);
+    expect(done).toMatchObject({name: `${KAGGLE}/3`, folder: join(kaggleFolder(), '3'), received: total});
+    expectFiles(done.folder, KAGGLE_FILES);
+    expect(progress.at(-1)).toEqual([total, total]);
+    expect(readdirSync(kaggleFolder()).sort()).toEqual(['.complete', '3', '3.complete']);
+    expect(existsSync(join(kaggleFolder(), '.complete/3/assets/tokenizer/vocabulary.spm.complete'))).toBe(true);
+    expect(
+      server.asked.filter(({host}) => host === 'hub').every(({authorization}) => authorization === `Bearer ${SECRET}`),
+    ).toBe(true);
+    noLeaks();
+  });
+
+  test('with a version in the cache, nothing is asked', async () => {
+    await downloadPreset(`${KAGGLE}/3`);
+    const {length} = server.asked;
+    expect(await downloadPreset(`${KAGGLE}/3`)).toMatchObject({received: 0});
+    expect(server.asked).toHaveLength(length);
+    // Without one, only for the newest.
+    expect(await downloadPreset(KAGGLE)).toMatchObject({received: 0, name: `${KAGGLE}/3`});
+    expect(server.asked).toHaveLength(length + 1);
+  });
+
+  test('a model whose licence was not accepted', async () => {
+    server.gated.set(HANDLE, 'everyone');
+    await expect(downloadPreset(KAGGLE)).rejects.toThrow(
+      'Received: HTTP 403. Open https://www.kaggle.com/models/keras/gemma3 in a browser, sign in and accept the licence.',
+    );
+    delete process.env.KAGGLE_API_TOKEN;
+    await expect(downloadPreset(KAGGLE)).rejects.toThrow(
+      'no credentials were found. Accept the licence at https://www.kaggle',
+    );
+    writeFileSync(join(root, 'kaggle.json'), '{"username": "u"}');
+    process.env.KAGGLE_CONFIG_DIR = root;
+    await expect(downloadPreset(KAGGLE)).rejects.toThrow(
+      `Expected Kaggle's credentials in ${join(root, 'kaggle.json')}`,
+    );
+  });
+
+  test.each([
+    [{KAGGLE_API_TOKEN: 't'}, 'Bearer t'],
+    [{KAGGLE_USERNAME: 'u', KAGGLE_KEY: 'ü'}, `Basic ${Buffer.from('u:ü').toString('base64')}`],
+  ])('credentials from %j', async (environment, header) => {
+    delete process.env.KAGGLE_API_TOKEN;
+    Object.assign(process.env, environment);
+    await downloadPreset(KAGGLE);
+    expect(server.asked[0]!.authorization).toBe(header);
+  });
+
+  test.each([
+    'kaggle://keras/gemma3',
+    'kaggle://a/b/c/d/0',
+    'kaggle://a/b/c/d/3/x',
+    'kaggle://../b/c/d',
+    'kaggle://a/b/c/',
+  ])('malformed: %s', async name => {
+    await expect(downloadPreset(name)).rejects.toThrow('Expected kaggle://owner/model/framework/variation');
+    expect(server.asked).toHaveLength(0);
+  });
+
+  test('paths that leave the folder are refused', async () => {
+    server.versions[`${HANDLE}/3`] = {'../../x.json': text('x')};
+    await expect(downloadPreset(KAGGLE)).rejects.toThrow('Expected a usable name of a file');
+  });
+});
+
+describe('Hugging Face', () => {
+  test('blobs, snapshots and refs are as huggingface_hub has them', async () => {
+    const done = await downloadPreset(HF);
+    expect(done.folder).toBe(join(repository(), 'snapshots', COMMIT));
+    expect(done.files.sort()).toEqual(CHOSEN);
+    expectFiles(done.folder, Object.fromEntries(CHOSEN.map(path => [path, HF_FILES[path as keyof typeof HF_FILES]])));
+    expect(readFileSync(join(repository(), 'refs/main'), 'utf8')).toBe(COMMIT);
+    expect(lstatSync(join(done.folder, 'config.json')).isSymbolicLink()).toBe(true);
+    expect(readdirSync(join(repository(), 'blobs'))).toContain(gitHash(HF_FILES['config.json']));
+    expect(
+      readdirSync(join(repository(), 'blobs')).filter(name => !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(name)),
+    ).toEqual([]);
+    noLeaks();
+  });
+
+  test('without links, files are moved', async () => {
+    process.env.HF_HUB_DISABLE_SYMLINKS = '1';
+    const {folder} = await downloadPreset(HF);
+    expect(lstatSync(join(folder, 'config.json')).isFile()).toBe(true);
+    expect(await downloadPreset(HF)).toMatchObject({received: 0});
+  });
+
+  test('a revision, a folder, a file', async () => {
+    const part = await downloadPreset(`${HF}@refs/pr/1/sub`);
+    expect(part.folder).toBe(join(repository(), 'snapshots', COMMIT, 'sub'));
+    expect(part.files).toEqual(['sub/config.json', 'sub/model.safetensors']);
+    expect(readFileSync(join(repository(), 'refs/refs/pr/1'), 'utf8')).toBe(COMMIT);
+    const file = await downloadPreset(`${HF}@${COMMIT}/model.gguf`);
+    expect(file.folder).toBe(join(repository(), 'snapshots', COMMIT, 'model.gguf'));
+    await expect(downloadPreset(`${HF}/none`)).rejects.toThrow('folder "none". Received: 12 other files');
+    await expect(downloadPreset(`${HF}/none.gguf`)).rejects.toThrow('Expected file "none.gguf"');
+    await expect(downloadPreset(`${HF}@v9`)).rejects.toThrow('there is no revision "v9"');
+  });
+
+  test('GGUF files are models, one each', async () => {
+    server.repositories['google/gguf'] = {'a.gguf': text('a'), 'b.gguf': text('b'), 'README.md': text('')};
+    await expect(downloadPreset('hf://google/gguf')).rejects.toThrow(
+      'Name one of them: hf://google/gguf/a.gguf, hf://google/gguf/b.gguf.',
+    );
+  });
+
+  test('gated, missing and private models', async () => {
+    server.gated.set('google/gemma-3-270m-it', 'credentials');
+    delete process.env.HF_TOKEN;
+    await expect(downloadPreset(HF)).rejects.toThrow(
+      `access to this model is granted on its page. Open ${server.hub}/google/gemma-3-270m-it in a browser`,
+    );
+    await expect(downloadPreset('hf://google/none')).rejects.toThrow('there is no such model, or it is private');
+    process.env.HF_TOKEN = SECRET;
+    await downloadPreset(HF);
+    for (const name of ['hf://google', 'hf://datasets/a/b', 'hf://a/b@', 'hf://a/b/../c', 'hf://a/b\\c'])
+      await expect(downloadPreset(name)).rejects.toThrow('Expected hf://owner/name of a model');
+  });
+
+  test('a branch that has moved is followed, and files that stayed are not fetched again', async () => {
+    await downloadPreset(HF);
+    server.commit = COMMIT.replace('0', 'f');
+    server.repositories['google/gemma-3-270m-it'] = {...HF_FILES, 'config.json': text('{"new": 1}')};
+    expect(await downloadPreset(HF)).toMatchObject({
+      received: 10, folder: join(repository(), 'snapshots', server.commit),
+    }); // prettier-ignore
+    expect(readFileSync(join(repository(), 'refs/main'), 'utf8')).toBe(server.commit);
+    // The old commit is still there.
+    expect(await downloadPreset(`${HF}@${COMMIT}`)).toMatchObject({received: 0});
+  });
+});
+
+describe('presets', () => {
+  test('files are downloaded when they are opened, weights not with a configuration', async () => {
+    const preset = await openPreset(HF);
+    expect(server.downloads).toHaveLength(0);
+    expect([await preset.has('config.json'), await preset.has('pytorch_model.bin')]).toEqual([true, false]);
+    expect(await readAll(preset, 'config.json')).toEqual(HF_FILES['config.json']);
+    expect(server.downloads.filter(({path}) => path.includes('00001-of'))).toHaveLength(0);
+    await readAll(preset, 'model-00001-of-00002.safetensors');
+    expect(server.downloads.filter(({path, host}) => host === 'storage' && path.includes('.safetensors'))).toHaveLength(
+      3,
+    );
+    // What else there is, is downloaded when it is asked for. Then the model is complete.
+    await readAll(preset, 'tokenizer.json');
+    const {length} = server.asked;
+    expect(await readAll(await openPreset(`hf://google/gemma-3-270m-it@${COMMIT}`), 'config.json')).toEqual(
+      HF_FILES['config.json'],
+    );
+    expect(server.asked).toHaveLength(length);
+  });
+
+  test('names of the registry', async () => {
+    const preset = await openPreset('gemma3_270m', {offline: false}).catch((error: Error) => error);
+    expect((preset as {name: string}).name).toMatch(/^kaggle:\/\/keras\/gemma3\/keras\/gemma3_270m\/\d+$/);
+  });
+
+  test('offline', async () => {
+    await expect(openPreset(HF, {offline: true})).rejects.toThrow('since downloads are switched off');
+    process.env.HF_HUB_OFFLINE = '1';
+    await expect(openPreset(KAGGLE)).rejects.toThrow('since downloads are switched off');
+    await downloadPreset(KAGGLE, {offline: false});
+    await downloadPreset(HF, {offline: false});
+    const {length} = server.asked;
+    for (const name of [KAGGLE, HF])
+      expect((await readAll(await openPreset(name), 'config.json')).length).toBeGreaterThan(1);
+    expect(server.asked).toHaveLength(length);
+  });
+
+  test('a hub that cannot be reached is not needed for what is in the cache', async () => {
+    await downloadPreset(KAGGLE);
+    await downloadPreset(HF);
+    process.env.HF_ENDPOINT = process.env.KAGGLE_API_ENDPOINT = 'http://127.0.0.1:9';
+    for (const name of [KAGGLE, HF]) expect(await downloadPreset(name)).toMatchObject({received: 0});
+  });
+
+  test('into a folder, from the hub and from the cache', async () => {
+    const to = join(root, 'mine');
+    expect(await downloadPreset(KAGGLE, {to})).toMatchObject({folder: to});
+    expectFiles(to, KAGGLE_FILES);
+    expect(await downloadPreset(KAGGLE, {to})).toMatchObject({received: 0});
+    await downloadPreset(HF);
+    const copied = await downloadPreset(HF, {to: join(root, 'copied')});
+    expect(copied.received).toBe(0);
+    expect(lstatSync(join(root, 'copied/config.json')).isFile()).toBe(true);
+  });
+});
+
+test('a GGUF file is a preset', async () => {
+  const source = await openPreset(`${HF}/model.gguf`);
+  expect(source.name).toBe(join(repository(), 'snapshots', COMMIT, 'model.gguf'));
+  expect(await readAll(source, 'model.gguf')).toEqual(HF_FILES['model.gguf']);
+  const parts = ['b-00001-of-00002.gguf', 'b-00002-of-00002.gguf'];
+  server.repositories['google/parts'] = Object.fromEntries([...parts, 'c.gguf'].map(path => [path, text(path)]));
+  expect((await downloadPreset(`hf://google/parts/${parts[0]}`)).files).toEqual(parts);
+});
+
+describe('web addresses', () => {
+  const preset = {
+    'config.json': text('{"a": 1}'),
+    'model.weights.json': text('{"weight_map": {"/x": ["model_00000.weights.h5"]}}'),
+    'model_00000.weights.h5': randomBytes(150_000, 1),
+  };
+  test.each([[{}], [{page: true}], [{ranges: false}]])('a folder is downloaded into the cache: %j', async habits => {
+    const files = Object.fromEntries(Object.entries(preset).map(([path, bytes]) => [`preset/${path}`, bytes]));
+    const web = await serveFiles(files, habits);
+    try {
+      const done = await downloadPreset(`${web.address}/preset?token=${SECRET}`);
+      expect(done.files.sort()).toEqual(Object.keys(preset).sort());
+      expectFiles(done.folder, preset);
+      expect(await downloadPreset(`${web.address}/preset`)).toMatchObject({received: 0});
+      expect(await downloadPreset(`${web.address}/preset`, {offline: true})).toMatchObject({folder: done.folder});
+      expect((await cachedPresets()).map(({name}) => name)).toEqual([`${web.address}/preset`]);
+      await removeCachedPreset(`${web.address}/preset`);
+      expect(existsSync(done.folder)).toBe(false);
+      await expect(downloadPreset(`${web.address}/none`)).rejects.toThrow('Expected a folder with files of a preset');
+    } finally {
+      await web.close();
+    }
+  });
+});
+
+describe('the cache', () => {
+  test('is listed, verified, repaired and emptied', async () => {
+    await downloadPreset(KAGGLE);
+    await downloadPreset(HF);
+    const models = await cachedPresets();
+    expect(models.map(({name, complete}) => [name, complete])).toEqual([
+      [`${KAGGLE}/3`, true],
+      [HF, true],
+    ]);
+    expect((await verifyCachedPresets()).map(({damaged, unknown}) => [damaged, unknown])).toEqual([
+      [[], []],
+      [[], []],
+    ]);
+    const damage = join(kaggleFolder(), '3/model.weights.h5');
+    const bytes = readFileSync(damage);
+    bytes[5]! ^= 1;
+    writeFileSync(damage, bytes);
+    const blob = join(repository(), 'snapshots', COMMIT, 'config.json');
+    writeFileSync(blob, '{}');
+    const [kaggle, hf] = await verifyCachedPresets(undefined, {repair: true});
+    expect(kaggle!.damaged).toMatchObject([
+      {path: 'model.weights.h5', problem: expect.stringContaining('has md5') as string},
+    ]);
+    expect(hf!.damaged).toMatchObject([{path: 'config.json'}]);
+    expect((await downloadPreset(KAGGLE)).received).toBe(bytes.length);
+    expect((await downloadPreset(HF)).received).toBe(HF_FILES['config.json'].length);
+    await removeCachedPreset(KAGGLE);
+    await removeCachedPreset(HF);
+    expect(await cachedPresets()).toEqual([]);
+    await expect(removeCachedPreset(HF)).rejects.toThrow('Expected the name of a model in the cache');
+  });
+});
