@@ -1,12 +1,15 @@
 /**
- * Compiles the WebAssembly kernels (AssemblyScript, `src/backends/simd/assembly`) in four variants. Writes them as one
- * TypeScript file, so that a bundle contains them and needs no separate file.
+ * Compiles the WebAssembly kernels (AssemblyScript, `src/backends/simd/assembly`) in four variants. Writes each as a
+ * TypeScript file, so that bundlers need no rule for it, and a page loads only the one that it uses.
  *
  *     node scripts/build_wasm.mjs
  */
-import {mkdirSync, writeFileSync} from 'node:fs';
+import {once} from 'node:events';
+import {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
+import {isMainThread, Worker, workerData} from 'node:worker_threads';
+import {deflateSync} from 'node:zlib';
 import asc from 'assemblyscript/asc';
 
 const simd = join(dirname(fileURLToPath(import.meta.url)), '..', 'src', 'backends', 'simd');
@@ -44,18 +47,39 @@ async function compile(shared, relaxed) {
   return binary;
 }
 
-const lines = [];
-for (const shared of [true, false]) {
-  for (const relaxed of [true, false]) {
-    const name = `${shared ? 'shared' : 'unshared'}${relaxed ? 'Relaxed' : 'Plain'}`;
-    const binary = await compile(shared, relaxed);
-    console.log(`${name}: ${binary.length} bytes`);
-    lines.push(`  ${name}:\n    '${Buffer.from(binary).toString('base64')}',`);
-  }
+const folder = join(simd, 'generated');
+const variants = [true, false].flatMap(shared => [true, false].map(relaxed => ({shared, relaxed})));
+const nameOf = ({shared, relaxed}) => `${shared ? 'shared' : 'unshared'}_${relaxed ? 'relaxed' : 'plain'}`;
+
+async function write({shared, relaxed}) {
+  const name = nameOf({shared, relaxed});
+  const binary = await compile(shared, relaxed);
+  // Base64 alone would hide repetition from the compression of a server.
+  const packed = deflateSync(binary, {level: 9});
+  console.log(`${name}: ${binary.length} bytes, ${packed.length} compressed`);
+  const path = join(folder, `${name}.ts`);
+  // A program that runs meanwhile reads the old file or the new one.
+  const unfinished = `${path}.${process.pid}`;
+  writeFileSync(
+    unfinished,
+    '/** A WebAssembly module: zlib, in base64. Compiled from ../assembly by scripts/build_wasm.mjs. */\n' +
+      `export const BINARY =\n  '${packed.toString('base64')}';\n`,
+  );
+  renameSync(unfinished, path);
 }
-mkdirSync(join(simd, 'generated'), {recursive: true});
-writeFileSync(
-  join(simd, 'generated', 'wasm_binaries.ts'),
-  `/** WebAssembly modules in base64, compiled from ../assembly by scripts/build_wasm.mjs. */\n` +
-    `export const WASM_BINARIES = {\n${lines.join('\n')}\n};\n`,
-);
+
+if (isMainThread) {
+  mkdirSync(folder, {recursive: true});
+  // On each of two threads, one variant with shared memory and one without.
+  await Promise.all(
+    [true, false].map(async relaxed => {
+      const worker = new Worker(fileURLToPath(import.meta.url), {workerData: {relaxed}});
+      const [code] = await once(worker, 'exit');
+      if (code !== 0) process.exitCode = code;
+    }),
+  );
+  const files = variants.map(variant => `${nameOf(variant)}.ts`);
+  for (const file of readdirSync(folder)) if (file.endsWith('.ts') && !files.includes(file)) rmSync(join(folder, file));
+} else {
+  for (const variant of variants) if (variant.relaxed === workerData.relaxed) await write(variant);
+}

@@ -2,6 +2,7 @@
 import {type Backend} from './backend';
 import {cpu} from './cpu';
 import {simd} from './simd';
+import {webgpu} from './webgpu';
 
 /** Best first: "auto" takes the first that is preferred and available. */
-export const backends = [simd, cpu] as const satisfies readonly Backend[];
+export const backends = [webgpu, simd, cpu] as const satisfies readonly Backend[];

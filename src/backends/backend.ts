@@ -1,6 +1,12 @@
+/** The interface of this package's backends. */
+import {ValueError} from '../base/errors';
+
+/** A backend cannot be used here, which only trying it could tell. The message is the reason, and what to do. */
+export class UnavailableError extends ValueError {}
+
 /**
- * The interface of this package's backends. To add one, create a folder next to this file and add a line to `all.ts`.
- * Importing the folder registers the backend with tfjs, or its kernels with one of tfjs' own backends.
+ * To add a backend, create a folder next to this file and add a line to `all.ts`. Importing the folder registers the
+ * backend with tfjs, or its kernels with one of tfjs' own backends.
  */
 export interface Backend {
   /** The name that `useBackend` takes. */
@@ -10,11 +16,18 @@ export interface Backend {
   /** The reason why the backend cannot be used here; undefined if it can. */
   unavailable(): Promise<string | undefined>;
   /** False if "auto" should prefer a later backend although this one can be used. */
-  preferred(): boolean;
+  preferred(): boolean | Promise<boolean>;
   /**
    * Makes it tfjs' current backend. If options are given, or an existing one can no longer compute, it is recreated.
+   * Warns if it has less than usual, because the platform refuses it.
+   *
+   * @throws UnavailableError if it cannot be used here.
    */
   use(options: object): Promise<void>;
-  /** A description for users of how it computes here: instruction set, threads. */
+  /**
+   * A description for users of how it computes here: instruction set, threads.
+   *
+   * @throws UnavailableError if it cannot be used here.
+   */
   details(): Promise<string>;
 }

@@ -2,6 +2,9 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {backends} from './all';
+import {type Backend, UnavailableError} from './backend';
+import {chosenWhile} from './choice';
+import {warnOnce} from '../base/warn_once';
 
 type OwnName = (typeof backends)[number]['name'];
 export type BackendName = 'auto' | OwnName;
@@ -17,8 +20,9 @@ const names: readonly OwnName[] = backends.map(({name}) => name);
 export const backendNames: readonly BackendName[] = ['auto', ...names];
 
 /**
- * Selects the backend. Call it once, before creating the first model. "auto" selects the best one that works here. If
- * options are given, an existing backend is recreated and its tensors are lost. A backend that can no longer compute,
+ * Selects the backend. Call it once, before creating the first model. "auto" selects the best one that works here, and
+ * warns if that is not the fastest because the platform refuses something: WebAssembly, memory, threads. If options are
+ * given, an existing backend is recreated and its tensors are lost. A backend that can no longer compute,
  * because a thread died or `tf.engine().reset()` ended it, is also recreated, with its old options.
  *
  * @returns the name of the backend in use.
@@ -28,26 +32,61 @@ export const backendNames: readonly BackendName[] = ['auto', ...names];
 export async function useBackend<Name extends BackendName = 'auto'>(
   name: Name = 'auto' as Name,
   options: BackendOptions<Name> = {} as BackendOptions<Name>,
-): Promise<string> {
+): Promise<OwnName> {
+  return chosenWhile(() => select(name, options as object));
+}
+
+async function select(name: BackendName, options: object): Promise<OwnName> {
   if (!backendNames.includes(name)) {
     throw new ValueError(
       `Expected a backend: "auto", ${names.map(show).join(', ')}. Received: ${show(name)}. To choose a backend of tfjs ` +
         'itself, use `tf.setBackend`.',
     );
   }
+  const candidates: readonly (Backend & {readonly name: OwnName})[] = backends.filter(
+    one => name === 'auto' || one.name === name,
+  );
+  const known = [...new Set(candidates.flatMap(one => one.options))];
+  checkKeys(name === 'auto' ? 'useBackend' : `Backend "${name}"`, options, known);
   let reasons = '';
-  for (const backend of backends) {
-    if (name === 'auto' ? !backend.preferred() : backend.name !== name) continue;
-    const reason = await backend.unavailable();
+  let others = '';
+  for (const backend of candidates) {
+    if (name === 'auto' && !(await backend.preferred())) continue;
+    const lacking = unknownOptions(backend, options);
+    if (name === 'auto' && lacking) {
+      // "auto" with options means a backend that takes them: another one is nothing to warn about.
+      others += ` ${backend.name}: ${lacking}`;
+      continue;
+    }
+    const reason = (await whyNot(backend, options)) ?? (await tryToUse(backend, options));
     if (reason === undefined) {
-      checkKeys(`Backend "${backend.name}"`, options as object, backend.options);
-      await backend.use(options as object);
       await tf.ready();
+      if (reasons) warnOnce(`The backend is ${show(backend.name)}, because faster ones cannot be used here.${reasons}`);
       return backend.name;
     }
     reasons += ` ${backend.name}: ${reason}`;
   }
-  throw new ValueError(`Backend ${show(name)} cannot be used here.${reasons}`);
+  throw new ValueError(`Backend ${show(name)} cannot be used here.${reasons}${others}`);
+}
+
+/** The reason why a backend cannot take these options; undefined if it can. */
+function unknownOptions(backend: Backend, options: object): string | undefined {
+  const unknown = Object.keys(options).filter(key => !backend.options.includes(key));
+  return unknown.length ? `it has no option ${unknown.join(', ')}.` : undefined;
+}
+
+const whyNot = async (backend: Backend, options: object): Promise<string | undefined> =>
+  (await backend.unavailable()) ?? unknownOptions(backend, options);
+
+/** Uses a backend. Returns the reason if it cannot be used here. */
+async function tryToUse(backend: Backend, options: object): Promise<string | undefined> {
+  try {
+    await backend.use(options);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UnavailableError) return error.message;
+    throw error;
+  }
 }
 
 /** A backend as `describeBackends` reports it. */
@@ -58,12 +97,16 @@ export interface BackendDescription {
   details: string;
 }
 
-/** Describes all backends, best first: which work here, and why the others do not. */
+/** Describes all backends, best first: which work here, and why the others do not. Never throws. */
 export async function describeBackends(): Promise<BackendDescription[]> {
   return Promise.all(
     backends.map(async backend => {
-      const reason = await backend.unavailable();
-      return {name: backend.name, available: reason === undefined, details: reason ?? (await backend.details())};
+      try {
+        const reason = await backend.unavailable();
+        return {name: backend.name, available: reason === undefined, details: reason ?? (await backend.details())};
+      } catch (error) {
+        return {name: backend.name, available: false, details: (error as Error).message};
+      }
     }),
   );
 }

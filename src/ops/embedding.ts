@@ -27,7 +27,10 @@ export function embedding(ids: tf.Tensor, table: tf.Tensor | PackedWeight): tf.T
     checkIndexTensor(ids, rowsOfTable(table.shape[0]!));
     const flat = tf.reshape(tf.cast(ids, 'int32'), [-1]) as tf.Tensor1D;
     const [, width] = table.shape as [number, number];
-    const rows = table instanceof PackedWeight ? table.gatherRows(flat) : runOp(embeddingOp, {table, ids: flat}, {});
+    const rows =
+      table instanceof PackedWeight
+        ? table.packing.gatherRows(table.bits, flat, table.columns) // `gatherRows` of the weight would check again.
+        : runOp(embeddingOp, {table, ids: flat}, {});
     return tf.reshape(rows, [...ids.shape, width]);
   });
 }

@@ -3,16 +3,8 @@
  * since the kernel is tested against the plain path of `Gemma3DecoderBlock.call`, and no gradient.
  */
 import * as tf from '@tensorflow/tfjs';
-import {type Packing} from '../weights/packing';
-import {tapeIsOn, toTfjsAttrs} from './op';
-
-/** How a dense kernel is stored. */
-export interface DenseForm {
-  /** Null for float32 in Keras' order, (rows / inner, columns, inner). */
-  packing: Packing | null;
-  /** Number of outputs per step of the contracted axes; 1 for a packed kernel. */
-  inner: number;
-}
+import {type DenseForm, hasFusedKernel} from './dense_form';
+import {toTfjsAttrs} from './op';
 
 export type DenseName = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
 
@@ -41,14 +33,8 @@ export type FusedBlockTensors = Record<string, tf.Tensor>;
 
 const NAME = 'Gemma3DecoderBlock';
 
-/**
- * True if the current backend has a fused block for kernels stored this way. False while tfjs records for a gradient.
- */
-export function hasFusedBlock(forms: Record<DenseName, DenseForm>): boolean {
-  const kernel = tf.getKernel(NAME, tf.getBackend());
-  if (!kernel || tapeIsOn()) return false;
-  return Object.values(forms).every(({packing}) => packing === null || packing.fusedBlocks);
-}
+/** True if {@link fusedBlock} can run on the current backend, outside of gradients. */
+export const hasFusedBlock = (forms: FusedBlockAttrs['forms']): boolean => hasFusedKernel(NAME, Object.values(forms));
 
 /** → (B, 1, D) */
 export function fusedBlock(tensors: FusedBlockTensors, attrs: FusedBlockAttrs): tf.Tensor {

@@ -6,6 +6,7 @@
  * always applies, tfjs skips it for inputs that are not trained, and the tape holds one node for the operation.
  */
 import * as tf from '@tensorflow/tfjs';
+import {ValueError} from '../base/errors';
 
 export type Inputs = Record<string, tf.Tensor>;
 /** Arguments that are not tensors. Optional inputs are left out of the record of inputs, never set to undefined. */
@@ -141,9 +142,24 @@ interface Kernel<I extends Inputs, A extends Attributes> {
   reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?] | tf.Tensor[];
 }
 
+/** By name of a backend: the reason why it computes references wrongly, or undefined if it does not. */
+const faults = new Map<string, () => string | undefined>();
+
+/** Refuses references on backends of tfjs that have this name and a fault. */
+export function registerFault(backendName: string, fault: () => string | undefined): void {
+  faults.set(backendName, fault);
+}
+
+/** @throws ValueError on a backend that computes references wrongly. */
+function checkReferences(backendName: string): void {
+  const fault = faults.get(backendName)?.();
+  if (fault !== undefined) throw new ValueError(fault);
+}
+
 function runKernel<I extends Inputs, A extends Attributes>(op: Kernel<I, A>, inputs: I, attrs: A): unknown {
   const backendName = tf.getBackend();
   if (!tf.getKernel(op.name, backendName)) {
+    checkReferences(backendName);
     tf.registerKernel({
       kernelName: op.name,
       backendName,
@@ -178,4 +194,18 @@ export function runGradients<I extends Inputs, A extends Attributes>(
 /** True while tfjs records for a gradient. The method exists but is missing from tfjs' typings. */
 export function tapeIsOn(): boolean {
   return (tf.engine() as unknown as {isTapeOn(): boolean}).isTapeOn();
+}
+
+/**
+ * Disposes tensors that only a gradient may still need, unless tfjs records for one: `tf.tidy` would keep them until its
+ * end, together with all that is computed after them.
+ */
+export function release(...tensors: tf.Tensor[]): void {
+  if (!tapeIsOn()) tf.dispose(tensors);
+}
+
+/** {@link release}s a tensor and returns the one that takes its place. */
+export function replaced(before: tf.Tensor, after: tf.Tensor): tf.Tensor {
+  if (after !== before) release(before);
+  return after;
 }

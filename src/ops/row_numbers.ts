@@ -1,21 +1,47 @@
 /** Softmax, largest values and random draws over one row of numbers, on the host. */
 
-/** Probabilities for one row of logits. The sum is computed in double precision. */
+/** The largest value of a row; NaN if any value is NaN. */
+export function largestOf(row: ArrayLike<number>): number {
+  let largest = -Infinity;
+  for (let i = 0; i < row.length; i++) {
+    const value = row[i]!;
+    if (value > largest) largest = value;
+    else if (Number.isNaN(value)) return NaN;
+  }
+  return largest;
+}
+
+/**
+ * (value − largest) / temperature, the logarithm of a weight whose largest is 1. The difference of two infinite values
+ * is not a number, but values equal to the largest one have the same weight as it.
+ */
+export const logWeight = (value: number, largest: number, temperature: number): number =>
+  value === largest ? 0 : (value - largest) / temperature;
+
+/**
+ * Probabilities for one row of logits. The sum is computed in double precision. All of them are NaN if a logit is NaN,
+ * or if none is above −Infinity.
+ */
 export function softmax(logits: Float32Array, temperature: number): Float32Array {
-  let max = -Infinity;
-  for (const value of logits) if (value > max) max = value;
+  const largest = largestOf(logits);
   const probabilities = new Float32Array(logits.length);
+  if (!(largest > -Infinity)) return probabilities.fill(NaN);
   let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += probabilities[i] = Math.exp((logits[i]! - max) / temperature);
+  for (let i = 0; i < logits.length; i++) {
+    sum += probabilities[i] = Math.exp(logWeight(logits[i]!, largest, temperature));
+  }
   for (let i = 0; i < logits.length; i++) probabilities[i]! /= sum;
   return probabilities;
 }
 
-/** Draws an index with the given weights, which need not sum to one. */
+/**
+ * Draws an index with the given weights, which need not sum to one. −1 if no weight is above 0, or if one is NaN.
+ */
 export function draw(weights: ArrayLike<number>, random: () => number): number {
   let sum = 0;
   for (let i = 0; i < weights.length; i++) sum += weights[i]!;
   let remaining = random() * sum;
+  if (!(sum > 0)) return -1;
   let last = 0;
   for (let i = 0; i < weights.length; i++) {
     if (weights[i]! <= 0) continue;

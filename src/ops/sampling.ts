@@ -4,12 +4,16 @@ import {type Op, runOp} from './op';
 
 type SoftmaxSumsAttrs = {temperature: number};
 
-/** (rows, columns) → (rows, 2): the largest value of each row, and Σ exp((x − largest) / temperature). */
+/**
+ * (rows, columns) → (rows, 2): the largest value of each row, and Σ exp((x − largest) / temperature). If a row has a
+ * NaN, the first number is NaN; if it has no value above −Infinity, the first number is −Infinity. In both cases the
+ * second number has no meaning.
+ */
 export const softmaxSumsOp: Op<{x: tf.Tensor}, SoftmaxSumsAttrs> = {
   name: 'Gemma3SoftmaxSums',
   reference: ({x}, {temperature}) =>
     tf.tidy(() => {
-      const largest = tf.max(x, -1, true);
+      const largest = largestOrNaN(x);
       return tf.concat([largest, tf.sum(weights(x, temperature), -1, true)], -1);
     }),
 };
@@ -18,8 +22,49 @@ export function softmaxSums(x: tf.Tensor2D, temperature: number): tf.Tensor2D {
   return runOp(softmaxSumsOp, {x}, {temperature}) as tf.Tensor2D;
 }
 
-/** exp((x − largest) / temperature) */
-const weights = (x: tf.Tensor, temperature: number) => tf.exp(tf.div(tf.sub(x, tf.max(x, -1, true)), temperature));
+const LARGE = 2 ** 64;
+
+/**
+ * A power of two for logits and temperature, so that (x · scale − largest · scale) / (temperature · scale) does not
+ * leave the range of float32, and only differences without influence are lost.
+ */
+export function softmaxScale(temperature: number): number {
+  return temperature > LARGE ? 1 / LARGE : temperature < 1 / LARGE ? LARGE : 0.5;
+}
+
+/** (rows, 1). The minimum and maximum of some backends skip NaN. */
+const largestOrNaN = (x: tf.Tensor) =>
+  tf.where(
+    tf.any(tf.isNaN(x), -1, true),
+    tf.scalar(NaN),
+    tf.max(tf.where(tf.isNaN(x), tf.scalar(-Infinity), x), -1, true),
+  );
+
+/** exp((x − largest) / temperature): 1 for the largest values even if they are infinite, 0 for NaN. */
+function weights(x: tf.Tensor, temperature: number): tf.Tensor {
+  const largest = tf.max(x, -1, true);
+  const scale = softmaxScale(temperature);
+  const power = tf.div(tf.sub(tf.mul(x, scale), tf.mul(largest, scale)), temperature * scale);
+  const finite = tf.exp(tf.where(tf.isNaN(power), tf.scalar(-Infinity), power));
+  return tf.where(tf.equal(x, largest), tf.scalar(1), finite);
+}
+
+/** int32 (rows): −1 for rows that have a NaN or no value above −Infinity, otherwise the given columns. */
+const unlessInvalid = (x: tf.Tensor, columns: tf.Tensor) =>
+  tf.where(tf.greater(tf.squeeze(largestOrNaN(x), [-1]), -Infinity), columns, tf.scalar(-1, 'int32'));
+
+/**
+ * (rows, columns) → int32 (rows): the column of the largest value, the first of equals. −1 for a row that has a NaN or
+ * no value above −Infinity.
+ */
+export const bestColumnOp: Op<{x: tf.Tensor}, Record<string, never>> = {
+  name: 'Gemma3BestColumn',
+  reference: ({x}) => tf.tidy(() => unlessInvalid(x, tf.argMax(x, -1))),
+};
+
+export function bestColumn(x: tf.Tensor2D): tf.Tensor1D {
+  return runOp(bestColumnOp, {x}, {}) as tf.Tensor1D;
+}
 
 type DrawAttrs = {
   temperature: number;
@@ -32,7 +77,7 @@ const BLOCK = 512;
 
 /**
  * Draws one column per row from the softmax of the row, (rows, columns) → int32 (rows): the first column where the
- * cumulative weight exceeds uniform · sum.
+ * cumulative weight exceeds uniform · sum. −1 for a row that has a NaN or no value above −Infinity.
  */
 export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
   name: 'Gemma3Draw',
@@ -55,7 +100,7 @@ export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
       const first = (flags: tf.Tensor) => tf.argMax(tf.cast(flags, 'int32'), -1);
       // Rounding may leave no column above the target. Then the last column with a positive weight is drawn.
       const last = tf.sub(tf.scalar(width - 1, 'int32'), first(tf.reverse(possible, 1)));
-      return tf.where(tf.any(passes, -1), first(passes), last);
+      return unlessInvalid(x, tf.where(tf.any(passes, -1), first(passes), last));
     }),
 };
 

@@ -7,16 +7,23 @@ type TopKAttrs = {
   k: number;
 };
 
+/** The largest finite float32. */
+const LARGEST = (2 - 2 ** -23) * 2 ** 127;
+
 /**
  * x: (rows, columns) → (rows, 2, k): the k largest values of each row, largest first, then their indices as float32,
- * which holds them exactly up to 2²⁴. Among equals the lower index comes first.
+ * which holds them exactly up to 2²⁴. Among equals the lower index comes first. If a row has a NaN, its first value is
+ * NaN, and the others have no meaning.
  */
 export const topKOp: Op<{x: tf.Tensor}, TopKAttrs> = {
   name: 'Gemma3TopK',
   reference: ({x}, {k}) =>
     tf.tidy(() => {
-      const {values, indices} = tf.topk(x, k);
-      return tf.stack([values, tf.cast(indices, 'float32')], 1);
+      // tfjs' topk compares values by their difference, which for two infinities is NaN. It then loses values.
+      const {indices} = tf.topk(tf.clipByValue(x, -LARGEST, LARGEST), k);
+      const values = tf.gather(x, indices, 1, 1);
+      const invalid = tf.any(tf.isNaN(x), -1, true);
+      return tf.stack([tf.where(invalid, tf.scalar(NaN), values), tf.cast(indices, 'float32')], 1);
     }),
 };
 

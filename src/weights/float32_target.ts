@@ -12,7 +12,7 @@ export interface Float32Target {
 }
 
 /** A float32 tensor that is filled through an array on the host. */
-export const hostFloat32 = (shape: number[]): Float32Target => {
+const hostFloat32 = (shape: number[]): Float32Target => {
   const values = new Float32Array(sizeOf(shape));
   return {values: () => values, finish: () => tf.tensor(values, shape, 'float32'), abandon: () => {}};
 };

@@ -2,11 +2,14 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkIndices, type IndexRange} from '../base/checks';
 
-type Read = (tensor: tf.Tensor) => ArrayLike<number>;
+type Read = (tensor: tf.Tensor) => ArrayLike<number> | undefined;
 
 const readers = new Map<string, Read>();
 
-/** Registers how the values of a tensor are read on a backend without a copy and without waiting for a device. */
+/**
+ * Registers how the values of a tensor are read on a backend without a copy and without waiting for a device. Undefined
+ * for values that only the device knows.
+ */
 export function registerHostValues(backendName: string, read: Read): void {
   readers.set(backendName, read);
 }
@@ -19,7 +22,8 @@ export function registerHostValues(backendName: string, read: Read): void {
  */
 export function checkIndexTensor(indices: tf.Tensor, range: IndexRange): void {
   const read = readers.get(tf.getBackend());
-  if (read && indices.size > 0) checkIndices(read(indices), indices.shape, range);
+  const values = indices.size > 0 ? read?.(indices) : undefined;
+  if (values) checkIndices(values, indices.shape, range);
 }
 
 /** The valid ids of a table with this many rows. */

@@ -6,17 +6,32 @@ import {show, ValueError} from '../base/errors';
 
 export type Initializer = ReturnType<typeof tf.initializers.zeros>;
 
+type SnakeCase<S extends string> = S extends `${infer Start}U${infer End}`
+  ? `${Start}_u${End}`
+  : S extends `${infer Start}N${infer End}`
+    ? `${Start}_n${End}`
+    : S;
+
+// Written out: inferred from `factories`, the published types would name files within tfjs, which TypeScript does not
+// find with `moduleResolution: nodenext`.
+type FactoryName =
+  'zeros' | 'ones' | 'uniform' | 'normal' | `${'random' | 'glorot' | 'he' | 'lecun'}${'Uniform' | 'Normal'}`;
+
+/** Names of initializers, as in Keras or in tfjs. */
+export type InitializerName = FactoryName | SnakeCase<FactoryName>;
+
 /**
  * A name (`glorot_uniform` or `glorotUniform`), an instance, a result of `serializeInitializer`, or the object that
  * Keras writes.
  */
 export type InitializerLike =
-  | string
+  | InitializerName
+  | (string & {})
   | Initializer
   | {className: string; config: tf.serialization.ConfigDict}
   | {class_name: string; config: object; [key: string]: unknown};
 
-const factories: Record<string, () => Initializer> = {
+const factories: Readonly<Record<FactoryName, () => Initializer>> = {
   zeros: () => tf.initializers.zeros(),
   ones: () => tf.initializers.ones(),
   uniform: () => tf.initializers.randomUniform({minval: -0.05, maxval: 0.05}),
@@ -49,7 +64,8 @@ export function getInitializer(identifier: InitializerLike): Initializer {
 
 function byName(identifier: string): Initializer {
   const name = camel(identifier);
-  const create = Object.hasOwn(factories, name) ? factories[name] : undefined;
+  const known: Readonly<Record<string, () => Initializer>> = factories;
+  const create = Object.hasOwn(known, name) ? known[name] : undefined;
   if (!create) {
     throw new ValueError(
       `Expected an initializer name, one of: ${Object.keys(factories).join(', ')}. Received: ${show(identifier)}.`,

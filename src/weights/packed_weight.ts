@@ -5,14 +5,34 @@ import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
 import {type PackedFormat} from './dtype';
 import {checkIndexTensor, rowsOfTable} from './host_values';
+import {checkWeightInUse, isDisposed} from './in_use';
 import {initialValues} from './initial_values';
 import {type Initializer} from './initializers';
+import {INTEGER_BLOCK, type IntegerStream} from './integer_stream';
 import {bfloat16Bits, packValues, slabPieces} from './pack_values';
-import {type KernelLayout, type Packing, packingFor} from './packing';
-import {MEMORY_PIECE, PIECE, type ValueStream} from './value_stream';
+import {type BitsTarget, type KernelLayout, type Packing, packingFor} from './packing';
+import {PIECE, type ValueStream} from './value_stream';
 import {hollow, type Weight} from './weight';
 
 export {type KernelLayout} from './packing';
+
+/** Values that an initializer computes at a time, and that are packed at a time unless a kernel requires more. */
+const INITIAL_PIECE = 2 ** 16;
+const INITIAL_SLABS = 2 ** 18;
+
+let buffers: {floats: Float32Array; halves: Uint16Array} | undefined;
+
+/**
+ * Arrays for initial values, `halves` of this length. All weights that are initialized in one go share them: otherwise a
+ * large model would create arrays faster than the garbage collector frees them.
+ */
+function initialBuffers(size: number): {floats: Float32Array; halves: Uint16Array} {
+  if (!buffers) queueMicrotask(() => (buffers = undefined));
+  if (!buffers || buffers.halves.length < size) {
+    buffers = {floats: buffers?.floats ?? new Float32Array(INITIAL_PIECE), halves: new Uint16Array(size)};
+  }
+  return {floats: buffers.floats, halves: buffers.halves.subarray(0, size)};
+}
 
 /** The layout of the stored matrix (rows, columns) itself. */
 const ROWS: KernelLayout = {out: [0], in: [1]};
@@ -87,10 +107,13 @@ export class PackedWeight extends tf.LayerVariable {
     this.physical.trainable = false;
   }
 
-  /** The packed matrix. */
+  /**
+   * The packed matrix.
+   *
+   * @throws ValueError if the weight was disposed.
+   */
   get bits(): tf.Tensor2D {
-    if (this.physical.isDisposed) throw new Error(`LayersVariable ${this.name} is already disposed.`);
-    if (this.pending) this.initialize(this.pending);
+    this.initialize();
     return this.physical as tf.Tensor as tf.Tensor2D;
   }
 
@@ -165,9 +188,68 @@ export class PackedWeight extends tf.LayerVariable {
     this.takeBits(packValues(this.packing.begin(shape, this.layout), halves, shape));
   }
 
-  /** Fills the weight from a stream, such as that of a file, and packs each piece as it arrives. */
+  /**
+   * Fills the weight from a stream, such as that of a file, and packs each piece as it arrives. Integers that the format
+   * can hold are kept, with scales that are rounded to bfloat16.
+   */
   async fill(stream: ValueStream): Promise<void> {
-    await this.take(stream, this.shape, this.layout, PIECE);
+    const rows = this.inRows(stream);
+    if (rows?.integers && this.holds(rows.integers)) await this.takeIntegers(rows.integers);
+    else if (rows) await this.take(rows, [this.rows, this.columns], ROWS, PIECE);
+    else await this.take(stream, this.shape, this.layout, PIECE);
+  }
+
+  /** The stream in the order of the packed matrix; undefined if it has another order. */
+  private inRows(stream: ValueStream): ValueStream | undefined {
+    const order = [...this.layout.out, ...this.layout.in];
+    if (stream.stored?.axes.join() === order.join()) return stream.stored.values;
+    return order.every((axis, i) => axis === i) ? stream : undefined;
+  }
+
+  private holds({least, largest}: IntegerStream): boolean {
+    const {integers, beginIntegers} = this.packing;
+    const whole = this.columns % INTEGER_BLOCK === 0;
+    return !!beginIntegers && !!integers && whole && least >= integers.least && largest <= integers.largest;
+  }
+
+  private async takeIntegers(stream: IntegerStream): Promise<void> {
+    const {rows, columns, packing} = this;
+    const target = packing.beginIntegers!(rows, columns);
+    try {
+      for (const [first, count] of slabPieces([rows, columns], target.multiple, PIECE)) {
+        target.place(await stream.readIntegers(first * columns, count * columns), first, count);
+      }
+    } catch (error) {
+      target.abandon();
+      throw error;
+    }
+    this.takeBits(target.finish());
+  }
+
+  /**
+   * Fills the weight with bits in physical order, which `read` puts into each piece. Only backends whose memory the host
+   * cannot write need memory for all bits at once.
+   *
+   * @param read fills its target with the bytes from `start` on.
+   * @param piece memory for one piece, which several weights can share.
+   */
+  async fillBits(
+    read: (start: number, target: Uint8Array) => Promise<void>,
+    piece = new Uint8Array(PIECE),
+  ): Promise<void> {
+    const {rows, columns, packing, byteLength} = this;
+    const target = packing.beginBits?.(rows, columns) ?? hostBits(packing.physicalShape(rows, columns));
+    try {
+      for (let start = 0; start < byteLength; start += piece.length) {
+        const part = piece.subarray(0, byteLength - start);
+        await read(start, part);
+        target.place(part, start);
+      }
+    } catch (error) {
+      target.abandon();
+      throw error;
+    }
+    this.takeBits(target.finish());
   }
 
   /**
@@ -192,7 +274,15 @@ export class PackedWeight extends tf.LayerVariable {
     this.takeBits(target.finish());
   }
 
-  private initialize(initializer: Initializer): void {
+  /**
+   * Runs the initializer, unless the weight has values.
+   *
+   * @throws ValueError if it was disposed.
+   */
+  initialize(): void {
+    checkWeightInUse(this);
+    const initializer = this.pending;
+    if (!initializer) return;
     const shape = this.shape;
     const fill = initialValues(initializer, shape);
     if (!fill) {
@@ -203,14 +293,15 @@ export class PackedWeight extends tf.LayerVariable {
     }
     const target = this.packing.begin(shape, this.layout);
     const slab = sizeOf(shape.slice(1));
-    let floats = new Float32Array(0);
-    let halves = new Uint16Array(0);
-    for (const [first, count] of slabPieces(shape, target.multiple, MEMORY_PIECE)) {
-      const size = count * slab;
-      if (floats.length < size) [floats, halves] = [new Float32Array(size), new Uint16Array(size)];
-      fill(floats.subarray(0, size));
-      float32ToBfloat16(floats.subarray(0, size), halves.subarray(0, size));
-      target.place(halves.subarray(0, size), first, count);
+    for (const [first, count] of slabPieces(shape, target.multiple, INITIAL_SLABS)) {
+      const {floats, halves} = initialBuffers(count * slab);
+      for (let start = 0; start < halves.length; start += INITIAL_PIECE) {
+        const piece = halves.subarray(start, start + INITIAL_PIECE);
+        const values = floats.subarray(0, piece.length);
+        fill(values);
+        float32ToBfloat16(values, piece);
+      }
+      target.place(halves, first, count);
     }
     this.takeBits(target.finish());
   }
@@ -234,7 +325,13 @@ export class PackedWeight extends tf.LayerVariable {
     if (dtype !== 'float32') throw new ValueError(`${weight} expected float32 values. Received: ${dtype}.`);
   }
 
+  /** Frees the memory. A second call does nothing. */
+  override dispose(): void {
+    if (!isDisposed(this)) super.dispose();
+  }
+
   private setBits(bits: tf.Tensor): void {
+    checkWeightInUse(this);
     this.physical.assign(bits);
     this.pending = undefined;
   }
@@ -244,6 +341,17 @@ export class PackedWeight extends tf.LayerVariable {
     this.setBits(bits);
     bits.dispose();
   }
+}
+
+/** Bits that are collected before they become a tensor. */
+function hostBits(shape: [number, number]): BitsTarget {
+  const words = new Int32Array(sizeOf(shape));
+  const bytes = new Uint8Array(words.buffer);
+  return {
+    place: (part, start) => bytes.set(part, start),
+    finish: () => tf.tensor(words, shape, 'int32'),
+    abandon: () => {},
+  };
 }
 
 /** Every weight of every layer is one of these. */

@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from './dtype';
+import {type IntegerTarget} from './integer_stream';
 
 /**
  * Which axes of a kernel's logical shape are its outputs (rows of the stored matrix) and which its inputs (columns).
@@ -25,6 +26,16 @@ export interface PackingTarget {
   abandon(): void;
 }
 
+/** A matrix that is packed already, and arrives in pieces. */
+export interface BitsTarget {
+  /** Takes bytes of the matrix, from byte `start` on. The array is not kept. */
+  place(bytes: Uint8Array, start: number): void;
+  /** As {@link PackingTarget.finish}. */
+  finish(): tf.Tensor;
+  /** As {@link PackingTarget.abandon}. */
+  abandon(): void;
+}
+
 /** A format in one physical order. In every order, a packed matrix is a single int32 tensor. */
 export interface Packing {
   readonly format: PackedFormat;
@@ -37,6 +48,17 @@ export interface Packing {
   physicalShape(rows: number, columns: number): [number, number];
   /** @throws ValueError if the current backend cannot pack into this format. */
   begin(shape: readonly number[], layout: KernelLayout): PackingTarget;
+  /** Begins a matrix that is packed already. Undefined where the host cannot write memory of the backend. */
+  beginBits?(rows: number, columns: number): BitsTarget | undefined;
+  /**
+   * Packs integers with their scales as they are. Scales are rounded to bfloat16, by at most 2⁻⁸ of their size. Left out
+   * by formats that cannot hold integers.
+   *
+   * @throws ValueError if the current backend cannot pack into this format.
+   */
+  beginIntegers?(rows: number, columns: number): IntegerTarget & Pick<PackingTarget, 'finish' | 'abandon'>;
+  /** The integers that this format can hold; left out with `beginIntegers`. */
+  readonly integers?: {readonly least: number; readonly largest: number};
   /**
    * Packs a whole tensor synchronously: float32 in logical shape, or int32 words of two bfloat16 values each, in
    * logical order. Backends that cannot do this leave it out; there, `PackedWeight.fillFromTensor` reads the tensor

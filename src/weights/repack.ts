@@ -97,6 +97,9 @@ export function weightStream(weight: Weight | PackedWeight): ValueStream & {disp
   return order.every((axis, i) => axis === i) ? new RowStream(weight) : new UnpackedStream(weight);
 }
 
+/** The values of a packed weight as rows (rows, columns), to be read in pieces of at most {@link MEMORY_PIECE}. */
+export const rowStream = (weight: PackedWeight): ValueStream => new RowStream(weight);
+
 /**
  * Returns a weight with the same values, name and `trainable` flag, stored in `format`. It is only declared if the
  * given weight is only declared. The given weight is not changed; the caller disposes it after replacing it.

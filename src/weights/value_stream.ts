@@ -1,5 +1,6 @@
 /** Streams of weight values, read in pieces, for filling and saving weights. */
 import {float32ToBfloat16} from '../base/half';
+import {type IntegerStream} from './integer_stream';
 
 /** Streams are read in pieces of this many values: large enough for full disk speed, small compared with any model. */
 export const PIECE = 1 << 22;
@@ -17,6 +18,14 @@ export interface ValueStream {
    * next call reuses the array.
    */
   readBfloat16(start: number, count: number): Promise<Uint16Array>;
+  /** The same values in the order of the file, where that is another one. */
+  readonly stored?: {
+    /** The axes of `shape` in that order; the last one changes fastest. */
+    readonly axes: readonly number[];
+    readonly values: ValueStream;
+  };
+  /** The same values as integers with scales, in the order of this stream, if that is what the file holds. */
+  readonly integers?: IntegerStream;
 }
 
 /** A stream that may hold memory until it is disposed. */

@@ -1,5 +1,6 @@
 /** A layer variable that is declared first and filled later. */
 import * as tf from '@tensorflow/tfjs';
+import {checkWeightInUse, isDisposed} from './in_use';
 import {beginFloat32} from './float32_target';
 import {initialValues} from './initial_values';
 import {type Initializer} from './initializers';
@@ -50,14 +51,24 @@ export class Weight extends tf.LayerVariable {
     return this.pending;
   }
 
+  /** @throws ValueError if it was disposed. */
   override read(): tf.Tensor {
-    const initializer = this.pending;
-    if (initializer) {
-      tf.tidy(() => {
-        this.write(this.initialValues(initializer));
-      });
-    }
+    this.initialize();
     return super.read();
+  }
+
+  /**
+   * Runs the initializer, unless the weight has values.
+   *
+   * @throws ValueError if it was disposed.
+   */
+  initialize(): void {
+    checkWeightInUse(this);
+    const initializer = this.pending;
+    if (!initializer) return;
+    tf.tidy(() => {
+      this.write(this.initialValues(initializer));
+    });
   }
 
   private initialValues(initializer: Initializer): tf.Tensor {
@@ -70,9 +81,15 @@ export class Weight extends tf.LayerVariable {
   }
 
   override write(value: tf.Tensor): this {
+    checkWeightInUse(this);
     super.write(value);
     this.pending = undefined;
     return this;
+  }
+
+  /** Frees the memory. A second call does nothing. */
+  override dispose(): void {
+    if (!isDisposed(this)) super.dispose();
   }
 
   /** Fills the weight from a stream, such as that of a file, without a second copy in memory. */

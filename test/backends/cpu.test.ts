@@ -56,6 +56,7 @@ test('every kernel is registered', () => {
   expect(Object.keys(cpuKernels).sort()).toEqual([
     'Gemma3AdamStep',
     'Gemma3Attention',
+    'Gemma3BestColumn',
     'Gemma3CacheUpdate',
     'Gemma3Draw',
     'Gemma3GatedGelu',

@@ -3,7 +3,7 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
-import {backendNames, describeBackends, useBackend} from '../../src';
+import {backendNames, describeBackends, files, Gemma3CausalLM, useBackend} from '../../src';
 import {Arena} from '../../src/backends/simd/memory/heap';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {gatherP8Op, matMulP8Op, packings, unpackP8Op} from '../../src/backends/simd/packing/packing';
@@ -58,6 +58,26 @@ describe('the arena', () => {
         expect(arena.allocate(64 * 1000)).toBe(64);
       }),
     );
+  });
+
+  test('takes the shortest range that is long enough', () => {
+    const arena = new Arena();
+    arena.add(0, 3000 * 64);
+    arena.release(arena.allocate(3000 * 64)!, 3000 * 64);
+    const blocks = [10, 990, 2, 998, 4, 996].map(lines => [arena.allocate(64 * lines)!, 64 * lines] as const);
+    for (const i of [0, 2, 4]) arena.release(...blocks[i]!);
+    expect([arena.allocate(192), arena.allocate(128), arena.allocate(128)]).toEqual([2000 * 64, 1000 * 64, 0]);
+  });
+
+  test('prefers memory that was in use before to a shorter range that was not', () => {
+    const arena = new Arena();
+    arena.add(0, 64 * 100);
+    const [first, second] = [arena.allocate(64 * 50)!, arena.allocate(64 * 40)!];
+    arena.release(first, 64 * 50);
+    expect(arena.allocate(64 * 10)).toBe(0);
+    arena.release(second, 64 * 40);
+    // 90 lines from the eleventh on are free, of which the last ten are new.
+    expect(arena.allocate(64 * 90)).toBe(64 * 10);
   });
 
   test('detects a range that is released twice', () => {
@@ -291,6 +311,34 @@ test('other backends can use int8 weights, but not pack them', async () => {
   other.dispose();
 });
 
+test.each(['int8', 'int4'] as const)('a model stored as %s says at once that it needs this backend', async dtype => {
+  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype});
+  const options = {maxLength: 16, stopTokenIds: null};
+  const text = await lm.generate('Once upon', options);
+  const before = tf.memory().numTensors;
+  const message = new RegExp(
+    `Expected the backend "simd", for which these weights are packed as ${dtype}. Received: the backend "cpu"`,
+  );
+  await tf.setBackend('cpu');
+  try {
+    await expect(lm.generate('Once upon', options)).rejects.toThrow(message);
+    await expect(lm.stream('Once upon', options).next()).rejects.toThrow(message);
+    await expect(lm.startChat().send('Once upon')).rejects.toThrow(message);
+    expect(() => tf.tidy(() => lm.score({tokenIds: tf.tensor2d([[2]], [1, 1], 'int32')}))).toThrow(message);
+    await expect(lm.evaluate(['Once upon a time'])).rejects.toThrow(message);
+    await expect(lm.saveToPreset(new files.MemoryPreset(), {dtype: 'bfloat16'})).rejects.toThrow(message);
+    expect(() => lm.getWeights()).toThrow(message);
+    await expect(lm.quantize(dtype)).rejects.toThrow('is already quantized');
+    lm.backbone.enableLora(2);
+    await expect(lm.fit(['Once upon a time'])).rejects.toThrow(message);
+  } finally {
+    await useBackend('simd');
+  }
+  expect(await lm.generate('Once upon', options)).toBe(text);
+  lm.dispose();
+  expect(tf.memory().numTensors).toBeLessThan(before);
+});
+
 test('is recreated for new options, without a warning', async () => {
   const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
   await useBackend('simd', {threads: 1});
@@ -311,15 +359,16 @@ test('refuses unknown names and options', async () => {
   await expect(useBackend('simd', {thread: 2} as never)).rejects.toThrow(
     /no argument "thread". Expected: threads, relaxed, wide/,
   );
-  await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "simd", "cpu". Received: "gpu"/);
+  await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "webgpu", "simd", "cpu". Received: "gpu"/);
 });
 
 test('backendNames lists "auto", then the described backends in their order', async () => {
   expect(backendNames).toEqual(['auto', ...(await describeBackends()).map(({name}) => name)]);
 });
 
-test('describeBackends describes both backends', async () => {
-  const [simd, cpu] = await describeBackends();
+test('describeBackends describes all backends', async () => {
+  const [webgpu, simd, cpu] = await describeBackends();
+  expect(webgpu).toMatchObject({name: 'webgpu'});
   expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
   expect(cpu).toMatchObject({name: 'cpu', available: true});
 });
@@ -333,36 +382,28 @@ describe('without WebAssembly SIMD', () => {
     await useBackend('simd', {threads: 2});
   });
 
-  test('runs as plain JavaScript under the same name, and reports it', async () => {
-    expect(await useBackend('simd', {threads: 2})).toBe('simd');
-    expect(tf.backend()).not.toHaveProperty('engine');
-    const weight = new PackedWeight([6, 8], {out: [0], in: [1]}, 'w', tf.initializers.zeros());
-    expect(weight.packing.order).toBe('rows');
-    const float = new Weight([2, 2], 'float', tf.initializers.zeros());
-    await float.fill(new FakeStream([2, 2], Float32Array.of(1, 2, 3, 4)));
-    tf.tidy(() => {
-      weight.write(normal([6, 8], 3));
-      expect(weight.matMul(tf.ones([2, 8])).shape).toEqual([2, 6]);
-      expect(Array.from(tf.argMax(float.read(), 1).dataSync())).toEqual([1, 1]);
-    });
-    expect(tf.getKernel('Gemma3DecoderBlock', 'simd')).toBeUndefined();
-    weight.dispose();
-    float.dispose();
-    const [simd] = await describeBackends();
-    expect(simd).toEqual({name: 'simd', available: true, details: expect.stringMatching(/without WebAssembly SIMD/)});
+  test('it is refused with the reason, and described', async () => {
+    await expect(useBackend('simd', {threads: 2})).rejects.toThrow(
+      /^Backend "simd" cannot be used here. simd: This machine or JavaScript engine has no WebAssembly SIMD/,
+    );
+    const simd = (await describeBackends()).find(({name}) => name === 'simd');
+    expect(simd).toEqual({name: 'simd', available: false, details: expect.stringMatching(/no WebAssembly SIMD/)});
   });
 
-  test('is not selected by "auto"', async () => {
-    expect(await useBackend('auto')).toBe('cpu');
+  test('"auto" selects "cpu", and warns once', async () => {
+    const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
+    expect([await useBackend('auto'), await useBackend()]).toEqual(['cpu', 'cpu']);
+    expect(warn.mock.calls).toEqual([[expect.stringMatching(/^The backend is "cpu".*simd: .*no WebAssembly SIMD/)]]);
+    await expect(useBackend('auto', {threads: 2})).rejects.toThrow(/simd: .* cpu: it has no option threads/);
+    expect(tf.getBackend()).toBe('cpu');
   });
 
-  test('refuses to pack integers and to use relaxed SIMD', async () => {
-    await useBackend('simd', {threads: 2});
+  test('"cpu" refuses to pack integers, with the reason', async () => {
+    await useBackend('cpu');
     const weight = new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
     const zeros = tf.zeros([8, 32]);
-    expect(() => weight.write(zeros)).toThrow(/"simd" cannot pack weights as int8.*needs WebAssembly SIMD/);
+    expect(() => weight.write(zeros)).toThrow(/"cpu" cannot pack weights as int8.*no WebAssembly SIMD/);
     tf.dispose(zeros);
     weight.dispose();
-    await expect(useBackend('simd', {relaxed: true})).rejects.toThrow('Relaxed SIMD is not available');
   });
 });

@@ -90,7 +90,7 @@ describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
     ['float32', 2100 * KB],
     ['bfloat16', 1200 * KB],
     ['int4', 700 * KB],
-  ])('%s', async (dtype, room) => {
+  ] as const)('%s', async (dtype, room) => {
     const run = () =>
       expectNothingLeft(async () => {
         const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype});
@@ -122,7 +122,7 @@ describe('placement', () => {
     const backend = await use(setting, 1024 * KB);
     const weight = (floats: number) => tf.engine().makeTensorFromTensorInfo(backend.empty([floats]));
     // Weights may fill three quarters of a bank.
-    const [a, b, c] = [weight(128 * KB), weight(128 * KB), weight(32 * KB)];
+    const [a, c, b] = [weight(128 * KB), weight(32 * KB), weight(128 * KB)];
     expect([a, b, c].map(tensor => backend.placeOf(tensor)!.bank)).toEqual([0, 1, 0]);
     const host = tf.ones([8]);
     const call = backend.call<'b' | 'c' | 'd' | 'host'>(

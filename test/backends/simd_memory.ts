@@ -24,15 +24,9 @@ export const settings: SimdMemoryOptions[] = [
   {relaxed: false, wide: false, threads: 4},
 ];
 
-/**
- * Allowed error of a product, relative to its largest value. With integer weights both sides are rounded to integers.
- * Few rows of x are rounded to 12 bits for int8, and for int4 to 8 bits with relaxed SIMD or 16 without; many rows and
- * the weights to 13 bits.
- */
-export function productTolerance(type: NumberType, m: number, relaxed: boolean): number {
-  if (type === INT8) return 4e-4;
-  if (type === INT4) return m >= 4 ? 5e-4 : relaxed ? 8e-3 : 3e-5;
-  return 2e-6;
+/** Allowed error of a product, relative to its largest value. With integer weights x is rounded to 16 bits. */
+export function productTolerance(type: NumberType): number {
+  return type === INT8 || type === INT4 ? 3e-5 : 2e-6;
 }
 
 export class SimdMemory {

@@ -5,7 +5,7 @@ import {samplers, useBackend} from '../../src';
 import * as sampling from '../../src/backends/simd/kernels/sampling';
 import {penalizeOp, penalizeTokens} from '../../src/ops/penalize';
 import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
-import {drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
+import {bestColumn, bestColumnOp, drawOp, drawSoftmax, softmaxSums, softmaxSumsOp} from '../../src/ops/sampling';
 import {topK, topKOp} from '../../src/ops/top_k';
 import {normal, uniform} from '../support/random';
 import {random, settings, SimdMemory} from './simd_memory';
@@ -144,6 +144,37 @@ test('kernels of both backends match the references', async () => {
           tf.tidy(() => {
             const x = tf.mul(normal([rows, columns], seed), 4) as tf.Tensor2D;
             const k = 1 + (seed % columns);
+            // Every second matrix has values that are no finite numbers.
+            const odd = [NaN, Infinity, -Infinity, 3e38, -3e38][seed % 5]!;
+            const few = tf.less(normal([rows, columns], seed + 1), -2.5);
+            const special = (seed % 2 ? tf.where(few, tf.fill([rows, columns], odd), x) : x) as tf.Tensor2D;
+            const attrsOf = {
+              uniforms: Array.from({length: rows}, uniform(seed)),
+              temperature: 10 ** ((seed % 81) - 40),
+            };
+            expect([...bestColumn(special).dataSync()]).toEqual([
+              ...bestColumnOp.reference({x: special}, {}).dataSync(),
+            ]);
+            const drawn = drawSoftmax(special, attrsOf).dataSync();
+            const expected = drawOp.reference({x: special}, attrsOf).dataSync();
+            expect([...drawn].map(token => token < 0)).toEqual([...expected].map(token => token < 0));
+            const [mine, theirs] = [
+              softmaxSums(special, attrsOf.temperature),
+              softmaxSumsOp.reference({x: special}, attrsOf),
+            ];
+            const largest = theirs.arraySync() as number[][];
+            (mine.arraySync() as number[][]).forEach(([value, sum], row) => {
+              expect(value).toBe(largest[row]![0]);
+              if (value! > -Infinity) expect(Math.abs(sum! / largest[row]![1]! - 1)).toBeLessThan(1e-5);
+            });
+            // Equal values may come in any order from the reference.
+            const [best, others] = [topK(special, k), topKOp.reference({x: special}, {k})].map(
+              y => y.arraySync() as number[][][],
+            );
+            best!.forEach(([values], row) => {
+              if (Number.isNaN(largest[row]![0])) expect(values![0]).toBeNaN();
+              else expect(values).toEqual(others![row]![0]);
+            });
             expect(topK(x, k).arraySync()).toEqual(topKOp.reference({x}, {k}).arraySync());
             const temperature = 0.3 + (seed % 5);
             expect(softmaxSums(x, temperature)).toBeAllClose(softmaxSumsOp.reference({x}, {temperature}), 1e-6);
@@ -160,9 +191,32 @@ test('kernels of both backends match the references', async () => {
           });
         },
       ),
-      {numRuns: 15},
+      {numRuns: 20},
     );
   });
+});
+
+test('the largest values of rows with infinities, on both backends', async () => {
+  const x = [
+    [
+      ...Array<number>(150)
+        .fill(0)
+        .map((_, i) => (i * 37) % 101),
+      Infinity,
+      -Infinity,
+      100.5,
+      Infinity,
+    ],
+  ];
+  const results = await everywhere(() => tf.tidy(() => topK(tf.tensor2d(x), 4).arraySync()));
+  for (const result of results) {
+    expect(result).toEqual([
+      [
+        [Infinity, Infinity, 100.5, 100],
+        [150, 153, 152, 30],
+      ],
+    ]);
+  }
 });
 
 test('tf.topk and tf.softmax match those on the backend cpu', async () => {

@@ -1,5 +1,6 @@
 /** Selects among made-up backends, which are known only through the list. */
-import {type Backend} from '../../src/backends/backend';
+import {type Backend, UnavailableError} from '../../src/backends/backend';
+import {backends} from '../../src/backends/all';
 import {backendNames, describeBackends, useBackend} from '../../src/backends/use_backend';
 
 const mockUsed: [name: string, options: object][] = [];
@@ -24,7 +25,12 @@ jest.mock('../../src/backends/all', () => {
   };
 });
 
-beforeEach(() => void mockUsed.splice(0));
+let warn: jest.SpyInstance;
+beforeEach(() => {
+  mockUsed.splice(0);
+  warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
+});
+afterEach(() => jest.restoreAllMocks());
 
 const choose = (name: string, options?: object) => useBackend(name as 'auto', options);
 
@@ -32,9 +38,35 @@ test('names follow the list', () => {
   expect(backendNames).toEqual(['auto', 'missing', 'slow', 'fast', 'last']);
 });
 
-test('"auto" uses the first backend that is available and preferred', async () => {
+test('"auto" uses the first backend that is available and preferred, and warns about better ones', async () => {
   expect(await useBackend()).toBe('fast');
   expect(mockUsed).toEqual([['fast', {}]]);
+  await useBackend();
+  expect(warn.mock.calls).toEqual([
+    ['The backend is "fast", because faster ones cannot be used here. missing: there is no such device.'],
+  ]);
+});
+
+describe('a backend that only turns out to be unusable when it starts', () => {
+  const fast = (backends as readonly Backend[])[2]!;
+  const refuse = () => Promise.reject(new UnavailableError('it was refused.'));
+
+  test('"auto" goes on to the next, with the reason', async () => {
+    jest.spyOn(fast, 'use').mockImplementation(refuse);
+    expect(await useBackend()).toBe('last');
+    expect(warn).toHaveBeenCalledWith(expect.stringMatching(/^The backend is "last", .* fast: it was refused\.$/));
+    await expect(choose('fast')).rejects.toThrow('Backend "fast" cannot be used here. fast: it was refused.');
+  });
+
+  test('other errors are passed on', async () => {
+    jest.spyOn(fast, 'use').mockRejectedValue(new Error('a mistake'));
+    await expect(useBackend()).rejects.toThrow('a mistake');
+  });
+
+  test('descriptions never throw', async () => {
+    jest.spyOn(fast, 'details').mockImplementation(refuse);
+    expect((await describeBackends())[2]).toEqual({name: 'fast', available: false, details: 'it was refused.'});
+  });
 });
 
 test('a name selects a backend that is not preferred, with its options', async () => {

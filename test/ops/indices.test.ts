@@ -119,7 +119,7 @@ onEachBackend(({formats}) => {
     expect(tf.memory().numTensors).toBe(before);
     expect(await generate(vocabularySize - 1)).toEqual(right);
     const wrapped = () => model.backbone.predict({token_ids: [[5, 2 ** 32 + 5]], padding_mask: [[1, 1]]});
-    expect(wrapped).toThrow('whole numbers. Received: 4294967301. Pass only numbers of 32 bits.');
+    expect(wrapped).toThrow('Received: 4294967301 at token_ids[0][1]. Pass only numbers of 32 bits.');
     model.dispose();
   });
 });

@@ -1,6 +1,7 @@
 /** How operations run: reference, gradient, kernel, optional inputs. */
 import * as tf from '@tensorflow/tfjs';
-import {type Op, runOp, tapeIsOn} from '../../src/ops/op';
+import {rmsNorm} from '../../src/ops/rms_norm';
+import {type Op, registerFault, runOp, tapeIsOn} from '../../src/ops/op';
 import {normal} from '../support/random';
 
 type Sum = {a: tf.Tensor; b: tf.Tensor; extra: tf.Tensor};
@@ -79,4 +80,14 @@ describe('runOp', () => {
     });
     expect(tf.memory().numTensors).toBe(before);
   });
+});
+
+test('references are refused on a backend with a fault', async () => {
+  const previous = tf.getBackend();
+  const cpu = tf.backend();
+  tf.registerBackend('faulty', () => cpu as tf.KernelBackend);
+  registerFault('faulty', () => 'Expected another backend. Received: a faulty one.');
+  await tf.setBackend('faulty');
+  expect(() => tf.tidy(() => rmsNorm(tf.ones([1, 2]), tf.zeros([2]), 1e-6))).toThrow('Received: a faulty one');
+  await tf.setBackend(previous);
 });

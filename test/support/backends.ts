@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type BackendName, useBackend} from '../../src';
 import {type PackedFormat} from '../../src/weights/dtype';
+import {describeWebGpu, throwGpuErrors, useWebGpu} from './webgpu';
 
 export interface TestedBackend {
   readonly name: Exclude<BackendName, 'auto'>;
@@ -13,11 +14,14 @@ export interface TestedBackend {
   readonly fast: boolean;
 }
 
-/** To test a new backend, add it here: every suite in {@link onEachBackend} then runs on it. */
+/** To test a new backend of the CPU, add it here: every suite in {@link onEachBackend} then runs on it. */
 export const BACKENDS: readonly TestedBackend[] = [
   {name: 'cpu', formats: ['bfloat16'], fast: false},
   {name: 'simd', formats: ['bfloat16', 'int8', 'int4'], smallOptions: {threads: 1}, fast: true},
 ];
+
+/** Backends whose tensors can only be read asynchronously: suites that do so run on these too. */
+export const DEVICES: readonly TestedBackend[] = [{name: 'webgpu', formats: ['bfloat16', 'int8', 'int4'], fast: false}];
 
 /**
  * Defines the same tests once per backend. They must dispose of every tensor that they create. Afterwards, the previous
@@ -44,6 +48,27 @@ export function onEachBackend(defineTests: (backend: TestedBackend) => void, {sm
       expect({left}).toEqual({left: 0});
     });
   });
+}
+
+/** The same for tests that read all tensors asynchronously: they run on {@link DEVICES} too, if there is one. */
+export function onEveryBackend(defineTests: (backend: TestedBackend) => void): void {
+  onEachBackend(defineTests);
+  for (const backend of DEVICES) {
+    describeWebGpu('on webgpu', () => {
+      let tensors: number;
+      beforeAll(async () => {
+        await useWebGpu();
+        tensors = tf.memory().numTensors;
+      });
+
+      defineTests(backend);
+
+      afterEach(throwGpuErrors);
+      afterAll(() => {
+        expect({left: tf.memory().numTensors - tensors}).toEqual({left: 0});
+      });
+    });
+  }
 }
 
 /** Disposes of all tensors that a test creates, for tests that would be hard to read with `tidy`. */

@@ -1,20 +1,20 @@
-/**
- * The `simd` backend: WebAssembly SIMD on any CPU, in Node and browsers, and plain JavaScript where SIMD is missing.
- */
+/** The `simd` backend: WebAssembly SIMD on any CPU, in Node and browsers. */
 import * as tf from '@tensorflow/tfjs';
 import {type Backend} from '../backend';
+import {warnOnce} from '../../base/warn_once';
 import {createSimdBackend, isUsable} from './create_backend';
-import {hasSimd} from './engine/has_simd';
+import {whyNoSimd} from './engine/available';
 import {type SimdOptions} from './engine/options';
-import {SimdEngine} from './engine/simd_engine';
+import {startEngine} from './engine/start_engine';
+import {type SimdBackend} from './memory/simd_backend';
 
-export {type SimdOptions} from './engine/options';
+export {type SimdOptions, type ThreadCount} from './engine/options';
 
 export const simd = {
   name: 'simd',
   options: ['threads', 'relaxed', 'wide'] satisfies (keyof SimdOptions)[],
-  unavailable: async () => undefined,
-  preferred: hasSimd,
+  unavailable: async () => whyNoSimd(),
+  preferred: () => true,
   use: async (options: SimdOptions) => {
     // One after another: of two backends that are created at once, tfjs would keep one, and the other's threads.
     const done = running.then(() => useOnce(options));
@@ -22,14 +22,14 @@ export const simd = {
     await done;
   },
   details: async () => {
-    if (!hasSimd()) return 'without WebAssembly SIMD: plain JavaScript, one thread';
-    const engine = await SimdEngine.create();
-    const {threads, level, wide, shared} = engine;
-    await engine.dispose();
+    const engine = isUsable('simd') ? undefined : await startEngine();
+    const {threads, level, wide, shared, limits} = engine ?? (tf.findBackend('simd') as unknown as SimdBackend).engine;
+    await engine?.dispose();
     const instructions = level === 'relaxed' ? 'relaxed SIMD' : 'plain SIMD';
     const vectors = wide ? ' and vectors of 256 bits' : '';
-    const note = shared ? '' : ' (memory cannot be shared here)';
-    return `WebAssembly with ${instructions}${vectors}, ${threads} thread${threads > 1 ? 's' : ''}${note}`;
+    const note = shared || limits.length ? '' : ' (memory cannot be shared here)';
+    const count = `${threads} thread${threads > 1 ? 's' : ''}`;
+    return [`WebAssembly with ${instructions}${vectors}, ${count}${note}`, ...limits].join('. ');
   },
 } as const satisfies Backend;
 
@@ -39,20 +39,15 @@ let lastOptions: SimdOptions = {};
 
 async function useOnce(options: SimdOptions): Promise<void> {
   if (Object.keys(options).length > 0) {
-    await createWithThreads(options);
+    await create(options);
     lastOptions = options;
   } else if (!isUsable('simd')) {
-    await createWithThreads(lastOptions);
+    await create(lastOptions);
   }
   await tf.setBackend('simd');
 }
 
-/** Falls back to one thread if no number of threads was given: a page may forbid workers. */
-async function createWithThreads(options: SimdOptions): Promise<void> {
-  try {
-    await createSimdBackend(options);
-  } catch (error) {
-    if (options.threads !== undefined) throw error;
-    await createSimdBackend({...options, threads: 1});
-  }
+async function create(options: SimdOptions): Promise<void> {
+  const {engine} = await createSimdBackend(options);
+  if (engine.limits.length) warnOnce(`The backend "simd" is slower or smaller here. ${engine.limits.join(' ')}`);
 }

@@ -1,7 +1,7 @@
 /** Kernels for samplers. Sums are in double precision. */
 import {type KernelFunc, type TensorInfo} from '@tensorflow/tfjs';
 import {type PenalizedTokens} from '../../../ops/penalize';
-import {draw, softmax, topIndices} from '../../../ops/row_numbers';
+import {draw, largestOf, logWeight, softmax, topIndices} from '../../../ops/row_numbers';
 import {type KernelMap} from '../../kernel_map';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
@@ -26,6 +26,7 @@ const topKKernel: KernelFunc = ({inputs, backend, attrs}) => {
       at,
     );
     y.set(best, at + k);
+    if (Number.isNaN(largestOf(row))) y[at] = NaN;
     at += 2 * k;
   }
   return cpu.makeTensorInfo([x.shape[0]!, 2, k], 'float32', y);
@@ -38,13 +39,23 @@ const softmaxSumsKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const {temperature} = attrs as unknown as {temperature: number};
   const y: number[] = [];
   for (const row of rowsOf(cpu, x)) {
-    let largest = -Infinity;
-    for (const value of row) if (value > largest) largest = value;
+    const largest = largestOf(row);
     let sum = 0;
-    for (const value of row) sum += Math.exp((value - largest) / temperature);
+    for (const value of row) sum += Math.exp(logWeight(value, largest, temperature));
     y.push(largest, sum);
   }
   return cpu.makeTensorInfo([x.shape[0]!, 2], 'float32', Float32Array.from(y));
+};
+
+/** See `ops/sampling.ts`. */
+const bestColumnKernel: KernelFunc = ({inputs, backend}) => {
+  const cpu = backend as MathBackendCPU;
+  const {x} = inputs as {x: TensorInfo};
+  const best = Array.from(rowsOf(cpu, x), row => {
+    const largest = largestOf(row);
+    return largest > -Infinity ? row.indexOf(largest) : -1;
+  });
+  return cpu.makeTensorInfo([x.shape[0]!], 'int32', Int32Array.from(best));
 };
 
 /** See `ops/sampling.ts`. */
@@ -74,6 +85,7 @@ const penalizeKernel: KernelFunc = ({inputs, backend, attrs}) => {
 export const samplingKernels: KernelMap = {
   Gemma3TopK: topKKernel,
   Gemma3SoftmaxSums: softmaxSumsKernel,
+  Gemma3BestColumn: bestColumnKernel,
   Gemma3Draw: drawKernel,
   Gemma3Penalize: penalizeKernel,
 };

@@ -50,12 +50,15 @@ import {
   UNPACK,
   WIDE,
 } from './numbers';
+import {startInt4} from './parts/int4';
 import {
   bankNumber,
   barrier,
+  begin,
+  chunkOf,
+  claim,
   commandNumber,
-  first,
-  last,
+  end,
   nextCommand,
   pointer,
   scratch,
@@ -69,6 +72,7 @@ const TRIED_DEPTH = 256;
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
+  startInt4();
 }
 
 /** Runs this thread's part of a command. */
@@ -187,12 +191,14 @@ export function seen(): i32 {
 function read(): void {
   const at = pointer(ReadWord.at);
   const lines = <i32>(pointer(ReadWord.bytes) >> 6);
-  let p = at + ((<usize>first(lines)) << 6);
   let a = i32x4.splat(0);
   let b = a;
-  for (let count = last(lines) - first(lines); count > 0; count--, p += 64) {
-    a = i32x4.add(a, i32x4.add(v128.load(p), v128.load(p, 16)));
-    b = i32x4.add(b, i32x4.add(v128.load(p, 32), v128.load(p, 48)));
+  while (claim(lines, chunkOf(lines, 64))) {
+    let p = at + ((<usize>begin) << 6);
+    for (let count = end - begin; count > 0; count--, p += 64) {
+      a = i32x4.add(a, i32x4.add(v128.load(p), v128.load(p, 16)));
+      b = i32x4.add(b, i32x4.add(v128.load(p, 32), v128.load(p, 48)));
+    }
   }
   v128.store(scratch(), i32x4.add(a, b));
 }

@@ -15,13 +15,16 @@ export const BANK = 8;
 export const SLEEPERS = 64;
 /** Nonzero once a thread has died. Every other thread then gives up. */
 export const FAILED = 128;
-/** Never written. Threads nap by waiting on it. */
-export const NAP = 192;
-export const NAP_MILLISECONDS = 0.1;
-/** How many naps a thread takes in a barrier before it gives up on the others. */
+/** How many threads sleep at a barrier, or are about to, until the phase of another thread changes. */
+export const SLEEPERS_AT_BARRIER = 192;
+/** The longest that a thread sleeps at a barrier before it looks again. */
+export const WAIT_MILLISECONDS = 5;
+/** How many times a thread sleeps at a barrier before it gives up on the others. */
 export const PATIENCE = 256;
 /** Nonzero if matrix products run on wide tiles (`parts/tile.ts`). */
 export const WIDE = 320;
+/** Two counters of claimed items, used in turn: one cache line of 64 bytes each. See `parts/threads.ts`. */
+export const CLAIMS = 384;
 /** One word per argument: see `layouts`. */
 export const ARGUMENTS = 1024;
 export const MAX_ARGUMENTS = 256;

@@ -1,5 +1,5 @@
 /** A bank: one WebAssembly memory of at most 4 GiB, with this thread's instance of the kernels on it. */
-import {ARGUMENTS, NAP, NAP_MILLISECONDS, SCRATCH, SCRATCH_BYTES} from '../assembly/numbers';
+import {ARGUMENTS, SCRATCH, SCRATCH_BYTES, WAIT_MILLISECONDS} from '../assembly/numbers';
 
 export const PAGE = 65536;
 
@@ -18,15 +18,18 @@ export function staticBytes(threads: number): number {
 
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
-  const nap = () => {
+  const wait = (word: number, value: number) => {
     try {
-      Atomics.wait(control, NAP / 4, 0, NAP_MILLISECONDS);
+      Atomics.wait(control, word, value, WAIT_MILLISECONDS);
     } catch {
-      // The main thread of a page may not block, so it spins.
-      for (const end = performance.now() + NAP_MILLISECONDS; performance.now() < end;);
+      // The main thread of a page may not sleep, so it polls.
+      const end = performance.now() + WAIT_MILLISECONDS;
+      while (Atomics.load(control, word) === value && performance.now() < end);
     }
   };
-  return new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports as unknown as Kernels;
+  const wake = (word: number) => void Atomics.notify(control, word);
+  const imports = {env: {memory}, threads: {wait, wake}};
+  return new WebAssembly.Instance(module, imports).exports as unknown as Kernels;
 }
 
 export class Bank {

@@ -3,13 +3,52 @@ import {checkArgument} from '../../../base/checks';
 import {show, ValueError} from '../../../base/errors';
 import {MAX_THREADS} from '../assembly/numbers';
 
+/** Default size limit of a memory in pages of 64 kB: one page less than 4 GiB. */
+export const MAXIMUM_PAGES = 65_535;
+
+/** From 1 to 32. Any number is accepted by the compiler, such as the number of cores, and checked when it is used. */
+export type ThreadCount =
+  | 1
+  | 2
+  | 3
+  | 4
+  | 5
+  | 6
+  | 7
+  | 8
+  | 9
+  | 10
+  | 11
+  | 12
+  | 13
+  | 14
+  | 15
+  | 16
+  | 17
+  | 18
+  | 19
+  | 20
+  | 21
+  | 22
+  | 23
+  | 24
+  | 25
+  | 26
+  | 27
+  | 28
+  | 29
+  | 30
+  | 31
+  | 32
+  | (number & {});
+
 /** Options of `useBackend('simd', …)`. */
 export interface SimdOptions {
   /**
-   * Number of threads, including the calling one: from 1 to 32. Defaults to the number of cores, at most 8. Always 1
-   * where memory cannot be shared or WebAssembly SIMD is missing.
+   * Number of threads, including the calling one: from 1 to 32. Defaults to the number of cores, at most 8, and to 1
+   * where threads are refused. Always 1 where memory cannot be shared.
    */
-  threads?: number;
+  threads?: ThreadCount;
   /** Use relaxed SIMD. Defaults to true where it is available and passes a test at startup. */
   relaxed?: boolean;
   /**

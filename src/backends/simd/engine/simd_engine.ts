@@ -16,20 +16,25 @@ import {
   RECEIVE,
   SCRATCH,
   SLEEPERS,
+  WAIT_MILLISECONDS,
   WIDE,
 } from '../assembly/numbers';
-import {WASM_BINARIES} from '../generated/wasm_binaries';
+import {hasRelaxedSimd} from './available';
 import {Bank, instantiate, PAGE, staticBytes} from './bank';
-import {checkSimdOptions, type SimdEngineOptions} from './options';
+import {loadBinary} from './binaries';
+import {checkSimdOptions, MAXIMUM_PAGES, type SimdEngineOptions} from './options';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
 /** A worker polls for about a millisecond before it sleeps. */
 const IDLE_POLLS = 1_000_000;
-/** Number of naps in a barrier before a thread gives up: about a minute. */
-const DEFAULT_PATIENCE = 300_000;
+/** How many times a thread sleeps at a barrier before it gives up: about a minute. */
+const DEFAULT_PATIENCE = 60_000 / WAIT_MILLISECONDS;
 
 export {type SimdEngineOptions, type SimdOptions} from './options';
+
+/** A thread could not be started. */
+export class ThreadError extends Error {}
 
 export class SimdEngine {
   readonly shared: boolean;
@@ -37,6 +42,8 @@ export class SimdEngine {
   readonly staticBytes: number;
   /** Bank 0 exists from the start, and its control block carries the commands to the threads. */
   readonly banks: Bank[] = [];
+  /** What the platform refused, and what to do about it, in sentences that begin with "It" or "Its". */
+  readonly limits: string[] = [];
   private disposed = false;
 
   private constructor(
@@ -54,13 +61,16 @@ export class SimdEngine {
     for (const worker of workers) void worker.ended.then(() => this.fail());
   }
 
-  /** @throws ValueError on unusable options; Error if `relaxed` is true where relaxed SIMD is not available. */
+  /**
+   * @throws ValueError on unusable options; ThreadError if a thread cannot be started; Error if `relaxed` is true where
+   * relaxed SIMD is not available.
+   */
   static async create(options: SimdEngineOptions = {}): Promise<SimdEngine> {
     checkSimdOptions(options);
     const shared = options.memory ? isShared(options.memory) : typeof SharedArrayBuffer !== 'undefined';
     const wanted = options.threads ?? Math.min(coreCount(), 8);
     const threads = shared ? wanted : 1;
-    const {maximumPages = PAGE - 1, maximumBanks = Infinity} = options;
+    const {maximumPages = MAXIMUM_PAGES, maximumBanks = Infinity} = options;
     const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
     reserve(memory, staticBytes(threads));
     const {module, level} = await chooseModule(shared, memory, options.relaxed);
@@ -70,18 +80,20 @@ export class SimdEngine {
     initialize(memory, {patience: DEFAULT_PATIENCE, wide});
 
     const workers: Thread[] = [];
-    for (let thread = 1; thread < threads; thread++) {
-      const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
-      workers.push(startThread(WORKER_SOURCE, data));
-    }
-    const engine = new SimdEngine(threads, level, wide, module, {memory, maximumPages, maximumBanks}, workers);
     try {
+      for (let thread = 1; thread < threads; thread++) {
+        const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
+        workers.push(startThread(WORKER_SOURCE, data));
+      }
+      const engine = new SimdEngine(threads, level, wide, module, {memory, maximumPages, maximumBanks}, workers);
       await Promise.all(workers.map(worker => worker.ready));
+      return engine;
     } catch (error) {
-      await Promise.all(workers.map(worker => worker.stop()));
-      throw error;
+      // Threads that are ended before they are ready reject.
+      for (const worker of workers) worker.ready.catch(() => {});
+      await Promise.all(workers.map(worker => worker.kill()));
+      throw new ThreadError((error as Error).message, {cause: error});
     }
-    return engine;
   }
 
   /** The memory of bank 0. */
@@ -223,27 +235,20 @@ function isShared(memory: WebAssembly.Memory): boolean {
   return typeof SharedArrayBuffer !== 'undefined' && memory.buffer instanceof SharedArrayBuffer;
 }
 
-function bytesOf(name: keyof typeof WASM_BINARIES): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(atob(WASM_BINARIES[name]), char => char.charCodeAt(0));
-}
-
 async function chooseModule(
   shared: boolean,
   memory: WebAssembly.Memory,
   relaxed: boolean | undefined,
 ): Promise<{module: WebAssembly.Module; level: 'relaxed' | 'plain'}> {
   if (relaxed !== false) {
-    const bytes = bytesOf(shared ? 'sharedRelaxed' : 'unsharedRelaxed');
-    if (!WebAssembly.validate(bytes)) enableRelaxedSimd();
-    if (WebAssembly.validate(bytes)) {
-      const module = await WebAssembly.compile(bytes);
+    if (!hasRelaxedSimd()) enableRelaxedSimd();
+    if (hasRelaxedSimd()) {
+      const module = await WebAssembly.compile(await loadBinary(shared, 'relaxed'));
       if (instantiate(module, memory).selfTest(3)) return {module, level: 'relaxed'};
     }
     if (relaxed) {
       throw new Error('Relaxed SIMD is not available here. Omit `relaxed` to use it only where it is available.');
     }
   }
-  const bytes = bytesOf(shared ? 'sharedPlain' : 'unsharedPlain');
-  if (!WebAssembly.validate(bytes)) throw new Error('WebAssembly SIMD is not available here.');
-  return {module: await WebAssembly.compile(bytes), level: 'plain'};
+  return {module: await WebAssembly.compile(await loadBinary(shared, 'plain')), level: 'plain'};
 }

@@ -9,11 +9,10 @@ import {
   FAILED,
   GENERATION,
   IDLE,
-  NAP,
-  NAP_MILLISECONDS,
   RECEIVE,
   SCRATCH,
   SLEEPERS,
+  WAIT_MILLISECONDS,
 } from '../assembly/numbers';
 
 export interface WorkerData {
@@ -32,9 +31,10 @@ export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready,
   const controls = [];
   const add = memory => {
     const words = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
-    const nap = () => void Atomics.wait(words, ${NAP / 4}, 0, ${NAP_MILLISECONDS});
+    const wait = (word, value) => void Atomics.wait(words, word, value, ${WAIT_MILLISECONDS});
+    const wake = word => void Atomics.notify(words, word);
     controls.push(words);
-    const kernels = new WebAssembly.Instance(module, {env: {memory}, threads: {nap}}).exports;
+    const kernels = new WebAssembly.Instance(module, {env: {memory}, threads: {wait, wake}}).exports;
     kernels.start(thread, threads);
     banks.push(kernels);
   };

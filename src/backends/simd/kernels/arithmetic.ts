@@ -141,9 +141,33 @@ const sumKernel = kernelWithFallback<'x', {axis: number | number[]; keepDims: bo
 const transposeKernel = kernelWithFallback<'x', {perm: number[]}>('Transpose', (backend, {x}, {perm}) => {
   const supported = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= TRANSPOSE_AXES;
   if (!supported || !isWorthwhile(x.shape)) return undefined;
-  const call = backend.call({x}, {shape: perm.map(axis => x.shape[axis]!)});
+  const shape = perm.map(axis => x.shape[axis]!);
+  // An image from a user: moving it here would take a second copy of it for as long as it exists.
+  if (!backend.placeOf(x) && perm.at(-1) === perm.length - 1) return transposeRows(backend, x, shape, perm);
+  const call = backend.call({x}, {shape});
   return call.run(transpose({x: call.at('x'), y: call.y, shape: x.shape, perm}));
 });
+
+/** Transposes a tensor that no command has used yet, and that keeps its last axis, from where it is. */
+function transposeRows(backend: SimdBackend, x: tf.TensorInfo, shape: number[], perm: number[]): tf.TensorInfo {
+  const from = valuesOf(backend, x) as Float32Array;
+  const call = backend.call({}, {shape});
+  const {floats} = call.words;
+  const columns = shape.at(-1)!;
+  const strides = perm.map(axis => sizeOf(x.shape.slice(axis + 1)));
+  const index = shape.map(() => 0);
+  let [at, to] = [0, call.y / 4];
+  for (let row = sizeOf(shape) / columns; row > 0; row--, to += columns) {
+    for (let i = 0; i < columns; i++) floats[to + i] = from[at + i]!;
+    for (let axis = shape.length - 2; axis >= 0; axis--) {
+      at += strides[axis]!;
+      if (++index[axis]! < shape[axis]!) break;
+      at -= strides[axis]! * shape[axis]!;
+      index[axis] = 0;
+    }
+  }
+  return call.run();
+}
 
 type Pair = [number, number] | number;
 interface PoolAttrs {
@@ -162,8 +186,9 @@ const averagePoolKernel = kernelWithFallback<'x', PoolAttrs>('AvgPool', (backend
   const {filterHeight, filterWidth, strideHeight, strideWidth, padInfo, outHeight, outWidth} = info;
   const adjacent = filterHeight === strideHeight && filterWidth === strideWidth && padInfo.type === 'VALID';
   if (x.dtype !== 'float32' || !adjacent) return undefined;
+  const call = backend.call({}, {shape: [batch, outHeight, outWidth, channels]});
   const from = valuesOf(backend, x);
-  const to = new Float32Array(batch * outHeight * outWidth * channels);
+  const to = call.words.floats.subarray(call.y / 4, call.y / 4 + batch * outHeight * outWidth * channels).fill(0);
   const share = 1 / (filterHeight * filterWidth);
   for (let b = 0; b < batch; b++) {
     for (let row = 0; row < outHeight * filterHeight; row++) {
@@ -174,7 +199,7 @@ const averagePoolKernel = kernelWithFallback<'x', PoolAttrs>('AvgPool', (backend
       }
     }
   }
-  return backend.makeTensorInfo([batch, outHeight, outWidth, channels], 'float32', to);
+  return call.run();
 });
 
 /**

@@ -4,6 +4,7 @@ import {type AttentionAttrs, attentionGradientOp} from '../../../ops/attention';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
 import {
+  ATTENTION_PARTS,
   AttentionGradientWord,
   AttentionWord,
   PARTIAL_HEADER,
@@ -51,8 +52,8 @@ export interface AttentionArgs {
   mask?: number;
   maskRows?: number;
   /**
-   * For length 1: `attentionPartialBytes` of memory, which lets the threads divide the keys among them. Without it they
-   * divide batch rows and key heads, and there may be only one of each.
+   * For length 1: `attentionPartialBytes` of memory, which lets the threads share out the keys. Without it they share
+   * out batch rows and key heads, and there may be only one of each.
    */
   partials?: number;
 }
@@ -100,11 +101,8 @@ function setAttentionWords(words: number[], at: number, a: AttentionArgs): void 
   words[at + AttentionWord.partials] = a.partials ?? 0;
 }
 
-export function attentionPartialBytes(
-  {batch, heads, width}: {batch: number; heads: number; width: number},
-  threads: number,
-): number {
-  return threads * batch * heads * (PARTIAL_HEADER + width) * 4;
+export function attentionPartialBytes({batch, heads, width}: {batch: number; heads: number; width: number}): number {
+  return ATTENTION_PARTS * batch * heads * (PARTIAL_HEADER + width) * 4;
 }
 
 export interface AttentionGradientArgs extends Omit<AttentionArgs, 'y' | 'partials'> {
@@ -172,7 +170,7 @@ function attentionCall(
 const attentionKernel = kernel<Required, AttentionAttrs>((backend, inputs, attrs) => {
   const {shape} = inputs.q;
   const [batch, length, heads, width] = shape as [number, number, number, number];
-  const workspaceBytes = length === 1 ? attentionPartialBytes({batch, heads, width}, backend.engine.threads) : 0;
+  const workspaceBytes = length === 1 ? attentionPartialBytes({batch, heads, width}) : 0;
   const {call, args} = attentionCall(backend, inputs, attrs, {shape, workspaceBytes});
   return call.run(attention({...args, y: call.y, partials: workspaceBytes ? call.workspace : undefined}));
 });

@@ -1,6 +1,8 @@
-/** Looks up rows of embedding tables, and unpacks whole weights. */
+/** Looks up rows of embedding tables, inserts those of images, and unpacks whole weights. */
 import {type TensorInfo} from '@tensorflow/tfjs';
+import {sizeOf} from '../../../base/shapes';
 import {type PackedFormat} from '../../../weights/dtype';
+import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
 import {GatherWord} from '../assembly/layouts/embedding';
 import {UnpackWord} from '../assembly/layouts/packing';
@@ -86,7 +88,25 @@ function gatherRows(
   return call.run(gather({table: call.at('table'), type, columns, ids: call.at('ids'), count, target: call.y}));
 }
 
+/** text (B, T, D), images (B · K, D), indices (B, K) → (B, T, D). See `ops/interleave.ts`. */
+const interleaveKernel = kernel<'text' | 'images' | 'indices'>((backend, {text, images, indices}) => {
+  const [, length, width] = text.shape as [number, number, number];
+  const perSample = indices.shape[1]!;
+  const call = backend.call({text, images}, {shape: text.shape});
+  const {floats} = call.words;
+  const [y, source, rows] = [call.y / 4, call.at('text') / 4, call.at('images') / 4];
+  floats.copyWithin(y, source, source + sizeOf(text.shape));
+  valuesOf(backend, indices).forEach((index, i) => {
+    // Index 0 is padding.
+    if (index === 0) return;
+    const row = rows + i * width;
+    floats.copyWithin(y + (Math.floor(i / perSample) * length + index) * width, row, row + width);
+  });
+  return call.run();
+});
+
 export const embeddingKernels: KernelMap = {
+  Gemma3Interleave: interleaveKernel,
   Gemma3UnpackP8: unpackKernel,
   Gemma3GatherP8: gatherPackedKernel,
   Gemma3Embedding: embeddingKernel,

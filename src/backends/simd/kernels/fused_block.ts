@@ -1,7 +1,8 @@
 /**
  * `Gemma3DecoderBlock`: one token per row through a whole decoder block in one command. See `src/ops/fused_block.ts`.
  */
-import {type DenseForm, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
+import {type DenseForm} from '../../../ops/dense_form';
+import {type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type KernelMap} from '../../kernel_map';
 import {DenseWord, FusedBlockWord, OWN_PARTS, PART_ALIGNMENT, SHARED_PARTS} from '../assembly/layouts/fused_block';
 import {FUSED_BLOCK} from '../assembly/numbers';
@@ -125,7 +126,7 @@ export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): n
   const queries = a.batch * a.numQueryHeads * a.headDim;
   const keys = a.batch * a.numKeyValueHeads * a.headDim;
   const hidden = a.batch * a.hiddenDim;
-  const partials = attentionPartialBytes({batch: a.batch, heads: a.numQueryHeads, width: a.headDim}, threads);
+  const partials = attentionPartialBytes({batch: a.batch, heads: a.numQueryHeads, width: a.headDim});
   const shared = 4 * (queries + 2 * keys + hidden + 2 * a.batch * a.gateDim) + partials + SHARED_PARTS * PART_ALIGNMENT;
   return shared + threads * (4 * (2 * hidden + queries + keys) + OWN_PARTS * PART_ALIGNMENT);
 }

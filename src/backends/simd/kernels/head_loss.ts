@@ -3,7 +3,14 @@ import type * as tf from '@tensorflow/tfjs';
 import {type HeadLossAttrs, headLossOp} from '../../../ops/head_loss';
 import {valuesOf} from '../../cpu/cpu_backend';
 import {type KernelMap} from '../../kernel_map';
-import {HEAD_ROUND, HEAD_ROWS, HEAD_STATISTICS_BYTES, HEAD_TILE, HeadLossWord} from '../assembly/layouts/head_loss';
+import {
+  HEAD_ROUND,
+  HEAD_ROWS,
+  HEAD_SHARES,
+  HEAD_STATISTICS_BYTES,
+  HEAD_TILE,
+  HeadLossWord,
+} from '../assembly/layouts/head_loss';
 import {HEAD_LOSS} from '../assembly/numbers';
 import {COLUMN_BLOCK, type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {TYPES} from '../packing/packing';
@@ -50,15 +57,19 @@ export function headLoss(a: HeadLossArgs): Command {
   return [HEAD_LOSS, words];
 }
 
+/** Into how many parts with separate sums the vocabulary is divided. The same for up to eight threads. */
+const headLossShares = (threads: number): number => Math.max(HEAD_SHARES, threads);
+
 export function headLossWorkspaceBytes({rows, width}: {rows: number; width: number}, threads: number): number {
   const padded = Math.ceil(width / COLUMN_BLOCK) * COLUMN_BLOCK;
-  const own = rows * (HEAD_STATISTICS_BYTES / 4 + padded) + 2 * padded * HEAD_TILE + 2 * HEAD_ROWS * HEAD_TILE;
-  return 4 * (Math.ceil(rows / HEAD_ROUND) * HEAD_ROUND * width + threads * own);
+  const share = rows * (HEAD_STATISTICS_BYTES / 4 + padded);
+  const own = 2 * padded * HEAD_TILE + 2 * HEAD_ROWS * HEAD_TILE;
+  return 4 * (Math.ceil(rows / HEAD_ROUND) * HEAD_ROUND * width + headLossShares(threads) * share + threads * own);
 }
 
 // === Kernel ===
 
-/** Limit on the number of float32 sums of all threads (32 MB), unless a single block of tokens needs more. */
+/** Limit on the number of float32 sums of all shares (32 MB), unless a single block of tokens needs more. */
 const MAX_SUMS = 1 << 23;
 
 const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((backend, inputs, attrs) => {
@@ -67,7 +78,8 @@ const headLossKernel = kernel<'hidden' | 'table' | 'targets', HeadLossAttrs>((ba
   if (packing && packing.order !== 'p8') return headLossOp.reference(inputs as never, attrs) as tf.Tensor[];
   const [count, width] = inputs.hidden.shape as [number, number];
   const {threads} = backend.engine;
-  const most = Math.max(1, Math.floor(MAX_SUMS / (threads * width * HEAD_ROWS))) * HEAD_ROWS;
+  const shares = headLossShares(threads);
+  const most = Math.max(1, Math.floor(MAX_SUMS / (shares * width * HEAD_ROWS))) * HEAD_ROWS;
   const workspaceBytes = headLossWorkspaceBytes({rows: Math.min(count, most), width}, threads);
   // A single result holds all three: differences, sums, gradients.
   const shape = [2 * count + (withGradients ? count * width : 0)];

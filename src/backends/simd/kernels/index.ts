@@ -4,6 +4,7 @@ import {type KernelMap, mergeKernels} from '../../kernel_map';
 import {arithmeticKernels} from './arithmetic';
 import {attentionKernels} from './attention';
 import {embeddingKernels} from './embedding';
+import {feedForwardKernels} from './feed_forward';
 import {fusedBlockKernels} from './fused_block';
 import {geluKernels} from './gelu';
 import {headLossKernels} from './head_loss';
@@ -11,6 +12,7 @@ import {matMulKernels} from './mat_mul';
 import {normKernels} from './norms';
 import {rotaryKernels} from './rotary';
 import {samplingKernels} from './sampling';
+import {visionLayerKernels} from './vision_layer';
 
 /** Kernels by name. */
 export const simdKernels: KernelMap = {
@@ -23,6 +25,8 @@ export const simdKernels: KernelMap = {
     attentionKernels,
     geluKernels,
     fusedBlockKernels,
+    feedForwardKernels,
+    visionLayerKernels,
     headLossKernels,
     samplingKernels,
     arithmeticKernels,

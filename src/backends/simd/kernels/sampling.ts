@@ -1,6 +1,7 @@
 /** Kernels for samplers: arg max, top k, softmax and its sums, and drawing. */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
+import {softmaxScale} from '../../../ops/sampling';
 import {type KernelMap} from '../../kernel_map';
 import {ArgMaxWord, DrawWord, SoftmaxSumsWord, SoftmaxWord, TOP_K_HEADER, TopKWord} from '../assembly/layouts/sampling';
 import {ARG_MAX, DRAW, SCRATCH_BYTES, SOFTMAX, SOFTMAX_SUMS, TOP_K} from '../assembly/numbers';
@@ -16,13 +17,17 @@ interface Rows {
   columns: number;
 }
 
-/** Index of the largest value of each row, the first of equals: x (rows, columns) → target, int32 (rows). */
-export function argMax(a: Rows & {target: number}): Command {
+/**
+ * Index of the largest value of each row, the first of equals: x (rows, columns) → target, int32 (rows). If `strict`,
+ * −1 for a row that has a NaN or no value above −Infinity.
+ */
+export function argMax(a: Rows & {target: number; strict?: boolean}): Command {
   const words = new Array<number>(ArgMaxWord.end);
   words[ArgMaxWord.x] = a.x;
   words[ArgMaxWord.rows] = a.rows;
   words[ArgMaxWord.columns] = a.columns;
   words[ArgMaxWord.target] = a.target;
+  words[ArgMaxWord.strict] = Number(a.strict ?? false);
   return [ARG_MAX, words];
 }
 
@@ -64,14 +69,16 @@ export function softmax(a: Rows & {y: number}): Command {
   return [SOFTMAX, words];
 }
 
-/** Largest value m of each row, and Σ exp((x − m) / temperature) → target (rows, 2). */
+/** Largest value m of each row, or NaN, and Σ exp((x − m) / temperature) → target (rows, 2). */
 export function softmaxSums(a: Rows & {target: number; temperature: number}): Command {
   const words = new Array<number>(SoftmaxSumsWord.end);
   words[SoftmaxSumsWord.x] = a.x;
   words[SoftmaxSumsWord.rows] = a.rows;
   words[SoftmaxSumsWord.columns] = a.columns;
   words[SoftmaxSumsWord.target] = a.target;
-  words[SoftmaxSumsWord.temperature] = floatBits(a.temperature);
+  const scale = softmaxScale(a.temperature);
+  words[SoftmaxSumsWord.scale] = floatBits(scale);
+  words[SoftmaxSumsWord.temperature] = floatBits(a.temperature * scale);
   return [SOFTMAX_SUMS, words];
 }
 
@@ -83,14 +90,19 @@ export interface DrawArgs extends Rows {
   uniforms: number;
 }
 
-/** Finds the first column of each row at which the cumulative softmax exceeds the row's uniform number. */
+/**
+ * Finds the first column of each row at which the cumulative softmax exceeds the row's uniform number; −1 for a row that
+ * has a NaN or no value above −Infinity.
+ */
 export function draw(a: DrawArgs): Command {
   const words = new Array<number>(DrawWord.end);
   words[DrawWord.x] = a.x;
   words[DrawWord.rows] = a.rows;
   words[DrawWord.columns] = a.columns;
   words[DrawWord.target] = a.target;
-  words[DrawWord.temperature] = floatBits(a.temperature);
+  const scale = softmaxScale(a.temperature);
+  words[DrawWord.scale] = floatBits(scale);
+  words[DrawWord.temperature] = floatBits(a.temperature * scale);
   words[DrawWord.uniforms] = a.uniforms;
   return [DRAW, words];
 }
@@ -106,6 +118,11 @@ const argMaxKernel = kernelWithFallback<'x', {axis: number | number[]}>('ArgMax'
   const shape = x.shape.slice(0, -1);
   const call = backend.call({x}, {shape, dtype: 'int32'});
   return call.run(argMax({x: call.at('x'), rows: sizeOf(shape), columns: x.shape.at(-1)!, target: call.y}));
+});
+
+const bestColumnKernel = kernel<'x'>((backend, {x}) => {
+  const call = backend.call({x}, {shape: [x.shape[0]!], dtype: 'int32'});
+  return call.run(argMax({x: call.at('x'), ...rowsOf(x), target: call.y, strict: true}));
 });
 
 const topKAsFloatsKernel = kernelWithFallback<'x', {k: number}>('Gemma3TopK', (backend, {x}, {k}) => {
@@ -157,6 +174,7 @@ const drawKernel = kernel<'x', {temperature: number; uniforms: readonly number[]
 
 export const samplingKernels: KernelMap = {
   ArgMax: argMaxKernel,
+  Gemma3BestColumn: bestColumnKernel,
   Gemma3TopK: topKAsFloatsKernel,
   TopK: topKKernel,
   Softmax: softmaxKernel,

@@ -99,6 +99,11 @@ export class Call<Name extends string> {
 
   /** Runs the commands in order, frees the workspace and returns the result. */
   run(...commands: Command[]): tf.TensorInfo {
+    return this.runEach(commands);
+  }
+
+  /** Like {@link run}, for many commands: each is asked for when the one before has run. */
+  runEach(commands: Iterable<Command>): tf.TensorInfo {
     try {
       for (const [command, args] of commands) this.places.engine.run(command, args, this.bank);
     } finally {

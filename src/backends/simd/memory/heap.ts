@@ -1,4 +1,4 @@
-/** Allocates tensors in the memories of an engine: first fit over sorted lists of free ranges. */
+/** Allocates tensors in the memories of an engine, from sorted lists of free ranges. */
 import {OutOfMemoryError} from '../../../base/errors';
 import {PAGE} from '../engine/bank';
 import {type SimdEngine} from '../engine/simd_engine';
@@ -12,6 +12,10 @@ const MIN_GROWTH = 64 * 2 ** 20;
 /** Fraction of each bank that weights leave free for caches and activations. */
 const SPARE_FRACTION = 1 / 4;
 
+/** Blocks up to this size that do not last share a range of each bank. Elsewhere they would split ranges for large ones. */
+const SMALL_BYTES = 2 ** 16;
+const SMALL_RANGE_BYTES = 2 ** 18;
+
 const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
 const blockSize = (bytes: number) => Math.max(ALIGN, roundUp(bytes, ALIGN));
 
@@ -23,17 +27,33 @@ interface Range {
 /** Sorted free ranges; adjacent ones are merged. Offsets are plain numbers, because 4 GiB needs more than 31 bits. */
 export class Arena {
   private readonly free: Range[] = [];
+  /** End of the highest block so far. The system backs only pages that were written, so no page after it costs memory. */
+  private touched = 0;
   used = 0;
 
-  /** Offset of a block of this many bytes, or null if no range is long enough. */
+  /**
+   * Offset of a block of this many bytes, or null if no range is long enough. Of the ranges that are, takes the one in
+   * which the block touches the least new memory; of these the shortest, which leaves the others whole for larger
+   * blocks.
+   */
   allocate(bytes: number): number | null {
     const size = blockSize(bytes);
-    const index = this.free.findIndex(range => range.end - range.start >= size);
-    if (index < 0) return null;
-    const range = this.free[index]!;
+    let range: Range | undefined;
+    let leastNew = Infinity;
+    for (const candidate of this.free) {
+      const length = candidate.end - candidate.start;
+      if (length < size) continue;
+      const touchedNew = Math.max(0, candidate.start + size - this.touched);
+      if (touchedNew > leastNew) continue;
+      if (range && touchedNew === leastNew && length >= range.end - range.start) continue;
+      range = candidate;
+      leastNew = touchedNew;
+    }
+    if (!range) return null;
     const offset = range.start;
     range.start += size;
-    if (range.start === range.end) this.free.splice(index, 1);
+    this.touched = Math.max(this.touched, range.start);
+    if (range.start === range.end) this.free.splice(this.free.indexOf(range), 1);
     this.used += size;
     return offset;
   }
@@ -87,7 +107,10 @@ export interface Place {
 
 /** The heap of one bank. */
 class BankHeap {
-  readonly arena = new Arena();
+  private readonly arena = new Arena();
+  /** Small blocks, and where their range begins once it exists. */
+  private small = new Arena();
+  private smallStart?: number;
   private end: number;
 
   constructor(
@@ -100,8 +123,47 @@ class BankHeap {
     else this.end = Math.max(this.end, start + TAIL_BYTES);
   }
 
-  /** Offset of a block of this many bytes, or null if the bank is full. Grows the memory if necessary. */
-  allocate(bytes: number): number | null {
+  /** Bytes of all blocks. */
+  get used(): number {
+    return this.arena.used - (this.smallStart === undefined ? 0 : SMALL_RANGE_BYTES) + this.small.used;
+  }
+
+  /**
+   * Offset of a block of this many bytes, or null if the bank is full. Grows the memory if necessary.
+   *
+   * @param lasting whether the block is long-lived.
+   */
+  allocate(bytes: number, lasting: boolean): number | null {
+    const small = lasting || bytes > SMALL_BYTES ? null : this.allocateSmall(bytes);
+    return small ?? this.allocateLarge(bytes) ?? (this.giveSmallBack() ? this.allocateLarge(bytes) : null);
+  }
+
+  release(offset: number, bytes: number): void {
+    const start = this.smallStart ?? Infinity;
+    const isSmall = offset >= start && offset < start + SMALL_RANGE_BYTES;
+    (isSmall ? this.small : this.arena).release(offset, bytes);
+  }
+
+  private allocateSmall(bytes: number): number | null {
+    if (this.smallStart === undefined) {
+      const start = this.allocateLarge(SMALL_RANGE_BYTES);
+      if (start === null) return null;
+      this.smallStart = start;
+      this.small.add(start, start + SMALL_RANGE_BYTES);
+    }
+    return this.small.allocate(bytes);
+  }
+
+  /** Frees the range of small blocks, unless one is in use. */
+  private giveSmallBack(): boolean {
+    if (this.smallStart === undefined || this.small.used > 0) return false;
+    this.arena.release(this.smallStart, SMALL_RANGE_BYTES);
+    this.smallStart = undefined;
+    this.small = new Arena();
+    return true;
+  }
+
+  private allocateLarge(bytes: number): number | null {
     return this.arena.allocate(bytes) ?? (this.grow(blockSize(bytes)) ? this.arena.allocate(bytes) : null);
   }
 
@@ -127,6 +189,8 @@ class BankHeap {
 /** All memory for tensors. Adds a bank when the existing ones are full. */
 export class Heap {
   private readonly bankHeaps: BankHeap[];
+  /** The bank of the latest long-lived data. */
+  private lastingBank = 0;
 
   constructor(private readonly engine: SimdEngine) {
     this.bankHeaps = engine.banks.map(({memory}) => new BankHeap(memory, engine.staticBytes));
@@ -134,7 +198,7 @@ export class Heap {
 
   /** Allocated bytes. */
   get used(): number {
-    return this.bankHeaps.reduce((sum, {arena}) => sum + arena.used, 0);
+    return this.bankHeaps.reduce((sum, {used}) => sum + used, 0);
   }
 
   /** Size of all memories in bytes. */
@@ -156,29 +220,24 @@ export class Heap {
   }
 
   /** Offset of a block in this bank, or null if it is full. */
-  allocateIn(bank: number, bytes: number): number | null {
-    return this.bankHeaps[bank]!.allocate(bytes);
+  allocateIn(bank: number, bytes: number, lasting = false): number | null {
+    return this.bankHeaps[bank]!.allocate(bytes, lasting);
   }
 
   /**
-   * Allocates long-lived data, such as weights. Fills one bank after another, but leaves a part of each free.
+   * Allocates long-lived data, such as weights. Fills one bank after another, but leaves a part of each free as long as
+   * banks can be added. Goes on in the bank of the data before, so that the small weights of a layer are with its large
+   * ones: if they moved there later, they would lie between activations.
    *
    * @throws OutOfMemoryError if all banks are full and no bank can be added.
    */
   allocateLasting(bytes: number): Place {
     const limit = (1 - SPARE_FRACTION) * this.bankBytes;
-    const hasRoom = (bank: number) => this.bankHeaps[bank]!.arena.used + bytes <= limit;
-    return this.allocateWhere(bytes, hasRoom) ?? this.allocateInNewBank(bytes) ?? this.allocate(bytes);
-  }
-
-  /**
-   * Allocates in any bank.
-   *
-   * @throws OutOfMemoryError if all banks are full and no bank can be added.
-   */
-  allocate(bytes: number): Place {
-    const place = this.allocateWhere(bytes, () => true) ?? this.allocateInNewBank(bytes);
+    const hasRoom = (bank: number) => this.bankHeaps[bank]!.used + bytes <= limit;
+    const place =
+      this.lastingWhere(bytes, hasRoom) ?? this.lastingInNewBank(bytes) ?? this.lastingWhere(bytes, () => true);
     if (!place) throw this.outOfMemory(bytes);
+    this.lastingBank = place.bank;
     return place;
   }
 
@@ -190,7 +249,7 @@ export class Heap {
   }
 
   release({bank, offset}: Place, bytes: number): void {
-    this.bankHeaps[bank]!.arena.release(offset, bytes);
+    this.bankHeaps[bank]!.release(offset, bytes);
   }
 
   /** The error for an allocation of this many bytes that failed. */
@@ -203,18 +262,20 @@ export class Heap {
     return this.engine.maximumBytes - roundUp(this.engine.staticBytes, ALIGN) - TAIL_BYTES;
   }
 
-  private allocateWhere(bytes: number, isSuitable: (bank: number) => boolean): Place | undefined {
-    for (let bank = 0; bank < this.banks; bank++) {
-      const offset = isSuitable(bank) ? this.allocateIn(bank, bytes) : null;
+  /** Asks the bank of the latest long-lived data first; the others follow in order, in a circle. */
+  private lastingWhere(bytes: number, isSuitable: (bank: number) => boolean): Place | undefined {
+    for (let i = 0; i < this.banks; i++) {
+      const bank = (this.lastingBank + i) % this.banks;
+      const offset = isSuitable(bank) ? this.allocateIn(bank, bytes, true) : null;
       if (offset !== null) return {bank, offset};
     }
     return undefined;
   }
 
-  private allocateInNewBank(bytes: number): Place | undefined {
+  private lastingInNewBank(bytes: number): Place | undefined {
     if (!this.extend(bytes)) return undefined;
     const bank = this.banks - 1;
-    const offset = this.allocateIn(bank, bytes);
+    const offset = this.allocateIn(bank, bytes, true);
     return offset === null ? undefined : {bank, offset};
   }
 }

@@ -87,6 +87,12 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     return bytesOf(values.length, dtype as NumericType);
   }
 
+  /** The memory of a tensor from `empty`. The view is valid until something is allocated. */
+  viewOf(tensor: {dataId: object}): Uint8Array {
+    const {bank, offset} = this.placeOf(tensor)!;
+    return new Uint8Array(this.heap.buffer(bank), offset, this.bytesOf(tensor));
+  }
+
   /** Moves a tensor to a place that was allocated for it, and frees its old place. */
   moveTo({dataId}: {dataId: object}, place: Place): void {
     const entry = this.data.get(dataId);

@@ -7,12 +7,19 @@ import {sizeOf} from '../../../base/shapes';
 import {hostRows} from '../../../ops/bfloat16_rows';
 import {type Op, runOp} from '../../../ops/op';
 import {type PackedFormat} from '../../../weights/dtype';
-import {type KernelLayout, type Packing, type PackingTarget, registerPacking} from '../../../weights/packing';
+import {
+  type BitsTarget,
+  type KernelLayout,
+  type Packing,
+  type PackingTarget,
+  registerPacking,
+} from '../../../weights/packing';
 import {withHostTensors} from '../../cpu/host_packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, packedBytes, type PackedType, ROW_GROUP} from '../engine/command';
-import {hasSimd} from '../engine/has_simd';
+import {whyNoSimd} from '../engine/available';
 import {SimdBackend} from '../memory/simd_backend';
 import {pack} from './pack_command';
+import {integerPacking} from './place_integers';
 import {unpackers} from './unpack_reference';
 
 type Bits = {bits: tf.Tensor};
@@ -54,7 +61,7 @@ export const gatherP8Op: Op<Bits & {ids: tf.Tensor}, {columns: number; format: P
 /**
  * [outer, columns, inner] of a kernel whose input axes are adjacent and in order, as in all of Keras'; else undefined.
  */
-function kernelForm(shape: readonly number[], layout: KernelLayout): [number, number, number] | undefined {
+export function kernelForm(shape: readonly number[], layout: KernelLayout): [number, number, number] | undefined {
   const start = layout.in[0] ?? 0;
   const ascending = (axes: readonly number[]) => axes.every((axis, i) => i === 0 || axis > axes[i - 1]!);
   if (!layout.in.length || !layout.in.every((axis, i) => axis === start + i) || !ascending(layout.out))
@@ -63,46 +70,119 @@ function kernelForm(shape: readonly number[], layout: KernelLayout): [number, nu
   return [sizeOf(shape.slice(0, start)), sizeOf(shape.slice(start, end)), sizeOf(shape.slice(end))];
 }
 
-const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+export const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
 /** The engine's number for each format. */
 export const TYPES: Record<PackedFormat, PackedType> = {bfloat16: BFLOAT16, int8: INT8, int4: INT4};
 
-/** A format in groups of eight rows, see `../engine/command.ts`. */
-function packedInGroups(format: PackedFormat): Packing {
-  const physicalShape = (rows: number, columns: number): [number, number] => [
+/**
+ * The largest number of values that the references unpack on other backends, for a product or lookup, and for reading.
+ * They unpack a whole matrix each time, which takes minutes for each token of a real model.
+ */
+const LARGEST: Record<PackedFormat, {product: number; read: number}> = {
+  bfloat16: {product: 2 ** 20, read: 2 ** 24},
+  int8: {product: 2 ** 16, read: 2 ** 16},
+  int4: {product: 2 ** 16, read: 2 ** 16},
+};
+
+/** Names of backends with kernels for these weights. */
+const hasKernels = new Set(['simd']);
+
+/** Says that a backend of this name has kernels for weights in this order. */
+export const registerP8Kernels = (backendName: string): void => void hasKernels.add(backendName);
+
+/** @throws ValueError on a backend without kernels for these weights, unless there are few values. */
+function checkKernels(format: PackedFormat, use: 'product' | 'read', values: number): void {
+  if (values <= LARGEST[format][use] || hasKernels.has(tf.getBackend())) return;
+  const dtypes = format === 'bfloat16' ? '' : ' and dtype "bfloat16" or "float32"';
+  throw new ValueError(
+    `Expected the backend "simd", for which these weights are packed as ${format}. Received: the backend ` +
+      `"${tf.getBackend()}", which would take minutes. Switch back with await useBackend("simd"), or load the model again ` +
+      `with this backend${dtypes}.`,
+  );
+}
+
+/** @throws ValueError on a backend that cannot pack. */
+function checkBackend(format: PackedFormat): void {
+  if (!(tf.backend() instanceof SimdBackend)) {
+    if (tf.getBackend() === 'simd') {
+      throw new ValueError(
+        `Expected the backend "simd" of this copy of tfjs-gemma3 to pack weights as ${format}. Received: that of ` +
+          `another copy. ${ONE_COPY}.`,
+      );
+    }
+    const reason = whyNoSimd();
+    throw new ValueError(
+      `The backend "${tf.getBackend()}" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or ` +
+        (reason === undefined
+          ? 'the backend "simd": await useBackend("simd") before the model is created.'
+          : `the backend "simd" where it works. Here it does not. ${reason}`),
+    );
+  }
+}
+
+/** A packed matrix without values, in the memory of the backend. */
+function emptyMatrix(format: PackedFormat, rows: number, columns: number) {
+  const backend = tf.backend() as unknown as SimdBackend;
+  const target = backend.empty(packings[format].physicalShape(rows, columns), 'int32');
+  return {
+    bytes: (start: number, count: number) => {
+      const {bank, offset} = backend.placeOf(target)!;
+      return new Uint8Array(backend.words(bank).ints.buffer, offset + start, count);
+    },
+    finish: () => tf.engine().makeTensorFromTensorInfo(target),
+    abandon: () => void backend.disposeData(target.dataId),
+  };
+}
+
+/** What a format in groups of eight rows is on every backend. See `../engine/command.ts`. */
+export const commonPacking = (format: PackedFormat) => ({
+  format,
+  order: 'p8',
+  rowGroup: ROW_GROUP,
+  fusedBlocks: true,
+  physicalShape: (rows: number, columns: number): [number, number] => [
     Math.ceil(rows / ROW_GROUP),
     packedBytes(TYPES[format], ROW_GROUP, columns) / 4,
-  ];
+  ],
+  unpack: (bits: tf.Tensor2D, rows: number, columns: number) => {
+    checkKernels(format, 'read', rows * columns);
+    return unpacked(bits, {rows, columns, format});
+  },
+  matMul: (x: tf.Tensor2D, bits: tf.Tensor2D, rows: number, columns: number) => {
+    checkKernels(format, 'product', rows * columns);
+    return runOp(matMulP8Op, {x, bits}, {rows, columns, format}) as tf.Tensor2D;
+  },
+  matMulTransposed: (dy: tf.Tensor2D, bits: tf.Tensor2D, rows: number, columns: number) => {
+    checkKernels(format, 'product', rows * columns);
+    return runOp(matMulTransposedP8Op, {x: dy, bits}, {rows, columns, format}) as tf.Tensor2D;
+  },
+  gatherRows: (bits: tf.Tensor2D, ids: tf.Tensor1D, columns: number) => {
+    checkKernels(format, 'product', bits.shape[0] * ROW_GROUP * columns);
+    return runOp(gatherP8Op, {bits, ids}, {columns, format}) as tf.Tensor2D;
+  },
+});
+
+/** A format in the memory of this backend. */
+function packedInGroups(format: PackedFormat): Packing {
+  const common = commonPacking(format);
   return withHostTensors({
-    format,
-    order: 'p8',
-    rowGroup: ROW_GROUP,
-    fusedBlocks: true,
-    physicalShape,
+    ...common,
+    ...(format === 'bfloat16'
+      ? {}
+      : integerPacking(format, (rows, columns) => {
+          checkBackend(format);
+          return emptyMatrix(format, rows, columns);
+        })),
     begin: (shape, layout) => {
-      if (!(tf.backend() instanceof SimdBackend)) {
-        if (tf.getBackend() === 'simd' && hasSimd()) {
-          throw new ValueError(
-            `Expected the backend "simd" of this copy of tfjs-gemma3 to pack weights as ${format}. Received: that of ` +
-              `another copy. ${ONE_COPY}.`,
-          );
-        }
-        throw new ValueError(
-          `The backend "${tf.getBackend()}" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or ` +
-            (hasSimd()
-              ? 'the backend "simd": await useBackend("simd") before the model is created.'
-              : 'another machine: packing needs WebAssembly SIMD, which is not available here.'),
-        );
-      }
+      checkBackend(format);
       const form = kernelForm(shape, layout);
       return form ? packInPieces(shape, form, layout, format) : packFromRows(shape, layout, format);
     },
-    unpack: (bits, rows, columns) => unpacked(bits, {rows, columns, format}),
-    matMul: (x, bits, rows, columns) => runOp(matMulP8Op, {x, bits}, {rows, columns, format}) as tf.Tensor2D,
-    matMulTransposed: (dy, bits, rows, columns) =>
-      runOp(matMulTransposedP8Op, {x: dy, bits}, {rows, columns, format}) as tf.Tensor2D,
-    gatherRows: (bits, ids, columns) => runOp(gatherP8Op, {bits, ids}, {columns, format}) as tf.Tensor2D,
+    beginBits: (rows, columns) => {
+      const backend = tf.backend();
+      return backend instanceof SimdBackend ? takeBits(backend, common.physicalShape(rows, columns)) : undefined;
+    },
   });
 }
 
@@ -112,9 +192,19 @@ export const packings: Readonly<Record<PackedFormat, Packing>> = {
   int4: packedInGroups('int4'),
 };
 
-// Other backends can hold packed weights and compute with them through the references, but cannot pack.
+// Other backends can hold packed weights and read small ones through the references, but cannot pack.
 registerPacking(null, packings.int8);
 registerPacking(null, packings.int4);
+
+/** Takes bits as they arrive, straight into the memory of the backend. */
+function takeBits(backend: SimdBackend, shape: [number, number]): BitsTarget {
+  const target = backend.empty(shape, 'int32');
+  return {
+    place: (bytes, start) => backend.viewOf(target).set(bytes, start),
+    finish: () => tf.engine().makeTensorFromTensorInfo(target),
+    abandon: () => backend.disposeData(target.dataId),
+  };
+}
 
 /** Packs values as they arrive, straight into the memory of the backend. */
 function packInPieces(

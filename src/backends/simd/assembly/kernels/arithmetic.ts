@@ -1,6 +1,6 @@
 /** Sums, differences and products of two tensors. The second may repeat: biases, residuals, factors. */
 import {CombineWord, Operation} from '../layouts/arithmetic';
-import {argument, first, last, pointer} from '../parts/threads';
+import {argument, begin, claimValues, end, pointer} from '../parts/threads';
 
 function combine(operation: i32, a: v128, b: v128): v128 {
   if (operation == Operation.add) return f32x4.add(a, b);
@@ -27,19 +27,20 @@ export function combineTensors(): void {
   const operation = argument(CombineWord.operation);
   const count = argument(CombineWord.count);
   const period = argument(CombineWord.period);
-  const end = last(count);
-  for (let i = first(count); i < end;) {
-    const j = period == 1 ? 0 : i % period;
-    const some = period == 1 ? end - i : min(end - i, period - j);
-    const at = (<usize>i) << 2;
-    combineRow(
-      operation,
-      pointer(CombineWord.x) + at,
-      pointer(CombineWord.b) + ((<usize>j) << 2),
-      period == 1 ? 0 : 4,
-      pointer(CombineWord.y) + at,
-      some,
-    );
-    i += some;
+  while (claimValues(count)) {
+    for (let i = begin; i < end;) {
+      const j = period == 1 ? 0 : i % period;
+      const some = period == 1 ? end - i : min(end - i, period - j);
+      const at = (<usize>i) << 2;
+      combineRow(
+        operation,
+        pointer(CombineWord.x) + at,
+        pointer(CombineWord.b) + ((<usize>j) << 2),
+        period == 1 ? 0 : 4,
+        pointer(CombineWord.y) + at,
+        some,
+      );
+      i += some;
+    }
   }
 }

@@ -1,13 +1,12 @@
 /**
  * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4). Probabilities are recomputed for one tile of
  * queries and one block of keys at a time, so that memory does not grow with the number of keys. Blocks that no query
- * of the tile sees are skipped. Threads divide the tiles of queries among them for dq, and then the blocks of keys for
- * dk and dv, so that no thread writes to another's sums.
+ * of the tile sees are skipped. Threads share out the tiles of queries for dq, and then the blocks of keys for dk and dv, so that no thread writes to another's sums.
  */
 import {AttentionGradientWord, AttentionWord, QUERY_STATISTICS} from '../layouts/attention';
 import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {transposeFloatRows} from '../parts/panel';
-import {argument, barrier, floatArgument, pointer, scratch, thread, threads} from '../parts/threads';
+import {argument, barrier, begin, claim, end, floatArgument, pointer, scratch} from '../parts/threads';
 import {interleaveColumns, interleavedBytes, interleaveRows, tiles} from '../parts/tile';
 import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {findVisible, setVisibility} from '../parts/visibility';
@@ -271,26 +270,27 @@ function storedStatistics(batch: i32, token: i32, head: i32): usize {
   );
 }
 
-/** Computes dq and stores the statistics. Threads take tiles of queries in turn, because later tokens see more keys. */
+/** Computes dq and stores the statistics. Later tokens come first: they see more keys. */
 function queryTiles(batch: i32): void {
-  for (let unit = thread; unit < batch * keyHeads * chunks * tokenBlocks; unit += threads) {
-    const token = (unit % tokenBlocks) * tokensAtOnce;
-    const rest = unit / tokenBlocks;
-    const chunk = rest % chunks;
-    const keyHead = (rest / chunks) % keyHeads;
-    const b = rest / chunks / keyHeads;
-    const tokens = min(tokensAtOnce, length - token);
-    const some = headsOf(chunk);
-    const head = firstHead(keyHead, chunk);
-    const blocks = computeStatistics(b, token, tokens, head, some);
-    queryGradient(b, token, tokens, keyHead, head, some, blocks <= pairs);
-    for (let t = 0; t < tokens; t++) {
-      memory.copy(
-        storedStatistics(b, token + t, head),
-        statisticsOf(t * some),
-        (<usize>(QUERY_STATISTICS * some)) << 2,
-      );
-    }
+  const units = batch * keyHeads * chunks * tokenBlocks;
+  while (claim(units, 1)) {
+    for (let unit = begin; unit < end; unit++) queryTile(units - 1 - unit);
+  }
+}
+
+function queryTile(unit: i32): void {
+  const token = (unit % tokenBlocks) * tokensAtOnce;
+  const rest = unit / tokenBlocks;
+  const chunk = rest % chunks;
+  const keyHead = (rest / chunks) % keyHeads;
+  const b = rest / chunks / keyHeads;
+  const tokens = min(tokensAtOnce, length - token);
+  const some = headsOf(chunk);
+  const head = firstHead(keyHead, chunk);
+  const blocks = computeStatistics(b, token, tokens, head, some);
+  queryGradient(b, token, tokens, keyHead, head, some, blocks <= pairs);
+  for (let t = 0; t < tokens; t++) {
+    memory.copy(storedStatistics(b, token + t, head), statisticsOf(t * some), (<usize>(QUERY_STATISTICS * some)) << 2);
   }
 }
 
@@ -329,38 +329,44 @@ function queryGradient(batch: i32, token: i32, tokens: i32, keyHead: i32, head: 
 /** dk = Σ score gradient · scaled query and dv = Σ probability · dy, over all queries of the key head. */
 function keyBlocks(batch: i32): void {
   const blocks = (size + most - 1) / most;
-  for (let unit = thread; unit < batch * keyHeads * blocks; unit += threads) {
-    const key = (unit % blocks) * most;
-    const keyHead = (unit / blocks) % keyHeads;
-    const b = unit / blocks / keyHeads;
-    const keysHere = min(most, size - key);
-    loadKeys(b, key, keysHere, keyHead);
-    loadValues(b, key, keysHere, keyHead);
-    memory.fill(sums, 0, 2 * <usize>most * rowBytes);
-    for (let token = 0; token < length; token += tokensAtOnce) {
-      const tokens = min(tokensAtOnce, length - token);
-      if (!findVisible(seen, most, b, token, tokens, key, keysHere)) continue;
-      for (let chunk = 0; chunk < chunks; chunk++) {
-        const some = headsOf(chunk);
-        const rows = tokens * some;
-        loadTokens(b, token, tokens, firstHead(keyHead, chunk), some);
-        for (let t = 0; t < tokens; t++) {
-          const from = storedStatistics(b, token + t, firstHead(keyHead, chunk));
-          memory.copy(statisticsOf(t * some), from, (<usize>(QUERY_STATISTICS * some)) << 2);
-        }
-        score(rows);
-        differentiate(rows, some);
-        interleaveColumns(scoreGradients, squareBytes, keysHere, rows, interleavedSquare);
-        accumulate(sums, keysHere, queries, rows);
-        interleaveColumns(scores, squareBytes, keysHere, rows, interleavedSquare);
-        accumulate(valueSums, keysHere, outputs, rows);
+  const units = batch * keyHeads * blocks;
+  while (claim(units, 1)) {
+    for (let unit = begin; unit < end; unit++) {
+      keyBlock(unit / blocks / keyHeads, (unit % blocks) * most, (unit / blocks) % keyHeads);
+    }
+  }
+}
+
+function keyBlock(b: i32, key: i32, keyHead: i32): void {
+  const keysHere = min(most, size - key);
+  // This thread may have had no tile of queries.
+  usePair(0);
+  loadKeys(b, key, keysHere, keyHead);
+  loadValues(b, key, keysHere, keyHead);
+  memory.fill(sums, 0, 2 * <usize>most * rowBytes);
+  for (let token = 0; token < length; token += tokensAtOnce) {
+    const tokens = min(tokensAtOnce, length - token);
+    if (!findVisible(seen, most, b, token, tokens, key, keysHere)) continue;
+    for (let chunk = 0; chunk < chunks; chunk++) {
+      const some = headsOf(chunk);
+      const rows = tokens * some;
+      loadTokens(b, token, tokens, firstHead(keyHead, chunk), some);
+      for (let t = 0; t < tokens; t++) {
+        const from = storedStatistics(b, token + t, firstHead(keyHead, chunk));
+        memory.copy(statisticsOf(t * some), from, (<usize>(QUERY_STATISTICS * some)) << 2);
       }
+      score(rows);
+      differentiate(rows, some);
+      interleaveColumns(scoreGradients, squareBytes, keysHere, rows, interleavedSquare);
+      accumulate(sums, keysHere, queries, rows);
+      interleaveColumns(scores, squareBytes, keysHere, rows, interleavedSquare);
+      accumulate(valueSums, keysHere, outputs, rows);
     }
-    for (let s = 0; s < keysHere; s++) {
-      const at = <usize>((b * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
-      memory.copy(pointer(AttentionGradientWord.dk) + at, sums + <usize>s * rowBytes, (<usize>width) << 2);
-      memory.copy(pointer(AttentionGradientWord.dv) + at, valueSums + <usize>s * rowBytes, (<usize>width) << 2);
-    }
+  }
+  for (let s = 0; s < keysHere; s++) {
+    const at = <usize>((b * size + key + s) * keyHeads + keyHead) * ((<usize>width) << 2);
+    memory.copy(pointer(AttentionGradientWord.dk) + at, sums + <usize>s * rowBytes, (<usize>width) << 2);
+    memory.copy(pointer(AttentionGradientWord.dv) + at, valueSums + <usize>s * rowBytes, (<usize>width) << 2);
   }
 }
 

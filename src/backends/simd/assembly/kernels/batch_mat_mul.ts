@@ -2,7 +2,7 @@
 import {BatchMatMulWord} from '../layouts/mat_mul';
 import {FLOAT32} from '../numbers';
 import {fillPanels, setMatrix} from '../parts/panel';
-import {argument, pointer, scratch, thread, threads} from '../parts/threads';
+import {argument, begin, claim, end, pointer, scratch, threads} from '../parts/threads';
 import {interleaveColumns, interleaveRows, tiles} from '../parts/tile';
 
 // The same sizes as in mat_mul.ts: depth of a panel, panels filled at once, and rows interleaved at once.
@@ -25,18 +25,20 @@ export function batchMatMul(): void {
   const outer = argument(BatchMatMulWord.batch) * rowBlocks;
   // The columns are cut into no more parts than keep all threads busy: each part interleaves its rows again.
   const parts = min(columnBlocks, max(1, (UNITS * threads) / max(1, outer)));
-  for (let unit = thread; unit < outer * parts; unit += threads) {
-    const part = unit % parts;
-    const block = unit / parts;
-    const row = (block % rowBlocks) * ROWS_AT_ONCE;
-    const begin = ((part * columnBlocks) / parts) * WIDE;
-    const end = min(n, (((part + 1) * columnBlocks) / parts) * WIDE);
-    multiply(block / rowBlocks, row, min(ROWS_AT_ONCE, m - row), begin, end);
+  while (claim(outer * parts, 1)) {
+    for (let unit = begin; unit < end; unit++) {
+      const part = unit % parts;
+      const block = unit / parts;
+      const row = (block % rowBlocks) * ROWS_AT_ONCE;
+      const n0 = ((part * columnBlocks) / parts) * WIDE;
+      const n1 = min(n, (((part + 1) * columnBlocks) / parts) * WIDE);
+      multiply(block / rowBlocks, row, min(ROWS_AT_ONCE, m - row), n0, n1);
+    }
   }
 }
 
 /** Computes some rows and columns of one product. */
-function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
+function multiply(i: i32, row: i32, rows: i32, n0: i32, n1: i32): void {
   const n = argument(BatchMatMulWord.n);
   const k = argument(BatchMatMulWord.k);
   const a = pointer(BatchMatMulWord.a) + ((<usize>i * pointer(BatchMatMulWord.aStride)) << 2);
@@ -49,7 +51,7 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
   const interleaved = panels + INTERLEAVED_ROWS;
   if (k == 0) {
     for (let r: usize = 0; r < <usize>rows; r++) {
-      memory.fill(y + r * yStep + ((<usize>begin) << 2), 0, (<usize>(end - begin)) << 2);
+      memory.fill(y + r * yStep + ((<usize>n0) << 2), 0, (<usize>(n1 - n0)) << 2);
     }
   }
   // A panel holds columns of b, so `setMatrix` describes the transpose of b.
@@ -60,8 +62,8 @@ function multiply(i: i32, row: i32, rows: i32, begin: i32, end: i32): void {
     if (argument(BatchMatMulWord.aTransposed) != 0)
       interleaveColumns(a + <usize>depth * aStep + ((<usize>row) << 2), aStep, rows, count, interleaved);
     else interleaveRows(a + <usize>row * aStep + ((<usize>depth) << 2), aStep, rows, count, interleaved);
-    for (let wide = begin; wide < end; wide += WIDE) {
-      const stop = min(end, wide + WIDE);
+    for (let wide = n0; wide < n1; wide += WIDE) {
+      const stop = min(n1, wide + WIDE);
       fillPanels(panels, PANEL_BYTES, wide, stop - wide, depth, count);
       tiles(interleaved, panels, PANEL_BYTES, 32, count, y + ((<usize>wide) << 2), yStep, rows, stop - wide, depth > 0);
     }

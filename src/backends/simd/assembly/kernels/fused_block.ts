@@ -2,14 +2,14 @@
  * Runs one token per row through a whole decoder block, with keys and values in a ring. Every thread computes the short
  * steps (norms, residuals, rotary positions) for itself, so that only products and attention need a barrier after them.
  */
-import {PARTIAL_HEADER} from '../layouts/attention';
+import {ATTENTION_PARTS, PARTIAL_HEADER} from '../layouts/attention';
 import {FusedBlockWord, DenseWord, OWN_PARTS, PART_ALIGNMENT} from '../layouts/fused_block';
-import {attendPart, mergeParts, setRing} from './attention';
+import {attendParts, mergeParts, setRing} from './attention';
 import {gateRow} from './gelu';
-import {product} from './mat_mul';
+import {groupsPerClaim, product, setRows, weightBytes} from './mat_mul';
 import {normRow} from './norms';
 import {rotateRow} from './rotary';
-import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
+import {argument, barrier, begin, claim, end, floatArgument, pointer, thread} from '../parts/threads';
 
 let batch: i32 = 0;
 let epsilon: f32 = 0;
@@ -23,42 +23,63 @@ function take(values: i32): usize {
   return at;
 }
 
-/** y (batch, rows) = x (batch, columns) · Wᵀ for rows n0 … n1 − 1 of W. The words of W begin at argument `kernel`. */
-function dense(kernel: i32, x: usize, columns: i32, y: usize, rows: i32, n0: i32, n1: i32): void {
-  const yStep = (<usize>rows) << 2;
+/** Computes rows n0 … n1 − 1 of y (batch, rows) = x · Wᵀ. The words of W begin at argument `kernel`. */
+function denseRows(kernel: i32, y: usize, rows: i32, n0: i32, n1: i32): void {
   product(
     argument(kernel + DenseWord.type),
     pointer(kernel + DenseWord.w),
     argument(kernel + DenseWord.inner),
-    x,
-    batch,
     y,
-    yStep,
-    rows,
-    columns,
+    (<usize>rows) << 2,
     n0,
     min(n1, rows),
   );
 }
 
-/** This thread's rows of a product. */
-function denseShare(kernel: i32, x: usize, columns: i32, y: usize, rows: i32): void {
-  const groups = (rows + 7) >> 3;
-  dense(kernel, x, columns, y, rows, first(groups) << 3, last(groups) << 3);
+/** Bytes of eight rows of a kernel. */
+function denseBytes(kernel: i32, columns: i32): usize {
+  return weightBytes(argument(kernel + DenseWord.type), columns);
 }
 
-/** This thread's rows of the query, key and value products, which the threads divide among them as one product. */
-function denseShares(x: usize, columns: i32, q: usize, queryRows: i32, k: usize, v: usize, keyRows: i32): void {
+/** y (batch, rows) = x (batch, columns) · Wᵀ */
+function dense(kernel: i32, x: usize, columns: i32, y: usize, rows: i32): void {
+  const groups = (rows + 7) >> 3;
+  const chunk = groupsPerClaim(groups, denseBytes(kernel, columns));
+  setRows(x, batch, columns);
+  while (claim(groups, chunk)) denseRows(kernel, y, rows, begin << 3, end << 3);
+}
+
+/** The query, key and value products, which the threads share out as one product. */
+function attentionProducts(x: usize, columns: i32, q: usize, queryRows: i32, k: usize, v: usize, keyRows: i32): void {
   const queryGroups = (queryRows + 7) >> 3;
   const keyGroups = (keyRows + 7) >> 3;
-  const total = queryGroups + 2 * keyGroups;
-  const begin = first(total);
-  const end = last(total);
-  dense(FusedBlockWord.query, x, columns, q, queryRows, begin << 3, min(end, queryGroups) << 3);
-  let base = queryGroups;
-  dense(FusedBlockWord.key, x, columns, k, keyRows, max(0, begin - base) << 3, min(end - base, keyGroups) << 3);
-  base += keyGroups;
-  dense(FusedBlockWord.value, x, columns, v, keyRows, max(0, begin - base) << 3, min(end - base, keyGroups) << 3);
+  const groups = queryGroups + 2 * keyGroups;
+  const chunk = groupsPerClaim(groups, denseBytes(FusedBlockWord.query, columns));
+  setRows(x, batch, columns);
+  while (claim(groups, chunk)) {
+    denseRows(FusedBlockWord.query, q, queryRows, begin << 3, min(end, queryGroups) << 3);
+    let base = queryGroups;
+    denseRows(FusedBlockWord.key, k, keyRows, max(0, begin - base) << 3, min(end - base, keyGroups) << 3);
+    base += keyGroups;
+    denseRows(FusedBlockWord.value, v, keyRows, max(0, begin - base) << 3, min(end - base, keyGroups) << 3);
+  }
+}
+
+/** gate = gelu(x · gate kernel) · (x · up kernel). A thread claims the same columns of both. */
+function gatedProducts(x: usize, columns: i32, gate: usize, up: usize, rows: i32): void {
+  const groups = (rows + 7) >> 3;
+  const bytes = denseBytes(FusedBlockWord.gate, columns) + denseBytes(FusedBlockWord.up, columns);
+  const chunk = groupsPerClaim(groups, bytes);
+  setRows(x, batch, columns);
+  while (claim(groups, chunk)) {
+    denseRows(FusedBlockWord.gate, gate, rows, begin << 3, end << 3);
+    denseRows(FusedBlockWord.up, up, rows, begin << 3, end << 3);
+    const count = min(rows, end << 3) - (begin << 3);
+    for (let b = 0; b < batch; b++) {
+      const at = (<usize>(b * rows + (begin << 3))) << 2;
+      gateRow(gate + at, up + at, gate + at, count);
+    }
+  }
 }
 
 /** y = [residual +] norm(x). There is no norm if `scale` is 0. */
@@ -96,22 +117,6 @@ function prepareHeads(x: usize, norm: usize, y: usize, heads: i32, width: i32): 
   }
 }
 
-/** Copies new keys and values to their slots in the ring. Each is copied by the thread that will read it there. */
-function updateCache(keys: usize, values: usize, rowValues: i32): void {
-  const capacity = argument(FusedBlockWord.capacity);
-  const row = (<usize>rowValues) << 2;
-  for (let b = 0; b < batch; b++) {
-    const position = load<i32>(pointer(FusedBlockWord.positions) + ((<usize>b) << 2));
-    if (position < 0) continue;
-    const place = position % capacity;
-    const blocks = (min(position + 1, capacity) + 7) >> 3;
-    if (place < first(blocks) << 3 || place >= last(blocks) << 3) continue;
-    const at = (<usize>b * <usize>capacity + <usize>place) * row;
-    memory.copy(pointer(FusedBlockWord.cachedKeys) + at, keys + <usize>b * row, row);
-    memory.copy(pointer(FusedBlockWord.cachedValues) + at, values + <usize>b * row, row);
-  }
-}
-
 /** FUSED_BLOCK: `Gemma3DecoderBlock`, causal, for one token per row. Adds the token's key and value to the cache. */
 export function fusedBlock(): void {
   const x = pointer(FusedBlockWord.x);
@@ -129,7 +134,7 @@ export function fusedBlock(): void {
   const q = take(batch * queryRows);
   const k = take(batch * keyRows);
   const v = take(batch * keyRows);
-  const partials = take(threads * batch * heads * (width + PARTIAL_HEADER));
+  const partials = take(ATTENTION_PARTS * batch * heads * (width + PARTIAL_HEADER));
   const projected = take(batch * hidden);
   const gate = take(batch * gateWidth);
   const up = take(batch * gateWidth);
@@ -142,12 +147,11 @@ export function fusedBlock(): void {
   const newKeys = take(batch * keyRows);
 
   normRows(x, pointer(FusedBlockWord.preAttentionNorm), 0, normed, hidden);
-  denseShares(normed, hidden, q, queryRows, k, v, keyRows);
+  attentionProducts(normed, hidden, q, queryRows, k, v, keyRows);
   barrier();
 
   prepareHeads(q, pointer(FusedBlockWord.queryNorm), heads1, heads, width);
   prepareHeads(k, pointer(FusedBlockWord.keyNorm), newKeys, keyHeads, width);
-  updateCache(newKeys, v, keyRows);
   setRing(
     heads1,
     pointer(FusedBlockWord.cachedKeys),
@@ -160,35 +164,24 @@ export function fusedBlock(): void {
     floatArgument(FusedBlockWord.logitSoftCap),
     argument(FusedBlockWord.window),
     pointer(FusedBlockWord.positions),
+    newKeys,
+    v,
   );
-  attendPart(batch, partials);
+  attendParts(batch, partials);
   barrier();
 
-  mergeParts(batch, partials, 0, batch * heads, heads1);
-  denseShare(FusedBlockWord.output, heads1, queryRows, projected, hidden);
+  mergeParts(partials, 0, batch * heads, heads1);
+  dense(FusedBlockWord.output, heads1, queryRows, projected, hidden);
   barrier();
 
   normRows(projected, pointer(FusedBlockWord.postAttentionNorm), x, residual, hidden);
   normRows(residual, pointer(FusedBlockWord.preFfwNorm), 0, normed, hidden);
-  denseShare(FusedBlockWord.gate, normed, hidden, gate, gateWidth);
-  denseShare(FusedBlockWord.up, normed, hidden, up, gateWidth);
-  gateShare(gate, up, gateWidth);
+  gatedProducts(normed, hidden, gate, up, gateWidth);
   barrier();
 
-  denseShare(FusedBlockWord.down, gate, gateWidth, projected, hidden);
+  dense(FusedBlockWord.down, gate, gateWidth, projected, hidden);
   barrier();
 
   if (thread == 0)
     normRows(projected, pointer(FusedBlockWord.postFfwNorm), residual, pointer(FusedBlockWord.y), hidden);
-}
-
-/** gate = gelu(gate) · up, in the columns that this thread has computed. */
-function gateShare(gate: usize, up: usize, columns: i32): void {
-  const groups = (columns + 7) >> 3;
-  const begin = first(groups) << 3;
-  const count = min(columns, last(groups) << 3) - begin;
-  for (let b = 0; b < batch; b++) {
-    const at = (<usize>(b * columns + begin)) << 2;
-    gateRow(gate + at, up + at, gate + at, count);
-  }
 }

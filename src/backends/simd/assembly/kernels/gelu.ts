@@ -1,15 +1,18 @@
 /** GELU in its tanh form, and its gradient with or without the value that it gates. */
 import {GatedGeluWord, GeluGradientWord, GeluWord} from '../layouts/gelu';
-import {argument, first, last, pointer} from '../parts/threads';
+import {argument, begin, claimValues, end, pointer} from '../parts/threads';
 import {exp4, fma, gelu4} from '../parts/vector';
 
 /** GELU: y = gelu(x). */
 export function gelu(): void {
-  const count = argument(GeluWord.count);
-  const begin = first(count);
-  const x = pointer(GeluWord.x) + ((<usize>begin) << 2);
-  const y = pointer(GeluWord.y) + ((<usize>begin) << 2);
-  const bytes = (<usize>(last(count) - begin)) << 2;
+  while (claimValues(argument(GeluWord.count))) {
+    const at = (<usize>begin) << 2;
+    geluRow(pointer(GeluWord.x) + at, pointer(GeluWord.y) + at, end - begin);
+  }
+}
+
+function geluRow(x: usize, y: usize, count: i32): void {
+  const bytes = (<usize>count) << 2;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) v128.store(y + at, gelu4(v128.load(x + at)));
   for (; at < bytes; at += 4) store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(x + at)), 0));
@@ -28,15 +31,15 @@ export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
 
 /** GATED_GELU: y = gelu(gate) · value. */
 export function gatedGelu(): void {
-  const count = argument(GatedGeluWord.count);
-  const begin = first(count);
-  const at = (<usize>begin) << 2;
-  gateRow(
-    pointer(GatedGeluWord.gate) + at,
-    pointer(GatedGeluWord.value) + at,
-    pointer(GatedGeluWord.y) + at,
-    last(count) - begin,
-  );
+  while (claimValues(argument(GatedGeluWord.count))) {
+    const at = (<usize>begin) << 2;
+    gateRow(
+      pointer(GatedGeluWord.gate) + at,
+      pointer(GatedGeluWord.value) + at,
+      pointer(GatedGeluWord.y) + at,
+      end - begin,
+    );
+  }
 }
 
 /** d gelu / dx. With s = sigmoid(2 u) and gelu = x · s it is s + x · s · (1 − s) · 2 u′. */
@@ -53,13 +56,17 @@ function geluGradient4(x: v128): v128 {
 
 /** GELU_GRADIENT: dx = dy · value · gelu′(x). */
 export function geluGradient(): void {
-  const count = argument(GeluGradientWord.count);
-  const begin = (<usize>first(count)) << 2;
-  const bytes = ((<usize>last(count)) << 2) - begin;
-  const dy = pointer(GeluGradientWord.dy) + begin;
-  const x = pointer(GeluGradientWord.x) + begin;
-  const value = pointer(GeluGradientWord.value) + begin;
-  const dx = pointer(GeluGradientWord.dx) + begin;
+  while (claimValues(argument(GeluGradientWord.count))) geluGradientValues();
+}
+
+/** The claimed values. */
+function geluGradientValues(): void {
+  const from = (<usize>begin) << 2;
+  const bytes = ((<usize>end) << 2) - from;
+  const dy = pointer(GeluGradientWord.dy) + from;
+  const x = pointer(GeluGradientWord.x) + from;
+  const value = pointer(GeluGradientWord.value) + from;
+  const dx = pointer(GeluGradientWord.dx) + from;
   const gated = pointer(GeluGradientWord.value) != 0;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) {

@@ -4,14 +4,15 @@
  *
  * As in FlashAttention (https://arxiv.org/abs/2205.14135), with the vocabulary as keys and values: a tile of rows of W
  * gives logits, weights exp(logit − reference) and the weighted sum of the rows. References and sums are kept per
- * token. Threads take tiles in turn, each with separate sums, which are merged at the end.
+ * token. The tiles are divided into shares with separate sums, which threads share out and which are merged at the end.
+ * Which tiles are summed together therefore does not depend on which thread is how fast.
  */
-import {HEAD_ROUND, HEAD_ROWS, HEAD_STATISTICS_BYTES, HEAD_TILE, HeadLossWord} from '../layouts/head_loss';
+import {HEAD_ROUND, HEAD_ROWS, HEAD_SHARES, HEAD_STATISTICS_BYTES, HEAD_TILE, HeadLossWord} from '../layouts/head_loss';
 import {FLOAT32} from '../numbers';
 import {padded} from '../parts/blocks';
 import {decode, groupBytes} from '../parts/formats';
 import {fillPanel, setMatrix, transposePanel} from '../parts/panel';
-import {argument, barrier, first, floatArgument, last, pointer, thread, threads} from '../parts/threads';
+import {argument, barrier, begin, chunkOf, claim, end, floatArgument, pointer, thread, threads} from '../parts/threads';
 import {height, interleaveRows, tiles} from '../parts/tile';
 import {addScaledRow, exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
 import {gatherRow} from './pack';
@@ -34,6 +35,7 @@ let cap: f32 = 0;
 let gradients: usize = 0;
 
 let interleaved: usize = 0;
+let shareCount: i32 = 0;
 let shares: usize = 0;
 let shareBytes: usize = 0;
 // Private to each thread: a tile of W as panels [width][8 rows] and as panels [rows][8 columns], logits, interleaved
@@ -55,6 +57,10 @@ function tileBytes(): usize {
   return (<usize>(padded(width) * HEAD_TILE)) << 2;
 }
 
+function shareAt(index: i32): usize {
+  return shares + <usize>index * shareBytes;
+}
+
 function statisticsOf(share: usize, row: i32): usize {
   return share + <usize>row * HEAD_STATISTICS_BYTES;
 }
@@ -69,14 +75,14 @@ function sumStep(): usize {
 }
 
 /**
- * Divides the workspace as `headLossWorkspaceBytes` does: interleaved rows for all threads, then, for each thread,
- * statistics, sums and space for a tile.
+ * Divides the workspace as `headLossWorkspaceBytes` does: interleaved rows, then statistics and sums of each share, then,
+ * for each thread, space for a tile.
  */
 function divideWorkspace(): void {
   interleaved = pointer(HeadLossWord.workspace);
   shares = interleaved + ((<usize>(upTo(rows, HEAD_ROUND) * width)) << 2);
-  shareBytes = <usize>rows * (HEAD_STATISTICS_BYTES + sumStep()) + 2 * tileBytes() + 2 * LOGIT_BYTES;
-  panels = sumsOf(shares + <usize>thread * shareBytes, rows);
+  shareBytes = <usize>rows * (HEAD_STATISTICS_BYTES + sumStep());
+  panels = shareAt(shareCount) + <usize>thread * (2 * tileBytes() + 2 * LOGIT_BYTES);
   transposed = panels + tileBytes();
   logits = transposed + tileBytes();
   weights = logits + LOGIT_BYTES;
@@ -89,18 +95,20 @@ function interleavedAt(row: i32, some: i32, k: i32): usize {
 
 function interleaveTokens(): void {
   const parts = (width + DEPTH - 1) / DEPTH;
-  for (let unit = thread; unit < parts * ((rows + HEAD_ROWS - 1) / HEAD_ROWS); unit += threads) {
-    const row = (unit / parts) * HEAD_ROWS;
-    const k = (unit % parts) * DEPTH;
-    const some = min(HEAD_ROWS, rows - row);
-    const step = (<usize>width) << 2;
-    interleaveRows(
-      pointer(HeadLossWord.x) + <usize>row * step + ((<usize>k) << 2),
-      step,
-      some,
-      min(DEPTH, width - k),
-      interleavedAt(row, some, k),
-    );
+  const step = (<usize>width) << 2;
+  while (claim(parts * ((rows + HEAD_ROWS - 1) / HEAD_ROWS), 1)) {
+    for (let unit = begin; unit < end; unit++) {
+      const row = (unit / parts) * HEAD_ROWS;
+      const k = (unit % parts) * DEPTH;
+      const some = min(HEAD_ROWS, rows - row);
+      interleaveRows(
+        pointer(HeadLossWord.x) + <usize>row * step + ((<usize>k) << 2),
+        step,
+        some,
+        min(DEPTH, width - k),
+        interleavedAt(row, some, k),
+      );
+    }
   }
 }
 
@@ -198,16 +206,26 @@ function walkTile(share: usize, n: i32, count: i32): void {
   }
 }
 
-/** Merges the sums of all threads and subtracts the row of the target. */
+/** Walks over all tiles of a share. */
+function walkShare(index: i32): void {
+  const share = shareAt(index);
+  memory.fill(share, 0, shareBytes);
+  for (let row = 0; row < rows; row++) store<f32>(statisticsOf(share, row), NOTHING);
+  const all = (vocabulary + HEAD_TILE - 1) / HEAD_TILE;
+  const stop = min(vocabulary, ((all * (index + 1)) / shareCount) * HEAD_TILE);
+  for (let n = ((all * index) / shareCount) * HEAD_TILE; n < stop; n += HEAD_TILE) {
+    walkTile(share, n, min(HEAD_TILE, stop - n));
+  }
+}
+
+/** Merges the sums of all shares and subtracts the row of the target. */
 function finish(row: i32): void {
   let reference = NOTHING;
-  for (let t = 0; t < threads; t++) {
-    reference = max(reference, load<f32>(statisticsOf(shares + <usize>t * shareBytes, row)));
-  }
+  for (let i = 0; i < shareCount; i++) reference = max(reference, load<f32>(statisticsOf(shareAt(i), row)));
   let sum: f64 = 0;
   let targetLogit: f32 = 0;
-  for (let t = 0; t < threads; t++) {
-    const statistics = statisticsOf(shares + <usize>t * shareBytes, row);
+  for (let i = 0; i < shareCount; i++) {
+    const statistics = statisticsOf(shareAt(i), row);
     const factor = exp4(f32x4.splat(load<f32>(statistics) - reference));
     sum += load<f64>(statistics, 8) * <f64>f32x4.extract_lane(factor, 0);
     targetLogit += load<f32>(statistics, 4);
@@ -222,8 +240,8 @@ function finish(row: i32): void {
   else gatherRow(type, pointer(HeadLossWord.w) + <usize>(target >> 3) * groupBytes(type, width), target & 7, to, width);
   const capped: f32 = cap == 0 ? 0 : targetLogit / cap;
   scaleRow(to, f32x4.splat(capped * capped - 1), to, width);
-  for (let t = 0; t < threads; t++) {
-    const share = shares + <usize>t * shareBytes;
+  for (let i = 0; i < shareCount; i++) {
+    const share = shareAt(i);
     const power = f32x4.splat(load<f32>(statisticsOf(share, row)) - reference);
     const factor = f32x4.extract_lane(exp4(power), 0) * <f32>(1 / sum);
     addScaledRow(sumsOf(share, row), f32x4.splat(factor), to, width);
@@ -239,15 +257,16 @@ export function headLoss(): void {
   width = argument(HeadLossWord.width);
   octets = padded(width) / 8;
   cap = floatArgument(HeadLossWord.softCap);
+  shareCount = max(HEAD_SHARES, threads);
   divideWorkspace();
   interleaveTokens();
-  const share = shares + <usize>thread * shareBytes;
-  memory.fill(share, 0, panels - share);
-  for (let row = 0; row < rows; row++) store<f32>(statisticsOf(share, row), NOTHING);
   if (type == FLOAT32) setMatrix(pointer(HeadLossWord.w), FLOAT32, 1, width, 0, 1);
   barrier();
-  const step = HEAD_TILE;
-  for (let n = thread * step; n < vocabulary; n += threads * step) walkTile(share, n, min(step, vocabulary - n));
+  while (claim(shareCount, 1)) {
+    for (let index = begin; index < end; index++) walkShare(index);
+  }
   barrier();
-  for (let row = first(rows); row < last(rows); row++) finish(row);
+  while (claim(rows, chunkOf(rows, sumStep() * <usize>shareCount))) {
+    for (let row = begin; row < end; row++) finish(row);
+  }
 }

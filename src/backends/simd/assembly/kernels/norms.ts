@@ -1,11 +1,13 @@
 /** Norms and their gradients. An RMS norm is a layer norm without mean and shift, and multiplies by 1 + scale. */
 import {ColumnSumsWord} from '../layouts/arithmetic';
 import {LayerNormWord, NormGradientScaleWord, NormGradientXWord, RmsNormWord} from '../layouts/norms';
-import {argument, barrier, first, floatArgument, last, pointer, scratch} from '../parts/threads';
+import {argument, barrier, begin, chunkOf, claim, end, floatArgument, pointer, scratch} from '../parts/threads';
 import {fma, sumOf, zero} from '../parts/vector';
 
 /** Rows are summed in blocks of this many first, then over blocks, so that rounding errors do not accumulate. */
 const ROWS_AT_ONCE = 64;
+/** Columns that are summed by the same thread: several cache lines of each row. */
+const STRIPE = 64;
 
 // A row's normed values are (x − mean) · inverse.
 let mean: f32 = 0;
@@ -80,16 +82,19 @@ export function normRow(x: usize, scale: usize, residual: usize, y: usize, colum
 export function rmsNorm(): void {
   const columns = argument(RmsNormWord.columns);
   const rows = argument(RmsNormWord.rows);
-  for (let row = first(rows); row < last(rows); row++) {
-    const at = <usize>row * ((<usize>columns) << 2);
-    normRow(
-      pointer(RmsNormWord.x) + at,
-      pointer(RmsNormWord.scale),
-      0,
-      pointer(RmsNormWord.y) + at,
-      columns,
-      floatArgument(RmsNormWord.epsilon),
-    );
+  const step = (<usize>columns) << 2;
+  while (claim(rows, chunkOf(rows, step))) {
+    for (let row = begin; row < end; row++) {
+      const at = <usize>row * step;
+      normRow(
+        pointer(RmsNormWord.x) + at,
+        pointer(RmsNormWord.scale),
+        0,
+        pointer(RmsNormWord.y) + at,
+        columns,
+        floatArgument(RmsNormWord.epsilon),
+      );
+    }
   }
 }
 
@@ -98,27 +103,29 @@ export function layerNorm(): void {
   const rows = argument(LayerNormWord.rows);
   const columns = argument(LayerNormWord.columns);
   const step = (<usize>columns) << 2;
-  for (let row = first(rows); row < last(rows); row++) {
-    const x = pointer(LayerNormWord.x) + <usize>row * step;
-    const y = pointer(LayerNormWord.y) + <usize>row * step;
-    setRow(x, columns, floatArgument(LayerNormWord.epsilon), true);
-    const shifts = f32x4.splat(mean);
-    const factors = f32x4.splat(inverse);
-    let at: usize = 0;
-    for (; at + 16 <= step; at += 16) {
-      const v = f32x4.mul(f32x4.sub(v128.load(x + at), shifts), factors);
-      v128.store(
-        y + at,
-        fma(v, v128.load(pointer(LayerNormWord.gamma) + at), v128.load(pointer(LayerNormWord.beta) + at)),
-      );
+  while (claim(rows, chunkOf(rows, step))) {
+    for (let row = begin; row < end; row++) {
+      const at = <usize>row * step;
+      layerNormRow(pointer(LayerNormWord.x) + at, pointer(LayerNormWord.y) + at, columns);
     }
-    for (; at < step; at += 4) {
-      const v = (load<f32>(x + at) - mean) * inverse;
-      store<f32>(
-        y + at,
-        v * load<f32>(pointer(LayerNormWord.gamma) + at) + load<f32>(pointer(LayerNormWord.beta) + at),
-      );
-    }
+  }
+}
+
+function layerNormRow(x: usize, y: usize, columns: i32): void {
+  setRow(x, columns, floatArgument(LayerNormWord.epsilon), true);
+  const gamma = pointer(LayerNormWord.gamma);
+  const beta = pointer(LayerNormWord.beta);
+  const shifts = f32x4.splat(mean);
+  const factors = f32x4.splat(inverse);
+  const bytes = (<usize>columns) << 2;
+  let at: usize = 0;
+  for (; at + 16 <= bytes; at += 16) {
+    const v = f32x4.mul(f32x4.sub(v128.load(x + at), shifts), factors);
+    v128.store(y + at, fma(v, v128.load(gamma + at), v128.load(beta + at)));
+  }
+  for (; at < bytes; at += 4) {
+    const v = (load<f32>(x + at) - mean) * inverse;
+    store<f32>(y + at, v * load<f32>(gamma + at) + load<f32>(beta + at));
   }
 }
 
@@ -128,17 +135,19 @@ export function normGradientX(): void {
   const columns = argument(NormGradientXWord.columns);
   const centred = argument(NormGradientXWord.centred) != 0;
   const step = (<usize>columns) << 2;
-  for (let row = first(rows); row < last(rows); row++) {
-    const at = <usize>row * step;
-    setRow(pointer(NormGradientXWord.x) + at, columns, floatArgument(NormGradientXWord.epsilon), centred);
-    gradientRow(
-      pointer(NormGradientXWord.dy) + at,
-      pointer(NormGradientXWord.x) + at,
-      pointer(NormGradientXWord.scale),
-      pointer(NormGradientXWord.dx) + at,
-      columns,
-      centred,
-    );
+  while (claim(rows, chunkOf(rows, step))) {
+    for (let row = begin; row < end; row++) {
+      const at = <usize>row * step;
+      setRow(pointer(NormGradientXWord.x) + at, columns, floatArgument(NormGradientXWord.epsilon), centred);
+      gradientRow(
+        pointer(NormGradientXWord.dy) + at,
+        pointer(NormGradientXWord.x) + at,
+        pointer(NormGradientXWord.scale),
+        pointer(NormGradientXWord.dx) + at,
+        columns,
+        centred,
+      );
+    }
   }
 }
 
@@ -178,23 +187,25 @@ function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32,
 }
 
 /**
- * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads divide the rows among them to compute means and inverses, and
- * then the columns to sum.
+ * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads share out the rows to compute means and inverses, and then the
+ * columns to sum.
  */
 export function normGradientScale(): void {
   const rows = argument(NormGradientScaleWord.rows);
   const columns = argument(NormGradientScaleWord.columns);
   const step = (<usize>columns) << 2;
   const workspace = pointer(NormGradientScaleWord.workspace);
-  for (let row = first(rows); row < last(rows); row++) {
-    setRow(
-      pointer(NormGradientScaleWord.x) + <usize>row * step,
-      columns,
-      floatArgument(NormGradientScaleWord.epsilon),
-      argument(NormGradientScaleWord.centred) != 0,
-    );
-    store<f32>(workspace + ((<usize>row) << 3), mean);
-    store<f32>(workspace + ((<usize>row) << 3), inverse, 4);
+  while (claim(rows, chunkOf(rows, step))) {
+    for (let row = begin; row < end; row++) {
+      setRow(
+        pointer(NormGradientScaleWord.x) + <usize>row * step,
+        columns,
+        floatArgument(NormGradientScaleWord.epsilon),
+        argument(NormGradientScaleWord.centred) != 0,
+      );
+      store<f32>(workspace + ((<usize>row) << 3), mean);
+      store<f32>(workspace + ((<usize>row) << 3), inverse, 4);
+    }
   }
   barrier();
   sumColumns(
@@ -219,14 +230,15 @@ export function columnSums(): void {
   );
 }
 
-/** target = Σ dy if x is 0, else Σ dy · n, in this thread's columns. Threads get whole vectors. */
+/** target = Σ dy if x is 0, else Σ dy · n. The threads share out the columns. */
 function sumColumns(dy: usize, x: usize, workspace: usize, target: usize, rows: i32, columns: i32): void {
-  const vectors = (columns + 3) >> 2;
-  const begin = first(vectors) << 2;
-  const end = min(columns, last(vectors) << 2);
-  // Limits the number of sums in scratch memory.
-  for (let c = begin; c < end; c += 4096) {
-    sumSomeColumns(dy, x, workspace, target, rows, columns, c, min(4096, end - c));
+  const stripes = (columns + STRIPE - 1) / STRIPE;
+  while (claim(stripes, chunkOf(stripes, (<usize>rows * STRIPE) << 2))) {
+    const stop = min(columns, end * STRIPE);
+    // Limits the number of sums in scratch memory.
+    for (let c = begin * STRIPE; c < stop; c += 4096) {
+      sumSomeColumns(dy, x, workspace, target, rows, columns, c, min(4096, stop - c));
+    }
   }
 }
 

@@ -5,7 +5,7 @@ import {FLOAT32} from '../numbers';
 import {padded} from '../parts/blocks';
 import {decode, encode, groupBytes} from '../parts/formats';
 import {clearPanel, fillPanel, setMatrix} from '../parts/panel';
-import {argument, first, last, pointer, scratch} from '../parts/threads';
+import {argument, begin, chunkOf, claim, end, pointer, scratch} from '../parts/threads';
 
 /** Columns packed at once: a multiple of `COLUMN_BLOCK`. */
 const DEPTH = 512;
@@ -29,13 +29,15 @@ export function pack(): void {
   );
   const panel = scratch();
   const groups = (rows + 7) >> 3;
-  for (let group = first(groups); group < last(groups); group++) {
-    const n = group << 3;
-    for (let k = 0; k < columns; k += DEPTH) {
-      const count = min(DEPTH, columns - k);
-      fillPanel(panel, n, min(8, rows - n), k, count);
-      clearPanel(panel + ((<usize>count) << 5), padded(count) - count);
-      encode(type, panel, target + <usize>group * bytes, firstColumn + k, padded(count));
+  while (claim(groups, chunkOf(groups, (<usize>columns) << 5))) {
+    for (let group = begin; group < end; group++) {
+      const n = group << 3;
+      for (let k = 0; k < columns; k += DEPTH) {
+        const count = min(DEPTH, columns - k);
+        fillPanel(panel, n, min(8, rows - n), k, count);
+        clearPanel(panel + ((<usize>count) << 5), padded(count) - count);
+        encode(type, panel, target + <usize>group * bytes, firstColumn + k, padded(count));
+      }
     }
   }
 }
@@ -49,9 +51,11 @@ export function unpack(): void {
   const target = pointer(UnpackWord.target);
   const bytes = groupBytes(type, columns);
   const groups = (rows + 7) >> 3;
-  for (let group = first(groups); group < last(groups); group++) {
-    const n = group << 3;
-    unpackGroup(type, source + <usize>group * bytes, target, n, min(8, rows - n), columns);
+  while (claim(groups, chunkOf(groups, (<usize>columns) << 5))) {
+    for (let group = begin; group < end; group++) {
+      const n = group << 3;
+      unpackGroup(type, source + <usize>group * bytes, target, n, min(8, rows - n), columns);
+    }
   }
 }
 
@@ -80,11 +84,13 @@ export function gather(): void {
   const target = pointer(GatherWord.target);
   const row = (<usize>columns) << 2;
   const bytes = type == FLOAT32 ? <usize>0 : groupBytes(type, columns);
-  for (let i = first(count); i < last(count); i++) {
-    const id = load<i32>(ids + ((<usize>i) << 2));
-    const to = target + <usize>i * row;
-    if (type == FLOAT32) memory.copy(to, table + <usize>id * row, row);
-    else gatherRow(type, table + <usize>(id >> 3) * bytes, id & 7, to, columns);
+  while (claim(count, chunkOf(count, row))) {
+    for (let i = begin; i < end; i++) {
+      const id = load<i32>(ids + ((<usize>i) << 2));
+      const to = target + <usize>i * row;
+      if (type == FLOAT32) memory.copy(to, table + <usize>id * row, row);
+      else gatherRow(type, table + <usize>(id >> 3) * bytes, id & 7, to, columns);
+    }
   }
 }
 

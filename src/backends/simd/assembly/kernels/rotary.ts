@@ -1,6 +1,6 @@
 /** Rotary position embedding. */
 import {RotaryWord} from '../layouts/rotary';
-import {argument, first, floatArgument, last, pointer} from '../parts/threads';
+import {argument, begin, chunkOf, claim, end, floatArgument, pointer} from '../parts/threads';
 
 /** Rotates pairs of values, one from each half of a head, by the given angles. y may be x. */
 export function rotateRow(x: usize, cos: usize, sin: usize, y: usize, width: i32, direction: f32): void {
@@ -33,18 +33,20 @@ export function rotary(): void {
   const width = argument(RotaryWord.width);
   const tokens = argument(RotaryWord.batch) * length;
   const row = (<usize>width) << 2;
-  for (let token = first(tokens); token < last(tokens); token++) {
-    const angles = <usize>(argument(RotaryWord.tableRows) == 1 ? token % length : token) * (row >> 1);
-    for (let head = 0; head < heads; head++) {
-      const at = (<usize>token * <usize>heads + <usize>head) * row;
-      rotateRow(
-        pointer(RotaryWord.x) + at,
-        pointer(RotaryWord.cos) + angles,
-        pointer(RotaryWord.sin) + angles,
-        pointer(RotaryWord.y) + at,
-        width,
-        floatArgument(RotaryWord.direction),
-      );
+  while (claim(tokens, chunkOf(tokens, <usize>heads * row))) {
+    for (let token = begin; token < end; token++) {
+      const angles = <usize>(argument(RotaryWord.tableRows) == 1 ? token % length : token) * (row >> 1);
+      for (let head = 0; head < heads; head++) {
+        const at = (<usize>token * <usize>heads + <usize>head) * row;
+        rotateRow(
+          pointer(RotaryWord.x) + at,
+          pointer(RotaryWord.cos) + angles,
+          pointer(RotaryWord.sin) + angles,
+          pointer(RotaryWord.y) + at,
+          width,
+          floatArgument(RotaryWord.direction),
+        );
+      }
     }
   }
 }

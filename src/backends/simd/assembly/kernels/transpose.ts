@@ -1,6 +1,6 @@
 /** Reorders the axes of a tensor: patches of images, heads of attention, kernels. */
 import {TRANSPOSE_AXES, TransposeWord} from '../layouts/arithmetic';
-import {argument, first, last, pointer} from '../parts/threads';
+import {argument, begin, chunkOf, claim, end, pointer} from '../parts/threads';
 
 /**
  * TRANSPOSE: y is x with its axes in another order. Shapes with fewer than six axes get leading axes of size 1. The
@@ -13,19 +13,25 @@ export function transpose(): void {
   let outer = 1;
   for (let axis = 0; axis < TRANSPOSE_AXES - 2; axis++) outer *= argument(TransposeWord.sizes + axis);
   const stripes = (height + 15) >> 4;
-  const end = last(outer * stripes);
-  for (let unit = first(outer * stripes); unit < end; unit++) {
-    const o = unit / stripes;
-    const row = (unit % stripes) << 4;
-    let from = pointer(TransposeWord.x);
-    for (let axis = TRANSPOSE_AXES - 3, rest = o; axis >= 0; axis--) {
-      const size = argument(TransposeWord.sizes + axis);
-      from += (<usize>(rest % size) * pointer(TransposeWord.strides + axis)) << 2;
-      rest /= size;
+  const units = outer * stripes;
+  while (claim(units, chunkOf(units, (<usize>width) << 6))) {
+    for (let unit = begin; unit < end; unit++) {
+      const row = (unit % stripes) << 4;
+      copyStripe(unit / stripes, row, min(16, height - row), height, width);
     }
-    const to = pointer(TransposeWord.y) + ((<usize>o * <usize>height * <usize>width) << 2);
-    copyRows(from, to, row, min(16, height - row), width);
   }
+}
+
+/** Copies rows of matrix o. */
+function copyStripe(o: i32, row: i32, rows: i32, height: i32, width: i32): void {
+  let from = pointer(TransposeWord.x);
+  for (let axis = TRANSPOSE_AXES - 3, rest = o; axis >= 0; axis--) {
+    const size = argument(TransposeWord.sizes + axis);
+    from += (<usize>(rest % size) * pointer(TransposeWord.strides + axis)) << 2;
+    rest /= size;
+  }
+  const to = pointer(TransposeWord.y) + ((<usize>o * <usize>height * <usize>width) << 2);
+  copyRows(from, to, row, rows, width);
 }
 
 function copyRows(from: usize, to: usize, row: i32, rows: i32, width: i32): void {

@@ -49,7 +49,7 @@ export enum AttentionWord {
   logitSoftCap,
   /** The words of `VisibilityWord`. */
   visibility,
-  /** (threads, batch, heads, PARTIAL_HEADER + width); 0 for none. */
+  /** (batch, ATTENTION_PARTS, heads, PARTIAL_HEADER + width); 0 for none. */
   partials = visibility + VisibilityWord.end,
   end,
 }
@@ -68,6 +68,8 @@ export enum AttentionGradientWord {
   end,
 }
 
+/** The most parts into which the keys of a row are divided for one new token. */
+export const ATTENTION_PARTS = 16;
 /** Values before the weighted sum of a head in `partials`: the largest score and the sum of the weights. */
 export const PARTIAL_HEADER = 2;
 

@@ -6,6 +6,8 @@ export enum ArgMaxWord {
   columns,
   /** int32 (rows) */
   target,
+  /** Whether the result is −1 for a row that has a NaN or no value above −Infinity. */
+  strict,
   end,
 }
 
@@ -38,7 +40,9 @@ export enum SoftmaxSumsWord {
   columns,
   /** (rows, 2): largest value and sum of the weights. */
   target,
-  /** float32 */
+  /** float32: factor of x, a power of two. */
+  scale,
+  /** float32, multiplied by `scale`. */
   temperature,
   end,
 }
@@ -49,7 +53,9 @@ export enum DrawWord {
   columns,
   /** int32 (rows) */
   target,
-  /** float32 */
+  /** float32: factor of x, a power of two. */
+  scale,
+  /** float32, multiplied by `scale`. */
   temperature,
   /** float64 (rows) in [0, 1) */
   uniforms,

@@ -5,7 +5,7 @@
  * weight.
  */
 import {INT4_BLOCK_BYTES} from '../layouts/packing';
-import {BYTES_BLOCK, WORDS_BLOCK} from './activations';
+import {ROUNDED_BLOCK} from './activations';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
 import {fma, inverse, storeSome, zero} from './vector';
 
@@ -116,41 +116,77 @@ export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32)
   else matVecWords(w, x, y, rows, blocks);
 }
 
-/** Multiplies nibbles and x as bytes. A 16-bit sum of 16 products of at most 15 · 127 cannot overflow. */
+/** How far ahead of the weights in use pages are read: processors do not fetch the next page by themselves. */
+const AHEAD: usize = 16384;
+/** Stores what was read ahead, so that the compiler keeps those reads. */
+let readAhead: i32 = 0;
+
+/** A variable: V8 creates constant vectors again at every use, also in loops. */
+let nibbleMask: i32 = 0;
+
+export function startInt4(): void {
+  nibbleMask = 15;
+}
+
+/**
+ * Multiplies nibbles and x as bytes, where the integers of x are 256 · high + low. A 16-bit sum of 16 products of at
+ * most 15 · 128 cannot overflow.
+ */
 function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   if (!ASC_FEATURE_RELAXED_SIMD) return;
-  const low = i8x16.splat(15);
+  const mask = i8x16.splat(<i8>nibbleMask);
   const ones = i16x8.splat(1);
+  const units = i16x8.splat(256);
+  const groupBytes = <usize>blocks * INT4_BLOCK_BYTES;
+  const end = w + <usize>((rows + 7) >> 3) * groupBytes;
+  let ahead = 0;
   for (; rows > 0; rows -= 8, y += 32) {
+    for (let at = w + AHEAD, stop = min(at + groupBytes, end); at < stop; at += 4096) ahead ^= load<i32>(at);
     let a = zero();
     let b = a;
     let q = x;
     for (let block = blocks; block > 0; block--) {
       const head = w;
-      const scales = q;
+      const header = q;
       w += 32;
       let a0 = i16x8.splat(0);
       let b0 = a0;
-      const end = q + BYTES_BLOCK;
-      for (q += 16; q < end; q += 8, w += 32) {
+      let a1 = a0;
+      let b1 = a0;
+      // One octet of columns per iteration: with two, V8 spills registers.
+      const stop = q + ROUNDED_BLOCK;
+      for (q += 16; q < stop; q += 16, w += 32) {
         const v = v128.load(w);
         const u = v128.load(w, 16);
-        const s = v128.load32_splat(q);
-        const t = v128.load32_splat(q, 4);
-        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(s, v128.and(v, low)));
-        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(s, v128.and(u, low)));
-        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, v128.and(i16x8.shr_u(v, 4), low)));
-        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, v128.and(i16x8.shr_u(u, 4), low)));
+        let n = v128.and(v, mask);
+        let m = v128.and(u, mask);
+        let t = v128.load32_splat(q);
+        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+        t = v128.load32_splat(q, 8);
+        a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+        b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+        n = v128.and(i16x8.shr_u(v, 4), mask);
+        m = v128.and(i16x8.shr_u(u, 4), mask);
+        t = v128.load32_splat(q, 4);
+        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+        t = v128.load32_splat(q, 12);
+        a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+        b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
       }
-      const scale = v128.load32_splat(scales);
-      const sum = v128.load32_splat(scales, 4);
-      const c = f32x4.mul(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(a0, ones)), scale);
-      const d = f32x4.mul(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(b0, ones)), scale);
+      const scale = v128.load32_splat(header);
+      const sum = v128.load32_splat(header, 4);
+      a0 = i32x4.add(i32x4.dot_i16x8_s(a0, units), i32x4.dot_i16x8_s(a1, ones));
+      b0 = i32x4.add(i32x4.dot_i16x8_s(b0, units), i32x4.dot_i16x8_s(b1, ones));
+      const c = f32x4.mul(f32x4.convert_i32x4_s(a0), scale);
+      const d = f32x4.mul(f32x4.convert_i32x4_s(b0), scale);
       a = fma(c, bfloat16At(head), fma(bfloat16At(head + 16), sum, a));
       b = fma(d, bfloat16At(head + 8), fma(bfloat16At(head + 24), sum, b));
     }
     storeSome(y, a, b, rows);
   }
+  readAhead = ahead;
 }
 
 /** Multiplies nibbles and x as 16-bit integers, where relaxed instructions are not available. */
@@ -160,12 +196,12 @@ function matVecWords(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void
     let a = zero();
     let b = a;
     let q = x;
-    for (let block = blocks; block > 0; block--, q += WORDS_BLOCK) {
+    for (let block = blocks; block > 0; block--, q += ROUNDED_BLOCK) {
       const head = w;
       w += 32;
       let a0 = i32x4.splat(0);
       let b0 = a0;
-      const end = q + WORDS_BLOCK;
+      const end = q + ROUNDED_BLOCK;
       for (let p = q + 16; p < end; p += 16, w += 32) {
         const v = v128.load(w);
         const u = v128.load(w, 16);
@@ -184,10 +220,10 @@ function matVecWords(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void
       }
       const scale = v128.load32_splat(q);
       const sum = v128.load32_splat(q, 4);
-      a = fma(f32x4.convert_i32x4_s(a0), f32x4.mul(bfloat16At(head), scale), a);
-      b = fma(f32x4.convert_i32x4_s(b0), f32x4.mul(bfloat16At(head + 8), scale), b);
-      a = fma(bfloat16At(head + 16), sum, a);
-      b = fma(bfloat16At(head + 24), sum, b);
+      const c = f32x4.mul(f32x4.convert_i32x4_s(a0), scale);
+      const d = f32x4.mul(f32x4.convert_i32x4_s(b0), scale);
+      a = fma(c, bfloat16At(head), fma(bfloat16At(head + 16), sum, a));
+      b = fma(d, bfloat16At(head + 8), fma(bfloat16At(head + 24), sum, b));
     }
     storeSome(y, a, b, rows);
   }

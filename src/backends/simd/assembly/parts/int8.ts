@@ -1,11 +1,11 @@
 /**
  * Packed int8: for each group of eight rows, for each block of 32 columns, eight bfloat16 scales, and then, for every
  * four columns, eight words of four bytes, one word per row. W = scale · n with n in −127 … 127. Bytes of even columns
- * hold n + 128, and those of odd columns n in two's complement (`activations.ts` says why). 272 bytes per block and
- * group.
+ * hold n + 128, and those of odd columns n in two's complement, so that a mask or a shift widens them to 16 bits. 272
+ * bytes per block and group.
  */
 import {INT8_BLOCK_BYTES} from '../layouts/packing';
-import {PAIRS_BLOCK} from './activations';
+import {ROUNDED_BLOCK} from './activations';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
 import {fma, inverse, storeSome, zero} from './vector';
 
@@ -81,26 +81,26 @@ export function matVecInt8(w: usize, x: usize, y: usize, rows: i32, blocks: i32)
     for (let block = blocks; block > 0; block--) {
       const scales = w;
       w += 16;
+      // Bytes of even columns are 128 too large: the sums start with a value that cancels this.
       let a0 = v128.load32_splat(q, 8);
-      let a1 = v128.load32_splat(q, 12);
       let b0 = a0;
+      let a1 = i32x4.splat(0);
       let b1 = a1;
       const head = q;
-      const end = q + PAIRS_BLOCK;
+      const end = q + ROUNDED_BLOCK;
       for (q += 16; q < end; q += 8, w += 32) {
         const v = v128.load(w);
         const u = v128.load(w, 16);
         const even = v128.load32_splat(q);
         const odd = v128.load32_splat(q, 4);
-        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v, odd));
-        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(u, odd));
-        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.and(v, low), even));
-        b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v128.and(u, low), even));
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.and(v, low), even));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.and(u, low), even));
+        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(i16x8.shr_s(v, 8), odd));
+        b1 = i32x4.add(b1, i32x4.dot_i16x8_s(i16x8.shr_s(u, 8), odd));
       }
-      const s = v128.load32_splat(head);
-      const t = v128.load32_splat(head, 4);
-      const c = fma(f32x4.convert_i32x4_s(a0), s, f32x4.mul(f32x4.convert_i32x4_s(a1), t));
-      const d = fma(f32x4.convert_i32x4_s(b0), s, f32x4.mul(f32x4.convert_i32x4_s(b1), t));
+      const scale = v128.load32_splat(head);
+      const c = f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(a0, a1)), scale);
+      const d = f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(b0, b1)), scale);
       a = fma(c, bfloat16At(scales), a);
       b = fma(d, bfloat16At(scales + 8), b);
     }

@@ -1,229 +1,204 @@
 /**
  * Products of many rows of x with integer weights, in 16-bit integers. One instruction multiplies and adds pairs, so
- * they take half the time of float32. Both factors are split into runs of `RUN` columns with one unit per row and run:
- * 1/4095 of the largest x, 1/32 of the largest int8 scale, 1/4095 of the largest int4 weight. The rounding error is
- * less than a thousandth of a run's share of the result, far below that of the weights. The sums are exact.
+ * they take less time than float32. The integers are those of `activations.ts` and of the weights themselves, the sums
+ * of a block of 32 columns are exact, and blocks are added in order: every result has the same bits as that of
+ * `matVecInt8` or `matVecInt4`.
  *
  * Columns come in pairs: (0, 2), (1, 3), (4, 6), (5, 7) of every eight, the order in which they are extracted from the
  * weights' words.
  */
 import {INT4_BLOCK_BYTES, INT8_BLOCK_BYTES} from '../layouts/packing';
 import {INT8} from '../numbers';
+import {quantizeWords, ROUNDED_BLOCK, roundedBytes} from './activations';
 import {bfloat16At} from './bfloat16';
 import {padded} from './blocks';
 import {columnOffset} from './formats';
-import {fma, inverse, loadSome, maxOf, storeSome, storeTransposed, zero} from './vector';
+import {fma, loadSome, storeSome, storeTransposed} from './vector';
 
-/** Columns per run: sums cannot overflow, since 128 · 4095² is below 2³¹. */
-const RUN = 128;
-const MOST: f32 = 4095;
-/** Bytes of a run of four rows of x: four units, then pairs [64][4 rows]. */
-const ROWS_RUN: usize = 16 + 64 * 16;
-/** Bytes of a run of eight rows of weights: eight units, then pairs [64][8 rows]. */
-const PANEL_RUN: usize = 32 + 64 * 32;
+/** Bytes of a block of four rows of x: four scales, four sums, then pairs [16][4 rows]. */
+const ROWS_BLOCK: usize = 32 + 16 * 16;
+/** Bytes of a block of eight rows of weights: eight scales, eight minima (int4), then pairs [16][8 rows]. */
+const PANEL_BLOCK: usize = 64 + 16 * 32;
+/** Bytes of the sums of a tile: [4][8]. */
+const TILE_BYTES: usize = 128;
 
 // Rows of x -----------------------------------------------------------------------------------------------------------
 
+/** Bytes of interleaved rows. */
+export function interleavedIntegerBytes(rows: i32, columns: i32): usize {
+  return <usize>(((rows + 3) >> 2) * (padded(columns) >> 5)) * ROWS_BLOCK;
+}
+
 /**
- * Quantizes rows of x, `step` bytes apart, into tiles of four interleaved rows. If the last tile has fewer rows, the
+ * Rounds rows of x, `step` bytes apart, and interleaves them in tiles of four. If the last tile has fewer rows, the
  * last row is repeated.
+ *
+ * @param rounded Space for four rows as `quantizeWords` writes them.
  */
-export function interleaveIntegerRows(x: usize, step: usize, rows: i32, columns: i32, to: usize): void {
+export function interleaveIntegerRows(x: usize, step: usize, rows: i32, columns: i32, rounded: usize, to: usize): void {
+  const bytes = roundedBytes(columns);
+  const end = rounded + bytes;
   for (; rows > 0; rows -= 4, x += 4 * step) {
-    const x1 = rows > 1 ? x + step : x;
-    const x2 = rows > 2 ? x1 + step : x1;
-    const x3 = rows > 3 ? x2 + step : x2;
-    for (let k = 0; k < columns; k += RUN, to += ROWS_RUN) {
-      const at = (<usize>k) << 2;
-      const count = min(RUN, columns - k);
-      const factor = setUnit(x + at, count, to);
-      const factor1 = setUnit(x1 + at, count, to + 4);
-      const factor2 = setUnit(x2 + at, count, to + 8);
-      const factor3 = setUnit(x3 + at, count, to + 12);
-      let pairs = to + 16;
-      for (let i = 0; i < padded(count); i += 8, pairs += 64) {
-        const p = at + ((<usize>i) << 2);
-        const rest = count - i;
-        storeTransposed(
-          pairs,
-          16,
-          eightNumbers(x + p, rest, factor),
-          eightNumbers(x1 + p, rest, factor1),
-          eightNumbers(x2 + p, rest, factor2),
-          eightNumbers(x3 + p, rest, factor3),
-        );
+    for (let r = 0; r < min(4, rows); r++) quantizeWords(x + <usize>r * step, columns, rounded + <usize>r * bytes);
+    const second = rows > 1 ? bytes : 0;
+    const third = rows > 2 ? second + bytes : second;
+    const fourth = rows > 3 ? third + bytes : third;
+    for (let at = rounded; at < end; at += ROUNDED_BLOCK, to += ROWS_BLOCK) {
+      for (let i: usize = 0; i < 8; i += 4) {
+        store<f32>(to + 4 * i, load<f32>(at + i));
+        store<f32>(to + 4 * i, load<f32>(at + second + i), 4);
+        store<f32>(to + 4 * i, load<f32>(at + third + i), 8);
+        store<f32>(to + 4 * i, load<f32>(at + fourth + i), 12);
+      }
+      for (let i: usize = 16; i < ROUNDED_BLOCK; i += 16) {
+        const a = v128.load(at + i);
+        const b = v128.load(at + second + i);
+        const c = v128.load(at + third + i);
+        const d = v128.load(at + fourth + i);
+        storeTransposed(to + 32 + 4 * (i - 16), 16, a, b, c, d);
       }
     }
   }
 }
 
-/** Stores the unit of a run of one row and returns its inverse, the factor of the row's values. */
-function setUnit(x: usize, count: i32, to: usize): v128 {
-  let largest = zero();
-  for (; count > 0; count -= 4, x += 16) largest = f32x4.pmax(largest, f32x4.abs(loadSome(x, count)));
-  const most = maxOf(largest);
-  store<f32>(to, most / MOST);
-  return f32x4.splat(most > 0 ? MOST / most : 0);
-}
-
-function eightNumbers(x: usize, count: i32, factor: v128): v128 {
-  const a = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(loadSome(x, count), factor)));
-  const b = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(loadSome(x + 16, count - 4), factor)));
-  const v = i16x8.narrow_i32x4_s(a, b);
-  return i16x8.shuffle(v, v, 0, 2, 1, 3, 4, 6, 5, 7);
-}
-
 // Panels of weights ---------------------------------------------------------------------------------------------------
 
-/** Writes a panel of columns k … k + count − 1 of eight rows. k begins a run. */
+/** Writes a panel of columns k … k + count − 1 of eight rows. k begins a block. */
 export function integerPanel(type: i32, from: usize, to: usize, k: i32, count: i32): void {
   from += columnOffset(type, k);
-  for (count = padded(count); count > 0; count -= RUN, to += PANEL_RUN) {
-    const blocks = min(RUN, count) >> 5;
-    for (let half: usize = 0; half < 2; half++) {
-      if (type == INT8) int8Run(from, half, to, blocks);
-      else int4Run(from, half, to, blocks);
+  for (count = padded(count); count > 0; count -= 32, to += PANEL_BLOCK) {
+    v128.store(to, bfloat16At(from));
+    v128.store(to, bfloat16At(from + 8), 16);
+    if (type == INT8) {
+      int8Pairs(from + 16, to + 64);
+      from += INT8_BLOCK_BYTES;
+    } else {
+      v128.store(to, bfloat16At(from + 16), 32);
+      v128.store(to, bfloat16At(from + 24), 48);
+      int4Pairs(from + 32, to + 64);
+      from += INT4_BLOCK_BYTES;
     }
-    from += <usize>blocks * (type == INT8 ? INT8_BLOCK_BYTES : INT4_BLOCK_BYTES);
   }
 }
 
-/** Rounds the values of four rows, and repeats each for both halves of a pair. */
-function twice(v: v128): v128 {
-  const n = i32x4.trunc_sat_f32x4_s(f32x4.nearest(v));
-  return i16x8.narrow_i32x4_s(i32x4.shuffle(n, n, 0, 0, 1, 1), i32x4.shuffle(n, n, 2, 2, 3, 3));
-}
-
-/** Four rows of a run: n · 32 · scale / the largest scale. */
-function int8Run(from: usize, half: usize, to: usize, blocks: i32): void {
-  let largest = zero();
-  for (let i = 0; i < blocks; i++) {
-    largest = f32x4.pmax(largest, bfloat16At(from + <usize>i * INT8_BLOCK_BYTES + (half << 3)));
-  }
-  v128.store(to + (half << 4), f32x4.mul(largest, f32x4.splat(<f32>(1.0 / 32.0))));
-  const factor = f32x4.mul(inverse(largest), f32x4.splat(32768));
+function int8Pairs(from: usize, to: usize): void {
   const low = i16x8.splat(255);
   const bias = i16x8.splat(128);
-  const whole = i16x8.splat(-32);
-  to += 32 + (half << 4);
-  for (; blocks > 0; blocks--, from += INT8_BLOCK_BYTES) {
-    const ratio = twice(f32x4.mul(bfloat16At(from + (half << 3)), factor));
-    let p = from + 16 + (half << 4);
-    for (let quad = 0; quad < 8; quad++, p += 32, to += 64) {
-      const v = v128.load(p);
-      const even = i16x8.shl(i16x8.sub(v128.and(v, low), bias), 5);
-      v128.store(to, i16x8.q15mulr_sat_s(even, ratio));
-      v128.store(to, i16x8.q15mulr_sat_s(v128.and(i16x8.shr_s(v, 3), whole), ratio), 32);
-    }
+  for (let i = 0; i < 16; i++, from += 16) {
+    const v = v128.load(from);
+    v128.store(to, i16x8.sub(v128.and(v, low), bias));
+    v128.store(to, i16x8.shr_s(v, 8), 32);
+    // The words of four columns are those of rows 0 to 3, then those of rows 4 to 7.
+    to += (i & 1) == 0 ? 16 : 48;
   }
 }
 
-/** Four rows of a run: (scale · n + minimum) / unit. */
-function int4Run(from: usize, half: usize, to: usize, blocks: i32): void {
-  let largest = zero();
-  for (let i = 0; i < blocks; i++) {
-    const at = from + <usize>i * INT4_BLOCK_BYTES + (half << 3);
-    const minimum = bfloat16At(at + 16);
-    const maximum = fma(f32x4.splat(15), bfloat16At(at), minimum);
-    largest = f32x4.pmax(largest, f32x4.pmax(f32x4.abs(minimum), f32x4.abs(maximum)));
+function int4Pairs(from: usize, to: usize): void {
+  const low = i16x8.splat(15);
+  for (let i = 0; i < 8; i++, from += 16) {
+    const v = v128.load(from);
+    v128.store(to, v128.and(v, low));
+    v128.store(to, v128.and(i16x8.shr_u(v, 8), low), 32);
+    v128.store(to, v128.and(i16x8.shr_u(v, 4), low), 64);
+    v128.store(to, i16x8.shr_u(v, 12), 96);
+    to += (i & 1) == 0 ? 16 : 112;
   }
-  v128.store(to + (half << 4), f32x4.mul(largest, f32x4.splat(1 / MOST)));
-  const factor = f32x4.mul(inverse(largest), f32x4.splat(MOST));
-  const low = i16x8.splat(15 << 11);
-  to += 32 + (half << 4);
-  for (; blocks > 0; blocks--, from += INT4_BLOCK_BYTES) {
-    // n is multiplied as 2048 · n, and the product is divided by 2¹⁵.
-    const scale = twice(f32x4.mul(f32x4.mul(bfloat16At(from + (half << 3)), factor), f32x4.splat(16)));
-    const minimum = twice(f32x4.mul(bfloat16At(from + 16 + (half << 3)), factor));
-    let p = from + 32 + (half << 4);
-    for (let eight = 0; eight < 4; eight++, p += 32, to += 128) {
-      const v = v128.load(p);
-      v128.store(to, weight4(i16x8.shl(v, 11), low, scale, minimum));
-      v128.store(to, weight4(i16x8.shl(v, 3), low, scale, minimum), 32);
-      v128.store(to, weight4(i16x8.shl(v, 7), low, scale, minimum), 64);
-      v128.store(to, weight4(i16x8.shr_u(v, 1), low, scale, minimum), 96);
-    }
-  }
-}
-
-/** Weights from the nibble in bits 11 … 14 of each half. */
-function weight4(v: v128, low: v128, scale: v128, minimum: v128): v128 {
-  return i16x8.add(i16x8.q15mulr_sat_s(v128.and(v, low), scale), minimum);
 }
 
 // Products ------------------------------------------------------------------------------------------------------------
 
-/** y[r][0 … columns − 1] (+)= Σ over `count` columns of W, for all rows of x with one panel. */
+/**
+ * y[r][0 … columns − 1] (+)= Σ over `count` columns of W, for all rows of x with one panel.
+ *
+ * @param sums Space for the sums of one tile.
+ */
 export function integerTiles(
+  type: i32,
   x: usize,
   panel: usize,
   count: i32,
+  sums: usize,
   y: usize,
   yStep: usize,
   rows: i32,
   columns: i32,
   add: bool,
 ): void {
-  for (; rows > 0; rows -= 4, y += 4 * yStep) {
-    let p = panel;
-    for (let k = 0; k < count; k += RUN, x += ROWS_RUN, p += PANEL_RUN) {
-      integerTile(x, p, padded(min(RUN, count - k)), y, yStep, min(4, rows), columns, add || k > 0);
+  const blocks = padded(count) >> 5;
+  for (; rows > 0; rows -= 4, y += 4 * yStep, x += <usize>blocks * ROWS_BLOCK) {
+    const some = <usize>min(4, rows);
+    memory.fill(sums, 0, TILE_BYTES);
+    if (add) {
+      for (let r: usize = 0; r < some; r++) {
+        const from = y + r * yStep;
+        v128.store(sums + (r << 5), loadSome(from, columns));
+        v128.store(sums + (r << 5), loadSome(from + 16, columns - 4), 16);
+      }
+    }
+    integerTile(x, panel, blocks, type != INT8, sums);
+    for (let r: usize = 0; r < some; r++) {
+      const at = sums + (r << 5);
+      storeSome(y + r * yStep, v128.load(at), v128.load(at, 16), columns);
     }
   }
 }
 
-/** One run: at most four rows of x, at most eight of weights. */
-function integerTile(
-  x: usize,
-  panel: usize,
-  count: i32,
-  y: usize,
-  yStep: usize,
-  rows: i32,
-  columns: i32,
-  add: bool,
-): void {
-  let a0 = i32x4.splat(0);
-  let b0 = a0;
-  let a1 = a0;
-  let b1 = a0;
-  let a2 = a0;
-  let b2 = a0;
-  let a3 = a0;
-  let b3 = a0;
-  let p = panel + 32;
-  let q = x + 16;
-  // One pair per iteration: as in `tile`, more loads would not fit in the registers.
-  for (const end = q + ((<usize>count) << 3); q < end; q += 16, p += 32) {
-    const v = v128.load(p);
-    const u = v128.load(p, 16);
-    let t = v128.load32_splat(q);
-    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v, t));
-    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(u, t));
-    t = v128.load32_splat(q, 4);
-    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v, t));
-    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(u, t));
-    t = v128.load32_splat(q, 8);
-    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(v, t));
-    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(u, t));
-    t = v128.load32_splat(q, 12);
-    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(v, t));
-    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(u, t));
+/** Adds the products of four rows of x and eight of weights to `sums`. */
+function integerTile(x: usize, panel: usize, blocks: i32, minima: bool, sums: usize): void {
+  for (; blocks > 0; blocks--) {
+    let a0 = i32x4.splat(0);
+    let b0 = a0;
+    let a1 = a0;
+    let b1 = a0;
+    let a2 = a0;
+    let b2 = a0;
+    let a3 = a0;
+    let b3 = a0;
+    const header = x;
+    const scales = panel;
+    panel += 64;
+    // One pair per iteration: as in `tile`, more loads would not fit in the registers.
+    for (const end = (x += 32) + 256; x < end; x += 16, panel += 32) {
+      const v = v128.load(panel);
+      const u = v128.load(panel, 16);
+      let t = v128.load32_splat(x);
+      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v, t));
+      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(u, t));
+      t = v128.load32_splat(x, 4);
+      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v, t));
+      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(u, t));
+      t = v128.load32_splat(x, 8);
+      a2 = i32x4.add(a2, i32x4.dot_i16x8_s(v, t));
+      b2 = i32x4.add(b2, i32x4.dot_i16x8_s(u, t));
+      t = v128.load32_splat(x, 12);
+      a3 = i32x4.add(a3, i32x4.dot_i16x8_s(v, t));
+      b3 = i32x4.add(b3, i32x4.dot_i16x8_s(u, t));
+    }
+    if (minima) {
+      const s = v128.load(scales, 32);
+      const t = v128.load(scales, 48);
+      addMinima(sums, s, t, v128.load32_splat(header, 16));
+      addMinima(sums + 32, s, t, v128.load32_splat(header, 20));
+      addMinima(sums + 64, s, t, v128.load32_splat(header, 24));
+      addMinima(sums + 96, s, t, v128.load32_splat(header, 28));
+    }
+    const s = v128.load(scales);
+    const t = v128.load(scales, 16);
+    addSums(sums, a0, b0, s, t, v128.load32_splat(header));
+    addSums(sums + 32, a1, b1, s, t, v128.load32_splat(header, 4));
+    addSums(sums + 64, a2, b2, s, t, v128.load32_splat(header, 8));
+    addSums(sums + 96, a3, b3, s, t, v128.load32_splat(header, 12));
   }
-  const s = v128.load(panel);
-  const t = v128.load(panel, 16);
-  finishRow(a0, b0, s, t, v128.load32_splat(x), y, columns, add);
-  if (rows > 1) finishRow(a1, b1, s, t, v128.load32_splat(x, 4), y + yStep, columns, add);
-  if (rows > 2) finishRow(a2, b2, s, t, v128.load32_splat(x, 8), y + 2 * yStep, columns, add);
-  if (rows > 3) finishRow(a3, b3, s, t, v128.load32_splat(x, 12), y + 3 * yStep, columns, add);
 }
 
-function finishRow(a: v128, b: v128, s: v128, t: v128, unit: v128, y: usize, columns: i32, add: bool): void {
-  a = f32x4.mul(f32x4.convert_i32x4_s(a), f32x4.mul(s, unit));
-  b = f32x4.mul(f32x4.convert_i32x4_s(b), f32x4.mul(t, unit));
-  if (add) {
-    a = f32x4.add(a, loadSome(y, columns));
-    b = f32x4.add(b, loadSome(y + 16, columns - 4));
-  }
-  storeSome(y, a, b, columns);
+/** Adds a row's sum, times the minima of the weights. */
+function addMinima(at: usize, s: v128, t: v128, sum: v128): void {
+  v128.store(at, fma(s, sum, v128.load(at)));
+  v128.store(at, fma(t, sum, v128.load(at, 16)), 16);
+}
+
+/** Adds integer sums of a row of x, times the scales of the weights and of x. */
+function addSums(at: usize, a: v128, b: v128, s: v128, t: v128, scale: v128): void {
+  v128.store(at, fma(f32x4.mul(f32x4.convert_i32x4_s(a), scale), s, v128.load(at)));
+  v128.store(at, fma(f32x4.mul(f32x4.convert_i32x4_s(b), scale), t, v128.load(at, 16)), 16);
 }

@@ -1,0 +1,282 @@
+/**
+ * Attention of some queries over a run of keys, one block of keys at a time with a running maximum
+ * (https://arxiv.org/abs/2205.14135). Scores and weighted sums are matrix products on panels, and memory does not grow
+ * with the number of keys. Blocks that no query of the tile sees are skipped.
+ */
+import {dotKeys} from './dot_keys';
+import {copyFloatColumns, transposeFloatRows} from './panel';
+import {scratch} from './threads';
+import {interleavedBytes, interleaveRows, tiles} from './tile';
+import {exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
+import {findVisible} from './visibility';
+
+/** Below every real score. */
+export const NOTHING: f32 = -1e30;
+/** The most rows of queries, and keys per block. Both must fit in the scratch memory together with their products. */
+export const MOST_ROWS = 64;
+/** The most numbers that a block's keys, values, queries and sums may have together. */
+const SCRATCH_VALUES = 100000;
+/** Up to this many rows of queries read keys and values in place: panels would not be used often enough to pay off. */
+const FEW = 4;
+
+// Set once per command. Tensors are (batch, length, heads, width).
+let q: usize = 0;
+export let keys: usize = 0;
+export let values: usize = 0;
+export let length: i32 = 1;
+export let heads: i32 = 1;
+export let keyHeads: i32 = 1;
+export let size: i32 = 0;
+export let width: i32 = 0;
+let scale: f32 = 1;
+let softCap: f32 = 0;
+
+// The parts of the scratch memory, for `most` rows or keys each.
+export let most: i32 = 0;
+export let paddedWidth: i32 = 0;
+let interleavedQueries: usize = 0;
+let keyPanels: usize = 0;
+let valuePanels: usize = 0;
+export let sums: usize = 0;
+let scores: usize = 0;
+let interleavedScores: usize = 0;
+let seen: usize = 0;
+export let maxima: usize = 0;
+export let totals: usize = 0;
+
+function divideScratch(): void {
+  paddedWidth = (width + 7) & ~7;
+  most = MOST_ROWS;
+  while (most > 8 && 4 * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
+  const block = (<usize>(most * paddedWidth)) << 2;
+  const square = (<usize>(most * most)) << 2;
+  interleavedQueries = scratch();
+  keyPanels = interleavedQueries + interleavedBytes(most, paddedWidth);
+  valuePanels = keyPanels + block;
+  sums = valuePanels + block;
+  scores = sums + block;
+  interleavedScores = scores + square;
+  seen = interleavedScores + interleavedBytes(most, most);
+  maxima = seen + square;
+  totals = maxima + ((<usize>most) << 2);
+}
+
+/** Sets the tensors and numbers of a command, and divides the scratch memory. */
+export function setAttention(
+  q_: usize,
+  keys_: usize,
+  values_: usize,
+  length_: i32,
+  heads_: i32,
+  size_: i32,
+  keyHeads_: i32,
+  width_: i32,
+  scale_: f32,
+  softCap_: f32,
+): void {
+  q = q_;
+  keys = keys_;
+  values = values_;
+  length = length_;
+  heads = heads_;
+  size = size_;
+  keyHeads = keyHeads_;
+  width = width_;
+  scale = scale_;
+  softCap = softCap_;
+  divideScratch();
+}
+
+/**
+ * Attends over keys begin … end − 1 with query heads head … head + count − 1 of `tokens` tokens. The heads share one
+ * key head. Row t · count + i of `sums` becomes the sum of values weighted by e^(score − maximum), and the same row of
+ * `totals` becomes the sum of the weights.
+ */
+export function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
+  const rows = tokens * count;
+  const step = (<usize>(keyHeads * width)) << 2;
+  const keyHead = head / (heads / keyHeads);
+  loadQueries(batch, token, tokens, head, count);
+  for (let key = begin; key < end; key += most) {
+    const some = min(most, end - key);
+    if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
+    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
+    score(rows, keys + offset, step, some);
+    weigh(rows, count, some);
+    if (rows <= FEW) {
+      sumFewValues(rows, values + offset, step, some);
+    } else {
+      interleaveRows(scores, (<usize>most) << 2, rows, some, interleavedScores);
+      sumValues(rows, values + offset, step, some);
+    }
+  }
+}
+
+function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  const row = (<usize>width) << 2;
+  const rows = tokens * count;
+  let to = rows > FEW ? sums : interleavedQueries;
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++, to += row) {
+      const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
+      scaleRow(from, f32x4.splat(scale), to, width);
+    }
+  }
+  if (rows > FEW) interleaveRows(sums, row, rows, width, interleavedQueries);
+  memory.fill(sums, 0, (<usize>(rows * paddedWidth)) << 2);
+  for (let r = 0; r < rows; r++) {
+    store<f32>(maxima + ((<usize>r) << 2), NOTHING);
+    store<f32>(totals + ((<usize>r) << 2), 0);
+  }
+}
+
+function score(rows: i32, from: usize, step: usize, count: i32): void {
+  if (rows <= FEW) {
+    dotKeys(interleavedQueries, rows, width, from, step, count, scores, (<usize>most) << 2);
+    return;
+  }
+  const panelBytes = (<usize>width) << 5;
+  let panel = keyPanels;
+  for (let key = 0; key < count; key += 8, panel += panelBytes) {
+    transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
+  }
+  tiles(
+    interleavedQueries,
+    keyPanels,
+    panelBytes,
+    32,
+    width,
+    scores,
+    (<usize>most) << 2,
+    rows,
+    (count + 7) & ~7,
+    false,
+  );
+}
+
+/** Turns scores of some keys into weights, and rescales the previous sums to the new maximum. */
+function weigh(rows: i32, count: i32, some: i32): void {
+  const step = (<usize>most) << 2;
+  const bytes = (<usize>((some + 3) & ~3)) << 2;
+  const nothing = f32x4.splat(NOTHING);
+  const cap = f32x4.splat(softCap);
+  for (let r = 0; r < rows; r++) {
+    const row = scores + <usize>r * step;
+    const visible = seen + <usize>(r / count) * step;
+    const before = load<f32>(maxima + ((<usize>r) << 2));
+    let largest = f32x4.splat(before);
+    for (let at: usize = 0; at < bytes; at += 16) {
+      let v = v128.load(row + at);
+      if (softCap != 0) v = f32x4.mul(tanh4(f32x4.div(v, cap)), cap);
+      v = v128.bitselect(v, nothing, v128.load(visible + at));
+      v128.store(row + at, v);
+      largest = f32x4.pmax(largest, v);
+    }
+    const maximum = maxOf(largest);
+    const maximum4 = f32x4.splat(maximum);
+    let total = zero();
+    for (let at: usize = 0; at < bytes; at += 16) {
+      const v = v128.and(exp4(f32x4.sub(v128.load(row + at), maximum4)), v128.load(visible + at));
+      v128.store(row + at, v);
+      total = f32x4.add(total, v);
+    }
+    const old = load<f32>(totals + ((<usize>r) << 2));
+    if (maximum == before) {
+      store<f32>(totals + ((<usize>r) << 2), old + sumOf(total));
+      continue;
+    }
+    const factor = exp4(f32x4.splat(before - maximum));
+    store<f32>(maxima + ((<usize>r) << 2), maximum);
+    store<f32>(totals + ((<usize>r) << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
+    const sum = sums + ((<usize>(r * paddedWidth)) << 2);
+    scaleRow(sum, factor, sum, paddedWidth);
+  }
+}
+
+function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
+  const rowBytes = (<usize>paddedWidth) << 2;
+  const panelBytes = (<usize>count) << 5;
+  let panel = valuePanels;
+  for (let h = 0; h < width; h += 8, from += 32, panel += panelBytes) {
+    if (h + 8 <= width) copyFloatColumns(panel, from, step, count);
+    else copyLastColumns(panel, from, step, count, width - h);
+  }
+  tiles(interleavedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
+}
+
+/** Sums values in place, four keys at a time: each row of values is read once, in order. */
+function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
+  const rowBytes = (<usize>paddedWidth) << 2;
+  const bytes = (<usize>most) << 2;
+  for (let key = 0; key < count; key += 4, from += 4 * step) {
+    // Missing keys have zero weights and use the values of the first key.
+    const second = key + 1 < count ? step : 0;
+    const third = key + 2 < count ? 2 * step : 0;
+    const fourth = key + 3 < count ? 3 * step : 0;
+    const at = scores + ((<usize>key) << 2);
+    // If the number of rows is odd, the second row of the last pair is never read.
+    for (let r = 0; r < rows; r += 2) {
+      const a = at + <usize>r * bytes;
+      const to = sums + <usize>r * rowBytes;
+      addFourValues(from, from + second, from + third, from + fourth, a, a + bytes, to, to + rowBytes);
+    }
+  }
+}
+
+/** Adds four rows of values to two rows of sums, y with weights a and z with weights b. */
+function addFourValues(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: usize, y: usize, z: usize): void {
+  const a0 = v128.load32_splat(a);
+  const a1 = v128.load32_splat(a, 4);
+  const a2 = v128.load32_splat(a, 8);
+  const a3 = v128.load32_splat(a, 12);
+  const b0 = v128.load32_splat(b);
+  const b1 = v128.load32_splat(b, 4);
+  const b2 = v128.load32_splat(b, 8);
+  const b3 = v128.load32_splat(b, 12);
+  const end = (<usize>(width & ~3)) << 2;
+  let at: usize = 0;
+  for (; at < end; at += 16) {
+    let v = v128.load(v0 + at);
+    let s = fma(v, a0, v128.load(y + at));
+    let t = fma(v, b0, v128.load(z + at));
+    v = v128.load(v1 + at);
+    s = fma(v, a1, s);
+    t = fma(v, b1, t);
+    v = v128.load(v2 + at);
+    s = fma(v, a2, s);
+    t = fma(v, b2, t);
+    v = v128.load(v3 + at);
+    v128.store(y + at, fma(v, a3, s));
+    v128.store(z + at, fma(v, b3, t));
+  }
+  for (const all = (<usize>width) << 2; at < all; at += 4) {
+    const s = load<f32>(v0 + at) * load<f32>(a) + load<f32>(v1 + at) * load<f32>(a, 4);
+    const t = load<f32>(v0 + at) * load<f32>(b) + load<f32>(v1 + at) * load<f32>(b, 4);
+    const u = load<f32>(v2 + at) * load<f32>(a, 8) + load<f32>(v3 + at) * load<f32>(a, 12);
+    const w = load<f32>(v2 + at) * load<f32>(b, 8) + load<f32>(v3 + at) * load<f32>(b, 12);
+    store<f32>(y + at, load<f32>(y + at) + (s + u));
+    store<f32>(z + at, load<f32>(z + at) + (t + w));
+  }
+}
+
+function copyLastColumns(to: usize, from: usize, step: usize, count: i32, columns: i32): void {
+  for (; count > 0; count--, from += step, to += 32) {
+    for (let i = 0; i < 8; i++)
+      store<f32>(to + ((<usize>i) << 2), i < columns ? load<f32>(from + ((<usize>i) << 2)) : 0);
+  }
+}
+
+/** Writes rows of `sums`, divided by their totals, to the outputs of their queries. */
+export function writeRows(y: usize, batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
+  for (let t = 0; t < tokens; t++) {
+    for (let i = 0; i < count; i++) {
+      const r = t * count + i;
+      const total = load<f32>(totals + ((<usize>r) << 2));
+      // A row that sees no key is zero.
+      const factor: f32 = total > 0 ? <f32>1 / total : 0;
+      const from = sums + ((<usize>(r * paddedWidth)) << 2);
+      const to = y + <usize>((batch * length + token + t) * heads + head + i) * ((<usize>width) << 2);
+      scaleRow(from, f32x4.splat(factor), to, width);
+    }
+  }
+}

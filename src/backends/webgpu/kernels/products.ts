@@ -1,0 +1,191 @@
+/** Products with dense kernels, packed or float32; unpacking, and lookups. */
+import {type TensorInfo} from '@tensorflow/tfjs';
+import {sizeOf} from '../../../base/shapes';
+import {type PackedFormat, type WeightFormat} from '../../../weights/dtype';
+import {type KernelMap} from '../../kernel_map';
+import {type Part, type WebGpuBackend} from '../webgpu_backend';
+import {embedding} from '../wgsl/elementwise';
+import {matTile, matTileTransposed, TILE_ROWS, TILE_WEIGHTS} from '../wgsl/mat_tile';
+import {matVec, matVecGroups, MAT_VEC_ROWS, type MatVecVariant} from '../wgsl/mat_vec';
+import {gather, unpack, unpackWords} from '../wgsl/unpack';
+import {blocksOf, groupBytes} from '../wgsl/weights';
+import {kernel} from './kernel';
+
+/** A dense kernel as a matrix W (rows, columns). */
+export interface Matrix {
+  readonly tensor: TensorInfo;
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly columns: number;
+  /** Of a float32 kernel (rows / inner, columns, inner). */
+  readonly inner: number;
+}
+
+const ROW_GROUP = 8;
+/** Parts begin at multiples of so many groups, which are multiples of 256 bytes in every format. */
+const PART_GROUPS = 16;
+
+/** A part of a matrix that a program can bind at once. */
+interface MatrixPart {
+  readonly w: Part | TensorInfo;
+  /** The first row, and the number of rows. */
+  readonly first: number;
+  readonly rows: number;
+}
+
+/** Whether a program can bind all of it. */
+export const isWhole = ({device}: WebGpuBackend, {tensor}: Matrix): boolean =>
+  4 * sizeOf(tensor.shape) <= device.limits.maxStorageBufferBindingSize;
+
+/** Parts that are not larger than the device can bind. A float32 kernel is always one. */
+function* partsOf(backend: WebGpuBackend, matrix: Matrix): Generator<MatrixPart> {
+  const {tensor, format, rows, columns} = matrix;
+  if (format === 'float32' || isWhole(backend, matrix)) {
+    yield {w: tensor, first: 0, rows};
+    return;
+  }
+  const bytes = groupBytes(format, columns);
+  const groups = Math.ceil(rows / ROW_GROUP);
+  const step = Math.floor(backend.device.limits.maxStorageBufferBindingSize / bytes / PART_GROUPS) * PART_GROUPS;
+  for (let group = 0; group < groups; group += step) {
+    const count = Math.min(step, groups - group);
+    const first = group * ROW_GROUP;
+    yield {
+      w: {tensor, offset: group * bytes, bytes: count * bytes},
+      first,
+      rows: Math.min(rows - first, count * ROW_GROUP),
+    };
+  }
+}
+
+/** The variant for a product of at most {@link MAT_VEC_ROWS} rows. */
+export function matVecVariant(formats: readonly WeightFormat[], count: number, columns: number): MatVecVariant {
+  let splits = 32;
+  while (splits > 1 && splits > blocksOf(columns)) splits /= 2;
+  const width = count > 4 ? 8 : count > 2 ? 4 : count;
+  return {formats, width, splits, whole: columns % 32 === 0};
+}
+
+/** Workgroups for the rows of a matrix. */
+export const matVecWorkgroups = (rows: number, variant: MatVecVariant): number =>
+  Math.ceil(rows / (ROW_GROUP * matVecGroups(variant)));
+
+/** Where the result of a product goes: into columns of a tensor (count, width), beginning at `first`. */
+interface Place {
+  readonly y: TensorInfo;
+  readonly first: number;
+  readonly width: number;
+}
+
+/** y (count, rows) = x (count, columns) · Wᵀ, a new tensor unless there is a place for it. */
+export function multiply(backend: WebGpuBackend, x: TensorInfo, matrix: Matrix, place?: Place): TensorInfo {
+  const {format, rows, columns, inner} = matrix;
+  const count = sizeOf(x.shape) / columns;
+  const y = place?.y ?? backend.empty([count, rows]);
+  if (count * rows === 0) return y;
+  for (const {w, first, rows: own} of partsOf(backend, matrix)) {
+    const to = {rows: place?.width ?? rows, first: first + (place?.first ?? 0)};
+    const numbers = {...to, columns, blocks: blocksOf(columns), count};
+    const tensors = [x, w, y];
+    if (count <= MAT_VEC_ROWS) {
+      const variant = matVecVariant([format], count, columns);
+      const more = {w0Rows: own, w0Inner: inner, epsilon: 0};
+      backend.run(matVec(variant), {tensors, numbers: {...numbers, ...more}, groups: matVecWorkgroups(own, variant)});
+    } else {
+      const across = Math.ceil(own / TILE_WEIGHTS);
+      const more = {wRows: own, wInner: inner, across};
+      const groups = across * Math.ceil(count / TILE_ROWS);
+      backend.run(matTile(format), {tensors, numbers: {...numbers, ...more}, groups});
+    }
+  }
+  return y;
+}
+
+/** y (count, columns) = x (count, rows) · W */
+function multiplyTransposed(backend: WebGpuBackend, x: TensorInfo, matrix: Matrix): TensorInfo {
+  const {format, rows, columns, inner} = matrix;
+  const [count] = x.shape as [number, number];
+  const y = backend.empty([count, columns]);
+  if (count * columns === 0) return y;
+  const across = Math.ceil(columns / TILE_WEIGHTS);
+  for (const {w, first, rows: own} of partsOf(backend, matrix)) {
+    const numbers = {rows, columns, blocks: blocksOf(columns), first, count, across, wRows: own, wInner: inner};
+    backend.run(matTileTransposed(format), {
+      tensors: [x, w, y],
+      numbers,
+      groups: across * Math.ceil(count / TILE_ROWS),
+    });
+  }
+  return y;
+}
+
+interface Size {
+  rows: number;
+  columns: number;
+  format: PackedFormat;
+}
+
+/** [outer, columns, inner] */
+function floatMatrix(tensor: TensorInfo): Matrix {
+  const [outer, columns, inner] = tensor.shape as [number, number, number];
+  return {tensor, format: 'float32', rows: outer * inner, columns, inner};
+}
+
+const unpackKernel = kernel<'bits', Size>((backend, {bits}, size) => {
+  const {rows, columns, format} = size;
+  const y = backend.empty([rows, columns]);
+  if (rows * columns === 0) return y;
+  const blocks = blocksOf(columns);
+  for (const {w, first, rows: own} of partsOf(backend, {tensor: bits, inner: 1, ...size})) {
+    const numbers = {columns, blocks, first, wRows: own, wInner: 1};
+    const groups = Math.ceil((Math.ceil(own / ROW_GROUP) * blocks) / 8);
+    backend.run(unpack(format), {tensors: [w, y], numbers, groups});
+  }
+  return y;
+});
+
+const gatherKernel = kernel<'bits' | 'ids', Omit<Size, 'rows'>>((backend, {bits, ids}, {columns, format}) => {
+  const count = sizeOf(ids.shape);
+  const y = backend.empty([count, columns]);
+  if (count * columns === 0) return y;
+  const blocks = blocksOf(columns);
+  const rows = bits.shape[0]! * ROW_GROUP;
+  for (const {w, first, rows: own} of partsOf(backend, {tensor: bits, inner: 1, rows, columns, format})) {
+    const numbers = {count, columns, blocks, first, rows, wRows: own, wInner: 1};
+    backend.run(gather(format), {tensors: [w, ids, y], numbers, groups: Math.ceil((count * blocks) / 16)});
+  }
+  return y;
+});
+
+const unpackWordsKernel = kernel<'bits'>((backend, {bits}) => {
+  const [rows, words] = bits.shape as [number, number];
+  const y = backend.empty([rows, 2 * words]);
+  const count = rows * words;
+  backend.run(unpackWords, {tensors: [bits, y], numbers: {count}, groups: Math.ceil(count / 64)});
+  return y;
+});
+
+const embeddingKernel = kernel<'table' | 'ids'>((backend, {table, ids}) => {
+  const [rows, width] = table.shape as [number, number];
+  const y = backend.empty([sizeOf(ids.shape), width]);
+  const count = sizeOf(y.shape);
+  backend.run(embedding, {tensors: [table, ids, y], numbers: {count, width, rows}, groups: Math.ceil(count / 64)});
+  return y;
+});
+
+export const productKernels: KernelMap = {
+  Gemma3UnpackBfloat16: unpackWordsKernel,
+  Gemma3UnpackP8: unpackKernel,
+  Gemma3GatherP8: gatherKernel,
+  Gemma3MatMulP8: kernel<'x' | 'bits', Size>((backend, {x, bits}, size) =>
+    multiply(backend, x, {tensor: bits, inner: 1, ...size}),
+  ),
+  Gemma3MatMulTransposedP8: kernel<'x' | 'bits', Size>((backend, {x, bits}, size) =>
+    multiplyTransposed(backend, x, {tensor: bits, inner: 1, ...size}),
+  ),
+  Gemma3MatMul: kernel<'x' | 'kernel'>((backend, inputs) => multiply(backend, inputs.x, floatMatrix(inputs.kernel))),
+  Gemma3MatMulGradientX: kernel<'dy' | 'kernel'>((backend, inputs) =>
+    multiplyTransposed(backend, inputs.dy, floatMatrix(inputs.kernel)),
+  ),
+  Gemma3Embedding: embeddingKernel,
+};

@@ -1,0 +1,57 @@
+/**
+ * Packs values in WebAssembly, on the way to the GPU: the bits are then those of the backend "simd", whatever the GPU's
+ * arithmetic, and only a piece of a matrix is in host memory at a time.
+ */
+import {type PackedFormat} from '../../weights/dtype';
+import {BFLOAT16, COLUMN_BLOCK, packedBytes, ROW_GROUP} from '../simd/engine/command';
+import {type SimdEngine} from '../simd/engine/simd_engine';
+import {startEngine} from '../simd/engine/start_engine';
+import {pack, type PackArgs} from '../simd/packing/pack_command';
+import {TYPES} from '../simd/packing/packing';
+
+const PAGE = 65_536;
+
+/** Where the rows and columns of a piece are in the values: see `PackArgs`. */
+export type PieceForm = Pick<PackArgs, 'inner' | 'outerStride' | 'innerStride' | 'columnStride' | 'rows' | 'columns'>;
+
+export class Packer {
+  private packed = new Uint8Array(0);
+
+  private constructor(private readonly engine: SimdEngine) {}
+
+  /** @throws UnavailableError if there is no WebAssembly SIMD, which browsers with WebGPU have. */
+  static async start(): Promise<Packer> {
+    return new Packer(await startEngine());
+  }
+
+  /** The packed bytes of a piece, as a matrix of its own. Valid until the next call. */
+  pack(values: Uint16Array, form: PieceForm, format: PackedFormat): Uint8Array {
+    const {engine} = this;
+    const type = TYPES[format];
+    const source = Math.ceil(engine.staticBytes / 64) * 64;
+    const target = source + Math.ceil(values.byteLength / 64) * 64;
+    const bytes = packedBytes(type, form.rows, form.columns);
+    // The last 64 bytes of a memory stay free.
+    const missing = target + bytes + 64 - engine.memory.buffer.byteLength;
+    if (missing > 0) engine.memory.grow(Math.ceil(missing / PAGE));
+    const {buffer} = engine.memory;
+    new Uint16Array(buffer, source, values.length).set(values);
+    const targetColumns = Math.ceil(form.columns / COLUMN_BLOCK) * COLUMN_BLOCK;
+    engine.run(...pack({...form, source, sourceType: BFLOAT16, target, targetType: type, targetColumns}));
+    // A copy: not every WebGPU takes bytes of memory that threads share.
+    if (this.packed.length < bytes) this.packed = new Uint8Array(bytes);
+    const packed = this.packed.subarray(0, bytes);
+    packed.set(new Uint8Array(buffer, target, bytes));
+    return packed;
+  }
+
+  dispose(): void {
+    void this.engine.dispose();
+  }
+}
+
+/** Bytes of a group of eight rows, and of a block of it. */
+export const groupSizes = (format: PackedFormat, columns: number): {group: number; block: number} => ({
+  group: packedBytes(TYPES[format], ROW_GROUP, columns),
+  block: packedBytes(TYPES[format], ROW_GROUP, COLUMN_BLOCK),
+});

@@ -1,0 +1,68 @@
+/** Compute programs: what WGSL files describe, and the shader text around it. */
+
+/** A number in the uniform buffer of a program. */
+export type NumberType = 'u32' | 'i32' | 'f32';
+
+/** The parts of a compute shader that differ between programs. */
+export interface Program {
+  /** Differs for all programs with different text. Errors name it. */
+  readonly name: string;
+  /** Invocations of a workgroup, at most 256. */
+  readonly size: number;
+  /** Types of the storage buffers by name, in the order of the bindings: those that are only read come first. */
+  readonly reads: Readonly<Record<string, string>>;
+  readonly writes: Readonly<Record<string, string>>;
+  /** Types of the numbers by name: `n.name` in the text. At most eight buffers and these fit on every device. */
+  readonly numbers: Readonly<Record<string, NumberType>>;
+  /** Declarations before the main function. */
+  readonly declarations?: string;
+  /** The main function. It sees `group`, the index of the workgroup, and `lane`, that of the invocation in it. */
+  readonly body: string;
+}
+
+/** The most workgroups in one dimension, on every device. */
+const MOST_GROUPS = 65_535;
+
+/** Workgroups in two dimensions; there may be more than were asked for. */
+export function gridOf(groups: number): [x: number, y: number] {
+  if (groups <= MOST_GROUPS) return [groups, 1];
+  const y = Math.ceil(groups / MOST_GROUPS);
+  return [Math.ceil(groups / y), y];
+}
+
+/** The whole shader. Every body must ignore groups after the last one. */
+export function shaderOf({size, reads, writes, numbers, declarations = '', body}: Program): string {
+  const buffers = [
+    ...Object.entries(reads).map(([name, type]) => ['read', name, type]),
+    ...Object.entries(writes).map(([name, type]) => ['read_write', name, type]),
+  ].map(([access, name, type], i) => `@group(0) @binding(${i}) var<storage, ${access}> ${name}: ${type};`);
+  const fields = Object.entries(numbers).map(([name, type]) => `${name}: ${type}`);
+  return `struct Numbers { ${fields.join(', ')} }
+${buffers.join('\n')}
+@group(0) @binding(${buffers.length}) var<uniform> n: Numbers;
+const SIZE = ${size}u;
+${declarations}
+@compute @workgroup_size(${size})
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let group = workgroup.y * workgroups.x + workgroup.x;
+${body}
+}
+`;
+}
+
+/** The numbers of a program as the bytes of its uniform buffer. */
+export function numbersOf({name, numbers}: Program, values: Readonly<Record<string, number>>): ArrayBuffer {
+  const entries = Object.entries(numbers);
+  const view = new DataView(new ArrayBuffer(Math.ceil(entries.length / 4) * 16));
+  entries.forEach(([key, type], i) => {
+    const value = values[key];
+    if (value === undefined) throw new Error(`internal: the program "${name}" has no value for "${key}".`);
+    if (type === 'f32') view.setFloat32(4 * i, value, true);
+    else view.setUint32(4 * i, value, true);
+  });
+  return view.buffer;
+}

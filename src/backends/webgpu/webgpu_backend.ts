@@ -1,0 +1,249 @@
+/**
+ * tfjs' WebGPU backend on a device of ours. Programs of this package are recorded into the same commands as those of
+ * tfjs, so that all run in order. Errors of the GPU, which by themselves would only be events, reach the caller: once
+ * there was one, nothing more is computed or read.
+ */
+import * as tf from '@tensorflow/tfjs';
+import {OutOfMemoryError, ValueError} from '../../base/errors';
+import {gridOf, numbersOf, type Program, shaderOf} from './program';
+import {type StockBackend, type StockBackendClass} from './stock_backend';
+
+/** A part of a tensor's buffer. Its first byte is at a multiple of 256. */
+export interface Part {
+  readonly tensor: tf.TensorInfo;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** What a program is run on. */
+export interface Run {
+  /** Tensors in the order of the program's buffers: those it reads, then those it writes. */
+  readonly tensors: readonly (tf.TensorInfo | Part)[];
+  readonly numbers: Readonly<Record<string, number>>;
+  /** Number of workgroups. */
+  readonly groups: number;
+}
+
+export interface WebGpuBackend extends StockBackend {
+  /** Tells it from tfjs' own, which has the same name. */
+  readonly isGemma3WebGpu: true;
+  /** Set once the device is lost, or has reported an error: what to throw. */
+  readonly broken: Error | undefined;
+  /** Records a program. Does nothing for 0 workgroups. */
+  run(program: Program, run: Run): void;
+  /** A new tensor without values. */
+  empty(shape: number[], dtype?: 'float32' | 'int32' | 'bool'): tf.TensorInfo;
+  /** The buffer of a tensor, on the GPU. */
+  bufferOf(tensor: tf.TensorInfo): GPUBuffer;
+  /** Writes bytes into a tensor that nothing has used yet. Both numbers are multiples of 4. */
+  writeBytes(tensor: tf.TensorInfo, bytes: Uint8Array, start: number): void;
+  /** Says that a program has written to a tensor, whose values the host may know. */
+  changed(tensor: tf.TensorInfo): void;
+  /** Ends the device. */
+  dispose(): void;
+}
+
+const AGAIN = "Call await useBackend('webgpu'), then load the model again; or use another backend.";
+
+/** Values of tensors of int32 with at most this many are also kept on the host: ids and positions, which are checked. */
+const KEPT = 2 ** 16;
+/** Bytes of free buffers that tfjs may keep for later tensors. */
+const POOL = 2 ** 28;
+
+/** tfjs' pool of buffers, which grows without limit. */
+interface Pool {
+  freeBuffers: Map<string, GPUBuffer[]>;
+  numFreeBuffers: number;
+  numBytesUsed: number;
+  numBytesAllocated: number;
+  acquireBuffer(size: number, ...rest: unknown[]): GPUBuffer;
+}
+
+/** The class, which extends that of the package that has been loaded. */
+export function webGpuBackendClass(
+  Stock: StockBackendClass,
+): new (device: GPUDevice, info?: GPUAdapterInfo) => WebGpuBackend {
+  return class Gemma3WebGpuBackend extends Stock implements WebGpuBackend {
+    readonly isGemma3WebGpu = true;
+    broken: Error | undefined;
+    private readonly pipelines = new Map<string, GPUComputePipeline>();
+
+    constructor(device: GPUDevice, info?: GPUAdapterInfo) {
+      super(device, info);
+      device.addEventListener('uncapturederror', event => this.fail(event.error));
+      void device.lost.then(({reason, message}) => {
+        if (reason === 'destroyed' && this.disposed) return;
+        const why = message ? `${reason}, ${message.replace(/\.$/, '')}` : reason;
+        this.broken ??= new Error(`The GPU device was lost: ${why}. ${AGAIN}`);
+      });
+      const pool = this.pool;
+      const {acquireBuffer} = pool;
+      pool.acquireBuffer = (size, ...rest) => {
+        if (size > device.limits.maxBufferSize) throw this.outOfMemory(size);
+        return acquireBuffer.call(pool, size, ...rest);
+      };
+    }
+
+    private get pool(): Pool {
+      return this.bufferManager as unknown as Pool;
+    }
+
+    private outOfMemory(bytes: number): OutOfMemoryError {
+      const largest = this.device.limits.maxBufferSize;
+      const used = this.bufferManager.numBytesUsed;
+      return new OutOfMemoryError({bytes, used, limit: used, largest});
+    }
+
+    /** Only the first error counts: others follow from it. */
+    private fail(error: GPUError): void {
+      const {message} = error;
+      const memory = error.constructor.name === 'GPUOutOfMemoryError' || /out of memory/i.test(message);
+      this.broken ??= memory
+        ? this.outOfMemory(0)
+        : new Error(`The GPU reported an error: ${message.split('\n')[0]!.replace(/\.$/, '')}. ${AGAIN}`);
+    }
+
+    private checkUsable(): void {
+      if (this.broken) throw this.broken;
+      if (this.disposed) throw new Error(`The backend "webgpu" was disposed of. ${AGAIN}`);
+    }
+
+    // === Used by our kernels ===
+
+    run(program: Program, {tensors, numbers, groups}: Run): void {
+      if (groups === 0) return;
+      this.checkUsable();
+      const pipeline = this.pipelineOf(program);
+      const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.UNIFORM;
+      const bytes = numbersOf(program, numbers);
+      const uniforms = this.bufferManager.acquireBuffer(bytes.byteLength, usage);
+      this.queue.writeBuffer(uniforms, 0, bytes);
+      this.uniformPendingDisposal.push(uniforms);
+      const resources = tensors.map(tensor => this.bindingOf(tensor));
+      const entries = [...resources, {buffer: uniforms}].map((resource, binding) => ({binding, resource}));
+      const group = this.device.createBindGroup({layout: pipeline.getBindGroupLayout(0), entries});
+      this.ensureCommandEncoderReady();
+      this.computePassEncoder ??= this.commandEncoder!.beginComputePass();
+      for (const one of tensors) this.commandQueueOwnedIds.add(('tensor' in one ? one.tensor : one).dataId);
+      this.computePassEncoder.setPipeline(pipeline);
+      this.computePassEncoder.setBindGroup(0, group);
+      this.computePassEncoder.dispatchWorkgroups(...gridOf(groups));
+      this.dispatchCountInPass++;
+      if (this.dispatchCountInPass < tf.env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE')) return;
+      this.endComputePassEncoder();
+      this.submitQueue();
+    }
+
+    private bindingOf(operand: tf.TensorInfo | Part): GPUBufferBinding {
+      if (!('tensor' in operand)) return this.tensorToBinding(operand, true) as GPUBufferBinding;
+      return {buffer: this.bufferOf(operand.tensor), offset: operand.offset, size: operand.bytes};
+    }
+
+    private pipelineOf(program: Program): GPUComputePipeline {
+      const known = this.pipelines.get(program.name);
+      if (known) return known;
+      const {name: label, reads, writes} = program;
+      const types: GPUBufferBindingType[] = [
+        ...Object.keys(reads).map(() => 'read-only-storage' as const),
+        ...Object.keys(writes).map(() => 'storage' as const),
+        'uniform',
+      ];
+      const entries = types.map((type, binding) => ({binding, visibility: GPUShaderStage.COMPUTE, buffer: {type}}));
+      const layout = this.device.createPipelineLayout({
+        bindGroupLayouts: [this.device.createBindGroupLayout({entries, label})],
+      });
+      const module = this.device.createShaderModule({code: shaderOf(program), label});
+      const pipeline = this.device.createComputePipeline({layout, compute: {module, entryPoint: 'main'}, label});
+      this.pipelines.set(program.name, pipeline);
+      return pipeline;
+    }
+
+    empty(shape: number[], dtype: 'float32' | 'int32' | 'bool' = 'float32'): tf.TensorInfo {
+      const nothing = tf.util.sizeFromShape(shape) === 0;
+      return this.makeTensorInfo(shape, dtype, nothing ? tf.util.getTypedArrayFromDType(dtype, 0) : undefined);
+    }
+
+    bufferOf({dataId}: tf.TensorInfo): GPUBuffer {
+      this.uploadToGPU(dataId);
+      return this.tensorMap.get(dataId).resource!;
+    }
+
+    writeBytes(tensor: tf.TensorInfo, bytes: Uint8Array, start: number): void {
+      this.checkUsable();
+      this.queue.writeBuffer(this.bufferOf(tensor), start, bytes as Uint8Array<ArrayBuffer>);
+    }
+
+    changed({dataId}: tf.TensorInfo): void {
+      this.tensorMap.get(dataId).values = null;
+    }
+
+    // === Used by tfjs ===
+
+    override uploadToGPU(dataId: object): void {
+      this.checkUsable();
+      const entry = this.tensorMap.get(dataId);
+      const {values, dtype} = entry;
+      super.uploadToGPU(dataId);
+      if (dtype === 'int32' && values && values.length <= KEPT) entry.values = values;
+    }
+
+    /** tfjs binds whole buffers. @param uploaded whether it may have to be uploaded first. */
+    override tensorToBinding(tensor: tf.TensorInfo | null, upload = false): object | null {
+      if (upload && tensor) this.uploadToGPU(tensor.dataId);
+      const binding = super.tensorToBinding(tensor) as {buffer?: GPUBuffer} | null;
+      const most = this.device.limits.maxStorageBufferBindingSize;
+      if (binding?.buffer && binding.buffer.size > most) {
+        throw new OutOfMemoryError({bytes: binding.buffer.size, used: 0, limit: most, largest: most});
+      }
+      return binding;
+    }
+
+    override submitQueue(): void {
+      super.submitQueue();
+      const {pool} = this;
+      if (pool.numBytesAllocated - pool.numBytesUsed <= POOL) return;
+      for (const [key, buffers] of pool.freeBuffers) {
+        for (const buffer of buffers) {
+          pool.numBytesAllocated -= buffer.size;
+          buffer.destroy();
+        }
+        pool.numFreeBuffers -= buffers.length;
+        pool.freeBuffers.set(key, []);
+      }
+    }
+
+    override async read(dataId: object): Promise<tf.backend_util.BackendValues> {
+      const {values} = this.tensorMap.get(dataId);
+      // What the host has written is right whatever the GPU did.
+      if (values && this.tensorMap.get(dataId).resource == null) return values;
+      this.checkUsable();
+      try {
+        const read = await super.read(dataId);
+        // Errors of what was computed before come at the latest with the values.
+        if (this.broken) throw this.broken;
+        return read;
+      } catch (error) {
+        // The reason why the device was lost comes after the failures that it causes.
+        await new Promise(resolve => setTimeout(resolve));
+        throw this.broken ?? error;
+      }
+    }
+
+    override readSync(dataId: object): tf.backend_util.BackendValues {
+      const {values} = this.tensorMap.get(dataId);
+      if (values) return values;
+      this.checkUsable();
+      if (typeof OffscreenCanvas !== 'undefined') return super.readSync(dataId);
+      throw new ValueError(
+        'Expected a tensor on the backend "webgpu" to be read with `await tensor.data()` or `await tensor.array()`. ' +
+          'Received: `dataSync` or `arraySync`, which cannot wait for a GPU here.',
+      );
+    }
+
+    override dispose(): void {
+      if (this.disposed) return;
+      super.dispose();
+      this.device.destroy();
+    }
+  };
+}

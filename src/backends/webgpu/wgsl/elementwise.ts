@@ -1,0 +1,94 @@
+/** Programs with one invocation for each value or pair of values. */
+import {type Program} from '../program';
+
+/** On some GPUs `tanh` is NaN for large arguments, where it is ±1 long before. */
+export const TANH = `
+fn boundedTanh(value: f32) -> f32 { return tanh(clamp(value, -15.0, 15.0)); }`;
+
+/** GELU in its tanh form. */
+export const GELU = `${TANH}
+fn gelu(value: f32) -> f32 {
+  return 0.5 * value * (1.0 + boundedTanh(0.7978845608028654 * (value + 0.044715 * value * value * value)));
+}`;
+
+/** gelu(x) → y */
+export const gelu: Program = {
+  name: 'gelu',
+  size: 64,
+  reads: {x: 'array<f32>'},
+  writes: {y: 'array<f32>'},
+  numbers: {count: 'u32'},
+  declarations: GELU,
+  body: `
+  let index = group * SIZE + lane;
+  if (index < n.count) { y[index] = gelu(x[index]); }`,
+};
+
+/** gelu(gate) · value → y */
+export const gatedGelu: Program = {
+  name: 'gated_gelu',
+  size: 64,
+  reads: {gate: 'array<f32>', value: 'array<f32>'},
+  writes: {y: 'array<f32>'},
+  numbers: {count: 'u32'},
+  declarations: GELU,
+  body: `
+  let index = group * SIZE + lane;
+  if (index < n.count) { y[index] = gelu(gate[index]) * value[index]; }`,
+};
+
+/** Turns pairs of features: x (batch, length, heads, 2 · half), tables (1 or batch, length, half) → y. */
+export const rotary: Program = {
+  name: 'rotary',
+  size: 64,
+  reads: {x: 'array<f32>', cosines: 'array<f32>', sines: 'array<f32>'},
+  writes: {y: 'array<f32>'},
+  numbers: {pairs: 'u32', half: 'u32', heads: 'u32', angles: 'u32', direction: 'f32'},
+  body: `
+  let index = group * SIZE + lane;
+  if (index >= n.pairs) { return; }
+  let i = index % n.half;
+  let vector = index / n.half;
+  let angle = ((vector / n.heads) * n.half + i) % n.angles;
+  let at = vector * 2u * n.half + i;
+  let a = x[at];
+  let b = x[at + n.half];
+  let c = cosines[angle];
+  let s = sines[angle] * n.direction;
+  y[at] = a * c - b * s;
+  y[at + n.half] = b * c + a * s;`,
+};
+
+/** Writes new tokens (batch, length, width) into slots (batch, capacity, width): position p is in slot p mod capacity. */
+export const cacheUpdate: Program = {
+  name: 'cache_update',
+  size: 64,
+  reads: {tokens: 'array<f32>', rows: 'array<i32>'},
+  writes: {slots: 'array<f32>'},
+  numbers: {count: 'u32', length: 'u32', width: 'u32', capacity: 'u32'},
+  body: `
+  let index = group * SIZE + lane;
+  if (index >= n.count) { return; }
+  let i = index % n.width;
+  let t = (index / n.width) % n.length;
+  let row = index / (n.width * n.length);
+  // Start and number of tokens of the row. If there are more than slots, the last ones are kept.
+  let tokensOfRow = u32(rows[2u * row + 1u]);
+  if (t >= tokensOfRow || t + n.capacity < tokensOfRow) { return; }
+  let slot = (u32(rows[2u * row]) + t) % n.capacity;
+  slots[(row * n.capacity + slot) * n.width + i] = tokens[index];`,
+};
+
+/** Rows of a table of float32 → y (count, width); NaN for ids that are no rows. */
+export const embedding: Program = {
+  name: 'embedding',
+  size: 64,
+  reads: {table: 'array<u32>', ids: 'array<i32>'},
+  writes: {y: 'array<u32>'},
+  numbers: {count: 'u32', width: 'u32', rows: 'u32'},
+  body: `
+  let index = group * SIZE + lane;
+  if (index >= n.count) { return; }
+  let id = bitcast<u32>(ids[index / n.width]);
+  y[index] = select(0x7fc00000u, table[min(id, n.rows - 1u) * n.width + index % n.width], id < n.rows);`,
+};

@@ -1,0 +1,7 @@
+/**
+ * Runs before each test file: what is random without a seed, such as new weights, is the same in each run. Another value
+ * of TEST_SEED tries other numbers.
+ */
+import alea from 'seedrandom/lib/alea.js';
+
+Math.random = alea(process.env.TEST_SEED ?? '1');
