@@ -7,6 +7,8 @@ import {type Frame, refuseJpeg, ZIGZAG} from './jpeg_frame';
 import {type ColourSpace, toPixels} from './jpeg_planes';
 import {HuffmanTable, readScan} from './jpeg_scan';
 import {STANDARD_AC, STANDARD_DC} from './jpeg_standard_tables';
+import {type ImageOrientation} from './choices';
+import {exifOrientation} from './orientation';
 import {checkImageSize, type Pixels} from './pixels';
 
 export const isJpeg = (bytes: Uint8Array): boolean => bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
@@ -19,6 +21,7 @@ const SOS = 0xda;
 const DQT = 0xdb;
 const DRI = 0xdd;
 const JFIF = 0xe0;
+const EXIF = 0xe1;
 const ADOBE = 0xee;
 /** Maximum number of scans. A scan of few bytes can cover the whole image, so more would take minutes. */
 const MAX_SCANS = 500;
@@ -29,12 +32,11 @@ const FRAMES = [0xc0, 0xc1, 0xc2];
 const OTHER_FRAMES = [0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf];
 
 /**
- * Decodes a JPEG file. Grey becomes three equal channels. The EXIF orientation is ignored, as in TensorFlow's
- * `decode_jpeg`.
+ * Decodes a JPEG file. Grey becomes three equal channels.
  *
  * @throws ValueError if the bytes are not a JPEG image, are damaged, or have more pixels than `MAX_IMAGE_PIXELS`.
  */
-export function decodeJpeg(bytes: Uint8Array): Pixels {
+export function decodeJpeg(bytes: Uint8Array, imageOrientation: ImageOrientation = 'from-image'): Pixels {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const quantization: (Uint16Array | undefined)[] = [];
   let dc: (HuffmanTable | undefined)[] = [];
@@ -43,6 +45,7 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
   let restartInterval = 0;
   let jfif = false;
   let adobe: number | undefined;
+  let orientation: number | undefined;
   let scans = 0;
 
   for (let at = 2; ;) {
@@ -62,6 +65,7 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
       else if (marker === DHT) readHuffman(body, dc, ac);
       else if (marker === DRI) restartInterval = body.getUint16(0);
       else if (marker === JFIF) jfif ||= body.byteLength >= 5 && body.getUint32(0) === 0x4a464946;
+      else if (marker === EXIF && scans === 0 && isExif(body)) orientation ??= exifOrientation(shifted(body, 6));
       else if (marker === ADOBE && body.byteLength >= 12 && body.getUint32(0) === 0x41646f62) adobe = body.getUint8(11);
       else if (FRAMES.includes(marker)) {
         if (frame) refuseJpeg('a file with several frames');
@@ -84,8 +88,17 @@ export function decodeJpeg(bytes: Uint8Array): Pixels {
     }
   }
   if (!frame || scans === 0) return refuseJpeg('a file without pixels');
-  return toPixels(frame, quantization, colourSpace(frame, jfif, adobe), adobe !== undefined);
+  const turn = imageOrientation === 'none' ? 1 : (orientation ?? 1);
+  return toPixels(frame, quantization, colourSpace(frame, jfif, adobe), adobe !== undefined, turn);
 }
+
+/** "Exif", a zero and any byte, before the metadata. Other metadata is in segments of the same kind. */
+function isExif(body: DataView): boolean {
+  return body.byteLength > 6 && body.getUint32(0) === 0x45786966 && body.getUint8(4) === 0;
+}
+
+const shifted = ({buffer, byteOffset, byteLength}: DataView, by: number) =>
+  new DataView(buffer, byteOffset + by, byteLength - by);
 
 function readQuantization(body: DataView, tables: (Uint16Array | undefined)[]): void {
   for (let at = 0; at < body.byteLength;) {

@@ -3,6 +3,7 @@
  * and converts the colours.
  */
 import {type Component, type Frame, refuseJpeg} from './jpeg_frame';
+import {type Placement, placementOf} from './orientation';
 import {type Pixels} from './pixels';
 
 export type ColourSpace = 'grey' | 'rgb' | 'ycc' | 'cmyk' | 'ycck';
@@ -17,11 +18,13 @@ interface Plane {
 
 const clamp = (value: number) => (value < 0 ? 0 : value > 255 ? 255 : value);
 
+/** @param orientation the value of EXIF, 1 to 8. */
 export function toPixels(
   frame: Frame,
   tables: readonly (Uint16Array | undefined)[],
   space: ColourSpace,
   inverted: boolean,
+  orientation: number,
 ): Pixels {
   const {width, height, maxH, maxV} = frame;
   const planes = frame.components.map(component => {
@@ -31,7 +34,9 @@ export function toPixels(
     component.coefficients = new Int16Array(0);
     return enlarged(plane, maxH / component.h, maxV / component.v, width, height);
   });
-  return {height, width, channels: 3, values: toColours(planes, space, inverted, width, height)};
+  const placement = placementOf(orientation, width, height);
+  const values = toColours(planes, space, inverted, width, height, placement);
+  return {height: placement.height, width: placement.width, channels: 3, values};
 }
 
 // === Transform ===
@@ -217,14 +222,21 @@ const GREEN_OF_RED = 46802;
 const GREEN_OF_BLUE = 22554;
 const HALF = 32768;
 
-function toColours(planes: Plane[], space: ColourSpace, inverted: boolean, width: number, height: number): Uint8Array {
+function toColours(
+  planes: Plane[],
+  space: ColourSpace,
+  inverted: boolean,
+  width: number,
+  height: number,
+  {first, across, down}: Placement,
+): Uint8Array {
   const values = new Uint8Array(width * height * 3);
   const [one, two = one, three = one, four = one] = planes as [Plane, ...Plane[]];
   const lightAndColour = space === 'ycc' || space === 'ycck';
   const inks = space === 'cmyk' || space === 'ycck';
-  let to = 0;
+  const step = across * 3;
   for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, to += 3) {
+    for (let x = 0, to = (first + y * down) * 3; x < width; x++, to += step) {
       let red = one.values[y * one.stride + x]!;
       let green = two.values[y * two.stride + x]!;
       let blue = three.values[y * three.stride + x]!;

@@ -3,6 +3,8 @@
  * TensorFlow's `decode_png(channels=3)`: alpha is dropped, 16 bits are cut to the upper 8, grey becomes three equal
  * channels.
  */
+import {type ImageOrientation} from './choices';
+import {exifOrientation, placementOf} from './orientation';
 import {checkImageSize, type Pixels} from './pixels';
 import {damaged, type Header, RowReader, sizeOfRows} from './png_rows';
 
@@ -25,48 +27,67 @@ const MAX_RATIO = 1032;
  *
  * @throws ValueError if the bytes are not a PNG image, are damaged, or have more pixels than `MAX_IMAGE_PIXELS`.
  */
-export async function decodePng(bytes: Uint8Array): Promise<Pixels> {
-  const {header, palette, data} = readChunks(bytes);
+export async function decodePng(bytes: Uint8Array, imageOrientation: ImageOrientation = 'from-image'): Promise<Pixels> {
+  const {header, palette, exif, data} = readChunks(bytes);
   const {width, height} = header;
   checkImageSize(width, height);
   // Checked before memory is allocated for the pixels.
   if (sizeOfRows(header) > MAX_RATIO * data.reduce((sum, {length}) => sum + length, 0)) return incomplete();
-  const reader = new RowReader(header, palette);
+  const orientation = exif && imageOrientation === 'from-image' ? exifOrientation(exif) : 1;
+  const placement = placementOf(orientation, width, height);
+  const reader = new RowReader(header, palette, placement);
   await inflate(data, reader);
-  return {height, width, channels: 3, values: reader.values};
+  return {height: placement.height, width: placement.width, channels: 3, values: reader.values};
 }
 
 const incomplete = () => damaged('a file with fewer pixels than its header says');
 
-function readChunks(bytes: Uint8Array): {header: Header; palette: Uint8Array; data: Uint8Array[]} {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+interface Chunks {
+  header: Header;
+  palette: Uint8Array;
+  /** EXIF metadata. */
+  exif: DataView | undefined;
+  /** Compressed rows. */
+  data: Uint8Array[];
+}
+
+function readChunks(bytes: Uint8Array): Chunks {
+  const view = viewOf(bytes);
   const data: Uint8Array[] = [];
   let header: Header | undefined;
   let palette: Uint8Array = new Uint8Array(0);
+  let exif: DataView | undefined;
+  let complete = false;
   for (let at = SIGNATURE.length, ended = false; !ended;) {
     if (at + 12 > bytes.length) damaged('a file that ends too early');
     const length = view.getUint32(at);
     const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     if (at + 12 + length > bytes.length) damaged('a file that ends too early');
     const body = bytes.subarray(at + 8, at + 8 + length);
+    const intact = () => crc32(bytes.subarray(at + 4, at + 8 + length)) === view.getUint32(at + 8 + length);
     // The type of ancillary chunks, such as text, starts with a lower-case letter. They do not change the pixels.
     const ancillary = (bytes[at + 4]! & 32) > 0;
-    if (!ancillary && crc32(bytes.subarray(at + 4, at + 8 + length)) !== view.getUint32(at + 8 + length))
-      damaged('a file with a wrong checksum');
+    if (!ancillary && !intact()) damaged('a file with a wrong checksum');
     if (!header && (type !== 'IHDR' || length !== 13)) damaged('a file without a header');
     if (type === 'IHDR') {
       if (header) damaged('a file with several headers');
-      header = readHeader(new DataView(body.buffer, body.byteOffset, length));
+      header = readHeader(viewOf(body));
     } else if (type === 'PLTE') {
       if (palette.length > 0 || data.length > 0) damaged('a file with a palette in the wrong place');
       palette = body;
-    } else if (type === 'IDAT') data.push(body);
-    else if (type === 'IEND') ended = true;
+    } else if (type === 'IDAT') {
+      // As in libpng, the first other chunk ends the pixels.
+      if (!complete) data.push(body);
+    } else if (type === 'IEND') ended = true;
+    else if (type === 'eXIf' && data.length === 0 && !exif && intact()) exif = viewOf(body);
     else if (!ancillary) damaged(`a file with an unknown part, ${JSON.stringify(type)}`);
+    complete ||= data.length > 0 && type !== 'IDAT';
     at += 12 + length;
   }
-  return {header: header!, palette, data};
+  return {header: header!, palette, exif, data};
 }
+
+const viewOf = ({buffer, byteOffset, byteLength}: Uint8Array) => new DataView(buffer, byteOffset, byteLength);
 
 function readHeader(view: DataView): Header {
   const [width, height, depth, colour] = [view.getUint32(0), view.getUint32(4), view.getUint8(8), view.getUint8(9)];

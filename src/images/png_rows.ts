@@ -1,5 +1,6 @@
 /** The rows of a PNG image: undoes their filters and converts their samples to colours, as they are decompressed. */
 import {ValueError} from '../base/errors';
+import {type Placement} from './orientation';
 
 /** Samples per pixel, by colour type. */
 export const SAMPLES: Readonly<Record<number, number>> = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4};
@@ -54,7 +55,7 @@ export const sizeOfRows = (header: Header): number =>
 
 /** Takes the bytes of rows in pieces of any size, so that they are never in memory all at once. */
 export class RowReader {
-  /** The pixels (height, width, 3). */
+  /** The pixels (height, width, 3) of the upright image. */
   readonly values: Uint8Array;
   private readonly passes: Pass[];
   private readonly colours: Uint8Array | undefined;
@@ -70,6 +71,7 @@ export class RowReader {
   constructor(
     private readonly header: Header,
     palette: Uint8Array,
+    private readonly placement: Placement,
   ) {
     const {width, height, depth, colour} = header;
     this.values = new Uint8Array(width * height * 3);
@@ -98,8 +100,9 @@ export class RowReader {
 
   private finishRow(): void {
     const {line, above, pass, row} = this;
+    const {first, across, down} = this.placement;
     unfilter(line, above, this.step);
-    this.expand(line, ((pass.y + row * pass.dy) * this.header.width + pass.x) * 3, pass.dx * 3);
+    this.expand(line, (first + (pass.y + row * pass.dy) * down + pass.x * across) * 3, pass.dx * across * 3);
     this.filled = 0;
     this.row++;
     if (this.done && this.passes.length > 0) {

@@ -2,10 +2,8 @@
  * Resizes images exactly like TensorFlow's kernels: in float32 and in the same order of operations, because results are
  * rounded to integers afterwards, so even the last bit can matter.
  */
+import {type Interpolation} from './choices';
 import {checkImageSize, type Pixels} from './pixels';
-
-export const INTERPOLATIONS = ['bilinear', 'nearest', 'bicubic', 'lanczos3', 'lanczos5'] as const;
-export type Interpolation = (typeof INTERPOLATIONS)[number];
 
 const f = Math.fround;
 

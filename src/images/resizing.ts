@@ -3,7 +3,8 @@
  * Integers stay integers.
  */
 import {checkImageSize, type Pixels} from './pixels';
-import {type Interpolation, resample} from './resample';
+import {type Interpolation} from './choices';
+import {resample} from './resample';
 
 export interface ResizingOptions {
   /** Height and width. */

@@ -22,6 +22,12 @@ export interface ChatMessage {
   content: string | readonly (TextPart | ImagePart)[];
 }
 
+/** A message that does not change when the given one does. Images are not copied. */
+export const copyMessage = ({role, content}: ChatMessage): ChatMessage => ({
+  role,
+  content: typeof content === 'string' ? content : content.map(part => ({...part})),
+});
+
 export interface ChatTemplateOptions {
   /** Start the model's answer after the last message. Defaults to false. */
   addGenerationPrompt?: boolean;
@@ -34,7 +40,7 @@ export interface ChatTemplateOptions {
 
 export const START_OF_TURN = '<start_of_turn>';
 export const END_OF_TURN = '<end_of_turn>';
-const START_OF_IMAGE = '<start_of_image>';
+export const START_OF_IMAGE = '<start_of_image>';
 /**
  * Tokens that start and end texts, turns and images. `<image_soft_token>` is Hugging Face's place of an image. The
  * vocabulary of KerasHub never reads `<bos>`, `<eos>` and `<pad>` in a text, but other tokenizers do.
@@ -52,7 +58,7 @@ const CONTROL_TOKENS = [
  *     // '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n'
  *
  * @throws ValueError unless user and model take turns, starting with the user; on control tokens in texts, and on
- * unknown options.
+ * unknown options and keys of messages, such as Ollama's `images`.
  */
 export function applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
   checkKeys('applyChatTemplate', options, ['addGenerationPrompt', 'allowControlTokens']);
@@ -60,6 +66,7 @@ export function applyChatTemplate(messages: readonly ChatMessage[], options: Cha
   if (!Array.isArray(messages)) {
     throw new ValueError(`Expected messages as a list of {role, content}. Received: ${show(messages)}.`);
   }
+  for (const message of messages as unknown[]) checkKeys('A message', message as object, ['role', 'content']);
   const system = messages[0]?.role === 'system' ? messages[0] : undefined;
   const turns = system ? messages.slice(1) : messages;
   if (turns.length === 0) throw new ValueError('Expected a user message. Received: none.');
@@ -122,6 +129,7 @@ function checkedParts(content: unknown): (TextPart | ImagePart)[] {
         `Received: ${show(content)}.`,
     );
   }
+  for (const part of parts) checkKeys(`A part of type "${part.type}"`, part, ['type', part.type]);
   return parts;
 }
 
@@ -138,4 +146,22 @@ function checkedText(texts: readonly unknown[], allowControlTokens: boolean): st
     `Expected messages without control tokens, which start and end texts, turns and images. Received: ${show(text)} ` +
       `with ${token}. Leave it out, or set allowControlTokens if you trust the author of the text.`,
   );
+}
+
+/**
+ * Every text in Google's template, in order, and every call of `trim`. A template that writes these in this order writes
+ * what `applyChatTemplate` does, however it is formatted.
+ */
+const GEMMA_TEXTS = [
+  ...['system', '\n\n', '\n\n', '', 'user', 'assistant', 'model', START_OF_TURN, '\n', '', '|trim'],
+  ...['image', START_OF_IMAGE, 'text', '|trim', `${END_OF_TURN}\n`, `${START_OF_TURN}model\n`],
+];
+
+/** Whether a Jinja template is Google's for Gemma 3, whose texts `applyChatTemplate` writes. It is not executed. */
+export function isGemmaTemplate(template: string): boolean {
+  const plain = template.replace(/\[['"]\w+['"]\]/g, '').replace(/raise_exception\([^)]*\)/g, '');
+  const texts = [...plain.matchAll(/'([^']*)'|"([^"]*)"|(\|\s*trim\b)/g)].map(([, single, double, trim]) =>
+    trim === undefined ? (single ?? double)!.replaceAll('\\n', '\n') : '|trim',
+  );
+  return texts.join('\0') === GEMMA_TEXTS.join('\0');
 }

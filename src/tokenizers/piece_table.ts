@@ -3,6 +3,10 @@
 // Looked up once: this is the innermost loop, and in a sandbox, such as that of tests, access to globals is slow.
 const {imul} = Math;
 
+/** Of the hash FNV-1a. */
+const SEED = 0x811c9dc5 | 0;
+const PRIME = 0x01000193;
+
 /**
  * A hash table over the bytes of the pieces in the model's file.
  *
@@ -46,10 +50,25 @@ export class PieceTable {
     return this.slots[this.slotOf(text, start, end)]! - 1;
   }
 
+  /** Calls `visit` with each piece that the text has at `start`, the shortest first. */
+  forEachPrefix(text: Uint8Array, start: number, visit: (id: number, end: number) => void): void {
+    const last = Math.min(start + this.longest, text.length);
+    let hash = SEED;
+    for (let end = start + 1; end <= last; end++) {
+      hash = imul(hash ^ text[end - 1]!, PRIME);
+      const id = this.slots[this.slotAt(hash, text, start, end)]! - 1;
+      if (id >= 0) visit(id, end);
+    }
+  }
+
   /** The slot of these bytes, or the empty slot where they belong. */
   private slotOf(text: Uint8Array, start: number, end: number): number {
-    let hash = 0x811c9dc5 | 0;
-    for (let i = start; i < end; i++) hash = imul(hash ^ text[i]!, 0x01000193);
+    let hash = SEED;
+    for (let i = start; i < end; i++) hash = imul(hash ^ text[i]!, PRIME);
+    return this.slotAt(hash, text, start, end);
+  }
+
+  private slotAt(hash: number, text: Uint8Array, start: number, end: number): number {
     // FNV mixes its low bits poorly for short inputs, and the mask keeps only low bits.
     let slot = (hash ^ (hash >>> 15)) & this.mask;
     for (;;) {

@@ -1,11 +1,15 @@
-/** The parts of SentencePiece that Gemma uses: byte pair encoding, identity normalization, byte fallback. */
+/** SentencePiece: models of all four types, their normalization, byte fallback. */
 import {show, ValueError} from '../base/errors';
 import {bpe, type BpeVocabulary} from './bpe';
+import {CharacterMap} from './character_map';
 import {PieceTable} from './piece_table';
 import {PrefixSet} from './prefix_set';
-import {normalize, SPACE_SYMBOL} from './sentence_piece_normalizer';
+import {normalize} from './sentence_piece_normalizer';
 import {ModelType, parseSentencePieceProto, PieceType, type SentencePieceProto} from './sentence_piece_proto';
 import {type DecodablePieces, StreamingDecoder} from './streaming_decoder';
+import {SPACE_SYMBOL} from './symbols';
+import {unigram} from './unigram';
+import {characters, words} from './whole_pieces';
 
 export {StreamingDecoder} from './streaming_decoder';
 
@@ -32,6 +36,9 @@ export class SentencePiece {
   private readonly vocabulary: BpeVocabulary;
   /** The id of each byte's piece; empty without byte fallback. */
   private readonly byteIds: Int32Array;
+  private readonly characterMap: CharacterMap | undefined;
+  /** Splits normalized text into pieces, as the type of the model says. */
+  private readonly split: (text: Uint8Array, emit: (id: number, start: number, end: number) => void) => void;
   private readonly byIdCache: (string | undefined)[] = [];
   private readonly decodable: DecodablePieces;
 
@@ -69,6 +76,8 @@ export class SentencePiece {
       hasUnused: types.includes(PieceType.unused),
     };
 
+    this.split = this.splitter();
+    this.characterMap = this.model.charsmap.length ? new CharacterMap(this.model.charsmap) : undefined;
     this.unkId = types.indexOf(PieceType.unknown);
     if (this.unkId < 0) throw invalid('there is no unknown piece');
     if (types.includes(PieceType.unknown, this.unkId + 1)) throw invalid('there are two unknown pieces');
@@ -105,10 +114,10 @@ export class SentencePiece {
     if (typeof text !== 'string') {
       throw new ValueError(`Expected the text to encode to be a string. Received: ${show(text)}. Pass a string.`);
     }
-    const bytes = normalize(text, this.model, this.vocabulary.userDefined);
+    const bytes = normalize(text, this.model, this.vocabulary.userDefined, this.characterMap);
     const ids: number[] = [];
-    bpe(bytes, this.vocabulary, (id, start, end) => {
-      if (id >= 0) ids.push(id);
+    this.split(bytes, (id, start, end) => {
+      if (id >= 0 && id !== this.unkId) ids.push(id);
       else if (this.model.byteFallback) for (let i = start; i < end; i++) ids.push(this.byteIds[bytes[i]!]!);
       // The library reports a run of unknown characters as one piece.
       else if (ids[ids.length - 1] !== this.unkId) ids.push(this.unkId);
@@ -131,6 +140,20 @@ export class SentencePiece {
   /** A decoder for ids that arrive one by one. */
   decoder(): StreamingDecoder {
     return new StreamingDecoder(this.decodable);
+  }
+
+  private splitter(): SentencePiece['split'] {
+    const {vocabulary} = this;
+    switch (this.model.modelType) {
+      case ModelType.unigram:
+        return unigram(vocabulary);
+      case ModelType.word:
+        return (text, emit) => words(text, vocabulary, emit);
+      case ModelType.char:
+        return (text, emit) => characters(text, vocabulary, emit);
+      default:
+        return (text, emit) => bpe(text, vocabulary, emit);
+    }
   }
 
   private find(piece: string): number {
@@ -209,23 +232,13 @@ function invalid(reason: string): ValueError {
   );
 }
 
-function checkImplemented(model: SentencePieceProto): void {
+function checkImplemented({modelType, hasDenormalizer}: SentencePieceProto): void {
   const refuse = (expected: string, received: string): never => {
-    throw new ValueError(
-      `Expected a SentencePiece model ${expected}. Received: ${received}. ` +
-        `Only models like Gemma's are implemented: byte pair encoding with identity normalization.`,
-    );
+    throw new ValueError(`Expected a SentencePiece model ${expected}. Received: ${received}.`);
   };
-  if (model.modelType !== ModelType.bpe) {
-    const name = Object.entries(ModelType).find(([, type]) => type === model.modelType)?.[0] ?? String(model.modelType);
-    refuse('of the type "bpe"', `one of the type "${name}"`);
+  const types = Object.entries(ModelType);
+  if (!types.some(([, type]) => type === modelType)) {
+    refuse(`of the type ${types.map(([name]) => `"${name}"`).join(', ')}`, `one of the type ${modelType}`);
   }
-  if (model.hasCharsmap) {
-    refuse('with identity normalization', `one with the normalization rules ${show(model.normalizerName)}`);
-  }
-  if (model.hasDenormalizer) refuse('without denormalization', 'one with denormalization rules');
-  if (!model.escapeWhitespaces) refuse('with `escape_whitespaces`', 'one with `escape_whitespaces: false`');
-  if (model.treatWhitespaceAsSuffix) {
-    refuse('without `treat_whitespace_as_suffix`', 'one with `treat_whitespace_as_suffix: true`');
-  }
+  if (hasDenormalizer) refuse('without denormalization', 'one with denormalization rules, which are not implemented');
 }

@@ -1,51 +1,85 @@
 /** Normalization, the step before encoding in SentencePiece: text to UTF-8 bytes, with U+2581 in place of spaces. */
+import {type CharacterMap} from './character_map';
 import {type PrefixSet} from './prefix_set';
+import {SPACE_SYMBOL} from './symbols';
 import {utf8Length} from './utf8';
-
-/** Stands for a space in SentencePiece. */
-export const SPACE_SYMBOL = '\u2581';
 
 const SPACE = 0x20;
 const SPACE_BYTES = [0xe2, 0x96, 0x81] as const;
 
 const encoder = new TextEncoder();
 
-/** The identity normalizer's settings. */
+/** The normalizer's settings. */
 export interface NormalizerSettings {
+  /** Add a space in front of the text, or behind it. */
   readonly addDummyPrefix: boolean;
+  readonly treatWhitespaceAsSuffix: boolean;
   readonly removeExtraWhitespaces: boolean;
+  /** Write spaces as U+2581. */
+  readonly escapeWhitespaces: boolean;
 }
 
-/** Normalizes a text. Lone surrogates, which UTF-8 cannot represent, become U+FFFD. */
-export function normalize(text: string, settings: NormalizerSettings, userDefined: PrefixSet): Uint8Array {
-  if (settings.removeExtraWhitespaces) return removeExtraSpaces(encoder.encode(text), settings, userDefined);
+/**
+ * Normalizes a text. Lone surrogates, which UTF-8 cannot represent, become U+FFFD.
+ *
+ * @param map replaces characters. User-defined pieces are not changed.
+ */
+export function normalize(
+  text: string,
+  settings: NormalizerSettings,
+  userDefined: PrefixSet,
+  map?: CharacterMap,
+): Uint8Array {
   if (!text) return new Uint8Array(0);
-  return encoder.encode((settings.addDummyPrefix ? SPACE_SYMBOL : '') + text.replaceAll(' ', SPACE_SYMBOL));
+  if (settings.removeExtraWhitespaces || map) return normalizeParts(encoder.encode(text), settings, userDefined, map);
+  const space = settings.escapeWhitespaces ? SPACE_SYMBOL : ' ';
+  const added = settings.addDummyPrefix ? space : '';
+  const escaped = text.replaceAll(' ', space);
+  return encoder.encode(settings.treatWhitespaceAsSuffix ? escaped + added : added + escaped);
 }
 
-/** Removes spaces at both ends and reduces runs of spaces to one. User-defined pieces are not changed. */
-function removeExtraSpaces(text: Uint8Array, settings: NormalizerSettings, userDefined: PrefixSet): Uint8Array {
-  const chunkEnd = (at: number): number => {
-    const size = userDefined.longestAt(text, at) || utf8Length(text[at]!);
-    return Math.min(at + size, text.length);
-  };
+/** Replaces characters; removes spaces at both ends and reduces runs of spaces to one, if the settings say so. */
+function normalizeParts(
+  text: Uint8Array,
+  settings: NormalizerSettings,
+  userDefined: PrefixSet,
+  map: CharacterMap | undefined,
+): Uint8Array {
+  const {removeExtraWhitespaces: remove, addDummyPrefix, treatWhitespaceAsSuffix} = settings;
+  const space: readonly number[] = settings.escapeWhitespaces ? SPACE_BYTES : [SPACE];
   let at = 0;
-  while (at < text.length && text[at] === SPACE && chunkEnd(at) === at + 1) at++;
+  /** The next part of the text as it is normalized. Moves behind it. */
+  const next = (): Uint8Array => {
+    const start = at;
+    const whole = userDefined.longestAt(text, at);
+    const rule = whole ? undefined : map?.longestAt(text, at);
+    at += whole || rule?.length || Math.min(utf8Length(text[at]!), text.length - at);
+    return rule ? rule.by : text.subarray(start, at);
+  };
+
+  // Without the spaces in front. What is left begins at `at`.
+  while (remove && at < text.length) {
+    const start = at;
+    const part = next();
+    if (part.length === 1 && part[0] === SPACE) continue;
+    at = start;
+    break;
+  }
   if (at === text.length) return new Uint8Array(0);
 
-  const out: number[] = settings.addDummyPrefix ? [...SPACE_BYTES] : [];
-  let afterSpace = true;
+  const out: number[] = addDummyPrefix && !treatWhitespaceAsSuffix ? [...space] : [];
+  let afterSpace = remove;
   while (at < text.length) {
-    const end = chunkEnd(at);
-    let from = at;
-    if (afterSpace) while (from < end && text[from] === SPACE) from++;
-    for (let i = from; i < end; i++) {
-      if (text[i] === SPACE) out.push(...SPACE_BYTES);
-      else out.push(text[i]!);
+    const part = next();
+    let from = 0;
+    if (afterSpace) while (from < part.length && part[from] === SPACE) from++;
+    for (let i = from; i < part.length; i++) {
+      if (part[i] === SPACE) out.push(...space);
+      else out.push(part[i]!);
     }
-    if (from < end) afterSpace = text[end - 1] === SPACE;
-    at = end;
+    if (from < part.length) afterSpace = remove && part[part.length - 1] === SPACE;
   }
-  while (SPACE_BYTES.every((byte, i) => out[out.length - 3 + i] === byte)) out.length -= 3;
+  if (remove) while (space.every((byte, i) => out[out.length - space.length + i] === byte)) out.length -= space.length;
+  if (addDummyPrefix && treatWhitespaceAsSuffix) out.push(...space);
   return Uint8Array.from(out);
 }

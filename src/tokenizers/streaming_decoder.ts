@@ -1,4 +1,5 @@
 /** Decodes ids one by one. */
+import {REPLACEMENT_SYMBOL} from './symbols';
 import {leadingCharacter} from './utf8';
 
 /** The parts of a vocabulary that a decoder needs. */
@@ -73,7 +74,7 @@ export class StreamingDecoder {
         text += String.fromCodePoint(codePoint(this.pending.splice(0, length)));
       } else if (length < 0 || isEnd) {
         this.pending.shift();
-        text += '\ufffd';
+        text += REPLACEMENT_SYMBOL;
       } else break;
     }
     return text;

@@ -138,3 +138,15 @@ describe.each(CONTROL)('refuses %s', token => {
     }
   });
 });
+
+test.each([
+  [{role: 'user', content: 'What is this?', images: ['a.png']}, 'A message has no argument "images".'],
+  [{role: 'user', content: 'Hi', tool_calls: []}, 'A message has no argument "tool_calls".'],
+  [{role: 'user', content: [{type: 'text', text: 'Hi', cache_control: {}}]}, 'A part of type "text" has no argument'],
+  [
+    {role: 'user', content: [{type: 'image', image: 'a.png', text: 'b'}]},
+    'A part of type "image" has no argument "text"',
+  ],
+])('refuses what it would drop: %j', (message, expected) => {
+  expect(() => applyChatTemplate([message as ChatMessage])).toThrow(expected);
+});
