@@ -14,13 +14,43 @@ export {
   describeBackends,
   useBackend,
 } from './backends/use_backend';
-export {type SimdOptions} from './backends/simd';
+export {type SimdOptions, type ThreadCount} from './backends/simd';
+export {type WebGpuOptions} from './backends/webgpu';
 
 // === Models ===
 
 export {Backbone, type FromPresetOptions, type ModelInputs} from './models/backbone';
 export {CausalLM, type CompileArgs} from './models/causal_lm';
-export {type Embeddings, type EncodeOptions, TextEmbedder, type TextEmbedderCompileArgs} from './models/text_embedder';
+export {CausalLMPreprocessor} from './models/causal_lm_preprocessor';
+export {type BoundingBoxFormat, ImageConverter, type ImageConverterArgs} from './models/image_converter';
+export {type PresetOptions} from './models/preset_classes';
+export {Preprocessor} from './models/preprocessor';
+export {
+  SentencePieceTokenizer,
+  type SentencePieceTokenizerArgs,
+  type SentencePieceTokenizerConfig,
+} from './models/sentence_piece_tokenizer';
+export {type AnyTask, Task} from './models/task';
+export {type TaskOptions} from './models/task_options';
+export {
+  type EmbedderFitArgs,
+  type EmbedderInputs,
+  type Embeddings,
+  type EmbedderTargets,
+  type EncodeOptions,
+  TextEmbedder,
+  type Texts,
+} from './models/text_embedder';
+export {
+  type EmbedderLossFunction,
+  type EmbedderLossName,
+  type EmbedderOptimizerName,
+  type TextEmbedderCompileArgs,
+} from './models/embedder_compile';
+export {TextEmbedderPreprocessor} from './models/text_embedder_preprocessor';
+export {type TokenIds, type TokenIdsOrBatch, Tokenizer} from './models/tokenizer';
+export {type ModelCompileArgs, type ModelFitArgs, type ModelTargets} from './models/model';
+export {type NestedArray, type NumberArray, type ShapedArray, type TensorOrArray} from './layers/tensor_like';
 export {
   type AttentionCallArgs,
   CachedGemma3Attention,
@@ -30,14 +60,13 @@ export {
   Gemma3Backbone,
   type Gemma3BackboneArgs,
   type Gemma3BackboneConfig,
+  type Gemma3BackboneOptions,
   type Gemma3EmbeddingOutputs,
 } from './models/gemma3/gemma3_backbone';
 export {Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
 export {
   Gemma3CausalLMPreprocessor,
   type Gemma3CausalLMPreprocessorArgs,
-  type GenerationInputs,
-  type PromptsAndResponses,
   type TokenBatch,
   type TrainingBatch,
 } from './models/gemma3/gemma3_causal_lm_preprocessor';
@@ -64,11 +93,39 @@ export {
   type Segments,
   type Truncation,
 } from './models/gemma3/gemma3_text_embedder_preprocessor';
-export {Gemma3Tokenizer, type Gemma3TokenizerArgs, type Gemma3TokenizerConfig} from './models/gemma3/gemma3_tokenizer';
-export {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from './models/gemma3/gemma3_vision_encoder';
+export {
+  Gemma3Tokenizer,
+  type Gemma3TokenizerArgs,
+  type Gemma3TokenizerConfig,
+  type Gemma3TokenizerOptions,
+} from './models/gemma3/gemma3_tokenizer';
+export {
+  Gemma3VisionEncoder,
+  type Gemma3VisionEncoderArgs,
+  Gemma3VisionEncoderBlock,
+  type Gemma3VisionEncoderBlockArgs,
+} from './models/gemma3/gemma3_vision_encoder';
 export {type ImagesOfPrompt, type PromptImages} from './models/gemma3/parts/prompt_images';
+export {type GenerationInputs, type PromptsAndResponses} from './models/gemma3/parts/prompt_rows';
+export {
+  Gemma3VisionAttention,
+  type Gemma3VisionAttentionArgs,
+  Gemma3VisionEmbedding,
+  type Gemma3VisionEmbeddingArgs,
+  Gemma3VisionEncoderLayer,
+  type Gemma3VisionEncoderLayerArgs,
+  type VisionCallArgs,
+} from './models/gemma3/parts/vision_layers';
+export {
+  Gemma3VisionAveragePooling,
+  type Gemma3VisionAveragePoolingArgs,
+  Gemma3VisionOutput,
+  type Gemma3VisionOutputArgs,
+} from './models/gemma3/parts/vision_output';
+export {type ImageRequest} from './images/image_address';
 export {type ImageLike} from './images/image_like';
-export {type Interpolation} from './images/resample';
+export {type ImageOrientation} from './images/choices';
+export {type Interpolation} from './images/choices';
 export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece';
 
 // === Generation ===
@@ -76,21 +133,25 @@ export {SentencePiece, type StreamingDecoder} from './tokenizers/sentence_piece'
 export * as samplers from './generation/samplers';
 export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_session';
 export {type Prompt} from './generation/decoder';
+export {type Ending, type FinishReason, type Usage} from './generation/ending';
 export {type GenerationRequest} from './generation/generation';
 export {KvCache, type KvCacheArgs} from './generation/kv_cache';
 export {type TokenLogprob, type TokenLogprobs} from './generation/logprobs';
 export {type PrefillProgress} from './generation/prefill';
+export {type SamplingOptions} from './generation/samplers/sampling_options';
 export {GenerationSession, type SessionArgs} from './generation/session';
 export {Gemma3Cache} from './models/gemma3/parts/cache';
 export {type ScoreArgs} from './models/gemma3/parts/score';
 export {
+  type DetailsOptions,
   type GenerateOptions,
   type LogprobsOptions,
   type PromptTokens,
   type TextToken,
+  type TextWithDetails,
   type TextWithLogprobs,
 } from './models/generate_options';
-export {type TokenInputs, type TokensWithLogprobs} from './models/token_inputs';
+export {type GeneratedTokens, type TokenInputs, type TokensWithLogprobs} from './models/token_inputs';
 export {type VisionTensors} from './models/vision_tensors';
 export {
   applyChatTemplate,
@@ -99,15 +160,20 @@ export {
   type ImagePart,
   type TextPart,
 } from './tokenizers/chat_template';
+export {type AnsweredPrompt, answersOf, type Conversations} from './tokenizers/conversations';
 
 // === Training ===
 
+export * as callbacks from './training/callbacks';
 export * as losses from './training/losses';
+export * as metrics from './public/metrics';
 export * as optimizers from './training/optimizers';
 export {type LoraSource, type LoraTarget, type SaveLoraOptions} from './adapters/keras_lora';
 export {type EnableLoraOptions} from './adapters/model_lora';
+export {type ExportGgufOptions} from './adapters/gguf_lora';
 export {type ExportPeftOptions} from './adapters/peft';
 export {type QuantizationMode} from './layers/quantize';
+export {type ClassWeights} from './training/class_weights';
 export {type LabelsLike, type TrainingData, type TrainingTexts} from './training/examples';
 export {
   type EvaluateArgs,
@@ -117,18 +183,37 @@ export {
   type FitDatasetArgs,
   type FitLogs,
 } from './training/fit_options';
-export {type TrainingCompileArgs} from './training/training';
+export {type TrainingCompileArgs} from './training/setup';
 
 // === Presets ===
 
 export {convertPreset, type ConvertedPreset, type ConvertPresetOptions} from '../converters/convert_preset';
-export {type ConversionFormat, type ConversionFormatInfo, conversionFormats} from '../converters/formats';
+export {
+  type ConversionDtype,
+  type ConversionFormat,
+  type ConversionFormatInfo,
+  conversionFormats,
+} from '../converters/formats';
 export {type Json, type JsonObject} from './base/json';
 export {type SaveProgress} from './checkpoints/checkpoint';
 export {type SerializedObject} from './checkpoints/keras/serialized';
+export {type ExportOptions} from './checkpoints/huggingface/export_model';
+export {type LoadWeightsOptions, type SaveWeightsOptions} from './checkpoints/keras/weights_file';
 export {type SaveToPresetOptions} from './checkpoints/keras/write_preset';
 export {readPresetConfig} from './checkpoints/open_checkpoint';
 export {type LoadProgress} from './checkpoints/stored_weights';
+export {type CachedModel, type FileProblem} from './hub/hub';
+export {type DownloadProgress} from './hub/download';
+export {
+  cachedPresets,
+  type DownloadedPreset,
+  type DownloadOptions,
+  downloadPreset,
+  removeCachedPreset,
+  type VerifiedPreset,
+  verifyCachedPresets,
+  type VerifyOptions,
+} from './hub/on_demand';
 export {type PresetEntry} from './hub/registry';
 
 // === Parts ===

@@ -2,29 +2,44 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkPositiveInteger} from '../base/checks';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
-import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN, trimmed} from '../tokenizers/chat_template';
+import {
+  applyChatTemplate,
+  type ChatMessage,
+  copyMessage,
+  END_OF_TURN,
+  trimmed,
+  type TextPart,
+} from '../tokenizers/chat_template';
+import {answerText, checkTurnTokens, imagesOf} from '../tokenizers/conversations';
 import {type Prompt} from './decoder';
+import {type Ending} from './ending';
 import {GeneratedText, type TextDecoding} from './generated_text';
+import {checkOptions} from './option_names';
+import {SAMPLING_OPTIONS, type SamplingOptions} from './samplers/sampling_options';
 import {GenerationSession, type SessionArgs, type SessionModel} from './session';
 
 /** Arguments of `startChat`. `maxLength` defaults to the preprocessor's sequence length. */
 export interface ChatArgs extends Partial<SessionArgs> {
   /** System text, placed before the first turn. By default there is none. */
   system?: string;
+  /** Earlier turns: messages of the user and the assistant in turn, after an optional system message. */
+  history?: readonly ChatMessage[];
 }
 
 /** Options of an answer: the options of `generate` that apply to a conversation. */
-export interface ChatOptions {
+export interface ChatOptions extends SamplingOptions {
   /** Largest number of tokens in an answer. By default, an answer may fill the rest of the session. */
   maxNewTokens?: number;
-  /** Texts that end the answer, independent of token boundaries. The answer ends before the first of them. */
-  stopStrings?: readonly string[];
+  /** A text that ends the answer, or several, independent of token boundaries. The answer ends before the first one. */
+  stopStrings?: string | readonly string[];
   /** Stops generation: the loop throws the signal's reason. */
   signal?: AbortSignal;
   /** How many tokens of the question go through the model at once. Defaults to 512. */
   prefillChunk?: number;
+  /** Called when the answer has ended, was aborted or its loop was left, with the reason and the numbers of tokens. */
+  onFinish?: (ending: Ending) => void;
 }
-const CHAT_OPTIONS = ['maxNewTokens', 'stopStrings', 'signal', 'prefillChunk'] as const;
+const CHAT_OPTIONS = [...['maxNewTokens', 'stopStrings', 'signal', 'prefillChunk', 'onFinish'], ...SAMPLING_OPTIONS];
 
 type StepOptions = Omit<ChatOptions, 'maxNewTokens'> & {maxLength: number; session: GenerationSession<never, never>};
 
@@ -75,21 +90,22 @@ export class ChatSession {
   readonly system: string | undefined;
   private readonly session: GenerationSession<never, never>;
   private turns: Turn[] = [];
+  /** Turns that the conversation started with, until the first question. */
+  private given: ChatMessage[] = [];
+  /** True while an answer is generated: turns of another one must not come between. */
+  private busy = false;
 
   constructor(
     private readonly model: ChatModel,
-    {system, ...args}: ChatArgs = {},
+    {system: text, history = [], ...args}: ChatArgs = {},
   ) {
-    checkKeys('startChat', {system, ...args}, ['system', 'maxLength', 'slack']);
+    checkKeys('startChat', args, ['system', 'history', 'maxLength', 'slack']);
     const {preprocessor} = model;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model for a conversation.');
     const {tokenizer} = preprocessor;
-    if ([START_OF_TURN, END_OF_TURN].some(token => tokenizer.idToToken(tokenizer.tokenToId(token)) !== token)) {
-      throw new ValueError(
-        `Expected a vocabulary with ${START_OF_TURN} and ${END_OF_TURN}. Received: a vocabulary without them, of a model ` +
-          'that was not trained on turns. Use `generate`, or an instruction-tuned preset.',
-      );
-    }
+    checkTurnTokens(tokenizer);
+    const {system, turns} = readHistory(text, history);
+    this.given = turns;
     // Fails now if the system text is unusable, not at the first turn.
     if (system !== undefined)
       applyChatTemplate([
@@ -100,13 +116,15 @@ export class ChatSession {
     this.session = new GenerationSession<never, never>(model, {maxLength: preprocessor.sequenceLength, ...args});
   }
 
-  /** The system text, if any, and all turns so far. */
+  /** The system text, if any, and all turns so far: copies, which do not change the conversation. */
   get history(): ChatMessage[] {
-    const system: ChatMessage[] = this.system === undefined ? [] : [{role: 'system', content: this.system}];
-    return [...system, ...this.turns.map(({message}) => message)];
+    const system: ChatMessage[] =
+      this.system === undefined ? [] : [copyMessage({role: 'system', content: this.system})];
+    const messages = [...this.given, ...this.turns.map(({message}) => message)];
+    return [...system, ...messages.map(copyMessage)];
   }
 
-  /** Number of tokens in the conversation so far. */
+  /** Number of tokens in the conversation so far. Those of a given history count from the first question on. */
   get length(): number {
     return this.turns.reduce((sum, {prompt}) => sum + prompt.tokens.length, 0);
   }
@@ -132,25 +150,56 @@ export class ChatSession {
    * ValueError on unusable messages and options; the signal's reason when aborted.
    */
   async *stream(content: ChatMessage['content'], options: ChatOptions = {}): AsyncGenerator<string, void> {
-    checkKeys('A turn of a chat', options, CHAT_OPTIONS);
-    const message: ChatMessage = {role: 'user', content};
-    const first = this.turns.length === 0 && this.system !== undefined;
-    const text = applyChatTemplate([...(first ? [{role: 'system', content: this.system!} as const] : []), message], {
-      addGenerationPrompt: true,
-    });
-    const images =
-      typeof content === 'string' ? [] : content.flatMap(part => (part.type === 'image' ? [part.image] : []));
-    // Answers are kept without their end-of-turn token, so the next turn begins with it.
-    const turn = await this.model.chatPrompt(this.turns.length ? `${END_OF_TURN}\n${text}` : text, images);
-    if (this.turns.length && turn.tokens[0] === this.model.preprocessor!.tokenizer.startTokenId) {
-      turn.tokens = turn.tokens.slice(1);
-      if (turn.visionMask) turn.visionMask = turn.visionMask.slice(1);
-    }
-    this.turns.push({message, prompt: turn});
+    yield* this.alone(() => this.ask(content, options));
+  }
+
+  private async *ask(content: ChatMessage['content'], options: ChatOptions): AsyncGenerator<string, void> {
+    checkOptions('A turn of a chat', options, CHAT_OPTIONS);
+    await this.readGiven();
+    const {message} = await this.addQuestion(content);
     try {
       yield* this.answer(options);
     } finally {
       if (this.turns.at(-1)?.message === message) this.turns.pop()!.prompt.images?.dispose();
+    }
+  }
+
+  /** Adds a user's turn. */
+  private async addQuestion(content: ChatMessage['content']): Promise<Turn> {
+    const question: ChatMessage = {role: 'user', content};
+    const first = this.turns.length === 0 && this.system !== undefined;
+    const text = applyChatTemplate([...(first ? [{role: 'system', content: this.system!} as const] : []), question], {
+      addGenerationPrompt: true,
+    });
+    const message = copyMessage(question);
+    // Answers are kept without their end-of-turn token, so the next turn begins with it.
+    const prompt = await this.model.chatPrompt(
+      this.turns.length ? `${END_OF_TURN}\n${text}` : text,
+      imagesOf([question]),
+    );
+    if (this.turns.length && prompt.tokens[0] === this.model.preprocessor!.tokenizer.startTokenId) {
+      prompt.tokens = prompt.tokens.slice(1);
+      if (prompt.visionMask) prompt.visionMask = prompt.visionMask.slice(1);
+    }
+    const turn = {message, prompt};
+    this.turns.push(turn);
+    return turn;
+  }
+
+  /** Tokenizes the turns that the conversation started with. */
+  private async readGiven(): Promise<void> {
+    const {given} = this;
+    try {
+      for (const message of given) {
+        const {role, content} = message;
+        if (role === 'user') await this.addQuestion(content);
+        else this.turns.push({message, prompt: {tokens: this.tokensOf(content as string)}});
+      }
+      this.given = [];
+    } catch (error) {
+      this.forgetTurns();
+      this.given = given;
+      throw error;
     }
   }
 
@@ -160,7 +209,12 @@ export class ChatSession {
    * @throws ValueError before the first question; otherwise as `stream`.
    */
   async *regenerate(options: ChatOptions = {}): AsyncGenerator<string, void> {
-    checkKeys('A turn of a chat', options, CHAT_OPTIONS);
+    yield* this.alone(() => this.answerAgain(options));
+  }
+
+  private async *answerAgain(options: ChatOptions): AsyncGenerator<string, void> {
+    checkOptions('A turn of a chat', options, CHAT_OPTIONS);
+    await this.readGiven();
     if (this.turns.length === 0) throw new ValueError('Expected a question to answer again. Received: none yet.');
     const answer = this.turns.at(-1)!.message.role === 'assistant' ? this.turns.pop() : undefined;
     try {
@@ -188,6 +242,7 @@ export class ChatSession {
    * @throws ValueError while an answer is being generated.
    */
   clear(): void {
+    this.checkIdle();
     this.session.clear();
     this.forgetTurns();
   }
@@ -198,13 +253,33 @@ export class ChatSession {
    * @throws ValueError while an answer is being generated.
    */
   dispose(): void {
+    this.checkIdle();
     this.session.dispose();
     this.forgetTurns();
+  }
+
+  private checkIdle(): void {
+    if (!this.busy) return;
+    throw new ValueError(
+      'This conversation is generating an answer. Wait until it ends, leave its loop, or start another conversation.',
+    );
+  }
+
+  /** Runs one answer at a time. */
+  private async *alone(run: () => AsyncGenerator<string, void>): AsyncGenerator<string, void> {
+    this.checkIdle();
+    this.busy = true;
+    try {
+      yield* run();
+    } finally {
+      this.busy = false;
+    }
   }
 
   private forgetTurns(): void {
     for (const {prompt} of this.turns) prompt.images?.dispose();
     this.turns = [];
+    this.given = [];
   }
 
   private async *answer(options: ChatOptions): AsyncGenerator<string, void> {
@@ -250,10 +325,53 @@ export class ChatSession {
     const {preprocessor} = this.model;
     const row = new GeneratedText(preprocessor!);
     if (row.prompt(generated) + row.flush() === text) return generated;
-    const {tokenizer} = preprocessor!;
-    const added = [tokenizer.startTokenId, tokenizer.endTokenId];
-    return tokenizer.tokenize(trimmed(text)).filter(id => !added.includes(id));
+    return this.tokensOf(trimmed(text));
   }
+
+  /** The tokens of a text within a turn. */
+  private tokensOf(text: string): number[] {
+    const {tokenizer} = this.model.preprocessor!;
+    const added = [tokenizer.startTokenId, tokenizer.endTokenId];
+    return tokenizer.tokenize(text).filter(id => !added.includes(id));
+  }
+}
+
+/** Unlike other texts, the template takes a system text as it is. */
+const systemText = ({content}: ChatMessage): string =>
+  typeof content === 'string' ? content : content.map(part => (part as TextPart).text).join('');
+
+/**
+ * The system text and the turns of a given history.
+ *
+ * @throws ValueError on two system texts, on a history that ends with a question, and as `applyChatTemplate`.
+ */
+function readHistory(
+  text: string | undefined,
+  history: readonly ChatMessage[],
+): {system: string | undefined; turns: ChatMessage[]} {
+  if (Array.isArray(history) && history.length === 0) return {system: text, turns: []};
+  applyChatTemplate(history);
+  const [first] = history;
+  const own = first!.role === 'system' ? systemText(first!) : undefined;
+  if (own !== undefined && text !== undefined) {
+    throw new ValueError(
+      'Expected one system text, as `system` or as the first message of `history`. Received: both. Leave out one of them.',
+    );
+  }
+  if (history.at(-1)!.role === 'user') {
+    throw new ValueError(
+      'Expected `history` to end with an answer. Received: a message of the user at its end. Pass it to `send` or ' +
+        '`stream`, and leave it out here.',
+    );
+  }
+  const turns = history
+    .slice(own === undefined ? 0 : 1)
+    .map(copyMessage)
+    .map((message): ChatMessage => {
+      // Gemma's name for the assistant is "model". `content` is a text, so that no image is dropped.
+      return message.role === 'user' ? message : {role: 'assistant', content: answerText(message.content)};
+    });
+  return {system: own ?? text, turns};
 }
 
 /** Concatenates prompts into one; its images, if any, are a new tensor. */

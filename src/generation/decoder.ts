@@ -50,6 +50,13 @@ export interface Decoder<C extends DecoderCache = DecoderCache> {
   encodeImages(images: tf.Tensor4D): tf.Tensor2D;
   /** Adds tokens to the cache → hidden states of all of them, (B, T, D). */
   hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
+  /**
+   * The same in steps, between which other code may run; the caller owns the result. The cache cannot be used before the
+   * last step. Left out if the work cannot be divided.
+   */
+  hiddenSteps?(tokens: NewTokens, cache: C): Generator<void, tf.Tensor3D>;
+  /** `encodeImages` in steps. Left out if the work cannot be divided. */
+  encodeSteps?(images: tf.Tensor4D): Generator<void, tf.Tensor2D>;
   /** Hidden states (N, D) → logits (N, V). */
   logits(hidden: tf.Tensor2D): tf.Tensor2D;
   /** Applies the final norm to hidden states (N, D). Samplers compare the results; the head takes them as its input. */

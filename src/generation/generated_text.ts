@@ -17,11 +17,15 @@ export class GeneratedText {
   private readonly decoder: {push(id: number): string; flush(): string};
   /** Text held back because it may be the start of a stop string. */
   private held = '';
+  private readonly stopStrings: readonly string[];
 
+  /** @param hidden the id of a token that is left out of the new text. */
   constructor(
     private readonly decoding: TextDecoding,
-    private readonly stopStrings: readonly string[] = [],
+    stopStrings: string | readonly string[] = [],
+    private readonly hidden?: number,
   ) {
+    this.stopStrings = typeof stopStrings === 'string' ? [stopStrings] : stopStrings;
     this.decoder = decoding.tokenizer.decoder();
   }
 
@@ -32,7 +36,7 @@ export class GeneratedText {
 
   /** Adds the next token and returns the text that it completes, '' if none. */
   push(id: number): string {
-    return this.ended || this.decoding.isSpecial(id) ? '' : this.release(this.decoder.push(id));
+    return this.ended || id === this.hidden || this.decoding.isSpecial(id) ? '' : this.release(this.decoder.push(id));
   }
 
   /** Ends the text and returns the part that was held back. */

@@ -6,6 +6,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
 import {type Decoder, type DecoderCache, type OnHidden, type Prompt, type RowText} from './decoder';
+import {type Ending, type FinishReason} from './ending';
 import {type TokenLogprobs, tokenLogprobs} from './logprobs';
 import {prefill, type PrefillOptions} from './prefill';
 
@@ -15,12 +16,16 @@ export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   prompts: readonly Prompt[];
   /** Length at which a row ends, including its prompt. */
   maxLength: number;
+  /** Number of new tokens at which a row ends before that. Left out: no limit of its own. */
+  maxNewTokens?: number;
   /** A row ends after any of these tokens. Null: rows end only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
   /** Runs the loop: yields what each step adds to the rows, through {@link Generation.give}. */
   sampler: {steps(generation: Generation): AsyncGenerator<Step, void>};
   /** Called after each new token of a row that has not ended; returning true ends the row. */
   hasEnded?: (row: number) => boolean;
+  /** Called for each row when the generation ends or is aborted, but not when it fails. */
+  onFinish?: (ending: Ending, row: number) => void;
   /** Report the log probability of each token, and of this many of the most probable ones. Left out: no report. */
   logprobs?: number;
 }
@@ -36,7 +41,11 @@ export interface Step {
 /** The tokens of a row, and whether it has ended. */
 export interface Row extends RowText {
   readonly tokens: number[];
+  /** Number of tokens at which the row ends. */
+  readonly maxLength: number;
   done: boolean;
+  /** Why the row has ended; left out as long as it has not. */
+  finishReason?: FinishReason;
 }
 
 /** The state of a request, for samplers: its rows so far, and the conditions that end them. */
@@ -47,11 +56,11 @@ export class Generation {
     readonly decoder: Decoder,
     readonly request: GenerationRequest,
   ) {
-    this.rows = request.prompts.map(({tokens}) => ({
-      tokens: [...tokens],
-      promptLength: tokens.length,
-      done: tokens.length >= request.maxLength,
-    }));
+    this.rows = request.prompts.map(({tokens}) => {
+      const {length} = tokens;
+      const maxLength = Math.min(request.maxLength, length + (request.maxNewTokens ?? Infinity));
+      return {tokens: [...tokens], promptLength: length, maxLength, done: length >= maxLength};
+    });
   }
 
   get done(): boolean {
@@ -65,7 +74,8 @@ export class Generation {
    * @param decoder the model that fills the cache. Defaults to the model that generates.
    */
   newCache(slack = 0, decoder = this.decoder): DecoderCache {
-    return decoder.newCache(this.rows.length, Math.max(this.request.maxLength, ...this.lengths), slack);
+    const limits = this.rows.map(({maxLength}) => maxLength);
+    return decoder.newCache(this.rows.length, Math.max(...limits, ...this.lengths), slack);
   }
 
   /** Number of tokens in each row, including its prompt. */
@@ -85,8 +95,8 @@ export class Generation {
   }
 
   /** Whether a row ends if `token` is its last token and `length` its number of tokens. */
-  endsWith(token: number, length: number): boolean {
-    return length >= this.request.maxLength || (this.request.stopTokenIds?.includes(token) ?? false);
+  endsWith(token: number, length: number, row: number): boolean {
+    return length >= this.rows[row]!.maxLength || (this.request.stopTokenIds?.includes(token) ?? false);
   }
 
   /** Log probabilities of tokens that were chosen from rows of logits; undefined if the request has no `logprobs`. */
@@ -108,15 +118,31 @@ export class Generation {
     this.request.signal?.throwIfAborted();
   }
 
-  /** Yields a step, then adds it to the rows. */
+  /** Yields a step, then adds it to the rows, also if the loop is left with it. */
   async *give(step: Step): AsyncGenerator<Step, void> {
-    yield step;
-    step.tokens.forEach((token, i) => {
-      const row = this.rows[i]!;
-      if (token === null || row.done) return;
-      row.tokens.push(token);
-      row.done = this.endsWith(token, row.tokens.length) || (this.request.hasEnded?.(i) ?? false);
-    });
+    try {
+      yield step;
+    } finally {
+      step.tokens.forEach((token, i) => token !== null && this.add(i, token));
+    }
+  }
+
+  private add(i: number, token: number): void {
+    const row = this.rows[i]!;
+    if (row.done) return;
+    row.tokens.push(token);
+    const {stopTokenIds, hasEnded} = this.request;
+    if (stopTokenIds?.includes(token) || hasEnded?.(i)) row.finishReason = 'stop';
+    else if (row.tokens.length >= row.maxLength) row.finishReason = 'length';
+    row.done = row.finishReason !== undefined;
+  }
+
+  /** How each row has ended; rows that have not are aborted. */
+  get endings(): Ending[] {
+    return this.rows.map(({tokens, promptLength, done, finishReason = done ? 'length' : 'aborted'}) => ({
+      finishReason,
+      usage: {promptTokens: promptLength, newTokens: tokens.length - promptLength},
+    }));
   }
 }
 
@@ -131,9 +157,17 @@ export async function* generateSteps(decoder: Decoder, request: GenerationReques
   if (empty >= 0) {
     throw new ValueError(`Expected at least one token in each prompt. Received: none in row ${empty}.`);
   }
-  request.signal?.throwIfAborted();
   const generation = new Generation(decoder, request);
-  if (!generation.done) yield* request.sampler.steps(generation);
+  let failed = false;
+  try {
+    request.signal?.throwIfAborted();
+    if (!generation.done) yield* request.sampler.steps(generation);
+  } catch (error) {
+    failed = !request.signal?.aborted;
+    throw error;
+  } finally {
+    if (!failed) generation.endings.forEach((ending, row) => request.onFinish?.(ending, row));
+  }
 }
 
 /** Only the tokens of each step. */

@@ -1,5 +1,6 @@
 /** Keys and values of tokens seen before, for one decoder block. */
 import * as tf from '@tensorflow/tfjs';
+import {checkArgument, checkArguments, checkPositiveInteger} from '../base/checks';
 import {ValueError} from '../base/errors';
 import {cacheUpdate} from '../ops/cache_update';
 
@@ -7,7 +8,7 @@ import {cacheUpdate} from '../ops/cache_update';
 export interface KvCacheArgs {
   /** Number of rows. */
   batch: number;
-  /** Largest number of tokens in a row. */
+  /** Largest number of tokens in a row. Memory is taken only for tokens that there are, and some room for more. */
   maxLength: number;
   /** Number of key and value heads, K. */
   numKeyValueHeads: number;
@@ -18,6 +19,11 @@ export interface KvCacheArgs {
   /** Number of tokens that `truncate` can always remove: a ring has that many extra slots. Defaults to 0. */
   slack?: number;
 }
+
+const KEYS: readonly (keyof KvCacheArgs)[] = ['batch', 'maxLength', 'numKeyValueHeads', 'headDim', 'window', 'slack'];
+
+/** Slots per row of a new cache. */
+const FIRST_CAPACITY = 256;
 
 /** The keys and values that a query attends over. */
 export interface CachedKeys {
@@ -36,11 +42,15 @@ export interface CachedKeys {
  * continue at their own ends. With full attention there is a slot for every position. With a sliding window the slots
  * are a ring as long as the window plus the slack: the token at position p is in slot p mod capacity.
  *
- * The cache owns two tensors of fixed size. tfjs operations replace them; a kernel may write into them.
+ * The cache owns two tensors, which tfjs operations replace; a kernel may write into them. They begin small, and when
+ * they are full they are copied into tensors of twice the size, up to `limit`. A ring never grows: it is one only when
+ * it has its largest size.
+ *
+ * @throws ValueError on unknown or unusable arguments.
  */
 export class KvCache {
-  /** Number of slots per row. */
-  readonly capacity: number;
+  /** Largest number of slots per row. */
+  readonly limit: number;
   /** Largest number of tokens in a row. */
   readonly maxLength: number;
   private seen: number[];
@@ -52,16 +62,48 @@ export class KvCache {
   private keys: tf.Tensor4D;
   private values: tf.Tensor4D;
 
-  constructor({batch, maxLength, numKeyValueHeads, headDim, window, slack = 0}: KvCacheArgs) {
+  constructor(args: KvCacheArgs) {
+    checkArguments('KvCache', args, KEYS);
+    const {batch, maxLength, numKeyValueHeads, headDim, window, slack = 0} = args;
+    for (const [name, value] of Object.entries({batch, maxLength, numKeyValueHeads, headDim})) {
+      checkPositiveInteger('KvCache', name, value);
+    }
+    checkArgument('KvCache', 'window', window, 'sizeOrNull');
+    if (slack !== 0) checkPositiveInteger('KvCache', 'slack', slack);
     this.maxLength = maxLength;
-    this.capacity = window === null ? maxLength : Math.min(maxLength, window + slack);
+    this.limit = window === null ? maxLength : Math.min(maxLength, window + slack);
     // Without a ring no slot is reused, so any number of tokens can be removed.
-    this.slack = this.capacity === maxLength ? maxLength : slack;
+    this.slack = this.limit === maxLength ? maxLength : slack;
     this.seen = Array.from({length: batch}, () => 0);
     this.furthest = [...this.seen];
-    const shape: [number, number, number, number] = [batch, this.capacity, numKeyValueHeads, headDim];
-    this.keys = tf.keep(tf.zeros(shape));
-    this.values = tf.keep(tf.zeros(shape));
+    const capacity = Math.min(this.limit, FIRST_CAPACITY);
+    [this.keys, this.values] = pairOf(() => tf.zeros<tf.Rank.R4>([batch, capacity, numKeyValueHeads, headDim]));
+  }
+
+  /** Number of slots per row at present. */
+  get capacity(): number {
+    return this.keys.shape[1];
+  }
+
+  /**
+   * Makes room for new tokens in each row, or as much as there can ever be. If it fails, nothing has changed. Runs for
+   * every block of every token, so it allocates nothing unless it must.
+   */
+  private reserve(counts: readonly number[]): void {
+    let needed = 0;
+    for (let row = 0; row < counts.length; row++) needed = Math.max(needed, this.seen[row]! + counts[row]!);
+    let capacity = this.capacity;
+    if (needed <= capacity || capacity === this.limit) return;
+    while (capacity < needed && capacity < this.limit) capacity = Math.min(this.limit, 2 * capacity);
+    const [batch, , ...head] = this.keys.shape;
+    const starts = this.seen.map(() => 0);
+    const old = [this.keys, this.values] as const;
+    // Until now a token's slot is its position.
+    [this.keys, this.values] = pairOf(i => {
+      const larger = tf.zeros<tf.Rank.R4>([batch, capacity, ...head]);
+      return cacheUpdate(larger, old[i], {starts, lengths: this.seen});
+    });
+    tf.dispose([...old]);
   }
 
   /** Number of tokens seen so far, per row: the position of the next token. */
@@ -85,6 +127,7 @@ export class KvCache {
     const starts = [...this.lengths];
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
+    this.reserve(counts);
     const fresh = starts.every(start => start === 0);
     // Usually the new tokens are written first, and the slots are attended over as they are. In a ring, the new tokens
     // may overwrite keys that the first of them still need; then the slots are copied before writing.
@@ -148,6 +191,7 @@ export class KvCache {
    */
   extend<T>(counts: readonly number[], write: (keys: tf.Tensor4D, values: tf.Tensor4D) => T): T {
     this.check(counts.length, 1, counts);
+    this.reserve(counts);
     const result = write(this.keys, this.values);
     this.advance(counts);
     return result;
@@ -198,12 +242,9 @@ export class KvCache {
       throw new ValueError(`Expected rows from 0 to ${this.batch - 1}, at least one. Received: [${rows}].`);
     }
     if (rows.length === this.batch && rows.every((row, i) => row === i)) return;
-    const picked = tf.tidy(() => {
-      const indices = tf.tensor1d([...rows], 'int32');
-      return [tf.keep(tf.gather(this.keys, indices)), tf.keep(tf.gather(this.values, indices))] as const;
-    });
-    this.dispose();
-    [this.keys, this.values] = picked;
+    const old = [this.keys, this.values] as const;
+    [this.keys, this.values] = pairOf(i => tf.gather(old[i], tf.tensor1d([...rows], 'int32')));
+    tf.dispose([...old]);
     this.seen = rows.map(row => this.seen[row]!);
     this.furthest = rows.map(row => this.furthest[row]!);
   }
@@ -211,7 +252,8 @@ export class KvCache {
   /** A separate cache with the same tokens. */
   copy(): KvCache {
     const copy = Object.create(KvCache.prototype) as KvCache;
-    const [keys, values] = [this.keys, this.values].map(slots => tf.keep(tf.mul(slots, 1)));
+    const old = [this.keys, this.values] as const;
+    const [keys, values] = pairOf(i => tf.mul(old[i], 1));
     return Object.assign(copy, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
@@ -234,12 +276,13 @@ export class KvCache {
 
   /** Position of the token in each slot of each row, −1 for none. */
   private positions(): Int32Array {
-    const positions = new Int32Array(this.batch * this.capacity);
+    const {capacity} = this;
+    const positions = new Int32Array(this.batch * capacity);
     this.lengths.forEach((length, row) => {
       const last = length - 1;
-      for (let slot = 0; slot < this.capacity; slot++) {
-        const age = (((last - slot) % this.capacity) + this.capacity) % this.capacity;
-        positions[row * this.capacity + slot] = Math.max(-1, last - age);
+      for (let slot = 0; slot < capacity; slot++) {
+        const age = (((last - slot) % capacity) + capacity) % capacity;
+        positions[row * capacity + slot] = Math.max(-1, last - age);
       }
     });
     return positions;
@@ -254,5 +297,28 @@ export class KvCache {
   dispose(): void {
     this.keys.dispose();
     this.values.dispose();
+  }
+}
+
+/** Creates keys, then values, and keeps both. If the second cannot be created, neither is. */
+function pairOf(create: (i: 0 | 1) => tf.Tensor4D): [keys: tf.Tensor4D, values: tf.Tensor4D] {
+  const one = (i: 0 | 1) => {
+    try {
+      return tf.keep(tf.tidy(() => create(i)));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      // A typed array that is too large for this machine.
+      throw new ValueError(
+        `Expected memory for a cache of keys and values. Received: none is left (${error.message}). Generate a shorter text, ` +
+          'or pass fewer prompts at a time.',
+      );
+    }
+  };
+  const keys = one(0);
+  try {
+    return [keys, one(1)];
+  } catch (error) {
+    keys.dispose();
+    throw error;
   }
 }

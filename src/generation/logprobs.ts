@@ -3,8 +3,10 @@
  * that a sampler applies.
  */
 import * as tf from '@tensorflow/tfjs';
+import {logWeight} from '../ops/row_numbers';
 import {softmaxSums} from '../ops/sampling';
 import {bestTokens} from './samplers/best_tokens';
+import {unusableLogits} from './samplers/checked_tokens';
 
 /** A token and its log probability. */
 export interface TokenLogprob {
@@ -26,6 +28,7 @@ export interface TokenLogprobs extends TokenLogprob {
  * @param logits (N, V); the caller disposes them.
  * @param chosen tokens, and the row of the logits that each was chosen from.
  * @param count how many tokens go into `top`.
+ * @throws ValueError if a row of the logits has a NaN, or no value above −Infinity.
  */
 export async function tokenLogprobs(
   logits: tf.Tensor2D,
@@ -39,9 +42,10 @@ export async function tokenLogprobs(
   });
   const [sumValues, pickedValues] = await Promise.all([sums.data(), picked.data()]);
   tf.dispose([sums, picked]);
+  if (chosen.some(({row}) => !(sumValues[2 * row]! > -Infinity))) throw await unusableLogits(logits);
   const best = count > 0 ? await bestTokens(logits, count) : null;
   return chosen.map(({row, token}, i) => {
-    const log = (logit: number) => logit - sumValues[2 * row]! - Math.log(sumValues[2 * row + 1]!);
+    const log = (logit: number) => logWeight(logit, sumValues[2 * row]!, 1) - Math.log(sumValues[2 * row + 1]!);
     const {values = [], tokens = []} = best?.[row] ?? {};
     return {
       id: token,

@@ -1,10 +1,10 @@
 /** Reads prompts into a cache, in pieces, so that memory does not grow with their length. */
 import * as tf from '@tensorflow/tfjs';
-import {nextTurn} from '#platform/turn';
 import {ValueError} from '../base/errors';
 import {type Decoder, type DecoderCache, type ImageTokens, type NewTokens, type OnHidden, type Prompt} from './decoder';
+import {Turns} from './turns';
 
-/** Default number of tokens in a piece. */
+/** Default number of tokens in a piece: each piece reads all weights, and larger ones are no faster. */
 export const PREFILL_CHUNK = 512;
 
 /** How much of the prompts the model has read. */
@@ -31,7 +31,7 @@ export interface PrefillOptions {
  * Adds prompts to a cache that may already hold a prefix of each prompt, but not all of it → logits (B, V) after the
  * last token of each. The head, the largest matrix product, runs on these positions only.
  *
- * @throws ValueError if images and their tokens do not match; the signal's reason when aborted, between pieces.
+ * @throws ValueError if images and their tokens do not match; the signal's reason when aborted, also within a piece.
  */
 export async function prefill<C extends DecoderCache>(
   decoder: Decoder<C>,
@@ -40,7 +40,8 @@ export async function prefill<C extends DecoderCache>(
   {prefillChunk = PREFILL_CHUNK, onPrefill, onHidden, signal}: PrefillOptions = {},
 ): Promise<tf.Tensor2D> {
   const total = prompts.reduce((sum, {tokens}) => sum + tokens.length, 0);
-  const images = encodeRest(decoder, prompts, cache.lengths);
+  const turns = new Turns(signal);
+  const images = await encodeRest(decoder, prompts, cache.lengths, turns);
   // The hidden state of the last token of each row, (1, D): rows may end in different pieces.
   const last: tf.Tensor[] = [];
   try {
@@ -51,18 +52,25 @@ export async function prefill<C extends DecoderCache>(
       const ending = prompts.flatMap(({tokens}, row) =>
         starts[row]! < ends[row]! && ends[row] === tokens.length ? [row] : [],
       );
+      const states = await turns.run(stepsOf(decoder, piece, cache));
       const hidden = tf.tidy(() => {
-        const states = decoder.hiddenStates(piece, cache);
         onHidden?.(states, piece.counts);
         return ending.map(row => tf.slice(states, [row, piece.counts[row]! - 1, 0], [1, 1, -1]).squeeze([1]));
       });
+      states.dispose();
       ending.forEach((row, i) => (last[row] = hidden[i]!));
       onPrefill?.({tokens: cache.lengths.reduce((sum, length) => sum + length, 0), total});
       // On synchronous backends no other code would run otherwise, so nobody could abort.
-      await nextTurn();
-      signal?.throwIfAborted();
+      await turns.next();
     }
-    return tf.tidy(() => decoder.logits(tf.concat(last, 0) as tf.Tensor2D));
+    const logits = tf.tidy(() => decoder.logits(tf.concat(last, 0) as tf.Tensor2D));
+    try {
+      await turns.next();
+    } catch (error) {
+      logits.dispose();
+      throw error;
+    }
+    return logits;
   } finally {
     tf.dispose([last.filter(Boolean), images?.embeddings ?? []]);
   }
@@ -111,7 +119,12 @@ function pieceOf(
  * Encodes the images that are not in the cache yet, and maps each token of the prompts to the part it stands for.
  * Returns undefined for text only. The caller disposes `embeddings`.
  */
-function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readonly number[]): ImageTokens | undefined {
+async function encodeRest(
+  decoder: Decoder,
+  prompts: readonly Prompt[],
+  starts: readonly number[],
+  turns: Turns,
+): Promise<ImageTokens | undefined> {
   let next = 0;
   const rest: tf.Tensor4D[] = [];
   const parts = prompts.map(({images, visionMask = []}, row) => {
@@ -126,10 +139,7 @@ function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readon
     return visionMask.map((part, t) => (part && t >= starts[row]! ? next++ : -1));
   });
   if (rest.length === 0 && next === 0) return undefined;
-  const embeddings = tf.tidy(() =>
-    rest.length ? decoder.encodeImages(tf.concat(rest, 0)) : tf.zeros<tf.Rank.R2>([0, 1]),
-  );
-  tf.dispose(rest);
+  const embeddings = await encoded(decoder, rest, turns);
   if (next === embeddings.shape[0]) return {embeddings, parts};
   const received = embeddings.shape[0];
   embeddings.dispose();
@@ -137,4 +147,26 @@ function encodeRest(decoder: Decoder, prompts: readonly Prompt[], starts: readon
     `Expected one token for each part of an image. Received: ${received} parts in ${rest.length} tensors of images, and ` +
       `${next} tokens for them in visionMask. Increase maxLength if it cuts an image.`,
   );
+}
+
+/** The parts of images, which are disposed. */
+async function encoded(decoder: Decoder, images: tf.Tensor4D[], turns: Turns): Promise<tf.Tensor2D> {
+  const all = images.length ? (tf.tidy(() => tf.concat(images, 0)) as tf.Tensor4D) : undefined;
+  tf.dispose(images);
+  if (!all) return tf.zeros([0, 1]);
+  try {
+    return await (decoder.encodeSteps ? turns.run(decoder.encodeSteps(all)) : decoder.encodeImages(all));
+  } finally {
+    all.dispose();
+  }
+}
+
+/** The hidden states of new tokens, in steps if the model has any. */
+function* stepsOf<C extends DecoderCache>(
+  decoder: Decoder<C>,
+  tokens: NewTokens,
+  cache: C,
+): Generator<void, tf.Tensor3D> {
+  if (decoder.hiddenSteps) return yield* decoder.hiddenSteps(tokens, cache);
+  return decoder.hiddenStates(tokens, cache);
 }

@@ -1,6 +1,8 @@
 /** A cache that outlives a call: the part of a new prompt that it already holds is not computed again. */
+import type * as tf from '@tensorflow/tfjs';
 import {checkPositiveInteger} from '../base/checks';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
+import {WeightSnapshot} from '../weights/in_use';
 import {type Decoder, type Prompt} from './decoder';
 import {generateSteps, type GenerationRequest, type Step} from './generation';
 import {outsideImage} from './prefill';
@@ -23,14 +25,16 @@ const SLACK = 256;
 export interface SessionModel<P, O> extends Decoder {
   generate(prompt: P, options: O): Promise<string | string[]>;
   stream(prompt: P, options: O): AsyncGenerator<string, void>;
+  /** A change of these makes a cache useless. */
+  readonly weights?: readonly tf.LayerVariable[];
 }
 
 /**
  * Continues one prompt after another and computes their common beginning only once: for a growing conversation, or
  * several questions about one document. The texts are the same as without a session.
  *
- * Holds a cache for `maxLength` tokens until it is disposed. The cache is valid only for the weights that computed it:
- * call `clear` when the model's weights change.
+ * Holds a cache of its tokens until it is disposed. The cache is valid only for the weights that computed it: when these
+ * have changed, the next prompt is computed from the start.
  *
  * @example
  * const session = lm.startSession({maxLength: 4096});
@@ -47,6 +51,8 @@ export class GenerationSession<P = string, O extends object = object> {
   reused = 0;
   private slack: number;
   private cache: SessionCache | null = null;
+  /** The weights that computed the cache. */
+  private snapshot: WeightSnapshot | null = null;
   private inUse = false;
   private disposed = false;
 
@@ -93,6 +99,7 @@ export class GenerationSession<P = string, O extends object = object> {
     this.checkIdle();
     const copy = new GenerationSession<P, O>(this.model, {maxLength: this.maxLength, slack: this.slack});
     copy.cache = this.cache?.copy() ?? null;
+    copy.snapshot = this.snapshot;
     return copy;
   }
 
@@ -105,6 +112,7 @@ export class GenerationSession<P = string, O extends object = object> {
     this.checkIdle();
     this.cache?.inner.dispose();
     this.cache = null;
+    this.snapshot = null;
   }
 
   /**
@@ -159,6 +167,10 @@ export class GenerationSession<P = string, O extends object = object> {
       newCache: (batch, maxLength, slack = 0) => this.open(prompt, held, {batch, maxLength, slack}),
       encodeImages: images => model.encodeImages(images),
       hiddenStates: (tokens, cache) => cache.add(tokens, inner => model.hiddenStates(tokens, inner)),
+      ...(model.hiddenSteps && {
+        hiddenSteps: (tokens, cache) => cache.addSteps(tokens, inner => model.hiddenSteps!(tokens, inner)),
+      }),
+      ...(model.encodeSteps && {encodeSteps: images => model.encodeSteps!(images)}),
       logits: hidden => model.logits(hidden),
       finalStates: hidden => model.finalStates(hidden),
     };
@@ -178,9 +190,10 @@ export class GenerationSession<P = string, O extends object = object> {
       Array.from({length: batch}, () => prompt),
       maxLength,
     );
-    if (slack > this.slack || this.cache?.broken) this.clear();
+    if (slack > this.slack || this.cache?.broken || this.snapshot?.changed) this.clear();
     this.slack = Math.max(this.slack, slack);
     this.cache ??= new SessionCache(this.model.newCache(1, this.maxLength, this.slack), [[]]);
+    this.snapshot ??= new WeightSnapshot(() => this.model.weights ?? []);
     const {cache} = this;
     // Samplers that follow several continuations leave one row per continuation.
     const common = cache.rows.map(row => commonLength(row, held));

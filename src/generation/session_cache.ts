@@ -49,7 +49,7 @@ export async function heldTokens({tokens, images, visionMask}: Prompt): Promise<
 export class SessionCache implements DecoderCache {
   /** The tokens of the current prompt, in comparable form. */
   prompt: readonly HeldToken[] = [];
-  /** True after the model failed halfway: its blocks may hold different tokens. */
+  /** True after an operation failed halfway: the blocks may hold different tokens. */
   broken = false;
   onDispose: () => void = () => {};
 
@@ -63,14 +63,38 @@ export class SessionCache implements DecoderCache {
   }
 
   /** Runs the model, which adds tokens to the cache, and remembers them. */
-  add<T extends tf.Tensor>({rows, counts}: NewTokens, run: (inner: DecoderCache) => T): T {
+  add<T extends tf.Tensor>(tokens: NewTokens, run: (inner: DecoderCache) => T): T {
     this.broken = true;
     const result = run(this.inner);
+    this.added(tokens);
+    return result;
+  }
+
+  /** As `add`, in steps. If they are left before the last one, the cache forgets the tokens, where that is possible. */
+  *addSteps<T>(tokens: NewTokens, steps: (inner: DecoderCache) => Generator<void, T>): Generator<void, T> {
+    const before = [...this.lengths];
+    this.broken = true;
+    let left = true;
+    try {
+      const result = yield* steps(this.inner);
+      this.added(tokens);
+      return result;
+    } catch (error) {
+      left = false;
+      throw error;
+    } finally {
+      if (left && this.broken && this.inner.canTruncate(before)) {
+        this.inner.truncate(before);
+        this.broken = false;
+      }
+    }
+  }
+
+  private added({rows, counts}: NewTokens): void {
     this.broken = false;
     this.rows.forEach((held, row) => {
       for (let t = 0; t < counts[row]!; t++) held.push(this.prompt[held.length] ?? rows[row]![t]!);
     });
-    return result;
   }
 
   canTruncate(lengths: readonly number[]): boolean {
@@ -83,7 +107,9 @@ export class SessionCache implements DecoderCache {
   }
 
   select(rows: readonly number[]): void {
+    this.broken = true;
     this.inner.select(rows);
+    this.broken = false;
     this.rows = rows.map(row => [...this.rows[row]!]);
   }
 

@@ -5,7 +5,7 @@ import {gelu} from '../ops/gated_gelu';
 
 export type Activation = (x: tf.Tensor) => tf.Tensor;
 
-const ACTIVATIONS: Record<string, Activation> = {
+const ACTIVATIONS = {
   linear: x => x,
   relu: x => tf.relu(x),
   relu6: x => tf.relu6(x),
@@ -23,7 +23,10 @@ const ACTIVATIONS: Record<string, Activation> = {
   mish: x => tf.mul(x, tf.tanh(tf.softplus(x))),
   gelu: x => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)),
   gelu_approximate: gelu,
-};
+} satisfies Record<string, Activation>;
+
+/** Names of activations, as in Keras; in camel case, too. */
+export type ActivationName = keyof typeof ACTIVATIONS;
 
 /**
  * Returns Keras' name of an activation, null for none. The name may be in snake case or camel case, because tfjs
@@ -31,7 +34,7 @@ const ACTIVATIONS: Record<string, Activation> = {
  *
  * @throws ValueError for an unknown name.
  */
-export function activationName(owner: string, identifier: string | null | undefined): string | null {
+export function activationName(owner: string, identifier: string | null | undefined): ActivationName | null {
   if (identifier == null) return null;
   const name = String(identifier).replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
   if (typeof identifier !== 'string' || !Object.hasOwn(ACTIVATIONS, name)) {
@@ -40,8 +43,9 @@ export function activationName(owner: string, identifier: string | null | undefi
         `Received: ${show(identifier)}.`,
     );
   }
-  return name;
+  return name as ActivationName;
 }
 
 /** Applies the activation that `activationName` returned; null leaves `x` unchanged. */
-export const activate = (name: string | null, x: tf.Tensor): tf.Tensor => (name === null ? x : ACTIVATIONS[name]!(x));
+export const activate = (name: ActivationName | null, x: tf.Tensor): tf.Tensor =>
+  name === null ? x : ACTIVATIONS[name](x);

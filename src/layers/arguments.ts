@@ -49,6 +49,39 @@ export function namesOf<T extends AnyTable>(table: T): (keyof T & string)[] {
   return Object.keys(table);
 }
 
+/** The entries of an object that are not undefined, so that they can override others. */
+export function defined<T extends object>(values: T): Partial<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+/* eslint-disable @typescript-eslint/no-explicit-any -- the only parameters that TypeScript lets a mixin have */
+type AbstractClass<T> = abstract new (...args: any[]) => T;
+/* eslint-enable @typescript-eslint/no-explicit-any */
+
+/**
+ * A base class for layers and models with a `config`: each argument in it is also an attribute, `layer.headDim` for
+ * `layer.config.headDim`, as in Keras.
+ *
+ * @param names the arguments.
+ */
+export function withAttributes<B extends AbstractClass<object>, A extends object>(
+  base: B,
+  names: readonly (keyof A & string)[],
+): B & AbstractClass<Readonly<A>> {
+  abstract class WithAttributes extends base {
+    declare readonly config: A;
+  }
+  for (const name of names) {
+    Object.defineProperty(WithAttributes.prototype, name, {
+      get(this: WithAttributes) {
+        return this.config[name];
+      },
+      configurable: true,
+    });
+  }
+  return WithAttributes as unknown as B & AbstractClass<Readonly<A>>;
+}
+
 /** Picks the named values from an object, for example the arguments that a layer passes on to a sub-layer. */
 export function pick<V extends object, K extends keyof V>(values: V, names: readonly K[]): Pick<V, K> {
   return Object.fromEntries(names.map(name => [name, values[name]])) as Pick<V, K>;

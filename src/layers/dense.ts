@@ -5,7 +5,7 @@ import {ValueError} from '../base/errors';
 import {planEinsum} from '../ops/einsum';
 import {serializeInitializer} from '../weights/initializers';
 import {type KernelArgs, KernelLayer} from './kernel_layer';
-import {checkedArgs, firstShape, type ShapeOrShapes} from './layer';
+import {checkedArgs, firstShape, policyConfig, registerBesideTfjs, type ShapeOrShapes} from './layer';
 import {LORA_ARGUMENTS} from './lora';
 
 export interface DenseArgs extends KernelArgs {
@@ -28,7 +28,7 @@ const LAYOUT = planEinsum(EQUATION, 2).layout;
  *
  * @throws ValueError on unknown or invalid arguments.
  *
- * Not registered for `tf.loadLayersModel`, because it would replace the tfjs layer of the same name for every model.
+ * tfjs has a layer of the same name, which it keeps for other models.
  */
 export class Dense extends KernelLayer {
   /** @nocollapse */
@@ -39,6 +39,7 @@ export class Dense extends KernelLayer {
 
   constructor(args: DenseArgs) {
     super(checkedArgs('Dense', args, KNOWN));
+    this.supportsMasking = true;
     checkPositiveInteger('Dense', 'units', args.units);
     this.units = args.units;
     this.useBias = args.useBias ?? true;
@@ -63,6 +64,7 @@ export class Dense extends KernelLayer {
   override getConfig(): tf.serialization.ConfigDict {
     return {
       ...super.getConfig(),
+      ...policyConfig(this),
       units: this.units,
       activation: this.activation,
       useBias: this.useBias,
@@ -71,3 +73,4 @@ export class Dense extends KernelLayer {
     };
   }
 }
+registerBesideTfjs(Dense);

@@ -6,7 +6,16 @@ import {embedding} from '../ops/embedding';
 import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../weights/initializers';
 import {type AnyWeight, operandOf} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
-import {checkedArgs, firstShape, firstTensor, type Kwargs, type ShapeOrShapes, type TensorOrTensors} from './layer';
+import {
+  checkedArgs,
+  firstShape,
+  firstTensor,
+  type Kwargs,
+  policyConfig,
+  registerBesideTfjs,
+  type ShapeOrShapes,
+  type TensorOrTensors,
+} from './layer';
 import {LORA_ARGUMENTS, type LoraArgs, LoraLayer} from './lora';
 
 export interface EmbeddingArgs extends LoraArgs {
@@ -30,7 +39,7 @@ const LAYOUT = {out: [0], in: [1]};
  *
  * @throws ValueError on unknown or invalid arguments.
  *
- * Not registered for `tf.loadLayersModel`, because it would replace the tfjs layer of the same name for every model.
+ * tfjs has a layer of the same name, which it keeps for other models.
  */
 export class Embedding extends LoraLayer {
   /** @nocollapse */
@@ -99,9 +108,11 @@ export class Embedding extends LoraLayer {
   override getConfig(): tf.serialization.ConfigDict {
     return {
       ...super.getConfig(),
+      ...policyConfig(this),
       inputDim: this.inputDim,
       outputDim: this.outputDim,
       embeddingsInitializer: serializeInitializer(this.embeddingsInitializer),
     };
   }
 }
+registerBesideTfjs(Embedding);

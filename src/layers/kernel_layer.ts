@@ -4,13 +4,13 @@ import {denseEinsum, planEinsum} from '../ops/einsum';
 import {getInitializer, type Initializer, type InitializerLike} from '../weights/initializers';
 import {type AnyWeight, type KernelLayout, operandOf} from '../weights/packed_weight';
 import {type Weight} from '../weights/weight';
-import {activate, activationName} from './activations';
+import {activate, type ActivationName, activationName} from './activations';
 import {firstTensor, type Kwargs, type TensorOrTensors} from './layer';
 import {type LoraArgs, LoraLayer, loraProduct} from './lora';
 
 export interface KernelArgs extends LoraArgs {
   /** Keras' name of an activation, applied to the output; `gelu` is exact, `gelu_approximate` uses tanh. */
-  activation?: string | null;
+  activation?: ActivationName | (string & {}) | null;
   /** Defaults to "glorot_uniform". */
   kernelInitializer?: InitializerLike;
   /** Defaults to "zeros". */
@@ -19,7 +19,7 @@ export interface KernelArgs extends LoraArgs {
 
 /** A layer that computes `activation(product(x, kernel) + bias)`, where `equation` defines the product. */
 export abstract class KernelLayer extends LoraLayer {
-  readonly activation: string | null;
+  readonly activation: ActivationName | null;
   kernel!: AnyWeight;
   bias?: Weight;
   readonly loraName = 'kernel';

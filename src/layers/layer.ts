@@ -2,11 +2,13 @@
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../base/casing';
 import {checkArgument, checkArguments} from '../base/checks';
-import {type Dtype, type DtypeLike, parseDtype} from '../weights/dtype';
+import {ValueError} from '../base/errors';
+import {type Dtype, type DtypeLike, parseDtype, serializeDtype} from '../weights/dtype';
 import {type Initializer} from '../weights/initializers';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
 import {type QuantizationMode, quantizeLayers} from './quantize';
+import {descend} from './tree';
 
 export interface LayerArgs {
   /** Name of the layer; derived from the class name by default. */
@@ -22,6 +24,23 @@ export interface LayerArgs {
 }
 
 const BASE_ARGUMENTS = ['name', 'trainable', 'dtype', 'inputShape', 'batchInputShape'] as const;
+
+/** LoRA of a layer below another one, which the configuration of the outer one keeps. */
+interface LoraBelow extends tf.serialization.ConfigDict {
+  /** Number of the layer among all that are below the outer one, depth first. */
+  index: number;
+  rank: number;
+  alpha: number;
+}
+
+/** The part of a `LoraLayer` that is needed here. */
+interface Adapted extends Layer {
+  readonly loraRank: number;
+  readonly loraAlpha: number;
+  enableLora(rank: number, options: {alpha: number}): void;
+}
+
+const isAdapted = (layer: Layer): layer is Adapted => (layer as Partial<Adapted>).loraRank != null;
 
 export type Kwargs = Record<string, unknown>;
 export type TensorOrTensors = tf.Tensor | tf.Tensor[];
@@ -57,7 +76,20 @@ export abstract class Layer extends tf.layers.Layer {
   readonly kernels = new Map<AnyWeight, KernelLayout>();
   /** Set by the constructor, and by `quantize`. */
   dtypePolicy: Dtype;
-  private parent?: Layer;
+  private parent?: {readonly path: string};
+
+  /** The number format of arithmetic: always "float32". */
+  get computeDtype(): 'float32' {
+    return this.dtypePolicy.computeDtype;
+  }
+  /** The number format of kernels that are not quantized. Biases and scales of norms are always float32. */
+  get variableDtype(): Dtype['variableDtype'] {
+    return this.dtypePolicy.variableDtype;
+  }
+  /** "int8" or "int4" if kernels are stored as integers, otherwise null. */
+  get quantizationMode(): Dtype['quantizationMode'] {
+    return this.dtypePolicy.quantizationMode;
+  }
 
   constructor({dtype, ...args}: LayerArgs = {}) {
     super(args as ConstructorParameters<typeof tf.layers.Layer>[0]);
@@ -78,6 +110,14 @@ export abstract class Layer extends tf.layers.Layer {
     return this.sublayers ? [...this.sublayers.values()].flat() : [];
   }
 
+  /**
+   * Puts the layer below a model that is used as a layer, whose name then begins the names of all weights. Must be
+   * called before `build`.
+   */
+  placeIn(model: {readonly path: string}): void {
+    this.parent = model;
+  }
+
   /** Names from the outermost layer down to this one: `decoder_block_0/attention/query`. */
   get path(): string {
     return this.parent ? `${this.parent.path}/${this.name}` : this.name;
@@ -89,17 +129,47 @@ export abstract class Layer extends tf.layers.Layer {
     inputs: Parameters<tf.layers.Layer['apply']>[0],
     kwargs?: Kwargs,
   ): ReturnType<tf.layers.Layer['apply']> {
+    if (inputs instanceof tf.SymbolicTensor || (Array.isArray(inputs) && inputs[0] instanceof tf.SymbolicTensor)) {
+      this.checkSymbolic(kwargs);
+    }
     this.applying = true;
+    let outputs: ReturnType<tf.layers.Layer['apply']>;
     try {
-      return super.apply(inputs, kwargs);
+      outputs = super.apply(inputs, kwargs);
     } finally {
       this.applying = false;
     }
+    this.restoreLora();
+    return outputs;
+  }
+
+  /** LoRA from the configuration, until the layer is built. */
+  private loraToRestore: readonly LoraBelow[] = [];
+
+  private restoreLora(): void {
+    const below = this.loraToRestore.length > 0 ? [...descend(this.children)] : [];
+    for (const {index, rank, alpha} of this.loraToRestore) {
+      const layer = below[index] as Adapted;
+      layer.trainable = true;
+      layer.enableLora(rank, {alpha});
+    }
+    this.loraToRestore = [];
+  }
+
+  /** @throws ValueError on options, because tfjs forgets them when the graph is run. */
+  private checkSymbolic(kwargs: Kwargs = {}): void {
+    const given = Object.keys(kwargs).filter(name => kwargs[name] != null);
+    if (given.length === 0) return;
+    throw new ValueError(
+      `${this.getClassName()} "${this.name}" expected no options when it is applied to symbolic tensors, because a graph ` +
+        `of tfjs does not keep them. Received: ${given.join(', ')}. Pass masks as further inputs, where the layer takes ` +
+        'them, or call the layer with options in `call` of a layer of your own.',
+    );
   }
 
   /** `path/name`, without the prefix that tfjs adds during `apply`. */
   private weightName(name: string): string {
-    const outermost = (layer: Layer): Layer => (layer.parent ? outermost(layer.parent) : layer);
+    const outermost = (layer: Layer): Layer => (layer.parent instanceof Layer ? outermost(layer.parent) : layer);
     const full = `${this.path}/${name}`;
     const root = outermost(this);
     return root.applying ? full.slice(root.name.length + 1) : full;
@@ -183,15 +253,36 @@ export abstract class Layer extends tf.layers.Layer {
     return firstShape(inputShape);
   }
 
-  /** Frees the weights of this layer and of all layers below it. */
+  /** @throws ValueError if the layer was disposed. Replaces an error of tfjs. */
+  protected override assertNotDisposed(): void {
+    if (this._refCount !== 0) return;
+    throw new ValueError(
+      `Expected a layer in use. Received: the layer "${this.name}", which is already disposed. Create it again.`,
+    );
+  }
+
+  /**
+   * Frees the weights of this layer and of all layers below it.
+   *
+   * @throws ValueError if it was disposed before, or not built yet.
+   */
   override dispose(): ReturnType<tf.layers.Layer['dispose']> {
+    if (!this.built) {
+      throw new ValueError(
+        `Cannot dispose Layer "${this.name}" because it has not been built yet. It has no weights to free.`,
+      );
+    }
     // tfjs counts only uses by `apply`, and refuses to dispose a layer that was built and called without it.
     if (this.built) this._refCount ??= 1;
     return super.dispose();
   }
 
   override getConfig(): tf.serialization.ConfigDict {
-    return {...super.getConfig(), trainable: super.trainable, dtype: this.dtypePolicy.name};
+    const lora = [...descend(this.children)].flatMap((layer, index): LoraBelow[] =>
+      isAdapted(layer) ? [{index, rank: layer.loraRank, alpha: layer.loraAlpha}] : [],
+    );
+    const config = {...super.getConfig(), trainable: super.trainable, dtype: this.dtypePolicy.name};
+    return lora.length > 0 ? {...config, lora} : config;
   }
 
   /**
@@ -202,9 +293,11 @@ export abstract class Layer extends tf.layers.Layer {
    */
   static override fromConfig<T extends tf.serialization.Serializable>(
     cls: tf.serialization.SerializableConstructor<T>,
-    {customObjects: _, ...config}: tf.serialization.ConfigDict,
+    {customObjects: _, lora, ...config}: tf.serialization.ConfigDict,
   ): T {
-    return new cls(camelKeys(config) as tf.serialization.ConfigDict);
+    const layer = new cls(camelKeys(config) as tf.serialization.ConfigDict);
+    if (lora && layer instanceof Layer) layer.loraToRestore = lora as LoraBelow[];
+    return layer;
   }
 }
 
@@ -214,3 +307,21 @@ export function registerLayer<T extends tf.serialization.Serializable>(
 ): void {
   tf.serialization.registerClass(cls, 'tfjs-gemma3');
 }
+
+/**
+ * Registers a class whose name tfjs has for a layer of its own. `tf.loadLayersModel` then creates this class where a
+ * configuration holds a dtype policy as `serializeDtype` writes it, which {@link policyConfig} adds, and the tfjs layer
+ * otherwise.
+ */
+export function registerBesideTfjs<T extends Layer>(cls: tf.serialization.SerializableConstructor<T>): void {
+  const {classNameMap} = tf.serialization.SerializationMap.getMap();
+  const [stock, create] = classNameMap[cls.className]!;
+  const either: typeof create = (_, config) =>
+    typeof config.dtype === 'object' && config.dtype !== null ? cls.fromConfig(cls, config) : create(stock, config);
+  classNameMap[cls.className] = [stock, either];
+}
+
+/** The dtype of a layer whose class is registered by {@link registerBesideTfjs}, for its configuration. */
+export const policyConfig = ({dtypePolicy}: Layer): tf.serialization.ConfigDict => ({
+  dtype: serializeDtype(dtypePolicy),
+});

@@ -9,6 +9,8 @@ import {
   type Kwargs,
   Layer,
   type LayerArgs,
+  policyConfig,
+  registerBesideTfjs,
   type ShapeOrShapes,
   type TensorOrTensors,
 } from './layer';
@@ -24,7 +26,7 @@ export interface LayerNormalizationArgs extends LayerArgs {
  *
  * Input and output: (…, D).
  *
- * Not registered for `tf.loadLayersModel`, because it would replace the tfjs layer of the same name for every model.
+ * tfjs has a layer of the same name, which it keeps for other models.
  */
 export class LayerNormalization extends Layer {
   /** @nocollapse */
@@ -35,6 +37,7 @@ export class LayerNormalization extends Layer {
 
   constructor(args: LayerNormalizationArgs = {}) {
     super(checkedArgs('LayerNormalization', args, ['epsilon']));
+    this.supportsMasking = true;
     this.epsilon = args.epsilon ?? 1e-3;
   }
 
@@ -50,6 +53,7 @@ export class LayerNormalization extends Layer {
   }
 
   override getConfig(): tf.serialization.ConfigDict {
-    return {...super.getConfig(), epsilon: this.epsilon};
+    return {...super.getConfig(), ...policyConfig(this), epsilon: this.epsilon};
   }
 }
+registerBesideTfjs(LayerNormalization);

@@ -1,9 +1,19 @@
 /** Model inputs by name: checks what users pass, and converts it to the tensors that tfjs needs. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
+import {isShapedArray} from '../base/nested_array';
+import {type NestedArray, type ShapedArray, type TensorOrArray, toTensor} from './tensor_like';
 
-/** Tensors in the order of the model's inputs, or tensors or nested arrays of numbers by input name. */
-export type ModelInputs = tf.Tensor | tf.Tensor[] | Record<string, tf.Tensor | tf.TensorLike>;
+/**
+ * Inputs by name, as tensors or arrays of numbers; or tensors in the order of the model's inputs. A model with one input
+ * also takes its numbers without a name. A single sample may come without the first axis: it is a batch of one.
+ */
+export type ModelInputs =
+  | {readonly [inputName: string]: TensorOrArray | undefined}
+  | tf.Tensor
+  | readonly tf.Tensor[]
+  | ShapedArray
+  | readonly NestedArray[];
 
 /** The part of a model that is needed here. */
 export type ModelWithInputs = Pick<tf.LayersModel, 'inputNames' | 'inputs'>;
@@ -22,14 +32,11 @@ export function inputTensors(model: ModelWithInputs, x: ModelInputs): {tensors: 
   const given = byName(names, x);
   const created: tf.Tensor[] = [];
   try {
-    const tensors = names.map((name, i) => {
-      const value = given[name];
-      if (value instanceof tf.Tensor) return value;
-      const dtype = model.inputs[i]!.dtype as 'int32' | 'float32';
-      const tensor = nestedTensor(name, value, dtype);
-      created.push(tensor);
-      return tensor;
-    });
+    const tensors = batched(
+      model,
+      names.map((name, i) => toTensor(name, given[name], model.inputs[i]!.dtype as 'int32' | 'float32', created)),
+      created,
+    );
     checkShapes(model, tensors);
     return {tensors, created};
   } catch (error) {
@@ -38,19 +45,34 @@ export function inputTensors(model: ModelWithInputs, x: ModelInputs): {tensors: 
   }
 }
 
+/** One sample without the first axis in all of its inputs, as a preprocessor returns it, as a batch of one. */
+function batched(model: ModelWithInputs, tensors: tf.Tensor[], created: tf.Tensor[]): tf.Tensor[] {
+  if (!model.inputs.every(({shape}, i) => tensors[i]!.rank === shape.length - 1)) return tensors;
+  const rows = tensors.map(tensor => tf.expandDims(tensor, 0));
+  created.push(...rows);
+  return rows;
+}
+
 function byName(names: readonly string[], x: ModelInputs): Record<string, unknown> {
-  if (x instanceof tf.Tensor) x = [x];
+  if (x instanceof tf.Tensor || isShapedArray(x)) x = [x as tf.Tensor];
   if (Array.isArray(x)) {
-    const invalid = x.find(tensor => !(tensor instanceof tf.Tensor));
-    if (x.length !== names.length || invalid !== undefined) {
+    const [only] = names;
+    const numbers = names.length === 1 && !x.some(value => value instanceof tf.Tensor || isShapedArray(value));
+    if (numbers) return {[only!]: x};
+    if (names.length === 1 && x.length === 1) return {[only!]: x[0] as unknown};
+    // Not numbers: two rows of token ids would look like two inputs.
+    const list = x as readonly unknown[];
+    const invalid = list.find(tensor => !(tensor instanceof tf.Tensor));
+    if (list.length !== names.length || invalid !== undefined) {
       throw new ValueError(
         `Expected ${names.length} inputs: ${names.join(', ')}. Received: ` +
-          `${invalid === undefined ? x.length : show(invalid)}. Pass numbers by name: {${names.join(', ')}}.`,
+          `${invalid === undefined ? list.length : show(invalid)}. Pass numbers by name: {${names.join(', ')}}.`,
       );
     }
-    return Object.fromEntries(x.map((tensor, i) => [names[i]!, tensor]));
+    return Object.fromEntries(list.map((tensor, i) => [names[i]!, tensor]));
   }
-  const given = typeof x === 'object' && x !== null ? Object.keys(x) : [];
+  const named = typeof x === 'object' && x !== null ? (x as Record<string, unknown>) : {};
+  const given = Object.keys(named).filter(name => named[name] !== undefined);
   if (given.length !== names.length || !names.every(name => given.includes(name))) {
     const received = given.join(', ') || (typeof x === 'object' && x !== null ? 'none' : show(x));
     const vision = names.includes('images') && !given.includes('images');
@@ -61,51 +83,7 @@ function byName(names: readonly string[], x: ModelInputs): Record<string, unknow
           : ''),
     );
   }
-  return x;
-}
-
-const isRow = (value: unknown): value is ArrayLike<unknown> =>
-  Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
-
-/** Larger whole numbers would wrap around in an int32 tensor, to other valid tokens. */
-const isInt32 = (value: unknown) => typeof value === 'number' && value === (value | 0);
-
-/**
- * Creates a tensor from nested arrays, whose rows may be typed arrays. Checks all rows, whereas tfjs takes the shape
- * from the first row of each axis and does not check the others.
- *
- * @throws ValueError on rows of different lengths or depths, and on values that are not numbers of this type.
- */
-export function nestedTensor(name: string, value: unknown, dtype: 'int32' | 'float32'): tf.Tensor {
-  const refuse = (received: string, advice: string): never => {
-    const numbers = dtype === 'int32' ? 'whole numbers' : 'numbers';
-    throw new ValueError(
-      `Expected \`${name}\` as a tensor or as nested arrays of ${numbers}. Received: ${received}. ${advice}`,
-    );
-  };
-  const shape: number[] = [];
-  for (let row = value; isRow(row); row = row[0]) shape.push(row.length);
-  const values = new (dtype === 'int32' ? Int32Array : Float32Array)(tf.util.sizeFromShape(shape));
-  let filled = 0;
-  const take = (part: unknown, axis: number): void => {
-    if (axis === shape.length) {
-      const fits = dtype === 'int32' ? isInt32(part) : typeof part === 'number';
-      if (!fits && typeof part !== 'boolean') {
-        const advice = Number.isSafeInteger(part) ? 'Pass only numbers of 32 bits.' : 'Pass only numbers.';
-        refuse(isRow(part) ? 'rows of different depths' : show(part), advice);
-      }
-      values[filled++] = Number(part);
-      return;
-    }
-    if (!isRow(part)) return refuse('rows of different depths', 'Pass each sample as one row.');
-    if (part.length !== shape[axis]) {
-      const lengths = `${shape[axis]} and ${part.length} elements in rows along one axis`;
-      return refuse(lengths, 'Pad all rows to the same length, with 0 in padding_mask where a row is padded.');
-    }
-    for (let i = 0; i < part.length; i++) take(part[i], axis + 1);
-  };
-  take(value, 0);
-  return tf.tensor(values, shape, dtype);
+  return named;
 }
 
 /** The shapes of several inputs, for error messages. */

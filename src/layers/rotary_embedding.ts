@@ -1,7 +1,7 @@
 /** KerasHub's `RotaryEmbedding` layer. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument} from '../base/checks';
-import {ValueError} from '../base/errors';
+import {show, ValueError} from '../base/errors';
 import {rotary, rotaryTables} from '../ops/rotary';
 import {
   checkedArgs,
@@ -77,6 +77,16 @@ export class RotaryEmbedding extends Layer {
       const starts = [kwargs.startIndex ?? 0].flat();
       if (starts.length !== 1 && starts.length !== batch) {
         throw new ValueError(`Expected one startIndex, or one for each of the ${batch} rows. Received: [${starts}].`);
+      }
+      // Above this, numbers have no room for a whole position.
+      const fits = (start: unknown) =>
+        Number.isFinite(start) && Math.abs(start as number) + length <= Number.MAX_SAFE_INTEGER;
+      const wrong = starts.findIndex(start => !fits(start));
+      if (wrong >= 0) {
+        throw new ValueError(
+          `Expected startIndex to be the position of the first token, from 0 to ${Number.MAX_SAFE_INTEGER - length}. ` +
+            `Received: ${show(starts[wrong])}.`,
+        );
       }
       const {cos, sin} = rotaryTables(starts, length, features, this.maxWavelength, this.scalingFactor);
       const flat = tf.reshape(moved, [batch, length, -1, features]) as tf.Tensor4D;

@@ -36,6 +36,7 @@ export class UnitNormalization extends Layer {
 
   constructor(args: UnitNormalizationArgs = {}) {
     super(checkedArgs('UnitNormalization', args, ['axis']));
+    this.supportsMasking = true;
     this.axis = args.axis ?? -1;
     if (![this.axis].flat().every(Number.isInteger)) {
       throw new ValueError(

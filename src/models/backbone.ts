@@ -1,40 +1,62 @@
-/** The base class of backbones: the order of weights, loading options, quantization, LoRA and configurations. */
-import * as tf from '@tensorflow/tfjs';
+/** The base class of backbones: loading options, quantization, LoRA and files of KerasHub. */
+import type * as tf from '@tensorflow/tfjs';
 import {
   loadLoraWeights,
   type LoraSource,
   type LoraTarget,
   type SaveLoraOptions,
   saveLoraWeights,
-} from '../adapters/keras_lora';
+} from '../adapters/on_demand';
 import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from '../adapters/model_lora';
-import {checkKeys, show, ValueError} from '../base/errors';
-import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/write_preset';
+import {checkKeys} from '../base/errors';
+import {exportModel, type ExportOptions} from '../checkpoints/huggingface/on_demand';
+import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/on_demand';
+import {FETCH_OPTIONS, type FetchOptions} from '../files/http_client';
+import {type CheckpointLike} from '../checkpoints/open_checkpoint';
+import {type FileSource} from '../files/open_file';
 import {type PresetTarget} from '../files/open_folder';
+import {type PresetEntry, presets} from '../hub/registry';
 import {type QuantizationMode} from '../layers/quantize';
-import {Model} from './model';
+import {type ReversibleEmbedding} from '../layers/reversible_embedding';
+import {type DtypeName} from '../weights/dtype';
+import {FunctionalModel} from './functional_model';
+import {loadFromBase, type PresetOptions} from './preset_classes';
 
+export {packConfig, unpackConfig} from './packed_config';
 export type {ModelInputs} from '../layers/named_inputs';
 
 /** Options of `fromPreset`. */
-export interface FromPresetOptions {
+export interface FromPresetOptions extends FetchOptions {
   /**
    * False builds the model from its configuration only; its weights are initialized when they are first read. Defaults
    * to true.
    */
   loadWeights?: boolean;
   /**
+   * A `.weights.h5` file with the weights, in place of those of the preset, which are then neither read nor downloaded:
+   * what `saveWeights`, or `save_weights` of Keras, wrote of a backbone or of a task around it. At an http(s) address,
+   * `headers` are sent only if the preset is on the same server.
+   */
+  weights?: FileSource;
+  /**
    * How weights are stored: "float32", "bfloat16", "int8", "int4" or the name of another Keras policy. Arithmetic is
    * always float32. Defaults to the dtype of the preset.
    */
-  dtype?: string;
+  dtype?: DtypeName;
   /** Called after each piece of a file that was read; `loaded` and `total` are bytes. */
   onProgress?: (progress: {file: string; loaded: number; total: number}) => void;
   /** Stops loading: the promise is rejected with the signal's reason. No part of the model stays in memory. */
   signal?: AbortSignal;
 }
 
-export const FROM_PRESET_OPTIONS = ['loadWeights', 'dtype', 'onProgress', 'signal'] as const;
+export const FROM_PRESET_OPTIONS = [
+  'loadWeights',
+  'weights',
+  'dtype',
+  'onProgress',
+  'signal',
+  ...FETCH_OPTIONS,
+] as const;
 
 const counts = new Map<string, number>();
 
@@ -45,11 +67,12 @@ export function uniqueModelName(prefix: string): string {
   return count ? `${prefix}_${count}` : prefix;
 }
 
-/**
- * A model without its head, as `keras_hub.models.Backbone`. The order of its weights does not depend on which of them
- * are trainable.
- */
-export abstract class Backbone extends Model {
+/** A model without its head, as `keras_hub.models.Backbone`. */
+export abstract class Backbone extends FunctionalModel {
+  /** @nocollapse */
+  static override className = 'Backbone';
+  /** Embeds token ids. */
+  abstract readonly tokenEmbedding: ReversibleEmbedding;
   /** All layers of the graph, including those that only the summary shows, such as `Multiply`. */
   private graphLayers: tf.layers.Layer[] = [];
 
@@ -68,31 +91,6 @@ export abstract class Backbone extends Model {
     } finally {
       this.layers = layers;
     }
-  }
-
-  // === Weights, in the order of creation (tfjs would put trainable ones first) ===
-
-  override get weights(): tf.LayerVariable[] {
-    // tfjs' constructor reads this before the layers are set.
-    return (this.layers ?? []).flatMap(layer => layer.weights);
-  }
-  override get trainableWeights(): tf.LayerVariable[] {
-    return this.weights.filter(weight => weight.trainable);
-  }
-  override get nonTrainableWeights(): tf.LayerVariable[] {
-    return this.weights.filter(weight => !weight.trainable);
-  }
-  override get trainable(): boolean {
-    return super.trainable;
-  }
-  override set trainable(value: boolean) {
-    super.trainable = value;
-    for (const layer of this.layers) layer.trainable = value;
-  }
-
-  /** Number of parameters, trainable or not. */
-  override countParams(): number {
-    return this.weights.reduce((sum, weight) => sum + tf.util.sizeFromShape(weight.shape as number[]), 0);
   }
 
   // === Quantization ===
@@ -134,6 +132,7 @@ export abstract class Backbone extends Model {
    * @throws ValueError on unknown or unusable arguments, on names that match no layer, and if LoRA is already enabled.
    */
   enableLora(rank: number, options: EnableLoraOptions = {}): void {
+    this.checkInUse();
     checkKeys('enableLora', options, ['targetLayerNames', 'alpha', 'seed']);
     enableLora(this, rank, options);
   }
@@ -147,18 +146,21 @@ export abstract class Backbone extends Model {
    * @throws ValueError without LoRA, for layers of different ranks, and for another file extension.
    */
   async saveLoraWeights(target: LoraTarget, options: SaveLoraOptions = {}): Promise<void> {
+    this.checkInUse();
     await saveLoraWeights(this, target, options);
   }
 
   /**
-   * Loads LoRA matrices that `saveLoraWeights` or KerasHub saved: from a path, an http(s) URL, bytes, or a `File` in a
-   * browser. If LoRA is off, it is enabled for the layers in the file.
+   * Loads LoRA matrices that `saveLoraWeights` or KerasHub saved: from a path, an http(s) or `file:` URL, bytes, or a `File`
+   * in a browser. If LoRA is off, it is enabled for the layers in the file.
    *
+   * @param options how to request the file, if it is at an http(s) address.
    * @throws ValueError on another file extension, on a file without LoRA or of another rank, and on layers that do not
    * match, naming them; an Error for a damaged file. In these cases the model is unchanged.
    */
-  async loadLoraWeights(source: LoraSource): Promise<void> {
-    await loadLoraWeights(this, source);
+  async loadLoraWeights(source: LoraSource, options: FetchOptions = {}): Promise<void> {
+    this.checkInUse();
+    await loadLoraWeights(this, source, options);
   }
 
   /**
@@ -170,10 +172,26 @@ export abstract class Backbone extends Model {
    * rest.
    */
   async mergeLora(): Promise<void> {
+    this.checkInUse();
     await mergeLora(this);
   }
 
   // === Copies and KerasHub's files ===
+
+  /** All presets that KerasHub publishes, by name. */
+  static get presets(): Readonly<Record<string, PresetEntry>> {
+    return presets;
+  }
+
+  /**
+   * Loads a backbone of the class that the preset holds, {@link Gemma3Backbone}.
+   *
+   * @param options also arguments of that class, which override those of the preset.
+   * @throws ValueError if the preset holds another class; otherwise as the `fromPreset` of the class.
+   */
+  static async fromPreset(preset: CheckpointLike, options: FromPresetOptions & PresetOptions = {}): Promise<Backbone> {
+    return loadFromBase<Backbone>(this, preset, options);
+  }
 
   /**
    * An independent model with the same configuration and values. Values are shared until one of the models changes
@@ -190,30 +208,21 @@ export abstract class Backbone extends Model {
    * aborted; errors of the file system. In these cases an existing preset is unchanged.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    this.checkInUse();
     await savePreset(target, options, writer => writer.backbone(this));
   }
 
-  // === Configuration ===
-
-  protected override updatedConfig(): tf.serialization.ConfigDict {
-    return packConfig(super.updatedConfig());
+  /**
+   * Saves configuration and weights as a folder of Hugging Face, for transformers and all that reads its folders: safetensors
+   * with the names, shapes and dtypes of Google's files. Dtypes and LoRA are as in {@link saveToPreset}. An existing folder
+   * is replaced only when the new one is complete.
+   *
+   * @throws ValueError on unknown or unusable options, for a model that transformers cannot represent, and for a target that
+   * cannot be written to; the signal's reason when aborted; errors of the file system. In these cases an existing folder
+   * is unchanged.
+   */
+  async exportToTransformers(target: PresetTarget, options: ExportOptions = {}): Promise<void> {
+    this.checkInUse();
+    await exportModel(target, options, {backbone: this});
   }
-}
-
-/**
- * Stores a model's configuration as one string: when tfjs writes JSON, it changes the case of keys and even of values,
- * except under the key `name`.
- */
-export function packConfig(saved: tf.serialization.ConfigDict): tf.serialization.ConfigDict {
-  const config = saved.config as tf.serialization.ConfigDict;
-  return {...saved, config: {name: config.name!, configJson: {name: JSON.stringify(config)}}};
-}
-
-/** The configuration that `packConfig` stored; any other configuration is returned as it is. */
-export function unpackConfig(config: object): Record<string, unknown> {
-  const packed = (config as {configJson?: {name?: unknown}}).configJson?.name;
-  if (packed === undefined) return config as Record<string, unknown>;
-  if (typeof packed !== 'string')
-    throw new ValueError(`Expected a configuration as one string. Received: ${show(packed)}.`);
-  return JSON.parse(packed) as Record<string, unknown>;
 }

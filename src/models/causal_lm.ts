@@ -2,14 +2,22 @@
 import type * as tf from '@tensorflow/tfjs';
 import {checkArgument} from '../base/checks';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
+import {type CheckpointLike} from '../checkpoints/open_checkpoint';
 import {type ChatArgs, ChatSession} from '../generation/chat_session';
 import {type Decoder, type DecoderCache, type NewTokens, nextLogits, type Prompt} from '../generation/decoder';
 import {GeneratedText} from '../generation/generated_text';
+import {type Ending} from '../generation/ending';
 import {generateSteps, type GenerationRequest, type Step, tokensOf} from '../generation/generation';
 import {type TokenLogprobs} from '../generation/logprobs';
 import * as samplers from '../generation/samplers';
+import {samplerForCall} from '../generation/samplers/sampling_options';
+import {checkOptions} from '../generation/option_names';
 import {GenerationSession, type SessionArgs} from '../generation/session';
-import {TRAINING_COMPILE_ARGS, type TrainingCompileArgs} from '../training/training';
+import {type ChatMessage, END_OF_TURN} from '../tokenizers/chat_template';
+import {isConversations} from '../tokenizers/conversations';
+import {TRAINING_COMPILE_ARGS, type TrainingCompileArgs} from '../training/setup';
+import {WeightSnapshot} from '../weights/in_use';
+import {type FromPresetOptions} from './backbone';
 import {
   checkedMaxLength,
   checkedStopTokens,
@@ -17,15 +25,19 @@ import {
   checkRunOptions,
   checkSession,
   checkStopStrings,
+  type DetailsOptions,
   GENERATE_OPTIONS,
   type GenerateOptions,
   type GenerationPreprocessor,
   type LogprobsOptions,
+  type TextWithDetails,
   type TextWithLogprobs,
   withLogprobs,
 } from './generate_options';
+import {loadFromBase, type PresetOptions} from './preset_classes';
 import {
   checkTokenOptions,
+  type GeneratedTokens,
   paddedTokens,
   readTokenInputs,
   type TokenInputs,
@@ -39,11 +51,17 @@ export interface CompileArgs extends TrainingCompileArgs {
   sampler?: samplers.SamplerName | samplers.Sampler;
 }
 
+/** A prompt as a text, or as the messages of a conversation. */
+type OnePrompt = string | readonly ChatMessage[];
+type ManyPrompts = readonly string[] | readonly (readonly ChatMessage[])[];
+
 /** The results of a generation, one per prompt. */
 interface Completed {
   texts: string[];
   /** Log probabilities of the new tokens; empty unless the option `logprobs` was given. */
   logprobs: TokenLogprobs[][];
+  /** How each text ended. */
+  endings: Ending[];
   /** True for a single prompt that was not in a list. */
   scalar: boolean;
 }
@@ -56,13 +74,25 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   extends TrainableTask<P>
   implements Decoder<C>
 {
+  /** @nocollapse */
+  static override className = 'CausalLM';
   abstract override preprocessor: GenerationPreprocessor<P> | null;
   /** How the next token is chosen: set it with `compile`. */
   sampler: samplers.Sampler = samplers.get('greedy');
 
+  /** As {@link Task.fromPreset}. */
+  static override async fromPreset(
+    preset: CheckpointLike,
+    options: FromPresetOptions & PresetOptions = {},
+  ): Promise<CausalLM<string | readonly string[]>> {
+    return loadFromBase<CausalLM<string | readonly string[]>>(this, preset, options);
+  }
+
   abstract newCache(batch: number, maxLength: number, slack?: number): C;
   abstract encodeImages(images: tf.Tensor4D): tf.Tensor2D;
   abstract hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
+  abstract hiddenSteps(tokens: NewTokens, cache: C): Generator<void, tf.Tensor3D>;
+  abstract encodeSteps(images: tf.Tensor4D): Generator<void, tf.Tensor2D>;
   abstract override logits(hidden: tf.Tensor2D): tf.Tensor2D;
   abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
 
@@ -94,53 +124,59 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * Continues one prompt or several: returns a string for a single prompt, and an array of strings for several. Without
+   * Continues one prompt or several: returns a string for a single prompt, and an array of strings for several. The
+   * messages of a conversation are a prompt as well; of these, by default only the answer is returned. Without
    * a preprocessor, it takes and returns token ids: see {@link TokenInputs}. With `logprobs`, each text comes with its
-   * new tokens: see {@link TextWithLogprobs}. Of the tensors that it creates, only returned token ids stay in memory.
+   * new tokens: see {@link TextWithLogprobs}; with `details`, with the reason for its end: see {@link TextWithDetails}. Of the tensors that it creates, only returned token ids stay in memory.
    *
    * @throws ValueError on unusable inputs or options; ContextFullError if a prompt leaves no room for new text within
    * `maxLength`; the signal's reason when aborted.
    */
   async generate(inputs: TokenInputs, options: LogprobsOptions): Promise<TokensWithLogprobs>;
-  async generate(inputs: string, options: LogprobsOptions): Promise<TextWithLogprobs>;
-  async generate(inputs: readonly string[], options: LogprobsOptions): Promise<TextWithLogprobs[]>;
+  async generate(inputs: OnePrompt, options: LogprobsOptions & DetailsOptions): Promise<TextWithLogprobs & Ending>;
+  async generate(
+    inputs: ManyPrompts,
+    options: LogprobsOptions & DetailsOptions,
+  ): Promise<(TextWithLogprobs & Ending)[]>;
+  async generate(inputs: OnePrompt, options: LogprobsOptions): Promise<TextWithLogprobs>;
+  async generate(inputs: ManyPrompts, options: LogprobsOptions): Promise<TextWithLogprobs[]>;
   async generate(inputs: P, options: LogprobsOptions): Promise<TextWithLogprobs | TextWithLogprobs[]>;
-  async generate(inputs: TokenInputs, options?: GenerateOptions): Promise<TokenInputs>;
-  async generate(inputs: string, options?: GenerateOptions): Promise<string>;
-  async generate(inputs: readonly string[], options?: GenerateOptions): Promise<string[]>;
+  async generate(inputs: OnePrompt, options: DetailsOptions): Promise<TextWithDetails>;
+  async generate(inputs: ManyPrompts, options: DetailsOptions): Promise<TextWithDetails[]>;
+  async generate(inputs: P, options: DetailsOptions): Promise<TextWithDetails | TextWithDetails[]>;
+  async generate(inputs: TokenInputs, options?: GenerateOptions): Promise<GeneratedTokens>;
+  async generate(inputs: OnePrompt, options?: GenerateOptions): Promise<string>;
+  async generate(inputs: ManyPrompts, options?: GenerateOptions): Promise<string[]>;
   async generate(inputs: P, options?: GenerateOptions): Promise<string | string[]>;
-  async generate(inputs: unknown, options: Partial<LogprobsOptions> = {}): Promise<unknown> {
-    checkKeys('generate', options, [...GENERATE_OPTIONS, 'logprobs']);
+  async generate(inputs: unknown, given: Partial<LogprobsOptions> & {details?: boolean} = {}): Promise<unknown> {
+    this.checkInUse();
+    checkOptions('generate', given, [...GENERATE_OPTIONS, 'logprobs', 'details']);
+    const {details = false, ...options} = given;
     checkLogprobs(options.logprobs);
+    checkArgument('generate', 'details', details, 'flag');
     checkArgument('generate', 'stripPrompt', options.stripPrompt ?? false, 'flag');
-    if (!this.preprocessor) return this.generateIds(inputs as TokenInputs, options);
-    return options.logprobs === undefined
-      ? this.generateText(inputs as P, options)
-      : this.generateWithLogprobs(inputs as P, options);
-  }
-
-  private async generateText(inputs: P, options: GenerateOptions): Promise<string | string[]> {
-    const {texts, scalar} = await this.complete(inputs, options);
-    return scalar ? texts[0]! : texts;
-  }
-
-  private async generateWithLogprobs(
-    inputs: P,
-    options: Partial<LogprobsOptions>,
-  ): Promise<TextWithLogprobs | TextWithLogprobs[]> {
-    const {texts, logprobs, scalar} = await this.complete(inputs, options);
-    const results = texts.map((text, i) => withLogprobs(text, logprobs[i]!, this.preprocessor!.tokenizer));
-    return scalar ? results[0]! : results;
+    if (!this.preprocessor) return this.generateIds(inputs as TokenInputs, options, details);
+    const {texts, logprobs, endings, scalar} = await this.complete(inputs as P, options);
+    const results = texts.map((text, i) => {
+      if (!details && options.logprobs === undefined) return text;
+      const {tokenizer} = this.preprocessor!;
+      const found = options.logprobs === undefined ? {text} : withLogprobs(text, logprobs[i]!, tokenizer);
+      return details ? {...found, ...endings[i]!} : found;
+    });
+    return scalar ? results[0] : results;
   }
 
   /** Continues all prompts to their ends. */
   private async complete(inputs: P, options: Partial<LogprobsOptions>): Promise<Completed> {
     const {prompts, scalar} = await this.readPrompts(inputs, promptLength(options));
-    const rows = prompts.map(() => new GeneratedText(this.preprocessor!, options.stopStrings));
-    const texts = rows.map((row, i) => (options.stripPrompt ? '' : row.prompt(prompts[i]!.tokens)));
+    const stripPrompt = options.stripPrompt ?? isConversations(inputs);
+    const rows = prompts.map(() => this.newText(inputs, stripPrompt, options));
+    const texts = rows.map((row, i) => (stripPrompt ? '' : row.prompt(prompts[i]!.tokens)));
     const logprobs: TokenLogprobs[][] = rows.map(() => []);
+    const endings: Ending[] = [];
+    const onFinish = collected(endings, options);
     try {
-      for await (const step of this.generation(prompts, options, rows)) {
+      for await (const step of this.generation(prompts, {...options, onFinish}, rows)) {
         step.tokens.forEach((token, i) => token !== null && (texts[i]! += rows[i]!.push(token)));
         step.logprobs?.forEach((token, i) => token && logprobs[i]!.push(token));
       }
@@ -148,19 +184,32 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
       disposeImages(prompts);
     }
     rows.forEach((row, i) => (texts[i]! += row.flush()));
-    return {texts, logprobs, scalar};
+    return {texts, logprobs, endings, scalar};
+  }
+
+  /**
+   * A text that is to be generated. If only the answer to messages is wanted, the token that ends its turn is no part of
+   * it: it belongs to the chat template.
+   */
+  private newText(inputs: unknown, stripPrompt: boolean, {stopStrings, stopTokenIds = 'auto'}: GenerateOptions) {
+    const {preprocessor} = this;
+    const endOfTurn = preprocessor!.tokenizer.tokenToId(END_OF_TURN);
+    const ends = Array.isArray(stopTokenIds) ? stopTokenIds.includes(endOfTurn) : stopTokenIds === 'auto';
+    const hidden = stripPrompt && isConversations(inputs) && ends ? endOfTurn : undefined;
+    return new GeneratedText(preprocessor!, stopStrings, hidden);
   }
 
   private async generateIds(
     inputs: TokenInputs,
     options: Partial<LogprobsOptions>,
-  ): Promise<TokenInputs | TokensWithLogprobs> {
-    checkTokenOptions(options);
+    details: boolean,
+  ): Promise<GeneratedTokens | TokensWithLogprobs> {
+    checkTokenOptions(options, details);
     const {prompts, shape} = await readTokenInputs(inputs);
     const rows = prompts.map(({tokens}) => [...tokens]);
     const logprobs: TokenLogprobs[][] = rows.map(() => []);
     try {
-      for await (const step of generateSteps(this, this.request(prompts, shape.at(-1)!, options))) {
+      for await (const step of this.unchanged(generateSteps(this, this.request(prompts, shape.at(-1)!, options)))) {
         step.tokens.forEach((token, row) => token !== null && rows[row]!.push(token));
         step.logprobs?.forEach((token, row) => token && logprobs[row]!.push(token));
       }
@@ -178,18 +227,19 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
    * @throws ValueError without a preprocessor, for several prompts and on unusable options; ContextFullError if the
    * prompt leaves no room for new text within `maxLength`; the signal's reason when aborted. No tensor stays in memory, whether the loop ends, throws or is left early.
    */
-  async *stream(prompt: P, options: GenerateOptions = {}): AsyncGenerator<string, void> {
-    checkKeys('stream', options, GENERATE_OPTIONS);
+  async *stream(prompt: P | readonly ChatMessage[], options: GenerateOptions = {}): AsyncGenerator<string, void> {
+    this.checkInUse();
+    checkOptions('stream', options, GENERATE_OPTIONS);
     const {stripPrompt = true, signal} = options;
     checkArgument('stream', 'stripPrompt', stripPrompt, 'flag');
     const {preprocessor} = this;
     if (!preprocessor) throw new ValueError('A `preprocessor` must be attached to the model to stream text.');
-    const {prompts, scalar} = await this.readPrompts(prompt, promptLength(options));
+    const {prompts, scalar} = await this.readPrompts(prompt as P, promptLength(options));
     try {
       if (!scalar) {
         throw new ValueError(`Expected one prompt to stream. Received: ${prompts.length} prompts in a list.`);
       }
-      const row = new GeneratedText(preprocessor, options.stopStrings);
+      const row = this.newText(prompt, stripPrompt, options);
       const steps = this.steps(prompts, options, [row]);
       if (!stripPrompt) {
         signal?.throwIfAborted();
@@ -215,6 +265,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
    * @throws ValueError on unknown or unusable arguments.
    */
   startSession(args: Partial<SessionArgs> = {}): GenerationSession<P, GenerateOptions> {
+    this.checkInUse();
     const {maxLength = this.preprocessor?.sequenceLength, ...rest} = args;
     return new GenerationSession<P, GenerateOptions>(this, {maxLength: maxLength!, ...rest});
   }
@@ -226,11 +277,13 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
    * tokens.
    */
   startChat(args: ChatArgs = {}): ChatSession {
+    this.checkInUse();
     return new ChatSession(this, args);
   }
 
   /** Token ids of a chat turn of any length, with its images, which the caller disposes. */
   async chatPrompt(text: string, images: readonly unknown[]): Promise<Prompt> {
+    this.checkInUse();
     const prompt = (images.length ? {prompts: text, images} : text) as P;
     return (await this.readPrompts(prompt, Number.MAX_SAFE_INTEGER)).prompts[0]!;
   }
@@ -258,25 +311,41 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   ): AsyncGenerator<Step, void> {
     const {session} = options;
     checkStopStrings(options.stopStrings);
-    const maxLength = checkedMaxLength(options) ?? session?.maxLength ?? this.preprocessor!.sequenceLength;
+    const longest = Math.max(...prompts.map(({tokens}) => tokens.length));
+    const maxLength = checkedMaxLength(options, longest) ?? session?.maxLength ?? this.preprocessor!.sequenceLength;
     const request: GenerationRequest = {
       ...this.request(prompts, maxLength, options),
       hasEnded: texts && (row => texts[row]!.ended),
     };
     session?.check(this, prompts, maxLength);
     checkRoom(prompts, maxLength);
-    return session ? session.steps(request) : generateSteps(this, request);
+    return this.unchanged(session ? session.steps(request) : generateSteps(this, request));
+  }
+
+  /**
+   * Yields the steps as long as they come from the weights that the first one began with.
+   *
+   * @throws ValueError if the model was disposed, or its weights have changed.
+   */
+  private async *unchanged(steps: AsyncGenerator<Step, void>): AsyncGenerator<Step, void> {
+    const snapshot = new WeightSnapshot(() => this.weights);
+    for await (const step of steps) {
+      this.checkInUse();
+      snapshot.check('generating a text');
+      yield step;
+    }
   }
 
   private request(prompts: readonly Prompt[], maxLength: number, options: Partial<LogprobsOptions>): GenerationRequest {
-    const {signal, prefillChunk, onPrefill, logprobs} = options;
+    const {maxNewTokens, signal, prefillChunk, onPrefill, onFinish, logprobs} = options;
     checkRunOptions(options);
     const stopTokenIds = this.stopTokens(options);
-    return {prompts, maxLength, stopTokenIds, sampler: this.sampler, signal, prefillChunk, onPrefill, logprobs};
+    const run = {signal, prefillChunk, onPrefill, onFinish, logprobs};
+    return {prompts, maxLength, maxNewTokens, stopTokenIds, sampler: samplerForCall(this.sampler, options), ...run};
   }
 
   private stopTokens({stopTokenIds = 'auto'}: GenerateOptions): readonly number[] | null {
-    if (stopTokenIds !== 'auto') return checkedStopTokens(stopTokenIds);
+    if (stopTokenIds !== 'auto') return checkedStopTokens(stopTokenIds, this.outputs[0]!.shape.at(-1)!);
     if (this.preprocessor) return this.autoStopTokenIds();
     throw new ValueError(
       'A `preprocessor` must be attached to the model if `stopTokenIds` is "auto". Pass null to generate until the ' +
@@ -296,9 +365,20 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
  * How many tokens of a prompt are kept: with a session one more than it holds, so that it can report a prompt that does
  * not fit.
  */
-function promptLength(options: GenerateOptions): number | undefined {
-  checkSession(options.session);
-  return checkedMaxLength(options) ?? (options.session && options.session.maxLength + 1);
+function promptLength({session, ...options}: GenerateOptions): number | undefined {
+  checkSession(session);
+  const maxLength = checkedMaxLength(options, Number.MAX_SAFE_INTEGER / 2);
+  if (options.maxNewTokens === undefined) return maxLength ?? (session && session.maxLength + 1);
+  return session ? session.maxLength + 1 : Number.MAX_SAFE_INTEGER;
+}
+
+/** An `onFinish` that keeps the endings, and calls the one of the options. */
+function collected(endings: Ending[], options: GenerateOptions): NonNullable<GenerateOptions['onFinish']> {
+  checkRunOptions(options);
+  return (ending, row) => {
+    endings[row] = ending;
+    options.onFinish?.(ending, row);
+  };
 }
 
 /** @throws ContextFullError for a prompt that leaves no room for new text. */

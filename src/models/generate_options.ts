@@ -2,8 +2,10 @@
 import type * as tf from '@tensorflow/tfjs';
 import {checkPositiveInteger} from '../base/checks';
 import {describeNotA, show, ValueError} from '../base/errors';
+import {type Ending} from '../generation/ending';
 import {type TokenLogprob, type TokenLogprobs} from '../generation/logprobs';
 import {type PrefillProgress} from '../generation/prefill';
+import {SAMPLING_OPTIONS, type SamplingOptions} from '../generation/samplers/sampling_options';
 import {GenerationSession} from '../generation/session';
 
 /** A preprocessor as generation sees it. */
@@ -37,22 +39,30 @@ export interface PromptTokens {
 }
 
 /** Options of `generate` and `stream`. */
-export interface GenerateOptions {
+export interface GenerateOptions extends SamplingOptions {
   /**
    * Length of the prompt and the new text together, in tokens. Defaults to the session's `maxLength`, or without a
    * session to the preprocessor's sequence length.
    */
   maxLength?: number;
   /**
+   * Largest number of new tokens of each prompt, instead of `maxLength`. Prompts are then not cut, and only a session
+   * limits the length of both together.
+   */
+  maxNewTokens?: number;
+  /**
    * Token ids that end generation. "auto", the default: end of text and end of turn. Null: only `maxLength` ends it.
    */
   stopTokenIds?: 'auto' | readonly number[] | null;
   /**
-   * Texts that end generation, independent of token boundaries. The result ends before the first of them. The prompt is
-   * not searched.
+   * A text that ends generation, or several, independent of token boundaries. The result ends before the first of them.
+   * The prompt is not searched.
    */
-  stopStrings?: readonly string[];
-  /** Return only the new text, without the prompt. Defaults to false for `generate`, to true for `stream`. */
+  stopStrings?: string | readonly string[];
+  /**
+   * Return only the new text, without the prompt. Defaults to false for `generate`, to true for `stream` and for
+   * conversations.
+   */
   stripPrompt?: boolean;
   /** Stops generation, which then throws the signal's reason. */
   signal?: AbortSignal;
@@ -68,9 +78,15 @@ export interface GenerateOptions {
   prefillChunk?: number;
   /** Called after each piece of a prompt, with the number of tokens read so far. */
   onPrefill?: (progress: PrefillProgress) => void;
+  /**
+   * Called once for each text when it has ended, was aborted or its loop was left, with the reason and the numbers of
+   * tokens. Not called when the generation fails.
+   */
+  onFinish?: (ending: Ending, row: number) => void;
 }
 export const GENERATE_OPTIONS = [
   'maxLength',
+  'maxNewTokens',
   'stopTokenIds',
   'stopStrings',
   'stripPrompt',
@@ -78,6 +94,8 @@ export const GENERATE_OPTIONS = [
   'session',
   'prefillChunk',
   'onPrefill',
+  'onFinish',
+  ...SAMPLING_OPTIONS,
 ] as const;
 
 /** Options of `generate` with log probabilities. */
@@ -87,6 +105,18 @@ export interface LogprobsOptions extends GenerateOptions {
    * more. They are the model's own, before temperature, penalties and anything else that the sampler applies.
    */
   logprobs: number;
+}
+
+/** Options of `generate` with how each text ended. */
+export interface DetailsOptions extends GenerateOptions {
+  /** Return each text with the reason for its end and its numbers of tokens. */
+  details: true;
+}
+
+/** The result of `generate` with `details`. */
+export interface TextWithDetails extends Ending {
+  /** The text that `generate` returns without `details`. */
+  text: string;
 }
 
 /** A new token, or an alternative to it. */
@@ -118,9 +148,18 @@ export function withLogprobs(
 /**
  * Checks options that text and token ids have in common.
  *
- * @throws ValueError on an unusable `signal` or `prefillChunk`.
+ * @throws ValueError on unusable ones.
  */
-export function checkRunOptions({signal, prefillChunk}: Pick<GenerateOptions, 'signal' | 'prefillChunk'>): void {
+export function checkRunOptions({
+  signal,
+  prefillChunk,
+  onPrefill,
+  onFinish,
+}: Pick<GenerateOptions, 'signal' | 'prefillChunk' | 'onPrefill' | 'onFinish'>): void {
+  for (const [name, value] of Object.entries({onPrefill, onFinish})) {
+    if (value === undefined || typeof value === 'function') continue;
+    throw new ValueError(`Expected ${name} to be a function. Received: ${show(value)}.`);
+  }
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     const given: unknown = signal;
     const received = given instanceof AbortController ? 'an AbortController: pass its `signal`' : show(given);
@@ -129,10 +168,24 @@ export function checkRunOptions({signal, prefillChunk}: Pick<GenerateOptions, 's
   if (prefillChunk !== undefined) checkPositiveInteger('generate', 'prefillChunk', prefillChunk);
 }
 
-/** @throws ValueError unless left out or a positive integer. */
-export function checkedMaxLength({maxLength}: GenerateOptions): number | undefined {
+/**
+ * Length of the longest prompt with its new text; undefined if no option says it.
+ *
+ * @param longest number of tokens in the longest prompt.
+ * @throws ValueError unless `maxLength` and `maxNewTokens` are left out or positive integers, and on both at once.
+ */
+export function checkedMaxLength(
+  {maxLength, maxNewTokens, session}: GenerateOptions,
+  longest: number,
+): number | undefined {
   if (maxLength !== undefined) checkPositiveInteger('generate', 'maxLength', maxLength);
-  return maxLength;
+  if (maxNewTokens === undefined) return maxLength;
+  checkPositiveInteger('generate', 'maxNewTokens', maxNewTokens);
+  if (maxLength === undefined) return Math.min(session?.maxLength ?? Infinity, longest + maxNewTokens);
+  throw new ValueError(
+    'Expected `maxLength`, which counts the prompt, or `maxNewTokens`, which does not. ' +
+      `Received: maxLength=${maxLength} and maxNewTokens=${maxNewTokens}. Leave out one of them.`,
+  );
 }
 
 /** @throws ValueError unless left out or a session. */
@@ -143,14 +196,14 @@ export function checkSession(session: unknown): void {
   );
 }
 
-/** @throws ValueError unless left out or a list of texts. */
+/** @throws ValueError unless left out, a text or a list of texts. */
 export function checkStopStrings(stopStrings: unknown): void {
   if (stopStrings === undefined) return;
-  if (!Array.isArray(stopStrings) || !stopStrings.every(stop => typeof stop === 'string' && stop !== '')) {
-    throw new ValueError(
-      `Expected stopStrings to be a list of texts, none of them empty. Received: ${show(stopStrings)}.`,
-    );
-  }
+  const texts: unknown = typeof stopStrings === 'string' ? [stopStrings] : stopStrings;
+  if (Array.isArray(texts) && texts.every(stop => typeof stop === 'string' && stop !== '')) return;
+  throw new ValueError(
+    `Expected stopStrings to be a text or a list of texts, none of them empty. Received: ${show(stopStrings)}.`,
+  );
 }
 
 /** @throws ValueError unless left out or an integer of at least 0. */
@@ -163,10 +216,12 @@ export function checkLogprobs(logprobs: unknown): void {
 }
 
 /** @throws ValueError unless null or a list of token ids. */
-export function checkedStopTokens(stopTokenIds: unknown): readonly number[] | null {
+export function checkedStopTokens(stopTokenIds: unknown, vocabulary: number): readonly number[] | null {
   if (stopTokenIds === null) return null;
-  if (Array.isArray(stopTokenIds) && stopTokenIds.every(id => Number.isInteger(id) && id >= 0)) return stopTokenIds;
+  if (Array.isArray(stopTokenIds) && stopTokenIds.every(id => Number.isInteger(id) && id >= 0 && id < vocabulary))
+    return stopTokenIds;
   throw new ValueError(
-    `Expected stopTokenIds to be "auto", null or a list of token ids. Received: ${show(stopTokenIds)}.`,
+    `Expected stopTokenIds to be "auto", null or a list of token ids in [0, ${vocabulary}). ` +
+      `Received: ${show(stopTokenIds)}.`,
   );
 }

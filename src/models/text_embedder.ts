@@ -3,7 +3,15 @@ import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {checkArgument} from '../base/checks';
 import {checkKeys, show, ValueError} from '../base/errors';
+import {type CheckpointLike} from '../checkpoints/open_checkpoint';
 import {type ModelInputs} from '../layers/named_inputs';
+import {type NestedArray, type ShapedArray, toTensor} from '../layers/tensor_like';
+import {type FitCallbacks} from '../training/fit_options';
+import {WeightSnapshot} from '../weights/in_use';
+import {type FromPresetOptions} from './backbone';
+import {type TextEmbedderCompileArgs, tfjsCompileArgs} from './embedder_compile';
+import {type DataTensors, type ModelFitArgs, type ModelTargets} from './model';
+import {loadFromBase, type PresetOptions} from './preset_classes';
 import {Task} from './task';
 
 /** A preprocessor as `encodeText` sees it. */
@@ -17,24 +25,63 @@ export interface EmbedderPreprocessor {
 export interface EncodeOptions {
   /** Largest number of texts that go through the model at once. Defaults to 32. */
   batchSize?: number;
+  /**
+   * What the texts are, by a name in {@link TextEmbedder.prompts}, such as "query" or "document": its text comes before
+   * each of them. Defaults to the model's `defaultPromptName`, if it has one; null adds nothing.
+   */
+  promptName?: string | null;
   /** Stops encoding: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
 }
 
-/** Arguments of {@link TextEmbedder.compile}. */
-export interface TextEmbedderCompileArgs extends Partial<tf.ModelCompileArgs> {
-  /** "auto", the default: Adam with a learning rate of 5e-5. */
-  optimizer?: tf.ModelCompileArgs['optimizer'];
-  /** Required: a loss of tfjs by name, or a function. */
-  loss: tf.ModelCompileArgs['loss'];
+/** Texts that some embedders were trained to see before a text, by what the text is for. */
+export interface EmbedderPrompts {
+  /** The texts by name. None, the default, for most models. */
+  readonly prompts: Readonly<Record<string, string>>;
+  /** The name of the prompt for `encodeText` without `promptName`. Null, the default: no prompt. */
+  readonly defaultPromptName: string | null;
 }
 
+/** One text or several: rows of training data. */
+export type Texts = string | readonly string[];
+
+/** What `fit` and `evaluate` of an embedder take as inputs: texts, or tensors or arrays of numbers. */
+export type EmbedderInputs = Texts | ModelInputs;
+
+/** What they take as targets: one row per text. */
+export type EmbedderTargets = ModelTargets;
+
+/** Options of {@link TextEmbedder.fit}: those of tfjs, whose `validationData` may have texts as well. */
+export interface EmbedderFitArgs extends Omit<tf.ModelFitArgs, 'validationData' | 'callbacks'> {
+  /** Callbacks of this package or of tfjs, or functions by name. */
+  callbacks?: FitCallbacks;
+  /** Evaluated at the end of each epoch. */
+  validationData?: readonly [EmbedderInputs, EmbedderTargets] | tf.ModelFitArgs['validationData'];
+}
+
+const isTexts = (x: unknown): x is Texts =>
+  typeof x === 'string' || (Array.isArray(x) && x.length > 0 && x.every(text => typeof text === 'string'));
+
 /** One vector per row: a tensor (N, D), or N arrays of D numbers. */
-export type Embeddings = tf.Tensor2D | readonly (readonly number[])[];
+export type Embeddings = tf.Tensor2D | readonly NestedArray[] | ShapedArray;
 
 /** A backbone whose hidden states become one vector per text. As `keras_hub.models.TextEmbedder`. */
 export abstract class TextEmbedder extends Task {
+  /** @nocollapse */
+  static override className = 'TextEmbedder';
   abstract override preprocessor: EmbedderPreprocessor | null;
+  /** Texts before texts, as a folder of sentence-transformers lists them: see `promptName` of {@link EncodeOptions}. */
+  prompts: Readonly<Record<string, string>> = {};
+  /** The name of the prompt for `encodeText` without `promptName`. Null, the default: no prompt. */
+  defaultPromptName: string | null = null;
+
+  /** As {@link Task.fromPreset}. */
+  static override async fromPreset(
+    preset: CheckpointLike,
+    options: FromPresetOptions & PresetOptions = {},
+  ): Promise<TextEmbedder> {
+    return loadFromBase<TextEmbedder>(this, preset, options);
+  }
 
   /** Inputs of the model for token ids and their padding mask, both (B, T). The caller disposes them. */
   protected abstract textInputs(tokenIds: tf.Tensor2D, paddingMask: tf.Tensor2D): Record<string, tf.Tensor>;
@@ -42,12 +89,99 @@ export abstract class TextEmbedder extends Task {
   /**
    * Sets optimizer, loss and metrics for `fit`. There is no default loss: none suits all training of embedders.
    *
-   * @throws ValueError on unknown arguments; errors of tfjs on unusable ones.
+   * @throws ValueError on unknown or unusable arguments.
    */
   override compile(args: TextEmbedderCompileArgs): void {
-    checkKeys('compile', args, ['optimizer', 'loss', 'metrics']);
-    const {optimizer = 'auto'} = args;
-    super.compile({...args, optimizer: optimizer === 'auto' ? tf.train.adam(5e-5) : optimizer});
+    super.compile(tfjsCompileArgs(args));
+    // tfjs disposes with the model only optimizers that it created itself.
+    if ((args.optimizer ?? 'auto') === 'auto') (this as unknown as {isOptimizerOwned: boolean}).isOptimizerOwned = true;
+  }
+
+  // === Training, on texts or tensors ===
+
+  /**
+   * Trains on texts with one target per text, or on tensors or arrays of numbers: tfjs' own `fit`, with its options, among them
+   * `classWeight`, `validationSplit` and `callbacks`. Texts are padded to the longest one.
+   *
+   * @throws ValueError for packed weights, for texts without a preprocessor, and if there is not one target per text;
+   * errors of tfjs on unusable options.
+   */
+  override async fit(x: EmbedderInputs, y: EmbedderTargets, args: EmbedderFitArgs = {}): Promise<tf.History> {
+    return super.fit(x as ModelInputs, y, args as ModelFitArgs);
+  }
+
+  /**
+   * Trains on one batch, for one step.
+   *
+   * @returns the loss before the step, or [loss, …metrics].
+   * @throws as {@link fit}.
+   */
+  override async trainOnBatch(x: EmbedderInputs, y: EmbedderTargets): Promise<number | number[]> {
+    return super.trainOnBatch(x as ModelInputs, y);
+  }
+
+  /**
+   * The loss and the metrics of one batch, without changing anything.
+   *
+   * @throws as {@link fit}.
+   */
+  override async testOnBatch(x: EmbedderInputs, y: EmbedderTargets): Promise<number | number[]> {
+    return super.testOnBatch(x as ModelInputs, y);
+  }
+
+  /**
+   * Computes the loss and the metrics, in that order. The caller disposes these scalars.
+   *
+   * @throws as {@link fit}.
+   */
+  override evaluate(x: EmbedderInputs, y: EmbedderTargets, args: tf.ModelEvaluateArgs = {}): tf.Scalar | tf.Scalar[] {
+    return super.evaluate(x as ModelInputs, y, args);
+  }
+
+  /** Texts are tokenized; everything else is as for any model. */
+  protected override dataTensors(x: EmbedderInputs, y: EmbedderTargets): DataTensors {
+    if (!isTexts(x)) return super.dataTensors(x, y);
+    const inputs = this.paddedInputs(this.tokensOf(x, 'train on text'));
+    let data: DataTensors | undefined;
+    try {
+      data = super.dataTensors(inputs, y);
+      const {targets} = data;
+      const [first] = targets instanceof tf.Tensor ? [targets] : Object.values(targets);
+      const texts = [x].flat().length;
+      if (texts !== first?.shape[0]) {
+        throw new ValueError(
+          `Expected one target for each of ${texts} texts. Received: shape [${first?.shape ?? ''}].`,
+        );
+      }
+      return {...data, created: [...data.created, ...Object.values(inputs)]};
+    } catch (error) {
+      tf.dispose([Object.values(inputs), data?.created ?? []]);
+      throw error;
+    }
+  }
+
+  /** @throws ValueError without a preprocessor, and on unusable texts. */
+  private tokensOf(texts: Texts, purpose: string): number[][] {
+    const {preprocessor} = this;
+    if (!preprocessor) {
+      throw new ValueError(
+        `A \`preprocessor\` must be attached to the model to ${purpose}. Load the model from files with a tokenizer, ` +
+          'set `preprocessor`, or pass token ids.',
+      );
+    }
+    return checkedTexts(texts).map(one => preprocessor.packedTokens([one]));
+  }
+
+  /** @throws ValueError on a name that the model does not have. */
+  private promptOf(name: string | null): string {
+    if (name === null) return '';
+    const {prompts} = this;
+    if (typeof name === 'string' && Object.hasOwn(prompts, name)) return prompts[name]!;
+    const known = Object.keys(prompts);
+    throw new ValueError(
+      `encodeText expected \`promptName\` to be ${known.length ? `one of ${known.join(', ')}` : 'left out: the model has no prompts'}. ` +
+        `Received: promptName=${show(name)}.`,
+    );
   }
 
   /**
@@ -58,19 +192,15 @@ export abstract class TextEmbedder extends Task {
    * the returned tensor stays in memory.
    */
   async encodeText(text: string | readonly string[], options: EncodeOptions = {}): Promise<tf.Tensor2D> {
-    checkKeys('encodeText', options, ['batchSize', 'signal']);
-    const {batchSize = 32, signal} = options;
+    this.checkInUse();
+    checkKeys('encodeText', options, ['batchSize', 'promptName', 'signal']);
+    const {batchSize = 32, promptName = this.defaultPromptName, signal} = options;
     checkArgument('encodeText', 'batchSize', batchSize, 'size');
-    const {preprocessor} = this;
-    if (!preprocessor) {
-      throw new ValueError(
-        'A `preprocessor` must be attached to the model to encode text. Load the model from files with a tokenizer, ' +
-          'set `preprocessor`, or call `predict` with token ids.',
-      );
-    }
-    const rows = checkedTexts(text).map(one => preprocessor.packedTokens([one]));
+    const prompt = this.promptOf(promptName);
+    const rows = this.tokensOf(prompt ? checkedTexts(text).map(one => prompt + one) : text, 'encode text');
     const width = this.outputs[0]!.shape.at(-1)!;
     const all = new Float32Array(rows.length * width);
+    const snapshot = new WeightSnapshot(() => this.weights);
     for (const batch of batchesOfSimilarLength(
       rows.map(({length}) => length),
       batchSize,
@@ -79,20 +209,26 @@ export abstract class TextEmbedder extends Task {
       await nextTurn();
       signal?.throwIfAborted();
       const vectors = await this.encodeRows(batch.map(row => rows[row]!));
+      snapshot.check('encoding texts');
       batch.forEach((row, i) => all.set(vectors.subarray(i * width, (i + 1) * width), row * width));
     }
     return tf.tensor2d(all, [rows.length, width]);
   }
 
-  private async encodeRows(rows: readonly (readonly number[])[]): Promise<Float32Array> {
+  /** Inputs of the model for token ids of several texts, padded to the longest. The caller disposes them. */
+  private paddedInputs(rows: readonly (readonly number[])[]): Record<string, tf.Tensor> {
     const {padTokenId} = this.preprocessor!.tokenizer;
     const length = Math.max(...rows.map(row => row.length));
     const padded = rows.flatMap(row => [...row, ...Array.from({length: length - row.length}, () => padTokenId)]);
     const tokenIds = tf.tensor2d(padded, [rows.length, length], 'int32');
     const kept = padded.map(id => Number(id !== padTokenId));
-    const inputs = this.textInputs(tokenIds, tf.tensor2d(kept, [rows.length, length], 'int32'));
+    return this.textInputs(tokenIds, tf.tensor2d(kept, [rows.length, length], 'int32'));
+  }
+
+  private async encodeRows(rows: readonly (readonly number[])[]): Promise<Float32Array> {
+    const inputs = this.paddedInputs(rows);
     try {
-      const y = this.predict(inputs as ModelInputs, {batchSize: rows.length}) as tf.Tensor;
+      const y = this.predict(inputs, {batchSize: rows.length}) as tf.Tensor;
       try {
         return (await y.data()) as Float32Array;
       } finally {
@@ -111,9 +247,8 @@ export abstract class TextEmbedder extends Task {
    */
   similarity(queryEmbeddings: Embeddings, documentEmbeddings: Embeddings): tf.Tensor2D {
     return tf.tidy(() => {
-      const [queries, documents] = [queryEmbeddings, documentEmbeddings].map(given =>
-        given instanceof tf.Tensor ? given : tf.tensor(given as number[][]),
-      ) as [tf.Tensor, tf.Tensor];
+      const queries = toTensor('queryEmbeddings', queryEmbeddings, 'float32');
+      const documents = toTensor('documentEmbeddings', documentEmbeddings, 'float32');
       if (queries.rank !== 2 || documents.rank !== 2 || queries.shape[1] !== documents.shape[1]) {
         throw new ValueError(
           'Expected embeddings (queries, width) and (documents, width). Received: shapes ' +

@@ -1,11 +1,14 @@
 /** The base class of tasks that can be trained on text as well as on tensors. */
 import type * as tf from '@tensorflow/tfjs';
+import {loraLayers} from '../adapters/model_lora';
 import {checkKeys, ValueError} from '../base/errors';
 import {type ModelInputs} from '../layers/named_inputs';
 import {type LabelsLike, type TrainingTexts} from '../training/examples';
 import {type EvaluateArgs, type EvaluateDatasetArgs, type FitArgs, type FitDatasetArgs} from '../training/fit_options';
+import {type TrainingCompileArgs, TrainingSetup} from '../training/setup';
 import {type Stage} from '../training/stages';
-import {Training, type TrainingCompileArgs} from '../training/training';
+import {type Training} from '../training/training';
+import {PackedWeight} from '../weights/packed_weight';
 import {Task} from './task';
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- the only type that lets a subclass declare other arguments */
@@ -15,6 +18,7 @@ abstract class UntypedTask extends Task {
   abstract override fit(...args: any[]): any;
   abstract override fitDataset(...args: any[]): any;
   abstract override trainOnBatch(...args: any[]): any;
+  abstract override testOnBatch(...args: any[]): any;
   abstract override evaluate(...args: any[]): any;
   abstract override evaluateDataset(...args: any[]): any;
 }
@@ -37,9 +41,22 @@ export abstract class TrainableTask<P> extends UntypedTask {
   abstract readonly headWeights: readonly tf.LayerVariable[];
   /** Hidden states (N, D) and the tokens that should follow them, (N) → the loss −log p of each token, (N). */
   abstract tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
+  /** Scale of LoRA and format of the frozen weights. */
+  get trainingConditions(): Record<string, string> {
+    const alphas = [...loraLayers(this.backbone).values()].map(({loraAlpha}) => loraAlpha);
+    const formats = this.nonTrainableWeights.map(weight =>
+      weight instanceof PackedWeight ? weight.format : 'float32',
+    );
+    const listOf = (values: readonly unknown[]) => [...new Set(values)].sort().join();
+    return {loraAlpha: listOf(alphas), frozenWeights: listOf(formats)};
+  }
+
+  private readonly trainingSetup = new TrainingSetup();
   private createdTraining?: Training;
-  private get training(): Training {
-    return (this.createdTraining ??= new Training(this, this.outputs[0]!.shape.at(-1)!));
+  /** Loads the code that trains, which a program that only generates text does not need. */
+  private async training(): Promise<Training> {
+    const {Training} = await import('../training/training');
+    return (this.createdTraining ??= new Training(this, this.outputs[0]!.shape.at(-1)!, this.trainingSetup));
   }
 
   /**
@@ -48,8 +65,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
    * @throws ValueError on unusable arguments. In that case nothing changes.
    */
   override compile(args: TrainingCompileArgs = {}): void {
-    this.training.compile(args);
-    this.optimizer = this.training.settings.optimizer;
+    this.optimizer = this.trainingSetup.compile(args).optimizer;
   }
 
   /**
@@ -66,7 +82,8 @@ export abstract class TrainableTask<P> extends UntypedTask {
   override fit(x: P | TrainingTexts, args?: FitArgs): Promise<tf.History>;
   override fit(x: ModelInputs, y: LabelsLike, args?: FitArgs): Promise<tf.History>;
   override async fit(x: unknown, y?: unknown, args?: FitArgs): Promise<tf.History> {
-    return this.training.fit(x, y, args);
+    this.optimizer = this.trainingSetup.settings.optimizer; // for callbacks, if the model was never compiled
+    return (await this.training()).fit(x, y, args);
   }
 
   /**
@@ -78,19 +95,32 @@ export abstract class TrainableTask<P> extends UntypedTask {
     dataset: tf.data.Dataset<T>,
     args: FitDatasetArgs = {},
   ): Promise<tf.History> {
-    return this.training.fitDataset(dataset, args);
+    this.optimizer = this.trainingSetup.settings.optimizer;
+    return (await this.training()).fitDataset(dataset, args);
   }
 
   /**
    * Trains on one batch, for one step.
    *
-   * @returns the loss before the step, or [loss, metric].
+   * @returns the loss before the step, or [loss, …metrics].
    * @throws as {@link fit}.
    */
   override trainOnBatch(x: P | TrainingTexts): Promise<number | number[]>;
   override trainOnBatch(x: ModelInputs, y: LabelsLike, sampleWeight?: LabelsLike): Promise<number | number[]>;
   override async trainOnBatch(x: unknown, y?: unknown, sampleWeight?: LabelsLike): Promise<number | number[]> {
-    return this.training.trainOnBatch(x, y, sampleWeight);
+    return (await this.training()).trainOnBatch(x, y, sampleWeight);
+  }
+
+  /**
+   * Computes the loss and the metrics of one batch, without changing anything.
+   *
+   * @returns the loss, or [loss, …metrics].
+   * @throws ValueError on unusable data.
+   */
+  override testOnBatch(x: P | TrainingTexts): Promise<number | number[]>;
+  override testOnBatch(x: ModelInputs, y: LabelsLike, sampleWeight?: LabelsLike): Promise<number | number[]>;
+  override async testOnBatch(x: unknown, y?: unknown, sampleWeight?: LabelsLike): Promise<number | number[]> {
+    return (await this.training()).testOnBatch(x, y, sampleWeight);
   }
 
   /**
@@ -101,7 +131,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
   override evaluate(x: P | TrainingTexts, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]>;
   override evaluate(x: ModelInputs, y: LabelsLike, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]>;
   override async evaluate(x: unknown, y?: unknown, args?: EvaluateArgs): Promise<tf.Scalar | tf.Scalar[]> {
-    return this.training.evaluate(x, y, args);
+    return (await this.training()).evaluate(x, y, args);
   }
 
   /**
@@ -114,7 +144,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
     args: EvaluateDatasetArgs = {},
   ): Promise<tf.Scalar | tf.Scalar[]> {
     checkKeys('evaluateDataset', args, ['batches', 'signal']);
-    return this.training.evaluateDataset(dataset, args);
+    return (await this.training()).evaluateDataset(dataset, args);
   }
 
   /**
@@ -125,7 +155,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
    * @throws ValueError before the first run.
    */
   async saveTrainingState(): Promise<Uint8Array<ArrayBuffer>> {
-    return this.training.save();
+    return (await this.training()).save();
   }
 
   /**
@@ -144,7 +174,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   override dispose(): ReturnType<Task['dispose']> {
-    this.createdTraining?.dispose();
+    this.trainingSetup.dispose();
     return super.dispose();
   }
 }

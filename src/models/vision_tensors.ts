@@ -4,7 +4,7 @@ import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';
 
 /** Shapes are for a batch; the tensors of a single text have no first axis. */
-export interface VisionTensors {
+export type VisionTensors = {
   /** float32 (B, images, S, S, 3). A row's images come first; its other slots are black and ignored. */
   images: tf.Tensor;
   /**
@@ -14,7 +14,7 @@ export interface VisionTensors {
   vision_indices: tf.Tensor;
   /** bool (B, T): true for tokens that stand for parts of images. */
   vision_mask: tf.Tensor;
-}
+};
 
 export const VISION_TENSORS: readonly string[] = ['images', 'vision_indices', 'vision_mask'];
 

@@ -3,6 +3,7 @@
  *
  * @module layers
  */
+export {type ActivationName} from '../layers/activations';
 export {Dense, type DenseArgs} from '../layers/dense';
 export {EinsumDense, type EinsumDenseArgs} from '../layers/einsum_dense';
 export {type Kwargs, Layer, type LayerArgs, type ShapeOrShapes, type TensorOrTensors} from '../layers/layer';
@@ -12,5 +13,5 @@ export {ReversibleEmbedding, type ReversibleEmbeddingArgs} from '../layers/rever
 export {RMSNormalization, type RMSNormalizationArgs} from '../layers/rms_normalization';
 export {type RotaryCallArgs, RotaryEmbedding, type RotaryEmbeddingArgs} from '../layers/rotary_embedding';
 export {UnitNormalization, type UnitNormalizationArgs} from '../layers/unit_normalization';
-export {type Initializer, type InitializerLike} from '../weights/initializers';
+export {type Initializer, type InitializerLike, type InitializerName} from '../weights/initializers';
 export {type Adapter} from '../weights/merged_stream';

@@ -5,8 +5,16 @@
  */
 export {listPresetVariables, type PresetVariable} from '../checkpoints/load_weights';
 export {memoryByDtype, type WeightMemory} from '../models/memory';
-export {type Dtype, type DtypeLike, type PackedFormat, parseDtype, type WeightFormat} from '../weights/dtype';
+export {
+  type Dtype,
+  type DtypeLike,
+  type DtypeName,
+  type PackedFormat,
+  parseDtype,
+  type WeightFormat,
+} from '../weights/dtype';
 export {type AnyWeight, PackedWeight} from '../weights/packed_weight';
+export {type IntegerBlocks, type IntegerStream, type IntegerTarget} from '../weights/integer_stream';
 export {type KernelLayout, type Packing, type PackingTarget} from '../weights/packing';
 export {type ValueStream} from '../weights/value_stream';
 export {Weight} from '../weights/weight';

@@ -8,6 +8,12 @@ export interface Batch {
   readonly inputs: Record<string, tf.Tensor>;
   /** Number of rows, B. */
   readonly rows: number;
+  /** Number of tokens per row, T. */
+  readonly length: number;
+  /** The token that should follow each token, (B · T). */
+  readonly labels: Int32Array;
+  /** The weight of each token, (B · T). */
+  readonly sampleWeights: Float32Array;
   /** Indices of the tokens with a nonzero weight, counted over all B · T tokens. */
   readonly positions: Int32Array;
   /** The token that should follow each position. */
@@ -23,11 +29,16 @@ export interface Labels {
   weights: ArrayLike<number>;
 }
 
-/** Positions, targets and weights of the tokens whose weight is not 0. */
-export function weightedTokens({y, weights}: Labels): Pick<Batch, 'positions' | 'targets' | 'weights'> {
+/** Labels and weights of all tokens, and positions, targets and weights of those whose weight is not 0. */
+export function weightedTokens({
+  y,
+  weights,
+}: Labels): Pick<Batch, 'labels' | 'sampleWeights' | 'positions' | 'targets' | 'weights'> {
   const positions: number[] = [];
   for (let i = 0; i < y.length; i++) if (weights[i] !== 0) positions.push(i);
   return {
+    labels: Int32Array.from(y),
+    sampleWeights: Float32Array.from(weights),
     positions: Int32Array.from(positions),
     targets: Int32Array.from(positions, i => y[i]!),
     weights: Float32Array.from(positions, i => weights[i]!),

@@ -1,7 +1,17 @@
 /** Training data as rows that can be read in batches: text with a preprocessor, or tensors. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
-import {inputTensors, type ModelInputs, type ModelWithInputs, nestedTensor} from '../layers/named_inputs';
+import {Fingerprint} from '../base/fingerprint';
+import {isShapedArray, partsOf} from '../base/nested_array';
+import {inputTensors, type ModelInputs, type ModelWithInputs} from '../layers/named_inputs';
+import {type TensorOrArray, toTensor} from '../layers/tensor_like';
+import {
+  answersOf,
+  type Conversations,
+  isConversations,
+  listOfConversations,
+  warnOfTemplate,
+} from '../tokenizers/conversations';
 import {type Batch, type Labels, weightedTokens} from './batch';
 
 /** Rows that can be read in batches. */
@@ -10,6 +20,8 @@ export interface Examples {
   readonly lengths: readonly number[];
   /** Length of the rows including padding. */
   readonly sequenceLength: number;
+  /** Differs for other texts, tokens, labels or weights. Pixels do not count. */
+  fingerprint(): string;
   /** A batch of the given rows, cut or padded to `length`. The caller disposes its inputs. */
   batch(rows: readonly number[], length: number): Promise<Batch>;
   dispose(): void;
@@ -30,33 +42,46 @@ export interface TrainingPreprocessor {
     options: {sequenceLength?: number},
   ): Promise<{x: object; y: tf.Tensor; sampleWeight: tf.Tensor}>;
   packedLengths(x: TrainingTexts): number[];
+  readonly tokenizer?: Parameters<typeof warnOfTemplate>[0];
 }
 
 /** A model with named inputs, and the preprocessor that turns text into them (null without one). */
 export type ModelWithText = ModelWithInputs & {readonly preprocessor: unknown};
 
-/** Labels as tensors or nested arrays. */
-export type LabelsLike = tf.Tensor | tf.TensorLike;
+/** Labels or weights, as a tensor or arrays of numbers. */
+export type LabelsLike = TensorOrArray;
 
-/** Texts, or [inputs, labels] or [inputs, labels, weights] as tensors or nested arrays. */
+/** Texts, conversations, or [inputs, labels] or [inputs, labels, weights] as tensors or nested arrays. */
 export type TrainingData =
   | string
   | readonly string[]
   | TrainingTexts
+  | Conversations
   | readonly [ModelInputs, LabelsLike]
   | readonly [ModelInputs, LabelsLike, LabelsLike];
 
 /** Whether a value is text for a preprocessor. */
-export function isText(x: unknown): x is string | readonly string[] | TrainingTexts {
-  if (typeof x === 'string') return true;
+export function isText(x: unknown): x is string | readonly string[] | TrainingTexts | Conversations {
+  if (typeof x === 'string' || isConversations(x)) return true;
   if (Array.isArray(x)) return x.length > 0 && x.every(text => typeof text === 'string');
   return typeof x === 'object' && x !== null && 'prompts' in x;
 }
 
 const select = <T>(list: readonly T[], rows: readonly number[]): T[] => rows.map(row => list[row]!);
 
-/** Plain texts are trained on from the first token: each is a response to an empty prompt. */
-function promptsAndResponses(x: string | readonly string[] | TrainingTexts): TrainingTexts {
+/**
+ * Plain texts are trained on from the first token: each is a response to an empty prompt. Of a conversation, each answer
+ * is a response to everything before it.
+ */
+function promptsAndResponses(x: string | readonly string[] | TrainingTexts | Conversations): TrainingTexts {
+  if (isConversations(x)) {
+    const answers = listOfConversations(x).flatMap(answersOf);
+    return {
+      prompts: answers.map(({prompt}) => prompt),
+      responses: answers.map(({response}) => response),
+      ...(answers.some(({images}) => images.length > 0) && {images: answers.map(({images}) => images)}),
+    };
+  }
   if (typeof x === 'object' && 'prompts' in x) {
     if (typeof x.prompts !== 'string') return x;
     // A single text is a batch of one.
@@ -77,8 +102,8 @@ function promptsAndResponses(x: string | readonly string[] | TrainingTexts): Tra
  * tensor.
  */
 const selectImages = (images: unknown, rows: readonly number[]): unknown[] | tf.Tensor =>
-  Array.isArray(images)
-    ? select(images, rows)
+  Array.isArray(images) || isShapedArray(images)
+    ? select(Array.isArray(images) ? images : partsOf(images), rows)
     : tf.tidy(() => tf.gather(images as tf.Tensor, tf.tensor1d(rows as number[], 'int32')));
 
 /** Texts that are preprocessed batch by batch. */
@@ -90,8 +115,9 @@ export class TextExamples implements Examples {
   /** @throws ValueError on texts that the preprocessor does not accept. */
   constructor(
     private readonly preprocessor: TrainingPreprocessor,
-    texts: string | readonly string[] | TrainingTexts,
+    texts: string | readonly string[] | TrainingTexts | Conversations,
   ) {
+    if (isConversations(texts) && preprocessor.tokenizer) warnOfTemplate(preprocessor.tokenizer);
     this.texts = promptsAndResponses(texts);
     this.lengths = preprocessor.packedLengths(this.texts);
     this.sequenceLength = preprocessor.sequenceLength;
@@ -113,6 +139,7 @@ export class TextExamples implements Examples {
       return {
         inputs,
         rows: rows.length,
+        length: y.shape[1]!,
         ...weightedTokens({y: labels, weights}),
         size: rows.length * this.sequenceLength,
       };
@@ -121,18 +148,20 @@ export class TextExamples implements Examples {
     }
   }
 
+  fingerprint(): string {
+    const {prompts, responses, images} = this.texts;
+    const hash = new Fingerprint();
+    for (const texts of [prompts, responses]) for (const text of [texts ?? []].flat()) hash.addText(text as string);
+    const paths = Array.isArray(images) ? images.flat(2).filter(image => typeof image === 'string') : [];
+    for (const path of paths) hash.addText(path);
+    return String(hash);
+  }
+
   dispose(): void {}
 }
 
 /** Inputs with one entry per token. */
 const PER_TOKEN = ['token_ids', 'padding_mask', 'vision_mask'];
-
-/** Labels or weights as a tensor: the given one, or a new one with their values. */
-function labelTensor(name: string, value: LabelsLike, dtype: 'int32' | 'float32'): tf.Tensor {
-  if (value instanceof tf.Tensor) return value;
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return nestedTensor(name, value, dtype);
-  throw new ValueError(`Expected \`${name}\` as a tensor or as nested arrays of numbers. Received: ${show(value)}.`);
-}
 
 /** Tensors that hold all rows. Values that exist per token are read into memory once; other inputs stay tensors. */
 export class TensorExamples implements Examples {
@@ -173,11 +202,14 @@ export class TensorExamples implements Examples {
     const {tensors, created} = inputTensors(model, x);
     try {
       const [rows, length] = tensors[0]!.shape as [number, number];
-      const labels = labelTensor('y', y, 'int32');
-      if (labels !== y) created.push(labels);
-      const weights = sampleWeight === undefined ? undefined : labelTensor('sampleWeight', sampleWeight, 'float32');
-      if (weights && weights !== sampleWeight) created.push(weights);
-      if (labels.shape.join() !== [rows, length].join()) {
+      const labels = toTensor('y', y, 'int32', created);
+      const weights =
+        sampleWeight === undefined ? undefined : toTensor('sampleWeight', sampleWeight, 'float32', created);
+      // Keras' labels of tokens may have a last dimension of 1.
+      const shape = labels.rank === 3 && labels.shape[2] === 1 ? labels.shape.slice(0, 2) : labels.shape;
+      // A single sample comes without the first axis, as its inputs do.
+      const single = rows === 1 && labels.shape.join() === String(length);
+      if (shape.join() !== [rows, length].join() && !single) {
         throw new ValueError(
           `Expected \`y\` as (batch, length), the token that should follow each of token_ids [${rows},${length}]. ` +
             `Received: shape [${labels.shape}].`,
@@ -207,6 +239,13 @@ export class TensorExamples implements Examples {
     }
   }
 
+  fingerprint(): string {
+    const hash = new Fingerprint();
+    const {y, weights} = this.labels;
+    for (const values of [...Object.values(this.perToken), y, weights]) hash.addNumbers(values);
+    return String(hash);
+  }
+
   async batch(rows: readonly number[], length: number): Promise<Batch> {
     const {sequenceLength, labels} = this;
     const cut = <A extends Int32Array | Float32Array>(values: ArrayLike<number>, out: A): A => {
@@ -233,6 +272,7 @@ export class TensorExamples implements Examples {
     return {
       inputs: Object.fromEntries([...perToken, ...others]),
       rows: rows.length,
+      length,
       ...weightedTokens({y, weights}),
       size: rows.length * sequenceLength,
     };

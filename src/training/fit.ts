@@ -3,9 +3,12 @@ import * as tf from '@tensorflow/tfjs';
 import {nextTurn} from '#platform/turn';
 import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
+import {RateCallback, rateLog} from './callbacks/rate_callback';
 import {type FitCallbacks, type FitLogs} from './fit_options';
+import {type Compiled} from './setup';
 import {type BatchSource} from './sources';
-import {ACCURACY, type Compiled, Means, type Trainer} from './trainer';
+import {type CompiledMetric} from './metrics';
+import {batchLogs, Means, type Trainer} from './trainer';
 import {type Position} from './training_state';
 
 /** The type of model that tfjs passes to callbacks, which can end the run by setting `stopTraining`. */
@@ -28,15 +31,13 @@ export interface Run {
 }
 
 /** Objects whose properties are functions become tf.CustomCallbacks, as in the `fit` of tfjs. */
-function callbackList(callbacks: FitCallbacks): tf.CallbackList {
+function listOf(callbacks: FitCallbacks): (tf.Callback | tf.CustomCallback)[] {
   const list = [callbacks].flat() as (tf.CustomCallbackArgs | tf.Callback)[];
-  return new tf.CallbackList(
-    list.map(callback => {
-      if (callback instanceof tf.Callback || callback instanceof tf.CustomCallback) return callback;
-      if (typeof callback === 'object' && callback !== null) return new tf.CustomCallback(callback);
-      throw new ValueError(`Expected \`callbacks\` as tf.Callbacks or functions by name. Received: ${show(callback)}.`);
-    }),
-  );
+  return list.map(callback => {
+    if (callback instanceof tf.Callback || callback instanceof tf.CustomCallback) return callback;
+    if (typeof callback === 'object' && callback !== null) return new tf.CustomCallback(callback);
+    throw new ValueError(`Expected \`callbacks\` as tf.Callbacks or functions by name. Received: ${show(callback)}.`);
+  });
 }
 
 /** The learning rate of the next step, if the optimizer exposes it. */
@@ -47,19 +48,21 @@ function rateOf(optimizer: tf.Optimizer): FitLogs {
 
 const disposeInputs = (batch: Batch): void => tf.dispose(Object.values(batch.inputs));
 
-/** Loss and accuracy over all batches of a source. */
+/** Loss and metrics over all batches of a source. */
 export async function evaluateSource(
   trainer: Trainer,
   source: BatchSource,
-  accuracy: boolean,
+  metrics: readonly CompiledMetric[],
   signal?: AbortSignal,
 ): Promise<Means> {
-  const means = new Means(accuracy);
+  const means = new Means(metrics);
+  const snapshot = trainer.snapshot();
   let batches = 0;
   for await (const batch of source.epoch(0, 0)) {
     try {
       signal?.throwIfAborted();
       means.add(await trainer.evaluate(batch), batch);
+      snapshot.check('an evaluation');
     } finally {
       disposeInputs(batch);
     }
@@ -85,10 +88,9 @@ async function trainEpoch(run: Run, means: Means, callbacks: tf.CallbackList): P
       const result = await trainer.trainStep(batch, `${seed}/${step}`, where);
       means.add(result, batch);
       Object.assign(position, {batch: index + 1, step: step + 1, sums: means.state()});
-      const weight = batch.weights.reduce((sum, x) => sum + x, 0);
       await callbacks.onBatchEnd(index, {
         ...{batch: index, size: batch.rows, loss: result.loss},
-        ...(result.correct !== undefined && {[ACCURACY]: weight ? result.correct / weight : 0}),
+        ...batchLogs(result, compiled.metrics),
         ...{tokens: batch.weights.length, inputTokens: batch.inputs.token_ids!.size},
         ...{step: position.step, ...total, ...rate},
       });
@@ -109,9 +111,10 @@ async function trainEpoch(run: Run, means: Means, callbacks: tf.CallbackList): P
  */
 export async function fitLoop(run: Run): Promise<tf.History> {
   const {model, trainer, compiled, source, validation, position, signal} = run;
-  const callbacks = callbackList(run.callbacks);
+  const list = listOf(run.callbacks);
+  const callbacks = new tf.CallbackList(list);
   callbacks.setModel(model);
-  const names = ['loss', ...(compiled.accuracy ? [ACCURACY] : [])];
+  const names = ['loss', ...compiled.metrics.map(({name}) => name)];
   callbacks.setParams({
     ...{epochs: run.epochs, initialEpoch: position.epoch, verbose: run.verbose, doValidation: validation !== null},
     ...(run.batchSize !== undefined && {batchSize: run.batchSize}),
@@ -128,12 +131,14 @@ export async function fitLoop(run: Run): Promise<tf.History> {
   while (position.epoch < run.epochs && !model.stopTraining) {
     const {epoch} = position;
     await callbacks.onEpochBegin(epoch);
-    const means = new Means(compiled.accuracy);
+    const means = new Means(compiled.metrics);
     means.restore(position.sums);
     await trainEpoch(run, means, callbacks);
     if (position.batch === 0) throw new ValueError('Expected at least one batch per epoch. Received none.');
-    const validated = validation && (await evaluateSource(trainer, validation, compiled.accuracy, signal));
+    const validated = validation && (await evaluateSource(trainer, validation, compiled.metrics, signal));
     const logs: FitLogs = {...means.logs(), ...validated?.logs('val_')};
+    // Keras adds the rate to the logs in these callbacks, before it appends them to the history.
+    if (list.some(callback => callback instanceof RateCallback)) Object.assign(logs, rateLog(compiled.optimizer));
     await history.onEpochEnd(epoch, logs);
     const completed = structuredClone(history.history) as Record<string, number[]>;
     Object.assign(position, {epoch: epoch + 1, batch: 0, sums: {}, history: completed});

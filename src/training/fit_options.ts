@@ -2,12 +2,16 @@
 import type * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkObject, checkPositiveInteger} from '../base/checks';
 import {checkKeys, show, ValueError} from '../base/errors';
+import {type ClassWeights} from './class_weights';
 import {type LabelsLike, type TrainingData} from './examples';
 
 /** The numbers passed to callbacks. */
 export type FitLogs = Record<string, number>;
 
-/** Callbacks of tfjs, such as `tf.callbacks.earlyStopping()`, or objects whose properties are functions. */
+/**
+ * Callbacks of this package, such as `new callbacks.EarlyStopping()`, or of tfjs, such as `tf.callbacks.earlyStopping()`, or
+ * objects whose properties are functions.
+ */
 export type FitCallbacks = tf.CustomCallbackArgs | readonly (tf.CustomCallbackArgs | tf.Callback)[] | tf.Callback;
 
 interface LoopArgs {
@@ -28,6 +32,11 @@ interface LoopArgs {
   seed?: number;
   /** Stops between two steps: the promise rejects with the signal's reason, and `saveTrainingState` still works. */
   signal?: AbortSignal;
+  /**
+   * Weights of tokens by the id of the token that should follow: its class. Ids that are not named have the weight 1. For
+   * labels without weights of their own, so not for text; validation data are not weighted.
+   */
+  classWeight?: ClassWeights;
   /** Bytes from `saveTrainingState`. Restores weights, optimizer and position, then continues that run. */
   resumeFrom?: Uint8Array;
 }
@@ -39,7 +48,8 @@ export interface FitArgs extends LoopArgs {
   shuffle?: boolean;
   /**
    * "longest", the default: a batch is as long as its longest row, and with `shuffle`, rows of similar length share a
-   * batch. "sequenceLength": rows keep their full length, as in Keras. Padding does not change the loss of a batch.
+   * batch. "sequenceLength": rows keep their full length, as in Keras. Padding does not change the loss of a batch. With
+   * functions as losses or metrics, and with `metrics`, in which padding counts, "sequenceLength" is the default.
    */
   padTo?: 'longest' | 'sequenceLength';
   /**
@@ -80,7 +90,7 @@ export interface EvaluateDatasetArgs {
   signal?: AbortSignal;
 }
 
-const LOOP = ['epochs', 'initialEpoch', 'callbacks', 'verbose', 'seed', 'signal', 'resumeFrom'];
+const LOOP = ['epochs', 'initialEpoch', 'callbacks', 'verbose', 'seed', 'signal', 'resumeFrom', 'classWeight'];
 const FIT = [...LOOP, 'batchSize', 'shuffle', 'padTo', 'sampleWeight', 'validationData', 'validationSplit'];
 
 function checkCount(owner: string, name: string, value: unknown): void {

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Batch, batchesOf, type OrderArgs} from './batch';
+import {checkUnweighted, ClassWeightedExamples, type ClassWeights} from './class_weights';
 import {type Examples, examplesOf, isText, type ModelWithText, type TrainingTexts} from './examples';
 
 export interface BatchSource {
@@ -10,6 +11,10 @@ export interface BatchSource {
   /** The batches of an epoch, without the first `skip`. The caller disposes the inputs of each. */
   epoch(epoch: number, skip: number): AsyncIterable<Batch>;
 }
+
+/** The length of a batch of all examples. */
+export const lengthOf = ({lengths, sequenceLength}: Examples, padTo: 'longest' | 'sequenceLength'): number =>
+  padTo === 'longest' ? Math.max(...lengths) : sequenceLength;
 
 /** Batches of selected rows. */
 export class ExampleSource implements BatchSource {
@@ -67,6 +72,8 @@ export class DatasetSource implements BatchSource {
     private readonly model: ModelWithText,
     private readonly dataset: tf.data.Dataset<tf.TensorContainer>,
     readonly batches: number | undefined,
+    private readonly padTo: 'longest' | 'sequenceLength',
+    private readonly classWeight?: ClassWeights,
   ) {}
 
   async *epoch(_epoch: number, skip: number): AsyncGenerator<Batch, void> {
@@ -83,14 +90,17 @@ export class DatasetSource implements BatchSource {
   }
 
   /**
-   * Rows are cut to the length of the longest row in the element. The loss is still divided by all positions: see
+   * With `padTo` "longest", rows are cut to the length of the longest row in the element. The loss is still divided by all positions: see
    * `Batch.size`.
    */
   private async batch(element: unknown): Promise<Batch> {
-    const examples = await examplesOf(this.model, await dataOf(element), 'the dataset');
+    const data = await dataOf(element);
+    if (this.classWeight) checkUnweighted('fitDataset', data);
+    const examples = await examplesOf(this.model, data, 'the dataset');
+    const weighted = this.classWeight ? new ClassWeightedExamples(examples, this.classWeight) : examples;
     try {
       const rows = examples.lengths.map((_, row) => row);
-      return await examples.batch(rows, Math.max(...examples.lengths));
+      return await weighted.batch(rows, lengthOf(examples, this.padTo));
     } finally {
       examples.dispose();
     }

@@ -1,8 +1,8 @@
-/** Training of a language model: the implementation of `compile`, `fit` and `evaluate` of `CausalLM`. */
+/** Training of a language model: the implementation of `fit` and `evaluate` of `CausalLM`. Loaded on demand. */
 import * as tf from '@tensorflow/tfjs';
-import {checkArgument} from '../base/checks';
 import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
+import {checkClassWeights, checkUnweighted, ClassWeightedExamples, type ClassWeights} from './class_weights';
 import {type Examples, examplesOf, isText, type LabelsLike, type ModelWithText} from './examples';
 import {type CallbackModel, evaluateSource, fitLoop} from './fit';
 import {
@@ -15,41 +15,13 @@ import {
   type FitDatasetArgs,
   isDataset,
 } from './fit_options';
-import * as losses from './losses';
-import * as optimizers from './optimizers';
-import {type BatchSource, DatasetSource, ExampleSource} from './sources';
+import {type BatchSource, DatasetSource, ExampleSource, lengthOf} from './sources';
+import {type Compiled, type TrainingSetup} from './setup';
 import {TrainableWeights} from './trainable_weights';
-import {ACCURACY, type Compiled, Means, type TrainableModel, Trainer} from './trainer';
+import {Means, needsWholeRows, type TrainableModel, Trainer} from './trainer';
 import {packState, type Position, unpackState} from './training_state';
 
-export interface TrainingCompileArgs {
-  /**
-   * "auto", the default, is Adam with a learning rate of 2e-5. "adam", "adamw" and "sgd" have Keras' defaults. Or pass
-   * an optimizer.
-   */
-  optimizer?: optimizers.OptimizerName | tf.Optimizer;
-  /** "auto", the default, is sparse categorical cross-entropy of the next token. */
-  loss?: 'auto' | 'sparse_categorical_crossentropy' | losses.SparseCategoricalCrossentropy;
-  /**
-   * Defaults to none. "auto" is KerasHub's default, ["sparse_categorical_accuracy"]: the weighted fraction of correctly
-   * predicted tokens. It computes the logits a second time.
-   */
-  weightedMetrics?: 'auto' | readonly (typeof ACCURACY)[];
-  /**
-   * Whether to keep only the input of each decoder block and recompute the rest in the backward pass: this takes about
-   * a third more time, needs a fraction of the memory and gives the same gradients. Defaults to false.
-   */
-  recompute?: boolean;
-}
-export const TRAINING_COMPILE_ARGS = ['optimizer', 'loss', 'weightedMetrics', 'recompute'] as const;
-
-function hasAccuracy(metrics: unknown): boolean {
-  if (metrics === 'auto') return true;
-  if (Array.isArray(metrics) && metrics.every(metric => metric === ACCURACY)) return metrics.length > 0;
-  throw new ValueError(
-    `Expected \`weightedMetrics\` as "auto" or as a list of "${ACCURACY}". Received: ${show(metrics)}.`,
-  );
-}
+type PadTo = 'longest' | 'sequenceLength';
 
 type Model = TrainableModel & ModelWithText & CallbackModel;
 
@@ -89,10 +61,8 @@ const allRows = ({lengths}: Examples): number[] => lengths.map((_, row) => row);
 /** Rows in their original order. */
 const IN_ORDER = {shuffle: false, byLength: false, seed: 0} as const;
 
-/** The state of a model's training. */
+/** The training of a model. */
 export class Training {
-  private compiled: Compiled | null = null;
-  private ownsOptimizer = false;
   private position: Position | null = null;
   private running = false;
   private readonly weights = new TrainableWeights();
@@ -100,47 +70,38 @@ export class Training {
   constructor(
     private readonly model: Model,
     private readonly vocabulary: number,
-  ) {}
-
-  /** @throws ValueError on unusable arguments. In that case nothing has changed. */
-  compile({optimizer = 'auto', loss = 'auto', weightedMetrics = [], recompute = false}: TrainingCompileArgs): Compiled {
-    checkArgument('compile', 'recompute', recompute, 'flag');
-    const accuracy = hasAccuracy(weightedMetrics);
-    const compiled = {loss: losses.get(loss), accuracy, recompute, optimizer: optimizers.get(optimizer)};
-    const previous = this.compiled?.optimizer;
-    if (previous !== compiled.optimizer) this.disposeOptimizer();
-    this.ownsOptimizer = typeof optimizer === 'string';
-    this.compiled = compiled;
-    this.position = null;
-    this.weights.reset();
-    return compiled;
+    private readonly setup: TrainingSetup,
+  ) {
+    setup.onCompile = () => {
+      this.position = null;
+      this.weights.reset();
+    };
   }
 
-  get settings(): Compiled {
-    return this.compiled ?? this.compile({});
-  }
-
-  private disposeOptimizer(): void {
-    if (this.ownsOptimizer) this.compiled?.optimizer.dispose();
-    this.ownsOptimizer = false;
-  }
-
-  dispose(): void {
-    this.disposeOptimizer();
-    this.compiled = null;
+  private get settings(): Compiled {
+    return this.setup.settings;
   }
 
   private get trainer(): Trainer {
     return new Trainer(this.model, this.settings, this.vocabulary);
   }
 
+  /** @throws ValueError if the model was disposed, or has no weights that can be trained. */
+  private checkTrainable(): void {
+    this.model.checkInUse();
+    this.weights.check(this.model.trainableWeights);
+  }
+
   // === fit ===
 
   async fit(x: unknown, y: unknown, options: FitArgs | undefined): Promise<tf.History> {
-    this.weights.check(this.model.trainableWeights);
+    this.checkTrainable();
     const {data, args} = dataAndArgs('fit', x, y, options);
     checkFit(args);
-    const {batchSize = 32, shuffle = true, padTo = 'longest', validationSplit = 0, validationData} = args;
+    const {batchSize = 32, shuffle = true, validationSplit = 0, validationData, classWeight} = args;
+    this.checkWeights('fit', classWeight);
+    if (classWeight) checkUnweighted('fit', data);
+    const padTo = this.paddingOf('fit', args.padTo);
     return this.exclusively(async disposables => {
       const examples = await this.examples(data, 'x', disposables);
       const all = allRows(examples);
@@ -156,63 +117,85 @@ export class Training {
       } else if (split < all.length) {
         validation = new ExampleSource(examples, all.slice(split), {batchSize, padTo, ...IN_ORDER});
       }
-      const position = await this.start(args, {rows: rows.length, batchSize, shuffle, padTo});
+      const weighted = classWeight ? new ClassWeightedExamples(examples, classWeight) : examples;
+      const options = {rows: rows.length, batchSize, shuffle, padTo, data: weighted.fingerprint()};
+      const position = await this.start(args, options);
       const order = {batchSize, padTo, shuffle, byLength: padTo === 'longest', seed: position.seed};
-      return this.loop(args, position, new ExampleSource(examples, rows, order), validation, batchSize);
+      return this.loop(args, position, new ExampleSource(weighted, rows, order), validation, batchSize);
     });
   }
 
   async fitDataset(dataset: unknown, args: FitDatasetArgs): Promise<tf.History> {
-    this.weights.check(this.model.trainableWeights);
+    this.checkTrainable();
     checkFitDataset(args);
     checkDataset('fitDataset', dataset);
-    const {validationData, validationBatches, batchesPerEpoch} = args;
+    const {validationData, validationBatches, batchesPerEpoch, classWeight} = args;
+    this.checkWeights('fitDataset', classWeight);
+    const padTo = this.padding;
     return this.exclusively(async disposables => {
       let validation: BatchSource | null = null;
       if (isDataset(validationData)) {
-        validation = new DatasetSource(this.model, validationData, validationBatches);
+        validation = new DatasetSource(this.model, validationData, validationBatches, padTo);
       } else if (validationData !== undefined) {
         const validated = await this.examples(validationData, 'validationData', disposables);
-        validation = new ExampleSource(validated, allRows(validated), {batchSize: 32, padTo: 'longest', ...IN_ORDER});
+        validation = new ExampleSource(validated, allRows(validated), {batchSize: 32, padTo, ...IN_ORDER});
       }
       const position = await this.start(args, {batchesPerEpoch: batchesPerEpoch ?? 'all'});
-      return this.loop(args, position, new DatasetSource(this.model, dataset, batchesPerEpoch), validation);
+      const source = new DatasetSource(this.model, dataset, batchesPerEpoch, padTo, classWeight);
+      return this.loop(args, position, source, validation);
     });
   }
 
   /** One step. There is no epoch: the dropout seed follows from the step count. */
   async trainOnBatch(x: unknown, y: unknown, sampleWeight: LabelsLike | undefined): Promise<number | number[]> {
-    this.weights.check(this.model.trainableWeights);
+    this.checkTrainable();
     const {data} = dataAndArgs('trainOnBatch', x, y, sampleWeight === undefined ? undefined : {sampleWeight});
     return this.exclusively(async disposables => {
       const batch = await this.wholeBatch(data, disposables);
-      const means = new Means(this.settings.accuracy);
+      const means = new Means(this.settings.metrics);
       const step = this.settings.optimizer.iterations;
       means.add(await this.trainer.trainStep(batch, `batch/${step}`, `in step ${step + 1}`), batch);
       return single(Object.values(means.logs()));
     });
   }
 
+  /** The loss and the metrics of one batch, without changing anything. */
+  async testOnBatch(x: unknown, y: unknown, sampleWeight: LabelsLike | undefined): Promise<number | number[]> {
+    const {data} = dataAndArgs('testOnBatch', x, y, sampleWeight === undefined ? undefined : {sampleWeight});
+    const disposables: Disposable[] = [];
+    try {
+      const batch = await this.wholeBatch(data, disposables);
+      const means = new Means(this.settings.metrics);
+      means.add(await this.trainer.evaluate(batch), batch);
+      return single(Object.values(means.logs()));
+    } finally {
+      for (const item of disposables) item.dispose();
+    }
+  }
+
   // === evaluate ===
 
   async evaluate(x: unknown, y: unknown, options: EvaluateArgs | undefined): Promise<tf.Scalar | tf.Scalar[]> {
+    this.model.checkInUse();
     const {data, args} = dataAndArgs('evaluate', x, y, options);
     checkEvaluate(args);
-    const {batchSize = 32, padTo = 'longest', signal} = args;
+    const {batchSize = 32, signal} = args;
+    const padTo = this.paddingOf('evaluate', args.padTo);
     const disposables: Disposable[] = [];
     try {
       const examples = await this.examples(data, 'x', disposables);
       const source = new ExampleSource(examples, allRows(examples), {batchSize, padTo, ...IN_ORDER});
-      return scalars(await evaluateSource(this.trainer, source, this.settings.accuracy, signal));
+      return scalars(await evaluateSource(this.trainer, source, this.settings.metrics, signal));
     } finally {
       for (const item of disposables) item.dispose();
     }
   }
 
   async evaluateDataset(dataset: unknown, {batches, signal}: EvaluateDatasetArgs): Promise<tf.Scalar | tf.Scalar[]> {
+    this.model.checkInUse();
     checkDataset('evaluateDataset', dataset);
-    const source = new DatasetSource(this.model, dataset, batches);
-    return scalars(await evaluateSource(this.trainer, source, this.settings.accuracy, signal));
+    const source = new DatasetSource(this.model, dataset, batches, this.padding);
+    return scalars(await evaluateSource(this.trainer, source, this.settings.metrics, signal));
   }
 
   // === State ===
@@ -227,6 +210,26 @@ export class Training {
 
   // === Parts ===
 
+  /** How long rows are unless the caller says otherwise: see `FitArgs.padTo`. */
+  private get padding(): PadTo {
+    return needsWholeRows(this.settings) ? 'sequenceLength' : 'longest';
+  }
+
+  /** @throws ValueError for short rows with metrics in which padding counts. */
+  private paddingOf(owner: string, padTo: PadTo | undefined): PadTo {
+    if (padTo === 'longest' && this.settings.metrics.some(({weighted}) => !weighted)) {
+      throw new ValueError(
+        `${owner} expected \`padTo\` as "sequenceLength", since padding counts in \`metrics\`, as in Keras. Received: ` +
+          'padTo="longest". Leave it out, or compile with `weightedMetrics` instead.',
+      );
+    }
+    return padTo ?? this.padding;
+  }
+
+  private checkWeights(owner: string, classWeight: ClassWeights | undefined): void {
+    if (classWeight !== undefined) checkClassWeights(owner, classWeight, this.vocabulary);
+  }
+
   private async examples(data: unknown, owner: string, disposables: Disposable[]): Promise<Examples> {
     const examples = await examplesOf(this.model, data, owner);
     disposables.push(examples);
@@ -236,7 +239,7 @@ export class Training {
   /** All rows of the data as one batch. */
   private async wholeBatch(data: unknown, disposables: Disposable[]): Promise<Batch> {
     const examples = await this.examples(data, 'x', disposables);
-    const batch = await examples.batch(allRows(examples), Math.max(...examples.lengths));
+    const batch = await examples.batch(allRows(examples), lengthOf(examples, this.padding));
     disposables.push({dispose: () => tf.dispose(Object.values(batch.inputs))});
     return batch;
   }
@@ -244,22 +247,25 @@ export class Training {
   /** The position where a run begins. With `resumeFrom`, also restores weights and optimizer. */
   private async start(
     {resumeFrom, seed, initialEpoch = 0}: Pick<FitArgs, 'resumeFrom' | 'seed' | 'initialEpoch'>,
-    order: Position['order'],
+    options: Position['conditions'],
   ): Promise<Position> {
     const {optimizer} = this.settings;
+    const conditions: Position['conditions'] = {...options, ...this.model.trainingConditions};
     if (!resumeFrom) {
       const chosen = seed ?? Math.floor(Math.random() * 2 ** 31);
-      this.position = {epoch: initialEpoch, batch: 0, step: 0, seed: chosen, sums: {}, history: {}, order};
+      this.position = {epoch: initialEpoch, batch: 0, step: 0, seed: chosen, sums: {}, history: {}, conditions};
       return this.position;
     }
     const position = await unpackState(resumeFrom, this.model.trainableWeights, optimizer, saved => {
-      const different = JSON.stringify(saved.order) !== JSON.stringify(order);
-      if (different || (seed !== undefined && seed !== saved.seed)) {
-        throw new ValueError(
-          `Expected the options that the run began with: ${show({...saved.order, seed: saved.seed})}. ` +
-            `Received: ${show({...order, ...(seed !== undefined && {seed})})}.`,
-        );
-      }
+      const before: Position['conditions'] = {...saved.conditions, seed: saved.seed};
+      const now: Position['conditions'] = {...conditions, seed: seed ?? saved.seed};
+      const different = Object.keys({...before, ...now}).filter(key => before[key] !== now[key]);
+      if (different.length === 0) return;
+      const only = (from: Position['conditions']) => show(Object.fromEntries(different.map(key => [key, from[key]])));
+      throw new ValueError(
+        `Expected the options, data and model that the run began with: ${only(before)}. Received: ${only(now)}.` +
+          (different.includes('data') ? ' `data` is a fingerprint of texts, or of tokens and labels.' : ''),
+      );
     });
     return (this.position = position);
   }

@@ -21,8 +21,8 @@ export interface Position {
   sums: Record<string, number>;
   /** Logs of the completed epochs. */
   history: Record<string, number[]>;
-  /** The options that determine the order of batches. They must be the same when the run resumes. */
-  order: Record<string, string | number | boolean>;
+  /** What later losses depend on: options, data, the frozen part of the model. It must be the same when the run resumes. */
+  conditions: Record<string, string | number | boolean>;
 }
 
 const MAGIC = 'G3TRAIN1';

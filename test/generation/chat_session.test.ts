@@ -33,9 +33,9 @@ async function watch<T>(run: () => Promise<T>): Promise<{result: T; prompts: Pro
       prompts.push(...given);
       return own.steps.call(lm, given, ...rest);
     }),
-    jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
+    jest.spyOn(lm, 'hiddenSteps').mockImplementation((tokens, cache) => {
       passed += tokens.counts.reduce((a, b) => a + b);
-      return own.hiddenStates.call(lm, tokens, cache);
+      return own.hiddenSteps.call(lm, tokens, cache);
     }),
   ];
   try {
@@ -269,7 +269,7 @@ test('keeps the images of earlier turns, and encodes each image once', async () 
     chat.dispose();
   })();
   await expectNoLeak(async () => {
-    const encode = jest.spyOn(seeing, 'encodeImages');
+    const encode = jest.spyOn(seeing, 'encodeSteps');
     const chat = seeing.startChat();
     for (const [text, number] of [
       ['What?', 1],
@@ -300,5 +300,20 @@ test('can be disposed more than once, and names its own arguments', () => {
   const chat = lm.startChat();
   chat.dispose();
   chat.dispose();
-  expect(() => lm.startChat({systemPrompt: 'x'} as never)).toThrow('Expected: system, maxLength, slack.');
+  expect(() => lm.startChat({systemPrompt: 'x'} as never)).toThrow('Expected: system, history, maxLength, slack.');
+});
+
+test('its history and the given parts are copied: changing them changes no turn', async () => {
+  const chat = lm.startChat({system: 'Be brief.'});
+  const part = {type: 'text' as const, text: 'Hi'};
+  await chat.send([part], {maxNewTokens: 2});
+  const before = chat.history;
+  part.text = 'changed';
+  for (const message of chat.history) message.content = 'changed';
+  (before[1]!.content as unknown as (typeof part)[])[0]!.text = 'changed';
+  expect(chat.history.slice(0, 2)).toEqual([
+    {role: 'system', content: 'Be brief.'},
+    {role: 'user', content: [{type: 'text', text: 'Hi'}]},
+  ]);
+  chat.dispose();
 });

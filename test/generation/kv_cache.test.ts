@@ -261,4 +261,85 @@ describe('KvCache', () => {
     cache.dispose();
     expect(tf.memory().numTensors).toBe(before);
   });
+
+  test('grows with its tokens, up to the largest length, and keeps them', () => {
+    const before = tf.memory().numTensors;
+    tf.tidy(() => {
+      const schedule = [
+        [200, 3],
+        [50, 300],
+        [1, 1],
+        [0, 300],
+        [30, 30],
+      ];
+      const sums = schedule.reduce<number[][]>(
+        (all, counts) => [...all, counts.map((n, i) => n + all.at(-1)![i]!)],
+        [[0, 0]],
+      );
+      const [k, v] = [tokens(2, 700, 1), tokens(2, 700, 2)];
+      for (const [window, slack, capacities] of [
+        [null, 0, [256, 512, 512, 700, 700]],
+        [400, 100, [256, 500, 500, 500, 500]],
+        [30, 2, [32, 32, 32, 32, 32]],
+      ] as const) {
+        const cache = new KvCache({batch: 2, maxLength: 700, ...SHAPE, window, slack});
+        schedule.forEach((counts, i) => {
+          const length = Math.max(...counts);
+          const part = (x: tf.Tensor4D) =>
+            tf.stack(
+              sums[i]!.map((start, row) => {
+                const real = tf.slice(x, [row, start, 0, 0], [1, counts[row]!, 2, 3]);
+                return tf.reshape(
+                  tf.pad4d(real as tf.Tensor4D, [
+                    [0, 0],
+                    [0, length - counts[row]!],
+                    [0, 0],
+                    [0, 0],
+                  ]),
+                  [length, 2, 3],
+                );
+              }),
+            ) as tf.Tensor4D;
+          const seen = cache.append(part(k), part(v), counts);
+          expect(cache.capacity).toBe(capacities[i]);
+          const [positions, keys] = [seen.keyPositions.arraySync(), tf.slice(seen.k, 0).arraySync()];
+          const given = k.arraySync();
+          // Each row has the keys of its last tokens, as many as its queries see.
+          sums[i + 1]!.forEach((end, row) => {
+            const from = Math.max(0, sums[i]![row]! - (window ?? Infinity) + 1);
+            for (let p = from; p < end; p += 7) {
+              expect(keys[row]![positions[row]!.indexOf(p)]).toEqual(given[row]![p]);
+            }
+            expect(Math.max(...positions[row]!)).toBe(end - 1);
+          });
+        });
+        expect(cache.canTruncate([100, 200])).toBe(window === null);
+        cache.dispose();
+      }
+    });
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  test('takes no memory for tokens that it does not have', () => {
+    const before = tf.memory().numBytes;
+    const cache = new KvCache({batch: 1, maxLength: Number.MAX_SAFE_INTEGER, ...SHAPE, window: null, slack: 1e9});
+    expect(tf.memory().numBytes - before).toBe(2 * 256 * 6 * 4);
+    cache.dispose();
+  });
+
+  test('refuses unusable arguments', () => {
+    const args = {batch: 1, maxLength: 4, ...SHAPE, window: null};
+    for (const [wrong, message] of [
+      [{maxLength: 2.5}, '`maxLength` to be a positive integer. Received: maxLength=2.5'],
+      [{maxLength: NaN}, 'maxLength=NaN'],
+      [{maxLength: Infinity}, 'maxLength=Infinity'],
+      [{maxLength: '4'}, 'maxLength="4"'],
+      [{batch: 0}, '`batch` to be a positive integer'],
+      [{window: 0}, '`window` to be null or a positive integer'],
+      [{slack: -1}, '`slack` to be a positive integer'],
+      [{length: 3}, 'KvCache has no argument "length"'],
+    ] as const) {
+      expect(() => new KvCache({...args, ...wrong} as never)).toThrow(message);
+    }
+  });
 });

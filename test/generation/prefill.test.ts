@@ -29,9 +29,9 @@ function withImages(count: number, at: number[], seed: number): Prompt {
 function watch(lm: Gemma3CausalLM): {calls: NewTokens[]; stop: () => void} {
   const calls: NewTokens[] = [];
   const spies = [
-    jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
+    jest.spyOn(lm, 'hiddenSteps').mockImplementation((tokens, cache) => {
       calls.push(tokens);
-      return (Object.getPrototypeOf(lm) as Gemma3CausalLM).hiddenStates.call(lm, tokens, cache);
+      return (Object.getPrototypeOf(lm) as Gemma3CausalLM).hiddenSteps.call(lm, tokens, cache);
     }),
   ];
   return {calls, stop: () => spies.forEach(spy => spy.mockRestore())};
@@ -51,7 +51,7 @@ async function logitsOf(lm: Gemma3CausalLM, prompts: Prompt[], prefillChunk: num
   return [...logits, ...(await take(next))];
 }
 
-onEachBackend(() => {
+onEachBackend(({formats}) => {
   let [lm, seeing]: Gemma3CausalLM[] = [];
   beforeAll(async () => {
     [lm, seeing] = [smallModel(), smallModel({vision: true})];
@@ -64,6 +64,26 @@ onEachBackend(() => {
     lm!.dispose();
     seeing!.dispose();
   });
+
+  // Integer weights round activations to 16 bits. Float32's last bit, which depends on the order of sums, can move
+  // activations by one step, which is 3e-5 of the largest in its block. Several steps in several layers add up.
+  test.each(formats.map(format => [format, format === 'bfloat16' ? 2e-5 : 3e-4] as const))(
+    'weights as %s: a prompt has the same logits alone, in a batch and in chunks',
+    async (format, atol) => {
+      const packed = smallModel();
+      await packed.quantize(format);
+      const prompts = [text(25, 1), text(3, 2), text(1, 3), text(21, 4)];
+      const all = await logitsOf(packed, prompts, 1000);
+      const size = all.length / 2 / prompts.length;
+      for (const [row, prompt] of prompts.entries()) {
+        const expected = [row, prompts.length + row].flatMap(at => all.slice(at * size, (at + 1) * size));
+        for (const chunk of [1, 1000]) {
+          expect(await logitsOf(packed, [prompt], chunk)).toBeAllClose(expected, {atol});
+        }
+      }
+      packed.dispose();
+    },
+  );
 
   test.each([1, 2, 7, 8, 30, 100])(
     'chunks of %s tokens give the logits of one pass, far beyond the window',
@@ -94,7 +114,7 @@ onEachBackend(() => {
     const prompt = withImages(12, [1, 7], 7);
     const whole = await logitsOf(seeing!, [prompt], 1000);
     await expectNoLeak(async () => {
-      const encode = jest.spyOn(seeing!, 'encodeImages');
+      const encode = jest.spyOn(seeing!, 'encodeSteps');
       const cache = seeing!.newCache(1, 40);
       const until = 2 + IMAGE_TOKENS;
       const first = {
@@ -156,6 +176,81 @@ describe('prefill', () => {
       stop();
       cache.dispose();
     });
+  });
+
+  test('lets other code run between the blocks of the model and of the vision encoder', async () => {
+    const now = jest.spyOn(performance, 'now');
+    let clock = 0;
+    // Every look at the clock takes longer than a turn may take.
+    now.mockImplementation(() => (clock += 60));
+    const seeing = smallModel({vision: true});
+    await expectNoLeak(async () => {
+      let turns = 0;
+      let counting = true;
+      const count = () => {
+        turns += 1;
+        if (counting) setImmediate(count);
+      };
+      setImmediate(count);
+      const prompt = withImages(12, [1], 3);
+      const cache = seeing.newCache(1, 40);
+      const {calls, stop} = watch(seeing);
+      const logits = await prefill(seeing, [prompt], cache, {prefillChunk: 40});
+      counting = false;
+      stop();
+      expect(calls).toHaveLength(1);
+      // Seven blocks, and one layer of the vision encoder with its norm.
+      expect(turns).toBeGreaterThanOrEqual(8);
+      tf.dispose([logits, prompt.images!]);
+      cache.dispose();
+    });
+    now.mockRestore();
+    seeing.dispose();
+  });
+
+  test('pieces of 512 tokens, unless the caller chooses', async () => {
+    const lengths = async (options: object) => {
+      const {calls, stop} = watch(lm);
+      const cache = lm.newCache(1, 600);
+      (await prefill(lm, [text(600, 1)], cache, options)).dispose();
+      cache.dispose();
+      stop();
+      return calls.map(({counts}) => counts[0]);
+    };
+    expect(await lengths({})).toEqual([512, 88]);
+    expect(await lengths({prefillChunk: 200})).toEqual([200, 200, 200]);
+  });
+
+  test('can be aborted within a piece, and leaves nothing behind', async () => {
+    const now = jest.spyOn(performance, 'now');
+    let clock = 0;
+    now.mockImplementation(() => (clock += 60));
+    await expectNoLeak(async () => {
+      const controller = new AbortController();
+      const cache = lm.newCache(1, 100);
+      const onPrefill = jest.fn();
+      setImmediate(() => controller.abort(new Error('enough')));
+      const running = prefill(lm, [text(100, 1)], cache, {onPrefill, signal: controller.signal});
+      await expect(running).rejects.toThrow('enough');
+      expect(onPrefill).not.toHaveBeenCalled();
+      cache.dispose();
+    });
+    now.mockRestore();
+  });
+
+  test('a model that is disposed between two blocks ends with an error, and leaves nothing behind', async () => {
+    const now = jest.spyOn(performance, 'now');
+    let clock = 0;
+    now.mockImplementation(() => (clock += 60));
+    const before = tf.memory().numTensors;
+    const other = smallModel();
+    const cache = other.newCache(1, 40);
+    const running = prefill(other, [text(20, 1)], cache);
+    setImmediate(() => other.dispose());
+    await expect(running).rejects.toThrow('which was disposed');
+    cache.dispose();
+    now.mockRestore();
+    expect(tf.memory().numTensors).toBe(before);
   });
 
   test('refuses image tokens without images', async () => {

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {samplers} from '../../src';
+import {tokenLogprobs} from '../../src/generation/logprobs';
 import {draw, softmax, topIndices} from '../../src/ops/row_numbers';
 import {disposeAfterEach, onEachBackend} from '../support/backends';
 import {expectNoLeak} from '../support/numbers';
@@ -128,11 +129,125 @@ test('turns large logits into probabilities and never draws a token of probabili
   expect([...softmax(new Float32Array([1e4, 1e4 - 1e3]), 1)]).toEqual([1, 0]);
   expect(draw([0, 1, 0], () => 0)).toBe(1);
   expect(draw([0, 1, 0], () => 1 - 2 ** -53)).toBe(1);
+  for (const none of [[0, 0], [], [NaN, 1]]) expect(draw(none, () => 0)).toBe(-1);
+  const classes = [samplers.GreedySampler, samplers.RandomSampler, samplers.TopKSampler, samplers.TopPSampler] as const;
+  for (const Class of [...classes, samplers.BeamSampler, samplers.ContrastiveSampler]) {
+    expect(() => new Class().getNextToken(new Float32Array(3))).toThrow(/at least one of them above 0.*none above 0/);
+    expect(() => new Class().getNextToken(Float32Array.of(1, NaN, 0))).toThrow(/Received: NaN/);
+  }
 });
 
 onEachBackend(
   () => {
     disposeAfterEach();
+
+    // === Logits and temperatures at the ends of the range ===
+
+    const HUGE = 3e38;
+    const [TINY, DENORMAL] = [1e-40, 1e-45];
+    /** All samplers that choose from one row of logits, each twice: as it is, and from all probabilities. */
+    const choosing = (args: samplers.SamplerArgs): samplers.Sampler[] => {
+      const fromAll = <S extends samplers.Sampler>(sampler: S): S => {
+        const own = sampler.getNextToken.bind(sampler);
+        return Object.assign(sampler, {getNextToken: own});
+      };
+      return [{}, {minP: 1e-30}].flatMap(minP => {
+        const make = () => [
+          new samplers.RandomSampler({...args, ...minP, seed: 1}),
+          new samplers.TopKSampler({...args, ...minP, seed: 1}),
+          new samplers.TopPSampler({...args, ...minP, seed: 1, p: 1}),
+        ];
+        return [...make(), ...make().map(fromAll)];
+      });
+    };
+
+    test.each<[string, number[], number, number[]]>([
+      ['a tiny temperature takes the best', [0, 1, 2, 1], 1e-40, [2]],
+      ['an even smaller one as well', [0, 1, 2, 1], 5e-324, [2]],
+      ['equals share a tiny temperature', [0, 2, 2, 1], 1e-45, [1, 2]],
+      ['differences as small as the temperature count', [0, TINY, 3 * TINY, -1], TINY, [0, 1, 2]],
+      ['differences of one bit count', [0, 0, DENORMAL, -1], 1e-45, [0, 1, 2]],
+      ['a huge temperature makes all equal', [0, 1, 2, 1], 1e300, [0, 1, 2, 3]],
+      ['but not impossible tokens possible', [0, -Infinity, 2, -Infinity], 1e300, [0, 2]],
+      ['the largest numbers', [HUGE, -HUGE, 0, -1], 1, [0]],
+      ['the largest numbers at a huge temperature', [HUGE, -HUGE, 0, -1], 1e38, [0, 2, 3]],
+      ['the largest numbers, all negative', [-HUGE, -HUGE, -Infinity, -HUGE], 1, [0, 1, 3]],
+      ['an infinite logit', [5, Infinity, 3, -Infinity], 1, [1]],
+      ['several infinite logits', [5, Infinity, 3, Infinity], 1e-40, [1, 3]],
+      ['infinite logits at a huge temperature', [5, Infinity, 3, Infinity], 1e300, [1, 3]],
+    ])('%s', async (_, logits, temperature, possible) => {
+      // Columns before and after them, for all paths of a kernel.
+      for (const [before, after] of [
+        [0, 0],
+        [21, 0],
+        [3, 40],
+      ] as const) {
+        const none = (count: number) => Array<number>(count).fill(-Infinity);
+        const row = [...none(before), ...logits, ...none(after)];
+        const batch = tf.tensor2d(Array.from({length: 40}, () => row));
+        for (const sampler of choosing({temperature})) {
+          const tokens = await sampler.sample(batch);
+          const shares = logits.filter((_, i) => possible.includes(i));
+          const rare = shares.some(x => (Math.max(...shares) - x) / temperature > 3);
+          const drawn = [...new Set(tokens)].map(token => token - before).sort((a, b) => a - b);
+          if (rare) expect(possible).toEqual(expect.arrayContaining(drawn));
+          else expect(drawn).toEqual(possible);
+        }
+        const best = logits.indexOf(Math.max(...logits)) + before;
+        expect(await new samplers.GreedySampler({temperature}).sample(batch)).toEqual(Array(40).fill(best));
+      }
+    });
+
+    test.each<[string, number[], RegExp]>([
+      ['NaN', [1, NaN, 2], /Expected logits of the model without NaN.*Received: NaN for token \d+, in row 1/],
+      ['NaN at the start', [NaN, 1, 2], /Received: NaN for token \d+, in row 1/],
+      ['only NaN', [NaN, NaN, NaN], /Received: NaN for token \d+, in row 1/],
+      ['no possible token', [-Infinity, -Infinity, -Infinity], /Received: -Infinity for all tokens, in row 1/],
+    ])('%s is an error of every sampler', async (_, logits, message) => {
+      for (const count of [0, 5, 70]) {
+        const none = Array<number>(count).fill(-Infinity);
+        const row = [...none, ...logits, ...none];
+        const good = row.map((_, i) => i);
+        const batch = tf.tensor2d([good, row]);
+        for (const sampler of [...choosing({}), new samplers.GreedySampler(), new samplers.SpeculativeSampler()]) {
+          await expectNoLeak(() => expect(sampler.sample(batch)).rejects.toThrow(message));
+        }
+        await expectNoLeak(() => expect(tokenLogprobs(batch, [{row: 1, token: 1}], 2)).rejects.toThrow(message));
+        // Other rows are not affected.
+        expect(await tokenLogprobs(batch, [{row: 0, token: row.length - 1}], 0)).toHaveLength(1);
+      }
+    });
+
+    test('log probabilities of infinite logits are those of their limit', async () => {
+      const logits = tf.tensor2d([[1, Infinity, Infinity, -Infinity]]);
+      const chosen = [0, 1, 3].map(token => ({row: 0, token}));
+      const all = await tokenLogprobs(logits, chosen, 2);
+      expect(all.map(({logprob}) => logprob)).toEqual([-Infinity, -Math.log(2), -Infinity]);
+      expect(all[0]!.top.map(({logprob}) => logprob)).toEqual([-Math.log(2), -Math.log(2)]);
+    });
+
+    test('penalties beyond the range of float32 do not make NaN', async () => {
+      const logits = tf.tensor2d([[0, 1, 2, -1]]);
+      const rows = [{tokens: [0, 2], promptLength: 0}];
+      for (const penalties of [{repetitionPenalty: 1e300}, {presencePenalty: 1e300}, {frequencyPenalty: 1e308}]) {
+        expect(await new samplers.GreedySampler(penalties).sample(logits, rows)).toEqual([1]);
+      }
+      expect(await new samplers.GreedySampler({presencePenalty: -1e300}).sample(logits, rows)).toEqual([0]);
+    });
+
+    test('a token that does not exist is an error of the sampler that chose it', async () => {
+      const logits = tf.tensor2d([[1, 2, 3]]);
+      for (const token of [-1, 3, 0.5, NaN, undefined as never]) {
+        class Wrong extends samplers.Sampler {
+          override getNextToken(): number {
+            return token;
+          }
+        }
+        await expect(new Wrong().sample(logits)).rejects.toThrow(
+          `Expected Wrong to choose one token from 0 to 2 for each of 1 rows. Received: ${token} for row 0.`,
+        );
+      }
+    });
 
     // === Min-p ===
 
@@ -258,6 +373,19 @@ describe('invalid arguments', () => {
     [() => new samplers.GreedySampler({minP: 0.1} as never), /no argument "minP"/],
     [() => new samplers.GreedySampler({repetitionPenalty: 0}), /repetitionPenalty to be above 0/],
     [() => new samplers.GreedySampler({presencePenalty: NaN}), /presencePenalty to be a number/],
+    [() => new samplers.RandomSampler({minP: '0.5' as never}), /minP from 0 to 1. Received: minP="0.5"/],
+    [() => new samplers.TopPSampler({p: '0.5' as never}), /p in \(0, 1\]. Received: p="0.5"/],
+    [() => new samplers.TopPSampler({p: NaN}), /p in \(0, 1\]/],
+    [() => new samplers.RandomSampler({temperature: Infinity}), /temperature=Infinity/],
+    [() => new samplers.RandomSampler({temperature: '1' as never}), /temperature="1"/],
+    [() => new samplers.RandomSampler({seed: Infinity}), /seed to be an integer/],
+    [() => new samplers.RandomSampler({seed: 1e300}), /seed to be an integer/],
+    [() => new samplers.ContrastiveSampler({alpha: '0.5' as never}), /alpha from 0 to 1. Received: alpha="0.5"/],
+    [() => new samplers.ContrastiveSampler({alpha: NaN}), /alpha from 0 to 1/],
+    [() => new samplers.BeamSampler({numBeams: Infinity}), /numBeams to be a positive integer/],
+    [() => new samplers.SpeculativeSampler({draft: {} as never}), /draft to be null or a language model.*Received: {}/],
+    [() => new samplers.SpeculativeSampler({baseSampler: {temperature: -1} as never}), /baseSampler to be null or a/],
+    [() => samplers.get('constructor' as never), /one of "beam".*Received: "constructor"/],
     [() => samplers.get('best' as never), /one of "beam", "contrastive", "greedy", .*"top_p". Received: "best"/],
   ])('are refused (%#)', (make, message) => {
     expect(make).toThrow(message);

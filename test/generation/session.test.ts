@@ -29,9 +29,9 @@ const draw = () => lm!.compile({sampler: new samplers.RandomSampler({seed: 3, te
 /** Calls `run`, and counts the real tokens that pass through the model meanwhile. */
 async function tokensPassed(model: Gemma3CausalLM, run: () => Promise<unknown>): Promise<number> {
   let count = 0;
-  const spy = jest.spyOn(model, 'hiddenStates').mockImplementation((tokens, cache) => {
+  const spy = jest.spyOn(model, 'hiddenSteps').mockImplementation((tokens, cache) => {
     count += tokens.counts.reduce((a, b) => a + b);
-    return (Object.getPrototypeOf(model) as Gemma3CausalLM).hiddenStates.call(model, tokens, cache);
+    return (Object.getPrototypeOf(model) as Gemma3CausalLM).hiddenSteps.call(model, tokens, cache);
   });
   await run();
   spy.mockRestore();

@@ -1,7 +1,7 @@
 /** Activations against Keras' formulas, and their names in configurations. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../src/base/errors';
-import {activate, activationName} from '../../src/layers/activations';
+import {activate, type ActivationName, activationName} from '../../src/layers/activations';
 import {Dense} from '../../src/layers/dense';
 import {EinsumDense} from '../../src/layers/einsum_dense';
 
@@ -40,7 +40,7 @@ const X = [-4, -3.5, -2.2, -1, -0.3, 0, 0.4, 1, 2.5, 3.1, 4];
 
 test.each(Object.entries(FORMULAS))('%s matches Keras', (name, formula) => {
   tf.tidy(() => {
-    expect(activate(name, tf.tensor1d(X))).toBeAllClose(X.map(formula), {atol: 5e-6});
+    expect(activate(name as ActivationName, tf.tensor1d(X))).toBeAllClose(X.map(formula), {atol: 5e-6});
   });
 });
 

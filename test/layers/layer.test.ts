@@ -120,7 +120,7 @@ describe('Layer', () => {
     model.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('sets and gets its weights stored as %s', dtype => {
+  test.each(['float32', 'bfloat16'] as const)('sets and gets its weights stored as %s', dtype => {
     const layer = built({dtype});
     const values = layer.weights.map((weight, i) =>
       tf.div(tf.round(tf.mul(normal(weight.shape as number[], i), 8)), 8),
@@ -139,7 +139,7 @@ describe('Layer', () => {
     layer.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])('leaves no tensors behind, stored as %s', dtype => {
+  test.each(['float32', 'bfloat16'] as const)('leaves no tensors behind, stored as %s', dtype => {
     const before = tf.memory().numTensors;
     const x = tf.ones([2, 4]);
     const layer = new Outer({dtype});
@@ -194,11 +194,16 @@ describe('Layer', () => {
       dtype: 'bfloat16',
     });
     for (const dtype of ['int3', 'toString', '', {className: 'QuantizedDTypePolicy', config: {name: 'float32'}}]) {
-      expect(() => new Outer({dtype})).toThrow('Expected dtype to be one of float32, bfloat16, int8, int4, float16,');
+      expect(() => new Outer({dtype: dtype as 'int8'})).toThrow(
+        'Expected dtype to be one of float32, bfloat16, int8, int4, float16,',
+      );
     }
-    expect(new Outer({dtype: null}).dtypePolicy).toEqual({name: 'float32', format: 'float32'});
+    expect(new Outer({dtype: null}).dtypePolicy).toMatchObject({name: 'float32', format: 'float32'});
     // This is how tfjs reads the name from its JSON.
-    expect(new Outer({dtype: 'mixedBfloat16'}).dtypePolicy).toEqual({name: 'mixed_bfloat16', format: 'float32'});
+    expect(new Outer({dtype: 'mixedBfloat16' as never}).dtypePolicy).toMatchObject({
+      name: 'mixed_bfloat16',
+      format: 'float32',
+    });
     const policy = {module: 'keras', class_name: 'DTypePolicy', config: {name: 'bfloat16'}};
     expect(new Outer({dtype: policy}).dtypePolicy.format).toBe('bfloat16');
   });

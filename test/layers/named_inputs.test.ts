@@ -74,17 +74,74 @@ test('takes tensors as they are, and images or none', async () => {
   });
 });
 
+test('takes arrays with a shape, and 64-bit integers', async () => {
+  await expectNoLeak(() => {
+    const {tensors, created} = inputTensors(TEXT, {
+      token_ids: {data: BigInt64Array.of(2n, 5n, 7n, 8n), shape: [2, 2]},
+      padding_mask: {data: [true, false, true, true], shape: [2, 2]},
+      images: undefined,
+    });
+    expect(tensors.map(tensor => [tensor.dtype, tensor.shape, [...tensor.dataSync()]])).toEqual([
+      ['int32', [2, 2], [2, 5, 7, 8]],
+      ['int32', [2, 2], [1, 0, 1, 1]],
+    ]);
+    tf.dispose(created);
+  });
+});
+
+test('takes one sample without the first axis, as a preprocessor returns it', async () => {
+  const [ids, mask] = [tf.tensor1d([2, 5], 'int32'), tf.tensor1d([1, 1], 'bool')];
+  await expectNoLeak(() => {
+    const {tensors, created} = inputTensors(TEXT, {token_ids: ids, padding_mask: mask});
+    expect(tensors.map(({shape}) => shape)).toEqual([
+      [1, 2],
+      [1, 2],
+    ]);
+    tf.dispose(created);
+  });
+  tf.dispose([ids, mask]);
+});
+
+test('a model with one input takes its numbers without a name', async () => {
+  const model = modelOf({images: [[null, null, 2, 2, 3], 'float32']});
+  const batch = tf.zeros([1, 1, 2, 2, 3]);
+  await expectNoLeak(() => {
+    for (const x of [
+      batch,
+      [batch],
+      [[image]],
+      [image],
+      {images: [[image]]},
+      {data: image.flat(2), shape: [1, 1, 2, 2, 3]},
+    ]) {
+      const {tensors, created} = inputTensors(model, x as ModelInputs);
+      expect(tensors.map(({shape}) => shape)).toEqual([[1, 1, 2, 2, 3]]);
+      tf.dispose(created);
+    }
+  });
+  batch.dispose();
+});
+
 const ones = [[1, 1]];
 describe('refuses', () => {
   test.each<[unknown, string]>([
     [
       {token_ids: [[1], [1, 2]], padding_mask: ones},
-      'Received: 1 and 2 elements in rows along one axis. Pad all rows to the same length',
+      'Received: token_ids[0] of length 1, but token_ids[1] of length 2. Make all rows equally long: pad token ids',
     ],
-    [{token_ids: [[1, 2], 3], padding_mask: ones}, 'Received: rows of different depths. Pass each sample as one row.'],
-    [{token_ids: [[1, [2]]], padding_mask: ones}, 'Received: rows of different depths. Pass only numbers.'],
-    [{token_ids: ones, padding_mask: [[1, '1']]}, 'Expected `padding_mask` as a tensor or as nested arrays of whole'],
-    [{token_ids: [[1, 1.5]], padding_mask: ones}, 'nested arrays of whole numbers. Received: 1.5. Pass only numbers.'],
+    [
+      {token_ids: [[1, 2], 3], padding_mask: ones},
+      'Received: 3 at token_ids[1], but an array at token_ids[0]. Pass each sample as one row.',
+    ],
+    [
+      {token_ids: [[1, [2]]], padding_mask: ones},
+      'Received: an array at token_ids[0][1], but a number at token_ids[0][0]. Pass all rows in one depth.',
+    ],
+    [{token_ids: ones, padding_mask: [[1, '1']]}, 'Expected `padding_mask` as a tensor, as nested arrays of whole'],
+    [
+      {token_ids: [[1, 1.5]], padding_mask: ones},
+      'whole numbers, or as {data, shape}. Received: 1.5 at token_ids[0][1]. Pass only numbers.',
+    ],
     [{token_ids: ones, padding_mask: null}, 'Received: null. Pass only numbers.'],
     [{token_ids: ones, padding_mask: 'ab'}, 'Received: "ab".'],
     [
@@ -105,7 +162,13 @@ describe('refuses', () => {
       {token_ids: [[], []], padding_mask: [[], []]},
       'at least one row, and one token in each. Received: token_ids [2,0]',
     ],
-    [{token_ids: [], padding_mask: []}, 'Received: shape [0]. Pass one sample as a batch of one'],
+    [{token_ids: [], padding_mask: []}, 'one token in each. Received: token_ids [1,0]'],
+    [
+      {token_ids: {data: [1, 1, 1], shape: [1, 2]}, padding_mask: ones},
+      'Received: 3 elements and the shape [1,2]. Pass as many elements as the shape has places.',
+    ],
+    [{token_ids: {data: Float32Array.of(1, 0.5), shape: [1, 2]}, padding_mask: ones}, 'Received: 0.5 at token_ids[1].'],
+    [{token_ids: [BigInt64Array.of(1n, 2n ** 40n)], padding_mask: ones}, 'Pass only numbers of 32 bits.'],
     [[ones, ones], 'Received: [[1,1]]. Pass numbers by name: {token_ids, padding_mask}.'],
     [[], 'Expected 2 inputs: token_ids, padding_mask. Received: 0.'],
     [{token_ids: ones}, 'Expected inputs token_ids, padding_mask. Received: token_ids.'],

@@ -15,7 +15,7 @@ const predict = (model: Gemma3Backbone | Gemma3CausalLM) => {
 };
 
 onEachBackend(({formats}) => {
-  test.each(['float32', ...formats])('a copy stored as %s is independent', async dtype => {
+  test.each(['float32' as const, ...formats])('a copy stored as %s is independent', async dtype => {
     await expectNoLeak(async () => {
       const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype});
       lm.backbone.layerNorm.trainable = false;

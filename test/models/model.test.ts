@@ -1,10 +1,10 @@
 /** Saving to tfjs files, and training: backbones and tasks with weights stored as float32 and bfloat16. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, ValueError} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, ValueError, type weights} from '../../src';
 import {PackedWeight} from '../../src/public/weights';
 import {expectNoLeak} from '../support/numbers';
 
-const makeBackbone = (dtype: string) =>
+const makeBackbone = (dtype: weights.DtypeName) =>
   new Gemma3Backbone({
     vocabularySize: 32,
     imageSize: null,
@@ -16,7 +16,7 @@ const makeBackbone = (dtype: string) =>
     headDim: 4,
     dtype,
   });
-const MAKERS: [string, (dtype: string) => Gemma3Backbone | Gemma3CausalLM][] = [
+const MAKERS: [string, (dtype: weights.DtypeName) => Gemma3Backbone | Gemma3CausalLM][] = [
   ['Gemma3Backbone', makeBackbone],
   [
     'Gemma3CausalLM',
@@ -36,7 +36,7 @@ const saver = (artifacts: tf.io.ModelArtifacts[], wait = 0) =>
   });
 
 describe.each(MAKERS)('%s', (_, make) => {
-  test.each(['float32', 'bfloat16'])(
+  test.each(['float32', 'bfloat16'] as const)(
     'saves without leaving a tensor behind, with weights stored as %s',
     async dtype => {
       const model = make(dtype);

@@ -1,6 +1,6 @@
 /** A model that is quantized in memory equals, bit for bit, one that was loaded with this dtype. */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../src';
+import {Gemma3Backbone, Gemma3CausalLM, useBackend, type weights} from '../../src';
 import {nothing} from '../../src/backends/simd/engine/command';
 import {type SimdBackend} from '../../src/backends/simd/memory/simd_backend';
 import {type QuantizationMode} from '../../src/layers/quantize';
@@ -44,7 +44,8 @@ const CASES_OF_MODELS = SOURCES.flatMap(([preset, dtype]) => MODES.map(mode => [
 
 test.each(CASES_OF_MODELS)('%s as %s, then as %s', async (preset, dtype, mode) => {
   const name = 'backbone';
-  const load = (given?: string) => Gemma3Backbone.fromPreset(preset, given === undefined ? {} : {dtype: given});
+  const load = (given?: weights.DtypeName) =>
+    Gemma3Backbone.fromPreset(preset, given === undefined ? {} : {dtype: given});
   const backbone = await load(dtype);
   if (backbone.getConfig().dtype === mode) {
     await expect(backbone.quantize(mode)).rejects.toThrow(/already quantized: its weights are stored as bfloat16/);
@@ -111,7 +112,7 @@ test('the vision encoder is quantized separately', async () => {
 });
 
 describe('a large matrix', () => {
-  const make = async (dtype: string, shape: [number, number]) => {
+  const make = async (dtype: weights.DtypeName, shape: [number, number]) => {
     const layer = new EinsumDense({equation: 'ab,bc->ac', outputShape: shape[1], dtype, biasAxes: 'c'});
     layer.build([null, shape[0]]);
     const values = tf.tensor(

@@ -1,6 +1,6 @@
 /** Resumed runs continue with the same bits. */
 import * as tf from '@tensorflow/tfjs';
-import {type Gemma3CausalLM, optimizers, useBackend} from '../../src';
+import {Gemma3CausalLM, optimizers, useBackend} from '../../src';
 import {dataOf, fixtureModel, numbersOf} from './fixtures';
 
 const {AdamW, CosineDecay, SGD} = optimizers;
@@ -117,9 +117,9 @@ test('states that do not fit are refused', async () => {
   const state = await lm.saveTrainingState();
   const resume = (given: Gemma3CausalLM, more: object) => given.fit(x, y, {...args, resumeFrom: state, ...more});
   await expect(resume(lm, {batchSize: 3})).rejects.toThrow(
-    /the options that the run began with: .*"batchSize":2.*"seed":2.*"batchSize":3/,
+    'model that the run began with: {"batchSize":2}. Received: {"batchSize":3}.',
   );
-  await expect(resume(lm, {seed: 3})).rejects.toThrow('Expected the options that the run began with');
+  await expect(resume(lm, {seed: 3})).rejects.toThrow('began with: {"seed":2}. Received: {"seed":3}.');
   await expect(resume(lm, {resumeFrom: state.subarray(0, 2000)})).rejects.toThrow(
     /Received: (only 2000 bytes|2000 bytes instead of)/,
   );
@@ -132,4 +132,35 @@ test('states that do not fit are refused', async () => {
   await expect(resume(adapted, {})).rejects.toThrow(/Expected the training state of 8 weights.*Received: 28/);
   adapted.dispose();
   release(lm);
+});
+
+test('a run does not resume on other data, another scale of LoRA or other frozen weights', async () => {
+  const texts = {prompts: ['The sea is', 'The sky is'], responses: [' blue.', ' grey.']};
+  const preset = async (dtype: 'float32' | 'int8', alpha: number) => {
+    const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype});
+    lm.backbone.enableLora(2, {alpha, seed: 1});
+    return lm;
+  };
+  const lm = await preset('float32', 2);
+  await lm.fit(texts, {seed: 1});
+  const resumeFrom = await lm.saveTrainingState();
+  const other = {...texts, responses: [' blue.', ' pink.']};
+  await expect(lm.fit(other, {epochs: 2, resumeFrom})).rejects.toThrow(/began with: \{"data":"\w{16}"\}/);
+  for (const [dtype, alpha, expected] of [
+    ['float32', 4, '{"loraAlpha":"2"}. Received: {"loraAlpha":"4"}'],
+    ['int8', 2, '{"frozenWeights":"float32"}. Received: {"frozenWeights":"float32,int8"}'],
+  ] as const) {
+    const changed = await preset(dtype, alpha);
+    await expect(changed.fit(texts, {epochs: 2, resumeFrom})).rejects.toThrow(expected);
+    changed.dispose();
+  }
+  await lm.fit(texts, {epochs: 2, resumeFrom});
+  lm.dispose();
+
+  const tensors = fixtureModel();
+  await tensors.fit(x, y, {...args, epochs: 1, seed: 2});
+  const state = await tensors.saveTrainingState();
+  const changed = (y as number[][]).map((row, i) => row.map((id, t) => (i === 0 && t === 1 ? (id + 1) % 3 : id)));
+  await expect(tensors.fit(x, changed, {...args, resumeFrom: state})).rejects.toThrow('`data` is a fingerprint');
+  tensors.dispose();
 });

@@ -1,6 +1,7 @@
 /** Reads only the most probable tokens from the backend. */
 import type * as tf from '@tensorflow/tfjs';
 import {topK} from '../../ops/top_k';
+import {unusableLogits} from './checked_tokens';
 
 /** The most probable tokens of a row with their logits, best first. */
 export interface BestTokens {
@@ -8,13 +9,18 @@ export interface BestTokens {
   tokens: number[];
 }
 
-/** The `count` most probable tokens of each row of logits (B, V), or all if there are fewer. */
+/**
+ * The `count` most probable tokens of each row of logits (B, V), or all if there are fewer.
+ *
+ * @throws ValueError if a row has a NaN, or no logit above −Infinity.
+ */
 export async function bestTokens(logits: tf.Tensor2D, count: number): Promise<BestTokens[]> {
   const [rows, size] = logits.shape;
   const k = Math.min(count, size);
   const best = topK(logits, k);
   const numbers = await best.data();
   best.dispose();
+  for (let row = 0; row < rows; row++) if (!(numbers[2 * row * k]! > -Infinity)) throw await unusableLogits(logits);
   const part = (from: number) => Array.from(numbers.subarray(from, from + k));
   return Array.from({length: rows}, (_, row) => ({values: part(2 * row * k), tokens: part((2 * row + 1) * k)}));
 }

@@ -1,8 +1,10 @@
 /** Guesses of a smaller model, for speculative decoding. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {type Decoder, type DecoderCache, nextLogits} from '../decoder';
+import {bestColumn} from '../../ops/sampling';
 import {type Generation} from '../generation';
+import {unusableLogits} from './checked_tokens';
 
 /** A smaller model that guesses tokens: a `CausalLM`. */
 export interface DraftModel extends Decoder {
@@ -76,14 +78,23 @@ export class DraftedByModel {
       );
       const length = Math.max(...unread.map(({length}) => length));
       const padded = unread.map(row => [...row, ...Array<number>(length - row.length).fill(0)]);
-      const best = tf.tidy(() =>
-        tf.argMax(nextLogits(model, {rows: padded, counts: unread.map(({length}) => length)}, cache), -1),
-      );
-      const tokens = await best.data();
-      best.dispose();
-      unread.forEach((row, i) => row.length && guesses[i]!.push(tokens[i]!));
+      const logits = nextLogits(model, {rows: padded, counts: unread.map(({length}) => length)}, cache);
+      try {
+        const tokens = await this.best(logits);
+        unread.forEach((row, i) => row.length && guesses[i]!.push(tokens[i]!));
+      } finally {
+        logits.dispose();
+      }
     }
     return guesses;
+  }
+
+  private async best(logits: tf.Tensor2D): Promise<ArrayLike<number>> {
+    const best = bestColumn(logits);
+    const tokens = await best.data();
+    best.dispose();
+    if (tokens.includes(-1)) throw await unusableLogits(logits, 'the draft');
+    return tokens;
   }
 
   dispose(): void {

@@ -1,6 +1,8 @@
 /** Greedy search. */
-import * as tf from '@tensorflow/tfjs';
-import {checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
+import type * as tf from '@tensorflow/tfjs';
+import {bestColumn} from '../../ops/sampling';
+import {unusableLogits} from './checked_tokens';
+import {checkedLargest, checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
 
 /**
  * Always chooses the most probable token, as `keras_hub.samplers.GreedySampler`.
@@ -15,15 +17,14 @@ export class GreedySampler extends Sampler {
   /** Reads only the chosen tokens from the backend: a temperature does not change which logit is the largest. */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(GreedySampler.prototype.getNextToken)) return super.choose(logits);
-    const best = tf.argMax(logits, -1);
+    const best = bestColumn(logits);
     const tokens = Array.from(await best.data());
     best.dispose();
+    if (tokens.includes(-1)) throw await unusableLogits(logits);
     return tokens;
   }
 
   override getNextToken(probabilities: Float32Array): number {
-    let best = 0;
-    for (let i = 1; i < probabilities.length; i++) if (probabilities[i]! > probabilities[best]!) best = i;
-    return best;
+    return probabilities.indexOf(checkedLargest(probabilities));
   }
 }

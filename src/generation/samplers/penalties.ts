@@ -16,9 +16,20 @@ export interface Penalties {
   frequencyPenalty: number;
 }
 
+/** Calls `run` with the logits after a sampler's penalties. */
+export type WithPenalties = <T>(
+  logits: tf.Tensor2D,
+  rows: readonly RowText[] | undefined,
+  run: (logits: tf.Tensor2D) => Promise<T>,
+) => Promise<T>;
+
 export function hasPenalties({repetitionPenalty, presencePenalty, frequencyPenalty}: Penalties): boolean {
   return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
 }
+
+/** The largest float32. A larger number would become Infinity, and 0 times that is not a number. */
+const MOST = 3.4028234663852886e38;
+const inFloat32 = (x: number) => Math.min(MOST, Math.max(-MOST, x));
 
 /** Logits (B, V) → logits (B, V) with penalties on the tokens of each row. */
 export function penalize(logits: tf.Tensor2D, texts: readonly RowText[], penalties: Penalties): tf.Tensor2D {
@@ -26,8 +37,10 @@ export function penalize(logits: tf.Tensor2D, texts: readonly RowText[], penalti
   const rows = texts.map(({tokens, promptLength}) => {
     const counts = new Map<number, number>();
     tokens.forEach((token, at) => counts.set(token, (counts.get(token) ?? 0) + (at < promptLength ? 0 : 1)));
-    const losses = [...counts.values()].map(count => (count > 0 ? presencePenalty + count * frequencyPenalty : 0));
+    const losses = [...counts.values()].map(count =>
+      count > 0 ? inFloat32(presencePenalty + count * frequencyPenalty) : 0,
+    );
     return {tokens: [...counts.keys()], losses};
   });
-  return penalizeTokens(logits, {rows, factor: repetitionPenalty});
+  return penalizeTokens(logits, {rows, factor: inFloat32(repetitionPenalty)});
 }

@@ -1,8 +1,9 @@
 /** Draws from the whole vocabulary. */
 import type * as tf from '@tensorflow/tfjs';
-import {draw} from '../../ops/row_numbers';
+import {logWeight} from '../../ops/row_numbers';
 import {drawSoftmax} from '../../ops/sampling';
 import {bestUntil} from './best_tokens';
+import {unusableLogits} from './checked_tokens';
 import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 /**
@@ -26,21 +27,22 @@ export class RandomSampler extends RandomizedSampler {
     const drawn = drawSoftmax(logits, {temperature: this.temperature, uniforms});
     const tokens = Array.from(await drawn.data());
     drawn.dispose();
+    if (tokens.includes(-1)) throw await unusableLogits(logits);
     return tokens;
   }
 
   private async chooseAdmitted(logits: tf.Tensor2D): Promise<number[]> {
     const rows = await bestUntil(logits, logits.shape[1], ({values, tokens}) => {
       const weights = this.admit(
-        values.map(value => Math.exp((value - values[0]!) / this.temperature)),
+        values.map(value => Math.exp(logWeight(value, values[0]!, this.temperature))),
         1,
       );
       return {tokens, weights, enough: weights.at(-1) === 0};
     });
-    return rows.map(({tokens, weights}) => tokens[draw(weights, this.random)]!);
+    return rows.map(({tokens, weights}) => tokens[this.drawFrom(weights)]!);
   }
 
   override getNextToken(probabilities: Float32Array): number {
-    return draw(probabilities, this.random);
+    return this.drawFrom(probabilities);
   }
 }

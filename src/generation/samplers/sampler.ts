@@ -1,10 +1,11 @@
 /** How the next token is chosen from the model's logits: the base classes of all samplers. */
 import type * as tf from '@tensorflow/tfjs';
-import seedrandom from 'seedrandom';
+import alea from 'seedrandom/lib/alea.js';
 import {checkKeys, show, ValueError} from '../../base/errors';
-import {softmax} from '../../ops/row_numbers';
+import {draw, largestOf, softmax} from '../../ops/row_numbers';
 import {nextLogits, type RowText} from '../decoder';
 import {type Generation, type Step} from '../generation';
+import {checkTokens, unusableLogits} from './checked_tokens';
 import {hasPenalties, penalize, type Penalties} from './penalties';
 
 /** Arguments of all samplers. */
@@ -102,10 +103,13 @@ export abstract class Sampler {
    *
    * @param logits (B, V); the caller disposes them.
    * @param rows the tokens of each row so far; needed only for penalties.
-   * @throws ValueError with penalties but without rows.
+   * @throws ValueError with penalties but without rows, for logits that have a NaN or no value above −Infinity, and if
+   * a subclass chooses a token that does not exist.
    */
   async sample(logits: tf.Tensor2D, rows?: readonly RowText[]): Promise<number[]> {
-    return this.withPenalties(logits, rows, penalized => this.choose(penalized));
+    const tokens = await this.withPenalties(logits, rows, penalized => this.choose(penalized));
+    checkTokens(tokens, logits.shape[0], logits.shape[1], this);
+    return tokens;
   }
 
   /** Calls `run` with the logits after penalties. */
@@ -134,9 +138,9 @@ export abstract class Sampler {
   async choose(logits: tf.Tensor2D): Promise<number[]> {
     const [rows, size] = logits.shape;
     const values = (await logits.data()) as Float32Array;
-    return Array.from({length: rows}, (_, row) =>
-      this.getNextToken(this.probabilities(values.subarray(row * size, (row + 1) * size))),
-    );
+    const all = Array.from({length: rows}, (_, row) => values.subarray(row * size, (row + 1) * size));
+    if (!all.every(row => largestOf(row) > -Infinity)) throw await unusableLogits(logits);
+    return all.map(row => this.getNextToken(this.probabilities(row)));
   }
 
   protected probabilities(logits: Float32Array): Float32Array {
@@ -193,15 +197,26 @@ export abstract class RandomizedSampler extends Sampler {
 
   constructor({seed = null, minP = 0, ...args}: SeededArgs = {}) {
     super(args);
-    if (seed !== null && !Number.isInteger(seed)) {
+    if (seed !== null && !Number.isSafeInteger(seed)) {
       throw new ValueError(`Expected seed to be an integer. Received: seed=${show(seed)}.`);
     }
-    if (!(minP >= 0 && minP <= 1)) {
+    if (!(typeof minP === 'number' && minP >= 0 && minP <= 1)) {
       throw new ValueError(`Expected minP from 0 to 1. Received: minP=${show(minP)}. Pass 0 to leave out no token.`);
     }
     this.seed = seed;
     this.minP = minP;
-    this.random = seed === null ? Math.random : seedrandom.alea(String(seed));
+    this.random = seed === null ? Math.random : alea(String(seed));
+  }
+
+  /**
+   * Draws an index with the given weights.
+   *
+   * @throws ValueError if no weight is above 0, or if one is NaN.
+   */
+  protected drawFrom(weights: ArrayLike<number>): number {
+    const drawn = draw(weights, this.random);
+    if (drawn < 0) throw noProbability(weights);
+    return drawn;
   }
 
   /** Sets weights below `minP` times the largest one to 0. */
@@ -223,6 +238,23 @@ export abstract class RandomizedSampler extends Sampler {
   override getConfig(): Record<string, unknown> {
     return {...super.getConfig(), seed: this.seed, ...(this.minP !== 0 && {minP: this.minP})};
   }
+}
+
+const noProbability = (weights: ArrayLike<number>) =>
+  new ValueError(
+    'Expected probabilities of tokens, at least one of them above 0. Received: ' +
+      `${Number.isNaN(largestOf(weights)) ? 'NaN' : 'none above 0'}.`,
+  );
+
+/**
+ * The largest of the probabilities that a user passes to `getNextToken`.
+ *
+ * @throws ValueError if none is above 0, or if one is NaN.
+ */
+export function checkedLargest(probabilities: Float32Array): number {
+  const largest = largestOf(probabilities);
+  if (largest > 0) return largest;
+  throw noProbability(probabilities);
 }
 
 /** @throws ValueError on unknown arguments. */

@@ -1,9 +1,9 @@
 /** Draws from a fixed number of most probable tokens. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
-import {draw, topIndices} from '../../ops/row_numbers';
+import {logWeight, topIndices} from '../../ops/row_numbers';
 import {bestTokens} from './best_tokens';
-import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
+import {checkedLargest, checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 /** Arguments of {@link TopKSampler}. */
 export interface TopKSamplerArgs extends SeededArgs {
@@ -35,18 +35,15 @@ export class TopKSampler extends RandomizedSampler {
     const best = await bestTokens(logits, this.k);
     return best.map(({values, tokens}) => {
       // A factor that all weights share does not change the draw.
-      const weights = values.map(value => Math.exp((value - values[0]!) / this.temperature));
-      return tokens[draw(this.admit(weights, 1), this.random)]!;
+      const weights = values.map(value => Math.exp(logWeight(value, values[0]!, this.temperature)));
+      return tokens[this.drawFrom(this.admit(weights, 1))]!;
     });
   }
 
   override getNextToken(probabilities: Float32Array): number {
+    checkedLargest(probabilities);
     const best = topIndices(probabilities, this.k);
-    const drawn = draw(
-      best.map(token => probabilities[token]!),
-      this.random,
-    );
-    return best[drawn]!;
+    return best[this.drawFrom(best.map(token => probabilities[token]!))]!;
   }
 
   override getConfig(): Record<string, unknown> {

@@ -1,10 +1,10 @@
 /** Draws from the most probable tokens that together reach a given probability. */
 import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
-import {draw, topIndices} from '../../ops/row_numbers';
+import {logWeight, topIndices} from '../../ops/row_numbers';
 import {softmaxSums} from '../../ops/sampling';
 import {bestUntil, FIRST_COUNT, GROWTH} from './best_tokens';
-import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
+import {checkedLargest, checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 /** Arguments of {@link TopPSampler}. */
 export interface TopPSamplerArgs extends SeededArgs {
@@ -27,7 +27,8 @@ export class TopPSampler extends RandomizedSampler {
   constructor(args: TopPSamplerArgs = {}) {
     const {p = 0.1, k = null, ...rest} = checkedSamplerArgs('TopPSampler', args, ['p', 'k', ...SEEDED_KEYS]);
     super(rest);
-    if (!(p > 0 && p <= 1)) throw new ValueError(`TopPSampler expected p in (0, 1]. Received: p=${show(p)}.`);
+    if (!(typeof p === 'number' && p > 0 && p <= 1))
+      throw new ValueError(`TopPSampler expected p in (0, 1]. Received: p=${show(p)}.`);
     if (k !== null && (!Number.isInteger(k) || k < 1)) {
       throw new ValueError(`TopPSampler expected k to be a positive integer or null. Received: k=${show(k)}.`);
     }
@@ -44,18 +45,19 @@ export class TopPSampler extends RandomizedSampler {
     const limit = Math.min(this.k ?? Infinity, logits.shape[1]);
     const rows = await bestUntil(logits, limit, ({values, tokens}, row) => {
       const [largest, sum] = [sums[2 * row]!, sums[2 * row + 1]!];
-      const weights = values.map(value => Math.exp((value - largest) / this.temperature) / sum);
+      const weights = values.map(value => Math.exp(logWeight(value, largest, this.temperature)) / sum);
       return {tokens, ...this.keep(weights)};
     });
-    return rows.map(({kept, tokens}) => tokens[draw(this.admit(kept, kept[0]!), this.random)]!);
+    return rows.map(({kept, tokens}) => tokens[this.drawFrom(this.admit(kept, kept[0]!))]!);
   }
 
   override getNextToken(probabilities: Float32Array): number {
+    checkedLargest(probabilities);
     const limit = Math.min(this.k ?? Infinity, probabilities.length);
     for (let count = Math.min(FIRST_COUNT, limit); ; count = Math.min(count * GROWTH, limit)) {
       const best = topIndices(probabilities, count);
       const {kept, enough} = this.keep(best.map(token => probabilities[token]!));
-      if (enough || count === limit) return best[draw(kept, this.random)]!;
+      if (enough || count === limit) return best[this.drawFrom(kept)]!;
     }
   }
 

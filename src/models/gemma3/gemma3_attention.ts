@@ -1,8 +1,8 @@
 /** The attention of Gemma 3's decoder blocks. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
-import {type KvCache} from '../../generation/kv_cache';
-import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../layers/arguments';
+import {type CachedKeys, type KvCache} from '../../generation/kv_cache';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, withAttributes} from '../../layers/arguments';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
   checkedArgs,
@@ -16,7 +16,8 @@ import {
 } from '../../layers/layer';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {RotaryEmbedding} from '../../layers/rotary_embedding';
-import {attention, attentionWithDropout, dropoutSeed} from '../../ops/attention';
+import {attention, type AttentionMasks, attentionWithDropout, dropoutSeed} from '../../ops/attention';
+import {release, replaced} from '../../ops/op';
 import {getInitializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {checkAttentionHeads} from './parts/attention_heads';
 
@@ -85,7 +86,24 @@ export interface AttentionCallArgs extends Kwargs {
   cache?: KvCache;
   /** Only with a cache: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
+  /** Whether the input is released as soon as queries, keys and values are there. Defaults to false. */
+  releaseInput?: boolean;
 }
+
+/** Queries (B, T, N, H), keys and values (B, T, K, H). No interface, because `tf.tidy` returns none. */
+export type ProjectedTokens = {
+  query: tf.Tensor4D;
+  key: tf.Tensor4D;
+  value: tf.Tensor4D;
+};
+
+/** int32 (rows, count): positions from `first` on, counted from the start of each row. */
+export const positionsOf = (starts: readonly number[], first: number, count: number): tf.Tensor2D =>
+  tf.tensor2d(
+    starts.map(start => Array.from({length: count}, (_, t) => start + first + t)),
+    [starts.length, count],
+    'int32',
+  );
 
 /**
  * Grouped-query attention with rotary positions, query-key norm, sliding window, soft cap and a cache, as KerasHub's
@@ -93,7 +111,10 @@ export interface AttentionCallArgs extends Kwargs {
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments of the constructor or a call.
  */
-export class CachedGemma3Attention extends Layer {
+export class CachedGemma3Attention extends withAttributes<typeof Layer, Required<OwnAttentionArgs>>(
+  Layer,
+  namesOf(ATTENTION_ARGUMENTS),
+) {
   /** @nocollapse */
   static className = 'CachedGemma3Attention';
   queryDense!: EinsumDense;
@@ -112,6 +133,11 @@ export class CachedGemma3Attention extends Layer {
     this.config = completeArguments('CachedGemma3Attention', args, ATTENTION_ARGUMENTS);
     checkAttentionHeads('CachedGemma3Attention', this.config);
     this.kernelInitializer = args.kernelInitializer ?? 'glorot_uniform';
+  }
+
+  /** Number of query heads per key head. */
+  get numKeyValueGroups(): number {
+    return this.numQueryHeads / this.numKeyValueHeads;
   }
 
   override build(inputShape: ShapeOrShapes): void {
@@ -167,19 +193,12 @@ export class CachedGemma3Attention extends Layer {
       const counts = kwargs.counts ?? Array.from({length: batch}, () => length);
       const starts = cache ? [...cache.lengths] : [0];
 
-      let query = this.queryDense.call(x); // (B, T, N, H)
-      let key = this.keyDense.call(x); // (B, T, K, H)
-      const value = this.valueDense.call(x) as tf.Tensor4D; // (B, T, K, H)
-      if (this.queryNorm) query = this.queryNorm.call(query);
-      if (this.keyNorm) key = this.keyNorm.call(key);
-      query = this.ropeLayer.call(query, {startIndex: starts});
-      key = this.ropeLayer.call(key, {startIndex: starts});
-
-      const positions = starts.map(start => Array.from({length}, (_, t) => start + t));
-      const queryPositions = tf.tensor2d(positions, [starts.length, length], 'int32');
+      const projected = this.project(x, starts, kwargs.releaseInput);
+      const {query, key, value} = projected;
+      const positions = positionsOf(starts, 0, length);
       const seen = cache
-        ? cache.append(key as tf.Tensor4D, value, counts)
-        : {k: key as tf.Tensor4D, v: value, keyPositions: queryPositions, layOut: (own: tf.Tensor2D) => own};
+        ? cache.append(key, value, counts)
+        : {k: key, v: value, keyPositions: positions, layOut: (own: tf.Tensor2D) => own};
       const optional = {
         // Preprocessors return bool, but the kernels read int32.
         paddingMask: paddingMask && (tf.cast(paddingMask, 'int32') as tf.Tensor2D),
@@ -187,29 +206,54 @@ export class CachedGemma3Attention extends Layer {
         keyImages: imageNumbers && seen.layOut(imageNumbers as tf.Tensor2D),
         attentionMask: attentionMask as tf.Tensor3D | undefined,
       };
-      const given = Object.fromEntries(Object.entries(optional).filter(([, tensor]) => tensor)) as {
-        [name: string]: tf.Tensor;
-      };
-      const all = {
-        q: query as tf.Tensor4D,
-        k: seen.k,
-        v: seen.v,
-        queryPositions,
-        keyPositions: seen.keyPositions,
-        ...given,
-      };
-      const attrs = {
-        scale: this.queryScale,
-        logitSoftCap: this.config.logitSoftCap,
-        window: this.config.useSlidingWindowAttention ? this.config.slidingWindowSize : null,
-        bidirectional: this.config.useBidirectionalAttention,
-      };
-      const attended =
-        training && this.config.dropout > 0
-          ? attentionWithDropout(all, attrs, this.config.dropout, dropoutSeed(kwargs.seed, 0))
-          : attention(all, attrs); // (B, T, N, H)
+      const dropout = training && this.config.dropout > 0 ? {seed: dropoutSeed(kwargs.seed, 0)} : undefined;
+      const attended = this.attend(query, positions, seen, optional, dropout);
+      release(query);
+      if (!cache) release(key, value);
       return this.outputDense.call(attended); // (B, T, D)
     });
+  }
+
+  /**
+   * Queries, keys and values of tokens x (B, T, D), normalized and rotated.
+   *
+   * @param starts position of the first token, of each row or of all.
+   */
+  project(x: tf.Tensor, starts: readonly number[], releaseInput = false): ProjectedTokens {
+    let query = this.queryDense.call(x); // (B, T, N, H)
+    let key = this.keyDense.call(x); // (B, T, K, H)
+    const value = this.valueDense.call(x) as tf.Tensor4D; // (B, T, K, H)
+    if (releaseInput) release(x);
+    if (this.queryNorm) query = replaced(query, this.queryNorm.call(query));
+    if (this.keyNorm) key = replaced(key, this.keyNorm.call(key));
+    query = replaced(query, this.ropeLayer.call(query, {startIndex: starts}));
+    key = replaced(key, this.ropeLayer.call(key, {startIndex: starts}));
+    return {query: query as tf.Tensor4D, key: key as tf.Tensor4D, value};
+  }
+
+  /**
+   * What queries see of the values, (B, T, N, H), before the last projection.
+   *
+   * @param dropout applied if given; without a seed, another one each time.
+   */
+  attend(
+    q: tf.Tensor4D,
+    queryPositions: tf.Tensor2D,
+    {k, v, keyPositions}: Omit<CachedKeys, 'layOut'>,
+    masks: {[name in keyof AttentionMasks]?: tf.Tensor},
+    dropout?: {seed: string | undefined},
+  ): tf.Tensor4D {
+    const given = Object.fromEntries(Object.entries(masks).filter(([, tensor]) => tensor)) as {
+      [name: string]: tf.Tensor;
+    };
+    const all = {q, k, v, queryPositions, keyPositions, ...given};
+    const attrs = {
+      scale: this.queryScale,
+      logitSoftCap: this.config.logitSoftCap,
+      window: this.config.useSlidingWindowAttention ? this.config.slidingWindowSize : null,
+      bidirectional: this.config.useBidirectionalAttention,
+    };
+    return dropout ? attentionWithDropout(all, attrs, this.config.dropout, dropout.seed) : attention(all, attrs);
   }
 
   /** Factor of the queries. KerasHub uses the same integer division. */

@@ -1,23 +1,35 @@
 /** Gemma 3 without its head: creates the layers, connects them, and loads presets. */
 import * as tf from '@tensorflow/tfjs';
 import {loraConfig, type LoraEntry, restoreLora} from '../../adapters/model_lora';
-import {exportPeftAdapter, type ExportPeftOptions, importPeftAdapter} from '../../adapters/peft';
+import {
+  exportGgufAdapter,
+  type ExportGgufOptions,
+  exportPeftAdapter,
+  type ExportPeftOptions,
+  importPeftAdapter,
+} from '../../adapters/on_demand';
+import {chooseBackend} from '../../backends/choose_backend';
 import {camelKeys} from '../../base/casing';
 import {checkObject} from '../../base/checks';
 import {checkKeys, OutOfMemoryError, ValueError} from '../../base/errors';
+import {type JsonObject} from '../../base/json';
+import {type FetchOptions} from '../../files/http_client';
+import {type Checkpoint} from '../../checkpoints/checkpoint';
+import {otherWeights} from '../../checkpoints/keras/on_demand';
 import {loadPresetWeights} from '../../checkpoints/load_weights';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type FileTarget} from '../../files/open_file';
 import {type PresetTarget} from '../../files/open_folder';
 import {type PresetLike} from '../../hub/open_preset';
-import {type PresetEntry, presets, registeredPreset} from '../../hub/registry';
-import {pick} from '../../layers/arguments';
+import {registeredPreset} from '../../hub/registry';
+import {defined, pick, withAttributes} from '../../layers/arguments';
 import {Dense} from '../../layers/dense';
-import {firstTensor, Layer, registerLayer, type TensorOrTensors} from '../../layers/layer';
+import {type Layer, registerLayer} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {RMSNormalization} from '../../layers/rms_normalization';
 import {UnitNormalization} from '../../layers/unit_normalization';
-import {parseDtype} from '../../weights/dtype';
+import {type Dtype, parseDtype} from '../../weights/dtype';
 import {
   Backbone,
   FROM_PRESET_OPTIONS,
@@ -28,17 +40,23 @@ import {
 } from '../backbone';
 import {copyState} from '../clone';
 import {withDtypeThatFits} from '../memory';
+import {registerPresetClass} from '../preset_classes';
 import {Gemma3DecoderBlock} from './gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings, Gemma3MeanPooling} from './gemma3_layers';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
-import {huggingFaceNames} from './names/huggingface';
 import {
+  BACKBONE_ARGUMENTS,
+  BACKBONE_ATTRIBUTES,
   BLOCK_ARGUMENTS,
   completeConfig,
+  knownConfig,
   type Gemma3BackboneArgs,
   type Gemma3BackboneConfig,
   toVisionEncoder,
 } from './parts/backbone_config';
+import {Multiply} from './parts/multiply';
+import {checkOverrides} from './parts/preset_overrides';
+import './names/register';
 
 export type {Gemma3BackboneArgs, Gemma3BackboneConfig} from './parts/backbone_config';
 
@@ -50,16 +68,11 @@ export type Gemma3EmbeddingOutputs = {
   pooled_output: tf.Tensor2D;
 };
 
-/** x · factor, between the embedding and the first block. KerasHub's graph has a `Multiply` there. */
-class Multiply extends Layer {
-  static className = 'Multiply';
-  constructor(private readonly factor: number) {
-    super({name: 'multiply'});
-  }
-  override call(inputs: TensorOrTensors): tf.Tensor {
-    return tf.mul(firstTensor(inputs), this.factor);
-  }
-}
+/** Options of {@link Gemma3Backbone.fromPreset}: how to load, and arguments that override those of the preset. */
+export type Gemma3BackboneOptions = Omit<FromPresetOptions, 'dtype'> & Partial<Gemma3BackboneArgs>;
+
+/** The arguments that are attributes, too. */
+type Attributes = Omit<Gemma3BackboneConfig, 'dtype' | 'trainable'>;
 
 /** The layers of a backbone, before they are connected. */
 function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3VisionEncoder | null) {
@@ -74,7 +87,7 @@ function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3VisionEnc
       dtype,
       name: 'token_embedding',
     }),
-    multiply: new Multiply(Math.fround(Math.sqrt(hiddenDim))),
+    multiply: new Multiply({factor: Math.fround(Math.sqrt(hiddenDim)), name: 'multiply'}),
     visionEncoder,
     interleaveEmbeddings:
       visionEncoder &&
@@ -117,7 +130,7 @@ function makeEmbeddingHead(config: Gemma3BackboneConfig): Layer[] {
   ];
 }
 
-const apply = (layer: Layer, inputs: tf.SymbolicTensor | tf.SymbolicTensor[]) =>
+const apply = (layer: tf.layers.Layer, inputs: tf.SymbolicTensor | tf.SymbolicTensor[]) =>
   layer.apply(inputs) as tf.SymbolicTensor;
 
 /** Connects the layers into a functional model. `order` lists all of them in Keras' order, including the inputs. */
@@ -164,11 +177,12 @@ function connect({tokenEmbedding, multiply, visionEncoder, interleaveEmbeddings,
  * Output: hidden states (B, T, hiddenDim). With `isEmbeddingModel`, two outputs by name:
  * {@link Gemma3EmbeddingOutputs}.
  *
- * Weights have no values at first. They are initialized when they are first read, unless a file has filled them.
+ * Weights have no values at first. Unless a file fills them, `predict` initializes all of them before it runs any layer,
+ * and every other method those that it reads.
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments.
  */
-export class Gemma3Backbone extends Backbone {
+export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(Backbone, BACKBONE_ATTRIBUTES) {
   /** @nocollapse */
   static override className = 'Gemma3Backbone';
   readonly tokenEmbedding: ReversibleEmbedding;
@@ -209,6 +223,15 @@ export class Gemma3Backbone extends Backbone {
     if (!config.trainable) this.trainable = false;
   }
 
+  get dtypePolicy(): Dtype {
+    return parseDtype(this.config.dtype);
+  }
+
+  /** Number of embeddings that the vision encoder computes per image; 0 without one. */
+  get numVisionTokensPerImage(): number {
+    return this.visionEncoder?.numVisionTokensPerImage ?? 0;
+  }
+
   /** True for a model without a vision encoder. */
   get textOnlyModel(): boolean {
     return this.visionEncoder === null;
@@ -239,7 +262,19 @@ export class Gemma3Backbone extends Backbone {
    * options.
    */
   async exportPeftAdapter(target: PresetTarget, options: ExportPeftOptions = {}): Promise<void> {
+    const {huggingFaceNames} = await import('./names/huggingface');
     await exportPeftAdapter(this, huggingFaceNames(this), target, options);
+  }
+
+  /**
+   * Saves LoRA as an adapter for llama.cpp and what is built on it, in the form in which its converter writes PEFT
+   * adapters. `loadLoraWeights` reads such files.
+   *
+   * @throws ValueError without LoRA, on LoRA in layers that llama.cpp does not adapt (embedding, vision encoder), and on
+   * unknown options.
+   */
+  async exportGgufAdapter(target: FileTarget, options: ExportGgufOptions = {}): Promise<void> {
+    await exportGgufAdapter(this, target, options);
   }
 
   /**
@@ -250,25 +285,27 @@ export class Gemma3Backbone extends Backbone {
    *
    * Names of modules, also in `alpha_pattern` and `rank_pattern`, may be those of any version of transformers.
    *
+   * @param options how to request its files, if it is at an http(s) address.
    * @throws ValueError on missing or damaged files, on layers that do not match, and on settings that make the adapter
    * more than two matrices per layer (DoRA, PiSSA and other initializations that change the base weights, trained
    * biases), or that are unknown, naming them. In these cases the model is unchanged.
    */
-  async importPeftAdapter(source: PresetLike): Promise<void> {
-    await importPeftAdapter(this, huggingFaceNames(this), source);
+  async importPeftAdapter(source: PresetLike, options: FetchOptions = {}): Promise<void> {
+    const {huggingFaceNames} = await import('./names/huggingface');
+    await importPeftAdapter(this, huggingFaceNames(this), source, options);
   }
 
   override async quantize(mode: QuantizationMode): Promise<void> {
+    this.checkInUse();
     const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
     await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode);
     this.config.dtype = mode;
   }
 
   override getConfig(): tf.serialization.ConfigDict {
-    const visionEncoder = this.visionEncoder && {
-      className: 'Gemma3VisionEncoder',
-      config: this.visionEncoder.getConfig(),
-    };
+    // LoRA of the vision encoder is in the list of the backbone.
+    const {lora: _, ...vision} = this.visionEncoder?.getConfig() ?? {};
+    const visionEncoder = this.visionEncoder && {className: 'Gemma3VisionEncoder', config: vision};
     const lora = loraConfig(this);
     const config = {name: this.name, ...this.config, visionEncoder};
     return lora ? {...config, lora: lora.map(entry => ({...entry}))} : config;
@@ -289,55 +326,85 @@ export class Gemma3Backbone extends Backbone {
     const saved = (typeof first === 'function' ? second : first) as object;
     checkObject('Gemma3Backbone', saved);
     const given = unpackConfig(saved);
-    const {lora, ...config} = given as {lora?: LoraEntry[]};
+    const {lora, customObjects: _, ...config} = given as {lora?: LoraEntry[]; customObjects?: unknown};
     const backbone = new Gemma3Backbone(config as Gemma3BackboneArgs);
     if (lora) restoreLora(backbone, lora);
     return backbone;
   }
 
   override clone(): Gemma3Backbone {
+    this.checkInUse();
     const copy = Gemma3Backbone.fromConfig(this.getConfig());
     copyState(this, copy);
     return copy;
   }
 
-  /** All presets that KerasHub publishes, by name. */
-  static get presets(): Readonly<Record<string, PresetEntry>> {
-    return presets;
-  }
-
   /**
    * Loads a backbone with the weights of a preset: a folder that KerasHub saved, an http(s) URL of one, or the name of
-   * the preset in the package. With `loadWeights: false`, any name of {@link Gemma3Backbone.presets} works.
+   * the preset in the package. With `loadWeights: false`, any name of {@link Gemma3Backbone.presets} works. If the
+   * program has chosen no backend so far, the best one is selected, as by `useBackend()`.
    *
-   * @throws ValueError on unknown options, and if files are missing, unknown or do not match the configuration; an
+   * @param options also arguments of the class, which override those of the preset. `visionEncoder: null` loads the
+   * text model of a preset for text and images.
+   * @throws ValueError on unknown options, on arguments that contradict the weights, and if files are missing, unknown or do not match the configuration; an
    * OutOfMemoryError, naming a dtype that would fit, if memory is too small; an Error if files are truncated or the
    * server fails; the signal's reason when aborted. In these cases no part of the model stays in memory.
    */
-  static async fromPreset(preset: CheckpointLike, options: FromPresetOptions = {}): Promise<Gemma3Backbone> {
-    checkKeys('fromPreset', options, FROM_PRESET_OPTIONS);
-    const {loadWeights = true, dtype, onProgress, signal} = options;
+  static override async fromPreset(
+    preset: CheckpointLike,
+    options: Gemma3BackboneOptions = {},
+  ): Promise<Gemma3Backbone> {
+    checkKeys('fromPreset', options, [...new Set([...FROM_PRESET_OPTIONS, ...BACKBONE_ARGUMENTS])]);
+    const {http, rest} = splitFetch(options);
+    const {loadWeights = true, weights, onProgress, signal, ...given} = rest;
+    const overrides = defined(given);
+    if (weights !== undefined && !loadWeights) {
+      throw new ValueError('fromPreset expected either `weights` or `loadWeights: false`. Received both.');
+    }
     signal?.throwIfAborted();
-    const override = dtype === undefined ? {} : {dtype: parseDtype(dtype).name};
     const registered = typeof preset === 'string' ? registeredPreset(preset) : undefined;
-    if (!loadWeights && registered) return Gemma3Backbone.fromConfig({...registered.config, ...override});
-    return withCheckpoint(preset, async checkpoint => {
-      const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
-      const build = (given: object) => Gemma3Backbone.fromConfig({...config, ...given});
-      const backbone = build(override);
+    const load = async (config: JsonObject, stored: Pick<Checkpoint, 'name' | 'weights'>) => {
+      await chooseBackend();
+      const build = (changes: object) => Gemma3Backbone.fromConfig({...camelKeys(config), ...changes});
+      const backbone = build(overrides);
       if (!loadWeights) return backbone;
+      const whole = overrides.visionEncoder === null ? build({}) : undefined;
       try {
-        await loadPresetWeights(backbone, checkpoint, {onProgress, signal});
+        checkOverrides(config, backbone, stored.name);
+        const from = weights === undefined ? stored : await otherWeights(stored.name, weights, {...http, signal});
+        await loadPresetWeights(backbone, from, {onProgress, signal, whole});
       } catch (error) {
         const reported =
-          error instanceof OutOfMemoryError ? withDtypeThatFits(error, backbone, dtype => build({dtype})) : error;
+          error instanceof OutOfMemoryError
+            ? withDtypeThatFits(error, backbone, dtype => build({...overrides, dtype}))
+            : error;
         backbone.dispose();
         throw reported;
+      } finally {
+        whole?.dispose();
       }
       return backbone;
-    });
+    };
+    if (registered && (!loadWeights || weights !== undefined)) {
+      // Nothing is read of the preset itself.
+      return load(registered.config as JsonObject, {name: preset as string, weights: neverRead});
+    }
+    return withCheckpoint(
+      preset,
+      async checkpoint => {
+        const saved = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
+        return load(knownConfig(saved.config, checkpoint.name), checkpoint);
+      },
+      {...http, signal},
+    );
   }
 }
+
+const neverRead = (): never => {
+  throw new Error('internal: the weights of a preset were read of which only the name is used.');
+};
+
 registerLayer(Gemma3Backbone);
+registerPresetClass(Gemma3Backbone, 'Gemma3Backbone');
 
 export type {ModelInputs};

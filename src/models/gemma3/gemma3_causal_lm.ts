@@ -1,12 +1,15 @@
 /** Gemma 3 for text generation: the backbone with its head, scoring, training, and presets. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
-import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
+import {describeNotA, show, ValueError} from '../../base/errors';
+import {type Checkpoint} from '../../checkpoints/checkpoint';
+import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_demand';
+import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
-import {type PresetEntry} from '../../hub/registry';
+import {checked, finish, Pace} from '../../generation/turns';
+import {registeredPreset} from '../../hub/registry';
 import {
   firstShape,
   firstTensor,
@@ -21,11 +24,16 @@ import {loraHeadLoss} from '../../ops/lora_head_loss';
 import {tokenLoss} from '../../ops/token_loss';
 import {type Stage} from '../../training/stages';
 import {PackedWeight} from '../../weights/packed_weight';
-import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
+import {uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
+import {registerPresetClass} from '../preset_classes';
+import {type TaskOptions, taskOptions} from '../task_options';
 import {Gemma3Backbone} from './gemma3_backbone';
-import {Gemma3CausalLMPreprocessor, type PromptsAndResponses} from './gemma3_causal_lm_preprocessor';
+import {Gemma3CausalLMPreprocessor} from './gemma3_causal_lm_preprocessor';
+import {BACKBONE_ARGUMENTS} from './parts/backbone_config';
+import {blockSteps} from './parts/block_steps';
 import {Gemma3Cache} from './parts/cache';
+import {type GenerationInputs} from './parts/prompt_rows';
 import {score, type ScoreArgs} from './parts/score';
 import {gemma3Stages} from './parts/stages';
 
@@ -71,6 +79,12 @@ class Logits extends Layer {
   override countParams(): number {
     return this.embedding.countParams();
   }
+  override getConfig(): tf.serialization.ConfigDict {
+    throw new ValueError(
+      `The layer "${this.name}" after the last norm of a Gemma3CausalLM shares the weights of the first layer, which a ` +
+        'graph of tfjs cannot keep. Save the Gemma3CausalLM itself, or end your model at the hidden states.',
+    );
+  }
 }
 
 /**
@@ -81,11 +95,17 @@ class Logits extends Layer {
  *
  * @throws ValueError on unknown or unusable arguments.
  */
-export class Gemma3CausalLM extends CausalLM<string | readonly string[] | PromptsAndResponses, Gemma3Cache> {
+export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   /** @nocollapse */
   static override className = 'Gemma3CausalLM';
   readonly backbone: Gemma3Backbone;
   preprocessor: Gemma3CausalLMPreprocessor | null;
+  /**
+   * The token ids that `stopTokenIds: 'auto'` of `generate` stands for. Null, the default: `<eos>` and `<end_of_turn>`.
+   * Others come from the generation_config.json of a Hugging Face folder.
+   */
+  stopTokenIds: readonly number[] | null = null;
+  private readonly pace = new Pace();
 
   constructor(args: Gemma3CausalLMArgs) {
     checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
@@ -116,40 +136,76 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   }
 
   newCache(batch: number, maxLength: number, slack?: number): Gemma3Cache {
+    this.checkInUse();
     return new Gemma3Cache(this.backbone, batch, maxLength, slack);
   }
 
   encodeImages(images: tf.Tensor4D): tf.Tensor2D {
+    return tf.tidy(() => finish(this.encodeSteps(images)));
+  }
+
+  /** One step for each layer of the vision encoder. */
+  override *encodeSteps(images: tf.Tensor4D): Generator<void, tf.Tensor2D> {
+    this.checkInUse();
     const {visionEncoder} = this.backbone;
     if (!visionEncoder) {
       throw new ValueError(
         `Expected text only: ${this.name} has no vision encoder. Received: images [${images.shape}].`,
       );
     }
-    return tf.tidy(() => {
-      const parts = visionEncoder.call(tf.expandDims(images, 0));
-      return tf.reshape(parts, [-1, parts.shape.at(-1)!]) as tf.Tensor2D;
-    });
+    const batch = tf.expandDims(images, 0);
+    try {
+      const parts = yield* visionEncoder.steps(batch);
+      const flat = tf.reshape(parts, [-1, parts.shape.at(-1)!]) as tf.Tensor2D;
+      parts.dispose();
+      return flat;
+    } finally {
+      batch.dispose();
+    }
   }
 
-  hiddenStates({rows, counts, images}: NewTokens, cache: Gemma3Cache): tf.Tensor3D {
+  hiddenStates(tokens: NewTokens, cache: Gemma3Cache): tf.Tensor3D {
+    return tf.tidy(() => finish(this.hiddenSteps(tokens, cache)));
+  }
+
+  /** The embedding and each block, in steps of a few tokens. */
+  override *hiddenSteps(tokens: NewTokens, cache: Gemma3Cache): Generator<void, tf.Tensor3D> {
+    this.checkInUse();
+    // Other code may run after each step.
+    return yield* checked(this.blocks(tokens, cache), () => this.checkInUse());
+  }
+
+  private *blocks(tokens: NewTokens, cache: Gemma3Cache): Generator<void, tf.Tensor3D> {
+    const {counts} = tokens;
+    const embedded = this.embedded(tokens);
+    let {x} = embedded;
+    const {visionMask} = embedded;
+    let finished = false;
+    try {
+      for (const [i, block] of this.backbone.transformerLayers.entries()) {
+        if (i > 0) yield;
+        const next = yield* blockSteps(block, x, {cache: cache.blocks[i]!, counts, visionMask}, this.pace);
+        x.dispose();
+        x = next;
+      }
+      finished = true;
+      return x;
+    } finally {
+      visionMask?.dispose();
+      if (!finished) x.dispose();
+    }
+  }
+
+  /** Embeddings (B, T, D) of tokens, with images in their places, and which of them stand for parts of images. */
+  private embedded({rows, images}: NewTokens): {x: tf.Tensor3D; visionMask?: tf.Tensor} {
     return tf.tidy(() => {
       const [batch, length] = [rows.length, rows[0]!.length];
       const {backbone} = this;
       const tokenIds = tf.tensor2d(rows as number[][], [batch, length], 'int32');
-      let x = backbone.embedTokens(tokenIds); // (B, T, D)
-      let visionMask: tf.Tensor | undefined;
-      if (images) {
-        x = putParts(x as tf.Tensor3D, images);
-        const mask = images.parts.map(row => row.map(part => Number(part >= 0)));
-        visionMask = tf.tensor2d(mask, [batch, length], 'int32');
-      }
-      backbone.transformerLayers.forEach((block, i) => {
-        const next = block.call(x, {cache: cache.blocks[i]!, counts, visionMask});
-        x.dispose();
-        x = next;
-      });
-      return x as tf.Tensor3D;
+      const x = backbone.embedTokens(tokenIds) as tf.Tensor3D;
+      if (!images) return {x};
+      const mask = images.parts.map(row => row.map(part => Number(part >= 0)));
+      return {x: putParts(x, images), visionMask: tf.tensor2d(mask, [batch, length], 'int32')};
     });
   }
 
@@ -178,6 +234,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
    * @throws ValueError on unknown or unusable arguments, and when `layerInterceptFn` returns another shape.
    */
   score(args: ScoreArgs): tf.Tensor {
+    this.checkInUse();
     return score(this.backbone, args);
   }
 
@@ -206,6 +263,7 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
   }
 
   protected autoStopTokenIds(): number[] {
+    if (this.stopTokenIds) return [...this.stopTokenIds];
     const {tokenizer} = this.preprocessor!;
     const endOfTurn = tokenizer.tokenToId('<end_of_turn>');
     // If the vocabulary has no turn tokens, `endOfTurn` is the id of unknown pieces, which must not end a text.
@@ -251,10 +309,12 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
 
   /** An independent model with the same values, preprocessor and sampler: see {@link Backbone.clone}. */
   clone(): Gemma3CausalLM {
+    this.checkInUse();
     const backbone = this.backbone.clone();
     const copy = new Gemma3CausalLM({backbone, preprocessor: this.preprocessor, name: this.name});
     backbone.dispose(); // the copy keeps its own reference
     copy.sampler = this.sampler;
+    copy.stopTokenIds = this.stopTokenIds;
     return copy;
   }
 
@@ -264,12 +324,20 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
    * @throws as {@link Backbone.saveToPreset}.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    this.checkInUse();
     await savePreset(target, options, writer => writer.task(this));
   }
 
-  /** All presets that KerasHub publishes, by name. */
-  static get presets(): Readonly<Record<string, PresetEntry>> {
-    return Gemma3Backbone.presets;
+  /**
+   * Saves the model as a folder of Hugging Face, for transformers: see {@link Backbone.exportToTransformers}. With a
+   * preprocessor, the folder also has the tokenizer with Gemma's chat template, and the image processor of a model with
+   * vision.
+   *
+   * @throws as {@link Backbone.exportToTransformers}.
+   */
+  async exportToTransformers(target: PresetTarget, options: ExportOptions = {}): Promise<void> {
+    this.checkInUse();
+    await exportModel(target, options, {backbone: this.backbone, task: this});
   }
 
   /**
@@ -277,30 +345,46 @@ export class Gemma3CausalLM extends CausalLM<string | readonly string[] | Prompt
    * `preprocessor: null` it takes and returns token ids. With `loadWeights: false`, any name of
    * {@link Gemma3CausalLM.presets} works; such a model reads no files, so it has no preprocessor unless you pass one.
    *
+   * @param options also arguments of the class, which override those of the preset.
    * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the preprocessor's files are missing or unusable.
    */
-  static async fromPreset(
+  static override async fromPreset(
     preset: CheckpointLike,
-    options: FromPresetOptions & {preprocessor?: Gemma3CausalLMPreprocessor | null} = {},
+    options: TaskOptions<Gemma3Backbone, Gemma3CausalLMPreprocessor> = {},
   ): Promise<Gemma3CausalLM> {
-    checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor']);
-    const {preprocessor: given, ...rest} = options;
-    const registered = typeof preset === 'string' && Object.hasOwn(Gemma3Backbone.presets, preset);
-    const nameOnly = registered && rest.loadWeights === false;
-    if (nameOnly) return around(await Gemma3Backbone.fromPreset(preset, rest), given ?? null);
-    return withCheckpoint(preset, async checkpoint => {
-      const preprocessor = given === undefined ? await Gemma3CausalLMPreprocessor.fromPreset(checkpoint) : given;
-      return around(await Gemma3Backbone.fromPreset(checkpoint, rest), preprocessor);
-    });
+    const {loading, http, args} = taskOptions('Gemma3CausalLM', options, [], BACKBONE_ARGUMENTS);
+    const {backbone, ...rest} = args;
+    const load = async (from: CheckpointLike) => backbone ?? Gemma3Backbone.fromPreset(from, loading);
+    const around = (loaded: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null) => {
+      try {
+        return new Gemma3CausalLM({...rest, backbone: loaded, preprocessor});
+      } finally {
+        // The model keeps its own reference. A backbone that was passed stays its owner's.
+        if (loaded !== backbone) loaded.dispose();
+      }
+    };
+    const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
+    if (registered && loading.loadWeights === false) return around(await load(preset), rest.preprocessor ?? null);
+    return withCheckpoint(
+      preset,
+      async checkpoint => {
+        const {preprocessor = await Gemma3CausalLMPreprocessor.fromPreset(checkpoint)} = rest;
+        // Ids mean nothing in another vocabulary.
+        const stops = rest.preprocessor === undefined ? await storedStops(checkpoint) : null;
+        const model = around(await load(checkpoint), preprocessor);
+        model.stopTokenIds = stops;
+        return model;
+      },
+      http,
+    );
   }
 }
 registerLayer(Gemma3CausalLM);
 
-/** Creates a model that has the only reference to its backbone. On unusable arguments the backbone is disposed. */
-function around(backbone: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null): Gemma3CausalLM {
-  try {
-    return new Gemma3CausalLM({backbone, preprocessor});
-  } finally {
-    backbone.dispose();
-  }
+/** The tokens that end a text, if the checkpoint has others than Gemma's. */
+async function storedStops(checkpoint: Checkpoint): Promise<number[] | null> {
+  const ids = (await checkpoint.config('task'))?.stop_token_ids;
+  return Array.isArray(ids) && ids.every(id => Number.isSafeInteger(id)) ? (ids as number[]) : null;
 }
+
+registerPresetClass(Gemma3CausalLM, 'Gemma3Backbone');

@@ -1,26 +1,29 @@
 /** Turns strings and images into inputs of a model, for training and generation, and token ids into strings. */
-import type * as tf from '@tensorflow/tfjs';
-import {camelKeys} from '../../base/casing';
-import {checkArguments, checkPositiveInteger} from '../../base/checks';
+import * as tf from '@tensorflow/tfjs';
+import {checkArguments, checkObject, checkPositiveInteger} from '../../base/checks';
 import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
-import {isSerialized} from '../../checkpoints/keras/serialized';
-import {savePreset} from '../../checkpoints/keras/write_preset';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {type PresetTarget} from '../../files/open_folder';
-import {type ArgumentTable, completeArguments, namesOf} from '../../layers/arguments';
+import {imageConverterConfig} from '../../checkpoints/keras/serialized';
+import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {FETCH_OPTIONS, type FetchOptions} from '../../files/http_client';
+import {type ImageReader} from '../../images/image_like';
+import {type ArgumentTable, completeArguments, defined, namesOf} from '../../layers/arguments';
+import {toTensor} from '../../layers/tensor_like';
+import {CausalLMPreprocessor} from '../causal_lm_preprocessor';
 import {type PromptTokens} from '../generate_options';
+import {registerPresetClass} from '../preset_classes';
+import {type TokenInputs} from '../token_inputs';
 import {type VisionTensors} from '../vision_tensors';
 import {Gemma3ImageConverter} from './gemma3_image_converter';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
+import {imagesOfPrompts, visionInputs} from './parts/prompt_images';
 import {
-  checkImageCounts,
-  expandImageTokens,
-  type ImageReader,
-  imageReaders,
-  imagesOfPrompts,
-  type PromptImages,
-  visionInputs,
-} from './parts/prompt_images';
+  checkWholeImages,
+  type GenerationInputs,
+  generationRows,
+  type PromptsAndResponses,
+  trainingRows,
+} from './parts/prompt_rows';
+import {storedArguments} from './parts/stored_arguments';
 import {joinSegments, padSegments, rowsTensor, type Sequence} from './parts/segments';
 
 /** Arguments of {@link Gemma3CausalLMPreprocessor}. */
@@ -53,26 +56,16 @@ const ARGUMENTS = {
   numVisionTokensPerImage: ['size', 256],
 } satisfies ArgumentTable<Omit<Gemma3CausalLMPreprocessorArgs, 'tokenizer' | 'imageConverter'>>;
 
-/** Prompts with responses and images. Prompts and responses are one string each, or lists of the same length. */
-export interface PromptsAndResponses {
-  /** `<start_of_image>` marks the place of each image. */
-  prompts: string | readonly string[];
-  /** Required for training, one per prompt. */
-  responses?: string | readonly string[];
-  /** The images of the prompt, or one entry per prompt: see {@link PromptImages}. */
-  images?: PromptImages;
-}
-
 /**
  * Token ids and their padding mask: (T) for one text, (B, T) for several. If the preprocessor has an image converter,
  * also the tensors of images.
  */
-export interface TokenBatch extends Partial<VisionTensors> {
+export type TokenBatch = {
   /** int32 */
   token_ids: tf.Tensor;
   /** bool: true for tokens, false for padding. */
   padding_mask: tf.Tensor;
-}
+} & Partial<VisionTensors>;
 
 /** Inputs and labels for training. */
 export interface TrainingBatch {
@@ -83,18 +76,6 @@ export interface TrainingBatch {
   sampleWeight: tf.Tensor;
 }
 
-/** The prompts of `generatePreprocess`, with or without images. */
-export type GenerationInputs = string | readonly string[] | PromptsAndResponses;
-
-/** The given texts and images, as rows. */
-interface Rows {
-  /** Token ids of each row: [prompt] or [prompt, response]. */
-  segments: number[][][];
-  /** Functions that read the images of each row; null without images. */
-  readers: ImageReader[][] | null;
-  scalar: boolean;
-}
-
 /**
  * Preprocessing of Gemma 3, as `keras_hub.models.Gemma3CausalLMPreprocessor`
  * (https://keras.io/keras_hub/api/models/gemma3/gemma3_causal_lm_preprocessor/): for text only or, with an image
@@ -102,18 +83,20 @@ interface Rows {
  *
  * @throws ValueError on unknown or unusable arguments.
  */
-export class Gemma3CausalLMPreprocessor {
+export class Gemma3CausalLMPreprocessor extends CausalLMPreprocessor<GenerationInputs> {
+  /** @nocollapse */
+  static override className = 'Gemma3CausalLMPreprocessor';
   readonly name: string;
   readonly tokenizer: Gemma3Tokenizer;
   readonly imageConverter: Gemma3ImageConverter | null;
-  readonly sequenceLength: number;
-  readonly addStartToken: boolean;
-  readonly addEndToken: boolean;
-  readonly maxImagesPerPrompt: number;
+  addStartToken: boolean;
+  addEndToken: boolean;
   readonly numVisionTokensPerImage: number;
+  private maxImages = 1;
 
   constructor(args: Gemma3CausalLMPreprocessorArgs) {
     checkArguments(OWNER, args, [...namesOf(ARGUMENTS), 'tokenizer', 'imageConverter']);
+    super();
     const {tokenizer, imageConverter = null} = args;
     if (!(tokenizer instanceof Gemma3Tokenizer)) {
       throw new ValueError(
@@ -161,6 +144,28 @@ export class Gemma3CausalLMPreprocessor {
     return this.imageConverter === null;
   }
 
+  /** Largest number of images in a prompt. Can be set. */
+  get maxImagesPerPrompt(): number {
+    return this.maxImages;
+  }
+  set maxImagesPerPrompt(count: number) {
+    checkPositiveInteger(OWNER, 'maxImagesPerPrompt', count);
+    this.maxImages = count;
+  }
+
+  /** Stands for each part of an image; null for text only. */
+  get imagePlaceholder(): string | null {
+    return this.textOnlyModel ? null : this.tokenizer.imagePlaceholder;
+  }
+  /** Marks the place of an image in a prompt; null for text only. */
+  get startOfImageToken(): string | null {
+    return this.textOnlyModel ? null : this.tokenizer.startOfImageToken;
+  }
+  /** Comes after the parts of an image; null for text only. */
+  get endOfImageToken(): string | null {
+    return this.textOnlyModel ? null : this.tokenizer.endOfImageToken;
+  }
+
   /**
    * Combines `<bos> prompt response <eos>` for training. Labels are the next tokens; only those of the response have a
    * weight. If prompt and response are too long together, the longer of them is cut first, even within the tokens of an
@@ -170,7 +175,7 @@ export class Gemma3CausalLMPreprocessor {
    * @throws ValueError unless there is one response per prompt, and on images that do not match the prompts.
    */
   async call(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TrainingBatch> {
-    const {segments, readers, scalar} = this.trainingRows(x);
+    const {segments, readers, scalar} = trainingRows(x, this);
     const length = this.checkedLength(sequenceLength);
     // One token more than needed, since the last one has no label.
     const rows = segments.map(row => padSegments(row, this.sequenceOptions(length + 1, this.addEndToken)));
@@ -197,7 +202,7 @@ export class Gemma3CausalLMPreprocessor {
    */
   packedLengths(x: PromptsAndResponses, {sequenceLength}: {sequenceLength?: number} = {}): number[] {
     const options = this.sequenceOptions(this.checkedLength(sequenceLength) + 1, this.addEndToken);
-    return this.trainingRows(x).segments.map(row => joinSegments(row, options).ids.length - 1);
+    return trainingRows(x, this).segments.map(row => joinSegments(row, options).ids.length - 1);
   }
 
   /**
@@ -207,10 +212,10 @@ export class Gemma3CausalLMPreprocessor {
    * @throws ValueError on unusable prompts, on images that do not match them, and if an image would be cut.
    */
   async promptTokens(x: GenerationInputs, {sequenceLength}: {sequenceLength?: number} = {}): Promise<PromptTokens> {
-    const {segments, readers, scalar} = this.generationRows(x);
+    const {segments, readers, scalar} = generationRows(x, this);
     const options = this.sequenceOptions(this.checkedLength(sequenceLength), false);
     const tokens = segments.map(row => joinSegments(row, options).ids);
-    this.checkWhole(tokens, readers, options.length);
+    checkWholeImages(tokens, readers, options.length, this);
     const {imagePlaceholderId} = this.tokenizer;
     const visionMask = tokens.map(ids => ids.map(id => readers !== null && id === imagePlaceholderId));
     const images = readers ? await imagesOfPrompts(readers, this.imageConverter!) : tokens.map(() => null);
@@ -223,22 +228,43 @@ export class Gemma3CausalLMPreprocessor {
    * @throws ValueError as `promptTokens`.
    */
   async generatePreprocess(x: GenerationInputs, {sequenceLength}: {sequenceLength?: number} = {}): Promise<TokenBatch> {
-    const {segments, readers, scalar} = this.generationRows(x);
+    const {segments, readers, scalar} = generationRows(x, this);
     const options = this.sequenceOptions(this.checkedLength(sequenceLength), false);
     const rows = segments.map(row => padSegments(row, options).ids);
-    this.checkWhole(rows, readers, options.length);
+    checkWholeImages(rows, readers, options.length, this);
     return this.inputs(rows, readers, options.length, scalar);
   }
 
-  /** Decodes token ids → one text for (T), an array of texts for (B, T), without padding and special tokens. */
-  async generatePostprocess(x: TokenBatch): Promise<string | string[]> {
-    const [ids, mask] = await Promise.all([x.token_ids.data(), x.padding_mask.data()]);
-    const length = x.token_ids.shape.at(-1)!;
-    const rows = Array.from({length: x.token_ids.rank === 1 ? 1 : x.token_ids.shape[0]!}, (_, row) =>
-      Array.from(ids.subarray(row * length, (row + 1) * length)).filter((_, t) => mask[row * length + t]),
-    );
-    const texts = rows.map(row => this.tokenizer.detokenize(this.stripSpecial(row)));
-    return x.token_ids.rank === 1 ? texts[0]! : texts;
+  /**
+   * Decodes token ids → one text for (T), an array of texts for (B, T), without padding and special tokens. Takes what
+   * a model without a preprocessor generates, or the same as arrays of numbers.
+   *
+   * @throws ValueError unless both have one shape.
+   */
+  async generatePostprocess(x: Pick<TokenInputs, 'token_ids' | 'padding_mask'>): Promise<string | string[]> {
+    checkObject(OWNER, x);
+    const created: tf.Tensor[] = [];
+    try {
+      const [tokens, kept] = [
+        toTensor('token_ids', x.token_ids, 'int32', created),
+        toTensor('padding_mask', x.padding_mask, 'int32', created),
+      ];
+      if (tokens.rank < 1 || tokens.rank > 2 || tokens.shape.join() !== kept.shape.join()) {
+        throw new ValueError(
+          `${OWNER} expected token_ids and padding_mask of one shape, (B, T) or (T). Received: [${tokens.shape}] and ` +
+            `[${kept.shape}].`,
+        );
+      }
+      const [ids, mask] = await Promise.all([tokens.data(), kept.data()]);
+      const length = tokens.shape.at(-1)!;
+      const rows = Array.from({length: tokens.rank === 1 ? 1 : tokens.shape[0]!}, (_, row) =>
+        Array.from(ids.subarray(row * length, (row + 1) * length)).filter((_, t) => mask[row * length + t]),
+      );
+      const texts = rows.map(row => this.tokenizer.detokenize(this.stripSpecial(row)));
+      return tokens.rank === 1 ? texts[0]! : texts;
+    } finally {
+      tf.dispose(created);
+    }
   }
 
   /** Removes special tokens, except `<start_of_image>`, which comes from the user's prompt. */
@@ -252,7 +278,6 @@ export class Gemma3CausalLMPreprocessor {
     return id !== startOfImageTokenId && specialTokenIds.includes(id);
   }
 
-  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a separate file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,
@@ -270,40 +295,49 @@ export class Gemma3CausalLMPreprocessor {
   }
 
   /**
-   * Loads the preprocessor of a preset, with its tokenizer.
+   * Creates a preprocessor from a result of `getConfig` or a configuration of KerasHub. Its tokenizer has no vocabulary
+   * yet: see `loadPresetAssets`.
    *
-   * @throws ValueError on unknown options, and if files are missing or unusable.
+   * @throws ValueError on any other configuration.
    */
-  static async fromPreset(
-    preset: CheckpointLike,
-    options: {sequenceLength?: number} = {},
-  ): Promise<Gemma3CausalLMPreprocessor> {
-    checkKeys('fromPreset', options, ['sequenceLength']);
-    return withCheckpoint(preset, async checkpoint => {
-      const tokenizer = await Gemma3Tokenizer.fromPreset(checkpoint);
-      const saved = await checkpoint.config('preprocessor', OWNER);
-      if (!saved) return new Gemma3CausalLMPreprocessor({tokenizer, ...options});
-      const {
-        tokenizer: _t,
-        dtype: _d,
-        trainable: _r,
-        configFile: _c,
-        imageConverter,
-        ...rest
-      } = camelKeys(saved.config);
-      const converter = isSerialized(imageConverter) ? imageConverter.config : (imageConverter as object | null);
-      return new Gemma3CausalLMPreprocessor({
-        ...rest,
-        imageConverter: converter && Gemma3ImageConverter.fromConfig(converter),
-        tokenizer,
-        ...options,
-      });
+  static fromConfig(config: object): Gemma3CausalLMPreprocessor {
+    const {rest, tokenizer, imageConverter} = storedArguments(config);
+    return new Gemma3CausalLMPreprocessor({
+      ...rest,
+      tokenizer: Gemma3Tokenizer.fromConfig(tokenizer),
+      imageConverter: imageConverter && Gemma3ImageConverter.fromConfig(imageConverter),
     });
   }
 
-  /** Saves the preprocessor and its tokenizer into a preset, next to existing files, as KerasHub does. */
-  async saveToPreset(target: PresetTarget): Promise<void> {
-    await savePreset(target, {}, writer => writer.preprocessor(this));
+  /**
+   * Loads the preprocessor of a preset, with its tokenizer. If the preset was saved for another task, only its tokenizer
+   * and its image converter are used.
+   *
+   * @param options arguments that override those of the preset.
+   * @throws ValueError on unknown or unusable options, and if files are missing or unusable.
+   */
+  static override async fromPreset(
+    preset: CheckpointLike,
+    options: Partial<Gemma3CausalLMPreprocessorArgs> & FetchOptions = {},
+  ): Promise<Gemma3CausalLMPreprocessor> {
+    checkKeys('fromPreset', options, [...namesOf(ARGUMENTS), 'tokenizer', 'imageConverter', ...FETCH_OPTIONS]);
+    const {http, rest} = splitFetch(options);
+    const given = defined(rest);
+    return withCheckpoint(
+      preset,
+      async checkpoint => {
+        const [tokenizer, saved] = await Promise.all([
+          given.tokenizer ?? Gemma3Tokenizer.fromPreset(checkpoint),
+          checkpoint.config('preprocessor'),
+        ]);
+        const own = saved?.class_name === OWNER ? storedArguments(saved.config) : null;
+        const alone = own ? undefined : await checkpoint.config('imageConverter');
+        const stored = own ? own.imageConverter : alone && imageConverterConfig(alone);
+        const imageConverter = stored ? Gemma3ImageConverter.fromConfig(stored) : null;
+        return new Gemma3CausalLMPreprocessor({...own?.rest, imageConverter, ...given, tokenizer});
+      },
+      http,
+    );
   }
 
   private checkedLength(sequenceLength: number | undefined): number {
@@ -314,69 +348,6 @@ export class Gemma3CausalLMPreprocessor {
 
   private sequenceOptions(length: number, addEnd: boolean) {
     return {tokenizer: this.tokenizer, length, addStart: this.addStartToken, addEnd};
-  }
-
-  private trainingRows(x: PromptsAndResponses): Rows {
-    const rows = this.rows(x);
-    if (rows.segments.some(row => row.length < 2)) {
-      throw new ValueError('Expected {prompts, responses} for training. Received no responses.');
-    }
-    return rows;
-  }
-
-  private generationRows(x: GenerationInputs): Rows {
-    const named = typeof x === 'object' && x !== null && !Array.isArray(x);
-    return this.rows((named ? x : {prompts: x}) as PromptsAndResponses);
-  }
-
-  private rows(x: PromptsAndResponses): Rows {
-    checkKeys(OWNER, x, ['prompts', 'responses', 'images']);
-    const {prompts, responses, images = null} = x;
-    const scalar = typeof prompts === 'string';
-    const texts = [prompts].flat() as string[];
-    const answers = responses === undefined ? undefined : ([responses].flat() as string[]);
-    const invalid = [...texts, ...(answers ?? [])].findIndex(text => typeof text !== 'string');
-    if (invalid >= 0 || texts.length === 0) {
-      const received = texts.length === 0 ? prompts : [...texts, ...(answers ?? [])][invalid];
-      throw new ValueError(
-        'Expected prompts as a string or a list of strings, at least one, or {prompts[, responses][, images]}. ' +
-          `Received: ${show(received)}.`,
-      );
-    }
-    if (answers && (answers.length !== texts.length || (typeof responses === 'string') !== scalar)) {
-      throw new ValueError(
-        `Expected one response per prompt. Received: ${texts.length} prompts, ${answers.length} responses.`,
-      );
-    }
-    const {tokenizer, numVisionTokensPerImage, maxImagesPerPrompt, textOnlyModel} = this;
-    if (images !== null && textOnlyModel) {
-      throw new ValueError('The initialized preprocessor/model is text-only, but `images` is not null.');
-    }
-    const readers = images === null ? null : imageReaders(images, texts.length, scalar);
-    // To a text-only model, the tokens of images are text, as in KerasHub.
-    if (!textOnlyModel) checkImageCounts({prompts: texts, responses: answers}, readers, tokenizer, maxImagesPerPrompt);
-    const segments = texts.map((text, i) => {
-      const prompt = textOnlyModel ? text : expandImageTokens(text, tokenizer, numVisionTokensPerImage);
-      return [prompt, ...(answers ? [answers[i]!] : [])].map(part => tokenizer.tokenize(part));
-    });
-    return {segments, readers, scalar};
-  }
-
-  /** @throws ValueError if a row was cut within its images: the model cannot answer about a part of an image. */
-  private checkWhole(
-    rows: readonly (readonly number[])[],
-    readers: readonly (readonly ImageReader[])[] | null,
-    length: number,
-  ): void {
-    readers?.forEach((images, i) => {
-      const expected = images.length * this.numVisionTokensPerImage;
-      const received = rows[i]!.filter(id => id === this.tokenizer.imagePlaceholderId).length;
-      if (received === expected) return;
-      throw new ValueError(
-        `Expected room for the ${expected} tokens of the images in prompt ${i}. Received: ${received} of them within ` +
-          `the sequence length, ${length}. Increase it: \`maxLength\` for generation.`,
-      );
-    });
   }
 
   /** Inputs of the model, from rows of one length. */
@@ -399,3 +370,4 @@ export class Gemma3CausalLMPreprocessor {
     };
   }
 }
+registerPresetClass(Gemma3CausalLMPreprocessor, 'Gemma3Backbone');

@@ -2,7 +2,14 @@
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
 import {type KvCache} from '../../generation/kv_cache';
-import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, pick} from '../../layers/arguments';
+import {
+  type ArgumentTable,
+  completeArguments,
+  namesOf,
+  type OwnArgs,
+  pick,
+  withAttributes,
+} from '../../layers/arguments';
 import {EinsumDense} from '../../layers/einsum_dense';
 import {
   checkedArgs,
@@ -17,8 +24,10 @@ import {RMSNormalization} from '../../layers/rms_normalization';
 import {dropoutSeed} from '../../ops/attention';
 import {gatedGelu} from '../../ops/gated_gelu';
 import {imageNumbers} from '../../ops/image_numbers';
+import {replaced} from '../../ops/op';
 import {ATTENTION_ARGUMENTS, CachedGemma3Attention, type CachedGemma3AttentionArgs} from './gemma3_attention';
 import {checkAttentionHeads} from './parts/attention_heads';
+import {fusedFeedForward} from './parts/fused_feed_forward';
 import {fusedStep} from './parts/fused_step';
 
 /** Arguments of {@link Gemma3DecoderBlock}. */
@@ -75,7 +84,10 @@ export interface BlockCallArgs extends Kwargs {
  *
  * @throws ValueError on unknown, missing, unusable or contradictory arguments of the constructor or a call.
  */
-export class Gemma3DecoderBlock extends Layer {
+export class Gemma3DecoderBlock extends withAttributes<typeof Layer, Required<OwnArgs<Gemma3DecoderBlockArgs>>>(
+  Layer,
+  namesOf(ARGUMENTS),
+) {
   /** @nocollapse */
   static className = 'Gemma3DecoderBlock';
   readonly preAttentionNorm: RMSNormalization;
@@ -134,19 +146,36 @@ export class Gemma3DecoderBlock extends Layer {
       if (step) return step;
       const numbers = visionMask ? imageNumbers(visionMask) : undefined;
 
-      let y = this.attention.call(this.preAttentionNorm.call(x), {...kwargs, paddingMask, imageNumbers: numbers});
-      if (this.postAttentionNorm) y = this.postAttentionNorm.call(y);
-      // KerasHub applies dropout here and to attention probabilities, but not after the feed-forward network.
-      if (kwargs.training && this.config.dropout > 0) {
-        y = tf.dropout(y, this.config.dropout, undefined, dropoutSeed(kwargs.seed, 1));
-      }
-      const attended = tf.add(x, y);
-
-      const normed = this.preFfwNorm.call(attended);
-      y = this.ffwLinear.call(gatedGelu(this.gatingFfw.call(normed), this.gatingFfw2.call(normed)));
-      if (this.postFfwNorm) y = this.postFfwNorm.call(y);
-      return tf.add(attended, y);
+      const input = this.preAttentionNorm.call(x);
+      const y = this.attention.call(input, {...kwargs, paddingMask, imageNumbers: numbers, releaseInput: true});
+      return this.afterAttention(x, y, kwargs);
     });
+  }
+
+  /** What follows attention: its result y is released, the input x of the block is not. */
+  afterAttention(
+    x: tf.Tensor,
+    y: tf.Tensor,
+    {training, seed}: Pick<BlockCallArgs, 'training' | 'seed'> = {},
+  ): tf.Tensor {
+    return tf.tidy(() => {
+      if (this.postAttentionNorm) y = replaced(y, this.postAttentionNorm.call(y));
+      // KerasHub applies dropout here and to attention probabilities, but not after the feed-forward network.
+      if (training && this.config.dropout > 0) {
+        y = tf.dropout(y, this.config.dropout, undefined, dropoutSeed(seed, 1));
+      }
+      return this.feedForward(replaced(y, tf.add(x, y)));
+    });
+  }
+
+  /** The second half of the block: norms, the feed-forward network, and a residual connection. */
+  private feedForward(x: tf.Tensor): tf.Tensor {
+    const fused = fusedFeedForward(this, x);
+    if (fused) return fused;
+    const normed = this.preFfwNorm.call(x);
+    let y = this.ffwLinear.call(gatedGelu(this.gatingFfw.call(normed), this.gatingFfw2.call(normed)));
+    if (this.postFfwNorm) y = this.postFfwNorm.call(y);
+    return tf.add(x, y);
   }
 
   override getConfig(): tf.serialization.ConfigDict {

@@ -5,6 +5,7 @@ import {ValueError} from '../../base/errors';
 import {
   checkedArgs,
   firstShape,
+  firstTensor,
   type Kwargs,
   Layer,
   type LayerArgs,
@@ -107,7 +108,8 @@ export function weightedSum(weights: tf.Tensor, hidden: tf.Tensor3D): tf.Tensor2
 /**
  * Mean of the hidden states of all tokens except padding, as KerasHub's layer of this name.
  *
- * Called with [hidden states (B, T, D), paddingMask (B, T)] → (B, D). The mean of a row without tokens is 0.
+ * Called with [hidden states (B, T, D), paddingMask (B, T)], or with hidden states and the option `paddingMask` →
+ * (B, D). The mean of a row without tokens is 0.
  *
  * @throws ValueError on unknown arguments, and on inputs that do not match.
  */
@@ -117,11 +119,13 @@ export class Gemma3MeanPooling extends Layer {
 
   constructor(args: LayerArgs = {}) {
     super(checkedArgs('Gemma3MeanPooling', args, []));
+    this.supportsMasking = true;
   }
 
-  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
+  override call(inputs: TensorOrTensors, {paddingMask}: {paddingMask?: tf.Tensor} = {}): tf.Tensor {
     return tf.tidy(() => {
-      const [hidden, mask] = pooledInputs(`Gemma3MeanPooling "${this.name}"`, inputs);
+      const both = paddingMask ? [firstTensor(inputs), paddingMask] : inputs;
+      const [hidden, mask] = pooledInputs(`Gemma3MeanPooling "${this.name}"`, both);
       const weights = tf.cast(mask, 'float32');
       const tokens = tf.maximum(tf.sum(weights, 1, true), 1e-9); // (B, 1)
       return tf.div(weightedSum(weights, hidden), tokens);

@@ -2,12 +2,15 @@
 import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../../base/casing';
 import {checkArgument, checkArguments} from '../../base/checks';
-import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
+import {describeNotA, show, ValueError} from '../../base/errors';
+import {isObject} from '../../base/json';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
-import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/write_preset';
+import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_demand';
+import {type TaskDetails} from '../../checkpoints/keras/objects';
+import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
 import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
-import {type PresetEntry} from '../../hub/registry';
+import {registeredPreset} from '../../hub/registry';
 import {
   firstShape,
   type Kwargs,
@@ -17,11 +20,14 @@ import {
   type TensorOrTensors,
 } from '../../layers/layer';
 import {UnitNormalization} from '../../layers/unit_normalization';
-import {FROM_PRESET_OPTIONS, type FromPresetOptions, uniqueModelName, unpackConfig} from '../backbone';
-import {TextEmbedder} from '../text_embedder';
+import {uniqueModelName, unpackConfig} from '../backbone';
+import {registerPresetClass} from '../preset_classes';
+import {type TaskOptions, taskOptions} from '../task_options';
+import {type EmbedderPrompts, TextEmbedder} from '../text_embedder';
 import {Gemma3Backbone} from './gemma3_backbone';
 import {Gemma3MeanPooling, pooledInputs, weightedSum} from './gemma3_layers';
 import {Gemma3TextEmbedderPreprocessor} from './gemma3_text_embedder_preprocessor';
+import {BACKBONE_ARGUMENTS} from './parts/backbone_config';
 
 /** How the hidden states of a text become one vector: "last" takes the state of its last token, "mean" their mean. */
 export type PoolingMode = 'last' | 'mean';
@@ -171,50 +177,67 @@ export class Gemma3TextEmbedder extends TextEmbedder {
    * @throws as {@link Backbone.saveToPreset}.
    */
   async saveToPreset(target: PresetTarget, options: SaveToPresetOptions = {}): Promise<void> {
+    this.checkInUse();
+    await savePreset(target, options, writer => writer.task(this, this.taskDetails));
+  }
+
+  /** How the files of this task differ from those of a language model. */
+  private get taskDetails(): TaskDetails {
     const config = {pooling_mode: this.poolingMode, normalize: this.normalize};
-    const details = {preprocessorClass: 'Gemma3TextEmbedderPreprocessor', config};
-    await savePreset(target, options, writer => writer.task(this, details));
+    return {preprocessorClass: 'Gemma3TextEmbedderPreprocessor', config};
+  }
+
+  /**
+   * Saves the model in the layout of sentence-transformers, as Google publishes EmbeddingGemma: see
+   * {@link Backbone.exportToTransformers}. KerasHub cannot do this.
+   *
+   * @throws as {@link Backbone.exportToTransformers}.
+   */
+  async exportToTransformers(target: PresetTarget, options: ExportOptions = {}): Promise<void> {
+    this.checkInUse();
+    await exportModel(target, options, {backbone: this.backbone, task: this, details: this.taskDetails});
   }
 
   /** An independent model with the same values and preprocessor: see {@link Backbone.clone}. */
   clone(): Gemma3TextEmbedder {
-    const {preprocessor, poolingMode, normalize, name} = this;
-    return around(this.backbone.clone(), {preprocessor, poolingMode, normalize, name});
-  }
-
-  /** All presets that KerasHub publishes, by name. */
-  static get presets(): Readonly<Record<string, PresetEntry>> {
-    return Gemma3Backbone.presets;
+    const {preprocessor, poolingMode, normalize, name, prompts, defaultPromptName} = this;
+    const copy = around(this.backbone.clone(), {preprocessor, poolingMode, normalize, name});
+    return Object.assign(copy, {prompts, defaultPromptName});
   }
 
   /**
    * Loads a model with the weights and the preprocessor of a preset, of an embedding model or any other: see
-   * {@link Gemma3Backbone.fromPreset}. Options for pooling override those of the preset. With `loadWeights: false`, any
-   * name of {@link Gemma3TextEmbedder.presets} works; such a model reads no files, so it has no preprocessor unless you
-   * pass one.
+   * {@link Gemma3Backbone.fromPreset}. With `loadWeights: false`, any name of {@link Gemma3TextEmbedder.presets} works;
+   * such a model reads no files, so it has no preprocessor unless you pass one.
    *
+   * @param options also arguments of the class, which override those of the preset.
    * @throws as {@link Gemma3Backbone.fromPreset}, and a ValueError if the preprocessor's files are missing or unusable.
    */
-  static async fromPreset(
+  static override async fromPreset(
     preset: CheckpointLike,
-    options: FromPresetOptions & PoolingArgs & {preprocessor?: Gemma3TextEmbedderPreprocessor | null} = {},
+    options: TaskOptions<Gemma3Backbone, Gemma3TextEmbedderPreprocessor> & PoolingArgs = {},
   ): Promise<Gemma3TextEmbedder> {
-    checkKeys('fromPreset', options, [...FROM_PRESET_OPTIONS, 'preprocessor', 'poolingMode', 'normalize']);
-    const {preprocessor: given, poolingMode, normalize, ...rest} = options;
-    const pooling = {...(poolingMode !== undefined && {poolingMode}), ...(normalize !== undefined && {normalize})};
-    const registered = typeof preset === 'string' && Object.hasOwn(Gemma3Backbone.presets, preset);
-    if (registered && rest.loadWeights === false) {
-      return around(await Gemma3Backbone.fromPreset(preset, rest), {preprocessor: given ?? null, ...pooling});
-    }
-    return withCheckpoint(preset, async checkpoint => {
-      const stored = await storedPooling(checkpoint);
-      const preprocessor = given === undefined ? await Gemma3TextEmbedderPreprocessor.fromPreset(checkpoint) : given;
-      const backbone = await Gemma3Backbone.fromPreset(checkpoint, rest);
-      return around(backbone, {...stored, preprocessor, ...pooling});
-    });
+    const {loading, http, args} = taskOptions(OWNER, options, ['poolingMode', 'normalize'], BACKBONE_ARGUMENTS);
+    const {backbone, ...rest} = args;
+    const create = async (from: CheckpointLike, others: Omit<Gemma3TextEmbedderArgs, 'backbone'>) =>
+      backbone
+        ? new Gemma3TextEmbedder({...others, ...rest, backbone})
+        : around(await Gemma3Backbone.fromPreset(from, loading), {...others, ...rest});
+    const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
+    if (registered && loading.loadWeights === false) return create(preset, {});
+    return withCheckpoint(
+      preset,
+      async checkpoint => {
+        const {pooling: stored, prompts} = await storedTask(checkpoint);
+        const {preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(checkpoint)} = rest;
+        return Object.assign(await create(checkpoint, {...stored, preprocessor}), prompts);
+      },
+      http,
+    );
   }
 }
 registerLayer(Gemma3TextEmbedder);
+registerPresetClass(Gemma3TextEmbedder, 'Gemma3Backbone');
 
 /** Connects pooling and normalization to the backbone, and returns their output. */
 function pooledOutput(backbone: Gemma3Backbone, poolingMode: PoolingMode, normalize: boolean): tf.SymbolicTensor {
@@ -245,10 +268,20 @@ function around(backbone: Gemma3Backbone, args: Omit<Gemma3TextEmbedderArgs, 'ba
   }
 }
 
-/** The pooling options of a preset of an embedder; none for presets of other tasks. */
-async function storedPooling(checkpoint: Checkpoint): Promise<PoolingArgs> {
+/** The pooling options and prompts of a preset of an embedder; none for presets of other tasks. */
+async function storedTask(checkpoint: Checkpoint): Promise<{pooling: PoolingArgs; prompts: Partial<EmbedderPrompts>}> {
   const task = await checkpoint.config('task');
-  if (task?.class_name !== OWNER) return {};
+  if (task?.class_name !== OWNER) return {pooling: {}, prompts: {}};
   const {poolingMode = 'last', normalize = true} = camelKeys(task.config) as PoolingArgs;
-  return {poolingMode, normalize};
+  const {prompts, default_prompt_name: name} = task;
+  const texts = isObject(prompts) && Object.values(prompts).every(text => typeof text === 'string');
+  return {
+    pooling: {poolingMode, normalize},
+    prompts: texts
+      ? {
+          prompts: prompts as Record<string, string>,
+          defaultPromptName: typeof name === 'string' && Object.hasOwn(prompts, name) ? name : null,
+        }
+      : {},
+  };
 }

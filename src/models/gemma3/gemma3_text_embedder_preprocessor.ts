@@ -1,14 +1,16 @@
 /** Turns texts into token ids for embedders. */
 import * as tf from '@tensorflow/tfjs';
-import {camelKeys} from '../../base/casing';
 import {checkArgument, checkArguments, checkObject} from '../../base/checks';
 import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
-import {savePreset} from '../../checkpoints/keras/write_preset';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {type PresetTarget} from '../../files/open_folder';
+import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {FETCH_OPTIONS, type FetchOptions} from '../../files/http_client';
+import {defined} from '../../layers/arguments';
+import {registerPresetClass} from '../preset_classes';
+import {TextEmbedderPreprocessor} from '../text_embedder_preprocessor';
 import {type TokenBatch} from './gemma3_causal_lm_preprocessor';
 import {Gemma3Tokenizer} from './gemma3_tokenizer';
 import {trimRoundRobin, trimWaterfall} from './parts/segments';
+import {storedArguments} from './parts/stored_arguments';
 
 /** How segments share the sequence: one token of each in turn, or first all of the first segment, then the next. */
 export type Truncation = 'round_robin' | 'waterfall';
@@ -39,14 +41,16 @@ const KNOWN = ['tokenizer', 'sequenceLength', 'truncate', 'name'] as const;
  *
  * @throws ValueError on unknown or unusable arguments.
  */
-export class Gemma3TextEmbedderPreprocessor {
+export class Gemma3TextEmbedderPreprocessor extends TextEmbedderPreprocessor {
+  /** @nocollapse */
+  static override className = OWNER;
   readonly name: string;
   readonly tokenizer: Gemma3Tokenizer;
-  readonly sequenceLength: number;
   readonly truncate: Truncation;
 
   constructor(args: Gemma3TextEmbedderPreprocessorArgs) {
     checkArguments(OWNER, args, KNOWN);
+    super();
     if (!(args.tokenizer instanceof Gemma3Tokenizer)) {
       throw new ValueError(
         `${OWNER} expected a Gemma3Tokenizer as \`tokenizer\`. Received: ${describeNotA(Gemma3Tokenizer, args.tokenizer)}.`,
@@ -57,7 +61,6 @@ export class Gemma3TextEmbedderPreprocessor {
     this.sequenceLength = args.sequenceLength ?? 256;
     this.truncate = args.truncate ?? 'round_robin';
     checkArgument(OWNER, 'name', this.name, 'text');
-    checkArgument(OWNER, 'sequenceLength', this.sequenceLength, 'size');
     if (this.truncate !== 'round_robin' && this.truncate !== 'waterfall') {
       throw new ValueError(
         `${OWNER} expected \`truncate\` to be "round_robin" or "waterfall". Received: truncate=${show(this.truncate)}.`,
@@ -97,7 +100,6 @@ export class Gemma3TextEmbedderPreprocessor {
     return [startTokenId, ...trimmed.flatMap(ids => [...ids, endTokenId])].slice(0, this.sequenceLength);
   }
 
-  /** The arguments. The tokenizer's configuration does not include its vocabulary, which is a separate file. */
   getConfig(): Record<string, unknown> {
     return {
       name: this.name,
@@ -108,30 +110,43 @@ export class Gemma3TextEmbedderPreprocessor {
   }
 
   /**
-   * Loads the preprocessor of a preset. If the preset was saved for another task, only its tokenizer is used.
+   * Creates a preprocessor from a result of `getConfig` or a configuration of KerasHub. Its tokenizer has no vocabulary
+   * yet: see `loadPresetAssets`.
    *
-   * @throws ValueError on unknown options, and if files are missing or unusable.
+   * @throws ValueError on any other configuration.
    */
-  static async fromPreset(
-    preset: CheckpointLike,
-    options: Pick<Gemma3TextEmbedderPreprocessorArgs, 'sequenceLength' | 'truncate'> = {},
-  ): Promise<Gemma3TextEmbedderPreprocessor> {
-    checkKeys('fromPreset', options, ['sequenceLength', 'truncate']);
-    return withCheckpoint(preset, async checkpoint => {
-      const tokenizer = await Gemma3Tokenizer.fromPreset(checkpoint);
-      const saved = await checkpoint.config('preprocessor');
-      // The preprocessor of another task has other arguments.
-      const own = saved?.class_name === OWNER ? camelKeys(saved.config) : {};
-      const {tokenizer: _t, dtype: _d, trainable: _r, configFile: _c, ...stored} = own;
-      return new Gemma3TextEmbedderPreprocessor({...stored, tokenizer, ...options});
-    });
+  static fromConfig(config: object): Gemma3TextEmbedderPreprocessor {
+    const {rest, tokenizer} = storedArguments(config);
+    return new Gemma3TextEmbedderPreprocessor({...rest, tokenizer: Gemma3Tokenizer.fromConfig(tokenizer)});
   }
 
-  /** Saves the preprocessor and its tokenizer into a preset, next to existing files, as KerasHub does. */
-  async saveToPreset(target: PresetTarget): Promise<void> {
-    await savePreset(target, {}, writer => writer.preprocessor(this, OWNER));
+  /**
+   * Loads the preprocessor of a preset. If the preset was saved for another task, only its tokenizer is used.
+   *
+   * @param options arguments that override those of the preset.
+   * @throws ValueError on unknown or unusable options, and if files are missing or unusable.
+   */
+  static override async fromPreset(
+    preset: CheckpointLike,
+    options: Partial<Gemma3TextEmbedderPreprocessorArgs> & FetchOptions = {},
+  ): Promise<Gemma3TextEmbedderPreprocessor> {
+    checkKeys('fromPreset', options, [...KNOWN, ...FETCH_OPTIONS]);
+    const {http, rest} = splitFetch(options);
+    const given = defined(rest);
+    return withCheckpoint(
+      preset,
+      async checkpoint => {
+        const tokenizer = given.tokenizer ?? (await Gemma3Tokenizer.fromPreset(checkpoint));
+        const saved = await checkpoint.config('preprocessor');
+        // The preprocessor of another task has other arguments.
+        const stored = saved?.class_name === OWNER ? storedArguments(saved.config).rest : {};
+        return new Gemma3TextEmbedderPreprocessor({...stored, ...given, tokenizer});
+      },
+      http,
+    );
   }
 }
+registerPresetClass(Gemma3TextEmbedderPreprocessor, 'Gemma3Backbone');
 
 /** The segments of each row. */
 function checkedRows(x: string | readonly string[] | Segments): {rows: string[][]; scalar: boolean} {

@@ -1,8 +1,17 @@
 /** Gemma 3's vision encoder: SigLIP's transformer, pooling, and a projection to the width of the text model. */
 import * as tf from '@tensorflow/tfjs';
+import {loraConfig, type LoraEntry, restoreLora} from '../../adapters/model_lora';
+import {camelKeys} from '../../base/casing';
+import {checkArgument, checkArguments, checkObject} from '../../base/checks';
 import {ValueError} from '../../base/errors';
-import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, pick} from '../../layers/arguments';
-import {Dense} from '../../layers/dense';
+import {
+  type ArgumentTable,
+  completeArguments,
+  namesOf,
+  type OwnArgs,
+  pick,
+  withAttributes,
+} from '../../layers/arguments';
 import {
   checkedArgs,
   firstShape,
@@ -14,11 +23,16 @@ import {
   type ShapeOrShapes,
   type TensorOrTensors,
 } from '../../layers/layer';
+import {finish} from '../../generation/turns';
 import {LayerNormalization} from '../../layers/layer_normalization';
-import {RMSNormalization} from '../../layers/rms_normalization';
+import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {tapeIsOn} from '../../ops/op';
-import {getInitializer, type Initializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
-import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, gridSize} from './parts/vision_layers';
+import {type Dtype, type DtypeLike, type DtypeName, parseDtype} from '../../weights/dtype';
+import {uniqueModelName} from '../backbone';
+import {FunctionalModel} from '../functional_model';
+import {unpackConfig} from '../packed_config';
+import {checkHeads, Gemma3VisionEmbedding, Gemma3VisionEncoderLayer, type VisionCallArgs} from './parts/vision_layers';
+import {Gemma3VisionAveragePooling, Gemma3VisionOutput} from './parts/vision_output';
 
 /** (B, images, S, S, 3) → B · images, if known. */
 const imageCount = ([batch, images]: tf.Shape) => (batch == null || images == null ? null : batch * images);
@@ -55,7 +69,10 @@ const BLOCK_ARGUMENTS = {
  *
  * (B, images, S, S, 3) → (B · images, patches, hiddenDim).
  */
-export class Gemma3VisionEncoderBlock extends Layer {
+export class Gemma3VisionEncoderBlock extends withAttributes<
+  typeof Layer,
+  Required<OwnArgs<Gemma3VisionEncoderBlockArgs>>
+>(Layer, namesOf(BLOCK_ARGUMENTS)) {
   /** @nocollapse */
   static className = 'Gemma3VisionEncoderBlock';
   readonly encoderLayerNorm: LayerNormalization;
@@ -95,28 +112,39 @@ export class Gemma3VisionEncoderBlock extends Layer {
     this.built = true;
   }
 
-  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
-    return tf.tidy(() => {
-      const images = firstTensor(inputs);
-      const {imageSize: size, hiddenDim} = this.config;
-      if (images.rank !== 5 || !tf.util.arraysEqual(images.shape.slice(2), [size, size, 3])) {
-        throw new ValueError(
-          `Gemma3VisionEncoderBlock "${this.name}" expected images (batch, images, ${size}, ${size}, 3). ` +
-            `Received: [${images.shape}]. Resize them with the image converter of the preset.`,
-        );
-      }
-      const count = imageCount(images.shape)!;
-      if (count === 0) return tf.zeros([0, this.visionEmbeddings.numPatches, hiddenDim]);
-      let x = this.visionEmbeddings.call(tf.reshape(images, [count, size, size, 3]));
+  override call(inputs: TensorOrTensors, kwargs: VisionCallArgs = {}): tf.Tensor {
+    return tf.tidy(() => finish(this.steps(inputs, kwargs)));
+  }
+
+  /** `call` in steps, one for each layer. The caller owns the result. */
+  *steps(inputs: TensorOrTensors, kwargs: VisionCallArgs = {}): Generator<void, tf.Tensor> {
+    const images = firstTensor(inputs);
+    const {imageSize: size, hiddenDim} = this.config;
+    if (images.rank !== 5 || !tf.util.arraysEqual(images.shape.slice(2), [size, size, 3])) {
+      throw new ValueError(
+        `Gemma3VisionEncoderBlock "${this.name}" expected images (batch, images, ${size}, ${size}, 3). ` +
+          `Received: [${images.shape}]. Resize them with the image converter of the preset.`,
+      );
+    }
+    const count = imageCount(images.shape)!;
+    if (count === 0) return tf.zeros([0, this.visionEmbeddings.numPatches, hiddenDim]);
+    let x = tf.tidy(() => this.visionEmbeddings.call(tf.reshape(images, [count, size, size, 3])));
+    // Otherwise the outputs of 27 layers, 19 MB each per image, would stay until the end of a tidy. With a tape,
+    // gradients need all of them.
+    const done = (y: tf.Tensor) => void (tapeIsOn() || y.dispose());
+    try {
       for (const layer of this.resblocks) {
-        const y = layer.call(x, kwargs);
-        // Otherwise the outputs of 27 layers, 19 MB each per image, would stay until the end of the tidy. With a tape,
-        // gradients need all of them.
-        if (!tapeIsOn()) x.dispose();
+        yield;
+        const input = x;
+        const y = tf.tidy(() => layer.call(input, kwargs));
+        done(x);
         x = y;
       }
-      return this.encoderLayerNorm.call(x);
-    });
+      yield;
+      return tf.tidy(() => this.encoderLayerNorm.call(x));
+    } finally {
+      done(x);
+    }
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
@@ -129,141 +157,8 @@ export class Gemma3VisionEncoderBlock extends Layer {
 }
 registerLayer(Gemma3VisionEncoderBlock);
 
-export interface Gemma3VisionAveragePoolingArgs extends LayerArgs {
-  /** Height and width of an image. */
-  imageSize: number;
-  /** Height and width of the squares of pixels that become one patch. */
-  patchSize: number;
-  /** Height and width of the squares of patches that become one token. */
-  poolSize: number;
-}
-
-const POOLING_ARGUMENTS = {
-  imageSize: ['size'],
-  patchSize: ['size'],
-  poolSize: ['size'],
-} satisfies ArgumentTable<OwnArgs<Gemma3VisionAveragePoolingArgs>>;
-
-/**
- * Means over squares of adjacent patches. (B, grid², D) → (B, (grid // poolSize)², D) with grid = imageSize //
- * patchSize; patches after the last whole square are ignored.
- */
-export class Gemma3VisionAveragePooling extends Layer {
-  /** @nocollapse */
-  static className = 'Gemma3VisionAveragePooling';
-  /** Patches along a side of an image. */
-  readonly width: number;
-  /** Tokens along a side of an image. */
-  readonly reducedWidth: number;
-  readonly config: Required<OwnArgs<Gemma3VisionAveragePoolingArgs>>;
-
-  constructor(args: Gemma3VisionAveragePoolingArgs) {
-    const owner = 'Gemma3VisionAveragePooling';
-    super(checkedArgs(owner, args, namesOf(POOLING_ARGUMENTS)));
-    this.config = completeArguments(owner, args, POOLING_ARGUMENTS);
-    const {imageSize, patchSize, poolSize} = this.config;
-    this.width = gridSize(owner, imageSize, patchSize);
-    this.reducedWidth = Math.floor(this.width / poolSize);
-    if (this.reducedWidth === 0) {
-      throw new ValueError(
-        `${owner} expected poolSize to be at most the ${this.width} patches along a side of an image. ` +
-          `Received: poolSize=${poolSize}, imageSize=${imageSize}, patchSize=${patchSize}.`,
-      );
-    }
-  }
-
-  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    return tf.tidy(() => {
-      const x = firstTensor(inputs);
-      const [batch, , width] = x.shape as [number, number, number];
-      const shape = [batch, this.reducedWidth ** 2, width];
-      if (x.size === 0) return tf.zeros(shape);
-      const {poolSize} = this.config;
-      const grid = tf.reshape(x, [batch, this.width, this.width, width]) as tf.Tensor4D;
-      return tf.reshape(tf.avgPool(grid, poolSize, poolSize, 'valid'), shape);
-    });
-  }
-
-  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
-    const shape = firstShape(inputShape);
-    return [shape[0] ?? null, this.reducedWidth ** 2, shape.at(-1) ?? null];
-  }
-
-  override getConfig(): tf.serialization.ConfigDict {
-    return {...super.getConfig(), ...this.config};
-  }
-}
-registerLayer(Gemma3VisionAveragePooling);
-
-export interface Gemma3VisionOutputArgs extends LayerArgs {
-  /** Width of the result: the `hiddenDim` of the text model. */
-  outputDim: number;
-  /** Epsilon of the norm. Defaults to 1e-6. */
-  layerNormEpsilon?: number;
-  /** Initializer of the projection. Defaults to "glorot_uniform". */
-  kernelInitializer?: InitializerLike;
-}
-
-const OUTPUT_ARGUMENTS = {
-  outputDim: ['size'],
-  layerNormEpsilon: ['positive', 1e-6],
-} satisfies ArgumentTable<OwnArgs<Omit<Gemma3VisionOutputArgs, 'kernelInitializer'>>>;
-
-/** Normalizes and projects patches into the space of text embeddings. (B, T, D) → (B, T, outputDim). */
-export class Gemma3VisionOutput extends Layer {
-  /** @nocollapse */
-  static className = 'Gemma3VisionOutput';
-  readonly config: Required<OwnArgs<Omit<Gemma3VisionOutputArgs, 'kernelInitializer'>>>;
-  visionSoftEmbeddingNorm!: RMSNormalization;
-  visionInputProjection!: Dense;
-  private readonly kernelInitializer: Initializer;
-
-  constructor(args: Gemma3VisionOutputArgs) {
-    super(checkedArgs('Gemma3VisionOutput', args, [...namesOf(OUTPUT_ARGUMENTS), 'kernelInitializer']));
-    this.config = completeArguments('Gemma3VisionOutput', args, OUTPUT_ARGUMENTS);
-    this.kernelInitializer = getInitializer(args.kernelInitializer ?? 'glorot_uniform');
-  }
-
-  override build(inputShape: ShapeOrShapes): void {
-    const {layerNormEpsilon: epsilon, outputDim: units} = this.config;
-    const {kernelInitializer} = this;
-    const dtype = this.dtypePolicy.name;
-    this.visionSoftEmbeddingNorm = this.addSublayer(
-      'vision_soft_embedding_norm',
-      new RMSNormalization({epsilon, dtype, name: 'vision_soft_embedding_norm'}),
-    );
-    this.visionInputProjection = this.addSublayer(
-      'vision_input_projection',
-      new Dense({units, useBias: false, kernelInitializer, dtype, name: 'vision_input_projection'}),
-    );
-    for (const layer of this.children) layer.build(inputShape);
-    this.built = true;
-  }
-
-  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    return tf.tidy(() => {
-      const x = firstTensor(inputs);
-      if (x.size === 0) return tf.zeros([...x.shape.slice(0, -1), this.config.outputDim]);
-      return this.visionInputProjection.call(this.visionSoftEmbeddingNorm.call(x));
-    });
-  }
-
-  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
-    return [...firstShape(inputShape).slice(0, -1), this.config.outputDim];
-  }
-
-  override getConfig(): tf.serialization.ConfigDict {
-    return {
-      ...super.getConfig(),
-      ...this.config,
-      kernelInitializer: serializeInitializer(this.kernelInitializer),
-    };
-  }
-}
-registerLayer(Gemma3VisionOutput);
-
 /** Arguments of {@link Gemma3VisionEncoder}. */
-export interface Gemma3VisionEncoderArgs extends LayerArgs {
+export interface Gemma3VisionEncoderArgs {
   /** Height and width of an image. */
   imageSize: number;
   /** Height and width of the squares of pixels that become one patch. */
@@ -282,10 +177,16 @@ export interface Gemma3VisionEncoderArgs extends LayerArgs {
   poolSize?: number;
   /** Epsilon of all norms. Defaults to 1e-6. */
   layerNormEpsilon?: number;
+  /** How the weights are stored: see {@link DtypeLike}. "bfloat16" means "float32" here, as in KerasHub. */
+  dtype?: DtypeLike | null;
+  /** Name of the model. Defaults to "gemma3_vision_encoder", with a number appended from the second one on. */
+  name?: string;
+  /** Whether the weights are trained. Defaults to true. */
+  trainable?: boolean;
 }
 
 /** In the order of `config.json`. */
-const ENCODER_ARGUMENTS = {
+export const ENCODER_ARGUMENTS = {
   imageSize: ['size'],
   patchSize: ['size'],
   numHeads: ['size'],
@@ -295,79 +196,149 @@ const ENCODER_ARGUMENTS = {
   outputDim: ['size'],
   poolSize: ['size', 14],
   layerNormEpsilon: ['positive', 1e-6],
-} satisfies ArgumentTable<OwnArgs<Gemma3VisionEncoderArgs>>;
+} satisfies ArgumentTable<Omit<Gemma3VisionEncoderArgs, 'dtype' | 'name' | 'trainable'>>;
 
-/**
- * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`. KerasHub's is a model; this is a layer, but its
- * weights have the same paths in files.
- *
- * Images float32 (B, images, imageSize, imageSize, 3), pixels in [-1, 1] → (B · images, numVisionTokensPerImage,
- * outputDim). Inputs without images, (B, 0, …), are allowed. As in KerasHub, weights are float32 if `dtype` is
- * "bfloat16". To store them as bfloat16, pass the policy as an object: `{config: {name: 'bfloat16'}}`.
- *
- * @throws ValueError on unknown, missing, unusable or contradictory arguments, and on images of another size.
- */
-export class Gemma3VisionEncoder extends Layer {
-  /** @nocollapse */
-  static className = 'Gemma3VisionEncoder';
-  readonly layers: readonly [Gemma3VisionEncoderBlock, Gemma3VisionAveragePooling, Gemma3VisionOutput];
-  /** Number of embeddings per image. */
-  readonly numVisionTokensPerImage: number;
-  readonly config: Required<OwnArgs<Gemma3VisionEncoderArgs>>;
+/** All arguments with their defaults. */
+type EncoderConfig = Required<Omit<Gemma3VisionEncoderArgs, 'dtype' | 'name' | 'trainable'>>;
 
-  constructor(args: Gemma3VisionEncoderArgs) {
-    const checked = checkedArgs('Gemma3VisionEncoder', args, namesOf(ENCODER_ARGUMENTS));
-    super({...checked, dtype: args.dtype === 'bfloat16' ? 'float32' : args.dtype});
-    this.config = completeArguments('Gemma3VisionEncoder', args, ENCODER_ARGUMENTS);
-    const {outputDim, layerNormEpsilon} = this.config;
-    const dtype = this.dtypePolicy.name;
-    const kernelInitializer = tf.initializers.randomNormal({mean: 0, stddev: 0.01});
-    const block = new Gemma3VisionEncoderBlock({
-      ...pick(this.config, namesOf(BLOCK_ARGUMENTS)),
-      dtype,
-      name: 'image_encoder',
-    });
-    const pooling = new Gemma3VisionAveragePooling({
-      ...pick(this.config, namesOf(POOLING_ARGUMENTS)),
-      dtype,
-      name: 'pooling',
-    });
-    const output = new Gemma3VisionOutput({
+const OWNER = 'Gemma3VisionEncoder';
+
+/** The three layers of the encoder, built but not connected. */
+function makeLayers(config: EncoderConfig, dtype: DtypeName, model: string) {
+  const {imageSize, patchSize, poolSize, outputDim, layerNormEpsilon} = config;
+  const kernelInitializer = tf.initializers.randomNormal({mean: 0, stddev: 0.01});
+  const layers = [
+    new Gemma3VisionEncoderBlock({...pick(config, namesOf(BLOCK_ARGUMENTS)), dtype, name: 'image_encoder'}),
+    new Gemma3VisionAveragePooling({imageSize, patchSize, poolSize, dtype, name: 'pooling'}),
+    new Gemma3VisionOutput({
       outputDim,
       layerNormEpsilon,
       kernelInitializer,
       dtype,
       name: 'vision_output_encoder',
-    });
-    this.layers = [block, pooling, output];
-    this.addSublayer('layers', [...this.layers]);
+    }),
+  ] as const;
+  let shape: tf.Shape = [null, null, imageSize, imageSize, 3];
+  for (const layer of layers) {
+    layer.placeIn({path: model});
+    layer.build(shape);
+    shape = layer.computeOutputShape(shape);
+  }
+  return layers;
+}
+
+/**
+ * Gemma 3's vision encoder, as `keras_hub.models.Gemma3VisionEncoder`: a model, built when it is constructed, and a
+ * layer of the backbone.
+ *
+ * Input `images`: float32 (B, images, imageSize, imageSize, 3), pixels in [-1, 1] → (B · images,
+ * numVisionTokensPerImage, outputDim). Inputs without images, (B, 0, …), are allowed. As in KerasHub, weights are
+ * float32 if `dtype` is "bfloat16". To store them as bfloat16, pass the policy as an object:
+ * `{config: {name: 'bfloat16'}}`.
+ *
+ * @throws ValueError on unknown, missing, unusable or contradictory arguments, and on images of another size.
+ */
+export class Gemma3VisionEncoder extends withAttributes<typeof FunctionalModel, EncoderConfig>(
+  FunctionalModel,
+  namesOf(ENCODER_ARGUMENTS),
+) {
+  /** @nocollapse */
+  static override className = OWNER;
+  /** Number of embeddings per image. */
+  readonly numVisionTokensPerImage: number;
+  readonly config: EncoderConfig;
+  /** Set by the constructor, and by `quantize`. */
+  dtypePolicy: Dtype;
+  private readonly stages: ReturnType<typeof makeLayers>;
+
+  constructor(args: Gemma3VisionEncoderArgs) {
+    checkArguments(OWNER, args, [...namesOf(ENCODER_ARGUMENTS), 'dtype', 'name', 'trainable']);
+    const {dtype, name = uniqueModelName('gemma3_vision_encoder'), trainable = true} = args;
+    checkArgument(OWNER, 'name', name, 'text');
+    checkArgument(OWNER, 'trainable', trainable, 'flag');
+    const policy = parseDtype(dtype === 'bfloat16' ? 'float32' : dtype);
+    const config = completeArguments(OWNER, args, ENCODER_ARGUMENTS);
+    const {imageSize} = config;
+    const stages = makeLayers(config, policy.name, name);
+    const images = tf.input({shape: [null, imageSize, imageSize, 3], dtype: 'float32', name: 'images'});
+    const outputs = stages.reduce((x, layer) => layer.apply(x) as tf.SymbolicTensor, images);
+    super({inputs: images, outputs, name});
+    this.config = config;
+    this.dtypePolicy = policy;
+    this.stages = stages;
     // KerasHub divides the number of patches by the size of a square, and so also counts patches that no whole square
     // contains.
-    this.numVisionTokensPerImage = pooling.reducedWidth ** 2;
-  }
-
-  override build(inputShape: ShapeOrShapes): void {
-    let shape = inputShape;
-    for (const layer of this.layers) {
-      layer.build(shape);
-      shape = layer.computeOutputShape(shape);
-    }
-    this.built = true;
+    this.numVisionTokensPerImage = stages[1].reducedWidth ** 2;
+    if (!trainable) this.trainable = false;
   }
 
   override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
-    const [block, pooling, output] = this.layers;
+    // tfjs' own method disposes what lies between the layers, also when gradients need it.
+    const [block, pooling, output] = this.stages;
     return tf.tidy(() => output.call(pooling.call(block.call(inputs, kwargs))));
+  }
+
+  /** `call` in steps, one for each layer, between which other code may run. The caller owns the result. */
+  *steps(inputs: TensorOrTensors): Generator<void, tf.Tensor> {
+    const [block, pooling, output] = this.stages;
+    const patches = yield* block.steps(inputs);
+    try {
+      return tf.tidy(() => output.call(pooling.call(patches)));
+    } finally {
+      patches.dispose();
+    }
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
     return [imageCount(firstShape(inputShape)), this.numVisionTokensPerImage, this.config.outputDim];
   }
 
+  /**
+   * Packs all kernels of the encoder: see {@link Backbone.quantize}, which leaves the encoder as it is.
+   *
+   * @throws as {@link Backbone.quantize}.
+   */
+  async quantize(mode: QuantizationMode): Promise<void> {
+    await quantizeLayers(`${OWNER} "${this.name}"`, this.stages, mode);
+    this.dtypePolicy = parseDtype(mode);
+  }
+
+  /**
+   * Releases one reference to the encoder; the weights are freed with the last one. A model that contains the encoder
+   * releases two: its own and the one from the constructor. Disposing an encoder without references does nothing.
+   */
+  override dispose(): ReturnType<tf.LayersModel['dispose']> {
+    if (this._refCount === 0) return {refCountAfterDispose: 0, numDisposedVariables: 0};
+    return super.dispose();
+  }
+
   override getConfig(): tf.serialization.ConfigDict {
     const {name, format} = this.dtypePolicy;
     // A plain "bfloat16" would be read as float32.
-    return {...super.getConfig(), ...this.config, dtype: format === 'bfloat16' ? {config: {name}} : name};
+    const dtype = format === 'bfloat16' ? {config: {name}} : name;
+    const config = {name: this.name, trainable: this.trainable, dtype, ...this.config};
+    const lora = loraConfig(this);
+    return lora ? {...config, lora: lora.map(entry => ({...entry}))} : config;
+  }
+
+  /**
+   * Creates an encoder from a result of `getConfig` or a configuration of Keras. Its weights have no values yet.
+   *
+   * @throws ValueError as the constructor does.
+   */
+  static override fromConfig(config: object): Gemma3VisionEncoder;
+  static override fromConfig<T extends tf.serialization.Serializable>(
+    cls: tf.serialization.SerializableConstructor<T>,
+    config: tf.serialization.ConfigDict,
+  ): T;
+  static override fromConfig(first: unknown, second?: unknown): unknown {
+    // When tfjs loads a model, it passes the class as the first argument.
+    const saved = (typeof first === 'function' ? second : first) as object;
+    checkObject(OWNER, saved);
+    const {customObjects: _, lora, ...config} = unpackConfig(saved);
+    const encoder = new Gemma3VisionEncoder(camelKeys(config) as unknown as Gemma3VisionEncoderArgs);
+    if (lora) restoreLora(encoder, lora as LoraEntry[]);
+    return encoder;
   }
 }
 registerLayer(Gemma3VisionEncoder);

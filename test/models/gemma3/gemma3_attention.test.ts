@@ -137,7 +137,14 @@ describe('CachedGemma3Attention', () => {
   });
 
   test('is restored from its configuration', () => {
-    const args = {...SMALL, useQueryKeyNorm: true, dropout: 0.1, logitSoftCap: 3, dtype: 'bfloat16', name: 'a'};
+    const args = {
+      ...SMALL,
+      useQueryKeyNorm: true,
+      dropout: 0.1,
+      logitSoftCap: 3,
+      dtype: 'bfloat16',
+      name: 'a',
+    } as const;
     const config = new CachedGemma3Attention({...args, kernelInitializer: 'he_normal'}).getConfig();
     expect(config).toMatchObject(args);
     expect(new CachedGemma3Attention(config as unknown as CachedGemma3AttentionArgs).getConfig()).toEqual(config);

@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs';
 import {snakeKeys} from '../../../src/base/casing';
 import {ValueError} from '../../../src/base/errors';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../../../src/models/gemma3/gemma3_backbone';
-import {PackedWeight} from '../../../src/weights/packed_weight';
+import {type AnyWeight, PackedWeight} from '../../../src/weights/packed_weight';
 import {onEachBackend} from '../../support/backends';
 import {fixture} from '../../support/fixtures';
 import {normal} from '../../support/random';
@@ -163,7 +163,7 @@ describe('arguments', () => {
     [{module: 'keras', class_name: 'DTypePolicy', config: {name: 'bfloat16'}, registered_name: null}, true],
     [{className: 'DTypePolicy', config: {name: 'float32'}}, false],
     [null, false],
-  ])('may have the dtype %j', (dtype, packed) => {
+  ] as const)('may have the dtype %j', (dtype, packed) => {
     const backbone = new Gemma3Backbone({...TINY, dtype});
     expect(backbone.tokenEmbedding.embeddings instanceof PackedWeight).toBe(packed);
     expect(backbone.countParams()).toBe(5752);
@@ -181,9 +181,11 @@ describe('arguments', () => {
 
   test('of fromPreset: unknown options and dtypes are refused', async () => {
     await expect(Gemma3Backbone.fromPreset('gemma3_1b', {load_weights: false} as never)).rejects.toThrow(
-      'fromPreset has no argument "load_weights". Expected: loadWeights, dtype, onProgress, signal.',
+      /^fromPreset has no argument "load_weights"\. Expected: loadWeights, weights, dtype,.* Did you mean "loadWeights"\?$/,
     );
-    await expect(Gemma3Backbone.fromPreset('gemma3_1b', {loadWeights: false, dtype: 'int3'})).rejects.toThrow('int3');
+    await expect(Gemma3Backbone.fromPreset('gemma3_1b', {loadWeights: false, dtype: 'int3' as never})).rejects.toThrow(
+      'int3',
+    );
   });
 });
 
@@ -259,7 +261,7 @@ describe('configuration', () => {
     copy.dispose();
   });
 
-  test.each(['float32', 'bfloat16'])(
+  test.each(['float32', 'bfloat16'] as const)(
     'saves to tfjs files and loads from them with weights stored as %s',
     async dtype => {
       const backbone = filled({dtype});
@@ -378,3 +380,17 @@ onEachBackend(() =>
     backbone.dispose();
   }),
 );
+
+test('predict gives values to all weights before it runs a layer', () => {
+  const backbone = new Gemma3Backbone({...TINY, dtype: 'bfloat16'});
+  const filled = () => backbone.weights.filter(weight => (weight as AnyWeight).filled).length;
+  expect(filled()).toBe(0);
+  const {layerNorm, transformerLayers} = backbone;
+  const call = jest.spyOn(transformerLayers[0]!, 'call');
+  call.mockImplementation(() => {
+    throw new Error(`${filled()} of ${backbone.weights.length}`);
+  });
+  expect(() => predict(backbone)).toThrow(`${backbone.weights.length} of ${backbone.weights.length}`);
+  expect(layerNorm.scale.filled).toBe(true);
+  backbone.dispose();
+});

@@ -1,7 +1,7 @@
 /** Hidden states, logits, numbers of parameters and summaries against Python KerasHub (test/reference). */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone, type Gemma3EmbeddingOutputs, type ModelInputs} from '../../../src';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {fixture, fixtureJson, fixtureNames} from '../../support/fixtures';
 import {expectNoLeak, take} from '../../support/numbers';
 
@@ -32,7 +32,7 @@ function outputsOf(backbone: Gemma3Backbone, inputs: ModelInputs): Outputs {
     : {sequence_output: backbone.predict(inputs) as tf.Tensor3D};
 }
 
-onEachBackend(() =>
+onEveryBackend(() =>
   describe.each(fixtureNames('backbone'))('%s', name => {
     const expected = expectedOf(name);
 

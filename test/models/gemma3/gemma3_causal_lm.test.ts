@@ -17,7 +17,7 @@ import {expectNoLeak, take} from '../../support/numbers';
 const proto = fixtureBytes('tokenizer/vocabulary.spm');
 const tokenizer = new Gemma3Tokenizer({proto});
 
-function makeBackbone(dtype = 'float32'): Gemma3Backbone {
+function makeBackbone(dtype: 'float32' | 'bfloat16' = 'float32'): Gemma3Backbone {
   return new Gemma3Backbone({
     vocabularySize: tokenizer.vocabularySize,
     imageSize: null,
@@ -140,6 +140,37 @@ describe('generate', () => {
     });
   });
 
+  test.each([new samplers.GreedySampler(), new samplers.BeamSampler({numBeams: 2}), new samplers.SpeculativeSampler()])(
+    'counts new tokens of each prompt with `maxNewTokens`: %p',
+    async sampler => {
+      lm.compile({sampler});
+      // Longer than the sequence length of the preprocessor, 40: prompts are not cut.
+      const prompts = ['Hi', 'Hi there '.repeat(20), 'The'];
+      const options = {stopTokenIds: null, maxNewTokens: 5, logprobs: 0, stripPrompt: true};
+      const results = await lm.generate(prompts, options);
+      expect(results.map(({tokens}) => tokens.length)).toEqual([5, 5, 5]);
+      for (const [i, prompt] of prompts.entries()) {
+        const {length} = (await lm.preprocessor!.promptTokens(prompt, {sequenceLength: 999})).tokens[0]!;
+        const {text} = await lm.generate(prompt, {...options, maxNewTokens: undefined, maxLength: length + 5});
+        expect(results[i]!.text).toBe(text);
+      }
+      lm.compile();
+    },
+  );
+
+  test('takes maxLength or maxNewTokens, not both', async () => {
+    await expect(lm.generate('a', {maxLength: 9, maxNewTokens: 4})).rejects.toThrow(
+      'Received: maxLength=9 and maxNewTokens=4. Leave out one of them.',
+    );
+    await expect(lm.generate('a', {maxNewTokens: 0})).rejects.toThrow('maxNewTokens=0');
+    const session = lm.startSession({maxLength: 12});
+    const {length} = (await lm.preprocessor!.promptTokens('Hi')).tokens[0]!;
+    const options = {session, stopTokenIds: null, logprobs: 0};
+    expect((await lm.generate('Hi', {...options, maxNewTokens: 3})).tokens).toHaveLength(3);
+    expect((await lm.generate('Hi', {...options, maxNewTokens: 99})).tokens).toHaveLength(12 - length);
+    session.dispose();
+  });
+
   test('takes and returns token ids without a preprocessor', async () => {
     await expectNoLeak(async () => {
       const bare = new Gemma3CausalLM({backbone});
@@ -234,6 +265,7 @@ describe('invalid input', () => {
     ['a', {stripPrompt: 1}, /`stripPrompt` to be true or false. Received: stripPrompt=1/],
     ['a', {maxLength: 0}, /positive integer. Received: maxLength=0/],
     ['a', {stopTokenIds: 'never'}, /"auto", null or a list of token ids/],
+    ['a', {stopTokenIds: [1, 100_000]}, /list of token ids in \[0, \d+\)\. Received: \[1,100000\]/],
     [3, {}, /prompts as a string/],
     [{prompts: 'a', images: []}, {}, /text-only/],
   ])('refuses to generate from %j with %j', async (inputs, options, message) => {
@@ -247,7 +279,7 @@ describe('invalid input', () => {
     );
     await expect(lm.stream('a', {logprobs: 1} as never).next()).rejects.toThrow(/stream has no argument "logprobs"/);
     expect(() => lm.compile({sampler: 'best' as never})).toThrow(/"greedy", "random"/);
-    expect(() => lm.compile({metrics: []} as never)).toThrow(/no argument "metrics"/);
+    expect(() => lm.compile({metric: []} as never)).toThrow(/no argument "metric".*Did you mean "metrics"/);
     expect(() => new Gemma3CausalLM({backbone: null as never})).toThrow(/expected a Gemma3Backbone/);
     expect(() => new Gemma3CausalLM(undefined as never)).toThrow(/expected its arguments in one object/);
     expect(() => new Gemma3CausalLM({backbone, preprocessor: 'x' as never})).toThrow(/as `preprocessor`, or null/);
@@ -264,6 +296,15 @@ describe('invalid input', () => {
     await expect(bare.generate(ids([2], [1]))).rejects.toThrow(/`preprocessor` must be attached/);
     await expect(bare.generate(ids([2, 3, 0], [1, 0, 1]), {stopTokenIds: null})).rejects.toThrow(/gap in padding_mask/);
     await expect(bare.generate(ids([0, 0], [0, 0]), {stopTokenIds: null})).rejects.toThrow(/at least one token/);
+    await expect(bare.generate(ids([], []), {stopTokenIds: null})).rejects.toThrow(/at least one token/);
+    await expect(bare.generate(ids([2, 3], [1, 2]), {stopTokenIds: null})).rejects.toThrow(
+      /0 for padding. Received: 2/,
+    );
+    const fractions = {token_ids: tf.tensor1d([2, 3.5]), padding_mask: tf.tensor1d([1, 1], 'int32')};
+    await expect(bare.generate(fractions, {stopTokenIds: null})).rejects.toThrow(/whole numbers. Received: 3.5/);
+    expect(() => bare.score({tokenIds: tf.zeros([1, 0], 'int32')})).toThrow(
+      /at least one token. Received: shape \[1,0\]/,
+    );
     await expect(bare.generate(ids([2], [1]), {stopTokenIds: null, maxLength: 3})).rejects.toThrow(/leave out/);
     await expect(bare.stream('a').next()).rejects.toThrow(/preprocessor/);
     bare.dispose();
@@ -306,8 +347,8 @@ describe('stopStrings', () => {
     const until = (text: string) => text.slice(0, Math.min(...stops.map(stop => text.indexOf(stop) >>> 0)));
     lm.compile({sampler: randomSampler(7)});
     let real = 0;
-    const own = Gemma3CausalLM.prototype.hiddenStates;
-    const spy = jest.spyOn(lm, 'hiddenStates').mockImplementation((tokens, cache) => {
+    const own = Gemma3CausalLM.prototype.hiddenSteps;
+    const spy = jest.spyOn(lm, 'hiddenSteps').mockImplementation((tokens, cache) => {
       if (tokens.rows[0]!.length === 1) real += tokens.counts[1]!;
       return own.call(lm, tokens, cache);
     });
@@ -320,7 +361,7 @@ describe('stopStrings', () => {
   test('remove text before it is streamed', async () => {
     const whole = await lm.generate('Hi there', options);
     const stop = whole.slice(6, 12);
-    for (const stopStrings of [[stop], [`${stop.slice(0, 4)}\u0000`, stop]]) {
+    for (const stopStrings of [stop, [stop], [`${stop.slice(0, 4)}\u0000`, stop]]) {
       lm.compile({sampler: randomSampler(7)});
       let streamed = '';
       for await (const piece of lm.stream('Hi there', {...options, stopStrings})) {
@@ -338,10 +379,10 @@ describe('stopStrings', () => {
     expect(await lm.generate('Hi there', {...given, stopStrings: ['Hi']})).toBe(whole);
   });
 
-  test('must be a list of texts, and need a preprocessor', async () => {
-    for (const stopStrings of ['x', [''], [3], {}]) {
+  test('must be texts, and need a preprocessor', async () => {
+    for (const stopStrings of ['', [''], [3], {}]) {
       await expect(lm.generate('a', {stopStrings: stopStrings as never})).rejects.toThrow(
-        'Expected stopStrings to be a list of texts',
+        'Expected stopStrings to be a text or a list of texts',
       );
     }
     const bare = new Gemma3CausalLM({backbone});
@@ -383,9 +424,16 @@ test('has a cache for 1B and 8,192 tokens that is less than 30 % of one without 
   const large = await Gemma3CausalLM.fromPreset('gemma3_1b', {loadWeights: false, preprocessor: null});
   const before = tf.memory().numBytes;
   const cache = large.newCache(1, 8192);
+  expect(tf.memory().numBytes - before).toBeLessThan(16e6); // It grows with its tokens.
+  const {numLayers, numKeyValueHeads, headDim} = large.backbone.getConfig() as Record<string, number>;
+  for (const block of cache.blocks) {
+    tf.tidy(() => {
+      const tokens = tf.zeros<tf.Rank.R4>([1, 8192, numKeyValueHeads!, headDim!]);
+      block.append(tokens, tokens, [8192]);
+    });
+  }
   const bytes = tf.memory().numBytes - before;
   cache.dispose();
-  const {numLayers, numKeyValueHeads, headDim} = large.backbone.getConfig() as Record<string, number>;
   const dense = 2 * 4 * 8192 * numLayers! * numKeyValueHeads! * headDim!;
   expect(bytes).toBe(Gemma3Cache.byteLength(large.backbone, 8192));
   expect(bytes / dense).toBeLessThan(0.3);

@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {Gemma3CausalLMPreprocessor, Gemma3ImageConverter, Gemma3Tokenizer} from '../../../src';
 import {trimRoundRobin} from '../../../src/models/gemma3/parts/segments';
+import {MemoryPreset} from '../../../src/public/files';
 import {fixtureBytes, fixtureJson} from '../../support/fixtures';
 import {expectNoLeak} from '../../support/numbers';
 
@@ -105,5 +106,34 @@ describe('invalid input', () => {
     [{sequenceLenght: 3}, /sequenceLenght/],
   ])('refuses the argument %o', (args, message) => {
     expect(() => new Gemma3CausalLMPreprocessor({tokenizer, ...args})).toThrow(message);
+  });
+});
+
+describe('fromPreset with an image converter', () => {
+  const orientations = async (preset: MemoryPreset) => [
+    (await Gemma3CausalLMPreprocessor.fromPreset(preset)).imageConverter?.imageOrientation,
+    (await Gemma3ImageConverter.fromPreset(preset)).imageOrientation,
+  ];
+
+  test('replaces that of the preset, and is saved where KerasHub does not look', async () => {
+    const imageConverter = await Gemma3ImageConverter.fromPreset('gemma3_tiny', {imageOrientation: 'none'});
+    const preprocessor = await Gemma3CausalLMPreprocessor.fromPreset('gemma3_tiny', {imageConverter});
+    const plain = await Gemma3CausalLMPreprocessor.fromPreset('gemma3_tiny', {imageConverter: undefined});
+    expect(preprocessor.imageConverter).toBe(imageConverter);
+    expect(plain.imageConverter?.imageOrientation).toBe('from-image');
+    expect(preprocessor.numVisionTokensPerImage).toBe(plain.numVisionTokensPerImage);
+    const [saved, plainSaved] = [new MemoryPreset(), new MemoryPreset()];
+    await preprocessor.saveToPreset(saved);
+    await plain.saveToPreset(plainSaved);
+    expect(await orientations(saved)).toEqual(['none', 'none']);
+    expect(await orientations(plainSaved)).toEqual(['from-image', 'from-image']);
+    const read = (preset: MemoryPreset) =>
+      JSON.parse(new TextDecoder().decode(preset.files.get('image_converter.json'))) as Record<string, unknown>;
+    expect(read(saved)).toEqual({...read(plainSaved), image_orientation: 'none'});
+  });
+
+  test('null makes it text-only', async () => {
+    const preprocessor = await Gemma3CausalLMPreprocessor.fromPreset('gemma3_tiny', {imageConverter: null});
+    expect(preprocessor.textOnlyModel).toBe(true);
   });
 });

@@ -9,7 +9,7 @@ import {
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
 import {PackedWeight} from '../../../src/public/weights';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {fixture} from '../../support/fixtures';
 import {expectNoLeak} from '../../support/numbers';
 import {normal} from '../../support/random';
@@ -114,7 +114,7 @@ test.each([
   ['bfloat16', 0.02],
   ['int8', 0.03],
   ['int4', 0.3],
-])('packs its projections as %s', async (dtype, tolerance) => {
+] as const)('packs its projections as %s', async (dtype, tolerance) => {
   const exact = await Gemma3Backbone.fromPreset(FIXTURE);
   const packed = await Gemma3Backbone.fromPreset(FIXTURE, {dtype});
   const kernels = packed.embeddingHead.flatMap(layer => [...layer.kernels.keys()]);
@@ -136,7 +136,7 @@ test('computes the same embedding for a text with and without padding', () => {
   backbone.dispose();
 });
 
-onEachBackend(() =>
+onEveryBackend(() =>
   test('trains on labels by name', async () => {
     await expectNoLeak(async () => {
       const backbone = new Gemma3Backbone({...ARGS, useSlidingWindowAttention: false});

@@ -1,7 +1,7 @@
 /** Greedy generation from token ids against Python KerasHub: prompts of different lengths, beyond the window. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM} from '../../../src';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {fixture, fixtureJson, fixtureNames} from '../../support/fixtures';
 import {expectNoLeak} from '../../support/numbers';
 
@@ -20,7 +20,7 @@ const cases = fixtureNames('backbone').flatMap(name => {
   return generate ? [{name, generate}] : [];
 });
 
-onEachBackend(() =>
+onEveryBackend(() =>
   describe.each(cases)('$name', ({name, generate}) => {
     // Each prompt in one chunk, and in several.
     const runs = generate.runs.flatMap(run => [undefined, 7].map(prefillChunk => ({...run, prefillChunk})));

@@ -117,6 +117,7 @@ describe('configuration', () => {
       imageSize: [4, 6],
       scale: [1, 2, 3],
       cropToAspectRatio: false,
+      imageOrientation: 'none',
       dataFormat: 'channels_first',
     } as const;
     const converter = new Gemma3ImageConverter({...config, name: 'x'});
@@ -153,6 +154,7 @@ describe('configuration', () => {
     [{offset: []}, /`offset` to be null/],
     [{scale: NaN}, /`scale` to be null/],
     [{interpolation: 'area'}, /one of bilinear, nearest, bicubic, lanczos3, lanczos5. Received: "area"/],
+    [{imageOrientation: 'flipY'}, /`imageOrientation` to be one of from-image, none. Received: "flipY"/],
     [{dataFormat: 'first'}, /one of channels_last, channels_first/],
     [{boundingBoxFormat: 'x'}, /one of xyxy/],
     [{antialias: 1}, /`antialias` to be true or false/],

@@ -1,17 +1,26 @@
 /** Generation from images against Python KerasHub (test/reference/make_vision_generation_fixtures.py). */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, type PromptImages, useBackend} from '../../../src';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {fixture, fixtureJson, fixtureNames, tinyPicture} from '../../support/fixtures';
 import {expectNoLeak} from '../../support/numbers';
 
-interface Expected {
+interface Inputs {
   token_ids: number[][];
   padding_mask: number[][];
   vision_indices: number[][];
   vision_mask: number[][];
   images: {shape: number[]; values: number[]};
+}
+interface Expected extends Inputs {
   runs: {stop_token_ids: number[] | null; token_ids: number[][]; padding_mask: number[][]}[];
+}
+
+interface Uneven extends Inputs {
+  ends_with_image: boolean[];
+  /** The first new tokens of each row in a batch with KerasHub's cache, and without a cache. */
+  generated: number[][];
+  without_cache: number[][];
 }
 
 interface Batch {
@@ -27,20 +36,22 @@ const batches = cases.filter(batch => !unmatched(batch));
 const paths = (images: Batch['images']): PromptImages | undefined =>
   images?.map(image => (Array.isArray(image) ? image.map(tinyPicture) : tinyPicture(image)));
 
-onEachBackend(() => {
+const modelInputs = ({token_ids, padding_mask, images, vision_indices, vision_mask}: Inputs) => ({
+  token_ids: tf.tensor2d(token_ids, undefined, 'int32'),
+  padding_mask: tf.tensor2d(padding_mask, undefined, 'bool'),
+  images: tf.tensor(images.values, images.shape),
+  vision_indices: tf.tensor2d(vision_indices, undefined, 'int32'),
+  vision_mask: tf.tensor2d(vision_mask, undefined, 'bool'),
+});
+
+onEveryBackend(() => {
   // === Random models, token ids ===
 
   test.each(fixtureNames('vision_generation'))('%s continues as KerasHub', async name => {
     const expected = fixtureJson<Expected>(`vision_generation/${name}/expected.json`);
     await expectNoLeak(async () => {
       const lm = await Gemma3CausalLM.fromPreset(fixture(`vision_generation/${name}`), {preprocessor: null});
-      const inputs = {
-        token_ids: tf.tensor2d(expected.token_ids, undefined, 'int32'),
-        padding_mask: tf.tensor2d(expected.padding_mask, undefined, 'bool'),
-        images: tf.tensor(expected.images.values, expected.images.shape),
-        vision_indices: tf.tensor2d(expected.vision_indices, undefined, 'int32'),
-        vision_mask: tf.tensor2d(expected.vision_mask, undefined, 'bool'),
-      };
+      const inputs = modelInputs(expected);
       for (const run of expected.runs) {
         const out = await lm.generate(inputs, {stopTokenIds: run.stop_token_ids});
         const [ids, mask] = [(await out.token_ids.array()) as number[][], await out.padding_mask.array()];
@@ -53,6 +64,25 @@ onEachBackend(() => {
       tf.dispose(inputs);
       lm.dispose();
     });
+  });
+
+  test('images at the end of a prompt, and after the end of a shorter one, stay images', async () => {
+    const {
+      generated,
+      without_cache: whole,
+      ends_with_image: imageLast,
+      ...expected
+    } = fixtureJson<Uneven>('vision_generation/small_images/uneven.json');
+    // KerasHub steps through the longer prompts of a batch, from text in place of an image.
+    imageLast.forEach((last, i) => expect(JSON.stringify(generated[i]) === JSON.stringify(whole[i])).toBe(!last));
+    const lm = await Gemma3CausalLM.fromPreset(fixture('vision_generation/small_images'), {preprocessor: null});
+    const inputs = modelInputs(expected);
+    const {token_ids: ids, padding_mask: mask} = await lm.generate(inputs, {stopTokenIds: null});
+    const rows = (await ids.array()) as number[][];
+    const starts = expected.padding_mask.map(row => row.reduce((a, b) => a + b));
+    expect(rows.map((row, i) => row.slice(starts[i], starts[i]! + whole[i]!.length))).toEqual(whole);
+    tf.dispose([ids, mask, ...Object.values(inputs)]);
+    lm.dispose();
   });
 
   // === The preset in the package ===
@@ -197,7 +227,7 @@ describe('tensors that do not match', () => {
     [{vision_mask: row([0, 1])}, /vision_mask \[2\]/],
     [{images: tf.zeros([2, 8, 8, 3]), vision_indices: row([1, 2, 0])}, /vision_indices \[3\]/],
     [{vision_mask: row([0, 1, 0, 0])}, /Expected 2 tokens in vision_mask .* at most 1 images. Received: 1 in row 0/],
-    [{pixels: tf.zeros([1])}, /expected {token_ids, padding_mask} as tensors, with images also/],
+    [{pixels: tf.zeros([1])}, /expected {token_ids, padding_mask} as tensors or nested arrays, with images also/],
   ])('are refused: %p', async (change, message) => {
     const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {preprocessor: null});
     await expect(lm.generate({...whole, ...change}, {stopTokenIds: null})).rejects.toThrow(message);

@@ -1,7 +1,7 @@
 /** Beam search, contrastive search, log probabilities and scores against Python KerasHub, on tiny random models. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, samplers} from '../../../src';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {collect} from '../../support/collect';
 import {fixture, fixtureJson} from '../../support/fixtures';
 import {expectNoLeak, take} from '../../support/numbers';
@@ -23,7 +23,7 @@ interface Forward {
 }
 const {length, cases} = fixtureJson<{length: number; cases: Case[]}>('sampling/expected.json');
 
-onEachBackend(() =>
+onEveryBackend(() =>
   describe.each(cases)('$name', ({name, prompts, beam, contrastive, loss, gradient}) => {
     let lm: Gemma3CausalLM;
     beforeAll(async () => {
@@ -150,7 +150,7 @@ describe('score', () => {
 
   test.each([
     [{}, /tokenIds. as a tensor/],
-    [{tokenIds: [1, 2]}, /tokenIds. as a tensor \(batch, tokens\)/],
+    [{tokenIds: [1, 2]}, /tokenIds. as a tensor or nested arrays \(batch, tokens\)/],
     [{tokenIds: tf.zeros([3])}, /Received: shape \[3\]/],
     [{paddingMask: tf.zeros([1, 3])}, /paddingMask. of the shape of tokenIds, \[1,2\]. Received: \[1,3\]/],
     [{scoringMode: 'best'}, /Unsupported scoringMode. Must be one of "logits" or "loss"/],

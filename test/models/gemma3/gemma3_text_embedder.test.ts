@@ -10,7 +10,7 @@ import {
 } from '../../../src';
 import {snakeKeys} from '../../../src/base/casing';
 import {openPreset} from '../../../src/public/files';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {fixture, fixtureJson} from '../../support/fixtures';
 import {expectNoLeak, take} from '../../support/numbers';
 import {normal} from '../../support/random';
@@ -37,7 +37,7 @@ const TINY = {
   headDim: 2,
 };
 
-onEachBackend(() =>
+onEveryBackend(() =>
   describe.each(CASES)('%s', name => {
     const expected = expectedOf(name);
     let embedder: Gemma3TextEmbedder;
@@ -251,10 +251,10 @@ describe('Gemma3TextEmbedder', () => {
     backbone.dispose();
   });
 
-  test.each(['int8', 'bfloat16'])('packs the weights of its backbone as %s', async mode => {
+  test.each(['int8', 'bfloat16'] as const)('packs the weights of its backbone as %s', async mode => {
     const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/embedding_model'));
     const loaded = await Gemma3TextEmbedder.fromPreset(fixture('embedder/embedding_model'), {dtype: mode});
-    await embedder.quantize(mode as 'int8');
+    await embedder.quantize(mode);
     const [a, b] = [await embedder.encodeText('Mars'), await loaded.encodeText('Mars')];
     expect(a).toBeAllClose(b, 1e-12);
     tf.dispose([a, b]);

@@ -1,6 +1,6 @@
 /** The preset in the package answers like Python KerasHub, word for word, on every backend. */
 import {Gemma3CausalLM} from '../../../src';
-import {onEachBackend} from '../../support/backends';
+import {onEveryBackend} from '../../support/backends';
 import {fixtureJson} from '../../support/fixtures';
 
 interface Questions {
@@ -9,7 +9,7 @@ interface Questions {
 }
 const {cases, max_length: maxLength} = fixtureJson<Questions>('tiny_preset/questions.json');
 
-onEachBackend(() => {
+onEveryBackend(() => {
   let lm: Gemma3CausalLM;
   beforeAll(async () => {
     lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');

@@ -108,7 +108,7 @@ describe('texts and ids', () => {
     expect(() => tokenizer.detokenize('abc' as unknown as number[])).toThrow(
       'Expected the input of `detokenize` to be an array of ids or an array of such arrays. Received: "abc".',
     );
-    expect(() => tokenizer.detokenize([[1], 2] as unknown as number[])).toThrow('Received: [[1],2].');
+    expect(() => tokenizer.detokenize([[1], 2] as unknown as number[])).toThrow('Received: 2 at [1].');
     expect(() => tokenizer.detokenize([1500])).toThrow('`id` must be in range [0, 1499]. Received: 1500');
   });
 });

@@ -2,13 +2,15 @@
 import * as tf from '@tensorflow/tfjs';
 import {kerasPaths} from '../../../src/checkpoints/model_paths';
 import {Gemma3InterleaveEmbeddings} from '../../../src/models/gemma3/gemma3_layers';
+import {Gemma3Backbone} from '../../../src/models/gemma3/gemma3_backbone';
 import {
-  Gemma3VisionAveragePooling,
   Gemma3VisionEncoder,
+  type Gemma3VisionEncoderBlock,
   type Gemma3VisionEncoderArgs,
-  Gemma3VisionOutput,
 } from '../../../src/models/gemma3/gemma3_vision_encoder';
-import {Gemma3VisionAttention, PatchConv2D, visionAttention} from '../../../src/models/gemma3/parts/vision_layers';
+import {PatchConv2D} from '../../../src/models/gemma3/parts/patch_conv';
+import {Gemma3VisionAttention, visionAttention} from '../../../src/models/gemma3/parts/vision_layers';
+import {Gemma3VisionAveragePooling, Gemma3VisionOutput} from '../../../src/models/gemma3/parts/vision_output';
 import {interleave} from '../../../src/ops/interleave';
 import {PackedWeight} from '../../../src/weights/packed_weight';
 import {disposeAfterEach, onEachBackend} from '../../support/backends';
@@ -26,7 +28,6 @@ const argsOf = ({config}: EncoderCase) =>
 /** The encoder of a case, with the case's weights, which are stored by their paths in Keras. */
 function load(c: EncoderCase, args: Partial<Gemma3VisionEncoderArgs> = {}): Gemma3VisionEncoder {
   const encoder = new Gemma3VisionEncoder({...argsOf(c), ...args});
-  encoder.apply(tf.input({shape: [null, c.config.image_size!, c.config.image_size!, 3]}));
   const paths = [...kerasPaths(encoder)];
   expect(paths.map(([path]) => path).sort()).toEqual(Object.keys(c.weights).sort());
   tf.tidy(() => {
@@ -127,6 +128,97 @@ describe('Gemma3VisionEncoder', () => {
     moving.forEach(([path, weight], i) => expect([path, weight.read().arraySync()]).not.toEqual([path, before[i]]));
   });
 
+  test('is a model as soon as it is constructed, as in Keras', async () => {
+    const encoder = load(SMALL, {name: 'vision'});
+    const run = SMALL.runs[1]!;
+    const [images, output] = [stored(run.images), stored(run.output)];
+    expect(encoder).toBeInstanceOf(tf.LayersModel);
+    expect(encoder.built).toBe(true);
+    expect(encoder.inputNames).toEqual(['images']);
+    expect(encoder.inputs[0]!.shape).toEqual([null, null, 8, 8, 3]);
+    expect(encoder.outputs[0]!.shape).toEqual([null, 4, 12]);
+    expect(encoder.layers.map(({name}) => name)).toEqual([
+      'images',
+      'image_encoder',
+      'pooling',
+      'vision_output_encoder',
+    ]);
+    expect(encoder.predict(images)).toBeAllClose(output, {atol: 1e-5});
+    expect(encoder.predict({images: images.arraySync() as number[][][][][]})).toBeAllClose(output, {atol: 1e-5});
+    expect(() => encoder.predict({image: images})).toThrow('Expected inputs images. Received: image.');
+    expect(() => encoder.predict(tf.zeros([1, 1, 9, 9, 3]))).toThrow('(batch, any, 8, 8, 3). Received: shape [1,1,9,9');
+
+    const lines: string[] = [];
+    encoder.summary(undefined, undefined, line => lines.push(String(line)));
+    expect(lines.join('\n')).toMatch(/image_encoder \(Gemma3Vision.*pooling \(Gemma3Vision.*vision_output_encoder/s);
+    expect(lines.join('\n')).toContain(`Total params: ${encoder.countParams()}`);
+
+    // A part of it, as a model of its own.
+    const patches = tf.model({
+      inputs: encoder.inputs,
+      outputs: encoder.getLayer('pooling').output as tf.SymbolicTensor,
+    });
+    const block = encoder.getLayer('image_encoder') as Gemma3VisionEncoderBlock;
+    const pooling = encoder.getLayer('pooling') as Gemma3VisionAveragePooling;
+    expect(patches.predict(images) as tf.Tensor).toBeAllClose(pooling.call(block.call(images)), {atol: 1e-6});
+
+    const artifacts: tf.io.ModelArtifacts[] = [];
+    await encoder.save(
+      tf.io.withSaveHandler(async saved => {
+        artifacts.push(saved);
+        return {modelArtifactsInfo: {dateSaved: new Date(0), modelTopologyType: 'JSON'}};
+      }),
+    );
+    const copy = await tf.loadLayersModel(tf.io.fromMemory(artifacts[0]!));
+    expect(copy).toBeInstanceOf(Gemma3VisionEncoder);
+    expect(copy.getConfig()).toEqual(encoder.getConfig());
+    expect(copy.predict(images) as tf.Tensor).toBeAllClose(output, {atol: 1e-5});
+    expect(Gemma3VisionEncoder.fromConfig(encoder.getConfig()).getConfig()).toEqual(encoder.getConfig());
+  });
+
+  test('is trained alone, as any model of tfjs', async () => {
+    const encoder = load(SMALL);
+    const images = randomImages(2, 1);
+    const target = tf.zeros([2, 4, 12]);
+    encoder.compile({optimizer: tf.train.sgd(0.01), loss: 'meanSquaredError'});
+    const {history} = await encoder.fit(images, target, {epochs: 3, verbose: 0});
+    expect((history.loss as number[])[2]).toBeLessThan((history.loss as number[])[0]!);
+    encoder.trainable = false;
+    await expect(encoder.fit(images, target, {epochs: 1, verbose: 0})).rejects.toThrow('weights are all frozen');
+  });
+
+  test('is named as Keras names models', () => {
+    const names = [1, 2].map(() => new Gemma3VisionEncoder(argsOf(SMALL)).name);
+    expect(names[0]).toMatch(/^gemma3_vision_encoder(_\d+)?$/);
+    expect(names[1]).not.toBe(names[0]);
+    const {weights} = new Gemma3VisionEncoder({...argsOf(SMALL), name: 'vision'});
+    expect(weights[0]!.originalName).toBe('vision/image_encoder/encoder_layer_norm/gamma');
+  });
+
+  test('is freed with its last reference', () => {
+    const before = tf.memory().numTensors;
+    const backbone = () =>
+      new Gemma3Backbone({
+        ...{vocabularySize: 9, numLayers: 1, numQueryHeads: 1, numKeyValueHeads: 1, hiddenDim: 12},
+        ...{intermediateDim: 8, headDim: 4, imageSize: 8, visionEncoder: encoder},
+      });
+    let encoder = load(SMALL);
+    const [first, second] = [backbone(), backbone()];
+    first.dispose();
+    tf.tidy(() => void encoder.predict(tf.zeros([1, 1, 8, 8, 3])));
+    second.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+    encoder.dispose();
+
+    // The user's own reference, released before the model's.
+    encoder = load(SMALL);
+    const third = backbone();
+    encoder.dispose();
+    tf.tidy(() => void encoder.predict(tf.zeros([1, 1, 8, 8, 3])));
+    third.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
   test('has as many parameters as the published encoder, before their values exist', () => {
     const encoder = new Gemma3VisionEncoder({
       imageSize: 896,
@@ -138,7 +230,6 @@ describe('Gemma3VisionEncoder', () => {
       outputDim: 2560,
       poolSize: 4,
     });
-    encoder.build([null, null, 896, 896, 3]);
     // gemma3_4b minus gemma3_4b_text, as counted in KerasHub's registry.
     expect(encoder.countParams()).toBe(4_299_915_632 - 3_880_099_328);
     expect(encoder.numVisionTokensPerImage).toBe(256);
@@ -195,7 +286,7 @@ describe('Gemma3VisionEncoder', () => {
     expect(config).toMatchObject({imageSize: 10, poolSize: 2, layerNormEpsilon: 1e-2, name: 'vision'});
     const copy = new Gemma3VisionEncoder(config as never);
     expect(copy.getConfig()).toEqual(config);
-    for (const layer of copy.layers) {
+    for (const layer of copy.layers.slice(1)) {
       const Class = layer.constructor as new (config: tf.serialization.ConfigDict) => typeof layer;
       expect(new Class(layer.getConfig()).getConfig()).toEqual(layer.getConfig());
     }

@@ -1,12 +1,12 @@
 /** Arguments of the backbone, with their defaults and checks. */
 import * as tf from '@tensorflow/tfjs';
-import {camelKeys} from '../../../base/casing';
+import {camelKey, camelKeys} from '../../../base/casing';
 import {checkArgument} from '../../../base/checks';
-import {checkKeys, describeNotA, show, ValueError} from '../../../base/errors';
-import {isObject} from '../../../base/json';
+import {checkKeys, describeNotA, listed, show, ValueError} from '../../../base/errors';
+import {isObject, type JsonObject} from '../../../base/json';
 import {type ArgumentTable, completeArguments, namesOf} from '../../../layers/arguments';
-import {type DtypeLike, parseDtype} from '../../../weights/dtype';
-import {Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from '../gemma3_vision_encoder';
+import {type DtypeLike, type DtypeName, parseDtype} from '../../../weights/dtype';
+import {ENCODER_ARGUMENTS, Gemma3VisionEncoder, type Gemma3VisionEncoderArgs} from '../gemma3_vision_encoder';
 import {checkAttentionHeads} from './attention_heads';
 
 /** Arguments of {@link Gemma3Backbone}. */
@@ -103,6 +103,12 @@ const ARGUMENTS = {
   embeddingDim: ['sizeOrNull', null],
 } satisfies ArgumentTable<Omit<Gemma3BackboneArgs, 'visionEncoder' | 'dtype' | 'name' | 'trainable'>>;
 
+/** The names of the arguments that are attributes of a backbone, too. */
+export const BACKBONE_ATTRIBUTES = namesOf(ARGUMENTS);
+
+/** The names of all arguments. */
+export const BACKBONE_ARGUMENTS = [...BACKBONE_ATTRIBUTES, 'visionEncoder', 'dtype', 'name', 'trainable'] as const;
+
 /** Arguments that a backbone passes to its decoder blocks unchanged. */
 export const BLOCK_ARGUMENTS = [
   'hiddenDim',
@@ -123,7 +129,7 @@ export const BLOCK_ARGUMENTS = [
 
 /** All arguments with their defaults. */
 export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEncoder' | 'dtype' | 'name'>> & {
-  dtype: string;
+  dtype: DtypeName;
 };
 
 /**
@@ -133,7 +139,7 @@ export type Gemma3BackboneConfig = Required<Omit<Gemma3BackboneArgs, 'visionEnco
  */
 export function completeConfig(given: Partial<Gemma3BackboneArgs>): Gemma3BackboneConfig {
   const owner = 'Gemma3Backbone';
-  checkKeys(owner, given, [...namesOf(ARGUMENTS), 'visionEncoder', 'dtype', 'name', 'trainable']);
+  checkKeys(owner, given, BACKBONE_ARGUMENTS);
   const trainable = given.trainable ?? true;
   checkArgument(owner, 'trainable', trainable, 'flag');
   checkArgument(owner, 'name', given.name ?? '', 'text');
@@ -150,6 +156,40 @@ export function completeConfig(given: Partial<Gemma3BackboneArgs>): Gemma3Backbo
     );
   }
   return config;
+}
+
+const KEYS = [...namesOf(ARGUMENTS), 'visionEncoder', 'dtype', 'name', 'trainable'];
+const VISION_KEYS = [...namesOf(ENCODER_ARGUMENTS), 'dtype', 'name', 'trainable'];
+
+/**
+ * The configuration of a preset without the keys that are not known here, such as options of a later KerasHub. KerasHub
+ * ignores them too, but says nothing; here a warning names them.
+ *
+ * @param config as in `config.json`.
+ * @param preset its name, for the warning.
+ */
+export function knownConfig(config: JsonObject, preset: string): JsonObject {
+  const unknown: string[] = [];
+  const known = (given: JsonObject, keys: readonly string[], path: string): JsonObject =>
+    Object.fromEntries(
+      Object.entries(given).filter(([key]) => keys.includes(camelKey(key)) || !unknown.push(`"${path}${key}"`)),
+    );
+  const kept = known(config, KEYS, '');
+  const vision = kept.vision_encoder;
+  if (isObject(vision)) {
+    // Serialized by Keras, or only the configuration, as in the registry.
+    kept.vision_encoder = isObject(vision.config)
+      ? {...vision, config: known(vision.config, VISION_KEYS, 'vision_encoder.')}
+      : known(vision, VISION_KEYS, 'vision_encoder.');
+  }
+  if (unknown.length) {
+    console.warn(
+      `The config.json of preset "${preset}" has keys that are not known here and are ignored, as KerasHub does: ` +
+        `${listed(unknown)}. Another version of KerasHub may have saved it. If results differ from those in Python, ` +
+        'these options are the reason.',
+    );
+  }
+  return kept;
 }
 
 /**

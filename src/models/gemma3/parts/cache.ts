@@ -7,13 +7,25 @@ import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 const windowOf = ({config}: Gemma3DecoderBlock): number | null =>
   config.useSlidingWindowAttention ? config.slidingWindowSize : null;
 
+/** Creates a cache from each item. If one cannot be created, none of them stays in memory. */
+function allOrNone<T>(items: readonly T[], create: (item: T) => KvCache): KvCache[] {
+  const created: KvCache[] = [];
+  try {
+    for (const item of items) created.push(create(item));
+    return created;
+  } catch (error) {
+    for (const cache of created) cache.dispose();
+    throw error;
+  }
+}
+
 /** Caches of all blocks: a ring for blocks with a sliding window, and a slot for every position for the others. */
 export class Gemma3Cache implements DecoderCache {
   readonly blocks: readonly KvCache[];
 
   /** @param slack number of tokens that `truncate` can always remove. */
   constructor(backbone: Gemma3Backbone, batch: number, maxLength: number, slack = 0) {
-    this.blocks = backbone.transformerLayers.map(block => {
+    this.blocks = allOrNone(backbone.transformerLayers, block => {
       const {numKeyValueHeads, headDim} = block.config;
       return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window: windowOf(block), slack});
     });
@@ -46,7 +58,7 @@ export class Gemma3Cache implements DecoderCache {
 
   copy(): Gemma3Cache {
     const copy = Object.create(Gemma3Cache.prototype) as Gemma3Cache;
-    return Object.assign(copy, {blocks: this.blocks.map(block => block.copy())});
+    return Object.assign(copy, {blocks: allOrNone(this.blocks, block => block.copy())});
   }
 
   dispose(): void {

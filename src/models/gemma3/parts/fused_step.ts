@@ -2,19 +2,12 @@
  * The fast path of a decoder block for one new token per row: a single kernel over the block's weights and its cache.
  */
 import type * as tf from '@tensorflow/tfjs';
-import {sizeOf} from '../../../base/shapes';
 import {type KvCache} from '../../../generation/kv_cache';
 import {type EinsumDense} from '../../../layers/einsum_dense';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
-import {
-  type DenseForm,
-  type DenseName,
-  fusedBlock,
-  type FusedBlockTensors,
-  hasFusedBlock,
-} from '../../../ops/fused_block';
+import {type DenseForm, formOf, storedTensor} from '../../../ops/dense_form';
+import {type DenseName, fusedBlock, type FusedBlockTensors, hasFusedBlock} from '../../../ops/fused_block';
 import {hostRotaryTables} from '../../../ops/rotary';
-import {PackedWeight} from '../../../weights/packed_weight';
 
 /** The parts of a `Gemma3DecoderBlock` that the fused kernel reads. */
 export interface FusableBlock {
@@ -49,15 +42,6 @@ export interface FusableBlock {
   };
 }
 
-/**
- * A float32 kernel is read as (outer, contracted, inner): `inner` is the size of the axes after the contracted ones.
- */
-function formOf({kernel}: EinsumDense, contractedEnd: number): DenseForm {
-  if (kernel instanceof PackedWeight) return {packing: kernel.packing, inner: 1};
-  const inner = sizeOf(kernel.shape.slice(contractedEnd));
-  return {packing: null, inner};
-}
-
 /** Weights and forms of a block, looked up once: they stay the same until its kernels are replaced. */
 class BlockWeights {
   readonly forms: Record<DenseName, DenseForm>;
@@ -86,7 +70,7 @@ class BlockWeights {
     };
     const entries = Object.entries(denses) as [DenseName, [EinsumDense, number]][];
     this.denses = entries.map(([name, [dense]]) => [name, dense.kernel]);
-    this.forms = Object.fromEntries(entries.map(([name, [dense, end]]) => [name, formOf(dense, end)])) as Record<
+    this.forms = Object.fromEntries(entries.map(([name, [dense, end]]) => [name, formOf(dense.kernel, end)])) as Record<
       DenseName,
       DenseForm
     >;
@@ -106,9 +90,7 @@ class BlockWeights {
 
   /** Adds the weights to `tensors`, and returns `tensors`. */
   addTo(tensors: FusedBlockTensors): FusedBlockTensors {
-    for (const [name, kernel] of this.denses) {
-      tensors[name] = kernel instanceof PackedWeight ? kernel.bits : kernel.read();
-    }
+    for (const [name, kernel] of this.denses) tensors[name] = storedTensor(kernel);
     for (const [name, scale] of this.scales) tensors[name] = scale.read();
     return tensors;
   }

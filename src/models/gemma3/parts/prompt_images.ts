@@ -1,31 +1,38 @@
 /** Images of prompts: assigns them to their prompts, inserts their tokens, and creates the model's inputs. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../../base/errors';
-import {type ImageLike, readPixels, tensorReaders} from '../../../images/image_like';
+import {arrayRank, isShapedArray, partsOf, type ShapedArray} from '../../../base/nested_array';
+import {type ImageLike, type ImageReader, readPixels, tensorReaders} from '../../../images/image_like';
 import {type Pixels} from '../../../images/pixels';
 import {type VisionTensors} from '../../vision_tensors';
 import {type Gemma3ImageConverter} from '../gemma3_image_converter';
 import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
 
-/** Images of one prompt: one image, a list, a tensor (images, height, width, 3) of several, or null for none. */
+/**
+ * Images of one prompt: one image, a list, numbers (images, height, width, 3) of several, or null for none. Numbers are
+ * a tensor, nested arrays or {data, shape}.
+ */
 export type ImagesOfPrompt = ImageLike | tf.Tensor4D | readonly ImageLike[] | null;
 
 /**
- * Images of all prompts. For one prompt, its images. For several prompts, a list with one entry per prompt, a tensor
+ * Images of all prompts. For one prompt, its images. For several prompts, a list with one entry per prompt, or numbers
  * (prompts, height, width, 3) with one image per prompt, or (prompts, images, height, width, 3) with several.
  */
 export type PromptImages = ImagesOfPrompt | tf.Tensor5D | readonly ImagesOfPrompt[];
 
-/** Reads an image when it is needed. */
-export type ImageReader = () => Promise<Pixels>;
-
 const isTensor = (value: unknown): value is tf.Tensor => value instanceof tf.Tensor;
+
+/** The parts of a list, or of an array with a shape along its first axis. */
+const listOf = (images: readonly unknown[] | ShapedArray): readonly unknown[] =>
+  isShapedArray(images) ? partsOf(images) : images;
 
 function readersOf(images: ImagesOfPrompt): ImageReader[] {
   if (images === null) return [];
   if (isTensor(images) && (images as tf.Tensor).rank === 4) return tensorReaders(images);
-  const list = Array.isArray(images) ? (images as readonly ImageLike[]) : [images as ImageLike];
-  return list.map(image => () => readPixels(image));
+  const rank = arrayRank(images);
+  const several = isShapedArray(images) ? rank === 4 : Array.isArray(images) && rank !== 3;
+  const list = several ? (listOf(images as readonly ImageLike[] | ShapedArray) as ImageLike[]) : [images as ImageLike];
+  return list.map(image => imageOrientation => readPixels(image, imageOrientation));
 }
 
 /**
@@ -36,10 +43,9 @@ function readersOf(images: ImagesOfPrompt): ImageReader[] {
  */
 export function imageReaders(images: PromptImages, prompts: number, scalar: boolean): ImageReader[][] {
   if (scalar) {
-    if (isTensor(images) && images.rank === 5) {
-      throw new ValueError(
-        `Expected the images of one prompt as (images, height, width, 3). Received: shape [${images.shape}].`,
-      );
+    if (isTensor(images) ? images.rank === 5 : arrayRank(images) === 5) {
+      const received = isTensor(images) || isShapedArray(images) ? `shape [${images.shape}]` : 'an array with 5 axes';
+      throw new ValueError(`Expected the images of one prompt as (images, height, width, 3). Received: ${received}.`);
     }
     return [readersOf(images as ImagesOfPrompt)];
   }
@@ -53,11 +59,12 @@ export function imageReaders(images: PromptImages, prompts: number, scalar: bool
     const readers = tensorReaders(images);
     return Array.from({length: prompts}, (_, i) => readers.slice(i * each, (i + 1) * each));
   }
-  if (!Array.isArray(images) || images.length !== prompts) {
-    const received = Array.isArray(images) ? `a list of ${images.length}` : 'one image';
-    throw new ValueError(`${expected} Received: ${received}.`);
+  const one = arrayRank(images) === 3;
+  const list = !one && (Array.isArray(images) || isShapedArray(images)) ? listOf(images) : undefined;
+  if (list?.length !== prompts) {
+    throw new ValueError(`${expected} Received: ${list ? `a list of ${list.length}` : 'one image'}.`);
   }
-  return (images as readonly ImagesOfPrompt[]).map(readersOf);
+  return (list as readonly ImagesOfPrompt[]).map(readersOf);
 }
 
 /** Replaces each `<start_of_image>` in a prompt with all tokens of an image, as the model was trained. */

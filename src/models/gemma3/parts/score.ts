@@ -2,15 +2,16 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkObject} from '../../../base/checks';
 import {checkKeys, show, ValueError} from '../../../base/errors';
+import {type TensorOrArray, toTensor} from '../../../layers/tensor_like';
 import {tokenLoss} from '../../../ops/token_loss';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 
 /** Arguments of `Gemma3CausalLM.score`. */
 export interface ScoreArgs {
-  /** int32 (B, T): tokens of the prompt and the new text. */
-  tokenIds: tf.Tensor;
+  /** int32 (B, T): tokens of the prompt and the new text, as a tensor or arrays of numbers. */
+  tokenIds: TensorOrArray;
   /** (B, T): 1 for tokens, 0 for padding. Defaults to ones. */
-  paddingMask?: tf.Tensor;
+  paddingMask?: TensorOrArray;
   /** "logits", the default, returns logits (B, T, V). "loss" returns −log p of each target, (B, T). */
   scoringMode?: 'logits' | 'loss';
   /**
@@ -19,26 +20,36 @@ export interface ScoreArgs {
    */
   layerInterceptFn?: (x: tf.Tensor, layer: number) => tf.Tensor;
   /** Only with "loss": int32 (B, T), the token that should follow each token. */
-  targetIds?: tf.Tensor;
+  targetIds?: TensorOrArray;
 }
 const KNOWN = ['tokenIds', 'paddingMask', 'scoringMode', 'layerInterceptFn', 'targetIds'] as const;
+
+/** The given tokens, targets and mask, as tensors. */
+type ScoreTensors = {tokenIds: tf.Tensor; targetIds?: tf.Tensor; paddingMask?: tf.Tensor};
+
+function tensorsOf(args: ScoreArgs, created: tf.Tensor[]): ScoreTensors {
+  const tokenIds = toTensor('tokenIds', args.tokenIds, 'int32', created);
+  if (tokenIds.rank !== 2 || tokenIds.size === 0) {
+    throw new ValueError(
+      'score expected `tokenIds` as a tensor or nested arrays (batch, tokens) with at least one token. ' +
+        `Received: shape [${tokenIds.shape}].`,
+    );
+  }
+  const sameShape = (name: 'paddingMask' | 'targetIds') => {
+    if (args[name] === undefined) return {};
+    const tensor = toTensor(name, args[name], 'int32', created);
+    if (tensor.shape.join() === tokenIds.shape.join()) return {[name]: tensor};
+    throw new ValueError(
+      `score expected \`${name}\` of the shape of tokenIds, [${tokenIds.shape}]. Received: [${tensor.shape}].`,
+    );
+  };
+  return {tokenIds, ...sameShape('paddingMask'), ...sameShape('targetIds')};
+}
 
 function checkArgs(args: ScoreArgs): void {
   checkObject('score', args);
   checkKeys('score', args, KNOWN);
-  const {tokenIds, paddingMask, scoringMode = 'logits', targetIds, layerInterceptFn} = args;
-  if (!(tokenIds instanceof tf.Tensor) || tokenIds.rank !== 2) {
-    const received = tokenIds instanceof tf.Tensor ? `shape [${tokenIds.shape}]` : show(tokenIds);
-    throw new ValueError(`score expected \`tokenIds\` as a tensor (batch, tokens). Received: ${received}.`);
-  }
-  for (const [name, tensor] of Object.entries({paddingMask, targetIds})) {
-    if (tensor === undefined || (tensor instanceof tf.Tensor && tensor.shape.join() === tokenIds.shape.join()))
-      continue;
-    const received = tensor instanceof tf.Tensor ? `[${tensor.shape}]` : show(tensor);
-    throw new ValueError(
-      `score expected \`${name}\` of the shape of tokenIds, [${tokenIds.shape}]. Received: ${received}.`,
-    );
-  }
+  const {scoringMode = 'logits', targetIds, layerInterceptFn} = args;
   if (scoringMode !== 'logits' && scoringMode !== 'loss') {
     throw new ValueError(
       `Unsupported scoringMode. Must be one of "logits" or "loss". Received: scoringMode=${show(scoringMode)}.`,
@@ -64,8 +75,9 @@ function checkArgs(args: ScoreArgs): void {
  */
 export function score(backbone: Gemma3Backbone, args: ScoreArgs): tf.Tensor {
   checkArgs(args);
-  const {tokenIds, paddingMask, scoringMode = 'logits', layerInterceptFn = x => x, targetIds} = args;
+  const {scoringMode = 'logits', layerInterceptFn = x => x} = args;
   return tf.tidy(() => {
+    const {tokenIds, paddingMask, targetIds} = tensorsOf(args, []);
     const intercept = (x: tf.Tensor, layer: number) => {
       const next = layerInterceptFn(x, layer);
       if (next instanceof tf.Tensor && next.shape.join() === x.shape.join()) return next;

@@ -1,7 +1,7 @@
 /** Layers of the vision encoder's transformer, SigLIP: https://arxiv.org/abs/2303.15343. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../../base/errors';
-import {type ArgumentTable, completeArguments, namesOf, type OwnArgs} from '../../../layers/arguments';
+import {type ArgumentTable, completeArguments, namesOf, type OwnArgs, withAttributes} from '../../../layers/arguments';
 import {Dense} from '../../../layers/dense';
 import {Embedding} from '../../../layers/embedding';
 import {
@@ -17,11 +17,10 @@ import {
 } from '../../../layers/layer';
 import {LayerNormalization} from '../../../layers/layer_normalization';
 import {attention, type AttentionInputs, attentionWithDropout} from '../../../ops/attention';
-import {denseEinsum, planEinsum} from '../../../ops/einsum';
 import {gelu} from '../../../ops/gated_gelu';
-import {getInitializer} from '../../../weights/initializers';
-import {type AnyWeight, operandOf} from '../../../weights/packed_weight';
-import {type Weight} from '../../../weights/weight';
+import {replaced} from '../../../ops/op';
+import {fusedVision} from './fused_vision';
+import {PatchConv2D} from './patch_conv';
 
 /** @throws ValueError unless the width is divisible by the number of heads. */
 export function checkHeads(owner: string, hiddenDim: number, numHeads: number): void {
@@ -47,71 +46,6 @@ export function gridSize(owner: string, imageSize: number, patchSize: number): n
   return Math.floor(imageSize / patchSize);
 }
 
-const PATCHES = planEinsum('mabc,abcd->md', 4);
-
-export interface PatchConv2DArgs extends LayerArgs {
-  /** Width of the result. */
-  filters: number;
-  /** Height and width of the kernel, and stride. */
-  patchSize: number;
-}
-
-/**
- * `keras.layers.Conv2D` with a stride equal to the kernel size and padding "valid", computed as patches times a matrix.
- * Unlike tfjs' convolution, this has a gradient on every backend.
- *
- * (B, S, S, C) → (B, patches, filters), patches row by row; pixels after the last whole patch are ignored.
- */
-export class PatchConv2D extends Layer {
-  /** @nocollapse */
-  static className = 'PatchConv2D';
-  readonly filters: number;
-  readonly patchSize: number;
-  kernel!: AnyWeight;
-  bias!: Weight;
-
-  constructor(args: PatchConv2DArgs) {
-    super(checkedArgs('PatchConv2D', args, ['filters', 'patchSize']));
-    const {filters, patchSize} = completeArguments('PatchConv2D', args, {filters: ['size'], patchSize: ['size']});
-    this.filters = filters;
-    this.patchSize = patchSize;
-  }
-
-  override build(inputShape: ShapeOrShapes): void {
-    const {filters, patchSize: p} = this;
-    const shape = [p, p, firstShape(inputShape).at(-1)!, filters];
-    this.kernel = this.addKernel('kernel', shape, PATCHES.layout, getInitializer('glorot_uniform'));
-    this.bias = this.addFloatWeight('bias', [filters], tf.initializers.zeros());
-    this.built = true;
-  }
-
-  override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
-    return tf.tidy(() => {
-      const x = firstTensor(inputs);
-      const p = this.patchSize;
-      const [batch, height, width, channels] = x.shape as [number, number, number, number];
-      const [rows, columns] = [Math.floor(height / p), Math.floor(width / p)];
-      const whole = rows * p === height && columns * p === width;
-      const seen = whole ? x : tf.slice(x, [0, 0, 0, 0], [batch, rows * p, columns * p, channels]);
-      const lines = tf.reshape(seen, [batch, rows, p, columns, p * channels]);
-      const patches = tf.reshape(tf.transpose(lines, [0, 1, 3, 2, 4]), [-1, p, p, channels]);
-      const y = tf.add(denseEinsum(patches, operandOf(this.kernel), PATCHES), this.bias.read());
-      return tf.reshape(y, [batch, rows * columns, this.filters]);
-    });
-  }
-
-  override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
-    const [batch, height, width] = firstShape(inputShape);
-    const patches = Math.floor(height! / this.patchSize) * Math.floor(width! / this.patchSize);
-    return [batch ?? null, patches, this.filters];
-  }
-
-  override getConfig(): tf.serialization.ConfigDict {
-    return {...super.getConfig(), filters: this.filters, patchSize: this.patchSize};
-  }
-}
-registerLayer(PatchConv2D);
-
 export interface Gemma3VisionEmbeddingArgs extends LayerArgs {
   /** Height and width of an image. */
   imageSize: number;
@@ -131,13 +65,21 @@ const EMBEDDING_ARGUMENTS = {
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionEmbeddingArgs>>;
 
 /** Patches of images plus learned positions. (B, S, S, 3) → (B, patches, hiddenDim). */
-export class Gemma3VisionEmbedding extends Layer {
+export class Gemma3VisionEmbedding extends withAttributes<typeof Layer, Required<OwnArgs<Gemma3VisionEmbeddingArgs>>>(
+  Layer,
+  namesOf(EMBEDDING_ARGUMENTS),
+) {
   /** @nocollapse */
   static className = 'Gemma3VisionEmbedding';
   readonly patchEmbedding: PatchConv2D;
   readonly positionEmbedding: Embedding;
   readonly numPatches: number;
   readonly config: Required<OwnArgs<Gemma3VisionEmbeddingArgs>>;
+
+  /** Number of learned positions, one per patch. */
+  get numPositions(): number {
+    return this.numPatches;
+  }
 
   constructor(args: Gemma3VisionEmbeddingArgs) {
     super(checkedArgs('Gemma3VisionEmbedding', args, namesOf(EMBEDDING_ARGUMENTS)));
@@ -164,7 +106,10 @@ export class Gemma3VisionEmbedding extends Layer {
 
   override call(inputs: TensorOrTensors, _kwargs: Kwargs = {}): tf.Tensor {
     // The embeddings of all positions in order are the table itself.
-    return tf.tidy(() => tf.add(this.patchEmbedding.call(inputs), this.positionEmbedding.table()));
+    return tf.tidy(() => {
+      const patches = this.patchEmbedding.call(inputs);
+      return replaced(patches, tf.add(patches, this.positionEmbedding.table()));
+    });
   }
 
   override computeOutputShape(inputShape: ShapeOrShapes): tf.Shape {
@@ -213,6 +158,31 @@ export function visionAttention(
   });
 }
 
+/** Attention with numbers that are added to the logits, computed for all queries at once. */
+function attentionWithMask(
+  [q, k, v]: readonly [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D],
+  mask: tf.Tensor,
+  dropout: number,
+): tf.Tensor {
+  const [queries, keys, values] = [q, k, v].map(x => tf.transpose(x, [0, 2, 1, 3])) as [
+    tf.Tensor,
+    tf.Tensor,
+    tf.Tensor,
+  ];
+  const logits = tf.div(tf.matMul(queries, keys, false, true), Math.sqrt(q.shape[3]));
+  const probabilities = tf.softmax(tf.add(logits, tf.cast(mask, 'float32')));
+  const kept = dropout > 0 ? tf.dropout(probabilities, dropout) : probabilities;
+  return tf.transpose(tf.matMul(kept, values), [0, 2, 1, 3]);
+}
+
+/** Options of a call of the layers of the vision encoder that contain attention. */
+export interface VisionCallArgs extends Kwargs {
+  /** Whether dropout is applied. Defaults to false. */
+  training?: boolean;
+  /** Added to the attention logits, (B, N, T, T) or a shape that broadcasts to it. */
+  attentionMask?: tf.Tensor;
+}
+
 export interface Gemma3VisionAttentionArgs extends LayerArgs {
   /** Width of the input and of the result. */
   hiddenDim: number;
@@ -228,8 +198,14 @@ const ATTENTION_ARGUMENTS = {
   dropout: ['rate', 0],
 } satisfies ArgumentTable<OwnArgs<Gemma3VisionAttentionArgs>>;
 
-/** Multi-head attention without a mask or positions. (B, T, hiddenDim) → (B, T, hiddenDim). */
-export class Gemma3VisionAttention extends Layer {
+/**
+ * Multi-head attention without positions. (B, T, hiddenDim) → (B, T, hiddenDim). KerasHub's layer also returns the
+ * attention probabilities; here they never exist as a whole.
+ */
+export class Gemma3VisionAttention extends withAttributes<typeof Layer, Required<OwnArgs<Gemma3VisionAttentionArgs>>>(
+  Layer,
+  namesOf(ATTENTION_ARGUMENTS),
+) {
   /** @nocollapse */
   static className = 'Gemma3VisionAttention';
   readonly queryProj: Dense;
@@ -237,6 +213,15 @@ export class Gemma3VisionAttention extends Layer {
   readonly valueProj: Dense;
   readonly outProj: Dense;
   readonly config: Required<OwnArgs<Gemma3VisionAttentionArgs>>;
+
+  /** Width of a head. */
+  get headDim(): number {
+    return this.hiddenDim / this.numHeads;
+  }
+  /** Factor of attention logits: 1/√headDim. */
+  get scale(): number {
+    return 1 / Math.sqrt(this.headDim);
+  }
 
   constructor(args: Gemma3VisionAttentionArgs) {
     super(checkedArgs('Gemma3VisionAttention', args, namesOf(ATTENTION_ARGUMENTS)));
@@ -256,15 +241,18 @@ export class Gemma3VisionAttention extends Layer {
     this.built = true;
   }
 
-  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+  override call(inputs: TensorOrTensors, kwargs: VisionCallArgs = {}): tf.Tensor {
     return tf.tidy(() => {
       const x = firstTensor(inputs);
       const [batch, length] = x.shape as [number, number];
       const {hiddenDim, numHeads, dropout} = this.config;
       const heads = (layer: Dense) =>
         tf.reshape(layer.call(x), [batch, length, numHeads, hiddenDim / numHeads]) as tf.Tensor4D;
-      const [q, k, v] = [heads(this.queryProj), heads(this.keyProj), heads(this.valueProj)];
-      const attended = visionAttention(q, k, v, kwargs.training ? dropout : 0);
+      const qkv = [heads(this.queryProj), heads(this.keyProj), heads(this.valueProj)] as const;
+      const rate = kwargs.training ? dropout : 0;
+      const attended = kwargs.attentionMask
+        ? attentionWithMask(qkv, kwargs.attentionMask, rate)
+        : visionAttention(...qkv, rate);
       return this.outProj.call(tf.reshape(attended, [batch, length, hiddenDim]));
     });
   }
@@ -295,7 +283,10 @@ const LAYER_ARGUMENTS = {
  *
  * (B, T, D) → (B, T, D).
  */
-export class Gemma3VisionEncoderLayer extends Layer {
+export class Gemma3VisionEncoderLayer extends withAttributes<
+  typeof Layer,
+  Required<OwnArgs<Gemma3VisionEncoderLayerArgs>>
+>(Layer, namesOf(LAYER_ARGUMENTS)) {
   /** @nocollapse */
   static className = 'Gemma3VisionEncoderLayer';
   attn!: Gemma3VisionAttention;
@@ -330,9 +321,11 @@ export class Gemma3VisionEncoderLayer extends Layer {
     this.built = true;
   }
 
-  override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
+  override call(inputs: TensorOrTensors, kwargs: VisionCallArgs = {}): tf.Tensor {
     return tf.tidy(() => {
       const x = firstTensor(inputs);
+      const fused = kwargs.attentionMask ? undefined : fusedVision(this, x);
+      if (fused) return fused;
       const attended = tf.add(x, this.attn.call(this.layerNorm1.call(x), kwargs));
       const inner = gelu(this.mlpDense1.call(this.layerNorm2.call(attended)));
       return tf.add(attended, this.mlpDense2.call(inner));

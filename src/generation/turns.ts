@@ -1,0 +1,106 @@
+/** Lets other code run during long computations, on backends that compute synchronously. */
+import {nextTurn} from '#platform/turn';
+
+/** Milliseconds after which other code runs before the next step. */
+const TURN = 4;
+/** Milliseconds that a step should take. With `TURN`, other code waits for less than 50 ms. */
+const STEP = 32;
+
+/**
+ * Rows that a step has at least, and whose multiples it has: with fewer of them, reading the weights would take longer
+ * than the products.
+ */
+export const FEWEST_ROWS = 16;
+
+/** Runs a computation step by step: it yields where other code may run. */
+export function finish<T>(steps: Generator<void, T>): T {
+  for (;;) {
+    const {done, value} = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The same steps, with a check after each of them: other code may have run. */
+export function* checked<T>(steps: Generator<void, T>, check: () => void): Generator<void, T> {
+  try {
+    for (;;) {
+      const {done, value} = steps.next();
+      if (done) return value;
+      yield;
+      check();
+    }
+  } finally {
+    // Frees what the steps hold.
+    steps.return(undefined as never);
+  }
+}
+
+/** Runs computations step by step, and lets other code run between steps. */
+export class Turns {
+  /** When other code last ran. */
+  private since = performance.now();
+
+  constructor(private readonly signal?: AbortSignal) {}
+
+  /**
+   * Lets other code run now.
+   *
+   * @throws the signal's reason when aborted.
+   */
+  async next(): Promise<void> {
+    await nextTurn();
+    this.since = performance.now();
+    this.signal?.throwIfAborted();
+  }
+
+  /** Runs a computation to its end. If it fails or is aborted, so is this. */
+  async run<T>(steps: Generator<void, T>): Promise<T> {
+    try {
+      for (;;) {
+        const {done, value} = steps.next();
+        if (done) return value;
+        if (performance.now() - this.since >= TURN) await this.next();
+      }
+    } finally {
+      // Frees what the steps hold.
+      steps.return(undefined as never);
+    }
+  }
+}
+
+/**
+ * Divides work on many rows into steps of about the same time, from the speed of the steps before. The results must not
+ * depend on how rows are divided.
+ */
+export class Pace {
+  /** Multiplications per millisecond, by kind of work. */
+  private readonly speeds = new Map<string, number>();
+
+  /**
+   * @param kind work of the same kind has about the same speed.
+   * @param work multiplications per row.
+   * @param run computes `count` rows from row `first` on.
+   */
+  *divide(kind: string, rows: number, work: number, run: (first: number, count: number) => void): Generator<void> {
+    for (let first = 0; first < rows;) {
+      if (first > 0) yield;
+      const count = this.count(kind, rows - first, work);
+      const start = performance.now();
+      run(first, count);
+      this.measured(kind, (count * work) / Math.max(performance.now() - start, 0.1));
+      first += count;
+    }
+  }
+
+  /** Rows of the next step, so that the ones after it are as many. */
+  private count(kind: string, rest: number, work: number): number {
+    const wanted = (STEP * (this.speeds.get(kind) ?? 0)) / work;
+    const most = FEWEST_ROWS * Math.max(1, Math.floor(wanted / FEWEST_ROWS));
+    return Math.ceil(rest / Math.ceil(rest / most));
+  }
+
+  private measured(kind: string, speed: number): void {
+    const before = this.speeds.get(kind) ?? speed;
+    this.speeds.set(kind, (before + speed) / 2);
+  }
+}

@@ -1,0 +1,102 @@
+/** A decoder block in steps of a few tokens, between which other code may run. */
+import * as tf from '@tensorflow/tfjs';
+import {type KvCache} from '../../../generation/kv_cache';
+import {FEWEST_ROWS, type Pace} from '../../../generation/turns';
+import {imageNumbers} from '../../../ops/image_numbers';
+import {positionsOf, type ProjectedTokens} from '../gemma3_attention';
+import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
+
+export interface BlockStepsArgs {
+  cache: KvCache;
+  counts: readonly number[];
+  /** int32 (B, T) */
+  visionMask?: tf.Tensor;
+}
+
+/**
+ * `block.call(x, {cache, counts, visionMask})` in steps, with the same result, bit by bit: first the keys and values of
+ * all tokens, then everything else, both a few tokens at a time. The caller owns the result.
+ *
+ * @param x (B, T, D)
+ */
+export function* blockSteps(
+  block: Gemma3DecoderBlock,
+  x: tf.Tensor3D,
+  {cache, counts, visionMask}: BlockStepsArgs,
+  pace: Pace,
+): Generator<void, tf.Tensor3D> {
+  const [batch, length, width] = x.shape;
+  if (length <= FEWEST_ROWS) return block.call(x, {cache, counts, visionMask}) as tf.Tensor3D;
+  const {attention, config} = block;
+  const starts = [...cache.lengths];
+  const perToken = batch * width * config.headDim;
+  const {numQueryHeads: heads, numKeyValueHeads: keyHeads, hiddenDim} = config;
+  const held = new Set<tf.Tensor>();
+  const hold = <T extends tf.Tensor>(tensor: T): T => {
+    held.add(tensor);
+    return tensor;
+  };
+  const drop = (...tensors: tf.Tensor[]) => {
+    tf.dispose(tensors);
+    for (const tensor of tensors) held.delete(tensor);
+  };
+  try {
+    // === Queries, keys and values ===
+    const parts: ProjectedTokens[] = [];
+    yield* pace.divide('project', length, perToken * (heads + 2 * keyHeads), (first, count) => {
+      const part = tf.tidy(() => {
+        const some = tf.slice(x, [0, first, 0], [batch, count, width]);
+        const from = starts.map(start => start + first);
+        return attention.project(block.preAttentionNorm.call(some), from, true);
+      });
+      Object.values(part).forEach(hold);
+      parts.push(part);
+    });
+    const joined = (name: keyof ProjectedTokens) => {
+      const tensors = parts.map(part => part[name]);
+      if (tensors.length === 1) return tensors[0]!;
+      const all = hold(tf.concat(tensors, 1) as tf.Tensor4D);
+      drop(...tensors);
+      return all;
+    };
+    const query = joined('query');
+    const [key, value] = [joined('key'), joined('value')];
+    const numbers = visionMask && (hold(imageNumbers(visionMask)) as tf.Tensor2D);
+    const seen = tf.tidy(() => {
+      const {layOut, ...keys} = cache.append(key, value, counts);
+      return numbers ? {...keys, images: layOut(numbers)} : keys;
+    });
+    // The cache keeps its own tensors.
+    for (const tensor of Object.values(seen)) if (!tensor.kept) hold(tensor);
+    for (const own of [key, value]) if (own !== seen.k && own !== seen.v) drop(own);
+
+    // === Everything else ===
+    const outputs: tf.Tensor3D[] = [];
+    const seenKeys = Math.min(seen.k.shape[1], config.useSlidingWindowAttention ? config.slidingWindowSize : Infinity);
+    const gates = Math.floor(config.intermediateDim / config.gateDimReduction);
+    const work = perToken * heads + 2 * batch * heads * config.headDim * seenKeys + 3 * batch * hiddenDim * gates;
+    yield* pace.divide('attend', length, work, (first, count) => {
+      const output = tf.tidy(() => {
+        const q = tf.slice(query, [0, first, 0, 0], [batch, count, -1, -1]);
+        const masks = numbers &&
+          'images' in seen && {
+            queryImages: tf.slice(numbers, [0, first], [batch, count]),
+            keyImages: seen.images,
+          };
+        const attended = attention.attend(q, positionsOf(starts, first, count), seen, masks || {});
+        return block.afterAttention(
+          tf.slice(x, [0, first, 0], [batch, count, width]),
+          attention.outputDense.call(attended),
+        ) as tf.Tensor3D;
+      });
+      outputs.push(hold(output));
+    });
+    if (outputs.length === 1) {
+      held.delete(outputs[0]!);
+      return outputs[0]!;
+    }
+    return tf.concat(outputs, 1);
+  } finally {
+    tf.dispose([...held]);
+  }
+}
