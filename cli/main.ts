@@ -1,10 +1,13 @@
 /** The command line as a function of arguments and streams that returns the exit code, independent of the process. */
 import {Command, CommanderError} from 'commander';
 import {version} from '../package.json';
+import {addAdapter} from './commands/adapter';
 import {addBench} from './commands/bench';
+import {addCache} from './commands/cache';
 import {addChat} from './commands/chat';
 import {addConvert} from './commands/convert';
 import {addDoctor} from './commands/doctor';
+import {addDownload} from './commands/download';
 import {addEmbed} from './commands/embed';
 import {addFinetune} from './commands/finetune';
 import {addGenerate} from './commands/generate';
@@ -14,7 +17,20 @@ import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
 import {type Choices} from './support/options';
 
-const COMMANDS = [addGenerate, addChat, addEmbed, addFinetune, addInspect, addPresets, addConvert, addDoctor, addBench];
+const COMMANDS = [
+  addGenerate,
+  addChat,
+  addEmbed,
+  addFinetune,
+  addInspect,
+  addPresets,
+  addDownload,
+  addCache,
+  addConvert,
+  addAdapter,
+  addDoctor,
+  addBench,
+];
 
 const HELP = `
 Run "gemma3 <command> --help" for the options of a command and examples. Start with "gemma3 generate", which needs no files.

@@ -4,39 +4,52 @@ import {biasOf, type LayerAdapter} from '../src/adapters/model_lora';
 import {intoFolder, type PresetSink, writeAll} from '../src/base/byte_sink';
 import {checkKeys, show, ValueError} from '../src/base/errors';
 import {isObject, type JsonObject, writeJson} from '../src/base/json';
+import {isGgufFile, isPresetFile} from '../src/base/named_file';
 import {isWeightFile} from '../src/checkpoints/all';
-import {type Checkpoint} from '../src/checkpoints/checkpoint';
+import {
+  type Checkpoint,
+  type CheckpointPart,
+  type CheckpointWriter,
+  type WriteOptions,
+} from '../src/checkpoints/checkpoint';
+import {integerReader} from '../src/checkpoints/integer_values';
 import {backboneObject, dtypePolicy, metadataObject} from '../src/checkpoints/keras/objects';
+import {type SerializedObject} from '../src/checkpoints/keras/serialized';
 import {checkVariables} from '../src/checkpoints/load_weights';
-import {openCheckpoint} from '../src/checkpoints/open_checkpoint';
-import {type StoredWeights} from '../src/checkpoints/stored_weights';
+import {openCheckpoint, splitFetch} from '../src/checkpoints/open_checkpoint';
+import {type StoredWeights, valueReader} from '../src/checkpoints/stored_weights';
+import {type FileTarget} from '../src/files/open_file';
 import {openTarget, type PresetTarget} from '../src/files/open_folder';
+import {FETCH_OPTIONS, type FetchOptions} from '../src/files/http_client';
+import {openSingleTarget} from '../src/files/single_target';
 import {type PresetLike} from '../src/hub/open_preset';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../src/models/gemma3/gemma3_backbone';
 import {Gemma3CausalLM} from '../src/models/gemma3/gemma3_causal_lm';
-import {type WeightFormat} from '../src/weights/dtype';
+import {knownConfig} from '../src/models/gemma3/parts/backbone_config';
+import {isPolicy} from '../src/weights/dtype';
 import {MergedStream} from '../src/weights/merged_stream';
 import {type AnyWeight} from '../src/weights/packed_weight';
 import {ArrayStream, type OpenValues} from '../src/weights/value_stream';
 import {Weight} from '../src/weights/weight';
-import {type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
+import {type ConversionDtype, type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
 
 /** Options of `convertPreset`. */
-export interface ConvertPresetOptions extends WriterOptions {
+export interface ConvertPresetOptions extends WriterOptions, FetchOptions {
   /**
    * "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well.
+   * "gguf": a file for llama.cpp and what is built on it, and one for the vision encoder next to it.
    */
   to: ConversionFormat;
   /**
    * Dtype in which weights are stored in the new files; int8 and int4 only for tfjs. Defaults to the preset's own
    * dtype.
    */
-  dtype?: WeightFormat;
+  dtype?: ConversionDtype;
   /** LoRA weights to merge, in the form in which `saveLoraWeights` writes them. Defaults to none. */
   lora?: LoraSource;
 }
 
-const OPTIONS = ['to', 'dtype', 'lora', 'onProgress', 'signal'] as const;
+const OPTIONS = ['to', 'dtype', 'lora', 'onProgress', 'signal', ...FETCH_OPTIONS] as const;
 
 /** What `convertPreset` wrote. */
 export interface ConvertedPreset {
@@ -59,25 +72,53 @@ export interface ConvertedPreset {
  */
 export async function convertPreset(
   preset: PresetLike,
-  target: PresetTarget,
+  target: PresetTarget | FileTarget,
   options: ConvertPresetOptions,
 ): Promise<ConvertedPreset> {
   checkOptions(options);
   const {dtype, signal} = options;
   signal?.throwIfAborted();
-  const checkpoint = await openCheckpoint(preset);
+  const checkpoint = await openCheckpoint(preset, {...splitFetch(options).http, ...(signal && {signal})});
   let backbone: Gemma3Backbone | undefined;
   try {
-    const {config} = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
-    const converted = new Gemma3Backbone({...config, ...(dtype && {dtype})} as unknown as Gemma3BackboneArgs);
+    const saved = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
+    const config = knownConfig(saved.config, checkpoint.name);
+    const writer = writerOf(options.to);
+    const policy = dtype !== undefined && isPolicy(dtype) && !writer.takesIntegers ? {dtype} : {};
+    const converted = new Gemma3Backbone({...config, ...policy} as unknown as Gemma3BackboneArgs);
     backbone = converted;
-    const sink = new NamingSink(await openTarget(target));
-    const bytes = await intoFolder(sink, () => writeConverted(converted, checkpoint, sink, options), isWeightFile);
-    return {dtype: converted.config.dtype, parameters: converted.countParams(), bytes, files: sink.files.sort()};
+    const {sink: opened, file} = await openDestination(target, writer);
+    const sink = new NamingSink(opened);
+    const bytes = await intoFolder(
+      sink,
+      () => writeConverted(converted, checkpoint, sink, {...options, ...(file && {file})}),
+      path => !file && ((!writer.fileEnding && isWeightFile(path)) || writer.obsolete?.(path) === true),
+    );
+    return {
+      dtype: writer.storedDtype?.(dtype ?? converted.config.dtype) ?? dtype ?? converted.config.dtype,
+      parameters: converted.countParams(),
+      bytes,
+      files: sink.files.sort(),
+    };
   } finally {
     backbone?.dispose();
     await checkpoint.close();
   }
+}
+
+/** Opens the target: a folder or, for formats that have models in one file, that file. */
+async function openDestination(
+  target: PresetTarget | FileTarget,
+  {fileEnding}: CheckpointWriter,
+): Promise<{sink: PresetSink; file?: WriteOptions['file']}> {
+  const single = fileEnding === undefined ? undefined : await openSingleTarget(target, fileEnding);
+  if (single) return {sink: single.sink, file: {name: single.name, alone: single.alone}};
+  const path = target instanceof URL ? target.pathname : target;
+  if (fileEnding === undefined && typeof path === 'string' && isPresetFile(path)) {
+    const how = isGgufFile(path) ? 'To write that file, use to: "gguf".' : 'Archives of Keras are read, not written.';
+    throw new ValueError(`Expected a folder as the target. Received: ${show(path)}. ${how}`);
+  }
+  return {sink: await openTarget(target as PresetTarget)};
 }
 
 /** Writes all files of the new preset. Returns the size of its weights in bytes. */
@@ -85,25 +126,31 @@ async function writeConverted(
   backbone: Gemma3Backbone,
   checkpoint: Checkpoint,
   sink: PresetSink,
-  options: ConvertPresetOptions,
+  options: ConvertPresetOptions & WriteOptions,
 ): Promise<number> {
   const task = (await checkpoint.config('task'))?.class_name;
+  const writer = writerOf(options.to);
+  const config = (part: CheckpointPart) => configOf(part, backbone, checkpoint, options);
   const stored = await checkpoint.weights();
   let bytes: number;
   try {
-    checkFloats(stored, checkpoint);
+    if (!writer.takesIntegers) checkFloats(stored, checkpoint);
     checkVariables(backbone, stored, checkpoint);
+    await stored.checkValues?.(options.signal);
     const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
-    const open = withLora(opener(stored), lora?.adapters);
-    const model = {backbone, open, topology: () => topologyOf(backbone, task)};
-    bytes = await writerOf(options.to).write(sink, model, options);
+    const open = withLora(writer.takesIntegers ? integerReader(stored) : valueReader(stored), lora?.adapters);
+    const topology = () => topologyOf(backbone, task);
+    const vocabulary = async () => ((await checkpoint.config('tokenizer')) ? checkpoint.vocabulary() : null);
+    const model = {backbone, open, topology, config, vocabulary, source: checkpoint};
+    bytes = await writer.write(sink, model, options);
   } finally {
     await stored.close();
   }
-  const file = backboneFile(backbone, options);
-  await writeJson(sink, 'config.json', file);
-  await writeJson(sink, 'metadata.json', metadataObject(backbone.countParams()));
-  await writeCompanions(checkpoint, sink, (file.config as JsonObject).dtype as JsonObject);
+  if (writer.isPreset) {
+    await writeJson(sink, 'config.json', (await config('backbone'))!);
+    await writeJson(sink, 'metadata.json', metadataObject(backbone.countParams()));
+    await writeCompanions(checkpoint, sink, config);
+  }
   options.signal?.throwIfAborted();
   // Closed before the new files are moved into place, because the target may be the folder that is read from.
   await checkpoint.close();
@@ -116,7 +163,7 @@ function checkOptions(options: ConvertPresetOptions): void {
   const format = conversionFormats.find(({name}) => name === to);
   if (!format) {
     const names = conversionFormats.map(({name}) => `"${name}"`);
-    throw new ValueError(`Expected to: ${names.join(' or ')}. Received: ${show(to)}.`);
+    throw new ValueError(`Expected to: ${names.slice(0, -1).join(', ')} or ${names.at(-1)}. Received: ${show(to)}.`);
   }
   const {dtypes, dtypesNote} = format;
   if (dtype !== undefined && !dtypes.includes(dtype)) {
@@ -124,7 +171,7 @@ function checkOptions(options: ConvertPresetOptions): void {
     throw new ValueError(`Expected dtype to be one of ${dtypes.join(', ')}. Received: ${show(dtype)}.${why}`);
   }
   for (const other of conversionFormats) {
-    const extra = other === format ? undefined : other.options.find(name => name in options && options[name as never]);
+    const extra = other.options.find(name => !format.options.includes(name) && options[name as never]);
     if (extra === undefined) continue;
     const own = format.options.length ? `has ${format.options.join(', ')}` : 'has no options';
     throw new ValueError(
@@ -166,7 +213,8 @@ class NamingSink implements PresetSink {
 /** Contents of `config.json`. The dtype can be int8 or int4 only in formats that Keras does not read. */
 function backboneFile(backbone: Gemma3Backbone, {to}: ConvertPresetOptions): JsonObject {
   const {dtype} = backbone.config;
-  const integers = (dtype === 'int8' || dtype === 'int4') && writerOf(to).dtypes.includes(dtype);
+  const {dtypes, takesIntegers} = writerOf(to);
+  const integers = (dtype === 'int8' || dtype === 'int4') && (takesIntegers || dtypes.includes(dtype));
   const file = backboneObject(backbone, integers ? 'float32' : undefined);
   return integers ? {...file, config: {...(file.config as JsonObject), dtype: dtypePolicy(dtype)}} : file;
 }
@@ -184,12 +232,6 @@ function topologyOf(backbone: Gemma3Backbone, task: string | undefined): unknown
 /** Opens the values of a weight. `path` is its path in Keras' files. */
 type Opener = (weight: AnyWeight, path: string) => OpenValues;
 
-/** Opens values as they are stored. */
-const opener =
-  ({variables, keyOf}: StoredWeights): Opener =>
-  (weight, path) =>
-    variables.get(keyOf(path, weight))!.stream();
-
 /** Opens the same values with LoRA merged. */
 function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener {
   const kernels = new Map(adapters.map(adapter => [adapter.layer.adapted, adapter]));
@@ -202,16 +244,30 @@ function withLora(open: Opener, adapters: readonly LayerAdapter[] = []): Opener 
   };
 }
 
-/** Copies the other files of the preset. Only the dtype of a task's backbone changes. */
-async function writeCompanions(checkpoint: Checkpoint, sink: PresetSink, dtype: JsonObject): Promise<void> {
+/** The configuration of a part. Only the dtype of the backbone changes, which a task repeats. */
+async function configOf(
+  part: CheckpointPart,
+  backbone: Gemma3Backbone,
+  checkpoint: Checkpoint,
+  options: ConvertPresetOptions,
+): Promise<SerializedObject | null> {
+  if (part === 'backbone') return backboneFile(backbone, options) as SerializedObject;
+  const found = await checkpoint.config(part);
+  const inside = found?.config.backbone;
+  if (part === 'task' && isObject(inside) && isObject(inside.config)) {
+    inside.config.dtype = (backboneFile(backbone, options).config as JsonObject).dtype!;
+  }
+  return found;
+}
+
+/** Copies the other files of the preset. */
+async function writeCompanions(
+  checkpoint: Checkpoint,
+  sink: PresetSink,
+  config: (part: CheckpointPart) => Promise<SerializedObject | null>,
+): Promise<void> {
   for await (const {path, bytes} of checkpoint.companions()) {
-    if (path !== 'task.json') {
-      await writeAll(sink, path, bytes);
-      continue;
-    }
-    const task = (await checkpoint.config('task'))!;
-    const {backbone} = task.config;
-    if (isObject(backbone) && isObject(backbone.config)) backbone.config.dtype = dtype;
-    await writeJson(sink, path, task);
+    if (path === 'task.json') await writeJson(sink, path, (await config('task'))!);
+    else await writeAll(sink, path, bytes);
   }
 }

@@ -1,28 +1,30 @@
 /** The formats that `convertPreset` writes: those of `src/checkpoints/all.ts` that have a writer. */
 import {checkpointFormats} from '../src/checkpoints/all';
 import {type CheckpointFormat, type CheckpointWriter} from '../src/checkpoints/checkpoint';
-import {type WeightFormat} from '../src/weights/dtype';
 
 type Written = Extract<(typeof checkpointFormats)[number], {writer: CheckpointWriter}>;
 
 /** Name of a format that `convertPreset` writes. */
 export type ConversionFormat = Written['name'];
 
+/** A dtype in which `convertPreset` can store weights; `conversionFormats` says which of them each format has. */
+export type ConversionDtype = Written['writer']['dtypes'][number];
+
 type Intersection<Union> = (Union extends unknown ? (value: Union) => void : never) extends (value: infer All) => void
   ? All
   : never;
 
 /** The options of all writers. */
-export type WriterOptions = Intersection<Parameters<Written['writer']['write']>[2]>;
+export type WriterOptions = Omit<Intersection<Parameters<Written['writer']['write']>[2]>, 'dtype' | 'file'>;
 
 /** A format that `convertPreset` writes. */
 export interface ConversionFormatInfo {
   name: ConversionFormat;
   /** Dtypes in which weights can be stored. */
-  dtypes: readonly WeightFormat[];
+  dtypes: readonly ConversionDtype[];
   /** Explains in errors why other dtypes are not written. */
   dtypesNote?: string;
-  /** Names of the options that only this format has. */
+  /** Names of the options that this format has, and not all. */
   options: readonly string[];
 }
 
@@ -32,7 +34,12 @@ const formats: readonly CheckpointFormat[] = checkpointFormats;
 export const conversionFormats: readonly ConversionFormatInfo[] = formats.flatMap(({name, writer}) => {
   if (!writer) return [];
   const {dtypes, dtypesNote, options} = writer;
-  return [{name: name as ConversionFormat, dtypes, ...(dtypesNote !== undefined && {dtypesNote}), options}];
+  return [
+    {
+      ...{name: name as ConversionFormat, dtypes: dtypes as ConversionDtype[], options},
+      ...(dtypesNote !== undefined && {dtypesNote}),
+    },
+  ];
 });
 
 /** The writer of a format. */

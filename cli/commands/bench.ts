@@ -2,15 +2,24 @@
 import {cpus} from 'node:os';
 import {setImmediate} from 'node:timers/promises';
 import {type Command} from 'commander';
-import type {BackendName, Gemma3CausalLM} from 'tfjs-gemma3';
+import type {BackendName, FromPresetOptions, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
-import {backendOption, type Choices, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
+import {
+  backendOption,
+  type Choices,
+  dtypeOption,
+  positiveInteger,
+  presetOption,
+  refuseThreads,
+  threadsOption,
+  TINY,
+} from '../support/options';
 
 interface BenchOptions {
   preset?: string;
   backend: BackendName;
-  dtype?: string;
+  dtype?: FromPresetOptions['dtype'];
   threads?: number;
   prompt: number;
   tokens: number;
@@ -25,20 +34,14 @@ export function addBench(program: Command, io: Io, {backends}: Choices): void {
     .addOption(presetOption())
     .addOption(backendOption(backends))
     .addOption(dtypeOption())
-    .option(
-      '--threads <number>',
-      'number of threads of the backend simd (default: the number of cores, at most 8)',
-      positiveInteger,
-    )
+    .addOption(threadsOption())
     .option('--prompt <tokens>', 'length of the prompt', positiveInteger, 32)
     .option('--tokens <tokens>', 'number of tokens to generate', positiveInteger, 32)
     .option('--runs <number>', 'number of runs; the medians are shown', positiveInteger, 3)
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  $ gemma3 bench --preset ./gemma3_270m --tokens 64\n')
     .action((options: BenchOptions) => {
-      if (options.threads !== undefined && options.backend === 'cpu') {
-        command.error("error: option '--threads' has no effect with '--backend cpu'. Leave out one of them.");
-      }
+      refuseThreads(options, message => command.error(`error: ${message}`));
       return bench(options, io);
     });
 }

@@ -1,22 +1,24 @@
 /** `gemma3 chat`: a conversation on a terminal or in a pipe, with one cache for all turns. */
 import {createInterface, type Interface} from 'node:readline';
 import {type Command} from 'commander';
-import type {ChatSession, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
-import {checkImages, refuseTextOnly} from '../support/images';
+import type {ChatSession, Ending, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import {describeEnding} from '../support/format';
+import {checkImages, type ImageOptions, loadPreprocessor, refuseTextOnly} from '../support/images';
 import {type Io} from '../support/io';
 import {meter} from '../support/meter';
 import {addModelOptions, modelLoader, type ModelOptions} from '../support/model_options';
-import {type Choices, collect, positiveInteger, TINY} from '../support/options';
+import {type Choices, collect, imageOrientationOption, positiveInteger, TINY} from '../support/options';
 
-interface ChatOptions extends ModelOptions {
+interface ChatOptions extends ModelOptions, ImageOptions {
   system?: string;
   maxLength?: number;
   maxNewTokens?: number;
   stop?: string[];
+  details?: boolean;
   json?: boolean;
 }
 
-const COMMANDS_HELP = `  /image FILE   attach a PNG or JPEG file to the next question
+const COMMANDS_HELP = `  /image FILE   attach an image file, or its address, to the next question
   /again        answer the last question again
   /clear        forget the conversation
   /help         show these commands
@@ -39,6 +41,7 @@ export function addChat(program: Command, io: Io, {backends}: Choices): void {
   const command = program.command('chat').description("hold a conversation with Gemma's chat template");
   addModelOptions(command, backends)
     .option('--system <text>', 'instructions for the model, before the first turn')
+    .addOption(imageOrientationOption())
     .option('--max-length <tokens>', "maximum length of the conversation (default: the preset's)", positiveInteger)
     .option(
       '--max-new-tokens <tokens>',
@@ -46,10 +49,17 @@ export function addChat(program: Command, io: Io, {backends}: Choices): void {
       positiveInteger,
     )
     .option('--stop <text>', 'end an answer before this text; may be repeated', collect)
-    .option('--json', 'print one JSON object per turn: text, token counts and seconds')
+    .option('--details', 'also print to standard error why each answer ended, and its numbers of tokens')
+    .option('--json', 'print one JSON object per turn: text, why it ended, token counts and seconds')
     .addHelpText('after', EXAMPLES);
   command.action(async (options: ChatOptions) => {
-    const {lm, dispose} = await modelLoader(options, io, message => command.error(`error: ${message}`))();
+    const refuse = (message: string): never => command.error(`error: ${message}`);
+    if (options.details && options.json) {
+      refuse("option '--details' has no effect with '--json', which prints the same. Leave out one of them.");
+    }
+    const load = modelLoader(options, io, refuse);
+    const preprocessor = options.imageOrientation && (await loadPreprocessor(options.preset ?? TINY, options));
+    const {lm, dispose} = await load(preprocessor && {preprocessor});
     try {
       await new Conversation(lm, options, io).run();
     } finally {
@@ -63,6 +73,8 @@ class Conversation {
   private readonly chat: ChatSession;
   private readonly terminal: boolean;
   private answering: AbortController | null = null;
+  /** How the last answer ended. */
+  private ending: Ending | undefined;
   /** Image files attached to the next question. */
   private images: string[] = [];
 
@@ -119,7 +131,8 @@ class Conversation {
 
   private async handle(line: string): Promise<void> {
     const {chat} = this;
-    const options = {maxNewTokens: this.options.maxNewTokens, stopStrings: this.options.stop};
+    const onFinish = (ending: Ending) => (this.ending = ending);
+    const options = {maxNewTokens: this.options.maxNewTokens, stopStrings: this.options.stop, onFinish};
     const [command] = /^\/\w+/.exec(line) ?? [];
     if (command === '/clear') {
       chat.clear();
@@ -155,6 +168,7 @@ class Conversation {
     this.answering = new AbortController();
     const {signal} = this.answering;
     const stop = meter(this.lm.sampler);
+    this.ending = undefined;
     let text = '';
     try {
       for await (const piece of start(signal)) {
@@ -165,13 +179,21 @@ class Conversation {
       if (!signal.aborted || io.signal.aborted) throw this.explained(error);
     } finally {
       this.answering = null;
+      const ending = this.lastEnding();
       const {newTokens, prefillSeconds, decodeSeconds} = stop();
       const counts = {promptTokens: chat.promptLength, reusedTokens: chat.reused, newTokens};
       if (this.options.json && (text || newTokens)) {
-        io.stdout.write(`${JSON.stringify({text, ...counts, prefillSeconds, decodeSeconds})}\n`);
+        const {finishReason} = ending ?? {};
+        io.stdout.write(`${JSON.stringify({text, finishReason, ...counts, prefillSeconds, decodeSeconds})}\n`);
       } else if (text || newTokens) io.stdout.write('\n');
+      if (this.options.details && ending) this.warn(describeEnding(ending));
     }
     if (chat.length >= chat.maxLength) this.warn(this.full());
+  }
+
+  /** A function, since the compiler does not know that the answer sets it. */
+  private lastEnding(): Ending | undefined {
+    return this.ending;
   }
 
   /** Replaces the error for a full conversation with one that names the options of this command. */

@@ -1,12 +1,11 @@
 /** `gemma3 embed`: prints the embeddings of texts. */
-import {addAbortSignal} from 'node:stream';
-import {text as readText} from 'node:stream/consumers';
 import {type Command, Option} from 'commander';
-import type {BackendName, PoolingMode} from 'tfjs-gemma3';
+import type {BackendName, FromPresetOptions, PoolingMode} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {backendOption, type Choices, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
 import {withLoadingBar} from '../support/progress';
+import {readStdin} from '../support/utf8';
 
 interface EmbedOptions {
   preset?: string;
@@ -14,8 +13,9 @@ interface EmbedOptions {
   /** False for --no-normalize. */
   normalize: boolean;
   batchSize?: number;
+  prompt?: string;
   similarity?: boolean;
-  dtype?: string;
+  dtype?: FromPresetOptions['dtype'];
   backend: BackendName;
   json?: boolean;
 }
@@ -47,6 +47,10 @@ export function addEmbed(program: Command, io: Io, {backends}: Choices): void {
     )
     .option('--no-normalize', 'do not scale vectors to length 1')
     .option('--batch-size <texts>', 'number of texts to process at once (default: 32)', positiveInteger)
+    .option(
+      '--prompt <name>',
+      'what the texts are, such as query or document: one of the prompts that the model was trained with',
+    )
     .option('--similarity', 'print the dot products of all pairs of texts instead of the vectors')
     .addOption(dtypeOption())
     .addOption(backendOption(backends))
@@ -64,13 +68,13 @@ async function embed(command: Command, args: readonly string[], options: EmbedOp
   const {Gemma3TextEmbedder, useBackend} = await import('tfjs-gemma3');
   const backend = await useBackend(options.backend);
   const {signal} = io;
-  const embedder = await withLoadingBar(io, onProgress =>
+  const embedder = await withLoadingBar(io, bars =>
     Gemma3TextEmbedder.fromPreset(options.preset ?? TINY, {
       ...(options.dtype !== undefined && {dtype: options.dtype}),
       ...(options.pooling !== undefined && {poolingMode: options.pooling}),
       ...(!options.normalize && {normalize: false}),
       signal,
-      onProgress,
+      ...bars,
     }),
   );
   try {
@@ -78,10 +82,18 @@ async function embed(command: Command, args: readonly string[], options: EmbedOp
     const vectors = await embedder.encodeText(texts, {
       signal,
       ...(options.batchSize && {batchSize: options.batchSize}),
+      ...(options.prompt !== undefined && {promptName: options.prompt}),
     });
     const seconds = (performance.now() - started) / 1000;
     const products = options.similarity ? embedder.similarity(vectors, vectors) : null;
     const embeddings = rounded(await vectors.array());
+    const wrong = embeddings.findIndex(vector => !vector.every(Number.isFinite));
+    if (wrong >= 0) {
+      throw new Error(
+        `Expected embeddings of finite numbers. Received: NaN or infinity for text ${wrong + 1}. ` +
+          'Weights of the preset are damaged, or those of a training that diverged.',
+      );
+    }
     const similarity = products && rounded(await products.array());
     vectors.dispose();
     products?.dispose();
@@ -112,7 +124,7 @@ async function readTexts(
   const dashes = args.filter(text => text === '-').length;
   if (dashes === 0) return args;
   if (dashes > 1) refuse('standard input can be read only once. Pass one -.');
-  const lines = (await readText(addAbortSignal(io.signal, io.stdin))).split(/\r?\n/).filter(Boolean);
+  const lines = (await readStdin(io)).split(/\r?\n/).filter(Boolean);
   const texts = args.flatMap(text => (text === '-' ? lines : [text]));
   return texts.length ? texts : refuse("missing argument 'TEXT': standard input was empty.");
 }

@@ -1,7 +1,9 @@
-/** `gemma3 finetune`: trains LoRA on examples in a JSON Lines file. */
+/** `gemma3 finetune`: trains LoRA on examples in a file. */
+import {fileURLToPath} from 'node:url';
 import {type Command, Option} from 'commander';
-import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {BackendName, FromPresetOptions, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {formatCount, plural} from '../support/format';
+import {type ImageOptions, loadPreprocessor} from '../support/images';
 import {type Io, printJson} from '../support/io';
 import {
   backendOption,
@@ -9,6 +11,7 @@ import {
   collect,
   dtypeOption,
   fraction,
+  imageOrientationOption,
   integer,
   positiveInteger,
   positiveNumber,
@@ -19,7 +22,7 @@ import {type Example, readExamples, trainingTexts} from '../support/training_dat
 import {type StepLogs, TrainingProgress} from '../support/training_progress';
 import {exists, type Report, RunFiles, type Settings} from '../support/training_run';
 
-interface FinetuneOptions {
+interface FinetuneOptions extends ImageOptions {
   preset: string;
   data: string;
   validation?: string;
@@ -41,7 +44,7 @@ interface FinetuneOptions {
   chat?: boolean;
   recompute?: boolean;
   seed: number;
-  dtype?: string;
+  dtype?: FromPresetOptions['dtype'];
   backend: BackendName;
   checkpointEvery: number;
   resume?: boolean;
@@ -50,9 +53,15 @@ interface FinetuneOptions {
 }
 
 const EXAMPLES = `
-The --data file has one example per line: {"prompt": "…", "response": "…"}. The model learns to write the response after the
-prompt, and to end the text after it. Nothing is inserted between the two, so include the space or line break that separates
-them. Add images with "image": "FILE" or "images": ["FILE", …]; paths are relative to the --data file. In the prompt, each
+The --data file is JSON Lines (one object per line), a JSON array of objects, or CSV with column names in its first line,
+separated by commas, semicolons or tabs. The command sees which it is, and says so. Its objects or rows have the keys:
+  prompt, response               The model learns to write the response after the prompt, and to end the text after it. Nothing
+                                 is inserted between the two, so include the space or line break that separates them, or use
+                                 --chat. Also under the names completion, prompts and responses; several responses in a list.
+  messages                       A conversation, [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …].
+                                 The model learns each answer after everything before it, in Gemma's chat template.
+  instruction, [input,] output   As one question and its answer, in Gemma's chat template.
+Add images with "image": "FILE" or "images": ["FILE", …]; paths are relative to the --data file. In the prompt, each
 <start_of_image> marks the position of one image; without any, images are placed before the prompt.
 
 KerasHub can read the output NAME.lora.h5 too. Next to it the command writes NAME.report.json and the chart NAME.loss.svg, and
@@ -62,6 +71,7 @@ bit.
 Examples:
   $ gemma3 finetune --preset ./gemma3_270m --data emails.jsonl --output emails.lora.h5
   $ gemma3 finetune --preset ./gemma3_270m --data emails.jsonl --output emails.lora.h5 --resume
+  $ gemma3 finetune --preset ./gemma3_270m --data answers.csv --chat --output answers.lora.h5
   $ gemma3 generate --preset ./gemma3_270m --lora emails.lora.h5 "Ada Lovelace, example.org ->"
 `;
 
@@ -69,7 +79,7 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
   const command = program
     .command('finetune')
     .description('train LoRA on examples')
-    .requiredOption('--data <file>', 'training examples, one JSON object per line')
+    .requiredOption('--data <file>', 'training examples: JSON Lines, a JSON array or CSV')
     .requiredOption('--output <file>', 'file to write, NAME.lora.h5')
     .option('--preset <preset>', 'folder, URL or name of a preset', TINY)
     .option('--validation <file>', 'more examples, on which to measure the loss after each epoch')
@@ -103,6 +113,7 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
       "maximum length of prompt and response together (default: the preset's)",
       positiveInteger,
     )
+    .addOption(imageOrientationOption())
     .option('--truncate', 'cut longer examples instead of stopping with an error')
     .option('--chat', "format prompts and responses as turns of Gemma's chat template")
     .option('--recompute', 'compute activations twice, which needs less memory but a third more time')
@@ -126,6 +137,7 @@ function settingsOf(options: FinetuneOptions): Settings {
     alpha: null,
     accumulate: null,
     maxLength: null,
+    imageOrientation: null,
     dtype: null,
   };
   const flags = {truncate: false, chat: false, recompute: false};
@@ -142,28 +154,35 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   if (options.accumulate === 1) {
     refuse("option '--accumulate' expected at least 2. Received: 1. Leave it out to update weights at every step.");
   }
-  const files = new RunFiles(options.output);
+  const files = new RunFiles(/^file:\/\//.test(options.output) ? fileURLToPath(options.output) : options.output);
   const settings = settingsOf(options);
   if (!options.resume && !options.force) await refuseExisting(files);
   const previous = options.resume ? await files.load(settings) : null;
-  const examples = await readExamples(options.data);
-  const validationExamples = options.validation === undefined ? [] : await readExamples(options.validation);
+  const descriptions: string[] = [];
+  const read = async (path: string) => {
+    const {examples, description} = await readExamples(path);
+    descriptions.push(description);
+    return examples;
+  };
+  const examples = await read(options.data);
+  const validationExamples = options.validation === undefined ? [] : await read(options.validation);
 
-  const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, useBackend} = await import('tfjs-gemma3');
+  if (options.imageOrientation && ![...examples, ...validationExamples].some(({images}) => images.length > 0)) {
+    refuse("option '--image-orientation' has no effect without images in the examples. Leave it out.");
+  }
+  const {Gemma3CausalLM, useBackend} = await import('tfjs-gemma3');
   const backend = await useBackend(options.backend);
-  const {maxLength: sequenceLength} = options;
-  const preprocessor = await Gemma3CausalLMPreprocessor.fromPreset(
-    options.preset,
-    sequenceLength ? {sequenceLength} : {},
-  );
+  const {imageOrientation, maxLength: sequenceLength} = options;
+  const preprocessor = await loadPreprocessor(options.preset, {imageOrientation, sequenceLength});
   const [data, validation] = await Promise.all([
     prepareExamples(examples, options.data, preprocessor, options),
     prepareExamples(validationExamples, options.validation ?? '', preprocessor, options),
   ]);
   await files.prepare();
+  if (!options.json) io.stderr.write(descriptions.map(text => `${text}\n`).join(''));
   const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-  const lm = await withLoadingBar(io, onProgress =>
-    Gemma3CausalLM.fromPreset(options.preset, {...dtype, preprocessor, signal: io.signal, onProgress}),
+  const lm = await withLoadingBar(io, bars =>
+    Gemma3CausalLM.fromPreset(options.preset, {...dtype, preprocessor, signal: io.signal, ...bars}),
   );
   try {
     await new Run(lm, options, files, io, settings, backend, previous).train(data, validation);
@@ -208,7 +227,7 @@ async function prepareExamples(
     if (images.length && !prompt.includes(tokenizer.startOfImageToken)) {
       prompt = `${tokenizer.startOfImageToken.repeat(images.length)} ${prompt}`;
     }
-    if (!chat) return {...example, prompt};
+    if (!chat || example.templated) return {...example, prompt};
     const template = {addGenerationPrompt: true, allowControlTokens: true};
     return {
       ...example,
@@ -295,10 +314,15 @@ class Run {
       optimizer.dispose();
     }
     progress.end();
-    await lm.backbone.saveLoraWeights(files.output);
-    this.updateSeconds();
-    report.finished = true;
-    await files.finish(report);
+    try {
+      await lm.backbone.saveLoraWeights(files.output);
+      this.updateSeconds();
+      report.finished = true;
+      await files.finish(report);
+    } catch (error) {
+      await this.printHowToContinue('All steps are done, but their result was not saved.');
+      throw error;
+    }
     this.printSummary();
   }
 
@@ -359,17 +383,31 @@ class Run {
     this.report.seconds = this.secondsBefore + (performance.now() - this.started) / 1000;
   }
 
-  /** Saves the state and weights of a run that ends early, and prints how to continue it. */
+  /** Saves the state and weights of a run that ends early, as far as possible, and prints how to continue it. */
   private async saveInterrupted(error: unknown): Promise<void> {
     const {files, progress, report, io} = this;
     progress.end();
     if (!this.stepped) return;
-    await this.checkpoint();
-    await this.lm.backbone.saveLoraWeights(files.output);
+    const failures = new Set<string>();
+    const succeeds = (saving: Promise<void>) =>
+      saving.then(() => true).catch((failure: Error) => !failures.add(failure.message));
+    await succeeds(this.checkpoint());
+    // Smaller than the checkpoint, so it may fit where the checkpoint does not.
+    const saved = await succeeds(this.lm.backbone.saveLoraWeights(files.output));
     const why = io.signal.aborted ? 'Interrupted' : `Stopped (${(error as Error).name})`;
-    progress.print(
-      `${why} after step ${report.losses.length}. "${files.output}" holds the weights of that step. Use --resume to continue.`,
-    );
+    const what = saved
+      ? `"${files.output}" holds the weights of that step.`
+      : `The weights of that step could not be saved in "${files.output}".`;
+    failures.delete((error as Error).message);
+    for (const failure of failures) progress.print(failure);
+    await this.printHowToContinue(`${why} after step ${report.losses.length}. ${what}`);
+  }
+
+  private async printHowToContinue(what: string): Promise<void> {
+    const how = (await exists(this.files.checkpoint))
+      ? 'Use --resume to continue.'
+      : 'There is no checkpoint to resume from.';
+    this.progress.print(`${what} ${how}`);
   }
 
   private printSummary(): void {

@@ -10,12 +10,13 @@ interface InspectOptions {
 }
 
 const EXAMPLES = `
-PRESET is a folder, a URL or a name. No weights are loaded. The names that "gemma3 presets" lists work even without files.
+PRESET is a folder, a .gguf or .keras file, a URL or a name. No weights are loaded or downloaded. The names that "gemma3 presets" lists work even without files.
 
 Examples:
   $ gemma3 inspect gemma3_tiny
   $ gemma3 inspect gemma3_27b
   $ gemma3 inspect ./gemma3_270m --variables
+  $ gemma3 inspect hf://google/gemma-3-270m-it
 `;
 
 export function addInspect(program: Command, io: Io): void {
@@ -113,7 +114,10 @@ function oneOfEachKind(all: readonly Variable[]): {variable: Variable; count: nu
   for (const variable of all) {
     const short = variable.path.replace(/(^|\/)layers\//g, '$1');
     // The first block in a file has no number: `gemma3_decoder_block`, then `gemma3_decoder_block_1`.
-    const path = short.replace(/(^|\/)(\w*?_block|resblocks\/\w*?)(_\d+)?(?=\/)/g, '$1$2_*');
+    const path = short
+      .replace(/(^|\/)(\w*?_block|resblocks\/\w*?)(_\d+)?(?=\/)/g, '$1$2_*')
+      // Names of other programs: `model.layers.0.mlp.up_proj.weight`.
+      .replace(/\.\d+\./g, '.*.');
     const key = `${path} ${variable.shape.join()} ${variable.dtype}`;
     const kind = kinds.get(key);
     if (kind) kinds.set(key, {variable: {...variable, path}, count: kind.count + 1});

@@ -15,7 +15,8 @@ interface Row {
 }
 
 const HELP = `
-The files of ${TINY} ship with the package. Download the other presets with kagglehub and pass the path of their folder.
+The files of ${TINY} ship with the package. The other presets are downloaded from Kaggle when they are
+first used. Accept their licence there, and see "gemma3 download --help" for credentials.
 
 Example:
   $ gemma3 presets

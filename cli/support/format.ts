@@ -1,4 +1,5 @@
-/** Numbers and tables as text. */
+/** Numbers, tables and endings as text. */
+import type {Ending} from 'tfjs-gemma3';
 
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US');
@@ -24,3 +25,14 @@ export interface TableOptions {
   /** Indices of right-aligned columns. */
   right?: readonly number[];
 }
+
+const REASONS = {
+  stop: 'at the end of the text, of a turn or at a stop text',
+  length: 'at the maximum length',
+  aborted: 'when it was interrupted',
+} as const;
+
+/** How a text ended, in one line. */
+export const describeEnding = ({finishReason, usage: {promptTokens, newTokens}}: Ending): string =>
+  `Ended ${REASONS[finishReason]} (${finishReason}): ${plural(promptTokens, 'token')} in the prompt, ` +
+  `${plural(newTokens, 'new token')}.`;

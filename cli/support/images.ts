@@ -1,5 +1,5 @@
 /** Checks of prompts with images, which run before a model is loaded. */
-import type {BackendName, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {BackendName, Gemma3CausalLMPreprocessor, ImageOrientation} from 'tfjs-gemma3';
 
 /** A prompt and the paths of its images. */
 export interface ImagePrompt {
@@ -7,15 +7,41 @@ export interface ImagePrompt {
   images: string[];
 }
 
+/** Options of the commands that read images. */
+export interface ImageOptions {
+  imageOrientation?: ImageOrientation;
+}
+
+/**
+ * Loads the preprocessor of a preset.
+ *
+ * @throws ValueError for an `imageOrientation` if the preset is text-only.
+ */
+export async function loadPreprocessor(
+  preset: string,
+  {imageOrientation, sequenceLength}: ImageOptions & {sequenceLength?: number} = {},
+): Promise<Gemma3CausalLMPreprocessor> {
+  const {Gemma3CausalLMPreprocessor, Gemma3ImageConverter} = await import('tfjs-gemma3');
+  const imageConverter = imageOrientation && (await Gemma3ImageConverter.fromPreset(preset, {imageOrientation}));
+  return Gemma3CausalLMPreprocessor.fromPreset(preset, {
+    ...(sequenceLength !== undefined && {sequenceLength}),
+    ...(imageConverter && {imageConverter}),
+  });
+}
+
 /**
  * Loads the preprocessor of a preset that accepts images.
  *
  * @throws Error for a text-only preset.
  */
-export async function imagePreprocessor(preset: string, backend: BackendName): Promise<Gemma3CausalLMPreprocessor> {
-  const {Gemma3CausalLMPreprocessor, useBackend} = await import('tfjs-gemma3');
-  await useBackend(backend);
-  const preprocessor = await Gemma3CausalLMPreprocessor.fromPreset(preset);
+export async function imagePreprocessor(
+  preset: string,
+  backend: BackendName,
+  {threads, ...options}: ImageOptions & {threads?: number},
+): Promise<Gemma3CausalLMPreprocessor> {
+  const {useBackend} = await import('tfjs-gemma3');
+  await useBackend(backend, threads ? {threads} : {});
+  const preprocessor = await loadPreprocessor(preset, options);
   refuseTextOnly(preprocessor, preset, 'Leave out --image.');
   return preprocessor;
 }

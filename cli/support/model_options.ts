@@ -1,6 +1,6 @@
 /** Options of the commands that load a model and generate text. */
 import {type Command, Option} from 'commander';
-import type {BackendName, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {BackendName, FromPresetOptions, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {type Io} from './io';
 import {
   backendOption,
@@ -11,6 +11,8 @@ import {
   positiveNumber,
   presetOption,
   probability,
+  refuseThreads,
+  threadsOption,
   TINY,
 } from './options';
 import {withLoadingBar} from './progress';
@@ -18,14 +20,17 @@ import {createSampler, resolveSampler, type SamplerOptions, SAMPLERS} from './sa
 
 export interface ModelOptions extends SamplerOptions {
   preset?: string;
+  weights?: string;
   lora?: string;
-  dtype?: string;
+  dtype?: FromPresetOptions['dtype'];
   backend: BackendName;
+  threads?: number;
 }
 
 export function addModelOptions(command: Command, backends: readonly BackendName[]): Command {
   return command
     .addOption(presetOption())
+    .option('--weights <file>', "a .weights.h5 file with the weights, in place of the preset's own")
     .option('--lora <file>', 'LoRA weights, a .lora.h5 file, to merge into the model')
     .addOption(
       new Option(
@@ -63,7 +68,8 @@ export function addModelOptions(command: Command, backends: readonly BackendName
     )
     .option('--draft <preset>', 'a smaller model that proposes tokens (speculative); no faster on CPUs')
     .addOption(dtypeOption())
-    .addOption(backendOption(backends));
+    .addOption(backendOption(backends))
+    .addOption(threadsOption());
 }
 
 export interface LoadedModel {
@@ -83,16 +89,16 @@ export function modelLoader(
   io: Io,
   refuse: (message: string) => never,
 ): (parts?: {preprocessor?: Gemma3CausalLMPreprocessor}) => Promise<LoadedModel> {
+  refuseThreads(options, refuse);
   const chosen = resolveSampler(options, refuse);
   return async (parts = {}) => {
     const {Gemma3CausalLM, samplers, useBackend} = await import('tfjs-gemma3');
-    const backend = await useBackend(options.backend);
+    const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
     const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-    const load = (preset: string, parts: {preprocessor?: Gemma3CausalLMPreprocessor}) =>
-      withLoadingBar(io, onProgress =>
-        Gemma3CausalLM.fromPreset(preset, {...dtype, ...parts, signal: io.signal, onProgress}),
-      );
-    const lm = await load(options.preset ?? TINY, parts);
+    const load = (preset: string, parts: {preprocessor?: Gemma3CausalLMPreprocessor; weights?: string}) =>
+      withLoadingBar(io, bars => Gemma3CausalLM.fromPreset(preset, {...dtype, ...parts, signal: io.signal, ...bars}));
+    const weights = options.weights === undefined ? {} : {weights: options.weights};
+    const lm = await load(options.preset ?? TINY, {...parts, ...weights});
     const models = [lm];
     const dispose = () => models.forEach(model => model.dispose());
     try {

@@ -15,15 +15,39 @@ export const TINY = 'gemma3_tiny';
 export const DTYPES = ['float32', 'bfloat16', 'int8', 'int4'] as const;
 
 export const presetOption = (): Option =>
-  new Option('--preset <preset>', `folder, URL or name of a preset (default: "${TINY}", which ships with the package)`);
+  new Option(
+    '--preset <preset>',
+    `folder, URL or name of a preset, or a model on a hub (default: "${TINY}", which ships with the package)`,
+  );
 
-export const dtypeOption = (weights = 'weights'): Option =>
-  new Option('--dtype <dtype>', `format in which ${weights} are stored (default: the preset's)`).choices(DTYPES);
+export const dtypeOption = (weights = 'weights', dtypes: readonly string[] = DTYPES): Option =>
+  new Option('--dtype <dtype>', `format in which ${weights} are stored (default: the preset's)`).choices(dtypes);
 
 export const backendOption = (backends: readonly BackendName[]): Option =>
   new Option('--backend <name>', 'compute backend; "gemma3 doctor" shows which ones work')
     .choices(backends)
     .default('auto');
+
+export const threadsOption = (): Option =>
+  new Option(
+    '--threads <number>',
+    'number of threads of the backend simd (default: the number of cores, at most 8)',
+  ).argParser(positiveInteger);
+
+/** @param refuse must throw. */
+export function refuseThreads(
+  {threads, backend}: {threads?: number; backend: BackendName},
+  refuse: (message: string) => never,
+): void {
+  if (threads === undefined || backend !== 'cpu') return;
+  refuse("option '--threads' has no effect with '--backend cpu'. Leave out one of them.");
+}
+
+export const imageOrientationOption = (): Option =>
+  new Option(
+    '--image-orientation <how>',
+    'turn images as their EXIF metadata says, or read them as they are stored (default: as the preset says, else "from-image")',
+  ).choices(['from-image', 'none']);
 
 function parseInteger(text: string, pattern: RegExp, least: number, expected: string): number {
   const value = Number(text);

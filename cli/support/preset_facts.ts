@@ -48,7 +48,7 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
   try {
     const config = checkpoint ? (await checkpoint.config('backbone', 'Gemma3Backbone'))!.config : entry!.config;
     const {layout, stored} = await storedVariables(checkpoint);
-    const {declared, memory, cache, problem} = build(config, tfjsGemma3);
+    const {declared, memory, cache, problem} = build(await known(config, checkpoint, tfjsGemma3), tfjsGemma3);
     const variables = stored.length ? stored : declared;
     const count = variables.reduce((sum, {shape}) => sum + util.sizeFromShape(shape), 0);
     return {
@@ -66,13 +66,32 @@ export async function presetFacts(preset: string): Promise<PresetFacts> {
   }
 }
 
+/** The configuration without keys that `fromPreset` ignores with a warning. */
+async function known(
+  config: object,
+  checkpoint: library.files.Checkpoint | undefined,
+  {Gemma3Backbone}: Library,
+): Promise<object> {
+  try {
+    const backbone = await Gemma3Backbone.fromPreset(checkpoint!, {loadWeights: false});
+    const complete = backbone.getConfig();
+    backbone.dispose();
+    return complete;
+  } catch {
+    // No files, or no model: `build` says why.
+    return config;
+  }
+}
+
 /** The open preset, or undefined for a KerasHub name without files on this machine. */
 async function openFiles(
   preset: string,
   {files, Gemma3Backbone}: Library,
 ): Promise<library.files.Checkpoint | undefined> {
   try {
-    return await files.openCheckpoint(preset);
+    // The registry knows the architecture. Of other models, the beginnings of files are read where they are.
+    const isKnown = Object.hasOwn(Gemma3Backbone.presets, preset);
+    return await files.openCheckpoint(preset, {download: false, ...(isKnown && {offline: true})});
   } catch (error) {
     if (Object.hasOwn(Gemma3Backbone.presets, preset)) return undefined;
     throw error;

@@ -33,6 +33,24 @@ async function replaceFile(path: string, content: string | Uint8Array): Promise<
   }
 }
 
+/** @throws Error for a file that `RunFiles` did not write, or a damaged one. */
+function parseReport(text: string, path: string): Report {
+  let report: Partial<Report> | null = null;
+  try {
+    report = JSON.parse(text) as Partial<Report> | null;
+  } catch {
+    // Reported below.
+  }
+  const {settings, losses, epochs} = report ?? {};
+  if (typeof settings === 'object' && settings && Array.isArray(losses) && Array.isArray(epochs)) {
+    return report as Report;
+  }
+  throw new Error(
+    `Expected the report of an interrupted run in "${path}". Received: other contents. The file is damaged: ` +
+      'use --force to start over.',
+  );
+}
+
 export const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
 /** The files of a run, named after its output `NAME.lora.h5`. */
@@ -101,9 +119,9 @@ export class RunFiles {
         `Expected a run to resume, in "${this.checkpoint}" and "${this.report}". Received: none. Leave out --resume to start one.`,
       );
     }
-    const report = JSON.parse(await readFile(this.report, 'utf8')) as Report;
+    const report = parseReport(await readFile(this.report, 'utf8'), this.report);
     const different = Object.keys({...report.settings, ...settings}).find(
-      key => report.settings[key] !== settings[key],
+      key => (report.settings[key] ?? null) !== (settings[key] ?? null),
     );
     if (different !== undefined) {
       const option = `--${different.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`;

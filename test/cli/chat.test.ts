@@ -50,7 +50,7 @@ describe('gemma3 chat', () => {
     expect(turns.map(({text}) => text)).toEqual(await answers(['a', 'a', 'a', 'a']));
     for (const turn of turns) {
       expect(Object.keys(turn)).toEqual([
-        ...['text', 'promptTokens', 'reusedTokens', 'newTokens', 'prefillSeconds', 'decodeSeconds'],
+        ...['text', 'finishReason', 'promptTokens', 'reusedTokens', 'newTokens', 'prefillSeconds', 'decodeSeconds'],
       ]);
       expect(turn.newTokens).toBe(5);
     }

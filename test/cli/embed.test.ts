@@ -16,6 +16,14 @@ async function vectorsOf(argv: readonly string[], stdin?: string): Promise<numbe
     .map(line => JSON.parse(line) as number[]);
 }
 
+test('vectors that are not numbers are refused: JSON has no NaN', async () => {
+  const spy = jest.spyOn(Gemma3TextEmbedder.prototype, 'encodeText').mockResolvedValue(tf.tensor2d([[1, NaN]]));
+  const {code, stdout, stderr} = await run(['embed', 'a']);
+  spy.mockRestore();
+  expect([code, stdout]).toEqual([1, '']);
+  expect(stderr).toMatch(/^error: Expected embeddings of finite numbers\. Received: NaN or infinity for text 1\./);
+});
+
 /** The vectors that the library computes. */
 async function expectedVectors(preset: string, texts: readonly string[], options: object = {}): Promise<number[][]> {
   const embedder = await Gemma3TextEmbedder.fromPreset(preset, options);

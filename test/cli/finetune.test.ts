@@ -1,5 +1,6 @@
 /** `gemma3 finetune`: training, resuming, and errors. */
 import {existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import fs from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
@@ -52,7 +53,9 @@ test('trains, shows progress, and writes LoRA weights that generate reads', asyn
   expect(stdout).toMatch(
     /colors\.lora\.h5: loss \d\.\d+, validation loss \d\.\d+, 36 steps in \d+ s; report in .*colors\.loss\.svg\n$/,
   );
-  expect(stderr).toMatch(/^6 examples for training, 6 for validation; [\d,]+ parameters trained, [\d,]+ frozen\n/);
+  expect(stderr).toMatch(
+    /^(6 examples in ".*data.jsonl": JSON Lines, prompt and response\n){2}6 examples for training, 6 for validation; [\d,]+ parameters trained, [\d,]+ frozen\n/,
+  );
   expect(stderr).toMatch(/step 36\/36 {2}loss \d\.\d+ {2}\d+ tokens\/s {2}done in/);
   expect(tf.memory().numTensors).toBe(before);
   expect(readdirSync(folder).sort()).toEqual(['colors.lora.h5', 'colors.loss.svg', 'colors.report.json', 'data.jsonl']);
@@ -157,20 +160,14 @@ describe('refuses', () => {
       [],
       /in line 2 of ".*data\.jsonl"\. Received: a b, which is not JSON/,
     ],
-    [
-      'lists',
-      ['[1]'],
-      [],
-      /in line 1 of .* Received: \[1\], an array: write each example as an object on a separate line/,
-    ],
-    ['arrays over several lines', ['[', '{},', ']'], [], /in line 1 of .* Received: \[, an array: write each/],
-    ['lines that are not objects', ['"a"'], [], /in line 1 of .* Received: "a"\./],
+    ['arrays of numbers', ['[1]'], [], /in line 1 of .* Received: 1\./],
+    ['lines that are not objects', ['"a"'], [], /in line 1 of .* Received: "a"/],
     ['missing keys', [{prompt: 'a'}], [], /in line 1 .* Received: no "response"/],
     [
       'unknown keys',
       [{prompt: 'a', response: 'b', answer: 'c'}],
       [],
-      /Received: the key "answer", which is not one of prompt, response/,
+      /Received: the key "answer", which is not one of prompt, prompts, response/,
     ],
     ['numbers', [{prompt: 1, response: 'b'}], [], /Received: a "prompt" that is not a string/],
     ['empty answers', [{prompt: 'a', response: ''}], [], /an empty "response"/],
@@ -224,4 +221,42 @@ describe('refuses', () => {
     const none = await run(finetune('--output', at('b.lora.h5'), '--resume'));
     expect([none.code, none.stderr]).toEqual([1, expect.stringMatching(/a run to resume.*Received: none/)]);
   });
+});
+
+test('a disk that fills up: the weights are saved if they fit, and the last checkpoint stays', async () => {
+  write('data.jsonl', ...EXAMPLES);
+  const argv = finetune(...SMALL, '--output', at('full.lora.h5'), '--checkpoint-every', '1');
+  const original = fs.open;
+  let checkpoints = 0;
+  const spy = jest.spyOn(fs, 'open').mockImplementation(async (path, flags, mode) => {
+    const handle = await original(path, flags, mode);
+    if (String(path).includes('.checkpoint') && ++checkpoints > 2) {
+      handle.write = (() => Promise.reject(Object.assign(new Error('ENOSPC: full'), {code: 'ENOSPC'}))) as never;
+    }
+    return handle;
+  });
+  const {code, stderr} = await run(argv);
+  spy.mockRestore();
+  expect(code).toBe(1);
+  expect(stderr).toMatch(
+    /Stopped \(ValueError\) after step 3\. ".*full\.lora\.h5" holds the weights.* Use --resume to/,
+  );
+  expect(stderr).toMatch(/error: Expected a file that can be written\. Received: ".*full\.checkpoint": ENOSPC: full/);
+  const report = readFileSync(at('full.report.json'), 'utf8');
+  for (const damaged of [report.slice(0, 50), '[]', '{}', 'null']) {
+    writeFileSync(at('full.report.json'), damaged);
+    expect((await run([...argv, '--resume'])).stderr).toMatch(/Expected the report of an interrupted run/);
+  }
+  writeFileSync(at('full.report.json'), report);
+  write('data.jsonl', ...EXAMPLES.slice(1), {prompt: 'x', response: 'y'});
+  expect((await run([...argv, '--resume'])).stderr).toMatch(/model that the run began with: {"data":/);
+  write('data.jsonl', ...EXAMPLES);
+  expect((await run([...argv, '--resume'])).code).toBe(0);
+});
+
+test('data in another encoding is refused', async () => {
+  writeFileSync(at('data.jsonl'), Buffer.from('{"prompt": "Caf\xe9", "response": "b"}', 'latin1'));
+  expect((await run(finetune('--output', at('a.lora.h5')))).stderr).toMatch(
+    /^error: Expected text in UTF-8 in ".*data\.jsonl"\. Received: bytes in another encoding\. Convert it/,
+  );
 });

@@ -77,6 +77,7 @@ describe('gemma3 generate', () => {
     const result = JSON.parse(stdout) as Record<string, unknown>;
     expect(result).toEqual({
       text: await lm.generate(PROMPT, {maxLength: 16, stripPrompt}),
+      finishReason: (await lm.generate(PROMPT, {maxLength: 16, details: true})).finishReason,
       promptTokens,
       newTokens: expect.any(Number),
       prefillSeconds: expect.any(Number),
@@ -87,6 +88,30 @@ describe('gemma3 generate', () => {
     expect(result.newTokens).toBeLessThanOrEqual(16 - promptTokens);
     expect(result.prefillSeconds).toBeGreaterThan(0);
     expect(tf.memory().numTensors).toBe(before);
+  });
+
+  test('limits the new text alone, and says why it ended', async () => {
+    const {usage, text} = await lm.generate(PROMPT, {maxNewTokens: 3, details: true, stopTokenIds: null});
+    const short = generate(PROMPT, '--max-new-tokens', '3');
+    const {stdout, stderr} = await run([...short, '--details']);
+    expect(stdout).toBe(`${text}\n`);
+    expect(stderr).toBe(
+      `Ended at the maximum length (length): ${usage.promptTokens} tokens in the prompt, 3 new tokens.\n`,
+    );
+    expect(JSON.parse((await run([...short, '--json'])).stdout)).toMatchObject({
+      text,
+      finishReason: 'length',
+      ...usage,
+    });
+    const long = await run(generate('What is the capital of France?', '--max-new-tokens', '40', '--details'));
+    expect(long.stderr).toMatch(/^Ended at the end of the text, of a turn or at a stop text \(stop\): \d+ tokens/);
+    for (const [argv, message] of [
+      [['--json', '--details'], /'--details' has no effect with '--json'/],
+      [['--max-length', '20'], /'--max-length' and '--max-new-tokens' exclude each other/],
+      [['--max-new-tokens', '0'], /Expected a whole number above 0/],
+    ] as const) {
+      expect(await run([...short, ...argv])).toMatchObject({code: 2, stderr: expect.stringMatching(message) as string});
+    }
   });
 
   test('prints log probabilities of the new tokens', async () => {

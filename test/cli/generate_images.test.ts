@@ -1,8 +1,9 @@
 /** `gemma3 generate --image`. */
-import {cpSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {crc32} from '../../src/images/png';
 import {TINY_PRESET, tinyPicture} from '../support/fixtures';
 import {run, TINY} from './run';
 
@@ -43,6 +44,33 @@ test('counts the tokens of images', async () => {
   expect(result.newTokens).toBeGreaterThan(2);
 });
 
+test('turns images as their metadata says, unless told not to', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gemma3-images-'));
+  const file = join(folder, 'turned.png');
+  try {
+    // The chunk eXIf after the header, with orientation 6.
+    const tiff = 'II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0';
+    const exif = Buffer.from(`0000eXIf${tiff}`, 'latin1');
+    exif.writeUInt32BE(exif.length - 8);
+    const sum = Buffer.alloc(4);
+    sum.writeUInt32BE(crc32(exif.subarray(4)));
+    const picture = readFileSync(tinyPicture('red_circle'));
+    writeFileSync(file, Buffer.concat([picture.subarray(0, 33), exif, sum, picture.subarray(33)]));
+    const logprobs = async (...argv: string[]) => {
+      const {stdout, stderr} = await run(['generate', '--json', '--logprobs', '1', 'What is in the picture?', ...argv]);
+      expect(stderr).toBe('');
+      return (JSON.parse(stdout) as {tokens: unknown}).tokens;
+    };
+    const stored = await logprobs('--image', tinyPicture('red_circle'));
+    expect(await logprobs('--image', file, '--image-orientation', 'none')).toEqual(stored);
+    expect(await logprobs('--image', file)).not.toEqual(stored);
+    const alone = await run(['generate', '--image-orientation', 'none', 'a']);
+    expect([alone.code, alone.stderr]).toEqual([2, expect.stringContaining("no effect without '--image'")]);
+  } finally {
+    rmSync(folder, {recursive: true});
+  }
+});
+
 describe('refuses', () => {
   let folder: string;
   beforeAll(() => {
@@ -56,9 +84,9 @@ describe('refuses', () => {
   test.each<[string, () => string[], RegExp]>([
     ['a missing file', () => ['--image', 'nothing.png', 'a'], /image file at "nothing.png". Received: no such file/],
     [
-      'another format',
+      'a format that another package decodes',
       () => ['--image', join(folder, 'a.gif'), 'a'],
-      /a PNG or JPEG image. Received: bytes that start with 47/,
+      /Expected the package "sharp", which decodes GIF files in Node/,
     ],
     ['too many', () => [...SQUARE, ...SQUARE, ...SQUARE, 'a'], /at most 2 images in a prompt. Received: 3/],
     [

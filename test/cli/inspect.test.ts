@@ -146,3 +146,15 @@ describe('gemma3 inspect', () => {
     expect(long.stdout).not.toContain('×');
   });
 });
+
+test('a GGUF file: types of tensors, and memory by dtype', async () => {
+  const file = fixture('gguf/text_q8_0.gguf');
+  const {code, stdout} = await run(['inspect', file]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/Format\s+GGUF, single, Q8_0, float32/);
+  expect(stdout).toMatch(/7 ×\s+blk\.\*\.attn_q\.weight\s+\[64, 32\]\s+Q8_0/);
+  const parts = await run(['inspect', fixture('gguf/parts-00001-of-00003.gguf'), '--json']);
+  expect(JSON.parse(parts.stdout)).toMatchObject({format: 'sharded', title: 'GGUF', files: [{}, {}, {}]});
+  const other = await run(['inspect', fixture('gguf/mmproj-tiny.gguf')]);
+  expect([other.code, other.stderr]).toEqual([1, expect.stringMatching(/of "clip", which is a vision encoder/)]);
+});

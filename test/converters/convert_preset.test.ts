@@ -151,7 +151,7 @@ describe('from tfjs', () => {
     const preset = new MemoryPreset();
     await convertPreset(folder, preset, {to: 'keras'});
     expect(preset.files.get('model.weights.h5')!.length).toBeGreaterThan(2.5e6);
-    for (const dtype of ['float32', 'int8']) {
+    for (const dtype of ['float32', 'int8'] as const) {
       const models = [];
       for (const source of [TINY_PRESET, folder, preset]) models.push(await Gemma3CausalLM.fromPreset(source, {dtype}));
       const [first, ...rest] = await Promise.all(models.map(predict));
@@ -218,7 +218,9 @@ describe('errors', () => {
   afterEach(() => expect(readdirSync(root).filter(name => /none|saving/.test(name))).toEqual([]));
 
   test('options', async () => {
-    expect(await convert({to: 'gguf'})).toContain('Expected to: "keras" or "tfjs". Received: "gguf"');
+    expect(await convert({to: 'onnx'})).toContain(
+      'Expected to: "keras", "tfjs", "gguf" or "huggingface". Received: "onnx"',
+    );
     expect(await convert({to: 'keras', dtype: 'int8'})).toContain('Writing quantized weights');
     expect(await convert({to: 'tfjs', dtype: 'float16'})).toContain('Expected dtype to be one of float32');
     expect(await convert({to: 'tfjs', shardSize: 0})).toContain('Expected shardSize to be above 0');
