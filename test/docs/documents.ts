@@ -19,7 +19,9 @@ function filesBelow(folder: string): string[] {
 export const FILES: readonly string[] = filesBelow('');
 
 /** Paths of all documents. */
-export const DOCUMENTS = FILES.filter(path => /^(\w+|docs\/\w+|bench\/README|scripts\/.*\/README)\.md$/.test(path));
+export const DOCUMENTS = FILES.filter(path =>
+  /^(\w+|docs\/\w+|bench\/README|scripts\/.*\/README|examples\/(.*\/)?README)\.md$/.test(path),
+);
 
 /** README.md and the guides. */
 export const GUIDES = DOCUMENTS.filter(path => path === 'README.md' || path.startsWith('docs/'));

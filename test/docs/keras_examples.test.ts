@@ -1,9 +1,22 @@
 /**
- * The examples of Keras' pages about Gemma3Backbone and Gemma3CausalLMPreprocessor, translated line by line. The
- * packaged preset replaces the large ones they load, and the models they create are small.
+ * The examples of Keras' pages about Gemma 3, translated line by line: backbone, language model, preprocessors,
+ * tokenizer, vision encoder, image converter, text embedder, mean pooling. The packaged preset replaces the large ones
+ * they load, and the models they create are small.
  */
 import * as tf from '@tensorflow/tfjs';
-import {Gemma3Backbone, Gemma3CausalLM, Gemma3CausalLMPreprocessor, Gemma3VisionEncoder, useBackend} from '../../src';
+import {
+  Gemma3Backbone,
+  Gemma3CausalLM,
+  Gemma3CausalLMPreprocessor,
+  Gemma3ImageConverter,
+  Gemma3MeanPooling,
+  Gemma3TextEmbedder,
+  Gemma3TextEmbedderPreprocessor,
+  Gemma3Tokenizer,
+  Gemma3VisionEncoder,
+  useBackend,
+} from '../../src';
+import {fixtureBytes} from '../support/fixtures';
 
 beforeAll(async () => {
   await useBackend('simd');
@@ -30,7 +43,7 @@ const decoder = {
   useSlidingWindowAttention: true,
   layerNormEpsilon: 1e-6,
   dtype: 'bfloat16',
-};
+} as const;
 
 /** `length` numbers: `count` ones from `start` on, else zeros. */
 const run = (start: number, count: number, length = 300) =>
@@ -161,4 +174,132 @@ describe('the preprocessor', () => {
     expect((lm.predict(x as never) as tf.Tensor).shape).toEqual([3, 256, 2048]);
     lm.dispose();
   });
+});
+
+// === CausalLM ===
+
+test('generate with two samplers, also at bfloat16 precision', async () => {
+  let lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+  lm.compile({sampler: 'top_k'});
+  expect(await lm.generate('Keras is a', {maxLength: 16})).toMatch(/^Keras is a/);
+  lm.dispose();
+  lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'bfloat16'});
+  lm.compile({sampler: 'greedy'});
+  expect(await lm.generate('Keras is a', {maxLength: 16})).toMatch(/^Keras is a/);
+  lm.dispose();
+});
+
+// === Gemma3Tokenizer ===
+
+test('the tokenizer', async () => {
+  let tokenizer = await Gemma3Tokenizer.fromPreset('gemma3_tiny');
+  const ids = tokenizer.tokenize('The quick brown fox jumped.') as number[];
+  const batch = tokenizer.tokenize(['The quick brown fox jumped.', 'The fox slept.']) as number[][];
+  expect(batch[0]).toEqual(ids);
+  expect(batch).toHaveLength(2);
+  expect(tokenizer.detokenize(ids)).toBe('The quick brown fox jumped.');
+
+  // A custom vocabulary. The page trains one of type "WORD"; models of that type are no Gemma vocabulary.
+  tokenizer = new Gemma3Tokenizer({proto: fixtureBytes('tokenizer/vocabulary.spm')});
+  const own = tokenizer.tokenize('The quick brown fox jumped.') as number[];
+  expect(tokenizer.detokenize(own)).toBe('The quick brown fox jumped.');
+});
+
+// === Gemma3VisionEncoder ===
+
+test('the vision encoder', () => {
+  // The page passes only `image_size`, but the others are required there, too.
+  const vitModel = new Gemma3VisionEncoder({
+    imageSize: 56,
+    patchSize: 14,
+    numHeads: 2,
+    hiddenDim: 8,
+    numLayers: 1,
+    intermediateDim: 16,
+    outputDim: 12,
+    poolSize: 2,
+  });
+  const image = tf.randomUniform([56, 56, 3]);
+  // Here, images have a batch axis and an axis for the images of a row.
+  const output = vitModel.apply(tf.reshape(image, [1, 1, 56, 56, 3])) as tf.Tensor;
+  expect(output.shape).toEqual([1, vitModel.numVisionTokensPerImage, 12]);
+});
+
+// === Gemma3ImageConverter ===
+
+test('the image converter', async () => {
+  const batch = tf.randomUniformInt([2, 51, 51, 3], 0, 256).toInt() as tf.Tensor4D;
+  let converter = new Gemma3ImageConverter({imageSize: [12, 12], scale: 1 / 255});
+  const scaled = await converter.call(batch);
+  expect(scaled.shape).toEqual([2, 12, 12, 3]);
+  expect(scaled.max().dataSync()[0]).toBeLessThanOrEqual(1);
+  converter = await Gemma3ImageConverter.fromPreset('gemma3_tiny');
+  expect((await converter.call(batch)).shape).toEqual([2, 64, 64, 3]);
+  converter = await Gemma3ImageConverter.fromPreset('gemma3_tiny', {cropToAspectRatio: false});
+  expect((await converter.call(batch)).shape).toEqual([2, 64, 64, 3]);
+});
+
+// === Gemma3TextEmbedder ===
+
+test('semantic search with the text embedder', async () => {
+  const embedder = await Gemma3TextEmbedder.fromPreset('gemma3_tiny');
+  const query = 'Which planet is known as the Red Planet?';
+  const documents = ['Mars is often referred to as the Red Planet.', "Venus is often called Earth's twin."];
+  const queries = await embedder.encodeText(
+    `Instruct: Given a web search query, retrieve relevant passages\nQuery: ${query}`,
+  );
+  const vectors = await embedder.encodeText(documents);
+  const similarities = embedder.similarity(queries, vectors);
+  expect(similarities.shape).toEqual([1, 2]);
+  expect(documents[(await similarities.argMax(-1).data())[0]!]).toEqual(expect.any(String));
+  embedder.dispose();
+});
+
+test('the text embedder on preprocessed data', async () => {
+  const embedder = await Gemma3TextEmbedder.fromPreset('gemma3_tiny', {preprocessor: null});
+  const features = {token_ids: tf.ones([2, 12], 'int32'), padding_mask: tf.ones([2, 12], 'int32')};
+  // The model of the page has no vision; this one has, so it also takes images: none.
+  const none = {
+    images: tf.zeros([2, 0, 64, 64, 3]),
+    vision_indices: tf.zeros([2, 0], 'int32'),
+    vision_mask: tf.zeros([2, 12], 'int32'),
+  };
+  const embeddings = embedder.predict({...features, ...none}) as tf.Tensor;
+  expect(embeddings.shape).toEqual([2, embedder.backbone.config.hiddenDim]);
+  embedder.dispose();
+});
+
+// === Gemma3TextEmbedderPreprocessor ===
+
+test("the embedder's preprocessor, also in a dataset", async () => {
+  const preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset('gemma3_tiny');
+  const {sequenceLength} = preprocessor;
+  expect((await preprocessor.call('The quick brown fox jumped.')).token_ids.shape).toEqual([sequenceLength]);
+  const first = ['The quick brown fox jumped.', 'Call me Ishmael.'];
+  expect((await preprocessor.call(first)).token_ids.shape).toEqual([2, sequenceLength]);
+  const dataset = tf.data.array(first).mapAsync(async text => preprocessor.call(text as unknown as string) as never);
+  const rows = (await dataset.toArray()) as unknown as {token_ids: tf.Tensor}[];
+  expect(rows.map(row => row.token_ids.shape)).toEqual([[sequenceLength], [sequenceLength]]);
+});
+
+// === Gemma3MeanPooling ===
+
+test('mean pooling', () => {
+  const sequenceOutput = tf.randomUniform([2, 4, 8]);
+  const paddingMask = tf.tensor2d(
+    [
+      [1, 1, 1, 0],
+      [1, 1, 0, 0],
+    ],
+    [2, 4],
+    'int32',
+  );
+  const pooled = new Gemma3MeanPooling().apply([sequenceOutput, paddingMask]) as tf.Tensor;
+  expect(pooled.shape).toEqual([2, 8]);
+  expect(pooled).toBeAllClose(
+    tf.stack([
+      sequenceOutput.slice([0, 0, 0], [1, 3, 8]).mean([0, 1]),
+      sequenceOutput.slice([1, 0, 0], [1, 2, 8]).mean([0, 1]),
+    ]),
+  );
 });
