@@ -10,13 +10,14 @@ export default {
   ],
   moduleNameMapper: {
     '^#platform/(.*)$': '<rootDir>/src/platform/node/$1.ts',
+    '^webgpu$': '<rootDir>/test/support/dawn.ts',
     '^tfjs-gemma3$': '<rootDir>/src/index.ts',
   },
   transform: {
     '^.+\\.ts$': ['@swc/jest', {jsc: {target: 'es2022', parser: {syntax: 'typescript'}}, module: {type: 'commonjs'}}],
   },
-  setupFiles: ['<rootDir>/test/support/quiet.ts'],
+  setupFiles: ['<rootDir>/test/support/seed.ts', '<rootDir>/test/support/quiet.ts'],
   setupFilesAfterEnv: ['<rootDir>/test/support/matchers.ts'],
   maxWorkers: 2,
-  testTimeout: 60_000,
+  testTimeout: 240_000,
 };

@@ -18,9 +18,22 @@ export default {
   // Contracts between folders of the sources, and lists from which types are derived. Users never need their names.
   intentionallyNotExported: [
     ...['CachedKeys', 'ChatModel', 'Decoder', 'DecoderCache', 'GeneratedText', 'NewTokens', 'OnHidden', 'SessionModel'],
-    ...['Batch', 'EmbedderPreprocessor', 'GenerationPreprocessor', 'Gradients', 'Model', 'Pixels', 'Stage'],
-    ...['Gemma3VisionAveragePooling', 'Gemma3VisionEncoderBlock', 'Gemma3VisionOutput'],
-    ...['backends', 'BY_NAME', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName', 'REDUCTIONS', 'Written'],
+    ...[
+      'Batch',
+      'EmbedderPreprocessor',
+      'GenerationPreprocessor',
+      'Gradients',
+      'ImageReader',
+      'Model',
+      'Pixels',
+      'Stage',
+    ],
+    ...['CallbackModel', 'Embedding', 'EncoderConfig', 'PatchConv2D', 'SavedPreprocessor', 'SavedTokenizer'],
+    ...['backends', 'BY_NAME', 'IMAGE_ORIENTATIONS', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName'],
+    ...['ManyPrompts', 'OnePrompt', 'REDUCTIONS', 'Written'],
+    ...['ACTIVATIONS', 'BOX_FORMATS', 'FORMATS', 'KERAS_LOSSES', 'OPTIMIZERS', 'FactoryName', 'SnakeCase'],
+    ...['BitsTarget'],
+    ...['DataTensors', 'ForOutputs', 'NamedTensors'],
   ],
   // The code block with the list of floors in docs/architecture.md.
   ignoredHighlightLanguages: ['floors'],

@@ -10,15 +10,17 @@ const TYPES = {'.html': 'text/html', '.js': 'text/javascript', '.json': 'applica
 const ISOLATION = {'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp'};
 
 /**
- * Serves the files below `root`, and `pages` by path. Pages under /isolated/ may share memory. → {address, close()}
+ * Serves the files below `root`, and `pages` by path: their text, or {text, headers}. Pages under /isolated/ may share
+ * memory. → {address, close()}
  */
 export async function serve(root, pages = {}) {
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://localhost').pathname));
     if (path in pages) {
-      const headers = path.startsWith('/isolated/') ? ISOLATION : {};
+      const {text = pages[path], headers: own} = pages[path];
+      const headers = {...(path.startsWith('/isolated/') && ISOLATION), ...own};
       response.writeHead(200, {'content-type': TYPES[extname(path)] ?? 'text/html', ...headers});
-      response.end(pages[path]);
+      response.end(text);
       return;
     }
     const file = join(root, path);
@@ -34,7 +36,7 @@ export async function serve(root, pages = {}) {
       'content-length': end - start + 1,
       ...(range && {'content-range': `bytes ${start}-${end}/${found.size}`}),
     });
-    if (request.method === 'HEAD') response.end();
+    if (request.method === 'HEAD' || found.size === 0) response.end();
     else createReadStream(file, {start, end}).pipe(response);
   });
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
@@ -42,4 +44,13 @@ export async function serve(root, pages = {}) {
     address: `http://127.0.0.1:${server.address().port}`,
     close: () => new Promise(resolve => server.close(resolve)),
   };
+}
+
+/** A port that is free now. */
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise(resolve => server.once('listening', resolve));
+  const {port} = server.address();
+  await new Promise(resolve => server.close(resolve));
+  return port;
 }

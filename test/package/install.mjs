@@ -16,13 +16,20 @@ export function run(command, args, {cwd, ...options} = {}) {
   return spawnSync(command, args, {cwd, env, encoding: 'utf8', maxBuffer: 2 ** 26, ...options});
 }
 
-/** npm's report of the packed package: its files and sizes. `flags` are for `npm pack`. */
+/** Packs the package into a folder. → npm's report: its name, files and sizes. `flags` are for `npm pack`. */
+export function pack(folder, flags = []) {
+  const args = ['pack', '--json', '--foreground-scripts=false', '--pack-destination', folder, ...flags];
+  const {status, stdout, stderr} = run('npm', args, {cwd: root});
+  assert.equal(status, 0, stderr);
+  const [packed] = JSON.parse(stdout.slice(stdout.search(/^\[$/m)));
+  const hasTypes = packed.files.some(({path}) => path === 'dist/node/index.d.ts');
+  assert.ok(hasTypes, 'dist has no types, which `npm ci` does not build. Run `npm run build` first.');
+  return packed;
+}
+
+/** Packs the package and installs it in a folder. → as {@link pack} */
 export function install(folder, flags = []) {
-  const pack = run('npm', ['pack', '--json', '--foreground-scripts=false', '--pack-destination', folder, ...flags], {
-    cwd: root,
-  });
-  assert.equal(pack.status, 0, pack.stderr);
-  const [packed] = JSON.parse(pack.stdout.slice(pack.stdout.search(/^\[$/m)));
+  const packed = pack(folder, flags);
   writeFileSync(join(folder, 'package.json'), JSON.stringify({name: 'consumer', private: true}));
   const quick = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'];
   const installed = run('npm', ['install', ...quick, `./${packed.filename}`, '@tensorflow/tfjs@4.22.0'], {cwd: folder});

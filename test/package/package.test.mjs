@@ -18,14 +18,17 @@ const QUESTION = 'What is the capital of France?';
 const INTENDED = [
   /^(README|FEATURES|CHANGELOG)\.md$|^LICENSE$|^package\.json$/,
   /^dist\/cli\.js(\.map)?$/,
-  /^dist\/node\/index\.(js|cjs)(\.map)?$|^dist\/node\/index\.d\.(ts|cts)$/,
-  /^dist\/browser\/index\.js(\.map)?$|^dist\/browser\/index\.d\.ts$/,
+  /^dist\/node\/[\w-]+\.(js|cjs)(\.map)?$|^dist\/node\/[\w-]+\.d\.(ts|cts)$/,
+  /^dist\/browser\/[\w/]+\.js(\.map)?$|^dist\/browser\/(public\/)?[\w-]+\.d\.ts$/,
+  /^dist\/page\/[\w-]+\.js(\.map)?$/,
+  /^dist\/presets\/gemma3_tiny(_files|_blobs)?\.(js|cjs|d\.ts|d\.cts)$/,
   /^presets\/gemma3_presets\.json$/,
   /^presets\/gemma3_tiny\/[\w./]+\.(json|h5|spm)$/,
   /^docs\/([a-z_]+|README)\.md$/,
 ];
 const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
   ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],
+  ['dist/page/tfjs-gemma3.js', 'dist/presets/gemma3_tiny.js', 'dist/node/layers.js', 'dist/node/layers.d.ts'],
   ['presets/gemma3_tiny/config.json', 'presets/gemma3_tiny/model.weights.h5', 'README.md'],
 );
 
@@ -132,6 +135,30 @@ describe('the package', () => {
     );
   });
 
+  test('classes have their public names, also in stacks', () => {
+    const text = program('classes.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import * as imported from 'tfjs-gemma3';`,
+      `const required = createRequire(import.meta.url)('tfjs-gemma3');`,
+      `const isClass = value => typeof value === 'function' && /^class\\b/.test(value);`,
+      `const spaces = ['layers', 'weights', 'files', 'samplers', 'optimizers', 'losses'];`,
+      `const report = all => {`,
+      `  const named = [all, ...spaces.map(name => all[name])].flatMap(Object.entries).filter(([, value]) => isClass(value));`,
+      `  const sizes = {vocabularySize: 8, imageSize: null, numLayers: 1, numQueryHeads: 1, numKeyValueHeads: 1};`,
+      `  const backbone = new all.Gemma3Backbone({...sizes, hiddenDim: 8, intermediateDim: 8, headDim: 4});`,
+      `  let stack;`,
+      `  try { backbone.predict({}); } catch (error) { stack = error.stack; }`,
+      `  return {count: named.length, wrong: named.filter(([name, {name: own}]) => name !== own).map(([name]) => name), stack};`,
+      `};`,
+      `console.log(JSON.stringify([imported, required].map(report)));`,
+    ]);
+    for (const {count, wrong, stack} of JSON.parse(text)) {
+      assert.ok(count > 50, `${count} classes`);
+      assert.deepEqual(wrong, []);
+      assert.match(stack, /^ValueError: Expected inputs .*at Gemma3Backbone\.predict /s);
+    }
+  });
+
   test('exports its presets', () => {
     const text = program('presets.cjs', [
       `console.log(Object.keys(require('tfjs-gemma3/presets/gemma3_presets.json')).length);`,
@@ -140,10 +167,26 @@ describe('the package', () => {
     assert.match(text, new RegExp(`^\\d+\\n${version.replaceAll('.', '\\.')}\\n$`));
   });
 
+  test('imports its entries for bundles, which change nothing in Node', () => {
+    const text = program('entries.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import {Gemma3CausalLM} from 'tfjs-gemma3';`,
+      `import 'tfjs-gemma3/layers';`,
+      `import 'tfjs-gemma3/presets/gemma3_tiny';`,
+      `const require = createRequire(import.meta.url);`,
+      `require('tfjs-gemma3/layers');`,
+      `require('tfjs-gemma3/presets/gemma3_tiny');`,
+      ...use,
+    ]);
+    assert.match(text, /Paris/);
+  });
+
   // === Types ===
 
   const consumer = [
     `import {Gemma3Backbone, Gemma3CausalLM, type Gemma3BackboneArgs, samplers, useBackend} from 'tfjs-gemma3';`,
+    `import 'tfjs-gemma3/layers';`,
+    `import 'tfjs-gemma3/presets/gemma3_tiny';`,
     `const args: Gemma3BackboneArgs = {vocabularySize: 8, imageSize: null, numLayers: 1, numQueryHeads: 1,`,
     `  numKeyValueHeads: 1, hiddenDim: 8, intermediateDim: 8, headDim: 4};`,
     `export const count: number = new Gemma3Backbone(args).countParams();`,
@@ -159,23 +202,27 @@ describe('the package', () => {
     `}`,
   ].join('\n');
 
-  for (const module of ['node16', 'nodenext']) {
-    test(`has types for import and require: ${module}`, () => {
-      writeFileSync(join(folder, 'types.mts'), consumer);
-      writeFileSync(join(folder, 'types.cts'), consumer);
+  /** How programs find types. Only with "bundler" they get those of the browser's build. */
+  const resolutions = [
+    {module: 'node16', moduleResolution: 'node16', files: ['types.mts', 'types.cts']},
+    {module: 'nodenext', moduleResolution: 'nodenext', files: ['types.mts', 'types.cts']},
+    {module: 'esnext', moduleResolution: 'bundler', files: ['types.mts']},
+  ];
+
+  for (const {module, moduleResolution, files} of resolutions) {
+    test(`has types without errors of their own: ${moduleResolution}`, () => {
+      for (const file of files) writeFileSync(join(folder, file), consumer);
       const compiler = createRequire(import.meta.url).resolve('typescript/bin/tsc');
       const compilerOptions = {
         module,
-        moduleResolution: module,
+        moduleResolution,
         target: 'es2022',
         strict: true,
+        skipLibCheck: false,
         noEmit: true,
         types: [],
       };
-      writeFileSync(
-        join(folder, 'tsconfig.json'),
-        JSON.stringify({compilerOptions, files: ['types.mts', 'types.cts']}),
-      );
+      writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({compilerOptions, files}));
       const {stdout} = run(process.execPath, [compiler], {cwd: folder});
       // The declarations of tfjs contain errors: leave those out.
       const ours = stdout
@@ -210,6 +257,16 @@ describe('the package', () => {
     assert.match(gemma3('inspect', 'gemma3_tiny'), /Memory for the weights/);
   });
 
+  test('converts to other formats, which it reads', () => {
+    const gemma3 = (...args) => output('npx', ['--no', '--', 'gemma3', ...args], {cwd: folder});
+    gemma3('convert', 'gemma3_tiny', 'tiny.gguf');
+    gemma3('convert', 'tiny.gguf', 'huggingface', '--to', 'huggingface');
+    gemma3('convert', 'huggingface', 'keras', '--to', 'keras', '--dtype', 'float32');
+    for (const preset of ['./tiny.gguf', './huggingface', './keras']) {
+      assert.match(gemma3('generate', '--preset', preset, QUESTION), /Paris/, preset);
+    }
+  });
+
   test('trains, and answers with what it learnt', () => {
     const example = prompt => JSON.stringify({prompt: `${prompt} is`, response: ' blue.'});
     writeFileSync(join(folder, 'colors.jsonl'), ['The sea', 'The sky'].map(example).join('\n'));
@@ -220,6 +277,17 @@ describe('the package', () => {
     assert.match(trained.stdout, /^runs\/colors\.lora\.h5: loss [\d.]+, 20 steps in \d+ s; report in /);
     const answer = gemma3('generate', '--lora', 'runs/colors.lora.h5', '--max-length', '24', 'The sea is');
     assert.equal(answer.stdout, 'The sea is blue.\n');
+  });
+
+  test('answers in a worker thread, with the program of the guide', () => {
+    const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
+    const programs = [...guide.matchAll(/```js\n\/\/ (\w+\.mjs)\n([^]*?)```/g)];
+    assert.deepEqual(
+      programs.map(([, name]) => name),
+      ['main.mjs', 'worker.mjs'],
+    );
+    for (const [, name, code] of programs) writeFileSync(join(folder, name), code);
+    assert.match(output(process.execPath, ['main.mjs'], {cwd: folder}), /The capital of France is Paris\./);
   });
 
   test('exits with the documented codes', () => {

@@ -84,7 +84,7 @@ onEachBackend(({fast}) => {
     });
 
     test('generates the same texts with guesses, in few passes where the text repeats', async () => {
-      const {hiddenStates} = lm;
+      const {hiddenSteps} = lm;
       const lists = ['1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1,', 'la la la la la la la la la la'];
       const prompts = [...oracle.batch.prompts, ...lists];
       const options = {maxLength: 64, stopTokenIds: null};
@@ -92,15 +92,15 @@ onEachBackend(({fast}) => {
       const expected = await lm.generate(prompts, options);
       lm.compile({sampler: new samplers.SpeculativeSampler({lookup: [3, 1]})});
       let passes = 0;
-      lm.hiddenStates = (...args) => {
+      lm.hiddenSteps = (...args) => {
         passes += 1;
-        return hiddenStates.apply(lm, args);
+        return hiddenSteps.apply(lm, args);
       };
       expect(await lm.generate(prompts, options)).toEqual(expected);
       passes = 0;
       await lm.generate(lists[1]!, options);
       expect(passes).toBeLessThan(30);
-      lm.hiddenStates = hiddenStates;
+      lm.hiddenSteps = hiddenSteps;
       lm.compile();
     });
   }

@@ -9,7 +9,7 @@ const EMBEDDING = 262144 * 640;
 test.each([
   ['bfloat16', 2],
   ['float32', 4],
-])('loads as %s without a second copy', async (dtype, bytes) => {
+] as const)('loads as %s without a second copy', async (dtype, bytes) => {
   await tf.setBackend('cpu');
   const held = () => process.memoryUsage().arrayBuffers;
   const before = held();

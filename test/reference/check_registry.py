@@ -5,9 +5,11 @@ For every preset, each of these pairs must agree:
   - the formula for it, and `count_params()` of a KerasHub model built from the
     configuration with smaller sizes and every switch unchanged;
   - the name, number and handle here, and those in KerasHub's own list.
+presets/other_families.json must have the names of all other presets of KerasHub, by the class of their backbone.
 Prints a table and exits with 1 on any difference.
 
 Usage: python check_registry.py [REGISTRY.json]
+       python check_registry.py --write-families    writes presets/other_families.json
 """
 
 import json
@@ -17,6 +19,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 REGISTRY = os.path.join(os.path.dirname(__file__), "../../presets/gemma3_presets.json")
+FAMILIES = os.path.join(os.path.dirname(__file__), "../../presets/other_families.json")
 
 # Sizes as different from each other as possible, so that no term of the formula can be mistaken for another.
 TINY = {
@@ -108,7 +111,20 @@ def structure_problems(config, model):
     return problems
 
 
+def other_families():
+    """Names of KerasHub's presets of other families, separated by spaces, by the class of their backbone."""
+    from keras_hub.src.utils.preset_utils import BUILTIN_PRESETS_FOR_BACKBONE as presets
+
+    names = {cls.__name__: " ".join(sorted(entries)) for cls, entries in presets.items()}
+    return dict(sorted((name, text) for name, text in names.items() if text and name != "Gemma3Backbone"))
+
+
 def main():
+    if sys.argv[1:] == ["--write-families"]:
+        with open(FAMILIES, "w", encoding="utf-8") as f:
+            json.dump(other_families(), f, indent=1)
+            f.write("\n")
+        return
     path = sys.argv[1] if len(sys.argv) > 1 else REGISTRY
     with open(path, encoding="utf-8") as f:
         registry = json.load(f)
@@ -138,6 +154,9 @@ def main():
             wrong.append("KerasHub does not list it")
         rows.append((name, published, computed, formula, real, "differs" if wrong else "ok"))
         problems += [f"{name}: {text}" for text in wrong]
+    with open(FAMILIES, encoding="utf-8") as f:
+        if json.load(f) != other_families():
+            problems.append("presets/other_families.json differs: run this script with --write-families")
     problems += [f"{name}: missing here" for name in sorted(set(listed) - set(registry))]
 
     head = ("preset", "published", "computed", "tiny formula", "tiny KerasHub", "")

@@ -81,6 +81,12 @@ def png_files():
     yield "bytes after the compressed data", replaced(colours, b"IDAT", lambda body: body + b"bytes")
     yield "pixels without compressed data after them", built([*colours[:-1], (b"IDAT", b"bytes"), colours[-1]])
     yield "no pixels in the first part", built([colours[0], (b"IDAT", b""), *colours[1:]])
+    half = len(colours[1][1]) // 2
+    first, second = (b"IDAT", colours[1][1][:half]), (b"IDAT", colours[1][1][half:])
+    yield "pixels in two parts", built([colours[0], first, second, colours[2]])
+    yield "text between two parts of the pixels", built([colours[0], first, text, second, colours[2]])
+    yield "an empty part after the text", built([colours[0], first, text, (b"IDAT", b""), second, colours[2]])
+    yield "text and other pixels after the pixels", built([*colours[:2], text, (b"IDAT", b"bytes"), colours[2]])
     yield "compressed data without a header", replaced(colours, b"IDAT", lambda body: body[2:-4])
     yield "unknown text", built([colours[0], (b"abCd", b"text"), *colours[1:]])
     yield "unknown filter method", replaced(colours, b"IHDR", lambda body: body[:11] + b"\1" + body[12:])

@@ -35,18 +35,25 @@ def describe(array):
 
 
 def read_all(path):
-    """Describes all datasets of a file, read with h5py; opaque ones are bfloat16, as Keras stores it."""
+    """Describes all datasets of a file under all their names, read with h5py; opaque ones are bfloat16, as in Keras."""
     datasets = {}
 
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            array = item[()]
-            if item.dtype.kind == "V":
-                array = np.asarray(array).view(ml_dtypes.bfloat16)
-            datasets[name] = describe(np.asarray(array))
+    def visit(group, prefix, above):
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if isinstance(item, h5py.Group) and address not in above:
+                visit(item, f"{prefix}{name}/", [*above, address])
+            if isinstance(item, h5py.Dataset):
+                array = item[()]
+                if item.dtype.kind == "V":
+                    array = np.asarray(array).view(ml_dtypes.bfloat16)
+                datasets[f"{prefix}{name}"] = describe(np.asarray(array))
 
     with h5py.File(path, "r") as file:
-        file.visititems(visit)
+        visit(file, "", [h5py.h5o.get_info(file.id).addr])
     return datasets
 
 
@@ -175,10 +182,73 @@ def write_latest(file):
         file["a/b"].attrs[f"note_{i}"] = np.int8(i)
 
 
+def write_chunked(file):
+    """What h5py writes with its usual options, in arrays that do not fill their last chunks."""
+    rng = np.random.default_rng(5)
+    matrix = rng.integers(-3, 4, (23, 17)).astype("float32")
+    options = {
+        "plain": {},
+        "gzip": dict(compression="gzip", compression_opts=9),
+        "lzf": dict(compression="lzf"),
+        "shuffle": dict(shuffle=True),
+        "fletcher32": dict(fletcher32=True),
+        "all": dict(compression="gzip", shuffle=True, fletcher32=True),
+        "all_lzf": dict(compression="lzf", shuffle=True, fletcher32=True),
+    }
+    for name, kwargs in options.items():
+        file.create_dataset(f"matrix/{name}", data=matrix, chunks=(5, 4), **kwargs)
+    file.create_dataset("shapes/line", data=np.arange(100, dtype="int16"), chunks=(7,))
+    file.create_dataset("shapes/cube", data=rng.normal(size=(5, 4, 6)), chunks=(2, 3, 5), compression="gzip")
+    file.create_dataset("shapes/whole", data=matrix, chunks=matrix.shape)
+    file.create_dataset("shapes/whole_gzip", data=matrix, chunks=matrix.shape, compression="gzip")
+    file.create_dataset("shapes/resizable", data=matrix, chunks=(5, 4), maxshape=(None, None), compression="gzip")
+    file.create_dataset("shapes/bytes", data=rng.integers(0, 2, (9, 9)).astype("uint8"), chunks=(9, 2), shuffle=True)
+    # Chunks that were never written have the fill value.
+    for name, fill in (("zeros", None), ("fill", 1.5)):
+        kwargs = {} if fill is None else {"fillvalue": fill}
+        file.create_dataset(f"partial/{name}", (10, 10), "float32", chunks=(4, 4), **kwargs)[0:3, 5:9] = 7
+    # Noise does not get shorter, so lzf is left out for these chunks.
+    file.create_dataset("partial/noise", data=rng.integers(0, 256, 40, "uint8"), chunks=(4,), compression="lzf")
+    raw = rng.normal(size=(6, 6)).astype(ml_dtypes.bfloat16)
+    file.create_dataset("bf16", data=raw.view("V2"), chunks=(4, 4), compression="gzip", shuffle=True)
+    file["bf16"].attrs["dtype"] = "bfloat16"
+
+
+def write_many_chunks(file):
+    """Enough chunks for B-trees of several levels, and for pages of an array of chunks."""
+    numbers = np.arange(1200, dtype="int16")
+    file.create_dataset("line", data=numbers, chunks=(1,))
+    file.create_dataset("gzip", data=numbers.reshape(40, 30), chunks=(1, 1), compression="gzip")
+    file.create_dataset("sparse", (1200,), "int16", chunks=(1,))[1100] = 3
+    if file.libver[0] == "latest":
+        file.create_dataset("resizable", data=numbers.reshape(40, 30), chunks=(1, 1), maxshape=(None, None))
+
+
+def write_extensible(file):
+    file.create_dataset("line", data=np.zeros(8), chunks=(2,), maxshape=(None,))
+
+
+def write_dense(file):
+    """Groups of more than 8 links, whose names do not fit in one block of a heap."""
+    for i in range(400):
+        file.create_dataset(f"many/a_name_that_is_not_short_{i * 7919 % 400}", data=np.int16(i))
+    for i in range(9):
+        file.create_dataset(f"few/d{i}", data=np.int8(i))
+    for i in range(20):
+        file["few"].attrs[f"note_{i}"] = f"text {i}"
+
+
+def write_links(file):
+    """Second names of groups and datasets, and a circle."""
+    file.create_dataset("layers/dense/vars/0", data=np.float32(1))
+    file["alias"] = file["layers"]
+    file["layers/again"] = file["layers/dense"]
+    file["number"] = file["layers/dense/vars/0"]
+
+
 def write_unreadable(file):
     """Uses several groups, since new-style groups keep at most 8 links in their headers."""
-    file.create_dataset("storage/chunked", data=np.zeros((4, 4), "float32"), chunks=(2, 2))
-    file.create_dataset("storage/gzip", data=np.zeros((4, 4), "float32"), compression="gzip")
+    file.create_dataset("storage/scale_offset", data=np.zeros((4, 4), "int32"), scaleoffset=0)
     file.create_dataset("types/big_float", data=np.zeros(3, ">f4"))
     file.create_dataset("types/big_int", data=np.zeros(3, ">i2"))
     file.create_dataset("storage/unallocated", (3,), "float32")
@@ -189,15 +259,15 @@ def write_unreadable(file):
     file.create_dataset("types/opaque", data=np.zeros(2, "V2"))
     file.create_dataset("types/opaque_other", data=np.zeros(2, "V1"))
     file["types/opaque_other"].attrs["dtype"] = "float8_e4m3fn"
-    file["storage/soft"] = h5py.SoftLink("/storage/gzip")
+    file["storage/soft"] = h5py.SoftLink("/types/text")
+    file["types/outside"] = h5py.ExternalLink("other.h5", "/data")
     file["storage/named_type"] = np.dtype("float32")
     file.create_dataset("storage/committed", data=np.zeros(2, "float32"), dtype=file["storage/named_type"])
     file.create_dataset("storage/external", (2,), "float32", external=[("nowhere.bin", 0, 8)])
 
 
 UNREADABLE = {
-    "storage/chunked": "chunked storage",
-    "storage/gzip": "compressed or filtered",
+    "storage/scale_offset": "the filter scale-offset",
     "types/big_float": "big-endian floating-point",
     "types/big_int": "big-endian integers",
     "storage/unallocated": "holds no data",
@@ -208,6 +278,7 @@ UNREADABLE = {
     "types/opaque": 'no attribute "dtype"',
     "types/opaque_other": "float8_e4m3fn",
     "storage/soft": "soft link",
+    "types/outside": "external link",
     "storage/committed": "committed datatype",
     "storage/external": "external files",
 }
@@ -229,10 +300,17 @@ def main():
     fixture("latest.h5", write_latest, libver="latest")
     fixture("unreadable.h5", write_unreadable, UNREADABLE)
     fixture("unreadable_latest.h5", write_unreadable, UNREADABLE, libver=("v108", "v108"))
-    # Opening these files fails, so no datasets are expected.
-    dense = lambda file: [file.create_group(f"group_{i}") for i in range(9)]
-    fixture("dense.h5", dense, {}, libver="latest")
-    fixture("cycle.h5", write_cycle, {"": ""})
+    fixture("chunked.h5", write_chunked)
+    fixture("chunked_latest.h5", write_chunked, libver="latest")
+    fixture("many_chunks.h5", write_many_chunks)
+    fixture("many_chunks_latest.h5", write_many_chunks, libver="latest")
+    fixture("extensible_latest.h5", write_extensible, {"line": "extensible array of chunks"}, libver="latest")
+    fixture("dense.h5", write_dense, libver="latest")
+    fixture("track_order.h5", write_dense, track_order=True)
+    fixture("user_block.h5", write_chunked, userblock_size=1024)
+    fixture("user_block_latest.h5", write_links, userblock_size=512, libver="latest")
+    fixture("links.h5", write_links)
+    fixture("cycle.h5", write_cycle)
     with open(os.path.join(FOLDER, "expected.json"), "w") as file:
         json.dump(EXPECTED, file, separators=(",", ":"))
         file.write("\n")

@@ -9,6 +9,7 @@ With the path of Gemma 3 270M's `vocabulary.spm`, also writes `real_270m.json`: 
   vocabulary.spm   trained on the texts below, with the settings and the kinds of pieces of Gemma's model
   small.json       {texts: [[text, ids, decoded]], sequences: [[ids, decoded]], long: [[unit, count, length, sha256]],
                     variants: [{name, proto, texts, sequences}], kerashub: {...}}
+  types.json       {models: [{name, proto, texts, sequences}]}: models of all types; here `proto` is gzipped
   real_270m.json   {texts, sequences, long}
 
 `sha256` is the hash of the ids in decimal, joined by commas. `proto` is a model of a few pieces in base64, with
@@ -16,6 +17,7 @@ settings that Gemma does not use.
 """
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -23,6 +25,7 @@ import os
 import random
 import re
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -414,6 +417,109 @@ def make_variants():
     return variants
 
 
+RULES = [
+    *[(chr(0xFF21 + i), chr(0x41 + i)) for i in range(26)],
+    ("\u2460", "1"),
+    ("\ufb01", "fi"),
+    ("\u00a0", " "),
+    ("\u3000", "  "),
+    ("\u200b", ""),
+    ("e\u0301", "\u00e9"),
+    ("e\u0301\u0327", "E"),
+    ("\u00bd", " 1\u20442 "),
+    ("\u2581", " "),
+]
+
+
+def rules_file(folder):
+    """The rules as SentencePiece reads them: code points in hexadecimal."""
+    path = os.path.join(folder, "rules.tsv")
+    with open(path, "w", encoding="ascii") as file:
+        for source, target in RULES:
+            file.write("\t".join(" ".join(f"{ord(c):X}" for c in text) for text in (source, target)) + "\n")
+    return path
+
+
+def make_types():
+    """Models of all types, trained with the settings that change how they encode."""
+    symbols = ["<start_of_image>", "\u2581the", "river bank", "fi"]
+    identity = {"normalization_rule_name": "identity"}
+    kinds = [
+        ("unigram", "unigram", {"normalization_rule_name": "nmt_nfkc_cf"}),
+        ("unigram, identity", "unigram", identity),
+        ("unigram, bytes and symbols", "unigram", {**identity, "byte_fallback": True, "user_defined_symbols": symbols}),
+        ("unigram, rules and symbols", "unigram", {"rules": True, "user_defined_symbols": symbols}),
+        ("unigram, all spaces", "unigram", {"rules": True, "remove_extra_whitespaces": False}),
+        ("unigram, no prefix", "unigram", {"rules": True, "add_dummy_prefix": False}),
+        ("unigram, suffix", "unigram", {"rules": True, "treat_whitespace_as_suffix": True}),
+        ("bpe, rules", "bpe", {"rules": True, "byte_fallback": True}),
+        ("bpe, suffix", "bpe", {**identity, "treat_whitespace_as_suffix": True, "user_defined_symbols": symbols}),
+        ("bpe, suffix, all spaces", "bpe", {"rules": True, "treat_whitespace_as_suffix": True,
+                                            "remove_extra_whitespaces": False}),
+        ("word", "word", {"rules": True}),
+        ("word, bytes and symbols", "word", {**identity, "byte_fallback": True, "user_defined_symbols": symbols}),
+        ("word, suffix", "word", {"rules": True, "treat_whitespace_as_suffix": True}),
+        ("char", "char", {"rules": True}),
+        ("char, bytes and symbols", "char", {**identity, "byte_fallback": True, "user_defined_symbols": symbols,
+                                             "add_dummy_prefix": False, "remove_extra_whitespaces": False}),
+    ]
+    rng = random.Random(11)
+    parts = [source for source, _ in RULES] + symbols + ["the river", " ", "  ", "bridge", "<s>", "<unk>", "\u00e9",
+                                                        "e", "\u0301", "\U0001f600", "River", "\u0130\u00df", "fish"]
+    texts = ["", " ", "   ", "\u00a0", "\u200b", "\u3000\u200b ", " the  river ", "\u2581\u2581the", "<start_of_image>",
+             "\uff21\uff22 \ufb01sh \u00bd", "\u212b \uff76\uff9e \u1e9b\u0323", *EXACT[:20]]
+    texts += ["".join(rng.choice(parts) for _ in range(rng.randrange(1, 12))) for _ in range(60)]
+    texts += CORPUS.strip().splitlines()[:6]
+    models = []
+    for name, kind, settings in kinds:
+        settings = dict(settings)
+        with tempfile.TemporaryDirectory() as folder:
+            rules = {"normalization_rule_tsv": rules_file(folder)} if settings.pop("rules", False) else {}
+            proto = train_type(kind, **settings, **rules)
+        models.append(describe_type(name, proto, texts, rng))
+    # No option of the trainer changes these.
+    model = model_pb2.ModelProto()
+    model.ParseFromString(train_type("unigram", **identity))
+    model.normalizer_spec.escape_whitespaces = False
+    models.append(describe_type("unigram, plain spaces", model.SerializeToString(), texts, rng))
+    model.normalizer_spec.remove_extra_whitespaces = False
+    models.append(describe_type("unigram, all plain spaces", model.SerializeToString(), texts, rng))
+    model.normalizer_spec.escape_whitespaces = True
+    for piece in model.pieces[10:40:3]:
+        piece.type = model_pb2.ModelProto.SentencePiece.UNUSED
+    models.append(describe_type("unigram, unused pieces", model.SerializeToString(), texts, rng))
+    for piece in model.pieces:
+        piece.score = -1.0
+    models.append(describe_type("unigram, equal scores", model.SerializeToString(), texts, rng))
+    return models
+
+
+def train_type(kind, **settings):
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS.strip().splitlines()[:16] * 2),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=700,
+        hard_vocab_limit=False,
+        character_coverage=0.99,
+        num_threads=1,
+        minloglevel=2,
+        **settings,
+    )
+    return model.getvalue()
+
+
+def describe_type(name, proto, texts, rng):
+    processor = spm.SentencePieceProcessor(model_proto=proto)
+    size = processor.vocab_size()
+    sequences = [[0], [1], [0, 0], [1, 0, 2]]
+    sequences += [[rng.randrange(size) for _ in range(rng.randrange(1, 8))] for _ in range(20)]
+    description = describe(processor, texts, sequences)
+    del description["long"]
+    return {"name": name, "proto": base64.b64encode(gzip.compress(proto, 9, mtime=0)).decode(), **description}
+
+
 def ask_kerashub(path):
     """What KerasHub's Gemma3Tokenizer makes of the small vocabulary."""
     import keras_hub
@@ -511,6 +617,7 @@ def main():
     content["variants"] = make_variants()
     content["kerashub"] = ask_kerashub(path)
     write("small.json", content)
+    write("types.json", {"models": make_types()})
     if len(sys.argv) > 1:
         real = spm.SentencePieceProcessor(model_file=sys.argv[1])
         write("real_270m.json", describe(real, make_texts(3, 250), make_sequences(4, real, 150), LONG))

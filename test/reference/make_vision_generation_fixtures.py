@@ -1,9 +1,10 @@
 """Writes what KerasHub generates from images, greedily and in float32.
 
-    python test/reference/make_vision_generation_fixtures.py [names of models, or "tiny"]
+    python test/reference/make_vision_generation_fixtures.py [names of models, "uneven" or "tiny"]
 
 - test/fixtures/vision_generation: tiny random presets with a vision encoder, and the results of `generate_step` for
   token ids and random images.
+- test/fixtures/vision_generation/small_images/uneven.json: prompts of which some end with an image.
 - test/fixtures/tiny_preset/pictures, batches.json: PNG files, drawn like the training pictures of presets/gemma3_tiny,
   and its answers to batches of prompts with different numbers of images.
 
@@ -56,22 +57,9 @@ MODELS = {
 LENGTH = 30
 
 
-def make_model(name, seed, config, encoder, prompts):
-    rng = np.random.default_rng(seed)
-    keras.backend.clear_session()
-    vision = {"image_size": encoder["image_size"], "vision_encoder": keras_hub.models.Gemma3VisionEncoder(**encoder)}
-    backbone = keras_hub.models.Gemma3Backbone(**{**BASE, **config, **vision})
-    for w in backbone.weights:
-        # Small embeddings: a model with large ones repeats its last token.
-        scale = 0.1 if "embeddings" in w.path else 0.3 if len(w.shape) < 2 else 1.0 / np.sqrt(np.prod(w.shape[:-1]))
-        w.assign(("gamma" in w.path) + rng.normal(size=w.shape) * scale)
-    folder = os.path.join(OUT, name)
-    shutil.rmtree(folder, ignore_errors=True)
-    backbone.save_to_preset(folder)
-    backbone = keras_hub.models.Gemma3Backbone.from_preset(os.path.abspath(folder), dtype="float32")
-    follow_documentation(backbone)
-
-    tokens, size = backbone.num_vision_tokens_per_image, encoder["image_size"]
+def random_inputs(rng, backbone, prompts):
+    """Inputs of the model for prompts of random tokens and images."""
+    tokens, size = backbone.num_vision_tokens_per_image, backbone.image_size
     places = max(prompt.count("image") for prompt in prompts)
     shape = (len(prompts), LENGTH)
     ids, keep, mask = np.zeros(shape, "int32"), np.zeros(shape, bool), np.zeros(shape, bool)
@@ -88,9 +76,28 @@ def make_model(name, seed, config, encoder, prompts):
         keep[row, :at] = True
         indices[row, : len(found)] = found
     images = rng.uniform(-1, 1, (len(prompts), places, size, size, 3)).astype("float32")
-    inputs = {
+    return {
         "token_ids": ids, "padding_mask": keep, "images": images, "vision_indices": indices, "vision_mask": mask,
     }
+
+
+def make_model(name, seed, config, encoder, prompts):
+    rng = np.random.default_rng(seed)
+    keras.backend.clear_session()
+    vision = {"image_size": encoder["image_size"], "vision_encoder": keras_hub.models.Gemma3VisionEncoder(**encoder)}
+    backbone = keras_hub.models.Gemma3Backbone(**{**BASE, **config, **vision})
+    for w in backbone.weights:
+        # Small embeddings: a model with large ones repeats its last token.
+        scale = 0.1 if "embeddings" in w.path else 0.3 if len(w.shape) < 2 else 1.0 / np.sqrt(np.prod(w.shape[:-1]))
+        w.assign(("gamma" in w.path) + rng.normal(size=w.shape) * scale)
+    folder = os.path.join(OUT, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    backbone.save_to_preset(folder)
+    backbone = keras_hub.models.Gemma3Backbone.from_preset(os.path.abspath(folder), dtype="float32")
+    follow_documentation(backbone)
+
+    inputs = random_inputs(rng, backbone, prompts)
+    ids, images = inputs["token_ids"], inputs["images"]
     lm = keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)
     lm.compile(sampler="greedy")
     runs = []
@@ -106,6 +113,49 @@ def make_model(name, seed, config, encoder, prompts):
     with open(os.path.join(folder, "expected.json"), "w") as file:
         json.dump({**expected, "runs": runs}, file)
     print(name, runs[0]["token_ids"])
+
+
+# === Prompts that end with an image ===
+
+# Each step of KerasHub starts from the last token of the prompt, embedded as text, and so do steps through the tokens of
+# longer prompts. Keys and values stay those of the image, so only a prompt that ends with an image is continued
+# differently: from a token of text that nobody wrote.
+UNEVEN = [[2], [1, "image", 2], [1, "image"], [5, "image", 3], [2, "image", 1, "image", 1]]
+
+
+def without_cache(lm, inputs, steps):
+    """The first tokens of the greedy continuations, each by a pass over the whole texts, in which images stay images."""
+    inputs = {key: np.array(value) for key, value in inputs.items()}
+    rows, new = np.arange(len(UNEVEN)), []
+    for _ in range(steps):
+        ends = inputs["padding_mask"].sum(1)
+        new.append(np.argmax(np.asarray(lm(inputs))[rows, ends - 1], -1))
+        inputs["token_ids"][rows, ends] = new[-1]
+        inputs["padding_mask"][rows, ends] = True
+    return np.transpose(new).tolist()
+
+
+def make_uneven():
+    keras.backend.clear_session()
+    folder = os.path.abspath(os.path.join(OUT, "small_images"))
+    backbone = keras_hub.models.Gemma3Backbone.from_preset(folder, dtype="float32")
+    follow_documentation(backbone)
+    inputs = random_inputs(np.random.default_rng(7), backbone, UNEVEN)
+    lm = keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)
+    lm.compile(sampler="greedy")
+    tensors = {key: tf.constant(value) for key, value in inputs.items()}
+    batch = np.asarray(lm.generate_step(dict(tensors), stop_token_ids=None)["token_ids"]).tolist()
+    whole = without_cache(lm, inputs, 8)
+    starts = inputs["padding_mask"].sum(1)
+    generated = [row[start : start + 8] for row, start in zip(batch, starts)]
+    for prompt, found, right in zip(UNEVEN, generated, whole):
+        print(prompt, found, right)
+        assert (found == right) == (prompt[-1] != "image"), prompt
+    expected = {key: np.asarray(value).astype("int32").tolist() for key, value in inputs.items() if key != "images"}
+    expected["images"] = {"shape": inputs["images"].shape, "values": numbers(inputs["images"])}
+    expected.update(ends_with_image=[prompt[-1] == "image" for prompt in UNEVEN], generated=generated, without_cache=whole)
+    with open(os.path.join(folder, "uneven.json"), "w") as file:
+        json.dump(expected, file)
 
 
 # === The tiny preset ===
@@ -161,5 +211,7 @@ if __name__ == "__main__":
     for seed, (name, case) in enumerate(MODELS.items()):
         if not only or name in only:
             make_model(name, seed, *case)
+    if not only or "uneven" in only:
+        make_uneven()
     if not only or "tiny" in only:
         make_tiny()

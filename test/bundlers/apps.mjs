@@ -1,0 +1,168 @@
+/** The programs that the bundlers build, and how each bundler builds them. */
+import {mkdirSync, writeFileSync} from 'node:fs';
+import {createRequire} from 'node:module';
+import {join} from 'node:path';
+import {pathToFileURL} from 'node:url';
+
+export const QUESTION = 'What is the capital of France?';
+export const ANSWER = 'What is the capital of France? The capital of France is Paris.';
+
+const generate = `
+  await useBackend();
+  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
+  const text = await lm.generate('${QUESTION}', {maxLength: 24});
+  lm.dispose();`;
+
+const worker = `import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import 'tfjs-gemma3/presets/gemma3_tiny';
+onmessage = async () => {
+  try {${generate}
+    postMessage({text});
+  } catch (error) {
+    postMessage({error: String(error)});
+  }
+};
+`;
+
+const page = `import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import 'tfjs-gemma3/presets/gemma3_tiny';
+globalThis.inPage = async () => {${generate}
+  return text;
+};
+globalThis.inWorker = () => new Promise((resolve, reject) => {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {type: 'module'});
+  worker.onmessage = ({data}) => (data.text ? resolve(data.text) : reject(new Error(data.error)));
+  worker.onerror = event => reject(new Error(event.message ?? 'the worker could not be loaded'));
+  worker.postMessage('go');
+});
+`;
+
+/** The page without the preset: it must say what to add, and no preset may be in its build. */
+const without = `import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+globalThis.inPage = async () => {${generate}
+  return text;
+};
+`;
+
+/** Writes the sources of both programs into a folder. */
+export function writeSources(folder) {
+  for (const [name, files] of Object.entries({
+    app: {'main.js': page, 'worker.js': worker},
+    without: {'main.js': without},
+  })) {
+    mkdirSync(join(folder, name), {recursive: true});
+    for (const [file, text] of Object.entries(files)) writeFileSync(join(folder, name, file), text);
+  }
+}
+
+const html = script => `<!doctype html><title>test</title><script type="module" src="${script}"></script>`;
+
+/** Imports a package that is installed in the folder. */
+const load = async (folder, name) => {
+  const path = createRequire(join(folder, 'x.js')).resolve(name);
+  const module = await import(pathToFileURL(path).href);
+  return module.default ?? module;
+};
+
+/** The entries of a program: the Worker too, for bundlers that do not find it on their own. */
+const entriesOf = (folder, name) =>
+  ['main', ...(name === 'app' ? ['worker'] : [])].map(file => join(folder, name, `${file}.js`));
+
+/** Builds a program into a folder that any static server can serve. → nothing */
+export const builders = {
+  async esbuild(folder, name, out) {
+    const {build} = await load(folder, 'esbuild');
+    const options = {bundle: true, minify: true, format: 'esm', splitting: true, logLevel: 'error'};
+    await build({entryPoints: entriesOf(folder, name), outdir: out, ...options});
+    writeFileSync(join(out, 'index.html'), html('./main.js'));
+  },
+  async 'esbuild, one file'(folder, name, out) {
+    const {build} = await load(folder, 'esbuild');
+    const options = {bundle: true, minify: true, format: 'esm', logLevel: 'error'};
+    await build({entryPoints: entriesOf(folder, name), outdir: out, ...options});
+    writeFileSync(join(out, 'index.html'), html('./main.js'));
+  },
+  async rollup(folder, name, out) {
+    const {rollup} = await load(folder, 'rollup');
+    const resolve = await load(folder, '@rollup/plugin-node-resolve');
+    const commonjs = await load(folder, '@rollup/plugin-commonjs');
+    const plugins = [(resolve.nodeResolve ?? resolve)({browser: true}), (commonjs.default ?? commonjs)()];
+    const bundle = await rollup({input: entriesOf(folder, name), plugins, onwarn: () => {}});
+    await bundle.write({dir: out, format: 'es'});
+    await bundle.close();
+    writeFileSync(join(out, 'index.html'), html('./main.js'));
+  },
+  async vite(folder, name, out) {
+    const {build} = await load(folder, 'vite');
+    const root = join(folder, name);
+    writeFileSync(join(root, 'index.html'), html('/main.js'));
+    await build({root, logLevel: 'error', configFile: false, build: {outDir: out, emptyOutDir: true}});
+  },
+  async webpack(folder, name, out) {
+    const webpack = await load(folder, 'webpack');
+    const config = {
+      mode: 'production',
+      context: join(folder, name),
+      entry: './main.js',
+      output: {path: out, publicPath: 'auto'},
+      performance: {hints: false},
+    };
+    const stats = await new Promise((resolve, reject) =>
+      webpack(config, (error, result) => (error ? reject(error) : resolve(result))),
+    );
+    if (stats.hasErrors()) throw new Error(stats.toString({colors: false, all: false, errors: true}));
+    // Without a charset and as a classic script, as many pages have it: what is not ASCII is then read as other text.
+    writeFileSync(join(out, 'index.html'), '<!doctype html><title>test</title><script src="./main.js"></script>');
+  },
+};
+
+/** Starts Vite's development server. → {address, close} */
+export async function viteServer(folder, name) {
+  const {createServer} = await load(folder, 'vite');
+  const root = join(folder, name);
+  writeFileSync(join(root, 'index.html'), html('/main.js'));
+  const server = await createServer({root, logLevel: 'error', configFile: false, server: {port: 0, host: '127.0.0.1'}});
+  await server.listen();
+  return {address: `http://127.0.0.1:${server.httpServer.address().port}`, close: () => server.close()};
+}
+
+/** Writes a Next.js application: a page that generates in the browser, and a route that does on the server. */
+export function writeNextApp(folder) {
+  const root = join(folder, 'next');
+  const files = {
+    'package.json': JSON.stringify({name: 'next-app', private: true}),
+    'app/layout.js': 'export default ({children}) => <html><body>{children}</body></html>;\n',
+    'app/page.js': `'use client';
+import {useEffect} from 'react';
+import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import 'tfjs-gemma3/presets/gemma3_tiny';
+export default function Page() {
+  useEffect(() => {
+    globalThis.inPage = async () => {${generate}
+      return text;
+    };
+    globalThis.inWorker = () => new Promise((resolve, reject) => {
+      const worker = new Worker(new URL('./worker.js', import.meta.url), {type: 'module'});
+      worker.onmessage = ({data}) => (data.text ? resolve(data.text) : reject(new Error(data.error)));
+      worker.onerror = event => reject(new Error(event.message ?? 'the worker could not be loaded'));
+      worker.postMessage('go');
+    });
+  }, []);
+  return <p>ready</p>;
+}
+`,
+    'app/worker.js': worker,
+    'app/api/route.js': `import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+export const dynamic = 'force-dynamic';
+export async function GET() {${generate}
+  return new Response(text);
+}
+`,
+    'next.config.mjs': `export default {outputFileTracingRoot: ${JSON.stringify(folder)}, turbopack: {root: ${JSON.stringify(folder)}}};\n`,
+  };
+  for (const [file, text] of Object.entries(files)) {
+    mkdirSync(join(root, file, '..'), {recursive: true});
+    writeFileSync(join(root, file), text);
+  }
+  return root;
+}

@@ -1,0 +1,77 @@
+/** What a page loads of this package: bytes of the bundle, which are the same on every machine. */
+import assert from 'node:assert/strict';
+import {readdirSync, readFileSync} from 'node:fs';
+import {dirname, join} from 'node:path';
+import {test} from 'node:test';
+import {fileURLToPath} from 'node:url';
+import {build} from 'esbuild';
+import {measure, ON_DEMAND, USES} from '../../bench/sizes.mjs';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/** Compressed bytes, without TensorFlow.js. */
+const LIMITS = {applyChatTemplate: 10_000, useBackend: 43_000, 'text generation': 139_000, everything: 171_000};
+
+for (const [name, limit] of Object.entries(LIMITS)) {
+  test(`${name}: at most ${limit / 1000} kB at the start`, async t => {
+    const {start} = await measure(USES[name]);
+    t.diagnostic(`${start} bytes`);
+    assert.ok(start <= limit, `Expected at most ${limit} bytes. Received: ${start}.`);
+  });
+}
+
+/** What has loaded when a page generates text: the start, the largest variant, and the reader of tfjs' format. */
+const GENERATING = 161_000;
+
+test(`text generation: at most ${GENERATING / 1000} kB until the first token`, async t => {
+  const {start, onDemand} = await measure(USES['text generation']);
+  const variant = onDemand(ON_DEMAND['WebAssembly, threads']);
+  const total = start + variant + onDemand(ON_DEMAND["weights in tfjs' format"]);
+  t.diagnostic(`${total} bytes`);
+  assert.ok(total <= GENERATING, `Expected at most ${GENERATING} bytes. Received: ${total}.`);
+});
+
+test('text generation loads one variant of the kernels, and the weights of one format', async () => {
+  const {onDemand} = await measure(USES['text generation']);
+  const sizes = Object.fromEntries(Object.entries(ON_DEMAND).map(([name, pattern]) => [name, onDemand(pattern)]));
+  for (const [name, size] of Object.entries(sizes)) {
+    assert.ok(size > 0 && size <= 22_000, `${name}: expected at most 22000 bytes of its own. Received: ${size}.`);
+  }
+});
+
+test('no script has characters that tokens depend on: a page may read them in another encoding', async () => {
+  const {outputFiles} = await build({
+    stdin: {contents: USES.everything, resolveDir: root},
+    absWorkingDir: root,
+    bundle: true,
+    minify: true,
+    charset: 'utf8',
+    splitting: true,
+    format: 'esm',
+    platform: 'browser',
+    external: ['@tensorflow/tfjs', '@tensorflow/tfjs-backend-webgpu'],
+    outdir: 'out',
+    tsconfigRaw: '{}',
+    write: false,
+    logLevel: 'error',
+  });
+  for (const {path, text} of outputFiles) {
+    for (const symbol of ['\u2581', '\u2047', '\ufffd']) assert.ok(!text.includes(symbol), `${symbol} in ${path}`);
+  }
+});
+
+test('package.json names every module with side effects, and no other', () => {
+  const {sideEffects} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const browser = join(root, 'dist', 'browser');
+  const files = readdirSync(browser, {recursive: true}).filter(file => file.endsWith('.js'));
+  const found = files.flatMap(file =>
+    [...readFileSync(join(browser, file), 'utf8').matchAll(/^import "(\.[^"]+)";$/gm)].map(([, path]) =>
+      join('dist', 'browser', dirname(file), path),
+    ),
+  );
+  const entries = ['dist/browser/public/register_layers.js'];
+  assert.deepEqual(
+    sideEffects.filter(path => path.startsWith('./dist/browser/')).sort(),
+    [...new Set([...entries, ...found])].map(path => `./${path}`).sort(),
+  );
+});
