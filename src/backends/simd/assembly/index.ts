@@ -32,6 +32,7 @@ import {
   GELU_GRADIENT,
   HEAD_LOSS,
   IDLE,
+  INT8_KERNEL,
   LAYER_NORM,
   MAT_MUL,
   MAT_MUL_TRANSPOSED,
@@ -50,7 +51,8 @@ import {
   UNPACK,
   WIDE,
 } from './numbers';
-import {startInt4} from './parts/int4';
+import {setInt8Kernel} from './parts/int8_row';
+import {startStreams} from './parts/stream';
 import {
   bankNumber,
   barrier,
@@ -66,18 +68,22 @@ import {
   setThread,
 } from './parts/threads';
 import {height, setWide, tiles} from './parts/tile';
+import {tryInt8Kernel} from './parts/try_int8';
+
+export {tryInt8Kernel};
 
 /** Values per row in `tryTiles`. */
 const TRIED_DEPTH = 256;
 
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
-  startInt4();
+  startStreams();
 }
 
 /** Runs this thread's part of a command. */
 export function execute(command: i32): void {
   setWide(load<i32>(WIDE) != 0);
+  setInt8Kernel(load<i32>(INT8_KERNEL));
   switch (command) {
     case NOTHING:
     case RECEIVE:

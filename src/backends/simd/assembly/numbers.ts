@@ -23,6 +23,8 @@ export const WAIT_MILLISECONDS = 5;
 export const PATIENCE = 256;
 /** Nonzero if matrix products run on wide tiles (`parts/tile.ts`). */
 export const WIDE = 320;
+/** The kernel for products of one row with int8 (`parts/int8_row.ts`). */
+export const INT8_KERNEL = 324;
 /** Two counters of claimed items, used in turn: one cache line of 64 bytes each. See `parts/threads.ts`. */
 export const CLAIMS = 384;
 /** One word per argument: see `layouts`. */
@@ -44,6 +46,15 @@ export const FLOAT32 = 0;
 export const BFLOAT16 = 1;
 export const INT8 = 2;
 export const INT4 = 3;
+
+// Kernels for products of one row with int8.
+
+/** Multiplies in 16-bit integers. */
+export const INT8_WORDS = 0;
+/** Multiplies in bytes, those of the weights unsigned. */
+export const INT8_UNSIGNED_BYTES = 1;
+/** Multiplies in bytes, those of the weights signed. */
+export const INT8_SIGNED_BYTES = 2;
 
 // Commands.
 

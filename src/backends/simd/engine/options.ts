@@ -66,6 +66,11 @@ export interface SimdEngineOptions extends SimdOptions {
    * Size limit of each memory that the engine creates, in pages of 64 kB. Defaults to 65,535, one page less than 4 GiB.
    */
   maximumPages?: number;
+  /**
+   * The kernel for products of one row with int8, by its number in `assembly/numbers.ts`. Defaults to the fastest one
+   * that gives right results here.
+   */
+  int8Kernel?: number;
   /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }

@@ -12,6 +12,8 @@ import {
   GENERATION,
   MAX_ARGUMENTS,
   NOTHING,
+  INT8_KERNEL,
+  INT8_WORDS,
   PATIENCE,
   RECEIVE,
   SCRATCH,
@@ -23,6 +25,7 @@ import {hasRelaxedSimd} from './available';
 import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {loadBinary} from './binaries';
 import {checkSimdOptions, MAXIMUM_PAGES, type SimdEngineOptions} from './options';
+import {fastestInt8Kernel} from './int8_kernel';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
@@ -50,6 +53,7 @@ export class SimdEngine {
     readonly threads: number,
     readonly level: 'relaxed' | 'plain',
     readonly wide: boolean,
+    readonly int8Kernel: number,
     private readonly module: WebAssembly.Module,
     private readonly options: Required<Pick<SimdEngineOptions, 'memory' | 'maximumPages' | 'maximumBanks'>>,
     private readonly workers: Thread[],
@@ -76,8 +80,11 @@ export class SimdEngine {
     const {module, level} = await chooseModule(shared, memory, options.relaxed);
     // Wide tiles need V8's flag, also if the caller asked for them.
     const enabled = options.wide !== false && enableWideSimd();
-    const wide = options.wide ?? (enabled && (await wideIsFaster(instantiate(module, memory))));
-    initialize(memory, {patience: DEFAULT_PATIENCE, wide});
+    const kernels = instantiate(module, memory);
+    kernels.start(0, 1);
+    const wide = options.wide ?? (enabled && (await wideIsFaster(kernels)));
+    const int8Kernel = options.int8Kernel ?? (level === 'relaxed' ? await fastestInt8Kernel(kernels) : INT8_WORDS);
+    initialize(memory, {patience: DEFAULT_PATIENCE, wide, int8Kernel});
 
     const workers: Thread[] = [];
     try {
@@ -85,7 +92,15 @@ export class SimdEngine {
         const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
         workers.push(startThread(WORKER_SOURCE, data));
       }
-      const engine = new SimdEngine(threads, level, wide, module, {memory, maximumPages, maximumBanks}, workers);
+      const engine = new SimdEngine(
+        threads,
+        level,
+        wide,
+        int8Kernel,
+        module,
+        {memory, maximumPages, maximumBanks},
+        workers,
+      );
       await Promise.all(workers.map(worker => worker.ready));
       return engine;
     } catch (error) {
@@ -120,7 +135,7 @@ export class SimdEngine {
     try {
       memory = new WebAssembly.Memory({initial: 1, maximum, shared: this.shared});
       reserve(memory, this.staticBytes);
-      initialize(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide});
+      initialize(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide, int8Kernel: this.int8Kernel});
     } catch {
       return undefined;
     }
@@ -224,11 +239,18 @@ function reserve(memory: WebAssembly.Memory, bytes: number): void {
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
 }
 
+interface Setup {
+  readonly patience: number;
+  readonly wide: boolean;
+  readonly int8Kernel: number;
+}
+
 /** Writes the initial control block. */
-function initialize(memory: WebAssembly.Memory, {patience, wide}: {patience: number; wide: boolean}): void {
+function initialize(memory: WebAssembly.Memory, {patience, wide, int8Kernel}: Setup): void {
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4).fill(0);
   control[PATIENCE / 4] = patience;
   control[WIDE / 4] = Number(wide);
+  control[INT8_KERNEL / 4] = int8Kernel;
 }
 
 function isShared(memory: WebAssembly.Memory): boolean {

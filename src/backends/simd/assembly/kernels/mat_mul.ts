@@ -8,7 +8,7 @@ import {padded} from '../parts/blocks';
 import {matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
-import {matVecInt8} from '../parts/int8';
+import {matVecInt8} from '../parts/int8_row';
 import {integerPanel, integerTiles, interleavedIntegerBytes, interleaveIntegerRows} from '../parts/integer_tile';
 import {fillPanel, fillPanels, setMatrix, transposePanel} from '../parts/panel';
 import {argument, barrier, begin, chunkOf, claim, end, pointer, scratch, threads} from '../parts/threads';

@@ -4,8 +4,9 @@
  * on how many rows are multiplied together. Coarser integers would not do. A difference in the last bit of x can move
  * it to the next integer, and layer after layer such steps grow to the size of the rounding itself.
  */
-import {INT4} from '../numbers';
+import {INT8, INT8_WORDS} from '../numbers';
 import {padded} from './blocks';
+import {int8Kernel} from './int8_row';
 import {loadSome, zero} from './vector';
 
 /** Bytes of a block of one row: a header of 16 bytes and 32 integers. */
@@ -24,11 +25,11 @@ export function quantizeWords(x: usize, columns: i32, to: usize): void {
 
 /**
  * Writes a row in the form that products of one row with weights of this type read: blocks of words, or of bytes for
- * int4 with relaxed instructions.
+ * int4, and for some kernels of int8, with relaxed instructions.
  */
 export function quantizeRow(type: i32, x: usize, columns: i32, to: usize): void {
   quantizeWords(x, columns, to);
-  if (!ASC_FEATURE_RELAXED_SIMD || type != INT4) return;
+  if (!ASC_FEATURE_RELAXED_SIMD || (type == INT8 && int8Kernel == INT8_WORDS)) return;
   for (const end = to + roundedBytes(columns); to < end; to += ROUNDED_BLOCK) splitBytes(to + 16);
 }
 
@@ -69,7 +70,7 @@ function factorOf(most: f32): f32 {
 
 /**
  * Writes the header: scale (float32), sum of the rounded values (float32), −128 · the sum of the integers in even
- * columns (int32). Every four of the integers are in the order 0, 2, 1, 3.
+ * columns (int32), and the same of all columns. Every four of the integers are in the order 0, 2, 1, 3.
  */
 function quantizeBlock(x: usize, columns: i32, to: usize): void {
   const most = largestOf(x, columns);
@@ -89,6 +90,7 @@ function quantizeBlock(x: usize, columns: i32, to: usize): void {
   store<f32>(to, scale);
   store<f32>(to, <f32>(even + odd) * scale, 4);
   store<i32>(to, -128 * even, 8);
+  store<i32>(to, -128 * (even + odd), 12);
 }
 
 function roundTo(v: v128, factor: v128): v128 {

@@ -7,6 +7,7 @@
 import {INT4_BLOCK_BYTES} from '../layouts/packing';
 import {ROUNDED_BLOCK} from './activations';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
+import {nibbles, readAhead} from './stream';
 import {fma, inverse, storeSome, zero} from './vector';
 
 /** Weights from the lowest four bits of each word. */
@@ -116,32 +117,19 @@ export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32)
   else matVecWords(w, x, y, rows, blocks);
 }
 
-/** How far ahead of the weights in use pages are read: processors do not fetch the next page by themselves. */
-const AHEAD: usize = 16384;
-/** Stores what was read ahead, so that the compiler keeps those reads. */
-let readAhead: i32 = 0;
-
-/** A variable: V8 creates constant vectors again at every use, also in loops. */
-let nibbleMask: i32 = 0;
-
-export function startInt4(): void {
-  nibbleMask = 15;
-}
-
 /**
  * Multiplies nibbles and x as bytes, where the integers of x are 256 · high + low. A 16-bit sum of 16 products of at
  * most 15 · 128 cannot overflow.
  */
 function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   if (!ASC_FEATURE_RELAXED_SIMD) return;
-  const mask = i8x16.splat(<i8>nibbleMask);
+  const mask = i8x16.splat(<i8>nibbles);
   const ones = i16x8.splat(1);
   const units = i16x8.splat(256);
   const groupBytes = <usize>blocks * INT4_BLOCK_BYTES;
   const end = w + <usize>((rows + 7) >> 3) * groupBytes;
-  let ahead = 0;
   for (; rows > 0; rows -= 8, y += 32) {
-    for (let at = w + AHEAD, stop = min(at + groupBytes, end); at < stop; at += 4096) ahead ^= load<i32>(at);
+    readAhead(w, groupBytes, end);
     let a = zero();
     let b = a;
     let q = x;
@@ -186,7 +174,6 @@ function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void
     }
     storeSome(y, a, b, rows);
   }
-  readAhead = ahead;
 }
 
 /** Multiplies nibbles and x as 16-bit integers, where relaxed instructions are not available. */

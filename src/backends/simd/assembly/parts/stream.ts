@@ -1,0 +1,36 @@
+/** What kernels need that read weights once, as fast as memory gives them. */
+
+/** How far ahead of the weights in use pages are read: processors do not fetch the next page by themselves. */
+const AHEAD: usize = 16384;
+const PAGE: usize = 4096;
+
+/** Keeps what was read ahead, so that the compiler keeps those reads. */
+let kept: i32 = 0;
+
+/** Reads a word of each page that holds the `bytes` bytes at `at`, `AHEAD` bytes later, but not from `end` on. */
+export function readAhead(at: usize, bytes: usize, end: usize): void {
+  let word = 0;
+  at += AHEAD;
+  for (const stop = min(at + bytes, end); at < stop; at += PAGE) word ^= load<i32>(at);
+  kept = word;
+}
+
+// Masks in variables: V8 creates a constant vector again at every use, also in loops, but keeps a variable in a register.
+
+/** The upper halves of words. */
+export let highHalves: i32 = 0;
+/** The low byte of each 16-bit integer. */
+export let lowBytes: i32 = 0;
+/** The low four bits of each byte. */
+export let nibbles: i32 = 0;
+/** The highest bits of even bytes, and of odd ones. */
+export let evenSigns: i32 = 0;
+export let oddSigns: i32 = 0;
+
+export function startStreams(): void {
+  highHalves = 0xffff0000;
+  lowBytes = 0x00ff00ff;
+  nibbles = 0x0f0f0f0f;
+  evenSigns = 0x00800080;
+  oddSigns = 0x80008000;
+}
