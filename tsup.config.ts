@@ -1,23 +1,12 @@
+import {resolve} from 'node:path';
 import {defineConfig, type Options} from 'tsup';
-import {modulesOf, platform, separateModules, tsconfigRaw} from './scripts/browser_modules';
+import {modulesOf, separateModules, tsconfigRaw} from './scripts/browser_modules';
+import {ownClassNames} from './scripts/class_names';
+import {bundlePage, joinModules} from './scripts/join_modules';
 
-/**
- * Gives classes their own names again, which users see in stacks and as `constructor.name`. esbuild calls a class that
- * refers to itself `_Name`, and one whose name is taken `Name2`. Its option `keepNames` would not change stacks, and
- * costs time for every function that is created.
- */
 const classNames: NonNullable<Options['plugins']>[number] = {
   name: 'class-names',
-  renderChunk(code) {
-    const own = [...code.matchAll(/ = class _(\w+)/g)].map(([, name]) => name);
-    const renamed = code
-      // A space in place of the underscore, so that the source map stays exact.
-      .replace(/(?<![\w$.])_(\w+)/g, (found, name) => (own.includes(name) ? ` ${name}` : found))
-      // Also those without a number: tsup's translation to CommonJS would call them `_class1` and so on. A class whose
-      // base has its name keeps the number, because it could not name the base.
-      .replace(/^(var ([A-Z]\w*[A-Za-z])\d* = class)(?= extends (?!\2\b)| \{)/gm, '$1 $2');
-    return {code: renamed};
-  },
+  renderChunk: code => ({code: ownClassNames(code)}),
 };
 
 /** Where scripts/build.mjs builds, before it replaces `dist`. */
@@ -49,7 +38,7 @@ export default defineConfig(async (): Promise<Options[]> => [
   },
   {
     ...shared,
-    entry: await modulesOf('src/index.ts', 'src/public/register_layers.ts'),
+    entry: await modulesOf('src/index.ts', 'src/public/register_layers.ts', 'src/public/base_classes.ts'),
     outDir: `${dist}/browser`,
     platform: 'browser',
     format: ['esm'],
@@ -66,20 +55,11 @@ export default defineConfig(async (): Promise<Options[]> => [
     clean: true,
     // Its messages list all modules.
     silent: true,
-  },
-  {
-    // For pages without a bundler.
-    ...shared,
-    // A map would be a tenth of the package, and the modules in dist/browser have theirs.
-    sourcemap: false,
-    entry: {'tfjs-gemma3': 'src/index.ts'},
-    outDir: `${dist}/page`,
-    platform: 'browser',
-    format: ['esm'],
-    esbuildPlugins: [platform],
-    noExternal: ['seedrandom'],
-    minify: true,
-    clean: true,
+    onSuccess: async () => {
+      const folder = resolve(dist, 'browser');
+      await joinModules(folder);
+      await bundlePage(folder, resolve(dist, 'page'));
+    },
   },
   {
     ...shared,

@@ -19,8 +19,9 @@ export const USES = {
   everything: `export * from 'tfjs-gemma3';`,
 };
 
-/** Code that a page loads when it opens a model, as the module that begins it. */
+/** Code that a page loads when it chooses a backend and opens a model, as the module that begins it. */
 export const ON_DEMAND = {
+  'backend simd': /simd\/use_simd/,
   'WebAssembly, threads': /generated\/shared_relaxed/,
   'WebAssembly, one thread': /generated\/unshared_relaxed/,
   'weights in HDF5': /keras\/read_weights/,
@@ -32,8 +33,8 @@ export const ON_DEMAND = {
 /**
  * Compressed bytes of a bundle.
  *
- * @returns `start`: the entry with everything that it imports; `onDemand(module)`: what is loaded with a module after
- * that.
+ * @returns `start`: the entry with everything that it imports, in so many `files`; `onDemand(module)`: what is loaded with
+ * a module after that.
  */
 export async function measure(contents) {
   const {metafile, outputFiles} = await build({
@@ -69,6 +70,7 @@ export async function measure(contents) {
   const start = reached(entryOf(/page\.js$/));
   return {
     start: total(start),
+    files: start.size,
     onDemand: pattern => {
       const entry = entryOf(pattern);
       return entry === undefined ? 0 : total([...reached(entry)].filter(file => !start.has(file)));

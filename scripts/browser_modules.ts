@@ -27,7 +27,7 @@ const nameOf = (file: string) =>
 export const tsconfigRaw = {compilerOptions: {target: 'es2022', useDefineForClassFields: true}};
 
 /** Takes what differs between platforms for browsers. */
-export const platform: Plugin = {
+const platform: Plugin = {
   name: 'platform',
   setup({onResolve}) {
     onResolve({filter: /^#platform\//}, ({path, resolveDir}) => ({path: sourceOf(path, resolveDir)!}));

@@ -200,7 +200,7 @@ export {type SerializedObject} from './checkpoints/keras/serialized';
 export {type ExportOptions} from './checkpoints/huggingface/export_model';
 export {type LoadWeightsOptions, type SaveWeightsOptions} from './checkpoints/keras/weights_file';
 export {type SaveToPresetOptions} from './checkpoints/keras/write_preset';
-export {readPresetConfig} from './checkpoints/open_checkpoint';
+export {readPresetConfig} from './checkpoints/read_preset_config';
 export {type LoadProgress} from './checkpoints/stored_weights';
 export {type CachedModel, type FileProblem} from './hub/hub';
 export {type DownloadProgress} from './hub/download';

@@ -5,7 +5,6 @@ import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type OpenPresetOptions} from '../hub/resolver';
 import {checkpointFormats} from './all';
 import {type Checkpoint, type CheckpointFormat, type OpenOptions} from './checkpoint';
-import {type SerializedObject} from './keras/serialized';
 
 /** A preset, or a checkpoint that is already open. */
 export type CheckpointLike = PresetLike | Checkpoint;
@@ -62,16 +61,6 @@ export async function withCheckpoint<T>(
   } finally {
     await checkpoint.close();
   }
-}
-
-/**
- * The configuration of a preset's backbone in Keras' form: `class_name`, and `config` with Keras' names.
- *
- * @throws ValueError if there is no such preset, or its configuration is missing or damaged.
- */
-export async function readPresetConfig(preset: CheckpointLike): Promise<SerializedObject> {
-  // A backbone always has a configuration: `config` throws otherwise.
-  return withCheckpoint(preset, async checkpoint => (await checkpoint.config('backbone'))!);
 }
 
 /** Separates how to request files from the other options of a `fromPreset`. */

@@ -44,11 +44,21 @@ globalThis.inPage = async () => {${generate}
 };
 `;
 
-/** Writes the sources of both programs into a folder. */
+/** The page with base classes alone, which must find the classes that the preset holds. */
+const base = `import {CausalLM, Tokenizer, useBackend} from 'tfjs-gemma3';
+import 'tfjs-gemma3/presets/gemma3_tiny';
+globalThis.inPage = async () => {${generate.replace('Gemma3CausalLM', 'CausalLM')}
+  const tokenizer = await Tokenizer.fromPreset('gemma3_tiny');
+  return [text, lm.constructor.className, tokenizer.constructor.className].join();
+};
+`;
+
+/** Writes the sources of the programs into a folder. */
 export function writeSources(folder) {
   for (const [name, files] of Object.entries({
     app: {'main.js': page, 'worker.js': worker},
     without: {'main.js': without},
+    base: {'main.js': base},
   })) {
     mkdirSync(join(folder, name), {recursive: true});
     for (const [file, text] of Object.entries(files)) writeFileSync(join(folder, name, file), text);

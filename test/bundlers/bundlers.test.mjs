@@ -94,6 +94,12 @@ for (const [name, build] of Object.entries(builders)) {
       assert.ok(withPreset(output('app')).length > 0);
     });
 
+    test(`${name}: base classes find the classes of a preset, which the program does not name`, async () => {
+      await build(folder, 'base', output('base'));
+      const {inPage} = await callServed(output('base'), ['inPage']);
+      assert.equal(inPage, `${ANSWER},Gemma3CausalLM,Gemma3Tokenizer`);
+    });
+
     test(`${name}: a program that does not import it has no preset, and is told what to add`, async () => {
       await build(folder, 'without', output('without'));
       const {inPage} = await callServed(output('without'), ['inPage']);

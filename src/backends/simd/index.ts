@@ -1,53 +1,16 @@
-/** The `simd` backend: WebAssembly SIMD on any CPU, in Node and browsers. */
-import * as tf from '@tensorflow/tfjs';
+/** The `simd` backend: WebAssembly SIMD on any CPU, in Node and browsers. Loaded when it is first asked for. */
 import {type Backend} from '../backend';
-import {warnOnce} from '../../base/warn_once';
-import {createSimdBackend, isUsable} from './create_backend';
-import {whyNoSimd} from './engine/available';
 import {type SimdOptions} from './engine/options';
-import {startEngine} from './engine/start_engine';
-import {type SimdBackend} from './memory/simd_backend';
 
 export {type SimdOptions, type ThreadCount} from './engine/options';
+
+const load = () => import('./use_simd');
 
 export const simd = {
   name: 'simd',
   options: ['threads', 'relaxed', 'wide'] satisfies (keyof SimdOptions)[],
-  unavailable: async () => whyNoSimd(),
+  unavailable: async () => (await load()).whyNoSimd(),
   preferred: () => true,
-  use: async (options: SimdOptions) => {
-    // One after another: of two backends that are created at once, tfjs would keep one, and the other's threads.
-    const done = running.then(() => useOnce(options));
-    running = done.catch(() => {});
-    await done;
-  },
-  details: async () => {
-    const engine = isUsable('simd') ? undefined : await startEngine();
-    const {threads, level, wide, shared, limits} = engine ?? (tf.findBackend('simd') as unknown as SimdBackend).engine;
-    await engine?.dispose();
-    const instructions = level === 'relaxed' ? 'relaxed SIMD' : 'plain SIMD';
-    const vectors = wide ? ' and vectors of 256 bits' : '';
-    const note = shared || limits.length ? '' : ' (memory cannot be shared here)';
-    const count = `${threads} thread${threads > 1 ? 's' : ''}`;
-    return [`WebAssembly with ${instructions}${vectors}, ${count}${note}`, ...limits].join('. ');
-  },
+  use: async (options: SimdOptions) => (await load()).useSimd(options),
+  details: async () => (await load()).simdDetails(),
 } as const satisfies Backend;
-
-let running: Promise<void> = Promise.resolve();
-/** The options of the last engine, which its successor gets if it dies. */
-let lastOptions: SimdOptions = {};
-
-async function useOnce(options: SimdOptions): Promise<void> {
-  if (Object.keys(options).length > 0) {
-    await create(options);
-    lastOptions = options;
-  } else if (!isUsable('simd')) {
-    await create(lastOptions);
-  }
-  await tf.setBackend('simd');
-}
-
-async function create(options: SimdOptions): Promise<void> {
-  const {engine} = await createSimdBackend(options);
-  if (engine.limits.length) warnOnce(`The backend "simd" is slower or smaller here. ${engine.limits.join(' ')}`);
-}
