@@ -1,6 +1,6 @@
 /** Arguments of a call, as messages can hold them: without functions and signals, which both sides keep in their places. */
 import {describeValue, ValueError} from '../base/errors';
-import {type Place} from './messages';
+import type {Place} from './messages';
 
 /** Arguments for a message, and what was taken out of them. */
 export interface Detached {

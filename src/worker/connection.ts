@@ -4,7 +4,7 @@ import {detach, type Detached} from './arguments';
 import {WorkerEndedError} from './ended';
 import {errorOf} from './error_messages';
 import {type Control, type FromWorker, isOurs, type Place, type ToWorker} from './messages';
-import {type OperationArgs, type OperationName, type OperationResult} from './operations';
+import type {OperationArgs, OperationName, OperationResult} from './operations';
 import {openPort, type Port, waitForLock, type WorkerLike} from './port';
 
 /** A call that has not ended. */

@@ -1,5 +1,5 @@
 /** What a page and its Worker say to each other. Types only. */
-import {type ErrorMessage} from './error_messages';
+import type {ErrorMessage} from './error_messages';
 
 /** Where a function or a signal belongs: the number of the argument, then names of properties. */
 export type Place = readonly (string | number)[];

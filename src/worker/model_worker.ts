@@ -1,17 +1,17 @@
 /** The page's end: a Worker that models are loaded in. */
-import {type BackendName, type BackendOptions} from '../backends/use_backend';
-import {type DownloadedPreset} from '../hub/on_demand';
-import {type CachedModel} from '../hub/hub';
+import type {BackendName, BackendOptions} from '../backends/use_backend';
+import type {DownloadedPreset} from '../hub/on_demand';
+import type {CachedModel} from '../hub/hub';
 import {Connection} from './connection';
-import {type WorkerEndedError} from './ended';
-import {type WorkerLike} from './port';
+import type {WorkerEndedError} from './ended';
+import type {WorkerLike} from './port';
 import {RemoteCausalLM} from './remote_causal_lm';
-import {
-  type WorkerBackend,
-  type WorkerDownloadOptions,
-  type WorkerEmbedderOptions,
-  type WorkerLoadOptions,
-  type WorkerMemory,
+import type {
+  WorkerBackend,
+  WorkerDownloadOptions,
+  WorkerEmbedderOptions,
+  WorkerLoadOptions,
+  WorkerMemory,
 } from './remote_options';
 import {RemoteTextEmbedder} from './remote_text_embedder';
 import {addressOf, presetMessage, type WorkerPreset} from './sources';

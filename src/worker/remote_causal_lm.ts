@@ -1,29 +1,23 @@
 /** A language model in a Worker. */
-import {type EnableLoraOptions} from '../adapters/model_lora';
-import {type ExportPeftOptions, type SaveLoraOptions} from '../adapters/on_demand';
-import {type ChatArgs} from '../generation/chat_session';
-import {type Ending} from '../generation/ending';
-import {
-  type DetailsOptions,
-  type GenerateOptions,
-  type LogprobsOptions,
-  type TextWithDetails,
-  type TextWithLogprobs,
+import type {EnableLoraOptions} from '../adapters/model_lora';
+import type {ExportPeftOptions, SaveLoraOptions} from '../adapters/on_demand';
+import type {ChatArgs} from '../generation/chat_session';
+import type {Ending} from '../generation/ending';
+import type {
+  DetailsOptions,
+  GenerateOptions,
+  LogprobsOptions,
+  TextWithDetails,
+  TextWithLogprobs,
 } from '../models/generate_options';
-import {type GenerationInputs} from '../models/gemma3/parts/prompt_rows';
-import {type ChatMessage} from '../tokenizers/chat_template';
-import {type Connection} from './connection';
+import type {GenerationInputs} from '../models/gemma3/parts/prompt_rows';
+import type {ChatMessage} from '../tokenizers/chat_template';
+import type {Connection} from './connection';
 import {RemoteChat} from './remote_chat';
-import {
-  type FitHistory,
-  type ModelInfo,
-  type RemoteCompileArgs,
-  type RemoteFitArgs,
-  type WorkerOptions,
-} from './remote_options';
+import type {FitHistory, ModelInfo, RemoteCompileArgs, RemoteFitArgs, WorkerOptions} from './remote_options';
 import {addressOf, presetMessage, type WorkerFile, type WorkerPreset} from './sources';
 import {TextStream} from './text_stream';
-import {type RemoteTrainingTexts} from './training_operations';
+import type {RemoteTrainingTexts} from './training_operations';
 
 /** One prompt: a text, or the messages of a conversation. */
 type OnePrompt = string | readonly ChatMessage[];

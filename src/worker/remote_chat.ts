@@ -1,8 +1,8 @@
 /** A conversation with a model in a Worker. */
-import {type ChatOptions} from '../generation/chat_session';
-import {type ChatMessage} from '../tokenizers/chat_template';
-import {type Connection} from './connection';
-import {type ChatNumbers} from './remote_options';
+import type {ChatOptions} from '../generation/chat_session';
+import type {ChatMessage} from '../tokenizers/chat_template';
+import type {Connection} from './connection';
+import type {ChatNumbers} from './remote_options';
 import {type StartStream, TextStream} from './text_stream';
 
 /**

@@ -1,23 +1,17 @@
 /** Options and results of models in a Worker: those of the models, without what a message cannot hold. Types only. */
-import {type BackendDescription} from '../backends/use_backend';
-import {type ChatSession} from '../generation/chat_session';
-import {type SamplerName} from '../generation/samplers';
-import {type FromPresetOptions} from '../models/backbone';
-import {type CompileArgs} from '../models/causal_lm';
-import {type GenerateOptions} from '../models/generate_options';
-import {type PoolingArgs} from '../models/gemma3/gemma3_text_embedder';
-import {type DownloadOptions} from '../hub/on_demand';
-import {type FitArgs, type FitLogs} from '../training/fit_options';
-import {type MetricName} from '../training/metrics';
-import {
-  type AdamArgs,
-  type CosineDecayArgs,
-  type OptimizerName,
-  type PolynomialDecayArgs,
-  type SGDArgs,
-} from '../training/optimizers';
-import {type DtypeName} from '../weights/dtype';
-import {type WorkerFile} from './sources';
+import type {BackendDescription} from '../backends/use_backend';
+import type {ChatSession} from '../generation/chat_session';
+import type {SamplerName} from '../generation/samplers';
+import type {FromPresetOptions} from '../models/backbone';
+import type {CompileArgs} from '../models/causal_lm';
+import type {GenerateOptions} from '../models/generate_options';
+import type {PoolingArgs} from '../models/gemma3/gemma3_text_embedder';
+import type {DownloadOptions} from '../hub/on_demand';
+import type {FitArgs, FitLogs} from '../training/fit_options';
+import type {MetricName} from '../training/metrics';
+import type {AdamArgs, CosineDecayArgs, OptimizerName, PolynomialDecayArgs, SGDArgs} from '../training/optimizers';
+import type {DtypeName} from '../weights/dtype';
+import type {WorkerFile} from './sources';
 
 /** Options that load a model: those of `fromPreset`. */
 export interface WorkerLoadOptions extends Omit<FromPresetOptions, 'fetch' | 'headers' | 'weights'> {

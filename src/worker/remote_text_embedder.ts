@@ -1,7 +1,7 @@
 /** A text embedder in a Worker. */
-import {type EncodeOptions} from '../models/text_embedder';
-import {type Connection} from './connection';
-import {type ModelInfo} from './remote_options';
+import type {EncodeOptions} from '../models/text_embedder';
+import type {Connection} from './connection';
+import type {ModelInfo} from './remote_options';
 
 /** A `Gemma3TextEmbedder` that lives in a Worker: see {@link ModelWorker.loadTextEmbedder}. */
 export class RemoteTextEmbedder {

@@ -1,7 +1,7 @@
 /** A text that a Worker generates, piece by piece. */
-import {type Ending} from '../generation/ending';
+import type {Ending} from '../generation/ending';
 import {checkSignal} from './arguments';
-import {type Call} from './connection';
+import type {Call} from './connection';
 
 /** Starts a call: its signal stops it, and `onPiece` gets its pieces. */
 export type StartStream = (own: {

@@ -181,12 +181,31 @@ describe('the package', () => {
     assert.match(text, /Paris/);
   });
 
+  test("a Worker's errors and those of the models have the same classes", () => {
+    const text = program('classes.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import * as models from 'tfjs-gemma3';`,
+      `import * as worker from 'tfjs-gemma3/worker';`,
+      `const require = createRequire(import.meta.url);`,
+      `const same = (a, b) => ['ValueError', 'ContextFullError', 'OutOfMemoryError'].every(name => a[name] === b[name]);`,
+      `console.log(same(models, worker), same(require('tfjs-gemma3'), require('tfjs-gemma3/worker')));`,
+      `console.log(typeof require('tfjs-gemma3/worker/host').serve);`,
+    ]);
+    assert.equal(text, 'true true\nfunction\n');
+  });
+
   // === Types ===
 
   const consumer = [
     `import {Gemma3Backbone, Gemma3CausalLM, type Gemma3BackboneArgs, samplers, useBackend} from 'tfjs-gemma3';`,
     `import 'tfjs-gemma3/layers';`,
     `import 'tfjs-gemma3/presets/gemma3_tiny';`,
+    `import {ModelWorker} from 'tfjs-gemma3/worker';`,
+    `import {serve} from 'tfjs-gemma3/worker/host';`,
+    `export const inWorker: () => void = () => serve();`,
+    `export const remote = (worker: ModelWorker) => worker.loadCausalLM('gemma3_tiny', {dtype: 'int8'});`,
+    `// @ts-expect-error: types of the Worker are not any`,
+    `export const wrong = (worker: ModelWorker) => worker.loadCausalLM('gemma3_tiny', {dtype: 'int3'});`,
     `const args: Gemma3BackboneArgs = {vocabularySize: 8, imageSize: null, numLayers: 1, numQueryHeads: 1,`,
     `  numKeyValueHeads: 1, hiddenDim: 8, intermediateDim: 8, headDim: 4};`,
     `export const count: number = new Gemma3Backbone(args).countParams();`,
@@ -280,7 +299,7 @@ describe('the package', () => {
   });
 
   test('answers in a worker thread, with the program of the guide', () => {
-    const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
+    const guide = readFileSync(join(root, 'docs/worker.md'), 'utf8');
     const programs = [...guide.matchAll(/```js\n\/\/ (\w+\.mjs)\n([^]*?)```/g)];
     assert.deepEqual(
       programs.map(([, name]) => name),

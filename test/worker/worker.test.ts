@@ -361,7 +361,7 @@ describe('the end of a Worker', () => {
   test('terminate rejects what is pending, and what comes later', async () => {
     const mortal = start();
     const model = await mortal.loadCausalLM('gemma3_tiny');
-    const stream = model.stream('The capital of', {maxNewTokens: 500, stopTokenIds: null});
+    const stream = model.stream('The capital of', {maxNewTokens: 40, stopTokenIds: null});
     await stream.next();
     const pending = model.generate(QUESTION);
     const failed = Promise.allSettled([pending, collect(stream)]);
