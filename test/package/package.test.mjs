@@ -19,7 +19,7 @@ const INTENDED = [
   /^(README|FEATURES|CHANGELOG)\.md$|^LICENSE$|^package\.json$/,
   /^dist\/cli\.js(\.map)?$/,
   /^dist\/node\/[\w-]+\.(js|cjs)(\.map)?$|^dist\/node\/[\w-]+\.d\.(ts|cts)$/,
-  /^dist\/browser\/[\w/]+\.js(\.map)?$|^dist\/browser\/(public\/)?[\w-]+\.d\.ts$/,
+  /^dist\/browser\/[\w/]+\.js(\.map)?$|^dist\/browser\/((public|worker)\/)?[\w-]+\.d\.ts$/,
   /^dist\/page\/[\w-]+\.js(\.map)?$/,
   /^dist\/presets\/gemma3_tiny(_files|_blobs)?\.(js|cjs|d\.ts|d\.cts)$/,
   /^presets\/gemma3_presets\.json$/,
@@ -29,6 +29,7 @@ const INTENDED = [
 const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
   ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],
   ['dist/page/tfjs-gemma3.js', 'dist/presets/gemma3_tiny.js', 'dist/node/layers.js', 'dist/node/layers.d.ts'],
+  ['dist/node/worker.js', 'dist/node/worker_host.cjs', 'dist/browser/worker/index.js', 'dist/browser/worker/host.d.ts'],
   ['presets/gemma3_tiny/config.json', 'presets/gemma3_tiny/model.weights.h5', 'README.md'],
 );
 
