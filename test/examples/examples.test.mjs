@@ -102,7 +102,7 @@ test('worker-thread: answers side by side, stops, and ends', () => {
     'On which continent is Kenya? Kenya is in Africa.',
     'Stopped after:  The capital of',
     'The main thread stayed responsive.',
-    'The thread of the model ended with 0.',
+    'The thread of the model has ended.',
   ]);
 });
 

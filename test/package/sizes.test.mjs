@@ -14,7 +14,7 @@ const LIMITS = {
   applyChatTemplate: 10_000,
   useBackend: 43_000,
   'text generation': 139_000,
-  'models in a Worker': 6_000,
+  'models in a Worker': 5_000,
   everything: 171_000,
 };
 
