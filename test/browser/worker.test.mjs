@@ -98,7 +98,7 @@ test('loads from an address of the page, streams, says how it ended and where it
       files: found.files.filter(file => ['model.weights.h5', 'some', 'all'].includes(file)),
       text: 'The capital of France is Paris.',
       ending: {finishReason: 'stop', usage: {promptTokens: 16, newTokens: found.ending.usage.newTokens}},
-      dtype: 'int8_block_32',
+      dtype: 'int8',
       backend: 'simd',
       numTensors: true,
     },
