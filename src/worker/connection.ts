@@ -1,5 +1,5 @@
 /** Calls from the page to its Worker, and what happens to them when it ends. */
-import {describeValue, ValueError} from '../base/errors';
+import {ValueError} from '../base/errors';
 import {detach, type Detached} from './arguments';
 import {WorkerEndedError} from './ended';
 import {errorOf} from './error_messages';
@@ -133,7 +133,7 @@ export class Connection {
     if (message.gemma3 === 'started') {
       if (message.lock === undefined) return;
       const lost = new WorkerEndedError('lost', 'one that the browser ended, perhaps because memory ran out');
-      waitForLock(message.lock, () => this.close(lost)).catch(error => console.warn(describeValue(error)));
+      waitForLock(message.lock, () => this.close(lost)).catch(error => console.warn(error));
       return;
     }
     const call = this.pending.get(message.id);

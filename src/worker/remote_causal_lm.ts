@@ -138,14 +138,11 @@ export class RemoteCausalLM {
     let rest = () => {};
     const onEvent = (name: string) => name === 'paused' && rest();
     const {result, control} = this.connection.start('fit', [this.key, x, args], {onEvent});
-    const ended = result.then(
-      () => {},
-      () => {},
-    );
     return Object.assign(result, {
       pause: async () => {
         const resting = new Promise<void>(resolve => (rest = resolve));
         control('pause');
+        const ended = result.catch(() => {});
         await Promise.race([resting, ended]);
       },
       resume: () => control('resume'),
