@@ -11,6 +11,8 @@ export default {
   moduleNameMapper: {
     '^#platform/(.*)$': '<rootDir>/src/platform/node/$1.ts',
     '^webgpu$': '<rootDir>/test/support/dawn.ts',
+    '^tfjs-gemma3/worker$': '<rootDir>/src/worker/index.ts',
+    '^tfjs-gemma3/worker/host$': '<rootDir>/src/worker/host.ts',
     '^tfjs-gemma3$': '<rootDir>/src/index.ts',
   },
   transform: {

@@ -12,6 +12,14 @@ const classNames: NonNullable<Options['plugins']>[number] = {
 /** Where scripts/build.mjs builds, before it replaces `dist`. */
 const dist = process.env.BUILD_FOLDER ?? 'dist';
 
+/** What programs import in browsers, by the names of the modules. */
+const browserEntries = {
+  index: 'src/index.ts',
+  'public/register_layers': 'src/public/register_layers.ts',
+  'worker/index': 'src/worker/index.ts',
+  'worker/host': 'src/worker/host.ts',
+};
+
 const shared: Options = {
   plugins: [classNames],
   // A module that is imported for what it registers must be in the list of side effects in package.json.
@@ -28,7 +36,12 @@ const shared: Options = {
 export default defineConfig(async (): Promise<Options[]> => [
   {
     ...shared,
-    entry: {index: 'src/index.ts', layers: 'src/public/register_layers.ts'},
+    entry: {
+      index: 'src/index.ts',
+      layers: 'src/public/register_layers.ts',
+      worker: 'src/worker/index.ts',
+      worker_host: 'src/worker/host.ts',
+    },
     outDir: `${dist}/node`,
     platform: 'node',
     format: ['esm', 'cjs'],
@@ -38,7 +51,7 @@ export default defineConfig(async (): Promise<Options[]> => [
   },
   {
     ...shared,
-    entry: await modulesOf('src/index.ts', 'src/public/register_layers.ts', 'src/public/base_classes.ts'),
+    entry: await modulesOf(...Object.values(browserEntries), 'src/public/base_classes.ts'),
     outDir: `${dist}/browser`,
     platform: 'browser',
     format: ['esm'],
@@ -51,7 +64,7 @@ export default defineConfig(async (): Promise<Options[]> => [
     },
     // A page without a bundler cannot load a CommonJS package.
     noExternal: ['seedrandom'],
-    dts: {entry: {index: 'src/index.ts', 'public/register_layers': 'src/public/register_layers.ts'}},
+    dts: {entry: browserEntries},
     clean: true,
     // Its messages list all modules.
     silent: true,

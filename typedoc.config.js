@@ -2,7 +2,7 @@
 import {OptionDefaults} from 'typedoc';
 
 export default {
-  entryPoints: ['src/index.ts'],
+  entryPoints: ['src/index.ts', 'src/worker/index.ts', 'src/worker/host.ts'],
   projectDocuments: ['docs/*.md'],
   out: 'dist-docs',
   name: 'tfjs-gemma3',
@@ -34,6 +34,7 @@ export default {
     ...['ACTIVATIONS', 'BOX_FORMATS', 'FORMATS', 'KERAS_LOSSES', 'OPTIMIZERS', 'FactoryName', 'SnakeCase'],
     ...['BitsTarget'],
     ...['DataTensors', 'ForOutputs', 'NamedTensors'],
+    ...['BrowserWorker', 'Details', 'Logprobs', 'NodeThread', 'Plain', 'WithRate'],
   ],
   // The code block with the list of floors in docs/architecture.md.
   ignoredHighlightLanguages: ['floors'],

@@ -16,6 +16,7 @@ export const USES = {
   applyChatTemplate: `export {applyChatTemplate} from 'tfjs-gemma3';`,
   useBackend: `export {useBackend} from 'tfjs-gemma3';`,
   'text generation': `export {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';`,
+  'models in a Worker': `export {ModelWorker} from 'tfjs-gemma3/worker';`,
   everything: `export * from 'tfjs-gemma3';`,
 };
 

@@ -10,15 +10,17 @@ import {dirname, join, relative, resolve, sep} from 'node:path';
 import {build, type BuildOptions, type Metafile, type Plugin} from 'esbuild';
 import {ownClassNames, withoutClassNames} from './class_names';
 
+const fromIndex = (names: string) => `export {${names}} from './index.js';`;
+
 /** What small programs take from the package, and what a page takes that generates text, last. */
 const PROGRAMS = [
-  'applyChatTemplate',
-  'useBackend',
-  'layers',
-  'files',
-  'Gemma3Tokenizer',
-  'Gemma3CausalLM, useBackend',
+  `export * from './worker/index.js';`,
+  ...['applyChatTemplate', 'useBackend', 'layers', 'files', 'Gemma3Tokenizer'].map(fromIndex),
+  fromIndex('Gemma3CausalLM, useBackend'),
 ];
+
+/** All that programs can import. */
+const EVERYTHING = ['./index.js', './worker/index.js', './worker/host.js', './public/register_layers.js'];
 
 const BASE_CLASSES = 'public/base_classes.js';
 
@@ -92,7 +94,10 @@ const pathsOf = (imports: Metafile['inputs'][string]['imports'], kind: string) =
 
 /** What each module of the build imports, and the modules that are loaded on demand. */
 async function readImports(folder: string) {
-  const {inputs} = await bundle(folder, `export * from './index.js'; import './public/register_layers.js';`);
+  const {inputs} = await bundle(
+    folder,
+    EVERYTHING.map((file, index) => `export * as part${index} from '${file}';`).join('\n'),
+  );
   const modules = Object.entries(inputs);
   return {
     imports: new Map(modules.map(([file, {imports}]) => [file, pathsOf(imports, 'import-statement')])),
@@ -101,8 +106,8 @@ async function readImports(folder: string) {
 }
 
 /** The modules of which a program loads code at its start. */
-async function startOf(folder: string, names: string): Promise<Set<string>> {
-  const {outputs} = await bundle(folder, `export {${names}} from './index.js';`);
+async function startOf(folder: string, program: string): Promise<Set<string>> {
+  const {outputs} = await bundle(folder, program);
   const entry = Object.keys(outputs).find(file => outputs[file]!.entryPoint === 'program.js')!;
   const loaded = closure([entry], file => pathsOf(outputs[file]!.imports as never, 'import-statement'));
   const inputs = [...loaded].flatMap(file => Object.entries(outputs[file]!.inputs));
@@ -140,7 +145,7 @@ async function planOf(folder: string): Promise<Plan> {
   const importsOf = (file: string) => imports.get(file) ?? [];
   const shared = closure(onDemand, importsOf);
   const alone = new Set([...withEffects, ...onDemand]);
-  const starts = await Promise.all(PROGRAMS.map(names => startOf(folder, names)));
+  const starts = await Promise.all(PROGRAMS.map(program => startOf(folder, program)));
   const groups = new Map<string, string[]>();
   for (const file of starts.at(-1)!) {
     if (!shared.has(file) || alone.has(file)) continue;

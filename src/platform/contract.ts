@@ -141,6 +141,23 @@ export interface Turn {
   nextTurn(): Promise<void>;
 }
 
+/** How a Worker talks with the page or the thread that started it. */
+export interface WorkerPort {
+  /** Undefined or null where this is no Worker. */
+  ownPort():
+    | {
+        send(message: unknown, transfer: readonly ArrayBuffer[]): void;
+        listen(receive: (data: unknown) => void): void;
+      }
+    | null
+    | undefined;
+  /**
+   * Takes a lock, which stays taken until the Worker ends, and returns its name. Undefined where that is not needed, or
+   * there are no locks.
+   */
+  holdLock(): Promise<string | undefined>;
+}
+
 /** Digests by which hubs identify files. */
 export type DigestAlgorithm = 'md5' | 'sha1' | 'sha256';
 

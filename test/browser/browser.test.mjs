@@ -89,17 +89,16 @@ globalThis.messageFor = async (address, args = {}, crossOrigin) => {
 };
 `;
 
-/** The example from docs/browser.md, unchanged, except that the Worker also reports its backends. */
-const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
+/** The example from docs/worker.md, unchanged, except that the page also asks for the backends. */
+const guide = readFileSync(join(root, 'docs/worker.md'), 'utf8');
 const example = (language, start) => {
   const blocks = [...guide.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language);
   const found = blocks.find(([, , code]) => code.startsWith(start));
-  assert.ok(found, `Expected a ${language} block in docs/browser.md that begins with "${start}".`);
+  assert.ok(found, `Expected a ${language} block in docs/worker.md that begins with "${start}".`);
   return found[2];
 };
-const workerCode = `${example('js', '// worker.js')}
-import {describeBackends} from 'tfjs-gemma3';
-loading.then(describeBackends).then(found => new BroadcastChannel('backends').postMessage(found));
+const pageCode = `${example('js', '// page.js')}
+globalThis.backends = await worker.describeBackends();
 `;
 
 /** Records the times between turns of the page's event loop. */
@@ -111,8 +110,6 @@ const watchPage = () => {
     globalThis.waits.push(now - last);
     last = now;
   }, 4);
-  globalThis.channel = new BroadcastChannel('backends');
-  globalThis.channel.onmessage = ({data}) => (globalThis.backends = data);
 };
 
 let server;
@@ -133,8 +130,8 @@ before(async () => {
   };
   const html = '<!doctype html><script type="module" src="/page.js"></script>';
   const script = await bundled(page);
-  const workerScript = await bundled(workerCode);
-  const workerPage = {'page.html': example('html', '<!doctype html>'), 'page.js': example('js', '// page.js')};
+  const scripts = {'page.js': await bundled(pageCode), 'worker.js': await bundled(example('js', '// worker.js'))};
+  const workerPage = {'page.html': example('html', '<!doctype html>'), ...scripts};
   const isolated = html.replace('/page.js', '/isolated/page.js');
   server = await serve(root, {
     '/page.js': script,
@@ -143,7 +140,7 @@ before(async () => {
     '/isolated/page.html': isolated,
     ...Object.fromEntries(
       ['/worker', '/isolated/worker'].flatMap(folder =>
-        Object.entries({...workerPage, 'worker.js': workerScript}).map(([name, text]) => [`${folder}/${name}`, text]),
+        Object.entries(workerPage).map(([name, text]) => [`${folder}/${name}`, text]),
       ),
     ),
   });

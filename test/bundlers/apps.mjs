@@ -13,28 +13,27 @@ const generate = `
   const text = await lm.generate('${QUESTION}', {maxLength: 24});
   lm.dispose();`;
 
-const worker = `import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+const worker = `import {serve} from 'tfjs-gemma3/worker/host';
 import 'tfjs-gemma3/presets/gemma3_tiny';
-onmessage = async () => {
-  try {${generate}
-    postMessage({text});
-  } catch (error) {
-    postMessage({error: String(error)});
-  }
-};
+serve();
 `;
 
+const inWorker = `globalThis.inWorker = async () => {
+  const worker = new ModelWorker(new Worker(new URL('./worker.js', import.meta.url), {type: 'module'}));
+  const lm = await worker.loadCausalLM('gemma3_tiny');
+  let text = '${QUESTION}';
+  for await (const piece of lm.stream('${QUESTION}', {maxLength: 24})) text += piece;
+  worker.terminate();
+  return text;
+};`;
+
 const page = `import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import {ModelWorker} from 'tfjs-gemma3/worker';
 import 'tfjs-gemma3/presets/gemma3_tiny';
 globalThis.inPage = async () => {${generate}
   return text;
 };
-globalThis.inWorker = () => new Promise((resolve, reject) => {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), {type: 'module'});
-  worker.onmessage = ({data}) => (data.text ? resolve(data.text) : reject(new Error(data.error)));
-  worker.onerror = event => reject(new Error(event.message ?? 'the worker could not be loaded'));
-  worker.postMessage('go');
-});
+${inWorker}
 `;
 
 /** The page without the preset: it must say what to add, and no preset may be in its build. */
@@ -145,18 +144,14 @@ export function writeNextApp(folder) {
     'app/page.js': `'use client';
 import {useEffect} from 'react';
 import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import {ModelWorker} from 'tfjs-gemma3/worker';
 import 'tfjs-gemma3/presets/gemma3_tiny';
 export default function Page() {
   useEffect(() => {
     globalThis.inPage = async () => {${generate}
       return text;
     };
-    globalThis.inWorker = () => new Promise((resolve, reject) => {
-      const worker = new Worker(new URL('./worker.js', import.meta.url), {type: 'module'});
-      worker.onmessage = ({data}) => (data.text ? resolve(data.text) : reject(new Error(data.error)));
-      worker.onerror = event => reject(new Error(event.message ?? 'the worker could not be loaded'));
-      worker.postMessage('go');
-    });
+    ${inWorker}
   }, []);
   return <p>ready</p>;
 }

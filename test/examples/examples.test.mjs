@@ -76,7 +76,14 @@ async function withServer(name, bin, args, use) {
 }
 
 test('the examples are these, and each names exact versions', () => {
-  assert.deepEqual(names, ['next-stream', 'node-tune', 'vite-summarize', 'worker-thread']);
+  assert.deepEqual(names, [
+    'next-stream',
+    'node-tune',
+    'vite-summarize',
+    'worker-react',
+    'worker-svelte',
+    'worker-thread',
+  ]);
   for (const name of names) {
     const manifest = JSON.parse(readFileSync(join(examples, name, 'package.json'), 'utf8'));
     const all = {...manifest.dependencies, ...manifest.devDependencies};
@@ -95,7 +102,7 @@ test('worker-thread: answers side by side, stops, and ends', () => {
     'On which continent is Kenya? Kenya is in Africa.',
     'Stopped after:  The capital of',
     'The main thread stayed responsive.',
-    'The thread of the model ended with 0.',
+    'The thread of the model has ended.',
   ]);
 });
 
@@ -140,6 +147,46 @@ test('vite-summarize: streams in a Worker with threads, and stops', async () => 
     }
   });
 });
+
+/** Files that a page loads at once: its scripts, not those of its Worker. */
+const pageScripts = name => {
+  const out = join(folder, name, 'dist');
+  const html = readFileSync(join(out, 'index.html'), 'utf8');
+  return [...html.matchAll(/(?:src|href)="(\/assets\/[^"]+\.js)"/g)].map(([, path]) => readFileSync(join(out, path)));
+};
+
+for (const [name, limit] of Object.entries({'worker-react': 260_000, 'worker-svelte': 60_000})) {
+  test(`${name}: a conversation with a model in a Worker, whose code the page does not load`, async () => {
+    script(name, 'build');
+    const bytes = pageScripts(name).reduce((sum, {length}) => sum + length, 0);
+    assert.ok(bytes > 5_000 && bytes < limit, `Expected at most ${limit} bytes. Received: ${bytes}.`);
+    const args = port => ['preview', '--host', '127.0.0.1', '--port', String(port), '--strictPort'];
+    await withServer(name, 'vite/bin/vite.js', args, async address => {
+      const browser = await chromium.launch({
+        executablePath,
+        args: ['--no-sandbox', '--disable-gpu', '--no-first-run'],
+      });
+      try {
+        const page = await browser.newPage();
+        const problems = [];
+        page.on('pageerror', error => problems.push(String(error)));
+        await page.goto(address);
+        const says = pattern => page.getByRole('status').filter({hasText: pattern}).waitFor({timeout: 60_000});
+        await says('gemma3_tiny is ready on "simd".');
+        await page.getByRole('button', {name: 'Ask'}).click();
+        await says(/^\d+ tokens, \d+ of \d+ in the conversation\.$/);
+        assert.match(await page.getByRole('log').textContent(), /Gemma: The capital of France is Paris\.$/);
+        await page.getByRole('textbox').fill('What is the capital of Peru?');
+        await page.getByRole('button', {name: 'Ask'}).click();
+        await page.getByRole('log').getByText('Peru?').waitFor();
+        await page.getByRole('button', {name: 'Ask', disabled: false}).waitFor();
+        assert.deepEqual(problems, []);
+      } finally {
+        await browser.close();
+      }
+    });
+  });
+}
 
 test('next-stream: the route answers in pieces', async () => {
   script('next-stream', 'build');

@@ -19,7 +19,7 @@ const INTENDED = [
   /^(README|FEATURES|CHANGELOG)\.md$|^LICENSE$|^package\.json$/,
   /^dist\/cli\.js(\.map)?$/,
   /^dist\/node\/[\w-]+\.(js|cjs)(\.map)?$|^dist\/node\/[\w-]+\.d\.(ts|cts)$/,
-  /^dist\/browser\/[\w/]+\.js(\.map)?$|^dist\/browser\/(public\/)?[\w-]+\.d\.ts$/,
+  /^dist\/browser\/[\w/]+\.js(\.map)?$|^dist\/browser\/((public|worker)\/)?[\w-]+\.d\.ts$/,
   /^dist\/page\/[\w-]+\.js(\.map)?$/,
   /^dist\/presets\/gemma3_tiny(_files|_blobs)?\.(js|cjs|d\.ts|d\.cts)$/,
   /^presets\/gemma3_presets\.json$/,
@@ -29,6 +29,7 @@ const INTENDED = [
 const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
   ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],
   ['dist/page/tfjs-gemma3.js', 'dist/presets/gemma3_tiny.js', 'dist/node/layers.js', 'dist/node/layers.d.ts'],
+  ['dist/node/worker.js', 'dist/node/worker_host.cjs', 'dist/browser/worker/index.js', 'dist/browser/worker/host.d.ts'],
   ['presets/gemma3_tiny/config.json', 'presets/gemma3_tiny/model.weights.h5', 'README.md'],
 );
 
@@ -181,12 +182,31 @@ describe('the package', () => {
     assert.match(text, /Paris/);
   });
 
+  test("a Worker's errors and those of the models have the same classes", () => {
+    const text = program('classes.mjs', [
+      `import {createRequire} from 'node:module';`,
+      `import * as models from 'tfjs-gemma3';`,
+      `import * as worker from 'tfjs-gemma3/worker';`,
+      `const require = createRequire(import.meta.url);`,
+      `const same = (a, b) => ['ValueError', 'ContextFullError', 'OutOfMemoryError'].every(name => a[name] === b[name]);`,
+      `console.log(same(models, worker), same(require('tfjs-gemma3'), require('tfjs-gemma3/worker')));`,
+      `console.log(typeof require('tfjs-gemma3/worker/host').serve);`,
+    ]);
+    assert.equal(text, 'true true\nfunction\n');
+  });
+
   // === Types ===
 
   const consumer = [
     `import {Gemma3Backbone, Gemma3CausalLM, type Gemma3BackboneArgs, samplers, useBackend} from 'tfjs-gemma3';`,
     `import 'tfjs-gemma3/layers';`,
     `import 'tfjs-gemma3/presets/gemma3_tiny';`,
+    `import {ModelWorker} from 'tfjs-gemma3/worker';`,
+    `import {serve} from 'tfjs-gemma3/worker/host';`,
+    `export const inWorker: () => void = () => serve();`,
+    `export const remote = (worker: ModelWorker) => worker.loadCausalLM('gemma3_tiny', {dtype: 'int8'});`,
+    `// @ts-expect-error: types of the Worker are not any`,
+    `export const wrong = (worker: ModelWorker) => worker.loadCausalLM('gemma3_tiny', {dtype: 'int3'});`,
     `const args: Gemma3BackboneArgs = {vocabularySize: 8, imageSize: null, numLayers: 1, numQueryHeads: 1,`,
     `  numKeyValueHeads: 1, hiddenDim: 8, intermediateDim: 8, headDim: 4};`,
     `export const count: number = new Gemma3Backbone(args).countParams();`,
@@ -280,7 +300,7 @@ describe('the package', () => {
   });
 
   test('answers in a worker thread, with the program of the guide', () => {
-    const guide = readFileSync(join(root, 'docs/browser.md'), 'utf8');
+    const guide = readFileSync(join(root, 'docs/worker.md'), 'utf8');
     const programs = [...guide.matchAll(/```js\n\/\/ (\w+\.mjs)\n([^]*?)```/g)];
     assert.deepEqual(
       programs.map(([, name]) => name),

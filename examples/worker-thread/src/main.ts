@@ -1,8 +1,13 @@
 /** The main process: it asks, shows answers, stops one, and stays responsive meanwhile. */
-import {ModelThread} from './model.js';
+import {once} from 'node:events';
+import {Worker} from 'node:worker_threads';
+import {ModelWorker} from 'tfjs-gemma3/worker';
 
-const model = new ModelThread(process.argv[2] ?? 'gemma3_tiny');
-console.log(`The model is ready on "${await model.ready}".`);
+const thread = new Worker(new URL('./worker.js', import.meta.url));
+const worker = new ModelWorker(thread);
+const lm = await worker.loadCausalLM(process.argv[2] ?? 'gemma3_tiny');
+const backend = (await worker.describeBackends()).find(({inUse}) => inUse);
+console.log(`The model is ready on "${backend?.name}".`);
 
 let ticks = 0;
 const clock = setInterval(() => ticks++, 5);
@@ -10,21 +15,24 @@ const clock = setInterval(() => ticks++, 5);
 // Two questions at once.
 async function ask(question: string) {
   let answer = '';
-  for await (const piece of model.stream([{role: 'user', content: question}], {maxNewTokens: 32})) answer += piece;
+  for await (const piece of lm.stream([{role: 'user', content: question}], {maxNewTokens: 32})) answer += piece;
   return `${question} ${answer}`;
 }
 const answers = await Promise.all(['What is the capital of Peru?', 'On which continent is Kenya?'].map(ask));
 answers.forEach(answer => console.log(answer));
 
-// A person presses "stop" after the third piece.
-const controller = new AbortController();
+// A loop that is left stops the model, as a signal does.
 const pieces: string[] = [];
-for await (const piece of model.stream('What is the capital of France?', {signal: controller.signal})) {
+for await (const piece of lm.stream('What is the capital of France?')) {
   pieces.push(piece);
-  if (pieces.length === 3) controller.abort();
+  if (pieces.length === 3) break;
 }
 console.log(`Stopped after: ${pieces.join('')}`);
 
 clearInterval(clock);
 console.log(ticks > 0 ? 'The main thread stayed responsive.' : 'The main thread was blocked.');
-console.log(`The thread of the model ended with ${await model.close()}.`);
+
+const ended = once(thread, 'exit');
+worker.terminate();
+await ended;
+console.log('The thread of the model has ended.');

@@ -1,0 +1,13 @@
+import react from '@vitejs/plugin-react';
+import {defineConfig} from 'vite';
+
+/** With these headers the model may use several threads. Your server must send them too. */
+const headers = {'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp'};
+
+export default defineConfig({
+  plugins: [react()],
+  server: {headers},
+  preview: {headers},
+  // Parts of the Worker that are loaded when they are needed are files of their own. By default it is one large file.
+  worker: {format: 'es'},
+});

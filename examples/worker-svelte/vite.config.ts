@@ -1,0 +1,13 @@
+import {svelte} from '@sveltejs/vite-plugin-svelte';
+import {defineConfig} from 'vite';
+
+/** With these headers the model may use several threads. Your server must send them too. */
+const headers = {'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp'};
+
+export default defineConfig({
+  plugins: [svelte()],
+  server: {headers},
+  preview: {headers},
+  // Parts of the Worker that are loaded when they are needed are files of their own. By default it is one large file.
+  worker: {format: 'es'},
+});

@@ -1,0 +1,33 @@
+/**
+ * Models in a Worker, as a page sees them: a small client, without the code of the models. Its files use `import type`,
+ * of which nothing stays: of `import {type …}` the import of the module would.
+ *
+ * @module tfjs-gemma3/worker
+ */
+export {ContextFullError, OutOfMemoryError, ValueError} from '../base/errors';
+export {formatBytes} from '../base/format_bytes';
+export {type EndReason, WorkerEndedError} from './ended';
+export {ModelWorker} from './model_worker';
+export type {WorkerLike} from './port';
+export {type FitControls, type FitRun, RemoteCausalLM} from './remote_causal_lm';
+export {RemoteChat} from './remote_chat';
+export type {
+  ChatNumbers,
+  FitHistory,
+  ModelInfo,
+  RemoteCompileArgs,
+  RemoteFitArgs,
+  RemoteFitCallbacks,
+  RemoteOptimizer,
+  RemoteRate,
+  WorkerBackend,
+  WorkerDownloadOptions,
+  WorkerEmbedderOptions,
+  WorkerLoadOptions,
+  WorkerMemory,
+  WorkerOptions,
+} from './remote_options';
+export {RemoteTextEmbedder} from './remote_text_embedder';
+export type {WorkerFile, WorkerPreset} from './sources';
+export {TextStream} from './text_stream';
+export type {RemoteTrainingTexts} from './training_operations';

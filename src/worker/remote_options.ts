@@ -1,0 +1,114 @@
+/** Options and results of models in a Worker: those of the models, without what a message cannot hold. Types only. */
+import type {BackendDescription} from '../backends/use_backend';
+import type {ChatSession} from '../generation/chat_session';
+import type {SamplerName} from '../generation/samplers';
+import type {FromPresetOptions} from '../models/backbone';
+import type {CompileArgs} from '../models/causal_lm';
+import type {GenerateOptions} from '../models/generate_options';
+import type {PoolingArgs} from '../models/gemma3/gemma3_text_embedder';
+import type {DownloadOptions} from '../hub/on_demand';
+import type {FitArgs, FitLogs} from '../training/fit_options';
+import type {MetricName} from '../training/metrics';
+import type {AdamArgs, CosineDecayArgs, OptimizerName, PolynomialDecayArgs, SGDArgs} from '../training/optimizers';
+import type {DtypeName} from '../weights/dtype';
+import type {WorkerFile} from './sources';
+
+/** Options that load a model: those of `fromPreset`. */
+export interface WorkerLoadOptions extends Omit<FromPresetOptions, 'fetch' | 'headers' | 'weights'> {
+  /** Headers of every request, such as `Authorization`. */
+  headers?: Readonly<Record<string, string>>;
+  /** See {@link FromPresetOptions}. */
+  weights?: WorkerFile;
+  /** Name of the model. */
+  name?: string;
+}
+
+/** Options that load a text embedder. */
+export type WorkerEmbedderOptions = WorkerLoadOptions & PoolingArgs;
+
+/** Options of `downloadPreset` in a Worker. */
+export interface WorkerDownloadOptions extends Omit<DownloadOptions, 'fetch' | 'headers'> {
+  /** Headers of every request, such as `Authorization`. */
+  headers?: Readonly<Record<string, string>>;
+}
+
+/** Options of `generate` and `stream` in a Worker. A conversation keeps its own session: see `startChat`. */
+export type WorkerOptions<O extends GenerateOptions> = Omit<O, 'session'>;
+
+/** What a model in a Worker is. */
+export interface ModelInfo {
+  /** Name of the model. */
+  readonly name: string;
+  /** Length of a prompt and the new text together, in tokens, where no option says it. Undefined without a preprocessor. */
+  readonly sequenceLength: number | undefined;
+  /** How kernels are stored: the name of Keras' policy. */
+  readonly dtype: DtypeName;
+  /** Number of parameters. */
+  readonly parameters: number;
+  /** Whether it reads images. */
+  readonly readsImages: boolean;
+}
+
+/** Numbers of tokens in a conversation. */
+export type ChatNumbers = Pick<ChatSession, 'length' | 'maxLength' | 'promptLength' | 'reused'>;
+
+/** A backend as `describeBackends` reports it, and whether it is the one in use. */
+export interface WorkerBackend extends BackendDescription {
+  /** Whether models of this Worker run on it. */
+  inUse: boolean;
+}
+
+/** The memory of a Worker's backend. */
+export interface WorkerMemory {
+  numTensors: number;
+  /** Bytes of all tensors. */
+  numBytes: number;
+  /** Bytes that "simd" uses, and has reserved, in WebAssembly memories. */
+  heapBytes?: number;
+  reservedBytes?: number;
+}
+
+// === Training ===
+
+/** A learning rate that changes by a schedule of `optimizers`. */
+export type RemoteRate =
+  number | ({schedule: 'CosineDecay'} & CosineDecayArgs) | ({schedule: 'PolynomialDecay'} & PolynomialDecayArgs);
+
+type WithRate<O> = Omit<O, 'learningRate'> & {learningRate?: RemoteRate};
+
+/** An optimizer by its class in `optimizers` and its arguments. */
+export type RemoteOptimizer =
+  ({className: 'Adam' | 'AdamW'} & WithRate<AdamArgs>) | ({className: 'SGD'} & WithRate<SGDArgs>);
+
+/** Arguments of `compile` in a Worker. */
+export interface RemoteCompileArgs extends Pick<CompileArgs, 'recompute'> {
+  /** A name, or a class and its arguments: `{className: 'AdamW', learningRate: 1e-4}`. */
+  optimizer?: OptimizerName | RemoteOptimizer;
+  loss?: Extract<CompileArgs['loss'], string>;
+  /** Names of metrics: see `compile`. */
+  metrics?: readonly MetricName[];
+  weightedMetrics?: 'auto' | readonly MetricName[];
+  sampler?: SamplerName;
+}
+
+/** Functions that `fit` in a Worker calls. It does not wait for them. */
+export interface RemoteFitCallbacks {
+  onTrainBegin?(logs?: FitLogs): void;
+  onTrainEnd?(logs?: FitLogs): void;
+  onEpochBegin?(epoch: number, logs?: FitLogs): void;
+  onEpochEnd?(epoch: number, logs?: FitLogs): void;
+  onBatchBegin?(batch: number, logs?: FitLogs): void;
+  onBatchEnd?(batch: number, logs?: FitLogs): void;
+}
+
+/** Options of `fit` in a Worker. */
+export interface RemoteFitArgs extends Omit<FitArgs, 'callbacks' | 'sampleWeight' | 'classWeight'> {
+  /** Functions by name. Logs are those of `fit`. */
+  callbacks?: RemoteFitCallbacks;
+}
+
+/** What `fit` returns: loss, metrics and their validation values, one number per epoch. */
+export interface FitHistory {
+  epoch: number[];
+  history: Record<string, number[]>;
+}
