@@ -21,11 +21,17 @@ const attempt = <T>(run: () => T, otherwise: T): T => {
   }
 };
 
-/** Identifies this host and its process ids: containers can share a name, but number their processes separately. */
-const host = createHash('sha256')
-  .update(hostname() + attempt(() => readlinkSync('/proc/self/ns/pid'), ''))
-  .digest('hex')
-  .slice(0, 8);
+let hostId: string | undefined;
+
+/**
+ * Identifies this host and its process ids: containers can share a name, but number their processes separately. Deno
+ * asks for permission to read the name, so that is left to programs that write.
+ */
+const thisHost = () =>
+  (hostId ??= createHash('sha256')
+    .update(hostname() + attempt(() => readlinkSync('/proc/self/ns/pid'), ''))
+    .digest('hex')
+    .slice(0, 8));
 
 /** State and start time of a process. Undefined where the system does not list processes in /proc. */
 function statusOf(pid: number): {state: string; started: string} | undefined {
@@ -51,7 +57,7 @@ function runs(pid: number, started: string): boolean {
 /** A new name for something that this process is writing. It begins with `prefix`. */
 export function stagingName(prefix = ''): string {
   const started = statusOf(process.pid)?.started ?? '0';
-  return `${prefix}.saving-${host}-${process.pid}-${started}-${randomUUID().slice(0, 8)}`;
+  return `${prefix}.saving-${thisHost()}-${process.pid}-${started}-${randomUUID().slice(0, 8)}`;
 }
 
 async function lastChange(path: string): Promise<number> {
@@ -67,7 +73,7 @@ export async function removeAbandoned(folder: string, prefix = ''): Promise<void
     const [, writer, pid, started] = (name.startsWith(prefix) && NAME.exec(name.slice(prefix.length))) || [];
     if (writer === undefined) continue;
     const path = join(folder, name);
-    const changed = writer === host ? undefined : await lastChange(path).catch(() => Date.now());
+    const changed = writer === thisHost() ? undefined : await lastChange(path).catch(() => Date.now());
     const abandoned = changed === undefined ? !runs(Number(pid), started!) : Date.now() - changed > IDLE_MS;
     // Another save may be removing it too.
     if (abandoned) await rm(path, {recursive: true, force: true}).catch(() => {});

@@ -14,12 +14,13 @@ let starting = 0;
 const GRACE = 1000;
 
 export function startThread(source: string, data: unknown): Thread {
+  // The port of Deno has no `close`.
   const text =
     `const {parentPort, workerData} = require('node:worker_threads');\n` +
     `(${source})(workerData, {
       ready: () => parentPort.postMessage('ready'),
       receive: handler => void parentPort.once('message', handler),
-      end: () => parentPort.close(),
+      end: () => (parentPort.close ? parentPort.close() : process.exit()),
     });`;
   requireSpace();
   const worker = newWorker(text, data);
