@@ -13,12 +13,20 @@ const classNames: NonNullable<Options['plugins']>[number] = {
 const dist = process.env.BUILD_FOLDER ?? 'dist';
 
 /** What programs import in browsers, by the names of the modules. */
-const browserEntries = {
-  index: 'src/index.ts',
-  'public/register_layers': 'src/public/register_layers.ts',
-  'worker/index': 'src/worker/index.ts',
-  'worker/host': 'src/worker/host.ts',
-};
+const browserEntries = {index: 'src/index.ts', 'public/register_layers': 'src/public/register_layers.ts'};
+const browserWorkerEntries = {'worker/index': 'src/worker/index.ts', 'worker/host': 'src/worker/host.ts'};
+
+/** The same in Node. */
+const nodeEntries = {index: 'src/index.ts', layers: 'src/public/register_layers.ts'};
+const nodeWorkerEntries = {worker: 'src/worker/index.ts', worker_host: 'src/worker/host.ts'};
+
+/** Declarations on their own: in files that they shared with the index, its namespaces would have errors. */
+const workerTypes: Options[] = process.argv.includes('--no-dts')
+  ? []
+  : [
+      {entry: nodeWorkerEntries, outDir: `${dist}/node`, platform: 'node', format: ['esm', 'cjs'], dts: {only: true}},
+      {entry: browserWorkerEntries, outDir: `${dist}/browser`, platform: 'browser', format: ['esm'], dts: {only: true}},
+    ];
 
 const shared: Options = {
   plugins: [classNames],
@@ -36,22 +44,20 @@ const shared: Options = {
 export default defineConfig(async (): Promise<Options[]> => [
   {
     ...shared,
-    entry: {
-      index: 'src/index.ts',
-      layers: 'src/public/register_layers.ts',
-      worker: 'src/worker/index.ts',
-      worker_host: 'src/worker/host.ts',
-    },
+    entry: {...nodeEntries, ...nodeWorkerEntries},
     outDir: `${dist}/node`,
     platform: 'node',
     format: ['esm', 'cjs'],
-    dts: true,
+    dts: {entry: nodeEntries},
     shims: true,
     clean: true,
   },
   {
     ...shared,
-    entry: await modulesOf(...Object.values(browserEntries), 'src/public/base_classes.ts'),
+    entry: await modulesOf(
+      ...Object.values({...browserEntries, ...browserWorkerEntries}),
+      'src/public/base_classes.ts',
+    ),
     outDir: `${dist}/browser`,
     platform: 'browser',
     format: ['esm'],
@@ -84,4 +90,5 @@ export default defineConfig(async (): Promise<Options[]> => [
     // The command imports the library as its users do, so that each layer class exists, and is registered, only once.
     external: ['@tensorflow/tfjs', 'tfjs-gemma3'],
   },
+  ...workerTypes,
 ]);

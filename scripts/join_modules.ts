@@ -14,7 +14,6 @@ const fromIndex = (names: string) => `export {${names}} from './index.js';`;
 
 /** What small programs take from the package, and what a page takes that generates text, last. */
 const PROGRAMS = [
-  `export * from './worker/index.js';`,
   ...['applyChatTemplate', 'useBackend', 'layers', 'files', 'Gemma3Tokenizer'].map(fromIndex),
   fromIndex('Gemma3CausalLM, useBackend'),
 ];

@@ -130,7 +130,10 @@ export async function viteServer(folder, name) {
   const {createServer} = await load(folder, 'vite');
   const root = join(folder, name);
   writeFileSync(join(root, 'index.html'), html('/main.js'));
-  const server = await createServer({root, logLevel: 'error', configFile: false, server: {port: 0, host: '127.0.0.1'}});
+  // What only the Worker imports is found when it starts. Vite would then reload the page once.
+  const optimizeDeps = {include: ['tfjs-gemma3/worker/host']};
+  const options = {root, logLevel: 'error', configFile: false, optimizeDeps};
+  const server = await createServer({...options, server: {port: 0, host: '127.0.0.1'}});
   await server.listen();
   return {address: `http://127.0.0.1:${server.httpServer.address().port}`, close: () => server.close()};
 }
