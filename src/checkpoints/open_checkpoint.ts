@@ -1,6 +1,6 @@
 /** Opens the checkpoint that a name, address or folder refers to, in whichever format it is. */
 import {ValueError} from '../base/errors';
-import {checkFetched, type FetchOptions, type HttpOptions} from '../files/http_client';
+import {checkFetched, FETCH_OPTIONS, type FetchOptions, type HttpOptions} from '../files/http_client';
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type OpenPresetOptions} from '../hub/resolver';
 import {checkpointFormats} from './all';
@@ -9,6 +9,12 @@ import {type SerializedObject} from './keras/serialized';
 
 /** A preset, or a checkpoint that is already open. */
 export type CheckpointLike = PresetLike | Checkpoint;
+
+/** Options of functions that open a model and its vision encoder. */
+export interface CheckpointOptions extends FetchOptions, OpenOptions {}
+
+/** The options of {@link CheckpointOptions}. */
+export const CHECKPOINT_OPTIONS = [...FETCH_OPTIONS, 'mmproj'] as const;
 
 const isCheckpoint = (preset: CheckpointLike): preset is Checkpoint =>
   typeof (preset as Partial<Checkpoint> | null)?.weights === 'function';
@@ -30,39 +36,49 @@ export async function openCheckpoint(
   // All look at the same time: each question may be a request to a server.
   const recognized = await Promise.all(formats.map(format => format.recognizes(source)));
   const found = formats.find((_, i) => recognized[i]);
-  if (mmproj !== undefined && found?.name !== 'gguf') throw noVisionFile(source);
-  if (found) return found.open(source, {mmproj});
+  if (found?.name !== 'gguf') refuseVisionFile(source.name, {mmproj});
+  if (found) return found.open(source, {mmproj, http});
   // The folder has no weights. The caller may want only a tokenizer or a configuration, and these are stored as in
   // Keras.
   return formats[0]!.open(source);
 }
 
-const noVisionFile = ({name}: {name: string}) =>
-  new ValueError(
+/** @throws ValueError on `mmproj` for a preset that is no GGUF file. */
+export function refuseVisionFile(name: string, {mmproj}: OpenOptions): void {
+  if (mmproj === undefined) return;
+  throw new ValueError(
     `Expected \`mmproj\` only with a GGUF file, which has its vision encoder in another file. Received: "${name}".`,
   );
+}
 
 /**
  * Runs `run` on a checkpoint. Closes the checkpoint afterwards, unless it was already open.
  *
- * @param options how to request its files, if it is at an http(s) address.
+ * @param options how to request its files, if it is at an http(s) address, and where its vision encoder is.
  */
 export async function withCheckpoint<T>(
   preset: CheckpointLike,
   run: (checkpoint: Checkpoint) => Promise<T>,
-  options: HttpOptions = {},
+  options: HttpOptions & OpenOptions = {},
 ): Promise<T> {
   if (isCheckpoint(preset)) {
     checkFetched(preset, options);
+    if (options.mmproj !== undefined) throw openAlready(preset);
     return run(preset);
   }
-  const checkpoint = await openCheckpoint(preset, {...splitFetch(options).http, signal: options.signal});
+  const checkpoint = await openCheckpoint(preset, {...splitOpening(options).opening, signal: options.signal});
   try {
     return await run(checkpoint);
   } finally {
     await checkpoint.close();
   }
 }
+
+const openAlready = ({name}: Checkpoint) =>
+  new ValueError(
+    `Expected \`mmproj\` where a GGUF file is opened. Received: "${name}", which is open: pass it to ` +
+      '`files.openCheckpoint(preset, {mmproj})`.',
+  );
 
 /**
  * The configuration of a preset's backbone in Keras' form: `class_name`, and `config` with Keras' names.
@@ -74,14 +90,14 @@ export async function readPresetConfig(preset: CheckpointLike): Promise<Serializ
   return withCheckpoint(preset, async checkpoint => (await checkpoint.config('backbone'))!);
 }
 
-/** Separates how to request files from the other options of a `fromPreset`. */
-export function splitFetch<O extends FetchOptions>(
+/** Separates how to open a preset from the other options of a `fromPreset`. */
+export function splitOpening<O extends CheckpointOptions>(
   options: O,
-): {http: FetchOptions; rest: Omit<O, keyof FetchOptions>} {
-  const {headers, fetch, onDownload, offline, ...rest} = options;
-  return {http: defined({headers, fetch, onDownload, offline}), rest};
+): {opening: CheckpointOptions; rest: Omit<O, keyof CheckpointOptions>} {
+  const {headers, fetch, onDownload, offline, mmproj, ...rest} = options;
+  return {opening: defined({headers, fetch, onDownload, offline, mmproj}), rest};
 }
 
 /** Those values that are given. */
-const defined = (options: FetchOptions): FetchOptions =>
+const defined = (options: CheckpointOptions): CheckpointOptions =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));

@@ -24,6 +24,13 @@ export function parseAddress(address: string): HttpAddress {
       `Expected a whole address, such as https://example.org/x. Received: "${whole.split('?')[0]}".`,
     );
   }
+  const {username, password, host} = new URL(whole);
+  if (username || password) {
+    throw new ValueError(
+      `Expected an address without a user and a password. Received: one at ${host} with them. Pass them as a header: ` +
+        "{headers: {Authorization: 'Basic …'}}.",
+    );
+  }
   const mark = whole.indexOf('?');
   const path = mark < 0 ? whole : whole.slice(0, mark);
   return {name: path.replace(/\/$/, ''), query: mark < 0 ? '' : whole.slice(mark)};

@@ -147,8 +147,31 @@ export const discard = async (response: Response): Promise<void> => {
   await response.body?.cancel().catch(() => {});
 };
 
+/**
+ * Headers of a user.
+ *
+ * @throws ValueError if they cannot be sent. It does not show them, since they may hold credentials.
+ */
+export function userHeaders(headers: HeadersInit | undefined): Headers {
+  try {
+    return new Headers(headers);
+  } catch {
+    throw new ValueError(
+      'Expected headers that can be sent. Received others: a name must be without spaces, and a value without line breaks ' +
+        'and of Latin letters. They are not shown here, since they may be secret.',
+    );
+  }
+}
+
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+
+/** The most redirects of one request. */
+const HOPS = 10;
+
 export class HttpClient {
   private readonly headers: Headers;
+  /** Whether redirects are followed here: `fetch` would take all headers but a few to other servers. */
+  private followsRedirects: boolean;
   private readonly fetch: typeof fetch;
   readonly signal: AbortSignal | undefined;
   private readonly files = new Set<AbortController>();
@@ -158,11 +181,8 @@ export class HttpClient {
     if (fetch !== undefined && typeof fetch !== 'function') {
       throw new ValueError(`Expected fetch to be a function. Received: ${typeof fetch}.`);
     }
-    try {
-      this.headers = new Headers(headers);
-    } catch (error) {
-      throw new ValueError(`Expected headers that can be sent. Received: ${(error as Error).message}`);
-    }
+    this.headers = userHeaders(headers);
+    this.followsRedirects = [...this.headers].length > 0;
     // Looked up at each request, since a page may replace it.
     this.fetch = fetch ?? ((...args) => globalThis.fetch(...args));
     this.signal = signal;
@@ -198,9 +218,10 @@ export class HttpClient {
     if (first !== undefined) headers.set('Range', `bytes=${first}-${last}`);
     let response: Response;
     try {
-      response = await unlessAborted(this.fetch(url, {headers, signal}), signal);
+      response = await unlessAborted(this.request(url, headers, signal), signal);
     } catch (error) {
       signal?.throwIfAborted();
+      if (error instanceof ValueError) throw error;
       const {message, cause} = error as Error & {cause?: {code?: string}};
       const code = cause?.code ? ` (${cause.code})` : '';
       const reported = new Error(
@@ -215,6 +236,34 @@ export class HttpClient {
     const reported = new Error(`Expected a response from ${name}. Received: HTTP ${response.status}. Try again later.`);
     const wait = retryAfter(response);
     throw wait !== undefined && wait > LONGEST_WAIT ? reported : new LostRequest(reported, wait);
+  }
+
+  /** Sends a request, with the headers of the user to the server of the address only. */
+  private async request(url: string, headers: Headers, signal: AbortSignal | undefined): Promise<Response> {
+    if (!this.followsRedirects) return this.fetch(url, {headers, signal});
+    const home = new URL(url).origin;
+    let at = new URL(url);
+    for (let hop = 0; hop <= HOPS; hop++) {
+      const range = headers.get('range');
+      const sent = at.origin === home ? headers : new Headers(range === null ? {} : {range});
+      const response = await this.fetch(at.href, {headers: sent, signal, redirect: 'manual'});
+      if (response.type === 'opaqueredirect') {
+        // Browsers hide where it leads. There the server that it leads to must allow each header.
+        this.followsRedirects = false;
+        return this.fetch(url, {headers, signal});
+      }
+      const location = response.headers.get('location');
+      if (!REDIRECTS.has(response.status) || location === null || !URL.canParse(location, at)) return response;
+      await discard(response);
+      const next = new URL(location, at);
+      if (!/^https?:$/.test(next.protocol) || (at.protocol === 'https:' && next.protocol === 'http:')) {
+        throw new ValueError(
+          `Expected a redirect to a safe address from ${at.host}. Received: ${next.protocol}//${next.host}.`,
+        );
+      }
+      at = next;
+    }
+    throw new ValueError(`Expected a file at ${home}. Received: more than ${HOPS} redirects.`);
   }
 
   /**

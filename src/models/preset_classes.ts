@@ -4,8 +4,12 @@
  */
 import {describeValue, ValueError} from '../base/errors';
 import {type Checkpoint, type CheckpointPart} from '../checkpoints/checkpoint';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../checkpoints/open_checkpoint';
-import {type FetchOptions} from '../files/http_client';
+import {
+  type CheckpointLike,
+  type CheckpointOptions,
+  splitOpening,
+  withCheckpoint,
+} from '../checkpoints/open_checkpoint';
 import {registeredPreset} from '../hub/registry';
 
 /** Options that base classes pass on: the arguments of the subclass override the preset's configuration. */
@@ -22,13 +26,18 @@ interface Registered {
   /** The class, and the Keras name of its backbone. */
   readonly cls: PresetClass<object>;
   readonly backbone: string;
+  readonly hasVision: boolean;
 }
 
 const registered: Registered[] = [];
 
-/** Registers a class for presets whose backbone has this Keras name. */
-export function registerPresetClass(cls: PresetClass<object>, backbone: string): void {
-  registered.push({cls, backbone});
+/**
+ * Registers a class for presets whose backbone has this Keras name.
+ *
+ * @param hasVision whether it reads the vision encoder of a preset, or what images need.
+ */
+export function registerPresetClass(cls: PresetClass<object>, backbone: string, {hasVision = false} = {}): void {
+  registered.push({cls, backbone, hasVision});
 }
 
 /** A base class as `loadFromBase` sees it. */
@@ -62,14 +71,20 @@ export async function loadFromBase<T extends object>(
     const cls = oneOf(base, subclassesOf(base, 'Gemma3Backbone'), undefined, preset, choice);
     return cls.fromPreset(preset, options);
   }
-  const {http, rest} = splitFetch<PresetOptions & FetchOptions>(options);
+  const {opening, rest} = splitOpening<PresetOptions & CheckpointOptions>(options);
   const signal = rest.signal instanceof AbortSignal ? rest.signal : undefined;
   const load = async (checkpoint: Checkpoint) => {
     const found = subclassesOf(base, await backboneOf(base, checkpoint));
     const saved = choice && found.length > 1 ? await checkpoint.config(choice.part) : null;
-    return oneOf(base, found, saved?.class_name, checkpoint.name, choice).fromPreset(checkpoint, rest);
+    const cls = oneOf(base, found, saved?.class_name, checkpoint.name, choice);
+    if (opening.mmproj !== undefined && !registered.some(one => one.cls === cls && one.hasVision)) {
+      throw new ValueError(
+        `${cls.className}.fromPreset has no argument "mmproj": it reads nothing of a vision encoder.`,
+      );
+    }
+    return cls.fromPreset(checkpoint, rest);
   };
-  return withCheckpoint(preset, load, {...http, signal});
+  return withCheckpoint(preset, load, {...opening, signal});
 }
 
 const subclassesOf = <T extends object>(base: BaseClass<T>, backbone: string): PresetClass<T>[] =>
