@@ -18,6 +18,37 @@ class HandleSink implements ByteSink {
 
 const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFoundError';
 
+async function entriesOf(directory: FileSystemDirectoryHandle): Promise<[string, FileSystemHandle][]> {
+  const entries: [string, FileSystemHandle][] = [];
+  // TypeScript's DOM library lacks `entries`, which all browsers with directory handles have.
+  const listed = directory as unknown as {entries(): AsyncIterable<[string, FileSystemHandle]>};
+  for await (const entry of listed.entries()) entries.push(entry);
+  return entries;
+}
+
+/** Folders in which files of a preset are: `assets/tokenizer/vocabulary.spm`. What is deeper belongs to others. */
+const DEPTH = 3;
+
+/** Removes files, and folders that then have none any more. */
+async function removeFiles(
+  folder: FileSystemDirectoryHandle,
+  inside: string,
+  isRemoved: (path: string) => boolean,
+  depth = 1,
+): Promise<void> {
+  for (const [name, handle] of await entriesOf(folder)) {
+    const path = inside + name;
+    if (handle.kind === 'file') {
+      if (isRemoved(path)) await folder.removeEntry(name);
+    } else if (depth < DEPTH) {
+      const inner = handle as FileSystemDirectoryHandle;
+      const before = (await entriesOf(inner)).length;
+      await removeFiles(inner, `${path}/`, isRemoved, depth + 1);
+      if (before > 0 && (await entriesOf(inner)).length === 0) await folder.removeEntry(name);
+    }
+  }
+}
+
 /**
  * A preset in a `FileSystemDirectoryHandle`, for saving and loading. On commit the browser replaces each file as a
  * whole.
@@ -44,10 +75,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   }
 
   async list(): Promise<string[]> {
-    const names: string[] = [];
-    // TypeScript's DOM library lacks `entries`, which all browsers with directory handles have.
-    const {directory} = this as unknown as {directory: {entries(): AsyncIterable<[string, FileSystemHandle]>}};
-    for await (const [name, {kind}] of directory.entries()) if (kind === 'file') names.push(name);
+    const names = (await entriesOf(this.directory)).filter(([, {kind}]) => kind === 'file').map(([name]) => name);
     return names.sort();
   }
 
@@ -66,10 +94,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
       this.streams.delete(path);
       this.created.delete(path);
     }
-    const names: string[] = [];
-    // TypeScript's DOM library lacks `keys`, which all browsers with directory handles have.
-    for await (const name of (this.directory as unknown as {keys(): AsyncIterable<string>}).keys()) names.push(name);
-    for (const name of names) if (obsolete(name) && !written.has(name)) await this.directory.removeEntry(name);
+    await removeFiles(this.directory, '', path => obsolete(path) && !written.has(path));
   }
 
   async abort(): Promise<void> {
