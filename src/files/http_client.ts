@@ -158,7 +158,7 @@ export function userHeaders(headers: HeadersInit | undefined): Headers {
   } catch {
     throw new ValueError(
       'Expected headers that can be sent. Received others: a name must be without spaces, and a value without line breaks ' +
-        'and of Latin letters. They are not shown here, since they may be secret.',
+        'and of Latin letters. They are not shown here, since they may be passwords.',
     );
   }
 }
