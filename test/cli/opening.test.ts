@@ -1,5 +1,5 @@
 /** Options that say how a preset is opened: `--header`, `--mmproj` and, for conversions, `--weights`. */
-import {existsSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
+import {copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {Gemma3Backbone} from '../../src';
@@ -15,10 +15,9 @@ let folder: string;
 /** The model alone, without a vision encoder next to it. */
 let model: string;
 
-beforeAll(async () => {
+beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'gemma3-opening-'));
   model = join(folder, 'model', 'tiny.gguf');
-  const {mkdirSync, copyFileSync} = await import('node:fs');
   mkdirSync(join(folder, 'model'));
   copyFileSync(fixture('gguf/tiny.gguf'), model);
 });
@@ -97,6 +96,12 @@ test('--header: of a preset at an address, and of what belongs to it there', asy
     const {code, stderr} = await run(['inspect', preset]);
     expect(code).toBe(1);
     expect(stderr).toContain('401');
+    const [data, output] = [join(folder, 'data.jsonl'), join(folder, 'tuned.lora.h5')];
+    writeFileSync(data, '{"prompt": "a", "response": " b"}\n');
+    const finetune = ['finetune', '--data', data, '--output', output, '--preset', preset, '--epochs', '1', '--json'];
+    expect((await run([...finetune, ...HEADER])).code).toBe(0);
+    // Reports keep the options that determine the losses.
+    expect(readFileSync(join(folder, 'tuned.report.json'), 'utf8')).not.toMatch(/secret|header/i);
   });
 });
 
