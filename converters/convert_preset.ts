@@ -13,7 +13,7 @@ import {
   type WriteOptions,
 } from '../src/checkpoints/checkpoint';
 import {integerReader} from '../src/checkpoints/integer_values';
-import {otherWeights} from '../src/checkpoints/keras/other_weights';
+import {otherWeights} from '../src/checkpoints/keras/on_demand';
 import {backboneObject, dtypePolicy, metadataObject} from '../src/checkpoints/keras/objects';
 import {type SerializedObject} from '../src/checkpoints/keras/serialized';
 import {checkVariables} from '../src/checkpoints/load_weights';
@@ -25,7 +25,6 @@ import {
 } from '../src/checkpoints/open_checkpoint';
 import {type StoredWeights, valueReader} from '../src/checkpoints/stored_weights';
 import {type FileSource, type FileTarget} from '../src/files/open_file';
-import {optionsForOther} from '../src/files/other_file';
 import {openTarget, type PresetTarget} from '../src/files/open_folder';
 import {openSingleTarget} from '../src/files/single_target';
 import {type PresetLike} from '../src/hub/open_preset';
@@ -96,7 +95,7 @@ export async function convertPreset(
     const saved = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
     const config = knownConfig(saved.config, checkpoint.name);
     const {weights} = options;
-    const from = weights === undefined ? checkpoint : otherWeights(checkpoint.name, weights, opening);
+    const from = weights === undefined ? checkpoint : await otherWeights(checkpoint.name, weights, opening);
     const writer = writerOf(options.to);
     const policy = dtype !== undefined && isPolicy(dtype) && !writer.takesIntegers ? {dtype} : {};
     const converted = new Gemma3Backbone({...config, ...policy} as unknown as Gemma3BackboneArgs);
@@ -156,12 +155,7 @@ async function writeConverted(
     if (!writer.takesIntegers) checkFloats(stored, checkpoint);
     checkVariables(backbone, stored, checkpoint);
     await stored.checkValues?.(options.signal);
-    const {lora: file, headers, fetch} = options;
-    const requests = {...(headers && {headers}), ...(fetch && {fetch})};
-    const lora =
-      file === undefined
-        ? undefined
-        : await readLoraWeights(backbone, file, optionsForOther(file, checkpoint.name, requests));
+    const lora = options.lora === undefined ? undefined : await readLora(backbone, checkpoint, options.lora, options);
     const open = withLora(writer.takesIntegers ? integerReader(stored) : valueReader(stored), lora?.adapters);
     const topology = () => topologyOf(backbone, task);
     const vocabulary = async () => ((await checkpoint.config('tokenizer')) ? checkpoint.vocabulary() : null);
@@ -179,6 +173,17 @@ async function writeConverted(
   // Closed before the new files are moved into place, because the target may be the folder that is read from.
   await checkpoint.close();
   return bytes;
+}
+
+/** Reads LoRA, with the headers of the preset if it is on the same server. */
+async function readLora(
+  backbone: Gemma3Backbone,
+  {name}: Checkpoint,
+  file: LoraSource,
+  {headers, fetch}: ConvertPresetOptions,
+): ReturnType<typeof readLoraWeights> {
+  const {optionsForOther} = await import('../src/files/other_file');
+  return readLoraWeights(backbone, file, optionsForOther(file, name, {headers, fetch}));
 }
 
 function checkOptions(options: ConvertPresetOptions): void {

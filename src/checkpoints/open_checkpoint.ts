@@ -1,5 +1,4 @@
 /** Opens the checkpoint that a name, address or folder refers to, in whichever format it is. */
-import {ValueError} from '../base/errors';
 import {checkFetched, FETCH_OPTIONS, type FetchOptions, type HttpOptions} from '../files/http_client';
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type OpenPresetOptions} from '../hub/resolver';
@@ -36,19 +35,18 @@ export async function openCheckpoint(
   // All look at the same time: each question may be a request to a server.
   const recognized = await Promise.all(formats.map(format => format.recognizes(source)));
   const found = formats.find((_, i) => recognized[i]);
-  if (found?.name !== 'gguf') refuseVisionFile(source.name, {mmproj});
-  if (found) return found.open(source, {mmproj, http});
+  if (found?.name !== 'gguf') await refuseVisionFile(source.name, {mmproj});
+  const asked = preset instanceof URL ? preset.href : preset;
+  if (found)
+    return found.open(source, {mmproj, http, openNamed: openPreset, ...(typeof asked === 'string' && {asked})});
   // The folder has no weights. The caller may want only a tokenizer or a configuration, and these are stored as in
   // Keras.
   return formats[0]!.open(source);
 }
 
 /** @throws ValueError on `mmproj` for a preset that is no GGUF file. */
-export function refuseVisionFile(name: string, {mmproj}: OpenOptions): void {
-  if (mmproj === undefined) return;
-  throw new ValueError(
-    `Expected \`mmproj\` only with a GGUF file, which has its vision encoder in another file. Received: "${name}".`,
-  );
+export async function refuseVisionFile(name: string, {mmproj}: OpenOptions): Promise<void> {
+  if (mmproj !== undefined) throw (await import('./vision_file_errors')).notGguf(name);
 }
 
 /**
@@ -63,7 +61,7 @@ export async function withCheckpoint<T>(
 ): Promise<T> {
   if (isCheckpoint(preset)) {
     checkFetched(preset, options);
-    if (options.mmproj !== undefined) throw openAlready(preset);
+    if (options.mmproj !== undefined) throw (await import('./vision_file_errors')).openAlready(preset.name);
     return run(preset);
   }
   const checkpoint = await openCheckpoint(preset, {...splitOpening(options).opening, signal: options.signal});
@@ -73,12 +71,6 @@ export async function withCheckpoint<T>(
     await checkpoint.close();
   }
 }
-
-const openAlready = ({name}: Checkpoint) =>
-  new ValueError(
-    `Expected \`mmproj\` where a GGUF file is opened. Received: "${name}", which is open: pass it to ` +
-      '`files.openCheckpoint(preset, {mmproj})`.',
-  );
 
 /**
  * The configuration of a preset's backbone in Keras' form: `class_name`, and `config` with Keras' names.

@@ -29,24 +29,26 @@ async function entriesOf(directory: FileSystemDirectoryHandle): Promise<[string,
 /** Folders in which files of a preset are: `assets/tokenizer/vocabulary.spm`. What is deeper belongs to others. */
 const DEPTH = 3;
 
-/** Removes files, and folders that then have none any more. */
+/** Removes files, and folders that then have none any more. Returns whether that is true of `folder`. */
 async function removeFiles(
   folder: FileSystemDirectoryHandle,
-  inside: string,
   isRemoved: (path: string) => boolean,
+  inside = '',
   depth = 1,
-): Promise<void> {
-  for (const [name, handle] of await entriesOf(folder)) {
+): Promise<boolean> {
+  const entries = await entriesOf(folder);
+  let kept = entries.length;
+  for (const [name, handle] of entries) {
     const path = inside + name;
-    if (handle.kind === 'file') {
-      if (isRemoved(path)) await folder.removeEntry(name);
-    } else if (depth < DEPTH) {
-      const inner = handle as FileSystemDirectoryHandle;
-      const before = (await entriesOf(inner)).length;
-      await removeFiles(inner, `${path}/`, isRemoved, depth + 1);
-      if (before > 0 && (await entriesOf(inner)).length === 0) await folder.removeEntry(name);
-    }
+    const isGone =
+      handle.kind === 'file'
+        ? isRemoved(path)
+        : depth < DEPTH && (await removeFiles(handle as FileSystemDirectoryHandle, isRemoved, `${path}/`, depth + 1));
+    if (!isGone) continue;
+    await folder.removeEntry(name);
+    kept--;
   }
+  return kept === 0 && entries.length > 0;
 }
 
 /**
@@ -94,7 +96,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
       this.streams.delete(path);
       this.created.delete(path);
     }
-    await removeFiles(this.directory, '', path => obsolete(path) && !written.has(path));
+    await removeFiles(this.directory, path => obsolete(path) && !written.has(path));
   }
 
   async abort(): Promise<void> {

@@ -27,8 +27,7 @@ export function parseAddress(address: string): HttpAddress {
   const {username, password, host} = new URL(whole);
   if (username || password) {
     throw new ValueError(
-      `Expected an address without a user and a password. Received: one at ${host} with them. Pass them as a header: ` +
-        "{headers: {Authorization: 'Basic …'}}.",
+      `Expected an address without user and password. Received: one at ${host} with them. Pass them in \`headers\`.`,
     );
   }
   const mark = whole.indexOf('?');

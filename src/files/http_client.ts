@@ -157,16 +157,10 @@ export function userHeaders(headers: HeadersInit | undefined): Headers {
     return new Headers(headers);
   } catch {
     throw new ValueError(
-      'Expected headers that can be sent. Received others: a name must be without spaces, and a value without line breaks ' +
-        'and of Latin letters. They are not shown here, since they may be passwords.',
+      'Expected headers that can be sent. Received others: see that names have no spaces, and values no line breaks.',
     );
   }
 }
-
-const REDIRECTS = new Set([301, 302, 303, 307, 308]);
-
-/** The most redirects of one request. */
-const HOPS = 10;
 
 export class HttpClient {
   private readonly headers: Headers;
@@ -240,30 +234,14 @@ export class HttpClient {
 
   /** Sends a request, with the headers of the user to the server of the address only. */
   private async request(url: string, headers: Headers, signal: AbortSignal | undefined): Promise<Response> {
-    if (!this.followsRedirects) return this.fetch(url, {headers, signal});
-    const home = new URL(url).origin;
-    let at = new URL(url);
-    for (let hop = 0; hop <= HOPS; hop++) {
-      const range = headers.get('range');
-      const sent = at.origin === home ? headers : new Headers(range === null ? {} : {range});
-      const response = await this.fetch(at.href, {headers: sent, signal, redirect: 'manual'});
-      if (response.type === 'opaqueredirect') {
-        // Browsers hide where it leads. There the server that it leads to must allow each header.
-        this.followsRedirects = false;
-        return this.fetch(url, {headers, signal});
-      }
-      const location = response.headers.get('location');
-      if (!REDIRECTS.has(response.status) || location === null || !URL.canParse(location, at)) return response;
-      await discard(response);
-      const next = new URL(location, at);
-      if (!/^https?:$/.test(next.protocol) || (at.protocol === 'https:' && next.protocol === 'http:')) {
-        throw new ValueError(
-          `Expected a redirect to a safe address from ${at.host}. Received: ${next.protocol}//${next.host}.`,
-        );
-      }
-      at = next;
+    if (this.followsRedirects) {
+      const {fetchHeadersAtHome} = await import('./http_redirects');
+      const response = await fetchHeadersAtHome(url, headers, (at, init) => this.fetch(at, {...init, signal}));
+      if (response) return response;
+      // Browsers follow them. There the server that they lead to must allow each header.
+      this.followsRedirects = false;
     }
-    throw new ValueError(`Expected a file at ${home}. Received: more than ${HOPS} redirects.`);
+    return this.fetch(url, {headers, signal});
   }
 
   /**

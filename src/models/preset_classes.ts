@@ -78,9 +78,7 @@ export async function loadFromBase<T extends object>(
     const saved = choice && found.length > 1 ? await checkpoint.config(choice.part) : null;
     const cls = oneOf(base, found, saved?.class_name, checkpoint.name, choice);
     if (opening.mmproj !== undefined && !registered.some(one => one.cls === cls && one.hasVision)) {
-      throw new ValueError(
-        `${cls.className}.fromPreset has no argument "mmproj": it reads nothing of a vision encoder.`,
-      );
+      throw new ValueError(`${cls.className}.fromPreset has no argument "mmproj".`);
     }
     return cls.fromPreset(checkpoint, rest);
   };

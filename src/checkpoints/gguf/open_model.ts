@@ -3,8 +3,6 @@ import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {show, ValueError} from '../../base/errors';
 import {openFileSource} from '../../files/open_file';
 import {optionsForOther} from '../../files/other_file';
-import {openPreset} from '../../hub/open_preset';
-import {type OpenPresetOptions} from '../../hub/resolver';
 import {type Checkpoint, type CheckpointPart, type FormatOptions, type OpenOptions} from '../checkpoint';
 import {companionsOf} from '../keras/companions';
 import {checkClass, type SerializedObject} from '../keras/serialized';
@@ -69,7 +67,7 @@ class GgufCheckpoint implements Checkpoint {
  */
 export async function openGgufModel(
   source: PresetSource,
-  {mmproj, http = {}}: FormatOptions = {},
+  {mmproj, asked = source.name, ...rest}: FormatOptions = {},
 ): Promise<Checkpoint> {
   const opened: ByteSource[] = [];
   try {
@@ -83,7 +81,7 @@ export async function openGgufModel(
     const vision =
       mmproj === undefined
         ? (inside ?? (await findVision(source, visions, text, model, opened)))
-        : await openOther(mmproj, source.name, http, opened);
+        : await openOther(mmproj, asked, rest, opened);
     if (vision) checkVision(vision, text, model);
     const checkpoint = new GgufCheckpoint(name, model, text, vision, opened);
     for (const warning of model.warnings(checkpoint.files)) console.warn(warning);
@@ -125,14 +123,14 @@ async function findVision(
 async function openOther(
   file: NonNullable<OpenOptions['mmproj']>,
   model: string,
-  http: OpenPresetOptions,
+  {http = {}, openNamed}: FormatOptions,
   opened: ByteSource[],
 ): Promise<OpenGguf> {
   const options = optionsForOther(file, model, http);
   const text = file instanceof URL ? file.href : file;
-  if (typeof text === 'string' && isOnHub(text)) {
+  if (openNamed && typeof text === 'string' && isOnHub(text)) {
     const {headers: _headers, fetch: _fetch, ...rest} = http;
-    const source = await openPreset(text, {...rest, ...options});
+    const source = await openNamed(text, {...rest, ...options});
     if (source.named !== undefined) return openGguf(source, source.named, opened);
     throw new ValueError(
       `Expected \`mmproj\` to name a file, such as hf://owner/name/mmproj-model-f16.gguf. Received: "${text}".`,

@@ -387,7 +387,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
     };
     if (registered && (!loadWeights || weights !== undefined)) {
       // Nothing is read of the preset itself.
-      refuseVisionFile(preset as string, opening);
+      await refuseVisionFile(preset as string, opening);
       return load(registered.config as JsonObject, {name: preset as string, weights: neverRead});
     }
     return withCheckpoint(

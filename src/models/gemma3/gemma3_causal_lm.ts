@@ -365,7 +365,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     };
     const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
     if (registered && loading.loadWeights === false) {
-      refuseVisionFile(preset, opening);
+      await refuseVisionFile(preset, opening);
       return around(await load(preset), rest.preprocessor ?? null);
     }
     return withCheckpoint(
