@@ -142,8 +142,8 @@ export interface OpenOptions {
 export interface FormatOptions extends OpenOptions {
   /** How the files of the checkpoint are requested. */
   readonly http?: OpenPresetOptions;
-  /** The name by which a user has asked for it, if there is one: files that were downloaded are at another place. */
-  readonly asked?: string;
+  /** What a user has asked for, if it is a name: files that were downloaded are at another place. */
+  readonly asked?: unknown;
   /** Opens a file that is elsewhere by its name on a hub. */
   readonly openNamed?: (name: string, options: OpenPresetOptions) => Promise<PresetSource>;
 }

@@ -36,17 +36,15 @@ export async function openCheckpoint(
   const recognized = await Promise.all(formats.map(format => format.recognizes(source)));
   const found = formats.find((_, i) => recognized[i]);
   if (found?.name !== 'gguf') await refuseVisionFile(source.name, {mmproj});
-  const asked = preset instanceof URL ? preset.href : preset;
-  if (found)
-    return found.open(source, {mmproj, http, openNamed: openPreset, ...(typeof asked === 'string' && {asked})});
+  if (found) return found.open(source, {mmproj, http, openNamed: openPreset, asked: preset});
   // The folder has no weights. The caller may want only a tokenizer or a configuration, and these are stored as in
   // Keras.
   return formats[0]!.open(source);
 }
 
 /** @throws ValueError on `mmproj` for a preset that is no GGUF file. */
-export async function refuseVisionFile(name: string, {mmproj}: OpenOptions): Promise<void> {
-  if (mmproj !== undefined) throw (await import('./vision_file_errors')).notGguf(name);
+export async function refuseVisionFile(name: string, {mmproj}: OpenOptions, isOpen = false): Promise<void> {
+  if (mmproj !== undefined) throw (await import('./vision_file_errors')).misplaced(name, isOpen);
 }
 
 /**
@@ -61,7 +59,7 @@ export async function withCheckpoint<T>(
 ): Promise<T> {
   if (isCheckpoint(preset)) {
     checkFetched(preset, options);
-    if (options.mmproj !== undefined) throw (await import('./vision_file_errors')).openAlready(preset.name);
+    await refuseVisionFile(preset.name, options, true);
     return run(preset);
   }
   const checkpoint = await openCheckpoint(preset, {...splitOpening(options).opening, signal: options.signal});

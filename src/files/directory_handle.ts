@@ -18,39 +18,6 @@ class HandleSink implements ByteSink {
 
 const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFoundError';
 
-async function entriesOf(directory: FileSystemDirectoryHandle): Promise<[string, FileSystemHandle][]> {
-  const entries: [string, FileSystemHandle][] = [];
-  // TypeScript's DOM library lacks `entries`, which all browsers with directory handles have.
-  const listed = directory as unknown as {entries(): AsyncIterable<[string, FileSystemHandle]>};
-  for await (const entry of listed.entries()) entries.push(entry);
-  return entries;
-}
-
-/** Folders in which files of a preset are: `assets/tokenizer/vocabulary.spm`. What is deeper belongs to others. */
-const DEPTH = 3;
-
-/** Removes files, and folders that then have none any more. Returns whether that is true of `folder`. */
-async function removeFiles(
-  folder: FileSystemDirectoryHandle,
-  isRemoved: (path: string) => boolean,
-  inside = '',
-  depth = 1,
-): Promise<boolean> {
-  const entries = await entriesOf(folder);
-  let kept = entries.length;
-  for (const [name, handle] of entries) {
-    const path = inside + name;
-    const isGone =
-      handle.kind === 'file'
-        ? isRemoved(path)
-        : depth < DEPTH && (await removeFiles(handle as FileSystemDirectoryHandle, isRemoved, `${path}/`, depth + 1));
-    if (!isGone) continue;
-    await folder.removeEntry(name);
-    kept--;
-  }
-  return kept === 0 && entries.length > 0;
-}
-
 /**
  * A preset in a `FileSystemDirectoryHandle`, for saving and loading. On commit the browser replaces each file as a
  * whole.
@@ -77,7 +44,10 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   }
 
   async list(): Promise<string[]> {
-    const names = (await entriesOf(this.directory)).filter(([, {kind}]) => kind === 'file').map(([name]) => name);
+    const names: string[] = [];
+    // TypeScript's DOM library lacks `entries`, which all browsers with directory handles have.
+    const {directory} = this as unknown as {directory: {entries(): AsyncIterable<[string, FileSystemHandle]>}};
+    for await (const [name, {kind}] of directory.entries()) if (kind === 'file') names.push(name);
     return names.sort();
   }
 
@@ -96,6 +66,7 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
       this.streams.delete(path);
       this.created.delete(path);
     }
+    const {removeFiles} = await import('./directory_files');
     await removeFiles(this.directory, path => obsolete(path) && !written.has(path));
   }
 

@@ -26,9 +26,7 @@ export function parseAddress(address: string): HttpAddress {
   }
   const {username, password, host} = new URL(whole);
   if (username || password) {
-    throw new ValueError(
-      `Expected an address without user and password. Received: one at ${host} with them. Pass them in \`headers\`.`,
-    );
+    throw new ValueError(`Expected a password in \`headers\`, not in the address. Received: one at ${host}.`);
   }
   const mark = whole.indexOf('?');
   const path = mark < 0 ? whole : whole.slice(0, mark);

@@ -156,16 +156,12 @@ export function userHeaders(headers: HeadersInit | undefined): Headers {
   try {
     return new Headers(headers);
   } catch {
-    throw new ValueError(
-      'Expected headers that can be sent. Received others: see that names have no spaces, and values no line breaks.',
-    );
+    throw new ValueError('Expected headers that can be sent. Received other names or values.');
   }
 }
 
 export class HttpClient {
   private readonly headers: Headers;
-  /** Whether redirects are followed here: `fetch` would take all headers but a few to other servers. */
-  private followsRedirects: boolean;
   private readonly fetch: typeof fetch;
   readonly signal: AbortSignal | undefined;
   private readonly files = new Set<AbortController>();
@@ -176,7 +172,6 @@ export class HttpClient {
       throw new ValueError(`Expected fetch to be a function. Received: ${typeof fetch}.`);
     }
     this.headers = userHeaders(headers);
-    this.followsRedirects = [...this.headers].length > 0;
     // Looked up at each request, since a page may replace it.
     this.fetch = fetch ?? ((...args) => globalThis.fetch(...args));
     this.signal = signal;
@@ -234,14 +229,9 @@ export class HttpClient {
 
   /** Sends a request, with the headers of the user to the server of the address only. */
   private async request(url: string, headers: Headers, signal: AbortSignal | undefined): Promise<Response> {
-    if (this.followsRedirects) {
-      const {fetchHeadersAtHome} = await import('./http_redirects');
-      const response = await fetchHeadersAtHome(url, headers, (at, init) => this.fetch(at, {...init, signal}));
-      if (response) return response;
-      // Browsers follow them. There the server that they lead to must allow each header.
-      this.followsRedirects = false;
-    }
-    return this.fetch(url, {headers, signal});
+    const send = (at: string, init: RequestInit) => this.fetch(at, {...init, signal});
+    if ([...this.headers].length === 0) return send(url, {headers});
+    return (await import('./http_redirects')).fetchHeadersAtHome(url, headers, send);
   }
 
   /**

@@ -26,18 +26,13 @@ interface Registered {
   /** The class, and the Keras name of its backbone. */
   readonly cls: PresetClass<object>;
   readonly backbone: string;
-  readonly hasVision: boolean;
 }
 
 const registered: Registered[] = [];
 
-/**
- * Registers a class for presets whose backbone has this Keras name.
- *
- * @param hasVision whether it reads the vision encoder of a preset, or what images need.
- */
-export function registerPresetClass(cls: PresetClass<object>, backbone: string, {hasVision = false} = {}): void {
-  registered.push({cls, backbone, hasVision});
+/** Registers a class for presets whose backbone has this Keras name. */
+export function registerPresetClass(cls: PresetClass<object>, backbone: string): void {
+  registered.push({cls, backbone});
 }
 
 /** A base class as `loadFromBase` sees it. */
@@ -77,7 +72,8 @@ export async function loadFromBase<T extends object>(
     const found = subclassesOf(base, await backboneOf(base, checkpoint));
     const saved = choice && found.length > 1 ? await checkpoint.config(choice.part) : null;
     const cls = oneOf(base, found, saved?.class_name, checkpoint.name, choice);
-    if (opening.mmproj !== undefined && !registered.some(one => one.cls === cls && one.hasVision)) {
+    // These read nothing of a vision encoder.
+    if (opening.mmproj !== undefined && /Tokenizer|Embedder/.test(cls.className)) {
       throw new ValueError(`${cls.className}.fromPreset has no argument "mmproj".`);
     }
     return cls.fromPreset(checkpoint, rest);

@@ -82,7 +82,7 @@ test('redirects without end, and to other kinds of addresses, are refused', asyn
 
 test('an address with a password is refused without showing it', () => {
   const address = httpAddress('https://user:secret@example.org/x')!;
-  expect(() => parseAddress(address)).toThrow(/Received: one at example\.org with them\. Pass them in `headers`/);
+  expect(() => parseAddress(address)).toThrow(/a password in `headers`.* one at example\.org/);
   expect(() => parseAddress(address)).not.toThrow(/secret|hunter2/);
   expect(() => new HttpPreset('http://x', {headers: {'x-key': 'hunter2\nx'}})).not.toThrow(/secret|hunter2/);
 });

@@ -67,7 +67,7 @@ class GgufCheckpoint implements Checkpoint {
  */
 export async function openGgufModel(
   source: PresetSource,
-  {mmproj, asked = source.name, ...rest}: FormatOptions = {},
+  {mmproj, asked, ...rest}: FormatOptions = {},
 ): Promise<Checkpoint> {
   const opened: ByteSource[] = [];
   try {
@@ -81,7 +81,7 @@ export async function openGgufModel(
     const vision =
       mmproj === undefined
         ? (inside ?? (await findVision(source, visions, text, model, opened)))
-        : await openOther(mmproj, asked, rest, opened);
+        : await openOther(mmproj, nameOf(asked) ?? source.name, rest, opened);
     if (vision) checkVision(vision, text, model);
     const checkpoint = new GgufCheckpoint(name, model, text, vision, opened);
     for (const warning of model.warnings(checkpoint.files)) console.warn(warning);
@@ -140,6 +140,8 @@ async function openOther(
   const source: PresetSource = {name: bytes.name, has: async () => false, open: async () => bytes};
   return openGguf(source, bytes.name, opened);
 }
+
+const nameOf = (asked: unknown) => (asked instanceof URL ? asked.href : typeof asked === 'string' ? asked : undefined);
 
 const isOnHub = (text: string): boolean => /^(?!file:|https?:)[a-z][a-z\d+.-]+:\/\//i.test(text);
 

@@ -406,6 +406,6 @@ const neverRead = (): never => {
 };
 
 registerLayer(Gemma3Backbone);
-registerPresetClass(Gemma3Backbone, 'Gemma3Backbone', {hasVision: true});
+registerPresetClass(Gemma3Backbone, 'Gemma3Backbone');
 
 export type {ModelInputs};

@@ -390,4 +390,4 @@ async function storedStops(checkpoint: Checkpoint): Promise<number[] | null> {
   return Array.isArray(ids) && ids.every(id => Number.isSafeInteger(id)) ? (ids as number[]) : null;
 }
 
-registerPresetClass(Gemma3CausalLM, 'Gemma3Backbone', {hasVision: true});
+registerPresetClass(Gemma3CausalLM, 'Gemma3Backbone');

@@ -375,4 +375,4 @@ export class Gemma3CausalLMPreprocessor extends CausalLMPreprocessor<GenerationI
     };
   }
 }
-registerPresetClass(Gemma3CausalLMPreprocessor, 'Gemma3Backbone', {hasVision: true});
+registerPresetClass(Gemma3CausalLMPreprocessor, 'Gemma3Backbone');

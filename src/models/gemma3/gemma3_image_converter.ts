@@ -55,4 +55,4 @@ export class Gemma3ImageConverter extends ImageConverter {
     );
   }
 }
-registerPresetClass(Gemma3ImageConverter, 'Gemma3Backbone', {hasVision: true});
+registerPresetClass(Gemma3ImageConverter, 'Gemma3Backbone');
