@@ -13,14 +13,19 @@ import {
   type WriteOptions,
 } from '../src/checkpoints/checkpoint';
 import {integerReader} from '../src/checkpoints/integer_values';
+import {otherWeights} from '../src/checkpoints/keras/on_demand';
 import {backboneObject, dtypePolicy, metadataObject} from '../src/checkpoints/keras/objects';
 import {type SerializedObject} from '../src/checkpoints/keras/serialized';
 import {checkVariables} from '../src/checkpoints/load_weights';
-import {openCheckpoint, splitFetch} from '../src/checkpoints/open_checkpoint';
+import {
+  CHECKPOINT_OPTIONS,
+  type CheckpointOptions,
+  openCheckpoint,
+  splitOpening,
+} from '../src/checkpoints/open_checkpoint';
 import {type StoredWeights, valueReader} from '../src/checkpoints/stored_weights';
-import {type FileTarget} from '../src/files/open_file';
+import {type FileSource, type FileTarget} from '../src/files/open_file';
 import {openTarget, type PresetTarget} from '../src/files/open_folder';
-import {FETCH_OPTIONS, type FetchOptions} from '../src/files/http_client';
 import {openSingleTarget} from '../src/files/single_target';
 import {type PresetLike} from '../src/hub/open_preset';
 import {Gemma3Backbone, type Gemma3BackboneArgs} from '../src/models/gemma3/gemma3_backbone';
@@ -34,7 +39,7 @@ import {Weight} from '../src/weights/weight';
 import {type ConversionDtype, type ConversionFormat, conversionFormats, writerOf, type WriterOptions} from './formats';
 
 /** Options of `convertPreset`. */
-export interface ConvertPresetOptions extends WriterOptions, FetchOptions {
+export interface ConvertPresetOptions extends WriterOptions, CheckpointOptions {
   /**
    * "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well.
    * "gguf": a file for llama.cpp and what is built on it, and one for the vision encoder next to it.
@@ -47,9 +52,14 @@ export interface ConvertPresetOptions extends WriterOptions, FetchOptions {
   dtype?: ConversionDtype;
   /** LoRA weights to merge, in the form in which `saveLoraWeights` writes them. Defaults to none. */
   lora?: LoraSource;
+  /**
+   * A `.weights.h5` file with the weights, in place of those of the preset, which are then neither read nor downloaded: as
+   * for `fromPreset`.
+   */
+  weights?: FileSource;
 }
 
-const OPTIONS = ['to', 'dtype', 'lora', 'onProgress', 'signal', ...FETCH_OPTIONS] as const;
+const OPTIONS = ['to', 'dtype', 'lora', 'weights', 'onProgress', 'signal', ...CHECKPOINT_OPTIONS] as const;
 
 /** What `convertPreset` wrote. */
 export interface ConvertedPreset {
@@ -78,11 +88,14 @@ export async function convertPreset(
   checkOptions(options);
   const {dtype, signal} = options;
   signal?.throwIfAborted();
-  const checkpoint = await openCheckpoint(preset, {...splitFetch(options).http, ...(signal && {signal})});
+  const opening = {...splitOpening(options).opening, ...(signal && {signal})};
+  const checkpoint = await openCheckpoint(preset, opening);
   let backbone: Gemma3Backbone | undefined;
   try {
     const saved = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
     const config = knownConfig(saved.config, checkpoint.name);
+    const {weights} = options;
+    const from = weights === undefined ? checkpoint : await otherWeights(checkpoint.name, weights, opening);
     const writer = writerOf(options.to);
     const policy = dtype !== undefined && isPolicy(dtype) && !writer.takesIntegers ? {dtype} : {};
     const converted = new Gemma3Backbone({...config, ...policy} as unknown as Gemma3BackboneArgs);
@@ -91,7 +104,7 @@ export async function convertPreset(
     const sink = new NamingSink(opened);
     const bytes = await intoFolder(
       sink,
-      () => writeConverted(converted, checkpoint, sink, {...options, ...(file && {file})}),
+      () => writeConverted(converted, checkpoint, from, sink, {...options, ...(file && {file})}),
       path => !file && ((!writer.fileEnding && isWeightFile(path)) || writer.obsolete?.(path) === true),
     );
     return {
@@ -121,23 +134,28 @@ async function openDestination(
   return {sink: await openTarget(target as PresetTarget)};
 }
 
-/** Writes all files of the new preset. Returns the size of its weights in bytes. */
+/**
+ * Writes all files of the new preset. Returns the size of its weights in bytes.
+ *
+ * @param from what has the weights: the checkpoint, or another file.
+ */
 async function writeConverted(
   backbone: Gemma3Backbone,
   checkpoint: Checkpoint,
+  from: Pick<Checkpoint, 'name' | 'weights'>,
   sink: PresetSink,
   options: ConvertPresetOptions & WriteOptions,
 ): Promise<number> {
   const task = (await checkpoint.config('task'))?.class_name;
   const writer = writerOf(options.to);
   const config = (part: CheckpointPart) => configOf(part, backbone, checkpoint, options);
-  const stored = await checkpoint.weights();
+  const stored = await from.weights();
   let bytes: number;
   try {
     if (!writer.takesIntegers) checkFloats(stored, checkpoint);
     checkVariables(backbone, stored, checkpoint);
     await stored.checkValues?.(options.signal);
-    const lora = options.lora === undefined ? undefined : await readLoraWeights(backbone, options.lora);
+    const lora = options.lora === undefined ? undefined : await readLora(backbone, checkpoint, options.lora, options);
     const open = withLora(writer.takesIntegers ? integerReader(stored) : valueReader(stored), lora?.adapters);
     const topology = () => topologyOf(backbone, task);
     const vocabulary = async () => ((await checkpoint.config('tokenizer')) ? checkpoint.vocabulary() : null);
@@ -155,6 +173,17 @@ async function writeConverted(
   // Closed before the new files are moved into place, because the target may be the folder that is read from.
   await checkpoint.close();
   return bytes;
+}
+
+/** Reads LoRA, with the headers of the preset if it is on the same server. */
+async function readLora(
+  backbone: Gemma3Backbone,
+  {name}: Checkpoint,
+  file: LoraSource,
+  {headers, fetch}: ConvertPresetOptions,
+): ReturnType<typeof readLoraWeights> {
+  const {optionsForOther} = await import('../src/files/other_file');
+  return readLoraWeights(backbone, file, optionsForOther(file, name, {headers, fetch}));
 }
 
 function checkOptions(options: ConvertPresetOptions): void {

@@ -2,9 +2,10 @@
 import {type Command, Option} from 'commander';
 import type {Gemma3Backbone} from 'tfjs-gemma3';
 import {type Io, printJson} from '../support/io';
+import {addHeaderOption, headersFor, openingOf, type PresetOptions} from '../support/preset_options';
 import {refuseExisting, refuseExistingFile} from '../support/targets';
 
-interface AdapterOptions {
+interface AdapterOptions extends Pick<PresetOptions, 'header'> {
   preset: string;
   to: string;
   baseModel?: string;
@@ -54,6 +55,7 @@ export function addAdapter(program: Command, io: Io): void {
     .option('--force', 'replace a file, or files in a folder that is not empty')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES);
+  addHeaderOption(command);
   command.action(async (adapter: string, out: string, options: AdapterOptions) => {
     const {to, baseModel} = options;
     if (baseModel !== undefined && to !== 'peft') {
@@ -68,10 +70,11 @@ async function convertAdapter(adapter: string, out: string, options: AdapterOpti
   const format = FORMATS.find(({name}) => name === to)!;
   if (!force) await (format.folder ? refuseExisting(out) : refuseExistingFile(out));
   const {Gemma3Backbone} = await import('tfjs-gemma3');
-  const backbone = await Gemma3Backbone.fromPreset(preset, {loadWeights: false});
+  const backbone = await Gemma3Backbone.fromPreset(preset, {loadWeights: false, ...openingOf(options)});
   try {
-    if (/\.(lora\.h5|gguf)$/i.test(adapter)) await backbone.loadLoraWeights(adapter);
-    else await backbone.importPeftAdapter(adapter);
+    const requests = headersFor(adapter, preset, options);
+    if (/\.(lora\.h5|gguf)$/i.test(adapter)) await backbone.loadLoraWeights(adapter, requests);
+    else await backbone.importPeftAdapter(adapter, requests);
     io.signal.throwIfAborted();
     await format.write(backbone, out, options);
     const parameters = backbone.trainableWeights.reduce(

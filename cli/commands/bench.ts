@@ -5,6 +5,7 @@ import {type Command} from 'commander';
 import type {BackendName, FromPresetOptions, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
+import {addHeaderOption, openingOf, type PresetOptions} from '../support/preset_options';
 import {
   backendOption,
   type Choices,
@@ -16,7 +17,7 @@ import {
   TINY,
 } from '../support/options';
 
-interface BenchOptions {
+interface BenchOptions extends Pick<PresetOptions, 'header'> {
   preset?: string;
   backend: BackendName;
   dtype?: FromPresetOptions['dtype'];
@@ -38,7 +39,8 @@ export function addBench(program: Command, io: Io, {backends}: Choices): void {
     .option('--prompt <tokens>', 'length of the prompt', positiveInteger, 32)
     .option('--tokens <tokens>', 'number of tokens to generate', positiveInteger, 32)
     .option('--runs <number>', 'number of runs; the medians are shown', positiveInteger, 3)
-    .option('--json', 'print one JSON object')
+    .option('--json', 'print one JSON object');
+  addHeaderOption(command)
     .addHelpText('after', '\nExample:\n  $ gemma3 bench --preset ./gemma3_270m --tokens 64\n')
     .action((options: BenchOptions) => {
       refuseThreads(options, message => command.error(`error: ${message}`));
@@ -91,7 +93,7 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
   const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
   const [model, load] = await timed(() =>
-    Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...dtype, signal: io.signal}),
+    Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...openingOf(options), ...dtype, signal: io.signal}),
   );
   const memory = megabytes();
   const size = model.backbone.config.vocabularySize;

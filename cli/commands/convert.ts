@@ -5,15 +5,17 @@ import {type Command, Option} from 'commander';
 import type {ConvertPresetOptions} from 'tfjs-gemma3';
 import {formatCount} from '../support/format';
 import {type Io, printJson} from '../support/io';
+import {addOpeningOptions, openingOf, type PresetOptions} from '../support/preset_options';
 import {type Choices, dtypeOption, positiveNumber} from '../support/options';
 import {withBars} from '../support/progress';
 import {refuseExisting} from '../support/targets';
 
-interface ConvertOptions {
+interface ConvertOptions extends PresetOptions {
   /** Left out for a .gguf file as the target. */
   to?: ConvertPresetOptions['to'];
   dtype?: ConvertPresetOptions['dtype'];
   lora?: string;
+  weights?: string;
   shardSize?: number;
   maxShardSize?: number;
   force?: boolean;
@@ -50,6 +52,7 @@ export function addConvert(program: Command, io: Io, {formats}: Choices): void {
       ),
     )
     .addOption(dtypeOption('weights', [...new Set(formats.flatMap(({dtypes}) => dtypes))]))
+    .option('--weights <FILE>', "a .weights.h5 file with the weights, in place of the preset's own")
     .option('--lora <FILE>', 'LoRA weights, a .lora.h5 file or a GGUF adapter, to merge into the weights')
     .option(
       '--shard-size <MB>',
@@ -64,6 +67,7 @@ export function addConvert(program: Command, io: Io, {formats}: Choices): void {
     .option('--force', 'write into a folder that is not empty, and replace files that have the same names')
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES);
+  addOpeningOptions(command);
   command.action(async (preset: string, out: string, options: ConvertOptions) => {
     const refuse = (message: string) => command.error(`error: ${message}`, {exitCode: 2});
     const to = options.to ?? (isGguf(out) ? 'gguf' : refuse("required option '--to <FORMAT>' not specified"));
@@ -96,7 +100,7 @@ function checkCombination(options: Complete, formats: Choices['formats'], refuse
 }
 
 async function convert(preset: string, out: string, options: Complete, io: Io): Promise<void> {
-  const {to, dtype, lora, shardSize, maxShardSize, force, json} = options;
+  const {to, dtype, lora, weights, shardSize, maxShardSize, force, json} = options;
   if (!force) await refuseTaken(out);
   const {convertPreset, formatBytes, useBackend} = await import('tfjs-gemma3');
   // Packing to integers runs on a backend, and so does unpacking them for a GGUF file; floats are only copied.
@@ -105,8 +109,10 @@ async function convert(preset: string, out: string, options: Complete, io: Io): 
   const result = await withBars(io, show =>
     convertPreset(preset, out, {
       to,
+      ...openingOf(options),
       ...(dtype && {dtype}),
       ...(lora !== undefined && {lora}),
+      ...(weights !== undefined && {weights}),
       ...(shardSize !== undefined && {shardSize: Math.max(1, Math.round(shardSize * 1e6))}),
       ...(maxShardSize !== undefined && {maxShardSize}),
       onProgress: ({file, saved, total}) => show('Writing', file, saved, total),

@@ -2,9 +2,10 @@
 import {type Command} from 'commander';
 import {plural} from '../support/format';
 import {type Io, printJson} from '../support/io';
+import {addHeaderOption, openingOf, type PresetOptions} from '../support/preset_options';
 import {withBytesBar} from '../support/progress';
 
-interface DownloadOptions {
+interface DownloadOptions extends Pick<PresetOptions, 'header'> {
   to?: string;
   offline?: boolean;
   json?: boolean;
@@ -27,22 +28,23 @@ Examples:
 `;
 
 export function addDownload(program: Command, io: Io): void {
-  program
+  const command = program
     .command('download')
     .description('download a model from Kaggle, Hugging Face or a web server')
     .argument('<NAME>', 'model to download')
     .option('--to <DIR>', 'folder for the files, instead of the cache')
     .option('--offline', 'use only what is in the cache')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', HELP)
-    .action((name: string, options: DownloadOptions) => download(name, options, io));
+    .addHelpText('after', HELP);
+  addHeaderOption(command).action((name: string, options: DownloadOptions) => download(name, options, io));
 }
 
-async function download(name: string, {to, offline, json}: DownloadOptions, io: Io): Promise<void> {
+async function download(name: string, {to, offline, json, ...options}: DownloadOptions, io: Io): Promise<void> {
   const {downloadPreset, formatBytes} = await import('tfjs-gemma3');
   const started = performance.now();
   const result = await withBytesBar(io, 'Downloading', update =>
     downloadPreset(name, {
+      ...openingOf(options),
       ...(to !== undefined && {to}),
       ...(offline && {offline}),
       signal: io.signal,

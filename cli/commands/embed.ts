@@ -4,10 +4,11 @@ import type {BackendName, FromPresetOptions, PoolingMode} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {type Io, printJson} from '../support/io';
 import {backendOption, type Choices, dtypeOption, positiveInteger, presetOption, TINY} from '../support/options';
+import {addHeaderOption, openingOf, type PresetOptions} from '../support/preset_options';
 import {withLoadingBar} from '../support/progress';
 import {readStdin} from '../support/utf8';
 
-interface EmbedOptions {
+interface EmbedOptions extends Pick<PresetOptions, 'header'> {
   preset?: string;
   pooling?: PoolingMode;
   /** False for --no-normalize. */
@@ -59,6 +60,7 @@ export function addEmbed(program: Command, io: Io, {backends}: Choices): void {
       'print one JSON object: vectors, their dimension and seconds; with --similarity, also the dot products',
     )
     .addHelpText('after', EXAMPLES);
+  addHeaderOption(command);
   command.action((texts: string[], options: EmbedOptions) => embed(command, texts, options, io));
 }
 
@@ -70,6 +72,7 @@ async function embed(command: Command, args: readonly string[], options: EmbedOp
   const {signal} = io;
   const embedder = await withLoadingBar(io, bars =>
     Gemma3TextEmbedder.fromPreset(options.preset ?? TINY, {
+      ...openingOf(options),
       ...(options.dtype !== undefined && {dtype: options.dtype}),
       ...(options.pooling !== undefined && {poolingMode: options.pooling}),
       ...(!options.normalize && {normalize: false}),

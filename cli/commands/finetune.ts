@@ -17,6 +17,7 @@ import {
   positiveNumber,
   TINY,
 } from '../support/options';
+import {addOpeningOptions, openingOf} from '../support/preset_options';
 import {withLoadingBar} from '../support/progress';
 import {type Example, readExamples, trainingTexts} from '../support/training_data';
 import {type StepLogs, TrainingProgress} from '../support/training_progress';
@@ -125,12 +126,15 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
     .option('--force', 'start over and replace existing files')
     .option('--json', 'print one JSON object: losses, seconds and files')
     .addHelpText('after', EXAMPLES);
-  command.action((options: FinetuneOptions) => finetune(options, io, message => command.error(`error: ${message}`)));
+  addOpeningOptions(command).action((options: FinetuneOptions) =>
+    finetune(options, io, message => command.error(`error: ${message}`)),
+  );
 }
 
 /** The options that determine the losses, which must be the same when a run is resumed. */
 function settingsOf(options: FinetuneOptions): Settings {
-  const {resume: _r, force: _f, json: _j, checkpointEvery: _c, output: _o, target, ...rest} = options;
+  // Headers may hold passwords, which no file is to have.
+  const {header: _h, resume: _r, force: _f, json: _j, checkpointEvery: _c, output: _o, target, ...rest} = options;
   const defaults = {
     validation: null,
     validationSplit: null,
@@ -139,6 +143,7 @@ function settingsOf(options: FinetuneOptions): Settings {
     maxLength: null,
     imageOrientation: null,
     dtype: null,
+    mmproj: null,
   };
   const flags = {truncate: false, chat: false, recompute: false};
   return {...defaults, ...flags, ...rest, target: target?.join() ?? null};
@@ -172,8 +177,8 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   }
   const {Gemma3CausalLM, useBackend} = await import('tfjs-gemma3');
   const backend = await useBackend(options.backend);
-  const {imageOrientation, maxLength: sequenceLength} = options;
-  const preprocessor = await loadPreprocessor(options.preset, {imageOrientation, sequenceLength});
+  const {maxLength: sequenceLength} = options;
+  const preprocessor = await loadPreprocessor(options.preset, {...options, sequenceLength});
   const [data, validation] = await Promise.all([
     prepareExamples(examples, options.data, preprocessor, options),
     prepareExamples(validationExamples, options.validation ?? '', preprocessor, options),
@@ -182,7 +187,13 @@ async function finetune(options: FinetuneOptions, io: Io, refuse: (message: stri
   if (!options.json) io.stderr.write(descriptions.map(text => `${text}\n`).join(''));
   const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
   const lm = await withLoadingBar(io, bars =>
-    Gemma3CausalLM.fromPreset(options.preset, {...dtype, preprocessor, signal: io.signal, ...bars}),
+    Gemma3CausalLM.fromPreset(options.preset, {
+      ...openingOf(options),
+      ...dtype,
+      preprocessor,
+      signal: io.signal,
+      ...bars,
+    }),
   );
   try {
     await new Run(lm, options, files, io, settings, backend, previous).train(data, validation);

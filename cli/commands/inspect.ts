@@ -2,9 +2,10 @@
 import {type Command} from 'commander';
 import {formatCount, table} from '../support/format';
 import {type Io, printJson} from '../support/io';
+import {addOpeningOptions, openingOf, type PresetOptions} from '../support/preset_options';
 import {presetFacts, type PresetFacts, type Variable} from '../support/preset_facts';
 
-interface InspectOptions {
+interface InspectOptions extends PresetOptions {
   variables?: boolean;
   json?: boolean;
 }
@@ -20,22 +21,22 @@ Examples:
 `;
 
 export function addInspect(program: Command, io: Io): void {
-  program
+  const command = program
     .command('inspect')
     .description('show architecture, variables, files and memory of a preset')
     .argument('<PRESET>', 'preset to inspect')
     .option('--variables', 'list every variable instead of one per kind of block')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', EXAMPLES)
-    .action(async (preset: string, options: InspectOptions) => {
-      const facts = await presetFacts(preset);
-      if (options.json) {
-        printJson(io, facts);
-        return;
-      }
-      const {formatBytes} = await import('tfjs-gemma3');
-      io.stdout.write(describe(facts, options, formatBytes));
-    });
+    .addHelpText('after', EXAMPLES);
+  addOpeningOptions(command).action(async (preset: string, options: InspectOptions) => {
+    const facts = await presetFacts(preset, openingOf(options));
+    if (options.json) {
+      printJson(io, facts);
+      return;
+    }
+    const {formatBytes} = await import('tfjs-gemma3');
+    io.stdout.write(describe(facts, options, formatBytes));
+  });
 }
 
 /** A number of bytes as text; see `formatBytes` of the package. */

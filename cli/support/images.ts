@@ -1,6 +1,8 @@
 /** Checks of prompts with images, which run before a model is loaded. */
 import type {BackendName, Gemma3CausalLMPreprocessor, ImageOrientation} from 'tfjs-gemma3';
 
+import {openingOf, type PresetOptions} from './preset_options';
+
 /** A prompt and the paths of its images. */
 export interface ImagePrompt {
   prompts: string;
@@ -8,7 +10,7 @@ export interface ImagePrompt {
 }
 
 /** Options of the commands that read images. */
-export interface ImageOptions {
+export interface ImageOptions extends PresetOptions {
   imageOrientation?: ImageOrientation;
 }
 
@@ -19,11 +21,14 @@ export interface ImageOptions {
  */
 export async function loadPreprocessor(
   preset: string,
-  {imageOrientation, sequenceLength}: ImageOptions & {sequenceLength?: number} = {},
+  {imageOrientation, sequenceLength, ...options}: ImageOptions & {sequenceLength?: number} = {},
 ): Promise<Gemma3CausalLMPreprocessor> {
   const {Gemma3CausalLMPreprocessor, Gemma3ImageConverter} = await import('tfjs-gemma3');
-  const imageConverter = imageOrientation && (await Gemma3ImageConverter.fromPreset(preset, {imageOrientation}));
+  const opening = openingOf(options);
+  const imageConverter =
+    imageOrientation && (await Gemma3ImageConverter.fromPreset(preset, {imageOrientation, ...opening}));
   return Gemma3CausalLMPreprocessor.fromPreset(preset, {
+    ...opening,
     ...(sequenceLength !== undefined && {sequenceLength}),
     ...(imageConverter && {imageConverter}),
   });

@@ -15,10 +15,11 @@ import {
   threadsOption,
   TINY,
 } from './options';
+import {addOpeningOptions, headersFor, openingOf, type PresetOptions} from './preset_options';
 import {withLoadingBar} from './progress';
 import {createSampler, resolveSampler, type SamplerOptions, SAMPLERS} from './sampler_options';
 
-export interface ModelOptions extends SamplerOptions {
+export interface ModelOptions extends SamplerOptions, PresetOptions {
   preset?: string;
   weights?: string;
   lora?: string;
@@ -28,8 +29,7 @@ export interface ModelOptions extends SamplerOptions {
 }
 
 export function addModelOptions(command: Command, backends: readonly BackendName[]): Command {
-  return command
-    .addOption(presetOption())
+  return addOpeningOptions(command.addOption(presetOption()))
     .option('--weights <file>', "a .weights.h5 file with the weights, in place of the preset's own")
     .option('--lora <file>', 'LoRA weights, a .lora.h5 file, to merge into the model')
     .addOption(
@@ -95,19 +95,24 @@ export function modelLoader(
     const {Gemma3CausalLM, samplers, useBackend} = await import('tfjs-gemma3');
     const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
     const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
-    const load = (preset: string, parts: {preprocessor?: Gemma3CausalLMPreprocessor; weights?: string}) =>
-      withLoadingBar(io, bars => Gemma3CausalLM.fromPreset(preset, {...dtype, ...parts, signal: io.signal, ...bars}));
+    const preset = options.preset ?? TINY;
+    type Parts = Pick<FromPresetOptions, 'weights' | 'headers' | 'mmproj'> & {
+      preprocessor?: Gemma3CausalLMPreprocessor;
+    };
+    const load = (name: string, parts: Parts) =>
+      withLoadingBar(io, bars => Gemma3CausalLM.fromPreset(name, {...dtype, ...parts, signal: io.signal, ...bars}));
     const weights = options.weights === undefined ? {} : {weights: options.weights};
-    const lm = await load(options.preset ?? TINY, {...parts, ...weights});
+    const lm = await load(preset, {...openingOf(options), ...parts, ...weights});
     const models = [lm];
     const dispose = () => models.forEach(model => model.dispose());
     try {
       if (options.lora !== undefined) {
-        await lm.backbone.loadLoraWeights(options.lora);
+        await lm.backbone.loadLoraWeights(options.lora, headersFor(options.lora, preset, options));
         // Merged weights run in the fastest kernels.
         await lm.mergeLora();
       }
-      const draft = chosen.draft === undefined ? null : await load(chosen.draft, {});
+      const draft =
+        chosen.draft === undefined ? null : await load(chosen.draft, headersFor(chosen.draft, preset, options));
       if (draft) models.push(draft);
       lm.compile({sampler: createSampler(samplers, chosen, draft)});
       return {lm, backend, dispose};

@@ -38,13 +38,16 @@ export interface PresetFacts {
   problem: string | null;
 }
 
-/** @throws ValueError if there is no such preset, or its files cannot be read. */
-export async function presetFacts(preset: string): Promise<PresetFacts> {
+/**
+ * @param opening how the preset is opened.
+ * @throws ValueError if there is no such preset, or its files cannot be read.
+ */
+export async function presetFacts(preset: string, opening: library.files.CheckpointOptions = {}): Promise<PresetFacts> {
   // Imported here, because loading the package would delay help and usage errors.
   const tfjsGemma3 = await import('tfjs-gemma3');
   const {util} = await import('@tensorflow/tfjs');
   const entry = tfjsGemma3.Gemma3Backbone.presets[preset];
-  const checkpoint = await openFiles(preset, tfjsGemma3);
+  const checkpoint = await openFiles(preset, opening, tfjsGemma3);
   try {
     const config = checkpoint ? (await checkpoint.config('backbone', 'Gemma3Backbone'))!.config : entry!.config;
     const {layout, stored} = await storedVariables(checkpoint);
@@ -86,14 +89,15 @@ async function known(
 /** The open preset, or undefined for a KerasHub name without files on this machine. */
 async function openFiles(
   preset: string,
+  opening: library.files.CheckpointOptions,
   {files, Gemma3Backbone}: Library,
 ): Promise<library.files.Checkpoint | undefined> {
   try {
     // The registry knows the architecture. Of other models, the beginnings of files are read where they are.
     const isKnown = Object.hasOwn(Gemma3Backbone.presets, preset);
-    return await files.openCheckpoint(preset, {download: false, ...(isKnown && {offline: true})});
+    return await files.openCheckpoint(preset, {...opening, download: false, ...(isKnown && {offline: true})});
   } catch (error) {
-    if (Object.hasOwn(Gemma3Backbone.presets, preset)) return undefined;
+    if (Object.hasOwn(Gemma3Backbone.presets, preset) && opening.mmproj === undefined) return undefined;
     throw error;
   }
 }

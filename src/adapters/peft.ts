@@ -98,6 +98,12 @@ function adapterConfig(
   {loraRank, loraAlpha}: LoraLayer,
   baseModel: string | null,
 ): JsonObject {
+  // Matrices that another program made may have another rank in the file than in the model.
+  const usualOf = (key: 'rank' | 'alpha', own: number) => {
+    const values = [...sizes.values()].map(size => size[key]);
+    return values.includes(own) ? own : values[0]!;
+  };
+  const [usualRank, usualAlpha] = [usualOf('rank', loraRank!), usualOf('alpha', loraAlpha!)];
   const pattern = (key: 'rank' | 'alpha', usual: number) => {
     const result: Record<string, number> = {};
     for (const value of new Set([...sizes.values()].map(size => size[key]))) {
@@ -111,11 +117,11 @@ function adapterConfig(
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
     base_model_name_or_path: baseModel,
-    r: loraRank,
-    lora_alpha: loraAlpha,
+    r: usualRank,
+    lora_alpha: usualAlpha,
     target_modules: shortNames([...sizes.keys()], all),
-    rank_pattern: pattern('rank', loraRank!),
-    alpha_pattern: pattern('alpha', loraAlpha!),
+    rank_pattern: pattern('rank', usualRank),
+    alpha_pattern: pattern('alpha', usualAlpha),
     lora_dropout: 0,
     bias: 'none',
     fan_in_fan_out: false,

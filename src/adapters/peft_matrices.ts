@@ -37,11 +37,14 @@ export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] 
 /**
  * From Keras' shapes to PEFT's. Keras has one A per head and one B for all heads; PEFT has one A for all heads. There
  * the same product has rank N · r: all A are stacked, and B is repeated along the diagonal, once per head. Alpha is N
- * times as large.
+ * times as large. What `fromPeft` and `withRank` have made is converted back to the matrices that they were given.
  */
-export function toPeft(layer: LoraLayer, {rank, a, b}: Adapter): PeftMatrices {
+export function toPeft(layer: LoraLayer, adapter: Adapter): PeftMatrices {
   const [inputs, outputs] = matrixSize(layer);
   const heads = headsOf(layer);
+  const common = heads && withoutSelection(adapter, heads);
+  if (common) return common;
+  const {rank, a, b} = withoutZeros(adapter);
   if (!heads) return {rank, a: transposed(a, inputs, rank), b: transposed(b, rank, outputs)};
   const [count, width, size] = heads;
   const all = count * rank;
@@ -86,6 +89,51 @@ export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatr
     }
   }
   return {rank: all, a: first, b: second};
+}
+
+/** The matrices of PEFT from which `fromPeft` has made a stack, whose heads select their blocks; otherwise undefined. */
+function withoutSelection(
+  {rank: all, a, b}: PeftMatrices,
+  [count, width, size]: readonly [heads: number, inputs: number, outputs: number],
+): PeftMatrices | undefined {
+  const selects = (rank: number) => {
+    for (let n = 0; n < count; n++) {
+      for (let d = 0; d < width; d++) {
+        for (let column = 0; column < all; column++) {
+          const inside = Math.floor(column / rank) === n;
+          const wanted = inside ? a[d * all + (column - n * rank)] : 0;
+          if (a[(n * width + d) * all + column] !== wanted) return false;
+        }
+      }
+    }
+    return b.subarray(count * rank * size).every(value => value === 0);
+  };
+  for (let rank = 1; rank * count <= all; rank++) {
+    if (!selects(rank)) continue;
+    const first = new Float32Array(rank * width);
+    for (let r = 0; r < rank; r++) for (let d = 0; d < width; d++) first[r * width + d] = a[d * all + r]!;
+    const second = new Float32Array(count * size * rank);
+    for (let n = 0; n < count; n++) {
+      second.set(transposed(b.subarray(n * rank * size, (n + 1) * rank * size), rank, size), n * size * rank);
+    }
+    return {rank, a: first, b: second};
+  }
+  return undefined;
+}
+
+/** Without what `withRank` adds. A (…, rank), B (rank, last). */
+function withoutZeros({rank: all, a, b}: PeftMatrices): PeftMatrices {
+  const [rows, size] = [a.length / all, b.length / all];
+  const isUnused = (column: number) => {
+    for (let row = 0; row < rows; row++) if (a[row * all + column] !== 0) return false;
+    return b.subarray(column * size, (column + 1) * size).every(value => value === 0);
+  };
+  let rank = all;
+  while (rank > 1 && isUnused(rank - 1)) rank--;
+  if (rank === all) return {rank, a, b};
+  const first = new Float32Array(rows * rank);
+  for (let row = 0; row < rows; row++) first.set(a.subarray(row * all, row * all + rank), row * rank);
+  return {rank, a: first, b: b.subarray(0, rank * size)};
 }
 
 /** Matrices in Keras' shapes, with the factor of their product. */

@@ -18,8 +18,8 @@ export interface PresetSink {
   create(path: string): Promise<ByteSink>;
   /**
    * Moves all written files into place, replacing files with the same paths, and removes other files that are
-   * `obsolete`, such as the shards of a preset that is now one file. If a folder on disk rejects after its new files
-   * count, the error says so.
+   * `obsolete`, such as the shards of a preset that is now one file, and folders that have no files then. If a folder on
+   * disk rejects after its new files count, the error says so.
    */
   commit(obsolete: (path: string) => boolean): Promise<void>;
   /** Discards the written files. The old files stay unchanged. */

@@ -6,6 +6,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../base/byte_sink';
 import {type PresetSource} from '../base/byte_source';
 import {type FileSource} from '../files/open_file';
+import {type OpenPresetOptions} from '../hub/resolver';
 import {type AnyWeight} from '../weights/packed_weight';
 import {type OpenValues} from '../weights/value_stream';
 import {type SerializedObject} from './keras/serialized';
@@ -129,8 +130,22 @@ export interface CheckpointWriter {
 
 /** Options of opening a checkpoint that only some formats have. */
 export interface OpenOptions {
-  /** The file of the vision encoder, which GGUF keeps apart. Defaults to the one next to the model's file, if any. */
+  /**
+   * The file of the vision encoder, which GGUF keeps apart: also the name of one on a hub (`hf://…/mmproj-….gguf`). At an
+   * http(s) address, `headers` are sent only if the model is on the same server. Defaults to the file next to the
+   * model's, if there is one.
+   */
   mmproj?: FileSource;
+}
+
+/** What a format is given to open a checkpoint. */
+export interface FormatOptions extends OpenOptions {
+  /** How the files of the checkpoint are requested. */
+  readonly http?: OpenPresetOptions;
+  /** What a user has asked for, if it is a name: files that were downloaded are at another place. */
+  readonly asked?: unknown;
+  /** Opens a file that is elsewhere by its name on a hub. */
+  readonly openNamed?: (name: string, options: OpenPresetOptions) => Promise<PresetSource>;
 }
 
 /** A format of checkpoints. To add one: a folder next to `keras/`, and a line in `all.ts`. */
@@ -142,7 +157,7 @@ export interface CheckpointFormat {
    * Implementations must declare the return type `Promise<Checkpoint>`, because type declarations cannot name a class
    * that is not exported.
    */
-  open(source: PresetSource, options?: OpenOptions): Promise<Checkpoint>;
+  open(source: PresetSource, options?: FormatOptions): Promise<Checkpoint>;
   /** Whether a file holds weights in this format: such files are removed when new weights are saved in their folder. */
   isWeightFile(path: string): boolean;
   readonly writer?: CheckpointWriter;

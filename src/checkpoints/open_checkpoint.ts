@@ -1,6 +1,5 @@
 /** Opens the checkpoint that a name, address or folder refers to, in whichever format it is. */
-import {ValueError} from '../base/errors';
-import {checkFetched, type FetchOptions, type HttpOptions} from '../files/http_client';
+import {checkFetched, FETCH_OPTIONS, type FetchOptions, type HttpOptions} from '../files/http_client';
 import {openPreset, type PresetLike} from '../hub/open_preset';
 import {type OpenPresetOptions} from '../hub/resolver';
 import {checkpointFormats} from './all';
@@ -8,6 +7,12 @@ import {type Checkpoint, type CheckpointFormat, type OpenOptions} from './checkp
 
 /** A preset, or a checkpoint that is already open. */
 export type CheckpointLike = PresetLike | Checkpoint;
+
+/** Options of functions that open a model and its vision encoder. */
+export interface CheckpointOptions extends FetchOptions, OpenOptions {}
+
+/** The options of {@link CheckpointOptions}. */
+export const CHECKPOINT_OPTIONS = [...FETCH_OPTIONS, 'mmproj'] as const;
 
 const isCheckpoint = (preset: CheckpointLike): preset is Checkpoint =>
   typeof (preset as Partial<Checkpoint> | null)?.weights === 'function';
@@ -29,33 +34,34 @@ export async function openCheckpoint(
   // All look at the same time: each question may be a request to a server.
   const recognized = await Promise.all(formats.map(format => format.recognizes(source)));
   const found = formats.find((_, i) => recognized[i]);
-  if (mmproj !== undefined && found?.name !== 'gguf') throw noVisionFile(source);
-  if (found) return found.open(source, {mmproj});
+  if (found?.name !== 'gguf') await refuseVisionFile(source.name, {mmproj});
+  if (found) return found.open(source, {mmproj, http, openNamed: openPreset, asked: preset});
   // The folder has no weights. The caller may want only a tokenizer or a configuration, and these are stored as in
   // Keras.
   return formats[0]!.open(source);
 }
 
-const noVisionFile = ({name}: {name: string}) =>
-  new ValueError(
-    `Expected \`mmproj\` only with a GGUF file, which has its vision encoder in another file. Received: "${name}".`,
-  );
+/** @throws ValueError on `mmproj` for a preset that is no GGUF file. */
+export async function refuseVisionFile(name: string, {mmproj}: OpenOptions, isOpen = false): Promise<void> {
+  if (mmproj !== undefined) throw (await import('./vision_file_errors')).misplaced(name, isOpen);
+}
 
 /**
  * Runs `run` on a checkpoint. Closes the checkpoint afterwards, unless it was already open.
  *
- * @param options how to request its files, if it is at an http(s) address.
+ * @param options how to request its files, if it is at an http(s) address, and where its vision encoder is.
  */
 export async function withCheckpoint<T>(
   preset: CheckpointLike,
   run: (checkpoint: Checkpoint) => Promise<T>,
-  options: HttpOptions = {},
+  options: HttpOptions & OpenOptions = {},
 ): Promise<T> {
   if (isCheckpoint(preset)) {
     checkFetched(preset, options);
+    await refuseVisionFile(preset.name, options, true);
     return run(preset);
   }
-  const checkpoint = await openCheckpoint(preset, {...splitFetch(options).http, signal: options.signal});
+  const checkpoint = await openCheckpoint(preset, {...splitOpening(options).opening, signal: options.signal});
   try {
     return await run(checkpoint);
   } finally {
@@ -63,14 +69,14 @@ export async function withCheckpoint<T>(
   }
 }
 
-/** Separates how to request files from the other options of a `fromPreset`. */
-export function splitFetch<O extends FetchOptions>(
+/** Separates how to open a preset from the other options of a `fromPreset`. */
+export function splitOpening<O extends CheckpointOptions>(
   options: O,
-): {http: FetchOptions; rest: Omit<O, keyof FetchOptions>} {
-  const {headers, fetch, onDownload, offline, ...rest} = options;
-  return {http: defined({headers, fetch, onDownload, offline}), rest};
+): {opening: CheckpointOptions; rest: Omit<O, keyof CheckpointOptions>} {
+  const {headers, fetch, onDownload, offline, mmproj, ...rest} = options;
+  return {opening: defined({headers, fetch, onDownload, offline, mmproj}), rest};
 }
 
 /** Those values that are given. */
-const defined = (options: FetchOptions): FetchOptions =>
+const defined = (options: CheckpointOptions): CheckpointOptions =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));

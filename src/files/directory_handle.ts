@@ -66,10 +66,8 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
       this.streams.delete(path);
       this.created.delete(path);
     }
-    const names: string[] = [];
-    // TypeScript's DOM library lacks `keys`, which all browsers with directory handles have.
-    for await (const name of (this.directory as unknown as {keys(): AsyncIterable<string>}).keys()) names.push(name);
-    for (const name of names) if (obsolete(name) && !written.has(name)) await this.directory.removeEntry(name);
+    const {removeFiles} = await import('./directory_files');
+    await removeFiles(this.directory, path => obsolete(path) && !written.has(path));
   }
 
   async abort(): Promise<void> {

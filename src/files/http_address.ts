@@ -24,6 +24,10 @@ export function parseAddress(address: string): HttpAddress {
       `Expected a whole address, such as https://example.org/x. Received: "${whole.split('?')[0]}".`,
     );
   }
+  const {username, password, host} = new URL(whole);
+  if (username || password) {
+    throw new ValueError(`Expected a password in \`headers\`, not in the address. Received: one at ${host}.`);
+  }
   const mark = whole.indexOf('?');
   const path = mark < 0 ? whole : whole.slice(0, mark);
   return {name: path.replace(/\/$/, ''), query: mark < 0 ? '' : whole.slice(mark)};

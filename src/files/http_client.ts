@@ -147,6 +147,19 @@ export const discard = async (response: Response): Promise<void> => {
   await response.body?.cancel().catch(() => {});
 };
 
+/**
+ * Headers of a user.
+ *
+ * @throws ValueError if they cannot be sent. It does not show them, since they may hold credentials.
+ */
+export function userHeaders(headers: HeadersInit | undefined): Headers {
+  try {
+    return new Headers(headers);
+  } catch {
+    throw new ValueError('Expected headers that can be sent. Received other names or values.');
+  }
+}
+
 export class HttpClient {
   private readonly headers: Headers;
   private readonly fetch: typeof fetch;
@@ -158,11 +171,7 @@ export class HttpClient {
     if (fetch !== undefined && typeof fetch !== 'function') {
       throw new ValueError(`Expected fetch to be a function. Received: ${typeof fetch}.`);
     }
-    try {
-      this.headers = new Headers(headers);
-    } catch (error) {
-      throw new ValueError(`Expected headers that can be sent. Received: ${(error as Error).message}`);
-    }
+    this.headers = userHeaders(headers);
     // Looked up at each request, since a page may replace it.
     this.fetch = fetch ?? ((...args) => globalThis.fetch(...args));
     this.signal = signal;
@@ -198,9 +207,10 @@ export class HttpClient {
     if (first !== undefined) headers.set('Range', `bytes=${first}-${last}`);
     let response: Response;
     try {
-      response = await unlessAborted(this.fetch(url, {headers, signal}), signal);
+      response = await unlessAborted(this.request(url, headers, signal), signal);
     } catch (error) {
       signal?.throwIfAborted();
+      if (error instanceof ValueError) throw error;
       const {message, cause} = error as Error & {cause?: {code?: string}};
       const code = cause?.code ? ` (${cause.code})` : '';
       const reported = new Error(
@@ -215,6 +225,13 @@ export class HttpClient {
     const reported = new Error(`Expected a response from ${name}. Received: HTTP ${response.status}. Try again later.`);
     const wait = retryAfter(response);
     throw wait !== undefined && wait > LONGEST_WAIT ? reported : new LostRequest(reported, wait);
+  }
+
+  /** Sends a request, with the headers of the user to the server of the address only. */
+  private async request(url: string, headers: Headers, signal: AbortSignal | undefined): Promise<Response> {
+    const send = (at: string, init: RequestInit) => this.fetch(at, {...init, signal});
+    if ([...this.headers].length === 0) return send(url, {headers});
+    return (await import('./http_redirects')).fetchHeadersAtHome(url, headers, send);
   }
 
   /**

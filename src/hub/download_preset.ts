@@ -3,7 +3,7 @@ import * as store from '#platform/store';
 import {type PresetSource} from '../base/byte_source';
 import {checkKeys, show, ValueError} from '../base/errors';
 import {NamedFile} from '../base/named_file';
-import {type HttpOptions} from '../files/http_client';
+import {type HttpOptions, userHeaders} from '../files/http_client';
 import {hubOf, hubs} from './all';
 import {downloadFiles, type DownloadProgress, type DownloadSettings} from './download';
 import {FolderShelf} from './folder_shelf';
@@ -61,7 +61,7 @@ async function findModel(name: string, options: HttpOptions): Promise<{model: Hu
   const full = fullName(name);
   const hub = hubOf(full)!;
   const found = await hub.find(full, {offline: isOffline(offline), requests});
-  const own = headers === undefined ? {} : Object.fromEntries(new Headers(headers));
+  const own = headers === undefined ? {} : Object.fromEntries(userHeaders(headers));
   // Headers of the user may hold credentials, so they go where the hub's go.
   return {model: {...found, ...(headers !== undefined && {headers: {...found.headers, ...own}})}, requests};
 }

@@ -158,10 +158,19 @@ function chosen(name: HuggingFaceName, all: readonly RemoteFile[]): RemoteFile[]
       return wanted;
     const archives = below.filter(({path}) => /\.gguf$/i.test(path)).map(({path}) => path);
     if (archives.length > 0) {
-      const names = archives.slice(0, 8).map(path => huggingFaceNameOf({...name, root: path}));
+      const named = (paths: readonly string[]) =>
+        `${paths
+          .slice(0, 8)
+          .map(path => huggingFaceNameOf({...name, root: path}))
+          .join(', ')}${paths.length > 8 ? '…' : '.'}`;
+      const [models, visions] = [
+        archives.filter(path => !/mmproj/i.test(path)),
+        archives.filter(path => /mmproj/i.test(path)),
+      ];
       throw new ValueError(
         `Expected a model in ${huggingFaceNameOf(name)}. Received: GGUF files, each of which is a model. Name one of ` +
-          `them: ${names.join(', ')}${archives.length > 8 ? '…' : '.'}`,
+          `them: ${named(models.length ? models : archives)}` +
+          (visions.length ? ` For images, also pass the vision encoder as \`mmproj\`: ${named(visions)}` : ''),
       );
     }
     if (wanted.length > 0) return wanted;

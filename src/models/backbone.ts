@@ -11,8 +11,8 @@ import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from '../adap
 import {checkKeys} from '../base/errors';
 import {exportModel, type ExportOptions} from '../checkpoints/huggingface/on_demand';
 import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/on_demand';
-import {FETCH_OPTIONS, type FetchOptions} from '../files/http_client';
-import {type CheckpointLike} from '../checkpoints/open_checkpoint';
+import {CHECKPOINT_OPTIONS, type CheckpointLike, type CheckpointOptions} from '../checkpoints/open_checkpoint';
+import {type FetchOptions} from '../files/http_client';
 import {type FileSource} from '../files/open_file';
 import {type PresetTarget} from '../files/open_folder';
 import {type PresetEntry, presets} from '../hub/registry';
@@ -26,7 +26,7 @@ export {packConfig, unpackConfig} from './packed_config';
 export type {ModelInputs} from '../layers/named_inputs';
 
 /** Options of `fromPreset`. */
-export interface FromPresetOptions extends FetchOptions {
+export interface FromPresetOptions extends CheckpointOptions {
   /**
    * False builds the model from its configuration only; its weights are initialized when they are first read. Defaults
    * to true.
@@ -55,7 +55,7 @@ export const FROM_PRESET_OPTIONS = [
   'dtype',
   'onProgress',
   'signal',
-  ...FETCH_OPTIONS,
+  ...CHECKPOINT_OPTIONS,
 ] as const;
 
 const counts = new Map<string, number>();

@@ -4,8 +4,12 @@
  */
 import {describeValue, ValueError} from '../base/errors';
 import {type Checkpoint, type CheckpointPart} from '../checkpoints/checkpoint';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../checkpoints/open_checkpoint';
-import {type FetchOptions} from '../files/http_client';
+import {
+  type CheckpointLike,
+  type CheckpointOptions,
+  splitOpening,
+  withCheckpoint,
+} from '../checkpoints/open_checkpoint';
 import {registeredPreset} from '../hub/registry';
 
 /** Options that base classes pass on: the arguments of the subclass override the preset's configuration. */
@@ -62,14 +66,19 @@ export async function loadFromBase<T extends object>(
     const cls = oneOf(base, subclassesOf(base, 'Gemma3Backbone'), undefined, preset, choice);
     return cls.fromPreset(preset, options);
   }
-  const {http, rest} = splitFetch<PresetOptions & FetchOptions>(options);
+  const {opening, rest} = splitOpening<PresetOptions & CheckpointOptions>(options);
   const signal = rest.signal instanceof AbortSignal ? rest.signal : undefined;
   const load = async (checkpoint: Checkpoint) => {
     const found = subclassesOf(base, await backboneOf(base, checkpoint));
     const saved = choice && found.length > 1 ? await checkpoint.config(choice.part) : null;
-    return oneOf(base, found, saved?.class_name, checkpoint.name, choice).fromPreset(checkpoint, rest);
+    const cls = oneOf(base, found, saved?.class_name, checkpoint.name, choice);
+    // These read nothing of a vision encoder.
+    if (opening.mmproj !== undefined && /Tokenizer|Embedder/.test(cls.className)) {
+      throw new ValueError(`${cls.className}.fromPreset has no argument "mmproj".`);
+    }
+    return cls.fromPreset(checkpoint, rest);
   };
-  return withCheckpoint(preset, load, {...http, signal});
+  return withCheckpoint(preset, load, {...opening, signal});
 }
 
 const subclassesOf = <T extends object>(base: BaseClass<T>, backbone: string): PresetClass<T>[] =>

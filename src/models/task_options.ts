@@ -1,7 +1,6 @@
 /** Options of the `fromPreset` of tasks. */
 import {checkKeys, ValueError} from '../base/errors';
-import {splitFetch} from '../checkpoints/open_checkpoint';
-import {type HttpOptions} from '../files/http_client';
+import {type CheckpointOptions, splitOpening} from '../checkpoints/open_checkpoint';
 import {defined} from '../layers/arguments';
 import {FROM_PRESET_OPTIONS, type FromPresetOptions} from './backbone';
 
@@ -17,10 +16,11 @@ export interface TaskOptions<B, P> extends FromPresetOptions {
 
 /**
  * Checks the options of a task's `fromPreset` and returns those that are given, in three groups: for the backbone, for
- * requests, and for the task.
+ * opening the preset, and for the task.
  *
  * @param own further arguments of the task.
  * @param ofBackbone the arguments of its backbone, which are not options here.
+ * @param without options that mean nothing for this task.
  * @throws ValueError on unknown options, and on options for loading a backbone together with a backbone.
  */
 export function taskOptions<O extends TaskOptions<unknown, unknown>>(
@@ -28,8 +28,15 @@ export function taskOptions<O extends TaskOptions<unknown, unknown>>(
   options: O,
   own: readonly string[],
   ofBackbone: readonly string[],
-): {loading: FromPresetOptions; http: HttpOptions; args: Partial<Omit<O, keyof FromPresetOptions>>} {
-  const known = [...FROM_PRESET_OPTIONS, 'backbone', 'preprocessor', 'name', ...own];
+  without: readonly string[] = [],
+): {
+  loading: FromPresetOptions;
+  opening: CheckpointOptions & {signal?: AbortSignal};
+  args: Partial<Omit<O, keyof FromPresetOptions>>;
+} {
+  const known = [...FROM_PRESET_OPTIONS, 'backbone', 'preprocessor', 'name', ...own].filter(
+    key => !without.includes(key),
+  );
   const misplaced = Object.keys(options).filter(key => ofBackbone.includes(key) && !known.includes(key));
   if (misplaced.length) {
     throw new ValueError(
@@ -38,7 +45,7 @@ export function taskOptions<O extends TaskOptions<unknown, unknown>>(
     );
   }
   checkKeys('fromPreset', options, known);
-  const {http, rest} = splitFetch(defined(options) as O);
+  const {opening, rest} = splitOpening(defined(options) as O);
   const {loadWeights, weights, dtype, onProgress, signal, ...args} = rest;
   const loading = defined({loadWeights, weights, dtype, onProgress, signal});
   const unused = Object.keys(loading).filter(key => key !== 'signal');
@@ -48,5 +55,9 @@ export function taskOptions<O extends TaskOptions<unknown, unknown>>(
         `backbone and ${unused.join(', ')}.`,
     );
   }
-  return {loading, http: {...http, ...defined({signal})}, args: args as Partial<Omit<O, keyof FromPresetOptions>>};
+  return {
+    loading,
+    opening: {...opening, ...defined({signal})},
+    args: args as Partial<Omit<O, keyof FromPresetOptions>>,
+  };
 }

@@ -8,7 +8,7 @@ export {type BytePlace, type ByteRange, type ByteSource, MemorySource, type Pres
 export {type Arrangement} from '../checkpoints/arrangement';
 export {type Checkpoint, type CheckpointPart, type OpenOptions} from '../checkpoints/checkpoint';
 export {type NamedWeight} from '../checkpoints/foreign_names';
-export {type CheckpointLike, openCheckpoint} from '../checkpoints/open_checkpoint';
+export {type CheckpointLike, type CheckpointOptions, openCheckpoint} from '../checkpoints/open_checkpoint';
 export {type PackedBits, type StoredVariable, type StoredWeights} from '../checkpoints/stored_weights';
 export {folderHandler} from '../checkpoints/tfjs/folder_handler';
 export {BlobPreset} from '../files/blob';

@@ -3,7 +3,8 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3Backbone} from '../../src';
 import {MemorySource} from '../../src/base/byte_source';
 import {readGguf} from '../../src/formats/gguf';
-import {MemoryFile} from '../../src/public/files';
+import {readSafetensors} from '../../src/formats/safetensors';
+import {MemoryFile, MemoryPreset} from '../../src/public/files';
 import {fixture, fixtureBytes} from '../support/fixtures';
 
 const PRESET = fixture('gguf/text');
@@ -56,4 +57,76 @@ test('layers that llama.cpp does not adapt, and files that are no adapters, are 
   const model = new File([fixtureBytes('gguf/text.gguf') as Uint8Array<ArrayBuffer>], 'text.gguf');
   await expect(plain.loadLoraWeights(model)).rejects.toThrow(/a GGUF file without "adapter\.type"/);
   plain.dispose();
+});
+
+// === Adapters of PEFT ===
+
+/** The model of make_peft_fixtures.py. */
+const make = () =>
+  new Gemma3Backbone({
+    ...{vocabularySize: 32, imageSize: 8, numLayers: 2, numQueryHeads: 4, numKeyValueHeads: 2, hiddenDim: 8},
+    ...{intermediateDim: 12, headDim: 4},
+  });
+
+type Tensors = Record<string, {readonly shape: readonly number[]; readonly values: readonly number[]}>;
+
+/** Metadata and tensors of a GGUF file. */
+async function contents(bytes: Uint8Array): Promise<{metadata: Record<string, unknown>; tensors: Tensors}> {
+  const {metadata, tensors} = await readGguf(new MemorySource('x.gguf', bytes));
+  const read = [...tensors].map(([name, {type, shape, offset, byteLength}]) => {
+    expect(type.name).toBe('F32');
+    const values = Array.from(new Float32Array(bytes.slice(offset, offset + byteLength).buffer));
+    return [name, {shape: [...shape], values}] as const;
+  });
+  return {metadata: Object.fromEntries(metadata), tensors: Object.fromEntries(read)};
+}
+
+async function safetensors(bytes: Uint8Array): Promise<Tensors> {
+  const {tensors} = await readSafetensors(new MemorySource('x.safetensors', bytes));
+  const all: Tensors = {};
+  for (const [name, {shape, readFloat32}] of tensors) {
+    all[name] = {shape: [...shape], values: Array.from(await readFloat32())};
+  }
+  return all;
+}
+
+/** Written by `check_gguf_adapters.py --write` with the Python package `gguf`, from PEFT's adapter "usual". */
+const WRITTEN = 'lora/peft/usual.gguf';
+
+test('an adapter of PEFT has the tensors and metadata that the package gguf writes', async () => {
+  const backbone = make();
+  await backbone.importPeftAdapter(fixture('lora/peft/usual'));
+  const file = new MemoryFile('usual.gguf');
+  await backbone.exportGgufAdapter(file);
+  const [ours, theirs] = [await contents(file.bytes), await contents(fixtureBytes(WRITTEN))];
+  expect(ours.tensors).toEqual(theirs.tensors);
+  expect(ours.metadata).toMatchObject(theirs.metadata);
+  backbone.dispose();
+});
+
+test('an adapter of the package gguf is that of PEFT', async () => {
+  const backbone = make();
+  const file = new MemoryFile('usual.gguf');
+  await file.write(fixtureBytes(WRITTEN));
+  await backbone.loadLoraWeights(file);
+  const folder = new MemoryPreset();
+  await backbone.exportPeftAdapter(folder);
+  expect(await safetensors(folder.files.get('adapter_model.safetensors')!)).toEqual(
+    await safetensors(fixtureBytes('lora/peft/usual/adapter_model.safetensors')),
+  );
+  const config = JSON.parse(Buffer.from(folder.files.get('adapter_config.json')!).toString()) as object;
+  expect(config).toMatchObject({r: 2, lora_alpha: 6, rank_pattern: {}, alpha_pattern: {}});
+  backbone.dispose();
+});
+
+test.each(['usual', 'patterns', 'rslora'])('matrices of PEFT keep their ranks: %s', async name => {
+  const backbone = make();
+  await backbone.importPeftAdapter(fixture(`lora/peft/${name}`));
+  const folder = new MemoryPreset();
+  await backbone.exportPeftAdapter(folder);
+  const shapes = (tensors: Tensors) =>
+    Object.fromEntries(Object.entries(tensors).map(([key, {shape}]) => [key, shape]));
+  const ours = await safetensors(folder.files.get('adapter_model.safetensors')!);
+  expect(shapes(ours)).toEqual(shapes(await safetensors(fixtureBytes(`lora/peft/${name}/adapter_model.safetensors`))));
+  backbone.dispose();
 });

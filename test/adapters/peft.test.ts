@@ -230,7 +230,7 @@ test('the configuration uses short module names where they are unambiguous', asy
   });
   expect(await config(null, [/block_1.attention.query$/])).toMatchObject({
     target_modules: ['model.layers.1.self_attn.q_proj'],
-    rank_pattern: {'model.layers.1.self_attn.q_proj': 8},
+    ...{r: 8, lora_alpha: 24, rank_pattern: {}, alpha_pattern: {}},
   });
   expect(await config(VISION, ['query'])).toMatchObject({
     target_modules: [0, 1].map(i => `model.language_model.layers.${i}.self_attn.q_proj`),

@@ -47,6 +47,24 @@ test('to PEFT and back', async () => {
   expect(now).toEqual(old);
 });
 
+test('to GGUF and back, from both others', async () => {
+  const [folder, there, again] = [join(root, 'peft-2'), join(root, 'a.gguf'), join(root, 'b.gguf')];
+  for (const [from, to, format] of [
+    [file, there, 'gguf'],
+    [there, folder, 'peft'],
+    [folder, again, 'gguf'],
+  ] as const) {
+    const {code, stderr} = await run(['adapter', from, to, '--to', format, '--preset', TINY]);
+    expect({code, stderr}).toEqual({code: 0, stderr: ''});
+  }
+  const before = await matrices(file);
+  for (const one of [there, again]) {
+    const after = await matrices(one);
+    expect(Object.keys(after)).toEqual(Object.keys(before));
+    for (const [name, values] of Object.entries(before)) expect(after[name]!).toBeAllClose(values, {atol: 1e-6});
+  }
+});
+
 test('refuses what has no effect, and what would be replaced', async () => {
   const other = await run([
     'adapter',

@@ -1,6 +1,6 @@
 /** Keras presets as Hugging Face folders and back: the same tensors, configuration, tokenizer and tasks. */
 import {createHash} from 'node:crypto';
-import {cpSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
+import {cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
 import {writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -259,11 +259,13 @@ test('replaces a Keras preset in the same folder, and files of an older model', 
   const folder = target();
   cpSync(TINY_PRESET, folder, {recursive: true});
   await writeFile(join(folder, 'modules.json'), '[]');
+  mkdirSync(join(folder, '2_Dense'));
+  await writeFile(join(folder, '2_Dense/config.json'), '{}');
   const before = await bits(folder);
   const {files} = await convertPreset(folder, folder, {to: 'huggingface', shardSize: 1_000_000});
   const kept = readdirSync(folder, {recursive: true, withFileTypes: true}).filter(entry => entry.isFile());
-  // No format reads a vocabulary in a folder of its own without the JSON files of a Keras preset.
-  expect(kept.map(({name}) => name).sort()).toEqual([...files, 'vocabulary.spm']);
+  expect(kept.map(({name}) => name).sort()).toEqual(files);
+  expect(existsSync(join(folder, 'assets'))).toBe(false);
   expect(await bits(folder)).toEqual(before);
 });
 

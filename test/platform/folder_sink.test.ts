@@ -314,6 +314,27 @@ describe('before anything changes', () => {
       await expect(openFolder(folder)).rejects.toThrow('Expected the list of files of an unfinished save in');
     }
   });
+
+  test('files behind a link are not removed, those in folders inside are, with folders that are empty then', async () => {
+    const [folder, outside] = [join(parent, 'preset'), join(parent, 'outside')];
+    for (const path of ['a/b', 'kept']) mkdirSync(join(folder, path), {recursive: true});
+    mkdirSync(outside);
+    for (const path of ['a/b/x.txt', 'kept/x.txt', 'kept/y.txt']) writeFileSync(join(folder, path), 'old');
+    writeFileSync(join(outside, 'x.txt'), 'mine');
+    symlinkSync(outside, join(folder, 'link'));
+    mkdirSync(join(folder, '.gemma3-commit/x/files'), {recursive: true});
+    mkdirSync(join(folder, '.gemma3-commit/x/old'));
+    const obsolete = ['a/b/x.txt', 'kept/x.txt', 'link/x.txt'];
+    writeFileSync(join(folder, '.gemma3-commit/x/journal.json'), JSON.stringify({files: [], obsolete}));
+    await (await folderSink(folder)).abort();
+    expect(listed(folder)).toEqual(['kept', 'kept/y.txt', 'link', 'link/x.txt']);
+    expect(readFileSync(join(outside, 'x.txt'), 'utf8')).toBe('mine');
+    const sink = await folderSink(folder);
+    await writeAll(sink, 'new.txt', bytes('new'));
+    await sink.commit(path => path.endsWith('x.txt') || path.endsWith('y.txt'));
+    expect(listed(folder)).toEqual(['link', 'link/x.txt', 'new.txt']);
+    expect(readFileSync(join(outside, 'x.txt'), 'utf8')).toBe('mine');
+  });
 });
 
 /** Lets a function of Node fail from the call on for which `when` returns true. */

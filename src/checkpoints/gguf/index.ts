@@ -1,13 +1,13 @@
 /** GGUF files of llama.cpp: one file with configuration, vocabulary and weights, and one for a vision encoder. */
 import {type PresetSource} from '../../base/byte_source';
-import {type Checkpoint, type CheckpointFormat, type OpenOptions} from '../checkpoint';
+import {type Checkpoint, type CheckpointFormat, type FormatOptions} from '../checkpoint';
 import {hasGguf} from './file_names';
 import {GGUF_DTYPES, MODEL_FILE, storedName, visionFileOf} from './write_options';
 
 export const ggufFormat = {
   name: 'gguf',
   recognizes: hasGguf,
-  open: async (source: PresetSource, options?: OpenOptions): Promise<Checkpoint> => {
+  open: async (source: PresetSource, options?: FormatOptions): Promise<Checkpoint> => {
     const {openGgufModel} = await import('./open_model');
     return openGgufModel(source, options);
   },

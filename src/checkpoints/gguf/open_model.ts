@@ -2,7 +2,8 @@
 import {type ByteSource, type PresetSource} from '../../base/byte_source';
 import {show, ValueError} from '../../base/errors';
 import {openFileSource} from '../../files/open_file';
-import {type Checkpoint, type CheckpointPart, type OpenOptions} from '../checkpoint';
+import {optionsForOther} from '../../files/other_file';
+import {type Checkpoint, type CheckpointPart, type FormatOptions, type OpenOptions} from '../checkpoint';
 import {companionsOf} from '../keras/companions';
 import {checkClass, type SerializedObject} from '../keras/serialized';
 import {type StoredWeights} from '../stored_weights';
@@ -64,7 +65,10 @@ class GgufCheckpoint implements Checkpoint {
  *
  * @throws ValueError if it is damaged, of another architecture, or several files could be meant.
  */
-export async function openGgufModel(source: PresetSource, {mmproj}: OpenOptions = {}): Promise<Checkpoint> {
+export async function openGgufModel(
+  source: PresetSource,
+  {mmproj, asked, ...rest}: FormatOptions = {},
+): Promise<Checkpoint> {
   const opened: ByteSource[] = [];
   try {
     const {model: file, visions} = await modelFiles(source);
@@ -77,7 +81,7 @@ export async function openGgufModel(source: PresetSource, {mmproj}: OpenOptions 
     const vision =
       mmproj === undefined
         ? (inside ?? (await findVision(source, visions, text, model, opened)))
-        : await openOther(mmproj, opened);
+        : await openOther(mmproj, nameOf(asked) ?? source.name, rest, opened);
     if (vision) checkVision(vision, text, model);
     const checkpoint = new GgufCheckpoint(name, model, text, vision, opened);
     for (const warning of model.warnings(checkpoint.files)) console.warn(warning);
@@ -111,17 +115,35 @@ async function findVision(
   if (fitting.length <= 1) return fitting[0];
   throw new ValueError(
     `Expected one file with the vision encoder of "${text.name}" next to it. Received: ` +
-      `${fitting.map(({name}) => name).join(', ')}. Open the model with \`files.openCheckpoint\` and name one of them as ` +
-      '`mmproj`, or move the others elsewhere.',
+      `${fitting.map(({name}) => name).join(', ')}. Pass one of them as \`mmproj\`, or move the others elsewhere.`,
   );
 }
 
 /** Opens a single file that is elsewhere. */
-async function openOther(file: NonNullable<OpenOptions['mmproj']>, opened: ByteSource[]): Promise<OpenGguf> {
-  const bytes = await openFileSource(file);
+async function openOther(
+  file: NonNullable<OpenOptions['mmproj']>,
+  model: string,
+  {http = {}, openNamed}: FormatOptions,
+  opened: ByteSource[],
+): Promise<OpenGguf> {
+  const options = optionsForOther(file, model, http);
+  const text = file instanceof URL ? file.href : file;
+  if (openNamed && typeof text === 'string' && isOnHub(text)) {
+    const {headers: _headers, fetch: _fetch, ...rest} = http;
+    const source = await openNamed(text, {...rest, ...options});
+    if (source.named !== undefined) return openGguf(source, source.named, opened);
+    throw new ValueError(
+      `Expected \`mmproj\` to name a file, such as hf://owner/name/mmproj-model-f16.gguf. Received: "${text}".`,
+    );
+  }
+  const bytes = await openFileSource(file, options);
   const source: PresetSource = {name: bytes.name, has: async () => false, open: async () => bytes};
   return openGguf(source, bytes.name, opened);
 }
+
+const nameOf = (asked: unknown) => (asked instanceof URL ? asked.href : typeof asked === 'string' ? asked : undefined);
+
+const isOnHub = (text: string): boolean => /^(?!file:|https?:)[a-z][a-z\d+.-]+:\/\//i.test(text);
 
 async function modelOf({gguf}: OpenGguf, name: string): Promise<GgufModel> {
   const architecture = new Metadata(name, gguf.metadata).text('general.architecture');

@@ -17,7 +17,7 @@ import {type FetchOptions} from '../../files/http_client';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {otherWeights} from '../../checkpoints/keras/on_demand';
 import {loadPresetWeights} from '../../checkpoints/load_weights';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, refuseVisionFile, splitOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type FileTarget} from '../../files/open_file';
 import {type PresetTarget} from '../../files/open_folder';
 import {type PresetLike} from '../../hub/open_preset';
@@ -355,7 +355,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
     options: Gemma3BackboneOptions = {},
   ): Promise<Gemma3Backbone> {
     checkKeys('fromPreset', options, [...new Set([...FROM_PRESET_OPTIONS, ...BACKBONE_ARGUMENTS])]);
-    const {http, rest} = splitFetch(options);
+    const {opening, rest} = splitOpening(options);
     const {loadWeights = true, weights, onProgress, signal, ...given} = rest;
     const overrides = defined(given);
     if (weights !== undefined && !loadWeights) {
@@ -371,7 +371,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
       const whole = overrides.visionEncoder === null ? build({}) : undefined;
       try {
         checkOverrides(config, backbone, stored.name);
-        const from = weights === undefined ? stored : await otherWeights(stored.name, weights, {...http, signal});
+        const from = weights === undefined ? stored : await otherWeights(stored.name, weights, {...opening, signal});
         await loadPresetWeights(backbone, from, {onProgress, signal, whole});
       } catch (error) {
         const reported =
@@ -387,6 +387,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
     };
     if (registered && (!loadWeights || weights !== undefined)) {
       // Nothing is read of the preset itself.
+      await refuseVisionFile(preset as string, opening);
       return load(registered.config as JsonObject, {name: preset as string, weights: neverRead});
     }
     return withCheckpoint(
@@ -395,7 +396,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
         const saved = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
         return load(knownConfig(saved.config, checkpoint.name), checkpoint);
       },
-      {...http, signal},
+      {...opening, signal},
     );
   }
 }

@@ -5,7 +5,7 @@ import {describeNotA, show, ValueError} from '../../base/errors';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_demand';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, refuseVisionFile, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {type ImageTokens, type NewTokens} from '../../generation/decoder';
 import {checked, finish, Pace} from '../../generation/turns';
@@ -352,7 +352,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     preset: CheckpointLike,
     options: TaskOptions<Gemma3Backbone, Gemma3CausalLMPreprocessor> = {},
   ): Promise<Gemma3CausalLM> {
-    const {loading, http, args} = taskOptions('Gemma3CausalLM', options, [], BACKBONE_ARGUMENTS);
+    const {loading, opening, args} = taskOptions('Gemma3CausalLM', options, [], BACKBONE_ARGUMENTS);
     const {backbone, ...rest} = args;
     const load = async (from: CheckpointLike) => backbone ?? Gemma3Backbone.fromPreset(from, loading);
     const around = (loaded: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null) => {
@@ -364,7 +364,10 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
       }
     };
     const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
-    if (registered && loading.loadWeights === false) return around(await load(preset), rest.preprocessor ?? null);
+    if (registered && loading.loadWeights === false) {
+      await refuseVisionFile(preset, opening);
+      return around(await load(preset), rest.preprocessor ?? null);
+    }
     return withCheckpoint(
       preset,
       async checkpoint => {
@@ -375,7 +378,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
         model.stopTokenIds = stops;
         return model;
       },
-      http,
+      opening,
     );
   }
 }

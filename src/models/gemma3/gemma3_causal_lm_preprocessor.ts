@@ -3,8 +3,13 @@ import * as tf from '@tensorflow/tfjs';
 import {checkArguments, checkObject, checkPositiveInteger} from '../../base/checks';
 import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
 import {imageConverterConfig} from '../../checkpoints/keras/serialized';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {FETCH_OPTIONS, type FetchOptions} from '../../files/http_client';
+import {
+  CHECKPOINT_OPTIONS,
+  type CheckpointLike,
+  type CheckpointOptions,
+  splitOpening,
+  withCheckpoint,
+} from '../../checkpoints/open_checkpoint';
 import {type ImageReader} from '../../images/image_like';
 import {type ArgumentTable, completeArguments, defined, namesOf} from '../../layers/arguments';
 import {toTensor} from '../../layers/tensor_like';
@@ -318,10 +323,10 @@ export class Gemma3CausalLMPreprocessor extends CausalLMPreprocessor<GenerationI
    */
   static override async fromPreset(
     preset: CheckpointLike,
-    options: Partial<Gemma3CausalLMPreprocessorArgs> & FetchOptions = {},
+    options: Partial<Gemma3CausalLMPreprocessorArgs> & CheckpointOptions = {},
   ): Promise<Gemma3CausalLMPreprocessor> {
-    checkKeys('fromPreset', options, [...namesOf(ARGUMENTS), 'tokenizer', 'imageConverter', ...FETCH_OPTIONS]);
-    const {http, rest} = splitFetch(options);
+    checkKeys('fromPreset', options, [...namesOf(ARGUMENTS), 'tokenizer', 'imageConverter', ...CHECKPOINT_OPTIONS]);
+    const {opening, rest} = splitOpening(options);
     const given = defined(rest);
     return withCheckpoint(
       preset,
@@ -336,7 +341,7 @@ export class Gemma3CausalLMPreprocessor extends CausalLMPreprocessor<GenerationI
         const imageConverter = stored ? Gemma3ImageConverter.fromConfig(stored) : null;
         return new Gemma3CausalLMPreprocessor({...own?.rest, imageConverter, ...given, tokenizer});
       },
-      http,
+      opening,
     );
   }
 

@@ -1,8 +1,13 @@
 /** KerasHub's `Gemma3ImageConverter`. */
 import {checkKeys, ValueError} from '../../base/errors';
 import {imageConverterConfig} from '../../checkpoints/keras/serialized';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
-import {FETCH_OPTIONS, type FetchOptions} from '../../files/http_client';
+import {
+  CHECKPOINT_OPTIONS,
+  type CheckpointLike,
+  type CheckpointOptions,
+  splitOpening,
+  withCheckpoint,
+} from '../../checkpoints/open_checkpoint';
 import {defined} from '../../layers/arguments';
 import {CONVERTER_ARGUMENTS, ImageConverter, type ImageConverterArgs} from '../image_converter';
 import {registerPresetClass} from '../preset_classes';
@@ -32,10 +37,10 @@ export class Gemma3ImageConverter extends ImageConverter {
    */
   static override async fromPreset(
     preset: CheckpointLike,
-    options: Gemma3ImageConverterArgs & FetchOptions = {},
+    options: Gemma3ImageConverterArgs & CheckpointOptions = {},
   ): Promise<Gemma3ImageConverter> {
-    checkKeys('fromPreset', options, [...CONVERTER_ARGUMENTS, ...FETCH_OPTIONS]);
-    const {http, rest} = splitFetch(options);
+    checkKeys('fromPreset', options, [...CONVERTER_ARGUMENTS, ...CHECKPOINT_OPTIONS]);
+    const {opening, rest} = splitOpening(options);
     return withCheckpoint(
       preset,
       async checkpoint => {
@@ -46,7 +51,7 @@ export class Gemma3ImageConverter extends ImageConverter {
             'for text only.',
         );
       },
-      http,
+      opening,
     );
   }
 }

@@ -215,9 +215,11 @@ export class Gemma3TextEmbedder extends TextEmbedder {
    */
   static override async fromPreset(
     preset: CheckpointLike,
-    options: TaskOptions<Gemma3Backbone, Gemma3TextEmbedderPreprocessor> & PoolingArgs = {},
+    options: Omit<TaskOptions<Gemma3Backbone, Gemma3TextEmbedderPreprocessor>, 'mmproj'> & PoolingArgs = {},
   ): Promise<Gemma3TextEmbedder> {
-    const {loading, http, args} = taskOptions(OWNER, options, ['poolingMode', 'normalize'], BACKBONE_ARGUMENTS);
+    const own = ['poolingMode', 'normalize'];
+    // Images are no input of an embedder.
+    const {loading, opening, args} = taskOptions(OWNER, options, own, BACKBONE_ARGUMENTS, ['mmproj']);
     const {backbone, ...rest} = args;
     const create = async (from: CheckpointLike, others: Omit<Gemma3TextEmbedderArgs, 'backbone'>) =>
       backbone
@@ -232,7 +234,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
         const {preprocessor = await Gemma3TextEmbedderPreprocessor.fromPreset(checkpoint)} = rest;
         return Object.assign(await create(checkpoint, {...stored, preprocessor}), prompts);
       },
-      http,
+      opening,
     );
   }
 }

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments, checkObject} from '../../base/checks';
 import {checkKeys, describeNotA, show, ValueError} from '../../base/errors';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, splitOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {FETCH_OPTIONS, type FetchOptions} from '../../files/http_client';
 import {defined} from '../../layers/arguments';
 import {registerPresetClass} from '../preset_classes';
@@ -131,7 +131,7 @@ export class Gemma3TextEmbedderPreprocessor extends TextEmbedderPreprocessor {
     options: Partial<Gemma3TextEmbedderPreprocessorArgs> & FetchOptions = {},
   ): Promise<Gemma3TextEmbedderPreprocessor> {
     checkKeys('fromPreset', options, [...KNOWN, ...FETCH_OPTIONS]);
-    const {http, rest} = splitFetch(options);
+    const {opening, rest} = splitOpening(options);
     const given = defined(rest);
     return withCheckpoint(
       preset,
@@ -142,7 +142,7 @@ export class Gemma3TextEmbedderPreprocessor extends TextEmbedderPreprocessor {
         const stored = saved?.class_name === OWNER ? storedArguments(saved.config).rest : {};
         return new Gemma3TextEmbedderPreprocessor({...stored, ...given, tokenizer});
       },
-      http,
+      opening,
     );
   }
 }

@@ -1,6 +1,6 @@
 /** KerasHub's `Gemma3Tokenizer`: SentencePiece with the special tokens of Gemma 3. */
 import {checkKeys} from '../../base/errors';
-import {type CheckpointLike, splitFetch, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, splitOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {FETCH_OPTIONS, type FetchOptions} from '../../files/http_client';
 import {defined} from '../../layers/arguments';
 import {registerPresetClass} from '../preset_classes';
@@ -120,7 +120,7 @@ export class Gemma3Tokenizer extends SentencePieceTokenizer {
     options: Gemma3TokenizerOptions & FetchOptions = {},
   ): Promise<Gemma3Tokenizer> {
     checkKeys('fromPreset', options, [...OPTIONS, ...FETCH_OPTIONS]);
-    const {http, rest} = splitFetch(options);
+    const {opening, rest} = splitOpening(options);
     return withCheckpoint(
       preset,
       async checkpoint => {
@@ -132,7 +132,7 @@ export class Gemma3Tokenizer extends SentencePieceTokenizer {
         }
         return tokenizer;
       },
-      http,
+      opening,
     );
   }
 }

@@ -11,27 +11,23 @@ import {dirname, join, sep} from 'node:path';
 import {ValueError} from '../../base/errors';
 import {isObject} from '../../base/json';
 import {codeOf, requireWritable, unless} from './disk';
+import {isInternal, isReached, PENDING} from './folder_files';
 import {stagingName, syncFolder} from './staging';
 
-/** The folder of a commit that is not finished. It contains one folder, named by the commit's id. */
-const PENDING = '.gemma3-commit';
 const JOURNAL = 'journal.json';
 
 /** What a commit does, with paths relative to the folder. */
 export interface Journal {
   /** Files that are moved into place. */
   files: string[];
-  /** Entries of the folder that are removed. */
+  /** Files that are removed. */
   obsolete: string[];
 }
 
 export const journalIn = (commit: string): string => join(commit, JOURNAL);
 export const filesIn = (commit: string): string => join(commit, 'files');
-/** Receives the entries that are removed. */
+/** Receives the files that are removed. */
 export const oldIn = (commit: string): string => join(commit, 'old');
-
-/** Whether a name in a preset's folder belongs to a save. */
-export const isInternal = (name: string): boolean => name === PENDING || name.startsWith('.saving-');
 
 // A journal may come with a preset from elsewhere. It must not reach files outside the folder.
 const isInside = (path: unknown): path is string =>
@@ -91,6 +87,17 @@ export async function prepareTarget(root: string, path: string): Promise<void> {
   }
 }
 
+/** Removes a folder inside a preset, and those around it, that have no files any more. */
+async function removeEmpty(root: string, path: string): Promise<void> {
+  for (let folder = path; folder !== '.'; folder = dirname(folder)) {
+    const removed = await rmdir(join(root, folder)).then(
+      () => true,
+      unless('ENOENT', 'ENOTEMPTY', 'EEXIST', 'EPERM', 'EBUSY'),
+    );
+    if (!removed) return;
+  }
+}
+
 /** A commit whose files are not all in place. */
 export class PendingCommit {
   private readonly staged: ReadonlySet<string>;
@@ -141,7 +148,9 @@ export class PendingCommit {
       changed.add(dirname(to));
     }
     for (const path of this.removed) {
-      await rename(join(folder, path), join(oldIn(commit), path)).catch(unless('ENOENT'));
+      if (!(await isReached(folder, path))) continue;
+      await rename(join(folder, path), join(oldIn(commit), path.replaceAll('/', '_'))).catch(unless('ENOENT'));
+      await removeEmpty(folder, dirname(path));
     }
     for (const path of changed) await syncFolder(path);
     const remains = join(folder, stagingName());

@@ -1,21 +1,12 @@
 /** Writes to disk: files are staged under temporary names and renamed into place at the end. */
 import {randomUUID} from 'node:crypto';
-import {type FileHandle, mkdir, open, readdir, realpath, rename, rm} from 'node:fs/promises';
+import {type FileHandle, mkdir, open, realpath, rename, rm} from 'node:fs/promises';
 import {basename, dirname, join} from 'node:path';
 import {type ByteSink, type FileSink, type PresetSink} from '../../base/byte_sink';
 import {ValueError} from '../../base/errors';
 import {lookAt, pathOf, writing} from './disk';
-import {
-  blocked,
-  filesIn,
-  finishPending,
-  isInternal,
-  type Journal,
-  journalIn,
-  oldIn,
-  prepareTarget,
-  publish,
-} from './folder_commit';
+import {blocked, filesIn, finishPending, type Journal, journalIn, oldIn, prepareTarget, publish} from './folder_commit';
+import {filesInPlace} from './folder_files';
 import {removeAbandoned, stagingName, syncFolder} from './staging';
 
 class DiskSink implements ByteSink {
@@ -124,9 +115,7 @@ class FolderSink implements PresetSink {
       await finishPending(name);
       // Everything that can fail is tried before the files of the target change.
       for (const path of written) await prepareTarget(name, path);
-      const stale = (await readdir(name)).filter(
-        path => !isInternal(path) && obsolete(path) && !written.includes(path),
-      );
+      const stale = (await filesInPlace(name)).filter(path => obsolete(path) && !written.includes(path));
       await this.writeJournal({files: written, obsolete: stale});
       this.committed = await publish(staging, name);
     }

@@ -265,3 +265,37 @@ test("files of Ollama's converter have the vision encoder inside", async () => {
   await theirs.close();
   expectClose(await weightsOf(preset), await weightsOf(TINY_PRESET), NORMS);
 });
+
+test("an embedder of Ollama's has the architecture of the language model, and other names of its dense layers", async () => {
+  const bytes = fixtureBytes('gguf/embedding.gguf');
+  const {metadata, tensors} = await readGguf(new MemorySource('', bytes));
+  const file = new GgufWriter().text('general.architecture', 'gemma3');
+  for (const [key, value] of metadata) {
+    const name = key.replace('gemma-embedding.', 'gemma3.').replace('rope.freq_base_swa', 'rope.local.freq_base');
+    if (name === key || /dense_\d_feat/.test(key)) continue;
+    if (/epsilon|freq_base/.test(key)) file.float32(name, value as number);
+    else if (typeof value === 'number') file.uint32(name, value);
+  }
+  for (const {name, shape, type, offset, byteLength} of tensors.values()) {
+    const renamed = name.replace('dense_2', 'dense.0').replace('dense_3', 'dense.1');
+    file.tensor({name: renamed, shape, type: type.name, data: () => [bytes.subarray(offset, offset + byteLength)]});
+  }
+  const target = new MemoryFile('ollama.gguf');
+  await file.writeTo(target);
+  const preset = new MemoryPreset([['ollama.gguf', target.bytes]]);
+  const [ours, theirs] = [await openCheckpoint(preset), await openCheckpoint(fixture('embedder/embedding_model'))];
+  const [own, expected] = [(await ours.config('backbone'))!.config, (await theirs.config('backbone'))!.config];
+  for (const key of [
+    'use_bidirectional_attention',
+    'is_embedding_model',
+    'pooling_intermediate_dim',
+    'embedding_dim',
+  ]) {
+    expect([key, own[key]]).toEqual([key, expected[key]]);
+  }
+  expect(own.sliding_window_size).toBe(expected.sliding_window_size);
+  expect((await ours.config('task'))!.class_name).toBe('Gemma3TextEmbedder');
+  await ours.close();
+  await theirs.close();
+  expectClose(await weightsOf(preset), await weightsOf(fixture('embedder/embedding_model')), NORMS);
+});

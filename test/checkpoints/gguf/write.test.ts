@@ -7,7 +7,7 @@ import {MemorySource} from '../../../src/base/byte_source';
 import {type GgufFile, GgufStrings, readGguf} from '../../../src/formats/gguf';
 import {applyChatTemplate, isGemmaTemplate} from '../../../src/tokenizers/chat_template';
 import {GEMMA_TEMPLATE} from '../../../src/tokenizers/gemma_template';
-import {MemoryFile, MemoryPreset} from '../../../src/public/files';
+import {MemoryFile, MemoryPreset, openCheckpoint} from '../../../src/public/files';
 import {fixture, fixtureBytes, TINY_PRESET} from '../../support/fixtures';
 
 const TEXT = fixture('gguf/text');
@@ -120,6 +120,18 @@ describe('from Keras to GGUF and back', () => {
     const again = await written(keras);
     const [first, second] = [target.files.get('model.gguf')!, again.target.files.get('model.gguf')!];
     await expectTensors(second, first);
+  });
+
+  test.each(['mean', 'last'])('an embedder around a causal model keeps its pooling: %s', async pooling => {
+    const preset = fixture(`embedder/${pooling}`);
+    const {target} = await written(preset, 'float32');
+    const back = new MemoryPreset();
+    await convertPreset(target, back, {to: 'keras'});
+    const [ours, theirs] = [await openCheckpoint(back), await openCheckpoint(preset)];
+    const [task, expected] = [(await ours.config('task'))!, (await theirs.config('task'))!];
+    expect([task.class_name, task.config.pooling_mode]).toEqual([expected.class_name, pooling]);
+    await ours.close();
+    await theirs.close();
   });
 
   test('quantized files keep their integers and scales', async () => {

@@ -3,6 +3,7 @@
  * encoder is in the model's file, and some metadata has other names or is left out.
  */
 import {type GgufFile, GgufStrings, type GgufTensor, type GgufValue} from '../../../formats/gguf';
+import {EMBEDDING_ARCHITECTURE} from './gguf_config';
 
 /** Names of metadata there, and those of llama.cpp. */
 const KEYS: Readonly<Record<string, string>> = {
@@ -38,6 +39,12 @@ const SIZES = [
 /** From this length of contexts on, positions are divided by 8. Ollama's first files do not say it. */
 const LONG_CONTEXT = 131_072;
 
+/** The dense layers of an embedder there, and in files of llama.cpp. */
+const DENSE: Readonly<Record<string, string>> = {
+  'dense.0.weight': 'dense_2.weight',
+  'dense.1.weight': 'dense_3.weight',
+};
+
 const isVision = (name: string) => name.startsWith('v.') || name.startsWith('mm.');
 
 /** The two files that llama.cpp would have; undefined for files that are already such. */
@@ -47,6 +54,7 @@ export function fromOllama({
   tensors,
 }: GgufFile): {model: GgufFile; vision: GgufFile | null} | undefined {
   const hasVision = [...tensors.keys()].some(isVision);
+  if (Object.keys(DENSE).every(name => tensors.has(name))) return embedder({version, metadata, tensors});
   const isOllama =
     hasVision || metadata.has('gemma3.mm.tokens_per_image') || Object.keys(KEYS).some(key => metadata.has(key));
   if (!isOllama) return undefined;
@@ -56,6 +64,20 @@ export function fromOllama({
     model: {version, metadata: textMetadata(metadata, tensors), tensors: new Map(text)},
     vision: hasVision ? {version, metadata: visionMetadata(metadata), tensors: new Map(encoder)} : null,
   };
+}
+
+/** An embedder, which has the architecture of the language model there. */
+function embedder({version, metadata, tensors}: GgufFile): {model: GgufFile; vision: null} {
+  const values = new Map<string, GgufValue>();
+  for (const [key, value] of textMetadata(metadata, tensors)) {
+    values.set(key.replace(/^gemma3\./, `${EMBEDDING_ARCHITECTURE}.`), value);
+  }
+  values.set('general.architecture', EMBEDDING_ARCHITECTURE);
+  const all = [...tensors.values()].map(tensor => {
+    const name = DENSE[tensor.name] ?? tensor.name;
+    return [name, {...tensor, name}] as const;
+  });
+  return {model: {version, metadata: values, tensors: new Map(all)}, vision: null};
 }
 
 function renamed([name, tensor]: [string, GgufTensor]): [string, GgufTensor] {

@@ -21,7 +21,11 @@ import {addTextMetadata, addVisionMetadata, checkWritable} from './gguf_metadata
 
 const named = (name: string, dtype: string): JsonObject => ({name, trainable: true, dtype: dtypePolicy(dtype)});
 
-const isEmbedder = (files: GgufFiles) => textMetadata(files).architecture === EMBEDDING_ARCHITECTURE;
+/** An embedder, also one around a causal model: files of language models name no pooling. */
+function isEmbedder(files: GgufFiles): boolean {
+  const {metadata, architecture} = textMetadata(files);
+  return architecture === EMBEDDING_ARCHITECTURE || metadata.number('pooling_type', 0) in POOLING;
+}
 
 const backbone = (files: GgufFiles) => hubObject('Gemma3Backbone', backboneConfig(files));
 
@@ -137,7 +141,7 @@ const fitsVision = (text: GgufFile, vision: GgufFile): boolean =>
 
 /** What users should know about a file, apart from errors. */
 function warnings(files: GgufFiles): string[] {
-  if (!isEmbedder(files) || denseWidths(files) !== null) return [];
+  if (textMetadata(files).architecture !== EMBEDDING_ARCHITECTURE || denseWidths(files) !== null) return [];
   return [
     `"${files.name}" has no dense layers after the pooling: its embeddings are those of llama.cpp without them, and not ` +
       "those of EmbeddingGemma. For these, use a file that was converted with llama.cpp's " +
