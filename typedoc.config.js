@@ -31,7 +31,7 @@ export default {
     ],
     ...['CallbackModel', 'Embedding', 'EncoderConfig', 'PatchConv2D', 'SavedPreprocessor', 'SavedTokenizer'],
     ...['backends', 'BY_NAME', 'IMAGE_ORIENTATIONS', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName'],
-    ...['ManyPrompts', 'OnePrompt', 'REDUCTIONS', 'Written'],
+    ...['ManyPrompts', 'OnePrompt', 'ProjectedTokens', 'REDUCTIONS', 'Written'],
     ...['ACTIVATIONS', 'BOX_FORMATS', 'FORMATS', 'KERAS_LOSSES', 'OPTIMIZERS', 'FactoryName', 'SnakeCase'],
     ...['BitsTarget', 'ProjectedTokens', 'StepsAhead', 'TokenChoice'],
     ...['DataTensors', 'ForOutputs', 'NamedTensors'],
