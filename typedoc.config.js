@@ -33,7 +33,7 @@ export default {
     ...['backends', 'BY_NAME', 'IMAGE_ORIENTATIONS', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName'],
     ...['ManyPrompts', 'OnePrompt', 'ProjectedTokens', 'REDUCTIONS', 'Written'],
     ...['ACTIVATIONS', 'BOX_FORMATS', 'FORMATS', 'KERAS_LOSSES', 'OPTIMIZERS', 'FactoryName', 'SnakeCase'],
-    ...['BitsTarget', 'ProjectedTokens', 'StepsAhead', 'TokenChoice'],
+    ...['BitsTarget', 'StepsAhead', 'TokenChoice'],
     ...['DataTensors', 'ForOutputs', 'NamedTensors'],
   ],
   // The code block with the list of floors in docs/architecture.md.
