@@ -18,7 +18,12 @@ export const IMAGE_TOKENS = 4;
 /** Height and width of an image. */
 export const IMAGE_SIZE = 8;
 
-export function smallModel({window = 8, vision = false, sequenceLength = 64, numLayers = 7}: SmallModelArgs = {}): Gemma3CausalLM {
+export function smallModel({
+  window = 8,
+  vision = false,
+  sequenceLength = 64,
+  numLayers = 7,
+}: SmallModelArgs = {}): Gemma3CausalLM {
   const tokenizer = new Gemma3Tokenizer({proto});
   const visionEncoder = {
     ...{imageSize: IMAGE_SIZE, patchSize: 2, numHeads: 2, hiddenDim: 8, numLayers: 1, intermediateDim: 12},
