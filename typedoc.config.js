@@ -2,6 +2,7 @@
 import {OptionDefaults} from 'typedoc';
 
 export default {
+  highlightLanguages: [...OptionDefaults.highlightLanguages, 'python'],
   entryPoints: ['src/index.ts', 'src/worker/index.ts', 'src/worker/host.ts'],
   projectDocuments: ['docs/*.md'],
   out: 'dist-docs',
@@ -32,7 +33,7 @@ export default {
     ...['backends', 'BY_NAME', 'IMAGE_ORIENTATIONS', 'INTERPOLATIONS', 'OwnArgs', 'OwnAttentionArgs', 'OwnName'],
     ...['ManyPrompts', 'OnePrompt', 'ProjectedTokens', 'REDUCTIONS', 'Written'],
     ...['ACTIVATIONS', 'BOX_FORMATS', 'FORMATS', 'KERAS_LOSSES', 'OPTIMIZERS', 'FactoryName', 'SnakeCase'],
-    ...['BitsTarget'],
+    ...['BitsTarget', 'StepsAhead', 'TokenChoice'],
     ...['DataTensors', 'ForOutputs', 'NamedTensors'],
     ...['BrowserWorker', 'Details', 'Logprobs', 'NodeThread', 'Plain', 'WithRate'],
   ],

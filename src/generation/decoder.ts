@@ -1,5 +1,6 @@
 /** The contract between generation and a model. */
 import * as tf from '@tensorflow/tfjs';
+import {type TokenChoice} from '../ops/token_program';
 
 /** The keys and values of all blocks. */
 export interface DecoderCache {
@@ -61,6 +62,35 @@ export interface Decoder<C extends DecoderCache = DecoderCache> {
   logits(hidden: tf.Tensor2D): tf.Tensor2D;
   /** Applies the final norm to hidden states (N, D). Samplers compare the results; the head takes them as its input. */
   finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
+  /**
+   * Chooses tokens without the host, for so many rows. Undefined, or left out, if the backend or the model cannot. A
+   * cache for it needs a slack of twice `mostSteps`.
+   */
+  tokensAhead?(choice: TokenChoice, rows: number): StepsAhead<C> | undefined;
+}
+
+/** Decoding that need not wait until the host has read the last tokens. */
+export interface StepsAhead<C extends DecoderCache = DecoderCache> {
+  /** The most steps in one call of `run`. */
+  readonly mostSteps: number;
+  /** Begins with the last token of each row, which is not in the cache yet. */
+  start(rows: readonly RowText[], cache: C): void;
+  /**
+   * Runs steps: each adds the tokens that the one before has chosen to the cache, and chooses others. More steps may be
+   * run before these have a result.
+   *
+   * @returns the chosen tokens, (steps, rows); a negative number where the host has to choose.
+   */
+  run(steps: readonly AheadStep[]): Promise<Int32Array>;
+  dispose(): void;
+}
+
+/** A step of {@link StepsAhead}. */
+export interface AheadStep {
+  /** Which rows take part. */
+  active: readonly boolean[];
+  /** A random number for each row, if tokens are drawn. */
+  uniforms: readonly number[];
 }
 
 /** Token ids, and the images that some of them stand for. */

@@ -197,6 +197,19 @@ export class KvCache {
     return result;
   }
 
+  /**
+   * Adds tokens that a program will store, one after another, in slot position mod capacity of each row. Returns the
+   * tensors to store them in.
+   *
+   * @throws ValueError as `append`.
+   */
+  extendBy(counts: readonly number[]): {keys: tf.Tensor4D; values: tf.Tensor4D} {
+    this.check(counts.length, Math.max(...counts), counts);
+    this.reserve(counts);
+    this.advance(counts);
+    return {keys: this.keys, values: this.values};
+  }
+
   private advance(counts: readonly number[]): void {
     this.seen = this.seen.map((length, row) => length + counts[row]!);
     this.furthest = this.furthest.map((length, row) => Math.max(length, this.seen[row]!));

@@ -6,7 +6,7 @@ import {WeightSnapshot} from '../weights/in_use';
 import {type Decoder, type Prompt} from './decoder';
 import {generateSteps, type GenerationRequest, type Step} from './generation';
 import {outsideImage} from './prefill';
-import {commonLength, type HeldToken, heldTokens, SessionCache} from './session_cache';
+import {aheadInSession, commonLength, type HeldToken, heldTokens, SessionCache} from './session_cache';
 
 /** Arguments of {@link GenerationSession}. */
 export interface SessionArgs {
@@ -173,6 +173,10 @@ export class GenerationSession<P = string, O extends object = object> {
       ...(model.encodeSteps && {encodeSteps: images => model.encodeSteps!(images)}),
       logits: hidden => model.logits(hidden),
       finalStates: hidden => model.finalStates(hidden),
+      tokensAhead: (choice, rows) => {
+        const ahead = model.tokensAhead?.(choice, rows);
+        return ahead && aheadInSession(ahead);
+      },
     };
   }
 

@@ -1,6 +1,6 @@
 /** A cache that knows which tokens it holds. */
 import type * as tf from '@tensorflow/tfjs';
-import {type DecoderCache, type NewTokens, type Prompt} from './decoder';
+import {type DecoderCache, type NewTokens, type Prompt, type StepsAhead} from './decoder';
 
 /** A token in comparable form: its id, or for an image token the image and the part that it stands for. */
 export type HeldToken = number | string;
@@ -90,6 +90,13 @@ export class SessionCache implements DecoderCache {
     }
   }
 
+  /** Remembers tokens that the model has added to the cache, one per row; null for a row without one. */
+  hold(tokens: readonly (number | null)[]): void {
+    this.rows.forEach((held, row) => {
+      if (tokens[row] !== null) held.push(this.prompt[held.length] ?? tokens[row]!);
+    });
+  }
+
   private added({rows, counts}: NewTokens): void {
     this.broken = false;
     this.rows.forEach((held, row) => {
@@ -123,4 +130,31 @@ export class SessionCache implements DecoderCache {
   dispose(): void {
     this.onDispose();
   }
+}
+
+/** The same steps, whose tokens the session's cache remembers. */
+export function aheadInSession(ahead: StepsAhead): StepsAhead<SessionCache> {
+  let cache: SessionCache | undefined;
+  let last: number[] = [];
+  return {
+    mostSteps: ahead.mostSteps,
+    start(rows, own) {
+      cache = own;
+      last = rows.map(({tokens}) => tokens.at(-1)!);
+      ahead.start(rows, own.inner);
+    },
+    async run(steps) {
+      const tokens = await ahead.run(steps);
+      // Afterwards, the session has cut back what nobody read.
+      steps.forEach(({active}, i) => {
+        cache?.hold(active.map((takesPart, row) => (takesPart ? last[row]! : null)));
+        active.forEach((takesPart, row) => takesPart && (last[row] = tokens[i * active.length + row]!));
+      });
+      return tokens;
+    },
+    dispose() {
+      cache = undefined;
+      ahead.dispose();
+    },
+  };
 }

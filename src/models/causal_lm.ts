@@ -4,7 +4,14 @@ import {checkArgument} from '../base/checks';
 import {checkKeys, ContextFullError, ValueError} from '../base/errors';
 import {type CheckpointLike} from '../checkpoints/open_checkpoint';
 import {type ChatArgs, ChatSession} from '../generation/chat_session';
-import {type Decoder, type DecoderCache, type NewTokens, nextLogits, type Prompt} from '../generation/decoder';
+import {
+  type Decoder,
+  type DecoderCache,
+  type NewTokens,
+  nextLogits,
+  type Prompt,
+  type StepsAhead,
+} from '../generation/decoder';
 import {GeneratedText} from '../generation/generated_text';
 import {type Ending} from '../generation/ending';
 import {generateSteps, type GenerationRequest, type Step, tokensOf} from '../generation/generation';
@@ -13,6 +20,7 @@ import * as samplers from '../generation/samplers';
 import {samplerForCall} from '../generation/samplers/sampling_options';
 import {checkOptions} from '../generation/option_names';
 import {GenerationSession, type SessionArgs} from '../generation/session';
+import {type TokenChoice} from '../ops/token_program';
 import {type ChatMessage, END_OF_TURN} from '../tokenizers/chat_template';
 import {isConversations} from '../tokenizers/conversations';
 import {TRAINING_COMPILE_ARGS, type TrainingCompileArgs} from '../training/setup';
@@ -95,6 +103,15 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   abstract encodeSteps(images: tf.Tensor4D): Generator<void, tf.Tensor2D>;
   abstract override logits(hidden: tf.Tensor2D): tf.Tensor2D;
   abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
+
+  /**
+   * Models that a program of the backend can compute override this.
+   *
+   * @internal
+   */
+  tokensAhead(_choice: TokenChoice, _rows: number): StepsAhead<C> | undefined {
+    return undefined;
+  }
 
   /**
    * Adds new tokens to the cache → logits (B, V) after the last real token of each row.

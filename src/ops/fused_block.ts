@@ -8,7 +8,8 @@ import {toTfjsAttrs} from './op';
 
 export type DenseName = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
 
-export interface FusedBlockAttrs {
+/** What stays the same from token to token. */
+export interface BlockAttrs {
   forms: Record<DenseName, DenseForm>;
   numQueryHeads: number;
   /** Width of the gates: intermediateDim / gateDimReduction. */
@@ -18,6 +19,9 @@ export interface FusedBlockAttrs {
   scale: number;
   logitSoftCap: number | null;
   window: number | null;
+}
+
+export interface FusedBlockAttrs extends BlockAttrs {
   /** Position of the new token of each row; −1 for a row without one. */
   positions: readonly number[];
   /** Cosines and sines of the rotary angles at these positions, (rows, headDim / 2) each. */

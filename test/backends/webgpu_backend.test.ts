@@ -142,6 +142,8 @@ describeWebGpu('the backend webgpu', () => {
     const bytes: number[] = [];
     for (let turn = 0; turn < 3; turn++) {
       await lm.generate('Hi', {maxNewTokens: 5, stopTokenIds: null});
+      // For log probabilities, the host chooses each token.
+      await lm.generate('Hi', {maxNewTokens: 5, stopTokenIds: null, logprobs: 1});
       bytes.push((tf.memory() as unknown as {numBytesInGPU: number}).numBytesInGPU);
     }
     tf.unregisterKernel('Gemma3DecoderBlock', 'webgpu');

@@ -2,9 +2,10 @@
  * All programs in WGSL compile on a device with nothing but what every device has. Dawn's null backend checks them, which
  * needs no GPU.
  */
-import {type Program, shaderOf} from '../../src/backends/webgpu/program';
+import {createPipeline, type Program} from '../../src/backends/webgpu/program';
 import {attention, attentionStep} from '../../src/backends/webgpu/wgsl/attention';
 import {best} from '../../src/backends/webgpu/wgsl/best';
+import {bestOfPieces, bestPicked, drawBest, note, penalizeSeen} from '../../src/backends/webgpu/wgsl/choose';
 import {cacheUpdate, embedding, gatedGelu, gelu, rotary} from '../../src/backends/webgpu/wgsl/elementwise';
 import {matTile, matTileTransposed} from '../../src/backends/webgpu/wgsl/mat_tile';
 import {matVec} from '../../src/backends/webgpu/wgsl/mat_vec';
@@ -39,6 +40,9 @@ const programs: Program[] = [
   ...both.map(apart => topKPick(apart)),
   ...[unpackWords, rmsNorm, cacheUpdate, embedding, gatedGelu, gelu, rotary, draw, softmaxSums, modulus, transpose],
   topKCandidates,
+  ...both.map(sums => drawBest({sums})),
+  ...both.map(penalized => note({penalized})),
+  ...[bestOfPieces, bestPicked, penalizeSeen],
 ];
 
 test('names tell programs apart', () => {
@@ -52,16 +56,8 @@ test('every program compiles at the default limits', async () => {
   expect(device.limits.maxStorageBuffersPerShaderStage).toBe(8);
   const failures: string[] = [];
   for (const program of programs) {
-    const types = [
-      ...Object.keys(program.reads).map(() => 'read-only-storage' as const),
-      ...Object.keys(program.writes).map(() => 'storage' as const),
-      'uniform' as const,
-    ];
     device.pushErrorScope('validation');
-    const entries = types.map((type, binding) => ({binding, visibility: GPUShaderStage.COMPUTE, buffer: {type}}));
-    const layout = device.createPipelineLayout({bindGroupLayouts: [device.createBindGroupLayout({entries})]});
-    const module = device.createShaderModule({code: shaderOf(program)});
-    device.createComputePipeline({layout, compute: {module, entryPoint: 'main'}});
+    createPipeline(device, program);
     const error = await device.popErrorScope();
     if (error) failures.push(`${program.name}: ${error.message.split('\n')[0]}`);
   }

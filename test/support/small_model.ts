@@ -9,6 +9,8 @@ export interface SmallModelArgs {
   window?: number;
   vision?: boolean;
   sequenceLength?: number;
+  /** Every sixth one has no window. */
+  numLayers?: number;
 }
 
 /** Number of tokens that stand for an image. */
@@ -16,7 +18,12 @@ export const IMAGE_TOKENS = 4;
 /** Height and width of an image. */
 export const IMAGE_SIZE = 8;
 
-export function smallModel({window = 8, vision = false, sequenceLength = 64}: SmallModelArgs = {}): Gemma3CausalLM {
+export function smallModel({
+  window = 8,
+  vision = false,
+  sequenceLength = 64,
+  numLayers = 7,
+}: SmallModelArgs = {}): Gemma3CausalLM {
   const tokenizer = new Gemma3Tokenizer({proto});
   const visionEncoder = {
     ...{imageSize: IMAGE_SIZE, patchSize: 2, numHeads: 2, hiddenDim: 8, numLayers: 1, intermediateDim: 12},
@@ -25,7 +32,7 @@ export function smallModel({window = 8, vision = false, sequenceLength = 64}: Sm
   const backbone = new Gemma3Backbone({
     vocabularySize: tokenizer.vocabularySize,
     imageSize: vision ? IMAGE_SIZE : null,
-    numLayers: 7,
+    numLayers,
     numQueryHeads: 4,
     numKeyValueHeads: 2,
     hiddenDim: 16,

@@ -1,6 +1,7 @@
 /** Creates the backend `webgpu` and registers it with tfjs, in place of tfjs' own. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../base/shapes';
+import {registerTokenPrograms} from '../../ops/token_program';
 import {registerFloat32Target} from '../../weights/float32_target';
 import {registerHostValues} from '../../weights/host_values';
 import {registerPacking} from '../../weights/packing';
@@ -15,6 +16,7 @@ import {stockKernels} from './kernels/stock';
 import {Packer} from './packer';
 import {webGpuPacking} from './packing';
 import {stockBackendClass} from './stock_backend';
+import {createTokenProgram, MOST_STEPS} from './token_program';
 import {type WebGpuBackend, webGpuBackendClass} from './webgpu_backend';
 
 const NAME = 'webgpu';
@@ -66,6 +68,10 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
   registerP8Kernels(NAME);
   registerHostValues(NAME, ({dataId}) => backend.tensorMap.get(dataId).values ?? undefined);
   for (const format of ['bfloat16', 'int8', 'int4'] as const) registerPacking(NAME, webGpuPacking(format, packer));
+  registerTokenPrograms(NAME, {
+    mostSteps: MOST_STEPS,
+    create: (choice, rows) => createTokenProgram(backend, choice, rows),
+  });
   registerFloat32Target(NAME, shape => {
     const values = new Float32Array(sizeOf(shape));
     return {

@@ -66,3 +66,25 @@ export function numbersOf({name, numbers}: Program, values: Readonly<Record<stri
   });
   return view.buffer;
 }
+
+/** @param perStep for each buffer, whether its place is given with the command. */
+export function createPipeline(
+  device: GPUDevice,
+  program: Program,
+  perStep: readonly boolean[] = [],
+): GPUComputePipeline {
+  const {name: label, reads, writes} = program;
+  const types: GPUBufferBindingType[] = [
+    ...Object.keys(reads).map(() => 'read-only-storage' as const),
+    ...Object.keys(writes).map(() => 'storage' as const),
+    'uniform',
+  ];
+  const entries = types.map((type, binding) => ({
+    binding,
+    visibility: GPUShaderStage.COMPUTE,
+    buffer: {type, hasDynamicOffset: perStep[binding] ?? false},
+  }));
+  const layout = device.createPipelineLayout({bindGroupLayouts: [device.createBindGroupLayout({entries, label})]});
+  const module = device.createShaderModule({code: shaderOf(program), label});
+  return device.createComputePipeline({layout, compute: {module, entryPoint: 'main'}, label});
+}

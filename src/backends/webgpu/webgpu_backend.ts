@@ -5,7 +5,7 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {OutOfMemoryError, ValueError} from '../../base/errors';
-import {gridOf, numbersOf, type Program, shaderOf} from './program';
+import {createPipeline, gridOf, numbersOf, type Program} from './program';
 import {type StockBackend, type StockBackendClass} from './stock_backend';
 
 /** A part of a tensor's buffer. Its first byte is at a multiple of 256. */
@@ -13,24 +13,41 @@ export interface Part {
   readonly tensor: tf.TensorInfo;
   readonly offset: number;
   readonly bytes: number;
+  /** Whether each step of a recording has a part of its own: see `Recording`. */
+  readonly perStep?: boolean;
 }
+
+export type Operand = tf.TensorInfo | Part;
 
 /** What a program is run on. */
 export interface Run {
   /** Tensors in the order of the program's buffers: those it reads, then those it writes. */
-  readonly tensors: readonly (tf.TensorInfo | Part)[];
+  readonly tensors: readonly Operand[];
   readonly numbers: Readonly<Record<string, number>>;
   /** Number of workgroups. */
   readonly groups: number;
 }
+
+/** Runs programs now, or records them to be run many times. */
+export type Runner = Pick<WebGpuBackend, 'device' | 'run' | 'empty' | 'changed'> & {disposeData(dataId: object): void};
 
 export interface WebGpuBackend extends StockBackend {
   /** Tells it from tfjs' own, which has the same name. */
   readonly isGemma3WebGpu: true;
   /** Set once the device is lost, or has reported an error: what to throw. */
   readonly broken: Error | undefined;
+  /** @throws if the device is lost, has reported an error, or was disposed of. */
+  checkUsable(): void;
   /** Records a program. Does nothing for 0 workgroups. */
   run(program: Program, run: Run): void;
+  /** @param perStep for each tensor, whether its place in the buffer is given with the command. */
+  pipelineOf(program: Program, perStep?: readonly boolean[]): GPUComputePipeline;
+  /** The buffer of an operand, or the part of it. */
+  bindingOf(operand: Operand): GPUBufferBinding;
+  /** Submits what is recorded. */
+  flush(): void;
+  /** Waits for what the GPU computes. If it failed, the reason is thrown, not what followed from it. */
+  arrived<T>(values: Promise<T>): Promise<T>;
   /** A new tensor without values. */
   empty(shape: number[], dtype?: 'float32' | 'int32' | 'bool'): tf.TensorInfo;
   /** The buffer of a tensor, on the GPU. */
@@ -47,6 +64,8 @@ const AGAIN = "Call await useBackend('webgpu'), then load the model again; or us
 
 /** Values of tensors of int32 with at most this many are also kept on the host: ids and positions, which are checked. */
 const KEPT = 2 ** 16;
+/** Milliseconds within which a lost device says why, after a read has failed. */
+const LOST_WITHIN = 1000;
 /** Bytes of free buffers that tfjs may keep for later tensors. */
 const POOL = 2 ** 28;
 
@@ -103,7 +122,7 @@ export function webGpuBackendClass(
         : new Error(`The GPU reported an error: ${message.split('\n')[0]!.replace(/\.$/, '')}. ${AGAIN}`);
     }
 
-    private checkUsable(): void {
+    checkUsable(): void {
       if (this.broken) throw this.broken;
       if (this.disposed) throw new Error(`The backend "webgpu" was disposed of. ${AGAIN}`);
     }
@@ -134,27 +153,20 @@ export function webGpuBackendClass(
       this.submitQueue();
     }
 
-    private bindingOf(operand: tf.TensorInfo | Part): GPUBufferBinding {
+    flush(): void {
+      this.endComputePassEncoder();
+      if (this.commandEncoder) this.submitQueue();
+    }
+
+    bindingOf(operand: Operand): GPUBufferBinding {
       if (!('tensor' in operand)) return this.tensorToBinding(operand, true) as GPUBufferBinding;
       return {buffer: this.bufferOf(operand.tensor), offset: operand.offset, size: operand.bytes};
     }
 
-    private pipelineOf(program: Program): GPUComputePipeline {
-      const known = this.pipelines.get(program.name);
-      if (known) return known;
-      const {name: label, reads, writes} = program;
-      const types: GPUBufferBindingType[] = [
-        ...Object.keys(reads).map(() => 'read-only-storage' as const),
-        ...Object.keys(writes).map(() => 'storage' as const),
-        'uniform',
-      ];
-      const entries = types.map((type, binding) => ({binding, visibility: GPUShaderStage.COMPUTE, buffer: {type}}));
-      const layout = this.device.createPipelineLayout({
-        bindGroupLayouts: [this.device.createBindGroupLayout({entries, label})],
-      });
-      const module = this.device.createShaderModule({code: shaderOf(program), label});
-      const pipeline = this.device.createComputePipeline({layout, compute: {module, entryPoint: 'main'}, label});
-      this.pipelines.set(program.name, pipeline);
+    pipelineOf(program: Program, perStep: readonly boolean[] = []): GPUComputePipeline {
+      const key = perStep.includes(true) ? `${program.name}, steps ${perStep.map(Number).join('')}` : program.name;
+      let pipeline = this.pipelines.get(key);
+      if (!pipeline) this.pipelines.set(key, (pipeline = createPipeline(this.device, program, perStep)));
       return pipeline;
     }
 
@@ -217,13 +229,20 @@ export function webGpuBackendClass(
       // What the host has written is right whatever the GPU did.
       if (values && this.tensorMap.get(dataId).resource == null) return values;
       this.checkUsable();
+      return this.arrived(super.read(dataId));
+    }
+
+    async arrived<T>(values: Promise<T>): Promise<T> {
       try {
-        const read = await super.read(dataId);
+        const read = await values;
         // Errors of what was computed before come at the latest with the values.
         if (this.broken) throw this.broken;
         return read;
       } catch (error) {
         // The reason why the device was lost comes after the failures that it causes.
+        const shortly = new Promise(resolve => setTimeout(resolve, LOST_WITHIN));
+        if (!this.broken) await Promise.race([this.device.lost, shortly]);
+        // One turn later, what follows from the loss is done.
         await new Promise(resolve => setTimeout(resolve));
         throw this.broken ?? error;
       }

@@ -2,7 +2,14 @@
 import type * as tf from '@tensorflow/tfjs';
 import {bestColumn} from '../../ops/sampling';
 import {unusableLogits} from './checked_tokens';
-import {checkedLargest, checkedSamplerArgs, Sampler, SAMPLER_KEYS, type SamplerArgs} from './sampler';
+import {
+  checkedLargest,
+  checkedSamplerArgs,
+  type ChoiceOnDevice,
+  Sampler,
+  SAMPLER_KEYS,
+  type SamplerArgs,
+} from './sampler';
 
 /**
  * Always chooses the most probable token, as `keras_hub.samplers.GreedySampler`.
@@ -22,6 +29,11 @@ export class GreedySampler extends Sampler {
     best.dispose();
     if (tokens.includes(-1)) throw await unusableLogits(logits);
     return tokens;
+  }
+
+  /** @internal */
+  override onDevice(): ChoiceOnDevice | undefined {
+    return this.constructor === GreedySampler ? {draw: null} : undefined;
   }
 
   override getNextToken(probabilities: Float32Array): number {

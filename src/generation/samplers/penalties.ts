@@ -1,6 +1,7 @@
 /** Penalties on tokens that a text already has. There are few of them, so the backend changes only their logits. */
 import type * as tf from '@tensorflow/tfjs';
 import {penalizeTokens} from '../../ops/penalize';
+import {type TokenChoice} from '../../ops/token_program';
 import {type RowText} from '../decoder';
 
 /** How strongly a sampler avoids tokens that a text already has. */
@@ -30,6 +31,17 @@ export function hasPenalties({repetitionPenalty, presencePenalty, frequencyPenal
 /** The largest float32. A larger number would become Infinity, and 0 times that is not a number. */
 const MOST = 3.4028234663852886e38;
 const inFloat32 = (x: number) => Math.min(MOST, Math.max(-MOST, x));
+
+/** Penalties for a program of a backend; null for none. */
+export function penaltiesInFloat32(penalties: Penalties): TokenChoice['penalties'] {
+  if (!hasPenalties(penalties)) return null;
+  const {repetitionPenalty, presencePenalty, frequencyPenalty} = penalties;
+  return {
+    factor: inFloat32(repetitionPenalty),
+    presence: inFloat32(presencePenalty),
+    frequency: inFloat32(frequencyPenalty),
+  };
+}
 
 /** Logits (B, V) → logits (B, V) with penalties on the tokens of each row. */
 export function penalize(logits: tf.Tensor2D, texts: readonly RowText[], penalties: Penalties): tf.Tensor2D {

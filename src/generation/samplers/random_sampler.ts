@@ -4,7 +4,7 @@ import {logWeight} from '../../ops/row_numbers';
 import {drawSoftmax} from '../../ops/sampling';
 import {bestUntil} from './best_tokens';
 import {unusableLogits} from './checked_tokens';
-import {checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
+import {checkedSamplerArgs, type ChoiceOnDevice, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
 
 /**
  * Draws from all tokens by their probability, as `keras_hub.samplers.RandomSampler`.
@@ -40,6 +40,11 @@ export class RandomSampler extends RandomizedSampler {
       return {tokens, weights, enough: weights.at(-1) === 0};
     });
     return rows.map(({tokens, weights}) => tokens[this.drawFrom(weights)]!);
+  }
+
+  /** @internal */
+  override onDevice(): ChoiceOnDevice | undefined {
+    return this.constructor === RandomSampler ? this.drawing({}) : undefined;
   }
 
   override getNextToken(probabilities: Float32Array): number {

@@ -3,15 +3,23 @@ import type * as tf from '@tensorflow/tfjs';
 import alea from 'seedrandom/lib/alea.js';
 import {checkKeys, show, ValueError} from '../../base/errors';
 import {draw, largestOf, softmax} from '../../ops/row_numbers';
-import {nextLogits, type RowText} from '../decoder';
+import {type TokenChoice} from '../../ops/token_program';
+import {aheadSteps, type Draws, slackFor} from '../ahead';
+import {type DecoderCache, nextLogits, type RowText, type StepsAhead} from '../decoder';
 import {type Generation, type Step} from '../generation';
 import {checkTokens, unusableLogits} from './checked_tokens';
-import {hasPenalties, penalize, type Penalties} from './penalties';
+import {hasPenalties, penalize, penaltiesInFloat32, type Penalties} from './penalties';
 
 /** Arguments of all samplers. */
 export interface SamplerArgs extends Partial<Penalties> {
   /** Logits are divided by this: values below 1 make the choice less random, values above 1 more. Defaults to 1. */
   temperature?: number;
+}
+
+/** How tokens are chosen on a device, and the random numbers for it. */
+export interface ChoiceOnDevice {
+  draw: TokenChoice['draw'];
+  draws?: Draws;
 }
 
 /** Names of the arguments of all samplers. */
@@ -65,8 +73,10 @@ export abstract class Sampler {
    */
   async *steps(generation: Generation): AsyncGenerator<Step, void> {
     const {decoder, rows} = generation;
-    const cache = generation.newCache();
+    let ahead = this.stepsAhead(generation);
+    let open: DecoderCache | undefined;
     try {
+      const cache = (open = generation.newCache(ahead && slackFor(ahead)));
       let logits = await generation.readPrompts(cache);
       for (;;) {
         let tokens: number[];
@@ -87,6 +97,12 @@ export abstract class Sampler {
           ...(logprobs && {logprobs: logprobs.map(unlessDone)}),
         });
         if (generation.done) return;
+        if (ahead) {
+          yield* aheadSteps(generation, ahead, cache, this.onDevice()?.draws);
+          if (generation.done) return;
+          // A token that the host has to choose.
+          ahead = this.stepsAhead(generation);
+        }
         const next = {
           rows: rows.map(({done, tokens}) => [done ? 0 : tokens.at(-1)!]),
           counts: rows.map(({done}) => (done ? 0 : 1)),
@@ -94,8 +110,25 @@ export abstract class Sampler {
         logits = nextLogits(decoder, next, cache);
       }
     } finally {
-      cache.dispose();
+      ahead?.dispose();
+      open?.dispose();
     }
+  }
+
+  /**
+   * How a backend can choose tokens as this sampler does; undefined, as for subclasses, if only the sampler can.
+   *
+   * @internal
+   */
+  onDevice(): ChoiceOnDevice | undefined {
+    return undefined;
+  }
+
+  /** Steps ahead of what the host has read, if the model can run them and choose tokens as this sampler does. */
+  private stepsAhead({decoder, request, rows}: Generation): StepsAhead | undefined {
+    const choice = this.onDevice();
+    if (!choice || request.logprobs !== undefined) return undefined;
+    return decoder.tokensAhead?.({draw: choice.draw, penalties: penaltiesInFloat32(this.penalties)}, rows.length);
   }
 
   /**
@@ -194,6 +227,8 @@ export abstract class RandomizedSampler extends Sampler {
   readonly seed: number | null;
   readonly minP: number;
   protected readonly random: () => number;
+  /** Random numbers that were taken ahead and not used, the next one last. */
+  private readonly returned: number[] = [];
 
   constructor({seed = null, minP = 0, ...args}: SeededArgs = {}) {
     super(args);
@@ -205,7 +240,22 @@ export abstract class RandomizedSampler extends Sampler {
     }
     this.seed = seed;
     this.minP = minP;
-    this.random = seed === null ? Math.random : alea(String(seed));
+    const source = seed === null ? Math.random : alea(String(seed));
+    this.random = () => this.returned.pop() ?? source();
+  }
+
+  /**
+   * For `onDevice`: the draw, with random numbers of this sampler.
+   *
+   * @internal
+   */
+  protected drawing(from: {topK?: number | null; topP?: number}): ChoiceOnDevice {
+    const {temperature, minP, returned} = this;
+    const draws = {
+      next: this.random,
+      putBack: (unused: readonly number[]) => void returned.push(...[...unused].reverse()),
+    };
+    return {draw: {temperature, minP, topK: from.topK ?? null, topP: from.topP ?? null}, draws};
   }
 
   /**

@@ -3,7 +3,14 @@ import type * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../../base/errors';
 import {logWeight, topIndices} from '../../ops/row_numbers';
 import {bestTokens} from './best_tokens';
-import {checkedLargest, checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
+import {
+  checkedLargest,
+  checkedSamplerArgs,
+  type ChoiceOnDevice,
+  RandomizedSampler,
+  SEEDED_KEYS,
+  type SeededArgs,
+} from './sampler';
 
 /** Arguments of {@link TopKSampler}. */
 export interface TopKSamplerArgs extends SeededArgs {
@@ -38,6 +45,11 @@ export class TopKSampler extends RandomizedSampler {
       const weights = values.map(value => Math.exp(logWeight(value, values[0]!, this.temperature)));
       return tokens[this.drawFrom(this.admit(weights, 1))]!;
     });
+  }
+
+  /** @internal */
+  override onDevice(): ChoiceOnDevice | undefined {
+    return this.constructor === TopKSampler ? this.drawing({topK: this.k}) : undefined;
   }
 
   override getNextToken(probabilities: Float32Array): number {

@@ -4,7 +4,14 @@ import {show, ValueError} from '../../base/errors';
 import {logWeight, topIndices} from '../../ops/row_numbers';
 import {softmaxSums} from '../../ops/sampling';
 import {bestUntil, FIRST_COUNT, GROWTH} from './best_tokens';
-import {checkedLargest, checkedSamplerArgs, RandomizedSampler, SEEDED_KEYS, type SeededArgs} from './sampler';
+import {
+  checkedLargest,
+  checkedSamplerArgs,
+  type ChoiceOnDevice,
+  RandomizedSampler,
+  SEEDED_KEYS,
+  type SeededArgs,
+} from './sampler';
 
 /** Arguments of {@link TopPSampler}. */
 export interface TopPSamplerArgs extends SeededArgs {
@@ -49,6 +56,11 @@ export class TopPSampler extends RandomizedSampler {
       return {tokens, ...this.keep(weights)};
     });
     return rows.map(({kept, tokens}) => tokens[this.drawFrom(this.admit(kept, kept[0]!))]!);
+  }
+
+  /** @internal */
+  override onDevice(): ChoiceOnDevice | undefined {
+    return this.constructor === TopPSampler ? this.drawing({topP: this.p, topK: this.k}) : undefined;
   }
 
   override getNextToken(probabilities: Float32Array): number {

@@ -7,7 +7,7 @@ import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
 import {type CheckpointLike, refuseVisionFile, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
-import {type ImageTokens, type NewTokens} from '../../generation/decoder';
+import {type ImageTokens, type NewTokens, type StepsAhead} from '../../generation/decoder';
 import {checked, finish, Pace} from '../../generation/turns';
 import {registeredPreset} from '../../hub/registry';
 import {
@@ -22,6 +22,7 @@ import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {headLoss} from '../../ops/head_loss';
 import {loraHeadLoss} from '../../ops/lora_head_loss';
 import {tokenLoss} from '../../ops/token_loss';
+import {type TokenChoice} from '../../ops/token_program';
 import {type Stage} from '../../training/stages';
 import {PackedWeight} from '../../weights/packed_weight';
 import {uniqueModelName, unpackConfig} from '../backbone';
@@ -36,6 +37,7 @@ import {Gemma3Cache} from './parts/cache';
 import {type GenerationInputs} from './parts/prompt_rows';
 import {score, type ScoreArgs} from './parts/score';
 import {gemma3Stages} from './parts/stages';
+import {tokenSteps} from './parts/token_steps';
 
 /** Arguments of {@link Gemma3CausalLM}. */
 export interface Gemma3CausalLMArgs {
@@ -216,6 +218,12 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
 
   finalStates(hidden: tf.Tensor2D): tf.Tensor2D {
     return this.backbone.layerNorm.call(hidden) as tf.Tensor2D;
+  }
+
+  /** @internal */
+  override tokensAhead(choice: TokenChoice, rows: number): StepsAhead<Gemma3Cache> | undefined {
+    this.checkInUse();
+    return tokenSteps(this.backbone, choice, rows);
   }
 
   /**

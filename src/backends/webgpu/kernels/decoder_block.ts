@@ -1,9 +1,9 @@
 /** `Gemma3DecoderBlock`: one token per row through a whole decoder block, in seven programs. See `ops/fused_block.ts`. */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
-import {type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
+import {type BlockAttrs, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type KernelMap} from '../../kernel_map';
-import {type WebGpuBackend} from '../webgpu_backend';
+import {type Operand, type Runner, type WebGpuBackend} from '../webgpu_backend';
 import {attentionStep, MOST_FEATURES} from '../wgsl/attention';
 import {gatedGelu} from '../wgsl/elementwise';
 import {MAT_VEC_ROWS, matVec} from '../wgsl/mat_vec';
@@ -18,7 +18,7 @@ type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
 /** Temporary tensors of a block. */
 class Scratch {
   private readonly tensors: TensorInfo[] = [];
-  constructor(private readonly backend: WebGpuBackend) {}
+  constructor(private readonly backend: Runner) {}
 
   add(tensor: TensorInfo): TensorInfo {
     this.tensors.push(tensor);
@@ -35,7 +35,7 @@ class Scratch {
 
 /** Kernels of the same x, side by side in y; or the gates and their values, as gelu(gates) · values. */
 function project(
-  backend: WebGpuBackend,
+  backend: Runner,
   x: TensorInfo,
   matrices: readonly Matrix[],
   y: TensorInfo,
@@ -85,7 +85,19 @@ function angleTable(backend: WebGpuBackend, {positions, cos, sin}: FusedBlockAtt
   return tensor;
 }
 
-const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, inputs, attrs) => {
+/** The tensors of a block and its x, by name. */
+export type BlockInputs = Record<Required, TensorInfo> & Partial<Record<Norms, TensorInfo>>;
+
+/**
+ * One token per row through a block → y (B, 1, D). `angles` has the position of each row, then cosines and sines for
+ * `tables` rows.
+ */
+export function runBlock(
+  backend: Runner,
+  inputs: BlockInputs,
+  attrs: BlockAttrs,
+  {angles, tables}: {angles: Operand; tables: number},
+): TensorInfo {
   const {x, keys, values} = inputs;
   const [batch, , hiddenDim] = x.shape as [number, number, number];
   const [, capacity, keyHeads, width] = keys.shape as [number, number, number, number];
@@ -130,7 +142,7 @@ const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, in
   const normed = inputs.queryNorm !== undefined && inputs.keyNorm !== undefined;
   const scales = normed ? [inputs.queryNorm!, inputs.keyNorm!] : [];
   backend.run(attentionStep({normed}), {
-    tensors: [projected, angleTable(backend, attrs), ...scales, keys, values, attended],
+    tensors: [projected, angles, ...scales, keys, values, attended],
     numbers: {
       batch,
       length: 1,
@@ -141,7 +153,7 @@ const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, in
       scale: attrs.scale,
       cap: attrs.logitSoftCap ?? 0,
       window: attrs.window ?? 2 ** 30,
-      tables: attrs.cos.length / (width / 2),
+      tables,
       epsilon,
     },
     groups: batch * queryHeads,
@@ -174,6 +186,13 @@ const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, in
   joins(scratch.add(multiply(backend, hidden, down)), afterAttention, y, inputs.postFfw);
   scratch.dispose();
   return y;
-});
+}
+
+const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, inputs, attrs) =>
+  runBlock(backend, inputs, attrs, {
+    angles: angleTable(backend, attrs),
+    tables: attrs.cos.length / (inputs.keys.shape[3]! / 2),
+  }),
+);
 
 export const decoderBlockKernels: KernelMap = {Gemma3DecoderBlock: decoderBlockKernel};

@@ -3,7 +3,7 @@ import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type PackedFormat, type WeightFormat} from '../../../weights/dtype';
 import {type KernelMap} from '../../kernel_map';
-import {type Part, type WebGpuBackend} from '../webgpu_backend';
+import {type Part, type Runner} from '../webgpu_backend';
 import {embedding} from '../wgsl/elementwise';
 import {matTile, matTileTransposed, TILE_ROWS, TILE_WEIGHTS} from '../wgsl/mat_tile';
 import {matVec, matVecGroups, MAT_VEC_ROWS, type MatVecVariant} from '../wgsl/mat_vec';
@@ -34,11 +34,11 @@ interface MatrixPart {
 }
 
 /** Whether a program can bind all of it. */
-export const isWhole = ({device}: WebGpuBackend, {tensor}: Matrix): boolean =>
+export const isWhole = ({device}: Runner, {tensor}: Matrix): boolean =>
   4 * sizeOf(tensor.shape) <= device.limits.maxStorageBufferBindingSize;
 
 /** Parts that are not larger than the device can bind. A float32 kernel is always one. */
-function* partsOf(backend: WebGpuBackend, matrix: Matrix): Generator<MatrixPart> {
+function* partsOf(backend: Runner, matrix: Matrix): Generator<MatrixPart> {
   const {tensor, format, rows, columns} = matrix;
   if (format === 'float32' || isWhole(backend, matrix)) {
     yield {w: tensor, first: 0, rows};
@@ -78,7 +78,7 @@ interface Place {
 }
 
 /** y (count, rows) = x (count, columns) · Wᵀ, a new tensor unless there is a place for it. */
-export function multiply(backend: WebGpuBackend, x: TensorInfo, matrix: Matrix, place?: Place): TensorInfo {
+export function multiply(backend: Runner, x: TensorInfo, matrix: Matrix, place?: Place): TensorInfo {
   const {format, rows, columns, inner} = matrix;
   const count = sizeOf(x.shape) / columns;
   const y = place?.y ?? backend.empty([count, rows]);
@@ -102,7 +102,7 @@ export function multiply(backend: WebGpuBackend, x: TensorInfo, matrix: Matrix, 
 }
 
 /** y (count, columns) = x (count, rows) · W */
-function multiplyTransposed(backend: WebGpuBackend, x: TensorInfo, matrix: Matrix): TensorInfo {
+function multiplyTransposed(backend: Runner, x: TensorInfo, matrix: Matrix): TensorInfo {
   const {format, rows, columns, inner} = matrix;
   const [count] = x.shape as [number, number];
   const y = backend.empty([count, columns]);
@@ -144,18 +144,28 @@ const unpackKernel = kernel<'bits', Size>((backend, {bits}, size) => {
   return y;
 });
 
-const gatherKernel = kernel<'bits' | 'ids', Omit<Size, 'rows'>>((backend, {bits, ids}, {columns, format}) => {
+/** Rows of W by their ids, times a factor → y (count, columns). */
+export function lookUp(
+  backend: Runner,
+  ids: TensorInfo,
+  {tensor, format, rows, columns}: Omit<Matrix, 'inner'>,
+  factor = 1,
+): TensorInfo {
   const count = sizeOf(ids.shape);
   const y = backend.empty([count, columns]);
   if (count * columns === 0) return y;
+  if (format === 'float32') {
+    const numbers = {count: count * columns, width: columns, rows, factor};
+    backend.run(embedding, {tensors: [tensor, ids, y], numbers, groups: Math.ceil((count * columns) / 64)});
+    return y;
+  }
   const blocks = blocksOf(columns);
-  const rows = bits.shape[0]! * ROW_GROUP;
-  for (const {w, first, rows: own} of partsOf(backend, {tensor: bits, inner: 1, rows, columns, format})) {
-    const numbers = {count, columns, blocks, first, rows, wRows: own, wInner: 1};
+  for (const {w, first, rows: own} of partsOf(backend, {tensor, inner: 1, rows, columns, format})) {
+    const numbers = {count, columns, blocks, first, rows, factor, wRows: own, wInner: 1};
     backend.run(gather(format), {tensors: [w, ids, y], numbers, groups: Math.ceil((count * blocks) / 16)});
   }
   return y;
-});
+}
 
 const unpackWordsKernel = kernel<'bits'>((backend, {bits}) => {
   const [rows, words] = bits.shape as [number, number];
@@ -165,18 +175,13 @@ const unpackWordsKernel = kernel<'bits'>((backend, {bits}) => {
   return y;
 });
 
-const embeddingKernel = kernel<'table' | 'ids'>((backend, {table, ids}) => {
-  const [rows, width] = table.shape as [number, number];
-  const y = backend.empty([sizeOf(ids.shape), width]);
-  const count = sizeOf(y.shape);
-  backend.run(embedding, {tensors: [table, ids, y], numbers: {count, width, rows}, groups: Math.ceil(count / 64)});
-  return y;
-});
-
 export const productKernels: KernelMap = {
   Gemma3UnpackBfloat16: unpackWordsKernel,
   Gemma3UnpackP8: unpackKernel,
-  Gemma3GatherP8: gatherKernel,
+  // A packed matrix may have more rows than there are ids.
+  Gemma3GatherP8: kernel<'bits' | 'ids', Omit<Size, 'rows'>>((backend, {bits, ids}, {columns, format}) =>
+    lookUp(backend, ids, {tensor: bits, format, rows: bits.shape[0]! * ROW_GROUP, columns}),
+  ),
   Gemma3MatMulP8: kernel<'x' | 'bits', Size>((backend, {x, bits}, size) =>
     multiply(backend, x, {tensor: bits, inner: 1, ...size}),
   ),
@@ -187,5 +192,8 @@ export const productKernels: KernelMap = {
   Gemma3MatMulGradientX: kernel<'dy' | 'kernel'>((backend, inputs) =>
     multiplyTransposed(backend, inputs.dy, floatMatrix(inputs.kernel)),
   ),
-  Gemma3Embedding: embeddingKernel,
+  Gemma3Embedding: kernel<'table' | 'ids'>((backend, {table, ids}) => {
+    const [rows, columns] = table.shape as [number, number];
+    return lookUp(backend, ids, {tensor: table, format: 'float32', rows, columns});
+  }),
 };

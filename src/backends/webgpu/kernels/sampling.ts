@@ -3,14 +3,14 @@ import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {softmaxScale} from '../../../ops/sampling';
 import {type KernelMap} from '../../kernel_map';
-import {type WebGpuBackend} from '../webgpu_backend';
+import {type Runner} from '../webgpu_backend';
 import {best} from '../wgsl/best';
 import {draw, softmaxShare, softmaxSums} from '../wgsl/softmax';
 import {TOP_K_PIECE, topKCandidates, topKPick} from '../wgsl/top_k';
 import {kernel} from './kernel';
 
 /** The k largest values of the last axis, into one tensor or two: see `topKPick`. */
-export function runTopK(backend: WebGpuBackend, x: TensorInfo, k: number, results: TensorInfo[]): void {
+export function runTopK(backend: Runner, x: TensorInfo, k: number, results: TensorInfo[]): void {
   const columns = x.shape.at(-1)!;
   const rows = sizeOf(x.shape.slice(0, -1));
   const pieces = Math.ceil(columns / TOP_K_PIECE);
@@ -36,7 +36,7 @@ const bestColumnKernel = kernel<'x'>((backend, {x}) => {
   return y;
 });
 
-function softmaxNumbers(x: TensorInfo, temperature: number) {
+export function softmaxNumbers(x: TensorInfo, temperature: number) {
   const [rows, columns] = x.shape as [number, number];
   const scale = softmaxScale(temperature);
   return {rows, columns, share: softmaxShare(columns), scale, temperature: temperature * scale};

@@ -79,16 +79,17 @@ export const cacheUpdate: Program = {
   slots[(row * n.capacity + slot) * n.width + i] = tokens[index];`,
 };
 
-/** Rows of a table of float32 → y (count, width); NaN for ids that are no rows. */
+/** Rows of a table of float32, times a factor → y (count, width); NaN for ids that are no rows. */
 export const embedding: Program = {
   name: 'embedding',
   size: 64,
-  reads: {table: 'array<u32>', ids: 'array<i32>'},
+  reads: {table: 'array<f32>', ids: 'array<i32>'},
   writes: {y: 'array<u32>'},
-  numbers: {count: 'u32', width: 'u32', rows: 'u32'},
+  numbers: {count: 'u32', width: 'u32', rows: 'u32', factor: 'f32'},
   body: `
   let index = group * SIZE + lane;
   if (index >= n.count) { return; }
   let id = bitcast<u32>(ids[index / n.width]);
-  y[index] = select(0x7fc00000u, table[min(id, n.rows - 1u) * n.width + index % n.width], id < n.rows);`,
+  let value = table[min(id, n.rows - 1u) * n.width + index % n.width] * n.factor;
+  y[index] = select(0x7fc00000u, bitcast<u32>(value), id < n.rows);`,
 };

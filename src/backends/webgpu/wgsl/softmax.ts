@@ -4,14 +4,8 @@ import {ORDER} from './order';
 
 const SIZE = 256;
 
-/**
- * The largest value of a row and the sum of the weights exp((x − largest) / temperature); x and temperature are scaled so
- * that no difference overflows. Each invocation sums its own columns, and their sums are added in order.
- */
-const declarations = `${ORDER}
-var<workgroup> keys: array<u32, ${SIZE}>;
-var<workgroup> sums: array<f32, ${SIZE}>;
-var<workgroup> nans: array<u32, ${SIZE}>;
+/** exp((x − largest) / temperature), of the bits of both. */
+export const WEIGHT = `
 fn weight(bits: u32, largest: u32) -> f32 {
   if (isNan(bits) || keyOfFloat(bits) <= LEAST_KEY) { return select(0.0, 1.0, bits == largest); }
   if (keyOfFloat(bits) == keyOfFloat(largest)) { return 1.0; }
@@ -19,6 +13,15 @@ fn weight(bits: u32, largest: u32) -> f32 {
   if (largest == 0x7f800000u) { return 0.0; }
   return exp((bitcast<f32>(bits) * n.scale - bitcast<f32>(largest) * n.scale) / n.temperature);
 }`;
+
+/**
+ * The largest value of a row and the sum of the weights exp((x − largest) / temperature); x and temperature are scaled so
+ * that no difference overflows. Each invocation sums its own columns, and their sums are added in order.
+ */
+const declarations = `${ORDER}
+var<workgroup> keys: array<u32, ${SIZE}>;
+var<workgroup> sums: array<f32, ${SIZE}>;
+var<workgroup> nans: array<u32, ${SIZE}>;${WEIGHT}`;
 
 const SUMS = `
   if (group >= n.rows) { return; }

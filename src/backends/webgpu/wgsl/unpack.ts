@@ -30,7 +30,7 @@ export const unpack = (format: PackedFormat): Program => ({
 });
 
 /**
- * Rows of a part of W → y (count, columns). Ids of other parts are skipped, and ids that are in no part give
+ * Rows of a part of W, times a factor → y (count, columns). Ids of other parts are skipped, and ids that are in no part give
  * rows of NaN.
  */
 export const gather = (format: PackedFormat): Program => ({
@@ -44,6 +44,7 @@ export const gather = (format: PackedFormat): Program => ({
     blocks: 'u32',
     first: 'u32',
     rows: 'u32',
+    factor: 'f32',
     ...weightNumbers('w'),
   },
   declarations: weightCode({w: format}),
@@ -61,7 +62,7 @@ export const gather = (format: PackedFormat): Program => ({
   for (var i = 0u; i < 8u; i++) {
     let column = 32u * block + 8u * t + i;
     // A word, since shaders may treat numbers that are not finite as they like.
-    let value = select(0x7fc00000u, bitcast<u32>(values[i][local & 3u]), known);
+    let value = select(0x7fc00000u, bitcast<u32>(values[i][local & 3u] * n.factor), known);
     if (column < n.columns) { y[item * n.columns + column] = value; }
   }`,
 });

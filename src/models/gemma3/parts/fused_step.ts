@@ -6,7 +6,13 @@ import {type KvCache} from '../../../generation/kv_cache';
 import {type EinsumDense} from '../../../layers/einsum_dense';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
 import {type DenseForm, formOf, storedTensor} from '../../../ops/dense_form';
-import {type DenseName, fusedBlock, type FusedBlockTensors, hasFusedBlock} from '../../../ops/fused_block';
+import {
+  type BlockAttrs,
+  type DenseName,
+  fusedBlock,
+  type FusedBlockTensors,
+  hasFusedBlock,
+} from '../../../ops/fused_block';
 import {hostRotaryTables} from '../../../ops/rotary';
 
 /** The parts of a `Gemma3DecoderBlock` that the fused kernel reads. */
@@ -88,7 +94,6 @@ class BlockWeights {
     return this.owners.some(({loraEnabled}) => loraEnabled);
   }
 
-  /** Adds the weights to `tensors`, and returns `tensors`. */
   addTo(tensors: FusedBlockTensors): FusedBlockTensors {
     for (const [name, kernel] of this.denses) tensors[name] = storedTensor(kernel);
     for (const [name, scale] of this.scales) tensors[name] = scale.read();
@@ -98,10 +103,38 @@ class BlockWeights {
 
 const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 
+/** What a kernel for the whole block takes, whatever the tokens are. */
+export interface FusableParts {
+  attrs: BlockAttrs;
+  /** Adds the weights to `tensors`, and returns `tensors`. */
+  addTo(tensors: FusedBlockTensors): FusedBlockTensors;
+}
+
+/**
+ * Undefined if no kernel of the current backend can compute the whole block: it has none, or none for the packed order of
+ * the weights, or the block has LoRA or bidirectional attention.
+ */
+export function fusableParts(block: FusableBlock): FusableParts | undefined {
+  const {config} = block;
+  if (config.useBidirectionalAttention) return undefined;
+  let weights = weightsOf.get(block);
+  if (!weights?.current) weightsOf.set(block, (weights = new BlockWeights(block)));
+  if (weights.adapted || !hasFusedBlock(weights.forms)) return undefined;
+  const attrs = {
+    forms: weights.forms,
+    numQueryHeads: config.numQueryHeads,
+    gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
+    epsilon: config.layerNormEpsilon,
+    scale: block.attention.queryScale,
+    logitSoftCap: config.logitSoftCap,
+    window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
+  };
+  return {attrs, addTo: tensors => weights.addTo(tensors)};
+}
+
 /**
  * One token per row, x (B, 1, D) → (B, 1, D); its keys and values are added to the cache. Undefined if no fused kernel
- * can run this step: the backend has none, or none for the packed order of the weights, or the step has LoRA, several
- * tokens per row or bidirectional attention.
+ * can run this step: see {@link fusableParts}.
  */
 export function fusedStep(
   block: FusableBlock,
@@ -109,27 +142,19 @@ export function fusedStep(
   cache: KvCache,
   counts: readonly number[],
 ): tf.Tensor | undefined {
-  const {config} = block;
-  if (x.shape[1] !== 1 || config.useBidirectionalAttention) return undefined;
-  let weights = weightsOf.get(block);
-  if (!weights?.current) weightsOf.set(block, (weights = new BlockWeights(block)));
-  if (weights.adapted || !hasFusedBlock(weights.forms)) return undefined;
-  const starts = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
-  const angles = starts.map(start => Math.max(0, start));
-  const {headDim, ropeWavelength, ropeScalingFactor} = config;
-  const {cos, sin} = hostRotaryTables(angles, 1, headDim, ropeWavelength, ropeScalingFactor);
+  if (x.shape[1] !== 1) return undefined;
+  const parts = fusableParts(block);
+  if (!parts) return undefined;
+  const positions = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
+  const {cos, sin} = anglesAt(block, positions);
   return cache.extend(counts, (keys, values) =>
-    fusedBlock(weights.addTo({x, keys, values}), {
-      forms: weights.forms,
-      numQueryHeads: config.numQueryHeads,
-      gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
-      epsilon: config.layerNormEpsilon,
-      scale: block.attention.queryScale,
-      logitSoftCap: config.logitSoftCap,
-      window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
-      positions: starts,
-      cos,
-      sin,
-    }),
+    fusedBlock(parts.addTo({x, keys, values}), {...parts.attrs, positions, cos, sin}),
   );
+}
+
+/** Cosines and sines of a block at positions, (rows, headDim / 2) each; any for the position −1. */
+export function anglesAt({config}: FusableBlock, positions: readonly number[]) {
+  const {headDim, ropeWavelength, ropeScalingFactor} = config;
+  const starts = positions.map(position => Math.max(0, position));
+  return hostRotaryTables(starts, 1, headDim, ropeWavelength, ropeScalingFactor);
 }
