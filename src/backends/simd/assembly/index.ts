@@ -51,7 +51,7 @@ import {
   UNPACK,
   WIDE,
 } from './numbers';
-import {setInt8Kernel} from './parts/int8_row';
+import {setInt8Kernel} from './parts/int8_kernel';
 import {startStreams} from './parts/stream';
 import {
   bankNumber,

@@ -7,13 +7,7 @@ import {sizeOf} from '../../../base/shapes';
 import {hostRows} from '../../../ops/bfloat16_rows';
 import {type Op, runOp} from '../../../ops/op';
 import {type PackedFormat} from '../../../weights/dtype';
-import {
-  type BitsTarget,
-  type KernelLayout,
-  type Packing,
-  type PackingTarget,
-  registerPacking,
-} from '../../../weights/packing';
+import {type BitsTarget, type KernelLayout, type Packing, type PackingTarget} from '../../../weights/packing';
 import {withHostTensors} from '../../cpu/host_packing';
 import {BFLOAT16, COLUMN_BLOCK, INT4, INT8, packedBytes, type PackedType, ROW_GROUP} from '../engine/command';
 import {whyNoSimd} from '../engine/available';
@@ -191,10 +185,6 @@ export const packings: Readonly<Record<PackedFormat, Packing>> = {
   int8: packedInGroups('int8'),
   int4: packedInGroups('int4'),
 };
-
-// Other backends can hold packed weights and read small ones through the references, but cannot pack.
-registerPacking(null, packings.int8);
-registerPacking(null, packings.int4);
 
 /** Takes bits as they arrive, straight into the memory of the backend. */
 function takeBits(backend: SimdBackend, shape: [number, number]): BitsTarget {

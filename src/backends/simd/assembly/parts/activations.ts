@@ -6,7 +6,7 @@
  */
 import {INT8, INT8_WORDS} from '../numbers';
 import {padded} from './blocks';
-import {int8Kernel} from './int8_row';
+import {int8Kernel} from './int8_kernel';
 import {loadSome, zero} from './vector';
 
 /** Bytes of a block of one row: a header of 16 bytes and 32 integers. */

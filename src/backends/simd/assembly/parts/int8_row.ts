@@ -5,17 +5,11 @@
  */
 import {ROUNDED_BLOCK} from './activations';
 import {bfloat16At} from './bfloat16';
+import {int8Kernel} from './int8_kernel';
 import {evenSigns, lowBytes, oddSigns, readAhead} from './stream';
 import {fma, storeSome, zero} from './vector';
 import {INT8_UNSIGNED_BYTES, INT8_WORDS} from '../numbers';
 import {INT8_BLOCK_BYTES} from '../layouts/packing';
-
-/** INT8_WORDS, INT8_UNSIGNED_BYTES or INT8_SIGNED_BYTES. */
-export let int8Kernel: i32 = INT8_WORDS;
-
-export function setInt8Kernel(kernel: i32): void {
-  int8Kernel = kernel;
-}
 
 /** y[n] = Σ x[k] · W[n, k] for a run of groups. x was written by `quantizeRow`. */
 export function matVecInt8(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {

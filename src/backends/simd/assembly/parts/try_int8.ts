@@ -2,7 +2,8 @@
 import {INT8_BLOCK_BYTES} from '../layouts/packing';
 import {INT8, INT8_WORDS} from '../numbers';
 import {quantizeRow, roundedBytes} from './activations';
-import {matVecInt8, setInt8Kernel} from './int8_row';
+import {setInt8Kernel} from './int8_kernel';
+import {matVecInt8} from './int8_row';
 import {scratch} from './threads';
 
 /** Two pairs of groups, and one group. */
