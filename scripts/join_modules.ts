@@ -145,12 +145,14 @@ async function planOf(folder: string): Promise<Plan> {
   const shared = closure(onDemand, importsOf);
   const alone = new Set([...withEffects, ...onDemand]);
   const starts = await Promise.all(PROGRAMS.map(program => startOf(folder, program)));
+  // The client of a Worker is for pages that load neither models nor TensorFlow.js.
+  const client = closure(['worker/index.js'], importsOf);
   const groups = new Map<string, string[]>();
   for (const file of starts.at(-1)!) {
     if (!shared.has(file) || alone.has(file)) continue;
     // Two modules between which there may be one that stays alone must not become one: it would import its importer.
     const below = [...closure([file], importsOf)].filter(one => alone.has(one)).sort();
-    const key = [...starts.map(files => files.has(file)), ...below].join();
+    const key = [client.has(file), ...starts.map(files => files.has(file)), ...below].join();
     groups.set(key, [...(groups.get(key) ?? []), file]);
   }
   const plan = new Map<string, Joined>();
