@@ -240,5 +240,10 @@ function checkImplemented({modelType, hasDenormalizer}: SentencePieceProto): voi
   if (!types.some(([, type]) => type === modelType)) {
     refuse(`of the type ${types.map(([name]) => `"${name}"`).join(', ')}`, `one of the type ${modelType}`);
   }
-  if (hasDenormalizer) refuse('without denormalization', 'one with denormalization rules, which are not implemented');
+  if (hasDenormalizer) {
+    refuse(
+      'that decodes pieces as they are',
+      'one with rules of denormalization. Train it without `denormalization_rule_tsv`',
+    );
+  }
 }

@@ -85,7 +85,7 @@ describe('a model that cannot be run', () => {
   test('with denormalization rules', () => {
     const bytes = concatenate(vocabulary, field(5, field(2, [1, 2, 3])));
     expect(() => new SentencePiece(bytes)).toThrow(
-      'Received: one with denormalization rules, which are not implemented.',
+      'Received: one with rules of denormalization. Train it without `denormalization_rule_tsv`.',
     );
   });
 });
