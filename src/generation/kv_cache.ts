@@ -1,7 +1,7 @@
 /** Keys and values of tokens seen before, for one decoder block. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../base/checks';
-import {ValueError} from '../base/errors';
+import {OutOfMemoryError, ValueError} from '../base/errors';
 import {cacheUpdate} from '../ops/cache_update';
 
 /** Arguments of {@link KvCache}. */
@@ -77,7 +77,9 @@ export class KvCache {
     this.seen = Array.from({length: batch}, () => 0);
     this.furthest = [...this.seen];
     const capacity = Math.min(this.limit, FIRST_CAPACITY);
-    [this.keys, this.values] = pairOf(() => tf.zeros<tf.Rank.R4>([batch, capacity, numKeyValueHeads, headDim]));
+    [this.keys, this.values] = pairOf(capacity, () =>
+      tf.zeros<tf.Rank.R4>([batch, capacity, numKeyValueHeads, headDim]),
+    );
   }
 
   /** Number of slots per row at present. */
@@ -99,7 +101,7 @@ export class KvCache {
     const starts = this.seen.map(() => 0);
     const old = [this.keys, this.values] as const;
     // Until now a token's slot is its position.
-    [this.keys, this.values] = pairOf(i => {
+    [this.keys, this.values] = pairOf(capacity, i => {
       const larger = tf.zeros<tf.Rank.R4>([batch, capacity, ...head]);
       return cacheUpdate(larger, old[i], {starts, lengths: this.seen});
     });
@@ -256,7 +258,7 @@ export class KvCache {
     }
     if (rows.length === this.batch && rows.every((row, i) => row === i)) return;
     const old = [this.keys, this.values] as const;
-    [this.keys, this.values] = pairOf(i => tf.gather(old[i], tf.tensor1d([...rows], 'int32')));
+    [this.keys, this.values] = pairOf(this.capacity, i => tf.gather(old[i], tf.tensor1d([...rows], 'int32')));
     tf.dispose([...old]);
     this.seen = rows.map(row => this.seen[row]!);
     this.furthest = rows.map(row => this.furthest[row]!);
@@ -266,7 +268,7 @@ export class KvCache {
   copy(): KvCache {
     const copy = Object.create(KvCache.prototype) as KvCache;
     const old = [this.keys, this.values] as const;
-    const [keys, values] = pairOf(i => tf.mul(old[i], 1));
+    const [keys, values] = pairOf(this.capacity, i => tf.mul(old[i], 1));
     return Object.assign(copy, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
@@ -313,12 +315,26 @@ export class KvCache {
   }
 }
 
-/** Creates keys, then values, and keeps both. If the second cannot be created, neither is. */
-function pairOf(create: (i: 0 | 1) => tf.Tensor4D): [keys: tf.Tensor4D, values: tf.Tensor4D] {
+/** What helps when there is no memory for this many tokens in each row. */
+function fewerTokens({figures: {bytes, largest}}: OutOfMemoryError, capacity: number): string {
+  const fitting = bytes > largest ? `, and of ${Math.floor((capacity * largest) / bytes)} they fit` : '';
+  return (
+    `These are keys or values of one block for ${capacity} tokens in each row${fitting}. Pass a smaller \`maxLength\`, or ` +
+    'fewer prompts at a time.'
+  );
+}
+
+/**
+ * Creates keys, then values, and keeps both. If the second cannot be created, neither is.
+ *
+ * @param capacity tokens in each row.
+ */
+function pairOf(capacity: number, create: (i: 0 | 1) => tf.Tensor4D): [keys: tf.Tensor4D, values: tf.Tensor4D] {
   const one = (i: 0 | 1) => {
     try {
       return tf.keep(tf.tidy(() => create(i)));
     } catch (error) {
+      if (error instanceof OutOfMemoryError) throw new OutOfMemoryError(error.figures, fewerTokens(error, capacity));
       if (!(error instanceof RangeError)) throw error;
       // A typed array that is too large for this machine.
       throw new ValueError(

@@ -7,6 +7,9 @@ export type WeightFormat = 'float32' | PackedFormat;
 /** Formats with fewer bits than float32. */
 export type PackedFormat = 'bfloat16' | 'int8' | 'int4';
 
+/** Bytes of a weight in a dense layer or an embedding, with its share of the scales. */
+export const BYTES_PER_WEIGHT: Record<WeightFormat, number> = {float32: 4, bfloat16: 2, int8: 1.0625, int4: 0.625};
+
 /** Keras policies by their names. "float16" and mixed policies are stored as float32. */
 export type DtypeName = keyof typeof FORMATS;
 

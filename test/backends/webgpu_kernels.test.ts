@@ -2,13 +2,14 @@
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {useBackend} from '../../src';
-import {attentionOp} from '../../src/ops/attention';
+import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {cacheUpdateOp} from '../../src/ops/cache_update';
 import {embeddingOp} from '../../src/ops/embedding';
-import {gatedGeluOp, geluOp} from '../../src/ops/gated_gelu';
+import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
+import {layerNormGradientGammaOp, layerNormGradientXOp, layerNormOp} from '../../src/ops/layer_norm';
 import {matMulGradientXOp, matMulOp} from '../../src/ops/mat_mul';
 import {type Op} from '../../src/ops/op';
-import {rmsNormOp} from '../../src/ops/rms_norm';
+import {rmsNormGradientScaleOp, rmsNormGradientXOp, rmsNormOp} from '../../src/ops/rms_norm';
 import {rotaryGradientOp, rotaryOp, rotaryTables} from '../../src/ops/rotary';
 import {bestColumnOp, drawOp, softmaxSumsOp} from '../../src/ops/sampling';
 import {topKOp} from '../../src/ops/top_k';
@@ -24,7 +25,8 @@ import {PackedWeight} from '../../src/weights/packed_weight';
 import {attentionCase, attentionSettings} from '../support/attention_case';
 import {cacheSettings, cacheUpdateCase} from '../support/cache_update_case';
 import {normal} from '../support/random';
-import {describeWebGpu, throwGpuErrors, useWebGpu} from '../support/webgpu';
+import {lanesOf, tryLanes} from '../../src/backends/webgpu/trial';
+import {describeWebGpu, gpuBackend, throwGpuErrors, useWebGpu} from '../support/webgpu';
 
 /** A tensor as the host has it. */
 type Host = {values: tf.TypedArray; shape: number[]; dtype: tf.DataType};
@@ -122,6 +124,36 @@ describeWebGpu('kernels on webgpu', () => {
     tf.dispose([inputs, y, table, z]);
   });
 
+  // The adapter in software forms subgroups of four.
+  test('products that exchange sums in subgroups, and the trial that chooses them', async () => {
+    const backend = gpuBackend();
+    const lanes = lanesOf(backend.device, backend.info);
+    if (lanes === 0) return;
+    try {
+      backend.lanes = lanes;
+      const {bits} = await packed('int4', 37, 140);
+      const size = {rows: 37, columns: 140, format: 'int4'};
+      for (const count of [1, 3]) {
+        await compare(matMulP8Op as never, () => ({bits: tensorOf(bits), x: normal([count, 140], count)}), size);
+      }
+      const kernel = () => normal([1, 33, 20], 7);
+      await compare(matMulOp as never, () => ({x: normal([2, 33], 3), kernel: kernel()}), {});
+      await tryLanes(backend, lanes, {times: 1, rounds: 1});
+      expect([0, lanes]).toContain(backend.lanes);
+      // A variant that computes something else is never chosen.
+      const {run} = backend;
+      backend.run = function (program, given) {
+        const wrong = program.subgroups ? {...given, numbers: {...given.numbers, blocks: 1}} : given;
+        run.call(this, program, wrong);
+      };
+      await tryLanes(backend, lanes, {times: 1, rounds: 1});
+      backend.run = run;
+      expect(backend.lanes).toBe(0);
+    } finally {
+      backend.lanes = 0;
+    }
+  });
+
   test('products with float32 kernels, and their gradients for x', async () => {
     for (const [outer, columns, inner] of [
       [1, 33, 20],
@@ -157,6 +189,21 @@ describeWebGpu('kernels on webgpu', () => {
     await compare(gatedGeluOp as never, () => ({gate: large(), value: normal([3, 50], 2)}), {});
   });
 
+  test('gradients of norms and of GELU, and layer norms', async () => {
+    const row = (seed: number) => normal([70], seed);
+    const rows = (seed: number) => normal([2, 3, 70], seed);
+    const epsilon = {epsilon: 1e-6};
+    await compare(rmsNormGradientXOp as never, () => ({dy: rows(1), x: rows(2), scale: row(3)}), epsilon);
+    await compare(rmsNormGradientScaleOp as never, () => ({dy: rows(1), x: rows(2)}), epsilon);
+    const shifted = () => tf.add(rows(2), 3);
+    await compare(layerNormOp as never, () => ({x: shifted(), gamma: row(3), beta: row(4)}), epsilon);
+    await compare(layerNormGradientXOp as never, () => ({dy: rows(1), x: shifted(), gamma: row(3)}), epsilon);
+    await compare(layerNormGradientGammaOp as never, () => ({dy: rows(1), x: shifted()}), epsilon);
+    const large = () => tf.mul(rows(2), 60);
+    await compare(geluGradientOp as never, () => ({dy: rows(1), x: large()}), {});
+    await compare(geluGradientOp as never, () => ({dy: rows(1), x: rows(2), value: rows(3)}), {});
+  });
+
   test('attention with windows, soft caps, groups, padding, images and masks', async () => {
     const cases = fc.sample(attentionSettings, {numRuns: 40, seed: 11});
     // More keys than a tile, and a width that is no multiple of anything.
@@ -169,9 +216,41 @@ describeWebGpu('kernels on webgpu', () => {
       window: 66,
       attentionMask: false,
     };
-    for (const settings of [...cases, long, {...long, window: null}]) {
+    // More queries than a tile, and heads of more than 128 and 256 features.
+    const tiles = [
+      {width: 16, length: 19},
+      {width: 130, length: 6},
+      {width: 260, length: 5},
+    ].map(sizes => ({
+      ...{...long, ...sizes, before: 60, window: 9},
+    }));
+    for (const settings of [...cases, long, {...long, window: null}, ...tiles]) {
       const {attrs} = await onCpu(() => attentionCase(settings));
       await compare(attentionOp as never, () => attentionCase(settings).inputs as never, attrs);
+    }
+  });
+
+  test('gradients of attention', async () => {
+    const cases = fc.sample(attentionSettings, {numRuns: 15, seed: 12});
+    const long = {...cases[0]!, length: 70, before: 5, width: 70, attentionMask: false, batch: 1};
+    for (const settings of [...cases, long]) {
+      const {attrs} = await onCpu(() => attentionCase(settings));
+      const given = () => {
+        const {inputs} = attentionCase(settings);
+        return {...inputs, dy: normal(inputs.q.shape, 5)};
+      };
+      const expected = await onCpu(() =>
+        attentionGradientOp.reference(given() as never, attrs).map(tensor => hostOf(tensor)),
+      );
+      const hosts = await onCpu(() => Object.entries(given()).map(([name, tensor]) => [name, hostOf(tensor)] as const));
+      const tensors = Object.fromEntries(hosts.map(([name, host]) => [name, tensorOf(host)]));
+      const record = Object.assign([], tensors) as object as tf.NamedTensorMap;
+      const found = tf.engine().runKernel('Gemma3AttentionGradient', record, attrs as never) as unknown as tf.Tensor[];
+      for (const [i, {values, shape}] of expected.entries()) {
+        expect(found[i]!.shape).toEqual(shape);
+        expect(await found[i]!.data()).toBeAllClose(values, {rtol: 2e-5, atol: 1e-6});
+      }
+      tf.dispose([tensors, found]);
     }
   });
 

@@ -3,13 +3,35 @@
  * needs no GPU.
  */
 import {createPipeline, type Program} from '../../src/backends/webgpu/program';
-import {attention, attentionStep} from '../../src/backends/webgpu/wgsl/attention';
+import {attention, queryTile} from '../../src/backends/webgpu/wgsl/attention';
+import {
+  attentionGradientKV,
+  attentionGradientQ,
+  attentionStatistics,
+} from '../../src/backends/webgpu/wgsl/attention_gradient';
+import {attentionStep, mergeParts} from '../../src/backends/webgpu/wgsl/attention_step';
 import {best} from '../../src/backends/webgpu/wgsl/best';
 import {bestOfPieces, bestPicked, drawBest, note, penalizeSeen} from '../../src/backends/webgpu/wgsl/choose';
-import {cacheUpdate, embedding, gatedGelu, gelu, rotary} from '../../src/backends/webgpu/wgsl/elementwise';
+import {copy} from '../../src/backends/webgpu/wgsl/copy';
+import {
+  cacheUpdate,
+  embedding,
+  finishDense,
+  gatedGelu,
+  gelu,
+  geluGradient,
+  rotary,
+} from '../../src/backends/webgpu/wgsl/elementwise';
 import {matTile, matTileTransposed} from '../../src/backends/webgpu/wgsl/mat_tile';
 import {matVec} from '../../src/backends/webgpu/wgsl/mat_vec';
-import {residual, rmsNorm} from '../../src/backends/webgpu/wgsl/norms';
+import {
+  layerNorm,
+  normGradientScale,
+  normGradientX,
+  normStatistics,
+  residual,
+  rmsNorm,
+} from '../../src/backends/webgpu/wgsl/norms';
 import {draw, softmaxSums} from '../../src/backends/webgpu/wgsl/softmax';
 import {modulus, transpose} from '../../src/backends/webgpu/wgsl/stock';
 import {topKCandidates, topKPick} from '../../src/backends/webgpu/wgsl/top_k';
@@ -19,6 +41,10 @@ import {create, globals} from '../support/dawn';
 const PACKED = ['bfloat16', 'int8', 'int4'] as const;
 const FORMATS = ['float32', ...PACKED] as const;
 const both = [false, true];
+
+const NONE = {positions: false, padding: false, images: false, mask: false};
+/** Of few queries and of many, with narrow heads and wide ones. */
+const TILES = [1, 9].flatMap(length => [64, 256, 512].map(width => queryTile(length, width)));
 
 const programs: Program[] = [
   ...FORMATS.flatMap(format => [
@@ -31,9 +57,13 @@ const programs: Program[] = [
   ]),
   matVec({formats: ['int4', 'int8', 'bfloat16'], width: 1, splits: 8, whole: true, normed: true}),
   ...PACKED.flatMap(format => [unpack(format), gather(format)]),
-  ...both.flatMap(padding => both.map(images => attention({padding, images, mask: false}))),
-  attention({padding: false, images: false, mask: true}),
-  ...both.map(normed => attentionStep({normed})),
+  ...TILES.flatMap(tile => [
+    ...both.flatMap(padding => both.map(images => attention({...NONE, ...tile, positions: true, padding, images}))),
+    attention({...NONE, ...tile, mask: true}),
+    attention({...NONE, ...tile}),
+  ]),
+  ...both.flatMap(normed => both.map(split => attentionStep({normed, split}))),
+  mergeParts,
   ...both.flatMap(post => both.map(pre => residual({post, pre}))),
   ...both.flatMap(least => both.map(strict => best({type: 'float32', least, strict}))),
   best({type: 'int32', least: false, strict: false}),
@@ -42,17 +72,33 @@ const programs: Program[] = [
   topKCandidates,
   ...both.map(sums => drawBest({sums})),
   ...both.map(penalized => note({penalized})),
-  ...[bestOfPieces, bestPicked, penalizeSeen],
+  ...[bestOfPieces, bestPicked, penalizeSeen, copy, layerNorm, normGradientScale],
+  ...[attentionStatistics, attentionGradientQ, attentionGradientKV],
+  ...both.flatMap(centred => [normGradientX({centred}), normStatistics({centred})]),
+  ...both.map(gated => geluGradient({gated})),
+  ...(['gelu', 'add', 'nothing'] as const).map(after => finishDense({after})),
 ];
 
+/** Variants that need subgroups of at least so many invocations. */
+const withSubgroups: Program[] = [4, 8, 16, 32, 64].flatMap(lanes => [
+  ...FORMATS.flatMap(format =>
+    [1, 8, 32].map(splits => matVec({formats: [format], width: 2, splits, whole: true, lanes})),
+  ),
+  matVec({formats: ['int4', 'int4', 'int4'], width: 1, splits: 32, whole: true, normed: true, lanes}),
+  matVec({formats: ['int8', 'int8'], width: 8, splits: 32, whole: false, gated: true, lanes}),
+]);
+
 test('names tell programs apart', () => {
-  expect(new Set(programs.map(({name}) => name)).size).toBe(programs.length);
+  const names = [...programs, ...withSubgroups].map(({name}) => name);
+  expect(new Set(names).size).toBe(names.length);
 });
 
-test('every program compiles at the default limits', async () => {
+/** What the null device says about programs, with no more than the default limits. */
+async function failuresOf(programs: readonly Program[], requiredFeatures: string[] = []): Promise<string[]> {
   Object.assign(globalThis, globals);
   const gpu = create(['backend=null']) as GPU;
-  const device = await (await gpu.requestAdapter())!.requestDevice();
+  const adapter = (await gpu.requestAdapter())!;
+  const device = await adapter.requestDevice({requiredFeatures: requiredFeatures as GPUFeatureName[]});
   expect(device.limits.maxStorageBuffersPerShaderStage).toBe(8);
   const failures: string[] = [];
   for (const program of programs) {
@@ -62,5 +108,14 @@ test('every program compiles at the default limits', async () => {
     if (error) failures.push(`${program.name}: ${error.message.split('\n')[0]}`);
   }
   device.destroy();
-  expect(failures).toEqual([]);
+  return failures;
+}
+
+test('every program compiles at the default limits', async () => {
+  expect(await failuresOf(programs)).toEqual([]);
+});
+
+test('variants with subgroups compile where the device has them, and only there', async () => {
+  expect(await failuresOf(withSubgroups, ['subgroups'])).toEqual([]);
+  expect(await failuresOf(withSubgroups)).toHaveLength(withSubgroups.length);
 });

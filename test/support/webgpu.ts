@@ -9,10 +9,29 @@ const WANTED = Boolean(process.env.TEST_WEBGPU);
 /** The backend in use. */
 export const gpuBackend = () => tf.backend() as unknown as WebGpuBackend;
 
+const NAN_BITS = 0x7fc00000;
+const filling = new WeakSet<WebGpuBackend>();
+
+/** Memory of new tensors is full of NaN: a program that did not run, or left out a part of its result, cannot pass. */
+function fillWithNaN(backend: WebGpuBackend): void {
+  if (filling.has(backend)) return;
+  filling.add(backend);
+  const {bufferManager, queue} = backend;
+  const {acquireBuffer} = bufferManager;
+  bufferManager.acquireBuffer = function (size, usage, ...rest) {
+    const buffer = acquireBuffer.call(this, size, usage, ...rest);
+    if (usage & GPUBufferUsage.STORAGE && buffer.mapState === 'unmapped') {
+      queue.writeBuffer(buffer, 0, new Uint32Array(size / 4).fill(NAN_BITS));
+    }
+    return buffer;
+  };
+}
+
 /** Uses the backend. All operations run on the GPU, also those on a few values. */
 export async function useWebGpu(): Promise<WebGpuBackend> {
   await useBackend('webgpu', {software: true});
   tf.env().set('WEBGPU_CPU_FORWARD', false);
+  fillWithNaN(gpuBackend());
   return gpuBackend();
 }
 

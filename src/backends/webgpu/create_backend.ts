@@ -7,16 +7,20 @@ import {registerHostValues} from '../../weights/host_values';
 import {registerPacking} from '../../weights/packing';
 import {mergeKernels} from '../kernel_map';
 import {registerP8Kernels} from '../simd/packing/packing';
-import {requestDevice} from './adapter';
+import {isSoftware, requestDevice} from './adapter';
+import {attentionKernels} from './kernels/attention';
 import {decoderBlockKernels} from './kernels/decoder_block';
 import {layerKernels} from './kernels/layers';
 import {productKernels} from './kernels/products';
 import {samplingKernels} from './kernels/sampling';
 import {stockKernels} from './kernels/stock';
+import {visionLayerKernels} from './kernels/vision_layer';
+import {checkWeightFits} from './memory';
 import {Packer} from './packer';
 import {webGpuPacking} from './packing';
 import {stockBackendClass} from './stock_backend';
 import {createTokenProgram, MOST_STEPS} from './token_program';
+import {lanesOf, tryLanes} from './trial';
 import {type WebGpuBackend, webGpuBackendClass} from './webgpu_backend';
 
 const NAME = 'webgpu';
@@ -39,8 +43,10 @@ function registerKernels(): void {
   const kernels = mergeKernels([
     productKernels,
     layerKernels,
+    attentionKernels,
     decoderBlockKernels,
     samplingKernels,
+    visionLayerKernels,
     stockKernels(stockKernel),
   ]);
   for (const [kernelName, kernelFunc] of Object.entries(kernels)) {
@@ -61,6 +67,8 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
   const packer = await Packer.start();
   const device = await requestDevice(adapter);
   const backend = new (webGpuBackendClass(Stock))(device, adapter.info);
+  // In software it would take long, and every start of a test with it.
+  if (!isSoftware(adapter)) await tryLanes(backend, lanesOf(device, adapter.info));
   void device.lost.then(() => packer.dispose());
   registerKernels();
   if (tf.findBackendFactory(NAME)) tf.removeBackend(NAME);
@@ -73,6 +81,8 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
     create: (choice, rows) => createTokenProgram(backend, choice, rows),
   });
   registerFloat32Target(NAME, shape => {
+    backend.checkUsable();
+    checkWeightFits(backend.device, shape, 'float32');
     const values = new Float32Array(sizeOf(shape));
     return {
       values: () => values,

@@ -9,6 +9,7 @@ import {type KernelLayout, type Packing, type PackingTarget} from '../../weights
 import {COLUMN_BLOCK, ROW_GROUP} from '../simd/engine/command';
 import {commonPacking, gcd, kernelForm} from '../simd/packing/packing';
 import {integerPacking, type Matrix} from '../simd/packing/place_integers';
+import {checkWeightFits} from './memory';
 import {groupSizes, type Packer} from './packer';
 import {type WebGpuBackend} from './webgpu_backend';
 
@@ -19,6 +20,7 @@ function emptyMatrix(shape: [number, number]) {
   const backend = current();
   const target = backend.empty(shape, 'int32');
   return {
+    checkUsable: () => backend.checkUsable(),
     place: (bytes: Uint8Array, start: number) => backend.writeBytes(target, bytes, start),
     finish: () => tf.engine().makeTensorFromTensorInfo(target),
     abandon: () => void backend.disposeData(target.dataId),
@@ -49,7 +51,7 @@ function packInPieces(
   {format, physicalShape}: Pick<Packing, 'format' | 'physicalShape'>,
 ): PackingTarget {
   const rows = outer * inner;
-  const {place, finish, abandon} = emptyMatrix(physicalShape(rows, columns));
+  const {checkUsable, place, finish, abandon} = emptyMatrix(physicalShape(rows, columns));
   const {group, block} = groupSizes(format, columns);
   // Slabs of the first axis are rows if that is an output axis, and columns otherwise.
   const byRows = layout.in[0] !== 0;
@@ -58,6 +60,8 @@ function packInPieces(
   return {
     multiple: step / gcd(step, slab),
     place: (values, first, count) => {
+      // Without the device there is no packer either.
+      checkUsable();
       const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
       const form = {
         inner,
@@ -108,6 +112,7 @@ function packFromRows(
 export function webGpuPacking(format: PackedFormat, packer: Packer): Packing {
   const common = commonPacking(format);
   const begin: Packing['begin'] = (shape, layout) => {
+    checkWeightFits(current().device, shape, format);
     const form = kernelForm(shape, layout);
     return form ? packInPieces(packer, shape, form, layout, common) : packFromRows(packer, shape, layout, common);
   };
@@ -115,9 +120,15 @@ export function webGpuPacking(format: PackedFormat, packer: Packer): Packing {
     ...common,
     ...(format === 'bfloat16'
       ? {}
-      : integerPacking(format, (rows, columns) => integerMatrix(common.physicalShape(rows, columns)))),
+      : integerPacking(format, (rows, columns) => {
+          checkWeightFits(current().device, [rows, columns], format);
+          return integerMatrix(common.physicalShape(rows, columns));
+        })),
     begin,
-    beginBits: (rows, columns) => emptyMatrix(common.physicalShape(rows, columns)),
+    beginBits: (rows, columns) => {
+      checkWeightFits(current().device, [rows, columns], format);
+      return emptyMatrix(common.physicalShape(rows, columns));
+    },
     packTensor: (tensor, shape, layout) => {
       const {values} = current().tensorMap.get(tensor.dataId);
       if (!values) {

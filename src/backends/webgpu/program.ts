@@ -14,6 +14,8 @@ export interface Program {
   readonly writes: Readonly<Record<string, string>>;
   /** Types of the numbers by name: `n.name` in the text. At most eight buffers and these fit on every device. */
   readonly numbers: Readonly<Record<string, NumberType>>;
+  /** Whether invocations exchange values directly, which only some devices can. */
+  readonly subgroups?: boolean;
   /** Declarations before the main function. */
   readonly declarations?: string;
   /** The main function. It sees `group`, the index of the workgroup, and `lane`, that of the invocation in it. */
@@ -31,13 +33,13 @@ export function gridOf(groups: number): [x: number, y: number] {
 }
 
 /** The whole shader. Every body must ignore groups after the last one. */
-export function shaderOf({size, reads, writes, numbers, declarations = '', body}: Program): string {
+export function shaderOf({size, reads, writes, numbers, subgroups, declarations = '', body}: Program): string {
   const buffers = [
     ...Object.entries(reads).map(([name, type]) => ['read', name, type]),
     ...Object.entries(writes).map(([name, type]) => ['read_write', name, type]),
   ].map(([access, name, type], i) => `@group(0) @binding(${i}) var<storage, ${access}> ${name}: ${type};`);
   const fields = Object.entries(numbers).map(([name, type]) => `${name}: ${type}`);
-  return `struct Numbers { ${fields.join(', ')} }
+  return `${subgroups ? 'enable subgroups;\n' : ''}struct Numbers { ${fields.join(', ')} }
 ${buffers.join('\n')}
 @group(0) @binding(${buffers.length}) var<uniform> n: Numbers;
 const SIZE = ${size}u;

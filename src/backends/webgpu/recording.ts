@@ -42,6 +42,10 @@ export class Recording implements Runner {
     return this.backend.device;
   }
 
+  get lanes(): number {
+    return this.backend.lanes;
+  }
+
   /** Number of commands. */
   get length(): number {
     return this.recorded.length;
@@ -91,7 +95,7 @@ export class Recording implements Runner {
       offsets.push(size);
       size += Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT;
     }
-    const buffer = device.createBuffer({size, usage: GPUBufferUsage.UNIFORM, mappedAtCreation: true});
+    const buffer = this.backend.createBuffer({size, usage: GPUBufferUsage.UNIFORM, mappedAtCreation: true});
     const bytes = new Uint8Array(buffer.getMappedRange());
     numbers.forEach((own, i) => bytes.set(new Uint8Array(own), offsets[i]));
     buffer.unmap();
@@ -111,7 +115,8 @@ export class Recording implements Runner {
 
   /** What was submitted still runs. */
   dispose(): void {
-    this.numbers?.destroy();
+    if (this.numbers) this.backend.destroyBuffer(this.numbers);
+    this.numbers = undefined;
     for (const {dataId} of this.scratch.values()) this.backend.disposeData(dataId);
     this.scratch.clear();
   }

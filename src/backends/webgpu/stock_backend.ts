@@ -13,12 +13,19 @@ export interface GpuEntry {
   resource?: GPUBuffer | null;
 }
 
+/** Bytes of buffers in use, and of those that are kept for later as well. */
+export interface GpuMemory {
+  numBytesInGPU: number;
+  numBytesAllocatedInGPU: number;
+  unreliable: boolean;
+}
+
 export interface StockBackend extends tf.KernelBackend {
   readonly device: GPUDevice;
   readonly queue: GPUQueue;
   readonly tensorMap: {get(dataId: object): GpuEntry; has(dataId: object): boolean};
   readonly bufferManager: {
-    acquireBuffer(size: number, usage: number): GPUBuffer;
+    acquireBuffer(size: number, usage: number, mappedAtCreation?: boolean, reuse?: boolean): GPUBuffer;
     numBytesUsed: number;
     numBytesAllocated: number;
   };
@@ -33,6 +40,8 @@ export interface StockBackend extends tf.KernelBackend {
   ensureCommandEncoderReady(): void;
   endComputePassEncoder(): void;
   submitQueue(): void;
+  recordAndSubmit(...args: unknown[]): void;
+  memory(): GpuMemory;
   uploadToGPU(dataId: object): void;
   tensorToBinding(tensor: tf.TensorInfo | null): object | null;
   makeTensorInfo(shape: number[], dtype: tf.DataType, values?: tf.TypedArray): tf.TensorInfo;

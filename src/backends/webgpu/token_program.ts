@@ -108,6 +108,9 @@ class GpuTokenProgram implements TokenProgram {
     const bytes = 4 * steps.length * rows;
     encoder.copyBufferToBuffer(backend.bufferOf(this.history), 0, reader.buffer, 0, bytes);
     backend.queue.submit([encoder.finish()]);
+    backend.counts.submissions++;
+    backend.counts.dispatches += steps.length * recording.length;
+    backend.counts.bytesRead += bytes;
     await backend.arrived(reader.buffer.mapAsync(GPUMapMode.READ, 0, bytes));
     const tokens = new Int32Array(reader.buffer.getMappedRange(0, bytes).slice(0));
     reader.buffer.unmap();
@@ -158,7 +161,7 @@ class GpuTokenProgram implements TokenProgram {
     let reader = this.readers.find(({busy}) => !busy);
     if (!reader) {
       const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
-      const buffer = this.backend.device.createBuffer({size: 4 * MOST_STEPS * this.rows, usage});
+      const buffer = this.backend.createBuffer({size: 4 * MOST_STEPS * this.rows, usage});
       this.readers.push((reader = {buffer, busy: false}));
     }
     reader.busy = true;
@@ -222,7 +225,7 @@ class GpuTokenProgram implements TokenProgram {
     if (this.disposed) return;
     this.disposed = true;
     this.forget();
-    for (const {buffer} of this.readers) buffer.destroy();
+    for (const {buffer} of this.readers) this.backend.destroyBuffer(buffer);
     for (const {dataId} of [this.next, this.history, ...(this.seen ? [this.seen] : [])]) {
       this.backend.disposeData(dataId);
     }

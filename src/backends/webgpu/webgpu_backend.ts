@@ -4,9 +4,10 @@
  * there was one, nothing more is computed or read.
  */
 import * as tf from '@tensorflow/tfjs';
-import {OutOfMemoryError, ValueError} from '../../base/errors';
+import {OutOfMemoryError, show, ValueError} from '../../base/errors';
+import {copySpeed} from './copy_speed';
 import {createPipeline, gridOf, numbersOf, type Program} from './program';
-import {type StockBackend, type StockBackendClass} from './stock_backend';
+import {type GpuMemory, type StockBackend, type StockBackendClass} from './stock_backend';
 
 /** A part of a tensor's buffer. Its first byte is at a multiple of 256. */
 export interface Part {
@@ -29,21 +30,41 @@ export interface Run {
 }
 
 /** Runs programs now, or records them to be run many times. */
-export type Runner = Pick<WebGpuBackend, 'device' | 'run' | 'empty' | 'changed'> & {disposeData(dataId: object): void};
+export type Runner = Pick<WebGpuBackend, 'device' | 'lanes' | 'run' | 'empty' | 'changed'> & {
+  disposeData(dataId: object): void;
+};
+
+/** What the backend has done since it was created. */
+export interface GpuCounts {
+  /** Programs, those of tfjs among them. */
+  dispatches: number;
+  submissions: number;
+  /** Bytes of results that were read. */
+  bytesRead: number;
+}
 
 export interface WebGpuBackend extends StockBackend {
   /** Tells it from tfjs' own, which has the same name. */
   readonly isGemma3WebGpu: true;
+  readonly info?: GPUAdapterInfo;
   /** Set once the device is lost, or has reported an error: what to throw. */
   readonly broken: Error | undefined;
   /** @throws if the device is lost, has reported an error, or was disposed of. */
   checkUsable(): void;
+  readonly counts: GpuCounts;
+  /** Invocations that exchange sums directly in products of single tokens, or 0: see `trial.ts`. */
+  lanes: number;
+  /** Bytes per second that a plain copy reads and writes: see `copy_speed.ts`. */
+  copySpeed(): Promise<number>;
   /** Records a program. Does nothing for 0 workgroups. */
   run(program: Program, run: Run): void;
   /** @param perStep for each tensor, whether its place in the buffer is given with the command. */
   pipelineOf(program: Program, perStep?: readonly boolean[]): GPUComputePipeline;
   /** The buffer of an operand, or the part of it. */
   bindingOf(operand: Operand): GPUBufferBinding;
+  /** A buffer that is not a tensor's. It belongs to the caller, who destroys it by {@link destroyBuffer}. */
+  createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer;
+  destroyBuffer(buffer: GPUBuffer): void;
   /** Submits what is recorded. */
   flush(): void;
   /** Waits for what the GPU computes. If it failed, the reason is thrown, not what followed from it. */
@@ -62,6 +83,18 @@ export interface WebGpuBackend extends StockBackend {
 
 const AGAIN = "Call await useBackend('webgpu'), then load the model again; or use another backend.";
 
+const ADVICE =
+  'Load the model with a dtype of fewer bits ("bfloat16", "int8", "int4"), use shorter inputs or a smaller `maxLength`, or ' +
+  'dispose of unused tensors. ' +
+  AGAIN;
+
+/** An error that the GPU reported. Of its message, which may quote whole programs, the first line is kept. */
+class GpuFault extends Error {
+  constructor(what: string, message: string) {
+    super(`${what}: ${message.trim().split('\n')[0]!.replace(/\.$/, '')}. ${AGAIN}`);
+  }
+}
+
 /** Values of tensors of int32 with at most this many are also kept on the host: ids and positions, which are checked. */
 const KEPT = 2 ** 16;
 /** Milliseconds within which a lost device says why, after a read has failed. */
@@ -75,7 +108,7 @@ interface Pool {
   numFreeBuffers: number;
   numBytesUsed: number;
   numBytesAllocated: number;
-  acquireBuffer(size: number, ...rest: unknown[]): GPUBuffer;
+  acquireBuffer(size: number, usage: number, mappedAtCreation?: boolean, reuse?: boolean): GPUBuffer;
 }
 
 /** The class, which extends that of the package that has been loaded. */
@@ -85,11 +118,26 @@ export function webGpuBackendClass(
   return class Gemma3WebGpuBackend extends Stock implements WebGpuBackend {
     readonly isGemma3WebGpu = true;
     broken: Error | undefined;
+    lanes = 0;
+    readonly counts: GpuCounts = {dispatches: 0, submissions: 0, bytesRead: 0};
     private readonly pipelines = new Map<string, GPUComputePipeline>();
+    /** The first error that came without being asked for. */
+    private unchecked: Error | undefined;
+    /** Answers of the GPU about calls that may have failed. */
+    private readonly checks = new Set<Promise<void>>();
+    /** Bytes of buffers that are not tensors'. */
+    private ownBytes = 0;
 
-    constructor(device: GPUDevice, info?: GPUAdapterInfo) {
+    constructor(
+      device: GPUDevice,
+      readonly info?: GPUAdapterInfo,
+    ) {
       super(device, info);
-      device.addEventListener('uncapturederror', event => this.fail(event.error));
+      device.addEventListener('uncapturederror', ({error}) => {
+        const {message} = error;
+        const memory = error.constructor.name === 'GPUOutOfMemoryError' || /out of memory/i.test(message);
+        this.fail(memory ? this.outOfMemory(0) : new GpuFault('The GPU reported an error', message));
+      });
       void device.lost.then(({reason, message}) => {
         if (reason === 'destroyed' && this.disposed) return;
         const why = message ? `${reason}, ${message.replace(/\.$/, '')}` : reason;
@@ -97,9 +145,10 @@ export function webGpuBackendClass(
       });
       const pool = this.pool;
       const {acquireBuffer} = pool;
-      pool.acquireBuffer = (size, ...rest) => {
-        if (size > device.limits.maxBufferSize) throw this.outOfMemory(size);
-        return acquireBuffer.call(pool, size, ...rest);
+      pool.acquireBuffer = (size, usage, mapped, reuse = true) => {
+        const acquire = () => acquireBuffer.call(pool, size, usage, mapped, reuse);
+        const known = reuse && pool.freeBuffers.get(`${size}_${usage}`)?.length;
+        return known ? acquire() : this.allocate(size, acquire);
       };
     }
 
@@ -108,18 +157,40 @@ export function webGpuBackendClass(
     }
 
     private outOfMemory(bytes: number): OutOfMemoryError {
-      const largest = this.device.limits.maxBufferSize;
-      const used = this.bufferManager.numBytesUsed;
-      return new OutOfMemoryError({bytes, used, limit: used, largest});
+      const used = this.bufferManager.numBytesUsed + this.ownBytes;
+      return new OutOfMemoryError({bytes, used, limit: used, largest: this.device.limits.maxBufferSize}, ADVICE);
     }
 
-    /** Only the first error counts: others follow from it. */
-    private fail(error: GPUError): void {
-      const {message} = error;
-      const memory = error.constructor.name === 'GPUOutOfMemoryError' || /out of memory/i.test(message);
-      this.broken ??= memory
-        ? this.outOfMemory(0)
-        : new Error(`The GPU reported an error: ${message.split('\n')[0]!.replace(/\.$/, '')}. ${AGAIN}`);
+    /** Creates a buffer. The GPU says later whether it has the memory. */
+    private allocate(bytes: number, create: () => GPUBuffer): GPUBuffer {
+      if (bytes > this.device.limits.maxBufferSize) throw this.outOfMemory(bytes);
+      this.device.pushErrorScope('out-of-memory');
+      try {
+        return create();
+      } catch (error) {
+        // A buffer that the host writes to is created at once.
+        throw error instanceof RangeError ? this.outOfMemory(bytes) : error;
+      } finally {
+        this.check(this.device.popErrorScope(), () => this.outOfMemory(bytes));
+      }
+    }
+
+    /** Remembers a check, so that nothing that depends on it is read before its answer is there. */
+    private check(answer: Promise<GPUError | null>, reason: (error: GPUError) => Error): void {
+      const check: Promise<void> = answer
+        .then(error => {
+          if (error) this.fail(reason(error), true);
+        })
+        // The device is lost: its own event says why.
+        .catch(() => {})
+        .finally(() => this.checks.delete(check));
+      this.checks.add(check);
+    }
+
+    /** Only the first error counts, since others follow from it; but what follows from a check may arrive before it. */
+    private fail(error: Error, checked = false): void {
+      if (!this.broken || (checked && this.broken === this.unchecked)) this.broken = error;
+      if (!checked) this.unchecked ??= error;
     }
 
     checkUsable(): void {
@@ -148,6 +219,7 @@ export function webGpuBackendClass(
       this.computePassEncoder.setBindGroup(0, group);
       this.computePassEncoder.dispatchWorkgroups(...gridOf(groups));
       this.dispatchCountInPass++;
+      this.counts.dispatches++;
       if (this.dispatchCountInPass < tf.env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE')) return;
       this.endComputePassEncoder();
       this.submitQueue();
@@ -165,9 +237,33 @@ export function webGpuBackendClass(
 
     pipelineOf(program: Program, perStep: readonly boolean[] = []): GPUComputePipeline {
       const key = perStep.includes(true) ? `${program.name}, steps ${perStep.map(Number).join('')}` : program.name;
-      let pipeline = this.pipelines.get(key);
-      if (!pipeline) this.pipelines.set(key, (pipeline = createPipeline(this.device, program, perStep)));
+      const known = this.pipelines.get(key);
+      if (known) return known;
+      // What is wrong with the program, and what the driver cannot do.
+      for (const filter of ['validation', 'internal'] as const) this.device.pushErrorScope(filter);
+      const pipeline = createPipeline(this.device, program, perStep);
+      for (let scope = 0; scope < 2; scope++) {
+        const what = `The GPU refused the program "${program.name}"`;
+        this.check(this.device.popErrorScope(), ({message}) => new GpuFault(what, message));
+      }
+      this.pipelines.set(key, pipeline);
       return pipeline;
+    }
+
+    createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer {
+      const {size} = descriptor;
+      const buffer = this.allocate(size, () => this.device.createBuffer(descriptor));
+      this.ownBytes += size;
+      return buffer;
+    }
+
+    destroyBuffer(buffer: GPUBuffer): void {
+      this.ownBytes -= buffer.size;
+      buffer.destroy();
+    }
+
+    copySpeed(): Promise<number> {
+      return copySpeed(this);
     }
 
     empty(shape: number[], dtype: 'float32' | 'int32' | 'bool' = 'float32'): tf.TensorInfo {
@@ -205,13 +301,29 @@ export function webGpuBackendClass(
       const binding = super.tensorToBinding(tensor) as {buffer?: GPUBuffer} | null;
       const most = this.device.limits.maxStorageBufferBindingSize;
       if (binding?.buffer && binding.buffer.size > most) {
-        throw new OutOfMemoryError({bytes: binding.buffer.size, used: 0, limit: most, largest: most});
+        throw new OutOfMemoryError({bytes: binding.buffer.size, used: 0, limit: most, largest: most}, ADVICE);
       }
       return binding;
     }
 
+    override recordAndSubmit(...args: unknown[]): void {
+      super.recordAndSubmit(...args);
+      this.counts.dispatches++;
+    }
+
+    override memory(): GpuMemory {
+      const {numBytesInGPU, numBytesAllocatedInGPU, unreliable} = super.memory();
+      const own = this.ownBytes;
+      return {
+        numBytesInGPU: numBytesInGPU + own,
+        numBytesAllocatedInGPU: numBytesAllocatedInGPU + own,
+        unreliable,
+      };
+    }
+
     override submitQueue(): void {
       super.submitQueue();
+      this.counts.submissions++;
       const {pool} = this;
       if (pool.numBytesAllocated - pool.numBytesUsed <= POOL) return;
       for (const [key, buffers] of pool.freeBuffers) {
@@ -228,14 +340,19 @@ export function webGpuBackendClass(
       const {values} = this.tensorMap.get(dataId);
       // What the host has written is right whatever the GPU did.
       if (values && this.tensorMap.get(dataId).resource == null) return values;
+      // A check may know the cause of an error that came before it.
+      if (this.broken) await Promise.all(this.checks);
       this.checkUsable();
-      return this.arrived(super.read(dataId));
+      const read = await this.arrived(super.read(dataId));
+      this.counts.bytesRead += (read as Partial<tf.TypedArray>).byteLength ?? 0;
+      return read;
     }
 
     async arrived<T>(values: Promise<T>): Promise<T> {
       try {
         const read = await values;
-        // Errors of what was computed before come at the latest with the values.
+        // Errors of what was computed before come at the latest with the values, and answers of checks at any time.
+        if (this.checks.size > 0) await Promise.all(this.checks);
         if (this.broken) throw this.broken;
         return read;
       } catch (error) {
@@ -252,6 +369,13 @@ export function webGpuBackendClass(
       const {values} = this.tensorMap.get(dataId);
       if (values) return values;
       this.checkUsable();
+      if (tf.getBackend() !== 'webgpu') {
+        throw new ValueError(
+          `Expected tensors of the backend ${show(tf.getBackend())}. Received: one that is on the backend "webgpu", whose ` +
+            "values arrive only later. Call await useBackend('webgpu') before the model is used again, or load the model " +
+            'again on this backend.',
+        );
+      }
       if (typeof OffscreenCanvas !== 'undefined') return super.readSync(dataId);
       throw new ValueError(
         'Expected a tensor on the backend "webgpu" to be read with `await tensor.data()` or `await tensor.array()`. ' +

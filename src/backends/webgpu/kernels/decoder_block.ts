@@ -1,37 +1,32 @@
-/** `Gemma3DecoderBlock`: one token per row through a whole decoder block, in seven programs. See `ops/fused_block.ts`. */
+/**
+ * `Gemma3DecoderBlock`: one token per row through a whole decoder block, in seven programs, and one more where a head sees
+ * so many keys that several workgroups share them. See `ops/fused_block.ts`.
+ */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type BlockAttrs, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type KernelMap} from '../../kernel_map';
 import {type Operand, type Runner, type WebGpuBackend} from '../webgpu_backend';
-import {attentionStep, MOST_FEATURES} from '../wgsl/attention';
+import {attentionStep, mergeParts} from '../wgsl/attention_step';
 import {gatedGelu} from '../wgsl/elementwise';
 import {MAT_VEC_ROWS, matVec} from '../wgsl/mat_vec';
 import {residual, rmsNorm} from '../wgsl/norms';
 import {blocksOf} from '../wgsl/weights';
+import {checkWidth} from './attention';
 import {kernel} from './kernel';
 import {isWhole, type Matrix, matVecVariant, matVecWorkgroups, multiply} from './products';
+import {Scratch} from './scratch';
 
 type Required = 'x' | 'keys' | 'values' | 'preAttention' | 'preFfw' | DenseName;
 type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
 
-/** Temporary tensors of a block. */
-class Scratch {
-  private readonly tensors: TensorInfo[] = [];
-  constructor(private readonly backend: Runner) {}
+/** Keys that one workgroup attends over; and the most workgroups for a head. */
+const KEYS_AT_ONCE = 512;
+const MOST_PARTS = 64;
 
-  add(tensor: TensorInfo): TensorInfo {
-    this.tensors.push(tensor);
-    return tensor;
-  }
-  empty(shape: number[]): TensorInfo {
-    return this.add(this.backend.empty(shape));
-  }
-  /** The memory is free once what was recorded has run. */
-  dispose(): void {
-    for (const {dataId} of this.tensors) this.backend.disposeData(dataId);
-  }
-}
+/** How many workgroups share the keys of a head, by the keys that it can see as long as the cache has this size. */
+const partsOfKeys = (capacity: number, window: number | null): number =>
+  Math.min(MOST_PARTS, Math.ceil(Math.min(capacity, window ?? capacity) / KEYS_AT_ONCE));
 
 /** Kernels of the same x, side by side in y; or the gates and their values, as gelu(gates) · values. */
 function project(
@@ -45,6 +40,7 @@ function project(
   const count = sizeOf(x.shape) / columns;
   const variant = {
     ...matVecVariant(
+      backend,
       matrices.map(({format}) => format),
       count,
       columns,
@@ -102,9 +98,7 @@ export function runBlock(
   const [batch, , hiddenDim] = x.shape as [number, number, number];
   const [, capacity, keyHeads, width] = keys.shape as [number, number, number, number];
   const {numQueryHeads: queryHeads, gateDim, epsilon} = attrs;
-  if (width > MOST_FEATURES) {
-    throw new Error(`Expected heads of at most ${MOST_FEATURES} features on the backend "webgpu". Received: ${width}.`);
-  }
+  checkWidth(width);
   const dense = (name: DenseName, rows: number, columns: number): Matrix => {
     const {packing, inner} = attrs.forms[name];
     return {tensor: inputs[name], format: packing?.format ?? 'float32', rows, columns, inner};
@@ -141,8 +135,11 @@ export function runBlock(
   const attended = scratch.empty([batch, queries]);
   const normed = inputs.queryNorm !== undefined && inputs.keyNorm !== undefined;
   const scales = normed ? [inputs.queryNorm!, inputs.keyNorm!] : [];
-  backend.run(attentionStep({normed}), {
-    tensors: [projected, angles, ...scales, keys, values, attended],
+  const parts = partsOfKeys(capacity, attrs.window);
+  const split = parts > 1;
+  const found = split ? scratch.empty([batch, queryHeads, parts, width + 2]) : attended;
+  backend.run(attentionStep({normed, split}), {
+    tensors: [projected, angles, ...scales, keys, values, found],
     numbers: {
       batch,
       length: 1,
@@ -154,10 +151,15 @@ export function runBlock(
       cap: attrs.logitSoftCap ?? 0,
       window: attrs.window ?? 2 ** 30,
       tables,
+      parts,
       epsilon,
     },
-    groups: batch * queryHeads,
+    groups: batch * queryHeads * parts,
   });
+  if (split) {
+    const heads = batch * queryHeads;
+    backend.run(mergeParts, {tensors: [found, attended], numbers: {heads, parts, width}, groups: heads});
+  }
   backend.changed(keys);
   backend.changed(values);
 

@@ -1,12 +1,10 @@
-/** Norms, rotary embedding, GELU, attention and the cache. */
-import * as tf from '@tensorflow/tfjs';
+/** Norms, rotary embedding, GELU and the cache, and their gradients. */
+import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
-import {type AttentionAttrs, attentionVisibility} from '../../../ops/attention';
 import {type CacheUpdateAttrs} from '../../../ops/cache_update';
 import {type KernelMap} from '../../kernel_map';
-import {attention, MOST_FEATURES} from '../wgsl/attention';
-import {cacheUpdate, gatedGelu, gelu, rotary} from '../wgsl/elementwise';
-import {rmsNorm} from '../wgsl/norms';
+import {cacheUpdate, gatedGelu, gelu, geluGradient, rotary} from '../wgsl/elementwise';
+import {layerNorm, normGradientScale, normGradientX, normStatistics, rmsNorm} from '../wgsl/norms';
 import {kernel} from './kernel';
 
 const rmsNormKernel = kernel<'x' | 'scale', {epsilon: number}>((backend, {x, scale}, {epsilon}) => {
@@ -16,6 +14,44 @@ const rmsNormKernel = kernel<'x' | 'scale', {epsilon: number}>((backend, {x, sca
   backend.run(rmsNorm, {tensors: [x, scale, y], numbers: {rows, columns, epsilon}, groups: columns ? rows : 0});
   return y;
 });
+
+/** Rows and columns of a norm over the last axis. */
+const normed = ({shape}: tf.TensorInfo) => {
+  const columns = shape.at(-1)!;
+  return {columns, rows: columns ? sizeOf(shape) / columns : 0};
+};
+
+const layerNormKernel = kernel<'x' | 'gamma' | 'beta', {epsilon: number}>((backend, inputs, {epsilon}) => {
+  const {x, gamma, beta} = inputs;
+  const y = backend.empty(x.shape);
+  const size = normed(x);
+  backend.run(layerNorm, {tensors: [x, gamma, beta, y], numbers: {...size, epsilon}, groups: size.rows});
+  return y;
+});
+
+/** @param name of the scale. */
+const normGradientXKernel = <Name extends 'scale' | 'gamma'>(name: Name) =>
+  kernel<'dy' | 'x' | Name, {epsilon: number}>((backend, inputs, {epsilon}) => {
+    const {dy, x, [name]: scale} = inputs;
+    const y = backend.empty(x.shape);
+    const size = normed(x);
+    const program = normGradientX({centred: name === 'gamma'});
+    backend.run(program, {tensors: [dy, x, scale, y], numbers: {...size, epsilon}, groups: size.rows});
+    return y;
+  });
+
+const normGradientScaleKernel = (centred: boolean) =>
+  kernel<'dy' | 'x', {epsilon: number}>((backend, {dy, x}, {epsilon}) => {
+    const size = normed(x);
+    const y = backend.empty([size.columns]);
+    const statistics = backend.empty([size.rows, 2]);
+    const groups = size.rows;
+    backend.run(normStatistics({centred}), {tensors: [x, statistics], numbers: {...size, epsilon}, groups});
+    const across = Math.ceil(size.columns / normGradientScale.size);
+    backend.run(normGradientScale, {tensors: [dy, x, statistics, y], numbers: size, groups: across});
+    backend.disposeData(statistics.dataId);
+    return y;
+  });
 
 const rotaryKernel = (direction: 1 | -1) =>
   kernel<'x' | 'cos' | 'sin'>((backend, {x, cos, sin}) => {
@@ -32,6 +68,14 @@ const geluKernel = kernel<'x'>((backend, {x}) => {
   const y = backend.empty(x.shape);
   const count = sizeOf(x.shape);
   backend.run(gelu, {tensors: [x, y], numbers: {count}, groups: Math.ceil(count / 64)});
+  return y;
+});
+
+const geluGradientKernel = kernel<'dy' | 'x', object, 'value'>((backend, {dy, x, value}) => {
+  const y = backend.empty(x.shape);
+  const count = sizeOf(x.shape);
+  const tensors = [dy, x, ...(value ? [value] : []), y];
+  backend.run(geluGradient({gated: !!value}), {tensors, numbers: {count}, groups: Math.ceil(count / 64)});
   return y;
 });
 
@@ -59,70 +103,17 @@ const cacheUpdateKernel = kernel<'cache' | 'update', CacheUpdateAttrs>((backend,
   return {dataId: cache.dataId, shape: cache.shape, dtype: cache.dtype};
 });
 
-type AttentionNames = 'q' | 'k' | 'v' | 'queryPositions' | 'keyPositions';
-type AttentionOptions = 'paddingMask' | 'queryImages' | 'keyImages' | 'attentionMask';
-
-/** Distances that a query sees to the left and right. */
-function reach({window, bidirectional}: AttentionAttrs): {left: number; right: number} {
-  if (window === null) return {left: 2 ** 30, right: 2 ** 30};
-  const right = bidirectional ? Math.floor(window / 2) : window - 1;
-  return {left: bidirectional ? window - right - 1 : window - 1, right};
-}
-
-/** Masks that the program does not read, as one that it does: boolean (1 or B, 1 or T, S). */
-const asMask = (inputs: Record<string, tf.TensorInfo>, attrs: AttentionAttrs): tf.Tensor =>
-  attentionVisibility(inputs as object as Parameters<typeof attentionVisibility>[0], attrs);
-
-/** Numbers of images of queries, then of keys, (B · T + B · S). */
-const joined = (queries: tf.TensorInfo, keys: tf.TensorInfo): tf.Tensor =>
-  tf.tidy(() => tf.concat([queries, keys].map(one => tf.reshape(one as tf.Tensor, [-1]))));
-
-const attentionKernel = kernel<AttentionNames, AttentionAttrs, AttentionOptions>((backend, inputs, attrs) => {
-  const {q, k, v, queryPositions, keyPositions, paddingMask, queryImages, keyImages, attentionMask} = inputs;
-  const [batch, length, queryHeads, width] = q.shape as [number, number, number, number];
-  const [, keys, keyHeads] = k.shape as [number, number, number, number];
-  if (width > MOST_FEATURES) {
-    throw new Error(`Expected heads of at most ${MOST_FEATURES} features on the backend "webgpu". Received: ${width}.`);
-  }
-  const y = backend.empty(q.shape);
-  const images = !!queryImages && !!keyImages && !attrs.bidirectional;
-  const padding = paddingMask !== undefined;
-  const mask = attentionMask ? asMask(inputs as Record<string, tf.TensorInfo>, attrs) : undefined;
-  const numbers = {
-    batch,
-    length,
-    keys,
-    queryHeads,
-    keyHeads,
-    width,
-    scale: attrs.scale,
-    cap: attrs.logitSoftCap ?? 0,
-    queryRows: queryPositions.shape[0]!,
-    keyRows: keyPositions.shape[0]!,
-    maskRows: mask?.shape[0] ?? 0,
-    maskLength: mask?.shape[1] ?? 0,
-    ...reach(attrs),
-    bidirectional: Number(attrs.bidirectional),
-  };
-  const groups = batch * length * queryHeads;
-  if (mask) {
-    backend.run(attention({padding: false, images: false, mask: true}), {tensors: [q, k, v, mask, y], numbers, groups});
-    mask.dispose();
-    return y;
-  }
-  const pictures = images ? joined(queryImages, keyImages) : undefined;
-  const tensors = [q, k, v, queryPositions, keyPositions, paddingMask, pictures, y].filter(one => one !== undefined);
-  backend.run(attention({padding, images, mask: false}), {tensors, numbers, groups});
-  pictures?.dispose();
-  return y;
-});
-
 export const layerKernels: KernelMap = {
   Gemma3RmsNorm: rmsNormKernel,
+  Gemma3RmsNormGradientX: normGradientXKernel('scale'),
+  Gemma3RmsNormGradientScale: normGradientScaleKernel(false),
+  Gemma3LayerNorm: layerNormKernel,
+  Gemma3LayerNormGradientX: normGradientXKernel('gamma'),
+  Gemma3LayerNormGradientGamma: normGradientScaleKernel(true),
   Gemma3Rotary: rotaryKernel(1),
   Gemma3RotaryGradient: rotaryKernel(-1),
   Gemma3Gelu: geluKernel,
+  Gemma3GeluGradient: geluGradientKernel,
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3CacheUpdate: cacheUpdateKernel,
-  Gemma3Attention: attentionKernel,
 };

@@ -59,11 +59,16 @@ function* partsOf(backend: Runner, matrix: Matrix): Generator<MatrixPart> {
 }
 
 /** The variant for a product of at most {@link MAT_VEC_ROWS} rows. */
-export function matVecVariant(formats: readonly WeightFormat[], count: number, columns: number): MatVecVariant {
+export function matVecVariant(
+  {lanes}: Pick<Runner, 'lanes'>,
+  formats: readonly WeightFormat[],
+  count: number,
+  columns: number,
+): MatVecVariant {
   let splits = 32;
   while (splits > 1 && splits > blocksOf(columns)) splits /= 2;
   const width = count > 4 ? 8 : count > 2 ? 4 : count;
-  return {formats, width, splits, whole: columns % 32 === 0};
+  return {formats, width, splits, whole: columns % 32 === 0, lanes};
 }
 
 /** Workgroups for the rows of a matrix. */
@@ -88,7 +93,7 @@ export function multiply(backend: Runner, x: TensorInfo, matrix: Matrix, place?:
     const numbers = {...to, columns, blocks: blocksOf(columns), count};
     const tensors = [x, w, y];
     if (count <= MAT_VEC_ROWS) {
-      const variant = matVecVariant([format], count, columns);
+      const variant = matVecVariant(backend, [format], count, columns);
       const more = {w0Rows: own, w0Inner: inner, epsilon: 0};
       backend.run(matVec(variant), {tensors, numbers: {...numbers, ...more}, groups: matVecWorkgroups(own, variant)});
     } else {

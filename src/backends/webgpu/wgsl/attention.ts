@@ -1,23 +1,27 @@
 /**
- * Attention of one query head at a time over keys in tiles, with a running softmax. A workgroup for each query and head:
- * invocations share the keys of a tile, and then the features of the result.
+ * Attention of a tile of queries of one head over keys in tiles, with a running softmax. Invocations share the keys of a
+ * tile, and then the features of the result; each key and value is read once for all queries of the tile.
  */
 import {type Program} from '../program';
 import {TANH} from './elementwise';
-import {TOTAL} from './norms';
 
-const SIZE = 64;
+export const SIZE = 64;
 
-/** What a program sees beside positions. */
+/** What a program sees. Without any of these, all keys. */
 export interface AttentionVariant {
+  /** Whether keys are seen by positions: of the past, in a window. */
+  positions: boolean;
   padding: boolean;
   images: boolean;
   /** A mask (1 or B, 1 or T, S) instead of all of these. */
   mask: boolean;
+  /** Queries of a tile, and the most features of a head: see {@link queryTile}. */
+  queries: number;
+  features: number;
 }
 
 /** Numbers of heads and features, and how they are seen. */
-const COMMON = {
+export const COMMON = {
   batch: 'u32',
   length: 'u32',
   keys: 'u32',
@@ -30,87 +34,26 @@ const COMMON = {
 
 /** The most features of a head: each invocation keeps its part of the result. */
 export const MOST_FEATURES = 512;
-const PARTS = MOST_FEATURES / SIZE;
 
-const capped = `${TANH}
+/** How many queries share the keys that are read, so that all fit into 16 KiB of shared memory. */
+export function queryTile(length: number, width: number): Pick<AttentionVariant, 'queries' | 'features'> {
+  const features = width <= 128 ? 128 : width <= 256 ? 256 : MOST_FEATURES;
+  if (length < 4) return {queries: 1, features};
+  return {queries: features === MOST_FEATURES ? 4 : 8, features};
+}
+
+export const CAPPED = `${TANH}
 fn cappedLogit(value: f32) -> f32 {
   if (n.cap == 0.0) { return value; }
   return n.cap * boundedTanh(value / n.cap);
 }`;
 
-const MEMORY = `${TOTAL}
-var<workgroup> query: array<f32, ${MOST_FEATURES}>;
-var<workgroup> weights: array<f32, SIZE>;
-var<workgroup> maxima: array<f32, SIZE>;
-fn largestOf(own: f32, lane: u32) -> f32 {
-  workgroupBarrier();
-  maxima[lane] = own;
-  for (var step = SIZE / 2u; step > 0u; step /= 2u) {
-    workgroupBarrier();
-    if (lane < step) { maxima[lane] = max(maxima[lane], maxima[lane + step]); }
+const seesBy = ({padding, images, mask, positions}: AttentionVariant): string => {
+  if (mask) {
+    return '  return seen[(select(0u, b, n.maskRows > 1u) * n.maskLength + select(0u, t, n.maskLength > 1u)) * n.keys + s] != 0;';
   }
-  workgroupBarrier();
-  return maxima[0];
-}
-const LOWEST = -3.0e38;`;
-
-/**
- * One tile: `seesKey` and the `logit` of the invocation's key, LOWEST if it is not seen. Results and their sum are scaled
- * to the largest logit so far.
- */
-const tile = (valueAt: string) => `
-    let peak = max(largest, largestOf(logit, lane));
-    let shrink = exp(largest - peak);
-    let weight = select(0.0, exp(logit - peak), seesKey);
-    weights[lane] = weight;
-    sum = sum * shrink + total(weight, lane);
-    largest = peak;
-    for (var p = 0u; p * SIZE < n.width; p++) {
-      let h = p * SIZE + lane;
-      if (h >= n.width) { break; }
-      var value = result[p] * shrink;
-      for (var i = 0u; i < inTile; i++) { value += weights[i] * ${valueAt}; }
-      result[p] = value;
-    }
-    workgroupBarrier();`;
-
-/** q (B, T, N, H), k and v (B, S, K, H) → y (B, T, N, H). A query that sees no key gives zeros. */
-export const attention = ({padding, images, mask}: AttentionVariant): Program => ({
-  name: `attention${padding ? ' padding' : ''}${images ? ' images' : ''}${mask ? ' mask' : ''}`,
-  size: SIZE,
-  reads: {
-    q: 'array<f32>',
-    k: 'array<f32>',
-    v: 'array<f32>',
-    ...(mask
-      ? {seen: 'array<i32>'}
-      : {
-          queryPositions: 'array<i32>',
-          keyPositions: 'array<i32>',
-          ...(padding ? {paddingMask: 'array<i32>'} : {}),
-          // Of two more buffers there is room only for one: images of queries, then of keys.
-          ...(images ? {imageNumbers: 'array<i32>'} : {}),
-        }),
-  },
-  writes: {y: 'array<f32>'},
-  numbers: {
-    ...COMMON,
-    // Sizes of axes along which masks and positions differ, or 0.
-    queryRows: 'u32',
-    keyRows: 'u32',
-    maskRows: 'u32',
-    maskLength: 'u32',
-    left: 'i32',
-    right: 'i32',
-    bidirectional: 'u32',
-  },
-  declarations: `${capped}
-${MEMORY}
-fn sees(b: u32, t: u32, s: u32) -> bool {
-${
-  mask
-    ? '  return seen[(select(0u, b, n.maskRows > 1u) * n.maskLength + select(0u, t, n.maskLength > 1u)) * n.keys + s] != 0;'
-    : `  let i = queryPositions[select(0u, b, n.queryRows > 1u) * n.length + t];
+  if (!positions) return '  return true;';
+  return `  let i = queryPositions[select(0u, b, n.queryRows > 1u) * n.length + t];
   let j = keyPositions[select(0u, b, n.keyRows > 1u) * n.keys + s];
   if (j < 0) { return false; }
   var order = n.bidirectional == 1u || i >= j;
@@ -127,128 +70,131 @@ ${
   if (n.bidirectional == 1u) { order = order && paddingMask[b * n.keys + t] != 0; }`
       : ''
   }
-  return order && i - j <= n.left && j - i <= n.right;`
-}
-}`,
-  body: `
-  if (group >= n.batch * n.length * n.queryHeads) { return; }
-  let head = group % n.queryHeads;
-  let t = (group / n.queryHeads) % n.length;
-  let b = group / (n.queryHeads * n.length);
-  let keyHead = head / (n.queryHeads / n.keyHeads);
-  for (var h = lane; h < n.width; h += SIZE) { query[h] = q[group * n.width + h] * n.scale; }
-  workgroupBarrier();
-  var result: array<f32, ${PARTS}>;
-  var largest = LOWEST;
-  var sum = 0.0;
-  for (var begin = 0u; begin < n.keys; begin += SIZE) {
-    let inTile = min(SIZE, n.keys - begin);
-    var logit = LOWEST;
-    let seesKey = lane < inTile && sees(b, t, begin + lane);
-    if (seesKey) {
-      let at = ((b * n.keys + begin + lane) * n.keyHeads + keyHead) * n.width;
-      var dot = 0.0;
-      for (var h = 0u; h < n.width; h++) { dot += query[h] * k[at + h]; }
-      logit = cappedLogit(dot);
-    }${tile('v[((b * n.keys + begin + i) * n.keyHeads + keyHead) * n.width + h]')}
-  }
-  for (var p = 0u; p * SIZE < n.width; p++) {
-    let h = p * SIZE + lane;
-    if (h < n.width) { y[group * n.width + h] = select(0.0, result[p] / sum, sum > 0.0); }
-  }`,
-});
+  return order && i - j <= n.left && j - i <= n.right;`;
+};
 
-/**
- * One new token for each row: queries, keys and values side by side, qkv (B, (N + 2 K) · H), are normed and turned, the
- * cache (B, capacity, K, H) gets the new key and value, and the query attends over it → y (B, N · H). `angles` has for
- * each row its position, −1 for a row without a token, then cosines (B, H/2) and sines.
- */
-export const attentionStep = ({normed}: {normed: boolean}): Program => ({
-  name: `attention_step${normed ? ' normed' : ''}`,
-  size: SIZE,
-  reads: {
-    qkv: 'array<f32>',
-    angles: 'array<f32>',
-    ...(normed ? {queryScale: 'array<f32>', keyScale: 'array<f32>'} : {}),
-  },
-  writes: {cachedKeys: 'array<f32>', cachedValues: 'array<f32>', y: 'array<f32>'},
-  numbers: {...COMMON, window: 'u32', tables: 'u32', epsilon: 'f32'},
-  declarations: `${capped}
-${MEMORY}
-var<workgroup> newKey: array<f32, ${MOST_FEATURES}>;
-fn inverseAt(first: u32, lane: u32) -> f32 {
-  ${
-    normed
-      ? `var square = 0.0;
-  for (var h = lane; h < n.width; h += SIZE) { square += qkv[first + h] * qkv[first + h]; }
-  return inverseSqrt(total(square, lane) / f32(n.width) + n.epsilon);`
-      : 'return 1.0;'
-  }
+/** q (B, T, N, H), k and v (B, S, K, H) → y (B, T, N, H). A query that sees no key gives zeros. */
+export function attention(variant: AttentionVariant): Program {
+  const {padding, images, mask, positions, queries, features} = variant;
+  const parts = Math.ceil(features / SIZE);
+  const each = `for (var m = 0u; m < ${queries}u; m++)`;
+  const what = [positions && 'positions', padding && 'padding', images && 'images', mask && 'mask'].filter(Boolean);
+  return {
+    name: ['attention', queries, features, ...what].join(' '),
+    size: SIZE,
+    reads: {
+      q: 'array<f32>',
+      k: 'array<f32>',
+      v: 'array<f32>',
+      ...(mask ? {seen: 'array<i32>'} : {}),
+      ...(positions && !mask ? {queryPositions: 'array<i32>', keyPositions: 'array<i32>'} : {}),
+      ...(padding ? {paddingMask: 'array<i32>'} : {}),
+      // Of two more buffers there is room only for one: images of queries, then of keys.
+      ...(images ? {imageNumbers: 'array<i32>'} : {}),
+    },
+    writes: {y: 'array<f32>'},
+    numbers: {
+      ...COMMON,
+      // Sizes of axes along which masks and positions differ, or 0.
+      queryRows: 'u32',
+      keyRows: 'u32',
+      maskRows: 'u32',
+      maskLength: 'u32',
+      left: 'i32',
+      right: 'i32',
+      bidirectional: 'u32',
+    },
+    declarations: `${CAPPED}
+const LOWEST = -3.0e38;
+var<workgroup> query: array<f32, ${queries * features}>;
+var<workgroup> weights: array<f32, ${queries * SIZE}>;
+var<workgroup> maxima: array<f32, ${queries * SIZE}>;
+fn sees(b: u32, t: u32, s: u32) -> bool {
+${seesBy(variant)}
 }`,
-  body: `
-  if (group >= n.batch * n.queryHeads) { return; }
+    body: `
+  let tiles = (n.length + ${queries - 1}u) / ${queries}u;
+  if (group >= n.batch * tiles * n.queryHeads) { return; }
   let head = group % n.queryHeads;
-  let b = group / n.queryHeads;
-  let shared_ = n.queryHeads / n.keyHeads;
-  let keyHead = head / shared_;
-  let half = n.width / 2u;
-  let position = i32(angles[b]);
-  if (position < 0) {
-    for (var h = lane; h < n.width; h += SIZE) { y[group * n.width + h] = 0.0; }
-    return;
-  }
-  let row = b * (n.queryHeads + 2u * n.keyHeads) * n.width;
-  let fromQuery = row + head * n.width;
-  let fromKey = row + (n.queryHeads + keyHead) * n.width;
-  let fromValue = row + (n.queryHeads + n.keyHeads + keyHead) * n.width;
-  let slot = ((b * n.keys + u32(position) % n.keys) * n.keyHeads + keyHead) * n.width;
-  let writes = head % shared_ == 0u;
-  let inverseQuery = inverseAt(fromQuery, lane) * n.scale;
-  let inverseKey = inverseAt(fromKey, lane);
-  let table = select(0u, b, n.tables > 1u);
-  for (var i = lane; i < half; i += SIZE) {
-    let c = angles[n.batch + table * half + i];
-    let s = angles[n.batch + (n.tables + table) * half + i];
-    let qa = qkv[fromQuery + i] * inverseQuery${normed ? ' * (1.0 + queryScale[i])' : ''};
-    let qb = qkv[fromQuery + half + i] * inverseQuery${normed ? ' * (1.0 + queryScale[half + i])' : ''};
-    query[i] = qa * c - qb * s;
-    query[half + i] = qb * c + qa * s;
-    let ka = qkv[fromKey + i] * inverseKey${normed ? ' * (1.0 + keyScale[i])' : ''};
-    let kb = qkv[fromKey + half + i] * inverseKey${normed ? ' * (1.0 + keyScale[half + i])' : ''};
-    newKey[i] = ka * c - kb * s;
-    newKey[half + i] = kb * c + ka * s;
-    if (writes) {
-      cachedKeys[slot + i] = newKey[i];
-      cachedKeys[slot + half + i] = newKey[half + i];
-      cachedValues[slot + i] = qkv[fromValue + i];
-      cachedValues[slot + half + i] = qkv[fromValue + half + i];
-    }
+  let first = ((group / n.queryHeads) % tiles) * ${queries}u;
+  let b = group / (n.queryHeads * tiles);
+  let inTile = min(${queries}u, n.length - first);
+  let keyHead = head / (n.queryHeads / n.keyHeads);
+  for (var i = lane; i < inTile * n.width; i += SIZE) {
+    let m = i / n.width;
+    let h = i % n.width;
+    query[m * ${features}u + h] = q[((b * n.length + first + m) * n.queryHeads + head) * n.width + h] * n.scale;
   }
   workgroupBarrier();
-  // The new token first: its slot cannot be read here, since another workgroup writes it now.
-  var own = 0.0;
-  for (var h = lane; h < n.width; h += SIZE) { own += query[h] * newKey[h]; }
-  var largest = cappedLogit(total(own, lane));
-  var sum = 1.0;
-  var result: array<f32, ${PARTS}>;
-  for (var p = 0u; p * SIZE < n.width; p++) {
-    if (p * SIZE + lane < n.width) { result[p] = qkv[fromValue + p * SIZE + lane]; }
+  var result = array<f32, ${queries * parts}>();
+  var largest = array<f32, ${queries}>();
+  // Each invocation sums the weights of its own keys.
+  var sums = array<f32, ${queries}>();
+  ${each} { largest[m] = LOWEST; }
+  for (var begin = 0u; begin < n.keys; begin += SIZE) {
+    let keysInTile = min(SIZE, n.keys - begin);
+    var seenBy = 0u;
+    if (lane < keysInTile) {
+      for (var m = 0u; m < inTile; m++) { seenBy |= select(0u, 1u << m, sees(b, first + m, begin + lane)); }
+    }
+    var logits = array<f32, ${queries}>();
+    if (seenBy != 0u) {
+      let at = ((b * n.keys + begin + lane) * n.keyHeads + keyHead) * n.width;
+      for (var h = 0u; h < n.width; h++) {
+        let key = k[at + h];
+        ${each} { logits[m] += query[m * ${features}u + h] * key; }
+      }
+    }
+    ${each} {
+      logits[m] = select(LOWEST, cappedLogit(logits[m]), (seenBy & (1u << m)) != 0u);
+      maxima[m * SIZE + lane] = logits[m];
+    }
+    for (var step = SIZE / 2u; step > 0u; step /= 2u) {
+      workgroupBarrier();
+      if (lane < step) {
+        ${each} { maxima[m * SIZE + lane] = max(maxima[m * SIZE + lane], maxima[m * SIZE + lane + step]); }
+      }
+    }
+    workgroupBarrier();
+    var seen_ = false;
+    ${each} {
+      seen_ = seen_ || maxima[m * SIZE] > LOWEST;
+      let peak = max(largest[m], maxima[m * SIZE]);
+      let shrink = exp(largest[m] - peak);
+      let weight = select(0.0, exp(logits[m] - peak), (seenBy & (1u << m)) != 0u);
+      weights[m * SIZE + lane] = weight;
+      sums[m] = sums[m] * shrink + weight;
+      largest[m] = peak;
+      for (var p = 0u; p < ${parts}u; p++) { result[m * ${parts}u + p] *= shrink; }
+    }
+    workgroupBarrier();
+    // Tiles that no query sees cost no values.
+    if (seen_) {
+      for (var p = 0u; p < ${parts}u; p++) {
+        let h = p * SIZE + lane;
+        if (h >= n.width) { break; }
+        for (var i = 0u; i < keysInTile; i++) {
+          let value = v[((b * n.keys + begin + i) * n.keyHeads + keyHead) * n.width + h];
+          ${each} { result[m * ${parts}u + p] += weights[m * SIZE + i] * value; }
+        }
+      }
+    }
+    workgroupBarrier();
   }
-  let before = min(u32(position), n.window - 1u);
-  let oldest = u32(position) - before;
-  for (var begin = 0u; begin < before; begin += SIZE) {
-    let inTile = min(SIZE, before - begin);
-    var logit = LOWEST;
-    let seesKey = lane < inTile;
-    if (seesKey) {
-      let at = ((b * n.keys + (oldest + begin + lane) % n.keys) * n.keyHeads + keyHead) * n.width;
-      var dot = 0.0;
-      for (var h = 0u; h < n.width; h++) { dot += query[h] * cachedKeys[at + h]; }
-      logit = cappedLogit(dot);
-    }${tile('cachedValues[((b * n.keys + (oldest + begin + i) % n.keys) * n.keyHeads + keyHead) * n.width + h]')}
+  ${each} { weights[m * SIZE + lane] = sums[m]; }
+  for (var step = SIZE / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (lane < step) { ${each} { weights[m * SIZE + lane] += weights[m * SIZE + lane + step]; } }
   }
-  for (var p = 0u; p * SIZE < n.width; p++) {
-    let h = p * SIZE + lane;
-    if (h < n.width) { y[group * n.width + h] = result[p] / sum; }
+  workgroupBarrier();
+  for (var m = 0u; m < inTile; m++) {
+    let sum = weights[m * SIZE];
+    for (var p = 0u; p < ${parts}u; p++) {
+      let h = p * SIZE + lane;
+      if (h >= n.width) { break; }
+      y[((b * n.length + first + m) * n.queryHeads + head) * n.width + h] =
+        select(0.0, result[m * ${parts}u + p] / sum, sum > 0.0);
+    }
   }`,
-});
+  };
+}

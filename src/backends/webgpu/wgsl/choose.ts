@@ -109,7 +109,7 @@ export const drawBest = ({sums}: {sums: boolean}): Program => ({
     picked[row] = -1;
     return;
   }
-  var weights: array<f32, ${MOST_DRAWN}>;
+  var weights = array<f32, ${MOST_DRAWN}>();
   var kept = n.k;
   var sum = 0.0;
   var enough = n.whole == 1u;

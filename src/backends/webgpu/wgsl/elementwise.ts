@@ -37,6 +37,40 @@ export const gatedGelu: Program = {
   if (index < n.count) { y[index] = gelu(gate[index]) * value[index]; }`,
 };
 
+/** The gradient of gelu(x), times the gated value if there is one: dy → y. */
+export const geluGradient = ({gated}: {gated: boolean}): Program => ({
+  name: `gelu_gradient${gated ? ' gated' : ''}`,
+  size: 64,
+  reads: {dy: 'array<f32>', x: 'array<f32>', ...(gated ? {value: 'array<f32>'} : {})},
+  writes: {y: 'array<f32>'},
+  numbers: {count: 'u32'},
+  declarations: TANH,
+  body: `
+  let index = group * SIZE + lane;
+  if (index >= n.count) { return; }
+  let a = x[index];
+  let t = boundedTanh(0.7978845608028654 * (a + 0.044715 * a * a * a));
+  let slope = 0.7978845608028654 * (1.0 + 0.134145 * a * a);
+  // Where t is ±1, the slope may be infinite.
+  let curved = select(a * (1.0 - t * t) * slope, 0.0, abs(t) == 1.0);
+  y[index] = dy[index]${gated ? ' * value[index]' : ''} * 0.5 * (1.0 + t + curved);`,
+});
+
+/** What follows a product, in place: y (rows, columns) + bias, then its GELU, or another tensor added to it. */
+export const finishDense = ({after}: {after: 'gelu' | 'add' | 'nothing'}): Program => ({
+  name: `finish_dense ${after}`,
+  size: 64,
+  reads: {bias: 'array<f32>', ...(after === 'add' ? {other: 'array<f32>'} : {})},
+  writes: {y: 'array<f32>'},
+  numbers: {count: 'u32', columns: 'u32'},
+  declarations: after === 'gelu' ? GELU : '',
+  body: `
+  let index = group * SIZE + lane;
+  if (index >= n.count) { return; }
+  let value = y[index] + bias[index % n.columns];
+  y[index] = ${{gelu: 'gelu(value)', add: 'value + other[index]', nothing: 'value'}[after]};`,
+});
+
 /** Turns pairs of features: x (batch, length, heads, 2 · half), tables (1 or batch, length, half) → y. */
 export const rotary: Program = {
   name: 'rotary',

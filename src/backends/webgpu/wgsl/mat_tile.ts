@@ -47,7 +47,7 @@ export const matTile = (format: WeightFormat): Program => ({
   let firstGroup = (group % n.across) * 8u;
   let first = (group / n.across) * 32u;
   if (first >= n.count) { return; }
-  var sums: array<vec4<f32>, 4>;
+  var sums = array<vec4<f32>, 4>();
   for (var block = 0u; block < n.blocks; block++) {
     // Each invocation reads eight columns of one row of x.
     let row = first + (lane >> 2u);
@@ -62,7 +62,7 @@ export const matTile = (format: WeightFormat): Program => ({
       let unit = firstGroup + (lane >> 3u);
       let half = lane & 1u;
       let t = (lane >> 1u) & 3u;
-      var values: array<vec4<f32>, 8>;
+      var values = array<vec4<f32>, 8>();
       if (8u * unit < n.wRows) { values = wColumns(unit, block, half, t); }
       for (var i = 0u; i < 8u; i++) { ws[16u * (8u * t + i) + 2u * (lane >> 3u) + half] = values[i]; }
     }${MULTIPLY}
@@ -99,7 +99,7 @@ export const matTileTransposed = (format: WeightFormat): Program => ({
   let firstBlock = (group % n.across) * 2u;
   let first = (group / n.across) * 32u;
   if (first >= n.count) { return; }
-  var sums: array<vec4<f32>, 4>;
+  var sums = array<vec4<f32>, 4>();
   for (var firstGroup = 0u; 8u * firstGroup < n.wRows; firstGroup += 4u) {
     let row = first + (lane >> 2u);
     for (var i = 0u; i < 8u; i++) {
@@ -114,7 +114,7 @@ export const matTileTransposed = (format: WeightFormat): Program => ({
       let half = (lane >> 3u) & 1u;
       let block = firstBlock + ((lane >> 2u) & 1u);
       let t = lane & 3u;
-      var values: array<vec4<f32>, 8>;
+      var values = array<vec4<f32>, 8>();
       if (8u * unit < n.wRows && block < n.blocks) {
         values = wColumns(unit, block, half, t);
       }

@@ -1,6 +1,7 @@
 /**
  * Products of a few rows of x with dense kernels: one, or several of the same x. Each invocation takes four rows of W and
- * every `splits`-th block of columns; the sums of a workgroup meet in shared memory, always in the same order.
+ * every `splits`-th block of columns; the sums of a workgroup meet in shared memory, always in the same order. On devices
+ * that can, neighbouring invocations exchange their sums first, without waiting for the whole workgroup.
  */
 import {type WeightFormat} from '../../../weights/dtype';
 import {type Program} from '../program';
@@ -22,6 +23,8 @@ export interface MatVecVariant {
   splits: number;
   /** Whether the columns are whole blocks. */
   whole: boolean;
+  /** Invocations that exchange sums directly: a power of two, or 0. */
+  lanes?: number;
   /** Whether x is normed first, with the scale of an RMS norm. */
   normed?: boolean;
   /** Whether y is gelu(x · W0ᵀ) · (x · W1ᵀ), instead of the products side by side. */
@@ -36,7 +39,7 @@ const namesOf = (formats: readonly unknown[]) => formats.map((_, i) => `w${i}`);
 /** One sum for each row of x, in `own`; the invocation with split 0 has the whole sum afterwards. */
 const product = (name: string) => `
   {
-    var own: array<vec4<f32>, WIDTH>;
+    var own = array<vec4<f32>, WIDTH>();
     if (8u * unit < n.${name}Rows) {
       for (var block = split; block < n.blocks; block += SPLITS) {
         for (var t = 0u; t < 4u; t++) {
@@ -51,14 +54,25 @@ const product = (name: string) => `
         }
       }
     }
-    for (var m = 0u; m < WIDTH; m++) { sums[m * SIZE + lane] = own[m]; }
-    for (var step = SPLITS / 2u; step > 0u; step /= 2u) {
+    for (var m = 0u; m < WIDTH; m++) { sums[m * SIZE + lane] = joined(own[m]); }
+    for (var step = SPLITS / 2u; step > 0u && 2u * step >= LANES; step /= 2u) {
       workgroupBarrier();
       if (split < step) {
         for (var m = 0u; m < WIDTH; m++) { sums[m * SIZE + lane] += sums[m * SIZE + lane + 2u * step]; }
       }
     }
   }`;
+
+/** The sum over the splits of `lanes` neighbouring invocations, which each of them has afterwards. */
+function joined(lanes: number, splits: number): string {
+  const masks: number[] = [];
+  for (let mask = 2; mask < Math.min(lanes, 2 * splits); mask *= 2) masks.push(mask);
+  const steps = masks.map(mask => `  sum += subgroupShuffleXor(sum, ${mask}u);\n`).join('');
+  return `fn joined(own: vec4<f32>) -> vec4<f32> {
+  var sum = own;
+${steps}  return sum;
+}`;
+}
 
 /** Stores what `value(m)` gives for four rows, beginning at row `first` of y. */
 const store = (name: string, value: string, first: string) => `
@@ -91,7 +105,8 @@ const INVERSES = `
  * x (count, columns) · Wᵀ → y (count, rows). Of several kernels, rows of y are those of all, one after another; `first`
  * is added to them.
  */
-export function matVec({formats, width, splits, whole, normed = false, gated = false}: MatVecVariant): Program {
+export function matVec(variant: MatVecVariant): Program {
+  const {formats, width, splits, whole, lanes = 0, normed = false, gated = false} = variant;
   const names = namesOf(formats);
   const per = matVecGroups({splits});
   const at = (vector: boolean) =>
@@ -113,7 +128,7 @@ export function matVec({formats, width, splits, whole, normed = false, gated = f
   const together = `
   let unit = group * ${per}u + lane / (2u * SPLITS);${product('w0')}
   workgroupBarrier();
-  var gates: array<vec4<f32>, WIDTH>;
+  var gates = array<vec4<f32>, WIDTH>();
   for (var m = 0u; m < WIDTH; m++) { gates[m] = sums[m * SIZE + lane]; }
   workgroupBarrier();${product('w1')}${store(
     'w0',
@@ -121,8 +136,9 @@ export function matVec({formats, width, splits, whole, normed = false, gated = f
     'n.first',
   )}`;
   return {
-    name: `mat_vec ${formats.join(' ')} ${width} ${splits}${whole ? '' : ' odd'}${normed ? ' normed' : ''}${gated ? ' gated' : ''}`,
+    name: `mat_vec ${formats.join(' ')} ${width} ${splits}${whole ? '' : ' odd'}${normed ? ' normed' : ''}${gated ? ' gated' : ''}${lanes ? ` lanes ${lanes}` : ''}`,
     size: SIZE,
+    subgroups: lanes > 0,
     reads: {
       x: whole ? 'array<vec4<f32>>' : 'array<f32>',
       ...(normed ? {scale: 'array<f32>'} : {}),
@@ -141,8 +157,10 @@ export function matVec({formats, width, splits, whole, normed = false, gated = f
     declarations: `${weightCode(Object.fromEntries(formats.map((format, i) => [`w${i}`, format])))}
 const WIDTH = ${width}u;
 const SPLITS = ${splits}u;
+const LANES = ${lanes}u;
 var<workgroup> sums: array<vec4<f32>, ${SIZE * width}>;
 ${normed ? `var<workgroup> squares: array<f32, ${SIZE}>;\nvar<workgroup> inverses: array<f32, ${width}>;` : ''}
+${joined(lanes, splits)}
 fn xNumber(row: u32, column: u32) -> f32 {
   if (column >= n.columns) { return 0.0; }
   let at = row * n.columns + column;

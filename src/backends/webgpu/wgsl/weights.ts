@@ -74,7 +74,7 @@ export const weightCode = (matrices: Readonly<Record<string, WeightFormat>>): st
     .map(
       ([name, format]) => `
 fn ${name}Columns(group: u32, block: u32, half: u32, t: u32) -> array<vec4<f32>, 8> {
-  var values: array<vec4<f32>, 8>;${BODIES[format](name)}
+  var values = array<vec4<f32>, 8>();${BODIES[format](name)}
   return values;
 }`,
     )
