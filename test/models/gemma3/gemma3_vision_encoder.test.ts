@@ -13,7 +13,7 @@ import {Gemma3VisionAttention, visionAttention} from '../../../src/models/gemma3
 import {Gemma3VisionAveragePooling, Gemma3VisionOutput} from '../../../src/models/gemma3/parts/vision_output';
 import {interleave} from '../../../src/ops/interleave';
 import {PackedWeight} from '../../../src/weights/packed_weight';
-import {disposeAfterEach, onEachBackend} from '../../support/backends';
+import {disposeAfterEach, onEveryBackend} from '../../support/backends';
 import {expectSameGradients} from '../../support/gradients';
 import {CASES, stored} from '../../support/vision_fixtures';
 
@@ -44,16 +44,16 @@ const SMALL = CASES.encoders[0]!;
 const randomImages = (samples: number, images: number, size = 8) =>
   tf.randomUniform([samples, images, size, size, 3], -1, 1, 'float32', 7);
 
-onEachBackend(() => {
+onEveryBackend(() => {
   disposeAfterEach();
 
-  test.each(CASES.encoders.map(c => [c.name, c] as const))('the encoder returns what KerasHub returns: %s', (_, c) => {
+  test.each(CASES.encoders.map(c => [c.name, c] as const))('the encoder returns what KerasHub returns: %s', async (_, c) => {
     const encoder = load(c);
     for (const run of c.runs) {
       const [images, output] = [stored(run.images), stored(run.output)];
       const before = tf.memory().numTensors;
       const y = encoder.call(images);
-      expect(y).toBeAllClose(output, {atol: 1e-5});
+      expect(await y.data()).toBeAllClose(await output.data(), {atol: 1e-5});
       y.dispose();
       expect(tf.memory().numTensors).toBe(before);
       expect(encoder.numVisionTokensPerImage).toBe(output.shape[1]);
@@ -64,15 +64,15 @@ onEachBackend(() => {
 
   test.each(CASES.interleave.map(c => [c.name, c] as const))(
     'Gemma3InterleaveEmbeddings returns what KerasHub returns: %s',
-    (_, c) => {
+    async (_, c) => {
       const layer = new Gemma3InterleaveEmbeddings({numVisionTokensPerImage: c.tokens});
       const [images, text, output] = [stored(c.images), stored(c.text), stored(c.output)];
       const indices = tf.tensor(c.indices.flat(), [text.shape[0]!, c.indices[0]!.length], 'int32');
-      const textBefore = text.arraySync();
+      const textBefore = await text.array();
       const before = tf.memory().numTensors;
       const y = layer.call([images, text, indices]);
-      expect(y).toBeAllClose(output, {atol: 0});
-      expect(text.arraySync()).toEqual(textBefore);
+      expect(await y.data()).toBeAllClose(await output.data(), {atol: 0});
+      expect(await text.array()).toEqual(textBefore);
       y.dispose();
       expect(tf.memory().numTensors).toBe(before);
       expect(text.isDisposed).toBe(false);
