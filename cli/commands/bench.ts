@@ -1,9 +1,9 @@
 /** `gemma3 bench`: measures how fast a preset loads and runs on this machine. */
 import {cpus} from 'node:os';
-import {setImmediate} from 'node:timers/promises';
 import {type Command} from 'commander';
 import type {BackendName, FromPresetOptions, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
+import {gpuReport, type GpuResult, startGpuMeter} from '../support/gpu_meter';
 import {type Io, printJson} from '../support/io';
 import {addHeaderOption, openingOf, type PresetOptions} from '../support/preset_options';
 import {
@@ -22,6 +22,7 @@ interface BenchOptions extends Pick<PresetOptions, 'header'> {
   backend: BackendName;
   dtype?: FromPresetOptions['dtype'];
   threads?: number;
+  software?: boolean;
   prompt: number;
   tokens: number;
   runs: number;
@@ -36,6 +37,7 @@ export function addBench(program: Command, io: Io, {backends}: Choices): void {
     .addOption(backendOption(backends))
     .addOption(dtypeOption())
     .addOption(threadsOption())
+    .option('--software', 'accept an adapter that computes on the CPU, for the backend webgpu')
     .option('--prompt <tokens>', 'length of the prompt', positiveInteger, 32)
     .option('--tokens <tokens>', 'number of tokens to generate', positiveInteger, 32)
     .option('--runs <number>', 'number of runs; the medians are shown', positiveInteger, 3)
@@ -44,6 +46,9 @@ export function addBench(program: Command, io: Io, {backends}: Choices): void {
     .addHelpText('after', '\nExample:\n  $ gemma3 bench --preset ./gemma3_270m --tokens 64\n')
     .action((options: BenchOptions) => {
       refuseThreads(options, message => command.error(`error: ${message}`));
+      if (options.software && options.backend !== 'webgpu') {
+        command.error("error: option '--software' has an effect only with '--backend webgpu'. Leave it out.");
+      }
       return bench(options, io);
     });
 }
@@ -58,39 +63,51 @@ async function timed<T>(work: () => Promise<T>): Promise<[T, number]> {
   return [result, (performance.now() - start) / 1000];
 }
 
-/** Generates tokens after a prompt. Returns the seconds of the prefill and the seconds per token. */
+interface Run {
+  /** Seconds until the first token, and for each later one. */
+  prefill: number;
+  decode: number;
+}
+
+/**
+ * Generates tokens after a prompt, by the model's own sampler or loop: what a caller of `generate` waits for.
+ *
+ * @param decoding called with the first token, and with the last one.
+ */
 async function run(
   lm: Gemma3CausalLM,
   prompt: number[],
   tokens: number,
   signal: AbortSignal,
-): Promise<[number, number]> {
-  const cache = lm.newCache(1, prompt.length + tokens);
-  const step = async (ids: number[]) => {
-    signal.throwIfAborted();
-    const logits = lm.nextLogits([ids], [ids.length], cache);
-    const [token] = await lm.sampler.sample(logits);
-    logits.dispose();
-    // Otherwise Node would deliver no signal before the last run.
-    await setImmediate();
-    return token!;
-  };
+  decoding: (what: 'begins' | 'ends') => void,
+): Promise<Run> {
+  const maxLength = prompt.length + tokens + 1;
+  const session = lm.startSession({maxLength});
+  const {sampler} = lm;
+  const request = {prompts: [{tokens: prompt}], maxLength, stopTokenIds: null, sampler, signal};
   try {
-    const [first, prefill] = await timed(() => step(prompt));
-    const [, decode] = await timed(async () => {
-      let token = first;
-      for (let i = 0; i < tokens; i++) token = await step([token]);
-    });
-    return [prefill, decode / tokens];
+    const start = performance.now();
+    let first = 0;
+    let count = 0;
+    for await (const _ of session.steps(request)) {
+      signal.throwIfAborted();
+      if (count++ > 0) continue;
+      first = performance.now();
+      decoding('begins');
+    }
+    const end = performance.now();
+    decoding('ends');
+    return {prefill: (first - start) / 1000, decode: (end - first) / 1000 / (count - 1)};
   } finally {
-    cache.dispose();
+    session.dispose();
   }
 }
 
 async function bench(options: BenchOptions, io: Io): Promise<void> {
   const {Gemma3CausalLM, useBackend} = await import('tfjs-gemma3');
   const before = megabytes();
-  const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
+  const {threads, software} = options;
+  const backend = await useBackend(options.backend, {...(threads && {threads}), ...(software && {software})});
   const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
   const [model, load] = await timed(() =>
     Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...openingOf(options), ...dtype, signal: io.signal}),
@@ -98,9 +115,14 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   const memory = megabytes();
   const size = model.backbone.config.vocabularySize;
   const prompt = Array.from({length: options.prompt}, (_, i) => (2 + 37 * i) % size);
-  const runs: [number, number][] = [];
+  const runs: Run[] = [];
+  let gpu: GpuResult | undefined;
   try {
-    for (let i = 0; i < options.runs; i++) runs.push(await run(model, prompt, options.tokens, io.signal));
+    const meter = await startGpuMeter(backend, model);
+    for (let i = 0; i < options.runs; i++) {
+      runs.push(await run(model, prompt, options.tokens, io.signal, what => meter?.[what]()));
+    }
+    gpu = await meter?.result(options.tokens, median(runs.map(({decode}) => decode)));
   } finally {
     model.dispose();
   }
@@ -113,10 +135,11 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
     weights: model.backbone.config.dtype,
     loadSeconds: load,
     promptTokens: options.prompt,
-    prefillSeconds: median(runs.map(([prefill]) => prefill)),
-    tokensPerSecond: 1 / median(runs.map(([, decode]) => decode)),
+    prefillSeconds: median(runs.map(({prefill}) => prefill)),
+    tokensPerSecond: 1 / median(runs.map(({decode}) => decode)),
     memoryMegabytes: memory,
     memoryBeforeMegabytes: before,
+    ...(gpu && {gpu}),
   };
   if (options.json) {
     printJson(io, result);
@@ -136,4 +159,5 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
       ],
     ]),
   );
+  if (gpu) io.stdout.write(gpuReport(gpu));
 }

@@ -1,0 +1,36 @@
+/** Small random models for scripts about the backend `webgpu`, and Dawn's null device, which computes nothing. */
+
+/** Uses a device that takes all commands and runs none, in Node: what is left is the time of JavaScript and of Dawn. */
+export async function useNullDevice() {
+  const {create, globals} = await import('webgpu');
+  Object.assign(globalThis, globals);
+  if (!globalThis.navigator) Object.defineProperty(globalThis, 'navigator', {value: {}, configurable: true});
+  Object.defineProperty(globalThis.navigator, 'gpu', {value: create(['backend=null']), configurable: true});
+}
+
+/** Narrow layers, and as many as the model of the given size has: what JavaScript does depends only on their number. */
+const SHAPES = {
+  small: {numLayers: 2, numQueryHeads: 2, numKeyValueHeads: 1, headDim: 8},
+  '270m': {numLayers: 18, numQueryHeads: 4, numKeyValueHeads: 1, headDim: 256},
+  '1b': {numLayers: 26, numQueryHeads: 4, numKeyValueHeads: 1, headDim: 256},
+  '4b': {numLayers: 34, numQueryHeads: 8, numKeyValueHeads: 4, headDim: 256},
+};
+
+export function narrowModel({Gemma3Backbone, Gemma3CausalLM}, shape, dtype) {
+  const backbone = new Gemma3Backbone({
+    vocabularySize: 512,
+    imageSize: null,
+    hiddenDim: 32,
+    intermediateDim: 32,
+    useQueryKeyNorm: true,
+    usePostFfwNorm: true,
+    usePostAttentionNorm: true,
+    useSlidingWindowAttention: true,
+    slidingWindowSize: 512,
+    dtype,
+    ...SHAPES[shape],
+  });
+  const lm = new Gemma3CausalLM({backbone});
+  backbone.dispose(); // the model still holds a reference
+  return lm;
+}

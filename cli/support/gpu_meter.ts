@@ -1,0 +1,84 @@
+/** What decoding costs on the backend `webgpu`: how much of the memory's speed it reaches, and what a token takes. */
+import type {Gemma3CausalLM} from 'tfjs-gemma3';
+import {table} from './format';
+
+/** The parts of the backend that are used here. */
+interface Gpu {
+  readonly counts: {readonly dispatches: number; readonly submissions: number; readonly bytesRead: number};
+  copySpeed(): Promise<number>;
+}
+
+export interface GpuResult {
+  /** Name, features and limits of the adapter. */
+  adapter: string;
+  /** Bytes of weights that a token reads. */
+  weightBytes: number;
+  /** Bytes of weights read in a second, bytes that a plain copy reads and writes in a second, and their ratio. */
+  bytesPerSecond: number;
+  copyBytesPerSecond: number;
+  shareOfCopy: number;
+  dispatchesPerToken: number;
+  submissionsPerToken: number;
+  bytesReadPerToken: number;
+}
+
+export interface GpuMeter {
+  begins(): void;
+  ends(): void;
+  /** The figures of the last run. */
+  result(tokens: number, secondsPerToken: number): Promise<GpuResult>;
+}
+
+/** Undefined on other backends. */
+export async function startGpuMeter(backend: string, {backbone}: Gemma3CausalLM): Promise<GpuMeter | undefined> {
+  if (backend !== 'webgpu') return undefined;
+  const {describeBackends, weights} = await import('tfjs-gemma3');
+  const tf = await import('@tensorflow/tfjs');
+  const gpu = tf.backend() as unknown as Gpu;
+  const adapter = (await describeBackends()).find(({name}) => name === backend)!.details;
+  const vision = new Set<object>(backbone.visionEncoder?.weights ?? []);
+  const weightBytes = backbone.weights
+    .filter(weight => !vision.has(weight))
+    .map(weight =>
+      weight instanceof weights.PackedWeight ? weight.bits.size : tf.util.sizeFromShape(weight.shape as number[]),
+    )
+    .reduce((sum, words) => sum + 4 * words, 0);
+  let start = {...gpu.counts};
+  let end = start;
+  return {
+    begins: () => void (start = {...gpu.counts}),
+    ends: () => void (end = {...gpu.counts}),
+    result: async (tokens, secondsPerToken) => {
+      const bytesPerSecond = weightBytes / secondsPerToken;
+      const copyBytesPerSecond = await gpu.copySpeed();
+      const each = (name: keyof Gpu['counts']) => (end[name] - start[name]) / tokens;
+      return {
+        adapter,
+        weightBytes,
+        bytesPerSecond,
+        copyBytesPerSecond,
+        shareOfCopy: bytesPerSecond / copyBytesPerSecond,
+        dispatchesPerToken: each('dispatches'),
+        submissionsPerToken: each('submissions'),
+        bytesReadPerToken: each('bytesRead'),
+      };
+    },
+  };
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
+
+export const gpuReport = (gpu: GpuResult): string =>
+  `${gpu.adapter}\n` +
+  table([
+    ['WEIGHTS/TOKEN', 'BANDWIDTH', 'PLAIN COPY', 'SHARE', 'DISPATCHES/TOKEN', 'SUBMISSIONS/TOKEN', 'BYTES READ/TOKEN'],
+    [
+      gigabytes(gpu.weightBytes),
+      `${gigabytes(gpu.bytesPerSecond)}/s`,
+      `${gigabytes(gpu.copyBytesPerSecond)}/s`,
+      `${(100 * gpu.shareOfCopy).toFixed(1)} %`,
+      gpu.dispatchesPerToken.toFixed(1),
+      gpu.submissionsPerToken.toFixed(2),
+      gpu.bytesReadPerToken.toFixed(1),
+    ],
+  ]);
