@@ -30,6 +30,8 @@ export async function pages() {
     format: 'esm',
     platform: 'browser',
     external: missing,
+    // This folder is a package of its own, in which the name of the one around it means nothing.
+    alias: {'tfjs-gemma3': `${root}dist/browser/index.js`},
     write: false,
     logLevel: 'error',
     tsconfigRaw: '{}',

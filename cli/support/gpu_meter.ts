@@ -66,16 +66,16 @@ export async function startGpuMeter(backend: string, {backbone}: Gemma3CausalLM)
   };
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
+const size = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
 
 export const gpuReport = (gpu: GpuResult): string =>
   `${gpu.adapter}\n` +
   table([
     ['WEIGHTS/TOKEN', 'BANDWIDTH', 'PLAIN COPY', 'SHARE', 'DISPATCHES/TOKEN', 'SUBMISSIONS/TOKEN', 'BYTES READ/TOKEN'],
     [
-      gigabytes(gpu.weightBytes),
-      `${gigabytes(gpu.bytesPerSecond)}/s`,
-      `${gigabytes(gpu.copyBytesPerSecond)}/s`,
+      size(gpu.weightBytes),
+      `${size(gpu.bytesPerSecond)}/s`,
+      `${size(gpu.copyBytesPerSecond)}/s`,
       `${(100 * gpu.shareOfCopy).toFixed(1)} %`,
       gpu.dispatchesPerToken.toFixed(1),
       gpu.submissionsPerToken.toFixed(2),
