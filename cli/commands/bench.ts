@@ -70,7 +70,7 @@ interface Run {
 }
 
 /**
- * Generates tokens after a prompt, by the model's own sampler or loop: what a caller of `generate` waits for.
+ * Generates tokens after a prompt, in the loop of `generate`: what its caller waits for.
  *
  * @param decoding called with the first token, and with the last one.
  */
@@ -81,26 +81,18 @@ async function run(
   signal: AbortSignal,
   decoding: (what: 'begins' | 'ends') => void,
 ): Promise<Run> {
-  const maxLength = prompt.length + tokens + 1;
-  const session = lm.startSession({maxLength});
-  const {sampler} = lm;
-  const request = {prompts: [{tokens: prompt}], maxLength, stopTokenIds: null, sampler, signal};
-  try {
-    const start = performance.now();
-    let first = 0;
-    let count = 0;
-    for await (const _ of session.steps(request)) {
-      signal.throwIfAborted();
-      if (count++ > 0) continue;
-      first = performance.now();
-      decoding('begins');
-    }
-    const end = performance.now();
-    decoding('ends');
-    return {prefill: (first - start) / 1000, decode: (end - first) / 1000 / (count - 1)};
-  } finally {
-    session.dispose();
+  const options = {maxLength: prompt.length + tokens + 1, stopTokenIds: null, signal};
+  const start = performance.now();
+  let first = 0;
+  let count = 0;
+  for await (const _ of lm.steps([{tokens: prompt}], options)) {
+    if (count++ > 0) continue;
+    first = performance.now();
+    decoding('begins');
   }
+  const end = performance.now();
+  decoding('ends');
+  return {prefill: (first - start) / 1000, decode: (end - first) / 1000 / (count - 1)};
 }
 
 async function bench(options: BenchOptions, io: Io): Promise<void> {

@@ -31,6 +31,7 @@ describe('gemma3', () => {
     [['embed', 'a', '--pooling', 'max'], /Allowed choices are last, mean/],
     [['embed', '-', '-'], /Pass one -/],
     [['bench', '--backend', 'cpu', '--threads', '2'], /'--threads' has no effect with '--backend cpu'/],
+    [['bench', '--backend', 'simd', '--software'], /'--software' has an effect only with '--backend webgpu'/],
     [['generate', 'a', '--backend', 'cpu', '--threads', '2'], /'--threads' has no effect with '--backend cpu'/],
     [['chat', '--backend', 'cpu', '--threads', '2'], /'--threads' has no effect with '--backend cpu'/],
   ])('exits with code 2 for %j', async (argv, text) => {

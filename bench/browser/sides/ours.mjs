@@ -1,5 +1,5 @@
 /** This package on its backend `webgpu`. */
-import {Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
+import {applyChatTemplate, Gemma3CausalLM, useBackend} from 'tfjs-gemma3';
 import {startGpuMeter} from '../../../cli/support/gpu_meter';
 
 export const name = 'tfjs-gemma3';
@@ -14,14 +14,17 @@ export async function open({preset, dtype, software, onProgress}) {
   return {
     what: `${dtype}, ${preset}`,
     async generate(prompt, tokens, onToken) {
-      let pieces = 0;
-      const options = {maxLength: lm.preprocessor.sequenceLength, maxNewTokens: tokens, stopTokenIds: null};
-      for await (const piece of lm.stream([{role: 'user', content: prompt}], {...options, sampler: 'greedy'})) {
-        if (pieces++ === 0) meter.begins();
-        onToken(piece);
+      const text = applyChatTemplate([{role: 'user', content: prompt}], {addGenerationPrompt: true});
+      const {tokens: rows} = await lm.preprocessor.promptTokens(text);
+      const options = {maxLength: rows[0].length + tokens, stopTokenIds: null, sampler: 'greedy'};
+      let count = 0;
+      for await (const step of lm.steps([{tokens: rows[0]}], options)) {
+        if (count === 0) meter.begins();
+        count += step.length;
+        onToken();
       }
       meter.ends();
-      return tokens;
+      return count;
     },
     facts: (tokens, secondsPerToken) => meter.result(tokens, secondsPerToken),
     close: () => lm.dispose(),

@@ -8,6 +8,7 @@ import {registerPacking} from '../../weights/packing';
 import {mergeKernels} from '../kernel_map';
 import {registerP8Kernels} from '../simd/packing/packing';
 import {isSoftware, requestDevice} from './adapter';
+import {copySpeed} from './copy_speed';
 import {attentionKernels} from './kernels/attention';
 import {decoderBlockKernels} from './kernels/decoder_block';
 import {layerKernels} from './kernels/layers';
@@ -67,6 +68,7 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
   const packer = await Packer.start();
   const device = await requestDevice(adapter);
   const backend = new (webGpuBackendClass(Stock))(device, adapter.info);
+  backend.copySpeed = () => copySpeed(backend);
   // In software it would take long, and every start of a test with it.
   if (!isSoftware(adapter)) await tryLanes(backend, lanesOf(device, adapter.info));
   void device.lost.then(() => packer.dispose());

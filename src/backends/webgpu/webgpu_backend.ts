@@ -5,7 +5,6 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import {OutOfMemoryError, show, ValueError} from '../../base/errors';
-import {copySpeed} from './copy_speed';
 import {createPipeline, gridOf, numbersOf, type Program} from './program';
 import {type GpuMemory, type StockBackend, type StockBackendClass} from './stock_backend';
 
@@ -55,7 +54,7 @@ export interface WebGpuBackend extends StockBackend {
   /** Invocations that exchange sums directly in products of single tokens, or 0: see `trial.ts`. */
   lanes: number;
   /** Bytes per second that a plain copy reads and writes: see `copy_speed.ts`. */
-  copySpeed(): Promise<number>;
+  copySpeed?: () => Promise<number>;
   /** Records a program. Does nothing for 0 workgroups. */
   run(program: Program, run: Run): void;
   /** @param perStep for each tensor, whether its place in the buffer is given with the command. */
@@ -119,6 +118,7 @@ export function webGpuBackendClass(
     readonly isGemma3WebGpu = true;
     broken: Error | undefined;
     lanes = 0;
+    copySpeed?: () => Promise<number>;
     readonly counts: GpuCounts = {dispatches: 0, submissions: 0, bytesRead: 0};
     private readonly pipelines = new Map<string, GPUComputePipeline>();
     /** The first error that came without being asked for. */
@@ -156,14 +156,18 @@ export function webGpuBackendClass(
       return this.bufferManager as unknown as Pool;
     }
 
-    private outOfMemory(bytes: number): OutOfMemoryError {
-      const used = this.bufferManager.numBytesUsed + this.ownBytes;
+    private get usedBytes(): number {
+      return this.bufferManager.numBytesUsed + this.ownBytes;
+    }
+
+    private outOfMemory(bytes: number, used = this.usedBytes): OutOfMemoryError {
       return new OutOfMemoryError({bytes, used, limit: used, largest: this.device.limits.maxBufferSize}, ADVICE);
     }
 
     /** Creates a buffer. The GPU says later whether it has the memory. */
     private allocate(bytes: number, create: () => GPUBuffer): GPUBuffer {
       if (bytes > this.device.limits.maxBufferSize) throw this.outOfMemory(bytes);
+      const used = this.usedBytes;
       this.device.pushErrorScope('out-of-memory');
       try {
         return create();
@@ -171,7 +175,7 @@ export function webGpuBackendClass(
         // A buffer that the host writes to is created at once.
         throw error instanceof RangeError ? this.outOfMemory(bytes) : error;
       } finally {
-        this.check(this.device.popErrorScope(), () => this.outOfMemory(bytes));
+        this.check(this.device.popErrorScope(), () => this.outOfMemory(bytes, used));
       }
     }
 
@@ -260,10 +264,6 @@ export function webGpuBackendClass(
     destroyBuffer(buffer: GPUBuffer): void {
       this.ownBytes -= buffer.size;
       buffer.destroy();
-    }
-
-    copySpeed(): Promise<number> {
-      return copySpeed(this);
     }
 
     empty(shape: number[], dtype: 'float32' | 'int32' | 'bool' = 'float32'): tf.TensorInfo {
