@@ -2,8 +2,10 @@
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, losses, optimizers, OutOfMemoryError, useBackend} from '../../src';
 import {KvCache} from '../../src/generation/kv_cache';
+import {Gemma3VisionEncoderLayer} from '../../src/models/gemma3/parts/vision_layers';
 import {beginFloat32} from '../../src/weights/float32_target';
 import {packingFor} from '../../src/weights/packing';
+import {normal} from '../support/random';
 import {smallModel} from '../support/small_model';
 import {describeWebGpu, gpuBackend, throwGpuErrors, useWebGpu} from '../support/webgpu';
 
@@ -71,6 +73,21 @@ describeWebGpu('when things go wrong on webgpu', () => {
     restore();
     expect(tf.memory().numTensors).toBe(before);
     expect(await five()).toEqual([5]);
+  });
+
+  test('images whose activations do not fit together are encoded one after another', async () => {
+    const layer = new Gemma3VisionEncoderLayer({numHeads: 2, intermediateDim: 32});
+    layer.build([null, 16, 8]);
+    const x = normal([3, 16, 8], 1);
+    const whole = layer.call(x);
+    // One image has 2,048 bytes of them, and all three have 1,536 bytes without them.
+    const restore = limit({maxStorageBufferBindingSize: 2100});
+    const parts = layer.call(x);
+    restore();
+    expect(await parts.data()).toBeAllClose(await whole.data(), 1e-6);
+    tf.dispose([x, whole, parts]);
+    layer.dispose();
+    await throwGpuErrors();
   });
 
   test('keys and values that do not fit are refused with the number of tokens that do', async () => {

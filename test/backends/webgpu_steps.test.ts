@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, type GenerateOptions, samplers} from '../../src';
 import {type StepsAhead} from '../../src/generation/decoder';
+import {type GpuCounts} from '../../src/backends/webgpu/webgpu_backend';
 import {smallModel, someTokens} from '../support/small_model';
 import {describeWebGpu, gpuBackend, throwGpuErrors, useWebGpu} from '../support/webgpu';
 
@@ -158,9 +159,9 @@ describeWebGpu('decoding steps on webgpu', () => {
       };
       return encoder;
     });
-    const each: (typeof counts)[] = [];
+    const each: (typeof counts & {own: GpuCounts})[] = [];
     for await (const _ of deep.stream('Hi', {stopTokenIds: null, maxNewTokens: 30})) {
-      each.push({...counts});
+      each.push({...counts, own: {...gpuBackend().counts}});
     }
     for (const spy of [...spies, encoders]) spy.mockRestore();
     deep.dispose();
@@ -175,6 +176,10 @@ describeWebGpu('decoding steps on webgpu', () => {
     expect(last.submit - warm.submit).toBeLessThanOrEqual(5);
     const steps = runs.slice(runs.length - (last.submit - warm.submit)).reduce((a, b) => a + b, 0);
     expect(last.bytes - warm.bytes).toBe(4 * steps);
+    // What `gemma3 bench` shows.
+    expect(last.own.bytesRead - warm.own.bytesRead).toBe(last.bytes - warm.bytes);
+    expect(last.own.submissions - warm.own.submissions).toBe(last.submit - warm.submit);
+    expect(last.own.dispatches - warm.own.dispatches).toBe(last.dispatches - warm.dispatches);
     // Seven for each of seven blocks; embedding, norm, head, two for the choice, one that notes it.
     expect((last.dispatches - warm.dispatches) / steps).toBe(7 * 7 + 6);
   });
