@@ -47,20 +47,23 @@ const randomImages = (samples: number, images: number, size = 8) =>
 onEveryBackend(() => {
   disposeAfterEach();
 
-  test.each(CASES.encoders.map(c => [c.name, c] as const))('the encoder returns what KerasHub returns: %s', async (_, c) => {
-    const encoder = load(c);
-    for (const run of c.runs) {
-      const [images, output] = [stored(run.images), stored(run.output)];
-      const before = tf.memory().numTensors;
-      const y = encoder.call(images);
-      expect(await y.data()).toBeAllClose(await output.data(), {atol: 1e-5});
-      y.dispose();
-      expect(tf.memory().numTensors).toBe(before);
-      expect(encoder.numVisionTokensPerImage).toBe(output.shape[1]);
-      expect(encoder.computeOutputShape(images.shape)).toEqual(output.shape);
-    }
-    encoder.dispose();
-  });
+  test.each(CASES.encoders.map(c => [c.name, c] as const))(
+    'the encoder returns what KerasHub returns: %s',
+    async (_, c) => {
+      const encoder = load(c);
+      for (const run of c.runs) {
+        const [images, output] = [stored(run.images), stored(run.output)];
+        const before = tf.memory().numTensors;
+        const y = encoder.call(images);
+        expect(await y.data()).toBeAllClose(await output.data(), {atol: 1e-5});
+        y.dispose();
+        expect(tf.memory().numTensors).toBe(before);
+        expect(encoder.numVisionTokensPerImage).toBe(output.shape[1]);
+        expect(encoder.computeOutputShape(images.shape)).toEqual(output.shape);
+      }
+      encoder.dispose();
+    },
+  );
 
   test.each(CASES.interleave.map(c => [c.name, c] as const))(
     'Gemma3InterleaveEmbeddings returns what KerasHub returns: %s',
