@@ -11,9 +11,9 @@ const ISOLATION = {'cross-origin-opener-policy': 'same-origin', 'cross-origin-em
 
 /**
  * Serves the files below `root`, and `pages` by path: their text, or {text, headers}. Pages under /isolated/ may share
- * memory. Any free port, unless one is given. → {address, close()}
+ * memory. → {address, close()}
  */
-export async function serve(root, pages = {}, port = 0) {
+export async function serve(root, pages = {}) {
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://localhost').pathname));
     if (path in pages) {
@@ -39,7 +39,7 @@ export async function serve(root, pages = {}, port = 0) {
     if (request.method === 'HEAD' || found.size === 0) response.end();
     else createReadStream(file, {start, end}).pipe(response);
   });
-  await new Promise(resolve => server.listen(port, '127.0.0.1', resolve));
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
   return {
     address: `http://127.0.0.1:${server.address().port}`,
     close: () => new Promise(resolve => server.close(resolve)),
