@@ -249,7 +249,10 @@ describe('headers of the user', () => {
     const large = await ranged.open(name === HF ? 'tokenizer.model' : 'model.weights.h5');
     for (const offset of [0, 500]) await large.readInto(offset, new Uint8Array(10));
     noLeaks();
-    const [wrong, advice] = [{headers: {authorization: 'Bearer no'}}, name === HF ? 'check that the token' : 'check that'];
+    const [wrong, advice] = [
+      {headers: {authorization: 'Bearer no'}},
+      name === HF ? 'check that the token' : 'check that',
+    ];
     await expect(downloadPreset(name, {...wrong, to: join(root, 'wrong')})).rejects.toThrow(advice);
   });
 

@@ -17,7 +17,13 @@ import {type FetchOptions} from '../../files/http_client';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {otherWeights} from '../../checkpoints/keras/on_demand';
 import {loadPresetWeights} from '../../checkpoints/load_weights';
-import {type CheckpointLike, refuseOpening, requestsOf, splitOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {
+  type CheckpointLike,
+  refuseOpening,
+  requestsOf,
+  splitOpening,
+  withCheckpoint,
+} from '../../checkpoints/open_checkpoint';
 import {type FileTarget} from '../../files/open_file';
 import {type PresetTarget} from '../../files/open_folder';
 import {type PresetLike} from '../../hub/open_preset';
@@ -373,7 +379,8 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
       const whole = overrides.visionEncoder === null ? build({}) : undefined;
       try {
         checkOverrides(config, backbone, stored.name);
-        const from = weights === undefined ? stored : await otherWeights(stored.name, weights, {...http, signal}, nameOnly);
+        const from =
+          weights === undefined ? stored : await otherWeights(stored.name, weights, {...http, signal}, nameOnly);
         await loadPresetWeights(backbone, from, {onProgress, signal, whole});
       } catch (error) {
         const reported =

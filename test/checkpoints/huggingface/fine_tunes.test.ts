@@ -9,7 +9,7 @@ import {openCheckpoint} from '../../../src/checkpoints/open_checkpoint';
 import {MemoryPreset} from '../../../src/files/memory';
 import {presets} from '../../../src/hub/registry';
 import {Gemma3CausalLM} from '../../../src/models/gemma3/gemma3_causal_lm';
-import {Gemma3Tokenizer} from '../../../src/models/gemma3/gemma3_tokenizer';
+import {type Gemma3Tokenizer} from '../../../src/models/gemma3/gemma3_tokenizer';
 import {applyChatTemplate} from '../../../src/tokenizers/chat_template';
 import {GEMMA_TEMPLATE} from '../../../src/tokenizers/gemma_template';
 import {fixtureBytes, fixtureJson, fixtureNames} from '../../support/fixtures';
@@ -191,7 +191,13 @@ describe('hf://google/medgemma-4b-it', () => {
     const hidden = lm.backbone.predict(inputs) as tf.Tensor;
     expect(hidden.dataSync()).toBeAllClose(expected.hidden, {atol: 1e-4, rtol: 1e-4});
     const picture = tf.fill([16, 16, 3], 200, 'int32');
-    const message = {role: 'user', content: [{type: 'image', image: picture}, {type: 'text', text: 'What is it?'}]};
+    const message = {
+      role: 'user',
+      content: [
+        {type: 'image', image: picture},
+        {type: 'text', text: 'What is it?'},
+      ],
+    };
     expect(typeof (await lm.generate([message] as never, {maxNewTokens: 3}))).toBe('string');
     tf.dispose([inputs, hidden, picture]);
     lm.dispose();
