@@ -234,6 +234,8 @@ export interface Store {
    * @param identity what tells versions of the file apart. Bytes of another version are forgotten.
    */
   openPartial(path: string, identity: string): Promise<PartialFile>;
+  /** Removes what is left at `path` of a file that was finished by a process that died while it did. */
+  removePartial(path: string): Promise<void>;
   /**
    * Waits until no other process holds the lock at `path`, and takes it. The lock of a process that has ended is taken
    * over.

@@ -1,5 +1,5 @@
 /** Downloads from local imitations of hubs. */
-import {existsSync, lstatSync, readdirSync, readFileSync, writeFileSync} from 'node:fs';
+import {existsSync, lstatSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {cachedPresets, removeCachedPreset, verifyCachedPresets} from '../../src/hub/cache';
 import {downloadPreset} from '../../src/hub/download_preset';
@@ -224,6 +224,17 @@ test('a GGUF file is a preset', async () => {
   const parts = ['b-00001-of-00002.gguf', 'b-00002-of-00002.gguf'];
   server.repositories['google/parts'] = Object.fromEntries([...parts, 'c.gguf'].map(path => [path, text(path)]));
   expect((await downloadPreset(`hf://google/parts/${parts[0]}`)).files).toEqual(parts);
+});
+
+test('what a process leaves that is killed between finishing and adding a file is cleaned up', async () => {
+  await downloadPreset(HF);
+  const place = join(repository(), 'snapshots', COMMIT, 'config.json');
+  const blob = realpathSync(place);
+  rmSync(place);
+  writeFileSync(`${blob}.part.ranges`, 'x\n0 5\n');
+  await downloadPreset(HF);
+  expectFiles(join(repository(), 'snapshots', COMMIT), {'config.json': HF_FILES['config.json']});
+  expect(existsSync(`${blob}.part.ranges`)).toBe(false);
 });
 
 describe('headers of the user', () => {

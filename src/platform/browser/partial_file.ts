@@ -172,3 +172,6 @@ export async function openPartial(path: string, identity: string): Promise<Parti
   if (!isSame) await file.clear();
   return file;
 }
+
+/** The folder of the parts is that of the finished file: nothing is left over. */
+export async function removePartial(): Promise<void> {}

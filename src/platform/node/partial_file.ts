@@ -143,3 +143,7 @@ export async function openPartial(path: string, identity: string): Promise<Parti
     return new NodePartialFile(path, identity, file, journal, stored, noted);
   });
 }
+
+export async function removePartial(path: string): Promise<void> {
+  for (const left of [path, journalOf(path)]) await rm(left, {force: true});
+}
