@@ -214,7 +214,8 @@ async function list(): Promise<CachedModel[]> {
 async function remove({name}: CachedModel): Promise<void> {
   const shelf = new KaggleShelf(handleOf(name));
   // The mark first: without it, a folder that is only half removed does not count.
-  for (const path of [shelf.mark, shelf.marks, shelf.record, shelf.folder, shelf.partials]) await store.remove(path);
+  const {mark, marks, record, folder, partials, lock} = shelf;
+  for (const path of [mark, marks, record, folder, partials, lock]) await store.remove(path);
   await store.removeEmpty(`${variationFolder(shelf.handle)}/.complete`, kaggleCache());
 }
 
