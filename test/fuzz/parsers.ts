@@ -281,6 +281,16 @@ const presetJson: Parser = {
   limit: size => 64 * size + 2 ** 26,
 };
 
+/** What models, vocabularies and templates are made of the metadata of a file. */
+const ggufModel: Parser = {
+  name: 'gguf model',
+  seeds: seeds('gguf', ['bare.gguf', 'embedding.gguf', 'text_q4_0.gguf']),
+  damage: damagedBytes,
+  read: async ({name}, bytes) => readPreset(guardedPreset(new Map([[name, bytes]])), name),
+  budget: 300,
+  limit: size => 64 * size + 2 ** 26,
+};
+
 const images: Parser = {
   name: 'images',
   seeds: [
@@ -300,6 +310,7 @@ const images: Parser = {
 /** To add one, add a line here. */
 export const parsers: readonly Parser[] = [
   gguf,
+  ggufModel,
   safetensors,
   hdf5,
   zip,

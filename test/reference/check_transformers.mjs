@@ -6,7 +6,13 @@
  */
 import {readFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
-import {applyChatTemplate, convertPreset, Gemma3CausalLM, Gemma3TextEmbedder, useBackend} from '../../dist/node/index.js';
+import {
+  applyChatTemplate,
+  convertPreset,
+  Gemma3CausalLM,
+  Gemma3TextEmbedder,
+  useBackend,
+} from '../../dist/node/index.js';
 
 /** Ids of a prompt, and the logits after its last token. */
 async function logitsOf(lm, prompt, sequenceLength) {
