@@ -124,6 +124,31 @@ describe('hf://google/functiongemma-270m-it', () => {
     lm.dispose();
   });
 
+  test('loads as transformers 5 saves it, with tokenizer.json alone', async () => {
+    const json = fixtureJson<{
+      model: {vocab: Record<string, number>};
+      added_tokens: {id: number; content: string}[];
+    }>('huggingface/shards/tokenizer.json');
+    const renamed = new Map<number, string>(ADDED);
+    json.model.vocab = Object.fromEntries(
+      Object.entries(json.model.vocab).map(([text, id]) => [renamed.get(id) ?? text, id]),
+    );
+    const kept = json.added_tokens.filter(({id}) => !renamed.has(id));
+    json.added_tokens = [...kept, ...ADDED.map(([id, content]) => ({...kept[0]!, id, content}))];
+    const {'tokenizer.model': _, 'added_tokens.json': __, ...files} = functionGemma();
+    const settings = {backend: 'tokenizers', sfr_token: '<start_function_response>', tokenizer_class: 'GemmaTokenizer'};
+    server.repositories['google/functiongemma-270m-it'] = {
+      ...files,
+      'tokenizer.json': encode(json),
+      'tokenizer_config.json': encode(settings),
+    };
+    const lm = await Gemma3CausalLM.fromPreset(NAME);
+    expect(warn).not.toHaveBeenCalled();
+    expectFunctions(lm.preprocessor!.tokenizer as Gemma3Tokenizer);
+    expect(lm.stopTokenIds).toEqual([1, 19, RESPONSE]);
+    lm.dispose();
+  });
+
   test('its chat template is not run: conversations are written as those of Gemma, with a warning', async () => {
     const lm = await Gemma3CausalLM.fromPreset(NAME);
     const question = {role: 'user', content: 'the river'} as const;
