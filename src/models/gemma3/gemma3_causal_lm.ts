@@ -5,7 +5,7 @@ import {describeNotA, show, ValueError} from '../../base/errors';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_demand';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
-import {type CheckpointLike, refuseVisionFile, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, refuseOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {type ImageTokens, type NewTokens, type StepsAhead} from '../../generation/decoder';
 import {checked, finish, Pace} from '../../generation/turns';
@@ -366,7 +366,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     };
     const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
     if (registered && loading.loadWeights === false) {
-      await refuseVisionFile(preset, opening);
+      await refuseOpening(preset, opening);
       return around(await load(preset), rest.preprocessor ?? null);
     }
     return withCheckpoint(
