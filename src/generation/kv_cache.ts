@@ -204,6 +204,7 @@ export class KvCache {
   /**
    * `extend` for the caches of several blocks, with one kernel. If it fails, none of them has changed.
    *
+   * @internal
    * @throws ValueError as `append`.
    */
   static extendAll<T, Caches extends readonly KvCache[]>(
@@ -226,7 +227,7 @@ export class KvCache {
    *
    * @throws ValueError as `append`.
    */
-  extendBy(counts: readonly number[]): Slots {
+  extendBy(counts: readonly number[]): {keys: tf.Tensor4D; values: tf.Tensor4D} {
     this.check(counts.length, Math.max(...counts), counts);
     this.reserve(counts);
     this.advance(counts);

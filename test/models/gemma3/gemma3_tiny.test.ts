@@ -20,7 +20,8 @@ onEveryBackend(({fast}) => {
 
   test('answers single prompts as KerasHub', async () => {
     // Where that takes long, some of them: the batch has all.
-    for (const {prompt, text} of cases.filter((_, i) => fast || i % 8 === 0)) expect(await lm.generate(prompt, {maxLength})).toBe(text);
+    for (const {prompt, text} of cases.filter((_, i) => fast || i % 8 === 0))
+      expect(await lm.generate(prompt, {maxLength})).toBe(text);
   });
 
   test('answers all prompts in one batch as KerasHub', async () => {
