@@ -66,7 +66,7 @@ describe('with a model', () => {
     const values = await converted.data();
     converted.dispose();
     const shown = Array.from(data).filter((_, i) => i % 4 !== 3);
-    expect(shown).toEqual(Array.from(values, value => Math.round((value + 1) / converter.scale!)));
+    expect(shown).toEqual(Array.from(values, value => Math.round((value + 1) / (converter.scale as number))));
     expect(Array.from(data).filter((_, i) => i % 4 === 3)).toEqual(Array(64 * 64).fill(255));
     await expect(lm.previewImage(new Blob(['text']))).rejects.toThrow('Expected');
   });
