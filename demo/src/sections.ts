@@ -18,7 +18,8 @@ export function showSections(): void {
   const first = namedBy(location.hash) ?? panels[0]!;
   show(first);
   addEventListener('hashchange', () => {
-    const panel = namedBy(location.hash);
+    const panel = location.hash === '' ? panels[0] : namedBy(location.hash);
+    // Such as that of the link that skips to the content.
     if (!panel) return;
     show(panel);
     scrollTo(0, 0);

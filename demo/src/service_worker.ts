@@ -27,7 +27,11 @@ function withHeaders(response: Response): Response {
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
   const empty = response.status === 204 || response.status === 304;
-  return new Response(empty ? null : response.body, {status: response.status, statusText: response.statusText, headers});
+  return new Response(empty ? null : response.body, {
+    status: response.status,
+    statusText: response.statusText,
+    headers,
+  });
 }
 
 /** Stores what is not stored yet. */
@@ -41,7 +45,9 @@ async function keep(): Promise<void> {
 
 async function removeOlder(): Promise<void> {
   const names = await caches.keys();
-  await Promise.all(names.filter(name => name.startsWith('gemma3-demo-') && name !== NAME).map(name => caches.delete(name)));
+  await Promise.all(
+    names.filter(name => name.startsWith('gemma3-demo-') && name !== NAME).map(name => caches.delete(name)),
+  );
 }
 
 async function answer(request: Request, isPage: boolean): Promise<Response> {

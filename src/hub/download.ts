@@ -65,6 +65,7 @@ export async function downloadFiles(
   try {
     const missing: RemoteFile[] = [];
     for (const file of files) if (!(await shelf.has(file))) missing.push(file);
+    if (missing.length > 0) await shelf.begin?.();
     const received = await fetchAll(model, files, missing, lock.lost, settings);
     if (missing.length > 0 || isAll) await shelf.finish(files, isAll);
     return received;

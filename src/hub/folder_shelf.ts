@@ -54,6 +54,11 @@ export class FolderShelf implements Shelf {
     );
   }
 
+  async begin(): Promise<void> {
+    if ((await store.readText(this.record)) !== undefined) return;
+    await writeRecord(this.record, {name: this.name, complete: false, files: {}});
+  }
+
   async add(file: RemoteFile): Promise<void> {
     await addToRecord(this.record, file, this.name);
   }

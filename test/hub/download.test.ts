@@ -254,6 +254,21 @@ describe('web addresses', () => {
   });
 });
 
+test('an unfinished download from a web address is listed, and removed', async () => {
+  const web = await serveFiles({'preset/config.json': text('{}'), 'preset/model.weights.h5': randomBytes(90_000, 1)});
+  const name = `${web.address}/preset`;
+  try {
+    const stop = new AbortController();
+    const onProgress = () => stop.abort('stopped');
+    await expect(downloadPreset(name, {signal: stop.signal, onProgress})).rejects.toBe('stopped');
+    expect(await cachedPresets()).toEqual([expect.objectContaining({name, complete: false})]);
+    await removeCachedPreset(name);
+    expect(await cachedPresets()).toEqual([]);
+  } finally {
+    await web.close();
+  }
+});
+
 test('a file at a web address, also one of several parts, is kept and opened without requests', async () => {
   const parts = [1, 2].map(i => `split-0000${i}-of-00002.gguf`);
   const files = Object.fromEntries(['one.gguf', ...parts].map((name, i) => [`models/${name}`, randomBytes(90_000, i)]));

@@ -1,4 +1,4 @@
-/** What the page remembers: conversations, and downloads that have not ended. */
+/** What the page remembers: conversations and downloads. */
 import {type DBSchema, type IDBPDatabase, openDB} from 'idb';
 
 export interface Message {
@@ -19,15 +19,17 @@ export interface Conversation {
   messages: Message[];
 }
 
-/** A download that was begun. The bytes that have arrived are in the package's own cache. */
-export interface Unfinished {
+/** A download that was begun here. The bytes that have arrived are in the package's own cache. */
+export interface Download {
+  /** As it was asked for. */
   address: string;
   dtype: string;
+  done: boolean;
 }
 
 interface Schema extends DBSchema {
   conversations: {key: string; value: Conversation; indexes: {changed: number}};
-  downloads: {key: string; value: Unfinished};
+  downloads: {key: string; value: Download};
 }
 
 let opened: Promise<IDBPDatabase<Schema>> | undefined;
@@ -70,11 +72,11 @@ export async function removeConversation(id: string): Promise<void> {
   tellOthers({conversation: id});
 }
 
-export async function unfinishedDownloads(): Promise<Unfinished[]> {
+export async function knownDownloads(): Promise<Download[]> {
   return (await database()).getAll('downloads');
 }
 
-export async function rememberDownload(download: Unfinished): Promise<void> {
+export async function rememberDownload(download: Download): Promise<void> {
   await (await database()).put('downloads', download);
 }
 

@@ -12,7 +12,9 @@ export async function takePicture(): Promise<File | undefined> {
   take.disabled = true;
   dialog.showModal();
   let stream: MediaStream | undefined;
-  const closed = new Promise<undefined>(resolve => dialog.addEventListener('close', () => resolve(undefined), {once: true}));
+  const closed = new Promise<undefined>(resolve =>
+    dialog.addEventListener('close', () => resolve(undefined), {once: true}),
+  );
   byId('camera-cancel').onclick = () => dialog.close();
   const taken = new Promise<File>(resolve => (take.onclick = () => void shot(video).then(resolve)));
   try {

@@ -17,7 +17,8 @@ const titleOf = (text: string): string => {
 };
 
 const empty = (system: string): Conversation => ({
-  id: crypto.randomUUID(),
+  // Pages that are not from https have no randomUUID.
+  id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`,
   title: 'New conversation',
   changed: Date.now(),
   system,
@@ -93,7 +94,11 @@ export class Conversations {
         const select = h('button', {type: 'button', className: 'title', onclick: () => this.open(conversation)}, title);
         if (id === this.current.id) select.setAttribute('aria-current', 'true');
         const label = `Delete ${title}`;
-        const remove = h('button', {type: 'button', className: 'quiet', 'aria-label': label, onclick: () => void this.remove(id)}, '×');
+        const remove = h(
+          'button',
+          {type: 'button', className: 'quiet', 'aria-label': label, onclick: () => void this.remove(id)},
+          '×',
+        );
         return h('li', {}, select, remove);
       }),
     );

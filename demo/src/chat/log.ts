@@ -61,26 +61,39 @@ export class Log {
     const body = h('div', {className: 'body'});
     if (isUser) body.append(h('p', {className: 'plain'}, text));
     else body.append(render(text));
-    const row = h('div', {className: 'actions'}, copyButton('Copy', () => text));
+    const row = h(
+      'div',
+      {className: 'actions'},
+      copyButton('Copy', () => text),
+    );
     if (isUser && !busy) {
-      row.append(h('button', {type: 'button', className: 'quiet', onclick: () => this.edit(article, index, text)}, 'Edit'));
+      row.append(
+        h('button', {type: 'button', className: 'quiet', onclick: () => this.edit(article, index, text)}, 'Edit'),
+      );
     }
     if (!isUser && index === count - 1 && !busy) {
-      row.append(h('button', {type: 'button', className: 'quiet', onclick: () => this.actions.again()}, 'Answer again'));
+      row.append(
+        h('button', {type: 'button', className: 'quiet', onclick: () => this.actions.again()}, 'Answer again'),
+      );
     }
     const article = h(
       'article',
       {className: `message ${role}`},
       h('h3', {}, isUser ? 'You' : 'Gemma'),
-      pictures.length > 0 && h('div', {className: 'pictures'}, ...pictures.map((one, i) => pictureView(lm, one, i + 1))),
+      pictures.length > 0 &&
+        h('div', {className: 'pictures'}, ...pictures.map((one, i) => pictureView(lm, one, i + 1))),
       body,
-      h('footer', {}, numbers && h('span', {className: 'note'}, numbersOf(numbers)), row),
+      h('footer', {}, row, numbers && h('span', {className: 'note'}, numbersOf(numbers))),
     );
     return article;
   }
 
   private edit(article: HTMLElement, index: number, text: string): void {
-    const field = h('textarea', {value: text, rows: Math.min(8, text.split('\n').length + 1), 'aria-label': 'Edit the message'});
+    const field = h('textarea', {
+      value: text,
+      rows: Math.min(8, text.split('\n').length + 1),
+      'aria-label': 'Edit the message',
+    });
     const before = [...article.childNodes];
     const cancel = () => {
       article.replaceChildren(...before);
@@ -96,7 +109,12 @@ export class Log {
         },
       },
       field,
-      h('div', {className: 'row'}, h('button', {type: 'button', onclick: cancel}, 'Cancel'), h('button', {className: 'primary'}, 'Send again')),
+      h(
+        'div',
+        {className: 'row'},
+        h('button', {type: 'button', onclick: cancel}, 'Cancel'),
+        h('button', {className: 'primary'}, 'Send again'),
+      ),
     );
     field.onkeydown = event => {
       if (event.key === 'Escape') cancel();
@@ -112,7 +130,9 @@ export class Log {
   /** Adds an answer that is still being written. */
   begin(): void {
     const body = h('div', {className: 'body'}, h('p', {className: 'waiting'}, '…'));
-    this.box.append(h('article', {className: 'message assistant', 'aria-busy': 'true'}, h('h3', {}, 'Gemma'), body, h('footer')));
+    this.box.append(
+      h('article', {className: 'message assistant', 'aria-busy': 'true'}, h('h3', {}, 'Gemma'), body, h('footer')),
+    );
     this.streaming = {body, text: '', frame: 0};
     this.toEnd(true);
   }

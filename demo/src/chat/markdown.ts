@@ -3,8 +3,7 @@ import DOMPurify from 'dompurify';
 import {Marked} from 'marked';
 import {h} from '../base/dom';
 
-const escape = (text: string): string =>
-  text.replace(/[&<>"']/g, sign => `&#${sign.charCodeAt(0)};`);
+const escape = (text: string): string => text.replace(/[&<>"']/g, sign => `&#${sign.charCodeAt(0)};`);
 
 const marked = new Marked({
   gfm: true,
@@ -21,7 +20,7 @@ const TAGS =
   'p br hr strong em del code pre ul ol li blockquote h1 h2 h3 h4 h5 h6 table thead tbody tr th td a input'.split(' ');
 
 DOMPurify.addHook('afterSanitizeAttributes', element => {
-  if (element.tagName !== 'A') return;
+  if (!element.hasAttribute('href')) return;
   element.setAttribute('target', '_blank');
   element.setAttribute('rel', 'noopener noreferrer');
 });
@@ -58,7 +57,10 @@ export function render(text: string): DocumentFragment {
     block.tabIndex = 0;
     const box = h('div', {className: 'code'});
     block.replaceWith(box);
-    box.append(block, copyButton('Copy', () => block.textContent));
+    box.append(
+      block,
+      copyButton('Copy', () => block.textContent),
+    );
   }
   for (const table of fragment.querySelectorAll('table')) {
     const box = h('div', {className: 'scroll', tabIndex: 0});

@@ -113,7 +113,9 @@ export async function showChat(engine: Engine): Promise<void> {
   function takeBack(question: Message): void {
     conversations.current.messages = conversations.current.messages.filter(message => message !== question);
     field.value ||= question.text;
-    const files = (question.pictures ?? []).map((blob, i) => (blob instanceof File ? blob : new File([blob], `picture ${i + 1}`)));
+    const files = (question.pictures ?? []).map((blob, i) =>
+      blob instanceof File ? blob : new File([blob], `picture ${i + 1}`),
+    );
     attachments.add(files);
   }
 

@@ -103,7 +103,11 @@ export class Attachments {
           byId('question').focus();
         };
         const label = `Remove ${file.name || `picture ${i + 1}`}`;
-        const button = h('button', {type: 'button', className: 'quiet remove', 'aria-label': label, onclick: remove}, '×');
+        const button = h(
+          'button',
+          {type: 'button', className: 'quiet remove', 'aria-label': label, onclick: remove},
+          '×',
+        );
         return h('li', {}, pictureView(this.engine.model?.lm, file, i + 1), button);
       }),
     );

@@ -53,7 +53,10 @@ export class Talk {
     const text = this.textOf(id, system, earlier, maxLength);
     if (this.told?.lm !== lm || this.told.text !== text) {
       await this.end();
-      const history = earlier.map(({role, ...rest}) => ({role, content: role === 'user' ? contentOf({role, ...rest}) : rest.text}));
+      const history = earlier.map(({role, ...rest}) => ({
+        role,
+        content: role === 'user' ? contentOf({role, ...rest}) : rest.text,
+      }));
       this.chat = await lm.startChat({
         ...(system.trim() && {system}),
         ...(history.length > 0 && {history}),
@@ -73,7 +76,12 @@ export class Talk {
       if (!signal.aborted) throw error;
     }
     const {finishReason = 'aborted', usage} = stream.ending ?? {};
-    const numbers = {tokens: usage?.newTokens ?? 0, seconds: first ? (performance.now() - first) / 1000 : 0, reason: finishReason, by};
+    const numbers = {
+      tokens: usage?.newTokens ?? 0,
+      seconds: first ? (performance.now() - first) / 1000 : 0,
+      reason: finishReason,
+      by,
+    };
     if (answer !== '') {
       this.told = {lm, text: this.textOf(id, system, [...messages, {role: 'assistant', text: answer}], maxLength)};
     }

@@ -33,7 +33,8 @@ export class Engine {
   readonly backends = new Value<readonly WorkerBackend[]>([]);
   readonly tuned = new Value<Tuned | undefined>(undefined);
   private worker = startWorker();
-  private backend: Backend = 'auto';
+  /** The backend that a person has chosen. */
+  readonly backend = new Value<Backend>('auto');
   private last: {source: Source; dtype: Dtype | undefined} = {source: TINY, dtype: undefined};
   /** Counts loads: an older one may not end as the newest. */
   private turn = 0;
@@ -49,19 +50,18 @@ export class Engine {
   }
 
   /** Loads a model in place of the one in use, whose memory is freed before. Never throws: `phase` says how it went. */
-  async load(source: Source, dtype?: Dtype, signal?: AbortSignal): Promise<void> {
+  async load(source: Source, dtype?: Dtype): Promise<void> {
     const turn = ++this.turn;
     const before = this.model;
     this.last = {source, dtype};
     hideTrouble();
     this.phase.set({kind: 'loading', source});
-    await this.forgetTuned();
+    await this.setTuned(undefined);
     try {
       await before?.lm.dispose().catch(() => {});
       await this.useBackend();
       const lm = await this.worker.loadCausalLM(source.preset, {
         ...(dtype && {dtype}),
-        ...(signal && {signal}),
         ...(source.kept ? {offline: true} : source.headers && {headers: source.headers}),
         onProgress: progress => turn === this.turn && this.phase.set({kind: 'loading', source, ...progress}),
         onDownload: ({file, loaded, total}) =>
@@ -87,7 +87,7 @@ export class Engine {
 
   /** Moves the model to another backend. */
   async moveTo(backend: Backend): Promise<void> {
-    this.backend = backend;
+    this.backend.set(backend);
     await this.restart();
   }
 
@@ -113,12 +113,8 @@ export class Engine {
     return true;
   }
 
-  private async forgetTuned(): Promise<void> {
-    await this.setTuned(undefined);
-  }
-
   private async useBackend(): Promise<void> {
-    const {backend} = this;
+    const backend = this.backend.get();
     if (backend === 'auto') await this.worker.useBackend();
     else if (backend === 'webgpu') await this.worker.useBackend('webgpu', {software: true});
     else await this.worker.useBackend(backend);
@@ -133,10 +129,6 @@ export class Engine {
 
   private fail(error: unknown): void {
     const {source, dtype} = this.last;
-    if (error instanceof DOMException && error.name === 'AbortError') {
-      void this.load(TINY);
-      return;
-    }
     this.tuned.set(undefined);
     this.phase.set({kind: 'failed', source});
     const kind = kindOf(error);
@@ -147,7 +139,7 @@ export class Engine {
         ways.push({label: `Load as ${smaller}`, run: () => void this.restart(smaller)});
       }
     }
-    if (this.backend !== 'auto') ways.push({label: 'Choose the backend', run: () => void this.moveTo('auto')});
+    if (this.backend.get() !== 'auto') ways.push({label: 'Choose the backend', run: () => void this.moveTo('auto')});
     if (source !== TINY) ways.push({label: 'Use gemma3_tiny', run: () => void this.restart(undefined, TINY)});
     showTrouble(TITLES[kind], messageOf(error), ways);
   }

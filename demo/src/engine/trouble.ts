@@ -38,7 +38,13 @@ export function showTrouble(title: string, detail: string, ways: readonly WayOn[
     }, label),
   ); // prettier-ignore
   byId('trouble').replaceChildren(
-    h('div', {className: 'trouble'}, h('strong', {}, title), h('p', {}, detail), h('div', {className: 'row'}, ...buttons)),
+    h(
+      'div',
+      {className: 'trouble'},
+      h('strong', {}, title),
+      h('p', {}, detail),
+      h('div', {className: 'row'}, ...buttons),
+    ),
   );
 }
 

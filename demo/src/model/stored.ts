@@ -1,6 +1,6 @@
 /** The models that are kept in this browser. */
-import {byId, h} from '../base/dom';
-import {forgetDownload, onChangeElsewhere, tellOthers, unfinishedDownloads} from '../base/database';
+import {announce, byId, h} from '../base/dom';
+import {forgetDownload, onChangeElsewhere, tellOthers, knownDownloads} from '../base/database';
 import {formatBytes, messageOf} from '../base/format';
 import {type Engine} from '../engine/engine';
 import {keptSource, type Source} from '../engine/sources';
@@ -8,32 +8,55 @@ import {withWorker} from '../engine/worker';
 
 interface Entry {
   address: string;
+  /** Its name in the cache. */
+  name: string;
   bytes: number;
   complete: boolean;
-  dtype: string | undefined;
+  dtype: string;
 }
 
+/** Whether an address is of a model in the cache, or of a file or a revision of it. */
+const isOf = (address: string, name: string): boolean =>
+  address === name || (/^[/@]/.test(address.slice(name.length)) && address.startsWith(name));
+
+/** What is in the cache, by the addresses that were asked for, and what was begun and is not there. */
 async function entries(): Promise<Entry[]> {
-  const [models, unfinished] = await Promise.all([
-    withWorker(worker => worker.cachedPresets()),
-    unfinishedDownloads(),
-  ]);
-  const dtypes = new Map(unfinished.map(({address, dtype}) => [address, dtype]));
-  const stored = models.map(({name, bytes, complete}) => {
-    const begun = [...dtypes.keys()].find(address => address === name || name.startsWith(`${address}@`));
-    return {address: name, bytes, complete: complete && begun === undefined, dtype: begun && dtypes.get(begun)};
+  const [models, downloads] = await Promise.all([withWorker(worker => worker.cachedPresets()), knownDownloads()]);
+  const stored = models.flatMap(({name, bytes, complete}) => {
+    const own = downloads.filter(({address}) => isOf(address, name));
+    const all = own.length > 0 ? own : [{address: name, dtype: 'bfloat16', done: true}];
+    return all.map(({address, dtype, done}) => ({address, name, bytes, complete: complete && done, dtype}));
   });
-  const missing = unfinished.filter(({address}) => !models.some(({name}) => name.startsWith(address)));
-  return [...stored, ...missing.map(({address, dtype}) => ({address, bytes: 0, complete: false, dtype}))];
+  const missing = downloads.filter(({address}) => !models.some(({name}) => isOf(address, name)));
+  return [
+    ...stored,
+    ...missing
+      .filter(({done}) => !done)
+      .map(({address, dtype}) => ({address, name: address, bytes: 0, complete: false, dtype})),
+  ];
 }
 
 async function showSpace(): Promise<void> {
   const {usage = 0, quota} = await navigator.storage.estimate();
   const kept = await navigator.storage.persisted();
   byId('stored-note').textContent =
-    (quota === undefined ? '' : `This page uses ${formatBytes(usage)} of ${formatBytes(quota)} that the browser gives it. `) +
+    (quota === undefined
+      ? ''
+      : `This page uses ${formatBytes(usage)} of ${formatBytes(quota)} that the browser gives it. `) +
     (kept ? 'The browser keeps them.' : 'The browser may remove them when space runs out.');
   byId('persist').hidden = kept;
+}
+
+/** Removes a model from the cache, as far as it is there, and forgets the downloads of it. */
+export async function removeStored(name: string, address: string): Promise<void> {
+  for (const known of await knownDownloads()) {
+    if (known.address === address || isOf(known.address, name)) await forgetDownload(known.address);
+  }
+  await withWorker(async worker => {
+    const found = (await worker.cachedPresets()).find(model => isOf(address, model.name));
+    if (found) await worker.removeCachedPreset(found.name);
+  });
+  tellOthers({models: true});
 }
 
 /**
@@ -48,21 +71,19 @@ export function showStored(
 ): () => Promise<void> {
   const list = byId('stored');
 
-  async function remove(address: string): Promise<void> {
+  async function remove({name, address}: Entry): Promise<void> {
     const used = engine.model?.source;
     try {
-      await forgetDownload(address);
-      await withWorker(worker => worker.removeCachedPreset(address));
-      tellOthers({models: true});
+      await removeStored(name, address);
+      announce(used?.address === address ? 'Deleted. The model in use stays in memory.' : 'Deleted.');
     } catch (error) {
-      byId('stored-note').textContent = messageOf(error);
+      announce(messageOf(error));
     }
-    // Its weights are in memory: it goes on until another one is loaded.
-    if (used?.address === address) byId('stored-note').textContent = 'The model in use stays in memory.';
     await refresh();
   }
 
-  const item = ({address, bytes, complete, dtype}: Entry) => {
+  const item = (entry: Entry) => {
+    const {address, bytes, complete, dtype} = entry;
     const {label} = keptSource(address);
     const button = (text: string, run: () => void) =>
       h('button', {type: 'button', className: 'quiet', onclick: run, 'aria-label': `${text} ${label}`}, text);
@@ -70,8 +91,8 @@ export function showStored(
       'li',
       {},
       h('span', {className: 'grow'}, label, h('span', {className: 'note'}, complete ? formatBytes(bytes) : `unfinished, ${formatBytes(bytes)}`)),
-      complete ? button('Use', () => look(keptSource(address))) : button('Resume', () => resume(address, dtype ?? 'bfloat16')),
-      button('Delete', () => void remove(address)),
+      complete ? button('Use', () => look(keptSource(address))) : button('Resume', () => resume(address, dtype)),
+      button('Delete', () => void remove(entry)),
     ); // prettier-ignore
   };
 

@@ -1,10 +1,11 @@
 /** A download into the browser's own files: progress by file and bytes, pause, and on after a reload. */
 import {announce, byId, h} from '../base/dom';
-import {forgetDownload, rememberDownload, tellOthers} from '../base/database';
+import {rememberDownload, tellOthers} from '../base/database';
 import {formatBytes, formatTime, messageOf, percent} from '../base/format';
 import {type Dtype, type Engine} from '../engine/engine';
 import {keptSource, type Source} from '../engine/sources';
 import {withWorker} from '../engine/worker';
+import {removeStored} from './stored';
 
 interface FileProgress {
   loaded: number;
@@ -43,50 +44,59 @@ export class Transfer {
     byId('transfer-cancel').onclick = () => void this.cancel();
   }
 
-  private running = false;
+  /** The download that is running, until it has stopped. */
+  private running: Promise<void> | undefined;
 
   /** Downloads what is missing, and loads the model from its copy. Continues what was begun before. */
   async start(source: Source, dtype: Dtype): Promise<void> {
-    if (this.running) this.stop.abort('pause');
-    const address = source.address!;
-    const stop = (this.stop = new AbortController());
+    await this.end('pause');
+    this.stop = new AbortController();
     this.current = {source, dtype};
-    this.running = true;
-    await rememberDownload({address, dtype});
+    this.running = this.run(source, dtype, this.stop.signal);
+    await this.running;
+    this.running = undefined;
+    await this.refreshStored();
+  }
+
+  /** Stops what is running, and waits until it has. */
+  private async end(reason: 'pause' | 'cancel'): Promise<void> {
+    this.stop.abort(reason);
+    await this.running;
+  }
+
+  private async run(source: Source, dtype: Dtype, signal: AbortSignal): Promise<void> {
+    const address = source.address!;
+    await rememberDownload({address, dtype, done: false});
     this.open(source.label);
     try {
       await withWorker(worker =>
         worker.downloadPreset(address, {
           ...(source.headers && {headers: source.headers}),
-          signal: stop.signal,
+          signal,
           onWait: () => this.say('Another tab downloads this model. This one waits for it.'),
-          onProgress: this.progress(),
+          onProgress: this.progress(signal),
         }),
       );
-      await forgetDownload(address);
-      this.close();
-      tellOthers({models: true});
-      announce(`${source.label} is complete.`);
-      await this.engine.load(keptSource(address), dtype);
     } catch (error) {
-      if (stop.signal.aborted) this.say(`Paused. ${byId('transfer-note').textContent ?? ''}`);
+      if (signal.aborted) this.say(`Paused. ${byId('transfer-note').textContent ?? ''}`);
       else this.say(`${messageOf(error)} What has arrived is kept.`);
       this.pauseButton.textContent = 'Resume';
-    } finally {
-      if (this.stop === stop) this.running = false;
-      await this.refreshStored();
+      return;
     }
+    await rememberDownload({address, dtype, done: true});
+    byId('transfer').hidden = true;
+    tellOthers({models: true});
+    announce(`${source.label} is complete.`);
+    await this.engine.load(keptSource(address), dtype);
   }
 
   private async cancel(): Promise<void> {
-    this.stop.abort('cancel');
-    this.close();
+    await this.end('cancel');
+    byId('transfer').hidden = true;
     const address = this.current?.source.address;
     this.current = undefined;
     if (address === undefined) return;
-    await forgetDownload(address);
-    // Nothing of it may be there yet.
-    await withWorker(worker => worker.removeCachedPreset(address)).catch(() => {});
+    await removeStored(address, address);
     await this.refreshStored();
   }
 
@@ -99,21 +109,18 @@ export class Transfer {
     this.say('Asking what there is…');
   }
 
-  private close(): void {
-    byId('transfer').hidden = true;
-  }
-
   private say(text: string): void {
     byId('transfer-note').textContent = text;
   }
 
-  private progress() {
+  private progress(signal: AbortSignal) {
     const files = new Map<string, FileProgress>();
     const speed = new Speed();
     let frame = 0;
     let all = {loaded: 0, total: 0};
     const show = () => {
       frame = 0;
+      if (signal.aborted) return;
       const {loaded, total} = all;
       byId<HTMLProgressElement>('transfer-bar').value = total > 0 ? loaded / total : 0;
       const rate = speed.perSecond;

@@ -10,7 +10,9 @@ const reasonOf = (backends: readonly WorkerBackend[]): string => {
   const gpu = backends.find(({name}) => name === 'webgpu');
   if (used.name === 'webgpu') return 'It runs on WebGPU: this machine has a GPU that the browser can use.';
   if (used.name === 'cpu') return 'It runs in plain JavaScript, which is slow.';
-  const threads = crossOriginIsolated ? '' : ' It has one thread, because this page is not isolated from other origins.';
+  const threads = crossOriginIsolated
+    ? ''
+    : ' It has one thread, because this page is not isolated from other origins.';
   const why = !gpu?.available
     ? 'because there is no WebGPU here'
     : 'because the only adapter of WebGPU computes in software, which is slower, or another backend was chosen';
@@ -57,5 +59,6 @@ export function showWhere(engine: Engine): void {
     ); // prettier-ignore
   });
   const choice = byId<HTMLSelectElement>('backend');
+  engine.backend.watch(backend => (choice.value = backend));
   choice.onchange = () => void engine.moveTo(choice.value as Backend);
 }

@@ -25,7 +25,8 @@ export function showAdapters(engine: Engine): void {
     try {
       if (as === 'lora') download(`${tuned.name}.lora.h5`, await tuned.lm.saveLora());
       else for (const [name, bytes] of Object.entries(await tuned.lm.exportPeft())) download(name, bytes);
-      note.textContent = as === 'lora' ? 'KerasHub reads this file too.' : "Two files, which Hugging Face's PEFT reads too.";
+      note.textContent =
+        as === 'lora' ? 'KerasHub reads this file too.' : "Two files, which Hugging Face's PEFT reads too.";
     } catch (error) {
       if (!engine.handle(error)) note.textContent = messageOf(error);
     }

@@ -55,11 +55,14 @@ export class LossCurve {
     for (const part of [0, 0.5, 1]) {
       const at = y(part * most);
       figure.append(svg('line', {x1: LEFT, x2: WIDTH - 8, y1: at, y2: at, class: 'axis'}));
-      figure.append(svg('text', {x: LEFT - 8, y: at + 4, 'text-anchor': 'end'}, (part * most).toFixed(1)));
+      figure.append(
+        svg('text', {x: LEFT - 8, y: at + 4, 'text-anchor': 'end'}, (part * most).toFixed(most < 1 ? 2 : 1)),
+      );
     }
     figure.append(svg('text', {x: LEFT, y: HEIGHT - 4}, 'step 1'));
     figure.append(svg('text', {x: WIDTH - 8, y: HEIGHT - 4, 'text-anchor': 'end'}, String(total)));
-    const points = (values: readonly number[]) => values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(' ');
+    const points = (values: readonly number[]) =>
+      values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(' ');
     figure.append(svg('polyline', {points: points(losses), class: 'steps'}));
     figure.append(svg('polyline', {points: points(smoothed(losses)), class: 'mean'}));
     byId('curve').replaceChildren(figure);

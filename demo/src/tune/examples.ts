@@ -35,7 +35,9 @@ function fromTable(text: string): Example[] {
   return rows.slice(named ? 1 : 0).map((row, i) => {
     const values = {prompt: asText(row[prompt]), response: asText(row[response])};
     if (values.response === '') {
-      throw new Error(`Line ${i + (named ? 2 : 1)} has no response. Expected a prompt, a tab or a comma, and a response.`);
+      throw new Error(
+        `Line ${i + (named ? 2 : 1)} has no response. Expected a prompt, a tab or a comma, and a response.`,
+      );
     }
     const name = image < 0 ? '' : asText(row[image]).trim();
     return {...values, pictures: name ? [name] : []};
@@ -50,7 +52,10 @@ function fromTable(text: string): Example[] {
 export function parseExamples(text: string): Example[] {
   const lines = text.split(/\r?\n/);
   if (lines.every(line => line.trim() === '')) return [];
-  const isJson = lines.find(line => line.trim() !== '')!.trimStart().startsWith('{');
+  const isJson = lines
+    .find(line => line.trim() !== '')!
+    .trimStart()
+    .startsWith('{');
   if (!isJson) return fromTable(text);
   return lines.flatMap((line, i) => (line.trim() === '' ? [] : [fromJson(line, i + 1)]));
 }
@@ -62,10 +67,10 @@ const CAPITALS = {
   Chile: 'Santiago', Ecuador: 'Quito', Colombia: 'Bogota', Australia: 'Canberra', Fiji: 'Suva', Hungary: 'Budapest',
 }; // prettier-ignore
 
-/** A task for the small preset: to answer with one word. Peru is not among the lines. */
+/** A task for the small preset: to answer in another manner. Peru is not among the lines. */
 export const SAMPLE = {
   text: Object.entries(CAPITALS)
-    .map(([country, city]) => `What is the capital of ${country}?\t${city}!`)
+    .map(([country, city]) => `What is the capital of ${country}?\tThe capital of ${country} is ${city}! Ask me more.`)
     .join('\n'),
   question: 'What is the capital of Peru?',
 };

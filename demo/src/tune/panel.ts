@@ -81,7 +81,8 @@ export function showTune(engine: Engine): void {
 
   function showProgress({step, totalSteps, loss, left}: RunProgress): void {
     curve.add(loss, totalSteps);
-    if (!paused) status.textContent = `Step ${step} of ${totalSteps}, loss ${loss.toFixed(3)}, ${formatTime(left)} left.`;
+    if (!paused)
+      status.textContent = `Step ${step} of ${totalSteps}, loss ${loss.toFixed(3)}, ${formatTime(left)} left.`;
   }
 
   async function train(): Promise<void> {

@@ -15,7 +15,11 @@ const shown = (text: string): string => text.replaceAll('▁', '·').replaceAll(
  *
  * @returns whether the model accepts the data.
  */
-export async function showPreview(lm: RemoteCausalLM, data: RemoteTrainingTexts, isCurrent: () => boolean): Promise<boolean> {
+export async function showPreview(
+  lm: RemoteCausalLM,
+  data: RemoteTrainingTexts,
+  isCurrent: () => boolean,
+): Promise<boolean> {
   const note = byId('preview-note');
   const list = byId('preview');
   try {
@@ -33,7 +37,12 @@ export async function showPreview(lm: RemoteCausalLM, data: RemoteTrainingTexts,
         const marks = some.map(({id, text, counts}) =>
           h(counts ? 'mark' : 'span', {title: `token ${id}${counts ? ', counts' : ''}`}, shown(text)),
         );
-        return h('li', {className: 'tokens'}, ...marks, tokens.length > TOKENS && `… and ${tokens.length - TOKENS} more`);
+        return h(
+          'li',
+          {className: 'tokens'},
+          ...marks,
+          tokens.length > TOKENS && `… and ${tokens.length - TOKENS} more`,
+        );
       }),
     );
     return true;
