@@ -4,7 +4,7 @@ import {cpSync, mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, afterEach, before, test} from 'node:test';
-import {ANSWER, ask, newPerson, QUESTION, ready, root, startBrowser, startHost, startSite} from './site.mjs';
+import {ANSWER, ask, kept, newPerson, QUESTION, ready, root, startBrowser, startHost, startSite} from './site.mjs';
 
 let site;
 let host;
@@ -71,13 +71,7 @@ test('a slow download: progress by file, pause, and on after a reload', async ()
 });
 
 test('without a network: the page, its small model and the one that is kept', async () => {
-  // The service worker has kept all files by then.
-  await page.waitForFunction(async () => {
-    const [name] = (await caches.keys()).filter(key => key.startsWith('gemma3-demo-'));
-    const cache = name && (await caches.open(name));
-    return cache && (await cache.match(new URL('./', location.href))) && (await cache.keys()).length > 20;
-  });
-  await page.waitForTimeout(500);
+  await kept(page);
   await person.context.setOffline(true);
   try {
     const asked = host.asked.length;

@@ -100,6 +100,20 @@ export async function answer(page, messages) {
   return (await page.locator('.message.assistant .body').last().innerText()).trim();
 }
 
+/** Waits until the service worker has kept all files of the page. */
+export const kept = page =>
+  page.waitForFunction(
+    async () => {
+      const script = await (await fetch(new URL('service_worker.js', document.baseURI))).text();
+      const files = JSON.parse(/FILES=(\[.*?\]);/.exec(script)[1]);
+      const [name] = (await caches.keys()).filter(key => key.startsWith('gemma3-demo-'));
+      const cache = name && (await caches.open(name));
+      return cache && (await cache.keys()).length === files.length;
+    },
+    undefined,
+    {timeout: 30_000, polling: 200},
+  );
+
 const PRESET = join(root, 'presets/gemma3_tiny');
 const PIECE = 64 * 1024;
 

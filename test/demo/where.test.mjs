@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import {serve} from '../browser/server.mjs';
-import {ANSWER, ask, built, newPerson, QUESTION, ready, startBrowser, startSite} from './site.mjs';
+import {ANSWER, ask, built, kept, newPerson, QUESTION, ready, startBrowser, startSite} from './site.mjs';
 
 let site;
 before(async () => (site = await startSite()));
@@ -91,11 +91,7 @@ test('a host without headers: the service worker isolates the page; later withou
     assert.equal(await ready(page), 'simd');
     await page.getByRole('link', {name: 'Model'}).click();
     assert.doesNotMatch(await page.locator('#where-reason').innerText(), /one thread/);
-    await page.waitForFunction(async () => {
-      const [name] = (await caches.keys()).filter(key => key.startsWith('gemma3-demo-'));
-      return name && (await (await caches.open(name)).keys()).some(({url}) => url.includes('use_simd'));
-    });
-    await page.waitForTimeout(500);
+    await kept(page);
     await plain.close();
     await page.reload();
     await ready(page);

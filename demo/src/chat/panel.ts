@@ -49,7 +49,7 @@ export async function showChat(engine: Engine): Promise<void> {
   );
   const settings = new Settings(system => {
     conversations.current.system = system;
-    void conversations.save();
+    void keep();
   });
 
   const show = () => log.show(conversations.current.messages, engine.model?.lm, running !== undefined);
@@ -92,9 +92,9 @@ export async function showChat(engine: Engine): Promise<void> {
       });
       if (answer.text === '' && answer.numbers.reason === 'aborted') takeBack(question);
       else current.messages.push({role: 'assistant', ...answer});
-      await conversations.save();
-      await showNumbers();
       announce(`Gemma: ${answer.text || 'nothing'}`);
+      await showNumbers().catch(() => {});
+      await keep();
     } catch (error) {
       takeBack(question);
       await talk.end();
@@ -106,6 +106,15 @@ export async function showChat(engine: Engine): Promise<void> {
       running = undefined;
       enable();
       show();
+    }
+  }
+
+  /** Saves the conversation, as far as the browser lets it. */
+  async function keep(): Promise<void> {
+    try {
+      await conversations.save();
+    } catch (error) {
+      say(`The conversation is not kept: ${messageOf(error)}`);
     }
   }
 
@@ -141,6 +150,7 @@ export async function showChat(engine: Engine): Promise<void> {
   engine.phase.watch(({kind}) => {
     enable();
     if (kind !== 'loading') void talk.end();
+    if (kind === 'ready') settings.showLength(engine.model?.lm.info.sequenceLength);
     if (kind === 'ready' && !running) show();
   });
   engine.tuned.watch(tuned => {
@@ -151,5 +161,5 @@ export async function showChat(engine: Engine): Promise<void> {
   if (innerWidth < 900) byId<HTMLDetailsElement>('conversations-fold').open = false;
   else byId<HTMLDetailsElement>('settings-fold').open = innerWidth >= 1200;
   show();
-  await conversations.start();
+  await conversations.start().catch((error: unknown) => say(`Conversations are not kept here: ${messageOf(error)}`));
 }

@@ -84,6 +84,11 @@ export class Settings {
     this.field('who').value = isThere ? 'tuned' : 'original';
   }
 
+  /** Shows how long a conversation may be when nothing is written. */
+  showLength(tokens: number | undefined): void {
+    this.field('maxLength').placeholder = String(tokens ?? '');
+  }
+
   get maxLength(): number | undefined {
     return this.number('maxLength');
   }
