@@ -70,6 +70,6 @@ export class FolderShelf implements Shelf {
       files.map(({path, size, checksum, version}) => [path, known[path] ?? {size: size!, checksum, version}]),
     );
     await writeRecord(this.record, {name: this.name, complete, files: kept});
-    await store.remove(this.partials);
+    await store.removePartials(this.partials);
   }
 }

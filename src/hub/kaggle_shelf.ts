@@ -79,6 +79,6 @@ export class KaggleShelf implements Shelf {
     }
     if (!complete) return;
     await store.writeText(this.mark, '');
-    await store.remove(this.partials);
+    await store.removePartials(this.partials);
   }
 }

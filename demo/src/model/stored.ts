@@ -90,7 +90,7 @@ export function showStored(
     return h(
       'li',
       {},
-      h('span', {className: 'grow'}, label, h('span', {className: 'note'}, complete ? formatBytes(bytes) : `unfinished, ${formatBytes(bytes)}`)),
+      h('span', {className: 'grow'}, label, h('span', {className: 'note'}, complete ? formatBytes(bytes) : 'unfinished')),
       complete ? button('Use', () => look(keptSource(address))) : button('Resume', () => resume(address, dtype)),
       button('Delete', () => void remove(entry)),
     ); // prettier-ignore

@@ -30,6 +30,10 @@ export interface Note {
   readonly starts: readonly number[];
 }
 
+/** Whether a folder of parts is of a file that was not finished. */
+export const isUnfinished = async (folder: string): Promise<boolean> =>
+  (await textAt(`${folder}/${IDENTITY}`)) !== undefined;
+
 export const notePath = (path: string): string => path + NOTE;
 
 /** The path that a note is about; undefined for other names. */
