@@ -107,7 +107,7 @@ test('a broken download is tried again, then it says so, and goes on', async () 
   let isBroken = false;
   await look(`${host.address}/tiny`);
   await page.locator('#load-form').waitFor();
-  host.fault = (_, path) => (isBroken && path.endsWith('.h5') ? 404 : undefined);
+  host.fault = (_, path) => (isBroken && path.endsWith('.h5') ? 401 : undefined);
   host.pace = 60;
   await page.getByRole('button', {name: 'Load', exact: true}).click();
   await page.locator('#transfer-files li', {hasText: /model\.weights\.h5/}).waitFor();
@@ -136,7 +136,8 @@ test('cancel leaves nothing', async () => {
 
 test('no space: it says how much is needed', async () => {
   const session = await person.context.newCDPSession(page);
-  await session.send('Storage.overrideQuotaForOrigin', {origin: site.address, quotaSize: 2 ** 20});
+  const {usage} = await page.evaluate(() => navigator.storage.estimate());
+  await session.send('Storage.overrideQuotaForOrigin', {origin: site.address, quotaSize: usage + 2 ** 21});
   await look(`${host.address}/tiny`);
   await page.getByRole('button', {name: 'Load', exact: true}).click();
   await note(/Expected .* of free space .*What has arrived is kept\.$/);

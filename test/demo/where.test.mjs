@@ -1,5 +1,7 @@
 /** Where the page in `demo` runs: WebGPU absent, in software, lost; a Worker that is lost; a host without headers. */
 import assert from 'node:assert/strict';
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
 import {after, before, test} from 'node:test';
 import {serve} from '../browser/server.mjs';
 import {ANSWER, ask, built, kept, newPerson, QUESTION, ready, startBrowser, startSite} from './site.mjs';
@@ -82,11 +84,11 @@ test('WebGPU in software: not taken unless it is chosen; lost, and on with the C
 });
 
 test('a host without headers: the service worker isolates the page; later without a network', async () => {
-  const plain = await serve(built, {});
+  const plain = await serve(built, {'/': readFileSync(join(built, 'index.html'), 'utf8')});
   const browser = await startBrowser();
   try {
     const person = await newPerson(browser);
-    const page = await person.open(`${plain.address}/index.html`);
+    const page = await person.open(`${plain.address}/`);
     await page.waitForFunction(() => globalThis.crossOriginIsolated, undefined, {timeout: 30_000});
     assert.equal(await ready(page), 'simd');
     await page.getByRole('link', {name: 'Model'}).click();

@@ -21,4 +21,10 @@ export function formatTime(seconds: number): string {
 }
 
 /** The text of an error, without its class. */
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+export function messageOf(error: unknown): string {
+  const {name, message} = error as Partial<Error>;
+  if (name === 'QuotaExceededError') {
+    return 'The browser gives this page no more space. Delete a stored model, or free space on this machine.';
+  }
+  return message ?? String(error);
+}

@@ -66,9 +66,9 @@ export class Transfer {
 
   private async run(source: Source, dtype: Dtype, signal: AbortSignal): Promise<void> {
     const address = source.address!;
-    await rememberDownload({address, dtype, done: false});
     this.open(source.label);
     try {
+      await rememberDownload({address, dtype, done: false});
       await withWorker(worker =>
         worker.downloadPreset(address, {
           ...(source.headers && {headers: source.headers}),
