@@ -103,7 +103,7 @@ test('adapters: downloaded, loaded again after a reload', async () => {
     await page.locator('#try-ask:enabled').waitFor();
   }
   await page.setInputFiles('#load-adapter', asFiles([{name: 'wrong.lora.h5', buffer: Buffer.from('no HDF5')}]));
-  await page.locator('#adapter-note', {hasText: /Expected/}).waitFor();
+  await page.locator('#adapter-note', {hasText: 'is not an HDF5 file'}).waitFor();
 });
 
 test('stop keeps what was learned; a wrong value is said', async () => {

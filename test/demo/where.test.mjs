@@ -95,12 +95,12 @@ test('a host without headers: the service worker isolates the page; later withou
     await page.getByRole('link', {name: 'Model'}).click();
     assert.doesNotMatch(await page.locator('#where-reason').innerText(), /one thread/);
     await kept(page);
-    await plain.close();
+    await person.context.setOffline(true);
     await page.reload();
     await ready(page);
     assert.deepEqual(person.problems, []);
   } finally {
     await browser.close();
-    await plain.close().catch(() => {});
+    await plain.close();
   }
 });

@@ -64,7 +64,7 @@ export async function showChat(engine: Engine): Promise<void> {
   async function showNumbers(): Promise<void> {
     const {context} = talk;
     const {heapBytes, numBytes} = await engine.memory();
-    const used = context ? `${context.length} of ${context.maxLength} tokens in the conversation · ` : '';
+    const used = context ? `${context.length} of ${context.maxLength} tokens used · ` : '';
     numbers.textContent = `${used}${formatBytes(heapBytes ?? numBytes)} of memory`;
   }
 

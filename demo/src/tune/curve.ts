@@ -43,7 +43,7 @@ export class LossCurve {
   private draw(): void {
     this.frame = 0;
     const {losses, total} = this;
-    const most = Math.max(0.1, ...losses.filter(Number.isFinite)) * 1.05;
+    const most = losses.length > 0 ? Math.max(0.1, ...losses.filter(Number.isFinite)) * 1.05 : 1;
     const x = (step: number) => LEFT + (step / Math.max(1, total - 1)) * (WIDTH - LEFT - 8);
     const y = (loss: number) => 8 + (1 - loss / most) * (HEIGHT - BOTTOM - 8);
     const last = losses.at(-1);
