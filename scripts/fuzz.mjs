@@ -3,23 +3,35 @@
  *
  *   node scripts/fuzz.mjs [mutations] [parser] [seed]
  *
- * Parsers are those of test/fuzz/parsers.ts. 100,000 mutations take minutes for most of them.
+ * Parsers are those of test/fuzz/parsers.ts. 100,000 mutations take minutes for each of them.
  */
 import {spawn} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import {buildSync} from 'esbuild';
 
 /** Seconds that one mutation may take. */
 const PATIENCE = 60;
 
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const [mutations = '100000', parser = '', seed = '1'] = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), 'fuzz-'));
-const progress = join(folder, 'progress');
-const pattern = parser && ['-t', `^${parser.replace(/[.]/g, '\\.')}$`];
-const jest = spawn(process.execPath, ['node_modules/jest/bin/jest.js', '-i', 'test/fuzz/fuzz.test.ts', ...pattern], {
+const [program, progress] = [join(folder, 'fuzz.cjs'), join(folder, 'progress')];
+buildSync({
+  entryPoints: [join(root, 'test/fuzz/main.ts')],
+  outfile: program,
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  // Fixtures are found from the folder of one module.
+  define: {__dirname: JSON.stringify(join(root, 'test/support'))},
+  external: ['sharp', 'webgpu', '@tensorflow/tfjs-backend-webgpu'],
+  logLevel: 'error',
+});
+const run = spawn(process.execPath, ['--enable-source-maps', program, mutations, parser, seed, progress], {
   stdio: 'inherit',
-  env: {...process.env, FUZZ: mutations, FUZZ_SEED: seed, FUZZ_PROGRESS: progress},
 });
 
 let last = '';
@@ -35,13 +47,15 @@ const watch = setInterval(() => {
     last = now;
     since = Date.now();
   } else if (Date.now() - since > PATIENCE * 1000) {
-    console.error(`Mutation ${last} of seed ${seed} has taken ${PATIENCE} s: FUZZ_SEED=${seed} FUZZ_FIRST=${last}`);
+    const [, name, number] = /^(.*) (\d+)$/.exec(last);
+    console.error(`Mutation ${number} of ${name} has taken ${PATIENCE} s. Again:`);
+    console.error(`  FUZZ_FIRST=${number} node scripts/fuzz.mjs ${Number(number) + 1} "${name}" ${seed}`);
     process.exitCode = 1;
-    jest.kill('SIGKILL');
+    run.kill('SIGKILL');
   }
 }, 1000);
 
-jest.on('exit', code => {
+run.on('exit', code => {
   clearInterval(watch);
   rmSync(folder, {recursive: true});
   process.exitCode ||= code ?? 1;

@@ -14,6 +14,11 @@ export interface CheckpointOptions extends FetchOptions, OpenOptions {}
 /** The options of {@link CheckpointOptions}. */
 export const CHECKPOINT_OPTIONS = [...FETCH_OPTIONS, 'mmproj'] as const;
 
+const requested = new WeakMap<Checkpoint, FetchOptions>();
+
+/** How the files of a checkpoint are requested, for files that belong to it. */
+export const requestsOf = (checkpoint: Checkpoint): FetchOptions => requested.get(checkpoint) ?? {};
+
 const isCheckpoint = (preset: CheckpointLike): preset is Checkpoint =>
   typeof (preset as Partial<Checkpoint> | null)?.weights === 'function';
 
@@ -35,15 +40,27 @@ export async function openCheckpoint(
   const recognized = await Promise.all(formats.map(format => format.recognizes(source)));
   const found = formats.find((_, i) => recognized[i]);
   if (found?.name !== 'gguf') await refuseVisionFile(source.name, {mmproj});
-  if (found) return found.open(source, {mmproj, http, openNamed: openPreset, asked: preset});
-  // The folder has no weights. The caller may want only a tokenizer or a configuration, and these are stored as in
-  // Keras.
-  return formats[0]!.open(source);
+  // Without weights, the caller may want only a tokenizer or a configuration, and these are stored as in Keras.
+  const checkpoint = await (found
+    ? found.open(source, {mmproj, http, openNamed: openPreset, asked: preset})
+    : formats[0]!.open(source));
+  requested.set(checkpoint, {headers: http.headers, fetch: http.fetch});
+  return checkpoint;
 }
 
 /** @throws ValueError on `mmproj` for a preset that is no GGUF file. */
 export async function refuseVisionFile(name: string, {mmproj}: OpenOptions, isOpen = false): Promise<void> {
   if (mmproj !== undefined) throw (await import('./vision_file_errors')).misplaced(name, isOpen);
+}
+
+/**
+ * Checks options for opening a preset of which only the name is used, since its configuration is part of the package.
+ *
+ * @throws ValueError on options that say how to request files, or where one of them is.
+ */
+export async function refuseOpening(name: string, options: CheckpointOptions): Promise<void> {
+  checkFetched({name}, options, 'a preset whose files are read');
+  await refuseVisionFile(name, options);
 }
 
 /**

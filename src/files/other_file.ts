@@ -10,6 +10,14 @@ function serverOf(name: string): string | undefined {
   return /^(?!file:)([a-z][a-z\d+.-]+:)\/\//i.exec(name)?.[1]!.toLowerCase();
 }
 
+const serverOfFile = (file: FileSource): string | undefined => {
+  const text = file instanceof URL ? file.href : file;
+  return typeof text === 'string' ? serverOf(text) : undefined;
+};
+
+/** Whether a file is on a server. */
+export const isRequested = (file: FileSource): boolean => serverOfFile(file) !== undefined;
+
 /**
  * How to request a file that belongs to a preset. The headers of the preset may hold credentials, so they go to its own
  * server only.
@@ -18,8 +26,7 @@ function serverOf(name: string): string | undefined {
  * @param http how the files of the preset are requested.
  */
 export function optionsForOther(file: FileSource, preset: string, {headers, fetch, signal}: HttpOptions): HttpOptions {
-  const text = file instanceof URL ? file.href : file;
-  const server = typeof text === 'string' ? serverOf(text) : undefined;
+  const server = serverOfFile(file);
   const isSame = server !== undefined && server === serverOf(preset);
   return {
     ...(server !== undefined && fetch && {fetch}),

@@ -25,6 +25,12 @@ const KEYS: readonly (keyof KvCacheArgs)[] = ['batch', 'maxLength', 'numKeyValue
 /** Slots per row of a new cache. */
 const FIRST_CAPACITY = 256;
 
+/** Where the keys and values of a block are stored, (B, C, K, H) each. */
+export interface Slots {
+  keys: tf.Tensor4D;
+  values: tf.Tensor4D;
+}
+
 /** The keys and values that a query attends over. */
 export interface CachedKeys {
   /** (B, S, K, H) */
@@ -190,10 +196,25 @@ export class KvCache {
    * @throws ValueError as `append`.
    */
   extend<T>(counts: readonly number[], write: (keys: tf.Tensor4D, values: tf.Tensor4D) => T): T {
-    this.check(counts.length, 1, counts);
-    this.reserve(counts);
-    const result = write(this.keys, this.values);
-    this.advance(counts);
+    return KvCache.extendAll([this] as const, counts, ([{keys, values}]) => write(keys, values));
+  }
+
+  /**
+   * `extend` for the caches of several blocks, with one kernel. If it fails, none of them has changed.
+   *
+   * @throws ValueError as `append`.
+   */
+  static extendAll<T, Caches extends readonly KvCache[]>(
+    caches: Caches,
+    counts: readonly number[],
+    write: (slots: {[I in keyof Caches]: Slots}) => T,
+  ): T {
+    for (const cache of caches) {
+      cache.check(counts.length, 1, counts);
+      cache.reserve(counts);
+    }
+    const result = write(caches.map(({keys, values}) => ({keys, values})) as {[I in keyof Caches]: Slots});
+    for (const cache of caches) cache.advance(counts);
     return result;
   }
 
@@ -203,7 +224,7 @@ export class KvCache {
    *
    * @throws ValueError as `append`.
    */
-  extendBy(counts: readonly number[]): {keys: tf.Tensor4D; values: tf.Tensor4D} {
+  extendBy(counts: readonly number[]): Slots {
     this.check(counts.length, Math.max(...counts), counts);
     this.reserve(counts);
     this.advance(counts);

@@ -3,8 +3,8 @@ import {nextTurn} from '#platform/turn';
 
 /** Milliseconds after which other code runs before the next step. */
 const TURN = 4;
-/** Milliseconds that a step should take. With `TURN`, other code waits for less than 50 ms. */
-const STEP = 32;
+/** Milliseconds that a step should take. With `TURN`, and steps that take longer than most, others wait at most 50 ms. */
+const STEP = 24;
 
 /**
  * Rows that a step has at least, and whose multiples it has: with fewer of them, reading the weights would take longer
@@ -83,7 +83,8 @@ export class Pace {
    */
   *divide(kind: string, rows: number, work: number, run: (first: number, count: number) => void): Generator<void> {
     for (let first = 0; first < rows;) {
-      if (first > 0) yield;
+      // Before the first piece as well: what came before it may have taken as long as a step.
+      yield;
       const count = this.count(kind, rows - first, work);
       const start = performance.now();
       run(first, count);

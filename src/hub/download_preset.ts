@@ -60,10 +60,8 @@ async function findModel(name: string, options: HttpOptions): Promise<{model: Hu
   const requests = new Requests(given ?? store.proxyFetch(), signal);
   const full = fullName(name);
   const hub = hubOf(full)!;
-  const found = await hub.find(full, {offline: isOffline(offline), requests});
-  const own = headers === undefined ? {} : Object.fromEntries(userHeaders(headers));
-  // Headers of the user may hold credentials, so they go where the hub's go.
-  return {model: {...found, ...(headers !== undefined && {headers: {...found.headers, ...own}})}, requests};
+  const own = headers === undefined ? {} : {headers: userHeaders(headers)};
+  return {model: await hub.find(full, {offline: isOffline(offline), requests, ...own}), requests};
 }
 
 /** Opens a model by its full name. Its files are downloaded as they are opened. */

@@ -15,6 +15,14 @@ export interface Task extends ByteRange {
   readonly whole: boolean;
 }
 
+const noteOf = (checksum: Checksum | undefined): string =>
+  checksum ? `${checksum.kind} ${checksum.value}` : 'no checksum';
+
+function readNote(text: string | undefined): Checksum | undefined {
+  const [, kind, value] = /^(md5|sha256|git) ([0-9a-f]+)$/.exec(text ?? '') ?? [];
+  return kind === undefined ? undefined : {kind: kind as Checksum['kind'], value: value!};
+}
+
 /** The server has turned out to have no ranges. */
 class NoRanges extends Error {}
 
@@ -61,7 +69,7 @@ export class FileDownload {
   private ranged: boolean | undefined;
   private withoutRange = 0;
   private damaged = 0;
-  /** Whether the server has answered with this file. Only its answers say some checksums. */
+  /** Whether the server has answered with this file, now or before. Only its answers say some checksums. */
   private answered = false;
   done = false;
 
@@ -82,8 +90,9 @@ export class FileDownload {
 
   private restart(): void {
     this.size = this.file.size;
-    this.checksum = this.file.checksum;
-    this.answered = false;
+    const {noted} = this.partial;
+    this.checksum = this.file.checksum ?? readNote(noted);
+    this.answered = noted !== undefined;
     this.plan();
   }
 
@@ -176,7 +185,7 @@ export class FileDownload {
         new Error(`Expected bytes of ${file.path} from ${where}. Received: ${received}. Try again later.`),
       );
     };
-    if (response.status === 416 && this.learnEnd(response, start)) {
+    if (response.status === 416 && (await this.learnEnd(response, start))) {
       await answer.discard();
       return;
     }
@@ -190,7 +199,7 @@ export class FileDownload {
     const found = judge(response, file, start, this.size);
     if (typeof found === 'string') return wrong(found);
     if (this.isStored()) {
-      this.learn(response, found.size);
+      await this.learn(response, found.size);
       await answer.discard();
       return;
     }
@@ -200,7 +209,7 @@ export class FileDownload {
       return wrong('all of it instead of a range');
     }
     const isFirst = this.size === undefined;
-    this.learn(response, found.size);
+    await this.learn(response, found.size);
     if (found.ranged) this.ranged = true;
     else if (this.ranged === undefined) {
       // Then this body is the whole file.
@@ -211,20 +220,24 @@ export class FileDownload {
     await this.store(answer.pieces(), !found.ranged, at);
   }
 
-  /** Takes from an answer what the hub has not said. */
-  private learn(response: Response, size: number | undefined): void {
+  /** Takes from an answer what the hub has not said, and keeps it for a later process. */
+  private async learn(response: Response, size: number | undefined): Promise<void> {
     this.answered = true;
     this.checksum ??= storageChecksum(response);
     this.size ??= size;
+    const {checksum, file, partial} = this;
+    if (file.checksum) return;
+    const text = noteOf(checksum);
+    if (partial.noted !== text) await partial.note(text);
   }
 
   /** Learns from HTTP 416 that a file of unknown size ends before byte `start`. Returns whether it does. */
-  private learnEnd(response: Response, start: number): boolean {
+  private async learnEnd(response: Response, start: number): Promise<boolean> {
     const [, total] = /^bytes \*\/(\d+)$/.exec(response.headers.get('content-range') ?? '') ?? [];
     // An empty file has no first byte to ask for.
     const size = total === undefined && start === 0 ? 0 : Number(total);
     if (size !== start || (this.size !== undefined && this.size !== size)) return false;
-    this.learn(response, size);
+    await this.learn(response, size);
     return true;
   }
 

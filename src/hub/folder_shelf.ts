@@ -69,7 +69,8 @@ export class FolderShelf implements Shelf {
     const kept: ModelRecord['files'] = Object.fromEntries(
       files.map(({path, size, checksum, version}) => [path, known[path] ?? {size: size!, checksum, version}]),
     );
-    await writeRecord(this.record, {name: this.name, complete, files: kept});
+    // Before the record: a model that is complete is not looked at again.
     await store.removePartials(this.partials);
+    await writeRecord(this.record, {name: this.name, complete, files: kept});
   }
 }

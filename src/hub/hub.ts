@@ -74,7 +74,24 @@ export interface HubRequest {
   /** Whether only the cache may be used. */
   readonly offline: boolean;
   readonly requests: Requests;
+  /** Headers of the user, for the hub itself. They may hold credentials, and replace those of the environment. */
+  readonly headers?: Headers;
 }
+
+/** Headers for a hub: those with the credentials of the environment, and those of the user; undefined without any. */
+export function headersFor(
+  credentials: Readonly<Record<string, string>> | undefined,
+  {headers}: HubRequest,
+): Record<string, string> | undefined {
+  const all = new Headers(credentials);
+  headers?.forEach((value, name) => all.set(name, value));
+  const entries = Object.fromEntries(all);
+  return Object.keys(entries).length > 0 ? entries : undefined;
+}
+
+/** Whether headers have credentials. */
+export const haveCredentials = (headers: Readonly<Record<string, string>> | undefined): boolean =>
+  headers?.authorization !== undefined;
 
 /** A model in the cache, as `cache list` shows it. */
 export interface CachedModel {

@@ -10,6 +10,8 @@ import {isSafePath} from '../base/safe_path';
 import {
   type CachedModel,
   type Checksum,
+  haveCredentials,
+  headersFor,
   type Hub,
   type HubModel,
   type HubRequest,
@@ -66,7 +68,7 @@ class HuggingFaceApi {
   constructor(
     private readonly name: HuggingFaceName,
     private readonly requests: Requests,
-    readonly credentials: Record<string, string> | undefined,
+    readonly headers: Record<string, string> | undefined,
   ) {}
 
   private get base(): string {
@@ -120,11 +122,11 @@ class HuggingFaceApi {
 
   private async ask(address: string, what: string, retries?: number): Promise<{answer: unknown; response: Response}> {
     const {response, text} = await this.requests.text(address, {
-      ...(this.credentials && {credentials: this.credentials}),
+      ...(this.headers && {credentials: this.headers}),
       headers: {Accept: 'application/json'},
       ...(retries !== undefined && {retries}),
     });
-    if (response.status !== 200) throw refusal(this.name, what, response, this.credentials !== undefined);
+    if (response.status !== 200) throw refusal(this.name, what, response, haveCredentials(this.headers));
     try {
       return {answer: JSON.parse(text) as unknown, response};
     } catch {
@@ -182,7 +184,8 @@ function chosen(name: HuggingFaceName, all: readonly RemoteFile[]): RemoteFile[]
   );
 }
 
-async function find(text: string, {offline, requests}: HubRequest): Promise<HubModel> {
+async function find(text: string, request: HubRequest): Promise<HubModel> {
+  const {offline, requests} = request;
   const name = parseHuggingFaceName(text);
   const {id, revision, root} = name;
   const shelfOf = (commit: string) => new HuggingFaceShelf(id, commit, revision, root);
@@ -200,7 +203,8 @@ async function find(text: string, {offline, requests}: HubRequest): Promise<HubM
     );
   }
   const token = await huggingFaceToken();
-  const api = new HuggingFaceApi(name, requests, token === undefined ? undefined : {Authorization: `Bearer ${token}`});
+  const credentials = token === undefined ? undefined : {Authorization: `Bearer ${token}`};
+  const api = new HuggingFaceApi(name, requests, headersFor(credentials, request));
   let commit: string;
   try {
     commit = isCommit(revision) ? revision : await api.commit(isComplete ? 1 : undefined);
@@ -219,8 +223,8 @@ async function find(text: string, {offline, requests}: HubRequest): Promise<HubM
     shelf,
     root,
     files: chosen(name, await api.files(commit)),
-    ...(api.credentials && {headers: api.credentials}),
-    refused: ({path}, response) => refusal(name, `file "${path}"`, response, token !== undefined),
+    ...(api.headers && {headers: api.headers}),
+    refused: ({path}, response) => refusal(name, `file "${path}"`, response, haveCredentials(api.headers)),
   };
 }
 

@@ -71,8 +71,9 @@ export class HuggingFaceShelf implements Shelf {
 
   async has(file: RemoteFile): Promise<boolean> {
     if ((await store.fileSize(`${this.folder}/${file.path}`)) === file.size) return true;
-    // Another commit may have the same file.
+    // Another commit may have the same file, or a process was killed just before it was added.
     if ((await store.fileSize(this.target(file))) !== file.size) return false;
+    await store.removePartial(this.partial(file));
     await this.add(file);
     return true;
   }

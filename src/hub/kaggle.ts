@@ -2,7 +2,16 @@
 import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
 import {isObject} from '../base/json';
-import {type CachedModel, type Hub, type HubModel, type HubRequest, type RemoteFile, type Verified} from './hub';
+import {
+  type CachedModel,
+  haveCredentials,
+  headersFor,
+  type Hub,
+  type HubModel,
+  type HubRequest,
+  type RemoteFile,
+  type Verified,
+} from './hub';
 import {kaggleCredentials} from './kaggle_credentials';
 import {kaggleCache, type KaggleHandle, KaggleShelf, variationFolder} from './kaggle_shelf';
 import {bytesBelow, compareAll, filesBelow, readRecord} from './record';
@@ -79,7 +88,7 @@ class KaggleApi {
   constructor(
     private readonly handle: Handle,
     private readonly requests: HubRequest['requests'],
-    readonly credentials: Record<string, string> | undefined,
+    readonly headers: Record<string, string> | undefined,
   ) {
     const {owner, model, framework, variation} = handle;
     this.base = `${endpoint()}/api/v1/models/${[owner, model, framework, variation].map(encodeURIComponent).join('/')}`;
@@ -121,11 +130,11 @@ class KaggleApi {
 
   private async ask(path: string, what: string, retries?: number): Promise<Record<string, unknown>> {
     const {response, text} = await this.requests.text(this.base + path, {
-      ...(this.credentials && {credentials: this.credentials}),
+      ...(this.headers && {credentials: this.headers}),
       headers: {Accept: 'application/json'},
       ...(retries !== undefined && {retries}),
     });
-    if (response.status !== 200) throw refusal(this.handle, what, response, this.credentials !== undefined);
+    if (response.status !== 200) throw refusal(this.handle, what, response, haveCredentials(this.headers));
     let answer: unknown;
     try {
       answer = JSON.parse(text);
@@ -144,7 +153,8 @@ class KaggleApi {
   }
 }
 
-async function find(name: string, {offline, requests}: HubRequest): Promise<HubModel> {
+async function find(name: string, request: HubRequest): Promise<HubModel> {
+  const {offline, requests} = request;
   const handle = parse(name);
   const present = await cached(handle);
   const isComplete = (await present?.isComplete()) ?? false;
@@ -155,7 +165,7 @@ async function find(name: string, {offline, requests}: HubRequest): Promise<HubM
         'Allow downloads once, or copy its folder there.',
     );
   }
-  const api = new KaggleApi(handle, requests, await kaggleCredentials());
+  const api = new KaggleApi(handle, requests, headersFor(await kaggleCredentials(), request));
   let version: number;
   try {
     version = handle.version ?? (await api.newestVersion(isComplete ? 1 : undefined));
@@ -170,8 +180,8 @@ async function find(name: string, {offline, requests}: HubRequest): Promise<HubM
     shelf,
     root: '',
     files: await api.files(version),
-    ...(api.credentials && {headers: api.credentials}),
-    refused: ({path}, response) => refusal(shelf.handle, `file "${path}"`, response, api.credentials !== undefined),
+    ...(api.headers && {headers: api.headers}),
+    refused: ({path}, response) => refusal(shelf.handle, `file "${path}"`, response, haveCredentials(api.headers)),
   };
 }
 
@@ -204,7 +214,8 @@ async function list(): Promise<CachedModel[]> {
 async function remove({name}: CachedModel): Promise<void> {
   const shelf = new KaggleShelf(handleOf(name));
   // The mark first: without it, a folder that is only half removed does not count.
-  for (const path of [shelf.mark, shelf.marks, shelf.record, shelf.folder, shelf.partials]) await store.remove(path);
+  const {mark, marks, record, folder, partials, lock} = shelf;
+  for (const path of [mark, marks, record, folder, partials, lock]) await store.remove(path);
   await store.removeEmpty(`${variationFolder(shelf.handle)}/.complete`, kaggleCache());
 }
 

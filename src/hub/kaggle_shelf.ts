@@ -78,7 +78,8 @@ export class KaggleShelf implements Shelf {
       if ((await store.fileSize(mark)) === undefined) await store.writeText(mark, '');
     }
     if (!complete) return;
-    await store.writeText(this.mark, '');
+    // Before the mark: a model that is complete is not looked at again.
     await store.removePartials(this.partials);
+    await store.writeText(this.mark, '');
   }
 }

@@ -126,8 +126,9 @@ export class Requests {
     let at = address;
     for (let hop = 0; hop <= HOPS; hop++) {
       const {origin, protocol} = new URL(at);
-      const sent = {...headers, ...(origin === home && credentials)};
-      const answer = await this.request(at, sent, stop);
+      const sent = new Headers(origin === home ? credentials : {});
+      for (const [name, value] of Object.entries(headers)) sent.set(name, value);
+      const answer = await this.request(at, Object.fromEntries(sent), stop);
       const {status} = answer.response;
       if (REDIRECTS.has(status)) {
         await answer.discard();

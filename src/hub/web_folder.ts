@@ -9,7 +9,15 @@ import {parseAddress} from '../files/http_address';
 import {contentRange} from '../files/http_file';
 import {LostRequest} from '../files/http_client';
 import {FolderShelf} from './folder_shelf';
-import {type CachedModel, type Hub, type HubModel, type HubRequest, type RemoteFile, type Verified} from './hub';
+import {
+  type CachedModel,
+  headersFor,
+  type Hub,
+  type HubModel,
+  type HubRequest,
+  type RemoteFile,
+  type Verified,
+} from './hub';
 import {bytesBelow, compareAll, filesBelow, readRecord} from './record';
 import {isPage, judge, statusError, versionIn} from './range_response';
 import {type Answer, type Requests} from './requests';
@@ -79,10 +87,15 @@ class WebFolder {
   constructor(
     address: string,
     private readonly requests: Requests,
+    private readonly headers: Record<string, string> | undefined,
   ) {
     const {name, query} = parseAddress(address);
     this.name = name.replace(/\/+$/, '');
     this.query = query;
+  }
+
+  private get credentials(): {credentials?: Record<string, string>} {
+    return this.headers === undefined ? {} : {credentials: this.headers};
   }
 
   /** A file, with size and version; undefined if the server has none. */
@@ -91,6 +104,7 @@ class WebFolder {
     const file: RemoteFile = {path, url, size: undefined, checksum: undefined};
     return this.requests.retried(async () => {
       const answer = await this.requests.send(url, {
+        ...this.credentials,
         headers: {Range: `bytes=0-${HEAD - 1}`, 'Accept-Encoding': 'identity'},
       });
       const head = await headOf(answer);
@@ -111,7 +125,7 @@ class WebFolder {
   }
 
   async json(path: string): Promise<Record<string, unknown>> {
-    const {response, text} = await this.requests.text(`${this.name}/${path}${this.query}`);
+    const {response, text} = await this.requests.text(`${this.name}/${path}${this.query}`, this.credentials);
     if (response.status === 200) {
       try {
         const value: unknown = JSON.parse(text);
@@ -144,7 +158,8 @@ async function filesOf(folder: WebFolder, named: string): Promise<RemoteFile[]> 
   return files;
 }
 
-async function find(address: string, {offline, requests}: HubRequest): Promise<HubModel> {
+async function find(address: string, request: HubRequest): Promise<HubModel> {
+  const {offline, requests} = request;
   const {name, query} = parseAddress(address.replace(/\/+$/, ''));
   const shelf = new FolderShelf(folderOf(name), name);
   const slash = name.lastIndexOf('/');
@@ -175,7 +190,7 @@ async function find(address: string, {offline, requests}: HubRequest): Promise<H
         throw new ValueError(`Expected ${name}/${path}, which ${index} names. Received: no such file.`);
     }
   }
-  if (files.length > 0) return {name, shelf, root: '', files};
+  if (files.length > 0) return {name, shelf, root, files, ...credentials};
   throw new ValueError(
     `Expected a folder with files of a preset, such as config.json, at ${name}. Received: none of them.`,
   );

@@ -165,6 +165,10 @@ export type DigestAlgorithm = 'md5' | 'sha1' | 'sha256';
 export interface PartialFile {
   /** Ranges that are stored: sorted, without overlaps. */
   readonly stored: readonly ByteRange[];
+  /** What `note` has kept, also in an earlier process; undefined without it. */
+  readonly noted: string | undefined;
+  /** Keeps a line of text with the bytes: what only answers of the server say of them. */
+  note(text: string): Promise<void>;
   /** Starts to store bytes from `offset` on. Several writers may be open at a time. */
   writer(offset: number): PartialWriter;
   /**
@@ -177,7 +181,7 @@ export interface PartialFile {
   head(length: number): Promise<Uint8Array>;
   /** Makes it the file at `path`, in one step, and closes it. */
   finish(path: string): Promise<void>;
-  /** Forgets all bytes, which turned out to be wrong. */
+  /** Forgets all bytes, which turned out to be wrong, and the note. */
   clear(): Promise<void>;
   /** Keeps what is stored for later. */
   close(): Promise<void>;
@@ -232,6 +236,8 @@ export interface Store {
    * @param identity what tells versions of the file apart. Bytes of another version are forgotten.
    */
   openPartial(path: string, identity: string): Promise<PartialFile>;
+  /** Removes what is left at `path` of a file that was finished by a process that died while it did. */
+  removePartial(path: string): Promise<void>;
   /**
    * Waits until no other process holds the lock at `path`, and takes it. The lock of a process that has ended is taken
    * over.

@@ -264,7 +264,7 @@ describe('a task around it', () => {
     expect(await lm.generate(prompt, options)).toBe(plain);
     randomize(lm.backbone);
     const runs = jest.spyOn(tf.engine(), 'runKernel');
-    const fused = () => runs.mock.calls.some(([name]) => name === 'Gemma3DecoderBlock');
+    const fused = () => runs.mock.calls.some(([name]) => name === 'Gemma3DecoderBlocks');
     const before = tf.memory().numTensors;
     const unmerged = await lm.generate(prompt, options);
     expect(tf.memory().numTensors).toBe(before);

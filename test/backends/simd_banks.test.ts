@@ -45,9 +45,9 @@ async function expectNothingLeft<T>(run: () => Promise<T>): Promise<T> {
   return result;
 }
 
-/** Runs a function without the fused kernel of a decoder block. */
-async function plainly<T>(run: () => Promise<T>): Promise<T> {
-  const [kernelName, backendName] = ['Gemma3DecoderBlock', tf.getBackend()];
+/** Runs a function without a fused kernel: that of a decoder block, or that of several. */
+async function without<T>(kernelName: string, run: () => Promise<T>): Promise<T> {
+  const backendName = tf.getBackend();
   tf.unregisterKernel(kernelName, backendName);
   try {
     return await run();
@@ -97,7 +97,8 @@ describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
         const {banks} = memory();
         const texts = {
           fused: await lm.generate(PROMPTS, {maxLength: 30}),
-          plain: await plainly(() => lm.generate(PROMPTS, {maxLength: 30})),
+          single: await without('Gemma3DecoderBlocks', () => lm.generate(PROMPTS, {maxLength: 30})),
+          plain: await without('Gemma3DecoderBlock', () => lm.generate(PROMPTS, {maxLength: 30})),
           again: await lm.generate(PROMPTS[0]!, {maxLength: 60}),
         };
         const results = {texts, logits: logits(lm), gradients: dtype === 'float32' ? gradients(lm) : {}};
@@ -113,6 +114,29 @@ describe.each(SETTINGS)('$threads thread(s), shared: $shared', setting => {
     expect(several.banks).toBeGreaterThanOrEqual(3);
     expect(several.results).toEqual(one.results);
   });
+});
+
+test('where the bank of the weights has no room for all caches, blocks move one by one', async () => {
+  const backend = await use({threads: 1, shared: false}, 4 * 1024 * KB);
+  const lm = await Gemma3CausalLM.fromPreset('gemma3_tiny', {dtype: 'bfloat16'});
+  const expected = await lm.generate(PROMPTS[0]!, {maxLength: 60});
+  expect(memory().banks).toBe(1);
+  const before = memory().heapBytes;
+  // Takes what is left.
+  const taken: {release: () => void}[] = [];
+  for (const bytes of [512 * KB, 64 * KB, 16 * KB]) {
+    try {
+      for (;;) taken.push(backend.borrow(bytes, 0));
+    } catch (error) {
+      expect(error).toBeInstanceOf(OutOfMemoryError);
+    }
+  }
+  const text = await lm.generate(PROMPTS[0]!, {maxLength: 60});
+  expect(memory().banks).toBeGreaterThan(1);
+  expect(text).toBe(expected);
+  for (const {release} of taken) release();
+  expect(memory().heapBytes).toBe(before);
+  lm.dispose();
 });
 
 describe('placement', () => {

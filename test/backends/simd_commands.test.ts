@@ -2,7 +2,7 @@
 import {ColumnSumsWord, CombineWord, TransposeWord} from '../../src/backends/simd/assembly/layouts/arithmetic';
 import {AttentionGradientWord, AttentionWord} from '../../src/backends/simd/assembly/layouts/attention';
 import {GatherWord} from '../../src/backends/simd/assembly/layouts/embedding';
-import {FusedBlockWord} from '../../src/backends/simd/assembly/layouts/fused_block';
+import {FusedBlocksWord, FusedBlockWord} from '../../src/backends/simd/assembly/layouts/fused_block';
 import {GatedGeluWord, GeluGradientWord, GeluWord} from '../../src/backends/simd/assembly/layouts/gelu';
 import {HeadLossWord} from '../../src/backends/simd/assembly/layouts/head_loss';
 import {BatchMatMulWord, MatMulWord} from '../../src/backends/simd/assembly/layouts/mat_mul';
@@ -27,7 +27,7 @@ import {BFLOAT16, type Command, FLOAT32, INT8, read} from '../../src/backends/si
 import {columnSums, combine, transpose} from '../../src/backends/simd/kernels/arithmetic';
 import {attention, attentionGradient} from '../../src/backends/simd/kernels/attention';
 import {gather, unpack} from '../../src/backends/simd/kernels/embedding';
-import {fusedBlock} from '../../src/backends/simd/kernels/fused_block';
+import {fusedBlock, fusedBlocks} from '../../src/backends/simd/kernels/fused_block';
 import {gatedGelu, gelu, geluGradient} from '../../src/backends/simd/kernels/gelu';
 import {headLoss} from '../../src/backends/simd/kernels/head_loss';
 import {batchMatMul, matMul, matMulTransposed} from '../../src/backends/simd/kernels/mat_mul';
@@ -87,6 +87,7 @@ const commands: [name: string, command: Command, words: number][] = [
     AttentionGradientWord.end,
   ],
   ['fusedBlock', fusedBlock(block), FusedBlockWord.end],
+  ['fusedBlocks', fusedBlocks({table: 64, count: 2}), FusedBlocksWord.end],
   [
     'headLoss',
     headLoss({

@@ -172,6 +172,7 @@ function shortTokenizer(): Uint8Array {
 }
 
 const shortTokenizerJson = shortTokenizer();
+const shortVocabulary = protoOfTokenizerJson(JSON.parse(new TextDecoder().decode(shortTokenizerJson)) as Json, 'short');
 
 const tokenizerJson: Parser = {
   name: 'tokenizer.json',
@@ -227,7 +228,8 @@ async function readPreset(source: PresetSource, damaged: string): Promise<void> 
 }
 
 const tiny = (name: string) => fixtureBytes(`../../presets/gemma3_tiny/${name}`);
-const vocabulary = {'assets/tokenizer/vocabulary.spm': fixtureBytes('tokenizer/vocabulary.spm')};
+// Read several times with each mutation.
+const vocabulary = {'assets/tokenizer/vocabulary.spm': shortVocabulary};
 const tinyFiles = Object.fromEntries(
   ['config.json', 'task.json', 'preprocessor.json', 'tokenizer.json', 'image_converter.json'].map(name => [
     name,
@@ -267,8 +269,8 @@ const presetJson: Parser = {
     })),
     {name: 'model.json', bytes: tfjsFiles['model.json']!, folder: new Map(Object.entries(tfjsFiles))},
     ...jsonSeeds('backbone/sharded', vocabulary).filter(({name}) => name === 'model.weights.json'),
-    ...jsonSeeds('huggingface/text'),
-    ...jsonSeeds('huggingface/embedder'),
+    ...jsonSeeds('huggingface/text', {}, {'tokenizer.model': shortVocabulary}),
+    ...jsonSeeds('huggingface/embedder', {}, {'tokenizer.model': shortVocabulary}),
     ...jsonSeeds('huggingface/shards', {}, {'tokenizer.json': shortTokenizerJson}).filter(
       ({name}) => name !== 'tokenizer.json',
     ),
@@ -276,6 +278,16 @@ const presetJson: Parser = {
   damage: damagedJson,
   read: async ({name, folder}, bytes) => readPreset(guardedPreset(new Map([...folder!, [name, bytes]])), name),
   budget: 400,
+  limit: size => 64 * size + 2 ** 26,
+};
+
+/** What models, vocabularies and templates are made of the metadata of a file. */
+const ggufModel: Parser = {
+  name: 'gguf model',
+  seeds: seeds('gguf', ['bare.gguf', 'embedding.gguf', 'text_q4_0.gguf']),
+  damage: damagedBytes,
+  read: async ({name}, bytes) => readPreset(guardedPreset(new Map([[name, bytes]])), name),
+  budget: 300,
   limit: size => 64 * size + 2 ** 26,
 };
 
@@ -298,6 +310,7 @@ const images: Parser = {
 /** To add one, add a line here. */
 export const parsers: readonly Parser[] = [
   gguf,
+  ggufModel,
   safetensors,
   hdf5,
   zip,

@@ -49,7 +49,8 @@ test('generates up to the maximum length, each row from the end of its own promp
     ],
     counts: [1, 4],
   });
-  expect(decoder.calls[2]!.counts).toEqual([1, 0]);
+  // The row that has ended is left out.
+  expect(decoder.calls[2]).toEqual({rows: [[2]], counts: [1]});
   expect(decoder.caches[0]!.disposed).toBe(true);
 });
 
@@ -65,6 +66,51 @@ test('ends a row after a stop token, and ends when all rows have ended', async (
     [2, 4],
     [4, null],
   ]);
+});
+
+describe('rows that have ended', () => {
+  const prompts = [[1, 2, 3, 4, 5], [1], [1, 2, 3, 4], [2], [1, 2, 3]].map(tokens => ({tokens}));
+  // Rows end at a length of 6: after 1, 5, 2, 5 and 3 tokens.
+  const options = {prompts, maxLength: 6};
+  const lengths = (decoder: Counting) => decoder.calls.slice(1).map(({counts}) => counts);
+
+  test('are left out once they are half of the batch, and the others go on as before', async () => {
+    const decoder = new Counting();
+    const steps = await collect(decoder, options);
+    expect(lengths(decoder)).toEqual([
+      [0, 1, 1, 1, 1],
+      [0, 1, 0, 1, 1],
+      [1, 1],
+      [1, 1],
+    ]);
+    const alone = await Promise.all(prompts.map(prompt => collect(new Counting(), {...options, prompts: [prompt]})));
+    expect(steps).toEqual(steps.map((_, i) => alone.map(own => own[i]?.[0] ?? null)));
+  });
+
+  test('stay while a sampler draws, so that the draws of the others are the same', async () => {
+    const decoder = new Counting();
+    await collect(decoder, {...options, sampler: new samplers.RandomSampler({seed: 1})});
+    expect(lengths(decoder).every(counts => counts.length === prompts.length)).toBe(true);
+  });
+
+  test('have no log probabilities, and penalties count the tokens of the others', async () => {
+    const sampler = new samplers.GreedySampler({repetitionPenalty: 1.5});
+    const all: number[][] = [];
+    for await (const {tokens, logprobs} of generateSteps(new Counting(), request({...options, sampler, logprobs: 1}))) {
+      tokens.forEach((token, row) => {
+        if (token !== null) (all[row] ??= []).push(token, logprobs![row]!.logprob);
+        else expect(logprobs![row]).toBeNull();
+      });
+    }
+    for (const [row, prompt] of prompts.entries()) {
+      const own: number[] = [];
+      const alone = request({...options, prompts: [prompt], sampler, logprobs: 1});
+      for await (const {tokens, logprobs} of generateSteps(new Counting(), alone)) {
+        own.push(tokens[0]!, logprobs![0]!.logprob);
+      }
+      expect(all[row]).toEqual(own);
+    }
+  });
 });
 
 test('does nothing if the prompts already have the maximum length', async () => {

@@ -1,10 +1,11 @@
 /** Downloads from local imitations of hubs. */
-import {existsSync, lstatSync, readdirSync, readFileSync, writeFileSync} from 'node:fs';
+import {existsSync, lstatSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {cachedPresets, removeCachedPreset, verifyCachedPresets} from '../../src/hub/cache';
 import {downloadPreset} from '../../src/hub/download_preset';
 import {openPreset} from '../../src/hub/open_preset';
 import {readAll} from '../../src/base/byte_source';
+import {ValueError} from '../../src/base/errors';
 import {COMMIT, gitHash, SECRET} from '../support/hub_server';
 import {serveFiles} from '../support/file_server';
 import {randomBytes} from '../support/random_bytes';
@@ -223,6 +224,60 @@ test('a GGUF file is a preset', async () => {
   const parts = ['b-00001-of-00002.gguf', 'b-00002-of-00002.gguf'];
   server.repositories['google/parts'] = Object.fromEntries([...parts, 'c.gguf'].map(path => [path, text(path)]));
   expect((await downloadPreset(`hf://google/parts/${parts[0]}`)).files).toEqual(parts);
+});
+
+test('what a process leaves that is killed between finishing and adding a file is cleaned up', async () => {
+  await downloadPreset(HF);
+  const place = join(repository(), 'snapshots', COMMIT, 'config.json');
+  const blob = realpathSync(place);
+  rmSync(place);
+  writeFileSync(`${blob}.part.ranges`, 'x\n0 5\n');
+  await downloadPreset(HF);
+  expectFiles(join(repository(), 'snapshots', COMMIT), {'config.json': HF_FILES['config.json']});
+  expect(existsSync(`${blob}.part.ranges`)).toBe(false);
+});
+
+describe('headers of the user', () => {
+  const headers = {authorization: `Bearer ${SECRET}`, 'x-team': 'a'};
+
+  test.each([KAGGLE, HF])('go to the hub with every request, in place of its credentials: %s', async name => {
+    server.gated.set(name === HF ? 'google/gemma-3-270m-it' : HANDLE, 'credentials');
+    for (const token of [undefined, 'hf_outdated']) {
+      for (const key of ['HF_TOKEN', 'KAGGLE_API_TOKEN']) {
+        if (token === undefined) delete process.env[key];
+        else process.env[key] = token;
+      }
+      await expect(downloadPreset(name)).rejects.toThrow(ValueError);
+      server.asked.length = 0;
+      await downloadPreset(name, {headers, to: join(root, `with ${token}`)});
+      const hub = server.asked.filter(({host}) => host === 'hub');
+      expect([...new Set(hub.map(({authorization}) => authorization))]).toEqual([`Bearer ${SECRET}`]);
+      noLeaks();
+    }
+    server.asked.length = 0;
+    const ranged = await openPreset(name, {headers, download: false});
+    await readAll(ranged, 'config.json');
+    const large = await ranged.open(name === HF ? 'tokenizer.model' : 'model.weights.h5');
+    for (const offset of [0, 500]) await large.readInto(offset, new Uint8Array(10));
+    noLeaks();
+    const [wrong, advice] = [
+      {headers: {authorization: 'Bearer no'}},
+      name === HF ? 'check that the token' : 'check that',
+    ];
+    await expect(downloadPreset(name, {...wrong, to: join(root, 'wrong')})).rejects.toThrow(advice);
+  });
+
+  test('go to the server of a folder, from the first question on', async () => {
+    const files = {'a/config.json': text('{"a": 1}'), 'a/model.weights.h5': randomBytes(1000, 1)};
+    const web = await serveFiles(files, {authorization: headers.authorization});
+    try {
+      await expect(downloadPreset(`${web.address}/a`)).rejects.toThrow('401');
+      const {files: names} = await downloadPreset(`${web.address}/a`, {headers});
+      expect(names.sort()).toEqual(['config.json', 'model.weights.h5']);
+    } finally {
+      await web.close();
+    }
+  });
 });
 
 describe('web addresses', () => {

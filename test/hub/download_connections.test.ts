@@ -1,4 +1,5 @@
 /** Connections that break, servers without ranges, and bytes that are wrong. */
+import {createHash} from 'node:crypto';
 import {existsSync, readdirSync} from 'node:fs';
 import {join} from 'node:path';
 import {hubOf} from '../../src/hub/all';
@@ -46,6 +47,24 @@ describe('connections', () => {
     expect(received).toBe(300_034 + (bytes === 'right' ? 0 : size!));
     expectFiles(join(kaggleFolder(), '3'), KAGGLE_FILES);
     expect(await verifyCachedPresets()).toMatchObject([{files: 5, damaged: [], unknown: []}]);
+  });
+
+  test.each([['right'], ['wrong']])('%s bytes of which the server has said the checksum before', async bytes => {
+    const expected = KAGGLE_FILES['model.weights.h5'];
+    const hub = hubOf(KAGGLE)!;
+    const {shelf, files} = await hub.find(KAGGLE, {offline: false, requests: new Requests(undefined, undefined)});
+    const {path, size, checksum, version} = files!.find(file => file.path === 'model.weights.h5')!;
+    const place = shelf.partial({path, size, checksum, url: ''});
+    const partial = await openPartial(place, JSON.stringify({path, size, checksum, version}));
+    await partial.note(`md5 ${createHash('md5').update(expected).digest('hex')}`);
+    const writer = partial.writer(0);
+    await writer.write(bytes === 'right' ? expected : randomBytes(size!, 10));
+    await writer.close();
+    await partial.close();
+    const received = await download(KAGGLE);
+    expect(received).toBe(300_034 + (bytes === 'right' ? 0 : size!));
+    expect(server.downloads.some(asked => asked.path.includes(path))).toBe(bytes === 'wrong');
+    expectFiles(join(kaggleFolder(), '3'), KAGGLE_FILES);
   });
 
   test.each([[true], [false]])('servers without ranges, with lengths: %s', async lengths => {

@@ -149,7 +149,7 @@ describe('nothing is left', () => {
         'Gemma3CacheUpdate',
         'GatherV2',
         'Gemma3MatMulBfloat16',
-        'Gemma3DecoderBlock',
+        'Gemma3DecoderBlocks',
         'Identity',
       ]) {
         for (const failing of [5]) {

@@ -73,7 +73,7 @@ test('a model that has generated before uses the new kernels, in the fused block
   const loaded = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype: 'int4'});
   const runs = jest.spyOn(tf.engine(), 'runKernel');
   const text = await lm.generate('What is the capital of France?', options);
-  expect(runs.mock.calls.some(([name]) => name === 'Gemma3DecoderBlock')).toBe(true);
+  expect(runs.mock.calls.some(([name]) => name === 'Gemma3DecoderBlocks')).toBe(true);
   runs.mockRestore();
   expect(text).toBe(await loaded.generate('What is the capital of France?', options));
   expect(lm.backbone.getConfig().dtype).toBe('int4');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';
 import {once} from 'node:events';
-import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -285,6 +285,19 @@ describe('the package', () => {
     gemma3('convert', 'huggingface', 'keras', '--to', 'keras', '--dtype', 'float32');
     for (const preset of ['./tiny.gguf', './huggingface', './keras']) {
       assert.match(gemma3('generate', '--preset', preset, QUESTION), /Paris/, preset);
+    }
+  });
+
+  test('loads what transformers saved, with its numbers', () => {
+    cpSync(join(root, 'test/package/load_transformers.mjs'), join(folder, 'load_transformers.mjs'));
+    const printed = output(process.execPath, ['load_transformers.mjs', join(root, 'test/fixtures/huggingface')], {
+      cwd: folder,
+    });
+    const lines = printed.trim().split('\n');
+    assert.equal(lines.length, 7);
+    for (const line of lines) {
+      const [name, , ...distances] = line.split(' ');
+      assert.ok(distances.length > 0 && distances.every(distance => Number(distance) < 1e-4), `${name}: ${line}`);
     }
   });
 

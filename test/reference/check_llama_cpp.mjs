@@ -43,7 +43,8 @@ async function theirTexts({getLlama, LlamaLogLevel}, modelPath, prompts, adapter
   const llama = await getLlama({gpu: false, build: 'never', logLevel: LlamaLogLevel.error});
   const model = await llama.loadModel({modelPath, gpuLayers: 0});
   const lora = adapter && {adapters: [{filePath: adapter, scale: 1}]};
-  const context = await model.createContext({contextSize: 128, ...(lora && {lora})});
+  // One thread: several wait for one another in loops, which takes minutes on a machine that has other work.
+  const context = await model.createContext({contextSize: 128, threads: 1, ...(lora && {lora})});
   const texts = [];
   for (const prompt of prompts) {
     const sequence = context.getSequence();

@@ -10,9 +10,9 @@ import {Gemma3Backbone, useBackend} from '../../dist/node/index.js';
 import {hiddenStates} from './hidden_states.mjs';
 
 /** Random matrices, since fresh LoRA matrices change nothing. */
-function randomize(backbone) {
+function randomize(backbone, deviation = 0.3) {
   for (const weight of backbone.trainableWeights) {
-    tf.tidy(() => weight.write(tf.randomNormal(weight.shape, 0, 0.3)));
+    tf.tidy(() => weight.write(tf.randomNormal(weight.shape, 0, deviation)));
   }
 }
 
@@ -29,7 +29,7 @@ async function run({make, preset, options, load, enable, inputs, saveLora, saveP
   if (importPeft) await backbone.importPeftAdapter(importPeft);
   if (enable) {
     backbone.enableLora(enable.rank, enable.options);
-    randomize(backbone);
+    randomize(backbone, enable.deviation);
   }
   const trainable = counts(backbone);
   const hidden = inputs && (await hiddenStates(backbone, inputs));

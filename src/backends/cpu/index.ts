@@ -5,11 +5,18 @@ import {type Backend} from '../backend';
 import {hostValues} from './cpu_backend';
 import './host_packing';
 import {cpuKernels} from './kernels';
+import {sliceKernel} from './kernels/slice';
 
 for (const [kernelName, kernelFunc] of Object.entries(cpuKernels)) {
   // A program that both imports and requires this package has two copies of it but one tfjs, which warns about
   // duplicates.
   if (!tf.getKernel(kernelName, 'cpu')) tf.registerKernel({kernelName, backendName: 'cpu', kernelFunc});
+}
+
+const ofTfjs = tf.getKernel('Slice', 'cpu');
+if (ofTfjs) {
+  tf.unregisterKernel('Slice', 'cpu');
+  tf.registerKernel({...ofTfjs, kernelFunc: sliceKernel(ofTfjs.kernelFunc)});
 }
 
 registerHostValues('cpu', hostValues);

@@ -1,8 +1,8 @@
 /** Weights from a file of their own, in place of those of a preset. */
 import {show, ValueError} from '../../base/errors';
-import {type HttpOptions} from '../../files/http_client';
+import {checkFetched, type HttpOptions} from '../../files/http_client';
 import {fileName, type FileSource, isFileSource, openFileSource} from '../../files/open_file';
-import {optionsForOther} from '../../files/other_file';
+import {isRequested, optionsForOther} from '../../files/other_file';
 import {type StoredWeights} from '../stored_weights';
 
 /**
@@ -10,11 +10,13 @@ import {type StoredWeights} from '../stored_weights';
  *
  * @param name that of the preset, for errors.
  * @param http how the files of the preset are requested.
+ * @param nameOnly whether no file of the preset is read. Then options for requests must be of use for this one.
  */
 export function otherWeights(
   name: string,
   file: FileSource,
   http: HttpOptions,
+  nameOnly = false,
 ): {name: string; weights(): Promise<StoredWeights>} {
   const title = isFileSource(file) ? fileName(file) : undefined;
   if (!isFileSource(file) || (title !== undefined && !/\.h5$/i.test(title))) {
@@ -22,6 +24,10 @@ export function otherWeights(
       `Expected weights: a .weights.h5 file, as \`saveWeights\` and Keras' save_weights write it. Received: ` +
         `${show(title ?? file)}.${/\.(keras|gguf)$/i.test(title ?? '') ? ' This file is a preset by itself: pass it as the preset.' : ''}`,
     );
+  }
+  if (nameOnly) {
+    const unused = {...http, ...(isRequested(file) && {fetch: undefined})};
+    checkFetched({name}, unused, 'a preset whose files are read');
   }
   return {
     name,

@@ -32,6 +32,11 @@ export class GreedySampler extends Sampler {
   }
 
   /** @internal */
+  override get choosesAlone(): boolean {
+    return this.constructor === GreedySampler;
+  }
+
+  /** @internal */
   override onDevice(): ChoiceOnDevice | undefined {
     return this.constructor === GreedySampler ? {draw: null} : undefined;
   }

@@ -7,6 +7,7 @@ import {type TokenChoice} from '../../ops/token_program';
 import {aheadSteps, type Draws, slackFor} from '../ahead';
 import {type DecoderCache, nextLogits, type RowText, type StepsAhead} from '../decoder';
 import {type Generation, type Step} from '../generation';
+import {LiveRows} from '../live_rows';
 import {checkTokens, unusableLogits} from './checked_tokens';
 import {hasPenalties, penalize, penaltiesInFloat32, type Penalties} from './penalties';
 
@@ -77,12 +78,13 @@ export abstract class Sampler {
     let open: DecoderCache | undefined;
     try {
       const cache = (open = generation.newCache(ahead && slackFor(ahead)));
+      const live = new LiveRows(rows, cache, !ahead && this.choosesAlone);
       let logits = await generation.readPrompts(cache);
       for (;;) {
         let tokens: number[];
         let logprobs: Step['logprobs'];
         try {
-          tokens = await this.sample(logits, rows);
+          tokens = await this.sample(logits, live.rows);
           logprobs = await generation.logprobs(
             logits,
             tokens.map((token, row) => ({row, token})),
@@ -91,10 +93,9 @@ export abstract class Sampler {
           logits.dispose();
         }
         await generation.turn();
-        const unlessDone = <T>(value: T, row: number) => (rows[row]!.done ? null : value);
         yield* generation.give({
-          tokens: tokens.map(unlessDone),
-          ...(logprobs && {logprobs: logprobs.map(unlessDone)}),
+          tokens: live.spread(tokens),
+          ...(logprobs && {logprobs: live.spread(logprobs)}),
         });
         if (generation.done) return;
         if (ahead) {
@@ -103,11 +104,7 @@ export abstract class Sampler {
           // A token that the host has to choose.
           ahead = this.stepsAhead(generation);
         }
-        const next = {
-          rows: rows.map(({done, tokens}) => [done ? 0 : tokens.at(-1)!]),
-          counts: rows.map(({done}) => (done ? 0 : 1)),
-        };
-        logits = nextLogits(decoder, next, cache);
+        logits = nextLogits(decoder, live.next(), cache);
       }
     } finally {
       ahead?.dispose();
@@ -122,6 +119,16 @@ export abstract class Sampler {
    */
   onDevice(): ChoiceOnDevice | undefined {
     return undefined;
+  }
+
+  /**
+   * Whether the choice for a row depends on nothing but its own logits and tokens. Rows that have ended are then left
+   * out; otherwise they stay, so that the draws of the others remain the same.
+   *
+   * @internal
+   */
+  get choosesAlone(): boolean {
+    return false;
   }
 
   /** Steps ahead of what the host has read, if the model can run them and choose tokens as this sampler does. */

@@ -17,7 +17,13 @@ import {type FetchOptions} from '../../files/http_client';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {otherWeights} from '../../checkpoints/keras/on_demand';
 import {loadPresetWeights} from '../../checkpoints/load_weights';
-import {type CheckpointLike, refuseVisionFile, splitOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {
+  type CheckpointLike,
+  refuseOpening,
+  requestsOf,
+  splitOpening,
+  withCheckpoint,
+} from '../../checkpoints/open_checkpoint';
 import {type FileTarget} from '../../files/open_file';
 import {type PresetTarget} from '../../files/open_folder';
 import {type PresetLike} from '../../hub/open_preset';
@@ -363,7 +369,9 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
     }
     signal?.throwIfAborted();
     const registered = typeof preset === 'string' ? registeredPreset(preset) : undefined;
-    const load = async (config: JsonObject, stored: Pick<Checkpoint, 'name' | 'weights'>) => {
+    // Nothing is read of the preset itself.
+    const nameOnly = registered !== undefined && (!loadWeights || weights !== undefined);
+    const load = async (config: JsonObject, stored: Pick<Checkpoint, 'name' | 'weights'>, http: FetchOptions) => {
       await chooseBackend();
       const build = (changes: object) => Gemma3Backbone.fromConfig({...camelKeys(config), ...changes});
       const backbone = build(overrides);
@@ -371,7 +379,8 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
       const whole = overrides.visionEncoder === null ? build({}) : undefined;
       try {
         checkOverrides(config, backbone, stored.name);
-        const from = weights === undefined ? stored : await otherWeights(stored.name, weights, {...opening, signal});
+        const from =
+          weights === undefined ? stored : await otherWeights(stored.name, weights, {...http, signal}, nameOnly);
         await loadPresetWeights(backbone, from, {onProgress, signal, whole});
       } catch (error) {
         const reported =
@@ -385,16 +394,15 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
       }
       return backbone;
     };
-    if (registered && (!loadWeights || weights !== undefined)) {
-      // Nothing is read of the preset itself.
-      await refuseVisionFile(preset as string, opening);
-      return load(registered.config as JsonObject, {name: preset as string, weights: neverRead});
+    if (nameOnly) {
+      await refuseOpening(preset as string, weights === undefined ? opening : {mmproj: opening.mmproj});
+      return load(registered.config as JsonObject, {name: preset as string, weights: neverRead}, opening);
     }
     return withCheckpoint(
       preset,
       async checkpoint => {
         const saved = (await checkpoint.config('backbone', 'Gemma3Backbone'))!;
-        return load(knownConfig(saved.config, checkpoint.name), checkpoint);
+        return load(knownConfig(saved.config, checkpoint.name), checkpoint, requestsOf(checkpoint));
       },
       {...opening, signal},
     );

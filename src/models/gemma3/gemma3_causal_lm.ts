@@ -5,7 +5,7 @@ import {describeNotA, show, ValueError} from '../../base/errors';
 import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_demand';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
-import {type CheckpointLike, refuseVisionFile, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, refuseOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {type ImageTokens, type NewTokens, type StepsAhead} from '../../generation/decoder';
 import {checked, finish, Pace} from '../../generation/turns';
@@ -32,7 +32,7 @@ import {type TaskOptions, taskOptions} from '../task_options';
 import {Gemma3Backbone} from './gemma3_backbone';
 import {Gemma3CausalLMPreprocessor} from './gemma3_causal_lm_preprocessor';
 import {BACKBONE_ARGUMENTS} from './parts/backbone_config';
-import {blockSteps} from './parts/block_steps';
+import {allBlockSteps} from './parts/block_steps';
 import {Gemma3Cache} from './parts/cache';
 import {type GenerationInputs} from './parts/prompt_rows';
 import {score, type ScoreArgs} from './parts/score';
@@ -178,23 +178,16 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   }
 
   private *blocks(tokens: NewTokens, cache: Gemma3Cache): Generator<void, tf.Tensor3D> {
-    const {counts} = tokens;
-    const embedded = this.embedded(tokens);
-    let {x} = embedded;
-    const {visionMask} = embedded;
-    let finished = false;
+    const {x, visionMask} = this.embedded(tokens);
     try {
-      for (const [i, block] of this.backbone.transformerLayers.entries()) {
-        if (i > 0) yield;
-        const next = yield* blockSteps(block, x, {cache: cache.blocks[i]!, counts, visionMask}, this.pace);
-        x.dispose();
-        x = next;
-      }
-      finished = true;
-      return x;
+      return yield* allBlockSteps(
+        this.backbone.transformerLayers,
+        x,
+        {caches: cache.blocks, counts: tokens.counts, visionMask},
+        this.pace,
+      );
     } finally {
       visionMask?.dispose();
-      if (!finished) x.dispose();
     }
   }
 
@@ -373,7 +366,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     };
     const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
     if (registered && loading.loadWeights === false) {
-      await refuseVisionFile(preset, opening);
+      await refuseOpening(preset, opening);
       return around(await load(preset), rest.preprocessor ?? null);
     }
     return withCheckpoint(

@@ -8,7 +8,7 @@ import {type Checkpoint} from '../../checkpoints/checkpoint';
 import {exportModel, type ExportOptions} from '../../checkpoints/huggingface/on_demand';
 import {type TaskDetails} from '../../checkpoints/keras/objects';
 import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_demand';
-import {type CheckpointLike, withCheckpoint} from '../../checkpoints/open_checkpoint';
+import {type CheckpointLike, refuseOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {registeredPreset} from '../../hub/registry';
 import {
@@ -226,7 +226,10 @@ export class Gemma3TextEmbedder extends TextEmbedder {
         ? new Gemma3TextEmbedder({...others, ...rest, backbone})
         : around(await Gemma3Backbone.fromPreset(from, loading), {...others, ...rest});
     const registered = typeof preset === 'string' && registeredPreset(preset) !== undefined;
-    if (registered && loading.loadWeights === false) return create(preset, {});
+    if (registered && loading.loadWeights === false) {
+      await refuseOpening(preset, opening);
+      return create(preset, {});
+    }
     return withCheckpoint(
       preset,
       async checkpoint => {

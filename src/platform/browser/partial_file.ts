@@ -16,6 +16,7 @@ const PART = 8 * 2 ** 20;
 const PIECE = 4 * 2 ** 20;
 
 const IDENTITY = 'identity';
+const NOTED = 'noted';
 
 export const PARTS = '.parts';
 const NOTE = '.note';
@@ -84,8 +85,14 @@ class BrowserPartialFile implements PartialFile {
     private readonly identity: string,
     /** Sizes of parts, by their first byte. */
     private readonly parts: Map<number, number>,
+    public noted: string | undefined,
   ) {
     for (const [start, size] of parts) this.stored = withRange(this.stored, {start, end: start + size});
+  }
+
+  async note(text: string): Promise<void> {
+    await writeTextAt(`${this.folder}/${NOTED}`, text);
+    this.noted = text;
   }
 
   writer(offset: number): PartialWriter {
@@ -122,7 +129,7 @@ class BrowserPartialFile implements PartialFile {
 
   async finish(path: string): Promise<void> {
     const note: Note = {path, folder: this.folder, ...this.layout()};
-    await removeAt(`${this.folder}/${IDENTITY}`);
+    for (const name of [IDENTITY, NOTED]) await removeAt(`${this.folder}/${name}`);
     await writeTextAt(notePath(path), JSON.stringify(note));
   }
 
@@ -131,6 +138,7 @@ class BrowserPartialFile implements PartialFile {
     await writeTextAt(`${this.folder}/${IDENTITY}`, this.identity);
     this.parts.clear();
     this.stored = [];
+    this.noted = undefined;
   }
 
   async close(): Promise<void> {}
@@ -163,7 +171,11 @@ export async function openPartial(path: string, identity: string): Promise<Parti
       if (size > 0) parts.set(Number(name), size);
     }
   }
-  const file = new BrowserPartialFile(folder, identity, parts);
+  const noted = isSame ? await textAt(`${folder}/${NOTED}`) : undefined;
+  const file = new BrowserPartialFile(folder, identity, parts, noted);
   if (!isSame) await file.clear();
   return file;
 }
+
+/** The folder of the parts is that of the finished file: nothing is left over. */
+export async function removePartial(): Promise<void> {}

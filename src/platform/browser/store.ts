@@ -3,10 +3,20 @@ import {type ByteSource, type PresetSource, truncated} from '../../base/byte_sou
 import {ValueError} from '../../base/errors';
 import {isPresetFile, NamedFile} from '../../base/named_file';
 import {type DigestAlgorithm, type Lock, type Store, type StoreEntry} from '../contract';
-import {blobOf, digestOfBlob, isUnfinished, noteAt, notedName, notePath, openPartial, PARTS} from './partial_file';
+import {
+  blobOf,
+  digestOfBlob,
+  isUnfinished,
+  noteAt,
+  notedName,
+  notePath,
+  openPartial,
+  PARTS,
+  removePartial,
+} from './partial_file';
 import {fileAt, folderAt, listAt, removeAt, textAt, writeTextAt} from './private_files';
 
-export {openPartial};
+export {openPartial, removePartial};
 
 /** False in pages that are not served over https or from this computer, and in old browsers. */
 export const canStore = (): boolean => typeof navigator !== 'undefined' && Boolean(navigator.storage?.getDirectory);
@@ -177,6 +187,7 @@ void ({
   freeBytes,
   digestOf,
   openPartial,
+  removePartial,
   lock,
   openStored,
   proxyFetch,

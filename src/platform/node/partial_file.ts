@@ -1,7 +1,7 @@
 /**
  * Files that are being downloaded. The bytes are in a file of the final size with holes. A journal next to it says which
  * ranges are stored: a line for each piece, appended after its bytes are written, so that a process may be killed at any
- * time.
+ * time. What the server says of the file is a line as well.
  */
 import {createHash} from 'node:crypto';
 import {type FileHandle, mkdir, open, readFile, rename, rm} from 'node:fs/promises';
@@ -34,16 +34,25 @@ export async function digestOfHandle(
   }
 }
 
-/** The ranges of a journal; undefined if it is of another version of the file. A line that was cut off is ignored. */
-function parseJournal(text: string, identity: string): ByteRange[] | undefined {
+const NOTE = 'note ';
+
+interface Journal {
+  readonly ranges: readonly ByteRange[];
+  readonly noted: string | undefined;
+}
+
+/** A journal; undefined if it is of another version of the file. A line that was cut off is ignored. */
+function parseJournal(text: string, identity: string): Journal | undefined {
   const [first, ...lines] = text.split('\n').slice(0, -1);
   if (first !== identity) return undefined;
   let ranges: ByteRange[] = [];
+  let noted: string | undefined;
   for (const line of lines) {
     const [, start, end] = /^(\d+) (\d+)$/.exec(line) ?? [];
     if (start !== undefined) ranges = withRange(ranges, {start: Number(start), end: Number(end)});
+    else if (line.startsWith(NOTE)) noted = line.slice(NOTE.length);
   }
-  return ranges;
+  return {ranges, noted};
 }
 
 class NodePartialFile implements PartialFile {
@@ -53,7 +62,13 @@ class NodePartialFile implements PartialFile {
     private readonly file: FileHandle,
     private readonly journal: FileHandle,
     public stored: readonly ByteRange[],
+    public noted: string | undefined,
   ) {}
+
+  async note(text: string): Promise<void> {
+    await writing('file', this.path, () => this.journal.appendFile(`${NOTE}${text}\n`));
+    this.noted = text;
+  }
 
   writer(offset: number): PartialWriter {
     let at = offset;
@@ -97,6 +112,7 @@ class NodePartialFile implements PartialFile {
     // The journal first: it must never name bytes that are gone.
     await this.journal.truncate(0);
     this.stored = [];
+    this.noted = undefined;
     await this.file.truncate(0);
     await this.journal.appendFile(`${this.identity}\n`);
   }
@@ -111,17 +127,23 @@ export async function openPartial(path: string, identity: string): Promise<Parti
   return writing('file', path, async () => {
     await mkdir(dirname(path), {recursive: true});
     const text = await readFile(journalOf(path), 'utf8').catch(unless('ENOENT'));
-    let stored = text === undefined ? undefined : parseJournal(text, identity);
-    const old = stored && (await open(path, 'r+').catch(unless('ENOENT')));
+    const known = text === undefined ? undefined : parseJournal(text, identity);
+    const old = known && (await open(path, 'r+').catch(unless('ENOENT')));
     const file = old ?? (await open(path, 'w+'));
     // What lies beyond the end of the file was lost, for example with the power.
     const {size} = await file.stat();
-    if (!old || stored!.some(({end}) => end > size)) stored = [];
-    const lines = [identity, ...stored!.map(({start, end}) => `${start} ${end}`)];
+    const {ranges: stored, noted} =
+      old && known.ranges.every(({end}) => end <= size) ? known : {ranges: [], noted: undefined};
+    const lines = [identity, ...stored.map(({start, end}) => `${start} ${end}`)];
+    if (noted !== undefined) lines.push(NOTE + noted);
     await rm(journalOf(path), {force: true});
-    if (bytesIn(stored!) === 0) await file.truncate(0);
+    if (bytesIn(stored) === 0) await file.truncate(0);
     const journal = await open(journalOf(path), 'a');
     await journal.appendFile(lines.join('\n') + '\n');
-    return new NodePartialFile(path, identity, file, journal, stored!);
+    return new NodePartialFile(path, identity, file, journal, stored, noted);
   });
+}
+
+export async function removePartial(path: string): Promise<void> {
+  for (const left of [path, journalOf(path)]) await rm(left, {force: true});
 }

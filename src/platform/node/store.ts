@@ -22,10 +22,10 @@ import {type DigestAlgorithm, type Store, type StoreEntry} from '../contract';
 import {codeOf, unless, writing} from './disk';
 import {openFolder} from './files';
 import {lock} from './lock';
-import {digestOfHandle, openPartial} from './partial_file';
+import {digestOfHandle, openPartial, removePartial} from './partial_file';
 import {proxyFetch} from './proxy';
 
-export {lock, openPartial, proxyFetch};
+export {lock, openPartial, proxyFetch, removePartial};
 
 const NOTHING = ['ENOENT', 'ENOTDIR'] as const;
 
@@ -195,6 +195,7 @@ void ({
   freeBytes,
   digestOf,
   openPartial,
+  removePartial,
   lock,
   openStored,
   proxyFetch,

@@ -2,7 +2,8 @@
 import {mkdtemp, readdir, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {convertPreset, Gemma3Backbone, Gemma3CausalLM, useBackend} from '../../../src';
+import * as tf from '@tensorflow/tfjs';
+import {convertPreset, Gemma3Backbone, Gemma3CausalLM, Gemma3TextEmbedder, useBackend} from '../../../src';
 import {MemorySource} from '../../../src/base/byte_source';
 import {type GgufFile, GgufStrings, readGguf} from '../../../src/formats/gguf';
 import {applyChatTemplate, isGemmaTemplate} from '../../../src/tokenizers/chat_template';
@@ -132,6 +133,28 @@ describe('from Keras to GGUF and back', () => {
     expect([task.class_name, task.config.pooling_mode]).toEqual([expected.class_name, pooling]);
     await ours.close();
     await theirs.close();
+  });
+
+  test('an embedder keeps its prompts, and that it does not normalize, of which llama.cpp has to be told', async () => {
+    const source = new MemoryPreset();
+    const embedder = await Gemma3TextEmbedder.fromPreset(fixture('embedder/mean'), {normalize: false});
+    Object.assign(embedder, {prompts: {query: 'query: ', document: 'text: '}, defaultPromptName: 'query'});
+    await embedder.saveToPreset(source);
+    const target = new MemoryPreset();
+    const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
+    await convertPreset(source, target, {to: 'gguf', dtype: 'float32'});
+    expect(warn.mock.calls.flat().join('\n')).toContain('--embd-normalize -1');
+    warn.mockRestore();
+    const loaded = await Gemma3TextEmbedder.fromPreset(target);
+    const {normalize, prompts, defaultPromptName} = embedder;
+    expect(loaded).toMatchObject({normalize, prompts, defaultPromptName});
+    const [ours, theirs] = [await loaded.encodeText(['the river', 'a']), await embedder.encodeText(['the river', 'a'])];
+    expect(ours).toBeAllClose((await theirs.array()) as number[][], {atol: 1e-5, rtol: 1e-5});
+    tf.dispose([ours, theirs]);
+    for (const model of [loaded, embedder]) model.dispose();
+    // Others have none of these keys.
+    const usual = await open((await written(fixture('embedder/mean'), 'float32')).target.files.get('model.gguf')!);
+    expect([...usual.metadata.keys()].filter(key => key.startsWith('tfjs'))).toEqual([]);
   });
 
   test('quantized files keep their integers and scales', async () => {

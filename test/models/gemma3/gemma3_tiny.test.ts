@@ -9,7 +9,7 @@ interface Questions {
 }
 const {cases, max_length: maxLength} = fixtureJson<Questions>('tiny_preset/questions.json');
 
-onEveryBackend(() => {
+onEveryBackend(({fast}) => {
   let lm: Gemma3CausalLM;
   beforeAll(async () => {
     lm = await Gemma3CausalLM.fromPreset('gemma3_tiny');
@@ -19,7 +19,8 @@ onEveryBackend(() => {
   });
 
   test('answers single prompts as KerasHub', async () => {
-    for (const {prompt, text} of cases) expect(await lm.generate(prompt, {maxLength})).toBe(text);
+    // Where that takes long, some of them: the batch has all.
+    for (const {prompt, text} of cases.filter((_, i) => fast || i % 8 === 0)) expect(await lm.generate(prompt, {maxLength})).toBe(text);
   });
 
   test('answers all prompts in one batch as KerasHub', async () => {

@@ -4,7 +4,7 @@ import {combineTensors} from './kernels/arithmetic';
 import {attention} from './kernels/attention';
 import {attentionGradient} from './kernels/attention_gradient';
 import {batchMatMul} from './kernels/batch_mat_mul';
-import {fusedBlock} from './kernels/fused_block';
+import {fusedBlock, fusedBlocks} from './kernels/fused_block';
 import {gatedGelu, gelu, geluGradient} from './kernels/gelu';
 import {headLoss} from './kernels/head_loss';
 import {matMul, matMulTransposed} from './kernels/mat_mul';
@@ -26,6 +26,7 @@ import {
   ELSEWHERE,
   END,
   FUSED_BLOCK,
+  FUSED_BLOCKS,
   GATED_GELU,
   GATHER,
   GELU,
@@ -123,6 +124,9 @@ export function execute(command: i32): void {
       break;
     case FUSED_BLOCK:
       fusedBlock();
+      break;
+    case FUSED_BLOCKS:
+      fusedBlocks();
       break;
     case TOP_K:
       topK();

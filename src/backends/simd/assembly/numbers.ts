@@ -89,6 +89,7 @@ export const GELU_GRADIENT = 24;
 export const COMBINE = 25;
 export const TRANSPOSE = 26;
 export const HEAD_LOSS = 27;
+export const FUSED_BLOCKS = 28;
 
 // What `serve` returns, apart from END and RECEIVE.
 

@@ -38,6 +38,8 @@ export interface CallOptions<Name extends string> {
    * Names of operands, such as weights. The bank that holds most of their bytes is preferred. Defaults to all operands.
    */
   preferredBank?: readonly NoInfer<Name>[];
+  /** If given, no other bank will do. */
+  onlyBank?: number;
 }
 
 export class Call<Name extends string> {
@@ -64,12 +66,13 @@ export class Call<Name extends string> {
       extraShapes = [],
       workspaceBytes = 0,
       preferredBank = Object.keys(operands) as Name[],
+      onlyBank,
     }: CallOptions<Name>,
   ) {
     const resultBytes = sizeOf(shape) * (dtype === 'bool' ? 1 : 4);
     const extraBytes = extraShapes.map(shape => 4 * sizeOf(shape));
     const newBytes = [resultBytes, ...extraBytes, ...(workspaceBytes ? [workspaceBytes] : [])];
-    const {bank, offsets, misplaced} = this.allocate(preferredBank, newBytes);
+    const {bank, offsets, misplaced} = this.allocate(preferredBank, newBytes, onlyBank);
     misplaced.forEach((operand, i) => places.moveTo(operand, {bank, offset: offsets[newBytes.length + i]!}));
     this.bank = bank;
     this.y = offsets[0]!;
@@ -113,12 +116,14 @@ export class Call<Name extends string> {
   }
 
   /** Finds the best bank with room for the new bytes and for the operands that are in other banks. */
-  private allocate(preferredBank: readonly Name[], newBytes: readonly number[]): Allocation {
+  private allocate(preferredBank: readonly Name[], newBytes: readonly number[], onlyBank?: number): Allocation {
     const bytesOf = (operand: tf.TensorInfo) => this.places.bytesOf(operand);
-    for (const bank of this.banksInOrder(preferredBank)) {
+    for (const bank of onlyBank === undefined ? this.banksInOrder(preferredBank) : [onlyBank]) {
       const misplaced = this.misplaced(bank);
-      const offsets = this.allocateIn(bank, [...newBytes, ...misplaced.map(bytesOf)]);
+      const sizes = [...newBytes, ...misplaced.map(bytesOf)];
+      const offsets = this.allocateIn(bank, sizes);
       if (offsets) return {bank, offsets, misplaced};
+      if (onlyBank !== undefined) throw this.heap.outOfMemory(sizes.reduce((a, b) => a + b, 0));
     }
     // A new bank holds no operands yet.
     const misplaced = this.misplaced(this.heap.banks);

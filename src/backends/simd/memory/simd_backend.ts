@@ -73,6 +73,11 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
     return new Call(this, this.heap, operands, options);
   }
 
+  /** Number of memories. */
+  get banks(): number {
+    return this.heap.banks;
+  }
+
   /**
    * Place of a tensor, or undefined if no kernel of ours has used it yet. Tensors may move, so do not store the place.
    */

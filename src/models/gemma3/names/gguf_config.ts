@@ -16,6 +16,16 @@ const WINDOW_PATTERN = 6;
 /** The number of blocks by which llama.cpp recognizes the 27B model, whose queries are scaled in another way. */
 export const BLOCKS_27B = 62;
 
+/** This package's own keys, for what else describes an embedder. llama.cpp leaves it to each request. */
+export const OWN = {
+  /** Whether vectors have length 1. */
+  normalize: 'tfjs_gemma3.normalize',
+  /** What is written before texts of several kinds, and the names of the kinds. */
+  prompts: 'tfjs_gemma3.prompts',
+  promptNames: 'tfjs_gemma3.prompt_names',
+  defaultPromptName: 'tfjs_gemma3.default_prompt_name',
+};
+
 /** llama.cpp's numbers of ways to pool. */
 export const POOLING: Readonly<Record<number, string>> = {1: 'mean', 3: 'last'};
 

@@ -6,7 +6,7 @@ import {addVocabulary, convertVocabulary, type GgufVocabulary} from '../../../ch
 import {type GgufWriter} from '../../../formats/gguf';
 import {END_OF_TURN, START_OF_TURN} from '../../../tokenizers/chat_template';
 import {GEMMA_TEMPLATE} from '../../../tokenizers/gemma_template';
-import {BLOCKS_27B, EMBEDDING_ARCHITECTURE, POOLING, WAVELENGTH} from './gguf_config';
+import {BLOCKS_27B, EMBEDDING_ARCHITECTURE, OWN, POOLING, WAVELENGTH} from './gguf_config';
 
 /** Tokens that Google's tokenizer has as special ones; in SentencePiece, texts may contain them. */
 const SPECIAL = new Set([START_OF_TURN, END_OF_TURN, '<image_soft_token>', '<mask>']);
@@ -45,8 +45,6 @@ export function checkWritable(parts: WrittenParts): void {
   const byHead = config.query_head_dim_normalize === true;
   if (byHead !== (layers !== BLOCKS_27B) && Math.floor(hidden! / heads!) !== headDim) only('query_head_dim_normalize');
   if (architectureOf(parts) !== EMBEDDING_ARCHITECTURE) only('is_embedding_model', false, null);
-  const task = parts.task?.config;
-  if (task && taskOf(parts) === 'Gemma3TextEmbedder' && task.normalize === false) problems.push('normalize=false');
   if (problems.length === 0) return;
   throw new ValueError(
     `Expected a model that llama.cpp can compute. Received: "${parts.name}" with ${problems.join(', ')}, which its Gemma 3 ` +
@@ -124,6 +122,7 @@ function addEmbedder(file: GgufWriter, parts: WrittenParts): void {
     throw new ValueError(`Expected the pooling_mode "mean" or "last" in "${parts.name}". Received: ${show(mode)}.`);
   }
   file.uint32(`${architecture}.pooling_type`, Number(number));
+  addOwn(file, parts);
   const {
     hidden_dim: hidden,
     pooling_intermediate_dim: inner,
@@ -132,6 +131,24 @@ function addEmbedder(file: GgufWriter, parts: WrittenParts): void {
   if (parts.backbone.config.is_embedding_model !== true) return;
   const widths = {dense_2_feat_in: hidden, dense_2_feat_out: inner, dense_3_feat_in: inner, dense_3_feat_out: output};
   for (const [key, width] of Object.entries(widths)) file.uint32(`${architecture}.${key}`, width!);
+}
+
+/** Adds what llama.cpp does not know of an embedder, so that it comes back here. */
+function addOwn(file: GgufWriter, {task, name}: WrittenParts): void {
+  if (task?.config.normalize === false) {
+    file.flag(OWN.normalize, false);
+    console.warn(
+      `"${name}" gives embeddings that are not normalized. llama.cpp normalizes them unless it is told not to, with ` +
+        '--embd-normalize -1.',
+    );
+  }
+  const prompts = Object.entries(isObject(task?.prompts) ? task.prompts : {}) as [string, string][];
+  if (prompts.length === 0) return;
+  const bytes = (texts: string[]) => texts.map(text => new TextEncoder().encode(text));
+  file.texts(OWN.promptNames, bytes(prompts.map(([key]) => key)));
+  file.texts(OWN.prompts, bytes(prompts.map(([, text]) => text)));
+  const usual = task?.default_prompt_name;
+  if (typeof usual === 'string') file.text(OWN.defaultPromptName, usual);
 }
 
 function addTokenizer(file: GgufWriter, parts: WrittenParts): void {

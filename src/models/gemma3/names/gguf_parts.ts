@@ -12,6 +12,7 @@ import {
   backboneConfig,
   denseWidths,
   EMBEDDING_ARCHITECTURE,
+  OWN,
   POOLING,
   textMetadata,
   visionMetadata,
@@ -107,8 +108,19 @@ function task(files: GgufFiles): JsonObject {
   const {metadata} = textMetadata(files);
   const pooling = POOLING[metadata.number('pooling_type', 1)];
   if (pooling === undefined) throw metadata.invalid('pooling_type', '1, the mean, or 3, the last token,');
+  const own = new Metadata(files.name, files.model.metadata);
+  const normalize = own.flag(OWN.normalize, true);
   const name = 'gemma3_text_embedder';
-  return hubObject('Gemma3TextEmbedder', {...parts, name, pooling_mode: pooling, normalize: true});
+  const object = hubObject('Gemma3TextEmbedder', {...parts, name, pooling_mode: pooling, normalize});
+  return own.has(OWN.promptNames) ? {...object, ...promptsOf(own)} : object;
+}
+
+function promptsOf(own: Metadata): JsonObject {
+  const [names, texts] = [own.texts(OWN.promptNames), own.texts(OWN.prompts)];
+  if (names.length !== texts.length) throw own.invalid(OWN.prompts, `${names.length} texts`);
+  const entries = Array.from({length: names.length}, (_, i) => [names.at(i), texts.at(i)] as const);
+  const usual = own.has(OWN.defaultPromptName) ? own.text(OWN.defaultPromptName) : null;
+  return {prompts: Object.fromEntries(entries), default_prompt_name: usual};
 }
 
 const PARTS: Record<CheckpointPart, (files: GgufFiles) => JsonObject | null> = {

@@ -1,16 +1,52 @@
-/** A decoder block in steps of a few tokens, between which other code may run. */
+/** Decoder blocks in steps of a few tokens, between which other code may run. */
 import * as tf from '@tensorflow/tfjs';
 import {type KvCache} from '../../../generation/kv_cache';
 import {FEWEST_ROWS, type Pace} from '../../../generation/turns';
 import {imageNumbers} from '../../../ops/image_numbers';
 import {positionsOf, type ProjectedTokens} from '../gemma3_attention';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
+import {fusedSteps} from './fused_step';
 
 export interface BlockStepsArgs {
   cache: KvCache;
   counts: readonly number[];
   /** int32 (B, T) */
   visionMask?: tf.Tensor;
+}
+
+interface AllBlocksArgs extends Omit<BlockStepsArgs, 'cache'> {
+  /** One for each block. */
+  caches: readonly KvCache[];
+}
+
+/**
+ * All blocks, one after another. One token per row takes a single step where the backend has a kernel for all blocks.
+ * The caller owns the result.
+ *
+ * @param x (B, T, D), which is disposed.
+ */
+export function* allBlockSteps(
+  blocks: readonly Gemma3DecoderBlock[],
+  x: tf.Tensor3D,
+  {caches, counts, visionMask}: AllBlocksArgs,
+  pace: Pace,
+): Generator<void, tf.Tensor3D> {
+  let current: tf.Tensor3D | undefined = x;
+  try {
+    const all = visionMask ? undefined : tf.tidy(() => fusedSteps(blocks, x, caches, counts));
+    if (all) return all as tf.Tensor3D;
+    for (const [i, block] of blocks.entries()) {
+      if (i > 0) yield;
+      const next: tf.Tensor3D = yield* blockSteps(block, current, {cache: caches[i]!, counts, visionMask}, pace);
+      current.dispose();
+      current = next;
+    }
+    const result = current;
+    current = undefined;
+    return result;
+  } finally {
+    current?.dispose();
+  }
 }
 
 /**

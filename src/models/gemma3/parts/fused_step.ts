@@ -1,17 +1,23 @@
 /**
- * The fast path of a decoder block for one new token per row: a single kernel over the block's weights and its cache.
+ * The fast path of decoder blocks for one new token per row: a single kernel over the weights and the cache of a block,
+ * or of all blocks.
  */
 import type * as tf from '@tensorflow/tfjs';
-import {type KvCache} from '../../../generation/kv_cache';
+import {KvCache} from '../../../generation/kv_cache';
 import {type EinsumDense} from '../../../layers/einsum_dense';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
 import {type DenseForm, formOf, storedTensor} from '../../../ops/dense_form';
 import {
+  type Angles,
   type BlockAttrs,
+  type BlockInput,
   type DenseName,
   fusedBlock,
+  fusedBlocks,
   type FusedBlockTensors,
   hasFusedBlock,
+  hasFusedBlocks,
+  inputNames,
 } from '../../../ops/fused_block';
 import {hostRotaryTables} from '../../../ops/rotary';
 
@@ -52,7 +58,7 @@ export interface FusableBlock {
 class BlockWeights {
   readonly forms: Record<DenseName, DenseForm>;
   private readonly denses: [name: DenseName, kernel: EinsumDense['kernel']][];
-  private readonly scales: [name: string, scale: RMSNormalization['scale']][];
+  private readonly scales: [name: BlockInput, scale: RMSNormalization['scale']][];
   private readonly owners: EinsumDense[];
 
   constructor(block: FusableBlock) {
@@ -81,7 +87,7 @@ class BlockWeights {
       DenseForm
     >;
     this.owners = entries.map(([, [dense]]) => dense);
-    this.scales = Object.entries(norms).flatMap(([name, norm]) => (norm ? [[name, norm.scale]] : []));
+    this.scales = Object.entries(norms).flatMap(([name, norm]) => (norm ? [[name as BlockInput, norm.scale]] : []));
   }
 
   /** False once `quantize` has replaced one of the kernels. */
@@ -94,9 +100,9 @@ class BlockWeights {
     return this.owners.some(({loraEnabled}) => loraEnabled);
   }
 
-  addTo(tensors: FusedBlockTensors): FusedBlockTensors {
-    for (const [name, kernel] of this.denses) tensors[name] = storedTensor(kernel);
-    for (const [name, scale] of this.scales) tensors[name] = scale.read();
+  addTo(tensors: FusedBlockTensors, names?: Readonly<Record<BlockInput, string>>): FusedBlockTensors {
+    for (const [name, kernel] of this.denses) tensors[names?.[name] ?? name] = storedTensor(kernel);
+    for (const [name, scale] of this.scales) tensors[names?.[name] ?? name] = scale.read();
     return tensors;
   }
 }
@@ -106,8 +112,8 @@ const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 /** What a kernel for the whole block takes, whatever the tokens are. */
 export interface FusableParts {
   attrs: BlockAttrs;
-  /** Adds the weights to `tensors`, and returns `tensors`. */
-  addTo(tensors: FusedBlockTensors): FusedBlockTensors;
+  /** Adds the weights to `tensors`, under other names if there are any, and returns `tensors`. */
+  addTo(tensors: FusedBlockTensors, names?: Readonly<Record<BlockInput, string>>): FusedBlockTensors;
 }
 
 /**
@@ -129,7 +135,7 @@ export function fusableParts(block: FusableBlock): FusableParts | undefined {
     logitSoftCap: config.logitSoftCap,
     window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
   };
-  return {attrs, addTo: tensors => weights.addTo(tensors)};
+  return {attrs, addTo: (tensors, names) => weights.addTo(tensors, names)};
 }
 
 /**
@@ -145,15 +151,67 @@ export function fusedStep(
   if (x.shape[1] !== 1) return undefined;
   const parts = fusableParts(block);
   if (!parts) return undefined;
-  const positions = cache.lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
+  const positions = nextPositions(cache, counts);
   const {cos, sin} = anglesAt(block, positions);
   return cache.extend(counts, (keys, values) =>
     fusedBlock(parts.addTo({x, keys, values}), {...parts.attrs, positions, cos, sin}),
   );
 }
 
+/**
+ * One token per row through all blocks, x (B, 1, D) → (B, 1, D). The blocks must have the same sizes. Undefined if there
+ * is no kernel for that, or a block cannot be fused: see {@link fusableParts}.
+ */
+export function fusedSteps(
+  blocks: readonly FusableBlock[],
+  x: tf.Tensor,
+  caches: readonly KvCache[],
+  counts: readonly number[],
+): tf.Tensor | undefined {
+  if (x.shape[1] !== 1 || !hasFusedBlocks()) return undefined;
+  const parts: FusableParts[] = [];
+  for (const block of blocks) {
+    const part = fusableParts(block);
+    if (!part) return undefined;
+    parts.push(part);
+  }
+  const positions = nextPositions(caches[0]!, counts);
+  const {kinds, kindOf} = anglesOf(blocks);
+  const angles = kinds.map(kind => anglesAt(kind, positions));
+  return KvCache.extendAll(caches, counts, slots => {
+    const tensors: FusedBlockTensors = {x};
+    for (const [i, part] of parts.entries()) {
+      const names = inputNames(i);
+      part.addTo(tensors, names);
+      tensors[names.keys] = slots[i]!.keys;
+      tensors[names.values] = slots[i]!.values;
+    }
+    return fusedBlocks(tensors, {
+      blocks: parts.map(({attrs}) => attrs),
+      positions,
+      angles: kindOf.map(kind => angles[kind]!),
+    });
+  });
+}
+
+/** The position of the next token of each row; −1 for a row without one. */
+const nextPositions = ({lengths}: KvCache, counts: readonly number[]): number[] =>
+  lengths.map((length, row) => (counts[row]! > 0 ? length : -1));
+
+/** One block of each kind of rotary angles, and the kind of each block. */
+export function anglesOf<B extends FusableBlock>(blocks: readonly B[]): {kinds: B[]; kindOf: number[]} {
+  const kinds: B[] = [];
+  const same = ({config: a}: B, {config: b}: B) =>
+    a.headDim === b.headDim && a.ropeWavelength === b.ropeWavelength && a.ropeScalingFactor === b.ropeScalingFactor;
+  const kindOf = blocks.map(block => {
+    const known = kinds.findIndex(kind => same(kind, block));
+    return known >= 0 ? known : kinds.push(block) - 1;
+  });
+  return {kinds, kindOf};
+}
+
 /** Cosines and sines of a block at positions, (rows, headDim / 2) each; any for the position −1. */
-export function anglesAt({config}: FusableBlock, positions: readonly number[]) {
+export function anglesAt({config}: FusableBlock, positions: readonly number[]): Angles {
   const {headDim, ropeWavelength, ropeScalingFactor} = config;
   const starts = positions.map(position => Math.max(0, position));
   return hostRotaryTables(starts, 1, headDim, ropeWavelength, ropeScalingFactor);

@@ -5,19 +5,7 @@ import {type ProgramModel, type TokenChoice, type TokenProgram, tokenPrograms} f
 import {type Gemma3Backbone} from '../gemma3_backbone';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 import {type Gemma3Cache} from './cache';
-import {anglesAt, fusableParts} from './fused_step';
-
-/** One block of each kind of rotary angles, and the kind of each block. */
-function kindsOf(blocks: readonly Gemma3DecoderBlock[]): {kinds: Gemma3DecoderBlock[]; kindOf: number[]} {
-  const kinds: Gemma3DecoderBlock[] = [];
-  const same = (a: Gemma3DecoderBlock, b: Gemma3DecoderBlock) =>
-    a.headDim === b.headDim && a.ropeWavelength === b.ropeWavelength && a.ropeScalingFactor === b.ropeScalingFactor;
-  const kindOf = blocks.map(block => {
-    const known = kinds.findIndex(kind => same(kind, block));
-    return known >= 0 ? known : kinds.push(block) - 1;
-  });
-  return {kinds, kindOf};
-}
+import {anglesAt, anglesOf, fusableParts} from './fused_step';
 
 /** The weights of a model for a program; undefined if no program can compute it as it is now. */
 function programModel({transformerLayers, tokenEmbedding, layerNorm, config}: Gemma3Backbone) {
@@ -60,7 +48,7 @@ class TokenSteps implements StepsAhead<Gemma3Cache> {
     private readonly program: TokenProgram,
     readonly mostSteps: number,
   ) {
-    ({kinds: this.kinds, kindOf: this.kindOf} = kindsOf(backbone.transformerLayers));
+    ({kinds: this.kinds, kindOf: this.kindOf} = anglesOf(backbone.transformerLayers));
   }
 
   start(rows: readonly RowText[], cache: Gemma3Cache): void {

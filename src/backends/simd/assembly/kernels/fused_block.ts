@@ -1,20 +1,37 @@
 /**
- * Runs one token per row through a whole decoder block, with keys and values in a ring. Every thread computes the short
+ * Runs one token per row through whole decoder blocks, with keys and values in rings. Every thread computes the short
  * steps (norms, residuals, rotary positions) for itself, so that only products and attention need a barrier after them.
  */
 import {ATTENTION_PARTS, PARTIAL_HEADER} from '../layouts/attention';
-import {FusedBlockWord, DenseWord, OWN_PARTS, PART_ALIGNMENT} from '../layouts/fused_block';
+import {DenseWord, FusedBlocksWord, FusedBlockWord, OWN_PARTS, PART_ALIGNMENT} from '../layouts/fused_block';
+import {ARGUMENTS} from '../numbers';
 import {attendParts, mergeParts, setRing} from './attention';
 import {gateRow} from './gelu';
 import {groupsPerClaim, product, setRows, weightBytes} from './mat_mul';
 import {normRow} from './norms';
 import {rotateRow} from './rotary';
-import {argument, barrier, begin, claim, end, floatArgument, pointer, thread} from '../parts/threads';
+import {argument, barrier, begin, claim, end, pointer, thread} from '../parts/threads';
 
+/** The words of the block, see `FusedBlockWord`: arguments, or an entry of a table. */
+let words: usize = 0;
 let batch: i32 = 0;
 let epsilon: f32 = 0;
+/** The hidden states within a block and after it, (batch, hiddenDim). Each thread has its own. */
+let residual: usize = 0;
 /** The next free byte of the workspace. */
 let free: usize = 0;
+
+function wordOf(index: i32): i32 {
+  return load<i32>(words + ((<usize>index) << 2));
+}
+
+function pointerOf(index: i32): usize {
+  return load<u32>(words + ((<usize>index) << 2));
+}
+
+function floatOf(index: i32): f32 {
+  return load<f32>(words + ((<usize>index) << 2));
+}
 
 /** Allocates a part of the workspace. */
 function take(values: i32): usize {
@@ -23,12 +40,12 @@ function take(values: i32): usize {
   return at;
 }
 
-/** Computes rows n0 … n1 − 1 of y (batch, rows) = x · Wᵀ. The words of W begin at argument `kernel`. */
+/** Computes rows n0 … n1 − 1 of y (batch, rows) = x · Wᵀ. The words of W begin at word `kernel` of the block. */
 function denseRows(kernel: i32, y: usize, rows: i32, n0: i32, n1: i32): void {
   product(
-    argument(kernel + DenseWord.type),
-    pointer(kernel + DenseWord.w),
-    argument(kernel + DenseWord.inner),
+    wordOf(kernel + DenseWord.type),
+    pointerOf(kernel + DenseWord.w),
+    wordOf(kernel + DenseWord.inner),
     y,
     (<usize>rows) << 2,
     n0,
@@ -38,7 +55,7 @@ function denseRows(kernel: i32, y: usize, rows: i32, n0: i32, n1: i32): void {
 
 /** Bytes of eight rows of a kernel. */
 function denseBytes(kernel: i32, columns: i32): usize {
-  return weightBytes(argument(kernel + DenseWord.type), columns);
+  return weightBytes(wordOf(kernel + DenseWord.type), columns);
 }
 
 /** y (batch, rows) = x (batch, columns) · Wᵀ */
@@ -102,7 +119,7 @@ function addRow(x: usize, residual: usize, y: usize, columns: i32): void {
 /** Applies the norm, if there is one, and the rotary positions to query or key heads of all rows. y may be x. */
 function prepareHeads(x: usize, norm: usize, y: usize, heads: i32, width: i32): void {
   const row = (<usize>width) << 2;
-  const shared = argument(FusedBlockWord.tableRows) == 1;
+  const shared = wordOf(FusedBlockWord.tableRows) == 1;
   for (let b = 0; b < batch; b++) {
     const angles = shared ? <usize>0 : <usize>b * (row >> 1);
     for (let head = 0; head < heads; head++) {
@@ -112,25 +129,44 @@ function prepareHeads(x: usize, norm: usize, y: usize, heads: i32, width: i32): 
         normRow(from, norm, 0, y + at, width, epsilon);
         from = y + at;
       }
-      rotateRow(from, pointer(FusedBlockWord.cos) + angles, pointer(FusedBlockWord.sin) + angles, y + at, width, 1);
+      rotateRow(from, pointerOf(FusedBlockWord.cos) + angles, pointerOf(FusedBlockWord.sin) + angles, y + at, width, 1);
     }
   }
 }
 
 /** FUSED_BLOCK: `Gemma3DecoderBlock`, causal, for one token per row. Adds the token's key and value to the cache. */
 export function fusedBlock(): void {
-  const x = pointer(FusedBlockWord.x);
-  batch = argument(FusedBlockWord.batch);
-  const hidden = argument(FusedBlockWord.hiddenDim);
-  const gateWidth = argument(FusedBlockWord.gateDim);
-  const heads = argument(FusedBlockWord.numQueryHeads);
-  const keyHeads = argument(FusedBlockWord.numKeyValueHeads);
-  const width = argument(FusedBlockWord.headDim);
-  epsilon = floatArgument(FusedBlockWord.epsilon);
+  words = <usize>ARGUMENTS;
+  block();
+}
+
+/** FUSED_BLOCKS: the same for blocks in a table, one after another. */
+export function fusedBlocks(): void {
+  words = pointer(FusedBlocksWord.table);
+  for (let count = argument(FusedBlocksWord.count); count > 0; count--) {
+    block();
+    words += (<usize>FusedBlockWord.end) << 2;
+  }
+}
+
+/**
+ * No barrier is needed between one block and the next: what a block writes before its first barrier, the queries, keys
+ * and values, was last read before the last barrier of the one before.
+ */
+function block(): void {
+  let x = pointerOf(FusedBlockWord.x);
+  if (x == 0) x = residual;
+  batch = wordOf(FusedBlockWord.batch);
+  const hidden = wordOf(FusedBlockWord.hiddenDim);
+  const gateWidth = wordOf(FusedBlockWord.gateDim);
+  const heads = wordOf(FusedBlockWord.numQueryHeads);
+  const keyHeads = wordOf(FusedBlockWord.numKeyValueHeads);
+  const width = wordOf(FusedBlockWord.headDim);
+  epsilon = floatOf(FusedBlockWord.epsilon);
   const queryRows = heads * width;
   const keyRows = keyHeads * width;
 
-  free = pointer(FusedBlockWord.workspace);
+  free = pointerOf(FusedBlockWord.workspace);
   const q = take(batch * queryRows);
   const k = take(batch * keyRows);
   const v = take(batch * keyRows);
@@ -141,29 +177,29 @@ export function fusedBlock(): void {
   // The following parts are private to each thread.
   const own = batch * (2 * hidden + queryRows + keyRows);
   free += <usize>thread * (((<usize>own) << 2) + OWN_PARTS * PART_ALIGNMENT);
-  const residual = take(batch * hidden);
+  residual = take(batch * hidden);
   const normed = take(batch * hidden);
   const heads1 = take(batch * queryRows);
   const newKeys = take(batch * keyRows);
 
-  normRows(x, pointer(FusedBlockWord.preAttentionNorm), 0, normed, hidden);
+  normRows(x, pointerOf(FusedBlockWord.preAttentionNorm), 0, normed, hidden);
   attentionProducts(normed, hidden, q, queryRows, k, v, keyRows);
   barrier();
 
-  prepareHeads(q, pointer(FusedBlockWord.queryNorm), heads1, heads, width);
-  prepareHeads(k, pointer(FusedBlockWord.keyNorm), newKeys, keyHeads, width);
+  prepareHeads(q, pointerOf(FusedBlockWord.queryNorm), heads1, heads, width);
+  prepareHeads(k, pointerOf(FusedBlockWord.keyNorm), newKeys, keyHeads, width);
   setRing(
     heads1,
-    pointer(FusedBlockWord.cachedKeys),
-    pointer(FusedBlockWord.cachedValues),
+    pointerOf(FusedBlockWord.cachedKeys),
+    pointerOf(FusedBlockWord.cachedValues),
     heads,
     keyHeads,
-    argument(FusedBlockWord.capacity),
+    wordOf(FusedBlockWord.capacity),
     width,
-    floatArgument(FusedBlockWord.scale),
-    floatArgument(FusedBlockWord.logitSoftCap),
-    argument(FusedBlockWord.window),
-    pointer(FusedBlockWord.positions),
+    floatOf(FusedBlockWord.scale),
+    floatOf(FusedBlockWord.logitSoftCap),
+    wordOf(FusedBlockWord.window),
+    pointerOf(FusedBlockWord.positions),
     newKeys,
     v,
   );
@@ -174,14 +210,15 @@ export function fusedBlock(): void {
   dense(FusedBlockWord.output, heads1, queryRows, projected, hidden);
   barrier();
 
-  normRows(projected, pointer(FusedBlockWord.postAttentionNorm), x, residual, hidden);
-  normRows(residual, pointer(FusedBlockWord.preFfwNorm), 0, normed, hidden);
+  normRows(projected, pointerOf(FusedBlockWord.postAttentionNorm), x, residual, hidden);
+  normRows(residual, pointerOf(FusedBlockWord.preFfwNorm), 0, normed, hidden);
   gatedProducts(normed, hidden, gate, up, gateWidth);
   barrier();
 
   dense(FusedBlockWord.down, gate, gateWidth, projected, hidden);
   barrier();
 
-  if (thread == 0)
-    normRows(projected, pointer(FusedBlockWord.postFfwNorm), residual, pointer(FusedBlockWord.y), hidden);
+  const y = pointerOf(FusedBlockWord.y);
+  if (y == 0) normRows(projected, pointerOf(FusedBlockWord.postFfwNorm), residual, residual, hidden);
+  else if (thread == 0) normRows(projected, pointerOf(FusedBlockWord.postFfwNorm), residual, y, hidden);
 }

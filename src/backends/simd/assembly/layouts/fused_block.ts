@@ -1,4 +1,4 @@
-/** Argument words of FUSED_BLOCK, and the parts of its workspace. */
+/** Argument words of FUSED_BLOCK and FUSED_BLOCKS, and the parts of their workspace. */
 
 /** A dense kernel: see `MatMulWord`. */
 export enum DenseWord {
@@ -9,9 +9,9 @@ export enum DenseWord {
 }
 
 export enum FusedBlockWord {
-  /** (batch, hiddenDim) */
+  /** (batch, hiddenDim); 0 for the result of the block before. */
   x,
-  /** (batch, hiddenDim) */
+  /** (batch, hiddenDim); 0 if only the next block takes it. */
   y,
   batch,
   hiddenDim,
@@ -56,6 +56,14 @@ export enum FusedBlockWord {
   workspace = down + DenseWord.end,
   /** Scale of the norm before attention. */
   preAttentionNorm,
+  end,
+}
+
+/** The blocks must have the same sizes and the same workspace. */
+export enum FusedBlocksWord {
+  /** The words of each block, one after another: see `FusedBlockWord`. */
+  table,
+  count,
   end,
 }
 
