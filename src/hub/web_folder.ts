@@ -170,9 +170,13 @@ async function find(address: string, request: HubRequest): Promise<HubModel> {
       `Expected ${name} in the cache ${webCache()}. Received: a cache without it. Allow downloads once.`,
     );
   }
-  if (root)
-    return {name, shelf, root, files: await filesOf(new WebFolder(name.slice(0, slash) + query, requests), root)};
-  const folder = new WebFolder(address, requests);
+  const headers = headersFor(undefined, request);
+  const credentials = headers && {headers};
+  if (root) {
+    const folder = new WebFolder(name.slice(0, slash) + query, requests, headers);
+    return {name, shelf, root, files: await filesOf(folder, root), ...credentials};
+  }
+  const folder = new WebFolder(address, requests, headers);
   const files: RemoteFile[] = [];
   const add = async (path: string) => {
     const file = await folder.file(path);
