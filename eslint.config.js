@@ -3,8 +3,8 @@ import tseslint from 'typescript-eslint';
 export default tseslint.config(
   {
     ignores: [
-      'dist/',
-      'dist.*/',
+      '**/dist/',
+      '**/dist.*/',
       'dist-docs/',
       'node_modules/',
       'models/**',

@@ -9,12 +9,18 @@ export interface FetchOptions {
   fetch?: typeof fetch;
   /**
    * Called while files of a preset are downloaded into the cache; `loaded` and `total` are bytes of the files that are
-   * downloaded together.
+   * downloaded together, `fileLoaded` and `fileTotal` those of one.
    */
-  onDownload?: (progress: {file: string; loaded: number; total: number}) => void;
+  onDownload?: (progress: {
+    file: string;
+    loaded: number;
+    total: number;
+    fileLoaded: number;
+    fileTotal: number | undefined;
+  }) => void;
   /**
-   * True: use only what is in the cache, and make no requests to hubs. Defaults to what the environment variable
-   * HF_HUB_OFFLINE says.
+   * True: use only what is in the cache, and make no requests. An http(s) address is then one that `downloadPreset` has
+   * kept a copy of. Defaults to what the environment variable HF_HUB_OFFLINE says, for hubs.
    */
   offline?: boolean;
 }

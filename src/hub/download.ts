@@ -15,6 +15,10 @@ export interface DownloadProgress {
   loaded: number;
   /** Bytes of all files, as far as the hub has said. */
   total: number;
+  /** Bytes of this file that are on this computer. */
+  fileLoaded: number;
+  /** Bytes of this file; undefined until the hub has said it. */
+  fileTotal: number | undefined;
 }
 
 export interface DownloadSettings {
@@ -61,6 +65,7 @@ export async function downloadFiles(
   try {
     const missing: RemoteFile[] = [];
     for (const file of files) if (!(await shelf.has(file))) missing.push(file);
+    if (missing.length > 0) await shelf.begin?.();
     const received = await fetchAll(model, files, missing, lock.lost, settings);
     if (missing.length > 0 || isAll) await shelf.finish(files, isAll);
     return received;
@@ -86,13 +91,15 @@ async function fetchAll(
   try {
     for (const file of missing) {
       const partial = await store.openPartial(model.shelf.partial(file), identityOf(file));
-      const stored = (bytes: number) => {
+      let fileLoaded = bytesIn(partial.stored);
+      loaded += fileLoaded;
+      const job: FileDownload = new FileDownload(file, model, partial, requests, chunk, bytes => {
         loaded += bytes;
+        fileLoaded += bytes;
         if (bytes > 0) received += bytes;
-        onProgress?.({file: file.path, loaded, total: total()});
-      };
-      loaded += bytesIn(partial.stored);
-      jobs.push(new FileDownload(file, model, partial, requests, chunk, stored));
+        onProgress?.({file: file.path, loaded, total: total(), fileLoaded, fileTotal: job.size});
+      });
+      jobs.push(job);
     }
     await checkSpace(model, total() - loaded);
     await runAll(jobs, connections, [signal, lost]);

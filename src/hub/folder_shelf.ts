@@ -54,6 +54,11 @@ export class FolderShelf implements Shelf {
     );
   }
 
+  async begin(): Promise<void> {
+    if ((await store.readText(this.record)) !== undefined) return;
+    await writeRecord(this.record, {name: this.name, complete: false, files: {}});
+  }
+
   async add(file: RemoteFile): Promise<void> {
     await addToRecord(this.record, file, this.name);
   }
@@ -65,7 +70,7 @@ export class FolderShelf implements Shelf {
       files.map(({path, size, checksum, version}) => [path, known[path] ?? {size: size!, checksum, version}]),
     );
     // Before the record: a model that is complete is not looked at again.
-    await store.remove(this.partials);
+    await store.removePartials(this.partials);
     await writeRecord(this.record, {name: this.name, complete, files: kept});
   }
 }

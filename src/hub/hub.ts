@@ -36,6 +36,8 @@ export interface Shelf {
   isComplete(): Promise<boolean>;
   /** Whether a file is there and whole. */
   has(file: RemoteFile): Promise<boolean>;
+  /** Called before the first byte arrives: makes the model known, so that what is unfinished can be listed and removed. */
+  begin?(): Promise<void>;
   /** Where a verified file is moved to. */
   target(file: RemoteFile): string;
   /**

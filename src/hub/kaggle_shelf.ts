@@ -79,7 +79,7 @@ export class KaggleShelf implements Shelf {
     }
     if (!complete) return;
     // Before the mark: a model that is complete is not looked at again.
-    await store.remove(this.partials);
+    await store.removePartials(this.partials);
     await store.writeText(this.mark, '');
   }
 }

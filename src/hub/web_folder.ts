@@ -21,6 +21,7 @@ import {
 import {bytesBelow, compareAll, filesBelow, readRecord} from './record';
 import {isPage, judge, statusError, versionIn} from './range_response';
 import {type Answer, type Requests} from './requests';
+import {isPresetFile} from '../base/named_file';
 import {isSafePath} from '../base/safe_path';
 
 /** Files that presets of KerasHub, tfjs and Hugging Face may have. */
@@ -86,7 +87,7 @@ class WebFolder {
   constructor(
     address: string,
     private readonly requests: Requests,
-    readonly headers: Record<string, string> | undefined,
+    private readonly headers: Record<string, string> | undefined,
   ) {
     const {name, query} = parseAddress(address);
     this.name = name.replace(/\/+$/, '');
@@ -139,17 +140,43 @@ class WebFolder {
   }
 }
 
+/** The names of all files of a GGUF model that is divided; of other models that name. */
+function partsOf(name: string): string[] {
+  const [, stem, count] = /^(.*-)\d{5}-of-(\d{5})\.gguf$/i.exec(name) ?? [];
+  if (stem === undefined) return [name];
+  return Array.from({length: Number(count)}, (_, i) => `${stem}${String(i + 1).padStart(5, '0')}-of-${count}.gguf`);
+}
+
+/** The files of a model that is named by one of them. It has a folder of its own in the cache. */
+async function filesOf(folder: WebFolder, named: string): Promise<RemoteFile[]> {
+  const files: RemoteFile[] = [];
+  for (const path of partsOf(named)) {
+    const file = await folder.file(path);
+    if (!file) throw new ValueError(`Expected a file at ${folder.name}/${path}. Received: no such file.`);
+    files.push(file);
+  }
+  return files;
+}
+
 async function find(address: string, request: HubRequest): Promise<HubModel> {
   const {offline, requests} = request;
-  const folder = new WebFolder(address, requests, headersFor(undefined, request));
-  const {name} = folder;
+  const {name, query} = parseAddress(address.replace(/\/+$/, ''));
   const shelf = new FolderShelf(folderOf(name), name);
+  const slash = name.lastIndexOf('/');
+  const root = isPresetFile(name) ? name.slice(slash + 1) : '';
   if (offline) {
-    if (await shelf.isComplete()) return {name, shelf, root: '', files: null};
+    if (await shelf.isComplete()) return {name, shelf, root, files: null};
     throw new ValueError(
       `Expected ${name} in the cache ${webCache()}. Received: a cache without it. Allow downloads once.`,
     );
   }
+  const headers = headersFor(undefined, request);
+  const credentials = headers && {headers};
+  if (root) {
+    const folder = new WebFolder(name.slice(0, slash) + query, requests, headers);
+    return {name, shelf, root, files: await filesOf(folder, root), ...credentials};
+  }
+  const folder = new WebFolder(address, requests, headers);
   const files: RemoteFile[] = [];
   const add = async (path: string) => {
     const file = await folder.file(path);
@@ -167,7 +194,7 @@ async function find(address: string, request: HubRequest): Promise<HubModel> {
         throw new ValueError(`Expected ${name}/${path}, which ${index} names. Received: no such file.`);
     }
   }
-  if (files.length > 0) return {name, shelf, root: '', files, ...(folder.headers && {headers: folder.headers})};
+  if (files.length > 0) return {name, shelf, root, files, ...credentials};
   throw new ValueError(
     `Expected a folder with files of a preset, such as config.json, at ${name}. Received: none of them.`,
   );
@@ -206,7 +233,7 @@ async function verify({folder, name}: CachedModel, repair: boolean, signal?: Abo
   );
 }
 
-/** Only for downloads: `fromPreset` reads web addresses where they are. */
+/** For downloads: `fromPreset` reads web addresses where they are, or with `offline` from here. */
 export const webFolder: Hub = {
   schemes: ['https', 'http'],
   example: 'https://example.com/gemma3_270m',

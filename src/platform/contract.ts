@@ -222,6 +222,8 @@ export interface Store {
   realPath(path: string): Promise<string | undefined>;
   /** Removes a file or a folder with all that is in it. */
   remove(path: string): Promise<void>;
+  /** Removes what is left of downloads in a folder for `openPartial`. What finished files are made of stays. */
+  removePartials(path: string): Promise<void>;
   /** Removes a folder if it is empty, and then its parents, up to `root`, likewise. */
   removeEmpty(path: string, root: string): Promise<void>;
   /** Bytes that can still be written where `path` is or will be; undefined if that is not known. */

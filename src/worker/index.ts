@@ -13,13 +13,18 @@ export {type FitControls, type FitRun, RemoteCausalLM} from './remote_causal_lm'
 export {RemoteChat} from './remote_chat';
 export type {
   ChatNumbers,
+  DescribeOptions,
   FitHistory,
+  ImagePreview,
   ModelInfo,
+  PresetDescription,
   RemoteCompileArgs,
   RemoteFitArgs,
   RemoteFitCallbacks,
   RemoteOptimizer,
   RemoteRate,
+  TrainingPreview,
+  TrainingPreviewOptions,
   WorkerBackend,
   WorkerDownloadOptions,
   WorkerEmbedderOptions,

@@ -7,6 +7,8 @@ import type {WorkerEndedError} from './ended';
 import type {WorkerLike} from './port';
 import {RemoteCausalLM} from './remote_causal_lm';
 import type {
+  DescribeOptions,
+  PresetDescription,
   WorkerBackend,
   WorkerDownloadOptions,
   WorkerEmbedderOptions,
@@ -77,6 +79,16 @@ export class ModelWorker {
     const source = presetMessage(preset);
     const {key, info} = await this.connection.call('loadTextEmbedder', source, {...withAddress(loading), ...pooling});
     return new RemoteTextEmbedder(this.connection, key, info);
+  }
+
+  /**
+   * Describes a preset without its weights, which are neither read nor downloaded: what it is, and the memory that it
+   * needs with each dtype.
+   *
+   * @throws ValueError if there is no such preset, or this version cannot build its model.
+   */
+  async describePreset(preset: WorkerPreset, options: DescribeOptions = {}): Promise<PresetDescription> {
+    return this.connection.call('describePreset', presetMessage(preset), options);
   }
 
   // === Backends ===

@@ -1,6 +1,5 @@
 /** What a page can ask its Worker to do. The types of the page's calls are those of these functions. */
 import * as tf from '@tensorflow/tfjs';
-import {ValueError} from '../base/errors';
 import {type BackendName, type BackendOptions, describeBackends, useBackend} from '../backends/use_backend';
 
 import {type ChatArgs, type ChatOptions, ChatSession} from '../generation/chat_session';
@@ -11,7 +10,8 @@ import {type GenerationInputs} from '../models/gemma3/parts/prompt_rows';
 import {type EncodeOptions} from '../models/text_embedder';
 import {type ChatMessage} from '../tokenizers/chat_template';
 import {type CallContext} from './call_context';
-import {lmOf, presetOf} from './received';
+import {looking} from './looking';
+import {lmOf, preprocessorOf, presetOf} from './received';
 import {type PresetMessage} from './sources';
 import {
   type ChatNumbers,
@@ -42,14 +42,6 @@ function infoOf(model: Gemma3CausalLM | Gemma3TextEmbedder): ModelInfo {
 }
 
 const embedderOf = ({store}: CallContext, key: number): Gemma3TextEmbedder => store.get(key, Gemma3TextEmbedder);
-
-/** @throws ValueError for a model without a preprocessor. */
-function preprocessorOf(model: Gemma3CausalLM) {
-  if (model.preprocessor) return model.preprocessor;
-  throw new ValueError(
-    'A `preprocessor` must be attached to the model to tokenize text. Load a preset with a tokenizer.',
-  );
-}
 
 async function sendPieces({report}: CallContext, pieces: AsyncIterable<string>): Promise<void> {
   for await (const piece of pieces) report('piece', piece);
@@ -203,6 +195,7 @@ export const operations = {
     return removeCachedPreset(name);
   },
 
+  ...looking,
   ...training,
 };
 

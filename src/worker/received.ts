@@ -10,6 +10,14 @@ import {type PresetMessage} from './sources';
 /** A language model by its key. */
 export const lmOf = ({store}: CallContext, key: number): Gemma3CausalLM => store.get(key, Gemma3CausalLM);
 
+/** @throws ValueError for a model without a preprocessor. */
+export function preprocessorOf(model: Gemma3CausalLM) {
+  if (model.preprocessor) return model.preprocessor;
+  throw new ValueError(
+    'A `preprocessor` must be attached to the model to tokenize text. Load a preset with a tokenizer.',
+  );
+}
+
 /** A file that was chosen in a folder. Its copy in the Worker has forgotten where it was. */
 const placed = ({path, file}: {path: string; file: Blob}) =>
   Object.defineProperty(file, 'webkitRelativePath', {value: path}) as File;

@@ -10,11 +10,21 @@ import type {
   TextWithDetails,
   TextWithLogprobs,
 } from '../models/generate_options';
+import type {ImageLike} from '../images/image_like';
 import type {GenerationInputs} from '../models/gemma3/parts/prompt_rows';
 import type {ChatMessage} from '../tokenizers/chat_template';
 import type {Connection} from './connection';
 import {RemoteChat} from './remote_chat';
-import type {FitHistory, ModelInfo, RemoteCompileArgs, RemoteFitArgs, WorkerOptions} from './remote_options';
+import type {
+  FitHistory,
+  ImagePreview,
+  ModelInfo,
+  RemoteCompileArgs,
+  RemoteFitArgs,
+  TrainingPreview,
+  TrainingPreviewOptions,
+  WorkerOptions,
+} from './remote_options';
 import {addressOf, presetMessage, type WorkerFile, type WorkerPreset} from './sources';
 import {TextStream} from './text_stream';
 import type {RemoteTrainingTexts} from './training_operations';
@@ -112,7 +122,25 @@ export class RemoteCausalLM {
     return this.connection.call('countTokens', this.key, inputs);
   }
 
+  /**
+   * An image as the model sees it: cropped or distorted to its size, with the pixels that it gets.
+   *
+   * @throws ValueError for a model that reads no images, and on anything that is not an image.
+   */
+  async previewImage(image: ImageLike): Promise<ImagePreview> {
+    return this.connection.call('previewImage', this.key, image instanceof URL ? image.href : image);
+  }
+
   // === Training ===
+
+  /**
+   * Texts for training as `fit` reads them: their tokens, which of these count, and how long each row is.
+   *
+   * @throws as `fit`, on texts and images that it does not accept.
+   */
+  async previewTraining(x: RemoteTrainingTexts, options: TrainingPreviewOptions = {}): Promise<TrainingPreview> {
+    return this.connection.call('previewTraining', this.key, x, options);
+  }
 
   /** Adds LoRA to the model, as `enableLora` of its backbone. */
   async enableLora(rank: number, options: EnableLoraOptions = {}): Promise<void> {

@@ -10,7 +10,8 @@ import type {DownloadOptions} from '../hub/on_demand';
 import type {FitArgs, FitLogs} from '../training/fit_options';
 import type {MetricName} from '../training/metrics';
 import type {AdamArgs, CosineDecayArgs, OptimizerName, PolynomialDecayArgs, SGDArgs} from '../training/optimizers';
-import type {DtypeName} from '../weights/dtype';
+import type {WeightMemory} from '../models/memory';
+import type {DtypeName, WeightFormat} from '../weights/dtype';
 import type {WorkerFile} from './sources';
 
 /** Options that load a model: those of `fromPreset`. */
@@ -68,7 +69,60 @@ export interface WorkerMemory {
   reservedBytes?: number;
 }
 
+/** Options of `describePreset`. */
+export interface DescribeOptions {
+  /** Headers of every request, such as `Authorization`. */
+  headers?: Readonly<Record<string, string>>;
+  /** Whether no request may be made: the preset must be in the cache then. */
+  offline?: boolean;
+  signal?: AbortSignal;
+}
+
+/** A preset, as far as it is known without its weights. */
+export interface PresetDescription {
+  /** Its name, path or address. */
+  readonly name: string;
+  /** The format of its files, such as "Keras HDF5". */
+  readonly title: string;
+  /** Number of parameters. */
+  readonly parameters: number;
+  /** Whether it reads images. */
+  readonly readsImages: boolean;
+  /** How its weights are stored in its files, such as "bfloat16" or "Q4_0". Empty without weights. */
+  readonly dtypes: readonly string[];
+  /** Bytes of the weights in its files. */
+  readonly bytes: number;
+  /** Bytes that the weights need in memory with each dtype, and those of the largest weight. */
+  readonly memory: Readonly<Record<WeightFormat, WeightMemory>>;
+  /** Bytes of the cache of one text, by its length in tokens. */
+  readonly cache: readonly {readonly tokens: number; readonly bytes: number}[];
+}
+
+/** An image as the model sees it: its size, and values from 0 to 255 as `ImageData` has them. */
+export interface ImagePreview {
+  width: number;
+  height: number;
+  data: Uint8ClampedArray<ArrayBuffer>;
+}
+
 // === Training ===
+
+/** Options of `previewTraining`. */
+export interface TrainingPreviewOptions {
+  /** How many rows are shown. Defaults to 8. */
+  rows?: number;
+  signal?: AbortSignal;
+}
+
+/** Texts for training as token ids. */
+export interface TrainingPreview {
+  /** The first rows. A token `counts` if the loss is computed for it. */
+  rows: {tokens: {id: number; text: string; counts: boolean}[]}[];
+  /** Number of tokens that the model reads of each row. */
+  lengths: number[];
+  /** The most tokens of a row; longer ones are cut. */
+  sequenceLength: number;
+}
 
 /** A learning rate that changes by a schedule of `optimizers`. */
 export type RemoteRate =

@@ -21,7 +21,7 @@ const COMMIT = '0123456789abcdef0123456789abcdef01234567';
 const PRESET = join(root, 'presets/gemma3_tiny');
 
 const page = `
-import {cachedPresets, Gemma3CausalLM, removeCachedPreset, useBackend, verifyCachedPresets} from 'tfjs-gemma3';
+import {cachedPresets, downloadPreset, Gemma3CausalLM, removeCachedPreset, useBackend, verifyCachedPresets} from 'tfjs-gemma3';
 /** The hub is on this computer. */
 const fetchAt = hub => (address, options) => fetch(String(address).replace('https://huggingface.co', hub), options);
 globalThis.answer = async (hub, question, {stopAt = Infinity, offline = false} = {}) => {
@@ -40,6 +40,20 @@ globalThis.cache = async () => {
   const models = await cachedPresets();
   const verified = await verifyCachedPresets();
   return {names: models.map(({name, complete}) => [name, complete]), damaged: verified.flatMap(({damaged}) => damaged)};
+};
+/** Keeps a copy of a folder of this server, and reads it without requests. */
+globalThis.kept = async (address, question) => {
+  await useBackend('cpu');
+  const {received} = await downloadPreset(address);
+  const ask = globalThis.fetch;
+  globalThis.fetch = () => Promise.reject(new Error('asked'));
+  const lm = await Gemma3CausalLM.fromPreset(address, {offline: true});
+  const text = await lm.generate(question, {maxLength: 24});
+  lm.dispose();
+  globalThis.fetch = ask;
+  const again = await downloadPreset(address);
+  const removed = (await removeCachedPreset(address)).map(({name, bytes, complete}) => ({name, bytes, complete}));
+  return {text, received, again: again.received, removed, left: await cachedPresets()};
 };
 globalThis.empty = async () => {
   await removeCachedPreset('hf://google/tiny');
@@ -162,4 +176,15 @@ test('then it is read without the network, verified and removed', async () => {
   assert.deepEqual(await inPage(() => globalThis.cache()), {names: [['hf://google/tiny', true]], damaged: []});
   assert.deepEqual(await inPage(() => globalThis.empty()), []);
   assert.match(await answer({offline: true}), /since downloads are switched off/);
+});
+
+test('a copy of a folder at a web address is read without the network', async () => {
+  const address = `${server.address}/presets/gemma3_tiny`;
+  const {removed, received, ...rest} = await inPage(
+    ([preset, question]) => globalThis.kept(preset, question),
+    [address, QUESTION],
+  );
+  assert.deepEqual(rest, {text: expected, again: 0, left: []});
+  assert.deepEqual(removed, [{name: address, bytes: removed[0].bytes, complete: true}]);
+  assert.ok(received > 3e6 && removed[0].bytes >= received);
 });

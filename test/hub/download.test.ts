@@ -296,6 +296,10 @@ describe('web addresses', () => {
       expect(await downloadPreset(`${web.address}/preset`)).toMatchObject({received: 0});
       expect(await downloadPreset(`${web.address}/preset`, {offline: true})).toMatchObject({folder: done.folder});
       expect((await cachedPresets()).map(({name}) => name)).toEqual([`${web.address}/preset`]);
+      const {length} = web.log;
+      const kept = await openPreset(`${web.address}/preset`, {offline: true});
+      expect(await readAll(kept, 'config.json')).toEqual(preset['config.json']);
+      expect(web.log).toHaveLength(length);
       await removeCachedPreset(`${web.address}/preset`);
       expect(existsSync(done.folder)).toBe(false);
       await expect(downloadPreset(`${web.address}/none`)).rejects.toThrow('Expected a folder with files of a preset');
@@ -303,6 +307,53 @@ describe('web addresses', () => {
       await web.close();
     }
   });
+});
+
+test('an unfinished download from a web address is listed, and removed', async () => {
+  const web = await serveFiles({'preset/config.json': text('{}'), 'preset/model.weights.h5': randomBytes(90_000, 1)});
+  const name = `${web.address}/preset`;
+  try {
+    const stop = new AbortController();
+    const onProgress = () => stop.abort('stopped');
+    await expect(downloadPreset(name, {signal: stop.signal, onProgress})).rejects.toBe('stopped');
+    expect(await cachedPresets()).toEqual([expect.objectContaining({name, complete: false})]);
+    await removeCachedPreset(name);
+    expect(await cachedPresets()).toEqual([]);
+  } finally {
+    await web.close();
+  }
+});
+
+test('a file at a web address, also one of several parts, is kept and opened without requests', async () => {
+  const parts = [1, 2].map(i => `split-0000${i}-of-00002.gguf`);
+  const files = Object.fromEntries(['one.gguf', ...parts].map((name, i) => [`models/${name}`, randomBytes(90_000, i)]));
+  const web = await serveFiles(files);
+  try {
+    for (const [name, names] of [
+      ['one.gguf', ['one.gguf']],
+      [parts[0]!, parts],
+    ] as const) {
+      const address = `${web.address}/models/${name}`;
+      const progress: unknown[] = [];
+      const done = await downloadPreset(address, {
+        onProgress: ({file, fileLoaded, fileTotal}) => fileLoaded === fileTotal && progress.push(file),
+      });
+      expect(done).toMatchObject({name: address, files: names, received: 90_000 * names.length});
+      expect(progress).toEqual(names);
+      const {length} = web.log;
+      const kept = await openPreset(address, {offline: true});
+      for (const path of names) expect(await readAll(kept, path)).toEqual(files[`models/${path}`]);
+      expect(web.log).toHaveLength(length);
+    }
+    const names = (await cachedPresets()).map(({name, complete}) => [name, complete]);
+    expect(names.sort()).toEqual(['one.gguf', parts[0]!].map(name => [`${web.address}/models/${name}`, true]));
+    await expect(downloadPreset(`${web.address}/models/none.gguf`)).rejects.toThrow('Received: no such file');
+    await expect(openPreset(`${web.address}/models/none.gguf`, {offline: true})).rejects.toThrow(
+      'Received: a cache without it',
+    );
+  } finally {
+    await web.close();
+  }
 });
 
 describe('the cache', () => {

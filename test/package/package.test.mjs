@@ -25,6 +25,7 @@ const INTENDED = [
   /^presets\/gemma3_presets\.json$/,
   /^presets\/gemma3_tiny\/[\w./]+\.(json|h5|spm)$/,
   /^docs\/([a-z_]+|README)\.md$/,
+  /^docs\/screenshots\/demo_(light|dark|phone)\.png$/,
 ];
 const NEEDED = ['dist/cli.js', 'dist/node/index.js', 'dist/node/index.cjs', 'dist/node/index.d.ts', 'LICENSE'].concat(
   ['dist/node/index.d.cts', 'dist/browser/index.js', 'dist/browser/index.d.ts', 'presets/gemma3_presets.json'],

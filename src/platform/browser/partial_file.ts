@@ -31,6 +31,10 @@ export interface Note {
   readonly starts: readonly number[];
 }
 
+/** Whether a folder of parts is of a file that was not finished. */
+export const isUnfinished = async (folder: string): Promise<boolean> =>
+  (await textAt(`${folder}/${IDENTITY}`)) !== undefined;
+
 export const notePath = (path: string): string => path + NOTE;
 
 /** The path that a note is about; undefined for other names. */
@@ -107,7 +111,13 @@ class BrowserPartialFile implements PartialFile {
     return {
       write: async bytes => {
         stream ??= await (await fileAt(`${this.folder}/${start}`, true))!.createWritable();
-        await stream.write(bytes as Uint8Array<ArrayBuffer>);
+        try {
+          await stream.write(bytes as Uint8Array<ArrayBuffer>);
+        } catch (error) {
+          // Such as a quota that is used up. To close it would be another error, which hides this one.
+          stream = undefined;
+          throw error;
+        }
         written += bytes.length;
         if (written >= PART) await close();
       },

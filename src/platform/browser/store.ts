@@ -3,7 +3,17 @@ import {type ByteSource, type PresetSource, truncated} from '../../base/byte_sou
 import {ValueError} from '../../base/errors';
 import {isPresetFile, NamedFile} from '../../base/named_file';
 import {type DigestAlgorithm, type Lock, type Store, type StoreEntry} from '../contract';
-import {blobOf, digestOfBlob, noteAt, notedName, notePath, openPartial, PARTS, removePartial} from './partial_file';
+import {
+  blobOf,
+  digestOfBlob,
+  isUnfinished,
+  noteAt,
+  notedName,
+  notePath,
+  openPartial,
+  PARTS,
+  removePartial,
+} from './partial_file';
 import {fileAt, folderAt, listAt, removeAt, textAt, writeTextAt} from './private_files';
 
 export {openPartial, removePartial};
@@ -53,6 +63,15 @@ export async function remove(path: string): Promise<void> {
   if (note?.path === path) await removeAt(note.folder);
   await removeAt(notePath(path));
   await removeAt(path);
+}
+
+export async function removePartials(path: string): Promise<void> {
+  for (const {name, isFolder} of await listAt(path)) {
+    const place = `${path}/${name}`;
+    if (!isFolder) continue;
+    if (!name.endsWith(PARTS)) await removePartials(place);
+    else if (await isUnfinished(place)) await removeAt(place);
+  }
 }
 
 export async function removeEmpty(path: string, root: string): Promise<void> {
@@ -163,6 +182,7 @@ void ({
   copy,
   realPath,
   remove,
+  removePartials,
   removeEmpty,
   freeBytes,
   digestOf,

@@ -140,6 +140,9 @@ export async function remove(path: string): Promise<void> {
   await writing('folder', path, () => rm(path, {recursive: true, force: true}));
 }
 
+/** Finished files were moved out of it. */
+export const removePartials = (path: string): Promise<void> => remove(path);
+
 export async function removeEmpty(path: string, root: string): Promise<void> {
   const top = resolve(root);
   for (let folder = resolve(path); folder !== top && folder.startsWith(top); folder = dirname(folder)) {
@@ -187,6 +190,7 @@ void ({
   copy,
   realPath,
   remove,
+  removePartials,
   removeEmpty,
   freeBytes,
   digestOf,

@@ -1,0 +1,38 @@
+/// <reference types="vite/client" />
+/**
+ * Threads need headers that isolate the page. Where the server does not send them, the service worker adds them, and the
+ * page is loaded once more. It also keeps the page for use without a network.
+ */
+
+/** One attempt in each tab: a browser that refuses isolation shall not reload for ever. */
+const TRIED = 'gemma3-isolation';
+
+/** Scripts may only come from this origin, where the browser asks. */
+interface TrustedTypes {
+  createPolicy(name: string, rules: {createScriptURL: (url: string) => string}): unknown;
+}
+(globalThis as {trustedTypes?: TrustedTypes}).trustedTypes?.createPolicy('default', {
+  createScriptURL: url => {
+    if (new URL(url, document.baseURI).origin === location.origin) return url;
+    throw new TypeError(`Expected a script of this page. Received: ${url}.`);
+  },
+});
+
+async function register(): Promise<void> {
+  if (!('serviceWorker' in navigator) || !isSecureContext) return;
+  const {serviceWorker} = navigator;
+  const lacking = !crossOriginIsolated && sessionStorage.getItem(TRIED) === null;
+  if (lacking) {
+    const reload = () => {
+      sessionStorage.setItem(TRIED, 'yes');
+      location.reload();
+    };
+    if (serviceWorker.controller) return reload();
+    serviceWorker.addEventListener('controllerchange', reload, {once: true});
+  }
+  await serviceWorker.register(new URL('service_worker.js', document.baseURI));
+  const {active} = await serviceWorker.ready;
+  active?.postMessage('keep');
+}
+
+if (import.meta.env.PROD) register().catch(error => console.warn(error));

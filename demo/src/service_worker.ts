@@ -1,0 +1,80 @@
+/** Keeps the page for use without a network, and isolates it where the server does not. Nothing of models is kept here. */
+
+/** Files of this version, and its policy. The build puts them in. */
+declare const FILES: readonly string[];
+declare const VERSION: string;
+declare const HEADERS: Readonly<Record<string, string>>;
+
+interface ExtendableEvent extends Event {
+  waitUntil(promise: Promise<unknown>): void;
+}
+interface WorkerScope {
+  skipWaiting(): Promise<void>;
+  clients: {claim(): Promise<void>};
+  registration: {scope: string};
+  addEventListener(type: 'install' | 'activate' | 'message', listener: (event: ExtendableEvent) => void): void;
+  addEventListener(
+    type: 'fetch',
+    listener: (event: ExtendableEvent & {request: Request; respondWith(response: Promise<Response>): void}) => void,
+  ): void;
+}
+const scope = self as unknown as WorkerScope;
+
+const NAME = `gemma3-demo-${VERSION}`;
+
+/** The same response with the headers that a server should have sent. */
+function withHeaders(response: Response): Response {
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
+  const empty = response.status === 204 || response.status === 304;
+  return new Response(empty ? null : response.body, {
+    status: response.status,
+    statusText: response.statusText,
+    headers,
+  });
+}
+
+/** Stores what is not stored yet. */
+async function keep(): Promise<void> {
+  const cache = await caches.open(NAME);
+  for (const file of FILES) {
+    const address = new URL(file, scope.registration.scope).href;
+    if (!(await cache.match(address))) await cache.add(address);
+  }
+}
+
+async function removeOlder(): Promise<void> {
+  const names = await caches.keys();
+  await Promise.all(
+    names.filter(name => name.startsWith('gemma3-demo-') && name !== NAME).map(name => caches.delete(name)),
+  );
+}
+
+async function answer(request: Request, isPage: boolean): Promise<Response> {
+  const cache = await caches.open(NAME);
+  const address = isPage ? new URL('./', scope.registration.scope).href : request.url;
+  const stored = () => cache.match(address, {ignoreSearch: true});
+  // A new version of the page is seen at once; other files have their version in their names.
+  if (!isPage) {
+    const found = await stored();
+    if (found) return withHeaders(found);
+  }
+  try {
+    return withHeaders(await fetch(request));
+  } catch (error) {
+    const found = await stored();
+    if (found) return withHeaders(found);
+    throw error;
+  }
+}
+
+scope.addEventListener('install', event => event.waitUntil(scope.skipWaiting()));
+scope.addEventListener('activate', event => event.waitUntil(removeOlder().then(() => scope.clients.claim())));
+scope.addEventListener('message', event => event.waitUntil(keep()));
+scope.addEventListener('fetch', event => {
+  const {request} = event;
+  const isOwn = request.url.startsWith(scope.registration.scope) && request.method === 'GET';
+  // Requests for models, which are in ranges, are none of its business.
+  if (!isOwn || request.headers.has('range')) return;
+  event.respondWith(answer(request, request.mode === 'navigate'));
+});
