@@ -77,7 +77,7 @@ for (const [name, settings] of Object.entries(SCREENS)) {
     if (process.env.UPDATE_SCREENSHOTS) writeFileSync(file, shot);
     assert.ok(existsSync(file), `Expected ${file}. UPDATE_SCREENSHOTS=1 writes it.`);
     const far = await difference(page, shot, readFileSync(file));
-    assert.ok(far < 0.02, `The page differs from ${file} by ${far}. If that is right, run with UPDATE_SCREENSHOTS=1.`);
+    assert.ok(far < 0.05, `The page differs from ${file} by ${far}. If that is right, run with UPDATE_SCREENSHOTS=1.`);
 
     await page.goto(`${site.address}/#tune`);
     await page.getByRole('button', {name: 'Sample task'}).click();
@@ -86,10 +86,6 @@ for (const [name, settings] of Object.entries(SCREENS)) {
     await page.goto(`${site.address}/#model`);
     await page.locator('#backends li').first().waitFor();
     assert.deepEqual(await violations(page), []);
-    if (name === 'light' && process.env.UPDATE_SCREENSHOTS) {
-      await page.goto(`${site.address}/#tune`);
-      writeFileSync('/tmp/demo_tune.png', await page.screenshot({fullPage: true}));
-    }
     assert.deepEqual(person.problems, []);
     await person.context.close();
   });

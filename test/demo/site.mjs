@@ -120,7 +120,7 @@ const PIECE = 64 * 1024;
 /**
  * A host of models, on another origin than the page: the small preset at /tiny. → {address, pace, fault, asked, close()}
  *
- * `pace` is the time in milliseconds before each 64 kB; `fault(n, path)` may return "cut" for request n, or a status.
+ * `pace` is the time in milliseconds between one 64 kB and the next; `fault(n, path)` may return "cut" for request n, or a status.
  */
 export async function startHost() {
   const paths = readdirSync(PRESET, {recursive: true}).filter(path => /\.\w+$/.test(path));
@@ -133,6 +133,8 @@ export async function startHost() {
       'Access-Control-Allow-Origin': '*',
       'Access-Control-Allow-Headers': '*, authorization',
       'Access-Control-Expose-Headers': 'Content-Range, ETag, Link, X-Error-Code',
+      // Else Chromium lets one tab wait up to 20 s for what another one is reading.
+      'Cache-Control': 'no-store',
     };
     if (request.method === 'OPTIONS') return response.writeHead(204, headers).end();
     host.asked.push({path: pathname, range: request.headers.range, authorization: request.headers.authorization});
@@ -153,7 +155,7 @@ export async function startHost() {
     const step = at => {
       if (response.destroyed) return;
       if (fault === 'cut' && at > start) return response.destroy();
-      if (at >= end) return response.end();
+      if (at + PIECE >= end) return response.end(bytes.subarray(at, end));
       response.write(bytes.subarray(at, Math.min(at + PIECE, end)));
       setTimeout(() => step(at + PIECE), host.pace);
     };

@@ -68,7 +68,7 @@ describe('the package', () => {
       NEEDED.filter(path => !files.includes(path)),
       [],
     );
-    assert.ok(packed.size < 10e6);
+    assert.ok(packed.size < 10.5e6);
   });
 
   // === As a library ===
