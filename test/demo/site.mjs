@@ -70,12 +70,19 @@ export async function newPerson(browser, settings = {}) {
 
 /** Waits until a model is loaded, and says which backend it runs on. */
 export async function ready(page, label = 'gemma3_tiny') {
-  await page.waitForFunction(
-    name =>
-      document.body.dataset.state === 'ready' && document.querySelector('#where-text').textContent.startsWith(name),
-    label,
-    {timeout: 60_000},
-  );
+  // Asked again and again: what waits within a page is lost where the page is just being loaded again.
+  const isReady = () =>
+    page
+      .evaluate(
+        name =>
+          document.body.dataset.state === 'ready' && document.querySelector('#where-text').textContent.startsWith(name),
+        label,
+      )
+      .catch(() => false);
+  for (const end = Date.now() + 60_000; !(await isReady());) {
+    if (Date.now() > end) throw new Error(`Expected ${label} to be ready within a minute.`);
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
   return (await page.locator('#where-text').textContent()).split(' · ')[1];
 }
 
@@ -108,7 +115,13 @@ export const kept = page =>
       const files = JSON.parse(/FILES=(\[.*?\]);/.exec(script)[1]);
       const [name] = (await caches.keys()).filter(key => key.startsWith('gemma3-demo-'));
       const cache = name && (await caches.open(name));
-      return cache && (await cache.keys()).length === files.length;
+      if (!cache || (await cache.keys()).length !== files.length) return false;
+      // A file may still be written.
+      for (const file of files) {
+        const stored = await cache.match(new URL(file, document.baseURI));
+        if (!(await stored?.arrayBuffer())) return false;
+      }
+      return true;
     },
     undefined,
     {timeout: 30_000, polling: 200},
