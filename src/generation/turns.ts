@@ -3,7 +3,7 @@ import {nextTurn} from '#platform/turn';
 
 /** Milliseconds after which other code runs before the next step. */
 const TURN = 4;
-/** Milliseconds that a step should take. With `TURN`, and steps that take longer than most, others wait at most 50 ms. */
+/** Milliseconds that a step should take. With `TURN`, and steps that take longer than most, others rarely wait 50 ms. */
 const STEP = 24;
 
 /**
