@@ -28,13 +28,11 @@ import {type FileTarget} from '../../files/open_file';
 import {type PresetTarget} from '../../files/open_folder';
 import {type PresetLike} from '../../hub/open_preset';
 import {registeredPreset} from '../../hub/registry';
-import {defined, pick, withAttributes} from '../../layers/arguments';
-import {Dense} from '../../layers/dense';
+import {defined, withAttributes} from '../../layers/arguments';
 import {type Layer, registerLayer} from '../../layers/layer';
 import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
-import {ReversibleEmbedding} from '../../layers/reversible_embedding';
-import {RMSNormalization} from '../../layers/rms_normalization';
-import {UnitNormalization} from '../../layers/unit_normalization';
+import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
+import {type RMSNormalization} from '../../layers/rms_normalization';
 import {type Dtype, parseDtype} from '../../weights/dtype';
 import {
   Backbone,
@@ -47,20 +45,20 @@ import {
 import {copyState} from '../clone';
 import {withDtypeThatFits} from '../memory';
 import {registerPresetClass} from '../preset_classes';
-import {Gemma3DecoderBlock} from './gemma3_decoder_block';
-import {Gemma3InterleaveEmbeddings, Gemma3MeanPooling} from './gemma3_layers';
+import {type Gemma3DecoderBlock} from './gemma3_decoder_block';
+import {type Gemma3InterleaveEmbeddings} from './gemma3_layers';
 import {type Gemma3VisionEncoder} from './gemma3_vision_encoder';
 import {
   BACKBONE_ARGUMENTS,
   BACKBONE_ATTRIBUTES,
-  BLOCK_ARGUMENTS,
   completeConfig,
   knownConfig,
   type Gemma3BackboneArgs,
   type Gemma3BackboneConfig,
   toVisionEncoder,
 } from './parts/backbone_config';
-import {Multiply} from './parts/multiply';
+import {connect, makeLayers} from './parts/backbone_layers';
+import {type Multiply} from './parts/multiply';
 import {checkOverrides} from './parts/preset_overrides';
 import './names/register';
 
@@ -79,98 +77,6 @@ export type Gemma3BackboneOptions = Omit<FromPresetOptions, 'dtype'> & Partial<G
 
 /** The arguments that are attributes, too. */
 type Attributes = Omit<Gemma3BackboneConfig, 'dtype' | 'trainable'>;
-
-/** The layers of a backbone, before they are connected. */
-function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3VisionEncoder | null) {
-  const {hiddenDim, dtype} = config;
-  return {
-    tokenEmbedding: new ReversibleEmbedding({
-      inputDim: config.vocabularySize,
-      outputDim: hiddenDim,
-      tieWeights: true,
-      embeddingsInitializer: tf.initializers.varianceScaling({scale: 1, mode: 'fanIn', distribution: 'normal'}),
-      logitSoftCap: config.finalLogitSoftCap,
-      dtype,
-      name: 'token_embedding',
-    }),
-    multiply: new Multiply({factor: Math.fround(Math.sqrt(hiddenDim)), name: 'multiply'}),
-    visionEncoder,
-    interleaveEmbeddings:
-      visionEncoder &&
-      new Gemma3InterleaveEmbeddings({
-        numVisionTokensPerImage: visionEncoder.numVisionTokensPerImage,
-        name: 'interleave_embeddings',
-      }),
-    transformerLayers: Array.from({length: config.numLayers}, (_, i) => makeBlock(config, i)),
-    layerNorm: new RMSNormalization({epsilon: config.layerNormEpsilon, dtype, name: 'final_normalization'}),
-    embeddingHead: makeEmbeddingHead(config),
-  };
-}
-
-type Layers = ReturnType<typeof makeLayers>;
-
-/** Creates one decoder block. Five blocks with a sliding window are followed by one without, and so on. */
-function makeBlock(config: Gemma3BackboneConfig, index: number): Gemma3DecoderBlock {
-  const sliding = config.useSlidingWindowAttention && index % 6 < 5;
-  return new Gemma3DecoderBlock({
-    ...pick(config, BLOCK_ARGUMENTS),
-    gateDimReduction: 1,
-    logitSoftCap: config.attentionLogitSoftCap,
-    useSlidingWindowAttention: sliding,
-    ropeWavelength: sliding ? 10_000 : 1_000_000,
-    ropeScalingFactor: sliding ? config.localRopeScalingFactor : config.globalRopeScalingFactor,
-    name: `decoder_block_${index}`,
-  });
-}
-
-/** The layers of EmbeddingGemma's head, https://arxiv.org/abs/2509.20354; none for other models. */
-function makeEmbeddingHead(config: Gemma3BackboneConfig): Layer[] {
-  const {isEmbeddingModel, poolingIntermediateDim, embeddingDim, dtype} = config;
-  if (!isEmbeddingModel) return [];
-  const project = (units: number, name: string) => new Dense({units, useBias: false, dtype, name});
-  return [
-    new Gemma3MeanPooling({dtype, name: 'mean_pooling'}),
-    project(poolingIntermediateDim!, 'pooling_dense_1'),
-    project(embeddingDim!, 'embedding_projection'),
-    new UnitNormalization({dtype, name: 'unit_normalization'}),
-  ];
-}
-
-const apply = (layer: tf.layers.Layer, inputs: tf.SymbolicTensor | tf.SymbolicTensor[]) =>
-  layer.apply(inputs) as tf.SymbolicTensor;
-
-/** Connects the layers into a functional model. `order` lists all of them in Keras' order, including the inputs. */
-function connect({tokenEmbedding, multiply, visionEncoder, interleaveEmbeddings, ...rest}: Layers) {
-  const {transformerLayers, layerNorm, embeddingHead} = rest;
-  const input = (name: string, shape: tf.Shape, dtype: 'int32' | 'float32') => tf.input({shape, dtype, name});
-  const tokenIds = input('token_ids', [null], 'int32');
-  const paddingMask = input('padding_mask', [null], 'int32');
-  const inputs = [tokenIds, paddingMask];
-  const masks = [paddingMask];
-  const order: tf.layers.Layer[] = [tokenIds.sourceLayer];
-  let x = apply(multiply, apply(tokenEmbedding, tokenIds));
-  if (visionEncoder && interleaveEmbeddings) {
-    const size = visionEncoder.config.imageSize;
-    const images = input('images', [null, size, size, 3], 'float32');
-    const indices = input('vision_indices', [null], 'int32');
-    const visionMask = input('vision_mask', [null], 'int32');
-    x = apply(interleaveEmbeddings, [apply(visionEncoder, images), x, indices]);
-    inputs.push(images, indices, visionMask);
-    masks.push(visionMask);
-    order.push(images.sourceLayer, tokenEmbedding, visionEncoder, multiply, indices.sourceLayer, interleaveEmbeddings);
-  } else {
-    order.push(tokenEmbedding, multiply);
-  }
-  order.push(...masks.map(mask => mask.sourceLayer), ...transformerLayers, layerNorm, ...embeddingHead);
-  for (const layer of transformerLayers) x = apply(layer, [x, ...masks]);
-  const outputs = [apply(layerNorm, x)];
-  const [pooling, ...projections] = embeddingHead;
-  if (pooling) {
-    const pooled = apply(pooling, [outputs[0]!, paddingMask]);
-    outputs.push(projections.reduce((y, layer) => apply(layer, y), pooled));
-  }
-  return {inputs, outputs, order};
-}
 
 /**
  * Gemma 3 without its head: token ids in, hidden states out. As `keras_hub.models.Gemma3Backbone`
@@ -352,9 +258,10 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
    *
    * @param options also arguments of the class, which override those of the preset. `visionEncoder: null` loads the
    * text model of a preset for text and images.
-   * @throws ValueError on unknown options, on arguments that contradict the weights, and if files are missing, unknown or do not match the configuration; an
-   * OutOfMemoryError, naming a dtype that would fit, if memory is too small; an Error if files are truncated or the
-   * server fails; the signal's reason when aborted. In these cases no part of the model stays in memory.
+   * @throws ValueError on unknown options, on arguments that contradict the weights, and if files are missing, unknown
+   * or do not match the configuration; an OutOfMemoryError, naming a dtype that would fit, if memory is too small; an
+   * Error if files are truncated or the server fails; the signal's reason when aborted. In these cases no part of the
+   * model stays in memory.
    */
   static override async fromPreset(
     preset: CheckpointLike,
