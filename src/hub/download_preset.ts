@@ -57,7 +57,7 @@ async function findModel(name: string, options: HttpOptions): Promise<{model: Hu
   if (given !== undefined && typeof given !== 'function') {
     throw new ValueError(`Expected fetch to be a function. Received: ${typeof given}.`);
   }
-  const requests = new Requests(given ?? store.proxyFetch(), signal);
+  const requests = new Requests(given ?? store.downloadFetch(), signal);
   const full = fullName(name);
   const hub = hubOf(full)!;
   const own = headers === undefined ? {} : {headers: userHeaders(headers)};

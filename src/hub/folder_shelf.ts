@@ -3,7 +3,11 @@ import * as store from '#platform/store';
 import {type RemoteFile, type Shelf} from './hub';
 import {addToRecord, compare, type ModelRecord, readRecord, writeRecord} from './record';
 
+const OWN = '.tfjs-gemma3';
+
 export class FolderShelf implements Shelf {
+  /** The folder for what is not the model's. */
+  readonly own: string;
   readonly lock: string;
   /** What is known of the files, so that they are not downloaded again. */
   readonly record: string;
@@ -14,10 +18,10 @@ export class FolderShelf implements Shelf {
     readonly folder: string,
     private readonly name: string,
   ) {
-    const own = `${folder}/.tfjs-gemma3`;
-    this.lock = `${own}/lock`;
-    this.record = `${own}/files.json`;
-    this.partials = `${own}/part`;
+    this.own = `${folder}/${OWN}`;
+    this.lock = `${this.own}/lock`;
+    this.record = `${this.own}/files.json`;
+    this.partials = `${this.own}/part`;
   }
 
   partial({path}: RemoteFile): string {
@@ -61,6 +65,15 @@ export class FolderShelf implements Shelf {
 
   async add(file: RemoteFile): Promise<void> {
     await addToRecord(this.record, file, this.name);
+  }
+
+  /** Removes all files, and the record last: until then, what is left can be listed and removed. */
+  async remove(): Promise<void> {
+    for (const {name} of await store.entries(this.folder)) {
+      if (name !== OWN) await store.remove(`${this.folder}/${name}`);
+    }
+    await store.remove(this.partials);
+    await store.remove(this.record);
   }
 
   async finish(files: readonly RemoteFile[], complete: boolean): Promise<void> {

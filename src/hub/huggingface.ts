@@ -7,6 +7,7 @@ import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
 import {isObject} from '../base/json';
 import {isSafePath} from '../base/safe_path';
+import {whileNotDownloaded} from './alone';
 import {
   type CachedModel,
   type Checksum,
@@ -24,6 +25,8 @@ import {
   huggingFaceCache,
   HuggingFaceShelf,
   huggingFaceToken,
+  lockFolder,
+  lockOf,
   repositoryFolder,
 } from './huggingface_shelf';
 import {bytesBelow, compareAll, filesBelow} from './record';
@@ -262,13 +265,18 @@ async function bytesOf(folder: string): Promise<number> {
 async function remove({name}: CachedModel): Promise<void> {
   const {id} = parseHuggingFaceName(name);
   const folder = repositoryFolder(id);
-  // Names of commits first: without them, a folder that is only half removed does not count.
-  for (const part of ['refs', 'tfjs-gemma3', 'snapshots', '']) await store.remove(part ? `${folder}/${part}` : folder);
-  await store.remove(`${huggingFaceCache()}/.locks/models--${id.replace('/', '--')}`);
+  await whileNotDownloaded(name, lockOf(id), async () => {
+    // Names of commits first: without them, a folder that is only half removed does not count.
+    for (const part of ['refs', 'tfjs-gemma3', 'snapshots']) await store.remove(`${folder}/${part}`);
+    await store.remove(folder);
+  });
+  // Other tools may have locks of their own there.
+  await store.removeEmpty(lockFolder(id), huggingFaceCache());
 }
 
 async function verify({name}: CachedModel, repair: boolean, signal?: AbortSignal): Promise<Verified> {
-  const folder = repositoryFolder(parseHuggingFaceName(name).id);
+  const {id} = parseHuggingFaceName(name);
+  const folder = repositoryFolder(id);
   // The name of a blob is its checksum.
   const files: (readonly [string, string, {size: number; checksum: Checksum} | undefined])[] = [];
   for (const path of await filesBelow(`${folder}/snapshots`)) {
@@ -280,11 +288,12 @@ async function verify({name}: CachedModel, repair: boolean, signal?: AbortSignal
     const record = value === undefined || real === place ? undefined : {size, checksum: {kind, value} as const};
     files.push([path.replace(/^[^/]*\//, ''), place, record]);
   }
-  const removeBoth = async (_path: string, place: string) => {
-    const blob = await store.realPath(place);
-    await store.remove(place);
-    if (blob !== undefined) await store.remove(blob);
-  };
+  const removeBoth = (_path: string, place: string) =>
+    whileNotDownloaded(name, lockOf(id), async () => {
+      const blob = await store.realPath(place);
+      await store.remove(place);
+      if (blob !== undefined) await store.remove(blob);
+    });
   return compareAll(files, repair ? removeBoth : undefined, signal);
 }
 

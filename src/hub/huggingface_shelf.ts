@@ -24,6 +24,12 @@ export async function huggingFaceToken(): Promise<string | undefined> {
 /** The folder of a repository in the cache. */
 export const repositoryFolder = (id: string): string => `${huggingFaceCache()}/models--${id.replace('/', '--')}`;
 
+/** The folder of locks for a repository. huggingface_hub has one for each file there. */
+export const lockFolder = (id: string): string => `${huggingFaceCache()}/.locks/models--${id.replace('/', '--')}`;
+
+/** The lock for all changes of a repository. */
+export const lockOf = (id: string): string => `${lockFolder(id)}/tfjs-gemma3.lock`;
+
 /** The commit that a branch or tag had when it was last asked for. */
 export const cachedCommit = async (id: string, revision: string): Promise<string | undefined> =>
   (await store.readText(`${repositoryFolder(id)}/refs/${revision}`))?.trim();
@@ -48,7 +54,7 @@ export class HuggingFaceShelf implements Shelf {
   ) {
     this.repository = repositoryFolder(id);
     this.folder = `${this.repository}/snapshots/${commit}`;
-    this.lock = `${huggingFaceCache()}/.locks/models--${id.replace('/', '--')}/tfjs-gemma3.lock`;
+    this.lock = lockOf(id);
     this.record = `${this.repository}/tfjs-gemma3/${commit}${root && `-${root.replaceAll('/', '--')}`}.json`;
   }
 

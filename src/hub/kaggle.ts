@@ -2,6 +2,7 @@
 import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
 import {isObject} from '../base/json';
+import {whileNotDownloaded} from './alone';
 import {
   type CachedModel,
   haveCredentials,
@@ -215,7 +216,9 @@ async function remove({name}: CachedModel): Promise<void> {
   const shelf = new KaggleShelf(handleOf(name));
   // The mark first: without it, a folder that is only half removed does not count.
   const {mark, marks, record, folder, partials, lock} = shelf;
-  for (const path of [mark, marks, record, folder, partials, lock]) await store.remove(path);
+  await whileNotDownloaded(name, lock, async () => {
+    for (const path of [mark, marks, record, folder, partials]) await store.remove(path);
+  });
   await store.removeEmpty(`${variationFolder(shelf.handle)}/.complete`, kaggleCache());
 }
 
@@ -223,15 +226,13 @@ async function verify({name}: CachedModel, repair: boolean, signal?: AbortSignal
   const shelf = new KaggleShelf(handleOf(name));
   const {files} = await readRecord(shelf.record);
   const paths = new Set([...Object.keys(files), ...(await filesBelow(shelf.folder))]);
+  const removeMarked = (path: string, place: string) =>
+    whileNotDownloaded(name, shelf.lock, async () => {
+      for (const one of [shelf.mark, shelf.markOf(path), place]) await store.remove(one);
+    });
   return compareAll(
     [...paths].map(path => [path, `${shelf.folder}/${path}`, files[path]]),
-    repair
-      ? async (path, place) => {
-          await store.remove(shelf.mark);
-          await store.remove(shelf.markOf(path));
-          await store.remove(place);
-        }
-      : undefined,
+    repair ? removeMarked : undefined,
     signal,
   );
 }

@@ -29,7 +29,7 @@ export async function cachedPresets(): Promise<CachedModel[]> {
  *
  * @param name as {@link cachedPresets} gives it, or a name of the registry.
  * @returns the models that were removed.
- * @throws ValueError if the cache has no such model.
+ * @throws ValueError if the cache has no such model, or it is being downloaded, here or by another process.
  */
 export async function removeCachedPreset(name: string): Promise<CachedModel[]> {
   return (await import('./cache')).removeCachedPreset(name);

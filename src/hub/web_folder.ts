@@ -8,6 +8,7 @@ import {isObject} from '../base/json';
 import {parseAddress} from '../files/http_address';
 import {contentRange} from '../files/http_file';
 import {LostRequest} from '../files/http_client';
+import {whileNotDownloaded} from './alone';
 import {FolderShelf} from './folder_shelf';
 import {
   type CachedModel,
@@ -218,9 +219,10 @@ async function list(): Promise<CachedModel[]> {
   return models;
 }
 
-async function remove({folder}: CachedModel): Promise<void> {
-  await store.remove(folder);
-  await store.removeEmpty(folder, webCache());
+async function remove({folder, name}: CachedModel): Promise<void> {
+  const shelf = new FolderShelf(folder, name);
+  await whileNotDownloaded(name, shelf.lock, () => shelf.remove());
+  await store.removeEmpty(shelf.own, webCache());
 }
 
 async function verify({folder, name}: CachedModel, repair: boolean, signal?: AbortSignal): Promise<Verified> {
@@ -228,7 +230,7 @@ async function verify({folder, name}: CachedModel, repair: boolean, signal?: Abo
   const {files} = await readRecord(shelf.record);
   return compareAll(
     Object.entries(files).map(([path, record]) => [path, `${folder}/${path}`, record]),
-    repair ? (_path, place) => store.remove(place) : undefined,
+    repair ? (_path, place) => whileNotDownloaded(name, shelf.lock, () => store.remove(place)) : undefined,
     signal,
   );
 }

@@ -249,11 +249,11 @@ export interface Store {
   /** A folder of the store as a preset; undefined if there is none. */
   openStored(path: string): Promise<PresetSource | undefined>;
   /**
-   * The `fetch` for a proxy that the environment names; undefined if it names none.
+   * The `fetch` for downloads, such as one for a proxy that the environment names; undefined for the global one.
    *
-   * @throws ValueError if it names one that cannot be used here, with what to do.
+   * @throws ValueError if the environment names a proxy that cannot be used here, with what to do.
    */
-  proxyFetch(): Promise<typeof fetch | undefined>;
+  downloadFetch(): Promise<typeof fetch | undefined>;
 }
 
 /** A lock that this process holds. */

@@ -4,6 +4,7 @@ import {join} from 'node:path';
 import {cachedPresets, removeCachedPreset, verifyCachedPresets} from '../../src/hub/cache';
 import {downloadPreset} from '../../src/hub/download_preset';
 import {openPreset} from '../../src/hub/open_preset';
+import {lock} from '../../src/platform/node/lock';
 import {readAll} from '../../src/base/byte_source';
 import {ValueError} from '../../src/base/errors';
 import {COMMIT, gitHash, SECRET} from '../support/hub_server';
@@ -386,5 +387,18 @@ describe('the cache', () => {
     await removeCachedPreset(HF);
     expect(await cachedPresets()).toEqual([]);
     await expect(removeCachedPreset(HF)).rejects.toThrow('Expected the name of a model in the cache');
+  });
+
+  test('what is being downloaded is neither removed nor repaired', async () => {
+    await downloadPreset(KAGGLE);
+    writeFileSync(join(kaggleFolder(), '3/config.json'), '{');
+    const download = await lock(join(kaggleFolder(), '.3.lock'), undefined, () => {});
+    const refused = `Received: ${KAGGLE}/3, whose download is running.`;
+    await expect(removeCachedPreset(KAGGLE)).rejects.toThrow(refused);
+    await expect(verifyCachedPresets(KAGGLE, {repair: true})).rejects.toThrow(refused);
+    expect((await verifyCachedPresets(KAGGLE))[0]!.damaged).toMatchObject([{path: 'config.json'}]);
+    await download.release();
+    expect((await removeCachedPreset(KAGGLE)).map(({name}) => name)).toEqual([`${KAGGLE}/3`]);
+    expect(existsSync(kaggleFolder())).toBe(false);
   });
 });

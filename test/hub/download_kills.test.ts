@@ -6,9 +6,11 @@ import {once} from 'node:events';
 import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import {setTimeout as pause} from 'node:timers/promises';
 import {buildSync} from 'esbuild';
+import {cachedPresets, removeCachedPreset} from '../../src/hub/cache';
 import {ROOT} from '../support/fixtures';
-import {COMMIT, HubServer} from '../support/hub_server';
+import {COMMIT, HubServer, SIGNATURE} from '../support/hub_server';
 import {randomBytes, randomNumbers} from '../support/random_bytes';
 
 const KILLS = Number(process.env.HUB_KILLS ?? 12);
@@ -42,11 +44,13 @@ afterAll(async () => {
   rmSync(root, {recursive: true});
 });
 
+const environmentOf = (home: string) => ({
+  HOME: home, HF_ENDPOINT: server.hub, KAGGLE_API_ENDPOINT: server.hub,
+  HF_HOME: join(home, 'hf'), KAGGLEHUB_CACHE: join(home, 'kaggle'), XDG_CACHE_HOME: join(home, 'cache'),
+}); // prettier-ignore
+
 const start = (name: string, home: string): ChildProcess => {
-  const env = {
-    PATH: process.env.PATH, HOME: home, HF_ENDPOINT: server.hub, KAGGLE_API_ENDPOINT: server.hub,
-    HF_HOME: join(home, 'hf'), KAGGLEHUB_CACHE: join(home, 'kaggle'),
-  }; // prettier-ignore
+  const env = {PATH: process.env.PATH, ...environmentOf(home)};
   return spawn(process.execPath, [script, name], {env, stdio: ['ignore', 'pipe', 'inherit']});
 };
 
@@ -129,6 +133,51 @@ test.each(['kaggle://a/b/keras/c/1', 'hf://a/b'])(
     await ends[0];
     expect((await ends[1]!).code).toBe(0);
     expect(check(name, home)).toBe(true);
+  },
+  60_000,
+);
+
+test.each(['kaggle://a/b/keras/c/1', 'hf://a/b', 'web'])(
+  'what another process downloads is not removed: %s',
+  async kind => {
+    const home = join(root, `removed-${kind.slice(0, 2)}`);
+    const name = kind === 'web' ? `${server.storage}/blobs/kaggle/a/b/keras/c/1` : kind;
+    const address = kind === 'web' ? `${name}?token=${SIGNATURE}` : name;
+    const environment = environmentOf(home);
+    const before = Object.fromEntries(Object.keys(environment).map(key => [key, process.env[key]]));
+    Object.assign(process.env, environment);
+    server.pace = 10;
+    try {
+      const cached = async () => (await cachedPresets()).map(({name, complete}) => [name, complete]);
+      const child = start(address, home);
+      const end = finished(child);
+      while ((await cached()).length === 0) await pause(5);
+      child.kill('SIGSTOP');
+      expect(await cached()).toEqual([[name, false]]);
+      await expect(removeCachedPreset(name)).rejects.toThrow(
+        `Expected a model that is not being downloaded. Received: ${name}`,
+      );
+      expect(await cached()).toEqual([[name, false]]);
+      child.kill('SIGCONT');
+      expect((await end).code).toBe(0);
+      expect(await cached()).toEqual([[name, true]]);
+      await removeCachedPreset(name);
+      expect(readdirSync(home, {recursive: true, withFileTypes: true}).filter(entry => entry.isFile())).toEqual([]);
+
+      // The lock of a process that was killed is taken over.
+      const killed = start(address, home);
+      const death = finished(killed);
+      while ((await cached()).length === 0) await pause(5);
+      killed.kill('SIGKILL');
+      await death;
+      await removeCachedPreset(name);
+      expect(await cached()).toEqual([]);
+    } finally {
+      for (const [key, value] of Object.entries(before)) {
+        if (value === undefined) delete process.env[key];
+        else process.env[key] = value;
+      }
+    }
   },
   60_000,
 );

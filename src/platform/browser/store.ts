@@ -78,7 +78,13 @@ export async function removeEmpty(path: string, root: string): Promise<void> {
   for (let folder = path; folder.startsWith(`${root}/`); folder = folder.slice(0, folder.lastIndexOf('/'))) {
     const isThere = await folderAt(folder);
     if (isThere && (await listAt(folder)).length > 0) return;
-    await removeAt(folder, false);
+    try {
+      await removeAt(folder, false);
+    } catch (error) {
+      // Something has come into it meanwhile.
+      if ((error as {name?: string}).name === 'InvalidModificationError') return;
+      throw error;
+    }
   }
 }
 
@@ -167,8 +173,13 @@ export async function openStored(path: string): Promise<PresetSource | undefined
   return new NamedFile(path, path.slice(end + 1), new StoredPreset(path.slice(0, end)));
 }
 
-/** Browsers follow the proxy of their own settings. */
-export const proxyFetch = async (): Promise<typeof fetch | undefined> => undefined;
+/**
+ * Browsers follow the proxy of their own settings. What is downloaded is stored here, and need not be in the browser's
+ * own cache as well. There Chromium also lets one request for an address wait until another one has ended.
+ */
+export const downloadFetch = async (): Promise<typeof fetch> => (input, init) =>
+  // Looked up at each request, since a page may replace it.
+  fetch(input, {...init, cache: 'no-store'});
 
 void ({
   canStore,
@@ -190,5 +201,5 @@ void ({
   removePartial,
   lock,
   openStored,
-  proxyFetch,
+  downloadFetch,
 } satisfies Store);

@@ -101,15 +101,23 @@ export async function lock(path: string, signal: AbortSignal | undefined, waitin
   const holder: Holder = {token: randomUUID(), pid: process.pid, host: hostname()};
   const text = JSON.stringify(holder);
   await writing('file', path, async () => {
-    await mkdir(dirname(path), {recursive: true});
-    for (let tries = 0; !(await create(path, text)); tries++) {
+    let told = false;
+    const take = async () => {
+      await mkdir(dirname(path), {recursive: true});
+      // Who has just removed what the lock was for may have removed the empty folder.
+      return (await create(path, text).catch(unless('ENOENT'))) ?? false;
+    };
+    while (!(await take())) {
       signal?.throwIfAborted();
       const found = await isDead(path);
       if (found?.dead) {
         await breakLock(path, found.text);
         continue;
       }
-      if (tries === 0) waiting();
+      if (found && !told) {
+        told = true;
+        waiting();
+      }
       await sleep(LOOK);
     }
   });

@@ -23,9 +23,9 @@ import {codeOf, unless, writing} from './disk';
 import {openFolder} from './files';
 import {lock} from './lock';
 import {digestOfHandle, openPartial, removePartial} from './partial_file';
-import {proxyFetch} from './proxy';
+import {proxyFetch as downloadFetch} from './proxy';
 
-export {lock, openPartial, proxyFetch, removePartial};
+export {downloadFetch, lock, openPartial, removePartial};
 
 const NOTHING = ['ENOENT', 'ENOTDIR'] as const;
 
@@ -198,5 +198,5 @@ void ({
   removePartial,
   lock,
   openStored,
-  proxyFetch,
+  downloadFetch,
 } satisfies Store);
