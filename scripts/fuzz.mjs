@@ -1,22 +1,27 @@
 /**
  * Damages files at random for as long as you like, and ends a parser that hangs.
  *
- *   node scripts/fuzz.mjs [mutations] [parser] [seed]
+ *   node scripts/fuzz.mjs [--json] [mutations] [parser] [seed]
  *
- * Parsers are those of test/fuzz/parsers.ts. 100,000 mutations take minutes for each of them.
+ * Parsers are those of test/fuzz/parsers.ts. 100,000 mutations take minutes for each of them. "" as their number means
+ * those of the tests.
  */
 import {spawn} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
+import {parseArgs} from 'node:util';
 import {buildSync} from 'esbuild';
 
 /** Seconds that one mutation may take. */
 const PATIENCE = 60;
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const [mutations = '100000', parser = '', seed = '1'] = process.argv.slice(2);
+const {
+  values: {json},
+  positionals: [mutations = '100000', parser = '', seed = '1'],
+} = parseArgs({options: {json: {type: 'boolean'}}, allowPositionals: true});
 const folder = mkdtempSync(join(tmpdir(), 'fuzz-'));
 const [program, progress] = [join(folder, 'fuzz.cjs'), join(folder, 'progress')];
 buildSync({
@@ -30,9 +35,8 @@ buildSync({
   external: ['sharp', 'webgpu', '@tensorflow/tfjs-backend-webgpu'],
   logLevel: 'error',
 });
-const run = spawn(process.execPath, ['--enable-source-maps', program, mutations, parser, seed, progress], {
-  stdio: 'inherit',
-});
+const options = [mutations, parser, seed, progress, ...(json ? ['json'] : [])];
+const run = spawn(process.execPath, ['--enable-source-maps', program, ...options], {stdio: 'inherit'});
 
 let last = '';
 let since = Date.now();

@@ -16,7 +16,7 @@ const NUMBERS = [0n, 1n, 0x7fn, 0xffffn, 0x7fffffffn, 0xffffffffn, 2n ** 53n, 2n
 const EDGE = 4096;
 
 export function damagedBytes(original: Uint8Array, random: Random): Uint8Array {
-  let bytes = Uint8Array.from(original);
+  let bytes = new Uint8Array(original);
   const place = (width: number): number => {
     const room = Math.max(1, bytes.length - width + 1);
     const edge = Math.min(room, EDGE);

@@ -18,6 +18,7 @@ import {fixtureBytes, fixtureJson, fixtureNames} from '../support/fixtures';
 import {kerasFile} from '../support/keras_files';
 import {damagedBytes, damagedJson, type Random} from './mutations';
 import {countedSource, guardedPreset} from './guard';
+import {shortGguf, shortTokenizerJson, shortVocabulary} from './short_files';
 
 /** A file to damage. */
 export interface Seed {
@@ -151,29 +152,6 @@ const sentencePiece: Parser = {
   limit: size => 64 * size + 2 ** 24,
 };
 
-const TOKENS = 400;
-
-/** A `tokenizer.json` with the first tokens of another one. */
-function shortTokenizer(): Uint8Array {
-  interface Tokenizer {
-    model: {vocab: Record<string, number>; merges: (string | string[])[]};
-    added_tokens: {id: number}[];
-  }
-  const json = fixtureJson<Tokenizer>('huggingface/shards/tokenizer.json');
-  const {model} = json;
-  const vocab = Object.fromEntries(Object.entries(model.vocab).filter(([, id]) => id < TOKENS));
-  const added = json.added_tokens.filter(({id}) => id < TOKENS);
-  const isThere = (merge: string | string[]) => {
-    const parts = typeof merge === 'string' ? merge.split(' ') : merge;
-    return [...parts, parts.join('')].every(piece => Object.hasOwn(vocab, piece));
-  };
-  const merges = model.merges.filter(isThere);
-  return new TextEncoder().encode(JSON.stringify({...json, added_tokens: added, model: {...model, vocab, merges}}));
-}
-
-const shortTokenizerJson = shortTokenizer();
-const shortVocabulary = protoOfTokenizerJson(JSON.parse(new TextDecoder().decode(shortTokenizerJson)) as Json, 'short');
-
 const tokenizerJson: Parser = {
   name: 'tokenizer.json',
   seeds: [{name: 'tokenizer.json', bytes: shortTokenizerJson}],
@@ -284,7 +262,7 @@ const presetJson: Parser = {
 /** What models, vocabularies and templates are made of the metadata of a file. */
 const ggufModel: Parser = {
   name: 'gguf model',
-  seeds: seeds('gguf', ['bare.gguf', 'embedding.gguf', 'text_q4_0.gguf']),
+  seeds: ['bare.gguf', 'embedding.gguf', 'text_q4_0.gguf'].map(name => ({name, bytes: shortGguf(name)})),
   damage: damagedBytes,
   read: async ({name}, bytes) => readPreset(guardedPreset(new Map([[name, bytes]])), name),
   budget: 300,
