@@ -34,12 +34,25 @@ function withHeaders(response: Response): Response {
   });
 }
 
+const PAGE = new URL('./', scope.registration.scope).href;
+const ADDRESSES = FILES.map(file => new URL(file, scope.registration.scope).href);
+
+const writing = new Map<string, Promise<void>>();
+
+/** Stores a file, unless that is under way: a second write removes what the first one has stored until it is done. */
+function storeOnce(address: string, write: () => Promise<void>): Promise<void> {
+  const running = writing.get(address) ?? write().finally(() => writing.delete(address));
+  writing.set(address, running);
+  return running;
+}
+
 /** Stores what is not stored yet. */
 async function keep(): Promise<void> {
   const cache = await caches.open(NAME);
-  for (const file of FILES) {
-    const address = new URL(file, scope.registration.scope).href;
-    if (!(await cache.match(address))) await cache.add(address);
+  for (const address of ADDRESSES) {
+    await storeOnce(address, async () => {
+      if (!(await cache.match(address))) await cache.add(address);
+    });
   }
 }
 
@@ -50,9 +63,10 @@ async function removeOlder(): Promise<void> {
   );
 }
 
-async function answer(request: Request, isPage: boolean): Promise<Response> {
+/** Answers a request. What is stored meanwhile is passed to `wait`. */
+async function answer(request: Request, isPage: boolean, wait: (stored: Promise<unknown>) => void): Promise<Response> {
   const cache = await caches.open(NAME);
-  const address = isPage ? new URL('./', scope.registration.scope).href : request.url;
+  const address = isPage ? PAGE : request.url;
   const stored = () => cache.match(address, {ignoreSearch: true});
   // A new version of the page is seen at once; other files have their version in their names.
   if (!isPage) {
@@ -60,7 +74,12 @@ async function answer(request: Request, isPage: boolean): Promise<Response> {
     if (found) return withHeaders(found);
   }
   try {
-    return withHeaders(await fetch(request));
+    const response = await fetch(request);
+    // The page itself may be of a newer version than its other files here.
+    if (!isPage && response.status === 200 && ADDRESSES.includes(address)) {
+      wait(storeOnce(address, () => cache.put(address, response.clone())).catch(() => {}));
+    }
+    return withHeaders(response);
   } catch (error) {
     const found = await stored();
     if (found) return withHeaders(found);
@@ -76,5 +95,5 @@ scope.addEventListener('fetch', event => {
   const isOwn = request.url.startsWith(scope.registration.scope) && request.method === 'GET';
   // Requests for models, which are in ranges, are none of its business.
   if (!isOwn || request.headers.has('range')) return;
-  event.respondWith(answer(request, request.mode === 'navigate'));
+  event.respondWith(answer(request, request.mode === 'navigate', stored => event.waitUntil(stored)));
 });

@@ -125,6 +125,19 @@ test('a broken download is tried again, then it says so, and goes on', async () 
   await page.getByText('None yet.').waitFor();
 });
 
+test('a download that this tab continues is deleted', async () => {
+  host.pace = 60;
+  await look(`${host.address}/tiny`);
+  await page.getByRole('button', {name: 'Load', exact: true}).click();
+  await note(/ left$/);
+  await page.getByRole('button', {name: 'Pause'}).click();
+  await stored().getByRole('button', {name: 'Resume tiny'}).click();
+  await note(/ left$/);
+  await stored().getByRole('button', {name: 'Delete tiny'}).click();
+  await page.locator('#transfer').waitFor({state: 'hidden'});
+  await page.getByText('None yet.').waitFor();
+});
+
 test('cancel leaves nothing', async () => {
   host.pace = 60;
   await look(`${host.address}/tiny`);
@@ -162,6 +175,12 @@ test('two tabs: one downloads, the other waits, and both have it', async () => {
   await note(/ left$/);
   await loadIn(other).click();
   await note('Another tab downloads this model.', other);
+  // A third tab may not take it away.
+  const third = await person.open(`${site.address}/#model`);
+  await stored(third).getByRole('button', {name: 'Delete tiny'}).click();
+  await third.locator('#stored-problem', {hasText: 'whose download is running'}).waitFor();
+  await stored(third).getByText('unfinished').waitFor();
+  await third.close();
   host.pace = 0;
   await Promise.all([ready(page, 'tiny'), ready(other, 'tiny')]);
   await stored(other).getByRole('button', {name: 'Delete tiny'}).click();

@@ -146,8 +146,6 @@ export async function startHost() {
       'Access-Control-Allow-Origin': '*',
       'Access-Control-Allow-Headers': '*, authorization',
       'Access-Control-Expose-Headers': 'Content-Range, ETag, Link, X-Error-Code',
-      // Else Chromium lets one tab wait up to 20 s for what another one is reading.
-      'Cache-Control': 'no-store',
     };
     if (request.method === 'OPTIONS') return response.writeHead(204, headers).end();
     host.asked.push({path: pathname, range: request.headers.range, authorization: request.headers.authorization});

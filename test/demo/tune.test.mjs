@@ -44,6 +44,44 @@ test('lines: a table, JSONL, what is wrong with them, and the tokens that count'
   await page.getByLabel('As turns of a conversation').check();
 });
 
+test('pictures: pasted, previewed, trained on', async () => {
+  const lines = page.getByRole('textbox', {name: /One example a line/});
+  const list = page.getByRole('list', {name: 'Pictures that lines name'}).getByRole('listitem');
+  await list.getByRole('button', {name: 'Remove blue_square.png'}).click();
+  await page.getByText('The picture "blue_square.png" was not loaded.').waitFor();
+  await lines.fill('What is it?\tA blue circle.\t');
+  await page.evaluate(
+    base64 => {
+      const bytes = Uint8Array.from(atob(base64), sign => sign.charCodeAt(0));
+      const data = new DataTransfer();
+      data.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
+      const options = {bubbles: true, cancelable: true, clipboardData: data};
+      document.querySelector('#tune-text').dispatchEvent(new ClipboardEvent('paste', options));
+    },
+    readFileSync(picture('red_circle')).toString('base64'),
+  );
+  assert.equal(await lines.inputValue(), 'What is it?\tA blue circle.\tpicture-1.png');
+  await page.waitForFunction(() => {
+    const canvas = document.querySelector('#tune-pictures canvas');
+    return canvas?.width === 64 && canvas.getContext('2d').getImageData(32, 32, 1, 1).data[0] > 150;
+  });
+  await page.locator('#preview', {hasText: '<start_of_image>'}).waitFor();
+  await field('Epochs').fill('30');
+  await page.getByRole('button', {name: 'Start', exact: true}).click();
+  await status(/^Done in /);
+  const curve = await page.locator('#curve svg[aria-label*="30 of 30"]').getAttribute('aria-label');
+  const [, first, last] = /from ([\d.]+) to ([\d.]+) after 30 of 30 steps/.exec(curve);
+  assert.ok(Number(last) < 0.5 * Number(first), curve);
+  await page.getByRole('link', {name: 'Chat'}).click();
+  await page.setInputFiles('#picture-files', picture('red_circle'));
+  await page.getByRole('textbox', {name: 'Message'}).fill('What is it?');
+  await page.keyboard.press('Enter');
+  await page.locator('.assistant .body', {hasText: 'A blue circle.'}).waitFor();
+  await page.getByRole('button', {name: 'New conversation'}).click();
+  await page.getByRole('link', {name: 'Tune'}).click();
+  await field('Epochs').fill('10');
+});
+
 test('the sample task: paused, tried meanwhile, done; before and after', async () => {
   await page.getByRole('button', {name: 'Sample task'}).click();
   await page.getByText('24 rows,').waitFor();

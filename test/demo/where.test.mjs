@@ -4,7 +4,7 @@ import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {after, before, test} from 'node:test';
 import {serve} from '../browser/server.mjs';
-import {ANSWER, ask, built, newPerson, QUESTION, ready, startBrowser, startSite} from './site.mjs';
+import {ANSWER, ask, built, kept, newPerson, QUESTION, ready, startBrowser, startSite} from './site.mjs';
 
 let site;
 before(async () => (site = await startSite()));
@@ -84,7 +84,7 @@ test('WebGPU in software: not taken unless it is chosen; lost, and on with the C
   }
 });
 
-test('a host without headers: the service worker isolates the page', async () => {
+test('a host without headers: the service worker isolates the page; later without a network', async () => {
   const plain = await serve(built, {'/': readFileSync(join(built, 'index.html'), 'utf8')});
   const browser = await startBrowser();
   try {
@@ -94,6 +94,11 @@ test('a host without headers: the service worker isolates the page', async () =>
     assert.equal(await ready(page), 'simd');
     await page.getByRole('link', {name: 'Model'}).click();
     assert.doesNotMatch(await page.locator('#where-reason').innerText(), /one thread/);
+    await kept(page);
+    await person.context.setOffline(true);
+    await page.reload();
+    assert.equal(await ready(page), 'simd');
+    assert.equal(await page.evaluate('crossOriginIsolated'), true);
     assert.deepEqual(person.problems, []);
   } finally {
     await browser.close();

@@ -3,7 +3,7 @@ import {type RemoteCausalLM} from 'tfjs-gemma3/worker';
 import {byId, h} from '../base/dom';
 import {type Message} from '../base/database';
 import {copyButton, render} from './markdown';
-import {pictureView} from './pictures';
+import {pictureView} from '../engine/picture_view';
 
 export interface LogActions {
   edit(index: number, text: string): void;

@@ -25,8 +25,12 @@ export function showModelPanel(engine: Engine): void {
   const files = byId<HTMLInputElement>('choose-files');
   let chosen: Source | undefined;
 
-  const refreshStored = showStored(engine, source => void look(source), resume);
-  const transfer = new Transfer(engine, refreshStored);
+  const refreshStored = showStored(engine, {
+    look: source => void look(source),
+    resume,
+    leave: address => transfer.leave(address),
+  });
+  const transfer: Transfer = new Transfer(engine, refreshStored);
 
   async function look(source: Source): Promise<void> {
     problem.textContent = '';

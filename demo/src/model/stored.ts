@@ -47,16 +47,29 @@ async function showSpace(): Promise<void> {
   byId('persist').hidden = kept;
 }
 
-/** Removes a model from the cache, as far as it is there, and forgets the downloads of it. */
+/**
+ * Removes a model from the cache, as far as it is there, and forgets the downloads of it.
+ *
+ * @throws ValueError if a tab is downloading it. Then nothing is removed or forgotten.
+ */
 export async function removeStored(name: string, address: string): Promise<void> {
-  for (const known of await knownDownloads()) {
-    if (known.address === address || isOf(known.address, name)) await forgetDownload(known.address);
-  }
   await withWorker(async worker => {
     const found = (await worker.cachedPresets()).find(model => isOf(address, model.name));
     if (found) await worker.removeCachedPreset(found.name);
   });
+  for (const known of await knownDownloads()) {
+    if (known.address === address || isOf(known.address, name)) await forgetDownload(known.address);
+  }
   tellOthers({models: true});
+}
+
+/** What can be done with a stored model. */
+export interface StoredActions {
+  look(source: Source): void;
+  /** Continues a download. */
+  resume(address: string, dtype: string): void;
+  /** Ends the download of an address, if this tab has it. */
+  leave(address: string): Promise<void>;
 }
 
 /**
@@ -64,20 +77,19 @@ export async function removeStored(name: string, address: string): Promise<void>
  *
  * @returns a function that lists again.
  */
-export function showStored(
-  engine: Engine,
-  look: (source: Source) => void,
-  resume: (address: string, dtype: string) => void,
-): () => Promise<void> {
+export function showStored(engine: Engine, {look, resume, leave}: StoredActions): () => Promise<void> {
   const list = byId('stored');
+  const problem = byId('stored-problem');
 
   async function remove({name, address}: Entry): Promise<void> {
     const used = engine.model?.source;
+    problem.textContent = '';
     try {
+      await leave(address);
       await removeStored(name, address);
       announce(used?.address === address ? 'Deleted. The model in use stays in memory.' : 'Deleted.');
     } catch (error) {
-      announce(messageOf(error));
+      problem.textContent = messageOf(error);
     }
     await refresh();
   }

@@ -91,13 +91,19 @@ export class Transfer {
   }
 
   private async cancel(): Promise<void> {
-    await this.end('cancel');
-    byId('transfer').hidden = true;
     const address = this.current?.source.address;
-    this.current = undefined;
     if (address === undefined) return;
+    await this.leave(address);
     await removeStored(address, address);
     await this.refreshStored();
+  }
+
+  /** Ends the download of an address, if it is the one here. What has arrived stays in the cache. */
+  async leave(address: string): Promise<void> {
+    if (this.current?.source.address !== address) return;
+    await this.end('cancel');
+    byId('transfer').hidden = true;
+    this.current = undefined;
   }
 
   private open(label: string): void {

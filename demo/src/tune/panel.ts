@@ -7,6 +7,7 @@ import {showAdapters} from './adapter';
 import {LossCurve} from './curve';
 import {trainingData} from './data';
 import {parseExamples, SAMPLE} from './examples';
+import {LinePictures} from './pictures';
 import {showPreview} from './preview';
 import {type RunProgress, type RunSettings, TrainingRun} from './run';
 import {showTry} from './try';
@@ -28,7 +29,7 @@ export function showTune(engine: Engine): void {
     HTMLButtonElement,
   ];
   const files = byId<HTMLInputElement>('tune-files');
-  const pictures = new Map<string, Blob>();
+  const pictures = new LinePictures(engine, lines, () => void preview());
   const curve = new LossCurve();
   let run: TrainingRun | undefined;
   let starting = false;
@@ -53,7 +54,7 @@ export function showTune(engine: Engine): void {
     problem.textContent = '';
     try {
       const examples = parseExamples(lines.value);
-      return examples.length > 0 ? trainingData(examples, pictures, asTurns()) : undefined;
+      return examples.length > 0 ? trainingData(examples, pictures.all, asTurns()) : undefined;
     } catch (error) {
       problem.textContent = messageOf(error);
       return undefined;
@@ -123,14 +124,8 @@ export function showTune(engine: Engine): void {
   }
 
   async function takeLoaded(loaded: readonly File[]): Promise<void> {
-    for (const file of loaded) {
-      if (file.type.startsWith('image/')) pictures.set(file.name, file);
-      else lines.value = await file.text();
-    }
-    if (pictures.size > 0) {
-      byId('tune-pictures').textContent =
-        `${pictures.size} pictures: ${[...pictures.keys()].join(', ')}. A third column, or "image" in JSON, names them.`;
-    }
+    pictures.add(loaded);
+    for (const file of loaded) if (!file.type.startsWith('image/')) lines.value = await file.text();
     await preview();
   }
 
