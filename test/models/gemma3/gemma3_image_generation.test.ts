@@ -44,7 +44,7 @@ const modelInputs = ({token_ids, padding_mask, images, vision_indices, vision_ma
   vision_mask: tf.tensor2d(vision_mask, undefined, 'bool'),
 });
 
-onEveryBackend(() => {
+onEveryBackend(({fast}) => {
   // === Random models, token ids ===
 
   test.each(fixtureNames('vision_generation'))('%s continues as KerasHub', async name => {
@@ -115,8 +115,9 @@ onEveryBackend(() => {
     });
 
     test('streams the text that it generates', async () => {
-      for (const {prompts, images, texts} of batches) {
-        if (typeof prompts !== 'string') continue;
+      const single = batches.filter(({prompts}) => typeof prompts === 'string');
+      // The same texts again: where that takes long, one of them.
+      for (const {prompts, images, texts} of single.slice(0, fast ? undefined : 1)) {
         await expectNoLeak(async () => {
           let text = '';
           const given = {prompts, images: paths(images)};
