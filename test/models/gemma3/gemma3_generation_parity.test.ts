@@ -22,11 +22,16 @@ const cases = fixtureNames('backbone').flatMap(name => {
 
 onEveryBackend(() =>
   describe.each(cases)('$name', ({name, generate}) => {
+    let lm: Gemma3CausalLM;
+    beforeAll(async () => {
+      lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null});
+    });
+    afterAll(() => lm.dispose());
+
     // Each prompt in one chunk, and in several.
     const runs = generate.runs.flatMap(run => [undefined, 7].map(prefillChunk => ({...run, prefillChunk})));
     test.each(runs)('continues as KerasHub, stop ids $stop_token_ids, chunks of $prefillChunk', async run => {
       await expectNoLeak(async () => {
-        const lm = await Gemma3CausalLM.fromPreset(fixture(`backbone/${name}`), {preprocessor: null});
         const inputs = {
           token_ids: tf.tensor2d(generate.token_ids, undefined, 'int32'),
           padding_mask: tf.tensor2d(generate.padding_mask, undefined, 'bool'),
@@ -38,7 +43,6 @@ onEveryBackend(() =>
         const kept = (rows: number[][]) => rows.map((row, i) => row.filter((_, t) => run.padding_mask[i]![t]));
         expect(kept(ids)).toEqual(kept(run.token_ids));
         tf.dispose([inputs, out]);
-        lm.dispose();
       });
     });
   }),
