@@ -31,10 +31,8 @@ const MAT_MUL = byFlags((a, b) => ({T: FLOAT, transpose_a: a, transpose_b: b}));
 const BATCH_MAT_MUL = byFlags((a, b) => ({T: FLOAT, adj_x: a, adj_y: b}));
 const RESHAPE: ShortAttributes = {T: FLOAT, Tshape: INT32};
 const TRANSPOSE: ShortAttributes = {T: FLOAT, Tperm: INT32};
-const [DROP, KEEP] = [false, true].map(keep => ({T: FLOAT, Tidx: INT32, keep_dims: keep})) as [
-  ShortAttributes,
-  ShortAttributes,
-];
+const REDUCE: ShortAttributes = {T: FLOAT, Tidx: INT32, keep_dims: false};
+const KEEP: ShortAttributes = {...REDUCE, keep_dims: true};
 const SLICE = byType(T => ({T, Index: INT32}));
 const GATHER = byType(Tparams => ({Tparams, Tindices: INT32, Taxis: INT32}));
 const WIDEN: ShortAttributes = {SrcT: BFLOAT16, DstT: FLOAT, Truncate: false};
@@ -195,7 +193,7 @@ export class Program {
   }
 
   run(name: string, attributes: ShortAttributes, ...inputs: number[]): number {
-    const [{id}] = this.binding.executeOp(name, this.device.attributesOf(attributes), inputs, 1) as [{id: number}];
+    const {id} = this.binding.executeOp(name, this.device.attributesOf(attributes), inputs, 1)[0]!;
     this.ids.push(id);
     return id;
   }
@@ -248,7 +246,7 @@ export class Program {
   mean = (x: number, axis: number) => this.run('Mean', KEEP, x, this.device.ints([axis]));
 
   sum = (x: number, axis: number, keepDims = true) =>
-    this.run('Sum', keepDims ? KEEP : DROP, x, this.device.ints([axis]));
+    this.run('Sum', keepDims ? KEEP : REDUCE, x, this.device.ints([axis]));
 
   slice = (x: number, begin: readonly number[], size: readonly number[], type: number = FLOAT) =>
     this.run('Slice', SLICE.get(type)!, x, this.device.ints(begin), this.device.ints(size));
@@ -268,7 +266,7 @@ export class Program {
   concat(a: number, b: number, axis: number): number {
     const {binding, device} = this;
     const inputs = [a, b, device.int(axis)];
-    const [{id}] = binding.executeOp('ConcatV2', device.concatAttributes, inputs, 1) as [{id: number}];
+    const {id} = binding.executeOp('ConcatV2', device.concatAttributes, inputs, 1)[0]!;
     this.ids.push(id);
     return id;
   }

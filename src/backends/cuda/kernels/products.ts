@@ -1,5 +1,4 @@
 /** Products with float32 kernels in Keras' order, (outer, columns, inner). See `ops/mat_mul.ts`. */
-import {type TensorInfo} from '@tensorflow/tfjs';
 import {type KernelMap} from '../../kernel_map';
 import {type Device, type Program} from '../device';
 import {kernelOf} from './kernel';

@@ -48,7 +48,8 @@ export function findInstalled(root = cudaFolder()): Installed | undefined {
   if (wanted !== undefined && wanted !== 'gpu' && wanted !== 'cpu') {
     throw new ValueError(`Expected GEMMA3_CUDA_DEVICE to be "gpu" or "cpu", or not set. Received: ${show(wanted)}.`);
   }
-  for (const variant of wanted ? [wanted] : (['gpu', 'cpu'] as const)) {
+  const variants: readonly Variant[] = wanted ? [wanted] : ['gpu', 'cpu'];
+  for (const variant of variants) {
     const folder = folderOf(variant, root);
     try {
       const {tensorflow} = JSON.parse(readFileSync(recordOf(folder), 'utf8')) as {tensorflow: string};

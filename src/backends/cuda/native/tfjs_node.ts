@@ -3,7 +3,9 @@
  * same registry as ours. Node alone would give it another copy, next to its own folder.
  */
 import {existsSync, readFileSync, statSync} from 'node:fs';
+import * as os from 'node:os';
 import {dirname, join, resolve} from 'node:path';
+
 import * as util from 'node:util';
 import {compileFunction} from 'node:vm';
 import * as tf from '@tensorflow/tfjs';
@@ -60,6 +62,7 @@ type Module = {exports: Record<string, unknown>};
 const PROVIDED: Readonly<Record<string, unknown>> = {
   '@tensorflow/tfjs': tf,
   '@tensorflow/tfjs-core': tf,
+  os,
   util: {...util, ...REMOVED},
   // Messages for TensorBoard, which need another package.
   './proto/api_pb': {},
