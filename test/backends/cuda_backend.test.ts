@@ -98,16 +98,6 @@ describeCuda('the backend cuda', () => {
     expect(() => binding.executeOp('NoSuchOperation', [], [], 1)).toThrow(
       /TensorFlow refused the operation "NoSuchOperation": .*NoSuchOperation/,
     );
-    const text =
-      'OOM when allocating tensor with shape[1000,500] and type float on device:GPU:0 by allocator GPU_0_bfc';
-    const failing = Object.create(binding, {
-      executeOp: {
-        value: () => {
-          throw new Error(text);
-        },
-      },
-    }) as typeof binding;
-    expect(() => failing.executeOp('MatMul', [], [], 1)).toThrow(text);
   });
 
   test('token ids that do not exist are refused', () => {
