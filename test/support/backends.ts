@@ -11,6 +11,8 @@ export interface TestedBackend {
   readonly formats: readonly PackedFormat[];
   /** Options for tiny inputs, where threads cost more time than they save. */
   readonly smallOptions?: object;
+  /** Whether numbers below 2⁻¹²⁶ count as 0, as in TensorFlow's threads. */
+  readonly flushesToZero?: boolean;
   /** Whether it runs the real Gemma 3 270M fast enough for long texts. */
   readonly fast: boolean;
 }
@@ -25,7 +27,9 @@ export const BACKENDS: readonly TestedBackend[] = [
 export const DEVICES: readonly TestedBackend[] = [{name: 'webgpu', formats: ['bfloat16', 'int8', 'int4'], fast: false}];
 
 /** Of these, the one that needs a TensorFlow: suites in {@link onEachBackend} run on it where there is one. */
-export const NATIVE: readonly TestedBackend[] = [{name: 'cuda', formats: ['bfloat16'], fast: true}];
+export const NATIVE: readonly TestedBackend[] = [
+  {name: 'cuda', formats: ['bfloat16'], flushesToZero: true, fast: true},
+];
 
 /**
  * Defines the same tests once per backend. They must dispose of every tensor that they create. Afterwards, the previous

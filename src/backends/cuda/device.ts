@@ -1,5 +1,5 @@
 /** Runs operations of TensorFlow on handles, without a tensor of tfjs for each result. */
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import {type Attribute, type GuardedBinding} from './native/binding';
 import {type StockBackend} from './native/tfjs_node';
 
