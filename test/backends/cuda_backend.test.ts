@@ -1,7 +1,10 @@
 /** The backend `cuda` itself: what it is called, what it refuses, how much a token takes, errors, and memory. */
+import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {describeBackends, useBackend} from '../../src';
-import {type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
+import {openBinding} from '../../src/backends/cuda/native/binding';
+import {BINDING, findInstalled, PACKAGE} from '../../src/backends/cuda/native/place';
+import {loadTfjsNode, type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
 import {embedding} from '../../src/ops/embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
 import {cudaDevice, describeCuda, useCuda} from '../support/cuda';
@@ -21,6 +24,25 @@ describeCuda('the backend cuda', () => {
     const device = (tf.backend() as StockBackend).isUsingGpuDevice ? /^(?!no GPU)/ : /^no GPU: the CPU of this machine/;
     expect({available, details}).toEqual({available: true, details: expect.stringMatching(device) as string});
     expect(details).toMatch(/TensorFlow \d+\.\d+\.\d+, from gemma3 setup-cuda/);
+  });
+
+  test('takes a backend that the program has registered itself, as importing tfjs-node does', async () => {
+    await tf.setBackend('cpu');
+    tf.removeBackend('tensorflow');
+    const {folder} = findInstalled()!;
+    // tfjs warns that the kernels of tfjs-node are registered already.
+    const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
+    const Stock = loadTfjsNode(join(folder, PACKAGE));
+    const own = new Stock(openBinding(join(folder, BINDING)), '@tensorflow/tfjs-node');
+    warn.mockRestore();
+    tf.registerBackend('tensorflow', () => own, 3);
+    await useBackend('cuda');
+    expect(tf.backend()).toBe(own);
+    const weight = new PackedWeight([8, 32], {out: [0], in: [1]}, 'w', tf.initializers.ones());
+    const y = tf.tidy(() => weight.matMul(tf.ones<tf.Rank.R2>([1, 32])));
+    expect(Array.from(y.dataSync())).toEqual(Array(8).fill(32));
+    y.dispose();
+    weight.dispose();
   });
 
   test('takes no options', async () => {

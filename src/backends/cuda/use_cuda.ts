@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs';
 import {UnavailableError} from '../backend';
 import {NAME, prepareBackend} from './create_backend';
 import {type Rest} from './device';
-import {type Binding, guarded, openBinding} from './native/binding';
+import {type Binding, openBinding} from './native/binding';
 import {BINDING, findInstalled, PACKAGE} from './native/place';
 import {loadTfjsNode, restoreUtil, type StockBackend} from './native/tfjs_node';
 
@@ -129,10 +129,10 @@ export async function useCuda(rest?: Rest): Promise<void> {
 async function useOnce(rest?: Rest): Promise<void> {
   let backend = registered();
   if (backend) {
-    restoreUtil();
+    if (!loaded) restoreUtil();
   } else {
     const {binding, Backend} = load();
-    const created = (backend = new Backend(guarded(binding), '@tensorflow/tfjs-node-gpu'));
+    const created = (backend = new Backend(binding, '@tensorflow/tfjs-node-gpu'));
     tf.registerBackend(NAME, () => created, 3);
   }
   prepareBackend(backend, rest);
