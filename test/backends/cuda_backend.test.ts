@@ -102,6 +102,19 @@ describeCuda('the backend cuda', () => {
     lm.dispose();
   });
 
+  test('a session gives the texts of whole prompts, beyond the window too', async () => {
+    const lm = smallModel();
+    const some = {maxNewTokens: 9, stopTokenIds: null, stripPrompt: true};
+    const session = lm.startSession({maxLength: 60});
+    const first = await session.generate('The quick brown', some);
+    const prompt = `The quick brown${first} fox`;
+    const second = await session.generate(prompt, some);
+    expect(session.reused).toBeGreaterThan(0);
+    session.dispose();
+    expect([first, second]).toEqual([await lm.generate('The quick brown', some), await lm.generate(prompt, some)]);
+    lm.dispose();
+  });
+
   test('texts leave nothing on the device', async () => {
     const lm = smallModel();
     const {binding} = cudaDevice();
