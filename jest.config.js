@@ -9,6 +9,7 @@ export default {
     '<rootDir>/test/package/',
   ],
   moduleNameMapper: {
+    '^#backends/(.*)$': '<rootDir>/src/backends/$1/index.ts',
     '^#platform/(.*)$': '<rootDir>/src/platform/node/$1.ts',
     '^webgpu$': '<rootDir>/test/support/dawn.ts',
     '^tfjs-gemma3/worker$': '<rootDir>/src/worker/index.ts',

@@ -13,6 +13,7 @@ import {addFinetune} from './commands/finetune';
 import {addGenerate} from './commands/generate';
 import {addInspect} from './commands/inspect';
 import {addPresets} from './commands/presets';
+import {addSetupCuda} from './commands/setup_cuda';
 import {report} from './support/errors';
 import {EXIT, type Io} from './support/io';
 import {type Choices} from './support/options';
@@ -29,6 +30,7 @@ const COMMANDS = [
   addConvert,
   addAdapter,
   addDoctor,
+  addSetupCuda,
   addBench,
 ];
 

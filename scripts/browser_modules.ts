@@ -11,9 +11,13 @@ const root = resolve('.');
 
 /** The source file that an import refers to; undefined for packages and data. */
 function sourceOf(name: string, folder: string): string | undefined {
-  const path = name.startsWith('#platform/')
-    ? join(root, 'src/platform/browser', name.slice('#platform/'.length))
-    : join(folder, name);
+  const [, kind, subject] = /^#(platform|backends)\/(.*)$/.exec(name) ?? [];
+  const path =
+    kind === 'platform'
+      ? join(root, 'src/platform/browser', subject!)
+      : kind === 'backends'
+        ? join(root, 'src/backends', subject!, 'absent')
+        : join(folder, name);
   return [`${path}.ts`, join(path, 'index.ts')].find(existsSync);
 }
 
@@ -30,7 +34,7 @@ export const tsconfigRaw = {compilerOptions: {target: 'es2022', useDefineForClas
 const platform: Plugin = {
   name: 'platform',
   setup({onResolve}) {
-    onResolve({filter: /^#platform\//}, ({path, resolveDir}) => ({path: sourceOf(path, resolveDir)!}));
+    onResolve({filter: /^#(platform|backends)\//}, ({path, resolveDir}) => ({path: sourceOf(path, resolveDir)!}));
   },
 };
 
@@ -58,7 +62,7 @@ export async function modulesOf(...entries: string[]): Promise<Record<string, st
 export const separateModules: Plugin = {
   name: 'separate-modules',
   setup({onResolve}) {
-    onResolve({filter: /^(\.\.?|#platform)\//}, ({path, importer, resolveDir}) => {
+    onResolve({filter: /^(\.\.?|#platform|#backends)\//}, ({path, importer, resolveDir}) => {
       const source = importer.endsWith('.ts') ? sourceOf(path, resolveDir) : undefined;
       if (!source) return undefined;
       const target = relative(dirname(nameOf(importer)), nameOf(source));

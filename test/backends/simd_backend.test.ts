@@ -359,7 +359,7 @@ test('refuses unknown names and options', async () => {
   await expect(useBackend('simd', {thread: 2} as never)).rejects.toThrow(
     /no argument "thread". Expected: threads, relaxed, wide/,
   );
-  await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "webgpu", "simd", "cpu". Received: "gpu"/);
+  await expect(useBackend('gpu' as never)).rejects.toThrow(/"auto", "webgpu", "cuda", "simd", "cpu". Received: "gpu"/);
 });
 
 test('backendNames lists "auto", then the described backends in their order', async () => {
@@ -367,8 +367,9 @@ test('backendNames lists "auto", then the described backends in their order', as
 });
 
 test('describeBackends describes all backends', async () => {
-  const [webgpu, simd, cpu] = await describeBackends();
+  const [webgpu, cuda, simd, cpu] = await describeBackends();
   expect(webgpu).toMatchObject({name: 'webgpu'});
+  expect(cuda).toMatchObject({name: 'cuda'});
   expect(simd).toMatchObject({name: 'simd', available: true, details: expect.stringMatching(/WebAssembly.*thread/)});
   expect(cpu).toMatchObject({name: 'cpu', available: true});
 });

@@ -28,7 +28,9 @@ function sharedOf(section: string): string[] {
 
 test('has a section for each command', async () => {
   const {stdout} = await run(['--help']);
-  const commands = [...stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name!);
+  const commands = [...stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z][\w-]*)/gm)].map(
+    ([, name]) => name!,
+  );
   const expected = commands.filter(name => name !== 'help').map(name => `gemma3 ${name}`);
   expect([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')).sort()).toEqual(expected.sort());
 });

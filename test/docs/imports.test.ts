@@ -41,11 +41,13 @@ const importedNames = (file: string) =>
 function fileOf(name: string, importer: string): string | undefined {
   const path = name.startsWith('#platform/')
     ? name.replace('#platform', 'src/platform/node')
-    : name === 'tfjs-gemma3'
-      ? 'src/index'
-      : name.startsWith('.')
-        ? join(dirname(importer), name)
-        : undefined;
+    : name.startsWith('#backends/')
+      ? name.replace('#backends', 'src/backends')
+      : name === 'tfjs-gemma3'
+        ? 'src/index'
+        : name.startsWith('.')
+          ? join(dirname(importer), name)
+          : undefined;
   return path && [`${path}.ts`, join(path, 'index.ts')].find(candidate => existsSync(join(ROOT, candidate)));
 }
 

@@ -1,7 +1,9 @@
 /** The list of tested backends is complete. */
 import {backendNames} from '../../src';
-import {BACKENDS, DEVICES} from './backends';
+import {BACKENDS, DEVICES, NATIVE} from './backends';
 
 test('every backend of the package is tested', () => {
-  expect(['auto', ...[...BACKENDS, ...DEVICES].map(({name}) => name)].sort()).toEqual([...backendNames].sort());
+  expect(['auto', ...[...BACKENDS, ...NATIVE, ...DEVICES].map(({name}) => name)].sort()).toEqual(
+    [...backendNames].sort(),
+  );
 });

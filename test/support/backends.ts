@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type BackendName, useBackend} from '../../src';
 import {type PackedFormat} from '../../src/weights/dtype';
+import {describeCuda, useCuda} from './cuda';
 import {describeWebGpu, throwGpuErrors, useWebGpu} from './webgpu';
 
 export interface TestedBackend {
@@ -10,6 +11,8 @@ export interface TestedBackend {
   readonly formats: readonly PackedFormat[];
   /** Options for tiny inputs, where threads cost more time than they save. */
   readonly smallOptions?: object;
+  /** Whether numbers below 2⁻¹²⁶ count as 0, as in TensorFlow's threads. */
+  readonly flushesToZero?: boolean;
   /** Whether it runs the real Gemma 3 270M fast enough for long texts. */
   readonly fast: boolean;
 }
@@ -22,6 +25,11 @@ export const BACKENDS: readonly TestedBackend[] = [
 
 /** Backends whose tensors can only be read asynchronously: suites that do so run on these too. */
 export const DEVICES: readonly TestedBackend[] = [{name: 'webgpu', formats: ['bfloat16', 'int8', 'int4'], fast: false}];
+
+/** Of these, the one that needs a TensorFlow: suites in {@link onEachBackend} run on it where there is one. */
+export const NATIVE: readonly TestedBackend[] = [
+  {name: 'cuda', formats: ['bfloat16'], flushesToZero: true, fast: true},
+];
 
 /**
  * Defines the same tests once per backend. They must dispose of every tensor that they create. Afterwards, the previous
@@ -48,6 +56,21 @@ export function onEachBackend(defineTests: (backend: TestedBackend) => void, {sm
       expect({left}).toEqual({left: 0});
     });
   });
+  for (const backend of NATIVE) {
+    describeCuda('on cuda', () => {
+      let tensors: number;
+      beforeAll(async () => {
+        await useCuda();
+        tensors = tf.memory().numTensors;
+      });
+
+      defineTests(backend);
+
+      afterAll(() => {
+        expect({left: tf.memory().numTensors - tensors}).toEqual({left: 0});
+      });
+    });
+  }
 }
 
 /** The same for tests that read all tensors asynchronously: they run on {@link DEVICES} too, if there is one. */

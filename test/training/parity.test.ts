@@ -60,7 +60,7 @@ function modelOf({vision, lora, start, trainable, name}: RunCase, recompute: boo
 }
 
 onEachBackend(backend => {
-  const {padTo, recompute} = WAYS[BACKENDS.indexOf(backend) % WAYS.length]!;
+  const {padTo, recompute} = WAYS[Math.max(0, BACKENDS.indexOf(backend)) % WAYS.length]!;
 
   test.each(CASES.runs)(`$name, rows as long as ${padTo}`, async run => {
     const {lm, optimizer} = modelOf(run, recompute);

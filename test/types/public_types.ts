@@ -72,7 +72,7 @@ export async function arrays(lm: Gemma3CausalLM, encoder: Gemma3VisionEncoder, t
 
 /** Options have their values as types. */
 export async function options(lm: Gemma3CausalLM, embedder: Gemma3TextEmbedder): Promise<void> {
-  const name: 'webgpu' | 'simd' | 'cpu' = await useBackend('simd', {threads: 4});
+  const name: 'webgpu' | 'cuda' | 'simd' | 'cpu' = await useBackend('simd', {threads: 4});
   void name;
   await useBackend('simd', {threads: availableParallelism()});
   // @ts-expect-error -- no such backend

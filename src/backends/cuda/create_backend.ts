@@ -1,0 +1,81 @@
+/** Makes tfjs' backend `tensorflow` this package's backend `cuda`: its kernels, packings and ways to read values. */
+import * as tf from '@tensorflow/tfjs';
+import {sizeOf} from '../../base/shapes';
+import {registerFloat32Target} from '../../weights/float32_target';
+import {registerHostValues} from '../../weights/host_values';
+import {registerPacking} from '../../weights/packing';
+import {mergeKernels} from '../kernel_map';
+import {packings} from '../simd/packing/packing';
+import {BFLOAT16, Device, FLOAT, INT32, type Rest} from './device';
+import {attentionKernels} from './kernels/attention';
+import {cacheKernels} from './kernels/cache_update';
+import {decoderBlockKernels} from './kernels/decoder_block';
+import {layerKernels} from './kernels/layers';
+import {productKernels} from './kernels/products';
+import {guarded} from './native/binding';
+import {type StockBackend} from './native/tfjs_node';
+import {nativePacking, packingKernels, refusingPacking} from './packing';
+
+/** The name of the backend in tfjs. */
+export const NAME = 'tensorflow';
+
+let stockSlice: tf.KernelFunc | undefined;
+
+function registerKernels(device: Device): void {
+  stockSlice ??= tf.getKernel('Slice', NAME)!.kernelFunc;
+  const kernels = mergeKernels([
+    packingKernels(device, stockSlice),
+    productKernels(device),
+    layerKernels(device),
+    attentionKernels(device),
+    cacheKernels(device),
+    decoderBlockKernels(device),
+  ]);
+  for (const [kernelName, kernelFunc] of Object.entries(kernels)) {
+    // tfjs warns about duplicates.
+    if (tf.getKernel(kernelName, NAME)) tf.unregisterKernel(kernelName, NAME);
+    tf.registerKernel({kernelName, backendName: NAME, kernelFunc});
+  }
+}
+
+/** Backends that are this package's already. */
+const devices = new WeakMap<object, Device>();
+
+export const deviceOf = (backend: object): Device | undefined => devices.get(backend);
+
+/**
+ * Prepares a backend of tfjs-node, which is registered under {@link NAME}.
+ *
+ * @param rest how bfloat16 weights rest. Defaults to what is fast on the device.
+ */
+export function prepareBackend(
+  backend: StockBackend,
+  rest: Rest = backend.isUsingGpuDevice ? BFLOAT16 : FLOAT,
+): Device {
+  const known = devices.get(backend);
+  if (known && known.rest === rest) return known;
+  if (!known) backend.binding = guarded(backend.binding);
+  const device = new Device(backend, rest);
+  devices.set(backend, device);
+  registerKernels(device);
+  registerPacking(NAME, nativePacking(device));
+  for (const format of ['int8', 'int4'] as const) registerPacking(NAME, refusingPacking(format, packings[format]));
+  registerHostValues(NAME, ({dataId}) => {
+    const {values, dtype} = backend.tensorMap.get(dataId);
+    if (values) return values as tf.TypedArray;
+    // The binding keeps int32 tensors in the memory of the host. Others would have to wait for a GPU.
+    const isHere = dtype === INT32 || !backend.isUsingGpuDevice;
+    return isHere ? (backend.readSync(dataId) as tf.TypedArray) : undefined;
+  });
+  registerFloat32Target(NAME, shape => {
+    const values = new Float32Array(sizeOf(shape));
+    return {
+      values: () => values,
+      // At once, so that not all weights are in host memory together.
+      finish: () =>
+        tf.engine().makeTensorFromTensorInfo(device.adopt(device.binding.createTensor(shape, FLOAT, values), shape)),
+      abandon: () => {},
+    };
+  });
+  return device;
+}

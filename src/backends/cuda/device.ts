@@ -1,0 +1,306 @@
+/** Runs operations of TensorFlow on handles, without a tensor of tfjs for each result. */
+import type * as tf from '@tensorflow/tfjs';
+import {type Attribute, type GuardedBinding} from './native/binding';
+import {type StockBackend} from './native/tfjs_node';
+
+/** TensorFlow's numbers of types. */
+export const FLOAT = 1;
+export const INT32 = 3;
+export const UINT8 = 4;
+export const BFLOAT16 = 14;
+
+/** How bfloat16 weights rest on the device. */
+export type Rest = typeof FLOAT | typeof BFLOAT16;
+
+/** A packed matrix, whose handle has another type and shape than the int32 tensor that stands for it in tfjs. */
+export interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Attributes of an operation: `{T: FLOAT, transpose_a: false}`. Numbers are types. */
+export type ShortAttributes = Readonly<Record<string, number | boolean>>;
+
+/** Attributes that depend on two flags, or on a type. */
+const byFlags = (make: (a: boolean, b: boolean) => ShortAttributes) =>
+  [false, true].map(a => [false, true].map(b => make(a, b)));
+const byType = (make: (type: number) => ShortAttributes) => new Map([FLOAT, BFLOAT16].map(type => [type, make(type)]));
+
+const T: ShortAttributes = {T: FLOAT};
+const MAT_MUL = byFlags((a, b) => ({T: FLOAT, transpose_a: a, transpose_b: b}));
+const BATCH_MAT_MUL = byFlags((a, b) => ({T: FLOAT, adj_x: a, adj_y: b}));
+const RESHAPE: ShortAttributes = {T: FLOAT, Tshape: INT32};
+const TRANSPOSE: ShortAttributes = {T: FLOAT, Tperm: INT32};
+const REDUCE: ShortAttributes = {T: FLOAT, Tidx: INT32, keep_dims: false};
+const KEEP: ShortAttributes = {...REDUCE, keep_dims: true};
+const SLICE = byType(T => ({T, Index: INT32}));
+const GATHER = byType(Tparams => ({Tparams, Tindices: INT32, Taxis: INT32}));
+const WIDEN: ShortAttributes = {SrcT: BFLOAT16, DstT: FLOAT, Truncate: false};
+const ROLL: ShortAttributes = {T: FLOAT, Tshift: INT32, Taxis: INT32};
+const SPLIT: ShortAttributes = {T: FLOAT, Tlen: INT32};
+
+/** Constants that are kept as handles; all are made anew when there are more. */
+const MOST_CONSTANTS = 1024;
+
+export class Device {
+  readonly binding: GuardedBinding;
+  /** By the `dataId` of their tensors. */
+  readonly matrices = new WeakMap<object, Matrix>();
+  private readonly attributes = new WeakMap<ShortAttributes, readonly Attribute[]>();
+  private readonly constants = new Map<string, number>();
+  private readonly handles = new Map<object, Map<string, number>>();
+  private readonly numbers = new WeakMap<object, number>();
+  private nextNumber = 0;
+
+  /** Of two tensors. */
+  readonly concatAttributes: readonly Attribute[];
+
+  constructor(
+    readonly backend: StockBackend,
+    readonly rest: Rest,
+  ) {
+    this.binding = backend.binding;
+    const {TF_ATTR_INT} = this.binding;
+    this.concatAttributes = [{name: 'N', type: TF_ATTR_INT, value: 2}, ...this.attributesOf({T: FLOAT, Tidx: INT32})];
+    const {disposeData} = backend;
+    backend.disposeData = (dataId, force) => {
+      const gone = disposeData.call(backend, dataId, force);
+      if (gone && this.handles.size > 0) this.detach(dataId);
+      return gone;
+    };
+  }
+
+  /** Attributes from their short form, which is kept: an object that is made anew each time is a new one. */
+  attributesOf(short: ShortAttributes): readonly Attribute[] {
+    let known = this.attributes.get(short);
+    if (!known) {
+      const {TF_ATTR_TYPE, TF_ATTR_BOOL} = this.binding;
+      known = Object.entries(short).map(([name, value]) => ({
+        name,
+        type: typeof value === 'boolean' ? TF_ATTR_BOOL : TF_ATTR_TYPE,
+        value,
+      }));
+      this.attributes.set(short, known);
+    }
+    return known;
+  }
+
+  /** The handle of a constant, int32 (values.length). It is used at once, not kept. */
+  ints(values: readonly number[]): number {
+    return this.constant(`i${values.join()}`, () =>
+      this.binding.createTensor([values.length], INT32, Int32Array.from(values)),
+    );
+  }
+
+  /** The handle of a constant, int32 (). */
+  int(value: number): number {
+    return this.constant(`s${value}`, () => this.binding.createTensor([], INT32, Int32Array.of(value)));
+  }
+
+  /** The handle of a constant, float32 (). */
+  float(value: number): number {
+    return this.constant(`f${value}`, () => this.binding.createTensor([], FLOAT, Float32Array.of(value)));
+  }
+
+  private constant(key: string, create: () => number): number {
+    let id = this.constants.get(key);
+    if (id === undefined) this.constants.set(key, (id = create()));
+    return id;
+  }
+
+  /** A number for the values of a tensor: others have another one. */
+  numberOf({dataId}: tf.TensorInfo): number {
+    let number = this.numbers.get(dataId);
+    if (number === undefined) this.numbers.set(dataId, (number = this.nextNumber++));
+    return number;
+  }
+
+  /**
+   * A handle that belongs to a tensor, which is made once and deleted with it: another view of it, or what only depends
+   * on it.
+   *
+   * @param make runs a program; its result is kept.
+   */
+  attached(tensor: tf.TensorInfo, key: string, make: (program: Program) => number): number {
+    let own = this.handles.get(tensor.dataId);
+    if (!own) this.handles.set(tensor.dataId, (own = new Map()));
+    let id = own.get(key);
+    if (id === undefined) {
+      id = this.program(program => program.release(make(program)), false);
+      own.set(key, id);
+    }
+    return id;
+  }
+
+  /** Called when a tensor is gone. */
+  private detach(dataId: object): void {
+    for (const id of this.handles.get(dataId)?.values() ?? []) this.binding.deleteTensor(id);
+    this.handles.delete(dataId);
+  }
+
+  /** Called between kernels, when no handle of a constant is in use. */
+  trim(): void {
+    if (this.constants.size <= MOST_CONSTANTS) return;
+    for (const id of this.constants.values()) this.binding.deleteTensor(id);
+    this.constants.clear();
+  }
+
+  idOf(tensor: tf.TensorInfo): number {
+    const entry = this.backend.tensorMap.get(tensor.dataId);
+    return entry.values === null && entry.id >= 0 ? entry.id : this.backend.getInputTensorIds([tensor])[0]!;
+  }
+
+  /** A tensor for a handle that nothing else owns. */
+  adopt(id: number, shape: number[], dtype: 'float32' | 'int32' = 'float32'): tf.TensorInfo {
+    const dataId = {};
+    const type = dtype === 'float32' ? FLOAT : INT32;
+    this.backend.tensorMap.set(dataId, {shape, dtype: type, values: null, id, refCount: 1});
+    return {dataId, shape, dtype};
+  }
+
+  /** The same for a packed matrix: in tfjs it is an int32 tensor, which only kernels of this backend read. */
+  adoptMatrix(id: number, matrix: Matrix): tf.TensorInfo {
+    const info = this.adopt(id, wordsOf(this.rest, matrix.rows, matrix.columns), 'int32');
+    this.matrices.set(info.dataId, matrix);
+    return info;
+  }
+
+  /** Runs a kernel: what its program leaves is deleted, also after an error. */
+  program<T>(run: (program: Program) => T, trim = true): T {
+    if (trim) this.trim();
+    const program = new Program(this);
+    try {
+      return run(program);
+    } finally {
+      program.dispose();
+    }
+  }
+}
+
+/** The shape of the int32 tensor that stands for a packed matrix: its size is that of the matrix in bytes, rounded up. */
+export const wordsOf = (rest: Rest, rows: number, columns: number): [number, number] => [
+  rows,
+  rest === FLOAT ? columns : Math.ceil(columns / 2),
+];
+
+/** Operations on handles of float32 tensors, unless they say otherwise. Their results live until the program ends. */
+export class Program {
+  private readonly ids: number[] = [];
+  private readonly binding: GuardedBinding;
+
+  constructor(readonly device: Device) {
+    this.binding = device.binding;
+  }
+
+  run(name: string, attributes: ShortAttributes, ...inputs: number[]): number {
+    const {id} = this.binding.executeOp(name, this.device.attributesOf(attributes), inputs, 1)[0]!;
+    this.ids.push(id);
+    return id;
+  }
+
+  /** Gives a result to a tensor. */
+  take(id: number, shape: number[], dtype?: 'float32' | 'int32'): tf.TensorInfo {
+    return this.device.adopt(this.release(id), shape, dtype);
+  }
+
+  /** A result that is not deleted when the program ends. */
+  release(id: number): number {
+    this.ids.splice(this.ids.lastIndexOf(id), 1);
+    return id;
+  }
+
+  dispose(): void {
+    for (const id of this.ids) this.binding.deleteTensor(id);
+    this.ids.length = 0;
+  }
+
+  of(tensor: tf.TensorInfo): number {
+    return this.device.idOf(tensor);
+  }
+
+  add = (a: number, b: number) => this.run('AddV2', T, a, b);
+  sub = (a: number, b: number) => this.run('Sub', T, a, b);
+  mul = (a: number, b: number) => this.run('Mul', T, a, b);
+  square = (x: number) => this.run('Square', T, x);
+  rsqrt = (x: number) => this.run('Rsqrt', T, x);
+  tanh = (x: number) => this.run('Tanh', T, x);
+  sigmoid = (x: number) => this.run('Sigmoid', T, x);
+  /** Over the last axis. */
+  softmax = (x: number) => this.run('Softmax', T, x);
+
+  scale = (x: number, factor: number) => this.mul(x, this.device.float(factor));
+  plus = (x: number, value: number) => this.add(x, this.device.float(value));
+
+  /** Of matrices. */
+  matMul = (a: number, b: number, transposeA = false, transposeB = false) =>
+    this.run('MatMul', MAT_MUL[+transposeA]![+transposeB]!, a, b);
+
+  /** Of the last two axes; the others are broadcast. */
+  batchMatMul = (a: number, b: number, transposeA = false, transposeB = false) =>
+    this.run('BatchMatMulV2', BATCH_MAT_MUL[+transposeA]![+transposeB]!, a, b);
+
+  reshape = (x: number, shape: readonly number[]) => this.run('Reshape', RESHAPE, x, this.device.ints(shape));
+
+  transpose = (x: number, order: readonly number[]) => this.run('Transpose', TRANSPOSE, x, this.device.ints(order));
+
+  mean = (x: number, axis: number) => this.run('Mean', KEEP, x, this.device.ints([axis]));
+
+  sum = (x: number, axis: number, keepDims = true) =>
+    this.run('Sum', keepDims ? KEEP : REDUCE, x, this.device.ints([axis]));
+
+  slice = (x: number, begin: readonly number[], size: readonly number[], type: number = FLOAT) =>
+    this.run('Slice', SLICE.get(type)!, x, this.device.ints(begin), this.device.ints(size));
+
+  /** bfloat16 as float32. */
+  widen = (x: number) => this.run('Cast', WIDEN, x);
+
+  /** Rows by int32 indices, (n). */
+  gather = (rows: number, indices: number, type: number = FLOAT) =>
+    this.run('GatherV2', GATHER.get(type)!, rows, indices, this.device.int(0));
+
+  /** Features moved by half of their number, (…, 2 · half): the halves change places. */
+  exchanged = (x: number, half: number, axis: number) =>
+    this.run('Roll', ROLL, x, this.device.int(half), this.device.int(axis));
+
+  /** Two tensors, one after the other along an axis. */
+  concat(a: number, b: number, axis: number): number {
+    const {binding, device} = this;
+    const inputs = [a, b, device.int(axis)];
+    const {id} = binding.executeOp('ConcatV2', device.concatAttributes, inputs, 1)[0]!;
+    this.ids.push(id);
+    return id;
+  }
+
+  /** A tensor in parts along an axis. */
+  split(x: number, sizes: readonly number[], axis: number): number[] {
+    const {binding, device} = this;
+    const count = {name: 'num_split', type: binding.TF_ATTR_INT, value: sizes.length};
+    const attributes = [count, ...device.attributesOf(SPLIT)];
+    const inputs = [x, device.ints(sizes), device.int(axis)];
+    const outputs = binding.executeOp('SplitV', attributes, inputs, sizes.length);
+    return outputs.map(({id}) => {
+      this.ids.push(id);
+      return id;
+    });
+  }
+
+  /** A new handle of values on the host. */
+  values(values: Float32Array, shape: readonly number[]): number {
+    const id = this.binding.createTensor(shape, FLOAT, values);
+    this.ids.push(id);
+    return id;
+  }
+
+  /** A new handle of int32 numbers, (values.length). */
+  list(values: readonly number[]): number {
+    const id = this.binding.createTensor([values.length], INT32, Int32Array.from(values));
+    this.ids.push(id);
+    return id;
+  }
+
+  /** A packed matrix as float32 (rows, columns). */
+  matrix(tensor: tf.TensorInfo): number {
+    const id = this.of(tensor);
+    return this.device.rest === FLOAT ? id : this.widen(id);
+  }
+}

@@ -1,0 +1,37 @@
+/** Memory of the GPU: what TensorFlow says when there is none left, and how much the driver says is free. */
+import {spawnSync} from 'node:child_process';
+import {OutOfMemoryError} from '../../../base/errors';
+import {sizeOf} from '../../../base/shapes';
+
+/** Bytes of TensorFlow's types, by the names in its messages. */
+const BYTES: Readonly<Record<string, number>> = {float: 4, int32: 4, bfloat16: 2, half: 2, int8: 1, uint8: 1, bool: 1};
+
+interface GpuMemory {
+  free: number;
+  total: number;
+}
+
+/** Of the GPU that TensorFlow uses, which is the last one that it sees; undefined if the driver does not say. */
+export function gpuMemory(): GpuMemory | undefined {
+  const query = ['--query-gpu=memory.free,memory.total', '--format=csv,noheader,nounits'];
+  const {status, stdout} = spawnSync('nvidia-smi', query, {encoding: 'utf8', timeout: 10_000});
+  if (status !== 0) return undefined;
+  const [free, total] = stdout.trim().split('\n').at(-1)!.split(',').map(Number) as [number, number];
+  return Number.isFinite(free) && Number.isFinite(total) ? {free: free * 2 ** 20, total: total * 2 ** 20} : undefined;
+}
+
+/** TensorFlow's message for memory that it did not get, as an error that says what would fit; undefined for any other. */
+export function toOutOfMemory(text: string, memory: () => GpuMemory | undefined = gpuMemory): Error | undefined {
+  const found = /OOM when allocating tensor with shape\[([\d,]*)\] and type (\w+)/.exec(text);
+  if (!found) return undefined;
+  const shape = found[1] === '' ? [] : found[1]!.split(',').map(Number);
+  const bytes = sizeOf(shape) * (BYTES[found[2]!] ?? 4);
+  const {free, total} = memory() ?? {free: 0, total: 0};
+  const half = found[2] === 'float' && bytes / 2 <= free;
+  const advice =
+    `A tensor of shape [${shape.join()}] did not fit. ` +
+    (half
+      ? 'In dtype "bfloat16" a weight of this shape takes half: load the model with it, or use shorter inputs.'
+      : 'Use a smaller model or shorter inputs, or end other programs on this GPU.');
+  return new OutOfMemoryError({bytes, used: total - free, limit: total, largest: Math.max(bytes, free)}, advice);
+}

@@ -1,0 +1,226 @@
+/** Every kernel of the backend `cuda` against its reference on the backend `cpu`, on odd shapes. */
+import * as tf from '@tensorflow/tfjs';
+import * as fc from 'fast-check';
+import {BFLOAT16, FLOAT} from '../../src/backends/cuda/device';
+import {prepareBackend} from '../../src/backends/cuda/create_backend';
+import {type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
+import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
+import {cacheUpdateOp} from '../../src/ops/cache_update';
+import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
+import {matMulGradientKernelOp, matMulGradientXOp, matMulOp} from '../../src/ops/mat_mul';
+import {type Op} from '../../src/ops/op';
+import {rmsNormGradientScaleOp, rmsNormGradientXOp, rmsNormOp} from '../../src/ops/rms_norm';
+import {rotaryGradientOp, rotaryOp, rotaryTables} from '../../src/ops/rotary';
+import {bestColumnOp, drawOp, softmaxSumsOp} from '../../src/ops/sampling';
+import {topKOp} from '../../src/ops/top_k';
+import {type KernelLayout} from '../../src/weights/packing';
+import {PackedWeight} from '../../src/weights/packed_weight';
+import {rowStream} from '../../src/weights/repack';
+import {attentionCase, attentionSettings} from '../support/attention_case';
+import {cacheSettings, cacheUpdateCase} from '../support/cache_update_case';
+import {describeCuda, useCuda} from '../support/cuda';
+import {normal} from '../support/random';
+
+/** A tensor as the host has it. */
+type Host = {values: tf.TypedArray; shape: number[]; dtype: tf.DataType};
+const hostOf = (tensor: tf.Tensor): Host => ({
+  values: tensor.dataSync().slice(),
+  shape: tensor.shape,
+  dtype: tensor.dtype,
+});
+const tensorOf = ({values, shape, dtype}: Host) => tf.tensor(values.slice(), shape, dtype as 'float32');
+
+/** Runs on the CPU. */
+async function onCpu<T>(run: () => T): Promise<T> {
+  const previous = tf.getBackend();
+  await tf.setBackend('cpu');
+  const result = tf.tidy(() => ({result: run()}) as never as tf.TensorContainer) as never as {result: T};
+  await tf.setBackend(previous);
+  return result.result;
+}
+
+type Several = {name: string; reference(inputs: never, attrs: never): tf.Tensor | tf.Tensor[]};
+
+/** Runs an operation by its reference on the CPU, and by its kernel. Inputs are made on the CPU. */
+async function compare<A extends object>(
+  op: Several | Pick<Op<Record<string, tf.Tensor>, Record<string, unknown>>, 'name' | 'reference'>,
+  make: () => Record<string, tf.Tensor>,
+  attrs: A,
+  tolerance: {rtol?: number; atol?: number} = {rtol: 1e-5},
+): Promise<void> {
+  const {inputs, expected} = await onCpu(() => {
+    const made = make();
+    const inputs = Object.entries(made).map(([name, tensor]) => [name, hostOf(tensor)] as const);
+    return {inputs, expected: [op.reference(made as never, attrs as never)].flat().map(hostOf)};
+  });
+  const before = tf.memory().numTensors;
+  const tensors = Object.fromEntries(inputs.map(([name, host]) => [name, tensorOf(host)]));
+  const record = Object.assign([], tensors) as object as tf.NamedTensorMap;
+  // Where this backend has no kernel, the reference must compute the same on it.
+  const found = tf.getKernel(op.name, 'tensorflow')
+    ? [tf.engine().runKernel(op.name, record, attrs as tf.NamedAttrMap)].flat()
+    : [op.reference(tensors as never, attrs as never)].flat();
+  for (const [i, {values, shape, dtype}] of expected.entries()) {
+    const {shape: ownShape, dtype: ownDtype} = found[i]!;
+    expect({op: op.name, shape: ownShape, dtype: ownDtype}).toEqual({op: op.name, shape, dtype});
+    expect(found[i]!.dataSync()).toBeAllClose(values, tolerance);
+  }
+  tf.dispose([tensors, found]);
+  expect({op: op.name, tensors: tf.memory().numTensors}).toEqual({op: op.name, tensors: before});
+}
+
+const LAYOUTS: [shape: number[], layout: KernelLayout][] = [
+  [[24, 64], {out: [0], in: [1]}],
+  [[37, 71], {out: [0], in: [1]}],
+  [[71, 37], {out: [1], in: [0]}],
+  [[3, 20, 8], {out: [0, 2], in: [1]}],
+  [[2, 8, 33], {out: [2], in: [0, 1]}],
+  [[2, 8, 6], {out: [1], in: [2, 0]}],
+];
+
+describeCuda('kernels on cuda', () => {
+  beforeAll(async () => void (await useCuda()));
+
+  // As on a GPU, and as on a CPU.
+  describe.each([
+    ['bfloat16', BFLOAT16],
+    ['float32', FLOAT],
+  ] as const)('weights that rest as %s', (_, rest) => {
+    beforeAll(() => void prepareBackend(tf.backend() as StockBackend, rest));
+    afterAll(() => void prepareBackend(tf.backend() as StockBackend));
+
+    test.each(LAYOUTS)('shape %j, outputs and inputs %j', async (shape, layout) => {
+      const weight = new PackedWeight(shape, layout, 'w', tf.initializers.zeros());
+      const {rows, columns} = weight;
+      const given = await onCpu(() => hostOf(tf.mul(normal(shape, 3), 7)));
+      const handles = () => (tf.backend() as StockBackend).binding.getNumOfTensors();
+      await weight.fillFromTensor(tensorOf(given));
+      const [before, count] = [tf.memory().numTensors, handles()];
+      // Reading gives the values of bfloat16, and writing them changes nothing.
+      const values = tf.tidy(() => hostOf(weight.read()));
+      expect(values.values).toBeAllClose(given.values, {rtol: 2 ** -8});
+      tf.tidy(() => void weight.write(tensorOf(values)));
+      expect(tf.tidy(() => weight.read().dataSync().slice())).toEqual(values.values);
+      // A few rows at a time, as saving does.
+      const matrix = tf.tidy(() => hostOf(weight.packing.unpack(weight.bits, rows, columns)));
+      const part = new Float32Array(3 * columns);
+      await rowStream(weight).readFloat32(columns, part);
+      expect(part).toEqual(matrix.values.slice(columns, 4 * columns));
+      for (const m of [1, 3, 45]) {
+        const found = tf.tidy(() => hostOf(weight.matMul(normal([m, columns], m) as tf.Tensor2D)));
+        const x = tf.tidy(() => hostOf(normal([m, columns], m)));
+        const expected = await onCpu(() => hostOf(tf.matMul(tensorOf(x), tensorOf(matrix), false, true)));
+        expect(found.shape).toEqual([m, rows]);
+        expect(found.values).toBeAllClose(expected.values, {rtol: 1e-5});
+      }
+      const gradient = tf.tidy(() =>
+        hostOf(tf.grad(x => tf.sum(tf.square(weight.matMul(x as tf.Tensor2D))))(normal([2, columns], 4))),
+      );
+      const expected = await onCpu(() => {
+        const w = tensorOf(matrix);
+        return hostOf(tf.mul(tf.matMul(tf.matMul(normal([2, columns], 4), w, false, true), w), 2));
+      });
+      expect(gradient.values).toBeAllClose(expected.values, {rtol: 1e-5});
+      const ids = [0, rows - 1, 1, 1];
+      const found = tf.tidy(() => hostOf(weight.gatherRows(tf.tensor1d(ids, 'int32'))));
+      expect(Array.from(found.values)).toEqual(
+        ids.flatMap(id => [...matrix.values.slice(id * columns, (id + 1) * columns)]),
+      );
+      expect({tensors: tf.memory().numTensors, bytes: weight.byteLength}).toEqual({
+        tensors: before,
+        bytes: 4 * rows * (rest === FLOAT ? columns : Math.ceil(columns / 2)),
+      });
+      // Constants stay: shapes and numbers.
+      expect(handles() - count).toBeLessThan(20);
+      weight.dispose();
+    });
+  });
+
+  test('products with float32 kernels, and their gradients', async () => {
+    for (const [outer, columns, inner] of [
+      [1, 33, 20],
+      [3, 64, 1],
+      [4, 40, 6],
+    ] as const) {
+      const kernel = () => normal([outer, columns, inner], 7);
+      for (const count of [1, 2, 40]) {
+        const dy = () => normal([count, outer * inner], 4);
+        const x = () => normal([count, columns], 3);
+        await compare(matMulOp as never, () => ({x: x(), kernel: kernel()}), {});
+        await compare(matMulGradientXOp as never, () => ({dy: dy(), kernel: kernel()}), {});
+        await compare(matMulGradientKernelOp as never, () => ({x: x(), dy: dy()}), {outer, inner});
+      }
+    }
+  });
+
+  test('norms, rotary embedding and GELU, and their gradients', async () => {
+    const epsilon = {epsilon: 1e-6};
+    const rows = (seed: number) => normal([2, 3, 70], seed);
+    await compare(rmsNormOp as never, () => ({x: rows(1), scale: normal([70], 2)}), epsilon);
+    await compare(rmsNormGradientXOp as never, () => ({dy: rows(1), x: rows(2), scale: normal([70], 3)}), epsilon);
+    await compare(rmsNormGradientScaleOp as never, () => ({dy: rows(1), x: rows(2)}), epsilon);
+    const tables = (count: number) => rotaryTables(count === 1 ? [5] : [5, 900], 3, 8, 10_000, 1);
+    for (const op of [rotaryOp, rotaryGradientOp]) {
+      for (const count of [1, 2]) {
+        await compare(op as never, () => ({x: normal([2, 3, 5, 8], 1), ...tables(count)}), {});
+      }
+    }
+    const large = (seed: number) => tf.mul(rows(seed), 60);
+    for (const x of [rows, large]) {
+      await compare(geluOp as never, () => ({x: x(1)}), {});
+      await compare(gatedGeluOp as never, () => ({gate: x(1), value: rows(2)}), {});
+      await compare(geluGradientOp as never, () => ({dy: rows(1), x: x(2)}), {});
+      await compare(geluGradientOp as never, () => ({dy: rows(1), x: x(2), value: rows(3)}), {});
+    }
+  });
+
+  test('attention with windows, soft caps, groups, padding, images and masks, and its gradients', async () => {
+    const cases = fc.sample(attentionSettings, {numRuns: 40, seed: 11});
+    const long = {...cases[0]!, length: 70, before: 5, width: 70, attentionMask: false, batch: 1};
+    for (const settings of [...cases, long]) {
+      const {attrs} = await onCpu(() => attentionCase(settings));
+      await compare(attentionOp as never, () => attentionCase(settings).inputs as never, attrs);
+      const withGradient = () => {
+        const {inputs} = attentionCase(settings);
+        return {...inputs, dy: normal(inputs.q.shape, 5)};
+      };
+      await compare(attentionGradientOp as never, withGradient as never, attrs, {rtol: 1e-5, atol: 1e-6});
+    }
+  });
+
+  test('caches are updated in place', async () => {
+    for (const settings of fc.sample(cacheSettings, {numRuns: 30, seed: 5})) {
+      const {attrs} = await onCpu(() => cacheUpdateCase(settings));
+      const given = () => {
+        const {cache, update} = cacheUpdateCase(settings);
+        return {cache, update};
+      };
+      await compare(cacheUpdateOp as never, given, attrs, {atol: 0});
+    }
+    const cache = tf.zeros<tf.Rank.R4>([1, 4, 1, 2]);
+    const record = {cache, update: tf.ones([1, 1, 1, 2])};
+    const next = tf.engine().runKernel('Gemma3CacheUpdate', record, {starts: [6], lengths: [1]} as never) as tf.Tensor;
+    expect(next.dataId).toBe(cache.dataId);
+    expect(Array.from(cache.dataSync())).toEqual([0, 0, 0, 0, 1, 1, 0, 0]);
+    tf.dispose([record, next]);
+  });
+
+  test('what samplers need, with equal values, infinities and NaN', async () => {
+    const x = () =>
+      tf.tensor2d([
+        [1, 7, 7, -3, 0.5],
+        [-Infinity, 2, Infinity, 1, Infinity],
+        [1, NaN, 3, 2, 0],
+        [-Infinity, -Infinity, -Infinity, -Infinity, -Infinity],
+      ]);
+    await compare(bestColumnOp as never, () => ({x: x()}), {});
+    await compare(drawOp as never, () => ({x: x()}), {temperature: 0.7, uniforms: [0.3, 0.6, 0.1, 0.9]});
+    const finite = () =>
+      tf.tensor2d([
+        [1, 7, 7, -3, 0.5],
+        [-2, 2, 900, 1, 900],
+      ]);
+    await compare(softmaxSumsOp as never, () => ({x: finite()}), {temperature: 0.7});
+    await compare(topKOp as never, () => ({x: finite()}), {k: 3});
+  });
+});
