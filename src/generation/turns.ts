@@ -3,8 +3,8 @@ import {nextTurn} from '#platform/turn';
 
 /** Milliseconds after which other code runs before the next step. */
 const TURN = 4;
-/** Milliseconds that a step should take. With `TURN`, and steps that take longer than most, others rarely wait 50 ms. */
-const STEP = 24;
+/** Milliseconds that a step should take. Some take twice as long; even then others should not wait for 50 ms. */
+const STEP = 16;
 
 /**
  * Rows that a step has at least, and whose multiples it has: with fewer of them, reading the weights would take longer
@@ -102,6 +102,7 @@ export class Pace {
 
   private measured(kind: string, speed: number): void {
     const before = this.speeds.get(kind) ?? speed;
-    this.speeds.set(kind, (before + speed) / 2);
+    // Believes a slow step at once: when the machine becomes slower, one step is too long, not several.
+    this.speeds.set(kind, Math.min(speed, (before + speed) / 2));
   }
 }

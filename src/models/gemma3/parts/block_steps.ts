@@ -77,6 +77,7 @@ export function* blockSteps(
     for (const tensor of tensors) held.delete(tensor);
   };
   try {
+    // Other code may also run before values are joined: with the piece before it, that would be too long a step.
     // === Queries, keys and values ===
     const parts: ProjectedTokens[] = [];
     yield* pace.divide('project', length, perToken * (heads + 2 * keyHeads), (first, count) => {
@@ -95,6 +96,7 @@ export function* blockSteps(
       drop(...tensors);
       return all;
     };
+    yield;
     const query = joined('query');
     const [key, value] = [joined('key'), joined('value')];
     const numbers = visionMask && (hold(imageNumbers(visionMask)) as tf.Tensor2D);
@@ -131,6 +133,7 @@ export function* blockSteps(
       held.delete(outputs[0]!);
       return outputs[0]!;
     }
+    yield;
     return tf.concat(outputs, 1);
   } finally {
     tf.dispose([...held]);
