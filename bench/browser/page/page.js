@@ -4,6 +4,7 @@ import {reportOf} from './report.js';
 import {DEFAULTS, promptOf} from './settings.js';
 
 /* global VERSIONS */
+const SIDES = DEFAULTS.sides.split(',');
 
 const given = new URLSearchParams(location.search);
 const settings = Object.fromEntries(Object.entries(DEFAULTS).map(([name, value]) => [name, given.get(name) ?? value]));
@@ -21,6 +22,7 @@ const say = text => (document.querySelector('#state').textContent = text);
 async function open(key, options) {
   const side = {key, name: key, version: VERSIONS[key], runs: []};
   try {
+    if (!SIDES.includes(key)) throw new Error(`Expected sides out of ${SIDES.join(', ')}. Received: ${key}.`);
     const module = await import(`${location.origin}/modules/${key}.js`);
     side.name = module.name;
     say(`${side.name}: loading`);
@@ -34,7 +36,7 @@ async function open(key, options) {
 }
 
 function adviceFor(key, {onnx, mlc}, {message}) {
-  if (key === 'ours' || /not installed/.test(message)) return message;
+  if (key === 'ours' || !SIDES.includes(key) || /not installed/.test(message)) return message;
   const model = key === 'transformers' ? onnx : mlc;
   return `could not load ${model}: ${message}. It is downloaded from a hub when it is first used; see README.md.`;
 }
