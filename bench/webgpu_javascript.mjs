@@ -1,58 +1,122 @@
 /**
- * What JavaScript takes for a token on the backend `webgpu`, however fast the GPU is: the processor's time on Dawn's null
- * device, with all that Dawn and the garbage collector do. Models are narrow, with the layers of the real ones. Needs a
- * build: `npm run build`.
+ * What JavaScript takes for a token on the backend `webgpu`, however fast the GPU is, beside the same calls of WebGPU
+ * alone, which are the least that it can take. In Node this is the processor's time on Dawn's null device, with all that
+ * Dawn and the garbage collector do; in Chromium, of which the GPU has a process of its own, the time of the page's
+ * thread, on an adapter in software. Models are narrow, with the layers of the real ones. Needs a build: `npm run build`.
  *
- *     node bench/webgpu_javascript.mjs [--shapes 270m,1b] [--tokens 400]
+ *     node bench/webgpu_javascript.mjs [--shapes 270m,1b] [--tokens 200] [--rounds 5] [--dtype int4] [--chromium]
  */
+import {cpus} from 'node:os';
 import {parseArgs} from 'node:util';
 import {median} from './peers/median.mjs';
 import {narrowModel, useNullDevice} from './webgpu_model.mjs';
+import {measureTokens} from './webgpu_tokens.mjs';
 
 const {values} = parseArgs({
   options: {
     shapes: {type: 'string', default: '270m,1b'},
-    tokens: {type: 'string', default: '400'},
+    tokens: {type: 'string'},
+    rounds: {type: 'string', default: '5'},
     dtype: {type: 'string', default: 'int4'},
+    chromium: {type: 'boolean', default: false},
   },
 });
-const tokens = Number(values.tokens);
-const ROUNDS = 5;
+const rounds = Number(values.rounds);
+/** Between two growths of the cache; an adapter in software is slow. */
+const length = values.chromium ? {before: 24, tokens: 40} : {before: 264, tokens: 200};
+if (values.tokens) length.tokens = Number(values.tokens);
 
-/** Generates tokens, and returns what `clock` counted for each of those in the second half. */
-export async function perToken(lm, tokens, clock) {
-  const session = lm.startSession({maxLength: tokens + 8});
-  const request = {prompts: [{tokens: [2, 5, 9]}], maxLength: tokens + 3, stopTokenIds: null, sampler: lm.sampler};
-  let half = 0;
-  let count = 0;
-  for await (const {tokens: step} of session.steps(request)) {
-    count += step.length;
-    if (count === tokens >> 1) half = await clock();
-  }
-  const time = (await clock()) - half;
-  session.dispose();
-  return time / (count - (tokens >> 1));
-}
-
-/** Milliseconds, whatever else the machine does. */
+/** Milliseconds of the processor, whatever else the machine does. */
 const processorTime = () => {
   const {user, system} = process.cpuUsage();
   return (user + system) / 1000;
 };
 
-async function inNode() {
+async function* inNode() {
   await useNullDevice();
   const gemma3 = await import('../dist/node/index.js');
+  const tf = await import('@tensorflow/tfjs');
   await gemma3.useBackend('webgpu', {software: true});
   for (const shape of values.shapes.split(',')) {
     const lm = narrowModel(gemma3, shape, values.dtype);
     lm.compile({sampler: 'greedy'});
-    const times = [];
-    for (let round = 0; round <= ROUNDS; round++) times.push(await perToken(lm, tokens, processorTime));
-    console.log(`Node ${process.version}, ${shape}: ${median(times.slice(1)).toFixed(3)} ms a token`);
+    const measure = () => measureTokens(lm, tf.backend().device, length, processorTime);
+    await measure();
+    for (let round = 0; round < rounds; round++) yield {shape, ...(await measure())};
     lm.dispose();
   }
 }
 
-await inNode();
+async function* inChromium() {
+  const {build} = await import('esbuild');
+  const {chromium} = await import('playwright-core');
+  const {serve} = await import('../test/browser/server.mjs');
+  const contents = `
+    import * as gemma3 from './dist/browser/index.js';
+    import * as tf from '@tensorflow/tfjs';
+    import {narrowModel} from './bench/webgpu_model.mjs';
+    import {measureTokens} from './bench/webgpu_tokens.mjs';
+    let lm;
+    globalThis.open = async (shape, dtype) => {
+      await gemma3.useBackend('webgpu', {software: true});
+      lm?.dispose();
+      lm = narrowModel(gemma3, shape, dtype);
+      lm.compile({sampler: 'greedy'});
+    };
+    globalThis.measure = length => measureTokens(lm, tf.backend().device, length, () => globalThis.clock());
+  `;
+  const options = {bundle: true, format: 'esm', platform: 'browser', write: false, tsconfigRaw: '{}'};
+  const root = new URL('..', import.meta.url).pathname;
+  const bundle = await build({
+    ...options,
+    stdin: {contents, resolveDir: root},
+    external: ['webgpu'],
+    logLevel: 'error',
+  });
+  const server = await serve(root, {
+    '/page.js': bundle.outputFiles[0].text,
+    '/page.html': '<!doctype html><script type="module" src="page.js"></script>',
+  });
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-quic'],
+  });
+  try {
+    const page = await browser.newPage();
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Performance.enable', {timeDomain: 'threadTicks'});
+    await page.exposeFunction('clock', async () => {
+      const {metrics} = await devtools.send('Performance.getMetrics');
+      return 1000 * metrics.find(({name}) => name === 'TaskDuration').value;
+    });
+    await page.goto(`${server.address.replace('127.0.0.1', 'localhost')}/page.html`);
+    await page.waitForFunction(() => globalThis.measure);
+    for (const shape of values.shapes.split(',')) {
+      await page.evaluate(([shape, dtype]) => globalThis.open(shape, dtype), [shape, values.dtype]);
+      for (let round = 0; round < rounds; round++) {
+        yield {shape, ...(await page.evaluate(given => globalThis.measure(given), length))};
+      }
+    }
+  } finally {
+    await browser.close();
+    await server.close();
+  }
+}
+
+const results = new Map();
+for await (const {shape, ...result} of values.chromium ? inChromium() : inNode()) {
+  if (!results.has(shape)) results.set(shape, []);
+  results.get(shape).push(result);
+}
+const where = values.chromium ? 'Chromium, SwiftShader' : `Node ${process.version}, Dawn's null device`;
+console.log(`${where}; ${cpus()[0].model}; ${new Date().toISOString().slice(0, 10)}; milliseconds a token`);
+const list = (all, key) => all.map(one => one[key].toFixed(3)).join(' ');
+for (const [shape, all] of results) {
+  const [{dispatches, atOnce}] = all;
+  const [token, calls] = ['token', 'calls'].map(key => median(all.map(one => one[key])));
+  console.log(
+    `${shape}, ${dispatches} dispatches a token, ${atOnce} tokens a submission: ${token.toFixed(3)}, of which the calls ` +
+      `alone take ${calls.toFixed(3)} (runs: ${list(all, 'token')}; calls alone: ${list(all, 'calls')})`,
+  );
+}
 process.exit(0);

@@ -13,6 +13,7 @@ import {type FileSource, type FileTarget, isFileSource} from '../files/open_file
 import {type TensorOrTensors} from '../layers/layer';
 import {inputTensors, type ModelInputs} from '../layers/named_inputs';
 import {type TensorOrArray, toTensor} from '../layers/tensor_like';
+import {withoutFrames} from '../training/callbacks/without_frames';
 import {TrainableWeights} from '../training/trainable_weights';
 import {type Dtype} from '../weights/dtype';
 import {type AnyWeight} from '../weights/packed_weight';
@@ -40,6 +41,17 @@ export interface DataTensors {
   targets: tf.Tensor | tf.Tensor[] | {[outputName: string]: tf.Tensor};
   /** Those that were created from arrays: the caller disposes them. */
   created: tf.Tensor[];
+}
+
+/** Options for tfjs, whose callbacks would wait for animation frames. */
+function withCallbacks<O extends Pick<tf.ModelFitArgs, 'callbacks'>>(options: O): O {
+  const {callbacks} = options;
+  if (!callbacks) return options;
+  const list = [callbacks].flat() as (tf.CustomCallbackArgs | tf.CustomCallback | tf.Callback)[];
+  const ready = list.map(one =>
+    one instanceof tf.Callback || one instanceof tf.CustomCallback ? one : withoutFrames(one),
+  );
+  return {...options, callbacks: ready as O['callbacks']};
 }
 
 /** A `tf.LayersModel` with inputs by name, and weights that may be packed. */
@@ -279,7 +291,7 @@ export abstract class Model extends tf.LayersModel {
     this.checkTrainable();
     const {validationData, ...rest} = args;
     return this.withTensors(x, y, async ({inputs, targets}) => {
-      const options: tf.ModelFitArgs = rest;
+      const options: tf.ModelFitArgs = withCallbacks(rest);
       if (validationData === undefined) return super.fit(inputs, targets, options);
       const [valX, valY, ...more] = validationData as [ModelInputs, ModelTargets, ...unknown[]];
       if (more.length > 0) {
@@ -301,7 +313,8 @@ export abstract class Model extends tf.LayersModel {
    */
   override async fitDataset(...args: Args<'fitDataset'>): Promise<tf.History> {
     this.checkTrainable();
-    return super.fitDataset(...args);
+    const [dataset, options] = args;
+    return super.fitDataset(dataset, withCallbacks(options));
   }
 
   /**

@@ -4,6 +4,7 @@ import {nextTurn} from '#platform/turn';
 import {show, ValueError} from '../base/errors';
 import {type Batch} from './batch';
 import {RateCallback, rateLog} from './callbacks/rate_callback';
+import {withoutFrames} from './callbacks/without_frames';
 import {type FitCallbacks, type FitLogs} from './fit_options';
 import {type Compiled} from './setup';
 import {type BatchSource} from './sources';
@@ -35,7 +36,7 @@ function listOf(callbacks: FitCallbacks): (tf.Callback | tf.CustomCallback)[] {
   const list = [callbacks].flat() as (tf.CustomCallbackArgs | tf.Callback)[];
   return list.map(callback => {
     if (callback instanceof tf.Callback || callback instanceof tf.CustomCallback) return callback;
-    if (typeof callback === 'object' && callback !== null) return new tf.CustomCallback(callback);
+    if (typeof callback === 'object' && callback !== null) return new tf.CustomCallback(withoutFrames(callback));
     throw new ValueError(`Expected \`callbacks\` as tf.Callbacks or functions by name. Received: ${show(callback)}.`);
   });
 }

@@ -46,6 +46,8 @@ const NONE = {positions: false, padding: false, images: false, mask: false};
 /** Of few queries and of many, with narrow heads and wide ones. */
 const TILES = [1, 9].flatMap(length => [64, 256, 512].map(width => queryTile(length, width)));
 
+const JOINED = {width: 1, splits: 32, whole: true};
+
 const programs: Program[] = [
   ...FORMATS.flatMap(format => [
     matTile(format),
@@ -54,6 +56,10 @@ const programs: Program[] = [
     ...[1, 16].map(splits => matVec({formats: [format], width: 2, splits, whole: false})),
     matVec({formats: [format, format, format], width: 8, splits: 32, whole: true, normed: true}),
     matVec({formats: [format, format], width: 8, splits: 32, whole: false, gated: true}),
+    ...both.map(post => matVec({...JOINED, formats: [format, format, format], joined: {columns: 64, post}})),
+    ...both.map(post => matVec({...JOINED, formats: [format, format], gated: true, joined: {columns: 64, post}})),
+    // As wide as the memory of a workgroup allows.
+    matVec({...JOINED, formats: [format, format], gated: true, size: 256, joined: {columns: 2560, post: true}}),
   ]),
   matVec({formats: ['int4', 'int8', 'bfloat16'], width: 1, splits: 8, whole: true, normed: true}),
   ...PACKED.flatMap(format => [unpack(format), gather(format)]),
@@ -86,6 +92,7 @@ const withSubgroups: Program[] = [4, 8, 16, 32, 64].flatMap(lanes => [
   ),
   matVec({formats: ['int4', 'int4', 'int4'], width: 1, splits: 32, whole: true, normed: true, lanes}),
   matVec({formats: ['int8', 'int8'], width: 8, splits: 32, whole: false, gated: true, lanes}),
+  matVec({...JOINED, formats: ['int4', 'int4', 'int4'], joined: {columns: 64, post: true}, lanes}),
 ]);
 
 test('names tell programs apart', () => {

@@ -11,6 +11,7 @@ export interface SmallModelArgs {
   sequenceLength?: number;
   /** Every sixth one has no window. */
   numLayers?: number;
+  hiddenDim?: number;
 }
 
 /** Number of tokens that stand for an image. */
@@ -23,11 +24,12 @@ export function smallModel({
   vision = false,
   sequenceLength = 64,
   numLayers = 7,
+  hiddenDim = 16,
 }: SmallModelArgs = {}): Gemma3CausalLM {
   const tokenizer = new Gemma3Tokenizer({proto});
   const visionEncoder = {
     ...{imageSize: IMAGE_SIZE, patchSize: 2, numHeads: 2, hiddenDim: 8, numLayers: 1, intermediateDim: 12},
-    ...{outputDim: 16, poolSize: 2, layerNormEpsilon: 1e-6},
+    ...{outputDim: hiddenDim, poolSize: 2, layerNormEpsilon: 1e-6},
   };
   const backbone = new Gemma3Backbone({
     vocabularySize: tokenizer.vocabularySize,
@@ -35,7 +37,7 @@ export function smallModel({
     numLayers,
     numQueryHeads: 4,
     numKeyValueHeads: 2,
-    hiddenDim: 16,
+    hiddenDim,
     intermediateDim: 24,
     headDim: 8,
     usePostFfwNorm: true,

@@ -77,11 +77,13 @@ export class Recording implements Runner {
   encode(pass: GPUComputePassEncoder, step: number): void {
     this.commands ??= this.prepare();
     const offset = step * this.stride;
+    const offsets = [[], [offset], [offset, offset]];
     for (const {pipeline, group, grid, perStep} of this.commands) {
       pass.setPipeline(pipeline);
       if (perStep === 0) pass.setBindGroup(0, group);
-      else pass.setBindGroup(0, group, perStep === 1 ? [offset] : Array.from({length: perStep}, () => offset));
-      pass.dispatchWorkgroups(...grid);
+      else pass.setBindGroup(0, group, (offsets[perStep] ??= Array.from({length: perStep}, () => offset)));
+      if (grid[1] === 1) pass.dispatchWorkgroups(grid[0]);
+      else pass.dispatchWorkgroups(grid[0], grid[1]);
     }
   }
 

@@ -8,12 +8,11 @@ import {
   type TokenProgram,
 } from '../../ops/token_program';
 import {canChoose, runChoice} from './kernels/choice';
-import {type BlockInputs, runBlock} from './kernels/decoder_block';
+import {type BlockInputs, disposeStream, normedOf, runBlock, type Stream, streamOf} from './kernels/decoder_block';
 import {lookUp, multiply} from './kernels/products';
 import {ALIGNMENT, Recording} from './recording';
 import {type Part, type WebGpuBackend} from './webgpu_backend';
 import {MAT_VEC_ROWS} from './wgsl/mat_vec';
-import {rmsNorm} from './wgsl/norms';
 
 /** The most steps of a submission. Windows resets a GPU that is busy for two seconds. */
 export const MOST_STEPS = 8;
@@ -111,7 +110,12 @@ class GpuTokenProgram implements TokenProgram {
     backend.counts.submissions++;
     backend.counts.dispatches += steps.length * recording.length;
     backend.counts.bytesRead += bytes;
-    await backend.arrived(reader.buffer.mapAsync(GPUMapMode.READ, 0, bytes));
+    const mapped = reader.buffer.mapAsync(GPUMapMode.READ, 0, bytes).catch((error: unknown) => {
+      // The text has ended meanwhile, and with it the buffer: nobody wants these tokens any more.
+      if (!this.disposed) throw error;
+    });
+    await backend.arrived(mapped);
+    if (this.disposed) throw new Error('internal: the tokens of a program that was disposed of.');
     const tokens = new Int32Array(reader.buffer.getMappedRange(0, bytes).slice(0));
     reader.buffer.unmap();
     reader.busy = false;
@@ -196,18 +200,19 @@ class GpuTokenProgram implements TokenProgram {
       ...{tensor, format: form.packing?.format ?? ('float32' as const), inner: form.inner},
       ...{rows: vocabulary, columns: width},
     });
-    let x: tf.TensorInfo = lookUp(recording, next, matrix(embedding), embedding.factor);
-    x = {...x, shape: [rows, 1, width]};
+    let stream: Stream = streamOf(lookUp(recording, next, matrix(embedding), embedding.factor));
+    const size = {rows, columns: width};
     for (const {tensors, attrs, angles: kind} of blocks) {
       for (const cached of [tensors.keys!, tensors.values!]) backend.changed(cached);
       const angles = part(layout.angles[kind]!, rows * (1 + widths[kind]!));
-      const y = runBlock(recording, {...tensors, x} as unknown as BlockInputs, attrs, {angles, tables: rows});
-      recording.disposeData(x.dataId);
-      x = y;
+      const own = {...size, epsilon: attrs.epsilon};
+      const after = runBlock(recording, stream, tensors as unknown as BlockInputs, attrs, own, {angles, tables: rows});
+      disposeStream(recording, stream);
+      stream = after;
     }
-    const normed = recording.empty([rows, width]);
-    const numbers = {rows, columns: width, epsilon: finalNorm.epsilon};
-    recording.run(rmsNorm, {tensors: [x, finalNorm.scale, normed], numbers, groups: rows});
+    const place = {y: recording.empty([rows, width]), first: 0};
+    const end = {...size, epsilon: finalNorm.epsilon};
+    const {normed} = normedOf(recording, stream, place, end, finalNorm.scale);
     const logits = multiply(recording, normed, matrix(head));
     const uniforms = part(layout.uniforms, rows);
     runChoice(recording, logits, choice, {seen, next, history, uniforms, step: part(layout.index, 1)});

@@ -1,15 +1,14 @@
 /**
- * `Gemma3DecoderBlock`: one token per row through a whole decoder block, in seven programs, and one more where a head sees
- * so many keys that several workgroups share them. See `ops/fused_block.ts`.
+ * `Gemma3DecoderBlock`: one token per row through a whole decoder block, in five programs and one at the end of all blocks,
+ * and one more where a head sees so many keys that several workgroups share them. See `ops/fused_block.ts`.
  */
 import {type TensorInfo} from '@tensorflow/tfjs';
-import {sizeOf} from '../../../base/shapes';
 import {type BlockAttrs, type DenseName, type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type KernelMap} from '../../kernel_map';
 import {type Operand, type Runner, type WebGpuBackend} from '../webgpu_backend';
 import {attentionStep, mergeParts} from '../wgsl/attention_step';
 import {gatedGelu} from '../wgsl/elementwise';
-import {MAT_VEC_ROWS, matVec} from '../wgsl/mat_vec';
+import {joinedMemory, MAT_VEC_ROWS, matVec, type MatVecVariant} from '../wgsl/mat_vec';
 import {residual, rmsNorm} from '../wgsl/norms';
 import {blocksOf} from '../wgsl/weights';
 import {checkWidth} from './attention';
@@ -28,37 +27,134 @@ const MOST_PARTS = 64;
 const partsOfKeys = (capacity: number, window: number | null): number =>
   Math.min(MOST_PARTS, Math.ceil(Math.min(capacity, window ?? capacity) / KEYS_AT_ONCE));
 
-/** Kernels of the same x, side by side in y; or the gates and their values, as gelu(gates) · values. */
+/** Workgroups of 256 invocations are taken for a product with at least so many rows, of which there are enough then. */
+const WIDE_ROWS = 4096;
+
+/** Hidden states in a part of a tensor that begins at index `first`, and a branch that is still to be added to them. */
+export interface Stream {
+  readonly x: TensorInfo;
+  readonly first: number;
+  readonly branch?: TensorInfo;
+  /** The scale of the norm of the branch. */
+  readonly post?: TensorInfo;
+}
+
+/** Hidden states (rows, columns) as a stream that nothing is to be added to. */
+export const streamOf = (x: TensorInfo): Stream => ({x, first: 0});
+
+/** Frees the tensors of a stream, which nothing reads any more. */
+export function disposeStream(backend: Runner, {x, branch}: Stream): void {
+  for (const one of [x, ...(branch ? [branch] : [])]) backend.disposeData(one.dataId);
+}
+
+/** Of the hidden states. */
+interface Size {
+  readonly rows: number;
+  readonly columns: number;
+  readonly epsilon: number;
+}
+
+/** Where hidden states go: into a tensor, from an index on. */
+interface Place {
+  readonly y: TensorInfo;
+  readonly first: number;
+}
+
+/** Adds the branch of a stream, (rows, columns) → a place; and, if wanted, normed → `next`. */
+function settle(
+  backend: Runner,
+  stream: Stream & {readonly branch: TensorInfo},
+  {y, first}: Place,
+  {rows, columns, epsilon}: Size,
+  next?: {scale: TensorInfo; y: TensorInfo},
+): void {
+  const {x, branch, post} = stream;
+  backend.run(residual({post: !!post, pre: !!next}), {
+    tensors: [x, branch, ...(post ? [post] : []), ...(next ? [next.scale] : []), y, ...(next ? [next.y] : [])],
+    numbers: {rows, columns, epsilon, xFirst: stream.first, yFirst: first},
+    groups: rows,
+  });
+}
+
+/** A stream without its branch, which was added at a place, and its hidden states normed: a new tensor. */
+export function normedOf(
+  backend: Runner,
+  stream: Stream,
+  place: Place,
+  size: Size,
+  scale: TensorInfo,
+): Stream & {normed: TensorInfo} {
+  const {rows, columns, epsilon} = size;
+  const normed = backend.empty([rows, columns]);
+  const {x, first, branch} = stream;
+  if (branch) {
+    settle(backend, {...stream, branch}, place, size, {scale, y: normed});
+    return {x: place.y, first: place.first, normed};
+  }
+  backend.run(rmsNorm, {tensors: [x, scale, normed], numbers: {rows, columns, epsilon}, groups: rows});
+  return {x, first, normed};
+}
+
+/** The variant of a product that adds the branch of a stream; undefined if its workgroups have no memory for that. */
+function joinedVariant(
+  {device}: Runner,
+  variant: MatVecVariant,
+  {columns, post, rows}: {columns: number; post: boolean; rows: number},
+): MatVecVariant | undefined {
+  if (!variant.whole) return undefined;
+  const most = device.limits.maxComputeWorkgroupStorageSize;
+  const sizes = rows >= WIDE_ROWS ? ([256, 64] as const) : ([64] as const);
+  const size = sizes.find(one => joinedMemory(variant.width, columns, one) <= most);
+  return size && {...variant, size, joined: {columns, post}};
+}
+
+/**
+ * Kernels of the same normed hidden states, side by side; or the gates and their values, as gelu(gates) · values. y has
+ * room behind the results, where the hidden states are afterwards if the stream had a branch.
+ *
+ * @returns the stream without its branch
+ */
 function project(
   backend: Runner,
-  x: TensorInfo,
+  stream: Stream,
   matrices: readonly Matrix[],
   y: TensorInfo,
-  {norm, epsilon = 0, gated = false}: {norm?: TensorInfo; epsilon?: number; gated?: boolean},
-): void {
-  const {columns} = matrices[0]!;
-  const count = sizeOf(x.shape) / columns;
-  const variant = {
-    ...matVecVariant(
-      backend,
-      matrices.map(({format}) => format),
-      count,
-      columns,
-    ),
-    normed: norm !== undefined,
-    gated,
-  };
+  {scale, size, gated = false}: {scale: TensorInfo; size: Size; gated?: boolean},
+): Stream {
+  const {rows: count, columns, epsilon} = size;
+  const formats = matrices.map(({format}) => format);
+  const used = gated ? matrices.slice(0, 1) : matrices;
+  const width = used.reduce((sum, {rows}) => sum + rows, 0);
+  const plain = {...matVecVariant(backend, formats, count, columns), gated};
   const own = Object.fromEntries(
     matrices.flatMap(({rows, inner}, i) => [
       [`w${i}Rows`, rows],
       [`w${i}Inner`, inner],
     ]),
   );
-  const numbers = {rows: y.shape[1]!, columns, blocks: blocksOf(columns), count, first: 0, epsilon, ...own};
-  const used = gated ? matrices.slice(0, 1) : matrices;
-  const groups = used.reduce((sum, {rows}) => sum + matVecWorkgroups(rows, variant), 0);
-  const tensors = [x, ...(norm ? [norm] : []), ...matrices.map(({tensor}) => tensor), y];
-  backend.run(matVec(variant), {tensors, numbers, groups});
+  const run = (variant: MatVecVariant, inputs: readonly TensorInfo[], more: Record<string, number> = {}) =>
+    backend.run(matVec(variant), {
+      tensors: [...inputs, ...matrices.map(({tensor}) => tensor), y],
+      numbers: {rows: width, columns, blocks: blocksOf(columns), count, first: 0, epsilon, ...own, ...more},
+      groups: used.reduce((sum, {rows}) => sum + matVecWorkgroups(rows, variant), 0),
+    });
+  const {x, first, branch, post} = stream;
+  if (!branch) {
+    run({...plain, normed: true}, [x, scale]);
+    return stream;
+  }
+  const place = {y, first: count * width};
+  // Vectors of four are read.
+  const aligned = first % 4 === 0 && place.first % 4 === 0;
+  const variant = aligned && joinedVariant(backend, plain, {columns, post: !!post, rows: width});
+  if (variant) {
+    run(variant, [x, branch, ...(post ? [post] : []), scale], {xFirst: first / 4, yFirst: place.first});
+    return {x: y, first: place.first};
+  }
+  const {normed, ...settled} = normedOf(backend, stream, place, size, scale);
+  run(plain, [normed]);
+  backend.disposeData(normed.dataId);
+  return settled;
 }
 
 /** Positions, cosines and sines of the last tokens, by the array of cosines, which all blocks of a kind share. */
@@ -81,23 +177,27 @@ function angleTable(backend: WebGpuBackend, {positions, cos, sin}: FusedBlockAtt
   return tensor;
 }
 
-/** The tensors of a block and its x, by name. */
-export type BlockInputs = Record<Required, TensorInfo> & Partial<Record<Norms, TensorInfo>>;
+/** The tensors of a block by name. */
+export type BlockInputs = Record<Exclude<Required, 'x'>, TensorInfo> & Partial<Record<Norms, TensorInfo>>;
 
 /**
- * One token per row through a block → y (B, 1, D). `angles` has the position of each row, then cosines and sines for
- * `tables` rows.
+ * One token per row through a block. `angles` has the position of each row, then cosines and sines for `tables` rows.
+ *
+ * @param stream (rows, D), which belongs to the caller
+ * @returns a new stream, of tensors that belong to the caller
  */
 export function runBlock(
   backend: Runner,
+  stream: Stream,
   inputs: BlockInputs,
   attrs: BlockAttrs,
+  size: Size,
   {angles, tables}: {angles: Operand; tables: number},
-): TensorInfo {
-  const {x, keys, values} = inputs;
-  const [batch, , hiddenDim] = x.shape as [number, number, number];
+): Stream & {branch: TensorInfo} {
+  const {keys, values} = inputs;
   const [, capacity, keyHeads, width] = keys.shape as [number, number, number, number];
-  const {numQueryHeads: queryHeads, gateDim, epsilon} = attrs;
+  const {numQueryHeads: queryHeads, gateDim} = attrs;
+  const {rows: batch, columns: hiddenDim, epsilon} = size;
   checkWidth(width);
   const dense = (name: DenseName, rows: number, columns: number): Matrix => {
     const {packing, inner} = attrs.forms[name];
@@ -117,17 +217,19 @@ export function runBlock(
   const fits = batch <= MAT_VEC_ROWS && [...qkv, ...gates].every(matrix => isWhole(backend, matrix));
 
   const scratch = new Scratch(backend);
-  const rows = batch;
-  const columns = hiddenDim;
-  const projected = scratch.empty([batch, queries + 2 * keyWidth]);
+  const qkvWidth = queries + 2 * keyWidth;
+  const projected = scratch.empty([batch * qkvWidth + batch * hiddenDim]);
+  let before: Stream;
   if (fits) {
-    project(backend, x, qkv, projected, {norm: inputs.preAttention, epsilon});
+    before = project(backend, stream, qkv, projected, {scale: inputs.preAttention, size});
   } else {
-    const normed = scratch.empty([batch, hiddenDim]);
-    backend.run(rmsNorm, {tensors: [x, inputs.preAttention, normed], numbers: {rows, columns, epsilon}, groups: batch});
+    const place = {y: projected, first: batch * qkvWidth};
+    const {normed, ...settled} = normedOf(backend, stream, place, size, inputs.preAttention);
+    scratch.add(normed);
+    before = settled;
     let first = 0;
     for (const matrix of qkv) {
-      multiply(backend, normed, matrix, {y: projected, first, width: projected.shape[1]!});
+      multiply(backend, normed, matrix, {y: projected, first, width: qkvWidth});
       first += matrix.rows;
     }
   }
@@ -163,38 +265,36 @@ export function runBlock(
   backend.changed(keys);
   backend.changed(values);
 
-  const afterAttention = scratch.empty([batch, hiddenDim]);
-  const forGates = scratch.empty([batch, hiddenDim]);
-  const joins = (branch: TensorInfo, from: TensorInfo, to: TensorInfo, post?: TensorInfo, pre?: TensorInfo) =>
-    backend.run(residual({post: !!post, pre: !!pre}), {
-      tensors: [from, branch, ...(post ? [post] : []), ...(pre ? [pre] : []), to, ...(pre ? [forGates] : [])],
-      numbers: {rows, columns, epsilon},
-      groups: batch,
-    });
-  joins(scratch.add(multiply(backend, attended, output)), x, afterAttention, inputs.postAttention, inputs.preFfw);
-
-  const hidden = scratch.empty([batch, gateDim]);
+  const attention = scratch.add(multiply(backend, attended, output));
+  const {postAttention: post, preFfw: scale} = inputs;
+  const after: Stream = {...before, branch: attention, ...(post && {post})};
+  // The hidden states are behind it, for the next block.
+  const hidden = backend.empty([batch * gateDim + batch * hiddenDim]);
+  let last: Stream;
   if (fits) {
-    project(backend, forGates, gates, hidden, {gated: true});
+    last = project(backend, after, gates, hidden, {scale, size, gated: true});
   } else {
-    const [gate, up] = gates.map(matrix => scratch.add(multiply(backend, forGates, matrix))) as [
-      TensorInfo,
-      TensorInfo,
-    ];
+    const {normed, ...settled} = normedOf(backend, after, {y: hidden, first: batch * gateDim}, size, scale);
+    scratch.add(normed);
+    last = settled;
+    const [gate, up] = gates.map(matrix => scratch.add(multiply(backend, normed, matrix))) as [TensorInfo, TensorInfo];
     const count = batch * gateDim;
     backend.run(gatedGelu, {tensors: [gate, up, hidden], numbers: {count}, groups: Math.ceil(count / 64)});
   }
-  const y = backend.empty([batch, 1, hiddenDim]);
-  joins(scratch.add(multiply(backend, hidden, down)), afterAttention, y, inputs.postFfw);
+  const branch = multiply(backend, {...hidden, shape: [batch, gateDim]}, down);
   scratch.dispose();
-  return y;
+  return {...last, branch, ...(inputs.postFfw && {post: inputs.postFfw})};
 }
 
-const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, inputs, attrs) =>
-  runBlock(backend, inputs, attrs, {
-    angles: angleTable(backend, attrs),
-    tables: attrs.cos.length / (inputs.keys.shape[3]! / 2),
-  }),
-);
+const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, {x, ...inputs}, attrs) => {
+  const [rows, , columns] = x.shape as [number, number, number];
+  const tables = attrs.cos.length / (inputs.keys.shape[3]! / 2);
+  const size = {rows, columns, epsilon: attrs.epsilon};
+  const stream = runBlock(backend, streamOf(x), inputs, attrs, size, {angles: angleTable(backend, attrs), tables});
+  const y = backend.empty(x.shape);
+  settle(backend, stream, {y, first: 0}, size);
+  disposeStream(backend, stream);
+  return y;
+});
 
 export const decoderBlockKernels: KernelMap = {Gemma3DecoderBlock: decoderBlockKernel};

@@ -8,8 +8,6 @@ import {type Program} from '../program';
 import {GELU} from './elementwise';
 import {weightCode, weightNumbers, weightType} from './weights';
 
-const SIZE = 64;
-
 /** The most rows of x at a time. */
 export const MAT_VEC_ROWS = 8;
 
@@ -25,14 +23,27 @@ export interface MatVecVariant {
   whole: boolean;
   /** Invocations that exchange sums directly: a power of two, or 0. */
   lanes?: number;
+  /** Invocations of a workgroup: 64, or 256. More of them share what comes before the product. */
+  size?: 64 | 256;
   /** Whether x is normed first, with the scale of an RMS norm. */
   normed?: boolean;
+  /** What is added to x before it is normed: see {@link join}. The columns are whole blocks. */
+  joined?: {
+    columns: number;
+    /** Whether the branch is normed, too. */
+    post: boolean;
+  };
   /** Whether y is gelu(x · W0ᵀ) · (x · W1ᵀ), instead of the products side by side. */
   gated?: boolean;
 }
 
 /** Groups of eight rows of W that a workgroup multiplies. */
-export const matVecGroups = ({splits}: Pick<MatVecVariant, 'splits'>): number => SIZE / (2 * splits);
+export const matVecGroups = ({splits, size = 64}: Pick<MatVecVariant, 'splits' | 'size'>): number =>
+  size / (2 * splits);
+
+/** Bytes of workgroup memory of a joined product. */
+export const joinedMemory = (width: number, columns: number, size: number): number =>
+  4 * width * columns + 16 * width * size + 4 * size + 64;
 
 const namesOf = (formats: readonly unknown[]) => formats.map((_, i) => `w${i}`);
 
@@ -54,7 +65,7 @@ const product = (name: string) => `
         }
       }
     }
-    for (var m = 0u; m < WIDTH; m++) { sums[m * SIZE + lane] = joined(own[m]); }
+    for (var m = 0u; m < WIDTH; m++) { sums[m * SIZE + lane] = exchanged(own[m]); }
     for (var step = SPLITS / 2u; step > 0u && 2u * step >= LANES; step /= 2u) {
       workgroupBarrier();
       if (split < step) {
@@ -64,11 +75,11 @@ const product = (name: string) => `
   }`;
 
 /** The sum over the splits of `lanes` neighbouring invocations, which each of them has afterwards. */
-function joined(lanes: number, splits: number): string {
+function exchanged(lanes: number, splits: number): string {
   const masks: number[] = [];
   for (let mask = 2; mask < Math.min(lanes, 2 * splits); mask *= 2) masks.push(mask);
   const steps = masks.map(mask => `  sum += subgroupShuffleXor(sum, ${mask}u);\n`).join('');
-  return `fn joined(own: vec4<f32>) -> vec4<f32> {
+  return `fn exchanged(own: vec4<f32>) -> vec4<f32> {
   var sum = own;
 ${steps}  return sum;
 }`;
@@ -86,6 +97,18 @@ const store = (name: string, value: string, first: string) => `
       }
     }`;
 
+function nameOf({formats, width, splits, whole, lanes, size, normed, joined, gated}: MatVecVariant): string {
+  const parts = [
+    ...(whole ? [] : ['odd']),
+    ...(normed ? ['normed'] : []),
+    ...(joined ? [`joined ${joined.columns}${joined.post ? ' post' : ''}`] : []),
+    ...(gated ? ['gated'] : []),
+    ...(lanes ? [`lanes ${lanes}`] : []),
+    ...(size === 256 ? ['wide'] : []),
+  ];
+  return ['mat_vec', ...formats, width, splits, ...parts].join(' ');
+}
+
 /** The inverse root mean square of each row of x, of the whole workgroup. */
 const INVERSES = `
   for (var m = 0u; m < min(WIDTH, n.count); m++) {
@@ -101,18 +124,67 @@ const INVERSES = `
     workgroupBarrier();
   }`;
 
+/** The sum over the workgroup of what each invocation has, in three waits. All must call it. */
+const TOTAL = `
+const PARTS = SIZE / 16u;
+var<workgroup> each: array<f32, SIZE>;
+var<workgroup> some: array<f32, PARTS>;
+fn total(own: f32, lane: u32) -> f32 {
+  workgroupBarrier();
+  each[lane] = own;
+  workgroupBarrier();
+  if (lane < PARTS) {
+    var sum = 0.0;
+    for (var i = 0u; i < 16u; i++) { sum += each[i * PARTS + lane]; }
+    some[lane] = sum;
+  }
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = 0u; i < PARTS; i++) { sum += some[i]; }
+  return sum;
+}`;
+
+/**
+ * What lies between two branches of a block, done by every workgroup for itself: x + branch, where the branch is normed
+ * first if `post`. The first workgroup keeps it in y, behind the results, for the next join; all norm it for the product.
+ */
+const join = ({columns, post}: NonNullable<MatVecVariant['joined']>) => `
+  for (var m = 0u; m < min(WIDTH, n.count); m++) {
+    let row = m * ${columns / 4}u;${
+      post
+        ? `
+    var square = 0.0;
+    for (var i = lane; i < ${columns / 4}u; i += SIZE) { square += dot(branch[row + i], branch[row + i]); }
+    let inverse = inverseSqrt(total(square, lane) / ${columns}.0 + n.epsilon);`
+        : ''
+    }
+    var after = 0.0;
+    for (var i = lane; i < ${columns / 4}u; i += SIZE) {
+      let value = x[n.xFirst + row + i] + branch[row + i]${post ? ' * inverse * (1.0 + postScale[i])' : ''};
+      staged[row + i] = value;
+      after += dot(value, value);
+      if (group == 0u) {
+        for (var c = 0u; c < 4u; c++) { y[n.yFirst + 4u * (row + i) + c] = value[c]; }
+      }
+    }
+    let inverseAfter = inverseSqrt(total(after, lane) / ${columns}.0 + n.epsilon);
+    for (var i = lane; i < ${columns / 4}u; i += SIZE) { staged[row + i] *= inverseAfter * (1.0 + scale[i]); }
+  }
+  workgroupBarrier();`;
+
 /**
  * x (count, columns) · Wᵀ → y (count, rows). Of several kernels, rows of y are those of all, one after another; `first`
  * is added to them.
  */
 export function matVec(variant: MatVecVariant): Program {
-  const {formats, width, splits, whole, lanes = 0, normed = false, gated = false} = variant;
+  const {formats, width, splits, whole, lanes = 0, size = 64, normed = false, joined, gated = false} = variant;
   const names = namesOf(formats);
-  const per = matVecGroups({splits});
+  const per = matVecGroups({splits, size});
   const at = (vector: boolean) =>
     vector
       ? 'x[(row * n.columns + column) >> 2u]'
       : 'vec4<f32>(xNumber(row, column), xNumber(row, column + 1u), xNumber(row, column + 2u), xNumber(row, column + 3u))';
+  const staged = joined && `staged[row * ${joined.columns / 4}u + (column >> 2u)]`;
   const scaled = normed ? ' * inverses[row] * (1.0 + scaleAt(column))' : '';
   const side = names
     .map((name, i) => {
@@ -136,12 +208,15 @@ export function matVec(variant: MatVecVariant): Program {
     'n.first',
   )}`;
   return {
-    name: `mat_vec ${formats.join(' ')} ${width} ${splits}${whole ? '' : ' odd'}${normed ? ' normed' : ''}${gated ? ' gated' : ''}${lanes ? ` lanes ${lanes}` : ''}`,
-    size: SIZE,
+    name: nameOf(variant),
+    size,
     subgroups: lanes > 0,
     reads: {
       x: whole ? 'array<vec4<f32>>' : 'array<f32>',
       ...(normed ? {scale: 'array<f32>'} : {}),
+      ...(joined ? {branch: 'array<vec4<f32>>'} : {}),
+      ...(joined?.post ? {postScale: 'array<vec4<f32>>'} : {}),
+      ...(joined ? {scale: 'array<vec4<f32>>'} : {}),
       ...Object.fromEntries(formats.map((format, i) => [`w${i}`, weightType(format)])),
     },
     writes: {y: 'array<f32>'},
@@ -152,15 +227,17 @@ export function matVec(variant: MatVecVariant): Program {
       count: 'u32',
       first: 'u32',
       epsilon: 'f32',
+      ...(joined ? {xFirst: 'u32', yFirst: 'u32'} : {}),
       ...Object.assign({}, ...names.map(weightNumbers)),
     },
     declarations: `${weightCode(Object.fromEntries(formats.map((format, i) => [`w${i}`, format])))}
 const WIDTH = ${width}u;
 const SPLITS = ${splits}u;
 const LANES = ${lanes}u;
-var<workgroup> sums: array<vec4<f32>, ${SIZE * width}>;
-${normed ? `var<workgroup> squares: array<f32, ${SIZE}>;\nvar<workgroup> inverses: array<f32, ${width}>;` : ''}
-${joined(lanes, splits)}
+var<workgroup> sums: array<vec4<f32>, ${size * width}>;
+${normed ? `var<workgroup> squares: array<f32, ${size}>;\nvar<workgroup> inverses: array<f32, ${width}>;` : ''}
+${joined ? `var<workgroup> staged: array<vec4<f32>, ${(width * joined.columns) / 4}>;${TOTAL}` : ''}
+${exchanged(lanes, splits)}
 fn xNumber(row: u32, column: u32) -> f32 {
   if (column >= n.columns) { return 0.0; }
   let at = row * n.columns + column;
@@ -176,10 +253,10 @@ ${
 }`
     : ''
 }
-fn xAt(row: u32, column: u32) -> vec4<f32> { return ${at(whole)}${scaled}; }
+fn xAt(row: u32, column: u32) -> vec4<f32> { return ${joined ? staged : at(whole)}${scaled}; }
 ${gated ? GELU : ''}`,
     body: `
   let half = lane & 1u;
-  let split = (lane >> 1u) % SPLITS;${normed ? INVERSES : ''}${gated ? together : side}`,
+  let split = (lane >> 1u) % SPLITS;${normed ? INVERSES : ''}${joined ? join(joined) : ''}${gated ? together : side}`,
   };
 }

@@ -36,7 +36,7 @@ export const rmsNorm: Program = {
 
 /**
  * What lies between two branches of a block: x + branch → y, where the branch is normed first if `post`; and with `pre`
- * also y normed for the next branch → next.
+ * also y normed for the next branch → next. x begins at index `xFirst`, and y at `yFirst`.
  */
 export const residual = ({post, pre}: {post: boolean; pre: boolean}): Program => ({
   name: `residual${post ? ' post' : ''}${pre ? ' pre' : ''}`,
@@ -48,7 +48,7 @@ export const residual = ({post, pre}: {post: boolean; pre: boolean}): Program =>
     ...(pre ? {preScale: 'array<f32>'} : {}),
   },
   writes: {y: 'array<f32>', ...(pre ? {next: 'array<f32>'} : {})},
-  numbers: {rows: 'u32', columns: 'u32', epsilon: 'f32'},
+  numbers: {rows: 'u32', columns: 'u32', epsilon: 'f32', xFirst: 'u32', yFirst: 'u32'},
   declarations: TOTAL,
   body: `
   if (group >= n.rows) { return; }
@@ -62,14 +62,14 @@ export const residual = ({post, pre}: {post: boolean; pre: boolean}): Program =>
   }
   ${pre ? 'var after = 0.0;' : ''}
   for (var i = lane; i < n.columns; i += SIZE) {
-    let value = x[first + i] + branch[first + i]${post ? ' * inverse * (1.0 + postScale[i])' : ''};
-    y[first + i] = value;
+    let value = x[n.xFirst + first + i] + branch[first + i]${post ? ' * inverse * (1.0 + postScale[i])' : ''};
+    y[n.yFirst + first + i] = value;
     ${pre ? 'after += value * value;' : ''}
   }
   ${
     pre
       ? `let inverseAfter = inverseSqrt(total(after, lane) / f32(n.columns) + n.epsilon);
-  for (var i = lane; i < n.columns; i += SIZE) { next[first + i] = y[first + i] * inverseAfter * (1.0 + preScale[i]); }`
+  for (var i = lane; i < n.columns; i += SIZE) { next[first + i] = y[n.yFirst + first + i] * inverseAfter * (1.0 + preScale[i]); }`
       : ''
   }`,
 });
