@@ -86,6 +86,7 @@ export default defineConfig(async (): Promise<Options[]> => [
     outDir: dist,
     platform: 'node',
     format: ['esm'],
+    splitting: false,
     shims: true,
     // The command imports the library as its users do, so that each layer class exists, and is registered, only once.
     external: ['@tensorflow/tfjs', 'tfjs-gemma3'],

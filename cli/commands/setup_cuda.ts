@@ -29,7 +29,7 @@ export function addSetupCuda(program: Command, io: Io): void {
     .addHelpText('after', HELP);
   command.action(async ({cpu, dryRun, remove}: SetupCudaOptions) => {
     if (remove && cpu) command.error("error: '--remove' removes both builds. Leave out '--cpu'.", {exitCode: 2});
-    // Used by no program of a user, so it is no part of the package's code.
+    // Loaded for this command only.
     const {removeCuda, setUpCuda} = await import('../../src/backends/cuda/setup');
     const say = (line: string) => void io.stdout.write(`${line}\n`);
     const common = {say, ...(dryRun && {dryRun})};
