@@ -43,7 +43,7 @@ async function parts() {
     export {Gemma3Backbone} from './src/models/gemma3/gemma3_backbone';
   `;
   const banner = {
-    js: `import {createRequire} from 'node:module'; const require = createRequire('${import.meta.url}');`,
+    js: `import {createRequire as requireFrom} from 'node:module'; const require = requireFrom('${import.meta.url}');`,
   };
   const stdin = {contents, resolveDir: ROOT};
   const {outputFiles} = await build({

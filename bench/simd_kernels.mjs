@@ -11,7 +11,9 @@ const contents = ['engine/simd_engine', 'engine/command', 'kernels/mat_mul', 'ke
   .join('\n');
 const resolveDir = new URL('../src/backends/simd', import.meta.url).pathname;
 // The kernels import tfjs, which calls `require`.
-const banner = {js: `import {createRequire} from 'node:module'; const require = createRequire('${import.meta.url}');`};
+const banner = {
+  js: `import {createRequire as requireFrom} from 'node:module'; const require = requireFrom('${import.meta.url}');`,
+};
 const bundle = {stdin: {contents, resolveDir}, bundle: true, write: false, platform: 'node', format: 'esm', banner};
 const {outputFiles} = await build(bundle);
 const simd = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
