@@ -1,22 +1,29 @@
 /** Yields to the event loop in browsers. */
 import {type Turn} from '../contract';
 
+/** Node's ports, in programs that run the browser build there, keep their process alive unless they are told not to. */
+type Port = MessagePort & {ref?(): void; unref?(): void};
+
 /** Those that wait for their turn, in order. */
 const waiting: (() => void)[] = [];
-let port: MessagePort | undefined;
+let ports: {sender: MessagePort; receiver: Port} | undefined;
 
 /** One for all turns: creating a channel takes longer than a message. */
-function openChannel(): MessagePort {
-  const {port1, port2} = new MessageChannel();
-  port1.onmessage = () => waiting.shift()!();
-  return port2;
+function openChannel(): NonNullable<typeof ports> {
+  const {port1: receiver, port2: sender}: {port1: Port; port2: MessagePort} = new MessageChannel();
+  receiver.onmessage = () => {
+    waiting.shift()!();
+    if (waiting.length === 0) receiver.unref?.();
+  };
+  return {sender, receiver};
 }
 
 /** Uses a message, because a timer would wait 4 ms and an animation frame 16 ms, and longer in a hidden tab. */
 export const nextTurn = (): Promise<void> =>
   new Promise(resolve => {
-    waiting.push(resolve);
-    (port ??= openChannel()).postMessage(null);
+    ports ??= openChannel();
+    if (waiting.push(resolve) === 1) ports.receiver.ref?.();
+    ports.sender.postMessage(null);
   });
 
 void ({nextTurn} satisfies Turn);
