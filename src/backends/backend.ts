@@ -11,6 +11,8 @@ export class UnavailableError extends ValueError {}
 export interface Backend {
   /** The name that `useBackend` takes. */
   readonly name: string;
+  /** The name that tfjs has for it. Defaults to `name`. */
+  readonly tfjsName?: string;
   /** Names of the options that `use` takes. */
   readonly options: readonly string[];
   /** The reason why the backend cannot be used here; undefined if it can. */

@@ -89,6 +89,14 @@ async function tryToUse(backend: Backend, options: object): Promise<string | und
   }
 }
 
+/** The backend in use; undefined if it is one of tfjs that is none of this package's. */
+export function backendInUse(): OwnName | undefined {
+  const inUse = tf.getBackend();
+  return (backends as readonly (Backend & {readonly name: OwnName})[]).find(
+    ({name, tfjsName = name}) => tfjsName === inUse,
+  )?.name;
+}
+
 /** A backend as `describeBackends` reports it. */
 export interface BackendDescription {
   name: OwnName;

@@ -1,6 +1,12 @@
 /** What a page can ask its Worker to do. The types of the page's calls are those of these functions. */
 import * as tf from '@tensorflow/tfjs';
-import {type BackendName, type BackendOptions, describeBackends, useBackend} from '../backends/use_backend';
+import {
+  backendInUse,
+  type BackendName,
+  type BackendOptions,
+  describeBackends,
+  useBackend,
+} from '../backends/use_backend';
 
 import {type ChatArgs, type ChatOptions, ChatSession} from '../generation/chat_session';
 import {cachedPresets, downloadPreset, removeCachedPreset} from '../hub/on_demand';
@@ -84,7 +90,7 @@ export const operations = {
   },
 
   async describeBackends(): Promise<WorkerBackend[]> {
-    const inUse = tf.getBackend();
+    const inUse = backendInUse();
     return (await describeBackends()).map(backend => ({...backend, inUse: backend.name === inUse}));
   },
 

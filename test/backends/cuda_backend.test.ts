@@ -2,6 +2,7 @@
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {describeBackends, useBackend} from '../../src';
+import {backendInUse} from '../../src/backends/use_backend';
 import {openBinding} from '../../src/backends/cuda/native/binding';
 import {BINDING, findInstalled, PACKAGE} from '../../src/backends/cuda/native/place';
 import {loadTfjsNode, type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
@@ -15,11 +16,24 @@ import {smallModel} from '../support/small_model';
 const OPERATIONS = 64;
 
 describeCuda('the backend cuda', () => {
+  test('is described without being loaded', async () => {
+    const {available, details} = (await describeBackends()).find(({name}) => name === 'cuda')!;
+    expect({available, details}).toEqual({
+      available: true,
+      details: expect.stringMatching(/which is loaded when/) as string,
+    });
+    expect(details).toMatch(/TensorFlow \d+\.\d+\.\d+, from gemma3 setup-cuda/);
+    expect(tf.findBackendFactory('tensorflow')).toBeFalsy();
+  });
+});
+
+describeCuda('the backend cuda', () => {
   beforeAll(async () => void (await useCuda()));
 
   test('is the backend "tensorflow" of tfjs, and says which device it has', async () => {
     expect(await useBackend('cuda')).toBe('cuda');
     expect(tf.getBackend()).toBe('tensorflow');
+    expect(backendInUse()).toBe('cuda');
     const {available, details} = (await describeBackends()).find(({name}) => name === 'cuda')!;
     const device = (tf.backend() as StockBackend).isUsingGpuDevice ? /^(?!no GPU)/ : /^no GPU: the CPU of this machine/;
     expect({available, details}).toEqual({available: true, details: expect.stringMatching(device) as string});

@@ -10,6 +10,7 @@ const load = () => import('./use_cuda');
 export const cuda = [
   {
     name: 'cuda',
+    tfjsName: 'tensorflow',
     options: [],
     unavailable: async () => (await load()).whyNoCuda(),
     preferred: async () => (await load()).isPreferred(),

@@ -20,6 +20,8 @@ interface Source {
   binding: string;
   /** Who set it up, for users. */
   origin: string;
+  /** Its version, if that can be known without loading it. */
+  tensorflow?: string;
 }
 
 /** tfjs' packages, of which a program may have one. */
@@ -46,9 +48,9 @@ function findPackage(): Source | undefined {
 function findSource(): Source | undefined {
   const installed = findInstalled();
   if (!installed) return findPackage();
-  const {folder, variant} = installed;
+  const {folder, variant, tensorflow} = installed;
   const origin = `gemma3 setup-cuda${variant === 'cpu' ? ' --cpu' : ''}`;
-  return {gpu: variant === 'gpu', folder: join(folder, PACKAGE), binding: join(folder, BINDING), origin};
+  return {gpu: variant === 'gpu', folder: join(folder, PACKAGE), binding: join(folder, BINDING), origin, tensorflow};
 }
 
 /** The backend that the program registered, by importing a package of tfjs. */
@@ -147,12 +149,16 @@ function gpuName(): string {
   return /^Model:\s*(.+)$/m.exec(text)?.[1]?.trim() ?? 'an NVIDIA GPU';
 }
 
-export async function cudaDetails(): Promise<string> {
+/** Does not load the library, which takes hundreds of megabytes, and memory of the GPU. */
+export function cudaDetails(): string {
   const own = registered();
-  const {binding, origin} = own
-    ? {binding: own.binding as Binding, origin: loaded?.source.origin ?? "the program's own package of tfjs"}
-    : {binding: load().binding, origin: load().source.origin};
-  const version = `TensorFlow ${binding.TF_Version}, from ${origin}`;
-  if (binding.isUsingGpuDevice()) return `${gpuName()}. ${version}`;
-  return `no GPU: the CPU of this machine, ${availableParallelism()} threads, for tests. ${version}`;
+  const source = loaded?.source ?? findSource();
+  if (!own && !source) throw new UnavailableError(NOT_SET_UP);
+  const origin = own && !loaded ? "the program's own package of tfjs" : source!.origin;
+  const version = own ? (own.binding as Binding).TF_Version : source!.tensorflow;
+  const library = `TensorFlow${version ? ` ${version}` : ''}, from ${origin}`;
+  const device = (own ? own.isUsingGpuDevice : source!.gpu)
+    ? gpuName()
+    : `no GPU: the CPU of this machine, ${availableParallelism()} threads, for tests`;
+  return `${device}. ${library}${own ? '' : ', which is loaded when this backend is chosen'}`;
 }
