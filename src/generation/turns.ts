@@ -4,7 +4,7 @@ import {nextTurn} from '#platform/turn';
 /** Milliseconds after which other code runs before the next step. */
 const TURN = 4;
 /** Milliseconds that a step should take. Some take twice as long; even then others should not wait for 50 ms. */
-const STEP = 16;
+const STEP = 20;
 
 /**
  * Rows that a step has at least, and whose multiples it has: with fewer of them, reading the weights would take longer
