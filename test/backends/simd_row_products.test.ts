@@ -1,6 +1,7 @@
-/** Products of one row, the work of every new token: all kernels of a number type give the same bits. */
+/** Products with integer weights, of one row and of many: all kernels of a number type give the same bits. */
 import {INT8_SIGNED_BYTES, INT8_UNSIGNED_BYTES, INT8_WORDS} from '../../src/backends/simd/assembly/numbers';
-import {BFLOAT16, INT8, packedBytes} from '../../src/backends/simd/engine/command';
+import {BFLOAT16, INT4, INT8, packedBytes} from '../../src/backends/simd/engine/command';
+import {bytesAreFaster} from '../../src/backends/simd/engine/byte_tiles';
 import {fastestInt8Kernel} from '../../src/backends/simd/engine/int8_kernel';
 import {matMul} from '../../src/backends/simd/kernels/mat_mul';
 import {random, SimdMemory} from './simd_memory';
@@ -8,7 +9,12 @@ import {random, SimdMemory} from './simd_memory';
 const BLOCK_BYTES = 272;
 const memories: SimdMemory[] = [];
 
-async function create(options: {int8Kernel?: number; wide?: boolean; threads?: number}): Promise<SimdMemory> {
+async function create(options: {
+  int8Kernel?: number;
+  byteTiles?: boolean;
+  wide?: boolean;
+  threads?: number;
+}): Promise<SimdMemory> {
   const memory = await SimdMemory.create({threads: 1, wide: false, relaxed: true, ...options});
   memories.push(memory);
   return memory;
@@ -35,7 +41,7 @@ function packedInt8(rows: number, columns: number, least: number, most: number):
 
 function product(
   memory: SimdMemory,
-  type: typeof INT8 | typeof BFLOAT16,
+  type: typeof INT8 | typeof INT4 | typeof BFLOAT16,
   bytes: Uint8Array,
   sizes: Sizes,
 ): Uint32Array {
@@ -47,6 +53,17 @@ function product(
   const y = memory.output(m * rows);
   memory.run(matMul({w, type, inner: 1, x, m, y, rows, columns}));
   return new Uint32Array(memory.result(y, m * rows).buffer);
+}
+
+/** Packed int4 with any scales, minima and integers. */
+function packedInt4(rows: number, columns: number): Uint8Array {
+  const bytes = new Uint8Array(packedBytes(INT4, rows, columns));
+  random(bytes.length, 4).forEach((v, i) => (bytes[i] = Math.floor((v + 1) * 128)));
+  // Eight scales and eight minima in bfloat16, and then 32 columns of eight rows.
+  for (let at = 0; at < bytes.length; at += 160) {
+    for (let i = 1; i < 32; i += 2) bytes[at + i] = 0x3c + (i % 4 === 3 ? 0x80 : 0);
+  }
+  return bytes;
 }
 
 interface Sizes {
@@ -80,6 +97,69 @@ const RIGHT_BASELINE = Number(process.versions.node.split('.')[0]) >= 22;
       }
     }
   }
+});
+
+// Fewer and more rows than a tile and a block have, columns in one pass and in several, and every kind of edge.
+const MANY_ROWS: Sizes[] = [
+  {m: 4, rows: 16, columns: 32},
+  {m: 5, rows: 13, columns: 101},
+  {m: 17, rows: 45, columns: 640},
+  {m: 131, rows: 24, columns: 1312},
+  {m: 262, rows: 70, columns: 96},
+];
+
+(RIGHT_BASELINE ? test : test.skip)('products of many rows in bytes, as in 16-bit integers', async () => {
+  const words = await create({int8Kernel: INT8_WORDS, byteTiles: false});
+  for (const wide of [false, true]) {
+    for (const threads of [1, 2]) {
+      const unsigned = await create({int8Kernel: INT8_UNSIGNED_BYTES, byteTiles: true, wide, threads});
+      const signed = await create({int8Kernel: INT8_SIGNED_BYTES, byteTiles: true, wide, threads});
+      for (const sizes of MANY_ROWS) {
+        const compare = (bytes: SimdMemory, type: typeof INT8 | typeof INT4, weights: Uint8Array) =>
+          expect(product(bytes, type, weights, sizes)).toEqual(product(words, type, weights, sizes));
+        compare(signed, INT4, packedInt4(sizes.rows, sizes.columns));
+        // With weights of seven bits, the instructions of all processors compute the same.
+        compare(unsigned, INT8, packedInt8(sizes.rows, sizes.columns, -127, -1));
+        compare(signed, INT8, packedInt8(sizes.rows, sizes.columns, 0, 127));
+      }
+    }
+  }
+});
+
+test('what is chosen for many rows gives the values of one row at a time', async () => {
+  const one = await create({int8Kernel: INT8_WORDS, byteTiles: false});
+  const chosen = await create({wide: undefined});
+  const sizes = {m: 37, rows: 45, columns: 672};
+  for (const type of [INT8, INT4] as const) {
+    const weights = type === INT4 ? packedInt4(45, 672) : packedInt8(45, 672, -127, 127);
+    const values = new Float32Array(product(chosen, type, weights, sizes).buffer);
+    const expected = new Float32Array(product(one, type, weights, sizes).buffer);
+    const most = expected.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+    for (const [i, v] of values.entries()) expect(Math.abs(v - expected[i]!)).toBeLessThan(2e-6 * most);
+  }
+});
+
+test('bytes are chosen where they are right and no slower', async () => {
+  let [right, ms] = [true, 1];
+  const wait = (ms: number) => {
+    const until = performance.now() + ms;
+    while (performance.now() < until);
+  };
+  const kernels = {
+    tryTiles: () => wait(2),
+    tryIntegerTiles: (bytes: boolean) => {
+      wait(bytes ? ms : 1);
+      return bytes && !right ? 0 : 1;
+    },
+  } as never;
+  // A wide tile has twice the products.
+  expect(await bytesAreFaster(kernels, true)).toBe(true);
+  expect(await bytesAreFaster(kernels, false)).toBe(true);
+  ms = 2;
+  expect(await bytesAreFaster(kernels, true)).toBe(false);
+  expect(await bytesAreFaster(kernels, false)).toBe(false);
+  [right, ms] = [false, 0];
+  expect(await bytesAreFaster(kernels, true)).toBe(false);
 });
 
 test('the kernel that is chosen gives the bits of words for all weights', async () => {

@@ -167,24 +167,25 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   }
 
   hiddenStates(tokens: NewTokens, cache: Gemma3Cache): tf.Tensor3D {
-    return tf.tidy(() => finish(this.hiddenSteps(tokens, cache)));
+    this.checkInUse();
+    return tf.tidy(() => finish(this.blocks(tokens, cache, null)));
   }
 
   /** The embedding and each block, in steps of a few tokens. */
   override *hiddenSteps(tokens: NewTokens, cache: Gemma3Cache): Generator<void, tf.Tensor3D> {
     this.checkInUse();
     // Other code may run after each step.
-    return yield* checked(this.blocks(tokens, cache), () => this.checkInUse());
+    return yield* checked(this.blocks(tokens, cache, this.pace), () => this.checkInUse());
   }
 
-  private *blocks(tokens: NewTokens, cache: Gemma3Cache): Generator<void, tf.Tensor3D> {
+  private *blocks(tokens: NewTokens, cache: Gemma3Cache, pace: Pace | null): Generator<void, tf.Tensor3D> {
     const {x, visionMask} = this.embedded(tokens);
     try {
       return yield* allBlockSteps(
         this.backbone.transformerLayers,
         x,
         {caches: cache.blocks, counts: tokens.counts, visionMask},
-        this.pace,
+        pace,
       );
     } finally {
       visionMask?.dispose();

@@ -20,6 +20,7 @@ import {
   ATTENTION,
   ATTENTION_GRADIENT,
   BATCH_MAT_MUL,
+  BYTE_TILES,
   COLUMN_SUMS,
   COMBINE,
   DRAW,
@@ -52,7 +53,7 @@ import {
   UNPACK,
   WIDE,
 } from './numbers';
-import {setInt8Kernel} from './parts/int8_kernel';
+import {setByteTiles, setInt8Kernel} from './parts/int8_kernel';
 import {startStreams} from './parts/stream';
 import {
   bankNumber,
@@ -70,8 +71,9 @@ import {
 } from './parts/threads';
 import {height, setWide, tiles} from './parts/tile';
 import {tryInt8Kernel} from './parts/try_int8';
+import {tryIntegerTiles} from './parts/try_integer_tiles';
 
-export {tryInt8Kernel};
+export {tryInt8Kernel, tryIntegerTiles};
 
 /** Values per row in `tryTiles`. */
 const TRIED_DEPTH = 256;
@@ -85,6 +87,7 @@ export function start(thread: i32, threads: i32): void {
 export function execute(command: i32): void {
   setWide(load<i32>(WIDE) != 0);
   setInt8Kernel(load<i32>(INT8_KERNEL));
+  setByteTiles(load<i32>(BYTE_TILES) != 0);
   switch (command) {
     case NOTHING:
     case RECEIVE:

@@ -25,6 +25,8 @@ export const PATIENCE = 256;
 export const WIDE = 320;
 /** The kernel for products of one row with int8 (`parts/int8_row.ts`). */
 export const INT8_KERNEL = 324;
+/** Nonzero if products of many rows with integer weights multiply bytes (`parts/byte_tile.ts`). */
+export const BYTE_TILES = 328;
 /** Two counters of claimed items, used in turn: one cache line of 64 bytes each. See `parts/threads.ts`. */
 export const CLAIMS = 384;
 /** One word per argument: see `layouts`. */

@@ -10,6 +10,7 @@ export interface Kernels {
   selfTest(factor: number): number;
   tryTiles(wide: boolean, times: number): void;
   tryInt8Kernel(kernel: number, times: number): number;
+  tryIntegerTiles(bytes: boolean, times: number): number;
 }
 
 /** Bytes at the start of a bank that belong to the engine: a control block and scratch memory for each thread. */

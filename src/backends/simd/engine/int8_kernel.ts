@@ -7,8 +7,8 @@ import {type Kernels} from './bank';
 import {trials} from './trials';
 
 const KERNELS = [INT8_WORDS, INT8_UNSIGNED_BYTES, INT8_SIGNED_BYTES];
-/** Repetitions in one measurement, about 0.1 ms. */
-const TIMES = 50;
+/** Repetitions in one measurement, about 0.3 ms: shorter ones show no difference beside other work. */
+const TIMES = 500;
 /** Another kernel than the one in words must take at most this part of its time. */
 const CLEARLY = 0.9;
 

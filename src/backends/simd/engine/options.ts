@@ -71,6 +71,8 @@ export interface SimdEngineOptions extends SimdOptions {
    * that gives right results here.
    */
   int8Kernel?: number;
+  /** Multiply bytes in products of many rows with int8 and int4. Defaults to whether that is right and faster here. */
+  byteTiles?: boolean;
   /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }

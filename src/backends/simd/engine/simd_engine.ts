@@ -6,14 +6,15 @@ import {coreCount, startThread} from '#platform/threads';
 import {type Thread} from '../../../platform/contract';
 import {
   BANK,
+  BYTE_TILES,
   COMMAND,
   END,
   FAILED,
   GENERATION,
-  MAX_ARGUMENTS,
-  NOTHING,
   INT8_KERNEL,
   INT8_WORDS,
+  MAX_ARGUMENTS,
+  NOTHING,
   PATIENCE,
   RECEIVE,
   SCRATCH,
@@ -24,8 +25,9 @@ import {
 import {hasRelaxedSimd} from './available';
 import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {loadBinary} from './binaries';
-import {checkSimdOptions, MAXIMUM_PAGES, type SimdEngineOptions} from './options';
+import {bytesAreFaster} from './byte_tiles';
 import {fastestInt8Kernel} from './int8_kernel';
+import {checkSimdOptions, MAXIMUM_PAGES, type SimdEngineOptions} from './options';
 import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
@@ -35,6 +37,12 @@ const IDLE_POLLS = 1_000_000;
 const DEFAULT_PATIENCE = 60_000 / WAIT_MILLISECONDS;
 
 export {type SimdEngineOptions, type SimdOptions} from './options';
+
+/** The kernels for integer weights: see `SimdEngineOptions`. */
+interface IntegerKernels {
+  readonly int8Kernel: number;
+  readonly byteTiles: boolean;
+}
 
 /** A thread could not be started. */
 export class ThreadError extends Error {}
@@ -53,7 +61,7 @@ export class SimdEngine {
     readonly threads: number,
     readonly level: 'relaxed' | 'plain',
     readonly wide: boolean,
-    readonly int8Kernel: number,
+    private readonly integerKernels: IntegerKernels,
     private readonly module: WebAssembly.Module,
     private readonly options: Required<Pick<SimdEngineOptions, 'memory' | 'maximumPages' | 'maximumBanks'>>,
     private readonly workers: Thread[],
@@ -84,7 +92,8 @@ export class SimdEngine {
     kernels.start(0, 1);
     const wide = options.wide ?? (enabled && (await wideIsFaster(kernels)));
     const int8Kernel = options.int8Kernel ?? (level === 'relaxed' ? await fastestInt8Kernel(kernels) : INT8_WORDS);
-    initialize(memory, {patience: DEFAULT_PATIENCE, wide, int8Kernel});
+    const byteTiles = options.byteTiles ?? (level === 'relaxed' && (await bytesAreFaster(kernels, wide)));
+    initialize(memory, {patience: DEFAULT_PATIENCE, wide, int8Kernel, byteTiles});
 
     const workers: Thread[] = [];
     try {
@@ -96,7 +105,7 @@ export class SimdEngine {
         threads,
         level,
         wide,
-        int8Kernel,
+        {int8Kernel, byteTiles},
         module,
         {memory, maximumPages, maximumBanks},
         workers,
@@ -135,7 +144,7 @@ export class SimdEngine {
     try {
       memory = new WebAssembly.Memory({initial: 1, maximum, shared: this.shared});
       reserve(memory, this.staticBytes);
-      initialize(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide, int8Kernel: this.int8Kernel});
+      initialize(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide, ...this.integerKernels});
     } catch {
       return undefined;
     }
@@ -239,18 +248,18 @@ function reserve(memory: WebAssembly.Memory, bytes: number): void {
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
 }
 
-interface Setup {
+interface Setup extends IntegerKernels {
   readonly patience: number;
   readonly wide: boolean;
-  readonly int8Kernel: number;
 }
 
 /** Writes the initial control block. */
-function initialize(memory: WebAssembly.Memory, {patience, wide, int8Kernel}: Setup): void {
+function initialize(memory: WebAssembly.Memory, {patience, wide, int8Kernel, byteTiles}: Setup): void {
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4).fill(0);
   control[PATIENCE / 4] = patience;
   control[WIDE / 4] = Number(wide);
   control[INT8_KERNEL / 4] = int8Kernel;
+  control[BYTE_TILES / 4] = Number(byteTiles);
 }
 
 function isShared(memory: WebAssembly.Memory): boolean {

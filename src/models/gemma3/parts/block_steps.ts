@@ -24,12 +24,13 @@ interface AllBlocksArgs extends Omit<BlockStepsArgs, 'cache'> {
  * The caller owns the result.
  *
  * @param x (B, T, D), which is disposed.
+ * @param pace null where no other code can run: each block then takes all tokens at once, which is a little faster.
  */
 export function* allBlockSteps(
   blocks: readonly Gemma3DecoderBlock[],
   x: tf.Tensor3D,
   {caches, counts, visionMask}: AllBlocksArgs,
-  pace: Pace,
+  pace: Pace | null,
 ): Generator<void, tf.Tensor3D> {
   let current: tf.Tensor3D | undefined = x;
   try {
@@ -37,7 +38,11 @@ export function* allBlockSteps(
     if (all) return all as tf.Tensor3D;
     for (const [i, block] of blocks.entries()) {
       if (i > 0) yield;
-      const next: tf.Tensor3D = yield* blockSteps(block, current, {cache: caches[i]!, counts, visionMask}, pace);
+      const args = {cache: caches[i]!, counts, visionMask};
+      const given: tf.Tensor3D = current;
+      let next: tf.Tensor3D;
+      if (pace) next = yield* blockSteps(block, given, args, pace);
+      else next = block.call(given, args) as tf.Tensor3D;
       current.dispose();
       current = next;
     }

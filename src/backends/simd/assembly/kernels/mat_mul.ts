@@ -1,13 +1,15 @@
 /** y (m, rows) = x (m, columns) · Wᵀ with W (rows, columns) in any format. */
 import {MatMulWord} from '../layouts/mat_mul';
 import {COLUMN_BLOCK} from '../layouts/packing';
-import {BFLOAT16, EDGE, FLOAT32, INT8, SCRATCH_BYTES} from '../numbers';
+import {BFLOAT16, EDGE, FLOAT32, INT4, INT8, INT8_WORDS, SCRATCH_BYTES} from '../numbers';
 import {quantizeRow, roundedBytes, roundRow} from '../parts/activations';
 import {matVecBfloat16} from '../parts/bfloat16';
 import {padded} from '../parts/blocks';
+import {bytePanel, byteTiles, interleaveByteRows, interleavedByteRows} from '../parts/byte_tile';
 import {matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
+import {byteTiles as byteTilesChosen, int8Kernel} from '../parts/int8_kernel';
 import {matVecInt8} from '../parts/int8_row';
 import {integerPanel, integerTiles, interleavedIntegerBytes, interleaveIntegerRows} from '../parts/integer_tile';
 import {fillPanel, fillPanels, setMatrix, transposePanel} from '../parts/panel';
@@ -29,6 +31,8 @@ const PANELS = 8;
 const ROWS_AT_ONCE = 256;
 /** Rows of x per block for integer products: their interleaved rows fit in the second-level cache. */
 const INTEGER_ROWS_AT_ONCE = 128;
+/** The same for products of bytes: whole tiles. */
+const BYTE_ROWS_AT_ONCE = 130;
 const INTERLEAVED_ROWS: usize = <usize>PANELS * PANEL_BYTES;
 const INTERLEAVED_BYTES: usize = <usize>SCRATCH_BYTES - EDGE - INTERLEAVED_ROWS;
 const INTERLEAVED_INTEGER_BYTES: usize = 262144;
@@ -51,6 +55,7 @@ const TRANSPOSED: usize = COLUMN_BLOCK * 32;
 const VECTORS = 0;
 const FLOAT_TILES = 1;
 const INTEGER_TILES = 2;
+const BYTE_TILES = 3;
 
 // The rows of x, and the form of them that scratch memory holds. Claims come in small pieces, so each thread prepares
 // its rows once, not for each claim.
@@ -87,14 +92,17 @@ function mustPrepare(method: i32, type: i32, block: i32, depth: i32): bool {
 function methodOf(type: i32): i32 {
   if (type == FLOAT32) return m == 1 ? VECTORS : FLOAT_TILES;
   if (m < PANEL_ROWS && <usize>m * roundedBytes(columns) <= <usize>SCRATCH_BYTES) return VECTORS;
-  // Wide tiles are faster than integer products.
-  return type == BFLOAT16 || height == 5 ? FLOAT_TILES : INTEGER_TILES;
+  if (type == BFLOAT16) return FLOAT_TILES;
+  if (byteTilesChosen && (type == INT4 || int8Kernel != INT8_WORDS)) return BYTE_TILES;
+  // Wide tiles are faster than products in 16-bit integers.
+  return height == 5 ? FLOAT_TILES : INTEGER_TILES;
 }
 
 /** Rows of x in a block. */
 function blockRows(method: i32): i32 {
   if (method == VECTORS) return m;
-  return min(m, method == FLOAT_TILES ? ROWS_AT_ONCE : INTEGER_ROWS_AT_ONCE);
+  if (method == FLOAT_TILES) return min(m, ROWS_AT_ONCE);
+  return min(m, method == BYTE_TILES ? BYTE_ROWS_AT_ONCE : INTEGER_ROWS_AT_ONCE);
 }
 
 /** Columns per pass: as many whole panels as scratch memory has room for the rows of a block. */
@@ -104,7 +112,8 @@ function passColumns(method: i32): i32 {
   const panels =
     method == FLOAT_TILES
       ? INTERLEAVED_BYTES / interleavedBytes(rows, DEPTH)
-      : INTERLEAVED_INTEGER_BYTES / interleavedIntegerBytes(rows, DEPTH);
+      : INTERLEAVED_INTEGER_BYTES /
+        (method == BYTE_TILES ? interleavedByteRows(rows, DEPTH) : interleavedIntegerBytes(rows, DEPTH));
   return DEPTH * max(1, <i32>panels);
 }
 
@@ -147,7 +156,8 @@ function blockProduct(
 ): void {
   if (method == VECTORS) vectorProducts(type, w, inner, y, yStep, n0, n1);
   else if (method == FLOAT_TILES) floatProduct(type, w, inner, row, k, y + <usize>row * yStep, yStep, n0, n1);
-  else integerProduct(type, w, row, k, y + <usize>row * yStep, yStep, n0, n1);
+  else if (method == INTEGER_TILES) integerProduct(type, w, row, k, y + <usize>row * yStep, yStep, n0, n1);
+  else byteProduct(type, w, row, k, y + <usize>row * yStep, yStep, n0, n1);
 }
 
 /** Multiplies group by group, so that all rows of x except the first find the weights in the cache. */
@@ -211,6 +221,34 @@ function integerProduct(type: i32, w: usize, row: i32, from: i32, y: usize, ySte
       const count = min(DEPTH, to - k);
       integerPanel(type, w + <usize>(n >> 3) * bytes, panel, k, count);
       integerTiles(type, piece, panel, count, sums, y, yStep, rows, min(8, n1 - n), k > 0);
+    }
+  }
+}
+
+/** Multiplies in bytes, one panel at a time. */
+function byteProduct(type: i32, w: usize, row: i32, from: i32, y: usize, yStep: usize, n0: i32, n1: i32): void {
+  const bytes = groupBytes(type, columns);
+  const xStep = (<usize>columns) << 2;
+  const panel = scratch();
+  const sums = panel + PANEL_BYTES;
+  const interleavedRows = panel + INTERLEAVED_ROWS;
+  const rows = min(blockRows(BYTE_TILES), m - row);
+  const pieceBytes = interleavedByteRows(rows, DEPTH);
+  const to = min(columns, from + passColumns(BYTE_TILES));
+  if (mustPrepare(BYTE_TILES, type, row, from)) {
+    let piece = interleavedRows;
+    for (let k = from; k < to; k += DEPTH, piece += pieceBytes) {
+      const at = x + <usize>row * xStep + ((<usize>k) << 2);
+      interleaveByteRows(type, at, xStep, rows, min(DEPTH, to - k), panel, piece);
+    }
+  }
+  y += (<usize>n0) << 2;
+  for (let n = n0; n < n1; n += 8, y += 32) {
+    let piece = interleavedRows;
+    for (let k = from; k < to; k += DEPTH, piece += pieceBytes) {
+      const count = min(DEPTH, to - k);
+      bytePanel(type, w + <usize>(n >> 3) * bytes, panel, k, count);
+      byteTiles(type, piece, panel, count, sums, y, yStep, rows, min(8, n1 - n), k > 0);
     }
   }
 }

@@ -1,9 +1,15 @@
-/** The kernel for products of one row with int8, which also decides how rows are rounded. See `int8_row.ts`. */
+/** The kernels for integer weights that the host has chosen for this processor. */
 import {INT8_WORDS} from '../numbers';
 
-/** INT8_WORDS, INT8_UNSIGNED_BYTES or INT8_SIGNED_BYTES. */
+/** INT8_WORDS, INT8_UNSIGNED_BYTES or INT8_SIGNED_BYTES. It also decides how rows are rounded: see `int8_row.ts`. */
 export let int8Kernel: i32 = INT8_WORDS;
+/** Whether products of many rows multiply bytes: see `byte_tile.ts`. */
+export let byteTiles: bool = false;
 
 export function setInt8Kernel(kernel: i32): void {
   int8Kernel = kernel;
+}
+
+export function setByteTiles(used: bool): void {
+  byteTiles = used;
 }

@@ -1,0 +1,30 @@
+/**
+ * Chooses the kernel for products of many rows with int8 and int4: in bytes (`assembly/parts/byte_tile.ts`), or else on
+ * wide tiles in float32, or in 16-bit integers. Bytes are fast only where the processor has an instruction for them,
+ * and some compilers get that wrong.
+ */
+import {type Kernels} from './bank';
+import {trials} from './trials';
+
+/** Repetitions in one measurement, about 0.2 ms. */
+const TIMES = 500;
+/** Products in a repetition, relative to each other: 5 rows by 8 columns, or by 16 on wide tiles. */
+const BYTE_TILE = 40;
+const WIDE_TILE = 80;
+/**
+ * Bytes may take this much longer. Where they have no instruction of their own, they take twice as long; where they
+ * have, they gain more than a trial shows, which runs alone: two threads on one core share its units for products.
+ */
+const MOST = 1.1;
+
+/** Whether bytes give the right results and are no slower. Takes about 30 ms. */
+export async function bytesAreFaster(kernels: Kernels, wide: boolean): Promise<boolean> {
+  let right = true;
+  const [other, bytes] = await trials([
+    () => void (wide ? kernels.tryTiles(true, TIMES) : kernels.tryIntegerTiles(false, TIMES)),
+    () => {
+      if (right && !kernels.tryIntegerTiles(true, TIMES)) right = false;
+    },
+  ]);
+  return right && bytes! / BYTE_TILE < (MOST * other!) / (wide ? WIDE_TILE : BYTE_TILE);
+}
