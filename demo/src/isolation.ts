@@ -3,6 +3,7 @@
  * Threads need headers that isolate the page. Where the server does not send them, the service worker adds them, and the
  * page is loaded once more. It also keeps the page for use without a network.
  */
+import {keptInTab} from './base/remember';
 
 /** One attempt in each tab: a browser that refuses isolation shall not reload for ever. */
 const TRIED = 'gemma3-isolation';
@@ -21,13 +22,11 @@ interface TrustedTypes {
 async function register(): Promise<void> {
   if (!('serviceWorker' in navigator) || !isSecureContext) return;
   const {serviceWorker} = navigator;
-  const lacking = !crossOriginIsolated && sessionStorage.getItem(TRIED) === null;
+  const lacking = !crossOriginIsolated && keptInTab.get(TRIED) === undefined;
   if (lacking) {
-    const reload = () => {
-      sessionStorage.setItem(TRIED, 'yes');
-      location.reload();
-    };
-    if (serviceWorker.controller) return reload();
+    // Without a note of it, the page might reload for ever.
+    const reload = () => keptInTab.set(TRIED, 'yes') && location.reload();
+    if (serviceWorker.controller) return void reload();
     serviceWorker.addEventListener('controllerchange', reload, {once: true});
   }
   await serviceWorker.register(new URL('service_worker.js', document.baseURI));

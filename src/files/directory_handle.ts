@@ -2,17 +2,18 @@
 import {type ByteSink, type PresetSink} from '../base/byte_sink';
 import {type ByteSource, type PresetSource} from '../base/byte_source';
 import {ValueError} from '../base/errors';
+import {type HandleWriter} from '../base/handle_writer';
 import {BlobFile} from './blob';
 
 class HandleSink implements ByteSink {
   constructor(
     readonly name: string,
-    private readonly stream: FileSystemWritableFileStream,
+    private readonly writer: HandleWriter,
   ) {}
   async write(bytes: Uint8Array): Promise<void> {
-    await this.stream.write(bytes as Uint8Array<ArrayBuffer>);
+    await this.writer.write(bytes);
   }
-  // The browser stages the contents until the stream is closed, which `commit` does.
+  // Most browsers stage the contents until the writer is closed, which `commit` does.
   async close(): Promise<void> {}
 }
 
@@ -20,10 +21,10 @@ const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFo
 
 /**
  * A preset in a `FileSystemDirectoryHandle`, for saving and loading. On commit the browser replaces each file as a
- * whole.
+ * whole, where it can: Safari before version 26 writes in place.
  */
 export class DirectoryHandlePreset implements PresetSource, PresetSink {
-  private readonly streams = new Map<string, FileSystemWritableFileStream>();
+  private readonly writers = new Map<string, HandleWriter>();
   /** Files that did not exist before. `abort` removes them, because otherwise they would remain as empty files. */
   private readonly created = new Set<string>();
 
@@ -54,16 +55,17 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   async create(path: string): Promise<ByteSink> {
     if (!(await this.find(path))) this.created.add(path);
     const [folder, name] = await this.folderOf(path, true);
-    const stream = await (await folder.getFileHandle(name, {create: true})).createWritable();
-    this.streams.set(path, stream);
-    return new HandleSink(path, stream);
+    const {writerOf} = await import('../base/handle_writer');
+    const writer = await writerOf(await folder.getFileHandle(name, {create: true}));
+    this.writers.set(path, writer);
+    return new HandleSink(path, writer);
   }
 
   async commit(obsolete: (path: string) => boolean): Promise<void> {
-    const written = new Set(this.streams.keys());
-    for (const [path, stream] of this.streams) {
-      await stream.close();
-      this.streams.delete(path);
+    const written = new Set(this.writers.keys());
+    for (const [path, writer] of this.writers) {
+      await writer.close();
+      this.writers.delete(path);
       this.created.delete(path);
     }
     const {removeFiles} = await import('./directory_files');
@@ -71,14 +73,14 @@ export class DirectoryHandlePreset implements PresetSource, PresetSink {
   }
 
   async abort(): Promise<void> {
-    for (const stream of this.streams.values()) await stream.abort();
+    for (const writer of this.writers.values()) await writer.abort();
     for (const path of this.created) {
       // The file does not exist if creating it failed.
       if (!(await this.find(path))) continue;
       const [folder, name] = await this.folderOf(path, false);
       await folder.removeEntry(name);
     }
-    this.streams.clear();
+    this.writers.clear();
     this.created.clear();
   }
 

@@ -235,7 +235,9 @@ export class HttpClient {
 
   /** Sends a request, with the headers of the user to the server of the address only. */
   private async request(url: string, headers: Headers, signal: AbortSignal | undefined): Promise<Response> {
-    const send = (at: string, init: RequestInit) => this.fetch(at, {...init, signal});
+    // Chromium's cache lets one range of a file wait until another one has ended, in this tab and in others.
+    const cache = headers.has('Range') ? ({cache: 'no-store'} as const) : {};
+    const send = (at: string, init: RequestInit) => this.fetch(at, {...init, ...cache, signal});
     if ([...this.headers].length === 0) return send(url, {headers});
     return (await import('./http_redirects')).fetchHeadersAtHome(url, headers, send);
   }

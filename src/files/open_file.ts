@@ -47,13 +47,8 @@ export async function openFileTarget(target: FileTarget): Promise<FileSink> {
   }
   if (typeof target === 'object' && target !== null) {
     if (isHandle(target)) {
-      const stream = await target.createWritable();
-      return {
-        name: target.name,
-        write: bytes => stream.write(bytes as Uint8Array<ArrayBuffer>),
-        close: () => stream.close(),
-        abort: () => stream.abort(),
-      };
+      const {writerOf} = await import('../base/handle_writer');
+      return {name: target.name, ...(await writerOf(target))};
     }
     if (typeof target.write === 'function' && typeof target.close === 'function') {
       const abort = async () => {};

@@ -63,6 +63,7 @@ before(async () => {
     '/page.html': '<!doctype html><script type="module" src="/page.js"></script>',
     '/page.js': await bundled(page),
     '/worker.js': await bundled(worker),
+    '/old_worker.js': `delete FileSystemFileHandle.prototype.createWritable;\n${await bundled(worker)}`,
   });
   browser = await chromium.launch({
     executablePath,
@@ -132,6 +133,24 @@ test('loads from files that a person chose, and from a folder of the private fil
     return texts;
   });
   assert.deepEqual(texts, Array(3).fill('The capital of France is Paris.'));
+});
+
+test('keeps a copy where files have no createWritable, as in Safari before version 26', async () => {
+  const found = await tab.evaluate(async () => {
+    const old = start('old_worker.js');
+    const address = new URL('presets/gemma3_tiny', location.href).href;
+    const {received} = await old.downloadPreset(address);
+    const model = await old.loadCausalLM(address, {offline: true});
+    const text = await model.generate([{role: 'user', content: QUESTION}]);
+    const again = await old.downloadPreset(address);
+    const kept = (await old.cachedPresets()).map(({name, complete}) => [name === address, complete]);
+    await old.removeCachedPreset(address);
+    const left = await old.cachedPresets();
+    old.terminate();
+    return {received: received > 1e6, again: again.received, text, kept, left};
+  });
+  const text = 'The capital of France is Paris.';
+  assert.deepEqual(found, {received: true, again: 0, text, kept: [[true, true]], left: []});
 });
 
 test('stops, and the conversation goes on', async () => {

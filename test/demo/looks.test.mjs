@@ -58,12 +58,23 @@ async function violations(page) {
   return JSON.parse(result.value);
 }
 
+/** The animation of an answer that is waited for. */
+const motion = () => {
+  const waiting = document.createElement('p');
+  waiting.className = 'waiting';
+  document.body.append(waiting);
+  const {animationName} = getComputedStyle(waiting);
+  waiting.remove();
+  return animationName;
+};
+
 for (const [name, settings] of Object.entries(SCREENS)) {
   test(`${name}: no violations in any section, and the picture in docs is like it`, async () => {
     const person = await newPerson(browser, {...settings, reducedMotion: 'reduce'});
     const page = await person.open(site.address);
     await ready(page);
     assert.deepEqual(await violations(page), []);
+    assert.equal(await page.evaluate(motion), 'none');
     await ask(page, 'What is the capital of France?');
     await page.setInputFiles('#picture-files', picture('blue_square'));
     await ask(page, 'What is in this image?');
@@ -91,19 +102,39 @@ for (const [name, settings] of Object.entries(SCREENS)) {
   });
 }
 
-test('320 pixels: nothing is cut or needs to be scrolled sideways', async () => {
+/** Sizes of the texts that can be seen, in pixels. */
+const sizes = () => {
+  const seen = [...document.body.querySelectorAll('*')].filter(
+    node => node.checkVisibility() && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()),
+  );
+  // Text of a drawing grows with it.
+  const texts = seen.filter(node => !node.closest('svg, code'));
+  return [...new Set(texts.map(node => parseFloat(getComputedStyle(node).fontSize)))].sort((a, b) => a - b);
+};
+
+test('from 320 to 2560 pixels: nothing is cut or scrolled sideways, and texts have four sizes', async () => {
   const person = await newPerson(browser, {viewport: {width: 320, height: 640}});
   const page = await person.open(site.address);
   await ready(page);
+  assert.equal(await page.evaluate(motion), 'breathe');
   await ask(page, 'What is the capital of France?');
-  for (const section of ['chat', 'tune', 'model']) {
-    await page.goto(`${site.address}/#${section}`);
-    const {scrollWidth, clientWidth} = await page.evaluate(() => {
-      const {scrollWidth: all, clientWidth: shown} = document.documentElement;
-      return {scrollWidth: all, clientWidth: shown};
-    });
-    assert.ok(scrollWidth <= clientWidth, `${section} is ${scrollWidth} pixels wide`);
+  const found = new Set();
+  for (const width of [320, 700, 1100, 2560]) {
+    await page.setViewportSize({width, height: 640});
+    for (const section of ['chat', 'tune', 'model']) {
+      await page.goto(`${site.address}/#${section}`);
+      const {scrollWidth, clientWidth} = await page.evaluate(() => {
+        const {scrollWidth: all, clientWidth: shown} = document.documentElement;
+        return {scrollWidth: all, clientWidth: shown};
+      });
+      assert.ok(scrollWidth <= clientWidth, `${section} is ${scrollWidth} pixels wide of ${clientWidth}`);
+      for (const size of await page.evaluate(sizes)) found.add(size);
+    }
   }
+  assert.deepEqual(
+    [...found].filter(size => ![14, 16, 20, 24].includes(size)),
+    [],
+  );
   await person.context.close();
 });
 

@@ -7,14 +7,13 @@ import {fileURLToPath} from 'node:url';
 import {chromium} from 'playwright-core';
 import {preview} from 'vite';
 import {options} from '../../scripts/demo.mjs';
+import {startRecorder} from './recorder.mjs';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const built = join(root, 'demo/dist');
 export const QUESTION = 'What is the capital of France?';
 export const ANSWER = 'The capital of France is Paris.';
 export const picture = name => join(root, `test/fixtures/tiny_preset/pictures/${name}.png`);
-
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** Serves the page with its headers. → {address, close()} */
 export async function startSite() {
@@ -29,6 +28,8 @@ export async function startSite() {
   return {address: `http://127.0.0.1:${port}`, close: () => server.close()};
 }
 
+const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+
 export const startBrowser = (args = ['--disable-gpu']) =>
   chromium.launch({
     executablePath,
@@ -37,30 +38,35 @@ export const startBrowser = (args = ['--disable-gpu']) =>
       '--no-sandbox',
       '--no-first-run',
       '--disable-background-networking',
+      // Else it asks its makers what fields are for.
+      '--disable-features=AutofillServerCommunication',
       '--use-fake-device-for-media-stream',
       '--use-fake-ui-for-media-stream',
     ],
   });
 
+/** What the browser writes when there is no network, or a server says no. */
+const LOST = /ERR_INTERNET_DISCONNECTED|ERR_FAILED|ERR_CONNECTION|ERR_EMPTY|ERR_TUNNEL|status of [45]/;
+
 /**
- * A person with a browser of their own: {context, page, problems, hosts}. Problems are errors of the page, and what its
- * policy forbids. Hosts are all that were asked for anything.
+ * A person with a browser of their own: {context, problems, hosts, open(address)}. Problems are errors of the page, and
+ * what its policy forbids. Hosts are all that were asked for anything: all requests, of Workers too, pass by a proxy.
  */
 export async function newPerson(browser, settings = {}) {
-  const context = await browser.newContext({viewport: {width: 1280, height: 800}, acceptDownloads: true, ...settings});
-  const person = {context, problems: [], hosts: new Set()};
-  context.on('request', request => {
-    const {protocol, host} = new URL(request.url());
-    if (protocol !== 'blob:' && protocol !== 'data:') person.hosts.add(host);
+  const recorder = await startRecorder();
+  const context = await browser.newContext({
+    viewport: {width: 1280, height: 800},
+    acceptDownloads: true,
+    proxy: {server: recorder.address, bypass: '<-loopback>'},
+    ...settings,
   });
+  context.on('close', () => recorder.close());
+  const person = {context, problems: [], hosts: recorder.hosts};
   person.open = async address => {
     const page = await context.newPage();
     page.on('pageerror', error => person.problems.push(String(error)));
     page.on('console', message => {
-      const isOffline = /ERR_INTERNET_DISCONNECTED|ERR_FAILED|ERR_CONNECTION|ERR_EMPTY|status of [45]/.test(
-        message.text(),
-      );
-      if (message.type() === 'error' && !isOffline) person.problems.push(message.text());
+      if (message.type() === 'error' && !LOST.test(message.text())) person.problems.push(message.text());
     });
     await page.goto(address);
     return page;

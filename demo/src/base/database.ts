@@ -43,15 +43,24 @@ const database = (): Promise<IDBPDatabase<Schema>> =>
   }));
 
 /** Tells other tabs, and hears of them, when a conversation or a stored model has changed. */
-const channel = new BroadcastChannel('gemma3-demo');
+const channel = openChannel();
+
+function openChannel(): BroadcastChannel | undefined {
+  try {
+    return new BroadcastChannel('gemma3-demo');
+  } catch {
+    // Firefox refuses it to sites that may keep nothing. Then no tab has anything to tell.
+    return undefined;
+  }
+}
 
 export type Change = {conversation: string} | {models: true};
 
 export function onChangeElsewhere(listener: (change: Change) => void): void {
-  channel.addEventListener('message', event => listener((event as MessageEvent<Change>).data));
+  channel?.addEventListener('message', event => listener((event as MessageEvent<Change>).data));
 }
 
-export const tellOthers = (change: Change): void => channel.postMessage(change);
+export const tellOthers = (change: Change): void => channel?.postMessage(change);
 
 /** Conversations, the last one first. */
 export async function listConversations(): Promise<Conversation[]> {

@@ -16,7 +16,10 @@ export async function takePicture(): Promise<File | undefined> {
     dialog.addEventListener('close', () => resolve(undefined), {once: true}),
   );
   byId('camera-cancel').onclick = () => dialog.close();
-  const taken = new Promise<File>(resolve => (take.onclick = () => void shot(video).then(resolve)));
+  const refuse = (error: unknown) => {
+    problem.textContent = `There is no picture of a camera: ${messageOf(error)}`;
+  };
+  const taken = new Promise<File>(resolve => (take.onclick = () => void shot(video).then(resolve, refuse)));
   try {
     if (!navigator.mediaDevices) throw new Error('This browser gives no camera to pages that are not from https.');
     const opening = navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
@@ -30,7 +33,7 @@ export async function takePicture(): Promise<File | undefined> {
       take.focus();
     }
   } catch (error) {
-    problem.textContent = `There is no picture of a camera: ${messageOf(error)}`;
+    refuse(error);
   }
   const picture = await Promise.race([taken, closed]);
   stream?.getTracks().forEach(track => track.stop());

@@ -8,6 +8,7 @@ import {
   removeConversation,
   saveConversation,
 } from '../base/database';
+import {keptInTab} from '../base/remember';
 
 const OPEN = 'gemma3-conversation';
 
@@ -46,8 +47,8 @@ export class Conversations {
 
   /** Opens the conversation that was open before. */
   async start(): Promise<void> {
-    const id = sessionStorage.getItem(OPEN);
-    const found = id === null ? undefined : await findConversation(id);
+    const id = keptInTab.get(OPEN);
+    const found = id === undefined ? undefined : await findConversation(id);
     const [last] = found ? [found] : await listConversations();
     if (last) this.open(last);
     else await this.refresh();
@@ -67,7 +68,7 @@ export class Conversations {
   private open(conversation: Conversation): void {
     if (this.isBusy()) return;
     this.current = conversation;
-    sessionStorage.setItem(OPEN, conversation.id);
+    keptInTab.set(OPEN, conversation.id);
     this.onOpen();
     void this.refresh();
   }
@@ -87,7 +88,8 @@ export class Conversations {
   }
 
   private async refresh(): Promise<void> {
-    const all = await listConversations();
+    // Where they cannot be kept, the chat has said so at its start.
+    const all = await listConversations().catch(() => []);
     this.list.replaceChildren(
       ...all.map(conversation => {
         const {id, title} = conversation;

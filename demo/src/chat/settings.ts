@@ -1,5 +1,6 @@
 /** Settings of answers: system text, sampler, lengths. They are kept, except the system text, which is a conversation's. */
 import {byId} from '../base/dom';
+import {keptForGood} from '../base/remember';
 
 const KEY = 'gemma3-settings';
 
@@ -39,13 +40,13 @@ export class Settings {
   constructor(onSystem: (text: string) => void) {
     const {form} = this;
     form.onsubmit = event => event.preventDefault();
-    const kept = JSON.parse(localStorage.getItem(KEY) ?? '{}') as Record<string, string>;
+    const kept = JSON.parse(keptForGood.get(KEY) ?? '{}') as Record<string, string>;
     for (const [name, value] of Object.entries({...START, ...kept})) {
       if (form.elements.namedItem(name)) this.field(name).value = value;
     }
     form.onchange = () => {
       const {system: _system, who: _who, ...rest} = Object.fromEntries(new FormData(form)) as Record<string, string>;
-      localStorage.setItem(KEY, JSON.stringify(rest));
+      keptForGood.set(KEY, JSON.stringify(rest));
       this.showRead();
     };
     this.field('system').addEventListener('change', () => onSystem(this.system));

@@ -92,6 +92,8 @@ export function showModelPanel(engine: Engine): void {
       byId('choose-text').focus();
     }
   };
+  // Safari on phones chooses no folders before version 18.4.
+  if ((folder as Partial<HTMLInputElement>).webkitdirectory === undefined) folder.labels![0]!.hidden = true;
   for (const input of [folder, files]) {
     input.onchange = () => {
       const taken = takeFiles(input);

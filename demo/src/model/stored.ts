@@ -37,14 +37,16 @@ async function entries(): Promise<Entry[]> {
 }
 
 async function showSpace(): Promise<void> {
-  const {usage = 0, quota} = await navigator.storage.estimate();
-  const kept = await navigator.storage.persisted();
+  // Safari says nothing about space before version 17.
+  const {estimate, persisted} = navigator.storage as Partial<StorageManager>;
+  const {usage = 0, quota} = (await estimate?.call(navigator.storage)) ?? {};
+  const kept = (await persisted?.call(navigator.storage)) ?? false;
   byId('stored-note').textContent =
     (quota === undefined
       ? ''
       : `This page uses ${formatBytes(usage)} of ${formatBytes(quota)} that the browser gives it. `) +
     (kept ? 'The browser keeps them.' : 'The browser may remove them when space runs out.');
-  byId('persist').hidden = kept;
+  byId('persist').hidden = kept || !persisted;
 }
 
 /**

@@ -1,10 +1,11 @@
 /**
- * Files that are being downloaded. Browsers write a file of the private file system as a whole, when it is closed. So each
- * part of a download is a file, named by its first byte, in a folder `<path>.parts`; there the parts stay. A finished
- * file is a note of where they are.
+ * Files that are being downloaded. Most browsers write a file of the private file system as a whole, when it is closed.
+ * So each part of a download is a file, named by its first byte, in a folder `<path>.parts`; there the parts stay. A
+ * finished file is a note of where they are.
  */
 import {withRange} from '../../base/byte_ranges';
 import {type ByteRange} from '../../base/byte_source';
+import {type HandleWriter, writerOf} from '../../base/handle_writer';
 import {Sha} from '../../base/sha';
 import {type DigestAlgorithm, type PartialFile, type PartialWriter} from '../contract';
 import {fileAt, listAt, removeAt, textAt, writeTextAt} from './private_files';
@@ -98,11 +99,11 @@ class BrowserPartialFile implements PartialFile {
   writer(offset: number): PartialWriter {
     let start = offset;
     let written = 0;
-    let stream: FileSystemWritableFileStream | undefined;
+    let writer: HandleWriter | undefined;
     const close = async () => {
-      if (!stream) return;
-      await stream.close();
-      stream = undefined;
+      if (!writer) return;
+      await writer.close();
+      writer = undefined;
       this.parts.set(start, Math.max(written, this.parts.get(start) ?? 0));
       this.stored = withRange(this.stored, {start, end: start + written});
       start += written;
@@ -110,12 +111,13 @@ class BrowserPartialFile implements PartialFile {
     };
     return {
       write: async bytes => {
-        stream ??= await (await fileAt(`${this.folder}/${start}`, true))!.createWritable();
+        writer ??= await writerOf((await fileAt(`${this.folder}/${start}`, true))!);
         try {
-          await stream.write(bytes as Uint8Array<ArrayBuffer>);
+          await writer.write(bytes);
         } catch (error) {
           // Such as a quota that is used up. To close it would be another error, which hides this one.
-          stream = undefined;
+          await writer.abort().catch(() => {});
+          writer = undefined;
           throw error;
         }
         written += bytes.length;

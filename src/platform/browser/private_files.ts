@@ -1,4 +1,5 @@
 /** Files by path in the origin's private file system. */
+import {writerOf} from '../../base/handle_writer';
 
 type Folder = FileSystemDirectoryHandle;
 
@@ -42,11 +43,11 @@ export async function textAt(path: string): Promise<string | undefined> {
   return (await (await fileAt(path))?.getFile())?.text();
 }
 
-/** Replaces a file: what is read is the old text or the new one. */
+/** Replaces a file. Where the browser can stage it, what is read is the old text or the new one. */
 export async function writeTextAt(path: string, text: string): Promise<void> {
-  const stream = await (await fileAt(path, true))!.createWritable();
-  await stream.write(text);
-  await stream.close();
+  const writer = await writerOf((await fileAt(path, true))!);
+  await writer.write(new TextEncoder().encode(text));
+  await writer.close();
 }
 
 /** Removes a file, or a folder with all that is in it. */

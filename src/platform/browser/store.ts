@@ -89,7 +89,8 @@ export async function removeEmpty(path: string, root: string): Promise<void> {
 }
 
 export async function freeBytes(_path: string): Promise<number | undefined> {
-  const {quota, usage} = await navigator.storage.estimate();
+  // Safari before version 17 says nothing about space.
+  const {quota, usage} = (await (navigator.storage as Partial<StorageManager>).estimate?.()) ?? {};
   return quota === undefined ? undefined : quota - (usage ?? 0);
 }
 

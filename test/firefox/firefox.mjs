@@ -1,0 +1,84 @@
+/**
+ * Firefox, as Debian has it at /usr/bin/firefox-esr, or the one that FIREFOX names: driven by WebDriver BiDi. Without it
+ * the tests are skipped, except in CI, where it is installed.
+ */
+import assert from 'node:assert/strict';
+import {existsSync, mkdtempSync, rmSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as runner from 'node:test';
+import puppeteer from 'puppeteer-core';
+import {startRecorder} from '../demo/recorder.mjs';
+
+const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
+const lacking = !process.env.CI && !existsSync(executablePath) && `there is no ${executablePath}`;
+
+export const test = lacking ? name => runner.test(name, {skip: lacking}, () => {}) : runner.test;
+export const before = lacking ? () => {} : runner.before;
+export const after = lacking ? () => {} : runner.after;
+
+/** Nobody is asked for a camera, which is a made-up one; files are saved without a question. */
+const preferences = (proxy, folder) => ({
+  'media.navigator.permission.disabled': true,
+  'media.navigator.streams.fake': true,
+  'browser.download.folderList': 2,
+  'browser.download.dir': folder,
+  'browser.download.useDownloadDir': true,
+  'browser.download.always_ask_before_handling_new_types': false,
+  'network.proxy.type': 1,
+  'network.proxy.http': '127.0.0.1',
+  'network.proxy.http_port': proxy,
+  'network.proxy.ssl': '127.0.0.1',
+  'network.proxy.ssl_port': proxy,
+  'network.proxy.no_proxies_on': '',
+  'network.proxy.allow_hijacking_localhost': true,
+});
+
+/** What Firefox writes when there is no network, or a page is left before its files are there. */
+const LOST = /NetworkError|Failed to load ‘[^’]*’\. A ServiceWorker/;
+
+/**
+ * A person with a Firefox of their own: {open(address), problems, network, folder, close()}. Problems are errors of the
+ * page, and what its policy forbids. All requests pass by `network`, and downloads are saved in `folder`.
+ */
+export async function newPerson(more = {}) {
+  assert.ok(existsSync(executablePath), `Expected Firefox at ${executablePath}: install it, or set FIREFOX.`);
+  const network = await startRecorder();
+  const folder = mkdtempSync(join(tmpdir(), 'gemma3-firefox-'));
+  const browser = await puppeteer.launch({
+    browser: 'firefox',
+    executablePath,
+    headless: true,
+    extraPrefsFirefox: {...preferences(Number(new URL(network.address).port), folder), ...more},
+  });
+  const problems = [];
+  const open = async address => {
+    const page = await browser.newPage();
+    await page.setViewport({width: 1280, height: 800});
+    page.setDefaultTimeout(60_000);
+    const note = problem => LOST.test(problem) || problems.push(problem);
+    page.on('pageerror', error => note(String(error)));
+    page.on('console', message => message.type() === 'error' && note(message.text()));
+    await page.goto(address);
+    return page;
+  };
+  const close = async () => {
+    await browser.close();
+    network.close();
+    rmSync(folder, {recursive: true, force: true});
+  };
+  return {open, problems, network, folder, close};
+}
+
+/** Runs `found` in the page until it returns something true, also while the page is loaded again. → that */
+export async function until(page, found, ...args) {
+  for (const end = Date.now() + 60_000; ;) {
+    const value = await page.evaluate(found, ...args).catch(() => undefined);
+    if (value) return value;
+    if (Date.now() > end) {
+      const text = await page.evaluate(() => document.body.innerText).catch(String);
+      throw new Error(`Expected ${found} of ${JSON.stringify(args)} within a minute. The page has: ${text}`);
+    }
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
+}
