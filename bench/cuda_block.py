@@ -97,7 +97,7 @@ times = {name: [] for name in WAYS}
 compiling = {}
 for name, run in WAYS.items():
     start = time.perf_counter()
-    np.testing.assert_allclose(run(x).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(run(x).numpy(), expected, atol=1e-3)
     compiling[name] = time.perf_counter() - start
 for _ in range(args.rounds):
     for name, run in WAYS.items():

@@ -8,6 +8,7 @@ import {registerPacking} from '../../weights/packing';
 import {mergeKernels} from '../kernel_map';
 import {type Packer} from '../simd/packing/packer';
 import {packings} from '../simd/packing/packing';
+import {copySpeed} from './copy_speed';
 import {BFLOAT16, Device, FLOAT, INT32, INT8, type Rest} from './device';
 import {readIntegers} from './integers';
 import {attentionKernels} from './kernels/attention';
@@ -77,6 +78,8 @@ export function prepareBackend(
   }
   const device = new Device(backend, rest, packer ?? known?.packer);
   devices.set(backend, device);
+  // For `gemma3 bench`.
+  Object.assign(backend, {counts: device.binding.counts, copySpeed: async () => copySpeed(device)});
   registerKernels(device);
   registerPacking(NAME, nativePacking(device));
   registerPacking(
