@@ -229,7 +229,7 @@ async function main() {
   }
   if (options.keras) {
     const weights = join(options.preset, 'model.weights.h5');
-    const other = {command: PYTHON, script: 'keras_hub_jax.py', weights, options: {}};
+    const other = {command: PYTHON, script: 'keras_side.py', weights, options: {}};
     const comparisons = ['float32', 'bfloat16'].map(dtype => ({dtype, label: dtype, other, name: 'KerasHub'}));
     // KerasHub has no int4 kernel for CPUs, so int4 is compared with its fastest dtype.
     const fastest = {...other, options: {dtype: 'bfloat16'}};

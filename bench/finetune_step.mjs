@@ -1,12 +1,12 @@
 /**
- * One step of fine-tuning (LoRA of rank 4 on queries and values, Adam): this package against KerasHub on JAX, on the
- * same weights. The sides take turns, each round in new processes. Measures the time per step and the peak memory.
+ * One step of fine-tuning (LoRA of rank 4 on queries and values, Adam): this package against KerasHub, on the same
+ * weights. The sides take turns, each round in new processes. Measures the time per step and the peak memory.
  *
  * The data are fixed random tokens that all have weight 1 ("random"), or customers' orders to rewrite as JSON ("task"):
  * prompts, responses and padding from each side's own preprocessor. The losses of both sides must agree.
  *
  *     PYTHON=… node bench/finetune_step.mjs [--preset DIR] [--rounds 2] [--steps 3] [--shapes 4x128,1x256]
- *         [--no-keras] [--data random,task]
+ *         [--no-keras] [--data random,task] [--backends simd,cuda] [--dtypes float32,bfloat16] [--keras-backends jax,tensorflow]
  */
 import {spawnSync} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
@@ -53,10 +53,10 @@ async function batches(tf, lm, {batch, length, steps, texts}) {
   );
 }
 
-async function ours({preset, dtype, ...options}) {
+async function ours({preset, dtype, backend, ...options}) {
   const tf = await import('@tensorflow/tfjs');
   const {Gemma3CausalLM, Gemma3CausalLMPreprocessor, optimizers, useBackend} = await import('../dist/node/index.js');
-  await useBackend('simd');
+  await useBackend(backend);
   const preprocessor =
     options.texts === null
       ? null
@@ -103,6 +103,9 @@ function main() {
       shapes: {type: 'string', default: '4x128,1x256'},
       data: {type: 'string', default: 'random,task'},
       keras: {type: 'boolean', default: true},
+      backends: {type: 'string', default: 'simd'},
+      dtypes: {type: 'string', default: 'float32,bfloat16'},
+      'keras-backends': {type: 'string', default: 'jax'},
     },
     allowNegative: true,
   });
@@ -110,9 +113,18 @@ function main() {
   const steps = Number(values.steps);
   const python = process.env.PYTHON ?? 'python3';
   const sides = [
-    ...(values.keras ? [['KerasHub on JAX, float32', python, './finetune_step.py', 'float32']] : []),
-    ['this package, float32', process.execPath, './finetune_step.mjs', 'float32'],
-    ['this package, stored as bfloat16', process.execPath, './finetune_step.mjs', 'bfloat16'],
+    ...(values.keras
+      ? values['keras-backends'].split(',').map(backend => ({
+          name: `KerasHub on ${{jax: 'JAX', tensorflow: 'TensorFlow'}[backend]}, float32`,
+          ...{command: python, script: './finetune_step.py', dtype: 'float32', backend},
+        }))
+      : []),
+    ...values.backends.split(',').flatMap(backend =>
+      values.dtypes.split(',').map(dtype => ({
+        name: `this package, ${backend}, stored as ${dtype}`,
+        ...{command: process.execPath, script: './finetune_step.mjs', dtype, backend},
+      })),
+    ),
   ];
   const folder = mkdtempSync(join(tmpdir(), 'finetune-'));
   const file = join(folder, 'orders.json');
@@ -129,11 +141,11 @@ function main() {
       const options = {preset, batch, length, steps, texts: data === 'task' ? file : null};
       const results = sides.map(() => []);
       for (let round = 0; round < Number(values.rounds); round++) {
-        for (const [i, [, command, script, dtype]] of sides.entries()) {
-          results[i].push(run(command, script, {...options, dtype}));
+        for (const [i, {command, script, dtype, backend}] of sides.entries()) {
+          results[i].push(run(command, script, {...options, dtype, backend}));
         }
       }
-      for (const [i, [name]] of sides.entries()) {
+      for (const [i, {name}] of sides.entries()) {
         const times = results[i].flatMap(result => result.times);
         const peak = Math.max(...results[i].map(result => result.peak));
         const {losses, weighted, seen} = results[i][0];

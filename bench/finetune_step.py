@@ -1,4 +1,4 @@
-"""KerasHub's side of finetune_step.mjs, on JAX. Reads its options as JSON from FINETUNE_STEP."""
+"""KerasHub's side of finetune_step.mjs. Reads its options as JSON from FINETUNE_STEP."""
 
 import json
 import os
@@ -6,7 +6,8 @@ import resource
 import sys
 import time
 
-os.environ["KERAS_BACKEND"] = "jax"
+options = json.loads(os.environ["FINETUNE_STEP"])
+os.environ["KERAS_BACKEND"] = options["backend"]
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -14,7 +15,6 @@ import keras  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
 
-options = json.loads(os.environ["FINETUNE_STEP"])
 batch, length, steps = options["batch"], options["length"], options["steps"]
 
 

@@ -16,7 +16,8 @@ let weightBytes;
 
 const side = {
   async load() {
-    await useBackend('simd', {threads: options.threads});
+    const {backend = 'simd', threads} = options;
+    await useBackend(backend, backend === 'simd' ? {threads} : {});
     try {
       lm = await Gemma3CausalLM.fromPreset(options.preset, {dtype: options.dtype});
     } catch (error) {
@@ -44,7 +45,10 @@ const side = {
     }
   },
 
-  facts: async () => ({weightBytes, readGigabytesPerSecond: await plainRead(weightBytes)}),
+  facts: async () => ({
+    weightBytes,
+    ...(tf.getBackend() === 'simd' && {readGigabytesPerSecond: await plainRead(weightBytes)}),
+  }),
 };
 
 /** GB/s of a loop that only reads, over the memory of the weights, with the same number of threads. */

@@ -1,15 +1,16 @@
-/** What decoding costs on the backend `webgpu`: how much of the memory's speed it reaches, and what a token takes. */
+/** What decoding costs on the backends `webgpu` and `cuda`: how much of the memory's speed it reaches, and what a token takes. */
 import type {Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from './format';
 
 /** The parts of the backend that are used here. */
 interface Gpu {
-  readonly counts: {readonly dispatches: number; readonly submissions: number; readonly bytesRead: number};
+  /** Of WebGPU `dispatches` and `submissions`, of TensorFlow `operations`. */
+  readonly counts: Readonly<Record<string, number>> & {readonly bytesRead: number};
   copySpeed(): Promise<number>;
 }
 
 export interface GpuResult {
-  /** Name, features and limits of the adapter. */
+  /** What `gemma3 doctor` says of the device. */
   adapter: string;
   /** Bytes of weights that a token reads. */
   weightBytes: number;
@@ -17,8 +18,9 @@ export interface GpuResult {
   bytesPerSecond: number;
   copyBytesPerSecond: number;
   shareOfCopy: number;
-  dispatchesPerToken: number;
-  submissionsPerToken: number;
+  dispatchesPerToken?: number;
+  submissionsPerToken?: number;
+  operationsPerToken?: number;
   bytesReadPerToken: number;
 }
 
@@ -31,7 +33,7 @@ export interface GpuMeter {
 
 /** Undefined on other backends. */
 export async function startGpuMeter(backend: string, {backbone}: Gemma3CausalLM): Promise<GpuMeter | undefined> {
-  if (backend !== 'webgpu') return undefined;
+  if (backend !== 'webgpu' && backend !== 'cuda') return undefined;
   const {describeBackends, weights} = await import('tfjs-gemma3');
   const tf = await import('@tensorflow/tfjs');
   const gpu = tf.backend() as unknown as Gpu;
@@ -51,16 +53,15 @@ export async function startGpuMeter(backend: string, {backbone}: Gemma3CausalLM)
     result: async (tokens, secondsPerToken) => {
       const bytesPerSecond = weightBytes / secondsPerToken;
       const copyBytesPerSecond = await gpu.copySpeed();
-      const each = (name: keyof Gpu['counts']) => (end[name] - start[name]) / tokens;
+      const names = Object.keys(end);
+      const each = names.map(name => [`${name}PerToken`, (end[name]! - start[name]!) / tokens]);
       return {
         adapter,
         weightBytes,
         bytesPerSecond,
         copyBytesPerSecond,
         shareOfCopy: bytesPerSecond / copyBytesPerSecond,
-        dispatchesPerToken: each('dispatches'),
-        submissionsPerToken: each('submissions'),
-        bytesReadPerToken: each('bytesRead'),
+        ...(Object.fromEntries(each) as Pick<GpuResult, 'bytesReadPerToken'>),
       };
     },
   };
@@ -68,17 +69,22 @@ export async function startGpuMeter(backend: string, {backbone}: Gemma3CausalLM)
 
 const size = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
 
-export const gpuReport = (gpu: GpuResult): string =>
-  `${gpu.adapter}\n` +
-  table([
-    ['WEIGHTS/TOKEN', 'BANDWIDTH', 'PLAIN COPY', 'SHARE', 'DISPATCHES/TOKEN', 'SUBMISSIONS/TOKEN', 'BYTES READ/TOKEN'],
+export function gpuReport(gpu: GpuResult): string {
+  const counts: [title: string, count: number | undefined, digits: number][] = [
+    ['DISPATCHES/TOKEN', gpu.dispatchesPerToken, 1],
+    ['SUBMISSIONS/TOKEN', gpu.submissionsPerToken, 2],
+    ['OPERATIONS/TOKEN', gpu.operationsPerToken, 1],
+    ['BYTES READ/TOKEN', gpu.bytesReadPerToken, 1],
+  ];
+  const known = counts.filter(([, count]) => count !== undefined);
+  return `${gpu.adapter}\n${table([
+    ['WEIGHTS/TOKEN', 'BANDWIDTH', 'PLAIN COPY', 'SHARE', ...known.map(([title]) => title)],
     [
       size(gpu.weightBytes),
       `${size(gpu.bytesPerSecond)}/s`,
       `${size(gpu.copyBytesPerSecond)}/s`,
       `${(100 * gpu.shareOfCopy).toFixed(1)} %`,
-      gpu.dispatchesPerToken.toFixed(1),
-      gpu.submissionsPerToken.toFixed(2),
-      gpu.bytesReadPerToken.toFixed(1),
+      ...known.map(([, count, digits]) => count!.toFixed(digits)),
     ],
-  ]);
+  ])}`;
+}

@@ -14,7 +14,7 @@ export const softmaxSumsOp: Op<{x: tf.Tensor}, SoftmaxSumsAttrs> = {
   reference: ({x}, {temperature}) =>
     tf.tidy(() => {
       const largest = largestOrNaN(x);
-      return tf.concat([largest, tf.sum(weights(x, temperature), -1, true)], -1);
+      return tf.concat([largest, tf.sum(softmaxWeights(x, temperature), -1, true)], -1);
     }),
 };
 
@@ -41,7 +41,7 @@ const largestOrNaN = (x: tf.Tensor) =>
   );
 
 /** exp((x − largest) / temperature): 1 for the largest values even if they are infinite, 0 for NaN. */
-function weights(x: tf.Tensor, temperature: number): tf.Tensor {
+export function softmaxWeights(x: tf.Tensor, temperature: number): tf.Tensor {
   const largest = tf.max(x, -1, true);
   const scale = softmaxScale(temperature);
   const power = tf.div(tf.sub(tf.mul(x, scale), tf.mul(largest, scale)), temperature * scale);
@@ -89,7 +89,7 @@ export const drawOp: Op<{x: tf.Tensor}, DrawAttrs> = {
         [0, 0],
         [0, width - columns],
       ];
-      const padded = tf.pad(weights(x, temperature), padding);
+      const padded = tf.pad(softmaxWeights(x, temperature), padding);
       const inBlocks = tf.reshape(padded, [rows, -1, BLOCK]);
       const sums = tf.sum(inBlocks, -1); // (rows, blocks)
       const before = tf.expandDims(tf.cumsum(sums, 1, true), -1);

@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import {BFLOAT16, FLOAT} from '../../src/backends/cuda/device';
 import {prepareBackend} from '../../src/backends/cuda/create_backend';
 import {type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
+import {useBackend} from '../../src';
 import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {cacheUpdateOp} from '../../src/ops/cache_update';
 import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
@@ -86,7 +87,7 @@ describeCuda('kernels on cuda', () => {
     ['bfloat16', BFLOAT16],
     ['float32', FLOAT],
   ] as const)('weights that rest as %s', (_, rest) => {
-    beforeAll(() => void prepareBackend(tf.backend() as StockBackend, rest));
+    beforeAll(() => void prepareBackend(tf.backend() as StockBackend, undefined, rest));
     afterAll(() => void prepareBackend(tf.backend() as StockBackend));
 
     test.each(LAYOUTS)('shape %j, outputs and inputs %j', async (shape, layout) => {
@@ -132,6 +133,82 @@ describeCuda('kernels on cuda', () => {
       });
       // Constants stay: shapes and numbers.
       expect(handles() - count).toBeLessThan(20);
+      weight.dispose();
+    });
+  });
+
+  describe('int8 weights', () => {
+    test.each(LAYOUTS)('shape %j, outputs and inputs %j: those of simd', async (shape, layout) => {
+      const given = await onCpu(() => hostOf(tf.mul(normal(shape, 3), 7)));
+      const make = () => new PackedWeight(shape, layout, 'w', tf.initializers.zeros(), true, 'int8');
+      await useBackend('simd');
+      const reference = make();
+      tf.tidy(() => void reference.write(tensorOf(given)));
+      const {rows, columns} = reference;
+      const expected = tf.tidy(() => ({
+        bits: hostOf(reference.bits),
+        values: hostOf(reference.read()),
+        matrix: hostOf(reference.packing.unpack(reference.bits, rows, columns)),
+      }));
+      reference.dispose();
+      await useCuda();
+      const weight = make();
+      tf.tidy(() => void weight.write(tensorOf(given)));
+      const count = tf.memory().numTensors;
+      expect(tf.tidy(() => hostOf(weight.read()))).toEqual(expected.values);
+      // The same bits as in files, also of a few rows, and from a file.
+      expect(await weight.bits.data()).toEqual(expected.bits.values);
+      const part = new Float32Array(3 * columns);
+      await rowStream(weight).readFloat32(columns, part);
+      expect(part).toEqual(expected.matrix.values.slice(columns, 4 * columns));
+      const bytes = new Uint8Array(expected.bits.values.buffer, 0, expected.bits.values.byteLength);
+      const other = make();
+      await other.fillBits(async (start, target) => target.set(bytes.subarray(start, start + target.length)));
+      expect(tf.tidy(() => hostOf(other.read()))).toEqual(expected.values);
+      other.dispose();
+      for (const m of [1, 3, 45]) {
+        const x = tf.tidy(() => hostOf(normal([m, columns], m)));
+        const found = tf.tidy(() => hostOf(weight.matMul(tensorOf(x) as tf.Tensor2D)));
+        const product = await onCpu(() => hostOf(tf.matMul(tensorOf(x), tensorOf(expected.matrix), false, true)));
+        expect(found.shape).toEqual([m, rows]);
+        expect(found.values).toBeAllClose(product.values, {rtol: 1e-5});
+      }
+      const gradient = tf.tidy(() =>
+        hostOf(tf.grad(x => tf.sum(tf.square(weight.matMul(x as tf.Tensor2D))))(normal([2, columns], 4))),
+      );
+      const right = await onCpu(() => {
+        const w = tensorOf(expected.matrix);
+        return hostOf(tf.mul(tf.matMul(tf.matMul(normal([2, columns], 4), w, false, true), w), 2));
+      });
+      expect(gradient.values).toBeAllClose(right.values, {rtol: 1e-5});
+      const ids = [0, rows - 1, 1, 1];
+      const found = tf.tidy(() => hostOf(weight.gatherRows(tf.tensor1d(ids, 'int32'))));
+      expect(Array.from(found.values)).toEqual(
+        ids.flatMap(id => [...expected.matrix.values.slice(id * columns, (id + 1) * columns)]),
+      );
+      expect(tf.memory().numTensors).toBe(count);
+      const {binding} = tf.backend() as StockBackend;
+      const handles = binding.getNumOfTensors();
+      weight.dispose();
+      // Integers and scales.
+      expect(handles - binding.getNumOfTensors()).toBe(2);
+    });
+
+    test('large matrices are widened a piece at a time', async () => {
+      const [rows, columns] = [5000, 640];
+      const weight = new PackedWeight([rows, columns], {out: [0], in: [1]}, 'w', tf.initializers.zeros(), true, 'int8');
+      tf.tidy(() => void weight.write(normal([rows, columns], 3)));
+      const difference = tf.tidy(() => {
+        const matrix = weight.packing.unpack(weight.bits, rows, columns);
+        const x = normal([3, columns], 1) as tf.Tensor2D;
+        const dy = normal([3, rows], 2) as tf.Tensor2D;
+        const most = (a: tf.Tensor, b: tf.Tensor) => tf.max(tf.abs(tf.sub(a, b))).arraySync() as number;
+        return [
+          most(weight.matMul(x), tf.matMul(x, matrix, false, true)),
+          most(weight.packing.matMulTransposed(dy, weight.bits, rows, columns), tf.matMul(dy, matrix)),
+        ];
+      });
+      expect(Math.max(...difference)).toBeLessThan(1e-3);
       weight.dispose();
     });
   });

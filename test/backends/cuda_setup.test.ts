@@ -4,6 +4,7 @@ import {tmpdir} from 'node:os';
 import {dirname, join} from 'node:path';
 import {guarded} from '../../src/backends/cuda/native/binding';
 import {toOutOfMemory} from '../../src/backends/cuda/native/memory';
+import {probe} from '../../src/backends/cuda/native/probe';
 import {cudaFolder, findInstalled, folderOf, VERSIONS} from '../../src/backends/cuda/native/place';
 import {removeCuda, setUpCuda} from '../../src/backends/cuda/setup';
 import {type Run, run as runProgram} from '../../src/backends/cuda/setup/programs';
@@ -185,6 +186,17 @@ test('programs that do not exist end with 127, and others with their code and th
   expect(await runProgram(process.execPath, ['-e', text])).toEqual({code: 3, stdout: '1\n', stderr: '2\n'});
 });
 
+describe('a library that another process loads', () => {
+  test('and that does not exist, or is none', async () => {
+    expect(await probe(join(root, 'none.node'))).toEqual({
+      error: expect.stringMatching(/none\.node: cannot open shared object file/) as string,
+    });
+    const file = join(root, 'text.node');
+    writeFileSync(file, 'text');
+    expect(await probe(file)).toEqual({error: expect.stringMatching(/text\.node: (file too short|invalid)/) as string});
+  });
+});
+
 describe('errors of TensorFlow', () => {
   const oom = 'OOM when allocating tensor with shape[1000,500] and type float on device:GPU:0 by allocator GPU_0_bfc';
 
@@ -193,6 +205,9 @@ describe('errors of TensorFlow', () => {
     expect(error).toBeInstanceOf(OutOfMemoryError);
     expect(error.figures).toEqual({bytes: 2e6, used: 8e9 - 1.5e6, limit: 8e9, largest: 2e6});
     expect(error.message).toMatch(/2\.0 MB.*shape \[1000,500\].*"bfloat16"/);
+    expect(toOutOfMemory(oom, () => ({free: 6e5, total: 8e9}))!.message).toMatch(/"int8" a weight .* takes 563 kB/);
+    const bfloat16 = oom.replace('float', 'bfloat16');
+    expect(toOutOfMemory(bfloat16, () => ({free: 6e5, total: 8e9}))!.message).toMatch(/1\.0 MB.*"int8"/);
     expect(toOutOfMemory(oom, () => ({free: 1e5, total: 8e9}))!.message).toMatch(/smaller model or shorter inputs/);
     expect(toOutOfMemory('another error')).toBeUndefined();
   });

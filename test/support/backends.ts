@@ -28,7 +28,7 @@ export const DEVICES: readonly TestedBackend[] = [{name: 'webgpu', formats: ['bf
 
 /** Of these, the one that needs a TensorFlow: suites in {@link onEachBackend} run on it where there is one. */
 export const NATIVE: readonly TestedBackend[] = [
-  {name: 'cuda', formats: ['bfloat16'], flushesToZero: true, fast: true},
+  {name: 'cuda', formats: ['bfloat16', 'int8'], flushesToZero: true, fast: true},
 ];
 
 /**

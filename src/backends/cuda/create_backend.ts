@@ -1,12 +1,16 @@
 /** Makes tfjs' backend `tensorflow` this package's backend `cuda`: its kernels, packings and ways to read values. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../base/shapes';
+import {registerTokenPrograms} from '../../ops/token_program';
 import {registerFloat32Target} from '../../weights/float32_target';
 import {registerHostValues} from '../../weights/host_values';
 import {registerPacking} from '../../weights/packing';
 import {mergeKernels} from '../kernel_map';
+import {type Packer} from '../simd/packing/packer';
 import {packings} from '../simd/packing/packing';
-import {BFLOAT16, Device, FLOAT, INT32, type Rest} from './device';
+import {copySpeed} from './copy_speed';
+import {BFLOAT16, Device, FLOAT, INT32, INT8, type Rest} from './device';
+import {readIntegers} from './integers';
 import {attentionKernels} from './kernels/attention';
 import {cacheKernels} from './kernels/cache_update';
 import {decoderBlockKernels} from './kernels/decoder_block';
@@ -14,7 +18,8 @@ import {layerKernels} from './kernels/layers';
 import {productKernels} from './kernels/products';
 import {guarded} from './native/binding';
 import {type StockBackend} from './native/tfjs_node';
-import {nativePacking, packingKernels, refusingPacking} from './packing';
+import {integersPacking, nativePacking, packingKernels, refusingPacking} from './packing';
+import {createTokenProgram, MOST_STEPS} from './token_program';
 
 /** The name of the backend in tfjs. */
 export const NAME = 'tensorflow';
@@ -38,6 +43,17 @@ function registerKernels(device: Device): void {
   }
 }
 
+/** Reading an int8 matrix gives its bits in the order of files. */
+function readsIntegers(backend: StockBackend): void {
+  const {readSync} = backend;
+  backend.readSync = dataId => {
+    const device = devices.get(backend)!;
+    return device.matrices.get(dataId)?.type === INT8
+      ? readIntegers(device, {dataId, shape: [], dtype: 'int32'})
+      : readSync.call(backend, dataId);
+  };
+}
+
 /** Backends that are this package's already. */
 const devices = new WeakMap<object, Device>();
 
@@ -46,20 +62,35 @@ export const deviceOf = (backend: object): Device | undefined => devices.get(bac
 /**
  * Prepares a backend of tfjs-node, which is registered under {@link NAME}.
  *
+ * @param packer of int8 weights. Defaults to the one it has.
  * @param rest how bfloat16 weights rest. Defaults to what is fast on the device.
  */
 export function prepareBackend(
   backend: StockBackend,
+  packer?: Packer,
   rest: Rest = backend.isUsingGpuDevice ? BFLOAT16 : FLOAT,
 ): Device {
   const known = devices.get(backend);
-  if (known && known.rest === rest) return known;
-  if (!known) backend.binding = guarded(backend.binding);
-  const device = new Device(backend, rest);
+  if (known?.rest === rest) return known;
+  if (!known) {
+    backend.binding = guarded(backend.binding);
+    readsIntegers(backend);
+  }
+  const device = new Device(backend, rest, packer ?? known?.packer);
   devices.set(backend, device);
+  // For `gemma3 bench`.
+  Object.assign(backend, {counts: device.binding.counts, copySpeed: async () => copySpeed(device)});
   registerKernels(device);
   registerPacking(NAME, nativePacking(device));
-  for (const format of ['int8', 'int4'] as const) registerPacking(NAME, refusingPacking(format, packings[format]));
+  registerPacking(
+    NAME,
+    device.packer ? integersPacking(device, device.packer) : refusingPacking('int8', packings.int8),
+  );
+  registerPacking(NAME, refusingPacking('int4', packings.int4));
+  registerTokenPrograms(NAME, {
+    mostSteps: MOST_STEPS,
+    create: (choice, rows) => createTokenProgram(device, choice, rows),
+  });
   registerHostValues(NAME, ({dataId}) => {
     const {values, dtype} = backend.tensorMap.get(dataId);
     if (values) return values as tf.TypedArray;

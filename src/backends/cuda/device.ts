@@ -1,5 +1,7 @@
 /** Runs operations of TensorFlow on handles, without a tensor of tfjs for each result. */
 import type * as tf from '@tensorflow/tfjs';
+import {sizeOf} from '../../base/shapes';
+import {type Packer} from '../simd/packing/packer';
 import {type Attribute, type GuardedBinding} from './native/binding';
 import {type StockBackend} from './native/tfjs_node';
 
@@ -7,6 +9,7 @@ import {type StockBackend} from './native/tfjs_node';
 export const FLOAT = 1;
 export const INT32 = 3;
 export const UINT8 = 4;
+export const INT8 = 6;
 export const BFLOAT16 = 14;
 
 /** How bfloat16 weights rest on the device. */
@@ -16,28 +19,42 @@ export type Rest = typeof FLOAT | typeof BFLOAT16;
 export interface Matrix {
   readonly rows: number;
   readonly columns: number;
+  /** (rows, columns) of one of the first two types, or int8 (rows, blocks, 32). */
+  readonly type: Rest | typeof INT8;
+  /** The scales of int8 blocks, float32 (rows, blocks, 1). */
+  readonly scales?: number;
 }
 
-/** Attributes of an operation: `{T: FLOAT, transpose_a: false}`. Numbers are types. */
-export type ShortAttributes = Readonly<Record<string, number | boolean>>;
+/** Attributes of an operation: `{T: FLOAT, transpose_a: false}`. Plain numbers are types. */
+export type ShortAttributes = Readonly<Record<string, number | boolean | string | {int: number} | {float: number}>>;
 
 /** Attributes that depend on two flags, or on a type. */
 const byFlags = (make: (a: boolean, b: boolean) => ShortAttributes) =>
   [false, true].map(a => [false, true].map(b => make(a, b)));
-const byType = (make: (type: number) => ShortAttributes) => new Map([FLOAT, BFLOAT16].map(type => [type, make(type)]));
+const byType = (make: (type: number) => ShortAttributes) =>
+  new Map([FLOAT, BFLOAT16, UINT8, INT8].map(type => [type, make(type)]));
 
 const T: ShortAttributes = {T: FLOAT};
 const MAT_MUL = byFlags((a, b) => ({T: FLOAT, transpose_a: a, transpose_b: b}));
 const BATCH_MAT_MUL = byFlags((a, b) => ({T: FLOAT, adj_x: a, adj_y: b}));
-const RESHAPE: ShortAttributes = {T: FLOAT, Tshape: INT32};
-const TRANSPOSE: ShortAttributes = {T: FLOAT, Tperm: INT32};
+const RESHAPE = byType(T => ({T, Tshape: INT32}));
+const TRANSPOSE = byType(T => ({T, Tperm: INT32}));
 const REDUCE: ShortAttributes = {T: FLOAT, Tidx: INT32, keep_dims: false};
 const KEEP: ShortAttributes = {...REDUCE, keep_dims: true};
 const SLICE = byType(T => ({T, Index: INT32}));
 const GATHER = byType(Tparams => ({Tparams, Tindices: INT32, Taxis: INT32}));
-const WIDEN: ShortAttributes = {SrcT: BFLOAT16, DstT: FLOAT, Truncate: false};
+const WIDEN = byType(SrcT => ({SrcT, DstT: FLOAT, Truncate: false}));
 const ROLL: ShortAttributes = {T: FLOAT, Tshift: INT32, Taxis: INT32};
 const SPLIT: ShortAttributes = {T: FLOAT, Tlen: INT32};
+const ARG_MAX: ShortAttributes = {T: FLOAT, Tidx: INT32, output_type: INT32};
+const CONCAT = byType(T => ({N: {int: 2}, T, Tidx: INT32}));
+
+const concats = new Map<number, ShortAttributes>();
+function concatAttributes(count: number): ShortAttributes {
+  let known = concats.get(count);
+  if (!known) concats.set(count, (known = {N: {int: count}, T: FLOAT, Tidx: INT32}));
+  return known;
+}
 
 /** Constants that are kept as handles; all are made anew when there are more. */
 const MOST_CONSTANTS = 1024;
@@ -52,16 +69,13 @@ export class Device {
   private readonly numbers = new WeakMap<object, number>();
   private nextNumber = 0;
 
-  /** Of two tensors. */
-  readonly concatAttributes: readonly Attribute[];
-
   constructor(
     readonly backend: StockBackend,
     readonly rest: Rest,
+    /** Packs int8 weights; undefined without SIMD in WebAssembly. */
+    readonly packer?: Packer,
   ) {
     this.binding = backend.binding;
-    const {TF_ATTR_INT} = this.binding;
-    this.concatAttributes = [{name: 'N', type: TF_ATTR_INT, value: 2}, ...this.attributesOf({T: FLOAT, Tidx: INT32})];
     const {disposeData} = backend;
     backend.disposeData = (dataId, force) => {
       const gone = disposeData.call(backend, dataId, force);
@@ -74,12 +88,14 @@ export class Device {
   attributesOf(short: ShortAttributes): readonly Attribute[] {
     let known = this.attributes.get(short);
     if (!known) {
-      const {TF_ATTR_TYPE, TF_ATTR_BOOL} = this.binding;
-      known = Object.entries(short).map(([name, value]) => ({
-        name,
-        type: typeof value === 'boolean' ? TF_ATTR_BOOL : TF_ATTR_TYPE,
-        value,
-      }));
+      const {TF_ATTR_TYPE, TF_ATTR_BOOL, TF_ATTR_STRING, TF_ATTR_INT, TF_ATTR_FLOAT} = this.binding;
+      known = Object.entries(short).map(([name, value]) => {
+        if (typeof value === 'boolean') return {name, type: TF_ATTR_BOOL, value};
+        if (typeof value === 'string') return {name, type: TF_ATTR_STRING, value};
+        if (typeof value === 'number') return {name, type: TF_ATTR_TYPE, value};
+        if ('int' in value) return {name, type: TF_ATTR_INT, value: value.int};
+        return {name, type: TF_ATTR_FLOAT, value: value.float};
+      });
       this.attributes.set(short, known);
     }
     return known;
@@ -100,6 +116,13 @@ export class Device {
   /** The handle of a constant, float32 (). */
   float(value: number): number {
     return this.constant(`f${value}`, () => this.binding.createTensor([], FLOAT, Float32Array.of(value)));
+  }
+
+  /** The handle of a constant of this shape with one value everywhere. */
+  filled(shape: readonly number[], value: number): number {
+    return this.constant(`f${value} of ${shape.join()}`, () =>
+      this.binding.createTensor(shape, FLOAT, new Float32Array(sizeOf(shape)).fill(value)),
+    );
   }
 
   private constant(key: string, create: () => number): number {
@@ -158,11 +181,38 @@ export class Device {
     return {dataId, shape, dtype};
   }
 
-  /** The same for a packed matrix: in tfjs it is an int32 tensor, which only kernels of this backend read. */
-  adoptMatrix(id: number, matrix: Matrix): tf.TensorInfo {
-    const info = this.adopt(id, wordsOf(this.rest, matrix.rows, matrix.columns), 'int32');
+  /**
+   * The same for a packed matrix: in tfjs it is an int32 tensor, which only kernels of this backend read.
+   *
+   * @param shape of the tensor in tfjs.
+   */
+  adoptMatrix(id: number, matrix: Matrix, shape: [number, number]): tf.TensorInfo {
+    const info = this.adopt(id, shape, 'int32');
     this.matrices.set(info.dataId, matrix);
+    if (matrix.scales !== undefined) this.handles.set(info.dataId, new Map([['scales', matrix.scales]]));
     return info;
+  }
+
+  /**
+   * Two tensors as one, the second after the first along the first axis. Afterwards they share its memory, if their rows
+   * are multiples of 64 bytes, as TensorFlow asks; else they keep theirs.
+   *
+   * @param type of both.
+   */
+  joined(a: tf.TensorInfo, b: tf.TensorInfo, type: number): number {
+    return this.attached(a, `with ${this.numberOf(b)}`, p => {
+      const whole = p.concat(this.idOf(a), this.idOf(b), 0, type);
+      let first = 0;
+      for (const tensor of [a, b]) {
+        const entry = this.backend.tensorMap.get(tensor.dataId);
+        const size = this.matrices.has(tensor.dataId) ? matrixShape(this.matrices.get(tensor.dataId)!) : tensor.shape;
+        const part = p.slice(whole, [first, ...size.slice(1).map(() => 0)], size, type);
+        first += size[0]!;
+        this.binding.deleteTensor(entry.id);
+        entry.id = p.release(part);
+      }
+      return whole;
+    });
   }
 
   /** Runs a kernel: what its program leaves is deleted, also after an error. */
@@ -176,6 +226,8 @@ export class Device {
     }
   }
 }
+
+const matrixShape = ({rows, columns}: Matrix): number[] => [rows, columns];
 
 /** The shape of the int32 tensor that stands for a packed matrix: its size is that of the matrix in bytes, rounded up. */
 export const wordsOf = (rest: Rest, rows: number, columns: number): [number, number] => [
@@ -198,6 +250,12 @@ export class Program {
     return id;
   }
 
+  /** An operation with several results. */
+  several(name: string, attributes: ShortAttributes, results: number, ...inputs: number[]): number[] {
+    const outputs = this.binding.executeOp(name, this.device.attributesOf(attributes), inputs, results);
+    return outputs.map(({id}) => this.own(id));
+  }
+
   /** Gives a result to a tensor. */
   take(id: number, shape: number[], dtype?: 'float32' | 'int32'): tf.TensorInfo {
     return this.device.adopt(this.release(id), shape, dtype);
@@ -207,6 +265,17 @@ export class Program {
   release(id: number): number {
     this.ids.splice(this.ids.lastIndexOf(id), 1);
     return id;
+  }
+
+  /** Takes over a result of another program. */
+  own(id: number): number {
+    this.ids.push(id);
+    return id;
+  }
+
+  /** Deletes a result before the program ends. */
+  delete(id: number): void {
+    this.binding.deleteTensor(this.release(id));
   }
 
   dispose(): void {
@@ -239,9 +308,11 @@ export class Program {
   batchMatMul = (a: number, b: number, transposeA = false, transposeB = false) =>
     this.run('BatchMatMulV2', BATCH_MAT_MUL[+transposeA]![+transposeB]!, a, b);
 
-  reshape = (x: number, shape: readonly number[]) => this.run('Reshape', RESHAPE, x, this.device.ints(shape));
+  reshape = (x: number, shape: readonly number[], type: number = FLOAT) =>
+    this.run('Reshape', RESHAPE.get(type)!, x, this.device.ints(shape));
 
-  transpose = (x: number, order: readonly number[]) => this.run('Transpose', TRANSPOSE, x, this.device.ints(order));
+  transpose = (x: number, order: readonly number[], type: number = FLOAT) =>
+    this.run('Transpose', TRANSPOSE.get(type)!, x, this.device.ints(order));
 
   mean = (x: number, axis: number) => this.run('Mean', KEEP, x, this.device.ints([axis]));
 
@@ -251,8 +322,8 @@ export class Program {
   slice = (x: number, begin: readonly number[], size: readonly number[], type: number = FLOAT) =>
     this.run('Slice', SLICE.get(type)!, x, this.device.ints(begin), this.device.ints(size));
 
-  /** bfloat16 as float32. */
-  widen = (x: number) => this.run('Cast', WIDEN, x);
+  /** Numbers of another type as float32. */
+  widen = (x: number, type: number = BFLOAT16) => this.run('Cast', WIDEN.get(type)!, x);
 
   /** Rows by int32 indices, (n). */
   gather = (rows: number, indices: number, type: number = FLOAT) =>
@@ -263,13 +334,15 @@ export class Program {
     this.run('Roll', ROLL, x, this.device.int(half), this.device.int(axis));
 
   /** Two tensors, one after the other along an axis. */
-  concat(a: number, b: number, axis: number): number {
-    const {binding, device} = this;
-    const inputs = [a, b, device.int(axis)];
-    const {id} = binding.executeOp('ConcatV2', device.concatAttributes, inputs, 1)[0]!;
-    this.ids.push(id);
-    return id;
-  }
+  concat = (a: number, b: number, axis: number, type: number = FLOAT) =>
+    this.run('ConcatV2', CONCAT.get(type)!, a, b, this.device.int(axis));
+
+  /** Any number of tensors. */
+  concatAll = (parts: readonly number[], axis: number) =>
+    this.run('ConcatV2', concatAttributes(parts.length), ...parts, this.device.int(axis));
+
+  /** int32: where the largest value is, over the last of two axes. */
+  argMax = (x: number) => this.run('ArgMax', ARG_MAX, x, this.device.int(1));
 
   /** A tensor in parts along an axis. */
   split(x: number, sizes: readonly number[], axis: number): number[] {
@@ -296,11 +369,5 @@ export class Program {
     const id = this.binding.createTensor([values.length], INT32, Int32Array.from(values));
     this.ids.push(id);
     return id;
-  }
-
-  /** A packed matrix as float32 (rows, columns). */
-  matrix(tensor: tf.TensorInfo): number {
-    const id = this.of(tensor);
-    return this.device.rest === FLOAT ? id : this.widen(id);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Packed weights on the device: a matrix of rows. On a GPU they rest as bfloat16, in two bytes; products widen them there.
- * TensorFlow's products on a CPU would widen a whole bfloat16 matrix each time, so there they rest as float32, which
- * holds them exactly.
+ * Packed weights on the device: a matrix of rows. On a GPU bfloat16 rests as such, in two bytes; products widen it there.
+ * TensorFlow's products on a CPU would widen a whole bfloat16 matrix each time, so there it rests as float32, which
+ * holds it exactly. int8 rests as integers and scales: see `integers.ts`.
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
@@ -11,7 +11,12 @@ import {type Op, runOp} from '../../ops/op';
 import {type KernelLayout, type Packing, type PackingTarget} from '../../weights/packing';
 import {withHostTensors} from '../cpu/host_packing';
 import {type KernelMap} from '../kernel_map';
-import {BFLOAT16, type Device, FLOAT, UINT8, wordsOf} from './device';
+import {whyNoSimd} from '../simd/engine/available';
+import {ROW_GROUP} from '../simd/engine/command';
+import {type Packer} from '../simd/packing/packer';
+import {BFLOAT16, type Device, FLOAT, INT8, UINT8, wordsOf} from './device';
+import {int8Packing, sliceIntegers} from './integers';
+import {lookUpPacked, multiplyPacked, multiplyPackedTransposed, unpacked} from './kernels/matrices';
 
 const BITCAST = {T: UINT8, type: BFLOAT16};
 const IDENTITY = {T: FLOAT};
@@ -57,7 +62,6 @@ function widen(halves: Uint16Array, out: Float32Array, start: number): void {
 /** Uploads a matrix of rows. The array belongs to the device afterwards: a CPU shares its memory. */
 function upload(device: Device, values: Float32Array | Uint16Array, rows: number, columns: number): tf.Tensor {
   const {binding} = device;
-  const matrix = {rows, columns};
   let id: number;
   if (values instanceof Float32Array) {
     id = binding.createTensor([rows, columns], FLOAT, values);
@@ -72,7 +76,9 @@ function upload(device: Device, values: Float32Array | Uint16Array, rows: number
       binding.deleteTensor(source);
     }
   }
-  return tf.engine().makeTensorFromTensorInfo(device.adoptMatrix(id, matrix));
+  const {rest: type} = device;
+  const info = device.adoptMatrix(id, {rows, columns, type}, wordsOf(type, rows, columns));
+  return tf.engine().makeTensorFromTensorInfo(info);
 }
 
 function begin(device: Device, shape: readonly number[], layout: KernelLayout): PackingTarget {
@@ -104,26 +110,36 @@ function begin(device: Device, shape: readonly number[], layout: KernelLayout): 
   };
 }
 
+/** What reads matrices of either type. */
+const products: Pick<Packing, 'unpack' | 'matMul' | 'matMulTransposed' | 'gatherRows'> = {
+  unpack: bits => runOp(unpackOp, {bits}, {}) as tf.Tensor2D,
+  matMul: (x, bits) => runOp(matMulOp, {x, bits}, {}) as tf.Tensor2D,
+  matMulTransposed: (dy, bits) => runOp(matMulTransposedOp, {x: dy, bits}, {}) as tf.Tensor2D,
+  gatherRows: (bits, ids) => runOp(gatherOp, {bits, ids}, {}) as tf.Tensor2D,
+};
+
 export const nativePacking = (device: Device): Packing =>
   withHostTensors({
+    ...products,
     format: 'bfloat16',
     order: device.rest === FLOAT ? 'native float32' : 'native bfloat16',
     rowGroup: 1,
     fusedBlocks: true,
     physicalShape: (rows, columns) => wordsOf(device.rest, rows, columns),
     begin: (shape, layout) => begin(device, shape, layout),
-    unpack: bits => runOp(unpackOp, {bits}, {}) as tf.Tensor2D,
-    matMul: (x, bits) => runOp(matMulOp, {x, bits}, {}) as tf.Tensor2D,
-    matMulTransposed: (dy, bits) => runOp(matMulTransposedOp, {x: dy, bits}, {}) as tf.Tensor2D,
-    gatherRows: (bits, ids) => runOp(gatherOp, {bits, ids}, {}) as tf.Tensor2D,
   });
 
-/** Formats that this backend has no products for. */
+export const integersPacking = (device: Device, packer: Packer): Packing => int8Packing(device, packer, products);
+
+/** A format that this backend has no products for. */
 export function refusingPacking(format: 'int8' | 'int4', known: Packing): Packing {
   const refuse = (): never => {
     throw new ValueError(
-      `The backend "cuda" cannot pack weights as ${format}. Use dtype "bfloat16" or "float32" on it, or the backend ` +
-        '"simd": await useBackend("simd") before the model is created.',
+      `The backend "cuda" cannot pack weights as ${format}` +
+        (format === 'int8'
+          ? `. ${whyNoSimd()} Use dtype "bfloat16" or "float32" on it.`
+          : '. Use dtype "int8", "bfloat16" or "float32" on it, or the backend "simd": await useBackend("simd") before ' +
+            'the model is created.'),
     );
   };
   return {...known, begin: refuse, beginBits: refuse, beginIntegers: refuse, packTensor: refuse};
@@ -139,27 +155,25 @@ export const packingKernels = (device: Device, stockSlice: tf.KernelFunc): Kerne
       run(inputs as object as Inputs);
   return {
     Gemma3UnpackNative: kernel(({bits}) => {
-      const {rows, columns} = matrixOf(bits);
+      const {rows, columns, type} = matrixOf(bits);
       return device.program(p => {
-        const id = device.rest === FLOAT ? p.run('Identity', IDENTITY, p.of(bits)) : p.matrix(bits);
-        return p.take(id, [rows, columns]);
+        const id = unpacked(p, bits);
+        return p.take(type === FLOAT ? p.run('Identity', IDENTITY, id) : id, [rows, columns]);
       });
     }),
     Gemma3MatMulNative: kernel(({x, bits}) => {
       const {rows} = matrixOf(bits);
-      return device.program(p => p.take(p.matMul(p.of(x), p.matrix(bits), false, true), [x.shape[0]!, rows]));
+      return device.program(p => p.take(multiplyPacked(p, p.of(x), bits), [x.shape[0]!, rows]));
     }),
     Gemma3MatMulTransposedNative: kernel(({x, bits}) => {
       const {columns} = matrixOf(bits);
-      return device.program(p => p.take(p.matMul(p.of(x), p.matrix(bits)), [x.shape[0]!, columns]));
+      const length = x.shape[0]!;
+      return device.program(p => p.take(multiplyPackedTransposed(p, p.of(x), length, bits), [length, columns]));
     }),
     Gemma3GatherNative: kernel(({bits, ids}) => {
       const {columns} = matrixOf(bits);
-      const {rest} = device;
-      return device.program(p => {
-        const rows = p.gather(p.of(bits), p.of(ids), rest);
-        return p.take(rest === FLOAT ? rows : p.widen(rows), [ids.shape[0]!, columns]);
-      });
+      const length = ids.shape[0]!;
+      return device.program(p => p.take(lookUpPacked(p, bits, p.of(ids), length), [length, columns]));
     }),
     // Saving and repacking read packed matrices a few rows at a time.
     Slice: params => {
@@ -170,9 +184,14 @@ export const packingKernels = (device: Device, stockSlice: tf.KernelFunc): Kerne
       const parsed = tf.slice_util.parseSliceParams(x as tf.Tensor, begin, size) as [number[], number[]];
       const [[first, from], [rows, width]] = parsed as [[number, number], [number, number]];
       if (from !== 0 || width !== x.shape[1]) elsewhere();
+      const {columns, type} = matrix;
       return device.program(p => {
-        const part = p.slice(p.of(x), [first, 0], [rows, matrix.columns], device.rest);
-        return device.adoptMatrix(p.release(part), {rows, columns: matrix.columns});
+        if (type === INT8) {
+          const start = first * ROW_GROUP;
+          return sliceIntegers(p, x, start, Math.min(rows * ROW_GROUP, matrix.rows - start));
+        }
+        const part = p.release(p.slice(p.of(x), [first, 0], [rows, columns], type));
+        return device.adoptMatrix(part, {rows, columns, type}, wordsOf(type, rows, columns));
       });
     },
   };

@@ -5,9 +5,12 @@ import {availableParallelism} from 'node:os';
 import {dirname, join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {UnavailableError} from '../backend';
+import {whyNoSimd} from '../simd/engine/available';
+import {Packer} from '../simd/packing/packer';
 import {NAME, prepareBackend} from './create_backend';
 import {type Rest} from './device';
 import {type Binding, openBinding} from './native/binding';
+import {probe} from './native/probe';
 import {BINDING, findInstalled, PACKAGE} from './native/place';
 import {loadTfjsNode, restoreUtil, type StockBackend} from './native/tfjs_node';
 
@@ -20,8 +23,6 @@ interface Source {
   binding: string;
   /** Who set it up, for users. */
   origin: string;
-  /** Its version, if that can be known without loading it. */
-  tensorflow?: string;
 }
 
 /** tfjs' packages, of which a program may have one. */
@@ -48,9 +49,9 @@ function findPackage(): Source | undefined {
 function findSource(): Source | undefined {
   const installed = findInstalled();
   if (!installed) return findPackage();
-  const {folder, variant, tensorflow} = installed;
+  const {folder, variant} = installed;
   const origin = `gemma3 setup-cuda${variant === 'cpu' ? ' --cpu' : ''}`;
-  return {gpu: variant === 'gpu', folder: join(folder, PACKAGE), binding: join(folder, BINDING), origin, tensorflow};
+  return {gpu: variant === 'gpu', folder: join(folder, PACKAGE), binding: join(folder, BINDING), origin};
 }
 
 /** The backend that the program registered, by importing a package of tfjs. */
@@ -83,6 +84,21 @@ const noGpu = ({origin}: Source): string =>
   `TensorFlow for GPUs is there, from ${origin}, but no driver of an NVIDIA GPU is loaded. Install one (on Debian and ` +
   'Ubuntu: nvidia-driver), check it with `nvidia-smi`, or use the backend "simd".';
 
+const notLoaded = ({origin}: Source, message: string): string => {
+  const library = /(lib[\w.-]+\.so[\w.]*): cannot open/.exec(message)?.[1];
+  return (
+    `TensorFlow from ${origin} cannot be loaded: ${message}. ` +
+    (library ? `The library ${library} is missing. ` : '') +
+    (origin.startsWith('gemma3 ')
+      ? 'Run `npx gemma3 setup-cuda --remove`, and `npx gemma3 setup-cuda` again.'
+      : 'Install it again, or run `npx gemma3 setup-cuda`.')
+  );
+};
+
+const noAnswer = ({origin}: Source): string =>
+  `TensorFlow for GPUs is there, from ${origin}, but no GPU answers. Check the driver with \`nvidia-smi\`; set ` +
+  'TF_CPP_MIN_LOG_LEVEL=0 to see which library TensorFlow misses.';
+
 /** "auto" takes it where it is set up and a driver is loaded; if no GPU answers then, the next backend is taken. */
 export function isPreferred(): boolean {
   const own = registered();
@@ -101,22 +117,21 @@ function load(): NonNullable<typeof loaded> {
   try {
     binding = openBinding(source.binding);
   } catch (error) {
-    const {message} = error as Error;
-    const library = /(lib[\w.-]+\.so[\w.]*): cannot open/.exec(message)?.[1];
-    throw new UnavailableError(
-      `TensorFlow from ${source.origin} cannot be loaded: ${message}. ` +
-        (library ? `The library ${library} is missing. ` : '') +
-        'Run `npx gemma3 setup-cuda --remove`, and `npx gemma3 setup-cuda` again.',
-    );
+    throw new UnavailableError(notLoaded(source, (error as Error).message));
   }
   if (source.gpu && !binding.isUsingGpuDevice()) {
-    throw new UnavailableError(
-      `TensorFlow for GPUs is loaded, from ${source.origin}, but no GPU answers. Check the driver with \`nvidia-smi\`; set ` +
-        'TF_CPP_MIN_LOG_LEVEL=0 to see which library TensorFlow misses.',
-    );
+    throw new UnavailableError(noAnswer(source));
   }
   loaded = {source, binding, Backend: loadTfjsNode(source.folder)};
   return loaded;
+}
+
+let packer: Packer | undefined;
+
+/** What packs int8 weights; undefined without SIMD in WebAssembly, which every Node has unless it is switched off. */
+async function packerHere(): Promise<Packer | undefined> {
+  if (!packer && whyNoSimd() === undefined) packer = await Packer.start();
+  return packer;
 }
 
 let running: Promise<void> = Promise.resolve();
@@ -137,7 +152,7 @@ async function useOnce(rest?: Rest): Promise<void> {
     const created = (backend = new Backend(binding, '@tensorflow/tfjs-node-gpu'));
     tf.registerBackend(NAME, () => created, 3);
   }
-  prepareBackend(backend, rest);
+  prepareBackend(backend, await packerHere(), rest);
   await tf.setBackend(NAME);
 }
 
@@ -149,16 +164,20 @@ function gpuName(): string {
   return /^Model:\s*(.+)$/m.exec(text)?.[1]?.trim() ?? 'an NVIDIA GPU';
 }
 
-/** Does not load the library, which takes hundreds of megabytes, and memory of the GPU. */
-export function cudaDetails(): string {
+/** Another process loads the library: it takes hundreds of megabytes, and memory of the GPU. */
+export async function cudaDetails(): Promise<string> {
   const own = registered();
   const source = loaded?.source ?? findSource();
   if (!own && !source) throw new UnavailableError(NOT_SET_UP);
   const origin = own && !loaded ? "the program's own package of tfjs" : source!.origin;
-  const version = own ? (own.binding as Binding).TF_Version : source!.tensorflow;
-  const library = `TensorFlow${version ? ` ${version}` : ''}, from ${origin}`;
-  const device = (own ? own.isUsingGpuDevice : source!.gpu)
+  const answer = own
+    ? {gpu: own.isUsingGpuDevice, version: (own.binding as Binding).TF_Version}
+    : await probe(source!.binding);
+  if ('error' in answer) throw new UnavailableError(notLoaded(source!, answer.error));
+  if (!own && source!.gpu && !answer.gpu) throw new UnavailableError(noAnswer(source!));
+  const device = answer.gpu
     ? gpuName()
     : `no GPU: the CPU of this machine, ${availableParallelism()} threads, for tests`;
-  return `${device}. ${library}${own ? '' : ', which is loaded when this backend is chosen'}`;
+  const rest = own ? '' : ', which is loaded when this backend is chosen';
+  return `${device}. TensorFlow ${answer.version}, from ${origin}${rest}`;
 }

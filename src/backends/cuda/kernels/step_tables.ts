@@ -3,9 +3,9 @@ import {type FusedBlockAttrs} from '../../../ops/fused_block';
 import {type Device, FLOAT, type Program} from '../device';
 
 export interface StepTables {
-  /** (B, H, H): a row of features times this is rotated to the position of its row. */
+  /** (B, H, H), of one row (H, H): a row of features times this is rotated to the position of its row. */
   rotation: number;
-  /** (B, 1, C): added to logits. */
+  /** (B, 1, C), of one row (1, C): added to logits. */
   hidden: number;
 }
 
@@ -82,9 +82,11 @@ export function tablesOf(
   const at = positions.join();
   const create = (shape: readonly number[], values: Float32Array) => device.binding.createTensor(shape, FLOAT, values);
   return {
-    rotation: known(device, at, cos, () => create([batch, width, width], rotations(batch, width, attrs))),
+    rotation: known(device, at, cos, () =>
+      create([...(batch === 1 ? [] : [batch]), width, width], rotations(batch, width, attrs)),
+    ),
     hidden: known(device, `${at} of ${capacity} in ${window}`, undefined, () =>
-      create([batch, 1, capacity], hiddenSlots(positions, capacity, window)),
+      create([...(batch === 1 ? [] : [batch]), 1, capacity], hiddenSlots(positions, capacity, window)),
     ),
   };
 }

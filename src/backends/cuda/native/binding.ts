@@ -28,11 +28,13 @@ export interface Binding {
   readonly TF_ATTR_TYPE: number;
   readonly TF_ATTR_BOOL: number;
   readonly TF_ATTR_INT: number;
+  readonly TF_ATTR_FLOAT: number;
+  readonly TF_ATTR_STRING: number;
 }
 
-/** A binding that counts what it runs, and whose errors are ours. */
+/** A binding that counts what it runs and what the host reads, and whose errors are ours. */
 export interface GuardedBinding extends Binding {
-  readonly counts: {operations: number};
+  readonly counts: {operations: number; bytesRead: number};
 }
 
 /** An operation that TensorFlow refused, with its message. */
@@ -49,7 +51,7 @@ function ours(what: string, error: unknown): Error {
 }
 
 /** Settings that TensorFlow reads when it starts; those that the user has set stay. */
-function setEnvironment(): void {
+export function setEnvironment(): void {
   // Memory as it is needed, so that other programs on the GPU keep theirs.
   process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= 'true';
   // Products of float32 numbers in float32: by default a GPU may round them to 10 bits.
@@ -67,7 +69,7 @@ export function openBinding(file: string): Binding {
 }
 
 export function guarded(binding: Binding): GuardedBinding {
-  const counts = {operations: 0};
+  const counts = {operations: 0, bytesRead: 0};
   const executeOp: Binding['executeOp'] = (name, attributes, inputs, outputs) => {
     counts.operations++;
     try {
@@ -85,7 +87,9 @@ export function guarded(binding: Binding): GuardedBinding {
   };
   const tensorDataSync: Binding['tensorDataSync'] = id => {
     try {
-      return binding.tensorDataSync(id);
+      const values = binding.tensorDataSync(id);
+      counts.bytesRead += values.byteLength;
+      return values;
     } catch (error) {
       throw ours('to read a tensor', error);
     }

@@ -1,6 +1,7 @@
 /** Memory of the GPU: what TensorFlow says when there is none left, and how much the driver says is free. */
 import {spawnSync} from 'node:child_process';
 import {OutOfMemoryError} from '../../../base/errors';
+import {formatBytes} from '../../../base/format_bytes';
 import {sizeOf} from '../../../base/shapes';
 
 /** Bytes of TensorFlow's types, by the names in its messages. */
@@ -27,11 +28,15 @@ export function toOutOfMemory(text: string, memory: () => GpuMemory | undefined 
   const shape = found[1] === '' ? [] : found[1]!.split(',').map(Number);
   const bytes = sizeOf(shape) * (BYTES[found[2]!] ?? 4);
   const {free, total} = memory() ?? {free: 0, total: 0};
-  const half = found[2] === 'float' && bytes / 2 <= free;
+  // Bytes of a weight of this type in smaller ones: int8 has a scale for 32 numbers.
+  const smaller = Object.entries({bfloat16: 2, int8: 1.125})
+    .map(([dtype, size]) => ({dtype, bytes: Math.ceil(sizeOf(shape) * size)}))
+    .find(other => other.bytes < bytes && other.bytes <= free);
   const advice =
     `A tensor of shape [${shape.join()}] did not fit. ` +
-    (half
-      ? 'In dtype "bfloat16" a weight of this shape takes half: load the model with it, or use shorter inputs.'
+    (smaller
+      ? `In dtype "${smaller.dtype}" a weight of this shape takes ${formatBytes(smaller.bytes)}: load the model with ` +
+        'it, or use shorter inputs.'
       : 'Use a smaller model or shorter inputs, or end other programs on this GPU.');
   return new OutOfMemoryError({bytes, used: total - free, limit: total, largest: Math.max(bytes, free)}, advice);
 }

@@ -1,6 +1,6 @@
-"""KerasHub's side, on JAX.
+"""KerasHub's side, on JAX unless "kerasBackend" names another of Keras' backends.
 
-    python keras_hub_jax.py '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}'
+    python keras_side.py '{"preset": …, "dtype": …, "prompt": […], "longPrompt": […], …}'
 
 `generate` is one compiled function: it takes the prompt padded to the full length, fills the cache and loops. So
 the time per token follows from the difference between two calls of the same shape: one with a short prompt, and one
@@ -16,17 +16,19 @@ import sys
 import time
 
 STARTED = time.time()
-options = {"threads": 2, "runs": 3, "tokens": 128, "startedAt": STARTED * 1000, **json.loads(sys.argv[1])}
-# XLA starts one thread per core that the process may use.
+DEFAULTS = {"threads": 2, "runs": 3, "tokens": 128, "startedAt": STARTED * 1000, "kerasBackend": "jax"}
+options = {**DEFAULTS, **json.loads(sys.argv[1])}
+# XLA and TensorFlow start a thread for each core that the process may use.
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options["threads"]])
-os.environ["KERAS_BACKEND"] = "jax"
+os.environ["KERAS_BACKEND"] = options["kerasBackend"]
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import jax  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
+
+library = __import__(options["kerasBackend"])
 
 
 def rss():
@@ -78,8 +80,8 @@ print(
             "rssMegabytes": round(rss_after_load / 1e6),
             "peakMegabytes": round(peak() / 1e6),
             "tokens": tokens,
-            "weightBytes": sum(w.value.nbytes for w in lm.backbone.weights),
-            "version": f"keras-hub {keras_hub.__version__}, JAX {jax.__version__}",
+            "weightBytes": sum(np.prod(w.shape) * (2 if "16" in w.dtype else 4) for w in lm.backbone.weights).item(),
+            "version": f"keras-hub {keras_hub.__version__}, {library.__name__} {library.__version__}",
         }
     )
 )

@@ -1,13 +1,13 @@
 /**
- * Packs values in WebAssembly, on the way to the GPU: the bits are then those of the backend "simd", whatever the GPU's
- * arithmetic, and only a piece of a matrix is in host memory at a time.
+ * Packs values in WebAssembly, on the way to a device: the bits are then those of the backend "simd", whatever the
+ * device's arithmetic.
  */
-import {type PackedFormat} from '../../weights/dtype';
-import {BFLOAT16, COLUMN_BLOCK, packedBytes, ROW_GROUP} from '../simd/engine/command';
-import {type SimdEngine} from '../simd/engine/simd_engine';
-import {startEngine} from '../simd/engine/start_engine';
-import {pack, type PackArgs} from '../simd/packing/pack_command';
-import {TYPES} from '../simd/packing/packing';
+import {type PackedFormat} from '../../../weights/dtype';
+import {BFLOAT16, COLUMN_BLOCK, packedBytes, ROW_GROUP} from '../engine/command';
+import {type SimdEngine} from '../engine/simd_engine';
+import {startEngine} from '../engine/start_engine';
+import {pack, type PackArgs} from './pack_command';
+import {TYPES} from './packing';
 
 const PAGE = 65_536;
 
