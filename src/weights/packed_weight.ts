@@ -51,6 +51,8 @@ export class PackedWeight extends tf.LayerVariable {
   readonly rows: number;
   readonly columns: number;
   readonly packing: Packing;
+  /** Formats besides its own in which the weight takes bits, such as those of files. It then has that format. */
+  alternatives: readonly PackedFormat[] = [];
   private pending?: Initializer;
 
   constructor(
@@ -156,6 +158,7 @@ export class PackedWeight extends tf.LayerVariable {
    * tensor synchronously: use {@link fillFromTensor} there.
    */
   override write(values: tf.Tensor): this {
+    this.adoptFormat(values);
     if (this.isPacked(values)) {
       this.setBits(values);
       return this;
@@ -178,6 +181,7 @@ export class PackedWeight extends tf.LayerVariable {
    * @throws ValueError on a wrong shape or type, and if the current backend cannot pack into this format.
    */
   async fillFromTensor(values: tf.Tensor): Promise<void> {
+    this.adoptFormat(values);
     if (this.isPacked(values)) {
       this.setBits(values);
       return;
@@ -304,6 +308,33 @@ export class PackedWeight extends tf.LayerVariable {
       target.place(halves, first, count);
     }
     this.takeBits(target.finish());
+  }
+
+  /** Takes on the format of these bits, if it is one of the alternatives. */
+  private adoptFormat({dtype, shape}: tf.Tensor): void {
+    if (dtype !== 'int32' || tf.util.arraysEqual(shape, this.physical.shape)) return;
+    const {rows, columns} = this;
+    const format = this.alternatives.find(one =>
+      tf.util.arraysEqual(shape, packingFor(one).physicalShape(rows, columns)),
+    );
+    if (format) this.storeAs(format);
+  }
+
+  /**
+   * Changes the format to one of {@link alternatives}. The weight loses its values: it must be filled afterwards, before
+   * anything reads it.
+   */
+  storeAs(format: PackedFormat): void {
+    checkWeightInUse(this);
+    const {physical, format: old} = this;
+    if (format === old) return;
+    const packing = packingFor(format);
+    const bits = hollow(packing.physicalShape(this.rows, this.columns), 'int32');
+    physical.dispose();
+    const val = tf.variable(bits, false, physical.name, 'int32');
+    bits.dispose();
+    const alternatives = [...this.alternatives.filter(one => one !== format), old];
+    Object.assign(this, {val, format, packing, alternatives, pending: this.pending ?? tf.initializers.zeros()});
   }
 
   private isPacked(values: tf.Tensor): boolean {
