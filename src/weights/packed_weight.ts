@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
-import {type PackedFormat} from './dtype';
+import {BYTES_PER_WEIGHT, type PackedFormat} from './dtype';
 import {checkIndexTensor, rowsOfTable} from './host_values';
 import {checkWeightInUse, isDisposed} from './in_use';
 import {initialValues} from './initial_values';
@@ -197,10 +197,23 @@ export class PackedWeight extends tf.LayerVariable {
    * can hold are kept, with scales that are rounded to bfloat16.
    */
   async fill(stream: ValueStream): Promise<void> {
+    this.adoptIntegers(stream);
     const rows = this.inRows(stream);
     if (rows?.integers && this.holds(rows.integers)) await this.takeIntegers(rows.integers);
     else if (rows) await this.take(rows, [this.rows, this.columns], ROWS, PIECE);
     else await this.take(stream, this.shape, this.layout, PIECE);
+  }
+
+  /**
+   * Takes on the format of fewest bits that holds the integers of this stream, if it has any: they lose nothing there.
+   */
+  adoptIntegers(stream: ValueStream): void {
+    const integers = this.inRows(stream)?.integers;
+    if (!integers) return;
+    const [narrowest] = [this.format, ...this.alternatives]
+      .filter(format => this.holds(integers, packingFor(format)))
+      .sort((a, b) => BYTES_PER_WEIGHT[a] - BYTES_PER_WEIGHT[b]);
+    if (narrowest) this.storeAs(narrowest);
   }
 
   /** The stream in the order of the packed matrix; undefined if it has another order. */
@@ -210,8 +223,7 @@ export class PackedWeight extends tf.LayerVariable {
     return order.every((axis, i) => axis === i) ? stream : undefined;
   }
 
-  private holds({least, largest}: IntegerStream): boolean {
-    const {integers, beginIntegers} = this.packing;
+  private holds({least, largest}: IntegerStream, {integers, beginIntegers}: Packing = this.packing): boolean {
     const whole = this.columns % INTEGER_BLOCK === 0;
     return !!beginIntegers && !!integers && whole && least >= integers.least && largest <= integers.largest;
   }
