@@ -4,13 +4,15 @@ import {nextTurn} from '#platform/turn';
 /** Milliseconds after which other code runs before the next step. */
 const TURN = 4;
 /** Milliseconds that a step should take. Some take twice as long; even then others should not wait for 50 ms. */
-const STEP = 20;
+const STEP = 16;
 
 /**
  * Rows that a step has at least, and whose multiples it has: with fewer of them, reading the weights would take longer
  * than the products.
  */
 export const FEWEST_ROWS = 16;
+/** Rows that a step has at most. More would gain nothing, and now and then cheap rows take four times as long. */
+const MOST_ROWS = 256;
 
 /** Runs a computation step by step: it yields where other code may run. */
 export function finish<T>(steps: Generator<void, T>): T {
@@ -95,7 +97,7 @@ export class Pace {
 
   /** Rows of the next step, so that the ones after it are as many. */
   private count(kind: string, rest: number, work: number): number {
-    const wanted = (STEP * (this.speeds.get(kind) ?? 0)) / work;
+    const wanted = Math.min(MOST_ROWS, (STEP * (this.speeds.get(kind) ?? 0)) / work);
     const most = FEWEST_ROWS * Math.max(1, Math.floor(wanted / FEWEST_ROWS));
     return Math.ceil(rest / Math.ceil(rest / most));
   }

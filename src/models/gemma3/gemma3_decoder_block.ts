@@ -156,11 +156,16 @@ export class Gemma3DecoderBlock extends withAttributes<typeof Layer, Required<Ow
 
       const input = this.preAttentionNorm.call(x);
       const y = this.attention.call(input, {...kwargs, paddingMask, imageNumbers: numbers, releaseInput: true});
-      return this.afterAttention(x, y, kwargs);
+      return this.feedForward(this.afterAttention(x, y, kwargs));
     });
   }
 
-  /** What follows attention: its result y is released, the input x of the block is not. */
+  /**
+   * Norm, dropout and residual connection of attention. Its result y is released, the input x of the block is not.
+   *
+   * @param x (B, T, D)
+   * @param y (B, T, D)
+   */
   afterAttention(
     x: tf.Tensor,
     y: tf.Tensor,
@@ -172,12 +177,12 @@ export class Gemma3DecoderBlock extends withAttributes<typeof Layer, Required<Ow
       if (training && this.config.dropout > 0) {
         y = tf.dropout(y, this.config.dropout, undefined, dropoutSeed(seed, 1));
       }
-      return this.feedForward(replaced(y, tf.add(x, y)));
+      return replaced(y, tf.add(x, y));
     });
   }
 
-  /** The second half of the block: norms, the feed-forward network, and a residual connection. */
-  private feedForward(x: tf.Tensor): tf.Tensor {
+  /** The second half of the block, (B, T, D) → (B, T, D): norms, feed-forward network and residual connection. */
+  feedForward(x: tf.Tensor): tf.Tensor {
     const fused = fusedFeedForward(this, x);
     if (fused) return fused;
     const normed = this.preFfwNorm.call(x);

@@ -50,8 +50,8 @@ export function* allBlockSteps(
 }
 
 /**
- * `block.call(x, {cache, counts, visionMask})` in steps, with the same result, bit by bit: first the keys and values of
- * all tokens, then everything else, both a few tokens at a time. The caller owns the result.
+ * `block.call(x, {cache, counts, visionMask})` in steps, with the same result, bit by bit: the projections of all tokens,
+ * then attention, then the feed-forward network, each a few tokens at a time. The caller owns the result.
  *
  * @param x (B, T, D)
  */
@@ -89,16 +89,16 @@ export function* blockSteps(
       Object.values(part).forEach(hold);
       parts.push(part);
     });
-    const joined = (name: keyof ProjectedTokens) => {
-      const tensors = parts.map(part => part[name]);
+    const joined = <T extends tf.Tensor>(tensors: T[]): T => {
       if (tensors.length === 1) return tensors[0]!;
-      const all = hold(tf.concat(tensors, 1) as tf.Tensor4D);
+      const all = hold(tf.concat(tensors, 1));
       drop(...tensors);
       return all;
     };
     yield;
-    const query = joined('query');
-    const [key, value] = [joined('key'), joined('value')];
+    const query = joined(parts.map(part => part.query));
+    const key = joined(parts.map(part => part.key));
+    const value = joined(parts.map(part => part.value));
     const numbers = visionMask && (hold(imageNumbers(visionMask)) as tf.Tensor2D);
     const seen = tf.tidy(() => {
       const {layOut, ...keys} = cache.append(key, value, counts);
@@ -108,33 +108,42 @@ export function* blockSteps(
     for (const tensor of Object.values(seen)) if (!tensor.kept) hold(tensor);
     for (const own of [key, value]) if (own !== seen.k && own !== seen.v) drop(own);
 
-    // === Everything else ===
-    const outputs: tf.Tensor3D[] = [];
+    // === Attention ===
+    const attended: tf.Tensor3D[] = [];
     const seenKeys = Math.min(seen.k.shape[1], config.useSlidingWindowAttention ? config.slidingWindowSize : Infinity);
-    const gates = Math.floor(config.intermediateDim / config.gateDimReduction);
-    const work = perToken * heads + 2 * batch * heads * config.headDim * seenKeys + 3 * batch * hiddenDim * gates;
-    yield* pace.divide('attend', length, work, (first, count) => {
-      const output = tf.tidy(() => {
-        const q = tf.slice(query, [0, first, 0, 0], [batch, count, -1, -1]);
-        const masks = numbers &&
-          'images' in seen && {
-            queryImages: tf.slice(numbers, [0, first], [batch, count]),
-            keyImages: seen.images,
-          };
-        const attended = attention.attend(q, positionsOf(starts, first, count), seen, masks || {});
-        return block.afterAttention(
-          tf.slice(x, [0, first, 0], [batch, count, width]),
-          attention.outputDense.call(attended),
-        ) as tf.Tensor3D;
-      });
-      outputs.push(hold(output));
-    });
-    if (outputs.length === 1) {
-      held.delete(outputs[0]!);
-      return outputs[0]!;
-    }
+    yield* pace.divide(
+      'attend',
+      length,
+      perToken * heads + 2 * batch * heads * config.headDim * seenKeys,
+      (from, n) => {
+        const part = tf.tidy(() => {
+          const q = tf.slice(query, [0, from, 0, 0], [batch, n, -1, -1]);
+          const masks = numbers &&
+            'images' in seen && {
+              queryImages: tf.slice(numbers, [0, from], [batch, n]),
+              keyImages: seen.images,
+            };
+          const y = attention.attend(q, positionsOf(starts, from, n), seen, masks || {});
+          return block.afterAttention(tf.slice(x, [0, from, 0], [batch, n, width]), attention.outputDense.call(y));
+        });
+        attended.push(hold(part as tf.Tensor3D));
+      },
+    );
     yield;
-    return tf.concat(outputs, 1);
+    drop(query);
+    const hidden = joined(attended);
+
+    // === Feed-forward network ===
+    const outputs: tf.Tensor3D[] = [];
+    const gates = Math.floor(config.intermediateDim / config.gateDimReduction);
+    yield* pace.divide('feed forward', length, 3 * batch * hiddenDim * gates, (first, count) => {
+      const output = tf.tidy(() => block.feedForward(tf.slice(hidden, [0, first, 0], [batch, count, width])));
+      outputs.push(hold(output as tf.Tensor3D));
+    });
+    yield;
+    const result = joined(outputs);
+    held.delete(result);
+    return result;
   } finally {
     tf.dispose([...held]);
   }
