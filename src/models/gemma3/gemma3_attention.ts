@@ -127,7 +127,7 @@ export class CachedGemma3Attention extends withAttributes<typeof Layer, Required
   ropeLayer!: RotaryEmbedding;
   hiddenDim!: number;
   readonly config: Required<OwnAttentionArgs>;
-  /** Kernels that are stored as int8 if the dtype is "int4". Set before `build`. */
+  /** @internal Kernels that are stored as int8 if the dtype is "int4". Set before `build`. */
   int8Kernels: readonly Int8Kernel[] = [];
   private readonly kernelInitializer: InitializerLike;
 
