@@ -1,13 +1,15 @@
 /**
- * How much quality int8 and int4 cost: scores the same text in each dtype with teacher forcing.
+ * How much quality int8 and int4 cost: scores the same texts in each dtype with teacher forcing.
  *
- *     npm run build && node bench/quality.mjs PRESET TEXT_FILE [--tokens 3000] [--dtypes bfloat16,int8,int4]
+ *     npm run build && node bench/quality.mjs PRESET TEXT_FILE… [--tokens 3000] [--dtypes bfloat16,int8,int4]
  *
- * Prints the perplexity, and how often the most probable next token is the same as in the first dtype of the list. For
- * a bfloat16 preset, float32 and bfloat16 hold the same values. `--also NAME=PRESET` also scores another preset, in
+ * Prints the bits that a weight takes on average, the time of loading, the perplexity of all texts together and what it
+ * is on each against the first dtype of the list, and how often the most probable next token is the same as there.
+ * `--tokens` is the number of tokens of each text. For a bfloat16 preset, float32 and bfloat16 hold the same values. `--also NAME=PRESET` also scores another preset, in
  * float32: bench/peers/rounded_preset.py writes one with llama.cpp's rounding.
  */
 import {readFileSync} from 'node:fs';
+import {basename, extname} from 'node:path';
 import {parseArgs} from 'node:util';
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, useBackend} from '../dist/node/index.js';
@@ -21,9 +23,9 @@ const {values, positionals} = parseArgs({
     also: {type: 'string', multiple: true, default: []},
   },
 });
-const [preset, file] = positionals;
-if (!preset || !file) {
-  console.error('Expected a preset and a text file. Usage: node bench/quality.mjs PRESET TEXT_FILE');
+const [preset, ...files] = positionals;
+if (!preset || files.length === 0) {
+  console.error('Expected a preset and text files. Usage: node bench/quality.mjs PRESET TEXT_FILE…');
   process.exit(2);
 }
 const [limit, window] = [Number(values.tokens), Number(values.window)];
@@ -32,9 +34,15 @@ const ROWS = 32;
 
 await useBackend('simd');
 
-/** The best token at each predicted position, and the perplexity of the text. The first token of a window is given. */
-async function score(path, dtype) {
-  const lm = await Gemma3CausalLM.fromPreset(path, {dtype});
+/** Bits of a weight on average, in all matrices that the dtype packs. */
+function bitsOf({weights}) {
+  const packed = weights.filter(({rows, byteLength}) => rows && byteLength);
+  const sum = size => packed.reduce((total, weight) => total + size(weight), 0);
+  return packed.length === 0 ? 32 : (8 * sum(({byteLength}) => byteLength)) / sum(w => w.rows * w.columns);
+}
+
+/** The best token at each predicted position of a text, and the losses. The first token of a window is given. */
+async function scoreText(lm, file) {
   const {tokenizer} = lm.preprocessor;
   const ids = tokenizer.tokenize(readFileSync(file, 'utf8')).slice(0, limit);
   const best = [];
@@ -65,22 +73,43 @@ async function score(path, dtype) {
     }
     hidden.dispose();
   }
-  lm.dispose();
-  return {best, perplexity: Math.exp(loss / best.length)};
+  return {best, loss};
 }
 
-let reference;
-console.log('| Weights | perplexity | against the first | same best token |\n| --- | ---: | ---: | ---: |');
+async function score(path, dtype) {
+  const start = performance.now();
+  const lm = await Gemma3CausalLM.fromPreset(path, {dtype});
+  const seconds = (performance.now() - start) / 1000;
+  const texts = [];
+  for (const file of files) texts.push(await scoreText(lm, file));
+  const bits = bitsOf(lm.backbone);
+  lm.dispose();
+  return {texts, bits, seconds};
+}
+
+const perplexity = texts =>
+  Math.exp(texts.reduce((sum, {loss}) => sum + loss, 0) / texts.reduce((sum, {best}) => sum + best.length, 0));
+
+const names = files.map(file => basename(file, extname(file)));
+const columns = ['bits', 'load, s', 'perplexity', 'against the first', ...names, 'same best token'];
+console.log(`| Weights | ${columns.join(' | ')} |\n| --- |${' ---: |'.repeat(columns.length)}`);
 const cases = values.dtypes.split(',').map(dtype => [dtype, preset, dtype]);
 for (const text of values.also) {
   const [name, path] = text.split('=');
   cases.push([name, path, 'float32']);
 }
+let reference;
 for (const [name, path, dtype] of cases) {
-  const {best, perplexity} = await score(path, dtype);
-  reference ??= {best, perplexity};
-  const same = best.filter((token, i) => token === reference.best[i]).length / best.length;
-  const change = (perplexity / reference.perplexity - 1) * 100;
-  console.log(`| ${name} | ${perplexity.toFixed(3)} | ${change.toFixed(2)} % | ${(same * 100).toFixed(2)} % |`);
+  const {texts, bits, seconds} = await score(path, dtype);
+  reference ??= texts;
+  const change = (ours, theirs) => `${((perplexity(ours) / perplexity(theirs) - 1) * 100).toFixed(2)} %`;
+  const all = reference.flatMap(({best}) => best);
+  const same = texts.flatMap(({best}) => best).filter((token, i) => token === all[i]).length / all.length;
+  const cells = [
+    ...[bits.toFixed(2), seconds.toFixed(2), perplexity(texts).toFixed(3), change(texts, reference)],
+    ...texts.map((text, i) => change([text], [reference[i]])),
+    `${(same * 100).toFixed(2)} %`,
+  ];
+  console.log(`| ${name} | ${cells.join(' | ')} |`);
 }
-console.log(`\n${reference.best.length} tokens.`);
+console.log(`\n${reference.map(({best}) => best.length).join(' + ')} tokens.`);

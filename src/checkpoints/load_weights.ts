@@ -2,6 +2,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import {listed, ValueError} from '../base/errors';
 import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
+import {packingFor} from '../weights/packing';
 import {PIECE} from '../weights/value_stream';
 import {type Checkpoint} from './checkpoint';
 import {kerasPaths} from './model_paths';
@@ -81,11 +82,11 @@ export function misfit(
     : `in ${file} has dtype ${dtype}, expected ${[...READABLE].join(', ')}`;
 }
 
-const fitsPacked = (weight: AnyWeight, {format, order, physicalShape}: PackedBits) =>
-  weight instanceof PackedWeight &&
-  weight.format === format &&
-  weight.packing.order === order &&
-  weight.packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
+function fitsPacked(weight: AnyWeight, {format, order, physicalShape}: PackedBits): boolean {
+  if (!(weight instanceof PackedWeight) || ![weight.format, ...weight.alternatives].includes(format)) return false;
+  const packing = format === weight.format ? weight.packing : packingFor(format);
+  return packing.order === order && packing.physicalShape(weight.rows, weight.columns).join() === physicalShape.join();
+}
 
 /**
  * Fills all weights of a backbone. In addition to the model, memory holds a few buffers of a few million values.
@@ -122,6 +123,7 @@ export async function loadPresetWeights(
       };
       signal?.throwIfAborted();
       if (packed) {
+        (weight as PackedWeight).storeAs(packed.format);
         await (weight as PackedWeight).fillBits(
           async (start, target) => {
             await packed.readInto(start, target);

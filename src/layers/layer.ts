@@ -3,11 +3,11 @@ import * as tf from '@tensorflow/tfjs';
 import {camelKeys} from '../base/casing';
 import {checkArgument, checkArguments} from '../base/checks';
 import {ValueError} from '../base/errors';
-import {type Dtype, type DtypeLike, parseDtype, serializeDtype} from '../weights/dtype';
+import {type Dtype, type DtypeLike, parseDtype, serializeDtype, type WeightFormat} from '../weights/dtype';
 import {type Initializer} from '../weights/initializers';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
-import {type QuantizationMode, quantizeLayers} from './quantize';
+import {allowPlainInt4, type QuantizationMode, quantizeLayers} from './quantize';
 import {descend} from './tree';
 
 export interface LayerArgs {
@@ -76,6 +76,11 @@ export abstract class Layer extends tf.layers.Layer {
   readonly kernels = new Map<AnyWeight, KernelLayout>();
   /** Set by the constructor, and by `quantize`. */
   dtypePolicy: Dtype;
+  /**
+   * The format of the kernels if the dtype is "int4". A model whose layers differ in what four bits cost sets it before
+   * `build`, to spend more bits on some.
+   */
+  int4Format: 'int4' | 'int8' = 'int4';
   private parent?: {readonly path: string};
 
   /** The number format of arithmetic: always "float32". */
@@ -184,13 +189,19 @@ export abstract class Layer extends tf.layers.Layer {
 
   /** Adds a kernel, stored in the format of the layer's dtype. */
   protected addKernel(name: string, shape: number[], layout: KernelLayout, initializer: Initializer): AnyWeight {
-    const {format} = this.dtypePolicy;
+    const format = this.kernelFormat(this.dtypePolicy);
     const kernel =
       format === 'float32'
         ? this.addFloatWeight(name, shape, initializer)
         : this.own(new PackedWeight(shape, layout, this.weightName(name), initializer, true, format));
+    allowPlainInt4(kernel, this.dtypePolicy);
     this.kernels.set(kernel, layout);
     return kernel;
+  }
+
+  /** How kernels are stored under a dtype policy. */
+  kernelFormat({format}: Dtype): WeightFormat {
+    return format === 'int4' ? this.int4Format : format;
   }
 
   /** Replaces a kernel in every field of the layer that holds it, and disposes the old one. */

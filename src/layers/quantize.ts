@@ -1,6 +1,6 @@
 /** Packs the kernels of a layer or a whole model into another format, like Keras' `quantize`. */
 import {show, ValueError} from '../base/errors';
-import {type Dtype, type PackedFormat, parseDtype} from '../weights/dtype';
+import {type Dtype, type PackedFormat, parseDtype, type WeightFormat} from '../weights/dtype';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../weights/packed_weight';
 import {repacked} from '../weights/repack';
 import {descend, type Tree} from './tree';
@@ -12,6 +12,8 @@ export type QuantizationMode = PackedFormat;
 export interface Quantizable extends Tree<Quantizable> {
   readonly built: boolean;
   dtypePolicy: Dtype;
+  /** How kernels are stored under a dtype policy. */
+  kernelFormat(policy: Dtype): WeightFormat;
   readonly kernels: ReadonlyMap<AnyWeight, KernelLayout>;
   replaceKernel(old: AnyWeight, replacement: AnyWeight): void;
 }
@@ -45,8 +47,10 @@ export async function quantizeLayers(
   }
   try {
     for (const layer of all) busy.add(layer);
-    for (const {layer, kernel} of work) {
-      layer.replaceKernel(kernel, await repacked(kernel, layer.kernels.get(kernel)!, mode));
+    for (const {layer, kernel, format} of work) {
+      const packed = await repacked(kernel, layer.kernels.get(kernel)!, format);
+      allowPlainInt4(packed, parseDtype(mode));
+      layer.replaceKernel(kernel, packed);
     }
   } finally {
     for (const layer of all) busy.delete(layer);
@@ -57,11 +61,23 @@ export async function quantizeLayers(
 interface Work {
   layer: Quantizable;
   kernel: AnyWeight;
+  format: PackedFormat;
+}
+
+/**
+ * Lets a kernel that a policy of int4 stores in more bits take files in which it has four: those of plain layers, and of
+ * older versions.
+ */
+export function allowPlainInt4(kernel: AnyWeight, {format}: Dtype): void {
+  if (kernel instanceof PackedWeight && format === 'int4' && kernel.format !== format) kernel.alternatives = [format];
 }
 
 /** The kernels to pack. Kernels already in the wanted format are left out. */
 function checkedWork(owner: string, layers: readonly Quantizable[], mode: QuantizationMode): Work[] {
-  const found = layers.flatMap(layer => [...layer.kernels.keys()].map(kernel => ({layer, kernel})));
+  const policy = parseDtype(mode);
+  const found = layers.flatMap(layer =>
+    [...layer.kernels.keys()].map(kernel => ({layer, kernel, format: layer.kernelFormat(policy) as PackedFormat})),
+  );
   if (found.length === 0) {
     const built = layers.every(layer => layer.built);
     throw new ValueError(
@@ -71,7 +87,10 @@ function checkedWork(owner: string, layers: readonly Quantizable[], mode: Quanti
           : 'Build it first.'),
     );
   }
-  const work = found.filter(({kernel}) => formatOf(kernel) !== mode);
+  // Integers of another policy are not done, even if this one would store them in the same format.
+  const isDone = ({layer, kernel, format}: Work) =>
+    formatOf(kernel) === format && [null, mode].includes(layer.dtypePolicy.quantizationMode);
+  const work = found.filter(one => !isDone(one));
   if (work.length === 0) {
     throw new ValueError(
       `${owner} is already quantized: its weights are stored as ${mode}. Received: mode=${show(mode)}.`,

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
-import {type PackedFormat} from './dtype';
+import {BYTES_PER_WEIGHT, type PackedFormat} from './dtype';
 import {checkIndexTensor, rowsOfTable} from './host_values';
 import {checkWeightInUse, isDisposed} from './in_use';
 import {initialValues} from './initial_values';
@@ -51,6 +51,8 @@ export class PackedWeight extends tf.LayerVariable {
   readonly rows: number;
   readonly columns: number;
   readonly packing: Packing;
+  /** Formats besides its own in which the weight takes bits, such as those of files. It then has that format. */
+  alternatives: readonly PackedFormat[] = [];
   private pending?: Initializer;
 
   constructor(
@@ -156,6 +158,7 @@ export class PackedWeight extends tf.LayerVariable {
    * tensor synchronously: use {@link fillFromTensor} there.
    */
   override write(values: tf.Tensor): this {
+    this.adoptFormat(values);
     if (this.isPacked(values)) {
       this.setBits(values);
       return this;
@@ -178,6 +181,7 @@ export class PackedWeight extends tf.LayerVariable {
    * @throws ValueError on a wrong shape or type, and if the current backend cannot pack into this format.
    */
   async fillFromTensor(values: tf.Tensor): Promise<void> {
+    this.adoptFormat(values);
     if (this.isPacked(values)) {
       this.setBits(values);
       return;
@@ -193,10 +197,23 @@ export class PackedWeight extends tf.LayerVariable {
    * can hold are kept, with scales that are rounded to bfloat16.
    */
   async fill(stream: ValueStream): Promise<void> {
+    this.adoptIntegers(stream);
     const rows = this.inRows(stream);
     if (rows?.integers && this.holds(rows.integers)) await this.takeIntegers(rows.integers);
     else if (rows) await this.take(rows, [this.rows, this.columns], ROWS, PIECE);
     else await this.take(stream, this.shape, this.layout, PIECE);
+  }
+
+  /**
+   * Takes on the format of fewest bits that holds the integers of this stream, if it has any: they lose nothing there.
+   */
+  adoptIntegers(stream: ValueStream): void {
+    const integers = this.inRows(stream)?.integers;
+    if (!integers) return;
+    const [narrowest] = [this.format, ...this.alternatives]
+      .filter(format => this.holds(integers, packingFor(format)))
+      .sort((a, b) => BYTES_PER_WEIGHT[a] - BYTES_PER_WEIGHT[b]);
+    if (narrowest) this.storeAs(narrowest);
   }
 
   /** The stream in the order of the packed matrix; undefined if it has another order. */
@@ -206,8 +223,7 @@ export class PackedWeight extends tf.LayerVariable {
     return order.every((axis, i) => axis === i) ? stream : undefined;
   }
 
-  private holds({least, largest}: IntegerStream): boolean {
-    const {integers, beginIntegers} = this.packing;
+  private holds({least, largest}: IntegerStream, {integers, beginIntegers}: Packing = this.packing): boolean {
     const whole = this.columns % INTEGER_BLOCK === 0;
     return !!beginIntegers && !!integers && whole && least >= integers.least && largest <= integers.largest;
   }
@@ -304,6 +320,33 @@ export class PackedWeight extends tf.LayerVariable {
       target.place(halves, first, count);
     }
     this.takeBits(target.finish());
+  }
+
+  /** Takes on the format of these bits, if it is one of the alternatives. */
+  private adoptFormat({dtype, shape}: tf.Tensor): void {
+    if (dtype !== 'int32' || tf.util.arraysEqual(shape, this.physical.shape)) return;
+    const {rows, columns} = this;
+    const format = this.alternatives.find(one =>
+      tf.util.arraysEqual(shape, packingFor(one).physicalShape(rows, columns)),
+    );
+    if (format) this.storeAs(format);
+  }
+
+  /**
+   * Changes the format to one of {@link alternatives}. The weight loses its values: it must be filled afterwards, before
+   * anything reads it.
+   */
+  storeAs(format: PackedFormat): void {
+    checkWeightInUse(this);
+    const {physical, format: old} = this;
+    if (format === old) return;
+    const packing = packingFor(format);
+    const bits = hollow(packing.physicalShape(this.rows, this.columns), 'int32');
+    physical.dispose();
+    const val = tf.variable(bits, false, physical.name, 'int32');
+    bits.dispose();
+    const alternatives = [...this.alternatives.filter(one => one !== format), old];
+    Object.assign(this, {val, format, packing, alternatives, pending: this.pending ?? tf.initializers.zeros()});
   }
 
   private isPacked(values: tf.Tensor): boolean {

@@ -23,6 +23,9 @@ export async function writeTfjsWeights(
   {shardSize = SHARD_SIZE, onProgress, signal}: ShardOptions,
 ): Promise<number> {
   const weights = [...kerasPaths(backbone)];
+  for (const [path, weight] of weights) {
+    if (weight instanceof PackedWeight && weight.alternatives.length > 0) weight.adoptIntegers(open(weight, path));
+  }
   const entries = weights.map(([, weight]) => manifestEntry(weight));
   const total = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
   const paths = shardNames(total, shardSize);

@@ -20,6 +20,7 @@ import {attention, type AttentionMasks, attentionWithDropout, dropoutSeed} from 
 import {release, replaced} from '../../ops/op';
 import {getInitializer, type InitializerLike, serializeInitializer} from '../../weights/initializers';
 import {checkAttentionHeads} from './parts/attention_heads';
+import {type Int8Kernel} from './parts/int8_kernels';
 
 /** Arguments of {@link CachedGemma3Attention}. */
 export interface CachedGemma3AttentionArgs extends LayerArgs {
@@ -126,6 +127,8 @@ export class CachedGemma3Attention extends withAttributes<typeof Layer, Required
   ropeLayer!: RotaryEmbedding;
   hiddenDim!: number;
   readonly config: Required<OwnAttentionArgs>;
+  /** @internal Kernels that are stored as int8 if the dtype is "int4". Set before `build`. */
+  int8Kernels: readonly Int8Kernel[] = [];
   private readonly kernelInitializer: InitializerLike;
 
   constructor(args: CachedGemma3AttentionArgs) {
@@ -154,6 +157,8 @@ export class CachedGemma3Attention extends withAttributes<typeof Layer, Required
     this.queryDense = dense('query_dense', 'query', 'btd,ndh->btnh', [null, numQueryHeads, headDim]);
     this.keyDense = dense('key_dense', 'key', 'bsd,kdh->bskh', keyShape);
     this.valueDense = dense('value_dense', 'value', 'bsd,kdh->bskh', keyShape);
+    if (this.int8Kernels.includes('key')) this.keyDense.int4Format = 'int8';
+    if (this.int8Kernels.includes('value')) this.valueDense.int4Format = 'int8';
     for (const layer of [this.queryDense, this.keyDense, this.valueDense]) layer.build(shape);
     if (this.config.useQueryKeyNorm) {
       this.queryNorm = this.addSublayer('query_norm', new RMSNormalization({epsilon, dtype, name: 'query_norm'}));

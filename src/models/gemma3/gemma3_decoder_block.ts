@@ -29,6 +29,7 @@ import {ATTENTION_ARGUMENTS, CachedGemma3Attention, type CachedGemma3AttentionAr
 import {checkAttentionHeads} from './parts/attention_heads';
 import {fusedFeedForward} from './parts/fused_feed_forward';
 import {fusedStep} from './parts/fused_step';
+import {type Int8Kernel} from './parts/int8_kernels';
 
 /** Arguments of {@link Gemma3DecoderBlock}. */
 export interface Gemma3DecoderBlockArgs extends Omit<CachedGemma3AttentionArgs, 'kernelInitializer'> {
@@ -122,6 +123,13 @@ export class Gemma3DecoderBlock extends withAttributes<typeof Layer, Required<Ow
     this.gatingFfw = dense('gating_ffw', 'ffw_gating', 'btd,df->btf', width);
     this.gatingFfw2 = dense('gating_ffw_2', 'ffw_gating_2', 'btd,df->btf', width);
     this.ffwLinear = dense('ffw_linear', 'ffw_linear', 'btf,fd->btd', c.hiddenDim);
+  }
+
+  /** Stores these kernels as int8 if the dtype is "int4". Called before `build`. */
+  storeAsInt8(kernels: readonly Int8Kernel[]): void {
+    this.attention.int8Kernels = kernels;
+    if (kernels.includes('up')) this.gatingFfw2.int4Format = 'int8';
+    if (kernels.includes('down')) this.ffwLinear.int4Format = 'int8';
   }
 
   override build(inputShape: ShapeOrShapes): void {

@@ -82,6 +82,8 @@ test('converted for tfjs, the integers are the same', async () => {
   for (const [i, weight] of loaded.weights.entries()) {
     if (!(weight instanceof PackedWeight)) continue;
     const other = converted.weights[i] as PackedWeight;
+    // Four bits hold all of it, also where int4 would store other values as int8.
+    expect([weight.format, other.format]).toEqual(['int4', 'int4']);
     expect(await other.bits.data()).toEqual(await weight.bits.data());
   }
   loaded.dispose();

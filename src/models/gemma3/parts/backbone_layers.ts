@@ -10,6 +10,7 @@ import {Gemma3DecoderBlock} from '../gemma3_decoder_block';
 import {Gemma3InterleaveEmbeddings, Gemma3MeanPooling} from '../gemma3_layers';
 import {type Gemma3VisionEncoder} from '../gemma3_vision_encoder';
 import {BLOCK_ARGUMENTS, type Gemma3BackboneConfig} from './backbone_config';
+import {type Int8Kernel, int8Kernels} from './int8_kernels';
 import {Multiply} from './multiply';
 
 /** The layers of a backbone, before they are connected. */
@@ -33,7 +34,7 @@ export function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3Vi
         numVisionTokensPerImage: visionEncoder.numVisionTokensPerImage,
         name: 'interleave_embeddings',
       }),
-    transformerLayers: Array.from({length: config.numLayers}, (_, i) => makeBlock(config, i)),
+    transformerLayers: int8Kernels(config).map((kernels, i) => makeBlock(config, i, kernels)),
     layerNorm: new RMSNormalization({epsilon: config.layerNormEpsilon, dtype, name: 'final_normalization'}),
     embeddingHead: makeEmbeddingHead(config),
   };
@@ -42,9 +43,9 @@ export function makeLayers(config: Gemma3BackboneConfig, visionEncoder: Gemma3Vi
 type Layers = ReturnType<typeof makeLayers>;
 
 /** Creates one decoder block. Five blocks with a sliding window are followed by one without, and so on. */
-function makeBlock(config: Gemma3BackboneConfig, index: number): Gemma3DecoderBlock {
+function makeBlock(config: Gemma3BackboneConfig, index: number, kernels: readonly Int8Kernel[]): Gemma3DecoderBlock {
   const sliding = config.useSlidingWindowAttention && index % 6 < 5;
-  return new Gemma3DecoderBlock({
+  const block = new Gemma3DecoderBlock({
     ...pick(config, BLOCK_ARGUMENTS),
     gateDimReduction: 1,
     logitSoftCap: config.attentionLogitSoftCap,
@@ -53,6 +54,8 @@ function makeBlock(config: Gemma3BackboneConfig, index: number): Gemma3DecoderBl
     ropeScalingFactor: sliding ? config.localRopeScalingFactor : config.globalRopeScalingFactor,
     name: `decoder_block_${index}`,
   });
+  block.storeAsInt8(kernels);
+  return block;
 }
 
 /** The layers of EmbeddingGemma's head, https://arxiv.org/abs/2509.20354; none for other models. */
