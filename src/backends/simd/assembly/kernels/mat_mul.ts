@@ -12,7 +12,7 @@ import {matVecInt4} from '../parts/int4';
 import {byteTiles as byteTilesChosen, int8Kernel} from '../parts/int8_kernel';
 import {matVecInt8} from '../parts/int8_row';
 import {integerPanel, integerTiles, interleavedIntegerBytes, interleaveIntegerRows} from '../parts/integer_tile';
-import {fillPanel, fillPanels, setMatrix, transposePanel} from '../parts/panel';
+import {fillPanels, setMatrix} from '../parts/panel';
 import {argument, barrier, begin, chunkOf, claim, end, pointer, scratch, threads} from '../parts/threads';
 import {height, interleavedBytes, interleaveRows, tiles} from '../parts/tile';
 
@@ -41,14 +41,6 @@ const PANEL_ROWS = 4;
 /** Groups of rows of W that are claimed at a time in products on tiles: the rows of `PANELS` panels. */
 const TILE_GROUPS = PANELS;
 
-// Sizes for products with the transposed matrix: rows of W per panel, and rows of dy per pass.
-
-const TRANSPOSED_DEPTH = 384;
-const TRANSPOSED_BYTES: usize = TRANSPOSED_DEPTH * 32;
-const TRANSPOSED_ROWS_AT_ONCE = 256;
-/** Scratch memory holds a panel of one block, then four transposed panels from here on, then interleaved rows of dy. */
-const TRANSPOSED: usize = COLUMN_BLOCK * 32;
-
 // How a product is computed.
 
 /** One row of x after another, over weights that are read once. */
@@ -64,11 +56,20 @@ let x: usize = 0;
 let m: i32 = 0;
 let columns: i32 = 0;
 const NONE = -1;
-/** The type of the weights for which rows are quantized, or, for tiles, the method. */
+/** The type of the weights for which rows are quantized. */
 let preparedType: i32 = NONE;
 let preparedMethod: i32 = NONE;
 let preparedBlock: i32 = 0;
 let preparedDepth: i32 = 0;
+
+// Products of single rows read them as words or as bytes. Both may be there at once: a thread that claims rows of two
+// matrices by turns would otherwise round x anew for each claim.
+
+const WORDS = 1;
+const BYTES = 2;
+let preparedForms: i32 = 0;
+/** Space for each form. */
+const FORM_BYTES: usize = SCRATCH_BYTES / 2;
 
 /** Sets the rows of x (m, columns) that the following products multiply. */
 export function setRows(x_: usize, m_: i32, columns_: i32): void {
@@ -89,9 +90,18 @@ function mustPrepare(method: i32, type: i32, block: i32, depth: i32): bool {
   return true;
 }
 
+/** True if scratch memory does not yet hold single rows in this form. From now on it does. */
+function mustPrepareForm(form: i32): bool {
+  if (preparedMethod != VECTORS) preparedForms = 0;
+  preparedMethod = VECTORS;
+  const missing = (preparedForms & form) == 0;
+  preparedForms |= form;
+  return missing;
+}
+
 function methodOf(type: i32): i32 {
   if (type == FLOAT32) return m == 1 ? VECTORS : FLOAT_TILES;
-  if (m < PANEL_ROWS && <usize>m * roundedBytes(columns) <= <usize>SCRATCH_BYTES) return VECTORS;
+  if (m < PANEL_ROWS && <usize>m * roundedBytes(columns) <= FORM_BYTES) return VECTORS;
   if (type == BFLOAT16) return FLOAT_TILES;
   if (byteTilesChosen && (type == INT4 || int8Kernel != INT8_WORDS)) return BYTE_TILES;
   // Wide tiles are faster than products in 16-bit integers.
@@ -170,8 +180,9 @@ function vectorProducts(type: i32, w: usize, inner: i32, y: usize, yStep: usize,
   let rows = x;
   let step = (<usize>columns) << 2;
   if (type != BFLOAT16) {
-    rows = scratch();
-    if (mustPrepare(VECTORS, type, 0, 0)) {
+    const split = ASC_FEATURE_RELAXED_SIMD && (type == INT4 || int8Kernel != INT8_WORDS);
+    rows = scratch() + (split ? FORM_BYTES : 0);
+    if (mustPrepareForm(split ? BYTES : WORDS)) {
       for (let r: usize = 0; r < <usize>m; r++) {
         quantizeRow(type, x + r * step, columns, rows + r * roundedBytes(columns));
       }
@@ -348,59 +359,4 @@ export function matMul(): void {
 function tileGroups(units: i32): i32 {
   if (threads == 1) return max(2, units);
   return max(2, min(TILE_GROUPS, units / (4 * threads)) & ~1);
-}
-
-/** MAT_MUL_TRANSPOSED: dx = dy · W. */
-export function matMulTransposed(): void {
-  const type = argument(MatMulWord.type);
-  const w = pointer(MatMulWord.w);
-  const inner = argument(MatMulWord.inner);
-  const dy = pointer(MatMulWord.x);
-  const m = argument(MatMulWord.m);
-  const dx = pointer(MatMulWord.y);
-  const rows = argument(MatMulWord.rows);
-  const columns = argument(MatMulWord.columns);
-  if (type == FLOAT32) setMatrix(w, FLOAT32, inner, columns * inner, 1, inner);
-  const blocks = padded(columns) / COLUMN_BLOCK;
-  const dyStep = (<usize>rows) << 2;
-  const dxStep = (<usize>columns) << 2;
-  const interleavedRows = scratch() + TRANSPOSED + 4 * TRANSPOSED_BYTES;
-  // Parts of similar size, in whole groups.
-  const parts = (rows + TRANSPOSED_DEPTH - 1) / TRANSPOSED_DEPTH;
-  const most = ((rows + parts - 1) / max(parts, 1) + 7) & ~7;
-  const units = blocks * ((m + TRANSPOSED_ROWS_AT_ONCE - 1) / TRANSPOSED_ROWS_AT_ONCE);
-  for (let n = 0; n < rows; n += most) {
-    const depth = min(most, rows - n);
-    // Each part of the rows adds to the sums of the one before, whichever thread computed them.
-    if (n > 0) barrier();
-    let interleaved = -1;
-    while (claim(units, 1)) {
-      for (let unit = begin; unit < end; unit++) {
-        const row = (unit / blocks) * TRANSPOSED_ROWS_AT_ONCE;
-        const some = min(TRANSPOSED_ROWS_AT_ONCE, m - row);
-        if (row != interleaved) {
-          interleaveRows(dy + <usize>row * dyStep + ((<usize>n) << 2), dyStep, some, depth, interleavedRows);
-          interleaved = row;
-        }
-        const k = (unit % blocks) * COLUMN_BLOCK;
-        const count = min(COLUMN_BLOCK, columns - k);
-        transposeBlock(type, w, n, depth, k, count, columns);
-        const to = dx + <usize>row * dxStep + ((<usize>k) << 2);
-        tiles(interleavedRows, scratch() + TRANSPOSED, TRANSPOSED_BYTES, 32, depth, to, dxStep, some, count, n > 0);
-      }
-    }
-  }
-}
-
-/** Loads columns k … k + 31 of rows n … n + depth − 1 as four panels [n][8 k]. */
-function transposeBlock(type: i32, w: usize, n: i32, depth: i32, k: i32, count: i32, columns: i32): void {
-  const block = scratch();
-  const bytes = groupBytes(type, columns);
-  for (let row = 0; row < depth; row += 8) {
-    if (type == FLOAT32) fillPanel(block, n + row, min(8, depth - row), k, count);
-    else decode(type, w + <usize>((n + row) >> 3) * bytes, block, k, count);
-    for (let octet: usize = 0; octet < 4; octet++) {
-      transposePanel(block + TRANSPOSED + octet * TRANSPOSED_BYTES + ((<usize>row) << 5), block + (octet << 8));
-    }
-  }
 }
