@@ -48,6 +48,11 @@ export default defineConfig(async (): Promise<Options[]> => [
     outDir: `${dist}/node`,
     platform: 'node',
     format: ['esm', 'cjs'],
+    esbuildOptions: (options, context) => {
+      shared.esbuildOptions!(options, context);
+      // The same sources twice would be a tenth of the package.
+      if (context.format === 'cjs') options.sourcemap = false;
+    },
     dts: {entry: nodeEntries},
     shims: true,
     clean: true,
