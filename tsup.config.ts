@@ -20,10 +20,11 @@ const browserWorkerEntries = {'worker/index': 'src/worker/index.ts', 'worker/hos
 const nodeEntries = {index: 'src/index.ts', layers: 'src/public/register_layers.ts'};
 const nodeWorkerEntries = {worker: 'src/worker/index.ts', worker_host: 'src/worker/host.ts'};
 
-/** Declarations on their own: in files that they shared with the index, its namespaces would have errors. */
-const workerTypes: Options[] = process.argv.includes('--no-dts')
+/** Declarations on their own: in files that Workers shared with the index, its namespaces would have errors. */
+const types: Options[] = process.argv.includes('--no-dts')
   ? []
   : [
+      {entry: nodeEntries, outDir: `${dist}/node`, platform: 'node', format: ['esm', 'cjs'], dts: {only: true}},
       {entry: nodeWorkerEntries, outDir: `${dist}/node`, platform: 'node', format: ['esm', 'cjs'], dts: {only: true}},
       {entry: browserWorkerEntries, outDir: `${dist}/browser`, platform: 'browser', format: ['esm'], dts: {only: true}},
     ];
@@ -41,22 +42,18 @@ const shared: Options = {
   external: ['@tensorflow/tfjs', '@tensorflow/tfjs-backend-webgpu'],
 };
 
+/** Both builds are in one folder, which is new. */
+const node: Options = {
+  entry: {...nodeEntries, ...nodeWorkerEntries},
+  outDir: `${dist}/node`,
+  platform: 'node',
+  shims: true,
+};
+
 export default defineConfig(async (): Promise<Options[]> => [
-  {
-    ...shared,
-    entry: {...nodeEntries, ...nodeWorkerEntries},
-    outDir: `${dist}/node`,
-    platform: 'node',
-    format: ['esm', 'cjs'],
-    esbuildOptions: (options, context) => {
-      shared.esbuildOptions!(options, context);
-      // The same sources twice would be a tenth of the package.
-      if (context.format === 'cjs') options.sourcemap = false;
-    },
-    dts: {entry: nodeEntries},
-    shims: true,
-    clean: true,
-  },
+  {...shared, ...node, format: ['esm']},
+  // Maps of the same sources twice would be a tenth of the package.
+  {...shared, ...node, format: ['cjs'], sourcemap: false},
   {
     ...shared,
     entry: await modulesOf(
@@ -96,5 +93,5 @@ export default defineConfig(async (): Promise<Options[]> => [
     // The command imports the library as its users do, so that each layer class exists, and is registered, only once.
     external: ['@tensorflow/tfjs', 'tfjs-gemma3'],
   },
-  ...workerTypes,
+  ...types,
 ]);

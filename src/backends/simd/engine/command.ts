@@ -22,10 +22,8 @@
  *   eight columns, eight words, one per row: byte i holds column i in its low four bits and column 4 + i in its high
  *   four. W = scale · number + minimum. 160 bytes per block.
  *
- * A product of fewer than four rows of x with integer weights rounds x, in blocks of 32 values, to a fraction of the
- * block's largest magnitude: 1/2031 for int8; for int4 1/127, or 1/32767 without relaxed SIMD. Products of more rows
- * round both sides to 16 bits, in runs of 128 columns: see `../assembly/parts/integer_tile.ts`. All others compute in
- * float32.
+ * A product with integer weights rounds x, in blocks of 32 values, to integers of 16 bits: see
+ * `../assembly/parts/activations.ts`. All others compute in float32.
  */
 import {
   BFLOAT16_BLOCK_BYTES,
