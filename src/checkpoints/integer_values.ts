@@ -3,14 +3,14 @@ import * as tf from '@tensorflow/tfjs';
 import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 import {rowStream, weightStream} from '../weights/repack';
 import {type OpenValues, type ValueStream} from '../weights/value_stream';
-import {type StoredWeights, valueReader} from './stored_weights';
+import {type PackedBits, type StoredWeights, valueReader} from './stored_weights';
 
 /** Opens the values of weights as `valueReader`, those of packed bits too. The backend must have their packing. */
 export function integerReader(stored: StoredWeights): (weight: AnyWeight, path: string) => OpenValues {
   const open = valueReader(stored);
   return (weight, path) => {
     const {packed} = stored.variables.get(stored.keyOf(path, weight))!;
-    return packed && weight instanceof PackedWeight ? new UnpackedValues(weight, packed.readInto) : open(weight, path);
+    return packed && weight instanceof PackedWeight ? new UnpackedValues(weight, packed) : open(weight, path);
   };
 }
 
@@ -18,10 +18,10 @@ export function integerReader(stored: StoredWeights): (weight: AnyWeight, path: 
 class UnpackedValues implements ValueStream {
   private held: {weight: PackedWeight; logical: OpenValues; rows: ValueStream} | undefined;
 
-  /** @param like says how the bits are packed. */
+  /** @param like has the shape and the order of the values; its own format may differ from that of the bits. */
   constructor(
     private readonly like: PackedWeight,
-    private readonly readInto: (start: number, target: Uint8Array) => Promise<void>,
+    private readonly bits: PackedBits,
   ) {}
 
   get shape(): readonly number[] {
@@ -43,10 +43,11 @@ class UnpackedValues implements ValueStream {
 
   private async filled(): Promise<{logical: OpenValues; rows: ValueStream}> {
     if (this.held) return this.held;
-    const {shape, layout, format} = this.like;
-    const weight = new PackedWeight([...shape], layout, 'converted', tf.initializers.zeros(), false, format);
+    const {shape, layout} = this.like;
+    const zeros = tf.initializers.zeros();
+    const weight = new PackedWeight([...shape], layout, 'converted', zeros, false, this.bits.format);
     this.held = {weight, logical: weightStream(weight), rows: rowStream(weight)};
-    await weight.fillBits(this.readInto);
+    await weight.fillBits(this.bits.readInto);
     return this.held;
   }
 

@@ -167,15 +167,22 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   }
 
   hiddenStates(tokens: NewTokens, cache: Gemma3Cache): tf.Tensor3D {
-    this.checkInUse();
-    return tf.tidy(() => finish(this.blocks(tokens, cache, null)));
+    return tf.tidy(() => finish(this.hiddenSteps(tokens, cache, null)));
   }
 
-  /** The embedding and each block, in steps of a few tokens. */
-  override *hiddenSteps(tokens: NewTokens, cache: Gemma3Cache): Generator<void, tf.Tensor3D> {
+  /**
+   * The embedding and each block, in steps of a few tokens.
+   *
+   * @param pace null for whole blocks.
+   */
+  override *hiddenSteps(
+    tokens: NewTokens,
+    cache: Gemma3Cache,
+    pace: Pace | null = this.pace,
+  ): Generator<void, tf.Tensor3D> {
     this.checkInUse();
     // Other code may run after each step.
-    return yield* checked(this.blocks(tokens, cache, this.pace), () => this.checkInUse());
+    return yield* checked(this.blocks(tokens, cache, pace), () => this.checkInUse());
   }
 
   private *blocks(tokens: NewTokens, cache: Gemma3Cache, pace: Pace | null): Generator<void, tf.Tensor3D> {
