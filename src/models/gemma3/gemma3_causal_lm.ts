@@ -167,22 +167,18 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   }
 
   hiddenStates(tokens: NewTokens, cache: Gemma3Cache): tf.Tensor3D {
-    return tf.tidy(() => finish(this.hiddenSteps(tokens, cache, null)));
+    return tf.tidy(() => finish(this.hiddenSteps(tokens, cache, false)));
   }
 
   /**
    * The embedding and each block, in steps of a few tokens.
    *
-   * @param pace null for whole blocks.
+   * @param divided false for steps of whole blocks, which take a little less time together.
    */
-  override *hiddenSteps(
-    tokens: NewTokens,
-    cache: Gemma3Cache,
-    pace: Pace | null = this.pace,
-  ): Generator<void, tf.Tensor3D> {
+  override *hiddenSteps(tokens: NewTokens, cache: Gemma3Cache, divided = true): Generator<void, tf.Tensor3D> {
     this.checkInUse();
     // Other code may run after each step.
-    return yield* checked(this.blocks(tokens, cache, pace), () => this.checkInUse());
+    return yield* checked(this.blocks(tokens, cache, divided ? this.pace : null), () => this.checkInUse());
   }
 
   private *blocks(tokens: NewTokens, cache: Gemma3Cache, pace: Pace | null): Generator<void, tf.Tensor3D> {

@@ -125,7 +125,7 @@ export class Gemma3DecoderBlock extends withAttributes<typeof Layer, Required<Ow
     this.ffwLinear = dense('ffw_linear', 'ffw_linear', 'btf,fd->btd', c.hiddenDim);
   }
 
-  /** Stores these kernels as int8 if the dtype is "int4". Called before `build`. */
+  /** @internal Stores these kernels as int8 if the dtype is "int4". Called before `build`. */
   storeAsInt8(kernels: readonly Int8Kernel[]): void {
     this.attention.int8Kernels = kernels;
     if (kernels.includes('up')) this.gatingFfw2.int4Format = 'int8';
