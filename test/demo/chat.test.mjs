@@ -218,6 +218,29 @@ test('a conversation that is full says so, and the message is not lost', async (
   await settings.getByLabel('Longest conversation').fill('');
 });
 
+test('each sampler, with the settings that it reads', async () => {
+  const settings = page.getByRole('complementary', {name: 'Settings'});
+  const sampler = settings.getByLabel('Sampler');
+  const [topK, topP] = ['k', 'p'].map(name => settings.getByLabel(name, {exact: true}));
+  await sampler.selectOption('greedy');
+  assert.deepEqual([await topK.isVisible(), await topP.isVisible()], [false, false]);
+  // Only the most probable token is left.
+  await sampler.selectOption('top_k');
+  assert.deepEqual([await topK.isVisible(), await topP.isVisible()], [true, false]);
+  await settings.getByLabel('Temperature').fill('3');
+  await topK.fill('1');
+  await page.getByRole('button', {name: 'New conversation'}).click();
+  assert.equal(await ask(page, QUESTION), ANSWER);
+  await sampler.selectOption('top_p');
+  await topK.fill('64');
+  await settings.getByLabel('Temperature').fill('1');
+  await topP.fill('0.05');
+  await page.getByRole('button', {name: 'New conversation'}).click();
+  assert.equal(await ask(page, QUESTION), ANSWER);
+  await topP.fill('0.95');
+  await sampler.selectOption('greedy');
+});
+
 test('nothing went wrong, and no other host was asked', () => {
   assert.deepEqual(person.problems, []);
   assert.deepEqual([...person.hosts], [new URL(site.address).host]);

@@ -82,6 +82,15 @@ test('pictures: pasted, previewed, trained on', async () => {
   await field('Epochs').fill('10');
 });
 
+test('lines from a file', async () => {
+  const buffer = Buffer.from(
+    '{"prompt": "The moon is", "response": "far."}\n{"prompt": "Stars are", "response": "far."}',
+  );
+  await page.setInputFiles('#tune-files', {name: 'lines.jsonl', mimeType: 'application/jsonl', buffer});
+  await page.locator('#preview', {hasText: 'Stars'}).waitFor();
+  await page.getByText('2 rows,').waitFor();
+});
+
 test('the sample task: paused, tried meanwhile, done; before and after', async () => {
   await page.getByRole('button', {name: 'Sample task'}).click();
   await page.getByText('24 rows,').waitFor();
