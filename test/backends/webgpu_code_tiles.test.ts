@@ -8,6 +8,7 @@ import {hasPackedDots} from '../../src/backends/webgpu/adapter';
 import {CODE_FORMATS, type CodeTile} from '../../src/backends/webgpu/wgsl/code_tile';
 import {matMulP8Op} from '../../src/backends/simd/packing/packing';
 import {normal} from '../support/random';
+import {smallModel, someTokens} from '../support/small_model';
 import {describeWebGpu, gpuBackend, throwGpuErrors, useWebGpu} from '../support/webgpu';
 import {compare, packed, tensorOf} from '../support/webgpu_compare';
 
@@ -99,6 +100,22 @@ describeWebGpu('products in float16 and in bytes on webgpu', () => {
       tf.dispose([own, x]);
     });
   }
+
+  test('a prompt through a model, whose kernels are int4 and int8', async () => {
+    const lm = smallModel({numLayers: 2, hiddenDim: 32});
+    await lm.quantize('int4');
+    const tokens = someTokens(20, 1);
+    const run = async (tile?: CodeTile) => {
+      gpuBackend().codeTiles = {int8: tile, int4: tile};
+      const y = lm.backbone.predict({token_ids: [tokens], padding_mask: [tokens.map(() => 1)]}) as tf.Tensor;
+      const values = await y.data();
+      y.dispose();
+      return values;
+    };
+    const expected = await run();
+    for (const tile of tiles) expect(await run(tile)).toBeAllClose(expected, {rtol: 1e-5});
+    lm.dispose();
+  });
 
   test('a trial chooses a variant that is right, or none', async () => {
     const sizes = {count: 16, rows: 64, columns: 64, times: 1, rounds: 1};
