@@ -1,6 +1,6 @@
 /**
- * Products of many rows with int8 and int4 kernels in float16 and in bytes, where the adapter can: against the reference,
- * and the trial that chooses them. `TEST_WEBGPU_F16=1` makes an adapter without float16 an error.
+ * Products of many rows with int8 and int4 kernels in float16 and in bytes, where the adapter can: against the
+ * reference, and the trial that chooses them. `TEST_WEBGPU_F16=1` makes an adapter without float16 an error.
  */
 import * as tf from '@tensorflow/tfjs';
 import {codeTilesOf, tryCodeTiles} from '../../src/backends/webgpu/trial';

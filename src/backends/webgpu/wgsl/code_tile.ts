@@ -1,10 +1,11 @@
 /**
- * Products of many rows of x with int8 and int4 kernels, whose codes stay as they are in workgroup memory; scales come in
- * once for a block of 32 columns. Variants of `mat_tile.ts` for devices that can:
+ * Products of many rows of x with int8 and int4 kernels, whose codes stay as they are in workgroup memory; scales come
+ * in once for a block of 32 columns. Variants of `mat_tile.ts` for devices that can:
  *
- * - `f16`: codes in float16, which is exact. They take half the memory, so a tile has twice the rows of W. Sums and x are
- *   float32.
- * - `dot`: codes in bytes, four of which are multiplied at once by those of x: see `digits.ts`. Sums of a block are exact.
+ * - `f16`: codes in float16, which is exact. They take half the memory, so a tile has twice the rows of W. Sums and x
+ *   are float32.
+ * - `dot`: codes in bytes, four of which are multiplied at once by those of x: see `digits.ts`. Sums of a block are
+ *   exact.
  */
 import {type PackedFormat, type WeightFormat} from '../../../weights/dtype';
 import {type Program} from '../program';

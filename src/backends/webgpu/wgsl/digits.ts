@@ -1,6 +1,6 @@
 /**
- * Rows of x as whole numbers of three bytes each, for products with instructions that multiply four bytes at once. The 32
- * numbers of a block have one scale, a power of two, such that the largest takes 23 bits: what is lost is less than
+ * Rows of x as whole numbers of three bytes each, for products with instructions that multiply four bytes at once. The
+ * 32 numbers of a block have one scale, a power of two, such that the largest takes 23 bits: what is lost is less than
  * sums in float32 lose. So a row has the same product alone, in float32, and among others, in bytes.
  */
 import {type Program} from '../program';
@@ -8,8 +8,8 @@ import {type Program} from '../program';
 /** Rows whose numbers lie side by side. */
 export const DIGIT_ROWS = 4;
 /**
- * Vectors for a block of four rows, which are the components of each: scales as floats, sums of the whole numbers, then,
- * for every four columns, the highest digits, those in the middle and the lowest ones, in the bytes of a word.
+ * Vectors for a block of four rows, which are the components of each: scales as floats, sums of the whole numbers,
+ * then, for every four columns, the highest digits, those in the middle and the lowest ones, in the bytes of a word.
  */
 export const DIGIT_VECTORS = 26;
 
