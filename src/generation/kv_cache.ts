@@ -1,7 +1,8 @@
 /** Keys and values of tokens seen before, for one decoder block. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../base/checks';
-import {OutOfMemoryError, ValueError} from '../base/errors';
+import {OutOfMemoryError, show, ValueError} from '../base/errors';
+import {bfloat16Zeros, packBfloat16} from '../ops/bfloat16_cache';
 import {cacheUpdate} from '../ops/cache_update';
 
 /** Arguments of {@link KvCache}. */
@@ -18,14 +19,27 @@ export interface KvCacheArgs {
   window: number | null;
   /** Number of tokens that `truncate` can always remove: a ring has that many extra slots. Defaults to 0. */
   slack?: number;
+  /** How keys and values are stored. bfloat16 takes half the memory; H must be even. Defaults to "float32". */
+  dtype?: CacheDtype;
 }
 
-const KEYS: readonly (keyof KvCacheArgs)[] = ['batch', 'maxLength', 'numKeyValueHeads', 'headDim', 'window', 'slack'];
+/** How keys and values of a cache are stored. */
+export type CacheDtype = 'float32' | 'bfloat16';
+
+const KEYS = ['batch', 'maxLength', 'numKeyValueHeads', 'headDim', 'window', 'slack', 'dtype'];
+
+/** @throws ValueError unless the argument `name` of `owner` is a {@link CacheDtype}. */
+export function checkCacheDtype(owner: string, name: string, dtype: unknown): void {
+  if (dtype === 'float32' || dtype === 'bfloat16') return;
+  throw new ValueError(
+    `${owner} expected \`${name}\` to be "float32" or "bfloat16". Received: ${name}=${show(dtype)}.`,
+  );
+}
 
 /** Slots per row of a new cache. */
 const FIRST_CAPACITY = 256;
 
-/** Where the keys and values of a block are stored, (B, C, K, H) each. */
+/** Where the keys and values of a block are stored, (B, C, K, H) each; for bfloat16 int32 (B, C, K, H / 2). */
 export interface Slots {
   keys: tf.Tensor4D;
   values: tf.Tensor4D;
@@ -33,9 +47,9 @@ export interface Slots {
 
 /** The keys and values that a query attends over. */
 export interface CachedKeys {
-  /** (B, S, K, H) */
+  /** (B, S, K, H), or int32 (B, S, K, H / 2): see {@link Slots}. */
   k: tf.Tensor4D;
-  /** (B, S, K, H) */
+  /** As k. */
   v: tf.Tensor4D;
   /** Position of each key, int32 (1 or B, S); −1 for an empty slot. */
   keyPositions: tf.Tensor2D;
@@ -70,7 +84,8 @@ export class KvCache {
 
   constructor(args: KvCacheArgs) {
     checkArguments('KvCache', args, KEYS);
-    const {batch, maxLength, numKeyValueHeads, headDim, window, slack = 0} = args;
+    const {batch, maxLength, numKeyValueHeads, headDim, window, slack = 0, dtype = 'float32'} = args;
+    checkCacheDtype('KvCache', 'dtype', dtype);
     for (const [name, value] of Object.entries({batch, maxLength, numKeyValueHeads, headDim})) {
       checkPositiveInteger('KvCache', name, value);
     }
@@ -83,9 +98,10 @@ export class KvCache {
     this.seen = Array.from({length: batch}, () => 0);
     this.furthest = [...this.seen];
     const capacity = Math.min(this.limit, FIRST_CAPACITY);
-    [this.keys, this.values] = pairOf(capacity, () =>
-      tf.zeros<tf.Rank.R4>([batch, capacity, numKeyValueHeads, headDim]),
-    );
+    [this.keys, this.values] = pairOf(capacity, () => {
+      const shape: [number, number, number, number] = [batch, capacity, numKeyValueHeads, headDim];
+      return dtype === 'float32' ? tf.zeros(shape) : bfloat16Zeros(shape);
+    });
   }
 
   /** Number of slots per row at present. */
@@ -108,7 +124,7 @@ export class KvCache {
     const old = [this.keys, this.values] as const;
     // Until now a token's slot is its position.
     [this.keys, this.values] = pairOf(capacity, i => {
-      const larger = tf.zeros<tf.Rank.R4>([batch, capacity, ...head]);
+      const larger = tf.zeros<tf.Rank.R4>([batch, capacity, ...head], old[i].dtype);
       return cacheUpdate(larger, old[i], {starts, lengths: this.seen});
     });
     tf.dispose([...old]);
@@ -136,6 +152,8 @@ export class KvCache {
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
     this.reserve(counts);
+    // Everything is attended over as it is stored, so that a text does not depend on the pieces in which it was read.
+    if (this.keys.dtype === 'int32') [k, v] = [packBfloat16(k), packBfloat16(v)];
     const fresh = starts.every(start => start === 0);
     // Usually the new tokens are written first, and the slots are attended over as they are. In a ring, the new tokens
     // may overwrite keys that the first of them still need; then the slots are copied before writing.
@@ -290,7 +308,7 @@ export class KvCache {
   copy(): KvCache {
     const copy = Object.create(KvCache.prototype) as KvCache;
     const old = [this.keys, this.values] as const;
-    const [keys, values] = pairOf(this.capacity, i => tf.mul(old[i], 1));
+    const [keys, values] = pairOf(this.capacity, i => tf.mul(old[i], tf.scalar(1, old[i].dtype)));
     return Object.assign(copy, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
