@@ -119,14 +119,9 @@ export class KvCache {
     let capacity = this.capacity;
     if (needed <= capacity || capacity === this.limit) return;
     while (capacity < needed && capacity < this.limit) capacity = Math.min(this.limit, 2 * capacity);
-    const [batch, , ...head] = this.keys.shape;
-    const starts = this.seen.map(() => 0);
     const old = [this.keys, this.values] as const;
     // Until now a token's slot is its position.
-    [this.keys, this.values] = pairOf(capacity, i => {
-      const larger = tf.zeros<tf.Rank.R4>([batch, capacity, ...head], old[i].dtype);
-      return cacheUpdate(larger, old[i], {starts, lengths: this.seen});
-    });
+    [this.keys, this.values] = pairOf(capacity, i => withCapacity(capacity, old[i], this.seen));
     tf.dispose([...old]);
   }
 
@@ -186,7 +181,13 @@ export class KvCache {
 
   /** Copies of all slots, followed by the new keys and values. */
   private joined(k: tf.Tensor4D, v: tf.Tensor4D): Pick<CachedKeys, 'k' | 'v'> {
-    return {k: tf.concat([this.keys, k], 1), v: tf.concat([this.values, v], 1)};
+    const join = (slots: tf.Tensor4D, added: tf.Tensor4D) =>
+      tf.tidy(() => {
+        const [all, length] = [this.seen.map(() => this.capacity), added.shape[1]];
+        const joined = withCapacity(this.capacity + length, slots, all);
+        return cacheUpdate(joined, added, {starts: all, lengths: all.map(() => length)});
+      });
+    return {k: join(this.keys, k), v: join(this.values, v)};
   }
 
   /** The slots as they are, with the new tokens in them: up to `length` per row, from position `starts[row]` on. */
@@ -308,7 +309,13 @@ export class KvCache {
   copy(): KvCache {
     const copy = Object.create(KvCache.prototype) as KvCache;
     const old = [this.keys, this.values] as const;
-    const [keys, values] = pairOf(this.capacity, i => tf.mul(old[i], tf.scalar(1, old[i].dtype)));
+    const [keys, values] = pairOf(this.capacity, i =>
+      withCapacity(
+        this.capacity,
+        old[i],
+        this.seen.map(() => this.capacity),
+      ),
+    );
     return Object.assign(copy, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
@@ -353,6 +360,13 @@ export class KvCache {
     this.keys.dispose();
     this.values.dispose();
   }
+}
+
+/** A copy of the first `lengths[row]` slots of each row, with another capacity. The other slots are zero. */
+function withCapacity(capacity: number, slots: tf.Tensor4D, lengths: readonly number[]): tf.Tensor4D {
+  const [batch, , keyHeads, width] = slots.shape;
+  const empty = tf.zeros<tf.Rank.R4>([batch, capacity, keyHeads, width], slots.dtype);
+  return cacheUpdate(empty, slots, {starts: lengths.map(() => 0), lengths});
 }
 
 /** What helps when there is no memory for this many tokens in each row. */

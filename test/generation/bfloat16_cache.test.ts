@@ -17,7 +17,7 @@ const {cases} = fixtureJson<{
 /** Rounding changes logits by up to 0.02 there. */
 const TOLERANCE = {rtol: 0, atol: 2e-3};
 
-onEveryBackend(() => {
+onEveryBackend(({name}) => {
   let lm: Gemma3CausalLM;
   let plain: Gemma3CausalLM;
   beforeAll(() => {
@@ -29,6 +29,13 @@ onEveryBackend(() => {
     lm.dispose();
     plain.dispose();
   });
+
+  if (name === 'cuda') {
+    test('is refused', () => {
+      expect(() => lm.newCache(1, 8)).toThrow('Expected a backend that stores keys and values as bfloat16.');
+    });
+    return;
+  }
 
   test.each(['float32', 'bfloat16'] as const)("computes KerasHub's logits, with weights as %s", async dtype => {
     const tiny = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype, preprocessor: null, cacheDtype: 'bfloat16'});
@@ -123,6 +130,22 @@ onEveryBackend(() => {
     const cache = lm.newCache(1, 200);
     expect(tf.memory().numBytes - before).toBe(Gemma3Cache.byteLength(lm.backbone, 200, 'bfloat16'));
     cache.dispose();
+  });
+
+  test('steps of one token compute what a prompt does, also over many keys', async () => {
+    // Of seven blocks, one sees all keys. On a GPU, several workgroups share them.
+    const count = name === 'cpu' ? 70 : 520;
+    const ids = someTokens(count, 5);
+    const [whole, steps] = [lm.newCache(1, 600), lm.newCache(1, 600)];
+    const expected = lm.nextLogits([ids], [count], whole);
+    lm.nextLogits([ids.slice(0, -2)], [count - 2], steps).dispose();
+    lm.nextLogits([[ids[count - 2]!]], [1], steps).dispose();
+    const found = lm.nextLogits([[ids[count - 1]!]], [1], steps);
+    // Rounding changes these logits by more.
+    expect(await found.data()).toBeAllClose(await expected.data(), {rtol: 0, atol: 2e-4});
+    tf.dispose([expected, found]);
+    whole.dispose();
+    steps.dispose();
   });
 
   const SAMPLERS = {
