@@ -1,7 +1,7 @@
 /** Keys and values of tokens seen before, for one decoder block. */
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../base/checks';
-import {OutOfMemoryError, show, ValueError} from '../base/errors';
+import {OutOfMemoryError, ValueError} from '../base/errors';
 import {bfloat16Zeros, packBfloat16} from '../ops/bfloat16_cache';
 import {cacheUpdate} from '../ops/cache_update';
 
@@ -27,14 +27,6 @@ export interface KvCacheArgs {
 export type CacheDtype = 'float32' | 'bfloat16';
 
 const KEYS = ['batch', 'maxLength', 'numKeyValueHeads', 'headDim', 'window', 'slack', 'dtype'];
-
-/** @throws ValueError unless the argument `name` of `owner` is a {@link CacheDtype}. */
-export function checkCacheDtype(owner: string, name: string, dtype: unknown): void {
-  if (dtype === 'float32' || dtype === 'bfloat16') return;
-  throw new ValueError(
-    `${owner} expected \`${name}\` to be "float32" or "bfloat16". Received: ${name}=${show(dtype)}.`,
-  );
-}
 
 /** Slots per row of a new cache. */
 const FIRST_CAPACITY = 256;
@@ -85,7 +77,7 @@ export class KvCache {
   constructor(args: KvCacheArgs) {
     checkArguments('KvCache', args, KEYS);
     const {batch, maxLength, numKeyValueHeads, headDim, window, slack = 0, dtype = 'float32'} = args;
-    checkCacheDtype('KvCache', 'dtype', dtype);
+    checkArgument('KvCache', 'dtype', dtype, 'cacheDtype');
     for (const [name, value] of Object.entries({batch, maxLength, numKeyValueHeads, headDim})) {
       checkPositiveInteger('KvCache', name, value);
     }

@@ -3,14 +3,16 @@
  * sees: the reference builds a mask from them, and a kernel skips hidden keys.
  */
 import * as tf from '@tensorflow/tfjs';
-import {asFloat32} from './bfloat16_cache';
 import {type Attributes, type Inputs, type Op, runGradients, runOp, type SeveralOp} from './op';
 import {softCap} from './soft_cap';
 
 export interface AttentionInputs extends Inputs {
   /** (B, T, N, H) */
   q: tf.Tensor4D;
-  /** (B, S, K, H), K divides N: consecutive queries share a key head. Or int32 (B, S, K, H / 2): see `bfloat16_cache`. */
+  /**
+   * (B, S, K, H), K divides N: consecutive queries share a key head. Kernels of backends that store bfloat16 also take
+   * int32 (B, S, K, H / 2): see `bfloat16_cache`.
+   */
   k: tf.Tensor4D;
   /** (B, S, K, H), or int32 as k. */
   v: tf.Tensor4D;
@@ -128,8 +130,8 @@ export const attentionOp: Op<AllInputs, AttentionAttrs> = {
   name: 'Gemma3Attention',
   reference: (inputs, attrs) =>
     tf.tidy(() => {
-      const {probabilities} = attend({...inputs, k: asFloat32(inputs.k)}, attrs);
-      return ungroupQueries(tf.matMul(probabilities, heads(asFloat32(inputs.v))), inputs.q.shape[1]);
+      const {probabilities} = attend(inputs, attrs);
+      return ungroupQueries(tf.matMul(probabilities, heads(inputs.v)), inputs.q.shape[1]);
     }),
   gradient: (dy, inputs, attrs) => {
     // All three at once: they share most of the work, and are nearly always needed together.

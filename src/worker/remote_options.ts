@@ -27,7 +27,7 @@ export interface WorkerLoadOptions extends Omit<FromPresetOptions, 'fetch' | 'he
 
 /** Options that load a model for text generation. */
 export interface WorkerCausalLMOptions extends WorkerLoadOptions {
-  /** How the keys and values of texts are stored: see {@link Gemma3CausalLMArgs}. Defaults to "float32". */
+  /** How the keys and values of texts are stored: as in `Gemma3CausalLM`. Defaults to "float32". */
   cacheDtype?: CacheDtype;
 }
 

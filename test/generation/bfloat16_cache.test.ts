@@ -3,7 +3,8 @@ import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, KvCache, samplers, useBackend} from '../../src';
 import {Gemma3Cache} from '../../src/models/gemma3/parts/cache';
 import {attention} from '../../src/ops/attention';
-import {asFloat32, packBfloat16} from '../../src/ops/bfloat16_cache';
+import {packBfloat16} from '../../src/ops/bfloat16_cache';
+import {unpackBfloat16} from '../../src/ops/unpack';
 import {onEveryBackend} from '../support/backends';
 import {fixtureJson, TINY_PRESET} from '../support/fixtures';
 import {normal} from '../support/random';
@@ -13,6 +14,12 @@ import {smallModel, someTokens} from '../support/small_model';
 const {cases} = fixtureJson<{
   cases: {prompt: number[]; newTokens: number[]; at: [number, number]; logits: [number[], number[]]}[];
 }>('bfloat16_cache.json');
+
+/** Packed keys or values as float32. */
+const asFloat32 = (x: tf.Tensor4D): tf.Tensor4D => {
+  const bits = tf.reshape(x, [-1, x.shape[3]]) as tf.Tensor2D;
+  return tf.reshape(unpackBfloat16(bits), [...x.shape.slice(0, 3), -1] as unknown as typeof x.shape);
+};
 
 /** Rounding changes logits by up to 0.02 there. */
 const TOLERANCE = {rtol: 0, atol: 2e-3};
@@ -32,7 +39,9 @@ onEveryBackend(({name}) => {
 
   if (name === 'cuda') {
     test('is refused', () => {
-      expect(() => lm.newCache(1, 8)).toThrow('Expected a backend that stores keys and values as bfloat16.');
+      expect(() => lm.newCache(1, 8)).toThrow(
+        /^Expected another backend.* for keys and values as bfloat16\. Received: "/,
+      );
     });
     return;
   }
@@ -219,7 +228,7 @@ describe('cacheDtype', () => {
     );
     await tf.setBackend('without_kernels');
     expect(() => new KvCache({...sizes, headDim: 2, dtype: 'bfloat16'})).toThrow(
-      'Expected a backend that stores keys and values as bfloat16. Received: "without_kernels".',
+      'keys and values as bfloat16. Received: "without_kernels", headDim=2. Leave them float32.',
     );
     await tf.setBackend('cpu');
     tf.removeBackend('without_kernels');

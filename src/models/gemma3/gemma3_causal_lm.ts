@@ -8,7 +8,7 @@ import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_d
 import {type CheckpointLike, refuseOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {type ImageTokens, type NewTokens, type StepsAhead} from '../../generation/decoder';
-import {type CacheDtype, checkCacheDtype} from '../../generation/kv_cache';
+import {type CacheDtype} from '../../generation/kv_cache';
 import {checked, finish, Pace} from '../../generation/turns';
 import {registeredPreset} from '../../hub/registry';
 import {
@@ -124,7 +124,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   constructor(args: Gemma3CausalLMArgs) {
     checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name', 'cacheDtype']);
     const {backbone, preprocessor = null, cacheDtype = 'float32'} = args;
-    checkCacheDtype('Gemma3CausalLM', 'cacheDtype', cacheDtype);
+    checkArgument('Gemma3CausalLM', 'cacheDtype', cacheDtype, 'cacheDtype');
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError(
         `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeNotA(Gemma3Backbone, backbone)}.`,

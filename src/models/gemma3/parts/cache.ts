@@ -1,6 +1,7 @@
 /** The cache of a whole model: one cache of keys and values per decoder block. */
+import {checkArgument} from '../../../base/checks';
 import {type DecoderCache} from '../../../generation/decoder';
-import {type CacheDtype, checkCacheDtype, KvCache} from '../../../generation/kv_cache';
+import {type CacheDtype, KvCache} from '../../../generation/kv_cache';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 
@@ -36,7 +37,7 @@ export class Gemma3Cache implements DecoderCache {
 
   /** Size in bytes of the cache of one row, computed without creating it. */
   static byteLength(backbone: Gemma3Backbone, maxLength: number, dtype: CacheDtype = 'float32'): number {
-    checkCacheDtype('Gemma3Cache.byteLength', 'dtype', dtype);
+    checkArgument('Gemma3Cache.byteLength', 'dtype', dtype, 'cacheDtype');
     return backbone.transformerLayers.reduce((sum, block) => {
       const {numKeyValueHeads, headDim} = block.config;
       const slots = Math.min(maxLength, windowOf(block) ?? maxLength);
