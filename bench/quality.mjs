@@ -6,7 +6,8 @@
  *
  * Prints the bits that a weight takes on average, the time of loading, the perplexity of all texts together and what it
  * is on each against the first dtype of the list, and how often the most probable next token is the same as there.
- * `--tokens` is the number of tokens of each text, and `--window` that of the pieces in which it is read. For a bfloat16 preset, float32 and bfloat16 hold the same values.
+ * `--tokens` is the number of tokens of each text,
+ * and `--window` that of the pieces in which it is read. For a bfloat16 preset, float32 and bfloat16 hold the same values.
  * `--also NAME=PRESET` also scores another preset, in float32: bench/peers/rounded_preset.py writes one with llama.cpp's
  * rounding.
  */

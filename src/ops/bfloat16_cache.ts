@@ -1,4 +1,4 @@
-/** Keys and values of a cache as bfloat16: (B, S, K, H) as int32 words of two values, low half first, (B, S, K, H / 2). */
+/** Keys and values of a cache as bfloat16: (B, S, K, H) as int32 words (B, S, K, H / 2), low halves first. */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 

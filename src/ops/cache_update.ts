@@ -10,8 +10,9 @@ export interface CacheUpdateAttrs extends Attributes {
 }
 
 /**
- * cache: (B, C, K, H), update: (B, T, K, H), both float32 or int32 → (B, C, K, H): the token at position p is stored at index p mod C. If
- * there are more than C new tokens, only the last C are kept. No gradient: caches are used only in generation.
+ * cache: (B, C, K, H), update: (B, T, K, H), both float32 or int32 → (B, C, K, H): the token at position p is stored
+ * at index p mod C. If there are more than C new tokens, only the last C are kept. No gradient: caches are used only in
+ * generation.
  *
  * A kernel may update the cache in place and return it, so the caller must not use the old tensor afterwards.
  */

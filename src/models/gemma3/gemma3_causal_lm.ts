@@ -49,8 +49,8 @@ export interface Gemma3CausalLMArgs {
   /** Name of the model. Defaults to "gemma3_causal_lm", with a number appended from the second one on. */
   name?: string;
   /**
-   * How the keys and values of texts are stored while they are generated. "bfloat16" takes half the memory and changes a
-   * text a little. Defaults to "float32".
+   * How the keys and values of texts are stored while they are generated. "bfloat16" takes half the memory and may
+   * change a text. Defaults to "float32".
    */
   cacheDtype?: CacheDtype;
 }

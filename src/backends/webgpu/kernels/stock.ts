@@ -1,4 +1,4 @@
-/** Kernels of tfjs that this backend must replace: int32 `mod`, `gather`, `transpose`, `argMax` and `argMin`, `topk`. */
+/** Kernels of tfjs that this backend must replace: int32 `mod`, `gather`, `transpose`; `argMax`, `argMin`, `topk`. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type KernelMap} from '../../kernel_map';

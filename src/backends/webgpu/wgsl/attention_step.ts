@@ -151,7 +151,7 @@ fn inverseAt(first: u32, lane: u32) -> f32 {
   var sum = 1.0;
   var result = array<f32, ${PARTS}>();
   for (var p = 0u; p * SIZE < n.width; p++) {
-    if (p * SIZE + lane < n.width) { result[p] = ${halves ? 'rounded(qkv[fromValue + p * SIZE + lane])' : 'qkv[fromValue + p * SIZE + lane]'}; }
+    if (p * SIZE + lane < n.width) { result[p] = ${halves ? 'rounded' : ''}(qkv[fromValue + p * SIZE + lane]); }
   }
   let before = min(u32(position), n.window - 1u);
   let oldest = u32(position) - before;
