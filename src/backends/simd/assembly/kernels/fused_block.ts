@@ -207,6 +207,7 @@ function block(): void {
     pointerOf(FusedBlockWord.positions),
     newKeys,
     v,
+    wordOf(FusedBlockWord.cacheType),
   );
   attendParts(batch, partials);
   barrier();
