@@ -1,7 +1,9 @@
 /** How large the inputs of kernels are, channel by channel, guessed from weights. */
+import {type ReversibleEmbedding} from '../../../layers/reversible_embedding';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
 import {type AnyWeight} from '../../../weights/packed_weight';
-import {type Gemma3Backbone} from '../gemma3_backbone';
+import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
+import {type Gemma3BackboneConfig} from './backbone_config';
 
 /** Rows of the embedding whose mean square stands for that of all: the tokens that a vocabulary learns first. */
 const ROWS = 2048;
@@ -10,7 +12,14 @@ const POWER = 1.25;
 /** What every channel has at least; the mean is 1. */
 const FLOOR = 0.02;
 
-type Parts = Pick<Gemma3Backbone, 'tokenEmbedding' | 'transformerLayers' | 'layerNorm' | 'config'>;
+/** The parts of a backbone. */
+interface Parts {
+  readonly tokenEmbedding: ReversibleEmbedding;
+  readonly transformerLayers: readonly Gemma3DecoderBlock[];
+  readonly layerNorm: RMSNormalization;
+  readonly config: Gemma3BackboneConfig;
+}
+
 type Values = ReadonlyMap<AnyWeight, Float32Array>;
 
 /**
