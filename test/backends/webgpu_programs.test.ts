@@ -12,7 +12,9 @@ import {
 import {attentionStep, mergeParts} from '../../src/backends/webgpu/wgsl/attention_step';
 import {best} from '../../src/backends/webgpu/wgsl/best';
 import {bestOfPieces, bestPicked, drawBest, note, penalizeSeen} from '../../src/backends/webgpu/wgsl/choose';
+import {CODE_FORMATS, codeTile} from '../../src/backends/webgpu/wgsl/code_tile';
 import {copy} from '../../src/backends/webgpu/wgsl/copy';
+import {digits} from '../../src/backends/webgpu/wgsl/digits';
 import {
   cacheUpdate,
   embedding,
@@ -95,8 +97,14 @@ const withSubgroups: Program[] = [4, 8, 16, 32, 64].flatMap(lanes => [
   matVec({...JOINED, formats: ['int4', 'int4', 'int4'], joined: {columns: 64, post: true}, lanes}),
 ]);
 
+/** Variants that need float16. */
+const withHalves = CODE_FORMATS.map(format => codeTile(format, 'f16'));
+
+/** Those that need products of four bytes: a feature of the language, which no device has to be asked for. */
+const withPackedDots = [digits, ...CODE_FORMATS.map(format => codeTile(format, 'dot'))];
+
 test('names tell programs apart', () => {
-  const names = [...programs, ...withSubgroups].map(({name}) => name);
+  const names = [...programs, ...withSubgroups, ...withHalves, ...withPackedDots].map(({name}) => name);
   expect(new Set(names).size).toBe(names.length);
 });
 
@@ -125,4 +133,13 @@ test('every program compiles at the default limits', async () => {
 test('variants with subgroups compile where the device has them, and only there', async () => {
   expect(await failuresOf(withSubgroups, ['subgroups'])).toEqual([]);
   expect(await failuresOf(withSubgroups)).toHaveLength(withSubgroups.length);
+});
+
+test('variants with float16 compile where the device has it, and only there', async () => {
+  expect(await failuresOf(withHalves, ['shader-f16'])).toEqual([]);
+  expect(await failuresOf(withHalves)).toHaveLength(withHalves.length);
+});
+
+test('variants with products of four bytes compile at the default limits', async () => {
+  expect(await failuresOf(withPackedDots)).toEqual([]);
 });
