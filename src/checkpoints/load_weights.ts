@@ -7,6 +7,7 @@ import {PIECE} from '../weights/value_stream';
 import {type Checkpoint} from './checkpoint';
 import {kerasPaths} from './model_paths';
 import {type CheckpointLike, withCheckpoint} from './open_checkpoint';
+import {readEnergies} from './read_energies';
 import {READABLE} from './stored_array';
 import {
   announceVariables,
@@ -109,6 +110,8 @@ export async function loadPresetWeights(
       weight,
       variable: variableOf(stored, path, weight)!,
     }));
+    const pathOf = new Map(expected.map(({weight, path}) => [weight, path]));
+    await readEnergies(backbone, expected, weight => open(weight, pathOf.get(weight)!));
     const found = inFileOrder(expected);
     announceVariables(found.map(({variable}) => variable));
     const total = found.reduce((sum, {variable}) => sum + variable.byteLength, 0);

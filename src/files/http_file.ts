@@ -74,6 +74,7 @@ export class HttpFile implements ByteSource {
   private opening: Promise<void> | undefined;
   private body: WholeBody | undefined;
   private rest: Promise<void> | undefined;
+  private secondPass: Promise<void> | undefined;
   private readonly stop = new AbortController();
   private readonly signal: AbortSignal;
 
@@ -142,6 +143,12 @@ export class HttpFile implements ByteSource {
     }
     this.body ??= this.wholeBody();
     if (await this.body.readInto(start, target)) return;
+    if (this.size > WHOLE_LIMIT) {
+      // What a few small reads have passed comes once more: a model reads its norms before everything else.
+      this.secondPass ??= this.body.close();
+      await this.secondPass;
+      if (await this.body.readInto(start, target)) return;
+    }
     await this.readRest();
     target.set(this.head.subarray(start, start + target.length));
   }

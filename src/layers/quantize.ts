@@ -29,6 +29,7 @@ const busy = new WeakSet<Quantizable>();
  * Packs all kernels of these layers and of the layers below them, and changes their dtype. Only one matrix at a time is
  * in memory in both formats. Values of float32 kernels are rounded to bfloat16 first, like values from float32 files.
  *
+ * @param prepare called before the first kernel is packed.
  * @throws ValueError for an unknown mode; for layers that are not built or have no kernels; if all kernels are already
  * stored in this format; if some are stored as integers, because values that were rounded once are not rounded again.
  */
@@ -36,6 +37,7 @@ export async function quantizeLayers(
   owner: string,
   layers: readonly Quantizable[],
   mode: QuantizationMode,
+  prepare?: () => Promise<void>,
 ): Promise<void> {
   if (!MODES.includes(mode)) {
     throw new ValueError(`Expected a quantization mode: ${MODES.map(show).join(', ')}. Received: ${show(mode)}.`);
@@ -47,6 +49,7 @@ export async function quantizeLayers(
   }
   try {
     for (const layer of all) busy.add(layer);
+    await prepare?.();
     for (const {layer, kernel, format} of work) {
       const packed = await repacked(kernel, layer.kernels.get(kernel)!, format);
       allowPlainInt4(packed, parseDtype(mode));

@@ -16,6 +16,7 @@ export function copyState(from: tf.LayersModel, to: tf.LayersModel): void {
       const other = target.ownWeights[j]!;
       tf.tidy(() => void other.write(weight instanceof PackedWeight ? weight.bits : weight.read()));
       other.trainable = weight.trainable;
+      if (weight.energies) other.energies = weight.energies;
     });
   });
 }

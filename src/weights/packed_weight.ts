@@ -53,6 +53,11 @@ export class PackedWeight extends tf.LayerVariable {
   readonly packing: Packing;
   /** Formats besides its own in which the weight takes bits, such as those of files. It then has that format. */
   alternatives: readonly PackedFormat[] = [];
+  /**
+   * The mean square of what each column is multiplied by, up to a factor, where a model knows it: see `Packing.begin`.
+   * Values that are packed afterwards use it.
+   */
+  energies?: Float32Array;
   private pending?: Initializer;
 
   constructor(
@@ -171,7 +176,7 @@ export class PackedWeight extends tf.LayerVariable {
           `Use \`await weight.fillFromTensor(values)\` for weight "${this.originalName}".`,
       );
     }
-    this.takeBits(packing.packTensor(values, this.shape, layout));
+    this.takeBits(packing.packTensor(values, this.shape, layout, this.energies));
     return this;
   }
 
@@ -189,7 +194,7 @@ export class PackedWeight extends tf.LayerVariable {
     this.checkValues(values);
     const shape = this.shape;
     const halves = bfloat16Bits((await values.data()) as Float32Array | Int32Array, sizeOf(shape));
-    this.takeBits(packValues(this.packing.begin(shape, this.layout), halves, shape));
+    this.takeBits(packValues(this.packing.begin(shape, this.layout, this.energies), halves, shape));
   }
 
   /**
@@ -277,7 +282,7 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   private async take(stream: ValueStream, shape: number[], layout: KernelLayout, piece: number): Promise<void> {
-    const target = this.packing.begin(shape, layout);
+    const target = this.packing.begin(shape, layout, this.energies);
     const slab = sizeOf(shape.slice(1));
     try {
       for (const [first, count] of slabPieces(shape, target.multiple, piece)) {
@@ -307,7 +312,7 @@ export class PackedWeight extends tf.LayerVariable {
       });
       return;
     }
-    const target = this.packing.begin(shape, this.layout);
+    const target = this.packing.begin(shape, this.layout, this.energies);
     const slab = sizeOf(shape.slice(1));
     for (const [first, count] of slabPieces(shape, target.multiple, INITIAL_SLABS)) {
       const {floats, halves} = initialBuffers(count * slab);

@@ -46,8 +46,12 @@ export interface Packing {
   /** Whether the kernel of `ops/fused_block.ts` reads this order, on the backend that registered it. */
   readonly fusedBlocks: boolean;
   physicalShape(rows: number, columns: number): [number, number];
-  /** @throws ValueError if the current backend cannot pack into this format. */
-  begin(shape: readonly number[], layout: KernelLayout): PackingTarget;
+  /**
+   * @param energies how much errors count in each column: the mean square of what the column is multiplied by, up to a
+   * factor. int4 chooses its steps with it, other formats need none. Left out, all columns count the same.
+   * @throws ValueError if the current backend cannot pack into this format.
+   */
+  begin(shape: readonly number[], layout: KernelLayout, energies?: Float32Array): PackingTarget;
   /** Begins a matrix that is packed already. Undefined where the host cannot write memory of the backend. */
   beginBits?(rows: number, columns: number): BitsTarget | undefined;
   /**
@@ -64,7 +68,7 @@ export interface Packing {
    * logical order. Backends that cannot do this leave it out; there, `PackedWeight.fillFromTensor` reads the tensor
    * asynchronously.
    */
-  packTensor?(values: tf.Tensor, shape: readonly number[], layout: KernelLayout): tf.Tensor;
+  packTensor?(values: tf.Tensor, shape: readonly number[], layout: KernelLayout, energies?: Float32Array): tf.Tensor;
   /** float32 (rows, columns) */
   unpack(bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
   /** x (M, columns) · Wᵀ → (M, rows), with a gradient for x. */

@@ -112,6 +112,7 @@ export async function repacked(
   const {shape, originalName, trainable} = weight;
   const initializer = weight.initializer ?? tf.initializers.zeros();
   const packed = new PackedWeight(shape, layout, originalName, initializer, trainable, format);
+  if (weight.energies) packed.energies = weight.energies;
   if (!weight.filled) return packed;
   try {
     if (weight instanceof PackedWeight) await packed.fillFromMemory(new RowStream(weight), 'rows', MEMORY_PIECE);

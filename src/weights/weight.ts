@@ -23,6 +23,8 @@ export function hollow(shape: number[], dtype: tf.DataType): tf.Tensor {
  * 27 billion parameters is therefore built, counted and summarized in milliseconds.
  */
 export class Weight extends tf.LayerVariable {
+  /** As in `PackedWeight`, for when the values are packed. */
+  energies?: Float32Array;
   /** Narrowed, because tfjs' type allows unknown sizes, which a weight never has. */
   declare readonly shape: number[];
   private pending?: Initializer;

@@ -173,6 +173,21 @@ describe('a large file', () => {
       });
     });
 
+    test('comes twice, however large, for a few reads before all others', async () => {
+      const large = new Uint8Array(65 * MIB);
+      large.set(BIG, 0);
+      await withFiles({large}, {ranges: false}, async ({address, log}) => {
+        const file = new HttpPreset(address).openSized('large', large.length);
+        const few = [1, 6, 19].map(at => ({start: at * MIB, end: at * MIB + 1000}));
+        file.readAhead!(few);
+        for (const {start} of few) await expectBytes(file, start, 1000);
+        file.readAhead!([{start: 0, end: large.length}]);
+        for (let at = 0; at < 20; at++) await expectBytes(file, at * MIB, MIB);
+        expect(log).toHaveLength(2);
+        await file.close();
+      });
+    });
+
     test('is opened without its bytes', async () => {
       await withFiles(files, {ranges: false}, async ({address, log}) => {
         const file = await new HttpPreset(address).open('big');

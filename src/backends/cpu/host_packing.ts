@@ -7,8 +7,8 @@ import {type Packing, registerPacking} from '../../weights/packing';
 /** Adds `packTensor` to a packing: the tensor is read on the host and packed from there. */
 export const withHostTensors = (packing: Packing): Packing => ({
   ...packing,
-  packTensor: (values, shape, layout) => {
-    const target = packing.begin(shape, layout);
+  packTensor: (values, shape, layout, energies) => {
+    const target = packing.begin(shape, layout, energies);
     return packValues(target, bfloat16Bits(values.dataSync() as Float32Array | Int32Array, sizeOf(shape)), shape);
   },
 });

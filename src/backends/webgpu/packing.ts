@@ -44,11 +44,10 @@ function integerMatrix(shape: [number, number]): Matrix {
 /** A format on the GPU. */
 export function webGpuPacking(format: PackedFormat, packer: Packer): Packing {
   const common = commonPacking(format);
-  const begin: Packing['begin'] = (shape, layout) => {
+  const begin: Packing['begin'] = (shape, layout, energies) => {
     checkWeightFits(current().device, shape, format);
-    return packOnTheWay(packer, shape, layout, format, (rows, columns) =>
-      emptyMatrix(common.physicalShape(rows, columns)),
-    );
+    const empty = (rows: number, columns: number) => emptyMatrix(common.physicalShape(rows, columns));
+    return packOnTheWay(packer, shape, layout, format, empty, energies);
   };
   return {
     ...common,
@@ -63,7 +62,7 @@ export function webGpuPacking(format: PackedFormat, packer: Packer): Packing {
       checkWeightFits(current().device, [rows, columns], format);
       return emptyMatrix(common.physicalShape(rows, columns));
     },
-    packTensor: (tensor, shape, layout) => {
+    packTensor: (tensor, shape, layout, energies) => {
       const {values} = current().tensorMap.get(tensor.dataId);
       if (!values) {
         throw new ValueError(
@@ -71,7 +70,8 @@ export function webGpuPacking(format: PackedFormat, packer: Packer): Packing {
             'Read it with `await tensor.data()` first, or call `await weight.fillFromTensor(tensor)`.',
         );
       }
-      return packValues(begin(shape, layout), bfloat16Bits(values as Float32Array, sizeOf(shape)), shape);
+      const bits = bfloat16Bits(values as Float32Array, sizeOf(shape));
+      return packValues(begin(shape, layout, energies), bits, shape);
     },
   };
 }

@@ -11,6 +11,7 @@ import {LoraLayer} from '../../layers/lora';
 import {type WriteOptions} from '../checkpoint';
 import {misfit} from '../load_weights';
 import {kerasLayers} from '../model_paths';
+import {readEnergies} from '../read_energies';
 import {savedWeights, storedBytes} from '../saved_weights';
 import {Scratch} from '../stored_array';
 import {announceVariables, inFileOrder, type LoadOptions, type StoredVariable} from '../stored_weights';
@@ -189,6 +190,8 @@ export async function loadWeightsFile(
         layer.savedWeights.map((weight, i) => ({layer, weight, variable: variables[i]!})),
       ),
     );
+    const variableOf = new Map(reads.map(({weight, variable}) => [weight, variable]));
+    await readEnergies(model, reads, weight => variableOf.get(weight)!.stream());
     announceVariables(reads.map(({variable}) => variable));
     for (const {layer, weight, variable} of reads) {
       signal?.throwIfAborted();

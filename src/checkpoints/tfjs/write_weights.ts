@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import {type PresetSink} from '../../base/byte_sink';
 import {writeJson} from '../../base/json';
 import {sizeOf} from '../../base/shapes';
+import {needEnergies, prepareEnergies} from '../../weights/energies';
 import {type AnyWeight, type KernelLayout, PackedWeight} from '../../weights/packed_weight';
 import {type OpenValues, PIECE, type ValueStream} from '../../weights/value_stream';
 import {type WrittenModel} from '../checkpoint';
@@ -25,6 +26,10 @@ export async function writeTfjsWeights(
   const weights = [...kerasPaths(backbone)];
   for (const [path, weight] of weights) {
     if (weight instanceof PackedWeight && weight.alternatives.length > 0) weight.adoptIntegers(open(weight, path));
+  }
+  if (needEnergies(weights.map(([, weight]) => weight))) {
+    const pathOf = new Map(weights.map(([path, weight]) => [weight, path]));
+    await prepareEnergies(backbone, weight => open(weight, pathOf.get(weight)!));
   }
   const entries = weights.map(([, weight]) => manifestEntry(weight));
   const total = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
@@ -107,12 +112,13 @@ async function* packedPieces(weight: PackedWeight, values: ValueStream): AsyncGe
 
 /** Packs a matrix, or some of its rows, in the backend's memory, and frees that memory. */
 async function* packed(
-  {format}: PackedWeight,
+  {format, energies}: PackedWeight,
   shape: number[],
   layout: KernelLayout,
   values: ValueStream,
 ): AsyncGenerator<Uint8Array> {
   const converted = new PackedWeight(shape, layout, 'converted', tf.initializers.zeros(), false, format);
+  if (energies) converted.energies = energies;
   try {
     await converted.fill(values);
     const bits = await converted.bits.data();

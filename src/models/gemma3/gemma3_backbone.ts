@@ -34,6 +34,9 @@ import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {type RMSNormalization} from '../../layers/rms_normalization';
 import {type Dtype, parseDtype} from '../../weights/dtype';
+import {prepareEnergies} from '../../weights/energies';
+import {type AnyWeight} from '../../weights/packed_weight';
+import {weightStream} from '../../weights/repack';
 import {
   Backbone,
   FROM_PRESET_OPTIONS,
@@ -58,6 +61,7 @@ import {
   toVisionEncoder,
 } from './parts/backbone_config';
 import {connect, makeLayers} from './parts/backbone_layers';
+import {energySources, guessEnergies} from './parts/input_energies';
 import {type Multiply} from './parts/multiply';
 import {checkOverrides} from './parts/preset_overrides';
 import './names/register';
@@ -207,10 +211,27 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
     await importPeftAdapter(this, huggingFaceNames(this), source, options);
   }
 
+  /** @internal See `KnowsEnergies`. */
+  energySources(): ReadonlyMap<AnyWeight, number> {
+    return energySources(this);
+  }
+
+  /** @internal See `KnowsEnergies`. */
+  setEnergies(values: ReadonlyMap<AnyWeight, Float32Array>): void {
+    guessEnergies(this, values);
+  }
+
   override async quantize(mode: QuantizationMode): Promise<void> {
     this.checkInUse();
     const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
-    await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode);
+    const filled = this.weights.every(weight => (weight as AnyWeight).filled);
+    const prepare = () => prepareEnergies(this, weightStream);
+    await quantizeLayers(
+      `Gemma3Backbone "${this.name}"`,
+      layers,
+      mode,
+      mode === 'int4' && filled ? prepare : undefined,
+    );
     this.config.dtype = mode;
   }
 

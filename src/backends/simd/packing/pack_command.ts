@@ -31,6 +31,8 @@ export interface PackArgs {
    */
   firstRow?: number;
   firstColumn?: number;
+  /** How much an error in each column of the piece counts for int4, float32; 0, the default, if all count the same. */
+  energies?: number;
 }
 
 /** Packs a matrix of plain numbers, or a piece of it. */
@@ -49,5 +51,6 @@ export function pack(a: PackArgs): Command {
   words[PackWord.targetColumns] = a.targetColumns;
   words[PackWord.firstRow] = a.firstRow ?? 0;
   words[PackWord.firstColumn] = a.firstColumn ?? 0;
+  words[PackWord.energies] = a.energies ?? 0;
   return [PACK, words];
 }

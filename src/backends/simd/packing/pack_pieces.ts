@@ -24,11 +24,12 @@ export function packOnTheWay(
   layout: KernelLayout,
   format: PackedFormat,
   begin: Begin,
+  energies?: Float32Array,
 ): PackingTarget {
   const form = kernelForm(shape, layout);
   return form
-    ? packInPieces(packer, shape, form, layout, format, begin)
-    : packFromRows(packer, shape, layout, format, begin);
+    ? packInPieces(packer, shape, form, layout, format, begin, energies)
+    : packFromRows(packer, shape, layout, format, begin, energies);
 }
 
 function packInPieces(
@@ -38,6 +39,7 @@ function packInPieces(
   layout: KernelLayout,
   format: PackedFormat,
   begin: Begin,
+  energies?: Float32Array,
 ): PackingTarget {
   const rows = outer * inner;
   const {checkUsable, place, finish, abandon} = begin(rows, columns);
@@ -60,7 +62,8 @@ function packInPieces(
         rows: pieceRows,
         columns: pieceColumns,
       };
-      const packed = packer.pack(values, form, format);
+      const ofPiece = byRows ? energies : energies?.subarray(slab * first, slab * (first + count));
+      const packed = packer.pack(values, form, format, ofPiece);
       if (byRows) {
         place(packed, ((slab * first) / ROW_GROUP) * group);
         return;
@@ -82,6 +85,7 @@ function packFromRows(
   layout: KernelLayout,
   format: PackedFormat,
   begin: Begin,
+  energies?: Float32Array,
 ): PackingTarget {
   const rows = sizeOf(layout.out.map(axis => shape[axis]!));
   const columns = sizeOf(layout.in.map(axis => shape[axis]!));
@@ -90,7 +94,8 @@ function packFromRows(
     multiple: 1,
     place,
     finish: () => {
-      const packed = packInPieces(packer, [rows, columns], [rows, columns, 1], {out: [0], in: [1]}, format, begin);
+      const rowMajor = {out: [0], in: [1]};
+      const packed = packInPieces(packer, [rows, columns], [rows, columns, 1], rowMajor, format, begin, energies);
       packed.place(halves, 0, rows);
       return packed.finish();
     },

@@ -24,12 +24,17 @@ export class Packer {
     return new Packer(await startEngine());
   }
 
-  /** The packed bytes of a piece, as a matrix of its own. Valid until the next call. */
-  pack(values: Uint16Array, form: PieceForm, format: PackedFormat): Uint8Array {
+  /**
+   * The packed bytes of a piece, as a matrix of its own. Valid until the next call.
+   *
+   * @param energies those of the columns of the piece: see `Packing.begin`.
+   */
+  pack(values: Uint16Array, form: PieceForm, format: PackedFormat, energies?: Float32Array): Uint8Array {
     const {engine} = this;
     const type = TYPES[format];
     const source = Math.ceil(engine.staticBytes / 64) * 64;
-    const target = source + Math.ceil(values.byteLength / 64) * 64;
+    const weights = source + Math.ceil(values.byteLength / 64) * 64;
+    const target = weights + Math.ceil((energies?.byteLength ?? 0) / 64) * 64;
     const bytes = packedBytes(type, form.rows, form.columns);
     // The last 64 bytes of a memory stay free.
     const missing = target + bytes + 64 - engine.memory.buffer.byteLength;
@@ -37,7 +42,9 @@ export class Packer {
     const {buffer} = engine.memory;
     new Uint16Array(buffer, source, values.length).set(values);
     const targetColumns = Math.ceil(form.columns / COLUMN_BLOCK) * COLUMN_BLOCK;
-    engine.run(...pack({...form, source, sourceType: BFLOAT16, target, targetType: type, targetColumns}));
+    if (energies) new Float32Array(buffer, weights, energies.length).set(energies);
+    const to = {target, targetType: type, targetColumns, energies: energies ? weights : 0};
+    engine.run(...pack({...form, source, sourceType: BFLOAT16, ...to}));
     // A copy: not every WebGPU takes bytes of memory that threads share.
     if (this.packed.length < bytes) this.packed = new Uint8Array(bytes);
     const packed = this.packed.subarray(0, bytes);

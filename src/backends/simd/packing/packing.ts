@@ -168,10 +168,10 @@ function packedInGroups(format: PackedFormat): Packing {
           checkBackend(format);
           return emptyMatrix(format, rows, columns);
         })),
-    begin: (shape, layout) => {
+    begin: (shape, layout, energies) => {
       checkBackend(format);
       const form = kernelForm(shape, layout);
-      return form ? packInPieces(shape, form, layout, format) : packFromRows(shape, layout, format);
+      return form ? packInPieces(shape, form, layout, format, energies) : packFromRows(shape, layout, format, energies);
     },
     beginBits: (rows, columns) => {
       const backend = tf.backend();
@@ -202,6 +202,7 @@ function packInPieces(
   [outer, columns, inner]: [number, number, number],
   layout: KernelLayout,
   format: PackedFormat,
+  energies?: Float32Array,
 ): PackingTarget {
   const backend = tf.backend() as unknown as SimdBackend;
   const rows = outer * inner;
@@ -215,12 +216,16 @@ function packInPieces(
     multiple: step / gcd(step, slab),
     place: (values, first, count) => {
       const {bank, offset} = backend.placeOf(target)!;
-      if (!staging || staging.view().length < values.byteLength) {
-        staging?.release();
-        staging = backend.borrow(values.byteLength, bank);
-      }
-      staging.view().set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
       const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
+      const weights = energies && bytesOf(byRows ? energies : energies.subarray(slab * first, slab * (first + count)));
+      const end = Math.ceil(values.byteLength / 16) * 16;
+      const bytes = end + (weights?.length ?? 0);
+      if (!staging || staging.view().length < bytes) {
+        staging?.release();
+        staging = backend.borrow(bytes, bank);
+      }
+      staging.view().set(bytesOf(values));
+      if (weights) staging.view().set(weights, end);
       const [command, args] = pack({
         source: staging.offset,
         sourceType: BFLOAT16,
@@ -235,6 +240,7 @@ function packInPieces(
         targetColumns: columns,
         firstRow: byRows ? slab * first : 0,
         firstColumn: byRows ? 0 : slab * first,
+        energies: weights ? staging.offset + end : 0,
       });
       backend.engine.run(command, args, bank);
     },
@@ -249,8 +255,16 @@ function packInPieces(
   };
 }
 
+const bytesOf = ({buffer, byteOffset, byteLength}: Uint16Array | Float32Array) =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
 /** For any other order of axes: assembles a matrix of rows on the host first, and packs it at the end. */
-function packFromRows(shape: readonly number[], layout: KernelLayout, format: PackedFormat): PackingTarget {
+function packFromRows(
+  shape: readonly number[],
+  layout: KernelLayout,
+  format: PackedFormat,
+  energies?: Float32Array,
+): PackingTarget {
   const rows = sizeOf(layout.out.map(axis => shape[axis]!));
   const columns = sizeOf(layout.in.map(axis => shape[axis]!));
   const {halves, place} = hostRows(shape, layout, columns);
@@ -258,7 +272,7 @@ function packFromRows(shape: readonly number[], layout: KernelLayout, format: Pa
     multiple: 1,
     place,
     finish: () => {
-      const packed = packInPieces([rows, columns], [rows, columns, 1], {out: [0], in: [1]}, format);
+      const packed = packInPieces([rows, columns], [rows, columns, 1], {out: [0], in: [1]}, format, energies);
       packed.place(halves, 0, rows);
       return packed.finish();
     },

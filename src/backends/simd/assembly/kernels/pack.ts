@@ -1,10 +1,11 @@
 /** Packs matrices of plain numbers, unpacks them, and gathers their rows. */
 import {GatherWord} from '../layouts/embedding';
 import {COLUMN_BLOCK, PackWord, UnpackWord} from '../layouts/packing';
-import {FLOAT32} from '../numbers';
+import {FLOAT32, INT4} from '../numbers';
 import {padded} from '../parts/blocks';
 import {decode, encode, groupBytes} from '../parts/formats';
 import {clearPanel, fillPanel, setMatrix} from '../parts/panel';
+import {setEnergies} from '../parts/int4';
 import {argument, begin, chunkOf, claim, end, pointer, scratch} from '../parts/threads';
 
 /** Columns packed at once: a multiple of `COLUMN_BLOCK`. */
@@ -27,6 +28,7 @@ export function pack(): void {
     argument(PackWord.innerStride),
     argument(PackWord.columnStride),
   );
+  const energies = pointer(PackWord.energies);
   const panel = scratch();
   const groups = (rows + 7) >> 3;
   while (claim(groups, chunkOf(groups, (<usize>columns) << 5))) {
@@ -34,6 +36,7 @@ export function pack(): void {
       const n = group << 3;
       for (let k = 0; k < columns; k += DEPTH) {
         const count = min(DEPTH, columns - k);
+        if (type == INT4) setEnergies(panel + ((<usize>DEPTH) << 5), energies, k, count);
         fillPanel(panel, n, min(8, rows - n), k, count);
         clearPanel(panel + ((<usize>count) << 5), padded(count) - count);
         encode(type, panel, target + <usize>group * bytes, firstColumn + k, padded(count));

@@ -30,6 +30,8 @@ export enum PackWord {
   firstRow,
   /** A multiple of `COLUMN_BLOCK`. */
   firstColumn,
+  /** How much an error in each column of the piece counts, float32; 0 if all count the same. Used for int4. */
+  energies,
   end,
 }
 

@@ -6,6 +6,7 @@
  */
 import {INT4_BLOCK_BYTES} from '../layouts/packing';
 import {ROUNDED_BLOCK} from './activations';
+import {padded} from './blocks';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
 import {nibbles, readAhead} from './stream';
 import {fma, inverse, storeSome, zero} from './vector';
@@ -43,31 +44,56 @@ export function decodeInt4(from: usize, to: usize, count: i32): void {
 /** How many step sizes are tried per block. */
 const CANDIDATES = 6;
 
+/** How much errors count, a float32 for each column of the panel that is packed next. */
+let energies: usize = 0;
+
 /**
- * Packs a panel of whole blocks. For each row of a block it searches for the scale and minimum with the least squared
- * error.
+ * Sets how much errors count in the columns of the next panel.
+ *
+ * @param to memory for a panel's worth of them.
+ * @param from those of all columns; 0 if all count the same.
+ */
+export function setEnergies(to: usize, from: usize, first: i32, count: i32): void {
+  energies = to;
+  const whole = (<usize>padded(count)) << 2;
+  if (from == 0) {
+    for (let at: usize = 0; at < whole; at += 4) store<f32>(to + at, 1);
+    return;
+  }
+  const size = (<usize>count) << 2;
+  memory.copy(to, from + ((<usize>first) << 2), size);
+  memory.fill(to + size, 0, whole - size);
+}
+
+/**
+ * Packs a panel of whole blocks. For each row of a block it searches for the scale and minimum with the least sum of
+ * squared errors, in which each column counts as `setEnergies` says.
  */
 export function encodeInt4(panel: usize, to: usize, count: i32): void {
-  for (; count > 0; count -= 32, panel += 1024, to += INT4_BLOCK_BYTES) {
-    encodeHalf(panel, to, 0);
-    encodeHalf(panel + 16, to, 1);
+  let weights = energies;
+  for (; count > 0; count -= 32, panel += 1024, weights += 128, to += INT4_BLOCK_BYTES) {
+    encodeHalf(panel, weights, to, 0);
+    encodeHalf(panel + 16, weights, to, 1);
   }
 }
 
 /** Packs four rows of a block. */
-function encodeHalf(panel: usize, to: usize, half: usize): void {
+function encodeHalf(panel: usize, weights: usize, to: usize, half: usize): void {
   const fifteen = f32x4.splat(15);
   let least = v128.load(panel);
   let largest = least;
   let v1 = zero();
+  let count = zero();
   for (let i: usize = 0; i < 1024; i += 32) {
     const v = v128.load(panel + i);
+    const weight = v128.load32_splat(weights + (i >> 3));
     least = f32x4.pmin(least, v);
     largest = f32x4.pmax(largest, v);
-    v1 = f32x4.add(v1, v);
+    v1 = fma(weight, v, v1);
+    count = f32x4.add(count, weight);
   }
-  const count = f32x4.splat(32);
-  const mean = f32x4.div(v1, count);
+  const share = inverse(count);
+  const mean = f32x4.mul(v1, share);
   const inverseRange = inverse(f32x4.sub(largest, least));
   let scale = zero();
   let minimum = mean;
@@ -82,17 +108,19 @@ function encodeHalf(panel: usize, to: usize, half: usize): void {
     for (let i: usize = 0; i < 1024; i += 32) {
       const v = v128.load(panel + i);
       const n = f32x4.pmin(f32x4.nearest(f32x4.mul(f32x4.sub(v, least), factor)), fifteen);
-      n1 = f32x4.add(n1, n);
-      n2 = fma(n, n, n2);
-      nv = fma(n, f32x4.sub(v, mean), nv);
+      const weighted = f32x4.mul(n, v128.load32_splat(weights + (i >> 3)));
+      n1 = f32x4.add(n1, weighted);
+      n2 = fma(weighted, n, n2);
+      nv = fma(weighted, f32x4.sub(v, mean), nv);
     }
-    const spread = f32x4.sub(n2, f32x4.div(f32x4.mul(n1, n1), count));
+    const middle = f32x4.mul(n1, share);
+    const spread = f32x4.sub(n2, f32x4.mul(n1, middle));
     const slope = f32x4.mul(nv, inverse(spread));
     // The part of the sum of squares that the line explains.
     const explained = f32x4.mul(slope, nv);
     const better = f32x4.gt(explained, most);
     scale = v128.bitselect(slope, scale, better);
-    minimum = v128.bitselect(f32x4.sub(mean, f32x4.div(f32x4.mul(slope, n1), count)), minimum, better);
+    minimum = v128.bitselect(f32x4.sub(mean, f32x4.mul(slope, middle)), minimum, better);
     most = v128.bitselect(explained, most, better);
   }
   scale = roundToBfloat16(scale);

@@ -1,0 +1,45 @@
+/** Reads from a checkpoint what tells a model how large the inputs of its kernels are, before kernels are packed. */
+import type * as tf from '@tensorflow/tfjs';
+import {announceReads, type BytePlace} from '../base/byte_source';
+import {sizeOf} from '../base/shapes';
+import {knowsEnergies, needEnergies, type OpenWeight, prepareEnergies} from '../weights/energies';
+import {type AnyWeight} from '../weights/packed_weight';
+import {kerasModels} from './model_paths';
+import {inFileOrder, type StoredVariable} from './stored_weights';
+
+interface Read {
+  readonly weight: AnyWeight;
+  readonly variable: StoredVariable;
+}
+
+/**
+ * Prepares the energies of a model and of those inside it, where they have kernels to pack and all that tells energies
+ * is read from values.
+ *
+ * @param reads what is read afterwards.
+ */
+export async function readEnergies(model: tf.LayersModel, reads: readonly Read[], open: OpenWeight): Promise<void> {
+  if (!needEnergies(reads.map(({weight}) => weight))) return;
+  const found = new Map(reads.map(read => [read.weight, read]));
+  for (const [, inner] of kerasModels(model)) {
+    if (!knowsEnergies(inner)) continue;
+    const readable = (weight: AnyWeight) => found.get(weight)?.variable.packed === undefined;
+    const sources = [...inner.energySources().keys()];
+    if (!sources.every(weight => found.has(weight) && readable(weight))) continue;
+    await prepareEnergies(inner, open, counts => {
+      const ordered = inFileOrder([...counts.keys()].map(weight => found.get(weight)!));
+      announceReads(ordered.flatMap(({weight, variable}) => beginningOf(variable, counts.get(weight)!)));
+      return ordered.map(({weight}) => weight);
+    });
+  }
+}
+
+/** Where the first `count` values of a variable are. */
+function beginningOf({places, byteLength, shape}: StoredVariable, count: number): BytePlace[] {
+  let left = Math.ceil((byteLength * count) / sizeOf(shape));
+  return places.flatMap(({source, start, end}) => {
+    const bytes = Math.min(left, end - start);
+    left -= bytes;
+    return bytes > 0 ? [{source, start, end: start + bytes}] : [];
+  });
+}
