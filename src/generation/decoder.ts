@@ -29,6 +29,8 @@ export interface NewTokens {
   counts: readonly number[];
   /** Left out if no token stands for a part of an image. */
   images?: ImageTokens;
+  /** The states of tokens before this index are not needed: `hiddenSteps` may leave them out. Defaults to 0. */
+  firstWanted?: number;
 }
 
 /** Tokens that stand for parts of images. */
@@ -52,8 +54,8 @@ export interface Decoder<C extends DecoderCache = DecoderCache> {
   /** Adds tokens to the cache → hidden states of all of them, (B, T, D). */
   hiddenStates(tokens: NewTokens, cache: C): tf.Tensor3D;
   /**
-   * The same in steps, between which other code may run; the caller owns the result. The cache cannot be used before the
-   * last step. Left out if the work cannot be divided.
+   * The same in steps, between which other code may run; the caller owns the result, which may begin with any token up
+   * to `firstWanted`. The cache cannot be used before the last step. Left out if the work cannot be divided.
    */
   hiddenSteps?(tokens: NewTokens, cache: C): Generator<void, tf.Tensor3D>;
   /** `encodeImages` in steps. Left out if the work cannot be divided. */

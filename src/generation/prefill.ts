@@ -52,10 +52,15 @@ export async function prefill<C extends DecoderCache>(
       const ending = prompts.flatMap(({tokens}, row) =>
         starts[row]! < ends[row]! && ends[row] === tokens.length ? [row] : [],
       );
-      const states = await turns.run(stepsOf(decoder, piece, cache));
+      // The last token of each prompt. Before it, the last block is only needed for its keys and values.
+      const length = piece.rows[0]!.length;
+      const firstWanted = onHidden ? 0 : Math.min(length, ...ending.map(row => piece.counts[row]! - 1));
+      const states = await turns.run(stepsOf(decoder, {...piece, firstWanted}, cache));
+      const missing = length - states.shape[1];
       const hidden = tf.tidy(() => {
         onHidden?.(states, piece.counts);
-        return ending.map(row => tf.slice(states, [row, piece.counts[row]! - 1, 0], [1, 1, -1]).squeeze([1]));
+        const at = (row: number) => piece.counts[row]! - 1 - missing;
+        return ending.map(row => tf.slice(states, [row, at(row), 0], [1, 1, -1]).squeeze([1]));
       });
       states.dispose();
       ending.forEach((row, i) => (last[row] = hidden[i]!));

@@ -49,8 +49,65 @@ function knownFrequencies(headDim: number, wavelength: number, scalingFactor: nu
   return frequencies;
 }
 
-const tables = new Map<string, {cos: Float32Array; sin: Float32Array}>();
+interface Tables {
+  cos: Float32Array;
+  sin: Float32Array;
+}
+
+const tables = new Map<string, Tables>();
 const MAX_TABLES = 16;
+/** Tables of this many positions, from a multiple of it on: a prompt goes through a layer in pieces of any size. */
+const RUN = 32;
+const runs = new Map<string, Tables>();
+/** Some 8 MB for heads of 256. */
+const MAX_RUNS = 256;
+
+/** The value for a key, or a new one. The oldest of more than `most` is forgotten. */
+function remembered(map: Map<string, Tables>, most: number, key: string, create: () => Tables): Tables {
+  const known = map.get(key);
+  if (known) return known;
+  const created = create();
+  if (map.size >= most) map.delete(map.keys().next().value!);
+  map.set(key, created);
+  return created;
+}
+
+/** Writes the tables of `length` positions from `start` on, from index `at` on. */
+function fill({cos, sin}: Tables, at: number, start: number, length: number, frequencies: Float64Array): void {
+  for (let t = 0; t < length; t++) {
+    for (let h = 0; h < frequencies.length; h++, at++) {
+      const angle = (start + t) * frequencies[h]!;
+      cos[at] = Math.cos(angle);
+      sin[at] = Math.sin(angle);
+    }
+  }
+}
+
+/** Like `fill`, for many positions: copies them from runs that are computed only once. */
+function copyRuns(
+  to: Tables,
+  at: number,
+  start: number,
+  length: number,
+  name: string,
+  frequencies: Float64Array,
+): void {
+  const half = frequencies.length;
+  for (let position = start; position < start + length;) {
+    const first = Math.floor(position / RUN) * RUN;
+    const run = remembered(runs, MAX_RUNS, `${first} ${name}`, () => {
+      const created = {cos: new Float32Array(RUN * half), sin: new Float32Array(RUN * half)};
+      fill(created, 0, first, RUN, frequencies);
+      return created;
+    });
+    const end = Math.min(first + RUN, start + length);
+    const part = [(position - first) * half, (end - first) * half] as const;
+    to.cos.set(run.cos.subarray(...part), at);
+    to.sin.set(run.sin.subarray(...part), at);
+    at += (end - position) * half;
+    position = end;
+  }
+}
 
 /**
  * Cosines and sines for `length` positions beginning at each start, one start per row. Computed on the host in double
@@ -63,29 +120,20 @@ export function hostRotaryTables(
   headDim: number,
   wavelength: number,
   scalingFactor: number,
-): {cos: Float32Array; sin: Float32Array} {
-  const half = headDim / 2;
+): Tables {
+  const name = `${headDim} ${wavelength} ${scalingFactor}`;
   // All layers of the same kind ask for the same table, one after another.
-  const key = `${starts.join()} ${length} ${headDim} ${wavelength} ${scalingFactor}`;
-  const known = tables.get(key);
-  if (known) return known;
-  const frequencies = knownFrequencies(headDim, wavelength, scalingFactor);
-  const cos = new Float32Array(starts.length * length * half);
-  const sin = new Float32Array(cos.length);
-  let i = 0;
-  for (const start of starts) {
-    for (let t = 0; t < length; t++) {
-      for (let h = 0; h < half; h++, i++) {
-        const angle = (start + t) * frequencies[h]!;
-        cos[i] = Math.cos(angle);
-        sin[i] = Math.sin(angle);
-      }
+  return remembered(tables, MAX_TABLES, `${starts.join()} ${length} ${name}`, () => {
+    const frequencies = knownFrequencies(headDim, wavelength, scalingFactor);
+    const values = length * frequencies.length;
+    const created = {cos: new Float32Array(starts.length * values), sin: new Float32Array(starts.length * values)};
+    for (const [row, start] of starts.entries()) {
+      const many = length > 1 && Number.isInteger(start);
+      if (many) copyRuns(created, row * values, start, length, name, frequencies);
+      else fill(created, row * values, start, length, frequencies);
     }
-  }
-  const table = {cos, sin};
-  if (tables.size >= MAX_TABLES) tables.delete(tables.keys().next().value!);
-  tables.set(key, table);
-  return table;
+    return created;
+  });
 }
 
 /** The tables of {@link hostRotaryTables} as tensors (starts, length, 1, H/2). */

@@ -231,6 +231,10 @@ describe('operands in different banks', () => {
     ['Add', () => ({a: rows(1)[0], b: normal([1000], 2)}), {}],
     ['Sum', x, {axis: [0], keepDims: false}],
     ['Transpose', x, {perm: [1, 0]}],
+    ['Slice', x, {begin: [1, 0], size: [5, 1000]}],
+    ['Slice', x, {begin: [0, 7], size: [6, 901]}],
+    ['Concat', () => [rows(1)[0], rows(2)[0]] as never, {axis: 0}],
+    ['Concat', () => [...rows(1, 2, 3)] as never, {axis: 1}],
     ['BatchMatMul', () => ({a: rows(1)[0], b: rows(2)[0]}), {transposeA: false, transposeB: true}],
   ];
 

@@ -50,6 +50,21 @@ onEachBackend(() => {
       expect(Array.from(inverseFrequencies(2, 1_000_000, 8))).toEqual([0.125]);
     });
 
+    test.each([0, 29, 2.5, 1_000_001])('has the same tables for pieces of any size, from position %s on', start => {
+      const tables = rotaryTables([start, 3], 70, 8, 10_000, 1);
+      const values = (['cos', 'sin'] as const).map(name => tables[name].dataSync());
+      for (const [row, first] of [start, 3].entries()) {
+        for (let t = 0; t < 70; t++) {
+          for (let h = 0; h < 4; h++) {
+            const angle = (first + t) * inverseFrequencies(8, 10_000, 1)[h]!;
+            const at = (row * 70 + t) * 4 + h;
+            expect([values[0]![at], values[1]![at]]).toEqual([Math.cos(angle), Math.sin(angle)].map(Math.fround));
+          }
+        }
+      }
+      tf.dispose(tables);
+    });
+
     test('returns tables that callers cannot corrupt, and forgets old ones', () => {
       const first = rotaryTables([0], 3, 4, 10_000, 1);
       const values = Array.from(first.cos.dataSync());

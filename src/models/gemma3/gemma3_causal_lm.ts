@@ -201,7 +201,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
       return yield* allBlockSteps(
         this.backbone.transformerLayers,
         x,
-        {caches: cache.blocks, counts: tokens.counts, visionMask},
+        {caches: cache.blocks, counts: tokens.counts, visionMask, firstWanted: tokens.firstWanted},
         pace,
       );
     } finally {

@@ -97,6 +97,39 @@ onEachBackend(
       },
       120_000,
     );
+
+    test('tokens that nobody wants only add keys and values', async () => {
+      await expectNoLeak(async () => {
+        const block = newBlock(width, true);
+        const inputs = [60, 50].map((length, i) =>
+          tf.randomNormal([2, length, width], 0, 1, 'float32', i),
+        ) as tf.Tensor3D[];
+        const run = async (firstWanted: number) => {
+          const cache = new KvCache({batch: 2, maxLength: 120, ...HEADS, window: 40});
+          const states = [firstWanted, 0].map((first, i) => {
+            const args = {cache, counts: [inputs[i]!.shape[1], inputs[i]!.shape[1] - 3], firstWanted: first};
+            return finish(blockSteps(block, inputs[i]!, args, new Fixed(32)));
+          });
+          cache.dispose();
+          return states as [tf.Tensor3D, tf.Tensor3D];
+        };
+        const all = await run(0);
+        for (const [firstWanted, left] of [
+          [3, 3],
+          [59, 44],
+          [60, 60],
+        ] as const) {
+          const some = await run(firstWanted);
+          expect(some[0].shape).toEqual([2, 60 - left, width]);
+          const expected = tf.slice(all[0], [0, left, 0]);
+          expect(some[0].dataSync()).toEqual(expected.dataSync());
+          expect(some[1].dataSync()).toEqual(all[1].dataSync());
+          tf.dispose([some, expected]);
+        }
+        tf.dispose([all, inputs]);
+        block.dispose();
+      });
+    });
   },
   {small: true},
 );

@@ -42,6 +42,22 @@ export function columnSums(a: {x: number; target: number; rows: number; columns:
 /** y is x with its axes in the order `perm`. At most six axes may remain after adjacent ones are merged. */
 export function transpose({x, y, shape, perm}: {x: number; y: number; shape: number[]; perm: number[]}): Command {
   const {sizes, strides} = transposeAxes(shape, perm);
+  return copyAxes(x, y, sizes, strides);
+}
+
+/** Copies `rows` rows of `columns` adjacent values from each of some parts, `step` values apart, to adjacent ones. */
+export function copyRows(a: {
+  from: number;
+  to: number;
+  parts: number;
+  step: number;
+  rows: number;
+  columns: number;
+}): Command {
+  return copyAxes(a.from, a.to, [a.parts, a.rows, a.columns], [a.step, a.columns, 1]);
+}
+
+function copyAxes(x: number, y: number, sizes: number[], strides: number[]): Command {
   const missing = TRANSPOSE_AXES - sizes.length;
   const words = new Array<number>(TransposeWord.end).fill(1);
   words[TransposeWord.x] = x;
@@ -80,7 +96,7 @@ const MIN_VALUES = 4096;
  */
 const MAX_VALUES = 2 ** 26;
 
-const isWorthwhile = (shape: number[]) => sizeOf(shape) >= MIN_VALUES && sizeOf(shape) <= MAX_VALUES;
+export const isWorthwhile = (shape: number[]) => sizeOf(shape) >= MIN_VALUES && sizeOf(shape) <= MAX_VALUES;
 
 const endsWith = (shape: number[], end: number[]) =>
   end.length <= shape.length && end.every((n, i) => n === shape[shape.length - end.length + i]);

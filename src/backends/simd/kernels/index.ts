@@ -3,6 +3,7 @@ import {cpuKernels} from '../../cpu/kernels';
 import {type KernelMap, mergeKernels} from '../../kernel_map';
 import {arithmeticKernels} from './arithmetic';
 import {attentionKernels} from './attention';
+import {copyKernels} from './copies';
 import {embeddingKernels} from './embedding';
 import {feedForwardKernels} from './feed_forward';
 import {fusedBlockKernels} from './fused_block';
@@ -30,5 +31,6 @@ export const simdKernels: KernelMap = {
     headLossKernels,
     samplingKernels,
     arithmeticKernels,
+    copyKernels,
   ]),
 };

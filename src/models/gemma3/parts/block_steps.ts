@@ -12,6 +12,8 @@ export interface BlockStepsArgs {
   counts: readonly number[];
   /** int32 (B, T) */
   visionMask?: tf.Tensor;
+  /** Of the tokens before this one, only keys and values are needed. Defaults to 0. */
+  firstWanted?: number;
 }
 
 interface AllBlocksArgs extends Omit<BlockStepsArgs, 'cache'> {
@@ -21,7 +23,7 @@ interface AllBlocksArgs extends Omit<BlockStepsArgs, 'cache'> {
 
 /**
  * All blocks, one after another. One token per row takes a single step where the backend has a kernel for all blocks.
- * The caller owns the result.
+ * The caller owns the result, from which tokens before `firstWanted` may be missing.
  *
  * @param x (B, T, D), which is disposed.
  * @param pace null where no other code can run: each block then takes all tokens at once, which is a little faster.
@@ -29,7 +31,7 @@ interface AllBlocksArgs extends Omit<BlockStepsArgs, 'cache'> {
 export function* allBlockSteps(
   blocks: readonly Gemma3DecoderBlock[],
   x: tf.Tensor3D,
-  {caches, counts, visionMask}: AllBlocksArgs,
+  {caches, counts, visionMask, firstWanted}: AllBlocksArgs,
   pace: Pace | null,
 ): Generator<void, tf.Tensor3D> {
   let current: tf.Tensor3D | undefined = x;
@@ -41,7 +43,8 @@ export function* allBlockSteps(
       const args = {cache: caches[i]!, counts, visionMask};
       const given: tf.Tensor3D = current;
       let next: tf.Tensor3D;
-      if (pace) next = yield* blockSteps(block, given, args, pace);
+      const last = i === blocks.length - 1 && {firstWanted};
+      if (pace) next = yield* blockSteps(block, given, {...args, ...last}, pace);
       else next = block.call(given, args) as tf.Tensor3D;
       current.dispose();
       current = next;
@@ -56,18 +59,21 @@ export function* allBlockSteps(
 
 /**
  * `block.call(x, {cache, counts, visionMask})` in steps, with the same result, bit by bit: the projections of all tokens,
- * then attention, then the feed-forward network, each a few tokens at a time. The caller owns the result.
+ * then attention, then the feed-forward network, each a few tokens at a time. The caller owns the result. Tokens before
+ * `firstWanted` may be missing from it.
  *
  * @param x (B, T, D)
  */
 export function* blockSteps(
   block: Gemma3DecoderBlock,
   x: tf.Tensor3D,
-  {cache, counts, visionMask}: BlockStepsArgs,
+  {cache, counts, visionMask, firstWanted = 0}: BlockStepsArgs,
   pace: Pace,
 ): Generator<void, tf.Tensor3D> {
   const [batch, length, width] = x.shape;
   if (length <= FEWEST_ROWS) return block.call(x, {cache, counts, visionMask}) as tf.Tensor3D;
+  // Results do not depend on how rows are divided, if steps have enough of them.
+  const left = firstWanted < length ? Math.max(0, Math.min(firstWanted, length - FEWEST_ROWS)) : length;
   const {attention, config} = block;
   const starts = [...cache.lengths];
   const perToken = batch * width * config.headDim;
@@ -113,14 +119,17 @@ export function* blockSteps(
     for (const tensor of Object.values(seen)) if (!tensor.kept) hold(tensor);
     for (const own of [key, value]) if (own !== seen.k && own !== seen.v) drop(own);
 
+    if (left === length) return tf.zeros([batch, 0, width]);
+
     // === Attention ===
     const attended: tf.Tensor3D[] = [];
     const seenKeys = Math.min(seen.k.shape[1], config.useSlidingWindowAttention ? config.slidingWindowSize : Infinity);
     yield* pace.divide(
       'attend',
-      length,
+      length - left,
       perToken * heads + 2 * batch * heads * config.headDim * seenKeys,
-      (from, n) => {
+      (first, n) => {
+        const from = left + first;
         const part = tf.tidy(() => {
           const q = tf.slice(query, [0, from, 0, 0], [batch, n, -1, -1]);
           const masks = numbers &&
@@ -141,7 +150,7 @@ export function* blockSteps(
     // === Feed-forward network ===
     const outputs: tf.Tensor3D[] = [];
     const gates = Math.floor(config.intermediateDim / config.gateDimReduction);
-    yield* pace.divide('feed forward', length, 3 * batch * hiddenDim * gates, (first, count) => {
+    yield* pace.divide('feed forward', length - left, 3 * batch * hiddenDim * gates, (first, count) => {
       const output = tf.tidy(() => block.feedForward(tf.slice(hidden, [0, first, 0], [batch, count, width])));
       outputs.push(hold(output as tf.Tensor3D));
     });

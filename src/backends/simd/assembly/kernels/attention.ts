@@ -12,8 +12,8 @@ import {
   keyShift,
   length,
   maxima,
-  MOST_ROWS,
-  most,
+  MOST_KEYS,
+  mostRows,
   NOTHING,
   paddedWidth,
   setAttention,
@@ -25,7 +25,7 @@ import {
   writeRows,
 } from '../parts/attend';
 import {roundRow} from '../parts/bfloat16';
-import {argument, barrier, begin, claim, end, floatArgument, pointer} from '../parts/threads';
+import {argument, barrier, begin, claim, end, floatArgument, pointer, threads} from '../parts/threads';
 import {addScaledRow, exp4, scaleRow} from '../parts/vector';
 import {keysInUse, setRingVisibility, setVisibility} from '../parts/visibility';
 
@@ -77,8 +77,8 @@ function partialAt(partials: usize, batch: i32, part: i32): usize {
  * parts keep several threads busy with few keys; for many keys, parts are whole blocks.
  */
 function keysPerPart(used: i32): i32 {
-  const most = MOST_ROWS * ATTENTION_PARTS;
-  return used <= most / 4 ? MOST_ROWS / 2 : ((used + most - 1) / most) * MOST_ROWS;
+  const most = MOST_KEYS * ATTENTION_PARTS;
+  return used <= most / 4 ? MOST_KEYS / 2 : ((used + most - 1) / most) * MOST_KEYS;
 }
 
 function partsOf(batch: i32): i32 {
@@ -110,7 +110,7 @@ function attendPart(b: i32, part: i32, partials: usize): void {
   let at = partialAt(partials, b, part);
   for (let head = 0; head < heads;) {
     // As many heads as fit, all with the same key head.
-    const count = min(most, groups - (head % groups));
+    const count = min(mostRows, groups - (head % groups));
     attend(b, 0, 1, head, count, from, to);
     for (let i: usize = 0; i < <usize>count; i++, at += partialBytes()) {
       store<f32>(at, load<f32>(maxima + (i << 2)));
@@ -185,12 +185,22 @@ export function attention(): void {
   }
 }
 
+/** With fewer tiles of all rows for each thread, tiles of half as many are shared out better. */
+const TILES_PER_THREAD = 4;
+
+/** How many tokens, each with `count` heads, a tile has, if each token belongs to `others` tiles. */
+function tokensAtOnce(count: i32, others: i32): i32 {
+  const tokens = mostRows / count;
+  const tiles = others * ((length + tokens - 1) / tokens);
+  return tiles >= TILES_PER_THREAD * threads ? tokens : max(1, tokens / 2);
+}
+
 /** Attends over all keys with tiles of tokens. Later tokens come first: they see more keys. */
 function attendTokens(batch: i32, y: usize): void {
   const groups = heads / keyHeads;
-  const count = min(groups, most);
+  const count = min(groups, mostRows);
   const chunks = (groups + count - 1) / count;
-  const tokens = most / count;
+  const tokens = tokensAtOnce(count, batch * keyHeads * chunks);
   const blocks = (length + tokens - 1) / tokens;
   const units = batch * keyHeads * chunks * blocks;
   while (claim(units, 1)) {

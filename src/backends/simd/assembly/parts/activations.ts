@@ -7,12 +7,15 @@
 import {INT8, INT8_WORDS} from '../numbers';
 import {padded} from './blocks';
 import {int8Kernel} from './int8_kernel';
+import {halfByte, roundingBias} from './stream';
 import {loadSome, zero} from './vector';
 
 /** Bytes of a block of one row: a header of 16 bytes and 32 integers. */
 export const ROUNDED_BLOCK: usize = 80;
 /** The largest integer. Both of its bytes are signed: 127 · 256 + 127. */
 const MOST: f32 = 32639;
+/** Blocks without a larger value become zeros. For values near 1e-34 the factor would be infinite. */
+const LEAST: f32 = 1e-30;
 
 export function roundedBytes(columns: i32): usize {
   return <usize>(padded(columns) >> 5) * ROUNDED_BLOCK;
@@ -20,7 +23,7 @@ export function roundedBytes(columns: i32): usize {
 
 /** Writes a row as blocks of words. */
 export function quantizeWords(x: usize, columns: i32, to: usize): void {
-  for (; columns > 0; columns -= 32, x += 128, to += ROUNDED_BLOCK) quantizeBlock(x, columns, to);
+  for (; columns > 0; columns -= 32, x += 128, to += ROUNDED_BLOCK) quantizeBlock(x, columns, to, false);
 }
 
 /**
@@ -28,9 +31,8 @@ export function quantizeWords(x: usize, columns: i32, to: usize): void {
  * int4, and for some kernels of int8, with relaxed instructions.
  */
 export function quantizeRow(type: i32, x: usize, columns: i32, to: usize): void {
-  quantizeWords(x, columns, to);
-  if (!ASC_FEATURE_RELAXED_SIMD || (type == INT8 && int8Kernel == INT8_WORDS)) return;
-  for (const end = to + roundedBytes(columns); to < end; to += ROUNDED_BLOCK) splitBytes(to + 16);
+  const bytes = ASC_FEATURE_RELAXED_SIMD && (type != INT8 || int8Kernel != INT8_WORDS);
+  for (; columns > 0; columns -= 32, x += 128, to += ROUNDED_BLOCK) quantizeBlock(x, columns, to, bytes);
 }
 
 /** Rounds x as `quantizeRow` does, but writes floats. Padding is not written. */
@@ -53,60 +55,65 @@ export function roundRow(x: usize, columns: i32, to: usize): void {
   }
 }
 
-/** The largest magnitude of a block, or NaN if it has one. */
-function largestOf(x: usize, columns: i32): f32 {
-  let most = zero();
-  for (let i = 0; i < 32; i += 4) most = f32x4.max(most, f32x4.abs(loadSome(x + ((<usize>i) << 2), columns - i)));
-  return max(
-    max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)),
-    max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
-  );
+/** The four values of a block from column i on. Missing ones are zero. */
+function fourOf(x: usize, columns: i32, i: i32): v128 {
+  const at = x + ((<usize>i) << 2);
+  return columns >= 32 ? v128.load(at) : loadSome(at, columns - i);
 }
 
-/** What values are multiplied by before they are rounded. 0 for a block that has NaN, whose scale is NaN. */
+/** The largest magnitude of a block, or NaN if it has one: without the sign, bits have the order of the numbers. */
+function largestOf(x: usize, columns: i32): f32 {
+  let most = zero();
+  for (let i = 0; i < 32; i += 4) most = i32x4.max_s(most, f32x4.abs(fourOf(x, columns, i)));
+  most = i32x4.max_s(most, i32x4.shuffle(most, most, 2, 3, 0, 1));
+  return f32x4.extract_lane(i32x4.max_s(most, i32x4.shuffle(most, most, 1, 0, 3, 2)), 0);
+}
+
+/** What values are multiplied by before they are rounded. 0 for a block that has NaN, or nothing but zeros. */
 function factorOf(most: f32): f32 {
-  return most > 0 ? MOST / most : 0;
+  return most > LEAST ? MOST / most : 0;
+}
+
+/** The scale of a block. NaN if values are infinite: then no integer stands for the others. */
+function scaleOf(most: f32): f32 {
+  return most < Infinity ? most / MOST : NaN;
 }
 
 /**
  * Writes the header: scale (float32), sum of the rounded values (float32), −128 · the sum of the integers in even
- * columns (int32), and the same of all columns. Every four of the integers are in the order 0, 2, 1, 3.
+ * columns (int32), and the same of all columns. Then, for every four, the integers in the order 0, 2, 1, 3. As bytes:
+ * for every eight columns, the high bytes in order and then the low bytes, all signed, of 256 · high + low.
  */
-function quantizeBlock(x: usize, columns: i32, to: usize): void {
+function quantizeBlock(x: usize, columns: i32, to: usize, bytes: bool): void {
   const most = largestOf(x, columns);
-  const scale = most / MOST;
+  const scale = scaleOf(most);
   const factor = f32x4.splat(factorOf(most));
+  const bias = f32x4.splat(roundingBias);
+  const half = i16x8.splat(<i16>halfByte);
   let sums = i32x4.splat(0);
   for (let i = 0; i < 32; i += 8) {
-    const at = x + ((<usize>i) << 2);
-    const a = roundTo(loadSome(at, columns - i), factor);
-    const b = roundTo(loadSome(at + 16, columns - i - 4), factor);
+    const a = roundTo(fourOf(x, columns, i), factor, bias);
+    const b = roundTo(fourOf(x, columns, i + 4), factor, bias);
     sums = i32x4.add(sums, i32x4.add(a, b));
     const h = i16x8.narrow_i32x4_s(a, b);
-    v128.store(to + 16 + ((<usize>i) << 1), i16x8.shuffle(h, h, 0, 2, 1, 3, 4, 6, 5, 7));
+    const at = to + 16 + ((<usize>i) << 1);
+    if (bytes) {
+      const high = i16x8.shr_s(i16x8.add(h, half), 8);
+      v128.store(at, i8x16.narrow_i16x8_s(high, i16x8.sub(h, i16x8.shl(high, 8))));
+    } else {
+      v128.store(at, i16x8.shuffle(h, h, 0, 2, 1, 3, 4, 6, 5, 7));
+    }
   }
-  const even = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 2);
-  const odd = i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 3);
+  sums = i32x4.add(sums, i32x4.shuffle(sums, sums, 2, 3, 0, 1));
+  const even = i32x4.extract_lane(sums, 0);
+  const all = even + i32x4.extract_lane(sums, 1);
   store<f32>(to, scale);
-  store<f32>(to, <f32>(even + odd) * scale, 4);
+  store<f32>(to, <f32>all * scale, 4);
   store<i32>(to, -128 * even, 8);
-  store<i32>(to, -128 * (even + odd), 12);
+  store<i32>(to, -128 * all, 12);
 }
 
-function roundTo(v: v128, factor: v128): v128 {
-  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v, factor)));
-}
-
-/**
- * Turns the words of a block into signed bytes with the integer 256 · high + low: for every eight columns, the high
- * bytes in order and then the low bytes.
- */
-function splitBytes(at: usize): void {
-  for (let i: usize = 0; i < 64; i += 16) {
-    const v = v128.load(at + i);
-    const h = i16x8.shuffle(v, v, 0, 2, 1, 3, 4, 6, 5, 7);
-    const high = i16x8.shr_s(i16x8.add(h, i16x8.splat(128)), 8);
-    const low = i16x8.sub(h, i16x8.shl(high, 8));
-    v128.store(at + i, i8x16.narrow_i16x8_s(high, low));
-  }
+/** The nearest integers of v · factor, which are below 2²²: the sum with `roundingBias` ends in them. */
+function roundTo(v: v128, factor: v128, bias: v128): v128 {
+  return i32x4.sub(f32x4.add(f32x4.mul(v, factor), bias), bias);
 }

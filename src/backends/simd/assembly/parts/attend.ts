@@ -10,16 +10,22 @@ import {copyColumns, copySomeColumns, setHalves, transposeSomeRows} from './pane
 import {scratch} from './threads';
 import {interleavedBytes, interleaveRows, tiles} from './tile';
 import {exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
-import {findVisible} from './visibility';
+import {endOfVisible, findVisible, firstVisible} from './visibility';
 
 /** Below every real score. */
 export const NOTHING: f32 = -1e30;
-/** The most rows of queries, and keys per block. Both must fit in the scratch memory together with their products. */
-export const MOST_ROWS = 64;
+/** The most keys per block. They must fit in the scratch memory together with queries and their products. */
+export const MOST_KEYS = 64;
+/** Rows of queries for each key of a block: the more, the more products for each panel of keys and values. */
+const ROWS_PER_KEY = 2;
 /** The most numbers that a block's keys, values, queries and sums may have together. */
-const SCRATCH_VALUES = 100000;
-/** Up to this many rows of queries read keys and values in place: panels would not be used often enough to pay off. */
+const SCRATCH_VALUES = 200000;
+/**
+ * Up to this many rows of queries in a command read keys and values in place: panels would not be used often enough to
+ * pay off.
+ */
 const FEW = 4;
+let few: bool = false;
 
 // Set once per command. Tensors are (batch, length, heads, width).
 let q: usize = 0;
@@ -36,8 +42,9 @@ export let keyShift: usize = 2;
 let scale: f32 = 1;
 let softCap: f32 = 0;
 
-// The parts of the scratch memory, for `most` rows or keys each.
-export let most: i32 = 0;
+// The parts of the scratch memory, for `most` keys and `mostRows` rows of queries.
+let most: i32 = 0;
+export let mostRows: i32 = 0;
 export let paddedWidth: i32 = 0;
 let interleavedQueries: usize = 0;
 let keyPanels: usize = 0;
@@ -51,19 +58,20 @@ export let totals: usize = 0;
 
 function divideScratch(): void {
   paddedWidth = (width + 7) & ~7;
-  most = MOST_ROWS;
-  while (most > 8 && 4 * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
+  most = MOST_KEYS;
+  while (most > 8 && (2 + 2 * ROWS_PER_KEY) * most * paddedWidth > SCRATCH_VALUES) most >>= 1;
+  mostRows = ROWS_PER_KEY * most;
   const block = (<usize>(most * paddedWidth)) << 2;
-  const square = (<usize>(most * most)) << 2;
+  const square = (<usize>(mostRows * most)) << 2;
   interleavedQueries = scratch();
-  keyPanels = interleavedQueries + interleavedBytes(most, paddedWidth);
+  keyPanels = interleavedQueries + interleavedBytes(mostRows, paddedWidth);
   valuePanels = keyPanels + block;
   sums = valuePanels + block;
-  scores = sums + block;
+  scores = sums + ROWS_PER_KEY * block;
   interleavedScores = scores + square;
-  seen = interleavedScores + interleavedBytes(most, most);
+  seen = interleavedScores + interleavedBytes(mostRows, most);
   maxima = seen + square;
-  totals = maxima + ((<usize>most) << 2);
+  totals = maxima + ((<usize>mostRows) << 2);
 }
 
 /** Sets the tensors and numbers of a command, and divides the scratch memory. Keys and values are of type `type`. */
@@ -102,17 +110,24 @@ export function setAttention(
  */
 export function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
   const rows = tokens * count;
+  few = length * count <= FEW;
   const step = (<usize>(keyHeads * width)) << keyShift;
   const keyHead = head / (heads / keyHeads);
   loadQueries(batch, token, tokens, head, count);
   setHalves(halves);
   for (let key = begin; key < end; key += most) {
-    const some = min(most, end - key);
+    let some = min(most, end - key);
     if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
-    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << keyShift);
+    let first = 0;
+    if (!few) {
+      // The weights of all others are zero.
+      first = firstVisible(seen, most, tokens);
+      some = endOfVisible(seen, most, tokens, some) - first;
+    }
+    const offset = <usize>((batch * size + key + first) * keyHeads + keyHead) * ((<usize>width) << keyShift);
     score(rows, keys + offset, step, some);
-    weigh(rows, count, some);
-    if (rows <= FEW) {
+    weigh(rows, count, some, seen + ((<usize>first) << 2));
+    if (few) {
       if (halves) sumFewValues<u16>(rows, values + offset, step, some);
       else sumFewValues<f32>(rows, values + offset, step, some);
     } else {
@@ -125,14 +140,14 @@ export function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i3
 function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32): void {
   const row = (<usize>width) << 2;
   const rows = tokens * count;
-  let to = rows > FEW ? sums : interleavedQueries;
+  let to = !few ? sums : interleavedQueries;
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < count; i++, to += row) {
       const from = q + <usize>((batch * length + token + t) * heads + head + i) * row;
       scaleRow(from, f32x4.splat(scale), to, width);
     }
   }
-  if (rows > FEW) interleaveRows(sums, row, rows, width, interleavedQueries);
+  if (!few) interleaveRows(sums, row, rows, width, interleavedQueries);
   memory.fill(sums, 0, (<usize>(rows * paddedWidth)) << 2);
   for (let r = 0; r < rows; r++) {
     store<f32>(maxima + ((<usize>r) << 2), NOTHING);
@@ -141,7 +156,7 @@ function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32)
 }
 
 function score(rows: i32, from: usize, step: usize, count: i32): void {
-  if (rows <= FEW) {
+  if (few) {
     const scoreStep = (<usize>most) << 2;
     if (halves) dotKeys<u16>(interleavedQueries, rows, width, from, step, count, scores, scoreStep);
     else dotKeys<f32>(interleavedQueries, rows, width, from, step, count, scores, scoreStep);
@@ -167,7 +182,7 @@ function score(rows: i32, from: usize, step: usize, count: i32): void {
 }
 
 /** Turns scores of some keys into weights, and rescales the previous sums to the new maximum. */
-function weigh(rows: i32, count: i32, some: i32): void {
+function weigh(rows: i32, count: i32, some: i32, seen: usize): void {
   const step = (<usize>most) << 2;
   const bytes = (<usize>((some + 3) & ~3)) << 2;
   const nothing = f32x4.splat(NOTHING);

@@ -35,6 +35,10 @@ export let nibbles: i32 = 0;
 /** The highest bits of even bytes, and of odd ones. */
 export let evenSigns: i32 = 0;
 export let oddSigns: i32 = 0;
+/** Added to a float32 number below 2²², and subtracted from the bits, gives the nearest integer. */
+export let roundingBias: f32 = 0;
+/** 128 */
+export let halfByte: i32 = 0;
 
 export function startStreams(): void {
   highHalves = 0xffff0000;
@@ -42,4 +46,6 @@ export function startStreams(): void {
   nibbles = 0x0f0f0f0f;
   evenSigns = 0x00800080;
   oddSigns = 0x80008000;
+  roundingBias = 12582912;
+  halfByte = 128;
 }

@@ -166,3 +166,25 @@ function findVisibleByPositions(
   }
   return v128.any_true(any);
 }
+
+/** Whether any token sees one of the four keys from key s on, by what `findVisible` wrote. */
+function anySees(seen: usize, stride: i32, tokens: i32, s: i32): bool {
+  seen += (<usize>s) << 2;
+  let any = v128.load(seen);
+  for (let t = 1; t < tokens; t++) any = v128.or(any, v128.load(seen + ((<usize>(t * stride)) << 2)));
+  return v128.any_true(any);
+}
+
+/** The first key that some token sees, or a key up to seven before it: a multiple of eight. */
+export function firstVisible(seen: usize, stride: i32, tokens: i32): i32 {
+  let s = 0;
+  while (!anySees(seen, stride, tokens, s) && !anySees(seen, stride, tokens, s + 4)) s += 8;
+  return s;
+}
+
+/** Where the last key ends that some token sees, or up to seven keys later: `count`, or a multiple of eight. */
+export function endOfVisible(seen: usize, stride: i32, tokens: i32, count: i32): i32 {
+  let s = (count + 7) & ~7;
+  while (!anySees(seen, stride, tokens, s - 8) && !anySees(seen, stride, tokens, s - 4)) s -= 8;
+  return min(s, count);
+}
