@@ -83,8 +83,16 @@ export class ArrangedStream implements ValueStream {
     return this.offset === 0 ? {axes: this.fileOrder, values: this.inFile} : undefined;
   }
 
+  get readsAhead(): boolean {
+    return this.unchanged && (this.inFile.readsAhead ?? false);
+  }
+
   private get transposed(): boolean {
     return this.dims.length > 1;
+  }
+
+  private get unchanged(): boolean {
+    return this.offset === 0 && !this.transposed;
   }
 
   async readFloat32(start: number, out: Float32Array): Promise<void> {
@@ -104,7 +112,7 @@ export class ArrangedStream implements ValueStream {
   }
 
   async readBfloat16(start: number, count: number): Promise<Uint16Array> {
-    if (this.offset === 0 && !this.transposed) return this.inFile.readBfloat16(start, count);
+    if (this.unchanged) return this.inFile.readBfloat16(start, count);
     const halves = new Uint16Array(count);
     const held = this.offset === 0 ? await this.held() : undefined;
     if (held instanceof Uint16Array) gather(held, this.dims, this.strides, start, halves);

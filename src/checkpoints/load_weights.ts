@@ -117,8 +117,7 @@ export async function loadPresetWeights(
     const total = found.reduce((sum, {variable}) => sum + variable.byteLength, 0);
     let loaded = 0;
     let piece: Uint8Array<ArrayBuffer> | undefined;
-    for (const {path, weight, variable} of found) {
-      const {file, packed} = variable;
+    await inTurns(found, async ({path, weight, variable: {file, packed}}, onLastRead) => {
       const onRead = (bytes: number) => {
         loaded += bytes;
         onProgress?.({file, loaded, total});
@@ -135,12 +134,41 @@ export async function loadPresetWeights(
           (piece ??= new Uint8Array(PIECE)),
         );
       } else {
-        await weight.fill(open(weight, path, onRead));
+        await weight.fill(open(weight, path, onRead), onLastRead);
       }
-    }
+    });
   } finally {
     await stored.close();
   }
+}
+
+/**
+ * Calls an asynchronous function for one item after the other. It may let the next call begin before it ends, by the
+ * function that it is given.
+ *
+ * @throws what the first call that failed throws, once no call is running.
+ */
+async function inTurns<T>(items: readonly T[], run: (item: T, beginNext: () => void) => Promise<void>): Promise<void> {
+  let failed = false;
+  const runFrom = async (index: number): Promise<void> => {
+    if (index === items.length) return;
+    let next: Promise<void> | undefined;
+    const beginNext = () => {
+      if (failed) return;
+      next = runFrom(index + 1);
+      // It is awaited below, unless this call fails first.
+      next.catch(() => {});
+    };
+    try {
+      await run(items[index]!, beginNext);
+    } catch (error) {
+      failed = true;
+      await next?.catch(() => {});
+      throw error;
+    }
+    if (!failed) await (next ?? runFrom(index + 1));
+  };
+  await runFrom(0);
 }
 
 /** A variable as `listPresetVariables` describes it. */

@@ -18,6 +18,8 @@ export const READABLE = new Set(['float16', 'bfloat16', 'float32', 'float64']);
 
 /** Reads pieces of an array as float32 or bfloat16. */
 export class StoredArrayStream implements ValueStream {
+  readonly readsAhead = true;
+
   constructor(
     private readonly array: StoredArray,
     private readonly scratch: Scratch,
@@ -65,6 +67,7 @@ export class StoredArrayStream implements ValueStream {
  */
 export class Scratch {
   private readonly buffers: Record<string, ArrayBuffer> = {};
+  private odd = false;
   private get(name: string, bytes: number): ArrayBuffer {
     const old = this.buffers[name];
     if (old && old.byteLength >= bytes) return old;
@@ -73,8 +76,10 @@ export class Scratch {
   bytes(length: number): Uint8Array {
     return new Uint8Array(this.get('bytes', length), 0, length);
   }
+  /** One of two buffers in turn: see `readsAhead` of `ValueStream`. */
   halves(length: number): Uint16Array {
-    return new Uint16Array(this.get('halves', 2 * length), 0, length);
+    this.odd = !this.odd;
+    return new Uint16Array(this.get(this.odd ? 'odd halves' : 'even halves', 2 * length), 0, length);
   }
   floats(length: number): Float32Array {
     return new Float32Array(this.get('floats', 4 * length), 0, length);

@@ -3,7 +3,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
 import {type PackingTarget} from './packing';
-import {MEMORY_PIECE} from './value_stream';
+import {MEMORY_PIECE, type ValueStream} from './value_stream';
 
 /**
  * Cuts the first axis of a tensor into pieces of at most `size` values, but at least `multiple` slabs. A slab is one
@@ -42,6 +42,43 @@ export function packValues(target: PackingTarget, values: Uint16Array, shape: re
       target.place(values.subarray(first * slab, (first + count) * slab), first, count);
     }
   } catch (error) {
+    target.abandon();
+    throw error;
+  }
+  return target.finish();
+}
+
+/**
+ * Fills a target from a stream, at most `size` values at a time, and finishes it. A stream that reads ahead fetches the
+ * next piece while one is packed.
+ *
+ * @param onLastRead called before the last piece is packed, if the stream reads ahead.
+ */
+export async function packStream(
+  target: PackingTarget,
+  stream: ValueStream,
+  shape: readonly number[],
+  size: number,
+  onLastRead?: () => void,
+): Promise<tf.Tensor> {
+  const slab = sizeOf(shape.slice(1));
+  const pieces = [...slabPieces(shape, target.multiple, size)];
+  const read = ([first, count]: [first: number, count: number]) => stream.readBfloat16(first * slab, count * slab);
+  let ahead: Promise<Uint16Array> | undefined;
+  try {
+    for (const [i, piece] of pieces.entries()) {
+      const values = await (ahead ?? read(piece));
+      ahead = undefined;
+      if (stream.readsAhead) {
+        const next = pieces[i + 1];
+        if (next) ahead = read(next);
+        else onLastRead?.();
+      }
+      target.place(values, ...piece);
+    }
+  } catch (error) {
+    // The file must stay open until this read ends. The first error is the one that counts.
+    await ahead?.catch(() => {});
     target.abandon();
     throw error;
   }

@@ -9,7 +9,7 @@ import {checkWeightInUse, isDisposed} from './in_use';
 import {initialValues} from './initial_values';
 import {type Initializer} from './initializers';
 import {INTEGER_BLOCK, type IntegerStream} from './integer_stream';
-import {bfloat16Bits, packValues, slabPieces} from './pack_values';
+import {bfloat16Bits, packStream, packValues, slabPieces} from './pack_values';
 import {type BitsTarget, type KernelLayout, type Packing, packingFor} from './packing';
 import {PIECE, type ValueStream} from './value_stream';
 import {hollow, type Weight} from './weight';
@@ -200,13 +200,15 @@ export class PackedWeight extends tf.LayerVariable {
   /**
    * Fills the weight from a stream, such as that of a file, and packs each piece as it arrives. Integers that the format
    * can hold are kept, with scales that are rounded to bfloat16.
+   *
+   * @param onLastRead called before the last piece is packed, if the stream reads ahead: another one may then be read.
    */
-  async fill(stream: ValueStream): Promise<void> {
+  async fill(stream: ValueStream, onLastRead?: () => void): Promise<void> {
     this.adoptIntegers(stream);
     const rows = this.inRows(stream);
     if (rows?.integers && this.holds(rows.integers)) await this.takeIntegers(rows.integers);
-    else if (rows) await this.take(rows, [this.rows, this.columns], ROWS, PIECE);
-    else await this.take(stream, this.shape, this.layout, PIECE);
+    else if (rows) await this.take(rows, [this.rows, this.columns], ROWS, PIECE, onLastRead);
+    else await this.take(stream, this.shape, this.layout, PIECE, onLastRead);
   }
 
   /**
@@ -281,18 +283,14 @@ export class PackedWeight extends tf.LayerVariable {
     else await this.take(stream, [this.rows, this.columns], ROWS, piece);
   }
 
-  private async take(stream: ValueStream, shape: number[], layout: KernelLayout, piece: number): Promise<void> {
-    const target = this.packing.begin(shape, layout, this.energies);
-    const slab = sizeOf(shape.slice(1));
-    try {
-      for (const [first, count] of slabPieces(shape, target.multiple, piece)) {
-        target.place(await stream.readBfloat16(first * slab, count * slab), first, count);
-      }
-    } catch (error) {
-      target.abandon();
-      throw error;
-    }
-    this.takeBits(target.finish());
+  private async take(
+    stream: ValueStream,
+    shape: number[],
+    layout: KernelLayout,
+    piece: number,
+    onLastRead?: () => void,
+  ): Promise<void> {
+    this.takeBits(await packStream(this.packing.begin(shape, layout, this.energies), stream, shape, piece, onLastRead));
   }
 
   /**

@@ -15,9 +15,14 @@ export interface ValueStream {
   readFloat32(start: number, out: Float32Array): Promise<void>;
   /**
    * `count` values from element `start` on as bfloat16 bits, rounded to nearest even if the file holds more bits. The
-   * next call reuses the array.
+   * next call reuses the array, unless the stream reads ahead.
    */
   readBfloat16(start: number, count: number): Promise<Uint16Array>;
+  /**
+   * Whether an array from `readBfloat16` remains valid during the next call, on this stream or another one that reads
+   * ahead. A piece can then be packed while the next one is read.
+   */
+  readonly readsAhead?: boolean;
   /** The same values in the order of the file, where that is another one. */
   readonly stored?: {
     /** The axes of `shape` in that order; the last one changes fastest. */

@@ -43,6 +43,8 @@ export class QuantizedStream implements ValueStream {
     return type && new TensorIntegers(this.tensor, type, this.scratch, this.onRead);
   }
 
+  readonly readsAhead = true;
+
   async readBfloat16(start: number, count: number): Promise<Uint16Array> {
     const floats = this.scratch.floats(count);
     const halves = this.scratch.halves(count);

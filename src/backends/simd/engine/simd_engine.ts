@@ -12,7 +12,6 @@ import {
   FAILED,
   GENERATION,
   INT8_KERNEL,
-  INT8_WORDS,
   MAX_ARGUMENTS,
   NOTHING,
   PATIENCE,
@@ -25,10 +24,8 @@ import {
 import {hasRelaxedSimd} from './available';
 import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {loadBinary} from './binaries';
-import {bytesAreFaster} from './byte_tiles';
-import {fastestInt8Kernel} from './int8_kernel';
+import {type Choices, chooseKernels} from './choices';
 import {checkSimdOptions, MAXIMUM_PAGES, type SimdEngineOptions} from './options';
-import {wideIsFaster} from './wide';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
 /** A worker polls for about a millisecond before it sleeps. */
@@ -37,12 +34,6 @@ const IDLE_POLLS = 1_000_000;
 const DEFAULT_PATIENCE = 60_000 / WAIT_MILLISECONDS;
 
 export {type SimdEngineOptions, type SimdOptions} from './options';
-
-/** The kernels for integer weights: see `SimdEngineOptions`. */
-interface IntegerKernels {
-  readonly int8Kernel: number;
-  readonly byteTiles: boolean;
-}
 
 /** A thread could not be started. */
 export class ThreadError extends Error {}
@@ -60,8 +51,7 @@ export class SimdEngine {
   private constructor(
     readonly threads: number,
     readonly level: 'relaxed' | 'plain',
-    readonly wide: boolean,
-    private readonly integerKernels: IntegerKernels,
+    private readonly choices: Choices,
     private readonly module: WebAssembly.Module,
     private readonly options: Required<Pick<SimdEngineOptions, 'memory' | 'maximumPages' | 'maximumBanks'>>,
     private readonly workers: Thread[],
@@ -88,12 +78,7 @@ export class SimdEngine {
     const {module, level} = await chooseModule(shared, memory, options.relaxed);
     // Wide tiles need V8's flag, also if the caller asked for them.
     const enabled = options.wide !== false && enableWideSimd();
-    const kernels = instantiate(module, memory);
-    kernels.start(0, 1);
-    const wide = options.wide ?? (enabled && (await wideIsFaster(kernels)));
-    const int8Kernel = options.int8Kernel ?? (level === 'relaxed' ? await fastestInt8Kernel(kernels) : INT8_WORDS);
-    const byteTiles = options.byteTiles ?? (level === 'relaxed' && (await bytesAreFaster(kernels, wide)));
-    initialize(memory, {patience: DEFAULT_PATIENCE, wide, int8Kernel, byteTiles});
+    initialize(memory, DEFAULT_PATIENCE);
 
     const workers: Thread[] = [];
     try {
@@ -101,16 +86,14 @@ export class SimdEngine {
         const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
         workers.push(startThread(WORKER_SOURCE, data));
       }
-      const engine = new SimdEngine(
-        threads,
-        level,
-        wide,
-        {int8Kernel, byteTiles},
-        module,
-        {memory, maximumPages, maximumBanks},
-        workers,
-      );
-      await Promise.all(workers.map(worker => worker.ready));
+      const ready = Promise.all(workers.map(worker => worker.ready));
+      // It may reject during the trials, before anything waits for it.
+      ready.catch(() => {});
+      // Threads start meanwhile. They read the choices whenever they run a command.
+      const choices = await chooseKernels(instantiate(module, memory), level, enabled, options);
+      setChoices(memory, choices);
+      const engine = new SimdEngine(threads, level, choices, module, {memory, maximumPages, maximumBanks}, workers);
+      await ready;
       return engine;
     } catch (error) {
       // Threads that are ended before they are ready reject.
@@ -118,6 +101,11 @@ export class SimdEngine {
       await Promise.all(workers.map(worker => worker.kill()));
       throw new ThreadError((error as Error).message, {cause: error});
     }
+  }
+
+  /** Whether products run on tiles for 256-bit vectors. */
+  get wide(): boolean {
+    return this.choices.wide;
   }
 
   /** The memory of bank 0. */
@@ -144,7 +132,8 @@ export class SimdEngine {
     try {
       memory = new WebAssembly.Memory({initial: 1, maximum, shared: this.shared});
       reserve(memory, this.staticBytes);
-      initialize(memory, {patience: this.control[PATIENCE / 4]!, wide: this.wide, ...this.integerKernels});
+      initialize(memory, this.control[PATIENCE / 4]!);
+      setChoices(memory, this.choices);
     } catch {
       return undefined;
     }
@@ -248,15 +237,14 @@ function reserve(memory: WebAssembly.Memory, bytes: number): void {
   if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
 }
 
-interface Setup extends IntegerKernels {
-  readonly patience: number;
-  readonly wide: boolean;
-}
-
 /** Writes the initial control block. */
-function initialize(memory: WebAssembly.Memory, {patience, wide, int8Kernel, byteTiles}: Setup): void {
+function initialize(memory: WebAssembly.Memory, patience: number): void {
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4).fill(0);
   control[PATIENCE / 4] = patience;
+}
+
+function setChoices(memory: WebAssembly.Memory, {wide, int8Kernel, byteTiles}: Choices): void {
+  const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
   control[WIDE / 4] = Number(wide);
   control[INT8_KERNEL / 4] = int8Kernel;
   control[BYTE_TILES / 4] = Number(byteTiles);

@@ -1,0 +1,30 @@
+/** Chooses among kernels of the same products by trials at start. */
+import {INT8_WORDS} from '../assembly/numbers';
+import {type Kernels} from './bank';
+import {bytesAreFaster} from './byte_tiles';
+import {fastestInt8Kernel} from './int8_kernel';
+import {type SimdEngineOptions} from './options';
+import {wideIsFaster} from './wide';
+
+/** The kernels of an engine: see `SimdEngineOptions`. */
+export interface Choices {
+  readonly wide: boolean;
+  readonly int8Kernel: number;
+  readonly byteTiles: boolean;
+}
+
+/** Runs the trials side by side: they mostly wait for the compiler. Takes about 40 ms. */
+export async function chooseKernels(
+  kernels: Kernels,
+  level: 'relaxed' | 'plain',
+  canBeWide: boolean,
+  options: SimdEngineOptions,
+): Promise<Choices> {
+  kernels.start(0, 1);
+  const relaxed = level === 'relaxed';
+  const wide = Promise.resolve(options.wide ?? (canBeWide && wideIsFaster(kernels)));
+  const int8Kernel = options.int8Kernel ?? (relaxed ? fastestInt8Kernel(kernels) : INT8_WORDS);
+  const byteTiles = options.byteTiles ?? (relaxed && bytesAreFaster(kernels, wide));
+  const [isWide, kernel, bytes] = await Promise.all([wide, int8Kernel, byteTiles]);
+  return {wide: isWide, int8Kernel: kernel, byteTiles: bytes};
+}
