@@ -2,9 +2,12 @@
  * What JavaScript takes for a token on the backend `webgpu`, however fast the GPU is, beside the same calls of WebGPU
  * alone, which are the least that it can take. In Node this is the processor's time on Dawn's null device, with all that
  * Dawn and the garbage collector do; in Chromium, of which the GPU has a process of its own, the time of the page's
- * thread, on an adapter in software. Models are narrow, with the layers of the real ones. Needs a build: `npm run build`.
+ * thread while it is on a processor. Chromium has no null device: there, commands are sent as always, but with no
+ * workgroups, so that the adapter in software has nothing to compute; with `--computes` it does, and takes the processors
+ * and their caches from the page. Models are narrow, with the layers of the real ones. Needs a build: `npm run build`.
  *
  *     node bench/webgpu_javascript.mjs [--shapes 270m,1b] [--tokens 200] [--rounds 5] [--dtype int4] [--chromium]
+ *         [--computes]
  */
 import {cpus} from 'node:os';
 import {parseArgs} from 'node:util';
@@ -19,11 +22,12 @@ const {values} = parseArgs({
     rounds: {type: 'string', default: '5'},
     dtype: {type: 'string', default: 'int4'},
     chromium: {type: 'boolean', default: false},
+    computes: {type: 'boolean', default: false},
   },
 });
 const rounds = Number(values.rounds);
 /** Between two growths of the cache; an adapter in software is slow. */
-const length = values.chromium ? {before: 24, tokens: 40} : {before: 264, tokens: 200};
+const length = values.computes ? {before: 24, tokens: 40} : {before: 264, tokens: 200};
 if (values.tokens) length.tokens = Number(values.tokens);
 
 /** Milliseconds of the processor, whatever else the machine does. */
@@ -54,10 +58,11 @@ async function* inChromium() {
   const contents = `
     import * as gemma3 from './dist/browser/index.js';
     import * as tf from '@tensorflow/tfjs';
-    import {narrowModel} from './bench/webgpu_model.mjs';
+    import {leaveOutWorkgroups, narrowModel} from './bench/webgpu_model.mjs';
     import {measureTokens} from './bench/webgpu_tokens.mjs';
     let lm;
-    globalThis.open = async (shape, dtype) => {
+    globalThis.open = async (shape, dtype, computes) => {
+      if (!computes) leaveOutWorkgroups();
       await gemma3.useBackend('webgpu', {software: true});
       lm?.dispose();
       lm = narrowModel(gemma3, shape, dtype);
@@ -92,7 +97,7 @@ async function* inChromium() {
     await page.goto(`${server.address.replace('127.0.0.1', 'localhost')}/page.html`);
     await page.waitForFunction(() => globalThis.measure);
     for (const shape of values.shapes.split(',')) {
-      await page.evaluate(([shape, dtype]) => globalThis.open(shape, dtype), [shape, values.dtype]);
+      await page.evaluate(args => globalThis.open(...args), [shape, values.dtype, values.computes]);
       for (let round = 0; round < rounds; round++) {
         yield {shape, ...(await page.evaluate(given => globalThis.measure(given), length))};
       }
@@ -108,7 +113,8 @@ for await (const {shape, ...result} of values.chromium ? inChromium() : inNode()
   if (!results.has(shape)) results.set(shape, []);
   results.get(shape).push(result);
 }
-const where = values.chromium ? 'Chromium, SwiftShader' : `Node ${process.version}, Dawn's null device`;
+const software = `SwiftShader, ${values.computes ? 'which computes' : 'without workgroups'}`;
+const where = values.chromium ? `Chromium, ${software}` : `Node ${process.version}, Dawn's null device`;
 console.log(`${where}; ${cpus()[0].model}; ${new Date().toISOString().slice(0, 10)}; milliseconds a token`);
 const list = (all, key) => all.map(one => one[key].toFixed(3)).join(' ');
 for (const [shape, all] of results) {

@@ -61,19 +61,26 @@ interface Reader {
 
 /** Everything that depends on the tensors of the model and its cache. */
 interface Recorded {
-  /** The tensors, in order. */
-  readonly data: readonly object[];
+  /** The data of the tensors in order: those outside of blocks, and those of blocks. */
+  readonly outer: readonly object[];
+  readonly inner: readonly object[];
   readonly layout: StepLayout;
   readonly steps: tf.TensorInfo;
   readonly recording: Recording;
 }
 
-function* tensorsOf({blocks, embedding, finalNorm, head}: ProgramModel): Generator<tf.Tensor> {
-  yield embedding.tensor;
-  for (const {tensors} of blocks) yield* Object.values(tensors);
-  yield finalNorm.scale;
-  yield head.tensor;
+/** The tensors of blocks by the array of blocks, which is the same from token to token. */
+const lists = new WeakMap<ProgramModel['blocks'], readonly tf.Tensor[]>();
+
+function tensorsOf({blocks}: ProgramModel): readonly tf.Tensor[] {
+  let list = lists.get(blocks);
+  if (!list) lists.set(blocks, (list = blocks.flatMap(({tensors}) => Object.values(tensors))));
+  return list;
 }
+
+/** A weight that is assigned to has other data afterwards. */
+const isData = (tensors: readonly tf.Tensor[], data: readonly object[]): boolean =>
+  tensors.length === data.length && tensors.every(({dataId}, i) => dataId === data[i]);
 
 class GpuTokenProgram implements TokenProgram {
   private texts: Parameters<TokenProgram['start']>[0] | undefined;
@@ -183,15 +190,16 @@ class GpuTokenProgram implements TokenProgram {
   /** The commands for these tensors: those of the call before, unless a cache has grown or weights have changed. */
   private recordedFor(model: ProgramModel): Recorded {
     const {recorded} = this;
-    const data: object[] = [];
-    for (const {dataId} of tensorsOf(model)) data.push(dataId);
-    if (recorded?.data.length === data.length && recorded.data.every((dataId, i) => dataId === data[i]))
-      return recorded;
+    const {embedding, finalNorm, head} = model;
+    const outer = [embedding.tensor, finalNorm.scale, head.tensor];
+    const inner = tensorsOf(model);
+    if (recorded && isData(outer, recorded.outer) && isData(inner, recorded.inner)) return recorded;
     this.forget();
-    return (this.recorded = this.record(model, data));
+    const dataOf = (tensors: readonly tf.Tensor[]) => tensors.map(({dataId}) => dataId);
+    return (this.recorded = {outer: dataOf(outer), inner: dataOf(inner), ...this.record(model)});
   }
 
-  private record(model: ProgramModel, data: readonly object[]): Recorded {
+  private record(model: ProgramModel): Omit<Recorded, 'outer' | 'inner'> {
     const {backend, rows, choice, next, history, seen} = this;
     const widths: number[] = [];
     for (const {angles, tensors} of model.blocks) widths[angles] = headWidth(tensors.keys!);
@@ -224,7 +232,7 @@ class GpuTokenProgram implements TokenProgram {
     const logits = multiply(recording, normed, matrix(head));
     const uniforms = part(layout.uniforms, rows);
     runChoice(recording, logits, choice, {seen, next, history, uniforms, step: part(layout.index, 1)});
-    return {data, layout, steps, recording};
+    return {layout, steps, recording};
   }
 
   private forget(): void {

@@ -55,14 +55,14 @@ export interface FusableBlock {
 }
 
 /** Weights and forms of a block, looked up once: they stay the same until its kernels are replaced. */
-class BlockWeights {
-  readonly forms: Record<DenseName, DenseForm>;
+class BlockWeights implements FusableParts {
+  readonly attrs: BlockAttrs;
   private readonly denses: [name: DenseName, kernel: EinsumDense['kernel']][];
   private readonly scales: [name: BlockInput, scale: RMSNormalization['scale']][];
   private readonly owners: EinsumDense[];
 
   constructor(block: FusableBlock) {
-    const {attention} = block;
+    const {attention, config} = block;
     const denses: Record<DenseName, [EinsumDense, contractedEnd: number]> = {
       query: [attention.queryDense, 2], // (N, D, H)
       key: [attention.keyDense, 2], // (K, D, H)
@@ -82,10 +82,16 @@ class BlockWeights {
     };
     const entries = Object.entries(denses) as [DenseName, [EinsumDense, number]][];
     this.denses = entries.map(([name, [dense]]) => [name, dense.kernel]);
-    this.forms = Object.fromEntries(entries.map(([name, [dense, end]]) => [name, formOf(dense.kernel, end)])) as Record<
-      DenseName,
-      DenseForm
-    >;
+    const forms = entries.map(([name, [dense, end]]) => [name, formOf(dense.kernel, end)]);
+    this.attrs = {
+      forms: Object.fromEntries(forms) as Record<DenseName, DenseForm>,
+      numQueryHeads: config.numQueryHeads,
+      gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
+      epsilon: config.layerNormEpsilon,
+      scale: attention.queryScale,
+      logitSoftCap: config.logitSoftCap,
+      window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
+    };
     this.owners = entries.map(([, [dense]]) => dense);
     this.scales = Object.entries(norms).flatMap(([name, norm]) => (norm ? [[name as BlockInput, norm.scale]] : []));
   }
@@ -109,9 +115,9 @@ class BlockWeights {
 
 const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 
-/** What a kernel for the whole block takes, whatever the tokens are. */
+/** What a kernel for the whole block takes, whatever the tokens are. The same object until its kernels are replaced. */
 export interface FusableParts {
-  attrs: BlockAttrs;
+  readonly attrs: BlockAttrs;
   /** Adds the weights to `tensors`, under other names if there are any, and returns `tensors`. */
   addTo(tensors: FusedBlockTensors, names?: Readonly<Record<BlockInput, string>>): FusedBlockTensors;
 }
@@ -125,17 +131,7 @@ export function fusableParts(block: FusableBlock): FusableParts | undefined {
   if (config.useBidirectionalAttention) return undefined;
   let weights = weightsOf.get(block);
   if (!weights?.current) weightsOf.set(block, (weights = new BlockWeights(block)));
-  if (weights.adapted || !hasFusedBlock(weights.forms)) return undefined;
-  const attrs = {
-    forms: weights.forms,
-    numQueryHeads: config.numQueryHeads,
-    gateDim: Math.floor(config.intermediateDim / config.gateDimReduction),
-    epsilon: config.layerNormEpsilon,
-    scale: block.attention.queryScale,
-    logitSoftCap: config.logitSoftCap,
-    window: config.useSlidingWindowAttention ? config.slidingWindowSize : null,
-  };
-  return {attrs, addTo: (tensors, names) => weights.addTo(tensors, names)};
+  return weights.adapted || !hasFusedBlock(weights.attrs.forms) ? undefined : weights;
 }
 
 /**

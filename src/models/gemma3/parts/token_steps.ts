@@ -5,7 +5,7 @@ import {type ProgramModel, type TokenChoice, type TokenProgram, tokenPrograms} f
 import {type Gemma3Backbone} from '../gemma3_backbone';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 import {type Gemma3Cache} from './cache';
-import {anglesAt, anglesOf, fusableParts} from './fused_step';
+import {anglesAt, anglesOf, type FusableParts, fusableParts} from './fused_step';
 
 /** The weights of a model for a program; undefined if no program can compute it as it is now. */
 function programModel({transformerLayers, tokenEmbedding, layerNorm, config}: Gemma3Backbone) {
@@ -16,12 +16,15 @@ function programModel({transformerLayers, tokenEmbedding, layerNorm, config}: Ge
     ? {tensor: storedTensor(reverseEmbeddings), form: formOf(reverseEmbeddings, 1)}
     : embedding;
   if (!hasFusedKernel('Gemma3DecoderBlock', [embedding.form, head.form])) return undefined;
-  const blocks = transformerLayers.map(fusableParts);
-  if (blocks.includes(undefined)) return undefined;
+  const parts: FusableParts[] = [];
+  for (const layer of transformerLayers) {
+    const part = fusableParts(layer);
+    if (!part) return undefined;
+    parts.push(part);
+  }
   return {
-    ...{vocabulary: inputDim, width: outputDim, head},
+    ...{vocabulary: inputDim, width: outputDim, head, parts},
     embedding: {...embedding, factor: Math.fround(Math.sqrt(config.hiddenDim))},
-    blocks: blocks.map(block => block!),
     finalNorm: {scale: layerNorm.scale.read(), epsilon: config.layerNormEpsilon},
   };
 }
@@ -42,6 +45,9 @@ class TokenSteps implements StepsAhead<Gemma3Cache> {
   private readonly kinds: Gemma3DecoderBlock[];
   private readonly kindOf: number[];
   private cache: Gemma3Cache | undefined;
+  /** Blocks of the call before, and what they were made of. */
+  private parts: readonly FusableParts[] = [];
+  private blocks: ProgramModel['blocks'] = [];
 
   constructor(
     private readonly backbone: Gemma3Backbone,
@@ -57,7 +63,7 @@ class TokenSteps implements StepsAhead<Gemma3Cache> {
   }
 
   async run(steps: readonly AheadStep[]): Promise<Int32Array> {
-    const {backbone, cache, kinds, kindOf, program} = this;
+    const {backbone, cache, kinds, program} = this;
     const model = programModel(backbone);
     if (!cache || !model) throw new Error('internal: a model was changed while it generated a text.');
     const positions = [...cache.lengths];
@@ -66,11 +72,31 @@ class TokenSteps implements StepsAhead<Gemma3Cache> {
       const own = active.map((takesPart, row) => (takesPart ? positions[row]!++ : -1));
       return {positions: own, uniforms, angles: kinds.map(kind => anglesAt(kind, own))};
     });
-    const blocks: ProgramModel['blocks'] = model.blocks.map(({attrs, addTo}, i) => {
-      const {keys, values} = cache.blocks[i]!.extendBy(counts);
-      return {attrs, angles: kindOf[i]!, tensors: addTo({keys, values})};
+    const {parts, ...rest} = model;
+    return program.run({...rest, blocks: this.blocksOver(parts, cache, counts)}, next);
+  }
+
+  /**
+   * The blocks over the slots of a cache, to which tokens are added. They are those of the call before as long as weights
+   * and slots are the same: making them for every token would take longer than its commands.
+   */
+  private blocksOver(
+    parts: readonly FusableParts[],
+    cache: Gemma3Cache,
+    counts: readonly number[],
+  ): ProgramModel['blocks'] {
+    const slots = cache.blocks.map(block => block.extendBy(counts));
+    const {parts: oldParts, blocks: old} = this;
+    const same = slots.every(({keys, values}, i) => {
+      const tensors = old[i]?.tensors;
+      return parts[i] === oldParts[i] && tensors?.keys === keys && tensors?.values === values;
     });
-    return program.run({...model, blocks}, next);
+    if (same) return old;
+    this.parts = parts;
+    return (this.blocks = parts.map((part, i) => {
+      const {keys, values} = slots[i]!;
+      return {attrs: part.attrs, angles: this.kindOf[i]!, tensors: part.addTo({keys, values})};
+    }));
   }
 
   dispose(): void {
