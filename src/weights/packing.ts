@@ -46,6 +46,8 @@ export interface Packing {
   /** Whether the kernel of `ops/fused_block.ts` reads this order, on the backend that registered it. */
   readonly fusedBlocks: boolean;
   physicalShape(rows: number, columns: number): [number, number];
+  /** Set if the current backend cannot pack into this format at all. */
+  readonly refused?: true;
   /** @throws ValueError if the current backend cannot pack into this format. */
   begin(shape: readonly number[], layout: KernelLayout): PackingTarget;
   /** Begins a matrix that is packed already. Undefined where the host cannot write memory of the backend. */
