@@ -67,6 +67,11 @@ export interface Packing {
    * asynchronously.
    */
   packTensor?(values: tf.Tensor, shape: readonly number[], layout: KernelLayout): tf.Tensor;
+  /**
+   * A packed matrix from its words as a plain tensor, which is what files hold; undefined for one that is packed. Left
+   * out where both are the same.
+   */
+  fromWords?(words: tf.Tensor, rows: number, columns: number): tf.Tensor | undefined;
   /** float32 (rows, columns) */
   unpack(bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
   /** x (M, columns) · Wᵀ → (M, rows), with a gradient for x. */
