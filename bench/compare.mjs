@@ -5,8 +5,8 @@
  *     node bench/compare.mjs --help
  */
 import {execFileSync, spawn} from 'node:child_process';
-import {createReadStream, existsSync, readFileSync, statSync, writeFileSync} from 'node:fs';
-import {cpus, loadavg} from 'node:os';
+import {createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync} from 'node:fs';
+import {cpus, loadavg, tmpdir} from 'node:os';
 import {join, relative, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
@@ -15,13 +15,15 @@ import {median} from './peers/median.mjs';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PEERS = join(ROOT, 'bench/peers');
 const PYTHON = process.env.PYTHON || 'python3';
+const ONNX_PYTHON = process.env.ONNX_PYTHON || PYTHON;
 
 const HELP = `node bench/compare.mjs [options]
 
   --preset DIR      a Keras Gemma 3 text preset           (models/gemma3_270m)
-  --dtypes LIST     any of float32, bfloat16, int8, int4  (bfloat16,int8,int4)
+  --dtypes LIST     any of float32, bfloat16, int8, int4  (all that a peer has; llama.cpp without float32)
   --keras           also KerasHub on JAX: float32, bfloat16, and int4 against its bfloat16;
                     PYTHON names an interpreter with both packages
+  --transformers    also transformers.js: int4, whose model ONNX_PYTHON (PYTHON) makes; see bench/README.md
   --no-llama        without node-llama-cpp
   --before DIR      also another checkout of this package, which must be built
   --threads N       threads of each side                  (2)
@@ -46,8 +48,9 @@ function readOptions() {
   const {values} = parseArgs({
     options: {
       preset: {type: 'string', default: join(ROOT, 'models/gemma3_270m')},
-      dtypes: {type: 'string', default: 'bfloat16,int8,int4'},
+      dtypes: {type: 'string'},
       keras: {type: 'boolean', default: false},
+      transformers: {type: 'boolean', default: false},
       'no-llama': {type: 'boolean', default: false},
       before: {type: 'string'},
       threads: {type: 'string', default: '2'},
@@ -69,8 +72,8 @@ function readOptions() {
     values[name] = Number(values[name]);
   }
   values.preset = values.preset.replace(/\/+$/, '');
-  values.dtypes = values.dtypes.split(',');
-  const unknown = values.dtypes.find(dtype => !(dtype in GGUF_TYPES));
+  values.dtypes = values.dtypes?.split(',');
+  const unknown = values.dtypes?.find(dtype => !(dtype in GGUF_TYPES));
   if (unknown !== undefined)
     throw new Failure(`Expected --dtypes to list any of ${Object.keys(GGUF_TYPES).join(', ')}. Received: ${unknown}.`);
   if (!existsSync(join(values.preset, 'model.weights.h5'))) {
@@ -101,20 +104,70 @@ function run(command, args, cwd = ROOT) {
   });
 }
 
-/** Installs node-llama-cpp with only the binary for this machine. A plain `npm install` would add those for GPUs. */
-async function installLlama() {
-  const {dependencies} = JSON.parse(readFileSync(join(PEERS, 'package.json'), 'utf8'));
-  const version = dependencies['node-llama-cpp'];
-  const installed = join(PEERS, 'node_modules/node-llama-cpp/package.json');
+/** The version of a package that this compares with. */
+const versionOf = name => JSON.parse(readFileSync(join(PEERS, 'package.json'), 'utf8')).dependencies[name];
+
+/** True if a package of bench/peers is there in this version. */
+function isInstalled(name, version) {
+  const path = join(PEERS, 'node_modules', name, 'package.json');
+  return existsSync(path) && JSON.parse(readFileSync(path, 'utf8')).version === version;
+}
+
+/** Installs all packages of bench/peers and these, without scripts and optional packages: those are for GPUs. */
+async function install(...names) {
+  say(`installing ${names.join(' and ')} in ${relative(process.cwd(), PEERS) || '.'}`);
+  const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'];
+  await run('npm', ['install', ...flags, ...names], PEERS);
+}
+
+/** The binary of node-llama-cpp for this machine: a package of its own. */
+function llamaBinary() {
   const os = {darwin: 'mac', win32: 'win'}[process.platform] ?? process.platform;
   const cpu = process.arch === 'arm' ? 'armv7l' : process.arch;
-  const binary = `@node-llama-cpp/${os}-${cpu}${os === 'mac' && cpu === 'arm64' ? '-metal' : ''}`;
-  const isInstalled = existsSync(installed) && JSON.parse(readFileSync(installed, 'utf8')).version === version;
-  if (isInstalled && existsSync(join(PEERS, 'node_modules', binary))) return version;
-  say(`installing node-llama-cpp ${version} and ${binary} in ${relative(process.cwd(), PEERS) || '.'}`);
-  const flags = ['--no-save', '--no-package-lock', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'];
-  await run('npm', ['install', ...flags, `${binary}@${version}`], PEERS);
+  return `@node-llama-cpp/${os}-${cpu}${os === 'mac' && cpu === 'arm64' ? '-metal' : ''}`;
+}
+
+async function installLlama() {
+  const version = versionOf('node-llama-cpp');
+  const binary = llamaBinary();
+  if (!isInstalled('node-llama-cpp', version) || !isInstalled(binary, version)) await install(`${binary}@${version}`);
   return version;
+}
+
+/**
+ * The binaries of onnxruntime-node are in its package; its scripts would only fetch those for GPUs. transformers.js does
+ * not start without sharp, whose binaries are optional packages.
+ */
+async function installTransformers() {
+  const name = '@huggingface/transformers';
+  const version = versionOf(name);
+  // npm removes what a call does not name.
+  const llama = `${llamaBinary()}@${versionOf('node-llama-cpp')}`;
+  if (!isInstalled(name, version)) await install(llama);
+  const {optionalDependencies} = JSON.parse(readFileSync(join(PEERS, 'node_modules/sharp/package.json'), 'utf8'));
+  const machine = `-${process.platform}-${process.arch}`;
+  const binaries = Object.entries(optionalDependencies).filter(([binary]) => binary.endsWith(machine));
+  if (!binaries.every(([binary, version]) => isInstalled(binary, version)))
+    await install(llama, ...binaries.map(([binary, version]) => `${binary}@${version}`));
+  return version;
+}
+
+/** Our own Hugging Face folder of the preset, made to an int4 model by ONNX Runtime's builder. */
+async function makeOnnx(preset) {
+  const out = `${preset}.onnx_q4`;
+  const config = join(out, 'config.json');
+  const weights = join(preset, 'model.weights.h5');
+  if (existsSync(config) && statSync(config).mtimeMs >= statSync(weights).mtimeMs) return out;
+  say(`writing ${relative(process.cwd(), out)}`);
+  rmSync(out, {recursive: true, force: true});
+  const folder = mkdtempSync(join(tmpdir(), 'huggingface-'));
+  try {
+    await run(process.execPath, [join(ROOT, 'dist/cli.js'), 'convert', preset, folder, '--to', 'huggingface']);
+    await run(ONNX_PYTHON, [join(PEERS, 'onnx_model.py'), folder, out]);
+  } finally {
+    rmSync(folder, {recursive: true});
+  }
+  return out;
 }
 
 async function makeGguf(preset, dtype) {
@@ -216,16 +269,26 @@ async function main() {
   const options = readOptions();
   const busy = loadavg()[0];
   const peers = [];
+  const dtypes = options.dtypes ?? ['bfloat16', 'int8', 'int4'];
+  const chosen = comparisons => comparisons.filter(({dtype}) => options.dtypes?.includes(dtype) ?? true);
   if (!options['no-llama']) {
     const version = await installLlama();
     const comparisons = [];
-    for (const dtype of options.dtypes) {
+    for (const dtype of dtypes) {
       const gguf = await makeGguf(options.preset, dtype);
       const other = {command: process.execPath, script: 'llama.mjs', weights: gguf, options: {gguf}};
       const label = `${dtype} / ${GGUF_TYPES[dtype].toUpperCase()}`;
       comparisons.push({dtype, label, other, name: 'node-llama-cpp'});
     }
     peers.push({title: `node-llama-cpp ${version}`, comparisons, detail: r => `llama.cpp ${r.version}`});
+  }
+  if (options.transformers) {
+    const version = await installTransformers();
+    const onnx = await makeOnnx(options.preset);
+    const weights = join(onnx, 'onnx/model_q4.onnx_data');
+    const other = {command: process.execPath, script: 'transformers.mjs', weights, options: {onnx}};
+    const comparisons = [{dtype: 'int4', label: 'int4 / q4', other, name: 'transformers.js'}];
+    peers.push({title: `transformers.js ${version}`, comparisons, detail: () => 'device cpu'});
   }
   if (options.keras) {
     const weights = join(options.preset, 'model.weights.h5');
@@ -234,14 +297,14 @@ async function main() {
     // KerasHub has no int4 kernel for CPUs, so int4 is compared with its fastest dtype.
     const fastest = {...other, options: {dtype: 'bfloat16'}};
     comparisons.push({dtype: 'int4', label: 'int4 / bfloat16', other: fastest, name: 'KerasHub'});
-    peers.push({title: 'KerasHub on JAX', comparisons, detail: r => r.version});
+    peers.push({title: 'KerasHub on JAX', comparisons: chosen(comparisons), detail: r => r.version});
   }
 
   if (options.before) {
     const script = resolve(options.before, 'bench/peers/ours.mjs');
     const weights = join(options.preset, 'model.weights.h5');
     const other = {command: process.execPath, script, weights, options: {}};
-    const comparisons = options.dtypes.map(dtype => ({dtype, label: dtype, other, name: 'the other checkout'}));
+    const comparisons = dtypes.map(dtype => ({dtype, label: dtype, other, name: 'the other checkout'}));
     const commit = checkout =>
       execFileSync('git', ['-C', checkout, 'rev-parse', '--short', 'HEAD'], {encoding: 'utf8'}).trim();
     peers.push({title: 'before', comparisons, detail: () => `${commit(options.before)}; now ${commit(ROOT)}`});

@@ -2,10 +2,12 @@
  * How much quality int8 and int4 cost: scores the same texts in each dtype with teacher forcing.
  *
  *     npm run build && node bench/quality.mjs PRESET TEXT_FILE… [--tokens 3000] [--dtypes bfloat16,int8,int4]
+ *         [--window 512] [--cache-dtypes float32,bfloat16]
  *
  * Prints the bits that a weight takes on average, the time of loading, the perplexity of all texts together and what it
  * is on each against the first dtype of the list, and how often the most probable next token is the same as there.
- * `--tokens` is the number of tokens of each text. For a bfloat16 preset, float32 and bfloat16 hold the same values.
+ * `--tokens` is the number of tokens of each text,
+ * and `--window` that of the pieces in which it is read. For a bfloat16 preset, float32 and bfloat16 hold the same values.
  * `--also NAME=PRESET` also scores another preset, in float32: bench/peers/rounded_preset.py writes one with llama.cpp's
  * rounding.
  */
@@ -21,6 +23,7 @@ const {values, positionals} = parseArgs({
     tokens: {type: 'string', default: '3000'},
     dtypes: {type: 'string', default: 'float32,bfloat16,int8,int4'},
     window: {type: 'string', default: '512'},
+    'cache-dtypes': {type: 'string', default: 'float32'},
     also: {type: 'string', multiple: true, default: []},
   },
 });
@@ -50,12 +53,14 @@ async function scoreText(lm, file) {
   let loss = 0;
   for (let start = 0; start < ids.length; start += window - 1) {
     const part = [tokenizer.startTokenId, ...ids.slice(start, start + window - 1)];
-    const hidden = lm.backbone.predict({token_ids: [part], padding_mask: [part.map(() => 1)]});
+    const cache = lm.newCache(1, part.length);
+    const hidden = lm.hiddenStates({rows: [part], counts: [part.length]}, cache);
+    cache.dispose();
     for (let from = 0; from < part.length - 1; from += ROWS) {
       const count = Math.min(ROWS, part.length - 1 - from);
       const logits = tf.tidy(() => {
         const rows = hidden.slice([0, from, 0], [1, count, -1]).reshape([count, -1]);
-        return lm.backbone.tokenEmbedding.call(rows, {reverse: true});
+        return lm.logits(rows);
       });
       const data = await logits.data();
       const size = logits.shape[1];
@@ -77,9 +82,9 @@ async function scoreText(lm, file) {
   return {best, loss};
 }
 
-async function score(path, dtype) {
+async function score(path, dtype, cacheDtype) {
   const start = performance.now();
-  const lm = await Gemma3CausalLM.fromPreset(path, {dtype});
+  const lm = await Gemma3CausalLM.fromPreset(path, {dtype, cacheDtype});
   const seconds = (performance.now() - start) / 1000;
   const texts = [];
   for (const file of files) texts.push(await scoreText(lm, file));
@@ -94,14 +99,19 @@ const perplexity = texts =>
 const names = files.map(file => basename(file, extname(file)));
 const columns = ['bits', 'load, s', 'perplexity', 'against the first', ...names, 'same best token'];
 console.log(`| Weights | ${columns.join(' | ')} |\n| --- |${' ---: |'.repeat(columns.length)}`);
-const cases = values.dtypes.split(',').map(dtype => [dtype, preset, dtype]);
+const cacheDtypes = values['cache-dtypes'].split(',');
+const cases = values.dtypes
+  .split(',')
+  .flatMap(dtype =>
+    cacheDtypes.map(cache => [cacheDtypes.length > 1 ? `${dtype}, cache ${cache}` : dtype, preset, dtype, cache]),
+  );
 for (const text of values.also) {
   const [name, path] = text.split('=');
-  cases.push([name, path, 'float32']);
+  cases.push([name, path, 'float32', cacheDtypes[0]]);
 }
 let reference;
-for (const [name, path, dtype] of cases) {
-  const {texts, bits, seconds} = await score(path, dtype);
+for (const [name, path, dtype, cacheDtype] of cases) {
+  const {texts, bits, seconds} = await score(path, dtype, cacheDtype);
   reference ??= texts;
   const change = (ours, theirs) => `${((perplexity(ours) / perplexity(theirs) - 1) * 100).toFixed(2)} %`;
   const all = reference.flatMap(({best}) => best);

@@ -63,7 +63,7 @@ export {
   type Gemma3BackboneOptions,
   type Gemma3EmbeddingOutputs,
 } from './models/gemma3/gemma3_backbone';
-export {Gemma3CausalLM, type Gemma3CausalLMArgs} from './models/gemma3/gemma3_causal_lm';
+export {Gemma3CausalLM, type Gemma3CausalLMArgs, type Gemma3CausalLMOptions} from './models/gemma3/gemma3_causal_lm';
 export {
   Gemma3CausalLMPreprocessor,
   type Gemma3CausalLMPreprocessorArgs,
@@ -135,7 +135,7 @@ export {type ChatArgs, type ChatOptions, ChatSession} from './generation/chat_se
 export {type Prompt} from './generation/decoder';
 export {type Ending, type FinishReason, type Usage} from './generation/ending';
 export {type GenerationRequest} from './generation/generation';
-export {KvCache, type KvCacheArgs} from './generation/kv_cache';
+export {type CacheDtype, KvCache, type KvCacheArgs} from './generation/kv_cache';
 export {type TokenLogprob, type TokenLogprobs} from './generation/logprobs';
 export {type PrefillProgress} from './generation/prefill';
 export {type SamplingOptions} from './generation/samplers/sampling_options';

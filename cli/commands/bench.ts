@@ -1,13 +1,14 @@
 /** `gemma3 bench`: measures how fast a preset loads and runs on this machine. */
 import {cpus} from 'node:os';
 import {type Command} from 'commander';
-import type {BackendName, FromPresetOptions, Gemma3CausalLM} from 'tfjs-gemma3';
+import type {BackendName, CacheDtype, FromPresetOptions, Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from '../support/format';
 import {gpuReport, type GpuResult, startGpuMeter} from '../support/gpu_meter';
 import {type Io, printJson} from '../support/io';
 import {addHeaderOption, openingOf, type PresetOptions} from '../support/preset_options';
 import {
   backendOption,
+  cacheDtypeOption,
   type Choices,
   dtypeOption,
   positiveInteger,
@@ -21,6 +22,7 @@ interface BenchOptions extends Pick<PresetOptions, 'header'> {
   preset?: string;
   backend: BackendName;
   dtype?: FromPresetOptions['dtype'];
+  cacheDtype: CacheDtype;
   threads?: number;
   software?: boolean;
   prompt: number;
@@ -36,6 +38,7 @@ export function addBench(program: Command, io: Io, {backends}: Choices): void {
     .addOption(presetOption())
     .addOption(backendOption(backends))
     .addOption(dtypeOption())
+    .addOption(cacheDtypeOption())
     .addOption(threadsOption())
     .option('--software', 'accept an adapter that computes on the CPU, for the backend webgpu')
     .option('--prompt <tokens>', 'length of the prompt', positiveInteger, 32)
@@ -100,9 +103,10 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   const before = megabytes();
   const {threads, software} = options;
   const backend = await useBackend(options.backend, {...(threads && {threads}), ...(software && {software})});
-  const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
+  const {cacheDtype} = options;
+  const dtypes = {cacheDtype, ...(options.dtype !== undefined && {dtype: options.dtype})};
   const [model, load] = await timed(() =>
-    Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...openingOf(options), ...dtype, signal: io.signal}),
+    Gemma3CausalLM.fromPreset(options.preset ?? TINY, {...openingOf(options), ...dtypes, signal: io.signal}),
   );
   const memory = megabytes();
   const size = model.backbone.config.vocabularySize;
@@ -125,6 +129,7 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
     date: new Date().toISOString().slice(0, 10),
     backend,
     weights: model.backbone.config.dtype,
+    cache: cacheDtype,
     loadSeconds: load,
     promptTokens: options.prompt,
     prefillSeconds: median(runs.map(({prefill}) => prefill)),
@@ -140,10 +145,11 @@ async function bench(options: BenchOptions, io: Io): Promise<void> {
   io.stdout.write(`${result.cpu}, ${result.cores} cores, Node ${result.node}, ${result.date}\n`);
   io.stdout.write(
     table([
-      ['BACKEND', 'WEIGHTS', 'LOAD', `PROMPT (${options.prompt} TOKENS)`, 'TOKENS/S', 'MEMORY AFTER LOAD'],
+      ['BACKEND', 'WEIGHTS', 'CACHE', 'LOAD', `PROMPT (${options.prompt} TOKENS)`, 'TOKENS/S', 'MEMORY AFTER LOAD'],
       [
         backend,
         result.weights,
+        result.cache,
         `${load.toFixed(2)} s`,
         `${result.prefillSeconds.toFixed(3)} s`,
         result.tokensPerSecond.toFixed(2),

@@ -13,8 +13,17 @@ export function addDoctor(program: Command, io: Io): void {
 }
 
 async function doctor(options: {json?: boolean}, io: Io): Promise<void> {
-  const {describeBackends} = await import('tfjs-gemma3');
-  const backends = await describeBackends();
+  const {describeBackends, useBackend} = await import('tfjs-gemma3');
+  // What it uses of a GPU is chosen when it starts.
+  const failure = await useBackend('webgpu').then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+  const backends = (await describeBackends()).map(backend =>
+    backend.name === 'webgpu' && backend.available && failure
+      ? {...backend, details: `${backend.details}. Not started: ${failure}`}
+      : backend,
+  );
   if (options.json) {
     printJson(io, {node: process.version, platform: `${process.platform}-${process.arch}`, backends});
     return;

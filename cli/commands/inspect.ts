@@ -1,12 +1,15 @@
 /** `gemma3 inspect`: shows what a preset consists of and how much memory it needs. */
 import {type Command} from 'commander';
+import type {CacheDtype} from 'tfjs-gemma3';
 import {formatCount, table} from '../support/format';
 import {type Io, printJson} from '../support/io';
+import {cacheDtypeOption} from '../support/options';
 import {addOpeningOptions, openingOf, type PresetOptions} from '../support/preset_options';
 import {presetFacts, type PresetFacts, type Variable} from '../support/preset_facts';
 
 interface InspectOptions extends PresetOptions {
   variables?: boolean;
+  cacheDtype: CacheDtype;
   json?: boolean;
 }
 
@@ -26,10 +29,11 @@ export function addInspect(program: Command, io: Io): void {
     .description('show architecture, variables, files and memory of a preset')
     .argument('<PRESET>', 'preset to inspect')
     .option('--variables', 'list every variable instead of one per kind of block')
+    .addOption(cacheDtypeOption())
     .option('--json', 'print one JSON object')
     .addHelpText('after', EXAMPLES);
   addOpeningOptions(command).action(async (preset: string, options: InspectOptions) => {
-    const facts = await presetFacts(preset, openingOf(options));
+    const facts = await presetFacts(preset, openingOf(options), options.cacheDtype);
     if (options.json) {
       printJson(io, facts);
       return;
@@ -47,7 +51,7 @@ function describe(facts: PresetFacts, options: InspectOptions, formatBytes: Form
     head(facts, formatBytes),
     `Configuration\n${configuration(facts.config)}`,
     variables(facts.variables, options, formatBytes),
-    memory(facts, formatBytes),
+    memory(facts, options, formatBytes),
   ];
   return sections.filter(Boolean).join('\n');
 }
@@ -127,12 +131,16 @@ function oneOfEachKind(all: readonly Variable[]): {variable: Variable; count: nu
   return [...kinds.values()];
 }
 
-function memory({memory: bytes, cache, problem}: PresetFacts, formatBytes: Format): string {
+function memory(
+  {memory: bytes, cache, problem}: PresetFacts,
+  {cacheDtype}: InspectOptions,
+  formatBytes: Format,
+): string {
   if (!bytes) return `This version cannot build the model: ${problem}\n`;
   const rows = Object.entries(bytes).map(([dtype, count]) => [dtype, formatBytes(count)]);
   const lengths = (cache ?? []).map(entry => [`${formatCount(entry.tokens)} tokens`, formatBytes(entry.bytes)]);
   return (
     `Memory for the weights\n${table(rows, {indent: 2, right: [1]})}` +
-    `Memory for the cache of one text\n${table(lengths, {indent: 2, right: [0, 1]})}`
+    `Memory for the cache of one text, ${cacheDtype}\n${table(lengths, {indent: 2, right: [0, 1]})}`
   );
 }

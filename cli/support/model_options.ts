@@ -1,9 +1,10 @@
 /** Options of the commands that load a model and generate text. */
 import {type Command, Option} from 'commander';
-import type {BackendName, FromPresetOptions, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
+import type {BackendName, CacheDtype, FromPresetOptions, Gemma3CausalLM, Gemma3CausalLMPreprocessor} from 'tfjs-gemma3';
 import {type Io} from './io';
 import {
   backendOption,
+  cacheDtypeOption,
   dtypeOption,
   fraction,
   integer,
@@ -24,6 +25,7 @@ export interface ModelOptions extends SamplerOptions, PresetOptions {
   weights?: string;
   lora?: string;
   dtype?: FromPresetOptions['dtype'];
+  cacheDtype: CacheDtype;
   backend: BackendName;
   threads?: number;
 }
@@ -68,6 +70,7 @@ export function addModelOptions(command: Command, backends: readonly BackendName
     )
     .option('--draft <preset>', 'a smaller model that proposes tokens (speculative); no faster on CPUs')
     .addOption(dtypeOption())
+    .addOption(cacheDtypeOption())
     .addOption(backendOption(backends))
     .addOption(threadsOption());
 }
@@ -94,13 +97,14 @@ export function modelLoader(
   return async (parts = {}) => {
     const {Gemma3CausalLM, samplers, useBackend} = await import('tfjs-gemma3');
     const backend = await useBackend(options.backend, options.threads ? {threads: options.threads} : {});
-    const dtype = options.dtype === undefined ? {} : {dtype: options.dtype};
+    const {cacheDtype} = options;
+    const dtypes = {cacheDtype, ...(options.dtype !== undefined && {dtype: options.dtype})};
     const preset = options.preset ?? TINY;
     type Parts = Pick<FromPresetOptions, 'weights' | 'headers' | 'mmproj'> & {
       preprocessor?: Gemma3CausalLMPreprocessor;
     };
     const load = (name: string, parts: Parts) =>
-      withLoadingBar(io, bars => Gemma3CausalLM.fromPreset(name, {...dtype, ...parts, signal: io.signal, ...bars}));
+      withLoadingBar(io, bars => Gemma3CausalLM.fromPreset(name, {...dtypes, ...parts, signal: io.signal, ...bars}));
     const weights = options.weights === undefined ? {} : {weights: options.weights};
     const lm = await load(preset, {...openingOf(options), ...parts, ...weights});
     const models = [lm];

@@ -1,6 +1,6 @@
 /** Parsers for the values of options, and options that several commands share. */
 import {InvalidArgumentError, Option} from 'commander';
-import type {BackendName, ConversionFormatInfo} from 'tfjs-gemma3';
+import type {BackendName, CacheDtype, ConversionFormatInfo} from 'tfjs-gemma3';
 
 /** Values that the package offers for options. */
 export interface Choices {
@@ -14,6 +14,9 @@ export const TINY = 'gemma3_tiny';
 /** Formats in which weights can be stored. */
 export const DTYPES = ['float32', 'bfloat16', 'int8', 'int4'] as const;
 
+/** Formats in which keys and values of a text can be stored. */
+const CACHE_DTYPES: readonly CacheDtype[] = ['float32', 'bfloat16'];
+
 export const presetOption = (): Option =>
   new Option(
     '--preset <preset>',
@@ -22,6 +25,11 @@ export const presetOption = (): Option =>
 
 export const dtypeOption = (weights = 'weights', dtypes: readonly string[] = DTYPES): Option =>
   new Option('--dtype <dtype>', `format in which ${weights} are stored (default: the preset's)`).choices(dtypes);
+
+export const cacheDtypeOption = (): Option =>
+  new Option('--cache-dtype <dtype>', 'format of the keys and values of a text; bfloat16 takes half the memory')
+    .choices(CACHE_DTYPES)
+    .default('float32');
 
 export const backendOption = (backends: readonly BackendName[]): Option =>
   new Option('--backend <name>', 'compute backend; "gemma3 doctor" shows which ones work')

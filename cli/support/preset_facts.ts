@@ -42,7 +42,11 @@ export interface PresetFacts {
  * @param opening how the preset is opened.
  * @throws ValueError if there is no such preset, or its files cannot be read.
  */
-export async function presetFacts(preset: string, opening: library.files.CheckpointOptions = {}): Promise<PresetFacts> {
+export async function presetFacts(
+  preset: string,
+  opening: library.files.CheckpointOptions = {},
+  cacheDtype: library.CacheDtype = 'float32',
+): Promise<PresetFacts> {
   // Imported here, because loading the package would delay help and usage errors.
   const tfjsGemma3 = await import('tfjs-gemma3');
   const {util} = await import('@tensorflow/tfjs');
@@ -51,7 +55,11 @@ export async function presetFacts(preset: string, opening: library.files.Checkpo
   try {
     const config = checkpoint ? (await checkpoint.config('backbone', 'Gemma3Backbone'))!.config : entry!.config;
     const {layout, stored} = await storedVariables(checkpoint);
-    const {declared, memory, cache, problem} = build(await known(config, checkpoint, tfjsGemma3), tfjsGemma3);
+    const {declared, memory, cache, problem} = build(
+      await known(config, checkpoint, tfjsGemma3),
+      tfjsGemma3,
+      cacheDtype,
+    );
     const variables = stored.length ? stored : declared;
     const count = variables.reduce((sum, {shape}) => sum + util.sizeFromShape(shape), 0);
     return {
@@ -130,6 +138,7 @@ const CACHE_LENGTHS = [1024, 8192, 32768];
 function build(
   config: object,
   {Gemma3Backbone, Gemma3Cache, weights}: Library,
+  cacheDtype: library.CacheDtype,
 ): {declared: Variable[]} & Pick<PresetFacts, 'memory' | 'cache' | 'problem'> {
   let declared: Variable[] = [];
   let cache: PresetFacts['cache'] = [];
@@ -139,7 +148,7 @@ function build(
       declared = backbone.weights.map(weight => {
         return {path: weight.originalName, shape: weight.shape as number[], dtype: null, bytes: null, file: null};
       });
-      cache = CACHE_LENGTHS.map(tokens => ({tokens, bytes: Gemma3Cache.byteLength(backbone, tokens)}));
+      cache = CACHE_LENGTHS.map(tokens => ({tokens, bytes: Gemma3Cache.byteLength(backbone, tokens, cacheDtype)}));
       return backbone;
     });
     const memory = Object.fromEntries(DTYPES.map(dtype => [dtype, needs[dtype].total])) as PresetFacts['memory'];

@@ -12,6 +12,7 @@ const KINDS = {
   positive: ['to be above 0', isPositive],
   positiveOrNull: ['to be null or above 0', value => value === null || isPositive(value)],
   rate: ['in [0, 1)', value => isNumber(value) && value >= 0 && value < 1],
+  cacheDtype: ['to be "float32" or "bfloat16"', value => value === 'float32' || value === 'bfloat16'],
   flag: ['to be true or false', value => typeof value === 'boolean'],
   text: ['to be a string', value => typeof value === 'string'],
 } satisfies Record<string, [string, (value: unknown) => boolean]>;

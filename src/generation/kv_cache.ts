@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkArgument, checkArguments, checkPositiveInteger} from '../base/checks';
 import {OutOfMemoryError, ValueError} from '../base/errors';
+import {bfloat16Zeros, packBfloat16} from '../ops/bfloat16_cache';
 import {cacheUpdate} from '../ops/cache_update';
 
 /** Arguments of {@link KvCache}. */
@@ -18,14 +19,19 @@ export interface KvCacheArgs {
   window: number | null;
   /** Number of tokens that `truncate` can always remove: a ring has that many extra slots. Defaults to 0. */
   slack?: number;
+  /** How keys and values are stored. bfloat16 takes half the memory; H must be even. Defaults to "float32". */
+  dtype?: CacheDtype;
 }
 
-const KEYS: readonly (keyof KvCacheArgs)[] = ['batch', 'maxLength', 'numKeyValueHeads', 'headDim', 'window', 'slack'];
+/** How keys and values of a cache are stored. */
+export type CacheDtype = 'float32' | 'bfloat16';
+
+const KEYS = ['batch', 'maxLength', 'numKeyValueHeads', 'headDim', 'window', 'slack', 'dtype'];
 
 /** Slots per row of a new cache. */
 const FIRST_CAPACITY = 256;
 
-/** Where the keys and values of a block are stored, (B, C, K, H) each. */
+/** Where the keys and values of a block are stored, (B, C, K, H) each; for bfloat16 int32 (B, C, K, H / 2). */
 export interface Slots {
   keys: tf.Tensor4D;
   values: tf.Tensor4D;
@@ -33,9 +39,9 @@ export interface Slots {
 
 /** The keys and values that a query attends over. */
 export interface CachedKeys {
-  /** (B, S, K, H) */
+  /** (B, S, K, H), or int32 (B, S, K, H / 2): see {@link Slots}. */
   k: tf.Tensor4D;
-  /** (B, S, K, H) */
+  /** As k. */
   v: tf.Tensor4D;
   /** Position of each key, int32 (1 or B, S); −1 for an empty slot. */
   keyPositions: tf.Tensor2D;
@@ -70,7 +76,8 @@ export class KvCache {
 
   constructor(args: KvCacheArgs) {
     checkArguments('KvCache', args, KEYS);
-    const {batch, maxLength, numKeyValueHeads, headDim, window, slack = 0} = args;
+    const {batch, maxLength, numKeyValueHeads, headDim, window, slack = 0, dtype = 'float32'} = args;
+    checkArgument('KvCache', 'dtype', dtype, 'cacheDtype');
     for (const [name, value] of Object.entries({batch, maxLength, numKeyValueHeads, headDim})) {
       checkPositiveInteger('KvCache', name, value);
     }
@@ -83,9 +90,10 @@ export class KvCache {
     this.seen = Array.from({length: batch}, () => 0);
     this.furthest = [...this.seen];
     const capacity = Math.min(this.limit, FIRST_CAPACITY);
-    [this.keys, this.values] = pairOf(capacity, () =>
-      tf.zeros<tf.Rank.R4>([batch, capacity, numKeyValueHeads, headDim]),
-    );
+    [this.keys, this.values] = pairOf(capacity, () => {
+      const shape: [number, number, number, number] = [batch, capacity, numKeyValueHeads, headDim];
+      return dtype === 'float32' ? tf.zeros(shape) : bfloat16Zeros(shape);
+    });
   }
 
   /** Number of slots per row at present. */
@@ -103,14 +111,9 @@ export class KvCache {
     let capacity = this.capacity;
     if (needed <= capacity || capacity === this.limit) return;
     while (capacity < needed && capacity < this.limit) capacity = Math.min(this.limit, 2 * capacity);
-    const [batch, , ...head] = this.keys.shape;
-    const starts = this.seen.map(() => 0);
     const old = [this.keys, this.values] as const;
     // Until now a token's slot is its position.
-    [this.keys, this.values] = pairOf(capacity, i => {
-      const larger = tf.zeros<tf.Rank.R4>([batch, capacity, ...head]);
-      return cacheUpdate(larger, old[i], {starts, lengths: this.seen});
-    });
+    [this.keys, this.values] = pairOf(capacity, i => withCapacity(capacity, old[i], this.seen));
     tf.dispose([...old]);
   }
 
@@ -136,6 +139,8 @@ export class KvCache {
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
     this.reserve(counts);
+    // Everything is attended over as it is stored, so that a text does not depend on the pieces in which it was read.
+    if (this.keys.dtype === 'int32') [k, v] = [packBfloat16(k), packBfloat16(v)];
     const fresh = starts.every(start => start === 0);
     // Usually the new tokens are written first, and the slots are attended over as they are. In a ring, the new tokens
     // may overwrite keys that the first of them still need; then the slots are copied before writing.
@@ -168,7 +173,13 @@ export class KvCache {
 
   /** Copies of all slots, followed by the new keys and values. */
   private joined(k: tf.Tensor4D, v: tf.Tensor4D): Pick<CachedKeys, 'k' | 'v'> {
-    return {k: tf.concat([this.keys, k], 1), v: tf.concat([this.values, v], 1)};
+    const join = (slots: tf.Tensor4D, added: tf.Tensor4D) =>
+      tf.tidy(() => {
+        const [all, length] = [this.seen.map(() => this.capacity), added.shape[1]];
+        const joined = withCapacity(this.capacity + length, slots, all);
+        return cacheUpdate(joined, added, {starts: all, lengths: all.map(() => length)});
+      });
+    return {k: join(this.keys, k), v: join(this.values, v)};
   }
 
   /** The slots as they are, with the new tokens in them: up to `length` per row, from position `starts[row]` on. */
@@ -290,7 +301,13 @@ export class KvCache {
   copy(): KvCache {
     const copy = Object.create(KvCache.prototype) as KvCache;
     const old = [this.keys, this.values] as const;
-    const [keys, values] = pairOf(this.capacity, i => tf.mul(old[i], 1));
+    const [keys, values] = pairOf(this.capacity, i =>
+      withCapacity(
+        this.capacity,
+        old[i],
+        this.seen.map(() => this.capacity),
+      ),
+    );
     return Object.assign(copy, this, {seen: [...this.seen], furthest: [...this.furthest], keys, values});
   }
 
@@ -335,6 +352,13 @@ export class KvCache {
     this.keys.dispose();
     this.values.dispose();
   }
+}
+
+/** A copy of the first `lengths[row]` slots of each row, with another capacity. The other slots are zero. */
+function withCapacity(capacity: number, slots: tf.Tensor4D, lengths: readonly number[]): tf.Tensor4D {
+  const [batch, , keyHeads, width] = slots.shape;
+  const empty = tf.zeros<tf.Rank.R4>([batch, capacity, keyHeads, width], slots.dtype);
+  return cacheUpdate(empty, slots, {starts: lengths.map(() => 0), lengths});
 }
 
 /** What helps when there is no memory for this many tokens in each row. */

@@ -9,9 +9,12 @@ import {softCap} from './soft_cap';
 export interface AttentionInputs extends Inputs {
   /** (B, T, N, H) */
   q: tf.Tensor4D;
-  /** (B, S, K, H), K divides N: consecutive queries share a key head. */
+  /**
+   * (B, S, K, H), K divides N: consecutive queries share a key head. Kernels of backends that store bfloat16 also take
+   * int32 (B, S, K, H / 2): see `bfloat16_cache`.
+   */
   k: tf.Tensor4D;
-  /** (B, S, K, H) */
+  /** (B, S, K, H), or int32 as k. */
   v: tf.Tensor4D;
   /** int32 (1 or B, T): position of each query. */
   queryPositions: tf.Tensor2D;

@@ -10,8 +10,9 @@ export interface CacheUpdateAttrs extends Attributes {
 }
 
 /**
- * cache: (B, C, K, H), update: (B, T, K, H) → (B, C, K, H): the token at position p is stored at index p mod C. If
- * there are more than C new tokens, only the last C are kept. No gradient: caches are used only in generation.
+ * cache: (B, C, K, H), update: (B, T, K, H), both float32 or int32 → (B, C, K, H): the token at position p is stored
+ * at index p mod C. If there are more than C new tokens, only the last C are kept. No gradient: caches are used only in
+ * generation.
  *
  * A kernel may update the cache in place and return it, so the caller must not use the old tensor afterwards.
  */
@@ -31,7 +32,7 @@ export const cacheUpdateOp: Op<{cache: tf.Tensor; update: tf.Tensor}, CacheUpdat
       }
       const width = keyHeads * headDim;
       // A copy: the CPU backend's scatter writes into its input.
-      const places = tf.reshape(tf.mul(cache, 1), [batch * capacity, width]);
+      const places = tf.reshape(tf.mul(cache, tf.scalar(1, cache.dtype as 'int32')), [batch * capacity, width]);
       if (from.length === 0) return tf.reshape(places, cache.shape);
       const rows = tf.gather(tf.reshape(update, [batch * length, width]), tf.tensor1d(from, 'int32'));
       return tf.reshape(tf.tensorScatterUpdate(places, tf.tensor2d(to, undefined, 'int32'), rows), cache.shape);

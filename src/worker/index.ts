@@ -26,6 +26,7 @@ export type {
   TrainingPreview,
   TrainingPreviewOptions,
   WorkerBackend,
+  WorkerCausalLMOptions,
   WorkerDownloadOptions,
   WorkerEmbedderOptions,
   WorkerLoadOptions,

@@ -10,16 +10,16 @@ import type {
   DescribeOptions,
   PresetDescription,
   WorkerBackend,
+  WorkerCausalLMOptions,
   WorkerDownloadOptions,
   WorkerEmbedderOptions,
-  WorkerLoadOptions,
   WorkerMemory,
 } from './remote_options';
 import {RemoteTextEmbedder} from './remote_text_embedder';
 import {addressOf, presetMessage, type WorkerPreset} from './sources';
 
 /** Options without a form that messages cannot hold. */
-const withAddress = ({weights, ...options}: WorkerLoadOptions): WorkerLoadOptions => ({
+const withAddress = ({weights, ...options}: WorkerCausalLMOptions): WorkerCausalLMOptions => ({
   ...options,
   ...(weights !== undefined && {weights: addressOf(weights)}),
 });
@@ -62,7 +62,7 @@ export class ModelWorker {
    *
    * @throws as there; WorkerEndedError if the Worker ends, as it may when memory runs out.
    */
-  async loadCausalLM(preset: WorkerPreset, options: WorkerLoadOptions = {}): Promise<RemoteCausalLM> {
+  async loadCausalLM(preset: WorkerPreset, options: WorkerCausalLMOptions = {}): Promise<RemoteCausalLM> {
     const source = presetMessage(preset);
     const {key, info} = await this.connection.call('loadCausalLM', source, withAddress(options));
     return new RemoteCausalLM(this.connection, key, info);

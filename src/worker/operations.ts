@@ -23,9 +23,9 @@ import {
   type ChatNumbers,
   type ModelInfo,
   type WorkerBackend,
+  type WorkerCausalLMOptions,
   type WorkerDownloadOptions,
   type WorkerEmbedderOptions,
-  type WorkerLoadOptions,
   type WorkerMemory,
 } from './remote_options';
 import {training} from './training_operations';
@@ -101,7 +101,7 @@ export const operations = {
 
   // === Models ===
 
-  async loadCausalLM({store}: CallContext, preset: PresetMessage, options: WorkerLoadOptions): Promise<Loaded> {
+  async loadCausalLM({store}: CallContext, preset: PresetMessage, options: WorkerCausalLMOptions): Promise<Loaded> {
     const lm = await Gemma3CausalLM.fromPreset(presetOf(preset), options);
     return {key: store.add(lm), info: infoOf(lm)};
   },

@@ -4,6 +4,7 @@ import type {ChatSession} from '../generation/chat_session';
 import type {SamplerName} from '../generation/samplers';
 import type {FromPresetOptions} from '../models/backbone';
 import type {CompileArgs} from '../models/causal_lm';
+import type {CacheDtype} from '../generation/kv_cache';
 import type {GenerateOptions} from '../models/generate_options';
 import type {PoolingArgs} from '../models/gemma3/gemma3_text_embedder';
 import type {DownloadOptions} from '../hub/on_demand';
@@ -22,6 +23,12 @@ export interface WorkerLoadOptions extends Omit<FromPresetOptions, 'fetch' | 'he
   weights?: WorkerFile;
   /** Name of the model. */
   name?: string;
+}
+
+/** Options that load a model for text generation. */
+export interface WorkerCausalLMOptions extends WorkerLoadOptions {
+  /** How the keys and values of texts are stored: as in `Gemma3CausalLM`. Defaults to "float32". */
+  cacheDtype?: CacheDtype;
 }
 
 /** Options that load a text embedder. */

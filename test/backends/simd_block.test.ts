@@ -1,5 +1,6 @@
 /** Kernels of the decoder block, and the block as one command, against loops in double precision. */
-import {BFLOAT16, FLOAT32, INT4, INT8, packedBytes} from '../../src/backends/simd/engine/command';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../src/base/half';
+import {BFLOAT16, FLOAT32, INT4, INT8, type NumberType, packedBytes} from '../../src/backends/simd/engine/command';
 import {attention, type AttentionArgs, attentionPartialBytes} from '../../src/backends/simd/kernels/attention';
 import {unpack} from '../../src/backends/simd/kernels/embedding';
 import {
@@ -43,6 +44,15 @@ function turn(x: ArrayLike<number>, angles: number[][], heads: number, width: nu
     }
   }
   return y;
+}
+
+/** Values as a cache of bfloat16 stores them, and the words that it has for them. */
+function rounded(x: Float32Array): {words: Int32Array; values: Float32Array} {
+  const [words, values] = [new Int32Array(x.length / 2), new Float32Array(x.length)];
+  const bits = new Uint16Array(words.buffer);
+  float32ToBfloat16(x, bits);
+  bfloat16ToFloat32(bits, values);
+  return {words, values};
 }
 
 interface AttentionSizes {
@@ -209,11 +219,15 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     {batch: 1, length: 2, heads: 70, size: 20, keyHeads: 1, width: 420, logitSoftCap: 50},
   ];
 
-  test.each(cases)('attention %j', ({extra = [], ...sizes}) => {
+  const withTypes = cases.flatMap(one => ([FLOAT32, BFLOAT16] as const).map(keyType => ({...one, keyType})));
+
+  test.each(withTypes)('attention %j', ({extra = [], ...sizes}) => {
     const {batch, length, heads, size, keyHeads, width, window = null, bidirectional = false} = sizes;
     const q = random(batch * length * heads * width, 1).map(x => x * 3);
-    const k = random(batch * size * keyHeads * width, 2);
-    const v = random(k.length, 3);
+    const numbers = [2, 3].map(seed => random(batch * size * keyHeads * width, seed));
+    const packed = numbers.map(rounded);
+    const half = sizes.keyType === BFLOAT16;
+    const [k, v] = half ? packed.map(({values}) => values) : numbers;
     // The queries are at the last positions of the keys; one slot of the cache is empty.
     const keyPositions = Array.from({length: size}, (_, s) => (s === 1 ? -1 : s));
     const queryPositions = Array.from({length}, (_, t) => size - length + t);
@@ -237,12 +251,12 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       return !extra.includes('mask') || mask[(b * length + t) * size + s] !== 0;
     };
     const scale = 1 / Math.sqrt(width);
-    const expected = attend(q, k, v, sizes, scale, sizes.logitSoftCap ?? null, sees);
+    const expected = attend(q, k!, v!, sizes, scale, sizes.logitSoftCap ?? null, sees);
     const args: AttentionArgs = {
       ...sizes,
       q: memory.floats(q),
-      k: memory.floats(k),
-      v: memory.floats(v),
+      k: half ? memory.ints(packed[0]!.words) : memory.floats(k!),
+      v: half ? memory.ints(packed[1]!.words) : memory.floats(v!),
       y: memory.output(q.length),
       scale,
       queryPositions: memory.ints(queryPositions),
@@ -274,9 +288,14 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
     {batch: 5, hiddenDim: 24, gateDim: 40, numQueryHeads: 2, numKeyValueHeads: 1, headDim: 12, capacity: 30, window: 3},
   ];
 
-  test.each(blocks.flatMap(block => ([FLOAT32, BFLOAT16, INT8, INT4] as const).map(type => ({...block, type}))))(
+  const blockCases = blocks.flatMap(block => [
+    ...([FLOAT32, BFLOAT16, INT8, INT4] as const).map(type => ({...block, type, cacheType: FLOAT32 as NumberType})),
+    {...block, type: FLOAT32 as NumberType, cacheType: BFLOAT16 as NumberType},
+  ]);
+
+  test.each(blockCases)(
     'decoder block, token by token: %j',
-    ({bare = false, capacity, type, window = capacity, ...sizes}) => {
+    ({bare = false, capacity, type, cacheType, window = capacity, ...sizes}) => {
       const {batch, hiddenDim, gateDim, numQueryHeads, numKeyValueHeads, headDim} = sizes;
       const keyRow = numKeyValueHeads * headDim;
       const [epsilon, softCap, scale] = [1e-6, bare ? null : 1.5, 0.3];
@@ -327,7 +346,7 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
       const [preAttention, postAttention, preFfw, postFfw, queryNorm, keyNorm] = scales as Float32Array[];
       const optional = (scale: Float32Array | undefined) => (bare ? 0 : memory.floats(scale!));
 
-      const cache = batch * capacity * keyRow;
+      const cacheWords = (batch * capacity * keyRow) / (cacheType === BFLOAT16 ? 2 : 1);
       const args: FusedBlockArgs = {
         ...sizes,
         x: 0,
@@ -336,9 +355,10 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
         scale,
         logitSoftCap: softCap,
         window,
-        cachedKeys: memory.floats(new Float32Array(cache)),
-        cachedValues: memory.floats(new Float32Array(cache)),
+        cachedKeys: memory.floats(new Float32Array(cacheWords)),
+        cachedValues: memory.floats(new Float32Array(cacheWords)),
         capacity,
+        cacheType,
         positions: memory.ints(new Int32Array(batch)),
         cos: memory.output((batch * headDim) / 2),
         sin: memory.output((batch * headDim) / 2),
@@ -386,6 +406,21 @@ describe.each(settings)('relaxed $relaxed, wide $wide, $threads threads', option
           if (p < 0) return;
           history.k.set(k.subarray(b * keyRow, (b + 1) * keyRow), (b * size + p) * keyRow);
           history.v.set(v.subarray(b * keyRow, (b + 1) * keyRow), (b * size + p) * keyRow);
+          if (cacheType !== BFLOAT16) return;
+          // What the kernel rounds differs a little from these numbers, so the loops go on with what it has stored.
+          for (const [at, past] of [
+            [args.cachedKeys, history.k],
+            [args.cachedValues, history.v],
+          ] as const) {
+            const slot = (b * capacity + (p % capacity)) * keyRow;
+            const stored = new Float32Array(keyRow);
+            bfloat16ToFloat32(new Uint16Array(memory.engine.memory.buffer, at + 2 * slot, keyRow), stored);
+            const own = past.subarray((b * size + p) * keyRow, (b * size + p + 1) * keyRow);
+            stored.forEach((value, i) => {
+              expect(Math.abs(value - own[i]!)).toBeLessThanOrEqual(2 ** -8 * 1.001 * Math.abs(own[i]!) + 1e-6);
+              own[i] = value;
+            });
+          }
         });
         const attended = attend(
           q,

@@ -69,10 +69,10 @@ test('pieces have similar sizes and cover all rows', () => {
 });
 
 test('as many heads attend at a time as memory allows, in whole groups of rows of packed kernels', () => {
-  expect(headsAtOnce(4096, 16, 72)).toBe(1);
-  expect(headsAtOnce(2048, 16, 72)).toBe(2);
+  expect(headsAtOnce(4096, 16, 72)).toBe(4);
+  expect(headsAtOnce(2048, 16, 72)).toBe(9);
   expect(headsAtOnce(16, 4, 6)).toBe(4); // all of them fit
-  expect(headsAtOnce(2048, 16, 36)).toBe(4); // 2 · 36 and 4 · 36 are multiples of eight, not 3 · 36
+  expect(headsAtOnce(5500, 16, 36)).toBe(6); // seven fit, and 6 · 36 is a multiple of eight
   expect(headsAtOnce(100_000, 16, 72)).toBe(1);
   expect(headsAtOnce(100_000, 16, 7)).toBe(8);
   expect(headsAtOnce(100_000, 3, 7)).toBe(3); // no part of them is a multiple of eight

@@ -1,6 +1,7 @@
 /** The backend itself: options, packed bits, memory, and how much a token takes. webgpu_errors.test.ts has what fails. */
 import * as tf from '@tensorflow/tfjs';
 import {describeBackends, useBackend} from '../../src';
+import {codeTilesOf} from '../../src/backends/webgpu/trial';
 import {embedding} from '../../src/ops/embedding';
 import {INTEGER_BLOCK} from '../../src/weights/integer_stream';
 import {type PackedFormat} from '../../src/weights/dtype';
@@ -29,7 +30,15 @@ describeWebGpu('the backend webgpu', () => {
     const all = await describeBackends();
     const {available, details} = all.find(({name}) => name === 'webgpu')!;
     expect(available).toBe(true);
-    expect(details).toMatch(/^\S.*Buffers of \d+ MiB, \d+ MiB at a time$/);
+    expect(details).toMatch(/^\S.*Buffers of \d+ MiB, \d+ MiB at a time\. Variants in use: none$/);
+    gpuBackend().lanes = 8;
+    gpuBackend().codeTiles = {int8: 'dot', int4: 'f16'};
+    const chosen = (await describeBackends()).find(({name}) => name === 'webgpu')!.details;
+    gpuBackend().lanes = 0;
+    gpuBackend().codeTiles = {};
+    expect(chosen).toMatch(
+      /Variants in use: tokens in subgroups of 8, prompts in int8 by packed dot products, prompts in int4 in float16$/,
+    );
   });
 
   test('refuses options that no device has', async () => {
@@ -90,6 +99,12 @@ describeWebGpu('the backend webgpu', () => {
     const all = () => [
       weight.matMul(x.few),
       weight.matMul(x.many),
+      ...codeTilesOf(gpuBackend().device, true).map(tile => {
+        gpuBackend().codeTiles = {int4: tile};
+        const y = weight.matMul(x.many);
+        gpuBackend().codeTiles = {};
+        return y;
+      }),
       weight.packing.matMulTransposed(dy, weight.bits, 300, 32),
       weight.gatherRows(ids),
       weight.read(),

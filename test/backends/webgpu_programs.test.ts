@@ -10,9 +10,13 @@ import {
   attentionStatistics,
 } from '../../src/backends/webgpu/wgsl/attention_gradient';
 import {attentionStep, mergeParts} from '../../src/backends/webgpu/wgsl/attention_step';
+
 import {best} from '../../src/backends/webgpu/wgsl/best';
+import {packBfloat16} from '../../src/backends/webgpu/wgsl/bfloat16';
 import {bestOfPieces, bestPicked, drawBest, note, penalizeSeen} from '../../src/backends/webgpu/wgsl/choose';
+import {CODE_FORMATS, codeTile} from '../../src/backends/webgpu/wgsl/code_tile';
 import {copy} from '../../src/backends/webgpu/wgsl/copy';
+import {digits} from '../../src/backends/webgpu/wgsl/digits';
 import {
   cacheUpdate,
   embedding,
@@ -33,7 +37,7 @@ import {
   rmsNorm,
 } from '../../src/backends/webgpu/wgsl/norms';
 import {draw, softmaxSums} from '../../src/backends/webgpu/wgsl/softmax';
-import {modulus, transpose} from '../../src/backends/webgpu/wgsl/stock';
+import {gatherWords, modulus, transpose} from '../../src/backends/webgpu/wgsl/stock';
 import {topKCandidates, topKPick} from '../../src/backends/webgpu/wgsl/top_k';
 import {gather, unpack, unpackWords} from '../../src/backends/webgpu/wgsl/unpack';
 import {create, globals} from '../support/dawn';
@@ -42,7 +46,7 @@ const PACKED = ['bfloat16', 'int8', 'int4'] as const;
 const FORMATS = ['float32', ...PACKED] as const;
 const both = [false, true];
 
-const NONE = {positions: false, padding: false, images: false, mask: false};
+const NONE = {positions: false, padding: false, images: false, mask: false, halves: false};
 /** Of few queries and of many, with narrow heads and wide ones. */
 const TILES = [1, 9].flatMap(length => [64, 256, 512].map(width => queryTile(length, width)));
 
@@ -67,14 +71,29 @@ const programs: Program[] = [
     ...both.flatMap(padding => both.map(images => attention({...NONE, ...tile, positions: true, padding, images}))),
     attention({...NONE, ...tile, mask: true}),
     attention({...NONE, ...tile}),
+    attention({...NONE, ...tile, positions: true, images: true, halves: true}),
   ]),
-  ...both.flatMap(normed => both.map(split => attentionStep({normed, split}))),
+  ...both.flatMap(normed => both.flatMap(split => both.map(halves => attentionStep({normed, split, halves})))),
+  packBfloat16,
   mergeParts,
   ...both.flatMap(post => both.map(pre => residual({post, pre}))),
   ...both.flatMap(least => both.map(strict => best({type: 'float32', least, strict}))),
   best({type: 'int32', least: false, strict: false}),
   ...both.map(apart => topKPick(apart)),
-  ...[unpackWords, rmsNorm, cacheUpdate, embedding, gatedGelu, gelu, rotary, draw, softmaxSums, modulus, transpose],
+  ...[
+    unpackWords,
+    rmsNorm,
+    cacheUpdate,
+    embedding,
+    gatedGelu,
+    gelu,
+    rotary,
+    draw,
+    softmaxSums,
+    modulus,
+    transpose,
+    gatherWords,
+  ],
   topKCandidates,
   ...both.map(sums => drawBest({sums})),
   ...both.map(penalized => note({penalized})),
@@ -95,8 +114,14 @@ const withSubgroups: Program[] = [4, 8, 16, 32, 64].flatMap(lanes => [
   matVec({...JOINED, formats: ['int4', 'int4', 'int4'], joined: {columns: 64, post: true}, lanes}),
 ]);
 
+/** Variants that need float16. */
+const withHalves = CODE_FORMATS.map(format => codeTile(format, 'f16'));
+
+/** Those that need products of four bytes: a feature of the language, which no device has to be asked for. */
+const withPackedDots = [digits, ...CODE_FORMATS.map(format => codeTile(format, 'dot'))];
+
 test('names tell programs apart', () => {
-  const names = [...programs, ...withSubgroups].map(({name}) => name);
+  const names = [...programs, ...withSubgroups, ...withHalves, ...withPackedDots].map(({name}) => name);
   expect(new Set(names).size).toBe(names.length);
 });
 
@@ -125,4 +150,13 @@ test('every program compiles at the default limits', async () => {
 test('variants with subgroups compile where the device has them, and only there', async () => {
   expect(await failuresOf(withSubgroups, ['subgroups'])).toEqual([]);
   expect(await failuresOf(withSubgroups)).toHaveLength(withSubgroups.length);
+});
+
+test('variants with float16 compile where the device has it, and only there', async () => {
+  expect(await failuresOf(withHalves, ['shader-f16'])).toEqual([]);
+  expect(await failuresOf(withHalves)).toHaveLength(withHalves.length);
+});
+
+test('variants with products of four bytes compile at the default limits', async () => {
+  expect(await failuresOf(withPackedDots)).toEqual([]);
 });

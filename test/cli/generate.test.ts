@@ -222,11 +222,30 @@ describe('gemma3 generate', () => {
     ['--alpha', '-1'],
     ['--logprobs', '-1'],
     ['--dtype', 'int3'],
+    ['--cache-dtype', 'int8'],
     ['--backend', 'abacus'],
   ])('refuses %s %s', async (option, value) => {
     const {code, stdout, stderr} = await run(generate(PROMPT, option, value));
     expect({code, stdout}).toEqual({code: 2, stdout: ''});
     expect(stderr).toContain(`'${value}' is invalid`);
+  });
+
+  test('--cache-dtype rounds keys and values', async () => {
+    const other = new Gemma3CausalLM({
+      backbone: lm.backbone,
+      preprocessor: lm.preprocessor,
+      cacheDtype: 'bfloat16',
+    });
+    const options = {maxLength: 16, stripPrompt: true, logprobs: 1} as const;
+    const logprobsOf = (tokens: readonly {logprob: number}[]) => tokens.map(({logprob}) => logprob);
+    const [rounded, plain] = [await other.generate(PROMPT, options), await lm.generate(PROMPT, options)];
+    const {stdout} = await run(generate(PROMPT, ...LIMIT, '--logprobs', '1', '--json', '--cache-dtype', 'bfloat16'));
+    const {tokens} = JSON.parse(stdout) as {tokens: {logprob: number}[]};
+    // The command may run on another backend.
+    const close = {rtol: 0, atol: 2e-5};
+    expect(logprobsOf(tokens)).toBeAllClose(logprobsOf(rounded.tokens), close);
+    expect(logprobsOf(tokens)).not.toBeAllClose(logprobsOf(plain.tokens), close);
+    other.dispose();
   });
 
   // === Ends ===

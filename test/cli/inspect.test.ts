@@ -57,7 +57,11 @@ describe('gemma3 inspect', () => {
     const bytes = (tokens: number) => 2 * 4 * 256 * (4 * tokens + 22 * Math.min(tokens, 512));
     expect(cache).toEqual([1024, 8192, 32768].map(tokens => ({tokens, bytes: bytes(tokens)})));
     expect((await run(['inspect', 'gemma3_1b'])).stdout).toMatch(
-      /cache of one text\n +1,024 tokens +\d+.*\n +8,192 tokens/,
+      /cache of one text, float32\n +1,024 tokens +\d+.*\n +8,192 tokens/,
+    );
+    const half = await run(['inspect', 'gemma3_1b', '--cache-dtype', 'bfloat16', '--json']);
+    expect((JSON.parse(half.stdout) as PresetFacts).cache).toEqual(
+      cache!.map(({tokens, bytes}) => ({tokens, bytes: bytes / 2})),
     );
   });
 

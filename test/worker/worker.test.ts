@@ -65,6 +65,20 @@ describe('text', () => {
     expect(await lm.generate(many, detailed)).toEqual(await local.generate(many, detailed));
   });
 
+  test('a cache of another dtype', async () => {
+    const remote = await worker.loadCausalLM('gemma3_tiny', {cacheDtype: 'bfloat16'});
+    const {backbone, preprocessor} = local;
+    const other = new Gemma3CausalLM({backbone, preprocessor, cacheDtype: 'bfloat16'});
+    const options = {maxNewTokens: 6, logprobs: 1} as const;
+    const found = await remote.generate(QUESTION, options);
+    expect(found).toEqual(await other.generate(QUESTION, options));
+    expect(found).not.toEqual(await local.generate(QUESTION, options));
+    await remote.dispose();
+    other.dispose();
+    const wrong = worker.loadCausalLM('gemma3_tiny', {cacheDtype: 'int8' as 'bfloat16'});
+    await expect(wrong).rejects.toThrow('Gemma3CausalLM expected `cacheDtype` to be "float32" or "bfloat16".');
+  });
+
   test('an image as a Blob', async () => {
     const prompts = 'What is in this image? <start_of_image>';
     const images = new Blob([readFileSync(tinyPicture('blue_square'))]);

@@ -16,6 +16,11 @@ const LIMITS = [
 
 const FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
 
+/** What every device of an implementation has or lacks. */
+const LANGUAGE_FEATURE = 'packed_4x8_integer_dot_product';
+export const hasPackedDots = async (): Promise<boolean> =>
+  ((await findGpu()) as Partial<GPU> | undefined)?.wgslLanguageFeatures?.has(LANGUAGE_FEATURE) ?? false;
+
 /** What a page of an older browser has in place of `adapter.info`. */
 type Adapter = GPUAdapter & {isFallbackAdapter?: boolean};
 
@@ -57,9 +62,9 @@ export const adapterName = ({info}: GPUAdapter): string =>
   info?.description || [info?.vendor, info?.architecture || info?.device].filter(Boolean).join(' ') || 'unnamed GPU';
 
 /** The adapter for users: name, features, limits. */
-export function describeAdapter(adapter: GPUAdapter): string {
+export async function describeAdapter(adapter: GPUAdapter): Promise<string> {
   const {limits} = adapter;
-  const features = featuresOf(adapter);
+  const features = [...featuresOf(adapter), ...((await hasPackedDots()) ? [LANGUAGE_FEATURE] : [])];
   const software = isSoftware(adapter) ? ' (software on the CPU: needs the option `software`)' : '';
   return (
     `${adapterName(adapter)}${software}, ${features.length ? `with ${features.join(', ')}` : 'without optional features'}. ` +

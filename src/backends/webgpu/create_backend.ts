@@ -8,7 +8,7 @@ import {registerPacking} from '../../weights/packing';
 import {mergeKernels} from '../kernel_map';
 import {Packer} from '../simd/packing/packer';
 import {registerP8Kernels} from '../simd/packing/packing';
-import {isSoftware, requestDevice} from './adapter';
+import {hasPackedDots, isSoftware, requestDevice} from './adapter';
 import {copySpeed} from './copy_speed';
 import {attentionKernels} from './kernels/attention';
 import {decoderBlockKernels} from './kernels/decoder_block';
@@ -21,7 +21,7 @@ import {checkWeightFits} from './memory';
 import {webGpuPacking} from './packing';
 import {stockBackendClass} from './stock_backend';
 import {createTokenProgram, MOST_STEPS} from './token_program';
-import {lanesOf, tryLanes} from './trial';
+import {codeTilesOf, lanesOf, tryCodeTiles, tryLanes} from './trial';
 import {type WebGpuBackend, webGpuBackendClass} from './webgpu_backend';
 
 const NAME = 'webgpu';
@@ -70,7 +70,10 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
   const backend = new (webGpuBackendClass(Stock))(device, adapter.info);
   backend.copySpeed = () => copySpeed(backend);
   // In software it would take long, and every start of a test with it.
-  if (!isSoftware(adapter)) await tryLanes(backend, lanesOf(device, adapter.info));
+  if (!isSoftware(adapter)) {
+    await tryLanes(backend, lanesOf(device, adapter.info));
+    await tryCodeTiles(backend, codeTilesOf(device, await hasPackedDots()));
+  }
   void device.lost.then(() => packer.dispose());
   registerKernels();
   if (tf.findBackendFactory(NAME)) tf.removeBackend(NAME);

@@ -16,6 +16,10 @@ export interface Program {
   readonly numbers: Readonly<Record<string, NumberType>>;
   /** Whether invocations exchange values directly, which only some devices can. */
   readonly subgroups?: boolean;
+  /** Whether it has numbers in float16, which only some devices can. */
+  readonly halves?: boolean;
+  /** Whether it multiplies and adds four bytes at once, which only some implementations can. */
+  readonly packedDots?: boolean;
   /** Declarations before the main function. */
   readonly declarations?: string;
   /** The main function. It sees `group`, the index of the workgroup, and `lane`, that of the invocation in it. */
@@ -33,13 +37,20 @@ export function gridOf(groups: number): [x: number, y: number] {
 }
 
 /** The whole shader. Every body must ignore groups after the last one. */
-export function shaderOf({size, reads, writes, numbers, subgroups, declarations = '', body}: Program): string {
+export function shaderOf(program: Program): string {
+  const {size, reads, writes, numbers, declarations = '', body} = program;
+  const needs = [
+    ...(program.subgroups ? ['enable subgroups;'] : []),
+    ...(program.halves ? ['enable f16;'] : []),
+    ...(program.packedDots ? ['requires packed_4x8_integer_dot_product;'] : []),
+  ];
   const buffers = [
     ...Object.entries(reads).map(([name, type]) => ['read', name, type]),
     ...Object.entries(writes).map(([name, type]) => ['read_write', name, type]),
   ].map(([access, name, type], i) => `@group(0) @binding(${i}) var<storage, ${access}> ${name}: ${type};`);
   const fields = Object.entries(numbers).map(([name, type]) => `${name}: ${type}`);
-  return `${subgroups ? 'enable subgroups;\n' : ''}struct Numbers { ${fields.join(', ')} }
+  return `${needs.join('\n')}
+struct Numbers { ${fields.join(', ')} }
 ${buffers.join('\n')}
 @group(0) @binding(${buffers.length}) var<uniform> n: Numbers;
 const SIZE = ${size}u;

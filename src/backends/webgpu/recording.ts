@@ -46,6 +46,10 @@ export class Recording implements Runner {
     return this.backend.lanes;
   }
 
+  get codeTiles(): WebGpuBackend['codeTiles'] {
+    return this.backend.codeTiles;
+  }
+
   /** Number of commands. */
   get length(): number {
     return this.recorded.length;

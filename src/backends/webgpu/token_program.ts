@@ -8,7 +8,15 @@ import {
   type TokenProgram,
 } from '../../ops/token_program';
 import {canChoose, runChoice} from './kernels/choice';
-import {type BlockInputs, disposeStream, normedOf, runBlock, type Stream, streamOf} from './kernels/decoder_block';
+import {
+  type BlockInputs,
+  disposeStream,
+  headWidth,
+  normedOf,
+  runBlock,
+  type Stream,
+  streamOf,
+} from './kernels/decoder_block';
 import {lookUp, multiply} from './kernels/products';
 import {ALIGNMENT, Recording} from './recording';
 import {type Part, type WebGpuBackend} from './webgpu_backend';
@@ -186,7 +194,7 @@ class GpuTokenProgram implements TokenProgram {
   private record(model: ProgramModel, data: readonly object[]): Recorded {
     const {backend, rows, choice, next, history, seen} = this;
     const widths: number[] = [];
-    for (const {angles, tensors} of model.blocks) widths[angles] = tensors.keys!.shape[3]!;
+    for (const {angles, tensors} of model.blocks) widths[angles] = headWidth(tensors.keys!);
     const layout = layOut(rows, widths);
     this.numbers = new Float32Array(MOST_STEPS * layout.words);
     const steps = backend.empty([this.numbers.length]);

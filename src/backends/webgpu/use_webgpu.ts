@@ -6,6 +6,7 @@ import {adapterName, describeAdapter, isSoftware, requestAdapter} from './adapte
 import {checkWebGpuOptions, type WebGpuOptions} from './options';
 import {stockBackendClass} from './stock_backend';
 import {type WebGpuBackend} from './webgpu_backend';
+import {type CodeTile} from './wgsl/code_tile';
 
 /** The reason why no adapter can be used here; undefined if one can. */
 export async function whyNoWebGpu(): Promise<string | undefined> {
@@ -25,7 +26,22 @@ export async function isPreferred(): Promise<boolean> {
   return !isSoftware(await requestAdapter());
 }
 
-export const webGpuDetails = async (): Promise<string> => describeAdapter(await requestAdapter());
+/** The adapter, and which variants of programs the backend has chosen, once it runs. */
+export async function webGpuDetails(): Promise<string> {
+  const adapter = await describeAdapter(await requestAdapter(lastOptions));
+  const backend = usable();
+  return backend ? `${adapter}. Variants in use: ${variantsOf(backend).join(', ') || 'none'}` : adapter;
+}
+
+const HOW: Record<CodeTile, string> = {f16: 'in float16', dot: 'by packed dot products'};
+
+function variantsOf({lanes, codeTiles}: WebGpuBackend): string[] {
+  const prompts = Object.entries(codeTiles).filter(([, tile]) => tile);
+  return [
+    ...(lanes ? [`tokens in subgroups of ${lanes}`] : []),
+    ...prompts.map(([format, tile]) => `prompts in ${format} ${HOW[tile]}`),
+  ];
+}
 
 let running: Promise<void> = Promise.resolve();
 /** The options of the last backend, which its successor gets if its device is lost. */
@@ -43,17 +59,17 @@ async function useOnce(options: WebGpuOptions): Promise<void> {
     checkWebGpuOptions(options);
     await create(options);
     lastOptions = options;
-  } else if (!isUsable()) {
+  } else if (!usable()) {
     await create(lastOptions);
   }
   await tf.setBackend('webgpu');
 }
 
-/** Whether the backend exists and can compute. */
-function isUsable(): boolean {
-  if (!tf.findBackendFactory('webgpu')) return false;
+/** The backend, if it exists and can compute. */
+function usable(): WebGpuBackend | undefined {
+  if (!tf.findBackendFactory('webgpu')) return undefined;
   const backend = tf.findBackend('webgpu') as Partial<WebGpuBackend> | null;
-  return backend?.isGemma3WebGpu === true && !backend.broken && !backend.disposed;
+  return backend?.isGemma3WebGpu && !backend.broken && !backend.disposed ? (backend as WebGpuBackend) : undefined;
 }
 
 async function create(options: WebGpuOptions): Promise<void> {

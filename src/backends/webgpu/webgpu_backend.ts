@@ -7,6 +7,7 @@ import * as tf from '@tensorflow/tfjs';
 import {OutOfMemoryError, show, ValueError} from '../../base/errors';
 import {createPipeline, gridOf, numbersOf, type Program} from './program';
 import {type GpuMemory, type StockBackend, type StockBackendClass} from './stock_backend';
+import {type CodeTiles} from './wgsl/code_tile';
 
 /** A part of a tensor's buffer. Its first byte is at a multiple of 256. */
 export interface Part {
@@ -29,7 +30,7 @@ export interface Run {
 }
 
 /** Runs programs now, or records them to be run many times. */
-export type Runner = Pick<WebGpuBackend, 'device' | 'lanes' | 'run' | 'empty' | 'changed'> & {
+export type Runner = Pick<WebGpuBackend, 'device' | 'lanes' | 'codeTiles' | 'run' | 'empty' | 'changed'> & {
   disposeData(dataId: object): void;
 };
 
@@ -53,6 +54,8 @@ export interface WebGpuBackend extends StockBackend {
   readonly counts: GpuCounts;
   /** Invocations that exchange sums directly in products of single tokens, or 0: see `trial.ts`. */
   lanes: number;
+  /** Variants of products of many rows, by format: see `trial.ts`. */
+  codeTiles: CodeTiles;
   /** Bytes per second that a plain copy reads and writes: see `copy_speed.ts`. */
   copySpeed?: () => Promise<number>;
   /** Records a program. Does nothing for 0 workgroups. */
@@ -118,6 +121,7 @@ export function webGpuBackendClass(
     readonly isGemma3WebGpu = true;
     broken: Error | undefined;
     lanes = 0;
+    codeTiles: CodeTiles = {};
     copySpeed?: () => Promise<number>;
     readonly counts: GpuCounts = {dispatches: 0, submissions: 0, bytesRead: 0};
     private readonly pipelines = new Map<string, GPUComputePipeline>();

@@ -8,6 +8,7 @@ import {savePreset, type SaveToPresetOptions} from '../../checkpoints/keras/on_d
 import {type CheckpointLike, refuseOpening, withCheckpoint} from '../../checkpoints/open_checkpoint';
 import {type PresetTarget} from '../../files/open_folder';
 import {type ImageTokens, type NewTokens, type StepsAhead} from '../../generation/decoder';
+import {type CacheDtype} from '../../generation/kv_cache';
 import {checked, finish, Pace} from '../../generation/turns';
 import {registeredPreset} from '../../hub/registry';
 import {
@@ -47,7 +48,16 @@ export interface Gemma3CausalLMArgs {
   preprocessor?: Gemma3CausalLMPreprocessor | null;
   /** Name of the model. Defaults to "gemma3_causal_lm", with a number appended from the second one on. */
   name?: string;
+  /**
+   * How the keys and values of texts are stored while they are generated. "bfloat16" takes half the memory and may
+   * change a text. Defaults to "float32".
+   */
+  cacheDtype?: CacheDtype;
 }
+
+/** Options of {@link Gemma3CausalLM.fromPreset}. */
+export interface Gemma3CausalLMOptions
+  extends TaskOptions<Gemma3Backbone, Gemma3CausalLMPreprocessor>, Pick<Gemma3CausalLMArgs, 'cacheDtype'> {}
 
 /**
  * Replaces the embeddings of image tokens in x (B, T, D) with the embeddings of the parts that they stand for.
@@ -101,6 +111,8 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   /** @nocollapse */
   static override className = 'Gemma3CausalLM';
   readonly backbone: Gemma3Backbone;
+  /** How keys and values are stored: see {@link Gemma3CausalLMArgs}. */
+  readonly cacheDtype: CacheDtype;
   preprocessor: Gemma3CausalLMPreprocessor | null;
   /**
    * The token ids that `stopTokenIds: 'auto'` of `generate` stands for. Null, the default: `<eos>` and `<end_of_turn>`.
@@ -110,8 +122,9 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   private readonly pace = new Pace();
 
   constructor(args: Gemma3CausalLMArgs) {
-    checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name']);
-    const {backbone, preprocessor = null} = args;
+    checkArguments('Gemma3CausalLM', args, ['backbone', 'preprocessor', 'name', 'cacheDtype']);
+    const {backbone, preprocessor = null, cacheDtype = 'float32'} = args;
+    checkArgument('Gemma3CausalLM', 'cacheDtype', cacheDtype, 'cacheDtype');
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError(
         `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeNotA(Gemma3Backbone, backbone)}.`,
@@ -134,12 +147,13 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     const outputs = new Logits(backbone.tokenEmbedding).apply(hidden) as tf.SymbolicTensor;
     super({inputs: backbone.inputs, outputs, name: args.name ?? uniqueModelName('gemma3_causal_lm')});
     this.backbone = backbone;
+    this.cacheDtype = cacheDtype;
     this.preprocessor = preprocessor;
   }
 
   newCache(batch: number, maxLength: number, slack?: number): Gemma3Cache {
     this.checkInUse();
-    return new Gemma3Cache(this.backbone, batch, maxLength, slack);
+    return new Gemma3Cache(this.backbone, batch, maxLength, slack, this.cacheDtype);
   }
 
   encodeImages(images: tf.Tensor4D): tf.Tensor2D {
@@ -316,7 +330,8 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   clone(): Gemma3CausalLM {
     this.checkInUse();
     const backbone = this.backbone.clone();
-    const copy = new Gemma3CausalLM({backbone, preprocessor: this.preprocessor, name: this.name});
+    const {preprocessor, name, cacheDtype} = this;
+    const copy = new Gemma3CausalLM({backbone, preprocessor, name, cacheDtype});
     backbone.dispose(); // the copy keeps its own reference
     copy.sampler = this.sampler;
     copy.stopTokenIds = this.stopTokenIds;
@@ -355,9 +370,9 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
    */
   static override async fromPreset(
     preset: CheckpointLike,
-    options: TaskOptions<Gemma3Backbone, Gemma3CausalLMPreprocessor> = {},
+    options: Gemma3CausalLMOptions = {},
   ): Promise<Gemma3CausalLM> {
-    const {loading, opening, args} = taskOptions('Gemma3CausalLM', options, [], BACKBONE_ARGUMENTS);
+    const {loading, opening, args} = taskOptions('Gemma3CausalLM', options, ['cacheDtype'], BACKBONE_ARGUMENTS);
     const {backbone, ...rest} = args;
     const load = async (from: CheckpointLike) => backbone ?? Gemma3Backbone.fromPreset(from, loading);
     const around = (loaded: Gemma3Backbone, preprocessor: Gemma3CausalLMPreprocessor | null) => {

@@ -1,5 +1,6 @@
-/** Attention that skips the keys a query cannot see, and cache updates. */
+/** Attention that skips the keys a query cannot see, cache updates, and rounding for a cache. */
 import {type KernelFunc, type NamedAttrMap, type TensorInfo} from '@tensorflow/tfjs';
+import {bfloat16ToFloat32, float32ToBfloat16} from '../../../base/half';
 import {type AttentionAttrs} from '../../../ops/attention';
 import {type CacheUpdateAttrs} from '../../../ops/cache_update';
 import {type KernelMap} from '../../kernel_map';
@@ -11,7 +12,14 @@ const attentionKernel: KernelFunc = ({inputs, backend, attrs}) => {
   const tensors = inputs as Record<string, TensorInfo>;
   const {scale, logitSoftCap, window, bidirectional} = attrs as unknown as AttentionAttrs;
   const array = (name: string) => (tensors[name] ? valuesOf(cpu, tensors[name]) : undefined);
-  const [q, k, v] = [array('q')!, array('k')!, array('v')!];
+  const cached = (name: string) => {
+    const values = array(name)!;
+    if (!(values instanceof Int32Array)) return values;
+    const wide = new Float32Array(2 * values.length);
+    bfloat16ToFloat32(new Uint16Array(values.buffer, values.byteOffset, wide.length), wide);
+    return wide;
+  };
+  const [q, k, v] = [array('q')!, cached('k'), cached('v')];
   const [batch, length, heads, width] = tensors.q!.shape as [number, number, number, number];
   const [, size, keyHeads] = tensors.k!.shape as [number, number, number];
   const groups = heads / keyHeads;
@@ -91,7 +99,18 @@ const cacheUpdateKernel: KernelFunc = ({inputs, backend, attrs}) => {
   return {dataId: cache.dataId, shape: cache.shape, dtype: cache.dtype};
 };
 
+/** x (…, H) → int32 (…, H / 2) */
+const packBfloat16Kernel: KernelFunc = ({inputs, backend}) => {
+  const cpu = backend as MathBackendCPU;
+  const {x} = inputs as {x: TensorInfo};
+  const values = valuesOf(cpu, x) as Float32Array;
+  const words = new Int32Array(values.length / 2);
+  float32ToBfloat16(values, new Uint16Array(words.buffer));
+  return cpu.makeTensorInfo([...x.shape.slice(0, -1), x.shape.at(-1)! / 2], 'int32', words);
+};
+
 export const attentionKernels: KernelMap = {
+  Gemma3PackBfloat16: packBfloat16Kernel,
   Gemma3Attention: attentionKernel,
   Gemma3CacheUpdate: cacheUpdateKernel,
 };

@@ -12,7 +12,7 @@ import {
   VisibilityWord,
 } from '../assembly/layouts/attention';
 import {ATTENTION, ATTENTION_GRADIENT} from '../assembly/numbers';
-import {type Command, floatBits} from '../engine/command';
+import {BFLOAT16, type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {type Call} from '../memory/call';
 import {type SimdBackend} from '../memory/simd_backend';
 import {kernel, type KernelInputs} from './kernel';
@@ -25,6 +25,8 @@ export interface AttentionArgs {
   /** (batch, size, keyHeads, width), both. */
   k: number;
   v: number;
+  /** Their type. Defaults to FLOAT32. */
+  keyType?: NumberType;
   /** Same shape as q. */
   y: number;
   batch: number;
@@ -86,6 +88,7 @@ function setAttentionWords(words: number[], at: number, a: AttentionArgs): void 
   words[at + AttentionWord.width] = a.width;
   words[at + AttentionWord.scale] = floatBits(a.scale);
   words[at + AttentionWord.logitSoftCap] = floatBits(a.logitSoftCap ?? 0);
+  words[at + AttentionWord.keyType] = a.keyType ?? FLOAT32;
   words[visibility + VisibilityWord.left] = left;
   words[visibility + VisibilityWord.right] = right;
   words[visibility + VisibilityWord.bidirectional] = Number(bidirectional);
@@ -134,6 +137,9 @@ export function attentionGradientWorkspaceBytes(a: {batch: number; length: numbe
 type Required = 'q' | 'k' | 'v' | 'queryPositions' | 'keyPositions';
 type Optional = 'paddingMask' | 'queryImages' | 'keyImages' | 'dy';
 
+/** The type of keys or values of a cache. Those of bfloat16 are pairs in words. */
+export const keyTypeOf = ({dtype}: {dtype: string}): NumberType => (dtype === 'int32' ? BFLOAT16 : FLOAT32);
+
 /**
  * Prepares the call of attention or its gradient, and the arguments that both commands share. The first
  * `workspaceBytes` of the call's workspace, a multiple of four, are for the command.
@@ -152,7 +158,7 @@ function attentionCall(
   // The mask may have any type; the command reads float32.
   if (mask) call.words.floats.set(valuesOf(backend, mask), maskAt / 4);
   const args = {
-    ...{q: call.at('q'), k: call.at('k'), v: call.at('v')},
+    ...{q: call.at('q'), k: call.at('k'), v: call.at('v'), keyType: keyTypeOf(operands.k)},
     ...{batch, length, heads, size, keyHeads, width, scale, logitSoftCap, window, bidirectional},
     queryPositions: call.at('queryPositions'),
     queryPositionRows: operands.queryPositions.shape[0]!,

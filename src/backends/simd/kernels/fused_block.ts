@@ -25,7 +25,7 @@ import {FUSED_BLOCK, FUSED_BLOCKS} from '../assembly/numbers';
 import {type Command, FLOAT32, floatBits, type NumberType} from '../engine/command';
 import {type SimdBackend} from '../memory/simd_backend';
 import {TYPES} from '../packing/packing';
-import {attentionPartialBytes, FAR} from './attention';
+import {attentionPartialBytes, FAR, keyTypeOf} from './attention';
 import {kernel} from './kernel';
 
 // === Command ===
@@ -60,6 +60,8 @@ export interface FusedBlockArgs extends FusedBlockSizes {
   /** (batch, capacity, numKeyValueHeads, headDim), both: the token at position p is stored at index p mod capacity. */
   cachedKeys: number;
   cachedValues: number;
+  /** Their type. Defaults to FLOAT32. */
+  cacheType?: NumberType;
   capacity: number;
   /**
    * int32 (batch): position of the new token; negative for a row without one, whose cache and attention are skipped.
@@ -127,6 +129,7 @@ export function setBlockWords(words: number[] | Int32Array, at: number, a: Fused
   words[at + FusedBlockWord.cachedKeys] = a.cachedKeys;
   words[at + FusedBlockWord.cachedValues] = a.cachedValues;
   words[at + FusedBlockWord.capacity] = a.capacity;
+  words[at + FusedBlockWord.cacheType] = a.cacheType ?? FLOAT32;
   words[at + FusedBlockWord.positions] = a.positions;
   words[at + FusedBlockWord.cos] = a.cos;
   words[at + FusedBlockWord.sin] = a.sin;
@@ -193,7 +196,10 @@ function runBlocks(
   bank?: number,
 ): tf.TensorInfo {
   const [batch, , hiddenDim] = inputs.x!.shape as [number, number, number];
-  const [, , numKeyValueHeads, headDim] = inputs[names[0]!.keys]!.shape as [number, number, number, number];
+  const keys = inputs[names[0]!.keys]!;
+  const cacheType = keyTypeOf(keys);
+  const numKeyValueHeads = keys.shape[2]!;
+  const headDim = keys.shape[3]! * (cacheType === FLOAT32 ? 1 : 2);
   const {gateDim, numQueryHeads} = blocks[0]!;
   const sizes = {batch, hiddenDim, gateDim, numQueryHeads, numKeyValueHeads, headDim};
   const commandBytes = wholeWords(fusedBlockWorkspaceBytes(sizes, backend.engine.threads));
@@ -239,6 +245,7 @@ function runBlocks(
       window,
       cachedKeys: at('keys'),
       cachedValues: at('values'),
+      cacheType,
       capacity: inputs[own.keys]!.shape[1]!,
       positions: positionsAt,
       cos,

@@ -56,7 +56,7 @@ const attentionKernel = kernel<AttentionNames, AttentionAttrs, AttentionOptions>
     ...reach(attrs),
     bidirectional: Number(attrs.bidirectional),
   };
-  const tile = queryTile(length, width);
+  const tile = {...queryTile(length, width), halves: k.dtype === 'int32'};
   const groups = batch * Math.ceil(length / tile.queries) * queryHeads;
   const none = {positions: false, padding: false, images: false, mask: false, ...tile};
   if (mask) {

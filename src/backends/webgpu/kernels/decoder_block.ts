@@ -177,6 +177,9 @@ function angleTable(backend: WebGpuBackend, {positions, cos, sin}: FusedBlockAtt
   return tensor;
 }
 
+/** Features of a head, from cached keys: those of bfloat16 are pairs in words. */
+export const headWidth = ({shape, dtype}: TensorInfo): number => shape[3]! * (dtype === 'int32' ? 2 : 1);
+
 /** The tensors of a block by name. */
 export type BlockInputs = Record<Exclude<Required, 'x'>, TensorInfo> & Partial<Record<Norms, TensorInfo>>;
 
@@ -195,7 +198,8 @@ export function runBlock(
   {angles, tables}: {angles: Operand; tables: number},
 ): Stream & {branch: TensorInfo} {
   const {keys, values} = inputs;
-  const [, capacity, keyHeads, width] = keys.shape as [number, number, number, number];
+  const [, capacity, keyHeads] = keys.shape as [number, number, number];
+  const width = headWidth(keys);
   const {numQueryHeads: queryHeads, gateDim} = attrs;
   const {rows: batch, columns: hiddenDim, epsilon} = size;
   checkWidth(width);
@@ -240,7 +244,7 @@ export function runBlock(
   const parts = partsOfKeys(capacity, attrs.window);
   const split = parts > 1;
   const found = split ? scratch.empty([batch, queryHeads, parts, width + 2]) : attended;
-  backend.run(attentionStep({normed, split}), {
+  backend.run(attentionStep({normed, split, halves: keys.dtype === 'int32'}), {
     tensors: [projected, angles, ...scales, keys, values, found],
     numbers: {
       batch,
@@ -288,7 +292,7 @@ export function runBlock(
 
 const decoderBlockKernel = kernel<Required, FusedBlockAttrs, Norms>((backend, {x, ...inputs}, attrs) => {
   const [rows, , columns] = x.shape as [number, number, number];
-  const tables = attrs.cos.length / (inputs.keys.shape[3]! / 2);
+  const tables = attrs.cos.length / (headWidth(inputs.keys) / 2);
   const size = {rows, columns, epsilon: attrs.epsilon};
   const stream = runBlock(backend, streamOf(x), inputs, attrs, size, {angles: angleTable(backend, attrs), tables});
   const y = backend.empty(x.shape);

@@ -3,6 +3,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type CacheUpdateAttrs} from '../../../ops/cache_update';
 import {type KernelMap} from '../../kernel_map';
+import {packBfloat16} from '../wgsl/bfloat16';
 import {cacheUpdate, gatedGelu, gelu, geluGradient, rotary} from '../wgsl/elementwise';
 import {layerNorm, normGradientScale, normGradientX, normStatistics, rmsNorm} from '../wgsl/norms';
 import {kernel} from './kernel';
@@ -103,6 +104,13 @@ const cacheUpdateKernel = kernel<'cache' | 'update', CacheUpdateAttrs>((backend,
   return {dataId: cache.dataId, shape: cache.shape, dtype: cache.dtype};
 });
 
+const packBfloat16Kernel = kernel<'x'>((backend, {x}) => {
+  const y = backend.empty([...x.shape.slice(0, -1), x.shape.at(-1)! / 2], 'int32');
+  const count = sizeOf(y.shape);
+  backend.run(packBfloat16, {tensors: [x, y], numbers: {count}, groups: Math.ceil(count / 64)});
+  return y;
+});
+
 export const layerKernels: KernelMap = {
   Gemma3RmsNorm: rmsNormKernel,
   Gemma3RmsNormGradientX: normGradientXKernel('scale'),
@@ -116,4 +124,5 @@ export const layerKernels: KernelMap = {
   Gemma3GeluGradient: geluGradientKernel,
   Gemma3GatedGelu: gatedGeluKernel,
   Gemma3CacheUpdate: cacheUpdateKernel,
+  Gemma3PackBfloat16: packBfloat16Kernel,
 };

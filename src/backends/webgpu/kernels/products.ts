@@ -4,6 +4,8 @@ import {sizeOf} from '../../../base/shapes';
 import {type PackedFormat, type WeightFormat} from '../../../weights/dtype';
 import {type KernelMap} from '../../kernel_map';
 import {type Part, type Runner} from '../webgpu_backend';
+import {codeTile, CODE_TILE_WEIGHTS, hasCodes} from '../wgsl/code_tile';
+import {DIGIT_ROWS, digits, DIGIT_VECTORS} from '../wgsl/digits';
 import {embedding} from '../wgsl/elementwise';
 import {matTile, matTileTransposed, TILE_ROWS, TILE_WEIGHTS} from '../wgsl/mat_tile';
 import {matVec, matVecGroups, MAT_VEC_ROWS, type MatVecVariant} from '../wgsl/mat_vec';
@@ -75,6 +77,16 @@ export function matVecVariant(
 export const matVecWorkgroups = (rows: number, variant: MatVecVariant): number =>
   Math.ceil(rows / (ROW_GROUP * matVecGroups(variant)));
 
+/** x (count, columns) as digits. */
+function digitsOf(backend: Runner, x: TensorInfo, columns: number): TensorInfo {
+  const count = sizeOf(x.shape) / columns;
+  const blocks = blocksOf(columns);
+  const units = Math.ceil(count / DIGIT_ROWS) * blocks;
+  const y = backend.empty([units, 4 * DIGIT_VECTORS], 'int32');
+  backend.run(digits, {tensors: [x, y], numbers: {count, columns, blocks}, groups: Math.ceil(units / 8)});
+  return y;
+}
+
 /** Where the result of a product goes: into columns of a tensor (count, width), beginning at `first`. */
 interface Place {
   readonly y: TensorInfo;
@@ -88,21 +100,25 @@ export function multiply(backend: Runner, x: TensorInfo, matrix: Matrix, place?:
   const count = sizeOf(x.shape) / columns;
   const y = place?.y ?? backend.empty([count, rows]);
   if (count * rows === 0) return y;
+  const tile = count > MAT_VEC_ROWS && hasCodes(format) ? backend.codeTiles[format] : undefined;
+  const from = tile === 'dot' ? digitsOf(backend, x, columns) : x;
   for (const {w, first, rows: own} of partsOf(backend, matrix)) {
     const to = {rows: place?.width ?? rows, first: first + (place?.first ?? 0)};
     const numbers = {...to, columns, blocks: blocksOf(columns), count};
-    const tensors = [x, w, y];
+    const tensors = [from, w, y];
     if (count <= MAT_VEC_ROWS) {
       const variant = matVecVariant(backend, [format], count, columns);
       const more = {w0Rows: own, w0Inner: inner, epsilon: 0};
       backend.run(matVec(variant), {tensors, numbers: {...numbers, ...more}, groups: matVecWorkgroups(own, variant)});
     } else {
-      const across = Math.ceil(own / TILE_WEIGHTS);
+      const across = Math.ceil(own / (tile ? CODE_TILE_WEIGHTS[tile] : TILE_WEIGHTS));
       const more = {wRows: own, wInner: inner, across};
       const groups = across * Math.ceil(count / TILE_ROWS);
-      backend.run(matTile(format), {tensors, numbers: {...numbers, ...more}, groups});
+      const program = tile && hasCodes(format) ? codeTile(format, tile) : matTile(format);
+      backend.run(program, {tensors, numbers: {...numbers, ...more}, groups});
     }
   }
+  if (from !== x) backend.disposeData(from.dataId);
   return y;
 }
 

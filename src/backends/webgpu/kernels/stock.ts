@@ -1,10 +1,10 @@
-/** Kernels of tfjs that this backend must replace: int32 `mod` and `transpose`, `argMax` and `argMin`, `topk`. */
+/** Kernels of tfjs that this backend must replace: int32 `mod`, `gather`, `transpose`; `argMax`, `argMin`, `topk`. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type KernelMap} from '../../kernel_map';
 import {type WebGpuBackend} from '../webgpu_backend';
 import {best, type BestVariant} from '../wgsl/best';
-import {axisNumbers, modulus, transpose} from '../wgsl/stock';
+import {axisNumbers, gatherWords, modulus, transpose} from '../wgsl/stock';
 import {kernel} from './kernel';
 import {runTopK} from './sampling';
 
@@ -69,6 +69,22 @@ const modKernel =
     return y;
   };
 
+/** tfjs' own reads int32 as float32, which rounds large numbers. */
+const gatherKernel =
+  (stock: tf.KernelFunc): tf.KernelFunc =>
+  params => {
+    const {x, indices} = params.inputs as {x: tf.TensorInfo; indices: tf.TensorInfo};
+    const {axis, batchDims} = params.attrs as {axis: number; batchDims: number};
+    if (x.dtype !== 'int32' || axis !== 0 || batchDims !== 0) return stock(params);
+    const backend = params.backend as WebGpuBackend;
+    const [rows, ...row] = x.shape as [number, ...number[]];
+    const y = backend.empty([...indices.shape, ...row], 'int32');
+    const count = sizeOf(y.shape);
+    const numbers = {count, rows, width: sizeOf(row)};
+    backend.run(gatherWords, {tensors: [x, indices, y], numbers, groups: Math.ceil(count / 64)});
+    return y;
+  };
+
 /** The index of the best value along an axis. */
 export function runBest(backend: WebGpuBackend, x: tf.TensorInfo, axis: number, variant: Omit<BestVariant, 'type'>) {
   const outer = x.shape.slice(0, axis);
@@ -99,6 +115,7 @@ const topKKernel = kernel<'x', {k: number}>((backend, {x}, {k}) => {
 export const stockKernels = (stock: (name: string) => tf.KernelFunc): KernelMap => ({
   Transpose: transposeKernel,
   Mod: modKernel(stock('Mod')),
+  GatherV2: gatherKernel(stock('GatherV2')),
   ArgMax: bestKernel(false),
   ArgMin: bestKernel(true),
   TopK: params => (params.inputs.x!.dtype === 'float32' ? topKKernel : stock('TopK'))(params),

@@ -60,7 +60,7 @@ function runLayer(backend: WebGpuBackend, inputs: Inputs, attrs: VisionLayerAttr
   const attended = scratch.empty([rows, columns]);
   const width = columns / numHeads;
   const tile = queryTile(length, width);
-  backend.run(attention({positions: false, padding: false, images: false, mask: false, ...tile}), {
+  backend.run(attention({positions: false, padding: false, images: false, mask: false, halves: false, ...tile}), {
     tensors: [q, k, v, attended],
     numbers: {
       ...{batch, length, keys: length, queryHeads: numHeads, keyHeads: numHeads, width},

@@ -3,6 +3,7 @@
  * tile, and then the features of the result; each key and value is read once for all queries of the tile.
  */
 import {type Program} from '../program';
+import {PAIRS} from './bfloat16';
 import {TANH} from './elementwise';
 
 export const SIZE = 64;
@@ -15,6 +16,8 @@ export interface AttentionVariant {
   images: boolean;
   /** A mask (1 or B, 1 or T, S) instead of all of these. */
   mask: boolean;
+  /** Whether keys and values are pairs of bfloat16. */
+  halves: boolean;
   /** Queries of a tile, and the most features of a head: see {@link queryTile}. */
   queries: number;
   features: number;
@@ -75,17 +78,17 @@ const seesBy = ({padding, images, mask, positions}: AttentionVariant): string =>
 
 /** q (B, T, N, H), k and v (B, S, K, H) → y (B, T, N, H). A query that sees no key gives zeros. */
 export function attention(variant: AttentionVariant): Program {
-  const {padding, images, mask, positions, queries, features} = variant;
+  const {padding, images, mask, positions, halves, queries, features} = variant;
   const parts = Math.ceil(features / SIZE);
   const each = `for (var m = 0u; m < ${queries}u; m++)`;
-  const what = [positions && 'positions', padding && 'padding', images && 'images', mask && 'mask'].filter(Boolean);
+  const what = [positions && 'positions', padding && 'padding', images && 'images', mask && 'mask'];
   return {
-    name: ['attention', queries, features, ...what].join(' '),
+    name: ['attention', queries, features, ...what, halves && 'halves'].filter(Boolean).join(' '),
     size: SIZE,
     reads: {
       q: 'array<f32>',
-      k: 'array<f32>',
-      v: 'array<f32>',
+      k: halves ? 'array<u32>' : 'array<f32>',
+      v: halves ? 'array<u32>' : 'array<f32>',
       ...(mask ? {seen: 'array<i32>'} : {}),
       ...(positions && !mask ? {queryPositions: 'array<i32>', keyPositions: 'array<i32>'} : {}),
       ...(padding ? {paddingMask: 'array<i32>'} : {}),
@@ -104,7 +107,7 @@ export function attention(variant: AttentionVariant): Program {
       right: 'i32',
       bidirectional: 'u32',
     },
-    declarations: `${CAPPED}
+    declarations: `${CAPPED}${halves ? PAIRS : ''}
 const LOWEST = -3.0e38;
 var<workgroup> query: array<f32, ${queries * features}>;
 var<workgroup> weights: array<f32, ${queries * SIZE}>;
@@ -140,9 +143,18 @@ ${seesBy(variant)}
     var logits = array<f32, ${queries}>();
     if (seenBy != 0u) {
       let at = ((b * n.keys + begin + lane) * n.keyHeads + keyHead) * n.width;
-      for (var h = 0u; h < n.width; h++) {
+      ${
+        halves
+          ? `for (var h = 0u; h < n.width; h += 2u) {
+        let pair = k[(at + h) / 2u];
+        ${each} {
+          logits[m] += query[m * ${features}u + h] * lowOf(pair) + query[m * ${features}u + h + 1u] * highOf(pair);
+        }
+      }`
+          : `for (var h = 0u; h < n.width; h++) {
         let key = k[at + h];
         ${each} { logits[m] += query[m * ${features}u + h] * key; }
+      }`
       }
     }
     ${each} {
@@ -174,7 +186,8 @@ ${seesBy(variant)}
         let h = p * SIZE + lane;
         if (h >= n.width) { break; }
         for (var i = 0u; i < keysInTile; i++) {
-          let value = v[((b * n.keys + begin + i) * n.keyHeads + keyHead) * n.width + h];
+          let at = ((b * n.keys + begin + i) * n.keyHeads + keyHead) * n.width + h;
+          let value = ${halves ? 'select(lowOf(v[at / 2u]), highOf(v[at / 2u]), h % 2u == 1u)' : 'v[at]'};
           ${each} { result[m * ${parts}u + p] += weights[m * SIZE + i] * value; }
         }
       }

@@ -1,6 +1,7 @@
 /** Attention of single new tokens, which also writes their keys and values to the cache. */
 import {type Program} from '../program';
 import {CAPPED, COMMON, MOST_FEATURES, SIZE} from './attention';
+import {PAIRS} from './bfloat16';
 import {TOTAL} from './norms';
 
 const PARTS = MOST_FEATURES / SIZE;
@@ -41,24 +42,38 @@ const tile = (valueAt: string) => `
     }
     workgroupBarrier();`;
 
+const AT = '((b * n.keys + (oldest + begin + i) % n.keys) * n.keyHeads + keyHead) * n.width + h';
+const VALUE = `cachedValues[${AT}]`;
+const PAIR = `cachedValues[(${AT}) / 2u]`;
+
+export interface AttentionStepVariant {
+  normed: boolean;
+  split: boolean;
+  halves: boolean;
+}
+
 /**
  * One new token for each row: queries, keys and values side by side, qkv (B, (N + 2 K) · H), are normed and turned, the
  * cache (B, capacity, K, H) gets the new key and value, and the query attends over it → y (B, N · H). `angles` has for
  * each row its position, −1 for a row without a token, then cosines (B, H/2) and sines. With `split`, several workgroups
  * share the keys of a head: y (B, N, parts, H + 2) has of each part the largest logit, the sum of the weights, and the
- * weighted sum of the values, for {@link mergeParts}.
+ * weighted sum of the values, for {@link mergeParts}. With `halves`, the cache has pairs of bfloat16.
  */
-export const attentionStep = ({normed, split}: {normed: boolean; split: boolean}): Program => ({
-  name: `attention_step${normed ? ' normed' : ''}${split ? ' split' : ''}`,
+export const attentionStep = ({normed, split, halves}: AttentionStepVariant): Program => ({
+  name: `attention_step${normed ? ' normed' : ''}${split ? ' split' : ''}${halves ? ' halves' : ''}`,
   size: SIZE,
   reads: {
     qkv: 'array<f32>',
     angles: 'array<f32>',
     ...(normed ? {queryScale: 'array<f32>', keyScale: 'array<f32>'} : {}),
   },
-  writes: {cachedKeys: 'array<f32>', cachedValues: 'array<f32>', y: 'array<f32>'},
+  writes: {
+    cachedKeys: halves ? 'array<u32>' : 'array<f32>',
+    cachedValues: halves ? 'array<u32>' : 'array<f32>',
+    y: 'array<f32>',
+  },
   numbers: {...COMMON, window: 'u32', tables: 'u32', parts: 'u32', epsilon: 'f32'},
-  declarations: `${CAPPED}
+  declarations: `${CAPPED}${halves ? PAIRS : ''}
 ${MEMORY}
 var<workgroup> newKey: array<f32, ${MOST_FEATURES}>;
 fn inverseAt(first: u32, lane: u32) -> f32 {
@@ -106,14 +121,29 @@ fn inverseAt(first: u32, lane: u32) -> f32 {
     let kb = qkv[fromKey + half + i] * inverseKey${normed ? ' * (1.0 + keyScale[half + i])' : ''};
     newKey[i] = ka * c - kb * s;
     newKey[half + i] = kb * c + ka * s;
-    if (writes) {
+    ${
+      halves
+        ? `newKey[i] = rounded(newKey[i]);
+    newKey[half + i] = rounded(newKey[half + i]);`
+        : `if (writes) {
       cachedKeys[slot + i] = newKey[i];
       cachedKeys[slot + half + i] = newKey[half + i];
       cachedValues[slot + i] = qkv[fromValue + i];
       cachedValues[slot + half + i] = qkv[fromValue + half + i];
+    }`
     }
   }
   workgroupBarrier();
+  ${
+    halves
+      ? `if (writes) {
+    for (var i = lane; i < half; i += SIZE) {
+      cachedKeys[slot / 2u + i] = pairOf(newKey[2u * i], newKey[2u * i + 1u]);
+      cachedValues[slot / 2u + i] = pairOf(qkv[fromValue + 2u * i], qkv[fromValue + 2u * i + 1u]);
+    }
+  }`
+      : ''
+  }
   // The new token first: its slot cannot be read here, since another workgroup writes it now.
   var own = 0.0;
   for (var h = lane; h < n.width; h += SIZE) { own += query[h] * newKey[h]; }
@@ -121,7 +151,7 @@ fn inverseAt(first: u32, lane: u32) -> f32 {
   var sum = 1.0;
   var result = array<f32, ${PARTS}>();
   for (var p = 0u; p * SIZE < n.width; p++) {
-    if (p * SIZE + lane < n.width) { result[p] = qkv[fromValue + p * SIZE + lane]; }
+    if (p * SIZE + lane < n.width) { result[p] = ${halves ? 'rounded' : ''}(qkv[fromValue + p * SIZE + lane]); }
   }
   let before = min(u32(position), n.window - 1u);
   let oldest = u32(position) - before;
@@ -145,9 +175,16 @@ fn inverseAt(first: u32, lane: u32) -> f32 {
     if (seesKey) {
       let at = ((b * n.keys + (oldest + begin + lane) % n.keys) * n.keyHeads + keyHead) * n.width;
       var dot = 0.0;
-      for (var h = 0u; h < n.width; h++) { dot += query[h] * cachedKeys[at + h]; }
+      ${
+        halves
+          ? `for (var h = 0u; h < n.width; h += 2u) {
+        let pair = cachedKeys[(at + h) / 2u];
+        dot += query[h] * lowOf(pair) + query[h + 1u] * highOf(pair);
+      }`
+          : 'for (var h = 0u; h < n.width; h++) { dot += query[h] * cachedKeys[at + h]; }'
+      }
       logit = cappedLogit(dot);
-    }${tile('cachedValues[((b * n.keys + (oldest + begin + i) % n.keys) * n.keyHeads + keyHead) * n.width + h]')}
+    }${tile(halves ? `select(lowOf(${PAIR}), highOf(${PAIR}), h % 2u == 1u)` : VALUE)}
   }
   for (var p = 0u; p * SIZE < n.width; p++) {
     let h = p * SIZE + lane;

@@ -97,8 +97,9 @@ export const rotary: Program = {
 export const cacheUpdate: Program = {
   name: 'cache_update',
   size: 64,
-  reads: {tokens: 'array<f32>', rows: 'array<i32>'},
-  writes: {slots: 'array<f32>'},
+  // Words, whatever they hold.
+  reads: {tokens: 'array<u32>', rows: 'array<i32>'},
+  writes: {slots: 'array<u32>'},
   numbers: {count: 'u32', length: 'u32', width: 'u32', capacity: 'u32'},
   body: `
   let index = group * SIZE + lane;

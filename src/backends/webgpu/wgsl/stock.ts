@@ -38,6 +38,20 @@ export const transpose: Program = {
   y[index] = x[from_];`,
 };
 
+/** Rows of x (rows, width) by their numbers; zeros for numbers that are no rows. */
+export const gatherWords: Program = {
+  name: 'gather_words',
+  size: 64,
+  reads: {x: 'array<u32>', ids: 'array<u32>'},
+  writes: {y: 'array<u32>'},
+  numbers: {count: 'u32', rows: 'u32', width: 'u32'},
+  body: `
+  let index = group * SIZE + lane;
+  if (index >= n.count) { return; }
+  let id = ids[index / n.width];
+  y[index] = select(0u, x[min(id, n.rows - 1u) * n.width + index % n.width], id < n.rows);`,
+};
+
 /** Floor modulus of int32, with broadcasting: y (size…) = a mod b. */
 export const modulus: Program = {
   name: 'modulus',

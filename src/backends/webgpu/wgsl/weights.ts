@@ -80,6 +80,33 @@ fn ${name}Columns(group: u32, block: u32, half: u32, t: u32) -> array<vec4<f32>,
     )
     .join('');
 
+const CODES = {
+  int8: `
+  // Even columns hold the number + 128: this makes all four bytes two's complement.
+  let at = (group * n.blocks + block) * 17u + 1u + 4u * t + half;
+  return array(w[at] ^ vec4<u32>(0x00800080u), w[at + 2u] ^ vec4<u32>(0x00800080u));`,
+  int4: `
+  let q = w[(group * n.blocks + block) * 10u + 2u + 2u * t + half];
+  return array(q & vec4<u32>(0x0f0f0f0fu), (q >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu));`,
+};
+
+/**
+ * Declarations for a program that reads W as whole numbers, a word of four signed bytes for four columns of a row:
+ * `wCodes(group, block, half, t)[i]` has columns 8 t + 4 i to 8 t + 4 i + 3 of four rows. `wScales`, and `wMinima` of
+ * int4, are what makes numbers of them.
+ */
+export const codeReader = (format: 'int8' | 'int4'): string => `${HALVES}
+fn wCodes(group: u32, block: u32, half: u32, t: u32) -> array<vec4<u32>, 2> {${CODES[format]}
+}
+fn wScales(group: u32, block: u32, half: u32) -> vec4<f32> {
+  let s = w[(group * n.blocks + block) * ${VECTORS[format]}u];
+  return halves(select(s.xy, s.zw, half == 1u));
+}
+fn wMinima(group: u32, block: u32, half: u32) -> vec4<f32> {
+  let m = w[(group * n.blocks + block) * ${VECTORS[format]}u + 1u];
+  return halves(select(m.xy, m.zw, half == 1u));
+}`;
+
 export const blocksOf = (columns: number): number => Math.ceil(columns / 32);
 
 /** Bytes of a group of eight rows of a packed matrix. */

@@ -1,6 +1,7 @@
 /** The cache of a whole model: one cache of keys and values per decoder block. */
+import {checkArgument} from '../../../base/checks';
 import {type DecoderCache} from '../../../generation/decoder';
-import {KvCache} from '../../../generation/kv_cache';
+import {type CacheDtype, KvCache} from '../../../generation/kv_cache';
 import {type Gemma3Backbone} from '../gemma3_backbone';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 
@@ -23,20 +24,24 @@ function allOrNone<T>(items: readonly T[], create: (item: T) => KvCache): KvCach
 export class Gemma3Cache implements DecoderCache {
   readonly blocks: readonly KvCache[];
 
-  /** @param slack number of tokens that `truncate` can always remove. */
-  constructor(backbone: Gemma3Backbone, batch: number, maxLength: number, slack = 0) {
+  /**
+   * @param slack number of tokens that `truncate` can always remove.
+   * @param dtype how keys and values are stored.
+   */
+  constructor(backbone: Gemma3Backbone, batch: number, maxLength: number, slack = 0, dtype: CacheDtype = 'float32') {
     this.blocks = allOrNone(backbone.transformerLayers, block => {
       const {numKeyValueHeads, headDim} = block.config;
-      return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window: windowOf(block), slack});
+      return new KvCache({batch, maxLength, numKeyValueHeads, headDim, window: windowOf(block), slack, dtype});
     });
   }
 
   /** Size in bytes of the cache of one row, computed without creating it. */
-  static byteLength(backbone: Gemma3Backbone, maxLength: number): number {
+  static byteLength(backbone: Gemma3Backbone, maxLength: number, dtype: CacheDtype = 'float32'): number {
+    checkArgument('Gemma3Cache.byteLength', 'dtype', dtype, 'cacheDtype');
     return backbone.transformerLayers.reduce((sum, block) => {
       const {numKeyValueHeads, headDim} = block.config;
       const slots = Math.min(maxLength, windowOf(block) ?? maxLength);
-      return sum + 2 * slots * numKeyValueHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
+      return sum + 2 * slots * numKeyValueHeads * headDim * (dtype === 'float32' ? 4 : 2);
     }, 0);
   }
 

@@ -5,9 +5,11 @@
 import {ATTENTION_PARTS, AttentionWord, PARTIAL_HEADER} from '../layouts/attention';
 import {
   attend,
+  halves,
   heads,
   keyHeads,
   keys,
+  keyShift,
   length,
   maxima,
   MOST_ROWS,
@@ -22,6 +24,7 @@ import {
   width,
   writeRows,
 } from '../parts/attend';
+import {roundRow} from '../parts/bfloat16';
 import {argument, barrier, begin, claim, end, floatArgument, pointer} from '../parts/threads';
 import {addScaledRow, exp4, scaleRow} from '../parts/vector';
 import {keysInUse, setRingVisibility, setVisibility} from '../parts/visibility';
@@ -33,7 +36,8 @@ let newPositions: usize = 0;
 
 /**
  * Sets the arguments for keys in a ring of `size` slots and one new token per row, whose key and value are yet to be
- * stored there. `positions` holds the position of each token, negative for a row without one.
+ * stored there. `positions` holds the position of each token, negative for a row without one. Keys and values in the
+ * ring are of type `type`.
  */
 export function setRing(
   q: usize,
@@ -49,11 +53,12 @@ export function setRing(
   positions: usize,
   newKeys_: usize,
   newValues_: usize,
+  type: i32,
 ): void {
   newKeys = newKeys_;
   newValues = newValues_;
   newPositions = positions;
-  setAttention(q, keys, values, 1, heads, size, keyHeads, width, scale, softCap);
+  setAttention(q, keys, values, 1, heads, size, keyHeads, width, scale, softCap, type);
   setRingVisibility(size, window, positions);
 }
 
@@ -121,9 +126,15 @@ function updateRing(b: i32, from: i32, to: i32): void {
   const slot = load<i32>(newPositions + ((<usize>b) << 2)) % size;
   if (slot < from || slot >= to) return;
   const row = (<usize>(keyHeads * width)) << 2;
-  const at = (<usize>b * <usize>size + <usize>slot) * row;
-  memory.copy(keys + at, newKeys + <usize>b * row, row);
-  memory.copy(values + at, newValues + <usize>b * row, row);
+  const at = (<usize>b * <usize>size + <usize>slot) * ((<usize>(keyHeads * width)) << keyShift);
+  storeRow(keys + at, newKeys + <usize>b * row, row);
+  storeRow(values + at, newValues + <usize>b * row, row);
+}
+
+/** Stores float32 values in the type of the ring. */
+function storeRow(to: usize, from: usize, bytes: usize): void {
+  if (halves) roundRow(from, to, <i32>(bytes >> 2));
+  else memory.copy(to, from, bytes);
 }
 
 /** Merges the results of all parts for query heads from … to − 1, counted over the batch. */
@@ -162,6 +173,7 @@ export function attention(): void {
     argument(AttentionWord.width),
     floatArgument(AttentionWord.scale),
     floatArgument(AttentionWord.logitSoftCap),
+    argument(AttentionWord.keyType),
   );
   setVisibility(AttentionWord.visibility, length, size);
   if (length == 1 && pointer(AttentionWord.partials) != 0) {

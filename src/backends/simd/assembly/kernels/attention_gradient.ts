@@ -5,7 +5,7 @@
  */
 import {AttentionGradientWord, AttentionWord, QUERY_STATISTICS} from '../layouts/attention';
 import {EDGE, SCRATCH_BYTES} from '../numbers';
-import {transposeFloatRows} from '../parts/panel';
+import {setHalves, transposeSomeRows} from '../parts/panel';
 import {argument, barrier, begin, claim, end, floatArgument, pointer, scratch} from '../parts/threads';
 import {interleaveColumns, interleavedBytes, interleaveRows, tiles} from '../parts/tile';
 import {exp4, maxOf, scaleRow, sumOf, tanh4, zero} from '../parts/vector';
@@ -131,8 +131,8 @@ function loadValues(batch: i32, key: i32, count: i32, keyHead: i32): void {
 function products(x: usize, rows: i32, block: usize, y: usize): void {
   const panelBytes = (<usize>width) << 5;
   for (let s = 0; s < most; s += 16, block += 16 * rowBytes, y += 64) {
-    transposeFloatRows(panel, block, rowBytes, 8, width);
-    if (s + 8 < most) transposeFloatRows(panel + panelBytes, block + 8 * rowBytes, rowBytes, 8, width);
+    transposeSomeRows(panel, block, rowBytes, 8, width);
+    if (s + 8 < most) transposeSomeRows(panel + panelBytes, block + 8 * rowBytes, rowBytes, 8, width);
     tiles(x, panel, panelBytes, 32, width, y, squareBytes, rows, min(16, most - s), false);
   }
 }
@@ -380,6 +380,7 @@ export function attentionGradient(): void {
   width = argument(SHARED + AttentionWord.width);
   softCap = floatArgument(SHARED + AttentionWord.logitSoftCap);
   setVisibility(SHARED + AttentionWord.visibility, length, size);
+  setHalves(false);
   divideScratch();
   divideQueries();
   queryTiles(batch);

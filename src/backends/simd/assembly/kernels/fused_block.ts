@@ -53,6 +53,11 @@ function denseRows(kernel: i32, y: usize, rows: i32, n0: i32, n1: i32): void {
   );
 }
 
+/** How many of n groups of a kernel to claim at a time, if each has this many bytes. */
+function denseChunk(kernel: i32, n: i32, bytes: usize): i32 {
+  return groupsPerClaim(n, bytes, wordOf(kernel + DenseWord.type), wordOf(kernel + DenseWord.inner));
+}
+
 /** Bytes of eight rows of a kernel. */
 function denseBytes(kernel: i32, columns: i32): usize {
   return weightBytes(wordOf(kernel + DenseWord.type), columns);
@@ -61,8 +66,8 @@ function denseBytes(kernel: i32, columns: i32): usize {
 /** y (batch, rows) = x (batch, columns) · Wᵀ */
 function dense(kernel: i32, x: usize, columns: i32, y: usize, rows: i32): void {
   const groups = (rows + 7) >> 3;
-  const chunk = groupsPerClaim(groups, denseBytes(kernel, columns));
   setRows(x, batch, columns);
+  const chunk = denseChunk(kernel, groups, denseBytes(kernel, columns));
   while (claim(groups, chunk)) denseRows(kernel, y, rows, begin << 3, end << 3);
 }
 
@@ -71,8 +76,8 @@ function attentionProducts(x: usize, columns: i32, q: usize, queryRows: i32, k: 
   const queryGroups = (queryRows + 7) >> 3;
   const keyGroups = (keyRows + 7) >> 3;
   const groups = queryGroups + 2 * keyGroups;
-  const chunk = groupsPerClaim(groups, denseBytes(FusedBlockWord.query, columns));
   setRows(x, batch, columns);
+  const chunk = denseChunk(FusedBlockWord.query, groups, denseBytes(FusedBlockWord.query, columns));
   while (claim(groups, chunk)) {
     denseRows(FusedBlockWord.query, q, queryRows, begin << 3, min(end, queryGroups) << 3);
     let base = queryGroups;
@@ -86,8 +91,8 @@ function attentionProducts(x: usize, columns: i32, q: usize, queryRows: i32, k: 
 function gatedProducts(x: usize, columns: i32, gate: usize, up: usize, rows: i32): void {
   const groups = (rows + 7) >> 3;
   const bytes = denseBytes(FusedBlockWord.gate, columns) + denseBytes(FusedBlockWord.up, columns);
-  const chunk = groupsPerClaim(groups, bytes);
   setRows(x, batch, columns);
+  const chunk = denseChunk(FusedBlockWord.gate, groups, bytes);
   while (claim(groups, chunk)) {
     denseRows(FusedBlockWord.gate, gate, rows, begin << 3, end << 3);
     denseRows(FusedBlockWord.up, up, rows, begin << 3, end << 3);
@@ -202,6 +207,7 @@ function block(): void {
     pointerOf(FusedBlockWord.positions),
     newKeys,
     v,
+    wordOf(FusedBlockWord.cacheType),
   );
   attendParts(batch, partials);
   barrier();

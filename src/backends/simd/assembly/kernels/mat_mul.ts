@@ -6,7 +6,7 @@ import {quantizeRow, roundedBytes, roundRow} from '../parts/activations';
 import {matVecBfloat16} from '../parts/bfloat16';
 import {padded} from '../parts/blocks';
 import {bytePanel, byteTiles, interleaveByteRows, interleavedByteRows} from '../parts/byte_tile';
-import {matVecFloat32} from '../parts/float32';
+import {float32GroupsPerClaim, matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
 import {byteTiles as byteTilesChosen, int8Kernel} from '../parts/int8_kernel';
@@ -132,8 +132,12 @@ export function weightBytes(type: i32, columns: i32): usize {
   return type == FLOAT32 ? (<usize>columns) << 5 : groupBytes(type, columns);
 }
 
-/** How many of n groups of weights to claim at a time, in pairs of groups, if each has this many bytes. */
-export function groupsPerClaim(n: i32, bytes: usize): i32 {
+/**
+ * How many of n groups of weights to claim at a time, in pairs of groups, if each has this many bytes. For the rows of x
+ * given to `setRows`; `inner` is used only for float32.
+ */
+export function groupsPerClaim(n: i32, bytes: usize, type: i32, inner: i32): i32 {
+  if (type == FLOAT32 && inner > 1 && m == 1) return float32GroupsPerClaim(n, inner, threads);
   return (chunkOf(n, bytes) + 1) & ~1;
 }
 
@@ -330,7 +334,10 @@ export function matMul(): void {
   const step = passColumns(method);
   const groups = (rows + 7) >> 3;
   const blocks = m == 0 ? 0 : (m + blockRows(method) - 1) / blockRows(method);
-  const chunk = method == VECTORS ? groupsPerClaim(groups, weightBytes(type, columns)) : tileGroups(blocks * groups);
+  const chunk =
+    method == VECTORS
+      ? groupsPerClaim(groups, weightBytes(type, columns), type, argument(MatMulWord.inner))
+      : tileGroups(blocks * groups);
   const parts = (groups + chunk - 1) / chunk;
   for (let k = 0; k < columns; k += step) {
     // Each pass adds to the sums of the one before, whichever thread computed them.

@@ -47,6 +47,8 @@ export enum AttentionWord {
   scale,
   /** float32; 0 for none. */
   logitSoftCap,
+  /** Of k and v: FLOAT32 or BFLOAT16. */
+  keyType,
   /** The words of `VisibilityWord`. */
   visibility,
   /** (batch, ATTENTION_PARTS, heads, PARTIAL_HEADER + width); 0 for none. */

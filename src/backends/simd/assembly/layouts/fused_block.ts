@@ -31,6 +31,8 @@ export enum FusedBlockWord {
   /** (batch, capacity, numKeyValueHeads, headDim) */
   cachedValues,
   capacity,
+  /** Of cached keys and values: FLOAT32 or BFLOAT16. */
+  cacheType,
   /** int32 (batch); negative for a row without a token. */
   positions,
   /** (tableRows, headDim / 2) */

@@ -3,8 +3,10 @@
  * (https://arxiv.org/abs/2205.14135). Scores and weighted sums are matrix products on panels, and memory does not grow
  * with the number of keys. Blocks that no query of the tile sees are skipped.
  */
+import {BFLOAT16} from '../numbers';
+import {fourOf, oneOf} from './bfloat16';
 import {dotKeys} from './dot_keys';
-import {copyFloatColumns, transposeFloatRows} from './panel';
+import {copyColumns, copySomeColumns, setHalves, transposeSomeRows} from './panel';
 import {scratch} from './threads';
 import {interleavedBytes, interleaveRows, tiles} from './tile';
 import {exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
@@ -28,6 +30,9 @@ export let heads: i32 = 1;
 export let keyHeads: i32 = 1;
 export let size: i32 = 0;
 export let width: i32 = 0;
+/** Whether keys and values are bfloat16, and the bytes of one: 1 << keyShift. */
+export let halves: bool = false;
+export let keyShift: usize = 2;
 let scale: f32 = 1;
 let softCap: f32 = 0;
 
@@ -61,7 +66,7 @@ function divideScratch(): void {
   totals = maxima + ((<usize>most) << 2);
 }
 
-/** Sets the tensors and numbers of a command, and divides the scratch memory. */
+/** Sets the tensors and numbers of a command, and divides the scratch memory. Keys and values are of type `type`. */
 export function setAttention(
   q_: usize,
   keys_: usize,
@@ -73,7 +78,10 @@ export function setAttention(
   width_: i32,
   scale_: f32,
   softCap_: f32,
+  type: i32,
 ): void {
+  halves = type == BFLOAT16;
+  keyShift = halves ? 1 : 2;
   q = q_;
   keys = keys_;
   values = values_;
@@ -94,17 +102,19 @@ export function setAttention(
  */
 export function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i32, begin: i32, end: i32): void {
   const rows = tokens * count;
-  const step = (<usize>(keyHeads * width)) << 2;
+  const step = (<usize>(keyHeads * width)) << keyShift;
   const keyHead = head / (heads / keyHeads);
   loadQueries(batch, token, tokens, head, count);
+  setHalves(halves);
   for (let key = begin; key < end; key += most) {
     const some = min(most, end - key);
     if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
-    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << 2);
+    const offset = <usize>((batch * size + key) * keyHeads + keyHead) * ((<usize>width) << keyShift);
     score(rows, keys + offset, step, some);
     weigh(rows, count, some);
     if (rows <= FEW) {
-      sumFewValues(rows, values + offset, step, some);
+      if (halves) sumFewValues<u16>(rows, values + offset, step, some);
+      else sumFewValues<f32>(rows, values + offset, step, some);
     } else {
       interleaveRows(scores, (<usize>most) << 2, rows, some, interleavedScores);
       sumValues(rows, values + offset, step, some);
@@ -132,13 +142,15 @@ function loadQueries(batch: i32, token: i32, tokens: i32, head: i32, count: i32)
 
 function score(rows: i32, from: usize, step: usize, count: i32): void {
   if (rows <= FEW) {
-    dotKeys(interleavedQueries, rows, width, from, step, count, scores, (<usize>most) << 2);
+    const scoreStep = (<usize>most) << 2;
+    if (halves) dotKeys<u16>(interleavedQueries, rows, width, from, step, count, scores, scoreStep);
+    else dotKeys<f32>(interleavedQueries, rows, width, from, step, count, scores, scoreStep);
     return;
   }
   const panelBytes = (<usize>width) << 5;
   let panel = keyPanels;
   for (let key = 0; key < count; key += 8, panel += panelBytes) {
-    transposeFloatRows(panel, from + <usize>key * step, step, min(8, count - key), width);
+    transposeSomeRows(panel, from + <usize>key * step, step, min(8, count - key), width);
   }
   tiles(
     interleavedQueries,
@@ -197,15 +209,15 @@ function sumValues(rows: i32, from: usize, step: usize, count: i32): void {
   const rowBytes = (<usize>paddedWidth) << 2;
   const panelBytes = (<usize>count) << 5;
   let panel = valuePanels;
-  for (let h = 0; h < width; h += 8, from += 32, panel += panelBytes) {
-    if (h + 8 <= width) copyFloatColumns(panel, from, step, count);
-    else copyLastColumns(panel, from, step, count, width - h);
+  for (let h = 0; h < width; h += 8, from += (<usize>8) << keyShift, panel += panelBytes) {
+    if (h + 8 <= width) copyColumns(panel, from, step, count);
+    else copySomeColumns(panel, from, step, count, width - h);
   }
   tiles(interleavedScores, valuePanels, panelBytes, 32, count, sums, rowBytes, rows, paddedWidth, true);
 }
 
-/** Sums values in place, four keys at a time: each row of values is read once, in order. */
-function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
+/** Sums values of type T in place, four keys at a time: each row of values is read once, in order. */
+function sumFewValues<T>(rows: i32, from: usize, step: usize, count: i32): void {
   const rowBytes = (<usize>paddedWidth) << 2;
   const bytes = (<usize>most) << 2;
   for (let key = 0; key < count; key += 4, from += 4 * step) {
@@ -218,13 +230,13 @@ function sumFewValues(rows: i32, from: usize, step: usize, count: i32): void {
     for (let r = 0; r < rows; r += 2) {
       const a = at + <usize>r * bytes;
       const to = sums + <usize>r * rowBytes;
-      addFourValues(from, from + second, from + third, from + fourth, a, a + bytes, to, to + rowBytes);
+      addFourValues<T>(from, from + second, from + third, from + fourth, a, a + bytes, to, to + rowBytes);
     }
   }
 }
 
 /** Adds four rows of values to two rows of sums, y with weights a and z with weights b. */
-function addFourValues(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: usize, y: usize, z: usize): void {
+function addFourValues<T>(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: usize, y: usize, z: usize): void {
   const a0 = v128.load32_splat(a);
   const a1 = v128.load32_splat(a, 4);
   const a2 = v128.load32_splat(a, 8);
@@ -235,34 +247,32 @@ function addFourValues(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, b: 
   const b3 = v128.load32_splat(b, 12);
   const end = (<usize>(width & ~3)) << 2;
   let at: usize = 0;
-  for (; at < end; at += 16) {
-    let v = v128.load(v0 + at);
+  let i: usize = 0;
+  for (; at < end; at += 16, i += 4 * sizeof<T>()) {
+    let v = fourOf<T>(v0 + i);
     let s = fma(v, a0, v128.load(y + at));
     let t = fma(v, b0, v128.load(z + at));
-    v = v128.load(v1 + at);
+    v = fourOf<T>(v1 + i);
     s = fma(v, a1, s);
     t = fma(v, b1, t);
-    v = v128.load(v2 + at);
+    v = fourOf<T>(v2 + i);
     s = fma(v, a2, s);
     t = fma(v, b2, t);
-    v = v128.load(v3 + at);
+    v = fourOf<T>(v3 + i);
     v128.store(y + at, fma(v, a3, s));
     v128.store(z + at, fma(v, b3, t));
   }
-  for (const all = (<usize>width) << 2; at < all; at += 4) {
-    const s = load<f32>(v0 + at) * load<f32>(a) + load<f32>(v1 + at) * load<f32>(a, 4);
-    const t = load<f32>(v0 + at) * load<f32>(b) + load<f32>(v1 + at) * load<f32>(b, 4);
-    const u = load<f32>(v2 + at) * load<f32>(a, 8) + load<f32>(v3 + at) * load<f32>(a, 12);
-    const w = load<f32>(v2 + at) * load<f32>(b, 8) + load<f32>(v3 + at) * load<f32>(b, 12);
+  for (const all = (<usize>width) << 2; at < all; at += 4, i += sizeof<T>()) {
+    const p = oneOf<T>(v0 + i);
+    const q = oneOf<T>(v1 + i);
+    const r = oneOf<T>(v2 + i);
+    const l = oneOf<T>(v3 + i);
+    const s = p * load<f32>(a) + q * load<f32>(a, 4);
+    const t = p * load<f32>(b) + q * load<f32>(b, 4);
+    const u = r * load<f32>(a, 8) + l * load<f32>(a, 12);
+    const w = r * load<f32>(b, 8) + l * load<f32>(b, 12);
     store<f32>(y + at, load<f32>(y + at) + (s + u));
     store<f32>(z + at, load<f32>(z + at) + (t + w));
-  }
-}
-
-function copyLastColumns(to: usize, from: usize, step: usize, count: i32, columns: i32): void {
-  for (; count > 0; count--, from += step, to += 32) {
-    for (let i = 0; i < 8; i++)
-      store<f32>(to + ((<usize>i) << 2), i < columns ? load<f32>(from + ((<usize>i) << 2)) : 0);
   }
 }
 

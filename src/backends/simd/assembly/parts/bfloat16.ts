@@ -3,7 +3,7 @@
  * the even column, the high half the odd one. 16 bytes per column and group.
  */
 import {highHalves, readAhead} from './stream';
-import {fma, storeSome, zero} from './vector';
+import {fma, loadSome, storeSome, zero} from './vector';
 
 const HIGH = 0xffff0000;
 
@@ -127,6 +127,33 @@ function oneGroup(w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
 /** Loads four bfloat16 values as float32. */
 export function bfloat16At(at: usize): v128 {
   return i32x4.shl(v128.load16x4_u(at), 16);
+}
+
+/** Writes an even number of values as bfloat16, one after another. */
+export function roundRow(from: usize, to: usize, count: i32): void {
+  for (; count >= 4; count -= 4, from += 16, to += 8) storeBfloat16(to, roundToBfloat16(v128.load(from)));
+  if (count > 0) {
+    const pair = i32x4.shr_u(roundToBfloat16(v128.load64_zero(from)), 16);
+    v128.store32_lane(to, i16x8.narrow_i32x4_u(pair, pair), 0);
+  }
+}
+
+/** Loads four numbers of type T as float32. Bfloat16 is u16 here. */
+export function fourOf<T>(at: usize): v128 {
+  if (sizeof<T>() == 2) return bfloat16At(at);
+  return v128.load(at);
+}
+
+/** Loads the first `count` of four numbers; the others are zero. There is an even number of bfloat16 values. */
+export function someOf<T>(at: usize, count: i32): v128 {
+  if (sizeof<T>() == 2) return i32x4.shl(i32x4.extend_low_i16x8_u(v128.load32_zero(at)), 16);
+  return loadSome(at, count);
+}
+
+/** Loads a number of type T as float32. */
+export function oneOf<T>(at: usize): f32 {
+  if (sizeof<T>() == 2) return reinterpret<f32>((<u32>load<u16>(at)) << 16);
+  return load<f32>(at);
 }
 
 /** Stores the upper halves of four words. */

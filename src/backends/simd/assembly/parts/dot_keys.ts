@@ -1,11 +1,12 @@
 /** Scores of a few queries. Building panels of keys for one or two uses would cost more than the products. */
+import {fourOf, someOf} from './bfloat16';
 import {fma, loadSome, sumOf, zero} from './vector';
 
 /**
- * scores[r][j] = queries[r] · keys[j] for at most four queries of `width` values. Keys are `step` bytes apart, rows of
- * scores `scoreStep` bytes.
+ * scores[r][j] = queries[r] · keys[j] for at most four queries of `width` values. Keys are numbers of type T, `step`
+ * bytes apart; bfloat16 is u16 here. Rows of scores are `scoreStep` bytes apart.
  */
-export function dotKeys(
+export function dotKeys<T>(
   queries: usize,
   rows: i32,
   width: i32,
@@ -29,8 +30,9 @@ export function dotKeys(
     let a2 = a0;
     let a3 = a0;
     let at: usize = 0;
-    for (; at < body; at += 16) {
-      const a = v128.load(keys + at);
+    let key = keys;
+    for (; at < body; at += 16, key += 4 * sizeof<T>()) {
+      const a = fourOf<T>(key);
       a0 = fma(a, v128.load(queries + at), a0);
       a1 = fma(a, v128.load(q1 + at), a1);
       a2 = fma(a, v128.load(q2 + at), a2);
@@ -38,7 +40,7 @@ export function dotKeys(
     }
     if (at < row) {
       const some = width & 3;
-      const a = loadSome(keys + at, some);
+      const a = someOf<T>(key, some);
       a0 = fma(a, loadSome(queries + at, some), a0);
       a1 = fma(a, loadSome(q1 + at, some), a1);
       a2 = fma(a, loadSome(q2 + at, some), a2);

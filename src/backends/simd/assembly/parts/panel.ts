@@ -83,8 +83,13 @@ function copyAcross(to: usize, bytes: usize, from: usize, rows: i32): void {
   }
 }
 
-/** Copies eight rows; the values of one k are adjacent. */
-function copyColumns(to: usize, from: usize, step: usize, count: i32): void {
+/** For the following two functions: whether values are bfloat16, two bytes each, or float32. */
+export function setHalves(bfloat16: bool): void {
+  halves = bfloat16;
+}
+
+/** Copies eight rows; the values of one k are adjacent. Keys and values of a cache are such rows. */
+export function copyColumns(to: usize, from: usize, step: usize, count: i32): void {
   if (!halves) {
     copyFloatColumns(to, from, step, count);
     return;
@@ -96,7 +101,7 @@ function copyColumns(to: usize, from: usize, step: usize, count: i32): void {
   }
 }
 
-export function copyFloatColumns(to: usize, from: usize, step: usize, count: i32): void {
+function copyFloatColumns(to: usize, from: usize, step: usize, count: i32): void {
   for (; count > 0; count--, from += step, to += 32) {
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
@@ -122,17 +127,25 @@ function transposeRows(to: usize, from: usize, step: usize, count: i32): void {
   }
 }
 
-/** Writes a panel of float32 rows `step` bytes apart, such as the keys of one head. Missing rows become zero. */
-export function transposeFloatRows(to: usize, from: usize, step: usize, rows: i32, count: i32): void {
+/** Writes a panel of rows `step` bytes apart, such as the keys of one head. Missing rows become zero. */
+export function transposeSomeRows(to: usize, from: usize, step: usize, rows: i32, count: i32): void {
   if (rows == 8) {
-    halves = false;
     transposeRows(to, from, step, count);
     return;
   }
-  for (let i = 0; i < count; i++, to += 32, from += 4) {
+  const size: usize = halves ? 2 : 4;
+  for (let i = 0; i < count; i++, to += 32, from += size) {
     for (let r = 0; r < 8; r++) {
-      store<f32>(to + ((<usize>r) << 2), r < rows ? load<f32>(from + <usize>r * step) : 0);
+      store<f32>(to + ((<usize>r) << 2), r < rows ? valueAt(from + <usize>r * step) : 0);
     }
+  }
+}
+
+/** Copies up to eight values of each row into a panel. Missing columns become zero. */
+export function copySomeColumns(to: usize, from: usize, step: usize, count: i32, columns: i32): void {
+  const size: usize = halves ? 2 : 4;
+  for (; count > 0; count--, from += step, to += 32) {
+    for (let i = 0; i < 8; i++) store<f32>(to + ((<usize>i) << 2), i < columns ? valueAt(from + <usize>i * size) : 0);
   }
 }
 

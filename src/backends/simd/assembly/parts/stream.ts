@@ -15,6 +15,15 @@ export function readAhead(at: usize, bytes: usize, end: usize): void {
   kept = word;
 }
 
+/** Reads a word of each of eight rows `step` bytes apart, unless they go past `end`. */
+export function readRowsAhead(at: usize, step: usize, end: usize): void {
+  if (at + 8 * step > end) return;
+  let word = load<i32>(at) ^ load<i32>(at + step) ^ load<i32>(at + 2 * step) ^ load<i32>(at + 3 * step);
+  at += 4 * step;
+  word ^= load<i32>(at) ^ load<i32>(at + step) ^ load<i32>(at + 2 * step) ^ load<i32>(at + 3 * step);
+  kept = word;
+}
+
 // Masks in variables: V8 creates a constant vector again at every use, also in loops, but keeps a variable in a register.
 
 /** The upper halves of words. */
