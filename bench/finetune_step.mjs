@@ -3,10 +3,12 @@
  * weights. The sides take turns, each round in new processes. Measures the time per step and the peak memory.
  *
  * The data are fixed random tokens that all have weight 1 ("random"), or customers' orders to rewrite as JSON ("task"):
- * prompts, responses and padding from each side's own preprocessor. The losses of both sides must agree.
+ * prompts, responses and padding from each side's own preprocessor. The losses of both sides must agree. NODE names the
+ * program for `simd`, such as a newer Node.
  *
- *     PYTHON=… node bench/finetune_step.mjs [--preset DIR] [--rounds 2] [--steps 3] [--shapes 4x128,1x256]
- *         [--no-keras] [--data random,task] [--backends simd,cuda] [--dtypes float32,bfloat16] [--keras-backends jax,tensorflow]
+ *     PYTHON=… [NODE=…] node bench/finetune_step.mjs [--preset DIR] [--rounds 2] [--steps 3] [--shapes 4x128,1x256]
+ *         [--no-keras] [--data random,task] [--backends simd,cuda] [--dtypes float32,bfloat16]
+ *         [--keras-backends jax,tensorflow]
  */
 import {spawnSync} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
@@ -111,7 +113,7 @@ function main() {
   });
   const {preset} = values;
   const steps = Number(values.steps);
-  const python = process.env.PYTHON ?? 'python3';
+  const {PYTHON: python = 'python3', NODE: node = process.execPath} = process.env;
   const sides = [
     ...(values.keras
       ? values['keras-backends'].split(',').map(backend => ({
@@ -122,7 +124,7 @@ function main() {
     ...values.backends.split(',').flatMap(backend =>
       values.dtypes.split(',').map(dtype => ({
         name: `this package, ${backend}, stored as ${dtype}`,
-        ...{command: process.execPath, script: './finetune_step.mjs', dtype, backend},
+        ...{command: backend === 'simd' ? node : process.execPath, script: './finetune_step.mjs', dtype, backend},
       })),
     ),
   ];

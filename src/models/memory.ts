@@ -3,6 +3,7 @@ import {OutOfMemoryError} from '../base/errors';
 import {formatBytes} from '../base/format_bytes';
 import {type WeightFormat} from '../weights/dtype';
 import {type AnyWeight} from '../weights/packed_weight';
+import {packingFor} from '../weights/packing';
 import {type Model} from './model';
 
 /** Sizes in bytes. */
@@ -14,6 +15,9 @@ export interface WeightMemory {
 
 /** Most bits first. */
 const FORMATS: readonly WeightFormat[] = ['float32', 'bfloat16', 'int8', 'int4'];
+
+/** Those that the current backend takes. */
+const usableFormats = () => FORMATS.filter(format => format === 'float32' || !packingFor(format).refused);
 
 const weightsOf = (model: Model) => model.weights as AnyWeight[];
 
@@ -44,11 +48,12 @@ export function withDtypeThatFits(
   // If a single tensor was too large, nothing is known about the total. Otherwise a tenth is left for computation.
   const available = figures.bytes > figures.largest ? Infinity : 0.9 * (figures.limit - others);
   const needs = memoryByDtype(make);
-  const fitting = FORMATS.find(dtype => {
+  const formats = usableFormats();
+  const fitting = formats.find(dtype => {
     const {total, largest} = needs[dtype];
     return total < sum(weights) && total <= available && largest <= figures.largest;
   });
-  const list = FORMATS.map(dtype => `${formatBytes(needs[dtype].total)} as ${dtype}`).join(', ');
+  const list = formats.map(dtype => `${formatBytes(needs[dtype].total)} as ${dtype}`).join(', ');
   const advice = fitting
     ? `load it with dtype: "${fitting}".`
     : `none of them fits next to ${formatBytes(others)} of other tensors: dispose these, or load a smaller preset.`;

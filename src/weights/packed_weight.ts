@@ -378,7 +378,9 @@ export class PackedWeight extends tf.LayerVariable {
 
   private setBits(bits: tf.Tensor): void {
     checkWeightInUse(this);
-    this.physical.assign(bits);
+    const packed = this.packing.fromWords?.(bits, this.rows, this.columns);
+    this.physical.assign(packed ?? bits);
+    packed?.dispose();
     this.pending = undefined;
   }
 

@@ -46,6 +46,8 @@ export interface Packing {
   /** Whether the kernel of `ops/fused_block.ts` reads this order, on the backend that registered it. */
   readonly fusedBlocks: boolean;
   physicalShape(rows: number, columns: number): [number, number];
+  /** Set if the current backend cannot pack into this format at all. */
+  readonly refused?: true;
   /**
    * @param energies how much errors count in each column: the mean square of what the column is multiplied by, up to a
    * factor. int4 chooses its steps with it, other formats need none. Left out, all columns count the same.
@@ -69,6 +71,11 @@ export interface Packing {
    * asynchronously.
    */
   packTensor?(values: tf.Tensor, shape: readonly number[], layout: KernelLayout, energies?: Float32Array): tf.Tensor;
+  /**
+   * A packed matrix from its words as a plain tensor, which is what files hold; undefined for one that is packed. Left
+   * out where both are the same.
+   */
+  fromWords?(words: tf.Tensor, rows: number, columns: number): tf.Tensor | undefined;
   /** float32 (rows, columns) */
   unpack(bits: tf.Tensor2D, rows: number, columns: number): tf.Tensor2D;
   /** x (M, columns) · Wᵀ → (M, rows), with a gradient for x. */

@@ -1,11 +1,14 @@
 /** The backend `cuda` itself: what it is called, what it refuses, int8, errors, and memory. */
+import fs, {copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {describeBackends, useBackend} from '../../src';
 import {backendInUse} from '../../src/backends/use_backend';
 import {openBinding} from '../../src/backends/cuda/native/binding';
-import {BINDING, findInstalled, PACKAGE} from '../../src/backends/cuda/native/place';
+import {BINDING, findInstalled, folderOf, PACKAGE, recordOf} from '../../src/backends/cuda/native/place';
 import {loadTfjsNode, type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
+import {cudaDetails, isPreferred, whyNoCuda} from '../../src/backends/cuda/use_cuda';
 import {embedding} from '../../src/ops/embedding';
 import {PackedWeight} from '../../src/weights/packed_weight';
 import {cudaDevice, describeCuda, useCuda} from '../support/cuda';
@@ -21,6 +24,66 @@ describeCuda('the backend cuda', () => {
     });
     expect(details).toMatch(/TensorFlow \d+\.\d+\.\d+, from gemma3 setup-cuda/);
     expect(tf.findBackendFactory('tensorflow')).toBeFalsy();
+  });
+
+  /** Runs with another folder of set-ups, which is made for it. */
+  async function withFolder(run: (root: string) => Promise<void>): Promise<void> {
+    const root = mkdtempSync(join(tmpdir(), 'program-'));
+    const {GEMMA3_CUDA_FOLDER, GEMMA3_CUDA_DEVICE} = process.env;
+    Object.assign(process.env, {GEMMA3_CUDA_FOLDER: root});
+    delete process.env.GEMMA3_CUDA_DEVICE;
+    try {
+      await run(root);
+    } finally {
+      for (const [name, value] of Object.entries({GEMMA3_CUDA_FOLDER, GEMMA3_CUDA_DEVICE})) {
+        if (value === undefined) delete process.env[name];
+        else process.env[name] = value;
+      }
+      jest.restoreAllMocks();
+      rmSync(root, {recursive: true});
+    }
+  }
+
+  /** The binding of what is set up, in another folder. */
+  function placeBinding(folder: string, target: string): void {
+    mkdirSync(target, {recursive: true});
+    copyFileSync(join(folder, BINDING), join(target, BINDING));
+    symlinkSync(join(folder, 'tensorflow'), join(target, 'tensorflow'));
+  }
+
+  test('a package of tfjs whose binding works is found where the program runs, without a set-up', async () => {
+    const {folder} = findInstalled()!;
+    await withFolder(async root => {
+      const own = join(root, 'node_modules', '@tensorflow', 'tfjs-node');
+      placeBinding(folder, join(own, 'lib', 'napi-v8'));
+      writeFileSync(join(own, 'package.json'), '{"name": "@tensorflow/tfjs-node", "version": "4.22.0"}');
+      jest.spyOn(process, 'cwd').mockReturnValue(root);
+      expect(await cudaDetails()).toMatch(/TensorFlow \d+\.\d+\.\d+, from the package "@tensorflow\/tfjs-node"/);
+      expect(await whyNoCuda()).toBeUndefined();
+      // TensorFlow's build for CPUs is for tests.
+      expect(isPreferred()).toBe(false);
+    });
+  });
+
+  test('"auto" takes another backend where no GPU answers; by name, what is missing is said', async () => {
+    const {folder, variant} = findInstalled()!;
+    // Only on a machine without a GPU: the build for CPUs stands for the other one, and a driver is made up.
+    if (variant === 'gpu' || existsSync('/proc/driver/nvidia')) return;
+    const previous = tf.getBackend();
+    await withFolder(async root => {
+      placeBinding(folder, folderOf('gpu', root));
+      writeFileSync(recordOf(folderOf('gpu', root)), '{"tensorflow": "2.21.0"}');
+      const real = fs.existsSync;
+      jest.spyOn(fs, 'existsSync').mockImplementation(path => path === '/proc/driver/nvidia/version' || real(path));
+      const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
+      expect(isPreferred()).toBe(true);
+      await expect(useBackend('cuda')).rejects.toThrow(
+        /no GPU answers\. Missing: libcuda\.so\.1, .*install nvidia-driver\. Run `npx gemma3 setup-cuda --remove`/,
+      );
+      expect(await useBackend('auto')).toBe('simd');
+      warn.mockRestore();
+    });
+    await tf.setBackend(previous);
   });
 });
 

@@ -3,6 +3,7 @@ import {existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync} 
 import {tmpdir} from 'node:os';
 import {dirname, join} from 'node:path';
 import {guarded} from '../../src/backends/cuda/native/binding';
+import {missingLibraries} from '../../src/backends/cuda/native/libraries';
 import {toOutOfMemory} from '../../src/backends/cuda/native/memory';
 import {probe} from '../../src/backends/cuda/native/probe';
 import {cudaFolder, findInstalled, folderOf, VERSIONS} from '../../src/backends/cuda/native/place';
@@ -197,19 +198,43 @@ describe('a library that another process loads', () => {
   });
 });
 
+describe('libraries of NVIDIA', () => {
+  test('those that are missing or broken are named', () => {
+    const folder = join(root, 'nvidia', 'cudnn', 'lib');
+    mkdirSync(folder, {recursive: true});
+    writeFileSync(join(folder, 'libcudnn.so.9'), 'text');
+    const missing = missingLibraries(join(root, 'nvidia'));
+    expect(missing).toContainEqual(expect.stringMatching(/^libcudnn\.so\.9 \(.*(file too short|invalid)/));
+    // They are on machines with a GPU only.
+    if (missing.length > 1) expect(missing).toContain('libcublas.so.12');
+    for (const name of missingLibraries()) expect(name).toMatch(/^lib\w+\.so\.\d+/);
+  });
+});
+
 describe('errors of TensorFlow', () => {
   const oom = 'OOM when allocating tensor with shape[1000,500] and type float on device:GPU:0 by allocator GPU_0_bfc';
 
   test('no memory: what was wanted, what is free, and the dtype that fits', () => {
     const error = toOutOfMemory(oom, () => ({free: 1.5e6, total: 8e9})) as OutOfMemoryError;
     expect(error).toBeInstanceOf(OutOfMemoryError);
-    expect(error.figures).toEqual({bytes: 2e6, used: 8e9 - 1.5e6, limit: 8e9, largest: 2e6});
-    expect(error.message).toMatch(/2\.0 MB.*shape \[1000,500\].*"bfloat16"/);
+    expect(error.figures).toEqual({bytes: 2e6, used: 8e9 - 1.5e6, limit: 8e9, largest: 8e9});
+    expect(error.message).toMatch(/2\.0 MB.*shape \[1000,500\].*1\.5 MB are free.*"bfloat16"/);
     expect(toOutOfMemory(oom, () => ({free: 6e5, total: 8e9}))!.message).toMatch(/"int8" a weight .* takes 563 kB/);
     const bfloat16 = oom.replace('float', 'bfloat16');
     expect(toOutOfMemory(bfloat16, () => ({free: 6e5, total: 8e9}))!.message).toMatch(/1\.0 MB.*"int8"/);
     expect(toOutOfMemory(oom, () => ({free: 1e5, total: 8e9}))!.message).toMatch(/smaller model or shorter inputs/);
     expect(toOutOfMemory('another error')).toBeUndefined();
+    expect((toOutOfMemory(oom, () => undefined) as OutOfMemoryError).figures.bytes).toBe(2e6);
+  });
+
+  test('no memory for values of the host: what was to be created', () => {
+    const refused = jest.fn(() => {
+      throw new Error('Dst tensor is not initialized.');
+    });
+    const {createTensor} = guarded({createTensor: refused} as never);
+    expect(() => createTensor([1000, 500], 1, new Float32Array(1))).toThrow(/Expected memory for 2\.0 MB/);
+    // Half of a bfloat16 number each.
+    expect(() => createTensor([1000, 500, 2], 4, new Uint8Array(1))).toThrow(/Expected memory for 1\.0 MB/);
   });
 
   test('any other: the operation, with its text', () => {

@@ -14,6 +14,7 @@ import {readIntegers} from './integers';
 import {attentionKernels} from './kernels/attention';
 import {cacheKernels} from './kernels/cache_update';
 import {decoderBlockKernels} from './kernels/decoder_block';
+import {headLossKernels} from './kernels/head_loss';
 import {layerKernels} from './kernels/layers';
 import {productKernels} from './kernels/products';
 import {guarded} from './native/binding';
@@ -32,6 +33,7 @@ function registerKernels(device: Device): void {
     packingKernels(device, stockSlice),
     productKernels(device),
     layerKernels(device),
+    headLossKernels(device),
     attentionKernels(device),
     cacheKernels(device),
     decoderBlockKernels(device),

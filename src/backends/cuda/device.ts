@@ -32,7 +32,7 @@ export type ShortAttributes = Readonly<Record<string, number | boolean | string 
 const byFlags = (make: (a: boolean, b: boolean) => ShortAttributes) =>
   [false, true].map(a => [false, true].map(b => make(a, b)));
 const byType = (make: (type: number) => ShortAttributes) =>
-  new Map([FLOAT, BFLOAT16, UINT8, INT8].map(type => [type, make(type)]));
+  new Map([FLOAT, INT32, BFLOAT16, UINT8, INT8].map(type => [type, make(type)]));
 
 const T: ShortAttributes = {T: FLOAT};
 const MAT_MUL = byFlags((a, b) => ({T: FLOAT, transpose_a: a, transpose_b: b}));

@@ -114,6 +114,11 @@ export function int8Packing(device: Device, packer: Packer, products: Products):
       return {bytes: (start, count) => bytes.subarray(start, start + count), finish, abandon};
     }),
     begin,
+    fromWords(words, rows, columns) {
+      if (device.matrices.has(words.dataId)) return undefined;
+      const {buffer, byteOffset, byteLength} = words.dataSync();
+      return uploadIntegers(device, new Uint8Array(buffer, byteOffset, byteLength), rows, columns);
+    },
     beginBits: (rows, columns) => hostMatrix(device, rows, columns),
     packTensor: (values, shape, layout) =>
       packValues(

@@ -142,7 +142,7 @@ export function refusingPacking(format: 'int8' | 'int4', known: Packing): Packin
             'the model is created.'),
     );
   };
-  return {...known, begin: refuse, beginBits: refuse, beginIntegers: refuse, packTensor: refuse};
+  return {...known, refused: true, begin: refuse, beginBits: refuse, beginIntegers: refuse, packTensor: refuse};
 }
 
 /** Kernels that read packed matrices. */

@@ -10,6 +10,7 @@ import {Packer} from '../simd/packing/packer';
 import {NAME, prepareBackend} from './create_backend';
 import {type Rest} from './device';
 import {type Binding, openBinding} from './native/binding';
+import {missingLibraries} from './native/libraries';
 import {probe} from './native/probe';
 import {BINDING, findInstalled, PACKAGE} from './native/place';
 import {loadTfjsNode, restoreUtil, type StockBackend} from './native/tfjs_node';
@@ -95,9 +96,26 @@ const notLoaded = ({origin}: Source, message: string): string => {
   );
 };
 
-const noAnswer = ({origin}: Source): string =>
-  `TensorFlow for GPUs is there, from ${origin}, but no GPU answers. Check the driver with \`nvidia-smi\`; set ` +
-  'TF_CPP_MIN_LOG_LEVEL=0 to see which library TensorFlow misses.';
+/** Which library TensorFlow misses, and how to get it: it does not say so itself. */
+function noAnswer({origin, folder}: Source): string {
+  const isOurs = origin.startsWith('gemma3 ');
+  const missing = missingLibraries(isOurs ? join(dirname(folder), 'nvidia') : undefined);
+  const driver = missing.some(name => name.startsWith('libcuda.so'));
+  const others = missing.filter(name => !name.startsWith('libcuda.so'));
+  const advice = [
+    ...(driver ? ['libcuda.so.1 belongs to the driver: on Debian and Ubuntu, install nvidia-driver.'] : []),
+    ...(others.length > 0
+      ? [
+          isOurs
+            ? 'Run `npx gemma3 setup-cuda --remove`, and `npx gemma3 setup-cuda` again: it fetches them.'
+            : 'Install the CUDA 12 libraries and cuDNN 9, or run `npx gemma3 setup-cuda`, which has its own.',
+        ]
+      : []),
+    ...(missing.length === 0 ? ['All libraries are there. Check the driver with `nvidia-smi`.'] : []),
+  ];
+  const why = missing.length > 0 ? ` Missing: ${missing.join(', ')}.` : '';
+  return `TensorFlow for GPUs is there, from ${origin}, but no GPU answers.${why} ${advice.join(' ')}`;
+}
 
 /** "auto" takes it where it is set up and a driver is loaded; if no GPU answers then, the next backend is taken. */
 export function isPreferred(): boolean {

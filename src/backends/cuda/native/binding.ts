@@ -1,6 +1,6 @@
 /** The native part of tfjs-node, which calls TensorFlow's C interface. */
 import {constants} from 'node:os';
-import {toOutOfMemory} from './memory';
+import {toOutOfMemory, type Wanted} from './memory';
 
 /** A handle of a tensor. */
 export interface Output {
@@ -45,9 +45,11 @@ export class TensorFlowError extends Error {
 /** TensorFlow's text in one line, without the places in its sources. */
 const textOf = (error: unknown) => String((error as Error).message ?? error).replace(/\s+/g, ' ');
 
-function ours(what: string, error: unknown): Error {
+function ours(what: string, error: unknown, wanted?: Wanted): Error {
   const text = textOf(error);
-  return toOutOfMemory(text) ?? new TensorFlowError(`TensorFlow refused ${what}: ${text}`, {cause: error});
+  return (
+    toOutOfMemory(text, undefined, wanted) ?? new TensorFlowError(`TensorFlow refused ${what}: ${text}`, {cause: error})
+  );
 }
 
 /** Settings that TensorFlow reads when it starts; those that the user has set stay. */
@@ -68,6 +70,18 @@ export function openBinding(file: string): Binding {
   return module.exports as Binding;
 }
 
+const ARRAYS = [Float32Array, Int32Array, Uint8Array] as const;
+
+/**
+ * The same values in an array of the classes that this code sees. The binding makes those of Node's first realm, which a
+ * test runner such as jest replaces for the programs that it runs.
+ */
+function inOwnRealm(values: ReturnType<Binding['tensorDataSync']>): typeof values {
+  if (ARRAYS.some(Type => values instanceof Type)) return values;
+  const Type = ARRAYS.find(({name}) => name === values.constructor.name);
+  return Type ? new Type(values.buffer as ArrayBuffer, values.byteOffset, values.length) : values;
+}
+
 export function guarded(binding: Binding): GuardedBinding {
   const counts = {operations: 0, bytesRead: 0};
   const executeOp: Binding['executeOp'] = (name, attributes, inputs, outputs) => {
@@ -82,12 +96,13 @@ export function guarded(binding: Binding): GuardedBinding {
     try {
       return binding.createTensor(shape, dtype, values);
     } catch (error) {
-      throw ours(`a tensor of shape [${shape.join()}]`, error);
+      const type = values instanceof Uint8Array ? 'uint8' : 'float';
+      throw ours(`a tensor of shape [${shape.join()}]`, error, {shape, type});
     }
   };
   const tensorDataSync: Binding['tensorDataSync'] = id => {
     try {
-      const values = binding.tensorDataSync(id);
+      const values = inOwnRealm(binding.tensorDataSync(id));
       counts.bytesRead += values.byteLength;
       return values;
     } catch (error) {

@@ -21,22 +21,49 @@ export function gpuMemory(): GpuMemory | undefined {
   return Number.isFinite(free) && Number.isFinite(total) ? {free: free * 2 ** 20, total: total * 2 ** 20} : undefined;
 }
 
-/** TensorFlow's message for memory that it did not get, as an error that says what would fit; undefined for any other. */
-export function toOutOfMemory(text: string, memory: () => GpuMemory | undefined = gpuMemory): Error | undefined {
+/** A tensor that was asked for, where TensorFlow's message does not say which one did not fit. */
+export interface Wanted {
+  readonly shape: readonly number[];
+  /** One of the names in TensorFlow's messages. */
+  readonly type: string;
+}
+
+/** What TensorFlow says of a tensor that did not get memory on the device, to which it was to be copied. */
+const NOT_COPIED = /Dst tensor is not initialized/;
+
+function wantedOf(text: string, asked: Wanted | undefined): Wanted | undefined {
   const found = /OOM when allocating tensor with shape\[([\d,]*)\] and type (\w+)/.exec(text);
-  if (!found) return undefined;
-  const shape = found[1] === '' ? [] : found[1]!.split(',').map(Number);
-  const bytes = sizeOf(shape) * (BYTES[found[2]!] ?? 4);
-  const {free, total} = memory() ?? {free: 0, total: 0};
+  if (found) return {shape: found[1] === '' ? [] : found[1]!.split(',').map(Number), type: found[2]!};
+  return NOT_COPIED.test(text) ? asked : undefined;
+}
+
+/**
+ * TensorFlow's message for memory that it did not get, as an error that says what would fit; undefined for any other.
+ *
+ * @param asked what was to be created.
+ */
+export function toOutOfMemory(
+  text: string,
+  memory: () => GpuMemory | undefined = gpuMemory,
+  asked?: Wanted,
+): Error | undefined {
+  const wanted = wantedOf(text, asked);
+  if (!wanted) return undefined;
+  const {shape, type} = wanted;
+  const bytes = sizeOf(shape) * (BYTES[type] ?? 4);
+  // Where the driver does not say, all that is known is that this was too much.
+  const {free, total} = memory() ?? {free: 0, total: bytes};
   // Bytes of a weight of this type in smaller ones: int8 has a scale for 32 numbers.
   const smaller = Object.entries({bfloat16: 2, int8: 1.125})
     .map(([dtype, size]) => ({dtype, bytes: Math.ceil(sizeOf(shape) * size)}))
     .find(other => other.bytes < bytes && other.bytes <= free);
   const advice =
-    `A tensor of shape [${shape.join()}] did not fit. ` +
+    `A tensor of shape [${shape.join()}] did not fit; ${formatBytes(free)} are free. ` +
     (smaller
       ? `In dtype "${smaller.dtype}" a weight of this shape takes ${formatBytes(smaller.bytes)}: load the model with ` +
         'it, or use shorter inputs.'
       : 'Use a smaller model or shorter inputs, or end other programs on this GPU.');
-  return new OutOfMemoryError({bytes, used: total - free, limit: total, largest: Math.max(bytes, free)}, advice);
+  // A tensor may be as large as the memory.
+  const figures = {bytes, used: total - free, limit: total, largest: Math.max(bytes, total)};
+  return new OutOfMemoryError(figures, advice);
 }
