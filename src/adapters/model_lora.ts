@@ -5,10 +5,8 @@ import {show, ValueError} from '../base/errors';
 import {type Layer} from '../layers/layer';
 import {LoraLayer} from '../layers/lora';
 import {type LayerOrModel, nestedLayers} from '../layers/nested_layers';
-import {type Adapter, MergedStream} from '../weights/merged_stream';
-import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
-import {weightStream} from '../weights/repack';
-import {MEMORY_PIECE} from '../weights/value_stream';
+import {type Adapter} from '../weights/merged_stream';
+import {type AnyWeight} from '../weights/packed_weight';
 import {Weight} from '../weights/weight';
 
 /** A model that can have LoRA. */
@@ -208,30 +206,4 @@ export function applyAdapters(backbone: tf.LayersModel, source: string, adapters
 export function biasOf(layer: Layer): Weight | undefined {
   const {bias} = layer as Layer & {bias?: AnyWeight};
   return bias instanceof Weight ? bias : undefined;
-}
-
-/** Backbones that are being merged: a second call would add the products twice. */
-const busy = new WeakSet<tf.LayersModel>();
-
-/** Implements `Backbone.mergeLora`; see there for errors. */
-export async function mergeLora(backbone: tf.LayersModel): Promise<void> {
-  const layers = [...loraLayers(backbone).values()];
-  if (layers.length === 0) throw new ValueError(NO_LORA);
-  if (busy.has(backbone)) throw new ValueError('The model is being merged. Wait for the promise of the first call.');
-  busy.add(backbone);
-  try {
-    for (const layer of layers) {
-      const kernel = layer.adapted;
-      const stream = new MergedStream(weightStream(kernel), () => layer.readAdapter());
-      try {
-        if (kernel instanceof PackedWeight) await kernel.fillFromMemory(stream, 'logical', MEMORY_PIECE);
-        else await kernel.fill(stream);
-      } finally {
-        stream.dispose();
-      }
-      layer.disableLora();
-    }
-  } finally {
-    busy.delete(backbone);
-  }
 }

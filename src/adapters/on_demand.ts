@@ -1,6 +1,7 @@
-/** Files of adapters. A page that loads none of them does not load this code. */
+/** Files of adapters, and merging. A page that uses none of this does not load its code. */
 import {type exportGgufAdapter as ExportGguf} from './gguf_lora';
 import {type loadLoraWeights as Load, type saveLoraWeights as Save} from './keras_lora';
+import {type mergeLora as Merge} from './merge_lora';
 import {type exportPeftAdapter as Export, type importPeftAdapter as Import} from './peft';
 
 export type {LoraSource, LoraTarget, SaveLoraOptions} from './keras_lora';
@@ -17,3 +18,5 @@ export const exportGgufAdapter: typeof ExportGguf = async (...args) =>
 export const exportPeftAdapter: typeof Export = async (...args) => (await import('./peft')).exportPeftAdapter(...args);
 
 export const importPeftAdapter: typeof Import = async (...args) => (await import('./peft')).importPeftAdapter(...args);
+
+export const mergeLora: typeof Merge = async (...args) => (await import('./merge_lora')).mergeLora(...args);

@@ -3,11 +3,11 @@ import type * as tf from '@tensorflow/tfjs';
 import {listed, ValueError} from '../base/errors';
 import {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 import {packingFor} from '../weights/packing';
+import {needEnergies} from '../weights/energies';
 import {PIECE} from '../weights/value_stream';
 import {type Checkpoint} from './checkpoint';
 import {kerasPaths} from './model_paths';
 import {type CheckpointLike, withCheckpoint} from './open_checkpoint';
-import {readEnergies} from './read_energies';
 import {READABLE} from './stored_array';
 import {
   announceVariables,
@@ -110,8 +110,11 @@ export async function loadPresetWeights(
       weight,
       variable: variableOf(stored, path, weight)!,
     }));
-    const pathOf = new Map(expected.map(({weight, path}) => [weight, path]));
-    await readEnergies(backbone, expected, weight => open(weight, pathOf.get(weight)!));
+    if (needEnergies(expected.map(({weight}) => weight))) {
+      const {readEnergies} = await import('./read_energies');
+      const pathOf = new Map(expected.map(({weight, path}) => [weight, path]));
+      await readEnergies(backbone, expected, weight => open(weight, pathOf.get(weight)!));
+    }
     const found = inFileOrder(expected);
     announceVariables(found.map(({variable}) => variable));
     const total = found.reduce((sum, {variable}) => sum + variable.byteLength, 0);

@@ -2,8 +2,9 @@
 import type * as tf from '@tensorflow/tfjs';
 import {announceReads, type BytePlace} from '../base/byte_source';
 import {sizeOf} from '../base/shapes';
-import {knowsEnergies, needEnergies, type OpenWeight, prepareEnergies} from '../weights/energies';
+import {knowsEnergies} from '../weights/energies';
 import {type AnyWeight} from '../weights/packed_weight';
+import {type OpenWeight, prepareEnergies} from '../weights/prepare_energies';
 import {kerasModels} from './model_paths';
 import {inFileOrder, type StoredVariable} from './stored_weights';
 
@@ -19,12 +20,11 @@ interface Read {
  * @param reads what is read afterwards.
  */
 export async function readEnergies(model: tf.LayersModel, reads: readonly Read[], open: OpenWeight): Promise<void> {
-  if (!needEnergies(reads.map(({weight}) => weight))) return;
   const found = new Map(reads.map(read => [read.weight, read]));
   for (const [, inner] of kerasModels(model)) {
     if (!knowsEnergies(inner)) continue;
     const readable = (weight: AnyWeight) => found.get(weight)?.variable.packed === undefined;
-    const sources = [...inner.energySources().keys()];
+    const sources = [...(await inner.energySources()).keys()];
     if (!sources.every(weight => found.has(weight) && readable(weight))) continue;
     await prepareEnergies(inner, open, counts => {
       const ordered = inFileOrder([...counts.keys()].map(weight => found.get(weight)!));

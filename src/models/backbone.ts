@@ -4,10 +4,11 @@ import {
   loadLoraWeights,
   type LoraSource,
   type LoraTarget,
+  mergeLora,
   type SaveLoraOptions,
   saveLoraWeights,
 } from '../adapters/on_demand';
-import {enableLora, type EnableLoraOptions, loraLayers, mergeLora} from '../adapters/model_lora';
+import {enableLora, type EnableLoraOptions, loraLayers} from '../adapters/model_lora';
 import {checkKeys} from '../base/errors';
 import {exportModel, type ExportOptions} from '../checkpoints/huggingface/on_demand';
 import {savePreset, type SaveToPresetOptions} from '../checkpoints/keras/on_demand';

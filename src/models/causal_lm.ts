@@ -102,7 +102,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   abstract hiddenSteps(tokens: NewTokens, cache: C): Generator<void, tf.Tensor3D>;
   abstract encodeSteps(images: tf.Tensor4D): Generator<void, tf.Tensor2D>;
   abstract override logits(hidden: tf.Tensor2D): tf.Tensor2D;
-  abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
+  abstract override finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
 
   /**
    * Models that a program of the backend can compute override this.

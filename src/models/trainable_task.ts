@@ -3,6 +3,7 @@ import type * as tf from '@tensorflow/tfjs';
 import {loraLayers} from '../adapters/model_lora';
 import {checkKeys, ValueError} from '../base/errors';
 import {type ModelInputs} from '../layers/named_inputs';
+import {type ReversibleEmbedding} from '../layers/reversible_embedding';
 import {type LabelsLike, type TrainingTexts} from '../training/examples';
 import {type EvaluateArgs, type EvaluateDatasetArgs, type FitArgs, type FitDatasetArgs} from '../training/fit_options';
 import {type TrainingCompileArgs, TrainingSetup} from '../training/setup';
@@ -39,8 +40,10 @@ export abstract class TrainableTask<P> extends UntypedTask {
   abstract trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
   /** The weights that turn hidden states into logits. */
   abstract readonly headWeights: readonly tf.LayerVariable[];
-  /** Hidden states (N, D) and the tokens that should follow them, (N) → the loss −log p of each token, (N). */
-  abstract tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
+  /** Hidden states (N, D) → the states (N, D) that the head reads. */
+  abstract finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
+  /** The head: the embedding, in reverse. */
+  abstract readonly head: ReversibleEmbedding;
   /** Scale of LoRA and format of the frozen weights. */
   get trainingConditions(): Record<string, string> {
     const alphas = [...loraLayers(this.backbone).values()].map(({loraAlpha}) => loraAlpha);

@@ -8,9 +8,10 @@ import {SparseCategoricalCrossentropy} from './losses';
 import {type CompiledMetric, FunctionMetric} from './metrics';
 import {type Compiled} from './setup';
 import {lossAndGradients, runStages, type Stage} from './stages';
+import {type ModelWithHead, tokenLosses} from './token_losses';
 
 /** The part of a language model that training uses. */
-export interface TrainableModel {
+export interface TrainableModel extends ModelWithHead {
   readonly trainableWeights: tf.LayerVariable[];
   readonly weights: tf.LayerVariable[];
   /** @throws ValueError if the model was disposed. */
@@ -21,12 +22,8 @@ export interface TrainableModel {
   trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
   /** What losses depend on besides data, trained weights and options of training. */
   readonly trainingConditions: Record<string, string>;
-  /** The weights that `tokenLosses` and `logits` read. */
+  /** The weights that `finalStates` and `logits` read. */
   readonly headWeights: readonly tf.LayerVariable[];
-  /** Hidden states (N, D) and target tokens (N), int32 → −log p of each target, (N). */
-  tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D;
-  /** Hidden states (N, D) → (N, V). */
-  logits(hidden: tf.Tensor2D): tf.Tensor2D;
 }
 
 /** Whether loss or metrics see tokens without a weight, so that rows must have their full length, as in Keras. */
@@ -90,7 +87,7 @@ function lossStage(
   const positions = none ? [0] : batch.positions;
   const usual = (x: tf.Tensor) => {
     const hidden = embedding(tf.tensor1d(positions, 'int32'), flatRows(x)) as tf.Tensor2D;
-    const losses = model.tokenLosses(hidden, tf.tensor1d(none ? [0] : batch.targets, 'int32'));
+    const losses = tokenLosses(model, hidden, tf.tensor1d(none ? [0] : batch.targets, 'int32'));
     return tf.sum(tf.mul(losses, tf.tensor1d(none ? [0] : batch.weights)));
   };
   const custom = (x: tf.Tensor) => {

@@ -1,17 +1,12 @@
 /** What kernels are multiplied by, for those that pack them. */
-import {bfloat16ToFloat32} from '../base/half';
 import {type AnyWeight, PackedWeight} from './packed_weight';
-import {type ValueStream} from './value_stream';
-
-/** Opens the values of a weight. Meant for one weight after another. */
-export type OpenWeight = (weight: AnyWeight) => ValueStream & {dispose?(): void};
 
 /** A model that knows something about what its kernels are multiplied by. */
 export interface KnowsEnergies {
   /** The weights that tell it, in any order, and how many of their first values are needed. */
-  energySources(): ReadonlyMap<AnyWeight, number>;
+  energySources(): Promise<ReadonlyMap<AnyWeight, number>>;
   /** Sets the energies of kernels, which `PackedWeight` explains, from these values. */
-  setEnergies(values: ReadonlyMap<AnyWeight, Float32Array>): void;
+  setEnergies(values: ReadonlyMap<AnyWeight, Float32Array>): Promise<void>;
 }
 
 export const knowsEnergies = (model: object): model is KnowsEnergies => 'energySources' in model;
@@ -19,32 +14,3 @@ export const knowsEnergies = (model: object): model is KnowsEnergies => 'energyS
 /** Whether kernels of these weights are packed by energies. */
 export const needEnergies = (weights: readonly AnyWeight[]): boolean =>
   weights.some(weight => weight instanceof PackedWeight && weight.format === 'int4');
-
-/**
- * Tells the kernels of a model what they are multiplied by, if it knows. Called before kernels are packed; the weights
- * themselves may have no values yet.
- *
- * @param inOrder sorts the weights into the order in which they should be read.
- */
-export async function prepareEnergies(
-  model: object,
-  open: OpenWeight,
-  inOrder: (sources: ReadonlyMap<AnyWeight, number>) => Iterable<AnyWeight> = sources => sources.keys(),
-): Promise<void> {
-  if (!knowsEnergies(model)) return;
-  const sources = model.energySources();
-  const values = new Map<AnyWeight, Float32Array>();
-  for (const weight of inOrder(sources)) {
-    const stream = open(weight);
-    try {
-      const found = new Float32Array(sources.get(weight)!);
-      // Matrices are rounded, as they are packed from bfloat16: whatever held them before, the energies are the same.
-      if (weight.shape.length > 1) bfloat16ToFloat32(await stream.readBfloat16(0, found.length), found);
-      else await stream.readFloat32(0, found);
-      values.set(weight, found);
-    } finally {
-      stream.dispose?.();
-    }
-  }
-  model.setEnergies(values);
-}

@@ -8,6 +8,7 @@ import {fileName, type FileSource, type FileTarget, openFileSource, openFileTarg
 import {Hdf5File} from '../../formats/hdf5';
 import {type Layer} from '../../layers/layer';
 import {LoraLayer} from '../../layers/lora';
+import {needEnergies} from '../../weights/energies';
 import {type WriteOptions} from '../checkpoint';
 import {misfit} from '../load_weights';
 import {kerasLayers} from '../model_paths';
@@ -190,8 +191,10 @@ export async function loadWeightsFile(
         layer.savedWeights.map((weight, i) => ({layer, weight, variable: variables[i]!})),
       ),
     );
-    const variableOf = new Map(reads.map(({weight, variable}) => [weight, variable]));
-    await readEnergies(model, reads, weight => variableOf.get(weight)!.stream());
+    if (needEnergies(reads.map(({weight}) => weight))) {
+      const variableOf = new Map(reads.map(({weight, variable}) => [weight, variable]));
+      await readEnergies(model, reads, weight => variableOf.get(weight)!.stream());
+    }
     announceVariables(reads.map(({variable}) => variable));
     for (const {layer, weight, variable} of reads) {
       signal?.throwIfAborted();

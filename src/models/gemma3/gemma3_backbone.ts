@@ -34,9 +34,7 @@ import {type QuantizationMode, quantizeLayers} from '../../layers/quantize';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
 import {type RMSNormalization} from '../../layers/rms_normalization';
 import {type Dtype, parseDtype} from '../../weights/dtype';
-import {prepareEnergies} from '../../weights/energies';
 import {type AnyWeight} from '../../weights/packed_weight';
-import {weightStream} from '../../weights/repack';
 import {
   Backbone,
   FROM_PRESET_OPTIONS,
@@ -61,7 +59,6 @@ import {
   toVisionEncoder,
 } from './parts/backbone_config';
 import {connect, makeLayers} from './parts/backbone_layers';
-import {energySources, guessEnergies} from './parts/input_energies';
 import {type Multiply} from './parts/multiply';
 import {checkOverrides} from './parts/preset_overrides';
 import './names/register';
@@ -212,26 +209,22 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
   }
 
   /** @internal See `KnowsEnergies`. */
-  energySources(): ReadonlyMap<AnyWeight, number> {
-    return energySources(this);
+  async energySources(): Promise<ReadonlyMap<AnyWeight, number>> {
+    return (await import('./parts/input_energies')).energySources(this);
   }
 
   /** @internal See `KnowsEnergies`. */
-  setEnergies(values: ReadonlyMap<AnyWeight, Float32Array>): void {
-    guessEnergies(this, values);
+  async setEnergies(values: ReadonlyMap<AnyWeight, Float32Array>): Promise<void> {
+    (await import('./parts/input_energies')).guessEnergies(this, values);
   }
 
   override async quantize(mode: QuantizationMode): Promise<void> {
     this.checkInUse();
     const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
-    const filled = this.weights.every(weight => (weight as AnyWeight).filled);
-    const prepare = () => prepareEnergies(this, weightStream);
-    await quantizeLayers(
-      `Gemma3Backbone "${this.name}"`,
-      layers,
-      mode,
-      mode === 'int4' && filled ? prepare : undefined,
-    );
+    // Energies follow from values: a model without any has none.
+    const prepares = mode === 'int4' && this.weights.every(weight => (weight as AnyWeight).filled);
+    const prepare = async () => (await import('./parts/input_energies')).prepareOwnEnergies(this);
+    await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode, prepares ? prepare : undefined);
     this.config.dtype = mode;
   }
 

@@ -20,12 +20,8 @@ import {
   type TensorOrTensors,
 } from '../../layers/layer';
 import {type ReversibleEmbedding} from '../../layers/reversible_embedding';
-import {headLoss} from '../../ops/head_loss';
-import {loraHeadLoss} from '../../ops/lora_head_loss';
-import {tokenLoss} from '../../ops/token_loss';
 import {type TokenChoice} from '../../ops/token_program';
 import {type Stage} from '../../training/stages';
-import {PackedWeight} from '../../weights/packed_weight';
 import {uniqueModelName, unpackConfig} from '../backbone';
 import {CausalLM} from '../causal_lm';
 import {registerPresetClass} from '../preset_classes';
@@ -268,17 +264,8 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     return [...layerNorm.weights, ...tokenEmbedding.weights];
   }
 
-  tokenLosses(hidden: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D {
-    const {embeddings, logitSoftCap: softCap, loraMatrices, loraScale: scale} = this.backbone.tokenEmbedding;
-    const table = embeddings instanceof PackedWeight ? embeddings : (embeddings.read() as tf.Tensor2D);
-    return tf.tidy(() => {
-      const states = this.finalStates(hidden);
-      if (!loraMatrices) return headLoss(states, table, targets, {softCap});
-      // `loraHeadLoss` has no gradient for the table, which a user may have unfrozen.
-      if (embeddings.trainable) return tokenLoss(this.logits(hidden), targets) as tf.Tensor1D;
-      const [a, b] = [loraMatrices.a.read(), loraMatrices.b.read()];
-      return loraHeadLoss(states, table, {a, b, scale}, targets, {softCap});
-    });
+  get head(): ReversibleEmbedding {
+    return this.backbone.tokenEmbedding;
   }
 
   protected autoStopTokenIds(): number[] {

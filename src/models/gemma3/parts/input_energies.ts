@@ -2,6 +2,9 @@
 import {type ReversibleEmbedding} from '../../../layers/reversible_embedding';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
 import {type AnyWeight} from '../../../weights/packed_weight';
+import {type KnowsEnergies} from '../../../weights/energies';
+import {prepareEnergies} from '../../../weights/prepare_energies';
+import {weightStream} from '../../../weights/repack';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 import {type Gemma3BackboneConfig} from './backbone_config';
 
@@ -83,3 +86,6 @@ function columnSquares(values: Float32Array, width: number): number[] {
   values.forEach((value, i) => (sums[i % width]! += value * value));
   return sums.map(sum => (sum * width) / values.length);
 }
+
+/** Sets the energies of a model from its own weights. */
+export const prepareOwnEnergies = (model: KnowsEnergies): Promise<void> => prepareEnergies(model, weightStream);

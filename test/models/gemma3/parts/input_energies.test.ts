@@ -109,7 +109,7 @@ test('energies change int4 only, and only with norms after each half of a block'
   eight.dispose();
   const guessed = await Gemma3Backbone.fromPreset(files, {dtype: 'int4'});
   expect(without).toHaveBeenCalledTimes(1);
-  without.mockReturnValue();
+  without.mockResolvedValue();
   const plain = await Gemma3Backbone.fromPreset(files, {dtype: 'int4'});
   without.mockRestore();
   const [weighted, unweighted] = [bitsOf(guessed), bitsOf(plain)];
