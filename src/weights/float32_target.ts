@@ -6,13 +6,15 @@ import {sizeOf} from '../base/shapes';
 export interface Float32Target {
   /** The array to write the values to, in logical order. Ask again after each `await`: memory may have moved. */
   values(): Float32Array;
+  /** Whether memory may move during an `await`, and the array with it. What is read needs an array of its own then. */
+  readonly moves?: boolean;
   finish(): tf.Tensor;
   /** Frees the target's memory. Called instead of `finish` if reading the values failed. */
   abandon(): void;
 }
 
 /** A float32 tensor that is filled through an array on the host. */
-const hostFloat32 = (shape: number[]): Float32Target => {
+export const hostFloat32 = (shape: number[]): Float32Target => {
   const values = new Float32Array(sizeOf(shape));
   return {values: () => values, finish: () => tf.tensor(values, shape, 'float32'), abandon: () => {}};
 };

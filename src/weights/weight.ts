@@ -94,13 +94,17 @@ export class Weight extends tf.LayerVariable {
     if (!isDisposed(this)) super.dispose();
   }
 
-  /** Fills the weight from a stream, such as that of a file, without a second copy in memory. */
+  /** Fills the weight from a stream, such as that of a file, without a second copy of all values in memory. */
   async fill(stream: ValueStream): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape);
     const target = beginFloat32(this.shape);
+    const own = target.moves ? new Float32Array(Math.min(size, PIECE)) : undefined;
     try {
       for (let start = 0; start < size; start += PIECE) {
-        await stream.readFloat32(start, target.values().subarray(start, start + PIECE));
+        const end = Math.min(start + PIECE, size);
+        const values = own?.subarray(0, end - start) ?? target.values().subarray(start, end);
+        await stream.readFloat32(start, values);
+        if (own) target.values().set(values, start);
       }
     } catch (error) {
       target.abandon();

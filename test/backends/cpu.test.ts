@@ -63,6 +63,7 @@ test('every kernel is registered', () => {
     'Gemma3Interleave',
     'Gemma3MatMul',
     'Gemma3MatMulBfloat16',
+    'Gemma3PackBfloat16',
     'Gemma3Penalize',
     'Gemma3RmsNorm',
     'Gemma3Rotary',

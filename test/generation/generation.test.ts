@@ -48,6 +48,7 @@ test('generates up to the maximum length, each row from the end of its own promp
       [1, 2, 3, 4],
     ],
     counts: [1, 4],
+    firstWanted: 0,
   });
   // The row that has ended is left out.
   expect(decoder.calls[2]).toEqual({rows: [[2]], counts: [1]});

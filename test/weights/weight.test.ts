@@ -6,6 +6,7 @@ import '../../src/ops/bfloat16_rows';
 import {type Initializer} from '../../src/weights/initializers';
 import {PIECE} from '../../src/weights/value_stream';
 import {hollow, Weight} from '../../src/weights/weight';
+import {hostFloat32, registerFloat32Target} from '../../src/weights/float32_target';
 import {FakeStream} from '../support/fake_stream';
 
 /** An initializer, and how often it ran. */
@@ -57,6 +58,24 @@ describe('Weight', () => {
     written.dispose();
     filled.dispose();
     expect(tf.memory().numTensors).toBe(before);
+  });
+
+  test('is filled in memory that moves while values are read', async () => {
+    let memory = new Float32Array(3);
+    registerFloat32Target('cpu', () => ({
+      values: () => memory,
+      moves: true,
+      finish: () => tf.tensor(memory),
+      abandon: () => {},
+    }));
+    const stream = new FakeStream([3], Float32Array.of(1, 2, 3));
+    const weight = new Weight([3], 'w', counting()[0]);
+    const filled = weight.fill(stream);
+    memory = structuredClone(memory, {transfer: [memory.buffer]});
+    await filled;
+    registerFloat32Target('cpu', hostFloat32);
+    expect(Array.from(weight.read().dataSync())).toEqual([1, 2, 3]);
+    weight.dispose();
   });
 
   test('can be disposed while it is only declared', () => {

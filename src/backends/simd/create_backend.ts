@@ -36,6 +36,8 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
     const placed = backend.empty(shape);
     return {
       values: () => backend.data.get(placed.dataId).values as Float32Array,
+      // Growing an unshared memory moves it.
+      moves: !backend.engine.shared,
       finish: () => tf.engine().makeTensorFromTensorInfo(placed),
       abandon: () => void backend.disposeData(placed.dataId),
     };
