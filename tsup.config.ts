@@ -1,3 +1,4 @@
+import {readFile, writeFile} from 'node:fs/promises';
 import {resolve} from 'node:path';
 import {defineConfig, type Options} from 'tsup';
 import {modulesOf, separateModules, tsconfigRaw} from './scripts/browser_modules';
@@ -7,6 +8,20 @@ import {bundlePage, joinModules} from './scripts/join_modules';
 const classNames: NonNullable<Options['plugins']>[number] = {
   name: 'class-names',
   renderChunk: code => ({code: ownClassNames(code)}),
+};
+
+/**
+ * Keeps exports as they are. tsup's translation to CommonJS takes a class field for an assignment to an export of the
+ * same name: the first object of the class would replace a function of another module.
+ */
+const fields: NonNullable<Options['plugins']>[number] = {
+  name: 'fields',
+  async buildEnd({writtenFiles}) {
+    for (const {name} of writtenFiles.filter(file => file.name.endsWith('.cjs'))) {
+      const code = await readFile(name, 'utf8');
+      await writeFile(name, code.replace(/\bthis\.([\w$]+) = exports\.\1 = /g, 'this.$1 = '));
+    }
+  },
 };
 
 /** Where scripts/build.mjs builds, before it replaces `dist`. */
@@ -53,7 +68,7 @@ const node: Options = {
 export default defineConfig(async (): Promise<Options[]> => [
   {...shared, ...node, format: ['esm']},
   // Maps of the same sources twice would be a tenth of the package.
-  {...shared, ...node, format: ['cjs'], sourcemap: false},
+  {...shared, ...node, format: ['cjs'], sourcemap: false, plugins: [classNames, fields]},
   {
     ...shared,
     entry: await modulesOf(
