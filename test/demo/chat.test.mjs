@@ -46,7 +46,7 @@ test('edit and send again, answer again, copy', async () => {
   await page.getByRole('button', {name: 'Edit'}).click();
   await field.fill('What is the capital of Peru?');
   await page.keyboard.press('Enter');
-  await page.getByText('Peru?').waitFor();
+  await page.getByRole('log').getByText('Peru?').waitFor();
   assert.equal(await answer(page, 2), 'The capital of Peru is Lima.');
   await page.getByRole('button', {name: 'Answer again'}).click();
   await page.locator('[aria-busy=true]').waitFor({state: 'detached'});
