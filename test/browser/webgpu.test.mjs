@@ -33,6 +33,26 @@ globalThis.answer = async (address, question, dtype) => {
   lm.dispose();
   return {text, sampled, errors, left: tf.memory().numTensors - before};
 };
+/** A generation without an end, until it fails; and one on a new device. */
+globalThis.lose = async (address, question) => {
+  await useBackend('webgpu', {software: true});
+  const lost = await Gemma3CausalLM.fromPreset(address, {dtype: 'float32'});
+  let message = 'none';
+  try {
+    for (;;) {
+      for await (const piece of lost.stream(question, {maxLength: 24})) globalThis.begun = true;
+    }
+  } catch (error) {
+    ({message} = error);
+  }
+  const again = await lost.generate(question, {maxLength: 24}).catch(error => error.message);
+  lost.dispose();
+  await useBackend('webgpu', {software: true});
+  const lm = await Gemma3CausalLM.fromPreset(address, {dtype: 'float32'});
+  const text = await lm.generate(question, {maxLength: 24});
+  lm.dispose();
+  return {message, again, text};
+};
 `;
 
 let server;
@@ -86,3 +106,15 @@ for (const dtype of ['float32', 'bfloat16', 'int4']) {
     assert.equal(left, 0);
   });
 }
+
+test('a GPU process that crashes: what happened, what to do, and a new device', async () => {
+  const address = `${server.address.replace('127.0.0.1', 'localhost')}/presets/gemma3_tiny`;
+  const losing = page.evaluate(([preset, question]) => globalThis.lose(preset, question), [address, QUESTION]);
+  await page.waitForFunction(() => globalThis.begun);
+  const session = await browser.newBrowserCDPSession();
+  await session.send('Browser.crashGpuProcess');
+  const {message, again, text} = await losing;
+  assert.match(message, /GPU device was lost: .*\. Call await useBackend\('webgpu'\), then load the model again/);
+  assert.equal(again, message);
+  assert.equal(text, `${QUESTION} The capital of France is Paris.`);
+});
