@@ -44,7 +44,7 @@ Examples:
 export function addAdapter(program: Command, io: Io): void {
   const command = program
     .command('adapter')
-    .description('write LoRA in the form of another program')
+    .description('convert LoRA to the format of another program')
     .argument('<ADAPTER>', 'adapter to read')
     .argument('<OUT>', 'file or folder to write')
     .addOption(

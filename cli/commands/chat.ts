@@ -49,13 +49,13 @@ export function addChat(program: Command, io: Io, {backends}: Choices): void {
       positiveInteger,
     )
     .option('--stop <text>', 'end an answer before this text; may be repeated', collect)
-    .option('--details', 'also print to standard error why each answer ended, and its numbers of tokens')
+    .option('--details', 'also print to standard error why each answer ended, and how many tokens it has')
     .option('--json', 'print one JSON object per turn: text, why it ended, token counts and seconds')
     .addHelpText('after', EXAMPLES);
   command.action(async (options: ChatOptions) => {
     const refuse = (message: string): never => command.error(`error: ${message}`);
     if (options.details && options.json) {
-      refuse("option '--details' has no effect with '--json', which prints the same. Leave out one of them.");
+      refuse("option '--details' has no effect with '--json', which prints the same. Leave one of them out.");
     }
     const load = modelLoader(options, io, refuse);
     const preprocessor = options.imageOrientation && (await loadPreprocessor(options.preset ?? TINY, options));
@@ -202,7 +202,10 @@ class Conversation {
   }
 
   private full(): string {
-    return `The conversation fills its ${this.chat.maxLength} tokens. Start over with /clear, or restart with a larger --max-length.`;
+    return (
+      `The conversation fills its ${this.chat.maxLength} tokens. Start over with /clear, or restart with a ` +
+      'larger --max-length.'
+    );
   }
 
   /** Handles Ctrl-C. Returns true if it stopped an answer. */

@@ -58,6 +58,6 @@ async function download(name: string, {to, offline, json, ...options}: DownloadO
     return;
   }
   const {folder, files, received} = result;
-  const how = received ? `${formatBytes(received)} in ${seconds.toFixed(1)} s` : 'all of them were there';
+  const how = received ? `${formatBytes(received)} in ${seconds.toFixed(1)} s` : 'all of them were there already';
   io.stdout.write(`${folder}: ${plural(files.length, 'file')}, ${how}\n`);
 }

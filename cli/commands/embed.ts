@@ -94,7 +94,7 @@ async function embed(command: Command, args: readonly string[], options: EmbedOp
     if (wrong >= 0) {
       throw new Error(
         `Expected embeddings of finite numbers. Received: NaN or infinity for text ${wrong + 1}. ` +
-          'Weights of the preset are damaged, or those of a training that diverged.',
+          'Weights of the preset are damaged, or come from training that diverged.',
       );
     }
     const similarity = products && rounded(await products.array());

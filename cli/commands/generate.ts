@@ -65,12 +65,13 @@ export function addGenerate(program: Command, io: Io, {backends}: Choices): void
     )
     .option(
       '--logprobs <tokens>',
-      'with --json or --jsonl: log probabilities of each new token, and of this many of the most probable tokens at its position',
+      'with --json or --jsonl: log probabilities of each new token, and of this many of the most probable tokens at ' +
+        'its position',
       wholeNumber,
     )
     .option('--strip-prompt', 'print only the new text')
     .option('--stop <text>', 'end the new text before this text; may be repeated', collect)
-    .option('--details', 'also print to standard error why the text ended, and its numbers of tokens')
+    .option('--details', 'also print to standard error why the text ended, and how many tokens it has')
     .option('--json', 'print one JSON object: text, why it ended, token counts and seconds')
     .option('--jsonl', 'read prompts from standard input as JSON Lines, and print one JSON object per line for each')
     .addHelpText('after', EXAMPLES);
@@ -88,7 +89,7 @@ async function generate(command: Command, prompt: string | undefined, options: G
   }
   if (options.details && (options.json || options.jsonl)) {
     const other = options.json ? '--json' : '--jsonl';
-    refuse(`option '--details' has no effect with '${other}', which prints the same. Leave out one of them.`);
+    refuse(`option '--details' has no effect with '${other}', which prints the same. Leave one of them out.`);
   }
   if (options.maxLength !== undefined && options.maxNewTokens !== undefined) {
     refuse("options '--max-length' and '--max-new-tokens' exclude each other. Leave out one of them.");

@@ -57,7 +57,7 @@ export function parsePromptLine(text: string): LinePrompt {
     throw Object.assign(refusal(received), id === undefined ? {} : {id});
   };
   const unknown = Object.keys(given).find(key => !KEYS.includes(key));
-  if (unknown !== undefined) refuse(`the key "${unknown}". Put what is to be copied to the answer into "id"`);
+  if (unknown !== undefined) refuse(`the key "${unknown}". Put anything to copy to the answer into "id"`);
   const named = id === undefined ? {} : {id};
   if (messages !== undefined) {
     if (prompt !== undefined || images !== undefined) {

@@ -75,8 +75,8 @@ export function enableLora(
   const [enabled] = loraLayers(backbone).values();
   if (enabled) {
     throw new ValueError(
-      `lora is already enabled, with rank ${enabled.loraRank}. This can only be done once. Received: rank=${rank}. Call ` +
-        '`mergeLora` first, then enable another one.',
+      `lora is already enabled, with rank ${enabled.loraRank}. This can only be done once. Received: rank=${rank}. ` +
+        'Call `mergeLora` first, then enable LoRA again.',
     );
   }
   turnOn(
@@ -110,7 +110,8 @@ function targetLayers(backbone: Adaptable, targets: EnableLoraOptions['targetLay
       : 'no layer that can have LoRA';
     throw new ValueError(
       `Expected targetLayerNames that are in the model: ${names(adaptable)}. ` +
-        `Received: ${target instanceof RegExp ? String(target) : show(target)}, ${other ? why : `which selects ${why}`}.`,
+        `Received: ${target instanceof RegExp ? String(target) : show(target)}, ` +
+        `${other ? why : `which selects ${why}`}.`,
     );
   });
   const wanted = new Set(matches.flat());

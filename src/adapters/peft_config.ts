@@ -74,13 +74,13 @@ function checkKeysOf(config: JsonObject, file: string): void {
     }
     if (REFUSED_UNMERGEABLE.includes(key)) {
       throw new ValueError(
-        `Expected an adapter that applies to all tokens alike in "${file}". ${received}. Train one without this setting.`,
+        `Expected an adapter that treats all tokens alike in "${file}". ${received}. Train one without this setting.`,
       );
     }
     throw new ValueError(
       `Expected the settings of PEFT 0.21 in "${file}". ${received}, which is unknown here. ` +
-        'If it does not change what the matrices mean, remove it from the file; otherwise merge the adapter into its ' +
-        'model with PEFT.',
+        'If it does not change the meaning of the matrices, remove it from the file; otherwise merge the adapter ' +
+        'into its model with PEFT.',
     );
   }
 }

@@ -55,9 +55,9 @@ export function policyInFiles(owner: string, policy: string, wanted: string | un
   const chosen = wanted ?? policy;
   if (VARIABLE_DTYPES[chosen]) return chosen;
   throw new ValueError(
-    `Expected weights to save as floats: writing quantized weights in the format of Keras is not supported. ${owner} stores ` +
-      `its weights as ${chosen}. Pass {dtype: "bfloat16"} or {dtype: "float32"} to write their current values, or keep ` +
-      `${chosen} by saving with tfjs' \`save\`.`,
+    `Expected weights to save as floats: writing quantized weights in Keras' format is not supported. ${owner} ` +
+      `stores its weights as ${chosen}. Pass {dtype: "bfloat16"} or {dtype: "float32"} to write their current ` +
+      `values, or keep ${chosen} by saving with tfjs' \`save\`.`,
   );
 }
 
@@ -122,7 +122,8 @@ function checkRange(values: Float32Array, halves: Uint16Array): void {
   const place = values.findIndex((value, i) => (halves[i]! & 0x7fff) === 0x7c00 && Number.isFinite(value));
   if (place < 0) return;
   throw new ValueError(
-    `Expected weights that float16 can hold, up to 65504. Received: ${values[place]}. Save them as bfloat16 or float32.`,
+    `Expected weights that float16 can hold, up to 65504. Received: ${values[place]}. Save them as bfloat16 or ` +
+      'float32.',
   );
 }
 

@@ -24,8 +24,8 @@ export async function checkTied(
   const differ = (how: string) =>
     new ValueError(
       `Expected "${head.name}" in ${head.variable.file} of "${checkpoint}" to equal "${embedding.name}" in ` +
-        `${embedding.variable.file}: in Gemma 3 the head is the embedding. Received ${how}. A model with a head of its ` +
-        'own cannot be loaded; KerasHub has none either.',
+        `${embedding.variable.file}: in Gemma 3 the head is the embedding. Received ${how}. A model with a separate ` +
+        'head cannot be loaded; KerasHub has none either.',
     );
   const [a, b] = [head.variable, embedding.variable];
   if (a.shape.join() !== b.shape.join()) throw differ(`shapes [${a.shape}] and [${b.shape}]`);

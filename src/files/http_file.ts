@@ -36,7 +36,7 @@ export function checkEncoding(response: Response, name: string): void {
   if (encoding === 'identity') return;
   throw new Error(
     `Expected the bytes of ${name} as they are. Received: HTTP ${response.status} with content-encoding ${encoding}. ` +
-      'Let the server send ranges without compression.',
+      'Configure the server to send ranges without compression.',
   );
 }
 
@@ -44,7 +44,7 @@ export function checkEncoding(response: Response, name: string): void {
 export const withoutRanges = (name: string, status: number): Error =>
   new Error(
     `Expected a server that answers range requests for ${name}, which has more than 64 MB. Received: HTTP ${status} ` +
-      'with the whole file. Use such a server, or convert the preset to the format of tfjs (`gemma3 convert`), whose ' +
+      'with the whole file. Use such a server, or convert the preset to the tfjs format (`gemma3 convert`), whose ' +
       'files are read from beginning to end.',
   );
 
@@ -271,16 +271,16 @@ export class HttpFile implements ByteSource {
     }
     if (this.version === undefined && total !== undefined && total !== this.size) {
       throw new Error(
-        `Expected ${this.size} bytes in ${this.name}. Received: HTTP ${status} with ${total} bytes. Convert or fetch the ` +
-          'preset again.',
+        `Expected ${this.size} bytes in ${this.name}. Received: HTTP ${status} with ${total} bytes. Convert or fetch ` +
+          'the preset again.',
       );
     }
     const {etag = null, modified = null} = this.version ?? {};
     const resized = total !== undefined && total !== this.size;
     if (resized || differs(now.etag, etag) || differs(now.modified, modified)) {
       throw new Error(
-        `Expected ${this.name} as it was when it was opened. Received: HTTP ${status} with another version of it. The ` +
-          'file has changed on the server: load it again.',
+        `Expected ${this.name} as it was when it was opened. Received: HTTP ${status} with another version of it. ` +
+          'The file has changed on the server: load it again.',
       );
     }
     if (status === 200) return;

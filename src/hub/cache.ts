@@ -20,8 +20,8 @@ async function chosen(name: string): Promise<CachedModel[]> {
   if (found.length > 0) return found;
   const names = all.map(model => model.name);
   throw new ValueError(
-    `Expected the name of a model in the cache. Received: "${name}".${didYouMean([full], names)} Run "gemma3 cache list" ` +
-      'for the models that are there.',
+    `Expected the name of a model in the cache. Received: "${name}".${didYouMean([full], names)} Run "gemma3 cache ` +
+      'list" to see the models in it.',
   );
 }
 

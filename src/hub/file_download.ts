@@ -275,7 +275,8 @@ export class FileDownload {
     if (at.isAtEnd()) return;
     throw new LostRequest(
       new Error(
-        `Expected bytes ${start}-${at.end() - 1} of ${this.file.path}. Received: ${at.position - start} bytes. Try again.`,
+        `Expected bytes ${start}-${at.end() - 1} of ${this.file.path}. Received: ${at.position - start} bytes. Try ` +
+          'again.',
       ),
     );
   }
@@ -298,8 +299,8 @@ export class FileDownload {
     await this.partial.clear();
     if (++this.damaged > 1) {
       throw new Error(
-        `Expected ${this.file.path} of ${this.model.name} with ${problem}. Something between the hub and this computer ` +
-          'changes the file, or the hub is wrong about it. Nothing of it was kept. Try another connection.',
+        `Expected ${this.file.path} of ${this.model.name} with ${problem}. Something between the hub and this ` +
+          'computer changes the file, or its checksum on the hub is wrong. Nothing was kept. Try another connection.',
       );
     }
     this.restart();

@@ -139,8 +139,8 @@ class HuggingFaceApi {
 
   private unexpected(address: string, expected: string): Error {
     return new Error(
-      `Expected ${expected} from ${nameOf(address)}. Received: something else. Check that HF_ENDPOINT, if it is set, names ` +
-        'a server with the API of Hugging Face, and that no page for signing in to the network is in between.',
+      `Expected ${expected} from ${nameOf(address)}. Received: something else. Check that HF_ENDPOINT, if it is set, ` +
+        'names a server with the API of Hugging Face, and that the network has no sign-in page in between.',
     );
   }
 }
@@ -201,8 +201,8 @@ async function find(text: string, request: HubRequest): Promise<HubModel> {
   if (offline) {
     if (present && (await store.entries(present.folder)).length > 0) return fromCache(present);
     throw new ValueError(
-      `Expected ${huggingFaceNameOf(name)} in the cache ${huggingFaceCache()}, since downloads are switched off. Received: ` +
-        'a cache without it. Allow downloads once, or copy its folder there.',
+      `Expected ${huggingFaceNameOf(name)} in the cache ${huggingFaceCache()}, since downloads are switched off. ` +
+        'Received: a cache without it. Allow downloads once, or copy its folder there.',
     );
   }
   const token = await huggingFaceToken();

@@ -49,12 +49,12 @@ function parse(name: string): Handle {
 function refusal(handle: Handle, what: string, {status}: Response, hasCredentials: boolean): Error {
   const page = pageOf(handle);
   const expected = `Expected ${what} of ${nameFor(handle)} from Kaggle. Received: HTTP ${status}`;
-  if (status === 404) return new ValueError(`${expected}, which means that there is none. Look for it at ${page}.`);
+  if (status === 404) return new ValueError(`${expected}, so there is no such model. Look for it at ${page}.`);
   if (status !== 401 && status !== 403) return new Error(`${expected}. Try again later.`);
   if (hasCredentials) {
     return new ValueError(
       `${expected}. Open ${page} in a browser, sign in and accept the licence. If you have, check that your ` +
-        'credentials are of the same account, and not expired: https://www.kaggle.com/settings.',
+        'credentials belong to the same account and have not expired: https://www.kaggle.com/settings.',
     );
   }
   return new ValueError(
@@ -148,8 +148,8 @@ class KaggleApi {
 
   private unexpected(path: string, expected: string): Error {
     return new Error(
-      `Expected ${expected} from ${nameOf(this.base + path)}. Received: something else. Check that this is Kaggle's API, ` +
-        'and that no page for signing in to the network is in between.',
+      `Expected ${expected} from ${nameOf(this.base + path)}. Received: something else. Check that this is Kaggle's ` +
+        'API, and that the network has no sign-in page in between.',
     );
   }
 }
@@ -162,8 +162,8 @@ async function find(name: string, request: HubRequest): Promise<HubModel> {
   if (present && (offline || (isComplete && handle.version !== undefined))) return fromCache(present);
   if (offline) {
     throw new ValueError(
-      `Expected ${name} in the cache ${kaggleCache()}, since downloads are switched off. Received: a cache without it. ` +
-        'Allow downloads once, or copy its folder there.',
+      `Expected ${name} in the cache ${kaggleCache()}, since downloads are switched off. Received: a cache without ` +
+        'it. Allow downloads once, or copy its folder there.',
     );
   }
   const api = new KaggleApi(handle, requests, headersFor(await kaggleCredentials(), request));

@@ -57,7 +57,7 @@ const otherFamily: Resolver = async name => {
   if (backbone === undefined) return undefined;
   throw new ValueError(
     `Expected a preset of Gemma 3. Received: "${name}", which KerasHub has for its ${backbone}. This package has ` +
-      `Gemma3Backbone only, with the presets ${Object.keys(presets).join(', ')}.`,
+      `only Gemma3Backbone, with the presets ${Object.keys(presets).join(', ')}.`,
   );
 };
 

@@ -193,7 +193,7 @@ export class Requests {
       for await (const piece of answer.pieces()) {
         text += decoder.decode(piece, {stream: true});
         if (text.length > 64e6)
-          throw new Error(`Expected an answer of an API from ${nameOf(address)}. Received: 64 MB.`);
+          throw new Error(`Expected a response of an API from ${nameOf(address)}. Received: 64 MB.`);
       }
       return {response: answer.response, text: text + decoder.decode()};
     };

@@ -100,8 +100,8 @@ async function readDrawable(image: object, imageOrientation: ImageOrientation): 
   if (!found) return undefined;
   if (found.upright && imageOrientation === 'none') {
     throw new ValueError(
-      'Expected a file for imageOrientation "none". Received: an image element, which the browser has turned upright ' +
-        'already. Pass the bytes of its file or a Blob, such as `await (await fetch(image.src)).blob()`.',
+      'Expected a file for imageOrientation "none". Received: an image element, which the browser has already ' +
+        'rotated. Pass the bytes of its file or a Blob, such as `await (await fetch(image.src)).blob()`.',
     );
   }
   checkImageSize(found.width, found.height);
@@ -141,7 +141,7 @@ async function decode(bytes: Uint8Array, name: string, imageOrientation: ImageOr
   }
   const start = Array.from(bytes.subarray(0, 8), byte => byte.toString(16).padStart(2, '0')).join(' ');
   throw new ValueError(
-    `Expected ${name} to be a PNG or JPEG image, or WebP, GIF or AVIF. Received: ${start ? `bytes that start with ${start}` : 'no bytes'}. ` +
-      'Convert it to one of these formats.',
+    `Expected ${name} to be a PNG or JPEG image, or WebP, GIF or AVIF. Received: ` +
+      `${start ? `bytes that start with ${start}` : 'no bytes'}. Convert it to one of these formats.`,
   );
 }

@@ -166,9 +166,9 @@ export abstract class Layer extends tf.layers.Layer {
     const given = Object.keys(kwargs).filter(name => kwargs[name] != null);
     if (given.length === 0) return;
     throw new ValueError(
-      `${this.getClassName()} "${this.name}" expected no options when it is applied to symbolic tensors, because a graph ` +
-        `of tfjs does not keep them. Received: ${given.join(', ')}. Pass masks as further inputs, where the layer takes ` +
-        'them, or call the layer with options in `call` of a layer of your own.',
+      `${this.getClassName()} "${this.name}" expected no options when it is applied to symbolic tensors, because a ` +
+        `tfjs graph does not keep them. Received: ${given.join(', ')}. Pass masks as additional inputs, where the ` +
+        'layer accepts them, or call the layer with options in the `call` of your own layer.',
     );
   }
 

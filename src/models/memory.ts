@@ -56,6 +56,7 @@ export function withDtypeThatFits(
   const list = formats.map(dtype => `${formatBytes(needs[dtype].total)} as ${dtype}`).join(', ');
   const advice = fitting
     ? `load it with dtype: "${fitting}".`
-    : `none of them fits next to ${formatBytes(others)} of other tensors: dispose these, or load a smaller preset.`;
+    : `none of them fits in addition to ${formatBytes(others)} of other tensors: dispose these, or load a smaller ` +
+      'preset.';
   return new OutOfMemoryError(figures, `The weights of this model need ${list}: ${advice}`);
 }

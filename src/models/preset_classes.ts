@@ -109,8 +109,8 @@ function oneOf<T extends object>(
   if (cls) return cls;
   if (found.length === 0) {
     throw new ValueError(
-      `${className}.fromPreset expected a subclass for "${name}". Received a bundle without one: bundlers leave out what a ` +
-        `program does not name. Call \`fromPreset\` of the subclass, such as Gemma3CausalLM.`,
+      `${className}.fromPreset expected a subclass for "${name}". Received a bundle without one: bundlers leave out ` +
+        'classes that a program does not name. Call `fromPreset` of the subclass, such as Gemma3CausalLM.',
     );
   }
   const names = found.map(one => one.className).join(', ');

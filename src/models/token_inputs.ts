@@ -44,7 +44,7 @@ export function checkTokenOptions(options: GenerateOptions, details: boolean): v
   }
   if (maxLength !== undefined || maxNewTokens !== undefined || stripPrompt !== undefined) {
     throw new ValueError(
-      'Without a preprocessor the length of the result is that of the inputs: pad them to that length, and leave out ' +
+      'Without a preprocessor the result is as long as the inputs: pad them to the length you want, and leave out ' +
         '`maxLength`, `maxNewTokens` and `stripPrompt`.',
     );
   }
@@ -81,7 +81,7 @@ async function readTokenTensors(inputs: GeneratedTokens & Partial<VisionTensors>
   const {token_ids: ids, padding_mask: mask} = inputs;
   if (ids.rank > 2 || ids.rank < 1 || ids.size === 0 || ids.shape.join() !== mask.shape.join()) {
     throw new ValueError(
-      'Expected token_ids and padding_mask of one shape (B, T) or (T), with at least one token. ' +
+      'Expected token_ids and padding_mask of the same shape, (B, T) or (T), with at least one token. ' +
         `Received: [${ids.shape}], [${mask.shape}].`,
     );
   }
@@ -89,7 +89,7 @@ async function readTokenTensors(inputs: GeneratedTokens & Partial<VisionTensors>
   const [idValues, maskValues] = await Promise.all([ids.data(), mask.data()]);
   const fraction = (idValues as Float32Array).find(id => !Number.isInteger(id));
   if (fraction !== undefined) {
-    throw new ValueError(`Expected token_ids as whole numbers. Received: ${fraction}.`);
+    throw new ValueError(`Expected token_ids to be integers. Received: ${fraction}.`);
   }
   const other = (maskValues as Float32Array).find(value => value !== 0 && value !== 1);
   if (other !== undefined) {

@@ -38,9 +38,9 @@ interface NamedTokens {
 export function warnOfTemplate({foreignChatTemplate}: Pick<NamedTokens, 'foreignChatTemplate'>): void {
   if (foreignChatTemplate == null) return;
   warnOnce(
-    `The chat template in ${foreignChatTemplate} is not the one of Gemma 3. Templates are programs, which are not run ` +
-      'here: conversations are written as `applyChatTemplate` does. If the model was trained on another form, write ' +
-      'its prompts yourself and pass them as texts.',
+    `The chat template in ${foreignChatTemplate} is not the one of Gemma 3. Templates are programs, which are not ` +
+      'run here: conversations are written as by `applyChatTemplate`. If the model was trained on a different ' +
+      'format, write its prompts yourself and pass them as texts.',
   );
 }
 
@@ -53,8 +53,8 @@ export function checkTurnTokens(tokenizer: NamedTokens): void {
   warnOfTemplate(tokenizer);
   if ([START_OF_TURN, END_OF_TURN].every(token => tokenizer.idToToken(tokenizer.tokenToId(token)) === token)) return;
   throw new ValueError(
-    `Expected a vocabulary with ${START_OF_TURN} and ${END_OF_TURN}. Received: a vocabulary without them, of a model ` +
-      'that was not trained on turns. Use `generate` with texts, or an instruction-tuned preset.',
+    `Expected a vocabulary with ${START_OF_TURN} and ${END_OF_TURN}. Received: a vocabulary without them, from a ` +
+      'model that was not trained on conversations. Use `generate` with texts, or an instruction-tuned preset.',
   );
 }
 

@@ -18,7 +18,7 @@ export const GEMMA_TEMPLATE = `\
 {%- endif -%}
 {%- for turn in turns -%}
     {%- if (turn.role == 'user') != (loop.index0 % 2 == 0) -%}
-        {{ raise_exception('Expected user and assistant to take turns, beginning with the user.') }}
+        {{ raise_exception('Expected user and assistant to alternate, beginning with the user.') }}
     {%- endif -%}
     {%- set role = turn.role -%}
     {%- if role == 'assistant' -%}

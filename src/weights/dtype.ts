@@ -65,7 +65,7 @@ export function parseDtype(dtype: DtypeLike | null | undefined): Dtype {
   if (!isPolicy(policy) || !format || (kind !== undefined && !POLICIES.includes(kind))) {
     throw new ValueError(
       `Expected dtype to be one of ${Object.keys(FORMATS).join(', ')}. Received: ${show(dtype)}. ` +
-        'Policies of layers that Keras quantized are not among them: its files are read with any of these.',
+        'For files of layers that Keras quantized, pass one of these, not the policy of Keras.',
     );
   }
   return {

@@ -11,8 +11,8 @@ export const isDisposed = (weight: tf.LayerVariable): boolean => valueOf(weight)
 export function checkWeightInUse(weight: tf.LayerVariable): void {
   if (!isDisposed(weight)) return;
   throw new ValueError(
-    `Expected a model or layer in use. Received: one that was disposed, as its weight "${weight.originalName}" shows. ` +
-      'Create or load it again, and call `dispose` only when nothing uses it any more.',
+    `Expected a model or layer in use. Received: one that was disposed, as its weight "${weight.originalName}" ` +
+      'shows. Create or load it again, and call `dispose` only when nothing uses it any more.',
   );
 }
 
@@ -46,7 +46,7 @@ export class WeightSnapshot {
   check(task: string): void {
     if (!this.changed) return;
     throw new ValueError(
-      `Expected the same weights from the beginning to the end of ${task}. Received: weights that changed meanwhile, by ` +
+      `Expected the same weights from beginning to end of ${task}. Received: weights that changed meanwhile, by ` +
         '`fit`, `setWeights`, `quantize` or LoRA. Await one call before you start the other.',
     );
   }

@@ -172,7 +172,7 @@ describe('in a process of its own', () => {
     const refused = await run('', flags);
     expect(refused).toMatchObject({backend: 'simd', text});
     expect(refused.details).toMatch(/1 thread\. It has one thread\. Threads are refused: .*--allow-worker/);
-    expect(refused.stderr).toMatch(/^The backend "simd" is slower or smaller here\. It has one thread.*\n$/);
+    expect(refused.stderr).toMatch(/^The backend "simd" is limited here\. It has one thread.*\n$/);
     expect(await run('', [...flags, '--allow-worker'])).toMatchObject({backend: 'simd', text, stderr: ''});
   });
 

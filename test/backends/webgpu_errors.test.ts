@@ -218,7 +218,7 @@ describeWebGpu('when things go wrong on webgpu', () => {
     const gpu = (navigator as unknown as {gpu: GPU}).gpu;
     const request = jest.spyOn(gpu, 'requestAdapter').mockResolvedValue(null);
     await expect(useBackend('webgpu', {software: true})).rejects.toThrow(
-      /WebGPU finds no adapter. Update the driver of the GPU; on Linux, install a Vulkan driver/,
+      /WebGPU finds no adapter. Update the GPU driver; on Linux, install a Vulkan driver/,
     );
     expect(tf.getBackend()).toBe('cpu');
     request.mockRestore();
@@ -234,7 +234,9 @@ describeWebGpu('when things go wrong on webgpu', () => {
       adapter.requestDevice = () => Promise.reject(new Error('too many devices.'));
       return adapter;
     });
-    await expect(useBackend('webgpu', {software: true})).rejects.toThrow('The GPU gives no device: too many devices.');
+    await expect(useBackend('webgpu', {software: true})).rejects.toThrow(
+      'The GPU provides no device: too many devices.',
+    );
     expect(gpuBackend()).toBe(before);
     expect(await five()).toEqual([5]);
   });

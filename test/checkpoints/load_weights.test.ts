@@ -164,9 +164,9 @@ describe('what KerasHub ignores', () => {
     });
     expect(await loaded(folder)).toEqual(expected);
     expect(warn.mock.calls).toEqual([
-      [expect.stringContaining(`preset "${folder}" has keys that are not known here and are ignored`)],
+      [expect.stringContaining(`preset "${folder}" has unknown keys that are ignored`)],
     ]);
-    expect(String(warn.mock.calls[0])).toContain('KerasHub does: "quantization_config"; "some_new_option".');
+    expect(String(warn.mock.calls[0])).toContain('as by KerasHub: "quantization_config"; "some_new_option".');
     warn.mockRestore();
   });
 
@@ -243,7 +243,7 @@ describe('files that cannot be used', () => {
     writeFileSync(join(folder, 'config.json'), '{"class_name": "GemmaBackbone", "config": {}}');
     expect(await failure(folder)).toBe(
       `Expected a Gemma3Backbone in "${folder}/config.json". Received: GemmaBackbone. ` +
-        'This package has the classes of Gemma 3 only.',
+        'This package has only the classes of Gemma 3.',
     );
     rmSync(join(folder, 'config.json'));
     expect(await failure(folder)).toContain(`Expected file "config.json" in preset folder "${folder}".`);

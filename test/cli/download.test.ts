@@ -61,7 +61,7 @@ test('a model is downloaded, used, copied, verified and removed', async () => {
     0,
     expect.stringMatching(new RegExp(`^${folder}: 8 files, [\\d.]+ .B in [\\d.]+ s\n$`)),
   ]);
-  expect((await run(['download', NAME])).stdout).toBe(`${folder}: 8 files, all of them were there\n`);
+  expect((await run(['download', NAME])).stdout).toBe(`${folder}: 8 files, all of them were there already\n`);
   const {stdout: text} = await run(['generate', '--preset', `${NAME}/1`, '--max-length', '8', 'What is']);
   expect(text.length).toBeGreaterThan(1);
   const copied = JSON.parse((await run(['download', NAME, '--to', join(root, 'copy'), '--json'])).stdout) as object;

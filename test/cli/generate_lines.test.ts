@@ -66,7 +66,7 @@ describe('gemma3 generate --jsonl', () => {
       ['{"prompt": ', /Received: {"prompt": , which is not JSON: /],
       [{id: 3}, /Received: no "prompt"\.$/],
       [{id: 4, prompt: 1}, /Received: a "prompt" that is not a string/],
-      [{id: 5, prompt: 'a', image: 'a.png'}, /Received: the key "image"\. Put what is to be copied/],
+      [{id: 5, prompt: 'a', image: 'a.png'}, /Received: the key "image"\. Put anything to copy/],
       [{id: 6, prompt: 'a', images: 'a.png'}, /Received: "images" that are not a list of file names/],
       [{id: 7, prompt: 'a', messages: []}, /Received: "messages" and "prompt"/],
       [{id: 8, messages: 'a'}, /Received: "messages" that are not a list/],

@@ -43,7 +43,7 @@ describe('the sampler of a call', () => {
   });
 
   test.each<[object, RegExp]>([
-    [{sampler: new samplers.GreedySampler(), topK: 3}, /by name beside `topK`.*Pass the settings to its class/],
+    [{sampler: new samplers.GreedySampler(), topK: 3}, /name together with `topK`.*Pass the settings to its class/],
     [{sampler: 'greedy', temperature: 0.5}, /"greedy" does not read `temperature`/],
     [{sampler: 'top_k', topP: 0.5, seed: 2}, /"top_k" does not read `topP`. With it, use topK, temperature/],
     [{sampler: 'speculative', seed: 1}, /does not read `seed`. Pass them to its `baseSampler`/],
@@ -56,12 +56,12 @@ describe('the sampler of a call', () => {
     await expectNoLeak(() => expect(lm.generate('Hi', {...options, ...call})).rejects.toThrow(message));
   });
 
-  test('must be named beside settings if the compiled one is of another class', async () => {
+  test('must be named together with settings if the compiled one is of another class', async () => {
     class First extends samplers.Sampler {
       override getNextToken = () => 5;
     }
     lm.compile({sampler: new First()});
-    await expect(lm.generate('Hi', {seed: 1})).rejects.toThrow('Expected `sampler` beside `seed`');
+    await expect(lm.generate('Hi', {seed: 1})).rejects.toThrow('Expected `sampler` together with `seed`');
     expect(await lm.generate('Hi', {...options, sampler: 'random', seed: 1})).toEqual(expect.any(String));
   });
 });

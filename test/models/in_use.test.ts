@@ -6,8 +6,7 @@ import {smallModel} from '../support/small_model';
 
 const options = {stopTokenIds: null, maxLength: 14};
 const DISPOSED = /Expected a model in use. Received: "gemma3_causal_lm.*", which was disposed/;
-const CHANGED =
-  /Expected the same weights from the beginning to the end of .* Received: weights that changed meanwhile/;
+const CHANGED = /Expected the same weights from beginning to end of .* Received: weights that changed meanwhile/;
 const one = {token_ids: [[2]], padding_mask: [[1]]};
 
 /** A model whose weights have values. */

@@ -113,12 +113,13 @@ describe('presets of other families', () => {
         );
       }
       await expect(Gemma3Backbone.fromPreset(folder)).rejects.toThrow(
-        'Received: BertBackbone. This package has the classes of Gemma 3 only.',
+        'Received: BertBackbone. This package has only the classes of Gemma 3.',
       );
       write({model_type: 'gemma3_text', hidden_size: 8});
       writeFileSync(join(folder, 'model.weights.h5'), '');
       await expect(api.CausalLM.fromPreset(folder)).rejects.toThrow(
-        'Received: one of Hugging Face\'s transformers, for a model of type "gemma3_text". Keep the files of each format',
+        `Received: one of Hugging Face's transformers, for a model of type "gemma3_text". Keep the files of each ` +
+          'format',
       );
     } finally {
       rmSync(folder, {recursive: true});

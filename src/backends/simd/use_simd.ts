@@ -31,7 +31,7 @@ async function useOnce(options: SimdOptions): Promise<void> {
 
 async function create(options: SimdOptions): Promise<void> {
   const {engine} = await createSimdBackend(options);
-  if (engine.limits.length) warnOnce(`The backend "simd" is slower or smaller here. ${engine.limits.join(' ')}`);
+  if (engine.limits.length) warnOnce(`The backend "simd" is limited here. ${engine.limits.join(' ')}`);
 }
 
 export async function simdDetails(): Promise<string> {
@@ -39,7 +39,7 @@ export async function simdDetails(): Promise<string> {
   const {threads, level, wide, shared, limits} = engine ?? (tf.findBackend('simd') as unknown as SimdBackend).engine;
   await engine?.dispose();
   const instructions = level === 'relaxed' ? 'relaxed SIMD' : 'plain SIMD';
-  const vectors = wide ? ' and vectors of 256 bits' : '';
+  const vectors = wide ? ' and 256-bit vectors' : '';
   const note = shared || limits.length ? '' : ' (memory cannot be shared here)';
   const count = `${threads} thread${threads > 1 ? 's' : ''}`;
   return [`WebAssembly with ${instructions}${vectors}, ${count}${note}`, ...limits].join('. ');

@@ -31,7 +31,7 @@ export async function requestAdapter({powerPreference}: WebGpuOptions = {}): Pro
   const adapter = await gpu.requestAdapter({powerPreference: powerPreference ?? 'high-performance'});
   if (adapter) return adapter;
   throw new UnavailableError(
-    'WebGPU finds no adapter. Update the driver of the GPU; on Linux, install a Vulkan driver and its loader (libvulkan1).',
+    'WebGPU finds no adapter. Update the GPU driver; on Linux, install a Vulkan driver and its loader (libvulkan1).',
   );
 }
 
@@ -52,7 +52,7 @@ export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
       requiredLimits: Object.fromEntries(LIMITS.map(limit => [limit, adapter.limits[limit]])),
     });
   } catch (error) {
-    throw new UnavailableError(`The GPU gives no device: ${(error as Error).message.replace(/\.$/, '')}.`);
+    throw new UnavailableError(`The GPU provides no device: ${(error as Error).message.replace(/\.$/, '')}.`);
   }
 }
 
@@ -67,7 +67,8 @@ export async function describeAdapter(adapter: GPUAdapter): Promise<string> {
   const features = [...featuresOf(adapter), ...((await hasPackedDots()) ? [LANGUAGE_FEATURE] : [])];
   const software = isSoftware(adapter) ? ' (software on the CPU: needs the option `software`)' : '';
   return (
-    `${adapterName(adapter)}${software}, ${features.length ? `with ${features.join(', ')}` : 'without optional features'}. ` +
-    `Buffers of ${inMebibytes(limits.maxBufferSize)}, ${inMebibytes(limits.maxStorageBufferBindingSize)} at a time`
+    `${adapterName(adapter)}${software}, ` +
+    `${features.length ? `with ${features.join(', ')}` : 'without optional features'}. Buffers of ` +
+    `${inMebibytes(limits.maxBufferSize)}, ${inMebibytes(limits.maxStorageBufferBindingSize)} at a time`
   );
 }

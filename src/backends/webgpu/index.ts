@@ -10,8 +10,8 @@ export {type WebGpuOptions} from './options';
 registerFault('webgpu', () =>
   'isGemma3WebGpu' in tf.backend()
     ? undefined
-    : 'Expected the backend "webgpu" of this package. Received: that of tfjs, which computes some operations wrongly. ' +
-      "Call await useBackend('webgpu') before the model is created.",
+    : 'Expected the backend "webgpu" of this package. Received: the one of tfjs, which computes some operations ' +
+      "wrongly. Call await useBackend('webgpu') before the model is created.",
 );
 
 const load = () => import('./use_webgpu');

@@ -66,8 +66,8 @@ export function webGpuPacking(format: PackedFormat, packer: Packer): Packing {
       const {values} = current().tensorMap.get(tensor.dataId);
       if (!values) {
         throw new ValueError(
-          `Expected values that the host knows, to pack them as ${format}. Received: a tensor that is only on the GPU. ` +
-            'Read it with `await tensor.data()` first, or call `await weight.fillFromTensor(tensor)`.',
+          `Expected values that are on the host, to pack them as ${format}. Received: a tensor that is only on the ` +
+            'GPU. Read it with `await tensor.data()` first, or call `await weight.fillFromTensor(tensor)`.',
         );
       }
       const bits = bfloat16Bits(values as Float32Array, sizeOf(shape));

@@ -130,7 +130,7 @@ class GpuTokenProgram implements TokenProgram {
       if (!this.disposed) throw error;
     });
     await backend.arrived(mapped);
-    if (this.disposed) throw new Error('internal: the tokens of a program that was disposed of.');
+    if (this.disposed) throw new Error('internal: the tokens of a disposed program.');
     const tokens = new Int32Array(reader.buffer.getMappedRange(0, bytes).slice(0));
     reader.buffer.unmap();
     reader.busy = false;

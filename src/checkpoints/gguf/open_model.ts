@@ -169,7 +169,7 @@ function projectorOf({gguf: {metadata}}: OpenGguf): unknown {
 /** @throws ValueError unless the file has a vision encoder for this model. */
 function checkVision(vision: OpenGguf, text: OpenGguf, {projector, fitsVision}: GgufModel): void {
   const found = projectorOf(vision);
-  const why = found === projector ? 'which is for a model of another width' : `of the kind ${show(found)}`;
+  const why = found === projector ? 'which is for a model of a different width' : `of the kind ${show(found)}`;
   if (found === projector && fitsVision(text.gguf, vision.gguf)) return;
   throw new ValueError(
     `Expected the vision encoder of "${text.name}", of the kind "${projector}". Received: "${vision.name}", ${why}.`,

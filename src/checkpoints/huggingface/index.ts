@@ -39,7 +39,7 @@ export const huggingFaceFormat = {
   writer: {
     isPreset: false,
     dtypes: ['float32', 'float16', 'bfloat16'],
-    dtypesNote: 'Folders of Hugging Face hold no weights in the int8 and int4 of this package.',
+    dtypesNote: "Hugging Face folders have no weights in this package's int8 and int4 formats.",
     options: ['shardSize'],
     obsolete: path => isCompanion(path) || isPresetFile(path),
     checkOptions: checkShardSize,

@@ -28,7 +28,7 @@ export const kerasFormat = {
   writer: {
     isPreset: true,
     dtypes: ['float32', 'bfloat16'],
-    dtypesNote: 'Writing quantized weights in the format of Keras is not supported.',
+    dtypesNote: "Writing quantized weights in Keras' format is not supported.",
     options: ['maxShardSize'],
     checkOptions: checkShardSize,
     write: async (sink, {backbone, open}, options: WeightFilesOptions) => {

@@ -29,8 +29,9 @@ export async function readSerialized(
   const file = `${source.name}/${path}`;
   if (isObject(value) && !isSerialized(value) && typeof value.model_type === 'string') {
     throw new ValueError(
-      `Expected "${file}" to be of a Keras preset, as the weight files next to it are. Received: one of Hugging Face's ` +
-        `transformers, for a model of type "${value.model_type}". Keep the files of each format in a folder of their own.`,
+      `Expected "${file}" to be of a Keras preset, as the weight files next to it are. Received: one of Hugging ` +
+        `Face's transformers, for a model of type "${value.model_type}". Keep the files of each format in separate ` +
+        'folders.',
     );
   }
   if (!isSerialized(value)) {
@@ -51,6 +52,6 @@ export function imageConverterConfig({config, image_orientation}: SerializedObje
 /** @throws ValueError if the object is of another class than the expected one. */
 export function checkClass({class_name: found}: SerializedObject, file: string, className: string | undefined): void {
   if (className === undefined || found === className) return;
-  const other = /^Gemma3[A-Z]/.test(found) ? '' : ' This package has the classes of Gemma 3 only.';
+  const other = /^Gemma3[A-Z]/.test(found) ? '' : ' This package has only the classes of Gemma 3.';
   throw new ValueError(`Expected a ${className} in "${file}". Received: ${found}.${other}`);
 }

@@ -74,7 +74,7 @@ async function readVersion(reader: HeaderReader, name: string): Promise<number> 
   if (version % 65_536 === 0 && version !== 0) {
     throw new ValueError(
       `Expected a little-endian GGUF file. Received: "${name}", which is big-endian. Convert the model again without ` +
-        'the option for big-endian machines.',
+        'the big-endian option.',
     );
   }
   throw new ValueError(
@@ -146,7 +146,7 @@ function measured(
   id: number,
 ): Pick<Info, 'type' | 'byteLength'> {
   const type = tensorType(id);
-  if (!type) throw reader.damaged(`"${name}" to have a type that ggml has`, `type ${id}`);
+  if (!type) throw reader.damaged(`"${name}" to have a type of ggml`, `type ${id}`);
   const count = sizeOf(shape);
   if (count < 1 || !Number.isSafeInteger(count * type.blockBytes)) {
     throw reader.damaged(`"${name}" to have positive dimensions that fit into a file`, `[${shape}]`);

@@ -18,8 +18,8 @@ export async function unusableLogits(logits: tf.Tensor2D, source = 'the model'):
   const received = token >= 0 ? `NaN for token ${token}` : '-Infinity for all tokens';
   return new ValueError(
     `Expected logits of ${source} without NaN, at least one of them above -Infinity. Received: ${received}, in row ` +
-      `${Math.max(0, row)}. Check its weights: a damaged file or a training with too high a learning rate leaves values ` +
-      'that are not finite. Also check penalties, if there are any.',
+      `${Math.max(0, row)}. Check its weights: a damaged file or training with too high a learning rate leaves ` +
+      'values that are not finite. Also check penalties, if there are any.',
   );
 }
 

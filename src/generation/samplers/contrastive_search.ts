@@ -152,8 +152,8 @@ const unit = (x: tf.Tensor2D): tf.Tensor2D => tf.divNoNan(x, tf.norm(x, 2, -1, t
 
 const unusableStates = () =>
   new ValueError(
-    'Expected hidden states to compare. Received: NaN or infinite values. Check the weights of the model: a damaged file ' +
-      'or a training with too high a learning rate leaves such values.',
+    'Expected hidden states to compare. Received: NaN or infinite values. Check the weights of the model: a damaged ' +
+      'file or training with too high a learning rate leaves such values.',
   );
 
 /** Hidden states of all tokens of each row so far, (n, D), each of length 1. */

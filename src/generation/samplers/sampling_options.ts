@@ -72,7 +72,7 @@ export function samplerForCall(compiled: Sampler, options: SamplingOptions): Sam
   const quoted = given.map(setting => `\`${setting}\``).join(', ');
   if (options.sampler instanceof Sampler) {
     throw new ValueError(
-      `Expected a sampler by name beside ${quoted}, or an instance alone. Received: an instance. ` +
+      `Expected a sampler by name together with ${quoted}, or an instance alone. Received: an instance. ` +
         'Pass the settings to its class instead.',
     );
   }
@@ -81,8 +81,8 @@ export function samplerForCall(compiled: Sampler, options: SamplingOptions): Sam
   const name = options.sampler ?? (kept ? own : nameFor(given));
   if (name === undefined) {
     throw new ValueError(
-      `Expected \`sampler\` beside ${quoted}, since the compiled sampler is of a class of your own. Received: none. ` +
-        `Pass one of ${NAMES.map(known => `"${known}"`).join(', ')}.`,
+      `Expected \`sampler\` together with ${quoted}, since the compiled sampler is of your own class. Received: ` +
+        `none. Pass one of ${NAMES.map(known => `"${known}"`).join(', ')}.`,
     );
   }
   get(name); // refuses other names

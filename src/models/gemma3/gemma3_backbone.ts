@@ -331,7 +331,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
 }
 
 const neverRead = (): never => {
-  throw new Error('internal: the weights of a preset were read of which only the name is used.');
+  throw new Error('internal: read the weights of a preset of which only the name is used.');
 };
 
 registerLayer(Gemma3Backbone);

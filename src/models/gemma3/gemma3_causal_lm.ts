@@ -89,8 +89,8 @@ class Logits extends Layer {
   }
   override getConfig(): tf.serialization.ConfigDict {
     throw new ValueError(
-      `The layer "${this.name}" after the last norm of a Gemma3CausalLM shares the weights of the first layer, which a ` +
-        'graph of tfjs cannot keep. Save the Gemma3CausalLM itself, or end your model at the hidden states.',
+      `The layer "${this.name}" after the last norm of a Gemma3CausalLM shares the weights of the first layer, which ` +
+        'a tfjs graph cannot keep. Save the Gemma3CausalLM itself, or end your model at the hidden states.',
     );
   }
 }
@@ -123,7 +123,8 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     checkArgument('Gemma3CausalLM', 'cacheDtype', cacheDtype, 'cacheDtype');
     if (!(backbone instanceof Gemma3Backbone)) {
       throw new ValueError(
-        `Gemma3CausalLM expected a Gemma3Backbone as \`backbone\`. Received: ${describeNotA(Gemma3Backbone, backbone)}.`,
+        'Gemma3CausalLM expected a Gemma3Backbone as `backbone`. Received: ' +
+          `${describeNotA(Gemma3Backbone, backbone)}.`,
       );
     }
     if (backbone.config.isEmbeddingModel) {

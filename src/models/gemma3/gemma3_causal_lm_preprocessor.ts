@@ -256,8 +256,8 @@ export class Gemma3CausalLMPreprocessor extends CausalLMPreprocessor<GenerationI
       ];
       if (tokens.rank < 1 || tokens.rank > 2 || tokens.shape.join() !== kept.shape.join()) {
         throw new ValueError(
-          `${OWNER} expected token_ids and padding_mask of one shape, (B, T) or (T). Received: [${tokens.shape}] and ` +
-            `[${kept.shape}].`,
+          `${OWNER} expected token_ids and padding_mask of the same shape, (B, T) or (T). Received: ` +
+            `[${tokens.shape}] and [${kept.shape}].`,
         );
       }
       const [ids, mask] = await Promise.all([tokens.data(), kept.data()]);

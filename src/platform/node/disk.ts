@@ -25,7 +25,7 @@ const ADVICE: Record<string, string> = {
   EROFS: 'The file system is read-only. Choose another location.',
   ENOSPC: FULL,
   EDQUOT: FULL,
-  EBUSY: 'It is in use, or mounted on its own. Close what uses it, or mount the folder around it.',
+  EBUSY: 'It is in use, or a mount point. Close what uses it, or mount its parent folder instead.',
   EMFILE: 'Close files that are not needed.',
 };
 
@@ -78,8 +78,7 @@ export async function lookAt(path: string): Promise<Stats | undefined> {
     throw diskError('a path that can be read', path, error);
   }
   throw new ValueError(
-    `Expected a file, a folder or nothing. Received: "${path}", a link that leads nowhere. ` +
-      'Remove it, or create what it leads to.',
+    `Expected a file, a folder or nothing. Received: "${path}", a broken link. Remove it, ` + 'or create its target.',
   );
 }
 

@@ -52,7 +52,7 @@ async function loadSharp(format: string): Promise<SharpModule['default']> {
 export async function decodeOtherFile(bytes: Uint8Array, {format}: OtherImage, turn: boolean): Promise<CanvasPixels> {
   if (!turn && format === 'AVIF') {
     throw new Error(
-      'AVIF files are turned as they say while they are decoded: expected imageOrientation "from-image". Received: ' +
+      'AVIF files are rotated while they are decoded: expected imageOrientation "from-image". Received: ' +
         '"none". Convert the file to PNG or JPEG.',
     );
   }

@@ -56,7 +56,7 @@ function requireSpace(): void {
   const left = spaceLeft();
   if (left >= (starting + 1) * THREAD_SPACE) return;
   throw new Error(
-    `Threads are refused: ${Math.floor(left / 2 ** 20)} MiB of the address space are left, and ${starting + 1} may take ` +
+    `Threads are refused: ${Math.floor(left / 2 ** 20)} MiB of address space are left, and ${starting + 1} may take ` +
       `${(starting + 1) * 1024}. Raise its limit (ulimit -v).`,
   );
 }

@@ -148,7 +148,7 @@ describe('config.json', () => {
     editJson(folder, 'config.json', config => (config.use_magic = true));
     const warn = jest.spyOn(console, 'warn').mockImplementation(() => {});
     const backbone = await Gemma3Backbone.fromPreset(folder, {loadWeights: false});
-    expect(warn.mock.calls.flat()).toEqual([expect.stringContaining('not known here and are ignored: use_magic.')]);
+    expect(warn.mock.calls.flat()).toEqual([expect.stringContaining('unknown keys that are ignored: use_magic.')]);
     warn.mockRestore();
     backbone.dispose();
   });

@@ -179,7 +179,7 @@ describe('hf://google/functiongemma-270m-it', () => {
     }
     // Where it is not kept, it is said once more.
     await convertPreset(keras, new MemoryPreset(), {to: 'gguf'});
-    expect(warn.mock.calls.flat().join('\n')).toContain("has another chat template than Gemma's");
+    expect(warn.mock.calls.flat().join('\n')).toContain("has a chat template other than Gemma's");
   });
 });
 

@@ -184,7 +184,7 @@ describe('a causal language model', () => {
     const lm = await Gemma3CausalLM.fromPreset(TINY_PRESET, {dtype: 'int8'});
     const saved = new MemoryPreset();
     expect(await rejection(lm.saveToPreset(saved))).toMatch(
-      /writing quantized weights in the format of Keras is not supported.*int8. Pass {dtype: "bfloat16"}/,
+      /writing quantized weights in Keras' format is not supported.*int8. Pass {dtype: "bfloat16"}/,
     );
     expect(saved.files.size).toBe(0);
     await lm.saveToPreset(saved, {dtype: 'float32'});

@@ -146,7 +146,7 @@ const damagedFiles: [string, GgufParts, RegExp][] = [
   ['an alignment of zero', {values: [value('general.alignment', 4, u32(0))]}, /a power of two\. Received: 0/],
   ['an alignment of another type', {values: [value('general.alignment', 6, f32(32))]}, /to be a uint32/],
   ['a tensor twice', {infos: [tensor(), tensor()]}, /each tensor once\. Received: "x" again/],
-  ['a tensor of an unknown type', {infos: [tensor(77)]}, /"x" to have a type that ggml has\. Received: type 77/],
+  ['a tensor of an unknown type', {infos: [tensor(77)]}, /"x" to have a type of ggml\. Received: type 77/],
   ['a tensor without dimensions', {infos: [tensor(0, [])]}, /1 to 4 dimensions\. Received: 0/],
   ['too many dimensions', {infos: [tensor(0, [1, 1, 1, 1, 1])]}, /1 to 4 dimensions\. Received: 5/],
   ['an empty tensor', {infos: [tensor(0, [4, 0])]}, /positive dimensions.*Received: \[0,4\]/],

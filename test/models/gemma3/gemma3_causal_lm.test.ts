@@ -301,7 +301,7 @@ describe('invalid input', () => {
       /0 for padding. Received: 2/,
     );
     const fractions = {token_ids: tf.tensor1d([2, 3.5]), padding_mask: tf.tensor1d([1, 1], 'int32')};
-    await expect(bare.generate(fractions, {stopTokenIds: null})).rejects.toThrow(/whole numbers. Received: 3.5/);
+    await expect(bare.generate(fractions, {stopTokenIds: null})).rejects.toThrow(/integers. Received: 3.5/);
     expect(() => bare.score({tokenIds: tf.zeros([1, 0], 'int32')})).toThrow(
       /at least one token. Received: shape \[1,0\]/,
     );

@@ -24,15 +24,18 @@ export function whyNoSimd(): string | undefined {
   }
   const bytes = new Uint8Array(VECTOR_MODULE);
   if (!WebAssembly.validate(bytes)) {
-    return 'This machine or JavaScript engine has no WebAssembly SIMD. Update the browser or Node, or use another machine.';
+    return (
+      'This machine or JavaScript engine has no WebAssembly SIMD. Update the browser or Node, or use another ' +
+      'machine.'
+    );
   }
   try {
     // A Content-Security-Policy may forbid compiling what is valid.
     new WebAssembly.Module(bytes);
   } catch (error) {
     return (
-      `WebAssembly cannot be compiled: ${(error as Error).message.replace(/\.$/, '')}. If the page has a Content-Security-Policy, add ` +
-      "'wasm-unsafe-eval' to its script-src."
+      `WebAssembly cannot be compiled: ${(error as Error).message.replace(/\.$/, '')}. If the page has a ` +
+      "Content-Security-Policy, add 'wasm-unsafe-eval' to its script-src."
     );
   }
   return undefined;

@@ -43,7 +43,7 @@ const transposeKernel = kernel<'x', {perm: number[]}>((backend, {x}, {perm}) => 
   const count = sizeOf(shape);
   const {sizes, strides} = joinAxes(x.shape, perm);
   if (sizes.length > MOST_AXES)
-    throw new Error(`Expected at most ${MOST_AXES} axes in another order. Received: [${x.shape}].`);
+    throw new Error(`Expected at most ${MOST_AXES} axes in a different order. Received: [${x.shape}].`);
   const numbers = {count, ...axisNumbers('size', sizes, 1), ...axisNumbers('from', strides, 0)};
   backend.run(transpose, {tensors: [x, y], numbers, groups: Math.ceil(count / 64)});
   return y;

@@ -47,8 +47,8 @@ export function checkWritable(parts: WrittenParts): void {
   if (architectureOf(parts) !== EMBEDDING_ARCHITECTURE) only('is_embedding_model', false, null);
   if (problems.length === 0) return;
   throw new ValueError(
-    `Expected a model that llama.cpp can compute. Received: "${parts.name}" with ${problems.join(', ')}, which its Gemma 3 ` +
-      'does not have. Convert it to another format.',
+    `Expected a model that llama.cpp can compute. Received: "${parts.name}" with ${problems.join(', ')}, which its ` +
+      'Gemma 3 does not have. Convert it to another format.',
   );
 }
 
@@ -138,7 +138,7 @@ function addOwn(file: GgufWriter, {task, name}: WrittenParts): void {
   if (task?.config.normalize === false) {
     file.flag(OWN.normalize, false);
     console.warn(
-      `"${name}" gives embeddings that are not normalized. llama.cpp normalizes them unless it is told not to, with ` +
+      `"${name}" returns embeddings that are not normalized. llama.cpp normalizes them unless it is run with ` +
         '--embd-normalize -1.',
     );
   }
@@ -179,8 +179,8 @@ function addEnds(file: GgufWriter, {task, name}: WrittenParts, {idOf}: GgufVocab
   const ends = others.length < 2 && turn !== undefined ? [turn, ...others] : others;
   if (ends.length > 2) {
     throw new ValueError(
-      `Expected at most two tokens that end a text besides <eos> and ${END_OF_TURN}: GGUF files have no place for more. ` +
-        `Received: the ids ${others.join(', ')} in "${name}".`,
+      `Expected at most two tokens that end a text besides <eos> and ${END_OF_TURN}: GGUF files have no place for ` +
+        `more. Received: the ids ${others.join(', ')} in "${name}".`,
     );
   }
   for (const [i, id] of ends.entries()) file.uint32(`tokenizer.ggml.${['eot', 'eom'][i]}_token_id`, id);
@@ -194,8 +194,8 @@ function templateOf(parts: WrittenParts, {idOf}: GgufVocabulary): string | undef
   const foreign = tokenizer?.foreign_chat_template;
   if (foreign !== undefined) {
     console.warn(
-      `"${name}" has another chat template than Gemma's, in ${show(foreign)} of the model that it was made from. It is not ` +
-        'in the preset, so the file gets none. Convert the original model to keep it.',
+      `"${name}" has a chat template other than Gemma's, in ${show(foreign)} of the model that it was made from. It ` +
+        'is not in the preset, so the file gets none. Convert the original model to keep it.',
     );
     return undefined;
   }

@@ -229,14 +229,15 @@ export function backboneConfig(config: JsonObject, modules: readonly SentenceMod
   };
   if (problems.length) {
     throw new ValueError(
-      `Expected a configuration that KerasHub's Gemma3Backbone can represent in "${file}". Received: ${listed(problems)}.`,
+      `Expected a configuration that KerasHub's Gemma3Backbone can represent in "${file}". Received: ` +
+        `${listed(problems)}.`,
     );
   }
   const readers = [all, ...(text === all ? [] : [text]), ...(hasVision ? [vision] : [])];
   const unknown = readers.flatMap(reader => reader.unknown(HARMLESS));
   if (unknown.length) {
     console.warn(
-      `"${file}" has keys that are not known here and are ignored: ${listed(unknown)}. If results differ from those of ` +
+      `"${file}" has unknown keys that are ignored: ${listed(unknown)}. If results differ from those of ` +
         'transformers, they are the reason.',
     );
   }

@@ -22,8 +22,8 @@ export async function imageConverter(files: HuggingFaceFiles): Promise<JsonObjec
   const settings = (await files.json('preprocessor_config.json')) ?? (isObject(nested) ? nested : null);
   if (settings === null) {
     throw new ValueError(
-      `Expected "preprocessor_config.json" in "${source.name}", which says how images are prepared. Received: a folder ` +
-        'without it. Fetch it, or pass `preprocessor: null` for a model that takes token ids.',
+      `Expected "preprocessor_config.json" in "${source.name}", which says how images are prepared. Received: a ` +
+        'folder without it. Fetch it, or pass `preprocessor: null` for a model that takes token ids.',
     );
   }
   const problems: string[] = [];
@@ -53,7 +53,7 @@ export async function imageConverter(files: HuggingFaceFiles): Promise<JsonObjec
   const [mean, std] = [numbers('image_mean'), numbers('image_std')];
   if (problems.length) {
     throw new ValueError(
-      `Expected settings for images that KerasHub's image converter has in "${source.name}". Received: ` +
+      `Expected image settings that KerasHub's image converter supports in "${source.name}". Received: ` +
         `${listed(problems)}.`,
     );
   }
@@ -105,8 +105,8 @@ export function imageFiles(
   ];
   if (differences.length) {
     console.warn(
-      `The image converter of this model ${differences.join(', and ')}. The image processor of transformers resizes all of ` +
-        'an image to a square, with antialiasing, as the model was trained by its authors: its pixels are others.',
+      `The image converter of this model ${differences.join(', and ')}. The image processor of transformers resizes ` +
+        'the whole image to a square, with antialiasing, as when the model was trained: its pixels differ.',
     );
   }
   return [

@@ -35,8 +35,8 @@ function kindOf({backbone, task, preprocessor, imageConverter}: WrittenParts): K
   if (!embeds) return vision ? 'vision' : 'text';
   if (!vision) return 'embedder';
   throw new ValueError(
-    'Expected an embedder of text for the layout of sentence-transformers. Received: one with a vision encoder. Load it with ' +
-      'visionEncoder: null first.',
+    'Expected a text-only embedder for the layout of sentence-transformers. Received: one with a vision encoder. ' +
+      'Load it with visionEncoder: null first.',
   );
 }
 
@@ -86,8 +86,8 @@ function templateOf({chatTemplate, tokenizer}: WrittenParts, {hasTurns}: Vocabul
   const foreign = tokenizer?.foreign_chat_template;
   if (typeof foreign !== 'string') return hasTurns ? GEMMA_TEMPLATE : null;
   console.warn(
-    `The chat template of this model was in ${foreign}, and is not Gemma's. It is not in the preset, so the folder has ` +
-      'none. Add it there, or convert the files from which the preset was made.',
+    `The chat template of this model was in ${foreign}, and is not Gemma's. It is not in the preset, so the folder ` +
+      'has none. Add it there, or convert the files from which the preset was made.',
   );
   return null;
 }

@@ -47,8 +47,9 @@ function windowOf({sliding_window_size: size, use_bidirectional_attention: both}
   if (both !== true) return window;
   if (window % 2 === 1) return Math.max(window - 1, 1);
   console.warn(
-    `transformers sees ${window / 2} tokens on both sides of a bidirectional window of ${window}, as the model's authors ` +
-      `do; KerasHub sees ${window / 2 - 1} on the left. Embeddings of texts that are longer than that differ slightly.`,
+    `transformers sees ${window / 2} tokens on both sides of a bidirectional window of ${window}, as the model's ` +
+      `authors do; KerasHub sees ${window / 2 - 1} on the left. Embeddings of texts that are longer than that differ ` +
+      'slightly.',
   );
   return window;
 }
@@ -59,9 +60,7 @@ function ropeOf({local_rope_scaling_factor: local, global_rope_scaling_factor: g
     factor === 1 ? null : {rope_type: 'linear', factor: factor as number};
   const flat = {rope_theta: THETA.global, rope_local_base_freq: THETA.local, rope_scaling: scaling(global)};
   if (local === 1) return flat;
-  console.warn(
-    `transformers reads local_rope_scaling_factor=${show(local)} from version 5 on. Older versions compute with 1.`,
-  );
+  console.warn(`transformers reads local_rope_scaling_factor=${show(local)} from version 5 on. Older versions use 1.`);
   const of = (factor: unknown, theta: number): JsonObject => ({
     ...(scaling(factor) ?? {rope_type: 'default'}),
     rope_theta: theta,

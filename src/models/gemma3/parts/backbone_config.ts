@@ -184,7 +184,7 @@ export function knownConfig(config: JsonObject, preset: string): JsonObject {
   }
   if (unknown.length) {
     console.warn(
-      `The config.json of preset "${preset}" has keys that are not known here and are ignored, as KerasHub does: ` +
+      `The config.json of preset "${preset}" has unknown keys that are ignored, as by KerasHub: ` +
         `${listed(unknown)}. Another version of KerasHub may have saved it. If results differ from those in Python, ` +
         'these options are the reason.',
     );
