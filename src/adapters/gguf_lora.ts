@@ -61,7 +61,7 @@ async function adapterFile(model: GgufModel, layers: readonly LoraLayer[], name:
         'the model, or train without this layer.',
     );
   }
-  // The file has one alpha. Matrices of another scale, or with another rank in the file, take the difference into B.
+  // The file has one alpha. For matrices with another scale, or another rank in the file, B absorbs the difference.
   let alpha: number | undefined;
   const contents: {name: string; shape: number[]; values: Float32Array}[] = [];
   for (const {layer, tensor} of tensors) {
@@ -92,7 +92,7 @@ async function adapterFile(model: GgufModel, layers: readonly LoraLayer[], name:
 /**
  * Reads the matrices in a file for the layers of a model. Does not change the model.
  *
- * @throws ValueError if it is no adapter, or does not fit the model, naming its tensors.
+ * @throws ValueError, naming its tensors, if it is not an adapter or does not fit the model.
  */
 export async function readGgufAdapter(
   backbone: tf.LayersModel,
@@ -124,7 +124,7 @@ function alphaOf({metadata}: GgufFile, {architectures}: GgufModel, name: string)
   if (values.has('adapter.alora.invocation_tokens')) {
     throw values.invalid('adapter.alora.invocation_tokens', 'no tokens that turn the adapter on');
   }
-  // llama.cpp takes 0 for a factor of 1 whatever the rank is.
+  // llama.cpp treats 0 as a factor of 1, whatever the rank is.
   return values.number('adapter.lora.alpha', 0);
 }
 

@@ -98,7 +98,7 @@ function adapterConfig(
   {loraRank, loraAlpha}: LoraLayer,
   baseModel: string | null,
 ): JsonObject {
-  // Matrices that another program made may have another rank in the file than in the model.
+  // Matrices from another program may have a different rank in the file than in the model.
   const usualOf = (key: 'rank' | 'alpha', own: number) => {
     const values = [...sizes.values()].map(size => size[key]);
     return values.includes(own) ? own : values[0]!;

@@ -1,4 +1,4 @@
-/** The settings of `adapter_config.json`: those of PEFT up to 0.21, each read, known to change nothing, or refused. */
+/** The settings of `adapter_config.json`, up to PEFT 0.21: each is read, known to have no effect here, or refused. */
 import {checkArgument} from '../base/checks';
 import {show, ValueError} from '../base/errors';
 import {isObject, type Json, type JsonObject} from '../base/json';
@@ -42,7 +42,9 @@ const HARMLESS = [
   ...['corda_config', 'eva_config', 'lora_ga_config', 'merge_weights'],
 ];
 
-/** Settings that give an adapter more than two matrices per layer, or another meaning. PEFT tests most for truth. */
+/**
+ * Settings that give an adapter more than two matrices per layer, or another meaning. PEFT tests most for truthiness.
+ */
 const REFUSED = [
   ...['use_dora', 'use_qalora', 'use_bdlora', 'fan_in_fan_out', 'lora_bias', 'bias', 'modules_to_save'],
   ...['trainable_token_indices', 'layer_replication', 'target_parameters', 'megatron_config'],
@@ -55,7 +57,7 @@ const REFUSED_UNMERGEABLE = ['alora_invocation_tokens', 'arrow_config'];
 /** Initializations that leave the base weights as they are. */
 const PLAIN_INITS = ['gaussian', 'eva', 'orthogonal', 'mica'];
 
-/** Initializations that PEFT can take back when it saves the adapter. */
+/** Initializations that PEFT can undo when it saves the adapter. */
 const CONVERTIBLE_INITS = /^(?:pissa|corda|olora$|lora_ga$)/i;
 
 const isOff = (value: Json | undefined): boolean =>
@@ -85,7 +87,10 @@ function checkKeysOf(config: JsonObject, file: string): void {
   }
 }
 
-/** Refuses initializations that also change the base weights, because the adapter alone is then not what was trained. */
+/**
+ * Refuses initializations that also change the base weights, because the adapter alone then does not contain what was
+ * trained.
+ */
 function checkInit({init_lora_weights: init, loftq_config: loftq}: JsonObject, file: string): void {
   const expected = `Expected an adapter of unchanged base weights in "${file}". Received: `;
   const received = `${expected}init_lora_weights=${show(init)}`;

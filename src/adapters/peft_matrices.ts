@@ -26,7 +26,7 @@ function headsOf(layer: LoraLayer): [heads: number, inputs: number, outputs: num
   return heads ? (shape as [number, number, number]) : undefined;
 }
 
-/** Sizes of the matrix that this kernel is in transformers. */
+/** Sizes of the matrix that transformers has for this kernel. */
 export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] {
   const heads = headsOf(layer);
   if (heads) return [heads[1], heads[0] * heads[2]];
@@ -37,7 +37,7 @@ export function matrixSize(layer: LoraLayer): [inputs: number, outputs: number] 
 /**
  * From Keras' shapes to PEFT's. Keras has one A per head and one B for all heads; PEFT has one A for all heads. There
  * the same product has rank N · r: all A are stacked, and B is repeated along the diagonal, once per head. Alpha is N
- * times as large. What `fromPeft` and `withRank` have made is converted back to the matrices that they were given.
+ * times as large. The results of `fromPeft` and `withRank` are converted back to the matrices that they were given.
  */
 export function toPeft(layer: LoraLayer, adapter: Adapter): PeftMatrices {
   const [inputs, outputs] = matrixSize(layer);
@@ -91,7 +91,7 @@ export function fromPeft(layer: LoraLayer, {rank, a, b}: PeftMatrices): PeftMatr
   return {rank: all, a: first, b: second};
 }
 
-/** The matrices of PEFT from which `fromPeft` has made a stack, whose heads select their blocks; otherwise undefined. */
+/** PEFT's matrices, if `fromPeft` made a stack of them, from which heads select their blocks; otherwise undefined. */
 function withoutSelection(
   {rank: all, a, b}: PeftMatrices,
   [count, width, size]: readonly [heads: number, inputs: number, outputs: number],

@@ -20,9 +20,9 @@ export interface ModuleNames {
 type Fits = (name: string) => boolean;
 
 /**
- * Values of `rank_pattern` or `alpha_pattern` by the name of a module in the file. As in PEFT, the first pattern counts
- * that matches the whole name, or its end after a dot. A pattern that matches no name of the adapter is tried on the
- * names of other versions of transformers.
+ * Values of `rank_pattern` or `alpha_pattern` by the name of a module in the file. As in PEFT, the first pattern that
+ * matches the whole name, or its end after a dot, is used. A pattern that matches no name of the adapter is tried on
+ * the names of other versions of transformers.
  *
  * @throws ValueError on a pattern that JavaScript cannot express, or that matches no module of the model.
  */
@@ -57,7 +57,10 @@ export function patternValues(
   return name => rules.find(({fits}) => fits(name))?.value;
 }
 
-/** Names or ends of names, or a pattern of whole names. A pattern that JavaScript cannot express decides nothing. */
+/**
+ * Names or ends of names, or a pattern of whole names. A pattern that JavaScript cannot express matches nothing and
+ * excludes nothing.
+ */
 function listFits(list: string | readonly string[], unreadable: boolean): Fits {
   if (typeof list !== 'string') return name => list.some(end => name === end || name.endsWith(`.${end}`));
   const source = translatePattern(list);
@@ -80,7 +83,7 @@ function layersFit({layers, layersPattern}: PeftSelection): Fits {
 
 /**
  * Whether PEFT adapts a module, by its name in the file. PEFT silently leaves out the matrices of other modules, so an
- * adapter that has them says two things.
+ * adapter that has them contradicts itself.
  */
 export function selects(selection: PeftSelection, {all}: ModuleNames): Fits {
   const {target, exclude} = selection;

@@ -18,8 +18,8 @@ export interface PresetSink {
   create(path: string): Promise<ByteSink>;
   /**
    * Moves all written files into place, replacing files with the same paths, and removes other files that are
-   * `obsolete`, such as the shards of a preset that is now one file, and folders that have no files then. If a folder on
-   * disk rejects after its new files count, the error says so.
+   * `obsolete`, such as the shards of a preset that is now one file, and folders that have no files then. If committing
+   * a folder on disk fails after the new files have become valid, the error says so.
    */
   commit(obsolete: (path: string) => boolean): Promise<void>;
   /** Discards the written files. The old files stay unchanged. */
@@ -64,7 +64,7 @@ async function orAbort<T>(
     await finish();
     return result;
   } catch (error) {
-    // Why it failed matters more than why its remains cannot be removed, often the same.
+    // Why it failed matters more than why the remains cannot be removed; the cause is often the same.
     await sink.abort().catch(() => {});
     throw error;
   }

@@ -20,13 +20,13 @@ export interface ByteSource {
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
   /**
-   * Number of bytes that are read about as fast as a few of them, where that is many, as on servers. Readers of small
+   * On sources such as servers, the number of bytes that take about as long to read as a few bytes. Readers of small
    * structures fetch that many at a time.
    */
   readonly blockSize?: number;
   /**
-   * Announces what will be read next, in this order. A source with slow round trips fetches it ahead, several requests
-   * at a time; others have no such method. Reads may still differ from what was announced.
+   * Announces what will be read next, in this order. A source with slow round trips fetches it ahead, with several
+   * requests at a time; others do not have this method. Reads may still differ from what was announced.
    */
   readAhead?(ranges: readonly ByteRange[]): void;
   close(): Promise<void>;
@@ -54,11 +54,11 @@ export interface PresetSource {
   /** @throws ValueError if there is no such file, naming it and the preset. */
   open(path: string): Promise<ByteSource>;
   /**
-   * Opens a file that should exist, and have this size, without looking. If it is otherwise, reading it throws. Sources
-   * with slow round trips have this method.
+   * Opens a file that should exist and have this size, without a check. If this is wrong, reading the file throws.
+   * Sources with slow round trips have this method.
    */
   openSized?(path: string, size: number): ByteSource;
-  /** The name of the one file that the preset is, where the user named a file and not its folder. */
+  /** The name of the file, if the preset is a single file that the user named instead of its folder. */
   readonly named?: string;
   /** Names of the files in the folder itself, not in folders inside it. Left out, or undefined, where they are unknown. */
   list?(): Promise<string[] | undefined>;
@@ -67,7 +67,7 @@ export interface PresetSource {
 /**
  * All bytes of a small file.
  *
- * @param limit how many bytes it may have.
+ * @param limit the maximum number of bytes.
  * @throws ValueError if it has more.
  */
 export async function readAll(source: PresetSource, path: string, limit = Infinity): Promise<Uint8Array> {

@@ -46,7 +46,7 @@ export function checkArguments(owner: string, args: unknown, known: readonly str
   checkKeys(owner, args, known);
 }
 
-/** What valid indices are, in the words of an error message. */
+/** Describes valid indices for an error message. */
 export interface IndexRange {
   /** What the indices are, such as "token ids". */
   what: string;

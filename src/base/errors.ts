@@ -116,7 +116,7 @@ export function listed(problems: readonly string[]): string {
 /**
  * ` Did you mean "hiddenDim"?`, or nothing if no known name is similar to one of these.
  *
- * @param others names that are not similar, and the known names that they stand for.
+ * @param others names that do not look similar, and the known names that they mean.
  */
 export function didYouMean(
   names: readonly string[],

@@ -1,4 +1,4 @@
-/** A part of a file, read as a file of its own. */
+/** A part of a file, read as if it were a file. */
 import {type ByteRange, type ByteSource, truncated} from './byte_source';
 
 /** Bytes `start` to `start + size - 1` of a file. Closing it leaves the file open. */

@@ -1,4 +1,4 @@
-/** Tells whether two lots of data are the same without keeping them. Not for adversaries. */
+/** Tells whether two data sets are equal without keeping them. Not secure against adversaries. */
 
 /** A hash of 64 bits over texts and numbers, in the order in which they are added. */
 export class Fingerprint {

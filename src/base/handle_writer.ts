@@ -1,4 +1,4 @@
-/** Writes files of browsers, also where they have no `createWritable`: as Safari before version 26. */
+/** Writes files in browsers, including those without `createWritable`, such as Safari before version 26. */
 import {ValueError} from './errors';
 
 /** What is being written. */
@@ -6,7 +6,7 @@ export interface HandleWriter {
   write(bytes: Uint8Array): Promise<void>;
   /** Ends writing. A file that is staged has its new contents from now on. */
   close(): Promise<void>;
-  /** Gives up. A file that is staged stays as it was; one that is written in place has what was written so far. */
+  /** Stops writing. A staged file stays as it was; a file that is written in place keeps what was written so far. */
   abort(): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ type Handle = Omit<FileSystemFileHandle, 'createWritable'> & {
 };
 
 /**
- * Begins to write a file anew.
+ * Starts to write a file from the beginning.
  *
  * @throws ValueError where the browser writes no files.
  */

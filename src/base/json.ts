@@ -10,13 +10,13 @@ export type JsonObject = {[key: string]: Json};
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Bytes of a JSON file at most. The largest that models have is a tenth of it. */
+/** Maximum size of a JSON file in bytes. The largest file of a model is a tenth of it. */
 const LIMIT = 256 * 2 ** 20;
 
 /**
  * Reads and parses one JSON file.
  *
- * @throws ValueError if there is no such file, it is not JSON, or larger than any.
+ * @throws ValueError if there is no such file, it is not JSON, or it is larger than `LIMIT`.
  */
 export async function readJson(source: PresetSource, path: string): Promise<Json> {
   const text = new TextDecoder().decode(await readAll(source, path, LIMIT));

@@ -2,7 +2,7 @@
 import {type ByteSource, type PresetSource} from './byte_source';
 import {ValueError} from './errors';
 
-/** Names of files that are presets by themselves. */
+/** Names of files that are complete presets. */
 const PRESET_FILE = /\.(gguf|keras)$/i;
 
 export const isPresetFile = (name: string): boolean => PRESET_FILE.test(name);
@@ -10,8 +10,8 @@ export const isPresetFile = (name: string): boolean => PRESET_FILE.test(name);
 export const isGgufFile = (name: string): boolean => /\.gguf$/i.test(name);
 
 /**
- * One file, and for GGUF its neighbours with the same ending: a model can be divided into several files. All other files
- * of the folder are hidden, since they may belong to another model.
+ * One file, and for GGUF the other files with the same ending in its folder: a model can be divided into several files.
+ * All other files of the folder are hidden, since they may belong to another model.
  */
 export class NamedFile implements PresetSource {
   /**

@@ -1,4 +1,4 @@
-/** Numbers as nested arrays, or as one array with a shape: what is taken wherever a tensor is. */
+/** Numbers as nested arrays, or as one array with a shape: accepted wherever a tensor is. */
 import {show, ValueError} from './errors';
 
 /** An array of numbers of one type. */
@@ -20,7 +20,7 @@ export type NestedArray = number | bigint | boolean | NumberArray | readonly Nes
 
 /** Numbers one after another, the last axis first: `{data: Int32Array.of(2, 651, 2, 7), shape: [2, 2]}`. */
 export interface ShapedArray {
-  /** As many numbers as the shape has places. */
+  /** As many numbers as the shape has elements. */
   readonly data: NumberArray | readonly (number | boolean)[];
   /** Size of each axis. */
   readonly shape: readonly number[];
@@ -72,7 +72,7 @@ export function readNumbers(name: string, value: unknown, dtype: 'int32' | 'floa
         `Received: ${received}. ${advice}`,
     );
   };
-  /** An element in the words of an error: `token_ids[0][2]`. */
+  /** An element as it is written in an error: `token_ids[0][2]`. */
   const at = (place: readonly number[]) => `${name}${place.map(i => `[${i}]`).join('')}`;
   const toNumber = (part: unknown, place: readonly number[]): number => {
     const number = typeof part === 'bigint' || typeof part === 'boolean' ? Number(part) : part;

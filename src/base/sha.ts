@@ -1,4 +1,4 @@
-/** SHA-1 and SHA-256 of bytes that come in pieces, which browsers have only for whole arrays. */
+/** SHA-1 and SHA-256 of bytes that arrive in pieces; browsers offer them only for whole arrays. */
 
 /** Rounds of both algorithms work on blocks of 64 bytes, as 16 words. */
 const BLOCK = 64;

@@ -1,4 +1,4 @@
-/** Finds the name that someone meant who wrote another one. */
+/** Finds the name that a user probably meant. */
 
 const plain = (name: string) => name.replaceAll('_', '').toLowerCase();
 

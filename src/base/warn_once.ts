@@ -1,4 +1,4 @@
-/** Warnings that say the same each time, such as those about the platform. */
+/** Warnings that are the same each time, such as those about the platform. */
 
 const said = new Set<string>();
 

@@ -23,7 +23,7 @@ export function inverse({shape, split = shape, axes, offset = 0}: Arrangement): 
   return {shape: permuted, axes: back, offset: -offset};
 }
 
-/** Memory for one whole tensor. It grows to the largest one and is reused. */
+/** Memory for one whole tensor. It grows to the size of the largest one and is reused. */
 export class TensorBuffer {
   private buffer = new ArrayBuffer(0);
   private owner: object | undefined;
@@ -78,7 +78,7 @@ export class ArrangedStream implements ValueStream {
     this.fileOrder = split.map((_, axis) => (axes ? axes.indexOf(axis) : axis));
   }
 
-  /** Values that were changed are not those of the file. */
+  /** Values that were changed are no longer those of the file. */
   get stored(): ValueStream['stored'] {
     return this.offset === 0 ? {axes: this.fileOrder, values: this.inFile} : undefined;
   }
@@ -170,7 +170,7 @@ export function arrangedForFile(
 }
 
 /**
- * Sizes and strides of the permuted axes. Axes that stay next to each other become one; a result of one axis means that
+ * Sizes and strides of the permuted axes. Axes that stay adjacent are joined into one; if only one axis is left,
  * nothing moves.
  */
 function permuted(shape: readonly number[], axes: readonly number[]): [dims: number[], strides: number[]] {

@@ -46,11 +46,11 @@ export interface Checkpoint {
    */
   companions(): AsyncIterable<{path: string; bytes: Uint8Array}>;
   /**
-   * Its files apart from weights as they are, for a writer of the same format. Left out by formats whose files
+   * Its unchanged files, apart from weights, for a writer of the same format. Left out by formats whose files
    * `companions` has.
    */
   originals?(): AsyncIterable<{path: string; bytes: Uint8Array}>;
-  /** The chat template as Jinja text; null if it has none. Left out by formats that have no place for one. */
+  /** The chat template as Jinja text; null if it has none. Left out by formats that cannot store one. */
   chatTemplate?(): Promise<string | null>;
   /** May be called more than once. */
   close(): Promise<void>;
@@ -110,18 +110,18 @@ export interface CheckpointWriter {
   readonly takesIntegers?: boolean;
   /** Dtypes in which weights can be stored. Those that Keras has too become the dtype of the backbone. */
   readonly dtypes: readonly string[];
-  /** The name of a dtype in the files, for one that was asked for or that the model has. Left out if it is the same. */
+  /** The name that the files use for a requested dtype, or for the model's. Left out if it is the same. */
   storedDtype?(dtype: string): string;
   /** Explains in errors why other dtypes are not written. */
   readonly dtypesNote?: string;
-  /** Names of the options that this format has, and not all. */
+  /** Names of the options that only some formats have, this one among them. */
   readonly options: readonly string[];
-  /** Whether a file of an older model in the folder, apart from weights, would be taken for one of the new model. */
+  /** Whether a file of an older model in the folder, apart from weights, would be mistaken for one of the new model. */
   obsolete?(path: string): boolean;
   /** @throws ValueError on options that cannot be used. */
   checkOptions(options: WriteOptions): void;
   /**
-   * Writes the weights, and all other files if the folder is no Keras preset.
+   * Writes the weights, and all other files if the folder is not a Keras preset.
    *
    * @returns the bytes of all weights.
    */
@@ -131,18 +131,18 @@ export interface CheckpointWriter {
 /** Options of opening a checkpoint that only some formats have. */
 export interface OpenOptions {
   /**
-   * The file of the vision encoder, which GGUF keeps apart: also the name of one on a hub (`hf://…/mmproj-….gguf`). At an
+   * The file of the vision encoder, which is separate in GGUF, or its name on a hub (`hf://…/mmproj-….gguf`). At an
    * http(s) address, `headers` are sent only if the model is on the same server. Defaults to the file next to the
    * model's, if there is one.
    */
   mmproj?: FileSource;
 }
 
-/** What a format is given to open a checkpoint. */
+/** What a format gets to open a checkpoint. */
 export interface FormatOptions extends OpenOptions {
   /** How the files of the checkpoint are requested. */
   readonly http?: OpenPresetOptions;
-  /** What a user has asked for, if it is a name: files that were downloaded are at another place. */
+  /** What the user asked for, if it is a name: downloaded files are elsewhere. */
   readonly asked?: unknown;
   /** Opens a file that is elsewhere by its name on a hub. */
   readonly openNamed?: (name: string, options: OpenPresetOptions) => Promise<PresetSource>;

@@ -14,8 +14,8 @@ export interface ForeignTensor extends Arrangement {
 }
 
 /**
- * The names that another program has for the weights of a model. Readers and writers use the same table: `inverse` turns
- * an arrangement round.
+ * The names that another program has for the weights of a model. Readers and writers use the same table: `inverse`
+ * reverses an arrangement.
  */
 export interface ForeignNames {
   /** @throws Error if the other program has no such weight. */

@@ -25,7 +25,7 @@ import {
  * Checks that stored variables match those of a model. Reports all mismatches together, because there is rarely only
  * one.
  *
- * @param whole a model that also has variables which `backbone` lacks. They are not superfluous.
+ * @param whole a model whose additional variables are not reported as superfluous.
  * @throws ValueError naming the variables that are missing, superfluous or of the wrong shape, their files and both
  * shapes.
  */
@@ -146,8 +146,8 @@ export async function loadPresetWeights(
 }
 
 /**
- * Calls an asynchronous function for one item after the other. It may let the next call begin before it ends, by the
- * function that it is given.
+ * Calls an asynchronous function for one item after the other. It can let the next call start before it ends, by
+ * calling the function that it gets.
  *
  * @throws what the first call that failed throws, once no call is running.
  */

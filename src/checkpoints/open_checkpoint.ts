@@ -36,7 +36,7 @@ export async function openCheckpoint(
 ): Promise<Checkpoint> {
   const source = await openPreset(preset, http);
   const formats: readonly CheckpointFormat[] = checkpointFormats;
-  // All look at the same time: each question may be a request to a server.
+  // All formats are asked at the same time, since each check may be a request to a server.
   const recognized = await Promise.all(formats.map(format => format.recognizes(source)));
   const found = formats.find((_, i) => recognized[i]);
   if (found?.name !== 'gguf') await refuseVisionFile(source.name, {mmproj});
@@ -48,7 +48,7 @@ export async function openCheckpoint(
   return checkpoint;
 }
 
-/** @throws ValueError on `mmproj` for a preset that is no GGUF file. */
+/** @throws ValueError on `mmproj` for a preset that is not a GGUF file. */
 export async function refuseVisionFile(name: string, {mmproj}: OpenOptions, isOpen = false): Promise<void> {
   if (mmproj !== undefined) throw (await import('./vision_file_errors')).misplaced(name, isOpen);
 }
@@ -94,6 +94,6 @@ export function splitOpening<O extends CheckpointOptions>(
   return {opening: defined({headers, fetch, onDownload, offline, mmproj}), rest};
 }
 
-/** Those values that are given. */
+/** The values that are given. */
 const defined = (options: CheckpointOptions): CheckpointOptions =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));

@@ -1,4 +1,6 @@
-/** Reads from a checkpoint what tells a model how large the inputs of its kernels are, before kernels are packed. */
+/**
+ * Reads from a checkpoint, before kernels are packed, what a model needs to estimate the size of its kernels' inputs.
+ */
 import type * as tf from '@tensorflow/tfjs';
 import {announceReads, type BytePlace} from '../base/byte_source';
 import {sizeOf} from '../base/shapes';
@@ -14,8 +16,8 @@ interface Read {
 }
 
 /**
- * Prepares the energies of a model and of those inside it, where they have kernels to pack and all that tells energies
- * is read from values.
+ * Prepares the energies of a model and of those inside it, if they have kernels to pack and everything that energies
+ * depend on is read from values.
  *
  * @param reads what is read afterwards.
  */

@@ -72,7 +72,7 @@ export function visionPolicyInFiles(owner: string, policy: string, wanted: strin
 const VISION = /(^|\/)gemma3_vision_encoder\//;
 
 /**
- * Everything that is saved of a model, in the order in which Keras saves its layers.
+ * All variables of a model that are saved, in the order in which Keras saves its layers.
  *
  * @param wanted the dtype to save in. Defaults to the dtype of each layer.
  * @param open opens the values of a weight. Defaults to the weight's own values.

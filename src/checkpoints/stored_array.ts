@@ -76,7 +76,7 @@ export class Scratch {
   bytes(length: number): Uint8Array {
     return new Uint8Array(this.get('bytes', length), 0, length);
   }
-  /** One of two buffers in turn: see `readsAhead` of `ValueStream`. */
+  /** Alternates between two buffers: see `readsAhead` of `ValueStream`. */
   halves(length: number): Uint16Array {
     this.odd = !this.odd;
     return new Uint16Array(this.get(this.odd ? 'odd halves' : 'even halves', 2 * length), 0, length);

@@ -38,7 +38,7 @@ export interface StoredVariable {
   readonly byteLength: number;
   /** Name of the file, for errors and progress. */
   readonly file: string;
-  /** Where its bytes are, in the order of reading. Empty if the format does not say it. */
+  /** Where its bytes are, in the order in which they are read. Empty if unknown. */
   readonly places: readonly BytePlace[];
   /** Whether the file holds integers with scales in a format of another program, which `stream` turns into floats. */
   readonly quantized?: boolean;
@@ -46,7 +46,7 @@ export interface StoredVariable {
   readonly unreadable?: string;
   /**
    * The variable as what this weight is filled from, with the weight's shape; undefined if it does not fit. Only for
-   * files that do not say all of it by themselves: such variables have no stream of their own.
+   * files that do not describe the variable completely: such variables have no stream of their own.
    */
   fitted?(weight: NamedWeight): StoredVariable | undefined;
   /** Set if the file holds packed bits, which have no stream of values. */
@@ -61,7 +61,7 @@ export interface StoredVariable {
 
 /** All stored variables of a checkpoint. Close it to close their files. */
 export interface StoredWeights {
-  /** How the weights are divided into files, as users see it: "single", "sharded" or "tfjs". */
+  /** How the weights are divided into files, in users' terms: "single", "sharded" or "tfjs". */
   readonly layout: string;
   readonly variables: ReadonlyMap<string, StoredVariable>;
   /** The key of a weight in `variables`. `path` is its path in Keras' files. */
@@ -69,8 +69,8 @@ export interface StoredWeights {
   /** How the files arrange the values of a weight. Left out by formats that arrange all of them as Keras does. */
   arrangementOf?(weight: AnyWeight): Arrangement;
   /**
-   * Checks values that have to be equal, such as those of a head that is stored next to the embedding. Called before
-   * weights are read, but not when they are only listed.
+   * Checks values that must be equal, such as those of a head that is stored in addition to the embedding. Called
+   * before weights are read, but not when they are only listed.
    *
    * @throws ValueError if they differ.
    */
@@ -88,7 +88,7 @@ export function variableOf(stored: StoredWeights, path: string, weight: AnyWeigh
   return variable?.fitted?.(weight) ?? variable;
 }
 
-/** Opens the values of weights, in the order that the weights have. Meant for one weight after another. */
+/** Opens the values of weights, in the weights' own order. Meant for one weight after another. */
 export function valueReader(
   stored: StoredWeights,
 ): (weight: AnyWeight, path: string, onRead?: (bytes: number) => void) => ValueStream {
@@ -106,8 +106,8 @@ export const announceVariables = (variables: Iterable<StoredVariable>): void =>
   announceReads([...variables].flatMap(({places}) => places));
 
 /**
- * Sorts what is read from variables by place: file after file, each from beginning to end, so that neighbours are read
- * together. Variables without a place come last.
+ * Sorts what is read from variables by position: file after file, each from beginning to end, so that neighbours are
+ * read together. Variables without a known position come last.
  */
 export function inFileOrder<T extends {readonly variable: StoredVariable}>(reads: readonly T[]): T[] {
   const files = new Map<unknown, number>();

@@ -1,4 +1,4 @@
-/** Tensors that must be equal, because the model here has both in one weight. */
+/** Tensors that must be equal, because this package's model has one weight for both. */
 import {ValueError} from '../base/errors';
 import {sizeOf} from '../base/shapes';
 import {PIECE} from '../weights/value_stream';

@@ -1,4 +1,4 @@
-/** What is said of `mmproj` where it cannot be used. Loaded only for that. */
+/** Error messages for `mmproj` where it cannot be used. Loaded only when needed. */
 import {ValueError} from '../base/errors';
 
 export const misplaced = (name: string, isOpen: boolean): ValueError =>

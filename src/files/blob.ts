@@ -37,7 +37,7 @@ export class BlobPreset implements PresetSource {
 
   /**
    * @param name in error messages. Defaults to the name of the chosen folder, or "files".
-   * @throws ValueError without files, on anything but files, and on two files with one path.
+   * @throws ValueError without files, on anything but files, and on two files with the same path.
    */
   constructor(files: FileList | Iterable<File> | Record<string, Blob>, name?: string) {
     const {folder, isList, entries} = entriesOf(files);
@@ -78,7 +78,7 @@ export class BlobPreset implements PresetSource {
 const refused = (received: string) =>
   new ValueError(`BlobPreset expected the files of a preset, or Blobs by path. Received: ${received}.`);
 
-/** Empty for a `Blob` that is no `File`. */
+/** Empty for a `Blob` that is not a `File`. */
 const pathOf = ({webkitRelativePath, name}: Partial<File>): string => webkitRelativePath || name || '';
 
 /** Paths inside the preset with their files, and the folder that all of them are in. */

@@ -8,10 +8,12 @@ async function entriesOf(directory: FileSystemDirectoryHandle): Promise<[string,
   return entries;
 }
 
-/** Folders in which files of a preset are: `assets/tokenizer/vocabulary.spm`. What is deeper belongs to others. */
+/**
+ * Folders in which files of a preset are: `assets/tokenizer/vocabulary.spm`. Deeper files do not belong to the preset.
+ */
 const DEPTH = 3;
 
-/** Removes files, and folders that then have none any more. Returns whether that is true of `folder`. */
+/** Removes files, and folders that are then empty. Returns whether `folder` itself is empty. */
 export async function removeFiles(
   folder: FileSystemDirectoryHandle,
   isRemoved: (path: string) => boolean,

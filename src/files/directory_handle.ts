@@ -21,7 +21,7 @@ const notFound = (error: unknown) => (error as {name?: unknown}).name === 'NotFo
 
 /**
  * A preset in a `FileSystemDirectoryHandle`, for saving and loading. On commit the browser replaces each file as a
- * whole, where it can: Safari before version 26 writes in place.
+ * whole, if it can: Safari before version 26 writes in place.
  */
 export class DirectoryHandlePreset implements PresetSource, PresetSink {
   private readonly writers = new Map<string, HandleWriter>();

@@ -20,13 +20,13 @@ import {isPage, PAGE_START} from './http_page';
 /** Bytes of the first request for a file: most files of a preset are no larger. */
 const HEAD = 256 * 1024;
 
-/** The end of a range that no file reaches. Servers shorten it to the size of the file. */
+/** An end of a range beyond any file. Servers shorten it to the size of the file. */
 const BEYOND = 10 ** 15;
 
 /** Statuses that say that there is no such file. Object stores answer 403 where files may not be listed. */
 const MISSING = new Set([403, 404, 410]);
 
-/** Why a file was not found: what the server answered. */
+/** The server's answer that explains why a file was not found. */
 interface Missing {
   readonly missing: string;
 }
@@ -34,19 +34,19 @@ interface Missing {
 /**
  * Files below the address of the preset's folder. A query of the address, such as a token, is sent with the request for
  * each file. Weights are read with range requests, several at a time, a few megabytes each. A server without range
- * requests sends files whole: those that are read from beginning to end may have any size, others at most 64 MB.
+ * requests sends whole files: those that are read from beginning to end may have any size, others at most 64 MB.
  *
- * A file for which the server sends a web page is not there, whatever its status is. Requests that are lost, cut off or
- * refused for the moment (HTTP 429 and 5xx) are repeated three times.
+ * A file for which the server sends a web page counts as missing, whatever the status is. Requests that are lost, cut
+ * off or temporarily refused (HTTP 429 and 5xx) are retried three times.
  */
 export class HttpPreset implements PresetSource {
   private readonly address: HttpAddress;
   private readonly client: HttpClient;
   private readonly access: HttpAccess;
-  /** Files that {@link has} has found, until they are opened: their first request has answered both. */
+  /** Files that {@link has} has found, until they are opened: their first request answers both questions. */
   private readonly found = new Map<string, Promise<ByteSource | Missing>>();
 
-  /** @throws ValueError if this is no http(s) address, or an option cannot be used. */
+  /** @throws ValueError if this is not an http(s) address, or an option cannot be used. */
   constructor(address: string, options: HttpOptions = {}) {
     this.address = parseAddress(address);
     this.client = new HttpClient(options);
@@ -57,7 +57,7 @@ export class HttpPreset implements PresetSource {
     return this.address.name;
   }
 
-  /** @throws Error if the server does not answer, or neither with the file nor that there is none. */
+  /** @throws Error if the server does not answer, or answers neither with the file nor that it is missing. */
   async has(path: string): Promise<boolean> {
     return !('missing' in (await this.find(path)));
   }
@@ -84,13 +84,13 @@ export class HttpPreset implements PresetSource {
     if (known) return known;
     const finding = this.client.retried(() => this.request(path));
     this.found.set(path, finding);
-    // What is not there now may be there when it is asked for again.
+    // A file that is missing now may exist when it is requested again.
     const forget = () => void (this.found.get(path) === finding && this.found.delete(path));
     finding.then(found => 'missing' in found && forget(), forget);
     return finding;
   }
 
-  /** Requests the first bytes of a file, which say whether it is there, its size, and often all of it. */
+  /** Requests the first bytes of a file, which tell whether it exists and its size, and are often the whole file. */
   private async request(path: string): Promise<ByteSource | Missing> {
     const {name, url} = this.placeOf(path);
     const response = await this.client.get(url, name, 0, HEAD - 1);
@@ -126,8 +126,8 @@ export class HttpPreset implements PresetSource {
   }
 
   /**
-   * The size of a file of which Content-Range is hidden, as servers of other origins hide it from pages. The length of
-   * a range is shown. HEAD would not do: it tells the length of the compressed file where the server compresses.
+   * The size of a file whose Content-Range is hidden, as it is from pages of other origins. The length of a range is
+   * visible. HEAD would not work: if the server compresses, it returns the length of the compressed file.
    */
   private async sizeOf(url: string, name: string): Promise<number> {
     const response = await this.client.get(url, name, HEAD, BEYOND);
@@ -155,7 +155,7 @@ export function openHttpFile(address: string, options?: HttpOptions): Promise<By
 }
 
 /**
- * The length of a whole file. Undefined where it is unknown: pages see of answers from other origins the length of
+ * The length of a whole file. Undefined where it is unknown: for answers from other origins, pages see the length of
  * compressed bytes, but not that they are compressed.
  */
 function lengthOf({headers, type}: Response): number | undefined {
@@ -163,7 +163,7 @@ function lengthOf({headers, type}: Response): number | undefined {
   return length === null || headers.has('content-encoding') || type !== 'basic' ? undefined : Number(length);
 }
 
-/** The body of a response, which must not be larger than memory should hold. */
+/** The body of a response, up to the size that memory should hold. */
 async function readUpTo(response: Response, name: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let read = 0;
@@ -171,7 +171,7 @@ async function readUpTo(response: Response, name: string, signal: AbortSignal | 
     parts.push(part);
     read += part.length;
     if (read > WHOLE_LIMIT) throw withoutRanges(name, response.status);
-    // Whoever sends a page in place of a file may send a long one.
+    // A web page sent instead of a file may be long.
     if (read >= PAGE_START && isPage(parts[0]!)) break;
   }
   return concatBytes(parts);
@@ -180,7 +180,7 @@ async function readUpTo(response: Response, name: string, signal: AbortSignal | 
 /**
  * All bytes of one file at an http(s) address, in one request.
  *
- * @throws ValueError if it is not there, or a web page comes in its place; Error if the server does not answer.
+ * @throws ValueError if it is missing, or a web page is sent instead; Error if the server does not answer.
  */
 export async function fetchFile(address: string, options: HttpOptions = {}): Promise<Uint8Array> {
   const client = new HttpClient(options);

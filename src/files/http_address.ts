@@ -5,7 +5,7 @@ import {ValueError} from '../base/errors';
 /** Whether a text is an http(s) address. */
 export const isHttp = (text: string): boolean => /^https?:\/\//i.test(text);
 
-/** An address as its parts: the query belongs to every file below a folder, the fragment to none. */
+/** The parts of an address: the query applies to every file below a folder, the fragment to none. */
 export interface HttpAddress {
   /** Without query, fragment and trailing slash. Errors show this, since queries may contain secrets. */
   readonly name: string;
@@ -13,10 +13,10 @@ export interface HttpAddress {
   readonly query: string;
 }
 
-/** Applications and extensions have schemes of their own, which `fetch` understands. */
+/** Applications and extensions have their own schemes, which `fetch` understands. */
 const isWhole = (text: string) => /^[a-z][a-z\d+.-]*:\/\//i.test(text) && URL.canParse(text);
 
-/** @throws ValueError if this is no whole address. */
+/** @throws ValueError if this is not an absolute address. */
 export function parseAddress(address: string): HttpAddress {
   const [whole = ''] = address.split('#');
   if (!isWhole(whole)) {
@@ -45,7 +45,7 @@ export function httpAddress(text: string): string | undefined {
   return relativeAddress(text, globalThis.document?.baseURI ?? globalThis.location?.href);
 }
 
-/** @throws ValueError if `base` is not the address of a place with files, such as that of a blob. */
+/** @throws ValueError if `base` cannot have relative addresses, as the address of a blob. */
 export function relativeAddress(text: string, base: string | undefined): string {
   const resolved = base !== undefined && URL.canParse(text, base) ? new URL(text, base).href : '';
   if (isWhole(resolved)) return resolved;

@@ -4,7 +4,9 @@ import {type ByteRange} from '../base/byte_source';
 /** Maximum bytes of a request. With `IN_FLIGHT` it bounds the memory that files of a preset use. */
 const CHUNK = 4 * 2 ** 20;
 
-/** Chunks that are being fetched, or wait to be read. Browsers open six connections to a server with HTTP/1.1. */
+/**
+ * Number of chunks that are being fetched or wait to be read. Browsers open six connections to a server with HTTP/1.1.
+ */
 const IN_FLIGHT = 6;
 
 /** Ranges with a gap of at most this many bytes are fetched together. */
@@ -59,7 +61,7 @@ export class ReadAhead {
   /**
    * Copies bytes from `offset` on, from one chunk.
    *
-   * @returns how many bytes were copied: 0 if none is announced there.
+   * @returns how many bytes were copied: 0 if none are announced there.
    */
   async take(owner: object, offset: number, target: Uint8Array): Promise<number> {
     const index = this.queue.findIndex(chunk => chunk.owner === owner && chunk.start <= offset && offset < chunk.end);
@@ -69,7 +71,7 @@ export class ReadAhead {
     for (const skipped of this.queue.splice(0, index)) skipped.stop.abort();
     this.advance();
     const bytes = await this.start(chunk).catch((error: unknown) => {
-      // The next try to read here makes its own request.
+      // The next read here makes its own request.
       this.queue = this.queue.filter(other => other !== chunk);
       throw error;
     });
@@ -92,7 +94,7 @@ export class ReadAhead {
     if (!chunk.bytes) {
       const bytes = new Uint8Array(chunk.end - chunk.start);
       chunk.bytes = chunk.fetch(chunk.start, bytes, chunk.stop.signal).then(() => bytes);
-      // Whoever reads the chunk sees its error. Nobody may be reading it now.
+      // The reader of the chunk gets its error. There may be no reader yet.
       chunk.bytes.catch(() => {});
     }
     return chunk.bytes;

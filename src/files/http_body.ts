@@ -1,15 +1,15 @@
-/** A file that comes whole, from its beginning to its end, because its server answers no range requests. */
+/** A file that arrives as a whole, from beginning to end, because its server does not support range requests. */
 import {type HttpClient, LostRequest, pieces} from './http_client';
 import {isPage} from './http_page';
 
 const NOTHING = new Uint8Array(0);
 
 /**
- * Takes bytes of a file from a response as they arrive. Nothing is kept: what is not asked for is skipped, and the
- * connection waits while nothing is asked for.
+ * Takes bytes of a file from a response as they arrive. Nothing is kept: bytes that are not requested are skipped, and
+ * the connection waits while nothing is requested.
  */
 export class WholeBody {
-  /** The byte of the file that comes next. */
+  /** Position in the file of the next byte. */
   private position = 0;
   private body: AsyncGenerator<Uint8Array> | undefined;
   /** What has arrived from `position` on. */
@@ -17,7 +17,7 @@ export class WholeBody {
   private turn: Promise<unknown> = Promise.resolve();
 
   /**
-   * @param request requests the file again where a connection is lost.
+   * @param request requests the file again if the connection is lost.
    * @param response the answer to the first request.
    */
   constructor(
@@ -32,7 +32,7 @@ export class WholeBody {
   }
 
   /**
-   * Fills `target` with the bytes from `offset` on. Reads that overlap in time take turns.
+   * Fills `target` with the bytes from `offset` on. Concurrent reads run one after another.
    *
    * @returns false if these bytes have passed.
    */

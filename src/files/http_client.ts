@@ -1,4 +1,4 @@
-/** Requests to servers, repeated where that is right. */
+/** Requests to servers, retried where appropriate. */
 import {ValueError} from '../base/errors';
 
 /** How to request the files of a preset at an http(s) address. */
@@ -20,7 +20,7 @@ export interface FetchOptions {
   }) => void;
   /**
    * True: use only what is in the cache, and make no requests. An http(s) address is then one that `downloadPreset` has
-   * kept a copy of. Defaults to what the environment variable HF_HUB_OFFLINE says, for hubs.
+   * kept a copy of. For hubs, defaults to the environment variable HF_HUB_OFFLINE.
    */
   offline?: boolean;
 }
@@ -28,13 +28,13 @@ export interface FetchOptions {
 /** Options of all functions that open presets. */
 export const FETCH_OPTIONS = ['headers', 'fetch', 'onDownload', 'offline'] as const;
 
-/** Those that are about requests, and so have no meaning for files that are not requested. */
+/** Options about requests, which have no meaning for files that are not requested. */
 export const REQUEST_OPTIONS = ['headers', 'fetch'] as const;
 
 /** How to request one file at an http(s) address. */
 export type RequestOptions = Pick<FetchOptions, (typeof REQUEST_OPTIONS)[number]>;
 
-/** @throws ValueError on options for requests where none are made, or where they are made already. */
+/** @throws ValueError on options for requests where no request is made, or where they are already set. */
 export function checkFetched({name}: {readonly name: string}, options: FetchOptions, what = 'a preset'): void {
   const given = REQUEST_OPTIONS.filter(key => options[key] !== undefined);
   if (given.length === 0) return;
@@ -51,19 +51,19 @@ export interface HttpOptions extends FetchOptions {
   signal?: AbortSignal;
 }
 
-/** How often a request is repeated after the first try. */
+/** Number of retries after the first try. */
 const RETRIES = 3;
 
-/** Milliseconds before the first repetition. Each further one waits three times as long. */
+/** Milliseconds before the first retry. Each further one waits three times as long. */
 const DELAY = 150;
 
-/** The longest time in milliseconds that a server's Retry-After is followed; after it, the request has failed. */
+/** The longest Retry-After in milliseconds that is followed; with a longer one, the request fails. */
 export const LONGEST_WAIT = 60_000;
 
-/** Statuses of servers that may give another answer to the same request. */
+/** Statuses after which the same request may succeed later. */
 export const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** A request that is worth repeating. */
+/** A failed request that is worth retrying. */
 export class LostRequest extends Error {
   /**
    * @param reported what is thrown when no try is left.
@@ -123,7 +123,7 @@ export class AnySignal {
     this.end();
   }
 
-  /** Aborts nothing any more: what the signal is for has ended. */
+  /** Stops listening: what the signal is for has ended. */
   end(): void {
     for (const signal of this.outer) signal.removeEventListener('abort', this.listener);
   }
@@ -156,7 +156,7 @@ export const discard = async (response: Response): Promise<void> => {
 /**
  * Headers of a user.
  *
- * @throws ValueError if they cannot be sent. It does not show them, since they may hold credentials.
+ * @throws ValueError if they cannot be sent. The error does not show them, since they may hold credentials.
  */
 export function userHeaders(headers: HeadersInit | undefined): Headers {
   try {
@@ -178,7 +178,7 @@ export class HttpClient {
       throw new ValueError(`Expected fetch to be a function. Received: ${typeof fetch}.`);
     }
     this.headers = userHeaders(headers);
-    // Looked up at each request, since a page may replace it.
+    // Looked up for each request, since a page may replace it.
     this.fetch = fetch ?? ((...args) => globalThis.fetch(...args));
     this.signal = signal;
   }
@@ -243,7 +243,7 @@ export class HttpClient {
   }
 
   /**
-   * Runs `run`, which must be safe to repeat, again after each {@link LostRequest} until no try is left.
+   * Calls `run`, which must be safe to repeat, again after each {@link LostRequest} until no try is left.
    *
    * @throws what the last try reported; the signal's reason when aborted.
    */
@@ -290,7 +290,7 @@ export async function* pieces(response: Response, name: string, signal?: AbortSi
       yield next.value;
     }
   } finally {
-    // Frees the connection. Whether that succeeds makes no difference here.
+    // Frees the connection. Whether that succeeds does not matter here.
     if (!complete) void reader.cancel().catch(() => {});
   }
 }

@@ -1,4 +1,4 @@
-/** A file on a server: by range requests, or whole from a server that does not answer them. */
+/** A file on a server: read by range requests, or as a whole from a server that does not support them. */
 import {type ByteRange, type ByteSource, truncated} from '../base/byte_source';
 import {type ReadAhead} from './http_ahead';
 import {WholeBody} from './http_body';
@@ -11,7 +11,7 @@ export const WHOLE_LIMIT = 64 * 2 ** 20;
 /** A file of at most this many bytes is read with one request, whichever part of it is needed. */
 export const SMALL = 8 * 2 ** 20;
 
-/** What tells one version of a file from another: the headers of servers, where the page may see them. */
+/** The headers that distinguish versions of a file, where the page may see them. */
 export interface FileVersion {
   readonly etag: string | null;
   readonly modified: string | null;
@@ -24,13 +24,13 @@ export const versionOf = ({headers}: Response): FileVersion => ({
 
 const differs = (a: string | null, b: string | null) => a !== null && b !== null && a !== b;
 
-/** The range that a response says it holds. Null where servers of other origins hide it from pages. */
+/** The range that a response says it holds. Null where it is hidden from pages of other origins. */
 export function contentRange({headers}: Response): {start: number; total: number | undefined} | null {
   const found = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get('content-range') ?? '');
   return found && {start: Number(found[1]), total: found[2] === '*' ? undefined : Number(found[2])};
 }
 
-/** The error for a range that is compressed, of which browsers give pages neither the bytes nor the size. */
+/** The error for a compressed range: browsers give pages neither its bytes nor its size. */
 export function checkEncoding(response: Response, name: string): void {
   const encoding = response.headers.get('content-encoding') ?? 'identity';
   if (encoding === 'identity') return;
@@ -40,7 +40,7 @@ export function checkEncoding(response: Response, name: string): void {
   );
 }
 
-/** The error for a large file of which parts are needed, and the server sends it whole. */
+/** The error for a large file of which parts are needed, but which the server sends as a whole. */
 export const withoutRanges = (name: string, status: number): Error =>
   new Error(
     `Expected a server that answers range requests for ${name}, which has more than 64 MB. Received: HTTP ${status} ` +
@@ -54,7 +54,7 @@ export interface HttpAccess {
   readonly ahead: ReadAhead;
 }
 
-/** What the first answer for a file has said. */
+/** What is known from the first answer for a file. */
 export interface FirstAnswer {
   /** The first bytes of the file. */
   readonly head?: Uint8Array;
@@ -68,7 +68,7 @@ export class HttpFile implements ByteSource {
   /** The first bytes of the file, or all of them. */
   private head: Uint8Array;
   private version: FileVersion | undefined;
-  /** Whether the server answers range requests for this file. Undefined until it has answered one. */
+  /** Whether the server answers range requests for this file. Undefined until the first answer. */
   private ranges: boolean | undefined;
   /** The request that will tell. */
   private opening: Promise<void> | undefined;
@@ -133,7 +133,7 @@ export class HttpFile implements ByteSource {
     await this.body?.close();
   }
 
-  /** Fills `target`, which others come after in the order of the file. */
+  /** Fills `target`; the next reads are for later parts of the file. */
   private async fetchAhead(start: number, target: Uint8Array, stop: AbortSignal): Promise<void> {
     const any = new AnySignal(stop, this.signal);
     try {
@@ -144,7 +144,8 @@ export class HttpFile implements ByteSource {
     this.body ??= this.wholeBody();
     if (await this.body.readInto(start, target)) return;
     if (this.size > WHOLE_LIMIT) {
-      // What a few small reads have passed comes once more: a model reads its norms before everything else.
+      // Bytes that a few small reads have skipped are requested once more: a model reads its norms before everything
+      // else.
       this.secondPass ??= this.body.close();
       await this.secondPass;
       if (await this.body.readInto(start, target)) return;
@@ -247,7 +248,7 @@ export class HttpFile implements ByteSource {
     try {
       this.check(response, first, last);
     } catch (error) {
-      // A page in place of the file says more than what is wrong with its size.
+      // That it is a web page says more than that its size is wrong.
       const start = first === 0 && response.ok ? pieces(response, this.name, signal) : undefined;
       const {value} = (await start?.next()) ?? {};
       await (start ? start.return(undefined) : discard(response));

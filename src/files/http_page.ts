@@ -1,4 +1,4 @@
-/** Web pages in place of files. */
+/** Web pages that servers send instead of files. */
 
 /** Bytes of a file that tell whether it is a web page. */
 export const PAGE_START = 512;

@@ -7,7 +7,7 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const HOPS = 10;
 
 /**
- * Sends a request. `fetch` would take all headers but a few along to other servers; here these get the range only.
+ * Sends a request. `fetch` would send most headers to other servers, too; here these get only the range.
  *
  * @throws ValueError on a redirect to another kind of address, and on too many.
  */
@@ -22,7 +22,7 @@ export async function fetchHeadersAtHome(
   let at = new URL(url);
   for (let hop = 0; hop <= HOPS; hop++) {
     const response = await send(at.href, {headers: at.origin === home ? headers : elsewhere, redirect: 'manual'});
-    // Browsers hide where redirects lead. There the other server must allow each header.
+    // Browsers hide the targets of redirects. There the other server must allow each header.
     if (response.type === 'opaqueredirect') return send(url, {headers});
     const location = response.headers.get('location');
     if (!REDIRECTS.has(response.status) || location === null || !URL.canParse(location, at)) return response;

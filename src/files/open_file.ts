@@ -28,7 +28,7 @@ export function isFileSource(value: unknown): value is FileSource {
 /** The name for errors and for checks of the file extension; undefined for bytes and files without a name. */
 export function fileName(file: FileTarget | FileSource): string | undefined {
   if (file instanceof URL) return fileName(file.href);
-  // A token or a version after the name is no part of its ending.
+  // A token or a version after the name is not part of its ending.
   if (typeof file === 'string') return isHttp(file) ? parseAddress(file).name : file;
   const name = (file as {name?: unknown} | null)?.name;
   return typeof name === 'string' && name !== '' ? name : undefined;

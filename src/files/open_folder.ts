@@ -8,7 +8,7 @@ import {refuseAddress} from './refuse_address';
 /** The path or `file:` address of a folder (Node), a browser's directory handle, or any {@link PresetSink}. */
 export type PresetTarget = string | URL | FileSystemDirectoryHandle | PresetSink;
 
-/** Whether a text is an address, but not one of a file on this computer. */
+/** Whether a string is an address, but not one of a file on this computer. */
 export const isRemote = (text: string): boolean => /^(?!file:)[a-z][a-z\d+.-]+:\/\//i.test(text);
 
 /**

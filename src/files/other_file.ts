@@ -1,4 +1,4 @@
-/** Files that belong to a preset, but are elsewhere: they may be on another server. */
+/** Files that belong to a preset but are stored elsewhere, perhaps on another server. */
 import {httpAddress} from './http_address';
 import {type HttpOptions} from './http_client';
 import {type FileSource} from './open_file';
@@ -19,8 +19,8 @@ const serverOfFile = (file: FileSource): string | undefined => {
 export const isRequested = (file: FileSource): boolean => serverOfFile(file) !== undefined;
 
 /**
- * How to request a file that belongs to a preset. The headers of the preset may hold credentials, so they go to its own
- * server only.
+ * How to request a file that belongs to a preset. The headers of the preset may hold credentials, so they are sent only
+ * to its own server.
  *
  * @param preset the name of the preset.
  * @param http how the files of the preset are requested.

@@ -1,4 +1,4 @@
-/** Addresses where a path is expected. */
+/** Refuses addresses where a path is expected. */
 import {ValueError} from '../base/errors';
 
 const INSTEAD = {
@@ -7,7 +7,7 @@ const INSTEAD = {
 };
 
 /**
- * Without this check, an address would be the path of a folder named "https:".
+ * Without this check, an address would be taken for the path of a folder named "https:".
  *
  * @throws ValueError on addresses other than those of files on this machine.
  */

@@ -1,4 +1,4 @@
-/** A single file as the target of what otherwise writes a folder. */
+/** A single file as a target where usually a folder is written. */
 import {splitPath} from '#platform/files';
 import {type FileSink, type PresetSink} from '../base/byte_sink';
 import {type FileTarget, fileName, openFileTarget} from './open_file';

@@ -34,7 +34,7 @@ export interface SafeTensor {
 
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, SafeTensor>;
-  /** Arbitrary texts by name, such as `{format: "pt"}`. */
+  /** Arbitrary strings by name, such as `{format: "pt"}`. */
   readonly metadata: Readonly<Record<string, string>>;
   /** The byte of the file where the values of the first array begin. */
   readonly start: number;

@@ -1,4 +1,4 @@
-/** Decoding several tokens ahead of what the host has read, on backends that choose tokens by themselves. */
+/** Decoding several tokens ahead of what the host has read, on backends that choose tokens themselves. */
 import {type AheadStep, type DecoderCache, type StepsAhead} from './decoder';
 import {type Generation, type Step} from './generation';
 
@@ -8,26 +8,26 @@ export interface Draws {
   putBack(unused: readonly number[]): void;
 }
 
-/** How many calls of `run` are under way at once: one is computed while the tokens of the other are read. */
+/** How many calls of `run` are pending at once: one is computed while the tokens of the other are read. */
 const UNDER_WAY = 2;
-/** Slack of a cache for steps of which at most `mostSteps` run at once. */
+/** Slack of a cache for at most `mostSteps` steps at once. */
 export const slackFor = ({mostSteps}: StepsAhead): number => UNDER_WAY * mostSteps;
 
 /**
- * Milliseconds between two results. Below, reading them and starting others may take longer than computing them, so
- * more steps are run at once; above, a text would come in bursts, and an end or an abort would wait.
+ * Milliseconds between two results. With less, reading results and starting new steps may take longer than computing
+ * them, so more steps are run at once; with more, a text would come in bursts, and an end or an abort would be delayed.
  */
 const SHORTEST = 10;
 const LONGEST = 50;
 
-/** How many steps to run at once, from the time that the last ones took. */
+/** How many steps to run at once, estimated from the time that the last ones took. */
 export class AheadPace {
   steps = 1;
   private last = performance.now();
 
   constructor(private readonly most: number) {}
 
-  /** Called when a result is there. */
+  /** Called when a result has arrived. */
   arrived(): void {
     const now = performance.now();
     const time = now - this.last;
@@ -43,8 +43,8 @@ interface UnderWay {
 }
 
 /**
- * Continues rows whose last token is not in the cache yet: until all have ended, or a token has to be chosen by the host.
- * Afterwards the cache has all tokens but the last of each row, as without steps ahead.
+ * Continues rows whose last token is not in the cache yet: until all have ended, or the host has to choose a token.
+ * Afterwards the cache has all tokens but the last of each row, as without this function.
  */
 export async function* aheadSteps(
   generation: Generation,
@@ -55,7 +55,7 @@ export async function* aheadSteps(
   const {rows} = generation;
   const pace = new AheadPace(ahead.mostSteps);
   const underWay: UnderWay[] = [];
-  /** Steps that were run and whose tokens the rows do not have yet. */
+  /** Steps that were started, but whose tokens are not yet in the rows. */
   const pending: AheadStep[] = [];
   const begin = () => {
     const left = rows.map(({done, maxLength, tokens}) => (done ? 0 : maxLength - tokens.length - pending.length));
@@ -67,7 +67,7 @@ export async function* aheadSteps(
     }));
     pending.push(...steps);
     const tokens = ahead.run(steps);
-    // What fails after an end, or after another failure, has no consequences.
+    // Failures after an end, or after another failure, are ignored.
     tokens.catch(() => {});
     underWay.push({steps, tokens});
     return true;

@@ -22,7 +22,7 @@ import {GenerationSession, type SessionArgs, type SessionModel} from './session'
 export interface ChatArgs extends Partial<SessionArgs> {
   /** System text, placed before the first turn. By default there is none. */
   system?: string;
-  /** Earlier turns: messages of the user and the assistant in turn, after an optional system message. */
+  /** Earlier turns: alternating messages of the user and the assistant, after an optional system message. */
   history?: readonly ChatMessage[];
 }
 
@@ -36,7 +36,7 @@ export interface ChatOptions extends SamplingOptions {
   signal?: AbortSignal;
   /** How many tokens of the question go through the model at once. Defaults to 512. */
   prefillChunk?: number;
-  /** Called when the answer has ended, was aborted or its loop was left, with the reason and the numbers of tokens. */
+  /** Called when the answer has ended, was aborted or its loop was left, with the reason and the token counts. */
   onFinish?: (ending: Ending) => void;
 }
 const CHAT_OPTIONS = [...['maxNewTokens', 'stopStrings', 'signal', 'prefillChunk', 'onFinish'], ...SAMPLING_OPTIONS];
@@ -74,8 +74,8 @@ interface Turn {
 
 /**
  * A conversation. Each turn is tokenized once and read by the model once, so the time to the first token of an answer
- * does not grow with the conversation. An answer keeps its generated tokens, unless they have more text than it, as
- * after a stop string.
+ * does not grow with the conversation. An answer keeps its generated tokens, unless they have more text than the
+ * answer, as after a stop string.
  *
  * @example
  * const chat = lm.startChat({system: 'Be brief.', maxLength: 4096});
@@ -92,7 +92,7 @@ export class ChatSession {
   private turns: Turn[] = [];
   /** Turns that the conversation started with, until the first question. */
   private given: ChatMessage[] = [];
-  /** True while an answer is generated: turns of another one must not come between. */
+  /** True while an answer is generated: no other turn may be added meanwhile. */
   private busy = false;
 
   constructor(
@@ -106,7 +106,7 @@ export class ChatSession {
     checkTurnTokens(tokenizer);
     const {system, turns} = readHistory(text, history);
     this.given = turns;
-    // Fails now if the system text is unusable, not at the first turn.
+    // Fails here if the system text is unusable, rather than at the first turn.
     if (system !== undefined)
       applyChatTemplate([
         {role: 'system', content: system},
@@ -298,7 +298,8 @@ export class ChatSession {
       if (length >= this.maxLength) throw new ContextFullError(length + 1, this.maxLength, 'conversation');
       const maxLength = Math.min(this.maxLength, length + (maxNewTokens ?? Infinity));
       for await (const [id] of model.steps([prompt], {...rest, maxLength, session}, [row])) {
-        // The end-of-turn token belongs to the chat template, not to the answer. Tokens without text are no part of it.
+        // The end-of-turn token belongs to the chat template, not to the answer. Tokens without text are not part of
+        // it.
         if (id == null || tokenizer.idToToken(id) === END_OF_TURN || model.preprocessor!.isSpecial(id)) continue;
         ids.push(id);
         const piece = row.push(id);
@@ -319,7 +320,8 @@ export class ChatSession {
 
   /**
    * The tokens of an answer: those that were generated if they have its text. After a stop string, or if the loop was
-   * left within a character, they have more; then the text is tokenized as the chat template writes it.
+   * left within a character, they have more text; then the answer is tokenized in the form in which the chat template
+   * writes it.
    */
   private answerTokens(generated: number[], text: string): number[] {
     const {preprocessor} = this.model;
@@ -336,7 +338,7 @@ export class ChatSession {
   }
 }
 
-/** Unlike other texts, the template takes a system text as it is. */
+/** Unlike other texts, a system text is not changed by the template. */
 const systemText = ({content}: ChatMessage): string =>
   typeof content === 'string' ? content : content.map(part => (part as TextPart).text).join('');
 

@@ -65,8 +65,8 @@ export interface Decoder<C extends DecoderCache = DecoderCache> {
   /** Applies the final norm to hidden states (N, D). Samplers compare the results; the head takes them as its input. */
   finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
   /**
-   * Chooses tokens without the host, for so many rows. Undefined, or left out, if the backend or the model cannot. A
-   * cache for it needs a slack of twice `mostSteps`.
+   * Chooses tokens without the host, for this many rows. Undefined, or left out, if the backend or the model cannot do
+   * so. A cache for it needs a slack of twice `mostSteps`.
    */
   tokensAhead?(choice: TokenChoice, rows: number): StepsAhead<C> | undefined;
 }
@@ -75,11 +75,11 @@ export interface Decoder<C extends DecoderCache = DecoderCache> {
 export interface StepsAhead<C extends DecoderCache = DecoderCache> {
   /** The most steps in one call of `run`. */
   readonly mostSteps: number;
-  /** Begins with the last token of each row, which is not in the cache yet. */
+  /** Starts with the last token of each row, which is not in the cache yet. */
   start(rows: readonly RowText[], cache: C): void;
   /**
-   * Runs steps: each adds the tokens that the one before has chosen to the cache, and chooses others. More steps may be
-   * run before these have a result.
+   * Runs steps: each adds the tokens that the previous step has chosen to the cache, and chooses the next ones. More
+   * steps may be started before these have a result.
    *
    * @returns the chosen tokens, (steps, rows); a negative number where the host has to choose.
    */
@@ -89,7 +89,7 @@ export interface StepsAhead<C extends DecoderCache = DecoderCache> {
 
 /** A step of {@link StepsAhead}. */
 export interface AheadStep {
-  /** Which rows take part. */
+  /** The rows to continue. */
   active: readonly boolean[];
   /** A random number for each row, if tokens are drawn. */
   uniforms: readonly number[];
@@ -100,7 +100,7 @@ export interface Prompt {
   tokens: readonly number[];
   /** (I, S, S, 3), as the vision encoder takes them; the caller disposes them. Null or left out for text only. */
   images?: tf.Tensor4D | null;
-  /** With images: true for the tokens that stand for their parts, which come in the order of the images. */
+  /** With images: true for the tokens that stand for their parts, in the order of the images. */
   visionMask?: readonly boolean[];
 }
 

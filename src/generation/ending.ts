@@ -1,14 +1,14 @@
 /** How a text ended. */
 
 /**
- * Why a text ended: at a stop token or a stop string; at the largest length; or before either, since it was aborted or
- * its loop was left.
+ * Why a text ended: at a stop token or a stop string; at the maximum length; or earlier, because it was aborted or its
+ * loop was left.
  */
 export type FinishReason = 'stop' | 'length' | 'aborted';
 
-/** Numbers of tokens. */
+/** Token counts. */
 export interface Usage {
-  /** Tokens in the prompt, with those that stand for images. */
+  /** Tokens in the prompt, including those that stand for images. */
   promptTokens: number;
   /** Tokens that were generated, including one that ends the text. */
   newTokens: number;

@@ -68,7 +68,7 @@ function firstStop(text: string, stopStrings: readonly string[]): number {
   for (const stop of stopStrings) {
     const at = text.indexOf(stop);
     if (at < 0) continue;
-    // If two end at the same place, the longer one counts.
+    // If two end at the same place, the longer one is used.
     if (at + stop.length < end || (at + stop.length === end && at < start)) [start, end] = [at, at + stop.length];
   }
   return start;

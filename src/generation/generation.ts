@@ -16,7 +16,7 @@ export interface GenerationRequest extends Omit<PrefillOptions, 'onHidden'> {
   prompts: readonly Prompt[];
   /** Length at which a row ends, including its prompt. */
   maxLength: number;
-  /** Number of new tokens at which a row ends before that. Left out: no limit of its own. */
+  /** Number of new tokens at which a row ends before that. Left out: no such limit. */
   maxNewTokens?: number;
   /** A row ends after any of these tokens. Null: rows end only at `maxLength`. */
   stopTokenIds: readonly number[] | null;
@@ -109,7 +109,7 @@ export class Generation {
   }
 
   /**
-   * Lets other code run. To be called once per pass: on synchronous backends nobody could abort otherwise.
+   * Lets other code run. Call it once per pass: on synchronous backends an abort would otherwise never be noticed.
    *
    * @throws the signal's reason when aborted.
    */
@@ -118,7 +118,7 @@ export class Generation {
     this.request.signal?.throwIfAborted();
   }
 
-  /** Yields a step, then adds it to the rows, also if the loop is left with it. */
+  /** Yields a step, then adds it to the rows, even if the loop is left there. */
   async *give(step: Step): AsyncGenerator<Step, void> {
     try {
       yield step;
@@ -137,7 +137,7 @@ export class Generation {
     row.done = row.finishReason !== undefined;
   }
 
-  /** How each row has ended; rows that have not are aborted. */
+  /** How each row has ended; rows that have not ended count as aborted. */
   get endings(): Ending[] {
     return this.rows.map(({tokens, promptLength, done, finishReason = done ? 'length' : 'aborted'}) => ({
       finishReason,

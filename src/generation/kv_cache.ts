@@ -9,7 +9,7 @@ import {cacheUpdate} from '../ops/cache_update';
 export interface KvCacheArgs {
   /** Number of rows. */
   batch: number;
-  /** Largest number of tokens in a row. Memory is taken only for tokens that there are, and some room for more. */
+  /** Largest number of tokens in a row. Memory is allocated only for existing tokens, with some room for more. */
   maxLength: number;
   /** Number of key and value heads, K. */
   numKeyValueHeads: number;
@@ -37,7 +37,7 @@ export interface Slots {
   values: tf.Tensor4D;
 }
 
-/** The keys and values that a query attends over. */
+/** The keys and values that a query attends to. */
 export interface CachedKeys {
   /** (B, S, K, H), or int32 (B, S, K, H / 2): see {@link Slots}. */
   k: tf.Tensor4D;
@@ -54,9 +54,9 @@ export interface CachedKeys {
  * continue at their own ends. With full attention there is a slot for every position. With a sliding window the slots
  * are a ring as long as the window plus the slack: the token at position p is in slot p mod capacity.
  *
- * The cache owns two tensors, which tfjs operations replace; a kernel may write into them. They begin small, and when
- * they are full they are copied into tensors of twice the size, up to `limit`. A ring never grows: it is one only when
- * it has its largest size.
+ * The cache owns two tensors, which tfjs operations replace; a kernel may write into them. They start small; when full,
+ * they are copied into tensors of twice the size, up to `limit`. A cache is a ring only at its maximum size, so a ring
+ * never grows.
  *
  * @throws ValueError on unknown or unusable arguments.
  */
@@ -102,8 +102,8 @@ export class KvCache {
   }
 
   /**
-   * Makes room for new tokens in each row, or as much as there can ever be. If it fails, nothing has changed. Runs for
-   * every block of every token, so it allocates nothing unless it must.
+   * Makes room for new tokens in each row, up to the limit. If it fails, nothing has changed. It runs for every block
+   * and token, so it allocates nothing unless it must.
    */
   private reserve(counts: readonly number[]): void {
     let needed = 0;
@@ -112,7 +112,7 @@ export class KvCache {
     if (needed <= capacity || capacity === this.limit) return;
     while (capacity < needed && capacity < this.limit) capacity = Math.min(this.limit, 2 * capacity);
     const old = [this.keys, this.values] as const;
-    // Until now a token's slot is its position.
+    // Before the cache becomes a ring, a token's slot is its position.
     [this.keys, this.values] = pairOf(capacity, i => withCapacity(capacity, old[i], this.seen));
     tf.dispose([...old]);
   }
@@ -128,7 +128,7 @@ export class KvCache {
   }
 
   /**
-   * Adds T new tokens per row, of which the first `counts[row]` are real, and returns the keys they attend over.
+   * Adds T new tokens per row, of which the first `counts[row]` are real, and returns the keys they attend to.
    *
    * @param k (B, T, K, H)
    * @param v (B, T, K, H)
@@ -139,11 +139,11 @@ export class KvCache {
     const length = k.shape[1];
     this.check(k.shape[0], length, counts);
     this.reserve(counts);
-    // Everything is attended over as it is stored, so that a text does not depend on the pieces in which it was read.
+    // Attention always uses the stored values, so that a text does not depend on the pieces in which it was read.
     if (this.keys.dtype === 'int32') [k, v] = [packBfloat16(k), packBfloat16(v)];
     const fresh = starts.every(start => start === 0);
-    // Usually the new tokens are written first, and the slots are attended over as they are. In a ring, the new tokens
-    // may overwrite keys that the first of them still need; then the slots are copied before writing.
+    // Usually the new tokens are written first, and attention uses the slots directly. In a ring, the new tokens may
+    // overwrite keys that the first of them still need; then the slots are copied before writing.
     const fits = starts.every((start, row) => start + counts[row]! <= this.capacity || counts[row]! <= this.slack + 1);
     const inPlace = length === 1 || (!fresh && fits);
     const before = fresh || inPlace ? null : this.joined(k, v);
@@ -361,7 +361,7 @@ function withCapacity(capacity: number, slots: tf.Tensor4D, lengths: readonly nu
   return cacheUpdate(empty, slots, {starts: lengths.map(() => 0), lengths});
 }
 
-/** What helps when there is no memory for this many tokens in each row. */
+/** Advice when there is no memory for this many tokens in each row. */
 function fewerTokens({figures: {bytes, largest}}: OutOfMemoryError, capacity: number): string {
   const fitting = bytes > largest ? `, and of ${Math.floor((capacity * largest) / bytes)} they fit` : '';
   return (
@@ -371,7 +371,7 @@ function fewerTokens({figures: {bytes, largest}}: OutOfMemoryError, capacity: nu
 }
 
 /**
- * Creates keys, then values, and keeps both. If the second cannot be created, neither is.
+ * Creates keys, then values, and keeps both. If the values cannot be created, the keys are disposed.
  *
  * @param capacity tokens in each row.
  */

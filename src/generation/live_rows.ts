@@ -29,7 +29,7 @@ export class LiveRows {
   }
 
   /**
-   * The last token of each live row, for the model. Rows that have ended are dropped as soon as they are half of the
+   * The last token of each live row, for the model. Rows that have ended are dropped once they are half as many as the
    * live ones: dropping copies the caches of the others, so it is not done for each row.
    */
   next(): NewTokens {

@@ -7,7 +7,7 @@ import {Turns} from './turns';
 /** Default number of tokens in a piece: each piece reads all weights, and larger ones are no faster. */
 export const PREFILL_CHUNK = 512;
 
-/** How much of the prompts the model has read. */
+/** How far the model has read the prompts. */
 export interface PrefillProgress {
   /** Number of tokens that are in the cache, for all prompts together, including those that a session already held. */
   tokens: number;
@@ -65,7 +65,7 @@ export async function prefill<C extends DecoderCache>(
       states.dispose();
       ending.forEach((row, i) => (last[row] = hidden[i]!));
       onPrefill?.({tokens: cache.lengths.reduce((sum, length) => sum + length, 0), total});
-      // On synchronous backends no other code would run otherwise, so nobody could abort.
+      // On synchronous backends no other code would run otherwise, so an abort would never be noticed.
       await turns.next();
     }
     const logits = tf.tidy(() => decoder.logits(tf.concat(last, 0) as tf.Tensor2D));
@@ -83,7 +83,7 @@ export async function prefill<C extends DecoderCache>(
 
 const isPart = ({visionMask}: Prompt, t: number): boolean => visionMask?.[t] ?? false;
 
-/** The last position at or before `position` that is not inside an image. */
+/** The last position, at or before `position`, that is not inside an image. */
 export function outsideImage(prompt: Prompt, position: number): number {
   while (position > 0 && isPart(prompt, position - 1) && isPart(prompt, position)) position -= 1;
   return position;

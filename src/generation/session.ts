@@ -25,7 +25,7 @@ const SLACK = 256;
 export interface SessionModel<P, O> extends Decoder {
   generate(prompt: P, options: O): Promise<string | string[]>;
   stream(prompt: P, options: O): AsyncGenerator<string, void>;
-  /** A change of these makes a cache useless. */
+  /** A change of these makes a cache invalid. */
   readonly weights?: readonly tf.LayerVariable[];
 }
 

@@ -12,7 +12,7 @@ export function commonLength(a: readonly HeldToken[], b: readonly HeldToken[]): 
   return length;
 }
 
-/** A 64-bit hash of pixels: two different images have the same one with a probability of 2⁻⁶⁴. */
+/** A 64-bit hash of pixels: two different images have the same hash with a probability of 2⁻⁶⁴. */
 function digest(pixels: Float32Array): string {
   const bits = new Int32Array(pixels.buffer, pixels.byteOffset, pixels.length);
   let [a, b] = [0x811c9dc5, 0x2f0b4c47];
@@ -70,7 +70,7 @@ export class SessionCache implements DecoderCache {
     return result;
   }
 
-  /** As `add`, in steps. If they are left before the last one, the cache forgets the tokens, where that is possible. */
+  /** As `add`, in steps. If the loop is left before the last step, the cache forgets the tokens, if possible. */
   *addSteps<T>(tokens: NewTokens, steps: (inner: DecoderCache) => Generator<void, T>): Generator<void, T> {
     const before = [...this.lengths];
     this.broken = true;
@@ -145,7 +145,7 @@ export function aheadInSession(ahead: StepsAhead): StepsAhead<SessionCache> {
     },
     async run(steps) {
       const tokens = await ahead.run(steps);
-      // Afterwards, the session has cut back what nobody read.
+      // Afterwards, the session has removed the tokens that were not read.
       steps.forEach(({active}, i) => {
         cache?.hold(active.map((takesPart, row) => (takesPart ? last[row]! : null)));
         active.forEach((takesPart, row) => takesPart && (last[row] = tokens[i * active.length + row]!));

@@ -3,15 +3,18 @@ import {nextTurn} from '#platform/turn';
 
 /** Milliseconds after which other code runs before the next step. */
 const TURN = 4;
-/** Milliseconds that a step should take. Some take twice as long; even then others should not wait for 50 ms. */
+/**
+ * Milliseconds that a step should take. Some steps take twice as long; even then other code should wait for less than
+ * 50 ms.
+ */
 const STEP = 16;
 
 /**
- * Rows that a step has at least, and whose multiples it has: with fewer of them, reading the weights would take longer
- * than the products.
+ * A step has at least this many rows, or a multiple of them: with fewer, reading the weights would take longer than the
+ * products.
  */
 export const FEWEST_ROWS = 16;
-/** Rows that a step has at most. More would gain nothing, and now and then cheap rows take four times as long. */
+/** Maximum number of rows in a step. More would gain nothing, and cheap rows occasionally take four times as long. */
 const MOST_ROWS = 256;
 
 /** Runs a computation step by step: it yields where other code may run. */
@@ -22,7 +25,7 @@ export function finish<T>(steps: Generator<void, T>): T {
   }
 }
 
-/** The same steps, with a check after each of them: other code may have run. */
+/** The same steps, with a check after each one, since other code may have run. */
 export function* checked<T>(steps: Generator<void, T>, check: () => void): Generator<void, T> {
   try {
     for (;;) {
@@ -55,7 +58,7 @@ export class Turns {
     this.signal?.throwIfAborted();
   }
 
-  /** Runs a computation to its end. If it fails or is aborted, so is this. */
+  /** Runs a computation to its end. Fails or aborts if the computation does. */
   async run<T>(steps: Generator<void, T>): Promise<T> {
     try {
       for (;;) {
@@ -71,8 +74,8 @@ export class Turns {
 }
 
 /**
- * Divides work on many rows into steps of about the same time, from the speed of the steps before. The results must not
- * depend on how rows are divided.
+ * Divides work on many rows into steps of about the same time, based on the speed of earlier steps. The results must
+ * not depend on how rows are divided.
  */
 export class Pace {
   /** Multiplications per millisecond, by kind of work. */
@@ -85,7 +88,7 @@ export class Pace {
    */
   *divide(kind: string, rows: number, work: number, run: (first: number, count: number) => void): Generator<void> {
     for (let first = 0; first < rows;) {
-      // Before the first piece as well: what came before it may have taken as long as a step.
+      // Also before the first piece: the code before it may have taken as long as a step.
       yield;
       const count = this.count(kind, rows - first, work);
       const start = performance.now();
@@ -95,7 +98,7 @@ export class Pace {
     }
   }
 
-  /** Rows of the next step, so that the ones after it are as many. */
+  /** Rows of the next step, chosen so that the remaining steps have about as many. */
   private count(kind: string, rest: number, work: number): number {
     const wanted = Math.min(MOST_ROWS, (STEP * (this.speeds.get(kind) ?? 0)) / work);
     const most = FEWEST_ROWS * Math.max(1, Math.floor(wanted / FEWEST_ROWS));
@@ -104,7 +107,7 @@ export class Pace {
 
   private measured(kind: string, speed: number): void {
     const before = this.speeds.get(kind) ?? speed;
-    // Believes a slow step at once: when the machine becomes slower, one step is too long, not several.
+    // Adapts to a slow step at once: when the machine becomes slower, only one step is too long.
     this.speeds.set(kind, Math.min(speed, (before + speed) / 2));
   }
 }

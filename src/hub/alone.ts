@@ -1,9 +1,9 @@
-/** Changes of a model in the cache, which may not happen while it is downloaded. */
+/** Changes to a model in the cache, which are not allowed while it is downloaded. */
 import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
 
 /**
- * Runs `change` while no download of a model can begin.
+ * Runs `change` while no download of the model can start.
  *
  * @param lock path of the lock that downloads of the model take.
  * @throws ValueError if a download is running, in this process or another one. Then `change` does not run.

@@ -11,7 +11,7 @@ export async function cachedPresets(): Promise<CachedModel[]> {
   return models;
 }
 
-/** The models of the cache that a name means. A name without a version means all versions. */
+/** The cached models that a name refers to. A name without a version refers to all versions. */
 async function chosen(name: string): Promise<CachedModel[]> {
   const full = registeredPreset(name)?.kaggleHandle ?? name;
   const all = await cachedPresets();
@@ -36,9 +36,9 @@ export async function removeCachedPreset(name: string): Promise<CachedModel[]> {
 export interface VerifiedPreset extends CachedModel {
   /** Number of files that were compared. */
   readonly files: number;
-  /** Files that are missing or have other bytes than the hub's. */
+  /** Files that are missing or differ from the hub's. */
   readonly damaged: readonly FileProblem[];
-  /** Files without a known checksum, such as those that kagglehub downloaded: nothing can be said about them. */
+  /** Files without a known checksum, such as those that kagglehub downloaded: they cannot be verified. */
   readonly unknown: readonly string[];
 }
 

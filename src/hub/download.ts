@@ -1,4 +1,4 @@
-/** Downloads files of a model into the cache: several at a time, in ranges, continuing what is there. */
+/** Downloads files of a model into the cache: several at a time, in ranges, continuing earlier downloads. */
 import * as store from '#platform/store';
 import {bytesIn} from '../base/byte_ranges';
 import {ValueError} from '../base/errors';
@@ -7,17 +7,17 @@ import {FileDownload} from './file_download';
 import {type HubModel, type RemoteFile} from './hub';
 import {type Requests} from './requests';
 
-/** Where a download is. */
+/** Progress of a download. */
 export interface DownloadProgress {
-  /** The file of which bytes have arrived. */
+  /** The file that the latest bytes belong to. */
   file: string;
   /** Bytes of all files that are on this computer. */
   loaded: number;
-  /** Bytes of all files, as far as the hub has said. */
+  /** Bytes of all files, as far as the hub has told. */
   total: number;
   /** Bytes of this file that are on this computer. */
   fileLoaded: number;
-  /** Bytes of this file; undefined until the hub has said it. */
+  /** Bytes of this file; undefined until the hub has told. */
   fileTotal: number | undefined;
 }
 
@@ -36,13 +36,16 @@ export interface DownloadSettings {
 /** Requests at a time: as many as kagglehub and huggingface_hub make. */
 const CONNECTIONS = 8;
 
-/** Bytes of one request: many enough that a request's start does not matter, few enough to share a file. */
+/**
+ * Bytes of one request: large enough that starting a request does not matter, small enough to divide a file among
+ * connections.
+ */
 const CHUNK = 64 * 2 ** 20;
 
-/** Disk space in bytes that is left free for others. */
+/** Disk space in bytes that is left free for other programs. */
 const RESERVE = 64 * 2 ** 20;
 
-/** What tells versions of a file apart, on one line. */
+/** A line that distinguishes versions of a file. */
 const identityOf = ({path, size, checksum, version}: RemoteFile) => JSON.stringify({path, size, checksum, version});
 
 /**
@@ -51,8 +54,8 @@ const identityOf = ({path, size, checksum, version}: RemoteFile) => JSON.stringi
  * @param files files of the model.
  * @param isAll whether these are all files of the model.
  * @returns how many bytes were received.
- * @throws ValueError if a file is refused or does not fit on the disk; Error if the connection or the bytes stay wrong.
- *   What has arrived is kept, and the next download continues there.
+ * @throws ValueError if a file is refused or does not fit on the disk; Error if the connection keeps failing or the
+ *   bytes stay wrong. What has arrived is kept, and the next download continues there.
  */
 export async function downloadFiles(
   model: HubModel,
@@ -120,7 +123,7 @@ async function checkSpace({name, shelf}: HubModel, bytes: number): Promise<void>
   );
 }
 
-/** Runs the tasks of all files on some connections, and finishes each file when its last byte is there. */
+/** Runs the tasks of all files on some connections, and finishes each file when its last byte has arrived. */
 async function runAll(
   jobs: readonly FileDownload[],
   connections: number,

@@ -1,4 +1,4 @@
-/** Models by the names that hubs have for them: opened as presets, or downloaded as a whole. */
+/** Opens models as presets, or downloads them as a whole, by their names on hubs. */
 import * as store from '#platform/store';
 import {type PresetSource} from '../base/byte_source';
 import {checkKeys, show, ValueError} from '../base/errors';
@@ -21,19 +21,19 @@ export interface DownloadOptions extends HttpOptions {
   to?: string;
   /** Called after each piece that has arrived; `loaded` and `total` are bytes of all files. */
   onProgress?: (progress: DownloadProgress) => void;
-  /** Called once if another process downloads the same model, and this one waits for it. */
+  /** Called once if this process waits because another one is downloading the same model. */
   onWait?: () => void;
 }
 
-/** What {@link downloadPreset} has done. */
+/** The result of {@link downloadPreset}. */
 export interface DownloadedPreset {
   /** The full name, with the version. */
   name: string;
-  /** The folder with the files, or the file if the name is of one: what `fromPreset` opens. */
+  /** The folder with the files, or the file if the name refers to one: pass it to `fromPreset`. */
   folder: string;
-  /** Paths of the files, from the folder of the model on. */
+  /** Paths of the files, relative to the model's folder. */
   files: string[];
-  /** Bytes that were received; 0 if all files were there. */
+  /** Bytes that were received; 0 if all files were already there. */
   received: number;
 }
 
@@ -43,7 +43,7 @@ const OPTIONS = ['to', 'onProgress', 'onWait', 'offline', 'headers', 'fetch', 's
 const isOffline = (offline: boolean | undefined): boolean =>
   offline ?? /^(1|on|yes|true)$/i.test(store.environment('HF_HUB_OFFLINE') ?? '');
 
-/** The full name for a name of the registry; others as they are. */
+/** The full name for a name of the registry; other names are returned unchanged. */
 const fullName = (name: string): string => registeredPreset(name)?.kaggleHandle ?? name;
 
 async function findModel(name: string, options: HttpOptions): Promise<{model: HubModel; requests: Requests}> {
@@ -111,7 +111,7 @@ export async function downloadPreset(name: string, options: DownloadOptions = {}
 const visibleFiles = async (folder: string): Promise<string[]> =>
   (await filesBelow(folder)).filter(path => !path.startsWith('.tfjs-gemma3/'));
 
-/** Downloads into a folder of the user. What the cache has complete is copied. */
+/** Downloads into a folder of the user. Files that the cache has are copied. */
 async function downloadTo(to: string, model: HubModel, settings: DownloadSettings): Promise<DownloadedPreset> {
   const {name, root} = model;
   const folder = to.replace(/(?<=.)[\\/]+$/, '');

@@ -1,4 +1,4 @@
-/** One file of a download: which of its bytes are still to be requested, and whether they are right. */
+/** One file of a download: the bytes that are still missing, and whether the received ones are correct. */
 import {missingRanges, withRange} from '../base/byte_ranges';
 import {type ByteRange} from '../base/byte_source';
 import {LostRequest} from '../files/http_client';
@@ -7,7 +7,7 @@ import {type Checksum, digestFor, type HubModel, type RemoteFile} from './hub';
 import {EXPIRED, isPage, judge, statusError, storageChecksum} from './range_response';
 import {nameOf, type Requests} from './requests';
 
-/** How many answers to ranges that are no ranges it takes to call a server one without ranges. */
+/** After this many answers without a range, a server counts as one without ranges. */
 const NO_RANGES = 3;
 
 /** A range to request. `whole`: from a server without ranges, from the first byte on. */
@@ -23,10 +23,10 @@ function readNote(text: string | undefined): Checksum | undefined {
   return kind === undefined ? undefined : {kind: kind as Checksum['kind'], value: value!};
 }
 
-/** The server has turned out to have no ranges. */
+/** Thrown when the server turns out to have no ranges. */
 class NoRanges extends Error {}
 
-/** Where a task is. */
+/** Progress of a task. */
 class Position {
   position: number;
   private last: number;
@@ -45,11 +45,11 @@ class Position {
   isAtEnd(): boolean {
     return this.position >= this.end();
   }
-  /** Goes on to the end of the file. */
+  /** Extends the task to the end of the file. */
   extend(): void {
     this.last = Infinity;
   }
-  /** Whether it has got further than at the last call, and than ever. */
+  /** Whether it has advanced further than at any earlier call. */
   progressed(): boolean {
     const further = this.position > this.before;
     this.before = Math.max(this.before, this.position);
@@ -58,18 +58,18 @@ class Position {
 }
 
 export class FileDownload {
-  /** Size in bytes; undefined until the server has said it. */
+  /** Size in bytes; undefined until the server has told. */
   size: number | undefined;
   private checksum: Checksum | undefined;
-  /** Ranges that nobody is requesting. */
+  /** Ranges that are not being requested. */
   private waiting: ByteRange[] = [];
-  /** Requests that are under way. */
+  /** Requests in progress. */
   private active = 0;
-  /** Whether the server answers with ranges; undefined until it has. */
+  /** Whether the server answers with ranges; undefined until it has answered. */
   private ranged: boolean | undefined;
   private withoutRange = 0;
   private damaged = 0;
-  /** Whether the server has answered with this file, now or before. Only its answers say some checksums. */
+  /** Whether the server has answered with this file, now or before. Some checksums appear only in its answers. */
   private answered = false;
   done = false;
 
@@ -103,13 +103,13 @@ export class FileDownload {
 
   /**
    * Whether bytes can be compared with a checksum, or there is none. An earlier download may have stored all bytes and
-   * ended before it compared them.
+   * stopped before comparing them.
    */
   private canCompare(): boolean {
     return this.checksum !== undefined || this.answered || this.size === 0;
   }
 
-  /** Queues what is missing, in chunks. Of a file of unknown size, one chunk. Of a stored file, its last byte. */
+  /** Queues missing ranges in chunks: for a file of unknown size, one chunk; for a stored file, its last byte. */
   private plan(underWay: readonly ByteRange[] = []): void {
     const taken = underWay.reduce<readonly ByteRange[]>(
       (ranges, range) => withRange(ranges, range),
@@ -133,10 +133,10 @@ export class FileDownload {
     );
   }
 
-  /** Something to request now; undefined if there is nothing, or it depends on a request that is under way. */
+  /** The next task; undefined if there is none, or if it depends on a request in progress. */
   next(): Task | undefined {
     if (this.done || this.isFull()) return undefined;
-    // The first answer says whether there are ranges at all, and may have to say the size.
+    // Only the first answer tells whether there are ranges at all, and sometimes the size.
     if (this.active > 0 && (this.ranged !== true || this.size === undefined)) return undefined;
     if (this.ranged === false) return {start: 0, end: Infinity, whole: true};
     if (this.waiting.length === 0 && this.active === 0) this.plan();
@@ -144,7 +144,7 @@ export class FileDownload {
     return range && {...range, whole: false};
   }
 
-  /** Whether the file can be finished: all bytes are stored, and nobody is writing. */
+  /** Whether the file can be finished: all bytes are stored, and none are being written. */
   isFull(): boolean {
     return this.active === 0 && this.isStored() && this.canCompare();
   }
@@ -191,7 +191,7 @@ export class FileDownload {
     }
     if (response.status !== 200 && response.status !== 206 && response.status !== 416) {
       const elsewhere = new URL(answer.address).origin !== new URL(file.url).origin;
-      // The hub gives a new address for a signed one that is no longer valid.
+      // For a signed address that has expired, the hub provides a new one.
       if (elsewhere && EXPIRED.has(response.status)) await wrong(`HTTP ${response.status}`);
       await answer.discard();
       throw model.refused?.(file, response) ?? statusError(file, answer.address, response);
@@ -220,7 +220,7 @@ export class FileDownload {
     await this.store(answer.pieces(), !found.ranged, at);
   }
 
-  /** Takes from an answer what the hub has not said, and keeps it for a later process. */
+  /** Takes from an answer what the hub has not told, and keeps it for later processes. */
   private async learn(response: Response, size: number | undefined): Promise<void> {
     this.answered = true;
     this.checksum ??= storageChecksum(response);
@@ -234,7 +234,7 @@ export class FileDownload {
   /** Learns from HTTP 416 that a file of unknown size ends before byte `start`. Returns whether it does. */
   private async learnEnd(response: Response, start: number): Promise<boolean> {
     const [, total] = /^bytes \*\/(\d+)$/.exec(response.headers.get('content-range') ?? '') ?? [];
-    // An empty file has no first byte to ask for.
+    // An empty file has no first byte to request.
     const size = total === undefined && start === 0 ? 0 : Number(total);
     if (size !== start || (this.size !== undefined && this.size !== size)) return false;
     await this.learn(response, size);
@@ -250,7 +250,7 @@ export class FileDownload {
       for await (const piece of pieces) {
         const from = at.position;
         const wanted = {start: from, end: Math.min(at.end(), from + piece.length)};
-        // From a server without ranges, bytes come again that are stored already.
+        // A server without ranges sends bytes again that are already stored.
         const parts = skipStored
           ? missingRanges(this.partial.stored, wanted.end).filter(range => range.end > from)
           : [wanted];
@@ -270,7 +270,7 @@ export class FileDownload {
     } finally {
       await writer.close();
     }
-    // A body without a length, of a file whose size nobody has said, ends where the file ends.
+    // Without a length and a known file size, the end of the body is the end of the file.
     if (this.size === undefined && skipStored) this.size = at.position;
     if (at.isAtEnd()) return;
     throw new LostRequest(
@@ -285,7 +285,7 @@ export class FileDownload {
    * Compares the file with its checksum and puts it in place.
    *
    * @param inTurn runs what changes the cache, one change at a time.
-   * @throws Error if the bytes are wrong for the second time.
+   * @throws Error if the bytes are wrong a second time.
    */
   async finish(signal: AbortSignal, inTurn: (run: () => Promise<void>) => Promise<void>): Promise<void> {
     const problem = await this.problem(signal);
@@ -306,12 +306,12 @@ export class FileDownload {
     this.restart();
   }
 
-  /** The file with what the server has said of it. */
+  /** The file with what the server has told about it. */
   verified(): RemoteFile {
     return {...this.file, size: this.size, checksum: this.checksum};
   }
 
-  /** What is expected of the bytes and what they are; undefined if they are right. */
+  /** The expected and the actual properties of the bytes; undefined if they are correct. */
   private async problem(signal: AbortSignal): Promise<string | undefined> {
     if (this.checksum) {
       const {algorithm, prefix} = digestFor(this.checksum, this.size!);

@@ -6,14 +6,14 @@ import {addToRecord, compare, type ModelRecord, readRecord, writeRecord} from '.
 const OWN = '.tfjs-gemma3';
 
 export class FolderShelf implements Shelf {
-  /** The folder for what is not the model's. */
+  /** The folder for everything that is not part of the model. */
   readonly own: string;
   readonly lock: string;
-  /** What is known of the files, so that they are not downloaded again. */
+  /** Records of the files, so that they are not downloaded again. */
   readonly record: string;
   private readonly partials: string;
 
-  /** @param name the model, which may not be another one later. */
+  /** @param name the model, which must stay the same. */
   constructor(
     readonly folder: string,
     private readonly name: string,
@@ -46,7 +46,7 @@ export class FolderShelf implements Shelf {
     const known = files[file.path];
     const found = await store.fileSize(this.target(file));
     if (found === undefined || (file.size !== undefined && found !== file.size)) return false;
-    // A file that someone put there counts if its bytes are the hub's.
+    // A file that was put there by hand is accepted if its bytes are the hub's.
     if (!known) {
       const {checksum} = file;
       return checksum !== undefined && (await compare(this.target(file), {size: found, checksum})) === undefined;
@@ -67,7 +67,7 @@ export class FolderShelf implements Shelf {
     await addToRecord(this.record, file, this.name);
   }
 
-  /** Removes all files, and the record last: until then, what is left can be listed and removed. */
+  /** Removes all files, and the record last: until then, the remaining files can be listed and removed. */
   async remove(): Promise<void> {
     for (const {name} of await store.entries(this.folder)) {
       if (name !== OWN) await store.remove(`${this.folder}/${name}`);
@@ -82,7 +82,7 @@ export class FolderShelf implements Shelf {
     const kept: ModelRecord['files'] = Object.fromEntries(
       files.map(({path, size, checksum, version}) => [path, known[path] ?? {size: size!, checksum, version}]),
     );
-    // Before the record: a model that is complete is not looked at again.
+    // Before the record, because a complete model is not checked again.
     await store.removePartials(this.partials);
     await writeRecord(this.record, {name: this.name, complete, files: kept});
   }

@@ -2,9 +2,9 @@
 import {type DigestAlgorithm} from '../platform/contract';
 import {type Requests} from './requests';
 
-/** What the bytes of a file must give. */
+/** A checksum that the bytes of a file must have. */
 export interface Checksum {
-  /** "git" is the SHA-1 of git: of "blob", the size and the bytes. */
+  /** "git" is git's SHA-1 over "blob", the size and the bytes. */
   readonly kind: 'md5' | 'sha256' | 'git';
   /** In hexadecimal. */
   readonly value: string;
@@ -16,15 +16,15 @@ export interface RemoteFile {
   readonly path: string;
   /** Where to request it. Credentials are sent there, and not where a redirect leads to another host. */
   readonly url: string;
-  /** Size in bytes; undefined if only the server says it, when the file is requested. */
+  /** Size in bytes; undefined if only the server tells it, when the file is requested. */
   readonly size: number | undefined;
-  /** Undefined if only the server says it, or nobody. */
+  /** Undefined if only the server tells it, or if there is none. */
   readonly checksum: Checksum | undefined;
-  /** The server's name for this version of the file, where no checksum tells versions apart. */
+  /** The server's name for this version of the file, if there is no checksum. */
   readonly version?: string;
 }
 
-/** A place of the cache for one version of a model. */
+/** The place in the cache for one version of a model. */
 export interface Shelf {
   /** The folder that holds its files and is opened as a preset. */
   readonly folder: string;
@@ -34,20 +34,20 @@ export interface Shelf {
   partial(file: RemoteFile): string;
   /** Whether all files of the model are there, as far as that is known without the hub. */
   isComplete(): Promise<boolean>;
-  /** Whether a file is there and whole. */
+  /** Whether a file is there and complete. */
   has(file: RemoteFile): Promise<boolean>;
-  /** Called before the first byte arrives: makes the model known, so that what is unfinished can be listed and removed. */
+  /** Called before the first byte arrives: registers the model, so that unfinished files can be listed and removed. */
   begin?(): Promise<void>;
   /** Where a verified file is moved to. */
   target(file: RemoteFile): string;
   /**
    * Called when a file is at its target: makes it part of the model.
    *
-   * @param file with the size and the checksum that the server has said.
+   * @param file with the size and the checksum from the server.
    */
   add(file: RemoteFile): Promise<void>;
   /**
-   * Called when files are there, with all of them that are to be there.
+   * Called when files have arrived, with all files that should be there.
    *
    * @param complete whether these are all files of the model.
    */
@@ -65,11 +65,11 @@ export interface HubModel {
   readonly files: readonly RemoteFile[] | null;
   /** Headers with the credentials for the hub. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** The error for an answer that refuses a file, such as HTTP 403, with what to do. */
+  /** The error for an answer that refuses a file, such as HTTP 403. Says what to do. */
   refused?(file: RemoteFile, response: Response): Error;
 }
 
-/** How a hub is asked. */
+/** How to query a hub. */
 export interface HubRequest {
   /** Whether only the cache may be used. */
   readonly offline: boolean;
@@ -139,7 +139,7 @@ export interface Hub {
 export interface Verified {
   readonly files: number;
   readonly damaged: readonly FileProblem[];
-  /** Files for which no checksum is known. */
+  /** Files without a known checksum. */
   readonly unknown: readonly string[];
 }
 

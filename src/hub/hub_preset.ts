@@ -1,6 +1,6 @@
 /**
- * A model of a hub as a preset. Files are downloaded when they are first opened: small ones together, weights together,
- * so that a configuration or a tokenizer costs no weights.
+ * A model of a hub as a preset. Files are downloaded when they are first opened: small ones together and weights
+ * together, so that reading a configuration or a tokenizer downloads no weights.
  */
 import * as store from '#platform/store';
 import {type ByteSource, type PresetSource} from '../base/byte_source';
@@ -71,7 +71,7 @@ export class HubPreset implements PresetSource {
       },
     );
     this.downloads.set(group, download);
-    // A download that failed may be tried again.
+    // A failed download may be tried again.
     download.catch(() => this.downloads.delete(group));
     return download;
   }

@@ -1,7 +1,7 @@
 /**
- * Hugging Face: `hf://owner/name`. Requests are made here and not by the package @huggingface/hub: its downloads begin
- * again at the first byte, report no progress, compare no checksums, and its cache folders have other names than those
- * of huggingface_hub.
+ * Hugging Face: `hf://owner/name`. Requests are made here and not by the package @huggingface/hub: its downloads
+ * restart at the first byte, report no progress and compare no checksums, and its cache folders are named differently
+ * from huggingface_hub's.
  */
 import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
@@ -33,14 +33,14 @@ import {bytesBelow, compareAll, filesBelow} from './record';
 import {nameOf, type Requests, Unreachable} from './requests';
 import {isWanted} from './select_files';
 
-/** Where to ask; a mirror, if the environment names one. */
+/** The server; a mirror, if the environment names one. */
 const endpoint = () => (store.environment('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, '');
 
 const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision);
 
 const isFile = (root: string) => /\.(gguf|keras|safetensors|h5)$/i.test(root);
 
-/** The error for an answer with a status that refuses, with what to do. */
+/** The error for an answer with a status that refuses access. Says what to do. */
 function refusal(name: HuggingFaceName, what: string, {status, headers}: Response, hasToken: boolean): Error {
   const page = `${endpoint()}/${name.id}`;
   const code = headers.get('x-error-code');
@@ -78,7 +78,7 @@ class HuggingFaceApi {
     return `${endpoint()}/api/models/${this.name.id}`;
   }
 
-  /** The commit that the revision means. */
+  /** The commit that the revision refers to. */
   async commit(retries?: number): Promise<string> {
     const address = `${this.base}/revision/${encodeURIComponent(this.name.revision)}`;
     const {answer} = await this.ask(address, 'the commit', retries);
@@ -145,11 +145,11 @@ class HuggingFaceApi {
   }
 }
 
-/** The files of a repository that a name means. */
+/** The files of a repository that a name refers to. */
 function chosen(name: HuggingFaceName, all: readonly RemoteFile[]): RemoteFile[] {
   const {root} = name;
   if (isFile(root)) {
-    // A large GGUF file is divided into several, of which any names all.
+    // A large GGUF file is divided into several; each of their names refers to all of them.
     const [, start, end] = /^(.*-)\d{5}(-of-\d{5}\.gguf)$/.exec(root) ?? [];
     const isPart = (path: string) =>
       start !== undefined && path.startsWith(start) && path.endsWith(end!) && path.length === root.length;
@@ -217,7 +217,7 @@ async function find(text: string, request: HubRequest): Promise<HubModel> {
   }
   const shelf = shelfOf(commit);
   if (await shelf.isComplete()) {
-    // The branch has moved to a commit that is here already. A cache that cannot be written is still read.
+    // The branch has moved to a commit that is already in the cache. A cache that cannot be written can still be read.
     await shelf.writeRef().catch(() => {});
     return fromCache(shelf);
   }
@@ -251,7 +251,7 @@ async function list(): Promise<CachedModel[]> {
   return models;
 }
 
-/** Bytes of a repository. Where files cannot be links, they are in the snapshots and not among the blobs. */
+/** Bytes of a repository. Where links are not possible, the files are in the snapshots instead of the blobs. */
 async function bytesOf(folder: string): Promise<number> {
   let bytes = await bytesBelow(`${folder}/blobs`);
   for (const path of await filesBelow(`${folder}/snapshots`)) {
@@ -266,7 +266,7 @@ async function remove({name}: CachedModel): Promise<void> {
   const {id} = parseHuggingFaceName(name);
   const folder = repositoryFolder(id);
   await whileNotDownloaded(name, lockOf(id), async () => {
-    // Names of commits first: without them, a folder that is only half removed does not count.
+    // Names of commits first: without them, a half-removed folder is ignored.
     for (const part of ['refs', 'tfjs-gemma3', 'snapshots']) await store.remove(`${folder}/${part}`);
     await store.remove(folder);
   });

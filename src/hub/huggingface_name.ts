@@ -1,4 +1,4 @@
-/** Names of models on Hugging Face: `hf://owner/name`, `hf://owner/name@revision/folder`, as huggingface_hub has them. */
+/** Names of models on Hugging Face: `hf://owner/name`, `hf://owner/name@revision/folder`, as in huggingface_hub. */
 import {ValueError} from '../base/errors';
 import {isSafePath} from '../base/safe_path';
 
@@ -24,7 +24,7 @@ const decoded = (text: string): string => {
   }
 };
 
-/** @throws ValueError if the name is malformed, or of something that is no model. */
+/** @throws ValueError if the name is malformed, or does not refer to a model. */
 export function parseHuggingFaceName(name: string): HuggingFaceName {
   const text = name.slice('hf://'.length).replace(/^models\//, '');
   const [, owner, repository, at, rest = ''] = /^([\w.-]+)\/([\w.-]+)(@?)(.*)$/.exec(text) ?? [];

@@ -13,7 +13,7 @@ const home = () =>
 export const huggingFaceCache = (): string =>
   store.environment('HF_HUB_CACHE') ?? store.environment('HUGGINGFACE_HUB_CACHE') ?? `${home()}/hub`;
 
-/** The user's token, from where huggingface_hub takes it. */
+/** The user's token, from the places where huggingface_hub looks for it. */
 export async function huggingFaceToken(): Promise<string | undefined> {
   if (/^(1|on|yes|true)$/i.test(store.environment('HF_HUB_DISABLE_IMPLICIT_TOKEN') ?? '')) return undefined;
   const given = store.environment('HF_TOKEN') ?? store.environment('HUGGING_FACE_HUB_TOKEN');
@@ -30,7 +30,7 @@ export const lockFolder = (id: string): string => `${huggingFaceCache()}/.locks/
 /** The lock for all changes of a repository. */
 export const lockOf = (id: string): string => `${lockFolder(id)}/tfjs-gemma3.lock`;
 
-/** The commit that a branch or tag had when it was last asked for. */
+/** The commit of a branch or tag when it was last queried. */
 export const cachedCommit = async (id: string, revision: string): Promise<string | undefined> =>
   (await store.readText(`${repositoryFolder(id)}/refs/${revision}`))?.trim();
 
@@ -43,8 +43,8 @@ export class HuggingFaceShelf implements Shelf {
 
   /**
    * @param id owner and name.
-   * @param revision the name by which the commit was asked for.
-   * @param root the folder or file in the repository that was asked for.
+   * @param revision the name by which the commit was requested. @param root the requested folder or file in the
+   * repository.
    */
   constructor(
     readonly id: string,
@@ -97,7 +97,7 @@ export class HuggingFaceShelf implements Shelf {
     await this.writeRef();
   }
 
-  /** Notes which commit the name of the revision means. */
+  /** Records the commit that the revision refers to. */
   async writeRef(): Promise<void> {
     if (this.revision === this.commit || (await cachedCommit(this.id, this.revision)) === this.commit) return;
     await store.writeText(`${this.repository}/refs/${this.revision}`, this.commit);

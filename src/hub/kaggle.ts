@@ -23,7 +23,7 @@ const EXAMPLE = 'kaggle://keras/gemma3/keras/gemma3_instruct_1b';
 
 type Handle = Omit<KaggleHandle, 'version'> & {readonly version?: number};
 
-/** Where to ask; a mirror, if the environment names one. */
+/** The server; a mirror, if the environment names one. */
 const endpoint = () => (store.environment('KAGGLE_API_ENDPOINT') ?? 'https://www.kaggle.com').replace(/\/+$/, '');
 
 const nameFor = ({owner, model, framework, variation, version}: Handle) =>
@@ -45,7 +45,7 @@ function parse(name: string): Handle {
   );
 }
 
-/** The error for an answer with a status that refuses, with what to do. */
+/** The error for an answer with a status that refuses access. Says what to do. */
 function refusal(handle: Handle, what: string, {status}: Response, hasCredentials: boolean): Error {
   const page = pageOf(handle);
   const expected = `Expected ${what} of ${nameFor(handle)} from Kaggle. Received: HTTP ${status}`;
@@ -116,7 +116,7 @@ class KaggleApi {
       for (const entry of list.files as unknown[]) {
         const {name: path, size} = isObject(entry) ? entry : {};
         if (typeof path !== 'string' || !isSafePath(path)) throw this.unexpected('/files', 'a usable name of a file');
-        // Zero is what it says when it does not know.
+        // Kaggle returns zero if it does not know.
         const known = typeof size === 'number' && size > 0 ? size : undefined;
         files.set(path, {path, url: this.urlOf(version, path), size: known, checksum: undefined});
       }
@@ -140,7 +140,7 @@ class KaggleApi {
     try {
       answer = JSON.parse(text);
     } catch {
-      // Such as the page of a network that wants a sign-in.
+      // For example the sign-in page of a network.
     }
     if (isObject(answer)) return answer;
     throw this.unexpected(path, 'JSON');
@@ -197,7 +197,7 @@ async function list(): Promise<CachedModel[]> {
       return;
     }
     const [owner, model, framework, variation] = names as [string, string, string, string];
-    // A version of which no file is whole yet has only a folder of unfinished ones.
+    // A version without any complete file has only a folder of unfinished ones.
     const versions = new Set(
       folders.map(name => /^(?:(\d+)|\.(\d+)\.part)$/.exec(name)).map(found => found?.[1] ?? found?.[2]),
     );
@@ -214,7 +214,7 @@ async function list(): Promise<CachedModel[]> {
 
 async function remove({name}: CachedModel): Promise<void> {
   const shelf = new KaggleShelf(handleOf(name));
-  // The mark first: without it, a folder that is only half removed does not count.
+  // The mark first: without it, a half-removed folder is ignored.
   const {mark, marks, record, folder, partials, lock} = shelf;
   await whileNotDownloaded(name, lock, async () => {
     for (const path of [mark, marks, record, folder, partials]) await store.remove(path);

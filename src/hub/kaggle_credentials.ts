@@ -1,10 +1,13 @@
-/** Kaggle's credentials, from where kagglehub takes them. */
+/** Kaggle's credentials, from the places where kagglehub looks for them. */
 import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
 
 const folder = () => `${store.homeFolder()}/.kaggle`;
 
-/** A token: in the environment, or the file that is named there; else in one of the files that Kaggle's page offers. */
+/**
+ * A token from the environment, or from the file that it names; otherwise from one of the files that Kaggle's page
+ * offers.
+ */
 async function token(): Promise<string | undefined> {
   const given = store.environment('KAGGLE_API_TOKEN');
   if (given !== undefined) {

@@ -1,7 +1,7 @@
 /**
  * The cache of kagglehub, in its layout: `models/<owner>/<model>/<framework>/<variation>/<version>/` with the files;
- * next to it `<version>.complete` for all files, and `.complete/<version>/<path>.complete` for each one. KerasHub asks
- * for single files, so both kinds of marks are written.
+ * next to it `<version>.complete` for all files, and `.complete/<version>/<path>.complete` for each one. KerasHub
+ * requests single files, so both kinds of marks are written.
  */
 import * as store from '#platform/store';
 import {type RemoteFile, type Shelf} from './hub';
@@ -78,7 +78,7 @@ export class KaggleShelf implements Shelf {
       if ((await store.fileSize(mark)) === undefined) await store.writeText(mark, '');
     }
     if (!complete) return;
-    // Before the mark: a model that is complete is not looked at again.
+    // Before the mark, because a complete model is not checked again.
     await store.removePartials(this.partials);
     await store.writeText(this.mark, '');
   }

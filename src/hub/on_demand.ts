@@ -13,7 +13,7 @@ export type {DownloadedPreset, DownloadOptions} from './download_preset';
  * @param name a name of the registry (`gemma3_instruct_1b`), `kaggle://…`, `hf://…`, or the http(s) address of a preset's
  *   folder.
  * @throws ValueError if there is no such model, its licence was not accepted, or it does not fit on the disk. Error if the
- *   connection fails again and again, or the bytes are not those that the hub promises.
+ *   connection fails again and again, or the bytes do not match the hub's checksums.
  */
 export async function downloadPreset(name: string, options: DownloadOptions = {}): Promise<DownloadedPreset> {
   return (await import('./download_preset')).downloadPreset(name, options);
@@ -27,7 +27,7 @@ export async function cachedPresets(): Promise<CachedModel[]> {
 /**
  * Removes a model from the cache. Other tools that share it lose it too.
  *
- * @param name as {@link cachedPresets} gives it, or a name of the registry.
+ * @param name as returned by {@link cachedPresets}, or a name of the registry.
  * @returns the models that were removed.
  * @throws ValueError if the cache has no such model, or it is being downloaded, here or by another process.
  */

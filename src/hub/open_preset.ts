@@ -19,14 +19,14 @@ import {type OpenPresetOptions, type Resolver} from './resolver';
  */
 export type PresetLike = string | URL | Blob | PresetSource;
 
-/** What downloads is loaded with the first name that needs it. */
+/** The code for downloads is loaded with the first name that needs it. */
 const openHubPreset = async (name: string, options: OpenPresetOptions): Promise<PresetSource> =>
   (await import('./download_preset')).openHubPreset(name, options);
 
 const webAddress: Resolver = async (name, options) => {
   const address = httpAddress(name);
   if (address === undefined) return undefined;
-  // Without requests it can only be what `downloadPreset` has kept.
+  // Without requests it can only be a copy that `downloadPreset` has kept.
   if (options.offline) return openHubPreset(address, options);
   const {name: path, query} = parseAddress(address);
   if (!isPresetFile(path)) return new HttpPreset(address, options);

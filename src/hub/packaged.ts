@@ -12,10 +12,13 @@ const PACKAGED = ['gemma3_tiny'];
 /** Files by path, or functions that load them, by name of the preset. */
 type Imported = Partial<Record<string, () => Promise<Record<string, Blob>>>>;
 
-/** Where `tfjs-gemma3/presets/<name>` registers itself: outside all modules, because a process may have two copies. */
+/**
+ * Where `tfjs-gemma3/presets/<name>` registers itself: outside all modules, because a process may have two copies of
+ * the package.
+ */
 const REGISTRY = Symbol.for('tfjs-gemma3.presets');
 
-/** A preset that the program imports. Bundles carry the files of no other. */
+/** A preset that the program imports. Bundles contain the files of no other. */
 async function importedPreset(name: string): Promise<PresetSource | undefined> {
   const files = await (globalThis as {[REGISTRY]?: Imported})[REGISTRY]?.[name]?.();
   if (!files) return undefined;
@@ -29,7 +32,7 @@ async function importedPreset(name: string): Promise<PresetSource | undefined> {
   };
 }
 
-/** The preset in the folder of the package, where the program runs from there. */
+/** The preset in the package's folder, if the program runs from there. */
 async function installedPreset(name: string, options: HttpOptions): Promise<PresetSource | undefined> {
   const place = await packagedPreset(name);
   if (place === undefined) return undefined;

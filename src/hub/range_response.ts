@@ -1,20 +1,20 @@
-/** What an answer to a request for a range of a file holds. */
+/** The contents of an answer to a request for a range of a file. */
 import {ValueError} from '../base/errors';
 import {contentRange} from '../files/http_file';
 import {type Checksum, type RemoteFile} from './hub';
 import {nameOf} from './requests';
 
-/** What an answer says of its file. */
+/** What an answer tells about its file. */
 export interface RangeAnswer {
   /** Where its bytes start in the file. */
   readonly start: number;
-  /** Size of the whole file, if it says so. */
+  /** Size of the whole file, if known. */
   readonly size: number | undefined;
   /** Whether the server has answered with a range. */
   readonly ranged: boolean;
 }
 
-/** Statuses by which storage hosts say that a signed address is no longer valid. */
+/** Statuses with which storage hosts report that a signed address has expired. */
 export const EXPIRED = new Set([400, 401, 403, 404, 410]);
 
 /** The MD5 that Google Cloud Storage sends with a file, in hexadecimal. */
@@ -29,16 +29,16 @@ export function storageChecksum({headers}: Response): Checksum | undefined {
 export const isPage = (head: Uint8Array): boolean =>
   /^\s*(<!--[^]*?-->\s*)*<(!doctype\s+html|html|head|body)\b/i.test(new TextDecoder().decode(head));
 
-/** What a server names this version of a file, where it has no checksum. */
+/** The server's name for this version of a file, if it has no checksum. */
 export function versionIn({headers}: Response): string | undefined {
   return headers.get('etag') ?? headers.get('last-modified') ?? undefined;
 }
 
 /**
- * Whether an answer with status 200, 206 or 416 is the range from `start` on that was asked for.
+ * Whether an answer with status 200, 206 or 416 is the requested range from `start` on.
  *
  * @param size the size of the file; undefined if it is not known yet.
- * @returns what it holds, or what is wrong with it, as a text after "Received: ".
+ * @returns its contents, or what is wrong with it, as a text after "Received: ".
  */
 export function judge(
   response: Response,
@@ -55,7 +55,7 @@ export function judge(
   const now = versionIn(response);
   if (file.version !== undefined && now !== undefined && now !== file.version) return 'another version of the file';
   if (status === 206) {
-    // Servers may hide the header from pages of other origins. Then the checksum tells.
+    // Servers may hide the header from pages of other origins. Then the checksum decides.
     const hidden = !range && response.type === 'cors' && file.checksum !== undefined;
     if (hidden) return {start, size: undefined, ranged: true};
     if (!range) return 'HTTP 206 that does not say which bytes it holds';
@@ -72,7 +72,7 @@ export function judge(
   return {start: 0, size: total, ranged: false};
 }
 
-/** The error for an answer that is no file. */
+/** The error for an answer that is not a file. */
 export function statusError({path}: RemoteFile, address: string, {status}: Response): Error {
   return new ValueError(`Expected file "${path}" at ${nameOf(address)}. Received: HTTP ${status}.`);
 }

@@ -1,6 +1,6 @@
 /**
- * A model on a hub whose files are read where they are, by ranges, and not downloaded: a few kilobytes of each say what
- * a model consists of.
+ * A model on a hub whose files are not downloaded but read with range requests: a few kilobytes of each describe the
+ * model.
  */
 import {type ByteSource, type PresetSource, truncated} from '../base/byte_source';
 import {ValueError} from '../base/errors';
@@ -11,15 +11,15 @@ import {openShelf} from './hub_preset';
 import {EXPIRED, judge, statusError} from './range_response';
 import {nameOf, type Requests} from './requests';
 
-/** Bytes of the first request for a file, which are all of a small one. */
+/** Bytes of the first request for a file; a small file is read completely. */
 const HEAD = 64 * 1024;
 
-/** How far into a file a server that knows no ranges is listened to. */
+/** How many bytes are read at most from a server without ranges. */
 const WHOLE_LIMIT = 64 * 2 ** 20;
 
 export class RangedPreset implements PresetSource {
   private readonly prefix: string;
-  /** Files are opened once: several readers look at one. */
+  /** Files are opened once and shared by several readers. */
   private readonly opened = new Map<string, Promise<ByteSource>>();
 
   /** @param root the folder of the preset in the model. */
@@ -63,7 +63,7 @@ export class RangedPreset implements PresetSource {
 
   private async openFile(path: string, file: RemoteFile): Promise<ByteSource> {
     const {model, requests} = this;
-    // What was downloaded is not requested again.
+    // Downloaded files are not requested again.
     if (await model.shelf.has(file)) return (await openShelf({...model, root: ''})).open(file.path);
     return RangedFile.open(`${model.name}/${path}`, file, model, requests);
   }
@@ -74,7 +74,7 @@ class RangedFile implements ByteSource {
   readonly blockSize = HEAD;
   size = 0;
   private head = new Uint8Array(0);
-  /** Where the hub has redirected to. Credentials are not for that host. */
+  /** The address to which the hub has redirected. Credentials are not sent to that host. */
   private place: string | undefined;
 
   private constructor(
@@ -103,7 +103,7 @@ class RangedFile implements ByteSource {
     if (rest.length > 0) await this.request(offset + known.length, rest, this.size);
   }
 
-  /** All files are closed together with the program's interest in them: there is nothing to free. */
+  /** There is nothing to free. */
   async close(): Promise<void> {}
 
   /**

@@ -4,7 +4,7 @@ import {isObject} from '../base/json';
 import {type Checksum, digestFor, type FileProblem, type RemoteFile, type Verified} from './hub';
 import {isSafePath} from '../base/safe_path';
 
-/** What is known of a file that was downloaded. */
+/** What is known about a downloaded file. */
 export interface FileRecord {
   readonly size: number;
   readonly checksum?: Checksum;
@@ -12,9 +12,9 @@ export interface FileRecord {
 }
 
 export interface ModelRecord {
-  /** The name of the model, where its folder does not say it. */
+  /** The name of the model, if its folder does not tell. */
   readonly name?: string;
-  /** Whether all files of the model are in it. */
+  /** Whether the record has all files of the model. */
   readonly complete: boolean;
   readonly files: Readonly<Record<string, FileRecord>>;
 }
@@ -25,7 +25,7 @@ function isFileRecord(value: unknown): value is FileRecord {
   return isObject(value) && typeof value.size === 'number';
 }
 
-/** The record at a path. A missing or damaged one says nothing. */
+/** The record at a path. A missing or damaged one is empty. */
 export async function readRecord(path: string): Promise<ModelRecord> {
   const text = await store.readText(path);
   if (text === undefined) return EMPTY;
@@ -55,7 +55,7 @@ export async function addToRecord(path: string, file: RemoteFile, model?: string
   await writeRecord(path, {...(model && {name: model}), ...record, files: {...record.files, [name]: known}});
 }
 
-/** Whether a file on this computer is what the record of it says. Undefined: the record has no checksum. */
+/** Whether a file on this computer matches its record. Undefined: the record has no checksum. */
 export async function compare(
   path: string,
   {size, checksum}: FileRecord,

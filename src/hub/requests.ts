@@ -1,6 +1,6 @@
 /**
- * Requests to hubs. Redirects are followed here, so that credentials go to the host they are for and to no other one.
- * Errors name addresses without their queries, which may hold signatures.
+ * Requests to hubs. Redirects are followed here, so that credentials are sent only to the host they are for. Errors
+ * name addresses without their queries, which may hold signatures.
  */
 import {ValueError} from '../base/errors';
 import {
@@ -14,18 +14,18 @@ import {
   unlessAborted,
 } from '../files/http_client';
 
-/** How long to wait for what. Tests pass shorter times. */
+/** Waiting times. Tests pass shorter ones. */
 export interface Timing {
   /** Milliseconds without a byte after which a connection counts as lost. */
   readonly idle: number;
-  /** How often a request is repeated after it failed without a new byte. */
+  /** How often a request is retried after failing without a new byte. */
   readonly retries: number;
   sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void>;
 }
 
 export const TIMING: Timing = {idle: 30_000, retries: 5, sleep: pause};
 
-/** Milliseconds before repetition `n`, which the server has not named. */
+/** Milliseconds before retry `n`, unless the server names a time. */
 const backoff = (n: number) => Math.min(20_000, 500 * 2 ** n) * (0.75 + Math.random() / 2);
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -36,18 +36,18 @@ const HOPS = 10;
 /** The server was not reached at all. */
 export class Unreachable extends Error {}
 
-/** An address as errors name it. */
+/** An address as it appears in errors. */
 export function nameOf(address: string): string {
   const {origin, pathname} = new URL(address);
   return origin + pathname;
 }
 
-/** A response and where it came from, with the means to read its body. */
+/** A response, where it came from, and how to read its body. */
 export interface Answer {
   readonly response: Response;
   /** The address after redirects. */
   readonly address: string;
-  /** The body, piece by piece. Must be read to its end or ended with `return`. */
+  /** The body, piece by piece. Read it to the end, or end it with `return`. */
   pieces(): AsyncGenerator<Uint8Array>;
   /** Frees the connection of a body that is not read. */
   discard(): Promise<void>;
@@ -95,7 +95,7 @@ class Watch {
 
 export class Requests {
   private fetchFunction: Promise<typeof fetch>;
-  /** Browsers hide where redirects lead. They follow them themselves, and drop credentials at another host. */
+  /** Browsers hide the targets of redirects. They follow them themselves, and drop credentials at another host. */
   private redirect: 'manual' | 'follow' = 'manual';
 
   /**
@@ -107,18 +107,18 @@ export class Requests {
     readonly signal: AbortSignal | undefined,
     readonly timing: Timing = TIMING,
   ) {
-    // Looked up at each request, since a page may replace it.
+    // Looked up for each request, since a page may replace it.
     this.fetchFunction = Promise.resolve(fetchFunction).then(
       given => given ?? ((...args) => globalThis.fetch(...args)),
     );
-    // Whoever makes the first request sees the error.
+    // The first request reports the error.
     this.fetchFunction.catch(() => {});
   }
 
   /**
    * Sends one request and follows redirects.
    *
-   * @throws LostRequest if there is no answer, or one of a server that cannot answer now.
+   * @throws LostRequest if there is no answer, or if the server cannot answer now.
    */
   async send(address: string, {credentials = {}, headers = {}, signal}: RequestOptions = {}): Promise<Answer> {
     const stop = signal ?? this.signal;
@@ -156,7 +156,7 @@ export class Requests {
   /**
    * Runs `run` again after each LostRequest until no try is left.
    *
-   * @param progressed whether the last try got further. Then tries are counted from the start.
+   * @param progressed whether the last try got further. If so, the number of tries starts again at 0.
    */
   async retried<T>(
     run: () => Promise<T>,
@@ -179,8 +179,7 @@ export class Requests {
   }
 
   /**
-   * An answer of an API, whole and repeated where that is right. What it says with which status is for the caller to
-   * judge.
+   * The complete answer of an API, retried where appropriate. The caller interprets its status and contents.
    */
   text(
     address: string,
@@ -250,12 +249,12 @@ export class Requests {
           }
           watch.touch();
           yield next.value;
-          // Time that the reader needed is not the server's.
+          // Time that the reader takes does not count as the server's.
           watch.touch();
         }
       } finally {
         watch.end();
-        // Frees the connection. Whether that succeeds makes no difference here.
+        // Frees the connection. Whether that succeeds does not matter here.
         if (!complete) void reader!.cancel().catch(() => {});
       }
     };

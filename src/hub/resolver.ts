@@ -5,8 +5,8 @@ import {type HttpOptions} from '../files/http_client';
 /** Options of opening a preset. */
 export interface OpenPresetOptions extends HttpOptions {
   /**
-   * Whether files of a model on a hub are downloaded into the cache when they are opened. False: they are read where
-   * they are, by ranges, as `gemma3 inspect` does. Defaults to true.
+   * Whether files of a model on a hub are downloaded into the cache when they are opened. False: they are read with
+   * range requests, as `gemma3 inspect` does. Defaults to true.
    */
   download?: boolean;
 }

@@ -1,6 +1,6 @@
 /**
- * Folders of presets on any web server, for downloading them. Servers do not list files: they are asked for those that
- * presets may have, and for what the indexes of weights name.
+ * Folders of presets on any web server, for downloading them. Servers do not list files, so the files that presets may
+ * have are requested, and those that the indexes of weights name.
  */
 import * as store from '#platform/store';
 import {ValueError} from '../base/errors';
@@ -57,7 +57,7 @@ const INDEXES: Record<string, (index: Record<string, unknown>) => unknown[]> = {
 
 const MISSING = new Set([403, 404, 410]);
 
-/** Bytes that are read to tell a file from a web page. */
+/** Bytes that are read to distinguish a file from a web page. */
 const HEAD = 512;
 
 async function headOf(answer: Answer): Promise<Uint8Array> {
@@ -74,7 +74,7 @@ async function headOf(answer: Answer): Promise<Uint8Array> {
 
 const webCache = () => `${store.environment('XDG_CACHE_HOME') ?? `${store.homeFolder()}/.cache`}/tfjs-gemma3/web`;
 
-/** The folder for an address: readable, and another one for each address. */
+/** The folder for an address: readable, and different for each address. */
 function folderOf(address: string): string {
   const {host, pathname, protocol} = new URL(address);
   const parts = [host, ...pathname.split('/')].filter(part => part !== '').map(part => part.replace(/[^\w.-]/g, '_'));
@@ -114,7 +114,7 @@ class WebFolder {
       if (response.status === 416) return {...file, size: 0};
       if (response.status !== 200 && response.status !== 206) throw statusError(file, url, response);
       const found = judge(response, file, 0, undefined);
-      // Hosts of single-page apps send their page for whatever is missing.
+      // Hosts of single-page apps send their page instead of missing files.
       if (isPage(head) || (typeof found === 'string' && found.startsWith('a web page'))) return undefined;
       if (typeof found === 'string') {
         throw new LostRequest(new Error(`Expected the first byte of ${this.name}/${path}. Received: ${found}.`));
@@ -141,14 +141,14 @@ class WebFolder {
   }
 }
 
-/** The names of all files of a GGUF model that is divided; of other models that name. */
+/** The names of all files of a divided GGUF model; for other models only the given name. */
 function partsOf(name: string): string[] {
   const [, stem, count] = /^(.*-)\d{5}-of-(\d{5})\.gguf$/i.exec(name) ?? [];
   if (stem === undefined) return [name];
   return Array.from({length: Number(count)}, (_, i) => `${stem}${String(i + 1).padStart(5, '0')}-of-${count}.gguf`);
 }
 
-/** The files of a model that is named by one of them. It has a folder of its own in the cache. */
+/** The files of a model that is named by one of them. It has its own folder in the cache. */
 async function filesOf(folder: WebFolder, named: string): Promise<RemoteFile[]> {
   const files: RemoteFile[] = [];
   for (const path of partsOf(named)) {
@@ -235,7 +235,7 @@ async function verify({folder, name}: CachedModel, repair: boolean, signal?: Abo
   );
 }
 
-/** For downloads: `fromPreset` reads web addresses where they are, or with `offline` from here. */
+/** For downloads: `fromPreset` reads web addresses from the server, or with `offline` from here. */
 export const webFolder: Hub = {
   schemes: ['https', 'http'],
   example: 'https://example.com/gemma3_270m',

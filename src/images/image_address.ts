@@ -13,13 +13,13 @@ export const isAddress = (image: string): boolean => /^(https?:\/\/|data:|blob:)
 
 const isHttp = (address: string) => /^https?:/i.test(address);
 
-/** An address in an error message: without its query, which may have secrets. Those of data can have megabytes. */
+/** An address in an error message: without its query, which may have secrets. Data addresses can have megabytes. */
 export function shownAddress(address: string): string {
   const whole = isHttp(address) ? address.split(/[?#]/)[0]! : address;
   return show(whole.length > 80 && !isHttp(address) ? `${whole.slice(0, 80)}…` : whole);
 }
 
-/** Whether a value is an address with options for its request. An image element has none of them. */
+/** Whether a value is an address with options for its request. Image elements do not have these keys. */
 export const isRequest = (image: unknown): image is ImageRequest =>
   typeof image === 'object' && image !== null && Object.getPrototypeOf(image) === Object.prototype && 'url' in image;
 

@@ -85,8 +85,8 @@ class BitReader {
   }
 
   /**
-   * Skips the marker that ends a restart interval, whose number is `expected`. Where another marker is found, does as
-   * libjpeg: it skips earlier restarts, and treats the interval as empty before later ones.
+   * Skips the marker that ends a restart interval, whose number is `expected`. If another marker is found, this does as
+   * libjpeg: it skips earlier restart markers, and treats the interval as empty before later ones.
    */
   restart(expected: number): void {
     this.left = 0;

@@ -1,6 +1,6 @@
 /**
  * The orientation of image files. Cameras store pixels as their sensor saw them, and note in the EXIF metadata how to
- * turn them (CIPA DC-008, tag 0x0112). It is read as Chromium reads it, so a file looks as it does on a page.
+ * rotate them (CIPA DC-008, tag 0x0112). It is read as Chromium reads it, so a file looks the same as on a page.
  */
 
 const ORIENTATION = 0x0112;
@@ -23,7 +23,7 @@ export function exifOrientation(exif: DataView): number {
   return orientationIn(exif, exif.getUint32(4, littleEndian), littleEndian, true) ?? 1;
 }
 
-/** The first valid orientation in a table of entries. A table that is cut is read as far as it goes. */
+/** The first valid orientation in a table of entries. A truncated table is read as far as it goes. */
 function orientationIn(exif: DataView, at: number, littleEndian: boolean, nested: boolean): number | undefined {
   if (at + 2 > exif.byteLength) return undefined;
   const count = exif.getUint16(at, littleEndian);

@@ -53,7 +53,7 @@ const passesOf = ({width, height, depth, colour, interlaced}: Header): Pass[] =>
 export const sizeOfRows = (header: Header): number =>
   passesOf(header).reduce((sum, {rows, length}) => sum + rows * (1 + length), 0);
 
-/** Takes the bytes of rows in pieces of any size, so that they are never in memory all at once. */
+/** Receives the bytes of rows in pieces of any size, so that they are never in memory all at once. */
 export class RowReader {
   /** The pixels (height, width, 3) of the upright image. */
   readonly values: Uint8Array;
@@ -172,7 +172,7 @@ function unfilter(line: Uint8Array, above: Uint8Array, step: number): void {
   } else if (filter !== 0) damaged(`a file with filter ${filter}`);
 }
 
-/** Whichever of the three is nearest to left + up - corner. */
+/** The one of the three that is nearest to left + up - corner. */
 function paeth(left: number, up: number, corner: number): number {
   const toLeft = Math.abs(up - corner);
   const toUp = Math.abs(left - corner);

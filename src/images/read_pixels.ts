@@ -18,8 +18,8 @@ import {tensorReaders} from './tensor_readers';
  * `ImageBitmap`.
  *
  * Files are PNG or JPEG, the same on every platform. Browsers also decode WebP, GIF and AVIF; in Node the package "sharp"
- * does, if it is installed. Files are turned upright as their EXIF metadata says, as browsers turn image elements. Alpha
- * is dropped.
+ * does, if it is installed. Files are rotated as their EXIF metadata says, as browsers rotate image elements. Alpha is
+ * dropped.
  */
 export type ImageLike =
   | tf.Tensor3D

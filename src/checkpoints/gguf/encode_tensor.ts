@@ -16,7 +16,7 @@ export function inTensorOrder(
 ): ValueStream {
   const {split = tensor.shape, axes, offset = 0} = tensor;
   const order = split.map((_, axis) => (axes ? axes.indexOf(axis) : axis));
-  // What another file has in the same order is not turned twice, and its integers stay what they are.
+  // Values that another file has in the same order are not transposed twice, and its integers stay unchanged.
   if (offset === 0 && values.stored?.axes.join() === order.join()) return values.stored.values;
   // Rounding to bfloat16 earlier gives the same bits, in half the memory.
   return new ArrangedStream(tensor.shape, values, inverse(tensor), type === 'BF16' && offset === 0, buffer);

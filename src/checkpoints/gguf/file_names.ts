@@ -16,10 +16,10 @@ export async function candidates(source: PresetSource): Promise<{models: string[
   return {models, visions};
 }
 
-/** Weights of the same model in another format, which have all bits. */
+/** Weights of the same model in another format, with full precision. */
 const ORIGINALS = ['model.safetensors', 'model.safetensors.index.json'];
 
-/** Whether a source is a GGUF file, or a folder with one but without the weights that it was made of. */
+/** Whether a source is a GGUF file, or a folder with one but without the weights from which it was made. */
 export async function hasGguf(source: PresetSource): Promise<boolean> {
   if (source.named !== undefined && !isGgufFile(source.named)) return false;
   const name = source.named ?? (await candidates(source)).models[0];

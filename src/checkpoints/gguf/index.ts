@@ -11,7 +11,7 @@ export const ggufFormat = {
     const {openGgufModel} = await import('./open_model');
     return openGgufModel(source, options);
   },
-  // A model in another format does not make these files obsolete: they are what it was made of.
+  // A model in another format does not make these files obsolete: it was made from them.
   isWeightFile: () => false,
   writer: {
     isPreset: false,
@@ -20,7 +20,7 @@ export const ggufFormat = {
     dtypes: GGUF_DTYPES,
     dtypesNote: 'In GGUF files, int8 is q8_0, and int4 is q4_0.',
     options: [],
-    // The encoder of an older model would be taken for that of the new one.
+    // The encoder of an older model would be mistaken for the new one's.
     obsolete: (path: string) => path === visionFileOf(MODEL_FILE),
     storedDtype: storedName,
     checkOptions: () => {},

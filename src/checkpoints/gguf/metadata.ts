@@ -42,7 +42,7 @@ export class Metadata {
     return value;
   }
 
-  /** A whole number above 0. An array of equal numbers, one for each block, is one as well. */
+  /** A whole number above 0. An array of equal numbers, one for each block, counts as one. */
   size(key: string, fallback?: number): number {
     const value = this.has(key) ? single(this.raw(key)!) : fallback;
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1) {

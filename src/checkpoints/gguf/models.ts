@@ -1,4 +1,4 @@
-/** The contract between a model and GGUF files: models register here, because this floor is below them. */
+/** The contract between a model and GGUF files: models register here, because this folder is on a lower floor. */
 import {type GgufFile, type GgufWriter} from '../../formats/gguf';
 import {type CheckpointPart} from '../checkpoint';
 import {type ForeignTensor, type NamedWeight} from '../foreign_names';
@@ -9,13 +9,13 @@ export interface GgufFiles {
   /** Name of the model's file in errors. */
   readonly name: string;
   readonly model: GgufFile;
-  /** The vision encoder, which llama.cpp keeps in a file of its own; null without one. */
+  /** The vision encoder, which llama.cpp keeps in a separate file; null without one. */
   readonly vision: GgufFile | null;
   /** Name of the vision encoder's file in errors. */
   readonly visionName: string;
 }
 
-/** A model that is being written: its configuration in Keras' form, and what else a file has. */
+/** A model to write: its configuration in Keras' form, and everything else that a file contains. */
 export interface WrittenParts {
   /** Name of the model. */
   readonly name: string;
@@ -42,7 +42,7 @@ export interface WrittenFile {
   keepsFloats(tensor: string): boolean;
 }
 
-/** A model as llama.cpp has it. */
+/** A model in llama.cpp's terms. */
 export interface GgufModel {
   /** Values of `general.architecture`. */
   readonly architectures: readonly string[];
@@ -55,13 +55,13 @@ export interface GgufModel {
    */
   part(part: CheckpointPart, files: GgufFiles): SerializedObject | null;
   /**
-   * The two files that a file would be, if other programs have put both into one or use other names there; undefined for
-   * files as llama.cpp has them.
+   * The two files of llama.cpp that correspond to a file, if another program has put both into one or uses other names;
+   * undefined for files in llama.cpp's form.
    */
   translated?(file: GgufFile): {model: GgufFile; vision: GgufFile | null} | undefined;
-  /** Whether a vision encoder of this kind is for a model: its embeddings are as wide as those of the text. */
+  /** Whether a vision encoder of this kind is for a model: its embeddings must be as wide as the text embeddings. */
   fitsVision(text: GgufFile, vision: GgufFile): boolean;
-  /** What users should know about the files, apart from errors. */
+  /** Warnings for users about the files. */
   warnings(files: GgufFiles): string[];
   /** @throws Error if llama.cpp has no such weight. */
   tensorOf(weight: NamedWeight): ForeignTensor;
@@ -75,7 +75,7 @@ export interface GgufModel {
    * @throws ValueError naming what llama.cpp cannot compute.
    */
   filesOf(parts: WrittenParts): WrittenFile[];
-  /** A tensor that must equal another one, because the model here has both in one weight: the head and the embedding. */
+  /** A tensor that must equal another one, because this package has one weight for both: the head and the embedding. */
   readonly tied: {readonly tensor: string; readonly equals: string};
   /** The tensors of a file under the names of `tensorOf`, by their names there: older programs had others. */
   currentNames(file: GgufFile): ReadonlyMap<string, string>;

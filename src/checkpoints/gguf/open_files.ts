@@ -12,7 +12,7 @@ export const VISION_ARCHITECTURE = 'clip';
 export interface OpenGguf {
   readonly name: string;
   readonly gguf: GgufFile;
-  /** Names of the files by what they are read from. */
+  /** Names of the files by their sources. */
   readonly names: ReadonlyMap<ByteSource, string>;
 }
 
@@ -35,7 +35,7 @@ export async function modelFiles(source: PresetSource): Promise<{model: string; 
 /**
  * Opens a file and, if it is the first of several parts, the others.
  *
- * @param opened is given each file as it is opened, so that it can be closed.
+ * @param opened receives each file as it is opened, so that it can be closed.
  * @throws ValueError if a part is missing, or does not belong to the others.
  */
 export async function openGguf(source: PresetSource, path: string, opened: ByteSource[]): Promise<OpenGguf> {

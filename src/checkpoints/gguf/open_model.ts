@@ -160,7 +160,7 @@ async function modelOf({gguf}: OpenGguf, name: string): Promise<GgufModel> {
   );
 }
 
-/** Which kind of model a vision encoder is for; undefined for other files. */
+/** The kind of model that a vision encoder is for; undefined for other files. */
 function projectorOf({gguf: {metadata}}: OpenGguf): unknown {
   if (metadata.get('general.architecture') !== VISION_ARCHITECTURE) return undefined;
   return metadata.get('clip.vision.projector_type') ?? metadata.get('clip.projector_type');

@@ -5,7 +5,7 @@ import {INTEGER_BLOCK, type IntegerBlocks, type IntegerStream} from '../../weigh
 import {type ValueStream} from '../../weights/value_stream';
 import {type Scratch} from '../stored_array';
 
-/** Reads whole blocks, and takes the values out of them. */
+/** Reads whole blocks and extracts the values. */
 export class QuantizedStream implements ValueStream {
   private ends = new Float32Array(0);
 

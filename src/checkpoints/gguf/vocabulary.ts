@@ -1,6 +1,6 @@
 /**
- * The vocabulary of a GGUF file as a SentencePiece model, with which texts have the same ids as with the model that
- * llama.cpp's converter has read.
+ * The vocabulary of a GGUF file as a SentencePiece model, with which texts get the same ids as with the model that
+ * llama.cpp's converter read.
  */
 import {ValueError} from '../../base/errors';
 import {type GgufFile} from '../../formats/gguf';
@@ -13,13 +13,13 @@ import {Metadata} from './metadata';
 const SENTENCE_PIECE = 'llama';
 
 /**
- * Converts the tokens. GGUF numbers types of tokens as SentencePiece does, with two differences, which are turned back:
- * tokens that are recognized in texts contain spaces instead of "▁", and all tokens that Hugging Face calls special are
- * of the type "control". In SentencePiece, control pieces are never recognized in texts; in Gemma's vocabulary only
- * `<pad>`, `<bos>` and `<eos>` are such pieces, and `<start_of_turn>` is not.
+ * Converts the tokens. GGUF numbers types of tokens as SentencePiece does, with two differences, which are reversed
+ * here: tokens that are recognized in texts contain spaces instead of "▁", and all tokens that Hugging Face calls
+ * special are of the type "control". In SentencePiece, control pieces are never recognized in texts; in Gemma's
+ * vocabulary only `<pad>`, `<bos>` and `<eos>` are such pieces, and `<start_of_turn>` is not.
  *
  * @param name of the file, for errors.
- * @throws ValueError if there is no vocabulary, or not one of SentencePiece.
+ * @throws ValueError if there is no vocabulary, or it is not a SentencePiece vocabulary.
  */
 export function readVocabulary({metadata}: GgufFile, name: string): Uint8Array {
   const ggml = new Metadata(name, metadata, 'tokenizer.ggml.');
@@ -50,8 +50,8 @@ export function readVocabulary({metadata}: GgufFile, name: string): Uint8Array {
 }
 
 /**
- * The pieces that SentencePiece knows by a role. Their ids in the metadata are not used: that of `eos` is often the one
- * of `<end_of_turn>`.
+ * The pieces that have a special role in SentencePiece. Their ids in the metadata are not used: that of `eos` is often
+ * the one of `<end_of_turn>`.
  */
 const ROLES = {unk: '<unk>', bos: '<bos>', eos: '<eos>', pad: '<pad>'};
 

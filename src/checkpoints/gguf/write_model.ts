@@ -15,7 +15,7 @@ import {checkFile, fileTypeOf, ggufDtype, MODEL_FILE, visionFileOf} from './writ
 const WITHOUT_BLOCKS = 'F16';
 
 /**
- * Writes the model's file and, if it has a vision encoder, that one's.
+ * Writes the model's file and, if it has a vision encoder, the encoder's file.
  *
  * @returns the bytes of all tensors.
  * @throws ValueError if llama.cpp cannot compute the model, it has no tokenizer, or a type cannot hold a value.
@@ -86,14 +86,14 @@ const nameOf = (path: string): string =>
 const policyOf = ({dtype}: JsonObject): string =>
   isObject(dtype) && isObject(dtype.config) ? String(dtype.config.name) : String(dtype ?? 'float32');
 
-/** The type of most matrices in a file: what was asked for, or that of the weights. */
+/** The type of most matrices in a file: the requested one, or that of the weights. */
 function matrixType({vision}: WrittenFile, {backbone}: WrittenParts, dtype: string | undefined): string {
   if (dtype !== undefined) return ggufDtype(dtype)[vision ? 'vision' : 'type'];
   const {config} = vision ? (backbone.config.vision_encoder as {config: JsonObject}) : backbone;
   return ggufDtype(policyOf(config))[vision ? 'vision' : 'type'];
 }
 
-/** A file with all that is written to it. */
+/** A file with everything that is written to it. */
 function planned(
   file: WrittenFile,
   type: string,
@@ -127,7 +127,7 @@ function planned(
   return writer;
 }
 
-/** The type of a tensor. Norms and biases are always F32: llama.cpp computes with no others. */
+/** The type of a tensor. Norms and biases are always F32: llama.cpp supports no other type for them. */
 function typeOf(file: WrittenFile, {name, shape}: ForeignTensor, wanted: string): string {
   if (shape.length < 2 || file.keepsFloats(name)) return 'F32';
   const whole = shape.at(-1)! % tensorType(tensorTypeId(wanted))!.blockSize === 0;

@@ -1,4 +1,4 @@
-/** What a GGUF file can be written as. */
+/** The types in which a GGUF file can be written. */
 import {ValueError} from '../../base/errors';
 
 /** A way to store weights. */
@@ -46,7 +46,7 @@ export const visionFileOf = (file: string): string => `mmproj-${file}`;
 /** Name of the model's file in a folder. */
 export const MODEL_FILE = 'model.gguf';
 
-/** @throws ValueError if the file would not be read again as a model. */
+/** @throws ValueError if the file could not be read as a model afterwards. */
 export function checkFile(name: string): void {
   if (!/mmproj/i.test(name)) return;
   throw new ValueError(

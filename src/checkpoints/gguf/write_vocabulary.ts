@@ -15,7 +15,7 @@ const SCORES = {added: -1000, missing: -10_000};
 const utf8 = new TextDecoder('utf-8', {ignoreBOM: true});
 const encoder = new TextEncoder();
 
-/** A vocabulary as GGUF files have it. */
+/** A vocabulary in the form of GGUF files. */
 export interface GgufVocabulary {
   readonly tokens: readonly Uint8Array[];
   readonly scores: Float32Array;
@@ -28,8 +28,8 @@ export interface GgufVocabulary {
  * Converts a SentencePiece model.
  *
  * @param rows of the embedding. Rows without a piece get a token that is never used; pieces without a row are left out.
- * @param isSpecial whether a token is one that llama.cpp is to treat as a control token: those that end turns, and such.
- * @throws ValueError if it is no model as llama.cpp has them.
+ * @param isSpecial whether a token is one that llama.cpp is to treat as a control token: for example those that end
+ * turns. @throws ValueError if llama.cpp has no such model.
  */
 export function convertVocabulary(
   proto: Uint8Array,
@@ -73,7 +73,7 @@ export function convertVocabulary(
   return {tokens, scores, types, idOf: token => ids.get(token)};
 }
 
-/** Checks what the tokenizer of llama.cpp for these vocabularies has as a constant. */
+/** Checks settings that are constants in llama.cpp's tokenizer for these vocabularies. */
 function checkModel(model: SentencePieceProto, name: string): void {
   const problems = [
     model.modelType !== ModelType.bpe && 'of another type than BPE',

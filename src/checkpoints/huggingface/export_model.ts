@@ -1,4 +1,6 @@
-/** Saves a model in memory as a folder of Hugging Face. At the end all new files replace the old ones, or none do. */
+/**
+ * Saves a model in memory as a Hugging Face folder. At the end either all new files replace the old ones, or none do.
+ */
 import type * as tf from '@tensorflow/tfjs';
 import {intoFolder} from '../../base/byte_sink';
 import {checkKeys, show, ValueError} from '../../base/errors';
@@ -39,7 +41,7 @@ const OPTIONS = ['dtype', 'shardSize', 'onProgress', 'signal'] as const;
 
 const DTYPES = ['float32', 'float16', 'bfloat16'];
 
-/** What is exported: a task with its backbone, or only a backbone. */
+/** The exported model: a task with its backbone, or only a backbone. */
 export interface Exported {
   readonly backbone: tf.LayersModel;
   readonly task?: SavedTask;

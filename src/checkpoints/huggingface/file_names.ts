@@ -1,4 +1,4 @@
-/** Names of the files in a folder of Hugging Face. */
+/** Names of the files in a Hugging Face folder. */
 import {type PresetSource} from '../../base/byte_source';
 
 export const CONFIG_FILE = 'config.json';

@@ -1,4 +1,4 @@
-/** The JSON files and the vocabulary of a Hugging Face folder. Each is read when it is first needed, and once. */
+/** The JSON files and the vocabulary of a Hugging Face folder. Each is read once, when it is first needed. */
 import {type PresetSource, readAll} from '../../base/byte_source';
 import {show, ValueError} from '../../base/errors';
 import {isObject, type Json, type JsonObject, readJson} from '../../base/json';
@@ -64,7 +64,7 @@ export class HuggingFaceFolder implements HuggingFaceFiles {
     if (jinja !== null) return {file: CHAT_TEMPLATE, text: jinja};
     for (const file of ['chat_template.json', TOKENIZER_CONFIG]) {
       const template = (await this.json(file))?.chat_template;
-      // Several templates have names; without one, transformers takes "default".
+      // If there are several templates, they have names, and transformers uses "default" unless told otherwise.
       const named = Array.isArray(template)
         ? template.find(entry => isObject(entry) && entry.name === 'default')
         : undefined;
@@ -97,7 +97,7 @@ export class HuggingFaceFolder implements HuggingFaceFiles {
     );
   }
 
-  /** Tokens that were added to those of `tokenizer.model`, or have replaced some. */
+  /** Tokens that were added to those of `tokenizer.model`, or that replaced some of them. */
   private async addedTokens(): Promise<AddedToken[]> {
     const decoder = (await this.json(TOKENIZER_CONFIG))?.added_tokens_decoder;
     if (isObject(decoder)) {

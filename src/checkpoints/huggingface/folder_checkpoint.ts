@@ -1,4 +1,4 @@
-/** A folder of Hugging Face that is open. Loaded with the first of them. */
+/** An open Hugging Face folder. Loaded with the first of them. */
 import {type PresetSource, readAll} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {type Checkpoint, type CheckpointPart} from '../checkpoint';
@@ -25,7 +25,7 @@ export class HuggingFaceCheckpoint implements Checkpoint {
     return (this.files ??= HuggingFaceFolder.open(this.source));
   }
 
-  /** @throws ValueError naming the architecture, if it is another model's. */
+  /** @throws ValueError naming the architecture, if the folder holds a different model. */
   private async model(): Promise<{model: HuggingFaceModel; files: HuggingFaceFolder}> {
     const files = await this.folder();
     const {model_type: type, architectures} = files.config;

@@ -1,4 +1,4 @@
-/** Folders of Hugging Face: safetensors, and the JSON files of transformers and sentence-transformers. */
+/** Hugging Face folders: safetensors, and the JSON files of transformers and sentence-transformers. */
 import {type PresetSource} from '../../base/byte_source';
 import {isObject, readJson} from '../../base/json';
 import {type Checkpoint, type CheckpointFormat} from '../checkpoint';
@@ -15,7 +15,7 @@ import {
   WEIGHTS_FILE,
 } from './file_names';
 
-/** A folder of transformers, with or without weights, or only its tokenizer. */
+/** A folder of transformers, with or without weights, or with only a tokenizer. */
 async function recognizes(source: PresetSource): Promise<boolean> {
   if (await source.has(CONFIG_FILE)) {
     const config = await readJson(source, CONFIG_FILE);

@@ -1,4 +1,6 @@
-/** The contract between a model and folders of Hugging Face: models register here, because this floor is below them. */
+/**
+ * The contract between a model and Hugging Face folders: models register here, because this folder is on a lower floor.
+ */
 import {type PresetSource} from '../../base/byte_source';
 import {type JsonObject} from '../../base/json';
 import {type CheckpointPart} from '../checkpoint';
@@ -15,7 +17,7 @@ export interface HuggingFaceFiles {
   json(path: string): Promise<JsonObject | null>;
   /** The text of a file of the folder; null if there is none. */
   text(path: string): Promise<string | null>;
-  /** The chat template with its file, and null as its text if it is no text; null if there is none. */
+  /** The chat template with its file, whose text is null if it is not a string; null if there is none. */
   chatTemplate(): Promise<{file: string; text: string | null} | null>;
   /** The modules of sentence-transformers, in the order of `modules.json`; none for other folders. */
   readonly modules: readonly SentenceModule[];
@@ -41,13 +43,13 @@ export interface HuggingFaceNames {
   tensorOf(weight: NamedWeight): ForeignTensor;
   /** The names of a tensor in all versions of transformers, from its name in any version. The first is `tensorOf`'s. */
   namesOf(name: string): readonly string[];
-  /** Whether nothing is computed with a tensor: buffers that are made anew, parts of a class that the model leaves out. */
+  /** Whether a tensor is unused: buffers that are created again, parts of a class that the model leaves out. */
   isUnused(name: string): boolean;
-  /** A tensor that must equal another one, because the model here has both in one weight: the head and the embedding. */
+  /** A tensor that must equal another one, because this package has one weight for both: the head and the embedding. */
   readonly tied: {readonly tensor: string; readonly equals: string};
 }
 
-/** The parts of a model that is written, as Keras serializes them; null for those that it does not have. */
+/** The parts of a model to write, as Keras serializes them; null for those that it lacks. */
 export interface WrittenParts {
   /** Null for a tokenizer alone, of which only its own files are written. */
   readonly backbone: SerializedObject | null;
@@ -57,21 +59,21 @@ export interface WrittenParts {
   readonly imageConverter: SerializedObject | null;
   /** A SentencePiece model. */
   readonly vocabulary: Uint8Array | null;
-  /** The chat template that the model came with, null if it came without; undefined if that is not known. */
+  /** The chat template that the model came with, null if it had none; undefined if that is not known. */
   readonly chatTemplate: string | null | undefined;
 }
 
-/** What a folder holds apart from weights, as the model says it. */
+/** What the model writes into a folder, apart from weights. */
 export interface WrittenFolder {
   /** Names of tensors. One with a slash is in the weight file of a folder inside, such as `2_Dense/linear.weight`. */
   readonly names: ForeignNames;
-  /** JSON files, and the text of others. */
+  /** JSON files, and the text of other files. */
   readonly files: ReadonlyMap<string, JsonObject | JsonObject[] | string>;
-  /** What `tokenizer.json` says next to the vocabulary; null without a vocabulary. */
+  /** What `tokenizer.json` contains besides the vocabulary; null without a vocabulary. */
   readonly notes: VocabularyNotes | null;
 }
 
-/** A model as transformers has it. */
+/** A model in transformers' terms. */
 export interface HuggingFaceModel {
   /** Classes of the backbone and the tokenizer that it writes. */
   readonly classes: {readonly backbone: string; readonly tokenizer: string};
@@ -85,7 +87,7 @@ export interface HuggingFaceModel {
   part(part: CheckpointPart, files: HuggingFaceFiles): Promise<SerializedObject | null>;
   names(files: HuggingFaceFiles): HuggingFaceNames;
   /**
-   * What a folder holds for a model.
+   * The contents of a folder for a model.
    *
    * @throws ValueError naming what transformers cannot represent.
    */

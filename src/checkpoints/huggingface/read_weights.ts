@@ -43,7 +43,7 @@ type Found = [key: string, file: string, tensor: SafeTensor];
 /**
  * Opens the weight files of a folder, and those of the dense layers of an embedder.
  *
- * @param names how the model's weights are called here.
+ * @param names the names of the model's weights here.
  * @throws ValueError if there are none, they are damaged, or do not agree with their index.
  */
 export async function openHuggingFaceWeights(

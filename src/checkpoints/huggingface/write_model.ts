@@ -67,7 +67,7 @@ export async function writeHuggingFaceTokenizer(sink: PresetSink, parts: Written
   await writeFiles(sink, parts, await folderOf(parts, 'tokenizer', parts.tokenizer!.class_name));
 }
 
-/** What the model with a class says of the folder. */
+/** The contents of the folder for a model of this class. */
 async function folderOf(
   parts: WrittenParts,
   part: keyof HuggingFaceModel['classes'],
@@ -78,7 +78,7 @@ async function folderOf(
   throw new ValueError(`Expected a model of transformers. Received: ${className}, which has no counterpart there.`);
 }
 
-/** In a folder of Hugging Face all weights have one dtype. Keras may give the vision encoder another one. */
+/** In a Hugging Face folder all weights have one dtype. In Keras the vision encoder may have another one. */
 const dtypeOfSource = (source: Checkpoint | undefined, {backbone}: WrittenParts): string | undefined =>
   source?.format === 'huggingface'
     ? String(((backbone!.config.dtype as JsonObject).config as JsonObject).name)
@@ -122,7 +122,7 @@ async function copyFiles(sink: PresetSink, source: Checkpoint, dtype: string | u
   }
 }
 
-/** Divides tensors among files, in order: a new one begins where the next tensor does not fit. */
+/** Divides tensors among files, in order: a new file starts when the next tensor does not fit. */
 function weightFiles(saved: readonly Written[], limit: number): WeightFile[] {
   const inside = new Map<string, WeightFile>();
   const shards: Written[][] = [[]];

@@ -72,7 +72,7 @@ class KerasArchive implements Checkpoint {
   }
 }
 
-/** A part of a saved model, which has its parts as arguments. */
+/** A part of a saved model, whose parts are arguments of its configuration. */
 function partOf(model: SerializedObject, part: CheckpointPart): SerializedObject | null {
   const inside = (owner: SerializedObject | null, name: string): SerializedObject | null => {
     const value = owner?.config[name];

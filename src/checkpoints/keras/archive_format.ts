@@ -7,6 +7,6 @@ export const kerasArchiveFormat = {
   name: 'keras archive',
   recognizes: async (source: PresetSource) => (await archiveIn(source)) !== undefined,
   open: async (source: PresetSource): Promise<Checkpoint> => (await import('./archive')).openKerasArchive(source),
-  // What was saved from a model is not made obsolete by a preset next to it.
+  // A preset next to an archive does not make the archive obsolete.
   isWeightFile: () => false,
 } as const satisfies CheckpointFormat;

@@ -126,8 +126,8 @@ export interface SavedTokenizer {
 }
 
 /**
- * `tokenizer.json`. The vocabulary is a separate file. KerasHub has no chat templates; it ignores keys next to "config",
- * so that is where a foreign one is named.
+ * `tokenizer.json`. The vocabulary is a separate file. KerasHub has no chat templates; it ignores keys next to
+ * "config", so a foreign template is named there.
  */
 export function tokenizerObject(tokenizer: SavedTokenizer): JsonObject {
   const {name, hasVisionTokens, addBos, addEos, sequenceLength} = tokenizer.getConfig();
@@ -162,7 +162,7 @@ const CONVERTER_KEYS = [
 
 /**
  * `image_converter.json`, from a converter or its configuration in either casing. KerasHub refuses an argument that it
- * does not have, but ignores keys next to "config", so that is where `image_orientation` is.
+ * does not have, but ignores keys next to "config", so `image_orientation` is stored there.
  */
 export function imageConverterObject(converter: object): JsonObject {
   const {getConfig, getClassName} = converter as {getConfig?: () => object; getClassName?: () => string};
@@ -236,13 +236,13 @@ export interface SavedTask {
 export interface TaskDetails {
   /** Defaults to the preprocessor of the causal language model. */
   preprocessorClass?: string;
-  /** Arguments besides backbone, preprocessor and name, with KerasHub's names. */
+  /** Arguments other than backbone, preprocessor and name, with KerasHub's names. */
   config?: JsonObject;
 }
 
 /**
- * `task.json`. KerasHub has no place for the tokens that end a text and for an embedder's prompts; it ignores keys next
- * to "config".
+ * `task.json`. KerasHub has no entries for the tokens that end a text and for an embedder's prompts; it ignores keys
+ * next to "config".
  */
 export function taskObject(task: SavedTask, wanted: string | undefined, details: TaskDetails = {}): JsonObject {
   const {backbone, preprocessor, name, stopTokenIds, prompts = {}, defaultPromptName} = task;

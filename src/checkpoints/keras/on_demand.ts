@@ -1,4 +1,4 @@
-/** Saving, and files of weights alone. A page that only generates text loads none of this code. */
+/** Saving, and files with only weights. A page that only generates text loads none of this code. */
 import {type loadWeightsFile as Load, type saveWeightsFile as Save} from './weights_file';
 import {type otherWeights as OtherWeights} from './other_weights';
 import {type savePreset as SavePreset} from './write_preset';

@@ -1,4 +1,4 @@
-/** Weights from a file of their own, in place of those of a preset. */
+/** Weights from a separate file, instead of those of a preset. */
 import {show, ValueError} from '../../base/errors';
 import {checkFetched, type HttpOptions} from '../../files/http_client';
 import {fileName, type FileSource, isFileSource, openFileSource} from '../../files/open_file';
@@ -10,7 +10,7 @@ import {type StoredWeights} from '../stored_weights';
  *
  * @param name that of the preset, for errors.
  * @param http how the files of the preset are requested.
- * @param nameOnly whether no file of the preset is read. Then options for requests must be of use for this one.
+ * @param nameOnly whether no file of the preset is read. Then options for requests must apply to this file.
  */
 export function otherWeights(
   name: string,

@@ -26,7 +26,7 @@ const COMPANIONS = [...COMPANION_PARTS.map(part => PART_FILES[part]), VOCABULARY
 export const isPresetFile = (path: string): boolean =>
   [...Object.values(PART_FILES), 'metadata.json', 'task.weights.h5', VOCABULARY].includes(path);
 
-/** Reads the files of a preset. Keeps none of them open. */
+/** Reads the files of a preset without keeping them open. */
 export class PresetFiles {
   constructor(protected readonly source: PresetSource) {}
 

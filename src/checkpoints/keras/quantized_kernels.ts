@@ -1,6 +1,6 @@
 /**
- * Kernels as Keras' `quantize` leaves them: integers, with scales next to them in the group `vars`. Bit for bit the
- * values that Keras takes them for.
+ * Kernels as Keras' `quantize` leaves them: integers, with scales next to them in the group `vars`. The values equal
+ * those that Keras computes, bit for bit.
  */
 import {ValueError} from '../../base/errors';
 import {sizeOf} from '../../base/shapes';
@@ -18,7 +18,7 @@ export interface QuantizedParts {
   readonly blocks?: {readonly zero: Hdf5Dataset; readonly groups: Hdf5Dataset};
 }
 
-/** The datasets of a group `vars`, sorted into what they are. */
+/** The datasets of a group `vars`, by their role. */
 export interface SortedGroup {
   readonly quantized?: QuantizedParts;
   readonly bias?: Hdf5Dataset;
@@ -60,11 +60,11 @@ export function sortGroup(datasets: readonly Hdf5Dataset[]): SortedGroup | undef
 const half = (count: number) => Math.ceil(count / 2);
 
 /**
- * How integers and scales make up a weight: undefined if they do not.
+ * How integers and scales form a weight; undefined if they do not.
  *
- * Keras calls the axes of a kernel that a product sums over its rows, and the others its columns. For
- * `[heads, inputs, width]` these are the inputs, and for all other kernels all axes but the last. There are scales for
- * columns. int4 is stored as a matrix of so many rows and columns, with the values in the order of the kernel.
+ * Keras calls the axes of a kernel over which a product sums its rows, and the others its columns. For `[heads, inputs,
+ * width]` these are the inputs, and for all other kernels all axes but the last. Each column has a scale. int4 is
+ * stored as a matrix with these rows and columns, with the values in the kernel's order.
  */
 function layoutOf({kernel, scale, blocks}: QuantizedParts, weight: NamedWeight): KernelLayout | undefined {
   const {shape} = weight;
@@ -75,7 +75,7 @@ function layoutOf({kernel, scale, blocks}: QuantizedParts, weight: NamedWeight):
   const isPacked = (rows: number, columns: number) => kernel.shape.join() === [rows, half(columns)].join();
   if (/embeddings$/.test(weight.originalName)) {
     const rows = sizeOf(shape) / inner;
-    // Scales of blocks belong to integers that are two to a byte.
+    // Block scales are used only with two integers per byte.
     const packed = isPacked(rows, inner) && (blocks !== undefined || !isWhole);
     const fits = groups === undefined ? scales === rows : scales % rows === 0 && scales > 0 && groups === inner;
     if (!fits || !(isWhole || packed)) return undefined;
@@ -97,7 +97,10 @@ function layoutOf({kernel, scale, blocks}: QuantizedParts, weight: NamedWeight):
   return undefined;
 }
 
-/** The shape under which a kernel is listed. Without the model, an axis may be one shorter than it seems. */
+/**
+ * The shape under which a kernel is listed. Without the model, it is unknown whether an axis is one shorter than it
+ * seems.
+ */
 function listedShape({kernel, scale, blocks}: QuantizedParts, packed: boolean): readonly number[] {
   if (!packed || kernel.shape.length !== 2) return kernel.shape;
   const [rows, bytes] = kernel.shape as [number, number];
@@ -106,7 +109,7 @@ function listedShape({kernel, scale, blocks}: QuantizedParts, packed: boolean): 
   return [rows, blocks ? sizeOf(blocks.groups.shape) : 2 * bytes];
 }
 
-/** Whether the integers are two to a byte, as far as the file alone says it. */
+/** Whether there are two integers per byte, as far as the file alone tells. */
 export function isPacked({kernel, scale, blocks}: QuantizedParts): boolean | undefined {
   if (blocks) return true;
   if (kernel.shape.length !== 2) return false;
@@ -120,7 +123,7 @@ export function isPacked({kernel, scale, blocks}: QuantizedParts): boolean | und
 /**
  * A quantized kernel as a variable.
  *
- * @param packed whether it holds two integers per byte, if the file does not say it: those of other kernels do.
+ * @param packed whether it holds two integers per byte, if the file does not tell: other kernels show it.
  */
 export function quantizedVariable(
   parts: QuantizedParts,

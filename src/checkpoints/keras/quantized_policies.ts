@@ -1,4 +1,6 @@
-/** The dtype policies of models that Keras quantized. Here the files say which kernels are integers. */
+/**
+ * The dtype policies of models that Keras quantized. In this package, the files determine which kernels are integers.
+ */
 import {isObject, type Json, type JsonObject} from '../../base/json';
 
 /** Keras' classes of policies that it quantizes with, each with the name of the policy before that. */
@@ -10,7 +12,7 @@ const NAME = /^(?:int8|int4|float8|gptq|awq)(?:\/[\d/-]+)?_from_(\w+)$/;
 /** A policy per layer, which Keras writes if the layers of a model have different ones. */
 const MAP = 'DTypePolicyMap';
 
-/** What a policy without a source comes from: Keras' global policy, unless it was changed. */
+/** The source of a policy that names none: Keras' global policy, unless it was changed. */
 const GLOBAL = 'float32';
 
 /** The name of the policy that a model had before it was quantized; undefined for other values. */

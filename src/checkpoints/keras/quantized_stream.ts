@@ -10,14 +10,14 @@ import {type Scratch, StoredArrayStream} from '../stored_array';
 export interface KernelLayout {
   readonly rows: number;
   readonly columns: number;
-  /** Two integers per byte, those of a row in bytes of its own; the first one is in the lower half. */
+  /** Two integers per byte, where each row has its own bytes; the first integer is in the lower half. */
   readonly packed: boolean;
   /** A value in row r and column c has the scale number r · rowStep + c · columnStep. */
   readonly rowStep: number;
   readonly columnStep: number;
-  /** The number of rows that count as one. Defaults to 1. */
+  /** The number of rows that share a scale. Defaults to 1. */
   readonly rowRepeat?: number;
-  /** Rows or columns count by the number of their block instead. */
+  /** Uses the block numbers of rows or columns instead. */
   readonly grouped?: 'rows' | 'columns';
 }
 

@@ -68,7 +68,7 @@ export function variablesIn(
   const sorted = [...groupsIn(files, isVariable)].map(([group, members]) => {
     return {group, members, found: sortGroup(members.map(({dataset}) => dataset))};
   });
-  // Where a file does not say whether there are two integers per byte, other kernels tell: usually all are alike.
+  // If a file does not tell whether there are two integers per byte, other kernels do: usually all are the same.
   const packed = sorted.some(({found}) => found?.quantized && isPacked(found.quantized));
   const variables = new Map<string, StoredVariable>();
   for (const {group, members, found} of sorted) {
@@ -116,7 +116,7 @@ function storedVariable(dataset: Hdf5Dataset, file: string, scratch: Scratch): S
   return {shape, dtype, byteLength, file, places, stream};
 }
 
-/** How deep in a file the variables of a backbone are, if the file is of the task around it. */
+/** The path to the variables of a backbone in a file of the task around it. */
 const BACKBONE_OF_TASK = /^layers\/\w+_backbone\/(?=layers\/)/;
 
 /**

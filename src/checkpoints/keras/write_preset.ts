@@ -1,4 +1,4 @@
-/** Saves to a preset. At the end all new files replace the old ones, or none do. */
+/** Saves to a preset. At the end either all new files replace the old ones, or none do. */
 import type * as tf from '@tensorflow/tfjs';
 import {intoFolder, type PresetSink, writeAll} from '../../base/byte_sink';
 import {checkKeys, show, ValueError} from '../../base/errors';

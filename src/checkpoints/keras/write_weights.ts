@@ -12,7 +12,7 @@ export const DEFAULT_SHARD_SIZE = 10;
 
 const GB = 1024 ** 3;
 
-/** Divides variables into files, in order: a new file begins where the next variable does not fit. */
+/** Divides variables into files, in order: a new file starts when the next variable does not fit. */
 function shards(variables: readonly SavedVariable[], limit: number): SavedVariable[][] {
   const files: SavedVariable[][] = [[]];
   let size = 0;

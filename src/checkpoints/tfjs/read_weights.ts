@@ -47,8 +47,8 @@ export async function openTfjsWeights(source: PresetSource): Promise<StoredWeigh
 }
 
 /**
- * Opens shards, which have `total` bytes together. All but the last have one size, unless another program wrote them:
- * then only the first and the last are looked at, where looking takes time.
+ * Opens shards, which have `total` bytes together. All but the last have the same size, unless another program wrote
+ * them. Where checking takes time, only the first and the last are checked.
  *
  * @param opened takes all that have been opened, also after an error.
  */

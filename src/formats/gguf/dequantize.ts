@@ -4,7 +4,7 @@ import {type Dequantize} from './blocks';
 import {SMALL_BLOCKS} from './dequantize_blocks';
 import {SUPER_BLOCKS} from './dequantize_super_blocks';
 
-/** Sixteen-bit words from bytes at any place; views of them need an even one. */
+/** Sixteen-bit words from bytes at any offset; views of them need an even one. */
 function words(bytes: Uint8Array, count: number): Uint16Array {
   const {buffer, byteOffset} = byteOffsetIsEven(bytes) ? bytes : bytes.slice();
   return new Uint16Array(buffer, byteOffset, count);

@@ -10,7 +10,7 @@ import {type TensorType, tensorType} from './tensor_types';
 /** One tensor of a file. */
 export interface GgufTensor {
   readonly name: string;
-  /** The longest stride first, as in NumPy. Files list the dimensions the other way round. */
+  /** The longest stride first, as in NumPy. Files list the dimensions in reverse. */
   readonly shape: readonly number[];
   readonly type: TensorType;
   /** The file that holds its values. */

@@ -1,4 +1,4 @@
-/** Quantized blocks as signed integers with a scale, for the types that are nothing else. */
+/** Quantized blocks as signed integers with a scale, for the types that consist of just these. */
 import {halfAt, signed} from './blocks';
 
 /** Blocks of 32 values. */

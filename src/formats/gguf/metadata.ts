@@ -19,8 +19,8 @@ export const ValueType = {
 } as const;
 
 /**
- * Strings of an array, as bytes in UTF-8 until they are asked for: a vocabulary has 262,144 of them, and most programs
- * read none.
+ * Strings of an array, kept as UTF-8 bytes until they are requested: a vocabulary has 262,144 of them, and most
+ * programs read none.
  */
 export class GgufStrings {
   constructor(

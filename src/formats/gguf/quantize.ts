@@ -1,6 +1,6 @@
 /**
- * Values of tensors in the number formats that are written, with the bits that the Python package `gguf` and llama.cpp's
- * reference give: arithmetic is that of float32, rounded after each step.
+ * Values of tensors in the number formats that are written, with the same bits as the Python package `gguf` and
+ * llama.cpp's reference: arithmetic is float32, rounded after each step.
  */
 import {float32ToBfloat16, float32ToFloat16} from '../../base/half';
 
@@ -57,7 +57,7 @@ function extreme(values: Float32Array, start: number): number {
 
 const scaleWord = {float: new Float32Array(1), half: new Uint16Array(1)};
 
-/** Writes a scale in half precision. Returns false if it is none. */
+/** Writes a scale in half precision. Returns false if half precision cannot hold it. */
 function writeScale(scale: number, out: Uint8Array, at: number): boolean {
   const {float, half} = scaleWord;
   float[0] = scale;

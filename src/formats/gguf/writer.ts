@@ -22,7 +22,7 @@ export interface GgufContent {
   /** Name of a type, such as `Q8_0`. */
   readonly type: string;
   /**
-   * The bytes in pieces, of the total size that follows from shape and type. Called when the writer gets to the tensor.
+   * The bytes in pieces, of the total size that follows from shape and type. Called when the writer reaches the tensor.
    * One array may be reused for all pieces.
    */
   data(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;

@@ -56,7 +56,7 @@ export class BeamSampler extends Sampler {
 
   override async *steps(generation: Generation): AsyncGenerator<Step, void> {
     this.beams = null;
-    // Loaded with the first search: most pages have none.
+    // Loaded with the first search, since most pages never use it.
     const {BeamSearch} = await import('./beam_search');
     const search = new BeamSearch(this, (logits, rows, run) => this.withPenalties(logits, rows, run));
     const beams = yield* search.steps(generation);

@@ -68,7 +68,7 @@ export class BeamSearch {
   private async extend(generation: Generation, logits: tf.Tensor2D, beams: OpenBeam[][]): Promise<OpenBeam[][]> {
     const {rows} = generation;
     const open = beams.flatMap((kept, i) => kept.flatMap(beam => (beam.ended ? [] : [{beam, row: rows[i]!}])));
-    // No beam continues from the logits of a prompt that already has `maxLength` tokens: any text will do there.
+    // No beam continues from the logits of a prompt that already has `maxLength` tokens: their values do not matter.
     const texts = Array.from({length: logits.shape[0]}, () => rows[0]!);
     for (const {beam, row} of open) {
       texts[beam.parent] = {...row, tokens: [...row.tokens.slice(0, row.promptLength), ...beam.tokens]};

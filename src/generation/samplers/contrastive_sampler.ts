@@ -48,7 +48,7 @@ export class ContrastiveSampler extends Sampler {
   }
 
   override async *steps(generation: Generation): AsyncGenerator<Step, void> {
-    // Loaded with the first search: most pages have none.
+    // Loaded with the first search, since most pages never use it.
     const {ContrastiveSearch} = await import('./contrastive_search');
     const search = new ContrastiveSearch(this, (logits, rows, run) => this.withPenalties(logits, rows, run));
     yield* search.steps(generation);

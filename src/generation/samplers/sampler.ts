@@ -113,7 +113,7 @@ export abstract class Sampler {
   }
 
   /**
-   * How a backend can choose tokens as this sampler does; undefined, as for subclasses, if only the sampler can.
+   * How a backend can choose tokens as this sampler does; undefined, for example for subclasses, if it cannot.
    *
    * @internal
    */
@@ -234,7 +234,7 @@ export abstract class RandomizedSampler extends Sampler {
   readonly seed: number | null;
   readonly minP: number;
   protected readonly random: () => number;
-  /** Random numbers that were taken ahead and not used, the next one last. */
+  /** Random numbers that were drawn ahead and not used; the next one is last. */
   private readonly returned: number[] = [];
 
   constructor({seed = null, minP = 0, ...args}: SeededArgs = {}) {

@@ -1,9 +1,9 @@
-/** The sampler of one call: what `generate` and the others take beside `compile`. */
+/** The sampler for one call: the options with which `generate` and others override `compile`. */
 import {ValueError} from '../../base/errors';
 import {byName, get, type SamplerName} from './by_name';
 import {Sampler} from './sampler';
 
-/** How tokens are chosen in one call. What is left out stays as `compile` has set it. */
+/** How tokens are chosen in one call. Options that are left out stay as set by `compile`. */
 export interface SamplingOptions {
   /** The sampler of this call, by name or as an instance. By default the compiled one. */
   sampler?: SamplerName | Sampler;
@@ -61,8 +61,8 @@ function nameFor(given: readonly Setting[]): SamplerName {
 const ARGUMENTS: Partial<Record<Setting, string>> = {topK: 'k', topP: 'p'};
 
 /**
- * The sampler of a call. Settings without a name change the arguments of the compiled sampler; for a greedy one, which
- * never draws, they choose another: `top_p`, `top_k` or `random`.
+ * The sampler of a call. Settings without a name change the arguments of the compiled sampler; a greedy one, which
+ * never draws, is replaced by `top_p`, `top_k` or `random`.
  *
  * @throws ValueError on settings that the sampler does not read, and on unusable values.
  */

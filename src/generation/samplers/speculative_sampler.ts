@@ -88,7 +88,7 @@ export class SpeculativeSampler extends Sampler {
   }
 
   override async *steps(generation: Generation): AsyncGenerator<Step, void> {
-    // Loaded with the first use: most pages have none.
+    // Loaded with the first use, since most pages never use it.
     const {SpeculativeDecoding} = await import('./speculative_decoding');
     yield* new SpeculativeDecoding(this, this.base).steps(generation);
   }

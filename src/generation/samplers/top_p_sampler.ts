@@ -43,7 +43,7 @@ export class TopPSampler extends RandomizedSampler {
     this.k = k;
   }
 
-  /** Reads only as many of the largest logits of each row as needed. */
+  /** Reads only as many of each row's largest logits as needed. */
   override async choose(logits: tf.Tensor2D): Promise<number[]> {
     if (this.choosesOtherwise(TopPSampler.prototype.getNextToken)) return super.choose(logits);
     const summed = softmaxSums(logits, this.temperature);
