@@ -43,8 +43,8 @@ export class HuggingFaceShelf implements Shelf {
 
   /**
    * @param id owner and name.
-   * @param revision the name by which the commit was requested. @param root the requested folder or file in the
-   * repository.
+   * @param revision the name by which the commit was requested.
+   * @param root the requested folder or file in the repository.
    */
   constructor(
     readonly id: string,

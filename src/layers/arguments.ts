@@ -16,7 +16,7 @@ interface KindTypes extends Record<ArgumentKind, unknown> {
   text: string;
 }
 
-/** A layer's own arguments, without those that every layer has. */
+/** A layer's own arguments, without those of every layer. */
 export type OwnArgs<A extends LayerArgs> = Omit<A, keyof LayerArgs>;
 
 /** Kinds whose type is exactly `T`. */

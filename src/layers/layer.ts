@@ -77,8 +77,8 @@ export abstract class Layer extends tf.layers.Layer {
   /** Set by the constructor, and by `quantize`. */
   dtypePolicy: Dtype;
   /**
-   * The format of the kernels if the dtype is "int4". A model whose layers differ in what four bits cost sets it before
-   * `build`, to spend more bits on some.
+   * The format of the kernels if the dtype is "int4". A model in which some layers lose more with four bits than others
+   * sets it before `build`, to store those in more bits.
    */
   int4Format: 'int4' | 'int8' = 'int4';
   private parent?: {readonly path: string};
@@ -320,7 +320,7 @@ export function registerLayer<T extends tf.serialization.Serializable>(
 }
 
 /**
- * Registers a class whose name tfjs has for a layer of its own. `tf.loadLayersModel` then creates this class where a
+ * Registers a class with the name of one of tfjs' own layers. `tf.loadLayersModel` then creates this class where a
  * configuration holds a dtype policy as `serializeDtype` writes it, which {@link policyConfig} adds, and the tfjs layer
  * otherwise.
  */

@@ -60,7 +60,7 @@ function byName(names: readonly string[], x: ModelInputs): Record<string, unknow
     const numbers = names.length === 1 && !x.some(value => value instanceof tf.Tensor || isShapedArray(value));
     if (numbers) return {[only!]: x};
     if (names.length === 1 && x.length === 1) return {[only!]: x[0] as unknown};
-    // Not numbers: two rows of token ids would look like two inputs.
+    // Arrays of numbers are not accepted: two rows of token ids would look like two inputs.
     const list = x as readonly unknown[];
     const invalid = list.find(tensor => !(tensor instanceof tf.Tensor));
     if (list.length !== names.length || invalid !== undefined) {

@@ -14,7 +14,7 @@ export function layersInside(node: LayerOrModel): LayerOrModel[] {
 /**
  * Yields all layers below a model, depth first. Nested models are yielded as well, before their layers.
  *
- * @param lastFirst whether to visit what is inside a layer from last to first. Layers of `model` keep their order.
+ * @param lastFirst whether to visit the layers inside a layer from last to first. Layers of `model` keep their order.
  */
 export function* nestedLayers(model: tf.LayersModel, lastFirst = false): Generator<LayerOrModel> {
   for (const layer of layersInside(model)) yield* withNested(layer, lastFirst);

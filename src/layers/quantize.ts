@@ -68,8 +68,8 @@ interface Work {
 }
 
 /**
- * Lets a kernel that a policy of int4 stores in more bits take files in which it has four: those of plain layers, and of
- * older versions.
+ * Lets a kernel that an int4 policy stores in more bits accept files in which it has four: those of plain layers, and
+ * of older versions.
  */
 export function allowPlainInt4(kernel: AnyWeight, {format}: Dtype): void {
   if (kernel instanceof PackedWeight && format === 'int4' && kernel.format !== format) kernel.alternatives = [format];
@@ -90,7 +90,7 @@ function checkedWork(owner: string, layers: readonly Quantizable[], mode: Quanti
           : 'Build it first.'),
     );
   }
-  // Integers of another policy are not done, even if this one would store them in the same format.
+  // Kernels stored as integers by another policy are not skipped, even if this one would store them in the same format.
   const isDone = ({layer, kernel, format}: Work) =>
     formatOf(kernel) === format && [null, mode].includes(layer.dtypePolicy.quantizationMode);
   const work = found.filter(one => !isDone(one));

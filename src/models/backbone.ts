@@ -34,9 +34,9 @@ export interface FromPresetOptions extends CheckpointOptions {
    */
   loadWeights?: boolean;
   /**
-   * A `.weights.h5` file with the weights, in place of those of the preset, which are then neither read nor downloaded:
-   * what `saveWeights`, or `save_weights` of Keras, wrote of a backbone or of a task around it. At an http(s) address,
-   * `headers` are sent only if the preset is on the same server.
+   * A `.weights.h5` file with the weights, instead of the preset's, which are then neither read nor downloaded. It may
+   * be of a backbone or of a task around it, written by `saveWeights` or by Keras' `save_weights`. At an http(s)
+   * address, `headers` are sent only if the preset is on the same server.
    */
   weights?: FileSource;
   /**
@@ -185,7 +185,7 @@ export abstract class Backbone extends FunctionalModel {
   }
 
   /**
-   * Loads a backbone of the class that the preset holds, {@link Gemma3Backbone}.
+   * Loads a backbone of the preset's class, {@link Gemma3Backbone}.
    *
    * @param options also arguments of that class, which override those of the preset.
    * @throws ValueError if the preset holds another class; otherwise as the `fromPreset` of the class.
@@ -214,9 +214,9 @@ export abstract class Backbone extends FunctionalModel {
   }
 
   /**
-   * Saves configuration and weights as a folder of Hugging Face, for transformers and all that reads its folders: safetensors
-   * with the names, shapes and dtypes of Google's files. Dtypes and LoRA are as in {@link saveToPreset}. An existing folder
-   * is replaced only when the new one is complete.
+   * Saves configuration and weights as a Hugging Face folder, for transformers and everything that reads its folders:
+   * safetensors with the names, shapes and dtypes of Google's files. Dtypes and LoRA are as in {@link saveToPreset}. An
+   * existing folder is replaced only when the new one is complete.
    *
    * @throws ValueError on unknown or unusable options, for a model that transformers cannot represent, and for a target that
    * cannot be written to; the signal's reason when aborted; errors of the file system. In these cases an existing folder

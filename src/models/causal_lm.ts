@@ -59,7 +59,7 @@ export interface CompileArgs extends TrainingCompileArgs {
   sampler?: samplers.SamplerName | samplers.Sampler;
 }
 
-/** A prompt as a text, or as the messages of a conversation. */
+/** A prompt: a string, or the messages of a conversation. */
 type OnePrompt = string | readonly ChatMessage[];
 type ManyPrompts = readonly string[] | readonly (readonly ChatMessage[])[];
 
@@ -105,7 +105,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   abstract override finalStates(hidden: tf.Tensor2D): tf.Tensor2D;
 
   /**
-   * Models that a program of the backend can compute override this.
+   * Overridden by models that a program of the backend can compute.
    *
    * @internal
    */
@@ -205,8 +205,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * A text that is to be generated. If only the answer to messages is wanted, the token that ends its turn is no part of
-   * it: it belongs to the chat template.
+   * A text to generate. If only the answer to messages is wanted, it does not include the token that ends its turn,
+   * which belongs to the chat template.
    */
   private newText(inputs: unknown, stripPrompt: boolean, {stopStrings, stopTokenIds = 'auto'}: GenerateOptions) {
     const {preprocessor} = this;
@@ -260,7 +260,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
       const steps = this.steps(prompts, options, [row]);
       if (!stripPrompt) {
         signal?.throwIfAborted();
-        // With the decoder of the new text: decoded separately, the two could lose a space where they meet.
+        // Uses the decoder of the new text: if they were decoded separately, a space between the two could be lost.
         const text = row.prompt(prompts[0]!.tokens);
         if (text) yield text;
       }
@@ -340,7 +340,7 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
   }
 
   /**
-   * Yields the steps as long as they come from the weights that the first one began with.
+   * Yields the steps as long as the weights are those of the first step.
    *
    * @throws ValueError if the model was disposed, or its weights have changed.
    */
@@ -379,8 +379,8 @@ export abstract class CausalLM<P, C extends DecoderCache = DecoderCache>
 }
 
 /**
- * How many tokens of a prompt are kept: with a session one more than it holds, so that it can report a prompt that does
- * not fit.
+ * How many tokens of a prompt are kept. With a session, one more than it can hold, so that it can report a prompt that
+ * does not fit.
  */
 function promptLength({session, ...options}: GenerateOptions): number | undefined {
   checkSession(session);
@@ -389,7 +389,7 @@ function promptLength({session, ...options}: GenerateOptions): number | undefine
   return session ? session.maxLength + 1 : Number.MAX_SAFE_INTEGER;
 }
 
-/** An `onFinish` that keeps the endings, and calls the one of the options. */
+/** An `onFinish` that records the endings, and calls the one from the options. */
 function collected(endings: Ending[], options: GenerateOptions): NonNullable<GenerateOptions['onFinish']> {
   checkRunOptions(options);
   return (ending, row) => {

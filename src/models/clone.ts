@@ -4,7 +4,10 @@ import {Layer} from '../layers/layer';
 import {nestedLayers} from '../layers/nested_layers';
 import {PackedWeight} from '../weights/packed_weight';
 
-/** Copies the state of `from` to `to`. The values are shared in memory; a later write to one model keeps the other. */
+/**
+ * Copies the state of `from` to `to`. The values are shared in memory; a later write to one model does not change the
+ * other.
+ */
 export function copyState(from: tf.LayersModel, to: tf.LayersModel): void {
   const targets = [...nestedLayers(to)];
   [...nestedLayers(from)].forEach((layer, i) => {

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {checkKeys, didYouMean, show, ValueError} from '../base/errors';
 
-/** Names that losses have in Keras, and in tfjs. */
+/** Names of losses in Keras and in tfjs. */
 const KERAS_LOSSES = {
   mse: 'meanSquaredError',
   mae: 'meanAbsoluteError',

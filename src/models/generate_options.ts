@@ -8,7 +8,7 @@ import {type PrefillProgress} from '../generation/prefill';
 import {SAMPLING_OPTIONS, type SamplingOptions} from '../generation/samplers/sampling_options';
 import {GenerationSession} from '../generation/session';
 
-/** A preprocessor as generation sees it. */
+/** The part of a preprocessor that generation uses. */
 export interface GenerationPreprocessor<P> {
   readonly sequenceLength: number;
   readonly tokenizer: {
@@ -46,7 +46,7 @@ export interface GenerateOptions extends SamplingOptions {
    */
   maxLength?: number;
   /**
-   * Largest number of new tokens of each prompt, instead of `maxLength`. Prompts are then not cut, and only a session
+   * Maximum number of new tokens for each prompt, instead of `maxLength`. Prompts are then not cut, and only a session
    * limits the length of both together.
    */
   maxNewTokens?: number;
@@ -79,8 +79,8 @@ export interface GenerateOptions extends SamplingOptions {
   /** Called after each piece of a prompt, with the number of tokens read so far. */
   onPrefill?: (progress: PrefillProgress) => void;
   /**
-   * Called once for each text when it has ended, was aborted or its loop was left, with the reason and the numbers of
-   * tokens. Not called when the generation fails.
+   * Called once for each text when it has ended, was aborted or its loop was left, with the reason and the token
+   * counts. Not called when the generation fails.
    */
   onFinish?: (ending: Ending, row: number) => void;
 }
@@ -107,9 +107,9 @@ export interface LogprobsOptions extends GenerateOptions {
   logprobs: number;
 }
 
-/** Options of `generate` with how each text ended. */
+/** Options of `generate` for reporting how each text ended. */
 export interface DetailsOptions extends GenerateOptions {
-  /** Return each text with the reason for its end and its numbers of tokens. */
+  /** Return each text with the reason for its end and its token counts. */
   details: true;
 }
 
@@ -169,7 +169,7 @@ export function checkRunOptions({
 }
 
 /**
- * Length of the longest prompt with its new text; undefined if no option says it.
+ * Length of the longest prompt with its new text; undefined if no option sets it.
  *
  * @param longest number of tokens in the longest prompt.
  * @throws ValueError unless `maxLength` and `maxNewTokens` are left out or positive integers, and on both at once.

@@ -34,11 +34,11 @@ export interface ImageConverterArgs {
   padToAspectRatio?: boolean;
   /** How pixels are interpolated when an image is resized. Defaults to "bilinear". */
   interpolation?: Interpolation;
-  /** When an image becomes smaller, use all of its pixels, not only the nearest ones. Defaults to false. */
+  /** When an image is made smaller, use all of its pixels, not only the nearest ones. Defaults to false. */
   antialias?: boolean;
   /**
-   * "from-image", the default: turn and mirror image files as their EXIF metadata says, as browsers do. "none": read the
-   * pixels as they are stored, as TensorFlow and Pillow do. Only files have this metadata.
+   * "from-image", the default: rotate and mirror image files as their EXIF metadata says, as browsers do. "none": read
+   * the pixels as they are stored, as TensorFlow and Pillow do. Only files have this metadata.
    */
   imageOrientation?: ImageOrientation;
   /** Order of the axes of input tensors and of the result. Defaults to "channels_last". */

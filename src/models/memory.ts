@@ -16,7 +16,7 @@ export interface WeightMemory {
 /** Most bits first. */
 const FORMATS: readonly WeightFormat[] = ['float32', 'bfloat16', 'int8', 'int4'];
 
-/** Those that the current backend takes. */
+/** Dtypes that the current backend supports. */
 const usableFormats = () => FORMATS.filter(format => format === 'float32' || !packingFor(format).refused);
 
 const weightsOf = (model: Model) => model.weights as AnyWeight[];
@@ -45,7 +45,7 @@ export function withDtypeThatFits(
   const weights = weightsOf(model);
   const sum = (some: typeof weights) => some.reduce((bytes, {byteLength}) => bytes + byteLength, 0);
   const others = Math.max(0, figures.used - sum(weights.filter(({filled}) => filled)));
-  // If a single tensor was too large, nothing is known about the total. Otherwise a tenth is left for computation.
+  // If a single tensor was too large, nothing is known about the total. Otherwise a tenth is reserved for computation.
   const available = figures.bytes > figures.largest ? Infinity : 0.9 * (figures.limit - others);
   const needs = memoryByDtype(make);
   const formats = usableFormats();

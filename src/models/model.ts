@@ -20,7 +20,7 @@ import {type AnyWeight} from '../weights/packed_weight';
 
 type Args<M extends keyof tf.LayersModel> = tf.LayersModel[M] extends (...args: infer A) => unknown ? A : never;
 
-/** Targets of training, one row per sample: of one output, or of several in their order or by name. */
+/** Training targets, one row per sample: for one output, or for several in their order or by name. */
 export type ModelTargets = TensorOrArray | readonly tf.Tensor[] | {readonly [outputName: string]: TensorOrArray};
 
 /** Arguments of {@link Model.compile}: those of tfjs. */
@@ -128,7 +128,7 @@ export abstract class Model extends tf.LayersModel {
     return super.save(...args);
   }
 
-  // === Dtypes, in Keras' words ===
+  // === Dtypes, in Keras' terms ===
 
   /** How kernels are stored. */
   abstract readonly dtypePolicy: Dtype;

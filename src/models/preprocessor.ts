@@ -85,7 +85,8 @@ export abstract class Preprocessor implements SavedPreprocessor {
   }
 
   /**
-   * Saves the tokenizer into a folder of Hugging Face, next to existing files: see `exportToTransformers` of the tokenizer.
+   * Saves the tokenizer into a Hugging Face folder, next to existing files: see `exportToTransformers` of the
+   * tokenizer.
    *
    * @throws as there.
    */

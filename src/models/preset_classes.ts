@@ -41,10 +41,10 @@ interface BaseClass<T> {
   readonly prototype: T;
 }
 
-/** The part of a preset that says which of several subclasses it was saved as. */
+/** The part of a preset that tells as which of several subclasses it was saved. */
 interface Choice {
   readonly part: CheckpointPart;
-  /** What to do if the preset does not say it. */
+  /** What to do if the preset does not tell. */
   readonly advice: string;
 }
 
@@ -52,8 +52,8 @@ interface Choice {
  * Loads an instance of the subclass of `base` that fits a preset.
  *
  * @param choice for base classes with several subclasses for one backbone.
- * @throws ValueError naming what the preset is and which classes there are, if none fits; otherwise as the `fromPreset`
- * of the subclass.
+ * @throws ValueError, naming the preset's kind and the known classes, if none fits; otherwise as the `fromPreset` of
+ * the subclass.
  */
 export async function loadFromBase<T extends object>(
   base: BaseClass<T>,
@@ -72,7 +72,7 @@ export async function loadFromBase<T extends object>(
     const found = subclassesOf(base, await backboneOf(base, checkpoint));
     const saved = choice && found.length > 1 ? await checkpoint.config(choice.part) : null;
     const cls = oneOf(base, found, saved?.class_name, checkpoint.name, choice);
-    // These read nothing of a vision encoder.
+    // These do not use a vision encoder.
     if (opening.mmproj !== undefined && /Tokenizer|Embedder/.test(cls.className)) {
       throw new ValueError(`${cls.className}.fromPreset has no argument "mmproj".`);
     }
@@ -90,7 +90,7 @@ const subclassesOf = <T extends object>(base: BaseClass<T>, backbone: string): P
 async function backboneOf<T extends object>({className}: BaseClass<T>, checkpoint: Checkpoint): Promise<string> {
   const {class_name: found} = (await checkpoint.config('backbone'))!;
   const known = [...new Set(registered.map(({backbone}) => backbone))];
-  // In a bundle without any subclass nothing is known: `oneOf` then says what to do.
+  // In a bundle without any subclass no class is known: the error of `oneOf` then says what to do.
   if (known.includes(found) || known.length === 0) return found;
   throw new ValueError(
     `${className}.fromPreset expected a preset with one of these backbones: ${known.join(', ')}. ` +

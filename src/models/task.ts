@@ -17,7 +17,7 @@ import {type Backbone, type FromPresetOptions, packConfig} from './backbone';
 import {Model} from './model';
 import {loadFromBase, type PresetOptions} from './preset_classes';
 
-/** A task of any class. What the methods for training take depends on the class. */
+/** A task of any class. The arguments of the training methods depend on the class. */
 export type AnyTask = Omit<
   Task,
   'compile' | 'fit' | 'fitDataset' | 'trainOnBatch' | 'testOnBatch' | 'evaluate' | 'evaluateDataset'
@@ -28,7 +28,7 @@ export abstract class Task extends Model {
   /** @nocollapse */
   static override className = 'Task';
   abstract readonly backbone: Backbone;
-  /** Turns strings into inputs. Without one, null, the task takes token ids. */
+  /** Turns strings into inputs. If null, the task takes token ids. */
   abstract preprocessor: object | null;
 
   /** All presets that KerasHub publishes, by name. */
@@ -41,7 +41,7 @@ export abstract class Task extends Model {
    * `Task` itself gives the class that the preset was saved with.
    *
    * @param options also arguments of that class, which override those of the preset.
-   * @throws ValueError if the preset is for another class, or does not say which one; otherwise as the `fromPreset` of
+   * @throws ValueError if the preset is for another class, or does not tell which one; otherwise as the `fromPreset` of
    * the class.
    */
   static async fromPreset(preset: CheckpointLike, options: FromPresetOptions & PresetOptions = {}): Promise<AnyTask> {

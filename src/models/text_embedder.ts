@@ -14,7 +14,7 @@ import {type DataTensors, type ModelFitArgs, type ModelTargets} from './model';
 import {loadFromBase, type PresetOptions} from './preset_classes';
 import {Task} from './task';
 
-/** A preprocessor as `encodeText` sees it. */
+/** The part of a preprocessor that `encodeText` uses. */
 export interface EmbedderPreprocessor {
   readonly tokenizer: {readonly padTokenId: number};
   /** Token ids of a text as the model takes them, without padding. */
@@ -26,17 +26,17 @@ export interface EncodeOptions {
   /** Largest number of texts that go through the model at once. Defaults to 32. */
   batchSize?: number;
   /**
-   * What the texts are, by a name in {@link TextEmbedder.prompts}, such as "query" or "document": its text comes before
-   * each of them. Defaults to the model's `defaultPromptName`, if it has one; null adds nothing.
+   * The kind of texts, as a name in {@link TextEmbedder.prompts} such as "query" or "document": the prompt is put
+   * before each text. Defaults to the model's `defaultPromptName`, if it has one; null adds nothing.
    */
   promptName?: string | null;
   /** Stops encoding: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
 }
 
-/** Texts that some embedders were trained to see before a text, by what the text is for. */
+/** Prefixes with which some embedders were trained, by the kind of text. */
 export interface EmbedderPrompts {
-  /** The texts by name. None, the default, for most models. */
+  /** The prefixes by name. Empty, the default, for most models. */
   readonly prompts: Readonly<Record<string, string>>;
   /** The name of the prompt for `encodeText` without `promptName`. Null, the default: no prompt. */
   readonly defaultPromptName: string | null;
@@ -45,10 +45,10 @@ export interface EmbedderPrompts {
 /** One text or several: rows of training data. */
 export type Texts = string | readonly string[];
 
-/** What `fit` and `evaluate` of an embedder take as inputs: texts, or tensors or arrays of numbers. */
+/** Inputs of an embedder's `fit` and `evaluate`: texts, or tensors or arrays of numbers. */
 export type EmbedderInputs = Texts | ModelInputs;
 
-/** What they take as targets: one row per text. */
+/** Their targets: one row per text. */
 export type EmbedderTargets = ModelTargets;
 
 /** Options of {@link TextEmbedder.fit}: those of tfjs, whose `validationData` may have texts as well. */
@@ -70,7 +70,7 @@ export abstract class TextEmbedder extends Task {
   /** @nocollapse */
   static override className = 'TextEmbedder';
   abstract override preprocessor: EmbedderPreprocessor | null;
-  /** Texts before texts, as a folder of sentence-transformers lists them: see `promptName` of {@link EncodeOptions}. */
+  /** Prefixes of texts, as a folder of sentence-transformers lists them: see `promptName` of {@link EncodeOptions}. */
   prompts: Readonly<Record<string, string>> = {};
   /** The name of the prompt for `encodeText` without `promptName`. Null, the default: no prompt. */
   defaultPromptName: string | null = null;
@@ -205,7 +205,7 @@ export abstract class TextEmbedder extends Task {
       rows.map(({length}) => length),
       batchSize,
     )) {
-      // On synchronous backends no other code would run otherwise, so nobody could abort.
+      // On synchronous backends no other code would run otherwise, so an abort would never be noticed.
       await nextTurn();
       signal?.throwIfAborted();
       const vectors = await this.encodeRows(batch.map(row => rows[row]!));
@@ -268,7 +268,7 @@ function checkedTexts(text: string | readonly string[]): readonly string[] {
   return texts;
 }
 
-/** Largest share of padding in a batch. */
+/** Maximum share of padding in a batch. */
 const MAX_PADDING = 0.25;
 
 /**

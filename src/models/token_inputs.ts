@@ -16,7 +16,7 @@ export type TokenInputs = {token_ids: TensorOrArray; padding_mask: TensorOrArray
   [name in keyof VisionTensors]?: TensorOrArray;
 };
 
-/** Token ids int32 and their padding mask bool, with the text that was generated, in the shape of the inputs. */
+/** Token ids int32 and their padding mask bool, including the generated text, in the shape of the inputs. */
 export type GeneratedTokens = {token_ids: tf.Tensor; padding_mask: tf.Tensor};
 
 /** Generated token ids, with the log probabilities of the new tokens of each row. */

@@ -98,9 +98,10 @@ export abstract class Tokenizer implements SavedTokenizer {
   }
 
   /**
-   * Saves the tokenizer into a folder of Hugging Face, next to existing files, with Gemma's chat template.
+   * Saves the tokenizer into a Hugging Face folder, next to existing files, with Gemma's chat template.
    *
-   * @throws ValueError without a vocabulary, and for one to which Hugging Face's tokenizers would give other ids.
+   * @throws ValueError without a vocabulary, and for one with which Hugging Face's tokenizers would produce different
+   * ids.
    */
   async exportToTransformers(target: PresetTarget): Promise<void> {
     await exportTokenizer(target, this);

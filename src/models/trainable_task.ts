@@ -75,7 +75,8 @@ export abstract class TrainableTask<P> extends UntypedTask {
    * Trains on text through the preprocessor, or on inputs and labels as tensors or nested arrays. Text is either whole
    * strings or {prompts, responses[, images]}; in the latter case only the tokens of the responses count.
    *
-   * Only tokens with a weight other than 0 go through the head, so the logits of a whole batch never exist.
+   * Only tokens with a weight other than 0 go through the head, so the logits of a whole batch are never held in
+   * memory.
    *
    * @returns the history: loss, metrics and their validation values, one number per epoch.
    * @throws ValueError on unusable data or options, for packed weights, and for a loss that is not finite; the signal's
@@ -138,7 +139,7 @@ export abstract class TrainableTask<P> extends UntypedTask {
   }
 
   /**
-   * As {@link evaluate}, on a tf.data dataset such as {@link fitDataset} takes.
+   * As {@link evaluate}, on a tf.data dataset as for {@link fitDataset}.
    *
    * @throws as {@link evaluate}.
    */

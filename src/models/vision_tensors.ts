@@ -1,4 +1,4 @@
-/** Images as tensors, next to token ids: outputs of a preprocessor, and inputs of generation without one. */
+/** Image tensors that accompany token ids: outputs of a preprocessor, and inputs of generation without one. */
 import * as tf from '@tensorflow/tfjs';
 import {show, ValueError} from '../base/errors';
 import {type Prompt} from '../generation/decoder';

@@ -7,7 +7,7 @@ const NAME = 'Gemma3PackBfloat16';
 /**
  * Zeros of the shape (B, S, K, H).
  *
- * @throws ValueError for an odd H, and on a backend that cannot store them.
+ * @throws ValueError for an odd H, and on a backend that cannot store bfloat16.
  */
 export function bfloat16Zeros([...shape]: [number, number, number, number]): tf.Tensor4D {
   const backend = tf.getBackend();

@@ -37,7 +37,7 @@ const plans = new Map<string, EinsumPlan>();
  * @throws ValueError for equations that Keras also rejects, and for a label repeated within one operand.
  */
 export function planEinsum(equation: string, xRank: number): EinsumPlan {
-  // Cached: a model has about a dozen equations, and its layers ask for them on every call.
+  // Cached: a model has about a dozen equations, and its layers need them on every call.
   const key = `${equation} ${xRank}`;
   let plan = plans.get(key);
   if (!plan) plans.set(key, (plan = makePlan(equation, xRank)));

@@ -8,7 +8,7 @@ import {toTfjsAttrs} from './op';
 
 export type DenseName = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
 
-/** What stays the same from token to token. */
+/** Settings that are the same for every token. */
 export interface BlockAttrs {
   forms: Record<DenseName, DenseForm>;
   numQueryHeads: number;
@@ -33,7 +33,7 @@ export interface FusedBlockAttrs extends BlockAttrs, Angles {
 }
 
 export interface FusedBlocksAttrs {
-  /** In order: each takes the result of the one before. */
+  /** In order: each one's input is the result of the previous one. */
   blocks: readonly BlockAttrs[];
   /** Position of the new token of each row; −1 for a row without one. */
   positions: readonly number[];
@@ -76,11 +76,11 @@ const NORMS = ['preAttention', 'postAttention', 'preFfw', 'postFfw', 'queryNorm'
 /** The inputs of a block, without `x`. */
 export type BlockInput = DenseName | (typeof NORMS)[number] | 'keys' | 'values';
 
-/** What an input of each block is called. */
+/** The name of an input of each block. */
 type InputNames = Readonly<Record<BlockInput, string>>;
 const names: InputNames[] = [];
 
-/** What the inputs of block i are called among those of all blocks. */
+/** The names of block i's inputs among those of all blocks. */
 export function inputNames(i: number): InputNames {
   return (names[i] ??= Object.fromEntries(
     [...DENSES, ...NORMS, 'keys', 'values'].map(name => [name, `${i}.${name}`]),

@@ -1,6 +1,7 @@
 /**
  * The loss of given tokens from hidden states: projection to the vocabulary and cross-entropy in one operation, so that
- * the logits of all tokens never exist at once. For 1,000 tokens over Gemma's vocabulary they would take a gigabyte.
+ * the logits of all tokens are never in memory at once. For 1,000 tokens over Gemma's vocabulary they would take a
+ * gigabyte.
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';

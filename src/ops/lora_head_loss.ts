@@ -1,6 +1,6 @@
 /**
  * The loss of given tokens from hidden states, as `head_loss.ts`, with a head that has LoRA. The logits of all tokens
- * never exist at once either: the gradients compute them again, a few tokens at a time.
+ * are never in memory at once here either: the gradients recompute them, a few tokens at a time.
  */
 import * as tf from '@tensorflow/tfjs';
 import {checkIndexTensor} from '../weights/host_values';
@@ -30,7 +30,7 @@ interface LoraHeadLossAttrs extends Attributes {
   scale: number;
   /** Cap on the logits; null for none. */
   softCap: number | null;
-  /** Number of logits that may exist at once. */
+  /** Maximum number of logits in memory at once. */
   logitsAtOnce: number;
 }
 

@@ -142,7 +142,7 @@ interface Kernel<I extends Inputs, A extends Attributes> {
   reference(inputs: I, attrs: A): tf.Tensor | [tf.Tensor, tf.Tensor?] | tf.Tensor[];
 }
 
-/** By name of a backend: the reason why it computes references wrongly, or undefined if it does not. */
+/** By backend name: a function that returns the reason why the backend computes references wrongly, or undefined. */
 const faults = new Map<string, () => string | undefined>();
 
 /** Refuses references on backends of tfjs that have this name and a fault. */
@@ -198,13 +198,13 @@ export function tapeIsOn(): boolean {
 
 /**
  * Disposes tensors that only a gradient may still need, unless tfjs records for one: `tf.tidy` would keep them until its
- * end, together with all that is computed after them.
+ * end, together with everything that is computed after them.
  */
 export function release(...tensors: tf.Tensor[]): void {
   if (!tapeIsOn()) tf.dispose(tensors);
 }
 
-/** {@link release}s a tensor and returns the one that takes its place. */
+/** {@link release}s a tensor and returns its replacement. */
 export function replaced(before: tf.Tensor, after: tf.Tensor): tf.Tensor {
   if (after !== before) release(before);
   return after;

@@ -41,7 +41,7 @@ export function inverseFrequencies(headDim: number, wavelength: number, scalingF
 
 const frequenciesOf = new Map<string, Float64Array>();
 
-/** Cached: a model has two sets of frequencies, and asks for them at every token. */
+/** Cached: a model has two sets of frequencies, and needs them for every token. */
 function knownFrequencies(headDim: number, wavelength: number, scalingFactor: number): Float64Array {
   const key = `${headDim} ${wavelength} ${scalingFactor}`;
   let frequencies = frequenciesOf.get(key);
@@ -59,10 +59,10 @@ const MAX_TABLES = 16;
 /** Tables of this many positions, from a multiple of it on: a prompt goes through a layer in pieces of any size. */
 const RUN = 32;
 const runs = new Map<string, Tables>();
-/** Some 8 MB for heads of 256. */
+/** About 8 MB for heads of width 256. */
 const MAX_RUNS = 256;
 
-/** The value for a key, or a new one. The oldest of more than `most` is forgotten. */
+/** The value for a key, or a new one. If there are more than `most` values, the oldest is dropped. */
 function remembered(map: Map<string, Tables>, most: number, key: string, create: () => Tables): Tables {
   const known = map.get(key);
   if (known) return known;
@@ -122,7 +122,7 @@ export function hostRotaryTables(
   scalingFactor: number,
 ): Tables {
   const name = `${headDim} ${wavelength} ${scalingFactor}`;
-  // All layers of the same kind ask for the same table, one after another.
+  // All layers of the same kind request the same table, one after another.
   return remembered(tables, MAX_TABLES, `${starts.join()} ${length} ${name}`, () => {
     const frequencies = knownFrequencies(headDim, wavelength, scalingFactor);
     const values = length * frequencies.length;

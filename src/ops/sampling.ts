@@ -1,4 +1,4 @@
-/** What samplers need of a softmax over the vocabulary, without reading back all probabilities. No gradients. */
+/** What samplers need from a softmax over the vocabulary, without reading back all probabilities. No gradients. */
 import * as tf from '@tensorflow/tfjs';
 import {type Op, runOp} from './op';
 

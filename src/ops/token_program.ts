@@ -36,7 +36,7 @@ export interface StoredMatrix {
   form: DenseForm;
 }
 
-/** The tensors of a model, and where its keys and values go. */
+/** The tensors of a model, and where its keys and values are stored. */
 export interface ProgramModel {
   /** Number of tokens in the vocabulary, and width of the hidden states. */
   vocabulary: number;
@@ -47,16 +47,16 @@ export interface ProgramModel {
     /** As of a fused block, without x. */
     tensors: FusedBlockTensors;
     attrs: BlockAttrs;
-    /** Which of the angles of a step it takes. */
+    /** Index of the angles of a step that it uses. */
     angles: number;
   }[];
   finalNorm: {scale: tf.Tensor; epsilon: number};
   head: StoredMatrix;
 }
 
-/** What a step needs from the host. */
+/** The inputs of a step from the host. */
 export interface ProgramStep {
-  /** Position of each row's token; −1 for a row that takes no part. */
+  /** Position of each row's token; −1 for a row that is skipped. */
   positions: readonly number[];
   /** For each kind of angles, cosines and sines at these positions, (rows, headDim / 2) each. */
   angles: readonly {cos: Float32Array; sin: Float32Array}[];
@@ -72,11 +72,11 @@ interface Text {
 
 /** A program for a number of rows. It owns its memory on the device until it is disposed. */
 export interface TokenProgram {
-  /** Begins with the last token of each row, which the model has not read yet. */
+  /** Starts with the last token of each row, which the model has not read yet. */
   start(rows: readonly Text[]): void;
   /**
-   * Runs steps: each reads the tokens that the one before has chosen. Further steps may be run before the result is
-   * there.
+   * Runs steps: each reads the tokens that the previous step has chosen. Further steps may be started before the result
+   * arrives.
    *
    * @returns the tokens, (steps, rows). Negative: the host has to choose.
    */
@@ -84,11 +84,11 @@ export interface TokenProgram {
   dispose(): void;
 }
 
-/** How a backend makes programs. */
+/** How a backend creates programs. */
 export interface TokenPrograms {
   /** The most steps in one call of `run`. */
   readonly mostSteps: number;
-  /** Undefined if it cannot choose tokens in this way, or for so many rows. */
+  /** Undefined if it cannot choose tokens in this way, or for this many rows. */
   create(choice: TokenChoice, rows: number): TokenProgram | undefined;
 }
 

@@ -1,6 +1,6 @@
 /**
  * A whole layer of the vision encoder as a single kernel, on backends that have one: it needs little memory besides its
- * input and its result, which for an image of 4,096 patches is what limits a model. There is no reference, since the
+ * input and its result. For an image of 4,096 patches, memory is what limits a model. There is no reference, since the
  * kernel is tested against the plain path of `Gemma3VisionEncoderLayer.call`, and no gradient.
  */
 import * as tf from '@tensorflow/tfjs';

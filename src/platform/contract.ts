@@ -11,8 +11,8 @@ export interface Files {
   /** @throws ValueError if there is no such file. */
   openFile(path: string): Promise<ByteSource>;
   /**
-   * The folder at a path or `file:` address, or undefined if there is none. Where a save was interrupted after its new
-   * files were complete, these are what is read. They are moved into place if the folder can be written.
+   * The folder at a path or `file:` address, or undefined if there is none. If a save was interrupted after its new
+   * files were complete, these are read. They are moved into place if the folder can be written.
    *
    * @throws ValueError if it is a file, or the list of files of an interrupted save is damaged.
    */
@@ -26,13 +26,13 @@ export interface Files {
   fileSink(path: string): Promise<FileSink>;
   /**
    * Opens a folder to write a preset into. Creates it and its parents if they do not exist. A process that is killed
-   * leaves the old files or the new ones, and what it left unfinished is removed here.
+   * leaves either the old files or the new ones; its unfinished files are removed here.
    *
    * @throws ValueError if there is a file of that name, or nothing can be written there.
    */
   folderSink(path: string): Promise<PresetSink>;
   /**
-   * The folder of a file and its name there. Browsers have no paths; what is opened with the result refuses it.
+   * The folder of a file and its name there. Browsers have no paths; opening the result there throws.
    *
    * @throws ValueError on an address that is not that of a local file.
    */
@@ -50,10 +50,11 @@ export interface Images {
   readImageFile(path: string): Promise<Uint8Array>;
   /**
    * Decodes a WebP, GIF or AVIF file: in browsers with the browser's own decoder, in Node with the package "sharp", if it
-   * is installed. Animations give their first picture. Numbers are taken as they are, without a colour profile.
+   * is installed. Of an animation, the first picture is used. Values are used as they are stored, without a colour
+   * profile.
    *
-   * @param turn whether to turn the image as its metadata says.
-   * @throws Error if the file cannot be decoded, or nothing here decodes it. The message says what to do.
+   * @param turn whether to rotate the image as its metadata says.
+   * @throws Error if the file cannot be decoded, or there is no decoder for it. The message says what to do.
    */
   decodeOtherFile(bytes: Uint8Array, file: OtherImage, turn: boolean): Promise<CanvasPixels>;
   /**
@@ -78,11 +79,11 @@ export interface CanvasPixels {
   readonly data: ArrayLike<number>;
 }
 
-/** What a page can draw. */
+/** An image source of a page. */
 export interface Drawable {
   readonly width: number;
   readonly height: number;
-  /** True for image elements, which browsers turn by the EXIF metadata of their files. */
+  /** True for image elements, which browsers rotate as the EXIF metadata of their files says. */
   readonly upright: boolean;
   /** @throws ValueError if the page may not read the pixels. */
   pixels(): Promise<ImageData>;
@@ -112,7 +113,7 @@ export interface Threads {
    */
   startThread(source: string, data: unknown): Thread;
   coreCount(): number;
-  /** Bytes of address space that this process may still reserve; Infinity where that is unlimited or unknown. */
+  /** Bytes of address space that this process may still reserve; Infinity if unlimited or unknown. */
   spaceLeft(): number;
 }
 
@@ -143,7 +144,7 @@ export interface Turn {
 
 /** How a Worker talks with the page or the thread that started it. */
 export interface WorkerPort {
-  /** Undefined or null where this is no Worker. */
+  /** Undefined or null outside a Worker. */
   ownPort():
     | {
         send(message: unknown, transfer: readonly ArrayBuffer[]): void;
@@ -152,22 +153,22 @@ export interface WorkerPort {
     | null
     | undefined;
   /**
-   * Takes a lock, which stays taken until the Worker ends, and returns its name. Undefined where that is not needed, or
+   * Takes a lock, which is held until the Worker ends, and returns its name. Undefined if that is not needed, or if
    * there are no locks.
    */
   holdLock(): Promise<string | undefined>;
 }
 
-/** Digests by which hubs identify files. */
+/** Digests that hubs use to identify files. */
 export type DigestAlgorithm = 'md5' | 'sha1' | 'sha256';
 
-/** A file that is being downloaded. What is stored of it survives the process. */
+/** A file that is being downloaded. Its stored bytes survive the process. */
 export interface PartialFile {
-  /** Ranges that are stored: sorted, without overlaps. */
+  /** Stored ranges: sorted, without overlaps. */
   readonly stored: readonly ByteRange[];
-  /** What `note` has kept, also in an earlier process; undefined without it. */
+  /** The text stored by `note`, possibly in an earlier process; undefined if there is none. */
   readonly noted: string | undefined;
-  /** Keeps a line of text with the bytes: what only answers of the server say of them. */
+  /** Stores a line of text with the bytes: information that only the server's answers contain. */
   note(text: string): Promise<void>;
   /** Starts to store bytes from `offset` on. Several writers may be open at a time. */
   writer(offset: number): PartialWriter;
@@ -179,11 +180,11 @@ export interface PartialFile {
   digest(algorithm: DigestAlgorithm, prefix: Uint8Array, signal?: AbortSignal): Promise<string>;
   /** The first bytes, at most `length`. */
   head(length: number): Promise<Uint8Array>;
-  /** Makes it the file at `path`, in one step, and closes it. */
+  /** Turns it into the file at `path`, in one step, and closes it. */
   finish(path: string): Promise<void>;
-  /** Forgets all bytes, which turned out to be wrong, and the note. */
+  /** Discards all bytes, which turned out to be wrong, and the note. */
   clear(): Promise<void>;
-  /** Keeps what is stored for later. */
+  /** Closes it, and keeps the stored bytes for later. */
   close(): Promise<void>;
 }
 
@@ -199,9 +200,9 @@ export interface StoreEntry {
   readonly isFolder: boolean;
 }
 
-/** Where downloads are kept: the disk in Node, the origin's private file system in browsers. Paths have slashes. */
+/** Where downloads are stored: the disk in Node, the origin's private file system in browsers. Paths have slashes. */
 export interface Store {
-  /** Whether there is such a place. */
+  /** Whether there is such a store. */
   canStore(): boolean;
   /** A variable of the environment; undefined if it is not set or empty. */
   environment(name: string): string | undefined;
@@ -210,33 +211,33 @@ export interface Store {
   readText(path: string): Promise<string | undefined>;
   /** Replaces a small file in one step. Creates missing folders, here and below. */
   writeText(path: string, text: string): Promise<void>;
-  /** Size in bytes of the file at a path, after links; undefined if there is none. */
+  /** Size in bytes of the file at a path, following links; undefined if there is none. */
   fileSize(path: string): Promise<number | undefined>;
-  /** The entries of a folder, links counted as what they lead to; none if there is no such folder. */
+  /** The entries of a folder, with links as their targets; none if there is no such folder. */
   entries(path: string): Promise<StoreEntry[]>;
-  /** Makes `path` another name of `file`: a link, or where links are refused, its new place. */
+  /** Makes `path` another name of `file`: a link, or its new location where links are not allowed. */
   link(file: string, path: string): Promise<void>;
   /** Copies a file into a new one. */
   copy(from: string, to: string, signal?: AbortSignal): Promise<void>;
-  /** The path that links at `path` lead to; undefined if nothing is there. */
+  /** The path that links at `path` point to; undefined if nothing is there. */
   realPath(path: string): Promise<string | undefined>;
-  /** Removes a file or a folder with all that is in it. */
+  /** Removes a file, or a folder with its contents. */
   remove(path: string): Promise<void>;
-  /** Removes what is left of downloads in a folder for `openPartial`. What finished files are made of stays. */
+  /** Removes unfinished downloads from a folder of `openPartial`. The parts of finished files stay. */
   removePartials(path: string): Promise<void>;
   /** Removes a folder if it is empty, and then its parents, up to `root`, likewise. */
   removeEmpty(path: string, root: string): Promise<void>;
-  /** Bytes that can still be written where `path` is or will be; undefined if that is not known. */
+  /** Free bytes at the location of `path`; undefined if unknown. */
   freeBytes(path: string): Promise<number | undefined>;
   /** The digest of `prefix` and a file, in hexadecimal. */
   digestOf(path: string, algorithm: DigestAlgorithm, prefix: Uint8Array, signal?: AbortSignal): Promise<string>;
   /**
-   * Opens a file to download, with what is stored of it already.
+   * Opens a file to download, with its bytes that are already stored.
    *
-   * @param identity what tells versions of the file apart. Bytes of another version are forgotten.
+   * @param identity identifies the version of the file. Bytes of another version are discarded.
    */
   openPartial(path: string, identity: string): Promise<PartialFile>;
-  /** Removes what is left at `path` of a file that was finished by a process that died while it did. */
+  /** Removes the remains at `path` of a process that died while it finished a file. */
   removePartial(path: string): Promise<void>;
   /**
    * Waits until no other process holds the lock at `path`, and takes it. The lock of a process that has ended is taken
@@ -251,14 +252,14 @@ export interface Store {
   /**
    * The `fetch` for downloads, such as one for a proxy that the environment names; undefined for the global one.
    *
-   * @throws ValueError if the environment names a proxy that cannot be used here, with what to do.
+   * @throws ValueError, which says what to do, if the environment names a proxy that cannot be used here.
    */
   downloadFetch(): Promise<typeof fetch | undefined>;
 }
 
 /** A lock that this process holds. */
 export interface Lock {
-  /** Aborted if another process has taken the lock over, which took this process for dead. */
+  /** Aborted if another process assumed that this one is dead and has taken over the lock. */
   readonly lost: AbortSignal;
   release(): Promise<void>;
 }

@@ -61,7 +61,10 @@ export function ggufWeights(checkpoint: string, files: readonly OpenGguf[], mode
   };
 }
 
-/** A tensor as a variable. @param file its name, for errors. */
+/**
+ * A tensor as a variable.
+ * @param file its name, for errors.
+ */
 export function storedVariable(tensor: GgufTensor, file: string, scratch: Scratch): StoredVariable {
   const {shape, type, byteLength, offset, source} = tensor;
   const places = [{source, start: offset, end: offset + byteLength}];

@@ -28,8 +28,9 @@ export interface GgufVocabulary {
  * Converts a SentencePiece model.
  *
  * @param rows of the embedding. Rows without a piece get a token that is never used; pieces without a row are left out.
- * @param isSpecial whether a token is one that llama.cpp is to treat as a control token: for example those that end
- * turns. @throws ValueError if llama.cpp has no such model.
+ * @param isSpecial whether llama.cpp should treat a token as a control token, for example those that end
+ * turns.
+ * @throws ValueError if llama.cpp has no such model.
  */
 export function convertVocabulary(
   proto: Uint8Array,

@@ -87,7 +87,7 @@ export interface AttentionCallArgs extends Kwargs {
   cache?: KvCache;
   /** Only with a cache: how many of the T tokens of each row are real. Defaults to all. */
   counts?: readonly number[];
-  /** Whether the input is released as soon as queries, keys and values are there. Defaults to false. */
+  /** Whether the input is released as soon as queries, keys and values are computed. Defaults to false. */
   releaseInput?: boolean;
 }
 
@@ -237,9 +237,9 @@ export class CachedGemma3Attention extends withAttributes<typeof Layer, Required
   }
 
   /**
-   * What queries see of the values, (B, T, N, H), before the last projection.
+   * The result of attention, (B, T, N, H), before the last projection.
    *
-   * @param dropout applied if given; without a seed, another one each time.
+   * @param dropout applied if given; without a seed, it differs each time.
    */
   attend(
     q: tf.Tensor4D,

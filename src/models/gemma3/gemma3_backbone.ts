@@ -180,7 +180,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
   }
 
   /**
-   * Saves LoRA as an adapter for llama.cpp and what is built on it, in the form in which its converter writes PEFT
+   * Saves LoRA as an adapter for llama.cpp and programs based on it, in the form in which its converter writes PEFT
    * adapters. `loadLoraWeights` reads such files.
    *
    * @throws ValueError without LoRA, on LoRA in layers that llama.cpp does not adapt (embedding, vision encoder), and on
@@ -221,7 +221,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
   override async quantize(mode: QuantizationMode): Promise<void> {
     this.checkInUse();
     const layers = [this.tokenEmbedding, ...this.transformerLayers, this.layerNorm, ...this.embeddingHead];
-    // Energies follow from values: a model without any has none.
+    // Energies are computed from values: without values there are none.
     const prepares = mode === 'int4' && this.weights.every(weight => (weight as AnyWeight).filled);
     const prepare = async () => (await import('./parts/input_energies')).prepareOwnEnergies(this);
     await quantizeLayers(`Gemma3Backbone "${this.name}"`, layers, mode, prepares ? prepare : undefined);
@@ -290,7 +290,7 @@ export class Gemma3Backbone extends withAttributes<typeof Backbone, Attributes>(
     }
     signal?.throwIfAborted();
     const registered = typeof preset === 'string' ? registeredPreset(preset) : undefined;
-    // Nothing is read of the preset itself.
+    // The preset itself is not read.
     const nameOnly = registered !== undefined && (!loadWeights || weights !== undefined);
     const load = async (config: JsonObject, stored: Pick<Checkpoint, 'name' | 'weights'>, http: FetchOptions) => {
       await chooseBackend();

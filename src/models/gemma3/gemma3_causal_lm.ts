@@ -184,7 +184,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   /**
    * The embedding and each block, in steps of a few tokens.
    *
-   * @param divided false for steps of whole blocks, which take a little less time together.
+   * @param divided false for steps of whole blocks, which are slightly faster in total.
    */
   override *hiddenSteps(tokens: NewTokens, cache: Gemma3Cache, divided = true): Generator<void, tf.Tensor3D> {
     this.checkInUse();
@@ -206,7 +206,10 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
     }
   }
 
-  /** Embeddings (B, T, D) of tokens, with images in their places, and which of them stand for parts of images. */
+  /**
+   * Embeddings (B, T, D) of tokens, with those of images inserted, and a mask of the tokens that stand for parts of
+   * images.
+   */
   private embedded({rows, images}: NewTokens): {x: tf.Tensor3D; visionMask?: tf.Tensor} {
     return tf.tidy(() => {
       const [batch, length] = [rows.length, rows[0]!.length];
@@ -337,7 +340,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
   }
 
   /**
-   * Saves the model as a folder of Hugging Face, for transformers: see {@link Backbone.exportToTransformers}. With a
+   * Saves the model as a Hugging Face folder, for transformers: see {@link Backbone.exportToTransformers}. With a
    * preprocessor, the folder also has the tokenizer with Gemma's chat template, and the image processor of a model with
    * vision.
    *
@@ -367,7 +370,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
       try {
         return new Gemma3CausalLM({...rest, backbone: loaded, preprocessor});
       } finally {
-        // The model keeps its own reference. A backbone that was passed stays its owner's.
+        // The model keeps its own reference. A backbone that the caller passed is still owned by the caller.
         if (loaded !== backbone) loaded.dispose();
       }
     };
@@ -380,7 +383,7 @@ export class Gemma3CausalLM extends CausalLM<GenerationInputs, Gemma3Cache> {
       preset,
       async checkpoint => {
         const {preprocessor = await Gemma3CausalLMPreprocessor.fromPreset(checkpoint)} = rest;
-        // Ids mean nothing in another vocabulary.
+        // Ids are meaningless in a different vocabulary.
         const stops = rest.preprocessor === undefined ? await storedStops(checkpoint) : null;
         const model = around(await load(checkpoint), preprocessor);
         model.stopTokenIds = stops;

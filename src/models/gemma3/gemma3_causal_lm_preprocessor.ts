@@ -244,7 +244,7 @@ export class Gemma3CausalLMPreprocessor extends CausalLMPreprocessor<GenerationI
    * Decodes token ids → one text for (T), an array of texts for (B, T), without padding and special tokens. Takes what
    * a model without a preprocessor generates, or the same as arrays of numbers.
    *
-   * @throws ValueError unless both have one shape.
+   * @throws ValueError unless both have the same shape.
    */
   async generatePostprocess(x: Pick<TokenInputs, 'token_ids' | 'padding_mask'>): Promise<string | string[]> {
     checkObject(OWNER, x);

@@ -218,7 +218,7 @@ export class Gemma3TextEmbedder extends TextEmbedder {
     options: Omit<TaskOptions<Gemma3Backbone, Gemma3TextEmbedderPreprocessor>, 'mmproj'> & PoolingArgs = {},
   ): Promise<Gemma3TextEmbedder> {
     const own = ['poolingMode', 'normalize'];
-    // Images are no input of an embedder.
+    // An embedder has no image input.
     const {loading, opening, args} = taskOptions(OWNER, options, own, BACKBONE_ARGUMENTS, ['mmproj']);
     const {backbone, ...rest} = args;
     const create = async (from: CheckpointLike, others: Omit<Gemma3TextEmbedderArgs, 'backbone'>) =>

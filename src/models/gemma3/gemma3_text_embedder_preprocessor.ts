@@ -12,7 +12,7 @@ import {Gemma3Tokenizer} from './gemma3_tokenizer';
 import {trimRoundRobin, trimWaterfall} from './parts/segments';
 import {storedArguments} from './parts/stored_arguments';
 
-/** How segments share the sequence: one token of each in turn, or first all of the first segment, then the next. */
+/** How segments share the sequence: alternately one token of each, or first all of the first segment, then the next. */
 export type Truncation = 'round_robin' | 'waterfall';
 
 /** Arguments of {@link Gemma3TextEmbedderPreprocessor}. */

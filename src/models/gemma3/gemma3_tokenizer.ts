@@ -47,7 +47,7 @@ export class Gemma3Tokenizer extends SentencePieceTokenizer {
   readonly hasVisionTokens: boolean;
   /**
    * The file with the chat template of a Hugging Face folder, if it is not Gemma 3's. Null for all other tokenizers.
-   * Templates are not executed: conversations are written as `applyChatTemplate` does, with a warning.
+   * Templates are not executed: conversations are written as by `applyChatTemplate`, with a warning.
    */
   foreignChatTemplate: string | null = null;
 

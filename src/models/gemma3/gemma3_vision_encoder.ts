@@ -266,14 +266,13 @@ export class Gemma3VisionEncoder extends withAttributes<typeof FunctionalModel, 
     this.config = config;
     this.dtypePolicy = policy;
     this.stages = stages;
-    // KerasHub divides the number of patches by the size of a square, and so also counts patches that no whole square
-    // contains.
+    // KerasHub divides the number of patches by the size of a square, and so also counts patches outside whole squares.
     this.numVisionTokensPerImage = stages[1].reducedWidth ** 2;
     if (!trainable) this.trainable = false;
   }
 
   override call(inputs: TensorOrTensors, kwargs: Kwargs = {}): tf.Tensor {
-    // tfjs' own method disposes what lies between the layers, also when gradients need it.
+    // tfjs' own method disposes the results between layers, even if gradients need them.
     const [block, pooling, output] = this.stages;
     return tf.tidy(() => output.call(pooling.call(block.call(inputs, kwargs))));
   }

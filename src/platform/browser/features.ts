@@ -1,4 +1,4 @@
-/** WebAssembly features in browsers, where they cannot be switched on. */
+/** WebAssembly features in browsers, where a page cannot enable them. */
 import {type Features} from '../contract';
 
 /** Always false: a page cannot set the engine's flags. */

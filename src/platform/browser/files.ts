@@ -39,8 +39,8 @@ export const splitPath = (path: string) => ({folder: path, name: path.slice(path
 const SERVED = /^(https?:\/\/.*)\/dist\/(?:browser\/platform\/browser|page)\/[^/]+\.js(?:[?#].*)?$/;
 
 /**
- * The address of a packaged preset, next to the package's scripts. It is put together from text because bundlers copy the
- * files that they see in `new URL(…, import.meta.url)`.
+ * The address of a packaged preset, next to the package's scripts. It is built from strings because bundlers copy the
+ * files that they find in `new URL(…, import.meta.url)`.
  */
 export async function packagedPreset(name: string): Promise<string | undefined> {
   const [, root] = SERVED.exec(import.meta.url ?? '') ?? [];

@@ -7,7 +7,7 @@ export const findGpu = async (): Promise<object | undefined> =>
 export const whyNoGpu =
   'This page has no WebGPU. Update the browser, or switch WebGPU on in it; the page must come from https or localhost.';
 
-/** Bundlers that do not find an optional package only warn about it if its import is in a `try` block. */
+/** If a bundler does not find an optional package, it only warns if the import is in a `try` block. */
 export async function loadTfjsBackend(): Promise<object | undefined> {
   try {
     return await import('@tensorflow/tfjs-backend-webgpu');

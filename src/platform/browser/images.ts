@@ -55,7 +55,7 @@ export function drawable(image: object): Drawable | undefined {
   return {width, height, upright: false, pixels: () => drawnPixels(image as Exclude<typeof image, HTMLImageElement>)};
 }
 
-/** The pixels of an element, with the numbers of its file: a canvas would convert them from its colour profile. */
+/** The pixels of an element, with the stored values of its file: a canvas would apply its colour profile. */
 async function elementPixels(element: HTMLImageElement): Promise<ImageData> {
   const bitmap = await createImageBitmap(element, {colorSpaceConversion: 'none'});
   try {

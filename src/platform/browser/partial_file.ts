@@ -1,7 +1,7 @@
 /**
  * Files that are being downloaded. Most browsers write a file of the private file system as a whole, when it is closed.
- * So each part of a download is a file, named by its first byte, in a folder `<path>.parts`; there the parts stay. A
- * finished file is a note of where they are.
+ * So each part of a download is a file, named by its first byte, in a folder `<path>.parts`, and stays there. A
+ * finished file is a note that says where they are.
  */
 import {withRange} from '../../base/byte_ranges';
 import {type ByteRange} from '../../base/byte_source';
@@ -10,10 +10,10 @@ import {Sha} from '../../base/sha';
 import {type DigestAlgorithm, type PartialFile, type PartialWriter} from '../contract';
 import {fileAt, listAt, removeAt, textAt, writeTextAt} from './private_files';
 
-/** Bytes of a part: what is lost at most if the page is closed, for each connection. */
+/** Size of a part in bytes: for each connection, at most this much is lost if the page is closed. */
 const PART = 8 * 2 ** 20;
 
-/** Bytes that are read at a time. */
+/** Number of bytes read at a time. */
 const PIECE = 4 * 2 ** 20;
 
 const IDENTITY = 'identity';
@@ -24,21 +24,21 @@ const NOTE = '.note';
 
 /** Where the parts of a finished file are. */
 export interface Note {
-  /** The path where the file was finished. */
+  /** The path at which the file was finished. */
   readonly path: string;
   readonly folder: string;
   readonly size: number;
-  /** Parts in order, without overlaps: only their bytes up to the start of the next one count. */
+  /** Parts in order, without overlaps: only their bytes up to the start of the next part are used. */
   readonly starts: readonly number[];
 }
 
-/** Whether a folder of parts is of a file that was not finished. */
+/** Whether a folder of parts belongs to an unfinished file. */
 export const isUnfinished = async (folder: string): Promise<boolean> =>
   (await textAt(`${folder}/${IDENTITY}`)) !== undefined;
 
 export const notePath = (path: string): string => path + NOTE;
 
-/** The path that a note is about; undefined for other names. */
+/** The path that a note refers to; undefined for other names. */
 export const notedName = (name: string): string | undefined =>
   name.endsWith(NOTE) ? name.slice(0, -NOTE.length) : undefined;
 
@@ -115,7 +115,7 @@ class BrowserPartialFile implements PartialFile {
         try {
           await writer.write(bytes);
         } catch (error) {
-          // Such as a quota that is used up. To close it would be another error, which hides this one.
+          // For example a used-up quota. Closing would cause another error, which would hide this one.
           await writer.abort().catch(() => {});
           writer = undefined;
           throw error;
@@ -155,7 +155,7 @@ class BrowserPartialFile implements PartialFile {
     return blobOf({folder: this.folder, ...this.layout()});
   }
 
-  /** Which parts make up the file: of those that overlap, the ones that reach further. */
+  /** The parts that make up the file: of overlapping parts, those that reach further. */
   private layout(): {size: number; starts: number[]} {
     const starts: number[] = [];
     let size = 0;
@@ -185,5 +185,5 @@ export async function openPartial(path: string, identity: string): Promise<Parti
   return file;
 }
 
-/** The folder of the parts is that of the finished file: nothing is left over. */
+/** The folder of parts belongs to the finished file: there are no remains. */
 export async function removePartial(): Promise<void> {}

@@ -8,7 +8,7 @@ const missing = (error: unknown) =>
 
 const partsOf = (path: string) => path.split('/').filter(part => part !== '');
 
-/** The folder at a path; undefined if there is none and none is to be created. */
+/** The folder at a path; undefined if there is none and it should not be created. */
 export async function folderAt(path: string, create = false): Promise<Folder | undefined> {
   let folder = await navigator.storage.getDirectory();
   for (const part of partsOf(path)) {
@@ -43,14 +43,14 @@ export async function textAt(path: string): Promise<string | undefined> {
   return (await (await fileAt(path))?.getFile())?.text();
 }
 
-/** Replaces a file. Where the browser can stage it, what is read is the old text or the new one. */
+/** Replaces a file. Where the browser can stage it, readers get either the old text or the new one. */
 export async function writeTextAt(path: string, text: string): Promise<void> {
   const writer = await writerOf((await fileAt(path, true))!);
   await writer.write(new TextEncoder().encode(text));
   await writer.close();
 }
 
-/** Removes a file, or a folder with all that is in it. */
+/** Removes a file, or a folder with its contents. */
 export async function removeAt(path: string, recursive = true): Promise<void> {
   const [folder, name] = await placeOf(path, false);
   try {
@@ -60,7 +60,7 @@ export async function removeAt(path: string, recursive = true): Promise<void> {
   }
 }
 
-/** Names and kinds of what is in a folder. */
+/** Names and kinds of the entries of a folder. */
 export async function listAt(path: string): Promise<{name: string; isFolder: boolean}[]> {
   const found: {name: string; isFolder: boolean}[] = [];
   const folder = (await folderAt(path)) as unknown as {values(): AsyncIterable<FileSystemHandle>} | undefined;

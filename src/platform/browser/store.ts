@@ -1,4 +1,4 @@
-/** Where downloads are kept: the origin's private file system. */
+/** Where downloads are stored: the origin's private file system. */
 import {type ByteSource, type PresetSource, truncated} from '../../base/byte_source';
 import {ValueError} from '../../base/errors';
 import {isPresetFile, NamedFile} from '../../base/named_file';
@@ -37,7 +37,7 @@ export async function fileSize(path: string): Promise<number | undefined> {
 
 export async function entries(path: string): Promise<StoreEntry[]> {
   const found = await listAt(path);
-  // Parts of downloads are no files of their own.
+  // Parts of downloads are not listed as files.
   return found
     .filter(({name, isFolder}) => !(isFolder && name.endsWith(PARTS)))
     .map(({name, isFolder}) => ({name: (isFolder ? undefined : notedName(name)) ?? name, isFolder}));
@@ -59,7 +59,7 @@ export async function realPath(path: string): Promise<string | undefined> {
 
 export async function remove(path: string): Promise<void> {
   const note = await noteAt(path);
-  // Several notes may lead to the same bytes. They go with the file that was finished first.
+  // Several notes may refer to the same bytes. These are removed with the file that was finished first.
   if (note?.path === path) await removeAt(note.folder);
   await removeAt(notePath(path));
   await removeAt(path);
@@ -81,7 +81,7 @@ export async function removeEmpty(path: string, root: string): Promise<void> {
     try {
       await removeAt(folder, false);
     } catch (error) {
-      // Something has come into it meanwhile.
+      // An entry was added meanwhile.
       if ((error as {name?: string}).name === 'InvalidModificationError') return;
       throw error;
     }
@@ -89,7 +89,7 @@ export async function removeEmpty(path: string, root: string): Promise<void> {
 }
 
 export async function freeBytes(_path: string): Promise<number | undefined> {
-  // Safari before version 17 says nothing about space.
+  // Safari before version 17 does not report free space.
   const {quota, usage} = (await (navigator.storage as Partial<StorageManager>).estimate?.()) ?? {};
   return quota === undefined ? undefined : quota - (usage ?? 0);
 }
@@ -110,7 +110,7 @@ export async function digestOf(
   return digestOfBlob(blob, algorithm, prefix, signal);
 }
 
-/** Other tabs and workers of the origin count as other processes. The browser ends locks with them. */
+/** Other tabs and workers of the origin count as other processes. The browser releases their locks when they end. */
 export async function lock(path: string, signal: AbortSignal | undefined, waiting: () => void): Promise<Lock> {
   let release = () => {};
   const held = new Promise<void>(resolve => (release = resolve));
@@ -175,11 +175,11 @@ export async function openStored(path: string): Promise<PresetSource | undefined
 }
 
 /**
- * Browsers follow the proxy of their own settings. What is downloaded is stored here, and need not be in the browser's
- * own cache as well. There Chromium also lets one request for an address wait until another one has ended.
+ * Browsers use the proxy of their own settings. Downloads are stored here, and need not be in the browser's own cache
+ * as well. In that cache, Chromium also makes one request for an address wait until another one has ended.
  */
 export const downloadFetch = async (): Promise<typeof fetch> => (input, init) =>
-  // Looked up at each request, since a page may replace it.
+  // Looked up for each request, since a page may replace it.
   fetch(input, {...init, cache: 'no-store'});
 
 void ({

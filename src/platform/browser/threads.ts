@@ -17,7 +17,7 @@ export function startThread(source: string, data: unknown): Thread {
     worker.onmessage = () => resolve();
     worker.onerror = event => {
       end();
-      // A worker that a policy forbids has no message.
+      // The error of a worker that a policy forbids has no message.
       reject(new Error(`Threads are refused: ${event.message ?? 'a worker could not be loaded'}. ${ADVICE}`));
     };
   }).finally(() => URL.revokeObjectURL(url));
@@ -47,7 +47,7 @@ interface TrustedTypes {
 
 let policy: ReturnType<TrustedTypes['createPolicy']> | undefined;
 
-/** The address in the form that `new Worker` takes where a page requires Trusted Types. */
+/** The address in the form that `new Worker` requires on a page with Trusted Types. */
 function trusted(url: string): string {
   const {trustedTypes} = globalThis as {trustedTypes?: TrustedTypes};
   if (!trustedTypes) return url;

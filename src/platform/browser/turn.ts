@@ -1,14 +1,14 @@
 /** Yields to the event loop in browsers. */
 import {type Turn} from '../contract';
 
-/** Node's ports, in programs that run the browser build there, keep their process alive unless they are told not to. */
+/** When a program runs the browser build in Node, ports keep the process alive unless they are unreferenced. */
 type Port = MessagePort & {ref?(): void; unref?(): void};
 
-/** Those that wait for their turn, in order. */
+/** Callers that wait, in order. */
 const waiting: (() => void)[] = [];
 let ports: {sender: MessagePort; receiver: Port} | undefined;
 
-/** One for all turns: creating a channel takes longer than a message. */
+/** Shared by all calls: creating a channel takes longer than sending a message. */
 function openChannel(): NonNullable<typeof ports> {
   const {port1: receiver, port2: sender}: {port1: Port; port2: MessagePort} = new MessageChannel();
   receiver.onmessage = () => {

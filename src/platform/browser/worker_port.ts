@@ -1,7 +1,7 @@
 /** The port of a browser's Worker. */
 import {type WorkerPort} from '../contract';
 
-/** What a Worker's global scope has, and a page's has not. */
+/** The part of a Worker's global scope that a page's lacks. */
 interface WorkerScope {
   importScripts?: unknown;
   postMessage(message: unknown, transfer: Transferable[]): void;

@@ -1,4 +1,4 @@
-/** What all access to the disk has in common: the paths that users pass, and errors that name the file and say why. */
+/** Common to all disk access: the paths that users pass, and errors that name the file and the reason. */
 import {access, constants, lstat, stat} from 'node:fs/promises';
 import {type Stats} from 'node:fs';
 import {ValueError} from '../../base/errors';
@@ -17,7 +17,7 @@ export const unless =
 const NO_PERMISSION = 'Change the permissions, or choose another location.';
 const FULL = 'Free space there, or choose another location.';
 
-/** What to do about the errors that a user can do something about. */
+/** Advice for errors that a user can fix. */
 const ADVICE: Record<string, string> = {
   EACCES: NO_PERMISSION,
   EPERM: NO_PERMISSION,
@@ -39,7 +39,8 @@ export function diskError(expected: string, path: string, error: unknown, otherw
 /**
  * Runs something that writes the file or folder at `path`.
  *
- * @throws ValueError that names it, for example where the disk is full; errors that are not Node's as they are.
+ * @throws ValueError that names it, for example where the disk is full; errors that are not Node's are passed on
+ * unchanged.
  */
 export async function writing<T>(what: 'file' | 'folder', path: string, run: () => Promise<T>): Promise<T> {
   try {
@@ -65,9 +66,9 @@ export function pathOf(given: string): string {
 }
 
 /**
- * What is at a path, after links; undefined if there is nothing.
+ * What is at a path, following links; undefined if there is nothing.
  *
- * @throws ValueError if that cannot be known, or a link leads nowhere.
+ * @throws ValueError if that cannot be determined, or a link is broken.
  */
 export async function lookAt(path: string): Promise<Stats | undefined> {
   try {

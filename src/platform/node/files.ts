@@ -71,7 +71,7 @@ class FolderPreset implements PresetSource {
     const entries = await readdir(this.name, {withFileTypes: true}).catch(unreadable(this.name));
     const names: string[] = [];
     for (const entry of entries) {
-      // A link may lead to a file, as in the caches of other programs.
+      // A link may point to a file, as in the caches of other programs.
       if (entry.isFile() || (entry.isSymbolicLink() && (await isFile(join(this.name, entry.name)))))
         names.push(entry.name);
     }
@@ -79,7 +79,7 @@ class FolderPreset implements PresetSource {
   }
 
   private places(path: string): string[] {
-    // Names may come from a file. Nothing is in the folder that is not below it.
+    // Names may come from a file. Paths that lead out of the folder are never files of the preset.
     if (path.split(/[\\/]/).includes('..')) return [];
     return this.pending?.places(path) ?? [join(this.name, path)];
   }
@@ -110,7 +110,7 @@ export async function openFolder(path: string): Promise<PresetSource | undefined
       `Expected the path of a preset's folder, or of a .gguf or .keras file. Received: "${path}", another file.`,
     );
   }
-  // Where nothing can be written, the files are read where they are.
+  // If nothing can be written, the files are read from their current location.
   await finishPending(full).catch(() => {});
   const pending = PendingCommit.find(full).catch((error: unknown) => {
     throw error instanceof ValueError ? error : diskError('a folder that can be read', full, error);

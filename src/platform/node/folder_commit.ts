@@ -1,10 +1,10 @@
 /**
  * Replaces the files of a folder so that a process may be killed at any moment. The new files are moved into
  * `.gemma3-commit` with a single rename, together with a list of what to do. From then on the folder counts as changed:
- * whoever opens it reads the new files there, and moves the remaining ones into place.
+ * every reader uses the new files, and moves the remaining ones into place.
  *
- * All steps can be repeated, by several processes at once. Each commit has an id of its own, which is part of every path
- * that is renamed from or to, so that a process that is late cannot touch the next commit.
+ * All steps can be repeated, also by several processes at once. Each commit has its own id, which is part of every path
+ * that is renamed from or to, so that a late process cannot touch the next commit.
  */
 import {lstat, mkdir, readdir, readFile, rename, rm, rmdir} from 'node:fs/promises';
 import {dirname, join, sep} from 'node:path';
@@ -55,7 +55,7 @@ function parseJournal(text: string, path: string): Journal {
 }
 
 /**
- * Creates the folder in which `path` of a preset is, if it does not exist.
+ * Creates the folder of `path` in a preset, if it does not exist.
  *
  * @throws ValueError if a file or a link is in its place, a folder in the place of the file, or the folder is read-only
  * or on another disk.
@@ -87,7 +87,7 @@ export async function prepareTarget(root: string, path: string): Promise<void> {
   }
 }
 
-/** Removes a folder inside a preset, and those around it, that have no files any more. */
+/** Removes a folder inside a preset, and its parents there, if they are empty. */
 async function removeEmpty(root: string, path: string): Promise<void> {
   for (let folder = path; folder !== '.'; folder = dirname(folder)) {
     const removed = await rmdir(join(root, folder)).then(
@@ -124,7 +124,7 @@ export class PendingCommit {
     return undefined;
   }
 
-  /** Where a file is to be read: the first of these places where it exists. */
+  /** The path from which to read a file: the first of these at which it exists. */
   places(path: string): string[] {
     if (this.removed.has(path)) return [];
     const inPlace = join(this.folder, path);
@@ -154,7 +154,7 @@ export class PendingCommit {
     }
     for (const path of changed) await syncFolder(path);
     const remains = join(folder, stagingName());
-    // With its new name it is no commit any more, even if removing it is interrupted.
+    // With its new name it is no longer a commit, even if removing it is interrupted.
     await rename(commit, remains).catch(unless('ENOENT'));
     await rmdir(join(folder, PENDING)).catch(unless('ENOENT', 'ENOTEMPTY', 'EEXIST'));
     await rm(remains, {recursive: true, force: true});
@@ -166,7 +166,7 @@ export class PendingCommit {
 }
 
 /**
- * Finishes what a process that was killed has begun.
+ * Finishes the commit of a killed process.
  *
  * @throws I/O errors; ValueError if the list of files is damaged.
  */

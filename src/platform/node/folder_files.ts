@@ -6,13 +6,13 @@ import {unless} from './disk';
 /** The folder of a commit that is not finished. It contains one folder, named by the commit's id. */
 export const PENDING = '.gemma3-commit';
 
-/** Folders in which files of a preset are: `assets/tokenizer/vocabulary.spm`. What is deeper belongs to others. */
+/** How deep files of a preset can be: `assets/tokenizer/vocabulary.spm`. Deeper files do not belong to it. */
 const DEPTH = 3;
 
 /** Whether a name in a preset's folder belongs to a save. */
 export const isInternal = (name: string): boolean => name === PENDING || name.startsWith('.saving-');
 
-/** Paths of files and links in a folder, relative to it. Folders behind links are not looked into. */
+/** Paths of files and links in a folder, relative to it. Links to folders are not followed. */
 export async function filesInPlace(root: string): Promise<string[]> {
   const paths: string[] = [];
   const walk = async (inside: string, depth: number) => {
@@ -28,7 +28,7 @@ export async function filesInPlace(root: string): Promise<string[]> {
   return paths;
 }
 
-/** Whether all folders between `root` and a file are folders: a link may lead to files of others. */
+/** Whether everything between `root` and a file is a real folder: a link may lead to foreign files. */
 export async function isReached(root: string, path: string): Promise<boolean> {
   let folder = root;
   for (const part of path.split('/').slice(0, -1)) {

@@ -37,11 +37,11 @@ class DiskSink implements ByteSink {
 
 const exists = async (path: string) => (await lookAt(path)) !== undefined;
 
-/** Opens a new file that is to replace the one at `target`, with the permissions of that one. */
+/** Opens a new file that will replace the one at `target`, with the same permissions. */
 async function openNew(path: string, target: string): Promise<FileHandle> {
   const mode = (await lookAt(target))?.mode;
   const handle = await open(path, 'w', mode);
-  // What the process would take away from the mode of a new file stays.
+  // The process' umask is not applied.
   if (mode !== undefined) await handle.chmod(mode & 0o777);
   return handle;
 }
@@ -60,7 +60,7 @@ class FolderSink implements PresetSink {
   private staging = '';
   private readonly written: string[] = [];
   private readonly opened = new Set<FileHandle>();
-  /** True from the moment in which the new files count. */
+  /** True once the new files have become valid. */
   private committed = false;
 
   constructor(readonly name: string) {}
@@ -72,7 +72,7 @@ class FolderSink implements PresetSink {
     if (await exists(name)) {
       await finishPending(name);
       await removeAbandoned(name);
-      // Inside the target, which may be another disk than the folder around it.
+      // Inside the target, which may be on a different disk than its parent folder.
       this.staging = join(name, stagingName());
     } else this.staging = join(dirname(name), stagingName(prefix));
     await mkdir(filesIn(this.commitFolder), {recursive: true});
@@ -179,7 +179,7 @@ export async function fileSink(path: string): Promise<FileSink> {
   if (found?.isDirectory()) {
     throw new ValueError(`Expected the path of a file to save into. Received: "${path}", which is a folder.`);
   }
-  // A link stays, and the file that it leads to is replaced.
+  // A link stays, and the file that it points to is replaced.
   const full = found ? await realpath(given) : given;
   const prefix = `.${basename(full)}`;
   const staged = join(dirname(full), stagingName(prefix));

@@ -18,7 +18,7 @@ async function load<T>(name: string): Promise<T | undefined> {
     if (missing && message.includes(`'${name}'`)) return undefined;
     throw error;
   }
-  // Of a CommonJS package, Node finds some exports only in the default one.
+  // Node finds some exports of a CommonJS package only in the default export.
   return loaded.default ? {...loaded.default, ...loaded} : loaded;
 }
 
@@ -40,7 +40,10 @@ export const whyNoGpu = 'Node has no WebGPU of its own. Run `npm install webgpu`
 
 export const loadTfjsBackend = () => load<object>('@tensorflow/tfjs-backend-webgpu');
 
-/** Whether programs that do not choose a backend may get one on a GPU. In Node the package would keep them running. */
+/**
+ * Whether programs that do not choose a backend may get one on a GPU. In Node, the package would keep these programs
+ * from ending.
+ */
 export const chosenByDefault = false;
 
 void ({findGpu, whyNoGpu, loadTfjsBackend, chosenByDefault} satisfies Gpu);

@@ -1,4 +1,4 @@
-/** Images in Node: files only. Those that are not decoded by this package are decoded by sharp. */
+/** Images in Node: only files. sharp decodes those that this package does not. */
 import {readFile} from 'node:fs/promises';
 import {ValueError} from '../../base/errors';
 import {type CanvasPixels, type Drawable, type Images, type OtherImage} from '../contract';
@@ -58,7 +58,7 @@ export async function decodeOtherFile(bytes: Uint8Array, {format}: OtherImage, t
   }
   const sharp = await loadSharp(format);
   try {
-    // Size is checked before. Damaged files are refused, not read as far as they go.
+    // The size has been checked before. Damaged files are refused, not read partially.
     const image = sharp(bytes, {ignoreIcc: true, limitInputPixels: false, failOn: 'error'});
     const upright = turn && format !== 'AVIF' ? image.rotate() : image;
     const {data, info} = await upright

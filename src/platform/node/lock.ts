@@ -1,6 +1,6 @@
 /**
  * Locks between processes: a file that names its holder. The holder touches it every few seconds, so that the lock of a
- * process that was killed, or of a machine that lost its power, is recognized and taken over.
+ * killed process, or of a machine that lost power, is recognized and taken over.
  */
 import {randomUUID} from 'node:crypto';
 import {mkdir, open, readFile, rm, stat, utimes} from 'node:fs/promises';
@@ -15,7 +15,7 @@ const BEAT = 5_000;
 /** Milliseconds without a sign of life after which a holder counts as dead. */
 const DEAD = 60_000;
 
-/** Milliseconds between two looks at a lock that another process holds. */
+/** Milliseconds between two checks of a lock that another process holds. */
 const LOOK = 100;
 
 /** Milliseconds after which a process that was breaking a lock counts as dead. Breaking takes less than one. */
@@ -54,7 +54,7 @@ const ageOf = async (path: string): Promise<number | undefined> => {
 async function create(path: string, text: string): Promise<boolean> {
   const handle = await open(path, 'wx').catch(unless('EEXIST', 'EPERM', 'EBUSY'));
   if (!handle) {
-    // On Windows a file that is being removed refuses with EPERM. Where nothing can be written, it is not there.
+    // On Windows, EPERM may mean that the file is being removed. If nothing can be written, the file does not exist.
     if (await stat(path).catch(unless('ENOENT'))) return false;
     await (await open(path, 'wx')).close();
     await rm(path, {force: true});
@@ -79,7 +79,9 @@ async function isDead(path: string): Promise<{text: string; dead: boolean} | und
   return {text, dead: age > DEAD || (pid !== process.pid && !isRunning(pid))};
 }
 
-/** Removes the lock of a dead process. Only one process at a time does so, and only the lock that it has looked at. */
+/**
+ * Removes the lock of a dead process. Only one process at a time does so, and only for the lock that it has checked.
+ */
 async function breakLock(path: string, text: string): Promise<void> {
   const breaking = `${path}.breaking`;
   if (!(await create(breaking, ''))) {
@@ -104,7 +106,7 @@ export async function lock(path: string, signal: AbortSignal | undefined, waitin
     let told = false;
     const take = async () => {
       await mkdir(dirname(path), {recursive: true});
-      // Who has just removed what the lock was for may have removed the empty folder.
+      // The process that removed what the lock was for may have removed the empty folder.
       return (await create(path, text).catch(unless('ENOENT'))) ?? false;
     };
     while (!(await take())) {

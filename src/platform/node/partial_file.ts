@@ -1,7 +1,7 @@
 /**
  * Files that are being downloaded. The bytes are in a file of the final size with holes. A journal next to it says which
  * ranges are stored: a line for each piece, appended after its bytes are written, so that a process may be killed at any
- * time. What the server says of the file is a line as well.
+ * time. Information from the server about the file is a line as well.
  */
 import {createHash} from 'node:crypto';
 import {type FileHandle, mkdir, open, readFile, rename, rm} from 'node:fs/promises';
@@ -13,7 +13,7 @@ import {unless, writing} from './disk';
 
 const journalOf = (path: string) => `${path}.ranges`;
 
-/** Bytes that are read at a time. */
+/** Number of bytes read at a time. */
 const PIECE = 4 * 2 ** 20;
 
 /** The digest of `prefix` and an open file. */
@@ -130,7 +130,7 @@ export async function openPartial(path: string, identity: string): Promise<Parti
     const known = text === undefined ? undefined : parseJournal(text, identity);
     const old = known && (await open(path, 'r+').catch(unless('ENOENT')));
     const file = old ?? (await open(path, 'w+'));
-    // What lies beyond the end of the file was lost, for example with the power.
+    // Bytes beyond the end of the file were lost, for example in a power failure.
     const {size} = await file.stat();
     const {ranges: stored, noted} =
       old && known.ranges.every(({end}) => end <= size) ? known : {ranges: [], noted: undefined};

@@ -1,12 +1,12 @@
 /**
  * Proxies that the environment names. Node's `fetch` ignores them, unless NODE_USE_ENV_PROXY=1 tells a new enough Node to
- * follow them. The package undici, which Node's `fetch` is made of, can, in all versions of Node.
+ * follow them. The package undici, on which Node's `fetch` is based, can do so in all versions of Node.
  */
 import {ValueError} from '../../base/errors';
 
 const variable = (name: string) => process.env[name.toLowerCase()] || process.env[name] || undefined;
 
-/** Whether an entry of NO_PROXY means this address: a host with its subdomains, with or without a port, or "*". */
+/** Whether an entry of NO_PROXY applies to this address: a host with its subdomains, with or without a port, or "*". */
 function isExcepted(url: URL, entry: string): boolean {
   const [, host, port] = /^\*?\.?(.+?)(?::(\d+))?$/.exec(entry) ?? [];
   if (entry === '*') return true;
@@ -50,7 +50,7 @@ async function loadUndici(address: string): Promise<Undici> {
   }
 }
 
-/** `fetch` through the proxies that the environment names; undefined if it names none, or Node follows it by itself. */
+/** `fetch` through the proxies that the environment names; undefined if it names none, or if Node uses it itself. */
 export async function proxyFetch(): Promise<typeof fetch | undefined> {
   const given = variable('HTTPS_PROXY') ?? variable('HTTP_PROXY');
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);

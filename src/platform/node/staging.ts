@@ -1,6 +1,6 @@
 /**
- * Names of unfinished files and folders. A name tells which process is writing, so that the next save can remove what a
- * process left that was killed, but never what a running one still needs.
+ * Names of unfinished files and folders. A name tells which process is writing, so that the next save can remove the
+ * remains of a killed process, but never files that a running one still needs.
  */
 import {createHash, randomUUID} from 'node:crypto';
 import {readFileSync, readlinkSync} from 'node:fs';
@@ -10,7 +10,9 @@ import {join} from 'node:path';
 
 const NAME = /^\.saving-([\da-f]{8})-(\d+)-(\d+)-[\da-f]{8}$/;
 
-/** Other hosts cannot be asked whether a process still runs. Their files are removed once they were idle for a day. */
+/**
+ * Whether a process on another host still runs cannot be checked. Its files are removed after a day without changes.
+ */
 const IDLE_MS = 24 * 3600 * 1000;
 
 const attempt = <T>(run: () => T, otherwise: T): T => {
@@ -67,7 +69,7 @@ async function lastChange(path: string): Promise<number> {
   return Math.max(found.mtimeMs, ...(await Promise.all(times)));
 }
 
-/** Removes what dead processes left in a folder under names that begin with `prefix`. Never fails. */
+/** Removes the files that dead processes left in a folder under names that begin with `prefix`. Never fails. */
 export async function removeAbandoned(folder: string, prefix = ''): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const [, writer, pid, started] = (name.startsWith(prefix) && NAME.exec(name.slice(prefix.length))) || [];
@@ -80,7 +82,7 @@ export async function removeAbandoned(folder: string, prefix = ''): Promise<void
   }
 }
 
-/** Writes the entries of a folder to the disk, where the system can do that. */
+/** Flushes the entries of a folder to disk, if the system supports it. */
 export async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r').catch(() => undefined);
   await handle?.sync().catch(() => {});

@@ -1,4 +1,4 @@
-/** Where downloads are kept: folders on the disk, which other tools use as well. */
+/** Where downloads are stored: folders on disk, which other tools use as well. */
 import {constants as copying} from 'node:fs';
 import {
   copyFile,
@@ -85,7 +85,7 @@ export async function entries(path: string): Promise<StoreEntry[]> {
   const names = (await readdir(path).catch(unless(...NOTHING))) ?? [];
   const found = await Promise.all(
     names.map(async name => {
-      // A link that leads nowhere is no entry.
+      // Broken links are not listed.
       const target = await stat(join(path, name)).catch(unless(...NOTHING));
       return target && {name, isFolder: target.isDirectory()};
     }),
@@ -124,7 +124,7 @@ export async function copy(from: string, to: string, signal?: AbortSignal): Prom
     const written = temporary(to);
     try {
       await removeLeft(to);
-      // File systems that can share the blocks of both files do so.
+      // File systems that can share blocks between both files do so.
       await copyFile(from, written, copying.COPYFILE_FICLONE);
       signal?.throwIfAborted();
       await rename(written, to);

@@ -31,7 +31,7 @@ export function startThread(source: string, data: unknown): Thread {
       worker.unref();
       resolve();
     });
-    // Stays registered: an error event without a listener would end the process.
+    // This listener stays: an error event without a listener would end the process.
     worker.on('error', error =>
       reject(
         new Error(`Threads are refused: ${error.message}. Raise the limits on threads and memory of this process.`),
@@ -61,7 +61,7 @@ function requireSpace(): void {
   );
 }
 
-/** Only Linux tells. */
+/** Only Linux reports it. */
 export function spaceLeft(): number {
   try {
     const limit = /^Max address space +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'));

@@ -12,7 +12,7 @@ export const ownPort: WorkerPort['ownPort'] = () => {
   );
 };
 
-/** Node says when a thread has ended. */
+/** Node reports when a thread has ended. */
 export const holdLock: WorkerPort['holdLock'] = async () => undefined;
 
 void ({ownPort, holdLock} satisfies WorkerPort);

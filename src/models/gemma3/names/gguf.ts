@@ -48,7 +48,7 @@ const entry = (names: Readonly<Record<string, string>>, layer: string) =>
   Object.hasOwn(names, layer) ? names[layer] : undefined;
 
 /**
- * The tensor that holds a weight. RMS norms are stored as 1 + scale; other values and their arrangement are those of
+ * The tensor that holds a weight. RMS norms are stored as 1 + scale; all other values, and their arrangement, are as in
  * torch.
  *
  * @throws Error if llama.cpp has no such weight.

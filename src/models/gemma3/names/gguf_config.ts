@@ -13,29 +13,29 @@ export const EMBEDDING_ARCHITECTURE = 'gemma-embedding';
 export const WAVELENGTH = {global: 1_000_000, local: 10_000};
 /** Every sixth block has no window. */
 const WINDOW_PATTERN = 6;
-/** The number of blocks by which llama.cpp recognizes the 27B model, whose queries are scaled in another way. */
+/** The number of blocks by which llama.cpp recognizes the 27B model, whose queries are scaled differently. */
 export const BLOCKS_27B = 62;
 
-/** This package's own keys, for what else describes an embedder. llama.cpp leaves it to each request. */
+/** This package's own keys for further settings of an embedder, which llama.cpp leaves to each request. */
 export const OWN = {
   /** Whether vectors have length 1. */
   normalize: 'tfjs_gemma3.normalize',
-  /** What is written before texts of several kinds, and the names of the kinds. */
+  /** The prefixes for several kinds of text, and the names of the kinds. */
   prompts: 'tfjs_gemma3.prompts',
   promptNames: 'tfjs_gemma3.prompt_names',
   defaultPromptName: 'tfjs_gemma3.default_prompt_name',
 };
 
-/** llama.cpp's numbers of ways to pool. */
+/** llama.cpp's numbers of pooling modes. */
 export const POOLING: Readonly<Record<number, string>> = {1: 'mean', 3: 'last'};
 
-/** Which part of the metadata describes the model, and for which kind of model. */
+/** The part of the metadata that describes the model, for each kind of model. */
 export function textMetadata({name, model}: GgufFiles): {metadata: Metadata; architecture: string} {
   const architecture = new Metadata(name, model.metadata).text('general.architecture');
   return {metadata: new Metadata(name, model.metadata, `${architecture}.`), architecture};
 }
 
-/** The shape of a tensor that must be there. */
+/** The shape of a tensor that must exist. */
 function shapeOf({tensors}: GgufFile, tensor: string, rank: number, file: string): readonly number[] {
   const shape = tensors.get(tensor)?.shape;
   if (shape?.length === rank) return shape;
@@ -44,8 +44,8 @@ function shapeOf({tensors}: GgufFile, tensor: string, rank: number, file: string
 }
 
 /**
- * The dtype in which the weights are stored at best: that of the embedding if it is one of floats. Weights with fewer
- * bits become bfloat16, unless the user asks for another dtype.
+ * The default dtype of the weights: that of the embedding if it is a float type. Weights with fewer bits become
+ * bfloat16, unless the user chooses another dtype.
  */
 function dtypeOf({tensors}: GgufFile): string {
   const type = tensors.get('token_embd.weight')?.type.name;
@@ -63,7 +63,7 @@ function scalesByHead(metadata: Metadata, headDim: number, hiddenDim: number, he
   throw metadata.invalid('attention.scale', `${byHead} or ${byHidden}`);
 }
 
-/** Checks what llama.cpp can vary, but KerasHub's Gemma 3 cannot. */
+/** Checks settings that llama.cpp can vary, but KerasHub's Gemma 3 cannot. */
 function checkFixed(metadata: Metadata, headDim: number): void {
   const only = (key: string, expected: number) => {
     if (metadata.number(key, expected) !== expected) throw metadata.invalid(key, String(expected));
@@ -156,7 +156,7 @@ export function backboneConfig(files: GgufFiles): JsonObject {
   };
 }
 
-/** A number that is stored as float32, with as few digits as tell it from its neighbours: 1e-6, not 9.99999997e-7. */
+/** A number that is stored as float32, with the fewest digits that identify it: 1e-6, not 9.99999997e-7. */
 const epsilon = (metadata: Metadata, key: string): number => Number(metadata.number(key, 1e-6).toPrecision(7));
 
 /** Metadata of the vision encoder. */

@@ -8,7 +8,7 @@ import {END_OF_TURN, START_OF_TURN} from '../../../tokenizers/chat_template';
 import {GEMMA_TEMPLATE} from '../../../tokenizers/gemma_template';
 import {BLOCKS_27B, EMBEDDING_ARCHITECTURE, OWN, POOLING, WAVELENGTH} from './gguf_config';
 
-/** Tokens that Google's tokenizer has as special ones; in SentencePiece, texts may contain them. */
+/** Tokens that are special in Google's tokenizer; in SentencePiece, texts may contain them. */
 const SPECIAL = new Set([START_OF_TURN, END_OF_TURN, '<image_soft_token>', '<mask>']);
 const isSpecial = (token: string) => SPECIAL.has(token) || /^<unused.*>$|^<\|.*\|>$/.test(token);
 
@@ -100,7 +100,7 @@ function sizeLabel(parameters: number): string {
   return scaled.toFixed(Math.max(2 - String(Math.round(scaled)).replace(/^0+/, '').length, 0)) + suffix;
 }
 
-/** Tokens that a text may have at most. Keras does not have this number: these are Google's for the same models. */
+/** Context lengths in tokens. Keras presets do not have them: these are Google's for the same models. */
 function contextLength(parts: WrittenParts): number {
   if (architectureOf(parts) === EMBEDDING_ARCHITECTURE) return 2048;
   const factor = parts.backbone.config.global_rope_scaling_factor as number;
@@ -133,7 +133,7 @@ function addEmbedder(file: GgufWriter, parts: WrittenParts): void {
   for (const [key, width] of Object.entries(widths)) file.uint32(`${architecture}.${key}`, width!);
 }
 
-/** Adds what llama.cpp does not know of an embedder, so that it comes back here. */
+/** Adds the settings of an embedder that llama.cpp does not have, so that they can be read again here. */
 function addOwn(file: GgufWriter, {task, name}: WrittenParts): void {
   if (task?.config.normalize === false) {
     file.flag(OWN.normalize, false);
@@ -170,12 +170,12 @@ function addTokenizer(file: GgufWriter, parts: WrittenParts): void {
   if (template !== undefined) file.text('tokenizer.chat_template', template);
 }
 
-/** Adds the tokens that end a text besides `<eos>`. There are two places for them. */
+/** Adds the tokens that end a text besides `<eos>`. GGUF has two entries for them. */
 function addEnds(file: GgufWriter, {task, name}: WrittenParts, {idOf}: GgufVocabulary): void {
   const [eos, turn] = [idOf('<eos>'), idOf(END_OF_TURN)];
   const given = (Array.isArray(task?.stop_token_ids) ? task.stop_token_ids : []) as number[];
   const others = given.filter(id => id !== eos && id !== turn);
-  // llama.cpp finds <end_of_turn> by its name, so its place can be given to another token.
+  // llama.cpp finds <end_of_turn> by its name, so its entry can hold another token.
   const ends = others.length < 2 && turn !== undefined ? [turn, ...others] : others;
   if (ends.length > 2) {
     throw new ValueError(
@@ -202,7 +202,7 @@ function templateOf(parts: WrittenParts, {idOf}: GgufVocabulary): string | undef
   return idOf(START_OF_TURN) === undefined ? undefined : GEMMA_TEMPLATE;
 }
 
-/** Adds what describes a vision encoder, in a file of its own. */
+/** Adds the description of a vision encoder, for its separate file. */
 export function addVisionMetadata(file: GgufWriter, parts: WrittenParts, fileType: number): void {
   const {config} = parts.backbone;
   const vision = (config.vision_encoder as JsonObject).config as JsonObject;

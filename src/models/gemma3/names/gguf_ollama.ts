@@ -36,7 +36,7 @@ const SIZES = [
   'attention.layer_norm_epsilon',
 ];
 
-/** From this length of contexts on, positions are divided by 8. Ollama's first files do not say it. */
+/** From this context length on, positions are divided by 8. Ollama's first files do not tell it. */
 const LONG_CONTEXT = 131_072;
 
 /** The dense layers of an embedder there, and in files of llama.cpp. */
@@ -47,7 +47,7 @@ const DENSE: Readonly<Record<string, string>> = {
 
 const isVision = (name: string) => name.startsWith('v.') || name.startsWith('mm.');
 
-/** The two files that llama.cpp would have; undefined for files that are already such. */
+/** The two files that llama.cpp would have; undefined for files that are already in its form. */
 export function fromOllama({
   version,
   metadata,

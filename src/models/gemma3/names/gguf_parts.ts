@@ -22,7 +22,7 @@ import {addTextMetadata, addVisionMetadata, checkWritable} from './gguf_metadata
 
 const named = (name: string, dtype: string): JsonObject => ({name, trainable: true, dtype: dtypePolicy(dtype)});
 
-/** An embedder, also one around a causal model: files of language models name no pooling. */
+/** An embedder, possibly around a causal model: files of language models name no pooling. */
 function isEmbedder(files: GgufFiles): boolean {
   const {metadata, architecture} = textMetadata(files);
   return architecture === EMBEDDING_ARCHITECTURE || metadata.number('pooling_type', 0) in POOLING;
@@ -133,7 +133,7 @@ const PARTS: Record<CheckpointPart, (files: GgufFiles) => JsonObject | null> = {
 
 /**
  * Tensors under their current names. The first converter of vision encoders for llama.cpp, of which many files exist,
- * had the two layers of a feed-forward network the wrong way round. Their shapes tell.
+ * swapped the two layers of a feed-forward network. Their shapes reveal it.
  */
 function currentNames({tensors}: GgufFile): Map<string, string> {
   const names = new Map([...tensors.keys()].map(name => [name, name]));
@@ -151,7 +151,7 @@ function currentNames({tensors}: GgufFile): Map<string, string> {
 const fitsVision = (text: GgufFile, vision: GgufFile): boolean =>
   vision.tensors.get('mm.input_projection.weight')?.shape[1] === text.tensors.get('token_embd.weight')?.shape[1];
 
-/** What users should know about a file, apart from errors. */
+/** Warnings for users about a file. */
 function warnings(files: GgufFiles): string[] {
   if (textMetadata(files).architecture !== EMBEDDING_ARCHITECTURE || denseWidths(files) !== null) return [];
   return [
@@ -165,7 +165,7 @@ function warnings(files: GgufFiles): string[] {
 const STOPS = ['eos', 'eot', 'eom'];
 
 /**
- * The tokens that end a text, if there are others than Gemma's; null otherwise. Gemma's own always end it: files often
+ * The tokens that end a text, if there are any besides Gemma's; null otherwise. Gemma's own always end it: files often
  * name only one of them.
  */
 function stopTokenIds({name, model}: GgufFiles): number[] | null {
@@ -188,7 +188,7 @@ function stopTokenIds({name, model}: GgufFiles): number[] | null {
 
 const isVision = (tensor: string) => /^(v|mm)\./.test(tensor);
 
-/** The text model, and the vision encoder in a file of its own. */
+/** The text model, and the vision encoder in a separate file. */
 function filesOf(parts: WrittenParts): WrittenFile[] {
   checkWritable(parts);
   const text: WrittenFile = {
@@ -202,7 +202,7 @@ function filesOf(parts: WrittenParts): WrittenFile[] {
     vision: true,
     holds: isVision,
     addMetadata: (file, fileType) => addVisionMetadata(file, parts, fileType),
-    // Not all backends of llama.cpp compute with these in 16 bits; they are small.
+    // Not all backends of llama.cpp support these in 16 bits, and they are small.
     keepsFloats: tensor => /^v\.(patch|position)_embd|^mm\.input_projection/.test(tensor),
   };
   return [text, vision];

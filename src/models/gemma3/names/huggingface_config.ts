@@ -4,7 +4,7 @@ import {isObject, type Json, type JsonObject} from '../../../base/json';
 import {type SentenceModule} from '../../../checkpoints/huggingface/models';
 import {dtypePolicy, hubObject} from '../../../checkpoints/keras/objects';
 
-/** Reads values by key, and collects those that the model here cannot represent. */
+/** Reads values by key, and collects those that this package's model cannot represent. */
 class ConfigReader {
   private readonly seen = new Set<string>();
   constructor(
@@ -35,7 +35,7 @@ class ConfigReader {
     return this.get(key) === undefined ? null : this.number(key);
   }
 
-  /** A value for which this package has only one. */
+  /** Reads a value of which this package supports only one. */
   only(key: string, expected: Json): void {
     const value = this.get(key) ?? expected;
     if (value !== expected) this.refuse(key, value, show(expected));
@@ -48,7 +48,7 @@ class ConfigReader {
     return undefined;
   }
 
-  /** Keys that were not asked for and do not say how the model computes. */
+  /** Keys that were not read and may affect the computation. */
   unknown(harmless: ReadonlySet<string>): string[] {
     return Object.keys(this.values)
       .filter(key => !this.seen.has(key) && !harmless.has(key) && !key.startsWith('_'))
@@ -56,7 +56,7 @@ class ConfigReader {
   }
 }
 
-/** Keys that say nothing of how the model computes. */
+/** Keys that do not affect the computation. */
 const HARMLESS: ReadonlySet<string> = new Set([
   ...['architectures', 'bos_token_id', 'cache_implementation', 'dtype', 'eos_token_id'],
   ...['id2label', 'initializer_range', 'is_decoder', 'is_encoder_decoder', 'label2id', 'max_position_embeddings'],
@@ -75,7 +75,7 @@ function ropeFactors(text: ConfigReader): {local: number; global: number} {
   const globalSettings = {...(flat ? nested : of('full_attention')), ...scaling};
   const read = (settings: JsonObject, key: string, thetaKey: string, theta: number): number => {
     const {rope_type: type = settings.type ?? 'default', factor = 1, rope_theta: inside} = settings;
-    // Some versions write both: the settings of the kind of layers count.
+    // Some versions write both; the settings per kind of layer take precedence.
     const outside = text.get(thetaKey);
     const wavelength = inside ?? outside ?? theta;
     if (wavelength !== theta) text.refuse(thetaKey, wavelength, `${theta}, the only one that KerasHub's Gemma 3 has`);
@@ -93,7 +93,8 @@ function ropeFactors(text: ConfigReader): {local: number; global: number} {
 
 /**
  * The window of a bidirectional model in Keras' form. Google and transformers see window // 2 tokens on both sides.
- * KerasHub divides its window between both sides, one token less on the left if it is even: an odd one says the same.
+ * KerasHub divides its window between both sides, with one token less on the left if it is even: an odd one is
+ * equivalent.
  */
 export const bothSides = (size: number) => 2 * Math.floor(size / 2) + 1;
 
@@ -154,7 +155,7 @@ function visionConfig(vision: ConfigReader, outputDim: number, tokens: number): 
   };
 }
 
-/** What KerasHub's presets have: float32 or bfloat16 throughout. */
+/** As in KerasHub's presets: float32 or bfloat16 throughout. */
 function dtypeName(all: ConfigReader, text: ConfigReader): string {
   const dtype = all.get('dtype', 'torch_dtype') ?? text.get('dtype', 'torch_dtype') ?? 'float32';
   const known = ['float32', 'bfloat16', 'float16'];

@@ -1,4 +1,4 @@
-/** The image processor of transformers, and KerasHub's image converter: each from the other. */
+/** Converts between the image processor of transformers and KerasHub's image converter. */
 import {listed, show, ValueError} from '../../../base/errors';
 import {isObject, type Json, type JsonObject} from '../../../base/json';
 import {type HuggingFaceFiles, type WrittenParts} from '../../../checkpoints/huggingface/models';
@@ -74,7 +74,7 @@ export async function imageConverter(files: HuggingFaceFiles): Promise<JsonObjec
 
 const PROCESSOR = 'Gemma3Processor';
 
-/** KerasHub's numbers for images, which are Google's. */
+/** KerasHub's constants for images, which are Google's. */
 const USUAL: JsonObject = {scale: 1 / 127.5, offset: -1, interpolation: 'bilinear'};
 
 /** Three numbers, of a number or a list. */

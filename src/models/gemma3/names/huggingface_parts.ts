@@ -80,8 +80,8 @@ async function tokenizer(files: HuggingFaceFiles): Promise<JsonObject> {
 }
 
 /**
- * The tokens that end a text, if there are others than Gemma's; null otherwise. Gemma's own always end it: exports often
- * list only `<eos>`, and an answer would go on after `<end_of_turn>`.
+ * The tokens that end a text, if there are any besides Gemma's; null otherwise. Gemma's own always end it: exports
+ * often list only `<eos>`, and an answer would continue after `<end_of_turn>`.
  */
 async function stopTokenIds(files: HuggingFaceFiles): Promise<number[] | null> {
   const text = files.config.text_config;

@@ -1,4 +1,7 @@
-/** What a folder of transformers holds for a model of Gemma 3, apart from weights: the counterpart of `huggingface_parts.ts`. */
+/**
+ * The contents of a transformers folder for a Gemma 3 model, apart from weights: the counterpart of
+ * `huggingface_parts.ts`.
+ */
 import {ValueError} from '../../../base/errors';
 import {isObject, type JsonObject} from '../../../base/json';
 import {type NamedWeight} from '../../../checkpoints/foreign_names';
@@ -78,8 +81,8 @@ function stopsOf({task}: WrittenParts, {ids, endOfTurn}: Vocabulary): number[] {
 }
 
 /**
- * The chat template: the one that the model came with, or Gemma's for a vocabulary with turns. Of a template that is known
- * to be another one, but is not at hand, nothing is written.
+ * The chat template: the one that the model came with, or Gemma's for a vocabulary with turns. If the template is known
+ * to be a different one, but is not available, none is written.
  */
 function templateOf({chatTemplate, tokenizer}: WrittenParts, {hasTurns}: Vocabulary): string | null {
   if (chatTemplate !== undefined) return chatTemplate;
@@ -92,7 +95,7 @@ function templateOf({chatTemplate, tokenizer}: WrittenParts, {hasTurns}: Vocabul
   return null;
 }
 
-/** What the tokenizer's files say next to the vocabulary. */
+/** What the tokenizer's files contain besides the vocabulary. */
 function notesOf(proto: Uint8Array, {ids}: Vocabulary, kind: Kind): VocabularyNotes {
   const isNew = ids.image >= parseSentencePieceProto(proto).starts.length;
   return {
@@ -124,7 +127,7 @@ function tokenizerFiles(
     add_eos_token: kind === 'embedder',
     added_tokens_decoder: Object.fromEntries(added),
     clean_up_tokenization_spaces: false,
-    // Python's way to say "no limit".
+    // Python's value for "no limit".
     model_max_length: 1e30,
     spaces_between_special_tokens: false,
     use_default_system_prompt: false,

@@ -87,7 +87,7 @@ function textConfig(config: JsonObject, ids: NamedIds, dtype: string): JsonObjec
     query_pre_attn_scalar: config.query_head_dim_normalize === false ? perHead : config.head_dim!,
     hidden_activation: 'gelu_pytorch_tanh',
     rms_norm_eps: config.layer_norm_epsilon!,
-    // How long texts may be is not in Keras' files: the lengths of Google's models.
+    // Keras' files do not have the context length: these are the lengths of Google's models.
     max_position_embeddings: bidirectional ? 2048 : isScaled ? 131_072 : 32_768,
     initializer_range: 0.02,
     use_cache: true,

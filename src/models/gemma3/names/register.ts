@@ -1,4 +1,4 @@
-/** Hands Gemma 3's names to the formats of other programs. Every class with a `fromPreset` imports this file. */
+/** Registers Gemma 3's names with the formats of other programs. Every class with a `fromPreset` imports this file. */
 import {registerGgufModel} from '../../../checkpoints/gguf/models';
 import {registerHuggingFaceModel} from '../../../checkpoints/huggingface/models';
 

@@ -31,7 +31,7 @@ export function variableOf(originalName: string): Gemma3Variable {
 }
 
 /**
- * How torch arranges a weight, and so every format that takes its tensors from there: kernels are (outputs, inputs), and
+ * How torch, and every format that takes its tensors from torch, arranges a weight: kernels are (outputs, inputs), and
  * all heads of a projection are on one axis.
  */
 export function torchArrangement({originalName, shape}: NamedWeight): Arrangement {
@@ -47,7 +47,7 @@ export function torchArrangement({originalName, shape}: NamedWeight): Arrangemen
     const [height, width, inputs, outputs] = shape as [number, number, number, number];
     return {shape: [outputs, inputs, height, width], axes: [2, 3, 1, 0]};
   }
-  // The one kernel that transformers multiplies as it is stored.
+  // The only kernel that transformers does not transpose.
   if (layer === 'vision_input_projection') return {shape};
   return {shape: [shape[1]!, shape[0]!], axes: [1, 0]};
 }

@@ -1,4 +1,4 @@
-/** Checks that attention heads fit together. */
+/** Checks that the numbers of attention heads match. */
 import {ValueError} from '../../../base/errors';
 
 /** @throws ValueError unless every key head has the same number of query heads, and the width of a head is even. */

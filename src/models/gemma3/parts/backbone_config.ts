@@ -162,8 +162,8 @@ const KEYS = [...namesOf(ARGUMENTS), 'visionEncoder', 'dtype', 'name', 'trainabl
 const VISION_KEYS = [...namesOf(ENCODER_ARGUMENTS), 'dtype', 'name', 'trainable'];
 
 /**
- * The configuration of a preset without the keys that are not known here, such as options of a later KerasHub. KerasHub
- * ignores them too, but says nothing; here a warning names them.
+ * The configuration of a preset without unknown keys, such as options of a later KerasHub. KerasHub ignores them
+ * silently; here a warning names them.
  *
  * @param config as in `config.json`.
  * @param preset its name, for the warning.

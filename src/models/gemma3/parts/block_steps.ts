@@ -26,7 +26,7 @@ interface AllBlocksArgs extends Omit<BlockStepsArgs, 'cache'> {
  * The caller owns the result, from which tokens before `firstWanted` may be missing.
  *
  * @param x (B, T, D), which is disposed.
- * @param pace null where no other code can run: each block then takes all tokens at once, which is a little faster.
+ * @param pace null where no other code can run: each block then processes all tokens at once, which is slightly faster.
  */
 export function* allBlockSteps(
   blocks: readonly Gemma3DecoderBlock[],
@@ -88,7 +88,7 @@ export function* blockSteps(
     for (const tensor of tensors) held.delete(tensor);
   };
   try {
-    // Other code may also run before values are joined: with the piece before it, that would be too long a step.
+    // Other code may also run before values are joined: together with the piece before it, the step would be too long.
     // === Queries, keys and values ===
     const parts: ProjectedTokens[] = [];
     yield* pace.divide('project', length, perToken * (heads + 2 * keyHeads), (first, count) => {

@@ -115,7 +115,10 @@ class BlockWeights implements FusableParts {
 
 const weightsOf = new WeakMap<FusableBlock, BlockWeights>();
 
-/** What a kernel for the whole block takes, whatever the tokens are. The same object until its kernels are replaced. */
+/**
+ * The inputs of a kernel for the whole block that do not depend on tokens. The same object until the block's kernels
+ * are replaced.
+ */
 export interface FusableParts {
   readonly attrs: BlockAttrs;
   /** Adds the weights to `tensors`, under other names if there are any, and returns `tensors`. */
@@ -206,7 +209,7 @@ export function anglesOf<B extends FusableBlock>(blocks: readonly B[]): {kinds: 
   return {kinds, kindOf};
 }
 
-/** Cosines and sines of a block at positions, (rows, headDim / 2) each; any for the position −1. */
+/** Cosines and sines of a block at positions, (rows, headDim / 2) each; arbitrary for the position −1. */
 export function anglesAt({config}: FusableBlock, positions: readonly number[]): Angles {
   const {headDim, ropeWavelength, ropeScalingFactor} = config;
   const starts = positions.map(position => Math.max(0, position));

@@ -1,4 +1,4 @@
-/** How large the inputs of kernels are, channel by channel, guessed from weights. */
+/** Estimates from weights how large the inputs of kernels are, channel by channel. */
 import {type ReversibleEmbedding} from '../../../layers/reversible_embedding';
 import {type RMSNormalization} from '../../../layers/rms_normalization';
 import {type AnyWeight} from '../../../weights/packed_weight';
@@ -8,11 +8,13 @@ import {weightStream} from '../../../weights/repack';
 import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 import {type Gemma3BackboneConfig} from './backbone_config';
 
-/** Rows of the embedding whose mean square stands for that of all: the tokens that a vocabulary learns first. */
+/**
+ * Number of rows of the embedding whose mean square represents that of all: the tokens that a vocabulary learns first.
+ */
 const ROWS = 2048;
-/** Channels differ more than the sum of squares says, because what blocks add to a channel is not independent. */
+/** Channels differ more than the sum of squares suggests, because what blocks add to a channel is not independent. */
 const POWER = 1.25;
-/** What every channel has at least; the mean is 1. */
+/** Minimum energy of a channel; the mean is 1. */
 const FLOOR = 0.02;
 
 /** The parts of a backbone. */
@@ -26,8 +28,8 @@ interface Parts {
 type Values = ReadonlyMap<AnyWeight, Float32Array>;
 
 /**
- * The weights from which energies are guessed, and how many of their first values. None without norms after attention
- * and feed-forward networks: nothing tells then how much a block adds.
+ * The weights from which energies are estimated, and how many of their first values are needed. None without norms
+ * after attention and feed-forward networks, because then it is unknown how much a block adds.
  */
 export function energySources({tokenEmbedding, transformerLayers, layerNorm, config}: Parts): Map<AnyWeight, number> {
   const {usePostAttentionNorm, usePostFfwNorm, hiddenDim, vocabularySize} = config;
@@ -42,13 +44,13 @@ export function energySources({tokenEmbedding, transformerLayers, layerNorm, con
 }
 
 /**
- * Sets the energies of all kernels that read normalized hidden states, the head among them. The other kernels keep none:
- * what they read follows from no such rule.
+ * Sets the energies of all kernels that read normalized hidden states, the head among them. The other kernels get none,
+ * because their inputs follow no such rule.
  *
- * A block adds to the hidden state what its last norms give, whose mean squares are those of their scales; so the mean
- * square of a channel is about the sum of these, beginning with that of the embedding. The norm before a kernel multiplies
- * it by the square of its own scale. Channels which the embedding uses more than others are more active everywhere, most
- * of all before the head, which has the same matrix: measured on the real 270M, see bench/README.md.
+ * A block adds the outputs of its last norms to the hidden state; their mean squares are those of the norms' scales. So
+ * the mean square of a channel is about the sum of these, starting with that of the embedding. The norm before a kernel
+ * multiplies it by the square of its own scale. Channels that the embedding uses more than others are more active
+ * everywhere, most of all before the head, which has the same matrix: measured on the real 270M, see bench/README.md.
  */
 export function guessEnergies(model: Parts, values: Values): void {
   if (values.size === 0) return;

@@ -5,7 +5,7 @@ import {type Gemma3BackboneConfig} from './backbone_config';
 /** Kernels of a decoder block that may be stored as int8. */
 export type Int8Kernel = 'value' | 'key' | 'down' | 'up';
 
-/** Bits that a weight takes on average in all kernels of the decoder, the embedding included, at most. */
+/** Maximum average bits per weight over all kernels of the decoder, including the embedding. */
 const BITS = 5.5;
 
 type Sizes = Pick<
@@ -14,10 +14,10 @@ type Sizes = Pick<
 >;
 
 /**
- * The kernels of each block that are stored as int8. In the order of what int8 gains for each bit on the real 270M (see
- * bench/README.md), as many as {@link BITS} allow: values and keys, which are small and which all queries of a group
- * share; the last kernel of the first and the last eighth of the blocks, as in llama.cpp's mixed types; and what the
- * gates are multiplied by, from the first block on.
+ * The kernels of each block that are stored as int8. They are ordered by the gain of int8 per bit on the real 270M (see
+ * bench/README.md), and as many are taken as {@link BITS} allows: values and keys, which are small and shared by all
+ * queries of a group; the last kernel of the first and the last eighth of the blocks, as in llama.cpp's mixed types;
+ * and the kernels that the gates multiply, from the first block on.
  */
 export function int8Kernels(sizes: Sizes): Int8Kernel[][] {
   const {vocabularySize, numLayers, numQueryHeads, numKeyValueHeads, hiddenDim, intermediateDim, headDim} = sizes;

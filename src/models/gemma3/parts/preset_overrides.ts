@@ -4,7 +4,7 @@ import {listed, show, ValueError} from '../../../base/errors';
 import {isObject, type JsonObject} from '../../../base/json';
 import {type Gemma3BackboneConfig} from './backbone_config';
 
-/** Arguments that decide which weights there are, and of which shapes. */
+/** Arguments that determine which weights exist, and their shapes. */
 const SHAPES: readonly string[] = [
   'vocabularySize',
   'numLayers',
@@ -26,7 +26,7 @@ const EMBEDDING_SHAPES: readonly string[] = [
 
 const VISION_SHAPES = ['imageSize', 'patchSize', 'hiddenDim', 'numLayers', 'numHeads', 'intermediateDim', 'outputDim'];
 
-/** A backbone as it was built. */
+/** A backbone that was built. */
 interface Built {
   readonly config: Gemma3BackboneConfig;
   readonly visionEncoder: {readonly config: object} | null;

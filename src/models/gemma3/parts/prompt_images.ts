@@ -15,7 +15,7 @@ import {type Gemma3Tokenizer} from '../gemma3_tokenizer';
 export type ImagesOfPrompt = ImageLike | tf.Tensor4D | readonly ImageLike[] | null;
 
 /**
- * Images of all prompts. For one prompt, its images. For several prompts, a list with one entry per prompt, or numbers
+ * Images of all prompts: for one prompt, its images; for several prompts, a list with one entry per prompt, or numbers
  * (prompts, height, width, 3) with one image per prompt, or (prompts, images, height, width, 3) with several.
  */
 export type PromptImages = ImagesOfPrompt | tf.Tensor5D | readonly ImagesOfPrompt[];

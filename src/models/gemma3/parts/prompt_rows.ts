@@ -31,7 +31,7 @@ export interface Rows {
   scalar: boolean;
 }
 
-/** What a preprocessor knows about rows. */
+/** The settings of a preprocessor for rows. */
 interface RowSettings {
   tokenizer: Gemma3Tokenizer;
   textOnlyModel: boolean;

@@ -16,8 +16,8 @@ export interface SequenceOptions {
 }
 
 /**
- * Cuts segments to a total of `limit` tokens by taking one token of each in turn, as KerasHub does, so a short response
- * stays complete after a long prompt.
+ * Cuts segments to a total of `limit` tokens by alternately taking one token of each, as KerasHub does, so a short
+ * response stays complete after a long prompt.
  */
 export function trimRoundRobin(segments: readonly (readonly number[])[], limit: number): number[][] {
   const kept = segments.map(() => 0);
@@ -27,7 +27,7 @@ export function trimRoundRobin(segments: readonly (readonly number[])[], limit: 
     if (open.length === 0) break;
     for (const i of open) {
       if (left === 0) break;
-      // Several turns at once, as far as the shortest open segment and the limit allow.
+      // Several rounds at once, as far as the shortest open segment and the limit allow.
       const turns = Math.min(...open.map(j => segments[j]!.length - kept[j]!), Math.floor(left / open.length));
       if (turns > 0) {
         for (const j of open) kept[j]! += turns;

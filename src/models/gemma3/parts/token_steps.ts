@@ -1,4 +1,4 @@
-/** Decoding steps that run as a program of the backend, from token to token. */
+/** Decoding steps that run as a program of the backend. */
 import {type AheadStep, type RowText, type StepsAhead} from '../../../generation/decoder';
 import {formOf, hasFusedKernel, storedTensor} from '../../../ops/dense_form';
 import {type ProgramModel, type TokenChoice, type TokenProgram, tokenPrograms} from '../../../ops/token_program';
@@ -7,7 +7,7 @@ import {type Gemma3DecoderBlock} from '../gemma3_decoder_block';
 import {type Gemma3Cache} from './cache';
 import {anglesAt, anglesOf, type FusableParts, fusableParts} from './fused_step';
 
-/** The weights of a model for a program; undefined if no program can compute it as it is now. */
+/** The weights of a model for a program; undefined if no program can compute it in its current state. */
 function programModel({transformerLayers, tokenEmbedding, layerNorm, config}: Gemma3Backbone) {
   if (tokenEmbedding.loraEnabled || tokenEmbedding.logitSoftCap !== null) return undefined;
   const {embeddings, reverseEmbeddings, inputDim, outputDim} = tokenEmbedding;
@@ -45,7 +45,7 @@ class TokenSteps implements StepsAhead<Gemma3Cache> {
   private readonly kinds: Gemma3DecoderBlock[];
   private readonly kindOf: number[];
   private cache: Gemma3Cache | undefined;
-  /** Blocks of the call before, and what they were made of. */
+  /** Blocks of the previous call, and what they were made from. */
   private parts: readonly FusableParts[] = [];
   private blocks: ProgramModel['blocks'] = [];
 
@@ -77,8 +77,8 @@ class TokenSteps implements StepsAhead<Gemma3Cache> {
   }
 
   /**
-   * The blocks over the slots of a cache, to which tokens are added. They are those of the call before as long as weights
-   * and slots are the same: making them for every token would take longer than its commands.
+   * The blocks over the slots of a cache, to which tokens are added. Those of the previous call are reused as long as
+   * weights and slots are the same: making them for every token would take longer than its commands.
    */
   private blocksOver(
     parts: readonly FusableParts[],

@@ -200,7 +200,7 @@ const ATTENTION_ARGUMENTS = {
 
 /**
  * Multi-head attention without positions. (B, T, hiddenDim) → (B, T, hiddenDim). KerasHub's layer also returns the
- * attention probabilities; here they never exist as a whole.
+ * attention probabilities; here they are never held as a whole.
  */
 export class Gemma3VisionAttention extends withAttributes<typeof Layer, Required<OwnArgs<Gemma3VisionAttentionArgs>>>(
   Layer,
