@@ -1,7 +1,7 @@
 /** The interface of this package's backends. */
 import {ValueError} from '../base/errors';
 
-/** A backend cannot be used here, which only trying it could tell. The message is the reason, and what to do. */
+/** A backend cannot be used here, as a try has shown. The message gives the reason and says what to do. */
 export class UnavailableError extends ValueError {}
 
 /**
@@ -11,7 +11,7 @@ export class UnavailableError extends ValueError {}
 export interface Backend {
   /** The name that `useBackend` takes. */
   readonly name: string;
-  /** The name that tfjs has for it. Defaults to `name`. */
+  /** Its name in tfjs. Defaults to `name`. */
   readonly tfjsName?: string;
   /** Names of the options that `use` takes. */
   readonly options: readonly string[];
@@ -21,7 +21,7 @@ export interface Backend {
   preferred(): boolean | Promise<boolean>;
   /**
    * Makes it tfjs' current backend. If options are given, or an existing one can no longer compute, it is recreated.
-   * Warns if it has less than usual, because the platform refuses it.
+   * Warns if it is limited because the platform refuses something.
    *
    * @throws UnavailableError if it cannot be used here.
    */

@@ -1,6 +1,6 @@
 /**
- * Whether the program has chosen a backend. tfjs does not tell: it takes a default at the first tensor, under the same
- * name as one that was set.
+ * Whether the program has chosen a backend. tfjs does not tell: it selects a default at the first tensor, under the
+ * same name as one that was set.
  */
 import * as tf from '@tensorflow/tfjs';
 

@@ -54,7 +54,7 @@ async function select(name: BackendName, options: object): Promise<OwnName> {
     if (name === 'auto' && !(await backend.preferred())) continue;
     const lacking = unknownOptions(backend, options);
     if (name === 'auto' && lacking) {
-      // "auto" with options means a backend that takes them: another one is nothing to warn about.
+      // "auto" with options selects a backend that has these options, so other backends need no warning.
       others += ` ${backend.name}: ${lacking}`;
       continue;
     }
@@ -89,7 +89,7 @@ async function tryToUse(backend: Backend, options: object): Promise<string | und
   }
 }
 
-/** The backend in use; undefined if it is one of tfjs that is none of this package's. */
+/** The backend in use; undefined if it is not one of this package's. */
 export function backendInUse(): OwnName | undefined {
   const inUse = tf.getBackend();
   return (backends as readonly (Backend & {readonly name: OwnName})[]).find(

@@ -14,7 +14,7 @@ import {nameOf, type Requests} from './requests';
 /** Bytes of the first request for a file; a small file is read completely. */
 const HEAD = 64 * 1024;
 
-/** How many bytes are read at most from a server without ranges. */
+/** Maximum number of bytes read from a server without ranges. */
 const WHOLE_LIMIT = 64 * 2 ** 20;
 
 export class RangedPreset implements PresetSource {

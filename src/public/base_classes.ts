@@ -23,7 +23,7 @@ import {Tokenizer as TokenizerBase} from '../models/tokenizer';
 
 type Class = abstract new (...args: never[]) => object;
 
-/** The base class. That the others are named here keeps their files in a bundle, in which they register themselves. */
+/** The base class. Naming the subclasses here keeps their files in a bundle; each file registers its class. */
 function withClasses<T extends Class>(base: T, ...classes: readonly Class[]): T {
   const other = classes.find(cls => !(cls.prototype instanceof base));
   if (other) throw new TypeError(`Expected a subclass of ${base.name}. Received: ${other.name}.`);

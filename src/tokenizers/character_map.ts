@@ -1,4 +1,4 @@
-/** SentencePiece's rules of normalization, such as "nmt_nfkc": a table from byte strings to what replaces them. */
+/** SentencePiece's normalization rules, such as "nmt_nfkc": a table from byte strings to their replacements. */
 import {ValueError} from '../base/errors';
 
 /**
@@ -24,7 +24,9 @@ export class CharacterMap {
     this.replacements = compiled.subarray(4 + size);
   }
 
-  /** The longest rule for the text at `offset`: how many bytes it replaces, and by which. Undefined if there is none. */
+  /**
+   * The longest rule for the text at `offset`: how many bytes it replaces, and with what. Undefined if there is none.
+   */
   longestAt(text: Uint8Array, offset: number): {length: number; by: Uint8Array} | undefined {
     const {units} = this;
     // Zero outside the array, which is the label of no byte but zero, and then leads nowhere.

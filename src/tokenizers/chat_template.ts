@@ -42,8 +42,8 @@ export const START_OF_TURN = '<start_of_turn>';
 export const END_OF_TURN = '<end_of_turn>';
 export const START_OF_IMAGE = '<start_of_image>';
 /**
- * Tokens that start and end texts, turns and images. `<image_soft_token>` is Hugging Face's place of an image. The
- * vocabulary of KerasHub never reads `<bos>`, `<eos>` and `<pad>` in a text, but other tokenizers do.
+ * Tokens that start and end texts, turns and images. `<image_soft_token>` is Hugging Face's placeholder for an image.
+ * KerasHub's vocabulary never recognizes `<bos>`, `<eos>` and `<pad>` in a text, but other tokenizers do.
  */
 const CONTROL_TOKENS = [
   ...[START_OF_TURN, END_OF_TURN, START_OF_IMAGE, '<end_of_image>', '<image_soft_token>'],
@@ -57,7 +57,7 @@ const CONTROL_TOKENS = [
  *     applyChatTemplate([{role: 'user', content: 'Hi'}], {addGenerationPrompt: true})
  *     // '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n'
  *
- * @throws ValueError unless user and model take turns, starting with the user; on control tokens in texts, and on
+ * @throws ValueError unless user and model alternate, starting with the user; on control tokens in texts, and on
  * unknown options and keys of messages, such as Ollama's `images`.
  */
 export function applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
@@ -149,15 +149,15 @@ function checkedText(texts: readonly unknown[], allowControlTokens: boolean): st
 }
 
 /**
- * Every text in Google's template, in order, and every call of `trim`. A template that writes these in this order writes
- * what `applyChatTemplate` does, however it is formatted.
+ * Every text in Google's template, in order, and every call of `trim`. A template that writes these in this order
+ * produces the same text as `applyChatTemplate`, however it is formatted.
  */
 const GEMMA_TEXTS = [
   ...['system', '\n\n', '\n\n', '', 'user', 'assistant', 'model', START_OF_TURN, '\n', '', '|trim'],
   ...['image', START_OF_IMAGE, 'text', '|trim', `${END_OF_TURN}\n`, `${START_OF_TURN}model\n`],
 ];
 
-/** Whether a Jinja template is Google's for Gemma 3, whose texts `applyChatTemplate` writes. It is not executed. */
+/** Whether a Jinja template is Google's for Gemma 3, as written by `applyChatTemplate`. It is not executed. */
 export function isGemmaTemplate(template: string): boolean {
   const plain = template.replace(/\[['"]\w+['"]\]/g, '').replace(/raise_exception\([^)]*\)/g, '');
   const texts = [...plain.matchAll(/'([^']*)'|"([^"]*)"|(\|\s*trim\b)/g)].map(([, single, double, trim]) =>

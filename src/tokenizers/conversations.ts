@@ -1,4 +1,4 @@
-/** Conversations, as lists of messages, where prompts and texts for training are taken. */
+/** Conversations, as lists of messages, used as prompts and as training texts. */
 import {show, ValueError} from '../base/errors';
 import {warnOnce} from '../base/warn_once';
 import {applyChatTemplate, type ChatMessage, END_OF_TURN, START_OF_TURN, trimmed} from './chat_template';
@@ -16,7 +16,7 @@ export const isConversation = (x: unknown): x is readonly ChatMessage[] =>
 export const isConversations = (x: unknown): x is Conversations =>
   isConversation(x) || (Array.isArray(x) && x.length > 0 && isConversation(x[0]));
 
-/** A list of conversations, of one too. */
+/** A list of conversations, from one conversation or several. */
 export const listOfConversations = (x: Conversations): readonly (readonly ChatMessage[])[] =>
   isConversation(x) ? [x] : (x as readonly (readonly ChatMessage[])[]);
 
@@ -34,7 +34,7 @@ interface NamedTokens {
   idToToken(id: number): string;
 }
 
-/** Says once that conversations are not written as the template says that the tokenizer came with. */
+/** Warns once that conversations are not written in the template that came with the tokenizer. */
 export function warnOfTemplate({foreignChatTemplate}: Pick<NamedTokens, 'foreignChatTemplate'>): void {
   if (foreignChatTemplate == null) return;
   warnOnce(
@@ -45,7 +45,7 @@ export function warnOfTemplate({foreignChatTemplate}: Pick<NamedTokens, 'foreign
 }
 
 /**
- * Checks that a tokenizer can write conversations. Warns if they are written in another form than the model's own.
+ * Checks that a tokenizer can write conversations. Warns if they are not written in the model's own template.
  *
  * @throws ValueError for a vocabulary without the tokens that start and end turns.
  */
@@ -83,7 +83,8 @@ export interface AnsweredPrompt {
 }
 
 /**
- * The answers of a conversation, each with everything before it as its prompt: the examples that `fit` makes of messages.
+ * The answers of a conversation, each with everything before it as its prompt: the examples that `fit` makes from
+ * messages.
  *
  * @throws ValueError unless the last message is an answer, and on images in an answer; otherwise as
  * `applyChatTemplate`.

@@ -1,7 +1,7 @@
 /** Gemma 3's chat template for other programs. This package writes conversations itself: see `chat_template.ts`. */
 import {END_OF_TURN, START_OF_IMAGE, START_OF_TURN} from './chat_template';
 
-/** In Jinja. Conversations become the same texts as with the template that Google publishes with the weights. */
+/** In Jinja. It produces the same texts as the template that Google publishes with the weights. */
 export const GEMMA_TEMPLATE = `\
 {{ bos_token }}
 {%- if messages[0].role == 'system' -%}

@@ -38,7 +38,7 @@ export function normalize(
   return encoder.encode(settings.treatWhitespaceAsSuffix ? escaped + added : added + escaped);
 }
 
-/** Replaces characters; removes spaces at both ends and reduces runs of spaces to one, if the settings say so. */
+/** Replaces characters; if the settings say so, removes spaces at both ends and reduces runs of spaces to one. */
 function normalizeParts(
   text: Uint8Array,
   settings: NormalizerSettings,
@@ -48,7 +48,7 @@ function normalizeParts(
   const {removeExtraWhitespaces: remove, addDummyPrefix, treatWhitespaceAsSuffix} = settings;
   const space: readonly number[] = settings.escapeWhitespaces ? SPACE_BYTES : [SPACE];
   let at = 0;
-  /** The next part of the text as it is normalized. Moves behind it. */
+  /** The next part of the text, normalized. Moves past it. */
   const next = (): Uint8Array => {
     const start = at;
     const whole = userDefined.longestAt(text, at);
@@ -57,7 +57,7 @@ function normalizeParts(
     return rule ? rule.by : text.subarray(start, at);
   };
 
-  // Without the spaces in front. What is left begins at `at`.
+  // Skips leading spaces. The rest begins at `at`.
   while (remove && at < text.length) {
     const start = at;
     const part = next();

@@ -30,7 +30,7 @@ export interface SentencePieceProto {
   readonly eosPiece: string;
   readonly padPiece: string;
   readonly unkSurface: string;
-  /** Compiled rules of normalization; empty for none. */
+  /** Compiled normalization rules; empty for none. */
   readonly charsmap: Uint8Array;
   readonly addDummyPrefix: boolean;
   readonly removeExtraWhitespaces: boolean;

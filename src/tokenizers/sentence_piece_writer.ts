@@ -10,7 +10,7 @@ export interface Piece {
   readonly type: number;
 }
 
-/** Names of the pieces with a meaning of their own. */
+/** Names of the pieces with a special meaning. */
 export interface ControlPieces {
   readonly unk: string;
   readonly bos: string;
@@ -20,7 +20,7 @@ export interface ControlPieces {
 
 const encoder = new TextEncoder();
 
-/** Bytes that grow. */
+/** A growing byte buffer. */
 class FieldWriter {
   private bytes = new Uint8Array(256);
   private length = 0;
@@ -88,7 +88,7 @@ function pieceField(into: FieldWriter, {text, score, type}: Piece, scratch: Fiel
   into.blob(1, scratch.result());
 }
 
-/** A model of type BPE as Gemma has it: bytes for unknown characters, spaces kept as they are. */
+/** A BPE model like Gemma's: bytes for unknown characters, spaces unchanged. */
 export function writeBpeProto(pieces: readonly Piece[], names: ControlPieces): Uint8Array {
   const writer = new FieldWriter();
   const scratch = new FieldWriter();
@@ -126,7 +126,7 @@ export function withPieces(proto: Uint8Array, changed: ReadonlyMap<number, Piece
   return concatBytes([writer.result(), ...otherFields(proto)]);
 }
 
-/** All fields of a model apart from its pieces, as they are. The model has been parsed before, so it is whole. */
+/** All fields of a model apart from its pieces, unchanged. The model has been parsed before, so it is complete. */
 function* otherFields(proto: Uint8Array): Generator<Uint8Array> {
   let at = 0;
   const varint = () => {

@@ -1,6 +1,6 @@
 /**
- * `tokenizer.json` of Hugging Face's tokenizers as a SentencePiece model, where both give the same ids: BPE that was
- * made from SentencePiece, as Gemma's.
+ * `tokenizer.json` of Hugging Face's tokenizers as a SentencePiece model, where both produce the same ids: BPE that was
+ * made from SentencePiece, like Gemma's.
  */
 import {listed, show, ValueError} from '../base/errors';
 import {isObject, type Json} from '../base/json';
@@ -15,13 +15,16 @@ export interface AddedToken {
 }
 
 /**
- * In Gemma's own vocabulary these are control pieces, which are never read in a text; all other added tokens are. In
- * `tokenizer.json` there is no such difference.
+ * In Gemma's own vocabulary these are control pieces, which are never recognized in a text; all other added tokens are.
+ * `tokenizer.json` does not make this distinction.
  */
 const NAMES = {unk: '<unk>', bos: '<bos>', eos: '<eos>', pad: '<pad>'};
 const CONTROL = [NAMES.bos, NAMES.eos, NAMES.pad];
 
-/** The token with which transformers marks the parts of an image. KerasHub has another one in the vocabulary itself. */
+/**
+ * The token with which transformers marks the parts of an image. KerasHub uses a different one, from the vocabulary
+ * itself.
+ */
 export const IMAGE_TOKEN = '<image_soft_token>';
 
 const userDefined = (text: string): Piece => ({text, score: 0, type: PieceType.userDefined});
@@ -39,7 +42,7 @@ export function addTokens(proto: Uint8Array, added: readonly AddedToken[], name:
   const wanted = added.filter(({content}) => content !== IMAGE_TOKEN);
   const changed = wanted.filter(({id, content}) => id >= starts.length || pieceOf(id) !== content);
   if (changed.length === 0) return proto;
-  // The image token is needed only to fill its place before later tokens.
+  // The image token is needed only so that later tokens have the right ids.
   const all = new Map(changed.map(({id, content}) => [id, userDefined(content)]));
   const last = [...all.keys()].reduce((a, b) => Math.max(a, b));
   for (const {id, content} of added) if (content === IMAGE_TOKEN && id < last) all.set(id, userDefined(content));
@@ -53,7 +56,7 @@ const gap = (name: string, id: number) =>
       'Fetch the tokenizer again.',
   );
 
-/** What a tokenizer says that SentencePiece would compute differently. */
+/** Settings of a tokenizer with which SentencePiece would produce different ids. */
 function differences(json: {[key: string]: Json}, model: {[key: string]: Json}): string[] {
   const problems: string[] = [];
   const only = (key: string, value: unknown, ...expected: unknown[]) => {
@@ -69,7 +72,7 @@ function differences(json: {[key: string]: Json}, model: {[key: string]: Json}):
   only('model.end_of_word_suffix', model.end_of_word_suffix, null, '');
   const replace = {type: 'Replace', pattern: {String: ' '}, content: SPACE_SYMBOL};
   only('normalizer', json.normalizer, replace, {type: 'Sequence', normalizers: [replace]});
-  // After the normalizer no space is left that this could split at.
+  // After normalization there is no space left to split at.
   const split = {type: 'Split', pattern: {String: ' '}, behavior: 'MergedWithPrevious', invert: false};
   only('pre_tokenizer', json.pre_tokenizer, split, null);
   return problems;
@@ -79,7 +82,7 @@ function differences(json: {[key: string]: Json}, model: {[key: string]: Json}):
  * The SentencePiece model of a `tokenizer.json`.
  *
  * @param file its name, for errors.
- * @throws ValueError if SentencePiece would give other ids, or if ids are left out.
+ * @throws ValueError if SentencePiece would produce different ids, or if ids are left out.
  */
 export function protoOfTokenizerJson(json: Json, file: string): Uint8Array {
   const model = isObject(json) && isObject(json.model) ? json.model : {};
@@ -100,7 +103,7 @@ export function protoOfTokenizerJson(json: Json, file: string): Uint8Array {
     if (typeof text !== 'string' || text === '' || !Number.isSafeInteger(id) || (id as number) < 0) {
       throw refuse(`the token ${show(text)} with the id ${show(id)}`);
     }
-    // Far more than all tokens together: no list of this length is made.
+    // Far more than all tokens: a list of this length is never created.
     if ((id as number) > limit) throw gap(file, pieces.length);
     pieces[id as number] = text;
   };
@@ -133,7 +136,7 @@ function pieceOf(text: string, added: ReadonlySet<string>, ranks: ReadonlyMap<st
 
 /**
  * The order in which pieces are merged. SentencePiece joins any two pieces that form a third one, and the third decides
- * which come first. Merges say the same if they list every such pair, and all pairs of one piece together.
+ * which come first. Merges are equivalent if they list every such pair, with all pairs of one piece together.
  *
  * @throws what `refuse` returns, if they say something else.
  */
@@ -163,7 +166,7 @@ function ranksOf(
   for (const text of normal) {
     let possible = 0;
     for (let i = 1; i < text.length; i++) {
-      // Not between the halves of a surrogate pair.
+      // Never between the halves of a surrogate pair.
       if ((text.charCodeAt(i) & 0xfc00) === 0xdc00) continue;
       if (normal.has(text.slice(0, i)) && normal.has(text.slice(i))) possible++;
     }

@@ -3,7 +3,7 @@ import {type BpeVocabulary} from './bpe';
 import {PieceType} from './sentence_piece_proto';
 import {utf8Length} from './utf8';
 
-/** A character without a piece has this much less than the lowest score. */
+/** The score of a character without a piece is this much below the lowest score. */
 const UNKNOWN_PENALTY = 10;
 
 /** The lowest and the highest score of normal pieces. The library starts from the smallest positive float. */
@@ -21,8 +21,8 @@ function scoreRange({scores, types}: BpeVocabulary): {lowest: number; highest: n
  * Returns a function that splits normalized text into the pieces with the highest sum of scores, and calls `emit` for
  * each, from left to right: with its id, or with -1 for a character that is not a piece.
  *
- * User-defined pieces have a score that is better than that of any other way through their text. Sums are float32, as
- * in the library, because ties depend on their rounding.
+ * User-defined pieces score better than any other segmentation of their text. Sums are float32, as in the library,
+ * because ties depend on their rounding.
  */
 export function unigram(
   vocabulary: BpeVocabulary,
@@ -31,7 +31,7 @@ export function unigram(
   const {lowest, highest} = scoreRange(vocabulary);
   const unknownScore = Math.fround(lowest - UNKNOWN_PENALTY);
   return (text, emit) => {
-    // The best way to each byte: its score, the piece that it ends with, and where this piece starts.
+    // The best segmentation up to each byte: its score, its last piece, and where this piece starts.
     const best = new Float32Array(text.length + 1);
     const ids = new Int32Array(text.length + 1);
     const begins = new Int32Array(text.length + 1).fill(-1);

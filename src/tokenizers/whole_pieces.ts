@@ -1,4 +1,4 @@
-/** SentencePiece's models of words and of characters: text is cut in one way, and each part is looked up. */
+/** SentencePiece's word and character models: text is cut in a fixed way, and each part is looked up. */
 import {type BpeVocabulary} from './bpe';
 import {utf8Length} from './utf8';
 

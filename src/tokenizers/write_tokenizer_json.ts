@@ -1,6 +1,6 @@
 /**
- * A SentencePiece model as `tokenizer.json` of Hugging Face's tokenizers: the counterpart of `tokenizer_json.ts`, for the
- * vocabularies that give the same ids there.
+ * A SentencePiece model as `tokenizer.json` of Hugging Face's tokenizers: the counterpart of `tokenizer_json.ts`, for
+ * the vocabularies that produce the same ids there.
  */
 import {listed, ValueError} from '../base/errors';
 import {type Json, type JsonObject} from '../base/json';
@@ -8,11 +8,11 @@ import {ModelType, parseSentencePieceProto, PieceType, type SentencePieceProto} 
 import {SPACE_SYMBOL} from './symbols';
 import {type AddedToken} from './tokenizer_json';
 
-/** What Hugging Face's files say of a vocabulary, and SentencePiece's does not. */
+/** Information about a vocabulary that Hugging Face's files contain and SentencePiece's do not. */
 export interface VocabularyNotes {
   /** User-defined tokens that are left out of a text by `skip_special_tokens`. Control tokens always are. */
   readonly special: readonly string[];
-  /** Tokens after those of the model, such as the place of an image. */
+  /** Tokens after those of the model, such as the placeholder of an image. */
   readonly added: readonly AddedToken[];
   /** Tokens before and after each text. */
   readonly before: readonly string[];
@@ -32,7 +32,7 @@ function readPieces(bytes: Uint8Array): Pieces {
   return {texts, proto};
 }
 
-/** @throws ValueError for a vocabulary to which Hugging Face's tokenizers would give other ids. */
+/** @throws ValueError for a vocabulary with which Hugging Face's tokenizers would produce different ids. */
 function checkGemmaLike({texts, proto}: Pieces): void {
   const problems = Object.entries({
     'a type other than BPE': proto.modelType !== ModelType.bpe,
@@ -75,7 +75,7 @@ const described = (id: number, content: string, special: boolean) => ({
 
 /**
  * Pairs of pieces in the order in which they are merged. SentencePiece merges any two pieces that form a third one, which
- * decides the order. Tokens that are matched as a whole take no part.
+ * decides the order. Tokens that are matched as a whole are left out.
  */
 function mergesOf({texts, proto}: Pieces): [string, string][] {
   const normal = texts.flatMap((text, id) => (proto.types[id] === PieceType.normal ? [{text, id}] : []));
@@ -85,7 +85,7 @@ function mergesOf({texts, proto}: Pieces): [string, string][] {
   const merges: [string, string][] = [];
   for (const {text} of normal) {
     for (let i = text.length - 1; i > 0; i--) {
-      // Not between the halves of a surrogate pair.
+      // Never between the halves of a surrogate pair.
       if ((text.charCodeAt(i) & 0xfc00) === 0xdc00) continue;
       const [left, right] = [text.slice(0, i), text.slice(i)];
       if (known.has(left) && known.has(right)) merges.push([left, right]);
@@ -98,7 +98,7 @@ function mergesOf({texts, proto}: Pieces): [string, string][] {
  * The contents of `tokenizer.json`.
  *
  * @param bytes a SentencePiece model.
- * @throws ValueError for a vocabulary to which Hugging Face's tokenizers would give other ids.
+ * @throws ValueError for a vocabulary with which Hugging Face's tokenizers would produce different ids.
  */
 export function tokenizerJson(bytes: Uint8Array, notes: VocabularyNotes): JsonObject {
   const pieces = readPieces(bytes);
@@ -130,7 +130,7 @@ export function tokenizerJson(bytes: Uint8Array, notes: VocabularyNotes): JsonOb
       fuse_unk: true,
       byte_fallback: true,
       ignore_merges: false,
-      // Also for a piece named `__proto__`, which an assignment would lose.
+      // Works for a piece named `__proto__` too, which an assignment would lose.
       vocab: Object.fromEntries(texts.map((text, id) => [text, id])),
       merges: mergesOf(pieces),
     },

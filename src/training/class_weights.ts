@@ -1,10 +1,10 @@
-/** Class weights: tokens count in training by the token that should follow them. */
+/** Class weights: the weight of a token in training depends on the token that should follow it. */
 import {show, ValueError} from '../base/errors';
 import {Fingerprint} from '../base/fingerprint';
 import {type Batch, weightedTokens} from './batch';
 import {type Examples, isText} from './examples';
 
-/** Weights by token id. Tokens that are not named have the weight 1. */
+/** Weights by token id. Tokens that are not listed have weight 1. */
 export type ClassWeights = Readonly<Record<number, number>>;
 
 /** @throws ValueError unless it has at least one weight, all are finite, and their names are ids of the vocabulary. */
@@ -23,7 +23,7 @@ export function checkClassWeights(owner: string, weights: unknown, vocabulary: n
   }
 }
 
-/** @throws ValueError for data with weights of its own, as Keras does. */
+/** @throws ValueError for data that already has weights, as in Keras. */
 export function checkUnweighted(owner: string, data: unknown): void {
   const text = isText(data);
   if (!text && (data as unknown[]).length < 3) return;
@@ -38,7 +38,7 @@ export class ClassWeightedExamples implements Examples {
   readonly lengths: readonly number[];
   readonly sequenceLength: number;
 
-  /** @param examples stay the caller's. All their tokens have the weight 1. */
+  /** @param examples stay the caller's. All their tokens have weight 1. */
   constructor(
     private readonly examples: Examples,
     private readonly weights: ClassWeights,

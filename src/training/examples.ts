@@ -20,7 +20,7 @@ export interface Examples {
   readonly lengths: readonly number[];
   /** Length of the rows including padding. */
   readonly sequenceLength: number;
-  /** Differs for other texts, tokens, labels or weights. Pixels do not count. */
+  /** A fingerprint that differs for different texts, tokens, labels or weights. Pixels are not included. */
   fingerprint(): string;
   /** A batch of the given rows, cut or padded to `length`. The caller disposes its inputs. */
   batch(rows: readonly number[], length: number): Promise<Batch>;
@@ -70,8 +70,8 @@ export function isText(x: unknown): x is string | readonly string[] | TrainingTe
 const select = <T>(list: readonly T[], rows: readonly number[]): T[] => rows.map(row => list[row]!);
 
 /**
- * Plain texts are trained on from the first token: each is a response to an empty prompt. Of a conversation, each answer
- * is a response to everything before it.
+ * Plain texts are learned from the first token on: each is a response to an empty prompt. In a conversation, each
+ * answer is a response to everything before it.
  */
 function promptsAndResponses(x: string | readonly string[] | TrainingTexts | Conversations): TrainingTexts {
   if (isConversations(x)) {

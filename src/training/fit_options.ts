@@ -33,8 +33,8 @@ interface LoopArgs {
   /** Stops between two steps: the promise rejects with the signal's reason, and `saveTrainingState` still works. */
   signal?: AbortSignal;
   /**
-   * Weights of tokens by the id of the token that should follow: its class. Ids that are not named have the weight 1. For
-   * labels without weights of their own, so not for text; validation data are not weighted.
+   * Weights of tokens by the id of the token that should follow: its class. Ids that are not listed have weight 1. Only
+   * for labels without weights, so not for text; validation data is not weighted.
    */
   classWeight?: ClassWeights;
   /** Bytes from `saveTrainingState`. Restores weights, optimizer and position, then continues that run. */

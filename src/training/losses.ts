@@ -55,7 +55,7 @@ export abstract class Loss {
 
 /**
  * The negative log probability of the token that should come next, like `keras.losses.SparseCategoricalCrossentropy`
- * with `from_logits=True`. In training, the logits of a batch never exist as a whole.
+ * with `from_logits=True`. In training, the logits of a batch are never held as a whole.
  *
  * @throws ValueError on unknown or unusable arguments.
  */

@@ -19,8 +19,8 @@ export interface TrainingCompileArgs {
    */
   loss?: 'auto' | 'sparse_categorical_crossentropy' | losses.Loss | TokenFunction;
   /**
-   * Metrics over all positions alike, padding included, as in Keras: batches then have their full length. Defaults to
-   * none. Mostly, `weightedMetrics` are what you want.
+   * Metrics in which all positions count equally, padding included, as in Keras: batches then have their full length.
+   * Defaults to none. Usually, `weightedMetrics` are what you want.
    */
   metrics?: readonly MetricLike[];
   /**
@@ -52,7 +52,7 @@ export interface Compiled {
   recompute: boolean;
 }
 
-/** What `compile` has set. It is there before the code that trains, which is loaded on demand. */
+/** The settings of `compile`. They exist before the training code, which is loaded on demand. */
 export class TrainingSetup {
   /** Called by `compile`. */
   onCompile: (() => void) | undefined;

@@ -6,7 +6,7 @@ import {loraHeadLoss} from '../ops/lora_head_loss';
 import {tokenLoss} from '../ops/token_loss';
 import {PackedWeight} from '../weights/packed_weight';
 
-/** What turns hidden states into logits. */
+/** The part of a model that turns hidden states into logits. */
 export interface ModelWithHead {
   /** Hidden states (N, D) → the states (N, D) that the head reads. */
   finalStates(hidden: tf.Tensor2D): tf.Tensor2D;

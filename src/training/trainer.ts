@@ -20,13 +20,13 @@ export interface TrainableModel extends ModelWithHead {
    * The stages from named inputs to hidden states (B, T, D). `dropout` is the seed of dropout, or null to turn it off.
    */
   trainingStages(inputs: Record<string, tf.Tensor>, dropout: string | null): Stage[];
-  /** What losses depend on besides data, trained weights and options of training. */
+  /** What losses depend on besides data, trained weights and training options. */
   readonly trainingConditions: Record<string, string>;
   /** The weights that `finalStates` and `logits` read. */
   readonly headWeights: readonly tf.LayerVariable[];
 }
 
-/** Whether loss or metrics see tokens without a weight, so that rows must have their full length, as in Keras. */
+/** Whether loss or metrics include tokens with weight zero, so that rows must have their full length, as in Keras. */
 export const needsWholeRows = ({loss, metrics}: Pick<Compiled, 'loss' | 'metrics'>): boolean =>
   !(loss instanceof SparseCategoricalCrossentropy) ||
   metrics.some(({metric, weighted}) => !weighted || metric instanceof FunctionMetric);

@@ -210,7 +210,7 @@ export class Training {
 
   // === Parts ===
 
-  /** How long rows are unless the caller says otherwise: see `FitArgs.padTo`. */
+  /** The default length of rows: see `FitArgs.padTo`. */
   private get padding(): PadTo {
     return needsWholeRows(this.settings) ? 'sequenceLength' : 'longest';
   }

@@ -1,9 +1,9 @@
-/** What kernels are multiplied by, for those that pack them. */
+/** Information about the inputs of kernels, for packing them. */
 import {type AnyWeight, PackedWeight} from './packed_weight';
 
-/** A model that knows something about what its kernels are multiplied by. */
+/** A model that can estimate the size of its kernels' inputs. */
 export interface KnowsEnergies {
-  /** The weights that tell it, in any order, and how many of their first values are needed. */
+  /** The weights from which it estimates them, in any order, and how many of their first values are needed. */
   energySources(): Promise<ReadonlyMap<AnyWeight, number>>;
   /** Sets the energies of kernels, which `PackedWeight` explains, from these values. */
   setEnergies(values: ReadonlyMap<AnyWeight, Float32Array>): Promise<void>;

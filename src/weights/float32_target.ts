@@ -6,7 +6,10 @@ import {sizeOf} from '../base/shapes';
 export interface Float32Target {
   /** The array to write the values to, in logical order. Ask again after each `await`: memory may have moved. */
   values(): Float32Array;
-  /** Whether memory may move during an `await`, and the array with it. What is read needs an array of its own then. */
+  /**
+   * Whether memory may move during an `await`, and the array with it. Then the values must be read into a separate
+   * array.
+   */
   readonly moves?: boolean;
   finish(): tf.Tensor;
   /** Frees the target's memory. Called instead of `finish` if reading the values failed. */

@@ -8,7 +8,7 @@ const readers = new Map<string, Read>();
 
 /**
  * Registers how the values of a tensor are read on a backend without a copy and without waiting for a device. Undefined
- * for values that only the device knows.
+ * for values that are only on the device.
  */
 export function registerHostValues(backendName: string, read: Read): void {
   readers.set(backendName, read);

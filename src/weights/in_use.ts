@@ -16,10 +16,10 @@ export function checkWeightInUse(weight: tf.LayerVariable): void {
   );
 }
 
-/** Remembers the values of weights, in order to notice when they change. Costs no memory. */
+/** Remembers the values of weights, to detect when they change. Takes no memory. */
 export class WeightSnapshot {
   private readonly weights: readonly tf.LayerVariable[];
-  /** Null for a weight that has no values yet: its initial values are no change. */
+  /** Null for a weight without values: initializing it does not count as a change. */
   private readonly values: (object | null)[];
 
   constructor(private readonly current: () => readonly tf.LayerVariable[]) {
@@ -52,7 +52,7 @@ export class WeightSnapshot {
   }
 }
 
-/** An object that stands for the values: tfjs assigns others by replacing it. */
+/** An object that identifies the values: tfjs replaces it when others are assigned. */
 function dataOf(weight: tf.LayerVariable): object | null {
   const {filled = true} = weight as {filled?: boolean};
   return filled ? valueOf(weight).dataId : null;

@@ -1,4 +1,4 @@
-/** Values that are integers times a scale, as files hold them: packing them needs no rounding to integers. */
+/** Values that files store as integers times a scale, so that packing them needs no rounding. */
 
 /** Values that share a scale. */
 export const INTEGER_BLOCK = 32;

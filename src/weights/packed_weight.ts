@@ -51,11 +51,11 @@ export class PackedWeight extends tf.LayerVariable {
   readonly rows: number;
   readonly columns: number;
   readonly packing: Packing;
-  /** Formats besides its own in which the weight takes bits, such as those of files. It then has that format. */
+  /** Other formats in which the weight accepts bits, for example from files. It then changes to that format. */
   alternatives: readonly PackedFormat[] = [];
   /**
-   * The mean square of what each column is multiplied by, up to a factor, where a model knows it: see `Packing.begin`.
-   * Values that are packed afterwards use it.
+   * The mean square of each column's input, up to a factor, if a model knows it: see `Packing.begin`. Used for values
+   * that are packed afterwards.
    */
   energies?: Float32Array;
   private pending?: Initializer;
@@ -212,7 +212,7 @@ export class PackedWeight extends tf.LayerVariable {
   }
 
   /**
-   * Takes on the format of fewest bits that holds the integers of this stream, if it has any: they lose nothing there.
+   * Changes to the format of fewest bits that holds the integers of this stream exactly, if the stream has any.
    */
   adoptIntegers(stream: ValueStream): void {
     const integers = this.inRows(stream)?.integers;
@@ -325,7 +325,7 @@ export class PackedWeight extends tf.LayerVariable {
     this.takeBits(target.finish());
   }
 
-  /** Takes on the format of these bits, if it is one of the alternatives. */
+  /** Changes to the format of these bits, if it is one of the alternatives. */
   private adoptFormat({dtype, shape}: tf.Tensor): void {
     if (dtype !== 'int32' || tf.util.arraysEqual(shape, this.physical.shape)) return;
     const {rows, columns} = this;

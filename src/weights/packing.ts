@@ -49,16 +49,16 @@ export interface Packing {
   /** Set if the current backend cannot pack into this format at all. */
   readonly refused?: true;
   /**
-   * @param energies how much errors count in each column: the mean square of what the column is multiplied by, up to a
-   * factor. int4 chooses its steps with it, other formats need none. Left out, all columns count the same.
+   * @param energies how much errors count in each column: the mean square of the column's input, up to a factor. int4
+   * uses it to choose scales and minima; other formats do not need it. If left out, all columns count equally.
    * @throws ValueError if the current backend cannot pack into this format.
    */
   begin(shape: readonly number[], layout: KernelLayout, energies?: Float32Array): PackingTarget;
   /** Begins a matrix that is packed already. Undefined where the host cannot write memory of the backend. */
   beginBits?(rows: number, columns: number): BitsTarget | undefined;
   /**
-   * Packs integers with their scales as they are. Scales are rounded to bfloat16, by at most 2⁻⁸ of their size. Left out
-   * by formats that cannot hold integers.
+   * Packs integers and their scales unchanged, except that scales are rounded to bfloat16, by at most 2⁻⁸ of their
+   * size. Left out by formats that cannot hold integers.
    *
    * @throws ValueError if the current backend cannot pack into this format.
    */

@@ -1,4 +1,4 @@
-/** Tells the kernels of a model what they are multiplied by, before they are packed. */
+/** Tells the kernels of a model how large their inputs are, before they are packed. */
 import {bfloat16ToFloat32} from '../base/half';
 import {knowsEnergies} from './energies';
 import {type AnyWeight} from './packed_weight';
@@ -8,8 +8,8 @@ import {type ValueStream} from './value_stream';
 export type OpenWeight = (weight: AnyWeight) => ValueStream & {dispose?(): void};
 
 /**
- * Tells the kernels of a model what they are multiplied by, if it knows. Called before kernels are packed; the weights
- * themselves may have no values yet.
+ * Tells the kernels of a model how large their inputs are, if the model knows. Called before kernels are packed; the
+ * weights themselves may have no values yet.
  *
  * @param inOrder sorts the weights into the order in which they should be read.
  */
@@ -25,7 +25,8 @@ export async function prepareEnergies(
     const stream = open(weight);
     try {
       const found = new Float32Array(sources.get(weight)!);
-      // Matrices are rounded, as they are packed from bfloat16: whatever held them before, the energies are the same.
+      // Matrices are rounded to bfloat16, from which they are packed, so that the energies do not depend on the file's
+      // format.
       if (weight.shape.length > 1) bfloat16ToFloat32(await stream.readBfloat16(0, found.length), found);
       else await stream.readFloat32(0, found);
       values.set(weight, found);

@@ -1,4 +1,6 @@
-/** Arguments of a call, as messages can hold them: without functions and signals, which both sides keep in their places. */
+/**
+ * Arguments of a call in a form that messages can hold: without functions and signals, which each side handles itself.
+ */
 import {describeValue, ValueError} from '../base/errors';
 import type {Place} from './messages';
 
@@ -17,10 +19,10 @@ export const isPlain = (value: unknown): value is Record<string, unknown> => {
   return prototype === Object.prototype || prototype === null;
 };
 
-/** How deep functions are looked for: in an options object, and in an object in it, such as `callbacks` of `fit`. */
+/** How deep functions are searched for: in an options object, and in an object in it, such as `callbacks` of `fit`. */
 const DEPTH = 2;
 
-/** Takes callbacks and signals out. Addresses become texts, since a message cannot hold a `URL`. */
+/** Takes callbacks and signals out. Addresses become strings, since a message cannot hold a `URL`. */
 export function detach(args: readonly unknown[]): Detached {
   const found: Detached = {args: [], callbacks: [], signals: []};
   const copy = (value: unknown, place: Place): unknown => {

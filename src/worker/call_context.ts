@@ -1,4 +1,4 @@
-/** A call as the Worker sees it: its signal, what the page asks of it meanwhile, and what it reports. */
+/** A call on the Worker's side: its signal, requests of the page while it runs, and its reports. */
 import {ValueError} from '../base/errors';
 import {type Control} from './messages';
 
@@ -9,7 +9,7 @@ interface Disposable {
 /** Models and conversations, which the page refers to by numbers. */
 export class Store {
   private readonly objects = new Map<number, Disposable>();
-  /** What is disposed with a model. */
+  /** Objects that are disposed with a model. */
   private readonly owned = new WeakMap<object, Disposable>();
   private lastKey = 0;
 
@@ -18,7 +18,7 @@ export class Store {
     return this.lastKey;
   }
 
-  /** @throws ValueError if it is not there any more. */
+  /** @throws ValueError if it no longer exists. */
   get<T extends Disposable>(key: number, kind: abstract new (...args: never[]) => T): T {
     const found = this.objects.get(key);
     if (found instanceof kind) return found;
@@ -71,7 +71,7 @@ export class CallContext {
     this.wake();
   }
 
-  /** Waits while the call is paused. Returns whether it is to stop. */
+  /** Waits while the call is paused. Returns whether it should stop. */
   async turn(): Promise<boolean> {
     if (this.paused) this.report('paused', true);
     while (this.paused && !this.signal.aborted) await new Promise<void>(resolve => (this.wake = resolve));

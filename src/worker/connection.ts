@@ -1,4 +1,4 @@
-/** Calls from the page to its Worker, and what happens to them when it ends. */
+/** Calls from the page to its Worker, and their rejection when it ends. */
 import {ValueError} from '../base/errors';
 import {detach, type Detached} from './arguments';
 import {WorkerEndedError} from './ended';
@@ -20,15 +20,15 @@ interface Pending {
   forget(): void;
 }
 
-/** A call, and what can be done to it. */
+/** A call, and ways to control it. */
 export interface Call<R> {
   result: Promise<R>;
   control(control: Control): void;
 }
 
-/** What a call needs beside its arguments. */
+/** What a call needs besides its arguments. */
 export interface CallOptions {
-  /** Called with what the Worker reports before the end. */
+  /** Called with the Worker's reports before the end of the call. */
   onEvent?: (name: string, value: unknown) => void;
 }
 
@@ -42,13 +42,13 @@ function cannotBeSent(error: unknown): unknown {
   );
 }
 
-/** Places of signals in the Worker. A call with callbacks always has one, which ends it when a callback throws. */
+/** Positions of signals, for the Worker. A call with callbacks always has one, which ends it when a callback throws. */
 function signalPlaces(callbacks: Detached['callbacks'], signals: Detached['signals']): Place[] {
   const places = [...signals.map(({place}) => place), ...callbacks.map(({place}) => [place[0]!, 'signal'])];
   return [...new Map(places.map(place => [place.join(), place])).values()];
 }
 
-/** The page's end of the line to a Worker. */
+/** The page's side of the connection to a Worker. */
 export class Connection {
   private readonly port: Port;
   private readonly pending = new Map<number, Pending>();
@@ -147,7 +147,7 @@ export class Connection {
   private callBack(id: number, call: Pending, {index, values}: {index: number; values: unknown[]}): void {
     if (call.thrown) return;
     const fail = (error: unknown) => {
-      // Nobody waits for the call any more.
+      // Nothing waits for the call any more.
       if (!this.pending.has(id)) throw error;
       if (call.thrown) return;
       call.thrown = {error};

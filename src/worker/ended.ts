@@ -1,10 +1,10 @@
-/** The error of everything that a Worker can no longer answer. */
+/** The error of all calls that a Worker can no longer answer. */
 
-/** Why a Worker answers no more. */
+/** Why a Worker no longer answers. */
 export type EndReason = 'terminated' | 'failed' | 'lost';
 
 /**
- * The Worker has ended: what was pending rejects with this error, and so does every later call. Its models are gone, so
+ * The Worker has ended: pending calls reject with this error, and so does every later call. Its models are gone, so
  * start another Worker and load them again.
  */
 export class WorkerEndedError extends Error {

@@ -3,12 +3,12 @@ import {ContextFullError, OutOfMemoryError, ValueError} from '../base/errors';
 
 /** An error as a message. */
 export interface ErrorMessage {
-  /** The nearest class that both sides know; undefined for a value that is no error. */
+  /** The nearest class that both sides know; undefined for a value that is not an error. */
   type: keyof typeof CLASSES | 'DOMException' | undefined;
   name: string;
   message: string;
   stack: string | undefined;
-  /** Other properties, such as `code`; of a value that is no error, the value. */
+  /** Other properties, such as `code`; for a value that is not an error, the value. */
   details: Record<string, unknown>;
   cause: ErrorMessage | undefined;
 }
@@ -41,12 +41,12 @@ export function errorMessage(error: unknown): ErrorMessage {
 
 const causeOf = (cause: unknown) => (cause === undefined ? undefined : errorMessage(cause));
 
-/** The error that a message is about: an instance of the same class, with the stack of the Worker. */
+/** The error in a message: an instance of the same class, with the Worker's stack. */
 export function errorOf({type, name, message, stack, details, cause}: ErrorMessage): unknown {
   if (type === undefined) return 'value' in details ? details.value : new Error(message);
   if (type === 'DOMException') return new DOMException(message, name);
   const error = new Error(message, cause && {cause: errorOf(cause)});
-  // The constructors of some of these classes take other arguments than a text.
+  // The constructors of some of these classes do not take a message.
   Object.setPrototypeOf(error, CLASSES[type].prototype);
   if (error.name !== name) Object.defineProperty(error, 'name', {value: name, configurable: true, writable: true});
   if (stack !== undefined) Object.defineProperty(error, 'stack', {value: stack, configurable: true, writable: true});

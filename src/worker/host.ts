@@ -1,5 +1,5 @@
 /**
- * The Worker's end: runs the calls of a page.
+ * The Worker's side: runs the calls of a page.
  *
  * @module tfjs-gemma3/worker/host
  */
@@ -11,7 +11,7 @@ import {errorMessage} from './error_messages';
 import {type FromWorker, isOurs, type ToWorker} from './messages';
 import {operations} from './operations';
 
-/** The other end of a `MessageChannel`, for programs that have no Worker of their own. */
+/** The other end of a `MessageChannel`, for programs without their own Worker. */
 export interface HostPort {
   postMessage(message: unknown, transfer: Transferable[]): void;
   addEventListener(type: 'message', listener: (event: MessageEvent<unknown>) => void): void;
@@ -34,7 +34,7 @@ function portOf(port: HostPort | undefined): OwnPort {
   );
 }
 
-/** Memory of results that can move to the page: arrays on their own, in a list, or by name. */
+/** Memory of results that can be transferred to the page: of a single array, a list of arrays, or arrays by name. */
 function memoryOf(value: unknown): ArrayBuffer[] {
   const arrays = ArrayBuffer.isView(value) ? [value] : typeof value === 'object' && value ? Object.values(value) : [];
   const buffers = arrays
@@ -55,8 +55,8 @@ function operationOf(name: string): Operation {
 }
 
 /**
- * Makes this Worker, or this thread of Node, one that a page can load models in: see `ModelWorker` of
- * `tfjs-gemma3/worker`. Call it once, when the Worker starts.
+ * Lets a page load models in this Worker, or in this thread of Node: see `ModelWorker` of `tfjs-gemma3/worker`. Call it
+ * once, when the Worker starts.
  *
  * @param port another port to serve, such as one of a `SharedWorker`. Defaults to that of the Worker.
  * @throws ValueError in a page or on the main thread.
@@ -94,6 +94,6 @@ export function serve(port?: HostPort): void {
     else running.get(message.id)?.control(message.control);
   });
   port?.start?.();
-  // A port of another Worker lives as long as its page.
+  // A port of another kind of Worker lives as long as its page.
   if (!port) holdLock().then(lock => send({gemma3: 'started', lock}), console.warn);
 }

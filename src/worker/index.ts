@@ -1,6 +1,6 @@
 /**
- * Models in a Worker, as a page sees them: a small client, without the code of the models. Its files use `import type`,
- * of which nothing stays: of `import {type …}` the import of the module would.
+ * The page's client for models in a Worker: small, without the code of the models. Its files use `import type`, which
+ * is removed completely; `import {type …}` would leave an import of the module.
  *
  * @module tfjs-gemma3/worker
  */

@@ -1,4 +1,6 @@
-/** What a page shows before it loads, sends or trains: a preset, an image and training texts as the model sees them. */
+/**
+ * Previews for a page before it loads, sends or trains: a preset, an image and training texts as the model sees them.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../base/errors';
 import {openCheckpoint} from '../checkpoints/open_checkpoint';
@@ -32,7 +34,7 @@ function sizesOf(config: object): Pick<PresetDescription, 'memory' | 'cache'> {
   return {memory, cache};
 }
 
-/** A value of a picture from what the converter made of it. */
+/** A pixel value of a picture, from the converter's output. */
 const undo = (argument: number | readonly number[] | null, channel: number, neutral: number): number =>
   typeof argument === 'number' || argument === null ? (argument ?? neutral) : (argument[channel] ?? argument[0]!);
 
@@ -103,7 +105,7 @@ export const looking = {
       const {inputs, labels, sampleWeights} = await examples.batch([row], length);
       const ids = await inputs.token_ids!.data();
       tf.dispose(inputs);
-      // A token counts when it is to be predicted. The first one never is.
+      // A token counts if it is to be predicted. The first one never is.
       const all = [...ids, labels[length - 1]!];
       rows.push({
         tokens: all.map((id, i) => ({

@@ -1,10 +1,10 @@
-/** What a page and its Worker say to each other. Types only. */
+/** The messages between a page and its Worker. Types only. */
 import type {ErrorMessage} from './error_messages';
 
-/** Where a function or a signal belongs: the number of the argument, then names of properties. */
+/** The position of a function or a signal: the number of the argument, then names of properties. */
 export type Place = readonly (string | number)[];
 
-/** What can be done to a run of `fit`. */
+/** Commands for a run of `fit`. */
 export type Control = 'pause' | 'resume' | 'stop';
 
 /** From the page. `id` is the number of the call. */
@@ -25,5 +25,5 @@ export type FromWorker =
   /** The call has ended because it was aborted. The page knows the reason. */
   | {gemma3: 'aborted'; id: number};
 
-/** Whether a message is one of these. A program may send its own ones beside them. */
+/** Whether a message is one of these. A program may send its own messages as well. */
 export const isOurs = (data: unknown): boolean => typeof data === 'object' && data !== null && 'gemma3' in data;

@@ -1,4 +1,4 @@
-/** The page's end: a Worker that models are loaded in. */
+/** The page's side: a Worker in which models are loaded. */
 import type {BackendName, BackendOptions} from '../backends/use_backend';
 import type {DownloadedPreset} from '../hub/on_demand';
 import type {CachedModel} from '../hub/hub';
@@ -18,7 +18,7 @@ import type {
 import {RemoteTextEmbedder} from './remote_text_embedder';
 import {addressOf, presetMessage, type WorkerPreset} from './sources';
 
-/** Options without a form that messages cannot hold. */
+/** Options without those that messages cannot hold. */
 const withAddress = ({weights, ...options}: WorkerCausalLMOptions): WorkerCausalLMOptions => ({
   ...options,
   ...(weights !== undefined && {weights: addressOf(weights)}),
@@ -36,13 +36,13 @@ const withAddress = ({weights, ...options}: WorkerCausalLMOptions): WorkerCausal
 export class ModelWorker {
   private readonly connection: Connection;
   /**
-   * Resolves when the Worker has ended, with what every pending call rejects with, and every later one. Start another
-   * Worker then.
+   * Resolves when the Worker has ended, with the error with which all pending and later calls reject. Then start
+   * another Worker.
    */
   readonly ended: Promise<WorkerEndedError>;
 
   /**
-   * @param worker a Worker of a browser, a thread of Node, or a port that leads to one.
+   * @param worker a browser's Worker, a thread of Node, or a port connected to one.
    * @throws ValueError on anything else.
    */
   constructor(worker: WorkerLike) {
@@ -50,7 +50,7 @@ export class ModelWorker {
     this.ended = this.connection.ended;
   }
 
-  /** Ends the Worker at once, and frees all its memory. Whatever is pending rejects with a {@link WorkerEndedError}. */
+  /** Ends the Worker at once, and frees all its memory. Pending calls reject with a {@link WorkerEndedError}. */
   terminate(): void {
     this.connection.terminate();
   }

@@ -1,4 +1,6 @@
-/** What a page can ask its Worker to do. The types of the page's calls are those of these functions. */
+/**
+ * The operations that a page can call in its Worker. The types of the page's calls are derived from these functions.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {
   backendInUse,
@@ -30,7 +32,7 @@ import {
 } from './remote_options';
 import {training} from './training_operations';
 
-/** An object in the Worker, and what the page knows of it. */
+/** An object in the Worker, and what the page knows about it. */
 export interface Loaded {
   key: number;
   info: ModelInfo;
@@ -57,7 +59,7 @@ const numbersOf = ({length, maxLength, promptLength, reused}: ChatSession): Chat
   ...{length, maxLength, promptLength, reused},
 });
 
-/** Answers in a conversation. Whatever happens, the page gets its new numbers. */
+/** Answers in a conversation. Even after an error, the page gets its new token counts. */
 async function answer(
   context: CallContext,
   key: number,
@@ -71,7 +73,7 @@ async function answer(
   }
 }
 
-/** Rows of a matrix, each with memory of its own. The matrix is disposed. */
+/** Rows of a matrix, each with its own memory. The matrix is disposed. */
 async function rowsOf(matrix: tf.Tensor2D): Promise<Float32Array<ArrayBuffer>[]> {
   try {
     const [rows, width] = matrix.shape;
@@ -116,7 +118,7 @@ export const operations = {
     return {key: context.store.add(lm), info: infoOf(lm)};
   },
 
-  /** Frees a model or a conversation. What was disposed already is no error, as in a page. */
+  /** Frees a model or a conversation. A second call is not an error, as in a page. */
   async dispose({store}: CallContext, key: number): Promise<void> {
     store.dispose(key);
   },
@@ -211,5 +213,5 @@ export type OperationName = keyof Operations;
 type Rest<T> = T extends [CallContext, ...infer R] ? R : [];
 /** Arguments of an operation, as the page gives them. */
 export type OperationArgs<N extends OperationName> = Rest<Parameters<Operations[N]>>;
-/** What the page gets from it. */
+/** The result that the page gets. */
 export type OperationResult<N extends OperationName> = Awaited<ReturnType<Operations[N]>>;

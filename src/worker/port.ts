@@ -1,4 +1,4 @@
-/** Workers and ports of browsers and of Node, as the page sees them. */
+/** Workers and ports of browsers and Node, on the page's side. */
 import {describeValue, ValueError} from '../base/errors';
 import {WorkerEndedError} from './ended';
 
@@ -17,7 +17,7 @@ interface NodeThread {
   terminate(): Promise<unknown>;
 }
 
-/** A Worker, a thread of Node, or a port that leads to one, such as that of a `SharedWorker`. */
+/** A Worker, a thread of Node, or a port connected to one, such as that of a `SharedWorker`. */
 export type WorkerLike = BrowserWorker | NodeThread;
 
 /** The other side. */
@@ -76,8 +76,8 @@ export function openPort(
 }
 
 /**
- * Waits until a lock is free that the Worker holds for as long as it lives. No event says that a browser has ended a
- * Worker, but it then frees its locks.
+ * Waits for a lock that the Worker holds as long as it lives. No event reports that a browser has ended a Worker, but
+ * its locks are then released.
  */
 export async function waitForLock(name: string, onFree: () => void): Promise<void> {
   await navigator.locks.request(name, onFree);

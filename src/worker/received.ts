@@ -1,4 +1,4 @@
-/** What calls refer to, in the Worker: models by their keys, and presets. */
+/** Resolves what calls refer to in the Worker: models by their keys, and presets. */
 import {describeValue, ValueError} from '../base/errors';
 import {BlobPreset} from '../files/blob';
 import {DirectoryHandlePreset} from '../files/directory_handle';
@@ -18,7 +18,7 @@ export function preprocessorOf(model: Gemma3CausalLM) {
   );
 }
 
-/** A file that was chosen in a folder. Its copy in the Worker has forgotten where it was. */
+/** A file that was chosen in a folder. Its copy in the Worker has lost its path. */
 const placed = ({path, file}: {path: string; file: Blob}) =>
   Object.defineProperty(file, 'webkitRelativePath', {value: path}) as File;
 

@@ -36,9 +36,9 @@ type Plain = WorkerOptions<GenerateOptions>;
 type Details = WorkerOptions<DetailsOptions>;
 type Logprobs = WorkerOptions<LogprobsOptions>;
 
-/** What can be done to a run of {@link RemoteCausalLM.fit}. */
+/** Controls of a run of {@link RemoteCausalLM.fit}. */
 export interface FitControls {
-  /** Pauses after the current step. Resolves when the run rests, or has ended: then the model can generate text. */
+  /** Pauses after the current step. Resolves when the run is paused or has ended: then the model can generate text. */
   pause(): Promise<void>;
   resume(): void;
   /** Ends the run after the current step: its promise resolves. */
@@ -98,7 +98,7 @@ export class RemoteCausalLM {
     );
   }
 
-  /** Starts a conversation, of which the Worker keeps the cache. There may be several. The caller disposes it. */
+  /** Starts a conversation whose cache is in the Worker. There may be several. The caller disposes it. */
   async startChat(args: ChatArgs = {}): Promise<RemoteChat> {
     const {key, numbers} = await this.connection.call('startChat', this.key, args);
     return new RemoteChat(this.connection, key, numbers);
@@ -123,7 +123,7 @@ export class RemoteCausalLM {
   }
 
   /**
-   * An image as the model sees it: cropped or distorted to its size, with the pixels that it gets.
+   * An image as the model sees it: cropped or distorted to the model's size, with the pixels that it gets.
    *
    * @throws ValueError for a model that reads no images, and on anything that is not an image.
    */
@@ -153,7 +153,7 @@ export class RemoteCausalLM {
   }
 
   /**
-   * Trains on texts, as `fit` of `Gemma3CausalLM`. Callbacks tell how it goes; the result can be paused and stopped.
+   * Trains on texts, as `fit` of `Gemma3CausalLM`. Callbacks report progress; the run can be paused and stopped.
    *
    * @example
    * const run = lm.fit({prompts, responses}, {epochs: 3, callbacks: {onBatchEnd: (_, {loss}) => plot(loss)}});

@@ -42,9 +42,9 @@ export class RemoteChat {
   }
 
   /**
-   * Asks a question and yields the answer while it is generated. What was generated when the answer is stopped stays in
-   * the conversation. After an abort that is what the loop has yielded; a loop that is left early may have yielded less,
-   * since the Worker does not wait for the page: see `history`.
+   * Asks a question and yields the answer while it is generated. If the answer is stopped, the part that was generated
+   * stays in the conversation. After an abort, that is what the loop has yielded; if the loop was left early, it may
+   * have yielded less, since the Worker does not wait for the page: see `history`.
    *
    * @throws as `ChatSession.stream`; WorkerEndedError if the Worker ends.
    */

@@ -1,4 +1,7 @@
-/** Options and results of models in a Worker: those of the models, without what a message cannot hold. Types only. */
+/**
+ * Options and results of models in a Worker: those of the models, without values that a message cannot hold. Types
+ * only.
+ */
 import type {BackendDescription} from '../backends/use_backend';
 import type {ChatSession} from '../generation/chat_session';
 import type {SamplerName} from '../generation/samplers';
@@ -43,11 +46,14 @@ export interface WorkerDownloadOptions extends Omit<DownloadOptions, 'fetch' | '
 /** Options of `generate` and `stream` in a Worker. A conversation keeps its own session: see `startChat`. */
 export type WorkerOptions<O extends GenerateOptions> = Omit<O, 'session'>;
 
-/** What a model in a Worker is. */
+/** Describes a model in a Worker. */
 export interface ModelInfo {
   /** Name of the model. */
   readonly name: string;
-  /** Length of a prompt and the new text together, in tokens, where no option says it. Undefined without a preprocessor. */
+  /**
+   * Length of a prompt and the new text together, in tokens, unless an option sets it. Undefined without a
+   * preprocessor.
+   */
   readonly sequenceLength: number | undefined;
   /** How kernels are stored: the name of Keras' policy. */
   readonly dtype: DtypeName;
@@ -57,7 +63,7 @@ export interface ModelInfo {
   readonly readsImages: boolean;
 }
 
-/** Numbers of tokens in a conversation. */
+/** Token counts of a conversation. */
 export type ChatNumbers = Pick<ChatSession, 'length' | 'maxLength' | 'promptLength' | 'reused'>;
 
 /** A backend as `describeBackends` reports it, and whether it is the one in use. */
@@ -80,12 +86,12 @@ export interface WorkerMemory {
 export interface DescribeOptions {
   /** Headers of every request, such as `Authorization`. */
   headers?: Readonly<Record<string, string>>;
-  /** Whether no request may be made: the preset must be in the cache then. */
+  /** Whether requests are forbidden: then the preset must be in the cache. */
   offline?: boolean;
   signal?: AbortSignal;
 }
 
-/** A preset, as far as it is known without its weights. */
+/** What is known about a preset without its weights. */
 export interface PresetDescription {
   /** Its name, path or address. */
   readonly name: string;
@@ -127,7 +133,7 @@ export interface TrainingPreview {
   rows: {tokens: {id: number; text: string; counts: boolean}[]}[];
   /** Number of tokens that the model reads of each row. */
   lengths: number[];
-  /** The most tokens of a row; longer ones are cut. */
+  /** Maximum number of tokens in a row; longer rows are cut. */
   sequenceLength: number;
 }
 

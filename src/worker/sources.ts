@@ -1,15 +1,15 @@
-/** Files that a Worker can receive: addresses, names, files that a person chose, and folders of the browser. */
+/** Sources that a Worker can receive: addresses, names, files that the user chose, and directory handles. */
 import {isPlain} from './arguments';
 
 /**
- * What a model in a Worker is loaded from: a name (`gemma3_tiny`, `hf://…`, `kaggle://…`), the address of a folder or
- * file, a `File` (.gguf, .keras), the files of a folder as an `<input webkitdirectory>` has them or as `Blob`s by path,
- * or a folder of the browser, such as one in the origin's private file system. In Node also a path.
+ * The source of a model in a Worker: a name (`gemma3_tiny`, `hf://…`, `kaggle://…`), the address of a folder or file, a
+ * `File` (.gguf, .keras), the files of a folder as an `<input webkitdirectory>` has them or as `Blob`s by path, or a
+ * directory handle, such as one from the origin's private file system. In Node also a path.
  */
 export type WorkerPreset =
   string | URL | Blob | FileList | readonly File[] | Readonly<Record<string, Blob>> | FileSystemDirectoryHandle;
 
-/** A file: an address, bytes, a `Blob`, or a file of the browser. In Node also a path. */
+/** A file: an address, bytes, a `Blob`, or a file handle. In Node also a path. */
 export type WorkerFile = string | URL | Uint8Array | ArrayBuffer | Blob | FileSystemFileHandle;
 
 /** A preset as a message. */
@@ -20,7 +20,10 @@ export type PresetMessage =
   | {readonly list: readonly {readonly path: string; readonly file: Blob}[]}
   | {readonly files: Readonly<Record<string, Blob>>};
 
-/** An address from the page on: in the Worker it would be one from its script on. Anything else stays as it is. */
+/**
+ * Resolves an address relative to the page: in the Worker it would be relative to the script. Anything else is
+ * unchanged.
+ */
 export function addressOf<T>(source: T): string | Exclude<T, string | URL> {
   if (source instanceof URL) return source.href;
   if (typeof source !== 'string') return source as Exclude<T, string | URL>;

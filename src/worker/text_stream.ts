@@ -17,8 +17,8 @@ interface StreamOptions {
 }
 
 /**
- * A text while it is generated: `for await (const piece of stream)`. The Worker starts at the first piece that is asked
- * for, and does not wait for the page. When the loop is left, it stops.
+ * A text while it is generated: `for await (const piece of stream)`. The Worker starts when the first piece is
+ * requested, and does not wait for the page. When the loop is left, it stops.
  */
 export class TextStream implements AsyncIterableIterator<string, void> {
   /** How the text ended; undefined until then, and if it failed. */

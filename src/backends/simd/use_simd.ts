@@ -1,4 +1,4 @@
-/** Creates the backend, or keeps the one that is there, and makes it tfjs' current one. */
+/** Creates the backend, or keeps the existing one, and makes it tfjs' current one. */
 import * as tf from '@tensorflow/tfjs';
 import {warnOnce} from '../../base/warn_once';
 import {createSimdBackend, isUsable} from './create_backend';
@@ -12,7 +12,10 @@ let running: Promise<void> = Promise.resolve();
 /** The options of the last engine, which its successor gets if it dies. */
 let lastOptions: SimdOptions = {};
 
-/** One call after another: of two backends that are created at once, tfjs would keep one, and the other's threads. */
+/**
+ * One call after another: if two backends were created at once, tfjs would keep only one, but the threads of both would
+ * run.
+ */
 export async function useSimd(options: SimdOptions): Promise<void> {
   const done = running.then(() => useOnce(options));
   running = done.catch(() => {});

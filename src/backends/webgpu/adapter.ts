@@ -1,9 +1,9 @@
-/** The adapter and the device: everything that the adapter offers is asked for, and nothing is required. */
+/** The adapter and the device: everything that the adapter offers is requested, and nothing is required. */
 import {findGpu, whyNoGpu} from '#platform/gpu';
 import {UnavailableError} from '../backend';
 import {type WebGpuOptions} from './options';
 
-/** Limits that the device gets as the adapter has them. Kernels need only what every device has. */
+/** Limits that are raised to the adapter's. Kernels need only what every device has. */
 const LIMITS = [
   'maxBufferSize',
   'maxStorageBufferBindingSize',
@@ -16,12 +16,12 @@ const LIMITS = [
 
 const FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
 
-/** What every device of an implementation has or lacks. */
+/** Features that all devices of an implementation have or lack. */
 const LANGUAGE_FEATURE = 'packed_4x8_integer_dot_product';
 export const hasPackedDots = async (): Promise<boolean> =>
   ((await findGpu()) as Partial<GPU> | undefined)?.wgslLanguageFeatures?.has(LANGUAGE_FEATURE) ?? false;
 
-/** What a page of an older browser has in place of `adapter.info`. */
+/** The predecessor of `adapter.info` in older browsers. */
 type Adapter = GPUAdapter & {isFallbackAdapter?: boolean};
 
 /** @throws UnavailableError if there is none. */
@@ -44,7 +44,7 @@ export const isSoftware = (adapter: GPUAdapter): boolean =>
 /** Features of {@link FEATURES} that the adapter has. */
 const featuresOf = (adapter: GPUAdapter) => FEATURES.filter(feature => adapter.features.has(feature as GPUFeatureName));
 
-/** @throws UnavailableError if the adapter gives none. */
+/** @throws UnavailableError if the adapter provides none. */
 export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   try {
     return await adapter.requestDevice({

@@ -1,10 +1,10 @@
-/** How fast the GPU moves bytes: what a plain copy reaches is the most that products of single tokens can. */
+/** The GPU's bandwidth: products of single tokens cannot be faster than a plain copy. */
 import {type WebGpuBackend} from './webgpu_backend';
 import {COPIED_VECTORS, copy} from './wgsl/copy';
 
-/** Bytes of a buffer: more than caches of GPUs hold. */
+/** Bytes of a buffer: larger than the caches of GPUs. */
 const BYTES = 2 ** 27;
-/** Milliseconds that a measurement takes at least, and the most copies in one. */
+/** Minimum milliseconds of a measurement, and maximum number of copies in one. */
 const LONG_ENOUGH = 50;
 const MOST_COPIES = 256;
 const ROUNDS = 3;

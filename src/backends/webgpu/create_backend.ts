@@ -1,4 +1,4 @@
-/** Creates the backend `webgpu` and registers it with tfjs, in place of tfjs' own. */
+/** Creates the backend `webgpu` and registers it with tfjs, instead of tfjs' own. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../base/shapes';
 import {registerTokenPrograms} from '../../ops/token_program';
@@ -61,7 +61,7 @@ function registerKernels(): void {
  * Creates the backend and registers it with tfjs. The backend of this name is replaced once the new one exists: if that
  * cannot be created, the old one stays.
  *
- * @throws UnavailableError if the adapter gives no device, or a package is missing.
+ * @throws UnavailableError if the adapter provides no device, or a package is missing.
  */
 export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBackend> {
   const Stock = await stockBackendClass();
@@ -69,7 +69,7 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
   const device = await requestDevice(adapter);
   const backend = new (webGpuBackendClass(Stock))(device, adapter.info);
   backend.copySpeed = () => copySpeed(backend);
-  // In software it would take long, and every start of a test with it.
+  // Skipped in software, where it would slow down every start of a test.
   if (!isSoftware(adapter)) {
     await tryLanes(backend, lanesOf(device, adapter.info));
     await tryCodeTiles(backend, codeTilesOf(device, await hasPackedDots()));
@@ -91,7 +91,7 @@ export async function createWebGpuBackend(adapter: GPUAdapter): Promise<WebGpuBa
     const values = new Float32Array(sizeOf(shape));
     return {
       values: () => values,
-      // At once, so that not all weights are in host memory together.
+      // Uploaded at once, so that not all weights are in host memory together.
       finish: () => {
         const info = backend.makeTensorInfo(shape, 'float32', values);
         if (values.length > 0) backend.uploadToGPU(info.dataId);

@@ -1,4 +1,7 @@
-/** The `webgpu` backend: tfjs' own on a device of ours, with kernels of this package. Loaded when it is first asked for. */
+/**
+ * The `webgpu` backend: tfjs' own on a device that we create, with kernels of this package. Loaded when it is first
+ * asked for.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {registerFault} from '../../ops/op';
 import {type Backend} from '../backend';

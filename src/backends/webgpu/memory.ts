@@ -1,4 +1,4 @@
-/** Weights that no buffer of the device holds: what would fit. */
+/** Errors for weights that do not fit into a buffer of the device, with the dtypes that would fit. */
 import {OutOfMemoryError, show} from '../../base/errors';
 import {sizeOf} from '../../base/shapes';
 import {BYTES_PER_WEIGHT, type WeightFormat} from '../../weights/dtype';

@@ -4,7 +4,7 @@ import {show, ValueError} from '../../base/errors';
 
 /** Options of `useBackend('webgpu', …)`. */
 export interface WebGpuOptions {
-  /** Which GPU to use where there are two. Defaults to "high-performance". */
+  /** Which GPU to use if there are two. Defaults to "high-performance". */
   powerPreference?: 'low-power' | 'high-performance';
   /** Accept an adapter that computes on the CPU, which is slower than the backend "simd". Defaults to false. */
   software?: boolean;

@@ -1,4 +1,4 @@
-/** Compute programs: what WGSL files describe, and the shader text around it. */
+/** Compute programs: the descriptions in WGSL files, and the shader text around them. */
 
 /** A number in the uniform buffer of a program. */
 export type NumberType = 'u32' | 'i32' | 'f32';
@@ -26,10 +26,10 @@ export interface Program {
   readonly body: string;
 }
 
-/** The most workgroups in one dimension, on every device. */
+/** Maximum number of workgroups in one dimension that every device supports. */
 const MOST_GROUPS = 65_535;
 
-/** Workgroups in two dimensions; there may be more than were asked for. */
+/** Workgroups in two dimensions; there may be more than requested. */
 export function gridOf(groups: number): [x: number, y: number] {
   if (groups <= MOST_GROUPS) return [groups, 1];
   const y = Math.ceil(groups / MOST_GROUPS);
@@ -80,7 +80,7 @@ export function numbersOf({name, numbers}: Program, values: Readonly<Record<stri
   return view.buffer;
 }
 
-/** @param perStep for each buffer, whether its place is given with the command. */
+/** @param perStep for each buffer, whether its offset is passed with the command. */
 export function createPipeline(
   device: GPUDevice,
   program: Program,

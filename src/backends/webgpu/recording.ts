@@ -11,11 +11,11 @@ interface Command {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly grid: [x: number, y: number];
-  /** How many of its operands have a part for each step. */
+  /** Number of operands with a part for each step. */
   readonly perStep: number;
 }
 
-/** A program with all that it is run on. */
+/** A program with all of its operands. */
 interface Recorded extends Run {
   readonly program: Program;
 }
@@ -28,7 +28,7 @@ export class Recording implements Runner {
   private readonly recorded: Recorded[] = [];
   private commands: Command[] | undefined;
   private numbers: GPUBuffer | undefined;
-  /** Temporary tensors: all of them, and those that nothing needs any more. */
+  /** Temporary tensors: all of them, and those that are no longer needed. */
   private readonly scratch = new Map<object, TensorInfo>();
   private free: TensorInfo[] = [];
 
@@ -74,7 +74,7 @@ export class Recording implements Runner {
   }
 
   changed(): void {
-    // What the host knows of keys and values is forgotten when they are first written.
+    // The host's values of keys and values are dropped when these are first written.
   }
 
   /** Adds the commands of one step to a pass. */
@@ -119,7 +119,7 @@ export class Recording implements Runner {
     });
   }
 
-  /** What was submitted still runs. */
+  /** Submitted commands still run. */
   dispose(): void {
     if (this.numbers) this.backend.destroyBuffer(this.numbers);
     this.numbers = undefined;

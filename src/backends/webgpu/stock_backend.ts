@@ -1,4 +1,4 @@
-/** The parts of tfjs' WebGPU backend that this one uses, private ones too, and how its class is found. */
+/** The parts of tfjs' WebGPU backend that this one uses, including private ones, and how to find its class. */
 import * as tf from '@tensorflow/tfjs';
 import {loadTfjsBackend} from '#platform/gpu';
 import {ONE_COPY} from '../../base/errors';
@@ -6,14 +6,14 @@ import {UnavailableError} from '../backend';
 
 /** A tensor's entry in the backend's table. */
 export interface GpuEntry {
-  /** What the host knows of the values; null once they are only on the GPU. */
+  /** The values on the host; null once they are only on the GPU. */
   values: tf.TypedArray | null;
   readonly dtype: tf.DataType;
   readonly shape: number[];
   resource?: GPUBuffer | null;
 }
 
-/** Bytes of buffers in use, and of those that are kept for later as well. */
+/** Bytes of buffers in use, and including those that are kept for later. */
 export interface GpuMemory {
   numBytesInGPU: number;
   numBytesAllocatedInGPU: number;

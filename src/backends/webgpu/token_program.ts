@@ -1,4 +1,4 @@
-/** Decoding steps from token to token on the GPU: see `ops/token_program.ts`. */
+/** Decoding steps on the GPU: see `ops/token_program.ts`. */
 import type * as tf from '@tensorflow/tfjs';
 import {
   type ProgramModel,
@@ -22,10 +22,10 @@ import {ALIGNMENT, Recording} from './recording';
 import {type Part, type WebGpuBackend} from './webgpu_backend';
 import {MAT_VEC_ROWS} from './wgsl/mat_vec';
 
-/** The most steps of a submission. Windows resets a GPU that is busy for two seconds. */
+/** Maximum number of steps in a submission. Windows resets a GPU that is busy for two seconds. */
 export const MOST_STEPS = 8;
 
-/** Creates a program; undefined if it cannot choose in this way, or for so many rows. */
+/** Creates a program; undefined if it cannot choose in this way, or for this many rows. */
 export function createTokenProgram(
   backend: WebGpuBackend,
   choice: TokenChoice,
@@ -34,7 +34,7 @@ export function createTokenProgram(
   return rows <= MAT_VEC_ROWS && canChoose(choice) ? new GpuTokenProgram(backend, choice, rows) : undefined;
 }
 
-/** Where the numbers of a step are, in 4-byte words, and how many there are. */
+/** Offsets of the numbers of a step, in 4-byte words, and how many there are. */
 interface StepLayout {
   readonly angles: readonly number[];
   readonly uniforms: number;
@@ -53,7 +53,7 @@ function layOut(rows: number, widths: readonly number[]): StepLayout {
   return {angles, uniforms: place(rows), index: place(1), words};
 }
 
-/** A buffer that the host reads, and whether a read is under way. */
+/** A buffer that the host reads, and whether it is being read. */
 interface Reader {
   readonly buffer: GPUBuffer;
   busy: boolean;
@@ -78,7 +78,7 @@ function tensorsOf({blocks}: ProgramModel): readonly tf.Tensor[] {
   return list;
 }
 
-/** A weight that is assigned to has other data afterwards. */
+/** After an assignment, a weight has different data. */
 const isData = (tensors: readonly tf.Tensor[], data: readonly object[]): boolean =>
   tensors.length === data.length && tensors.every(({dataId}, i) => dataId === data[i]);
 
@@ -109,7 +109,7 @@ class GpuTokenProgram implements TokenProgram {
   async run(model: ProgramModel, steps: readonly ProgramStep[]): Promise<Int32Array> {
     const {backend, rows} = this;
     backend.checkUsable();
-    // Before anything is written: what is recorded so far may use the same memory.
+    // Submitted before anything is written: commands recorded so far may use the same memory.
     backend.flush();
     this.begin(model);
     const {recording, layout, steps: target} = this.recordedFor(model);
@@ -126,7 +126,7 @@ class GpuTokenProgram implements TokenProgram {
     backend.counts.dispatches += steps.length * recording.length;
     backend.counts.bytesRead += bytes;
     const mapped = reader.buffer.mapAsync(GPUMapMode.READ, 0, bytes).catch((error: unknown) => {
-      // The text has ended meanwhile, and with it the buffer: nobody wants these tokens any more.
+      // The text has ended meanwhile, and with it the buffer: these tokens are no longer needed.
       if (!this.disposed) throw error;
     });
     await backend.arrived(mapped);
@@ -137,7 +137,7 @@ class GpuTokenProgram implements TokenProgram {
     return tokens;
   }
 
-  /** Writes the tokens to begin with, after `start`. */
+  /** Writes the first tokens, after `start`. */
   private begin({vocabulary}: ProgramModel): void {
     const {backend, texts, rows, choice} = this;
     if (!texts) return;
@@ -175,7 +175,7 @@ class GpuTokenProgram implements TokenProgram {
     this.backend.queue.writeBuffer(this.backend.bufferOf(target), 0, numbers, 0, steps.length * words);
   }
 
-  /** A free buffer. There are as many as reads are under way at once. */
+  /** A free buffer. There are as many as concurrent reads. */
   private reader(): Reader {
     let reader = this.readers.find(({busy}) => !busy);
     if (!reader) {
@@ -187,7 +187,7 @@ class GpuTokenProgram implements TokenProgram {
     return reader;
   }
 
-  /** The commands for these tensors: those of the call before, unless a cache has grown or weights have changed. */
+  /** The commands for these tensors: those of the previous call, unless a cache has grown or weights have changed. */
   private recordedFor(model: ProgramModel): Recorded {
     const {recorded} = this;
     const {embedding, finalNorm, head} = model;

@@ -1,19 +1,19 @@
 /**
- * Tries variants of programs on the device: one that needs an optional feature is used only where it computes what the
- * plain one does, and faster.
+ * Tries variants of programs on the device: one that needs an optional feature is used only if its results equal the
+ * plain one's and it is faster.
  */
 import {type Matrix, multiply} from './kernels/products';
 import {type WebGpuBackend} from './webgpu_backend';
 import {CODE_FORMATS, type CodeTile} from './wgsl/code_tile';
 import {blocksOf, groupBytes} from './wgsl/weights';
 
-/** How often products are computed at a time; the best of some rounds counts. */
+/** How often products are computed at a time; the best of several rounds counts. */
 interface Effort {
   readonly times: number;
   readonly rounds: number;
 }
 
-/** A product that is tried: rows of x, and the matrix. */
+/** A product to try: rows of x, and the matrix. */
 interface Sizes {
   readonly count: number;
   readonly rows: number;
@@ -22,7 +22,7 @@ interface Sizes {
 
 const TOKEN: Sizes & Effort = {count: 1, rows: 1024, columns: 1024, times: 32, rounds: 3};
 const PROMPT: Sizes & Effort = {count: 256, rows: 2048, columns: 512, times: 2, rounds: 3};
-/** Sums in another order differ by rounding only. */
+/** Sums in a different order differ only by rounding. */
 const TOLERANCE = 1e-5;
 
 /** Sizes of subgroups, which `GPUAdapterInfo` of older browsers lacks. */
@@ -107,7 +107,7 @@ async function fastest<V>(
   }
 }
 
-/** Chooses whether products of single tokens use so many lanes. */
+/** Chooses whether products of single tokens use this many lanes. */
 export async function tryLanes(backend: WebGpuBackend, lanes: number, effort: Effort = TOKEN): Promise<void> {
   if (lanes === 0) return;
   const use = (own: number) => void (backend.lanes = own);

@@ -47,7 +47,7 @@ let running: Promise<void> = Promise.resolve();
 /** The options of the last backend, which its successor gets if its device is lost. */
 let lastOptions: WebGpuOptions = {};
 
-/** One call after another: of two backends that are created at once, tfjs would keep one. */
+/** One call after another: if two backends were created at once, tfjs would keep only one. */
 export async function useWebGpu(options: WebGpuOptions): Promise<void> {
   const done = running.then(() => useOnce(options));
   running = done.catch(() => {});

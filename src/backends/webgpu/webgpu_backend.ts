@@ -1,7 +1,7 @@
 /**
- * tfjs' WebGPU backend on a device of ours. Programs of this package are recorded into the same commands as those of
- * tfjs, so that all run in order. Errors of the GPU, which by themselves would only be events, reach the caller: once
- * there was one, nothing more is computed or read.
+ * tfjs' WebGPU backend on a device that we create. Programs of this package are recorded into the same commands as
+ * those of tfjs, so that all run in order. GPU errors, which would otherwise only be events, are thrown to the caller:
+ * after the first one, nothing more is computed or read.
  */
 import * as tf from '@tensorflow/tfjs';
 import {OutOfMemoryError, show, ValueError} from '../../base/errors';
@@ -14,13 +14,13 @@ export interface Part {
   readonly tensor: tf.TensorInfo;
   readonly offset: number;
   readonly bytes: number;
-  /** Whether each step of a recording has a part of its own: see `Recording`. */
+  /** Whether each step of a recording has its own part: see `Recording`. */
   readonly perStep?: boolean;
 }
 
 export type Operand = tf.TensorInfo | Part;
 
-/** What a program is run on. */
+/** The operands of a program. */
 export interface Run {
   /** Tensors in the order of the program's buffers: those it reads, then those it writes. */
   readonly tensors: readonly Operand[];
@@ -34,7 +34,7 @@ export type Runner = Pick<WebGpuBackend, 'device' | 'lanes' | 'codeTiles' | 'run
   disposeData(dataId: object): void;
 };
 
-/** What the backend has done since it was created. */
+/** Counters since the backend was created. */
 export interface GpuCounts {
   /** Programs, those of tfjs among them. */
   dispatches: number;
@@ -44,10 +44,10 @@ export interface GpuCounts {
 }
 
 export interface WebGpuBackend extends StockBackend {
-  /** Tells it from tfjs' own, which has the same name. */
+  /** Distinguishes it from tfjs' own, which has the same name. */
   readonly isGemma3WebGpu: true;
   readonly info?: GPUAdapterInfo;
-  /** Set once the device is lost, or has reported an error: what to throw. */
+  /** The error to throw, once the device is lost or has reported an error. */
   readonly broken: Error | undefined;
   /** @throws if the device is lost, has reported an error, or was disposed of. */
   checkUsable(): void;
@@ -60,16 +60,16 @@ export interface WebGpuBackend extends StockBackend {
   copySpeed?: () => Promise<number>;
   /** Records a program. Does nothing for 0 workgroups. */
   run(program: Program, run: Run): void;
-  /** @param perStep for each tensor, whether its place in the buffer is given with the command. */
+  /** @param perStep for each tensor, whether its offset in the buffer is passed with the command. */
   pipelineOf(program: Program, perStep?: readonly boolean[]): GPUComputePipeline;
   /** The buffer of an operand, or the part of it. */
   bindingOf(operand: Operand): GPUBufferBinding;
-  /** A buffer that is not a tensor's. It belongs to the caller, who destroys it by {@link destroyBuffer}. */
+  /** A buffer that is not a tensor's. The caller owns it and destroys it with {@link destroyBuffer}. */
   createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer;
   destroyBuffer(buffer: GPUBuffer): void;
-  /** Submits what is recorded. */
+  /** Submits the recorded commands. */
   flush(): void;
-  /** Waits for what the GPU computes. If it failed, the reason is thrown, not what followed from it. */
+  /** Waits for the GPU. If it failed, this throws the cause, not an error that followed from it. */
   arrived<T>(values: Promise<T>): Promise<T>;
   /** A new tensor without values. */
   empty(shape: number[], dtype?: 'float32' | 'int32' | 'bool'): tf.TensorInfo;
@@ -77,7 +77,7 @@ export interface WebGpuBackend extends StockBackend {
   bufferOf(tensor: tf.TensorInfo): GPUBuffer;
   /** Writes bytes into a tensor that nothing has used yet. Both numbers are multiples of 4. */
   writeBytes(tensor: tf.TensorInfo, bytes: Uint8Array, start: number): void;
-  /** Says that a program has written to a tensor, whose values the host may know. */
+  /** Reports that a program has written to a tensor, whose values the host may know. */
   changed(tensor: tf.TensorInfo): void;
   /** Ends the device. */
   dispose(): void;
@@ -90,7 +90,7 @@ const ADVICE =
   'dispose of unused tensors. ' +
   AGAIN;
 
-/** An error that the GPU reported. Of its message, which may quote whole programs, the first line is kept. */
+/** An error that the GPU reported. Only the first line of its message is kept, since it may quote whole programs. */
 class GpuFault extends Error {
   constructor(what: string, message: string) {
     super(`${what}: ${message.trim().split('\n')[0]!.replace(/\.$/, '')}. ${AGAIN}`);
@@ -99,7 +99,7 @@ class GpuFault extends Error {
 
 /** Values of tensors of int32 with at most this many are also kept on the host: ids and positions, which are checked. */
 const KEPT = 2 ** 16;
-/** Milliseconds within which a lost device says why, after a read has failed. */
+/** Milliseconds to wait for a lost device's reason after a read has failed. */
 const LOST_WITHIN = 1000;
 /** Bytes of free buffers that tfjs may keep for later tensors. */
 const POOL = 2 ** 28;
@@ -113,7 +113,7 @@ interface Pool {
   acquireBuffer(size: number, usage: number, mappedAtCreation?: boolean, reuse?: boolean): GPUBuffer;
 }
 
-/** The class, which extends that of the package that has been loaded. */
+/** The class, which extends that of the loaded package. */
 export function webGpuBackendClass(
   Stock: StockBackendClass,
 ): new (device: GPUDevice, info?: GPUAdapterInfo) => WebGpuBackend {
@@ -125,9 +125,9 @@ export function webGpuBackendClass(
     copySpeed?: () => Promise<number>;
     readonly counts: GpuCounts = {dispatches: 0, submissions: 0, bytesRead: 0};
     private readonly pipelines = new Map<string, GPUComputePipeline>();
-    /** The first error that came without being asked for. */
+    /** The first error that was reported as an event. */
     private unchecked: Error | undefined;
-    /** Answers of the GPU about calls that may have failed. */
+    /** Pending results of error scopes, for calls that may have failed. */
     private readonly checks = new Set<Promise<void>>();
     /** Bytes of buffers that are not tensors'. */
     private ownBytes = 0;
@@ -168,7 +168,7 @@ export function webGpuBackendClass(
       return new OutOfMemoryError({bytes, used, limit: used, largest: this.device.limits.maxBufferSize}, ADVICE);
     }
 
-    /** Creates a buffer. The GPU says later whether it has the memory. */
+    /** Creates a buffer. The GPU reports later whether it has the memory. */
     private allocate(bytes: number, create: () => GPUBuffer): GPUBuffer {
       if (bytes > this.device.limits.maxBufferSize) throw this.outOfMemory(bytes);
       const used = this.usedBytes;
@@ -183,7 +183,7 @@ export function webGpuBackendClass(
       }
     }
 
-    /** Remembers a check, so that nothing that depends on it is read before its answer is there. */
+    /** Remembers a check, so that nothing that depends on it is read before its result has arrived. */
     private check(answer: Promise<GPUError | null>, reason: (error: GPUError) => Error): void {
       const check: Promise<void> = answer
         .then(error => {
@@ -195,7 +195,10 @@ export function webGpuBackendClass(
       this.checks.add(check);
     }
 
-    /** Only the first error counts, since others follow from it; but what follows from a check may arrive before it. */
+    /**
+     * Only the first error counts, since others follow from it; but errors that follow from a check may arrive before
+     * it.
+     */
     private fail(error: Error, checked = false): void {
       if (!this.broken || (checked && this.broken === this.unchecked)) this.broken = error;
       if (!checked) this.unchecked ??= error;
@@ -247,7 +250,7 @@ export function webGpuBackendClass(
       const key = perStep.includes(true) ? `${program.name}, steps ${perStep.map(Number).join('')}` : program.name;
       const known = this.pipelines.get(key);
       if (known) return known;
-      // What is wrong with the program, and what the driver cannot do.
+      // What is wrong with the program, or not supported by the driver.
       for (const filter of ['validation', 'internal'] as const) this.device.pushErrorScope(filter);
       const pipeline = createPipeline(this.device, program, perStep);
       for (let scope = 0; scope < 2; scope++) {
@@ -342,9 +345,9 @@ export function webGpuBackendClass(
 
     override async read(dataId: object): Promise<tf.backend_util.BackendValues> {
       const {values} = this.tensorMap.get(dataId);
-      // What the host has written is right whatever the GPU did.
+      // Values that the host has written are correct whatever the GPU did.
       if (values && this.tensorMap.get(dataId).resource == null) return values;
-      // A check may know the cause of an error that came before it.
+      // A check may know the cause of an earlier error.
       if (this.broken) await Promise.all(this.checks);
       this.checkUsable();
       const read = await this.arrived(super.read(dataId));
@@ -355,15 +358,16 @@ export function webGpuBackendClass(
     async arrived<T>(values: Promise<T>): Promise<T> {
       try {
         const read = await values;
-        // Errors of what was computed before come at the latest with the values, and answers of checks at any time.
+        // Errors of earlier computations arrive at the latest with the values; results of checks may arrive at any
+        // time.
         if (this.checks.size > 0) await Promise.all(this.checks);
         if (this.broken) throw this.broken;
         return read;
       } catch (error) {
-        // The reason why the device was lost comes after the failures that it causes.
+        // The reason for a lost device arrives after the failures that it causes.
         const shortly = new Promise(resolve => setTimeout(resolve, LOST_WITHIN));
         if (!this.broken) await Promise.race([this.device.lost, shortly]);
-        // One turn later, what follows from the loss is done.
+        // One turn later, the consequences of the loss have been handled.
         await new Promise(resolve => setTimeout(resolve));
         throw this.broken ?? error;
       }

@@ -41,7 +41,7 @@ const exists = async (path: string) => (await lookAt(path)) !== undefined;
 async function openNew(path: string, target: string): Promise<FileHandle> {
   const mode = (await lookAt(target))?.mode;
   const handle = await open(path, 'w', mode);
-  // The process' umask is not applied.
+  // Restores the bits that the process' umask removed.
   if (mode !== undefined) await handle.chmod(mode & 0o777);
   return handle;
 }

@@ -1,4 +1,4 @@
-/** What callbacks that change the learning rate have in common. */
+/** The common part of callbacks that change the learning rate. */
 import * as tf from '@tensorflow/tfjs';
 import {describeValue, ValueError} from '../../base/errors';
 

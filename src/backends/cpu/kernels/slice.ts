@@ -1,4 +1,6 @@
-/** tfjs' `Slice` for parts that are not in one piece: tfjs computes the place of each value anew. This copies runs. */
+/**
+ * tfjs' `Slice` for parts that are not contiguous: tfjs computes the position of every single value, this copies runs.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {type MathBackendCPU, valuesOf} from '../cpu_backend';
 
@@ -22,7 +24,7 @@ export const sliceKernel =
     const backend = params.backend as MathBackendCPU;
     const values = valuesOf(backend, x);
     const strides = x.shape.map((_, axis) => tf.util.sizeFromShape(x.shape.slice(axis + 1)));
-    // The last axis that is not taken whole: from there on, values are next to each other.
+    // The last axis that is not taken as a whole: from there on, values are contiguous.
     let last = size.length - 1;
     while (size[last] === x.shape[last]) last--;
     const run = size[last]! * strides[last]!;

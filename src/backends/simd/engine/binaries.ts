@@ -1,4 +1,4 @@
-/** Loads the kernels. Each variant is a module of its own, so that a page downloads only the one that it uses. */
+/** Loads the kernels. Each variant is a separate module, so that a page downloads only the one that it uses. */
 
 type Level = 'relaxed' | 'plain';
 

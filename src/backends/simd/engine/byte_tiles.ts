@@ -12,14 +12,14 @@ const TIMES = 500;
 const BYTE_TILE = 40;
 const WIDE_TILE = 80;
 /**
- * Bytes may take this much longer. Where they have no instruction of their own, they take twice as long; where they
- * have, they gain more than a trial shows, which runs alone: two threads on one core share its units for products.
+ * Bytes may take this much longer. Without a dedicated instruction, they take twice as long. With one, they gain more
+ * than a trial shows: the trial runs alone, but two threads on one core share its multiplication units.
  */
 const MOST = 1.1;
 
 /**
- * Whether bytes give the right results and are no slower than the other kernel, which depends on `wide`. Takes about
- * 30 ms.
+ * Whether bytes give correct results and are no slower than the other kernel, which depends on `wide`. Takes about 30
+ * ms.
  */
 export async function bytesAreFaster(kernels: Kernels, wide: boolean | Promise<boolean>): Promise<boolean> {
   let right = true;

@@ -1,4 +1,4 @@
-/** Chooses among kernels of the same products by trials at start. */
+/** Chooses among kernels for the same products by trials at start. */
 import {INT8_WORDS} from '../assembly/numbers';
 import {type Kernels} from './bank';
 import {bytesAreFaster} from './byte_tiles';
@@ -13,7 +13,7 @@ export interface Choices {
   readonly byteTiles: boolean;
 }
 
-/** Runs the trials side by side: they mostly wait for the compiler. Takes about 40 ms. */
+/** Runs the trials in parallel: they mostly wait for the compiler. Takes about 40 ms. */
 export async function chooseKernels(
   kernels: Kernels,
   level: 'relaxed' | 'plain',

@@ -1,15 +1,15 @@
 /**
- * Chooses the kernel for products of one row with int8 (`assembly/parts/int8_row.ts`). All give the same bits where the
- * processor's instruction suits them, which a trial shows, as well as which one is the fastest.
+ * Chooses the kernel for products of one row with int8 (`assembly/parts/int8_row.ts`). All produce the same bits where
+ * the processor's instruction suits them. A trial shows whether it does, and which kernel is fastest.
  */
 import {INT8_SIGNED_BYTES, INT8_UNSIGNED_BYTES, INT8_WORDS} from '../assembly/numbers';
 import {type Kernels} from './bank';
 import {trials} from './trials';
 
 const KERNELS = [INT8_WORDS, INT8_UNSIGNED_BYTES, INT8_SIGNED_BYTES];
-/** Repetitions in one measurement, about 0.3 ms: shorter ones show no difference beside other work. */
+/** Repetitions in one measurement, about 0.3 ms: with other work on the machine, shorter ones show no difference. */
 const TIMES = 500;
-/** Another kernel than the one in words must take at most this part of its time. */
+/** A kernel must take at most this fraction of the time of the 16-bit one to replace it. */
 const CLEARLY = 0.9;
 
 /** Takes about 30 ms. */

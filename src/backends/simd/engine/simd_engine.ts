@@ -44,7 +44,7 @@ export class SimdEngine {
   readonly staticBytes: number;
   /** Bank 0 exists from the start, and its control block carries the commands to the threads. */
   readonly banks: Bank[] = [];
-  /** What the platform refused, and what to do about it, in sentences that begin with "It" or "Its". */
+  /** What the platform refused and what to do, in sentences that begin with "It" or "Its". */
   readonly limits: string[] = [];
   private disposed = false;
 

@@ -12,7 +12,7 @@ const SIZES = [MAXIMUM_PAGES, 2 * GIB, GIB, GIB / 2, GIB / 4, GIB / 8];
 /** Larger memories on one thread are worth more than several threads on smaller ones: a tensor must fit into one. */
 const SMALLEST_SHARED = GIB;
 
-/** Bytes of address space that JavaScript keeps beside a memory. Where they are missing, the process ends. */
+/** Bytes of address space that JavaScript needs in addition to a memory. Without them, the process dies. */
 const BESIDE = 2 ** 28;
 
 const FREE =
@@ -27,7 +27,7 @@ class MemoryError extends Error {}
 /** No memory at all is granted. */
 class NoMemoryError extends MemoryError {}
 
-/** What an engine gets. */
+/** The resources of an engine. */
 interface Wanted {
   readonly threads: number;
   readonly shared: boolean;
@@ -103,7 +103,7 @@ function allocate({threads, shared}: Wanted, smallest: number, most = MAXIMUM_PA
       reason = `it would leave ${Math.floor(left / 2 ** 20)} MiB of the address space`;
     } catch (error) {
       reason = (error as Error).message;
-      // Before a refusal V8 collects all garbage, which takes a second where much is in use.
+      // Before it refuses, V8 collects all garbage, which takes a second if much memory is in use.
       if (maximumPages === most) requireAnyMemory(initial);
     }
   }

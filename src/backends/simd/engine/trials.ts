@@ -5,7 +5,7 @@ const WAITS = [1, 1, 2, 4, 8, 8, 0, 0];
 /** Only this many of the last trials count. */
 const COUNTED = 4;
 
-/** The least time of each run, in milliseconds. They run in turns. */
+/** The shortest time of each candidate, in milliseconds. The candidates run alternately. */
 export async function trials(runs: readonly (() => void)[]): Promise<number[]> {
   const times: number[][] = [];
   for (const wait of WAITS) {

@@ -1,5 +1,5 @@
 /**
- * Chooses between narrow and wide tiles for matrix products (`assembly/parts/tile.ts`). Both give the same sums.
+ * Chooses between narrow and wide tiles for matrix products (`assembly/parts/tile.ts`). Both compute the same sums.
  * Whether the JavaScript engine compiles wide tiles to wide vectors cannot be queried, so both are timed.
  */
 import {type Kernels} from './bank';

@@ -158,13 +158,13 @@ const transposeKernel = kernelWithFallback<'x', {perm: number[]}>('Transpose', (
   const supported = x.dtype === 'float32' && transposeAxes(x.shape, perm).sizes.length <= TRANSPOSE_AXES;
   if (!supported || !isWorthwhile(x.shape)) return undefined;
   const shape = perm.map(axis => x.shape[axis]!);
-  // An image from a user: moving it here would take a second copy of it for as long as it exists.
+  // An image from the user: moving it here would keep a second copy as long as it exists.
   if (!backend.placeOf(x) && perm.at(-1) === perm.length - 1) return transposeRows(backend, x, shape, perm);
   const call = backend.call({x}, {shape});
   return call.run(transpose({x: call.at('x'), y: call.y, shape: x.shape, perm}));
 });
 
-/** Transposes a tensor that no command has used yet, and that keeps its last axis, from where it is. */
+/** Transposes a tensor that no command has used yet, and that keeps its last axis, directly from JavaScript memory. */
 function transposeRows(backend: SimdBackend, x: tf.TensorInfo, shape: number[], perm: number[]): tf.TensorInfo {
   const from = valuesOf(backend, x) as Float32Array;
   const call = backend.call({}, {shape});

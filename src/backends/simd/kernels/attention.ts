@@ -54,8 +54,8 @@ export interface AttentionArgs {
   mask?: number;
   maskRows?: number;
   /**
-   * For length 1: `attentionPartialBytes` of memory, which lets the threads share out the keys. Without it they share
-   * out batch rows and key heads, and there may be only one of each.
+   * For length 1: `attentionPartialBytes` of memory, which lets the threads share the keys. Without it they share batch
+   * rows and key heads, of which there may be only one.
    */
   partials?: number;
 }

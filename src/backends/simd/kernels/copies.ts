@@ -16,7 +16,7 @@ interface SliceAttrs {
 
 const {assertParamsValid, parseSliceParams} = tf.slice_util;
 
-/** Whether a command of ours has written or read this tensor of numbers. */
+/** Whether one of our commands has written or read this tensor of numbers. */
 const isHere = (backend: SimdBackend, x: tf.TensorInfo) => x.dtype === 'float32' && backend.placeOf(x) !== undefined;
 
 /** Runs here for a part of one axis. */

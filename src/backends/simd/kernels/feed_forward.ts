@@ -8,9 +8,9 @@ import {kernel, rowsOf} from './kernel';
 import {rmsNorm} from './norms';
 import {type DenseAt, denseCommands, evenPieces, pieceSize} from './pieces';
 
-/** Bytes that the gates and values of the tokens at a time should not exceed. */
+/** Maximum bytes of gates and values at a time. */
 const GATE_BYTES = 2 ** 22;
-/** Tokens at a time: at least so many that unpacking the weights for each piece costs little; more gain nothing. */
+/** Tokens at a time: enough that unpacking the weights for each piece costs little; more would gain nothing. */
 const [LEAST, MOST] = [32, 256];
 
 type Required = 'x' | 'preNorm' | FeedForwardName;

@@ -48,7 +48,7 @@ export interface FusedBlockSizes {
 }
 
 export interface FusedBlockArgs extends FusedBlockSizes {
-  /** (batch, hiddenDim); 0 for the result of the block before. */
+  /** (batch, hiddenDim); 0 for the result of the previous block. */
   x: number;
   /** Same shape as x; may be x itself. 0 if only the next block takes it. */
   y: number;
@@ -167,7 +167,7 @@ export function fusedBlockWorkspaceBytes(a: FusedBlockSizes, threads: number): n
 
 // === Kernels ===
 
-/** Where the inputs of a block are. */
+/** The addresses of a block's inputs. */
 type Address = (name: BlockInput) => number;
 
 const dense = (at: Address, name: DenseName, {packing, inner}: DenseForm): DenseArgs => ({
@@ -176,9 +176,9 @@ const dense = (at: Address, name: DenseName, {packing, inner}: DenseForm): Dense
   inner,
 });
 
-/** What a kernel runs: blocks one after another, the first with `x`. */
+/** The blocks that a kernel runs one after another, the first with `x`. */
 interface Blocks extends FusedBlocksAttrs {
-  /** What the inputs of each block are called. */
+  /** The names of each block's inputs. */
   names: readonly Readonly<Record<BlockInput, string>>[];
 }
 

@@ -57,7 +57,7 @@ export function headLoss(a: HeadLossArgs): Command {
   return [HEAD_LOSS, words];
 }
 
-/** Into how many parts with separate sums the vocabulary is divided. The same for up to eight threads. */
+/** The number of parts with separate sums into which the vocabulary is divided. The same for up to eight threads. */
 const headLossShares = (threads: number): number => Math.max(HEAD_SHARES, threads);
 
 export function headLossWorkspaceBytes({rows, width}: {rows: number; width: number}, threads: number): number {

@@ -1,4 +1,4 @@
-/** What kernels share that run a layer in pieces of its rows, with a workspace for only one piece. */
+/** Common to kernels that run a layer in pieces of its rows, with a workspace for only one piece. */
 import {type DenseForm} from '../../../ops/dense_form';
 import {type Command, FLOAT32, groupBytes, ROW_GROUP} from '../engine/command';
 import {TYPES} from '../packing/packing';
@@ -6,8 +6,8 @@ import {combine} from './arithmetic';
 import {matMul} from './mat_mul';
 
 /**
- * Cuts rows into pieces of similar size: with integer weights, products of fewer than four rows are rounded differently
- * from others.
+ * Cuts rows into pieces of similar size: with integer weights, products of fewer than four rows are rounded
+ * differently.
  *
  * @returns first row and number of rows of each piece.
  */

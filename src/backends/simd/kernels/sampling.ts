@@ -31,7 +31,7 @@ export function argMax(a: Rows & {target: number; strict?: boolean}): Command {
   return [ARG_MAX, words];
 }
 
-/** The most candidates that a thread's scratch memory can hold: 8 bytes each, after a header. */
+/** Maximum number of candidates in a thread's scratch memory: 8 bytes each, after a header. */
 export const MAX_K = (SCRATCH_BYTES - TOP_K_HEADER) / 8;
 
 export interface TopKArgs extends Rows {

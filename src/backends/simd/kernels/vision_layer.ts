@@ -14,11 +14,11 @@ import {layerNorm} from './norms';
 import {type DenseAt, denseCommands, evenPieces, pieceSize, someOutputs} from './pieces';
 
 /**
- * Bytes that queries, keys and values of the heads that attend at a time should not exceed. Four heads of the model's
- * encoders fit: products with fewer outputs take longer to prepare their rows, and read little of each page of weights.
+ * Maximum bytes of queries, keys and values of the heads that attend at a time. Four heads of the model's encoders fit:
+ * products with fewer outputs take longer to prepare their rows, and read little of each page of weights.
  */
 const HEAD_BYTES = 2 ** 24;
-/** Patches at a time: in projections for attention, which have few outputs, and in what follows. */
+/** Patches at a time: in projections for attention, which have few outputs, and in the steps after it. */
 const ROWS_BEFORE = 512;
 const ROWS_AFTER = 256;
 

@@ -105,7 +105,7 @@ export class Call<Name extends string> {
     return this.runEach(commands);
   }
 
-  /** Like {@link run}, for many commands: each is asked for when the one before has run. */
+  /** Like {@link run}, for many commands: each is requested when the previous one has run. */
   runEach(commands: Iterable<Command>): tf.TensorInfo {
     try {
       for (const [command, args] of commands) this.places.engine.run(command, args, this.bank);

@@ -226,8 +226,8 @@ export class Heap {
 
   /**
    * Allocates long-lived data, such as weights. Fills one bank after another, but leaves a part of each free as long as
-   * banks can be added. Goes on in the bank of the data before, so that the small weights of a layer are with its large
-   * ones: if they moved there later, they would lie between activations.
+   * banks can be added. Continues in the bank of the previous data, so that the small weights of a layer are near its
+   * large ones: if they moved there later, they would lie between activations.
    *
    * @throws OutOfMemoryError if all banks are full and no bank can be added.
    */

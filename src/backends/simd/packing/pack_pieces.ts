@@ -1,4 +1,4 @@
-/** Packs values as they arrive, on the way to a device that keeps them in groups of eight rows. */
+/** Packs values as they arrive, for a device that stores them in groups of eight rows. */
 import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {hostRows} from '../../../ops/bfloat16_rows';
@@ -17,7 +17,7 @@ export interface DeviceMatrix extends BitsTarget {
 
 type Begin = (rows: number, columns: number) => DeviceMatrix;
 
-/** @param begin makes a matrix without values. */
+/** @param begin creates a matrix without values. */
 export function packOnTheWay(
   packer: Packer,
   shape: readonly number[],
@@ -51,7 +51,7 @@ function packInPieces(
   return {
     multiple: step / gcd(step, slab),
     place: (values, first, count) => {
-      // Without the device there is no packer either.
+      // Without a device there is no packer either.
       checkUsable();
       const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
       const form = {

@@ -1,6 +1,6 @@
 /**
- * Packs values in WebAssembly, on the way to a device: the bits are then those of the backend "simd", whatever the
- * device's arithmetic.
+ * Packs values in WebAssembly before they go to a device, so that the bits equal those of the backend "simd", whatever
+ * the device's arithmetic.
  */
 import {type PackedFormat} from '../../../weights/dtype';
 import {BFLOAT16, COLUMN_BLOCK, packedBytes, ROW_GROUP} from '../engine/command';
@@ -45,7 +45,7 @@ export class Packer {
     if (energies) new Float32Array(buffer, weights, energies.length).set(energies);
     const to = {target, targetType: type, targetColumns, energies: energies ? weights : 0};
     engine.run(...pack({...form, source, sourceType: BFLOAT16, ...to}));
-    // A copy: not every WebGPU takes bytes of memory that threads share.
+    // A copy: not every WebGPU implementation accepts memory that threads share.
     if (this.packed.length < bytes) this.packed = new Uint8Array(bytes);
     const packed = this.packed.subarray(0, bytes);
     packed.set(new Uint8Array(buffer, target, bytes));

@@ -82,7 +82,7 @@ const LARGEST: Record<PackedFormat, {product: number; read: number}> = {
 /** Names of backends with kernels for these weights. */
 const hasKernels = new Set(['simd']);
 
-/** Says that a backend of this name has kernels for weights in this order. */
+/** Registers that a backend of this name has kernels for weights in this order. */
 export const registerP8Kernels = (backendName: string): void => void hasKernels.add(backendName);
 
 /** @throws ValueError on a backend without kernels for these weights, unless there are few values. */
@@ -129,7 +129,7 @@ function emptyMatrix(format: PackedFormat, rows: number, columns: number) {
   };
 }
 
-/** What a format in groups of eight rows is on every backend. See `../engine/command.ts`. */
+/** The part of a format in groups of eight rows that is the same on every backend. See `../engine/command.ts`. */
 export const commonPacking = (format: PackedFormat) => ({
   format,
   order: 'p8',

@@ -1,4 +1,4 @@
-/** Packs integers with their scales as they are. The formats are described in `../engine/command.ts`. */
+/** Packs integers and their scales unchanged. The formats are described in `../engine/command.ts`. */
 import {float32ToBfloat16} from '../../../base/half';
 import {type IntegerBlocks} from '../../../weights/integer_stream';
 import {type Packing} from '../../../weights/packing';
@@ -8,7 +8,7 @@ import {COLUMN_BLOCK, INT4, INT8, packedBytes, ROW_GROUP} from '../engine/comman
 export interface Matrix {
   /** Memory for some of its bytes, with any content. It may move with the next call. */
   bytes(start: number, count: number): Uint8Array;
-  /** Takes the memory of the last call, once it is filled. Left out where that is the matrix itself. */
+  /** Takes over the memory of the last call, once it is filled. Left out where that memory is the matrix itself. */
   filled?(bytes: Uint8Array, start: number): void;
   finish(): ReturnType<NonNullable<ReturnType<NonNullable<Packing['beginIntegers']>>['finish']>>;
   abandon(): void;
@@ -59,7 +59,7 @@ function timesLeast4(bits: number): number {
 const float = new Float32Array(1);
 const word = new Uint32Array(float.buffer);
 
-/** The members of a packing that take integers. */
+/** The members of a packing that handle integers. */
 export function integerPacking(
   format: 'int8' | 'int4',
   begin: (rows: number, columns: number) => Matrix,

@@ -23,7 +23,7 @@ function reach({window, bidirectional}: AttentionAttrs): {left: number; right: n
   return {left: bidirectional ? window - right - 1 : window - 1, right};
 }
 
-/** Masks that the program does not read, as one that it does: boolean (1 or B, 1 or T, S). */
+/** Combines masks that the program does not read into one that it does: boolean (1 or B, 1 or T, S). */
 const asMask = (inputs: Record<string, tf.TensorInfo>, attrs: AttentionAttrs): tf.Tensor =>
   attentionVisibility(inputs as object as Parameters<typeof attentionVisibility>[0], attrs);
 

@@ -10,7 +10,7 @@ import {runTopK, softmaxNumbers} from './sampling';
 export const canChoose = ({draw}: TokenChoice): boolean =>
   draw === null || draw.topK === null || draw.topK <= MOST_DRAWN;
 
-/** What is kept between steps, and what a step brings. */
+/** The state that is kept between steps, and the inputs of a step. */
 export interface ChoiceState {
   /** int32 (rows, vocabulary): see `penalizeSeen`. */
   seen: TensorInfo | undefined;
@@ -59,7 +59,7 @@ function drawn(
   for (const {dataId} of [found, ...(sums ? [sums] : [])]) backend.disposeData(dataId);
 }
 
-/** Chooses a token for each row, and notes it. The logits are changed by penalties. */
+/** Chooses a token for each row, and records it. Penalties change the logits. */
 export function runChoice(backend: Runner, logits: TensorInfo, choice: TokenChoice, state: ChoiceState): void {
   const [rows, columns] = logits.shape as [number, number];
   const {seen, next, history, uniforms, step} = state;

@@ -19,18 +19,20 @@ import {Scratch} from './scratch';
 type Required = 'x' | 'keys' | 'values' | 'preAttention' | 'preFfw' | DenseName;
 type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
 
-/** Keys that one workgroup attends over; and the most workgroups for a head. */
+/** Number of keys that one workgroup attends to, and maximum number of workgroups for a head. */
 const KEYS_AT_ONCE = 512;
 const MOST_PARTS = 64;
 
-/** How many workgroups share the keys of a head, by the keys that it can see as long as the cache has this size. */
+/**
+ * How many workgroups share the keys of a head, given the number of keys that it can see with the current cache size.
+ */
 const partsOfKeys = (capacity: number, window: number | null): number =>
   Math.min(MOST_PARTS, Math.ceil(Math.min(capacity, window ?? capacity) / KEYS_AT_ONCE));
 
-/** Workgroups of 256 invocations are taken for a product with at least so many rows, of which there are enough then. */
+/** Products with at least this many rows use workgroups of 256 invocations, since there are enough of them. */
 const WIDE_ROWS = 4096;
 
-/** Hidden states in a part of a tensor that begins at index `first`, and a branch that is still to be added to them. */
+/** Hidden states in a part of a tensor that begins at index `first`, and a branch that has yet to be added to them. */
 export interface Stream {
   readonly x: TensorInfo;
   readonly first: number;
@@ -39,10 +41,10 @@ export interface Stream {
   readonly post?: TensorInfo;
 }
 
-/** Hidden states (rows, columns) as a stream that nothing is to be added to. */
+/** Hidden states (rows, columns) as a stream without a branch. */
 export const streamOf = (x: TensorInfo): Stream => ({x, first: 0});
 
-/** Frees the tensors of a stream, which nothing reads any more. */
+/** Frees the tensors of a stream that is no longer read. */
 export function disposeStream(backend: Runner, {x, branch}: Stream): void {
   for (const one of [x, ...(branch ? [branch] : [])]) backend.disposeData(one.dataId);
 }
@@ -54,7 +56,7 @@ interface Size {
   readonly epsilon: number;
 }
 
-/** Where hidden states go: into a tensor, from an index on. */
+/** The target of hidden states: a tensor, from an index on. */
 interface Place {
   readonly y: TensorInfo;
   readonly first: number;

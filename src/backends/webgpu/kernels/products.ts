@@ -24,7 +24,7 @@ export interface Matrix {
 }
 
 const ROW_GROUP = 8;
-/** Parts begin at multiples of so many groups, which are multiples of 256 bytes in every format. */
+/** Parts begin at multiples of this many groups, which are multiples of 256 bytes in every format. */
 const PART_GROUPS = 16;
 
 /** A part of a matrix that a program can bind at once. */
@@ -87,7 +87,7 @@ function digitsOf(backend: Runner, x: TensorInfo, columns: number): TensorInfo {
   return y;
 }
 
-/** Where the result of a product goes: into columns of a tensor (count, width), beginning at `first`. */
+/** The target of a product: columns of a tensor (count, width), beginning at `first`. */
 interface Place {
   readonly y: TensorInfo;
   readonly first: number;

@@ -14,7 +14,7 @@ export class Scratch {
   empty(shape: number[]): TensorInfo {
     return this.add(this.backend.empty(shape));
   }
-  /** The memory is free once what was recorded has run. */
+  /** The memory is free once the recorded commands have run. */
   dispose(): void {
     for (const {dataId} of this.tensors) this.backend.disposeData(dataId);
   }

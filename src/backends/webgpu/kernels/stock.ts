@@ -18,7 +18,7 @@ const broadcastStrides = (shape: readonly number[], rank: number) => {
   return [...Array.from({length: rank - shape.length}, () => 0), ...strides];
 };
 
-/** Removes axes of size 1, and joins axes that stay next to each other, so that six axes are enough for most tensors. */
+/** Removes axes of size 1, and joins axes that stay adjacent, so that six axes are enough for most tensors. */
 function joinAxes(shape: readonly number[], perm: readonly number[]): {sizes: number[]; strides: number[]} {
   const all = stridesOf(shape);
   const sizes: number[] = [];
@@ -49,7 +49,7 @@ const transposeKernel = kernel<'x', {perm: number[]}>((backend, {x}, {perm}) => 
   return y;
 });
 
-/** tfjs' own for other types: it is right for them. */
+/** For other types, tfjs' own kernel, which is correct for them. */
 const modKernel =
   (stock: tf.KernelFunc): tf.KernelFunc =>
   params => {
@@ -69,7 +69,7 @@ const modKernel =
     return y;
   };
 
-/** tfjs' own reads int32 as float32, which rounds large numbers. */
+/** tfjs' own kernel reads int32 as float32, which rounds large numbers. */
 const gatherKernel =
   (stock: tf.KernelFunc): tf.KernelFunc =>
   params => {

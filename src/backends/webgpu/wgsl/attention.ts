@@ -8,7 +8,7 @@ import {TANH} from './elementwise';
 
 export const SIZE = 64;
 
-/** What a program sees. Without any of these, all keys. */
+/** The keys that queries see. Without any of these, all keys. */
 export interface AttentionVariant {
   /** Whether keys are seen by positions: of the past, in a window. */
   positions: boolean;
@@ -18,7 +18,7 @@ export interface AttentionVariant {
   mask: boolean;
   /** Whether keys and values are pairs of bfloat16. */
   halves: boolean;
-  /** Queries of a tile, and the most features of a head: see {@link queryTile}. */
+  /** Queries of a tile, and maximum number of features of a head: see {@link queryTile}. */
   queries: number;
   features: number;
 }
@@ -35,7 +35,7 @@ export const COMMON = {
   cap: 'f32',
 } as const;
 
-/** The most features of a head: each invocation keeps its part of the result. */
+/** Maximum number of features of a head: each invocation keeps its part of the result. */
 export const MOST_FEATURES = 512;
 
 /** How many queries share the keys that are read, so that all fit into 16 KiB of shared memory. */

@@ -1,7 +1,7 @@
 /**
- * Gradients of attention, without a matrix of all logits: these are computed again where they are needed. What a query
- * sees is a mask (1 or B, 1 or T, S). A workgroup has 64 keys, or queries, at a time: each invocation computes what one
- * of them contributes, and then all share the features of the result.
+ * Gradients of attention, without a matrix of all logits: these are recomputed where they are needed. What a query sees
+ * is a mask (1 or B, 1 or T, S). A workgroup has 64 keys, or queries, at a time: each invocation computes what one of
+ * them contributes, and then all share the features of the result.
  */
 import {type Program} from '../program';
 import {CAPPED, COMMON, MOST_FEATURES, SIZE} from './attention';
@@ -35,7 +35,7 @@ fn products(fromQuery: u32, fromKey: u32) -> vec2<f32> {
   return vec2<f32>(cappedLogit(sums.x * n.scale), sums.y);
 }`;
 
-/** What is left of a logit's gradient before the soft cap. */
+/** The derivative of the soft cap, from the capped logit. */
 const SLOPE = `
 fn slopeOf(logit: f32) -> f32 {
   if (n.cap == 0.0) { return 1.0; }

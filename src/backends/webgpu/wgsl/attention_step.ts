@@ -53,11 +53,11 @@ export interface AttentionStepVariant {
 }
 
 /**
- * One new token for each row: queries, keys and values side by side, qkv (B, (N + 2 K) · H), are normed and turned, the
- * cache (B, capacity, K, H) gets the new key and value, and the query attends over it → y (B, N · H). `angles` has for
- * each row its position, −1 for a row without a token, then cosines (B, H/2) and sines. With `split`, several workgroups
- * share the keys of a head: y (B, N, parts, H + 2) has of each part the largest logit, the sum of the weights, and the
- * weighted sum of the values, for {@link mergeParts}. With `halves`, the cache has pairs of bfloat16.
+ * One new token for each row: queries, keys and values side by side, qkv (B, (N + 2 K) · H), are normed and rotated,
+ * the cache (B, capacity, K, H) gets the new key and value, and the query attends to it → y (B, N · H). `angles` has
+ * for each row its position, −1 for a row without a token, then cosines (B, H/2) and sines. With `split`, several
+ * workgroups share the keys of a head: y (B, N, parts, H + 2) has of each part the largest logit, the sum of the
+ * weights, and the weighted sum of the values, for {@link mergeParts}. With `halves`, the cache has pairs of bfloat16.
  */
 export const attentionStep = ({normed, split, halves}: AttentionStepVariant): Program => ({
   name: `attention_step${normed ? ' normed' : ''}${split ? ' split' : ''}${halves ? ' halves' : ''}`,
@@ -193,7 +193,7 @@ fn inverseAt(first: u32, lane: u32) -> f32 {
   ${split ? 'if (lane < 2u) { y[target_ - 2u + lane] = select(sum, largest, lane == 0u); }' : ''}`,
 });
 
-/** What the parts of a head have computed, (heads, parts, width + 2) → y (heads, width). */
+/** Merges the results of the parts of a head, (heads, parts, width + 2) → y (heads, width). */
 export const mergeParts: Program = {
   name: 'merge_parts',
   size: SIZE,

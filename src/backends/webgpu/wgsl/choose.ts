@@ -1,4 +1,4 @@
-/** Programs that choose the next token of each row on the GPU, and note it. */
+/** Programs that choose the next token of each row on the GPU, and record it. */
 import {type Program} from '../program';
 import {ORDER} from './order';
 import {WEIGHT} from './softmax';
@@ -80,7 +80,7 @@ export const bestPicked: Program = {
   picked[group] = select(-1, bitcast<i32>(places[0]), usable);`,
 };
 
-/** The most tokens that {@link drawBest} draws from. */
+/** Maximum number of tokens that {@link drawBest} draws from. */
 export const MOST_DRAWN = 64;
 
 /**
@@ -170,8 +170,8 @@ export const penalizeSeen: Program = {
 };
 
 /**
- * Notes the picked tokens (rows): in the history (steps, rows), as the next tokens, and with `penalized` in `seen`
- * (rows, columns). Where none could be picked, any token is next: the host will not use what follows.
+ * Records the picked tokens (rows): in the history (steps, rows), as the next tokens, and with `penalized` in `seen`
+ * (rows, columns). Where none could be picked, the next token is arbitrary: the host will not use the following ones.
  */
 export const note = ({penalized}: {penalized: boolean}): Program => ({
   name: `note${penalized ? ' penalized' : ''}`,

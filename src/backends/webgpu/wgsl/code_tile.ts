@@ -1,6 +1,6 @@
 /**
- * Products of many rows of x with int8 and int4 kernels, whose codes stay as they are in workgroup memory; scales come
- * in once for a block of 32 columns. Variants of `mat_tile.ts` for devices that can:
+ * Products of many rows of x with int8 and int4 kernels, whose codes stay unchanged in workgroup memory; scales are
+ * applied once per block of 32 columns. Variants of `mat_tile.ts` for devices that can:
  *
  * - `f16`: codes in float16, which is exact. They take half the memory, so a tile has twice the rows of W. Sums and x
  *   are float32.
@@ -35,7 +35,7 @@ const NUMBERS = {
   ...weightNumbers('w'),
 } as const;
 
-/** Where a workgroup is in y, and what is common to all blocks. @param quads quads of weights of an invocation */
+/** The position of a workgroup in y, and the code that all blocks share. @param quads quads of weights per invocation */
 const frame = (weights: number, quads: number, block: string) => `
   let firstGroup = (group % n.across) * ${weights / 8}u;
   let first = (group / n.across) * ${TILE_ROWS}u;

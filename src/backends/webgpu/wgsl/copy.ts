@@ -1,4 +1,4 @@
-/** A plain copy, by which the speed of other programs is judged. */
+/** A plain copy, with which the speed of other programs is compared. */
 import {type Program} from '../program';
 
 /** Vectors of 16 bytes that an invocation copies. */

@@ -1,11 +1,11 @@
 /**
- * Rows of x as whole numbers of three bytes each, for products with instructions that multiply four bytes at once. The
- * 32 numbers of a block have one scale, a power of two, such that the largest takes 23 bits: what is lost is less than
- * sums in float32 lose. So a row has the same product alone, in float32, and among others, in bytes.
+ * Rows of x as integers of three bytes each, for products with instructions that multiply four bytes at once. The 32
+ * numbers of a block share a scale, a power of two such that the largest takes 23 bits: this loses less than sums in
+ * float32. So a row has the same product alone, in float32, and among others, in bytes.
  */
 import {type Program} from '../program';
 
-/** Rows whose numbers lie side by side. */
+/** Number of rows whose numbers are interleaved. */
 export const DIGIT_ROWS = 4;
 /**
  * Vectors for a block of four rows, which are the components of each: scales as floats, sums of the whole numbers,

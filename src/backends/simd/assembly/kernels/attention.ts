@@ -1,6 +1,6 @@
 /**
- * Grouped-query attention: what the threads share out, and how their results are put together. `../parts/attend.ts` has
- * the arithmetic.
+ * Grouped-query attention: how the work is divided among threads, and how their results are merged.
+ * `../parts/attend.ts` has the arithmetic.
  */
 import {ATTENTION_PARTS, AttentionWord, PARTIAL_HEADER} from '../layouts/attention';
 import {
@@ -67,7 +67,7 @@ function partialBytes(): usize {
   return (<usize>(width + PARTIAL_HEADER)) << 2;
 }
 
-/** Where the result of a part of the keys is, for the first query head of a row of the batch. */
+/** Address of the result of a part of the keys, for the first query head of a row of the batch. */
 function partialAt(partials: usize, batch: i32, part: i32): usize {
   return partials + <usize>((batch * ATTENTION_PARTS + part) * heads) * partialBytes();
 }
@@ -87,7 +87,7 @@ function partsOf(batch: i32): i32 {
   return (used + step - 1) / step;
 }
 
-/** Attends over all keys for every query (batch, 1, heads, width). Threads share out parts of the keys. */
+/** Attends to all keys for every query (batch, 1, heads, width). Threads share parts of the keys. */
 export function attendParts(batch: i32, partials: usize): void {
   let all = 0;
   for (let b = 0; b < batch; b++) all += partsOf(b);
@@ -185,7 +185,7 @@ export function attention(): void {
   }
 }
 
-/** With fewer tiles of all rows for each thread, tiles of half as many are shared out better. */
+/** With fewer full tiles per thread, tiles of half the size are balanced better. */
 const TILES_PER_THREAD = 4;
 
 /** How many tokens, each with `count` heads, a tile has, if each token belongs to `others` tiles. */
@@ -195,7 +195,7 @@ function tokensAtOnce(count: i32, others: i32): i32 {
   return tiles >= TILES_PER_THREAD * threads ? tokens : max(1, tokens / 2);
 }
 
-/** Attends over all keys with tiles of tokens. Later tokens come first: they see more keys. */
+/** Attends to all keys with tiles of tokens. Later tokens come first: they see more keys. */
 function attendTokens(batch: i32, y: usize): void {
   const groups = heads / keyHeads;
   const count = min(groups, mostRows);

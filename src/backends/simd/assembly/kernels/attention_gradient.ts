@@ -1,7 +1,8 @@
 /**
  * Gradients of attention (https://arxiv.org/abs/2205.14135, algorithm 4). Probabilities are recomputed for one tile of
  * queries and one block of keys at a time, so that memory does not grow with the number of keys. Blocks that no query
- * of the tile sees are skipped. Threads share out the tiles of queries for dq, and then the blocks of keys for dk and dv, so that no thread writes to another's sums.
+ * of the tile sees are skipped. Threads share the tiles of queries for dq, and then the blocks of keys for dk and dv,
+ * so that no thread writes to another's sums.
  */
 import {AttentionGradientWord, AttentionWord, QUERY_STATISTICS} from '../layouts/attention';
 import {EDGE, SCRATCH_BYTES} from '../numbers';
@@ -16,7 +17,7 @@ const SHARED = AttentionGradientWord.attention;
 
 /** Below every real score. */
 const NOTHING: f32 = -1e30;
-/** The most rows of queries, and keys per block. */
+/** Maximum number of query rows, and of keys per block. */
 const MOST_ROWS = 64;
 /** Extra values between the rows of a block: rows a power of two apart would compete for the same cache lines. */
 const GAP = 16;

@@ -71,7 +71,7 @@ function dense(kernel: i32, x: usize, columns: i32, y: usize, rows: i32): void {
   while (claim(groups, chunk)) denseRows(kernel, y, rows, begin << 3, end << 3);
 }
 
-/** The query, key and value products, which the threads share out as one product. */
+/** The query, key and value products, which the threads share as one product. */
 function attentionProducts(x: usize, columns: i32, q: usize, queryRows: i32, k: usize, v: usize, keyRows: i32): void {
   const queryGroups = (queryRows + 7) >> 3;
   const keyGroups = (keyRows + 7) >> 3;
@@ -156,7 +156,7 @@ export function fusedBlocks(): void {
 
 /**
  * No barrier is needed between one block and the next: what a block writes before its first barrier, the queries, keys
- * and values, was last read before the last barrier of the one before.
+ * and values, was last read before the last barrier of the previous block.
  */
 function block(): void {
   let x = pointerOf(FusedBlockWord.x);

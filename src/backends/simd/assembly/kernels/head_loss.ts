@@ -4,8 +4,8 @@
  *
  * As in FlashAttention (https://arxiv.org/abs/2205.14135), with the vocabulary as keys and values: a tile of rows of W
  * gives logits, weights exp(logit − reference) and the weighted sum of the rows. References and sums are kept per
- * token. The tiles are divided into shares with separate sums, which threads share out and which are merged at the end.
- * Which tiles are summed together therefore does not depend on which thread is how fast.
+ * token. The tiles are divided into shares with separate sums. Threads claim shares, and the sums are merged at the
+ * end, so which tiles are summed together does not depend on the speed of the threads.
  */
 import {HEAD_ROUND, HEAD_ROWS, HEAD_SHARES, HEAD_STATISTICS_BYTES, HEAD_TILE, HeadLossWord} from '../layouts/head_loss';
 import {FLOAT32} from '../numbers';

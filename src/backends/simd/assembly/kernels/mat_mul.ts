@@ -62,8 +62,8 @@ let preparedMethod: i32 = NONE;
 let preparedBlock: i32 = 0;
 let preparedDepth: i32 = 0;
 
-// Products of single rows read them as words or as bytes. Both may be there at once: a thread that claims rows of two
-// matrices by turns would otherwise round x anew for each claim.
+// Products of single rows read them as words or as bytes. Both may be present at once: otherwise a thread that
+// alternately claims rows of two matrices would round x again for each claim.
 
 const WORDS = 1;
 const BYTES = 2;
@@ -79,7 +79,7 @@ export function setRows(x_: usize, m_: i32, columns_: i32): void {
   preparedMethod = NONE;
 }
 
-/** True if scratch memory does not yet hold what the arguments describe. From now on it does. */
+/** True if scratch memory does not yet hold what the arguments describe. Afterwards it does. */
 function mustPrepare(method: i32, type: i32, block: i32, depth: i32): bool {
   if (method == preparedMethod && type == preparedType && block == preparedBlock && depth == preparedDepth)
     return false;
@@ -90,7 +90,7 @@ function mustPrepare(method: i32, type: i32, block: i32, depth: i32): bool {
   return true;
 }
 
-/** True if scratch memory does not yet hold single rows in this form. From now on it does. */
+/** True if scratch memory does not yet hold single rows in this form. Afterwards it does. */
 function mustPrepareForm(form: i32): bool {
   if (preparedMethod != VECTORS) preparedForms = 0;
   preparedMethod = VECTORS;
@@ -325,7 +325,7 @@ function interleaveRoundedRows(x: usize, step: usize, rows: i32, count: i32, spa
   }
 }
 
-/** MAT_MUL: y = x · Wᵀ. The threads share out blocks of rows of x, each with some groups of rows of W. */
+/** MAT_MUL: y = x · Wᵀ. The threads share blocks of rows of x, each with some groups of rows of W. */
 export function matMul(): void {
   const type = argument(MatMulWord.type);
   const rows = argument(MatMulWord.rows);
@@ -340,7 +340,7 @@ export function matMul(): void {
       : tileGroups(blocks * groups);
   const parts = (groups + chunk - 1) / chunk;
   for (let k = 0; k < columns; k += step) {
-    // Each pass adds to the sums of the one before, whichever thread computed them.
+    // Each pass adds to the sums of the previous one, whichever thread computed them.
     if (k > 0) barrier();
     while (claim(blocks * parts, 1)) {
       for (let unit = begin; unit < end; unit++) {

@@ -37,7 +37,7 @@ export function matMulTransposed(): void {
   const units = blocks * ((m + TRANSPOSED_ROWS_AT_ONCE - 1) / TRANSPOSED_ROWS_AT_ONCE);
   for (let n = 0; n < rows; n += most) {
     const depth = min(most, rows - n);
-    // Each part of the rows adds to the sums of the one before, whichever thread computed them.
+    // Each part of the rows adds to the sums of the previous one, whichever thread computed them.
     if (n > 0) barrier();
     let interleaved = -1;
     while (claim(units, 1)) {

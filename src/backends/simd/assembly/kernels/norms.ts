@@ -187,7 +187,7 @@ function gradientRow(dy: usize, x: usize, scale: usize, dx: usize, columns: i32,
 }
 
 /**
- * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads share out the rows to compute means and inverses, and then the
+ * NORM_GRADIENT_SCALE: Σ dy · n over the rows. Threads share the rows to compute means and inverses, and then the
  * columns to sum.
  */
 export function normGradientScale(): void {
@@ -230,7 +230,7 @@ export function columnSums(): void {
   );
 }
 
-/** target = Σ dy if x is 0, else Σ dy · n. The threads share out the columns. */
+/** target = Σ dy if x is 0, else Σ dy · n. The threads share the columns. */
 function sumColumns(dy: usize, x: usize, workspace: usize, target: usize, rows: i32, columns: i32): void {
   const stripes = (columns + STRIPE - 1) / STRIPE;
   while (claim(stripes, chunkOf(stripes, (<usize>rows * STRIPE) << 2))) {

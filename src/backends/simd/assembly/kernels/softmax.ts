@@ -15,7 +15,7 @@ import {
 } from '../parts/threads';
 import {exp4, maxOf} from '../parts/vector';
 
-/** Threads share out a row in this many parts, so that the order of its sum does not depend on their number. */
+/** Threads share a row in this many parts, so that the order of its sum does not depend on the number of threads. */
 const PARTS = 32;
 /** Bytes of the results of a part: its largest value (float32) and, 8 bytes on, its sum (float64). */
 const PART_BYTES: usize = 16;
@@ -112,12 +112,12 @@ function addressOf(part: i32, x: usize, columns: i32): usize {
   return x + ((<usize>partBegin(part, columns)) << 2);
 }
 
-/** Where all threads find the results of a part. */
+/** Address of the results of a part, for all threads. */
 function resultsOf(part: i32): usize {
   return scratchOf(0) + <usize>part * PART_BYTES;
 }
 
-/** Largest value of a row, NaN if any value is NaN. The threads share out its parts. */
+/** Largest value of a row, NaN if any value is NaN. The threads share its parts. */
 function shareLargest(x: usize, columns: i32): f32 {
   while (claim(PARTS, 1)) {
     for (let part = begin; part < end; part++) {
@@ -159,7 +159,7 @@ function finiteOrNaN(value: f32): f32 {
   return isFinite(value) ? value : <f32>NaN;
 }
 
-/** SOFTMAX: threads share out rows, or the parts of each row if there are fewer rows than threads. */
+/** SOFTMAX: threads share rows, or the parts of each row if there are fewer rows than threads. */
 export function softmax(): void {
   const rows = argument(SoftmaxWord.rows);
   const columns = argument(SoftmaxWord.columns);

@@ -74,7 +74,7 @@ function collect(x: usize, begin: i32, end: i32, count: i32, k: i32): i32 {
     const b = v128.load(at, 16);
     const c = v128.load(at, 32);
     const d = v128.load(at, 48);
-    // A group with a NaN is looked at value by value, like one with a value that is large enough.
+    // A group with a NaN is checked value by value, like one with a value that is large enough.
     const ab = v128.or(notAtMost(a, worst), notAtMost(b, worst));
     const cd = v128.or(notAtMost(c, worst), notAtMost(d, worst));
     if (!v128.any_true(v128.or(ab, cd))) continue;

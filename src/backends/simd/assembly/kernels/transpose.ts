@@ -3,7 +3,7 @@ import {TRANSPOSE_AXES, TransposeWord} from '../layouts/arithmetic';
 import {argument, begin, chunkOf, claim, end, pointer} from '../parts/threads';
 
 /**
- * TRANSPOSE: y is x with its axes in another order. Shapes with fewer than six axes get leading axes of size 1. The
+ * TRANSPOSE: y is x with its axes in a different order. Shapes with fewer than six axes get leading axes of size 1. The
  * last two axes are copied in stripes of 16 rows, so that the values read and the values written both stay in the
  * cache.
  */

@@ -70,7 +70,7 @@ export enum AttentionGradientWord {
   end,
 }
 
-/** The most parts into which the keys of a row are divided for one new token. */
+/** Maximum number of parts into which the keys of a row are divided for one new token. */
 export const ATTENTION_PARTS = 16;
 /** Values before the weighted sum of a head in `partials`: the largest score and the sum of the weights. */
 export const PARTIAL_HEADER = 2;

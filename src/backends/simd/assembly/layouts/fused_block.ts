@@ -9,7 +9,7 @@ export enum DenseWord {
 }
 
 export enum FusedBlockWord {
-  /** (batch, hiddenDim); 0 for the result of the block before. */
+  /** (batch, hiddenDim); 0 for the result of the previous block. */
   x,
   /** (batch, hiddenDim); 0 if only the next block takes it. */
   y,
