@@ -1,6 +1,6 @@
 /**
  * Compares this package with node-llama-cpp, with KerasHub on JAX, or with another version of itself, on the same
- * weights of a real Gemma 3. Both sides take turns in one run, each in its own processes. Prints Markdown.
+ * weights of a real Gemma 3. Both sides alternate in one run, each in its own processes. Prints Markdown.
  *
  *     node bench/compare.mjs --help
  */
@@ -107,7 +107,7 @@ function run(command, args, cwd = ROOT) {
 /** The version of a package that this compares with. */
 const versionOf = name => JSON.parse(readFileSync(join(PEERS, 'package.json'), 'utf8')).dependencies[name];
 
-/** True if a package of bench/peers is there in this version. */
+/** True if a package of bench/peers is installed in this version. */
 function isInstalled(name, version) {
   const path = join(PEERS, 'node_modules', name, 'package.json');
   return existsSync(path) && JSON.parse(readFileSync(path, 'utf8')).version === version;
@@ -141,7 +141,7 @@ async function installLlama() {
 async function installTransformers() {
   const name = '@huggingface/transformers';
   const version = versionOf(name);
-  // npm removes what a call does not name.
+  // npm removes packages that a call does not name.
   const llama = `${llamaBinary()}@${versionOf('node-llama-cpp')}`;
   if (!isInstalled(name, version)) await install(llama);
   const {optionalDependencies} = JSON.parse(readFileSync(join(PEERS, 'node_modules/sharp/package.json'), 'utf8'));
@@ -192,8 +192,8 @@ async function measure({command, script, weights}, options) {
 }
 
 /**
- * Both sides in turn → {ours, theirs} with one result per round. Both are empty if this package does not support the
- * dtype.
+ * Both sides alternately → {ours, theirs} with one result per round. Both are empty if this package does not support
+ * the dtype.
  */
 async function compare({dtype, other, name}, options) {
   const {preset, threads, rounds, runs, tokens, prefill} = options;

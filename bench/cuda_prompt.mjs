@@ -1,6 +1,6 @@
 /**
  * A prompt, and new tokens after a short one, on the backends `cuda` and `simd` and in KerasHub on TensorFlow and JAX,
- * on the same weights. All sides take turns, each round in new processes. Needs `npm run build`, and `gemma3 setup-cuda`
+ * on the same weights. All sides alternate, each round in new processes. Needs `npm run build`, and `gemma3 setup-cuda`
  * with or without `--cpu`. NODE names the program for `simd`, such as a newer Node.
  *
  *     PYTHON=… [NODE=…] node bench/cuda_prompt.mjs [--preset DIR] [--rounds 2] [--runs 3] [--prompt 512] [--tokens 32]

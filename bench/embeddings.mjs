@@ -1,6 +1,6 @@
 /**
  * Embeddings of many short texts: `Gemma3TextEmbedder.encodeText` with batches of texts of similar length, against one
- * text at a time, and against batches in the order of the texts, in turns. Prints Markdown.
+ * text at a time, and against batches in the order of the texts, alternately. Prints Markdown.
  *
  *     node bench/embeddings.mjs [PRESET] [--texts 64] [--dtypes float32,bfloat16,int8,int4] [--threads 2] [--rounds 5]
  */

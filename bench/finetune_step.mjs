@@ -1,6 +1,6 @@
 /**
  * One step of fine-tuning (LoRA of rank 4 on queries and values, Adam): this package against KerasHub, on the same
- * weights. The sides take turns, each round in new processes. Measures the time per step and the peak memory.
+ * weights. The sides alternate, each round in new processes. Measures the time per step and the peak memory.
  *
  * The data are fixed random tokens that all have weight 1 ("random"), or customers' orders to rewrite as JSON ("task"):
  * prompts, responses and padding from each side's own preprocessor. The losses of both sides must agree. NODE names the
@@ -25,7 +25,7 @@ const here = name => fileURLToPath(new URL(name, import.meta.url));
 const tokens = count => Int32Array.from({length: count}, (_, i) => 1000 + ((i * 7919 + (i >> 3) * 104729) % 200000));
 const matrixA = count => Float32Array.from({length: count}, (_, i) => Math.sin(i) / 10);
 
-/** Largest accepted difference between the losses of both sides. */
+/** Maximum accepted difference between the losses of both sides. */
 const TOLERANCE = 1e-4;
 
 /** For each step: the arguments of `trainOnBatch`, the number of tokens with a weight, and of tokens in the model. */

@@ -1,6 +1,6 @@
 /**
- * Loading a preset from a server: requests, seconds, and memory in addition to the weights. The server is a process of
- * its own that waits before each answer; it answers range requests or not, over HTTP/1.1 or HTTP/2. Prints Markdown.
+ * Loading a preset from a server: requests, seconds, and memory in addition to the weights. The server is a separate
+ * process that waits before each answer; it answers range requests or not, over HTTP/1.1 or HTTP/2. Prints Markdown.
  *
  *     npm run build && node dist/cli.js convert models/gemma3_270m /tmp/int8 --to tfjs --dtype int8
  *     node bench/http.mjs /tmp/int8 [--delay 50] [--rounds 3] [--before ../older/dist/node/index.js]
@@ -111,7 +111,7 @@ async function compare(folder) {
     for (const delay of delays) {
       for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
         for (const ranges of [true, false]) {
-          // In turns, so that changes on the machine affect all alike.
+          // Alternately, so that changes on the machine affect all of them equally.
           for (const [name, module] of modules) {
             const row = `${name}${protocol}, ${ranges ? 'ranges' : 'no ranges'} | ${delay}`;
             const result = await measure(module, folder, protocol, ranges, delay);

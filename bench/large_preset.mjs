@@ -1,6 +1,6 @@
 /**
  * Converts a preset of the size of Gemma 3 4B, whose weights are random, and reports memory and speed of each
- * conversion next to `cp` of the same file, in turns.
+ * conversion alternating with `cp` of the same file.
  *
  *     node bench/large_preset.mjs [--name gemma3_4b_text] [--like models/gemma3_270m] [--folder FOLDER]
  *         [--cli dist/cli.js] [--convert "tfjs --dtype int8"]…

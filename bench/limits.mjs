@@ -1,6 +1,6 @@
 /**
  * Two things that must stay small: memory beyond the weights, and the growth of the time per token with the context.
- * Runs each dtype in a separate process, with all kinds of caches in turns, and prints Markdown.
+ * Runs each dtype in a separate process, alternating between all kinds of caches, and prints Markdown.
  *
  *     node bench/limits.mjs [--preset models/gemma3_270m] [--dtypes float32,bfloat16,int8,int4]
  *         [--cache-dtypes float32,bfloat16]
@@ -51,7 +51,7 @@ const cases = {
         sequences.push({lm, cache: lm.newCache(1, context + TOKENS * (ROUNDS + 1)), next: ids, times: []});
       }
     }
-    // In turns, so that changes on the machine affect all of them equally. The first round warms up.
+    // Alternately, so that changes on the machine affect all of them equally. The first round warms up.
     for (let round = 0; round <= ROUNDS; round++) {
       for (const sequence of sequences) {
         const {lm} = sequence;

@@ -1,5 +1,5 @@
 /**
- * Both examples of https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/ in full size: a Gemma 3 of 4 billion
+ * Both examples of https://keras.io/keras_hub/api/models/gemma3/gemma3_backbone/ at full size: a Gemma 3 of 4 billion
  * parameters in bfloat16 with random weights, over one row of 300 tokens, without an image and with one. Runs each in a
  * separate process and prints memory and time.
  *

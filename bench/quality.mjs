@@ -4,12 +4,11 @@
  *     npm run build && node bench/quality.mjs PRESET TEXT_FILE… [--tokens 3000] [--dtypes bfloat16,int8,int4]
  *         [--window 512] [--cache-dtypes float32,bfloat16]
  *
- * Prints the bits that a weight takes on average, the time of loading, the perplexity of all texts together and what it
- * is on each against the first dtype of the list, and how often the most probable next token is the same as there.
- * `--tokens` is the number of tokens of each text,
- * and `--window` that of the pieces in which it is read. For a bfloat16 preset, float32 and bfloat16 hold the same values.
- * `--also NAME=PRESET` also scores another preset, in float32: bench/peers/rounded_preset.py writes one with llama.cpp's
- * rounding.
+ * Prints the average bits per weight, the loading time, the perplexity of all texts together, its increase on each text
+ * over the first dtype of the list, and how often the most probable next token is the same as with that dtype.
+ * `--tokens` is the number of tokens of each text, and `--window` that of the pieces in which it is read. For a
+ * bfloat16 preset, float32 and bfloat16 hold the same values. `--also NAME=PRESET` also scores another preset, in
+ * float32: bench/peers/rounded_preset.py writes one with llama.cpp's rounding.
  */
 import {readFileSync} from 'node:fs';
 import {basename, extname} from 'node:path';

@@ -11,7 +11,7 @@ import {build} from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** What a page uses, by name. */
+/** Programs of a page, by name. */
 export const USES = {
   applyChatTemplate: `export {applyChatTemplate} from 'tfjs-gemma3';`,
   useBackend: `export {useBackend} from 'tfjs-gemma3';`,
@@ -20,7 +20,7 @@ export const USES = {
   everything: `export * from 'tfjs-gemma3';`,
 };
 
-/** Code that a page loads when it chooses a backend and opens a model, as the module that begins it. */
+/** Code that a page loads when it chooses a backend and opens a model, by its entry module. */
 export const ON_DEMAND = {
   'backend simd': /simd\/use_simd/,
   'WebAssembly, threads': /generated\/shared_relaxed/,

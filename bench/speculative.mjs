@@ -1,6 +1,6 @@
 /**
- * The gain from prompt lookup on a real Gemma 3: greedy and speculative decoding in turn, in one process, over a text
- * that repeats itself and one that does not. Prints Markdown.
+ * The gain from prompt lookup on a real Gemma 3: greedy and speculative decoding alternately, in one process, over a
+ * text that repeats itself and one that does not. Prints Markdown.
  *
  *     node bench/speculative.mjs [PRESET [DTYPE]]
  */

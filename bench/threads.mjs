@@ -4,7 +4,7 @@
  *
  *     node bench/threads.mjs [PRESET] [--before DIR]
  *
- * `--before` names the `dist` folder of another build. Each build has a process of its own, and they take turns.
+ * `--before` names the `dist` folder of another build. Each build has its own process, and they alternate.
  */
 import {fork, spawn} from 'node:child_process';
 import {once} from 'node:events';
@@ -29,7 +29,7 @@ const HELP = `Usage: node bench/threads.mjs [PRESET] [options]
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 const pause = ms => new Promise(done => setTimeout(done, ms));
 
-/** In a process of its own: loads the model, then measures whenever it is asked to. */
+/** In a separate process: loads the model, then measures on request. */
 async function serve({dist, preset, dtype, threads}) {
   const {Gemma3CausalLM, useBackend} = await import(pathToFileURL(resolve(dist, 'node/index.js')));
   await useBackend('simd', {threads});
@@ -119,7 +119,7 @@ async function main() {
       (servers[`${build} ${threads}`] ??= await startServer({dist: builds[build], preset, dtype, threads}));
     const results = {};
     const chosen = values.situations.split(',').map(name => situations[name]);
-    // The first measurement lets V8 compile everything, and does not count.
+    // The first measurement lets V8 compile everything, and is not counted.
     for (const {threads} of chosen) {
       for (const build of Object.keys(builds)) await (await serverOf(build, threads)).measure({tokens: 8, prompt: 64});
     }

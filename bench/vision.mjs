@@ -4,8 +4,8 @@
  *
  *     node bench/vision.mjs [--layers 27] [--threads 2] [--runs 5] [--dtype float32] [--before DIR]
  *
- * All layers are alike, so few of them tell the time of all. `--before` names the `dist` folder of another build, which
- * runs in turns with this one, in a process of its own.
+ * All layers are alike, so a few of them are enough to estimate the total time. `--before` names the `dist` folder of
+ * another build, which alternates with this one, in a separate process.
  */
 import {fork} from 'node:child_process';
 import {once} from 'node:events';
@@ -36,7 +36,7 @@ const LAYER_FLOPS = 2 * PATCHES * SHAPE.hiddenDim * (4 * SHAPE.hiddenDim + 2 * S
 /** Numbers of commands: see `assembly/numbers.ts`. */
 const COMMANDS = {4: 'products', 10: 'attention', 19: 'norms', 23: 'gelu', 25: 'sums'};
 
-/** In a process of its own: creates the encoder, then runs it whenever it is asked to. */
+/** In a separate process: creates the encoder, then runs it on request. */
 async function serve(dist) {
   const {Gemma3VisionEncoder, useBackend} = await import(pathToFileURL(resolve(dist, 'node/index.js')));
   const tf = await import('@tensorflow/tfjs');
@@ -84,7 +84,7 @@ async function main() {
     await Promise.all(Object.entries(builds).map(async ([name, dist]) => [name, await start(dist)])),
   );
   const results = Object.fromEntries(Object.keys(builds).map(name => [name, []]));
-  // The first run creates the weights, and does not count.
+  // The first run creates the weights, and is not counted.
   for (let i = 0; i <= runs; i++) {
     for (const name in servers) {
       const result = await servers[name].run();

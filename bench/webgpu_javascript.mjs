@@ -1,10 +1,10 @@
 /**
- * What JavaScript takes for a token on the backend `webgpu`, however fast the GPU is, beside the same calls of WebGPU
- * alone, which are the least that it can take. In Node this is the processor's time on Dawn's null device, with all that
- * Dawn and the garbage collector do; in Chromium, of which the GPU has a process of its own, the time of the page's
- * thread while it is on a processor. Chromium has no null device: there, commands are sent as always, but with no
- * workgroups, so that the adapter in software has nothing to compute; with `--computes` it does, and takes the processors
- * and their caches from the page. Models are narrow, with the layers of the real ones. Needs a build: `npm run build`.
+ * The JavaScript time per token on the backend `webgpu`, which no GPU can reduce, compared with the same WebGPU calls
+ * alone, which are its lower bound. In Node this is the processor's time on Dawn's null device, including the work of
+ * Dawn and the garbage collector. In Chromium, whose GPU code runs in a separate process, it is the time of the page's
+ * thread while it is on a processor. Chromium has no null device: there, commands are sent as usual, but with no
+ * workgroups, so that the software adapter has nothing to compute. With `--computes` it has, and occupies the
+ * processors and their caches. Models are narrow, with the layers of the real ones. Needs a build: `npm run build`.
  *
  *     node bench/webgpu_javascript.mjs [--shapes 270m,1b] [--tokens 200] [--rounds 5] [--dtype int4] [--chromium]
  *         [--computes]
@@ -30,7 +30,7 @@ const rounds = Number(values.rounds);
 const length = values.computes ? {before: 24, tokens: 40} : {before: 264, tokens: 200};
 if (values.tokens) length.tokens = Number(values.tokens);
 
-/** Milliseconds of the processor, whatever else the machine does. */
+/** Processor milliseconds, independent of other work on the machine. */
 const processorTime = () => {
   const {user, system} = process.cpuUsage();
   return (user + system) / 1000;

@@ -27,7 +27,7 @@ const memory = () => {
 };
 
 let failed = false;
-/** Runs `work` many times, and prints the memory ten times. In the second half it must not be more than in the first. */
+/** Runs `work` many times, and prints the memory ten times. In the second half it must not exceed the first half's. */
 async function repeat(what, count, work) {
   const lines = [];
   for (let i = 0; i < count; i++) {

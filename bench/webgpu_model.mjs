@@ -1,6 +1,8 @@
 /** Small random models for scripts about the backend `webgpu`, and Dawn's null device, which computes nothing. */
 
-/** Uses a device that takes all commands and runs none, in Node: what is left is the time of JavaScript and of Dawn. */
+/**
+ * Uses a device that accepts all commands and runs none, in Node, so that only the time of JavaScript and Dawn remains.
+ */
 export async function useNullDevice() {
   const {create, globals} = await import('webgpu');
   Object.assign(globalThis, globals);
@@ -9,7 +11,7 @@ export async function useNullDevice() {
   Object.defineProperty(globalThis.navigator, 'gpu', {value: create(['backend=null']), configurable: true});
 }
 
-/** Where nothing is computed, memory has any values: what is read is token 0. */
+/** Without computation, memory has arbitrary values, so token 0 is read. */
 function readZeros() {
   const {getMappedRange} = GPUBuffer.prototype;
   GPUBuffer.prototype.getMappedRange = function (...args) {
@@ -20,7 +22,7 @@ function readZeros() {
 }
 
 let leftOut = false;
-/** Makes of a page's GPU one that takes all commands and computes nothing. */
+/** Turns a page's GPU into one that accepts all commands and computes nothing. */
 export function leaveOutWorkgroups() {
   if (leftOut) return;
   leftOut = true;
@@ -31,7 +33,7 @@ export function leaveOutWorkgroups() {
   };
 }
 
-/** Narrow layers, and as many as the model of the given size has: what JavaScript does depends only on their number. */
+/** Narrow layers, as many as the model of the given size has: the work of JavaScript depends only on their number. */
 const SHAPES = {
   small: {numLayers: 2, numQueryHeads: 2, numKeyValueHeads: 1, headDim: 8},
   '270m': {numLayers: 18, numQueryHeads: 4, numKeyValueHeads: 1, headDim: 256},

@@ -1,4 +1,4 @@
-/** What JavaScript does for tokens on the backend `webgpu`, and the same calls of WebGPU alone: for Node and for pages. */
+/** The JavaScript work for tokens on the backend `webgpu`, and the same WebGPU calls alone: for Node and for pages. */
 
 /** Catches the calls of compute passes while `work` runs. → those of each pass, in order */
 async function catchPasses(work) {
@@ -21,7 +21,7 @@ async function catchPasses(work) {
   return passes.map(({calls}) => calls);
 }
 
-/** The calls of a step as dispatches: what is set before each. */
+/** The calls of a step as dispatches, each with the state set before it. */
 function dispatchesOf(calls) {
   const dispatches = [];
   let next = {};
@@ -67,7 +67,7 @@ async function callsAlone(device, dispatches, tokens, steps) {
 }
 
 /**
- * Generates tokens, and then makes the calls for as many alone.
+ * Generates tokens, and then makes only the calls for as many tokens.
  *
  * @param before how many tokens come before those that are measured: a cache grows at 256 and at 512 tokens
  * @param clock what is counted, in milliseconds

@@ -42,7 +42,7 @@ import {type ConversionDtype, type ConversionFormat, conversionFormats, writerOf
 export interface ConvertPresetOptions extends WriterOptions, CheckpointOptions {
   /**
    * "keras": a preset as KerasHub saves it. "tfjs": a folder for `tf.loadLayersModel`, and for `fromPreset` as well.
-   * "gguf": a file for llama.cpp and what is built on it, and one for the vision encoder next to it.
+   * "gguf": a file for llama.cpp and programs based on it, and next to it one for the vision encoder.
    */
   to: ConversionFormat;
   /**
@@ -53,8 +53,8 @@ export interface ConvertPresetOptions extends WriterOptions, CheckpointOptions {
   /** LoRA weights to merge, in the form in which `saveLoraWeights` writes them. Defaults to none. */
   lora?: LoraSource;
   /**
-   * A `.weights.h5` file with the weights, in place of those of the preset, which are then neither read nor downloaded: as
-   * for `fromPreset`.
+   * A `.weights.h5` file with the weights, instead of the preset's, which are then neither read nor downloaded: as for
+   * `fromPreset`.
    */
   weights?: FileSource;
 }
@@ -137,7 +137,7 @@ async function openDestination(
 /**
  * Writes all files of the new preset. Returns the size of its weights in bytes.
  *
- * @param from what has the weights: the checkpoint, or another file.
+ * @param from the source of the weights: the checkpoint, or another file.
  */
 async function writeConverted(
   backbone: Gemma3Backbone,

@@ -24,7 +24,7 @@ export interface ConversionFormatInfo {
   dtypes: readonly ConversionDtype[];
   /** Explains in errors why other dtypes are not written. */
   dtypesNote?: string;
-  /** Names of the options that this format has, and not all. */
+  /** Names of the options that only some formats have, this one among them. */
   options: readonly string[];
 }
 

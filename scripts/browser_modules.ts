@@ -30,7 +30,7 @@ const nameOf = (file: string) =>
 /** Removes imports of which only types are used. */
 export const tsconfigRaw = {compilerOptions: {target: 'es2022', useDefineForClassFields: true}};
 
-/** Takes what differs between platforms for browsers. */
+/** Resolves platform-dependent imports for browsers. */
 const platform: Plugin = {
   name: 'platform',
   setup({onResolve}) {

@@ -3,8 +3,8 @@
  *
  *     node scripts/build.mjs [--prepare]
  *
- * The new `dist` takes the place of the old one when it is complete, so a program that starts meanwhile finds all
- * files, and two builds at a time do not mix.
+ * The new `dist` replaces the old one only when it is complete, so a program that starts meanwhile finds all files, and
+ * two concurrent builds do not mix.
  *
  * `--prepare` is for npm's `prepare`, which runs after `npm ci` and `npm install` in a clone, before `npm pack` and
  * `npm publish`, and when the package is installed from git. All of them need types, except `npm ci` in a fresh clone:
@@ -43,7 +43,7 @@ function isRunning(pid) {
   }
 }
 
-/** Removes what builds that were killed have left. */
+/** Removes the remains of killed builds. */
 function removeLeftovers() {
   for (const name of readdirSync(root)) {
     const pid = /^dist\.(\d+)(\.old)?$/.exec(name)?.[1];

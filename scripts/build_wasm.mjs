@@ -58,7 +58,7 @@ async function write({shared, relaxed}) {
   const packed = deflateSync(binary, {level: 9});
   console.log(`${name}: ${binary.length} bytes, ${packed.length} compressed`);
   const path = join(folder, `${name}.ts`);
-  // A program that runs meanwhile reads the old file or the new one.
+  // A program that runs meanwhile reads either the old file or the new one.
   const unfinished = `${path}.${process.pid}`;
   writeFileSync(
     unfinished,

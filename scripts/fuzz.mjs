@@ -3,8 +3,8 @@
  *
  *   node scripts/fuzz.mjs [--json] [mutations] [parser] [seed]
  *
- * Parsers are those of test/fuzz/parsers.ts. 100,000 mutations take minutes for each of them. "" as their number means
- * those of the tests.
+ * Parsers are those of test/fuzz/parsers.ts. 100,000 mutations take minutes for each of them. An empty number means as
+ * many as in the tests.
  */
 import {spawn} from 'node:child_process';
 import {mkdtempSync, readFileSync, rmSync} from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * Joins modules of the browser build that bundlers would put into files of their own. They make a file for each set of
- * parts on demand that share a module: a page that generates text would load some fifty files, most of them so small
+ * Joins modules of the browser build that bundlers would put into separate files. Bundlers make a file for each set of
+ * on-demand parts that share a module: a page that generates text would load some fifty files, most of them so small
  * that gzip finds little to repeat. So modules that a page needs from the start, and that parts on demand need as well,
  * become a few files, `joined_1.js` and so on. In each of them are modules that the same programs of a list need, so
  * that a small program does not load more than before.
@@ -12,18 +12,18 @@ import {ownClassNames, withoutClassNames} from './class_names';
 
 const fromIndex = (names: string) => `export {${names}} from './index.js';`;
 
-/** What small programs take from the package, and what a page takes that generates text, last. */
+/** The imports of small programs, and last those of a page that generates text. */
 const PROGRAMS = [
   ...['applyChatTemplate', 'useBackend', 'layers', 'files', 'Gemma3Tokenizer'].map(fromIndex),
   fromIndex('Gemma3CausalLM, useBackend'),
 ];
 
-/** All that programs can import. */
+/** Everything that programs can import. */
 const EVERYTHING = ['./index.js', './worker/index.js', './worker/host.js', './public/register_layers.js'];
 
 const BASE_CLASSES = 'public/base_classes.js';
 
-/** The file that takes a module's place, and the names of its exports there. */
+/** The file that replaces a module, and the names of its exports there. */
 interface Joined {
   readonly target: string;
   readonly names: ReadonlyMap<string, string>;
@@ -49,7 +49,7 @@ const common = {
   logLevel: 'error',
 } as const satisfies BuildOptions;
 
-/** Tells esbuild what package.json says of the folder under its final name. */
+/** Tells esbuild what package.json says about the folder under its final name. */
 const effectsIn = (folder: string): Plugin => ({
   name: 'effects',
   setup({onResolve}) {
@@ -74,7 +74,7 @@ async function bundle(folder: string, contents: string): Promise<Metafile> {
   return metafile;
 }
 
-/** Some nodes of a graph with all that they lead to. */
+/** Some nodes of a graph with everything that is reachable from them. */
 function closure(
   nodes: Iterable<string>,
   next: (node: string) => readonly string[],
@@ -150,7 +150,8 @@ async function planOf(folder: string): Promise<Plan> {
   const groups = new Map<string, string[]>();
   for (const file of starts.at(-1)!) {
     if (!shared.has(file) || alone.has(file)) continue;
-    // Two modules between which there may be one that stays alone must not become one: it would import its importer.
+    // Two modules must not be joined if a module between them on an import path stays separate: it would import its
+    // importer.
     const below = [...closure([file], importsOf)].filter(one => alone.has(one)).sort();
     const key = [client.has(file), ...starts.map(files => files.has(file)), ...below].join();
     groups.set(key, [...(groups.get(key) ?? []), file]);

@@ -1,12 +1,12 @@
 /**
- * Serves a page that measures this package, transformers.js and web-llm in turns, on the GPU of the browser that opens
- * it. Needs a build: `npm run build`. See README.md here.
+ * Serves a page that measures this package, transformers.js and web-llm alternately, on the GPU of the browser that
+ * opens it. Needs a build: `npm run build`. See README.md here.
  *
  *     node bench/browser/serve.mjs [--preset FOLDER] [--port 4180]
  *     node bench/browser/serve.mjs --headless [--preset FOLDER] [--sides ours,transformers,web-llm]
  *
  * `--headless` opens the page in Chromium (CHROMIUM, or /usr/bin/chromium) on an adapter in software, and prints what
- * the page shows. That tries the page; its times say nothing about GPUs.
+ * the page shows. This only tests the page; its times say nothing about GPUs.
  */
 import {existsSync, readFileSync} from 'node:fs';
 import {createServer} from 'node:http';

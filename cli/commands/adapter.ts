@@ -1,4 +1,4 @@
-/** `gemma3 adapter`: writes LoRA in the form of another program. */
+/** `gemma3 adapter`: converts LoRA to the format of another program. */
 import {type Command, Option} from 'commander';
 import type {Gemma3Backbone} from 'tfjs-gemma3';
 import {type Io, printJson} from '../support/io';
@@ -13,7 +13,7 @@ interface AdapterOptions extends Pick<PresetOptions, 'header'> {
   json?: boolean;
 }
 
-/** A form in which adapters are written. */
+/** A format in which adapters are written. */
 interface AdapterFormat {
   readonly name: string;
   /** Whether it is a folder and not a file. */

@@ -121,7 +121,7 @@ class Conversation {
       try {
         await this.handle(line);
       } catch (error) {
-        // On a terminal the user can react and continue. In a pipe, nobody can.
+        // On a terminal the user can react and continue. In a pipe, nobody can react.
         if (!this.terminal || this.io.signal.aborted) throw error;
         this.warn((error as Error).message);
       }

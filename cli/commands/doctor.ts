@@ -14,7 +14,7 @@ export function addDoctor(program: Command, io: Io): void {
 
 async function doctor(options: {json?: boolean}, io: Io): Promise<void> {
   const {describeBackends, useBackend} = await import('tfjs-gemma3');
-  // What it uses of a GPU is chosen when it starts.
+  // Which GPU features it uses is decided when it starts.
   const failure = await useBackend('webgpu').then(
     () => undefined,
     (error: Error) => error.message,

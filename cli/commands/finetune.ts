@@ -102,7 +102,7 @@ export function addFinetune(program: Command, io: Io, {backends}: Choices): void
 
 /** The options that determine the losses, which must be the same when a run is resumed. */
 function settingsOf(options: FinetuneOptions): Settings {
-  // Headers may hold passwords, which no file is to have.
+  // Headers may hold passwords, which must not get into a file.
   const {header: _h, resume: _r, force: _f, json: _j, checkpointEvery: _c, output: _o, target, ...rest} = options;
   const defaults = {
     validation: null,

@@ -146,7 +146,7 @@ async function withImages(
   return prompt;
 }
 
-/** A prompt that does not say where its images go has them in front. */
+/** If a prompt does not mark the places of its images, they go in front. */
 function placeImages({prompts, images}: ImagePrompt, {tokenizer}: Gemma3CausalLMPreprocessor): ImagePrompt {
   const {startOfImageToken} = tokenizer;
   const placed = prompts.includes(startOfImageToken);
@@ -172,9 +172,9 @@ async function printText(
   }
 }
 
-/** The options of `generate` and `stream` that options of the command set. */
+/** The options of `generate` and `stream` that follow from the command's options. */
 const commonOptions = ({maxLength, maxNewTokens, stripPrompt, stop: stopStrings}: GenerateOptions, prompt: Prompt) => ({
-  // Of messages, only the answer is printed.
+  // For messages, only the answer is printed.
   ...{stripPrompt: stripPrompt ?? Array.isArray(prompt), stopStrings},
   ...(maxLength !== undefined && {maxLength}),
   ...(maxNewTokens !== undefined && {maxNewTokens}),
@@ -248,7 +248,7 @@ async function resultOf(
   }
 }
 
-/** Names the option of the command where the library names its own. */
+/** Replaces the library's option name in an error with the command's. */
 function explained(error: unknown): unknown {
   const {name, maxLength} = error as Partial<ContextFullError>;
   if (name !== 'ContextFullError') return error;

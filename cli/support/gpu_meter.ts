@@ -1,18 +1,20 @@
-/** What decoding costs on the backends `webgpu` and `cuda`: how much of the memory's speed it reaches, and what a token takes. */
+/**
+ * The cost of decoding on the backends `webgpu` and `cuda`: its share of the memory bandwidth, and the work per token.
+ */
 import type {Gemma3CausalLM} from 'tfjs-gemma3';
 import {table} from './format';
 
 /** The parts of the backend that are used here. */
 interface Gpu {
-  /** Of WebGPU `dispatches` and `submissions`, of TensorFlow `operations`. */
+  /** For WebGPU `dispatches` and `submissions`, for TensorFlow `operations`. */
   readonly counts: Readonly<Record<string, number>> & {readonly bytesRead: number};
   copySpeed(): Promise<number>;
 }
 
 export interface GpuResult {
-  /** What `gemma3 doctor` says of the device. */
+  /** The device as `gemma3 doctor` describes it. */
   adapter: string;
-  /** Bytes of weights that a token reads. */
+  /** Bytes of weights that are read per token. */
   weightBytes: number;
   /** Bytes of weights read in a second, bytes that a plain copy reads and writes in a second, and their ratio. */
   bytesPerSecond: number;

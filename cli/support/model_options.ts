@@ -85,7 +85,7 @@ export interface LoadedModel {
 /**
  * Returns a function that loads the model of these options and compiles it with their sampler.
  *
- * @param refuse called immediately for options that do not fit together. Must throw.
+ * @param refuse called immediately for options that cannot be combined. Must throw.
  */
 export function modelLoader(
   options: ModelOptions,

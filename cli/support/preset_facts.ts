@@ -101,7 +101,7 @@ async function openFiles(
   {files, Gemma3Backbone}: Library,
 ): Promise<library.files.Checkpoint | undefined> {
   try {
-    // The registry knows the architecture. Of other models, the beginnings of files are read where they are.
+    // The registry knows the architecture. For other models, the beginnings of files are read with range requests.
     const isKnown = Object.hasOwn(Gemma3Backbone.presets, preset);
     return await files.openCheckpoint(preset, {...opening, download: false, ...(isKnown && {offline: true})});
   } catch (error) {

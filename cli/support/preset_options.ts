@@ -9,10 +9,10 @@ export interface PresetOptions {
   mmproj?: string;
 }
 
-/** `Name: value`, with what a name may consist of. */
+/** `Name: value`, with the characters that a name may have. */
 const HEADER = /^([\w!#$%&'*+.^`|~-]+):[ \t]*([^\r\n]*)$/;
 
-/** Adds `--header`. What it is given may be a password, so no message shows it. */
+/** Adds `--header`. Its value may be a password, so no message shows it. */
 export function addHeaderOption(command: Command): Command {
   const parse = (text: string, previous: Header[] = []): Header[] => {
     const [, name, value] = HEADER.exec(text) ?? [];
@@ -29,7 +29,7 @@ export function addOpeningOptions(command: Command): Command {
   return addHeaderOption(command);
 }
 
-/** The options of `fromPreset` that these options mean. */
+/** The options of `fromPreset` that correspond to these options. */
 export const openingOf = ({header, mmproj}: PresetOptions): {headers?: [string, string][]; mmproj?: string} => ({
   ...(header && {headers: header.map(([name, value]): [string, string] => [name, value])}),
   ...(mmproj !== undefined && {mmproj}),

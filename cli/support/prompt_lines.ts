@@ -5,9 +5,9 @@ import {type ImagePrompt} from './images';
 import {type Io} from './io';
 import {decodeUtf8} from './utf8';
 
-/** What a line asks for. */
+/** The request in a line. */
 export interface LinePrompt {
-  /** Copied to the answer, if the line has it. */
+  /** Copied to the answer, if present. */
   id?: unknown;
   /** What `generate` of the model takes. */
   prompt: string | ChatMessage[] | ImagePrompt;
@@ -18,8 +18,8 @@ const FORM =
 const KEYS = ['id', 'prompt', 'images', 'messages'];
 
 /**
- * The lines of standard input as they arrive, without those that are empty, each with its number from 1. A function
- * returns the text, so that bytes in another encoding are an error of their line.
+ * The lines of standard input as they arrive, without those that are empty, each with its number from 1. The text is
+ * returned by a function, so that bytes in another encoding are reported as an error of their line.
  *
  * Only line feeds separate lines: readline would also cut at U+2028, which JSON allows inside a string.
  */

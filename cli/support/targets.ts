@@ -4,7 +4,7 @@ import {readdir, stat} from 'node:fs/promises';
 /** @throws Error if there is a file, or a folder with files. */
 export async function refuseExisting(out: string): Promise<void> {
   const found = await stat(out).catch(() => undefined);
-  // What a conversion left that was killed is not the user's, and is removed by the next one.
+  // Remains of a killed conversion do not belong to the user; the next conversion removes them.
   const isEmpty = async () => (await readdir(out)).every(name => name.startsWith('.saving-'));
   if (!found || (found.isDirectory() && (await isEmpty()))) return;
   throw new Error(

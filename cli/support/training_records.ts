@@ -1,4 +1,4 @@
-/** Files of training data as records: JSON Lines, a JSON array, or CSV. The format is seen from the content. */
+/** Files of training data as records: JSON Lines, a JSON array, or CSV. The format is detected from the content. */
 import {CsvError, type Options as CsvOptions, parse} from 'csv-parse/sync';
 
 /** One object of a JSON file, or one row of a CSV file. */
@@ -28,7 +28,7 @@ const start = (text: string) =>
 /**
  * Reads records from text that is not empty.
  *
- * @param columns names that a CSV file may have in its first line; at least one of them tells that it is one.
+ * @param columns names that a CSV file may have in its first line; at least one of them identifies the file as CSV.
  * @param form what a record is, for errors.
  * @throws Error that names the first line that cannot be read.
  */

@@ -1,4 +1,4 @@
-/** Text from files and standard input. Bytes that are not UTF-8 would otherwise become U+FFFD without a word. */
+/** Text from files and standard input. Bytes that are not UTF-8 would otherwise silently become U+FFFD. */
 import {addAbortSignal} from 'node:stream';
 import {buffer} from 'node:stream/consumers';
 import {type Io} from './io';

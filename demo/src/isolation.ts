@@ -1,14 +1,14 @@
 /// <reference types="vite/client" />
 /**
- * Threads need headers that isolate the page. Where the server does not send them, the service worker adds them, and the
- * page is loaded once more. It also keeps the page for use without a network.
+ * Threads need headers that isolate the page. If the server does not send them, the service worker adds them, and the
+ * page is loaded once more. It also makes the page work offline.
  */
 import {keptInTab} from './base/remember';
 
-/** One attempt in each tab: a browser that refuses isolation shall not reload for ever. */
+/** One attempt per tab: a browser that refuses isolation must not reload forever. */
 const TRIED = 'gemma3-isolation';
 
-/** Scripts may only come from this origin, where the browser asks. */
+/** In browsers with Trusted Types, scripts may come only from this origin. */
 interface TrustedTypes {
   createPolicy(name: string, rules: {createScriptURL: (url: string) => string}): unknown;
 }
@@ -24,7 +24,7 @@ async function register(): Promise<void> {
   const {serviceWorker} = navigator;
   const lacking = !crossOriginIsolated && keptInTab.get(TRIED) === undefined;
   if (lacking) {
-    // Without a note of it, the page might reload for ever.
+    // If the attempt cannot be recorded, the page might reload forever.
     const reload = () => keptInTab.set(TRIED, 'yes') && location.reload();
     if (serviceWorker.controller) return void reload();
     serviceWorker.addEventListener('controllerchange', reload, {once: true});

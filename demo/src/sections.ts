@@ -19,11 +19,11 @@ export function showSections(): void {
   show(first);
   addEventListener('hashchange', () => {
     const panel = location.hash === '' ? panels[0] : namedBy(location.hash);
-    // Such as that of the link that skips to the content.
+    // For example that of the link that skips to the content.
     if (!panel) return;
     show(panel);
     scrollTo(0, 0);
-    // So that a screen reader goes on there.
+    // So that a screen reader continues there.
     panel.querySelector('h2')!.focus({preventScroll: true});
   });
 }

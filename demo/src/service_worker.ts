@@ -1,6 +1,6 @@
-/** Keeps the page for use without a network, and isolates it where the server does not. Nothing of models is kept here. */
+/** Makes the page work offline, and isolates it if the server does not. Models are not stored here. */
 
-/** Files of this version, and its policy. The build puts them in. */
+/** Files of this version, and its policy. The build inserts them. */
 declare const FILES: readonly string[];
 declare const VERSION: string;
 declare const HEADERS: Readonly<Record<string, string>>;
@@ -39,14 +39,16 @@ const ADDRESSES = FILES.map(file => new URL(file, scope.registration.scope).href
 
 const writing = new Map<string, Promise<void>>();
 
-/** Stores a file, unless that is under way: a second write removes what the first one has stored until it is done. */
+/**
+ * Stores a file, unless it is being stored already: a second write would remove the first one's file until it is done.
+ */
 function storeOnce(address: string, write: () => Promise<void>): Promise<void> {
   const running = writing.get(address) ?? write().finally(() => writing.delete(address));
   writing.set(address, running);
   return running;
 }
 
-/** Stores what is not stored yet. */
+/** Stores the files that are not stored yet. */
 async function keep(): Promise<void> {
   const cache = await caches.open(NAME);
   for (const address of ADDRESSES) {
@@ -63,19 +65,19 @@ async function removeOlder(): Promise<void> {
   );
 }
 
-/** Answers a request. What is stored meanwhile is passed to `wait`. */
+/** Answers a request. Promises of storing files are passed to `wait`. */
 async function answer(request: Request, isPage: boolean, wait: (stored: Promise<unknown>) => void): Promise<Response> {
   const cache = await caches.open(NAME);
   const address = isPage ? PAGE : request.url;
   const stored = () => cache.match(address, {ignoreSearch: true});
-  // A new version of the page is seen at once; other files have their version in their names.
+  // A new version of the page is used at once; other files have their version in their names.
   if (!isPage) {
     const found = await stored();
     if (found) return withHeaders(found);
   }
   try {
     const response = await fetch(request);
-    // The page itself may be of a newer version than its other files here.
+    // The page itself may be newer than its other files here.
     if (!isPage && response.status === 200 && ADDRESSES.includes(address)) {
       wait(storeOnce(address, () => cache.put(address, response.clone())).catch(() => {}));
     }
@@ -93,7 +95,7 @@ scope.addEventListener('message', event => event.waitUntil(keep()));
 scope.addEventListener('fetch', event => {
   const {request} = event;
   const isOwn = request.url.startsWith(scope.registration.scope) && request.method === 'GET';
-  // Requests for models, which are in ranges, are none of its business.
+  // Range requests, for models, are not handled here.
   if (!isOwn || request.headers.has('range')) return;
   event.respondWith(answer(request, request.mode === 'navigate', stored => event.waitUntil(stored)));
 });

@@ -6,8 +6,8 @@ const headers = {'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embe
 export default defineConfig({
   server: {headers},
   preview: {headers},
-  // Parts of the Worker that are loaded when they are needed are files of their own. By default it is one large file.
+  // Parts of the Worker that are loaded on demand become separate files. By default the Worker is one large file.
   worker: {format: 'es'},
-  // What only the Worker imports. Otherwise the development server finds it late, and reloads the page once.
+  // Packages that only the Worker imports. Otherwise the development server finds them late, and reloads the page once.
   optimizeDeps: {include: ['tfjs-gemma3/worker/host', 'tfjs-gemma3/presets/gemma3_tiny']},
 });

@@ -1,4 +1,4 @@
-/** Slices that are not in one piece against tfjs' own kernel. */
+/** Slices that are not contiguous, against tfjs' own kernel. */
 import {ofTfjs} from '../support/tfjs_slice';
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';

@@ -1,4 +1,4 @@
-/** What the platform refuses: memory, threads, WebAssembly. And programs that choose no backend. */
+/** Platforms that refuse memory, threads or WebAssembly; and programs that choose no backend. */
 import {execFile} from 'node:child_process';
 import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';

@@ -1,4 +1,4 @@
-/** Several decoder blocks as one command against one command for each: the same, bit by bit. */
+/** Several decoder blocks as one command against one command for each: the same, bit for bit. */
 import {BFLOAT16, FLOAT32, INT4, INT8, type NumberType, packedBytes} from '../../src/backends/simd/engine/command';
 import {FusedBlockWord} from '../../src/backends/simd/assembly/layouts/fused_block';
 import {

@@ -1,4 +1,4 @@
-/** Packing as int4 where columns count differently, against a search in double precision. */
+/** Packing as int4 with columns of different weight, against a search in double precision. */
 import {BFLOAT16, INT4, packedBytes} from '../../src/backends/simd/engine/command';
 import {unpack} from '../../src/backends/simd/kernels/embedding';
 import {pack} from '../../src/backends/simd/packing/pack_command';

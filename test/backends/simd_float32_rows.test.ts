@@ -1,4 +1,4 @@
-/** Products of one row with plain float32 weights: values, and the same bits however the threads share them out. */
+/** Products of one row with plain float32 weights: values, and the same bits however the threads share them. */
 import {FLOAT32} from '../../src/backends/simd/engine/command';
 import {matMul} from '../../src/backends/simd/kernels/mat_mul';
 import {productTolerance, random, settings, SimdMemory} from './simd_memory';

@@ -1,4 +1,6 @@
-/** Kernels that run a whole layer in pieces, against the plain path of the layer: bit by bit, since pieces are exact. */
+/**
+ * Kernels that run a whole layer in pieces, against the plain path of the layer: bit for bit, since pieces are exact.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {createSimdBackend} from '../../src/backends/simd/create_backend';
 import {evenPieces, pieceSize} from '../../src/backends/simd/kernels/pieces';

@@ -1,4 +1,4 @@
-/** Products with integer weights, of one row and of many: all kernels of a number type give the same bits. */
+/** Products with integer weights, of one row and of many: all kernels of a number type compute the same bits. */
 import {INT8_SIGNED_BYTES, INT8_UNSIGNED_BYTES, INT8_WORDS} from '../../src/backends/simd/assembly/numbers';
 import {BFLOAT16, INT4, INT8, packedBytes} from '../../src/backends/simd/engine/command';
 import {bytesAreFaster} from '../../src/backends/simd/engine/byte_tiles';

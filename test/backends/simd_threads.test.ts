@@ -1,4 +1,4 @@
-/** Work that threads share out: results are the same bits for any number of threads, and waiting leaves no traces. */
+/** Work that threads share: results have the same bits for any number of threads, and waiting leaves no traces. */
 import {CLAIMS, PHASES, SLEEPERS_AT_BARRIER} from '../../src/backends/simd/assembly/numbers';
 import {
   BFLOAT16,

@@ -1,4 +1,4 @@
-/** What goes wrong on the backend `webgpu`: memory, limits, programs, lost devices, missing adapters, switches. */
+/** Errors on the backend `webgpu`: memory, limits, programs, lost devices, missing adapters, switches. */
 import * as tf from '@tensorflow/tfjs';
 import {Gemma3CausalLM, losses, optimizers, OutOfMemoryError, useBackend} from '../../src';
 import {KvCache} from '../../src/generation/kv_cache';
@@ -12,7 +12,7 @@ import {describeWebGpu, gpuBackend, throwGpuErrors, useWebGpu} from '../support/
 const QUESTION = 'What is the capital of France?';
 const ANSWER = `${QUESTION} The capital of France is Paris.`;
 
-/** Gives the device of the backend smaller limits. → what gives them back */
+/** Gives the backend's device smaller limits. → a function that restores them */
 function limit(names: Partial<Record<'maxBufferSize' | 'maxStorageBufferBindingSize', number>>): () => void {
   const {device} = gpuBackend();
   const {limits} = device;
@@ -23,7 +23,7 @@ function limit(names: Partial<Record<'maxBufferSize' | 'maxStorageBufferBindingS
   return () => void Object.defineProperty(device, 'limits', {value: limits, configurable: true});
 }
 
-/** A number that is there only if the backend computes. */
+/** A number that can be read only if the backend computes. */
 async function five(): Promise<number[]> {
   const y = tf.tidy(() => tf.add(tf.tensor1d([2]), 3));
   const values = Array.from(await y.data());
@@ -109,7 +109,7 @@ describeWebGpu('when things go wrong on webgpu', () => {
     const backend = gpuBackend();
     const {device} = backend;
     const {popErrorScope} = device;
-    // The GPU answers later than the values are there.
+    // The GPU reports the error after the values have arrived.
     const answer = new Promise<GPUError>(resolve => {
       setTimeout(() => resolve(new GPUOutOfMemoryError('no memory')), 50);
     });
@@ -190,7 +190,7 @@ describeWebGpu('when things go wrong on webgpu', () => {
       dtype: 'bfloat16',
       onProgress: () => gpuBackend().device.destroy(),
     });
-    // Whether loading or the first text fails depends on when the GPU says so.
+    // Whether loading or the first text fails depends on when the GPU reports the error.
     const text = loading.then(lm => lm.generate(QUESTION));
     await expect(text).rejects.toThrow(lost);
   });
@@ -257,7 +257,7 @@ describeWebGpu('when things go wrong on webgpu', () => {
       await useBackend('webgpu');
       expect(await onGpu.generate(QUESTION, {maxLength: 24})).toBe(ANSWER);
     }
-    // A model on the GPU says what to do on another backend, and goes on after a switch back.
+    // A model on the GPU throws an error with advice on another backend, and works again after a switch back.
     await tf.setBackend('simd');
     await expect(onGpu.generate(QUESTION, {maxLength: 24})).rejects.toThrow(
       /on the backend "webgpu", whose values arrive only later. Call await useBackend\('webgpu'\) before/,

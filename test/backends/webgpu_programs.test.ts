@@ -1,6 +1,6 @@
 /**
- * All programs in WGSL compile on a device with nothing but what every device has. Dawn's null backend checks them, which
- * needs no GPU.
+ * All WGSL programs compile on a device with only the features and limits that every device has. Dawn's null backend
+ * checks them, which needs no GPU.
  */
 import {createPipeline, type Program} from '../../src/backends/webgpu/program';
 import {attention, queryTile} from '../../src/backends/webgpu/wgsl/attention';
@@ -125,7 +125,7 @@ test('names tell programs apart', () => {
   expect(new Set(names).size).toBe(names.length);
 });
 
-/** What the null device says about programs, with no more than the default limits. */
+/** Compiles programs on the null device, with the default limits. */
 async function failuresOf(programs: readonly Program[], requiredFeatures: string[] = []): Promise<string[]> {
   Object.assign(globalThis, globals);
   const gpu = create(['backend=null']) as GPU;

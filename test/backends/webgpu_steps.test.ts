@@ -1,4 +1,7 @@
-/** Whole decoding steps on the GPU, several ahead of the host: the same tokens, and nothing made for each of them. */
+/**
+ * Whole decoding steps on the GPU, several ahead of the host: the same tokens, and no object is created for each of
+ * them.
+ */
 import * as tf from '@tensorflow/tfjs';
 import {type Gemma3CausalLM, type GenerateOptions, samplers} from '../../src';
 import {type StepsAhead} from '../../src/generation/decoder';
@@ -90,7 +93,7 @@ describeWebGpu('decoding steps on webgpu', () => {
       const lengths = [session.length];
       const second = await session.generate(`${first} fox`, {...drawn(), maxNewTokens: 5});
       lengths.push(session.length, session.reused);
-      // A loop that is left while steps are under way.
+      // A loop that is left while steps are running.
       for await (const _ of session.stream(`${second} jumps`, drawn())) break;
       const third = await session.generate('The quick brown', {...drawn(), maxNewTokens: 4});
       session.dispose();
@@ -165,7 +168,7 @@ describeWebGpu('decoding steps on webgpu', () => {
     }
     for (const spy of [...spies, encoders]) spy.mockRestore();
     deep.dispose();
-    // The first tokens have made everything, and the last ones make nothing.
+    // The first tokens create everything, and the last ones create nothing.
     const [warm, last] = [each[8]!, each.at(-1)!];
     const made = ({createBindGroup, createBuffer, createComputePipeline}: typeof counts) => [
       createBindGroup,

@@ -1,6 +1,6 @@
 /**
- * A tab in the background gets no animation frames, and its timers fire once a second at most: generation and training go
- * on there, on every backend, and ask for neither. Needs Chromium at /usr/bin/chromium, or the path in CHROMIUM.
+ * A tab in the background gets no animation frames, and its timers fire once a second at most: generation and training
+ * continue there, on every backend, and use neither. Needs Chromium at /usr/bin/chromium, or the path in CHROMIUM.
  */
 import assert from 'node:assert/strict';
 import {dirname, join} from 'node:path';
@@ -15,7 +15,7 @@ const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const QUESTION = 'What is the capital of France?';
 
 const contents = `
-// Before anything is loaded: what the page asks for is counted.
+// Before anything is loaded: counts the page's timers and frames.
 const asked = {frames: 0, timers: 0};
 const {requestAnimationFrame, setTimeout} = globalThis;
 globalThis.requestAnimationFrame = work => {

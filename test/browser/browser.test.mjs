@@ -220,7 +220,7 @@ test('WebP, GIF and AVIF files are decoded by the browser, as Pillow does', asyn
   await tab.goto(`${server.address}/page.html`);
   await tab.waitForFunction(() => 'pixelsOf' in globalThis);
   for (const [name, {file, pixels, tolerance}] of Object.entries(files)) {
-    // Chromium does not turn WebP files.
+    // Chromium does not rotate WebP files.
     if (name === 'turned.webp') continue;
     const found = await tab.evaluate(text => globalThis.pixelsOf(text), file);
     const expected = Buffer.from(pixels, 'base64');

@@ -1,5 +1,5 @@
 /**
- * Presets in Chromium from servers with many habits, on the page's origin and on another one, and pages whose
+ * Presets in Chromium from servers that behave in many ways, on the page's origin and on another one, and pages whose
  * Content-Security-Policy refuses something. Needs Chromium at /usr/bin/chromium, or the path in CHROMIUM.
  */
 import assert from 'node:assert/strict';
@@ -59,7 +59,7 @@ const bundled = async (contents, platform = 'browser', loader = 'js') => {
   return bundle.outputFiles[0].text;
 };
 
-/** The server with habits is TypeScript, which not every Node reads. */
+/** That server is written in TypeScript, which not every Node reads. */
 const code = await bundled(`export * from './test/support/file_server';`, 'node');
 const {HABITS, serveFiles} = await import(`data:text/javascript;base64,${Buffer.from(code).toString('base64')}`);
 

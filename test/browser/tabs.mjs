@@ -63,7 +63,7 @@ class Tab {
   /** Waits until a function of the page is defined. */
   async defined(name) {
     const params = {expression: `typeof globalThis.${name}`, returnByValue: true};
-    // While a page takes the place of another one, there is nothing to ask.
+    // While a page is being replaced, calls fail.
     const notYet = error => {
       if (!error.message.includes('execution context')) throw error;
     };

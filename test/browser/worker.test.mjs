@@ -1,6 +1,6 @@
 /**
  * `tfjs-gemma3/worker` in Chromium: a model in a Worker is loaded from what a page has, answers, stops, is tuned, and
- * the page goes on after its Worker has died. Needs Chromium at /usr/bin/chromium, or the path in CHROMIUM.
+ * the page continues after its Worker has died. Needs Chromium at /usr/bin/chromium, or the path in CHROMIUM.
  */
 import assert from 'node:assert/strict';
 import {dirname, join} from 'node:path';
@@ -35,7 +35,7 @@ globalThis.problemOf = promise => promise.then(() => 'none', ({name, reason, mes
 `;
 const worker = `import {serve} from 'tfjs-gemma3/worker/host';
 serve();
-// Ends this Worker as a browser would: nobody is told.
+// Ends this Worker as a browser would, without a notification.
 addEventListener('message', ({data}) => data === 'die' && close());
 addEventListener('message', ({data}) => {
   if (data === 'fail') throw new RangeError('of the Worker');

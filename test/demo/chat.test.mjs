@@ -1,4 +1,7 @@
-/** The chat of the page in `demo`: answers, stop, edits, what is kept, pictures, and text of a model that is no text. */
+/**
+ * The chat of the page in `demo`: answers, stop, edits, stored conversations, pictures, and model output that is not
+ * plain text.
+ */
 import assert from 'node:assert/strict';
 import {readFileSync} from 'node:fs';
 import {after, before, test} from 'node:test';

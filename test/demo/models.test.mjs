@@ -1,4 +1,7 @@
-/** Models on the page in `demo`: what they need, downloads that are slow, broken, paused and resumed, and no network. */
+/**
+ * Models on the page in `demo`: their requirements, downloads that are slow, broken, paused and resumed, and no
+ * network.
+ */
 import assert from 'node:assert/strict';
 import {cpSync, mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';

@@ -1,4 +1,4 @@
-/** A proxy that records every host that a browser asks for, also in its Workers, and reaches this machine only. */
+/** A proxy that records every host that a browser contacts, including its Workers, and reaches only this machine. */
 import {createServer, request as ask} from 'node:http';
 
 const isHere = host => host === '127.0.0.1' || host === 'localhost';
@@ -15,7 +15,7 @@ export async function startRecorder() {
     const onward = ask(options, answer => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
-      // A connection that is cut shall look cut.
+      // A cut connection must look cut.
       answer.on('error', () => response.destroy());
       answer.on('aborted', () => response.destroy());
     });

@@ -45,12 +45,13 @@ export const startBrowser = (args = ['--disable-gpu']) =>
     ],
   });
 
-/** What the browser writes when there is no network, or a server says no. */
+/** The browser's messages when there is no network, or a server refuses. */
 const LOST = /ERR_INTERNET_DISCONNECTED|ERR_FAILED|ERR_CONNECTION|ERR_EMPTY|ERR_TUNNEL|status of [45]/;
 
 /**
- * A person with a browser of their own: {context, problems, hosts, open(address)}. Problems are errors of the page, and
- * what its policy forbids. Hosts are all that were asked for anything: all requests, of Workers too, pass by a proxy.
+ * A user with a separate browser: {context, problems, hosts, open(address)}. Problems are errors of the page, and what
+ * its policy forbids. Hosts are all hosts that were contacted: all requests, including those of Workers, go through a
+ * proxy.
  */
 export async function newPerson(browser, settings = {}) {
   const recorder = await startRecorder();

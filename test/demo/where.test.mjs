@@ -21,7 +21,7 @@ test('WebGPU absent: on the CPU, and says why; a lost Worker, and on', async () 
       'It runs on the CPU with WebAssembly, because there is no WebGPU here.',
     );
     assert.match(await page.locator('#backends li').first().innerText(), /webgpu\s+Not here\./);
-    // As a browser does when memory runs out: nobody is told.
+    // As a browser does when memory runs out, without a notification.
     const end = async () => {
       for (const worker of page.workers()) await worker.evaluate('self.close()').catch(() => {});
     };

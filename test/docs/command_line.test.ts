@@ -40,7 +40,7 @@ test.each([...sections.keys()].filter(heading => heading.startsWith('gemma3 ')))
   expect(code).toBe(0);
   const section = sections.get(heading)!;
   const listed = [...sharedOf(section), ...documented(section)];
-  // Where it is the only option, it stands in a sentence.
+  // If it is the only option, it is in a sentence.
   if (!listed.length && section.includes('`--json`')) listed.push('--json');
   expect(listed.sort()).toEqual(optionsOf(stdout).sort());
 });

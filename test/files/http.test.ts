@@ -1,4 +1,4 @@
-/** Presets and files on servers, with the habits that servers have. */
+/** Presets and files on servers that behave in different ways. */
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';

@@ -1,4 +1,4 @@
-/** The page in `demo` in Firefox: what it is for, from the first paint to the page without a network. */
+/** The page in `demo` in Firefox: its main functions, from the first paint to working offline. */
 import assert from 'node:assert/strict';
 import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';

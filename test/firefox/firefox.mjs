@@ -34,12 +34,12 @@ const preferences = (proxy, folder) => ({
   'network.proxy.allow_hijacking_localhost': true,
 });
 
-/** What Firefox writes when there is no network, or a page is left before its files are there. */
+/** Firefox's messages when there is no network, or a page is left before its files have arrived. */
 const LOST = /NetworkError|Failed to load ‘[^’]*’\. A ServiceWorker/;
 
 /**
- * A person with a Firefox of their own: {open(address), problems, network, folder, close()}. Problems are errors of the
- * page, and what its policy forbids. All requests pass by `network`, and downloads are saved in `folder`.
+ * A user with a separate Firefox: {open(address), problems, network, folder, close()}. Problems are errors of the page,
+ * and what its policy forbids. All requests go through `network`, and downloads are saved in `folder`.
  */
 export async function newPerson(more = {}) {
   assert.ok(existsSync(executablePath), `Expected Firefox at ${executablePath}: install it, or set FIREFOX.`);

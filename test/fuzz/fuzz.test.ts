@@ -1,9 +1,9 @@
 /**
  * Random damage of everything that is read: a file is read, or refused with an error of this package, in a bounded number
- * of steps, without much more memory than its size, and without a look outside its folder.
+ * of steps, without much more memory than its size, and without access outside its folder.
  *
- * The parsers run in a process of their own, in `scripts/fuzz.mjs`, which also ends one that hangs. FUZZ is the number
- * of mutations per parser, FUZZ_SEED and FUZZ_FIRST repeat those of a report.
+ * The parsers run in a separate process, in `scripts/fuzz.mjs`, which also ends one that hangs. FUZZ is the number of
+ * mutations per parser, FUZZ_SEED and FUZZ_FIRST repeat those of a report.
  */
 import {execFile} from 'node:child_process';
 import {join} from 'node:path';

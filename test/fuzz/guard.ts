@@ -1,4 +1,6 @@
-/** What a parser may do with a damaged file: count what it allocates and reads, and judge what it throws. */
+/**
+ * Limits of what a parser may do with a damaged file: counts what it allocates and reads, and checks what it throws.
+ */
 import {type ByteSource, MemorySource, type PresetSource} from '../../src/base/byte_source';
 import {ValueError} from '../../src/base/errors';
 import {isSafePath} from '../../src/base/safe_path';
@@ -41,7 +43,7 @@ export class Allocations {
     Array.from = this.from;
   }
 
-  /** Starts counting anew; more than `limit` bytes are a violation. */
+  /** Restarts the count; more than `limit` bytes are a violation. */
   start(limit: number): void {
     this.bytes = 0;
     this.limit = limit;

@@ -1,4 +1,4 @@
-/** Everything that reads bytes from elsewhere, with files to damage. */
+/** Every parser of foreign bytes, with files to damage. */
 import {type PresetSource} from '../../src/base/byte_source';
 import {camelKeys} from '../../src/base/casing';
 import {completeConfig, knownConfig} from '../../src/models/gemma3/parts/backbone_config';
@@ -32,7 +32,7 @@ export interface Parser {
   readonly name: string;
   readonly seeds: readonly Seed[];
   damage(original: Uint8Array, random: Random): Uint8Array;
-  /** Reads all that there is. */
+  /** Reads everything. */
   read(seed: Seed, bytes: Uint8Array): Promise<void>;
   /** Bytes that reading may allocate, for a file of this size. Defaults to 24 times the size and 4 MiB. */
   limit?(size: number): number;

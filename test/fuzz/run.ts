@@ -1,4 +1,4 @@
-/** Damages files at random and looks at what a parser makes of them. */
+/** Damages files at random and checks how a parser handles them. */
 import {type Allocations, isOurs} from './guard';
 import {randomNumbers} from './mutations';
 import {type Parser} from './parsers';
@@ -21,7 +21,7 @@ export interface FuzzResult {
   /** How many files were read, and refused with an error of this package. */
   readonly read: number;
   readonly refused: number;
-  /** What happened else, one of each kind, with how to repeat it. */
+  /** Other outcomes, one of each kind, with how to repeat it. */
   readonly faults: string[];
 }
 

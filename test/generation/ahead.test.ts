@@ -7,7 +7,7 @@ import {largestOf, softmax} from '../../src/ops/row_numbers';
 import {type TokenChoice} from '../../src/ops/token_program';
 import {type FakeCache, FakeDecoder} from '../support/fake_decoder';
 
-/** Chooses tokens by itself, except after texts that `hostChooses`. */
+/** Chooses tokens itself, except after texts for which `hostChooses`. */
 class AheadDecoder extends FakeDecoder {
   /** Numbers of steps that were run at once. */
   readonly runs: number[] = [];

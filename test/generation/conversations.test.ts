@@ -1,4 +1,4 @@
-/** Conversations where prompts are taken: `generate`, `stream`, `fit`, and the history that a chat starts with. */
+/** Conversations as prompts: `generate`, `stream`, `fit`, and the history that a chat starts with. */
 import * as tf from '@tensorflow/tfjs';
 import {
   applyChatTemplate,

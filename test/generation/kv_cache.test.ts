@@ -235,7 +235,7 @@ describe('KvCache', () => {
       expect(() => cache.truncate(lengths)).toThrow(/Expected lengths of 2 rows.*at most \[7,6\].*2 tokens below/);
     }
     cache.truncate([5, 4]);
-    // The removed tokens had overwritten slots of the ring: shorter rows would need the keys that were there.
+    // The removed tokens had overwritten slots of the ring: shorter rows would need the overwritten keys.
     expect(cache.canTruncate([4, 4])).toBe(false);
     cache.dispose();
   });

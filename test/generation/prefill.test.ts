@@ -181,7 +181,7 @@ describe('prefill', () => {
   test('lets other code run between the blocks of the model and of the vision encoder', async () => {
     const now = jest.spyOn(performance, 'now');
     let clock = 0;
-    // Every look at the clock takes longer than a turn may take.
+    // Every reading of the clock advances it by more than a turn may take.
     now.mockImplementation(() => (clock += 60));
     const seeing = smallModel({vision: true});
     await expectNoLeak(async () => {

@@ -1,6 +1,6 @@
 /**
- * Downloads while everything goes wrong that can: connections that end, stop and lie. `HUB_FAULTS=1000` makes more of it,
- * and `HUB_SEED` other ones.
+ * Downloads with every kind of fault: connections that end, stop and lie. `HUB_FAULTS=1000` adds more of them, and
+ * `HUB_SEED` changes them.
  */
 import {existsSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -62,7 +62,7 @@ test(`${WANTED} faults`, async () => {
         return fault;
       };
       let model: HubModel | undefined;
-      /** No range is asked for of which a byte is stored already. */
+      /** No range is requested that contains a stored byte. */
       const watched: typeof fetch = (input, options) => {
         const range = new Headers(options?.headers).get('range');
         const file = model?.files?.find(({url}) => url === String(input));
@@ -82,7 +82,7 @@ test(`${WANTED} faults`, async () => {
         const error = await downloadFiles(model, model.files!, true, {
           requests, signal: undefined, onProgress: undefined, chunk: 20_000 + Math.floor(random() * 60_000), connections: 4,
         }).then(() => undefined, (error: unknown) => error as Error); // prettier-ignore
-        // Whatever is in place is whole.
+        // Files in place are complete.
         for (const [path, bytes] of Object.entries(files)) {
           const place = join(model.shelf.folder, path);
           if (existsSync(place))
@@ -104,7 +104,7 @@ test(`${WANTED} faults`, async () => {
     await server.stop();
   }
   expect(errors).toEqual([]);
-  // All kinds have happened.
+  // All kinds have occurred.
   expect(FAULTS.filter(fault => !FINAL.has(fault) && !counts.get(fault))).toEqual([]);
   if (process.env.HUB_FAULTS) console.log(`${faults} faults in ${attempts} downloads`, Object.fromEntries(counts));
 }, 1_800_000);

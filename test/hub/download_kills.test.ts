@@ -1,5 +1,5 @@
 /**
- * Processes that are killed while they download, and two at a time. `HUB_KILLS=200` makes more of it.
+ * Processes that are killed while they download, and two at a time. `HUB_KILLS=200` adds more of them.
  */
 import {type ChildProcess, spawn} from 'node:child_process';
 import {once} from 'node:events';
@@ -66,7 +66,7 @@ const folderOf = (name: string, home: string) =>
     ? join(home, 'hf/hub/models--a--b/snapshots', COMMIT)
     : join(home, 'kaggle/models/a/b/keras/c/1');
 
-/** What is in place is whole. Returns whether all is in place. */
+/** Files in place are complete. Returns whether all files are in place. */
 function check(name: string, home: string): boolean {
   const folder = folderOf(name, home);
   return Object.entries(FILES).every(([path, bytes]) => {
@@ -111,7 +111,7 @@ test(`${KILLS} kills`, async () => {
       break;
     }
     expect(received).toBeGreaterThan(0);
-    // Nothing is left of what was unfinished. The lock of a process that has ended is taken over.
+    // No unfinished files remain. The lock of a process that has ended is taken over.
     const left = readdirSync(home, {recursive: true, encoding: 'utf8'}).filter(path =>
       /\.(part|ranges|tmp)$/.test(path),
     );

@@ -1,4 +1,4 @@
-/** Redirects, credentials and repetition, with a `fetch` that is told what to answer. */
+/** Redirects, credentials and repetition, with a `fetch` that returns given answers. */
 import * as store from '#platform/store';
 import {mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -11,7 +11,7 @@ jest.mock('#platform/store', () => ({...jest.requireActual<object>('#platform/st
 
 const redirect = (location?: string) => new Response(null, {status: 302, headers: location ? {location} : {}});
 
-/** Requests that get these answers in turn, and what was asked. */
+/** Requests that get these answers in order, and a record of the requests. */
 function asking(...answers: (Response | Error)[]) {
   const asked: [string, string | null][] = [];
   const waits: number[] = [];

@@ -1,6 +1,6 @@
 /**
- * Files with EXIF metadata: turned as Chromium and Pillow turn them (test/reference/make_orientation_fixtures.py), or
- * read as they are stored.
+ * Files with EXIF metadata: rotated as Chromium and Pillow rotate them (test/reference/make_orientation_fixtures.py),
+ * or read as they are stored.
  */
 import {createHash} from 'node:crypto';
 import fc from 'fast-check';

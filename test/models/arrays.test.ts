@@ -1,6 +1,6 @@
 /**
- * Arrays of numbers wherever tensors are taken, and what a preprocessor returns as inputs of a model. Results must equal
- * those of tensors, which other tests compare with KerasHub.
+ * Arrays of numbers wherever tensors are accepted, and what a preprocessor returns as inputs of a model. Results must
+ * equal those of tensors, which other tests compare with KerasHub.
  */
 import * as tf from '@tensorflow/tfjs';
 import {

@@ -179,7 +179,7 @@ describe('overlapping calls', () => {
     const evaluating = lm.evaluate(Array(4).fill('The'), {batchSize: 1});
     expect((await failureOf(evaluating)).message).toMatch(CHANGED);
     await fitting;
-    // In a callback the weights rest.
+    // During a callback the weights do not change.
     const texts: string[] = [];
     await lm.fit(['The quick'], {
       callbacks: {onEpochEnd: async () => void texts.push(await lm.generate('The', options))},

@@ -1,4 +1,4 @@
-/** Turns of the event loop, as programs that run the browser build in Node get them. */
+/** Yields to the event loop in programs that run the browser build in Node. */
 import {nextTurn} from '../../src/platform/browser/turn';
 
 const ports = () => process.getActiveResourcesInfo().filter(name => name === 'MessagePort').length;

@@ -1,4 +1,4 @@
-/** What Deno does otherwise than Node, as far as Node can imitate it. */
+/** Differences of Deno from Node, as far as Node can imitate them. */
 import {startThread} from '../../src/platform/node/threads';
 
 jest.mock('node:os', () => ({

@@ -47,7 +47,7 @@ function dieAfter(changes: number): {readonly died: boolean; readonly count: num
   return state;
 }
 
-/** Gives unfinished files of this process to one that does not exist any more. */
+/** Makes unfinished files of this process look like those of a dead process. */
 function orphan(folder: string): void {
   for (const name of readdirSync(folder)) {
     const renamed = name.replace(new RegExp(`^(.*\\.saving-[\\da-f]{8}-)${process.pid}-`), '$199999999-');
@@ -70,7 +70,7 @@ describe('a process that dies', () => {
       process.revive();
       expect(await found(folder)).toBe(result);
       results.push(result);
-      // Nothing is left to do for other programs.
+      // Other programs have nothing left to do.
       const visible = listed(folder).filter(name => !name.startsWith('.saving-'));
       expect(visible).toEqual(entries(result as Kind, 'notes.txt'));
 

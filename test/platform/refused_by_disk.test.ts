@@ -1,4 +1,4 @@
-/** What the disk refuses when a preset is saved or read, and what of single files stays as it was. */
+/** Disk errors when a preset is saved or read, and single files that stay unchanged. */
 import {
   chmodSync,
   lstatSync,

@@ -1,4 +1,4 @@
-/** A local server of files with the habits that servers have. Tests in Node and in browsers use it, and the benchmark. */
+/** A local file server with the behaviour of various servers. Tests in Node and in browsers use it, and the benchmark. */
 import {readFileSync, statSync} from 'node:fs';
 import {createServer, type IncomingMessage, type ServerResponse} from 'node:http';
 import {type AddressInfo} from 'node:net';
@@ -38,7 +38,7 @@ export interface Habits {
   etag?: (n: number) => string;
 }
 
-/** Servers that a preset must load from: what they do, their habits, and what is added to the address. */
+/** Servers from which a preset must load: descriptions, their behaviour, and additions to the address. */
 export const HABITS: [string, Habits, string][] = [
   ['plain', {}, ''],
   ['a page for what is missing', {page: true}, ''],

@@ -5,5 +5,5 @@ import '../../src/backends/cpu/host_packing';
 // Otherwise the backend prints a hint to use another package, once per test file.
 (tf.backend() as unknown as {firstUse: boolean}).firstUse = false;
 
-// What is set up on this machine must not change a test that does not ask for it.
+// Software that is set up on this machine must not change a test that does not request it.
 if (!process.env.TEST_CUDA) process.env.GEMMA3_CUDA_FOLDER = '/nothing/is/set/up';

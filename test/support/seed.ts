@@ -1,6 +1,6 @@
 /**
- * Runs before each test file: what is random without a seed, such as new weights, is the same in each run. Another value
- * of TEST_SEED tries other numbers.
+ * Runs before each test file: values that are random without a seed, such as new weights, are the same in each run.
+ * Another value of TEST_SEED tries other numbers.
  */
 import alea from 'seedrandom/lib/alea.js';
 

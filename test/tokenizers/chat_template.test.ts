@@ -1,5 +1,5 @@
 /**
- * The chat template. The expected strings were worked out by hand from the Jinja text under `chat_template` in
+ * The chat template. The expected strings were derived manually from the Jinja text under `chat_template` in
  * tokenizer_config.json of https://huggingface.co/google/gemma-3-4b-it, without its `bos_token`.
  */
 import {applyChatTemplate, type ChatMessage, ValueError} from '../../src';

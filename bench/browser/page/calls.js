@@ -1,4 +1,4 @@
-/** Counts what the page asks of the GPU, whoever asks: dispatches, submissions, and bytes that are read. */
+/** Counts all GPU calls of the page: dispatches, submissions, and bytes that are read. */
 
 /** Runs `work` and counts meanwhile. → {dispatches, submissions, bytes} */
 export async function countCalls(work) {

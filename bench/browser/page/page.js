@@ -1,4 +1,4 @@
-/** Measures the sides in turns, on one page and one GPU. */
+/** Measures the sides alternately, on one page and one GPU. */
 import {countCalls} from './calls.js';
 import {reportOf} from './report.js';
 import {DEFAULTS, promptOf} from './settings.js';
@@ -18,7 +18,7 @@ for (const [name, value] of Object.entries(settings)) {
 
 const say = text => (document.querySelector('#state').textContent = text);
 
-/** Loads a side. What fails is noted, and the others go on. */
+/** Loads a side. Failures are recorded, and the others continue. */
 async function open(key, options) {
   const side = {key, name: key, version: VERSIONS[key], runs: []};
   try {

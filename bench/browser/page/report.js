@@ -1,4 +1,4 @@
-/** What was measured, as text. */
+/** The measurements as text. */
 
 const median = values => [...values].sort((a, b) => a - b)[values.length >> 1];
 

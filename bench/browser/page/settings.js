@@ -1,6 +1,6 @@
-/** What the page measures, unless its address says otherwise. */
+/** The default settings of the page, which its address can override. */
 export const DEFAULTS = {
-  /** Which sides, in the order of their turns. */
+  /** The sides, in their order. */
   sides: 'ours,transformers,web-llm',
   /** How the preset is stored on the GPU by this package. */
   dtype: 'int4',

@@ -1,11 +1,11 @@
-/** When tokens of a run were there. */
+/** Records when the tokens of a run arrived. */
 export class Watch {
   #start = performance.now();
   #first;
   #last;
   #tokens = 0;
 
-  /** Called when a token is there, or at the end of a run with how many there were. */
+  /** Called when a token has arrived, or at the end of a run with the number of tokens. */
   arrived(tokens = 1) {
     this.#last = performance.now();
     this.#first ??= this.#last;

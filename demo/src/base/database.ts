@@ -1,4 +1,4 @@
-/** What the page remembers: conversations and downloads. */
+/** The page's database: conversations and downloads. */
 import {type DBSchema, type IDBPDatabase, openDB} from 'idb';
 
 export interface Message {
@@ -21,7 +21,7 @@ export interface Conversation {
 
 /** A download that was begun here. The bytes that have arrived are in the package's own cache. */
 export interface Download {
-  /** As it was asked for. */
+  /** As it was requested. */
   address: string;
   dtype: string;
   done: boolean;
@@ -42,14 +42,14 @@ const database = (): Promise<IDBPDatabase<Schema>> =>
     },
   }));
 
-/** Tells other tabs, and hears of them, when a conversation or a stored model has changed. */
+/** Tells other tabs, and is told by them, when a conversation or a stored model has changed. */
 const channel = openChannel();
 
 function openChannel(): BroadcastChannel | undefined {
   try {
     return new BroadcastChannel('gemma3-demo');
   } catch {
-    // Firefox refuses it to sites that may keep nothing. Then no tab has anything to tell.
+    // Firefox refuses it to sites that may not store anything. Then there is nothing to tell other tabs.
     return undefined;
   }
 }

@@ -26,12 +26,12 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Says something to people who use a screen reader. */
+/** Announces a text to screen readers. */
 export function announce(text: string): void {
   byId('announcer').textContent = text;
 }
 
-/** Removes a text after a while, unless another one has taken its place. */
+/** Removes a text after a while, unless it has been replaced. */
 export function flash(element: HTMLElement, text: string): void {
   element.textContent = text;
   setTimeout(() => element.textContent === text && (element.textContent = ''), 4000);

@@ -1,4 +1,4 @@
-/** Files from and to the person. */
+/** Files from and for the user. */
 import {h} from './dom';
 
 /** Offers bytes or text as a download. */
@@ -19,7 +19,7 @@ export async function dataAddress(blob: Blob): Promise<string> {
   });
 }
 
-/** The files of an input, which can then choose the same ones again. */
+/** The files of an input. Afterwards the same files can be chosen again. */
 export function takeFiles(input: HTMLInputElement): File[] {
   const files = Array.from(input.files ?? []);
   input.value = '';

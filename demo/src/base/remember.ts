@@ -1,6 +1,11 @@
-/** Small things that a browser keeps for this page: for good, or as long as the tab is open. Some keep nothing. */
+/**
+ * Small values that a browser keeps for this page: permanently, or as long as the tab is open. Some browsers keep
+ * nothing.
+ */
 
-/** @param of `() => localStorage` or `() => sessionStorage`: to look at them is an error where sites may keep nothing. */
+/**
+ * @param of `() => localStorage` or `() => sessionStorage`: accessing these throws where sites may not store anything.
+ */
 const memoryOf = (of: () => Storage) => ({
   get(key: string): string | undefined {
     try {

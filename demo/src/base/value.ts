@@ -1,4 +1,4 @@
-/** A value that others watch. */
+/** An observable value. */
 export class Value<T> {
   private readonly watchers = new Set<(value: T) => void>();
 

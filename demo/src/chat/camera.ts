@@ -24,7 +24,7 @@ export async function takePicture(): Promise<File | undefined> {
     if (!navigator.mediaDevices) throw new Error('This browser gives no camera to pages that are not from https.');
     const opening = navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
     stream = await Promise.race([opening, closed]);
-    // A dialog that was closed before the camera was there.
+    // The dialog was closed before the camera was ready.
     if (!stream) void opening.then(late => late.getTracks().forEach(track => track.stop())).catch(() => {});
     else {
       video.srcObject = stream;

@@ -1,4 +1,4 @@
-/** The conversations that are kept, and the one that is open. Other tabs may change them too. */
+/** The stored conversations, and the open one. Other tabs may change them too. */
 import {byId, h} from '../base/dom';
 import {
   type Conversation,
@@ -31,7 +31,7 @@ export class Conversations {
   private readonly list = byId('conversations');
 
   /**
-   * @param onOpen called when another conversation is open, or other messages are in it.
+   * @param onOpen called when another conversation is opened, or its messages change.
    * @param isBusy whether an answer is being written: the open conversation stays then.
    */
   constructor(
@@ -54,7 +54,7 @@ export class Conversations {
     else await this.refresh();
   }
 
-  /** Saves the open conversation. One without messages is not worth it. */
+  /** Saves the open conversation, unless it has no messages. */
   async save(): Promise<void> {
     const {current} = this;
     const [first] = current.messages;
@@ -88,7 +88,7 @@ export class Conversations {
   }
 
   private async refresh(): Promise<void> {
-    // Where they cannot be kept, the chat has said so at its start.
+    // If conversations cannot be stored, the chat has said so at its start.
     const all = await listConversations().catch(() => []);
     this.list.replaceChildren(
       ...all.map(conversation => {

@@ -1,4 +1,4 @@
-/** A conversation as JSON: messages as the package takes them, with pictures as data addresses. */
+/** A conversation as JSON: messages in the package's format, with pictures as data addresses. */
 import {type Conversation} from '../base/database';
 import {dataAddress, download} from '../base/files';
 

@@ -1,4 +1,4 @@
-/** The chat: questions, answers, and what can be done with them. */
+/** The chat: questions, answers, and actions on them. */
 import {ContextFullError} from 'tfjs-gemma3/worker';
 import {announce, byId} from '../base/dom';
 import {type Message} from '../base/database';
@@ -118,7 +118,7 @@ export async function showChat(engine: Engine): Promise<void> {
     }
   }
 
-  /** Puts a question back that got no answer. */
+  /** Puts a question without an answer back into the input. */
   function takeBack(question: Message): void {
     conversations.current.messages = conversations.current.messages.filter(message => message !== question);
     field.value ||= question.text;

@@ -1,4 +1,7 @@
-/** Settings of answers: system text, sampler, lengths. They are kept, except the system text, which is a conversation's. */
+/**
+ * Settings of answers: system text, sampler, lengths. They are stored, except the system text, which belongs to a
+ * conversation.
+ */
 import {byId} from '../base/dom';
 import {keptForGood} from '../base/remember';
 
@@ -85,7 +88,7 @@ export class Settings {
     this.field('who').value = isThere ? 'tuned' : 'original';
   }
 
-  /** Shows how long a conversation may be when nothing is written. */
+  /** Shows the default length of a conversation. */
   showLength(tokens: number | undefined): void {
     this.field('maxLength').placeholder = String(tokens ?? '');
   }
@@ -94,7 +97,7 @@ export class Settings {
     return this.number('maxLength');
   }
 
-  /** Options of an answer. A field that is empty or wrong is left out. */
+  /** Options of an answer. Empty and invalid fields are left out. */
   get options(): AnswerOptions {
     const sampler = this.field('sampler').value as SamplerName;
     const read = READS[sampler] ?? [];

@@ -1,4 +1,4 @@
-/** The conversation in the Worker: kept as long as it continues, and begun again from its history after a change. */
+/** The conversation in the Worker: kept as long as it continues, and restarted from its history after a change. */
 import {type RemoteCausalLM, type RemoteChat} from 'tfjs-gemma3/worker';
 import {type Conversation, type Message} from '../base/database';
 import {type AnswerOptions} from './settings';
@@ -27,7 +27,7 @@ export interface AskOptions {
 
 export class Talk {
   private chat: RemoteChat | undefined;
-  /** What the chat in the Worker has been told. */
+  /** The messages that the chat in the Worker has. */
   private told: {lm: RemoteCausalLM; text: string} | undefined;
 
   /** Tokens in the conversation, and how many there may be. */

@@ -1,4 +1,4 @@
-/** The model in use: its Worker, where it runs, and what happens when it is lost. */
+/** The model in use: its Worker, its backend, and recovery when it is lost. */
 import {type RemoteCausalLM, type WorkerBackend, type WorkerLoadOptions, type WorkerMemory} from 'tfjs-gemma3/worker';
 import {messageOf} from '../base/format';
 import {Value} from '../base/value';
@@ -33,23 +33,23 @@ export class Engine {
   readonly backends = new Value<readonly WorkerBackend[]>([]);
   readonly tuned = new Value<Tuned | undefined>(undefined);
   private worker = startWorker();
-  /** The backend that a person has chosen. */
+  /** The backend that the user has chosen. */
   readonly backend = new Value<Backend>('auto');
   private last: {source: Source; dtype: Dtype | undefined} = {source: TINY, dtype: undefined};
-  /** Counts loads: an older one may not end as the newest. */
+  /** Counts loads, so that an older one that ends later is ignored. */
   private turn = 0;
 
   constructor() {
     this.watchEnd();
   }
 
-  /** The model, once it is there. */
+  /** The model, once it is loaded. */
   get model(): Loaded | undefined {
     const phase = this.phase.get();
     return phase.kind === 'ready' ? phase.model : undefined;
   }
 
-  /** Loads a model in place of the one in use, whose memory is freed before. Never throws: `phase` says how it went. */
+  /** Replaces the model in use, whose memory is freed first. Never throws: `phase` has the result. */
   async load(source: Source, dtype?: Dtype): Promise<void> {
     const turn = ++this.turn;
     const before = this.model;
@@ -75,7 +75,7 @@ export class Engine {
     }
   }
 
-  /** Begins anew in another Worker, which frees all memory. */
+  /** Starts again in another Worker, which frees all memory. */
   async restart(dtype: Dtype | undefined = this.last.dtype, source = this.last.source): Promise<void> {
     this.worker.terminate();
     this.worker = startWorker();
@@ -95,7 +95,7 @@ export class Engine {
     return this.worker.memory();
   }
 
-  /** Sets the tuned copy. The one before it is freed. */
+  /** Sets the tuned copy. The previous one is freed. */
   async setTuned(tuned: Tuned | undefined): Promise<void> {
     const before = this.tuned.get();
     this.tuned.set(tuned);
@@ -103,7 +103,7 @@ export class Engine {
   }
 
   /**
-   * Looks at an error of a call. If the model is lost, the page says so and offers ways on.
+   * Handles an error of a call. If the model is lost, the page says so and offers ways to continue.
    *
    * @returns whether it was such an error: the caller need not show it.
    */

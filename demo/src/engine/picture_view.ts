@@ -18,7 +18,7 @@ export function pictureView(lm: RemoteCausalLM | undefined, picture: Blob, numbe
 
 async function draw(lm: RemoteCausalLM | undefined, picture: Blob, canvas: HTMLCanvasElement): Promise<void> {
   if (!lm?.info.readsImages) {
-    // No model says how it would look: as it is.
+    // Without a model, the picture is shown as it is.
     const bitmap = await createImageBitmap(picture);
     Object.assign(canvas, {width: bitmap.width, height: bitmap.height});
     canvas.getContext('2d')!.drawImage(bitmap, 0, 0);

@@ -2,10 +2,10 @@
 import {type WorkerPreset} from 'tfjs-gemma3/worker';
 
 export interface Source {
-  /** What people call it. */
+  /** Its name for users. */
   label: string;
   preset: WorkerPreset;
-  /** A name or an address that can be downloaded, and kept. Undefined for what is on this machine already. */
+  /** A name or an address that can be downloaded and stored. Undefined for files that are already on this machine. */
   address?: string;
   headers?: Record<string, string>;
   /** Whether it is read from the copy in this browser. */
@@ -17,7 +17,7 @@ export const TINY: Source = {label: 'gemma3_tiny', preset: 'gemma3_tiny'};
 const EXAMPLES = 'Examples: google/gemma-3-270m-it, https://example.org/models/gemma.gguf, gemma3_tiny.';
 
 /**
- * The model that a text means.
+ * The model that a text refers to.
  *
  * @throws Error with what can be written instead.
  */

@@ -1,4 +1,4 @@
-/** What went wrong, in words, with ways on. */
+/** Describes problems, and offers ways to continue. */
 import {OutOfMemoryError, WorkerEndedError} from 'tfjs-gemma3/worker';
 import {byId, h} from '../base/dom';
 import {messageOf} from '../base/format';
@@ -10,7 +10,7 @@ export interface WayOn {
 
 export type Kind = 'memory' | 'gpu' | 'ended' | 'other';
 
-/** What kind of trouble an error is. Of the first three, the model is lost. */
+/** Kinds of problems. With the first three, the model is lost. */
 export function kindOf(error: unknown): Kind {
   if (error instanceof OutOfMemoryError) return 'memory';
   if (error instanceof WorkerEndedError) return error.reason === 'lost' ? 'memory' : 'ended';

@@ -2,7 +2,9 @@
 import {type PresetDescription} from 'tfjs-gemma3/worker';
 import {formatBytes} from '../base/format';
 
-/** Bytes of memory that the browser admits to: a power of two, in most at most 8 GB. Undefined in some browsers. */
+/**
+ * Bytes of memory that the browser reports: a power of two, in most browsers at most 8 GB. Undefined in some browsers.
+ */
 export function machineMemory(): number | undefined {
   const {deviceMemory} = navigator as {deviceMemory?: number};
   return deviceMemory === undefined ? undefined : deviceMemory * 2 ** 30;
@@ -30,7 +32,7 @@ export function fitsOf({memory, cache}: PresetDescription): Record<keyof PresetD
   return Object.fromEntries(entries) as Record<keyof PresetDescription['memory'], Fit>;
 }
 
-/** The dtype to propose: that of the files if it fits, else the largest one that does, else the smallest. */
+/** The dtype to propose: that of the files if it fits, otherwise the largest one that fits, otherwise the smallest. */
 export function proposed(description: PresetDescription): keyof PresetDescription['memory'] {
   const fits = fitsOf(description);
   const order = ['bfloat16', 'int8', 'int4'] as const;

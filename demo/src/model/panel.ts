@@ -1,4 +1,4 @@
-/** Chooses a model: looks at it, shows what it needs, and loads it. */
+/** Chooses a model: describes it, shows what it needs, and loads it. */
 import {type PresetDescription} from 'tfjs-gemma3/worker';
 import {takeFiles} from '../base/files';
 import {byId, h} from '../base/dom';
@@ -92,7 +92,7 @@ export function showModelPanel(engine: Engine): void {
       byId('choose-text').focus();
     }
   };
-  // Safari on phones chooses no folders before version 18.4.
+  // Safari on phones cannot choose folders before version 18.4.
   if ((folder as Partial<HTMLInputElement>).webkitdirectory === undefined) folder.labels![0]!.hidden = true;
   for (const input of [folder, files]) {
     input.onchange = () => {

@@ -19,7 +19,7 @@ interface Entry {
 const isOf = (address: string, name: string): boolean =>
   address === name || (/^[/@]/.test(address.slice(name.length)) && address.startsWith(name));
 
-/** What is in the cache, by the addresses that were asked for, and what was begun and is not there. */
+/** The models in the cache, by the requested addresses, and unfinished downloads. */
 async function entries(): Promise<Entry[]> {
   const [models, downloads] = await Promise.all([withWorker(worker => worker.cachedPresets()), knownDownloads()]);
   const stored = models.flatMap(({name, bytes, complete}) => {
@@ -37,7 +37,7 @@ async function entries(): Promise<Entry[]> {
 }
 
 async function showSpace(): Promise<void> {
-  // Safari says nothing about space before version 17.
+  // Safari does not report free space before version 17.
   const {estimate, persisted} = navigator.storage as Partial<StorageManager>;
   const {usage = 0, quota} = (await estimate?.call(navigator.storage)) ?? {};
   const kept = (await persisted?.call(navigator.storage)) ?? false;
@@ -65,12 +65,12 @@ export async function removeStored(name: string, address: string): Promise<void>
   tellOthers({models: true});
 }
 
-/** What can be done with a stored model. */
+/** Actions on a stored model. */
 export interface StoredActions {
   look(source: Source): void;
   /** Continues a download. */
   resume(address: string, dtype: string): void;
-  /** Ends the download of an address, if this tab has it. */
+  /** Ends the download of an address, if it runs in this tab. */
   leave(address: string): Promise<void>;
 }
 
@@ -130,7 +130,7 @@ export function showStored(engine: Engine, {look, resume, leave}: StoredActions)
     await showSpace();
   };
   onChangeElsewhere(change => 'models' in change && void refresh());
-  // Lists when it is first looked at: a Worker of its own would delay the first model.
+  // Lists only when it is first shown: a separate Worker would delay the first model.
   const panel = document.querySelector<HTMLElement>('[data-panel=model]')!;
   const firstTime = new IntersectionObserver(([seen]) => {
     if (!seen?.isIntersecting) return;

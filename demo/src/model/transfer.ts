@@ -1,4 +1,4 @@
-/** A download into the browser's own files: progress by file and bytes, pause, and on after a reload. */
+/** A download into the browser's own files: progress by file and bytes, pause, and continuing after a reload. */
 import {announce, byId, h} from '../base/dom';
 import {rememberDownload, tellOthers} from '../base/database';
 import {formatBytes, formatTime, messageOf, percent} from '../base/format';
@@ -12,7 +12,7 @@ interface FileProgress {
   total: number | undefined;
 }
 
-/** Bytes a second over the last seconds. */
+/** Bytes per second over the last seconds. */
 class Speed {
   private marks: {at: number; bytes: number}[] = [];
 
@@ -47,7 +47,7 @@ export class Transfer {
   /** The download that is running, until it has stopped. */
   private running: Promise<void> | undefined;
 
-  /** Downloads what is missing, and loads the model from its copy. Continues what was begun before. */
+  /** Downloads missing files, and loads the model from its copy. Continues an earlier download. */
   async start(source: Source, dtype: Dtype): Promise<void> {
     await this.end('pause');
     this.stop = new AbortController();
@@ -58,7 +58,7 @@ export class Transfer {
     await this.refreshStored();
   }
 
-  /** Stops what is running, and waits until it has. */
+  /** Stops a running download, and waits until it has ended. */
   private async end(reason: 'pause' | 'cancel'): Promise<void> {
     this.stop.abort(reason);
     await this.running;
@@ -98,7 +98,7 @@ export class Transfer {
     await this.refreshStored();
   }
 
-  /** Ends the download of an address, if it is the one here. What has arrived stays in the cache. */
+  /** Ends the download of an address, if it is this one. The bytes that have arrived stay in the cache. */
   async leave(address: string): Promise<void> {
     if (this.current?.source.address !== address) return;
     await this.end('cancel');

@@ -1,4 +1,4 @@
-/** Says what is loaded, where it runs, and why there. */
+/** Shows which model is loaded, where it runs, and why. */
 import {type WorkerBackend} from 'tfjs-gemma3/worker';
 import {byId, h} from '../base/dom';
 import {formatCount, percent} from '../base/format';

@@ -1,4 +1,4 @@
-/** Lines and pictures, as `fit` takes them. */
+/** Examples and pictures in the form that `fit` accepts. */
 import {type RemoteTrainingTexts} from 'tfjs-gemma3/worker';
 import {type Example} from './examples';
 

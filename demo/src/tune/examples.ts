@@ -25,7 +25,7 @@ function fromJson(line: string, number: number): Example {
 
 function fromTable(text: string): Example[] {
   const delimiter = text.split('\n')[0]!.includes('\t') ? '\t' : ',';
-  // Quotes have no meaning between tabs, where text is pasted from anywhere.
+  // Quotes have no meaning in tab-separated text, which may be pasted from anywhere.
   const quote = delimiter === ',' ? '"' : false;
   const rows: string[][] = parse(text, {delimiter, quote, relax_column_count: true, skip_empty_lines: true});
   const head = rows[0]!.map(name => name.trim().toLowerCase());
@@ -67,7 +67,7 @@ const CAPITALS = {
   Chile: 'Santiago', Ecuador: 'Quito', Colombia: 'Bogota', Australia: 'Canberra', Fiji: 'Suva', Hungary: 'Budapest',
 }; // prettier-ignore
 
-/** A task for the small preset: to answer in another manner. Peru is not among the lines. */
+/** A task for the small preset: to answer in a different style. Peru is not among the lines. */
 export const SAMPLE = {
   text: Object.entries(CAPITALS)
     .map(([country, city]) => `What is the capital of ${country}?\tThe capital of ${country} is ${city}! Ask me more.`)

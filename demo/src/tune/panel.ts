@@ -1,4 +1,4 @@
-/** Tuning: lines, settings, the run, and what came of it. */
+/** Fine-tuning: examples, settings, the run, and its result. */
 import {announce, byId} from '../base/dom';
 import {takeFiles} from '../base/files';
 import {formatTime, messageOf} from '../base/format';
@@ -12,7 +12,7 @@ import {showPreview} from './preview';
 import {type RunProgress, type RunSettings, TrainingRun} from './run';
 import {showTry} from './try';
 
-/** Milliseconds without a key before lines are read. */
+/** Milliseconds without a key press before lines are read. */
 const PAUSE = 300;
 
 /** Small models need higher rates. */

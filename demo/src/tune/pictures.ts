@@ -11,7 +11,7 @@ export class LinePictures {
 
   /**
    * @param lines where pictures are pasted, and their names are written.
-   * @param changed called when there are others.
+   * @param changed called when they change.
    */
   constructor(
     private readonly engine: Engine,
@@ -28,7 +28,7 @@ export class LinePictures {
     return this.files;
   }
 
-  /** Adds the pictures among some files. One of the same name takes the place of another. */
+  /** Adds the pictures among some files. A picture replaces one of the same name. */
   add(files: readonly File[]): void {
     const pictures = files.filter(isPicture);
     if (pictures.length === 0) return;
@@ -38,7 +38,7 @@ export class LinePictures {
     this.changed();
   }
 
-  /** Adds what was pasted or dropped, and writes the names at the cursor. */
+  /** Adds pasted or dropped pictures, and inserts their names at the cursor. */
   private takeInto(event: Event, data: DataTransfer | null): void {
     const given = Array.from(data?.files ?? []).filter(isPicture);
     if (given.length === 0) return;

@@ -1,4 +1,4 @@
-/** A run of training: starts, pauses, and says how it goes. */
+/** A training run: starts, pauses, and reports progress. */
 import {type FitRun, type RemoteCausalLM, type RemoteTrainingTexts} from 'tfjs-gemma3/worker';
 
 export interface RunSettings {
@@ -8,12 +8,12 @@ export interface RunSettings {
   batchSize: number;
 }
 
-/** Where a run is. */
+/** The state of a run. */
 export interface RunProgress {
   step: number;
   totalSteps: number;
   loss: number;
-  /** Seconds that are left, without pauses. */
+  /** Remaining seconds, without pauses. */
   left: number;
 }
 
@@ -57,7 +57,7 @@ export class TrainingRun {
     }
   }
 
-  /** Resolves when all steps are done, or it was stopped: then with true. */
+  /** Resolves when all steps are done, or with true when it was stopped. */
   async end(): Promise<boolean> {
     await this.fit;
     return this.stopped;

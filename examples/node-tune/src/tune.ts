@@ -1,5 +1,5 @@
 /**
- * Tunes LoRA on the prompts and responses in a CSV file, and asks the same questions before and after.
+ * Trains LoRA on the prompts and responses in a CSV file, and asks the same questions before and after.
  *
  *     node dist/tune.js [PRESET] [DATA.csv]
  */
@@ -10,7 +10,7 @@ import {Gemma3CausalLM, optimizers, useBackend} from 'tfjs-gemma3';
 const [preset = 'gemma3_tiny', data = 'capitals.csv'] = process.argv.slice(2);
 const OUTPUT = 'tuned.lora.h5';
 
-/** Not in the data: the model is to learn how to answer, not what. */
+/** Not in the data: the model should learn how to answer, not what. */
 const QUESTIONS = ['What is the capital of Peru?', 'What is the capital of Finland?'];
 
 interface Example {
@@ -39,7 +39,7 @@ lm.compile({optimizer});
 await lm.fit({prompts, responses}, {epochs: 10, batchSize: 4, seed: 1, verbose: 1});
 
 await lm.backbone.saveLoraWeights(OUTPUT);
-await lm.mergeLora(); // into the weights: full speed again
+await lm.mergeLora(); // adds LoRA to the weights: full speed again
 await ask(lm, 'after');
 console.log(`The LoRA weights are in ${OUTPUT}.`);
 lm.dispose();

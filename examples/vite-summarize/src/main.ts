@@ -46,7 +46,7 @@ async function summarize() {
     say(`${usage.promptTokens} tokens, then ${usage.newTokens} (${finishReason}).`);
   } catch (error) {
     say(signal.aborted ? 'Stopped.' : String(error));
-    // The browser has ended the Worker, perhaps because memory ran out: begin anew.
+    // The browser has ended the Worker, perhaps because memory ran out: start again.
     if (error instanceof WorkerEndedError) loading = load();
   }
   start.disabled = false;

@@ -9,7 +9,7 @@ export interface Message {
 
 export interface Chat {
   messages: readonly Message[];
-  /** What is going on, for people. */
+  /** The status, as text for users. */
   status: string;
   /** Whether a question can be asked. */
   ready: boolean;

@@ -3,7 +3,7 @@ import {ModelWorker, type RemoteChat} from 'tfjs-gemma3/worker';
 
 export class Chat {
   messages = $state<{role: 'user' | 'assistant'; content: string}[]>([]);
-  /** What is going on, for people. */
+  /** The status, as text for users. */
   status = $state('The model is loading…');
   answering = $state(false);
   private chat = $state.raw<RemoteChat>();

@@ -1,4 +1,4 @@
-/** The main process: it asks, shows answers, stops one, and stays responsive meanwhile. */
+/** The main process: it asks questions, shows answers, stops one of them, and stays responsive meanwhile. */
 import {once} from 'node:events';
 import {Worker} from 'node:worker_threads';
 import {ModelWorker} from 'tfjs-gemma3/worker';
@@ -21,7 +21,7 @@ async function ask(question: string) {
 const answers = await Promise.all(['What is the capital of Peru?', 'On which continent is Kenya?'].map(ask));
 answers.forEach(answer => console.log(answer));
 
-// A loop that is left stops the model, as a signal does.
+// Leaving the loop stops the model, as a signal does.
 const pieces: string[] = [];
 for await (const piece of lm.stream('What is the capital of France?')) {
   pieces.push(piece);

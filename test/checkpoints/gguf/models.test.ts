@@ -1,4 +1,6 @@
-/** Models from GGUF files, against the Keras presets that they were made of; see test/reference/make_gguf_models.py. */
+/**
+ * Models from GGUF files, against the Keras presets from which they were made; see test/reference/make_gguf_models.py.
+ */
 import {readFileSync} from 'node:fs';
 import {
   convertPreset,

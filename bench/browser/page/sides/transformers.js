@@ -4,7 +4,7 @@ import {Watch} from '../watch.js';
 
 export const name = 'transformers.js';
 
-// Models that the server has are taken from there, and others from Hugging Face.
+// Models come from the server if it has them, otherwise from Hugging Face.
 env.allowLocalModels = true;
 env.localModelPath = '/models/';
 env.backends.onnx.wasm.wasmPaths = `${location.origin}/onnxruntime/`;

@@ -11,7 +11,7 @@ export async function open({mlc}, say) {
   return {
     model: mlc,
     async run(text, tokens) {
-      // Otherwise it would continue from the prompt of the run before.
+      // Otherwise it would continue from the prompt of the previous run.
       await engine.resetChat();
       const watch = new Watch();
       let usage;

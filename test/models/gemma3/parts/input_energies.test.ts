@@ -1,4 +1,4 @@
-/** What kernels are multiplied by, as a model guesses it from its norms, and the bits that follow. */
+/** The size of kernels' inputs, estimated from norms, and the resulting bits. */
 import * as tf from '@tensorflow/tfjs';
 import {convertPreset, Gemma3Backbone, useBackend} from '../../../../src';
 import {type Weight} from '../../../../src/weights/weight';
