@@ -177,7 +177,7 @@ test('two tabs: one downloads, the other waits, and both have it', async () => {
   await loadIn(page).click();
   await note(/ left$/);
   await loadIn(other).click();
-  await note('Another tab downloads this model.', other);
+  await note('Another tab is downloading this model.', other);
   // A third tab may not take it away.
   const third = await person.open(`${site.address}/#model`);
   await stored(third).getByRole('button', {name: 'Delete tiny'}).click();

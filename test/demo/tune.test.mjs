@@ -25,7 +25,7 @@ const status = pattern => page.locator('#tune-progress', {hasText: pattern}).wai
 const field = name => page.getByRole('spinbutton', {name});
 
 test('lines: a table, JSONL, what is wrong with them, and the tokens that count', async () => {
-  const lines = page.getByRole('textbox', {name: /One example a line/});
+  const lines = page.getByRole('textbox', {name: /One example per line/});
   const tokens = page.locator('#preview li');
   await lines.fill('The sea is\tblue.\nThe sky is\tblue, and high.');
   await tokens.nth(1).waitFor();
@@ -45,7 +45,7 @@ test('lines: a table, JSONL, what is wrong with them, and the tokens that count'
 });
 
 test('pictures: pasted, previewed, trained on', async () => {
-  const lines = page.getByRole('textbox', {name: /One example a line/});
+  const lines = page.getByRole('textbox', {name: /One example per line/});
   const list = page.getByRole('list', {name: 'Pictures that lines name'}).getByRole('listitem');
   await list.getByRole('button', {name: 'Remove blue_square.png'}).click();
   await page.getByText('The picture "blue_square.png" was not loaded.').waitFor();

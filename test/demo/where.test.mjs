@@ -20,7 +20,7 @@ test('WebGPU absent: on the CPU, and says why; a lost Worker, and on', async () 
       await page.locator('#where-reason').innerText(),
       'It runs on the CPU with WebAssembly, because there is no WebGPU here.',
     );
-    assert.match(await page.locator('#backends li').first().innerText(), /webgpu\s+Not here\./);
+    assert.match(await page.locator('#backends li').first().innerText(), /webgpu\s+Not available\./);
     // As a browser does when memory runs out, without a notification.
     const end = async () => {
       for (const worker of page.workers()) await worker.evaluate('self.close()').catch(() => {});
@@ -60,7 +60,7 @@ test('WebGPU in software: not taken unless it is chosen; lost, and on with the C
     // WebGPU needs a secure context, which localhost is.
     const page = await person.open(`${site.address}/#model`);
     assert.equal(await ready(page), 'simd');
-    assert.match(await page.locator('#where-reason').innerText(), /the only adapter of WebGPU computes in software/);
+    assert.match(await page.locator('#where-reason').innerText(), /the only WebGPU adapter computes in software/);
     await page.getByLabel('Backend').selectOption('webgpu');
     await page.waitForFunction(() => document.body.dataset.state === 'busy');
     assert.equal(await ready(page), 'webgpu');
@@ -74,7 +74,7 @@ test('WebGPU in software: not taken unless it is chosen; lost, and on with the C
     const alert = page.getByRole('alert').filter({hasText: 'The graphics device was lost.'});
     await alert.waitFor({timeout: 30_000});
     assert.equal(await page.getByRole('textbox', {name: 'Message'}).inputValue(), 'What is the capital of Peru?');
-    await alert.getByRole('button', {name: 'Go on with the CPU'}).click();
+    await alert.getByRole('button', {name: 'Continue on the CPU'}).click();
     await page.waitForFunction(() => document.querySelector('#where-text').textContent.endsWith('simd'));
     await ready(page);
     await page.getByRole('button', {name: 'Send'}).click();

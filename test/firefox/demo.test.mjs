@@ -186,7 +186,7 @@ test('a download is paused, goes on after a reload, and is used without a networ
   await fill('#choose-text', `${host.address}/tiny`);
   await press('Look');
   await says('#load-facts', /1\.3 million parameters/);
-  assert.match(await text('#load-dtypes'), /does not say how much there is/);
+  assert.match(await text('#load-dtypes'), /does not report how much there is/);
   await press('Load');
   await says('#transfer-note', /^\d.* of 3.* MB \(\d+ %\), .*\/s, .* left$/);
   await press('Pause');
@@ -235,7 +235,7 @@ test('two tabs: one downloads, the other waits, and both have it', async () => {
   await press('Load');
   await says('#transfer-note', / left$/);
   await press('Load', other);
-  await says('#transfer-note', /^Another tab downloads this model/, other);
+  await says('#transfer-note', /^Another tab is downloading this model/, other);
   host.pace = 0;
   await Promise.all([isReady('tiny'), isReady('tiny', other)]);
   await other.close();
@@ -282,9 +282,9 @@ test('a browser that keeps nothing: the page works, and says what is not kept', 
   try {
     const tab = await visitor.open(site.address);
     await isReady('gemma3_tiny', tab);
-    await says('#numbers', /^Conversations are not kept here/, tab);
+    await says('#numbers', /^Conversations cannot be saved here/, tab);
     assert.equal(await ask(QUESTION, tab), ANSWER);
-    await says('#numbers', /^The conversation is not kept/, tab);
+    await says('#numbers', /^The conversation was not saved/, tab);
     await press('New conversation', tab);
     assert.deepEqual(
       visitor.problems.filter(problem => !/register\/update a ServiceWorker/.test(problem)),

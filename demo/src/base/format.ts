@@ -24,7 +24,7 @@ export function formatTime(seconds: number): string {
 export function messageOf(error: unknown): string {
   const {name, message} = error as Partial<Error>;
   if (name === 'QuotaExceededError') {
-    return 'The browser gives this page no more space. Delete a stored model, or free space on this machine.';
+    return 'The browser allows this page no more space. Delete a stored model, or free space on this machine.';
   }
   return message ?? String(error);
 }

@@ -17,11 +17,11 @@ export async function takePicture(): Promise<File | undefined> {
   );
   byId('camera-cancel').onclick = () => dialog.close();
   const refuse = (error: unknown) => {
-    problem.textContent = `There is no picture of a camera: ${messageOf(error)}`;
+    problem.textContent = `The camera cannot be used: ${messageOf(error)}`;
   };
   const taken = new Promise<File>(resolve => (take.onclick = () => void shot(video).then(resolve, refuse)));
   try {
-    if (!navigator.mediaDevices) throw new Error('This browser gives no camera to pages that are not from https.');
+    if (!navigator.mediaDevices) throw new Error('This browser allows the camera only on https pages.');
     const opening = navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
     stream = await Promise.race([opening, closed]);
     // The dialog was closed before the camera was ready.
@@ -47,6 +47,6 @@ async function shot(video: HTMLVideoElement): Promise<File> {
   Object.assign(canvas, {width: video.videoWidth, height: video.videoHeight});
   canvas.getContext('2d')!.drawImage(video, 0, 0);
   const blob = await new Promise<Blob | null>(resolve => canvas.toBlob(resolve, 'image/png'));
-  if (!blob) throw new Error('The browser could not keep the picture.');
+  if (!blob) throw new Error('The browser could not save the picture.');
   return new File([blob], 'camera.png', {type: 'image/png'});
 }

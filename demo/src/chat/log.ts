@@ -10,7 +10,7 @@ export interface LogActions {
   again(): void;
 }
 
-const REASONS = {stop: '', length: ', cut at the longest length', aborted: ', stopped'};
+const REASONS = {stop: '', length: ', cut at the maximum length', aborted: ', stopped'};
 
 function numbersOf({tokens, seconds, reason, by}: NonNullable<Message['numbers']>): string {
   const speed = tokens > 1 && seconds > 0 ? `, ${((tokens - 1) / seconds).toFixed(1)} tokens/s` : '';
@@ -44,7 +44,7 @@ export class Log {
       'div',
       {className: 'welcome'},
       h('p', {className: 'heading'}, 'Everything stays on this machine.'),
-      h('p', {}, 'The model runs in this page. What you write, and the pictures you show it, are sent nowhere.'),
+      h('p', {}, 'The model runs in this page. What you write, and the pictures you show it, are not sent anywhere.'),
       h('p', {className: 'note'}, 'gemma3_tiny is a very small Gemma 3: it knows capitals, continents and shapes in pictures. Choose a larger one under Model.'),
       h('div', {className: 'examples'}, ...buttons),
     ); // prettier-ignore

@@ -114,7 +114,7 @@ export async function showChat(engine: Engine): Promise<void> {
     try {
       await conversations.save();
     } catch (error) {
-      say(`The conversation is not kept: ${messageOf(error)}`);
+      say(`The conversation was not saved: ${messageOf(error)}`);
     }
   }
 
@@ -161,5 +161,5 @@ export async function showChat(engine: Engine): Promise<void> {
   if (innerWidth < 900) byId<HTMLDetailsElement>('conversations-fold').open = false;
   else byId<HTMLDetailsElement>('settings-fold').open = innerWidth >= 1200;
   show();
-  await conversations.start().catch((error: unknown) => say(`Conversations are not kept here: ${messageOf(error)}`));
+  await conversations.start().catch((error: unknown) => say(`Conversations cannot be saved here: ${messageOf(error)}`));
 }

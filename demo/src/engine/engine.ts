@@ -133,7 +133,7 @@ export class Engine {
     this.phase.set({kind: 'failed', source});
     const kind = kindOf(error);
     const ways: WayOn[] = [{label: kind === 'other' ? 'Try again' : 'Start again', run: () => void this.restart()}];
-    if (kind === 'gpu') ways.push({label: 'Go on with the CPU', run: () => void this.moveTo('simd')});
+    if (kind === 'gpu') ways.push({label: 'Continue on the CPU', run: () => void this.moveTo('simd')});
     if (kind === 'memory') {
       for (const smaller of SMALLER.slice(SMALLER.findIndex(name => name === dtype) + 1)) {
         ways.push({label: `Load as ${smaller}`, run: () => void this.restart(smaller)});

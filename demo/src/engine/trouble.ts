@@ -22,7 +22,7 @@ export function kindOf(error: unknown): Kind {
 export const TITLES: Record<Kind, string> = {
   memory: 'Memory ran out.',
   gpu: 'The graphics device was lost.',
-  ended: 'The Worker of the model has ended.',
+  ended: "The model's Worker has ended.",
   other: 'That did not work.',
 };
 

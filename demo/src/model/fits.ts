@@ -26,7 +26,7 @@ export function fitsOf({memory, cache}: PresetDescription): Record<keyof PresetD
     const bytes = 1.1 * total + (cache[0]?.bytes ?? 0);
     const fits = limit === undefined ? undefined : bytes <= SHARE * limit;
     const judged =
-      fits === undefined ? 'this browser does not say how much there is' : fits ? 'fits here' : 'may not fit here';
+      fits === undefined ? 'this browser does not report how much there is' : fits ? 'fits here' : 'may not fit here';
     return [dtype, {bytes, fits, text: `${formatBytes(bytes)}, ${judged}`}];
   });
   return Object.fromEntries(entries) as Record<keyof PresetDescription['memory'], Fit>;

@@ -44,7 +44,7 @@ async function showSpace(): Promise<void> {
   byId('stored-note').textContent =
     (quota === undefined
       ? ''
-      : `This page uses ${formatBytes(usage)} of ${formatBytes(quota)} that the browser gives it. `) +
+      : `This page uses ${formatBytes(usage)} of ${formatBytes(quota)} that the browser allows. `) +
     (kept ? 'The browser keeps them.' : 'The browser may remove them when space runs out.');
   byId('persist').hidden = kept || !persisted;
 }
@@ -112,7 +112,7 @@ export function showStored(engine: Engine, {look, resume, leave}: StoredActions)
 
   async function refresh(): Promise<void> {
     if (!navigator.storage?.getDirectory) {
-      list.replaceChildren(h('li', {className: 'note'}, 'This browser keeps no files for pages like this one.'));
+      list.replaceChildren(h('li', {className: 'note'}, 'This browser does not store files for this page.'));
       return;
     }
     try {

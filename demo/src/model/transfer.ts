@@ -73,7 +73,7 @@ export class Transfer {
         worker.downloadPreset(address, {
           ...(source.headers && {headers: source.headers}),
           signal,
-          onWait: () => this.say('Another tab downloads this model. This one waits for it.'),
+          onWait: () => this.say('Another tab is downloading this model. Waiting for it.'),
           onProgress: this.progress(signal),
         }),
       );
@@ -112,7 +112,7 @@ export class Transfer {
     byId('transfer-files').replaceChildren();
     byId<HTMLProgressElement>('transfer-bar').removeAttribute('value');
     this.pauseButton.textContent = 'Pause';
-    this.say('Asking what there is…');
+    this.say('Checking the files…');
   }
 
   private say(text: string): void {

@@ -15,7 +15,7 @@ const reasonOf = (backends: readonly WorkerBackend[]): string => {
     : ' It has one thread, because this page is not isolated from other origins.';
   const why = !gpu?.available
     ? 'because there is no WebGPU here'
-    : 'because the only adapter of WebGPU computes in software, which is slower, or another backend was chosen';
+    : 'because the only WebGPU adapter computes in software, which is slower, or another backend was chosen';
   return `It runs on the CPU with WebAssembly, ${why}.${threads}`;
 };
 
@@ -54,7 +54,7 @@ export function showWhere(engine: Engine): void {
     byId('where-reason').textContent = reasonOf(backends);
     byId('backends').replaceChildren(
       ...backends.map(({name, available, inUse, details}) =>
-        h('li', {}, h('strong', {}, name), inUse && ' (in use)', h('p', {className: 'note'}, available ? details : `Not here. ${details}`)),
+        h('li', {}, h('strong', {}, name), inUse && ' (in use)', h('p', {className: 'note'}, available ? details : `Not available. ${details}`)),
       ),
     ); // prettier-ignore
   });

@@ -15,7 +15,7 @@ function fromJson(line: string, number: number): Example {
   try {
     value = JSON.parse(line) as Record<string, unknown>;
   } catch {
-    throw new Error(`Line ${number} is no JSON object. Expected {"prompt": "…", "response": "…"}.`);
+    throw new Error(`Line ${number} is not a JSON object. Expected {"prompt": "…", "response": "…"}.`);
   }
   const {prompt, response, image, images} = value;
   const pictures = [image, images].flat().filter(name => typeof name === 'string');

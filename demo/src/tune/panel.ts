@@ -90,7 +90,7 @@ export function showTune(engine: Engine): void {
     const {model} = engine;
     const read = data();
     if (!model || !read) {
-      problem.textContent ||= 'Write or load some lines first, or take the sample task.';
+      problem.textContent ||= 'Write or load some lines first, or use the sample task.';
       lines.focus();
       return;
     }
