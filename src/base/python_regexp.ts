@@ -23,8 +23,8 @@ function translateClass(text: string): string | undefined {
 
 /**
  * The JavaScript source of a pattern that Python's `re` reads, for use inside another pattern. Undefined if JavaScript
- * has no equal, or if it is no pattern: flags such as `(?i)`, references to groups, conditions, atomic groups and
- * possessive quantifiers are not translated.
+ * has no equivalent, or if it is not a valid pattern: flags such as `(?i)`, references to groups, conditions, atomic
+ * groups and possessive quantifiers are not translated.
  */
 export function translatePattern(pattern: string): string | undefined {
   let known = true;

@@ -14,7 +14,7 @@ export function integerReader(stored: StoredWeights): (weight: AnyWeight, path: 
   };
 }
 
-/** Reads the bits when the first value is asked for, and holds them until `dispose`. */
+/** Reads the bits when the first value is requested, and holds them until `dispose`. */
 class UnpackedValues implements ValueStream {
   private held: {weight: PackedWeight; logical: OpenValues; rows: ValueStream} | undefined;
 

@@ -130,8 +130,8 @@ export class AnySignal {
 }
 
 /**
- * Rejects with the signal's reason as soon as it is aborted, else settles as the promise does. In Node 20, a body may go
- * on waiting after the signal of its request was aborted.
+ * Rejects with the signal's reason as soon as it is aborted, else settles as the promise does. In Node 20, a body may
+ * keep waiting after the signal of its request was aborted.
  */
 export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;

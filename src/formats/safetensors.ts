@@ -138,7 +138,7 @@ export interface TensorContent {
   /** In the notation of safetensors, such as `F32`. */
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** Its bytes, little-endian. A piece may be reused once the next one is asked for. */
+  /** Its bytes, little-endian. A piece may be reused once the next one is requested. */
   pieces(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 

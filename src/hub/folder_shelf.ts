@@ -46,7 +46,7 @@ export class FolderShelf implements Shelf {
     const known = files[file.path];
     const found = await store.fileSize(this.target(file));
     if (found === undefined || (file.size !== undefined && found !== file.size)) return false;
-    // A file that was put there by hand is accepted if its bytes are the hub's.
+    // A file that the user put there is accepted if its bytes are the hub's.
     if (!known) {
       const {checksum} = file;
       return checksum !== undefined && (await compare(this.target(file), {size: found, checksum})) === undefined;

@@ -166,7 +166,7 @@ export interface CompiledMetric {
   metric: Metric;
   /** Name in logs. */
   name: string;
-  /** Whether the sample weights count. Without them, all positions count alike, padding included, as in Keras. */
+  /** Whether the sample weights count. Without them, all positions count equally, padding included, as in Keras. */
   weighted: boolean;
 }
 

@@ -30,7 +30,7 @@ let shown = 0;
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') shown++;
 });
-/** What is asked for while work runs, and whether the page is hidden all the time. */
+/** The timers and frames that are requested while work runs, and whether the page is hidden all the time. */
 const inBackground = async work => {
   const before = {...asked, shown};
   const result = await work();

@@ -56,7 +56,7 @@ async function facts(preset: string): Promise<PresetFacts> {
 /** Facts that do not depend on where the files are. */
 const essence = ({preset: _p, source: _s, ...rest}: PresetFacts) => rest;
 
-/** Bytes that were asked for. */
+/** Number of bytes that were requested. */
 function bytesAsked(asked: readonly Asked[]): number {
   return asked.reduce((sum, {range}) => {
     const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '') ?? [];

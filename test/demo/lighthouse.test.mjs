@@ -1,6 +1,6 @@
 /**
  * Lighthouse on the page in `demo`: accessibility and best practices. It is fetched from npm when the test runs: with
- * its 170 MB it is no dependency.
+ * its 170 MB it should not be a dependency.
  */
 import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';

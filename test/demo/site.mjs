@@ -1,4 +1,4 @@
-/** The page in `demo`, built and served as `npm run demo` does, in Chromium; and a host of models beside it. */
+/** The page in `demo`, built and served as `npm run demo` does, in Chromium; and a separate host of models. */
 import assert from 'node:assert/strict';
 import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {createServer} from 'node:http';

@@ -17,7 +17,7 @@ export const test = lacking ? name => runner.test(name, {skip: lacking}, () => {
 export const before = lacking ? () => {} : runner.before;
 export const after = lacking ? () => {} : runner.after;
 
-/** Nobody is asked for a camera, which is a made-up one; files are saved without a question. */
+/** A fake camera is used without a prompt, and files are saved without a prompt. */
 const preferences = (proxy, folder) => ({
   'media.navigator.permission.disabled': true,
   'media.navigator.streams.fake': true,

@@ -80,7 +80,7 @@ export function countedSource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** A folder in memory of which only files below it are asked for. */
+/** A folder in memory that allows only requests for files below it. */
 export function guardedPreset(files: ReadonlyMap<string, Uint8Array>): PresetSource {
   const check = (path: string) => {
     if (!isSafePath(path)) throw new Violation(`asks for ${JSON.stringify(path)}, which is outside the folder`);

@@ -39,7 +39,7 @@ export function damagedBytes(original: Uint8Array, random: Random): Uint8Array {
   return bytes;
 }
 
-/** Values that nobody expects in JSON. */
+/** Unexpected values in JSON. */
 const VALUES: readonly unknown[] = [
   null, true, false, 0, -1, 1, 0.5, 7, 1e9, 2 ** 31, 2 ** 53, 1e308, -1e308, '', 'x', '../../secret.h5', '/etc/passwd',
   'C:\\secret', '__proto__', 'Infinity', [], [[]], {}, {class_name: 'X', config: {}}, {config: null}, 'a'.repeat(300),

@@ -173,7 +173,7 @@ describe('presets', () => {
     expect(server.downloads.filter(({path, host}) => host === 'storage' && path.includes('.safetensors'))).toHaveLength(
       3,
     );
-    // What else there is, is downloaded when it is asked for. Then the model is complete.
+    // Other files are downloaded when they are requested. Then the model is complete.
     await readAll(preset, 'tokenizer.json');
     const {length} = server.asked;
     expect(await readAll(await openPreset(`hf://google/gemma-3-270m-it@${COMMIT}`), 'config.json')).toEqual(

@@ -55,7 +55,7 @@ test(`${WANTED} faults`, async () => {
       server.fault = ({host, path}) => {
         if (random() > rate) return undefined;
         const fault = pick(FAULTS);
-        // Signed addresses that end are asked for again; the hub's own refusals end the download.
+        // New signed addresses are requested for expired ones; the hub's own refusals end the download.
         if (path === 'redirect' ? fault !== 'elsewhere' : host === 'other') return undefined;
         faults++;
         counts.set(fault, (counts.get(fault) ?? 0) + 1);

@@ -16,7 +16,7 @@ export interface Habits {
   ranges?: boolean;
   /** Sends a web page with status 200 for whatever is missing, as hosts of single-page apps do. */
   page?: boolean;
-  /** Compresses files whose path fits, where no range is asked for. */
+  /** Compresses files whose path matches, if no range is requested. */
   gzip?: RegExp;
   /** Lets pages of other origins read files, and these headers of answers. Undefined: lets them read nothing. */
   cors?: readonly string[];

@@ -1,6 +1,6 @@
 /**
  * The `simd` backend: WebAssembly SIMD on any CPU, in Node and browsers. Its engine and kernels are loaded when it is
- * first asked for.
+ * first used.
  */
 import {registerPacking} from '../../weights/packing';
 import {type Backend} from '../backend';

@@ -1,6 +1,6 @@
 /**
  * The `webgpu` backend: tfjs' own on a device that we create, with kernels of this package. Loaded when it is first
- * asked for.
+ * used.
  */
 import * as tf from '@tensorflow/tfjs';
 import {registerFault} from '../../ops/op';

@@ -31,8 +31,8 @@ export interface SaveWeightsOptions extends WriteOptions {
 /** Options of `loadWeights`. */
 export interface LoadWeightsOptions extends LoadOptions, RequestOptions {
   /**
-   * Whether to leave a layer as it is, with a warning, when the file has no variables for it, or variables of other
-   * shapes or in another number. Layers that only the file has are then ignored as well. Defaults to false.
+   * Whether to leave a layer as it is, with a warning, when the file has no variables for it, or a different number or
+   * shapes of variables. Layers that only the file has are then ignored as well. Defaults to false.
    */
   skipMismatch?: boolean;
 }

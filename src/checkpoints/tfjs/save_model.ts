@@ -1,6 +1,6 @@
 /**
  * Lets `save` of any tfjs model keep packed weights as they are stored. tfjs would unpack them, never dispose of what it
- * unpacked, and pack it again when the model is loaded, with other int8 and int4 values than before.
+ * unpacked, and pack it again when the model is loaded, with different int8 and int4 values than before.
  */
 import * as tf from '@tensorflow/tfjs';
 import {WeightSnapshot} from '../../weights/in_use';

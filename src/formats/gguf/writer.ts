@@ -80,7 +80,7 @@ export class GgufWriter {
     this.key(key, ValueType.bool).u8(value ? 1 : 0);
     return this;
   }
-  /** A list of texts, in UTF-8. */
+  /** A list of strings, in UTF-8. */
   texts(key: string, values: readonly Uint8Array[]): this {
     const bytes = this.array(key, ValueType.string, values.length);
     for (const value of values) string(bytes, value);
@@ -97,7 +97,7 @@ export class GgufWriter {
     return this;
   }
 
-  /** Adds a tensor, behind those that were added before. */
+  /** Adds a tensor after those that were added before. */
   tensor(content: GgufContent): this {
     if (this.tensors.has(content.name)) throw new Error(`internal: "${content.name}" is in the file already.`);
     this.tensors.set(content.name, content);

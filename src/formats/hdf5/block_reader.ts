@@ -7,8 +7,8 @@ import {damagedFile} from './errors';
  * Bytes per block. h5py allocates metadata in runs of a few kilobytes between the datasets. A block should cover
  * neighbouring structures (headers, B-tree nodes, name heaps), but bytes of the tensors around them are wasted. The
  * file of a 270M model (537 MB, 658 groups, 236 datasets) opens with 349 reads (1.4 MB) at 4 kB, 185 reads (3.0 MB) at
- * 16 kB and 143 reads (9.3 MB) at 64 kB: above 16 kB the bytes grow, while the reads hardly decrease. A source for which
- * bytes cost less than reads says so (`blockSize`).
+ * 16 kB and 143 reads (9.3 MB) at 64 kB: above 16 kB the bytes grow, while the reads hardly decrease. A source on which
+ * bytes are cheaper than reads has its own size (`blockSize`).
  */
 const BLOCK_SIZE = 16_384;
 

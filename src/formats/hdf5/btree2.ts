@@ -1,4 +1,4 @@
-/** B-trees of version 2: records of a fixed size, in order. Dense groups and chunks are found through them. */
+/** B-trees of version 2: records of a fixed size, in order. They index dense groups and chunks. */
 import {type BlockReader} from './block_reader';
 import {type Cursor} from './cursor';
 
@@ -8,7 +8,7 @@ const OVERHEAD = 10;
 /** Maximum number of records. Files of models have some thousands. */
 const RECORD_LIMIT = 4_000_000;
 
-/** Bytes that a number up to `limit` needs. */
+/** Number of bytes for a number up to `limit`. */
 export const bytesFor = (limit: number): number => Math.floor(Math.log2(Math.max(limit, 1)) / 8) + 1;
 
 interface Tree {

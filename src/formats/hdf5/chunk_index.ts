@@ -1,4 +1,4 @@
-/** The index of an array in chunks: the place of each chunk in the file. */
+/** The index of a chunked array: the position of each chunk in the file. */
 import {type BlockReader} from './block_reader';
 import {readBTree2} from './btree2';
 import {type Cursor} from './cursor';
@@ -13,7 +13,7 @@ export interface StoredChunk {
   readonly mask: number;
 }
 
-/** How the places of the chunks are stored. */
+/** How the positions of the chunks are stored. */
 export type ChunkIndex =
   | {readonly kind: 'tree'; readonly address: number}
   | {readonly kind: 'tree 2'; readonly address: number}
@@ -120,7 +120,7 @@ async function readTree(
   for (const child of children) await readTree(reader, child, level - 1, grid, chunks, visited);
 }
 
-/** An array with an entry for each chunk; large ones are in pages. */
+/** An array with an entry for each chunk; large arrays are divided into pages. */
 async function readFixedArray(
   reader: BlockReader,
   address: number,

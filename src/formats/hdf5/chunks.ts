@@ -1,4 +1,4 @@
-/** Arrays in chunks: where each chunk is, and bytes of the array from them. */
+/** Chunked arrays: finds the chunks, and reads bytes of the array from them. */
 import {type ByteSource} from '../../base/byte_source';
 import {BlockReader} from './block_reader';
 import {type ChunkIndex, readChunkIndex, type StoredChunk} from './chunk_index';
@@ -46,7 +46,7 @@ export interface ChunkedLayout {
   readonly fill: Uint8Array;
 }
 
-/** The bytes of an array in chunks. The places of the chunks are read with the first of them. */
+/** The bytes of an array in chunks. The positions of all chunks are read with the first chunk. */
 export class ChunkedBytes {
   private places?: Promise<ReadonlyMap<number, StoredChunk>>;
   /** Number of chunks along each axis. */
@@ -68,7 +68,7 @@ export class ChunkedBytes {
   /** Fills `target` with the bytes of the array from `start` on. Each chunk is unpacked once. */
   async readInto(start: number, target: Uint8Array): Promise<void> {
     const {shape, itemSize} = this.layout;
-    // Whole elements, of which the target may begin and end in the middle.
+    // Whole elements: the target may begin and end inside one.
     const [first, last] = [Math.floor(start / itemSize), Math.floor((start + target.length - 1) / itemSize)];
     const outer = shape.slice(1).reduce((product, size) => product * size, 1);
     const [from, to] = [Math.floor(first / outer), Math.floor(last / outer)];
@@ -79,7 +79,7 @@ export class ChunkedBytes {
     }
   }
 
-  /** Copies what a chunk and the range have in common, run by run along the last axis. */
+  /** Copies the overlap of a chunk and the range, run by run along the last axis. */
   private async copyChunk(number: number, start: number, target: Uint8Array): Promise<void> {
     const {shape, chunkShape, itemSize, fill} = this.layout;
     const rank = shape.length;
@@ -137,7 +137,7 @@ export class ChunkedBytes {
     const damaged = (expected: string, received: string) =>
       damagedFile(this.source.name, `${expected} in chunk ${number} of the ${this.subject}`, received);
     if (found.address + found.size > this.end) throw damaged('bytes inside the file', `byte ${found.address}`);
-    // No filter makes data much longer, or shorter than a thousandth.
+    // No filter makes data much longer, or less than a thousandth as long.
     if (found.size > 2 * this.chunkBytes + 4096 || this.chunkBytes > 1100 * found.size) {
       throw damaged(`data for ${this.chunkBytes} bytes`, `${found.size} bytes`);
     }

@@ -20,7 +20,7 @@ export interface Hdf5Dataset {
   /** Bytes of one element. */
   readonly itemSize: number;
   readonly byteLength: number;
-  /** Where its bytes are in the file. Empty if they have no place of their own. */
+  /** Where its bytes are in the file. Empty if they have no separate place. */
   readonly places: readonly BytePlace[];
   /**
    * Fills `target` with the dataset's little-endian bytes from byte `start` on.
@@ -235,7 +235,7 @@ function checkSide(layout: Cursor, size: number): number {
   return size;
 }
 
-/** The element that stands for those that were never written: zeros unless the file says otherwise. */
+/** The value of elements that were never written: zeros unless the file says otherwise. */
 function readFill(header: ObjectHeader, subject: string, itemSize: number): Uint8Array {
   const zeros = new Uint8Array(itemSize);
   const message = header.first(MessageType.FillValue, subject);

@@ -89,7 +89,7 @@ async function inflate(bytes: Uint8Array, limit: number, damaged: Damaged): Prom
   }
 }
 
-/** The format of liblzf: runs of bytes, and references to bytes that are already there. */
+/** The format of liblzf: runs of bytes, and references to earlier bytes. */
 function unpackLzf(bytes: Uint8Array, limit: number, damaged: Damaged): Uint8Array {
   const out = new Uint8Array(limit);
   let filled = 0;
@@ -112,14 +112,14 @@ function unpackLzf(bytes: Uint8Array, limit: number, damaged: Damaged): Uint8Arr
     if (Number.isNaN(from) || Number.isNaN(length)) throw end();
     if (from < 0) throw damaged('lzf references to earlier bytes', `one to byte ${from}`);
     if (filled + length > limit) throw damaged(`at most ${limit} bytes`, 'more');
-    // One by one: a reference may reach into what it writes.
+    // One by one: a reference may overlap the bytes that it writes.
     for (let i = 0; i < length; i++) out[filled + i] = out[from + i]!;
     filled += length;
   }
   return out.subarray(0, filled);
 }
 
-/** Puts the bytes of each element together again. Bytes that fill no element stay at the end. */
+/** Puts the bytes of each element together again. Bytes that do not fill an element stay at the end. */
 function unshuffle(bytes: Uint8Array, elementSize: number): Uint8Array {
   const count = elementSize > 1 ? Math.floor(bytes.length / elementSize) : 0;
   if (count <= 1) return bytes;
@@ -145,7 +145,7 @@ function fletcher32(bytes: Uint8Array): number {
   let [low, high] = [0, 0];
   const even = bytes.length - (bytes.length % 2);
   for (let at = 0; at < even;) {
-    // Few enough that the sums stay exact.
+    // A number small enough that the sums stay exact.
     const stop = Math.min(even, at + 720);
     for (; at < stop; at += 2) {
       low += bytes[at]! * 256 + bytes[at + 1]!;

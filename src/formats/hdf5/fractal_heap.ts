@@ -57,7 +57,7 @@ export class FractalHeap {
       return this.reader.read(this.root + offset, length, 'object of a heap');
     }
     let [block, rows, at] = [this.root, this.rootRows, offset];
-    // Each block is smaller than the one before.
+    // Each block is smaller than the previous one.
     for (let depth = 0; depth < 64; depth++) {
       const {row, column, rest, size} = this.place(at, rows) ?? {};
       if (row === undefined) throw missing();

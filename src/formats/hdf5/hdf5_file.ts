@@ -26,9 +26,10 @@ interface Tree {
 /**
  * An HDF5 file as Keras 3 writes `model.weights.h5`, read by byte ranges.
  *
- * The tree of groups is read once, on opening; data is read on request. Also read is what h5py writes with its usual
- * options: chunks, gzip, lzf, shuffle, fletcher32, order of creation, user blocks, libver="latest". Datasets of other
- * kinds, such as big-endian ones, are listed, but requesting one throws an error that says why it cannot be read.
+ * The tree of groups is read once, on opening; data is read on request. Files that h5py writes with its usual options
+ * are read as well: chunks, gzip, lzf, shuffle, fletcher32, order of creation, user blocks, libver="latest". Datasets
+ * of other kinds, such as big-endian ones, are listed, but requesting one throws an error that says why it cannot be
+ * read.
  */
 export class Hdf5File {
   private constructor(
@@ -128,7 +129,7 @@ async function readTree(source: ByteSource, reader: BlockReader, root: number): 
       for (const link of await readObject(context, object, tree)) {
         const path = object.path === '' ? link.name : `${object.path}/${link.name}`;
         if (typeof link.target === 'number') {
-          // A link to a group above leads round in a circle, and to nothing that is not found otherwise.
+          // A link to a parent group forms a cycle, and leads to nothing that is not found anyway.
           if (!above.includes(link.target)) next.push({path, address: link.target, above});
         } else {
           const error = unsupportedFeature(source.name, `dataset "${path}"`, 'a dataset', `a ${link.target}`);

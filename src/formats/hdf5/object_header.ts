@@ -118,7 +118,7 @@ export async function readObjectHeader(reader: BlockReader, address: number): Pr
 type Chunks = {address: number; length: number}[];
 
 function parseOld(chunk: Cursor, messages: Message[], chunks: Chunks): void {
-  // What is too short for a message is padding.
+  // Bytes too short for a message are padding.
   while (chunk.remaining >= 8) {
     const type = chunk.u16();
     const length = chunk.u16();
@@ -129,7 +129,7 @@ function parseOld(chunk: Cursor, messages: Message[], chunks: Chunks): void {
 }
 
 function parseNew(chunk: Cursor, entry: number, messages: Message[], chunks: Chunks): void {
-  // What is too short for a message is a gap.
+  // Bytes too short for a message are a gap.
   while (chunk.remaining >= entry) {
     const type = chunk.u8();
     const length = chunk.u16();

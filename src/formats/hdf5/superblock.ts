@@ -32,14 +32,14 @@ class AfterUserBlock extends FilePart {
   }
 }
 
-/** Largest user block that is looked for. Each size costs a read of a file that is not HDF5. */
+/** Largest user block that is searched for. In a file that is not HDF5, each size costs a read. */
 const USER_BLOCK_LIMIT = 2 ** 20;
 
 const isSuperblock = (bytes: Uint8Array) => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
 /**
- * The part of a file from its superblock on. In front of it may be a user block of any content, of 512 bytes, 1024, and
- * so on, each twice the one before. Undefined if there is no superblock.
+ * The part of a file from its superblock on. A user block of any content may precede it, of 512 bytes, 1024, and so on,
+ * doubling each time. Undefined if there is no superblock.
  */
 async function afterUserBlock(source: ByteSource): Promise<ByteSource | undefined> {
   const start = new Uint8Array(SIGNATURE.length);
@@ -55,7 +55,7 @@ export async function readSuperblock(source: ByteSource): Promise<Superblock> {
   const start = new Uint8Array(Math.min(SUPERBLOCK_LIMIT, source.size));
   await source.readInto(0, start);
   if (!isSuperblock(start)) {
-    // Files of the kinds that `guess` knows have no superblock further on.
+    // Files of the kinds that `guess` knows have no later superblock.
     const rest = source instanceof AfterUserBlock || guess(start) ? undefined : await afterUserBlock(source);
     if (rest) return readSuperblock(rest);
     throw new Error(

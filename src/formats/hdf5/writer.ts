@@ -23,8 +23,8 @@ export interface DatasetContent {
   readonly shape: readonly number[];
   readonly dtype: Hdf5Dtype;
   /**
-   * The little-endian bytes in pieces, of the total size that follows from shape and dtype. Called when the writer gets
-   * to the dataset. One array may be reused for all pieces.
+   * The little-endian bytes in pieces, of the total size that follows from shape and dtype. Called when the writer
+   * reaches the dataset. One array may be reused for all pieces.
    */
   data(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
@@ -45,7 +45,7 @@ const SUPERBLOCK = 96;
 
 /**
  * A file to write. First declare groups and datasets with their shapes. Then `writeTo` lays out the file and writes it
- * from start to end, requesting the values of each dataset when it gets to it.
+ * from start to end, requesting the values of each dataset when it reaches it.
  */
 export class Hdf5Writer {
   private readonly root: Group = {children: new Map(), attributes: {}};
@@ -122,8 +122,8 @@ interface Placed {
 }
 
 /**
- * The layout of the file: superblock, headers and tables of groups, headers of datasets, texts, and then the values in
- * the order of `datasets`.
+ * The layout of the file: superblock, headers and tables of groups, headers of datasets, strings, and then the values
+ * in the order of `datasets`.
  */
 class Layout {
   readonly datasets: Dataset[] = [];
@@ -135,7 +135,7 @@ class Layout {
 
   constructor(root: Group) {
     this.placeGroup(root);
-    // Texts come after everything placed so far, so their size does not move anything.
+    // Strings come after everything placed so far, so their size does not move anything.
     const heap = new GlobalHeap(this.next);
     const attributes = new Map(
       [...this.placed.keys()].map(node => [node, attributeMessages(node.attributes, heap)] as const),

@@ -1,4 +1,4 @@
-/** The global heap, where HDF5 stores texts of variable length, in one or more collections. */
+/** The global heap, where HDF5 stores strings of variable length, in one or more collections. */
 import {aligned, FieldWriter} from './field_writer';
 
 /** Bytes of the smallest collection that HDF5's library accepts. */
@@ -27,10 +27,10 @@ export class GlobalHeap {
     return last ? last.offset + last.size : 0;
   }
 
-  /** Adds a text and returns a reference to it: its length, the address of its collection, and its number there. */
+  /** Adds a string and returns a reference to it: its length, the address of its collection, and its number there. */
   add(text: string): Uint8Array {
     const bytes = new TextEncoder().encode(text);
-    // An empty text is not stored.
+    // An empty string is not stored.
     if (bytes.length === 0) return new FieldWriter().zeros(16).bytes;
     const wanted = OBJECT_HEADER + aligned(bytes.length);
     let last = this.collections.at(-1);

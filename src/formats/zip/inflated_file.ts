@@ -1,4 +1,4 @@
-/** A deflated file of an archive, inflated as it is read. */
+/** A deflated file in an archive, which is inflated while it is read. */
 import {type ByteSource, truncated} from '../../base/byte_source';
 import {concatBytes} from '../../base/concat_bytes';
 import {ValueError} from '../../base/errors';
@@ -17,9 +17,9 @@ interface Read {
 }
 
 /**
- * Deflated bytes can only be read from the beginning on. So reads wait, and are answered in the order of the file, while
- * it is inflated: again from the beginning if one lies before the current place. Memory holds one piece, or the whole
- * file if it is small.
+ * Deflated bytes can only be read from the beginning on. So reads wait, and are answered in the order of the file while
+ * it is inflated. If a read lies before the current position, inflating restarts from the beginning. Memory holds one
+ * piece, or the whole file if it is small.
  */
 export class InflatedFile implements ByteSource {
   private readonly waiting: Read[] = [];
@@ -65,11 +65,11 @@ export class InflatedFile implements ByteSource {
     await this.packed.close();
   }
 
-  /** Answers reads until none waits. */
+  /** Answers reads until none are waiting. */
   private async run(): Promise<void> {
     this.isRunning = true;
     while (this.waiting.length > 0) {
-      // The next one in the file, or else the first of all, after a new start.
+      // The next read in the file, or else the first one, after a restart.
       const order = (read: Read) => (read.offset < this.at ? read.offset + this.size : read.offset);
       const next = this.waiting.reduce((a, b) => (order(b) < order(a) ? b : a));
       this.waiting.splice(this.waiting.indexOf(next), 1);
@@ -87,7 +87,7 @@ export class InflatedFile implements ByteSource {
   private async answer({offset, target}: Read): Promise<void> {
     if (!this.whole && this.size <= KEPT) {
       await this.restart();
-      // Grows with what arrives: the size that the archive tells may be wrong.
+      // Grows with the data: the size in the archive may be wrong.
       const parts: Uint8Array[] = [];
       for (let piece = await this.next(); piece; piece = await this.next()) parts.push(piece);
       this.whole = concatBytes(parts);
@@ -105,7 +105,7 @@ export class InflatedFile implements ByteSource {
       if (filled === target.length) break;
       if (!(await this.next())) throw this.damaged(`${this.size} bytes`, `${this.at}`);
     }
-    // The checksum is only known to be right when the end was read.
+    // The checksum is verified only when the end is read.
     if (this.at + this.piece.length === this.size) await this.next();
   }
 
@@ -148,7 +148,7 @@ export class InflatedFile implements ByteSource {
 /** The deflated bytes could not be read. */
 class ReadError extends Error {}
 
-/** Ten bytes in front of deflated bytes make them a gzip file, which every platform inflates and verifies. */
+/** Ten bytes before the deflated bytes turn them into a gzip file, which every platform inflates and verifies. */
 const GZIP_HEAD = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 async function* inflated(packed: ByteSource, size: number, crc: number): AsyncGenerator<Uint8Array> {

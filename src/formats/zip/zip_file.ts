@@ -28,7 +28,7 @@ const FILE_HEADER = 0x04034b50;
 const END_SIZE = 22;
 const LONGEST_COMMENT = 0xffff;
 
-/** Bytes of a directory at most. That of a model is a few kilobytes. */
+/** Maximum size of a directory in bytes. A model's is a few kilobytes. */
 const DIRECTORY_LIMIT = 16 * 2 ** 20;
 
 const STORED = 0;
@@ -49,7 +49,8 @@ export class ZipFile {
   /**
    * Reads the directory of an archive. The source stays open, and belongs to the caller.
    *
-   * @throws ValueError if it is no archive, damaged, in several parts, or has names that lead out of a folder.
+   * @throws ValueError if it is not an archive, is damaged, is in several parts, or has names that lead out of a
+   * folder.
    */
   static async open(source: ByteSource): Promise<ZipFile> {
     const {start, size, count} = await findDirectory(source);
@@ -57,7 +58,7 @@ export class ZipFile {
     await source.readInto(start, bytes);
     const entries = new Map<string, Entry>();
     for (const entry of directoryEntries(source, bytes, count)) {
-      // Folders have entries of their own, which hold nothing.
+      // Folders have separate entries without contents.
       if (entry.name.endsWith('/')) continue;
       if (!isSafePath(entry.name)) {
         throw damaged(source, 'names of files inside the archive', JSON.stringify(entry.name));
@@ -81,7 +82,7 @@ export class ZipFile {
    * Opens a file. One that is stored is read from its place in the archive; one that is deflated is inflated as it is
    * read.
    *
-   * @throws ValueError if there is no such file, it is encrypted or packed otherwise, or its place is wrong.
+   * @throws ValueError if there is no such file, it is encrypted or packed in another way, or its position is wrong.
    */
   async open(name: string): Promise<ByteSource> {
     const {source} = this;
@@ -127,7 +128,7 @@ async function findDirectory(source: ByteSource): Promise<{start: number; size: 
   await source.readInto(source.size - tail.length, tail);
   const view = new DataView(tail.buffer);
   let at = tail.length - END_SIZE;
-  // The comment ends the file, which tells the record from bytes that look like it.
+  // The comment ends the file, which distinguishes the record from bytes that look like it.
   while (
     at >= 0 &&
     !(view.getUint32(at, true) === END && at + END_SIZE + view.getUint16(at + 20, true) === tail.length)
@@ -158,7 +159,7 @@ async function findDirectory(source: ByteSource): Promise<{start: number; size: 
   return {start, size, count};
 }
 
-/** The record of an archive that 32 bits do not describe. */
+/** The record of an archive whose numbers do not fit into 32 bits. */
 async function readEnd64(source: ByteSource, limit: number, locator: DataView) {
   const at = wide(source, locator, 8);
   const record = new DataView(new ArrayBuffer(56));
@@ -191,7 +192,7 @@ function* directoryEntries(source: ByteSource, bytes: Uint8Array, count: number)
     if (end > bytes.length) throw damaged(source, `${count} files in its directory`, `${i} and a part of one`);
     const name = nameOf(source, bytes.subarray(at + 46, at + 46 + nameSize));
     const extra = new DataView(bytes.buffer, at + 46 + nameSize, extraSize);
-    // In the order in which an extra field of 64 bits has those that do not fit here.
+    // In the order in which a 64-bit extra field has the numbers that do not fit here.
     const [size, packed, header] = widened(source, name, extra, [
       view.getUint32(at + 24, true),
       view.getUint32(at + 20, true),
@@ -213,7 +214,7 @@ function nameOf(source: ByteSource, bytes: Uint8Array): string {
 
 type Sizes = [size: number, packed: number, header: number];
 
-/** Replaces the numbers that did not fit into 32 bits by those of an extra field. */
+/** Replaces the numbers that did not fit into 32 bits with those of an extra field. */
 function widened(source: ByteSource, name: string, extra: DataView, values: Sizes): Sizes {
   if (!values.includes(0xffffffff)) return values;
   for (let at = 0; at + 4 <= extra.byteLength; at += 4 + extra.getUint16(at + 2, true)) {

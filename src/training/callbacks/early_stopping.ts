@@ -9,7 +9,7 @@ const OWNER = 'EarlyStopping';
 
 /** Arguments of {@link EarlyStopping}. */
 export interface EarlyStoppingArgs extends MonitorArgs {
-  /** A change by less than this is no improvement. Defaults to 0. */
+  /** A smaller change does not count as an improvement. Defaults to 0. */
   minDelta?: number;
   /** Number of epochs without an improvement after which training ends. Defaults to 0. */
   patience?: number;

@@ -54,7 +54,7 @@ export interface ReduceLROnPlateauArgs extends MonitorArgs {
   patience?: number;
   /** 1 prints a line when the rate is reduced. Defaults to 0. */
   verbose?: 0 | 1;
-  /** A change by less than this is no improvement. Defaults to 1e-4. */
+  /** A smaller change does not count as an improvement. Defaults to 1e-4. */
   minDelta?: number;
   /** Number of epochs after a reduction that are not counted. Defaults to 0. */
   cooldown?: number;

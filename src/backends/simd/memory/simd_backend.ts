@@ -79,7 +79,8 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
   }
 
   /**
-   * Place of a tensor, or undefined if no kernel of ours has used it yet. Tensors may move, so do not store the place.
+   * Place of a tensor, or undefined if none of our kernels has used it yet. Tensors may move, so do not store the
+   * place.
    */
   placeOf({dataId}: {dataId: object}): Place | undefined {
     const entry = this.data.get(dataId);

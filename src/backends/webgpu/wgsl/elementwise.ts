@@ -56,7 +56,7 @@ export const geluGradient = ({gated}: {gated: boolean}): Program => ({
   y[index] = dy[index]${gated ? ' * value[index]' : ''} * 0.5 * (1.0 + t + curved);`,
 });
 
-/** What follows a product, in place: y (rows, columns) + bias, then its GELU, or another tensor added to it. */
+/** Post-processing of a product, in place: y (rows, columns) + bias, then its GELU, or another tensor added to it. */
 export const finishDense = ({after}: {after: 'gelu' | 'add' | 'nothing'}): Program => ({
   name: `finish_dense ${after}`,
   size: 64,
@@ -71,7 +71,7 @@ export const finishDense = ({after}: {after: 'gelu' | 'add' | 'nothing'}): Progr
   y[index] = ${{gelu: 'gelu(value)', add: 'value + other[index]', nothing: 'value'}[after]};`,
 });
 
-/** Turns pairs of features: x (batch, length, heads, 2 · half), tables (1 or batch, length, half) → y. */
+/** Rotates pairs of features: x (batch, length, heads, 2 · half), tables (1 or batch, length, half) → y. */
 export const rotary: Program = {
   name: 'rotary',
   size: 64,
@@ -114,7 +114,7 @@ export const cacheUpdate: Program = {
   slots[(row * n.capacity + slot) * n.width + i] = tokens[index];`,
 };
 
-/** Rows of a table of float32, times a factor → y (count, width); NaN for ids that are no rows. */
+/** Rows of a table of float32, times a factor → y (count, width); NaN for ids out of range. */
 export const embedding: Program = {
   name: 'embedding',
   size: 64,

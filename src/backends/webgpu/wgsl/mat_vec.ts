@@ -1,14 +1,14 @@
 /**
  * Products of a few rows of x with dense kernels: one, or several of the same x. Each invocation takes four rows of W and
- * every `splits`-th block of columns; the sums of a workgroup meet in shared memory, always in the same order. On devices
- * that can, neighbouring invocations exchange their sums first, without waiting for the whole workgroup.
+ * every `splits`-th block of columns; the sums of a workgroup are added in shared memory, always in the same order. On
+ * devices that can, neighbouring invocations exchange their sums first, without waiting for the whole workgroup.
  */
 import {type WeightFormat} from '../../../weights/dtype';
 import {type Program} from '../program';
 import {GELU} from './elementwise';
 import {weightCode, weightNumbers, weightType} from './weights';
 
-/** The most rows of x at a time. */
+/** Maximum number of rows of x at a time. */
 export const MAT_VEC_ROWS = 8;
 
 /** Which variant suits a product. */
@@ -23,11 +23,11 @@ export interface MatVecVariant {
   whole: boolean;
   /** Invocations that exchange sums directly: a power of two, or 0. */
   lanes?: number;
-  /** Invocations of a workgroup: 64, or 256. More of them share what comes before the product. */
+  /** Invocations of a workgroup: 64, or 256. More of them share the work before the product. */
   size?: 64 | 256;
   /** Whether x is normed first, with the scale of an RMS norm. */
   normed?: boolean;
-  /** What is added to x before it is normed: see {@link join}. The columns are whole blocks. */
+  /** A branch that is added to x before it is normed: see {@link join}. The columns are whole blocks. */
   joined?: {
     columns: number;
     /** Whether the branch is normed, too. */
@@ -124,7 +124,7 @@ const INVERSES = `
     workgroupBarrier();
   }`;
 
-/** The sum over the workgroup of what each invocation has, in three waits. All must call it. */
+/** The sum of a value over the workgroup, with three barriers. All invocations must call it. */
 const TOTAL = `
 const PARTS = SIZE / 16u;
 var<workgroup> each: array<f32, SIZE>;
@@ -145,8 +145,8 @@ fn total(own: f32, lane: u32) -> f32 {
 }`;
 
 /**
- * What lies between two branches of a block, done by every workgroup for itself: x + branch, where the branch is normed
- * first if `post`. The first workgroup keeps it in y, behind the results, for the next join; all norm it for the product.
+ * The steps between two branches of a block, computed by every workgroup: x + branch, where the branch is normed first
+ * if `post`. The first workgroup stores it in y, after the results, for the next join; all norm it for the product.
  */
 const join = ({columns, post}: NonNullable<MatVecVariant['joined']>) => `
   for (var m = 0u; m < min(WIDTH, n.count); m++) {
@@ -173,8 +173,8 @@ const join = ({columns, post}: NonNullable<MatVecVariant['joined']>) => `
   workgroupBarrier();`;
 
 /**
- * x (count, columns) · Wᵀ → y (count, rows). Of several kernels, rows of y are those of all, one after another; `first`
- * is added to them.
+ * x (count, columns) · Wᵀ → y (count, rows). With several kernels, y has the rows of all, one after another; `first` is
+ * added to them.
  */
 export function matVec(variant: MatVecVariant): Program {
   const {formats, width, splits, whole, lanes = 0, size = 64, normed = false, joined, gated = false} = variant;

@@ -3,7 +3,7 @@ import {type Program} from '../program';
 
 const SIZE = 64;
 
-/** The sum over the workgroup of what each invocation has. All must call it. */
+/** The sum of a value over the workgroup. All invocations must call it. */
 export const TOTAL = `
 var<workgroup> parts: array<f32, SIZE>;
 fn total(own: f32, lane: u32) -> f32 {
@@ -35,7 +35,7 @@ export const rmsNorm: Program = {
 };
 
 /**
- * What lies between two branches of a block: x + branch → y, where the branch is normed first if `post`; and with `pre`
+ * The steps between two branches of a block: x + branch → y, where the branch is normed first if `post`; and with `pre`
  * also y normed for the next branch → next. x begins at index `xFirst`, and y at `yFirst`.
  */
 export const residual = ({post, pre}: {post: boolean; pre: boolean}): Program => ({

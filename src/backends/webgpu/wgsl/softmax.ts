@@ -9,7 +9,7 @@ export const WEIGHT = `
 fn weight(bits: u32, largest: u32) -> f32 {
   if (isNan(bits) || keyOfFloat(bits) <= LEAST_KEY) { return select(0.0, 1.0, bits == largest); }
   if (keyOfFloat(bits) == keyOfFloat(largest)) { return 1.0; }
-  // Beside an infinite one, finite values have no weight.
+  // If the largest value is infinite, finite values have no weight.
   if (largest == 0x7f800000u) { return 0.0; }
   return exp((bitcast<f32>(bits) * n.scale - bitcast<f32>(largest) * n.scale) / n.temperature);
 }`;

@@ -1,4 +1,4 @@
-/** What tfjs' own programs compute wrongly, or do not compile. */
+/** Replacements for tfjs' programs that compute wrong results or do not compile. */
 import {type Program} from '../program';
 
 /** The index of each axis in an array of sizes with up to six axes, as numbers `size0` to `size5`. */
@@ -23,7 +23,7 @@ const walk = (strides: readonly string[]) =>
     )
     .join('');
 
-/** Words of x in another order of axes: y (size…) = x at strides. */
+/** Words of x in a different order of axes: y (size…) = x at strides. */
 export const transpose: Program = {
   name: 'transpose',
   size: 64,
@@ -38,7 +38,7 @@ export const transpose: Program = {
   y[index] = x[from_];`,
 };
 
-/** Rows of x (rows, width) by their numbers; zeros for numbers that are no rows. */
+/** Rows of x (rows, width) by index; zeros for indices out of range. */
 export const gatherWords: Program = {
   name: 'gather_words',
   size: 64,

@@ -1,6 +1,6 @@
 /**
  * The largest values of rows. First each workgroup finds the candidates of a piece of a row in shared memory, then one
- * workgroup for each row picks from the candidates. Both take the best again and again that comes after the last one.
+ * workgroup for each row picks from the candidates. Both repeatedly take the best value that comes after the last one.
  */
 import {type Program} from '../program';
 import {ORDER} from './order';

@@ -61,7 +61,10 @@ const BODIES: Record<WeightFormat, (name: string) => string> = {
 
 export const weightType = (format: WeightFormat): string => (format === 'float32' ? 'array<f32>' : 'array<vec4<u32>>');
 
-/** The numbers that a matrix needs, beside `columns` and `blocks` of all: its rows, and `inner` of a float32 kernel. */
+/**
+ * The numbers that a matrix needs, in addition to the common `columns` and `blocks`: its rows, and `inner` of a float32
+ * kernel.
+ */
 export const weightNumbers = (name: string): Record<string, NumberType> => ({
   [`${name}Rows`]: 'u32',
   [`${name}Inner`]: 'u32',
@@ -91,9 +94,9 @@ const CODES = {
 };
 
 /**
- * Declarations for a program that reads W as whole numbers, a word of four signed bytes for four columns of a row:
- * `wCodes(group, block, half, t)[i]` has columns 8 t + 4 i to 8 t + 4 i + 3 of four rows. `wScales`, and `wMinima` of
- * int4, are what makes numbers of them.
+ * Declarations for a program that reads W as integers, a word of four signed bytes for four columns of a row:
+ * `wCodes(group, block, half, t)[i]` has columns 8 t + 4 i to 8 t + 4 i + 3 of four rows. `wScales`, and `wMinima` for
+ * int4, turn them into the weights.
  */
 export const codeReader = (format: 'int8' | 'int4'): string => `${HALVES}
 fn wCodes(group: u32, block: u32, half: u32, t: u32) -> array<vec4<u32>, 2> {${CODES[format]}
