@@ -17,7 +17,7 @@ export const SLEEPERS = 64;
 export const FAILED = 128;
 /** How many threads sleep at a barrier, or are about to, until the phase of another thread changes. */
 export const SLEEPERS_AT_BARRIER = 192;
-/** The longest time that a thread sleeps at a barrier before it checks again. */
+/** The longest that a thread sleeps at a barrier before it looks again. */
 export const WAIT_MILLISECONDS = 5;
 /** How many times a thread sleeps at a barrier before it gives up on the others. */
 export const PATIENCE = 256;
@@ -27,7 +27,7 @@ export const WIDE = 320;
 export const INT8_KERNEL = 324;
 /** Nonzero if products of many rows with integer weights multiply bytes (`parts/byte_tile.ts`). */
 export const BYTE_TILES = 328;
-/** Two counters of claimed items, used alternately: one cache line of 64 bytes each. See `parts/threads.ts`. */
+/** Two counters of claimed items, used in turn: one cache line of 64 bytes each. See `parts/threads.ts`. */
 export const CLAIMS = 384;
 /** One word per argument: see `layouts`. */
 export const ARGUMENTS = 1024;

@@ -68,14 +68,12 @@ export interface SimdEngineOptions extends SimdOptions {
   maximumPages?: number;
   /**
    * The kernel for products of one row with int8, by its number in `assembly/numbers.ts`. Defaults to the fastest one
-   * that gives correct results here.
+   * that gives right results here.
    */
   int8Kernel?: number;
-  /**
-   * Multiply bytes in products of many rows with int8 and int4. Defaults to whether that is correct and faster here.
-   */
+  /** Multiply bytes in products of many rows with int8 and int4. Defaults to whether that is right and faster here. */
   byteTiles?: boolean;
-  /** Maximum number of memories of the engine, including those from `addBank`. Unlimited by default. */
+  /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }
 
