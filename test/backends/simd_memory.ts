@@ -11,14 +11,14 @@ export interface SimdMemoryOptions extends SimdEngineOptions {
 }
 
 /**
- * Kernels are tested with each of these settings. They cover both instruction sets, both tile shapes, 1, 2 and 4
- * threads, unshared memory, and addresses above 2 GiB.
+ * Kernels are tested with each of these settings. They cover both instruction sets, both tile shapes, both
+ * ways to read weights, 1, 2 and 4 threads, unshared memory, and addresses above 2 GiB.
  */
 export const settings: SimdMemoryOptions[] = [
   {relaxed: true, wide: false, threads: 1, shared: false},
   {relaxed: false, wide: true, threads: 1, shared: false, begin: 0x8000_0004},
-  {relaxed: true, wide: true, threads: 2, begin: 0x8000_0004},
-  {relaxed: false, wide: false, threads: 2},
+  {relaxed: true, wide: true, readAhead: false, threads: 2, begin: 0x8000_0004},
+  {relaxed: false, wide: false, readAhead: false, threads: 2},
   {relaxed: true, wide: false, threads: 4},
   {relaxed: true, wide: true, threads: 4},
   {relaxed: false, wide: false, threads: 4},

@@ -1,6 +1,6 @@
 /** Products with integer weights, of one row and of many: all kernels of a number type compute the same bits. */
 import {INT8_SIGNED_BYTES, INT8_UNSIGNED_BYTES, INT8_WORDS} from '../../src/backends/simd/assembly/numbers';
-import {BFLOAT16, INT4, INT8, packedBytes} from '../../src/backends/simd/engine/command';
+import {BFLOAT16, FLOAT32, INT4, INT8, type NumberType, packedBytes} from '../../src/backends/simd/engine/command';
 import {bytesAreFaster} from '../../src/backends/simd/engine/byte_tiles';
 import {fastestInt8Kernel} from '../../src/backends/simd/engine/int8_kernel';
 import {matMul} from '../../src/backends/simd/kernels/mat_mul';
@@ -12,6 +12,7 @@ const memories: SimdMemory[] = [];
 async function create(options: {
   int8Kernel?: number;
   byteTiles?: boolean;
+  readAhead?: boolean;
   wide?: boolean;
   threads?: number;
 }): Promise<SimdMemory> {
@@ -39,12 +40,7 @@ function packedInt8(rows: number, columns: number, least: number, most: number):
   return bytes;
 }
 
-function product(
-  memory: SimdMemory,
-  type: typeof INT8 | typeof INT4 | typeof BFLOAT16,
-  bytes: Uint8Array,
-  sizes: Sizes,
-): Uint32Array {
+function product(memory: SimdMemory, type: NumberType, bytes: Uint8Array, sizes: Sizes): Uint32Array {
   const {m, rows, columns} = sizes;
   memory.clear();
   const w = memory.place(bytes.length);
@@ -81,6 +77,23 @@ const SIZES: Sizes[] = [
 
 /** The baseline compiler of V8 11.3 (Node 20) gets the relaxed dot product of bytes wrong; the trial shows that. */
 const RIGHT_BASELINE = Number(process.versions.node.split('.')[0]) >= 22;
+
+test('weights in any format, read ahead or in order', async () => {
+  const inOrder = await create({readAhead: false});
+  const ahead = await create({readAhead: true});
+  for (const sizes of SIZES) {
+    const {rows, columns} = sizes;
+    const float32 = new Uint8Array(random(rows * columns, 5).buffer);
+    const bfloat16 = new Uint8Array(packedBytes(BFLOAT16, rows, columns));
+    random(bfloat16.length / 2, 5).forEach((v, i) => (bfloat16[2 * i + 1] = (Math.round(v) << 7) + 0x3f));
+    const compare = (type: NumberType, weights: Uint8Array) =>
+      expect(product(ahead, type, weights, sizes)).toEqual(product(inOrder, type, weights, sizes));
+    compare(FLOAT32, float32);
+    compare(BFLOAT16, bfloat16);
+    compare(INT8, packedInt8(rows, columns, -127, 127));
+    compare(INT4, packedInt4(rows, columns));
+  }
+});
 
 // With weights of seven bits, the instructions of all processors compute the same.
 (RIGHT_BASELINE ? test : test.skip).each([

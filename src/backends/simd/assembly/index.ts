@@ -44,6 +44,7 @@ import {
   NOTHING,
   PACK,
   READ,
+  READ_AHEAD,
   RECEIVE,
   RMS_NORM,
   ROTARY,
@@ -55,7 +56,7 @@ import {
   WIDE,
 } from './numbers';
 import {setByteTiles, setInt8Kernel} from './parts/int8_kernel';
-import {startStreams} from './parts/stream';
+import {setReadsAhead, startStreams} from './parts/stream';
 import {
   bankNumber,
   barrier,
@@ -89,6 +90,7 @@ export function execute(command: i32): void {
   setWide(load<i32>(WIDE) != 0);
   setInt8Kernel(load<i32>(INT8_KERNEL));
   setByteTiles(load<i32>(BYTE_TILES) != 0);
+  setReadsAhead(load<i32>(READ_AHEAD) != 0);
   switch (command) {
     case NOTHING:
     case RECEIVE:

@@ -11,6 +11,8 @@ export interface Choices {
   readonly wide: boolean;
   readonly int8Kernel: number;
   readonly byteTiles: boolean;
+  /** Until large products have shown what is faster: see `ReadingTrial`. */
+  readonly readAhead: boolean;
 }
 
 /** Runs the trials in parallel: they mostly wait for the compiler. Takes about 40 ms. */
@@ -26,5 +28,5 @@ export async function chooseKernels(
   const int8Kernel = options.int8Kernel ?? (relaxed ? fastestInt8Kernel(kernels) : INT8_WORDS);
   const byteTiles = options.byteTiles ?? (relaxed && bytesAreFaster(kernels, wide));
   const [isWide, kernel, bytes] = await Promise.all([wide, int8Kernel, byteTiles]);
-  return {wide: isWide, int8Kernel: kernel, byteTiles: bytes};
+  return {wide: isWide, int8Kernel: kernel, byteTiles: bytes, readAhead: options.readAhead ?? true};
 }

@@ -73,6 +73,11 @@ export interface SimdEngineOptions extends SimdOptions {
   int8Kernel?: number;
   /** Multiply bytes in products of many rows with int8 and int4. Defaults to whether that is right and faster here. */
   byteTiles?: boolean;
+  /**
+   * Read the weights of products with one row ahead. Defaults to whether that is faster in the first large products, so
+   * it may change meanwhile.
+   */
+  readAhead?: boolean;
   /** The most memories that the engine may have, including those from `addBank`. Unlimited by default. */
   maximumBanks?: number;
 }

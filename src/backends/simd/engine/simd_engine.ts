@@ -15,6 +15,7 @@ import {
   MAX_ARGUMENTS,
   NOTHING,
   PATIENCE,
+  READ_AHEAD,
   RECEIVE,
   SCRATCH,
   SLEEPERS,
@@ -26,6 +27,7 @@ import {Bank, instantiate, PAGE, staticBytes} from './bank';
 import {loadBinary} from './binaries';
 import {type Choices, chooseKernels} from './choices';
 import {checkSimdOptions, MAXIMUM_PAGES, type SimdEngineOptions} from './options';
+import {ReadingTrial} from './reading_trial';
 import {WORKER_SOURCE, type WorkerData} from './worker_source';
 
 /** A worker polls for about a millisecond before it sleeps. */
@@ -51,10 +53,11 @@ export class SimdEngine {
   private constructor(
     readonly threads: number,
     readonly level: 'relaxed' | 'plain',
-    private readonly choices: Choices,
+    private choices: Choices,
     private readonly module: WebAssembly.Module,
     private readonly options: Required<Pick<SimdEngineOptions, 'memory' | 'maximumPages' | 'maximumBanks'>>,
     private readonly workers: Thread[],
+    private readonly reading?: ReadingTrial,
   ) {
     this.shared = isShared(options.memory);
     this.staticBytes = staticBytes(threads);
@@ -92,7 +95,9 @@ export class SimdEngine {
       // Threads start meanwhile. They read the choices whenever they run a command.
       const choices = await chooseKernels(instantiate(module, memory), level, enabled, options);
       setChoices(memory, choices);
-      const engine = new SimdEngine(threads, level, choices, module, {memory, maximumPages, maximumBanks}, workers);
+      const limits = {memory, maximumPages, maximumBanks};
+      const reading = options.readAhead === undefined ? new ReadingTrial() : undefined;
+      const engine = new SimdEngine(threads, level, choices, module, limits, workers, reading);
       await ready;
       return engine;
     } catch (error) {
@@ -162,6 +167,18 @@ export class SimdEngine {
    * @throws Error if a thread has died. The engine is unusable from then on, and the result may be incomplete.
    */
   run(command: number, args: readonly number[], bank = 0): void {
+    if (this.reading && !this.reading.done && ReadingTrial.shows(command, args)) {
+      const start = performance.now();
+      this.execute(command, args, bank);
+      this.reading.add(performance.now() - start);
+      this.choices = {...this.choices, readAhead: this.reading.ahead};
+      for (const {memory} of this.banks) setChoices(memory, this.choices);
+    } else {
+      this.execute(command, args, bank);
+    }
+  }
+
+  private execute(command: number, args: readonly number[], bank: number): void {
     this.checkAlive();
     if (args.length > MAX_ARGUMENTS) {
       throw new RangeError(`Expected at most ${MAX_ARGUMENTS} arguments. Received: ${args.length}.`);
@@ -243,11 +260,12 @@ function initialize(memory: WebAssembly.Memory, patience: number): void {
   control[PATIENCE / 4] = patience;
 }
 
-function setChoices(memory: WebAssembly.Memory, {wide, int8Kernel, byteTiles}: Choices): void {
+function setChoices(memory: WebAssembly.Memory, {wide, int8Kernel, byteTiles, readAhead}: Choices): void {
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
   control[WIDE / 4] = Number(wide);
   control[INT8_KERNEL / 4] = int8Kernel;
   control[BYTE_TILES / 4] = Number(byteTiles);
+  control[READ_AHEAD / 4] = Number(readAhead);
 }
 
 function isShared(memory: WebAssembly.Memory): boolean {

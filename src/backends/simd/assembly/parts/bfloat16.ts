@@ -2,7 +2,7 @@
  * Packed bfloat16: for each group of eight rows, for each pair of columns, eight words, one per row. The low half is
  * the even column, the high half the odd one. 16 bytes per column and group.
  */
-import {highHalves, readAhead} from './stream';
+import {highHalves, readAhead, readsAhead} from './stream';
 import {fma, loadSome, storeSome, zero} from './vector';
 
 const HIGH = 0xffff0000;
@@ -46,14 +46,16 @@ export function encodeBfloat16(panel: usize, to: usize, count: i32): void {
 /** y[n] = Σ x[k] · W[n, k] for one row of x and a run of groups. Bound by memory, which is read in order. */
 export function matVecBfloat16(w: usize, groupBytes: usize, x: usize, y: usize, rows: i32, columns: i32): void {
   const stop = w + <usize>((rows + 7) >> 3) * groupBytes;
-  for (; rows >= 16; rows -= 16, w += 2 * groupBytes, y += 64) {
-    readAhead(w, 2 * groupBytes, stop);
-    twoGroups(w, groupBytes, x, y, columns);
+  if (readsAhead) {
+    for (; rows >= 16; rows -= 16, w += 2 * groupBytes, y += 64) {
+      readAhead(w, 2 * groupBytes, stop);
+      twoGroups(w, groupBytes, x, y, columns);
+    }
   }
   for (; rows > 0; rows -= 8, w += groupBytes, y += 32) oneGroup(w, x, y, rows, columns);
 }
 
-/** Two groups side by side: memory delivers two streams faster than one. Sums are added as in `oneGroup`. */
+/** Two groups side by side. Sums are added as in `oneGroup`. */
 function twoGroups(w: usize, groupBytes: usize, x: usize, y: usize, columns: i32): void {
   const high = i32x4.splat(highHalves);
   const end = x + ((<usize>(columns & ~1)) << 2);

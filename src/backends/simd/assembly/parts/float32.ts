@@ -1,5 +1,5 @@
 /** Products of one row of x with unpacked float32 weights. Bound by memory, so weights are read once and in order. */
-import {readAhead, readRowsAhead} from './stream';
+import {readAhead, readRowsAhead, readsAhead} from './stream';
 import {fma, sumOf, zero} from './vector';
 
 /** Rows of a matrix that are added at a time. */
@@ -46,14 +46,16 @@ export function matVecFloat32(w: usize, inner: i32, x: usize, y: usize, columns:
 function dotRows(w: usize, x: usize, y: usize, rows: i32, columns: i32): void {
   const row = (<usize>columns) << 2;
   const stop = w + <usize>rows * row;
-  for (; rows >= 2; rows -= 2, w += 2 * row, y += 8) {
-    readAhead(w, 2 * row, stop);
-    dotTwoRows(w, x, y, columns);
+  if (readsAhead) {
+    for (; rows >= 2; rows -= 2, w += 2 * row, y += 8) {
+      readAhead(w, 2 * row, stop);
+      dotTwoRows(w, x, y, columns);
+    }
   }
-  if (rows > 0) store<f32>(y, dotRow(w, x, columns));
+  for (; rows > 0; rows--, w += row, y += 4) store<f32>(y, dotRow(w, x, columns));
 }
 
-/** Two rows side by side: memory delivers two streams faster than one. Sums are added as in `dotRow`. */
+/** Two rows side by side. Sums are added as in `dotRow`. */
 function dotTwoRows(w: usize, x: usize, y: usize, columns: i32): void {
   const body = columns & ~15;
   let r = w + ((<usize>columns) << 2);

@@ -6,7 +6,7 @@
 import {ROUNDED_BLOCK} from './activations';
 import {bfloat16At} from './bfloat16';
 import {int8Kernel} from './int8_kernel';
-import {evenSigns, lowBytes, oddSigns, readAhead} from './stream';
+import {evenSigns, lowBytes, oddSigns, readAhead, readsAhead} from './stream';
 import {fma, storeSome, zero} from './vector';
 import {INT8_UNSIGNED_BYTES, INT8_WORDS} from '../numbers';
 import {INT8_BLOCK_BYTES} from '../layouts/packing';
@@ -15,7 +15,7 @@ import {INT8_BLOCK_BYTES} from '../layouts/packing';
 export function matVecInt8(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
   const groupBytes = <usize>blocks * INT8_BLOCK_BYTES;
   const stop = w + <usize>((rows + 7) >> 3) * groupBytes;
-  if (ASC_FEATURE_RELAXED_SIMD && int8Kernel != INT8_WORDS) {
+  if (ASC_FEATURE_RELAXED_SIMD && readsAhead && int8Kernel != INT8_WORDS) {
     for (; rows >= 16; rows -= 16, w += 2 * groupBytes, y += 64) {
       readAhead(w, 2 * groupBytes, stop);
       twoGroups(w, groupBytes, x, y);
@@ -117,7 +117,7 @@ function groupOfBytes(w: usize, groupBytes: usize, x: usize, y: usize, rows: i32
   storeSome(y, a, b, rows);
 }
 
-/** Two groups side by side: memory delivers two streams faster than one. */
+/** Two groups side by side. */
 function twoGroups(w: usize, groupBytes: usize, x: usize, y: usize): void {
   const flip = signs();
   const stop = w + groupBytes;

@@ -1,6 +1,17 @@
 /** What kernels need that read weights once, as fast as memory gives them. */
 
-/** How far ahead of the weights in use pages are read: processors do not fetch the next page by themselves. */
+/**
+ * Whether products of one row read a word of each page ahead, and two streams side by side. Some processors do not fetch
+ * the next page by themselves, so this makes them faster by a third. Others follow a single stream well, and both
+ * disturb them as much. The host chooses: see `../../engine/reading_trial.ts`.
+ */
+export let readsAhead: bool = true;
+
+export function setReadsAhead(ahead: bool): void {
+  readsAhead = ahead;
+}
+
+/** How far ahead of the weights in use pages are read. */
 const AHEAD: usize = 16384;
 const PAGE: usize = 4096;
 
@@ -9,6 +20,7 @@ let kept: i32 = 0;
 
 /** Reads a word of each page that holds the `bytes` bytes at `at`, `AHEAD` bytes later, but not from `end` on. */
 export function readAhead(at: usize, bytes: usize, end: usize): void {
+  if (!readsAhead) return;
   let word = 0;
   at += AHEAD;
   for (const stop = min(at + bytes, end); at < stop; at += PAGE) word ^= load<i32>(at);
@@ -17,7 +29,7 @@ export function readAhead(at: usize, bytes: usize, end: usize): void {
 
 /** Reads a word of each of eight rows `step` bytes apart, unless they go past `end`. */
 export function readRowsAhead(at: usize, step: usize, end: usize): void {
-  if (at + 8 * step > end) return;
+  if (!readsAhead || at + 8 * step > end) return;
   let word = load<i32>(at) ^ load<i32>(at + step) ^ load<i32>(at + 2 * step) ^ load<i32>(at + 3 * step);
   at += 4 * step;
   word ^= load<i32>(at) ^ load<i32>(at + step) ^ load<i32>(at + 2 * step) ^ load<i32>(at + 3 * step);
