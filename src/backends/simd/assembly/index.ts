@@ -10,7 +10,7 @@ import {headLoss} from './kernels/head_loss';
 import {matMul} from './kernels/mat_mul';
 import {matMulTransposed} from './kernels/mat_mul_transposed';
 import {columnSums, layerNorm, normGradientScale, normGradientX, rmsNorm} from './kernels/norms';
-import {gather, pack, unpack} from './kernels/pack';
+import {gather, pack, unpack, widen} from './kernels/pack';
 import {rotary} from './kernels/rotary';
 import {draw, softmax, softmaxSums} from './kernels/softmax';
 import {topK} from './kernels/top_k';
@@ -53,6 +53,7 @@ import {
   TRANSPOSE,
   UNPACK,
   WIDE,
+  WIDEN,
 } from './numbers';
 import {setByteTiles, setInt8Kernel} from './parts/int8_kernel';
 import {startStreams} from './parts/stream';
@@ -107,6 +108,9 @@ export function execute(command: i32): void {
       break;
     case MAT_MUL_TRANSPOSED:
       matMulTransposed();
+      break;
+    case WIDEN:
+      widen();
       break;
     case GATHER:
       gather();
