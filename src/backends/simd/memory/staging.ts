@@ -1,6 +1,6 @@
 /**
- * Memory of a bank for values on their way from a file to a weight. Whatever reads them writes to it directly where
- * threads share memory: other memory moves when it grows, with values that are still being read.
+ * Memory of a bank for values on their way from a file to a weight. What reads a file writes to it directly, if threads
+ * share the memory: other memory moves when it grows, even while values are read.
  */
 import {type SimdBackend} from './simd_backend';
 
@@ -10,6 +10,9 @@ type Borrowed = ReturnType<SimdBackend['borrow']> & {readonly bytes: number; val
 const TURNS = 2;
 /** The block for values that were read elsewhere. */
 const COPIES = TURNS;
+
+/** The part of a bank that a block may take. */
+const LARGEST_SHARE = 1 / 256;
 
 /** The weights of a bank that are filled at a time share one of these. */
 export class Staging {
@@ -34,12 +37,21 @@ export class Staging {
     this.blocks.length = 0;
   }
 
-  /** Memory for `count` values. Valid until the next call but one. */
-  space(count: number): Uint16Array {
+  /**
+   * Memory for `count` values, valid until the next call but one. Undefined where it would move, or where it is better
+   * kept for weights.
+   */
+  space(count: number): Uint16Array | undefined {
+    if (!this.backend.engine.shared || !this.hasRoom(count)) return undefined;
     this.turn = (this.turn + 1) % TURNS;
     const block = this.block(this.turn, 2 * count);
     const {buffer, byteOffset} = block.view();
     return (block.values = new Uint16Array(buffer, byteOffset, count));
+  }
+
+  /** Whether the bank can spare memory for this many values. */
+  hasRoom(count: number): boolean {
+    return 2 * count <= LARGEST_SHARE * this.backend.engine.maximumBytes;
   }
 
   /** The offset in the bank of values in memory from `space`, or of a copy. */

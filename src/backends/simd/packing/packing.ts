@@ -219,7 +219,7 @@ function packInPieces(
   };
   return {
     multiple: step / gcd(step, slab),
-    ...(backend.engine.shared && {space: count => staging.space(count)}),
+    space: count => staging.space(count),
     place: (values, first, count) => {
       const {bank, offset} = backend.placeOf(target)!;
       const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
