@@ -72,6 +72,7 @@ import {
   setThread,
 } from './parts/threads';
 import {height, setWide, tiles} from './parts/tile';
+import {startWeights} from './parts/weigh';
 import {tryInt8Kernel} from './parts/try_int8';
 import {tryIntegerTiles} from './parts/try_integer_tiles';
 
@@ -83,6 +84,7 @@ const TRIED_DEPTH = 256;
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
   startStreams();
+  startWeights();
 }
 
 /** Runs this thread's part of a command. */
