@@ -1,7 +1,7 @@
 /** Float32 weights that are filled piece by piece, directly in the memory of a backend that supports it. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
-import {type PackingTarget} from './packing';
+import {type ValueStream} from './value_stream';
 
 /** A float32 tensor that is being filled. */
 export interface Float32Target {
@@ -9,8 +9,11 @@ export interface Float32Target {
   values(): Float32Array;
   /** Whether memory may move during an `await`, and the array with it. What is read needs an array of its own then. */
   readonly moves?: boolean;
-  /** Takes bfloat16 values instead, and widens them faster than the host can. Its slabs are single values. */
-  fromHalves?(): PackingTarget;
+  /**
+   * Takes all values of a stream that holds bfloat16, and widens them faster than the host can. Frees the target's
+   * memory if reading fails. `onLastRead` as for `packStream`.
+   */
+  fillFromHalves?(stream: ValueStream, onLastRead?: () => void): Promise<tf.Tensor>;
   finish(): tf.Tensor;
   /** Frees the target's memory. Called instead of `finish` if reading the values failed. */
   abandon(): void;

@@ -4,7 +4,6 @@ import {checkWeightInUse, isDisposed} from './in_use';
 import {beginFloat32} from './float32_target';
 import {initialValues} from './initial_values';
 import {type Initializer} from './initializers';
-import {packStream} from './pack_values';
 import {PIECE, type ValueStream} from './value_stream';
 
 /**
@@ -103,8 +102,8 @@ export class Weight extends tf.LayerVariable {
   async fill(stream: ValueStream, onLastRead?: () => void): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape);
     const target = beginFloat32(this.shape);
-    if (stream.isBfloat16 && target.fromHalves) {
-      const value = await packStream(target.fromHalves(), stream, [size], PIECE, onLastRead);
+    if (stream.isBfloat16 && target.fillFromHalves) {
+      const value = await target.fillFromHalves(stream, onLastRead);
       this.write(value);
       value.dispose();
       return;

@@ -2,12 +2,14 @@
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type Float32Target} from '../../../weights/float32_target';
+import {packStream} from '../../../weights/pack_values';
 import {type PackingTarget} from '../../../weights/packing';
 import {PIECE} from '../../../weights/value_stream';
 import {type SimdBackend} from '../memory/simd_backend';
 import {widen} from './pack_command';
 
 export function float32Target(backend: SimdBackend, shape: number[]): Float32Target {
+  const size = sizeOf(shape);
   const placed = backend.empty(shape);
   const staging = backend.staging(placed.bank);
   const finish = () => tf.engine().makeTensorFromTensorInfo(placed);
@@ -20,6 +22,7 @@ export function float32Target(backend: SimdBackend, shape: number[]): Float32Tar
       staging.close();
       return end();
     };
+  /** Its slabs are single values. */
   const fromHalves = (): PackingTarget => {
     staging.open();
     return {
@@ -38,7 +41,9 @@ export function float32Target(backend: SimdBackend, shape: number[]): Float32Tar
     values: () => backend.data.get(placed.dataId).values as Float32Array,
     // Growing an unshared memory moves it.
     moves: !backend.engine.shared,
-    ...(staging.hasRoom(Math.min(sizeOf(shape), PIECE)) && {fromHalves}),
+    ...(staging.hasRoom(Math.min(size, PIECE)) && {
+      fillFromHalves: (stream, onLastRead) => packStream(fromHalves(), stream, [size], PIECE, onLastRead),
+    }),
     finish,
     abandon,
   };
