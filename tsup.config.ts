@@ -3,7 +3,7 @@ import {resolve} from 'node:path';
 import {defineConfig, type Options} from 'tsup';
 import {modulesOf, separateModules, tsconfigRaw} from './scripts/browser_modules';
 import {ownClassNames} from './scripts/class_names';
-import {bundlePage, joinModules} from './scripts/join_modules';
+import {bundlePage, joinChunks, joinModules} from './scripts/join_modules';
 
 const classNames: NonNullable<Options['plugins']>[number] = {
   name: 'class-names',
@@ -66,7 +66,16 @@ const node: Options = {
 };
 
 export default defineConfig(async (): Promise<Options[]> => [
-  {...shared, ...node, format: ['esm']},
+  {
+    ...shared,
+    ...node,
+    format: ['esm'],
+    onSuccess: () =>
+      joinChunks(
+        resolve(dist, 'node'),
+        Object.keys({...nodeEntries, ...nodeWorkerEntries}).map(name => `${name}.js`),
+      ),
+  },
   // Maps of the same sources twice would be a tenth of the package.
   {...shared, ...node, format: ['cjs'], sourcemap: false, plugins: [classNames, fields]},
   {

@@ -1,9 +1,14 @@
 #!/usr/bin/env node
 /** The command `gemma3`: connects the process to `main`. */
+import module from 'node:module';
 import {main} from './main';
 import {report} from './support/errors';
 import {Interrupts} from './support/interrupts';
 import {EXIT, type Io} from './support/io';
+
+// The next call then starts without compiling TensorFlow.js and the library, which `main` imports when it needs them.
+// Node 20 has no such cache.
+(module as {enableCompileCache?(): unknown}).enableCompileCache?.();
 
 const interrupts = new Interrupts();
 const io: Io = {

@@ -1,7 +1,7 @@
 /** The values of a weight in another order: other programs transpose kernels, or keep all heads on one axis. */
 import {float32ToBfloat16} from '../base/half';
 import {sizeOf} from '../base/shapes';
-import {type OpenValues, PIECE, type ValueStream} from '../weights/value_stream';
+import {type OpenValues, PIECE, type Space, type ValueStream} from '../weights/value_stream';
 
 /** How the files of another program arrange the values of a weight. */
 export interface Arrangement {
@@ -111,8 +111,12 @@ export class ArrangedStream implements ValueStream {
     if (offset !== 0) for (let i = 0; i < out.length; i++) out[i] = out[i]! + offset;
   }
 
-  async readBfloat16(start: number, count: number): Promise<Uint16Array> {
-    if (this.unchanged) return this.inFile.readBfloat16(start, count);
+  get isBfloat16(): boolean {
+    return this.offset === 0 && this.halves;
+  }
+
+  async readBfloat16(start: number, count: number, space?: Space): Promise<Uint16Array> {
+    if (this.unchanged) return this.inFile.readBfloat16(start, count, space);
     const halves = new Uint16Array(count);
     const held = this.offset === 0 ? await this.held() : undefined;
     if (held instanceof Uint16Array) gather(held, this.dims, this.strides, start, halves);

@@ -1,6 +1,6 @@
 /** Arrays of numbers in files, read in pieces. */
 import {bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16} from '../base/half';
-import {type ValueStream} from '../weights/value_stream';
+import {type Space, type ValueStream} from '../weights/value_stream';
 
 /** An array in a file: an HDF5 dataset, a safetensors tensor, or a range of a shard. */
 export interface StoredArray {
@@ -48,9 +48,13 @@ export class StoredArrayStream implements ValueStream {
     widen(new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), out);
   }
 
-  async readBfloat16(start: number, count: number): Promise<Uint16Array> {
-    const halves = this.scratch.halves(count);
-    if (this.array.dtype === 'bfloat16') {
+  get isBfloat16(): boolean {
+    return this.array.dtype === 'bfloat16';
+  }
+
+  async readBfloat16(start: number, count: number, space?: Space): Promise<Uint16Array> {
+    const halves = (this.isBfloat16 && space?.(count)) || this.scratch.halves(count);
+    if (this.isBfloat16) {
       await this.raw(start, new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength));
     } else {
       const floats = this.scratch.floats(count);

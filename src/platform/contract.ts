@@ -137,6 +137,11 @@ export interface Features {
   enableWideSimd(): boolean;
 }
 
+export interface Inflate {
+  /** The bytes of zlib data that is given in base64. */
+  inflateBase64(text: string): Promise<ArrayBuffer>;
+}
+
 export interface Turn {
   /** Lets everything else that is waiting (timers, signals, events) run once. */
   nextTurn(): Promise<void>;

@@ -1,6 +1,7 @@
 /** Float32 weights that are filled piece by piece, directly in the memory of a backend that supports it. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../base/shapes';
+import {type ValueStream} from './value_stream';
 
 /** A float32 tensor that is being filled. */
 export interface Float32Target {
@@ -11,6 +12,11 @@ export interface Float32Target {
    * array.
    */
   readonly moves?: boolean;
+  /**
+   * Takes all values of a stream that holds bfloat16, and widens them faster than the host can. Frees the target's
+   * memory if reading fails. `onLastRead` as for `packStream`.
+   */
+  fillFromHalves?(stream: ValueStream, onLastRead?: () => void): Promise<tf.Tensor>;
   finish(): tf.Tensor;
   /** Frees the target's memory. Called instead of `finish` if reading the values failed. */
   abandon(): void;

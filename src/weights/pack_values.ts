@@ -63,7 +63,8 @@ export async function packStream(
 ): Promise<tf.Tensor> {
   const slab = sizeOf(shape.slice(1));
   const pieces = [...slabPieces(shape, target.multiple, size)];
-  const read = ([first, count]: [first: number, count: number]) => stream.readBfloat16(first * slab, count * slab);
+  const read = ([first, count]: [first: number, count: number]) =>
+    stream.readBfloat16(first * slab, count * slab, target.space);
   let ahead: Promise<Uint16Array> | undefined;
   try {
     for (const [i, piece] of pieces.entries()) {

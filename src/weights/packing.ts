@@ -5,6 +5,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {type PackedFormat} from './dtype';
 import {type IntegerTarget} from './integer_stream';
+import {type Space} from './value_stream';
 
 /**
  * Which axes of a kernel's logical shape are its outputs (rows of the stored matrix) and which its inputs (columns).
@@ -18,6 +19,11 @@ export interface KernelLayout {
 export interface PackingTarget {
   /** Every piece except the last must be a multiple of this many slabs of the first axis. */
   readonly multiple: number;
+  /**
+   * Memory of the backend for values that `place` will take: it need not copy those. Two calls return different memory,
+   * so one piece can be read while another is placed. Left out where the backend has none.
+   */
+  readonly space?: Space;
   /** Takes `count` slabs of the first axis, beginning with slab `first`, as bfloat16 bits. The array is not kept. */
   place(values: Uint16Array, first: number, count: number): void;
   /** The packed matrix, an int32 tensor of {@link Packing.physicalShape}. */

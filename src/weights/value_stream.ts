@@ -8,6 +8,9 @@ export const PIECE = 1 << 22;
 /** Piece size for values that are computed or moved in memory: smaller, since several copies exist at once. */
 export const MEMORY_PIECE = PIECE / 8;
 
+/** Memory for `count` values; undefined if there is none. */
+export type Space = (count: number) => Uint16Array | undefined;
+
 /** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
 export interface ValueStream {
   readonly shape: readonly number[];
@@ -16,8 +19,13 @@ export interface ValueStream {
   /**
    * `count` values from element `start` on as bfloat16 bits, rounded to nearest even if the file holds more bits. The
    * next call reuses the array, unless the stream reads ahead.
+   *
+   * @param space memory for that many values, where the caller wants them. A stream that asks for it fills and returns
+   * it; others return memory of their own.
    */
-  readBfloat16(start: number, count: number): Promise<Uint16Array>;
+  readBfloat16(start: number, count: number, space?: Space): Promise<Uint16Array>;
+  /** Whether the file holds bfloat16: `readBfloat16` then loses nothing. */
+  readonly isBfloat16?: boolean;
   /**
    * Whether an array from `readBfloat16` remains valid during the next call, on this stream or another one that reads
    * ahead. A piece can then be packed while the next one is read.

@@ -94,10 +94,20 @@ export class Weight extends tf.LayerVariable {
     if (!isDisposed(this)) super.dispose();
   }
 
-  /** Fills the weight from a stream, such as that of a file, without a second copy of all values in memory. */
-  async fill(stream: ValueStream): Promise<void> {
+  /**
+   * Fills the weight from a stream, such as that of a file, without a second copy of all values in memory.
+   *
+   * @param onLastRead as in `PackedWeight`; not called where values need no work after they are read.
+   */
+  async fill(stream: ValueStream, onLastRead?: () => void): Promise<void> {
     const size = tf.util.sizeFromShape(this.shape);
     const target = beginFloat32(this.shape);
+    if (stream.isBfloat16 && target.fillFromHalves) {
+      const value = await target.fillFromHalves(stream, onLastRead);
+      this.write(value);
+      value.dispose();
+      return;
+    }
     const own = target.moves ? new Float32Array(Math.min(size, PIECE)) : undefined;
     try {
       for (let start = 0; start < size; start += PIECE) {

@@ -51,6 +51,7 @@ test.each([
   [{window: 30}, true, false],
   [{window: 30}, true, true],
   [{window: 60, bidirectional: true}, false, false],
+  [{window: null, bidirectional: true}, false, false],
   [{window: null, bidirectional: true}, false, true],
 ])('%j, ring %s, images %s', (more, ring, images) => {
   const attrs: AttentionAttrs = {scale: 0.3, logitSoftCap: null, bidirectional: false, ...more};

@@ -9,6 +9,7 @@ import {type SimdEngineOptions} from './engine/options';
 import {startEngine} from './engine/start_engine';
 import {simdKernels} from './kernels';
 import {SimdBackend} from './memory/simd_backend';
+import {float32Target} from './packing/float32_target';
 import {packings, registerP8Kernels} from './packing/packing';
 
 /**
@@ -32,16 +33,7 @@ export async function createSimdBackend(options: SimdEngineOptions, name = 'simd
   }
   for (const packing of Object.values(packings)) registerPacking(name, packing);
   registerP8Kernels(name);
-  registerFloat32Target(name, shape => {
-    const placed = backend.empty(shape);
-    return {
-      values: () => backend.data.get(placed.dataId).values as Float32Array,
-      // Growing an unshared memory moves it.
-      moves: !backend.engine.shared,
-      finish: () => tf.engine().makeTensorFromTensorInfo(placed),
-      abandon: () => void backend.disposeData(placed.dataId),
-    };
-  });
+  registerFloat32Target(name, shape => float32Target(backend, shape));
   return backend;
 }
 

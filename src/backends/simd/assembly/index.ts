@@ -10,7 +10,7 @@ import {headLoss} from './kernels/head_loss';
 import {matMul} from './kernels/mat_mul';
 import {matMulTransposed} from './kernels/mat_mul_transposed';
 import {columnSums, layerNorm, normGradientScale, normGradientX, rmsNorm} from './kernels/norms';
-import {gather, pack, unpack} from './kernels/pack';
+import {gather, pack, unpack, widen} from './kernels/pack';
 import {rotary} from './kernels/rotary';
 import {draw, softmax, softmaxSums} from './kernels/softmax';
 import {topK} from './kernels/top_k';
@@ -54,6 +54,7 @@ import {
   TRANSPOSE,
   UNPACK,
   WIDE,
+  WIDEN,
 } from './numbers';
 import {setByteTiles, setInt8Kernel} from './parts/int8_kernel';
 import {setReadsAhead, startStreams} from './parts/stream';
@@ -72,6 +73,7 @@ import {
   setThread,
 } from './parts/threads';
 import {height, setWide, tiles} from './parts/tile';
+import {startWeights} from './parts/weigh';
 import {tryInt8Kernel} from './parts/try_int8';
 import {tryIntegerTiles} from './parts/try_integer_tiles';
 
@@ -83,6 +85,7 @@ const TRIED_DEPTH = 256;
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
   startStreams();
+  startWeights();
 }
 
 /** Runs this thread's part of a command. */
@@ -109,6 +112,9 @@ export function execute(command: i32): void {
       break;
     case MAT_MUL_TRANSPOSED:
       matMulTransposed();
+      break;
+    case WIDEN:
+      widen();
       break;
     case GATHER:
       gather();

@@ -94,6 +94,7 @@ export const COMBINE = 25;
 export const TRANSPOSE = 26;
 export const HEAD_LOSS = 27;
 export const FUSED_BLOCKS = 28;
+export const WIDEN = 29;
 
 // What `serve` returns, apart from END and RECEIVE.
 

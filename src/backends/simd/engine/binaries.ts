@@ -1,5 +1,7 @@
 /** Loads the kernels. Each variant is a separate module, so that a page downloads only the one that it uses. */
 
+import {inflateBase64} from '#platform/inflate';
+
 type Level = 'relaxed' | 'plain';
 
 const shared: Record<Level, () => Promise<{BINARY: string}>> = {
@@ -14,7 +16,5 @@ const unshared: typeof shared = {
 /** The WebAssembly module for memory that threads share, or for one thread. */
 export async function loadBinary(isShared: boolean, level: Level): Promise<ArrayBuffer> {
   const {BINARY} = await (isShared ? shared : unshared)[level]();
-  const bytes = Uint8Array.from(atob(BINARY), char => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
-  return new Response(stream).arrayBuffer();
+  return inflateBase64(BINARY);
 }

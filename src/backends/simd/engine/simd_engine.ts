@@ -78,21 +78,23 @@ export class SimdEngine {
     const {maximumPages = MAXIMUM_PAGES, maximumBanks = Infinity} = options;
     const memory = options.memory ?? new WebAssembly.Memory({initial: 1, maximum: maximumPages, shared});
     reserve(memory, staticBytes(threads));
-    const {module, level} = await chooseModule(shared, memory, options.relaxed);
-    // Wide tiles need V8's flag, also if the caller asked for them.
-    const enabled = options.wide !== false && enableWideSimd();
     initialize(memory, DEFAULT_PATIENCE);
-
+    const compiling = chooseModule(shared, memory, options.relaxed);
     const workers: Thread[] = [];
     try {
+      // They start while the module is compiled, and during the trials.
       for (let thread = 1; thread < threads; thread++) {
-        const data: WorkerData = {module, memory, thread, threads, polls: IDLE_POLLS};
+        const data: WorkerData = {memory, thread, threads, polls: IDLE_POLLS};
         workers.push(startThread(WORKER_SOURCE, data));
       }
       const ready = Promise.all(workers.map(worker => worker.ready));
-      // It may reject during the trials, before anything waits for it.
+      // It may reject before anything waits for it.
       ready.catch(() => {});
-      // Threads start meanwhile. They read the choices whenever they run a command.
+      const {module, level} = await compiling;
+      for (const worker of workers) worker.send(module);
+      // Wide tiles need V8's flag, also if the caller asked for them.
+      const enabled = options.wide !== false && enableWideSimd();
+      // Threads read the choices whenever they run a command.
       const choices = await chooseKernels(instantiate(module, memory), level, enabled, options);
       setChoices(memory, choices);
       const limits = {memory, maximumPages, maximumBanks};
@@ -104,6 +106,8 @@ export class SimdEngine {
       // Threads that are ended before they are ready reject.
       for (const worker of workers) worker.ready.catch(() => {});
       await Promise.all(workers.map(worker => worker.kill()));
+      // The error of the module, if there is one, is no refusal of threads.
+      await compiling;
       throw new ThreadError((error as Error).message, {cause: error});
     }
   }

@@ -15,8 +15,8 @@ import {
   WAIT_MILLISECONDS,
 } from '../assembly/numbers';
 
+/** The module follows as a message: a thread starts while it is compiled. */
 export interface WorkerData {
-  module: WebAssembly.Module;
   /** Bank 0. Further banks arrive as messages, each announced by the command RECEIVE. */
   memory: WebAssembly.Memory;
   thread: number;
@@ -25,8 +25,9 @@ export interface WorkerData {
   polls: number;
 }
 
-export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready, receive, end}) => {
+export const WORKER_SOURCE = `({memory, thread, threads, polls}, {ready, receive, end}) => {
   const control = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
+  let module;
   const banks = [];
   const controls = [];
   const add = memory => {
@@ -65,5 +66,8 @@ export const WORKER_SOURCE = `({module, memory, thread, threads, polls}, {ready,
       throw error;
     }
   };
-  addAndServe(memory);
+  receive(compiled => {
+    module = compiled;
+    addAndServe(memory);
+  });
 }`;

@@ -8,6 +8,7 @@ import {cpuBackendClass, type CpuEntry} from '../../cpu/cpu_backend';
 import {type SimdEngine} from '../engine/simd_engine';
 import {Call, type CallOptions, type NumericType, type Operands, type TensorPlaces} from './call';
 import {Heap, type Place} from './heap';
+import {Staging} from './staging';
 
 type Numbers = Float32Array | Int32Array | Uint8Array;
 const ARRAYS = {float32: Float32Array, int32: Int32Array, bool: Uint8Array} as const satisfies Record<
@@ -136,6 +137,12 @@ export class SimdBackend extends cpuBackendClass() implements TensorPlaces {
       release: () => this.heap.release({bank, offset}, bytes),
     };
   }
+
+  /** The memory of a bank for values that are being read. Its user must `open` and `close` it. */
+  staging(bank: number): Staging {
+    return (this.stagings[bank] ??= new Staging(this, bank));
+  }
+  private readonly stagings: Staging[] = [];
 
   /** The whole memory of a bank as numbers, for writing data that a command reads in addition to its operands. */
   words(bank: number): {floats: Float32Array; ints: Int32Array} {

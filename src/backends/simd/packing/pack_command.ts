@@ -1,6 +1,6 @@
 /** The command that packs weights. The formats are described in `../engine/command.ts`. */
-import {PackWord} from '../assembly/layouts/packing';
-import {PACK} from '../assembly/numbers';
+import {PackWord, WidenWord} from '../assembly/layouts/packing';
+import {PACK, WIDEN} from '../assembly/numbers';
 import {type BFLOAT16, type Command, type FLOAT32, type PackedType} from '../engine/command';
 
 export interface PackArgs {
@@ -33,6 +33,15 @@ export interface PackArgs {
   firstColumn?: number;
   /** How much an error in each column of the piece counts for int4, float32; 0, the default, if all count the same. */
   energies?: number;
+}
+
+/** Widens bfloat16 values to float32. Up to seven values after the last one are overwritten. */
+export function widen(a: {source: number; target: number; count: number}): Command {
+  const words = new Array<number>(WidenWord.end);
+  words[WidenWord.source] = a.source;
+  words[WidenWord.target] = a.target;
+  words[WidenWord.count] = a.count;
+  return [WIDEN, words];
 }
 
 /** Packs a matrix of plain numbers, or a piece of it. */

@@ -211,23 +211,25 @@ function packInPieces(
   const byRows = layout.in[0] !== 0;
   const [total, step] = byRows ? [rows, ROW_GROUP] : [columns, COLUMN_BLOCK];
   const slab = total / shape[0]!;
-  let staging: ReturnType<SimdBackend['borrow']> | undefined;
+  const staging = backend.staging(target.bank).open();
+  let energyBlock: ReturnType<SimdBackend['borrow']> | undefined;
+  const release = () => {
+    staging.close();
+    energyBlock?.release();
+  };
   return {
     multiple: step / gcd(step, slab),
+    space: count => staging.space(count),
     place: (values, first, count) => {
       const {bank, offset} = backend.placeOf(target)!;
       const [pieceRows, pieceColumns] = byRows ? [slab * count, columns] : [rows, slab * count];
-      const weights = energies && bytesOf(byRows ? energies : energies.subarray(slab * first, slab * (first + count)));
-      const end = Math.ceil(values.byteLength / 16) * 16;
-      const bytes = end + (weights?.length ?? 0);
-      if (!staging || staging.view().length < bytes) {
-        staging?.release();
-        staging = backend.borrow(bytes, bank);
+      const source = staging.offsetOf(values);
+      if (energies) {
+        energyBlock ??= backend.borrow(4 * columns, bank);
+        energyBlock.view().set(bytesOf(byRows ? energies : energies.subarray(slab * first, slab * (first + count))));
       }
-      staging.view().set(bytesOf(values));
-      if (weights) staging.view().set(weights, end);
       const [command, args] = pack({
-        source: staging.offset,
+        source,
         sourceType: BFLOAT16,
         inner,
         outerStride: pieceColumns * inner,
@@ -240,23 +242,22 @@ function packInPieces(
         targetColumns: columns,
         firstRow: byRows ? slab * first : 0,
         firstColumn: byRows ? 0 : slab * first,
-        energies: weights ? staging.offset + end : 0,
+        energies: energyBlock?.offset ?? 0,
       });
       backend.engine.run(command, args, bank);
     },
     finish: () => {
-      staging?.release();
+      release();
       return tf.engine().makeTensorFromTensorInfo(target);
     },
     abandon: () => {
-      staging?.release();
+      release();
       backend.disposeData(target.dataId);
     },
   };
 }
 
-const bytesOf = ({buffer, byteOffset, byteLength}: Uint16Array | Float32Array) =>
-  new Uint8Array(buffer, byteOffset, byteLength);
+const bytesOf = ({buffer, byteOffset, byteLength}: Float32Array) => new Uint8Array(buffer, byteOffset, byteLength);
 
 /** For any other order of axes: assembles a matrix of rows on the host first, and packs it at the end. */
 function packFromRows(

@@ -1,10 +1,10 @@
 /** Packs matrices of plain numbers, unpacks them, and gathers their rows. */
 import {GatherWord} from '../layouts/embedding';
-import {COLUMN_BLOCK, PackWord, UnpackWord} from '../layouts/packing';
+import {COLUMN_BLOCK, PackWord, UnpackWord, WidenWord} from '../layouts/packing';
 import {FLOAT32, INT4} from '../numbers';
 import {padded} from '../parts/blocks';
 import {decode, encode, groupBytes} from '../parts/formats';
-import {clearPanel, fillPanel, setMatrix} from '../parts/panel';
+import {clearPanel, copyColumns, fillPanel, setHalves, setMatrix} from '../parts/panel';
 import {setEnergies} from '../parts/int4';
 import {argument, begin, chunkOf, claim, end, pointer, scratch} from '../parts/threads';
 
@@ -42,6 +42,20 @@ export function pack(): void {
         encode(type, panel, target + <usize>group * bytes, firstColumn + k, padded(count));
       }
     }
+  }
+}
+
+/** WIDEN: widens bfloat16 values to float32. */
+export function widen(): void {
+  const source = pointer(WidenWord.source);
+  const target = pointer(WidenWord.target);
+  const count = argument(WidenWord.count);
+  // What the last eight write beyond the values is part of their block of memory.
+  const lines = (count + 7) >> 3;
+  setHalves(true);
+  while (claim(lines, chunkOf(lines, 48))) {
+    const from = source + ((<usize>begin) << 4);
+    copyColumns(target + ((<usize>begin) << 5), from, 16, end - begin);
   }
 }
 

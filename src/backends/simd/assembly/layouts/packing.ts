@@ -35,6 +35,14 @@ export enum PackWord {
   end,
 }
 
+/** WIDEN: widens bfloat16 values to float32. */
+export enum WidenWord {
+  source,
+  target,
+  count,
+  end,
+}
+
 export enum UnpackWord {
   source,
   type,

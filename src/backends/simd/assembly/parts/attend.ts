@@ -9,8 +9,9 @@ import {dotKeys} from './dot_keys';
 import {copyColumns, copySomeColumns, setHalves, transposeSomeRows} from './panel';
 import {scratch} from './threads';
 import {interleavedBytes, interleaveRows, tiles} from './tile';
-import {exp4, fma, maxOf, scaleRow, sumOf, tanh4, zero} from './vector';
-import {endOfVisible, findVisible, firstVisible} from './visibility';
+import {exp4, fma, scaleRow, tanh4} from './vector';
+import {endOfVisible, findVisible, firstVisible, seesAll} from './visibility';
+import {largestOf, weighRow} from './weigh';
 
 /** Below every real score. */
 export const NOTHING: f32 = -1e30;
@@ -117,16 +118,18 @@ export function attend(batch: i32, token: i32, tokens: i32, head: i32, count: i3
   setHalves(halves);
   for (let key = begin; key < end; key += most) {
     let some = min(most, end - key);
-    if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
+    const all = some == most && seesAll(batch, token, tokens, key, some);
+    if (all) memory.fill(seen, 0xff, (<usize>most) << 2);
+    else if (!findVisible(seen, most, batch, token, tokens, key, some)) continue;
     let first = 0;
-    if (!few) {
+    if (!few && !all) {
       // The weights of all others are zero.
       first = firstVisible(seen, most, tokens);
       some = endOfVisible(seen, most, tokens, some) - first;
     }
     const offset = <usize>((batch * size + key + first) * keyHeads + keyHead) * ((<usize>width) << keyShift);
     score(rows, keys + offset, step, some);
-    weigh(rows, count, some, seen + ((<usize>first) << 2));
+    weigh(rows, count, some, seen + ((<usize>first) << 2), all ? 0 : (<usize>most) << 2);
     if (few) {
       if (halves) sumFewValues<u16>(rows, values + offset, step, some);
       else sumFewValues<f32>(rows, values + offset, step, some);
@@ -181,42 +184,46 @@ function score(rows: i32, from: usize, step: usize, count: i32): void {
   );
 }
 
-/** Turns scores of some keys into weights, and rescales the previous sums to the new maximum. */
-function weigh(rows: i32, count: i32, some: i32, seen: usize): void {
+/**
+ * Turns scores of some keys into weights, and rescales the previous sums to the new maximum. `seen` has a row of words
+ * for each token, `seenStep` bytes apart; if that is 0, all keys are visible.
+ */
+function weigh(rows: i32, count: i32, some: i32, seen: usize, seenStep: usize): void {
   const step = (<usize>most) << 2;
-  const bytes = (<usize>((some + 3) & ~3)) << 2;
-  const nothing = f32x4.splat(NOTHING);
-  const cap = f32x4.splat(softCap);
+  const bytes = (<usize>((some + 7) & ~7)) << 2;
   for (let r = 0; r < rows; r++) {
     const row = scores + <usize>r * step;
-    const visible = seen + <usize>(r / count) * step;
+    const visible = seen + <usize>(r / count) * seenStep;
     const before = load<f32>(maxima + ((<usize>r) << 2));
-    let largest = f32x4.splat(before);
-    for (let at: usize = 0; at < bytes; at += 16) {
-      let v = v128.load(row + at);
-      if (softCap != 0) v = f32x4.mul(tanh4(f32x4.div(v, cap)), cap);
-      v = v128.bitselect(v, nothing, v128.load(visible + at));
-      v128.store(row + at, v);
-      largest = f32x4.pmax(largest, v);
-    }
-    const maximum = maxOf(largest);
-    const maximum4 = f32x4.splat(maximum);
-    let total = zero();
-    for (let at: usize = 0; at < bytes; at += 16) {
-      const v = v128.and(exp4(f32x4.sub(v128.load(row + at), maximum4)), v128.load(visible + at));
-      v128.store(row + at, v);
-      total = f32x4.add(total, v);
-    }
+    if (softCap != 0) capRow(row, bytes);
+    if (seenStep != 0) hideRow(row, bytes, visible);
+    const maximum = largestOf(row, bytes, before);
+    const total = weighRow(row, bytes, visible, maximum);
     const old = load<f32>(totals + ((<usize>r) << 2));
     if (maximum == before) {
-      store<f32>(totals + ((<usize>r) << 2), old + sumOf(total));
+      store<f32>(totals + ((<usize>r) << 2), old + total);
       continue;
     }
     const factor = exp4(f32x4.splat(before - maximum));
     store<f32>(maxima + ((<usize>r) << 2), maximum);
-    store<f32>(totals + ((<usize>r) << 2), old * f32x4.extract_lane(factor, 0) + sumOf(total));
+    store<f32>(totals + ((<usize>r) << 2), old * f32x4.extract_lane(factor, 0) + total);
     const sum = sums + ((<usize>(r * paddedWidth)) << 2);
     scaleRow(sum, factor, sum, paddedWidth);
+  }
+}
+
+function capRow(row: usize, bytes: usize): void {
+  const cap = f32x4.splat(softCap);
+  for (const end = row + bytes; row < end; row += 16) {
+    v128.store(row, f32x4.mul(tanh4(f32x4.div(v128.load(row), cap)), cap));
+  }
+}
+
+/** Replaces the scores of keys that are not visible. */
+function hideRow(row: usize, bytes: usize, visible: usize): void {
+  const nothing = f32x4.splat(NOTHING);
+  for (const end = row + bytes; row < end; row += 16, visible += 16) {
+    v128.store(row, v128.bitselect(v128.load(row), nothing, v128.load(visible)));
   }
 }
 

@@ -103,32 +103,51 @@ export function findVisible(seen: usize, stride: i32, batch: i32, token: i32, to
   return any;
 }
 
-/**
- * True if the positions show that no token sees any of the keys, because the slots of the cache are empty or too far
- * away. Looks at each key and each token once, not at each pair.
- */
-function outOfSight(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
-  let nearest = i32.MAX_VALUE;
-  let furthest: i32 = -1;
+// What `findBounds` found: the lowest and highest positions of keys and of tokens, and whether a slot is empty.
+let nearest: i32 = 0;
+let furthest: i32 = 0;
+let first: i32 = 0;
+let last: i32 = 0;
+let anyEmpty: bool = false;
+
+/** Looks at each key and each token once, not at each pair. */
+function findBounds(batch: i32, token: i32, tokens: i32, key: i32, count: i32): void {
+  nearest = i32.MAX_VALUE;
+  furthest = -1;
+  anyEmpty = false;
   const keys = (sharedKeyPositions ? 0 : batch * size) + key;
   for (let s = 0; s < count; s++) {
     const position = intAt(keyPositions, keys + s);
-    if (position < 0) continue;
+    if (position < 0) {
+      anyEmpty = true;
+      continue;
+    }
     nearest = min(nearest, position);
     furthest = max(furthest, position);
   }
-  if (furthest < 0) return true;
-  let first = i32.MAX_VALUE;
-  let last = i32.MIN_VALUE;
+  first = i32.MAX_VALUE;
+  last = i32.MIN_VALUE;
   const queries = (sharedQueryPositions ? 0 : batch * length) + token;
   for (let t = 0; t < tokens; t++) {
     const position = intAt(queryPositions, queries + t);
     first = min(first, position);
     last = max(last, position);
   }
-  if (first - furthest > left) return true;
+}
+
+/** True if the positions show that no token sees any of the keys: slots of the cache are empty or too far away. */
+function outOfSight(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  findBounds(batch, token, tokens, key, count);
+  if (furthest < 0 || first - furthest > left) return true;
   // Tokens of an image also see later tokens.
   return nearest > last && (nearest - last > right || (!bidirectional && queryImages == 0));
+}
+
+/** True if the positions show that every token sees all of the keys, and nothing else hides any. */
+export function seesAll(batch: i32, token: i32, tokens: i32, key: i32, count: i32): bool {
+  if (keyPositions == 0 || padding != 0 || mask != 0) return false;
+  findBounds(batch, token, tokens, key, count);
+  return !anyEmpty && last - nearest <= left && first - furthest >= (bidirectional ? -right : 0);
 }
 
 /** Like `findVisible`, where visibility depends only on positions: four keys at a time. */
