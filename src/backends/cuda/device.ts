@@ -155,6 +155,11 @@ export class Device {
     return id;
   }
 
+  /** A handle that {@link attached} has made; undefined if it has not. */
+  kept({dataId}: tf.TensorInfo, key: string): number | undefined {
+    return this.handles.get(dataId)?.get(key);
+  }
+
   /** Called when a tensor is gone. */
   private detach(dataId: object): void {
     for (const id of this.handles.get(dataId)?.values() ?? []) this.binding.deleteTensor(id);
@@ -291,6 +296,10 @@ export class Program {
   sub = (a: number, b: number) => this.run('Sub', T, a, b);
   mul = (a: number, b: number) => this.run('Mul', T, a, b);
   square = (x: number) => this.run('Square', T, x);
+  exp = (x: number) => this.run('Exp', T, x);
+  log = (x: number) => this.run('Log', T, x);
+  div = (a: number, b: number) => this.run('RealDiv', T, a, b);
+  maximum = (a: number, b: number) => this.run('Maximum', T, a, b);
   rsqrt = (x: number) => this.run('Rsqrt', T, x);
   tanh = (x: number) => this.run('Tanh', T, x);
   sigmoid = (x: number) => this.run('Sigmoid', T, x);
@@ -308,6 +317,15 @@ export class Program {
   batchMatMul = (a: number, b: number, transposeA = false, transposeB = false) =>
     this.run('BatchMatMulV2', BATCH_MAT_MUL[+transposeA]![+transposeB]!, a, b);
 
+  /**
+   * a (m, k) · bᵀ for n · k numbers of b. On a CPU, the operation for batches takes as little as half of the time for
+   * several rows: `MatMul` is slow on transposed matrices of many columns.
+   */
+  timesTransposed(a: number, b: number, [m, k, n]: readonly [m: number, k: number, n: number]): number {
+    if (m === 1 || this.device.backend.isUsingGpuDevice) return this.matMul(a, this.reshape(b, [n, k]), false, true);
+    return this.reshape(this.batchMatMul(a, this.reshape(b, [1, n, k]), false, true), [m, n]);
+  }
+
   reshape = (x: number, shape: readonly number[], type: number = FLOAT) =>
     this.run('Reshape', RESHAPE.get(type)!, x, this.device.ints(shape));
 
@@ -315,6 +333,11 @@ export class Program {
     this.run('Transpose', TRANSPOSE.get(type)!, x, this.device.ints(order));
 
   mean = (x: number, axis: number) => this.run('Mean', KEEP, x, this.device.ints([axis]));
+
+  max = (x: number, axis: number) => this.run('Max', KEEP, x, this.device.ints([axis]));
+
+  /** √Σx², with the axis. */
+  length = (x: number, axis: number) => this.run('EuclideanNorm', KEEP, x, this.device.ints([axis]));
 
   sum = (x: number, axis: number, keepDims = true) =>
     this.run('Sum', keepDims ? KEEP : REDUCE, x, this.device.ints([axis]));

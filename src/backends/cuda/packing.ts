@@ -163,7 +163,8 @@ export const packingKernels = (device: Device, stockSlice: tf.KernelFunc): Kerne
     }),
     Gemma3MatMulNative: kernel(({x, bits}) => {
       const {rows} = matrixOf(bits);
-      return device.program(p => p.take(multiplyPacked(p, p.of(x), bits), [x.shape[0]!, rows]));
+      const count = x.shape[0]!;
+      return device.program(p => p.take(multiplyPacked(p, p.of(x), bits, count), [count, rows]));
     }),
     Gemma3MatMulTransposedNative: kernel(({x, bits}) => {
       const {columns} = matrixOf(bits);

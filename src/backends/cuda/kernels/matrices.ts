@@ -23,8 +23,8 @@ function scaled(p: Program, integers: number, scales: number, rows: number, colu
   return padded === columns ? whole : p.slice(whole, [0, 0], [rows, columns]);
 }
 
-/** Rows of a packed matrix, from `first` on. */
-function rowsOf(p: Program, id: number, {type, scales, columns}: Matrix, first: number, count: number): number {
+/** Rows of a packed matrix, from `first` on, as float32. */
+export function rowsOf(p: Program, id: number, {type, scales, columns}: Matrix, first: number, count: number): number {
   const blocks = Math.ceil(columns / 32);
   if (type === FLOAT) return p.slice(id, [first, 0], [count, columns]);
   if (type === BFLOAT16) return p.widen(p.slice(id, [first, 0], [count, columns], BFLOAT16));
@@ -68,14 +68,21 @@ function forPieces(
 
 const isWhole = (p: Program, matrix: Matrix): boolean => stepOf(p, matrix) >= matrix.rows;
 
-/** x (M, columns) · Wᵀ → (M, rows) */
-export function multiplyPacked(p: Program, x: number, tensor: TensorInfo): number {
-  if (isWhole(p, matrixOf(p.device, tensor))) return p.matMul(x, unpacked(p, tensor), false, true);
+/**
+ * x (M, columns) · Wᵀ → (M, rows)
+ *
+ * @param count M, if it may be large.
+ */
+export function multiplyPacked(p: Program, x: number, tensor: TensorInfo, count = 1): number {
+  const matrix = matrixOf(p.device, tensor);
+  const times = (own: Program, rows: number, n: number) =>
+    count === 1 ? own.matMul(x, rows, false, true) : own.timesTransposed(x, rows, [count, matrix.columns, n]);
+  if (isWhole(p, matrix)) return times(p, unpacked(p, tensor), matrix.rows);
   const parts: number[] = [];
   forPieces(
     p,
     tensor,
-    (own, rows) => own.matMul(x, rows, false, true),
+    (own, rows, _, n) => times(own, rows, n),
     part => parts.push(part),
   );
   return p.concatAll(parts, 1);
