@@ -16,6 +16,7 @@ import {cacheKernels} from './kernels/cache_update';
 import {decoderBlockKernels} from './kernels/decoder_block';
 import {headLossKernels} from './kernels/head_loss';
 import {layerKernels} from './kernels/layers';
+import {plainKernels} from './kernels/plain';
 import {productKernels} from './kernels/products';
 import {guarded} from './native/binding';
 import {type StockBackend} from './native/tfjs_node';
@@ -25,12 +26,18 @@ import {createTokenProgram, MOST_STEPS} from './token_program';
 /** The name of the backend in tfjs. */
 export const NAME = 'tensorflow';
 
-let stockSlice: tf.KernelFunc | undefined;
+/** tfjs' own kernels, which take what those of this package leave to them. */
+const stock = new Map<string, tf.KernelFunc>();
+
+function stockKernel(name: string): tf.KernelFunc {
+  if (!stock.has(name)) stock.set(name, tf.getKernel(name, NAME)!.kernelFunc);
+  return stock.get(name)!;
+}
 
 function registerKernels(device: Device): void {
-  stockSlice ??= tf.getKernel('Slice', NAME)!.kernelFunc;
   const kernels = mergeKernels([
-    packingKernels(device, stockSlice),
+    packingKernels(device, stockKernel('Slice')),
+    plainKernels(device, stockKernel('Reshape')),
     productKernels(device),
     layerKernels(device),
     headLossKernels(device),

@@ -118,6 +118,13 @@ export class Device {
     return this.constant(`f${value}`, () => this.binding.createTensor([], FLOAT, Float32Array.of(value)));
   }
 
+  /** The handle of a constant of this shape. */
+  floats(values: readonly number[], shape: readonly number[]): number {
+    return this.constant(`f${values.join()} of ${shape.join()}`, () =>
+      this.binding.createTensor(shape, FLOAT, Float32Array.from(values)),
+    );
+  }
+
   /** The handle of a constant of this shape with one value everywhere. */
   filled(shape: readonly number[], value: number): number {
     return this.constant(`f${value} of ${shape.join()}`, () =>
@@ -300,6 +307,7 @@ export class Program {
   log = (x: number) => this.run('Log', T, x);
   div = (a: number, b: number) => this.run('RealDiv', T, a, b);
   maximum = (a: number, b: number) => this.run('Maximum', T, a, b);
+  sqrt = (x: number) => this.run('Sqrt', T, x);
   rsqrt = (x: number) => this.run('Rsqrt', T, x);
   tanh = (x: number) => this.run('Tanh', T, x);
   sigmoid = (x: number) => this.run('Sigmoid', T, x);

@@ -49,24 +49,23 @@ const gatedGelu = (p: Program, gate: TensorInfo, value: number): number => {
 };
 
 /**
- * Rotates each feature of the first half together with the one at the same index in the second half: x · [cos, cos] plus
- * x with its halves exchanged · [−sin, sin].
+ * Rotates each feature of the first half together with the one at the same index in the second half: x · cos plus x with
+ * its halves exchanged · [−sin, sin].
  *
  * x (B, T, N, H); cos, sin (1 or B, T, 1, H / 2)
  */
-function rotate(p: Program, x: TensorInfo, cos: number, sin: number, direction: 1 | -1): number {
-  const id = p.of(x);
-  const last = x.shape.length - 1;
-  const opposite = p.scale(sin, -1);
-  const [first, second] = direction === 1 ? [opposite, sin] : [sin, opposite];
-  const exchanged = p.exchanged(id, x.shape[last]! / 2, last);
-  return p.add(p.mul(id, p.concat(cos, cos, last)), p.mul(exchanged, p.concat(first, second, last)));
+function rotate(p: Program, x: TensorInfo, cos: TensorInfo, sin: TensorInfo, direction: 1 | -1): number {
+  const half = x.shape.at(-1)! / 2;
+  const byHalves = (tensor: TensorInfo, halves: 1 | 2) =>
+    p.reshape(p.of(tensor), [...tensor.shape.slice(0, -1), halves, half]);
+  const halves = byHalves(x, 2);
+  const exchanged = p.exchanged(halves, 1, x.shape.length - 1);
+  const sines = p.mul(byHalves(sin, 1), p.device.floats([-direction, direction], [2, 1]));
+  return p.reshape(p.add(p.mul(halves, byHalves(cos, 1)), p.mul(exchanged, sines)), x.shape);
 }
 
 const rotation = (device: Device, direction: 1 | -1) =>
-  kernelOf<'x' | 'cos' | 'sin'>(device, (p, {x, cos, sin}) =>
-    p.take(rotate(p, x, p.of(cos), p.of(sin), direction), x.shape),
-  );
+  kernelOf<'x' | 'cos' | 'sin'>(device, (p, {x, cos, sin}) => p.take(rotate(p, x, cos, sin, direction), x.shape));
 
 export const layerKernels = (device: Device): KernelMap => ({
   Gemma3RmsNorm: kernelOf<'x' | 'scale', {epsilon: number}>(device, (p, {x, scale}, {epsilon}) => {
