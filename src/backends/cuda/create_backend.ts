@@ -19,6 +19,7 @@ import {layerKernels} from './kernels/layers';
 import {plainKernels} from './kernels/plain';
 import {productKernels} from './kernels/products';
 import {guarded} from './native/binding';
+import {tensorFloats} from './native/host_memory';
 import {type StockBackend} from './native/tfjs_node';
 import {integersPacking, nativePacking, packingKernels, refusingPacking} from './packing';
 import {createTokenProgram, MOST_STEPS} from './token_program';
@@ -108,7 +109,7 @@ export function prepareBackend(
     return isHere ? (backend.readSync(dataId) as tf.TypedArray) : undefined;
   });
   registerFloat32Target(NAME, shape => {
-    const values = new Float32Array(sizeOf(shape));
+    const values = tensorFloats(sizeOf(shape));
     return {
       values: () => values,
       // At once, so that not all weights are in host memory together.

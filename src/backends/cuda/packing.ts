@@ -16,6 +16,7 @@ import {ROW_GROUP} from '../simd/engine/command';
 import {type Packer} from '../simd/packing/packer';
 import {BFLOAT16, type Device, FLOAT, INT8, UINT8, wordsOf} from './device';
 import {int8Packing, sliceIntegers} from './integers';
+import {tensorFloats} from './native/host_memory';
 import {lookUpPacked, multiplyPacked, multiplyPackedTransposed, unpacked} from './kernels/matrices';
 
 const BITCAST = {T: UINT8, type: BFLOAT16};
@@ -87,7 +88,7 @@ function begin(device: Device, shape: readonly number[], layout: KernelLayout): 
   const inOrder = [...layout.out, ...layout.in].every((axis, i) => axis === i);
   const abandon = () => {};
   if (device.rest === FLOAT && inOrder) {
-    const values = new Float32Array(rows * columns);
+    const values = tensorFloats(rows * columns);
     const slab = sizeOf(shape.slice(1));
     return {
       multiple: 1,
@@ -102,7 +103,7 @@ function begin(device: Device, shape: readonly number[], layout: KernelLayout): 
     place,
     finish: () => {
       if (device.rest === BFLOAT16) return upload(device, halves, rows, columns);
-      const values = new Float32Array(halves.length);
+      const values = tensorFloats(halves.length);
       widen(halves, values, 0);
       return upload(device, values, rows, columns);
     },
