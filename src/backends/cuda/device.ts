@@ -68,6 +68,11 @@ export class Device {
   private readonly handles = new Map<object, Map<string, number>>();
   private readonly numbers = new WeakMap<object, number>();
   private nextNumber = 0;
+  /**
+   * Numbers from which on a matrix rests as bfloat16 on every device: that of the vocabulary, which takes more memory than
+   * all blocks of a small model, and of which few rows are read but for the last product of a token.
+   */
+  large = 2 ** 26;
 
   constructor(
     readonly backend: StockBackend,
@@ -82,6 +87,11 @@ export class Device {
       if (gone && this.handles.size > 0) this.detach(dataId);
       return gone;
     };
+  }
+
+  /** How a bfloat16 matrix rests. */
+  restOf(rows: number, columns: number): Rest {
+    return rows * columns < this.large ? this.rest : BFLOAT16;
   }
 
   /** Attributes from their short form, which is kept: an object that is made anew each time is a new one. */

@@ -3,7 +3,7 @@ import {type TensorInfo} from '@tensorflow/tfjs';
 import {BFLOAT16, type Device, FLOAT, INT8, type Matrix, type Program} from '../device';
 
 /**
- * Values of an int8 matrix that are widened at once: on a CPU what stays in its caches, on a GPU what its memory does not
+ * Values of a matrix that are widened at once: on a CPU what stays in its caches, on a GPU what its memory does not
  * notice.
  */
 const PIECE = {cpu: 2 ** 20, gpu: 2 ** 26};
@@ -41,9 +41,10 @@ export function unpacked(p: Program, tensor: TensorInfo): number {
   return matrix.type === BFLOAT16 ? p.widen(id) : rowsOf(p, id, matrix, 0, matrix.rows);
 }
 
-/** Rows of an int8 matrix that are widened at once; all rows of other types. */
+/** Rows of a matrix that are widened at once: all of one that needs no widening, or that is small. */
 function stepOf({device}: Program, {type, rows, columns}: Matrix): number {
-  return type === INT8 ? Math.max(1, Math.floor(pieceOf(device) / columns)) : rows;
+  const inParts = type === INT8 || (type === BFLOAT16 && device.rest === FLOAT && rows * columns >= device.large);
+  return inParts ? Math.max(1, Math.floor(pieceOf(device) / columns)) : rows;
 }
 
 /** Runs a program for some rows of a matrix at a time. Its result outlives it, what else it makes does not. */
