@@ -350,8 +350,6 @@ export class Program {
   transpose = (x: number, order: readonly number[], type: number = FLOAT) =>
     this.run('Transpose', TRANSPOSE.get(type)!, x, this.device.ints(order));
 
-  mean = (x: number, axis: number) => this.run('Mean', KEEP, x, this.device.ints([axis]));
-
   max = (x: number, axis: number) => this.run('Max', KEEP, x, this.device.ints([axis]));
 
   /** √Σx², with the axis. */
@@ -370,7 +368,7 @@ export class Program {
   gather = (rows: number, indices: number, type: number = FLOAT) =>
     this.run('GatherV2', GATHER.get(type)!, rows, indices, this.device.int(0));
 
-  /** Features moved by half of their number, (…, 2 · half): the halves change places. */
+  /** Numbers along an axis of 2 · half, moved by half: the halves change places. */
   exchanged = (x: number, half: number, axis: number) =>
     this.run('Roll', ROLL, x, this.device.int(half), this.device.int(axis));
 
@@ -391,11 +389,7 @@ export class Program {
     const count = {name: 'num_split', type: binding.TF_ATTR_INT, value: sizes.length};
     const attributes = [count, ...device.attributesOf(SPLIT)];
     const inputs = [x, device.ints(sizes), device.int(axis)];
-    const outputs = binding.executeOp('SplitV', attributes, inputs, sizes.length);
-    return outputs.map(({id}) => {
-      this.ids.push(id);
-      return id;
-    });
+    return binding.executeOp('SplitV', attributes, inputs, sizes.length).map(({id}) => this.own(id));
   }
 
   /** A new handle of values on the host. */
