@@ -5,9 +5,11 @@ import {BFLOAT16, FLOAT} from '../../src/backends/cuda/device';
 import {prepareBackend} from '../../src/backends/cuda/create_backend';
 import {type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
 import {useBackend} from '../../src';
+import {adamStepOp} from '../../src/ops/adam_step';
 import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {cacheUpdateOp} from '../../src/ops/cache_update';
 import {gatedGeluOp, geluGradientOp, geluOp} from '../../src/ops/gated_gelu';
+import {headLossOp} from '../../src/ops/head_loss';
 import {matMulGradientKernelOp, matMulGradientXOp, matMulOp} from '../../src/ops/mat_mul';
 import {type Op} from '../../src/ops/op';
 import {rmsNormGradientScaleOp, rmsNormGradientXOp, rmsNormOp} from '../../src/ops/rms_norm';
@@ -19,7 +21,7 @@ import {PackedWeight} from '../../src/weights/packed_weight';
 import {rowStream} from '../../src/weights/repack';
 import {attentionCase, attentionSettings} from '../support/attention_case';
 import {cacheSettings, cacheUpdateCase} from '../support/cache_update_case';
-import {describeCuda, useCuda} from '../support/cuda';
+import {cudaDevice, describeCuda, useCuda} from '../support/cuda';
 import {normal} from '../support/random';
 
 /** A tensor as the host has it. */
@@ -135,6 +137,67 @@ describeCuda('kernels on cuda', () => {
       expect(handles() - count).toBeLessThan(20);
       weight.dispose();
     });
+  });
+
+  test('a large matrix rests as bfloat16 on a CPU, and is widened in parts', async () => {
+    const device = cudaDevice();
+    const {large} = device;
+    device.large = 2 ** 20;
+    try {
+      // More than one part has.
+      const shape = [2200, 500];
+      const weight = new PackedWeight(shape, {out: [0], in: [1]}, 'w', tf.initializers.zeros());
+      const given = await onCpu(() => hostOf(normal(shape, 3)));
+      await weight.fillFromTensor(tensorOf(given));
+      expect(weight.byteLength).toBe(2 * 2200 * 500);
+      const matrix = tf.tidy(() => hostOf(weight.read()));
+      expect(matrix.values).toBeAllClose(given.values, {rtol: 2 ** -8});
+      for (const m of [1, 3]) {
+        const x = tf.tidy(() => hostOf(normal([m, 500], m)));
+        const found = tf.tidy(() => hostOf(weight.matMul(tensorOf(x) as tf.Tensor2D)));
+        const expected = await onCpu(() => hostOf(tf.matMul(tensorOf(x), tensorOf(matrix), false, true)));
+        expect(found.values).toBeAllClose(expected.values, {rtol: 1e-5});
+        const slope = tf.tidy(() => hostOf(tf.grad(x => tf.sum(weight.matMul(x as tf.Tensor2D)))(tensorOf(x))));
+        const sums = await onCpu(() => hostOf(tf.tile(tf.sum(tensorOf(matrix), 0, true), [m, 1])));
+        expect(slope.values).toBeAllClose(sums.values, {rtol: 1e-5});
+      }
+      const found = tf.tidy(() => hostOf(weight.gatherRows(tf.tensor1d([2199, 0], 'int32'))));
+      expect(found.values.subarray(500)).toEqual(matrix.values.subarray(0, 500));
+      weight.dispose();
+    } finally {
+      device.large = large;
+    }
+  });
+
+  test.each([
+    ['tokens and a vocabulary in parts', 513, 4500, null],
+    ['with a cap', 513, 4500, 2],
+    ['one token', 1, 50, 2],
+  ])('the loss of the head: %s', async (_, tokens, vocabulary, softCap) => {
+    const attrs = {vocabulary, packing: null, softCap, gradients: true, logitsAtOnce: 1 << 22};
+    const make = () => ({
+      // Logits far apart, so that parts have sums of different sizes.
+      hidden: tf.mul(normal([tokens, 8], 1), 6),
+      table: normal([vocabulary, 8], 2),
+      targets: tf.tensor1d(
+        Array.from({length: tokens}, (_, i) => vocabulary - 1 - ((i * 7919) % vocabulary)),
+        'int32',
+      ),
+    });
+    const reference = (...given: Parameters<typeof headLossOp.reference>) =>
+      headLossOp.reference(...given) as tf.Tensor[];
+    await compare({name: headLossOp.name, reference}, make, attrs);
+  });
+
+  test('a step of Adam', async () => {
+    const make = () =>
+      Object.fromEntries(
+        ['variable', 'gradient', 'momentum', 'velocity'].map((name, i) => [
+          name,
+          name === 'velocity' ? tf.square(normal([3, 7], i)) : normal([3, 7], i),
+        ]),
+      );
+    await compare(adamStepOp, make, {beta1: 0.9, beta2: 0.999, epsilon: 1e-7, alpha: 0.01});
   });
 
   describe('int8 weights', () => {

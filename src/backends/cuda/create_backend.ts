@@ -16,8 +16,10 @@ import {cacheKernels} from './kernels/cache_update';
 import {decoderBlockKernels} from './kernels/decoder_block';
 import {headLossKernels} from './kernels/head_loss';
 import {layerKernels} from './kernels/layers';
+import {plainKernels} from './kernels/plain';
 import {productKernels} from './kernels/products';
 import {guarded} from './native/binding';
+import {tensorFloats} from './native/host_memory';
 import {type StockBackend} from './native/tfjs_node';
 import {integersPacking, nativePacking, packingKernels, refusingPacking} from './packing';
 import {createTokenProgram, MOST_STEPS} from './token_program';
@@ -25,12 +27,18 @@ import {createTokenProgram, MOST_STEPS} from './token_program';
 /** The name of the backend in tfjs. */
 export const NAME = 'tensorflow';
 
-let stockSlice: tf.KernelFunc | undefined;
+/** tfjs' own kernels, which take what those of this package leave to them. */
+const stock = new Map<string, tf.KernelFunc>();
+
+function stockKernel(name: string): tf.KernelFunc {
+  if (!stock.has(name)) stock.set(name, tf.getKernel(name, NAME)!.kernelFunc);
+  return stock.get(name)!;
+}
 
 function registerKernels(device: Device): void {
-  stockSlice ??= tf.getKernel('Slice', NAME)!.kernelFunc;
   const kernels = mergeKernels([
-    packingKernels(device, stockSlice),
+    packingKernels(device, stockKernel('Slice')),
+    plainKernels(device, stockKernel('Reshape')),
     productKernels(device),
     layerKernels(device),
     headLossKernels(device),
@@ -101,7 +109,7 @@ export function prepareBackend(
     return isHere ? (backend.readSync(dataId) as tf.TypedArray) : undefined;
   });
   registerFloat32Target(NAME, shape => {
-    const values = new Float32Array(sizeOf(shape));
+    const values = tensorFloats(sizeOf(shape));
     return {
       values: () => values,
       // At once, so that not all weights are in host memory together.

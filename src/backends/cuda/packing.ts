@@ -1,7 +1,7 @@
 /**
  * Packed weights on the device: a matrix of rows. On a GPU bfloat16 rests as such, in two bytes; products widen it there.
  * TensorFlow's products on a CPU would widen a whole bfloat16 matrix each time, so there it rests as float32, which
- * holds it exactly. int8 rests as integers and scales: see `integers.ts`.
+ * holds it exactly; but a large one rests as bfloat16, and is widened a part at a time. int8 rests as integers and scales: see `integers.ts`.
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';
@@ -16,6 +16,7 @@ import {ROW_GROUP} from '../simd/engine/command';
 import {type Packer} from '../simd/packing/packer';
 import {BFLOAT16, type Device, FLOAT, INT8, UINT8, wordsOf} from './device';
 import {int8Packing, sliceIntegers} from './integers';
+import {tensorBuffer, tensorFloats} from './native/host_memory';
 import {lookUpPacked, multiplyPacked, multiplyPackedTransposed, unpacked} from './kernels/matrices';
 
 const BITCAST = {T: UINT8, type: BFLOAT16};
@@ -76,7 +77,7 @@ function upload(device: Device, values: Float32Array | Uint16Array, rows: number
       binding.deleteTensor(source);
     }
   }
-  const {rest: type} = device;
+  const type = device.restOf(rows, columns);
   const info = device.adoptMatrix(id, {rows, columns, type}, wordsOf(type, rows, columns));
   return tf.engine().makeTensorFromTensorInfo(info);
 }
@@ -86,12 +87,15 @@ function begin(device: Device, shape: readonly number[], layout: KernelLayout): 
   const columns = sizeOf(layout.in.map(axis => shape[axis]!));
   const inOrder = [...layout.out, ...layout.in].every((axis, i) => axis === i);
   const abandon = () => {};
-  if (device.rest === FLOAT && inOrder) {
-    const values = new Float32Array(rows * columns);
+  const rest = device.restOf(rows, columns);
+  if (inOrder) {
+    const count = rows * columns;
+    const values = rest === FLOAT ? tensorFloats(count) : new Uint16Array(tensorBuffer(2 * count), 0, count);
     const slab = sizeOf(shape.slice(1));
     return {
       multiple: 1,
-      place: (halves, first) => widen(halves, values, first * slab),
+      place: (halves, first) =>
+        values instanceof Float32Array ? widen(halves, values, first * slab) : values.set(halves, first * slab),
       finish: () => upload(device, values, rows, columns),
       abandon,
     };
@@ -101,8 +105,8 @@ function begin(device: Device, shape: readonly number[], layout: KernelLayout): 
     multiple: 1,
     place,
     finish: () => {
-      if (device.rest === BFLOAT16) return upload(device, halves, rows, columns);
-      const values = new Float32Array(halves.length);
+      if (rest === BFLOAT16) return upload(device, halves, rows, columns);
+      const values = tensorFloats(halves.length);
       widen(halves, values, 0);
       return upload(device, values, rows, columns);
     },
@@ -125,7 +129,7 @@ export const nativePacking = (device: Device): Packing =>
     order: device.rest === FLOAT ? 'native float32' : 'native bfloat16',
     rowGroup: 1,
     fusedBlocks: true,
-    physicalShape: (rows, columns) => wordsOf(device.rest, rows, columns),
+    physicalShape: (rows, columns) => wordsOf(device.restOf(rows, columns), rows, columns),
     begin: (shape, layout) => begin(device, shape, layout),
   });
 
@@ -163,7 +167,8 @@ export const packingKernels = (device: Device, stockSlice: tf.KernelFunc): Kerne
     }),
     Gemma3MatMulNative: kernel(({x, bits}) => {
       const {rows} = matrixOf(bits);
-      return device.program(p => p.take(multiplyPacked(p, p.of(x), bits), [x.shape[0]!, rows]));
+      const count = x.shape[0]!;
+      return device.program(p => p.take(multiplyPacked(p, p.of(x), bits, count), [count, rows]));
     }),
     Gemma3MatMulTransposedNative: kernel(({x, bits}) => {
       const {columns} = matrixOf(bits);

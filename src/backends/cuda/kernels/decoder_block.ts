@@ -10,7 +10,7 @@ import {type BlockAttrs, type DenseName, type FusedBlockAttrs} from '../../../op
 import {type KernelMap} from '../../kernel_map';
 import {BFLOAT16, type Device, FLOAT, INT8, type Program} from '../device';
 import {writeRows} from './cache_update';
-import {gatedRows} from './layers';
+import {gainOf, gatedRows} from './layers';
 import {matrixOf, multiplyPacked} from './matrices';
 import {multiply} from './products';
 import {type StepTables, tablesOf} from './step_tables';
@@ -19,10 +19,6 @@ type Required = 'keys' | 'values' | 'preAttention' | 'preFfw' | DenseName;
 type Norms = 'postAttention' | 'postFfw' | 'queryNorm' | 'keyNorm';
 /** The tensors of a block. */
 export type BlockInputs = Record<Required, TensorInfo> & Partial<Record<Norms, TensorInfo>>;
-
-/** The factor of a norm, with √D instead of the mean: x / √(mean(x²) + ε) = x · √D / √(Σ x² + D ε). */
-const gainOf = (device: Device, scale: TensorInfo): number =>
-  device.attached(scale, 'gain', p => p.scale(p.plus(p.of(scale), 1), Math.sqrt(scale.shape[0]!)));
 
 /** Rows (B, D), normalized. */
 export function norm(p: Program, x: number, batch: number, scale: TensorInfo, epsilon: number): number {

@@ -1,58 +1,102 @@
 /**
- * The loss of the output head, and its gradient for the hidden states, a few tokens at a time. TensorFlow gives the loss
- * of logits together with its gradient in one operation. See `ops/head_loss.ts`.
+ * The loss of the output head, and its gradient for the hidden states, for a part of the vocabulary at a time. The
+ * logits of a part stay in the caches of a CPU, and TensorFlow reads the table once for all tokens. What the parts give
+ * is added up like attention over keys that come in parts: each has its own sum of exponentials, and the gradient is a
+ * mean of rows of the table, weighted by probabilities. See `ops/head_loss.ts`.
  */
 import {type TensorInfo} from '@tensorflow/tfjs';
 import {type HeadLossAttrs} from '../../../ops/head_loss';
 import {type KernelMap} from '../../kernel_map';
-import {type Device, FLOAT, INT32, type Program, type ShortAttributes} from '../device';
-import {multiplyPacked, multiplyPackedTransposed} from './matrices';
+import {type Device, FLOAT, INT32, type Matrix, type Program} from '../device';
+import {lookUpPacked, matrixOf, rowsOf} from './matrices';
 
-/**
- * Logits that exist at once, and as many gradients of them: on a CPU 64 MB of each. Each part of the tokens reads the
- * whole table.
- */
-const LOGITS_AT_ONCE = {cpu: 2 ** 24, gpu: 2 ** 26};
-
-const CROSS_ENTROPY: ShortAttributes = {T: FLOAT, Tlabels: INT32};
+/** Logits that exist at once, and the most tokens that they belong to. */
+const LOGITS_AT_ONCE = {cpu: 2 ** 21, gpu: 2 ** 26};
+const TOKENS_AT_ONCE = 512;
 
 type Inputs = Record<'hidden' | 'table' | 'targets', TensorInfo>;
 
+/** tanh(x / cap), undefined without a cap. */
+const cappedShare = (p: Program, x: number, cap: number | null): number | undefined =>
+  cap === null ? undefined : p.tanh(p.scale(x, 1 / cap));
+
+/** The derivative of cap · tanh(x / cap), from the tanh. */
+const capSlope = (p: Program, share: number): number => p.plus(p.scale(p.square(share), -1), 1);
+
+/**
+ * Of n tokens: the largest logit, and the sum of the exponentials of all logits minus that one, (n, 1). If wanted, the
+ * sum of those exponentials times their rows of the table as well, (n, D).
+ */
+type Sums = readonly [largest: number, sum: number, rows?: number];
+
+/** Adds the rows of a part of the table to the sums of x (n, D). */
+function addRows(
+  p: Program,
+  x: number,
+  rows: number,
+  [n, width, count]: readonly [n: number, width: number, count: number],
+  before: Sums | undefined,
+  {softCap: cap, gradients}: HeadLossAttrs,
+): Sums {
+  let logits = p.timesTransposed(x, rows, [n, width, count]);
+  const share = cappedShare(p, logits, cap);
+  if (share !== undefined) logits = p.scale(share, cap!);
+  const own = p.max(logits, -1);
+  const largest = before ? p.maximum(before[0], own) : own;
+  const weights = p.exp(p.sub(logits, largest));
+  const sums = [p.sum(weights, -1)];
+  if (gradients) sums.push(p.matMul(share === undefined ? weights : p.mul(weights, capSlope(p, share)), rows));
+  if (!before) return [largest, ...sums] as unknown as Sums;
+  const shrunk = p.exp(p.sub(before[0], largest));
+  return [largest, ...sums.map((sum, i) => p.add(p.mul(before[i + 1]!, shrunk), sum))] as unknown as Sums;
+}
+
 /** Losses (n) of some tokens and, if wanted, the gradient of each for its row of x, (n, D). */
-function partOf(p: Program, x: number, targets: number, count: number, table: TensorInfo, attrs: HeadLossAttrs) {
-  const {packing, softCap: cap, gradients} = attrs;
-  let logits = packing ? multiplyPacked(p, x, table) : p.matMul(x, p.of(table), false, true); // (n, V)
-  let capped: number | undefined;
-  if (cap !== null) {
-    const before = logits;
-    capped = p.tanh(p.scale(logits, 1 / cap));
-    p.delete(before);
-    logits = p.scale(capped, cap);
+function lossesOf(
+  p: Program,
+  x: number,
+  targets: number,
+  [n, width]: readonly [n: number, width: number],
+  {table, matrix}: {table: TensorInfo; matrix: Matrix},
+  attrs: HeadLossAttrs,
+): number[] {
+  const {vocabulary, softCap: cap, gradients, packing} = attrs;
+  const {device} = p;
+  const step = Math.max(1, Math.floor(LOGITS_AT_ONCE[device.backend.isUsingGpuDevice ? 'gpu' : 'cpu'] / n));
+  let sums: Sums | undefined;
+  for (let first = 0; first < vocabulary; first += step) {
+    const before = sums;
+    const count = Math.min(step, vocabulary - first);
+    // A program of its own, so that the memory of a part serves the next one.
+    sums = device.program(own => {
+      before?.forEach(id => own.own(id!));
+      const rows = rowsOf(own, own.of(table), matrix, first, count);
+      return addRows(own, x, rows, [n, width, count], before, attrs).map(id => own.release(id!)) as unknown as Sums;
+    }, false);
   }
-  // Of the logits: the losses, and probabilities minus one-hot targets.
-  const [losses, slopes] = p.several('SparseSoftmaxCrossEntropyWithLogits', CROSS_ENTROPY, 2, logits, targets) as [
-    number,
-    number,
-  ];
-  p.delete(logits);
+  const [largest, sum, weighted] = sums!.map(id => p.own(id!)) as [number, number, number];
+  const wanted = packing ? lookUpPacked(p, table, targets, n) : p.gather(p.of(table), targets);
+  let logits = p.sum(p.mul(x, wanted), -1);
+  const share = cappedShare(p, logits, cap);
+  if (share !== undefined) logits = p.scale(share, cap!);
+  const losses = p.reshape(p.add(p.log(sum), p.sub(largest, logits)), [n]);
   if (!gradients) return [losses];
-  const d = capped === undefined ? slopes : p.mul(slopes, p.plus(p.scale(p.square(capped), -1), 1));
-  return [losses, packing ? multiplyPackedTransposed(p, d, count, table) : p.matMul(d, p.of(table))];
+  const own = share === undefined ? wanted : p.mul(wanted, capSlope(p, share));
+  return [losses, p.sub(p.div(weighted, sum), own)];
 }
 
 function headLoss(device: Device, {hidden, table, targets}: Inputs, attrs: HeadLossAttrs): TensorInfo[] {
   const [count, width] = hidden.shape as [number, number];
-  const most = LOGITS_AT_ONCE[device.backend.isUsingGpuDevice ? 'gpu' : 'cpu'];
-  const step = Math.max(1, Math.floor(most / attrs.vocabulary));
+  const {packing, vocabulary: rows} = attrs;
+  const matrix: Matrix = packing ? matrixOf(device, table) : {rows, columns: width, type: FLOAT};
   return device.program(p => {
     const parts: number[][] = [];
-    for (let first = 0; first < count; first += step) {
-      const n = Math.min(step, count - first);
-      // A program for each part: what it makes is as large as all else of a training step.
+    for (let first = 0; first < count; first += TOKENS_AT_ONCE) {
+      const n = Math.min(TOKENS_AT_ONCE, count - first);
       const results = device.program(own => {
         const x = own.slice(own.of(hidden), [first, 0], [n, width]);
         const ids = own.slice(own.of(targets), [first], [n], INT32);
-        return partOf(own, x, ids, n, table, attrs).map(id => own.release(id));
+        return lossesOf(own, x, ids, [n, width], {table, matrix}, attrs).map(id => own.release(id));
       }, false);
       parts.push(results.map(id => p.own(id)));
     }

@@ -3,7 +3,7 @@ import {type TensorInfo} from '@tensorflow/tfjs';
 import {BFLOAT16, type Device, FLOAT, INT8, type Matrix, type Program} from '../device';
 
 /**
- * Values of an int8 matrix that are widened at once: on a CPU what stays in its caches, on a GPU what its memory does not
+ * Values of a matrix that are widened at once: on a CPU what stays in its caches, on a GPU what its memory does not
  * notice.
  */
 const PIECE = {cpu: 2 ** 20, gpu: 2 ** 26};
@@ -23,8 +23,8 @@ function scaled(p: Program, integers: number, scales: number, rows: number, colu
   return padded === columns ? whole : p.slice(whole, [0, 0], [rows, columns]);
 }
 
-/** Rows of a packed matrix, from `first` on. */
-function rowsOf(p: Program, id: number, {type, scales, columns}: Matrix, first: number, count: number): number {
+/** Rows of a packed matrix, from `first` on, as float32. */
+export function rowsOf(p: Program, id: number, {type, scales, columns}: Matrix, first: number, count: number): number {
   const blocks = Math.ceil(columns / 32);
   if (type === FLOAT) return p.slice(id, [first, 0], [count, columns]);
   if (type === BFLOAT16) return p.widen(p.slice(id, [first, 0], [count, columns], BFLOAT16));
@@ -41,9 +41,10 @@ export function unpacked(p: Program, tensor: TensorInfo): number {
   return matrix.type === BFLOAT16 ? p.widen(id) : rowsOf(p, id, matrix, 0, matrix.rows);
 }
 
-/** Rows of an int8 matrix that are widened at once; all rows of other types. */
+/** Rows of a matrix that are widened at once: all of one that needs no widening, or that is small. */
 function stepOf({device}: Program, {type, rows, columns}: Matrix): number {
-  return type === INT8 ? Math.max(1, Math.floor(pieceOf(device) / columns)) : rows;
+  const inParts = type === INT8 || (type === BFLOAT16 && device.rest === FLOAT && rows * columns >= device.large);
+  return inParts ? Math.max(1, Math.floor(pieceOf(device) / columns)) : rows;
 }
 
 /** Runs a program for some rows of a matrix at a time. Its result outlives it, what else it makes does not. */
@@ -68,14 +69,21 @@ function forPieces(
 
 const isWhole = (p: Program, matrix: Matrix): boolean => stepOf(p, matrix) >= matrix.rows;
 
-/** x (M, columns) · Wᵀ → (M, rows) */
-export function multiplyPacked(p: Program, x: number, tensor: TensorInfo): number {
-  if (isWhole(p, matrixOf(p.device, tensor))) return p.matMul(x, unpacked(p, tensor), false, true);
+/**
+ * x (M, columns) · Wᵀ → (M, rows)
+ *
+ * @param count M, if it may be large.
+ */
+export function multiplyPacked(p: Program, x: number, tensor: TensorInfo, count = 1): number {
+  const matrix = matrixOf(p.device, tensor);
+  const times = (own: Program, rows: number, n: number) =>
+    count === 1 ? own.matMul(x, rows, false, true) : own.timesTransposed(x, rows, [count, matrix.columns, n]);
+  if (isWhole(p, matrix)) return times(p, unpacked(p, tensor), matrix.rows);
   const parts: number[] = [];
   forPieces(
     p,
     tensor,
-    (own, rows) => own.matMul(x, rows, false, true),
+    (own, rows, _, n) => times(own, rows, n),
     part => parts.push(part),
   );
   return p.concatAll(parts, 1);
