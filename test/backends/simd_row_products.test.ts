@@ -1,8 +1,8 @@
 /** Products with integer weights, of one row and of many: all kernels of a number type compute the same bits. */
 import {INT8_SIGNED_BYTES, INT8_UNSIGNED_BYTES, INT8_WORDS} from '../../src/backends/simd/assembly/numbers';
 import {BFLOAT16, FLOAT32, INT4, INT8, type NumberType, packedBytes} from '../../src/backends/simd/engine/command';
-import {bytesAreFaster} from '../../src/backends/simd/engine/byte_tiles';
 import {fastestInt8Kernel} from '../../src/backends/simd/engine/int8_kernel';
+import {fastestTiles} from '../../src/backends/simd/engine/integer_tiles';
 import {matMul} from '../../src/backends/simd/kernels/mat_mul';
 import {random, SimdMemory} from './simd_memory';
 
@@ -12,6 +12,7 @@ const memories: SimdMemory[] = [];
 async function create(options: {
   int8Kernel?: number;
   byteTiles?: boolean;
+  wordTiles?: boolean;
   readAhead?: boolean;
   wide?: boolean;
   threads?: number;
@@ -139,6 +140,22 @@ const MANY_ROWS: Sizes[] = [
   }
 });
 
+test('products of many rows in 16-bit integers on wide vectors, as without', async () => {
+  const narrow = await create({int8Kernel: INT8_WORDS, byteTiles: false});
+  for (const threads of [1, 2]) {
+    const wide = await create({int8Kernel: INT8_WORDS, byteTiles: false, wordTiles: true, wide: true, threads});
+    for (const sizes of MANY_ROWS) {
+      const {rows, columns} = sizes;
+      for (const [type, weights] of [
+        [INT8, packedInt8(rows, columns, -127, 127)],
+        [INT4, packedInt4(rows, columns)],
+      ] as const) {
+        expect(product(wide, type, weights, sizes)).toEqual(product(narrow, type, weights, sizes));
+      }
+    }
+  }
+});
+
 test('what is chosen for many rows gives the values of one row at a time', async () => {
   const one = await create({int8Kernel: INT8_WORDS, byteTiles: false});
   const chosen = await create({wide: undefined});
@@ -152,27 +169,29 @@ test('what is chosen for many rows gives the values of one row at a time', async
   }
 });
 
-test('bytes are chosen where they are right and no slower', async () => {
-  let [right, ms] = [true, 0.5];
+test('many rows get the fastest kernel that is correct', async () => {
   const wait = (ms: number) => {
     const until = performance.now() + ms;
     while (performance.now() < until);
   };
-  const kernels = {
-    tryTiles: () => wait(2),
-    tryIntegerTiles: (bytes: boolean) => {
-      wait(bytes ? ms : 1);
-      return bytes && !right ? 0 : 1;
-    },
-  } as never;
-  // A wide tile has twice the products.
-  expect(await bytesAreFaster(kernels, true)).toBe(true);
-  expect(await bytesAreFaster(kernels, false)).toBe(true);
-  ms = 2;
-  expect(await bytesAreFaster(kernels, true)).toBe(false);
-  expect(await bytesAreFaster(kernels, false)).toBe(false);
-  [right, ms] = [false, 0];
-  expect(await bytesAreFaster(kernels, true)).toBe(false);
+  // Milliseconds for one tile of each kind: a wide one has twice the products of bytes, words have 1.6 times as many.
+  const chosen = ({bytes, words, floats, right = true, wide = true}: Record<string, number | boolean>) => {
+    const kernels = {
+      tryTiles: () => wait(2 * (floats as number)),
+      tryIntegerTiles: (inBytes: boolean) => {
+        wait((inBytes ? bytes : 1.6 * (words as number)) as number);
+        return inBytes && !right ? 0 : 1;
+      },
+    } as never;
+    return fastestTiles(kernels, wide as boolean);
+  };
+  expect(await chosen({bytes: 0.5, words: 1, floats: 1.5})).toEqual({byteTiles: true, wordTiles: true});
+  expect(await chosen({bytes: 0.5, words: 1.5, floats: 1})).toEqual({byteTiles: true, wordTiles: false});
+  expect(await chosen({bytes: 2, words: 1.5, floats: 1})).toEqual({byteTiles: false, wordTiles: false});
+  expect(await chosen({bytes: 2, words: 1, floats: 1.5})).toEqual({byteTiles: false, wordTiles: true});
+  expect(await chosen({bytes: 2, words: 1.5, floats: 1, wide: false})).toEqual({byteTiles: false, wordTiles: true});
+  const wrong = await chosen({bytes: 0.1, words: 1, floats: 1.5, right: false});
+  expect(wrong).toEqual({byteTiles: false, wordTiles: true});
 });
 
 test('the kernel that is chosen gives the bits of words for all weights', async () => {

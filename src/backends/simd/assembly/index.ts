@@ -54,9 +54,10 @@ import {
   TRANSPOSE,
   UNPACK,
   WIDE,
+  WORD_TILES,
   WIDEN,
 } from './numbers';
-import {setByteTiles, setInt8Kernel} from './parts/int8_kernel';
+import {setInt8Kernel, setIntegerTiles} from './parts/int8_kernel';
 import {setReadsAhead, startStreams} from './parts/stream';
 import {
   bankNumber,
@@ -92,7 +93,7 @@ export function start(thread: i32, threads: i32): void {
 export function execute(command: i32): void {
   setWide(load<i32>(WIDE) != 0);
   setInt8Kernel(load<i32>(INT8_KERNEL));
-  setByteTiles(load<i32>(BYTE_TILES) != 0);
+  setIntegerTiles(load<i32>(BYTE_TILES) != 0, load<i32>(WORD_TILES) != 0);
   setReadsAhead(load<i32>(READ_AHEAD) != 0);
   switch (command) {
     case NOTHING:

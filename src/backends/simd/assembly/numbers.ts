@@ -27,6 +27,8 @@ export const WIDE = 320;
 export const INT8_KERNEL = 324;
 /** Nonzero if products of many rows with integer weights multiply bytes (`parts/byte_tile.ts`). */
 export const BYTE_TILES = 328;
+/** Nonzero if the others multiply 16-bit integers (`parts/integer_tile.ts`) even where there are wide tiles. */
+export const WORD_TILES = 336;
 /** Nonzero if products of one row read their weights ahead (`parts/stream.ts`). */
 export const READ_AHEAD = 332;
 /** Two counters of claimed items, used in turn: one cache line of 64 bytes each. See `parts/threads.ts`. */

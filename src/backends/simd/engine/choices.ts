@@ -1,16 +1,15 @@
 /** Chooses among kernels for the same products by trials at start. */
 import {INT8_WORDS} from '../assembly/numbers';
 import {type Kernels} from './bank';
-import {bytesAreFaster} from './byte_tiles';
 import {fastestInt8Kernel} from './int8_kernel';
+import {fastestTiles, type IntegerTiles} from './integer_tiles';
 import {type SimdEngineOptions} from './options';
 import {wideIsFaster} from './wide';
 
 /** The kernels of an engine: see `SimdEngineOptions`. */
-export interface Choices {
+export interface Choices extends IntegerTiles {
   readonly wide: boolean;
   readonly int8Kernel: number;
-  readonly byteTiles: boolean;
   /** Until large products have shown what is faster: see `ReadingTrial`. */
   readonly readAhead: boolean;
 }
@@ -26,7 +25,15 @@ export async function chooseKernels(
   const relaxed = level === 'relaxed';
   const wide = Promise.resolve(options.wide ?? (canBeWide && wideIsFaster(kernels)));
   const int8Kernel = options.int8Kernel ?? (relaxed ? fastestInt8Kernel(kernels) : INT8_WORDS);
-  const byteTiles = options.byteTiles ?? (relaxed && bytesAreFaster(kernels, wide));
-  const [isWide, kernel, bytes] = await Promise.all([wide, int8Kernel, byteTiles]);
-  return {wide: isWide, int8Kernel: kernel, byteTiles: bytes, readAhead: options.readAhead ?? true};
+  const {byteTiles, wordTiles, readAhead = true} = options;
+  const chosen = byteTiles !== undefined && wordTiles !== undefined;
+  const tiles = relaxed && !chosen ? fastestTiles(kernels, wide) : {byteTiles: false, wordTiles: false};
+  const [isWide, kernel, fastest] = await Promise.all([wide, int8Kernel, tiles]);
+  return {
+    wide: isWide,
+    int8Kernel: kernel,
+    byteTiles: byteTiles ?? fastest.byteTiles,
+    wordTiles: wordTiles ?? fastest.wordTiles,
+    readAhead,
+  };
 }

@@ -74,6 +74,11 @@ export interface SimdEngineOptions extends SimdOptions {
   /** Multiply bytes in products of many rows with int8 and int4. Defaults to whether that is right and faster here. */
   byteTiles?: boolean;
   /**
+   * Otherwise multiply 16-bit integers, even where there are wide tiles for float32. Defaults to whether that is faster
+   * here.
+   */
+  wordTiles?: boolean;
+  /**
    * Read the weights of products with one row ahead. Defaults to whether that is faster in the first large products, so
    * it may change meanwhile.
    */

@@ -21,6 +21,7 @@ import {
   SLEEPERS,
   WAIT_MILLISECONDS,
   WIDE,
+  WORD_TILES,
 } from '../assembly/numbers';
 import {hasRelaxedSimd} from './available';
 import {Bank, instantiate, PAGE, staticBytes} from './bank';
@@ -264,11 +265,13 @@ function initialize(memory: WebAssembly.Memory, patience: number): void {
   control[PATIENCE / 4] = patience;
 }
 
-function setChoices(memory: WebAssembly.Memory, {wide, int8Kernel, byteTiles, readAhead}: Choices): void {
+function setChoices(memory: WebAssembly.Memory, choices: Choices): void {
+  const {wide, int8Kernel, byteTiles, wordTiles, readAhead} = choices;
   const control = new Int32Array(memory.buffer, 0, SCRATCH / 4);
   control[WIDE / 4] = Number(wide);
   control[INT8_KERNEL / 4] = int8Kernel;
   control[BYTE_TILES / 4] = Number(byteTiles);
+  control[WORD_TILES / 4] = Number(wordTiles);
   control[READ_AHEAD / 4] = Number(readAhead);
 }
 

@@ -9,7 +9,7 @@ import {bytePanel, byteTiles, interleaveByteRows, interleavedByteRows} from '../
 import {float32GroupsPerClaim, matVecFloat32} from '../parts/float32';
 import {decode, groupBytes} from '../parts/formats';
 import {matVecInt4} from '../parts/int4';
-import {byteTiles as byteTilesChosen, int8Kernel} from '../parts/int8_kernel';
+import {byteTiles as byteTilesChosen, int8Kernel, wordTiles} from '../parts/int8_kernel';
 import {matVecInt8} from '../parts/int8_row';
 import {integerPanel, integerTiles, interleavedIntegerBytes, interleaveIntegerRows} from '../parts/integer_tile';
 import {fillPanels, setMatrix} from '../parts/panel';
@@ -104,8 +104,7 @@ function methodOf(type: i32): i32 {
   if (m < PANEL_ROWS && <usize>m * roundedBytes(columns) <= FORM_BYTES) return VECTORS;
   if (type == BFLOAT16) return FLOAT_TILES;
   if (byteTilesChosen && (type == INT4 || int8Kernel != INT8_WORDS)) return BYTE_TILES;
-  // Wide tiles are faster than products in 16-bit integers.
-  return height == 5 ? FLOAT_TILES : INTEGER_TILES;
+  return height == 5 && !wordTiles ? FLOAT_TILES : INTEGER_TILES;
 }
 
 /** Rows of x in a block. */

@@ -5,11 +5,14 @@ import {INT8_WORDS} from '../numbers';
 export let int8Kernel: i32 = INT8_WORDS;
 /** Whether products of many rows multiply bytes: see `byte_tile.ts`. */
 export let byteTiles: bool = false;
+/** Whether they otherwise multiply 16-bit integers, also where there are wide tiles: see `integer_tile.ts`. */
+export let wordTiles: bool = false;
 
 export function setInt8Kernel(kernel: i32): void {
   int8Kernel = kernel;
 }
 
-export function setByteTiles(used: bool): void {
-  byteTiles = used;
+export function setIntegerTiles(bytes: bool, words: bool): void {
+  byteTiles = bytes;
+  wordTiles = words;
 }

@@ -174,31 +174,41 @@ function integerTile(x: usize, panel: usize, blocks: i32, minima: bool, sums: us
       a3 = i32x4.add(a3, i32x4.dot_i16x8_s(v, t));
       b3 = i32x4.add(b3, i32x4.dot_i16x8_s(u, t));
     }
-    if (minima) {
-      const s = v128.load(scales, 32);
-      const t = v128.load(scales, 48);
-      addMinima(sums, s, t, v128.load32_splat(header, 16));
-      addMinima(sums + 32, s, t, v128.load32_splat(header, 20));
-      addMinima(sums + 64, s, t, v128.load32_splat(header, 24));
-      addMinima(sums + 96, s, t, v128.load32_splat(header, 28));
-    }
     const s = v128.load(scales);
     const t = v128.load(scales, 16);
-    addSums(sums, a0, b0, s, t, v128.load32_splat(header));
-    addSums(sums + 32, a1, b1, s, t, v128.load32_splat(header, 4));
-    addSums(sums + 64, a2, b2, s, t, v128.load32_splat(header, 8));
-    addSums(sums + 96, a3, b3, s, t, v128.load32_splat(header, 12));
+    if (minima) {
+      const m = v128.load(scales, 32);
+      const n = v128.load(scales, 48);
+      addBoth(sums, a0, b0, s, t, v128.load32_splat(header), m, n, v128.load32_splat(header, 16));
+      addBoth(sums + 32, a1, b1, s, t, v128.load32_splat(header, 4), m, n, v128.load32_splat(header, 20));
+      addBoth(sums + 64, a2, b2, s, t, v128.load32_splat(header, 8), m, n, v128.load32_splat(header, 24));
+      addBoth(sums + 96, a3, b3, s, t, v128.load32_splat(header, 12), m, n, v128.load32_splat(header, 28));
+    } else {
+      addSums(sums, a0, b0, s, t, v128.load32_splat(header));
+      addSums(sums + 32, a1, b1, s, t, v128.load32_splat(header, 4));
+      addSums(sums + 64, a2, b2, s, t, v128.load32_splat(header, 8));
+      addSums(sums + 96, a3, b3, s, t, v128.load32_splat(header, 12));
+    }
   }
 }
 
-/** Adds a row's sum, times the minima of the weights. */
-function addMinima(at: usize, s: v128, t: v128, sum: v128): void {
-  v128.store(at, fma(s, sum, v128.load(at)));
-  v128.store(at, fma(t, sum, v128.load(at, 16)), 16);
+/**
+ * Adds a row's sum, times the minima of the weights, and then its integer sums as `addSums` does. Both at once, since a
+ * sum that was just stored takes a while to load.
+ */
+function addBoth(at: usize, a: v128, b: v128, s: v128, t: v128, scale: v128, m: v128, n: v128, sum: v128): void {
+  const x = f32x4.mul(f32x4.convert_i32x4_s(a), scale);
+  const y = f32x4.mul(f32x4.convert_i32x4_s(b), scale);
+  const first = fma(x, s, fma(m, sum, v128.load(at)));
+  const second = fma(y, t, fma(n, sum, v128.load(at, 16)));
+  v128.store(at, second, 16);
+  v128.store(at, first);
 }
 
-/** Adds integer sums of a row of x, times the scales of the weights and of x. */
+/** Adds integer sums of a row of x, times the scales of the weights and of x. V8 looks for pairs from the second store. */
 function addSums(at: usize, a: v128, b: v128, s: v128, t: v128, scale: v128): void {
-  v128.store(at, fma(f32x4.mul(f32x4.convert_i32x4_s(a), scale), s, v128.load(at)));
-  v128.store(at, fma(f32x4.mul(f32x4.convert_i32x4_s(b), scale), t, v128.load(at, 16)), 16);
+  const first = fma(f32x4.mul(f32x4.convert_i32x4_s(a), scale), s, v128.load(at));
+  const second = fma(f32x4.mul(f32x4.convert_i32x4_s(b), scale), t, v128.load(at, 16));
+  v128.store(at, second, 16);
+  v128.store(at, first);
 }
