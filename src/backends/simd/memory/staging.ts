@@ -2,9 +2,22 @@
  * Memory of a bank for values on their way from a file to a weight. What reads a file writes to it directly, if threads
  * share the memory: other memory moves when it grows, even while values are read.
  */
-import {type SimdBackend} from './simd_backend';
+import {type SimdEngine} from '../engine/simd_engine';
 
-type Borrowed = ReturnType<SimdBackend['borrow']> & {readonly bytes: number; values?: Uint16Array};
+/** A block of memory on loan. */
+interface Loan {
+  readonly offset: number;
+  view(): Uint8Array;
+  release(): void;
+}
+
+/** The part of the backend that lends memory. */
+interface Lender {
+  readonly engine: Pick<SimdEngine, 'shared' | 'maximumBytes'>;
+  borrow(bytes: number, bank: number): Loan;
+}
+
+type Borrowed = Loan & {readonly bytes: number; values?: Uint16Array};
 
 /** Two blocks in turn: one is filled while the other is read. */
 const TURNS = 2;
@@ -21,7 +34,7 @@ export class Staging {
   private users = 0;
 
   constructor(
-    private readonly backend: SimdBackend,
+    private readonly backend: Lender,
     private readonly bank: number,
   ) {}
 
