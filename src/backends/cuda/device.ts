@@ -69,8 +69,8 @@ export class Device {
   private readonly numbers = new WeakMap<object, number>();
   private nextNumber = 0;
   /**
-   * Numbers from which on a matrix rests as bfloat16 on every device: that of the vocabulary, which takes more memory than
-   * all blocks of a small model, and of which few rows are read but for the last product of a token.
+   * A matrix of at least this many numbers stays bfloat16 on every device. That is the table of the vocabulary, which
+   * takes more memory than all blocks of a small model. Apart from a token's last product, few of its rows are read.
    */
   large = 2 ** 26;
 
@@ -89,7 +89,7 @@ export class Device {
     };
   }
 
-  /** How a bfloat16 matrix rests. */
+  /** The type in which a bfloat16 matrix is kept. */
   restOf(rows: number, columns: number): Rest {
     return rows * columns < this.large ? this.rest : BFLOAT16;
   }

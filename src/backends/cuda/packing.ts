@@ -1,7 +1,8 @@
 /**
- * Packed weights on the device: a matrix of rows. On a GPU bfloat16 rests as such, in two bytes; products widen it there.
- * TensorFlow's products on a CPU would widen a whole bfloat16 matrix each time, so there it rests as float32, which
- * holds it exactly; but a large one rests as bfloat16, and is widened a part at a time. int8 rests as integers and scales: see `integers.ts`.
+ * Packed weights on the device: a matrix of rows. On a GPU, bfloat16 stays bfloat16, in two bytes, and products widen it
+ * there. TensorFlow's products on a CPU would widen a whole bfloat16 matrix each time, so it becomes float32 there, which
+ * holds it exactly; only a large one stays bfloat16 and is widened a part at a time. int8 becomes integers and scales:
+ * see `integers.ts`.
  */
 import * as tf from '@tensorflow/tfjs';
 import {ValueError} from '../../base/errors';

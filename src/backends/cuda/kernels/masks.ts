@@ -1,4 +1,4 @@
-/** Which keys queries see: all blocks of a kind share it at a step, so that it is made once. */
+/** Which keys the queries see. All blocks of a kind share the masks of a step, which are built once. */
 import * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../../base/shapes';
 import {type AttentionAttrs, attentionVisibility} from '../../../ops/attention';
@@ -26,7 +26,7 @@ const LARGEST_KEPT = 2 ** 22;
 
 const kept = new WeakMap<Device, Map<string, Masks>>();
 
-/** The numbers in int32 tensors, which are in the memory of the host on every device; undefined for other masks. */
+/** The values of int32 tensors, which are in host memory on every device; undefined if there are other masks. */
 function keyOf(device: Device, inputs: MaskInputs, {window, bidirectional}: AttentionAttrs): string | undefined {
   if (inputs.attentionMask) return undefined;
   const parts = [`${window} ${bidirectional}`];

@@ -1,10 +1,10 @@
-/** Operations of tfjs that training runs so often that their cost outside of TensorFlow counts. */
+/** tfjs' operations that training runs so often that their cost outside TensorFlow matters. */
 import * as tf from '@tensorflow/tfjs';
 import {type AdamStepAttrs} from '../../../ops/adam_step';
 import {type KernelMap} from '../../kernel_map';
 import {type Device, FLOAT, INT32} from '../device';
 
-/** The shape is a constant that is kept, which tfjs' own kernel makes anew each time. */
+/** Keeps the shape as a constant. tfjs' own kernel creates it again for every call. */
 const reshape =
   (device: Device, stock: tf.KernelFunc): tf.KernelFunc =>
   params => {

@@ -1,15 +1,14 @@
-/** Memory of the host that TensorFlow's CPU device uses as it is. */
+/** Host memory that TensorFlow's CPU device uses without a copy. */
 
 /** Larger arrays get pages of their own. */
 const PAGES = 2 ** 16;
 
-/** Not in the types of the oldest version of JavaScript that this package is compiled for. */
+/** Missing in the types of the oldest JavaScript version that this package is compiled for. */
 type Resizable = new (bytes: number, options: {maxByteLength: number}) => ArrayBuffer;
 
 /**
- * Bytes for a tensor. TensorFlow copies an array that does not begin at a multiple of 64 bytes, and those of large arrays
- * never do. Those of a buffer that could change its size do, since it has pages of its own: with it a weight is in memory
- * only once while a model loads.
+ * Bytes for a tensor. TensorFlow copies an array unless it begins at a multiple of 64 bytes, and large arrays of Node
+ * never do. A resizable buffer has pages of its own, so it does, and a weight is in memory only once while a model loads.
  */
 export function tensorBuffer(bytes: number): ArrayBuffer {
   return bytes < PAGES ? new ArrayBuffer(bytes) : new (ArrayBuffer as Resizable)(bytes, {maxByteLength: bytes});
