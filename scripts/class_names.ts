@@ -30,4 +30,4 @@ function withoutNumbers(code: string): string {
 
 /** Removes the names that {@link ownClassNames} gives, before esbuild reads its own code again. */
 export const withoutClassNames = (code: string): string =>
-  code.replace(/^(var ([A-Z]\w*) = class) \2(?= extends | \{)/gm, '$1');
+  code.replace(/^(var ([A-Z]\w*[A-Za-z])\d* = class) \2(?= extends | \{)/gm, '$1');
