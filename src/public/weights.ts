@@ -16,5 +16,5 @@ export {
 export {type AnyWeight, PackedWeight} from '../weights/packed_weight';
 export {type IntegerBlocks, type IntegerStream, type IntegerTarget} from '../weights/integer_stream';
 export {type KernelLayout, type Packing, type PackingTarget} from '../weights/packing';
-export {type ValueStream} from '../weights/value_stream';
+export {type Space, type ValueStream} from '../weights/value_stream';
 export {Weight} from '../weights/weight';

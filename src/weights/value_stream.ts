@@ -8,7 +8,7 @@ export const PIECE = 1 << 22;
 /** Piece size for values that are computed or moved in memory: smaller, since several copies exist at once. */
 export const MEMORY_PIECE = PIECE / 8;
 
-/** Memory for `count` values; undefined if there is none. */
+/** Lends memory for `count` bfloat16 values; undefined if there is none. */
 export type Space = (count: number) => Uint16Array | undefined;
 
 /** Reads the values of one stored tensor, in logical order, whatever number format the file has. */
