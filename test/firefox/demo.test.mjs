@@ -35,11 +35,11 @@ const press = (name, from = page) =>
     },
     name,
   );
-/** Waits until an element has a text. → its text */
+/** Waits until an element that can be seen has a text. → its text */
 const says = async (selector, pattern, from = page) => {
   const matches = (where, source) => {
-    const found = [...document.querySelectorAll(where)].find(node =>
-      new RegExp(source, 's').test(node.innerText.trim()),
+    const found = [...document.querySelectorAll(where)].find(
+      node => node.checkVisibility() && new RegExp(source, 's').test(node.innerText.trim()),
     );
     return found?.innerText.trim();
   };
@@ -54,7 +54,12 @@ const isReady = (label = 'gemma3_tiny', from = page) =>
     },
     label,
   );
-const fill = (selector, value, from = page) => from.locator(selector).fill(value);
+/** Types into a field. Keys that are sent to a tab behind another one can get lost, so the field is looked at, too. */
+async function fill(selector, value, from = page) {
+  await from.bringToFront();
+  await from.locator(selector).fill(value);
+  await until(from, (where, wanted) => document.querySelector(where).value === wanted, selector, value);
+}
 
 /** Asks something in the chat. → the answer */
 async function ask(question, from = page) {
