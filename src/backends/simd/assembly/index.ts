@@ -73,7 +73,7 @@ import {
   seenGeneration,
   setThread,
 } from './parts/threads';
-import {height, setWide, tiles} from './parts/tile';
+import {height, interleavedBytes, setWide, tiles} from './parts/tile';
 import {startWeights} from './parts/weigh';
 import {tryInt8Kernel} from './parts/try_int8';
 import {tryIntegerTiles} from './parts/try_integer_tiles';
@@ -249,11 +249,13 @@ export function selfTest(factor: f32): bool {
 
 /**
  * Multiplies the rows of a tile by sixteen columns, `times` times, so that the caller can time it. Overwrites scratch
- * memory.
+ * memory. All values are zero: what another trial leaves there may be denormal numbers, which are slow.
  */
 export function tryTiles(wide: bool, times: i32): void {
   const panels = scratch();
   const y = panels + TRIED_DEPTH * 64;
+  const x = y + 1024;
   setWide(wide);
-  for (; times > 0; times--) tiles(y + 1024, panels, TRIED_DEPTH * 32, 32, TRIED_DEPTH, y, 64, height, 16, true);
+  memory.fill(panels, 0, TRIED_DEPTH * 64 + 1024 + interleavedBytes(height, TRIED_DEPTH));
+  for (; times > 0; times--) tiles(x, panels, TRIED_DEPTH * 32, 32, TRIED_DEPTH, y, 64, height, 16, true);
 }

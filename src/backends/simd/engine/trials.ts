@@ -1,9 +1,9 @@
 /** Compares the speed of kernels at start. */
 
 /** Milliseconds before each trial: V8 optimizes a function in the background while it is in use. */
-const WAITS = [1, 1, 2, 4, 8, 8, 0, 0];
-/** Only this many of the last trials count. */
-const COUNTED = 4;
+const WAITS = [1, 1, 2, 4, 8, 8, 0, 0, 0, 0, 0, 0];
+/** Only this many of the last trials count: enough that one of them runs undisturbed. */
+const COUNTED = 8;
 
 /** The shortest time of each candidate, in milliseconds. The candidates run alternately. */
 export async function trials(runs: readonly (() => void)[]): Promise<number[]> {
