@@ -57,6 +57,8 @@ import {
   WORD_TILES,
   WIDEN,
 } from './numbers';
+import {startExponential} from './parts/exponential';
+import {startGelu} from './parts/gelu_row';
 import {setInt8Kernel, setIntegerTiles} from './parts/int8_kernel';
 import {setReadsAhead, startStreams} from './parts/stream';
 import {
@@ -86,7 +88,9 @@ const TRIED_DEPTH = 256;
 export function start(thread: i32, threads: i32): void {
   setThread(thread, threads);
   startStreams();
+  startExponential();
   startWeights();
+  startGelu();
 }
 
 /** Runs this thread's part of a command. */

@@ -6,10 +6,10 @@ import {ATTENTION_PARTS, PARTIAL_HEADER} from '../layouts/attention';
 import {DenseWord, FusedBlocksWord, FusedBlockWord, OWN_PARTS, PART_ALIGNMENT} from '../layouts/fused_block';
 import {ARGUMENTS} from '../numbers';
 import {attendParts, mergeParts, setRing} from './attention';
-import {gateRow} from './gelu';
 import {groupsPerClaim, product, setRows, weightBytes} from './mat_mul';
 import {normRow} from './norms';
 import {rotateRow} from './rotary';
+import {gateRow} from '../parts/gelu_row';
 import {argument, barrier, begin, claim, end, pointer, thread} from '../parts/threads';
 
 /** The words of the block, see `FusedBlockWord`: arguments, or an entry of a table. */

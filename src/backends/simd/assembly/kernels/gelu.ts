@@ -1,31 +1,14 @@
 /** GELU in its tanh form, and its gradient with or without the value that it gates. */
 import {GatedGeluWord, GeluGradientWord, GeluWord} from '../layouts/gelu';
+import {gateRow, geluRow} from '../parts/gelu_row';
 import {argument, begin, claimValues, end, pointer} from '../parts/threads';
-import {exp4, fma, gelu4} from '../parts/vector';
+import {exp4, fma} from '../parts/vector';
 
 /** GELU: y = gelu(x). */
 export function gelu(): void {
   while (claimValues(argument(GeluWord.count))) {
     const at = (<usize>begin) << 2;
     geluRow(pointer(GeluWord.x) + at, pointer(GeluWord.y) + at, end - begin);
-  }
-}
-
-function geluRow(x: usize, y: usize, count: i32): void {
-  const bytes = (<usize>count) << 2;
-  let at: usize = 0;
-  for (; at + 16 <= bytes; at += 16) v128.store(y + at, gelu4(v128.load(x + at)));
-  for (; at < bytes; at += 4) store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(x + at)), 0));
-}
-
-/** y = gelu(gate) · value. y may be gate or value. */
-export function gateRow(gate: usize, value: usize, y: usize, count: i32): void {
-  let at: usize = 0;
-  for (const end = (<usize>(count & ~3)) << 2; at < end; at += 16) {
-    v128.store(y + at, f32x4.mul(gelu4(v128.load(gate + at)), v128.load(value + at)));
-  }
-  for (const end = (<usize>count) << 2; at < end; at += 4) {
-    store<f32>(y + at, f32x4.extract_lane(gelu4(v128.load32_splat(gate + at)), 0) * load<f32>(value + at));
   }
 }
 

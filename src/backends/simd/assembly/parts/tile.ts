@@ -149,7 +149,7 @@ function edgeTile(
   for (let r: usize = 0; r < <usize>rows; r++) copyValues(y + r * yStep, whole + (r << 6), columns);
 }
 
-function copyValues(to: usize, from: usize, count: i32): void {
+export function copyValues(to: usize, from: usize, count: i32): void {
   for (; count >= 4; count -= 4, from += 16, to += 16) v128.store(to, v128.load(from));
   for (; count > 0; count--, from += 4, to += 4) store<f32>(to, load<f32>(from));
 }

@@ -114,13 +114,6 @@ export function tanh4(x: v128): v128 {
   return v128.bitselect(small, large, f32x4.lt(f32x4.abs(x), f32x4.splat(0.3)));
 }
 
-/** GELU in its tanh form, as x · sigmoid(2 u). */
-export function gelu4(x: v128): v128 {
-  const u = fma(f32x4.mul(f32x4.mul(x, x), x), f32x4.splat(0.044715), x);
-  const e = exp4(f32x4.mul(f32x4.splat(-1.5957691216057308), u));
-  return f32x4.div(x, f32x4.add(f32x4.splat(1), e));
-}
-
 /** 1 / v, or 0 where v is 0. */
 export function inverse(v: v128): v128 {
   return v128.and(f32x4.div(f32x4.splat(1), v), f32x4.ne(v, zero()));

@@ -2,40 +2,17 @@
  * Rows of scores become weights, e^(score − maximum). Two vectors side by side: engines with 256-bit vectors merge them
  * (see `tile.ts`).
  */
+import {half, ln2High, ln2Low, log2e, one, p0, p1, p2, p3, p4, rounding} from './exponential';
 import {fma, maxOf, sumOf} from './vector';
 
-// Constants in variables: V8 creates a constant vector again at every use, but keeps a variable in a register.
-
-/** Weights of scores further below the maximum than this are all the same, below 1e-37. */
+/**
+ * Weights of scores further below the maximum than this are all the same, below 1e-37. A variable: see
+ * `exponential.ts`.
+ */
 let least: f32 = 0;
-let log2e: f32 = 0;
-/** Added to a number below 2²², rounds it: the lowest bits are then the nearest integer. */
-let rounding: f32 = 0;
-/** −ln 2 in two parts. The first has few bits, so that its product with an integer is exact. */
-let lnHigh: f32 = 0;
-let lnLow: f32 = 0;
-/** The polynomial of Cephes' expf. */
-let p0: f32 = 0;
-let p1: f32 = 0;
-let p2: f32 = 0;
-let p3: f32 = 0;
-let p4: f32 = 0;
-let half: f32 = 0;
-let one: f32 = 0;
 
 export function startWeights(): void {
   least = -86;
-  log2e = 1.44269504088896341;
-  rounding = 12582912;
-  lnHigh = -0.693359375;
-  lnLow = 2.1219444e-4;
-  p0 = 1.98756915e-4;
-  p1 = 1.3981999507e-3;
-  p2 = 8.3334519073e-3;
-  p3 = 4.1665795894e-2;
-  p4 = 1.6666665459e-1;
-  half = 0.5;
-  one = 1;
 }
 
 /** The largest of `before` and the scores of a row, a multiple of eight, all of which are visible. */
@@ -58,8 +35,8 @@ export function weighRow(row: usize, bytes: usize, visible: usize, maximum: f32)
   const low = f32x4.splat(least);
   const scale = f32x4.splat(log2e);
   const round = f32x4.splat(rounding);
-  const high = f32x4.splat(lnHigh);
-  const rest = f32x4.splat(lnLow);
+  const high = f32x4.splat(ln2High);
+  const rest = f32x4.splat(ln2Low);
   const c0 = f32x4.splat(p0);
   const c1 = f32x4.splat(p1);
   const c2 = f32x4.splat(p2);
