@@ -10,6 +10,7 @@ import {
   type NumberType,
   packedBytes,
 } from '../../src/backends/simd/engine/command';
+import {type SimdEngineOptions} from '../../src/backends/simd/engine/options';
 import {attention, attentionPartialBytes} from '../../src/backends/simd/kernels/attention';
 import {headLoss, headLossWorkspaceBytes} from '../../src/backends/simd/kernels/head_loss';
 import {matMul, matMulTransposed} from '../../src/backends/simd/kernels/mat_mul';
@@ -24,8 +25,8 @@ const THREADS = [1, 2, 3, 7];
 const memories: SimdMemory[] = [];
 afterAll(() => Promise.all(memories.map(({engine}) => engine.dispose())));
 
-async function create(threads: number, wide = false): Promise<SimdMemory> {
-  const memory = await SimdMemory.create({threads, wide, relaxed: true});
+async function create(threads: number, options: SimdEngineOptions = {}): Promise<SimdMemory> {
+  const memory = await SimdMemory.create({threads, wide: false, relaxed: true, ...options});
   memories.push(memory);
   return memory;
 }
@@ -165,10 +166,15 @@ const WORK: Record<string, (memory: SimdMemory) => Float32Array[]> = {
   },
 };
 
-describe.each([false, true])('same bits for any number of threads, wide %p', wide => {
+// Trials at start might choose different kernels for each engine.
+describe.each([
+  {wide: false, byteTiles: false, wordTiles: true},
+  {wide: true, byteTiles: false, wordTiles: true},
+  {wide: true, byteTiles: false, wordTiles: false},
+])('same bits for any number of threads, wide tiles: $wide, of integers: $wordTiles', options => {
   const engines: SimdMemory[] = [];
   beforeAll(async () => {
-    for (const threads of THREADS) engines.push(await create(threads, wide));
+    for (const threads of THREADS) engines.push(await create(threads, options));
   });
 
   test.each(Object.keys(WORK))('%s', name => {

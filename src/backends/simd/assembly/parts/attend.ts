@@ -267,22 +267,35 @@ function addFourValues<T>(v0: usize, v1: usize, v2: usize, v3: usize, a: usize, 
   const b1 = v128.load32_splat(b, 4);
   const b2 = v128.load32_splat(b, 8);
   const b3 = v128.load32_splat(b, 12);
-  const end = (<usize>(width & ~3)) << 2;
+  const end = (<usize>(width & ~7)) << 2;
   let at: usize = 0;
   let i: usize = 0;
-  for (; at < end; at += 16, i += 4 * sizeof<T>()) {
-    let v = fourOf<T>(v0 + i);
-    let s = fma(v, a0, v128.load(y + at));
-    let t = fma(v, b0, v128.load(z + at));
-    v = fourOf<T>(v1 + i);
-    s = fma(v, a1, s);
-    t = fma(v, b1, t);
-    v = fourOf<T>(v2 + i);
-    s = fma(v, a2, s);
-    t = fma(v, b2, t);
-    v = fourOf<T>(v3 + i);
-    v128.store(y + at, fma(v, a3, s));
-    v128.store(z + at, fma(v, b3, t));
+  // Two vectors side by side: engines with 256-bit vectors merge them (see `tile.ts`).
+  for (; at < end; at += 32, i += 8 * sizeof<T>()) {
+    let u = fourOf<T>(v0 + i);
+    let v = fourOf<T>(v0 + i + 4 * sizeof<T>());
+    let s0 = fma(u, a0, v128.load(y + at));
+    let s1 = fma(v, a0, v128.load(y + at, 16));
+    let t0 = fma(u, b0, v128.load(z + at));
+    let t1 = fma(v, b0, v128.load(z + at, 16));
+    u = fourOf<T>(v1 + i);
+    v = fourOf<T>(v1 + i + 4 * sizeof<T>());
+    s0 = fma(u, a1, s0);
+    s1 = fma(v, a1, s1);
+    t0 = fma(u, b1, t0);
+    t1 = fma(v, b1, t1);
+    u = fourOf<T>(v2 + i);
+    v = fourOf<T>(v2 + i + 4 * sizeof<T>());
+    s0 = fma(u, a2, s0);
+    s1 = fma(v, a2, s1);
+    t0 = fma(u, b2, t0);
+    t1 = fma(v, b2, t1);
+    u = fourOf<T>(v3 + i);
+    v = fourOf<T>(v3 + i + 4 * sizeof<T>());
+    v128.store(y + at, fma(v, a3, s1), 16);
+    v128.store(y + at, fma(u, a3, s0));
+    v128.store(z + at, fma(v, b3, t1), 16);
+    v128.store(z + at, fma(u, b3, t0));
   }
   for (const all = (<usize>width) << 2; at < all; at += 4, i += sizeof<T>()) {
     const p = oneOf<T>(v0 + i);

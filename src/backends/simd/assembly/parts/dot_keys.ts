@@ -1,10 +1,14 @@
 /** Scores of a few queries. Building panels of keys for one or two uses would cost more than the products. */
+import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {fourOf, someOf} from './bfloat16';
-import {fma, loadSome, sumOf, zero} from './vector';
+import {scratch} from './threads';
+import {fma, loadSome, zero} from './vector';
 
 /**
  * scores[r][j] = queries[r] · keys[j] for at most four queries of `width` values. Keys are numbers of type T, `step`
  * bytes apart; bfloat16 is u16 here. Rows of scores are `scoreStep` bytes apart.
+ *
+ * Two vectors side by side: engines with 256-bit vectors merge them (see `tile.ts`).
  */
 export function dotKeys<T>(
   queries: usize,
@@ -21,34 +25,69 @@ export function dotKeys<T>(
   const q1 = rows > 1 ? queries + row : queries;
   const q2 = rows > 2 ? q1 + row : queries;
   const q3 = rows > 3 ? q2 + row : queries;
-  const body = (<usize>(width & ~3)) << 2;
+  const body = (<usize>(width & ~7)) << 2;
+  const sums = scratch() + SCRATCH_BYTES - EDGE;
   // One key at a time. Two at a time would load the queries half as often, but the loop waits for the keys, and memory
   // is read fastest as one stream.
   for (let j = 0; j < count; j++, keys += step, scores += 4) {
     let a0 = zero();
+    let b0 = a0;
     let a1 = a0;
+    let b1 = a0;
     let a2 = a0;
+    let b2 = a0;
     let a3 = a0;
+    let b3 = a0;
     let at: usize = 0;
     let key = keys;
-    for (; at < body; at += 16, key += 4 * sizeof<T>()) {
+    for (; at < body; at += 32, key += 8 * sizeof<T>()) {
       const a = fourOf<T>(key);
+      const b = fourOf<T>(key + 4 * sizeof<T>());
       a0 = fma(a, v128.load(queries + at), a0);
+      b0 = fma(b, v128.load(queries + at, 16), b0);
       a1 = fma(a, v128.load(q1 + at), a1);
+      b1 = fma(b, v128.load(q1 + at, 16), b1);
       a2 = fma(a, v128.load(q2 + at), a2);
+      b2 = fma(b, v128.load(q2 + at, 16), b2);
       a3 = fma(a, v128.load(q3 + at), a3);
+      b3 = fma(b, v128.load(q3 + at, 16), b3);
     }
-    if (at < row) {
-      const some = width & 3;
-      const a = someOf<T>(key, some);
-      a0 = fma(a, loadSome(queries + at, some), a0);
-      a1 = fma(a, loadSome(q1 + at, some), a1);
-      a2 = fma(a, loadSome(q2 + at, some), a2);
-      a3 = fma(a, loadSome(q3 + at, some), a3);
+    // Through memory: V8 looks for pairs from the second store of each.
+    v128.store(sums, b0, 16);
+    v128.store(sums, a0);
+    v128.store(sums, b1, 48);
+    v128.store(sums, a1, 32);
+    v128.store(sums, b2, 80);
+    v128.store(sums, a2, 64);
+    v128.store(sums, b3, 112);
+    v128.store(sums, a3, 96);
+    for (let left = width & 7; left > 0; left -= 4, at += 16, key += 4 * sizeof<T>()) {
+      const some = min(4, left);
+      const a = some == 4 ? fourOf<T>(key) : someOf<T>(key, some);
+      addProduct(a, loadSome(queries + at, some), sums);
+      addProduct(a, loadSome(q1 + at, some), sums + 32);
+      addProduct(a, loadSome(q2 + at, some), sums + 64);
+      addProduct(a, loadSome(q3 + at, some), sums + 96);
     }
-    store<f32>(scores, sumOf(a0));
-    if (rows > 1) store<f32>(scores + scoreStep, sumOf(a1));
-    if (rows > 2) store<f32>(scores + 2 * scoreStep, sumOf(a2));
-    if (rows > 3) store<f32>(scores + 3 * scoreStep, sumOf(a3));
+    storeSums(sums, rows, scores, scoreStep);
   }
+}
+
+function addProduct(a: v128, b: v128, to: usize): void {
+  v128.store(to, fma(a, b, v128.load(to)));
+}
+
+/** Stores the sum of each of four rows of eight values. */
+function storeSums(from: usize, rows: i32, to: usize, step: usize): void {
+  const a = f32x4.add(v128.load(from), v128.load(from, 16));
+  const b = f32x4.add(v128.load(from, 32), v128.load(from, 48));
+  const c = f32x4.add(v128.load(from, 64), v128.load(from, 80));
+  const d = f32x4.add(v128.load(from, 96), v128.load(from, 112));
+  const ab = f32x4.add(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = f32x4.add(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  const all = f32x4.add(i64x2.shuffle(ab, cd, 0, 2), i64x2.shuffle(ab, cd, 1, 3));
+  v128.store32_lane(to, all, 0);
+  if (rows > 1) v128.store32_lane(to + step, all, 1);
+  if (rows > 2) v128.store32_lane(to + 2 * step, all, 2);
+  if (rows > 3) v128.store32_lane(to + 3 * step, all, 3);
 }
