@@ -35,22 +35,27 @@ export function quantizeRow(type: i32, x: usize, columns: i32, to: usize): void 
   for (; columns > 0; columns -= 32, x += 128, to += ROUNDED_BLOCK) quantizeBlock(x, columns, to, bytes);
 }
 
-/** Rounds x as `quantizeRow` does, but writes floats. Padding is not written. */
+/**
+ * Rounds x as `quantizeRow` does, but writes floats. Padding is not written. Two vectors side by side: engines with
+ * 256-bit vectors merge them (see `tile.ts`).
+ */
 export function roundRow(x: usize, columns: i32, to: usize): void {
+  const bias = f32x4.splat(roundingBias);
   for (; columns > 0; columns -= 32, x += 128, to += 128) {
     const most = largestOf(x, columns);
     const scale = f32x4.splat(most / MOST);
     const factor = f32x4.splat(factorOf(most));
-    const count = min(32, columns);
-    let i = 0;
-    for (; i + 4 <= count; i += 4) {
-      const at = (<usize>i) << 2;
-      v128.store(to + at, f32x4.mul(f32x4.nearest(f32x4.mul(v128.load(x + at), factor)), scale));
+    const bytes = (<usize>min(32, columns)) << 2;
+    let at: usize = 0;
+    for (; at + 32 <= bytes; at += 32) {
+      const a = f32x4.add(f32x4.mul(v128.load(x + at), factor), bias);
+      const b = f32x4.add(f32x4.mul(v128.load(x + at, 16), factor), bias);
+      v128.store(to + at, f32x4.mul(f32x4.sub(b, bias), scale), 16);
+      v128.store(to + at, f32x4.mul(f32x4.sub(a, bias), scale));
     }
-    for (; i < count; i++) {
-      const at = (<usize>i) << 2;
-      const v = f32x4.nearest(f32x4.mul(f32x4.splat(load<f32>(x + at)), factor));
-      v128.store32_lane(to + at, f32x4.mul(v, scale), 0);
+    for (; at < bytes; at += 4) {
+      const v = f32x4.add(f32x4.mul(v128.load32_splat(x + at), factor), bias);
+      v128.store32_lane(to + at, f32x4.mul(f32x4.sub(v, bias), scale), 0);
     }
   }
 }
