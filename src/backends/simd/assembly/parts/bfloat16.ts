@@ -3,7 +3,7 @@
  * the even column, the high half the odd one. 16 bytes per column and group.
  */
 import {highHalves, readAhead, readsAhead} from './stream';
-import {fma, loadSome, storeSome, zero} from './vector';
+import {fma, storeSome, zero} from './vector';
 
 const HIGH = 0xffff0000;
 
@@ -144,12 +144,6 @@ export function roundRow(from: usize, to: usize, count: i32): void {
 export function fourOf<T>(at: usize): v128 {
   if (sizeof<T>() == 2) return bfloat16At(at);
   return v128.load(at);
-}
-
-/** Loads the first `count` of four numbers; the others are zero. There is an even number of bfloat16 values. */
-export function someOf<T>(at: usize, count: i32): v128 {
-  if (sizeof<T>() == 2) return i32x4.shl(i32x4.extend_low_i16x8_u(v128.load32_zero(at)), 16);
-  return loadSome(at, count);
 }
 
 /** Loads a number of type T as float32. */

@@ -1,8 +1,8 @@
 /** Scores of a few queries. Building panels of keys for one or two uses would cost more than the products. */
 import {EDGE, SCRATCH_BYTES} from '../numbers';
-import {fourOf, someOf} from './bfloat16';
+import {fourOf, oneOf} from './bfloat16';
 import {scratch} from './threads';
-import {fma, loadSome, zero} from './vector';
+import {fma, zero} from './vector';
 
 /**
  * scores[r][j] = queries[r] · keys[j] for at most four queries of `width` values. Keys are numbers of type T, `step`
@@ -61,20 +61,19 @@ export function dotKeys<T>(
     v128.store(sums, a2, 64);
     v128.store(sums, b3, 112);
     v128.store(sums, a3, 96);
-    for (let left = width & 7; left > 0; left -= 4, at += 16, key += 4 * sizeof<T>()) {
-      const some = min(4, left);
-      const a = some == 4 ? fourOf<T>(key) : someOf<T>(key, some);
-      addProduct(a, loadSome(queries + at, some), sums);
-      addProduct(a, loadSome(q1 + at, some), sums + 32);
-      addProduct(a, loadSome(q2 + at, some), sums + 64);
-      addProduct(a, loadSome(q3 + at, some), sums + 96);
+    for (; at < row; at += 4, key += sizeof<T>()) {
+      const v = oneOf<T>(key);
+      addProduct(v, queries + at, sums);
+      addProduct(v, q1 + at, sums + 32);
+      addProduct(v, q2 + at, sums + 64);
+      addProduct(v, q3 + at, sums + 96);
     }
     storeSums(sums, rows, scores, scoreStep);
   }
 }
 
-function addProduct(a: v128, b: v128, to: usize): void {
-  v128.store(to, fma(a, b, v128.load(to)));
+function addProduct(v: f32, query: usize, to: usize): void {
+  store<f32>(to, load<f32>(to) + v * load<f32>(query));
 }
 
 /** Stores the sum of each of four rows of eight values. */
