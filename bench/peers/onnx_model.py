@@ -2,8 +2,8 @@
 
     python onnx_model.py HUGGING_FACE_FOLDER OUT
 
-Needs onnx, onnxruntime, "onnxruntime-genai<0.12", torch and "transformers<5": later builders expect what transformers 5
-no longer says of Gemma 3. Reads only local files.
+Needs onnx, onnx_ir, onnxruntime, "onnxruntime-genai<0.12", torch and "transformers<5": later builders expect what
+transformers 5 no longer says of Gemma 3. Reads only local files.
 """
 
 import json
