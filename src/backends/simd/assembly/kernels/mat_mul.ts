@@ -69,7 +69,7 @@ const WORDS = 1;
 const BYTES = 2;
 let preparedForms: i32 = 0;
 /** Space for each form. */
-const FORM_BYTES: usize = SCRATCH_BYTES / 2;
+const FORM_BYTES: usize = <usize>(SCRATCH_BYTES - EDGE) / 2;
 
 /** Sets the rows of x (m, columns) that the following products multiply. */
 export function setRows(x_: usize, m_: i32, columns_: i32): void {

@@ -5,10 +5,13 @@
  * weight.
  */
 import {INT4_BLOCK_BYTES} from '../layouts/packing';
+import {EDGE, SCRATCH_BYTES} from '../numbers';
 import {ROUNDED_BLOCK} from './activations';
 import {padded} from './blocks';
 import {bfloat16At, roundToBfloat16, storeBfloat16} from './bfloat16';
-import {nibbles, readAhead} from './stream';
+import {highUnit, nibbles, readAhead, readsAhead, unit} from './stream';
+import {scratch} from './threads';
+import {copyValues, height} from './tile';
 import {fma, inverse, storeSome, zero} from './vector';
 
 /** Weights from the lowest four bits of each word. */
@@ -145,63 +148,176 @@ export function matVecInt4(w: usize, x: usize, y: usize, rows: i32, blocks: i32)
   else matVecWords(w, x, y, rows, blocks);
 }
 
-/**
- * Multiplies nibbles and x as bytes, where the integers of x are 256 · high + low. A 16-bit sum of 16 products of at
- * most 15 · 128 cannot overflow.
- */
+/** Multiplies nibbles and x as bytes, where the integers of x are 256 · high + low. */
 function matVecBytes(w: usize, x: usize, y: usize, rows: i32, blocks: i32): void {
-  if (!ASC_FEATURE_RELAXED_SIMD) return;
-  const mask = i8x16.splat(<i8>nibbles);
-  const ones = i16x8.splat(1);
-  const units = i16x8.splat(256);
   const groupBytes = <usize>blocks * INT4_BLOCK_BYTES;
   const end = w + <usize>((rows + 7) >> 3) * groupBytes;
-  for (; rows > 0; rows -= 8, y += 32) {
-    readAhead(w, groupBytes, end);
-    let a = zero();
-    let b = a;
-    let q = x;
-    for (let block = blocks; block > 0; block--) {
-      const head = w;
-      const header = q;
-      w += 32;
-      let a0 = i16x8.splat(0);
-      let b0 = a0;
-      let a1 = a0;
-      let b1 = a0;
-      // One octet of columns per iteration: with two, V8 spills registers.
-      const stop = q + ROUNDED_BLOCK;
-      for (q += 16; q < stop; q += 16, w += 32) {
-        const v = v128.load(w);
-        const u = v128.load(w, 16);
-        let n = v128.and(v, mask);
-        let m = v128.and(u, mask);
-        let t = v128.load32_splat(q);
-        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
-        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
-        t = v128.load32_splat(q, 8);
-        a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
-        b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
-        n = v128.and(i16x8.shr_u(v, 4), mask);
-        m = v128.and(i16x8.shr_u(u, 4), mask);
-        t = v128.load32_splat(q, 4);
-        a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
-        b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
-        t = v128.load32_splat(q, 12);
-        a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
-        b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
-      }
-      const scale = v128.load32_splat(header);
-      const sum = v128.load32_splat(header, 4);
-      a0 = i32x4.add(i32x4.dot_i16x8_s(a0, units), i32x4.dot_i16x8_s(a1, ones));
-      b0 = i32x4.add(i32x4.dot_i16x8_s(b0, units), i32x4.dot_i16x8_s(b1, ones));
-      const c = f32x4.mul(f32x4.convert_i32x4_s(a0), scale);
-      const d = f32x4.mul(f32x4.convert_i32x4_s(b0), scale);
-      a = fma(c, bfloat16At(head), fma(bfloat16At(head + 16), sum, a));
-      b = fma(d, bfloat16At(head + 8), fma(bfloat16At(head + 24), sum, b));
+  // Two groups have more sums than there are 128-bit registers.
+  if (readsAhead && height == 5) {
+    for (; rows >= 16; rows -= 16, y += 64, w += 2 * groupBytes) {
+      readAhead(w, 2 * groupBytes, end);
+      sixteenRows(w, groupBytes, x, y);
     }
-    storeSome(y, a, b, rows);
   }
+  for (; rows >= 8; rows -= 8, y += 32, w += groupBytes) {
+    readAhead(w, groupBytes, end);
+    eightRows(w, x, y, w + groupBytes);
+  }
+  if (rows == 0) return;
+  const edge = scratch() + SCRATCH_BYTES - EDGE;
+  eightRows(w, x, edge, end);
+  copyValues(y, edge, rows);
+}
+
+/**
+ * The products of a group. A 16-bit sum of 16 products of at most 15 · 128 cannot overflow.
+ *
+ * Engines with 256-bit vectors merge the two of four rows, but only in code of this shape: see `tile.ts`.
+ */
+function eightRows(w: usize, x: usize, y: usize, end: usize): void {
+  if (!ASC_FEATURE_RELAXED_SIMD) return;
+  const mask = i8x16.splat(<i8>nibbles);
+  const ones = i16x8.splat(<i16>unit);
+  const units = i16x8.splat(<i16>highUnit);
+  let a = zero();
+  let b = a;
+  while (w < end) {
+    // V8 finds no pair of narrow loads if the offset of one is 0.
+    const head = w - 16;
+    const header = x;
+    w += 32;
+    let a0 = i16x8.splat(0);
+    let b0 = a0;
+    let a1 = a0;
+    let b1 = a0;
+    // One octet of columns per iteration: with two, V8 spills registers.
+    const stop = x + ROUNDED_BLOCK;
+    for (x += 16; x < stop; x += 16, w += 32) {
+      const v = v128.load(w);
+      const u = v128.load(w, 16);
+      let n = v128.and(v, mask);
+      let m = v128.and(u, mask);
+      let t = v128.load32_splat(x);
+      a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      t = v128.load32_splat(x, 8);
+      a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      n = v128.and(i16x8.shr_u(v, 4), mask);
+      m = v128.and(i16x8.shr_u(u, 4), mask);
+      t = v128.load32_splat(x, 4);
+      a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      t = v128.load32_splat(x, 12);
+      a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+    }
+    const scale = v128.load32_splat(header);
+    const sum = v128.load32_splat(header, 4);
+    a0 = i32x4.add(i32x4.dot_i16x8_s(a0, units), i32x4.dot_i16x8_s(a1, ones));
+    b0 = i32x4.add(i32x4.dot_i16x8_s(b0, units), i32x4.dot_i16x8_s(b1, ones));
+    a = addBlock(a, a0, scale, sum, i32x4.shl(v128.load16x4_u(head, 16), 16), i32x4.shl(v128.load16x4_u(head, 32), 16));
+    b = addBlock(b, b0, scale, sum, i32x4.shl(v128.load16x4_u(head, 24), 16), i32x4.shl(v128.load16x4_u(head, 40), 16));
+  }
+  v128.store(y, b, 16);
+  v128.store(y, a);
+}
+
+/** Two groups side by side. Sums are added as in `eightRows`. */
+function sixteenRows(w: usize, groupBytes: usize, x: usize, y: usize): void {
+  if (!ASC_FEATURE_RELAXED_SIMD) return;
+  const mask = i8x16.splat(<i8>nibbles);
+  const ones = i16x8.splat(<i16>unit);
+  const units = i16x8.splat(<i16>highUnit);
+  const end = w + groupBytes;
+  let a = zero();
+  let b = a;
+  let c = a;
+  let d = a;
+  let r = end;
+  while (w < end) {
+    const head = w - 16;
+    const otherHead = r - 16;
+    const header = x;
+    w += 32;
+    r += 32;
+    let a0 = i16x8.splat(0);
+    let b0 = a0;
+    let c0 = a0;
+    let d0 = a0;
+    let a1 = a0;
+    let b1 = a0;
+    let c1 = a0;
+    let d1 = a0;
+    const stop = x + ROUNDED_BLOCK;
+    for (x += 16; x < stop; x += 16, w += 32, r += 32) {
+      const i = v128.load(w);
+      const j = v128.load(w, 16);
+      const k = v128.load(r);
+      const l = v128.load(r, 16);
+      let m = v128.and(i, mask);
+      let n = v128.and(j, mask);
+      let o = v128.and(k, mask);
+      let p = v128.and(l, mask);
+      let t = v128.load32_splat(x);
+      a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      c0 = i16x8.add(c0, i16x8.relaxed_dot_i8x16_i7x16_s(t, o));
+      d0 = i16x8.add(d0, i16x8.relaxed_dot_i8x16_i7x16_s(t, p));
+      t = v128.load32_splat(x, 8);
+      a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      c1 = i16x8.add(c1, i16x8.relaxed_dot_i8x16_i7x16_s(t, o));
+      d1 = i16x8.add(d1, i16x8.relaxed_dot_i8x16_i7x16_s(t, p));
+      m = v128.and(i16x8.shr_u(i, 4), mask);
+      n = v128.and(i16x8.shr_u(j, 4), mask);
+      o = v128.and(i16x8.shr_u(k, 4), mask);
+      p = v128.and(i16x8.shr_u(l, 4), mask);
+      t = v128.load32_splat(x, 4);
+      a0 = i16x8.add(a0, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      b0 = i16x8.add(b0, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      c0 = i16x8.add(c0, i16x8.relaxed_dot_i8x16_i7x16_s(t, o));
+      d0 = i16x8.add(d0, i16x8.relaxed_dot_i8x16_i7x16_s(t, p));
+      t = v128.load32_splat(x, 12);
+      a1 = i16x8.add(a1, i16x8.relaxed_dot_i8x16_i7x16_s(t, m));
+      b1 = i16x8.add(b1, i16x8.relaxed_dot_i8x16_i7x16_s(t, n));
+      c1 = i16x8.add(c1, i16x8.relaxed_dot_i8x16_i7x16_s(t, o));
+      d1 = i16x8.add(d1, i16x8.relaxed_dot_i8x16_i7x16_s(t, p));
+    }
+    const scale = v128.load32_splat(header);
+    const sum = v128.load32_splat(header, 4);
+    a0 = i32x4.add(i32x4.dot_i16x8_s(a0, units), i32x4.dot_i16x8_s(a1, ones));
+    b0 = i32x4.add(i32x4.dot_i16x8_s(b0, units), i32x4.dot_i16x8_s(b1, ones));
+    c0 = i32x4.add(i32x4.dot_i16x8_s(c0, units), i32x4.dot_i16x8_s(c1, ones));
+    d0 = i32x4.add(i32x4.dot_i16x8_s(d0, units), i32x4.dot_i16x8_s(d1, ones));
+    a = addBlock(a, a0, scale, sum, i32x4.shl(v128.load16x4_u(head, 16), 16), i32x4.shl(v128.load16x4_u(head, 32), 16));
+    b = addBlock(b, b0, scale, sum, i32x4.shl(v128.load16x4_u(head, 24), 16), i32x4.shl(v128.load16x4_u(head, 40), 16));
+    c = addBlock(
+      c,
+      c0,
+      scale,
+      sum,
+      i32x4.shl(v128.load16x4_u(otherHead, 16), 16),
+      i32x4.shl(v128.load16x4_u(otherHead, 32), 16),
+    );
+    d = addBlock(
+      d,
+      d0,
+      scale,
+      sum,
+      i32x4.shl(v128.load16x4_u(otherHead, 24), 16),
+      i32x4.shl(v128.load16x4_u(otherHead, 40), 16),
+    );
+  }
+  v128.store(y, d, 48);
+  v128.store(y, c, 32);
+  v128.store(y, b, 16);
+  v128.store(y, a);
+}
+
+/** Adds the products of a block: integers times scales, and the minima times the sum of x. */
+function addBlock(y: v128, integers: v128, xScale: v128, xSum: v128, scales: v128, minima: v128): v128 {
+  return fma(f32x4.mul(f32x4.convert_i32x4_s(integers), xScale), scales, fma(minima, xSum, y));
 }
 
 /** Multiplies nibbles and x as 16-bit integers, where relaxed instructions are not available. */

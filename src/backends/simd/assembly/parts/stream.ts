@@ -51,6 +51,9 @@ export let oddSigns: i32 = 0;
 export let roundingBias: f32 = 0;
 /** 128 */
 export let halfByte: i32 = 0;
+/** 1 and 256: the values of a low and of a high byte. */
+export let unit: i32 = 0;
+export let highUnit: i32 = 0;
 
 export function startStreams(): void {
   highHalves = 0xffff0000;
@@ -60,4 +63,6 @@ export function startStreams(): void {
   oddSigns = 0x80008000;
   roundingBias = 12582912;
   halfByte = 128;
+  unit = 1;
+  highUnit = 256;
 }
