@@ -4,7 +4,9 @@
  * with or without `--cpu`. NODE names the program for `simd`, such as a newer Node.
  *
  *     PYTHON=… [NODE=…] node bench/cuda_prompt.mjs [--preset DIR] [--rounds 2] [--runs 3] [--prompt 512] [--tokens 32]
- *         [--dtypes float32,bfloat16] [--no-keras]
+ *         [--dtypes float32,bfloat16] [--sides cuda,simd,tensorflow,jax]
+ *
+ * `--tokens 0` measures the prompt alone: KerasHub then compiles one function instead of three.
  */
 import {spawnSync} from 'node:child_process';
 import {fileURLToPath} from 'node:url';
@@ -20,27 +22,20 @@ const {values} = parseArgs({
     prompt: {type: 'string', default: '512'},
     tokens: {type: 'string', default: '32'},
     dtypes: {type: 'string', default: 'float32,bfloat16'},
-    keras: {type: 'boolean', default: true},
+    sides: {type: 'string', default: 'cuda,simd,tensorflow,jax'},
   },
-  allowNegative: true,
 });
 const {PYTHON = 'python3', NODE = process.execPath} = process.env;
-const dtypes = values.dtypes.split(',');
-const sides = [
-  ...dtypes.map(dtype => ({
-    name: `cuda, ${dtype}`,
-    command: [process.execPath, peer('ours.mjs')],
-    dtype,
-    backend: 'cuda',
-  })),
-  ...dtypes.map(dtype => ({name: `simd, ${dtype}`, command: [NODE, peer('ours.mjs')], dtype, backend: 'simd'})),
-  ...(values.keras ? ['tensorflow', 'jax'] : []).flatMap(kerasBackend =>
-    dtypes.map(dtype => ({
-      name: `KerasHub on ${kerasBackend}, ${dtype}`,
-      ...{command: [PYTHON, peer('keras_side.py')], dtype, kerasBackend},
-    })),
-  ),
-];
+const sides = values.sides.split(',').flatMap(side =>
+  values.dtypes.split(',').map(dtype => {
+    if (side === 'tensorflow' || side === 'jax') {
+      const command = [PYTHON, peer('keras_side.py')];
+      return {name: `KerasHub on ${side}, ${dtype}`, command, dtype, kerasBackend: side};
+    }
+    const node = side === 'simd' ? NODE : process.execPath;
+    return {name: `${side}, ${dtype}`, command: [node, peer('ours.mjs')], dtype, backend: side};
+  }),
+);
 /** Token ids of real text. */
 const PROMPT = [2, 818, 4083, 529, 506, 13379, 3958, 12502, 1440, 1680, 506, 1171, 64304, 236761, 799, 506];
 const shared = {
@@ -66,9 +61,10 @@ console.log(
 for (const [i, {name}] of sides.entries()) {
   const of = key => results[i].map(result => result[key]);
   const seconds = of('prefillSeconds');
+  const speed = shared.tokens > 0 ? median(of('tokensPerSecond')).toFixed(1) : '–';
   const same = JSON.stringify(results[i][0].tokens.slice(0, 16)) === JSON.stringify(results[0][0].tokens.slice(0, 16));
   console.log(
     `| ${name} | ${median(seconds).toFixed(3)} | ${Math.min(...seconds).toFixed(3)} to ${Math.max(...seconds).toFixed(3)} | ` +
-      `${median(of('tokensPerSecond')).toFixed(1)} | ${Math.max(...of('peakMegabytes'))} | ${same ? 'yes' : 'no'} |`,
+      `${speed} | ${Math.max(...of('peakMegabytes'))} | ${same ? 'yes' : 'no'} |`,
   );
 }

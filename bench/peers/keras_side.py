@@ -58,17 +58,19 @@ lm = keras_hub.models.Gemma3CausalLM.from_preset(options["preset"], dtype=option
 lm.preprocessor = None
 lm.compile(sampler="greedy")
 load_seconds = time.perf_counter() - load_start
-generate(prompt, len(prompt) + 1)
+shortest = prompt if count > 0 else long_prompt
+generate(shortest, len(shortest) + 1)
 first_token_seconds = time.time() - options["startedAt"] / 1000
 rss_after_load = rss()
 
 length = len(prompt) + count + 1
-_, tokens = generate(prompt, length)
+tokens = generate(prompt, length)[1] if count > 0 else []
 generate(long_prompt, len(long_prompt) + 1)
 full = (prompt + tokens)[: length - 1]
 decodes, prefills = [], []
 for _ in range(options["runs"]):
-    decodes.append(generate(prompt, length)[0] - generate(full, length)[0])
+    if count > 0:
+        decodes.append(generate(prompt, length)[0] - generate(full, length)[0])
     prefills.append(generate(long_prompt, len(long_prompt) + 1)[0])
 print(
     json.dumps(
@@ -76,7 +78,7 @@ print(
             "loadSeconds": load_seconds,
             "firstTokenSeconds": first_token_seconds,
             "prefillSeconds": statistics.median(prefills),
-            "tokensPerSecond": count / statistics.median(decodes),
+            "tokensPerSecond": count / statistics.median(decodes) if decodes else None,
             "rssMegabytes": round(rss_after_load / 1e6),
             "peakMegabytes": round(peak() / 1e6),
             "tokens": tokens,

@@ -35,24 +35,25 @@ export async function measure(side) {
   const loadStart = now();
   await side.load();
   const loadSeconds = now() - loadStart;
-  await generate(side, prompt, 1);
+  const shortest = tokens > 0 ? prompt : longPrompt;
+  await generate(side, shortest, 1);
   const firstTokenSeconds = (performance.timeOrigin + performance.now() - startedAt) / 1000;
   const rss = process.memoryUsage.rss();
 
   const decodes = [];
   const prefills = [];
   for (let i = 0; i < runs; i++) {
-    decodes.push(await generate(side, prompt, tokens + 1));
+    if (tokens > 0) decodes.push(await generate(side, prompt, tokens + 1));
     prefills.push(await generate(side, longPrompt, 1));
   }
   const result = {
     loadSeconds,
     firstTokenSeconds,
     prefillSeconds: median(prefills.map(run => run.first)),
-    tokensPerSecond: tokens / median(decodes.map(run => run.rest)),
+    ...(tokens > 0 && {tokensPerSecond: tokens / median(decodes.map(run => run.rest))}),
     rssMegabytes: megabytes(rss),
     peakMegabytes: megabytes(process.resourceUsage().maxRSS * 1024),
-    tokens: decodes[0].tokens,
+    tokens: decodes[0]?.tokens ?? [],
   };
   console.log(JSON.stringify({...result, ...(await side.facts())}));
 }

@@ -136,6 +136,17 @@ export function hostRotaryTables(
   });
 }
 
+const originals = new WeakMap<object, Float32Array>();
+
+/** The table that values are a copy of: a backend may keep what it makes of it. */
+export const originalTable = (values: object): Float32Array | undefined => originals.get(values);
+
+function copyOf(table: Float32Array): Float32Array {
+  const copy = table.slice();
+  originals.set(copy, table);
+  return copy;
+}
+
 /** The tables of {@link hostRotaryTables} as tensors (starts, length, 1, H/2). */
 export function rotaryTables(
   starts: readonly number[],
@@ -147,5 +158,5 @@ export function rotaryTables(
   const {cos, sin} = hostRotaryTables(starts, length, headDim, wavelength, scalingFactor);
   const shape: [number, number, number, number] = [starts.length, length, 1, headDim / 2];
   // Copies: a backend may keep the array it receives, and free it with the tensor.
-  return {cos: tf.tensor4d(cos.slice(), shape), sin: tf.tensor4d(sin.slice(), shape)};
+  return {cos: tf.tensor4d(copyOf(cos), shape), sin: tf.tensor4d(copyOf(sin), shape)};
 }

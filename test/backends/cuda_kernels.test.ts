@@ -2,9 +2,10 @@
 import * as tf from '@tensorflow/tfjs';
 import * as fc from 'fast-check';
 import {BFLOAT16, FLOAT} from '../../src/backends/cuda/device';
+import {graphOf} from '../../src/backends/cuda/graph';
 import {prepareBackend} from '../../src/backends/cuda/create_backend';
 import {type StockBackend} from '../../src/backends/cuda/native/tfjs_node';
-import {useBackend} from '../../src';
+import {Gemma3DecoderBlock, useBackend} from '../../src';
 import {adamStepOp} from '../../src/ops/adam_step';
 import {attentionGradientOp, attentionOp} from '../../src/ops/attention';
 import {cacheUpdateOp} from '../../src/ops/cache_update';
@@ -293,7 +294,12 @@ describeCuda('kernels on cuda', () => {
     }
   });
 
-  test('norms, rotary embedding and GELU, and their gradients', async () => {
+  test.each([
+    ['graphs', true],
+    ['single operations', false],
+  ])('norms, rotary embedding and GELU, and their gradients, as %s', async (_, graphs) => {
+    const device = cudaDevice();
+    device.graphs = graphs;
     const epsilon = {epsilon: 1e-6};
     const rows = (seed: number) => normal([2, 3, 70], seed);
     await compare(rmsNormOp as never, () => ({x: rows(1), scale: normal([70], 2)}), epsilon);
@@ -312,12 +318,20 @@ describeCuda('kernels on cuda', () => {
       await compare(geluGradientOp as never, () => ({dy: rows(1), x: x(2)}), {});
       await compare(geluGradientOp as never, () => ({dy: rows(1), x: x(2), value: rows(3)}), {});
     }
+    device.graphs = true;
   });
 
   test('attention with windows, soft caps, groups, padding, images and masks, and its gradients', async () => {
     const cases = fc.sample(attentionSettings, {numRuns: 40, seed: 11});
     const long = {...cases[0]!, length: 70, before: 5, width: 70, attentionMask: false, batch: 1};
-    for (const settings of [...cases, long]) {
+    // More queries than are computed at once.
+    const parts = [1, 2].flatMap(batch =>
+      [
+        {window: 30, before: 3},
+        {window: null, before: 0},
+      ].map(own => ({...long, ...own, batch, length: 300, width: 4, images: batch === 1, positionsByRow: batch === 2})),
+    );
+    for (const settings of [...cases, long, ...parts]) {
       const {attrs} = await onCpu(() => attentionCase(settings));
       await compare(attentionOp as never, () => attentionCase(settings).inputs as never, attrs);
       const withGradient = () => {
@@ -327,6 +341,42 @@ describeCuda('kernels on cuda', () => {
       await compare(attentionGradientOp as never, withGradient as never, attrs, {rtol: 1e-5, atol: 1e-6});
     }
   });
+
+  test('a graph that TensorFlow refuses is not tried again', () => {
+    const device = cudaDevice();
+    const graph = graphOf(device, 'refused', [], own => [own.run('NoSuchOperation', {})])!;
+    expect([graph([]), graph([])]).toEqual([undefined, undefined]);
+    // Every kind of attribute.
+    const leaky = {T: FLOAT, alpha: {float: 0.5}, _text: 'text', _texts: ['a', 'b'], _int: {int: 300}, _flag: true};
+    const x = device.binding.createTensor([2], FLOAT, Float32Array.of(-3, 5));
+    const [y] = graphOf(device, 'leaky', ['x'], own => [own.run('LeakyRelu', leaky, 'x')])!([x])!;
+    expect([...device.binding.tensorDataSync(y!)]).toEqual([-1.5, 5]);
+    [x, y!].forEach(id => device.binding.deleteTensor(id));
+  });
+
+  test.each(['float32', 'bfloat16', 'int8'] as const)(
+    'the second half of a decoder block in %s: graphs and single operations',
+    async dtype => {
+      const device = cudaDevice();
+      const args = {hiddenDim: 64, intermediateDim: 96, headDim: 4, numQueryHeads: 2, numKeyValueHeads: 1};
+      for (const usePostFfwNorm of [true, false]) {
+        const block = new Gemma3DecoderBlock({...args, gateDimReduction: 1, usePostFfwNorm, dtype, name: 'block'});
+        block.build([null, null, 64]);
+        const x = normal([2, 300, 64], 3);
+        const all = [true, false].map(graphs => {
+          device.graphs = graphs;
+          return block.feedForward(x);
+        });
+        device.graphs = true;
+        // With a gradient there is no fused kernel.
+        const plain = tf.valueAndGrad((y: tf.Tensor) => block.feedForward(y).sum())(x).value;
+        expect(all[0]).toBeAllClose(all[1]!, {rtol: 1e-5, atol: 1e-5});
+        expect(all[0]!.sum()).toBeAllClose(plain, {rtol: 1e-4, atol: 1e-2});
+        tf.dispose([x, plain, ...all]);
+        block.dispose();
+      }
+    },
+  );
 
   test('caches are updated in place', async () => {
     for (const settings of fc.sample(cacheSettings, {numRuns: 30, seed: 5})) {

@@ -14,6 +14,7 @@ import {readIntegers} from './integers';
 import {attentionKernels} from './kernels/attention';
 import {cacheKernels} from './kernels/cache_update';
 import {decoderBlockKernels} from './kernels/decoder_block';
+import {feedForwardKernels} from './kernels/feed_forward';
 import {headLossKernels} from './kernels/head_loss';
 import {layerKernels} from './kernels/layers';
 import {plainKernels} from './kernels/plain';
@@ -41,6 +42,7 @@ function registerKernels(device: Device): void {
     plainKernels(device, stockKernel('Reshape')),
     productKernels(device),
     layerKernels(device),
+    feedForwardKernels(device),
     headLossKernels(device),
     attentionKernels(device),
     cacheKernels(device),

@@ -2,15 +2,32 @@
 import type * as tf from '@tensorflow/tfjs';
 import {sizeOf} from '../../base/shapes';
 import {type Packer} from '../simd/packing/packer';
+import {
+  ARG_MAX,
+  BATCH_MAT_MUL,
+  BFLOAT16,
+  CONCAT,
+  concatAttributes,
+  FLOAT,
+  GATHER,
+  INT32,
+  type INT8,
+  KEEP,
+  MAT_MUL,
+  REDUCE,
+  RESHAPE,
+  ROLL,
+  SLICE,
+  SPLIT,
+  T,
+  TRANSPOSE,
+  WIDEN,
+  type ShortAttributes,
+} from './attributes';
 import {type Attribute, type GuardedBinding} from './native/binding';
 import {type StockBackend} from './native/tfjs_node';
 
-/** TensorFlow's numbers of types. */
-export const FLOAT = 1;
-export const INT32 = 3;
-export const UINT8 = 4;
-export const INT8 = 6;
-export const BFLOAT16 = 14;
+export {BFLOAT16, FLOAT, INT32, INT8, type ShortAttributes, UINT8} from './attributes';
 
 /** How bfloat16 weights rest on the device. */
 export type Rest = typeof FLOAT | typeof BFLOAT16;
@@ -23,37 +40,6 @@ export interface Matrix {
   readonly type: Rest | typeof INT8;
   /** The scales of int8 blocks, float32 (rows, blocks, 1). */
   readonly scales?: number;
-}
-
-/** Attributes of an operation: `{T: FLOAT, transpose_a: false}`. Plain numbers are types. */
-export type ShortAttributes = Readonly<Record<string, number | boolean | string | {int: number} | {float: number}>>;
-
-/** Attributes that depend on two flags, or on a type. */
-const byFlags = (make: (a: boolean, b: boolean) => ShortAttributes) =>
-  [false, true].map(a => [false, true].map(b => make(a, b)));
-const byType = (make: (type: number) => ShortAttributes) =>
-  new Map([FLOAT, INT32, BFLOAT16, UINT8, INT8].map(type => [type, make(type)]));
-
-const T: ShortAttributes = {T: FLOAT};
-const MAT_MUL = byFlags((a, b) => ({T: FLOAT, transpose_a: a, transpose_b: b}));
-const BATCH_MAT_MUL = byFlags((a, b) => ({T: FLOAT, adj_x: a, adj_y: b}));
-const RESHAPE = byType(T => ({T, Tshape: INT32}));
-const TRANSPOSE = byType(T => ({T, Tperm: INT32}));
-const REDUCE: ShortAttributes = {T: FLOAT, Tidx: INT32, keep_dims: false};
-const KEEP: ShortAttributes = {...REDUCE, keep_dims: true};
-const SLICE = byType(T => ({T, Index: INT32}));
-const GATHER = byType(Tparams => ({Tparams, Tindices: INT32, Taxis: INT32}));
-const WIDEN = byType(SrcT => ({SrcT, DstT: FLOAT, Truncate: false}));
-const ROLL: ShortAttributes = {T: FLOAT, Tshift: INT32, Taxis: INT32};
-const SPLIT: ShortAttributes = {T: FLOAT, Tlen: INT32};
-const ARG_MAX: ShortAttributes = {T: FLOAT, Tidx: INT32, output_type: INT32};
-const CONCAT = byType(T => ({N: {int: 2}, T, Tidx: INT32}));
-
-const concats = new Map<number, ShortAttributes>();
-function concatAttributes(count: number): ShortAttributes {
-  let known = concats.get(count);
-  if (!known) concats.set(count, (known = {N: {int: count}, T: FLOAT, Tidx: INT32}));
-  return known;
 }
 
 /** Constants that are kept as handles; all are made anew when there are more. */
@@ -73,6 +59,8 @@ export class Device {
    * takes more memory than all blocks of a small model. Apart from a token's last product, few of its rows are read.
    */
   large = 2 ** 26;
+  /** Whether formulas run as graphs. A GPU computes while the next operation is called. */
+  graphs: boolean;
 
   constructor(
     readonly backend: StockBackend,
@@ -81,6 +69,7 @@ export class Device {
     readonly packer?: Packer,
   ) {
     this.binding = backend.binding;
+    this.graphs = !backend.isUsingGpuDevice;
     const {disposeData} = backend;
     backend.disposeData = (dataId, force) => {
       const gone = disposeData.call(backend, dataId, force);
@@ -300,6 +289,13 @@ export class Program {
     this.binding.deleteTensor(this.release(id));
   }
 
+  /** A result from one that nothing else reads: its memory, still in the caches of a CPU, serves what comes next. */
+  then(x: number, next: (x: number) => number): number {
+    const result = next(x);
+    this.delete(x);
+    return result;
+  }
+
   dispose(): void {
     for (const id of this.ids) this.binding.deleteTensor(id);
     this.ids.length = 0;
@@ -336,12 +332,13 @@ export class Program {
     this.run('BatchMatMulV2', BATCH_MAT_MUL[+transposeA]![+transposeB]!, a, b);
 
   /**
-   * a (m, k) · bᵀ for n · k numbers of b. On a CPU, the operation for batches takes as little as half of the time for
-   * several rows: `MatMul` is slow on transposed matrices of many columns.
+   * a (m, k) · bᵀ for b (n, k). On a CPU, the operation for batches takes as little as half of the time for several rows:
+   * `MatMul` is slow on transposed matrices of many columns.
    */
-  timesTransposed(a: number, b: number, [m, k, n]: readonly [m: number, k: number, n: number]): number {
-    if (m === 1 || this.device.backend.isUsingGpuDevice) return this.matMul(a, this.reshape(b, [n, k]), false, true);
-    return this.reshape(this.batchMatMul(a, this.reshape(b, [1, n, k]), false, true), [m, n]);
+  timesTransposed(a: number, b: number, m: number): number {
+    return m === 1 || this.device.backend.isUsingGpuDevice
+      ? this.matMul(a, b, false, true)
+      : this.batchMatMul(a, b, false, true);
   }
 
   reshape = (x: number, shape: readonly number[], type: number = FLOAT) =>

@@ -34,16 +34,19 @@ function addRows(
   p: Program,
   x: number,
   rows: number,
-  [n, width, count]: readonly [n: number, width: number, count: number],
+  n: number,
   before: Sums | undefined,
   {softCap: cap, gradients}: HeadLossAttrs,
 ): Sums {
-  let logits = p.timesTransposed(x, rows, [n, width, count]);
+  let logits = p.timesTransposed(x, rows, n);
   const share = cappedShare(p, logits, cap);
   if (share !== undefined) logits = p.scale(share, cap!);
   const own = p.max(logits, -1);
   const largest = before ? p.maximum(before[0], own) : own;
-  const weights = p.exp(p.sub(logits, largest));
+  const weights = p.then(
+    p.then(logits, all => p.sub(all, largest)),
+    p.exp,
+  );
   const sums = [p.sum(weights, -1)];
   if (gradients) sums.push(p.matMul(share === undefined ? weights : p.mul(weights, capSlope(p, share)), rows));
   if (!before) return [largest, ...sums] as unknown as Sums;
@@ -56,7 +59,7 @@ function lossesOf(
   p: Program,
   x: number,
   targets: number,
-  [n, width]: readonly [n: number, width: number],
+  n: number,
   {table, matrix}: {table: TensorInfo; matrix: Matrix},
   attrs: HeadLossAttrs,
 ): number[] {
@@ -71,7 +74,7 @@ function lossesOf(
     sums = device.program(own => {
       before?.forEach(id => own.own(id!));
       const rows = rowsOf(own, own.of(table), matrix, first, count);
-      return addRows(own, x, rows, [n, width, count], before, attrs).map(id => own.release(id!)) as unknown as Sums;
+      return addRows(own, x, rows, n, before, attrs).map(id => own.release(id!)) as unknown as Sums;
     }, false);
   }
   const [largest, sum, weighted] = sums!.map(id => p.own(id!)) as [number, number, number];
@@ -96,7 +99,7 @@ function headLoss(device: Device, {hidden, table, targets}: Inputs, attrs: HeadL
       const results = device.program(own => {
         const x = own.slice(own.of(hidden), [first, 0], [n, width]);
         const ids = own.slice(own.of(targets), [first], [n], INT32);
-        return lossesOf(own, x, ids, [n, width], {table, matrix}, attrs).map(id => own.release(id));
+        return lossesOf(own, x, ids, n, {table, matrix}, attrs).map(id => own.release(id));
       }, false);
       parts.push(results.map(id => p.own(id)));
     }

@@ -1,9 +1,11 @@
 /** Norms, rotary positions and gates, in few operations. */
 import {type TensorInfo} from '@tensorflow/tfjs';
-import {sizeOf} from '../../../base/shapes';
+import {originalTable} from '../../../ops/rotary';
 import {type KernelMap} from '../../kernel_map';
 import {type Device, FLOAT, type Program, type ShortAttributes} from '../device';
+import {type Operations, runFormula} from '../graph';
 import {kernelOf} from './kernel';
+import {known} from './step_tables';
 
 const T: ShortAttributes = {T: FLOAT};
 
@@ -15,20 +17,23 @@ const CUBIC = LINEAR * 0.044715;
 export const gainOf = (device: Device, scale: TensorInfo): number =>
   device.attached(scale, 'gain', p => p.scale(p.plus(p.of(scale), 1), Math.sqrt(scale.shape[0]!)));
 
-/** 1 / √(Σ x² + D ε) of each row of x (…, D): (rows, 1). */
-function inverseLengths(p: Program, {shape}: TensorInfo, x: number, epsilon: number): number {
-  const width = shape.at(-1)!;
-  const squares = p.square(p.reshape(p.length(x, -1), [sizeOf(shape) / width, 1]));
-  return p.rsqrt(p.plus(squares, width * epsilon));
-}
+/** 1 / √(Σ x² + D ε) of each row of x (…, D): (…, 1). */
+const inverseLengths = <H>(o: Operations<H>, x: H, width: number, epsilon: number): H =>
+  o.rsqrt(o.plus(o.square(o.length(x, -1)), width * epsilon));
 
-/** Both factors of all numbers, of the shape of x: of their row (rows, 1), and of their column (D). */
-const factorsOf = (p: Program, {shape}: TensorInfo, inverse: number, gain: number): number =>
-  p.reshape(p.matMul(inverse, p.reshape(gain, [1, shape.at(-1)!])), shape);
+/** x (…, D), normalized. */
+export const normalized = <H>(o: Operations<H>, x: H, gain: H, width: number, epsilon: number): H =>
+  o.then(o.mul(x, inverseLengths(o, x, width, epsilon)), own => o.mul(own, gain));
 
-/** sigmoid(x (LINEAR + CUBIC x²)), which for a gate x is the share of it that passes. */
-const share = (p: Program, x: number, square = p.square(x)): number =>
-  p.sigmoid(p.mul(x, p.plus(p.scale(square, CUBIC), LINEAR)));
+/** x (LINEAR + CUBIC x²): its sigmoid is the share of a gate x that passes. */
+const bend = <H>(o: Operations<H>, x: H, square: H): H =>
+  o.then(
+    o.then(o.scale(square, CUBIC), own => o.plus(own, LINEAR)),
+    own => o.mul(x, own),
+  );
+
+/** The share of x that passes. */
+const share = <H>(o: Operations<H>, x: H, square: H): H => o.then(bend(o, x, square), bent => o.sigmoid(bent));
 
 /**
  * gelu(gate) · value of few rows, in fewer operations: `SoftplusGrad` is a product with a sigmoid, and `RsqrtGrad` one with
@@ -42,11 +47,49 @@ export function gatedRows(p: Program, gate: number, value: number, shape: readon
 /** A share that the gradient for a gate leaves to the one for its value, which comes next. */
 const SHARE = 'share';
 
-/** gelu(gate) · value */
-const gatedGelu = (p: Program, gate: TensorInfo, value: number): number => {
-  const id = p.of(gate);
-  return p.mul(p.mul(id, p.device.kept(gate, SHARE) ?? share(p, id)), value);
-};
+/** gelu(gate) · value of many rows. */
+export const gated = <H>(o: Operations<H>, gate: H, value: H): H =>
+  o.then(
+    o.then(o.mul(gate, gate), square => bend(o, gate, square)),
+    // A product with a sigmoid.
+    bent => o.then(o.mul(gate, value), product => o.run('SoftplusGrad', T, product, bent)),
+  );
+
+/** dy gelu'(x), and the share of x that passes. */
+function geluGradient<H>(o: Operations<H>, x: H, dy: H): [gradient: H, passed: H] {
+  const square = o.mul(x, x);
+  const passed = share(o, x, square);
+  // d/dx (x s(u)) = s + x s (1 − s) du/dx, and x du/dx = x (LINEAR + 3 CUBIC x²). SigmoidGrad is a product with s (1 − s).
+  const steep = o.then(
+    o.then(
+      o.then(square, own => o.scale(own, 3 * CUBIC)),
+      own => o.plus(own, LINEAR),
+    ),
+    own => o.mul(own, x),
+  );
+  const slope = o.then(
+    o.then(steep, own => o.run('SigmoidGrad', T, passed, own)),
+    own => o.add(own, passed),
+  );
+  return [o.then(slope, own => o.mul(own, dy)), passed];
+}
+
+/**
+ * Numbers for the halves of each head, (1 or B, T, 1, H / 2), as (1 or B, T, 1, H), with a sign for each half. All blocks
+ * of a kind have copies of one table.
+ */
+function forHalves(device: Device, half: TensorInfo, first: 1 | -1, second: 1 | -1): number {
+  const key = `halves ${first} ${second}`;
+  const make = (p: Program) => {
+    const id = p.of(half);
+    const signed = (sign: 1 | -1) => (sign === 1 ? id : p.scale(id, -1));
+    return p.concat(signed(first), signed(second), half.shape.length - 1);
+  };
+  const {values} = device.backend.tensorMap.get(half.dataId);
+  const table = values && originalTable(values);
+  if (!table) return device.attached(half, key, make);
+  return known(device, `${key} of ${half.shape.join()}`, table, () => device.program(p => p.release(make(p)), false));
+}
 
 /**
  * Rotates each feature of the first half together with the one at the same index in the second half: x · cos plus x with
@@ -55,13 +98,19 @@ const gatedGelu = (p: Program, gate: TensorInfo, value: number): number => {
  * x (B, T, N, H); cos, sin (1 or B, T, 1, H / 2)
  */
 function rotate(p: Program, x: TensorInfo, cos: TensorInfo, sin: TensorInfo, direction: 1 | -1): number {
-  const half = x.shape.at(-1)! / 2;
-  const byHalves = (tensor: TensorInfo, halves: 1 | 2) =>
-    p.reshape(p.of(tensor), [...tensor.shape.slice(0, -1), halves, half]);
-  const halves = byHalves(x, 2);
-  const exchanged = p.exchanged(halves, 1, x.shape.length - 1);
-  const sines = p.mul(byHalves(sin, 1), p.device.floats([-direction, direction], [2, 1]));
-  return p.reshape(p.add(p.mul(halves, byHalves(cos, 1)), p.mul(exchanged, sines)), x.shape);
+  const axis = x.shape.length - 1;
+  const half = x.shape[axis]! / 2;
+  const inputs = {
+    x: p.of(x),
+    cosines: forHalves(p.device, cos, 1, 1),
+    sines: forHalves(p.device, sin, direction === 1 ? -1 : 1, direction),
+  };
+  return runFormula(p, `rotate ${half} ${axis}`, inputs, (o, {x, cosines, sines}) => [
+    o.then(
+      o.then(o.exchanged(x, half, axis), own => o.mul(own, sines)),
+      turned => o.then(o.mul(x, cosines), own => o.add(own, turned)),
+    ),
+  ])[0]!;
 }
 
 const rotation = (device: Device, direction: 1 | -1) =>
@@ -69,38 +118,57 @@ const rotation = (device: Device, direction: 1 | -1) =>
 
 export const layerKernels = (device: Device): KernelMap => ({
   Gemma3RmsNorm: kernelOf<'x' | 'scale', {epsilon: number}>(device, (p, {x, scale}, {epsilon}) => {
-    const id = p.of(x);
-    const inverse = inverseLengths(p, x, id, epsilon);
-    return p.take(p.mul(id, factorsOf(p, x, inverse, gainOf(device, scale))), x.shape);
+    const width = scale.shape[0]!;
+    const inputs = {x: p.of(x), gain: gainOf(device, scale)};
+    const [id] = runFormula(p, `norm ${width} ${epsilon}`, inputs, (o, {x, gain}) => [
+      normalized(o, x, gain, width, epsilon),
+    ]);
+    return p.take(id!, x.shape);
   }),
-  // y = x s g with s = 1 / √(Σ x² + D ε), so dx = dy s g − x s³ Σ dy x g.
+  // y = x s g with s = 1 / √(Σ x² + D ε), so dx = dy g s − x s³ Σ dy g x.
   Gemma3RmsNormGradientX: kernelOf<'dy' | 'x' | 'scale', {epsilon: number}>(device, (p, {dy, x, scale}, {epsilon}) => {
-    const [id, slope, gain] = [p.of(x), p.of(dy), gainOf(device, scale)];
-    const width = x.shape.at(-1)!;
-    const rows = sizeOf(x.shape) / width;
-    const inverse = inverseLengths(p, x, id, epsilon);
-    const along = p.matMul(p.reshape(p.mul(slope, id), [rows, width]), p.reshape(gain, [width, 1])); // (rows, 1)
-    // RsqrtGrad is a product with −s³ / 2.
-    const turned = p.reshape(p.run('RsqrtGrad', T, inverse, p.scale(along, 2)), [...x.shape.slice(0, -1), 1]);
-    return p.take(p.add(p.mul(slope, factorsOf(p, x, inverse, gain)), p.mul(id, turned)), x.shape);
+    const width = scale.shape[0]!;
+    const inputs = {dy: p.of(dy), x: p.of(x), gain: gainOf(device, scale)};
+    const [id] = runFormula(p, `norm gradient ${width} ${epsilon}`, inputs, (o, {dy, x, gain}) => {
+      const inverse = inverseLengths(o, x, width, epsilon);
+      const slope = o.mul(dy, gain);
+      const along = o.then(o.mul(slope, x), own => o.sum(own, -1)); // (…, 1)
+      // RsqrtGrad is a product with −s³ / 2.
+      const turned = o.run('RsqrtGrad', T, inverse, o.scale(along, 2));
+      return [
+        o.then(
+          o.then(slope, own => o.mul(own, inverse)),
+          straight => o.then(o.mul(x, turned), own => o.add(own, straight)),
+        ),
+      ];
+    });
+    return p.take(id!, x.shape);
   }),
   Gemma3Rotary: rotation(device, 1),
   Gemma3RotaryGradient: rotation(device, -1),
   Gemma3Gelu: kernelOf<'x'>(device, (p, {x}) => {
     const id = p.of(x);
-    return p.take(p.mul(id, share(p, id)), x.shape);
+    return p.take(p.mul(id, share(p, id, p.square(id))), x.shape);
   }),
-  Gemma3GatedGelu: kernelOf<'gate' | 'value'>(device, (p, {gate, value}) =>
-    p.take(gatedGelu(p, gate, p.of(value)), gate.shape),
-  ),
+  Gemma3GatedGelu: kernelOf<'gate' | 'value'>(device, (p, {gate, value}) => {
+    const [id, other, passed] = [p.of(gate), p.of(value), p.device.kept(gate, SHARE)];
+    const [result] =
+      passed === undefined
+        ? runFormula(p, 'gated', {gate: id, value: other}, (o, {gate, value}) => [gated(o, gate, value)])
+        : runFormula(p, 'share', {gate: id, passed, value: other}, (o, {gate, passed, value}) => [
+            o.then(o.mul(gate, passed), own => o.mul(own, value)),
+          ]);
+    return p.take(result!, gate.shape);
+  }),
   Gemma3GeluGradient: kernelOf<'dy' | 'x', object, 'value'>(device, (p, {dy, x, value}) => {
-    const id = p.of(x);
-    const square = p.square(id);
-    const passed = value ? device.attached(x, SHARE, own => share(own, id, square)) : share(p, id, square);
-    // d/dx (x s(u)) = s + x s (1 − s) du/dx, and x du/dx = x (LINEAR + 3 CUBIC x²). SigmoidGrad is a product with s (1 − s).
-    const steep = p.mul(id, p.plus(p.scale(square, 3 * CUBIC), LINEAR));
-    const weighted = value ? p.mul(p.of(dy), p.of(value)) : p.of(dy);
-    const bent = p.run('SigmoidGrad', T, passed, p.mul(weighted, steep));
-    return p.take(p.add(p.mul(weighted, passed), bent), x.shape);
+    const inputs = {x: p.of(x), dy: p.of(dy)};
+    const [gradient, passed] = value
+      ? runFormula(p, 'gate gradient', {...inputs, value: p.of(value)}, (o, {x, dy, value}) => {
+          const [through, passed] = geluGradient(o, x, dy);
+          return [o.then(through, own => o.mul(own, value)), passed];
+        })
+      : runFormula(p, 'gelu gradient', inputs, (o, {x, dy}) => geluGradient(o, x, dy));
+    if (value) device.attached(x, SHARE, own => own.own(p.release(passed!)));
+    return p.take(gradient!, x.shape);
   }),
 });

@@ -76,14 +76,12 @@ const isWhole = (p: Program, matrix: Matrix): boolean => stepOf(p, matrix) >= ma
  */
 export function multiplyPacked(p: Program, x: number, tensor: TensorInfo, count = 1): number {
   const matrix = matrixOf(p.device, tensor);
-  const times = (own: Program, rows: number, n: number) =>
-    count === 1 ? own.matMul(x, rows, false, true) : own.timesTransposed(x, rows, [count, matrix.columns, n]);
-  if (isWhole(p, matrix)) return times(p, unpacked(p, tensor), matrix.rows);
+  if (isWhole(p, matrix)) return p.timesTransposed(x, unpacked(p, tensor), count);
   const parts: number[] = [];
   forPieces(
     p,
     tensor,
-    (own, rows, _, n) => times(own, rows, n),
+    (own, rows) => own.timesTransposed(x, rows, count),
     part => parts.push(part),
   );
   return p.concatAll(parts, 1);

@@ -27,7 +27,9 @@ export const plainKernels = (device: Device, stockReshape: tf.KernelFunc): Kerne
         p.add(before, p.scale(p.sub(value, before), 1 - rate));
       const m = mean(p.of(momentum!), slope, beta1);
       const v = mean(p.of(velocity!), p.square(slope), beta2);
-      const step = p.div(p.scale(m, alpha), p.plus(p.sqrt(v), epsilon));
+      // Another one at each step: it is no constant of the device.
+      const rate = p.values(Float32Array.of(alpha), []);
+      const step = p.div(p.mul(m, rate), p.plus(p.sqrt(v), epsilon));
       return [p.sub(p.of(variable!), step), m, v].map(id => p.take(id, variable!.shape));
     });
   },

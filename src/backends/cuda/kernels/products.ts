@@ -14,7 +14,7 @@ export function multiply(
   [outer, columns, inner]: Shape3,
 ): number {
   if (outer === 1) return p.matMul(x, p.reshape(kernel, [columns, inner]));
-  if (inner === 1) return p.timesTransposed(x, kernel, [count, columns, outer]);
+  if (inner === 1) return p.timesTransposed(x, p.reshape(kernel, [outer, columns]), count);
   const parts = p.batchMatMul(x, kernel); // (outer, M, inner)
   const inRows = count === 1 ? parts : p.transpose(parts, [1, 0, 2]);
   return p.reshape(inRows, [count, outer * inner]);
@@ -22,7 +22,7 @@ export function multiply(
 
 /** dy (M, outer · inner) → (M, columns), the gradient for x. */
 function multiplyTransposed(p: Program, dy: number, count: number, kernel: number, [outer, columns, inner]: Shape3) {
-  if (outer === 1) return p.timesTransposed(dy, kernel, [count, inner, columns]);
+  if (outer === 1) return p.timesTransposed(dy, p.reshape(kernel, [columns, inner]), count);
   if (inner === 1) return p.matMul(dy, p.reshape(kernel, [outer, columns]));
   const parts = p.transpose(p.reshape(dy, [count, outer, inner]), [1, 0, 2]);
   return p.sum(p.batchMatMul(parts, kernel, false, true), 0, false);

@@ -22,7 +22,8 @@ interface Known {
 
 const tables = new WeakMap<Device, Known[]>();
 
-function known(device: Device, key: string, cos: Float32Array | undefined, make: () => number): number {
+/** A handle that is made once for a key and a table of the host, and stays until {@link MOST} others have been made. */
+export function known(device: Device, key: string, cos: Float32Array | undefined, make: () => number): number {
   let list = tables.get(device);
   if (!list) tables.set(device, (list = []));
   const at = list.findIndex(one => one.key === key && one.cos === cos);

@@ -22,6 +22,10 @@ export interface Binding {
   /** A copy of the values. */
   tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array;
   executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number): Output[];
+  /** A handle of the graph of a SavedModel, which stays. */
+  loadSavedModel(folder: string, tags: string): number;
+  /** Runs a graph. Names are joined by commas: `x:0,y:0`. */
+  runSavedModel(graph: number, inputs: readonly number[], names: string, results: string): Output[];
   isUsingGpuDevice(): boolean;
   getNumOfTensors(): number;
   readonly TF_Version: string;
@@ -92,6 +96,14 @@ export function guarded(binding: Binding): GuardedBinding {
       throw ours(`the operation "${name}"`, error);
     }
   };
+  const runSavedModel: Binding['runSavedModel'] = (graph, inputs, names, results) => {
+    counts.operations++;
+    try {
+      return binding.runSavedModel(graph, inputs, names, results);
+    } catch (error) {
+      throw ours('a graph', error);
+    }
+  };
   const createTensor: Binding['createTensor'] = (shape, dtype, values) => {
     try {
       return binding.createTensor(shape, dtype, values);
@@ -110,7 +122,7 @@ export function guarded(binding: Binding): GuardedBinding {
     }
   };
   // Members of the binding cannot be assigned.
-  const own = Object.entries({counts, executeOp, createTensor, tensorDataSync});
+  const own = Object.entries({counts, executeOp, runSavedModel, createTensor, tensorDataSync});
   return Object.create(
     binding,
     Object.fromEntries(own.map(([name, value]) => [name, {value, enumerable: true}])),
