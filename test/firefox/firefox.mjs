@@ -38,6 +38,22 @@ const preferences = (proxy, folder) => ({
 const LOST = /NetworkError|Failed to load ‘[^’]*’\. A ServiceWorker/;
 
 /**
+ * Ends WebDriver's watch over Workers. While Firefox reports its Workers to a debugger, about one in fifty calls of
+ * `new Worker` in a Worker never returns. Users have no WebDriver: without it, none of 2,300 calls did that.
+ */
+async function watchNoWorkers({connection}) {
+  const {result} = await connection.send('browsingContext.getTree', {'moz:scope': 'chrome'});
+  const actor = 'chrome://remote/content/shared/js-process-actors/WebDriverWorkerListenerActor.sys.mjs';
+  const {result: ended} = await connection.send('script.evaluate', {
+    expression: `ChromeUtils.importESModule('${actor}').unregisterWebDriverWorkerListenerActor()`,
+    target: {context: result.contexts[0].context},
+    awaitPromise: false,
+  });
+  // Other versions of Firefox may have no such watch, or have it elsewhere.
+  if (ended.type !== 'success') console.warn(`Workers are still watched: ${ended.exceptionDetails.text}`);
+}
+
+/**
  * A user with a separate Firefox: {open(address), problems, network, folder, close()}. Problems are errors of the page,
  * and what its policy forbids. All requests go through `network`, and downloads are saved in `folder`.
  */
@@ -49,8 +65,11 @@ export async function newPerson(more = {}) {
     browser: 'firefox',
     executablePath,
     headless: true,
+    // For `watchNoWorkers`.
+    args: ['--remote-allow-system-access'],
     extraPrefsFirefox: {...preferences(Number(new URL(network.address).port), folder), ...more},
   });
+  await watchNoWorkers(browser);
   const problems = [];
   const open = async address => {
     const page = await browser.newPage();
