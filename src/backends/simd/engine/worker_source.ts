@@ -21,9 +21,16 @@ export interface WorkerData {
   memory: WebAssembly.Memory;
   thread: number;
   threads: number;
-  /** How many times a thread polls for a command before it sleeps. */
+  /** How many times a thread polls for a command before it sleeps, while that finds commands. */
   polls: number;
 }
+
+/**
+ * Where other programs keep the cores busy, a thread can share a core with the one that gives the commands: no command
+ * can come while it polls. So once it has polled in vain, it sleeps at once, and polls again only every so many times, to
+ * find out whether that has changed.
+ */
+const RETRY = 32;
 
 export const WORKER_SOURCE = `({memory, thread, threads, polls}, {ready, receive, end}) => {
   const control = new Int32Array(memory.buffer, 0, ${SCRATCH / 4});
@@ -39,10 +46,16 @@ export const WORKER_SOURCE = `({memory, thread, threads, polls}, {ready, receive
     kernels.start(thread, threads);
     banks.push(kernels);
   };
+  let last = 0;
+  // How many times in a row polling found nothing.
+  let vain = 0;
   const serve = () => {
     for (;;) {
-      const reason = banks[0].serve(polls);
+      const reason = banks[0].serve(vain % ${RETRY} === 0 ? polls : 1);
       if (reason === ${IDLE}) {
+        // The first command since the last sleep ended that sleep. The others were found by polling.
+        vain = ((banks[0].seen() - last) | 0) > 1 ? 0 : vain + 1;
+        last = banks[0].seen();
         // The publisher reads SLEEPERS after it changes the generation, so either it sees this thread or the wait
         // returns.
         Atomics.add(control, ${SLEEPERS / 4}, 1);
