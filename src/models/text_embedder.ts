@@ -268,28 +268,31 @@ function checkedTexts(text: string | readonly string[]): readonly string[] {
   return texts;
 }
 
-/** Maximum share of padding in a batch. */
-const MAX_PADDING = 0.25;
+/** What a batch takes in addition to its tokens, above all reading the weights, as a number of tokens. */
+export const TOKENS_PER_BATCH = 16;
 
 /**
- * Groups rows into batches of similar length → the indices of the rows in each batch, longest rows first. A batch ends
- * when it is full, or when the next row would add too much padding.
+ * Groups rows into batches of similar length → the indices of the rows in each batch, longest rows first. Of all ways to
+ * do that, with at most `batchSize` rows in a batch, it takes the one that computes least, padding included.
  */
 export function batchesOfSimilarLength(lengths: readonly number[], batchSize: number): number[][] {
   const order = lengths.map((_, row) => row).sort((a, b) => lengths[b]! - lengths[a]!);
-  const batches: number[][] = [];
-  let batch: number[] = [];
-  let tokens = 0;
-  for (const row of order) {
-    const places = (batch.length + 1) * lengths[batch[0] ?? row]!;
-    if (batch.length === batchSize || places - tokens - lengths[row]! > MAX_PADDING * places) {
-      batches.push(batch);
-      batch = [];
-      tokens = 0;
+  const count = order.length;
+  // For the rows from each place of `order` to the end: the least work, and the size of the first batch.
+  const work = new Float64Array(count + 1);
+  const sizes = new Uint32Array(count);
+  for (let first = count - 1; first >= 0; first--) {
+    const length = lengths[order[first]!]!;
+    work[first] = Infinity;
+    for (let size = 1; size <= Math.min(batchSize, count - first); size++) {
+      const sum = size * length + TOKENS_PER_BATCH + work[first + size]!;
+      // Of equal sums, the larger batch.
+      if (sum > work[first]!) continue;
+      work[first] = sum;
+      sizes[first] = size;
     }
-    batch.push(row);
-    tokens += lengths[row]!;
   }
-  if (batch.length) batches.push(batch);
+  const batches: number[][] = [];
+  for (let first = 0; first < count; first += sizes[first]!) batches.push(order.slice(first, first + sizes[first]!));
   return batches;
 }
