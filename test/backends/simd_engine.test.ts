@@ -73,10 +73,14 @@ test('several engines work at once', async () => {
   for (let i = 0; i < 100; i++) expect(both.map(engine => works(engine))).toEqual([true, true]);
 });
 
-test('wakes sleeping threads', async () => {
+test('wakes sleeping threads, also those that have stopped polling because it was in vain', async () => {
   const engine = await create({threads: 3});
-  for (let i = 0; i < 5; i++) {
-    await pause(20);
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 5; i++) {
+      await pause(20);
+      expect(works(engine)).toBe(true);
+    }
+    for (let i = 0; i < 100; i++) engine.run(...nothing());
     expect(works(engine)).toBe(true);
   }
 });
